@@ -1,0 +1,49 @@
+"""Brokers for everybody: real ones, started once per test process."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from messaging.broker import EmbeddedBroker, find_mosquitto
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+_fleets = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def mosquitto() -> Iterator[EmbeddedBroker]:
+    if find_mosquitto() is None:
+        pytest.skip("mosquitto is not installed (apt install mosquitto)")
+    with EmbeddedBroker("mosquitto") as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def amqtt() -> Iterator[EmbeddedBroker]:
+    with EmbeddedBroker("amqtt") as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session", params=["mosquitto", "amqtt"])
+def any_broker(request: pytest.FixtureRequest) -> EmbeddedBroker:
+    broker: EmbeddedBroker = request.getfixturevalue(request.param)
+    return broker
+
+
+@pytest.fixture(scope="session")
+def a_broker(request: pytest.FixtureRequest) -> EmbeddedBroker:
+    """The broker that ``fimi`` would choose here."""
+    name = "mosquitto" if find_mosquitto() is not None else "amqtt"
+    broker: EmbeddedBroker = request.getfixturevalue(name)
+    return broker
+
+
+@pytest.fixture
+def fleet_name() -> str:
+    """A fleet of one's own on a shared broker."""
+    return f"test-{os.getpid()}-{next(_fleets)}"
