@@ -1,0 +1,15 @@
+"""What a joule is.
+
+* :mod:`energy.joules`       a joule with its kind, source, scope and uncertainty
+* :mod:`energy.cost_model`   seconds and joules of a round as formulas (docs/model.md)
+* :mod:`energy.clock`        monotonic and virtual time
+* :mod:`energy.meters`       things that can be read: counters, power meters, declared constants
+* :mod:`energy.integration`  readings to joules, with uncertainty
+* :mod:`energy.ledger`       every joule of a device, phase by phase
+* :mod:`energy.hardware`     the one interface between an agent and the board it runs on
+* :mod:`energy.host`         the physical board: meter (:mod:`energy.rapl`), frequency
+  (:mod:`energy.cpufreq`), profile file, files below sysfs (:mod:`energy.sysfs`)
+* :mod:`energy.emulated`     emulated boards in virtual time, declared in :mod:`energy.boards`
+
+Imports none of the other packages.
+"""

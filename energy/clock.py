@@ -1,0 +1,50 @@
+"""Time for every duration: monotonic on hardware, virtual on emulated boards.
+
+Wall-clock time of day is for people and file names only; no duration is ever computed from it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """A clock that never runs backwards."""
+
+    def now_s(self) -> float:
+        """Seconds since an arbitrary start."""
+        ...
+
+
+class MonotonicClock:
+    """The machine's monotonic clock."""
+
+    def now_s(self) -> float:
+        """Seconds since an arbitrary start."""
+        return time.monotonic()
+
+
+class VirtualClock:
+    """A clock that stands still until it is told how much time has passed.
+
+    An emulated round of a minute takes milliseconds, and the same work takes the same time on
+    every machine.
+    """
+
+    def __init__(self, start_s: float = 0.0) -> None:
+        self._now_s = start_s
+
+    def now_s(self) -> float:
+        """Virtual seconds since the emulation began."""
+        return self._now_s
+
+    def advance(self, duration_s: float) -> None:
+        """Let ``duration_s`` seconds pass.
+
+        Raises:
+            ValueError: for a negative or non-finite duration.
+        """
+        if not 0.0 <= duration_s < float("inf"):
+            raise ValueError(f"a clock cannot advance by {duration_s} s")
+        self._now_s += duration_s

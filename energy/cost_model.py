@@ -1,0 +1,288 @@
+"""Seconds and joules of one federated round, as formulas.
+
+The cost model is written once, here; :mod:`optim` minimises it, the coordinator predicts with it
+and the report holds measurements against it. Equation numbers refer to ``docs/model.md``.
+
+Terms
+    compute    local training: (1) time, (2) energy
+    upload     the model update on the uplink: (3) rate, (4) time, (5) energy
+    download   the global model, and once the synthetic batch, on the downlink: (6)
+    idle       the board waits for the round to end: (7)
+
+*Dynamic* energy is what the paper counts: compute and upload above idle. *Board* energy is what a
+meter at the plug sees: dynamic energy, receiving, and the idle power over the whole round.
+
+All arguments are SI and may be NumPy arrays that broadcast against each other.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import math
+from typing import Annotated, Literal
+
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Positive = Annotated[float, Meta(gt=0)]
+NonNegative = Annotated[float, Meta(ge=0)]
+
+Phase = Literal["synthetic-download", "model-download", "compute", "upload", "idle"]
+PHASES: tuple[Phase, ...] = ("synthetic-download", "model-download", "compute", "upload", "idle")
+
+_LN2 = math.log(2.0)
+
+
+class ComputeModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a device's processor costs.
+
+    Attributes:
+        cycles_per_sample: C, CPU cycles for the forward and backward pass of one sample.
+        capacitance_w_per_hz3: κ, effective switched capacitance, W/Hz³.
+        active_power_w: P_act, power that flows only while computing, whatever the frequency, W.
+        frequency_min_hz: lowest frequency the governor allows, Hz.
+        frequency_max_hz: highest frequency the governor allows, Hz.
+        frequency_steps_hz: the discrete operating points, ascending; empty if continuous.
+    """
+
+    cycles_per_sample: Positive
+    capacitance_w_per_hz3: Positive
+    frequency_min_hz: Positive
+    frequency_max_hz: Positive
+    active_power_w: NonNegative = 0.0
+    frequency_steps_hz: tuple[Positive, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.frequency_min_hz > self.frequency_max_hz:
+            raise ValueError(
+                f"frequency_min_hz ({self.frequency_min_hz:.4g}) is above "
+                f"frequency_max_hz ({self.frequency_max_hz:.4g})"
+            )
+        steps = self.frequency_steps_hz
+        if any(low >= high for low, high in itertools.pairwise(steps)):
+            raise ValueError(f"frequency_steps_hz must ascend strictly: {steps}")
+        if steps and not self.frequency_min_hz <= steps[0] <= steps[-1] <= self.frequency_max_hz:
+            raise ValueError(
+                f"frequency_steps_hz reach from {steps[0]:.4g} to {steps[-1]:.4g}, outside "
+                f"frequency_min_hz ({self.frequency_min_hz:.4g}) to "
+                f"frequency_max_hz ({self.frequency_max_hz:.4g})"
+            )
+
+
+class LinkModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a device's radio costs.
+
+    Attributes:
+        channel_gain: h, power gain from the device's antenna to the receiver, dimensionless.
+        noise_density_w_per_hz: N0, W/Hz (thermal noise at 290 K: 4.0e-21).
+        transmit_power_max_w: p_max, W.
+        downlink_rate_bps: rate at which the device receives, bit/s.
+        receive_power_w: extra power while receiving, W.
+    """
+
+    channel_gain: Positive
+    noise_density_w_per_hz: Positive
+    transmit_power_max_w: Positive
+    downlink_rate_bps: Positive
+    receive_power_w: NonNegative = 0.0
+
+
+class BoardModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything the planner must know about a board's cost.
+
+    Attributes:
+        compute: processor.
+        link: radio.
+        idle_power_w: what the board draws when it does nothing, W.
+    """
+
+    compute: ComputeModel
+    link: LinkModel
+    idle_power_w: NonNegative
+
+
+class OperatingPoint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a device is to work: one row of a plan.
+
+    Attributes:
+        frequency_hz: f, CPU frequency cap, Hz.
+        bandwidth_hz: b, share of the uplink band, Hz.
+        transmit_power_w: p, W.
+        time_split: τ, share of the round's working time that is planned for compute.
+    """
+
+    frequency_hz: Positive
+    bandwidth_hz: Positive
+    transmit_power_w: Positive
+    time_split: Annotated[float, Meta(gt=0, lt=1)]
+
+
+class PhaseCost(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the model says about one phase of one round.
+
+    Attributes:
+        phase: which phase.
+        duration_s: seconds.
+        dynamic_j: energy above idle, J: the paper's energy for ``compute`` and ``upload``.
+        board_j: energy of the whole board during the phase, J.
+    """
+
+    phase: Phase
+    duration_s: float
+    dynamic_j: float
+    board_j: float
+
+
+def operating_frequency_hz(compute: ComputeModel, frequency_hz: float) -> float:
+    """The frequency a board runs at when a plan asks for ``frequency_hz``.
+
+    The lowest operating point that is not below it, so that the planned deadline holds; never
+    outside the board's range. A request within 1 ppb above an operating point means that point.
+    """
+    steps = compute.frequency_steps_hz
+    floor, ceiling = compute.frequency_min_hz, compute.frequency_max_hz
+    if not steps:
+        return min(max(frequency_hz, floor), ceiling)
+    place = bisect.bisect_left(steps, frequency_hz * (1.0 - 1e-9))
+    return steps[min(place, len(steps) - 1)]
+
+
+def compute_time_s(cycles: Array | float, frequency_hz: Array | float) -> Array:
+    """(1) t_cmp = cycles / f, with cycles = E · C · D."""
+    return np.asarray(np.asarray(cycles, float) / np.asarray(frequency_hz, float))
+
+
+def compute_power_w(
+    frequency_hz: Array | float,
+    capacitance_w_per_hz3: Array | float,
+    active_power_w: Array | float = 0.0,
+) -> Array:
+    """(2) p_cmp = κ f³ + P_act, above idle."""
+    frequency = np.asarray(frequency_hz, float)
+    return np.asarray(np.asarray(capacitance_w_per_hz3, float) * frequency**3 + active_power_w)
+
+
+def compute_energy_j(
+    cycles: Array | float,
+    frequency_hz: Array | float,
+    capacitance_w_per_hz3: Array | float,
+    active_power_w: Array | float = 0.0,
+) -> Array:
+    """(2) e_cmp = (κ f³ + P_act) t_cmp."""
+    power_w = compute_power_w(frequency_hz, capacitance_w_per_hz3, active_power_w)
+    return np.asarray(power_w * compute_time_s(cycles, frequency_hz))
+
+
+def uplink_rate_bps(
+    bandwidth_hz: Array | float,
+    transmit_power_w: Array | float,
+    channel_gain: Array | float,
+    noise_density_w_per_hz: Array | float,
+) -> Array:
+    """(3) r = b log2(1 + p h / (N0 b)), Shannon's capacity."""
+    bandwidth = np.asarray(bandwidth_hz, float)
+    snr = np.asarray(transmit_power_w, float) * channel_gain / (noise_density_w_per_hz * bandwidth)
+    return np.asarray(bandwidth * np.log1p(snr) / _LN2)
+
+
+def transmit_power_w(
+    rate_bps: Array | float,
+    bandwidth_hz: Array | float,
+    channel_gain: Array | float,
+    noise_density_w_per_hz: Array | float,
+) -> Array:
+    """(3) solved for p: the power that carries ``rate_bps`` over ``bandwidth_hz``."""
+    bandwidth = np.asarray(bandwidth_hz, float)
+    exponent = np.asarray(rate_bps, float) * _LN2 / bandwidth
+    with np.errstate(over="ignore"):
+        return np.asarray(np.expm1(exponent) * noise_density_w_per_hz * bandwidth / channel_gain)
+
+
+def upload_energy_j(
+    payload_bits: Array | float,
+    upload_time_s: Array | float,
+    bandwidth_hz: Array | float,
+    channel_gain: Array | float,
+    noise_density_w_per_hz: Array | float,
+) -> Array:
+    """(5) e_com = p t_com = (N0/h) Φ(u), Φ(u) = u (2^(S/u) − 1), u = b t_com."""
+    u = np.asarray(bandwidth_hz, float) * upload_time_s
+    with np.errstate(over="ignore"):
+        growth = np.expm1(np.asarray(payload_bits, float) * _LN2 / u)
+    return np.asarray(u * growth * noise_density_w_per_hz / channel_gain)
+
+
+def download_cost(phase: Phase, board: BoardModel, size_bits: float) -> PhaseCost:
+    """(6) What receiving takes: t = bits / downlink rate, e = P_rx t."""
+    duration_s = size_bits / board.link.downlink_rate_bps
+    return _phase(phase, duration_s, board.link.receive_power_w * duration_s, board.idle_power_w)
+
+
+def idle_cost(board: BoardModel, duration_s: float) -> PhaseCost:
+    """(7) What waiting takes: nothing above idle."""
+    return _phase("idle", max(0.0, duration_s), 0.0, board.idle_power_w)
+
+
+def predict_round(
+    board: BoardModel,
+    point: OperatingPoint,
+    *,
+    cycles: float,
+    upload_bits: float,
+    download_bits: float,
+    synthetic_bits: float = 0.0,
+    round_s: float | None = None,
+) -> tuple[PhaseCost, ...]:
+    """What one round will take and cost at an operating point, phase by phase.
+
+    Args:
+        board: the device's cost parameters.
+        point: how it will work.
+        cycles: E · C · D, CPU cycles of the round's training.
+        upload_bits: S, size of the model update.
+        download_bits: size of the global model.
+        synthetic_bits: size of a synthetic batch that is received in this round.
+        round_s: when the round ends for everybody; adds the idle phase (7) up to then.
+
+    Returns:
+        One :class:`PhaseCost` per phase, in the order in which they happen.
+    """
+    link, idle_w = board.link, board.idle_power_w
+    phases = [download_cost("synthetic-download", board, synthetic_bits)] if synthetic_bits else []
+    phases.append(download_cost("model-download", board, download_bits))
+    t_cmp = float(compute_time_s(cycles, point.frequency_hz))
+    e_cmp = float(
+        compute_energy_j(
+            cycles,
+            point.frequency_hz,
+            board.compute.capacitance_w_per_hz3,
+            board.compute.active_power_w,
+        )
+    )
+    phases.append(_phase("compute", t_cmp, e_cmp, idle_w))
+    rate = float(
+        uplink_rate_bps(
+            point.bandwidth_hz,
+            point.transmit_power_w,
+            link.channel_gain,
+            link.noise_density_w_per_hz,
+        )
+    )
+    t_com = upload_bits / rate  # (4)
+    phases.append(_phase("upload", t_com, point.transmit_power_w * t_com, idle_w))
+    if round_s is not None:
+        busy_s = math.fsum(phase.duration_s for phase in phases)
+        phases.append(idle_cost(board, round_s - busy_s))
+    return tuple(phases)
+
+
+def _phase(phase: Phase, duration_s: float, dynamic_j: float, idle_power_w: float) -> PhaseCost:
+    return PhaseCost(
+        phase=phase,
+        duration_s=duration_s,
+        dynamic_j=dynamic_j,
+        board_j=dynamic_j + idle_power_w * duration_s,
+    )

@@ -1,0 +1,102 @@
+"""A joule is never bare: it has a value, a kind, a source, a scope and an uncertainty.
+
+:class:`Energy` is the only type in which an amount of energy leaves a meter, travels, is stored
+or is shown. Adding two energies keeps the weaker claim of the two: measured plus modelled is
+modelled, anything plus emulated is emulated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Literal
+
+from msgspec import Struct
+
+Kind = Literal["measured", "modelled", "emulated"]
+"""``measured``: a physical meter read it. ``modelled``: a formula said it. ``emulated``: no
+physical device was involved at all."""
+
+Scope = Literal["cpu", "module", "board", "wall"]
+"""What the meter sees: the processor, the compute module, the whole board, or the wall plug."""
+
+_WEAKNESS: dict[Kind, int] = {"measured": 0, "modelled": 1, "emulated": 2}
+_WIDTH: dict[Scope, int] = {"cpu": 0, "module": 1, "board": 2, "wall": 3}
+
+
+class Energy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An amount of energy and what is known about it.
+
+    Attributes:
+        value_j: joules; finite. Negative only for the difference of two energies.
+        kind: how the number came to be.
+        source: the meter or formula, for example ``"rapl:package-0"``.
+        scope: what part of the device it covers.
+        uncertainty_j: one standard deviation, joules.
+    """
+
+    value_j: float
+    kind: Kind
+    source: str
+    scope: Scope = "board"
+    uncertainty_j: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value_j) or not math.isfinite(self.uncertainty_j):
+            raise ValueError(
+                f"energy from {self.source!r} is {self.value_j} J ± {self.uncertainty_j} J; "
+                "a missing reading must be left out, not written as a number"
+            )
+        if self.uncertainty_j < 0.0:
+            raise ValueError(
+                f"energy from {self.source!r} has uncertainty {self.uncertainty_j} J; "
+                "one standard deviation is never negative"
+            )
+
+    def __str__(self) -> str:
+        return format_energy(self)
+
+
+def total(parts: Iterable[Energy], *, one_meter: bool = False) -> Energy | None:
+    """Sum of energies, or ``None`` for no parts (missing is missing, never zero).
+
+    The sum carries the weakest kind, the widest scope and every source of its parts, each named
+    once and joined by ``+``.
+
+    Args:
+        parts: what to add.
+        one_meter: the parts come from the same meter, or the same meters: what their gain is off
+            by is the same in every part, so uncertainties add up. Those of different meters are
+            independent and add in quadrature.
+    """
+    items = list(parts)
+    if not items:
+        return None
+    sources = sorted({source for part in items for source in part.source.split("+")})
+    return Energy(
+        value_j=math.fsum(part.value_j for part in items),
+        kind=max((part.kind for part in items), key=_WEAKNESS.__getitem__),
+        source="+".join(sources),
+        scope=max((part.scope for part in items), key=_WIDTH.__getitem__),
+        uncertainty_j=(math.fsum if one_meter else _quadrature)(
+            part.uncertainty_j for part in items
+        ),
+    )
+
+
+def _quadrature(values: Iterable[float]) -> float:
+    return math.hypot(*values)
+
+
+def format_joules(value_j: float) -> str:
+    """Joules with three significant digits and a fitting prefix: ``12.3 J``, ``4.56 kJ``."""
+    if value_j == 0.0:
+        return "0 J"
+    units = ((1e9, "GJ"), (1e6, "MJ"), (1e3, "kJ"), (1.0, "J"), (1e-3, "mJ"))
+    scale, unit = next((each for each in units if abs(value_j) >= each[0] * 0.9995), (1e-6, "µJ"))
+    return f"{value_j / scale:#.3g}".rstrip(".") + f" {unit}"
+
+
+def format_energy(energy: Energy) -> str:
+    """The one way an energy is shown to a person: ``12.3 J (emulated, board)``."""
+    return f"{format_joules(energy.value_j)} ({energy.kind}, {energy.scope})"

@@ -1,0 +1,129 @@
+"""Every joule of a device, phase by phase.
+
+A :class:`Ledger` forces a reading at both edges of a phase and lets :mod:`energy.integration` turn
+what lies between into joules. The :class:`PhaseRecord` it writes when a phase ends travels in the
+round report, is stored by the coordinator and shown in the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from energy.clock import Clock
+from energy.cost_model import PHASES, NonNegative, Phase
+from energy.integration import integrate, largest_gap_s
+from energy.joules import Energy
+from energy.meters import Recorder
+
+
+class PhaseRecord(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One phase as it was metered.
+
+    Attributes:
+        phase: which phase.
+        start_s: when it began on the device's own clock, s.
+        duration_s: how long it took, s.
+        energy: what it took, or ``None`` where nothing could be read: missing is never zero.
+        sample_count: readings that the figure rests on.
+        largest_gap_s: longest time between two readings, s.
+    """
+
+    phase: Phase
+    start_s: float
+    duration_s: NonNegative
+    energy: Energy | None
+    sample_count: Annotated[int, Meta(ge=0, le=2**48)]
+    largest_gap_s: NonNegative
+
+    def __post_init__(self) -> None:
+        if self.energy is not None and self.energy.value_j < 0:
+            raise ValueError(
+                f"{self.phase} took {self.energy.value_j} J by {self.energy.source!r}; "
+                "a phase does not give energy back"
+            )
+
+
+class Ledger:
+    """Meters the phases of one device.
+
+    Phases do not overlap; what is drawn between two phases belongs to none of them. One thread
+    uses a ledger at a time.
+
+    Args:
+        clock: the device's clock, the one its readings are stamped with.
+        recorder: its meter.
+    """
+
+    def __init__(self, clock: Clock, recorder: Recorder) -> None:
+        self._clock = clock
+        self._recorder = recorder
+        self._open: tuple[Phase, float] | None = None
+        self._records: list[PhaseRecord] = []
+
+    @property
+    def open_phase(self) -> Phase | None:
+        """The phase that has begun and not ended."""
+        return self._open[0] if self._open else None
+
+    def begin(self, phase: Phase) -> None:
+        """A phase begins now.
+
+        Raises:
+            ValueError: for a phase that is not one of :data:`energy.cost_model.PHASES`.
+            RuntimeError: while another phase is open.
+        """
+        if phase not in PHASES:
+            raise ValueError(f"{phase!r} is not a phase; the phases are {', '.join(PHASES)}")
+        if self._open is not None:
+            raise RuntimeError(
+                f"phase {phase!r} cannot begin while {self._open[0]!r} is open; end that first"
+            )
+        self._recorder.mark()
+        self._open = (phase, self._clock.now_s())
+
+    def end(self) -> PhaseRecord:
+        """The open phase ends now.
+
+        Returns:
+            Its record, which :meth:`take` will hand out as well.
+
+        Raises:
+            RuntimeError: if no phase is open.
+        """
+        if self._open is None:
+            raise RuntimeError("no phase is open; begin one before ending it")
+        (phase, start_s), self._open = self._open, None
+        end_s = self._clock.now_s()
+        readings = self._recorder.mark()
+        record = PhaseRecord(
+            phase=phase,
+            start_s=start_s,
+            duration_s=end_s - start_s,
+            energy=integrate(readings, start_s, end_s, self._recorder.describe()),
+            sample_count=len(readings),
+            largest_gap_s=largest_gap_s(readings, start_s, end_s),
+        )
+        self._records.append(record)
+        return record
+
+    def close(self) -> PhaseRecord | None:
+        """End the open phase if there is one; returns its record."""
+        return self.end() if self._open is not None else None
+
+    @contextmanager
+    def phase(self, phase: Phase) -> Iterator[None]:
+        """Meter a ``with`` block as a phase; an exception inside still ends it."""
+        self.begin(phase)
+        try:
+            yield
+        finally:
+            self.end()
+
+    def take(self) -> tuple[PhaseRecord, ...]:
+        """The phases that ended since the last take, in order; an open phase stays open."""
+        records, self._records = tuple(self._records), []
+        return records

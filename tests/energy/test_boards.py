@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import math
+
+import msgspec
+import pytest
+
+from energy.boards import PRESETS, BoardDeclaration, BoardPreset, declare_board, fleet
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=list(PRESETS))
+class TestPresets:
+    def test_declare_a_sound_board(self, preset: BoardPreset) -> None:
+        model = declare_board(preset.name, seed=0, index=0).model
+        # decoding checks every bound that constructing does not
+        assert msgspec.json.decode(msgspec.json.encode(model), type=type(model)) == model
+        steps = preset.frequency_steps_hz
+        assert not steps or (steps[0], steps[-1]) == (
+            preset.frequency_min_hz,
+            preset.frequency_max_hz,
+        )
+
+    def test_kappa_is_in_the_published_range(self, preset: BoardPreset) -> None:
+        assert 1e-28 <= preset.capacitance_w_per_hz3 <= 1e-27
+
+    def test_the_fastest_frequency_is_not_the_cheapest(self, preset: BoardPreset) -> None:
+        cheapest_cubed = preset.active_power_w / (2.0 * preset.capacitance_w_per_hz3)
+        assert cheapest_cubed < preset.frequency_max_hz**3
+
+
+@pytest.mark.parametrize(
+    ("name", "idle_w", "busy_w"),
+    [
+        ("raspberry-pi-4", (2.2, 3.0), (5.1, 6.3)),  # published: idle and busy
+        ("jetson-nano", (1.0, 5.0), (5.0, 10.0)),  # its two power modes
+        ("jetson-orin-nano", (3.0, 7.0), (7.0, 15.0)),  # its two power modes
+    ],
+)
+def test_power_is_plausible(
+    name: str, idle_w: tuple[float, float], busy_w: tuple[float, float]
+) -> None:
+    preset = PRESETS[name]
+    assert idle_w[0] <= preset.idle_power_w <= idle_w[1]
+    assert busy_w[0] <= preset.busy_power_w <= busy_w[1]
+
+
+class TestFleet:
+    def test_is_reproducible_and_grows_at_its_end(self) -> None:
+        assert fleet(12, 3)[:7] == fleet(7, 3)
+        assert fleet(7, 3) != fleet(7, 4)
+
+    def test_is_heterogeneous(self) -> None:
+        devices = fleet(10, 0)
+        assert {device.board for device in devices} == set(PRESETS)
+        assert len({device.model.link.channel_gain for device in devices}) == 10
+        assert len({device.model.compute.cycles_per_sample for device in devices}) >= 4
+
+    def test_draws_stay_in_their_ranges(self) -> None:
+        for device in fleet(50, 1, path_loss_db=(100.0, 101.0), downlink_rate_bps=(5e6, 6e6)):
+            assert 100.0 <= -10.0 * math.log10(device.model.link.channel_gain) <= 101.0
+            assert 5e6 <= device.model.link.downlink_rate_bps <= 6e6
+            assert 0.1 <= device.model.link.transmit_power_max_w <= 0.2
+
+    def test_cycles_scale_with_the_workload(self) -> None:
+        for light, heavy in zip(
+            fleet(5, 0, cycles_per_sample=1e6), fleet(5, 0, cycles_per_sample=3e6), strict=True
+        ):
+            ratio = heavy.model.compute.cycles_per_sample / light.model.compute.cycles_per_sample
+            assert ratio == pytest.approx(3.0)
+
+    def test_a_single_device_is_the_one_of_the_fleet(self) -> None:
+        alone = declare_board("jetson-nano", seed=9, index=2)
+        assert alone == fleet(3, 9)[2]
+
+    def test_everything_is_labelled_emulated(self) -> None:
+        assert {device.meter.kind for device in fleet(5, 0)} == {"emulated"}
+
+    def test_survives_json(self) -> None:
+        devices = fleet(5, 0)
+        decoded = msgspec.json.decode(
+            msgspec.json.encode(devices), type=tuple[BoardDeclaration, ...]
+        )
+        assert decoded == devices
+
+    def test_bad_input(self) -> None:
+        with pytest.raises(ValueError, match=r"'toaster'.*raspberry-pi-4"):
+            fleet(1, 0, boards=["toaster"])
+        with pytest.raises(ValueError, match="makes"):
+            fleet(1, 0, boards=[])
+        with pytest.raises(ValueError, match="count"):
+            fleet(-1, 0)

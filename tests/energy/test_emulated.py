@@ -1,0 +1,298 @@
+from __future__ import annotations
+
+import math
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from energy.boards import PRESETS, declare_board, fleet
+from energy.cost_model import OperatingPoint, predict_round
+from energy.emulated import READINGS_PER_SEGMENT, Disturbance, EmulatedBoard
+from energy.hardware import Hardware
+from energy.ledger import Ledger, PhaseRecord
+
+EXACT = Disturbance(profile_error=0.0, load_sd=0.0, fading_sd_db=0.0)
+POINT = OperatingPoint(frequency_hz=1.2e9, bandwidth_hz=1e6, transmit_power_w=0.1, time_split=0.5)
+
+
+def board(
+    name: str = "raspberry-pi-4", index: int = 0, seed: int = 0, **kw: object
+) -> EmulatedBoard:
+    return EmulatedBoard(
+        declare_board(name, seed=seed, index=index),
+        seed=seed,
+        index=index,
+        **kw,  # type: ignore[arg-type]
+    )
+
+
+def one_round(device: EmulatedBoard, number: int, end_s: float) -> tuple[PhaseRecord, ...]:
+    """A round as an agent works through it."""
+    hardware: Hardware = device
+    ledger = Ledger(hardware.clock, hardware.recorder)
+    hardware.begin_round(number)
+    with ledger.phase("model-download"):
+        hardware.has_received(250_000)
+    with ledger.phase("compute"):
+        hardware.has_computed(2_000)
+    with ledger.phase("upload"):
+        hardware.has_sent(250_000)
+    with ledger.phase("idle"):
+        hardware.has_waited_until(end_s)
+    return ledger.take()
+
+
+def joules(record: PhaseRecord) -> float:
+    assert record.energy is not None
+    return record.energy.value_j
+
+
+class TestAgainstTheCostModel:
+    @pytest.mark.parametrize("name", PRESETS)
+    def test_an_undisturbed_board_does_what_is_predicted(self, name: str) -> None:
+        device = board(name, disturbance=EXACT)
+        applied = device.apply(POINT)
+        assert applied.frequency_hz is not None
+        predicted = predict_round(
+            device.model(),
+            replace(POINT, frequency_hz=applied.frequency_hz),
+            cycles=2_000 * device.model().compute.cycles_per_sample,
+            upload_bits=2e6,
+            download_bits=2e6,
+            round_s=100.0,
+        )
+        for phase, record in zip(predicted, one_round(device, 1, 100.0), strict=True):
+            assert record.phase == phase.phase
+            assert record.duration_s == pytest.approx(phase.duration_s)
+            assert record.energy is not None
+            assert joules(record) == pytest.approx(
+                phase.board_j, abs=5.0 * record.energy.uncertainty_j
+            )
+
+    def test_truth_spreads_around_the_declaration(self) -> None:
+        pairs = [
+            (EmulatedBoard(declared, seed=0, index=index).truth, declared.model)
+            for index, declared in enumerate(fleet(300, 0))
+        ]
+        ratios = np.array(
+            [
+                (
+                    truth.compute.capacitance_w_per_hz3 / model.compute.capacitance_w_per_hz3,
+                    truth.compute.cycles_per_sample / model.compute.cycles_per_sample,
+                    truth.compute.active_power_w / model.compute.active_power_w,
+                    truth.link.channel_gain / model.link.channel_gain,
+                    truth.idle_power_w / model.idle_power_w,
+                )
+                for truth, model in pairs
+            ]
+        )
+        assert ratios.mean(0) == pytest.approx(np.ones(5), abs=0.008)
+        assert ratios.std(0) == pytest.approx(np.full(5, 0.03), rel=0.2)
+        off_diagonal = np.corrcoef(ratios.T)[~np.eye(5, dtype=bool)]
+        assert np.abs(off_diagonal).max() < 0.25
+
+    def test_rounds_differ_by_load_and_fading(self) -> None:
+        device = board()
+        device.apply(POINT)
+        rounds = [one_round(device, n, 0.0) for n in range(1, 201)]
+        compute_s = np.array([records[1].duration_s for records in rounds])
+        upload_s = np.array([records[2].duration_s for records in rounds])
+        assert compute_s.std() / compute_s.mean() == pytest.approx(0.015, rel=0.25)
+        assert 0.001 < upload_s.std() / upload_s.mean() < 0.1
+
+
+class TestMetering:
+    @settings(max_examples=40, deadline=None)
+    @given(
+        st.sampled_from(sorted(PRESETS)),
+        st.integers(0, 10_000),
+        st.integers(1, 100_000),
+        st.floats(1e8, 4e9),
+    )
+    def test_phase_energy_is_true_within_its_uncertainty(
+        self, name: str, seed: int, samples: int, frequency_hz: float
+    ) -> None:
+        device = board(name, seed=seed)
+        device.apply(replace(POINT, frequency_hz=frequency_hz))
+        ledger = Ledger(device.clock, device.recorder)
+        with ledger.phase("compute"):
+            device.has_computed(samples)
+        (record,) = ledger.take()
+        assert record.energy is not None
+        error_j = joules(record) - device.recorder.true_energy_j
+        assert abs(error_j) < 5.0 * record.energy.uncertainty_j
+
+    def test_uncertainty_is_neither_too_small_nor_too_large(self) -> None:
+        errors = []
+        for index in range(300):
+            device = board(index=index)
+            ledger = Ledger(device.clock, device.recorder)
+            with ledger.phase("compute"):
+                device.has_computed(5_000)
+            (record,) = ledger.take()
+            assert record.energy is not None
+            error_j = joules(record) - device.recorder.true_energy_j
+            errors.append(error_j / record.energy.uncertainty_j)
+        assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(1.0, abs=0.2)
+
+    def test_phases_add_up(self) -> None:
+        parts, whole = board(), board()
+        for device in (parts, whole):
+            device.apply(POINT)
+        summed = math.fsum(joules(record) for record in one_round(parts, 1, 200.0))
+        ledger = Ledger(whole.clock, whole.recorder)
+        whole.begin_round(1)
+        with ledger.phase("compute"):
+            whole.has_received(250_000)
+            whole.has_computed(2_000)
+            whole.has_sent(250_000)
+            whole.has_waited_until(200.0)
+        # the same draws of noise, up to the readings at the inner edges
+        assert joules(ledger.take()[0]) == pytest.approx(summed, rel=1e-3)
+        assert whole.recorder.true_energy_j == pytest.approx(parts.recorder.true_energy_j)
+
+    def test_a_step_at_an_edge_charges_nobody_else(self) -> None:
+        declared = declare_board("mini-pc", seed=0, index=0)
+        declared = replace(
+            declared,
+            meter=replace(declared.meter, relative_uncertainty=0.0, resolution_w=0.0),
+            meter_noise_w=0.0,
+        )
+        device = EmulatedBoard(declared, seed=0, index=0, disturbance=EXACT)
+        device.apply(replace(POINT, frequency_hz=3.4e9))
+        idle_w = device.truth.idle_power_w
+        for record in one_round(device, 1, 50.0)[::3]:  # download and idle, around the work
+            extra_w = declared.model.link.receive_power_w if record.phase != "idle" else 0.0
+            assert joules(record) == pytest.approx((idle_w + extra_w) * record.duration_s)
+
+    def test_readings_are_rounded_to_the_resolution(self) -> None:
+        device = board("jetson-nano")
+        device.has_waited_until(3.0)
+        steps = np.array([r.power_w for r in device.recorder.mark()]) / 0.04
+        assert steps == pytest.approx(np.round(steps), abs=1e-9)
+        assert len(set(np.round(steps))) > 1
+
+    def test_reads_at_the_meter_s_rate(self) -> None:
+        device = board()
+        device.has_waited_until(2.0)
+        times = [reading.time_s for reading in device.recorder.mark()]
+        assert times == pytest.approx(np.arange(21) / 10.0)
+
+    def test_a_day_is_a_handful_of_readings_and_still_right(self) -> None:
+        device = board()
+        ledger = Ledger(device.clock, device.recorder)
+        with ledger.phase("idle"):
+            device.has_waited_until(86_400.0)
+        (record,) = ledger.take()
+        assert record.sample_count == READINGS_PER_SEGMENT + 1
+        assert record.largest_gap_s == pytest.approx(86_400.0 / READINGS_PER_SEGMENT)
+        assert joules(record) == pytest.approx(device.recorder.true_energy_j, rel=0.05)
+
+    def test_time_that_nobody_reported_is_idle(self) -> None:
+        device = board(disturbance=EXACT)
+        device.clock.advance(10.0)
+        device.has_received(0)
+        assert device.recorder.true_energy_j == pytest.approx(10.0 * device.truth.idle_power_w)
+
+    def test_an_empty_phase_takes_nothing(self) -> None:
+        device = board()
+        ledger = Ledger(device.clock, device.recorder)
+        with ledger.phase("compute"):
+            device.has_computed(0)
+        (record,) = ledger.take()
+        assert (record.duration_s, joules(record)) == (0.0, 0.0)
+
+    def test_everything_is_labelled_emulated(self) -> None:
+        device = board()
+        device.apply(POINT)
+        assert device.describe().kind == device.describe().meter.kind == "emulated"
+        records = one_round(device, 1, 100.0)
+        assert {record.energy.kind for record in records if record.energy} == {"emulated"}
+        assert msgspec.json.decode(msgspec.json.encode(records), type=tuple[PhaseRecord, ...])
+
+
+class TestReproducibility:
+    def test_same_seed_same_numbers(self) -> None:
+        def run(seed: int) -> list[tuple[PhaseRecord, ...]]:
+            device = board(seed=seed)
+            device.apply(POINT)
+            return [one_round(device, number, 30.0 * number) for number in (1, 2, 3)]
+
+        assert run(5) == run(5)
+        assert run(5) != run(6)
+
+    def test_rounds_and_devices_do_not_disturb_one_another(self) -> None:
+        def third_round(*, others: bool) -> list[tuple[float, float]]:
+            device = board(index=3)
+            device.apply(POINT)
+            if others:
+                neighbour = board(index=2)
+                neighbour.apply(POINT)
+                for number in (1, 2):
+                    one_round(neighbour, number, 0.0)
+                    one_round(device, number, 0.0)
+            records = one_round(device, 3, 0.0)
+            return [(record.duration_s, joules(record)) for record in records]
+
+        alone, together = third_round(others=False), third_round(others=True)
+        assert np.array(together) == pytest.approx(np.array(alone), rel=1e-9)
+
+    def test_devices_differ(self) -> None:
+        assert board(index=1).truth.idle_power_w != board(index=2).truth.idle_power_w
+
+
+class TestControl:
+    def test_frequency_is_rounded_up_to_a_step(self) -> None:
+        applied = board().apply(replace(POINT, frequency_hz=1.21e9))
+        assert (applied.frequency_hz, applied.frequency_control) == (1.3e9, "emulated")
+        assert applied.notes == ()
+
+    def test_deadlines_hold_at_any_planned_frequency(self) -> None:
+        for frequency_hz in np.linspace(0.6e9, 1.8e9, 37):
+            device = board(disturbance=EXACT)
+            device.apply(replace(POINT, frequency_hz=float(frequency_hz)))
+            device.has_computed(100)
+            planned_s = 100 * device.model().compute.cycles_per_sample / frequency_hz
+            assert device.clock.now_s() <= planned_s * (1 + 1e-9)
+
+    def test_what_is_too_much_is_capped_and_noted(self) -> None:
+        applied = board().apply(replace(POINT, frequency_hz=9e9, transmit_power_w=5.0))
+        assert applied.frequency_hz == 1.8e9
+        assert len(applied.notes) == 2
+        within = board().apply(replace(POINT, transmit_power_w=0.1))
+        assert applied.rate_bps == within.rate_bps
+
+    def test_sending_needs_a_plan(self) -> None:
+        device = board()
+        with pytest.raises(RuntimeError, match="apply a plan first"):
+            device.has_sent(1)
+        device.apply(POINT)
+        device.has_sent(1)
+        device.restore()
+        with pytest.raises(RuntimeError, match="apply a plan first"):
+            device.has_sent(1)
+
+    def test_restore_gives_the_frequency_back(self) -> None:
+        free, restored = board(), board()
+        restored.apply(replace(POINT, frequency_hz=0.6e9))
+        restored.restore()
+        for device in (free, restored):
+            device.has_computed(100)
+        assert free.clock.now_s() == restored.clock.now_s()
+
+    def test_uplink_takes_as_long_as_its_rate_says(self) -> None:
+        device = board()
+        rate_bps = device.apply(POINT).rate_bps
+        assert rate_bps is not None
+        device.has_sent(1_000_000)
+        assert device.clock.now_s() == pytest.approx(8e6 / rate_bps)
+
+    def test_waiting_for_the_past_does_nothing(self) -> None:
+        device = board(start_s=50.0)
+        assert device.has_waited_until(10.0) == 10.0
+        assert device.clock.now_s() == 50.0
+        assert device.has_waited_until(60.0) == device.clock.now_s() == 60.0

@@ -1,0 +1,168 @@
+"""RAPL against trees of files as the kernel makes them."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+import pytest
+
+from energy.clock import MonotonicClock, VirtualClock
+from energy.ledger import Ledger
+from energy.meters import MeterUnavailableError
+from energy.rapl import open_rapl
+
+RANGE_UJ = 262_143_328_850
+
+
+def zone(sysfs: Path, folder: str, name: str, energy_uj: int, range_uj: int = RANGE_UJ) -> Path:
+    path = sysfs / "class" / "powercap" / folder
+    path.mkdir(parents=True)
+    (path / "name").write_text(f"{name}\n")
+    (path / "energy_uj").write_text(f"{energy_uj}\n")
+    (path / "max_energy_range_uj").write_text(f"{range_uj}\n")
+    return path / "energy_uj"
+
+
+def set_counter(counter: Path, energy_uj: int) -> None:
+    counter.write_text(f"{energy_uj}\n")
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock()
+
+
+def metered(sysfs: Path, clock: VirtualClock, steps: dict[Path, list[int]]) -> list[float | None]:
+    """Joules of consecutive phases of 10 s at whose ends the counters show these values."""
+    recorder = open_rapl(sysfs, clock)
+    ledger = Ledger(clock, recorder)
+    for values in zip(*steps.values(), strict=True):
+        ledger.begin("compute")
+        clock.advance(10.0)
+        for counter, value in zip(steps, values, strict=True):
+            set_counter(counter, value)
+        ledger.end()
+    recorder.close()
+    return [record.energy.value_j if record.energy else None for record in ledger.take()]
+
+
+class TestCounting:
+    def test_difference(self, tmp_path: Path, clock: VirtualClock) -> None:
+        counter = zone(tmp_path, "intel-rapl:0", "package-0", 1_000_000)
+        assert metered(tmp_path, clock, {counter: [6_000_000, 7_500_000]}) == pytest.approx(
+            [5.0, 1.5]
+        )
+
+    def test_wraps_each_zone_on_its_own(self, tmp_path: Path, clock: VirtualClock) -> None:
+        first = zone(tmp_path, "intel-rapl:0", "package-1", RANGE_UJ - 3_000_000)
+        second = zone(tmp_path, "intel-rapl:1", "package-0", 10, range_uj=65_000_000_000)
+        steps = {first: [1_999_999, 3_999_999], second: [4_000_010, 5_000_010]}
+        assert metered(tmp_path, clock, steps) == pytest.approx([9.0, 3.0])
+
+    def test_counts_packages_only(self, tmp_path: Path, clock: VirtualClock) -> None:
+        package = zone(tmp_path, "intel-rapl:0", "package-0", 0)
+        inner = zone(tmp_path, "intel-rapl:0:0", "core", 0)
+        platform = zone(tmp_path, "intel-rapl:1", "psys", 0)
+        twin = zone(tmp_path, "intel-rapl-mmio:0", "package-0", 0)
+        steps = {package: [2_000_000], inner: [1_000_000], platform: [9_000_000], twin: [2_000_000]}
+        assert metered(tmp_path, clock, steps) == pytest.approx([2.0])
+
+    def test_describes_itself(self, tmp_path: Path, clock: VirtualClock) -> None:
+        zone(tmp_path, "intel-rapl:1", "package-1", 0)
+        zone(tmp_path, "intel-rapl:0", "package-0", 0)
+        recorder = open_rapl(tmp_path, clock)
+        description = recorder.describe()
+        recorder.close()
+        assert description.source == "rapl:package-0,package-1"
+        assert (description.kind, description.scope) == ("measured", "cpu")
+
+    @pytest.mark.parametrize("power_w", [0.5, 10.0, 300.0])
+    @pytest.mark.parametrize("duration_s", [0.2, 1.0, 30.0])
+    def test_constant_power_within_a_percent(
+        self, tmp_path: Path, power_w: float, duration_s: float
+    ) -> None:
+        counter = zone(tmp_path, "intel-rapl:0", "package-0", 0)
+
+        class SlowProcessor(VirtualClock):
+            """Every look at the clock takes 3 ms; the counter refreshes every millisecond."""
+
+            def now_s(self) -> float:
+                self.advance(0.003)
+                now_s = super().now_s()
+                set_counter(counter, math.floor(now_s * 1e3) * round(power_w * 1e3))
+                return now_s
+
+        clock = SlowProcessor(1.0)
+        clock.now_s()
+        recorder = open_rapl(tmp_path, clock)
+        ledger = Ledger(clock, recorder)
+        with ledger.phase("compute"):
+            clock.advance(duration_s)
+        recorder.close()
+        (record,) = ledger.take()
+        assert record.energy is not None
+        assert record.energy.value_j == pytest.approx(power_w * record.duration_s, rel=0.01)
+
+
+class TestTrouble:
+    def test_a_reset_is_missing_not_260_kilojoules(
+        self, tmp_path: Path, clock: VirtualClock
+    ) -> None:
+        counter = zone(tmp_path, "intel-rapl:0", "package-0", 50_000_000)
+        joules = metered(tmp_path, clock, {counter: [1_000_000, 3_000_000]})
+        assert joules[0] is None
+        assert joules[1] == pytest.approx(2.0)
+
+    def test_a_counter_that_vanishes_is_missing_until_it_is_back(
+        self, tmp_path: Path, clock: VirtualClock
+    ) -> None:
+        counter = zone(tmp_path, "intel-rapl:0", "package-0", 0)
+        recorder = open_rapl(tmp_path, clock)
+        ledger = Ledger(clock, recorder)
+        for content in (None, "3000000", "4000000", "garbage", "-5", str(RANGE_UJ + 1), "5000000"):
+            ledger.begin("compute")
+            clock.advance(10.0)
+            counter.unlink() if content is None else counter.write_text(content)
+            ledger.end()
+        recorder.close()
+        energies = [record.energy.value_j if record.energy else None for record in ledger.take()]
+        # A phase whose opening reading failed is missing as well, hence the first 3000000.
+        assert energies == [None, None, pytest.approx(1.0), None, None, None, None]
+
+    def test_the_thread_notices_a_wrap_inside_a_long_phase(self, tmp_path: Path) -> None:
+        # 50 J are a turn of 50 ms at the highest power that is believed.
+        counter = zone(tmp_path, "intel-rapl:0", "package-0", 0, range_uj=50_000_000)
+        clock = MonotonicClock()
+        recorder = open_rapl(tmp_path, clock)
+        ledger = Ledger(clock, recorder)
+        ledger.begin("idle")
+        time.sleep(0.15)
+        for value in (20_000_000, 40_000_000, 9_999_999, 30_000_000):  # 80 J
+            fresh = counter.with_suffix(".new")
+            set_counter(fresh, value)
+            fresh.replace(counter)
+            time.sleep(0.15)
+        record = ledger.end()
+        recorder.close()
+        assert record.energy is not None
+        assert record.energy.value_j == pytest.approx(80.0, rel=0.01)
+
+    @pytest.mark.parametrize("broken", ["energy_uj", "max_energy_range_uj"])
+    def test_unreadable_names_the_file_and_the_fix(
+        self, tmp_path: Path, clock: VirtualClock, broken: str
+    ) -> None:
+        path = zone(tmp_path, "intel-rapl:0", "package-0", 0).parent / broken
+        path.unlink()
+        path.mkdir()
+        with pytest.raises(MeterUnavailableError) as raised:
+            open_rapl(tmp_path, clock)
+        assert str(path) in str(raised.value)
+        assert "sudo ch" in str(raised.value)
+        assert "constant_power_w" in str(raised.value)
+
+    def test_none_at_all(self, tmp_path: Path, clock: VirtualClock) -> None:
+        zone(tmp_path, "intel-rapl:0", "psys", 0)
+        with pytest.raises(MeterUnavailableError, match="no RAPL package counter"):
+            open_rapl(tmp_path, clock)
