@@ -1,0 +1,68 @@
+"""Dual decomposition: agreement with CVXPY and Clarabel, and how it grows with the fleet.
+
+python benchmarks/optim_joint.py [--agree 5,20,100,300] [--sizes 1000,3000,10000] [--seeds 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import tracemalloc
+
+from optim_gap import fleet
+
+from optim.certificate import certify
+from optim.inner import InnerSolver
+from optim.joint import solve
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--agree", default="5,20,100,300")
+    parser.add_argument("--sizes", default="1000,3000,10000")
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    print(
+        "devices  program/joint - 1, worst  own gap, worst  joint s  Clarabel s  ratio  inaccurate"
+    )
+    for size in map(int, options.agree.split(",")):
+        off, gaps, own_s, other_s, loose = [], [], [], [], 0
+        for seed in range(options.seeds):
+            inner = InnerSolver(fleet(seed, size))
+            solution = solve(inner)
+            certificate = certify(inner, scale_j=solution.energy_j)
+            gaps.append(solution.relative_gap)
+            own_s.append(solution.seconds)
+            other_s.append(certificate.seconds)
+            if certificate.status == "optimal":
+                off.append(abs(certificate.program_j / solution.energy_j - 1.0))
+            else:
+                loose += 1
+        own, other = statistics.median(own_s), statistics.median(other_s)
+        print(
+            f"{size:>7}  {max(off, default=math.nan):>24.1e}  {max(gaps):>14.1e}  {own:>7.3f}  "
+            f"{other:>10.2f}  {other / own:>5.0f}  {loose} of {options.seeds}",
+            flush=True,
+        )
+    print("\ndevices  own gap   joint s  peak MB  kB per device")
+    for size in map(int, options.sizes.split(",")):
+        inner = InnerSolver(fleet(0, size))
+        seconds, gap = [], 0.0
+        for _ in range(options.seeds):
+            solution = solve(inner)
+            seconds.append(solution.seconds)
+            gap = solution.relative_gap
+        tracemalloc.start()
+        solve(inner)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        print(
+            f"{size:>7}  {gap:>7.1e}  {statistics.median(seconds):>7.2f}  {peak / 1e6:>7.1f}  "
+            f"{peak / 1e3 / size:>13.2f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,293 @@
+"""Can any plan exist, and if not, what stands in the way and what would help?
+
+At full speed and full power energy does not matter, and what is left is one convex problem: the
+least bandwidth Σ b_min(T − E C D / f_max) over the data amounts that meet the learning
+constraint, docs/model.md (25)-(26). Its multiplier is one scalar root, each device's D another.
+
+* :func:`time_windows`      bounds on t_cmp that every feasible plan keeps: where a search looks
+* :func:`least_bandwidth`   the least total bandwidth, and the split that needs no more
+* :func:`require_reachable_error`  the part of it that costs nothing to check
+* :func:`require_feasible`  raises :class:`~optim.problem.InfeasibleError` with the remedies
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from scipy.optimize import brentq
+
+from energy.cost_model import Array
+from optim.inner import InnerSolver
+from optim.problem import FimiProblem, InfeasibleError
+from optim.special import falling_root, log_theta
+
+_SLACK = 1e-9
+_LOG_MAX = 690.0
+"""Its exponential is still a finite double."""
+
+
+class Leanest(Struct, frozen=True, eq=False):
+    """The plan that needs the least bandwidth.
+
+    Attributes:
+        bandwidth_hz: Σ b; infinite if none suffices.
+        tau: its time split, (I,).
+        error: Σ w α D^(−β) of it.
+    """
+
+    bandwidth_hz: float
+    tau: Array
+    error: float
+
+
+def time_windows(inner: InnerSolver) -> tuple[Array, Array]:
+    """Shortest and longest t_cmp, (I,) each, in any feasible plan.
+
+    The shortest trains the least data at full speed; the longest leaves the upload the time it
+    takes at full power with the band that the others cannot do without. Where the second is below
+    the first the problem is infeasible.
+    """
+    problem = inner.problem
+    earliest = problem.cycles_per_pass * inner.samples_min / problem.frequency_max_hz
+    spare = problem.t_max_s - earliest
+    log_spare = np.log(np.where(spare > 0, spare, 1.0))
+    limit, late = inner.narrowest(log_spare)
+    log_least = np.minimum(inner.log_nats - log_spare - limit, _LOG_MAX)
+    least = np.where((late > 0) | (spare <= 0), np.inf, np.exp(log_least))
+    left = problem.bandwidth_hz - (least.sum() - least) if np.isfinite(least).all() else None
+    band = problem.bandwidth_hz if left is None else np.maximum(left, least)
+    reach = problem.transmit_power_max_w / inner.noise_over_gain
+    upload_s = np.exp(inner.log_nats) / (band * np.log1p(reach / band))
+    return earliest, problem.t_max_s - upload_s
+
+
+def least_bandwidth(problem: FimiProblem, *, band_limit_hz: float = math.inf) -> Leanest:
+    """The least total bandwidth at full speed and power.
+
+    Args:
+        problem: whose data, deadlines and learning constraint must be met.
+        band_limit_hz: with a finite limit the roles turn: the least *error* whose bandwidth is
+            within the limit; the learning constraint is ignored.
+    """
+    inner = InnerSolver(problem)
+    per_sample = problem.cycles_per_pass / problem.frequency_max_hz  # s per sample
+    no_band_s = np.exp(inner.log_nats) * inner.noise_over_gain / problem.transmit_power_max_w
+    latest = problem.t_max_s - no_band_s * (1.0 + 1e-9)
+    turned = math.isfinite(band_limit_hz)
+    low = problem.local_samples if turned else inner.samples_min
+    high = np.minimum(inner.samples_max, latest / per_sample)
+    nothing = Leanest(math.inf, np.zeros(problem.size), math.inf)
+    if (latest <= 0).any() or (high < low * (1 - _SLACK)).any():
+        return nothing
+    high = np.maximum(high, low)
+    counted = problem.weights > 0
+    constrained = problem.curve is not None and (turned or inner.bound_by_error)
+    beta = inner.beta
+
+    def error(samples: Array) -> float:
+        if not constrained:
+            return 0.0
+        with np.errstate(divide="ignore"):
+            return float(np.exp(inner.log_weight[counted] - beta * np.log(samples[counted])).sum())
+
+    def band(samples: Array) -> Array:
+        log_t = np.log(np.maximum(problem.t_max_s - per_sample * samples, no_band_s))
+        return np.asarray(np.exp(inner.log_nats - log_t - inner.narrowest(log_t)[0]))
+
+    moving = counted & (high > low)
+    log_low = np.log(np.where(moving, np.maximum(low, high * 1e-12), 1.0))
+    log_high = np.log(np.where(moving, high, 1.0))
+
+    def samples_at(log_price: float) -> Array:
+        """The D of every device where worth (error) and cost (bandwidth) of a sample balance."""
+
+        def balance(log_samples: Array) -> tuple[Array, Array]:
+            busy = per_sample * np.exp(log_samples)
+            rest = np.maximum(problem.t_max_s - busy, no_band_s)
+            log_t = np.log(rest)
+            log_x = inner.narrowest(log_t)[0]
+            x = np.exp(log_x)
+            # db/dt = −(R/t) / (dR/db) with R = S/t and dR/db = (x − 1 + e^−x)/ln 2, (26).
+            spread = np.maximum(x + np.expm1(-x), 1e-300)
+            cost = inner.log_nats - 2.0 * log_t - np.log(spread) + np.log(per_sample)
+            by_log_t = -2.0 + np.expm1(-x) / (spread * log_theta(log_x)[1])
+            worth = log_price + inner.log_weight + math.log(beta) - (beta + 1.0) * log_samples
+            slope = -(beta + 1.0) + by_log_t * busy / rest
+            return np.where(moving, worth - cost, -1.0), np.where(moving, slope, -1.0)
+
+        root = falling_root(balance, log_low, log_high, tolerance=1e-12)
+        return np.asarray(np.where(moving, np.exp(root), low))
+
+    def result(samples: Array) -> Leanest:
+        tau = per_sample * samples / problem.t_max_s
+        return Leanest(float(band(samples).sum()), tau, error(samples))
+
+    if not constrained or not moving.any():
+        return result(low) if turned or error(low) <= _loose(problem) else nothing
+    if not turned and error(high) > _loose(problem):
+        return nothing
+    if not turned and error(low) <= problem.error_budget:
+        return result(low)
+    start = np.where(moving, np.exp(log_low), low)
+    if turned and band(start).sum() > band_limit_hz:
+        return nothing
+    if turned:
+        if float(band(high).sum()) <= band_limit_hz:
+            return result(high)
+
+        def too_much(log_price: float) -> float:
+            return math.log(float(band(samples_at(log_price)).sum()) / band_limit_hz)
+
+        return result(samples_at(_rising_root(too_much) - 1e-9))
+
+    def too_little(log_price: float) -> float:
+        return math.log(problem.error_budget / error(samples_at(log_price)))
+
+    return result(samples_at(_rising_root(too_little) + 1e-9))
+
+
+def _rising_root(function: Callable[[float], float]) -> float:
+    """Root of an increasing function of a logarithm; the end of ±250 nearest to it if none."""
+    low, high = -250.0, 250.0
+    if function(low) >= 0:
+        return low
+    return high if function(high) <= 0 else float(brentq(function, low, high, xtol=1e-11))
+
+
+def require_feasible(inner: InnerSolver) -> Leanest:
+    """The leanest feasible plan.
+
+    Raises:
+        InfeasibleError: if there is none; with what would make one possible.
+    """
+    problem = inner.problem
+    require_reachable_error(inner)
+    leanest = least_bandwidth(problem)
+    if leanest.bandwidth_hz <= problem.bandwidth_hz * (1.0 + _SLACK):
+        return leanest
+    longer_s = _extra_time_s(problem)
+    error_max = _smallest_error(problem)
+    relaxed = msgspec.structs.replace(problem, error_max=math.inf)
+    local = InnerSolver(relaxed)
+    earliest = local.problem.cycles_per_pass * local.samples_min / problem.frequency_max_hz
+    shortest = earliest + np.exp(local.log_nats) * (
+        local.noise_over_gain / problem.transmit_power_max_w
+    )
+    late = np.flatnonzero(shortest >= problem.t_max_s)
+    remedies = [f"every deadline {longer_s:.4g} s later"] if longer_s is not None else []
+    if error_max is not None:
+        remedies.append(f"error_max of at least {error_max:.6g}")
+    needed = leanest.bandwidth_hz if math.isfinite(leanest.bandwidth_hz) else None
+    if needed is not None:
+        remedies.append(
+            f"bandwidth_hz of at least {needed:.6g} ({needed - problem.bandwidth_hz:.4g} Hz more)"
+        )
+    advice = "; feasible with " + ", or ".join(remedies) if remedies else ""
+    details = {
+        "smallest_t_max_s": None if longer_s is None else problem.t_max_s + longer_s,
+        "smallest_error_max": error_max,
+        "bandwidth_needed_hz": needed,
+    }
+    if late.size:
+        rows = ", ".join(
+            f"{problem.devices[i]} needs {shortest[i]:.4g} s of {problem.t_max_s[i]:.4g} s"
+            for i in late
+        )
+        raise InfeasibleError(
+            "deadline: at full speed and power, with all the bandwidth there is, training on the "
+            f"local data and uploading takes too long: {rows}{advice}",
+            constraint="deadline",
+            devices=[problem.devices[i] for i in late],
+            **details,  # type: ignore[arg-type]
+        )
+    alone = least_bandwidth(relaxed).bandwidth_hz
+    if alone > problem.bandwidth_hz * (1.0 + _SLACK):
+        raise InfeasibleError(
+            f"bandwidth: to upload in time at full power the fleet needs {alone:.6g} Hz even "
+            f"without synthetic data; bandwidth_hz is {problem.bandwidth_hz:.6g}{advice}",
+            constraint="bandwidth",
+            devices=problem.devices,
+            **details,  # type: ignore[arg-type]
+        )
+    raise InfeasibleError(
+        f"learning error: error_max {problem.error_max:.6g} asks for more data than the fleet can "
+        f"train on and upload in time with bandwidth_hz {problem.bandwidth_hz:.6g}{advice}",
+        constraint="learning error",
+        devices=problem.devices,
+        **details,  # type: ignore[arg-type]
+    )
+
+
+def _loose(problem: FimiProblem) -> float:
+    return problem.error_budget * (1.0 + _SLACK)
+
+
+def require_reachable_error(inner: InnerSolver) -> None:
+    """No deadline and no band help if all the data there can be is too little.
+
+    Raises:
+        InfeasibleError: naming the devices that can have no data, or the smallest error.
+    """
+    problem = inner.problem
+    if not inner.bound_by_error or problem.curve is None:
+        return
+    counted = problem.weights > 0
+    without = [problem.devices[i] for i in np.flatnonzero(counted & (inner.samples_max <= 0))]
+    if without:
+        raise InfeasibleError(
+            "learning error: without any data the error has no bound, and generated_max is 0 for "
+            f"{', '.join(without)}; allow synthetic data, leave them out, or set their weight to 0",
+            constraint="learning error",
+            devices=without,
+        )
+    best = problem.error(inner.samples_max)
+    if best > problem.error_max * (1.0 + _SLACK):
+        smallest = f"{best:.6g}"
+        raise InfeasibleError(
+            f"learning error: error_max is {problem.error_max:.6g}, but with all the synthetic "
+            f"data that generated_max allows the mean error is still {smallest} (its floor δ0 is "
+            f"{problem.curve.delta0:.6g}); feasible with error_max of at least {smallest}, or with "
+            "a larger generated_max",
+            constraint="learning error",
+            devices=problem.devices,
+            smallest_error_max=best,
+        )
+
+
+def _extra_time_s(problem: FimiProblem) -> float | None:
+    """How much later every deadline must be, all else equal; ``None`` if that cannot help."""
+
+    def feasible(extra_s: float) -> bool:
+        longer = msgspec.structs.replace(problem, t_max_s=problem.t_max_s + extra_s)
+        return least_bandwidth(longer).bandwidth_hz <= problem.bandwidth_hz
+
+    return _smallest(feasible, float(problem.t_max_s.max()) * 1e-3)
+
+
+def _smallest_error(problem: FimiProblem) -> float | None:
+    """The smallest Δ_max, all else equal; ``None`` if no Δ_max is feasible."""
+    if problem.curve is None or not math.isfinite(problem.error_max):
+        return None
+    leanest = least_bandwidth(problem, band_limit_hz=problem.bandwidth_hz)
+    if not math.isfinite(leanest.error):
+        return None
+    return leanest.error + problem.curve.delta0
+
+
+def _smallest(holds: Callable[[float], bool], first: float) -> float | None:
+    """The smallest positive number (to 1e-6 of itself) for which a monotone condition holds."""
+    low, high = 0.0, first
+    for _ in range(60):
+        if holds(high):
+            break
+        low, high = high, high * 2.0
+    else:
+        return None
+    while high - low > 1e-6 * high:
+        middle = (low + high) / 2.0
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high

@@ -1,0 +1,253 @@
+"""The search where nothing is convex: measured power, discrete frequencies, whole samples.
+
+A cost is any function of samples and frequencies (:class:`Cost`): a table of measured powers, a
+fitted curve, a simulator. The cross-entropy method searches over each device's share of the data
+and its frequency; the amounts are scaled to meet the learning constraint and rounded up to whole
+samples, the frequency is one that the device can set, and the bandwidth of every candidate is
+optimal by (P3). docs/model.md (37)-(38).
+
+* :class:`Cost`       seconds and joules of training
+* :class:`PowerTable` measured powers at the frequencies a device can set
+* :func:`search`      the best operating point found
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+from msgspec import Struct
+
+from energy.cost_model import Array
+from optim.cross_entropy import Iteration, SearchSettings, minimise
+from optim.inner import InnerSolver, UploadSolution
+from optim.problem import FimiProblem, InfeasibleError
+
+_BISECTIONS = 60
+_REACH = 6.0
+
+
+class Cost(Protocol):
+    """What training costs; called with many candidates at once."""
+
+    def __call__(self, samples: Array, frequency_hz: Array) -> tuple[Array, Array]:
+        """Seconds and joules of a round's training, (S, I) each.
+
+        Args:
+            samples: D, whole numbers, (S, I).
+            frequency_hz: f, (S, I).
+        """
+        ...
+
+
+class PowerTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Power above idle as measured while training, at the frequencies that can be set.
+
+    Attributes:
+        frequencies_hz: per device, ascending.
+        powers_w: per device, one per frequency. They may be anything, even fall.
+        cycles_per_pass: E C, per device.
+    """
+
+    frequencies_hz: tuple[tuple[float, ...], ...]
+    powers_w: tuple[tuple[float, ...], ...]
+    cycles_per_pass: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        shapes = {len(self.frequencies_hz), len(self.powers_w), len(self.cycles_per_pass)}
+        if len(shapes) != 1:
+            raise ValueError("power table: give frequencies, powers and cycles for every device")
+        for i, (steps, powers) in enumerate(zip(self.frequencies_hz, self.powers_w, strict=True)):
+            good = len(steps) == len(powers) > 0 and list(steps) == sorted(set(steps))
+            numbers = (*steps, *powers, self.cycles_per_pass[i])
+            if not good or not all(math.isfinite(v) and v > 0 for v in numbers):
+                raise ValueError(
+                    f"power table of device {i}: frequencies must ascend, one power each, all "
+                    f"finite and above 0; got {steps} Hz, {powers} W"
+                )
+
+    def __call__(self, samples: Array, frequency_hz: Array) -> tuple[Array, Array]:
+        """Seconds and joules; a frequency between two entries has the power between theirs."""
+        seconds = np.asarray(self.cycles_per_pass) * samples / frequency_hz
+        power = np.stack(
+            [
+                np.interp(frequency_hz[:, i], steps, powers)
+                for i, (steps, powers) in enumerate(
+                    zip(self.frequencies_hz, self.powers_w, strict=True)
+                )
+            ],
+            axis=1,
+        )
+        return seconds, power * seconds
+
+
+class OperatingPlan(Struct, frozen=True, eq=False):
+    """The best operating point that was found, shape (I,) each. There is no bound on it.
+
+    Attributes:
+        samples: D, whole numbers.
+        frequency_hz: f.
+        compute_s: seconds of training.
+        compute_j: joules of training, by the given cost.
+        upload_s: all the time that is left.
+        upload_j: joules of the upload.
+        bandwidth_hz: b.
+        power_w: p.
+        history: of the search.
+        stop: why it ended.
+        evaluations: candidates it evaluated.
+    """
+
+    samples: Array
+    frequency_hz: Array
+    compute_s: Array
+    compute_j: Array
+    upload_s: Array
+    upload_j: Array
+    bandwidth_hz: Array
+    power_w: Array
+    history: tuple[Iteration, ...]
+    stop: Literal["converged", "stalled", "iterations"]
+    evaluations: int
+
+    @property
+    def energy_j(self) -> float:
+        """Dynamic energy of the fleet in one round."""
+        return float(self.compute_j.sum() + self.upload_j.sum())
+
+
+class _Space:
+    """Points to whole samples and settable frequencies, and what they cost."""
+
+    def __init__(
+        self, problem: FimiProblem, cost: Cost, frequencies_hz: Sequence[Sequence[float]] | None
+    ) -> None:
+        self.inner = InnerSolver(problem)
+        self.problem = problem
+        self.cost = cost
+        steps = problem.frequency_steps_hz if frequencies_hz is None else frequencies_hz
+        self.steps = [np.asarray(row, float) for row in steps]
+        if len(self.steps) != problem.size:
+            raise ValueError(f"frequencies_hz: {len(self.steps)} rows for {problem.size} devices")
+        self.learns = self.inner.bound_by_error
+        self.low, self.high = problem.local_samples, self.inner.samples_max
+
+    @property
+    def dimension(self) -> int:
+        return self.problem.size * (2 if self.learns else 1)
+
+    def decode(self, z: Array) -> tuple[Array, Array]:
+        """(38) Whole samples and settable frequencies, (S, I) each."""
+        size = self.problem.size
+        share = 1.0 / (1.0 + np.exp(-z[:, :size]))
+        frequency = np.empty_like(share)
+        for i, row in enumerate(self.steps):
+            if row.size:
+                place = np.minimum((share[:, i] * row.size).astype(int), row.size - 1)
+                frequency[:, i] = row[place]
+            else:
+                lowest = self.problem.frequency_min_hz[i]
+                width = self.problem.frequency_max_hz[i] - lowest
+                frequency[:, i] = lowest + share[:, i] * width
+        if not self.learns:
+            return np.broadcast_to(self.low, share.shape), frequency
+        return self._samples(z[:, size:]), frequency
+
+    def _samples(self, z: Array) -> Array:
+        """D proportional to e^z between its bounds, at the scale that just meets Δ_max."""
+        least = np.where((self.problem.weights > 0) & (self.low == 0), 1.0, self.low)
+        least = np.minimum(least, self.high)
+        counted = self.problem.weights > 0
+        weight, beta = self.inner.log_weight[counted], self.inner.beta
+        log_budget = math.log(self.problem.error_budget)
+        base = np.log(np.maximum(self.high, 1.0)) + z
+        low, high = np.full(len(z), -40.0), np.full(len(z), 40.0)
+
+        def at(log_scale: Array) -> Array:
+            wanted = np.exp(np.minimum(base + log_scale[:, None], 60.0))
+            return np.asarray(np.clip(np.ceil(wanted), least, self.high))
+
+        for _ in range(_BISECTIONS):
+            middle = (low + high) / 2.0
+            samples = at(middle)[:, counted]
+            error = np.log(np.exp(weight - beta * np.log(samples)).sum(axis=1))
+            enough = error <= log_budget + 1e-12
+            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+        return at(high)
+
+    def evaluate(
+        self, z: Array
+    ) -> tuple[Array, Array, tuple[Array, Array, Array, Array, UploadSolution]]:
+        """Energy, violation, and everything else of points (S, n)."""
+        samples, frequency = self.decode(z)
+        seconds, joules = self.cost(samples, frequency)
+        good = np.isfinite(seconds) & np.isfinite(joules) & (seconds >= 0)
+        left = self.problem.t_max_s - np.where(good, seconds, np.inf)
+        late = np.where(left > 0, 0.0, np.log1p(np.maximum(-left, 0.0) / self.problem.t_max_s))
+        late = np.where(left > 0, 0.0, np.maximum(np.minimum(late, 700.0), 1e-9))
+        upload = self.inner.upload(np.where(left > 0, left, 0.0))
+        violation = upload.violation + late.sum(axis=1)
+        if self.learns:
+            counted = self.problem.weights > 0
+            log_d = np.log(samples[:, counted])
+            error = np.exp(self.inner.log_weight[counted] - self.inner.beta * log_d).sum(axis=1)
+            short = np.log(error / self.problem.error_budget)
+            violation = violation + np.where(short > 1e-9, short, 0.0)
+        energy = np.where(good, joules, np.inf).sum(axis=1) + upload.energy_j.sum(axis=1)
+        return energy, violation, (samples, frequency, seconds, joules, upload)
+
+
+def search(
+    problem: FimiProblem,
+    cost: Cost,
+    *,
+    seed: int,
+    settings: SearchSettings | None = None,
+    frequencies_hz: Sequence[Sequence[float]] | None = None,
+) -> OperatingPlan:
+    """The best operating point for any cost of training.
+
+    Args:
+        problem: limits, links, data; its own model of computing is not used.
+        cost: seconds and joules of training. A candidate for which it gives NaN or infinity is
+            infeasible.
+        seed: same seed, same result.
+        settings: of the search.
+        frequencies_hz: what each device can set; an empty row, any frequency within its limits.
+            The problem's own steps if left out.
+
+    Raises:
+        InfeasibleError: no feasible candidate was found; the search proves nothing, so one may
+            still exist.
+    """
+    space = _Space(problem, cost, frequencies_hz)
+    settings = settings or SearchSettings()
+    start = np.zeros(space.dimension)
+    start[: problem.size] = 1.5  # rather fast than late
+    result = minimise(
+        lambda z: space.evaluate(z)[:2], start, seed=seed, settings=settings, reach=_REACH
+    )
+    if result.violation > 0:
+        raise InfeasibleError(
+            f"deadline: none of {result.evaluations} candidates met every limit; the nearest "
+            f"breaks them by a factor of {math.exp(min(result.violation, 700.0)):.4g} in all. A "
+            "longer t_max_s, a larger bandwidth_hz or error_max, or another seed may help",
+            constraint="deadline",
+            devices=problem.devices,
+        )
+    samples, frequency, seconds, joules, upload = space.evaluate(result.best[None])[2]
+    return OperatingPlan(
+        samples=samples[0].astype(np.int64),
+        frequency_hz=frequency[0],
+        compute_s=seconds[0],
+        compute_j=joules[0],
+        upload_s=problem.t_max_s - seconds[0],
+        upload_j=upload.energy_j[0],
+        bandwidth_hz=upload.bandwidth_hz[0],
+        power_w=upload.power_w[0],
+        history=result.history,
+        stop=result.stop,
+        evaluations=result.evaluations,
+    )

@@ -1,0 +1,373 @@
+"""A plan for a fleet: search, prove, round, and say how good it is.
+
+1. Feasible at all? Otherwise :class:`~optim.problem.InfeasibleError` says what is in the way.
+2. (P5) the cross-entropy search over the time splits, (P2) and (P3) inside it.
+3. A certified lower bound on the energy of *every* plan, and the distance from it. A search
+   result farther from the bound than the tolerance is refined from the certified time splits.
+4. Whole samples, (P4) spread over the classes, and frequencies that the devices can set.
+
+Two energies come out, each with its gap to the same bound: ``search_energy_j`` of the plan in real
+numbers, whose gap says how well the search did; and ``energy_j`` of the plan as it will run,
+whose gap contains the price of whole samples and discrete frequencies as well.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+from msgspec import Struct
+
+from energy.cost_model import Array, OperatingPoint
+from optim.categories import fill
+from optim.cross_entropy import Iteration, SearchResult, SearchSettings, minimise
+from optim.dual import dual
+from optim.feasibility import require_feasible, require_reachable_error
+from optim.inner import Evaluation, InnerSolver
+from optim.joint import solve
+from optim.problem import FimiProblem, InfeasibleError
+from optim.realise import RunnablePlan, realise
+from optim.splits import Z_REACH, Objective, SplitSpace, try_edges
+
+__all__ = ["DevicePlan", "Plan", "SearchSettings", "plan"]
+
+SearchName = Literal[
+    "cross-entropy",
+    "cross-entropy, refined from the certificate",
+    "dual decomposition",
+    "no split to search",
+]
+PlanStatus = Literal["optimal", "feasible", "uncertified"]
+"""``optimal``: the search is within its gap tolerance of the bound. ``feasible``: it is not.
+``uncertified``: no bound was asked for."""
+
+_SPLIT_EDGE = 1e-9
+_PROGRAM_DEVICES_MAX = 120
+"""Above, dual decomposition proves the same bound in a fraction of CVXPY's time."""
+_WARM_DEVIATION = 0.3
+_REFINE_DEVIATION = 0.01
+
+
+class DevicePlan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One device's share of a plan.
+
+    Attributes:
+        device: id.
+        synthetic_counts: synthetic samples per class.
+        samples: D, local and synthetic.
+        point: frequency, bandwidth, power, time split.
+        compute_s: predicted time of training in a round.
+        upload_s: predicted time of the upload.
+        compute_j: predicted dynamic energy of training.
+        upload_j: predicted dynamic energy of the upload.
+    """
+
+    device: str
+    synthetic_counts: tuple[int, ...]
+    samples: int
+    point: OperatingPoint
+    compute_s: float
+    upload_s: float
+    compute_j: float
+    upload_j: float
+
+
+class Plan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A plan for every device, and how good it is.
+
+    Attributes:
+        devices: in the problem's order.
+        status: what is known about its quality.
+        search: which search produced it.
+        energy_j: dynamic energy of the fleet in one round, as it will run.
+        bound_j: certified lower bound on the energy of every plan; ``None`` if not asked for.
+        gap_percent: distance of ``energy_j`` from the bound, in percent of the bound.
+        search_energy_j: energy before rounding to whole samples and settable frequencies.
+        search_gap_percent: its distance from the bound.
+        error: mean learning error Σ w Δ(D) of the whole samples; ``None`` without a learning
+            constraint.
+        error_max: the constraint on it; ``None`` for none.
+        learning_multiplier: λ: joules a round would save per unit of error allowed more.
+        band_multiplier: μ: joules a round would save per hertz more.
+        history: of the search, one entry per iteration.
+        stop: why the search ended.
+        evaluations: candidates it evaluated.
+        search_s: wall time of the search.
+        certificate_s: wall time of the certificate.
+    """
+
+    devices: tuple[DevicePlan, ...]
+    status: PlanStatus
+    search: SearchName
+    energy_j: float
+    bound_j: float | None
+    gap_percent: float | None
+    search_energy_j: float
+    search_gap_percent: float | None
+    error: float | None
+    error_max: float | None
+    learning_multiplier: float
+    band_multiplier: float
+    history: tuple[Iteration, ...]
+    stop: str
+    evaluations: int
+    search_s: float
+    certificate_s: float
+
+    @property
+    def iterations(self) -> int:
+        """How many iterations the search took."""
+        return len(self.history)
+
+
+Progress = Callable[[int, float], None]
+"""Called after every iteration with its number and the best energy so far (infinite before the
+first feasible candidate)."""
+
+
+def plan(
+    problem: FimiProblem,
+    *,
+    seed: int,
+    settings: SearchSettings | None = None,
+    progress: Progress | None = None,
+    start: Plan | None = None,
+) -> Plan:
+    """Plan a fleet.
+
+    Args:
+        problem: what to plan.
+        seed: same problem, settings and seed, same plan to the last digit.
+        settings: of the search.
+        progress: called after every iteration of the search.
+        start: a plan for a similar problem, from whose time splits the search sets out; devices
+            are matched by id.
+
+    Raises:
+        InfeasibleError: no plan meets the constraints.
+    """
+    settings = settings or SearchSettings()
+    began = time.perf_counter()
+    inner = InnerSolver(problem)
+    require_reachable_error(inner)
+    if np.count_nonzero(inner.has_work) > settings.devices_max:
+        return _plan_large(inner, settings, began, start)
+    space = SplitSpace(inner if settings.inner == "fast" else _reference(problem))
+    first, leanest_tau = _starting_point(space, start)
+    result = _search(space, first, seed, settings, progress, warm=start is not None)
+    if result.violation > 0:  # the leanest split is feasible by construction
+        result = _search(space, space.point(leanest_tau()), seed, settings, progress, warm=True)
+    tau = space.tau(result.best[None])
+    found = inner.evaluate(tau)
+    if result.violation > 0:
+        tau = leanest_tau()[None]
+        found = inner.evaluate(tau)
+    search_s = time.perf_counter() - began
+    name: SearchName = "cross-entropy" if space.dimension else "no split to search"
+    bound_j = None
+    if settings.certify:
+        bound_j, certified_tau = _prove(inner, found)
+        gap = _gap_percent(float(found.energy_j[0]), bound_j)
+        if gap > settings.gap_tolerance_percent and certified_tau is not None:
+            refined = _refine(space, certified_tau, seed, settings)
+            better = inner.evaluate(refined)
+            if better.violation[0] == 0 and better.energy_j[0] < found.energy_j[0]:
+                tau, found, name = refined, better, "cross-entropy, refined from the certificate"
+    certificate_s = time.perf_counter() - began - search_s
+    try:
+        runnable = realise(inner, found.compute.samples[0], tau[0], leanest_tau)
+    except InfeasibleError:  # rounded up, the cheapest amounts do not fit; the leanest may
+        tau = leanest_tau()[None]
+        found = inner.evaluate(tau)
+        runnable = realise(inner, found.compute.samples[0], tau[0], leanest_tau)
+    return _assemble(
+        problem, runnable, found, result, settings, name, bound_j, (search_s, certificate_s)
+    )
+
+
+def _starting_point(space: SplitSpace, start: Plan | None) -> tuple[Array, Callable[[], Array]]:
+    """Where the search begins, and the leanest split for when it is needed.
+
+    Whether the problem is feasible is settled here: by a feasible split among a few obvious
+    ones, or else by the exact answer.
+    """
+    inner = space.inner
+    cache: list[Array] = []
+
+    def leanest() -> Array:
+        if not cache:
+            cache.append(require_feasible(inner).tau)
+        return cache[0]
+
+    obvious = np.linspace(-4.0, 4.0, 17)[:, None] * np.ones(space.dimension)
+    if start is not None:
+        splits = {device.device: device.point.time_split for device in start.devices}
+        tau = np.array([splits.get(device, 0.5) for device in inner.problem.devices])
+        obvious = np.concatenate([space.point(tau)[None], obvious])
+    evaluation = inner.evaluate(space.tau(obvious))
+    order = np.lexsort((evaluation.energy_j, evaluation.violation))
+    if evaluation.violation[order[0]] > 0:
+        return space.point(leanest()), leanest
+    if start is not None and evaluation.violation[0] == 0:
+        return obvious[0], leanest
+    return obvious[order[0]], leanest
+
+
+def _search(
+    space: SplitSpace,
+    first: Array,
+    seed: int,
+    settings: SearchSettings,
+    progress: Progress | None,
+    *,
+    warm: bool,
+) -> SearchResult:
+    if not space.dimension:
+        energy_j, violation = Objective(space)(first[None])
+        return SearchResult(first, float(energy_j[0]), float(violation[0]), (), "converged", 1)
+
+    def report(iteration: Iteration) -> None:
+        if progress is not None:
+            progress(iteration.number, math.inf if iteration.best is None else iteration.best)
+
+    objective = Objective(space)
+    result = minimise(
+        objective,
+        first,
+        seed=seed,
+        settings=settings,
+        deviation=_WARM_DEVIATION if warm else None,
+        reach=Z_REACH,
+        progress=report,
+    )
+    return try_edges(objective, result) if result.violation == 0 else result
+
+
+def _plan_large(
+    inner: InnerSolver, settings: SearchSettings, began: float, start: Plan | None
+) -> Plan:
+    """Dual decomposition is plan and proof at once."""
+    prices = None if start is None else (start.learning_multiplier, start.band_multiplier)
+    solution = solve(inner, start=prices)
+    solved_s = time.perf_counter() - began
+    tau = solution.tau
+    runnable = realise(
+        inner,
+        solution.evaluation.compute.samples[0],
+        tau,
+        lambda: require_feasible(inner).tau,
+    )
+    nothing = SearchResult(tau, solution.energy_j, 0.0, (), "converged", solution.steps)
+    return _assemble(
+        inner.problem,
+        runnable,
+        solution.evaluation,
+        nothing,
+        settings,
+        "dual decomposition",
+        solution.bound_j if settings.certify else None,
+        (solved_s, 0.0),
+    )
+
+
+def _reference(problem: FimiProblem) -> InnerSolver:
+    from optim.reference import ReferenceSolver  # imports CVXPY
+
+    return ReferenceSolver(problem)
+
+
+def _prove(inner: InnerSolver, found: Evaluation) -> tuple[float, Array | None]:
+    """The better of two certified bounds: at the program's multipliers, at the search's own."""
+    from optim.certificate import certify
+
+    own = dual(
+        inner,
+        float(np.exp(found.compute.log_multiplier[0])),
+        float(np.exp(found.upload.log_multiplier[0])),
+    )
+    if inner.problem.size <= _PROGRAM_DEVICES_MAX:
+        certificate = certify(inner, scale_j=float(found.energy_j[0]))
+        if certificate.status != "failed":
+            return max(own.bound_j, certificate.bound_j, 0.0), certificate.tau
+    solution = solve(inner, start=(own.learning_multiplier, own.band_multiplier))
+    return max(own.bound_j, solution.bound_j), solution.tau
+
+
+def _refine(space: SplitSpace, tau: Array, seed: int, settings: SearchSettings) -> Array:
+    """The certified splits, and the best of a narrow search around them."""
+    result = minimise(
+        Objective(space),
+        space.point(tau),
+        seed=seed,
+        settings=settings,
+        deviation=_REFINE_DEVIATION,
+    )
+    exact, near = space.inner.evaluate(tau[None]), space.tau(result.best[None])
+    if exact.violation[0] == 0 and exact.energy_j[0] <= result.value:
+        return tau[None]
+    return near
+
+
+def _gap_percent(energy_j: float, bound_j: float) -> float:
+    return 100.0 * (energy_j - bound_j) / bound_j if bound_j > 0 else math.inf
+
+
+def _assemble(
+    problem: FimiProblem,
+    runnable: RunnablePlan,
+    found: Evaluation,
+    result: SearchResult,
+    settings: SearchSettings,
+    name: SearchName,
+    bound_j: float | None,
+    seconds: tuple[float, float],
+) -> Plan:
+    devices = []
+    for i, device in enumerate(problem.devices):
+        generated = int(runnable.samples[i] - problem.local_samples[i])
+        split = float(runnable.compute_s[i] / problem.t_max_s[i])
+        devices.append(
+            DevicePlan(
+                device=device,
+                synthetic_counts=fill(problem.local_counts[i], generated),
+                samples=int(runnable.samples[i]),
+                point=OperatingPoint(
+                    frequency_hz=float(runnable.frequency_hz[i]),
+                    bandwidth_hz=float(runnable.bandwidth_hz[i]),
+                    transmit_power_w=float(runnable.power_w[i]),
+                    time_split=min(max(split, _SPLIT_EDGE), 1.0 - _SPLIT_EDGE),
+                ),
+                compute_s=float(runnable.compute_s[i]),
+                upload_s=float(runnable.upload_s[i]),
+                compute_j=float(runnable.compute_j[i]),
+                upload_j=float(runnable.upload_j[i]),
+            )
+        )
+    search_energy_j = float(found.energy_j[0])
+    search_gap = None if bound_j is None else _gap_percent(search_energy_j, bound_j)
+    status: PlanStatus = "uncertified"
+    if search_gap is not None:
+        status = "optimal" if search_gap <= settings.gap_tolerance_percent else "feasible"
+    constrained = math.isfinite(problem.error_max)
+    return Plan(
+        devices=tuple(devices),
+        status=status,
+        search=name,
+        energy_j=runnable.energy_j,
+        bound_j=bound_j,
+        gap_percent=None if bound_j is None else _gap_percent(runnable.energy_j, bound_j),
+        search_energy_j=search_energy_j,
+        search_gap_percent=search_gap,
+        error=problem.error(runnable.samples.astype(float)) if constrained else None,
+        error_max=problem.error_max if constrained else None,
+        learning_multiplier=float(np.exp(found.compute.log_multiplier[0])),
+        band_multiplier=float(np.exp(found.upload.log_multiplier[0])),
+        history=result.history,
+        stop=result.stop,
+        evaluations=result.evaluations,
+        search_s=seconds[0],
+        certificate_s=seconds[1],
+    )

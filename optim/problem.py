@@ -1,0 +1,345 @@
+"""FIMI's problem (P1) as arrays over devices, docs/model.md (12).
+
+* :class:`FimiProblem`     everything a plan depends on, checked; SI units, shape (I,) per device
+* :func:`from_boards`      the problem for a fleet of calibrated boards
+* :func:`tfl`              the same fleet without synthetic data and without a learning constraint
+* :class:`InfeasibleError` no plan exists: which constraint, which devices, and what would help
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from energy.cost_model import Array, BoardModel
+from optim.learning_curve import LearningCurve
+
+Constraint = Literal["deadline", "bandwidth", "learning error"]
+
+_POSITIVE = (
+    "cycles_per_sample",
+    "capacitance_w_per_hz3",
+    "frequency_min_hz",
+    "frequency_max_hz",
+    "channel_gain",
+    "noise_density_w_per_hz",
+    "transmit_power_max_w",
+    "payload_bits",
+    "t_max_s",
+)
+_NON_NEGATIVE = ("active_power_w", "generated_max", "weights")
+
+
+class ProblemError(ValueError):
+    """A problem was described with impossible values."""
+
+
+class InfeasibleError(ValueError):
+    """No plan meets every constraint.
+
+    Attributes:
+        constraint: which constraint cannot be met.
+        devices: by which devices; all of them where it is a matter of the whole fleet.
+        smallest_t_max_s: (I,) deadlines that would do, all else equal; ``None`` if none does.
+        smallest_error_max: smallest Δ_max that can be met, all else equal; ``None`` if none can.
+        bandwidth_needed_hz: smallest bandwidth budget that would do; ``None`` if none does.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        constraint: Constraint,
+        devices: Sequence[str],
+        smallest_t_max_s: Array | None = None,
+        smallest_error_max: float | None = None,
+        bandwidth_needed_hz: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.constraint: Constraint = constraint
+        self.devices = tuple(devices)
+        self.smallest_t_max_s = smallest_t_max_s
+        self.smallest_error_max = smallest_error_max
+        self.bandwidth_needed_hz = bandwidth_needed_hz
+
+
+class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_only=True):
+    """One planning problem. A number where an array is expected holds for every device.
+
+    Attributes:
+        devices: ids, shape (I,).
+        local_counts: D_loc per class, whole numbers, shape (I, K). A row of zeros is a device
+            without data.
+        epochs: E, local epochs of a round.
+        cycles_per_sample: C, (I,).
+        capacitance_w_per_hz3: κ, (I,).
+        active_power_w: P_act, (I,).
+        frequency_min_hz: (I,).
+        frequency_max_hz: (I,).
+        channel_gain: h, (I,).
+        noise_density_w_per_hz: N0, (I,).
+        transmit_power_max_w: p_max, (I,).
+        payload_bits: S, size of a model update, (I,).
+        t_max_s: time for compute and upload together: the round's deadline less the time in which
+            the device receives the model, (I,).
+        bandwidth_hz: B, uplink band that the fleet shares.
+        generated_max: D_gen_max, (I,); rounded down to whole samples.
+        weights: w of each device's error in the mean, (I,), sum 1; equal if left out.
+        error_max: Δ_max; infinite for no learning constraint.
+        curve: Δ(D); needed only for a finite ``error_max``.
+        frequency_steps_hz: discrete operating frequencies per device, ascending; an empty entry
+            means that every frequency between the limits can be set.
+
+    Raises:
+        ProblemError: naming device, field and value.
+    """
+
+    devices: tuple[str, ...]
+    local_counts: NDArray[np.int64]
+    epochs: int
+    cycles_per_sample: Array
+    capacitance_w_per_hz3: Array
+    frequency_min_hz: Array
+    frequency_max_hz: Array
+    channel_gain: Array
+    noise_density_w_per_hz: Array
+    transmit_power_max_w: Array
+    payload_bits: Array
+    t_max_s: Array
+    bandwidth_hz: float
+    generated_max: Array
+    active_power_w: Array = msgspec.field(default_factory=lambda: np.zeros(1))
+    weights: Array = msgspec.field(default_factory=lambda: np.zeros(0))
+    error_max: float = math.inf
+    curve: LearningCurve | None = None
+    frequency_steps_hz: tuple[tuple[float, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        count = len(self.devices)
+        if count == 0:
+            raise ProblemError("devices: the fleet is empty; a plan needs at least one device")
+        if len(set(self.devices)) != count:
+            twice = sorted({d for d in self.devices if self.devices.count(d) > 1})
+            raise ProblemError(f"devices: {', '.join(twice)} listed more than once")
+        if np.asarray(self.weights).size == 0:
+            self._set("weights", np.full(count, 1.0 / count))
+        for field in (*_POSITIVE, *_NON_NEGATIVE):
+            self._set_array(field, count)
+        self._set("generated_max", _frozen(np.floor(self.generated_max)))
+        self._set_counts(count)
+        self._check_scalars()
+        self._check_frequencies(count)
+        total = float(self.weights.sum())
+        if abs(total - 1.0) > 1e-9:
+            raise ProblemError(f"weights: they add up to {total:.12g}; divide them by their sum")
+
+    @property
+    def size(self) -> int:
+        """I, the number of devices."""
+        return len(self.devices)
+
+    @property
+    def local_samples(self) -> Array:
+        """D_loc, (I,)."""
+        return np.asarray(self.local_counts.sum(axis=1), float)
+
+    @property
+    def cycles_per_pass(self) -> Array:
+        """E · C, cycles that one more sample costs in a round, (I,)."""
+        return self.epochs * self.cycles_per_sample
+
+    @property
+    def error_budget(self) -> float:
+        """Δ_max − δ0: what Σ w α D^(−β) may be; infinite for no learning constraint."""
+        return self.error_max - (self.curve.delta0 if self.curve is not None else 0.0)
+
+    def error(self, samples: Array) -> float:
+        """Σ w Δ(D), the mean learning error of a data plan; NaN without a learning curve.
+
+        Args:
+            samples: D, (I,).
+        """
+        if self.curve is None:
+            return math.nan
+        counted = self.weights > 0
+        return float((self.weights[counted] * self.curve.error(samples[counted])).sum())
+
+    def _set(self, field: str, value: object) -> None:
+        msgspec.structs.force_setattr(self, field, value)
+
+    def _set_array(self, field: str, count: int) -> None:
+        given = np.asarray(getattr(self, field), float)
+        if given.ndim > 1 or (given.ndim == 1 and given.size not in (1, count)):
+            raise ProblemError(
+                f"{field}: shape {given.shape} for {count} devices; give one number per device, "
+                "or one for all"
+            )
+        values = np.array(np.broadcast_to(given, (count,)))
+        positive = field in _POSITIVE
+        good = (values > 0 if positive else values >= 0) & np.isfinite(values)
+        if not good.all():
+            i = int(np.flatnonzero(~good)[0])
+            need = "greater than 0" if positive else "0 or more"
+            raise ProblemError(
+                f"device {self.devices[i]!r}: {field} is {values[i]:.6g}; "
+                f"it must be a finite number, {need}"
+            )
+        self._set(field, _frozen(values))
+
+    def _set_counts(self, count: int) -> None:
+        given = np.asarray(self.local_counts)
+        if given.ndim != 2 or given.shape[0] != count or given.shape[1] == 0:
+            raise ProblemError(
+                f"local_counts: shape {given.shape} for {count} devices; give one row of samples "
+                "per class for each device"
+            )
+        good = np.isfinite(given.astype(float)) & (given >= 0) & (given == np.floor(given))
+        if not good.all():
+            i, k = (int(j) for j in np.argwhere(~good)[0])
+            raise ProblemError(
+                f"device {self.devices[i]!r}: local_counts of class {k} is {given[i, k]}; "
+                "it must be a whole number, 0 or more"
+            )
+        counts = np.array(given, dtype=np.int64)
+        counts.flags.writeable = False
+        self._set("local_counts", counts)
+
+    def _check_scalars(self) -> None:
+        if self.epochs < 1:
+            raise ProblemError(f"epochs is {self.epochs}; a round trains at least once")
+        if not (math.isfinite(self.bandwidth_hz) and self.bandwidth_hz > 0):
+            raise ProblemError(f"bandwidth_hz is {self.bandwidth_hz}; it must be finite, above 0")
+        if math.isnan(self.error_max) or self.error_max <= 0:
+            raise ProblemError(
+                f"error_max is {self.error_max}; it must be above 0 (inf: no learning constraint)"
+            )
+        if self.curve is None and math.isfinite(self.error_max):
+            raise ProblemError(f"error_max is {self.error_max} but curve is missing: give Δ(D)")
+
+    def _check_frequencies(self, count: int) -> None:
+        above = self.frequency_min_hz > self.frequency_max_hz
+        if above.any():
+            i = int(np.flatnonzero(above)[0])
+            raise ProblemError(
+                f"device {self.devices[i]!r}: frequency_min_hz ({self.frequency_min_hz[i]:.4g}) "
+                f"is above frequency_max_hz ({self.frequency_max_hz[i]:.4g})"
+            )
+        steps = self.frequency_steps_hz or ((),) * count
+        if len(steps) != count:
+            raise ProblemError(f"frequency_steps_hz: {len(steps)} entries for {count} devices")
+        for i, row in enumerate(steps):
+            inside = all(
+                self.frequency_min_hz[i] <= step <= self.frequency_max_hz[i] for step in row
+            )
+            if not inside or list(row) != sorted(set(row)):
+                raise ProblemError(
+                    f"device {self.devices[i]!r}: frequency_steps_hz must ascend and lie between "
+                    f"frequency_min_hz ({self.frequency_min_hz[i]:.4g}) and frequency_max_hz "
+                    f"({self.frequency_max_hz[i]:.4g}); got {row}"
+                )
+            if row and row[-1] < self.frequency_max_hz[i]:
+                raise ProblemError(
+                    f"device {self.devices[i]!r}: the highest of frequency_steps_hz is "
+                    f"{row[-1]:.4g}, so frequency_max_hz ({self.frequency_max_hz[i]:.4g}) cannot "
+                    "be set; make them equal"
+                )
+        self._set("frequency_steps_hz", tuple(tuple(map(float, row)) for row in steps))
+
+
+def from_boards(
+    boards: Mapping[str, BoardModel],
+    *,
+    local_counts: Mapping[str, Sequence[int]],
+    epochs: int,
+    deadline_s: float,
+    upload_bits: float,
+    download_bits: float,
+    bandwidth_hz: float,
+    generated_max: Array | float,
+    error_max: float = math.inf,
+    curve: LearningCurve | None = None,
+    weights: Array | None = None,
+) -> FimiProblem:
+    """The problem for a fleet of boards, in the order in which ``boards`` names them.
+
+    Args:
+        boards: cost parameters per device.
+        local_counts: samples per class, per device.
+        epochs: E.
+        deadline_s: T_max of a round, from the start of the model's download.
+        upload_bits: S.
+        download_bits: size of the global model; the time it takes is off ``t_max_s``.
+        bandwidth_hz: B.
+        generated_max: D_gen_max, (I,) or one for all.
+        error_max: Δ_max.
+        curve: Δ(D).
+        weights: w; equal if ``None``.
+
+    Raises:
+        ProblemError: for impossible values.
+        InfeasibleError: if a device cannot even receive the model before the deadline.
+    """
+    devices = tuple(boards)
+    missing = [device for device in devices if device not in local_counts]
+    if missing:
+        raise ProblemError(f"local_counts: nothing for {', '.join(missing)}")
+    compute = [board.compute for board in boards.values()]
+    links = [board.link for board in boards.values()]
+    download_s = _column(download_bits / link.downlink_rate_bps for link in links)
+    if math.isfinite(deadline_s) and devices and (download_s >= deadline_s).any():
+        late = [d for d, s in zip(devices, download_s, strict=True) if s >= deadline_s]
+        worst = float(download_s.max())
+        raise InfeasibleError(
+            f"deadline: {', '.join(late)} cannot receive the model within {deadline_s:.4g} s "
+            f"(it takes {worst:.4g} s); a round must last longer than that",
+            constraint="deadline",
+            devices=late,
+        )
+    steps = [c.frequency_steps_hz for c in compute]
+    return FimiProblem(
+        devices=devices,
+        local_counts=np.asarray([list(local_counts[d]) for d in devices], dtype=np.int64),
+        epochs=epochs,
+        cycles_per_sample=_column(c.cycles_per_sample for c in compute),
+        capacitance_w_per_hz3=_column(c.capacitance_w_per_hz3 for c in compute),
+        active_power_w=_column(c.active_power_w for c in compute),
+        frequency_min_hz=_column(
+            s[0] if s else c.frequency_min_hz for c, s in zip(compute, steps, strict=True)
+        ),
+        frequency_max_hz=_column(
+            s[-1] if s else c.frequency_max_hz for c, s in zip(compute, steps, strict=True)
+        ),
+        frequency_steps_hz=tuple(steps),
+        channel_gain=_column(link.channel_gain for link in links),
+        noise_density_w_per_hz=_column(link.noise_density_w_per_hz for link in links),
+        transmit_power_max_w=_column(link.transmit_power_max_w for link in links),
+        payload_bits=np.full(len(devices), float(upload_bits)),
+        t_max_s=deadline_s - download_s,
+        bandwidth_hz=bandwidth_hz,
+        generated_max=np.asarray(generated_max, float),
+        error_max=error_max,
+        curve=curve,
+        weights=np.zeros(0) if weights is None else np.asarray(weights, float),
+    )
+
+
+def tfl(problem: FimiProblem) -> FimiProblem:
+    """The baseline on the same fleet: local data only, no learning constraint, same deadlines."""
+    return msgspec.structs.replace(
+        problem, generated_max=np.zeros(problem.size), error_max=math.inf
+    )
+
+
+def _column(values: Iterable[float]) -> Array:
+    return np.fromiter(values, dtype=float)
+
+
+def _frozen(values: Array) -> Array:
+    values.flags.writeable = False
+    return values

@@ -1,0 +1,205 @@
+"""How energy follows the limits: the same problem planned over a range of one or more of them.
+
+* :data:`PARAMETERS`  what can be varied
+* :func:`vary`        a problem with one of them changed
+* :func:`sweep`       certified plans over every combination of values
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from optim.inner import InnerSolver
+from optim.joint import solve
+from optim.problem import FimiProblem, InfeasibleError, ProblemError
+
+Parameter = Literal["t_max", "error_max", "bandwidth", "devices", "alpha"]
+
+
+class SweepPoint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One combination of values.
+
+    Attributes:
+        values: of the parameters that were varied.
+        feasible: whether any plan exists.
+        energy_j: dynamic energy of the fleet in one round; ``None`` if infeasible.
+        bound_j: certified lower bound on it.
+        gap_percent: between the two.
+        error: mean learning error of the plan; ``None`` without a learning curve.
+        synthetic_samples: of all devices, a real number.
+        obstacle: which constraint cannot be met.
+        message: why not, and what would help.
+    """
+
+    values: dict[str, float]
+    feasible: bool
+    energy_j: float | None = None
+    bound_j: float | None = None
+    gap_percent: float | None = None
+    error: float | None = None
+    synthetic_samples: float | None = None
+    obstacle: str | None = None
+    message: str | None = None
+
+
+def sweep(
+    problem: FimiProblem, ranges: Mapping[str, Sequence[float]], *, seed: int = 0
+) -> tuple[SweepPoint, ...]:
+    """Plans over every combination of values, by dual decomposition, in real numbers.
+
+    Args:
+        problem: what is varied.
+        ranges: parameter to values; see :data:`PARAMETERS`.
+        seed: of the partitions where α is varied; the same for every α.
+
+    Raises:
+        ProblemError: no such parameter, or an impossible value.
+    """
+    points = []
+    prices: tuple[float, float] | None = None
+    for combination in itertools.product(*ranges.values()):
+        values = dict(zip(ranges, map(float, combination), strict=True))
+        changed = problem
+        # A new partition and a smaller fleet first: the limits are those of what is left.
+        for name in sorted(
+            values, key=lambda n: list(PARAMETERS).index(n) if n in PARAMETERS else 0
+        ):
+            changed = vary(changed, name, values[name], seed=seed)
+        try:
+            solution = solve(InnerSolver(changed), start=prices)
+        except InfeasibleError as error:
+            points.append(
+                SweepPoint(
+                    values=values, feasible=False, obstacle=error.constraint, message=str(error)
+                )
+            )
+            continue
+        prices = (solution.learning_multiplier, solution.band_multiplier)
+        samples = solution.evaluation.compute.samples[0]
+        mean = changed.error(samples)
+        points.append(
+            SweepPoint(
+                values=values,
+                feasible=True,
+                energy_j=solution.energy_j,
+                bound_j=solution.bound_j,
+                gap_percent=100.0 * solution.relative_gap if solution.bound_j > 0 else None,
+                error=mean if math.isfinite(mean) else None,
+                synthetic_samples=float((samples - changed.local_samples).sum()),
+            )
+        )
+    return tuple(points)
+
+
+def vary(problem: FimiProblem, name: str, value: float, *, seed: int = 0) -> FimiProblem:
+    """The problem with one parameter changed.
+
+    Args:
+        problem: to start from.
+        name: one of :data:`PARAMETERS`.
+        value: its new value.
+        seed: of a new partition.
+
+    Raises:
+        ProblemError: no such parameter, or an impossible value.
+    """
+    if name not in PARAMETERS:
+        raise ProblemError(f"cannot vary {name!r}; there are {', '.join(PARAMETERS)}")
+    if not (math.isfinite(value) and value > 0):
+        raise ProblemError(f"{name} is {value}; it must be a finite number above 0")
+    return PARAMETERS[name](problem, value, seed)
+
+
+def _devices(problem: FimiProblem, value: float, _: int) -> FimiProblem:
+    """The first so many devices; weights divided by their sum."""
+    count = int(value)
+    if count != value or count > problem.size:
+        raise ProblemError(
+            f"devices is {value:g}; it must be a whole number up to {problem.size}, the devices "
+            "that the problem describes"
+        )
+    total = float(problem.weights[:count].sum())
+    if total <= 0:
+        raise ProblemError(f"devices is {count}: the weights of the first {count} are all 0")
+    arrays = {
+        field: getattr(problem, field)[:count]
+        for field in problem.__struct_fields__
+        if isinstance(getattr(problem, field), np.ndarray) and field != "weights"
+    }
+    return msgspec.structs.replace(
+        problem,
+        devices=problem.devices[:count],
+        weights=problem.weights[:count] / total,
+        frequency_steps_hz=problem.frequency_steps_hz[:count],
+        **arrays,
+    )
+
+
+def _alpha(problem: FimiProblem, value: float, seed: int) -> FimiProblem:
+    """The same samples of each class, spread anew: shares by Dirichlet(α), amounts multinomial."""
+    rng = np.random.default_rng(seed)
+    totals = problem.local_counts.sum(axis=0)
+    counts = np.zeros_like(problem.local_counts)
+    for k, total in enumerate(totals):
+        # Gamma draws below 1e-300 are 0; somebody must get the samples.
+        draws = rng.gamma(value, size=problem.size)
+        if not draws.sum() > 0:
+            draws[rng.integers(problem.size)] = 1.0
+        counts[:, k] = rng.multinomial(int(total), draws / draws.sum())
+    return msgspec.structs.replace(problem, local_counts=counts)
+
+
+def _replace(field: str) -> Callable[[FimiProblem, float, int], FimiProblem]:
+    def change(problem: FimiProblem, value: float, _: int) -> FimiProblem:
+        new = np.full(problem.size, value) if field == "t_max_s" else value
+        return msgspec.structs.replace(problem, **{field: new})
+
+    return change
+
+
+PARAMETERS: dict[str, Callable[[FimiProblem, float, int], FimiProblem]] = {
+    "alpha": _alpha,
+    "devices": _devices,
+    "t_max": _replace("t_max_s"),
+    "error_max": _replace("error_max"),
+    "bandwidth": _replace("bandwidth_hz"),
+}
+"""What can be varied: ``t_max`` (s, every device's), ``error_max``, ``bandwidth`` (Hz),
+``devices`` (the first so many), ``alpha`` (of a Dirichlet partition of the same samples)."""
+
+
+def parse_range(text: str) -> tuple[str, tuple[float, ...]]:
+    """Take ``t_max=5:20:7`` (from, to, how many) or ``t_max=5,8,12`` apart.
+
+    Raises:
+        ProblemError: not of this form.
+    """
+    name, equals, spec = text.partition("=")
+    name = name.strip()
+    try:
+        if not equals:
+            raise ValueError
+        if ":" in spec:
+            first, last, count = spec.split(":")
+            if int(count) < 1:
+                raise ValueError
+            values = tuple(map(float, np.linspace(float(first), float(last), int(count))))
+        else:
+            values = tuple(float(part) for part in spec.split(","))
+    except ValueError:
+        raise ProblemError(
+            f"--sweep {text!r}: write name=from:to:count or name=value,value,…, for example "
+            "t_max=5:20:7"
+        ) from None
+    if name not in PARAMETERS:
+        raise ProblemError(f"--sweep: cannot vary {name!r}; there are {', '.join(PARAMETERS)}")
+    if name == "devices":
+        values = tuple(float(round(value)) for value in values)
+    return name, values

@@ -1,0 +1,113 @@
+"""Anything at all as input: a clear error, or a plan that holds. Never a warning, never NaN."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from optim.cross_entropy import SearchSettings
+from optim.inner import InnerSolver
+from optim.joint import solve
+from optim.learning_curve import LearningCurve
+from optim.planner import plan
+from optim.problem import InfeasibleError, ProblemError
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+EXTREMES: dict[str, tuple[float, ...]] = {
+    "cycles_per_sample": (1.0, 1e3, 1e12),
+    "capacitance_w_per_hz3": (1e-40, 1e-20),
+    "active_power_w": (0.0, 100.0, 1e6),
+    "frequency_min_hz": (1.0, 1e9),
+    "frequency_max_hz": (3e8, 1e12),
+    "channel_gain": (1e-16, 1e0),
+    "transmit_power_max_w": (1e-6, 1e9),
+    "payload_bits": (1.0, 1e15),
+    "t_max_s": (1e-3, 1e9),
+    "generated_max": (0.0, 1e9),
+    "bandwidth_hz": (1e-3, 1e12),
+    "error_max": (1e-3, 50.0, math.inf),
+    "epochs": (1, 1000),
+}
+IMPOSSIBLE = (math.nan, -1.0, math.inf, -math.inf)
+ARRAYS = tuple(k for k in EXTREMES if k not in ("bandwidth_hz", "error_max", "epochs"))
+QUICK = SearchSettings(samples=16, iterations=8)
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 4),
+    st.dictionaries(st.sampled_from(sorted(EXTREMES)), st.integers(0, 2), max_size=3),
+    st.booleans(),
+    st.booleans(),
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_extremes(
+    fleet: Any, seed: int, size: int, picks: dict[str, int], one: bool, empty: bool
+) -> None:
+    problem = fleet(seed, size)
+    changes: dict[str, Any] = {}
+    for field, pick in picks.items():
+        value = EXTREMES[field][pick % len(EXTREMES[field])]
+        if field in ARRAYS:
+            row = np.array(getattr(problem, field), float)
+            row[: 1 if one else size] = value
+            changes[field] = row
+        else:
+            changes[field] = value
+    if empty:
+        changes["local_counts"] = np.vstack([np.zeros((1, 5), int), problem.local_counts[1:]])
+    try:
+        problem = fleet(seed, size, **changes)
+        result = plan(problem, seed=0, settings=QUICK)
+    except (ProblemError, InfeasibleError) as error:
+        assert str(error)
+        return
+    numbers = [result.energy_j, result.search_energy_j, result.bound_j]
+    for share in result.devices:
+        numbers += [share.compute_s, share.upload_s, share.compute_j, share.upload_j]
+        assert share.compute_s + share.upload_s <= problem.t_max_s.max() * (1 + 1e-9)
+        assert share.point.transmit_power_w <= problem.transmit_power_max_w.max()
+    assert np.isfinite(np.array(numbers, float)).all()
+    assert result.bound_j is not None
+    assert result.bound_j <= result.search_energy_j * (1 + 1e-9)
+    assert result.search_gap_percent is not None
+    assert result.search_gap_percent < 0.1
+
+
+@given(st.sampled_from(sorted(ARRAYS)), st.sampled_from(IMPOSSIBLE), st.integers(0, 2))
+@settings(max_examples=60, deadline=None)
+def test_impossible_values_name_device_and_field(
+    fleet: Any, field: str, value: float, device: int
+) -> None:
+    row = np.array(getattr(fleet(0, 3), field), float)
+    row[device] = value
+    with pytest.raises(ProblemError, match=f"device-{device}.*{field}"):
+        fleet(0, 3, **{field: row})
+
+
+@pytest.mark.parametrize("value", [math.nan, -1.0, 0.0, math.inf])
+def test_impossible_bandwidth(fleet: Any, value: float) -> None:
+    with pytest.raises(ProblemError, match="bandwidth_hz"):
+        fleet(0, 2, bandwidth_hz=value)
+
+
+def test_an_empty_fleet(fleet: Any) -> None:
+    with pytest.raises(ProblemError, match="empty"):
+        fleet(0, 0)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.01, 5.0), st.floats(1e-3, 100.0))
+@settings(max_examples=40, deadline=None)
+def test_any_curve(fleet: Any, seed: int, beta: float, alpha: float) -> None:
+    curve = LearningCurve(alpha=alpha, beta=beta)
+    try:
+        solution = solve(InnerSolver(fleet(seed, 3, curve=curve)))
+    except InfeasibleError:
+        return
+    assert solution.relative_gap < 1e-6

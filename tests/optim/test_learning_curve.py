@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from optim.learning_curve import LearningCurve, fit_curve
+
+
+def test_worked_by_hand() -> None:
+    curve = LearningCurve(alpha=2.0, beta=0.5, delta0=0.1)
+    np.testing.assert_allclose(curve.error(np.array([1.0, 4.0, 400.0])), [2.1, 1.1, 0.2])
+    assert curve.error(0.0) == math.inf
+
+
+def test_samples_undo_error() -> None:
+    curve = LearningCurve(alpha=3.9, beta=0.8, delta0=0.02)
+    samples = np.logspace(0, 6, 30)
+    np.testing.assert_allclose(curve.samples(curve.error(samples)), samples, rtol=1e-7)
+    assert curve.samples(0.02) == math.inf
+    assert curve.samples(0.01) == math.inf
+
+
+@pytest.mark.parametrize("field", ["alpha", "beta"])
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
+def test_refuses_what_is_not_a_curve(field: str, value: float) -> None:
+    with pytest.raises(ValueError, match=field):
+        LearningCurve(**{"alpha": 1.0, "beta": 1.0, field: value})
+
+
+AMOUNTS = np.array([20, 40, 72, 120, 180, 300, 500, 718, 2000, 8000], float)
+
+
+@pytest.mark.parametrize(("alpha", "beta", "delta0"), [(2.0, 0.3, 0.0), (5.8, 0.93, 0.027)])
+def test_an_exact_curve_is_found_again(alpha: float, beta: float, delta0: float) -> None:
+    curve = LearningCurve(alpha=alpha, beta=beta, delta0=delta0)
+    fit = fit_curve(AMOUNTS, curve.error(AMOUNTS))
+    assert fit.curve.beta == pytest.approx(beta, rel=1e-4)
+    assert fit.curve.alpha == pytest.approx(alpha, rel=1e-3)
+    assert fit.curve.delta0 == pytest.approx(delta0, abs=1e-4)
+    assert fit.identified, fit.problems
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
+    truth = LearningCurve(alpha=3.0, beta=0.7, delta0=0.05)
+    rng = np.random.default_rng(0)
+    amounts = np.repeat(AMOUNTS, 3)
+    covered = np.zeros(3)
+    for _ in range(150):
+        errors = np.maximum(truth.error(amounts) + rng.normal(0, 0.004, amounts.size), 0)
+        fit = fit_curve(amounts, errors, confidence=0.9)
+        for k, (interval, value) in enumerate(
+            ((fit.alpha, 3.0), (fit.beta, 0.7), (fit.delta0, 0.05))
+        ):
+            covered[k] += interval.low <= value <= interval.high
+    assert (covered / 150 > 0.82).all()
+    assert (covered / 150 < 0.97).all()
+
+
+@pytest.mark.parametrize(
+    ("amounts", "errors", "what"),
+    [
+        ([10, 20, 40], [0.5, 0.4, 0.3], "nothing is left"),
+        ([10, 20, 40, 80, 160], [0.3, 0.31, 0.33, 0.35, 0.4], "does not fall"),
+        ([100, 101, 102, 103, 104], [0.3, 0.302, 0.299, 0.3005, 0.298], "may be anything"),
+        ([20, 40, 80, 160], [0.60, 0.49, 0.41, 0.33], "δ0"),
+    ],
+)
+def test_says_what_the_data_cannot_tell(
+    amounts: list[float], errors: list[float], what: str
+) -> None:
+    fit = fit_curve(amounts, errors)
+    assert not fit.identified
+    assert any(what in problem for problem in fit.problems), fit.problems
+
+
+@pytest.mark.parametrize(
+    ("amounts", "errors", "what"),
+    [
+        ([1, 2], [0.1, 0.2], "2 different"),
+        ([1, 2, 2], [0.3, 0.2, 0.1], "2 different"),
+        ([1, 2, 3], [0.1, 0.1, 0.1], "no change"),
+        ([0, 2, 3], [0.3, 0.2, 0.1], "amount 0"),
+        ([1, 2, 3], [0.3, math.nan, 0.1], "error 1"),
+        ([1, 2, 3], [0.3, 0.1], "one error"),
+    ],
+)
+def test_refuses_what_is_no_data(amounts: list[float], errors: list[float], what: str) -> None:
+    with pytest.raises(ValueError, match=what):
+        fit_curve(amounts, errors)

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from scipy.special import lambertw
+
+from optim.special import (
+    LOG_X_MAX,
+    falling_root,
+    inverse_psi,
+    inverse_theta,
+    log_psi,
+    log_theta,
+)
+
+GRID = np.concatenate([np.linspace(-40.0, -5.0, 201), np.linspace(-5.0, LOG_X_MAX, 4001)])
+
+
+def exact_psi(x: Fraction) -> Fraction:
+    """Σ_{k≥2} (k − 1)/k! x^k in rational arithmetic: 1 + (x − 1) eˣ without cancellation."""
+    total, term = Fraction(0), Fraction(1)
+    for k in range(1, 60):
+        term = term * x / k
+        total += (k - 1) * term
+    return total
+
+
+@pytest.mark.parametrize("x", [1e-12, 1e-4, 0.0499, 0.05, 0.0501, 0.5, 2.0])
+def test_log_psi_against_rational_arithmetic(x: float) -> None:
+    log_x = np.array([np.log(x)])
+    exact = float(exact_psi(Fraction(float(np.exp(log_x)[0]))))
+    assert log_psi(log_x)[0][0] == pytest.approx(np.log(exact), rel=1e-13, abs=1e-13)
+
+
+@pytest.mark.parametrize("x", [1e-9, 0.0299, 0.03, 0.0301, 1.0, 30.0])
+def test_log_theta_against_rational_arithmetic(x: float) -> None:
+    log_x = np.array([np.log(x)])
+    exact_x, total, term = Fraction(float(np.exp(log_x)[0])), Fraction(0), Fraction(1)
+    for k in range(1, 160):  # (eˣ − 1)/x − 1 = Σ_{k≥1} xᵏ/(k + 1)!
+        term = term * exact_x / (k + 1)
+        total += term
+    assert log_theta(log_x)[0][0] == pytest.approx(float(np.log1p(float(total))), rel=1e-12)
+
+
+@pytest.mark.parametrize("function", [log_psi, log_theta])
+def test_slopes_match_differences(function: object) -> None:
+    log_x = np.linspace(-6.0, 5.0, 101)
+    h = 1e-6
+    _, slope = function(log_x)  # type: ignore[operator]
+    difference = (function(log_x + h)[0] - function(log_x - h)[0]) / (2 * h)  # type: ignore[operator]
+    per_x = 1.0 if function is log_psi else np.exp(log_x)
+    np.testing.assert_allclose(slope * per_x, difference, rtol=1e-5)
+
+
+def test_inverses_undo() -> None:
+    log_q, _ = log_psi(GRID)
+    np.testing.assert_allclose(inverse_psi(log_q)[0], GRID, rtol=0, atol=1e-10)
+    theta, _ = log_theta(GRID)
+    np.testing.assert_allclose(inverse_theta(theta), GRID, rtol=0, atol=1e-10)
+
+
+def test_inverse_psi_is_lambert_w() -> None:
+    q = np.logspace(-2, 20, 200)
+    reference = 1.0 + lambertw((q - 1.0) / np.e).real
+    np.testing.assert_allclose(np.exp(inverse_psi(np.log(q))[0]), reference, rtol=1e-10)
+
+
+def test_falling_root_of_functions_that_mislead_newton() -> None:
+    targets = np.array([-3.0, 0.0, 1e-8, 2.0, 7.5])
+
+    def steep(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        y = x - targets
+        return -np.cbrt(y), -(np.maximum(np.abs(y), 1e-300) ** (-2 / 3)) / 3  # Newton diverges
+
+    root = falling_root(steep, np.full(5, -10.0), np.full(5, 10.0))
+    np.testing.assert_allclose(root, targets, atol=1e-9)
+
+
+def test_falling_root_without_a_sign_change_is_the_nearer_end() -> None:
+    def positive(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return 5.0 - 0.1 * x, np.full_like(x, -0.1)
+
+    assert falling_root(positive, np.zeros(1), np.ones(1))[0] == pytest.approx(1.0, abs=1e-9)
