@@ -1,0 +1,26 @@
+"""Data sets, partitions, models, local training, aggregation, learning metrics.
+
+Modules without torch, which an edge agent uses:
+
+* :mod:`learning.datasets`     labelled images and their split into public, private and test parts
+* :mod:`learning.partition`    who holds what: Dirichlet partitions over devices
+* :mod:`learning.tensors`      named parameters: safetensors bytes, checks, digests
+* :mod:`learning.batches`      labelled images as they travel
+* :mod:`learning.training`     the trainer interface, its settings and the order of batches
+* :mod:`learning.aggregation`  FedAvg
+* :mod:`learning.graphs`       training and evaluation as ONNX graphs, as they travel
+* :mod:`learning.graph_check`  what a graph may hold
+* :mod:`learning.onnx_trainer` the ONNX Runtime trainer
+
+Modules that need torch:
+
+* :mod:`learning.models`         the networks, by name
+* :mod:`learning.torch_trainer`  the PyTorch trainer
+* :mod:`learning.export`         a network, its loss and its optimiser as ONNX graphs, made of
+  :mod:`learning.onnx_lowering` (from PyTorch's operators to ONNX nodes),
+  :mod:`learning.onnx_operators`, :mod:`learning.onnx_convolution` and :mod:`learning.onnx_norms`
+  (what each operator and its gradient become), :mod:`learning.onnx_tape` (differentiation) and
+  :mod:`learning.onnx_builder` (nodes and constants)
+
+Imports none of the other packages.
+"""

@@ -1,0 +1,38 @@
+"""How the coordinator turns the devices' models into one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from learning.tensors import Parameters
+
+
+def fedavg(
+    models: Sequence[Parameters], weights: Sequence[float]
+) -> dict[str, NDArray[np.float32]]:
+    """Weighted mean of models, Σ w_i ω_i / Σ w_i (McMahan et al. 2017, arXiv 1602.05629).
+
+    Sums in float64, in the order given, so that the result depends on nothing else.
+
+    Args:
+        models: same names and shapes.
+        weights: one per model, non-negative; usually the number of training samples.
+
+    Raises:
+        ValueError: nothing to average, or weights that do not fit.
+    """
+    if not models or len(models) != len(weights):
+        raise ValueError(f"{len(models)} models and {len(weights)} weights cannot be averaged")
+    if min(weights) < 0 or not sum(weights) > 0:
+        raise ValueError(f"weights must be non-negative with a positive sum, not {list(weights)}")
+    whole = float(sum(weights))
+    mean: dict[str, NDArray[np.float32]] = {}
+    for name, first in models[0].items():
+        acc = np.zeros(first.shape, np.float64)
+        for model, weight in zip(models, weights, strict=True):
+            acc += (weight / whole) * model[name]
+        mean[name] = acc.astype(np.float32)
+    return mean

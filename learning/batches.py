@@ -1,0 +1,142 @@
+"""A batch of labelled synthetic images as bytes, and back.
+
+The bytes are safetensors with two tensors, ``images`` uint8 (N, channels, height, width) and
+``labels`` int64 (N,), and a note of where they come from; compressed with Zstandard where that is
+smaller. Equal batches give equal bytes, so a batch's digest names its content. Whoever receives a
+batch trusts nothing in it: :func:`decode` bounds the memory it takes and checks types, shapes and
+labels before anything is used.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+import zstandard
+from msgspec import Struct
+
+from learning.datasets import Images, Labels
+
+MEDIA = "synthetic-batch"
+"""What an offer calls these bytes."""
+MAX_BYTES = 1 << 30
+"""Largest batch, uncompressed, that is decoded unless the caller says otherwise."""
+
+_ZSTANDARD_MAGIC = b"\x28\xb5\x2f\xfd"  # as a safetensors header length: 4 GB, never valid
+_LEVEL = 3
+_NOTE = "provenance"  # one key only: safetensors writes several in no fixed order
+
+
+class BatchError(ValueError):
+    """Bytes that are not a usable batch; the message says why."""
+
+
+class Batch(Struct, frozen=True, kw_only=True):
+    """Labelled images.
+
+    Attributes:
+        images: (N, channels, height, width), uint8.
+        labels: (N,), int64, class ids from 0.
+        provenance: where they come from, JSON or empty.
+    """
+
+    images: Images
+    labels: Labels
+    provenance: str = ""
+
+
+def encode(images: Images, labels: Labels, provenance: str = "") -> bytes:
+    """A batch as bytes, the same bytes for the same batch.
+
+    Args:
+        images: (N, channels, height, width), uint8.
+        labels: (N,), int64.
+        provenance: where they come from.
+
+    Raises:
+        BatchError: types or shapes are wrong.
+    """
+    _check_arrays(images, labels)
+    plain = safetensors.numpy.save(
+        {"images": np.ascontiguousarray(images), "labels": np.ascontiguousarray(labels)},
+        metadata={_NOTE: provenance} if provenance else None,
+    )
+    packed = zstandard.ZstdCompressor(level=_LEVEL).compress(plain)
+    return packed if len(packed) < len(plain) else plain
+
+
+def decode(
+    data: bytes,
+    *,
+    classes: int,
+    image_shape: tuple[int, int, int] | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> Batch:
+    """A batch from bytes.
+
+    Args:
+        data: what :func:`encode` wrote, or anything else.
+        classes: K; labels outside 0 to K − 1 are refused.
+        image_shape: channels, height, width that the images must have; ``None``: any.
+        max_bytes: largest size, uncompressed.
+
+    Raises:
+        BatchError: says what is wrong.
+    """
+    plain = _unpack(data, max_bytes)
+    try:
+        tensors = safetensors.numpy.load(plain)
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise BatchError(f"batch is not safetensors: {error}") from error
+    if set(tensors) != {"images", "labels"}:
+        raise BatchError(
+            f"batch holds tensors {sorted(tensors)}, it must hold 'images' and 'labels'"
+        )
+    images, labels = tensors["images"], tensors["labels"]
+    _check_arrays(images, labels)
+    if image_shape is not None and images.shape[1:] != image_shape:
+        raise BatchError(
+            f"batch has images of shape {images.shape[1:]}, expected {image_shape} (channels, "
+            "height, width); the generator serves another data set"
+        )
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        wrong = int(labels.min()) if labels.min() < 0 else int(labels.max())
+        raise BatchError(f"batch has label {wrong}; the classes are 0 to {classes - 1}")
+    return Batch(images=images, labels=labels, provenance=_note(plain))
+
+
+def _unpack(data: bytes, max_bytes: int) -> bytes:
+    if not data.startswith(_ZSTANDARD_MAGIC):
+        if len(data) > max_bytes:
+            raise BatchError(f"batch has {len(data)} bytes, the limit is {max_bytes}")
+        return data
+    try:
+        # A size in the frame's header would override the decompressor's own limit: look first.
+        size = zstandard.frame_content_size(data)
+        if not 0 <= size <= max_bytes:
+            said = "does not say how many bytes it" if size < 0 else f"says that {size} bytes it"
+            raise BatchError(f"compressed batch {said} unpacks to; the limit is {max_bytes} bytes")
+        return zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise BatchError(f"compressed batch is damaged: {error}") from error
+
+
+def _check_arrays(images: Images, labels: Labels) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape[1:]:
+        raise BatchError(
+            f"batch has images {images.dtype} {images.shape}; they must be uint8 (N, channels, "
+            "height, width)"
+        )
+    if labels.dtype != np.int64 or labels.shape != images.shape[:1]:
+        raise BatchError(
+            f"batch has labels {labels.dtype} {labels.shape} for {len(images)} images; they must "
+            f"be int64 ({len(images)},)"
+        )
+
+
+def _note(plain: bytes) -> str:
+    """The provenance in a safetensors header that has been found valid; the loader drops it."""
+    header = json.loads(plain[8 : 8 + int.from_bytes(plain[:8], "little")])
+    return str(header.get("__metadata__", {}).get(_NOTE, ""))

@@ -1,0 +1,205 @@
+"""Labelled images, and their split into a public, a private and a test part.
+
+The *public* part is what the generator may see, the *private* part is divided among the devices,
+the *test* part is held out for the coordinator's evaluation. The three are disjoint.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import importlib.util
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+Images = NDArray[np.uint8]
+"""Images as they are stored and sent: (N, channels, height, width), 0 to 255."""
+Labels = NDArray[np.int64]
+"""Class ids: (N,)."""
+SplitKind = Literal["writers", "random"]
+
+
+class Dataset(Struct, frozen=True, kw_only=True):
+    """Labelled images.
+
+    Attributes:
+        name: what they are, for example ``"digits/public"``.
+        images: (N, channels, height, width), uint8.
+        labels: (N,), class ids from 0.
+        class_names: one per class.
+    """
+
+    name: str
+    images: Images
+    labels: Labels
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, K."""
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    def subset(self, indices: NDArray[np.intp], name: str) -> Dataset:
+        """The samples at ``indices``, in that order."""
+        return Dataset(
+            name=name,
+            images=self.images[indices],
+            labels=self.labels[indices],
+            class_names=self.class_names,
+        )
+
+    def label_counts(self) -> tuple[int, ...]:
+        """Samples per class."""
+        return tuple(int(n) for n in np.bincount(self.labels, minlength=self.classes))
+
+    def digest(self) -> str:
+        """SHA-256 over shape, classes, images and labels, hexadecimal; the name is left out."""
+        hasher = hashlib.sha256(repr((self.images.shape, self.class_names)).encode())
+        hasher.update(np.ascontiguousarray(self.images).tobytes())
+        hasher.update(np.ascontiguousarray(self.labels).tobytes())
+        return hasher.hexdigest()
+
+
+class Split(Struct, frozen=True, kw_only=True):
+    """A data set in three disjoint parts.
+
+    Attributes:
+        public: for the generator.
+        private: to be divided among the devices.
+        test: held out for evaluation.
+    """
+
+    public: Dataset
+    private: Dataset
+    test: Dataset
+
+
+def load_digits() -> Dataset:
+    """scikit-learn's 1,797 handwritten digits, 8×8 pixels, grey levels 0 to 16 scaled to 0 to 255.
+
+    The samples keep scikit-learn's order: neighbours were written by the same person. Reads the
+    file that comes with scikit-learn without importing it, which would cost a device 70 MB.
+
+    Raises:
+        RuntimeError: scikit-learn is not installed.
+    """
+    spec = importlib.util.find_spec("sklearn")
+    if spec is None or spec.origin is None:
+        raise RuntimeError("the digits data set comes with scikit-learn: pip install scikit-learn")
+    path = Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    with gzip.open(path, "rt", encoding="ascii") as file:
+        table = np.loadtxt(file, delimiter=",", dtype=np.int64)
+    grey, labels = table[:, :-1], table[:, -1]
+    return Dataset(
+        name="digits",
+        images=np.rint(grey * (255.0 / 16.0)).astype(np.uint8).reshape(-1, 1, 8, 8),
+        labels=np.ascontiguousarray(labels),
+        class_names=tuple(str(digit) for digit in range(10)),
+    )
+
+
+class DataFileError(ValueError):
+    """A data file cannot be used; the message says which and why."""
+
+
+def save(dataset: Dataset, path: Path) -> None:
+    """Write labelled images to a file that :func:`load` reads without any other package."""
+    with path.open("wb") as file:
+        np.savez_compressed(
+            file,
+            name=np.array(dataset.name),
+            images=dataset.images,
+            labels=dataset.labels,
+            class_names=np.array(dataset.class_names),
+        )
+
+
+def load(path: Path) -> Dataset:
+    """Labelled images from a file of :func:`save`.
+
+    Raises:
+        DataFileError: it is damaged, or does not hold labelled images.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            dataset = Dataset(
+                name=str(file["name"]),
+                images=file["images"],
+                labels=file["labels"],
+                class_names=tuple(str(name) for name in file["class_names"]),
+            )
+    except (KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataFileError(
+            f"{path}: not a data file ({error}); 'fimi agent data' writes one"
+        ) from error
+    images, labels = dataset.images, dataset.labels
+    fits = images.ndim == 4 and labels.shape == images.shape[:1]
+    if not fits or images.dtype != np.uint8 or labels.dtype != np.int64:
+        raise DataFileError(
+            f"{path}: images {images.dtype} {images.shape} and labels {labels.dtype} "
+            f"{labels.shape}; they must be uint8 (N, channels, height, width) and int64 (N,)"
+        )
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < dataset.classes:
+        raise DataFileError(f"{path}: labels outside 0 to {dataset.classes - 1}")
+    return dataset
+
+
+def split(
+    dataset: Dataset,
+    *,
+    kind: SplitKind = "writers",
+    public_fraction: float = 0.4,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+) -> Split:
+    """Divide a data set into public, private and test parts.
+
+    Args:
+        dataset: all samples.
+        kind: ``"writers"`` takes the first samples as public, so that other people wrote them
+            than the rest (a domain gap, as public data has in practice); ``"random"`` draws the
+            public part at random.
+        public_fraction: share of all samples that is public.
+        test_fraction: share of all samples that is held out.
+        seed: of the random draws; with ``"writers"`` it draws private and test only.
+
+    Raises:
+        ValueError: an unknown kind, or fractions that leave a part empty.
+    """
+    if kind not in ("writers", "random"):
+        raise ValueError(f"unknown split {kind!r}; there are 'writers' and 'random'")
+    count = len(dataset)
+    public_count, test_count = round(public_fraction * count), round(test_fraction * count)
+    private_count = count - public_count - test_count
+    if min(public_count, test_count, private_count) < 1:
+        raise ValueError(
+            f"public_fraction {public_fraction} and test_fraction {test_fraction} of {count} "
+            f"samples leave {public_count} public, {private_count} private, {test_count} test; "
+            "each part needs at least one sample"
+        )
+    generator = np.random.default_rng((seed, 0x5EED))
+    everyone = np.arange(count)
+    if kind == "random":
+        everyone = generator.permutation(count)
+    public, rest = everyone[:public_count], generator.permutation(everyone[public_count:])
+    test, private = np.sort(rest[:test_count]), np.sort(rest[test_count:])
+    return Split(
+        public=dataset.subset(np.sort(public), f"{dataset.name}/public"),
+        private=dataset.subset(private, f"{dataset.name}/private"),
+        test=dataset.subset(test, f"{dataset.name}/test"),
+    )

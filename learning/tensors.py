@@ -1,0 +1,90 @@
+"""Named parameters of a model: their bytes, their digest, and what an update must look like.
+
+Parameters travel and rest as safetensors, never as pickles. Whatever was received is checked
+against the model it claims to update before anything is computed with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+
+Parameters = Mapping[str, NDArray[np.float32]]
+"""Name to tensor; every tensor float32."""
+
+
+class UpdateRefusedError(ValueError):
+    """An update cannot be used; the message says which tensor and why."""
+
+
+def dump(parameters: Parameters) -> bytes:
+    """Parameters as safetensors bytes, the same bytes for the same parameters."""
+    ordered = {name: np.asarray(parameters[name], order="C") for name in sorted(parameters)}
+    return safetensors.numpy.save(ordered)
+
+
+def load(data: bytes, *, like: Parameters | None = None) -> dict[str, NDArray[np.float32]]:
+    """Parameters from safetensors bytes.
+
+    Args:
+        data: what :func:`dump` wrote.
+        like: if given, the result must have its names, shapes and types and finite values.
+
+    Raises:
+        UpdateRefusedError: not safetensors, or not like ``like``.
+    """
+    if like is not None:
+        limit = 2 * sum(tensor.nbytes for tensor in like.values()) + 1_000_000
+        if len(data) > limit:
+            raise UpdateRefusedError(
+                f"update has {len(data)} bytes, more than {limit} for this model"
+            )
+    try:
+        tensors = safetensors.numpy.load(data)
+    except (safetensors.SafetensorError, KeyError, ValueError, OverflowError) as error:
+        raise UpdateRefusedError(f"update is not safetensors: {error}") from error
+    if like is not None:
+        check(tensors, like)
+    return tensors
+
+
+def check(tensors: Mapping[str, NDArray[np.generic]], like: Parameters) -> None:
+    """Hold tensors against a model's parameters.
+
+    Raises:
+        UpdateRefusedError: a tensor is missing, unknown, of another shape or type, or not finite.
+    """
+    if missing := sorted(set(like) - set(tensors)):
+        raise UpdateRefusedError(f"update lacks tensor {missing[0]!r} ({len(missing)} missing)")
+    if unknown := sorted(set(tensors) - set(like)):
+        raise UpdateRefusedError(
+            f"update has an unknown tensor {unknown[0]!r} ({len(unknown)} unknown)"
+        )
+    for name, reference in like.items():
+        tensor = tensors[name]
+        if tensor.shape != reference.shape:
+            raise UpdateRefusedError(
+                f"tensor {name!r} has shape {tensor.shape}, the model's is {reference.shape}"
+            )
+        if tensor.dtype != reference.dtype:
+            raise UpdateRefusedError(
+                f"tensor {name!r} is {tensor.dtype}, the model's is {reference.dtype}"
+            )
+        if not np.isfinite(tensor).all():
+            bad = int((~np.isfinite(tensor)).sum())
+            raise UpdateRefusedError(f"tensor {name!r} holds {bad} values that are not finite")
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 of some bytes, hexadecimal: the name of every transfer."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def size_bytes(parameters: Parameters) -> int:
+    """Bytes of all tensors, without the file's header."""
+    return sum(tensor.nbytes for tensor in parameters.values())

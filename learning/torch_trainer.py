@@ -1,0 +1,179 @@
+"""The PyTorch trainer: on the CPU, the same numbers every time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from learning import models
+from learning.datasets import Images, Labels
+from learning.tensors import Parameters
+from learning.training import (
+    ADAM_BETAS,
+    ADAM_EPSILON,
+    CLIP_EPSILON,
+    EpochDone,
+    Evaluation,
+    Tally,
+    TrainingCancelled,
+    TrainingResult,
+    TrainingSettings,
+    batches,
+    check_samples,
+    judge,
+    to_float,
+)
+
+EVALUATION_BATCH = 512
+
+
+class TorchTrainer:
+    """Trains and evaluates one network with PyTorch.
+
+    Args:
+        model: name of the network.
+        classes: K.
+        image_shape: channels, height, width.
+        threads: PyTorch's threads within an operator; a setting of the whole process. One thread
+            is both the reproducible and, for small networks, the faster choice.
+    """
+
+    def __init__(
+        self, model: str, classes: int, image_shape: tuple[int, int, int], *, threads: int = 1
+    ) -> None:
+        torch.set_num_threads(threads)
+        self._classes = classes
+        self._module = models.build(model, classes, image_shape, seed=0)
+
+    @property
+    def backend(self) -> str:
+        """Name and version of the backend."""
+        return f"torch {torch.__version__.split('+')[0]}"
+
+    def train(
+        self,
+        parameters: Parameters,
+        images: Images,
+        labels: Labels,
+        settings: TrainingSettings,
+        *,
+        stream: tuple[int, ...],
+        cancelled: Callable[[], bool] | None = None,
+        progress: Callable[[EpochDone], None] | None = None,
+    ) -> TrainingResult:
+        """Train from ``parameters``; see :class:`learning.training.Trainer`."""
+        check_samples(images, labels)
+        module = self._module
+        models.load_parameters(module, parameters)
+        module.train()
+        inputs, targets = torch.from_numpy(to_float(images)), torch.from_numpy(labels)
+        weights: list[Tensor] = [weight for weight in module.parameters() if weight.requires_grad]
+        optimiser = _Optimiser(weights, settings)
+        tally = Tally(len(labels), settings.epochs, progress)
+        for _, order in batches(len(labels), settings, stream=stream):
+            if cancelled is not None and cancelled():
+                raise TrainingCancelled("the training was asked to stop")
+            total: list[Tensor] | None = None
+            for part in np.split(order, range(*_cuts(len(order), settings.micro_batch))):
+                indices = torch.from_numpy(part)
+                logits = module(inputs[indices])
+                loss = functional.cross_entropy(
+                    logits, targets[indices], label_smoothing=settings.label_smoothing
+                )
+                share = len(part) / len(order)
+                gradients = list(torch.autograd.grad(loss * share, weights))
+                if total is None:
+                    total = gradients
+                else:
+                    torch._foreach_add_(total, gradients)
+                correct = (logits.detach().argmax(1) == targets[indices]).sum()
+                tally.add(len(part), float(loss.detach()) * len(part), int(correct))
+            assert total is not None
+            optimiser.step(total)
+        return TrainingResult(
+            parameters=models.parameters_of(module),
+            samples=settings.epochs * len(labels),
+            loss=tally.last.loss,
+            accuracy=tally.last.accuracy,
+        )
+
+    @torch.no_grad()
+    def evaluate(self, parameters: Parameters, images: Images, labels: Labels) -> Evaluation:
+        """Accuracy, loss and per-class accuracy of ``parameters`` on ``images``."""
+        check_samples(images, labels)
+        module = self._module
+        models.load_parameters(module, parameters)
+        module.eval()
+        parts = np.split(images, range(EVALUATION_BATCH, len(images), EVALUATION_BATCH))
+        logits = [module(torch.from_numpy(to_float(part))).numpy() for part in parts]
+        return judge(np.concatenate(logits), labels, self._classes)
+
+
+def initial_parameters(
+    model: str, classes: int, image_shape: tuple[int, int, int], *, seed: int
+) -> dict[str, NDArray[np.float32]]:
+    """The parameters a federation starts from."""
+    return models.parameters_of(models.build(model, classes, image_shape, seed=seed))
+
+
+def _cuts(samples: int, micro_batch: int) -> tuple[int, int, int]:
+    size = micro_batch or samples
+    return size, samples, size
+
+
+class _Optimiser:
+    """SGD with momentum, or Adam, in place, as ``torch.optim`` does it.
+
+    Written out because those classes load PyTorch's compiler: 150 MB and two seconds on a device
+    that never compiles anything. A test holds the two to the same numbers.
+    """
+
+    def __init__(self, weights: list[Tensor], settings: TrainingSettings) -> None:
+        self._weights = weights
+        self._settings = settings
+        self._steps = 0
+        zeros = [torch.zeros_like(weight) for weight in weights]
+        adam = settings.optimiser == "adam"
+        self._first = zeros if adam or settings.momentum else []
+        self._second = [torch.zeros_like(weight) for weight in weights] if adam else []
+        self._anchor = [w.detach().clone() for w in weights] if settings.proximal else []
+
+    @torch.no_grad()
+    def step(self, gradients: list[Tensor]) -> None:
+        """Apply a batch's gradients; changes them."""
+        settings, weights = self._settings, self._weights
+        if self._anchor:
+            torch._foreach_add_(gradients, weights, alpha=settings.proximal)
+            torch._foreach_add_(gradients, self._anchor, alpha=-settings.proximal)
+        if settings.clip_norm:
+            norm = torch.stack(torch._foreach_norm(gradients)).norm()
+            factor = torch.clamp(settings.clip_norm / (norm + CLIP_EPSILON), max=1.0)
+            torch._foreach_mul_(gradients, factor)
+        if settings.weight_decay:
+            torch._foreach_add_(gradients, weights, alpha=settings.weight_decay)
+        if settings.optimiser == "adam":
+            self._adam(gradients)
+            return
+        if self._first:
+            torch._foreach_mul_(self._first, settings.momentum)
+            torch._foreach_add_(self._first, gradients)
+            gradients = self._first
+        torch._foreach_add_(weights, gradients, alpha=-settings.learning_rate)
+
+    def _adam(self, gradients: list[Tensor]) -> None:
+        self._steps += 1
+        one, two = ADAM_BETAS
+        torch._foreach_mul_(self._first, one)
+        torch._foreach_add_(self._first, gradients, alpha=1 - one)
+        torch._foreach_mul_(self._second, two)
+        torch._foreach_addcmul_(self._second, gradients, gradients, value=1 - two)
+        deviation = torch._foreach_sqrt(self._second)
+        torch._foreach_div_(deviation, (1 - two**self._steps) ** 0.5)
+        torch._foreach_add_(deviation, ADAM_EPSILON)
+        rate = self._settings.learning_rate / (1 - one**self._steps)
+        torch._foreach_addcdiv_(self._weights, self._first, deviation, value=-rate)

@@ -1,0 +1,149 @@
+"""learning.batches: lossless, and nothing received is trusted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from learning.batches import BatchError, decode, encode
+from learning.datasets import Images
+
+MAGIC = b"\x28\xb5\x2f\xfd"
+IMAGES = np.zeros((50, 1, 8, 8), np.uint8)
+LABELS = np.arange(50, dtype=np.int64) % 10
+
+
+def packed(**tensors: NDArray[np.generic]) -> bytes:
+    return safetensors.numpy.save(dict(tensors))
+
+
+class TestThereAndBack:
+    @settings(max_examples=60, deadline=None)
+    @given(
+        images=hnp.arrays(
+            np.uint8,
+            st.tuples(
+                st.integers(0, 6), st.sampled_from([1, 3]), st.integers(1, 9), st.integers(1, 9)
+            ),
+        ),
+        data=st.data(),
+        provenance=st.text(max_size=50),
+    )
+    def test_lossless(self, images: Images, data: st.DataObject, provenance: str) -> None:
+        labels = data.draw(hnp.arrays(np.int64, len(images), elements=st.integers(0, 9)))
+        sent = encode(images, labels, provenance)
+        batch = decode(sent, classes=10)
+        assert np.array_equal(batch.images, images)
+        assert np.array_equal(batch.labels, labels)
+        assert batch.images.shape == images.shape
+        assert batch.provenance == provenance
+        assert sent == encode(images.copy(), labels.copy(), provenance)
+
+    def test_compressed_where_that_is_smaller(self) -> None:
+        assert encode(IMAGES, LABELS).startswith(MAGIC)
+        assert len(encode(IMAGES, LABELS)) < IMAGES.nbytes / 4
+        noise = np.random.default_rng(0).integers(0, 256, (50, 1, 8, 8)).astype(np.uint8)
+        assert len(encode(noise, LABELS)) <= len(packed(images=noise, labels=LABELS))
+
+    def test_an_image_that_is_not_contiguous(self) -> None:
+        images = np.arange(2 * 3 * 4 * 4, dtype=np.uint8).reshape(2, 4, 4, 3).transpose(0, 3, 1, 2)
+        batch = decode(encode(images, LABELS[:2]), classes=10)
+        assert np.array_equal(batch.images, images)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("data", "says"),
+        [
+            (b"", "not safetensors"),
+            (b"not a batch", "not safetensors"),
+            (packed(images=IMAGES), "must hold 'images' and 'labels'"),
+            (packed(images=IMAGES, labels=LABELS, x=LABELS), "must hold"),
+            (packed(images=IMAGES.astype(np.float32), labels=LABELS), "float32.*must be uint8"),
+            (packed(images=IMAGES[:, 0], labels=LABELS), "must be uint8"),
+            (packed(images=IMAGES[:, :0], labels=LABELS), "must be uint8"),
+            (packed(images=IMAGES, labels=LABELS.astype(np.int32)), "int32.*must be int64"),
+            (packed(images=IMAGES, labels=LABELS[:49]), r"must be int64 \(50,\)"),
+            (packed(images=IMAGES, labels=LABELS + 1), "label 10; the classes are 0 to 9"),
+            (packed(images=IMAGES, labels=LABELS - 1), "label -1"),
+        ],
+    )
+    def test_content(self, data: bytes, says: str) -> None:
+        with pytest.raises(BatchError, match=says):
+            decode(data, classes=10)
+
+    def test_another_image_shape(self) -> None:
+        with pytest.raises(BatchError, match=r"\(1, 8, 8\), expected \(3, 32, 32\)"):
+            decode(encode(IMAGES, LABELS), classes=10, image_shape=(3, 32, 32))
+        assert len(decode(encode(IMAGES, LABELS), classes=10, image_shape=(1, 8, 8)).labels) == 50
+
+    def test_wrong_arrays_are_not_sent(self) -> None:
+        with pytest.raises(BatchError, match="must be int64"):
+            encode(IMAGES, LABELS[1:])
+
+
+class TestSize:
+    def test_too_large_uncompressed(self) -> None:
+        data = packed(images=IMAGES, labels=LABELS)
+        with pytest.raises(BatchError, match="the limit is 1000"):
+            decode(data, classes=10, max_bytes=1000)
+
+    def test_a_small_file_that_unpacks_to_much(self) -> None:
+        bomb = zstandard.ZstdCompressor().compress(bytes(50_000_000))
+        assert len(bomb) < 10_000
+        with pytest.raises(BatchError, match="50000000 bytes"):
+            decode(bomb, classes=10, max_bytes=1_000_000)
+
+    def test_a_frame_that_does_not_say_how_large_it_is(self) -> None:
+        anonymous = zstandard.ZstdCompressor(write_content_size=False).compress(bytes(100))
+        with pytest.raises(BatchError, match="does not say"):
+            decode(anonymous, classes=10)
+
+    def test_a_frame_that_lies_about_it(self) -> None:
+        honest = bytearray(zstandard.ZstdCompressor().compress(bytes(200)))
+        assert honest[5] == 200  # single segment: one byte of content size after the descriptor
+        honest[5] = 100
+        with pytest.raises(BatchError, match="damaged"):
+            decode(bytes(honest), classes=10)
+
+    def test_more_behind_the_frame(self) -> None:
+        with pytest.raises(BatchError, match="damaged"):
+            decode(encode(IMAGES, LABELS) + b"more", classes=10)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    where=st.integers(0, 10_000),
+    value=st.integers(0, 255),
+    cut=st.integers(0, 60),
+    compressed=st.booleans(),
+)
+def test_damage_is_refused_or_harmless(where: int, value: int, cut: int, compressed: bool) -> None:
+    """Whatever comes in: a usable batch, or BatchError; never another exception."""
+    sent = bytearray(
+        encode(IMAGES, LABELS, "from") if compressed else packed(images=IMAGES, labels=LABELS)
+    )
+    sent[where % len(sent)] = value
+    try:
+        batch = decode(bytes(sent[: len(sent) - cut]), classes=10)
+    except BatchError:
+        return
+    assert batch.images.dtype == np.uint8
+    assert batch.images.ndim == 4
+    assert batch.labels.shape == batch.images.shape[:1]
+    assert set(batch.labels.tolist()) <= set(range(10))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200))
+def test_anything_is_refused(data: bytes) -> None:
+    with pytest.raises(BatchError):
+        decode(data, classes=10)
+    with pytest.raises(BatchError):
+        decode(MAGIC + data, classes=10)

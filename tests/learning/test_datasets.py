@@ -1,0 +1,158 @@
+"""learning.datasets: three disjoint parts, and digests that tell data apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from learning import datasets
+from learning.datasets import Dataset, SplitKind, load_digits, split
+
+DIGITS = load_digits()
+
+
+def numbered(count: int) -> Dataset:
+    """Images that can be told apart: the pixels are the sample's number."""
+    pixels = np.stack([np.arange(count) // 256, np.arange(count) % 256], axis=1)
+    return Dataset(
+        name="numbered",
+        images=pixels.astype(np.uint8).reshape(count, 1, 1, 2),
+        labels=np.arange(count, dtype=np.int64) % 3,
+        class_names=("a", "b", "c"),
+    )
+
+
+def numbers(dataset: Dataset) -> list[int]:
+    pixels = dataset.images.reshape(len(dataset), 2).astype(int)
+    return [int(high) * 256 + int(low) for high, low in pixels]
+
+
+class TestDigits:
+    def test_what_they_are(self) -> None:
+        assert len(DIGITS) == 1797
+        assert DIGITS.image_shape == (1, 8, 8)
+        assert DIGITS.images.dtype == np.uint8
+        assert DIGITS.labels.dtype == np.int64
+        assert DIGITS.class_names == tuple("0123456789")
+        # scikit-learn 1.9: np.bincount(load_digits().target)
+        assert DIGITS.label_counts() == (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)
+
+    def test_seventeen_grey_levels(self) -> None:
+        levels = np.unique(DIGITS.images)
+        assert len(levels) == 17
+        assert (levels[0], levels[-1]) == (0, 255)
+
+
+class TestSplit:
+    @settings(max_examples=60, deadline=None)
+    @given(
+        count=st.integers(3, 400),
+        kind=st.sampled_from(["writers", "random"]),
+        public=st.floats(0.01, 0.98),
+        test=st.floats(0.01, 0.98),
+        seed=st.integers(0, 2**40),
+    )
+    def test_every_sample_is_in_exactly_one_part(
+        self, count: int, kind: SplitKind, public: float, test: float, seed: int
+    ) -> None:
+        whole = numbered(count)
+        try:
+            parts = split(whole, kind=kind, public_fraction=public, test_fraction=test, seed=seed)
+        except ValueError:
+            sizes = round(public * count), round(test * count)
+            assert min(*sizes, count - sum(sizes)) < 1
+            return
+        found = [numbers(part) for part in (parts.public, parts.private, parts.test)]
+        assert all(part == sorted(part) and part for part in found)
+        assert sorted(number for part in found for number in part) == list(range(count))
+        assert len(parts.public) == round(public * count)
+
+    def test_writers_take_the_first_whatever_the_seed(self) -> None:
+        """The shipped generator was trained on this part: it must not depend on the run's seed."""
+        first, other = split(DIGITS, seed=0), split(DIGITS, seed=41)
+        assert first.public.digest() == other.public.digest()
+        assert np.array_equal(first.public.images, DIGITS.images[:719])
+        assert first.test.digest() != other.test.digest()
+
+    def test_random_depends_on_the_seed(self) -> None:
+        first, again, other = (split(DIGITS, kind="random", seed=s) for s in (0, 0, 1))
+        assert first.public.digest() == again.public.digest()
+        assert first.public.digest() != other.public.digest()
+
+    def test_names(self) -> None:
+        parts = split(DIGITS)
+        assert parts.public.name == "digits/public"
+        assert parts.private.name == "digits/private"
+        assert parts.test.name == "digits/test"
+
+    @pytest.mark.parametrize(("public", "test"), [(0.8, 0.2), (0.0, 0.2), (0.4, 0.0), (-0.1, 0.5)])
+    def test_no_empty_part(self, public: float, test: float) -> None:
+        with pytest.raises(ValueError, match="each part needs at least one sample"):
+            split(DIGITS, public_fraction=public, test_fraction=test)
+
+    def test_unknown_kind(self) -> None:
+        with pytest.raises(ValueError, match="unknown split 'writer'"):
+            split(DIGITS, kind="writer")  # type: ignore[arg-type]
+
+
+class TestDigest:
+    def test_depends_on_everything_but_the_name(self) -> None:
+        whole = numbered(6)
+
+        def changed(**fields: object) -> str:
+            given = {name: getattr(whole, name) for name in whole.__struct_fields__}
+            return Dataset(**{**given, **fields}).digest()  # type: ignore[arg-type]
+
+        images, labels = whole.images.copy(), whole.labels.copy()
+        images[3, 0, 0, 1] += 1
+        labels[2] = 0
+        assert changed(name="other") == whole.digest()
+        assert changed(images=images) != whole.digest()
+        assert changed(labels=labels) != whole.digest()
+        assert changed(images=whole.images.reshape(6, 2, 1, 1)) != whole.digest()
+        assert changed(class_names=("a", "b", "d")) != whole.digest()
+
+    def test_of_the_shipped_generators_data(self) -> None:
+        """Golden value: if it changes, the shipped weights are refused and must be retrained."""
+        assert split(DIGITS).public.digest().startswith("1f7f45e4b3f6b544")
+
+
+def test_subset_and_counts() -> None:
+    part = numbered(9).subset(np.array([8, 0, 3]), "part")
+    assert numbers(part) == [8, 0, 3]
+    assert part.name == "part"
+    assert part.label_counts() == (2, 0, 1)
+    assert part.classes == 3
+
+
+class TestFile:
+    def test_there_and_back(self, tmp_path: Path) -> None:
+        dataset = datasets.load_digits().subset(np.arange(20), "digits/device-1")
+        datasets.save(dataset, tmp_path / "data.npz")
+        again = datasets.load(tmp_path / "data.npz")
+        assert again.name == dataset.name
+        assert again.digest() == dataset.digest()
+
+    @pytest.mark.parametrize("content", [b"", b"nothing", b"PK\x03\x04 almost"])
+    def test_noise(self, tmp_path: Path, content: bytes) -> None:
+        (tmp_path / "data.npz").write_bytes(content)
+        with pytest.raises(datasets.DataFileError, match="not a data file"):
+            datasets.load(tmp_path / "data.npz")
+
+    def test_objects_are_never_unpickled(self, tmp_path: Path) -> None:
+        np.savez(tmp_path / "data.npz", name=np.array({"a": 1}, dtype=object))
+        with pytest.raises(datasets.DataFileError, match="not a data file"):
+            datasets.load(tmp_path / "data.npz")
+
+    def test_labels_without_a_class(self, tmp_path: Path) -> None:
+        dataset = datasets.load_digits().subset(np.arange(20), "d")
+        wrong = datasets.Dataset(
+            name="d", images=dataset.images, labels=dataset.labels, class_names=("0", "1")
+        )
+        datasets.save(wrong, tmp_path / "data.npz")
+        with pytest.raises(datasets.DataFileError, match="labels outside"):
+            datasets.load(tmp_path / "data.npz")

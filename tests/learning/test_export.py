@@ -1,0 +1,189 @@
+"""Every operator that is exported, against PyTorch: one step of each, and its evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from learning import export, models
+from learning.export import ExportError
+from learning.onnx_trainer import OnnxTrainer
+from learning.training import TrainingSettings
+
+SHAPE = (4, 10, 10)
+CLASSES = 5
+GENERATOR = np.random.default_rng(0)
+IMAGES = GENERATOR.integers(0, 256, (6, *SHAPE), dtype=np.uint8)
+IMAGES[0, :, :4] = 255  # equal neighbours: ties for the pooling
+LABELS = GENERATOR.integers(0, CLASSES, 6)
+SETTINGS = TrainingSettings(epochs=1, batch_size=6, learning_rate=1.0)
+
+
+class Residual(nn.Module):
+    """A sum, a product, a concatenation and a scalar between two convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(4, 4, 3, padding=1)
+        self.two = nn.Conv2d(8, 6, 1)
+        self.scale = nn.Parameter(torch.full((1, 4, 1, 1), 0.7))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.one(x) * self.scale + x * 0.5 - 0.1
+        y += x / (1.5 + self.scale)
+        return self.two(torch.cat([y, x], 1))
+
+
+class Turned(nn.Module):
+    """Dimensions in another order."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1).transpose(1, 2).reshape(x.size(0), -1, 2)
+
+
+def after(*layers: nn.Module) -> Callable[[], nn.Module]:
+    return lambda: nn.Sequential(*layers)
+
+
+torch.manual_seed(0)  # the layers below are made once, with these parameters
+LAYERS: dict[str, Callable[[], nn.Module]] = {
+    "plain": after(nn.Conv2d(4, 6, 3, padding=1)),
+    "strided": after(nn.Conv2d(4, 6, 3, stride=2, padding=1)),
+    "strided, rest": after(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 6, 3, stride=2)),
+    "strided to few pixels": after(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 6, 3, stride=3, padding=1)),
+    "few pixels, no bias": after(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 6, 8, bias=False)),
+    "pointwise, strided": after(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 6, 1, stride=2)),
+    "oblong": after(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 6, (3, 5), stride=(2, 1), padding=(1, 2))),
+    "dilated": after(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 6, 3, dilation=2, padding=2)),
+    "grouped": after(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 6, 3, padding=1, groups=2)),
+    "depthwise": after(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3, stride=2, padding=1, groups=4)),
+    "same": after(nn.Conv2d(4, 6, 3, padding="same")),
+    "max-pool": after(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+    "max-pool, overlapping": after(nn.Conv2d(4, 4, 1), nn.ReLU(), nn.MaxPool2d(3, 2, 1)),
+    "max-pool, wide": after(nn.Conv2d(4, 4, 1), nn.ReLU(), nn.MaxPool2d(5)),
+    "average-pool": after(nn.Conv2d(4, 4, 1), nn.AvgPool2d(2)),
+    "average-pool, padded": after(nn.Conv2d(4, 4, 1), nn.AvgPool2d(3, 2, 1)),
+    "average-pool, inside": after(
+        nn.Conv2d(4, 4, 1), nn.AvgPool2d(3, 2, 1, count_include_pad=False)
+    ),
+    "adaptive": after(nn.Conv2d(4, 4, 1), nn.AdaptiveAvgPool2d(5)),
+    "global": after(nn.Conv2d(4, 4, 1), nn.AdaptiveAvgPool2d(1)),
+    "group norm": after(nn.Conv2d(4, 6, 3), nn.GroupNorm(3, 6)),
+    "group norm, plain": after(nn.Conv2d(4, 6, 3), nn.GroupNorm(2, 6, affine=False)),
+    "batch norm": after(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6)),
+    "batch norm, no statistics": after(
+        nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6, track_running_stats=False), nn.ReLU()
+    ),
+    "layer norm": after(nn.Conv2d(4, 2, 3), nn.LayerNorm([2, 8, 8])),
+    "relu": after(nn.Conv2d(4, 4, 3), nn.ReLU(inplace=True)),
+    "relu6": after(nn.Conv2d(4, 4, 3), nn.ReLU6()),
+    "leaky": after(nn.Conv2d(4, 4, 3), nn.LeakyReLU(0.1)),
+    "elu": after(nn.Conv2d(4, 4, 3), nn.ELU()),
+    "gelu": after(nn.Conv2d(4, 4, 3), nn.GELU()),
+    "silu": after(nn.Conv2d(4, 4, 3), nn.SiLU()),
+    "hardswish": after(nn.Conv2d(4, 4, 3), nn.Hardswish()),
+    "hardsigmoid": after(nn.Conv2d(4, 4, 3), nn.Hardsigmoid()),
+    "softplus": after(nn.Conv2d(4, 4, 3), nn.Softplus()),
+    "sigmoid": after(nn.Conv2d(4, 4, 3), nn.Sigmoid()),
+    "tanh": after(nn.Conv2d(4, 4, 3), nn.Tanh()),
+    "dropout of nothing": after(nn.Conv2d(4, 4, 3), nn.Dropout(0.0)),
+    "residual": Residual,
+    "turned": after(nn.Conv2d(4, 4, 1), Turned(), nn.Linear(2, 3)),
+}
+
+
+def network(layers: nn.Module) -> nn.Module:
+    with torch.no_grad():
+        width = layers.eval()(torch.rand(2, *SHAPE)).flatten(1).shape[1]
+    return nn.Sequential(layers, nn.Flatten(), nn.Linear(width, CLASSES)).train()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_step_and_an_evaluation(name: str) -> None:
+    torch.manual_seed(0)
+    module = network(LAYERS[name]())
+    graphs = export.export_module(module, SETTINGS, CLASSES, SHAPE)
+    trainer = OnnxTrainer(graphs)
+    start = models.parameters_of(module)
+    ours = trainer.train(start, IMAGES, LABELS, SETTINGS, stream=(0,)).parameters
+    order = next(iter_order())
+    x, y = torch.from_numpy(IMAGES).float() / 255, torch.from_numpy(LABELS)
+    loss = nn.functional.cross_entropy(module(x[order]), y[order])
+    weights = list(module.parameters())
+    for weight, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):
+        weight.data -= gradient
+    theirs = models.parameters_of(module)
+    assert ours.keys() == theirs.keys()
+    for key, tensor in theirs.items():
+        np.testing.assert_allclose(ours[key], tensor, rtol=1e-4, atol=3e-6, err_msg=key)
+    if any((theirs[k] != start[k]).any() for k in theirs if "running" in k):
+        assert theirs[next(k for k in theirs if k.endswith("tracked"))] == 1
+    found = trainer.evaluate(theirs, IMAGES, LABELS)
+    with torch.no_grad():
+        logits = module.eval()(x)
+    assert found.loss == pytest.approx(float(nn.functional.cross_entropy(logits, y)), rel=1e-4)
+    assert found.accuracy == float((logits.argmax(1) == y).double().mean())
+
+
+def iter_order():  # type: ignore[no-untyped-def]
+    from learning.training import batches
+
+    for _, order in batches(len(LABELS), SETTINGS, stream=(0,)):
+        yield torch.from_numpy(order)
+
+
+class TestRefusals:
+    def refused(self, module: nn.Module, settings: TrainingSettings = SETTINGS) -> str:
+        with pytest.raises(ExportError) as caught:
+            export.export_module(module, settings, CLASSES, SHAPE)
+        return str(caught.value)
+
+    def test_dropout(self) -> None:
+        module = network(nn.Sequential(nn.Conv2d(4, 4, 3), nn.Dropout(0.2)))
+        message = self.refused(module)
+        assert "layer '0.1' (Dropout)" in message
+        assert "dropout with rate 0.2" in message
+        assert 'training.backend = "torch"' in message
+
+    def test_unknown_operator(self) -> None:
+        message = self.refused(network(nn.Sequential(nn.Conv2d(4, 4, 3), nn.Softmin(1))))
+        assert "layer '0.1' (Softmin)" in message
+        assert "aten." in message
+
+    def test_branches_on_data(self) -> None:
+        class Moody(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.layer = nn.Linear(400, CLASSES)
+
+            def forward(self, x: Tensor) -> Tensor:
+                return self.layer(x.flatten(1) if x.sum() > 0 else -x.flatten(1))
+
+        assert "PyTorch cannot trace Moody" in self.refused(Moody())
+
+    def test_too_few_logits(self) -> None:
+        assert "must give logits of shape" in self.refused(nn.Sequential(nn.Conv2d(4, 5, 3)))
+
+    def test_batch_norm_in_micro_batches(self) -> None:
+        module = network(nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)))
+        message = self.refused(module, TrainingSettings(micro_batch=2))
+        assert "micro_batch to 0" in message
+
+
+def test_a_frozen_parameter_stays() -> None:
+    module = network(nn.Conv2d(4, 4, 3))
+    module[0].weight.requires_grad_(False)  # type: ignore[index, union-attr]
+    trainer = OnnxTrainer(export.export_module(module, SETTINGS, CLASSES, SHAPE))
+    start = models.parameters_of(module)
+    ours = trainer.train(start, IMAGES, LABELS, SETTINGS, stream=(0,)).parameters
+    assert (ours["0.weight"] == start["0.weight"]).all()
+    assert (ours["0.bias"] != start["0.bias"]).any()
+
+
+def test_the_same_network_gives_the_same_bytes() -> None:
+    one, other = (export.export(TrainingSettings(), 10, (1, 8, 8)) for _ in range(2))
+    assert one == other

@@ -1,0 +1,167 @@
+"""One contract for every trainer, and the two backends held against each other."""
+
+from __future__ import annotations
+
+import threading
+import time
+from functools import cache
+
+import numpy as np
+import pytest
+
+from learning import export
+from learning.datasets import Images, load_digits
+from learning.onnx_trainer import OnnxTrainer
+from learning.tensors import Parameters
+from learning.torch_trainer import TorchTrainer, initial_parameters
+from learning.training import EpochDone, Trainer, TrainingCancelled, TrainingSettings
+
+DIGITS = load_digits()
+IMAGES, LABELS = DIGITS.images[:160], DIGITS.labels[:160]
+SHAPE = (1, 8, 8)
+
+
+@cache
+def make(backend: str, settings: TrainingSettings) -> Trainer:
+    if backend == "torch":
+        return TorchTrainer(settings.model, 10, SHAPE)
+    return OnnxTrainer(export.export(settings, 10, SHAPE))
+
+
+@cache
+def start(model: str) -> Parameters:
+    return initial_parameters(model, 10, SHAPE, seed=1)
+
+
+def distance(one: Parameters, other: Parameters) -> float:
+    """Of all parameters, relative."""
+    gap = sum(float(np.sum((one[n] - other[n]) ** 2)) for n in other)
+    return float(np.sqrt(gap / sum(float(np.sum(other[n] ** 2)) for n in other)))
+
+
+@pytest.fixture(params=["torch", "onnx"])
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+class TestContract:
+    settings = TrainingSettings(epochs=3, batch_size=50, learning_rate=0.05)
+
+    def test_it_learns_and_leaves_its_start_alone(self, backend: str) -> None:
+        trainer, before = make(backend, self.settings), start("small-cnn")
+        copy = {name: tensor.copy() for name, tensor in before.items()}
+        settings = TrainingSettings(epochs=20, batch_size=20, learning_rate=0.1)
+        result = trainer.train(before, IMAGES, LABELS, settings, stream=(0,))
+        assert result.samples == 20 * 160
+        last = trainer.evaluate(result.parameters, IMAGES, LABELS)
+        assert last.accuracy > 0.9
+        assert trainer.evaluate(before, IMAGES, LABELS).accuracy < 0.5
+        assert all((before[name] == copy[name]).all() for name in copy)
+
+    def test_same_stream_same_numbers(self, backend: str) -> None:
+        trainer = make(backend, self.settings)
+        results = [
+            trainer.train(start("small-cnn"), IMAGES, LABELS, self.settings, stream=(seed,))
+            for seed in (1, 1, 2)
+        ]
+        for name in start("small-cnn"):
+            np.testing.assert_array_equal(results[0].parameters[name], results[1].parameters[name])
+        assert distance(results[0].parameters, results[2].parameters) > 1e-6
+
+    def test_progress_is_told_after_every_epoch(self, backend: str) -> None:
+        told: list[EpochDone] = []
+        result = make(backend, self.settings).train(
+            start("small-cnn"), IMAGES, LABELS, self.settings, stream=(1,), progress=told.append
+        )
+        assert [(done.epoch, done.epochs) for done in told] == [(1, 3), (2, 3), (3, 3)]
+        assert (told[-1].loss, told[-1].accuracy) == (result.loss, result.accuracy)
+
+    def test_it_stops_within_a_second(self, backend: str) -> None:
+        stop = threading.Event()
+        asked_s: list[float] = []
+
+        def ask() -> None:
+            asked_s.append(time.monotonic())
+            stop.set()
+
+        settings = TrainingSettings(epochs=1000, batch_size=20)
+        trainer = make(backend, settings)
+        threading.Timer(0.3, ask).start()
+        with pytest.raises(TrainingCancelled):
+            trainer.train(
+                start("small-cnn"), IMAGES, LABELS, settings, stream=(1,), cancelled=stop.is_set
+            )
+        assert time.monotonic() - asked_s[0] < 1.0
+
+    def test_a_class_without_samples_has_no_accuracy(self, backend: str) -> None:
+        zeros = LABELS == 0
+        found = make(backend, self.settings).evaluate(
+            start("small-cnn"), IMAGES[zeros], LABELS[zeros]
+        )
+        assert found.class_accuracy[0] == found.accuracy
+        assert found.class_accuracy[1:] == (None,) * 9
+
+    def test_nothing_to_train_on(self, backend: str) -> None:
+        with pytest.raises(ValueError, match="0 images"):
+            make(backend, self.settings).train(
+                start("small-cnn"), IMAGES[:0], LABELS[:0], self.settings, stream=(1,)
+            )
+
+
+VARIANTS = {
+    "sgd": TrainingSettings(),
+    "momentum": TrainingSettings(momentum=0.9, weight_decay=1e-3, learning_rate=0.05),
+    "adam": TrainingSettings(optimiser="adam", learning_rate=1e-3, weight_decay=1e-3),
+    "smoothing": TrainingSettings(label_smoothing=0.1),
+    "fedprox": TrainingSettings(proximal=0.1, momentum=0.5, learning_rate=0.05),
+    "clipping": TrainingSettings(clip_norm=0.3),
+    "micro-batches": TrainingSettings(
+        micro_batch=7, momentum=0.9, clip_norm=1.0, learning_rate=0.05
+    ),
+    "vgg-9": TrainingSettings(model="vgg-9", learning_rate=0.05),
+    "resnet-18": TrainingSettings(model="resnet-18", learning_rate=1e-3),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_both_backends_give_the_same(name: str) -> None:
+    import msgspec
+
+    large = VARIANTS[name].model == "resnet-18"
+    settings = msgspec.structs.replace(VARIANTS[name], epochs=1 if large else 10, batch_size=32)
+    results = {}
+    for backend in ("torch", "onnx"):
+        trainer = make(backend, settings)
+        trained = trainer.train(start(settings.model), IMAGES, LABELS, settings, stream=(1,))
+        results[backend] = trained, trainer.evaluate(trained.parameters, IMAGES, LABELS)
+    (torch_result, torch_found), (onnx_result, onnx_found) = results["torch"], results["onnx"]
+    assert distance(onnx_result.parameters, torch_result.parameters) < 1e-4
+    assert onnx_result.loss == pytest.approx(torch_result.loss, rel=1e-4)
+    assert onnx_found.class_accuracy == torch_found.class_accuracy
+    assert onnx_found.loss == pytest.approx(torch_found.loss, rel=1e-4)
+
+
+def test_micro_batches_change_nothing() -> None:
+    whole = TrainingSettings(epochs=3, batch_size=32, momentum=0.9, learning_rate=0.05)
+    parts = TrainingSettings(
+        epochs=3, batch_size=32, momentum=0.9, learning_rate=0.05, micro_batch=5
+    )
+    one, other = (
+        make("onnx", s).train(start("small-cnn"), IMAGES, LABELS, s, stream=(1,))
+        for s in (whole, parts)
+    )
+    assert distance(other.parameters, one.parameters) < 1e-6
+
+
+def test_settings_that_the_graphs_were_not_made_for() -> None:
+    trainer = make("onnx", TrainingSettings())
+    other = TrainingSettings(momentum=0.9)
+    with pytest.raises(ValueError, match="graphs were made for"):
+        trainer.train(start("small-cnn"), IMAGES, LABELS, other, stream=(1,))
+
+
+def test_images_of_another_shape() -> None:
+    trainer = make("onnx", TrainingSettings())
+    other: Images = np.zeros((4, 1, 9, 9), np.uint8)
+    with pytest.raises(ValueError, match="images of shape"):
+        trainer.train(start("small-cnn"), other, LABELS[:4], TrainingSettings(), stream=(1,))
