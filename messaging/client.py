@@ -1,0 +1,377 @@
+"""One peer's connection: typed messages in, typed messages out, and who else is there.
+
+:class:`Peer` is what coordinator, generator node and edge agents talk through. It adds to
+:class:`~messaging.link.Link` the message types, births, heartbeats and deaths
+(:mod:`messaging.presence`), and large payloads (:mod:`messaging.transfers`).
+
+What others learn of a peer: a device states itself to the coordinator, coordinator and generator
+node to everybody, so that the number of heartbeats grows with the fleet and not with its square.
+A change of another peer's state comes out of :meth:`Peer.receive` as a
+:class:`~messaging.messages.DeviceState`: once when it comes online, once when it goes offline
+(whether it said goodbye, its last will did, or it has merely been silent for too long), and again
+when it is back; heartbeats in between do not.
+
+Messages are delivered at least once while the broker keeps its memory, and may be lost with a
+broker that restarts: whoever waits for an answer waits with a deadline, and every message can be
+applied twice without harm because it names run, device and round.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import secrets
+import threading
+import time
+from collections import deque
+from types import TracebackType
+from typing import Literal
+
+from msgspec import Struct
+from paho.mqtt.client import MQTTMessageInfo
+from paho.mqtt.enums import MQTTErrorCode
+
+from messaging import topics
+from messaging.address import BrokerAddress
+from messaging.chunks import DEFAULT_CHUNK_BYTES
+from messaging.errors import MessageRefused, NotConnected, SendQueueFull
+from messaging.link import Link, Will
+from messaging.messages import DeviceState, Message
+from messaging.presence import PeerView, Presence
+from messaging.topics import COORDINATOR, EVERYBODY, Kind
+from messaging.transfers import DEFAULT_MAX_BYTES, Transfers
+from messaging.wire import decode_message, encode_message
+
+Role = Literal["device", "generator", "coordinator"]
+
+HEARTBEAT_S = 5.0
+MAX_RECEIVED = 10_000
+GOODBYE_S = 2.0
+
+log = logging.getLogger(__name__)
+
+
+class PeerCounters(Struct):
+    """What has come in so far; for diagnosis and tests."""
+
+    received: int = 0
+    refused: int = 0
+    overflowed: int = 0
+
+
+class Peer:
+    """One connected peer. A context manager; ``with Peer(...) as peer`` connects and closes."""
+
+    def __init__(
+        self,
+        address: BrokerAddress,
+        *,
+        fleet: str,
+        peer: str,
+        role: Role,
+        heartbeat_s: float = HEARTBEAT_S,
+        silent_after_s: float | None = None,
+        chunk_bytes: int = DEFAULT_CHUNK_BYTES,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+    ) -> None:
+        """Prepare; :meth:`connect` connects.
+
+        Args:
+            address: the broker.
+            fleet: name of the fleet.
+            peer: own id, unique in the fleet; the MQTT client id is ``fleet:peer``.
+            role: what kind of process this is.
+            heartbeat_s: time between two signs of life.
+            silent_after_s: others count as offline after this silence; by default three heartbeats.
+            chunk_bytes: size of the chunks served by ``transfers``.
+            max_bytes: largest payload fetched by ``transfers``.
+
+        Raises:
+            ValueError: for a fleet or peer id that cannot stand in a topic.
+        """
+        self.address = address
+        self.fleet = topics.check_name(fleet, "fleet")
+        self.id = topics.check_name(peer, "peer")
+        self.boot_id = secrets.token_hex(8)
+        self.counters = PeerCounters()
+        self._online = DeviceState(peer=peer, role=role, status="online", boot_id=self.boot_id)
+        self._offline = DeviceState(peer=peer, role=role, status="offline", boot_id=self.boot_id)
+        self._state_to = COORDINATOR if role == "device" else EVERYBODY
+        self._heartbeat_s = heartbeat_s
+        self._presence = Presence(3 * heartbeat_s if silent_after_s is None else silent_after_s)
+        self._inbox: queue.Queue[tuple[str, Message] | None] = queue.Queue(MAX_RECEIVED)
+        self._sending: deque[MQTTMessageInfo] = deque()
+        self._sending_lock = threading.Lock()
+        self._closing = threading.Event()
+        self._connected = False
+        self._rivals: set[str] = set()
+        self._link = Link(
+            address,
+            f"{fleet}:{peer}",  # unique at the broker, which may serve several fleets
+            will=Will(self._state_topic(), self._encode_state(self._offline)),
+            subscriptions=topics.subscriptions(fleet, peer),
+            on_message=self._on_message,
+            on_ready=self._on_ready,
+        )
+        self.transfers = Transfers(
+            self,
+            chunk_bytes=chunk_bytes,
+            max_bytes=max_bytes,
+            gone_after_s=self._presence.silent_after_s,
+        )
+        self._pulse = threading.Thread(target=self._beat, name=f"pulse-{self.id}", daemon=True)
+
+    def connect(self, timeout_s: float = 10.0) -> None:
+        """Connect, subscribe and come online.
+
+        After this the connection looks after itself: it reconnects when it is lost.
+
+        Raises:
+            BrokerUnreachable: nobody answers at that host and port.
+            NotAuthorised: wrong user name or password.
+            BrokerTimeout: no proper answer within ``timeout_s``.
+            BrokerError: any other refusal.
+        """
+        if self._connected or self._closing.is_set():
+            raise NotConnected(f"peer {self.id} has been connected before; make a new one")
+        self._link.connect(timeout_s)
+        self._connected = True
+        self.transfers.start()
+        self._pulse.start()
+
+    def close(self) -> None:
+        """Say goodbye, disconnect, and end all threads; may be repeated."""
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        self.transfers.close()
+        if self._connected:
+            self._pulse.join()
+            if self._link.ready:
+                self._publish_state(self._offline, qos=1)
+                self.flush(GOODBYE_S)
+        self._link.close()
+        self._put(None)
+
+    def __enter__(self) -> Peer:
+        try:
+            self.connect()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def online(self) -> bool:
+        """Whether the broker is connected at this moment."""
+        return self._link.ready
+
+    @property
+    def peers(self) -> dict[str, PeerView]:
+        """Everybody whose state was ever heard, by peer id."""
+        return self._presence.views()
+
+    def send(self, recipient: str, message: Message) -> None:
+        """Send a message (QoS 1); returns at once, while offline the message waits.
+
+        Args:
+            recipient: a peer id, or ``"all"``.
+            message: what to say.
+
+        Raises:
+            MessageRefused: if it is too large, or speaks for or is meant for somebody else.
+            SendQueueFull: offline for too long.
+            NotConnected: before :meth:`connect` or after :meth:`close`.
+        """
+        if not self._connected or self._closing.is_set():
+            raise NotConnected(
+                f"peer {self.id} is not connected: {type(message).__name__} to {recipient} not sent"
+            )
+        payload = encode_message(message, sender=self.id, recipient=recipient)
+        topic = topics.topic(self.fleet, self.id, recipient, "message")
+        info = self._link.publish(topic, payload, qos=1)
+        if info.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
+            raise SendQueueFull(
+                f"peer {self.id} has been offline for too long: {type(message).__name__} to "
+                f"{recipient} not sent; check the broker at {self.address}"
+            )
+        self._track(info)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until the broker has confirmed everything sent so far; returns whether it has."""
+        deadline_s = time.monotonic() + timeout_s
+        while not self._settled():
+            if time.monotonic() >= deadline_s:
+                return False
+            time.sleep(0.002)
+        return True
+
+    def receive(self, timeout_s: float | None = None) -> tuple[str, Message] | None:
+        """The next message with its sender, or change of another peer's state.
+
+        Args:
+            timeout_s: how long to wait; ``None`` for as long as it takes.
+
+        Returns:
+            ``(sender, message)``, or ``None`` after the time is over or once the peer is closed.
+        """
+        try:
+            item = self._inbox.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+        if item is None:
+            self._put(None)  # for the next who asks
+        return item
+
+    def set_pacing(self, rate_bps: float | None) -> bool:
+        """Limit the rate of sending, bits per second; ``None`` lifts the limit.
+
+        Returns:
+            Whether the operating system paces this connection now (Linux only).
+        """
+        return self._link.set_pacing(rate_bps)
+
+    # What transfers need.
+
+    def publish(self, recipient: str, kind: Kind, payload: bytes) -> MQTTMessageInfo | None:
+        """Publish bytes without acknowledgement; ``None`` while offline."""
+        if not self._link.ready:
+            return None
+        topic = topics.topic(self.fleet, self.id, recipient, kind)
+        return self._link.publish(topic, payload, qos=0)
+
+    def absent_s(self, peer: str) -> float | None:
+        """For how long another peer has been offline; ``None`` if it is not known to be."""
+        view = self._presence.view(peer)
+        return None if view is None or view.online else time.monotonic() - view.since_s
+
+    # On the network thread.
+
+    def _on_ready(self, first: bool) -> None:
+        self._presence.pardon(time.monotonic())
+        self._publish_state(self._online, qos=1)
+        if not first:
+            self.transfers.on_reconnected()
+
+    def _on_message(self, topic: str, payload: bytes, retained: bool) -> None:
+        place = topics.parse(topic)
+        to_us = place is not None and place.recipient in (self.id, EVERYBODY)
+        if place is None or place.fleet != self.fleet or not to_us:
+            self._refuse(f"topic {topic!r} is not for {self.id}")
+            return
+        if place.sender == self.id:
+            self._meet_rival(payload, retained, place.kind)
+            return
+        now_s = time.monotonic()
+        if place.kind != "state" and (back := self._presence.heard(place.sender, now_s)):
+            self._put((place.sender, back))
+        if place.kind == "want":
+            self.transfers.on_request(place.sender, payload)
+        elif place.kind == "chunk":
+            self.transfers.on_answer(place.sender, payload)
+        elif place.kind in ("message", "state"):
+            self._on_typed(place, payload, now_s)
+        else:
+            self._refuse(f"topic {topic!r} is of no known kind")
+
+    def _on_typed(self, place: topics.Topic, payload: bytes, now_s: float) -> None:
+        if not payload:
+            return  # a retained message was cleared
+        try:
+            message = decode_message(payload, sender=place.sender, recipient=place.recipient)
+            if isinstance(message, DeviceState) != (place.kind == "state"):
+                raise MessageRefused(f"{type(message).__name__} came as {place.kind!r}")
+        except MessageRefused as error:
+            self._refuse(str(error))
+            return
+        if isinstance(message, DeviceState):
+            if (change := self._presence.stated(message, now_s)) is not None:
+                self._put((place.sender, change))
+        else:
+            self.counters.received += 1
+            self._put((place.sender, message))
+
+    def _meet_rival(self, payload: bytes, retained: bool, kind: str) -> None:
+        """Our own words come back; other words under our id come from another process."""
+        if retained or kind != "state" or not payload:
+            return
+        try:
+            state = decode_message(payload, sender=self.id, recipient=self._state_to)
+        except MessageRefused:
+            return
+        if not isinstance(state, DeviceState) or state.status != "online":
+            return
+        if state.boot_id != self.boot_id and state.boot_id not in self._rivals:
+            self._rivals.add(state.boot_id)
+            log.error("another process uses the peer id %r; ids must be unique", self.id)
+
+    def _refuse(self, why: str) -> None:
+        self.counters.refused += 1
+        log.warning("dropped: %s", why)
+
+    def _put(self, item: tuple[str, Message] | None) -> None:
+        try:
+            self._inbox.put_nowait(item)
+        except queue.Full:
+            self.counters.overflowed += 1
+            log.error("message dropped: %d already wait to be received", MAX_RECEIVED)
+
+    # Signs of life.
+
+    def _beat(self) -> None:
+        tick_s = min(self._heartbeat_s, self._presence.silent_after_s / 4)
+        now_s = time.monotonic()
+        next_beat_s = now_s + self._heartbeat_s
+        while not self._closing.wait(max(0.01, min(tick_s, next_beat_s - now_s))):
+            now_s = time.monotonic()
+            beat = now_s >= next_beat_s
+            if beat:
+                next_beat_s = now_s + self._heartbeat_s
+            if not self._link.ready:
+                continue
+            if beat:
+                self._publish_state(self._online, qos=0)
+            for state in self._presence.silent(now_s):
+                self._put((state.peer, state))
+
+    def _publish_state(self, state: DeviceState, *, qos: int) -> None:
+        info = self._link.publish(
+            self._state_topic(), self._encode_state(state), qos=qos, retain=True
+        )
+        if qos:
+            self._track(info)
+
+    def _track(self, info: MQTTMessageInfo) -> None:
+        with self._sending_lock:
+            self._sending.append(info)
+        self._settled()
+
+    def _settled(self) -> bool:
+        with self._sending_lock:
+            while self._sending and _is_settled(self._sending[0]):
+                self._sending.popleft()
+            return not self._sending
+
+    def _state_topic(self) -> str:
+        return topics.topic(self.fleet, self.id, self._state_to, "state")
+
+    def _encode_state(self, state: DeviceState) -> bytes:
+        return encode_message(state, sender=self.id, recipient=self._state_to)
+
+
+def _is_settled(info: MQTTMessageInfo) -> bool:
+    """Whether the broker has confirmed a message, or it never will be."""
+    try:
+        return info.is_published()
+    except ValueError:
+        return True  # was never queued
+    except RuntimeError:
+        return False  # offline now; paho keeps it and sends it after reconnecting

@@ -1,0 +1,73 @@
+"""Everything that can go wrong between the processes.
+
+::
+
+    MessagingError
+    ├── BrokerError                 the broker, or the way to it
+    │   ├── BrokerUnreachable       nobody answers at that host and port
+    │   ├── BrokerTimeout           somebody answers, but not in time or not in MQTT
+    │   ├── NotAuthorised           wrong user name or password, or refused by the broker
+    │   ├── BrokerMissing           no broker program is installed
+    │   ├── PortTaken               another program listens on the port
+    │   └── BrokerFailed            the embedded broker did not start or ended by itself
+    ├── NotConnected                used before ``connect`` or after ``close``
+    ├── SendQueueFull               offline for so long that no more messages can wait
+    ├── MessageRefused              a message that must not be sent, or cannot be believed
+    └── TransferError               a payload could not be fetched
+        └── TransferCancelled       because the caller no longer wants it
+"""
+
+# ruff: noqa: N818 - the names say what has happened, not that it is an error
+from __future__ import annotations
+
+
+class MessagingError(Exception):
+    """Base of all errors of this package."""
+
+
+class BrokerError(MessagingError):
+    """The broker, or the way to it, is at fault."""
+
+
+class BrokerUnreachable(BrokerError):
+    """Nobody answers at the broker's host and port."""
+
+
+class BrokerTimeout(BrokerError):
+    """Something answers at the broker's port, but not in time, or not in MQTT."""
+
+
+class NotAuthorised(BrokerError):
+    """The broker refuses this user, password or client id."""
+
+
+class BrokerMissing(BrokerError):
+    """No broker program of the wanted kind is installed."""
+
+
+class PortTaken(BrokerError):
+    """Another program already listens on the wanted port."""
+
+
+class BrokerFailed(BrokerError):
+    """The embedded broker did not start, or ended by itself."""
+
+
+class NotConnected(MessagingError):
+    """The peer was used before ``connect`` or after ``close``."""
+
+
+class SendQueueFull(MessagingError):
+    """The peer has been offline for so long that no more messages can wait."""
+
+
+class MessageRefused(MessagingError):
+    """A message that must not be sent, or that cannot be believed."""
+
+
+class TransferError(MessagingError):
+    """A payload could not be fetched."""
+
+
+class TransferCancelled(TransferError):
+    """A payload was not fetched because the caller no longer wants it."""

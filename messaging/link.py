@@ -1,0 +1,287 @@
+"""One MQTT connection as bytes on topics: connecting, refusals, reconnecting, pacing, closing.
+
+:class:`Link` wraps paho-mqtt (MQTT 3.1.1) so that its sharp edges stay in this module: callbacks
+that raise do not kill its thread, queues are finite, reconnecting is jittered, subscriptions are
+renewed after every reconnect, and closing leaves neither thread nor socket.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import socket
+import ssl
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.reasoncodes import ReasonCode
+
+from messaging.address import BrokerAddress
+from messaging.errors import BrokerError, BrokerTimeout, BrokerUnreachable, NotAuthorised
+
+KEEPALIVE_S = 30
+MAX_INFLIGHT = 4
+MAX_QUEUED = 1000
+CONNECT_TIMEOUT_S = 5.0
+RECONNECT_MIN_S = (0.5, 1.5)
+RECONNECT_MAX_S = (20.0, 40.0)
+
+_SO_MAX_PACING_RATE = 47  # <asm-generic/socket.h>; Python's socket module has no name for it
+_UNPACED = 0xFFFFFFFF
+_CHECK = "check host and port, and that the broker is running there"
+
+log = logging.getLogger(__name__)
+
+
+class Will:
+    """What the broker is to publish, retained, if this link ends without saying goodbye."""
+
+    def __init__(self, topic: str, payload: bytes) -> None:
+        self.topic = topic
+        self.payload = payload
+
+
+class Link:
+    """A connection that keeps itself alive until it is closed. Used once.
+
+    ``on_message(topic, payload, retained)`` and ``on_ready(first)`` run on the network thread and
+    must return quickly; ``on_ready`` comes after every (re)connect, once the broker has confirmed
+    the subscriptions.
+    """
+
+    def __init__(
+        self,
+        address: BrokerAddress,
+        client_id: str,
+        *,
+        clean_session: bool = False,
+        will: Will | None = None,
+        subscriptions: tuple[str, ...] = (),
+        on_message: Callable[[str, bytes, bool], None] | None = None,
+        on_ready: Callable[[bool], None] | None = None,
+    ) -> None:
+        self.address = address
+        self._subscriptions = subscriptions
+        self._message_handler = on_message
+        self._ready_handler = on_ready
+        self._answered = threading.Event()
+        self._ready = threading.Event()
+        self._refusal: ReasonCode | None = None
+        self._was_ready = False
+        self._closed = False
+        self._pacing_bps: float | None = None
+        client = mqtt.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            clean_session=clean_session,
+            protocol=mqtt.MQTTv311,
+        )
+        client.connect_timeout = CONNECT_TIMEOUT_S
+        client.suppress_exceptions = True
+        client.max_inflight_messages_set(MAX_INFLIGHT)
+        client.max_queued_messages_set(MAX_QUEUED)
+        if address.username:
+            client.username_pw_set(address.username, address.password)
+        if will is not None:
+            client.will_set(will.topic, will.payload, qos=1, retain=True)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_subscribe = self._on_subscribe
+        client.on_message = self._on_message
+        client.on_socket_open = self._on_socket_open
+        self._client = client
+        self._draw_reconnect_delays()
+
+    @property
+    def ready(self) -> bool:
+        """Connected, with subscriptions in force."""
+        return self._ready.is_set() and self._client.is_connected()
+
+    def connect(self, timeout_s: float) -> None:
+        """Connect and wait until the subscriptions are in force.
+
+        Raises:
+            BrokerUnreachable: nobody answers there.
+            NotAuthorised: the broker refuses.
+            BrokerTimeout: no proper answer within ``timeout_s``.
+            BrokerError: TLS does not come about.
+        """
+        where = self.address
+        self._client.connect_timeout = max(0.5, min(timeout_s, CONNECT_TIMEOUT_S))
+        try:
+            if where.tls:
+                self._client.tls_set(ca_certs=where.ca_path)
+            self._client.connect(where.host, where.port, keepalive=KEEPALIVE_S)
+        except ssl.SSLError as error:
+            raise self._failed(
+                BrokerError(f"{where}: no TLS connection ({error}); check the ca file and the port")
+            ) from error
+        except TimeoutError as error:
+            raise self._failed(
+                BrokerTimeout(f"{where}: no answer within {timeout_s:g} s; {_CHECK}")
+            ) from error
+        except FileNotFoundError as error:
+            raise self._failed(
+                BrokerError(f"{where}: the ca file {where.ca_path!r} does not exist")
+            ) from error
+        except (OSError, UnicodeError) as error:
+            raise self._failed(
+                BrokerUnreachable(f"{where}: cannot be reached ({error}); {_CHECK}")
+            ) from error
+        self._client.loop_start()
+        if not self._answered.wait(timeout_s):
+            raise self._failed(
+                BrokerTimeout(
+                    f"{where}: accepts connections but does not answer in MQTT within "
+                    f"{timeout_s:g} s; check that a broker listens there, and whether it wants TLS "
+                    "(mqtts://)"
+                )
+            )
+        if self._refusal is not None:
+            raise self._failed(_refused(where, self._refusal))
+
+    def publish(
+        self, topic: str, payload: bytes, *, qos: int, retain: bool = False
+    ) -> mqtt.MQTTMessageInfo:
+        """Hand bytes to the network thread; never waits."""
+        return self._client.publish(topic, payload, qos=qos, retain=retain)
+
+    def set_pacing(self, rate_bps: float | None) -> bool:
+        """Let the kernel pace what this connection sends, now and after reconnects.
+
+        Args:
+            rate_bps: bits per second, TCP and IP headers included; ``None`` lifts the limit.
+
+        Returns:
+            Whether the operating system has accepted it for the present connection.
+        """
+        if rate_bps is not None and not rate_bps > 0:
+            raise ValueError(f"a sending rate of {rate_bps} bit/s is not possible; it must be > 0")
+        self._pacing_bps = rate_bps
+        return _pace(self._client.socket(), rate_bps)
+
+    def close(self) -> None:
+        """Say goodbye and wait until thread and socket are gone; may be repeated."""
+        if self._closed:
+            return
+        self._closed = True
+        self._ready.clear()
+        client = self._client
+        client.disconnect()
+        client.loop_stop()
+        for name in ("on_connect", "on_disconnect", "on_subscribe", "on_message", "on_socket_open"):
+            setattr(client, name, None)  # no cycle: the sockets go with the last reference
+        # loop_stop leaves the pair of sockets that wakes the thread to the garbage collector
+        with contextlib.suppress(AttributeError):
+            client._reset_sockets()
+
+    # On the network thread.
+
+    def _on_connect(
+        self, client: mqtt.Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any
+    ) -> None:
+        if reason.is_failure:
+            if not self._answered.is_set():
+                self._refusal = reason
+                self._answered.set()
+                client.disconnect()
+            else:
+                log.warning("%s refuses to have us back: %s", self.address, reason)
+            return
+        self._draw_reconnect_delays()
+        if self._subscriptions:
+            client.subscribe([(name, 1) for name in self._subscriptions])
+        else:
+            self._now_ready()
+
+    def _on_subscribe(
+        self, _client: mqtt.Client, _data: Any, _mid: int, reasons: list[ReasonCode], _p: Any
+    ) -> None:
+        if refused := [reason for reason in reasons if reason.is_failure]:
+            log.error("%s refuses a subscription: %s", self.address, refused[0])
+            if not self._answered.is_set():
+                self._refusal = refused[0]
+                self._answered.set()
+            return
+        self._now_ready()
+
+    def _now_ready(self) -> None:
+        first, self._was_ready = not self._was_ready, True
+        self._ready.set()
+        if self._ready_handler is not None:
+            try:
+                self._ready_handler(first)
+            except Exception:
+                log.exception("after connecting to %s", self.address)
+        self._answered.set()
+
+    def _on_disconnect(
+        self, _client: mqtt.Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any
+    ) -> None:
+        if self._ready.is_set() and not self._closed:
+            log.warning("connection to %s lost (%s); reconnecting", self.address, reason)
+        self._ready.clear()
+
+    def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+        if self._message_handler is None:
+            return
+        try:
+            self._message_handler(message.topic, bytes(message.payload), message.retain)
+        except Exception:
+            log.exception("message of %d B dropped", len(message.payload))
+
+    def _on_socket_open(self, _client: mqtt.Client, _data: Any, sock: Any) -> None:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._pacing_bps is not None:
+            _pace(sock, self._pacing_bps)
+
+    def _draw_reconnect_delays(self) -> None:
+        """Jitter, so that a fleet does not come back in step after the broker was away."""
+        dice = secrets.SystemRandom()
+        # paho types these as int but only doubles and compares them
+        shortest: Any = dice.uniform(*RECONNECT_MIN_S)
+        longest: Any = dice.uniform(*RECONNECT_MAX_S)
+        self._client.reconnect_delay_set(shortest, longest)
+
+    def _failed(self, error: BrokerError) -> BrokerError:
+        self.close()
+        return error
+
+
+def probe(address: BrokerAddress, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+    """Connect once and leave again, without a trace at the broker.
+
+    Raises:
+        BrokerError: as :meth:`Link.connect`.
+    """
+    link = Link(address, f"probe-{secrets.token_hex(6)}", clean_session=True)
+    link.connect(timeout_s)
+    link.close()
+
+
+def _refused(where: BrokerAddress, reason: ReasonCode) -> BrokerError:
+    name = str(reason)
+    if name in ("Not authorized", "Bad user name or password"):
+        user = f"user {where.username!r}" if where.username else "a client without user name"
+        return NotAuthorised(
+            f"{where}: the broker refuses {user} ({name.lower()}); check user name and password"
+        )
+    return BrokerError(f"{where}: the broker refuses the connection ({name.lower()})")
+
+
+def _pace(sock: Any, rate_bps: float | None) -> bool:
+    if sock is None or not sys.platform.startswith("linux"):
+        return False
+    rate = _UNPACED if rate_bps is None else max(1, min(_UNPACED - 1, round(rate_bps / 8)))
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, rate.to_bytes(4, sys.byteorder))
+    except OSError as error:
+        log.warning("sending rate not limited: %s", error)
+        return False
+    return True

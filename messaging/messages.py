@@ -1,0 +1,299 @@
+"""The types of everything that is said between coordinator, generator node and edge agents.
+
+One JSON object per message, unknown fields refused. The way of the data: a device publishes its
+:class:`DeviceState` and :class:`Profile`; the coordinator asks the generator node with
+:class:`SyntheticRequest`, gets a :class:`SyntheticBatch` back, and sends the device its
+:class:`DevicePlan`; each round goes :class:`RoundStart`, :class:`UpdateReady`,
+:class:`RoundReport`, :class:`RoundClosed`, :class:`RoundSettled`. Large payloads never travel in
+a message: a message names them by an :class:`Offer`, and whoever wants one pulls it
+(:mod:`messaging.transfers`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from energy.cost_model import BoardModel, OperatingPoint, PhaseCost
+from energy.hardware import Applied, HardwareDescription
+from energy.ledger import PhaseRecord
+from learning.training import TrainingSettings
+
+Count = Annotated[int, Meta(ge=0, le=2**48)]
+Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class Message(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type"):
+    """Base of all messages; the field ``type`` of the JSON object names the class."""
+
+
+class Offer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A payload that its holder serves to whoever may ask.
+
+    Attributes:
+        holder: peer id of who has it.
+        digest: SHA-256 of the whole payload.
+        size_bytes: its size.
+        chunk_bytes: size of every chunk but the last.
+        media: what it is, for example ``"safetensors"``.
+    """
+
+    holder: str
+    digest: Digest
+    size_bytes: Count
+    chunk_bytes: Annotated[int, Meta(ge=1)]
+    media: str
+
+
+class DeviceState(Message, frozen=True, kw_only=True, tag="state"):
+    """Birth, heartbeat and death of a peer (retained; the last will says ``offline``).
+
+    Attributes:
+        peer: who.
+        role: what kind of process it is.
+        status: online or offline.
+        boot_id: differs after every start, so that a late death notice is recognised.
+    """
+
+    peer: str
+    role: Literal["device", "generator", "coordinator"]
+    status: Literal["online", "offline"]
+    boot_id: str
+
+
+class Profile(Message, frozen=True, kw_only=True, tag="profile"):
+    """What a device says of itself before it is planned for.
+
+    Attributes:
+        device: its id.
+        boot_id: of this start.
+        dataset: what its labels mean, for example ``"digits"``.
+        label_counts: local samples per class; the only thing about its data that leaves it.
+        hardware: board and meter.
+        board: cost parameters.
+        backend: trainer, for example ``"torch 2.6"``.
+    """
+
+    device: str
+    boot_id: str
+    dataset: str
+    label_counts: tuple[Count, ...]
+    hardware: HardwareDescription
+    board: BoardModel
+    backend: str
+
+
+class SyntheticRequest(Message, frozen=True, kw_only=True, tag="synthetic-request"):
+    """Coordinator to generator node: make these images for this device.
+
+    Attributes:
+        run: run id.
+        device: for whom.
+        counts: images per class.
+        seed: fixes the images.
+    """
+
+    run: str
+    device: str
+    counts: tuple[Count, ...]
+    seed: int
+
+
+class SyntheticBatch(Message, frozen=True, kw_only=True, tag="synthetic-batch"):
+    """Generator node to coordinator: a device's batch is ready (or as much of it as could be made).
+
+    Attributes:
+        run: run id.
+        device: for whom.
+        delivered: images per class in the batch.
+        offer: where to get it; ``None`` if it is empty.
+        seconds: wall time of making it.
+        generator: what made it, for example ``"digits-ddpm (dpm++, 20 steps)"``.
+        error: why it falls short of the request, or empty.
+    """
+
+    run: str
+    device: str
+    delivered: tuple[Count, ...]
+    offer: Offer | None
+    seconds: Seconds
+    generator: str
+    error: str = ""
+
+
+class DevicePlan(Message, frozen=True, kw_only=True, tag="plan"):
+    """Coordinator to device: how to work until further notice.
+
+    Attributes:
+        run: run id.
+        device: for whom.
+        device_index: position in the plan; with the round it seeds the batch order.
+        synthetic_counts: synthetic samples per class, as delivered.
+        batch: where to get them; ``None`` for no synthetic data.
+        point: frequency, bandwidth, power, time split.
+        predicted: seconds and joules per phase of one round.
+        fleet_time_s: what the fleet's clock shows; emulated boards set theirs by it.
+    """
+
+    run: str
+    device: str
+    device_index: Count
+    synthetic_counts: tuple[Count, ...]
+    batch: Offer | None
+    point: OperatingPoint
+    predicted: tuple[PhaseCost, ...]
+    fleet_time_s: Seconds = 0.0
+
+
+class PlanApplied(Message, frozen=True, kw_only=True, tag="plan-applied"):
+    """Device to coordinator: the plan is in force, the synthetic batch is here.
+
+    Attributes:
+        run: run id.
+        device: who.
+        applied: what was set and read back.
+        phases: what receiving the batch took.
+        error: why the plan could not be followed, or empty.
+    """
+
+    run: str
+    device: str
+    applied: Applied | None
+    phases: tuple[PhaseRecord, ...]
+    error: str = ""
+
+
+class RoundStart(Message, frozen=True, kw_only=True, tag="round-start"):
+    """Coordinator to device: train.
+
+    Attributes:
+        run: run id.
+        device: for whom.
+        round: number, from 1.
+        model: the global model.
+        graphs: training and evaluation as ONNX graphs; ``None`` if devices need PyTorch.
+        training: how.
+        seed: of the run; with device and round it fixes the order of batches.
+        fleet_time_s: the round's beginning on the fleet's clock (virtual time of emulated boards).
+    """
+
+    run: str
+    device: str
+    round: Annotated[int, Meta(ge=1)]
+    model: Offer
+    training: TrainingSettings
+    seed: Count
+    fleet_time_s: Seconds
+    graphs: Offer | None = None
+
+
+class UpdateReady(Message, frozen=True, kw_only=True, tag="update-ready"):
+    """Device to coordinator: trained; the update can be pulled.
+
+    Attributes:
+        run: run id.
+        device: who.
+        round: number.
+        update: the trained parameters.
+    """
+
+    run: str
+    device: str
+    round: Annotated[int, Meta(ge=1)]
+    update: Offer
+
+
+class RoundReport(Message, frozen=True, kw_only=True, tag="round-report"):
+    """Device to coordinator: the update has been pulled; what the round took.
+
+    Attributes:
+        run: run id.
+        device: who.
+        round: number.
+        local_samples: real samples trained on per epoch.
+        synthetic_samples: synthetic samples trained on per epoch.
+        training_loss: mean loss of the last epoch.
+        training_accuracy: accuracy of the last epoch.
+        frequency_hz: achieved CPU frequency, or ``None`` if unknown.
+        busy_s: from the round's start until the upload ended, device's clock.
+        phases: what was metered since the last report.
+        error: what went wrong, or empty.
+    """
+
+    run: str
+    device: str
+    round: Annotated[int, Meta(ge=1)]
+    local_samples: Count
+    synthetic_samples: Count
+    training_loss: float
+    training_accuracy: Share
+    frequency_hz: float | None
+    busy_s: Seconds
+    phases: tuple[PhaseRecord, ...]
+    error: str = ""
+
+
+class RoundClosed(Message, frozen=True, kw_only=True, tag="round-closed"):
+    """Coordinator to device: the round is over for everybody.
+
+    Attributes:
+        run: run id.
+        device: for whom.
+        round: number.
+        accepted: whether this device's update went into the model.
+        fleet_time_s: the round's end on the fleet's clock.
+    """
+
+    run: str
+    device: str
+    round: Annotated[int, Meta(ge=1)]
+    accepted: bool
+    fleet_time_s: Seconds
+
+
+class RoundSettled(Message, frozen=True, kw_only=True, tag="round-settled"):
+    """Device to coordinator: what waiting for the others took.
+
+    Attributes:
+        run: run id.
+        device: who.
+        round: number.
+        phases: the idle phase.
+    """
+
+    run: str
+    device: str
+    round: Annotated[int, Meta(ge=1)]
+    phases: tuple[PhaseRecord, ...]
+
+
+class RunEnded(Message, frozen=True, kw_only=True, tag="run-ended"):
+    """Coordinator to everybody: the run is over.
+
+    Attributes:
+        run: run id.
+        reason: ``completed``, or why it ended early.
+    """
+
+    run: str
+    reason: str
+
+
+AnyMessage = (
+    DeviceState
+    | Profile
+    | SyntheticRequest
+    | SyntheticBatch
+    | DevicePlan
+    | PlanApplied
+    | RoundStart
+    | UpdateReady
+    | RoundReport
+    | RoundClosed
+    | RoundSettled
+    | RunEnded
+)
+"""Every message, for decoding: the field ``type`` decides."""

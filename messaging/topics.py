@@ -1,0 +1,71 @@
+"""Who may say what where.
+
+Every peer (coordinator, generator node, device) has an id, and every message one topic::
+
+    fimi/v1/{fleet}/{sender}/{recipient}/{kind}
+
+``recipient`` is a peer id or ``all``. A peer writes only below its own ``{sender}`` and reads only
+``{recipient}`` = itself or ``all``, so two lines of broker access rules (``pattern write
+fimi/v1/+/%u/#``, ``pattern read fimi/v1/+/+/%u/#``) keep devices from speaking for each other, and
+two subscriptions serve any peer. They never overlap.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from msgspec import Struct
+
+VERSION = "v1"
+EVERYBODY = "all"
+COORDINATOR = "coordinator"
+Kind = Literal["state", "message", "want", "chunk"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+class Topic(Struct, frozen=True, kw_only=True):
+    """A parsed topic."""
+
+    fleet: str
+    sender: str
+    recipient: str
+    kind: str
+
+
+def check_name(name: str, what: str) -> str:
+    """Return ``name`` if it can stand in a topic.
+
+    Raises:
+        ValueError: for anything but 1 to 64 letters, digits, ``.``, ``_`` and ``-``.
+    """
+    if not _NAME.fullmatch(name) or (what != "recipient" and name == EVERYBODY):
+        raise ValueError(
+            f"{what} {name!r} cannot be used: take 1 to 64 letters, digits, '.', '_' or '-', "
+            "beginning with a letter or digit, and not the word 'all'"
+        )
+    return name
+
+
+def topic(fleet: str, sender: str, recipient: str, kind: Kind) -> str:
+    """The topic of a message."""
+    check_name(fleet, "fleet")
+    check_name(sender, "sender")
+    check_name(recipient, "recipient")
+    return f"fimi/{VERSION}/{fleet}/{sender}/{recipient}/{kind}"
+
+
+def parse(text: str) -> Topic | None:
+    """Take a topic apart; ``None`` if it is not one of ours."""
+    parts = text.split("/")
+    if len(parts) != 6 or parts[0] != "fimi" or parts[1] != VERSION:
+        return None
+    return Topic(fleet=parts[2], sender=parts[3], recipient=parts[4], kind=parts[5])
+
+
+def subscriptions(fleet: str, peer: str) -> tuple[str, str]:
+    """The two subscriptions of a peer: what is for it, and what is for everybody."""
+    check_name(fleet, "fleet")
+    check_name(peer, "peer")
+    return (f"fimi/{VERSION}/{fleet}/+/{peer}/#", f"fimi/{VERSION}/{fleet}/+/{EVERYBODY}/#")

@@ -1,0 +1,254 @@
+"""Real brokers of both kinds, started once; a fresh fleet for every test."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import messaging.link
+from energy.cost_model import BoardModel, ComputeModel, LinkModel, OperatingPoint, predict_round
+from energy.hardware import Applied, HardwareDescription
+from energy.joules import Energy
+from energy.ledger import PhaseRecord
+from energy.meters import MeterDescription
+from learning.training import TrainingSettings
+from messaging.broker import EmbeddedBroker, find_mosquitto
+from messaging.client import Peer
+from messaging.messages import (
+    DevicePlan,
+    DeviceState,
+    Message,
+    Offer,
+    PlanApplied,
+    Profile,
+    RoundClosed,
+    RoundReport,
+    RoundSettled,
+    RoundStart,
+    RunEnded,
+    SyntheticBatch,
+    SyntheticRequest,
+    UpdateReady,
+)
+
+Join = Callable[..., Peer]
+_fleets = itertools.count(1)
+
+
+@pytest.fixture(scope="session", params=["mosquitto", "amqtt"])
+def broker(request: pytest.FixtureRequest) -> Iterator[EmbeddedBroker]:
+    """A running broker; the tests that use it are the contract that both kinds fulfil."""
+    if request.param == "mosquitto" and find_mosquitto() is None:
+        pytest.skip("mosquitto is not installed")
+    with EmbeddedBroker(request.param) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def mosquitto_missing() -> bool:
+    return find_mosquitto() is None
+
+
+@pytest.fixture
+def quick_reconnect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messaging.link, "RECONNECT_MIN_S", (0.1, 0.3))
+
+
+@pytest.fixture
+def fleet() -> str:
+    return f"fleet-{next(_fleets)}"
+
+
+@pytest.fixture
+def join(broker: EmbeddedBroker, fleet: str) -> Iterator[Join]:
+    """Connect a peer of this test's fleet; all of them leave at the end."""
+    peers: list[Peer] = []
+
+    def connect(peer: str, *, address=None, **options) -> Peer:
+        role = options.pop("role", peer if peer in ("coordinator", "generator") else "device")
+        joined = Peer(address or broker.address, fleet=fleet, peer=peer, role=role, **options)
+        joined.connect()
+        peers.append(joined)
+        return joined
+
+    yield connect
+    for joined in peers:
+        joined.close()
+
+
+@pytest.fixture
+def until() -> Callable[..., None]:
+    """Wait until a condition holds, or fail."""
+
+    def wait(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
+        deadline_s = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > deadline_s:
+                pytest.fail(f"not within {timeout_s} s")
+            time.sleep(0.01)
+
+    return wait
+
+
+@pytest.fixture(scope="session")
+def samples() -> tuple[tuple[str, str, Message], ...]:
+    """One message of every type with its sender and recipient."""
+    board = BoardModel(
+        compute=ComputeModel(
+            cycles_per_sample=1e7,
+            capacitance_w_per_hz3=1e-28,
+            frequency_min_hz=6e8,
+            frequency_max_hz=1.5e9,
+        ),
+        link=LinkModel(
+            channel_gain=1e-8,
+            noise_density_w_per_hz=4e-21,
+            transmit_power_max_w=0.2,
+            downlink_rate_bps=2e7,
+        ),
+        idle_power_w=2.0,
+    )
+    meter = MeterDescription(source="emulated:pi", kind="emulated", scope="board", rate_hz=10.0)
+    point = OperatingPoint(
+        frequency_hz=1e9, bandwidth_hz=1e6, transmit_power_w=0.1, time_split=0.75
+    )
+    offer = Offer(holder="d1", digest="0f" * 32, size_bytes=10, chunk_bytes=4, media="safetensors")
+    energy = Energy(value_j=3.25, kind="emulated", source="emulated:pi", uncertainty_j=0.1)
+    phases = (
+        PhaseRecord(
+            phase="compute",
+            start_s=1.5,
+            duration_s=2.0,
+            energy=energy,
+            sample_count=20,
+            largest_gap_s=0.1,
+        ),
+        PhaseRecord(
+            phase="idle",
+            start_s=3.5,
+            duration_s=1.0,
+            energy=None,
+            sample_count=0,
+            largest_gap_s=1.0,
+        ),
+    )
+    up, down, run = ("d1", "coordinator"), ("coordinator", "d1"), "run-1"
+    batch = SyntheticBatch(
+        run=run,
+        device="d1",
+        delivered=(1, 0),
+        offer=offer,
+        seconds=0.5,
+        generator="noise",
+        error="short of one 'ß'",
+    )
+    return (
+        (*up, Profile(
+            device="d1",
+            boot_id="b",
+            dataset="digits",
+            label_counts=(3, 0, 7),
+            hardware=HardwareDescription(board="pi", kind="emulated", meter=meter),
+            board=board,
+            backend="torch",
+        )),
+        ("coordinator", "generator", SyntheticRequest(run=run, device="d1", counts=(1, 1), seed=7)),
+        ("generator", "coordinator", batch),
+        (*down, DevicePlan(
+            run=run,
+            device="d1",
+            device_index=0,
+            synthetic_counts=(1, 0),
+            batch=offer,
+            point=point,
+            predicted=predict_round(
+                board, point, cycles=1e9, upload_bits=1e6, download_bits=1e6, round_s=60.0
+            ),
+        )),
+        (*up, PlanApplied(
+            run=run,
+            device="d1",
+            applied=Applied(
+                frequency_hz=1e9,
+                frequency_control="emulated",
+                rate_bps=None,
+                rate_control="none",
+                notes=("no pacing here",),
+            ),
+            phases=phases,
+        )),
+        (*down, RoundStart(
+            run=run,
+            device="d1",
+            round=1,
+            model=offer,
+            training=TrainingSettings(),
+            seed=5,
+            fleet_time_s=0.1,
+        )),
+        (*up, UpdateReady(run=run, device="d1", round=1, update=offer)),
+        (*up, RoundReport(
+            run=run,
+            device="d1",
+            round=1,
+            local_samples=10,
+            synthetic_samples=1,
+            training_loss=0.1,
+            training_accuracy=0.9,
+            frequency_hz=None,
+            busy_s=4.5,
+            phases=phases,
+        )),
+        (*down, RoundClosed(run=run, device="d1", round=1, accepted=True, fleet_time_s=60.0)),
+        (*up, RoundSettled(run=run, device="d1", round=1, phases=phases)),
+        ("coordinator", "all", RunEnded(run=run, reason="completed")),
+        (*up, DeviceState(peer="d1", role="device", status="online", boot_id="b")),
+    )  # fmt: skip
+
+
+PEER_PROCESS = """
+import os, sys, time
+from messaging.address import BrokerAddress
+from messaging.client import Peer
+url, fleet, peer, heartbeat_s, serve = sys.argv[1:]
+me = Peer(BrokerAddress.parse(url), fleet=fleet, peer=peer, role="device",
+          heartbeat_s=float(heartbeat_s))
+me.connect()
+if serve:
+    me.set_pacing(4e6)
+    import msgspec
+    print(msgspec.json.encode(me.transfers.serve(os.urandom(int(serve)), "noise")).decode())
+else:
+    print(me.boot_id)
+sys.stdout.flush()
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def peer_process(broker: EmbeddedBroker, fleet: str) -> Iterator[Callable[..., tuple[int, str]]]:
+    """Start a device as a process of its own; returns its process id and first line."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def launch(peer: str, *, heartbeat_s: float = 5.0, serve: str = "") -> tuple[int, str]:
+        url = broker.address.url(with_password=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", PEER_PROCESS, url, fleet, peer, str(heartbeat_s), serve],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+        assert process.stdout is not None
+        return process.pid, process.stdout.readline().strip()
+
+    yield launch
+    for process in processes:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()

@@ -1,0 +1,292 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+import numpy as np
+import pytest
+
+from messaging import topics
+from messaging.address import BrokerAddress
+from messaging.broker import EmbeddedBroker
+from messaging.chunks import chunk_bounds
+from messaging.client import Peer
+from messaging.errors import TransferCancelled, TransferError
+from messaging.link import Link
+from messaging.messages import Offer
+from messaging.topics import COORDINATOR
+from messaging.wire import (
+    Chunk,
+    Done,
+    Noted,
+    chunk_check,
+    decode_request,
+    encode_transfer,
+)
+
+CHUNK = 1000
+
+
+def noise(size_bytes: int, seed: int = 0) -> bytes:
+    return np.random.default_rng(seed).bytes(size_bytes)
+
+
+class Saboteur:
+    """A real peer that serves badly: every fault happens once per chunk that it befalls."""
+
+    def __init__(self, address: BrokerAddress, fleet: str, data: bytes, **faults: set[int]) -> None:
+        self.fleet, self.data, self.faults = fleet, data, faults
+        self.asked: Counter[int] = Counter()
+        self.dones = 0
+        self.link = Link(
+            address,
+            "saboteur",
+            clean_session=True,
+            subscriptions=topics.subscriptions(fleet, "saboteur"),
+            on_message=self.on_message,
+        )
+        self.link.connect(5.0)
+        self.offer = Offer(
+            holder="saboteur",
+            digest=hashlib.sha256(data).hexdigest(),
+            size_bytes=len(data),
+            chunk_bytes=CHUNK,
+            media="noise",
+        )
+
+    def answer(self, asker: str, body: Chunk | Noted) -> None:
+        topic = topics.topic(self.fleet, "saboteur", asker, "chunk")
+        self.link.publish(topic, encode_transfer(body), qos=0)
+
+    def chunk(self, index: int, check: bytes, data: bytes) -> Chunk:
+        return Chunk(digest=self.offer.digest, index=index, check=check, data=memoryview(data))
+
+    def on_message(self, topic: str, payload: bytes, _retained: bool) -> None:
+        place = topics.parse(topic)
+        if place is None or place.kind != "want":
+            return
+        request = decode_request(payload)
+        if isinstance(request, Done):
+            self.dones += 1
+            if self.dones > 1:
+                self.answer(place.sender, Noted(digest=request.digest))
+            return
+        for index in request.indices:
+            self.asked[index] += 1
+            self.serve(place.sender, index)
+
+    def serve(self, asker: str, index: int) -> None:
+        start, stop = chunk_bounds(len(self.data), CHUNK, index)
+        data, claimed, first = self.data[start:stop], index, self.asked[index] == 1
+        check = chunk_check(index, data)
+
+        def hit(fault: str) -> bool:
+            return first and index in self.faults.get(fault, ())
+
+        if hit("lost"):
+            return
+        if hit("damaged"):
+            data = data[:-1] + bytes([data[-1] ^ 1])
+        if hit("short"):
+            data = data[:-1]
+            check = chunk_check(index, data)
+        if hit("misplaced"):
+            claimed = index + 1
+        if hit("beyond"):
+            self.answer(asker, self.chunk(10**9, check, data))
+        chunk = self.chunk(claimed, check, data)
+        for _ in range(3 if hit("repeated") else 1):
+            self.answer(asker, chunk)
+
+
+class TestWholeness:
+    @pytest.mark.parametrize("size_bytes", [0, 1, CHUNK - 1, CHUNK, 3 * CHUNK, 3 * CHUNK + 1])
+    def test_sizes_around_chunks(self, join, size_bytes: int) -> None:
+        device, coordinator = join("d1", chunk_bytes=CHUNK), join(COORDINATOR)
+        data = noise(size_bytes)
+        offer = device.transfers.serve(data, "noise")
+        assert (offer.size_bytes, offer.chunk_bytes, offer.holder) == (size_bytes, CHUNK, "d1")
+        assert coordinator.transfers.fetch(offer, 10.0) == data
+        assert device.transfers.wait_served(offer.digest, by=COORDINATOR, timeout_s=5.0)
+        assert device.transfers.counters.sent == -(-size_bytes // CHUNK)
+
+    def test_five_megabytes(self, join) -> None:
+        device, coordinator = join("d1"), join(COORDINATOR)
+        data = noise(5_000_000)
+        offer = coordinator.transfers.serve(data, "noise")
+        assert device.transfers.fetch(offer, 30.0) == data
+        assert device.transfers.counters.received == 41
+
+    def test_many_at_once(self, join) -> None:
+        """A model to everybody while everybody's update comes back, two fetches a peer."""
+        coordinator = join(COORDINATOR)
+        devices = [join(f"d{n}") for n in range(4)]
+        model, table = noise(1_500_000), noise(300_000, 1)
+        updates = [noise(700_000, 2 + n) for n in range(4)]
+        offers = [coordinator.transfers.serve(data, "noise") for data in (model, table)]
+        back = [
+            device.transfers.serve(update, "noise", keep=1)
+            for device, update in zip(devices, updates, strict=True)
+        ]
+        with ThreadPoolExecutor(16) as pool:
+            down = [
+                [pool.submit(device.transfers.fetch, offer, 30.0) for offer in offers]
+                for device in devices
+            ]
+            up = [pool.submit(coordinator.transfers.fetch, offer, 30.0) for offer in back]
+            assert [[fetch.result() for fetch in pair] for pair in down] == [[model, table]] * 4
+            assert [fetch.result() for fetch in up] == updates
+        for device, offer in zip(devices, back, strict=True):
+            assert coordinator.transfers.wait_served(offers[0].digest, by=device.id, timeout_s=5.0)
+            assert device.transfers.wait_served(offer.digest, by=COORDINATOR, timeout_s=5.0)
+            assert device.transfers.served() == ()
+
+    def test_same_payload_twice_at_once(self, join) -> None:
+        device, coordinator = join("d1", chunk_bytes=CHUNK), join(COORDINATOR)
+        offer = device.transfers.serve(noise(20_000), "noise")
+        with ThreadPoolExecutor(2) as pool:
+            fetches = [pool.submit(coordinator.transfers.fetch, offer, 10.0) for _ in range(2)]
+            assert {fetch.result() for fetch in fetches} == {noise(20_000)}
+
+
+class TestFaults:
+    def test_everything_that_can_befall_a_chunk(self, broker, fleet, join) -> None:
+        data = noise(8 * CHUNK + 10)
+        saboteur = Saboteur(
+            broker.address,
+            fleet,
+            data,
+            lost={0},
+            damaged={1},
+            short={2},
+            misplaced={3},
+            beyond={4},
+            repeated={5},
+        )
+        coordinator = join(COORDINATOR)
+        assert coordinator.transfers.fetch(saboteur.offer, 30.0) == data
+        saboteur.link.close()
+        counters = coordinator.transfers.counters
+        assert all(saboteur.asked[index] >= 2 for index in (0, 1, 2, 3))
+        assert counters.asked_again >= 4
+        assert counters.corrupt >= 2  # damaged and short
+        assert counters.refused >= 1  # beyond: nobody asked for that one
+
+    def test_done_is_repeated_until_noted(self, broker, fleet, join, until) -> None:
+        saboteur = Saboteur(broker.address, fleet, noise(10))
+        coordinator = join(COORDINATOR)
+        coordinator.transfers.fetch(saboteur.offer, 10.0)
+        until(lambda: saboteur.dones == 2)
+        key = ("saboteur", saboteur.offer.digest)
+        until(lambda: key not in coordinator.transfers._unconfirmed)
+        saboteur.link.close()
+
+    def test_holder_that_serves_something_else(self, broker, fleet, join) -> None:
+        saboteur = Saboteur(broker.address, fleet, noise(3 * CHUNK))
+        lie = msgspec.structs.replace(saboteur.offer, digest="0" * 64)
+        saboteur.offer = lie
+        with pytest.raises(TransferError, match="something else"):
+            join(COORDINATOR).transfers.fetch(lie, 10.0)
+        saboteur.link.close()
+
+    def test_chunks_of_a_stranger_are_not_taken(self, broker, fleet, join) -> None:
+        coordinator = join(COORDINATOR)
+        stranger = Saboteur(broker.address, fleet, noise(CHUNK))
+        offer = msgspec.structs.replace(stranger.offer, holder="d1")
+        stop = threading.Event()
+
+        def intrude() -> None:
+            while not stop.wait(0.02):
+                stranger.serve(COORDINATOR, 0)
+
+        thread = threading.Thread(target=intrude)
+        thread.start()
+        try:
+            with pytest.raises(TransferError, match=r"not complete after 0\.3 s.*0 of 1 chunks"):
+                coordinator.transfers.fetch(offer, 0.3)
+        finally:
+            stop.set()
+            thread.join()
+            stranger.link.close()
+        assert coordinator.transfers.counters.refused >= 5
+
+
+class TestRefusals:
+    def test_too_large(self, join) -> None:
+        device, coordinator = join("d1"), join(COORDINATOR, max_bytes=1000)
+        offer = device.transfers.serve(noise(1001), "noise")
+        with pytest.raises(TransferError, match=r"1001 B.*1000 B"):
+            coordinator.transfers.fetch(offer, 10.0)
+        assert coordinator.transfers.fetch(offer, 10.0, max_bytes=1001) == noise(1001)
+        assert device.transfers.counters.sent == 1
+
+    def test_withdrawn(self, join) -> None:
+        device, coordinator = join("d1"), join(COORDINATOR)
+        offer = device.transfers.serve(noise(10), "noise")
+        device.transfers.withdraw(offer.digest)
+        start_s = time.monotonic()
+        with pytest.raises(TransferError, match=r"noise payload .* from d1.*no longer serves"):
+            coordinator.transfers.fetch(offer, 10.0)
+        assert time.monotonic() - start_s < 5.0
+
+    def test_cancelled(self, join, fleet: str) -> None:
+        offer = Offer(holder="d9", digest="0" * 64, size_bytes=10, chunk_bytes=5, media="x")
+        cancelled = threading.Event()
+        threading.Timer(0.1, cancelled.set).start()
+        with pytest.raises(TransferCancelled):
+            join(COORDINATOR).transfers.fetch(offer, 10.0, cancelled=cancelled.is_set)
+
+    def test_closing_ends_fetches(self, broker, fleet: str) -> None:
+        offer = Offer(holder="d9", digest="0" * 64, size_bytes=10, chunk_bytes=5, media="x")
+        with ThreadPoolExecutor(2) as pool:
+            with Peer(broker.address, fleet=fleet, peer="d1", role="device") as peer:
+                fetch = pool.submit(peer.transfers.fetch, offer, 30.0)
+                wait = pool.submit(peer.transfers.wait_served, "0" * 64, by="d2", timeout_s=30.0)
+                time.sleep(0.1)
+            with pytest.raises(TransferError, match="closed"):
+                fetch.result(5.0)
+            assert wait.result(5.0) is False
+
+    def test_nobody_fetches(self, join) -> None:
+        device = join("d1")
+        offer = device.transfers.serve(b"x", "noise")
+        assert not device.transfers.wait_served(offer.digest, by=COORDINATOR, timeout_s=0.05)
+
+
+class TestLoss:
+    def test_holder_is_killed(self, join, peer_process) -> None:
+        coordinator = join(COORDINATOR, silent_after_s=0.5)
+        pid, said = peer_process("d1", serve="3000000", heartbeat_s=0.1)
+        offer = msgspec.json.decode(said, type=Offer)
+        threading.Timer(0.3, os.kill, (pid, signal.SIGKILL)).start()
+        with pytest.raises(TransferError, match=r"offline for .* of 25 chunks"):
+            coordinator.transfers.fetch(offer, 30.0)
+
+    @pytest.mark.usefixtures("quick_reconnect")
+    @pytest.mark.parametrize("kind", ["mosquitto", "amqtt"])
+    def test_broker_restarts(self, kind, fleet: str, mosquitto_missing: bool) -> None:
+        if kind == "mosquitto" and mosquitto_missing:
+            pytest.skip("mosquitto is not installed")
+        data = noise(2_000_000)
+        with (
+            EmbeddedBroker(kind) as broker,
+            Peer(broker.address, fleet=fleet, peer="d1", role="device") as device,
+            Peer(broker.address, fleet=fleet, peer=COORDINATOR, role="coordinator") as coordinator,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            paced = device.set_pacing(16e6)
+            offer = device.transfers.serve(data, "noise")
+            fetch = pool.submit(coordinator.transfers.fetch, offer, 30.0)
+            time.sleep(0.3)
+            assert not (paced and fetch.done())
+            broker.restart()
+            assert fetch.result() == data
+            assert device.transfers.wait_served(offer.digest, by=COORDINATOR, timeout_s=10.0)
+            # resumed, not begun again
+            assert device.transfers.counters.sent < 17 + 2 * 8

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from messaging import wire
+from messaging.errors import MessageRefused
+from messaging.messages import AnyMessage, Offer, RunEnded, UpdateReady
+
+DIGEST = "ab" * 32
+
+
+class TestMessages:
+    def test_every_type_is_sampled(self, samples) -> None:
+        assert {type(message) for _, _, message in samples} == set(AnyMessage.__args__)
+
+    def test_round_trip(self, samples) -> None:
+        for sender, recipient, message in samples:
+            payload = wire.encode_message(message, sender=sender, recipient=recipient)
+            assert wire.decode_message(payload, sender=sender, recipient=recipient) == message
+
+    def test_nobody_speaks_for_another(self, samples) -> None:
+        refused = set()
+        for _, recipient, message in samples:
+            try:
+                wire.encode_message(message, sender="mallory", recipient=recipient)
+            except MessageRefused as error:
+                assert "mallory" in str(error)
+                refused.add(type(message).__name__)
+        assert refused == {
+            *("DeviceState", "Profile", "PlanApplied", "UpdateReady", "RoundReport"),
+            "RoundSettled",
+        }
+
+    def test_orders_go_to_whom_they_name(self, samples) -> None:
+        refused = set()
+        for sender, _, message in samples:
+            payload = msgspec.json.encode(message)
+            try:
+                wire.decode_message(payload, sender=sender, recipient="other")
+            except MessageRefused:
+                refused.add(type(message).__name__)
+        assert refused == {"DevicePlan", "RoundStart", "RoundClosed"}
+
+    def test_nobody_offers_for_another(self) -> None:
+        offer = Offer(holder="d2", digest=DIGEST, size_bytes=1, chunk_bytes=1, media="x")
+        message = UpdateReady(run="r", device="d1", round=1, update=offer)
+        with pytest.raises(MessageRefused, match="d2"):
+            wire.encode_message(message, sender="d1", recipient="coordinator")
+
+    def test_too_large(self) -> None:
+        with pytest.raises(MessageRefused, match="limit"):
+            wire.encode_message(
+                RunEnded(run="r", reason="x" * (1 << 20)), sender="a", recipient="b"
+            )
+        with pytest.raises(MessageRefused, match="limit"):
+            wire.decode_message(b" " * ((1 << 20) + 1), sender="a", recipient="b")
+
+    @pytest.mark.parametrize(
+        "payload",
+        [
+            b"",
+            b"\xff\xfe",
+            b"null",
+            b"[]",
+            b'{"type":"run-ended"}',
+            b'{"type":"run-ended","run":"r","reason":"x","more":1}',
+            b'{"type":"nothing"}',
+            b'{"type":"run-ended","run":"r","reason":"x"} trailing',
+            b"[" * 100_000,
+        ],
+    )
+    def test_garbage(self, payload: bytes) -> None:
+        with pytest.raises(MessageRefused):
+            wire.decode_message(payload, sender="a", recipient="b")
+
+    @given(st.binary(max_size=200))
+    def test_any_bytes(self, payload: bytes) -> None:
+        with pytest.raises(MessageRefused):
+            wire.decode_message(payload, sender="a", recipient="b")
+
+
+class TestTransfers:
+    @given(st.binary(max_size=50), st.integers(0, 2**31))
+    def test_round_trip(self, data: bytes, index: int) -> None:
+        check = wire.chunk_check(index, data)
+        chunk = wire.Chunk(digest=DIGEST, index=index, check=check, data=memoryview(data))
+        again = wire.decode_answer(wire.encode_transfer(chunk))
+        assert isinstance(again, wire.Chunk)
+        assert (again.index, again.check, bytes(again.data)) == (index, check, data)
+        want = wire.Want(digest=DIGEST, indices=(index,))
+        assert wire.decode_request(wire.encode_transfer(want)) == want
+
+    def test_check_depends_on_the_place(self) -> None:
+        assert wire.chunk_check(0, b"x") != wire.chunk_check(1, b"x")
+
+    @pytest.mark.parametrize("indices", [[], [-1], list(range(65)), ["0"]])
+    def test_bad_wants(self, indices: list[object]) -> None:
+        body = {"type": "want", "digest": DIGEST, "indices": indices}
+        with pytest.raises(msgspec.DecodeError):
+            wire.decode_request(msgspec.msgpack.encode(body))
+
+    @given(st.binary(max_size=100))
+    def test_any_bytes(self, payload: bytes) -> None:
+        for decode in (wire.decode_request, wire.decode_answer):
+            with pytest.raises((msgspec.DecodeError, ValueError)):
+                decode(payload)
