@@ -1,0 +1,132 @@
+"""The card of a trained generator: what it makes and what it was made from. No PyTorch here.
+
+Which generator may serve a federation is decided by cards alone (:func:`find_for`), so it is known
+before anything is started.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from generator_node.generators import (
+    GeneratorError,
+    Provenance,
+    WrongDataError,
+    require_trained_on,
+)
+from learning.datasets import Dataset
+
+CARD = "generator.json"
+Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Level = Annotated[int, Meta(ge=0, le=255)]
+
+
+class Card(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a saved generator makes, and what it was made from.
+
+    Attributes:
+        kind: which class reads the folder.
+        name: for people, for example ``"digits-writers"``.
+        dataset: name of the training data, for example ``"digits/public"``.
+        class_names: one per class.
+        image_shape: channels, height, width.
+        levels: the pixel values that occur in the training data, to which generated ones are
+            snapped; empty: all of 0 to 255.
+        data_digest: of the training data (:meth:`learning.datasets.Dataset.digest`).
+        weights_digest: SHA-256 of the weights file.
+        training: the settings it was trained with, seed included.
+        loss: running mean of the training loss at the end.
+        seconds: wall time of the training.
+        libraries: versions it was trained with.
+    """
+
+    kind: Literal["class-conditional-diffusion"] = "class-conditional-diffusion"
+    name: str
+    dataset: str
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    levels: tuple[Level, ...]
+    data_digest: Digest
+    weights_digest: Digest
+    training: dict[str, Any]
+    loss: float
+    seconds: float
+    libraries: dict[str, str]
+
+
+def read_card(folder: Path) -> Card:
+    """The card of a saved generator.
+
+    Raises:
+        GeneratorError: there is none, or it cannot be read.
+    """
+    path = folder / CARD
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Card)
+    except FileNotFoundError:
+        raise GeneratorError(
+            f"{folder} holds no {CARD}; name a folder written by `fimi generator train`"
+        ) from None
+    except (OSError, msgspec.DecodeError) as error:
+        raise GeneratorError(f"{path} cannot be read: {error}") from error
+
+
+def shipped() -> tuple[Path, ...]:
+    """Folders of the generators that come with the package."""
+    root = Path(str(resources.files("generator_node"))) / "weights"
+    return tuple(sorted(path.parent for path in root.glob(f"*/{CARD}")))
+
+
+def find_for(public: Dataset, weights: str = "") -> Path:
+    """Folder of the generator for a public part.
+
+    Args:
+        public: what the generator may have seen, and nothing else.
+        weights: folder of a trained generator; empty: the shipped one that was trained on
+            ``public``.
+
+    Raises:
+        WrongDataError: no shipped generator, or not the named one, was trained on ``public``.
+        GeneratorError: the folder holds no card.
+    """
+    if not weights:
+        return shipped_for(public)
+    card = read_card(Path(weights))
+    require_trained_on(
+        Provenance(
+            generator=card.name,
+            dataset=card.dataset,
+            data_digest=card.data_digest,
+            weights_digest=card.weights_digest,
+            libraries=card.libraries,
+        ),
+        public,
+    )
+    return Path(weights)
+
+
+def shipped_for(public: Dataset) -> Path:
+    """Folder of the shipped generator that was trained on exactly ``public``.
+
+    Raises:
+        WrongDataError: there is none; says how to train one.
+    """
+    digest = public.digest()
+    there: list[str] = []
+    for folder in shipped():
+        card = read_card(folder)
+        if card.data_digest == digest:
+            return folder
+        there.append(f"{card.name}, trained on data {card.data_digest[:12]}…")
+    raise WrongDataError(
+        f"no generator that ships with fimi was trained on this run's public part, {public.name} "
+        f"with digest {digest[:12]}… ({len(public)} images; there is: {'; '.join(there) or 'none'})"
+        ", and one trained on other data may have seen private or test images. Train one with "
+        "`fimi generator train` and the same data settings and seed, and name its folder as "
+        "generator.weights"
+    )

@@ -1,0 +1,127 @@
+"""A trained generator at rest: a folder laid out as diffusers lays out its pipelines.
+
+::
+
+    digits-writers/
+        generator.json                               the card: what it makes, what it was made from
+        unet/config.json                             as UNet2DModel.save_config writes it
+        unet/diffusion_pytorch_model.safetensors     its weights
+        scheduler/scheduler_config.json              as the solver's save_config writes it
+
+So ``UNet2DModel.from_pretrained(folder, subfolder="unet")`` reads it too. Nothing is ever
+unpickled. The card names the digest of the data that the weights were trained on: a generator that
+has seen other data than the public part would carry private samples to the devices, so whoever
+serves one compares the digests first (:func:`generator_node.generators.require_trained_on`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import safetensors
+import safetensors.torch
+import torch
+from diffusers.models.unets.unet_2d import UNet2DModel
+from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+
+from generator_node.card import CARD, Card, read_card, shipped
+from generator_node.generators import GeneratorError
+
+__all__ = ["CARD", "Card", "read_card", "read_scheduler", "read_unet", "save", "shipped"]
+
+UNET_CONFIG = "unet/config.json"
+UNET_WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
+SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
+
+
+def save(
+    folder: Path, card: Card, unet: UNet2DModel, scheduler: DPMSolverMultistepScheduler
+) -> Card:
+    """Write a generator; the card last, so that a folder with a card is whole.
+
+    Returns:
+        The card as written, with the digest of the weights.
+    """
+    weights = safetensors.torch.save(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in unet.state_dict().items()}
+    )
+    card = msgspec.structs.replace(card, weights_digest=hashlib.sha256(weights).hexdigest())
+    (folder / CARD).unlink(missing_ok=True)
+    for part in ("unet", "scheduler"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    (folder / UNET_CONFIG).write_text(unet.to_json_string(), encoding="utf-8")
+    (folder / UNET_WEIGHTS).write_bytes(weights)
+    (folder / SCHEDULER_CONFIG).write_text(scheduler.to_json_string(), encoding="utf-8")
+    text = msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n"
+    partial = folder / (CARD + ".partial")
+    partial.write_bytes(text)
+    partial.replace(folder / CARD)
+    return card
+
+
+def read_unet(folder: Path, card: Card) -> UNet2DModel:
+    """The network of a saved generator, ready for inference.
+
+    Raises:
+        GeneratorError: files are missing, damaged, or do not belong together.
+    """
+    config = _read_json(folder / UNET_CONFIG)
+    path = folder / UNET_WEIGHTS
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise GeneratorError(f"{path} cannot be read: {error}") from error
+    if (found := hashlib.sha256(data).hexdigest()) != card.weights_digest:
+        raise GeneratorError(
+            f"{path} is not the file that {CARD} describes (SHA-256 {found[:12]}…, expected "
+            f"{card.weights_digest[:12]}…); copy the folder again or train it again"
+        )
+    try:
+        with torch.random.fork_rng(devices=[]):
+            unet = UNet2DModel.from_config(config)
+        unet.load_state_dict(safetensors.torch.load(data))
+    except (RuntimeError, ValueError, TypeError, safetensors.SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise GeneratorError(
+            f"the weights in {path} do not fit {UNET_CONFIG}: {reason}; train it again"
+        ) from error
+    channels = card.image_shape[0]
+    expected = (channels, channels, len(card.class_names) + 1)
+    actual = (unet.config.in_channels, unet.config.out_channels, unet.config.num_class_embeds)
+    if actual != expected:
+        raise GeneratorError(
+            f"{folder / UNET_CONFIG} has (in, out, classes + null) {actual}, but {CARD} promises "
+            f"images {card.image_shape} of {len(card.class_names)} classes, {expected}"
+        )
+    return unet.eval().requires_grad_(False)
+
+
+def read_scheduler(folder: Path) -> Mapping[str, Any]:
+    """The solver's configuration; make a solver of it with its ``from_config``.
+
+    Raises:
+        GeneratorError: it is missing or not one that this project can sample with.
+    """
+    config = _read_json(folder / SCHEDULER_CONFIG)
+    kind = config.get("_class_name")
+    if kind != DPMSolverMultistepScheduler.__name__:
+        raise GeneratorError(
+            f"{folder / SCHEDULER_CONFIG} names scheduler {kind!r}; this generator samples with "
+            f"{DPMSolverMultistepScheduler.__name__}"
+        )
+    return config
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise GeneratorError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise GeneratorError(f"{path} does not hold a JSON object")
+    return content

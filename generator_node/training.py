@@ -1,0 +1,276 @@
+"""Training a class-conditional diffusion model on a public data set.
+
+:func:`train` returns a :class:`Trained`, whose :meth:`Trained.save` writes the folder that
+:mod:`generator_node.folder` describes. The recipe: v-prediction, AdamW with warm-up and cosine
+decay, exponential moving average of the weights, the label dropped in 10 % of the cases (null
+class), and small random affine changes of half of the images. Those are interpolated bicubically:
+bilinear interpolation blurs 8×8 digits so much that their Fréchet distance to the data rises
+eightfold.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import numpy as np
+import torch
+from diffusers.models.unets.unet_2d import UNet2DModel
+from diffusers.training_utils import EMAModel
+from msgspec import Meta, Struct
+from torch import Tensor
+from torch.nn import functional
+
+from generator_node import folder as folders
+from generator_node.network import (
+    TRAINING_TIMESTEPS,
+    NetworkSettings,
+    build_unet,
+    library_versions,
+    sampling_solver,
+    torch_threads,
+    training_schedule,
+)
+from learning.datasets import Dataset
+
+MOST_LEVELS = 64
+"""Data with more distinct pixel values than this are taken to use all of 0 to 255."""
+
+Positive = Annotated[float, Meta(gt=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+class AugmentationSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Small random affine changes.
+
+    Attributes:
+        probability: share of the images that are changed.
+        rotation_degrees: largest rotation either way.
+        shift_pixels: largest shift either way.
+        scale: largest relative change of size either way.
+    """
+
+    probability: Share = 0.5
+    rotation_degrees: Annotated[float, Meta(ge=0, le=180)] = 8.0
+    shift_pixels: Annotated[float, Meta(ge=0)] = 0.5
+    scale: Annotated[float, Meta(ge=0, lt=1)] = 0.08
+
+
+class DiffusionSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a diffusion model is trained.
+
+    Attributes:
+        steps: optimiser steps.
+        batch_size: images per step.
+        learning_rate: of AdamW, at its height.
+        warmup_steps: steps until the learning rate is at its height.
+        weight_decay: of AdamW.
+        ema_decay: of the moving average of the weights, at its end.
+        null_share: share of the labels that is replaced by the null class.
+        network: size of the U-Net.
+        augmentation: random changes of the images.
+        quantise: snap generated pixels to the values that occur in the data, if they are few.
+        seed: of everything that is drawn.
+    """
+
+    steps: Annotated[int, Meta(ge=1)] = 6000
+    batch_size: Annotated[int, Meta(ge=1)] = 128
+    learning_rate: Positive = 1e-3
+    warmup_steps: Annotated[int, Meta(ge=1)] = 100
+    weight_decay: Annotated[float, Meta(ge=0)] = 1e-2
+    ema_decay: Annotated[float, Meta(gt=0, lt=1)] = 0.999
+    null_share: Annotated[float, Meta(ge=0, lt=1)] = 0.1
+    network: NetworkSettings = NetworkSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
+    quantise: bool = True
+    seed: Annotated[int, Meta(ge=0, lt=2**31)] = 0
+
+
+class TrainingProgress(Struct, frozen=True, kw_only=True):
+    """Where a training is.
+
+    Attributes:
+        step: steps done.
+        steps: steps in all.
+        loss: running mean of the training loss.
+        seconds: since the start.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    seconds: float
+
+
+class Trained(Struct, frozen=True, kw_only=True):
+    """A trained model, not yet on disk.
+
+    Attributes:
+        unet: the network with its averaged weights.
+        card: what it was made from; its ``weights_digest`` is set by saving.
+    """
+
+    unet: UNet2DModel
+    card: folders.Card
+
+    def save(self, folder: Path) -> folders.Card:
+        """Write the folder and return its card.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        return folders.save(folder, self.card, self.unet, sampling_solver())
+
+
+def train(
+    public: Dataset,
+    settings: DiffusionSettings | None = None,
+    progress: Callable[[TrainingProgress], None] | None = None,
+    *,
+    name: str = "",
+    threads: int = 1,
+) -> Trained:
+    """Train a diffusion model on public data; nothing else is read.
+
+    Args:
+        public: the images that the generator may see.
+        settings: the recipe.
+        progress: called about a hundred times, and after the last step.
+        name: of the generator; the data's name by default.
+        threads: PyTorch's threads. The same seed gives the same weights with the same libraries
+            and number of threads.
+
+    Raises:
+        ValueError: no images, settings out of range, or a network that does not fit the images.
+        FloatingPointError: the loss is not finite any more.
+    """
+    settings = _checked(settings or DiffusionSettings())
+    if not len(public):
+        raise ValueError(f"{public.name} holds no images to train on")
+    unet = build_unet(settings.network, public.classes, public.image_shape, seed=settings.seed)
+    started = time.monotonic()
+    with torch_threads(threads):
+        loss = _fit(unet, public, settings, progress, started)
+    card = folders.Card(
+        name=name or public.name,
+        dataset=public.name,
+        class_names=public.class_names,
+        image_shape=public.image_shape,
+        levels=levels_of(public) if settings.quantise else (),
+        data_digest=public.digest(),
+        weights_digest="0" * 64,
+        training=msgspec.to_builtins(settings),
+        loss=round(loss, 6),
+        seconds=round(time.monotonic() - started, 1),
+        libraries=library_versions(),
+    )
+    return Trained(unet=unet.eval().requires_grad_(False), card=card)
+
+
+def levels_of(public: Dataset) -> tuple[int, ...]:
+    """The pixel values that occur, if they are at most :data:`MOST_LEVELS`; else none."""
+    values = np.unique(public.images)
+    return tuple(int(value) for value in values) if len(values) <= MOST_LEVELS else ()
+
+
+def _fit(
+    unet: UNet2DModel,
+    public: Dataset,
+    settings: DiffusionSettings,
+    progress: Callable[[TrainingProgress], None] | None,
+    started: float,
+) -> float:
+    """Fit ``unet`` in place, leave its averaged weights in it, return the running loss."""
+    draw = torch.Generator().manual_seed(settings.seed)
+    images = torch.from_numpy(public.images.astype(np.float32) / 127.5 - 1.0)
+    labels = torch.from_numpy(public.labels)
+    forward = training_schedule()
+    optimiser = torch.optim.AdamW(
+        unet.parameters(),
+        lr=settings.learning_rate,
+        betas=(0.9, 0.99),
+        weight_decay=settings.weight_decay,
+    )
+    rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, settings))
+    average = EMAModel(
+        unet.parameters(), decay=settings.ema_decay, use_ema_warmup=True, inv_gamma=1.0, power=0.75
+    )
+    size = min(settings.batch_size, len(labels))
+    order, position = torch.randperm(len(labels), generator=draw), 0
+    running, report_every = math.nan, max(1, settings.steps // 100)
+    unet.train()
+    for step in range(1, settings.steps + 1):
+        if position + size > len(labels):
+            order, position = torch.randperm(len(labels), generator=draw), 0
+        picked = order[position : position + size]
+        position += size
+        clean = augment(images[picked], settings.augmentation, draw)
+        dropped = torch.rand(size, generator=draw) < settings.null_share
+        classes = labels[picked].masked_fill(dropped, public.classes)
+        noise = torch.randn(clean.shape, generator=draw)
+        times = torch.randint(0, TRAINING_TIMESTEPS, (size,), generator=draw)
+        predicted = unet(forward.add_noise(clean, noise, times), times, class_labels=classes).sample
+        loss = functional.mse_loss(predicted, forward.get_velocity(clean, noise, times))
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
+        optimiser.step()
+        rate.step()
+        average.step(unet.parameters())
+        value = loss.item()
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"the loss is {value} at step {step}; take a learning_rate below "
+                f"{settings.learning_rate}"
+            )
+        running = value if math.isnan(running) else 0.98 * running + 0.02 * value
+        if progress and (step % report_every == 0 or step == settings.steps):
+            seconds = time.monotonic() - started
+            progress(
+                TrainingProgress(step=step, steps=settings.steps, loss=running, seconds=seconds)
+            )
+    average.copy_to(unet.parameters())
+    return running
+
+
+def augment(images: Tensor, settings: AugmentationSettings, draw: torch.Generator) -> Tensor:
+    """Random affine changes of images (N, channels, height, width) between −1 and 1."""
+    count, _, height, width = images.shape
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=draw) * 2 - 1
+
+    angle = uniform(count) * math.radians(settings.rotation_degrees)
+    size = 1 + uniform(count) * settings.scale
+    shift = uniform(count, 2) * settings.shift_pixels * 2 / torch.tensor([width, height])
+    cos, sin = angle.cos() * size, angle.sin() * size
+    maps = torch.stack(
+        [
+            torch.stack([cos, -sin, shift[:, 0]], 1),
+            torch.stack([sin, cos, shift[:, 1]], 1),
+        ],
+        1,
+    )
+    grid = functional.affine_grid(maps, list(images.shape), align_corners=False)
+    # Shifted up by one, so that what comes in from outside is black, not grey.
+    moved = functional.grid_sample(images + 1, grid, mode="bicubic", align_corners=False) - 1
+    chosen = torch.rand(count, generator=draw) < settings.probability
+    return torch.where(chosen[:, None, None, None], moved.clamp(-1, 1), images)
+
+
+def _rate(step: int, settings: DiffusionSettings) -> float:
+    """Learning rate relative to its height: linear warm-up, then a cosine down to 2 %."""
+    warm = min(1.0, (step + 1) / settings.warmup_steps)
+    done = min(1.0, step / settings.steps)
+    return warm * (0.49 * (1 + math.cos(math.pi * done)) + 0.02)
+
+
+def _checked(settings: DiffusionSettings) -> DiffusionSettings:
+    try:
+        return msgspec.convert(msgspec.to_builtins(settings), DiffusionSettings)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"training settings: {error}") from None

@@ -1,0 +1,202 @@
+"""generator_node.diffusion: the contract of generators, guidance, and the weights that ship."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from generator_node import diffusion
+from generator_node import folder as folders
+from generator_node.card import shipped_for
+from generator_node.diffusion import DiffusionGenerator, open_generator
+from generator_node.generators import Generator, GeneratorError, WrongDataError
+from generator_node.network import sampling_solver
+from generator_node.training import Trained
+from learning.datasets import Dataset, Split, load_digits, split
+
+
+class GeneratorContract:
+    """What holds for every generator; subclasses supply one as the fixture ``generator``."""
+
+    def order(self, generator: Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+        class_ids = np.arange(count, dtype=np.int64) % generator.classes
+        return class_ids, np.arange(count, dtype=np.uint64) * np.uint64(2**59 + 7)
+
+    def test_shape_and_type(self, generator: Generator) -> None:
+        class_ids, seeds = self.order(generator, 7)
+        images = generator.generate(class_ids, seeds)
+        assert images.dtype == np.uint8
+        assert images.shape == (7, *generator.image_shape)
+
+    def test_nothing_asked_nothing_made(self, generator: Generator) -> None:
+        images = generator.generate(*self.order(generator, 0))
+        assert images.shape == (0, *generator.image_shape)
+
+    def test_asked_again_the_same_comes(self, generator: Generator) -> None:
+        class_ids, seeds = self.order(generator, 12)
+        before = torch.random.get_rng_state()
+        first, again = (generator.generate(class_ids, seeds) for _ in range(2))
+        assert np.array_equal(first, again)
+        assert torch.equal(torch.random.get_rng_state(), before)
+
+    def test_an_image_does_not_depend_on_the_others(
+        self, generator: Generator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(diffusion, "CHUNK", 5)
+        class_ids, seeds = self.order(generator, 12)
+        together = generator.generate(class_ids, seeds)
+        backwards = generator.generate(class_ids[::-1], seeds[::-1])[::-1]
+        alone = np.concatenate(
+            [generator.generate(class_ids[i : i + 1], seeds[i : i + 1]) for i in range(12)]
+        )
+        assert np.array_equal(together, backwards)
+        assert np.array_equal(together, alone)
+
+    def test_all_bits_of_a_seed_count(self, generator: Generator) -> None:
+        seeds = np.array([1, 2, 1 + 2**32, 1 + 2**63, 2**64 - 1], np.uint64)
+        images = generator.generate(np.zeros(5, np.int64), seeds)
+        assert len({image.tobytes() for image in images}) == 5
+
+    def test_what_it_does_not_know(self, generator: Generator) -> None:
+        with pytest.raises(ValueError, match="is unknown"):
+            generator.generate(np.array([generator.classes]), np.array([0], np.uint64))
+
+    def test_provenance(self, generator: Generator) -> None:
+        provenance = generator.provenance
+        assert provenance.generator == generator.name
+        assert msgspec.convert(msgspec.to_builtins(provenance), type(provenance)) == provenance
+
+
+class TestTiny(GeneratorContract):
+    @pytest.fixture
+    def generator(self, tiny_generator: DiffusionGenerator) -> Generator:
+        return tiny_generator
+
+
+class TestGuided(GeneratorContract):
+    @pytest.fixture
+    def generator(self, tiny_folder: Path) -> Generator:
+        return DiffusionGenerator.load(tiny_folder, steps=2, guidance=2.5)
+
+
+@pytest.fixture(scope="module")
+def shipped(parts: Split) -> Generator:
+    return open_generator(parts.public)
+
+
+class TestShipped(GeneratorContract):
+    @pytest.fixture
+    def generator(self, shipped: Generator) -> Generator:
+        return shipped
+
+    def test_the_digits_can_be_recognised(self, generator: Generator, parts: Split) -> None:
+        """By the nearest class mean of real images; it knows 88 % of the real public ones."""
+        labels = np.repeat(np.arange(10, dtype=np.int64), 20)
+        images = generator.generate(labels, np.arange(200, dtype=np.uint64) + np.uint64(10**6))
+        real = parts.private
+        means = np.stack([real.images[real.labels == c].mean(axis=0) for c in range(10)])
+        distances = ((images[:, None] - means[None]) ** 2).sum(axis=(2, 3, 4))
+        assert (distances.argmin(axis=1) == labels).mean() > 0.8
+        assert len({image.tobytes() for image in images}) == 200
+
+    def test_only_the_grey_levels_of_the_data(self, generator: Generator, parts: Split) -> None:
+        images = generator.generate(*self.order(generator, 20))
+        assert set(np.unique(images)) <= set(np.unique(parts.public.images))
+
+    def test_threads_and_name(self, parts: Split, generator: Generator) -> None:
+        assert generator.name == "digits-writers (dpm++, 20 steps, guidance 1)"
+        before = torch.get_num_threads()
+        few = open_generator(parts.public, steps=1, threads=2)
+        few.generate(*self.order(few, 1))
+        assert torch.get_num_threads() == before
+
+
+class TestOpenGenerator:
+    def test_the_default_split_is_served_whatever_the_seed(self) -> None:
+        for seed in (0, 1, 99):
+            assert shipped_for(split(load_digits(), seed=seed).public).name == "digits-writers"
+
+    def test_another_split_is_not(self) -> None:
+        public = split(load_digits(), kind="random").public
+        with pytest.raises(WrongDataError, match="fimi generator train") as caught:
+            open_generator(public)
+        assert public.digest()[:12] in str(caught.value)
+
+    def test_nor_a_larger_public_part(self) -> None:
+        with pytest.raises(WrongDataError, match="may have seen private or test images"):
+            open_generator(split(load_digits(), public_fraction=0.5).public)
+
+    def test_weights_of_ones_own(self, tiny_folder: Path, small_public: Dataset) -> None:
+        generator = open_generator(small_public, str(tiny_folder), steps=3, guidance=2)
+        assert generator.name == "tiny (dpm++, 3 steps, guidance 2)"
+
+    def test_weights_that_have_seen_other_data(self, tiny_folder: Path, parts: Split) -> None:
+        with pytest.raises(WrongDataError, match="was trained on digits/few"):
+            open_generator(parts.public, str(tiny_folder))
+
+    def test_no_such_folder(self, parts: Split, tmp_path: Path) -> None:
+        with pytest.raises(GeneratorError, match="nowhere holds no"):
+            open_generator(parts.public, str(tmp_path / "nowhere"))
+
+    @pytest.mark.parametrize(
+        ("wrong", "says"),
+        [
+            ({"steps": 0}, "steps is 0"),
+            ({"steps": 1001}, "steps is 1001"),
+            ({"guidance": -0.5}, "guidance is -0.5"),
+            ({"guidance": float("nan")}, "guidance is nan"),
+            ({"threads": 0}, "threads is 0"),
+        ],
+    )
+    def test_out_of_range(
+        self, tiny_folder: Path, small_public: Dataset, wrong: dict[str, Any], says: str
+    ) -> None:
+        with pytest.raises(ValueError, match=says):
+            open_generator(small_public, str(tiny_folder), **wrong)
+
+
+class TestGuidance:
+    def draw(self, folder: Path, labels: list[int], **options: float) -> np.ndarray:
+        generator = DiffusionGenerator.load(folder, steps=3, **options)  # type: ignore[arg-type]
+        return generator.generate(np.array(labels), np.full(len(labels), 5, np.uint64))
+
+    def test_zero_ignores_the_class(self, tiny_folder: Path) -> None:
+        images = self.draw(tiny_folder, [0, 3, 9], guidance=0.0)
+        assert np.array_equal(images[0], images[1])
+        assert np.array_equal(images[0], images[2])
+
+    def test_one_is_the_limit_of_guidance_near_one(self, tiny_folder: Path) -> None:
+        labels = [0, 1, 2, 3]
+        plain = self.draw(tiny_folder, labels)
+        near = self.draw(tiny_folder, labels, guidance=1 + 1e-6)
+        assert (plain == near).mean() > 0.99
+        assert not np.array_equal(plain, self.draw(tiny_folder, labels, guidance=8.0))
+
+
+class TestPixels:
+    def card(self, tiny: Trained, levels: tuple[int, ...]) -> DiffusionGenerator:
+        card = msgspec.structs.replace(tiny.card, levels=levels)
+        return DiffusionGenerator(tiny.unet, card, sampling_solver().config)
+
+    def test_from_minus_one_to_one(self, tiny: Trained) -> None:
+        values = torch.tensor([-3.0, -1.0, 0.0, 1.0, 9.0])
+        assert self.card(tiny, ())._pixels(values).tolist() == [0, 0, 128, 255, 255]
+
+    def test_snapped_to_the_nearest_level(self, tiny: Trained) -> None:
+        values = torch.tensor([0.0, 15.0, 40.0, 90.0, 254.0]) / 127.5 - 1
+        assert self.card(tiny, (0, 30, 200))._pixels(values).tolist() == [0, 0, 30, 30, 200]
+
+    def test_damaged_weights_are_noticed(self, tiny_folder: Path, tmp_path: Path) -> None:
+        folder = Path(shutil.copytree(tiny_folder, tmp_path / "nan"))
+        card = folders.read_card(folder)
+        unet = folders.read_unet(folder, card)
+        unet.conv_out.bias.fill_(float("nan"))
+        generator = DiffusionGenerator(unet, card, folders.read_scheduler(folder), steps=1)
+        with pytest.raises(GeneratorError, match="not finite"):
+            generator.generate(np.array([0]), np.array([0], np.uint64))

@@ -1,0 +1,243 @@
+"""generator_node.node: a real node with a real model, over a real broker."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from generator_node.diffusion import DiffusionGenerator
+from generator_node.generators import Provenance, Seeds
+from generator_node.node import GeneratorNode
+from generator_node.service import BatchService
+from learning.batches import decode
+from learning.datasets import Images, Labels
+from messaging.broker import EmbeddedBroker
+from messaging.client import Peer
+from messaging.errors import TransferError
+from messaging.messages import Offer, RunEnded, SyntheticBatch, SyntheticRequest, UpdateReady
+from messaging.topics import COORDINATOR
+
+COUNTS = (2, 0, 1, 0, 0, 0, 0, 0, 0, 1)
+
+
+class Counting:
+    """A generator that counts what it is asked for, and fails when told to."""
+
+    def __init__(self, inner: DiffusionGenerator) -> None:
+        self.inner = inner
+        self.made = 0
+        self.fails = False
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    @property
+    def classes(self) -> int:
+        return self.inner.classes
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return self.inner.image_shape
+
+    @property
+    def provenance(self) -> Provenance:
+        return self.inner.provenance
+
+    def generate(self, class_ids: Labels, seeds: Seeds) -> Images:
+        if self.fails:
+            raise RuntimeError("not enough memory: you tried to allocate 1 TB")
+        self.made += len(class_ids)
+        return self.inner.generate(class_ids, seeds)
+
+
+class Bench:
+    """A node in a thread, with the coordinator's and a device's end of the line."""
+
+    def __init__(self, broker: EmbeddedBroker, fleet: str, generator: DiffusionGenerator) -> None:
+        self.generator = Counting(generator)
+        self.peer = Peer(broker.address, fleet=fleet, peer="generator", role="generator")
+        self.desk = Peer(broker.address, fleet=fleet, peer=COORDINATOR, role="coordinator")
+        self.device = Peer(broker.address, fleet=fleet, peer="device-1", role="device")
+        self.answers: list[SyntheticBatch] = []
+        self.stop = threading.Event()
+        service = BatchService(self.generator, images_max=100)
+        self.node = GeneratorNode(self.peer, service, on_answer=self.answers.append)
+        self.thread = threading.Thread(target=self.node.run, args=(self.stop,))
+
+    def __enter__(self) -> Bench:
+        for peer in (self.peer, self.desk, self.device):
+            peer.connect()
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+        for peer in (self.peer, self.desk, self.device):
+            peer.close()
+
+    def end(self) -> None:
+        self.stop.set()
+        self.thread.join()
+
+    def ask(
+        self, counts: tuple[int, ...] = COUNTS, *, device: str = "device-1", run: str = "r1"
+    ) -> SyntheticRequest:
+        request = SyntheticRequest(run=run, device=device, counts=counts, seed=7)
+        self.desk.send("generator", request)
+        return request
+
+    def answer(self, timeout_s: float = 10.0) -> SyntheticBatch:
+        limit = time.monotonic() + timeout_s
+        while (left := limit - time.monotonic()) > 0:
+            received = self.desk.receive(timeout_s=left)
+            if received is not None and isinstance(received[1], SyntheticBatch):
+                assert received[0] == "generator"
+                return received[1]
+        raise AssertionError(f"no answer within {timeout_s} s")
+
+    def fetch(self, offer: Offer | None) -> bytes:
+        assert offer is not None
+        return self.device.transfers.fetch(offer, 5.0)
+
+
+@pytest.fixture
+def bench(
+    a_broker: EmbeddedBroker, fleet_name: str, tiny_generator: DiffusionGenerator
+) -> Iterator[Bench]:
+    with Bench(a_broker, fleet_name, tiny_generator) as bench:
+        yield bench
+
+
+class TestRequests:
+    def test_a_device_gets_its_images(self, bench: Bench) -> None:
+        bench.ask()
+        answer = bench.answer()
+        assert (answer.run, answer.device, answer.error) == ("r1", "device-1", "")
+        assert answer.delivered == COUNTS
+        assert answer.generator == "tiny (dpm++, 2 steps, guidance 1)"
+        assert answer.seconds > 0
+        batch = decode(bench.fetch(answer.offer), classes=10, image_shape=(1, 8, 8))
+        assert batch.labels.tolist() == [0, 0, 2, 9]
+
+    def test_devices_are_answered_one_by_one(self, bench: Bench) -> None:
+        for number in range(1, 4):
+            bench.ask(device=f"device-{number}")
+        answers = [bench.answer() for _ in range(3)]
+        assert [a.device for a in answers] == ["device-1", "device-2", "device-3"]
+        assert len({bench.fetch(a.offer) for a in answers}) == 3
+        assert bench.answers == answers
+
+    def test_asked_again_nothing_is_made_twice(self, bench: Bench) -> None:
+        bench.ask()
+        bench.ask()
+        assert bench.answer() == bench.answer()
+        assert bench.generator.made == sum(COUNTS)
+
+    def test_another_request_replaces_the_first(self, bench: Bench) -> None:
+        bench.ask()
+        first = bench.answer()
+        bench.ask((0,) * 9 + (3,))
+        second = bench.answer()
+        assert second.delivered == (0,) * 9 + (3,)
+        assert decode(bench.fetch(second.offer), classes=10).labels.tolist() == [9, 9, 9]
+        with pytest.raises(TransferError, match="no longer serves"):
+            bench.fetch(first.offer)
+
+    def test_nothing_asked(self, bench: Bench) -> None:
+        bench.ask((0,) * 10)
+        answer = bench.answer()
+        assert (answer.offer, answer.error) == (None, "")
+
+    def test_only_the_coordinator_is_served(self, bench: Bench) -> None:
+        request = SyntheticRequest(run="r1", device="device-1", counts=COUNTS, seed=7)
+        bench.device.send("generator", request)
+        bench.ask(device="device-2")
+        assert bench.answer().device == "device-2"
+        assert bench.generator.made == sum(COUNTS)
+
+
+class TestErrors:
+    def test_a_bad_request_is_answered_and_ends_nothing(self, bench: Bench) -> None:
+        bench.ask((101,) + (0,) * 9)
+        refused = bench.answer()
+        assert "asks for 101 images, the limit is 100" in refused.error
+        assert (refused.offer, refused.delivered) == (None, (0,) * 10)
+        bench.ask((1, 2, 3))
+        assert "names 3 classes" in bench.answer().error
+        bench.ask()
+        assert bench.answer().error == ""
+
+    def test_a_failure_is_tried_again_when_asked_again(self, bench: Bench) -> None:
+        bench.generator.fails = True
+        bench.ask()
+        assert "RuntimeError: not enough memory" in bench.answer().error
+        bench.generator.fails = False
+        bench.ask()
+        assert bench.answer().delivered == COUNTS
+
+
+class TestRuns:
+    def test_the_end_of_a_run_frees_it_and_the_next_is_served(self, bench: Bench) -> None:
+        bench.ask()
+        first = bench.answer()
+        bench.fetch(first.offer)
+        bench.desk.send("all", RunEnded(run="r1", reason="completed"))
+        bench.ask(run="r2")
+        second = bench.answer()
+        assert second.run == "r2"
+        assert bench.generator.made == 2 * sum(COUNTS)
+        assert len(bench.peer.transfers.served()) == 1
+
+    def test_a_run_that_never_ended_is_freed_by_the_next(self, bench: Bench) -> None:
+        bench.ask()
+        bench.ask(device="device-2")
+        bench.ask(device="device-2", run="r2")
+        for _ in range(3):
+            bench.answer()
+        assert len(bench.peer.transfers.served()) == 1
+
+    def test_the_end_of_another_run_frees_nothing(self, bench: Bench) -> None:
+        bench.ask()
+        offer = bench.answer().offer
+        bench.desk.send("all", RunEnded(run="r0", reason="completed"))
+        bench.ask()
+        assert bench.answer().offer == offer
+        assert len(bench.fetch(offer)) > 0
+
+    def test_stopping_frees_everything(self, bench: Bench) -> None:
+        bench.ask()
+        bench.answer()
+        bench.end()
+        assert bench.peer.transfers.served() == ()
+
+    def test_once(
+        self, a_broker: EmbeddedBroker, fleet_name: str, tiny_generator: DiffusionGenerator
+    ) -> None:
+        bench = Bench(a_broker, fleet_name, tiny_generator)
+        bench.thread = threading.Thread(
+            target=bench.node.run, args=(bench.stop,), kwargs={"once": True}
+        )
+        with bench:
+            bench.ask()
+            bench.answer()
+            bench.desk.send("all", RunEnded(run="r1", reason="completed"))
+            bench.thread.join(timeout=10)
+            assert not bench.thread.is_alive()
+
+
+class TestPrivacy:
+    def test_counts_are_all_that_is_taken_from_a_device(self, bench: Bench) -> None:
+        """Whatever a device offers the node is not fetched; a request has no room for data."""
+        update = bench.device.transfers.serve(b"local images", "safetensors")
+        bench.device.send(
+            "generator", UpdateReady(run="r1", device="device-1", round=1, update=update)
+        )
+        bench.ask()
+        assert bench.answer().error == ""
+        assert bench.device.transfers.counters.sent == 0
+        assert bench.peer.transfers.counters.received == 0
+        assert SyntheticRequest.__struct_fields__ == ("run", "device", "counts", "seed")
