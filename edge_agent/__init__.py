@@ -1,0 +1,9 @@
+"""The process on a device: profile, applying a plan, training, reporting.
+
+* :mod:`edge_agent.data`   the device's own data and the synthetic batch it was given
+* :mod:`edge_agent.backends`  what it trains with: ONNX Runtime or PyTorch
+* :mod:`edge_agent.agent`  the agent: a loop over messages, every phase metered
+
+Imports :mod:`energy`, :mod:`learning` and :mod:`messaging`; needs no torch where the coordinator
+offers training graphs.
+"""

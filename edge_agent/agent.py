@@ -1,0 +1,319 @@
+"""The agent: a loop over messages, every phase metered.
+
+The life of an agent: it says hello with its :class:`~messaging.messages.Profile` whenever a
+coordinator appears; follows the :class:`~messaging.messages.DevicePlan` (fetches its synthetic
+batch, sets frequency and rate, reads back); then round after round downloads the model, trains,
+uploads, reports what each phase took, and waits for the others. Whatever is asked twice is answered
+twice and done once.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from msgspec import Struct
+
+from edge_agent.backends import Backends
+from edge_agent.data import MixedData
+from energy.hardware import Applied, Hardware
+from energy.ledger import Ledger, PhaseRecord
+from learning import batches, tensors
+from messaging.client import Peer
+from messaging.errors import TransferCancelled, TransferError
+from messaging.messages import (
+    DevicePlan,
+    DeviceState,
+    PlanApplied,
+    Profile,
+    RoundClosed,
+    RoundReport,
+    RoundSettled,
+    RoundStart,
+    RunEnded,
+    UpdateReady,
+)
+from messaging.topics import COORDINATOR
+
+log = logging.getLogger(__name__)
+
+
+class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How an agent behaves towards the network.
+
+    Attributes:
+        transfer_timeout_s: how long one transfer may take, wall time, s.
+        batch_max_bytes: largest synthetic batch it accepts.
+        model_max_bytes: largest model it accepts.
+        graphs_max_bytes: largest set of training graphs it accepts.
+    """
+
+    transfer_timeout_s: float = 120.0
+    batch_max_bytes: int = 200_000_000
+    model_max_bytes: int = 500_000_000
+    graphs_max_bytes: int = 16_000_000
+
+
+class Agent:
+    """One edge device.
+
+    Args:
+        peer: its MQTT connection, connected by :meth:`run`.
+        hardware: the board it runs on.
+        data: its local data.
+        backends: what trains.
+        training_slot: held while training, so that several agents in one process do not slow each
+            other down; a lock of its own for an agent that is alone.
+        settings: timeouts and limits.
+    """
+
+    def __init__(
+        self,
+        peer: Peer,
+        hardware: Hardware,
+        data: MixedData,
+        backends: Backends,
+        *,
+        training_slot: threading.Lock | None = None,
+        settings: AgentSettings | None = None,
+    ) -> None:
+        self._peer = peer
+        self._hardware = hardware
+        self._data = data
+        self._backends = backends
+        self._slot = training_slot or threading.Lock()
+        self._settings = settings or AgentSettings()
+        self._ledger = Ledger(hardware.clock, hardware.recorder)
+        self._plan: DevicePlan | None = None
+        self._applied: Applied | None = None
+        self._last_plan_reply: PlanApplied | None = None
+        self._last_report: RoundReport | None = None
+        self._last_settled: RoundSettled | None = None
+        self._update_digest: str | None = None
+
+    def run(self, stop: threading.Event) -> None:
+        """Serve until ``stop`` is set. The board is put back as it was before returning."""
+        try:
+            while not stop.is_set():
+                received = self._peer.receive(timeout_s=0.2)
+                if received is None:
+                    continue
+                sender, message = received
+                if sender == COORDINATOR:
+                    self._handle(message, stop)
+        finally:
+            self._hardware.restore()
+
+    def _handle(self, message: object, stop: threading.Event) -> None:
+        if isinstance(message, DeviceState):
+            if message.status == "online":
+                self._say_hello()
+        elif isinstance(message, DevicePlan):
+            self._follow(message, stop)
+        elif isinstance(message, RoundStart):
+            self._work(message, stop)
+        elif isinstance(message, RoundClosed):
+            self._settle(message)
+        elif isinstance(message, RunEnded):
+            self._forget()
+
+    def _say_hello(self) -> None:
+        self._peer.send(
+            COORDINATOR,
+            Profile(
+                device=self._peer.id,
+                boot_id=self._peer.boot_id,
+                dataset=self._data.local.name,
+                label_counts=self._data.local.label_counts(),
+                hardware=self._hardware.describe(),
+                board=self._hardware.model(),
+                backend=self._backends.available,
+            ),
+        )
+
+    def _follow(self, plan: DevicePlan, stop: threading.Event) -> None:
+        """Put a plan into force: fetch the batch, set the operating point, read it back."""
+        if plan == self._plan and self._last_plan_reply is not None:
+            self._peer.send(COORDINATOR, self._last_plan_reply)
+            return
+        self._ledger.close()
+        self._ledger.take()
+        self._hardware.join_fleet(plan.fleet_time_s)
+        self._applied, error = None, ""
+        try:
+            self._data.clear()
+            if plan.batch is not None:
+                with self._ledger.phase("synthetic-download"):
+                    payload = self._peer.transfers.fetch(
+                        plan.batch,
+                        timeout_s=self._settings.transfer_timeout_s,
+                        max_bytes=self._settings.batch_max_bytes,
+                        cancelled=stop.is_set,
+                    )
+                    self._hardware.has_received(len(payload))
+                batch = batches.decode(
+                    payload,
+                    classes=self._data.local.classes,
+                    image_shape=self._data.local.image_shape,
+                )
+                self._data.fill(batch.images, batch.labels)
+            self._applied = self._hardware.apply(plan.point)
+        except (TransferError, ValueError, OSError) as problem:
+            error = f"{type(problem).__name__}: {problem}"
+            log.warning("%s cannot follow its plan: %s", self._peer.id, error)
+        self._plan = plan
+        self._last_report = self._last_settled = None
+        self._last_plan_reply = PlanApplied(
+            run=plan.run,
+            device=plan.device,
+            applied=self._applied,
+            phases=self._metered(),
+            error=error,
+        )
+        self._peer.send(COORDINATOR, self._last_plan_reply)
+        self._ledger.begin("idle")
+
+    def _work(self, start: RoundStart, stop: threading.Event) -> None:
+        """One round: download, train, upload, report."""
+        plan = self._plan
+        if plan is None or plan.run != start.run:
+            log.warning("%s: round %d of a run without a plan", self._peer.id, start.round)
+            self._say_hello()
+            return
+        if self._last_report is not None and self._last_report.round >= start.round:
+            if self._last_report.round == start.round:
+                self._peer.send(COORDINATOR, self._last_report)
+            return
+        began_s = self._hardware.has_waited_until(start.fleet_time_s)
+        self._ledger.close()
+        self._hardware.begin_round(start.round)
+        loss = accuracy = 0.0
+        error = ""
+        try:
+            loss, accuracy = self._train_and_upload(plan, start, stop)
+        except (TransferError, ValueError, OSError, RuntimeError) as problem:
+            error = f"{type(problem).__name__}: {problem}"
+            log.warning("%s, round %d: %s", self._peer.id, start.round, error)
+        self._ledger.close()
+        self._last_report = RoundReport(
+            run=start.run,
+            device=plan.device,
+            round=start.round,
+            local_samples=self._data.local_samples,
+            synthetic_samples=self._data.synthetic_samples,
+            training_loss=loss,
+            training_accuracy=accuracy,
+            frequency_hz=self._applied.frequency_hz if self._applied else None,
+            busy_s=self._hardware.clock.now_s() - began_s,
+            phases=self._metered(),
+            error=error,
+        )
+        self._peer.send(COORDINATOR, self._last_report)
+        self._ledger.begin("idle")
+
+    def _train_and_upload(
+        self, plan: DevicePlan, start: RoundStart, stop: threading.Event
+    ) -> tuple[float, float]:
+        transfers, settings = self._peer.transfers, self._settings
+        with self._ledger.phase("model-download"):
+            payload = transfers.fetch(
+                start.model,
+                timeout_s=settings.transfer_timeout_s,
+                max_bytes=settings.model_max_bytes,
+                cancelled=stop.is_set,
+            )
+            self._hardware.has_received(len(payload))
+
+            def fetch_graphs() -> bytes:
+                assert start.graphs is not None
+                fetched = transfers.fetch(
+                    start.graphs,
+                    timeout_s=settings.transfer_timeout_s,
+                    max_bytes=settings.graphs_max_bytes,
+                    cancelled=stop.is_set,
+                )
+                self._hardware.has_received(len(fetched))
+                return fetched
+
+            trainer = self._backends.trainer(
+                start.training, start.graphs.digest if start.graphs else None, fetch_graphs
+            )
+        parameters = tensors.load(payload)
+        images, labels = self._data.training_set()
+        with self._slot, self._ledger.phase("compute"):
+            result = trainer.train(
+                parameters,
+                images,
+                labels,
+                start.training,
+                stream=(start.seed, plan.device_index, start.round),
+                cancelled=stop.is_set,
+            )
+            self._hardware.has_computed(result.samples)
+        update = tensors.dump(result.parameters)
+        with self._ledger.phase("upload"):
+            offer = transfers.serve(update, media="safetensors")
+            self._drop_update()
+            self._update_digest = offer.digest
+            self._peer.send(
+                COORDINATOR,
+                UpdateReady(run=start.run, device=plan.device, round=start.round, update=offer),
+            )
+            self._wait_until_pulled(offer.digest, stop)
+            self._hardware.has_sent(len(update))
+        return result.loss, result.accuracy
+
+    def _wait_until_pulled(self, digest: str, stop: threading.Event) -> None:
+        timeout_s = self._settings.transfer_timeout_s
+        limit = time.monotonic() + timeout_s
+        while not self._peer.transfers.wait_served(digest, by=COORDINATOR, timeout_s=0.2):
+            if stop.is_set():
+                raise TransferCancelled("the agent was asked to stop during its upload")
+            if time.monotonic() > limit:
+                raise TransferError(
+                    f"the coordinator did not pull the update within {timeout_s:g} s"
+                )
+
+    def _settle(self, closed: RoundClosed) -> None:
+        """The round is over for everybody: what did waiting take?"""
+        if self._plan is None or self._plan.run != closed.run:
+            return
+        if self._last_settled is not None and self._last_settled.round >= closed.round:
+            self._peer.send(COORDINATOR, self._last_settled)
+            return
+        self._hardware.has_waited_until(closed.fleet_time_s)
+        self._ledger.close()
+        self._last_settled = RoundSettled(
+            run=closed.run,
+            device=self._plan.device,
+            round=closed.round,
+            phases=self._metered(),
+        )
+        self._peer.send(COORDINATOR, self._last_settled)
+        self._ledger.begin("idle")
+
+    def _forget(self) -> None:
+        """The run is over: the board is free again."""
+        self._ledger.close()
+        self._ledger.take()
+        self._drop_update()
+        self._hardware.restore()
+        self._data.clear()
+        self._plan = self._applied = None
+        self._last_plan_reply = None
+        self._last_report = None
+        self._last_settled = None
+
+    def _metered(self) -> tuple[PhaseRecord, ...]:
+        """What was metered since the last message, without idling that took no time."""
+        return tuple(
+            record
+            for record in self._ledger.take()
+            if record.phase != "idle" or record.duration_s > 0
+        )
+
+    def _drop_update(self) -> None:
+        if self._update_digest is not None:
+            self._peer.transfers.withdraw(self._update_digest)
+            self._update_digest = None

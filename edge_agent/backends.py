@@ -1,0 +1,147 @@
+"""What a device trains with: ONNX Runtime on the coordinator's graphs, or PyTorch.
+
+Graphs are kept by digest, on disk too if there is a folder for it, so that a device fetches a graph
+once. A kept graph whose content no longer has its digest is thrown away.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from learning import graphs, tensors
+from learning.training import Trainer, TrainingSettings
+
+KEPT = 8
+"""Sets of graphs that are kept on disk."""
+
+
+class BackendError(RuntimeError):
+    """There is nothing to train with; the message says what to install or set."""
+
+
+class Backends:
+    """Chooses and keeps trainers.
+
+    Args:
+        classes: K.
+        image_shape: channels, height, width.
+        threads: that a trainer may use.
+        cache: folder for graphs; ``None`` keeps them in memory only.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        image_shape: tuple[int, int, int],
+        *,
+        threads: int = 1,
+        cache: Path | None = None,
+    ) -> None:
+        self._classes = classes
+        self._image_shape = image_shape
+        self._threads = threads
+        self._cache = cache
+        self._key: str | None = None
+        self._trainer: Trainer | None = None
+
+    @property
+    def available(self) -> str:
+        """The backends that are installed, with versions, without loading them."""
+        found = []
+        for package in ("onnxruntime", "torch"):
+            if _installed(package):
+                found.append(f"{package} {importlib.metadata.version(package).split('+')[0]}")
+        return ", ".join(found) or "none"
+
+    def trainer(
+        self, settings: TrainingSettings, digest: str | None, fetch: Callable[[], bytes]
+    ) -> Trainer:
+        """The trainer of a round; the same one as long as nothing changes.
+
+        Args:
+            settings: of the round.
+            digest: of the graphs that the coordinator offers; ``None`` if it offers none.
+            fetch: gets them; called only if they are not kept here.
+
+        Raises:
+            BackendError: neither graphs nor PyTorch, or not what the settings ask for.
+            learning.graphs.GraphError: the graphs cannot be used.
+        """
+        wanted = settings.backend
+        if wanted == "onnx" and digest is None:
+            raise BackendError(
+                'training.backend is "onnx" and the coordinator offers no graph; it needs the '
+                "package onnx to export one"
+            )
+        if wanted == "torch" or digest is None:
+            return self._keep(f"torch {settings.model}", lambda: self._torch(settings))
+        offered = digest
+        return self._keep(offered, lambda: self._onnx(offered, fetch))
+
+    def _keep(self, key: str, make: Callable[[], Trainer]) -> Trainer:
+        if self._key != key or self._trainer is None:
+            self._trainer = None  # before the next one takes its memory
+            self._trainer, self._key = make(), key
+        return self._trainer
+
+    def _torch(self, settings: TrainingSettings) -> Trainer:
+        if not _installed("torch"):
+            raise BackendError(
+                "PyTorch is not installed here and the coordinator offers no ONNX graph: "
+                "pip install 'fimi-testbed[torch]', or take a network that can be exported and "
+                'training.backend = "auto"'
+            )
+        from learning.torch_trainer import TorchTrainer
+
+        return TorchTrainer(settings.model, self._classes, self._image_shape, threads=self._threads)
+
+    def _onnx(self, digest: str, fetch: Callable[[], bytes]) -> Trainer:
+        from learning.onnx_trainer import OnnxTrainer
+
+        payload = self._kept(digest)
+        if payload is None:
+            payload = fetch()
+            self._store(digest, payload)
+        decoded = graphs.decode(payload)
+        if (decoded.classes, decoded.image_shape) != (self._classes, self._image_shape):
+            raise graphs.GraphError(
+                f"graphs for {decoded.classes} classes and images {decoded.image_shape}; this "
+                f"device has {self._classes} and {self._image_shape}"
+            )
+        return OnnxTrainer(decoded, threads=self._threads)
+
+    def _path(self, digest: str) -> Path | None:
+        return None if self._cache is None else self._cache / f"{digest}.graphs"
+
+    def _kept(self, digest: str) -> bytes | None:
+        path = self._path(digest)
+        if path is None or not path.is_file():
+            return None
+        payload = path.read_bytes()
+        if tensors.digest(payload) == digest:
+            return payload
+        path.unlink()
+        return None
+
+    def _store(self, digest: str, payload: bytes) -> None:
+        path = self._path(digest)
+        if path is None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.part")
+        partial.write_bytes(payload)
+        partial.replace(path)
+        kept = sorted(path.parent.glob("*.graphs"), key=lambda p: p.stat().st_mtime)
+        for old in kept[:-KEPT]:
+            old.unlink(missing_ok=True)
+
+
+def _installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ImportError:
+        return False

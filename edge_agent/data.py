@@ -1,0 +1,59 @@
+"""The device's own data and the synthetic batch it was given.
+
+Local data never leaves the device; what does is the number of samples per class.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from learning.datasets import Dataset, Images, Labels
+
+
+class MixedData:
+    """Local samples, with the synthetic ones of the current plan behind them.
+
+    Args:
+        local: the device's own data.
+    """
+
+    def __init__(self, local: Dataset) -> None:
+        self.local = local
+        self._synthetic: tuple[Images, Labels] | None = None
+
+    @property
+    def local_samples(self) -> int:
+        """D_loc."""
+        return len(self.local)
+
+    @property
+    def synthetic_samples(self) -> int:
+        """D_gen."""
+        return 0 if self._synthetic is None else len(self._synthetic[1])
+
+    def fill(self, images: Images, labels: Labels) -> None:
+        """Put a synthetic batch in place of the previous one.
+
+        Raises:
+            ValueError: its images have another shape than the local ones.
+        """
+        if images.shape[1:] != self.local.images.shape[1:]:
+            raise ValueError(
+                f"synthetic images are {images.shape[1:]} (channels, height, width), local ones "
+                f"are {self.local.images.shape[1:]}; the generator serves another data set"
+            )
+        self._synthetic = (images, labels)
+
+    def clear(self) -> None:
+        """Local data only."""
+        self._synthetic = None
+
+    def training_set(self) -> tuple[Images, Labels]:
+        """All samples to train on: (D, channels, height, width) and (D,)."""
+        if self._synthetic is None:
+            return self.local.images, self.local.labels
+        images, labels = self._synthetic
+        return (
+            np.concatenate([self.local.images, images]),
+            np.concatenate([self.local.labels, labels]),
+        )

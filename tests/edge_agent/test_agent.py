@@ -1,0 +1,345 @@
+"""A real agent on an emulated board, over a real broker, with a scripted coordinator."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import TypeVar
+
+import numpy as np
+import pytest
+
+from edge_agent.agent import Agent, AgentSettings
+from edge_agent.backends import Backends
+from edge_agent.data import MixedData
+from energy.boards import fleet
+from energy.cost_model import OperatingPoint
+from energy.emulated import Disturbance, EmulatedBoard
+from learning import batches, tensors, torch_trainer
+from learning.datasets import load_digits
+from learning.torch_trainer import TorchTrainer
+from learning.training import TrainingSettings
+from messaging.broker import EmbeddedBroker
+from messaging.client import Peer
+from messaging.messages import (
+    DevicePlan,
+    DeviceState,
+    Message,
+    Offer,
+    PlanApplied,
+    Profile,
+    RoundClosed,
+    RoundReport,
+    RoundSettled,
+    RoundStart,
+    RunEnded,
+    UpdateReady,
+)
+from messaging.topics import COORDINATOR
+
+DIGITS = load_digits()
+LOCAL = DIGITS.subset(np.arange(40), "digits/device-1")
+POINT = OperatingPoint(frequency_hz=1e9, bandwidth_hz=50e3, transmit_power_w=0.05, time_split=0.6)
+SETTINGS = TrainingSettings(epochs=2, batch_size=20, learning_rate=0.1)
+MODEL = torch_trainer.initial_parameters("small-cnn", 10, (1, 8, 8), seed=0)
+Kind = TypeVar("Kind", bound=Message)
+
+
+def encode(images: np.ndarray, labels: np.ndarray) -> bytes:
+    return batches.encode(images, labels)
+
+
+class Bench:
+    """An agent running in a thread, and the coordinator's end of its line."""
+
+    def __init__(self, broker: EmbeddedBroker, name: str) -> None:
+        (declaration,) = fleet(1, 0, cycles_per_sample=4e6)
+        self.board = EmulatedBoard(declaration, seed=0, index=0, disturbance=Disturbance())
+        self.data = MixedData(LOCAL)
+        self.device = Peer(broker.address, fleet=name, peer="device-1", role="device")
+        self.desk = Peer(broker.address, fleet=name, peer=COORDINATOR, role="coordinator")
+        self.agent = Agent(
+            self.device,
+            self.board,
+            self.data,
+            Backends(10, (1, 8, 8)),
+            settings=AgentSettings(transfer_timeout_s=4.0, batch_max_bytes=50_000),
+        )
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self.agent.run, args=(self.stop,))
+        self.model = tensors.dump(MODEL)
+
+    def __enter__(self) -> Bench:
+        self.device.connect()
+        self.thread.start()
+        self.desk.connect()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self.thread.join()
+        self.device.close()
+        self.desk.close()
+
+    def hear(self, kind: type[Kind], timeout_s: float = 10.0) -> Kind:
+        limit = time.monotonic() + timeout_s
+        while (left := limit - time.monotonic()) > 0:
+            received = self.desk.receive(timeout_s=left)
+            if received is not None and isinstance(received[1], kind):
+                return received[1]
+        raise AssertionError(f"no {kind.__name__} within {timeout_s} s")
+
+    def hears_nothing_of(self, kind: type[Message], for_s: float = 0.4) -> bool:
+        try:
+            self.hear(kind, for_s)
+        except AssertionError:
+            return True
+        return False
+
+    def plan(
+        self, batch: Offer | None = None, run: str = "r1", fleet_time_s: float = 0.0
+    ) -> DevicePlan:
+        return DevicePlan(
+            fleet_time_s=fleet_time_s,
+            run=run,
+            device="device-1",
+            device_index=0,
+            synthetic_counts=(0,) * 10,
+            batch=batch,
+            point=POINT,
+            predicted=(),
+        )
+
+    def start(self, number: int = 1, at_s: float = 0.0, run: str = "r1") -> RoundStart:
+        offer = self.desk.transfers.serve(self.model, "safetensors")
+        return RoundStart(
+            run=run,
+            device="device-1",
+            round=number,
+            model=offer,
+            training=SETTINGS,
+            seed=5,
+            fleet_time_s=at_s,
+        )
+
+    def round(self, start: RoundStart) -> tuple[bytes, RoundReport]:
+        self.desk.send("device-1", start)
+        update = self.desk.transfers.fetch(self.hear(UpdateReady).update, 5.0)
+        return update, self.hear(RoundReport)
+
+
+@pytest.fixture
+def bench(a_broker: EmbeddedBroker, fleet_name: str) -> Iterator[Bench]:
+    with Bench(a_broker, fleet_name) as bench:
+        yield bench
+
+
+def phases_of(message: RoundReport | RoundSettled | PlanApplied) -> list[str]:
+    return [phase.phase for phase in message.phases]
+
+
+def synthetic(count: int, **wrong: np.ndarray) -> bytes:
+    images = wrong.get("images", DIGITS.images[100 : 100 + count])
+    return encode(images, DIGITS.labels[100 : 100 + count])
+
+
+class TestProfile:
+    def test_it_says_hello_when_a_coordinator_appears(self, bench: Bench) -> None:
+        profile = bench.hear(Profile)
+        assert profile.label_counts == LOCAL.label_counts()
+        assert profile.hardware.kind == "emulated"
+        assert profile.hardware.meter.kind == "emulated"
+        assert profile.board == bench.board.model()
+        assert "onnxruntime 1." in profile.backend
+
+    def test_only_label_counts_of_its_data_leave_it(self, bench: Bench) -> None:
+        profile = bench.hear(Profile)
+        fields = {"device", "boot_id", "dataset", "label_counts", "hardware", "board", "backend"}
+        assert set(profile.__struct_fields__) == fields
+
+
+class TestPlan:
+    def test_the_batch_is_fetched_metered_and_mixed_in(self, bench: Bench) -> None:
+        payload = synthetic(30)
+        offer = bench.desk.transfers.serve(payload, "batch")
+        bench.desk.send("device-1", bench.plan(offer))
+        reply = bench.hear(PlanApplied)
+        assert reply.error == ""
+        assert phases_of(reply) == ["synthetic-download"]
+        assert bench.data.synthetic_samples == 30
+        (phase,) = reply.phases
+        expected_s = 8 * len(payload) / bench.board.truth.link.downlink_rate_bps
+        assert phase.duration_s == pytest.approx(expected_s)
+        assert phase.energy is not None
+        assert phase.energy.kind == "emulated"
+
+    def test_what_was_set_is_read_back(self, bench: Bench) -> None:
+        bench.desk.send("device-1", bench.plan())
+        applied = bench.hear(PlanApplied).applied
+        assert applied is not None
+        assert applied.frequency_hz is not None
+        assert applied.frequency_hz >= POINT.frequency_hz
+
+    def test_the_same_plan_twice_is_answered_twice_and_done_once(self, bench: Bench) -> None:
+        offer = bench.desk.transfers.serve(synthetic(5), "batch")
+        for _ in range(2):
+            bench.desk.send("device-1", bench.plan(offer))
+        assert bench.hear(PlanApplied) == bench.hear(PlanApplied)
+        only_once_s = bench.board.clock.now_s()
+        expected_s = 8 * offer.size_bytes / bench.board.truth.link.downlink_rate_bps
+        assert only_once_s == pytest.approx(expected_s)
+
+    @pytest.mark.parametrize(
+        ("payload", "what"),
+        [
+            (b"not a batch", "BatchError"),
+            (encode(np.zeros((2, 3, 32, 32), np.uint8), np.zeros(2, np.int64)), "another"),
+            (
+                encode(np.zeros((1, 1, 8, 8), np.uint8), np.array([10])),
+                "classes are 0 to 9",
+            ),
+            (np.random.default_rng(0).bytes(60_000), "TransferError"),  # larger than it accepts
+        ],
+    )
+    def test_a_bad_batch_is_refused_and_said_so(
+        self, bench: Bench, payload: bytes, what: str
+    ) -> None:
+        offer = bench.desk.transfers.serve(payload, "batch")
+        bench.desk.send("device-1", bench.plan(offer))
+        assert what in bench.hear(PlanApplied).error
+        assert bench.data.synthetic_samples == 0
+
+    def test_a_batch_that_nobody_has(self, bench: Bench) -> None:
+        offer = bench.desk.transfers.serve(synthetic(5), "batch")
+        bench.desk.transfers.withdraw(offer.digest)
+        bench.desk.send("device-1", bench.plan(offer))
+        assert "TransferError" in bench.hear(PlanApplied).error
+
+
+class TestRound:
+    def test_it_trains_as_the_trainer_alone_would(self, bench: Bench) -> None:
+        bench.desk.send("device-1", bench.plan())
+        update, report = bench.round(bench.start())
+        trainer = TorchTrainer("small-cnn", 10, (1, 8, 8))
+        alone = trainer.train(MODEL, LOCAL.images, LOCAL.labels, SETTINGS, stream=(5, 0, 1))
+        for name, tensor in tensors.load(update, like=MODEL).items():
+            np.testing.assert_array_equal(tensor, alone.parameters[name])
+        assert report.training_loss == alone.loss
+        assert (report.local_samples, report.synthetic_samples) == (40, 0)
+        assert report.error == ""
+
+    def test_every_phase_is_metered_and_they_add_up(self, bench: Bench) -> None:
+        bench.desk.send("device-1", bench.plan())
+        _, report = bench.round(bench.start())
+        assert phases_of(report) == ["model-download", "compute", "upload"]
+        assert report.busy_s == pytest.approx(sum(phase.duration_s for phase in report.phases))
+        bench.desk.send(
+            "device-1",
+            RoundClosed(run="r1", device="device-1", round=1, accepted=True, fleet_time_s=30.0),
+        )
+        settled = bench.hear(RoundSettled)
+        assert phases_of(settled) == ["idle"]
+        assert settled.phases[0].duration_s == pytest.approx(30.0 - report.busy_s)
+        metered = [*report.phases, *settled.phases]
+        joules = sum(phase.energy.value_j for phase in metered if phase.energy)
+        truth_j = bench.board.recorder.true_energy_j
+        assert joules == pytest.approx(truth_j, rel=0.05)
+
+    def test_waiting_for_the_others_is_the_next_rounds_business_only_once(
+        self, bench: Bench
+    ) -> None:
+        bench.desk.send("device-1", bench.plan())
+        bench.round(bench.start(1, at_s=0.0))
+        closed = RoundClosed(run="r1", device="device-1", round=1, accepted=True, fleet_time_s=20.0)
+        bench.desk.send("device-1", closed)
+        bench.desk.send("device-1", closed)
+        assert bench.hear(RoundSettled) == bench.hear(RoundSettled)
+        _, report = bench.round(bench.start(2, at_s=20.0))
+        assert sum(p.duration_s for p in report.phases if p.phase == "idle") == 0.0
+
+    def test_the_same_round_twice_is_answered_twice_and_trained_once(self, bench: Bench) -> None:
+        bench.desk.send("device-1", bench.plan())
+        start = bench.start()
+        _, report = bench.round(start)
+        clock_s = bench.board.clock.now_s()
+        bench.desk.send("device-1", start)
+        assert bench.hear(RoundReport) == report
+        assert bench.board.clock.now_s() == clock_s
+        assert bench.hears_nothing_of(UpdateReady)
+
+    def test_a_round_without_a_plan_makes_it_say_hello_again(self, bench: Bench) -> None:
+        bench.hear(Profile)
+        bench.desk.send("device-1", bench.start())
+        assert bench.hear(Profile).device == "device-1"
+
+    @pytest.mark.parametrize("model", [b"rubbish", tensors.dump({"x": np.zeros(3, np.float32)})])
+    def test_a_model_it_cannot_train_is_reported(self, bench: Bench, model: bytes) -> None:
+        bench.desk.send("device-1", bench.plan())
+        bench.model = model
+        bench.desk.send("device-1", bench.start())
+        report = bench.hear(RoundReport)
+        assert report.error
+        assert bench.thread.is_alive()
+        bench.model = tensors.dump(MODEL)
+        _, good = bench.round(bench.start(2))
+        assert good.error == ""
+
+    def test_a_coordinator_that_does_not_pull(self, bench: Bench) -> None:
+        bench.desk.send("device-1", bench.plan())
+        bench.desk.send("device-1", bench.start())
+        report = bench.hear(RoundReport)
+        assert "did not pull the update within 4 s" in report.error
+
+
+class TestFleetTime:
+    def test_a_second_run_starts_its_clock_anew(self, bench: Bench) -> None:
+        bench.desk.send("device-1", bench.plan())
+        _, first = bench.round(bench.start(1, at_s=0.0))
+        closed = RoundClosed(
+            run="r1", device="device-1", round=1, accepted=True, fleet_time_s=500.0
+        )
+        bench.desk.send("device-1", closed)
+        bench.desk.send("device-1", RunEnded(run="r1", reason="done"))
+        bench.desk.send("device-1", bench.plan(run="r2"))
+        _, second = bench.round(bench.start(1, at_s=0.0, run="r2"))
+        assert second.busy_s == pytest.approx(first.busy_s)
+        assert sum(p.duration_s for p in second.phases) == pytest.approx(first.busy_s)
+
+    def test_a_device_that_joins_late_is_not_billed_for_the_past(self, bench: Bench) -> None:
+        bench.desk.send("device-1", bench.plan(fleet_time_s=1000.0))
+        _, report = bench.round(bench.start(7, at_s=1003.0))
+        assert [p.duration_s for p in report.phases if p.phase == "idle"] == [pytest.approx(3.0)]
+
+    def test_a_device_that_is_late_is_busy_from_the_rounds_start(self, bench: Bench) -> None:
+        bench.desk.send("device-1", bench.plan(fleet_time_s=0.0))
+        _, first = bench.round(bench.start(1, at_s=0.0))
+        _, second = bench.round(bench.start(2, at_s=first.busy_s - 0.5))
+        assert second.busy_s > sum(p.duration_s for p in second.phases)
+
+
+class TestEnd:
+    def test_the_board_is_put_back(self, bench: Bench) -> None:
+        bench.desk.send("device-1", bench.plan(bench.desk.transfers.serve(synthetic(5), "batch")))
+        bench.hear(PlanApplied)
+        bench.desk.send("device-1", RunEnded(run="r1", reason="done"))
+        bench.desk.send("device-1", bench.start())
+        bench.hear(Profile)  # it has no plan any more
+        assert bench.data.synthetic_samples == 0
+
+    def test_it_stops_at_once_in_the_middle_of_an_upload(self, bench: Bench) -> None:
+        bench.desk.send("device-1", bench.plan())
+        bench.desk.send("device-1", bench.start())
+        bench.hear(UpdateReady)
+        began_s = time.monotonic()
+        bench.stop.set()
+        bench.thread.join(timeout=3.0)
+        assert not bench.thread.is_alive()
+        assert time.monotonic() - began_s < 2.0
+
+    def test_other_peers_cannot_give_it_orders(self, bench: Bench) -> None:
+        stranger = Peer(bench.desk.address, fleet=bench.desk.fleet, peer="device-2", role="device")
+        bench.hear(DeviceState)
+        with stranger:
+            stranger.send("device-1", bench.plan())
+            assert bench.hears_nothing_of(PlanApplied)

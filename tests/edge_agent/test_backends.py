@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edge_agent import backends
+from edge_agent.backends import BackendError, Backends
+from learning import export, graphs, tensors
+from learning.graphs import GraphError
+from learning.training import TrainingSettings
+
+SETTINGS = TrainingSettings()
+SET = export.export(SETTINGS, 10, (1, 8, 8))
+PAYLOAD = graphs.encode(SET)
+DIGEST = tensors.digest(PAYLOAD)
+
+
+def never() -> bytes:
+    raise AssertionError("fetched again")
+
+
+def kept(folder: Path | None) -> Backends:
+    return Backends(10, (1, 8, 8), cache=folder)
+
+
+def test_graphs_are_what_auto_means_where_there_are_any() -> None:
+    assert kept(None).trainer(SETTINGS, DIGEST, lambda: PAYLOAD).backend.startswith("onnxruntime")
+    assert kept(None).trainer(SETTINGS, None, never).backend.startswith("torch")
+
+
+def test_torch_if_asked_for() -> None:
+    settings = TrainingSettings(backend="torch")
+    assert kept(None).trainer(settings, DIGEST, never).backend.startswith("torch")
+
+
+def test_onnx_without_graphs() -> None:
+    with pytest.raises(BackendError, match="offers no graph"):
+        kept(None).trainer(TrainingSettings(backend="onnx"), None, never)
+
+
+def test_neither_graphs_nor_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(BackendError, match=r"fimi-testbed\[torch\]"):
+        kept(None).trainer(SETTINGS, None, never)
+
+
+def test_graphs_are_fetched_once(tmp_path: Path) -> None:
+    one = kept(tmp_path)
+    first = one.trainer(SETTINGS, DIGEST, lambda: PAYLOAD)
+    assert one.trainer(SETTINGS, DIGEST, never) is first
+    assert kept(tmp_path).trainer(SETTINGS, DIGEST, never).backend == first.backend
+
+
+def test_a_damaged_file_is_fetched_again(tmp_path: Path) -> None:
+    kept(tmp_path).trainer(SETTINGS, DIGEST, lambda: PAYLOAD)
+    (path,) = tmp_path.glob("*.graphs")
+    path.write_bytes(PAYLOAD[:-1] + b"\0")
+    with pytest.raises(AssertionError, match="fetched again"):
+        kept(tmp_path).trainer(SETTINGS, DIGEST, never)
+
+
+def test_only_so_many_are_kept(tmp_path: Path) -> None:
+    for number in range(backends.KEPT + 3):
+        changed = graphs.encode(
+            msgspec.structs.replace(
+                SET, recipe=msgspec.structs.replace(SET.recipe, momentum=number / 100)
+            )
+        )
+        kept(tmp_path).trainer(SETTINGS, tensors.digest(changed), lambda data=changed: data)  # type: ignore[misc]
+    assert len(list(tmp_path.iterdir())) == backends.KEPT
+
+
+@pytest.mark.parametrize("data", [b"", b"nothing", PAYLOAD[:100], PAYLOAD + b"x"])
+def test_noise(data: bytes) -> None:
+    with pytest.raises(GraphError):
+        kept(None).trainer(SETTINGS, tensors.digest(data), lambda: data)
+
+
+def test_graphs_of_other_images() -> None:
+    other = graphs.encode(export.export(SETTINGS, 10, (1, 12, 12)))
+    with pytest.raises(GraphError, match="this device has"):
+        kept(None).trainer(SETTINGS, tensors.digest(other), lambda: other)
+
+
+def test_a_hostile_graph_is_refused() -> None:
+    hostile = msgspec.structs.replace(SET, step=SET.step.replace(b"Conv", b"Evil"))
+    payload = graphs.encode(hostile)
+    with pytest.raises(GraphError, match="step graph refused: operator 'Evil'"):
+        kept(None).trainer(SETTINGS, tensors.digest(payload), lambda: payload)
