@@ -1,0 +1,15 @@
+"""The process that runs a federation.
+
+* :mod:`coordinator.settings`    what a person decides: deadlines, bandwidth, learning curve, rounds
+* :mod:`coordinator.inbox`       sorts what arrives
+* :mod:`coordinator.registry`    which devices are there and what they said of themselves
+* :mod:`coordinator.strategies`  FIMI and the baselines it is held against
+* :mod:`coordinator.planning`    profiles in, plans out
+* :mod:`coordinator.rounds`      one round: start, collect, check, close, settle
+* :mod:`coordinator.federation`  the whole run, from the first profile to the result
+* :mod:`coordinator.events`      what happens, as it happens
+* :mod:`coordinator.results`     rounds and runs in numbers
+* :mod:`coordinator.store`       the run store: one SQLite file per run
+
+Imports :mod:`energy`, :mod:`optim`, :mod:`learning` and :mod:`messaging`.
+"""

@@ -1,0 +1,107 @@
+"""What happens in a federation, as it happens.
+
+The coordinator hands every event to one callback; the run store writes it down, the live view
+shows it. Events are facts: nothing reacts to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from coordinator.results import RoundResult
+from optim.planner import Plan
+
+
+class Event(Struct, frozen=True, kw_only=True, tag_field="event"):
+    """Base of all events."""
+
+
+class DeviceJoined(Event, frozen=True, kw_only=True, tag="device-joined"):
+    """A device published its profile."""
+
+    device: str
+    board: str
+    kind: str
+    samples: int
+    backend: str
+
+
+class DeviceLost(Event, frozen=True, kw_only=True, tag="device-lost"):
+    """A device went away."""
+
+    device: str
+    reason: str
+
+
+class SearchProgress(Event, frozen=True, kw_only=True, tag="search-progress"):
+    """The planner's search has finished an iteration."""
+
+    iteration: int
+    best_j: float
+
+
+class Planned(Event, frozen=True, kw_only=True, tag="planned"):
+    """The fleet has a plan."""
+
+    plan: Plan
+    synthetic_samples: int
+
+
+class BatchDelivered(Event, frozen=True, kw_only=True, tag="batch-delivered"):
+    """The generator node has a device's synthetic batch."""
+
+    device: str
+    requested: int
+    delivered: int
+    seconds: float
+    error: str
+
+
+class PlanInForce(Event, frozen=True, kw_only=True, tag="plan-in-force"):
+    """A device follows its plan, or says why it cannot."""
+
+    device: str
+    notes: tuple[str, ...]
+    error: str
+
+
+class RoundStarted(Event, frozen=True, kw_only=True, tag="round-started"):
+    """A round has begun."""
+
+    round: int
+    devices: tuple[str, ...]
+
+
+class DeviceReported(Event, frozen=True, kw_only=True, tag="device-reported"):
+    """A device has finished its part of a round."""
+
+    round: int
+    device: str
+    error: str
+
+
+class UpdateRejected(Event, frozen=True, kw_only=True, tag="update-rejected"):
+    """An update does not go into the model."""
+
+    round: int
+    device: str
+    reason: str
+
+
+class RoundFinished(Event, frozen=True, kw_only=True, tag="round-finished"):
+    """A round is over and accounted for."""
+
+    result: RoundResult
+
+
+class RunFinished(Event, frozen=True, kw_only=True, tag="run-finished"):
+    """The run is over."""
+
+    status: str
+    reason: str
+
+
+Listener = Callable[[Event], None]
+"""Whoever wants to know."""

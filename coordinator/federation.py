@@ -1,0 +1,450 @@
+"""The whole run, from the first profile to the result.
+
+Gather the fleet, plan, have the generator node fill what each device lacks, put the plans into
+force, run the rounds, say goodbye. What happens goes to the listeners as it happens; what is
+finished is in the result, however the run ends.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from coordinator import planning
+from coordinator.events import (
+    BatchDelivered,
+    Event,
+    Listener,
+    Planned,
+    RoundFinished,
+    RoundStarted,
+    RunFinished,
+    SearchProgress,
+)
+from coordinator.inbox import Cancelled, Inbox
+from coordinator.registry import Registry
+from coordinator.results import Preparation, RoundResult, RunStatus
+from coordinator.rounds import Round, RoundOrder
+from coordinator.settings import FederationSettings
+from coordinator.store import RunStore
+from coordinator.strategies import STRATEGIES
+from energy.cost_model import download_cost
+from learning import tensors
+from learning.aggregation import fedavg
+from learning.datasets import Dataset
+from learning.graphs import MEDIA
+from learning.training import Trainer
+from messaging.client import Peer
+from messaging.messages import (
+    DevicePlan,
+    Offer,
+    PlanApplied,
+    Profile,
+    RunEnded,
+    SyntheticBatch,
+    SyntheticRequest,
+)
+from messaging.topics import EVERYBODY
+from optim.planner import Plan, SearchSettings
+from optim.planner import plan as make_plan
+from optim.problem import InfeasibleError
+
+Model = dict[str, NDArray[np.float32]]
+
+GENERATION_TIMEOUT_S = 3600.0
+"""Wall time to wait for the next synthetic batch, s; a generator that dies is noticed sooner."""
+
+DEADLINE_GRACE_S = 5.0
+"""Wall time beyond the deadline before a physical device's silence counts as missing, s."""
+
+
+class FederationError(RuntimeError):
+    """A federation cannot start or go on; the message says what is missing."""
+
+
+class Federation(Struct, frozen=True, kw_only=True):
+    """What a run leaves behind.
+
+    Attributes:
+        settings: what was decided.
+        status: how it ended.
+        reason: why, in one sentence.
+        profiles: of the devices that were planned for.
+        plan: of the fleet; ``None`` if it never came to that.
+        device_plans: what each device was told.
+        preparations: what receiving the synthetic batches took.
+        rounds: finished rounds.
+        model: the global model after the last finished round.
+    """
+
+    settings: FederationSettings
+    status: RunStatus
+    reason: str
+    profiles: dict[str, Profile]
+    plan: Plan | None
+    device_plans: dict[str, DevicePlan]
+    preparations: tuple[Preparation, ...]
+    rounds: tuple[RoundResult, ...]
+    model: Model
+
+
+class Coordinator:
+    """Runs one federation.
+
+    Args:
+        settings: what was decided.
+        peer: connected, with the peer id ``coordinator``.
+        trainer: evaluates the global model.
+        model: parameters to start from.
+        test: held-out data.
+        store: keeps everything; stays open.
+        listener: hears every event, in order, on the coordinator's thread.
+        on_model: called with the new global model after every round.
+        cancel: set from outside to end the run.
+        graphs: training and evaluation as ONNX graphs, offered to every device; empty for none.
+    """
+
+    def __init__(
+        self,
+        settings: FederationSettings,
+        peer: Peer,
+        trainer: Trainer,
+        model: Model,
+        test: Dataset,
+        *,
+        store: RunStore,
+        listener: Listener = lambda event: None,
+        on_model: Callable[[Model], None] = lambda model: None,
+        cancel: threading.Event | None = None,
+        graphs: bytes = b"",
+    ) -> None:
+        self._settings = settings
+        self._strategy = STRATEGIES[settings.strategy]
+        self._peer = peer
+        self._trainer = trainer
+        self._model = model
+        self._model_bytes = len(tensors.dump(model))
+        self._test = test
+        self._store = store
+        self._listener = listener
+        self._on_model = on_model
+        self._registry = Registry()
+        self._inbox = Inbox(
+            peer,
+            self._registry,
+            self._notify,
+            cancel or threading.Event(),
+            on_return=self._send_plan,
+            on_plan_applied=self._record_preparation,
+        )
+        self._profiles: dict[str, Profile] = {}
+        self._plan: Plan | None = None
+        self._device_plans: dict[str, DevicePlan] = {}
+        self._preparations: list[Preparation] = []
+        self._rounds: list[RoundResult] = []
+        self._fleet_time_s = 0.0
+        self._graphs = graphs
+        self._graphs_offer: Offer | None = None
+
+    def run(self) -> Federation:
+        """Run the federation to its end, or to wherever it is cancelled.
+
+        Raises:
+            FederationError: no devices, no generator node, or too few devices to go on.
+            optim.problem.InfeasibleError: no plan meets the limits.
+        """
+        status: RunStatus = "failed"
+        reason = "stopped by an error"
+        try:
+            self._gather()
+            if self._graphs:
+                self._graphs_offer = self._peer.transfers.serve(self._graphs, media=MEDIA)
+            plan = self._make_plan()
+            self._put_into_force(plan, self._synthesise(plan))
+            for number in range(1, self._settings.rounds.count + 1):
+                self._run_round(number)
+            status, reason = "completed", f"{len(self._rounds)} rounds"
+        except Cancelled:
+            status, reason = "interrupted", f"stopped after {len(self._rounds)} rounds"
+        except KeyboardInterrupt:
+            status, reason = "interrupted", f"broken off after {len(self._rounds)} rounds"
+            raise
+        except Exception as error:
+            reason = str(error)
+            raise
+        finally:
+            if self._graphs_offer is not None:
+                self._peer.transfers.withdraw(self._graphs_offer.digest)
+            self._peer.send(EVERYBODY, RunEnded(run=self._settings.run, reason=reason))
+            self._notify(RunFinished(status=status, reason=reason))
+        return self.result(status, reason)
+
+    def result(self, status: RunStatus, reason: str) -> Federation:
+        """What there is so far."""
+        return Federation(
+            settings=self._settings,
+            status=status,
+            reason=reason,
+            profiles=self._profiles,
+            plan=self._plan,
+            device_plans=self._device_plans,
+            preparations=tuple(self._preparations),
+            rounds=tuple(self._rounds),
+            model=self._model,
+        )
+
+    def _gather(self) -> None:
+        """Wait for the fleet."""
+        wanted, patience = self._settings.devices, self._settings.rounds.gather_timeout_s
+        registry = self._registry
+        if not self._inbox.wait(lambda: len(registry.devices) >= wanted, patience):
+            there = registry.devices
+            raise FederationError(
+                f"{len(there)} of {wanted} devices came within {patience:g} s"
+                f"{': ' + ', '.join(there) if there else ''}; start the missing agents, ask for "
+                "fewer devices, or raise rounds.gather_timeout_s"
+            )
+        self._profiles = {d: registry.profile(d) for d in registry.devices[:wanted]}
+        for device, profile in self._profiles.items():
+            self._store.write_profile(device, profile)
+            if len(profile.label_counts) != self._test.classes:
+                raise FederationError(
+                    f"{device} counts {len(profile.label_counts)} classes ({profile.dataset}), the "
+                    f"test set has {self._test.classes}; give every process the same data settings"
+                )
+
+    def _make_plan(self) -> Plan:
+        """Solve the fleet's problem under the strategy."""
+        try:
+            return self._solve()
+        except InfeasibleError as error:
+            deadline_s = planning.smallest_deadline_s(
+                self._profiles, self._settings, self._strategy, model_bytes=self._model_bytes
+            )
+            if deadline_s is None or deadline_s <= self._settings.plan.deadline_s:
+                raise
+            given = self._settings.plan
+            shown = math.ceil(deadline_s * 1000) / 1000
+            error.args = (
+                f"{error}\n  plan.deadline_s is {given.deadline_s:g}, of which "
+                f"plan.deadline_margin {given.deadline_margin:g} is kept free; the smallest that "
+                f"this fleet can meet is {shown:g}",
+            )
+            raise
+
+    def _solve(self) -> Plan:
+        settings = self._settings.plan
+        problem = planning.make_problem(
+            self._profiles, self._settings, self._strategy, model_bytes=self._model_bytes
+        )
+        problem = planning.with_target(problem, self._profiles, self._settings)
+
+        def progress(iteration: int, best_j: float) -> None:
+            self._inbox.check_cancelled()
+            self._notify(SearchProgress(iteration=iteration, best_j=best_j))
+
+        self._plan = make_plan(
+            problem,
+            seed=self._settings.seed,
+            settings=SearchSettings(
+                samples=settings.candidates or None,
+                iterations=settings.iterations,
+                gap_tolerance_percent=settings.gap_tolerance_percent,
+                inner=settings.inner,
+            ),
+            progress=progress,
+        )
+        self._store.write_plan(self._plan)
+        self._notify(
+            Planned(
+                plan=self._plan,
+                synthetic_samples=sum(sum(d.synthetic_counts) for d in self._plan.devices),
+            )
+        )
+        return self._plan
+
+    def _synthesise(self, plan: Plan) -> dict[str, SyntheticBatch]:
+        """Ask a generator node for what the plan lacks; wait until every device has an answer."""
+        wanted = {
+            share.device: share.synthetic_counts
+            for share in plan.devices
+            if sum(share.synthetic_counts)
+        }
+        if not wanted:
+            return {}
+        registry, patience = self._registry, self._settings.rounds.gather_timeout_s
+        if not self._inbox.wait(lambda: bool(registry.generators), patience):
+            raise FederationError(
+                f"the plan asks for {sum(map(sum, wanted.values()))} synthetic images, and no "
+                f"generator node came within {patience:g} s; start one, or use --strategy tfl"
+            )
+        generator = registry.generators[0]
+        for device, counts in wanted.items():
+            self._peer.send(
+                generator,
+                SyntheticRequest(
+                    run=self._settings.run, device=device, counts=counts, seed=self._settings.seed
+                ),
+            )
+        batches: dict[str, SyntheticBatch] = {}
+
+        def done() -> bool:
+            return len(batches) == len(wanted) or generator not in registry.generators
+
+        for sender, message in self._inbox.until(done, GENERATION_TIMEOUT_S):
+            if (
+                isinstance(message, SyntheticBatch)
+                and sender == generator
+                and message.run == self._settings.run
+                and message.device in wanted
+                and message.device not in batches
+            ):
+                batches[message.device] = message
+                self._notify(
+                    BatchDelivered(
+                        device=message.device,
+                        requested=sum(wanted[message.device]),
+                        delivered=sum(message.delivered),
+                        seconds=message.seconds,
+                        error=message.error,
+                    )
+                )
+        if len(batches) < len(wanted):
+            raise FederationError(
+                f"generator node {generator} delivered {len(batches)} of {len(wanted)} batches and "
+                "went away; start it again and repeat the run"
+            )
+        if all(batch.error for batch in batches.values()):
+            raise FederationError(
+                f"generator node {generator} made none of the {sum(map(sum, wanted.values()))} "
+                f"images that the plan asks for: {batches[min(batches)].error}"
+            )
+        return batches
+
+    def _put_into_force(self, plan: Plan, batches: dict[str, SyntheticBatch]) -> None:
+        """Tell every device its plan and wait for the answers."""
+        self._device_plans = planning.device_plans(
+            plan,
+            self._profiles,
+            self._settings,
+            model_bytes=self._model_bytes,
+            delivered={device: batch.delivered for device, batch in batches.items()},
+            batches={device: b.offer for device, b in batches.items() if b.offer is not None},
+        )
+        self._store.write_device_plans(self._device_plans)
+        for device in self._device_plans:
+            self._send_plan(device)
+        registry = self._registry
+        self._inbox.wait(
+            lambda: all(
+                registry.has_answered(d) or not registry.is_online(d) for d in self._device_plans
+            ),
+            self._settings.rounds.gather_timeout_s,
+        )
+        self._fleet_time_s = max(
+            (
+                sum(phase.duration_s for phase in preparation.phases)
+                for preparation in self._preparations
+                if self._profiles[preparation.device].hardware.kind == "emulated"
+            ),
+            default=0.0,
+        )
+
+    def _send_plan(self, device: str) -> None:
+        if device in self._device_plans:
+            plan = msgspec.structs.replace(
+                self._device_plans[device], fleet_time_s=self._fleet_time_s
+            )
+            self._peer.send(device, plan)
+
+    def _record_preparation(self, reply: PlanApplied) -> None:
+        plan = self._device_plans.get(reply.device)
+        if plan is None or plan.batch is None:
+            return
+        board = self._profiles[reply.device].board
+        preparation = Preparation(
+            device=reply.device,
+            phases=reply.phases,
+            predicted=(download_cost("synthetic-download", board, 8.0 * plan.batch.size_bytes),),
+        )
+        self._store.write_preparation(preparation)
+        self._preparations.append(preparation)
+        self._preparations.sort(key=lambda preparation: preparation.device)
+
+    def _run_round(self, number: int) -> None:
+        """One round, from its start to its entry in the result."""
+        settings = self._settings
+        participants = self._participants(number)
+        self._notify(RoundStarted(round=number, devices=tuple(participants)))
+        offer = self._peer.transfers.serve(tensors.dump(self._model), media="safetensors")
+        current = Round(
+            RoundOrder(
+                run=settings.run,
+                number=number,
+                seed=settings.seed,
+                start_s=self._fleet_time_s,
+                deadline_s=settings.plan.deadline_s,
+                wall_timeout_s=self._wall_timeout_s(participants),
+                training=settings.training,
+                plans=participants,
+                local_samples={d: sum(self._profiles[d].label_counts) for d in participants},
+                graphs=self._graphs_offer,
+            ),
+            self._peer,
+            self._registry,
+            self._inbox,
+            self._model,
+            notify=self._notify,
+        )
+        outcome = current.run(offer)
+        if outcome.updates:
+            self._model = fedavg(outcome.updates, outcome.weights)
+        evaluation = self._trainer.evaluate(self._model, self._test.images, self._test.labels)
+        devices = current.settle(outcome)
+        self._peer.transfers.withdraw(offer.digest)
+        result = RoundResult(
+            number=number,
+            start_s=self._fleet_time_s,
+            duration_s=outcome.duration_s,
+            evaluation=evaluation,
+            devices=devices,
+        )
+        self._fleet_time_s += outcome.duration_s
+        self._on_model(self._model)
+        self._store.write_round(result)
+        self._rounds.append(result)
+        self._notify(RoundFinished(result=result))
+
+    def _participants(self, number: int) -> dict[str, DevicePlan]:
+        """Devices whose plan is in force; waits for their return if they are too few."""
+        settings, registry = self._settings.rounds, self._registry
+
+        def ready() -> dict[str, DevicePlan]:
+            return {d: p for d, p in self._device_plans.items() if registry.follows_plan(d)}
+
+        if not self._inbox.wait(
+            lambda: len(ready()) >= settings.min_devices, settings.gather_timeout_s
+        ):
+            raise FederationError(
+                f"round {number}: {len(ready())} devices are there with a plan in force, "
+                f"rounds.min_devices asks for {settings.min_devices}; the {number - 1} finished "
+                "rounds are stored"
+            )
+        return ready()
+
+    def _wall_timeout_s(self, participants: dict[str, DevicePlan]) -> float:
+        """Physical devices are waited for up to the deadline, emulated ones up to the limit."""
+        kinds = {self._profiles[device].hardware.kind for device in participants}
+        if kinds == {"physical"}:
+            return self._settings.plan.deadline_s + DEADLINE_GRACE_S
+        return self._settings.rounds.wall_timeout_s
+
+    def _notify(self, event: Event) -> None:
+        self._store.write_event(event)
+        self._listener(event)

@@ -1,0 +1,103 @@
+"""The coordinator's ear: sorts what arrives.
+
+Who is there, what devices say of themselves and which plans are in force goes to the registry
+whatever the coordinator is busy with; everything else goes to whoever is listening right now.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from coordinator.events import DeviceJoined, DeviceLost, Listener, PlanInForce
+from coordinator.registry import Registry
+from messaging.client import Peer
+from messaging.messages import DeviceState, Message, PlanApplied, Profile
+
+
+class Cancelled(Exception):  # noqa: N818
+    """The run was asked to stop."""
+
+
+class Inbox:
+    """Hands out messages while keeping the registry true.
+
+    Args:
+        peer: the coordinator's connection.
+        registry: is kept true.
+        notify: hears of devices that come and go.
+        cancel: ends every waiting with :class:`Cancelled`.
+        on_return: called with the id of a device that has started anew.
+        on_plan_applied: called with every first answer to a plan.
+    """
+
+    def __init__(
+        self,
+        peer: Peer,
+        registry: Registry,
+        notify: Listener,
+        cancel: threading.Event,
+        *,
+        on_return: Callable[[str], None],
+        on_plan_applied: Callable[[PlanApplied], None],
+    ) -> None:
+        self._peer = peer
+        self._registry = registry
+        self._notify = notify
+        self._cancel = cancel
+        self._on_return = on_return
+        self._on_plan_applied = on_plan_applied
+
+    def until(self, done: Callable[[], bool], timeout_s: float) -> Iterator[tuple[str, Message]]:
+        """Messages that are not for the registry, until ``done()`` or the time is over.
+
+        Args:
+            done: asked before every wait.
+            timeout_s: wall time, s.
+
+        Raises:
+            Cancelled: the run was asked to stop.
+        """
+        limit = time.monotonic() + timeout_s
+        while not done() and (left := limit - time.monotonic()) > 0:
+            self.check_cancelled()
+            received = self._peer.receive(timeout_s=min(0.2, left))
+            if received is not None and not self._sort(*received):
+                yield received
+
+    def wait(self, done: Callable[[], bool], timeout_s: float) -> bool:
+        """Let the registry fill until ``done()``; whether that came in time."""
+        for _ in self.until(done, timeout_s):
+            pass
+        return done()
+
+    def check_cancelled(self) -> None:
+        """Raise :class:`Cancelled` if the run was asked to stop."""
+        if self._cancel.is_set():
+            raise Cancelled
+
+    def _sort(self, sender: str, message: Message) -> bool:
+        if isinstance(message, DeviceState):
+            if self._registry.heard_state(message):
+                self._notify(DeviceLost(device=message.peer, reason="went offline"))
+        elif isinstance(message, Profile):
+            if self._registry.heard_profile(message):
+                self._notify(
+                    DeviceJoined(
+                        device=sender,
+                        board=message.hardware.board,
+                        kind=message.hardware.kind,
+                        samples=sum(message.label_counts),
+                        backend=message.backend,
+                    )
+                )
+                self._on_return(sender)
+        elif isinstance(message, PlanApplied):
+            if self._registry.heard_plan_applied(message):
+                notes = message.applied.notes if message.applied else ()
+                self._notify(PlanInForce(device=sender, notes=notes, error=message.error))
+                self._on_plan_applied(message)
+        else:
+            return False
+        return True

@@ -1,0 +1,190 @@
+"""Profiles in, plans out.
+
+The planner's problem is built from what the devices said of themselves; its result is turned into
+one :class:`~messaging.messages.DevicePlan` per device, whose prediction covers every phase of a
+round, waiting for the slowest device included.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import msgspec
+
+from coordinator.settings import BAND_PER_DEVICE_HZ, FederationSettings
+from coordinator.strategies import Strategy
+from energy.cost_model import PhaseCost, idle_cost, predict_round
+from messaging.messages import DevicePlan, Offer, Profile
+from optim.feasibility import require_feasible
+from optim.inner import InnerSolver
+from optim.learning_curve import LearningCurve
+from optim.planner import Plan
+from optim.problem import FimiProblem, InfeasibleError, from_boards
+from optim.realise import realise
+from optim.target import RoundsModel, choose
+
+
+def make_problem(
+    profiles: Mapping[str, Profile],
+    settings: FederationSettings,
+    strategy: Strategy,
+    *,
+    model_bytes: int,
+) -> FimiProblem:
+    """The optimisation problem (P1) of a fleet under a strategy.
+
+    Args:
+        profiles: device id to profile.
+        settings: deadlines, bandwidth, learning curve.
+        strategy: which constraints and how much synthetic data.
+        model_bytes: size of the model as it travels, both ways.
+
+    Raises:
+        ProblemError: impossible values.
+        InfeasibleError: a device cannot even receive the model in time.
+    """
+    devices = sorted(profiles)
+    plan = settings.plan
+    fimi = from_boards(
+        {device: profiles[device].board for device in devices},
+        local_counts={device: profiles[device].label_counts for device in devices},
+        epochs=settings.training.epochs,
+        deadline_s=plan.deadline_s * (1.0 - plan.deadline_margin),
+        upload_bits=8.0 * model_bytes,
+        download_bits=8.0 * model_bytes,
+        bandwidth_hz=plan.bandwidth_hz or BAND_PER_DEVICE_HZ * len(devices),
+        generated_max=float(plan.synthetic_max),
+        error_max=plan.error_max,
+        curve=LearningCurve(alpha=plan.curve_alpha, beta=plan.curve_beta, delta0=plan.curve_delta0),
+    )
+    return strategy.constrain(fimi)
+
+
+def with_target(
+    problem: FimiProblem, profiles: Mapping[str, Profile], settings: FederationSettings
+) -> FimiProblem:
+    """The problem with the Δ_max of fewest predicted joules to ``plan.target_accuracy``.
+
+    The joules are those of whole boards, idle power included. Without a target, or without a
+    learning constraint (TFL), the problem as it is.
+
+    Args:
+        problem: from :func:`make_problem`.
+        profiles: device id to profile.
+        settings: the target, and the model of rounds.
+
+    Raises:
+        InfeasibleError: no Δ_max has a plan.
+    """
+    plan = settings.plan
+    if not plan.target_accuracy or not math.isfinite(problem.error_max):
+        return problem
+    choice = choose(
+        problem,
+        plan.target_accuracy,
+        rounds=RoundsModel(scale=plan.rounds_scale, sensitivity=plan.rounds_sensitivity),
+        constant_power_w=math.fsum(profiles[d].board.idle_power_w for d in problem.devices),
+    )
+    return choice.apply(problem)
+
+
+def smallest_deadline_s(
+    profiles: Mapping[str, Profile],
+    settings: FederationSettings,
+    strategy: Strategy,
+    *,
+    model_bytes: int,
+) -> float | None:
+    """The smallest ``plan.deadline_s`` that can be met, all else equal; ``None`` if none can.
+
+    Exact for fractions of samples; from there, in steps of a thousandth, to where a plan of whole
+    samples and frequency steps fits.
+
+    Args:
+        profiles: device id to profile.
+        settings: whose deadline cannot be met.
+        strategy: which constraints and how much synthetic data.
+        model_bytes: size of the model as it travels, both ways.
+    """
+
+    def problem_of(deadline_s: float) -> FimiProblem:
+        plan = msgspec.structs.replace(settings.plan, deadline_s=deadline_s)
+        changed = msgspec.structs.replace(settings, plan=plan)
+        return make_problem(profiles, changed, strategy, model_bytes=model_bytes)
+
+    usable = 1.0 - settings.plan.deadline_margin
+    download_s = max(
+        8.0 * model_bytes / profile.board.link.downlink_rate_bps for profile in profiles.values()
+    )
+    deadline_s = 1.001 * download_s / usable  # below it a device cannot even receive the model
+    problem = problem_of(deadline_s)
+    try:
+        require_feasible(InnerSolver(problem))
+    except InfeasibleError as error:
+        if error.smallest_t_max_s is None:
+            return None
+        deadline_s += float((error.smallest_t_max_s - problem.t_max_s).max()) / usable
+    for step in range(1, 301):
+        candidate_s = deadline_s * (1.0 + 0.001 * step)
+        if _fits(problem_of(candidate_s)):
+            return candidate_s
+    return None
+
+
+def _fits(problem: FimiProblem) -> bool:
+    """Whether the plan that needs the least bandwidth also runs in whole samples."""
+    inner = InnerSolver(problem)
+    try:
+        tau = require_feasible(inner).tau
+        realise(inner, inner.evaluate(tau[None]).compute.samples[0], tau, lambda: tau)
+    except InfeasibleError:
+        return False
+    return True
+
+
+def device_plans(
+    plan: Plan,
+    profiles: Mapping[str, Profile],
+    settings: FederationSettings,
+    *,
+    model_bytes: int,
+    delivered: Mapping[str, tuple[int, ...]],
+    batches: Mapping[str, Offer],
+) -> dict[str, DevicePlan]:
+    """What each device is told.
+
+    Args:
+        plan: of the fleet.
+        profiles: device id to profile.
+        settings: training settings.
+        model_bytes: size of the model as it travels.
+        delivered: synthetic samples per class that the generator really made, by device.
+        batches: where each device gets them.
+    """
+    bits = 8.0 * model_bytes
+    busy: dict[str, tuple[PhaseCost, ...]] = {}
+    for share in plan.devices:
+        profile = profiles[share.device]
+        samples = sum(profile.label_counts) + sum(delivered.get(share.device, ()))
+        cycles = settings.training.epochs * profile.board.compute.cycles_per_sample * samples
+        busy[share.device] = predict_round(
+            profile.board, share.point, cycles=cycles, upload_bits=bits, download_bits=bits
+        )
+    seconds = {d: math.fsum(cost.duration_s for cost in costs) for d, costs in busy.items()}
+    round_s = max(seconds.values())
+    return {
+        share.device: DevicePlan(
+            run=settings.run,
+            device=share.device,
+            device_index=index,
+            synthetic_counts=delivered.get(share.device, (0,) * len(share.synthetic_counts)),
+            batch=batches.get(share.device),
+            point=share.point,
+            predicted=(
+                *busy[share.device],
+                idle_cost(profiles[share.device].board, round_s - seconds[share.device]),
+            ),
+        )
+        for index, share in enumerate(plan.devices)
+    }

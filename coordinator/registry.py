@@ -1,0 +1,97 @@
+"""Which devices are there, what they said of themselves, and whose plan is in force."""
+
+from __future__ import annotations
+
+from messaging.messages import DeviceState, PlanApplied, Profile
+
+
+class Registry:
+    """The devices and generator nodes that a coordinator has heard of."""
+
+    def __init__(self) -> None:
+        self._profiles: dict[str, Profile] = {}
+        self._boot_ids: dict[str, str] = {}
+        self._online: set[str] = set()
+        self._generators: set[str] = set()
+        self._applied: dict[str, PlanApplied] = {}
+
+    def heard_state(self, state: DeviceState) -> bool:
+        """Take note of a birth or death notice.
+
+        Returns:
+            Whether a device that was online is not any more. A death notice of an earlier life
+            (another boot id) counts for nothing.
+        """
+        online = state.status == "online"
+        if state.role == "generator":
+            (self._generators.add if online else self._generators.discard)(state.peer)
+            return False
+        if state.role != "device":
+            return False
+        if online:
+            self._see_boot(state.peer, state.boot_id)
+            self._online.add(state.peer)
+            return False
+        if self._boot_ids.get(state.peer, state.boot_id) != state.boot_id:
+            return False
+        was_online = state.peer in self._online
+        self._online.discard(state.peer)
+        return was_online
+
+    def heard_profile(self, profile: Profile) -> bool:
+        """Take note of a profile.
+
+        Returns:
+            Whether the device is new, or has started anew since its last profile.
+        """
+        known = self._profiles.get(profile.device)
+        self._see_boot(profile.device, profile.boot_id)
+        self._profiles[profile.device] = profile
+        self._online.add(profile.device)
+        return known is None or known.boot_id != profile.boot_id
+
+    def heard_plan_applied(self, reply: PlanApplied) -> bool:
+        """Take note of a device's answer to its plan; whether it is the first to this plan."""
+        first = self._applied.get(reply.device) != reply
+        self._applied[reply.device] = reply
+        return first
+
+    def profile(self, device: str) -> Profile:
+        """What a device said of itself.
+
+        Raises:
+            KeyError: it has said nothing.
+        """
+        return self._profiles[device]
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Ids of all devices that are online and have a profile, sorted."""
+        return tuple(sorted(self._online & set(self._profiles)))
+
+    @property
+    def generators(self) -> tuple[str, ...]:
+        """Ids of all generator nodes that are online, sorted."""
+        return tuple(sorted(self._generators))
+
+    def boot_id(self, device: str) -> str | None:
+        """Which life of a device is known, or ``None``."""
+        return self._boot_ids.get(device)
+
+    def is_online(self, device: str) -> bool:
+        """Whether a device is there right now."""
+        return device in self._online
+
+    def has_answered(self, device: str) -> bool:
+        """Whether a device has answered its plan since it last started."""
+        return device in self._applied
+
+    def follows_plan(self, device: str) -> bool:
+        """Whether a device is there and its plan is in force."""
+        reply = self._applied.get(device)
+        return reply is not None and not reply.error and self.is_online(device)
+
+    def _see_boot(self, device: str, boot_id: str) -> None:
+        if self._boot_ids.get(device) != boot_id:
+            self._boot_ids[device] = boot_id
+            self._applied.pop(device, None)

@@ -1,0 +1,190 @@
+"""Rounds and runs in numbers: what the store keeps, the live view shows and the report draws.
+
+Two energies are told apart everywhere. *Board* energy is what the meter read over every phase,
+idling included. *Dynamic* energy is the paper's: compute and upload above idle; it is the metered
+energy of those phases less the idle power of the same device times their duration, where the idle
+power is the mean over that device's own metered idle phases (its profile's where it never idled).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Literal
+
+from msgspec import Struct
+
+from energy.cost_model import PhaseCost
+from energy.joules import Energy, total
+from energy.ledger import PhaseRecord
+from learning.training import Evaluation
+
+DeviceStatus = Literal["accepted", "late", "refused", "failed", "missing"]
+RunStatus = Literal["completed", "interrupted", "failed"]
+
+
+class DeviceRound(Struct, frozen=True, kw_only=True):
+    """One device in one round.
+
+    Attributes:
+        device: who.
+        status: what became of its update. ``late``: after the deadline. ``refused``: the update
+            failed a check. ``failed``: the device said so. ``missing``: it never reported.
+        reason: one sentence for every status but ``accepted``.
+        busy_s: from the round's start to the end of its upload, s; ``None`` if unknown.
+        frequency_hz: achieved CPU frequency, or ``None``.
+        local_samples: real samples per epoch.
+        synthetic_samples: synthetic samples per epoch.
+        training_loss: of its last epoch; ``None`` if it never trained.
+        training_accuracy: of its last epoch, on its own data.
+        phases: as metered, idle included; empty where nothing was reported.
+        predicted: as the cost model had it; idle included where the device has reported its own.
+    """
+
+    device: str
+    status: DeviceStatus
+    reason: str = ""
+    busy_s: float | None = None
+    frequency_hz: float | None = None
+    local_samples: int = 0
+    synthetic_samples: int = 0
+    training_loss: float | None = None
+    training_accuracy: float | None = None
+    phases: tuple[PhaseRecord, ...] = ()
+    predicted: tuple[PhaseCost, ...] = ()
+
+    @property
+    def energy(self) -> Energy | None:
+        """Metered energy of the round; ``None`` if a phase could not be read."""
+        return metered(self.phases)
+
+    @property
+    def predicted_j(self) -> float:
+        """Predicted board energy of the round, J."""
+        return math.fsum(phase.board_j for phase in self.predicted)
+
+
+class RoundResult(Struct, frozen=True, kw_only=True):
+    """One round of the federation.
+
+    Attributes:
+        number: from 1.
+        start_s: its beginning on the fleet's clock, s.
+        duration_s: its length on the fleet's clock, s.
+        evaluation: of the new global model on the held-out test set.
+        devices: one entry per device that took part, in order of device id.
+    """
+
+    number: int
+    start_s: float
+    duration_s: float
+    evaluation: Evaluation
+    devices: tuple[DeviceRound, ...]
+
+    @property
+    def energy(self) -> Energy | None:
+        """Metered energy of all devices that reported."""
+        return total(e for device in self.devices if (e := device.energy) is not None)
+
+    @property
+    def unmetered(self) -> tuple[str, ...]:
+        """Devices whose energy is missing from :attr:`energy`."""
+        return tuple(device.device for device in self.devices if device.energy is None)
+
+    @property
+    def predicted_j(self) -> float:
+        """Predicted board energy of the devices that are in :attr:`energy`, J."""
+        return math.fsum(d.predicted_j for d in self.devices if d.energy is not None)
+
+    @property
+    def accepted(self) -> int:
+        """How many updates went into the model."""
+        return sum(device.status == "accepted" for device in self.devices)
+
+
+class Preparation(Struct, frozen=True, kw_only=True):
+    """What a device did before the first round: receiving its synthetic batch.
+
+    Attributes:
+        device: who.
+        phases: as metered.
+        predicted: as the cost model had it.
+    """
+
+    device: str
+    phases: tuple[PhaseRecord, ...]
+    predicted: tuple[PhaseCost, ...]
+
+
+def metered(phases: Iterable[PhaseRecord]) -> Energy | None:
+    """Sum over phases; ``None`` if there are none or one could not be read."""
+    items = list(phases)
+    energies = [phase.energy for phase in items if phase.energy is not None]
+    if not energies or len(energies) < len(items):
+        return None
+    return total(energies, one_meter=True)
+
+
+def board_energy(
+    preparations: Iterable[Preparation], rounds: Iterable[RoundResult]
+) -> Energy | None:
+    """Metered energy of a run, preparation included."""
+    parts = [metered(p.phases) for p in preparations] + [r.energy for r in rounds]
+    return total((part for part in parts if part is not None), one_meter=True)
+
+
+def predicted_energy_j(preparations: Iterable[Preparation], rounds: Iterable[RoundResult]) -> float:
+    """Predicted board energy of what :func:`board_energy` sums, J."""
+    before = [c.board_j for p in preparations if metered(p.phases) for c in p.predicted]
+    return math.fsum([*before, *(r.predicted_j for r in rounds)])
+
+
+def idle_powers_w(rounds: Iterable[RoundResult], declared_w: dict[str, float]) -> dict[str, float]:
+    """Idle power of each device: metered where it idled, W.
+
+    Args:
+        rounds: finished rounds.
+        declared_w: idle power of each device's profile, the fallback.
+    """
+    energy_j: dict[str, list[float]] = {}
+    duration_s: dict[str, list[float]] = {}
+    for phase, device in _phases(rounds):
+        if phase.phase == "idle" and phase.energy is not None and phase.duration_s > 0:
+            energy_j.setdefault(device, []).append(phase.energy.value_j)
+            duration_s.setdefault(device, []).append(phase.duration_s)
+    metered_w = {d: math.fsum(energy_j[d]) / math.fsum(duration_s[d]) for d in energy_j}
+    return {**declared_w, **metered_w}
+
+
+def dynamic_energy_j(rounds: Iterable[RoundResult], idle_w: dict[str, float]) -> float:
+    """The paper's energy of some rounds: compute and upload above idle, J.
+
+    Leaves out what :attr:`RoundResult.unmetered` names, as :func:`predicted_dynamic_j` does.
+    """
+    return math.fsum(
+        phase.energy.value_j - idle_w[device.device] * phase.duration_s
+        for result in rounds
+        for device in result.devices
+        if device.energy is not None
+        for phase in device.phases
+        if phase.phase in ("compute", "upload") and phase.energy is not None
+    )
+
+
+def predicted_dynamic_j(rounds: Iterable[RoundResult]) -> float:
+    """The cost model's figure for :func:`dynamic_energy_j`, J."""
+    return math.fsum(
+        cost.dynamic_j
+        for result in rounds
+        for device in result.devices
+        if device.energy is not None
+        for cost in device.predicted
+        if cost.phase in ("compute", "upload")
+    )
+
+
+def _phases(rounds: Iterable[RoundResult]) -> Iterable[tuple[PhaseRecord, str]]:
+    for result in rounds:
+        for device in result.devices:
+            for phase in device.phases:
+                yield phase, device.device

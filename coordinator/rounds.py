@@ -1,0 +1,298 @@
+"""One round: start, collect, check, close, settle.
+
+A round ends when every participant has reported, or at its deadline with whoever did. A report is
+late when the device was busy for longer than the deadline on its own clock; a device that is gone,
+or silent until the wall-clock limit, is missing. Only checked updates of punctual devices go into
+the model.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from coordinator.events import DeviceReported, Listener, UpdateRejected
+from coordinator.inbox import Inbox
+from coordinator.registry import Registry
+from coordinator.results import DeviceRound, DeviceStatus
+from learning import tensors
+from learning.tensors import Parameters, UpdateRefusedError
+from learning.training import TrainingSettings
+from messaging.client import Peer
+from messaging.errors import TransferError
+from messaging.messages import (
+    DevicePlan,
+    Offer,
+    RoundClosed,
+    RoundReport,
+    RoundSettled,
+    RoundStart,
+    UpdateReady,
+)
+
+SETTLE_TIMEOUT_S = 20.0
+"""Wall time to wait for the last idle phases of a round, s."""
+
+
+class RoundOrder(Struct, frozen=True, kw_only=True):
+    """What a round needs to know.
+
+    Attributes:
+        run: run id.
+        number: from 1.
+        seed: of the run.
+        start_s: its beginning on the fleet's clock, s.
+        deadline_s: its length at most, fleet's clock, s.
+        wall_timeout_s: how long to wait for reports, wall time, s.
+        training: how devices train.
+        plans: plan of every participant.
+        local_samples: D_loc of every participant, from its profile.
+        graphs: what ONNX Runtime trains with, if there is such a thing.
+    """
+
+    run: str
+    number: int
+    seed: int
+    start_s: float
+    deadline_s: float
+    wall_timeout_s: float
+    training: TrainingSettings
+    plans: dict[str, DevicePlan]
+    local_samples: dict[str, int]
+    graphs: Offer | None = None
+
+    def samples(self, device: str) -> tuple[int, int]:
+        """Local and synthetic samples that a participant trains on, as it was planned."""
+        return self.local_samples[device], sum(self.plans[device].synthetic_counts)
+
+
+class RoundOutcome(Struct, kw_only=True):
+    """What came of a round before it was settled.
+
+    Attributes:
+        duration_s: its length on the fleet's clock, s.
+        updates: checked parameters of punctual devices, in order of device id.
+        weights: training samples of those devices, in the same order.
+        devices: what became of each participant, idle phases not yet included.
+    """
+
+    duration_s: float
+    updates: list[dict[str, NDArray[np.float32]]]
+    weights: list[float]
+    devices: dict[str, DeviceRound]
+
+
+class Round:
+    """Runs one round over a peer.
+
+    Args:
+        order: what to do.
+        peer: the coordinator's connection.
+        registry: who is there.
+        inbox: where messages come from.
+        global_model: parameters that every update is held against.
+        notify: hears what happens.
+    """
+
+    def __init__(
+        self,
+        order: RoundOrder,
+        peer: Peer,
+        registry: Registry,
+        inbox: Inbox,
+        global_model: Parameters,
+        *,
+        notify: Listener,
+    ) -> None:
+        self._order = order
+        self._peer = peer
+        self._registry = registry
+        self._inbox = inbox
+        self._model = global_model
+        self._notify = notify
+        self._reports: dict[str, RoundReport] = {}
+        self._settled: dict[str, RoundSettled] = {}
+        self._boots = {device: registry.boot_id(device) for device in order.plans}
+        self._over = threading.Event()
+        self._updates: dict[str, Future[dict[str, NDArray[np.float32]]]] = {}
+
+    def run(self, model_offer: Offer) -> RoundOutcome:
+        """Start the round, wait for the reports, judge them."""
+        order = self._order
+        for device in order.plans:
+            self._peer.send(
+                device,
+                RoundStart(
+                    run=order.run,
+                    device=device,
+                    round=order.number,
+                    model=model_offer,
+                    training=order.training,
+                    graphs=order.graphs,
+                    seed=order.seed,
+                    fleet_time_s=order.start_s,
+                ),
+            )
+        with ThreadPoolExecutor(4, thread_name_prefix="updates") as pool:
+            try:
+                self._collect(
+                    lambda: self._pending(self._reports), order.wall_timeout_s, updates_into=pool
+                )
+            finally:
+                self._over.set()  # a device reports after its update was pulled: wait for no more
+        return self._judge()
+
+    def settle(self, outcome: RoundOutcome) -> tuple[DeviceRound, ...]:
+        """Close the round for everybody and collect what waiting took."""
+        order = self._order
+        end_s = order.start_s + outcome.duration_s
+        for device, entry in outcome.devices.items():
+            self._peer.send(
+                device,
+                RoundClosed(
+                    run=order.run,
+                    device=device,
+                    round=order.number,
+                    accepted=entry.status == "accepted",
+                    fleet_time_s=end_s,
+                ),
+            )
+        reported = set(self._reports)
+        self._collect(lambda: self._pending(self._settled) & reported, SETTLE_TIMEOUT_S)
+        return tuple(
+            _settled(entry, self._settled.get(device))
+            for device, entry in sorted(outcome.devices.items())
+        )
+
+    def _pending(self, done: Iterable[str]) -> set[str]:
+        return {
+            device
+            for device in set(self._order.plans) - set(done)
+            if self._registry.is_online(device)
+            and self._registry.boot_id(device) == self._boots[device]
+        }
+
+    def _collect(
+        self,
+        pending: Callable[[], set[str]],
+        timeout_s: float,
+        updates_into: ThreadPoolExecutor | None = None,
+    ) -> None:
+        for sender, message in self._inbox.until(lambda: not pending(), timeout_s):
+            if not self._is_ours(sender, message):
+                continue
+            if isinstance(message, UpdateReady) and updates_into is not None:
+                if sender not in self._updates:
+                    self._updates[sender] = updates_into.submit(self._pull, message.update)
+            elif isinstance(message, RoundReport):
+                if sender not in self._reports:
+                    self._reports[sender] = message
+                    self._notify(
+                        DeviceReported(round=message.round, device=sender, error=message.error)
+                    )
+            elif isinstance(message, RoundSettled):
+                self._settled.setdefault(sender, message)
+
+    def _is_ours(self, sender: str, message: object) -> bool:
+        return (
+            isinstance(message, UpdateReady | RoundReport | RoundSettled)
+            and message.run == self._order.run
+            and message.round == self._order.number
+            and sender in self._order.plans
+        )
+
+    def _pull(self, offer: Offer) -> dict[str, NDArray[np.float32]]:
+        limit = 2 * tensors.size_bytes(self._model) + 1_000_000
+        payload = self._peer.transfers.fetch(
+            offer,
+            timeout_s=self._order.wall_timeout_s,
+            max_bytes=limit,
+            cancelled=self._over.is_set,
+        )
+        return tensors.load(payload, like=self._model)
+
+    def _judge(self) -> RoundOutcome:
+        order = self._order
+        outcome = RoundOutcome(duration_s=0.0, updates=[], weights=[], devices={})
+        for device in sorted(order.plans):
+            status, reason = self._verdict(device)
+            report = self._reports.get(device)
+            predicted = order.plans[device].predicted
+            if report is None or _implausible(report, order.samples(device)):
+                entry = DeviceRound(
+                    device=device, status=status, reason=reason, predicted=predicted
+                )
+            else:
+                entry = DeviceRound(
+                    device=device,
+                    status=status,
+                    reason=reason,
+                    busy_s=report.busy_s,
+                    frequency_hz=report.frequency_hz,
+                    local_samples=report.local_samples,
+                    synthetic_samples=report.synthetic_samples,
+                    training_loss=report.training_loss,
+                    training_accuracy=report.training_accuracy,
+                    phases=report.phases,
+                    predicted=predicted,
+                )
+            outcome.devices[device] = entry
+            if status == "accepted" and report is not None:
+                outcome.updates.append(self._updates[device].result())
+                outcome.weights.append(float(sum(order.samples(device))))
+            else:
+                self._notify(UpdateRejected(round=order.number, device=device, reason=reason))
+        everybody = all(e.status in ("accepted", "refused") for e in outcome.devices.values())
+        busy = [e.busy_s for e in outcome.devices.values() if e.busy_s is not None]
+        outcome.duration_s = max(busy) if everybody and busy else order.deadline_s
+        return outcome
+
+    def _verdict(self, device: str) -> tuple[DeviceStatus, str]:
+        report = self._reports.get(device)
+        if report is None:
+            gone = "went offline" if not self._registry.is_online(device) else "did not report"
+            return "missing", f"{device} {gone}"
+        if report.error:
+            return "failed", report.error
+        if reason := _implausible(report, self._order.samples(device)):
+            return "refused", reason
+        if report.busy_s > self._order.deadline_s:
+            return "late", f"busy {report.busy_s:.3f} s, deadline {self._order.deadline_s:g} s"
+        try:
+            future = self._updates[device]
+        except KeyError:
+            return "refused", f"{device} reported without offering an update"
+        try:
+            future.result(timeout=SETTLE_TIMEOUT_S)
+        except (UpdateRefusedError, TransferError, TimeoutError) as error:
+            return "refused", str(error)
+        return "accepted", ""
+
+
+def _implausible(report: RoundReport, samples: tuple[int, int]) -> str:
+    """Why a report cannot be believed, or nothing. Such a report counts neither way."""
+    if (report.local_samples, report.synthetic_samples) != samples:
+        return (
+            f"reports {report.local_samples} local and {report.synthetic_samples} synthetic "
+            f"samples, its profile and plan say {samples[0]} and {samples[1]}"
+        )
+    return ""
+
+
+def _settled(entry: DeviceRound, settled: RoundSettled | None) -> DeviceRound:
+    """A device's entry with its idle phase; without it, its idling is not predicted either.
+
+    What a device that never reported says of its idling is a part of its energy, not its energy.
+    """
+    if not entry.phases:
+        return entry
+    if settled is not None:
+        return msgspec.structs.replace(entry, phases=entry.phases + settled.phases)
+    busy = tuple(cost for cost in entry.predicted if cost.phase != "idle")
+    return msgspec.structs.replace(entry, predicted=busy)

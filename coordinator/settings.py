@@ -1,0 +1,145 @@
+"""What a person decides about a federation: sections ``plan`` and ``rounds`` of a configuration.
+
+The descriptions are the documentation that ``fimi init`` writes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from learning.training import TrainingSettings
+
+BAND_PER_DEVICE_HZ = 20e3
+"""Share of a device in the uplink band where none is configured, Hz."""
+
+
+class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The limits of the optimisation problem and the search that solves it."""
+
+    deadline_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            le=86400,
+            description="T_max: a round ends after this time, on the fleet's clock, s.",
+        ),
+    ] = 10.0
+    deadline_margin: Annotated[
+        float,
+        Meta(
+            ge=0,
+            lt=1,
+            description="Share of the deadline that the plan leaves free for fading and load.",
+        ),
+    ] = 0.1
+    error_max: Annotated[
+        float,
+        Meta(gt=0, le=1, description="Δ_max: largest allowed mean local learning error, 0 to 1."),
+    ] = 0.08
+    curve_alpha: Annotated[
+        float, Meta(gt=0, description="α of the learning curve Δ(D) = α D^(−β) + δ0.")
+    ] = 5.8
+    curve_beta: Annotated[float, Meta(gt=0, le=5, description="β of the learning curve.")] = 0.93
+    curve_delta0: Annotated[
+        float, Meta(ge=0, lt=1, description="δ0 of the learning curve: error that no data removes.")
+    ] = 0.027
+    synthetic_max: Annotated[
+        int, Meta(ge=0, description="Most synthetic samples that one device may get.")
+    ] = 500
+    bandwidth_hz: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1e11,
+            description="B: uplink band that all devices share, Hz; 0: 20 kHz for each device.",
+        ),
+    ] = 0.0
+    candidates: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100_000,
+            description="Candidates per iteration of the search; 0: follows from the fleet's size.",
+        ),
+    ] = 0
+    iterations: Annotated[
+        int, Meta(ge=1, le=10_000, description="Most iterations of the search.")
+    ] = 200
+    gap_tolerance_percent: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="A plan further above its certified bound is refined from the certificate.",
+        ),
+    ] = 0.01
+    inner: Annotated[
+        Literal["fast", "reference"],
+        Meta(
+            description='Who solves the inner problems: "fast", our own; "reference", CVXPY, some '
+            "thousand times slower."
+        ),
+    ] = "fast"
+    target_accuracy: Annotated[
+        float,
+        Meta(
+            ge=0,
+            lt=1,
+            description="Accuracy to reach: error_max is then chosen so that the predicted joules "
+            "to reach it are least; 0: error_max as given.",
+        ),
+    ] = 0.0
+    rounds_scale: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="r of rounds(Δ) = r ln(1/(1 − accuracy)) e^(cΔ); for target_accuracy only.",
+        ),
+    ] = 1.27
+    rounds_sensitivity: Annotated[
+        float, Meta(gt=0, description="c of rounds(Δ); for target_accuracy only.")
+    ] = 10.7
+
+
+class RoundSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How many rounds, and whom to wait for how long."""
+
+    count: Annotated[int, Meta(ge=1, le=100_000, description="Rounds of training.")] = 20
+    min_devices: Annotated[
+        int, Meta(ge=1, description="With fewer devices to start a round with, the run ends.")
+    ] = 1
+    gather_timeout_s: Annotated[
+        float,
+        Meta(gt=0, description="Wall time to wait for devices and generator at the start, s."),
+    ] = 90.0
+    wall_timeout_s: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="Wall time after which a round of emulated devices is closed with whoever "
+            "reported, s. A round of physical devices is closed at its deadline.",
+        ),
+    ] = 120.0
+
+
+class FederationSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything a coordinator needs to know.
+
+    Attributes:
+        run: run id, unique within the fleet.
+        strategy: name, see :mod:`coordinator.strategies`.
+        seed: of everything that is drawn.
+        devices: how many devices to wait for.
+        training: how devices train.
+        plan: limits and search.
+        rounds: how many, and patience.
+    """
+
+    run: str
+    strategy: str
+    seed: int
+    devices: int
+    training: TrainingSettings
+    plan: PlanSettings
+    rounds: RoundSettings

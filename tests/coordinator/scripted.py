@@ -1,0 +1,238 @@
+"""Devices that follow a script over a real broker: honest, hostile, late, silent."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import safetensors.numpy
+
+from energy.boards import declare_board
+from energy.cost_model import PHASES
+from energy.hardware import Applied, HardwareDescription
+from energy.joules import Energy
+from energy.ledger import PhaseRecord
+from energy.meters import MeterDescription
+from learning import tensors
+from messaging.address import BrokerAddress
+from messaging.client import Peer
+from messaging.messages import (
+    DevicePlan,
+    DeviceState,
+    PlanApplied,
+    Profile,
+    RoundClosed,
+    RoundReport,
+    RoundSettled,
+    RoundStart,
+    RunEnded,
+    UpdateReady,
+)
+from messaging.topics import COORDINATOR
+
+MODEL = {"w": np.zeros((2, 3), np.float32), "b": np.zeros(2, np.float32)}
+CLASSES = 3
+
+Behaviour = Callable[["ScriptedDevice", RoundStart], None]
+
+
+def record(phase: str, joules: float | None = 2.0, duration_s: float = 1.0) -> PhaseRecord:
+    assert phase in PHASES
+    energy = None
+    if joules is not None:
+        energy = Energy(value_j=joules, kind="emulated", source="script", uncertainty_j=0.1)
+    return PhaseRecord(
+        phase=phase,  # type: ignore[arg-type]
+        start_s=0.0,
+        duration_s=duration_s,
+        energy=energy,
+        sample_count=3,
+        largest_gap_s=0.1,
+    )
+
+
+class ScriptedDevice:
+    """A device whose answer to a round is a function."""
+
+    def __init__(
+        self,
+        address: BrokerAddress,
+        fleet: str,
+        name: str,
+        behaviour: Behaviour,
+        *,
+        counts: tuple[int, ...] = (30, 20, 10),
+        index: int = 0,
+        kind: str = "emulated",
+    ) -> None:
+        self.peer = Peer(address, fleet=fleet, peer=name, role="device", heartbeat_s=1.0)
+        self.behaviour = behaviour
+        self.counts = counts
+        self.kind = kind
+        self.board = declare_board(
+            "raspberry-pi-4",
+            seed=0,
+            index=index,
+            cycles_per_sample=1e6,
+            noise_density_w_per_hz=4e-21,
+            path_loss_db=(100.0, 101.0),
+            downlink_rate_bps=(10e6, 11e6),
+        ).model
+        self.plans: list[DevicePlan] = []
+        self.closed: list[RoundClosed] = []
+        self.ended: list[RunEnded] = []
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self._live, name=name)
+
+    def __enter__(self) -> ScriptedDevice:
+        self.peer.connect()
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self.thread.join()
+        self.peer.close()
+
+    @property
+    def name(self) -> str:
+        return self.peer.id
+
+    def say_hello(self) -> None:
+        meter = MeterDescription(source="script", kind="emulated", scope="board", rate_hz=10)
+        self.peer.send(
+            COORDINATOR,
+            Profile(
+                device=self.name,
+                boot_id=self.peer.boot_id,
+                dataset="three",
+                label_counts=self.counts,
+                hardware=HardwareDescription(
+                    board="script",
+                    kind=self.kind,  # type: ignore[arg-type]
+                    meter=meter,
+                ),
+                board=self.board,
+                backend="script 1",
+            ),
+        )
+
+    def offer(self, start: RoundStart, data: bytes) -> None:
+        """Offer an update and wait until it was pulled, or for two seconds."""
+        offer = self.peer.transfers.serve(data, "safetensors")
+        self.peer.send(
+            COORDINATOR,
+            UpdateReady(run=start.run, device=self.name, round=start.round, update=offer),
+        )
+        self.peer.transfers.wait_served(offer.digest, by=COORDINATOR, timeout_s=2.0)
+
+    def report(
+        self,
+        start: RoundStart,
+        *,
+        busy_s: float = 1.0,
+        error: str = "",
+        samples: int | None = None,
+    ) -> None:
+        self.peer.send(
+            COORDINATOR,
+            RoundReport(
+                run=start.run,
+                device=self.name,
+                round=start.round,
+                local_samples=sum(self.counts) if samples is None else samples,
+                synthetic_samples=0,
+                training_loss=0.5,
+                training_accuracy=0.5,
+                frequency_hz=1e9,
+                busy_s=busy_s,
+                phases=(record("compute"), record("upload")),
+                error=error,
+            ),
+        )
+
+    def _live(self) -> None:
+        while not self.stop.is_set():
+            received = self.peer.receive(timeout_s=0.1)
+            match received:
+                case (_, DeviceState(role="coordinator", status="online")):
+                    self.say_hello()
+                case (_, DevicePlan() as plan):
+                    self.plans.append(plan)
+                    self.peer.send(
+                        COORDINATOR,
+                        PlanApplied(
+                            run=plan.run,
+                            device=self.name,
+                            applied=Applied(
+                                frequency_hz=plan.point.frequency_hz,
+                                frequency_control="emulated",
+                                rate_bps=None,
+                                rate_control="none",
+                            ),
+                            phases=(),
+                        ),
+                    )
+                case (_, RoundStart() as start):
+                    self.behaviour(self, start)
+                case (_, RoundClosed() as closed):
+                    self.closed.append(closed)
+                    self.peer.send(
+                        COORDINATOR,
+                        RoundSettled(
+                            run=closed.run,
+                            device=self.name,
+                            round=closed.round,
+                            phases=(record("idle", 1.0),),
+                        ),
+                    )
+                case (_, RunEnded() as ended):
+                    self.ended.append(ended)
+                case _:
+                    pass
+
+
+def honest(value: float = 1.0, busy_s: float = 1.0) -> Behaviour:
+    """Sends the global model plus ``value``."""
+
+    def behave(device: ScriptedDevice, start: RoundStart) -> None:
+        model = tensors.load(device.peer.transfers.fetch(start.model, 5.0))
+        device.offer(start, tensors.dump({n: t + np.float32(value) for n, t in model.items()}))
+        device.report(start, busy_s=busy_s)
+
+    return behave
+
+
+def sends(data: bytes) -> Behaviour:
+    """Sends these bytes as its update."""
+
+    def behave(device: ScriptedDevice, start: RoundStart) -> None:
+        device.offer(start, data)
+        device.report(start)
+
+    return behave
+
+
+def tampered(**update: np.ndarray) -> bytes:
+    return safetensors.numpy.save({**MODEL, **update})
+
+
+def boastful(device: ScriptedDevice, start: RoundStart) -> None:
+    """Claims more samples than it has, to weigh more in the mean."""
+    device.offer(start, tampered(b=np.full(2, 1e6, np.float32)))
+    device.report(start, samples=10**12)
+
+
+def silent(device: ScriptedDevice, start: RoundStart) -> None:
+    """Never reports."""
+
+
+def empty_handed(device: ScriptedDevice, start: RoundStart) -> None:
+    """Reports without an update."""
+    device.report(start)
+
+
+def failing(device: ScriptedDevice, start: RoundStart) -> None:
+    """Says that it failed."""
+    device.report(start, error="RuntimeError: out of memory")

@@ -1,0 +1,366 @@
+"""A coordinator over a real broker, with devices that follow scripts."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from scripted import (
+    CLASSES,
+    MODEL,
+    Behaviour,
+    ScriptedDevice,
+    boastful,
+    empty_handed,
+    failing,
+    honest,
+    sends,
+    silent,
+    tampered,
+)
+
+from coordinator.events import DeviceLost, Event, RoundFinished, RoundStarted, UpdateRejected
+from coordinator.federation import Coordinator, Federation, FederationError
+from coordinator.settings import FederationSettings, PlanSettings, RoundSettings
+from coordinator.store import RunStore
+from learning.datasets import Dataset, Images, Labels
+from learning.tensors import Parameters
+from learning.training import Evaluation, TrainingResult, TrainingSettings
+from messaging.broker import EmbeddedBroker
+from messaging.client import Peer
+from messaging.messages import SyntheticBatch, SyntheticRequest
+from messaging.topics import COORDINATOR
+from optim.problem import InfeasibleError
+
+TEST_SET = Dataset(
+    name="three/test",
+    images=np.zeros((4, 1, 2, 2), np.uint8),
+    labels=np.array([0, 1, 2, 0]),
+    class_names=("a", "b", "c"),
+)
+
+
+class MeanOfWeights:
+    """Evaluates a model by the mean of its weights; the coordinator never trains."""
+
+    backend = "arithmetic"
+
+    def train(
+        self,
+        parameters: Parameters,
+        images: Images,
+        labels: Labels,
+        settings: TrainingSettings,
+        *,
+        stream: tuple[int, ...],
+    ) -> TrainingResult:
+        raise AssertionError("the coordinator does not train")
+
+    def evaluate(self, parameters: Parameters, images: Images, labels: Labels) -> Evaluation:
+        mean = float(parameters["w"].mean())
+        return Evaluation(
+            accuracy=min(1.0, mean / 10), loss=1.0, class_accuracy=(None,) * CLASSES, samples=4
+        )
+
+
+class Lab:
+    """A coordinator and its scripted fleet on a broker."""
+
+    def __init__(self, broker: EmbeddedBroker, fleet: str, folder: Path) -> None:
+        self.broker, self.fleet = broker, fleet
+        self.path = folder / "run.sqlite"
+        self.events: list[Event] = []
+        self.models: list[dict[str, np.ndarray]] = []
+        self.devices: list[ScriptedDevice] = []
+        self.cancel = threading.Event()
+        self.on_event: Callable[[Event], None] = lambda event: None
+
+    def run(
+        self,
+        *behaviours: Behaviour,
+        rounds: int = 2,
+        strategy: str = "tfl",
+        wall_timeout_s: float = 4.0,
+        min_devices: int = 1,
+        wanted: int | None = None,
+        gather_timeout_s: float = 3.0,
+        deadline_s: float = 10.0,
+        kinds: str = "emulated",
+    ) -> Federation:
+        settings = FederationSettings(
+            run="r1",
+            strategy=strategy,
+            seed=0,
+            devices=wanted or len(behaviours),
+            training=TrainingSettings(epochs=1),
+            plan=PlanSettings(deadline_s=deadline_s, iterations=20),
+            rounds=RoundSettings(
+                count=rounds,
+                wall_timeout_s=wall_timeout_s,
+                gather_timeout_s=gather_timeout_s,
+                min_devices=min_devices,
+            ),
+        )
+
+        def listen(event: Event) -> None:
+            self.events.append(event)
+            self.on_event(event)
+
+        self.devices = [
+            ScriptedDevice(
+                self.broker.address, self.fleet, f"device-{i + 1}", behave, index=i, kind=kinds
+            )
+            for i, behave in enumerate(behaviours)
+        ]
+        store = RunStore(self.path)
+        with ExitStack() as stack:
+            stack.callback(store.close)
+            for device in self.devices:
+                stack.enter_context(device)
+            peer = stack.enter_context(
+                Peer(
+                    self.broker.address,
+                    fleet=self.fleet,
+                    peer=COORDINATOR,
+                    role="coordinator",
+                    heartbeat_s=1.0,
+                )
+            )
+            federation = Coordinator(
+                settings,
+                peer,
+                MeanOfWeights(),
+                {name: tensor.copy() for name, tensor in MODEL.items()},
+                TEST_SET,
+                store=store,
+                listener=listen,
+                on_model=self.models.append,
+                cancel=self.cancel,
+            ).run()
+            limit = time.monotonic() + 3
+            while time.monotonic() < limit and not all(d.ended for d in self.devices):
+                time.sleep(0.01)
+        return federation
+
+    def said(self, kind: type[Event]) -> list[Event]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@pytest.fixture
+def lab(a_broker: EmbeddedBroker, fleet_name: str, tmp_path: Path) -> Lab:
+    return Lab(a_broker, fleet_name, tmp_path)
+
+
+def statuses(federation: Federation, number: int = 1) -> dict[str, str]:
+    return {d.device: d.status for d in federation.rounds[number - 1].devices}
+
+
+class TestRounds:
+    def test_fedavg_of_all_who_report(
+        self, any_broker: EmbeddedBroker, fleet_name: str, tmp_path: Path
+    ) -> None:
+        lab = Lab(any_broker, fleet_name, tmp_path)
+        federation = lab.run(honest(1.0), honest(3.0), rounds=3)
+        assert federation.status == "completed"
+        np.testing.assert_allclose(federation.model["w"], 6.0)  # mean of 1 and 3, three times
+        assert [r.evaluation.accuracy for r in federation.rounds] == pytest.approx([0.2, 0.4, 0.6])
+        assert [float(m["w"][0, 0]) for m in lab.models] == pytest.approx([2, 4, 6])
+        assert [d.ended[0].reason for d in lab.devices] == ["3 rounds"] * 2
+        assert all(c.accepted for d in lab.devices for c in d.closed)
+
+    def test_a_round_lasts_as_long_as_its_slowest_device(self, lab: Lab) -> None:
+        federation = lab.run(honest(busy_s=2.0), honest(busy_s=5.0), rounds=2)
+        assert [r.duration_s for r in federation.rounds] == [5.0, 5.0]
+        assert [r.start_s for r in federation.rounds] == [0.0, 5.0]
+        assert lab.devices[0].closed[-1].fleet_time_s == 10.0
+
+    def test_energy_is_the_sum_of_all_phases_idle_included(self, lab: Lab) -> None:
+        federation = lab.run(honest(), honest(), rounds=1)
+        energy = federation.rounds[0].energy
+        assert energy is not None
+        assert energy.value_j == pytest.approx(2 * (2 + 2 + 1))
+        assert energy.kind == "emulated"
+
+    @pytest.mark.parametrize(
+        ("behaviour", "status", "reason"),
+        [
+            (sends(tampered(b=np.zeros(3, np.float32))), "refused", "shape"),
+            (sends(tampered(b=np.zeros(2, np.float64))), "refused", "float64"),
+            (sends(tampered(b=np.array([np.nan, 0], np.float32))), "refused", "not finite"),
+            (sends(tampered(c=np.zeros(2, np.float32))), "refused", "unknown tensor"),
+            (sends(b"\x80\x04}"), "refused", "not safetensors"),
+            (sends(bytes(3_000_000)), "refused", "3000000"),
+            (empty_handed, "refused", "without offering an update"),
+            (boastful, "refused", "its profile and plan say 60 and 0"),
+            (failing, "failed", "out of memory"),
+            (honest(100.0, busy_s=11.0), "late", "deadline 10 s"),
+        ],
+    )
+    def test_only_checked_updates_of_punctual_devices_count(
+        self, lab: Lab, behaviour: Behaviour, status: str, reason: str
+    ) -> None:
+        federation = lab.run(honest(2.0), behaviour, rounds=1)
+        assert statuses(federation) == {"device-1": "accepted", "device-2": status}
+        assert reason in federation.rounds[0].devices[1].reason
+        assert [e.device for e in lab.said(UpdateRejected)] == ["device-2"]  # type: ignore[attr-defined]
+        np.testing.assert_allclose(federation.model["w"], 2.0)
+        assert [d.closed[0].accepted for d in lab.devices] == [True, False]
+
+    def test_a_late_device_makes_the_round_last_until_its_deadline(self, lab: Lab) -> None:
+        federation = lab.run(honest(), honest(busy_s=30.0), rounds=1)
+        assert federation.rounds[0].duration_s == 10.0
+
+    def test_a_silent_device_is_not_waited_for_longer_than_agreed(self, lab: Lab) -> None:
+        began_s = time.monotonic()
+        federation = lab.run(honest(2.0), silent, rounds=1, wall_timeout_s=4.0)
+        assert time.monotonic() - began_s < 15.0
+        assert statuses(federation)["device-2"] == "missing"
+        assert federation.rounds[0].unmetered == ("device-2",)
+        assert federation.rounds[0].duration_s == 10.0
+        np.testing.assert_allclose(federation.model["w"], 2.0)
+
+    def test_a_round_of_physical_devices_ends_at_its_deadline(self, lab: Lab) -> None:
+        began_s = time.monotonic()
+        federation = lab.run(
+            honest(), silent, rounds=1, kinds="physical", deadline_s=1.0, wall_timeout_s=600.0
+        )
+        assert time.monotonic() - began_s < 20.0
+        assert statuses(federation)["device-2"] == "missing"
+
+    def test_nobody_delivers_and_the_model_stays(self, lab: Lab) -> None:
+        federation = lab.run(failing, failing, rounds=2)
+        assert federation.status == "completed"
+        np.testing.assert_array_equal(federation.model["w"], MODEL["w"])
+
+
+class TestComingAndGoing:
+    def test_a_device_that_leaves_is_missed_once_and_then_left_out(self, lab: Lab) -> None:
+        def leave(device: ScriptedDevice, start: object) -> None:
+            device.stop.set()
+            device.peer.close()
+
+        federation = lab.run(honest(), leave, rounds=2, wall_timeout_s=20.0)
+        assert statuses(federation, 1)["device-2"] == "missing"
+        assert set(statuses(federation, 2)) == {"device-1"}
+        assert [e.device for e in lab.said(DeviceLost)] == ["device-2"]  # type: ignore[attr-defined]
+
+    def test_a_device_that_returns_gets_its_plan_again(self, lab: Lab) -> None:
+        returned: list[ScriptedDevice] = []
+
+        def leave(device: ScriptedDevice, start: object) -> None:
+            device.stop.set()
+            device.peer.close()
+
+        def bring_back(event: Event) -> None:
+            if isinstance(event, RoundFinished) and event.result.number == 1:
+                device = ScriptedDevice(
+                    lab.broker.address, lab.fleet, "device-2", honest(), index=1
+                )
+                device.__enter__()
+                returned.append(device)
+                time.sleep(0.3)  # its birth and profile are on their way
+
+        lab.on_event = bring_back
+        try:
+            federation = lab.run(honest(), leave, rounds=8, wall_timeout_s=20.0)
+        finally:
+            for device in returned:
+                device.__exit__()
+        assert returned[0].plans, "the plan was not sent again"
+        now_s = federation.rounds[0].duration_s
+        assert returned[0].plans[0].fleet_time_s >= now_s  # its board is not billed for the past
+        assert statuses(federation, 8) == {"device-1": "accepted", "device-2": "accepted"}
+
+    def test_too_few_devices(self, lab: Lab) -> None:
+        with pytest.raises(FederationError, match="1 of 3 devices came within 1 s: device-1"):
+            lab.run(honest(), wanted=3, gather_timeout_s=1.0)
+
+    def test_everybody_leaves(self, lab: Lab) -> None:
+        def leave(device: ScriptedDevice, start: object) -> None:
+            device.stop.set()
+            device.peer.close()
+
+        with pytest.raises(FederationError, match=r"round 2: 0 devices .* 1 finished"):
+            lab.run(leave, rounds=3, gather_timeout_s=1.0, wall_timeout_s=10.0)
+        with sqlite3.connect(lab.path) as db:
+            assert db.execute("SELECT count(*) FROM round").fetchone() == (1,)
+
+    def test_fimi_without_a_generator_node(self, lab: Lab) -> None:
+        with pytest.raises(FederationError, match=r"no generator node came .* --strategy tfl"):
+            lab.run(honest(), honest(), strategy="fimi", gather_timeout_s=1.0)
+
+    def test_a_generator_node_that_makes_nothing(self, lab: Lab) -> None:
+        node = Peer(lab.broker.address, fleet=lab.fleet, peer="generator", role="generator")
+        over = threading.Event()
+
+        def refuse() -> None:
+            while not over.is_set():
+                received = node.receive(timeout_s=0.1)
+                if received is not None and isinstance(request := received[1], SyntheticRequest):
+                    node.send(
+                        COORDINATOR,
+                        SyntheticBatch(
+                            run=request.run,
+                            device=request.device,
+                            delivered=(0,) * len(request.counts),
+                            offer=None,
+                            seconds=0.0,
+                            generator="lazy",
+                            error="no more paper",
+                        ),
+                    )
+
+        thread = threading.Thread(target=refuse)
+        with node:
+            thread.start()
+            try:
+                with pytest.raises(FederationError, match=r"made none of the .*: no more paper"):
+                    lab.run(honest(), honest(), strategy="fimi")
+            finally:
+                over.set()
+                thread.join()
+        assert not any(isinstance(event, RoundStarted) for event in lab.events)
+
+    def test_a_deadline_that_nobody_can_meet(self, lab: Lab) -> None:
+        with pytest.raises(InfeasibleError, match="device-1"):
+            lab.run(honest(), deadline_s=0.01)
+        assert lab.devices[0].ended
+
+    def test_cancelling_keeps_what_was_done(self, lab: Lab) -> None:
+        def enough(event: Event) -> None:
+            if isinstance(event, RoundStarted) and event.round == 3:
+                lab.cancel.set()
+
+        lab.on_event = enough
+        federation = lab.run(honest(), honest(), rounds=50)
+        assert federation.status == "interrupted"
+        assert len(federation.rounds) == 2
+        assert lab.devices[0].ended[0].reason == "stopped after 2 rounds"
+
+
+class TestStore:
+    def test_everything_is_written_down(self, lab: Lab) -> None:
+        federation = lab.run(honest(), failing, rounds=2)
+        with sqlite3.connect(lab.path) as db:
+            assert db.execute("SELECT count(*) FROM profile").fetchone() == (2,)
+            assert db.execute("SELECT count(*) FROM device_plan").fetchone() == (2,)
+            body = msgspec.json.decode(db.execute("SELECT body FROM plan").fetchone()[0])
+            assert body["energy_j"] == pytest.approx(federation.plan.energy_j)  # type: ignore[union-attr]
+            assert db.execute("SELECT number, accuracy FROM round").fetchall() == [
+                (r.number, r.evaluation.accuracy) for r in federation.rounds
+            ]
+            assert db.execute(
+                "SELECT status, count(*) FROM device_round GROUP BY status"
+            ).fetchall() == [("accepted", 2), ("failed", 2)]
+            measured, predicted = db.execute(
+                "SELECT sum(energy_j), sum(predicted_board_j) FROM sample"
+            ).fetchone()
+        assert measured == pytest.approx(sum(r.energy.value_j for r in federation.rounds))  # type: ignore[union-attr]
+        assert predicted == pytest.approx(sum(r.predicted_j for r in federation.rounds))

@@ -1,0 +1,172 @@
+"""From profiles to what each device is told."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import pytest
+
+from coordinator.planning import device_plans, make_problem, smallest_deadline_s, with_target
+from coordinator.settings import BAND_PER_DEVICE_HZ, FederationSettings, PlanSettings, RoundSettings
+from coordinator.strategies import STRATEGIES
+from energy.boards import fleet
+from energy.cost_model import predict_round
+from energy.hardware import HardwareDescription
+from energy.meters import MeterDescription
+from learning.training import TrainingSettings
+from messaging.messages import Profile
+from optim.planner import SearchSettings, plan
+from optim.problem import FimiProblem, InfeasibleError
+from optim.target import RoundsModel
+
+METER = MeterDescription(source="x", kind="emulated", scope="board", rate_hz=1.0)
+MODEL_BYTES = 153_600
+COUNTS = {"device-1": (40, 0, 2), "device-2": (3, 30, 30), "device-3": (0, 0, 9)}
+SETTINGS = FederationSettings(
+    run="r",
+    strategy="fimi",
+    seed=0,
+    devices=3,
+    training=TrainingSettings(epochs=5),
+    plan=PlanSettings(iterations=40),
+    rounds=RoundSettings(),
+)
+
+
+def profiles() -> dict[str, Profile]:
+    boards = fleet(3, 0, cycles_per_sample=4e6)
+    return {
+        name: Profile(
+            device=name,
+            boot_id="1",
+            dataset="three",
+            label_counts=counts,
+            hardware=HardwareDescription(board="x", kind="emulated", meter=METER),
+            board=board.model,
+            backend="x",
+        )
+        for (name, counts), board in zip(COUNTS.items(), boards, strict=True)
+    }
+
+
+@pytest.mark.parametrize("strategy", ["fimi", "tfl"])
+def test_every_device_meets_the_deadline_it_was_planned_for(strategy: str) -> None:
+    fleet_profiles = profiles()
+    problem = make_problem(fleet_profiles, SETTINGS, STRATEGIES[strategy], model_bytes=MODEL_BYTES)
+    found = plan(problem, seed=0, settings=SearchSettings(iterations=40))
+    delivered = {share.device: share.synthetic_counts for share in found.devices}
+    told = device_plans(
+        found,
+        fleet_profiles,
+        SETTINGS,
+        model_bytes=MODEL_BYTES,
+        delivered=delivered,
+        batches={},
+    )
+    budget_s = SETTINGS.plan.deadline_s * (1 - SETTINGS.plan.deadline_margin)
+    band_hz = sum(share.point.bandwidth_hz for share in told.values())
+    assert band_hz <= 3 * BAND_PER_DEVICE_HZ * (1 + 1e-9)
+    assert [share.device_index for share in told.values()] == [0, 1, 2]
+    for name, share in told.items():
+        seconds = math.fsum(cost.duration_s for cost in share.predicted)
+        assert seconds <= budget_s * (1 + 1e-6)
+        assert [cost.phase for cost in share.predicted] == [
+            "model-download",
+            "compute",
+            "upload",
+            "idle",
+        ]
+        # what a device is told is predicted by the same formulas that the planner minimised
+        (planned,) = [p for p in found.devices if p.device == name]
+        compute, upload = share.predicted[1], share.predicted[2]
+        assert compute.dynamic_j == pytest.approx(planned.compute_j, rel=1e-9)
+        assert upload.dynamic_j == pytest.approx(planned.upload_j, rel=1e-6)
+        assert compute.duration_s == pytest.approx(planned.compute_s, rel=1e-9)
+
+
+def test_fimi_fills_what_is_missing_and_tfl_fills_nothing() -> None:
+    fleet_profiles = profiles()
+    shares = {}
+    for name, strategy in STRATEGIES.items():
+        problem = make_problem(fleet_profiles, SETTINGS, strategy, model_bytes=MODEL_BYTES)
+        shares[name] = plan(problem, seed=0, settings=SearchSettings(iterations=40)).devices
+    assert all(sum(share.synthetic_counts) == 0 for share in shares["tfl"])
+    lacking = next(share for share in shares["fimi"] if share.device == "device-3")
+    assert lacking.synthetic_counts[0] >= lacking.synthetic_counts[2]
+    assert sum(lacking.synthetic_counts) > 0
+
+
+def test_a_target_accuracy_chooses_the_error_limit() -> None:
+    settings = msgspec.structs.replace(
+        SETTINGS, plan=msgspec.structs.replace(SETTINGS.plan, target_accuracy=0.9)
+    )
+    fleet_profiles = profiles()
+    given, baseline = (
+        make_problem(fleet_profiles, settings, STRATEGIES[name], model_bytes=MODEL_BYTES)
+        for name in ("fimi", "tfl")
+    )
+    chosen = with_target(given, fleet_profiles, settings)
+    idle_w = math.fsum(profile.board.idle_power_w for profile in fleet_profiles.values())
+    model = RoundsModel()
+
+    def total_j(problem: FimiProblem) -> float:
+        round_j = plan(problem, seed=0).search_energy_j + idle_w * float(problem.t_max_s.max())
+        return model.rounds(problem.error_max, 0.9) * round_j
+
+    assert chosen.error_max != given.error_max
+    assert total_j(chosen) < total_j(given)
+    assert with_target(baseline, fleet_profiles, settings) is baseline
+    assert with_target(given, fleet_profiles, SETTINGS) is given
+
+
+def test_a_shortfall_of_the_generator_is_predicted_with_what_was_delivered() -> None:
+    fleet_profiles = profiles()
+    problem = make_problem(fleet_profiles, SETTINGS, STRATEGIES["fimi"], model_bytes=MODEL_BYTES)
+    found = plan(problem, seed=0, settings=SearchSettings(iterations=40))
+    told = device_plans(
+        found, fleet_profiles, SETTINGS, model_bytes=MODEL_BYTES, delivered={}, batches={}
+    )
+    share = told["device-3"]
+    board = fleet_profiles["device-3"].board
+    assert share.synthetic_counts == (0, 0, 0)
+    expected = predict_round(
+        board,
+        share.point,
+        cycles=5 * board.compute.cycles_per_sample * sum(COUNTS["device-3"]),
+        upload_bits=8 * MODEL_BYTES,
+        download_bits=8 * MODEL_BYTES,
+    )
+    assert share.predicted[:3] == expected
+
+
+@pytest.mark.parametrize("strategy", ["fimi", "tfl"])
+@pytest.mark.parametrize("given_s", [0.01, 1.0])
+def test_the_smallest_deadline_can_be_planned_for_and_little_less_cannot(
+    strategy: str, given_s: float
+) -> None:
+    fleet_profiles, chosen = profiles(), STRATEGIES[strategy]
+
+    def with_deadline(deadline_s: float) -> FederationSettings:
+        limits = msgspec.structs.replace(SETTINGS.plan, deadline_s=deadline_s, error_max=0.1)
+        return msgspec.structs.replace(SETTINGS, plan=limits)
+
+    def attempt(deadline_s: float) -> None:
+        settings = with_deadline(deadline_s)
+        problem = make_problem(fleet_profiles, settings, chosen, model_bytes=MODEL_BYTES)
+        plan(problem, seed=0, settings=SearchSettings(iterations=10))
+
+    smallest_s = smallest_deadline_s(
+        fleet_profiles, with_deadline(given_s), chosen, model_bytes=MODEL_BYTES
+    )
+    assert smallest_s is not None
+    attempt(smallest_s)
+    with pytest.raises(InfeasibleError):
+        attempt(0.98 * smallest_s)
+
+
+def test_no_deadline_helps_where_the_error_cannot_be_reached() -> None:
+    limits = msgspec.structs.replace(SETTINGS.plan, error_max=0.0271, synthetic_max=1)
+    settings = msgspec.structs.replace(SETTINGS, plan=limits)
+    found = smallest_deadline_s(profiles(), settings, STRATEGIES["fimi"], model_bytes=MODEL_BYTES)
+    assert found is None

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from coordinator.registry import Registry
+from energy.boards import declare_board
+from energy.hardware import HardwareDescription
+from energy.meters import MeterDescription
+from messaging.messages import DeviceState, PlanApplied, Profile
+
+BOARD = declare_board(
+    "mini-pc",
+    seed=0,
+    index=0,
+    cycles_per_sample=1e6,
+    noise_density_w_per_hz=4e-21,
+    path_loss_db=(100.0, 101.0),
+    downlink_rate_bps=(1e7, 2e7),
+).model
+
+
+def profile(device: str, boot_id: str) -> Profile:
+    meter = MeterDescription(source="x", kind="emulated", scope="board", rate_hz=1.0)
+    return Profile(
+        device=device,
+        boot_id=boot_id,
+        dataset="digits",
+        label_counts=(1, 2),
+        hardware=HardwareDescription(board="mini-pc", kind="emulated", meter=meter),
+        board=BOARD,
+        backend="x",
+    )
+
+
+def state(peer: str, status: str, boot_id: str, role: str = "device") -> DeviceState:
+    return DeviceState(peer=peer, role=role, status=status, boot_id=boot_id)  # type: ignore[arg-type]
+
+
+def applied(device: str, error: str = "") -> PlanApplied:
+    return PlanApplied(run="r", device=device, applied=None, phases=(), error=error)
+
+
+def test_a_device_is_there_once_it_has_a_profile_and_is_online() -> None:
+    registry = Registry()
+    registry.heard_state(state("b", "online", "1"))
+    assert registry.devices == ()
+    assert registry.heard_profile(profile("b", "1"))
+    assert registry.heard_profile(profile("a", "1"))
+    assert registry.devices == ("a", "b")
+    assert registry.heard_state(state("b", "offline", "1"))
+    assert registry.devices == ("a",)
+
+
+def test_a_death_notice_of_an_earlier_life_counts_for_nothing() -> None:
+    registry = Registry()
+    registry.heard_profile(profile("a", "2"))
+    assert not registry.heard_state(state("a", "offline", "1"))
+    assert registry.is_online("a")
+
+
+def test_the_same_profile_again_is_no_news_and_a_new_life_is() -> None:
+    registry = Registry()
+    assert registry.heard_profile(profile("a", "1"))
+    assert not registry.heard_profile(profile("a", "1"))
+    assert registry.heard_profile(profile("a", "2"))
+
+
+def test_a_new_life_has_no_plan() -> None:
+    registry = Registry()
+    registry.heard_profile(profile("a", "1"))
+    assert not registry.follows_plan("a")
+    assert registry.heard_plan_applied(applied("a"))
+    assert not registry.heard_plan_applied(applied("a"))
+    assert registry.follows_plan("a")
+    registry.heard_state(state("a", "online", "2"))
+    assert not registry.has_answered("a")
+    assert not registry.follows_plan("a")
+
+
+def test_a_device_that_cannot_follow_its_plan_has_answered() -> None:
+    registry = Registry()
+    registry.heard_profile(profile("a", "1"))
+    registry.heard_plan_applied(applied("a", "no space"))
+    assert registry.has_answered("a")
+    assert not registry.follows_plan("a")
+
+
+def test_generator_nodes_are_told_apart() -> None:
+    registry = Registry()
+    registry.heard_state(state("gen", "online", "1", "generator"))
+    registry.heard_state(state("coordinator", "online", "1", "coordinator"))
+    assert registry.generators == ("gen",)
+    assert registry.devices == ()
+    registry.heard_state(state("gen", "offline", "1", "generator"))
+    assert registry.generators == ()

@@ -1,0 +1,161 @@
+"""The run store: whole after a crash, clear when it cannot be written."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from scripted import record
+
+from coordinator.events import DeviceLost, SearchProgress
+from coordinator.results import DeviceRound, Preparation, RoundResult
+from coordinator.store import RunStore, StoreError
+from energy.cost_model import PhaseCost
+from learning.training import Evaluation
+
+ROOT = Path(__file__).parents[2]
+
+
+def cost(phase: str, board_j: float) -> PhaseCost:
+    return PhaseCost(phase=phase, duration_s=1.0, dynamic_j=0.5, board_j=board_j)  # type: ignore[arg-type]
+
+
+def result(number: int) -> RoundResult:
+    device = DeviceRound(
+        device="device-1",
+        status="accepted",
+        phases=(record("idle", 0.5), record("compute", 3.0), record("idle", None)),
+        predicted=(cost("compute", 2.5), cost("upload", 1.5), cost("idle", 1.0)),
+    )
+    missing = DeviceRound(device="device-2", status="missing", predicted=(cost("idle", 9.0),))
+    return RoundResult(
+        number=number,
+        start_s=number * 10.0,
+        duration_s=10.0,
+        evaluation=Evaluation(accuracy=0.5, loss=1.0, class_accuracy=(0.5, None), samples=4),
+        devices=(device, missing),
+    )
+
+
+def test_a_round_is_read_back_as_it_was(tmp_path: Path) -> None:
+    store = RunStore(tmp_path / "run.sqlite")
+    store.put(strategy="fimi", seed=3)
+    store.put(seed=4)
+    store.write_event(DeviceLost(device="device-2", reason="went offline"))
+    store.write_event(SearchProgress(iteration=1, best_j=1.0))
+    store.write_preparation(
+        Preparation(
+            device="device-1",
+            phases=(record("synthetic-download", 0.25),),
+            predicted=(cost("synthetic-download", 0.2),),
+        )
+    )
+    store.write_round(result(1))
+    store.close()
+    with sqlite3.connect(tmp_path / "run.sqlite") as db:
+        assert dict(db.execute("SELECT * FROM run")) == {"strategy": '"fimi"', "seed": "4"}
+        events = [json.loads(body) for (body,) in db.execute("SELECT body FROM event")]
+        assert events == [{"event": "device-lost", "device": "device-2", "reason": "went offline"}]
+        assert json.loads(db.execute("SELECT class_accuracy FROM round").fetchone()[0]) == [
+            0.5,
+            None,
+        ]
+        assert db.execute(
+            "SELECT round, device, phase, energy_j, kind, predicted_board_j FROM sample ORDER BY id"
+        ).fetchall() == [
+            (0, "device-1", "synthetic-download", 0.25, "emulated", 0.2),
+            (1, "device-1", "idle", 0.5, "emulated", None),
+            (1, "device-1", "compute", 3.0, "emulated", 2.5),
+            (1, "device-1", "idle", None, None, 1.0),  # read nothing: missing, not zero
+            (1, "device-1", "upload", None, None, 1.5),
+            (1, "device-2", "idle", None, None, 9.0),
+        ]
+    assert [path.name for path in tmp_path.iterdir()] == ["run.sqlite"]
+
+
+def test_a_round_is_written_once(tmp_path: Path) -> None:
+    store = RunStore(tmp_path / "run.sqlite")
+    store.write_round(result(1))
+    with pytest.raises(StoreError, match="what was written before is safe"):
+        store.write_round(result(1))
+    store.write_round(result(2))
+    store.close()
+    with sqlite3.connect(tmp_path / "run.sqlite") as db:
+        assert db.execute("SELECT count(*) FROM sample WHERE round > 0").fetchone() == (10,)
+
+
+def test_it_does_not_write_over_a_run(tmp_path: Path) -> None:
+    RunStore(tmp_path / "run.sqlite").close()
+    with pytest.raises(StoreError, match="exists; choose another run name"):
+        RunStore(tmp_path / "run.sqlite")
+
+
+def test_no_such_folder(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot create the run store"):
+        RunStore(tmp_path / "none" / "run.sqlite")
+
+
+def test_nothing_that_was_written_is_lost_when_the_process_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "run.sqlite"
+    code = textwrap.dedent(f"""
+        import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests" / "coordinator")!r}]
+        import itertools
+        from pathlib import Path
+        from coordinator.store import RunStore
+        from test_store import result
+        store = RunStore(Path({str(path)!r}))
+        for number in itertools.count(1):
+            store.write_round(result(number))
+            print(number, flush=True)
+    """)
+    writer = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert writer.stdout is not None
+    while int(writer.stdout.readline()) < 20:
+        pass
+    time.sleep(0.05)
+    writer.send_signal(signal.SIGKILL)
+    acknowledged = max([20, *map(int, writer.stdout.read().split())])
+    writer.wait()
+    writer.stdout.close()
+    with sqlite3.connect(path) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        (rounds,) = db.execute("SELECT count(*) FROM round").fetchone()
+        assert rounds in (acknowledged, acknowledged + 1)
+        assert db.execute("SELECT count(*) FROM sample").fetchone() == (rounds * 5,)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of processes are a POSIX thing")
+def test_a_full_disk_is_named_and_what_was_written_stays(tmp_path: Path) -> None:
+    path = tmp_path / "run.sqlite"
+    code = textwrap.dedent(f"""
+        import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests" / "coordinator")!r}]
+        import itertools, resource, signal
+        from pathlib import Path
+        from coordinator.store import RunStore, StoreError
+        from test_store import result
+        store = RunStore(Path({str(path)!r}))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # no file may grow beyond half a megabyte
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+        try:
+            for number in itertools.count(1):
+                store.write_round(result(number))
+        except StoreError as error:
+            print(number - 1, error)
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    acknowledged, _, message = done.stdout.partition(" ")
+    assert str(path) in message
+    assert "safe" in message
+    with sqlite3.connect(path) as db:
+        assert db.execute("SELECT count(*) FROM round").fetchone() == (int(acknowledged),)
