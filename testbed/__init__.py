@@ -1,0 +1,21 @@
+"""What a person starts.
+
+* :mod:`testbed.cli`                the command ``fimi``
+* :mod:`testbed.config`             the configuration: every key, its default, its origin
+* :mod:`testbed.coordination`       a coordinator from a configuration, and a run in numbers
+* :mod:`testbed.dry_run`            a whole federation on one machine
+* :mod:`testbed.processes`          child processes that never outlive their parent
+* :mod:`testbed.orders`             what they are told
+* :mod:`testbed.emulated_fleet`     the child that hosts emulated devices
+* :mod:`testbed.generator_process`  the generator node, as a child or by itself
+* :mod:`testbed.torch_cache`        no folder of PyTorch's compiler is left behind
+* :mod:`testbed.agent_process`      one device by itself
+* :mod:`testbed.devices`            devices from a configuration: names, data, boards
+* :mod:`testbed.run_folder`         ``runs/<name>/``: store, model, report
+* :mod:`testbed.live`               progress on the terminal
+* :mod:`testbed.problem_file`       a planning problem as a TOML file
+* :mod:`testbed.optimise`           plans, sweeps and targets as tables, CSV and plots
+* :mod:`testbed.report`             the report: tables and plots from a run store
+
+Imports all other packages; nobody imports it.
+"""

@@ -1,0 +1,250 @@
+"""A coordinator from a configuration: run it, store what happens, sum it up.
+
+Shared by ``fimi dry-run``, which also starts everything else, and ``fimi coordinator run``.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import threading
+from collections.abc import Callable
+from datetime import datetime
+
+from msgspec import Struct
+
+from coordinator.events import Listener
+from coordinator.federation import Coordinator, Federation
+from coordinator.results import (
+    board_energy,
+    dynamic_energy_j,
+    idle_powers_w,
+    predicted_dynamic_j,
+    predicted_energy_j,
+)
+from coordinator.strategies import STRATEGIES
+from learning import graphs
+from learning.torch_trainer import TorchTrainer, initial_parameters
+from messaging.address import BrokerAddress
+from messaging.client import Peer
+from messaging.topics import COORDINATOR
+from testbed.config import Config, Effective, values
+from testbed.devices import load_split
+from testbed.run_folder import RunFolder
+
+_PACKAGES = (
+    "fimi-testbed",
+    "torch",
+    "diffusers",
+    "numpy",
+    "cvxpy",
+    "paho-mqtt",
+    "onnx",
+    "onnxruntime",
+)
+
+
+def coordinate(
+    effective: Effective,
+    address: BrokerAddress,
+    folder: RunFolder,
+    *,
+    broker: str,
+    view: Listener,
+    cancel: threading.Event,
+    say: Callable[[str], None] = lambda text: None,
+) -> Federation:
+    """Run a federation as its coordinator.
+
+    Args:
+        effective: configuration and origins.
+        address: of the broker.
+        folder: where results go; its store is filled and stays open.
+        broker: name and version, for the record.
+        view: hears every event.
+        cancel: ends the run.
+        say: told what devices train with.
+
+    Raises:
+        learning.export.ExportError: the configuration asks for ONNX and the network cannot.
+    """
+    config = effective.config
+    settings = config.federation(folder.name)
+    split = load_split(config)
+    shape, classes = split.test.image_shape, split.test.classes
+    store = folder.store
+    store.put(
+        run=settings.run,
+        strategy=settings.strategy,
+        strategy_title=STRATEGIES[settings.strategy].title,
+        seed=settings.seed,
+        status="running",
+        reason="",
+        started_at=_now(),
+        config=values(config),
+        origins=effective.origins,
+        versions=versions(),
+        broker=broker,
+        dataset={
+            "name": config.data.dataset,
+            "split": config.data.split,
+            "alpha": config.data.alpha,
+            "public": len(split.public),
+            "private": len(split.private),
+            "test": len(split.test),
+            "class_names": split.test.class_names,
+            "public_digest": split.public.digest(),
+            "private_digest": split.private.digest(),
+            "test_digest": split.test.digest(),
+        },
+    )
+    offered = training_graphs(config, classes, shape, say)
+    peer = Peer(address, fleet=config.fleet.name, peer=COORDINATOR, role="coordinator")
+    try:
+        with peer:
+            federation = Coordinator(
+                settings,
+                peer,
+                TorchTrainer(config.training.model, classes, shape),
+                initial_parameters(config.training.model, classes, shape, seed=config.run.seed),
+                split.test,
+                store=store,
+                listener=view,
+                on_model=folder.write_model,
+                cancel=cancel,
+                graphs=offered,
+            ).run()
+    except KeyboardInterrupt:
+        store.put(status="interrupted", reason="broken off", finished_at=_now())
+        raise
+    except BaseException as error:
+        store.put(status="failed", reason=str(error), finished_at=_now())
+        raise
+    store.put(status=federation.status, reason=federation.reason, finished_at=_now())
+    return federation
+
+
+def training_graphs(
+    config: Config,
+    classes: int,
+    image_shape: tuple[int, int, int],
+    say: Callable[[str], None],
+) -> bytes:
+    """What devices without PyTorch train with; empty if they train with PyTorch.
+
+    Args:
+        config: network and backend.
+        classes: K.
+        image_shape: channels, height, width.
+        say: told which backend it is, and why.
+
+    Raises:
+        learning.export.ExportError: ``training.backend`` is ``"onnx"`` and the network cannot.
+    """
+    training = config.training
+    if training.backend == "torch":
+        say('devices train with PyTorch (training.backend = "torch")')
+        return b""
+    from learning.export import ExportError, export
+
+    try:
+        payload = graphs.encode(export(training, classes, image_shape))
+    except ExportError as error:
+        if training.backend == "onnx":
+            raise
+        say(f"devices train with PyTorch: {error}")
+        return b""
+    say(f"devices train with ONNX Runtime: {training.model} as a graph of {len(payload)} bytes")
+    return payload
+
+
+class Summary(Struct, frozen=True, kw_only=True):
+    """A run in numbers, as ``--format json`` prints it.
+
+    Attributes:
+        status: ``completed`` or ``interrupted``.
+        strategy: ``fimi`` or ``tfl``.
+        seed: of the run.
+        rounds: finished rounds.
+        accuracy: on the test set after each round, 0 to 1.
+        energy_kind: ``measured``, ``modelled`` or ``emulated``: what the joules below are.
+        energy_measured_j: whole boards, all phases, all devices, J; ``None`` if nothing was read.
+        energy_predicted_j: the cost model's figure for the same, J.
+        dynamic_measured_j: compute and upload above idle, the paper's energy, J.
+        dynamic_predicted_j: the cost model's figure for the same, J.
+        round_energy_j: whole boards, each round, J; the first holds the synthetic download too.
+        round_dynamic_j: the paper's energy, each round, J.
+        unmetered: ``round/device`` whose energy is in none of these figures.
+        synthetic_samples: shipped to all devices together.
+        plan_energy_j: the plan's dynamic energy of a round, J.
+        plan_bound_j: certified lower bound of it, J.
+        plan_gap_percent: distance between the two.
+        run_dir: where everything is kept.
+        wall_s: how long it took.
+    """
+
+    status: str
+    strategy: str
+    seed: int
+    rounds: int
+    accuracy: tuple[float, ...]
+    energy_kind: str | None
+    energy_measured_j: float | None
+    energy_predicted_j: float
+    dynamic_measured_j: float
+    dynamic_predicted_j: float
+    round_energy_j: tuple[float | None, ...]
+    round_dynamic_j: tuple[float, ...]
+    unmetered: tuple[str, ...]
+    synthetic_samples: int
+    plan_energy_j: float | None
+    plan_bound_j: float | None
+    plan_gap_percent: float | None
+    run_dir: str
+    wall_s: float
+
+
+def summarise(federation: Federation, run_dir: str, wall_s: float) -> Summary:
+    """Sum up a run."""
+    rounds, preparations, plan = federation.rounds, federation.preparations, federation.plan
+    idle_w = idle_powers_w(
+        rounds, {d: p.board.idle_power_w for d, p in federation.profiles.items()}
+    )
+    energy = board_energy(preparations, rounds)
+    each = [board_energy(preparations if r.number == 1 else (), (r,)) for r in rounds]
+    return Summary(
+        status=federation.status,
+        strategy=federation.settings.strategy,
+        seed=federation.settings.seed,
+        rounds=len(rounds),
+        accuracy=tuple(r.evaluation.accuracy for r in rounds),
+        energy_kind=energy.kind if energy else None,
+        energy_measured_j=energy.value_j if energy else None,
+        energy_predicted_j=predicted_energy_j(preparations, rounds),
+        dynamic_measured_j=dynamic_energy_j(rounds, idle_w),
+        dynamic_predicted_j=predicted_dynamic_j(rounds),
+        round_energy_j=tuple(e.value_j if e else None for e in each),
+        round_dynamic_j=tuple(dynamic_energy_j((r,), idle_w) for r in rounds),
+        unmetered=tuple(f"{r.number}/{d}" for r in rounds for d in r.unmetered),
+        synthetic_samples=sum(sum(p.synthetic_counts) for p in federation.device_plans.values()),
+        plan_energy_j=plan.energy_j if plan else None,
+        plan_bound_j=plan.bound_j if plan else None,
+        plan_gap_percent=plan.gap_percent if plan else None,
+        run_dir=run_dir,
+        wall_s=wall_s,
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide results; absent ones left out."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")

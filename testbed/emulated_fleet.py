@@ -1,0 +1,42 @@
+"""The process that hosts emulated devices: real agents, real connections, one thread each.
+
+Devices of one process take turns training: their boards' time is virtual, this machine's cores
+are not. With ONNX Runtime nothing here loads PyTorch.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from edge_agent.agent import Agent
+from messaging.client import Peer
+from testbed.devices import device_id, emulated_board, load_split, local_data, make_agent
+from testbed.orders import FleetOrders
+
+ORDERS = FleetOrders
+
+
+def main(orders: FleetOrders, stop: threading.Event) -> None:
+    """Host devices until ``stop`` is set."""
+    config = orders.config
+    data = local_data(config, load_split(config))
+    slot = threading.Lock()
+    threads = []
+    for index in orders.devices:
+        peer = Peer(
+            orders.broker,
+            fleet=config.fleet.name,
+            peer=device_id(index, config.fleet.devices),
+            role="device",
+        )
+        agent = make_agent(peer, data[index], emulated_board(config, index), training_slot=slot)
+
+        def live(peer: Peer = peer, agent: Agent = agent) -> None:
+            with peer:
+                agent.run(stop)
+
+        threads.append(threading.Thread(target=live, name=peer.id))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

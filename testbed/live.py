@@ -1,0 +1,246 @@
+"""Progress of a run on the terminal: a live picture, or plain lines where there is no terminal.
+
+Both views are listeners of the coordinator's events and show the same facts; energies are shown
+with their kind, as everywhere. What a device says of itself reaches the terminal without control
+characters.
+"""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import IO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from coordinator.events import (
+    BatchDelivered,
+    DeviceJoined,
+    DeviceLost,
+    DeviceReported,
+    Event,
+    PlanInForce,
+    Planned,
+    RoundFinished,
+    RoundStarted,
+    RunFinished,
+    SearchProgress,
+    UpdateRejected,
+)
+from coordinator.results import RoundResult
+from energy.joules import Energy, format_energy, format_joules, total
+from testbed.report.text import clean
+
+_MOST_ROWS = 24
+_LONGEST = 1000
+
+
+class PlainView:
+    """One line per event worth a line.
+
+    Args:
+        stream: where to write.
+        rounds: how many are planned.
+    """
+
+    def __init__(self, stream: IO[str], rounds: int) -> None:
+        self._stream = stream
+        self._rounds = rounds
+        self._energies: list[Energy] = []
+        self._began_s = time.monotonic()
+
+    def __enter__(self) -> PlainView:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def say(self, text: str) -> None:
+        """Write a line."""
+        at_s = time.monotonic() - self._began_s
+        print(f"[{at_s:6.1f} s] {clean(text, _LONGEST)}", file=self._stream, flush=True)
+
+    def __call__(self, event: Event) -> None:
+        """Hear an event."""
+        if (line := self._line(event)) is not None:
+            self.say(line)
+
+    def _line(self, event: Event) -> str | None:
+        match event:
+            case DeviceJoined():
+                return (
+                    f"{event.device} joined: {event.board} ({event.kind}), "
+                    f"{event.samples} samples, {event.backend}"
+                )
+            case DeviceLost() | UpdateRejected():
+                return f"{event.device}: {event.reason}"
+            case Planned():
+                return describe_plan(event)
+            case BatchDelivered():
+                error = f" ({event.error})" if event.error else ""
+                return (
+                    f"{event.device}: {event.delivered} of {event.requested} synthetic images"
+                    f"{error}"
+                )
+            case PlanInForce() if event.error or event.notes:
+                return f"{event.device}: {event.error or '; '.join(event.notes)}"
+            case RoundFinished():
+                if (energy := event.result.energy) is not None:
+                    self._energies.append(energy)
+                return describe_round(
+                    event.result, self._rounds, total(self._energies, one_meter=True)
+                )
+            case RunFinished():
+                return f"run {event.status}: {event.reason}"
+        return None
+
+
+class LiveView:
+    """A picture of the fleet that is drawn anew four times a second.
+
+    Args:
+        console: a terminal.
+        rounds: how many are planned.
+        title: what is running.
+    """
+
+    def __init__(self, console: Console, rounds: int, title: str) -> None:
+        self._rounds = rounds
+        self._title = title
+        self._doing = "starting broker, generator node and devices"
+        self._devices: dict[str, list[str]] = {}
+        self._notices: list[str] = []
+        self._plan = ""
+        self._results: list[RoundResult] = []
+        self._energies: list[Energy] = []
+        self._began_s = time.monotonic()
+        self._rounds_began_s: float | None = None
+        self._live = Live(
+            console=console, refresh_per_second=4, get_renderable=self._draw, transient=True
+        )
+
+    def __enter__(self) -> LiveView:
+        self._live.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._live.__exit__(kind, error, traceback)
+
+    def say(self, text: str) -> None:
+        """Show what is going on."""
+        self._doing = text
+
+    def __call__(self, event: Event) -> None:
+        """Hear an event."""
+        match event:
+            case DeviceJoined():
+                self._devices[event.device] = [
+                    f"{event.board} ({event.kind})",
+                    str(event.samples),
+                    "",
+                    "joined",
+                    "",
+                ]
+                self._doing = "gathering the fleet"
+            case DeviceLost():
+                self._set(event.device, 3, "gone")
+            case SearchProgress():
+                self._doing = f"planning: iteration {event.iteration}"
+            case Planned():
+                self._plan = describe_plan(event)
+                self._doing = "making synthetic images"
+                for share in event.plan.devices:
+                    self._set(share.device, 2, str(sum(share.synthetic_counts)))
+            case BatchDelivered():
+                self._set(event.device, 3, "batch made")
+            case PlanInForce():
+                self._set(event.device, 3, event.error or "plan in force")
+            case RoundStarted():
+                self._rounds_began_s = self._rounds_began_s or time.monotonic()
+                self._doing = f"round {event.round}"
+                for device in event.devices:
+                    self._set(device, 3, "training")
+            case DeviceReported():
+                self._set(event.device, 3, event.error or "reported")
+            case UpdateRejected():
+                self._notices = [*self._notices[-2:], f"round {event.round}: {event.reason}"]
+            case RoundFinished():
+                self._results.append(event.result)
+                if (energy := event.result.energy) is not None:
+                    self._energies.append(energy)
+                for entry in event.result.devices:
+                    if entry.energy is not None:
+                        self._set(entry.device, 4, format_joules(entry.energy.value_j))
+            case RunFinished():
+                self._doing = event.status
+
+    def _set(self, device: str, column: int, text: str) -> None:
+        if device in self._devices:
+            self._devices[device][column] = text
+
+    def _draw(self) -> RenderableType:
+        done = len(self._results)
+        elapsed = time.monotonic() - self._began_s
+        head = Text.assemble((self._title, "bold"), f"   {elapsed:.0f} s   ", self._doing)
+        parts: list[RenderableType] = [head]
+        if self._plan:
+            parts.append(Text(self._plan, style="dim"))
+        bar = Table.grid(padding=(0, 1))
+        bar.add_row(
+            ProgressBar(total=self._rounds, completed=done, width=40),
+            f"{done}/{self._rounds} rounds",
+            *self._figures(done),
+        )
+        parts.append(bar)
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for column in ("device", "board", "samples", "synthetic", "doing", "last round"):
+            table.add_column(column, no_wrap=True)
+        for device, cells in sorted(self._devices.items())[:_MOST_ROWS]:
+            table.add_row(device, *(Text(clean(cell)) for cell in cells))
+        parts.append(table)
+        if len(self._devices) > _MOST_ROWS:
+            parts.append(Text(f"… and {len(self._devices) - _MOST_ROWS} more devices", "dim"))
+        parts += [Text(clean(notice), style="yellow") for notice in self._notices]
+        return Group(*parts)
+
+    def _figures(self, done: int) -> list[str]:
+        figures = []
+        if done and self._rounds_began_s is not None:
+            figures.append(f"accuracy {self._results[-1].evaluation.accuracy:.1%}")
+            if (energy := total(self._energies, one_meter=True)) is not None:
+                figures.append(format_energy(energy))
+            each_s = (time.monotonic() - self._rounds_began_s) / done
+            figures.append(f"{each_s * (self._rounds - done):.0f} s left")
+        return figures
+
+
+View = PlainView | LiveView
+
+
+def describe_plan(event: Planned) -> str:
+    """The plan in one line."""
+    plan = event.plan
+    gap = "" if plan.gap_percent is None else f", gap {plan.gap_percent:.2g} %"
+    bound = "" if plan.bound_j is None else f" (certified bound {format_joules(plan.bound_j)}{gap})"
+    return (
+        f"plan: {event.synthetic_samples} synthetic samples, {format_joules(plan.energy_j)} "
+        f"dynamic energy a round{bound}, found by {plan.search}"
+    )
+
+
+def describe_round(result: RoundResult, rounds: int, so_far: Energy | None) -> str:
+    """A round in one line."""
+    energy = format_energy(so_far) if so_far else "energy not metered"
+    return (
+        f"round {result.number}/{rounds}: accuracy {result.evaluation.accuracy:.1%}, "
+        f"{result.accepted} of {len(result.devices)} updates, {energy} so far"
+    )

@@ -1,0 +1,289 @@
+"""Reading a run from its store: read-only, tolerant of a run that ended early, never inventing.
+
+* :func:`read_run`     the store of a run folder as a :class:`~testbed.report.run_data.RunData`
+* :class:`ReportError` no such run, not a run store, unreadable
+
+What cannot be read for a reason that does not spoil the rest is named in ``RunData.warnings``.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from coordinator.results import DeviceRound, Preparation, RoundResult
+from energy.cost_model import PhaseCost
+from energy.joules import Energy
+from energy.ledger import PhaseRecord
+from learning.training import Evaluation
+from messaging.messages import DevicePlan, Profile
+from testbed.report.run_data import (
+    DeviceNotes,
+    PlanSummary,
+    ReportError,
+    RunData,
+    RunInfo,
+)
+from testbed.report.text import clean
+
+__all__ = ["STORE_NAME", "ReportError", "RunData", "read_run"]
+
+STORE_NAME = "run.sqlite"
+
+_TABLES = {"run", "event", "profile", "plan", "device_plan", "round", "device_round", "sample"}
+
+_T = TypeVar("_T")
+
+
+def read_run(path: Path) -> RunData:
+    """Read a run.
+
+    Args:
+        path: its folder, or the store itself.
+
+    Raises:
+        ReportError: there is none, it is no run store, or it cannot be read.
+    """
+    store = path / STORE_NAME if path.is_dir() else path
+    if not store.exists():
+        raise ReportError(
+            f"{path}: there is no run here (no {STORE_NAME}); name a folder below runs/"
+        )
+    try:
+        with _open(store) as db:
+            return _Reader(store, db).read()
+    except sqlite3.Error as error:
+        raise ReportError(f"{store}: not a readable run store: {error}") from error
+    except OSError as error:
+        raise ReportError(f"{store}: cannot be read: {error.strerror or error}") from error
+    except (ValueError, TypeError) as error:
+        raise ReportError(f"{store}: damaged, or of another version: {error}") from error
+
+
+@contextmanager
+def _open(store: Path) -> Iterator[sqlite3.Connection]:
+    """A read-only connection inside one transaction: one moment of a run that may be going on.
+
+    A log left over by a crash can be unreadable where the folder is read-only, since SQLite wants
+    to index it; then a copy is read.
+    """
+    with store.open("rb"):
+        pass  # says "permission denied" where SQLite says "unable to open"
+    try:
+        db = _connect(store)
+    except sqlite3.OperationalError:
+        with tempfile.TemporaryDirectory(prefix="fimi-report-") as folder:
+            copy = Path(folder) / STORE_NAME
+            shutil.copyfile(store, copy)
+            log = store.with_name(store.name + "-wal")
+            if log.exists():
+                shutil.copyfile(log, copy.with_name(copy.name + "-wal"))
+            db = _connect(copy)
+            try:
+                yield db
+            finally:
+                db.close()
+        return
+    try:
+        yield db
+    finally:
+        db.close()
+
+
+def _connect(store: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(f"{store.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    try:
+        db.row_factory = sqlite3.Row
+        db.execute("BEGIN")
+        db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.Error:
+        db.close()
+        raise
+    return db
+
+
+class _Reader:
+    """One pass over an open store."""
+
+    def __init__(self, store: Path, db: sqlite3.Connection) -> None:
+        self._store = store
+        self._db = db
+        self._warnings: list[str] = []
+
+    def read(self) -> RunData:
+        there = {row["name"] for row in self._rows("SELECT name FROM sqlite_master")}
+        if not there >= _TABLES:
+            raise ReportError(
+                f"{self._store}: not a run store; it lacks the tables "
+                f"{', '.join(sorted(_TABLES - there))}"
+            )
+        events = self._events()
+        samples = self._samples()
+        plan, device_plans = self._plan()
+        return RunData(
+            path=self._store,
+            info=self._info(events),
+            profiles=self._bodies("SELECT device, body FROM profile ORDER BY device", Profile),
+            plan=plan,
+            device_plans=device_plans,
+            preparations=tuple(
+                Preparation(device=device, phases=phases, predicted=predicted)
+                for (number, device), (phases, predicted) in samples.items()
+                if number == 0
+            ),
+            rounds=self._rounds(samples),
+            notes=_notes(events),
+            warnings=tuple(self._warnings),
+        )
+
+    def _rows(self, query: str, values: tuple[object, ...] = ()) -> list[sqlite3.Row]:
+        return self._db.execute(query, values).fetchall()
+
+    def _decode(self, what: str, text: str, kind: type[_T]) -> _T | None:
+        try:
+            return msgspec.json.decode(text, type=kind, strict=False)
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            self._warnings.append(f"{clean(what)} cannot be read and is left out: {error}")
+            return None
+
+    def _bodies(self, query: str, kind: type[_T], values: tuple[object, ...] = ()) -> dict[str, _T]:
+        found = (
+            (row["device"], self._decode(f"{kind.__name__} of {row['device']}", row["body"], kind))
+            for row in self._rows(query, values)
+        )
+        return {device: body for device, body in found if body is not None}
+
+    def _info(self, events: list[dict[str, Any]]) -> RunInfo:
+        known: dict[str, Any] = {"run": self._store.resolve().parent.name}
+        for event in events:
+            if event.get("event") == "run-finished":
+                known |= {"status": event.get("status"), "reason": event.get("reason")}
+        fields = {field.name: field.type for field in msgspec.structs.fields(RunInfo)}
+        for row in self._rows("SELECT key, value FROM run"):
+            key = row["key"]
+            if key in fields:
+                value = self._decode(f"run.{key}", row["value"], fields[key])
+                if value is not None:
+                    known[key] = value
+        return msgspec.convert({k: v for k, v in known.items() if v is not None}, RunInfo)
+
+    def _events(self) -> list[dict[str, Any]]:
+        query = (
+            "SELECT event, body FROM event WHERE event IN ('plan-in-force', 'batch-delivered', "
+            "'device-lost', 'run-finished') ORDER BY id"
+        )
+        bodies = (
+            self._decode(f"event {row['event']}", row["body"], dict[str, Any])
+            for row in self._rows(query)
+        )
+        return [body for body in bodies if body is not None]
+
+    def _plan(self) -> tuple[PlanSummary | None, dict[str, DevicePlan]]:
+        rows = self._rows("SELECT id, body FROM plan ORDER BY id DESC LIMIT 1")
+        if not rows:
+            return None, {}
+        plan = self._decode("the plan", rows[0]["body"], PlanSummary)
+        devices = self._bodies(
+            "SELECT device, body FROM device_plan WHERE plan = ? ORDER BY device",
+            DevicePlan,
+            (rows[0]["id"],),
+        )
+        return plan, devices
+
+    def _samples(
+        self,
+    ) -> dict[tuple[int, str], tuple[tuple[PhaseRecord, ...], tuple[PhaseCost, ...]]]:
+        found: dict[tuple[int, str], tuple[list[PhaseRecord], list[PhaseCost]]] = {}
+        for row in self._rows("SELECT * FROM sample ORDER BY round, device, id"):
+            phases, predicted = found.setdefault((row["round"], row["device"]), ([], []))
+            if row["duration_s"] is not None:
+                phases.append(_record(row))
+            if row["predicted_s"] is not None:
+                predicted.append(
+                    PhaseCost(
+                        phase=row["phase"],
+                        duration_s=row["predicted_s"],
+                        dynamic_j=row["predicted_dynamic_j"],
+                        board_j=row["predicted_board_j"],
+                    )
+                )
+        return {key: (tuple(p), tuple(c)) for key, (p, c) in found.items()}
+
+    def _rounds(
+        self,
+        samples: dict[tuple[int, str], tuple[tuple[PhaseRecord, ...], tuple[PhaseCost, ...]]],
+    ) -> tuple[RoundResult, ...]:
+        devices: dict[int, list[DeviceRound]] = {}
+        for row in self._rows("SELECT * FROM device_round ORDER BY round, device"):
+            values = {key: row[key] for key in row.keys() if key != "round"}  # noqa: SIM118
+            phases, predicted = samples.get((row["round"], row["device"]), ((), ()))
+            devices.setdefault(row["round"], []).append(
+                DeviceRound(**values, phases=phases, predicted=predicted)
+            )
+        return tuple(
+            RoundResult(
+                number=row["number"],
+                start_s=row["start_s"],
+                duration_s=row["duration_s"],
+                evaluation=Evaluation(
+                    accuracy=row["accuracy"],
+                    loss=row["loss"],
+                    class_accuracy=self._decode(
+                        f"class accuracy of round {row['number']}",
+                        row["class_accuracy"],
+                        tuple[float | None, ...],
+                    )
+                    or (),
+                    samples=row["test_samples"],
+                ),
+                devices=tuple(devices.get(row["number"], ())),
+            )
+            for row in self._rows("SELECT * FROM round ORDER BY number")
+        )
+
+
+def _record(row: sqlite3.Row) -> PhaseRecord:
+    energy = None
+    if row["energy_j"] is not None:
+        energy = Energy(
+            value_j=row["energy_j"],
+            kind=row["kind"],
+            source=row["source"],
+            scope=row["scope"],
+            uncertainty_j=row["uncertainty_j"] or 0.0,
+        )
+    return PhaseRecord(
+        phase=row["phase"],
+        start_s=row["start_s"],
+        duration_s=row["duration_s"],
+        energy=energy,
+        sample_count=row["readings"],
+        largest_gap_s=row["largest_gap_s"],
+    )
+
+
+def _notes(events: list[dict[str, Any]]) -> tuple[DeviceNotes, ...]:
+    found: dict[str, list[str]] = {}
+    for event in events:
+        device = str(event.get("device", ""))
+        said: list[object] = []
+        if event.get("event") == "plan-in-force":
+            said += [*event.get("notes", ()), event.get("error")]
+        elif event.get("event") == "batch-delivered":
+            said.append(event.get("error"))
+            if event.get("delivered") != event.get("requested"):
+                said.append(
+                    f"{event.get('delivered')} of {event.get('requested')} synthetic samples "
+                    "were delivered"
+                )
+        elif event.get("event") == "device-lost":
+            said.append(event.get("reason"))
+        found.setdefault(device, []).extend(clean(each) for each in said if each)
+    return tuple(DeviceNotes(device=d, notes=tuple(n)) for d, n in sorted(found.items()) if n)

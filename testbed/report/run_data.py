@@ -1,0 +1,173 @@
+"""What a report knows of a run: the types that :func:`testbed.report.data.read_run` fills.
+
+Profiles, plans of devices, rounds and phases are the types that travelled and were stored; here is
+what holds them together. Everything but the name may be missing from a run that ended early.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from coordinator.results import Preparation, RoundResult
+from coordinator.store import StoreError
+from messaging.messages import DevicePlan, Profile
+
+Status = Literal["completed", "interrupted", "failed", "unfinished"]
+"""``unfinished``: the store has no end, so the run crashed, was killed or is still going."""
+
+
+class ReportError(StoreError):
+    """A run cannot be read or reported; the message says which, why and what to do."""
+
+
+class DatasetInfo(Struct, frozen=True, kw_only=True):
+    """What the federation learned from.
+
+    Attributes:
+        name: data set.
+        split: how public and private part were told apart.
+        alpha: Dirichlet α of the private parts.
+        public: samples the generator was trained on.
+        private: samples on the devices.
+        test: held-out samples.
+        class_names: one per class.
+    """
+
+    name: str = ""
+    split: str = ""
+    alpha: float | None = None
+    public: int | None = None
+    private: int | None = None
+    test: int | None = None
+    class_names: tuple[str, ...] = ()
+
+
+class RunInfo(Struct, frozen=True, kw_only=True):
+    """The table ``run``; every key may be missing from a run that crashed.
+
+    Attributes:
+        run: its name.
+        strategy: short name.
+        strategy_title: the same in words.
+        seed: of everything that was drawn.
+        status: how it ended.
+        reason: why, in one sentence.
+        started_at: ISO 8601.
+        finished_at: ISO 8601.
+        wall_s: wall time, s.
+        config: dotted key to value.
+        origins: dotted key to where the value came from.
+        versions: package to version.
+        broker: which broker carried the messages.
+        dataset: what was learned from.
+    """
+
+    run: str
+    strategy: str = ""
+    strategy_title: str = ""
+    seed: int | None = None
+    status: Status = "unfinished"
+    reason: str = ""
+    started_at: str = ""
+    finished_at: str = ""
+    wall_s: float | None = None
+    config: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    versions: dict[str, str] = {}
+    broker: str = ""
+    dataset: DatasetInfo = DatasetInfo()
+
+
+class SearchStep(Struct, frozen=True, kw_only=True):
+    """One iteration of the planner's search.
+
+    Attributes:
+        number: from 1.
+        best: best energy so far, J; ``None`` before the first feasible candidate.
+    """
+
+    number: int
+    best: float | None = None
+
+
+class PlanSummary(Struct, frozen=True, kw_only=True):
+    """A plan of the fleet, as far as a report shows it: part of :class:`optim.planner.Plan`.
+
+    Attributes:
+        status: what is known about its quality.
+        search: which search produced it.
+        energy_j: dynamic energy of one round, as it will run, J.
+        bound_j: certified lower bound of any plan's, J.
+        gap_percent: how far ``energy_j`` is above the bound.
+        search_energy_j: before rounding to whole samples and settable frequencies, J.
+        search_gap_percent: how far that is above the bound.
+        error: mean learning error of the plan.
+        error_max: the constraint on it.
+        history: of the search.
+        stop: why the search ended.
+        evaluations: candidates it evaluated.
+        search_s: wall time of the search, s.
+        certificate_s: wall time of the certificate, s.
+    """
+
+    status: str = ""
+    search: str = ""
+    energy_j: float | None = None
+    bound_j: float | None = None
+    gap_percent: float | None = None
+    search_energy_j: float | None = None
+    search_gap_percent: float | None = None
+    error: float | None = None
+    error_max: float | None = None
+    history: tuple[SearchStep, ...] = ()
+    stop: str = ""
+    evaluations: int | None = None
+    search_s: float | None = None
+    certificate_s: float | None = None
+
+
+class DeviceNotes(Struct, frozen=True, kw_only=True):
+    """What the log says of one device, sentence by sentence.
+
+    Attributes:
+        device: who.
+        notes: in order.
+    """
+
+    device: str
+    notes: tuple[str, ...]
+
+
+class RunData(Struct, frozen=True, kw_only=True):
+    """A whole run.
+
+    Attributes:
+        path: the store.
+        info: the table ``run``.
+        profiles: by device.
+        plan: the last one; ``None`` if the run never came to that.
+        device_plans: of that plan, by device.
+        preparations: receiving the synthetic batches.
+        rounds: finished rounds.
+        notes: what devices could not do as planned.
+        warnings: what the store holds but cannot be read.
+    """
+
+    path: Path
+    info: RunInfo
+    profiles: dict[str, Profile] = {}
+    plan: PlanSummary | None = None
+    device_plans: dict[str, DevicePlan] = {}
+    preparations: tuple[Preparation, ...] = ()
+    rounds: tuple[RoundResult, ...] = ()
+    notes: tuple[DeviceNotes, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Everyone the store knows of, sorted."""
+        seen = {device.device for result in self.rounds for device in result.devices}
+        return tuple(sorted({*seen, *self.profiles, *self.device_plans}))

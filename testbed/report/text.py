@@ -1,0 +1,72 @@
+"""Numbers and foreign words as a person reads them, the same in the terminal and on the page.
+
+Names of devices come from the network: :func:`clean` is the one door through which they enter a
+report. It takes control characters out; whoever writes HTML escapes the rest.
+"""
+
+from __future__ import annotations
+
+import math
+
+from energy.joules import format_joules
+
+MISSING = "–"
+"""Shown where there is no number; missing is never zero."""
+
+
+def clean(text: object, limit: int = 200) -> str:
+    """Foreign text without control characters, at most ``limit`` characters long."""
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share between 0 and 1: ``93.1 %``."""
+    return MISSING if share is None else f"{100 * share:.{digits}f} %"
+
+
+def signed_percent(value: float | None, digits: int = 1) -> str:
+    """An error in percent with its sign: ``+3.1 %``."""
+    if value is None:
+        return MISSING
+    return f"{value:+.{digits}f} %".replace("-", "−")
+
+
+def small_percent(value: float | None) -> str:
+    """A percentage that may be tiny: ``0.42 %``, ``< 0.0001 %``."""
+    if value is None:
+        return MISSING
+    if 0 < abs(value) < 1e-4:
+        return "< 0.0001 %"
+    return f"{value:.2g} %" if abs(value) < 0.1 else f"{value:.2f} %"
+
+
+def joules(value_j: float | None) -> str:
+    """``12.3 J``; what is left of rounding errors is ``0 J``."""
+    if value_j is None:
+        return MISSING
+    return format_joules(value_j if abs(value_j) >= 1e-9 else 0.0)
+
+
+def hertz(value_hz: float | None) -> str:
+    """``1.80 GHz``, ``123 kHz``."""
+    if value_hz is None or not math.isfinite(value_hz):
+        return MISSING
+    for scale, unit in ((1e9, "GHz"), (1e6, "MHz"), (1e3, "kHz")):
+        if abs(value_hz) >= scale * 0.9995:
+            return f"{value_hz / scale:#.3g}".rstrip(".") + f" {unit}"
+    return f"{value_hz:.3g} Hz"
+
+
+def seconds(value_s: float | None) -> str:
+    """``1.23 ms``, ``3.21 s``, ``12.3 s``, ``4 min 05 s``."""
+    if value_s is None:
+        return MISSING
+    if abs(value_s) < 1e-6:
+        return "0 s"
+    if value_s >= 99.95:
+        minutes, rest = divmod(round(value_s), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+    scale, unit = (1.0, "s") if value_s >= 0.01 else (1e3, "ms")
+    return f"{scale * value_s:#.3g}".rstrip(".") + f" {unit}"

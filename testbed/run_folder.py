@@ -1,0 +1,125 @@
+"""``runs/<name>/``: the run store, the model, the report.
+
+A run folder is made before anything is started, so that a read-only or full disk is noticed first;
+it is removed again if the run ended before it had a plan to show.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coordinator.store import RunStore, StoreError
+from learning import tensors
+from testbed.config import Config
+
+
+class RunFolderError(RuntimeError):
+    """A run folder cannot be used; the message says which and why."""
+
+
+class RunFolder:
+    """One run's files.
+
+    Args:
+        config: says where, and what the run is called.
+
+    Raises:
+        RunFolderError: it exists, or cannot be written.
+    """
+
+    def __init__(self, config: Config) -> None:
+        started = datetime.now().astimezone()
+        run = config.run
+        self.name = run.name or f"{run.strategy}-seed{run.seed}-{started:%Y%m%d-%H%M%S}"
+        self.path = Path(run.directory) / self.name
+        try:
+            if run.name:
+                self.path.mkdir(parents=True)
+            else:
+                self.path = _made(self.path)
+                self.name = self.path.name
+            self.logs = self.path / "logs"
+            self.logs.mkdir()
+        except FileExistsError as error:
+            raise RunFolderError(
+                f"{self.path} exists; choose another --name or remove that run"
+            ) from error
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot create the run folder {self.path}: {error.strerror}; set run.directory "
+                "(or --directory) to a folder that can be written"
+            ) from error
+        try:
+            self.store = RunStore(self.path / "run.sqlite")
+        except StoreError:
+            shutil.rmtree(self.path, ignore_errors=True)
+            raise
+
+    def write_model(self, model: dict[str, NDArray[np.float32]]) -> None:
+        """Replace ``model.safetensors``; a reader sees the old one or the new one, never half."""
+        write_atomically(self.path / "model.safetensors", tensors.dump(model))
+
+    def close(self) -> bool:
+        """Finish the run store; remove what says nothing: empty logs, or a run without a plan.
+
+        Returns:
+            Whether there is a run to look at.
+        """
+        worth_keeping = self.store.has_plan
+        try:
+            self.store.close()
+        finally:
+            if not worth_keeping:
+                shutil.rmtree(self.path, ignore_errors=True)
+        if not worth_keeping:
+            return False
+        for log in self.logs.glob("*.log"):
+            if log.stat().st_size == 0:
+                log.unlink()
+        if not any(self.logs.iterdir()):
+            self.logs.rmdir()
+        return True
+
+
+def _made(wanted: Path) -> Path:
+    """Make a folder, with a number behind its name if a run began in the same second."""
+    for number in itertools.count(1):
+        path = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        break
+    return path
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        RunFolderError: the disk is full or read-only; what was there before is untouched.
+    """
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).chmod(0o644)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot write {path}: {error.strerror}; free some space and run again"
+        ) from error

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from coordinator.results import DeviceRound
+from coordinator.store import RunStore
+from energy.cost_model import PHASES
+from testbed.report.data import ReportError, read_run
+
+
+class TestReading:
+    def test_reads_what_was_written(self, run_dir: Path, build: Any) -> None:
+        run = read_run(run_dir)
+        assert run.info.run == "a-run"
+        assert run.info.status == "completed"
+        assert run.info.wall_s == 12.5
+        assert run.info.dataset.class_names == ("zero", "one")
+        assert run.devices == ("device-0", "device-1")
+        assert [r.evaluation.accuracy for r in run.rounds] == [0.5, 0.8, 0.7]
+        assert run.rounds[0].evaluation.class_accuracy == (0.5, None)
+        assert run.rounds[0].devices[0] == build.device_round("device-0")
+        assert run.device_plans["device-1"].point.bandwidth_hz == 5e4
+        assert run.profiles["device-0"].board.idle_power_w == 2.5
+        assert run.warnings == ()
+
+    def test_the_store_itself_may_be_named(self, run_dir: Path) -> None:
+        assert read_run(run_dir / "run.sqlite") == read_run(run_dir)
+
+    def test_plan_keeps_unknown_fields_out_and_the_infeasible_start_in(self, run_dir: Path) -> None:
+        plan = read_run(run_dir).plan
+        assert plan is not None
+        assert (plan.energy_j, plan.bound_j, plan.gap_percent) == (10.1, 10.0, 1.0)
+        assert [step.best for step in plan.history] == [None, 10.5]
+
+    def test_nothing_is_changed_and_nothing_left_behind(self, run_dir: Path) -> None:
+        before = (run_dir / "run.sqlite").read_bytes()
+        read_run(run_dir)
+        assert (run_dir / "run.sqlite").read_bytes() == before
+        assert [path.name for path in run_dir.iterdir()] == ["run.sqlite"]
+
+    @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(data=st.data())
+    def test_any_round_comes_back_as_it_was(self, data: st.DataObject, build: Any) -> None:
+        joules = st.none() | st.floats(0, 1e6)
+        phases = st.lists(
+            st.builds(build.record, st.sampled_from(PHASES), st.floats(0, 1e4), joules), max_size=6
+        )
+        predicted = st.sets(st.sampled_from(build.costs())).map(
+            lambda found: tuple(cost for cost in build.costs() if cost in found)
+        )
+        names = data.draw(st.sets(st.text(min_size=1, max_size=8), max_size=3))
+        devices = [
+            build.device_round(
+                name, phases=tuple(data.draw(phases)), predicted=data.draw(predicted)
+            )
+            for name in sorted(names)
+        ]
+        written = build.round_result(1, devices, 0.25)
+        with tempfile.TemporaryDirectory() as folder:
+            build.write(Path(folder), rounds=[written])
+            (read,) = read_run(Path(folder)).rounds
+
+        def unordered(device: DeviceRound) -> object:
+            return (
+                device.device,
+                device.phases,
+                sorted(device.predicted, key=lambda cost: cost.phase),
+            )
+
+        assert [unordered(d) for d in read.devices] == [unordered(d) for d in written.devices]
+
+
+class TestRunsThatEndedEarly:
+    def test_no_round_no_plan_no_keys(self, tmp_path: Path) -> None:
+        RunStore(tmp_path / "run.sqlite").close()
+        run = read_run(tmp_path)
+        assert run.info.status == "unfinished"
+        assert run.info.run == tmp_path.name
+        assert (run.rounds, run.plan, run.devices) == ((), None, ())
+
+    def test_a_run_that_is_still_going(self, tmp_path: Path, build: Any) -> None:
+        store = build.write(tmp_path, close=False)
+        try:
+            run = read_run(tmp_path)
+            assert run.info.status == "unfinished"
+            assert len(run.rounds) == 3
+        finally:
+            store.close()
+
+    def test_a_crash_leaves_a_log_that_is_read(self, tmp_path: Path, build: Any) -> None:
+        store = build.write(tmp_path / "going", close=False)
+        crashed = tmp_path / "crashed"
+        crashed.mkdir()
+        for name in ("run.sqlite", "run.sqlite-wal"):
+            shutil.copyfile(tmp_path / "going" / name, crashed / name)
+        store.close()
+        assert len(read_run(crashed).rounds) == 3
+
+    def test_the_end_is_taken_from_the_log_of_events(self, tmp_path: Path) -> None:
+        store = RunStore(tmp_path / "run.sqlite")
+        from coordinator.events import RunFinished
+
+        store.write_event(RunFinished(status="interrupted", reason="stopped after 0 rounds"))
+        store.close()
+        info = read_run(tmp_path).info
+        assert (info.status, info.reason) == ("interrupted", "stopped after 0 rounds")
+
+    def test_what_cannot_be_decoded_is_named_and_the_rest_is_read(self, run_dir: Path) -> None:
+        with sqlite3.connect(run_dir / "run.sqlite") as db:
+            db.execute("UPDATE profile SET body = '{\"x\": 1}' WHERE device = 'device-1'")
+            db.execute("UPDATE run SET value = '\"many\"' WHERE key = 'wall_s'")
+        db.close()
+        run = read_run(run_dir)
+        assert list(run.profiles) == ["device-0"]
+        assert run.info.wall_s is None
+        assert any("device-1" in warning for warning in run.warnings)
+        assert any("wall_s" in warning for warning in run.warnings)
+
+    def test_notes_of_devices(self, tmp_path: Path) -> None:
+        from coordinator.events import BatchDelivered, PlanInForce
+
+        store = RunStore(tmp_path / "run.sqlite")
+        store.write_event(PlanInForce(device="a", notes=("too fast",), error=""))
+        store.write_event(
+            BatchDelivered(device="a", requested=9, delivered=7, seconds=1.0, error="")
+        )
+        store.write_event(PlanInForce(device="b", notes=(), error=""))
+        store.close()
+        (noted,) = read_run(tmp_path).notes
+        assert noted.device == "a"
+        assert noted.notes == ("too fast", "7 of 9 synthetic samples were delivered")
+
+
+class TestErrors:
+    def test_no_such_run(self, tmp_path: Path) -> None:
+        with pytest.raises(ReportError, match="no run here"):
+            read_run(tmp_path / "nothing")
+
+    def test_not_a_database(self, tmp_path: Path) -> None:
+        (tmp_path / "run.sqlite").write_text("not a database, whatever its name says\n" * 100)
+        with pytest.raises(ReportError, match="not a readable run store"):
+            read_run(tmp_path)
+
+    def test_another_database(self, tmp_path: Path) -> None:
+        with sqlite3.connect(tmp_path / "run.sqlite") as db:
+            db.execute("CREATE TABLE round (x)")
+        db.close()
+        with pytest.raises(ReportError, match=r"lacks the tables .*sample"):
+            read_run(tmp_path)
+
+    def test_impossible_joules(self, run_dir: Path) -> None:
+        with sqlite3.connect(run_dir / "run.sqlite") as db:
+            db.execute("UPDATE sample SET energy_j = 9e999")
+        db.close()
+        with pytest.raises(ReportError, match="damaged"):
+            read_run(run_dir)

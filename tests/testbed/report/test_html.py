@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import base64
+import errno
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from testbed.report.data import ReportError, read_run
+from testbed.report.figures import pictures
+from testbed.report.html import write_report
+from testbed.report.summary import summarise
+
+HOSTILE = [
+    "<img src=x onerror=alert(1)>",
+    "</script><script>alert(2)</script>",
+    '"onmouseover="alert(3)',
+    "<!--",
+    "&lt;b&gt;",
+    "%{x}$\\alpha$",
+]
+
+
+OWN_TAGS = set(
+    """html head meta link title style body main header p h1 h2 h3 div span dl dt dd section figure
+    figcaption table thead tbody tfoot tr th td small ul li details summary code b footer noscript
+    script strong""".split()  # noqa: SIM905
+)
+
+
+class Page(HTMLParser):
+    """What a browser would find in a page."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[tuple[dict[str, str | None], str]] = []
+        self.styles: list[str] = []
+        self.text = ""
+        self._inside = ""
+        self.feed(path.read_text(encoding="utf-8"))
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag
+        if tag == "script":
+            self.scripts.append((dict(attrs), ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "script":
+            attributes, text = self.scripts[-1]
+            self.scripts[-1] = attributes, text + data
+        elif self._inside == "style":
+            self.styles.append(data)
+        else:
+            self.text += data
+
+    @property
+    def policy(self) -> str:
+        return next(
+            attributes["content"] or ""
+            for tag, attributes in self.tags
+            if tag == "meta" and "http-equiv" in attributes
+        )
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory, build: Any) -> Page:
+    folder = tmp_path_factory.mktemp("hostile")
+    rounds = [
+        build.round_result(
+            1,
+            [
+                build.device_round(name, status="refused", reason=f"because {name}")
+                for name in sorted(HOSTILE)
+            ],
+            0.5,
+        )
+    ]
+    about = {
+        "run": HOSTILE[0],
+        "strategy_title": HOSTILE[1],
+        "status": "failed",
+        "reason": HOSTILE[1],
+        "config": {HOSTILE[0]: HOSTILE[1], "plan.deadline_s": HOSTILE[0]},
+        "origins": {HOSTILE[0]: HOSTILE[1]},
+        "versions": {HOSTILE[0]: HOSTILE[1]},
+        "broker": HOSTILE[0],
+        "dataset": {"name": HOSTILE[0], "split": HOSTILE[1], "class_names": HOSTILE[:2]},
+    }
+    build.write(folder, names=HOSTILE, rounds=rounds, about=about)
+    return Page(write_report(folder))
+
+
+class TestPage:
+    def test_headline(self, run_dir: Path) -> None:
+        page = Page(write_report(run_dir))
+        text = page.text.replace("\N{NO-BREAK SPACE}", " ")
+        for words in ("a-run", "completed", "70.0 %", "172 J", "emulated", "184 J", "1.00 %"):
+            assert words in text
+        assert "best 80.0 % in round 2" in text
+        assert "--rounds" in text  # origin of a value
+
+    def test_one_piece_that_loads_nothing(self, run_dir: Path) -> None:
+        page = Page(write_report(run_dir))
+        loading = {"src", "href", "srcset", "action", "data", "poster", "background", "formaction"}
+        urls = [v for _, attributes in page.tags for k, v in attributes.items() if k in loading]
+        assert urls == ["data:,"]
+        assert not re.search(r"@import|url\(", "".join(page.styles))
+        assert page.policy.startswith("default-src 'none'")
+        assert "connect-src" not in page.policy
+
+    def test_plotly_is_there_once(self, run_dir: Path) -> None:
+        page = write_report(run_dir).read_text(encoding="utf-8")
+        assert page.count("* plotly.js v") == 1
+
+    def test_policy_names_the_very_scripts(self, run_dir: Path) -> None:
+        page = Page(write_report(run_dir))
+        run = [text for attributes, text in page.scripts if attributes.get("type") is None]
+        assert len(run) == 2
+        for text in run:
+            digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+            assert f"'sha256-{digest}'" in page.policy
+        scripts = next(part for part in page.policy.split(";") if "script-src" in part)
+        assert "unsafe" not in scripts
+
+    def test_every_picture_has_its_place(self, run_dir: Path) -> None:
+        page = Page(write_report(run_dir))
+        figures = json.loads(page.scripts[0][1])
+        places = [a["id"] for _, a in page.tags if a.get("class") == "plot"]
+        assert sorted(figures) == sorted(str(place) for place in places)
+        assert places[0] == "measured-predicted"
+        assert len(places) == 9
+
+    @pytest.mark.parametrize("rounds", [None, []])
+    def test_ended_early(self, tmp_path: Path, build: Any, rounds: Any) -> None:
+        build.write(tmp_path, rounds=rounds, about={})
+        text = Page(write_report(tmp_path)).text
+        expected = "before the first round" if rounds == [] else "after 3 rounds"
+        assert f"Unfinished {expected}" in text
+
+    def test_empty_store(self, tmp_path: Path, build: Any) -> None:
+        build.write(tmp_path, names=(), rounds=[], about={})
+        page = Page(write_report(tmp_path))
+        assert "nothing was metered" in page.text
+
+    def test_unmetered_devices_are_named(self, tmp_path: Path, build: Any) -> None:
+        rounds = [
+            build.round_result(n, [build.device_round("quiet", unread={"compute"})], 0.5)
+            for n in (1, 2, 4)
+        ]
+        build.write(tmp_path, names=["quiet"], rounds=rounds)
+        assert "quiet: rounds 1–2, 4" in Page(write_report(tmp_path)).text
+
+
+class TestHostileNames:
+    def test_no_element_or_attribute_comes_from_them(self, hostile: Page) -> None:
+        assert {tag for tag, _ in hostile.tags} <= OWN_TAGS
+        assert not [k for _, attributes in hostile.tags for k in attributes if k.startswith("on")]
+        assert len(hostile.scripts) == 3
+
+    def test_they_are_shown_as_they_are(self, hostile: Page) -> None:
+        for name in HOSTILE:
+            assert name in hostile.text
+
+    def test_figures_have_them_as_text(self, hostile: Page) -> None:
+        own = re.compile(r"</?b>|<br>|<extra></extra>")
+
+        def strings(value: object) -> list[str]:
+            if isinstance(value, dict):
+                return [s for child in value.values() for s in strings(child)]
+            if isinstance(value, list):
+                return [s for child in value for s in strings(child)]
+            return [value] if isinstance(value, str) else []
+
+        found = strings(json.loads(hostile.scripts[0][1]))
+        assert any("&lt;img" in text for text in found)
+        assert not [text for text in found if "<" in own.sub("", text)]
+
+    def test_hover_templates_are_constants(self, tmp_path: Path, build: Any) -> None:
+        build.write(tmp_path, names=HOSTILE)
+        run = read_run(tmp_path)
+        for picture in pictures(run, summarise(run)).values():
+            for trace in picture.figure.data:
+                assert trace.hovertemplate in (None, "%{text}<extra></extra>") or (
+                    trace.hovertemplate == "deadline 12 s<extra></extra>"
+                )
+
+
+class TestWriting:
+    def test_full_disk_leaves_the_old_report_and_no_rubbish(
+        self, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (run_dir / "report.html").write_text("old")
+
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("os.fsync", full)
+        with pytest.raises(ReportError, match=r"No space left on device.*fimi report"):
+            write_report(run_dir)
+        assert (run_dir / "report.html").read_text() == "old"
+        assert sorted(p.name for p in run_dir.iterdir()) == ["report.html", "run.sqlite"]
+
+    def test_again_gives_the_same(self, run_dir: Path) -> None:
+        first = write_report(run_dir).read_bytes()
+        assert write_report(run_dir).read_bytes() == first

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from testbed.report.data import read_run
+from testbed.report.tables import as_text, print_report
+
+
+def test_says_what_a_run_came_to(run_dir: Path) -> None:
+    text = as_text(run_dir, "utf-8")
+    assert "completed, 3 rounds" in text
+    assert "70.0 % after round 3, best 80.0 % in round 2" in text
+    assert "172 J (emulated, board), predicted 184 J (+6.9 %; mean absolute 7.0 %)" in text
+    assert "certified bound 10.0 J: gap 1.00 %" in text
+    row = next(line for line in text.splitlines() if "device-1" in line)
+    assert " ".join(row.split()) == "device-1 6 1.35 1.40 50.0 5.50 5.50 92.0 J 86.1 J +6.9 %"
+
+
+def test_fits_a_hundred_columns(tmp_path: Path, build: Any) -> None:
+    name = "a-device-with-a-very-long-name-that-somebody-gave-it"
+    late = build.device_round(name, status="late", reason="busy for far too long " * 8)
+    build.write(tmp_path, names=[name], rounds=[build.round_result(1, [late], 0.5)])
+    text = as_text(tmp_path, "utf-8")
+    assert max(map(len, text.splitlines())) <= 100
+    assert "…" in text  # nothing is cut off silently
+
+
+def test_unmetered_and_refused_are_named(tmp_path: Path, build: Any) -> None:
+    entry = build.device_round("a", unread={"idle"}, status="refused", reason="NaN in conv1")
+    build.write(tmp_path, names="a", rounds=[build.round_result(1, [entry], 0.5)])
+    text = as_text(tmp_path, "utf-8")
+    assert "a: round 1, in no sum of joules" in text
+    assert "1 of 1 updates; last in round 1, refused: NaN in conv1" in text
+
+
+def test_no_rounds(tmp_path: Path, build: Any) -> None:
+    build.write(tmp_path, names=(), rounds=[], about={})
+    text = as_text(tmp_path, "utf-8")
+    assert "unfinished before the first round was finished" in text
+    assert "nothing was metered" in text
+
+
+def test_names_cannot_steer_the_terminal(tmp_path: Path, build: Any) -> None:
+    names = ["[bold]x[/bold]", "\x1b[2Jgone", "line\nbreak"]
+    build.write(tmp_path, names=names)
+    stream = io.StringIO()
+    print_report(read_run(tmp_path), Console(file=stream, width=100, force_terminal=True))
+    text = stream.getvalue()
+    assert "[bold]x[/bold]" in text
+    assert "\x1b[2J" not in text
+    assert "line\nbreak" not in text
+
+
+def test_characters_the_reader_lacks_are_replaced(run_dir: Path) -> None:
+    text = as_text(run_dir, "ascii")
+    assert text.isascii()
+    assert "50.0 % 576 70.0 %" in text  # the curve as levels 1 to 8
+    assert "?" not in text

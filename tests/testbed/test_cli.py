@@ -1,0 +1,215 @@
+"""The command line: what it writes, what it refuses, and how it says so."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import shutil
+import socket
+import subprocess
+from importlib import metadata, resources
+from pathlib import Path
+
+import pytest
+from commandline import SMALL, Workplace, finish, is_whole, one_screen, run_value
+
+from messaging.broker import EmbeddedBroker
+from testbed import config as configuration
+
+QUICK = ("--strategy", "tfl", "--devices", "2", "--rounds", "1")
+
+
+class TestInit:
+    def test_what_it_writes_passes_the_check(self, place: Workplace) -> None:
+        assert place.run("init").returncode == 0
+        checked = place.run("check", "fimi.toml")
+        assert checked.returncode == 0, checked.stderr
+        assert "  fimi.toml\n" in checked.stdout
+
+    def test_it_does_not_overwrite(self, place: Workplace) -> None:
+        mine = place.folder / "mine.toml"
+        mine.write_text("# mine\n")
+        refused = place.run("init", "mine.toml")
+        assert refused.returncode == 2
+        assert "mine.toml exists; --force replaces it" in refused.stderr
+        assert mine.read_text() == "# mine\n"
+        assert place.run("init", "mine.toml", "--force").returncode == 0
+        assert mine.read_text() == configuration.template()
+
+    def test_a_place_that_cannot_be_written(self, place: Workplace) -> None:
+        done = place.run("init", "none/fimi.toml")
+        assert done.returncode == 3
+        assert "cannot write none/fimi.toml: No such file or directory" in done.stderr
+
+
+def test_check_shows_every_value_with_its_origin(place: Workplace) -> None:
+    (place.folder / "my.toml").write_text("[plan]\ndeadline_s = 20\n")
+    done = place.run("check", "my.toml", "--set", "run.seed=7")
+    assert done.returncode == 0, done.stderr
+    shown = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()}
+    assert set(shown) == {key for key, _ in configuration.fields()}
+    assert shown["plan.deadline_s"] == ["20.0", "my.toml"]
+    assert shown["run.seed"] == ["7", "--set", "run.seed"]
+    assert shown["rounds.count"] == ["20", "default"]
+
+
+def test_version(place: Workplace) -> None:
+    done = place.run("--version")
+    assert done.stdout.split() == ["fimi,", "version", metadata.version("fimi-testbed")]
+
+
+class TestUsage:
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["dry-run", "--devices", "0"], "fleet.devices = 0: expected `int` >= 1"),
+            (["dry-run", "--alpha", "0"], "data.alpha = 0.0: expected `float` > 0"),
+            (["dry-run", "--alpha", "-1"], "data.alpha = -1.0: expected `float` > 0"),
+            (["dry-run", "--strategy", "fedavg"], "run.strategy = 'fedavg'"),
+            (["dry-run", "--set", "plan.deadline_s=20ms"], "a number without a unit"),
+            (["dry-run", "--set", "plan.deadlines=20"], "did you mean 'deadline_s'?"),
+            (["dry-run", "--set", "fleet.boards=['abacus']"], "there are raspberry-pi-4"),
+            (["dry-run", "--set", "generator.images_max=5"], "is below plan.synthetic_max 500"),
+            (["dry-run", "--config", "none.toml"], "none.toml: no such file; 'fimi init'"),
+            (["dry-run", "--config", "bad.toml"], "bad.toml: unknown key 'seeds' in [run]"),
+            (["dry-run", "--devices", "1000"], "Keys: fleet.devices, data.alpha"),
+            (["check", "--set", "data.public_fraction=0.0001"], "leave 0 public"),
+            (["agent", "run", "--index", "10", "--broker", "mqtt://x"], "the last index is 9"),
+            (["agent", "run", "--index", "0", "--broker", "http://x"], "not mqtt:// or mqtts://"),
+            (["generator", "run"], "Missing option '--broker'"),
+            (["dry-run", "--format", "xml"], "'xml' is not one of"),
+        ],
+    )
+    def test_refused_before_anything_is_done(
+        self, place: Workplace, arguments: list[str], said: str
+    ) -> None:
+        (place.folder / "bad.toml").write_text("[run]\nseeds = 1\n")
+        done = place.run(*arguments)
+        assert done.returncode == 2
+        assert said in done.stderr.replace("\n", " ")
+        assert one_screen(done.stderr)
+        assert done.stdout == ""
+        assert not (place.folder / "runs").exists()
+
+
+class TestRunFolder:
+    def test_a_name_that_is_taken(self, place: Workplace) -> None:
+        (place.folder / "runs" / "mine").mkdir(parents=True)
+        done = place.run("dry-run", *QUICK, "--name", "mine")
+        refused(done, 3, "runs/mine exists; choose another --name or remove that run")
+        assert list((place.folder / "runs" / "mine").iterdir()) == []
+
+    def test_below_a_file(self, place: Workplace) -> None:
+        (place.folder / "file").write_text("")
+        done = place.run("dry-run", *QUICK, "--directory", "file/runs")
+        refused(done, 3, "cannot create the run folder file/runs", "Not a directory", "--directory")
+
+    def test_read_only(self, place: Workplace) -> None:
+        if os.geteuid() == 0:
+            pytest.skip("root may write everywhere")
+        (place.folder / "runs").mkdir(mode=0o500)
+        done = place.run("dry-run", *QUICK)
+        refused(done, 3, "cannot create the run folder", "Permission denied", "--directory")
+
+    @pytest.mark.parametrize(
+        ("kilobytes", "said", "left"),
+        [
+            (8, "run.sqlite", set()),
+            (60, "run.sqlite", set()),
+            (110, "run.sqlite", {"run.sqlite", "run.sqlite-wal", "run.sqlite-shm"}),
+            (1000, "report.html", {"run.sqlite", "model.safetensors"}),
+        ],
+    )
+    def test_a_full_disk(self, place: Workplace, kilobytes: int, said: str, left: set[str]) -> None:
+        """No file may grow beyond a limit: where that bites is where the disk is full."""
+
+        def limit() -> None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1024,) * 2)
+
+        done = place.run("dry-run", *QUICK, "--name", "full", preexec_fn=limit)
+        refused(done, 3, said)
+        assert re.search("make room on that disk|File too large", done.stderr)
+        folder = place.folder / "runs" / "full"
+        found = {path.name for path in folder.iterdir()} if folder.exists() else set()
+        assert found <= left, found
+        if found:
+            assert is_whole(folder / "run.sqlite")
+            completed = run_value(folder, "status") == "completed"
+            assert completed == ("model.safetensors" in found)
+        assert place.leftovers() == []
+
+
+class TestBroker:
+    def test_a_taken_port(self, place: Workplace) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            for command in (("dry-run", *QUICK), ("broker",)):
+                done = place.run(*command, "--port", str(port))
+                refused(done, 3, f"port {port} on 127.0.0.1 is taken by another program")
+        assert not list((place.folder / "runs").iterdir())
+        assert place.leftovers() == []
+
+    @pytest.mark.parametrize(
+        "command",
+        [("coordinator", "run", *QUICK), ("generator", "run"), ("agent", "run", "--index", "0")],
+        ids=lambda command: command[0],
+    )
+    def test_nobody_there_and_not_let_in(
+        self, place: Workplace, command: tuple[str, ...], a_broker: EmbeddedBroker
+    ) -> None:
+        with socket.socket() as reserved:  # bound, but nobody listens
+            reserved.bind(("127.0.0.1", 0))
+            nowhere = f"mqtt://127.0.0.1:{reserved.getsockname()[1]}"
+            away = place.start(*command, environment={"FIMI_BROKER": nowhere})
+            wrong = f"mqtt://fimi:wrong@127.0.0.1:{a_broker.address.port}"
+            locked_out = place.start(*command, environment={"FIMI_BROKER": wrong})
+            refused(finish(away), 3, f"{nowhere}: cannot be reached", "check host and port")
+            done = finish(locked_out)
+        refused(done, 3, "check user name and password")
+        assert "wrong" not in done.stdout + done.stderr
+        assert not list((place.folder / "runs").glob("*"))
+        assert place.leftovers() == []
+
+
+def test_a_deadline_that_nobody_can_meet(place: Workplace) -> None:
+    done = place.run("dry-run", *QUICK, "--set", "plan.deadline_s=0.5")
+    refused(done, 4, "deadline", "plan.deadline_s is 0.5")
+    assert re.search(r"the smallest that this fleet can meet is \d+(\.\d+)?$", done.stderr, re.M)
+    assert list((place.folder / "runs").iterdir()) == []
+    assert place.leftovers() == []
+
+
+class TestGenerator:
+    def test_no_weights_there(self, place: Workplace) -> None:
+        done = place.run("dry-run", *SMALL, "--set", "generator.weights=nowhere")
+        refused(done, 3, "nowhere holds no generator.json", "fimi generator train")
+        assert list((place.folder / "runs").iterdir()) == []
+        assert place.leftovers() == []
+
+    def test_weights_that_have_seen_other_data(self, place: Workplace) -> None:
+        done = place.run("dry-run", *SMALL, "--set", "data.split=random")
+        refused(done, 3, "may have seen private or test images", "fimi generator train")
+        assert list((place.folder / "runs").iterdir()) == []
+
+    def test_training_does_not_overwrite(self, place: Workplace) -> None:
+        shipped = Path(str(resources.files("generator_node"))) / "weights" / "digits-writers"
+        shutil.copytree(shipped, place.folder / "mine")
+        done = place.run("generator", "train", "--out", "mine", "--steps", "1")
+        refused(done, 3, "mine holds a generator; choose another --out")
+
+
+class TestReport:
+    def test_of_nothing(self, place: Workplace) -> None:
+        refused(place.run("report", "runs/none"), 3, "there is no run here")
+
+    def test_of_something_else(self, place: Workplace) -> None:
+        (place.folder / "run.sqlite").write_text("hello")
+        refused(place.run("report", "."), 3, "not a readable run store")
+
+
+def refused(done: subprocess.CompletedProcess[str], code: int, *said: str) -> None:
+    assert done.returncode == code, done.stdout + done.stderr
+    for text in said:
+        assert text in done.stderr
+    assert one_screen(done.stderr), done.stderr

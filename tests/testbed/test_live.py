@@ -1,0 +1,163 @@
+"""Both views hear the same events; what they show is read back from what they wrote."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from coordinator.events import (
+    BatchDelivered,
+    DeviceJoined,
+    DeviceLost,
+    DeviceReported,
+    Event,
+    PlanInForce,
+    RoundFinished,
+    RoundStarted,
+    RunFinished,
+    SearchProgress,
+    UpdateRejected,
+)
+from coordinator.results import DeviceRound, RoundResult
+from energy.joules import Energy
+from energy.ledger import PhaseRecord
+from learning.training import Evaluation
+from testbed.live import LiveView, PlainView
+
+
+def joined(device: str, board: str = "raspberry-pi-4") -> DeviceJoined:
+    return DeviceJoined(
+        device=device, board=board, kind="emulated", samples=70, backend="torch 2.6"
+    )
+
+
+def a_round(number: int, value_j: float | None) -> RoundFinished:
+    energy = None
+    if value_j is not None:
+        energy = Energy(value_j=value_j, kind="emulated", source="meter", uncertainty_j=0.1)
+    phase = PhaseRecord(
+        phase="compute",
+        start_s=0.0,
+        duration_s=1.0,
+        energy=energy,
+        sample_count=2,
+        largest_gap_s=0.1,
+    )
+    return RoundFinished(
+        result=RoundResult(
+            number=number,
+            start_s=0.0,
+            duration_s=1.0,
+            evaluation=Evaluation(accuracy=0.25 * number, loss=1.0, class_accuracy=(), samples=9),
+            devices=(DeviceRound(device="device-01", status="accepted", phases=(phase,)),),
+        )
+    )
+
+
+STORY: list[Event] = [
+    joined("device-01"),
+    joined("device-02"),
+    SearchProgress(iteration=3, best_j=1.0),
+    BatchDelivered(device="device-01", requested=9, delivered=8, seconds=1.0, error="too late"),
+    PlanInForce(device="device-01", notes=("governor is powersave",), error=""),
+    RoundStarted(round=1, devices=("device-01", "device-02")),
+    DeviceReported(round=1, device="device-01", error=""),
+    DeviceLost(device="device-02", reason="went offline"),
+    UpdateRejected(round=1, device="device-02", reason="device-02 went offline"),
+    a_round(1, 10.0),
+    a_round(2, 20.0),
+]
+
+
+class TestPlain:
+    def tell(self, *events: Event) -> list[str]:
+        stream = io.StringIO()
+        view = PlainView(stream, rounds=4)
+        with view:
+            for event in events:
+                view(event)
+        return [line.split("] ", 1)[1] for line in stream.getvalue().splitlines()]
+
+    def test_one_line_per_event_worth_it(self) -> None:
+        end = RunFinished(status="completed", reason="2 rounds")
+        assert self.tell(*STORY, end) == [
+            "device-01 joined: raspberry-pi-4 (emulated), 70 samples, torch 2.6",
+            "device-02 joined: raspberry-pi-4 (emulated), 70 samples, torch 2.6",
+            "device-01: 8 of 9 synthetic images (too late)",
+            "device-01: governor is powersave",
+            "device-02: went offline",
+            "device-02: device-02 went offline",
+            "round 1/4: accuracy 25.0%, 1 of 1 updates, 10.0 J (emulated, board) so far",
+            "round 2/4: accuracy 50.0%, 1 of 1 updates, 30.0 J (emulated, board) so far",
+            "run completed: 2 rounds",
+        ]
+
+    def test_what_was_not_metered_is_not_zero(self) -> None:
+        assert "energy not metered so far" in self.tell(a_round(1, None))[0]
+
+    def test_a_device_cannot_write_on_the_terminal(self) -> None:
+        (line,) = self.tell(joined("device-01", "evil\x1b[2J\nround 9/9: accuracy 100%"))
+        assert "\x1b" not in line
+        assert line.startswith("device-01 joined: evil")
+
+
+class TestLive:
+    @pytest.fixture
+    def screen(self) -> Console:
+        return Console(
+            file=io.StringIO(), force_terminal=True, width=140, height=50, color_system=None
+        )
+
+    def show(self, screen: Console, *events: Event) -> list[str]:
+        """The picture after some events."""
+        view = LiveView(screen, rounds=4, title="FIMI")
+        for event in events:
+            view(event)
+        with screen.capture() as captured:
+            screen.print(view._draw())
+        return captured.get().splitlines()
+
+    def test_where_the_run_is(self, screen: Console) -> None:
+        picture = "\n".join(self.show(screen, *STORY))
+        assert "round 1" in picture
+        assert "2/4 rounds" in picture
+        assert "accuracy 50.0%" in picture
+        assert "30.0 J (emulated, board)" in picture
+        assert "s left" in picture
+
+    def test_a_line_per_device(self, screen: Console) -> None:
+        lines = self.show(screen, *STORY)
+        (first,) = [line.split() for line in lines if line.startswith("device-01")]
+        (second,) = [line.split() for line in lines if line.startswith("device-02")]
+        assert first == [
+            "device-01",
+            "raspberry-pi-4",
+            "(emulated)",
+            "70",
+            "reported",
+            "20.0",
+            "J",
+        ]
+        assert second == ["device-02", "raspberry-pi-4", "(emulated)", "70", "gone"]
+        assert any("device-02 went offline" in line for line in lines)
+
+    def test_a_large_fleet_is_cut(self, screen: Console) -> None:
+        lines = self.show(screen, *(joined(f"device-{i:03d}") for i in range(1, 101)))
+        assert sum(line.startswith("device-0") for line in lines) == 24
+        assert lines[-1].startswith("… and 76 more devices")
+
+    def test_a_device_cannot_write_on_the_terminal(self, screen: Console) -> None:
+        lines = self.show(screen, joined("device-01", "evil\x1b[2J [red]board"))
+        assert not any("\x1b[2J" in line for line in lines)
+        assert any("[red]board" in line for line in lines)
+
+    def test_it_wipes_itself_away(self, screen: Console) -> None:
+        view = LiveView(screen, rounds=4, title="FIMI")
+        with view:
+            view(joined("device-01"))
+        written = screen.file.getvalue()  # type: ignore[attr-defined]
+        assert "device-01" in written
+        assert written.endswith("\x1b[2K")
+        assert written.count("\x1b[?25l") == written.count("\x1b[?25h") == 1

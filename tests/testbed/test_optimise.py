@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from optim.problem import ProblemError
+from testbed.cli import main
+from testbed.optimise import infeasible_spans
+from testbed.problem_file import EXAMPLE, read
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    path = tmp_path / "problem.toml"
+    path.write_text(CliRunner().invoke(main, ["optimise", "--example"]).output, encoding="utf-8")
+    return path
+
+
+def fimi(*arguments: object) -> str:
+    result = CliRunner().invoke(main, ["optimise", *map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_the_example_is_a_problem(example: Path) -> None:
+    problem, file = read(example)
+    assert problem.devices == ("pi-1", "pi-2", "pi-3", "mini-pc")
+    assert file.idle_power_w == pytest.approx(3 * 2.7 + 6.0)
+
+
+def test_a_plan_as_table_json_and_csv(example: Path) -> None:
+    text = fimi(example)
+    assert "no plan uses less than" in text
+    body = msgspec.json.decode(fimi(example, "--format", "json"))
+    assert body["plan"]["status"] == "optimal"
+    assert body["plan"]["energy_j"] >= body["plan"]["bound_j"]
+    rows = list(csv.reader(io.StringIO(fimi(example, "--format", "csv"))))
+    assert [row[0] for row in rows] == ["device", "pi-1", "pi-2", "pi-3", "mini-pc"]
+
+
+def test_a_sweep_with_its_infeasible_region(example: Path, tmp_path: Path) -> None:
+    page = tmp_path / "sweep.html"
+    text = fimi(example, "--sweep", "t_max=2,10,20", "--plot", page)
+    lines = [line.split() for line in text.splitlines()]
+    assert lines[1][1] == "infeasible"
+    assert float(lines[2][1]) > float(lines[3][1])
+    html = page.read_text(encoding="utf-8")
+    assert "infeasible" in html
+    rows = list(
+        csv.DictReader(
+            io.StringIO(fimi(example, "--sweep", "error_max=0.1,0.13", "--format", "csv"))
+        )
+    )
+    assert [row["feasible"] for row in rows] == ["True", "True"]
+    assert float(rows[0]["energy_j"]) > float(rows[1]["energy_j"])
+    points = msgspec.json.decode(
+        fimi(example, "--sweep", "t_max=2,20", "--sweep", "alpha=0.1,10", "--format", "json")
+    )
+    assert len(points) == 4
+    assert points[0]["obstacle"] == "deadline"
+
+
+def test_joules_to_a_target(example: Path) -> None:
+    body = msgspec.json.decode(fimi(example, "--target-accuracy", "0.9", "--format", "json"))
+    choice = body["choice"]
+    assert choice["best"]["total_j"] == min(trial["total_j"] for trial in choice["trials"])
+    assert body["plan"]["error_max"] == choice["best"]["error_max"]
+    assert "→" in fimi(example, "--target-accuracy", "0.9")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "what"),
+    [
+        ([], 2, "--example"),
+        (["missing.toml"], 2, "no such file"),
+        (["PATH", "--plot", "x.html"], 2, "--sweep"),
+        (["PATH", "--sweep", "colour=1"], 2, "t_max"),
+        (["PATH", "--target-accuracy", "1.5"], 2, "between 0 and 1"),
+        (["PATH", "--target-accuracy", "0.9", "--deadlines", "x"], 2, "0.5:2"),
+    ],
+)
+def test_one_line_errors(example: Path, arguments: list[str], code: int, what: str) -> None:
+    given = [str(example) if a == "PATH" else a for a in arguments]
+    result = CliRunner().invoke(main, ["optimise", *given])
+    assert result.exit_code == code
+    assert what in result.output
+
+
+def test_an_infeasible_problem_has_its_own_exit_code(example: Path) -> None:
+    example.write_text(EXAMPLE.replace("t_max_s = 20.0", "t_max_s = 0.5"), encoding="utf-8")
+    result = CliRunner().invoke(main, ["optimise", str(example)])
+    assert result.exit_code == 4
+    assert "feasible with" in result.output
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "what"),
+    [
+        ("bandwidth_hz = 0.4e6", "bandwidth = 0.4e6", "bandwidth"),
+        ("t_max_s = 20.0", "", "t_max_s is missing"),
+        ("local_counts = [40, 3, 0, 12]", "local_counts = [40, 3]", "classes"),
+        ("channel_gain = 1.0e-10", "channel_gain = -1.0", "channel_gain"),
+        ("count = 3", "count = 0", "count"),
+        ("[problem]", "[problem", "not TOML"),
+    ],
+)
+def test_a_wrong_file_is_explained(example: Path, before: str, after: str, what: str) -> None:
+    assert before in EXAMPLE
+    example.write_text(EXAMPLE.replace(before, after, 1), encoding="utf-8")
+    with pytest.raises(ProblemError, match=what):
+        read(example)
+
+
+def test_spans_of_what_is_infeasible() -> None:
+    from optim.sweep import SweepPoint
+
+    points = [SweepPoint(values={"t_max": x}, feasible=x > 2.5) for x in (1.0, 2.0, 3.0, 4.0)]
+    assert infeasible_spans(points, "t_max") == [(1.0, 2.5)]
