@@ -68,7 +68,7 @@ class Nursery:
             module: has ``main(orders, stop)`` and the type of its orders as ``ORDERS``.
             orders: what to tell it.
         """
-        with _deaf_to_ctrl_c():  # inherited: the server must not die of it while it loads
+        with _ctrl_c_waits():
             child = Child(self._context, name, module, orders, self._log_folder / f"{name}.log")
         self.children.append(child)
         return child
@@ -141,16 +141,19 @@ class Child:
 
 
 @contextlib.contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Ignore SIGINT for a moment, where that can be arranged."""
-    if threading.current_thread() is not threading.main_thread():
+def _ctrl_c_waits() -> Iterator[None]:
+    """Hold SIGINT back for a moment, where that can be arranged; it is delivered afterwards.
+
+    Children inherit the mask: the fork server must not die of Ctrl-C while it loads.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _live(module: str, orders: bytes, pipe: Connection, log_path: str) -> None:
