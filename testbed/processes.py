@@ -30,7 +30,17 @@ GRACE_S = 8.0
 
 
 class ChildFailedError(RuntimeError):
-    """A child process ended by itself; the message holds the end of its log."""
+    """A child process ended by itself; the message holds the end of its log.
+
+    Args:
+        what: happened, in one line.
+        tail: end of its log.
+    """
+
+    def __init__(self, what: str, tail: str) -> None:
+        last_words = f"; the end of its output:\n{tail}" if tail else " and said nothing"
+        super().__init__(what + last_words)
+        self.what = what
 
 
 class Nursery:
@@ -117,8 +127,7 @@ class Child:
         """
         if (code := self._process.exitcode) is not None:
             raise ChildFailedError(
-                f"the process {self.name!r} ended by itself (exit code {code}); the end of its "
-                f"output:\n{self.tail()}"
+                f"the process {self.name!r} ended by itself (exit code {code})", self.tail()
             )
 
     def tail(self, lines: int = 12) -> str:
