@@ -2,7 +2,7 @@
 
 A row of a (S, I) array is one candidate of the outer search, a column one device. For given time
 windows two problems remain, each with one scalar multiplier per row, which
-:func:`optim.special.falling_root` finds by Newton's method in logarithms:
+:func:`optim.roots.falling_root` finds by Newton's method in logarithms:
 
 * (P2) :meth:`InnerSolver.compute`: samples and frequency, docs/model.md (13)-(16)
 * (P3) :meth:`InnerSolver.upload`: bandwidth and power, docs/model.md (9)-(11), (17)-(18)
@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from energy.cost_model import Array
 from optim.problem import FimiProblem
-from optim.special import LOG_X_MAX, falling_root, inverse_psi, inverse_theta, log_psi, log_theta
+from optim.roots import falling_root
+from optim.special import LOG_X_MAX, inverse_psi, inverse_theta, log_psi, log_theta
 
 _ROUNDING = 1e-12
 """Relative violations below this are rounding, not violations."""

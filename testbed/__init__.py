@@ -1,6 +1,7 @@
 """What a person starts.
 
 * :mod:`testbed.cli`                the command ``fimi``
+* :mod:`testbed.commands`           its commands, a module per subject
 * :mod:`testbed.config`             the configuration: every key, its default, its origin
 * :mod:`testbed.coordination`       a coordinator from a configuration, and a run in numbers
 * :mod:`testbed.dry_run`            a whole federation on one machine
