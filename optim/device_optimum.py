@@ -17,7 +17,8 @@ from energy.cost_model import Array
 from optim.inner import InnerSolver
 from optim.special import LOG_X_MAX, inverse_psi, log_psi, log_theta
 
-_TINY = 1e-290
+_TINY, _LEAST = 1e-290, 1e-280
+"""In place of a gain and of a cost of nothing: where neither counts, less time is as good."""
 _ITERATIONS = 120
 _SETTLED = 1e-13
 
@@ -175,8 +176,8 @@ class DeviceSolver:
         cost = np.where(follows, switching + active * t, np.where(runs, active * t, 0.0))
         upload, upload_slope = self._upload_cost(t, left, work, log_mu)
         total = cost + upload
-        slope = (cost + upload * upload_slope) / np.maximum(total, _TINY)
-        value = np.log(np.maximum(gain, _TINY)) - np.log(np.maximum(total, _TINY))
+        slope = (cost + upload * upload_slope) / np.maximum(total, _LEAST)
+        value = np.log(np.maximum(gain, _TINY)) - np.log(np.maximum(total, _LEAST))
         return value, np.where(gain > _TINY, gain_slope, 0.0) - slope
 
     def _upload_cost(

@@ -29,6 +29,8 @@ from optim.special import LOG_X_MAX, inverse_psi, inverse_theta, log_psi, log_th
 _ROUNDING = 1e-12
 """Relative violations below this are rounding, not violations."""
 _LEAST_THETA = 1e-12
+_TIGHTENED = 0.99
+"""A little less than the learning constraint asks for, so that it and no bound of D has a price."""
 _LOG_MAX = 690.0
 """Its exponential is still a finite double."""
 _SHORTEST = 1e-12
@@ -94,7 +96,7 @@ class InnerSolver:
 
     Attributes:
         problem: what is solved.
-        samples_min: smallest D any feasible plan can have, (I,): D_loc, or what the learning
+        samples_min: no feasible plan has a smaller D, (I,): D_loc, or nearly what the learning
             constraint asks for with every other device at its largest.
         samples_max: D_loc + D_gen_max, (I,).
         has_work: devices that train at all, (I,) of bool: not those with no data and no need of it.
@@ -342,5 +344,5 @@ def _sample_range(problem: FimiProblem) -> tuple[Array, Array]:
         rest = budget - (least.sum() - least) if np.isfinite(least).all() else np.zeros_like(low)
         own = np.where(counted & (rest > 0), rest, np.inf)
         log_needed = np.log(weight / own) / problem.curve.beta
-        needed = np.exp(np.minimum(log_needed, _LOG_MAX))
+        needed = _TIGHTENED * np.exp(np.minimum(log_needed, _LOG_MAX))
     return np.minimum(np.maximum(low, needed), high), high

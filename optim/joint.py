@@ -74,7 +74,7 @@ def solve(inner: InnerSolver, *, start: tuple[float, float] | None = None) -> Jo
 
     Args:
         inner: the problem's inner solver.
-        start: λ and μ of a similar problem.
+        start: λ and μ of a similar problem; not used where a price that is needed is 0.
 
     Raises:
         InfeasibleError: no plan meets the constraints.
@@ -113,8 +113,11 @@ def _prices(
     devices: DeviceSolver, inner: InnerSolver, start: tuple[float, float] | None
 ) -> tuple[float, float]:
     """λ and μ at which both excesses vanish: Newton in two logarithms, else one root in another."""
-    log_lam, log_mu = _guess(inner) if start is None else (_log(start[0]), _log(start[1]))
-    learns = inner.bound_by_error and _error_at_least(inner) > 0
+    learns = inner.bound_by_error and _error_at_least(inner) > _CLOSE
+    if start is None or start[1] <= 0 or (learns and start[0] <= 0):
+        log_lam, log_mu = _guess(inner)
+    else:
+        log_lam, log_mu = math.log(start[0]) if learns else 0.0, math.log(start[1])
     if not learns:
         return 0.0, math.exp(_price(devices.wide_at(-math.inf), log_mu))
     for _ in range(_ROUNDS):
@@ -191,10 +194,6 @@ def _guess(inner: InnerSolver) -> tuple[float, float]:
     lam = float(found.compute.log_multiplier[0])
     mu = float(found.upload.log_multiplier[0])
     return (lam if math.isfinite(lam) else 0.0), (mu if math.isfinite(mu) else 0.0)
-
-
-def _log(value: float) -> float:
-    return math.log(value) if value > 0 else 0.0
 
 
 def _primal(inner: InnerSolver, tau: Array) -> tuple[Array, Evaluation]:
