@@ -42,6 +42,8 @@ class Tape:
         self._entries: list[tuple[Value, Callable[[str], None]]] = []
         self._gradients: dict[str, str] = {}
         self._active: set[str] = set()
+        self.rectified: dict[str, Value] = {}
+        """What a ReLU was taken of, by the name of its output."""
 
     def watch(self, value: Value) -> None:
         """A trainable parameter: its gradient is wanted."""
