@@ -52,17 +52,22 @@ def export_module(
 ) -> GraphSet:
     """The graphs of a network; see :func:`export`."""
     accumulates = settings.micro_batch > 0
+    evaluate, multiply_adds = _evaluation(module, classes, image_shape)
     return GraphSet(
         recipe=recipe(settings),
         classes=classes,
         image_shape=image_shape,
         step=_training(module, settings, classes, image_shape, accumulates=accumulates),
         apply=_applying(module, settings) if accumulates else b"",
-        evaluate=_evaluation(module, classes, image_shape),
+        evaluate=evaluate,
+        multiply_adds=multiply_adds,
     )
 
 
-def _evaluation(module: nn.Module, classes: int, image_shape: tuple[int, int, int]) -> bytes:
+def _evaluation(
+    module: nn.Module, classes: int, image_shape: tuple[int, int, int]
+) -> tuple[bytes, int]:
+    """The graph from images to logits, and its multiply-adds for one image."""
     graph = GraphBuilder("evaluate")
     tape = Tape(graph)
     images = _images(graph, image_shape)
@@ -72,7 +77,7 @@ def _evaluation(module: nn.Module, classes: int, image_shape: tuple[int, int, in
     logits = Lowering(trace(module, image_shape, training=False), tape, values).run(images)
     _check_logits(logits, classes)
     graph.output("logits", logits.name, "float32", [BATCH, classes])
-    return graph.model({})
+    return graph.model({}), tape.multiply_adds
 
 
 def _training(

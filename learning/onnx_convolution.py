@@ -87,6 +87,7 @@ def convolve(
     out = weight.shape[0]
     assert height and width and out
     size = window.output(height, width)
+    tape.multiply_adds += math.prod(n or 1 for n in weight.shape) * math.prod(size)
     if groups == 1 and size[0] * size[1] <= SMALL_IMAGE:
         return _convolve_small(tape, image, weight, bias, window, size)
     graph = tape.graph

@@ -244,6 +244,7 @@ def linear(tape: Tape, shape: Shape, args: list[Any], _: dict[str, Any]) -> Valu
         rows = graph.op("Reshape", rows, graph.integers(-1, source.shape[-1]))
     biases = [bias.name] if bias is not None else []
     name = graph.op("Gemm", rows, weight.name, *biases, transB=1)
+    tape.multiply_adds += math.prod(n or 1 for n in (*source.shape, weight.shape[0]))
     if len(source.shape) != 2:
         name = tape.reshape(name, shape)
 

@@ -44,6 +44,8 @@ class Tape:
         self._active: set[str] = set()
         self.rectified: dict[str, Value] = {}
         """What a ReLU was taken of, by the name of its output."""
+        self.multiply_adds = 0
+        """Of the convolutions and linear layers so far, forward, for one sample."""
 
     def watch(self, value: Value) -> None:
         """A trainable parameter: its gradient is wanted."""
