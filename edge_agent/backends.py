@@ -26,7 +26,7 @@ HEAVY_MULTIPLY_ADDS = 50_000_000
 
 From ``benchmarks/onnx_training.py``: the small CNN (0.4 million on digits) trains faster on ONNX
 Runtime; VGG-9 (over 100 million) and ResNet-18 (over 500 million), which are all matrix products,
-train faster on PyTorch's kernels. Between them nothing was measured.
+mostly train faster on PyTorch's kernels (not always at batch 1). Between them nothing was measured.
 """
 
 

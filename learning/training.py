@@ -239,8 +239,13 @@ def check_samples(images: Images, labels: Labels) -> None:
     """Make sure that there is something to train on.
 
     Raises:
-        ValueError: no images, or another number of labels.
+        ValueError: no images, another number of labels, or images that are not uint8.
     """
+    if images.dtype != np.uint8:
+        raise ValueError(
+            f"images are {images.dtype}; trainers take them as stored, uint8 from 0 to 255: scale "
+            "them to that range and convert them"
+        )
     if len(images) != len(labels) or not len(labels):
         raise ValueError(
             f"{len(images)} images and {len(labels)} labels: a trainer needs as many of one as of "

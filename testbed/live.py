@@ -261,5 +261,5 @@ def describe_round(result: RoundResult, rounds: int, so_far: Energy | None) -> s
 def describe_backends(result: RoundResult) -> str:
     """What the devices of a round trained with, and how many each; empty if none did."""
     counts = Counter(device.backend for device in result.devices if device.backend)
-    each = [f"{backend} ({count} devices)" for backend, count in sorted(counts.items())]
-    return f"trained with {', '.join(each)}" if each else ""
+    each = [f"{count} with {backend}" for backend, count in sorted(counts.items())]
+    return f"trained: {', '.join(each)}" if each else ""

@@ -129,6 +129,15 @@ HOSTILE: dict[str, tuple[Callable[[onnx.ModelProto], object], str]] = {
         lambda m: m.graph.node.extend([helper.make_node("Relu", ["x"], ["y"])] * 20_001),
         "nodes; allowed",
     ),
+    "sparse constant": (lambda m: m.graph.sparse_initializer.add(), "field 15"),
+    "sparse attribute": (
+        lambda m: m.graph.node[0].attribute.add(name="value").sparse_tensor.SetInParent(),
+        "field 22",
+    ),
+    "huge constant": (
+        lambda m: m.graph.initializer[0].dims.append(1 << 40),
+        "a dimension is",
+    ),
     "training info": (lambda m: m.training_info.add(), "field 20"),
 }
 
@@ -156,6 +165,19 @@ def test_a_second_graph_behind_the_first_is_refused() -> None:
 def test_noise_is_refused(data: bytes) -> None:
     with pytest.raises(GraphError):
         graph_check.check(data)
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_cut_and_pasted_is_refused_or_harmless(data: st.DataObject) -> None:
+    model = good()
+    at, upto, source = (data.draw(st.integers(0, len(model))) for _ in range(3))
+    spliced = model[:at] + model[source : source + data.draw(st.integers(0, 64))] + model[upto:]
+    try:
+        found = graph_check.check(spliced)
+    except GraphError:
+        return
+    assert found.operators <= graph_check.OPERATORS
 
 
 @settings(max_examples=60)

@@ -101,6 +101,13 @@ class TestContract:
         assert found.class_accuracy[0] == found.accuracy
         assert found.class_accuracy[1:] == (None,) * 9
 
+    def test_images_that_are_not_bytes(self, backend: str) -> None:
+        trainer, floats = make(backend, self.settings), IMAGES.astype(np.float32)
+        with pytest.raises(ValueError, match="images are float32"):
+            trainer.train(start("small-cnn"), floats, LABELS, self.settings, stream=(1,))  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="images are float32"):
+            trainer.evaluate(start("small-cnn"), floats, LABELS)  # type: ignore[arg-type]
+
     def test_nothing_to_train_on(self, backend: str) -> None:
         with pytest.raises(ValueError, match="0 images"):
             make(backend, self.settings).train(

@@ -51,7 +51,14 @@ def a_round(number: int, value_j: float | None) -> RoundFinished:
             start_s=0.0,
             duration_s=1.0,
             evaluation=Evaluation(accuracy=0.25 * number, loss=1.0, class_accuracy=(), samples=9),
-            devices=(DeviceRound(device="device-01", status="accepted", phases=(phase,)),),
+            devices=(
+                DeviceRound(
+                    device="device-01",
+                    status="accepted",
+                    backend="onnxruntime 1.31",
+                    phases=(phase,),
+                ),
+            ),
         )
     )
 
@@ -89,7 +96,8 @@ class TestPlain:
             "device-01: governor is powersave",
             "device-02: went offline",
             "device-02: device-02 went offline",
-            "round 1/4: accuracy 25.0%, 1 of 1 updates, 10.0 J (emulated, board) so far",
+            "round 1/4: accuracy 25.0%, 1 of 1 updates, 10.0 J (emulated, board) so far; "
+            "trained: 1 with onnxruntime 1.31",
             "round 2/4: accuracy 50.0%, 1 of 1 updates, 30.0 J (emulated, board) so far",
             "run completed: 2 rounds",
         ]

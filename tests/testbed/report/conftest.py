@@ -66,6 +66,7 @@ def device_round(name: str, unread: Collection[str] = (), **changes: Any) -> Dev
         synthetic_samples=6,
         training_loss=0.3,
         training_accuracy=0.9,
+        backend="onnxruntime 1.31",
         phases=tuple(
             record(phase, seconds, None if phase in unread else value_j)
             for phase, (seconds, value_j, _, _) in ROUND.items()
