@@ -154,7 +154,7 @@ def training_graphs(
             raise
         say(f"devices train with PyTorch: {error}")
         return b""
-    say(f"devices train with ONNX Runtime: {training.model} as a graph of {len(payload)} bytes")
+    say(f"devices are offered {training.model} as a training graph of {len(payload)} bytes")
     return payload
 
 
