@@ -233,7 +233,6 @@ def predict_round(
     cycles: float,
     upload_bits: float,
     download_bits: float,
-    synthetic_bits: float = 0.0,
     round_s: float | None = None,
 ) -> tuple[PhaseCost, ...]:
     """What one round will take and cost at an operating point, phase by phase.
@@ -244,15 +243,13 @@ def predict_round(
         cycles: E · C · D, CPU cycles of the round's training.
         upload_bits: S, size of the model update.
         download_bits: size of the global model.
-        synthetic_bits: size of a synthetic batch that is received in this round.
         round_s: when the round ends for everybody; adds the idle phase (7) up to then.
 
     Returns:
         One :class:`PhaseCost` per phase, in the order in which they happen.
     """
     link, idle_w = board.link, board.idle_power_w
-    phases = [download_cost("synthetic-download", board, synthetic_bits)] if synthetic_bits else []
-    phases.append(download_cost("model-download", board, download_bits))
+    phases = [download_cost("model-download", board, download_bits)]
     t_cmp = float(compute_time_s(cycles, point.frequency_hz))
     e_cmp = float(
         compute_energy_j(

@@ -78,7 +78,9 @@ class DeviceSolver:
         left_s[self._work] -= np.exp(self._log_t)
         log_left = np.log(left_s)
         limit = inner.narrowest(log_left)[0]
-        log_x = self._band(log_left, log_mu, limit, self._every)[0]
+        wanted = self._wanted_band(log_left, log_mu, self._every)[0]
+        widest = inner.log_nats - log_left - math.log(problem.bandwidth_hz)
+        log_x = np.clip(wanted, np.minimum(widest, limit), limit)
         band = float(np.exp(inner.log_nats - log_left - log_x).sum())
         wide = math.log(band / problem.bandwidth_hz)
         if not inner.bound_by_error:
@@ -107,11 +109,16 @@ class DeviceSolver:
         low, high = self._low.copy(), self._high.copy()
         x = np.clip(result, low, high)
         before = np.full_like(x, np.inf)
+        tried_low, tried_high = np.zeros_like(x, bool), np.zeros_like(x, bool)
         for _ in range(_ITERATIONS):
             value, slope = self._balance(x, active, log_lam, log_mu)
-            low, high = np.where(value > 0.0, x, low), np.where(value > 0.0, high, x)
+            rises = value > 0.0
+            low, high = np.where(rises, x, low), np.where(rises, high, x)
+            tried_low, tried_high = tried_low | rises, tried_high | ~rises
             newton = np.clip(x - value / np.minimum(slope, -1e-12), low, high)
-            good = np.abs(value) <= 0.5 * before
+            # At a jump Newton's steps lead back to an end that was tried before.
+            back = np.where(rises, tried_high & (newton >= high), tried_low & (newton <= low))
+            good = (np.abs(value) <= 0.5 * before) & ~back
             step = np.where(good, newton, (low + high) / 2.0)
             before = np.where(good, np.abs(value), np.inf)
             done = (np.abs(step - x) <= _SETTLED) | (np.abs(value) <= _SETTLED)
@@ -121,6 +128,7 @@ class DeviceSolver:
                 break
             active, x, before = active[left], step[left], before[left]
             low, high = low[left], high[left]
+            tried_low, tried_high = tried_low[left], tried_high[left]
         else:
             result[active] = x
         return np.asarray(result)
@@ -139,15 +147,11 @@ class DeviceSolver:
         capped = (wanted >= cap) & (fast < highest)
         return np.asarray(log_d), capped | (inside & (slope == 0.0)), inside & (slope > 0.0)
 
-    def _band(
-        self, log_left: Array, log_mu: float, limit: Array, columns: NDArray[np.intp]
+    def _wanted_band(
+        self, log_left: Array, log_mu: float, columns: NDArray[np.intp]
     ) -> tuple[Array, Array]:
-        """Log x at price μ within p_max and B, and d log ψ / d log x at the free optimum."""
-        inner = self._inner
-        widest = inner.log_nats[columns] - log_left - math.log(inner.problem.bandwidth_hz)
-        log_q = np.maximum(log_mu - inner.log_k[columns] - log_left, -700.0)
-        log_x, steepness = inverse_psi(log_q)
-        return np.clip(log_x, np.minimum(widest, limit), limit), steepness
+        """Log x at price μ without p_max and B, and d log ψ / d log x there."""
+        return inverse_psi(np.maximum(log_mu - self._inner.log_k[columns] - log_left, -700.0))
 
     def _balance(
         self, log_t: Array, rows: NDArray[np.intp], log_lam: float, log_mu: float
@@ -187,13 +191,12 @@ class DeviceSolver:
         inner, problem = self._inner, self._inner.problem
         log_left = np.log(left)
         limit = inner.narrowest_of(log_left, work)
-        log_x, steepness = self._band(log_left, log_mu, limit, work)
+        wanted, steepness = self._wanted_band(log_left, log_mu, work)
         ratio = t / left
         log_nats = inner.log_nats[work]
-        band = np.exp(log_nats - log_left - log_x)
         # Free: −t' ∂e/∂t' = μ b.
         price = math.exp(log_mu)
-        free = price * band * ratio
+        free = price * ratio * np.exp(log_nats - log_left - wanted)
         free_slope = 1.0 + ratio * (2.0 - 1.0 / steepness)
         # At full power: p_max is paid for longer, bandwidth b_min(t') is saved.
         x = np.exp(limit)
@@ -207,8 +210,9 @@ class DeviceSolver:
         log_wide = np.minimum(log_nats - log_left - math.log(problem.bandwidth_hz), LOG_X_MAX)
         psi, psi_slope = log_psi(log_wide)
         whole = np.exp(np.minimum(inner.log_k[work] + psi, 690.0)) * problem.bandwidth_hz * t
-        at_limit = log_x >= limit
-        widest = (log_x <= log_wide) & ~at_limit
+        # Where the window ends full power needs all the band: what the device wants decides.
+        at_limit = wanted >= limit
+        widest = (wanted <= log_wide) & ~at_limit
         cost = np.where(at_limit, limited, np.where(widest, whole, free))
         slope = np.where(
             at_limit, limited_slope, np.where(widest, 1.0 + psi_slope * ratio, free_slope)

@@ -19,6 +19,7 @@ from energy.cost_model import (
     compute_energy_j,
     compute_power_w,
     compute_time_s,
+    download_cost,
     operating_frequency_hz,
     predict_round,
     transmit_power_w,
@@ -120,15 +121,19 @@ class TestPredictRound:
             cycles=1.2e10,
             upload_bits=6e6,
             download_bits=2e7,
-            synthetic_bits=1e7,
-            round_s=20.0,
+            round_s=19.0,
         )
-        assert [phase.phase for phase in phases] == list(PHASES)
-        assert [phase.duration_s for phase in phases] == pytest.approx([1.0, 2.0, 10.0, 2.0, 5.0])
-        assert [phase.dynamic_j for phase in phases] == pytest.approx([0.3, 0.6, 11.912, 0.2, 0.0])
-        assert [phase.board_j for phase in phases] == pytest.approx([2.3, 4.6, 31.912, 4.2, 10.0])
+        assert [phase.phase for phase in phases] == list(PHASES[1:])
+        assert [phase.duration_s for phase in phases] == pytest.approx([2.0, 10.0, 2.0, 5.0])
+        assert [phase.dynamic_j for phase in phases] == pytest.approx([0.6, 11.912, 0.2, 0.0])
+        assert [phase.board_j for phase in phases] == pytest.approx([4.6, 31.912, 4.2, 10.0])
 
-    def test_without_batch_or_end(self) -> None:
+    def test_a_synthetic_batch(self) -> None:
+        batch = download_cost("synthetic-download", BOARD, 1e7)
+        assert batch.phase == PHASES[0]
+        assert (batch.duration_s, batch.dynamic_j, batch.board_j) == pytest.approx((1.0, 0.3, 2.3))
+
+    def test_without_end(self) -> None:
         phases = predict_round(BOARD, POINT, cycles=1.0, upload_bits=1.0, download_bits=1.0)
         assert [phase.phase for phase in phases] == ["model-download", "compute", "upload"]
 
