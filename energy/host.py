@@ -40,10 +40,12 @@ from msgspec import Struct
 
 from energy.clock import Clock, MonotonicClock
 from energy.cost_model import BoardModel, OperatingPoint, Positive, compute_power_w, uplink_rate_bps
-from energy.cpufreq import CpuFrequency
+from energy.control.cpufreq import CpuFrequency
 from energy.hardware import Applied, HardwareDescription
-from energy.meters import DeclaredPower, MeterUnavailableError, Recorder
-from energy.rapl import RaplRecorder, open_rapl
+from energy.joules import Scope
+from energy.meters import Recorder
+from energy.meters.detect import MeterPair, MeterSettings, open_recorder
+from energy.meters.plug import PlugSettings
 
 
 class ProfileError(ValueError):
@@ -197,8 +199,7 @@ class HostHardware:
     def close(self) -> None:
         """Undo :meth:`apply` and stop reading the meter."""
         self.restore()
-        if isinstance(self._recorder, RaplRecorder):
-            self._recorder.close()
+        self._recorder.close()
 
     def join_fleet(self, fleet_time_s: float) -> None:
         """Nothing to do on a physical board: it has a clock of its own."""
@@ -218,22 +219,6 @@ class HostHardware:
     def has_waited_until(self, fleet_time_s: float) -> float:
         """Nothing to do on a physical board; returns its clock."""
         return self._clock.now_s()
-
-
-def _open_meter(profile: HostProfile, sysfs: Path, clock: Clock) -> RaplRecorder | DeclaredPower:
-    declared_w = profile.constant_power_w
-    if profile.meter == "declared":
-        if declared_w is None:
-            raise MeterUnavailableError(
-                'the profile says meter = "declared" without constant_power_w; declare the power'
-            )
-        return DeclaredPower(declared_w, clock)
-    try:
-        return open_rapl(sysfs, clock)
-    except MeterUnavailableError:
-        if profile.meter == "rapl" or declared_w is None:
-            raise
-    return DeclaredPower(declared_w, clock)
 
 
 def _check_units(path: Path, board: BoardModel) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from energy.cpufreq import CpuFrequency
+from energy.control.cpufreq import CpuFrequency
 
 POINTS_KHZ = (600_000, 1_000_000, 1_400_000, 1_800_000)
 
