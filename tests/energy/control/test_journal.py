@@ -164,6 +164,7 @@ class TestJournal:
 
         boot(tmp_path, "first")
         journal = Journal(tmp_path / "state", tmp_path, run)
+        journal.claim()
         journal.change("power-mode", "", "0")
         journal.change("qdisc", "wlan0", "")
         journal.close()
