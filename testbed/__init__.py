@@ -10,6 +10,7 @@
 * :mod:`testbed.generator_process`  the generator node, as a child or by itself
 * :mod:`testbed.torch_cache`        no folder of PyTorch's compiler is left behind
 * :mod:`testbed.agent_process`      one device by itself
+* :mod:`testbed.doctor_command`     ``fimi agent doctor`` and ``fimi agent restore``
 * :mod:`testbed.devices`            devices from a configuration: names, data, boards
 * :mod:`testbed.run_folder`         ``runs/<name>/``: store, model, report
 * :mod:`testbed.live`               progress on the terminal

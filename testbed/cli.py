@@ -22,6 +22,7 @@ import msgspec
 
 from testbed import config as configuration
 from testbed.config import ConfigError, Effective
+from testbed.doctor_command import doctor, restore
 
 EXIT_CONFIG, EXIT_SURROUNDINGS, EXIT_INFEASIBLE, EXIT_FEDERATION = 2, 3, 4, 5
 EXIT_INTERRUPTED = 130
@@ -316,6 +317,10 @@ def agent_run(
             stop=stop,
             say=click.echo,
         )
+
+
+agent.add_command(doctor)
+agent.add_command(restore)
 
 
 @main.command()
