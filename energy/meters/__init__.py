@@ -50,6 +50,7 @@ class MeterDescription(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             refreshes that often.
         resolution_w: smallest step of a power reading, W (0 if it counts energy).
         relative_uncertainty: one standard deviation of its gain, dimensionless.
+        averages: a reading is the mean power since the one before, not that of an instant.
     """
 
     source: str
@@ -58,6 +59,7 @@ class MeterDescription(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     rate_hz: float
     resolution_w: float = 0.0
     relative_uncertainty: float = 0.0
+    averages: bool = False
 
 
 class Reading(Struct, frozen=True, kw_only=True, gc=False):

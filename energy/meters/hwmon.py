@@ -75,6 +75,7 @@ class Hwmon:
             rate_hz=1e3 / interval_ms if interval_ms else 10.0,
             resolution_w=chip.resolution_w,
             relative_uncertainty=chip.relative_uncertainty,
+            averages=True,
         )
 
     @property

@@ -68,6 +68,7 @@ class Ina3221:
             resolution_w=_RESOLUTION_W * len(rails) ** 0.5,
             # Our estimate: 0.25 % of the chip and 1 to 2 % of the shunt.
             relative_uncertainty=0.02,
+            averages=True,
         )
 
     @property

@@ -3,13 +3,16 @@
 * :class:`Sampler`      looks at a :class:`energy.meters.Meter` now and then and at every edge
 * :class:`MonitorCost`  the CPU time it took for that
 
-A reading is stamped with the middle of the time that the look took. What could not be read is kept
-as a reading that holds nothing; so is a stretch in which the thread did not run (the machine slept,
-or something held it up), so that nobody takes a straight line across it for a measurement.
+Looks are spread at random, one in each period, unless a reading is the mean since the one before:
+``benchmarks/integration_error.py`` shows what either is worth. A reading is stamped with the middle
+of the time that the look took. What could not be read is kept as a reading that holds nothing; so
+is a stretch in which the thread did not run (the machine slept, or something held it up), so that
+nobody takes a straight line across it for a measurement.
 """
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from typing import Annotated
@@ -152,12 +155,19 @@ class Sampler:
 
     def _watch(self) -> None:
         spent_s = time.thread_time()
-        due_s = time.monotonic()
+        dice = random.Random()
+        in_step = self._meter.describe().averages
+        period_begins_s = time.monotonic()
         while True:
-            # Looks on a grid, so that the time a look takes does not lower the rate.
-            due_s = max(due_s + self._period_s, time.monotonic())
-            if self._closed.wait(due_s - time.monotonic()):
+            # One look in every period, so that the time a look takes does not lower the rate. At a
+            # random place in it, because a load that repeats in step with the looks would be read
+            # at the same place of every turn, and no number of readings would show it.
+            place = 1.0 if in_step else dice.random()
+            due_s = period_begins_s + place * self._period_s
+            if self._closed.wait(max(0.0, due_s - time.monotonic())):
                 return
+            late_s = time.monotonic() - self._period_s
+            period_begins_s = max(period_begins_s + self._period_s, late_s)
             with self._lock:
                 self._look()
                 now_s = time.thread_time()
