@@ -1,10 +1,10 @@
 """How far joules are from the truth, by load, sampling rate and rule.
 
-Phases of about 10 s that begin anywhere in the load's period; every row is over several hundred of them.
-Loads: constant 5 W; square, 2 and 8 W at 10 Hz; bursty, 2 W with bursts of 9 W that last 20 to
-120 ms and come every 0.4 s on average. Meters show the power of an instant, or (the second table)
-its mean since the reading before, as chips that average do. Constant power is metered over about 0.2 s
-as well.
+Phases of about 10 s that begin anywhere in the load's period; every row is over several hundred of
+them. Loads: constant 5 W; square, 2 and 8 W at 10 Hz; bursty, 2 W with bursts of 9 W that last 20
+to 120 ms and come every 0.4 s on average. Meters show the power of an instant, or (the second
+table) its mean since the reading before, as chips that average do. Constant power is metered over
+about 0.2 s as well.
 
 * spread: trapezoids with a reading forced at both edges and looks spread at random, one a period:
   what the ledger does with meters that show an instant
