@@ -12,11 +12,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from msgspec import Struct
 
 from edge_agent.backends import Backends
 from edge_agent.data import MixedData
+from energy.cost_model import Phase
 from energy.hardware import Applied, Hardware
 from energy.ledger import Ledger, PhaseRecord
 from learning import batches, tensors
@@ -25,6 +28,7 @@ from messaging.errors import TransferCancelled, TransferError
 from messaging.messages import (
     DevicePlan,
     DeviceState,
+    Goodput,
     PlanApplied,
     Profile,
     RoundClosed,
@@ -87,6 +91,7 @@ class Agent:
         self._ledger = Ledger(hardware.clock, hardware.recorder)
         self._plan: DevicePlan | None = None
         self._applied: Applied | None = None
+        self._moved: list[Goodput] = []
         self._last_plan_reply: PlanApplied | None = None
         self._last_report: RoundReport | None = None
         self._last_settled: RoundSettled | None = None
@@ -144,7 +149,7 @@ class Agent:
         try:
             self._data.clear()
             if plan.batch is not None:
-                with self._ledger.phase("synthetic-download"):
+                with self._ledger.phase("synthetic-download"), self._moving() as moved:
                     payload = self._peer.transfers.fetch(
                         plan.batch,
                         timeout_s=self._settings.transfer_timeout_s,
@@ -152,6 +157,7 @@ class Agent:
                         cancelled=stop.is_set,
                     )
                     self._hardware.has_received(len(payload))
+                    moved("synthetic-download", len(payload))
                 batch = batches.decode(
                     payload,
                     classes=self._data.local.classes,
@@ -170,6 +176,7 @@ class Agent:
             applied=self._applied,
             phases=self._metered(),
             error=error,
+            transfers=self._take_moved(),
         )
         self._peer.send(COORDINATOR, self._last_plan_reply)
         self._ledger.begin("idle")
@@ -196,6 +203,7 @@ class Agent:
             error = f"{type(problem).__name__}: {problem}"
             log.warning("%s, round %d: %s", self._peer.id, start.round, error)
         self._ledger.close()
+        observed = self._hardware.observed()
         self._last_report = RoundReport(
             run=start.run,
             device=plan.device,
@@ -204,11 +212,13 @@ class Agent:
             synthetic_samples=self._data.synthetic_samples,
             training_loss=loss,
             training_accuracy=accuracy,
-            frequency_hz=self._applied.frequency_hz if self._applied else None,
+            frequency_hz=observed.frequency_hz or observed.cap_hz,
             busy_s=self._hardware.clock.now_s() - began_s,
             phases=self._metered(),
             backend=backend,
             error=error,
+            transfers=self._take_moved(),
+            observed=observed,
         )
         self._peer.send(COORDINATOR, self._last_report)
         self._ledger.begin("idle")
@@ -218,7 +228,7 @@ class Agent:
     ) -> tuple[float, float, str]:
         """Loss, accuracy, and what trained."""
         transfers, settings = self._peer.transfers, self._settings
-        with self._ledger.phase("model-download"):
+        with self._ledger.phase("model-download"), self._moving() as moved:
             payload = transfers.fetch(
                 start.model,
                 timeout_s=settings.transfer_timeout_s,
@@ -226,6 +236,7 @@ class Agent:
                 cancelled=stop.is_set,
             )
             self._hardware.has_received(len(payload))
+            moved("model-download", len(payload))
 
             def fetch_graphs() -> bytes:
                 assert start.graphs is not None
@@ -254,7 +265,7 @@ class Agent:
             )
             self._hardware.has_computed(result.samples)
         update = tensors.dump(result.parameters)
-        with self._ledger.phase("upload"):
+        with self._ledger.phase("upload"), self._moving() as moved:
             offer = transfers.serve(update, media="safetensors")
             self._drop_update()
             self._update_digest = offer.digest
@@ -264,6 +275,7 @@ class Agent:
             )
             self._wait_until_pulled(offer.digest, stop)
             self._hardware.has_sent(len(update))
+            moved("upload", len(update))
         return result.loss, result.accuracy, trainer.backend
 
     def _wait_until_pulled(self, digest: str, stop: threading.Event) -> None:
@@ -306,6 +318,27 @@ class Agent:
         self._last_plan_reply = None
         self._last_report = None
         self._last_settled = None
+
+    @contextmanager
+    def _moving(self) -> Iterator[Callable[[Phase, int], None]]:
+        """A transfer begins; call what this gives when so many bytes have moved."""
+        began_s = self._hardware.clock.now_s()
+
+        def moved(phase: Phase, size_bytes: int) -> None:
+            self._moved.append(
+                Goodput(
+                    phase=phase,
+                    size_bytes=size_bytes,
+                    duration_s=self._hardware.clock.now_s() - began_s,
+                )
+            )
+
+        yield moved
+
+    def _take_moved(self) -> tuple[Goodput, ...]:
+        """The transfers since the last message."""
+        moved, self._moved = tuple(self._moved), []
+        return moved
 
     def _metered(self) -> tuple[PhaseRecord, ...]:
         """What was metered since the last message, without idling that took no time."""

@@ -7,8 +7,10 @@
 * :mod:`energy.integration`  readings to joules, with uncertainty
 * :mod:`energy.ledger`       every joule of a device, phase by phase
 * :mod:`energy.hardware`     the one interface between an agent and the board it runs on
-* :mod:`energy.host`         the physical board: meter (:mod:`energy.rapl`), frequency
-  (:mod:`energy.cpufreq`), profile file, files below sysfs (:mod:`energy.sysfs`)
+* :mod:`energy.host`         the physical board: profile file, meter, what is set and observed
+* :mod:`energy.control`      setting the frequency and the sending rate, and putting them back
+* :mod:`energy.observe`      what the board really did: clock, throttling, link
+* :mod:`energy.sysfs`        reading numbers out of the kernel's files
 * :mod:`energy.emulated`     emulated boards in virtual time, declared in :mod:`energy.boards`
 
 Imports none of the other packages.

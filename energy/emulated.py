@@ -30,7 +30,7 @@ from energy.cost_model import (
     operating_frequency_hz,
     uplink_rate_bps,
 )
-from energy.hardware import Applied, HardwareDescription
+from energy.hardware import Applied, HardwareDescription, Observation
 from energy.meters import MeterDescription, Reading
 
 READINGS_PER_SEGMENT = 40
@@ -249,6 +249,14 @@ class EmulatedBoard:
         self._load = _factor(luck, self._disturbance.load_sd)
         self._fading = 10.0 ** (luck.normal(0.0, self._disturbance.fading_sd_db) / 10.0)
         self._meter.reseed(luck)
+
+    def observed(self) -> Observation:
+        """The frequency it runs at, labelled ``emulated``."""
+        return Observation(
+            frequency_hz=self._frequency_hz,
+            frequency_source="emulated",
+            cap_hz=self._frequency_hz,
+        )
 
     def has_received(self, size_bytes: int) -> None:
         """Receive at the downlink rate."""

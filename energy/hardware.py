@@ -13,7 +13,10 @@ from msgspec import Struct
 
 from energy.clock import Clock
 from energy.cost_model import BoardModel, OperatingPoint
+from energy.joules import Energy
 from energy.meters import MeterDescription, Recorder
+from energy.meters.sampler import MonitorCost
+from energy.observe.link import LinkState
 
 
 class Applied(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -21,9 +24,12 @@ class Applied(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     Attributes:
         frequency_hz: the CPU frequency cap in force after applying, or ``None`` if unknown.
-        frequency_control: how it was set (``"cpufreq"``, ``"emulated"``, ``"none"``).
+        frequency_control: how it was set (``"cpufreq"``, ``"nvpmodel"``, ``"duty-cycle"``,
+            ``"emulated"``, ``"none"``). A duty cycle is no frequency: its energy does not follow
+            κ f².
         rate_bps: the uplink rate in force, or ``None`` where nothing limits it.
-        rate_control: how it was set (``"socket-pacing"``, ``"emulated"``, ``"none"``).
+        rate_control: how it was set (``"socket-pacing"``, ``"token-bucket"``, ``"tc"``,
+            ``"emulated"``, ``"none"``).
         notes: what could not be applied and why, one sentence each.
     """
 
@@ -32,6 +38,45 @@ class Applied(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     rate_bps: float | None
     rate_control: str
     notes: tuple[str, ...] = ()
+
+
+class Observation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a board did besides drawing power, since it was last asked.
+
+    Attributes:
+        frequency_hz: the clock that the processor ran at while the agent was busy; ``None`` if
+            unknown.
+        frequency_source: ``cycles`` (counted), ``firmware``, ``cpufreq`` (the kernel's last
+            request), ``emulated``, or empty.
+        cap_hz: the frequency cap in force now; ``None`` if unknown.
+        throttled: how often it was slowed down, by what (:mod:`energy.observe.throttling`);
+            ``None`` where nothing counts it.
+        link: of the network interface towards the broker; ``None`` if unknown.
+        rate_limit_bps: the sending rate in force now, read back; ``None`` if nothing limits it.
+        monitor: what watching the meter took; ``None`` where none is watched.
+        monitor_energy: the joules of that, at most, by the profile's power; ``None`` if unknown.
+    """
+
+    frequency_hz: float | None = None
+    frequency_source: str = ""
+    cap_hz: float | None = None
+    throttled: dict[str, int] | None = None
+    link: LinkState | None = None
+    rate_limit_bps: float | None = None
+    monitor: MonitorCost | None = None
+    monitor_energy: Energy | None = None
+
+
+class Uplink(Protocol):
+    """The agent's connection, as far as its sending rate goes."""
+
+    def set_pacing(self, rate_bps: float | None) -> str:
+        """Limit what is sent, bit/s; ``None`` lifts the limit. Returns how, or nothing."""
+        ...
+
+    def pacing_bps(self) -> float | None:
+        """The limit in force, read back; ``None`` if there is none."""
+        ...
 
 
 class HardwareDescription(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -83,6 +128,10 @@ class Hardware(Protocol):
 
     def begin_round(self, round_number: int) -> None:
         """A round begins: an emulated board draws its fading and background load for it."""
+        ...
+
+    def observed(self) -> Observation:
+        """What it did since this was last asked."""
         ...
 
     def has_received(self, size_bytes: int) -> None:

@@ -4,10 +4,15 @@
 * :func:`load_profile`    reads and checks that file
 * :class:`HostHardware`   :class:`energy.hardware.Hardware` of a physical board
 
+Keys of a profile beyond those of the example, all optional: ``meter_scope``, ``meter_rate_hz``,
+``replay``, ``frequency_control``, ``rate_control``, and a table ``[plug]``
+(:class:`energy.meters.plug.PlugSettings`).
+
 A profile in TOML (JSON has the same keys)::
 
     name = "raspberry-pi-4"
     constant_power_w = 5.0            # only where no meter can be read: joules become "modelled"
+    meter = "auto"                    # or a name, or { total = "plug", split = "rapl" }
 
     [board]
     idle_power_w = 2.7
@@ -33,17 +38,27 @@ import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from energy.clock import Clock, MonotonicClock
+from energy.control.frequency import Choice, FrequencyControl
+from energy.control.journal import Journal, default_folder
+from energy.control.programs import Run, run_program
+from energy.control.traffic import TrafficControl
 from energy.cost_model import BoardModel, OperatingPoint, Positive, compute_power_w, uplink_rate_bps
-from energy.cpufreq import CpuFrequency
-from energy.hardware import Applied, HardwareDescription
-from energy.meters import DeclaredPower, MeterUnavailableError, Recorder
-from energy.rapl import RaplRecorder, open_rapl
+from energy.hardware import Applied, HardwareDescription, Observation, Uplink
+from energy.joules import Energy, Scope
+from energy.meters import DeclaredPower, Recorder
+from energy.meters.detect import MeterPair, MeterSettings, open_recorder
+from energy.meters.plug import PlugSettings
+from energy.meters.sampler import DEFAULT_RATE_HZ, MonitorCost
+from energy.meters.vcgencmd import find_firmware
+from energy.observe.frequency import PERIOD_S, Watch
+from energy.observe.link import link_state, route_interface
+from energy.observe.throttling import Throttling
 
 
 class ProfileError(ValueError):
@@ -56,14 +71,40 @@ class HostProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     Attributes:
         name: of the board, for example ``"raspberry-pi-4"``.
         board: calibrated cost parameters.
-        meter: which meter to use; ``auto`` takes RAPL where it can be read, else the declaration.
+        meter: which meter to use: ``auto``, a name that ``fimi agent doctor`` lists, or
+            ``{total = …, split = …}`` for one meter of the whole and one of the processor's share.
+        meter_scope: what an hwmon device of unknown kind, or a recording, sees.
+        meter_rate_hz: how often to look at it, Hz.
         constant_power_w: what the board draws, W, declared for want of a meter.
+        plug: where the plug is that the board hangs on.
+        replay: a recorded CSV file, for ``meter = "replay"``.
+        frequency_control: how to cap the frequency; ``auto``: cpufreq, else a power mode (Jetson),
+            else a duty cycle.
+        rate_control: how to limit the uplink; ``auto`` paces the agent's own connection, ``tc``
+            caps the whole interface.
     """
 
     name: str
     board: BoardModel
-    meter: Literal["auto", "rapl", "declared"] = "auto"
+    meter: str | MeterPair = "auto"
+    meter_scope: Scope | None = None
+    meter_rate_hz: Annotated[float, Meta(gt=0, le=100)] = DEFAULT_RATE_HZ
     constant_power_w: Positive | None = None
+    plug: PlugSettings | None = None
+    replay: str | None = None
+    frequency_control: Choice = "auto"
+    rate_control: Literal["auto", "socket-pacing", "tc", "none"] = "auto"
+
+    def meters(self) -> MeterSettings:
+        """The share of the profile that is about meters."""
+        return MeterSettings(
+            meter=self.meter,
+            scope=self.meter_scope,
+            rate_hz=self.meter_rate_hz,
+            plug=self.plug,
+            replay=self.replay,
+            constant_power_w=self.constant_power_w,
+        )
 
 
 def load_profile(path: Path) -> HostProfile:
@@ -108,10 +149,13 @@ class HostHardware:
 
     Args:
         profile: what its user knows of it.
-        sysfs: root of sysfs.
+        root: of the file system.
         clock: of its durations.
-        set_rate: limits the agent's uplink to so many bit/s and says whether it could.
-        rate_control: how ``set_rate`` does it, for the record.
+        uplink: the agent's connection, whose sending rate is limited.
+        broker_host: towards whom the agent sends; decides the network interface.
+        state: folder of the journal of changes; this user's if left out.
+        run: runs programs.
+        watch_period_s: between two looks at clock and throttling; 0 for none by itself.
 
     Raises:
         MeterUnavailableError: if no meter can be read and no power is declared.
@@ -121,17 +165,32 @@ class HostHardware:
         self,
         profile: HostProfile,
         *,
-        sysfs: Path = Path("/sys"),
+        root: Path = Path("/"),
         clock: Clock | None = None,
-        set_rate: Callable[[float], bool] | None = None,
-        rate_control: str = "socket-pacing",
+        uplink: Uplink | None = None,
+        broker_host: str | None = None,
+        state: Path | None = None,
+        run: Run = run_program,
+        watch_period_s: float = PERIOD_S,
     ) -> None:
         self._profile = profile
+        self._root = root
         self._clock = clock or MonotonicClock()
-        self._set_rate = set_rate
-        self._rate_control = rate_control
-        self._frequency = CpuFrequency(sysfs)
-        self._recorder = _open_meter(profile, sysfs, self._clock)
+        self._uplink = uplink
+        self._run = run
+        self._journal = Journal(state or default_folder(root), root, run)
+        self._frequency = FrequencyControl(
+            root,
+            self._journal,
+            choice=profile.frequency_control,
+            frequency_max_hz=profile.board.compute.frequency_max_hz,
+            run=run,
+        )
+        self._interface = route_interface(root, broker_host) if broker_host else None
+        self._recorder = open_recorder(profile.meters(), root, self._clock)
+        firmware = find_firmware(root)
+        self._throttling = Throttling(root, firmware)
+        self._watch = Watch(root, firmware, self._throttling, period_s=watch_period_s)
 
     def __enter__(self) -> HostHardware:
         return self
@@ -177,28 +236,85 @@ class HostHardware:
             )
         )
         notes = list(cap.notes)
-        limited = False
-        if self._set_rate is None:
-            notes.append(f"uplink not limited to {rate_bps:.4g} bit/s: no means to limit it")
-        elif not (limited := self._set_rate(rate_bps)):
-            notes.append(f"uplink not limited to {rate_bps:.4g} bit/s: the limit was refused")
+        in_force_bps, means = self._limit(rate_bps, notes)
+        self._watch.take()  # what ran until now ran under another cap
         return Applied(
             frequency_hz=cap.frequency_hz,
-            frequency_control="cpufreq" if cap.applied else "none",
-            rate_bps=rate_bps if limited else None,
-            rate_control=self._rate_control if limited else "none",
+            frequency_control=cap.means,
+            rate_bps=in_force_bps,
+            rate_control=means,
             notes=tuple(notes),
         )
 
     def restore(self) -> None:
-        """Put the frequency limits back."""
-        self._frequency.restore()
+        """Put back what was there before."""
+        self._journal.restore()
+        if self._uplink is not None and self._uplink.pacing_bps() is not None:
+            self._uplink.set_pacing(None)
 
     def close(self) -> None:
         """Undo :meth:`apply` and stop reading the meter."""
         self.restore()
-        if isinstance(self._recorder, RaplRecorder):
-            self._recorder.close()
+        self._journal.close()
+        self._watch.close()
+        self._recorder.close()
+
+    def observed(self) -> Observation:
+        """Clock, throttling, link, and the monitor's own cost since this was last asked."""
+        clock = self._watch.take()
+        monitor = None if isinstance(self._recorder, DeclaredPower) else self._recorder.take_cost()
+        return Observation(
+            frequency_hz=clock.frequency_hz,
+            frequency_source=clock.source,
+            cap_hz=self._frequency.cpufreq.in_force_hz(),
+            throttled=self._throttling.take(),
+            link=link_state(self._root, self._interface, self._run) if self._interface else None,
+            rate_limit_bps=self._uplink.pacing_bps() if self._uplink is not None else None,
+            monitor=monitor,
+            monitor_energy=self._cost_of(monitor, clock.frequency_hz) if monitor else None,
+        )
+
+    def _limit(self, rate_bps: float, notes: list[str]) -> tuple[float | None, str]:
+        """Limit the uplink; the rate in force and how."""
+        choice = self._profile.rate_control
+        if choice == "none":
+            notes.append('the uplink is not limited: rate_control = "none"')
+            return None, "none"
+        if choice == "tc":
+            if self._interface is None:
+                notes.append("tc cannot cap the uplink: no route to the broker is known")
+            else:
+                cap = TrafficControl(self._interface, self._journal, self._run).cap(rate_bps)
+                if cap.rate_bps is not None:
+                    return cap.rate_bps, "tc"
+                notes.append(cap.note)
+        if self._uplink is None:
+            notes.append(f"uplink not limited to {rate_bps:.4g} bit/s: no means to limit it")
+            return None, "none"
+        means = self._uplink.set_pacing(rate_bps)
+        in_force_bps = self._uplink.pacing_bps()
+        if not means or in_force_bps is None:
+            notes.append(f"uplink not limited to {rate_bps:.4g} bit/s: the limit was refused")
+            return None, "none"
+        return in_force_bps, means
+
+    def _cost_of(self, monitor: MonitorCost, frequency_hz: float | None) -> Energy:
+        """At most what the profile says that computing for so long takes."""
+        compute = self._profile.board.compute
+        power_w = float(
+            compute_power_w(
+                frequency_hz or compute.frequency_max_hz,
+                compute.capacitance_w_per_hz3,
+                compute.active_power_w,
+            )
+        )
+        return Energy(
+            value_j=monitor.cpu_s * power_w,
+            kind="modelled",
+            source="profile",
+            scope="cpu",
+            uncertainty_j=monitor.cpu_s * power_w / 2.0,
+        )
 
     def join_fleet(self, fleet_time_s: float) -> None:
         """Nothing to do on a physical board: it has a clock of its own."""
@@ -218,22 +334,6 @@ class HostHardware:
     def has_waited_until(self, fleet_time_s: float) -> float:
         """Nothing to do on a physical board; returns its clock."""
         return self._clock.now_s()
-
-
-def _open_meter(profile: HostProfile, sysfs: Path, clock: Clock) -> RaplRecorder | DeclaredPower:
-    declared_w = profile.constant_power_w
-    if profile.meter == "declared":
-        if declared_w is None:
-            raise MeterUnavailableError(
-                'the profile says meter = "declared" without constant_power_w; declare the power'
-            )
-        return DeclaredPower(declared_w, clock)
-    try:
-        return open_rapl(sysfs, clock)
-    except MeterUnavailableError:
-        if profile.meter == "rapl" or declared_w is None:
-            raise
-    return DeclaredPower(declared_w, clock)
 
 
 def _check_units(path: Path, board: BoardModel) -> None:

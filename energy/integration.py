@@ -13,8 +13,9 @@ The uncertainty (one standard deviation) is the quadrature sum of
                 noise of the readings (von Neumann 1941), and exceed the largest error, Δp Δt/2,
                 that one step of power somewhere in the gap can make
     refresh     a counter that refreshes every T is up to T old at either edge: P T/√6
-    missing     seconds at the edges without readings: filled with the mean power of the rest,
-                unknown between nothing and twice that: P t/√3
+    missing     seconds without readings, at the edges or around a reading that holds nothing:
+                filled with the mean power of the rest, unknown between nothing and twice that:
+                P t/√3
 
 Missing is missing: where readings cover less than half of a phase there is no figure at all.
 """
@@ -39,14 +40,15 @@ def integrate(
     """Energy between two times.
 
     Args:
-        readings: in order of time; two at the same time are the two sides of a step.
+        readings: in order of time; two at the same time are the two sides of a step; one that
+            holds nothing says that the meter could not be read.
         start_s: beginning on the readings' clock, s.
         end_s: end, s.
         meter: what made the readings.
 
     Returns:
         The energy, or ``None`` if the readings do not support a figure: too few of them, less than
-        half of the time covered, or a counter that ran backwards.
+        half of the time covered, or a counter that ran backwards or was reset.
 
     Raises:
         ValueError: if the end lies before the start.
@@ -82,6 +84,8 @@ def _by_counter(
     times, values = _usable([(r.time_s, r.counter_j) for r in readings if r.counter_j is not None])
     if not len(values) or np.any(values[1:] < values[:-1]):
         return None
+    if any(r.reset for r in readings if r.counter_j is not None and r.time_s > times[0]):
+        return None
     duration_s = end_s - start_s
     covered_s = min(times[-1], end_s) - max(times[0], start_s)
     if not _enough(covered_s, duration_s):
@@ -114,6 +118,12 @@ def _by_power(
     gaps_s, steps_w = times[1:] - times[:-1], power[1:] - power[:-1]
     left, right = np.maximum(times[:-1], start_s), np.minimum(times[1:], end_s)
     widths_s = np.maximum(right - left, 0.0)
+    holes = _holes(readings, times)
+    if holes.any():
+        widths_s = np.where(holes, 0.0, widths_s)
+        covered_s = float(widths_s.sum())
+        if not _enough(covered_s, duration_s):
+            return None
     slopes = steps_w / np.where(gaps_s > 0.0, gaps_s, 1.0)
     middles_w = power[:-1] + slopes * ((left + right) / 2.0 - times[:-1])
     covered_j = float(middles_w @ widths_s)
@@ -125,6 +135,16 @@ def _by_power(
         mean_w * (duration_s - covered_s) / math.sqrt(3.0),
     )
     return covered_j * duration_s / covered_s, uncertainty_j
+
+
+def _holes(readings: Sequence[Reading], times: _Array) -> NDArray[np.bool_]:
+    """Which gaps between usable readings hold one that could not be made, shape (len − 1,)."""
+    holes = np.zeros(max(len(times) - 1, 0), bool)
+    failed = [r.time_s for r in readings if not r.holds]
+    if failed:
+        gaps = np.searchsorted(times, failed, side="right") - 1
+        holes[gaps[(gaps >= 0) & (gaps < len(holes))]] = True
+    return holes
 
 
 def _usable(pairs: Sequence[tuple[float, float]]) -> tuple[_Array, _Array]:

@@ -17,11 +17,12 @@ Kind = Literal["measured", "modelled", "emulated"]
 """``measured``: a physical meter read it. ``modelled``: a formula said it. ``emulated``: no
 physical device was involved at all."""
 
-Scope = Literal["cpu", "module", "board", "wall"]
-"""What the meter sees: the processor, the compute module, the whole board, or the wall plug."""
+Scope = Literal["cpu", "gpu", "module", "board", "wall"]
+"""What the meter sees: the processor, the graphics card, the compute module, the whole board, or
+what comes out of the wall."""
 
 _WEAKNESS: dict[Kind, int] = {"measured": 0, "modelled": 1, "emulated": 2}
-_WIDTH: dict[Scope, int] = {"cpu": 0, "module": 1, "board": 2, "wall": 3}
+_WIDTH: dict[Scope, int] = {"cpu": 0, "gpu": 0, "module": 1, "board": 2, "wall": 3}
 
 
 class Energy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -18,6 +18,7 @@ from energy.cost_model import PHASES, NonNegative, Phase
 from energy.integration import integrate, largest_gap_s
 from energy.joules import Energy
 from energy.meters import Recorder
+from energy.meters.combine import Combined
 
 
 class PhaseRecord(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -30,6 +31,7 @@ class PhaseRecord(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         energy: what it took, or ``None`` where nothing could be read: missing is never zero.
         sample_count: readings that the figure rests on.
         largest_gap_s: longest time between two readings, s.
+        cpu: the processor's share of ``energy``, by a meter of its own, or ``None``.
     """
 
     phase: Phase
@@ -38,13 +40,15 @@ class PhaseRecord(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     energy: Energy | None
     sample_count: Annotated[int, Meta(ge=0, le=2**48)]
     largest_gap_s: NonNegative
+    cpu: Energy | None = None
 
     def __post_init__(self) -> None:
-        if self.energy is not None and self.energy.value_j < 0:
-            raise ValueError(
-                f"{self.phase} took {self.energy.value_j} J by {self.energy.source!r}; "
-                "a phase does not give energy back"
-            )
+        for energy in (self.energy, self.cpu):
+            if energy is not None and energy.value_j < 0:
+                raise ValueError(
+                    f"{self.phase} took {energy.value_j} J by {energy.source!r}; "
+                    "a phase does not give energy back"
+                )
 
 
 class Ledger:
@@ -99,13 +103,16 @@ class Ledger:
         (phase, start_s), self._open = self._open, None
         end_s = self._clock.now_s()
         readings = self._recorder.mark()
+        split = self._recorder.split if isinstance(self._recorder, Combined) else None
+        usable = [reading for reading in readings if reading.holds]
         record = PhaseRecord(
             phase=phase,
             start_s=start_s,
             duration_s=end_s - start_s,
             energy=integrate(readings, start_s, end_s, self._recorder.describe()),
-            sample_count=len(readings),
-            largest_gap_s=largest_gap_s(readings, start_s, end_s),
+            sample_count=len(usable),
+            largest_gap_s=largest_gap_s(usable, start_s, end_s),
+            cpu=integrate(split.taken(), start_s, end_s, split.describe()) if split else None,
         )
         self._records.append(record)
         return record

@@ -22,6 +22,14 @@ def read_count(path: Path) -> int | None:
     return int(text) if text is not None and text.isdecimal() else None
 
 
+def read_signed(path: Path) -> int | None:
+    """The integer a file holds, of either sign, or ``None``."""
+    text = read_text(path)
+    if text is None or not text.removeprefix("-").isdecimal():
+        return None
+    return int(text)
+
+
 def why_unreadable(path: Path) -> str:
     """Why :func:`read_count` gives ``None`` for a file, as the end of a sentence."""
     try:

@@ -19,6 +19,7 @@ Large payloads, digest-named, chunked, pulled by the receiver, verified:
 * :mod:`messaging.transfers`  fetching and serving
 * :mod:`messaging.chunks`     cutting up and putting together
 * :mod:`messaging.shelf`      what a peer serves
+* :mod:`messaging.pacing`     sending at a rate where the operating system does not pace
 
 The broker for one machine:
 

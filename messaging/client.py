@@ -37,12 +37,14 @@ from messaging.chunks import DEFAULT_CHUNK_BYTES
 from messaging.errors import MessageRefused, NotConnected, SendQueueFull
 from messaging.link import Link, Will
 from messaging.messages import DeviceState, Message
+from messaging.pacing import TokenBucket
 from messaging.presence import PeerView, Presence
 from messaging.topics import COORDINATOR, EVERYBODY, Kind
 from messaging.transfers import DEFAULT_MAX_BYTES, Transfers
 from messaging.wire import decode_message, encode_message
 
 Role = Literal["device", "generator", "coordinator"]
+Pacing = Literal["socket-pacing", "token-bucket", "unlimited"]
 
 HEARTBEAT_S = 5.0
 MAX_RECEIVED = 10_000
@@ -231,13 +233,24 @@ class Peer:
             self._put(None)  # for the next who asks
         return item
 
-    def set_pacing(self, rate_bps: float | None) -> bool:
+    def set_pacing(self, rate_bps: float | None) -> Pacing:
         """Limit the rate of sending, bits per second; ``None`` lifts the limit.
 
         Returns:
-            Whether the operating system paces this connection now (Linux only).
+            How: the operating system paces the connection (Linux), or this peer holds its chunks
+            back itself; ``"unlimited"`` once the limit is lifted.
         """
-        return self._link.set_pacing(rate_bps)
+        by_kernel = self._link.set_pacing(rate_bps)
+        own = TokenBucket(rate_bps) if rate_bps is not None and not by_kernel else None
+        self.transfers.set_bucket(own)
+        if rate_bps is None:
+            return "unlimited"
+        return "socket-pacing" if by_kernel else "token-bucket"
+
+    def pacing_bps(self) -> float | None:
+        """The sending rate in force, read back from the operating system; ``None`` if unlimited."""
+        bucket = self.transfers.bucket
+        return bucket.rate_bps if bucket is not None else self._link.pacing_bps()
 
     # What transfers need.
 

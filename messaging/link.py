@@ -165,6 +165,18 @@ class Link:
         self._pacing_bps = rate_bps
         return _pace(self._client.socket(), rate_bps)
 
+    def pacing_bps(self) -> float | None:
+        """What the kernel says that it paces this connection to; ``None`` if it does not."""
+        sock: Any = self._client.socket()
+        if sock is None or not sys.platform.startswith("linux"):
+            return None
+        try:
+            raw = sock.getsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, 4)
+        except OSError:
+            return None
+        rate = int.from_bytes(raw, sys.byteorder)
+        return None if rate == _UNPACED else 8.0 * rate
+
     def close(self) -> None:
         """Say goodbye and wait until thread and socket are gone; may be repeated."""
         if self._closed:

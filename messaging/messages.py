@@ -15,8 +15,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from energy.cost_model import BoardModel, OperatingPoint, PhaseCost
-from energy.hardware import Applied, HardwareDescription
+from energy.cost_model import BoardModel, OperatingPoint, Phase, PhaseCost
+from energy.hardware import Applied, HardwareDescription, Observation
 from energy.ledger import PhaseRecord
 from learning.training import TrainingSettings
 
@@ -46,6 +46,25 @@ class Offer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     size_bytes: Count
     chunk_bytes: Annotated[int, Meta(ge=1)]
     media: str
+
+
+class Goodput(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One transfer as the application saw it.
+
+    Attributes:
+        phase: the phase it belongs to.
+        size_bytes: of the payload.
+        duration_s: from asking until all of it was there, on the device's clock.
+    """
+
+    phase: Phase
+    size_bytes: Count
+    duration_s: Seconds
+
+    @property
+    def rate_bps(self) -> float | None:
+        """Payload bits per second; ``None`` over no time."""
+        return 8.0 * self.size_bytes / self.duration_s if self.duration_s > 0.0 else None
 
 
 class DeviceState(Message, frozen=True, kw_only=True, tag="state"):
@@ -157,6 +176,7 @@ class PlanApplied(Message, frozen=True, kw_only=True, tag="plan-applied"):
         applied: what was set and read back.
         phases: what receiving the batch took.
         error: why the plan could not be followed, or empty.
+        transfers: how fast the batch came.
     """
 
     run: str
@@ -164,6 +184,7 @@ class PlanApplied(Message, frozen=True, kw_only=True, tag="plan-applied"):
     applied: Applied | None
     phases: tuple[PhaseRecord, ...]
     error: str = ""
+    transfers: tuple[Goodput, ...] = ()
 
 
 class RoundStart(Message, frozen=True, kw_only=True, tag="round-start"):
@@ -222,6 +243,8 @@ class RoundReport(Message, frozen=True, kw_only=True, tag="round-report"):
         phases: what was metered since the last report.
         backend: what it trained with, for example ``"onnxruntime 1.31"``; empty if it did not.
         error: what went wrong, or empty.
+        transfers: how fast model and update went over the network.
+        observed: clock, throttling, link and the monitor's own cost since the last report.
     """
 
     run: str
@@ -236,6 +259,8 @@ class RoundReport(Message, frozen=True, kw_only=True, tag="round-report"):
     phases: tuple[PhaseRecord, ...]
     backend: str = ""
     error: str = ""
+    transfers: tuple[Goodput, ...] = ()
+    observed: Observation | None = None
 
 
 class RoundClosed(Message, frozen=True, kw_only=True, tag="round-closed"):

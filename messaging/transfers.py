@@ -37,6 +37,7 @@ from messaging.chunks import (
 )
 from messaging.errors import TransferCancelled, TransferError
 from messaging.messages import Offer
+from messaging.pacing import TokenBucket
 from messaging.shelf import Shelf, sha256
 from messaging.topics import Kind
 from messaging.wire import (
@@ -128,6 +129,13 @@ class Transfers:
         self._unconfirmed: dict[tuple[str, str], tuple[float, int]] = {}
         self._closed = False
         self._worker: threading.Thread | None = None
+        self.bucket: TokenBucket | None = None
+
+    def set_bucket(self, bucket: TokenBucket | None) -> None:
+        """Hold chunks back by this token bucket; ``None`` for no holding back."""
+        with self._changed:
+            self.bucket = bucket
+            self._changed.notify_all()
 
     # The holder's side.
 
@@ -359,6 +367,8 @@ class Transfers:
                 self._carrier.publish(recipient, kind, encode_transfer(body))
             if order is not None:
                 chunk = encode_transfer(order.chunk())
+                if (bucket := self.bucket) is not None:
+                    self._hold_back(bucket.take(len(chunk)))
                 info = self._carrier.publish(order.asker, "chunk", chunk)
                 if info is not None:
                     leaving.append(info)
@@ -368,6 +378,12 @@ class Transfers:
                     info.wait_for_publish(5.0)
                 except (RuntimeError, ValueError):
                     continue  # lost with the connection: it will be asked for again
+
+    def _hold_back(self, wait_s: float) -> None:
+        """Wait, unless this object is closed or the rate is lifted meanwhile."""
+        with self._changed:
+            bucket = self.bucket
+            self._changed.wait_for(lambda: self._closed or self.bucket is not bucket, wait_s)
 
     def _notes(self, now_s: float) -> list[tuple[str, Kind, Gone | Noted | Done]]:
         """The short answers and confirmations that are due."""

@@ -58,7 +58,9 @@ def serve(
     )
     with ExitStack() as stack:
         hardware: Hardware = (
-            stack.enter_context(HostHardware(load_profile(host_profile), set_rate=peer.set_pacing))
+            stack.enter_context(
+                HostHardware(load_profile(host_profile), uplink=peer, broker_host=address.host)
+            )
             if host_profile is not None
             else emulated_board(config, index)
         )

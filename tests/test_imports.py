@@ -60,9 +60,9 @@ def test_imports_run_downwards_only(package: str) -> None:
 
 def test_the_agents_side_imports_without_torch() -> None:
     modules = [
-        f"{package}.{path.stem}"
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for package in ("energy", "messaging", "edge_agent", "learning")
-        for path in sorted((ROOT / package).glob("*.py"))
+        for path in sorted((ROOT / package).rglob("*.py"))
         if path.stem not in ("__init__", "mosquitto_main", "amqtt_main")
     ]
     light = [module for module in modules if module not in NEEDS_TORCH]
@@ -91,3 +91,12 @@ def test_every_package_is_typed_and_has_a_map() -> None:
         for path in (ROOT / package).glob("*.py"):
             if path.stem != "__init__":
                 assert f"{package}.{path.stem}" in map_, f"{package}/__init__.py lacks {path.name}"
+
+
+@pytest.mark.parametrize("folder", ["energy/meters", "energy/control", "energy/observe"])
+def test_every_folder_of_a_package_has_a_map(folder: str) -> None:
+    text = (ROOT / folder / "__init__.py").read_text(encoding="utf-8")
+    map_ = ast.get_docstring(ast.parse(text)) or ""
+    for path in (ROOT / folder).glob("*.py"):
+        name = f"{folder.replace('/', '.')}.{path.stem}"
+        assert path.stem == "__init__" or name in map_, f"{folder}/__init__.py lacks {path.name}"

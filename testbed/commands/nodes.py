@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import click
 
+from testbed.commands.doctor import doctor, restore
 from testbed.commands.shared import (
     BROKER_URL,
     COMMON,
@@ -180,3 +181,7 @@ def agent_data(
         share = local_data(effective.config, load_split(effective.config))[index]
         datasets.save(share, file)
     click.echo(f"{file}: {len(share)} samples of {share.name}")
+
+
+agent.add_command(doctor)
+agent.add_command(restore)

@@ -229,6 +229,24 @@ class TestRound:
         assert (report.local_samples, report.synthetic_samples) == (40, 0)
         assert report.error == ""
 
+    def test_goodput_and_what_was_observed_are_reported(self, bench: Bench) -> None:
+        payload = synthetic(30)
+        bench.desk.send("device-1", bench.plan(bench.desk.transfers.serve(payload, "batch")))
+        (batch,) = bench.hear(PlanApplied).transfers
+        assert (batch.phase, batch.size_bytes) == ("synthetic-download", len(payload))
+        assert batch.rate_bps == pytest.approx(bench.board.truth.link.downlink_rate_bps)
+        update, report = bench.round(bench.start())
+        assert [(each.phase, each.size_bytes) for each in report.transfers] == [
+            ("model-download", len(bench.model)),
+            ("upload", len(update)),
+        ]
+        for each in report.transfers:
+            (phase,) = [phase for phase in report.phases if phase.phase == each.phase]
+            assert each.duration_s == pytest.approx(phase.duration_s)
+        assert report.observed is not None
+        assert report.observed.frequency_source == "emulated"
+        assert report.frequency_hz == report.observed.frequency_hz
+
     def test_every_phase_is_metered_and_they_add_up(self, bench: Bench) -> None:
         bench.desk.send("device-1", bench.plan())
         _, report = bench.round(bench.start())

@@ -8,12 +8,12 @@ import pytest
 import energy.host
 from energy.clock import VirtualClock
 from energy.cost_model import OperatingPoint
-from energy.hardware import Hardware
+from energy.hardware import Hardware, Observation
 from energy.host import HostHardware, HostProfile, ProfileError, load_profile
 from energy.ledger import Ledger
 from energy.meters import MeterUnavailableError
 
-EXAMPLE = (energy.host.__doc__ or "").split("::", 1)[1]
+EXAMPLE = (energy.host.__doc__ or "").split("::\n", 1)[1]
 POINT = OperatingPoint(frequency_hz=1.0e9, bandwidth_hz=1e6, transmit_power_w=0.1, time_split=0.5)
 
 
@@ -28,7 +28,7 @@ def profile(tmp_path: Path) -> HostProfile:
 
 
 def with_rapl(sysfs: Path) -> Path:
-    zone = sysfs / "class" / "powercap" / "intel-rapl:0"
+    zone = sysfs / "sys" / "class" / "powercap" / "intel-rapl:0"
     zone.mkdir(parents=True)
     (zone / "name").write_text("package-0\n")
     (zone / "energy_uj").write_text("0\n")
@@ -37,10 +37,25 @@ def with_rapl(sysfs: Path) -> Path:
 
 
 def with_cpufreq(sysfs: Path) -> Path:
-    policy = sysfs / "devices" / "system" / "cpu" / "cpufreq" / "policy0"
+    policy = sysfs / "sys" / "devices" / "system" / "cpu" / "cpufreq" / "policy0"
     policy.mkdir(parents=True)
     (policy / "scaling_max_freq").write_text("1800000\n")
     return policy / "scaling_max_freq"
+
+
+class Connection:
+    """The agent's connection, as far as its sending rate goes."""
+
+    def __init__(self, *, works: bool = True) -> None:
+        self.works = works
+        self.asked: list[float | None] = []
+
+    def set_pacing(self, rate_bps: float | None) -> str:
+        self.asked.append(rate_bps)
+        return "socket-pacing" if self.works else ""
+
+    def pacing_bps(self) -> float | None:
+        return self.asked[-1] if self.works and self.asked else None
 
 
 class TestLoadProfile:
@@ -99,7 +114,9 @@ class TestLoadProfile:
 class TestMeter:
     def test_rapl_comes_first(self, tmp_path: Path, profile: HostProfile) -> None:
         counter, clock = with_rapl(tmp_path), VirtualClock()
-        with HostHardware(profile, sysfs=tmp_path, clock=clock) as hardware:
+        with HostHardware(
+            profile, root=tmp_path, state=tmp_path / "state", clock=clock
+        ) as hardware:
             ledger = Ledger(hardware.clock, hardware.recorder)
             with ledger.phase("compute"):
                 clock.advance(2.0)
@@ -110,15 +127,17 @@ class TestMeter:
         assert (record.energy.kind, record.energy.scope) == ("measured", "cpu")
 
     def test_a_declared_power_is_modelled(self, tmp_path: Path, profile: HostProfile) -> None:
-        meter = HostHardware(profile, sysfs=tmp_path).describe().meter
+        meter = HostHardware(profile, root=tmp_path, state=tmp_path / "state").describe().meter
         assert (meter.kind, meter.source) == ("modelled", "declared:5W")
 
     def test_the_profile_may_insist(self, tmp_path: Path, profile: HostProfile) -> None:
         insist = msgspec.structs.replace
         with pytest.raises(MeterUnavailableError, match="no RAPL"):
-            HostHardware(insist(profile, meter="rapl"), sysfs=tmp_path)
+            HostHardware(insist(profile, meter="rapl"), root=tmp_path, state=tmp_path / "state")
         with_rapl(tmp_path)
-        declared = HostHardware(insist(profile, meter="declared"), sysfs=tmp_path)
+        declared = HostHardware(
+            insist(profile, meter="declared"), root=tmp_path, state=tmp_path / "state"
+        )
         assert declared.describe().meter.kind == "modelled"
 
     @pytest.mark.parametrize("meter", ["auto", "declared"])
@@ -127,44 +146,88 @@ class TestMeter:
     ) -> None:
         bare = msgspec.structs.replace(profile, constant_power_w=None, meter=meter)
         with pytest.raises(MeterUnavailableError, match="constant_power_w"):
-            HostHardware(bare, sysfs=tmp_path)
+            HostHardware(bare, root=tmp_path, state=tmp_path / "state")
 
 
 class TestControl:
     def test_apply_and_restore(self, tmp_path: Path, profile: HostProfile) -> None:
-        ceiling, rates = with_cpufreq(tmp_path), []
-
-        def set_rate(rate_bps: float) -> bool:
-            rates.append(rate_bps)
-            return True
-
-        with HostHardware(profile, sysfs=tmp_path, set_rate=set_rate) as hardware:
+        ceiling, uplink = with_cpufreq(tmp_path), Connection()
+        with HostHardware(
+            profile, root=tmp_path, state=tmp_path / "state", uplink=uplink
+        ) as hardware:
             applied = hardware.apply(POINT)
             assert ceiling.read_text() == "1000000\n"
         assert ceiling.read_text() == "1800000\n"
         assert (applied.frequency_hz, applied.frequency_control) == (1e9, "cpufreq")
-        assert (applied.rate_bps, applied.rate_control) == (rates[0], "socket-pacing")
+        assert (applied.rate_bps, applied.rate_control) == (uplink.asked[0], "socket-pacing")
         assert applied.notes == ()
         # signal-to-noise ratio 0.1 · 1e-10 / (4e-21 · 1e6) = 2500: log2(2501) bit/s/Hz
-        assert rates == pytest.approx([11.28828938e6])
+        assert uplink.asked[0] == pytest.approx(11.28828938e6)
+        assert uplink.asked[1:] == [None], "the limit is lifted at the end"
 
-    @pytest.mark.parametrize("set_rate", [None, lambda rate_bps: False])
+    @pytest.mark.parametrize("uplink", [None, Connection(works=False)])
     def test_what_cannot_be_applied_is_noted(
-        self, tmp_path: Path, profile: HostProfile, set_rate: object
+        self, tmp_path: Path, profile: HostProfile, uplink: Connection | None
     ) -> None:
-        applied = HostHardware(
-            profile,
-            sysfs=tmp_path,
-            set_rate=set_rate,  # type: ignore[arg-type]
-        ).apply(POINT)
+        only = msgspec.structs.replace(profile, frequency_control="cpufreq")
+        with HostHardware(only, root=tmp_path, state=tmp_path / "state", uplink=uplink) as hardware:
+            applied = hardware.apply(POINT)
         assert (applied.frequency_hz, applied.frequency_control) == (None, "none")
         assert (applied.rate_bps, applied.rate_control) == (None, "none")
         assert len(applied.notes) == 2
 
+    def test_the_profile_may_leave_everything_alone(
+        self, tmp_path: Path, profile: HostProfile
+    ) -> None:
+        ceiling, uplink = with_cpufreq(tmp_path), Connection()
+        alone = msgspec.structs.replace(profile, frequency_control="none", rate_control="none")
+        with HostHardware(
+            alone, root=tmp_path, state=tmp_path / "state", uplink=uplink
+        ) as hardware:
+            applied = hardware.apply(POINT)
+            assert ceiling.read_text() == "1800000\n"
+        assert (applied.frequency_hz, applied.frequency_control) == (1.8e9, "none")
+        assert uplink.asked == []
+
+
+class TestObserved:
+    def test_throttling_cap_and_the_monitors_cost(
+        self, tmp_path: Path, profile: HostProfile
+    ) -> None:
+        with_rapl(tmp_path)
+        with_cpufreq(tmp_path)
+        throttle = tmp_path / "sys/devices/system/cpu/cpu0/thermal_throttle"
+        throttle.mkdir(parents=True)
+        (throttle / "core_throttle_count").write_text("3\n")
+        uplink = Connection()
+        with HostHardware(
+            profile, root=tmp_path, state=tmp_path / "state", uplink=uplink, broker_host="127.0.0.1"
+        ) as hardware:
+            hardware.apply(POINT)
+            hardware.recorder.mark()
+            (throttle / "core_throttle_count").write_text("5\n")
+            seen = hardware.observed()
+            assert seen.throttled == {"x86-core": 2}
+            assert (seen.cap_hz, seen.rate_limit_bps) == (1e9, uplink.asked[0])
+            assert seen.link is not None
+            assert seen.link.interface == "lo"
+            assert seen.monitor is not None
+            assert seen.monitor.looks >= 2
+            assert seen.monitor.cpu_s > 0.0
+            assert seen.monitor_energy is not None
+            assert seen.monitor_energy.kind == "modelled"
+            assert hardware.observed().throttled == {"x86-core": 0}
+            assert msgspec.json.decode(msgspec.json.encode(seen), type=Observation) == seen
+
+    def test_nothing_to_see(self, tmp_path: Path, profile: HostProfile) -> None:
+        with HostHardware(profile, root=tmp_path, state=tmp_path / "state") as hardware:
+            seen = hardware.observed()
+        assert (seen.throttled, seen.link, seen.monitor, seen.cap_hz) == (None, None, None, None)
+
 
 def test_work_on_a_physical_board_takes_its_own_time(tmp_path: Path, profile: HostProfile) -> None:
     clock = VirtualClock()
-    hardware: Hardware = HostHardware(profile, sysfs=tmp_path, clock=clock)
+    hardware: Hardware = HostHardware(profile, root=tmp_path, state=tmp_path / "state", clock=clock)
     hardware.begin_round(1)
     hardware.has_received(1)
     hardware.has_computed(1)

@@ -165,3 +165,27 @@ class TestLargestGap:
 
     def test_ignores_what_lies_outside(self) -> None:
         assert largest_gap_s(power((-5, 0), (20, 0)), 0, 8) == 8.0
+
+
+class TestHoles:
+    def test_a_reading_that_holds_nothing_is_no_straight_line(self) -> None:
+        # 10 W for 4 s, nothing for 2 s in which it may have been anything, 10 W for 4 s
+        readings = [*power((0, 10), (4, 10)), Reading(time_s=5.0), *power((6, 10), (10, 10))]
+        energy = integrate(readings, 0, 10, METER)
+        assert energy is not None
+        assert energy.value_j == pytest.approx(100.0)
+        assert energy.uncertainty_j == pytest.approx(20.0 / math.sqrt(3.0))
+
+    def test_more_than_half_missing_is_missing(self) -> None:
+        readings = [*power((0, 10), (2, 10)), Reading(time_s=5.0), *power((8, 10), (10, 10))]
+        assert integrate(readings, 0, 10, METER) is None
+
+    def test_a_counter_does_not_mind(self) -> None:
+        readings = [*counter((0, 0)), Reading(time_s=1.0), *counter((2, 8))]
+        assert joules(readings, 0, 2) == 8.0
+
+    def test_a_reset_is_missing_unless_it_opens_the_list(self) -> None:
+        last = Reading(time_s=2.0, counter_j=5.0)
+        reset = Reading(time_s=1.0, counter_j=2.0, reset=True)
+        assert integrate([*counter((0, 1)), reset, last], 0, 2, METER) is None
+        assert joules([reset, last], 1, 2) == 3.0

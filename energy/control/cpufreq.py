@@ -5,21 +5,22 @@ The lowest operating point that is not below the planned frequency is written, b
 itself would round down and break the planned deadline. What is written is read back: firmware,
 other daemons and thermal limits may overrule it.
 
-The cap outlives the process; :meth:`CpuFrequency.restore` puts back what was there at first.
+The cap outlives the process; the journal through which it is written puts back what was there.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 from pathlib import Path
+from typing import Literal
 
 from msgspec import Struct
 
+from energy.control.journal import Journal
 from energy.sysfs import read_count, read_text, why_unreadable
 
-_FLOOR, _CEILING = "scaling_min_freq", "scaling_max_freq"
-_log = logging.getLogger(__name__)
+FLOOR, CEILING = "scaling_min_freq", "scaling_max_freq"
+Means = Literal["cpufreq", "nvpmodel", "duty-cycle", "none"]
 
 
 class FrequencyCap(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -27,12 +28,14 @@ class FrequencyCap(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     Attributes:
         frequency_hz: the cap in force, the highest of all policies; ``None`` if unknown.
-        applied: whether every policy took it.
+        applied: whether it was taken everywhere.
+        means: how.
         notes: what could not be applied and why, one sentence each.
     """
 
     frequency_hz: float | None
     applied: bool
+    means: Means = "none"
     notes: tuple[str, ...] = ()
 
 
@@ -40,16 +43,27 @@ class CpuFrequency:
     """The cpufreq policies of this machine.
 
     Args:
-        sysfs: root of sysfs.
+        root: of the file system.
+        journal: through which it writes.
     """
 
-    def __init__(self, sysfs: Path) -> None:
-        self._folder = sysfs / "devices" / "system" / "cpu" / "cpufreq"
-        self._before: dict[Path, int] = {}
+    def __init__(self, root: Path, journal: Journal) -> None:
+        self._folder = root / "sys" / "devices" / "system" / "cpu" / "cpufreq"
+        self._journal = journal
+
+    def policies(self) -> list[Path]:
+        """The folders of its policies."""
+        return sorted(self._folder.glob("policy*"))
+
+    def in_force_hz(self) -> float | None:
+        """The cap in force, the highest of all policies; ``None`` if one cannot be read."""
+        caps_khz = [read_count(policy / CEILING) for policy in self.policies()]
+        known = [cap_khz for cap_khz in caps_khz if cap_khz is not None]
+        return max(known) * 1e3 if known and len(known) == len(caps_khz) else None
 
     def cap(self, frequency_hz: float) -> FrequencyCap:
         """Cap all policies at the lowest operating point not below ``frequency_hz``."""
-        policies = sorted(self._folder.glob("policy*"))
+        policies = self.policies()
         if not policies:
             return FrequencyCap(
                 frequency_hz=None,
@@ -60,9 +74,7 @@ class CpuFrequency:
                 ),
             )
         notes = [note for policy in policies if (note := self._cap_policy(policy, frequency_hz))]
-        caps_khz = [read_count(policy / _CEILING) for policy in policies]
-        known = [cap_khz for cap_khz in caps_khz if cap_khz is not None]
-        in_force_hz = max(known) * 1e3 if len(known) == len(policies) else None
+        in_force_hz = self.in_force_hz()
         applied = not notes
         if applied and in_force_hz is not None and in_force_hz < frequency_hz * 0.99:
             notes.append(
@@ -71,40 +83,27 @@ class CpuFrequency:
         return FrequencyCap(
             frequency_hz=in_force_hz,
             applied=applied,
+            means="cpufreq" if applied else "none",
             notes=tuple(notes),
         )
 
-    def restore(self) -> None:
-        """Put back what the policies were set to before the first cap; log what fails."""
-        # Ceilings first: the kernel refuses a floor above its ceiling.
-        limits = sorted(self._before.items(), key=lambda limit: limit[0].name == _FLOOR)
-        for path, khz in limits:
-            try:
-                self._write(path, khz)
-            except OSError as error:
-                _log.warning("%s could not be set back to %d kHz: %s", path, khz, error)
-            else:
-                del self._before[path]
-
     def _cap_policy(self, policy: Path, frequency_hz: float) -> str:
         """Cap one policy; returns what went wrong, or nothing."""
-        ceiling = policy / _CEILING
-        before_khz = read_count(ceiling)
+        ceiling, floor = policy / CEILING, policy / FLOOR
+        before_khz, floor_khz = read_count(ceiling), read_count(floor)
         if before_khz is None:
             return f"{ceiling} {why_unreadable(ceiling)}: its frequency stays as it is"
         target_khz = _operating_point_khz(policy, frequency_hz)
-        floor = policy / _FLOOR
-        floor_khz = read_count(floor)
         try:
             if floor_khz is not None and floor_khz > target_khz:
-                self._change(floor, floor_khz, target_khz)
+                self._journal.write(floor, str(target_khz))
             if before_khz != target_khz:
-                self._change(ceiling, before_khz, target_khz)
+                self._journal.write(ceiling, str(target_khz))
         except OSError as error:
             return (
                 f"{error.filename or ceiling} could not be set to {target_khz} kHz "
                 f"({error.strerror}): run the agent as root, or let its group write the file "
-                "(sudo chgrp and chmod g+w)"
+                "(`fimi agent doctor` prints the rule)"
             )
         achieved_khz = read_count(ceiling)
         if achieved_khz is None or abs(achieved_khz - target_khz) > 0.01 * target_khz:
@@ -113,13 +112,6 @@ class CpuFrequency:
                 "kernel, firmware or another daemon overrules it"
             )
         return ""
-
-    def _change(self, path: Path, before_khz: int, khz: int) -> None:
-        self._write(path, khz)
-        self._before.setdefault(path, before_khz)
-
-    def _write(self, path: Path, khz: int) -> None:
-        path.write_text(f"{khz}\n", encoding="ascii")
 
 
 def _operating_point_khz(policy: Path, frequency_hz: float) -> int:

@@ -11,13 +11,14 @@ import pytest
 from energy.clock import MonotonicClock, VirtualClock
 from energy.ledger import Ledger
 from energy.meters import MeterUnavailableError
-from energy.rapl import open_rapl
+from energy.meters.rapl import open_rapl
+from energy.meters.sampler import Sampler
 
 RANGE_UJ = 262_143_328_850
 
 
 def zone(sysfs: Path, folder: str, name: str, energy_uj: int, range_uj: int = RANGE_UJ) -> Path:
-    path = sysfs / "class" / "powercap" / folder
+    path = sysfs / "sys" / "class" / "powercap" / folder
     path.mkdir(parents=True)
     (path / "name").write_text(f"{name}\n")
     (path / "energy_uj").write_text(f"{energy_uj}\n")
@@ -36,7 +37,7 @@ def clock() -> VirtualClock:
 
 def metered(sysfs: Path, clock: VirtualClock, steps: dict[Path, list[int]]) -> list[float | None]:
     """Joules of consecutive phases of 10 s at whose ends the counters show these values."""
-    recorder = open_rapl(sysfs, clock)
+    recorder = Sampler(open_rapl(sysfs), clock, rate_hz=0)
     ledger = Ledger(clock, recorder)
     for values in zip(*steps.values(), strict=True):
         ledger.begin("compute")
@@ -72,9 +73,7 @@ class TestCounting:
     def test_describes_itself(self, tmp_path: Path, clock: VirtualClock) -> None:
         zone(tmp_path, "intel-rapl:1", "package-1", 0)
         zone(tmp_path, "intel-rapl:0", "package-0", 0)
-        recorder = open_rapl(tmp_path, clock)
-        description = recorder.describe()
-        recorder.close()
+        description = open_rapl(tmp_path).describe()
         assert description.source == "rapl:package-0,package-1"
         assert (description.kind, description.scope) == ("measured", "cpu")
 
@@ -96,7 +95,7 @@ class TestCounting:
 
         clock = SlowProcessor(1.0)
         clock.now_s()
-        recorder = open_rapl(tmp_path, clock)
+        recorder = Sampler(open_rapl(tmp_path), clock, rate_hz=0)
         ledger = Ledger(clock, recorder)
         with ledger.phase("compute"):
             clock.advance(duration_s)
@@ -119,7 +118,7 @@ class TestTrouble:
         self, tmp_path: Path, clock: VirtualClock
     ) -> None:
         counter = zone(tmp_path, "intel-rapl:0", "package-0", 0)
-        recorder = open_rapl(tmp_path, clock)
+        recorder = Sampler(open_rapl(tmp_path), clock, rate_hz=0)
         ledger = Ledger(clock, recorder)
         for content in (None, "3000000", "4000000", "garbage", "-5", str(RANGE_UJ + 1), "5000000"):
             ledger.begin("compute")
@@ -135,7 +134,7 @@ class TestTrouble:
         # 50 J are a turn of 50 ms at the highest power that is believed.
         counter = zone(tmp_path, "intel-rapl:0", "package-0", 0, range_uj=50_000_000)
         clock = MonotonicClock()
-        recorder = open_rapl(tmp_path, clock)
+        recorder = Sampler(open_rapl(tmp_path), clock, rate_hz=10)
         ledger = Ledger(clock, recorder)
         ledger.begin("idle")
         time.sleep(0.15)
@@ -157,7 +156,7 @@ class TestTrouble:
         path.unlink()
         path.mkdir()
         with pytest.raises(MeterUnavailableError) as raised:
-            open_rapl(tmp_path, clock)
+            open_rapl(tmp_path)
         assert str(path) in str(raised.value)
         assert "sudo ch" in str(raised.value)
         assert "constant_power_w" in str(raised.value)
@@ -165,4 +164,4 @@ class TestTrouble:
     def test_none_at_all(self, tmp_path: Path, clock: VirtualClock) -> None:
         zone(tmp_path, "intel-rapl:0", "psys", 0)
         with pytest.raises(MeterUnavailableError, match="no RAPL package counter"):
-            open_rapl(tmp_path, clock)
+            open_rapl(tmp_path)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from energy.cpufreq import CpuFrequency
+from energy.control.cpufreq import CpuFrequency, FrequencyCap
+from energy.control.journal import Journal
 
 POINTS_KHZ = (600_000, 1_000_000, 1_400_000, 1_800_000)
 
@@ -17,7 +18,7 @@ POINTS_KHZ = (600_000, 1_000_000, 1_400_000, 1_800_000)
 def policy(
     sysfs: Path, number: int = 0, *, points: tuple[int, ...] = POINTS_KHZ, floor_khz: int = 600_000
 ) -> Path:
-    path = sysfs / "devices" / "system" / "cpu" / "cpufreq" / f"policy{number}"
+    path = sysfs / "sys" / "devices" / "system" / "cpu" / "cpufreq" / f"policy{number}"
     path.mkdir(parents=True)
     files = {
         "cpuinfo_min_freq": 600_000,
@@ -39,21 +40,29 @@ def limits_khz(path: Path) -> tuple[int, int]:
     )
 
 
-class Kernel(CpuFrequency):
+class Kernel(Journal):
     """Refuses a floor above its ceiling and a ceiling below its floor, as some kernels do."""
 
-    def _write(self, path: Path, khz: int) -> None:
+    def __init__(self, root: Path) -> None:
+        super().__init__(root / "state", root)
+        self.frequency = CpuFrequency(root, self)
+
+    def cap(self, frequency_hz: float) -> FrequencyCap:
+        return self.frequency.cap(frequency_hz)
+
+    def _write(self, path: Path, text: str) -> None:
+        khz = int(text)
         floor, ceiling = limits_khz(path.parent)
         floor, ceiling = (khz, ceiling) if path.name == "scaling_min_freq" else (floor, khz)
         if floor > ceiling:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), str(path))
-        super()._write(path, khz)
+        super()._write(path, text)
 
 
-class ReadOnly(CpuFrequency):
+class ReadOnly(Kernel):
     """Every write is refused, as for a user who is not root."""
 
-    def _write(self, path: Path, khz: int) -> None:
+    def _write(self, path: Path, text: str) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
@@ -104,12 +113,12 @@ class TestTrouble:
     def test_read_only_for_real(self, tmp_path: Path) -> None:
         path = policy(tmp_path)
         (path / "scaling_max_freq").chmod(0o444)
-        assert not CpuFrequency(tmp_path).cap(1.0e9).applied
+        assert not Kernel(tmp_path).cap(1.0e9).applied
 
     def test_overruled(self, tmp_path: Path) -> None:
-        class Overruled(CpuFrequency):
-            def _write(self, path: Path, khz: int) -> None:
-                super()._write(path, 1_400_000)
+        class Overruled(Kernel):
+            def _write(self, path: Path, text: str) -> None:
+                super()._write(path, "1400000")
 
         policy(tmp_path)
         cap = Overruled(tmp_path).cap(1.0e9)
@@ -117,14 +126,14 @@ class TestTrouble:
         assert "overrules" in cap.notes[0]
 
     def test_no_policies(self, tmp_path: Path) -> None:
-        cap = CpuFrequency(tmp_path).cap(1e9)
+        cap = Kernel(tmp_path).cap(1e9)
         assert (cap.frequency_hz, cap.applied) == (None, False)
         assert "no cpufreq policy" in cap.notes[0]
 
     def test_garbage(self, tmp_path: Path) -> None:
         path = policy(tmp_path)
         (path / "scaling_max_freq").write_text("<unknown>\n")
-        cap = CpuFrequency(tmp_path).cap(1e9)
+        cap = Kernel(tmp_path).cap(1e9)
         assert (cap.frequency_hz, cap.applied) == (None, False)
         assert "<unknown>" in cap.notes[0]
 
@@ -157,10 +166,10 @@ class TestRestore:
 
     def test_failure_is_logged(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         path = policy(tmp_path)
-        kernel = CpuFrequency(tmp_path)
+        kernel = Kernel(tmp_path)
         kernel.cap(1e9)
         (path / "scaling_max_freq").unlink()
         (path / "scaling_max_freq").mkdir()
         with caplog.at_level(logging.WARNING):
             kernel.restore()
-        assert "could not be set back to 1800000 kHz" in caplog.text
+        assert "could not be set back to 1800000" in caplog.text

@@ -1,14 +1,33 @@
-"""Things that can be read: energy counters, power meters, declared constants.
+"""Things that can be read, and readings.
 
-A :class:`Recorder` hands out the readings between two edges of a phase, with a forced reading at
-each edge; :mod:`energy.integration` turns them into joules. :class:`DeclaredPower` is the meter of
-a board that has none; :mod:`energy.rapl` and :mod:`energy.emulated` hold the others.
+* :class:`Meter`             one look at a meter: power, or an energy counter
+* :class:`Recorder`          the readings between two edges of a phase, one forced at each edge
+* :class:`DeclaredPower`     the recorder of a board that has no meter
+
+and in this folder:
+
+* :mod:`energy.meters.sampler`   a meter read at its rate by a thread: a recorder; what that costs
+* :mod:`energy.meters.thinning`  fewer readings, the same joules
+* :mod:`energy.meters.counter`   counters that wrap and are reset
+* :mod:`energy.meters.rapl`      x86 processors
+* :mod:`energy.meters.ina3221`   NVIDIA Jetson
+* :mod:`energy.meters.hwmon`     INA219, INA226 and their like, USB meters
+* :mod:`energy.meters.pmic`      Raspberry Pi 5, through :mod:`energy.meters.vcgencmd`
+* :mod:`energy.meters.battery`   a battery that is being discharged
+* :mod:`energy.meters.nvml`      NVIDIA graphics cards
+* :mod:`energy.meters.plug`      Tasmota and Shelly plugs over MQTT
+* :mod:`energy.meters.replay`    a recorded CSV file
+* :mod:`energy.meters.combine`   one meter for the total, another for the processor's share
+* :mod:`energy.meters.detect`    what there is on this machine, and what is chosen
+
+:mod:`energy.integration` turns readings into joules; :mod:`energy.emulated` holds the meters of
+emulated boards.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -31,6 +50,7 @@ class MeterDescription(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             refreshes that often.
         resolution_w: smallest step of a power reading, W (0 if it counts energy).
         relative_uncertainty: one standard deviation of its gain, dimensionless.
+        averages: a reading is the mean power since the one before, not that of an instant.
     """
 
     source: str
@@ -39,20 +59,69 @@ class MeterDescription(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     rate_hz: float
     resolution_w: float = 0.0
     relative_uncertainty: float = 0.0
+    averages: bool = False
 
 
 class Reading(Struct, frozen=True, kw_only=True, gc=False):
     """One reading: power, or an energy counter's value, at a time of the device's clock.
 
+    One with neither says that the meter could not be read then.
+
     Attributes:
         time_s: when.
         power_w: power, W, for power meters.
         counter_j: accumulated energy, J, for counters (already unwrapped).
+        reset: the counter does not continue from the reading before.
     """
 
     time_s: float
     power_w: float | None = None
     counter_j: float | None = None
+    reset: bool = False
+
+    @property
+    def holds(self) -> bool:
+        """Whether anything could be read."""
+        return self.power_w is not None or self.counter_j is not None
+
+
+class Look(NamedTuple):
+    """What one look at a meter gave; nothing at all if it could not be read.
+
+    Attributes:
+        power_w: power, W.
+        counter_j: accumulated energy, J.
+        reset: the counter does not continue from the look before.
+    """
+
+    power_w: float | None = None
+    counter_j: float | None = None
+    reset: bool = False
+
+
+NOTHING = Look()
+"""The meter could not be read."""
+
+
+class Meter(Protocol):
+    """A meter that is looked at."""
+
+    @property
+    def longest_period_s(self) -> float:
+        """A look at least this often loses nothing (a counter may wrap unnoticed), s."""
+        ...
+
+    def describe(self) -> MeterDescription:
+        """What it is."""
+        ...
+
+    def look(self, time_s: float) -> Look:
+        """Look at it now, which is ``time_s``; :data:`NOTHING` if it cannot be read."""
+        ...
+
+    def close(self) -> None:
+        """Give back whatever it holds open; may be repeated."""
+        ...
 
 
 class Recorder(Protocol):
@@ -67,8 +136,8 @@ class Recorder(Protocol):
 
         Forces a reading now, which closes this list; the next list opens with a reading at the
         same instant: the same one, or a fresh one where the power steps at the edge, so that no
-        phase is charged with half of another's power. The list is empty where the meter could not
-        be read.
+        phase is charged with half of another's power. Where the meter could not be read, the list
+        is empty or holds readings that hold nothing.
         """
         ...
 
@@ -117,3 +186,6 @@ class DeclaredPower:
         """The declared power at both edges."""
         since_s, self._since_s = self._since_s, self._clock.now_s()
         return [Reading(time_s=at, power_w=self._power_w) for at in (since_s, self._since_s)]
+
+    def close(self) -> None:
+        """Nothing is held open."""

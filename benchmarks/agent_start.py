@@ -1,0 +1,96 @@
+"""From starting an agent to its first telemetry, without PyTorch.
+
+Starts ``fimi agent run --host-profile`` on this machine (with a declared power where no meter can
+be read) against a broker of its own, and watches the broker: until the device is online, and until
+its profile has come. Printed beside it: the time that the interpreter with the agent's libraries
+takes by itself.
+
+    python benchmarks/agent_start.py [--times 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import energy.host
+from learning import datasets
+from messaging.broker import EmbeddedBroker
+from messaging.client import Peer
+from messaging.messages import DeviceState, Profile
+from messaging.topics import COORDINATOR
+from testbed import config as configuration
+from testbed.devices import load_split, local_data
+
+PROFILE = (energy.host.__doc__ or "").split("::\n", 1)[1]
+LIBRARIES = "import onnxruntime, paho.mqtt.client, msgspec, numpy, psutil, safetensors, click"
+
+
+def start(url: str, folder: Path, desk: Peer, fleet: str, index: int) -> tuple[float, float]:
+    """Seconds until the device is online and until its profile is here."""
+    name = f"device-{index + 1:02d}"
+    began_s = time.monotonic()
+    process = subprocess.Popen(
+        [
+            sys.executable, "-m", "testbed.cli", "agent", "run", "--index", str(index),
+            "--host-profile", str(folder / "board.toml"), "--data", str(folder / "data.npz"),
+            "--set", f"fleet.name={fleet}",
+        ],
+        env={**os.environ, "FIMI_BROKER": url},
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    online_s: float | None = None
+    try:
+        while time.monotonic() - began_s < 60.0:
+            received = desk.receive(timeout_s=0.5)
+            if received is None or received[0] != name:
+                continue
+            if isinstance(received[1], DeviceState) and received[1].status == "online":
+                online_s = online_s or time.monotonic() - began_s
+            if isinstance(received[1], Profile) and online_s is not None:
+                return online_s, time.monotonic() - began_s
+    finally:
+        process.terminate()
+        process.wait(20)
+    raise SystemExit("the agent has not reported within 60 s")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--times", type=int, default=5)
+    times = parser.parse_args().times
+    config = configuration.load(None, {}).config
+    share = local_data(config, load_split(config))[0]
+    fleet = "start"
+    with tempfile.TemporaryDirectory() as name, EmbeddedBroker() as broker:
+        folder = Path(name)
+        datasets.save(share, folder / "data.npz")
+        (folder / "board.toml").write_text(PROFILE.replace("\n    ", "\n").strip())
+        url = broker.address.url(with_password=True)
+        alone = []
+        for _ in range(times):
+            began_s = time.monotonic()
+            subprocess.run([sys.executable, "-c", LIBRARIES], check=True)
+            alone.append(time.monotonic() - began_s)
+        with Peer(broker.address, fleet=fleet, peer=COORDINATOR, role="coordinator") as desk:
+            found = [start(url, folder, desk, fleet, index) for index in range(times)]
+    online, profile = zip(*found, strict=True)
+    base_s = statistics.median(alone)
+    print(f"{'':<34}{'median s':>9}{'worst s':>9}{'ratio':>7}")
+    for text, values in (
+        ("interpreter and libraries alone", alone),
+        ("agent: online at the broker", online),
+        ("agent: profile with the meter", profile),
+    ):
+        middle_s = statistics.median(values)
+        print(f"{text:<34}{middle_s:>9.2f}{max(values):>9.2f}{middle_s / base_s:>7.2f}")
+
+
+if __name__ == "__main__":
+    main()

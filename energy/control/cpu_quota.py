@@ -1,0 +1,90 @@
+"""A share of the processor's time through cgroup v2: the last resort, and a duty cycle.
+
+``cpu.max`` lets the agent run for part of every period and stops it for the rest. The work takes as
+long as it would at the planned frequency; the clock and the voltage stay as they are, so that the
+energy of a cycle does not fall with the square of a frequency. It is labelled ``duty-cycle`` and
+never passes for a frequency.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from energy.control.cpufreq import FrequencyCap
+from energy.control.journal import Journal
+from energy.sysfs import read_text, why_unreadable
+
+PERIOD_US = 100_000
+
+
+class CpuQuota:
+    """The quota of the cgroup that this process is in.
+
+    Args:
+        root: of the file system.
+        journal: through which it writes.
+        frequency_max_hz: the highest frequency of the processor: all of its time.
+        cpus: over how many processors the time is counted.
+        process: whose group; this one if left out.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        journal: Journal,
+        *,
+        frequency_max_hz: float,
+        cpus: int | None = None,
+        process: int | None = None,
+    ) -> None:
+        self._root = root
+        self._journal = journal
+        self._frequency_max_hz = frequency_max_hz
+        self._cpus = cpus or len(os.sched_getaffinity(0))
+        self._process = process or os.getpid()
+
+    def folder(self) -> Path | None:
+        """The cgroup of this process, if cgroup v2 is mounted."""
+        for line in (read_text(self._root / "proc/self/cgroup") or "").splitlines():
+            if line.startswith("0::"):
+                return self._root / "sys/fs/cgroup" / line[3:].lstrip("/")
+        return None
+
+    def cap(self, frequency_hz: float) -> FrequencyCap:
+        """Give this process the share of time that is the share of the highest frequency."""
+        folder = self.folder()
+        if folder is None or not (folder / "cpu.max").exists():
+            return _refused(
+                "no CPU quota: this process is in no cgroup (v2) with a cpu.max; start it with "
+                "systemd-run --scope -p Delegate=yes fimi agent run …"
+            )
+        others = set((read_text(folder / "cgroup.procs") or "").split()) - {str(self._process)}
+        if others:
+            return _refused(
+                f"no CPU quota: {len(others)} other processes are in {folder} and would be slowed "
+                "down too; start the agent with systemd-run --scope -p Delegate=yes"
+            )
+        share = min(1.0, frequency_hz / self._frequency_max_hz)
+        quota_us = max(1000, round(share * self._cpus * PERIOD_US))
+        file = folder / "cpu.max"
+        try:
+            self._journal.write(file, f"{quota_us} {PERIOD_US}")
+        except OSError as error:
+            return _refused(f"{error.filename or file} cannot be written ({error.strerror})")
+        if (now := read_text(file)) != f"{quota_us} {PERIOD_US}":
+            now = why_unreadable(file) if now is None else f"reads back {now!r}"
+            return _refused(f"{file} was set to {quota_us} {PERIOD_US} and {now}")
+        return FrequencyCap(
+            frequency_hz=None,
+            applied=True,
+            means="duty-cycle",
+            notes=(
+                f"the agent runs {share:.0%} of the time at full clock (cpu.max {quota_us} "
+                f"{PERIOD_US}): a duty cycle, whose energy does not follow κ f²",
+            ),
+        )
+
+
+def _refused(note: str) -> FrequencyCap:
+    return FrequencyCap(frequency_hz=None, applied=False, notes=(note,))

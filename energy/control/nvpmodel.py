@@ -1,0 +1,100 @@
+"""The power modes of NVIDIA Jetson: presets of clocks and cores, set by ``nvpmodel``.
+
+Coarser than cpufreq (a handful of modes, which also switch cores and the graphics part), and some
+changes ask for a reboot, which is refused here. The mode survives a reboot; so does its entry in
+the journal.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from energy.control.cpufreq import FrequencyCap
+from energy.control.journal import Journal
+from energy.control.programs import NOT_FOUND, Run
+from energy.sysfs import read_text
+
+_MODE = re.compile(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)\s*>")
+_LIMIT = re.compile(r"^\s*CPU_(?!ONLINE)\w+\s+MAX_FREQ\s+(-?\d+)", re.MULTILINE)
+
+
+def modes_hz(text: str) -> dict[int, float | None]:
+    """Highest CPU frequency of every power mode, Hz; ``None`` where a mode sets no limit.
+
+    Args:
+        text: of ``/etc/nvpmodel.conf``.
+    """
+    parts = _MODE.split(text)
+    modes: dict[int, float | None] = {}
+    for number, body in zip(parts[1::3], parts[3::3], strict=True):
+        limits_khz = [int(limit) for limit in _LIMIT.findall(body)]
+        unlimited = not limits_khz or any(limit <= 0 for limit in limits_khz)
+        modes[int(number)] = None if unlimited else max(limits_khz) * 1e3
+    return modes
+
+
+def present_mode(text: str) -> int | None:
+    """The mode in what ``nvpmodel -q`` prints: its number stands alone on the last line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return int(lines[-1]) if lines and lines[-1].isdecimal() else None
+
+
+class PowerModes:
+    """The power modes of this module.
+
+    Args:
+        root: of the file system.
+        journal: remembers the mode that was set.
+        run: runs ``nvpmodel``.
+    """
+
+    def __init__(self, root: Path, journal: Journal, run: Run) -> None:
+        self._config = root / "etc" / "nvpmodel.conf"
+        self._journal = journal
+        self._run = run
+
+    def cap(self, frequency_hz: float) -> FrequencyCap:
+        """Take the mode with the lowest CPU limit that is not below ``frequency_hz``."""
+        text = read_text(self._config)
+        if text is None:
+            return _refused(f"no power modes: {self._config} cannot be read (not a Jetson)")
+        modes = modes_hz(text)
+        enough = [
+            (limit_hz, mode)
+            for mode, limit_hz in modes.items()
+            if limit_hz is not None and limit_hz >= frequency_hz * (1.0 - 1e-9)
+        ]
+        unlimited = [mode for mode, limit_hz in modes.items() if limit_hz is None]
+        if not enough and not unlimited:
+            return _refused(f"no power mode in {self._config} reaches {frequency_hz:.4g} Hz")
+        limit_hz, mode = min(enough) if enough else (None, unlimited[0])
+        try:
+            self._journal.claim()
+        except OSError as error:
+            return _refused(f"{error.filename}: {error.strerror}; the power mode stays")
+        asked = self._run(["nvpmodel", "-q"])
+        before = present_mode(asked.out)
+        if asked.code or before is None:
+            missing = asked.code == NOT_FOUND
+            return _refused(
+                "nvpmodel is not installed" if missing else f"nvpmodel -q failed: {asked.error}"
+            )
+        if mode != before:
+            try:
+                self._journal.change("power-mode", "", str(before))
+            except OSError as error:
+                return _refused(f"{error.filename}: {error.strerror}; the power mode stays")
+            done = self._run(["nvpmodel", "-m", str(mode)])
+            after = present_mode(self._run(["nvpmodel", "-q"]).out)
+            if done.code or after != mode:
+                why = done.error or "no reason given"
+                return _refused(
+                    f"power mode {mode} was asked for and {after} is in force ({why}): it needs "
+                    "root, and some modes need a reboot"
+                )
+        return FrequencyCap(frequency_hz=limit_hz, applied=True, means="nvpmodel")
+
+
+def _refused(note: str) -> FrequencyCap:
+    return FrequencyCap(frequency_hz=None, applied=False, notes=(note,))

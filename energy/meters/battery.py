@@ -1,0 +1,91 @@
+"""A battery that is being discharged: what leaves it, the device draws.
+
+Valid only while it is discharging: on the charger the current says how it is charged. Drivers
+disagree about the sign of the current, so only its size is used. Most refresh after seconds.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from energy.meters import NOTHING, Look, MeterDescription, MeterUnavailableError
+from energy.sysfs import read_signed, read_text
+
+
+class Battery:
+    """One battery.
+
+    Args:
+        folder: of the power supply.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._description = MeterDescription(
+            source=f"battery:{folder.name}",
+            kind="measured",
+            scope="board",
+            rate_hz=1.0,
+            resolution_w=0.1,
+            # Our estimate, for fuel gauges in laptops.
+            relative_uncertainty=0.05,
+        )
+
+    @property
+    def longest_period_s(self) -> float:
+        """A power meter loses nothing that a counter would."""
+        return float("inf")
+
+    def describe(self) -> MeterDescription:
+        """The battery."""
+        return self._description
+
+    def look(self, time_s: float) -> Look:
+        """What leaves it; nothing unless it is discharging."""
+        if read_text(self._folder / "status") != "Discharging":
+            return NOTHING
+        microwatts = read_signed(self._folder / "power_now")
+        if microwatts is not None:
+            return Look(power_w=abs(microwatts) * 1e-6)
+        microamperes = read_signed(self._folder / "current_now")
+        microvolts = read_signed(self._folder / "voltage_now")
+        if microamperes is None or microvolts is None or microvolts <= 0:
+            return NOTHING
+        return Look(power_w=abs(microamperes) * microvolts * 1e-12)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def open_battery(root: Path) -> Battery:
+    """The battery of this machine.
+
+    Raises:
+        MeterUnavailableError: if there is none, several, or it is not being discharged.
+    """
+    folder = root / "sys" / "class" / "power_supply"
+    batteries = [
+        supply
+        for supply in sorted(folder.glob("*"))
+        if read_text(supply / "type") == "Battery"
+        and read_text(supply / "scope") != "Device"
+        and "ucsi" not in supply.name
+    ]
+    if len(batteries) != 1:
+        names = ", ".join(supply.name for supply in batteries)
+        raise MeterUnavailableError(
+            f"no battery under {folder}"
+            if not batteries
+            else f"several batteries ({names}), which discharge in turn: no one of them is a meter"
+        )
+    battery = Battery(batteries[0])
+    if battery.look(0.0) == NOTHING:
+        status = read_text(batteries[0] / "status")
+        raise MeterUnavailableError(
+            f"battery {batteries[0].name} is {status or 'in an unknown state'}: its current is "
+            "what the device draws only while it is Discharging. Unplug the charger"
+            if status != "Discharging"
+            else f"battery {batteries[0].name} shows neither power_now nor current_now and "
+            "voltage_now"
+        )
+    return battery

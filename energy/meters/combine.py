@@ -1,0 +1,78 @@
+"""Two meters at once: one for the total, one for the processor's share of it.
+
+A wall plug knows what a device draws and not what for; a CPU rail knows what the processor draws
+and nothing of the rest. Nothing is added up: the share lies inside the total.
+"""
+
+from __future__ import annotations
+
+from energy.meters import MeterDescription, MeterUnavailableError, Reading
+from energy.meters.sampler import MonitorCost, Sampler
+
+_WIDTH = {"cpu": 0, "gpu": 0, "module": 1, "board": 2, "wall": 3}
+
+
+class Split:
+    """The processor's meter, marked whenever the total's is."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self.sampler = sampler
+        self._taken: list[Reading] = []
+
+    def describe(self) -> MeterDescription:
+        """What the share is measured with."""
+        return self.sampler.describe()
+
+    def mark(self) -> None:
+        """Close the present list."""
+        self._taken = self.sampler.mark()
+
+    def taken(self) -> list[Reading]:
+        """The list that the last mark closed."""
+        return self._taken
+
+
+class Combined:
+    """A recorder of totals that also records the processor's share.
+
+    Args:
+        total: the wider meter.
+        split: the processor's.
+
+    Raises:
+        MeterUnavailableError: if the total's meter sees no more than the processor's.
+    """
+
+    def __init__(self, total: Sampler, split: Sampler) -> None:
+        wide, narrow = total.describe(), split.describe()
+        if _WIDTH[wide.scope] <= _WIDTH[narrow.scope]:
+            raise MeterUnavailableError(
+                f"{wide.source} ({wide.scope}) cannot be the total of which {narrow.source} "
+                f"({narrow.scope}) is a share: choose a meter that sees more for the total"
+            )
+        self._total = total
+        self.split = Split(split)
+
+    def describe(self) -> MeterDescription:
+        """What the total is measured with."""
+        return self._total.describe()
+
+    def mark(self) -> list[Reading]:
+        """Readings of the total since the last mark."""
+        self.split.mark()
+        return self._total.mark()
+
+    def take_cost(self) -> MonitorCost:
+        """What watching both took since the last time this was asked."""
+        one, other = self._total.take_cost(), self.split.sampler.take_cost()
+        return MonitorCost(
+            cpu_s=one.cpu_s + other.cpu_s,
+            wall_s=max(one.wall_s, other.wall_s),
+            looks=one.looks + other.looks,
+            failed=one.failed + other.failed,
+        )
+
+    def close(self) -> None:
+        """End both."""
+        self._total.close()
+        self.split.sampler.close()

@@ -1,0 +1,68 @@
+"""Energy counters that wrap, stand still and are reset.
+
+A counter's register runs from 0 to its range and begins again. Looked at often enough, a step
+backwards is a wrap; one that would need more power than the device can draw is a reset (a reboot
+of the plug, a driver that was loaded again), after which the sum does not continue.
+"""
+
+from __future__ import annotations
+
+from energy.meters import NOTHING, Look
+
+
+class Counter:
+    """One register, unwrapped.
+
+    Args:
+        unit_j: joules per step of the register.
+        range_steps: its largest value; ``None`` for one that never wraps.
+        power_limit_w: the device draws no more than this; a counter that says so was reset.
+        refresh_s: how old a value may be when it is read.
+    """
+
+    def __init__(
+        self,
+        unit_j: float,
+        *,
+        range_steps: int | None,
+        power_limit_w: float,
+        refresh_s: float,
+    ) -> None:
+        self._unit_j = unit_j
+        self._range_steps = range_steps
+        self._power_limit_w = power_limit_w
+        self._refresh_s = refresh_s
+        self._last: tuple[float, int] | None = None
+        self._total_steps = 0
+
+    def advance(self, raw: int | None, time_s: float) -> Look:
+        """Joules since the first look.
+
+        Args:
+            raw: what the register shows; ``None`` if it could not be read.
+            time_s: when.
+        """
+        if raw is None or raw < 0 or (self._range_steps is not None and raw > self._range_steps):
+            return NOTHING
+        last, self._last = self._last, (time_s, raw)
+        if last is None:
+            return Look(counter_j=0.0)
+        steps = raw - last[1]
+        if steps < 0 and self._range_steps is not None:
+            steps += self._range_steps + 1
+        # One refresh more than the time between the looks: the register moves in steps.
+        most_j = self._power_limit_w * (time_s - last[0] + self._refresh_s)
+        if not 0 <= steps * self._unit_j <= most_j:
+            return Look(counter_j=self._total_steps * self._unit_j, reset=True)
+        self._total_steps += steps
+        return Look(counter_j=self._total_steps * self._unit_j)
+
+
+def add(looks: list[Look]) -> Look:
+    """The sum of several counters: nothing if one gave nothing, reset if one was."""
+    total_j = 0.0
+    for look in looks:
+        if look.counter_j is None:
+            return NOTHING
+        total_j += look.counter_j
+    return Look(counter_j=total_j, reset=any(look.reset for look in looks))

@@ -1,0 +1,221 @@
+"""Which meters this machine has, why others cannot be used, and the one that is chosen.
+
+* :class:`MeterSettings`  what the board's profile says about meters
+* :func:`detect`          every meter, usable or not
+* :func:`open_recorder`   the chosen one, being read
+
+``auto`` takes the meter that sees most of the device (plug, board, module, processor) and adds the
+processor's share where a second meter knows it; a declared power comes last. A graphics card is
+never chosen by itself: its joules are not the device's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec import Struct
+
+from energy.clock import Clock
+from energy.joules import Scope
+from energy.meters import DeclaredPower, Meter, MeterDescription, MeterUnavailableError
+from energy.meters.battery import open_battery
+from energy.meters.combine import Combined
+from energy.meters.hwmon import CHIPS, find_hwmon, open_hwmon
+from energy.meters.ina3221 import open_ina3221
+from energy.meters.nvml import open_nvml
+from energy.meters.plug import Plug, PlugSettings
+from energy.meters.pmic import open_pmic
+from energy.meters.rapl import open_rapl
+from energy.meters.replay import Replay
+from energy.meters.sampler import DEFAULT_RATE_HZ, Sampler
+
+TOTALS = ("plug", "hwmon", "ina3221", "pmic", "battery", "rapl")
+"""What ``auto`` tries for the total, in this order."""
+
+SPLITS = ("ina3221-cpu", "pmic-cpu", "rapl")
+"""What ``auto`` tries for the processor's share."""
+
+NAMES = (*TOTALS, "ina3221-cpu", "pmic-cpu", "nvml", "replay", "declared")
+
+
+class MeterPair(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Two meters: one for totals, one for the processor's share.
+
+    Attributes:
+        total: name of the wider meter.
+        split: name of the processor's.
+    """
+
+    total: str
+    split: str
+
+
+class MeterSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a board's profile says about meters.
+
+    Attributes:
+        meter: ``auto``, one of :data:`NAMES`, ``hwmon:<driver>``, or a pair of these.
+        scope: what an hwmon device or a recording sees, where that is not known.
+        rate_hz: how often to look.
+        plug: where the plug is.
+        replay: a recorded CSV file.
+        constant_power_w: the declared power, W.
+    """
+
+    meter: str | MeterPair = "auto"
+    scope: Scope | None = None
+    rate_hz: float = DEFAULT_RATE_HZ
+    plug: PlugSettings | None = None
+    replay: str | None = None
+    constant_power_w: float | None = None
+
+
+class Found(Struct, frozen=True, kw_only=True):
+    """A meter, or why it cannot be used.
+
+    Attributes:
+        name: to choose it by.
+        description: what it is; ``None`` if it cannot be used.
+        problem: why not, and what to do.
+    """
+
+    name: str
+    description: MeterDescription | None
+    problem: str = ""
+
+
+MeterRecorder = Sampler | Combined | DeclaredPower
+"""What reads a physical board's meter."""
+
+
+def detect(settings: MeterSettings, root: Path, clock: Clock) -> tuple[Found, ...]:
+    """Try every meter, in the order in which ``auto`` would take them."""
+    named = [f"hwmon:{name}" for name in find_hwmon(root) if name not in CHIPS]
+    found = []
+    for name in (*NAMES, *named):
+        try:
+            if name == "declared":
+                description = _declared(settings, clock).describe()
+            else:
+                meter = open_meter(name, settings, root, clock)
+                description = meter.describe()
+                meter.close()
+            found.append(Found(name=name, description=description))
+        except MeterUnavailableError as error:
+            found.append(Found(name=name, description=None, problem=str(error)))
+    return tuple(found)
+
+
+def open_recorder(settings: MeterSettings, root: Path, clock: Clock) -> MeterRecorder:
+    """The chosen meter, being read.
+
+    Raises:
+        MeterUnavailableError: if it cannot be used, or ``auto`` finds none; says what to do.
+    """
+    choice = settings.meter
+    if isinstance(choice, MeterPair):
+        return _combined(choice.total, choice.split, settings, root, clock)
+    if choice == "declared":
+        return _declared(settings, clock)
+    if choice != "auto":
+        return _sampler(choice, settings, root, clock)
+    problems = []
+    for name in TOTALS:
+        try:
+            total = _sampler(name, settings, root, clock)
+        except MeterUnavailableError as error:
+            problems.append(f"{name}: {error}")
+            continue
+        return _with_split(total, settings, root, clock)
+    if settings.constant_power_w is not None:
+        return _declared(settings, clock)
+    raise MeterUnavailableError(
+        "no meter can be read here and the profile declares no constant_power_w:\n  "
+        + "\n  ".join(problems)
+    )
+
+
+def open_meter(name: str, settings: MeterSettings, root: Path, clock: Clock) -> Meter:
+    """A meter by its name.
+
+    Raises:
+        MeterUnavailableError: if it cannot be used, or there is none of that name.
+    """
+    driver = name.partition(":")[2] or None
+    openers: dict[str, Callable[[], Meter]] = {
+        "rapl": lambda: open_rapl(root),
+        "ina3221": lambda: open_ina3221(root),
+        "ina3221-cpu": lambda: open_ina3221(root, "cpu"),
+        "pmic": lambda: open_pmic(root),
+        "pmic-cpu": lambda: open_pmic(root, "cpu"),
+        "hwmon": lambda: open_hwmon(root, driver, settings.scope if driver else None),
+        "battery": lambda: open_battery(root),
+        "nvml": open_nvml,
+        "plug": lambda: _plug(settings),
+        "replay": lambda: _replay(settings, clock),
+    }
+    opener = openers.get(name.partition(":")[0])
+    if opener is None or (driver and not name.startswith("hwmon:")):
+        raise MeterUnavailableError(
+            f"there is no meter {name!r}; there are {', '.join(NAMES)} and hwmon:<driver>"
+        )
+    return opener()
+
+
+def _sampler(name: str, settings: MeterSettings, root: Path, clock: Clock) -> Sampler:
+    return Sampler(open_meter(name, settings, root, clock), clock, rate_hz=settings.rate_hz)
+
+
+def _combined(
+    total: str, split: str, settings: MeterSettings, root: Path, clock: Clock
+) -> Combined:
+    wide = _sampler(total, settings, root, clock)
+    try:
+        narrow = _sampler(split, settings, root, clock)
+    except MeterUnavailableError:
+        wide.close()
+        raise
+    try:
+        return Combined(wide, narrow)
+    except MeterUnavailableError:
+        wide.close()
+        narrow.close()
+        raise
+
+
+def _with_split(
+    total: Sampler, settings: MeterSettings, root: Path, clock: Clock
+) -> Sampler | Combined:
+    """The total with the processor's share, where a narrower meter knows it."""
+    if total.describe().scope == "cpu":
+        return total
+    for name in SPLITS:
+        try:
+            return Combined(total, _sampler(name, settings, root, clock))
+        except MeterUnavailableError:
+            continue
+    return total
+
+
+def _declared(settings: MeterSettings, clock: Clock) -> DeclaredPower:
+    if settings.constant_power_w is None:
+        raise MeterUnavailableError(
+            "no power is declared: measure what the board draws with any plug or USB meter and "
+            "write constant_power_w into its profile; its joules will be labelled modelled"
+        )
+    return DeclaredPower(settings.constant_power_w, clock)
+
+
+def _plug(settings: MeterSettings) -> Plug:
+    if settings.plug is None:
+        raise MeterUnavailableError(
+            "the profile names no plug; a table [plug] with model, topic and host does"
+        )
+    return Plug(settings.plug)
+
+
+def _replay(settings: MeterSettings, clock: Clock) -> Replay:
+    if settings.replay is None:
+        raise MeterUnavailableError("the profile names no recording; replay = FILE.csv does")
+    return Replay(Path(settings.replay), clock, scope=settings.scope or "board")

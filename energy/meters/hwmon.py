@@ -1,0 +1,160 @@
+"""Power monitors that the kernel shows below ``/sys/class/hwmon``.
+
+Chips on small boards in the supply line (INA219, INA226 and their like), USB meters with a kernel
+driver (POWER-Z), the ACPI power meter of some servers. Devices are matched by the driver's name:
+the number in ``hwmonN`` changes between boots. Power is read in µW where the driver gives it, else
+voltage (mV) and current (mA) are multiplied.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from msgspec import Struct
+
+from energy.joules import Scope
+from energy.meters import NOTHING, Look, MeterDescription, MeterUnavailableError
+from energy.sysfs import read_count, read_signed, read_text
+
+SENTINEL_UW = 4_294_967_295_000
+"""What drivers show for a power that they do not have."""
+
+_SENTINEL_MA = 2**32 - 1
+
+
+class Chip(Struct, frozen=True):
+    """What is known of a driver.
+
+    Attributes:
+        scope: what its meter usually sees.
+        volts: the voltage file beside ``curr1_input`` where there is no power file.
+        resolution_w: smallest step of power, W.
+        relative_uncertainty: one standard deviation of its gain.
+    """
+
+    scope: Scope
+    volts: str = "in1_input"
+    resolution_w: float = 0.02
+    relative_uncertainty: float = 0.02
+
+
+CHIPS: dict[str, Chip] = {
+    # Boards for the supply line: 0.5 % (INA219), 0.1 % (INA226) of the chip, 1 to 2 % of the shunt.
+    **{name: Chip(scope="board") for name in ("ina219", "ina220", "ina226", "ina230", "ina231")},
+    **{name: Chip(scope="board") for name in ("ina228", "ina232", "ina233", "ina237", "ina238")},
+    "ina260": Chip(scope="board", resolution_w=0.01, relative_uncertainty=0.005),
+    # In the USB-C cable, with a signed current; the sign says which way the meter was plugged in.
+    "powerz": Chip(scope="board", volts="in0_input", resolution_w=1e-3, relative_uncertainty=0.005),
+    "power_meter": Chip(scope="wall", resolution_w=1.0, relative_uncertainty=0.05),
+}
+"""Drivers whose meter is known to see a whole device."""
+
+
+class Hwmon:
+    """One device below ``/sys/class/hwmon``.
+
+    Args:
+        folder: the device.
+        name: its driver.
+        chip: what is known of that.
+        scope: what it sees, where its user knows better.
+    """
+
+    def __init__(self, folder: Path, name: str, chip: Chip, scope: Scope | None) -> None:
+        self._power = next(
+            (folder / file for file in _POWER_FILES if (folder / file).exists()), None
+        )
+        self._volts, self._amperes = folder / chip.volts, folder / "curr1_input"
+        interval_ms = read_count(folder / "update_interval") or read_count(
+            folder / "power1_average_interval"
+        )
+        self._description = MeterDescription(
+            source=f"hwmon:{name}",
+            kind="measured",
+            scope=scope or chip.scope,
+            rate_hz=1e3 / interval_ms if interval_ms else 10.0,
+            resolution_w=chip.resolution_w,
+            relative_uncertainty=chip.relative_uncertainty,
+            averages=True,
+        )
+
+    @property
+    def longest_period_s(self) -> float:
+        """A power meter loses nothing that a counter would."""
+        return float("inf")
+
+    def describe(self) -> MeterDescription:
+        """The device."""
+        return self._description
+
+    def look(self, time_s: float) -> Look:
+        """Its power; nothing for garbage, a negative number or a sentinel."""
+        if self._power is not None:
+            microwatts = read_count(self._power)
+            if microwatts is None or microwatts >= SENTINEL_UW:
+                return NOTHING
+            return Look(power_w=microwatts * 1e-6)
+        millivolts, milliamperes = read_count(self._volts), read_signed(self._amperes)
+        if millivolts is None or milliamperes is None:
+            return NOTHING
+        if millivolts >= _SENTINEL_MA or abs(milliamperes) >= _SENTINEL_MA:
+            return NOTHING
+        return Look(power_w=millivolts * abs(milliamperes) * 1e-6)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+_POWER_FILES = ("power1_input", "power1_average")
+
+
+def find_hwmon(root: Path) -> dict[str, Path]:
+    """Devices that show a power, or a voltage and a current, by the name of their driver.
+
+    The INA3221 is left out (:mod:`energy.meters.ina3221` knows its rails), and so are the shadows
+    that power supplies cast here.
+    """
+    found: dict[str, Path] = {}
+    for folder in sorted((root / "sys" / "class" / "hwmon").glob("hwmon*")):
+        name = read_text(folder / "name") or ""
+        meters = any((folder / file).exists() for file in (*_POWER_FILES, "curr1_input"))
+        supply = (folder / "device" / "type").exists()
+        if name and name != "ina3221" and meters and not supply:
+            found.setdefault(name, folder)
+    return found
+
+
+def open_hwmon(root: Path, name: str | None = None, scope: Scope | None = None) -> Hwmon:
+    """A device by its driver's name, or the first one that is known to see a whole device.
+
+    Args:
+        root: of the file system.
+        name: for example ``"ina226"``; ``None`` for any of :data:`CHIPS`.
+        scope: what it sees; needed for a driver that is not one of :data:`CHIPS`.
+
+    Raises:
+        MeterUnavailableError: if there is none, it cannot be read, or what it sees is not known.
+    """
+    found = find_hwmon(root)
+    if name is None:
+        name = next((each for each in found if each in CHIPS), None)
+    if name is None or name not in found:
+        raise MeterUnavailableError(
+            f"no power monitor {name or 'known to see a whole board'} under "
+            f"{root / 'sys/class/hwmon'} (there: {', '.join(sorted(found)) or 'none'}). For an "
+            "INA219 on the I²C bus: dtoverlay=i2c-sensor,ina219,addr=0x40,shunt=100000 in "
+            "/boot/firmware/config.txt, or echo ina219 0x40 | sudo tee "
+            "/sys/bus/i2c/devices/i2c-1/new_device"
+        )
+    if name not in CHIPS and scope is None:
+        raise MeterUnavailableError(
+            f"hwmon device {name!r} shows a power and nobody knows of what; if you do, write "
+            f'meter = "hwmon:{name}" and meter_scope = "board" (or another) into the profile'
+        )
+    meter = Hwmon(found[name], name, CHIPS.get(name, Chip(scope=scope or "board")), scope)
+    if meter.look(0.0) == NOTHING:
+        raise MeterUnavailableError(
+            f"hwmon device {name!r} ({found[name]}) is there and shows no number at present; check "
+            "its wiring and address, and dmesg for errors of the driver"
+        )
+    return meter

@@ -1,0 +1,172 @@
+"""NVIDIA Jetson: the INA3221 power monitors of the module.
+
+JetPack 4 shows them as industrial-I/O devices with power in mW; JetPack 5 and 6 as hwmon devices
+with voltage in mV and current in mA and no power, and three channels that are not rails: shunt
+voltages, their sum, and inputs labelled ``NC``. Both are matched by the chip's driver and the
+labels of the rails, never by the number of a device, which changes between boots.
+
+Which rails add up differs between modules: where one rail is the module's input it is the total
+and contains the others; AGX Orin has none, and its total is a sum of three. The carrier board is
+not metered by any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec import Struct
+
+from energy.meters import NOTHING, Look, MeterDescription, MeterUnavailableError
+from energy.sysfs import read_count, read_text
+
+TOTALS: tuple[tuple[str, ...], ...] = (
+    ("POM_5V_IN",),  # Nano
+    ("VDD_IN",),  # Xavier NX, TX2, Orin Nano, Orin NX
+    ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"),  # AGX Orin
+    ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"),  # AGX Xavier
+)
+"""Rails that add up to a module, first match wins; none of a row lies inside another."""
+
+CPU_RAILS = ("POM_5V_CPU", "VDD_CPU_GPU_CV", "VDD_CPU_CV", "CPU")
+"""The rail that feeds the processor (on some modules the graphics part as well)."""
+
+_SENTINEL = 2**32 - 1
+_RESOLUTION_W = 0.04
+"""Our estimate: 40 µV of the shunt's voltage over 5 mΩ are 8 mA, at 5 V."""
+
+
+class Rail(Struct, frozen=True):
+    """One channel.
+
+    Attributes:
+        label: as the device tree names it.
+        read_w: its power, W, or ``None``.
+        period_s: the chip has something new this often.
+    """
+
+    label: str
+    read_w: Callable[[], float | None]
+    period_s: float
+
+
+class Ina3221:
+    """The sum of some rails.
+
+    Args:
+        rails: rails of which none lies inside another.
+        what: ``"total"``, ``"cpu"``: which of the module's powers this is.
+    """
+
+    def __init__(self, rails: list[Rail], what: str) -> None:
+        self._rails = rails
+        self._description = MeterDescription(
+            source="ina3221:" + "+".join(rail.label for rail in rails),
+            kind="measured",
+            scope="module" if what == "total" else "cpu",
+            rate_hz=1.0 / max(rail.period_s for rail in rails),
+            resolution_w=_RESOLUTION_W * len(rails) ** 0.5,
+            # Our estimate: 0.25 % of the chip and 1 to 2 % of the shunt.
+            relative_uncertainty=0.02,
+            averages=True,
+        )
+
+    @property
+    def longest_period_s(self) -> float:
+        """A power meter loses nothing that a counter would."""
+        return float("inf")
+
+    def describe(self) -> MeterDescription:
+        """The rails that are added."""
+        return self._description
+
+    def look(self, time_s: float) -> Look:
+        """The sum of the rails; nothing if one of them fails."""
+        total_w = 0.0
+        for rail in self._rails:
+            power_w = rail.read_w()
+            if power_w is None:
+                return NOTHING
+            total_w += power_w
+        return Look(power_w=total_w)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def open_ina3221(root: Path, what: str = "total") -> Ina3221:
+    """The module's total, or its CPU rail.
+
+    Args:
+        root: of the file system.
+        what: ``"total"`` or ``"cpu"``.
+
+    Raises:
+        MeterUnavailableError: if there is no INA3221, it cannot be read, or it is not known which
+            of its rails make up the total.
+    """
+    rails = {rail.label: rail for rail in find_rails(root)}
+    if not rails:
+        raise MeterUnavailableError(
+            f"no INA3221 rail under {root / 'sys/bus/i2c/drivers'}: not a Jetson module, or its "
+            "kernel lacks the driver ina3221 (JetPack 5 and 6) or ina3221x (JetPack 4)"
+        )
+    wanted = TOTALS if what == "total" else [(label,) for label in CPU_RAILS]
+    chosen = next((row for row in wanted if all(label in rails for label in row)), None)
+    if chosen is None:
+        raise MeterUnavailableError(
+            f"this Jetson has the rails {', '.join(sorted(rails))}, and it is not known which of "
+            f"them make up the {what} power: adding rails that contain each other would count "
+            "twice. Meter it from outside (an INA board, a USB meter, a plug)"
+        )
+    return _readable(Ina3221([rails[label] for label in chosen], what), root)
+
+
+def find_rails(root: Path) -> list[Rail]:
+    """Every rail of every INA3221, JetPack 4 or later."""
+    drivers = root / "sys" / "bus" / "i2c" / "drivers"
+    rails = []
+    for device in sorted(drivers.glob("ina3221x/*/iio:device*")):
+        for name in sorted(device.glob("rail_name_[0-9]")):
+            rails.append(_iio_rail(device, name))
+    for device in sorted(drivers.glob("ina3221/*/hwmon/hwmon*")):
+        period_s = (read_count(device / "update_interval") or 100) * 1e-3
+        for channel in (1, 2, 3):
+            label = read_text(device / f"in{channel}_label")
+            if label and label != "NC" and (device / f"curr{channel}_input").exists():
+                rails.append(_hwmon_rail(device, channel, label, period_s))
+    return rails
+
+
+def _iio_rail(device: Path, name: Path) -> Rail:
+    file = device / f"in_power{name.name[-1]}_input"
+
+    def read_w() -> float | None:
+        milliwatts = read_count(file)
+        return None if milliwatts is None or milliwatts >= _SENTINEL else milliwatts * 1e-3
+
+    return Rail(label=read_text(name) or name.name, read_w=read_w, period_s=0.1)
+
+
+def _hwmon_rail(device: Path, channel: int, label: str, period_s: float) -> Rail:
+    volts, amperes = device / f"in{channel}_input", device / f"curr{channel}_input"
+
+    def read_w() -> float | None:
+        millivolts, milliamperes = read_count(volts), read_count(amperes)
+        if millivolts is None or milliamperes is None:
+            return None
+        if millivolts >= _SENTINEL or milliamperes >= _SENTINEL:
+            return None
+        return millivolts * milliamperes * 1e-6
+
+    return Rail(label=label, read_w=read_w, period_s=max(period_s, 1e-3))
+
+
+def _readable(meter: Ina3221, root: Path) -> Ina3221:
+    if meter.look(0.0) == NOTHING:
+        raise MeterUnavailableError(
+            f"{meter.describe().source} is there and cannot be read: its files below "
+            f"{root / 'sys/bus/i2c/drivers'} are unreadable or hold no numbers. Make them readable "
+            "(a container needs /sys mounted), or look at dmesg for errors of the driver"
+        )
+    return meter

@@ -1,0 +1,127 @@
+"""RAPL: the energy counters of x86 processors, through the kernel's powercap files.
+
+Facts the code rests on: ``intel-rapl:N`` whose name begins with ``package`` is a whole processor;
+its sub-zones lie inside it and ``psys`` contains it, so neither may be added; AMD uses the same
+names. A counter goes from ``max_energy_range_uj`` back to zero, each zone on its own, at 61 µJ per
+step of a 32-bit counter after 262 kJ. Since Linux 5.10 only root may read it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from energy.meters import Look, MeterDescription, MeterUnavailableError
+from energy.meters.counter import Counter, add
+from energy.sysfs import read_count, read_text, why_unreadable
+
+PACKAGE_POWER_LIMIT_W = 1000.0
+"""No processor draws more; a counter that says so was reset, not wrapped."""
+
+SIDE_CHANNEL = (
+    "readable RAPL counters are a side channel: every program of that group can learn from them "
+    "what others compute (CVE-2020-8694, Platypus)"
+)
+
+_REFRESH_HZ = 1000.0
+_SUB_ZONE = re.compile(r"^intel-rapl:\d+$")
+
+
+class Rapl:
+    """The sum of all package counters.
+
+    Args:
+        zones: folders of the package zones.
+
+    Raises:
+        MeterUnavailableError: if a zone cannot be read.
+    """
+
+    def __init__(self, zones: list[Path]) -> None:
+        ranges_uj = [_range_uj(zone) for zone in zones]
+        self._files = [zone / "energy_uj" for zone in zones]
+        for file in self._files:
+            if read_count(file) is None:
+                raise _unavailable(file)
+        self._counters = [
+            Counter(
+                1e-6,
+                range_steps=range_uj,
+                power_limit_w=PACKAGE_POWER_LIMIT_W,
+                refresh_s=1.0 / _REFRESH_HZ,
+            )
+            for range_uj in ranges_uj
+        ]
+        self._turn_s = min(ranges_uj) * 1e-6 / PACKAGE_POWER_LIMIT_W
+        names = ",".join(sorted(read_text(zone / "name") or zone.name for zone in zones))
+        self._description = MeterDescription(
+            source=f"rapl:{names}",
+            kind="measured",
+            scope="cpu",
+            rate_hz=_REFRESH_HZ,
+            # Our estimate: vendors promise no accuracy.
+            relative_uncertainty=0.03,
+        )
+
+    @property
+    def longest_period_s(self) -> float:
+        """Half of what one turn of a counter takes at the highest power that is believed."""
+        return self._turn_s / 2.0
+
+    def describe(self) -> MeterDescription:
+        """All packages of this machine."""
+        return self._description
+
+    def look(self, time_s: float) -> Look:
+        """The sum of the counters; nothing if one of them fails."""
+        pairs = zip(self._counters, self._files, strict=True)
+        return add([counter.advance(read_count(file), time_s) for counter, file in pairs])
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def open_rapl(root: Path) -> Rapl:
+    """The package counters under ``<root>/sys/class/powercap``.
+
+    Raises:
+        MeterUnavailableError: if there are none or they cannot be read; says what to do.
+    """
+    folder = root / "sys" / "class" / "powercap"
+    zones = [
+        zone
+        for zone in sorted(folder.glob("intel-rapl:*"))
+        if _SUB_ZONE.match(zone.name) and (read_text(zone / "name") or "").startswith("package")
+    ]
+    if not zones:
+        raise MeterUnavailableError(
+            f"no RAPL package counter under {folder}: not an x86 processor that has one, a "
+            "container or virtual machine that hides it, or the intel_rapl modules are not loaded "
+            "(sudo modprobe intel_rapl_msr). Run outside the container, or declare "
+            "constant_power_w in this board's profile"
+        )
+    return Rapl(zones)
+
+
+def tmpfiles_rule(paths: list[Path]) -> str:
+    """Lines for ``/etc/tmpfiles.d/fimi-rapl.conf`` that let the group ``fimi`` read files."""
+    return "\n".join(f"z {path} 0440 root fimi -" for path in paths)
+
+
+def _range_uj(zone: Path) -> int:
+    path = zone / "max_energy_range_uj"
+    range_uj = read_count(path)
+    if not range_uj:
+        raise _unavailable(path)
+    return range_uj
+
+
+def _unavailable(path: Path) -> MeterUnavailableError:
+    files = [path.with_name(name).resolve() for name in ("energy_uj", "max_energy_range_uj")]
+    names = " ".join(map(str, files))
+    return MeterUnavailableError(
+        f"{path} {why_unreadable(path)}. Let one group read it: sudo groupadd -f fimi && sudo "
+        f"chgrp fimi {names} && sudo chmod g+r {names} (it lasts until the next boot; "
+        f"`fimi agent doctor` prints a rule that stays), knowing that {SIDE_CHANNEL}; or declare "
+        "constant_power_w in this board's profile"
+    )

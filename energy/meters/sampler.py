@@ -1,0 +1,179 @@
+"""A meter, read at its rate by a thread, as the recorder of a ledger; and what that costs.
+
+* :class:`Sampler`      looks at a :class:`energy.meters.Meter` now and then and at every edge
+* :class:`MonitorCost`  the CPU time it took for that
+
+Looks are spread at random, one in each period, unless a reading is the mean since the one before:
+``benchmarks/integration_error.py`` shows what either is worth. A reading is stamped with the middle
+of the time that the look took. What could not be read is kept as a reading that holds nothing; so
+is a stretch in which the thread did not run (the machine slept, or something held it up), so that
+nobody takes a straight line across it for a measurement.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from energy.clock import Clock
+from energy.meters import Meter, MeterDescription, Reading
+from energy.meters.thinning import thin
+
+DEFAULT_RATE_HZ = 10.0
+MOST_READINGS = 4096
+"""Readings kept of one phase; beyond it they are thinned, without a joule changing."""
+
+_OVERDUE_PERIODS, _OVERDUE_S = 10.0, 2.0
+
+_Amount = Annotated[float, Meta(ge=0, le=1e9)]
+
+
+class MonitorCost(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What watching a meter took.
+
+    Attributes:
+        cpu_s: CPU time of the looks, and of the thread between them, s.
+        wall_s: over this long, s.
+        looks: how often the meter was looked at.
+        failed: how many of them gave nothing.
+    """
+
+    cpu_s: _Amount
+    wall_s: _Amount
+    looks: Annotated[int, Meta(ge=0, le=2**48)]
+    failed: Annotated[int, Meta(ge=0, le=2**48)]
+
+    @property
+    def cpu_percent(self) -> float | None:
+        """Share of one core, %; ``None`` over no time."""
+        return 100.0 * self.cpu_s / self.wall_s if self.wall_s > 0.0 else None
+
+
+class Sampler:
+    """Looks at a meter and keeps the readings of the open phase.
+
+    Args:
+        meter: what to look at; belongs to the sampler, which closes it.
+        clock: of the readings.
+        rate_hz: how often to look, at most as often as the meter has something new; 0 for looks
+            at the edges only, without a thread.
+    """
+
+    def __init__(self, meter: Meter, clock: Clock, *, rate_hz: float = DEFAULT_RATE_HZ) -> None:
+        self._meter = meter
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._readings: list[Reading] = []
+        self._spent_s = 0.0
+        self._looks = self._failed = 0
+        self._cost_since_s = clock.now_s()
+        news_hz = meter.describe().rate_hz
+        rate_hz = min(rate_hz, news_hz) if news_hz > 0.0 else rate_hz
+        self._period_s = min(1.0 / rate_hz if rate_hz > 0.0 else float("inf"), _patience_s(meter))
+        self._thread: threading.Thread | None = None
+        self.poll()
+        if self._period_s <= threading.TIMEOUT_MAX and rate_hz > 0.0:
+            self._thread = threading.Thread(target=self._watch, name="meter", daemon=True)
+            self._thread.start()
+
+    def describe(self) -> MeterDescription:
+        """What is being read."""
+        return self._meter.describe()
+
+    @property
+    def meter(self) -> Meter:
+        """What is being read."""
+        return self._meter
+
+    def poll(self) -> None:
+        """Look at the meter now."""
+        began_s = time.thread_time()
+        with self._lock:
+            self._look()
+            self._spent_s += time.thread_time() - began_s
+
+    def mark(self) -> list[Reading]:
+        """Readings since the last mark, both edges included; the last one opens the next list."""
+        began_s = time.thread_time()
+        with self._lock:
+            self._look()
+            readings, self._readings = self._readings, self._readings[-1:]
+            self._spent_s += time.thread_time() - began_s
+            return readings
+
+    def take_cost(self) -> MonitorCost:
+        """What watching took since the last time this was asked."""
+        with self._lock:
+            now_s = self._clock.now_s()
+            cost = MonitorCost(
+                cpu_s=self._spent_s,
+                wall_s=max(0.0, now_s - self._cost_since_s),
+                looks=self._looks,
+                failed=self._failed,
+            )
+            self._spent_s, self._looks, self._failed = 0.0, 0, 0
+            self._cost_since_s = now_s
+            return cost
+
+    def close(self) -> None:
+        """End the thread and close the meter; may be repeated."""
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self._meter.close()
+
+    def _look(self) -> None:
+        before_s = self._clock.now_s()
+        look = self._meter.look(before_s)
+        time_s = (before_s + self._clock.now_s()) / 2.0
+        self._looks += 1
+        reading = Reading(
+            time_s=time_s, power_w=look.power_w, counter_j=look.counter_j, reset=look.reset
+        )
+        self._failed += not reading.holds
+        last_s = self._readings[-1].time_s if self._readings else time_s
+        if time_s < last_s:
+            # No clock of ours does this; if one does, what came before cannot be placed.
+            self._readings = [Reading(time_s=time_s)]
+        elif time_s - last_s > self._overdue_s and look.counter_j is None:
+            self._readings.append(Reading(time_s=(last_s + time_s) / 2.0))
+        self._readings.append(reading)
+        if len(self._readings) > MOST_READINGS:
+            self._readings = thin(self._readings)
+
+    @property
+    def _overdue_s(self) -> float:
+        if self._thread is None:
+            return float("inf")
+        return max(_OVERDUE_PERIODS * self._period_s, _OVERDUE_S)
+
+    def _watch(self) -> None:
+        spent_s = time.thread_time()
+        dice = random.Random()
+        in_step = self._meter.describe().averages
+        period_begins_s = time.monotonic()
+        while True:
+            # One look in every period, so that the time a look takes does not lower the rate. At a
+            # random place in it, because a load that repeats in step with the looks would be read
+            # at the same place of every turn, and no number of readings would show it.
+            place = 1.0 if in_step else dice.random()
+            due_s = period_begins_s + place * self._period_s
+            if self._closed.wait(max(0.0, due_s - time.monotonic())):
+                return
+            late_s = time.monotonic() - self._period_s
+            period_begins_s = max(period_begins_s + self._period_s, late_s)
+            with self._lock:
+                self._look()
+                now_s = time.thread_time()
+                self._spent_s += now_s - spent_s
+                spent_s = now_s
+
+
+def _patience_s(meter: Meter) -> float:
+    return max(meter.longest_period_s, 1e-3)

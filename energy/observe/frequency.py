@@ -1,0 +1,125 @@
+"""The clock that the processor really ran at.
+
+Set and achieved differ: firmware, heat and undervoltage slow a processor down without telling the
+kernel's files (on a Raspberry Pi ``scaling_cur_freq`` shows the last request). In order of trust:
+cycles counted for this process; the firmware's own measurement on a Raspberry Pi; the kernel's
+figure. The last two are sampled, and only samples in which this process was busy count.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec import Struct
+
+from energy.meters import MeterUnavailableError
+from energy.meters.vcgencmd import Ask
+from energy.observe.cycles import Cycles
+from energy.observe.throttling import Throttling
+from energy.sysfs import read_count
+
+PERIOD_S = 0.5
+_BUSY_SHARE = 0.3
+_CLOCK = re.compile(r"^frequency\(\d+\)=(\d+)$")
+
+
+class Clock(Struct, frozen=True, kw_only=True):
+    """What the processor ran at.
+
+    Attributes:
+        frequency_hz: while this process was busy; ``None`` if unknown.
+        source: ``cycles``, ``firmware`` or ``cpufreq``.
+    """
+
+    frequency_hz: float | None
+    source: str
+
+
+class Watch:
+    """Samples clock and throttling by a thread until it is closed.
+
+    Args:
+        root: of the file system.
+        ask: the way to a Raspberry Pi's firmware.
+        throttling: polled as well, because its bits come and go.
+        period_s: between two samples; 0 for none but those asked for by :meth:`sample`.
+        busy_s: CPU time of this process so far.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        ask: Ask | None,
+        throttling: Throttling,
+        *,
+        period_s: float = PERIOD_S,
+        busy_s: Callable[[], float] = time.process_time,
+    ) -> None:
+        self._root = root
+        self._ask = ask
+        self._throttling = throttling
+        self._busy_s = busy_s
+        self._lock = threading.Lock()
+        self._samples_hz: list[float] = []
+        self._last = (time.monotonic(), busy_s())
+        self._closed = threading.Event()
+        self._cycles: Cycles | None = None
+        try:
+            self._cycles = Cycles()
+        except MeterUnavailableError as error:
+            self.why_no_cycles = str(error)
+        self._thread: threading.Thread | None = None
+        if period_s > 0.0:
+            self._thread = threading.Thread(
+                target=self._run, args=(period_s,), name="watch", daemon=True
+            )
+            self._thread.start()
+
+    def sample(self) -> None:
+        """Look at the clock and at what throttles it."""
+        with self._lock:
+            self._throttling.poll()
+            now_s, busy_s = time.monotonic(), self._busy_s()
+            last_s, last_busy_s = self._last
+            self._last = (now_s, busy_s)
+            if busy_s - last_busy_s < _BUSY_SHARE * (now_s - last_s):
+                return
+            if self._cycles is None and (now_hz := self._now_hz()) is not None:
+                self._samples_hz.append(now_hz)
+
+    def take(self) -> Clock:
+        """The clock since the last take."""
+        with self._lock:
+            samples, self._samples_hz = self._samples_hz, []
+            if self._cycles is not None:
+                return Clock(frequency_hz=self._cycles.take_hz(), source="cycles")
+            source = "firmware" if self._ask is not None else "cpufreq"
+            mean_hz = sum(samples) / len(samples) if samples else None
+            return Clock(frequency_hz=mean_hz, source=source if mean_hz else "")
+
+    def close(self) -> None:
+        """End the thread."""
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._cycles is not None:
+            self._cycles.close()
+            self._cycles = None
+
+    def _now_hz(self) -> float | None:
+        if self._ask is not None:
+            answer = _CLOCK.match((self._ask("measure_clock arm") or "").strip())
+            return float(answer[1]) if answer else None
+        folder = self._root / "sys/devices/system/cpu/cpufreq"
+        now_khz = [read_count(policy / "scaling_cur_freq") for policy in folder.glob("policy*")]
+        known = [khz for khz in now_khz if khz]
+        return max(known) * 1e3 if known and len(known) == len(now_khz) else None
+
+    def _run(self, period_s: float) -> None:
+        while not self._closed.wait(period_s):
+            self.sample()

@@ -1,0 +1,87 @@
+"""Rate and signal of the network interface, as far as the kernel tells.
+
+The link rate is what the hardware has agreed on, not what an application gets: that is the
+goodput, which the agent reports for every transfer.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import struct
+from pathlib import Path
+
+from msgspec import Struct
+
+from energy.control.programs import Run, run_program
+from energy.sysfs import read_count, read_text
+
+_BITRATE = re.compile(r"tx bitrate:\s*([\d.]+)\s*MBit/s", re.IGNORECASE)
+_SIGNAL = re.compile(r"signal:\s*(-\d+)\s*dBm", re.IGNORECASE)
+
+
+class LinkState(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One interface.
+
+    Attributes:
+        interface: its name.
+        rate_bps: the link's rate; ``None`` where nobody tells.
+        signal_dbm: of the access point, for radio.
+    """
+
+    interface: str
+    rate_bps: float | None = None
+    signal_dbm: float | None = None
+
+
+def route_interface(root: Path, host: str) -> str | None:
+    """The interface by which packets for an IPv4 host leave; ``None`` if the kernel has no route.
+
+    Args:
+        root: of the file system.
+        host: name or address.
+    """
+    try:
+        (address,) = struct.unpack("=I", socket.inet_aton(socket.gethostbyname(host)))
+    except OSError:
+        return None
+    if socket.ntohl(address) >> 24 == 127:
+        return "lo"
+    best: tuple[int, str] | None = None
+    for line in (read_text(root / "proc/net/route") or "").splitlines()[1:]:
+        columns = line.split()
+        if len(columns) < 8:
+            continue
+        target, mask = int(columns[1], 16), int(columns[7], 16)
+        if address & mask == target and (best is None or bin(mask).count("1") > best[0]):
+            best = (bin(mask).count("1"), columns[0])
+    return best[1] if best else None
+
+
+def link_state(root: Path, interface: str, run: Run = run_program) -> LinkState:
+    """What the kernel says of an interface."""
+    folder = root / "sys/class/net" / interface
+    if (folder / "wireless").exists() or (folder / "phy80211").exists():
+        told = run(["iw", "dev", interface, "link"]).out
+        rate, signal = _BITRATE.search(told), _SIGNAL.search(told)
+        return LinkState(
+            interface=interface,
+            rate_bps=float(rate[1]) * 1e6 if rate else None,
+            signal_dbm=float(signal[1]) if signal else _signal_dbm(root, interface),
+        )
+    speed_mbps = read_count(folder / "speed")  # -1 or unreadable where there is no carrier
+    return LinkState(interface=interface, rate_bps=speed_mbps * 1e6 if speed_mbps else None)
+
+
+def _signal_dbm(root: Path, interface: str) -> float | None:
+    """From ``/proc/net/wireless``, which needs no program: the level of a line of its own."""
+    for line in (read_text(root / "proc/net/wireless") or "").splitlines():
+        name, colon, rest = line.strip().partition(":")
+        columns = rest.split()
+        if colon and name == interface and len(columns) >= 3:
+            try:
+                level = float(columns[2].rstrip("."))
+            except ValueError:
+                return None
+            return level if level < 0.0 else None
+    return None

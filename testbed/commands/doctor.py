@@ -1,0 +1,107 @@
+"""``fimi agent doctor`` and ``fimi agent restore``: looking after a device's machine."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from pathlib import Path
+from typing import Literal
+
+import click
+import msgspec
+
+from testbed.commands.shared import EXIT_CONFIG, EXIT_SURROUNDINGS, fail
+
+_MARKS = {"ok": "ok     ", "absent": "–      ", "warning": "warning", "failure": "FAILURE"}
+
+
+@click.command()
+@click.option(
+    "--broker",
+    "url",
+    envvar="FIMI_BROKER",
+    metavar="URL",
+    help="Try this broker as well (or the variable FIMI_BROKER).",
+)
+@click.option(
+    "--host-profile",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Check what this profile asks for.",
+)
+@click.option(
+    "--format", "output", type=click.Choice(["text", "json"]), default="text", help="Result."
+)
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    default=Path("/"),
+    help="Look below this folder instead of /.",
+)
+def doctor(
+    url: str | None, host_profile: Path | None, output: Literal["text", "json"], root: Path
+) -> None:
+    """Check whether this machine is ready to be a device, and say how to mend what is not.
+
+    Exits with 0 if an agent can run, with 3 if something keeps it from running.
+    """
+    from edge_agent.doctor import Patient, examine
+    from energy.host import ProfileError, load_profile
+    from messaging.address import BrokerAddress
+
+    try:
+        patient = Patient(
+            root=root,
+            profile=load_profile(host_profile) if host_profile else None,
+            broker=BrokerAddress.parse(url) if url else None,
+        )
+    except (ProfileError, ValueError) as error:
+        fail(str(error), EXIT_CONFIG)
+    checks = examine(patient)
+    failures = sum(check.status == "failure" for check in checks)
+    if output == "json":
+        body = {"ready": not failures, "checks": checks}
+        click.echo(msgspec.json.format(msgspec.json.encode(body)).decode())
+    else:
+        width = max(len(check.name) for check in checks)
+        for check in checks:
+            click.echo(f"{_MARKS[check.status]}  {check.name:<{width}}  {check.found}")
+            if check.fix and check.fix != check.found:
+                # Not wrapped: it is there to be copied.
+                click.echo(textwrap.indent(check.fix, f"{'':9}→ "))
+        warnings = sum(check.status == "warning" for check in checks)
+        click.echo(
+            f"\n{failures} failures, {warnings} warnings: "
+            + ("an agent cannot run here" if failures else "an agent can run here")
+        )
+    sys.exit(EXIT_SURROUNDINGS if failures else 0)
+
+
+@click.command()
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    default=Path("/"),
+    help="Look below this folder instead of /.",
+)
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Folder of the journal. Left out: this user's.",
+)
+def restore(root: Path, state: Path | None) -> None:
+    """Put back what a killed agent has left changed (frequency, power mode, rate caps)."""
+    from energy.control.journal import Journal, SteeredElsewhereError, default_folder
+
+    folder = state or default_folder(root)
+    try:
+        said = Journal(folder, root).recover()
+    except SteeredElsewhereError:
+        fail(f"an agent is running and steers this machine ({folder})", EXIT_SURROUNDINGS)
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}", EXIT_SURROUNDINGS)
+    for line in said or ["nothing to put back"]:
+        click.echo(line)
+    if any(line.startswith("not ") for line in said):
+        sys.exit(EXIT_SURROUNDINGS)

@@ -1,0 +1,169 @@
+"""The doctor against trees of files, a real broker, and nobody at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+from worlds import Ina226, TwoPackages
+
+import energy.host
+from edge_agent.doctor import Check, Patient, examine
+from energy.clock import VirtualClock
+from energy.control.programs import Done
+from energy.host import HostProfile, load_profile
+from messaging.address import BrokerAddress
+from messaging.broker import EmbeddedBroker
+from testbed.cli import main
+
+EXAMPLE = (energy.host.__doc__ or "").split("::\n", 1)[1]
+
+
+def quiet(arguments: object) -> Done:
+    return Done(127, "", "not installed")
+
+
+@pytest.fixture
+def profile_file(tmp_path: Path) -> Path:
+    path = tmp_path / "board.toml"
+    path.write_text("\n".join(line.strip() for line in EXAMPLE.splitlines()))
+    return path
+
+
+@pytest.fixture
+def profile(profile_file: Path) -> HostProfile:
+    return load_profile(profile_file)
+
+
+def checks(root: Path, **options: object) -> dict[str, Check]:
+    patient = Patient(root=root, state=root / "state", run=quiet, **options)  # type: ignore[arg-type]
+    return {check.name: check for check in examine(patient)}
+
+
+class TestMeters:
+    def test_every_meter_with_scope_and_rate(self, tmp_path: Path) -> None:
+        Ina226(tmp_path, VirtualClock())
+        TwoPackages(tmp_path, VirtualClock())
+        found = checks(tmp_path)
+        assert found["meter"].status == "ok"
+        assert "hwmon:ina226" in found["meter"].found
+        assert "scope board" in found["meter hwmon"].found
+        assert "1000 Hz" in found["meter rapl"].found
+        assert found["meter ina3221"].status == "absent"
+        assert "not a Jetson" in found["meter ina3221"].found
+
+    def test_nothing_to_read_is_a_failure(self, tmp_path: Path) -> None:
+        check = checks(tmp_path)["meter"]
+        assert check.status == "failure"
+        assert "constant_power_w" in check.fix
+
+    def test_a_declared_power_is_a_warning(self, tmp_path: Path, profile: HostProfile) -> None:
+        check = checks(tmp_path, profile=profile)["meter"]
+        assert (check.status, check.found.split(":")[0]) == ("warning", "declared")
+
+    def test_closed_rapl_comes_with_the_rule_and_the_side_channel(self, tmp_path: Path) -> None:
+        world = TwoPackages(tmp_path, VirtualClock())
+        world.break_("unreadable")
+        check = checks(tmp_path)["meter rapl"]
+        assert check.status == "warning"
+        real = world.files()[0].resolve()
+        assert f"z {real} 0440 root fimi -" in check.fix
+        assert "tmpfiles.d" in check.fix
+        assert "CVE-2020-8694" in check.fix
+
+
+class TestControl:
+    def test_frequency_that_can_be_set(self, tmp_path: Path) -> None:
+        policy = tmp_path / "sys/devices/system/cpu/cpufreq/policy0"
+        policy.mkdir(parents=True)
+        (policy / "scaling_max_freq").write_text("1800000\n")
+        (policy / "scaling_governor").write_text("ondemand\n")
+        check = checks(tmp_path)["frequency"]
+        assert check.status == "ok"
+        assert "ondemand" in check.found
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
+    def test_frequency_that_cannot(self, tmp_path: Path) -> None:
+        policy = tmp_path / "sys/devices/system/cpu/cpufreq/policy0"
+        policy.mkdir(parents=True)
+        (policy / "scaling_max_freq").write_text("1800000\n")
+        (policy / "scaling_max_freq").chmod(0o444)
+        check = checks(tmp_path)["frequency"]
+        assert check.status == "warning"
+        assert "0664 root fimi" in check.fix
+
+    def test_a_journal_left_behind(self, tmp_path: Path) -> None:
+        (tmp_path / "state").mkdir()
+        (tmp_path / "state/restore.jsonl").write_text("{}\n")
+        assert checks(tmp_path)["journal"].fix == "fimi agent restore"
+
+    def test_tc_without_tc(self, tmp_path: Path, profile: HostProfile) -> None:
+        wants = msgspec.structs.replace(profile, rate_control="tc")
+        assert "iproute2" in checks(tmp_path, profile=wants)["tc"].fix
+
+
+class TestSurroundings:
+    def test_undervoltage_now(self, tmp_path: Path) -> None:
+        file = tmp_path / "sys/devices/platform/soc/soc:firmware/get_throttled"
+        file.parent.mkdir(parents=True)
+        file.write_text("50005\n")
+        check = checks(tmp_path)["throttling"]
+        assert check.status == "warning"
+        assert "pi-undervoltage, pi-throttled" in check.found
+
+    def test_heat(self, tmp_path: Path) -> None:
+        zone = tmp_path / "sys/class/thermal/thermal_zone0/temp"
+        zone.parent.mkdir(parents=True)
+        zone.write_text("84500\n")
+        check = checks(tmp_path)["temperature"]
+        assert (check.status, check.found) == ("warning", "84 °C at the hottest")
+
+    def test_broker(self, tmp_path: Path, a_broker: EmbeddedBroker) -> None:
+        assert checks(tmp_path, broker=a_broker.address)["broker"].status == "ok"
+        nobody = BrokerAddress.parse("mqtt://127.0.0.1:1")
+        check = checks(tmp_path, broker=nobody)["broker"]
+        assert check.status == "failure"
+        assert "nc -vz 127.0.0.1 1" in check.fix
+
+
+class TestCommand:
+    def test_json_and_exit_codes(self, tmp_path: Path, profile_file: Path) -> None:
+        Ina226(tmp_path, VirtualClock())
+        done = CliRunner().invoke(
+            main,
+            ["agent", "doctor", "--root", str(tmp_path), "--format", "json"],
+            env={"XDG_STATE_HOME": str(tmp_path / "state"), "FIMI_BROKER": None},
+        )
+        assert done.exit_code == 0, done.output
+        body = msgspec.json.decode(done.output)
+        assert body["ready"] is True
+        assert {check["status"] for check in body["checks"]} >= {"ok", "absent"}
+        empty = tmp_path / "empty"
+        empty.mkdir()
+        done = CliRunner().invoke(main, ["agent", "doctor", "--root", str(empty)])
+        assert done.exit_code == 3
+        assert "FAILURE" in done.output
+
+    def test_wrong_usage(self, tmp_path: Path) -> None:
+        arguments = ["agent", "doctor", "--host-profile", str(tmp_path / "none.toml")]
+        assert CliRunner().invoke(main, arguments).exit_code == 2
+        assert CliRunner().invoke(main, ["agent", "doctor", "--broker", "x://"]).exit_code == 2
+
+    def test_restore(self, tmp_path: Path) -> None:
+        policy = tmp_path / "sys/devices/system/cpu/cpufreq/policy0"
+        policy.mkdir(parents=True)
+        (policy / "scaling_max_freq").write_text("600000\n")
+        (tmp_path / "state").mkdir()
+        (tmp_path / "state/restore.jsonl").write_text(
+            '{"kind":"file","target":"sys/devices/system/cpu/cpufreq/policy0/scaling_max_freq",'
+            '"before":"1800000","boot_id":""}\n'
+        )
+        arguments = ["agent", "restore", "--root", str(tmp_path)]
+        arguments += ["--state", str(tmp_path / "state")]
+        done = CliRunner().invoke(main, arguments)
+        assert done.exit_code == 0, done.output
+        assert (policy / "scaling_max_freq").read_text() == "1800000\n"
+        assert "nothing to put back" in CliRunner().invoke(main, arguments).output

@@ -1,0 +1,253 @@
+"""Choosing among meters, combining two, and saying why others cannot be used."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+from worlds import AgxOrin, Ina226, JetsonNano, LaptopBattery, OrinNano, TwoPackages, write
+
+from energy.clock import VirtualClock
+from energy.ledger import Ledger
+from energy.meters import DeclaredPower, MeterUnavailableError
+from energy.meters.combine import Combined
+from energy.meters.detect import MeterPair, MeterSettings, detect, open_meter, open_recorder
+from energy.meters.ina3221 import open_ina3221
+from energy.meters.nvml import open_nvml
+from energy.meters.plug import Plug, PlugSettings, shelly_1_power_w, shelly_power_w, tasmota_power_w
+from energy.meters.pmic import rail_powers_w
+from energy.meters.replay import Replay
+from energy.meters.vcgencmd import GENCMD_TAG, answer, find_firmware, request
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock()
+
+
+def chosen(root: Path, clock: VirtualClock, **settings: object) -> str:
+    recorder = open_recorder(MeterSettings(**settings), root, clock)  # type: ignore[arg-type]
+    recorder.close()
+    return recorder.describe().source
+
+
+class TestChoice:
+    def test_auto_takes_what_sees_most_and_splits(
+        self, tmp_path: Path, clock: VirtualClock
+    ) -> None:
+        TwoPackages(tmp_path, clock)
+        assert chosen(tmp_path, clock).startswith("rapl")
+        Ina226(tmp_path, clock)
+        recorder = open_recorder(MeterSettings(rate_hz=1e-3), tmp_path, clock)
+        assert isinstance(recorder, Combined)
+        assert recorder.describe().source == "hwmon:ina226"
+        assert recorder.split.describe().source.startswith("rapl")
+        recorder.close()
+
+    def test_declared_comes_last_and_nothing_is_guessed(
+        self, tmp_path: Path, clock: VirtualClock
+    ) -> None:
+        recorder = open_recorder(MeterSettings(constant_power_w=3.0), tmp_path, clock)
+        assert isinstance(recorder, DeclaredPower)
+        with pytest.raises(MeterUnavailableError, match="constant_power_w") as raised:
+            open_recorder(MeterSettings(), tmp_path, clock)
+        assert "ina3221: no INA3221" in str(raised.value)
+
+    def test_by_name(self, tmp_path: Path, clock: VirtualClock) -> None:
+        OrinNano(tmp_path, clock)
+        assert chosen(tmp_path, clock, meter="ina3221") == "ina3221:VDD_IN"
+        assert chosen(tmp_path, clock, meter="ina3221-cpu") == "ina3221:VDD_CPU_GPU_CV"
+        with pytest.raises(MeterUnavailableError, match=r"no meter 'wattmeter'.*declared"):
+            chosen(tmp_path, clock, meter="wattmeter")
+
+    def test_an_unknown_hwmon_device_needs_a_scope(
+        self, tmp_path: Path, clock: VirtualClock
+    ) -> None:
+        folder = tmp_path / "sys/class/hwmon/hwmon1"
+        write(folder / "name", "amdgpu")
+        write(folder / "power1_average", 9_000_000)
+        with pytest.raises(MeterUnavailableError, match="meter_scope"):
+            open_meter("hwmon:amdgpu", MeterSettings(), tmp_path, clock)
+        meter = open_meter("hwmon:amdgpu", MeterSettings(scope="gpu"), tmp_path, clock)
+        assert meter.describe().scope == "gpu"
+        assert meter.look(0.0).power_w == pytest.approx(9.0)
+
+    def test_a_list_of_all_with_reasons(self, tmp_path: Path, clock: VirtualClock) -> None:
+        JetsonNano(tmp_path, clock)
+        found = {each.name: each for each in detect(MeterSettings(), tmp_path, clock)}
+        usable = found["ina3221"].description
+        assert usable is not None
+        assert (usable.scope, usable.rate_hz) == ("module", 10.0)
+        assert all(each.problem for each in found.values() if each.description is None)
+        assert {"plug", "rapl", "nvml", "battery", "declared"} <= found.keys()
+
+
+class TestCombined:
+    def test_the_share_lies_in_the_record(self, tmp_path: Path, clock: VirtualClock) -> None:
+        board, cpu = Ina226(tmp_path, clock), TwoPackages(tmp_path, VirtualClock())
+        pair = MeterSettings(meter=MeterPair(total="hwmon", split="rapl"), rate_hz=1e-3)
+        recorder = open_recorder(pair, tmp_path, clock)
+        ledger = Ledger(clock, recorder)
+        board.draw(7.0)
+        cpu.draw(3.0)
+        with ledger.phase("compute"):
+            cpu.wait(2.0)
+            board.wait(2.0)
+        recorder.close()
+        (record,) = ledger.take()
+        assert record.energy is not None
+        assert record.cpu is not None
+        assert record.energy.value_j == pytest.approx(14.0)
+        assert record.cpu.value_j == pytest.approx(6.0)
+        assert (record.energy.scope, record.cpu.scope) == ("board", "cpu")
+
+    def test_the_narrower_meter_is_no_total(self, tmp_path: Path, clock: VirtualClock) -> None:
+        Ina226(tmp_path, clock)
+        TwoPackages(tmp_path, clock)
+        wrong = MeterSettings(meter=MeterPair(total="rapl", split="hwmon"))
+        with pytest.raises(MeterUnavailableError, match="sees more"):
+            open_recorder(wrong, tmp_path, clock)
+
+
+class TestTrouble:
+    def test_rails_that_nobody_knows_are_not_added(
+        self, tmp_path: Path, clock: VirtualClock
+    ) -> None:
+        world = AgxOrin(tmp_path, clock)
+        write(world.folder() / "in3_label", "VDD_NEW")
+        with pytest.raises(MeterUnavailableError, match=r"VDD_NEW.*count twice"):
+            open_ina3221(tmp_path)
+
+    def test_a_battery_on_the_charger(self, tmp_path: Path, clock: VirtualClock) -> None:
+        LaptopBattery(tmp_path, clock).break_("charging")
+        with pytest.raises(MeterUnavailableError, match=r"Charging.*Unplug"):
+            open_meter("battery", MeterSettings(), tmp_path, clock)
+
+    def test_two_batteries(self, tmp_path: Path, clock: VirtualClock) -> None:
+        LaptopBattery(tmp_path, clock)
+        write(tmp_path / "sys/class/power_supply/BAT1/type", "Battery")
+        with pytest.raises(MeterUnavailableError, match="BAT0, BAT1"):
+            open_meter("battery", MeterSettings(), tmp_path, clock)
+
+    def test_a_raspberry_pi_4_has_no_currents(self, tmp_path: Path, clock: VirtualClock) -> None:
+        from energy.meters.pmic import open_pmic
+
+        with pytest.raises(MeterUnavailableError, match=r"only the Pi 5.*INA219"):
+            open_pmic(tmp_path, ask=lambda _: "error=1 Command not registered")
+        write(tmp_path / "proc/device-tree/model", "Raspberry Pi 5 Model B Rev 1.0\0")
+        with pytest.raises(MeterUnavailableError, match="usermod -aG video"):
+            open_pmic(tmp_path)
+
+    def test_no_library_and_no_driver(self) -> None:
+        class NoDriver:
+            class NVMLError(Exception):
+                """As in pynvml."""
+
+            def nvmlInit(self) -> None:  # noqa: N802
+                raise self.NVMLError("Driver Not Loaded")
+
+        with pytest.raises(MeterUnavailableError, match="no NVIDIA driver"):
+            open_nvml(NoDriver())
+
+    def test_a_broker_that_is_not_there(self) -> None:
+        with pytest.raises(MeterUnavailableError, match=r"127\.0\.0\.1:1.*\[plug\] host"):
+            Plug(PlugSettings(model="tasmota", topic="x", port=1))
+
+    def test_a_plug_that_is_not_there(self, home_broker: int) -> None:
+        settings = PlugSettings(model="shelly", topic="nobody", port=home_broker, timeout_s=0.05)
+        with pytest.raises(MeterUnavailableError, match="'nobody/rpc'"):
+            Plug(settings)
+
+    @pytest.mark.parametrize(
+        ("text", "what"),
+        [
+            ("", "columns are none"),
+            ("t,p\n1,2\n", "columns are t, p"),
+            ("time_s,power_w\n0,1\n", "two rows"),
+            ("time_s,power_w\n0,1\n1,x\n", "line 3"),
+            ("time_s,power_w\n0,1\n1,nan\n", "line 3.*finite"),
+            ("time_s,power_w\n0,1\n1,-2\n", "line 3.*not negative"),
+            ("time_s,power_w\n0,1\n0,2\n", "does not follow"),
+            ("time_s,energy_j\n0,5\n1,4\n", "is below 5"),
+            ("time_s,power_w\n0\n1,1\n", "line 2"),
+        ],
+    )
+    def test_a_bad_recording_names_file_and_line(
+        self, tmp_path: Path, clock: VirtualClock, text: str, what: str
+    ) -> None:
+        path = tmp_path / "run.csv"
+        path.write_text(text)
+        with pytest.raises(MeterUnavailableError, match=what) as raised:
+            Replay(path, clock)
+        assert str(path) in str(raised.value)
+
+    def test_a_recorded_counter(self, tmp_path: Path, clock: VirtualClock) -> None:
+        path = tmp_path / "run.csv"
+        path.write_text("time_s,energy_j\n100,7\n110,57\n")
+        replay = Replay(path, clock)
+        assert replay.look(4.0).counter_j == pytest.approx(27.0)
+
+
+class TestPayloads:
+    @pytest.mark.parametrize(
+        ("payload", "power_w"),
+        [
+            (b'{"StatusSNS":{"ENERGY":{"Power":12,"Total":3.4}}}', 12.0),
+            (b'{"Time":"x","ENERGY":{"Power":[3,4.5]}}', 7.5),
+            (b'{"ENERGY":{"Power":"12.5"}}', 12.5),
+            (b'{"ENERGY":{"Power":[3,"x"]}}', None),
+            (b'{"ENERGY":{"Power":[]}}', None),
+            (b'{"ENERGY":{"Power":true}}', None),
+            (b'{"ENERGY":{"Power":-4}}', None),
+            (b'{"ENERGY":{"Power":1e999}}', None),
+            (b'{"ENERGY":7}', None),
+            (b'{"StatusSNS":[]}', None),
+            (b"[1,2]", None),
+            (b"", None),
+            (b"\xff\xfe", None),
+        ],
+    )
+    def test_tasmota(self, payload: bytes, power_w: float | None) -> None:
+        assert tasmota_power_w(payload) == power_w
+
+    def test_shelly(self) -> None:
+        assert shelly_power_w(b'{"result":{"apower":-8.5}}') == 8.5
+        assert shelly_power_w(b'{"result":{"apower":null}}') is None
+        assert shelly_power_w(b'{"error":{"code":404}}') is None
+        assert shelly_1_power_w(b"8.51") == 8.51
+        assert shelly_1_power_w(b"-1") is None
+        assert shelly_1_power_w(b"nan") is None
+        assert shelly_1_power_w(b"on") is None
+
+
+class TestFirmware:
+    def test_the_buffer(self) -> None:
+        buffer = request("measure_clock arm")
+        size, code, tag, room, _, error = struct.unpack_from("=6I", buffer)
+        assert (size, code, tag, room, error) == (len(buffer), 0, GENCMD_TAG, 1024, 0)
+        buffer[24:64] = b"frequency(0)=1500345728".ljust(40, b"\0")
+        assert answer(buffer) == "frequency(0)=1500345728"
+        struct.pack_into("=I", buffer, 20, 1)
+        assert answer(buffer) is None
+
+    def test_too_long(self) -> None:
+        with pytest.raises(ValueError, match="1024"):
+            request("x" * 1024)
+
+    def test_through_the_program(self, tmp_path: Path) -> None:
+        program = tmp_path / "usr/bin/vcgencmd"
+        program.parent.mkdir(parents=True)
+        program.write_text('#!/bin/sh\n[ "$1" = version ] && echo v1 && exit\necho "error=2"\n')
+        program.chmod(0o755)
+        ask = find_firmware(tmp_path)
+        assert ask is not None
+        assert ask("version") == "v1"
+        assert ask("pmic_read_adc") is None
+
+    def test_none(self, tmp_path: Path) -> None:
+        assert find_firmware(tmp_path) is None
+
+    def test_rails_are_paired_by_name(self) -> None:
+        listing = "A_A current(0)=2.0A\nB_V volt(1)=5.0V\nA_V volt(9)=0.5V\nB_A current(3)=-1.0A"
+        assert rail_powers_w(listing) == {"A": 1.0}

@@ -1,0 +1,219 @@
+"""A meter read by a thread: rate, gaps, clocks that jump, its own cost; fewer readings."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from energy.clock import MonotonicClock, VirtualClock
+from energy.integration import integrate
+from energy.meters import NOTHING, Look, MeterDescription, Reading
+from energy.meters.counter import Counter, add
+from energy.meters.sampler import MOST_READINGS, Sampler
+from energy.meters.thinning import thin
+
+METER = MeterDescription(source="m:1", kind="measured", scope="board", rate_hz=100.0)
+
+
+class Steady:
+    """A meter whose power the test decides; ``None`` cannot be read."""
+
+    longest_period_s = math.inf
+
+    def __init__(self, power_w: float | None = 5.0, rate_hz: float = 100.0) -> None:
+        self.power_w = power_w
+        self.looks = 0
+        self.closed = 0
+        self.looked = threading.Condition()
+        self._rate_hz = rate_hz
+
+    def describe(self) -> MeterDescription:
+        return MeterDescription(source="m:1", kind="measured", scope="board", rate_hz=self._rate_hz)
+
+    def look(self, time_s: float) -> Look:
+        with self.looked:
+            self.looks += 1
+            self.looked.notify_all()
+        return NOTHING if self.power_w is None else Look(power_w=self.power_w)
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def wait_for(self, looks: int) -> None:
+        with self.looked:
+            assert self.looked.wait_for(lambda: self.looks >= looks, 10.0)
+
+
+class TestThread:
+    def test_looks_at_the_slower_of_both_rates(self) -> None:
+        meter = Steady(rate_hz=50.0)
+        sampler = Sampler(meter, MonotonicClock(), rate_hz=1000.0)
+        began_s = time.monotonic()
+        sampler.mark()
+        meter.wait_for(12)
+        assert time.monotonic() - began_s > 9 / 50.0
+        readings = sampler.mark()
+        sampler.close()
+        assert len(readings) >= 10
+        assert all(a.time_s <= b.time_s for a, b in pairwise(readings))
+
+    def test_reports_its_own_cost_once(self) -> None:
+        meter = Steady()
+        sampler = Sampler(meter, MonotonicClock(), rate_hz=100.0)
+        meter.wait_for(10)
+        meter.power_w = None
+        meter.wait_for(13)
+        sampler.close()
+        cost = sampler.take_cost()
+        assert cost.looks >= 13
+        assert cost.failed >= 2
+        assert 0.0 < cost.cpu_s < cost.wall_s
+        assert cost.cpu_percent is not None
+        again = sampler.take_cost()
+        assert (again.looks, again.cpu_s) == (0, 0.0)
+
+
+class TestGaps:
+    def test_time_without_looks_is_no_measurement(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock = VirtualClock()
+        sampler = Sampler(Steady(), clock, rate_hz=0.0)
+        monkeypatch.setattr(Sampler, "_overdue_s", 2.0)
+        sampler.mark()
+        for step_s in (1.0, 1.0, 60.0, 1.0):  # as after a sleep of the machine
+            clock.advance(step_s)
+            sampler.poll()
+        readings = sampler.mark()
+        assert sum(not reading.holds for reading in readings) == 1
+        assert integrate(readings, 0.0, 63.0, METER) is None
+
+    def test_a_clock_that_jumps_back_leaves_nothing_to_integrate(self) -> None:
+        class Jumping(VirtualClock):
+            offset_s = 0.0
+
+            def now_s(self) -> float:
+                return super().now_s() + self.offset_s
+
+        clock = Jumping(1000.0)
+        sampler = Sampler(Steady(), clock, rate_hz=0.0)
+        clock.advance(5.0)
+        sampler.poll()
+        clock.offset_s = -100.0
+        clock.advance(1.0)
+        readings = sampler.mark()
+        assert [reading.time_s for reading in readings] == [906.0, 906.0]
+        assert integrate(readings, 900.0, 906.0, METER) is None
+        clock.advance(2.0)
+        energy = integrate(sampler.mark(), 906.0, 908.0, METER)
+        assert energy is not None
+        assert energy.value_j == pytest.approx(10.0)
+
+    def test_the_time_of_day_plays_no_part(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(time, "time", lambda: 0.0)
+        sampler = Sampler(Steady(), MonotonicClock(), rate_hz=0.0)
+        first = sampler.mark()[-1].time_s
+        assert sampler.mark()[-1].time_s >= first > 0.0
+
+    def test_a_day_of_idling_does_not_fill_the_memory(self) -> None:
+        clock = VirtualClock()
+        meter = Steady()
+        sampler = Sampler(meter, clock, rate_hz=0.0)
+        sampler.mark()
+        for step in range(3 * MOST_READINGS):
+            clock.advance(0.1)
+            meter.power_w = 5.0 + step % 3
+            sampler.poll()
+        readings = sampler.mark()
+        assert len(readings) <= MOST_READINGS + 1
+        energy = integrate(readings, 0.0, clock.now_s(), METER)
+        assert energy is not None
+        assert energy.value_j == pytest.approx(6.0 * clock.now_s(), rel=1e-3)
+
+
+gaps = st.lists(
+    st.tuples(st.floats(0.01, 10.0), st.one_of(st.none(), st.floats(0.0, 100.0))),
+    min_size=2,
+    max_size=40,
+)
+
+
+def joules(readings: list[Reading]) -> float:
+    held = [r for r in readings if r.power_w is not None]
+    return math.fsum(
+        (b.time_s - a.time_s) * ((a.power_w or 0) + (b.power_w or 0)) / 2 for a, b in pairwise(held)
+    )
+
+
+class TestThinning:
+    @given(st.lists(st.tuples(st.floats(0.01, 10), st.floats(0, 100)), min_size=2, max_size=40))
+    def test_no_joule_changes(self, steps: list[tuple[float, float]]) -> None:
+        time_s, readings = 0.0, []
+        for gap_s, power_w in steps:
+            time_s += gap_s
+            readings.append(Reading(time_s=time_s, power_w=power_w))
+        thinned = thin(readings)
+        assert joules(thinned) == pytest.approx(joules(readings), abs=1e-6)
+        assert (thinned[0], thinned[-1]) == (readings[0], readings[-1])
+        assert len(thinned) <= len(readings) / 2 + 4
+
+    @given(gaps)
+    def test_holes_stay(self, steps: list[tuple[float, float | None]]) -> None:
+        readings = [
+            Reading(time_s=float(i), power_w=power_w) for i, (_, power_w) in enumerate(steps)
+        ]
+        end_s = float(len(readings))
+        before = integrate(readings, 0.0, end_s, METER)
+        after = integrate(thin(readings), 0.0, end_s, METER)
+        assert (before is None) == (after is None)
+        if before is not None and after is not None:
+            assert after.value_j == pytest.approx(before.value_j, abs=1e-6)
+
+
+class TestCounter:
+    @given(
+        st.integers(1, 2**40),
+        st.integers(0, 2**40),
+        st.lists(st.integers(0, 10**6), min_size=1, max_size=30),
+    )
+    def test_wraps_never_lose_a_step(self, range_steps: int, start: int, steps: list[int]) -> None:
+        steps = [step % (range_steps + 1) for step in steps]
+        counter = Counter(1e-6, range_steps=range_steps, power_limit_w=1e9, refresh_s=0.001)
+        raw = start % (range_steps + 1)
+        assert counter.advance(raw, 0.0) == Look(counter_j=0.0)
+        look = NOTHING
+        for second, step in enumerate(steps, 1):
+            raw = (raw + step) % (range_steps + 1)
+            look = counter.advance(raw, float(second))
+        assert look.counter_j == pytest.approx(sum(steps) * 1e-6)
+        assert not look.reset
+
+    def test_a_counter_without_a_range_that_steps_back_was_reset(self) -> None:
+        counter = Counter(1e-3, range_steps=None, power_limit_w=100.0, refresh_s=0.1)
+        counter.advance(5000, 0.0)
+        assert counter.advance(100, 1.0).reset
+        assert counter.advance(1100, 2.0) == Look(counter_j=1.0)
+
+    @pytest.mark.parametrize("raw", [None, -1, 11])
+    def test_what_cannot_be_is_nothing(self, raw: int | None) -> None:
+        counter = Counter(1.0, range_steps=10, power_limit_w=100.0, refresh_s=0.1)
+        assert counter.advance(raw, 0.0) == NOTHING
+
+    def test_sums(self) -> None:
+        whole = [Look(counter_j=1.0), Look(counter_j=2.0, reset=True)]
+        assert add(whole) == Look(counter_j=3.0, reset=True)
+        assert add([*whole, NOTHING]) == NOTHING
+
+
+def test_the_thread_of_a_counter_is_fast_enough_for_its_wraps() -> None:
+    class Fast(Steady):
+        longest_period_s = 0.01
+
+    meter = Fast(rate_hz=1000.0)
+    sampler = Sampler(meter, MonotonicClock(), rate_hz=0.5)
+    meter.wait_for(5)  # within the patience of a second and not of two
+    sampler.close()
