@@ -204,7 +204,8 @@ class Agent:
             synthetic_samples=self._data.synthetic_samples,
             training_loss=loss,
             training_accuracy=accuracy,
-            frequency_hz=self._applied.frequency_hz if self._applied else None,
+            frequency_hz=self._hardware.achieved_frequency_hz()
+            or (self._applied.frequency_hz if self._applied else None),
             busy_s=self._hardware.clock.now_s() - began_s,
             phases=self._metered(),
             error=error,

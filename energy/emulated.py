@@ -168,13 +168,7 @@ class EmulatedBoard:
         truth = self._stream(_TRUTH)
         self._truth = _disturbed(declaration.model, self._disturbance.profile_error, truth)
         meter_error = truth.normal(0.0, declaration.meter.relative_uncertainty)
-        self._meter = EmulatedMeter(
-            declaration.meter,
-            noise_w=declaration.meter_noise_w,
-            gain=max(0.0, 1.0 + meter_error),
-            resting_power_w=self._truth.idle_power_w,
-            clock=self._clock,
-        )
+        self._meter = self._make_meter(max(0.0, 1.0 + meter_error))
         self._frequency_hz = self._truth.compute.frequency_max_hz
         self._uplink: tuple[float, float] | None = None
         self._load = 1.0
@@ -234,6 +228,10 @@ class EmulatedBoard:
             notes=tuple(notes),
         )
 
+    def achieved_frequency_hz(self) -> float | None:
+        """The frequency in force: nothing holds this board below it."""
+        return self._frequency_hz
+
     def restore(self) -> None:
         """Back to the highest frequency, and no share of the uplink."""
         self._frequency_hz = self._truth.compute.frequency_max_hz
@@ -290,6 +288,15 @@ class EmulatedBoard:
         if waiting_s > 0.0:
             self._meter.observe(waiting_s, self._truth.idle_power_w)
         return instant_s
+
+    def _make_meter(self, gain: float) -> EmulatedMeter:
+        return EmulatedMeter(
+            self._declaration.meter,
+            noise_w=self._declaration.meter_noise_w,
+            gain=gain,
+            resting_power_w=self._truth.idle_power_w,
+            clock=self._clock,
+        )
 
     def _rate_bps(self, bandwidth_hz: float, power_w: float) -> float:
         link = self._truth.link

@@ -77,6 +77,10 @@ class Hardware(Protocol):
         """Undo :meth:`apply`."""
         ...
 
+    def achieved_frequency_hz(self) -> float | None:
+        """Mean frequency of this round's computing, Hz; ``None`` where nothing tells."""
+        ...
+
     def join_fleet(self, fleet_time_s: float) -> None:
         """The fleet's clock shows this right now; emulated boards live by it from here on."""
         ...

@@ -200,6 +200,10 @@ class HostHardware:
         if isinstance(self._recorder, RaplRecorder):
             self._recorder.close()
 
+    def achieved_frequency_hz(self) -> float | None:
+        """Unknown: the cap is read back, the cycles are not counted."""
+        return None
+
     def join_fleet(self, fleet_time_s: float) -> None:
         """Nothing to do on a physical board: it has a clock of its own."""
 
