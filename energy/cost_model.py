@@ -81,6 +81,8 @@ class LinkModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         transmit_power_max_w: p_max, W.
         downlink_rate_bps: rate at which the device receives, bit/s.
         receive_power_w: extra power while receiving, W.
+        electronics_power_w: extra power while sending, above the transmit power, W.
+        energy_per_bit_j: what every sent bit costs the host, J.
     """
 
     channel_gain: Positive
@@ -88,6 +90,8 @@ class LinkModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     transmit_power_max_w: Positive
     downlink_rate_bps: Positive
     receive_power_w: NonNegative = 0.0
+    electronics_power_w: NonNegative = 0.0
+    energy_per_bit_j: NonNegative = 0.0
 
 
 class BoardModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -272,7 +276,9 @@ def predict_round(
         )
     )
     t_com = upload_bits / rate  # (4)
-    phases.append(_phase("upload", t_com, point.transmit_power_w * t_com, idle_w))
+    sending_w = point.transmit_power_w + link.electronics_power_w
+    e_com = sending_w * t_com + link.energy_per_bit_j * upload_bits  # (5) and (35)
+    phases.append(_phase("upload", t_com, e_com, idle_w))
     if round_s is not None:
         busy_s = math.fsum(phase.duration_s for phase in phases)
         phases.append(idle_cost(board, round_s - busy_s))

@@ -232,6 +232,10 @@ class EmulatedBoard:
         """The frequency in force: nothing holds this board below it."""
         return self._frequency_hz
 
+    def uplink_rate_bps(self) -> float:
+        """The uplink's rate at this moment, bit/s; 0 before any plan was applied."""
+        return 0.0 if self._uplink is None else self._rate_bps(*self._uplink)
+
     def restore(self) -> None:
         """Back to the highest frequency, and no share of the uplink."""
         self._frequency_hz = self._truth.compute.frequency_max_hz
