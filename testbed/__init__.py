@@ -13,6 +13,8 @@
 * :mod:`testbed.devices`            devices from a configuration: names, data, boards
 * :mod:`testbed.run_folder`         ``runs/<name>/``: store, model, report
 * :mod:`testbed.live`               progress on the terminal
+* :mod:`testbed.calibrate_command`  ``fimi calibrate``, on this machine by
+  :mod:`testbed.calibrate_host`, shown by :mod:`testbed.calibrate_show`
 * :mod:`testbed.problem_file`       a planning problem as a TOML file
 * :mod:`testbed.optimise`           plans, sweeps and targets as tables, CSV and plots
 * :mod:`testbed.report`             the report: tables and plots from a run store

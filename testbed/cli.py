@@ -21,6 +21,7 @@ import click
 import msgspec
 
 from testbed import config as configuration
+from testbed.calibrate_command import calibrate
 from testbed.config import ConfigError, Effective
 
 EXIT_CONFIG, EXIT_SURROUNDINGS, EXIT_INFEASIBLE, EXIT_FEDERATION = 2, 3, 4, 5
@@ -96,6 +97,9 @@ class _Group(click.Group):
 @click.version_option(package_name="fimi-testbed", prog_name="fimi")
 def main() -> None:
     """Energy-aware federated learning on real edge devices."""
+
+
+main.add_command(calibrate)
 
 
 @main.command()
