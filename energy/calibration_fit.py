@@ -145,7 +145,7 @@ def fit_power(settings: Sequence[Setting], law: Literal["cubic", "voltage"] = "c
     idle, busy = _of(settings, "idle"), _of(settings, "compute")
     if not idle:
         raise FitError("nothing was measured at rest: P_idle cannot be told from P_act")
-    frequencies = sorted({round(s.frequency_hz, -3) for s in busy})
+    frequencies = [frequency_hz for frequency_hz, _ in _groups(busy)]
     if len(frequencies) < 3:
         shown = ", ".join(f"{f / 1e9:g} GHz" for f in frequencies) or "none"
         raise FitError(
@@ -254,18 +254,18 @@ def held_out_error(
     plan makes at a frequency which was never measured.
 
     Returns:
-        Frequency (Hz) to mean signed relative error of the predicted energy, (predicted −
-        measured) / measured. Empty where too few frequencies are left to fit.
+        Frequency (Hz; repeats that heat held within a percent are one) to mean signed relative
+        error of the predicted energy, (predicted − measured) / measured. Empty where too few
+        frequencies are left to fit.
     """
     busy = _of(settings, "compute")
     errors: dict[float, float] = {}
-    for frequency_hz in sorted({s.frequency_hz for s in busy}):
-        rest = [s for s in settings if s not in busy or s.frequency_hz != frequency_hz]
+    for frequency_hz, here in _groups(busy):
+        rest = [s for s in settings if s not in here]
         try:
             power, cycles = fit_power(rest, law), fit_cycles(rest).value
         except FitError:
             return {}
-        here = [s for s in busy if s.frequency_hz == frequency_hz]
         errors[frequency_hz] = float(
             np.mean([_energy_error(s, power.busy_power_w, cycles) for s in here])
         )
@@ -303,6 +303,17 @@ def _activity(law: str, frequency_hz: float, voltage_v: float | None) -> float:
     if voltage_v is None:
         raise FitError(f"the core voltage at {frequency_hz:.4g} Hz is unknown")
     return voltage_v**2 * frequency_hz
+
+
+def _groups(busy: Sequence[Setting]) -> list[tuple[float, list[Setting]]]:
+    """Repeats of one frequency: those that follow each other within a percent, and their mean."""
+    groups: list[list[Setting]] = []
+    for setting in sorted(busy, key=lambda s: s.frequency_hz):
+        if groups and setting.frequency_hz <= 1.01 * groups[-1][-1].frequency_hz:
+            groups[-1].append(setting)
+        else:
+            groups.append([setting])
+    return [(math.fsum(s.frequency_hz for s in each) / len(each), each) for each in groups]
 
 
 def _of(settings: Sequence[Setting], activity: Activity) -> list[Setting]:

@@ -40,6 +40,7 @@ else:
 
 _SO_MAX_PACING_RATE = 47
 _CHUNK = bytes(1 << 16)
+_SEND_BUFFER = 1 << 17
 _SAMPLES = 200
 
 
@@ -253,6 +254,8 @@ class HostLoad:
             if self._sink is None:
                 raise OSError("there is nowhere to send to")
             self._socket = socket.create_connection(self._sink, timeout=10.0)
+            # What only lies in the kernel's buffer has not been sent.
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         return self._socket
 
 
