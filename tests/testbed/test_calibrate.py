@@ -216,7 +216,7 @@ class TestHost:
             thread.join()
         assert bits == 8.0 * np.sum(received)
         if paced:  # Linux only
-            assert bits < 0.3 * 8e6 + 16 * (1 << 18)
+            assert bits < 2e7  # the kernel lets a burst through; loopback alone carries 1e9
 
     def test_stopping_ends_whatever_it_does(self, trainer: Any) -> None:
         stop = threading.Event()
