@@ -83,6 +83,7 @@ class Federation(Struct, frozen=True, kw_only=True):
         preparations: what receiving the synthetic batches took.
         rounds: finished rounds.
         model: the global model after the last finished round.
+        refits: rounds after which boards were fitted again.
     """
 
     settings: FederationSettings
@@ -94,6 +95,7 @@ class Federation(Struct, frozen=True, kw_only=True):
     preparations: tuple[Preparation, ...]
     rounds: tuple[RoundResult, ...]
     model: Model
+    refits: tuple[int, ...] = ()
 
 
 class Coordinator:
@@ -151,6 +153,7 @@ class Coordinator:
         self._preparations: list[Preparation] = []
         self._rounds: list[RoundResult] = []
         self._adaptation: Adaptation | None = None
+        self._refits: list[int] = []
         self._fleet_time_s = 0.0
         self._graphs = graphs
         self._graphs_offer: Offer | None = None
@@ -202,6 +205,7 @@ class Coordinator:
             preparations=tuple(self._preparations),
             rounds=tuple(self._rounds),
             model=self._model,
+            refits=tuple(self._refits),
         )
 
     def _gather(self) -> None:
@@ -380,6 +384,7 @@ class Coordinator:
         adaptation = self._adaptation
         if adaptation is None or self._plan is None or not (drifts := adaptation.drifted()):
             return
+        self._refits.append(number)
         self._store.write_refit(number, adaptation.refit(), drifts)
         profiles = adaptation.profiles(self._profiles)
         delivered = {d: plan.synthetic_counts for d, plan in self._device_plans.items()}
