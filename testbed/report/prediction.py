@@ -175,7 +175,12 @@ def cause_plot(run: RunData) -> Picture | None:
             marker={
                 "color": colour,
                 "line": {"width": 0},
-                "pattern": {"shape": pattern, "fgcolor": "rgba(255,255,255,0.55)", "size": 6},
+                "pattern": {
+                    "shape": pattern,
+                    "fillmode": "overlay",
+                    "fgcolor": "rgba(255,255,255,0.6)",
+                    "size": 6,
+                },
             },
             text=[
                 f"<b>{style.label(name)}</b><br>{cause} {signed_percent(value)}"
@@ -231,8 +236,8 @@ def _cells(each: Agreement) -> list[Child]:
 
 
 def _share(each: Agreement, key: str) -> float:
-    value: float = getattr(each.parts, key)
-    return 100.0 * value / each.measured_j
+    value: float = 100.0 * getattr(each.parts, key) / each.measured_j
+    return value if abs(value) >= 0.05 else 0.0
 
 
 def _largest(each: Agreement) -> str:
