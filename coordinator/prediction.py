@@ -10,7 +10,7 @@ An error is (predicted − measured) / measured: positive where the model promis
 Energy is a product of factors, and predicted less measured joules are divided among them by the
 logarithmic mean Divisia method (Ang 2004, Energy Policy 32, 1131): with L(a, b) = (a − b)/ln(a/b),
 the part of a factor x is L(E_predicted, E_measured) ln(x_predicted/x_measured). The parts add up to
-the whole difference, whatever the order of the factors. docs/model.md (36).
+the whole difference, whatever the order of the factors. docs/model.md (41).
 """
 
 from __future__ import annotations

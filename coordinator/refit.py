@@ -1,6 +1,6 @@
 """A board's cost parameters from what its rounds took.
 
-Windowed least squares with the profile as prior, docs/model.md (37): a round shows one frequency
+Windowed least squares with the profile as prior, docs/model.md (42): a round shows one frequency
 only, which cannot tell κ from P_act, so every parameter is held to the profile's value as loosely
 as a profile may be wrong, and by each reading as tightly as it is sure. With many rounds, or
 several frequencies after replanning, the readings win.

@@ -2,9 +2,9 @@
 
 * :class:`Setting`      what a board was made to do, and what it took
 * :class:`Estimate`     a value with its confidence interval
-* :func:`fit_power`     P_idle, P_act and κ of P = P_idle + P_act + κ f³, docs/model.md (34)
+* :func:`fit_power`     P_idle, P_act and κ of P = P_idle + P_act + κ f³, docs/model.md (39)
 * :func:`fit_cycles`    C from times and frequencies
-* :func:`fit_radio`     electronics and joules per bit from paced traffic, (35)
+* :func:`fit_radio`     electronics and joules per bit from paced traffic, (40)
 * :func:`held_out_error`  every frequency predicted from all the others
 
 Powers are weighted by their own size, since a meter's noise is: the fit minimises relative errors.

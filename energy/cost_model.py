@@ -277,7 +277,7 @@ def predict_round(
     )
     t_com = upload_bits / rate  # (4)
     sending_w = point.transmit_power_w + link.electronics_power_w
-    e_com = sending_w * t_com + link.energy_per_bit_j * upload_bits  # (5) and (35)
+    e_com = sending_w * t_com + link.energy_per_bit_j * upload_bits  # (5) and (40)
     phases.append(_phase("upload", t_com, e_com, idle_w))
     if round_s is not None:
         busy_s = math.fsum(phase.duration_s for phase in phases)
