@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from coordinator.results import DeviceRound, metered
-from energy.cost_model import BoardModel, OperatingPoint, Phase, compute_power_w
+from energy.cost_model import BoardModel, OperatingPoint, Phase, computing_power_w
 
 
 class Parts(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -221,7 +221,4 @@ def _logarithmic_mean(a: float, b: float) -> float:
 
 
 def _busy_w(board: BoardModel, frequency_hz: float) -> float:
-    compute = board.compute
-    return board.idle_power_w + float(
-        compute_power_w(frequency_hz, compute.capacitance_w_per_hz3, compute.active_power_w)
-    )
+    return board.idle_power_w + computing_power_w(board.compute, frequency_hz)

@@ -3,7 +3,8 @@
 Windowed least squares with the profile as prior, docs/model.md (42): a round shows one frequency
 only, which cannot tell κ from P_act, so every parameter is held to the profile's value as loosely
 as a profile may be wrong, and by each reading as tightly as it is sure. With many rounds, or
-several frequencies after replanning, the readings win.
+several frequencies after replanning, the readings win. Where the profile has a measured table, its
+shape is kept and its scale is fitted.
 
 * :class:`Observation`  what a device-round says about its board
 * :func:`observe`       from a device's entry in a round
@@ -21,7 +22,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from coordinator.results import DeviceRound, metered
-from energy.cost_model import BoardModel, OperatingPoint
+from energy.cost_model import BoardModel, OperatingPoint, computing_power_w
 
 Array = NDArray[np.float64]
 
@@ -112,6 +113,10 @@ def refit(profile: BoardModel, observations: Sequence[Observation]) -> BoardMode
         return profile
     compute, link = profile.compute, profile.link
     idle_w, active_w, kappa, receive_w, electronics_w = _powers(profile, observations)
+    scale = 1.0
+    if compute.table_frequencies_hz:
+        hz = math.fsum(o.frequency_hz for o in observations) / len(observations)
+        scale = (active_w + kappa * hz**3) / max(_cubic_w(profile, hz), 1e-9)
     cycles = _log_ratio(
         observations,
         lambda o: o.seconds["compute"] * o.frequency_hz / (o.samples * compute.cycles_per_sample),
@@ -134,6 +139,7 @@ def refit(profile: BoardModel, observations: Sequence[Observation]) -> BoardMode
             cycles_per_sample=compute.cycles_per_sample * cycles,
             capacitance_w_per_hz3=kappa,
             active_power_w=active_w,
+            table_power_w=tuple(scale * power_w for power_w in compute.table_power_w),
         ),
         link=replace(
             link,
@@ -167,6 +173,8 @@ def _powers(
     rows, values, deviations = [], [], []
     for o in observations:
         rising = (o.frequency_hz / top_hz) ** 3
+        # What the table has above or below the cubic is known, and not for the cubic to explain.
+        beyond_w = computing_power_w(compute, o.frequency_hz) - _cubic_w(profile, o.frequency_hz)
         for phase, power_w in o.power_w.items():
             row = {
                 "idle": [1.0, 0.0, 0.0, 0.0, 0.0],
@@ -176,7 +184,7 @@ def _powers(
             }.get(phase)
             if row is None:
                 continue
-            known_w = 0.0
+            known_w = beyond_w if phase == "compute" else 0.0
             if phase == "upload":
                 per_bit_w = link.energy_per_bit_j * o.upload_bits / o.seconds[phase]
                 known_w = o.point.transmit_power_w + per_bit_w
@@ -190,6 +198,11 @@ def _powers(
     found = _not_below(a, b, np.array([0.0, 0.0, 1e-3 * top_w, 0.0, 0.0]))
     idle_w, active_w, at_top_w, receive_w, electronics_w = (float(v) for v in found)
     return idle_w, active_w, at_top_w / top_hz**3, receive_w, electronics_w
+
+
+def _cubic_w(profile: BoardModel, frequency_hz: float) -> float:
+    compute = profile.compute
+    return compute.active_power_w + compute.capacitance_w_per_hz3 * frequency_hz**3
 
 
 def _not_below(a: Array, b: Array, floor: Array) -> Array:

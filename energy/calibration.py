@@ -32,6 +32,7 @@ from energy.calibration_fit import (
     fit_radio,
     fit_receive,
     held_out_error,
+    power_table,
 )
 from energy.cost_model import BoardModel, OperatingPoint, Phase
 from energy.hardware import Hardware, HardwareDescription
@@ -141,6 +142,7 @@ class Calibration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         downlink_bps: rate of receiving.
         held_out: frequency to signed relative error of its joules, predicted from the others.
         held_out_voltage: the same with V² f.
+        held_out_table: the same straight through the neighbouring frequencies.
         notes: what a reader must know.
     """
 
@@ -156,6 +158,7 @@ class Calibration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     downlink_bps: float | None
     held_out: dict[float, float]
     held_out_voltage: dict[float, float]
+    held_out_table: dict[float, float]
     notes: tuple[str, ...]
 
 
@@ -319,12 +322,16 @@ def analyse(
         downlink_bps=float(np.mean([s.rate_bps for s in received])) if received else None,
         held_out=held_out_error(settings),
         held_out_voltage=held_out_error(settings, "voltage") if voltage else {},
+        held_out_table=held_out_error(settings, "table"),
         notes=tuple(notes),
     )
 
 
 def calibrated(calibration: Calibration, board: BoardModel) -> BoardModel:
-    """``board`` with every value that was measured; frequencies and limits stay."""
+    """``board`` with every value that was measured; frequencies and limits stay.
+
+    Predictions follow the measured table; κ and P_act are what the optimiser needs.
+    """
     radio, link = calibration.radio, board.link
     if radio is not None:
         link = replace(
@@ -338,10 +345,13 @@ def calibrated(calibration: Calibration, board: BoardModel) -> BoardModel:
         link = replace(link, downlink_rate_bps=calibration.downlink_bps)
     if calibration.channel_gain is not None:
         link = replace(link, channel_gain=calibration.channel_gain.value)
+    table_hz, table_w = power_table(calibration.settings, calibration.power.idle_w.value)
     return replace(
         board,
         compute=replace(
             board.compute,
+            table_frequencies_hz=table_hz,
+            table_power_w=table_w,
             cycles_per_sample=calibration.cycles.value,
             capacitance_w_per_hz3=calibration.power.slope.value,
             active_power_w=calibration.power.active_w.value,

@@ -5,6 +5,7 @@
 * :func:`fit_power`     P_idle, P_act and κ of P = P_idle + P_act + κ f³, docs/model.md (39)
 * :func:`fit_cycles`    C from times and frequencies
 * :func:`fit_radio`     electronics and joules per bit from paced traffic, (40)
+* :func:`power_table`   the measured powers themselves
 * :func:`held_out_error`  every frequency predicted from all the others
 
 Powers are weighted by their own size, since a meter's noise is: the fit minimises relative errors.
@@ -245,13 +246,23 @@ def fit_receive(settings: Sequence[Setting], idle_w: float) -> Estimate:
     return Estimate(value=max(0.0, found.value), low=max(0.0, found.low), high=max(0.0, found.high))
 
 
+def power_table(
+    settings: Sequence[Setting], idle_w: float
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Frequencies at which it computed, ascending, and the mean power above idle at each."""
+    groups = _groups(_of(settings, "compute"))
+    powers = [max(0.0, float(np.mean([s.power_w for s in g])) - idle_w) for _, g in groups]
+    return tuple(f for f, _ in groups), tuple(powers)
+
+
 def held_out_error(
-    settings: Sequence[Setting], law: Literal["cubic", "voltage"] = "cubic"
+    settings: Sequence[Setting], law: Literal["cubic", "voltage", "table"] = "cubic"
 ) -> dict[float, float]:
     """Leave one frequency out, fit the rest, predict its joules.
 
     Both the power and the cycles come from the other frequencies, so this is the error that a
-    plan makes at a frequency which was never measured.
+    plan makes at a frequency which was never measured. ``"table"`` goes straight through the
+    neighbours, beyond the ends too.
 
     Returns:
         Frequency (Hz; repeats that heat held within a percent are one) to mean signed relative
@@ -263,11 +274,14 @@ def held_out_error(
     for frequency_hz, here in _groups(busy):
         rest = [s for s in settings if s not in here]
         try:
-            power, cycles = fit_power(rest, law), fit_cycles(rest).value
+            fit, cycles = fit_power(rest, "cubic" if law == "table" else law), fit_cycles(rest)
         except FitError:
             return {}
+        busy_power_w: Callable[[float, float | None], float] = fit.busy_power_w
+        if law == "table":
+            busy_power_w = _straight(power_table(rest, 0.0))
         errors[frequency_hz] = float(
-            np.mean([_energy_error(s, power.busy_power_w, cycles) for s in here])
+            np.mean([_energy_error(s, busy_power_w, cycles.value) for s in here])
         )
     return errors
 
@@ -303,6 +317,20 @@ def _activity(law: str, frequency_hz: float, voltage_v: float | None) -> float:
     if voltage_v is None:
         raise FitError(f"the core voltage at {frequency_hz:.4g} Hz is unknown")
     return voltage_v**2 * frequency_hz
+
+
+def _straight(
+    table: tuple[tuple[float, ...], tuple[float, ...]],
+) -> Callable[[float, float | None], float]:
+    """A straight line through the two points around, or through the two next to an end."""
+    known, powers = np.array(table[0]), np.array(table[1])
+
+    def power_w(frequency_hz: float, voltage_v: float | None = None) -> float:
+        k = int(np.clip(np.searchsorted(known, frequency_hz), 1, len(known) - 1))
+        share = (frequency_hz - known[k - 1]) / (known[k] - known[k - 1])
+        return float(powers[k - 1] + share * (powers[k] - powers[k - 1]))
+
+    return power_w
 
 
 def _groups(busy: Sequence[Setting]) -> list[tuple[float, list[Setting]]]:

@@ -60,9 +60,10 @@ def table(found: Calibration, declared: BoardModel | None = None) -> str:
     lines.append(_errors("κ f³", found.held_out))
     if found.voltage is not None:
         lines.append(_errors("V² f", found.held_out_voltage))
+    lines.append(_errors("measured table", found.held_out_table))
     if declared is not None:
         errors = energy_errors(found.settings, _cubic(declared), declared.compute.cycles_per_sample)
-        lines.append(f"  {'uncalibrated':<14}{mape_percent(errors):6.1f} % mean absolute")
+        lines.append(f"  {'uncalibrated':<16}{mape_percent(errors):6.1f} % mean absolute")
     return "\n".join([*lines, *(f"note: {note}" for note in found.notes)])
 
 
@@ -92,7 +93,7 @@ def profile(found: Calibration, board: BoardModel, *, meter: str = "auto", at: s
         notes["channel_gain"] = _interval(found.channel_gain)
     if found.downlink_bps is not None:
         notes["downlink_rate_bps"] = "mean"
-    held = list(found.held_out.values())
+    held = list(found.held_out_table.values())
     lines = [
         f"# Calibrated {at} with {source.source} ({source.kind}, {source.scope}).",
         f"# Held-out error of the energy: {mape_percent(held):.1f} %." if held else None,
@@ -177,6 +178,7 @@ def page(found: Calibration, declared: BoardModel | None = None) -> str:
     for name, errors, symbol, colour in (
         ("κ f³", found.held_out, "circle", "#d97a1a"),
         ("V² f", found.held_out_voltage, "diamond", "#7d4e92"),
+        ("measured table", found.held_out_table, "square", "#3a9a8c"),
     ):
         if errors:
             figure.add_scatter(
@@ -242,9 +244,9 @@ def _row(name: str, estimate: Estimate) -> str:
 
 def _errors(name: str, errors: dict[float, float]) -> str:
     if not errors:
-        return f"  {name:<14}too few frequencies to hold one out"
+        return f"  {name:<16}too few frequencies to hold one out"
     each = ", ".join(f"{100 * e:+.1f} % at {f / 1e9:.2f}" for f, e in errors.items())
-    return f"  {name:<14}{mape_percent(list(errors.values())):6.1f} % mean absolute ({each} GHz)"
+    return f"  {name:<16}{mape_percent(list(errors.values())):6.1f} % mean absolute ({each} GHz)"
 
 
 def _interval(estimate: Estimate) -> str:
