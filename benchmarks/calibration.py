@@ -14,8 +14,8 @@ physical  voltage, leakage, heat, other programs, a meter that loses readings. T
 Printed are medians of absolute errors over the boards with the worst in brackets, the mean
 absolute error of the energy at frequencies that were held out (both fits, and the measured table
 that predictions follow, straight through its neighbours), and what the uncalibrated declaration
-gets for the same settings; the ratio is the table's over the declaration's. Last, the presets' own meters, whose gain is
-off by 1 to 3 %. All joules are emulated.
+gets for the same settings; the ratio is the table's over the declaration's. Last, the presets' own
+meters, whose gain is off by 1 to 3 %. All joules are emulated.
 """
 
 from __future__ import annotations

@@ -116,7 +116,9 @@ def refit(profile: BoardModel, observations: Sequence[Observation]) -> BoardMode
     scale = 1.0
     if compute.table_frequencies_hz:
         hz = math.fsum(o.frequency_hz for o in observations) / len(observations)
-        scale = (active_w + kappa * hz**3) / max(_cubic_w(profile, hz), 1e-9)
+        table_w = computing_power_w(compute, hz)
+        fitted_w = active_w + kappa * hz**3 + table_w - _cubic_w(profile, hz)
+        scale = max(fitted_w, 0.0) / max(table_w, 1e-9)
     cycles = _log_ratio(
         observations,
         lambda o: o.seconds["compute"] * o.frequency_hz / (o.samples * compute.cycles_per_sample),

@@ -98,7 +98,7 @@ class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             "average over refit_window rounds makes the coordinator refit all boards and plan "
             "frequency, bandwidth and power again, %; 0: never.",
         ),
-    ] = 10.0
+    ] = 15.0
     refit_window: Annotated[
         int, Meta(ge=1, le=1000, description="Rounds that drift and refit look back on.")
     ] = 3

@@ -8,7 +8,13 @@ from msgspec.structs import replace
 from coordinator.refit import Observation, observe, refit
 from coordinator.results import DeviceRound
 from energy.boards import PRESETS, declare_board
-from energy.cost_model import BoardModel, OperatingPoint, operating_frequency_hz, predict_round
+from energy.cost_model import (
+    BoardModel,
+    OperatingPoint,
+    computing_power_w,
+    operating_frequency_hz,
+    predict_round,
+)
 from energy.emulated import Disturbance, EmulatedBoard
 from energy.emulated_physics import PhysicalBoard
 from energy.ledger import Ledger
@@ -103,6 +109,24 @@ def test_one_frequency_moves_kappa_no_further_than_the_power_asks() -> None:
     assert model.compute.capacitance_w_per_hz3 == pytest.approx(
         device.model().compute.capacitance_w_per_hz3, rel=0.1
     )
+
+
+def test_a_measured_table_keeps_its_shape_and_is_scaled() -> None:
+    device = board("raspberry-pi-4", EmulatedBoard)
+    model = device.model()
+    table = replace(
+        model,
+        compute=replace(
+            model.compute,
+            table_frequencies_hz=(0.6e9, 1.2e9, 1.8e9),
+            table_power_w=(1.5, 2.0, 4.0),
+        ),
+    )
+    found = refit(table, seen(device, 5)).compute
+    truth = device.truth.compute
+    true_w = truth.active_power_w + truth.capacitance_w_per_hz3 * 1.2e9**3
+    assert computing_power_w(found, 1.2e9) == pytest.approx(true_w, rel=0.06)
+    assert found.table_power_w[2] / found.table_power_w[0] == pytest.approx(4.0 / 1.5)
 
 
 def test_without_observations_the_profile_stays() -> None:
