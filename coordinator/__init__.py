@@ -9,6 +9,9 @@
 * :mod:`coordinator.federation`  the whole run, from the first profile to the result
 * :mod:`coordinator.events`      what happens, as it happens
 * :mod:`coordinator.results`     rounds and runs in numbers
+* :mod:`coordinator.prediction`  prediction held against measurement, and what errors come from
+* :mod:`coordinator.adaptation`  when predictions drift: boards fitted again by
+  :mod:`coordinator.refit`
 * :mod:`coordinator.store`       the run store: one SQLite file per run
 
 Imports :mod:`energy`, :mod:`optim`, :mod:`learning` and :mod:`messaging`.

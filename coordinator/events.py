@@ -96,6 +96,23 @@ class RoundFinished(Event, frozen=True, kw_only=True, tag="round-finished"):
     result: RoundResult
 
 
+class Refitted(Event, frozen=True, kw_only=True, tag="refitted"):
+    """Predictions had drifted: the boards were fitted again.
+
+    Attributes:
+        round: after which.
+        drift_percent: of each device that was beyond the limit.
+        energy_j: predicted dynamic energy of a round under the new plan; ``None`` if the old one
+            stays in force.
+        reason: why it does, or empty.
+    """
+
+    round: int
+    drift_percent: dict[str, float]
+    energy_j: float | None
+    reason: str
+
+
 class RunFinished(Event, frozen=True, kw_only=True, tag="run-finished"):
     """The run is over."""
 

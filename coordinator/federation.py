@@ -17,11 +17,13 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from coordinator import planning
+from coordinator.adaptation import Adaptation
 from coordinator.events import (
     BatchDelivered,
     Event,
     Listener,
     Planned,
+    Refitted,
     RoundFinished,
     RoundStarted,
     RunFinished,
@@ -81,6 +83,7 @@ class Federation(Struct, frozen=True, kw_only=True):
         preparations: what receiving the synthetic batches took.
         rounds: finished rounds.
         model: the global model after the last finished round.
+        refits: rounds after which boards were fitted again.
     """
 
     settings: FederationSettings
@@ -92,6 +95,7 @@ class Federation(Struct, frozen=True, kw_only=True):
     preparations: tuple[Preparation, ...]
     rounds: tuple[RoundResult, ...]
     model: Model
+    refits: tuple[int, ...] = ()
 
 
 class Coordinator:
@@ -148,6 +152,8 @@ class Coordinator:
         self._device_plans: dict[str, DevicePlan] = {}
         self._preparations: list[Preparation] = []
         self._rounds: list[RoundResult] = []
+        self._adaptation: Adaptation | None = None
+        self._refits: list[int] = []
         self._fleet_time_s = 0.0
         self._graphs = graphs
         self._graphs_offer: Offer | None = None
@@ -169,6 +175,8 @@ class Coordinator:
             self._put_into_force(plan, self._synthesise(plan))
             for number in range(1, self._settings.rounds.count + 1):
                 self._run_round(number)
+                if number < self._settings.rounds.count:
+                    self._adapt(number)
             status, reason = "completed", f"{len(self._rounds)} rounds"
         except Cancelled:
             status, reason = "interrupted", f"stopped after {len(self._rounds)} rounds"
@@ -197,6 +205,7 @@ class Coordinator:
             preparations=tuple(self._preparations),
             rounds=tuple(self._rounds),
             model=self._model,
+            refits=tuple(self._refits),
         )
 
     def _gather(self) -> None:
@@ -239,7 +248,6 @@ class Coordinator:
             raise
 
     def _solve(self) -> Plan:
-        settings = self._settings.plan
         problem = planning.make_problem(
             self._profiles, self._settings, self._strategy, model_bytes=self._model_bytes
         )
@@ -250,15 +258,7 @@ class Coordinator:
             self._notify(SearchProgress(iteration=iteration, best_j=best_j))
 
         self._plan = make_plan(
-            problem,
-            seed=self._settings.seed,
-            settings=SearchSettings(
-                samples=settings.candidates or None,
-                iterations=settings.iterations,
-                gap_tolerance_percent=settings.gap_tolerance_percent,
-                inner=settings.inner,
-            ),
-            progress=progress,
+            problem, seed=self._settings.seed, settings=self._search(), progress=progress
         )
         self._store.write_plan(self._plan)
         self._notify(
@@ -268,6 +268,15 @@ class Coordinator:
             )
         )
         return self._plan
+
+    def _search(self) -> SearchSettings:
+        settings = self._settings.plan
+        return SearchSettings(
+            samples=settings.candidates or None,
+            iterations=settings.iterations,
+            gap_tolerance_percent=settings.gap_tolerance_percent,
+            inner=settings.inner,
+        )
 
     def _synthesise(self, plan: Plan) -> dict[str, SyntheticBatch]:
         """Ask a generator node for what the plan lacks; wait until every device has an answer."""
@@ -337,16 +346,13 @@ class Coordinator:
             delivered={device: batch.delivered for device, batch in batches.items()},
             batches={device: b.offer for device, b in batches.items() if b.offer is not None},
         )
-        self._store.write_device_plans(self._device_plans)
-        for device in self._device_plans:
-            self._send_plan(device)
-        registry = self._registry
-        self._inbox.wait(
-            lambda: all(
-                registry.has_answered(d) or not registry.is_online(d) for d in self._device_plans
-            ),
-            self._settings.rounds.gather_timeout_s,
+        self._adaptation = Adaptation(
+            self._settings.plan,
+            self._profiles,
+            epochs=self._settings.training.epochs,
+            model_bits=8.0 * self._model_bytes,
         )
+        self._announce()
         self._fleet_time_s = max(
             (
                 sum(phase.duration_s for phase in preparation.phases)
@@ -355,6 +361,55 @@ class Coordinator:
             ),
             default=0.0,
         )
+
+    def _announce(self) -> None:
+        """Send every device its plan and wait for the answers."""
+        registry = self._registry
+        self._store.write_device_plans(self._device_plans)
+        registry.expect_answers()
+        for device in self._device_plans:
+            self._send_plan(device)
+        self._inbox.wait(
+            lambda: all(
+                registry.has_answered(d) or not registry.is_online(d) for d in self._device_plans
+            ),
+            self._settings.rounds.gather_timeout_s,
+        )
+
+    def _adapt(self, number: int) -> None:
+        """Where predictions have drifted: fit the boards again, and plan again for the same data.
+
+        A fleet for which there is no plan any more keeps the one it has, with new predictions.
+        """
+        adaptation = self._adaptation
+        if adaptation is None or self._plan is None or not (drifts := adaptation.drifted()):
+            return
+        self._refits.append(number)
+        self._store.write_refit(number, adaptation.refit(), drifts)
+        profiles = adaptation.profiles(self._profiles)
+        delivered = {d: plan.synthetic_counts for d, plan in self._device_plans.items()}
+        energy_j, reason = None, ""
+        try:
+            problem = planning.fixed_data_problem(
+                profiles, self._settings, model_bytes=self._model_bytes, delivered=delivered
+            )
+            self._plan = make_plan(
+                problem, seed=self._settings.seed, settings=self._search(), start=self._plan
+            )
+            energy_j = self._plan.energy_j
+        except InfeasibleError as error:
+            reason = f"the plan in force stays: {error}"
+        self._store.write_plan(self._plan)
+        self._device_plans = planning.device_plans(
+            self._plan,
+            profiles,
+            self._settings,
+            model_bytes=self._model_bytes,
+            delivered=delivered,
+            batches={d: p.batch for d, p in self._device_plans.items() if p.batch is not None},
+        )
+        self._notify(Refitted(round=number, drift_percent=drifts, energy_j=energy_j, reason=reason))
+        self._announce()
 
     def _send_plan(self, device: str) -> None:
         if device in self._device_plans:
@@ -365,8 +420,8 @@ class Coordinator:
 
     def _record_preparation(self, reply: PlanApplied) -> None:
         plan = self._device_plans.get(reply.device)
-        if plan is None or plan.batch is None:
-            return
+        if plan is None or plan.batch is None or not reply.phases:
+            return  # no batch, or it was there already
         board = self._profiles[reply.device].board
         preparation = Preparation(
             device=reply.device,
@@ -417,7 +472,8 @@ class Coordinator:
         )
         self._fleet_time_s += outcome.duration_s
         self._on_model(self._model)
-        self._store.write_round(result)
+        assert self._adaptation is not None
+        self._store.write_round(result, self._adaptation.learn(result, participants))
         self._rounds.append(result)
         self._notify(RoundFinished(result=result))
 

@@ -56,6 +56,10 @@ class Registry:
         self._applied[reply.device] = reply
         return first
 
+    def expect_answers(self) -> None:
+        """New plans go out: what was answered before counts no more."""
+        self._applied.clear()
+
     def profile(self, device: str) -> Profile:
         """What a device said of itself.
 

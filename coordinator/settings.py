@@ -90,6 +90,18 @@ class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             "to reach it are least; 0: error_max as given.",
         ),
     ] = 0.0
+    refit_percent: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="A device whose predicted joules or busy time are off by more than this on "
+            "average over refit_window rounds makes the coordinator refit all boards and plan "
+            "frequency, bandwidth and power again, %; 0: never.",
+        ),
+    ] = 15.0
+    refit_window: Annotated[
+        int, Meta(ge=1, le=1000, description="Rounds that drift and refit look back on.")
+    ] = 3
     rounds_scale: Annotated[
         float,
         Meta(

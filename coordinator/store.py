@@ -10,6 +10,8 @@ Tables::
     round         number, ...            time, accuracy and loss of each round
     device_round  round, device, ...     what became of each device in each round
     sample        round, device, phase   every metered phase beside its prediction (round 0: before)
+    residual      round, device, phase   predicted less measured joules, and what they come from
+    refit         round, device, body    cost parameters that were fitted after a round
 
 ``body`` columns hold JSON. A round is written in one transaction, synchronously: what a reader
 sees is whole. Closing folds the write-ahead log into the file.
@@ -20,7 +22,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ import msgspec
 import numpy as np
 
 from coordinator.events import Event, Planned, RoundFinished, SearchProgress
+from coordinator.prediction import Residual
 from coordinator.results import Preparation, RoundResult
 from energy.cost_model import PhaseCost
 from energy.ledger import PhaseRecord
@@ -56,6 +59,15 @@ CREATE TABLE sample (
     start_s REAL, duration_s REAL, energy_j REAL, kind TEXT, source TEXT, scope TEXT,
     uncertainty_j REAL, readings INTEGER, largest_gap_s REAL,
     predicted_s REAL, predicted_board_j REAL, predicted_dynamic_j REAL) STRICT;
+CREATE TABLE residual (
+    round INTEGER NOT NULL REFERENCES round, device TEXT NOT NULL, phase TEXT NOT NULL,
+    predicted_s REAL NOT NULL, measured_s REAL NOT NULL, predicted_j REAL NOT NULL,
+    measured_j REAL NOT NULL, cycles_j REAL NOT NULL, throttling_j REAL NOT NULL,
+    rate_j REAL NOT NULL, waiting_j REAL NOT NULL, power_j REAL NOT NULL,
+    PRIMARY KEY (round, device, phase)) STRICT;
+CREATE TABLE refit (
+    round INTEGER NOT NULL REFERENCES round, device TEXT NOT NULL, drift_percent REAL,
+    body TEXT NOT NULL, PRIMARY KEY (round, device)) STRICT;
 CREATE INDEX sample_by_round ON sample (round, device);
 """
 
@@ -145,8 +157,18 @@ class RunStore:
         with self._transaction():
             self._write_samples(0, preparation.device, preparation.phases, preparation.predicted)
 
-    def write_round(self, result: RoundResult) -> None:
-        """Store a finished round, whole or not at all."""
+    def write_refit(
+        self, number: int, boards: Mapping[str, msgspec.Struct], drifts: Mapping[str, float]
+    ) -> None:
+        """Store the cost parameters that were fitted after a round, and why they were."""
+        with self._transaction():
+            self._db.executemany(
+                "INSERT INTO refit VALUES (?, ?, ?, ?)",
+                [(number, d, drifts.get(d), _json(board)) for d, board in boards.items()],
+            )
+
+    def write_round(self, result: RoundResult, residuals: Iterable[Residual] = ()) -> None:
+        """Store a finished round with its residuals, whole or not at all."""
         evaluation = result.evaluation
         with self._transaction():
             self._db.execute(
@@ -179,6 +201,16 @@ class RunStore:
                     ),
                 )
                 self._write_samples(result.number, device.device, device.phases, device.predicted)
+            self._db.executemany(
+                f"INSERT INTO residual VALUES ({', '.join('?' * 12)})",
+                [
+                    (
+                        *(getattr(each, name) for name in each.__struct_fields__[:-1]),
+                        *(getattr(each.parts, name) for name in each.parts.__struct_fields__),
+                    )
+                    for each in residuals
+                ],
+            )
 
     def close(self) -> None:
         """Fold the write-ahead log into the file and close it."""

@@ -144,11 +144,13 @@ class Agent:
             return
         self._ledger.close()
         self._ledger.take()
-        self._hardware.join_fleet(plan.fleet_time_s)
+        replanned = self._has_data_of(plan)
+        if not replanned:
+            self._hardware.join_fleet(plan.fleet_time_s)
+            self._data.clear()
         self._applied, error = None, ""
         try:
-            self._data.clear()
-            if plan.batch is not None:
+            if plan.batch is not None and not replanned:
                 with self._ledger.phase("synthetic-download"), self._moving() as moved:
                     payload = self._peer.transfers.fetch(
                         plan.batch,
@@ -180,6 +182,16 @@ class Agent:
         )
         self._peer.send(COORDINATOR, self._last_plan_reply)
         self._ledger.begin("idle")
+
+    def _has_data_of(self, plan: DevicePlan) -> bool:
+        """Whether the plan in force is of the same run and its batch is here already."""
+        before, reply = self._plan, self._last_plan_reply
+        return (
+            before is not None
+            and reply is not None
+            and not reply.error
+            and (before.run, before.batch) == (plan.run, plan.batch)
+        )
 
     def _work(self, start: RoundStart, stop: threading.Event) -> None:
         """One round: download, train, upload, report."""

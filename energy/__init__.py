@@ -12,6 +12,11 @@
 * :mod:`energy.observe`      what the board really did: clock, throttling, link
 * :mod:`energy.sysfs`        reading numbers out of the kernel's files
 * :mod:`energy.emulated`     emulated boards in virtual time, declared in :mod:`energy.boards`
+* :mod:`energy.emulated_physics`  the same with heat, leakage, throttling (:mod:`energy.silicon`)
+  and a meter that only sees what it reads (:mod:`energy.sampled_meter`)
+* :mod:`energy.calibration`  a sweep over a board and what it found: fits in
+  :mod:`energy.calibration_fit` (quantiles in :mod:`energy.student`), emulated boards in
+  :mod:`energy.calibration_emulated`
 
 Imports none of the other packages.
 """

@@ -46,6 +46,9 @@ class ComputeModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         frequency_min_hz: lowest frequency the governor allows, Hz.
         frequency_max_hz: highest frequency the governor allows, Hz.
         frequency_steps_hz: the discrete operating points, ascending; empty if continuous.
+        table_frequencies_hz: where the power while computing was measured, ascending.
+        table_power_w: that power above idle, W. Predictions follow this table where there is one;
+            the optimiser follows κ f³ + P_act.
     """
 
     cycles_per_sample: Positive
@@ -54,6 +57,8 @@ class ComputeModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     frequency_max_hz: Positive
     active_power_w: NonNegative = 0.0
     frequency_steps_hz: tuple[Positive, ...] = ()
+    table_frequencies_hz: tuple[Positive, ...] = ()
+    table_power_w: tuple[NonNegative, ...] = ()
 
     def __post_init__(self) -> None:
         if self.frequency_min_hz > self.frequency_max_hz:
@@ -61,6 +66,14 @@ class ComputeModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
                 f"frequency_min_hz ({self.frequency_min_hz:.4g}) is above "
                 f"frequency_max_hz ({self.frequency_max_hz:.4g})"
             )
+        table_hz = self.table_frequencies_hz
+        if len(table_hz) != len(self.table_power_w):
+            raise ValueError(
+                f"table_frequencies_hz has {len(table_hz)} values, table_power_w "
+                f"{len(self.table_power_w)}; they belong together"
+            )
+        if any(low >= high for low, high in itertools.pairwise(table_hz)):
+            raise ValueError(f"table_frequencies_hz must ascend strictly: {table_hz}")
         steps = self.frequency_steps_hz
         if any(low >= high for low, high in itertools.pairwise(steps)):
             raise ValueError(f"frequency_steps_hz must ascend strictly: {steps}")
@@ -81,6 +94,8 @@ class LinkModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         transmit_power_max_w: p_max, W.
         downlink_rate_bps: rate at which the device receives, bit/s.
         receive_power_w: extra power while receiving, W.
+        electronics_power_w: extra power while sending, above the transmit power, W.
+        energy_per_bit_j: what every sent bit costs the host, J.
     """
 
     channel_gain: Positive
@@ -88,6 +103,8 @@ class LinkModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     transmit_power_max_w: Positive
     downlink_rate_bps: Positive
     receive_power_w: NonNegative = 0.0
+    electronics_power_w: NonNegative = 0.0
+    energy_per_bit_j: NonNegative = 0.0
 
 
 class BoardModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -163,6 +180,15 @@ def compute_power_w(
     """(2) p_cmp = κ f³ + P_act, above idle."""
     frequency = np.asarray(frequency_hz, float)
     return np.asarray(np.asarray(capacitance_w_per_hz3, float) * frequency**3 + active_power_w)
+
+
+def computing_power_w(compute: ComputeModel, frequency_hz: float) -> float:
+    """Power of a processor while computing, above idle: its measured table, else (2)."""
+    if compute.table_frequencies_hz:
+        return float(np.interp(frequency_hz, compute.table_frequencies_hz, compute.table_power_w))
+    return float(
+        compute_power_w(frequency_hz, compute.capacitance_w_per_hz3, compute.active_power_w)
+    )
 
 
 def compute_energy_j(
@@ -251,14 +277,7 @@ def predict_round(
     link, idle_w = board.link, board.idle_power_w
     phases = [download_cost("model-download", board, download_bits)]
     t_cmp = float(compute_time_s(cycles, point.frequency_hz))
-    e_cmp = float(
-        compute_energy_j(
-            cycles,
-            point.frequency_hz,
-            board.compute.capacitance_w_per_hz3,
-            board.compute.active_power_w,
-        )
-    )
+    e_cmp = computing_power_w(board.compute, point.frequency_hz) * t_cmp
     phases.append(_phase("compute", t_cmp, e_cmp, idle_w))
     rate = float(
         uplink_rate_bps(
@@ -269,7 +288,9 @@ def predict_round(
         )
     )
     t_com = upload_bits / rate  # (4)
-    phases.append(_phase("upload", t_com, point.transmit_power_w * t_com, idle_w))
+    sending_w = point.transmit_power_w + link.electronics_power_w
+    e_com = sending_w * t_com + link.energy_per_bit_j * upload_bits  # (5) and (40)
+    phases.append(_phase("upload", t_com, e_com, idle_w))
     if round_s is not None:
         busy_s = math.fsum(phase.duration_s for phase in phases)
         phases.append(idle_cost(board, round_s - busy_s))

@@ -168,13 +168,7 @@ class EmulatedBoard:
         truth = self._stream(_TRUTH)
         self._truth = _disturbed(declaration.model, self._disturbance.profile_error, truth)
         meter_error = truth.normal(0.0, declaration.meter.relative_uncertainty)
-        self._meter = EmulatedMeter(
-            declaration.meter,
-            noise_w=declaration.meter_noise_w,
-            gain=max(0.0, 1.0 + meter_error),
-            resting_power_w=self._truth.idle_power_w,
-            clock=self._clock,
-        )
+        self._meter = self._make_meter(max(0.0, 1.0 + meter_error))
         self._frequency_hz = self._truth.compute.frequency_max_hz
         self._uplink: tuple[float, float] | None = None
         self._load = 1.0
@@ -234,6 +228,14 @@ class EmulatedBoard:
             notes=tuple(notes),
         )
 
+    def achieved_frequency_hz(self) -> float | None:
+        """Mean frequency of this round's computing, Hz: nothing holds this board below the cap."""
+        return self._frequency_hz
+
+    def uplink_rate_bps(self) -> float:
+        """The uplink's rate at this moment, bit/s; 0 before any plan was applied."""
+        return 0.0 if self._uplink is None else self._rate_bps(*self._uplink)
+
     def restore(self) -> None:
         """Back to the highest frequency, and no share of the uplink."""
         self._frequency_hz = self._truth.compute.frequency_max_hz
@@ -253,7 +255,7 @@ class EmulatedBoard:
     def observed(self) -> Observation:
         """The frequency it runs at, labelled ``emulated``."""
         return Observation(
-            frequency_hz=self._frequency_hz,
+            frequency_hz=self.achieved_frequency_hz(),
             frequency_source="emulated",
             cap_hz=self._frequency_hz,
         )
@@ -298,6 +300,15 @@ class EmulatedBoard:
         if waiting_s > 0.0:
             self._meter.observe(waiting_s, self._truth.idle_power_w)
         return instant_s
+
+    def _make_meter(self, gain: float) -> EmulatedMeter:
+        return EmulatedMeter(
+            self._declaration.meter,
+            noise_w=self._declaration.meter_noise_w,
+            gain=gain,
+            resting_power_w=self._truth.idle_power_w,
+            clock=self._clock,
+        )
 
     def _rate_bps(self, bandwidth_hz: float, power_w: float) -> float:
         link = self._truth.link

@@ -14,6 +14,8 @@
 * :mod:`testbed.devices`            devices from a configuration: names, data, boards
 * :mod:`testbed.run_folder`         ``runs/<name>/``: store, model, report
 * :mod:`testbed.live`               progress on the terminal
+* :mod:`testbed.calibrate_host`     calibrating this machine: its work and its draft profile
+* :mod:`testbed.calibrate_show`     a calibration as table, profile file and picture
 * :mod:`testbed.problem_file`       a planning problem as a TOML file
 * :mod:`testbed.optimise`           plans, sweeps and targets as tables, CSV and plots
 * :mod:`testbed.report`             the report: tables and plots from a run store

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from testbed import config as configuration
+from testbed.commands.calibrate import calibrate
 from testbed.commands.federation import coordinator, dry_run, report
 from testbed.commands.nodes import agent, broker, generator
 from testbed.commands.optimise import optimise
@@ -69,7 +70,7 @@ def check(path: Path | None, settings: tuple[str, ...]) -> None:
         click.echo(f"{key:<{width}}  {configuration.to_toml(value):<28} {effective.origins[key]}")
 
 
-for _command in (dry_run, report, broker, coordinator, generator, agent, optimise):
+for _command in (dry_run, report, broker, coordinator, generator, agent, optimise, calibrate):
     main.add_command(_command)
 
 

@@ -83,6 +83,14 @@ class FleetConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
             description="Relative standard deviation between an emulated board and its profile.",
         ),
     ] = 0.03
+    emulation: Annotated[
+        Literal["model", "physical"],
+        Meta(
+            description='How boards are emulated. "model": the cost model with other parameters, '
+            'load and fading; "physical": voltage, leakage, heat and throttling, other programs, '
+            "radio tails, a meter that only sees what it reads."
+        ),
+    ] = "model"
 
 
 class DataConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -16,6 +16,7 @@ from msgspec import Struct
 from coordinator.events import Listener
 from coordinator.federation import Coordinator, Federation
 from coordinator.results import (
+    RoundResult,
     board_energy,
     dynamic_energy_j,
     idle_powers_w,
@@ -174,6 +175,8 @@ class Summary(Struct, frozen=True, kw_only=True):
         dynamic_predicted_j: the cost model's figure for the same, J.
         round_energy_j: whole boards, each round, J; the first holds the synthetic download too.
         round_dynamic_j: the paper's energy, each round, J.
+        round_error_percent: mean absolute error of the predicted joules of each round's devices.
+        refitted_after: rounds after which boards were fitted again.
         unmetered: ``round/device`` whose energy is in none of these figures.
         synthetic_samples: shipped to all devices together.
         plan_energy_j: the plan's dynamic energy of a round, J.
@@ -195,6 +198,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     dynamic_predicted_j: float
     round_energy_j: tuple[float | None, ...]
     round_dynamic_j: tuple[float, ...]
+    round_error_percent: tuple[float | None, ...]
+    refitted_after: tuple[int, ...]
     unmetered: tuple[str, ...]
     synthetic_samples: int
     plan_energy_j: float | None
@@ -225,6 +230,8 @@ def summarise(federation: Federation, run_dir: str, wall_s: float) -> Summary:
         dynamic_predicted_j=predicted_dynamic_j(rounds),
         round_energy_j=tuple(e.value_j if e else None for e in each),
         round_dynamic_j=tuple(dynamic_energy_j((r,), idle_w) for r in rounds),
+        round_error_percent=tuple(_error_percent(r) for r in rounds),
+        refitted_after=federation.refits,
         unmetered=tuple(f"{r.number}/{d}" for r in rounds for d in r.unmetered),
         synthetic_samples=sum(sum(p.synthetic_counts) for p in federation.device_plans.values()),
         plan_energy_j=plan.energy_j if plan else None,
@@ -233,6 +240,15 @@ def summarise(federation: Federation, run_dir: str, wall_s: float) -> Summary:
         run_dir=run_dir,
         wall_s=wall_s,
     )
+
+
+def _error_percent(result: RoundResult) -> float | None:
+    errors = [
+        abs(device.predicted_j / energy.value_j - 1.0)
+        for device in result.devices
+        if (energy := device.energy) is not None and energy.value_j > 0.0
+    ]
+    return 100.0 * sum(errors) / len(errors) if errors else None
 
 
 def versions() -> dict[str, str]:

@@ -14,6 +14,7 @@ from edge_agent.backends import Backends
 from edge_agent.data import MixedData
 from energy import boards
 from energy.emulated import Disturbance, EmulatedBoard
+from energy.emulated_physics import PhysicalBoard
 from energy.hardware import Hardware
 from learning import datasets, partition
 from learning.datasets import Dataset, Split
@@ -77,7 +78,8 @@ def emulated_board(config: Config, index: int) -> EmulatedBoard:
         boards=config.fleet.boards,
         cycles_per_sample=config.fleet.reference_cycles_per_sample,
     )[index]
-    return EmulatedBoard(
+    make = PhysicalBoard if config.fleet.emulation == "physical" else EmulatedBoard
+    return make(
         declaration,
         seed=config.run.seed,
         index=index,

@@ -26,6 +26,7 @@ from coordinator.events import (
     Event,
     PlanInForce,
     Planned,
+    Refitted,
     RoundFinished,
     RoundStarted,
     RunFinished,
@@ -101,6 +102,8 @@ class PlainView:
                     return line
                 self._trained_with = with_what
                 return f"{line}; {with_what}"
+            case Refitted():
+                return describe_refit(event)
             case RunFinished():
                 return f"run {event.status}: {event.reason}"
         return None
@@ -190,6 +193,8 @@ class LiveView:
                 for entry in event.result.devices:
                     if entry.energy is not None:
                         self._set(entry.device, 4, format_joules(entry.energy.value_j))
+            case Refitted():
+                self._notices = [*self._notices[-2:], describe_refit(event)]
             case RunFinished():
                 self._doing = event.status
 
@@ -246,6 +251,20 @@ def describe_plan(event: Planned) -> str:
     return (
         f"plan: {event.synthetic_samples} synthetic samples, {format_joules(plan.energy_j)} "
         f"dynamic energy a round{bound}, found by {plan.search}"
+    )
+
+
+def describe_refit(event: Refitted) -> str:
+    """A refit in one line."""
+    worst = max(event.drift_percent, key=lambda device: event.drift_percent[device])
+    said = (
+        f"after round {event.round} predictions of {len(event.drift_percent)} devices had drifted "
+        f"(worst {worst}, {event.drift_percent[worst]:.0f} %): boards fitted again"
+    )
+    if event.energy_j is None:
+        return f"{said}; {event.reason}"
+    return (
+        f"{said}, new plan with {format_joules(event.energy_j)} dynamic energy a round (modelled)"
     )
 
 

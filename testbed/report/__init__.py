@@ -4,6 +4,6 @@
 * :func:`testbed.report.summary.summarise`    the numbers; :mod:`testbed.report.phases` of phases
 * :func:`testbed.report.tables.print_report`  the terminal's version; ``as_text`` the plain one
 * :func:`testbed.report.html.write_report`    one self-contained page, ``report.html``, made of
-  :mod:`~testbed.report.sections`, :mod:`~testbed.report.page_tables` and
-  :mod:`~testbed.report.figures`
+  :mod:`~testbed.report.sections`, :mod:`~testbed.report.page_tables`,
+  :mod:`~testbed.report.figures` and :mod:`~testbed.report.prediction`
 """

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from coordinator.prediction import Parts, Residual
 from coordinator.results import DeviceRound, Preparation, RoundResult
 from energy.cost_model import PhaseCost
 from energy.joules import Energy
@@ -139,6 +140,13 @@ class _Reader:
                 if number == 0
             ),
             rounds=self._rounds(samples),
+            residuals=self._residuals() if "residual" in there else (),
+            refits=tuple(
+                row["round"]
+                for row in self._rows("SELECT DISTINCT round FROM refit ORDER BY round")
+            )
+            if "refit" in there
+            else (),
             notes=_notes(events),
             warnings=tuple(self._warnings),
         )
@@ -216,6 +224,14 @@ class _Reader:
                 )
         return {key: (tuple(p), tuple(c)) for key, (p, c) in found.items()}
 
+    def _residuals(self) -> tuple[Residual, ...]:
+        parts = Parts.__struct_fields__
+        found = []
+        for row in self._rows("SELECT * FROM residual ORDER BY round, device, rowid"):
+            values = {key: row[key] for key in row.keys() if key not in parts}  # noqa: SIM118
+            found.append(Residual(**values, parts=Parts(**{name: row[name] for name in parts})))
+        return tuple(found)
+
     def _rounds(
         self,
         samples: dict[tuple[int, str], tuple[tuple[PhaseRecord, ...], tuple[PhaseCost, ...]]],
@@ -286,4 +302,6 @@ def _notes(events: list[dict[str, Any]]) -> tuple[DeviceNotes, ...]:
         elif event.get("event") == "device-lost":
             said.append(event.get("reason"))
         found.setdefault(device, []).extend(clean(each) for each in said if each)
-    return tuple(DeviceNotes(device=d, notes=tuple(n)) for d, n in sorted(found.items()) if n)
+    return tuple(
+        DeviceNotes(device=d, notes=tuple(dict.fromkeys(n))) for d, n in sorted(found.items()) if n
+    )

@@ -15,6 +15,7 @@ from testbed.report.energy_figures import (
     qualifier,
     round_timeline,
 )
+from testbed.report.prediction import cause_plot, residual_plot
 from testbed.report.run_data import RunData
 from testbed.report.style import Picture
 from testbed.report.summary import Summary
@@ -27,6 +28,8 @@ _DYNAMIC_LINE = {"color": style.PREDICTED, "width": 2.5}
 def pictures(run: RunData, summary: Summary) -> dict[str, Picture]:
     """Every picture by its name, in the order of the page; those without numbers are left out."""
     drawn = (
+        residual_plot(run),
+        cause_plot(run),
         measured_against_predicted(summary),
         accuracy_by_round(summary),
         accuracy_by_energy(summary),

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from plotly.offline import get_plotlyjs
 
-from testbed.report import page_tables, sections
+from testbed.report import page_tables, prediction, sections
 from testbed.report.data import ReportError, read_run
 from testbed.report.figures import pictures
 from testbed.report.markup import Html, element, join
@@ -113,8 +113,11 @@ def _content(run: RunData, summary: Summary, drawn: dict[str, Picture]) -> Html:
             _noscript(),
             section(
                 "Measured against predicted",
-                _agreement(summary),
+                _agreement(run, summary),
+                pair(show("residuals")),
                 pair(show("measured-predicted")),
+                pair(show("causes")),
+                prediction.prediction_table(run),
                 page_tables.phase_table(summary) if summary.phases else None,
             ),
             section(
@@ -150,15 +153,17 @@ def _content(run: RunData, summary: Summary, drawn: dict[str, Picture]) -> Html:
     )
 
 
-def _agreement(summary: Summary) -> str:
+def _agreement(run: RunData, summary: Summary) -> str:
     measured = summary.measured
     if measured is None:
         return "Nothing was metered, so there is nothing to compare."
+    by_round = prediction.words(run)
     return (
         f"The fleet used {measured} ± {joules(measured.uncertainty_j)}; the plan had "
         f"predicted {joules(summary.predicted_j)} for the same phases, "
         f"{signed_percent(summary.bias_percent)}. Over single devices and rounds the "
         f"mean absolute error is {sections.percent_value(summary.mape_percent)}."
+        + (f" Phase by phase: {by_round}." if by_round else "")
     )
 
 

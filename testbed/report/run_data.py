@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from coordinator.prediction import Residual
 from coordinator.results import Preparation, RoundResult
 from coordinator.store import StoreError
 from messaging.messages import DevicePlan, Profile
@@ -152,6 +153,8 @@ class RunData(Struct, frozen=True, kw_only=True):
         device_plans: of that plan, by device.
         preparations: receiving the synthetic batches.
         rounds: finished rounds.
+        residuals: predicted less measured, every phase; empty in a store of before there were any.
+        refits: rounds after which boards were fitted again.
         notes: what devices could not do as planned.
         warnings: what the store holds but cannot be read.
     """
@@ -163,6 +166,8 @@ class RunData(Struct, frozen=True, kw_only=True):
     device_plans: dict[str, DevicePlan] = {}
     preparations: tuple[Preparation, ...] = ()
     rounds: tuple[RoundResult, ...] = ()
+    residuals: tuple[Residual, ...] = ()
+    refits: tuple[int, ...] = ()
     notes: tuple[DeviceNotes, ...] = ()
     warnings: tuple[str, ...] = ()
 

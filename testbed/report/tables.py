@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from testbed.report import prediction
 from testbed.report.data import read_run
 from testbed.report.run_data import RunData
 from testbed.report.sections import percent_value, rounds_in_words, state
@@ -135,6 +136,8 @@ def lines(run: RunData, summary: Summary, width: int = PLAIN_WIDTH) -> Text:
         )
         said.append(("per round", accuracy_curve(summary)))
     said += _energy_words(summary)
+    if predicted := prediction.words(run):
+        said.append(("prediction", predicted))
     if run.plan is not None and run.plan.energy_j is not None:
         said.append(("plan", _plan_words(run)))
     said += _first(

@@ -26,7 +26,14 @@ from scripted import (
     tampered,
 )
 
-from coordinator.events import DeviceLost, Event, RoundFinished, RoundStarted, UpdateRejected
+from coordinator.events import (
+    DeviceLost,
+    Event,
+    Refitted,
+    RoundFinished,
+    RoundStarted,
+    UpdateRejected,
+)
 from coordinator.federation import Coordinator, Federation, FederationError
 from coordinator.settings import FederationSettings, PlanSettings, RoundSettings
 from coordinator.store import RunStore
@@ -364,3 +371,41 @@ class TestStore:
             ).fetchone()
         assert measured == pytest.approx(sum(r.energy.value_j for r in federation.rounds))  # type: ignore[union-attr]
         assert predicted == pytest.approx(sum(r.predicted_j for r in federation.rounds))
+
+
+class TestReplanning:
+    def test_drift_gives_new_parameters_and_a_new_plan(self, lab: Lab) -> None:
+        federation = lab.run(honest(), honest(), rounds=5)
+        assert federation.status == "completed"
+        refits = [event for event in lab.events if isinstance(event, Refitted)]
+        assert refits[0].round == 3  # a window of three rounds
+        assert min(refits[0].drift_percent.values()) > 10.0
+        for device in lab.devices:
+            assert len(device.plans) == 1 + len(refits)
+            assert device.plans[0].synthetic_counts == device.plans[-1].synthetic_counts
+            assert device.plans[0].predicted != device.plans[-1].predicted
+        with sqlite3.connect(lab.path) as db:
+            assert db.execute("SELECT DISTINCT round FROM refit").fetchall()[0] == (3,)
+            assert db.execute("SELECT count(*) FROM plan").fetchone() == (1 + len(refits),)
+            residuals = db.execute("SELECT count(*) FROM residual").fetchone()[0]
+        assert residuals == 2 * 3 * 5  # devices × phases that were metered × rounds
+
+    def test_the_last_round_is_not_followed_by_a_plan(self, lab: Lab) -> None:
+        lab.run(honest(), rounds=3)
+        assert not [event for event in lab.events if isinstance(event, Refitted)]
+
+    def test_a_fleet_without_a_new_plan_keeps_the_old_one(
+        self, lab: Lab, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def none(*args: object, **kw: object) -> None:
+            raise InfeasibleError("too slow", constraint="deadline", devices=())
+
+        monkeypatch.setattr("coordinator.planning.fixed_data_problem", none)
+        federation = lab.run(honest(), rounds=4)
+        (refit,) = [event for event in lab.events if isinstance(event, Refitted)]
+        assert federation.status == "completed"
+        assert refit.energy_j is None
+        assert "too slow" in refit.reason
+        first, last = lab.devices[0].plans
+        assert first.point == last.point
+        assert first.predicted != last.predicted

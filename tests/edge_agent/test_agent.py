@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import TypeVar
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -215,6 +216,20 @@ class TestPlan:
         bench.desk.transfers.withdraw(offer.digest)
         bench.desk.send("device-1", bench.plan(offer))
         assert "TransferError" in bench.hear(PlanApplied).error
+
+    def test_a_new_plan_for_the_same_batch_fetches_nothing_again(self, bench: Bench) -> None:
+        offer = bench.desk.transfers.serve(synthetic(30), "batch")
+        bench.desk.send("device-1", bench.plan(offer))
+        assert phases_of(bench.hear(PlanApplied)) == ["synthetic-download"]
+        bench.desk.transfers.withdraw(offer.digest)
+        slower = msgspec.structs.replace(POINT, frequency_hz=0.6e9)
+        again = msgspec.structs.replace(bench.plan(offer), point=slower)
+        bench.desk.send("device-1", again)
+        reply = bench.hear(PlanApplied)
+        assert (reply.error, reply.phases) == ("", ())
+        assert reply.applied is not None
+        assert reply.applied.frequency_hz == 0.6e9
+        assert bench.data.synthetic_samples == 30
 
 
 class TestRound:

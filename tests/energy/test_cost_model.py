@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from energy.boards import declare_board
 from energy.cost_model import (
     PHASES,
     BoardModel,
@@ -19,6 +21,7 @@ from energy.cost_model import (
     compute_energy_j,
     compute_power_w,
     compute_time_s,
+    computing_power_w,
     download_cost,
     operating_frequency_hz,
     predict_round,
@@ -191,3 +194,51 @@ class TestValidation:
             msgspec.convert({**sound, "idle_power_mw": 1.0}, BoardModel)
         with pytest.raises(msgspec.ValidationError, match="idle_power_w"):
             msgspec.convert({**sound, "idle_power_w": -1.0}, BoardModel)
+
+
+class TestMeasuredTable:
+    def test_predictions_follow_it_where_there_is_one(self) -> None:
+        board = declare_board("raspberry-pi-4", seed=0, index=0).model
+        tabled = replace(
+            board,
+            compute=replace(
+                board.compute, table_frequencies_hz=(6e8, 1.8e9), table_power_w=(1.0, 4.0)
+            ),
+        )
+        assert computing_power_w(tabled.compute, 1.2e9) == pytest.approx(2.5)
+        assert computing_power_w(tabled.compute, 3e9) == 4.0
+        point = OperatingPoint(
+            frequency_hz=1.2e9, bandwidth_hz=1e5, transmit_power_w=0.1, time_split=0.5
+        )
+        _, compute, _ = predict_round(
+            tabled, point, cycles=1.2e9, upload_bits=1.0, download_bits=1.0
+        )
+        assert compute.dynamic_j == pytest.approx(2.5)
+        _, plain, _ = predict_round(board, point, cycles=1.2e9, upload_bits=1.0, download_bits=1.0)
+        assert plain.dynamic_j == pytest.approx(0.9 + 4.3e-28 * 1.2e9**3)
+
+    @pytest.mark.parametrize(
+        ("frequencies", "powers", "says"),
+        [((1e9,), (), "belong together"), ((2e9, 1e9), (1.0, 2.0), "ascend")],
+    )
+    def test_a_table_that_is_none(
+        self, frequencies: tuple[float, ...], powers: tuple[float, ...], says: str
+    ) -> None:
+        compute = declare_board("raspberry-pi-4", seed=0, index=0).model.compute
+        with pytest.raises(ValueError, match=says):
+            replace(compute, table_frequencies_hz=frequencies, table_power_w=powers)
+
+    def test_the_radio_beyond_its_transmit_power(self) -> None:
+        board = declare_board("raspberry-pi-4", seed=0, index=0).model
+        point = OperatingPoint(
+            frequency_hz=1.2e9, bandwidth_hz=1e5, transmit_power_w=0.1, time_split=0.5
+        )
+
+        def upload_j(**link: float) -> float:
+            changed = replace(board, link=replace(board.link, **link))
+            phases = predict_round(changed, point, cycles=1.0, upload_bits=1e6, download_bits=1.0)
+            return phases[2].dynamic_j
+
+        duration_s = upload_j() / 0.1
+        assert upload_j(electronics_power_w=0.5) == pytest.approx(0.6 * duration_s)
+        assert upload_j(energy_per_bit_j=1e-8) == pytest.approx(0.1 * duration_s + 0.01)

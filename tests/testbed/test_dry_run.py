@@ -77,8 +77,8 @@ class TestResult:
         assert is_whole(store)
         assert not list(finished.run_folder.glob("run.sqlite-*"))
         tables = [t for (t,) in rows(store, "SELECT name FROM sqlite_master WHERE type = 'table'")]
-        assert len(tables) == 8
-        for table in tables:
+        assert len(tables) == 10
+        for table in set(tables) - {"refit"}:  # three rounds have no time to drift
             assert rows(store, f"SELECT count(*) FROM {table}") > [(0,)], table
         phases = {phase for (phase,) in rows(store, "SELECT DISTINCT phase FROM sample")}
         assert {"synthetic-download", "model-download", "compute", "upload"} <= phases
@@ -138,6 +138,30 @@ class TestTfl:
         assert rows(store, "SELECT * FROM event WHERE event = 'batch-delivered'") == []
         assert rows(store, "SELECT * FROM sample WHERE phase = 'synthetic-download'") == []
         assert place.leftovers() == []
+
+
+class TestReplanning:
+    def test_wrong_profiles_are_mended_and_the_prediction_gets_better(
+        self, place: Workplace
+    ) -> None:
+        wrong = ("fleet.profile_error=0.3", "fleet.emulation=physical", "plan.refit_window=2")
+        settings = [word for setting in wrong for word in ("--set", setting)]
+        done = place.run(
+            "dry-run", *SMALL[:2], *SMALL[4:], "--rounds", "5", "--format", "json", *settings
+        )
+        assert done.returncode == 0, done.stderr
+        result = json.loads(done.stdout)
+        assert result["refitted_after"][0] == 2
+        errors = result["round_error_percent"]
+        assert max(errors[2:]) < 0.5 * min(errors[:2])
+        assert "boards fitted again" in done.stderr
+        store = place.run_folder() / "run.sqlite"
+        batches = "SELECT count(*) FROM sample WHERE phase = 'synthetic-download'"
+        devices = "SELECT count(DISTINCT device) FROM sample WHERE phase = 'synthetic-download'"
+        assert rows(store, batches) == rows(store, devices)  # nothing is sent twice
+        counts = "SELECT count(DISTINCT synthetic_samples) FROM device_round GROUP BY device"
+        assert set(rows(store, counts)) == {(1,)}
+        assert "fitted again after round 2" in place.run("report", str(place.run_folder())).stdout
 
 
 class Terminal:

@@ -169,3 +169,17 @@ class TestLive:
         assert "device-01" in written
         assert written.endswith("\x1b[2K")
         assert written.count("\x1b[?25l") == written.count("\x1b[?25h") == 1
+
+
+def test_a_refit_is_one_line_in_either_case() -> None:
+    from coordinator.events import Refitted
+    from testbed.live import describe_refit
+
+    drifts = {"device-1": 16.0, "device-2": 31.4}
+    new = describe_refit(Refitted(round=3, drift_percent=drifts, energy_j=45.0, reason=""))
+    assert "worst device-2, 31 %" in new
+    assert "new plan with 45.0 J" in new
+    old = describe_refit(
+        Refitted(round=3, drift_percent=drifts, energy_j=None, reason="the plan in force stays: x")
+    )
+    assert old.endswith("the plan in force stays: x")

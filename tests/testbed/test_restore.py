@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from energy.cost_model import OperatingPoint
 from energy.host import HostHardware, load_profile
-from testbed.cli import stop_on_signals
+from testbed.commands.shared import stop_on_signals
 root, how = Path(sys.argv[1]), sys.argv[2]
 point = OperatingPoint(frequency_hz=1e9, bandwidth_hz=1e6, transmit_power_w=0.1, time_split=0.5)
 with stop_on_signals() as stop, HostHardware(

@@ -1,0 +1,100 @@
+"""When predictions drift: new cost parameters, then a new plan for the same data.
+
+:class:`Adaptation` remembers what the rounds took, says when a device's predictions have drifted,
+and refits the fleet. It decides nothing else: the federation plans again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+import msgspec
+
+from coordinator.prediction import Residual, drift_percent, residuals
+from coordinator.refit import Observation, observe, refit
+from coordinator.results import RoundResult
+from coordinator.settings import PlanSettings
+from energy.cost_model import BoardModel
+from messaging.messages import DevicePlan, Profile
+
+
+class Adaptation:
+    """The coordinator's memory of predictions and what came of them.
+
+    Args:
+        settings: limit and window.
+        profiles: what the devices said of themselves first.
+        epochs: E.
+        model_bits: size of the model, both ways.
+    """
+
+    def __init__(
+        self,
+        settings: PlanSettings,
+        profiles: Mapping[str, Profile],
+        *,
+        epochs: int,
+        model_bits: float,
+    ) -> None:
+        self._settings = settings
+        self._first = {device: profile.board for device, profile in profiles.items()}
+        self._boards = dict(self._first)
+        self._epochs = epochs
+        self._model_bits = model_bits
+        self._seen: dict[str, deque[Observation]] = {}
+        self._since: dict[str, list[Residual]] = {}
+        self._rounds_since = 0
+
+    def learn(self, result: RoundResult, plans: Mapping[str, DevicePlan]) -> tuple[Residual, ...]:
+        """Take note of a round; returns its residuals.
+
+        Args:
+            result: the round.
+            plans: what its devices were told.
+        """
+        found: list[Residual] = []
+        for entry in result.devices:
+            point = plans[entry.device].point
+            of_device = residuals(result.number, entry, point, self._boards[entry.device])
+            found += of_device
+            self._since.setdefault(entry.device, []).extend(of_device)
+            seen = observe(entry, point, epochs=self._epochs, model_bits=self._model_bits)
+            if seen is not None:
+                window = self._seen.setdefault(
+                    entry.device, deque(maxlen=self._settings.refit_window)
+                )
+                window.append(seen)
+        self._rounds_since += 1
+        return tuple(found)
+
+    def drifted(self) -> dict[str, float]:
+        """Devices whose predictions since the last fit are off by more than the limit, percent.
+
+        Empty before a whole window of rounds, and where refitting is switched off.
+        """
+        settings = self._settings
+        if not settings.refit_percent or self._rounds_since < settings.refit_window:
+            return {}
+        drifts = {
+            device: drift_percent(
+                r for r in found if r.round > found[-1].round - settings.refit_window
+            )
+            for device, found in self._since.items()
+            if found
+        }
+        return {d: drift for d, drift in drifts.items() if drift > settings.refit_percent}
+
+    def refit(self) -> dict[str, BoardModel]:
+        """New cost parameters of every device that has reported; they count from here on."""
+        for device, seen in self._seen.items():
+            self._boards[device] = refit(self._first[device], tuple(seen))
+        self._since, self._rounds_since = {}, 0
+        return dict(self._boards)
+
+    def profiles(self, profiles: Mapping[str, Profile]) -> dict[str, Profile]:
+        """Profiles with the cost parameters that count now."""
+        return {
+            device: msgspec.structs.replace(profile, board=self._boards[device])
+            for device, profile in profiles.items()
+        }

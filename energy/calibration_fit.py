@@ -1,0 +1,392 @@
+"""Cost parameters from measured settings: pure functions, NumPy only.
+
+* :class:`Setting`      what a board was made to do, and what it took
+* :class:`Estimate`     a value with its confidence interval
+* :func:`fit_power`     P_idle, P_act and κ of P = P_idle + P_act + κ f³, docs/model.md (39)
+* :func:`fit_cycles`    C from times and frequencies
+* :func:`fit_radio`     electronics and joules per bit from paced traffic, (40)
+* :func:`power_table`   the measured powers themselves
+* :func:`held_out_error`  every frequency predicted from all the others
+
+Powers are weighted by their own size, since a meter's noise is: the fit minimises relative errors.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from energy import student
+
+Array = NDArray[np.float64]
+Activity = Literal["idle", "compute", "send", "receive"]
+
+CONFIDENCE = 0.95
+
+
+class Setting(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a board did for a while, and what its meter said.
+
+    Attributes:
+        activity: what it did.
+        frequency_hz: achieved CPU frequency, Hz.
+        duration_s: how long.
+        energy_j: metered energy of the board, J.
+        uncertainty_j: one standard deviation of it.
+        samples: trained on meanwhile.
+        bits: sent or received meanwhile.
+        transmit_power_w: p while sending.
+        voltage_v: core voltage at that frequency, where known.
+    """
+
+    activity: Activity
+    frequency_hz: float
+    duration_s: float
+    energy_j: float
+    uncertainty_j: float = 0.0
+    samples: int = 0
+    bits: float = 0.0
+    transmit_power_w: float = 0.0
+    voltage_v: float | None = None
+
+    @property
+    def power_w(self) -> float:
+        """Mean power, W."""
+        return self.energy_j / self.duration_s
+
+    @property
+    def rate_bps(self) -> float:
+        """Mean rate, bit/s."""
+        return self.bits / self.duration_s
+
+
+class FitError(ValueError):
+    """The settings do not determine the parameters; the message says what is missing."""
+
+
+class Estimate(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A fitted value.
+
+    Attributes:
+        value: best estimate.
+        low: lower end of the confidence interval.
+        high: upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def scaled(self, factor: float) -> Estimate:
+        """In another unit."""
+        return Estimate(value=self.value * factor, low=self.low * factor, high=self.high * factor)
+
+
+class PowerFit(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """P = P_idle, and P_idle + P_act + slope · g(f) while computing.
+
+    Attributes:
+        law: what g is: ``"cubic"``, f³ and the slope is κ in W/Hz³; ``"voltage"``, V² f and the
+            slope is the switched capacitance in F.
+        idle_w: P_idle.
+        active_w: P_act.
+        slope: κ or C.
+        degrees: of freedom.
+        residual_percent: root mean square of the relative residuals.
+    """
+
+    law: Literal["cubic", "voltage"]
+    idle_w: Estimate
+    active_w: Estimate
+    slope: Estimate
+    degrees: int
+    residual_percent: float
+
+    def busy_power_w(self, frequency_hz: float, voltage_v: float | None = None) -> float:
+        """Fitted power while computing, W."""
+        return (
+            self.idle_w.value
+            + self.active_w.value
+            + self.slope.value * _activity(self.law, frequency_hz, voltage_v)
+        )
+
+
+class RadioFit(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What sending draws beyond the transmit power: P_el + e_bit · rate.
+
+    Attributes:
+        electronics_w: P_el.
+        energy_per_bit_j: e_bit.
+        rate_bps: highest rate that was reached.
+    """
+
+    electronics_w: Estimate
+    energy_per_bit_j: Estimate
+    rate_bps: float
+
+
+def fit_power(settings: Sequence[Setting], law: Literal["cubic", "voltage"] = "cubic") -> PowerFit:
+    """Least squares for P_idle, P_act and κ (or C), none of them below zero.
+
+    Args:
+        settings: idle and compute settings; others are ignored.
+        law: how power grows with frequency; ``"voltage"`` needs the voltage of every compute
+            setting.
+
+    Raises:
+        FitError: no idle setting, fewer than three frequencies, unknown voltages, or a reading
+            that is no power.
+    """
+    idle, busy = _of(settings, "idle"), _of(settings, "compute")
+    if not idle:
+        raise FitError("nothing was measured at rest: P_idle cannot be told from P_act")
+    frequencies = [frequency_hz for frequency_hz, _ in _groups(busy)]
+    if len(frequencies) < 3:
+        shown = ", ".join(f"{f / 1e9:g} GHz" for f in frequencies) or "none"
+        raise FitError(
+            f"compute power is known at {len(frequencies)} frequencies ({shown}); three are needed "
+            "to tell P_act from κ and to see whether the law holds"
+        )
+    if law == "voltage" and any(s.voltage_v is None for s in busy):
+        raise FitError("the core voltage of some settings is unknown: only κ f³ can be fitted")
+    powers = np.array([s.power_w for s in (*idle, *busy)])
+    if not (np.isfinite(powers).all() and (powers > 0).all()):
+        raise FitError("a setting has no positive power: the meter did not read")
+    growth = np.array([_activity(law, s.frequency_hz, s.voltage_v) for s in busy])
+    scale = float(growth.max())
+    design = np.zeros((len(powers), 3))
+    design[:, 0] = 1.0
+    design[len(idle) :, 1] = 1.0
+    design[len(idle) :, 2] = growth / scale
+    values, low, high, degrees, residual = _non_negative(design, powers, 1.0 / powers)
+    estimates = [
+        Estimate(value=float(v), low=float(a), high=float(b))
+        for v, a, b in zip(values, low, high, strict=True)
+    ]
+    return PowerFit(
+        law=law,
+        idle_w=estimates[0],
+        active_w=estimates[1],
+        slope=estimates[2].scaled(1.0 / scale),
+        degrees=degrees,
+        residual_percent=100.0 * residual,
+    )
+
+
+def fit_cycles(settings: Sequence[Setting]) -> Estimate:
+    """C: the mean of time × frequency / samples over the compute settings.
+
+    Raises:
+        FitError: fewer than two of them, or one without samples.
+    """
+    busy = _of(settings, "compute")
+    if len(busy) < 2 or any(s.samples < 1 for s in busy):
+        raise FitError("cycles per sample need at least two compute settings with samples")
+    cycles = np.array([s.duration_s * s.frequency_hz / s.samples for s in busy])
+    return _mean(cycles)
+
+
+def cycles_trend(settings: Sequence[Setting]) -> float:
+    """How much more cycles a sample takes at the highest than at the lowest frequency.
+
+    Relative; well above zero where memory, whose speed does not follow the CPU's, sets the pace.
+    """
+    busy = _of(settings, "compute")
+    frequency = np.array([s.frequency_hz for s in busy])
+    cycles = np.array([s.duration_s * s.frequency_hz / s.samples for s in busy])
+    span_hz = float(frequency.max() - frequency.min())
+    if span_hz <= 0.0:
+        return 0.0
+    slope = np.polyfit((frequency - frequency.mean()) / span_hz, cycles, 1)[0]
+    return float(slope / cycles.mean())
+
+
+def fit_radio(settings: Sequence[Setting], idle_w: float) -> RadioFit:
+    """Electronics and joules per bit: least squares of P − P_idle − p over the rate.
+
+    Raises:
+        FitError: fewer than three settings, or all at one rate.
+    """
+    sent = _of(settings, "send")
+    rates = np.array([s.rate_bps for s in sent])
+    if len(sent) < 3 or rates.max() < 1.2 * rates.min():
+        raise FitError(
+            "radio power needs at least three paced uploads whose rates differ by a fifth or more"
+        )
+    extra = np.array([s.power_w - idle_w - s.transmit_power_w for s in sent])
+    scale = float(rates.max())
+    design = np.column_stack([np.ones(len(sent)), rates / scale])
+    weights = 1.0 / np.array([s.power_w for s in sent])
+    values, low, high, _, _ = _non_negative(design, extra, weights)
+    parts = [
+        Estimate(value=float(v), low=float(a), high=float(b))
+        for v, a, b in zip(values, low, high, strict=True)
+    ]
+    return RadioFit(
+        electronics_w=parts[0], energy_per_bit_j=parts[1].scaled(1.0 / scale), rate_bps=scale
+    )
+
+
+def fit_receive(settings: Sequence[Setting], idle_w: float) -> Estimate:
+    """Extra power while receiving, W.
+
+    Raises:
+        FitError: nothing was received at least twice.
+    """
+    received = _of(settings, "receive")
+    if len(received) < 2:
+        raise FitError("receive power needs at least two settings that receive")
+    found = _mean(np.array([s.power_w - idle_w for s in received]))
+    return Estimate(value=max(0.0, found.value), low=max(0.0, found.low), high=max(0.0, found.high))
+
+
+def power_table(
+    settings: Sequence[Setting], idle_w: float
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Frequencies at which it computed, ascending, and the mean power above idle at each."""
+    groups = _groups(_of(settings, "compute"))
+    powers = [max(0.0, float(np.mean([s.power_w for s in g])) - idle_w) for _, g in groups]
+    return tuple(f for f, _ in groups), tuple(powers)
+
+
+def held_out_error(
+    settings: Sequence[Setting], law: Literal["cubic", "voltage", "table"] = "cubic"
+) -> dict[float, float]:
+    """Leave one frequency out, fit the rest, predict its joules.
+
+    Both the power and the cycles come from the other frequencies, so this is the error that a
+    plan makes at a frequency which was never measured. ``"table"`` goes straight through the
+    neighbours, beyond the ends too.
+
+    Returns:
+        Frequency (Hz; repeats that heat held within a percent are one) to mean signed relative
+        error of the predicted energy, (predicted − measured) / measured. Empty where too few
+        frequencies are left to fit.
+    """
+    busy = _of(settings, "compute")
+    errors: dict[float, float] = {}
+    for frequency_hz, here in _groups(busy):
+        rest = [s for s in settings if s not in here]
+        try:
+            fit, cycles = fit_power(rest, "cubic" if law == "table" else law), fit_cycles(rest)
+        except FitError:
+            return {}
+        busy_power_w: Callable[[float, float | None], float] = fit.busy_power_w
+        if law == "table":
+            busy_power_w = _straight(power_table(rest, 0.0))
+        errors[frequency_hz] = float(
+            np.mean([_energy_error(s, busy_power_w, cycles.value) for s in here])
+        )
+    return errors
+
+
+def energy_errors(
+    settings: Sequence[Setting],
+    busy_power_w: Callable[[float, float | None], float],
+    cycles_per_sample: float,
+) -> Array:
+    """Relative errors of the joules that a model predicts for the compute settings, signed."""
+    busy = _of(settings, "compute")
+    return np.array([_energy_error(s, busy_power_w, cycles_per_sample) for s in busy])
+
+
+def mape_percent(errors: Sequence[float] | Array) -> float:
+    """Mean absolute error in percent."""
+    return 100.0 * float(np.mean(np.abs(np.asarray(errors, float))))
+
+
+def _energy_error(
+    setting: Setting,
+    busy_power_w: Callable[[float, float | None], float],
+    cycles_per_sample: float,
+) -> float:
+    duration_s = cycles_per_sample * setting.samples / setting.frequency_hz
+    predicted_j = busy_power_w(setting.frequency_hz, setting.voltage_v) * duration_s
+    return (predicted_j - setting.energy_j) / setting.energy_j
+
+
+def _activity(law: str, frequency_hz: float, voltage_v: float | None) -> float:
+    if law == "cubic":
+        return frequency_hz**3
+    if voltage_v is None:
+        raise FitError(f"the core voltage at {frequency_hz:.4g} Hz is unknown")
+    return voltage_v**2 * frequency_hz
+
+
+def _straight(
+    table: tuple[tuple[float, ...], tuple[float, ...]],
+) -> Callable[[float, float | None], float]:
+    """A straight line through the two points around, or through the two next to an end."""
+    known, powers = np.array(table[0]), np.array(table[1])
+
+    def power_w(frequency_hz: float, voltage_v: float | None = None) -> float:
+        k = int(np.clip(np.searchsorted(known, frequency_hz), 1, len(known) - 1))
+        share = (frequency_hz - known[k - 1]) / (known[k] - known[k - 1])
+        return float(powers[k - 1] + share * (powers[k] - powers[k - 1]))
+
+    return power_w
+
+
+def _groups(busy: Sequence[Setting]) -> list[tuple[float, list[Setting]]]:
+    """Repeats of one frequency: those that follow each other within a percent, and their mean."""
+    groups: list[list[Setting]] = []
+    for setting in sorted(busy, key=lambda s: s.frequency_hz):
+        if groups and setting.frequency_hz <= 1.01 * groups[-1][-1].frequency_hz:
+            groups[-1].append(setting)
+        else:
+            groups.append([setting])
+    return [(math.fsum(s.frequency_hz for s in each) / len(each), each) for each in groups]
+
+
+def _of(settings: Sequence[Setting], activity: Activity) -> list[Setting]:
+    return [s for s in settings if s.activity == activity]
+
+
+def _mean(values: Array) -> Estimate:
+    count = len(values)
+    mean = float(values.mean())
+    spread = float(values.std(ddof=1)) / math.sqrt(count)
+    reach = student.quantile(0.5 + CONFIDENCE / 2.0, count - 1) * spread
+    return Estimate(value=mean, low=mean - reach, high=mean + reach)
+
+
+def _non_negative(
+    design: Array, values: Array, weights: Array
+) -> tuple[Array, Array, Array, int, float]:
+    """Weighted least squares with no coefficient below zero, and confidence intervals.
+
+    With three columns at most, trying every set of coefficients that are free is exact. The
+    interval of a coefficient that ends at zero is that of the free fit, cut off at zero.
+
+    Returns:
+        Values, lower and upper ends, degrees of freedom, root mean square of the weighted
+        residuals.
+    """
+    a, b = design * weights[:, None], values * weights
+    columns = design.shape[1]
+    best: tuple[float, Array, tuple[int, ...]] | None = None
+    for size in range(columns, 0, -1):
+        for chosen in itertools.combinations(range(columns), size):
+            found = np.linalg.lstsq(a[:, chosen], b, rcond=None)[0]
+            if (found < 0.0).any():
+                continue
+            whole = np.zeros(columns)
+            whole[list(chosen)] = found
+            squares = float(np.square(a @ whole - b).sum())
+            if best is None or squares < best[0] * (1.0 - 1e-12):
+                best = (squares, whole, chosen)
+    if best is None:
+        raise FitError("no non-negative coefficients fit the readings")
+    squares, found, chosen = best
+    degrees = max(1, len(b) - len(chosen))
+    variance = squares / degrees
+    covariance = variance * np.linalg.pinv(a.T @ a)
+    reach = student.quantile(0.5 + CONFIDENCE / 2.0, degrees) * np.sqrt(np.diag(covariance))
+    low, high = np.maximum(found - reach, 0.0), found + reach
+    return found, low, high, degrees, math.sqrt(squares / len(b))

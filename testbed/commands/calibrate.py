@@ -1,0 +1,263 @@
+"""``fimi calibrate``: measure what a board costs, write the profile that its agent publishes."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from testbed.commands.shared import (
+    EXIT_CONFIG,
+    EXIT_INTERRUPTED,
+    EXIT_SURROUNDINGS,
+    fail,
+    stop_on_signals,
+)
+
+MAKES = ("raspberry-pi-4", "raspberry-pi-5", "jetson-nano", "jetson-orin-nano", "mini-pc")
+
+
+@click.command()
+@click.option("--emulated", type=click.Choice(MAKES), help="Calibrate an emulated board.")
+@click.option(
+    "--host-profile",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Calibrate this machine. FILE is its profile, or a draft with name and [board.link].",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Profile to write. Left out: --host-profile's, or <make>.toml.",
+)
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+@click.option("--frequencies", type=click.IntRange(3, 50), default=7, show_default=True)
+@click.option("--seconds", type=click.FloatRange(0.5, 600), default=10.0, show_default=True)
+@click.option("--settle", type=click.FloatRange(0, 600), default=3.0, show_default=True)
+@click.option("--repeats", type=click.IntRange(1, 50), default=2, show_default=True)
+@click.option(
+    "--graphs",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Training graph to time (an agent's --cache keeps them).",
+)
+@click.option("--traffic", metavar="HOST:PORT", help="Send paced traffic there, to be discarded.")
+@click.option(
+    "--rates",
+    default="1e6,4e6,16e6",
+    show_default=True,
+    metavar="BIT/S,...",
+    help="Rates of that traffic.",
+)
+@click.option("--voltages", metavar="MHZ:V,...", help="Core voltages, for the fit with V² f.")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Draw the fit: a self-contained HTML page.",
+)
+@click.option(
+    "--emulation",
+    type=click.Choice(["physical", "model"]),
+    default="physical",
+    show_default=True,
+    help="With --emulated: how the board is emulated.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="With --emulated: which board of its make.",
+)
+@click.option("--format", "output", type=click.Choice(["table", "json"]), default="table")
+def calibrate(emulated: str | None, host_profile: Path | None, **given: Any) -> None:
+    """Measure a board's cost parameters: κ, idle power, cycles per sample, radio."""
+    if (emulated is None) == (host_profile is None):
+        fail("calibrate: give either --emulated MAKE or --host-profile FILE", EXIT_CONFIG)
+    out = given.pop("out") or host_profile or Path(f"{emulated}.toml")
+    if out.exists() and not given["force"]:
+        fail(f"{out} exists; --force replaces it, --out writes another file", EXIT_CONFIG)
+    if not out.resolve().parent.is_dir():
+        fail(f"{out}: there is no folder {out.resolve().parent}", EXIT_SURROUNDINGS)
+    from energy.calibration import CalibrationAbortedError, CalibrationImpossibleError
+    from energy.host import ProfileError
+    from energy.meters import MeterUnavailableError
+
+    with stop_on_signals() as stop:
+        try:
+            if emulated is not None:
+                found, board, kept, declared = _emulated(emulated, stop, **given)
+            else:
+                found, board, kept, declared = _host(host_profile, stop, **given)
+            if stop.is_set():
+                raise CalibrationAbortedError("stopped; nothing was written")
+            _show(found, board, kept, declared, out, **given)
+        except CalibrationAbortedError as error:
+            fail(str(error), EXIT_INTERRUPTED)
+        except CalibrationImpossibleError as error:
+            fail(f"{error}\nNothing was written.", EXIT_SURROUNDINGS)
+        except ProfileError as error:
+            fail(str(error), EXIT_CONFIG)
+        except MeterUnavailableError as error:
+            fail(f"this board cannot be calibrated:\n- a meter: {error}", EXIT_SURROUNDINGS)
+        except ValueError as error:
+            fail(str(error), EXIT_CONFIG)
+        except OSError as error:
+            fail(str(error), EXIT_SURROUNDINGS)
+
+
+def _emulated(
+    make: str, stop: threading.Event, **given: Any
+) -> tuple[Any, Any, dict[str, Any], Any]:
+    from energy.boards import declare_board
+    from energy.calibration import calibrated
+    from energy.calibration_emulated import calibrate as run
+    from energy.calibration_emulated import sweep_plan
+    from energy.emulated import Disturbance, EmulatedBoard
+    from energy.emulated_physics import PhysicalBoard
+    from testbed.config import Config
+
+    fleet = Config().fleet
+    kind = PhysicalBoard if given["emulation"] == "physical" else EmulatedBoard
+    board = kind(
+        declare_board(
+            make,
+            seed=given["seed"],
+            index=0,
+            cycles_per_sample=fleet.reference_cycles_per_sample,
+        ),
+        seed=given["seed"],
+        index=0,
+        disturbance=Disturbance(profile_error=0.2),
+    )
+    plan = sweep_plan(
+        board.model(),
+        frequencies=given["frequencies"],
+        seconds=given["seconds"],
+        settle_s=given["settle"],
+        repeats=given["repeats"],
+    )
+    found = run(board, plan, progress=_progress(given["output"]), cancelled=stop.is_set)
+    return found, calibrated(found, board.model()), {"meter": "auto"}, board.model()
+
+
+def _host(
+    path: Path | None, stop: threading.Event, **given: Any
+) -> tuple[Any, Any, dict[str, Any], Any]:
+    import numpy as np
+
+    from energy.calibration import SweepPlan, analyse, calibrated, spread, sweep
+    from energy.host import HostHardware
+    from learning.training import TrainingSettings
+    from testbed import calibrate_host as host
+
+    assert path is not None
+    draft = host.read_draft(path)
+    points = draft.frequencies_hz
+    if not draft.discrete:
+        points = tuple(np.linspace(points[0], points[-1], given["frequencies"]).tolist())
+    sink = _address(given["traffic"])
+    load = host.HostLoad(host.load_trainer(given["graphs"], TrainingSettings()), stop, sink)
+    rates = [float(word) for word in given["rates"].split(",")] if sink else []
+    plan = SweepPlan(
+        frequencies_hz=spread(points, given["frequencies"]),
+        uploads=host.paced(draft.profile.board.link, rates, points[0]),
+        seconds=given["seconds"],
+        settle_s=given["settle"],
+        repeats=given["repeats"],
+    )
+    voltages = _voltages(given["voltages"])
+    try:
+        with HostHardware(draft.profile, uplink=load) as board:
+            settings = sweep(
+                board,
+                load,
+                plan,
+                voltage_v=voltages,
+                progress=_progress(given["output"]),
+                cancelled=stop.is_set,
+            )
+            found = analyse(settings, board.describe(), board.model())
+    finally:
+        load.close()
+    return found, calibrated(found, draft.profile.board), draft.kept, None
+
+
+def _show(
+    found: Any, board: Any, kept: dict[str, Any], declared: Any, out: Path, **given: Any
+) -> None:
+    import msgspec
+
+    from testbed import calibrate_show as show
+
+    plot: Path | None = given["plot"]
+    page = ""
+    if plot is not None:
+        try:
+            page = show.page(found, declared)
+        except ImportError:
+            click.echo(
+                "fimi: no picture: it needs plotly; pip install 'fimi-testbed[coordinator]'",
+                err=True,
+            )
+    now = datetime.now().astimezone().isoformat(timespec="seconds")
+    show.write(out, show.profile(found, board, kept=kept, at=now))
+    if plot is not None and page:
+        show.write(plot, page)
+    if given["output"] == "json":
+        body = {"calibration": found, "board": board, "profile": str(out)}
+        click.echo(msgspec.json.encode(body))
+        return
+    click.echo(show.table(found, declared))
+    click.echo(f"profile: {out}")
+    if page:
+        click.echo(f"picture: {plot}")
+
+
+def _progress(output: str) -> Callable[[Any], None]:
+    """One line that is written over on a terminal, one line each elsewhere; never in JSON."""
+    terminal = sys.stderr.isatty()
+
+    def tell(progress: Any) -> None:
+        left = f"{progress.left_s:.0f} s left"
+        text = f"[{progress.done}/{progress.total}] {progress.doing}, {left}"
+        if terminal:
+            end = "\n" if progress.done == progress.total else ""
+            click.echo(f"\r\x1b[K{text}{end}", nl=False, err=True)
+        elif output == "table":
+            click.echo(text, err=True)
+
+    return tell
+
+
+def _voltages(text: str | None) -> Callable[[float], float | None]:
+    if not text:
+        return lambda frequency_hz: None
+    try:
+        pairs = sorted(
+            (float(a) * 1e6, float(b)) for a, b in (w.split(":") for w in text.split(","))
+        )
+    except ValueError:
+        raise ValueError(
+            f"--voltages {text!r}: write MHZ:V,MHZ:V, for example 600:0.8,1800:0.94"
+        ) from None
+    import numpy as np
+
+    known, volts = zip(*pairs, strict=True)
+    return lambda frequency_hz: float(np.interp(frequency_hz, known, volts))
+
+
+def _address(text: str | None) -> tuple[str, int] | None:
+    if not text:
+        return None
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal():
+        raise ValueError(f"--traffic {text!r}: write HOST:PORT, for example 192.0.2.7:9000")
+    return host, int(port)

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from coordinator.refit import Observation, observe, refit
+from coordinator.results import DeviceRound
+from energy.boards import PRESETS, declare_board
+from energy.cost_model import (
+    BoardModel,
+    OperatingPoint,
+    computing_power_w,
+    operating_frequency_hz,
+    predict_round,
+)
+from energy.emulated import Disturbance, EmulatedBoard
+from energy.emulated_physics import PhysicalBoard
+from energy.ledger import Ledger
+
+POINT = OperatingPoint(frequency_hz=1.2e9, bandwidth_hz=1e5, transmit_power_w=0.1, time_split=0.5)
+BITS = 8.0 * 40_000
+SAMPLES = 400
+
+
+def play(board: EmulatedBoard, number: int, point: OperatingPoint = POINT) -> DeviceRound:
+    """A round as an agent works through it."""
+    ledger = Ledger(board.clock, board.recorder)
+    board.apply(point)
+    board.begin_round(number)
+    with ledger.phase("model-download"):
+        board.has_received(int(BITS / 8))
+    with ledger.phase("compute"):
+        board.has_computed(5 * SAMPLES)
+    with ledger.phase("upload"):
+        board.has_sent(int(BITS / 8))
+    board.join_fleet(0.0)
+    with ledger.phase("idle"):
+        board.has_waited_until(4.0)
+    return DeviceRound(
+        device="device",
+        status="accepted",
+        frequency_hz=board.achieved_frequency_hz(),
+        local_samples=SAMPLES,
+        phases=ledger.take(),
+    )
+
+
+def seen(board: EmulatedBoard, rounds: int, point: OperatingPoint = POINT) -> list[Observation]:
+    found = [
+        observe(play(board, n, point), point, epochs=5, model_bits=BITS)
+        for n in range(1, rounds + 1)
+    ]
+    return [o for o in found if o is not None]
+
+
+def error(board: EmulatedBoard, model: BoardModel, number: int) -> float:
+    entry = play(board, number)
+    hz = operating_frequency_hz(model.compute, POINT.frequency_hz)
+    predicted = predict_round(
+        model,
+        replace(POINT, frequency_hz=hz),
+        cycles=5 * SAMPLES * model.compute.cycles_per_sample,
+        upload_bits=BITS,
+        download_bits=BITS,
+    )
+    measured_j = sum(p.energy.value_j for p in entry.phases[:3] if p.energy)
+    return abs(sum(p.board_j for p in predicted) / measured_j - 1.0)
+
+
+def board(name: str, make: type[EmulatedBoard], seed: int = 4, wrong: float = 0.2) -> EmulatedBoard:
+    declared = declare_board(name, seed=seed, index=0, cycles_per_sample=4e6)
+    return make(
+        declared, seed=seed, index=0, disturbance=Disturbance(profile_error=wrong, load_sd=0.01)
+    )
+
+
+@pytest.mark.parametrize("make", [EmulatedBoard, PhysicalBoard])
+@pytest.mark.parametrize("name", PRESETS)
+def test_three_rounds_make_the_next_prediction_better(name: str, make: type[EmulatedBoard]) -> None:
+    before, after = 0.0, 0.0
+    for seed in range(6):
+        device = board(name, make, seed)
+        model = refit(device.model(), seen(device, 3))
+        before += error(device, device.model(), 10) / 6
+        after += error(device, model, 10) / 6
+    assert after < 0.05
+    assert after < 0.5 * before
+
+
+def test_several_frequencies_tell_kappa_from_the_rest() -> None:
+    device = board("raspberry-pi-4", EmulatedBoard)
+    truth = device.truth.compute
+    found = [
+        o for hz in (0.6e9, 1.2e9, 1.8e9) for o in seen(device, 8, replace(POINT, frequency_hz=hz))
+    ]
+    model = refit(device.model(), found)
+    assert model.compute.capacitance_w_per_hz3 == pytest.approx(
+        truth.capacitance_w_per_hz3, rel=0.06
+    )
+    assert model.compute.cycles_per_sample == pytest.approx(truth.cycles_per_sample, rel=0.03)
+    assert model.idle_power_w == pytest.approx(device.truth.idle_power_w, rel=0.03)
+
+
+def test_one_frequency_moves_kappa_no_further_than_the_power_asks() -> None:
+    device = board("raspberry-pi-4", EmulatedBoard, wrong=0.0)
+    model = refit(device.model(), seen(device, 5))
+    assert model.compute.capacitance_w_per_hz3 == pytest.approx(
+        device.model().compute.capacitance_w_per_hz3, rel=0.1
+    )
+
+
+def test_a_measured_table_keeps_its_shape_and_is_scaled() -> None:
+    device = board("raspberry-pi-4", EmulatedBoard)
+    model = device.model()
+    table = replace(
+        model,
+        compute=replace(
+            model.compute,
+            table_frequencies_hz=(0.6e9, 1.2e9, 1.8e9),
+            table_power_w=(1.5, 2.0, 4.0),
+        ),
+    )
+    found = refit(table, seen(device, 5)).compute
+    truth = device.truth.compute
+    true_w = truth.active_power_w + truth.capacitance_w_per_hz3 * 1.2e9**3
+    assert computing_power_w(found, 1.2e9) == pytest.approx(true_w, rel=0.06)
+    assert found.table_power_w[2] / found.table_power_w[0] == pytest.approx(4.0 / 1.5)
+
+
+def test_without_observations_the_profile_stays() -> None:
+    model = board("mini-pc", EmulatedBoard).model()
+    assert refit(model, []) is model
+
+
+def test_a_device_that_never_reported_says_nothing() -> None:
+    entry = DeviceRound(device="device", status="missing")
+    assert observe(entry, POINT, epochs=5, model_bits=BITS) is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.floats(1e-3, 1e3),
+    st.dictionaries(
+        st.sampled_from(["idle", "compute", "upload", "model-download", "synthetic-download"]),
+        st.tuples(st.floats(1e-3, 1e4), st.floats(0.01, 500.0)),
+        min_size=1,
+    ),
+)
+def test_whatever_is_reported_gives_parameters_that_a_plan_can_use(
+    scale: float, phases: dict[str, tuple[float, float]]
+) -> None:
+    model = declare_board("jetson-nano", seed=0, index=0).model
+    observation = Observation(
+        point=POINT,
+        frequency_hz=1e9,
+        samples=max(1, int(100 * scale)),
+        upload_bits=1e5,
+        download_bits=1e5,
+        seconds={p: s for p, (s, _) in phases.items()},
+        power_w={p: w for p, (_, w) in phases.items()},
+        power_sd_w=dict.fromkeys(phases, 0.01),
+    )
+    found = refit(model, [observation] * 3)
+    assert found.compute.capacitance_w_per_hz3 > 0
+    assert found.compute.cycles_per_sample > 0
+    assert 0 < found.link.channel_gain < float("inf")
+    assert found.link.downlink_rate_bps > 0
+    for value in (
+        found.idle_power_w,
+        found.compute.active_power_w,
+        found.link.receive_power_w,
+        found.link.electronics_power_w,
+    ):
+        assert 0 <= value < float("inf")

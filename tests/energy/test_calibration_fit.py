@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from energy.calibration_fit import (
+    FitError,
+    Setting,
+    cycles_trend,
+    energy_errors,
+    fit_cycles,
+    fit_power,
+    fit_radio,
+    fit_receive,
+    held_out_error,
+    mape_percent,
+)
+
+FREQUENCIES = tuple(f * 1e8 for f in range(6, 19, 2))
+IDLE_W, ACTIVE_W, KAPPA, CYCLES = 2.7, 0.9, 4.3e-28, 1.1e7
+
+
+def idle(power_w: float = IDLE_W, seconds: float = 10.0) -> Setting:
+    return Setting(
+        activity="idle", frequency_hz=6e8, duration_s=seconds, energy_j=power_w * seconds
+    )
+
+
+def busy(frequency_hz: float, power_w: float, cycles: float = CYCLES) -> Setting:
+    samples = round(10.0 * frequency_hz / cycles)
+    seconds = samples * cycles / frequency_hz
+    return Setting(
+        activity="compute",
+        frequency_hz=frequency_hz,
+        duration_s=seconds,
+        energy_j=power_w * seconds,
+        samples=samples,
+        voltage_v=0.6 + 2e-10 * frequency_hz,
+    )
+
+
+def sweep(
+    noise: float = 0.0,
+    seed: int = 0,
+    active_w: float = ACTIVE_W,
+    kappa: float = KAPPA,
+    repeats: int = 2,
+) -> list[Setting]:
+    luck = np.random.default_rng(seed)
+
+    def off(power_w: float) -> float:
+        return power_w * (1.0 + noise * luck.normal())
+
+    made = [idle(off(IDLE_W)) for _ in range(2 * repeats)]
+    for _ in range(repeats):
+        made += [busy(f, off(IDLE_W + active_w + kappa * f**3)) for f in FREQUENCIES]
+    return made
+
+
+class TestPower:
+    def test_exact_readings_give_the_exact_parameters(self) -> None:
+        fit = fit_power(sweep())
+        assert fit.idle_w.value == pytest.approx(IDLE_W)
+        assert fit.active_w.value == pytest.approx(ACTIVE_W)
+        assert fit.slope.value == pytest.approx(KAPPA)
+        assert fit.residual_percent < 1e-6
+
+    @settings(max_examples=40, deadline=None)
+    @given(
+        st.floats(0.5, 20.0), st.floats(0.0, 5.0), st.floats(1e-28, 2e-27), st.integers(0, 10**6)
+    )
+    def test_any_board_is_recovered(
+        self, idle_w: float, active_w: float, kappa: float, seed: int
+    ) -> None:
+        made = [idle(idle_w), idle(idle_w)]
+        made += [busy(f, idle_w + active_w + kappa * f**3) for f in FREQUENCIES]
+        fit = fit_power(made)
+        assert fit.idle_w.value == pytest.approx(idle_w, rel=1e-6)
+        assert fit.active_w.value == pytest.approx(active_w, abs=1e-6 * idle_w)
+        assert fit.slope.value == pytest.approx(kappa, rel=1e-5)
+
+    def test_intervals_hold_the_truth_as_often_as_they_say(self) -> None:
+        inside = np.zeros(3)
+        for seed in range(400):
+            fit = fit_power(sweep(0.01, seed))
+            truths = (IDLE_W, ACTIVE_W, KAPPA)
+            for k, (found, truth) in enumerate(
+                zip((fit.idle_w, fit.active_w, fit.slope), truths, strict=True)
+            ):
+                inside[k] += found.low <= truth <= found.high
+        assert inside / 400 == pytest.approx(np.full(3, 0.95), abs=0.035)
+
+    def test_nothing_falls_below_zero(self) -> None:
+        for seed in range(50):
+            fit = fit_power(sweep(0.05, seed, active_w=0.0))
+            assert fit.active_w.value >= 0.0
+            assert fit.active_w.low >= 0.0
+            assert fit.slope.value > 0.0
+
+    def test_voltage_law(self) -> None:
+        capacitance = 2.5e-9
+        made = [idle(), idle()]
+        for f in FREQUENCIES:
+            volts = 0.6 + 2e-10 * f
+            made.append(busy(f, IDLE_W + ACTIVE_W + capacitance * volts**2 * f))
+        fit = fit_power(made, "voltage")
+        assert fit.slope.value == pytest.approx(capacitance)
+        assert fit.residual_percent < 0.1 * fit_power(made).residual_percent
+
+    @pytest.mark.parametrize(
+        ("made", "says"),
+        [
+            ([busy(f, 5.0) for f in FREQUENCIES], "at rest"),
+            ([idle(), busy(6e8, 4.0), busy(9e8, 5.0)], "2 frequencies"),
+            ([idle(0.0), *(busy(f, 5.0) for f in FREQUENCIES)], "did not read"),
+        ],
+    )
+    def test_what_cannot_be_fitted_says_why(self, made: list[Setting], says: str) -> None:
+        with pytest.raises(FitError, match=says):
+            fit_power(made)
+
+    def test_unknown_voltages_are_not_guessed(self) -> None:
+        made = [
+            idle(),
+            *(
+                Setting(activity="compute", frequency_hz=f, duration_s=1.0, energy_j=5.0)
+                for f in FREQUENCIES
+            ),
+        ]
+        with pytest.raises(FitError, match="voltage"):
+            fit_power(made, "voltage")
+
+
+class TestCycles:
+    def test_time_and_frequency_give_cycles(self) -> None:
+        found = fit_cycles(sweep())
+        assert found.value == pytest.approx(CYCLES)
+        assert found.low <= CYCLES * (1 + 1e-12)
+        assert found.high >= CYCLES * (1 - 1e-12)
+
+    def test_memory_bound_work_shows_as_a_trend(self) -> None:
+        bound = [busy(f, 5.0, CYCLES * (1.0 + 0.3 * f / 1.8e9)) for f in FREQUENCIES]
+        assert cycles_trend(bound) == pytest.approx(0.175, abs=0.02)
+        assert abs(cycles_trend(sweep())) < 1e-9
+
+    def test_one_setting_is_not_enough(self) -> None:
+        with pytest.raises(FitError, match="two"):
+            fit_cycles([busy(1e9, 5.0)])
+
+
+class TestRadio:
+    def sent(self, rate_bps: float, power_w: float) -> Setting:
+        return Setting(
+            activity="send",
+            frequency_hz=6e8,
+            duration_s=5.0,
+            energy_j=5.0 * power_w,
+            bits=5.0 * rate_bps,
+            transmit_power_w=0.1,
+        )
+
+    def test_electronics_and_joules_per_bit(self) -> None:
+        made = [self.sent(r, IDLE_W + 0.1 + 0.35 + 6e-9 * r) for r in (1e6, 5e6, 2e7)]
+        fit = fit_radio(made, IDLE_W)
+        assert fit.electronics_w.value == pytest.approx(0.35)
+        assert fit.energy_per_bit_j.value == pytest.approx(6e-9)
+        assert fit.rate_bps == 2e7
+
+    def test_one_rate_does_not_tell_them_apart(self) -> None:
+        with pytest.raises(FitError, match="differ by a fifth"):
+            fit_radio([self.sent(1e6, 4.0)] * 4, IDLE_W)
+
+    def test_receiving(self) -> None:
+        made = [
+            Setting(activity="receive", frequency_hz=6e8, duration_s=2.0, energy_j=2 * power_w)
+            for power_w in (2.98, 3.02)
+        ]
+        assert fit_receive(made, IDLE_W).value == pytest.approx(0.3)
+        with pytest.raises(FitError, match="two"):
+            fit_receive(made[:1], IDLE_W)
+
+
+class TestHeldOut:
+    def test_every_frequency_is_predicted_by_the_others(self) -> None:
+        errors = held_out_error(sweep())
+        assert list(errors) == pytest.approx(list(FREQUENCIES))
+        assert list(errors.values()) == pytest.approx([0.0] * len(FREQUENCIES), abs=1e-9)
+
+    def test_an_odd_one_out_shows(self) -> None:
+        made = sweep()
+        odd = [s for s in made if s.frequency_hz != 1.2e9] + [busy(1.2e9, 8.0)]
+        errors = held_out_error(odd)
+        assert max(errors, key=lambda f: abs(errors[f])) == 1.2e9
+        assert errors[1.2e9] < -0.3
+
+    def test_too_few_frequencies_give_no_error(self) -> None:
+        made = [idle(), *(busy(f, 5.0) for f in FREQUENCIES[:3])]
+        assert held_out_error(made) == {}
+
+    def test_a_model_from_elsewhere_is_held_against_the_settings(self) -> None:
+        errors = energy_errors(
+            sweep(), lambda f, _: 1.1 * (IDLE_W + ACTIVE_W + KAPPA * f**3), CYCLES
+        )
+        assert mape_percent(errors) == pytest.approx(10.0)

@@ -1,0 +1,114 @@
+"""Residuals in the report: what is stored is what is shown."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coordinator.prediction import residuals
+from coordinator.store import RunStore
+from testbed.report import prediction
+from testbed.report.data import read_run
+from testbed.report.figures import pictures
+from testbed.report.html import render
+from testbed.report.run_data import RunData
+from testbed.report.summary import summarise
+from testbed.report.tables import as_text
+
+NAMES = ("device-0", "device-1")
+
+
+@pytest.fixture
+def stored(tmp_path: Path, build: Any) -> RunData:
+    """Two devices and two rounds; boards were fitted again after the first."""
+    return read_run(write(tmp_path / "run", build))
+
+
+def write(folder: Path, build: Any) -> Path:
+    about = read_about(build, folder.parent / "other")
+    store: RunStore = build.write(folder, rounds=(), close=False)
+    for number in (1, 2):
+        entries = [build.device_round(name) for name in NAMES]
+        result = build.round_result(number, entries, 0.5)
+        found = [
+            each
+            for entry in entries
+            for each in residuals(
+                number,
+                entry,
+                about.device_plans[entry.device].point,
+                about.profiles[entry.device].board,
+            )
+        ]
+        store.write_round(result, found)
+    boards = {name: about.profiles[name].board for name in NAMES}
+    store.write_refit(1, boards, {"device-1": 12.0})
+    store.close()
+    return folder
+
+
+def read_about(build: Any, folder: Path) -> RunData:
+    build.write(folder)
+    return read_run(folder)
+
+
+def test_what_was_stored_is_read(stored: RunData) -> None:
+    assert len(stored.residuals) == 2 * 2 * 4  # rounds × devices × phases
+    assert stored.refits == (1,)
+    compute = [r for r in stored.residuals if r.phase == "compute"]
+    assert {(r.predicted_j, r.measured_j) for r in compute} == {(22.0, 20.0)}
+    assert all(r.parts.sum_j == pytest.approx(2.0) for r in compute)
+
+
+def test_the_residual_plot_is_the_first_picture_of_its_section(stored: RunData) -> None:
+    page = render(stored)
+    assert next(iter(pictures(stored, summarise(stored)))) == "residuals"
+    names = ("residuals", "measured-predicted", "causes")
+    places = [page.index(f'id="{name}"') for name in names]
+    assert places == sorted(places)
+
+
+def test_errors_and_the_refit_are_drawn(stored: RunData) -> None:
+    drawn = prediction.residual_plot(stored)
+    assert drawn is not None
+    points = drawn.figure.data[0]
+    assert list(points.y) == pytest.approx([100 * 2 / 28.5] * 4)
+    assert [shape.x0 for shape in drawn.figure.layout.shapes] == [1.5, 1.5]
+
+
+def test_causes_of_a_device_add_up_to_its_bias(stored: RunData) -> None:
+    drawn = prediction.cause_plot(stored)
+    assert drawn is not None
+    bars = [trace for trace in drawn.figure.data if trace.type == "bar"]
+    total = sum(bar.x[0] for bar in bars)
+    assert total == pytest.approx(100 * 2 / 28.5, abs=0.2)
+
+
+def test_words_and_tables(stored: RunData) -> None:
+    said = prediction.words(stored)
+    assert "mean absolute error 7.0 %" in said
+    assert "fitted again after round 1: 7.0 % before, 7.0 % after" in said
+    assert prediction.mape_by_round(stored) == pytest.approx({1: 100 * 2 / 28.5, 2: 100 * 2 / 28.5})
+    table = prediction.prediction_table(stored)
+    assert table is not None
+    assert "device-1" in str(table)
+    assert "−0.0" not in str(table)
+
+
+def test_the_terminal_says_it_too(tmp_path: Path, build: Any) -> None:
+    assert "prediction" in as_text(write(tmp_path / "run", build), "utf-8")
+
+
+def test_a_store_of_before_there_were_residuals(tmp_path: Path, build: Any) -> None:
+    build.write(tmp_path / "old")
+    with sqlite3.connect(tmp_path / "old" / "run.sqlite") as db:
+        db.execute("DROP TABLE residual")
+        db.execute("DROP TABLE refit")
+    run = read_run(tmp_path / "old")
+    assert (run.residuals, run.refits) == ((), ())
+    assert prediction.words(run) == ""
+    assert prediction.residual_plot(run) is prediction.cause_plot(run) is None
+    assert 'id="residuals"' not in render(run)

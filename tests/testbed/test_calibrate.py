@@ -1,0 +1,304 @@
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from energy import calibration, calibration_emulated
+from energy.boards import PRESETS
+from energy.cost_model import LinkModel, uplink_rate_bps
+from energy.host import HostHardware, load_profile
+from learning.training import TrainingSettings
+from testbed import calibrate_host, calibrate_show
+from testbed.calibrate_host import HostLoad
+from testbed.cli import main
+from testbed.commands import calibrate as calibrate_command
+
+FAST = ("--seconds", "4", "--settle", "1")
+DRAFT = """
+name = "desk"
+
+[board.link]
+channel_gain = 1e-10
+noise_density_w_per_hz = 4e-21
+transmit_power_max_w = 0.1
+downlink_rate_bps = 2e7
+"""
+
+
+def run(*arguments: str | Path) -> tuple[int, str, str]:
+    done = CliRunner().invoke(main, ["calibrate", *map(str, arguments)])
+    return done.exit_code, done.stdout, done.stderr
+
+
+class TestEmulated:
+    def test_table_profile_and_picture(self, tmp_path: Path) -> None:
+        out, plot = tmp_path / "pi.toml", tmp_path / "fit.html"
+        code, said, progress = run(
+            "--emulated", "raspberry-pi-4", "--out", out, "--plot", plot, *FAST
+        )
+        assert code == 0
+        for name in ("P_idle", "κ, W/Hz³", "C, cycles", "nJ/bit", "held out", "uncalibrated"):
+            assert name in said
+        assert "s left" in progress
+        profile = load_profile(out)
+        assert profile.name == "raspberry-pi-4"
+        preset = PRESETS["raspberry-pi-4"]
+        assert profile.board.compute.frequency_steps_hz == preset.frequency_steps_hz
+        assert profile.board.link.electronics_power_w > 0.2
+        assert "emulated" in out.read_text()
+        assert "http" not in plot.read_text().split("<body>")[1].split("<script")[0]
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["fit.html", "pi.toml"]
+
+    def test_json(self, tmp_path: Path) -> None:
+        code, said, _ = run(
+            "--emulated", "mini-pc", "--out", tmp_path / "a.toml", "--format", "json", *FAST
+        )
+        body = json.loads(said)
+        assert code == 0
+        power = body["calibration"]["power"]
+        assert power["slope"]["low"] < power["slope"]["value"] < power["slope"]["high"]
+        assert body["board"]["compute"]["capacitance_w_per_hz3"] == power["slope"]["value"]
+
+    def test_an_existing_file_stays(self, tmp_path: Path) -> None:
+        out = tmp_path / "kept.toml"
+        out.write_text("mine")
+        code, _, error = run("--emulated", "mini-pc", "--out", out, *FAST)
+        assert (code, out.read_text()) == (2, "mine")
+        assert "--force" in error
+
+    def test_ctrl_c_writes_nothing_and_restores(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        boards = []
+
+        def stopped_at_the_third(board: object, plan: object, **hooks: object) -> object:
+            boards.append(board)
+
+            def tell(progress: calibration.Progress) -> None:
+                if progress.done == 3:
+                    signal.raise_signal(signal.SIGINT)
+
+            return calibrate(board, plan, **{**hooks, "progress": tell})  # type: ignore[arg-type]
+
+        calibrate = calibration_emulated.calibrate
+        monkeypatch.setattr(calibration_emulated, "calibrate", stopped_at_the_third)
+        handler = signal.getsignal(signal.SIGINT)
+        code, said, error = run("--emulated", "jetson-nano", "--out", tmp_path / "x.toml", *FAST)
+        assert code == 130
+        assert "nothing was written" in error
+        assert said == ""
+        assert list(tmp_path.iterdir()) == []
+        top_hz = PRESETS["jetson-nano"].frequency_max_hz
+        assert boards[0]._frequency_hz == top_hz
+        assert signal.getsignal(signal.SIGINT) is handler
+
+    def test_without_plotly_it_says_how_to_get_the_picture(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "plotly.subplots", None)
+        out = tmp_path / "a.toml"
+        code, _, error = run(
+            "--emulated", "mini-pc", "--out", out, "--plot", tmp_path / "p.html", *FAST
+        )
+        assert code == 0
+        assert "pip install 'fimi-testbed[coordinator]'" in error
+        assert [p.name for p in tmp_path.iterdir()] == ["a.toml"]
+
+    @pytest.mark.parametrize(
+        ("arguments", "code", "says"),
+        [
+            ((), 2, "either --emulated MAKE or --host-profile FILE"),
+            (("--emulated", "toaster"), 2, "raspberry-pi-4"),
+            (("--emulated", "mini-pc", "--out", "/nowhere/a.toml"), 3, "no folder"),
+        ],
+    )
+    def test_wrong_usage(self, arguments: tuple[str, ...], code: int, says: str) -> None:
+        exit_code, _, error = run(*arguments)
+        assert exit_code == code
+        assert says in error
+
+    def test_offers_every_make(self) -> None:
+        assert set(calibrate_command.MAKES) == set(PRESETS)
+
+
+def cpufreq(root: Path, **files: str) -> Path:
+    policy = root / "devices/system/cpu/cpufreq/policy0"
+    policy.mkdir(parents=True)
+    for name, text in files.items():
+        (policy / name).write_text(text)
+    return root
+
+
+@pytest.fixture(scope="module")
+def trainer() -> Any:
+    """The network as a graph; exporting it loads PyTorch, which takes seconds."""
+    return calibrate_host.load_trainer(None, TrainingSettings())
+
+
+class TestHost:
+    def test_draft_and_frequencies(self, tmp_path: Path) -> None:
+        (tmp_path / "d.toml").write_text(DRAFT)
+        sysfs = cpufreq(tmp_path / "sys", scaling_available_frequencies="600000 1500000 1000000\n")
+        draft = calibrate_host.read_draft(tmp_path / "d.toml", sysfs=sysfs)
+        assert draft.frequencies_hz == (6e8, 1e9, 1.5e9)
+        assert draft.profile.board.compute.frequency_steps_hz == (6e8, 1e9, 1.5e9)
+
+    def test_a_continuous_processor(self, tmp_path: Path) -> None:
+        sysfs = cpufreq(tmp_path, cpuinfo_min_freq="800000", cpuinfo_max_freq="3400000")
+        assert calibrate_host.settable_frequencies(sysfs) == ((8e8, 3.4e9), False)
+
+    def test_everything_that_is_missing_is_said_at_once(self, tmp_path: Path) -> None:
+        (tmp_path / "d.toml").write_text("meter = 'auto'\n")
+        with pytest.raises(calibration.CalibrationImpossibleError) as caught:
+            calibrate_host.read_draft(tmp_path / "d.toml", sysfs=tmp_path)
+        assert len(caught.value.missing) == 3
+        for word in ("name", "[board.link]", "cpufreq"):
+            assert word in str(caught.value)
+
+    def test_a_machine_that_cannot_be_calibrated(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "d.toml").write_text(DRAFT)
+        monkeypatch.setattr(calibrate_host, "settable_frequencies", lambda sysfs: ((), False))
+        out = tmp_path / "out.toml"
+        code, _, error = run("--host-profile", tmp_path / "d.toml", "--out", out)
+        assert code == 3
+        assert "cannot be calibrated" in error
+        assert "Nothing was written" in error
+        assert not out.exists()
+
+    def test_a_whole_sweep_finds_what_the_machine_draws(self, tmp_path: Path, trainer: Any) -> None:
+        """Real time, real training, real files; only who writes the files is the test."""
+        policy = cpufreq(
+            tmp_path / "sys",
+            scaling_available_frequencies="600000 1000000 1500000 1800000\n",
+            scaling_max_freq="1800000\n",
+        ) / ("devices/system/cpu/cpufreq/policy0")
+        zone = tmp_path / "sys/class/powercap/intel-rapl:0"
+        zone.mkdir(parents=True)
+        (zone / "name").write_text("package-0\n")
+        (zone / "max_energy_range_uj").write_text("262143328850\n")
+        counter = zone / "energy_uj"
+        counter.write_text("0\n")
+        (tmp_path / "d.toml").write_text("replay = 'kept'\n" + DRAFT)
+        draft = calibrate_host.read_draft(tmp_path / "d.toml", sysfs=tmp_path / "sys")
+        busy, over = threading.Event(), threading.Event()
+
+        class Watched(HostLoad):
+            def compute(self, duration_s: float) -> int:
+                busy.set()
+                samples = super().compute(duration_s)
+                busy.clear()
+                return samples
+
+        def chip() -> None:
+            energy_j, before_s = 0.0, time.monotonic()
+            while not over.wait(0.01):
+                now_s = time.monotonic()
+                hz = int((policy / "scaling_max_freq").read_text() or 0) * 1e3
+                power_w = 2.0 + (1.0 + 5e-28 * hz**3 if busy.is_set() else 0.0)
+                energy_j, before_s = energy_j + power_w * (now_s - before_s), now_s
+                counter.with_suffix(".new").write_text(f"{energy_j * 1e6:.0f}\n")
+                counter.with_suffix(".new").replace(counter)
+
+        thread = threading.Thread(target=chip)
+        thread.start()
+        try:
+            load = Watched(trainer, threading.Event())
+            plan = calibration.SweepPlan(
+                frequencies_hz=draft.frequencies_hz, seconds=0.4, settle_s=0.05, repeats=1
+            )
+            with HostHardware(
+                draft.profile, root=tmp_path, state=tmp_path / "state", uplink=load
+            ) as hardware:
+                settings = calibration.sweep(hardware, load, plan)
+                found = calibration.analyse(settings, hardware.describe(), hardware.model())
+        finally:
+            over.set()
+            thread.join()
+        assert found.power.idle_w.value == pytest.approx(2.0, rel=0.1)
+        assert found.power.slope.value == pytest.approx(5e-28, rel=0.25)
+        assert found.hardware.meter.kind == "measured"
+        assert (policy / "scaling_max_freq").read_text() == "1800000\n"
+        board = calibration.calibrated(found, draft.profile.board)
+        text = calibrate_show.profile(found, board, kept=draft.kept, at="now")
+        (tmp_path / "out.toml").write_text(text)
+        assert load_profile(tmp_path / "out.toml").replay == "kept"
+
+    def test_no_draft(self, tmp_path: Path) -> None:
+        code, _, error = run("--host-profile", tmp_path / "none.toml")
+        assert code == 2
+        assert "Write a draft" in error
+
+    def test_points_carry_the_rates_they_are_for(self) -> None:
+        link = LinkModel(
+            channel_gain=1e-10,
+            noise_density_w_per_hz=4e-21,
+            transmit_power_max_w=0.1,
+            downlink_rate_bps=2e7,
+        )
+        for point, rate in zip(
+            calibrate_host.paced(link, (1e6, 2e7), 1e9), (1e6, 2e7), strict=True
+        ):
+            reached = uplink_rate_bps(point.bandwidth_hz, 0.1, 1e-10, 4e-21)
+            assert float(reached) == pytest.approx(rate, rel=1e-6)
+
+    def test_load_trains_the_real_network_and_sends_real_traffic(self, trainer: Any) -> None:
+        received = []
+        with socket.create_server(("127.0.0.1", 0)) as server:
+
+            def sink() -> None:
+                connection, _ = server.accept()
+                with connection:
+                    while data := connection.recv(1 << 16):
+                        received.append(len(data))
+
+            thread = threading.Thread(target=sink)
+            thread.start()
+            address = server.getsockname()
+            load = HostLoad(trainer, threading.Event(), (address[0], address[1]))
+            samples = load.compute(0.1)
+            assert samples > 0
+            assert samples % 200 == 0
+            paced = load.set_pacing(8e6) == "socket-pacing"
+            bits = load.send(0.3)
+            load.close()
+            thread.join()
+        assert bits == 8.0 * np.sum(received)
+        if paced:  # Linux only
+            assert bits < 2e7  # the kernel lets a burst through; loopback alone carries 1e9
+
+    def test_stopping_ends_whatever_it_does(self, trainer: Any) -> None:
+        stop = threading.Event()
+        stop.set()
+        load = HostLoad(trainer, stop)
+        load.rest(100.0)
+        assert load.compute(100.0) == 1
+        assert load.set_pacing(1e6) == ""
+        assert load.pacing_bps() is None
+
+    @pytest.mark.parametrize(
+        ("option", "value"), [("--voltages", "600=0.8"), ("--traffic", "nowhere")]
+    )
+    def test_unreadable_options(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, value: str
+    ) -> None:
+        (tmp_path / "d.toml").write_text(DRAFT)
+        monkeypatch.setattr(
+            calibrate_host, "settable_frequencies", lambda sysfs: ((6e8, 1e9, 1.8e9), True)
+        )
+        code, _, error = run(
+            "--host-profile", tmp_path / "d.toml", "--out", tmp_path / "o.toml", option, value
+        )
+        assert code == 2
+        assert option in error
