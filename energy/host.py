@@ -34,6 +34,7 @@ A profile in TOML (JSON has the same keys)::
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -59,6 +60,8 @@ from energy.meters.vcgencmd import find_firmware
 from energy.observe.frequency import PERIOD_S, Watch
 from energy.observe.link import link_state, route_interface
 from energy.observe.throttling import Throttling
+
+log = logging.getLogger(__name__)
 
 
 class ProfileError(ValueError):
@@ -179,6 +182,7 @@ class HostHardware:
         self._uplink = uplink
         self._run = run
         self._journal = Journal(state or default_folder(root), root, run)
+        self._undo_the_dead()
         self._frequency = FrequencyControl(
             root,
             self._journal,
@@ -273,6 +277,14 @@ class HostHardware:
             monitor=monitor,
             monitor_energy=self._cost_of(monitor, clock.frequency_hz) if monitor else None,
         )
+
+    def _undo_the_dead(self) -> None:
+        """Put back what an agent that was killed has left, before anything is read or set."""
+        try:
+            for line in self._journal.recover():
+                log.warning("left by an earlier agent, %s", line)
+        except OSError as error:
+            log.warning("%s: %s", error.filename, error.strerror)
 
     def _limit(self, rate_bps: float, notes: list[str]) -> tuple[float | None, str]:
         """Limit the uplink; the rate in force and how."""
