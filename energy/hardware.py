@@ -67,18 +67,6 @@ class Observation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     monitor_energy: Energy | None = None
 
 
-class Uplink(Protocol):
-    """The agent's connection, as far as its sending rate goes."""
-
-    def set_pacing(self, rate_bps: float | None) -> str:
-        """Limit what is sent, bit/s; ``None`` lifts the limit. Returns how, or nothing."""
-        ...
-
-    def pacing_bps(self) -> float | None:
-        """The limit in force, read back; ``None`` if there is none."""
-        ...
-
-
 class HardwareDescription(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a board says of itself in its profile.
 

@@ -34,22 +34,24 @@ A profile in TOML (JSON has the same keys)::
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 
 from energy.clock import Clock, MonotonicClock
+from energy.control import rate
 from energy.control.frequency import Choice, FrequencyControl
 from energy.control.journal import Journal, default_folder
 from energy.control.programs import Run, run_program
-from energy.control.traffic import TrafficControl
+from energy.control.rate import RateControl, Uplink
 from energy.cost_model import BoardModel, OperatingPoint, Positive, compute_power_w, uplink_rate_bps
-from energy.hardware import Applied, HardwareDescription, Observation, Uplink
+from energy.hardware import Applied, HardwareDescription, Observation
 from energy.joules import Energy, Scope
 from energy.meters import DeclaredPower, Recorder
 from energy.meters.detect import MeterPair, MeterSettings, open_recorder
@@ -59,6 +61,8 @@ from energy.meters.vcgencmd import find_firmware
 from energy.observe.frequency import PERIOD_S, Watch
 from energy.observe.link import link_state, route_interface
 from energy.observe.throttling import Throttling
+
+log = logging.getLogger(__name__)
 
 
 class ProfileError(ValueError):
@@ -93,7 +97,7 @@ class HostProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     plug: PlugSettings | None = None
     replay: str | None = None
     frequency_control: Choice = "auto"
-    rate_control: Literal["auto", "socket-pacing", "tc", "none"] = "auto"
+    rate_control: rate.Choice = "auto"
 
     def meters(self) -> MeterSettings:
         """The share of the profile that is about meters."""
@@ -176,9 +180,9 @@ class HostHardware:
         self._profile = profile
         self._root = root
         self._clock = clock or MonotonicClock()
-        self._uplink = uplink
         self._run = run
         self._journal = Journal(state or default_folder(root), root, run)
+        self._undo_the_dead()
         self._frequency = FrequencyControl(
             root,
             self._journal,
@@ -187,6 +191,7 @@ class HostHardware:
             run=run,
         )
         self._interface = route_interface(root, broker_host) if broker_host else None
+        self._rate = RateControl(profile.rate_control, uplink, self._interface, self._journal, run)
         self._recorder = open_recorder(profile.meters(), root, self._clock)
         firmware = find_firmware(root)
         self._throttling = Throttling(root, firmware)
@@ -236,7 +241,7 @@ class HostHardware:
             )
         )
         notes = list(cap.notes)
-        in_force_bps, means = self._limit(rate_bps, notes)
+        in_force_bps, means = self._rate.limit(rate_bps, notes)
         self._watch.take()  # what ran until now ran under another cap
         return Applied(
             frequency_hz=cap.frequency_hz,
@@ -249,8 +254,7 @@ class HostHardware:
     def restore(self) -> None:
         """Put back what was there before."""
         self._journal.restore()
-        if self._uplink is not None and self._uplink.pacing_bps() is not None:
-            self._uplink.set_pacing(None)
+        self._rate.lift()
 
     def close(self) -> None:
         """Undo :meth:`apply` and stop reading the meter."""
@@ -269,34 +273,18 @@ class HostHardware:
             cap_hz=self._frequency.cpufreq.in_force_hz(),
             throttled=self._throttling.take(),
             link=link_state(self._root, self._interface, self._run) if self._interface else None,
-            rate_limit_bps=self._uplink.pacing_bps() if self._uplink is not None else None,
+            rate_limit_bps=self._rate.in_force_bps(),
             monitor=monitor,
             monitor_energy=self._cost_of(monitor, clock.frequency_hz) if monitor else None,
         )
 
-    def _limit(self, rate_bps: float, notes: list[str]) -> tuple[float | None, str]:
-        """Limit the uplink; the rate in force and how."""
-        choice = self._profile.rate_control
-        if choice == "none":
-            notes.append('the uplink is not limited: rate_control = "none"')
-            return None, "none"
-        if choice == "tc":
-            if self._interface is None:
-                notes.append("tc cannot cap the uplink: no route to the broker is known")
-            else:
-                cap = TrafficControl(self._interface, self._journal, self._run).cap(rate_bps)
-                if cap.rate_bps is not None:
-                    return cap.rate_bps, "tc"
-                notes.append(cap.note)
-        if self._uplink is None:
-            notes.append(f"uplink not limited to {rate_bps:.4g} bit/s: no means to limit it")
-            return None, "none"
-        means = self._uplink.set_pacing(rate_bps)
-        in_force_bps = self._uplink.pacing_bps()
-        if not means or in_force_bps is None:
-            notes.append(f"uplink not limited to {rate_bps:.4g} bit/s: the limit was refused")
-            return None, "none"
-        return in_force_bps, means
+    def _undo_the_dead(self) -> None:
+        """Put back what an agent that was killed has left, before anything is read or set."""
+        try:
+            for line in self._journal.recover():
+                log.warning("left by an earlier agent, %s", line)
+        except OSError as error:
+            log.warning("%s: %s", error.filename, error.strerror)
 
     def _cost_of(self, monitor: MonitorCost, frequency_hz: float | None) -> Energy:
         """At most what the profile says that computing for so long takes."""

@@ -242,7 +242,7 @@ class Peer:
         """
         by_kernel = self._link.set_pacing(rate_bps)
         own = TokenBucket(rate_bps) if rate_bps is not None and not by_kernel else None
-        self.transfers.set_bucket(own)
+        self.transfers.pace(rate_bps, own)
         if rate_bps is None:
             return "unlimited"
         return "socket-pacing" if by_kernel else "token-bucket"

@@ -25,6 +25,7 @@ REMEMBERED = 256
 class _Payload(Struct):
     data: memoryview
     keep: int | None
+    chunk_bytes: int
     served: int = 1
 
 
@@ -57,13 +58,23 @@ class Shelf:
         self._orders: deque[tuple[str, str, int]] = deque()
         self._ordered: set[tuple[str, str, int]] = set()
 
-    def put(self, digest: str, data: bytes, media: str, keep: int | None) -> Offer:
-        """Serve a payload; the same payload may be put several times."""
+    def put(
+        self,
+        digest: str,
+        data: bytes,
+        media: str,
+        keep: int | None,
+        chunk_bytes: int | None = None,
+    ) -> Offer:
+        """Serve a payload; the same payload may be put several times, in the chunks it has."""
         if (payload := self._payloads.get(digest)) is not None:
             payload.served += 1
             payload.keep = keep
         else:
-            self._payloads[digest] = _Payload(data=memoryview(data), keep=keep)
+            payload = _Payload(
+                data=memoryview(data), keep=keep, chunk_bytes=chunk_bytes or self._chunk_bytes
+            )
+            self._payloads[digest] = payload
             self._have_it.pop(digest, None)
             self._have_it[digest] = set()
             old = [known for known in self._have_it if known not in self._payloads]
@@ -73,7 +84,7 @@ class Shelf:
             holder=self._holder,
             digest=digest,
             size_bytes=len(data),
-            chunk_bytes=self._chunk_bytes,
+            chunk_bytes=payload.chunk_bytes,
             media=media,
         )
 
@@ -109,7 +120,7 @@ class Shelf:
         """Note chunks to be sent, each once; returns how many were refused."""
         if (payload := self._payloads.get(digest)) is None:
             return len(indices)
-        count = chunk_count(len(payload.data), self._chunk_bytes)
+        count = chunk_count(len(payload.data), payload.chunk_bytes)
         refused = 0
         for index in indices:
             key = (asker, digest, index)
@@ -127,7 +138,7 @@ class Shelf:
             self._ordered.discard(key)
             asker, digest, index = key
             if (payload := self._payloads.get(digest)) is not None:
-                start, stop = chunk_bounds(len(payload.data), self._chunk_bytes, index)
+                start, stop = chunk_bounds(len(payload.data), payload.chunk_bytes, index)
                 return Order(asker, digest, index, payload.data[start:stop])
         return None
 

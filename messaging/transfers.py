@@ -54,6 +54,8 @@ from messaging.wire import (
 DEFAULT_MAX_BYTES = 256 << 20
 _MAX_ANSWERS = 1024
 _MAX_INBOX = 4 * WINDOW
+_CHUNK_S = 0.2
+_LEAST_CHUNK_BYTES = 1024
 _DONE_AGAIN_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 log = logging.getLogger(__name__)
@@ -130,11 +132,25 @@ class Transfers:
         self._closed = False
         self._worker: threading.Thread | None = None
         self.bucket: TokenBucket | None = None
+        self._chunk_bytes = chunk_bytes
+        self._paced_bytes: int | None = None
 
-    def set_bucket(self, bucket: TokenBucket | None) -> None:
-        """Hold chunks back by this token bucket; ``None`` for no holding back."""
+    def pace(self, rate_bps: float | None, bucket: TokenBucket | None) -> None:
+        """What is served from now on comes in chunks that suit a rate.
+
+        A chunk that takes longer than its asker is patient would be asked for twice, and messages
+        would have to wait for it.
+
+        Args:
+            rate_bps: of sending; ``None`` for unlimited.
+            bucket: holds the chunks back; ``None`` where the operating system does.
+        """
         with self._changed:
             self.bucket = bucket
+            self._paced_bytes = None
+            if rate_bps is not None:
+                suiting = max(_LEAST_CHUNK_BYTES, round(rate_bps / 8.0 * _CHUNK_S))
+                self._paced_bytes = min(self._chunk_bytes, suiting)
             self._changed.notify_all()
 
     # The holder's side.
@@ -154,7 +170,7 @@ class Transfers:
         """
         digest = sha256(data)
         with self._changed:
-            return self._shelf.put(digest, data, media, keep)
+            return self._shelf.put(digest, data, media, keep, self._paced_bytes)
 
     def withdraw(self, digest: str) -> None:
         """Stop serving a payload; no effect if it is not served."""

@@ -73,6 +73,14 @@ class CpuFrequency:
                     "machine gives no control over the frequency",
                 ),
             )
+        try:
+            self._journal.claim()
+        except OSError as error:
+            return FrequencyCap(
+                frequency_hz=self.in_force_hz(),
+                applied=False,
+                notes=(f"{error.filename}: {error.strerror}; the frequency stays as it is",),
+            )
         notes = [note for policy in policies if (note := self._cap_policy(policy, frequency_hz))]
         in_force_hz = self.in_force_hz()
         applied = not notes

@@ -50,7 +50,8 @@ class MeterDescription(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             refreshes that often.
         resolution_w: smallest step of a power reading, W (0 if it counts energy).
         relative_uncertainty: one standard deviation of its gain, dimensionless.
-        averages: a reading is the mean power since the one before, not that of an instant.
+        averages: a reading covers all the time since the one before (a mean, a counter), not an
+            instant.
     """
 
     source: str

@@ -61,6 +61,7 @@ class Rapl:
             rate_hz=_REFRESH_HZ,
             # Our estimate: vendors promise no accuracy.
             relative_uncertainty=0.03,
+            averages=True,
         )
 
     @property

@@ -63,6 +63,17 @@ class TestOnAConnection:
         assert device.set_pacing(None) == "unlimited"
         assert device.pacing_bps() is None
 
+    def test_at_a_slow_rate_nothing_is_asked_for_twice_and_messages_do_not_wait(self, join) -> None:
+        device, coordinator = join("d1"), join(COORDINATOR)
+        device.set_pacing(400e3)
+        offer = device.transfers.serve(os.urandom(100_000), "noise")
+        assert offer.chunk_bytes == 10_000
+        coordinator.transfers.fetch(offer, 20.0)
+        assert coordinator.transfers.counters.asked_again == 0
+        assert device.transfers.counters.sent == 10
+        device.set_pacing(None)
+        assert device.transfers.serve(os.urandom(100_000), "noise").chunk_bytes > 10_000
+
     def test_the_peer_holds_back_where_the_kernel_does_not(
         self, join, monkeypatch: pytest.MonkeyPatch
     ) -> None:

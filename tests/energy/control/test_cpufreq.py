@@ -173,3 +173,16 @@ class TestRestore:
         with caplog.at_level(logging.WARNING):
             kernel.restore()
         assert "could not be set back to 1800000" in caplog.text
+
+
+def test_one_process_steers_at_a_time(tmp_path: Path) -> None:
+    path = policy(tmp_path)
+    first, second = Kernel(tmp_path), Kernel(tmp_path)
+    assert first.cap(1.4e9).applied
+    refused = second.cap(1.0e9)
+    assert (refused.applied, refused.frequency_hz) == (False, 1.4e9)
+    assert "another process steers" in refused.notes[0]
+    first.restore()
+    assert second.cap(1.0e9).applied
+    second.restore()
+    assert limits_khz(path)[1] == 1_800_000

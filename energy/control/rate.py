@@ -1,0 +1,89 @@
+"""Which means limits the uplink: the agent's own connection, or the whole interface on request."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from energy.control.journal import Journal
+from energy.control.programs import Run
+from energy.control.traffic import TrafficControl
+
+Choice = Literal["auto", "socket-pacing", "tc", "none"]
+
+
+class Uplink(Protocol):
+    """The agent's connection, as far as its sending rate goes."""
+
+    def set_pacing(self, rate_bps: float | None) -> str:
+        """Limit what is sent, bit/s; ``None`` lifts the limit. Returns how, or nothing."""
+        ...
+
+    def pacing_bps(self) -> float | None:
+        """The limit in force, read back; ``None`` if there is none."""
+        ...
+
+
+class RateControl:
+    """Limits what this device sends.
+
+    Args:
+        choice: the means; ``tc`` falls back to the connection where it is refused.
+        uplink: the agent's connection.
+        interface: towards the broker, for ``tc``.
+        journal: remembers a capped interface.
+        run: runs programs.
+    """
+
+    def __init__(
+        self,
+        choice: Choice,
+        uplink: Uplink | None,
+        interface: str | None,
+        journal: Journal,
+        run: Run,
+    ) -> None:
+        self._choice = choice
+        self._uplink = uplink
+        self._interface = interface
+        self._journal = journal
+        self._run = run
+
+    def limit(self, rate_bps: float, notes: list[str]) -> tuple[float | None, str]:
+        """Limit the uplink.
+
+        Args:
+            rate_bps: bits per second.
+            notes: gets a sentence for each means that could not be used.
+
+        Returns:
+            The rate in force, read back (``None`` if nothing limits it), and how.
+        """
+        if self._choice == "none":
+            notes.append('the uplink is not limited: rate_control = "none"')
+            return None, "none"
+        if self._choice == "tc":
+            if self._interface is None:
+                notes.append("tc cannot cap the uplink: no route to the broker is known")
+            else:
+                cap = TrafficControl(self._interface, self._journal, self._run).cap(rate_bps)
+                if cap.rate_bps is not None:
+                    return cap.rate_bps, "tc"
+                notes.append(cap.note)
+        if self._uplink is None:
+            notes.append(f"uplink not limited to {rate_bps:.4g} bit/s: no means to limit it")
+            return None, "none"
+        means = self._uplink.set_pacing(rate_bps)
+        in_force_bps = self._uplink.pacing_bps()
+        if not means or in_force_bps is None:
+            notes.append(f"uplink not limited to {rate_bps:.4g} bit/s: the limit was refused")
+            return None, "none"
+        return in_force_bps, means
+
+    def in_force_bps(self) -> float | None:
+        """The limit of the connection, read back; ``None`` if there is none."""
+        return self._uplink.pacing_bps() if self._uplink is not None else None
+
+    def lift(self) -> None:
+        """Lift the limit of the connection; the journal lifts that of the interface."""
+        if self._uplink is not None and self._uplink.pacing_bps() is not None:
+            self._uplink.set_pacing(None)
