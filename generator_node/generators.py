@@ -22,6 +22,8 @@ from learning.datasets import Dataset, Images, Labels
 
 Seeds = NDArray[np.uint64]
 """One per image: (N,)."""
+Image = NDArray[np.uint8]
+"""One image: (channels, height, width)."""
 
 
 class GeneratorError(Exception):
