@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from generator_node.diffusion import open_generator
 from generator_node.generators import Generator
+from generator_node.opening import open_generator
 from generator_node.quality import class_accuracy_score, contact_sheet, synthesise
 from learning.datasets import Dataset, Images, load_digits, split
 

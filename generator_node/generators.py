@@ -117,3 +117,14 @@ def require_trained_on(provenance: Provenance, public: Dataset) -> None:
             "images. Train one on this public part, `fimi generator train` with the same data "
             "settings and seed, and name its folder as generator.weights"
         )
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on whatever device and by whatever library."""
+    text = str(error).lower()
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "out of memory" in text
+        or "not enough memory" in text
+    )

@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from energy.joules import Energy, total
 from generator_node.gate import Gate, GateSettings
-from generator_node.generators import Generator, Image
+from generator_node.generators import Generator, Image, out_of_memory
 from generator_node.metering import Metered, share
 from generator_node.pool import Draw, Pool, Verdict
 from generator_node.seeds import image_seeds, redraw_seed
@@ -392,14 +392,3 @@ def made_by(generator: Generator, gate: Gate | None) -> str:
             "gate": gate.describe() if gate else "",
         }
     ).decode()
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on whatever device and by whatever library."""
-    text = str(error).lower()
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or "out of memory" in text
-        or "not enough memory" in text
-    )

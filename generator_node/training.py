@@ -22,10 +22,11 @@ import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.training_utils import EMAModel
 from msgspec import Meta, Struct
-from torch import Tensor
 from torch.nn import functional
 
 from generator_node import folder as folders
+from generator_node.augmentation import AugmentationSettings, augment
+from generator_node.judge import train_judge
 from generator_node.network import (
     TRAINING_TIMESTEPS,
     NetworkSettings,
@@ -41,23 +42,6 @@ MOST_LEVELS = 64
 """Data with more distinct pixel values than this are taken to use all of 0 to 255."""
 
 Positive = Annotated[float, Meta(gt=0)]
-Share = Annotated[float, Meta(ge=0, le=1)]
-
-
-class AugmentationSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Small random affine changes.
-
-    Attributes:
-        probability: share of the images that are changed.
-        rotation_degrees: largest rotation either way.
-        shift_pixels: largest shift either way.
-        scale: largest relative change of size either way.
-    """
-
-    probability: Share = 0.5
-    rotation_degrees: Annotated[float, Meta(ge=0, le=180)] = 8.0
-    shift_pixels: Annotated[float, Meta(ge=0)] = 0.5
-    scale: Annotated[float, Meta(ge=0, lt=1)] = 0.08
 
 
 class DiffusionSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -73,6 +57,7 @@ class DiffusionSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only
         null_share: share of the labels that is replaced by the null class.
         network: size of the U-Net.
         augmentation: random changes of the images.
+        judge_steps: optimiser steps of the judge.
         quantise: snap generated pixels to the values that occur in the data, if they are few.
         seed: of everything that is drawn.
     """
@@ -86,6 +71,7 @@ class DiffusionSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only
     null_share: Annotated[float, Meta(ge=0, lt=1)] = 0.1
     network: NetworkSettings = NetworkSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
+    judge_steps: Annotated[int, Meta(ge=1)] = 720
     quantise: bool = True
     seed: Annotated[int, Meta(ge=0, lt=2**31)] = 0
 
@@ -111,11 +97,13 @@ class Trained(Struct, frozen=True, kw_only=True):
 
     Attributes:
         unet: the network with its averaged weights.
-        card: what it was made from; its ``weights_digest`` is set by saving.
+        card: what it was made from; its digests are set by saving.
+        judge: of its images (:func:`generator_node.judge.train_judge`).
     """
 
     unet: UNet2DModel
     card: folders.Card
+    judge: bytes
 
     def save(self, folder: Path) -> folders.Card:
         """Write the folder and return its card.
@@ -123,7 +111,7 @@ class Trained(Struct, frozen=True, kw_only=True):
         Raises:
             OSError: it cannot be written.
         """
-        return folders.save(folder, self.card, self.unet, sampling_solver())
+        return folders.save(folder, self.card, self.unet, sampling_solver(), self.judge)
 
 
 def train(
@@ -168,7 +156,8 @@ def train(
         seconds=round(time.monotonic() - started, 1),
         libraries=library_versions(),
     )
-    return Trained(unet=unet.eval().requires_grad_(False), card=card)
+    judge = train_judge(public, seed=settings.seed, steps=settings.judge_steps, threads=threads)
+    return Trained(unet=unet.eval().requires_grad_(False), card=card, judge=judge)
 
 
 def levels_of(public: Dataset) -> tuple[int, ...]:
@@ -235,31 +224,6 @@ def _fit(
             )
     average.copy_to(unet.parameters())
     return running
-
-
-def augment(images: Tensor, settings: AugmentationSettings, draw: torch.Generator) -> Tensor:
-    """Random affine changes of images (N, channels, height, width) between −1 and 1."""
-    count, _, height, width = images.shape
-
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=draw) * 2 - 1
-
-    angle = uniform(count) * math.radians(settings.rotation_degrees)
-    size = 1 + uniform(count) * settings.scale
-    shift = uniform(count, 2) * settings.shift_pixels * 2 / torch.tensor([width, height])
-    cos, sin = angle.cos() * size, angle.sin() * size
-    maps = torch.stack(
-        [
-            torch.stack([cos, -sin, shift[:, 0]], 1),
-            torch.stack([sin, cos, shift[:, 1]], 1),
-        ],
-        1,
-    )
-    grid = functional.affine_grid(maps, list(images.shape), align_corners=False)
-    # Shifted up by one, so that what comes in from outside is black, not grey.
-    moved = functional.grid_sample(images + 1, grid, mode="bicubic", align_corners=False) - 1
-    chosen = torch.rand(count, generator=draw) < settings.probability
-    return torch.where(chosen[:, None, None, None], moved.clamp(-1, 1), images)
 
 
 def _rate(step: int, settings: DiffusionSettings) -> float:

@@ -228,7 +228,9 @@ def generator_run(
     from testbed.generator_process import serve
 
     with errors(), stop_on_signals() as stop:
-        serve(effective.config, reach(url), peer=peer, stop=stop, say=click.echo)
+        config = effective.config
+        pool = Path(config.generator.pool or Path(config.run.directory) / "pool")
+        serve(config, reach(url), peer=peer, stop=stop, say=click.echo, pool=pool)
 
 
 @generator.command("train")

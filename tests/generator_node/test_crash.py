@@ -82,6 +82,7 @@ def test_killed_and_started_again(
             wait_online(desk)
             for request in REQUESTS:
                 desk.send("generator", request)
+            assert desk.flush(10)
             assert first.chunk() == 8, "drawn across devices: the first asked for ten"
             first.go_on()
             assert first.chunk() == 16

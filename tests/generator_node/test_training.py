@@ -9,13 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from generator_node.augmentation import AugmentationSettings, augment
 from generator_node.network import NetworkSettings
 from generator_node.training import (
-    AugmentationSettings,
     DiffusionSettings,
     Trained,
     TrainingProgress,
-    augment,
     levels_of,
     train,
 )
