@@ -1,13 +1,18 @@
 """Training on ONNX Runtime against PyTorch: time per step, memory, parity. Paired in one run.
 
-    python benchmarks/onnx_training.py [--models small-cnn,vgg-9] [--batches 1,8,32,64]
-        [--threads 1,2] [--images FOLDER]
+    python benchmarks/onnx_training.py [--quick] [--models small-cnn,vgg-9,resnet-18]
+        [--batches 1,8,32,64] [--threads 1,2] [--images FOLDER]
+    python benchmarks/onnx_training.py --parity [--images FOLDER]
+    python benchmarks/onnx_training.py --accuracy [--images FOLDER]
 
-Every figure comes from a fresh process for one backend. Times are paired: the two backends take
-turns, and the ratio is the median over the turns, PyTorch's time over ONNX Runtime's, above 1 where
+Every figure comes from a fresh process for one backend, unless it says otherwise. Times are paired:
+the two backends take turns, with a pause between them in which threads that wait by spinning calm
+down, and the ratio is the median over the turns, PyTorch's time over ONNX Runtime's, above 1 where
 ONNX Runtime is faster. Memory is the peak resident size of the process, imports included. Parity is
-the distance of all parameters after 50 steps, relative to their size. Images are the bundled
-digits, enlarged to 32×32 for the larger networks, or the JPEG and PNG files below a folder.
+the distance of all parameters after 50 steps, relative to their size, between ONNX Runtime,
+PyTorch, and PyTorch in double precision on the same batches: how far rounding alone leads. Accuracy
+is that of a short training from the same start on the same batches, on images kept apart. Images
+are the bundled digits, enlarged to 32×32 for the larger networks, or those below FOLDER/CLASS.
 """
 
 from __future__ import annotations
@@ -18,9 +23,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
+
+PAUSE_S = 0.3
+"""Between turns."""
+PARITY_STEPS = 50
 
 CHILD = """
 import json, sys, time
@@ -31,28 +41,25 @@ batch, threads, steps = int(batch), int(threads), int(steps)
 from learning import graphs, tensors
 from learning.training import TrainingSettings
 with np.load(Path(folder) / "data.npz") as data:
-    images, labels = data["images"], data["labels"]
+    images, labels, classes = data["images"], data["labels"], int(data["classes"])
 settings = TrainingSettings(model=model, epochs=1, batch_size=batch, learning_rate=0.001)
-start = tensors.load((Path(folder) / f"{model}.safetensors").read_bytes())
+start = tensors.load((Path(folder) / "start.safetensors").read_bytes())
 if backend == "onnx":
     from learning.onnx_trainer import OnnxTrainer
-    trainer = OnnxTrainer(
-        graphs.decode((Path(folder) / f"{model}.graphs").read_bytes()), threads=threads)
+    trainer = OnnxTrainer(graphs.decode((Path(folder) / "graphs").read_bytes()), threads=threads)
 else:
     from learning.torch_trainer import TorchTrainer
-    trainer = TorchTrainer(model, 10, images.shape[1:], threads=threads)
+    trainer = TorchTrainer(model, classes, images.shape[1:], threads=threads)
 order = np.random.default_rng(0).integers(0, len(labels), batch * steps)
 def train(count):
     chosen = order[: batch * count]
     began = time.perf_counter()
-    result = trainer.train(start, images[chosen], labels[chosen], settings, stream=(0,))
-    return (time.perf_counter() - began) / count, result
+    trainer.train(start, images[chosen], labels[chosen], settings, stream=(0,))
+    return (time.perf_counter() - began) / count
 train(min(2, steps))
 print("ready", flush=True)
 for line in sys.stdin:
-    seconds, result = train(steps)
-    if line.strip() == "keep":
-        Path(folder, f"{backend}.safetensors").write_bytes(tensors.dump(result.parameters))
+    seconds = train(steps)
     peak = next(l for l in open("/proc/self/status") if l.startswith("VmHWM"))
     print(json.dumps({"ms": seconds * 1e3, "mb": int(peak.split()[1]) / 1024}), flush=True)
 """
@@ -61,21 +68,36 @@ for line in sys.stdin:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--models", default="small-cnn,vgg-9,resnet-18")
-    parser.add_argument("--batches", default="1,8,32,64")
-    parser.add_argument("--threads", default="1,2")
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=0, help="steps per turn; 0: by size")
-    parser.add_argument("--parity", action="store_true", help="50 steps, and compare parameters")
+    parser.add_argument("--batches", default="")
+    parser.add_argument("--threads", default="")
+    parser.add_argument("--turns", type=int, default=0)
+    parser.add_argument("--quick", action="store_true", help="batch 1 and 32, one thread, 3 turns")
+    parser.add_argument("--parity", action="store_true", help="compare parameters after 50 steps")
+    parser.add_argument("--accuracy", action="store_true", help="compare a short training")
+    parser.add_argument("--rate", type=float, default=0.001, help="learning rate of --parity")
     parser.add_argument("--images", type=Path, help="folder CLASS/FILE of 32×32 images")
     given = parser.parse_args()
-    print("model batch threads | torch ms | onnx ms | ratio | torch MB | onnx MB | distance")
+    batches = given.batches or ("1,32" if given.quick else "1,8,32,64")
+    threads = given.threads or ("1" if given.quick else "1,2")
+    turns = given.turns or (3 if given.quick else 5)
+    if given.parity:
+        print("model batch | onnx-torch | torch-double | onnx-double")
+    elif given.accuracy:
+        print("model | samples trained on | accuracy torch | accuracy onnx")
+    else:
+        print("model batch threads | torch ms | onnx ms | ratio | torch MB | onnx MB")
     for model in given.models.split(","):
-        with tempfile.TemporaryDirectory() as folder:
-            prepare(Path(folder), model, given.images)
-            for threads in map(int, given.threads.split(",")):
-                for batch in map(int, given.batches.split(",")):
-                    steps = given.steps or (100 if model == "small-cnn" else 2)
-                    compare(model, batch, threads, 50 if given.parity else steps, given, folder)
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            prepare(folder, model, given.images)
+            if given.parity:
+                parity(folder, model, given.rate)
+            elif given.accuracy:
+                accuracy(folder, model)
+            else:
+                for thread in map(int, threads.split(",")):
+                    for batch in map(int, batches.split(",")):
+                        compare(folder, model, batch, thread, turns)
 
 
 def prepare(folder: Path, model: str, source: Path | None) -> None:
@@ -92,35 +114,32 @@ def prepare(folder: Path, model: str, source: Path | None) -> None:
     else:
         from PIL import Image
 
-        kinds = sorted(path for path in source.iterdir() if path.is_dir())[:10]
+        kinds = sorted(path for path in source.iterdir() if path.is_dir())
         files = [(f, label) for label, kind in enumerate(kinds) for f in sorted(kind.iterdir())]
-        images = np.stack([np.asarray(Image.open(f)).transpose(2, 0, 1) for f, _ in files])
+        images = np.stack(
+            [np.asarray(Image.open(f).convert("RGB")).transpose(2, 0, 1) for f, _ in files]
+        )
         labels = np.array([label for _, label in files], np.int64)
-    np.savez(folder / "data.npz", images=images, labels=labels)
+    mixed = np.random.default_rng(0).permutation(len(labels))
+    images, labels = images[mixed], labels[mixed]
+    classes = int(labels.max()) + 1
+    np.savez(folder / "data.npz", images=images, labels=labels, classes=classes)
     channels, height, width = images.shape[1:]
     shape = (channels, height, width)
-    start = initial_parameters(model, 10, shape, seed=0)
-    (folder / f"{model}.safetensors").write_bytes(tensors.dump(start))
-    made = graphs.encode(export.export(TrainingSettings(model=model), 10, shape))
-    (folder / f"{model}.graphs").write_bytes(made)
+    start = initial_parameters(model, classes, shape, seed=0)
+    (folder / "start.safetensors").write_bytes(tensors.dump(start))
+    made = graphs.encode(export.export(TrainingSettings(model=model), classes, shape))
+    (folder / "graphs").write_bytes(made)
 
 
-def compare(
-    model: str, batch: int, threads: int, steps: int, given: argparse.Namespace, folder: str
-) -> None:
-    """One line of the table."""
+def compare(folder: Path, model: str, batch: int, threads: int, turns: int) -> None:
+    """One line of the table of times."""
+    steps = max(2, 800 // batch) if model == "small-cnn" else (4 if batch == 1 else 2)
     children = {
         backend: subprocess.Popen(
             [
-                sys.executable,
-                "-c",
-                CHILD,
-                backend,
-                model,
-                str(batch),
-                str(threads),
-                str(steps),
-                folder,
+                *(sys.executable, "-c", CHILD, backend, model),
+                *(str(batch), str(threads), str(steps), str(folder)),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -131,10 +150,10 @@ def compare(
     for child in children.values():
         ask(child, "")
     figures: dict[str, list[dict[str, float]]] = {"torch": [], "onnx": []}
-    for turn in range(1 if given.parity else given.turns):
+    for turn in range(turns):
         for backend in ("torch", "onnx") if turn % 2 else ("onnx", "torch"):
-            answer = ask(children[backend], "keep" if given.parity else "go")
-            figures[backend].append(json.loads(answer))
+            time.sleep(PAUSE_S)
+            figures[backend].append(json.loads(ask(children[backend], "go")))
     for child in children.values():
         child.communicate()
     ratios = [
@@ -143,12 +162,83 @@ def compare(
     ]
     torch_ms, onnx_ms = (statistics.median(f["ms"] for f in figures[b]) for b in ("torch", "onnx"))
     torch_mb, onnx_mb = (max(f["mb"] for f in figures[b]) for b in ("torch", "onnx"))
-    gap = f"{distance(Path(folder)):.1e}" if given.parity else "-"
     print(
         f"{model:10} {batch:3} {threads} | {torch_ms:9.2f} | {onnx_ms:9.2f} | "
-        f"{statistics.median(ratios):5.2f} | {torch_mb:5.0f} | {onnx_mb:5.0f} | {gap}",
+        f"{statistics.median(ratios):5.2f} | {torch_mb:5.0f} | {onnx_mb:5.0f}",
         flush=True,
     )
+
+
+def parity(folder: Path, model: str, rate: float, batch: int = 32) -> None:
+    """One line of the table of distances; both backends in this process."""
+    import torch
+    from torch.nn import functional
+
+    from learning import graphs, models, tensors
+    from learning.onnx_trainer import OnnxTrainer
+    from learning.torch_trainer import TorchTrainer
+    from learning.training import TrainingSettings, batches
+
+    images, labels, classes = load(folder)
+    images, labels = images[: batch * PARITY_STEPS], labels[: batch * PARITY_STEPS]
+    rounds = -(-PARITY_STEPS // -(-len(labels) // batch))
+    settings = TrainingSettings(model=model, epochs=rounds, batch_size=batch, learning_rate=rate)
+    channels, height, width = images.shape[1:]
+    shape = (channels, height, width)
+    start = tensors.load((folder / "start.safetensors").read_bytes())
+    onnx = OnnxTrainer(graphs.decode((folder / "graphs").read_bytes()))
+    single = TorchTrainer(model, classes, shape)
+    one, other = (
+        t.train(start, images, labels, settings, stream=(0,)).parameters for t in (onnx, single)
+    )
+    exact = models.build(model, classes, shape, seed=0)
+    models.load_parameters(exact, start)
+    exact.double().train()
+    weights = list(exact.parameters())
+    for _, order in batches(len(labels), settings, stream=(0,)):
+        # In double precision from the first division on; only the pixels are the same.
+        logits = exact(torch.from_numpy(images[order]).double() / 255)
+        loss = functional.cross_entropy(logits, torch.from_numpy(labels[order]))
+        with torch.no_grad():
+            for weight, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):
+                weight -= rate * gradient
+    double = {n: t.detach().numpy() for n, t in exact.state_dict().items()}
+    gaps = [distance(one, other), distance(other, double), distance(one, double)]
+    print(f"{model:10} {batch:3} | {' | '.join(f'{gap:.1e}' for gap in gaps)}", flush=True)
+
+
+def accuracy(folder: Path, model: str) -> None:
+    """One line of the table of accuracies; both backends in this process."""
+    from learning import graphs, tensors
+    from learning.onnx_trainer import OnnxTrainer
+    from learning.torch_trainer import TorchTrainer
+    from learning.training import TrainingSettings
+
+    images, labels, classes = load(folder)
+    size = min(len(labels) * 4 // 5, 8000 if model == "small-cnn" else 1600)
+    settings = TrainingSettings(
+        model=model,
+        epochs=10 if model == "small-cnn" else 2,
+        batch_size=32,
+        learning_rate=0.02 if model == "resnet-18" else 0.1,
+    )
+    channels, height, width = images.shape[1:]
+    start = tensors.load((folder / "start.safetensors").read_bytes())
+    found = []
+    for trainer in (
+        TorchTrainer(model, classes, (channels, height, width)),
+        OnnxTrainer(graphs.decode((folder / "graphs").read_bytes())),
+    ):
+        trained = trainer.train(start, images[:size], labels[:size], settings, stream=(0,))
+        held = slice(size, size + 1000)
+        found.append(trainer.evaluate(trained.parameters, images[held], labels[held]).accuracy)
+    print(f"{model:10} | {size} | {found[0]:.4f} | {found[1]:.4f}", flush=True)
+
+
+def load(folder: Path) -> tuple[np.ndarray, np.ndarray, int]:  # type: ignore[type-arg]
+    """Images, labels and the number of classes."""
+    with np.load(folder / "data.npz") as data:
+        return data["images"], data["labels"], int(data["classes"])
 
 
 def ask(child: subprocess.Popen[str], text: str) -> str:
@@ -163,15 +253,10 @@ def ask(child: subprocess.Popen[str], text: str) -> str:
     return answer
 
 
-def distance(folder: Path) -> float:
-    """Of the two backends' parameters, relative."""
-    from learning import tensors
-
-    one, other = (
-        tensors.load((folder / f"{b}.safetensors").read_bytes()) for b in ("torch", "onnx")
-    )
-    gap = sum(float(np.sum((one[n] - other[n]) ** 2)) for n in one)
-    return float(np.sqrt(gap / sum(float(np.sum(one[n] ** 2)) for n in one)))
+def distance(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> float:  # type: ignore[type-arg]
+    """Of two models' parameters, relative."""
+    gap = sum(float(np.sum((one[n] - other[n]) ** 2)) for n in other)
+    return float(np.sqrt(gap / sum(float(np.sum(other[n] ** 2)) for n in other)))
 
 
 if __name__ == "__main__":

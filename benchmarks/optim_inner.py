@@ -1,6 +1,6 @@
 """Fast inner solvers against CVXPY: seconds per candidate, and the largest difference.
 
-    python benchmarks/optim_inner.py [--devices 20] [--candidates 40] [--fleets 5]
+    python benchmarks/optim_inner.py [--devices 20] [--candidates 200] [--fleets 10]
 
 The reference is compiled before the clock starts; both get the same feasible candidates. The fast
 solvers are timed on batches of 160 candidates, as the search uses them.
@@ -22,8 +22,8 @@ from optim.reference import ReferenceSolver
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--devices", type=int, default=20)
-    parser.add_argument("--candidates", type=int, default=40)
-    parser.add_argument("--fleets", type=int, default=5)
+    parser.add_argument("--candidates", type=int, default=200)
+    parser.add_argument("--fleets", type=int, default=10)
     options = parser.parse_args()
     fast_s, slow_s, worst, compared, given_up = [], [], 0.0, 0, 0
     for seed in range(options.fleets):
@@ -31,7 +31,7 @@ def main() -> None:
         fast, slow = InnerSolver(problem), ReferenceSolver(problem)
         centre = solve(fast).tau
         rng = np.random.default_rng(seed)
-        tau = centre * np.exp(rng.normal(0, 0.01, (8 * options.candidates, options.devices)))
+        tau = centre * np.exp(rng.normal(0, 0.01, (4 * options.candidates, options.devices)))
         tau = tau[fast.evaluate(tau).violation == 0][: options.candidates]
         if not len(tau):
             continue

@@ -37,6 +37,7 @@ class DeviceRound(Struct, frozen=True, kw_only=True):
         synthetic_samples: synthetic samples per epoch.
         training_loss: of its last epoch; ``None`` if it never trained.
         training_accuracy: of its last epoch, on its own data.
+        backend: what it trained with; empty if it never trained.
         phases: as metered, idle included; empty where nothing was reported.
         predicted: as the cost model had it; idle included where the device has reported its own.
     """
@@ -50,6 +51,7 @@ class DeviceRound(Struct, frozen=True, kw_only=True):
     synthetic_samples: int = 0
     training_loss: float | None = None
     training_accuracy: float | None = None
+    backend: str = ""
     phases: tuple[PhaseRecord, ...] = ()
     predicted: tuple[PhaseCost, ...] = ()
 

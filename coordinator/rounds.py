@@ -239,6 +239,7 @@ class Round:
                     synthetic_samples=report.synthetic_samples,
                     training_loss=report.training_loss,
                     training_accuracy=report.training_accuracy,
+                    backend=report.backend,
                     phases=report.phases,
                     predicted=predicted,
                 )

@@ -50,7 +50,7 @@ CREATE TABLE device_round (
     round INTEGER NOT NULL REFERENCES round, device TEXT NOT NULL, status TEXT NOT NULL,
     reason TEXT NOT NULL, busy_s REAL, frequency_hz REAL, local_samples INTEGER NOT NULL,
     synthetic_samples INTEGER NOT NULL, training_loss REAL, training_accuracy REAL,
-    PRIMARY KEY (round, device)) STRICT;
+    backend TEXT NOT NULL, PRIMARY KEY (round, device)) STRICT;
 CREATE TABLE sample (
     id INTEGER PRIMARY KEY, round INTEGER NOT NULL, device TEXT NOT NULL, phase TEXT NOT NULL,
     start_s REAL, duration_s REAL, energy_j REAL, kind TEXT, source TEXT, scope TEXT,
@@ -163,7 +163,7 @@ class RunStore:
             )
             for device in result.devices:
                 self._db.execute(
-                    "INSERT INTO device_round VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO device_round VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
                         result.number,
                         device.device,
@@ -175,6 +175,7 @@ class RunStore:
                         device.synthetic_samples,
                         device.training_loss,
                         device.training_accuracy,
+                        device.backend,
                     ),
                 )
                 self._write_samples(result.number, device.device, device.phases, device.predicted)

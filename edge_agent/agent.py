@@ -189,9 +189,9 @@ class Agent:
         self._ledger.close()
         self._hardware.begin_round(start.round)
         loss = accuracy = 0.0
-        error = ""
+        backend = error = ""
         try:
-            loss, accuracy = self._train_and_upload(plan, start, stop)
+            loss, accuracy, backend = self._train_and_upload(plan, start, stop)
         except (TransferError, ValueError, OSError, RuntimeError) as problem:
             error = f"{type(problem).__name__}: {problem}"
             log.warning("%s, round %d: %s", self._peer.id, start.round, error)
@@ -207,6 +207,7 @@ class Agent:
             frequency_hz=self._applied.frequency_hz if self._applied else None,
             busy_s=self._hardware.clock.now_s() - began_s,
             phases=self._metered(),
+            backend=backend,
             error=error,
         )
         self._peer.send(COORDINATOR, self._last_report)
@@ -214,7 +215,8 @@ class Agent:
 
     def _train_and_upload(
         self, plan: DevicePlan, start: RoundStart, stop: threading.Event
-    ) -> tuple[float, float]:
+    ) -> tuple[float, float, str]:
+        """Loss, accuracy, and what trained."""
         transfers, settings = self._peer.transfers, self._settings
         with self._ledger.phase("model-download"):
             payload = transfers.fetch(
@@ -262,7 +264,7 @@ class Agent:
             )
             self._wait_until_pulled(offer.digest, stop)
             self._hardware.has_sent(len(update))
-        return result.loss, result.accuracy
+        return result.loss, result.accuracy, trainer.backend
 
     def _wait_until_pulled(self, digest: str, stop: threading.Event) -> None:
         timeout_s = self._settings.transfer_timeout_s

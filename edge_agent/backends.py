@@ -1,5 +1,9 @@
 """What a device trains with: ONNX Runtime on the coordinator's graphs, or PyTorch.
 
+Where a device may choose (``training.backend = "auto"``) and has both, it takes the one that is
+faster for networks of that size. The rule looks at the network and at what is installed, never at a
+clock: two runs with the same seed must not differ by which backend happened to win a race.
+
 Graphs are kept by digest, on disk too if there is a folder for it, so that a device fetches a graph
 once. A kept graph whose content no longer has its digest is thrown away.
 """
@@ -17,6 +21,13 @@ from learning.training import Trainer, TrainingSettings
 
 KEPT = 8
 """Sets of graphs that are kept on disk."""
+HEAVY_MULTIPLY_ADDS = 50_000_000
+"""Multiply-adds of one image, forward, above which PyTorch is the faster one.
+
+From ``benchmarks/onnx_training.py``: the small CNN (0.4 million on digits) trains faster on ONNX
+Runtime; VGG-9 (over 100 million) and ResNet-18 (over 500 million), which are all matrix products,
+train faster on PyTorch's kernels. Between them nothing was measured.
+"""
 
 
 class BackendError(RuntimeError):
@@ -80,7 +91,9 @@ class Backends:
         if wanted == "torch" or digest is None:
             return self._keep(f"torch {settings.model}", lambda: self._torch(settings))
         offered = digest
-        return self._keep(offered, lambda: self._onnx(offered, fetch))
+        return self._keep(
+            f"{wanted} {offered}", lambda: self._from_graphs(settings, offered, fetch)
+        )
 
     def _keep(self, key: str, make: Callable[[], Trainer]) -> Trainer:
         if self._key != key or self._trainer is None:
@@ -99,9 +112,9 @@ class Backends:
 
         return TorchTrainer(settings.model, self._classes, self._image_shape, threads=self._threads)
 
-    def _onnx(self, digest: str, fetch: Callable[[], bytes]) -> Trainer:
-        from learning.onnx_trainer import OnnxTrainer
-
+    def _from_graphs(
+        self, settings: TrainingSettings, digest: str, fetch: Callable[[], bytes]
+    ) -> Trainer:
         payload = self._kept(digest)
         if payload is None:
             payload = fetch()
@@ -112,7 +125,17 @@ class Backends:
                 f"graphs for {decoded.classes} classes and images {decoded.image_shape}; this "
                 f"device has {self._classes} and {self._image_shape}"
             )
+        if settings.backend == "auto" and self._torch_is_faster(settings, decoded):
+            return self._torch(settings)
+        from learning.onnx_trainer import OnnxTrainer
+
         return OnnxTrainer(decoded, threads=self._threads)
+
+    @staticmethod
+    def _torch_is_faster(settings: TrainingSettings, offered: graphs.GraphSet) -> bool:
+        """A network of one's own stays with its graph: its code may not be on the device."""
+        own = ":" in settings.model
+        return offered.multiply_adds > HEAVY_MULTIPLY_ADDS and not own and _installed("torch")
 
     def _path(self, digest: str) -> Path | None:
         return None if self._cache is None else self._cache / f"{digest}.graphs"

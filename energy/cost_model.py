@@ -212,7 +212,7 @@ def upload_energy_j(
     u = np.asarray(bandwidth_hz, float) * upload_time_s
     with np.errstate(over="ignore"):
         growth = np.expm1(np.asarray(payload_bits, float) * _LN2 / u)
-    return np.asarray(u * growth * noise_density_w_per_hz / channel_gain)
+        return np.asarray(u * growth * noise_density_w_per_hz / channel_gain)
 
 
 def download_cost(phase: Phase, board: BoardModel, size_bits: float) -> PhaseCost:

@@ -121,7 +121,7 @@ class Gate:
                 f"confidence_min has {len(limits)} values; give one for all classes, or one for "
                 f"each of the {public.classes} classes of {public.name}"
             )
-        self._judge = judge
+        self.judged_by = judge
         self._limits = np.broadcast_to(np.array(limits, np.float32), public.classes)
         self._real = Neighbours(public.images)
         self._blank = BLANK_SHARE * float(_deviation(public.images).min())
@@ -133,7 +133,7 @@ class Gate:
 
     def judge(self, images: Images, class_ids: Labels) -> Judged:
         """Judge images of given classes; each by itself."""
-        probabilities, _ = self._judge.look(images)
+        probabilities, _ = self.judged_by.look(images)
         confidence = probabilities[np.arange(len(images)), class_ids]
         distance = self._real.distances(images)
         deviation = _deviation(images)

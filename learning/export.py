@@ -52,17 +52,22 @@ def export_module(
 ) -> GraphSet:
     """The graphs of a network; see :func:`export`."""
     accumulates = settings.micro_batch > 0
+    evaluate, multiply_adds = _evaluation(module, classes, image_shape)
     return GraphSet(
         recipe=recipe(settings),
         classes=classes,
         image_shape=image_shape,
         step=_training(module, settings, classes, image_shape, accumulates=accumulates),
         apply=_applying(module, settings) if accumulates else b"",
-        evaluate=_evaluation(module, classes, image_shape),
+        evaluate=evaluate,
+        multiply_adds=multiply_adds,
     )
 
 
-def _evaluation(module: nn.Module, classes: int, image_shape: tuple[int, int, int]) -> bytes:
+def _evaluation(
+    module: nn.Module, classes: int, image_shape: tuple[int, int, int]
+) -> tuple[bytes, int]:
+    """The graph from images to logits, and its multiply-adds for one image."""
     graph = GraphBuilder("evaluate")
     tape = Tape(graph)
     images = _images(graph, image_shape)
@@ -72,7 +77,7 @@ def _evaluation(module: nn.Module, classes: int, image_shape: tuple[int, int, in
     logits = Lowering(trace(module, image_shape, training=False), tape, values).run(images)
     _check_logits(logits, classes)
     graph.output("logits", logits.name, "float32", [BATCH, classes])
-    return graph.model({})
+    return graph.model({}), tape.multiply_adds
 
 
 def _training(
@@ -103,21 +108,39 @@ def _training(
             "batch: micro-batches would change the result; set training.micro_batch to 0 or take "
             "a network with group normalisation"
         )
-    _loss(tape, logits, labels, weights, settings, classes, summed=accumulates)
+    rate = None if accumulates else graph.input("learning_rate", "float32", [])
+    folded = rate if _is_plain(settings) else None
+    _loss(tape, logits, labels, weights, settings, classes, summed=accumulates, scale=folded)
     gradients = {name: tape.gradient(values[name]) for name in trainable}
-    if accumulates:
+    if rate is None:
         for name, gradient in gradients.items():
             before = _input(graph, SUM + name, values[name].shape)
             _output(graph, before, graph.op("Add", before.name, gradient))
         before = _input(graph, SUM + "weight", ())
         total = graph.op("ReduceSum", weights, keepdims=0)
         _output(graph, before, graph.op("Add", before.name, total))
-    else:
-        rate = graph.input("learning_rate", "float32", [])
+    elif folded is not None:
+        for name in trainable:
+            _output(graph, values[name], graph.op("Sub", values[name].name, gradients[name]))
+    elif rate is not None:
         _descend(graph, {n: values[n] for n in trainable}, gradients, rate, settings)
     for name, new in lowering.new_buffers.items():
         _output(graph, values[name], new)
     return graph.model({})
+
+
+def _is_plain(settings: TrainingSettings) -> bool:
+    """Whether a step is the gradient times the learning rate and nothing else.
+
+    Then the rate multiplies the gradient of a few logits instead of that of every parameter.
+    """
+    return (
+        settings.optimiser == "sgd"
+        and not settings.micro_batch
+        and not any(
+            (settings.momentum, settings.weight_decay, settings.proximal, settings.clip_norm)
+        )
+    )
 
 
 def _applying(module: nn.Module, settings: TrainingSettings) -> bytes:
@@ -145,10 +168,12 @@ def _loss(
     classes: int,
     *,
     summed: bool,
+    scale: str | None,
 ) -> None:
     """Cross-entropy with label smoothing, weighted by sample; starts the way back.
 
-    The mean over the batch is Σ w·l / Σ w; ``summed`` leaves the division to later.
+    The mean over the batch is Σ w·l / Σ w; ``summed`` leaves the division to later. Gradients, not
+    the loss, are multiplied by ``scale``.
     """
     graph = tape.graph
     smooth = settings.label_smoothing
@@ -165,6 +190,8 @@ def _loss(
         total = graph.op("ReduceSum", weights, keepdims=0)
         loss = graph.op("Div", loss, total)
         column = graph.op("Div", column, total)
+    if scale is not None:
+        column = graph.op("Mul", column, scale)
     error = graph.op("Sub", graph.op("Softmax", logits.name, axis=1), target)
     tape.backward(logits, graph.op("Mul", error, column))
     right = graph.op("Equal", graph.op("ArgMax", logits.name, axis=1, keepdims=0), labels)

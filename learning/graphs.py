@@ -63,6 +63,7 @@ class GraphSet(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         step: ONNX model of a step; with ``accumulates`` it adds to the sums of gradients only.
         apply: ONNX model that applies the sums; empty without ``accumulates``.
         evaluate: ONNX model from images and parameters to logits.
+        multiply_adds: of the convolutions and linear layers, forward, for one image.
     """
 
     recipe: Recipe
@@ -71,6 +72,7 @@ class GraphSet(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     step: bytes
     apply: bytes
     evaluate: bytes
+    multiply_adds: int
 
 
 def encode(graphs: GraphSet) -> bytes:

@@ -87,6 +87,7 @@ def convolve(
     out = weight.shape[0]
     assert height and width and out
     size = window.output(height, width)
+    tape.multiply_adds += math.prod(n or 1 for n in weight.shape) * math.prod(size)
     if groups == 1 and size[0] * size[1] <= SMALL_IMAGE:
         return _convolve_small(tape, image, weight, bias, window, size)
     graph = tape.graph
@@ -155,10 +156,7 @@ def _weight_gradient(
     size = window.output(height, width)
     inner, outer = channels // groups, out // groups
     if groups == 1 and inner * math.prod(window.kernel) <= NARROW:
-        turned = graph.op("Transpose", gradient, perm=[1, 0, 2, 3])
-        rows = graph.op("Reshape", turned, graph.integers(out, -1))
-        product = graph.op("Gemm", rows, _columns(tape, image, window, size), transB=1)
-        return graph.op("Reshape", product, graph.integers(out, inner, *window.kernel))
+        return _narrow_weight_gradient(tape, gradient, image, weight, window)
     if groups == 1:
         last = graph.op("Transpose", image.name, perm=[0, 2, 3, 1])
         axes, columns = (1, 2), [-1, inner]
@@ -193,6 +191,41 @@ def _weight_gradient(
     stacked = graph.op("Concat", *apart, axis=0)
     turned = graph.op("Transpose", stacked, perm=[1, 0])
     return graph.op("Reshape", turned, graph.integers(out, inner, *window.kernel))
+
+
+def _narrow_weight_gradient(
+    tape: Tape, gradient: str, image: Value, weight: Value, window: Window
+) -> str:
+    """One product for all positions: (out, H·W·N) × (H·W·N, k·k·in).
+
+    The batch comes last, so that what a position sees is copied in runs of W·N numbers, not of W.
+    """
+    graph = tape.graph
+    _, channels, height, width = image.shape
+    out = weight.shape[0]
+    assert channels and height and width and out
+    size = window.output(height, width)
+    turned = graph.op("Transpose", image.name, perm=[1, 2, 3, 0])
+    if any(window.padding):
+        turned = graph.op(
+            "Pad", turned, graph.integers(0, *window.padding, 0, 0, *window.padding, 0)
+        )
+    full = (height + 2 * window.padding[0], width + 2 * window.padding[1])
+    seen = [
+        _shifted(tape, turned, offset, size, window, (1, 2), full) for offset in window.positions()
+    ]
+    taps = len(seen)
+    columns = graph.op("Concat", *seen, axis=0) if taps > 1 else seen[0]
+    rows = graph.op("Transpose", gradient, perm=[1, 2, 3, 0])
+    product = graph.op(
+        "Gemm",
+        graph.op("Reshape", rows, graph.integers(out, -1)),
+        graph.op("Reshape", columns, graph.integers(taps * channels, -1)),
+        transB=1,
+    )
+    apart = graph.op("Reshape", product, graph.integers(out, taps, channels))
+    turned = graph.op("Transpose", apart, perm=[0, 2, 1])
+    return graph.op("Reshape", turned, graph.integers(out, channels, *window.kernel))
 
 
 def _columns(tape: Tape, image: Value, window: Window, size: tuple[int, int]) -> str:

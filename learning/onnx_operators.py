@@ -36,7 +36,9 @@ def relu(tape: Tape, shape: Shape, args: list[Any], _: dict[str, Any]) -> Value:
         passes = graph.op("Cast", graph.op("Greater", name, graph.number(0.0)), to=1)
         tape.pass_on(image, graph.op("Mul", gradient, passes))
 
-    return tape.record(Value(name=name, shape=shape), [image], backward)
+    output = tape.record(Value(name=name, shape=shape), [image], backward)
+    tape.rectified[name] = image
+    return output
 
 
 def _pointwise(
@@ -242,6 +244,7 @@ def linear(tape: Tape, shape: Shape, args: list[Any], _: dict[str, Any]) -> Valu
         rows = graph.op("Reshape", rows, graph.integers(-1, source.shape[-1]))
     biases = [bias.name] if bias is not None else []
     name = graph.op("Gemm", rows, weight.name, *biases, transB=1)
+    tape.multiply_adds += math.prod(n or 1 for n in (*source.shape, weight.shape[0]))
     if len(source.shape) != 2:
         name = tape.reshape(name, shape)
 
@@ -377,7 +380,13 @@ def max_pool(tape: Tape, _shape: Shape, args: list[Any], _: dict[str, Any]) -> V
     if len(args) > 5 and args[5]:
         raise NotExportableError("max_pool2d with ceil_mode")
     window = Window(kernel=kernel, stride=stride, padding=padding, dilation=dilation)
-    return onnx_convolution.max_pool(tape, args[0], window)
+    before = tape.rectified.get(args[0].name)
+    if before is None:
+        return onnx_convolution.max_pool(tape, args[0], window)
+    # The ReLU of the maximum is the maximum of the ReLUs, and there are fewer of it; what gets a
+    # gradient is the same, because a maximum that is not positive gets none either way.
+    pooled = onnx_convolution.max_pool(tape, before, window)
+    return relu(tape, pooled.shape, [pooled], {})
 
 
 def average_pool(tape: Tape, _shape: Shape, args: list[Any], _: dict[str, Any]) -> Value:

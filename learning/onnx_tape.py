@@ -42,6 +42,10 @@ class Tape:
         self._entries: list[tuple[Value, Callable[[str], None]]] = []
         self._gradients: dict[str, str] = {}
         self._active: set[str] = set()
+        self.rectified: dict[str, Value] = {}
+        """What a ReLU was taken of, by the name of its output."""
+        self.multiply_adds = 0
+        """Of the convolutions and linear layers so far, forward, for one sample."""
 
     def watch(self, value: Value) -> None:
         """A trainable parameter: its gradient is wanted."""

@@ -38,7 +38,8 @@ class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Literal["auto", "onnx", "torch"],
         Meta(
             description="What devices train with; auto: ONNX Runtime where the coordinator offers "
-            "a training graph, else PyTorch."
+            "a training graph, unless PyTorch is installed and faster (networks above 50 million "
+            "multiply-adds an image); else PyTorch."
         ),
     ] = "auto"
     epochs: Annotated[

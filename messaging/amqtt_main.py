@@ -94,6 +94,7 @@ class _Broker(amqtt.broker.Broker):  # type: ignore[misc]
             and client_session.transitions.is_connected()
         ):
             await old[1].handle_connection_closed()
+            await old[1].stop()  # or its loop goes on waiting for a receipt that cannot come
             for _ in range(round(TAKE_OVER_S / 0.01)):
                 if not client_session.transitions.is_connected():
                     break

@@ -75,7 +75,7 @@ class Profile(Message, frozen=True, kw_only=True, tag="profile"):
         label_counts: local samples per class; the only thing about its data that leaves it.
         hardware: board and meter.
         board: cost parameters.
-        backend: trainer, for example ``"torch 2.6"``.
+        backend: trainers that are installed, for example ``"onnxruntime 1.31, torch 2.6"``.
     """
 
     device: str
@@ -227,6 +227,7 @@ class RoundReport(Message, frozen=True, kw_only=True, tag="round-report"):
         frequency_hz: achieved CPU frequency, or ``None`` if unknown.
         busy_s: from the round's start until the upload ended, device's clock.
         phases: what was metered since the last report.
+        backend: what it trained with, for example ``"onnxruntime 1.31"``; empty if it did not.
         error: what went wrong, or empty.
     """
 
@@ -240,6 +241,7 @@ class RoundReport(Message, frozen=True, kw_only=True, tag="round-report"):
     frequency_hz: float | None
     busy_s: Seconds
     phases: tuple[PhaseRecord, ...]
+    backend: str = ""
     error: str = ""
 
 

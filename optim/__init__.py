@@ -7,6 +7,7 @@
 * :mod:`optim.categories`      (P4) which classes to synthesise
 * :mod:`optim.dual`            a lower bound from any multipliers
 * :mod:`optim.certificate`     the joint convex program with CVXPY; good multipliers
+* :mod:`optim.device_optimum`  each device's own optimum at given prices of error and band
 * :mod:`optim.joint`           the whole problem by dual decomposition, for fleets of any size
 * :mod:`optim.reference`       (P2) and (P3) by CVXPY, what the fast solvers are held to
 * :mod:`optim.feasibility`     can there be a plan, and what would make one possible
@@ -17,7 +18,8 @@
 * :mod:`optim.policies`        other planners on the same problem, for comparison
 * :mod:`optim.sweep`           certified plans over ranges of the limits
 * :mod:`optim.target`          the Δ_max and deadline of fewest joules to a target accuracy
-* :mod:`optim.special`         two functions of one variable, their inverses, vectorised roots
+* :mod:`optim.special`         two functions of one variable and their inverses
+* :mod:`optim.roots`           roots of monotone functions, one or many at once
 
 Equations are numbered in ``docs/model.md``. Imports only :mod:`energy`.
 """

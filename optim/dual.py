@@ -17,19 +17,18 @@ multipliers make the bound tight; bad ones only make it low.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 from msgspec import Struct
-from scipy.optimize import brentq
 
 from energy.cost_model import Array
 from optim.inner import InnerSolver
+from optim.roots import price_root
 from optim.special import LOG_X_MAX, inverse_psi, log_theta
 
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 _STEPS = 90
-_LOG_LIMIT = 200.0
+_NEAR, _FAR = 1e-4, 4.0
 _MARGIN = 1e-11
 """Taken off the bound, relative to its terms, for rounding errors."""
 
@@ -145,49 +144,39 @@ def ascend(inner: InnerSolver, learning_multiplier: float, band_multiplier: floa
     best = dual(inner, learning_multiplier, band_multiplier)
     counted = np.flatnonzero(problem.weights > 0)
     learns = inner.bound_by_error and counted.size > 0
-    log_lam = math.log(best.learning_multiplier) if best.learning_multiplier > 0 else None
-    log_mu = math.log(best.band_multiplier) if best.band_multiplier > 0 else None
+    log_lam, lam_step = _start(best.learning_multiplier)
+    log_mu, mu_step = _start(best.band_multiplier)
 
-    def visit(log_l: float | None, log_m: float) -> DualPoint:
-        lam = 0.0 if log_l is None else math.exp(log_l)
+    def visit(lam: float, log_m: float) -> DualPoint:
         return dual(inner, lam, math.exp(log_m), resolution=1e-8)
 
     def at_band(log_m: float) -> DualPoint:
         """The best point with this μ."""
-        nonlocal log_lam
+        nonlocal log_lam, lam_step
         if not learns:
-            return visit(None, log_m)
+            return visit(0.0, log_m)
 
         def too_large(log_l: float) -> float:
             with np.errstate(divide="ignore"):
-                log_d = np.log(visit(log_l, log_m).samples[counted])
+                log_d = np.log(visit(math.exp(log_l), log_m).samples[counted])
             error = np.exp(inner.log_weight[counted] - inner.beta * log_d).sum()
             return float(np.log(error / problem.error_budget))
 
-        log_lam = _root(too_large, log_lam)
-        return visit(log_lam, log_m)
+        log_lam = price_root(too_large, log_lam, step=lam_step, tolerance=1e-7)
+        lam_step = _NEAR
+        return visit(math.exp(log_lam), log_m)
 
     def too_wide(log_m: float) -> float:
         return math.log(float(at_band(log_m).bandwidth_hz.sum()) / problem.bandwidth_hz)
 
-    coarse = at_band(_root(too_wide, log_mu))
+    coarse = at_band(price_root(too_wide, log_mu, step=mu_step, tolerance=1e-7))
     found = dual(inner, coarse.learning_multiplier, coarse.band_multiplier)
     return found if found.bound_j > best.bound_j else best
 
 
-def _root(falling: Callable[[float], float], guess: float | None) -> float:
-    """Root of a decreasing function of a logarithm; the last point tried if there is none."""
-    x, step = (0.0, 4.0) if guess is None else (guess, 1e-4)
-    value = falling(x)
-    while value != 0.0 and abs(x) < _LOG_LIMIT:
-        next_x = x + math.copysign(step, value)
-        next_value = falling(next_x)
-        if (next_value > 0) != (value > 0):
-            if next_value == 0.0:
-                return next_x
-            return float(brentq(falling, min(x, next_x), max(x, next_x), xtol=1e-7))
-        x, value, step = next_x, next_value, 8.0 * step
-    return x
+def _start(multiplier: float) -> tuple[float, float]:
+    """Where to look for a multiplier first, as a logarithm, and how far around it."""
+    return (math.log(multiplier), _NEAR) if multiplier > 0 else (0.0, _FAR)
 
 
 def _device_terms(

@@ -18,12 +18,12 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 from msgspec import Struct
-from scipy.optimize import brentq
 
 from energy.cost_model import Array
 from optim.inner import InnerSolver
 from optim.problem import FimiProblem, InfeasibleError
-from optim.special import falling_root, log_theta
+from optim.roots import falling_root, price_root
+from optim.special import log_theta
 
 _SLACK = 1e-9
 _LOG_MAX = 690.0
@@ -139,23 +139,19 @@ def least_bandwidth(problem: FimiProblem, *, band_limit_hz: float = math.inf) ->
         if float(band(high).sum()) <= band_limit_hz:
             return result(high)
 
-        def too_much(log_price: float) -> float:
-            return math.log(float(band(samples_at(log_price)).sum()) / band_limit_hz)
+        def spare(log_price: float) -> float:
+            return math.log(band_limit_hz / float(band(samples_at(log_price)).sum()))
 
-        return result(samples_at(_rising_root(too_much) - 1e-9))
+        return result(samples_at(_price(spare) - 1e-9))
 
-    def too_little(log_price: float) -> float:
-        return math.log(problem.error_budget / error(samples_at(log_price)))
+    def excess(log_price: float) -> float:
+        return math.log(error(samples_at(log_price)) / problem.error_budget)
 
-    return result(samples_at(_rising_root(too_little) + 1e-9))
+    return result(samples_at(_price(excess) + 1e-9))
 
 
-def _rising_root(function: Callable[[float], float]) -> float:
-    """Root of an increasing function of a logarithm; the end of ±250 nearest to it if none."""
-    low, high = -250.0, 250.0
-    if function(low) >= 0:
-        return low
-    return high if function(high) <= 0 else float(brentq(function, low, high, xtol=1e-11))
+def _price(falling: Callable[[float], float]) -> float:
+    return price_root(falling, 0.0, step=4.0, tolerance=1e-11)
 
 
 def require_feasible(inner: InnerSolver) -> Leanest:

@@ -2,7 +2,7 @@
 
 A row of a (S, I) array is one candidate of the outer search, a column one device. For given time
 windows two problems remain, each with one scalar multiplier per row, which
-:func:`optim.special.falling_root` finds by Newton's method in logarithms:
+:func:`optim.roots.falling_root` finds by Newton's method in logarithms:
 
 * (P2) :meth:`InnerSolver.compute`: samples and frequency, docs/model.md (13)-(16)
 * (P3) :meth:`InnerSolver.upload`: bandwidth and power, docs/model.md (9)-(11), (17)-(18)
@@ -23,11 +23,14 @@ from numpy.typing import NDArray
 
 from energy.cost_model import Array
 from optim.problem import FimiProblem
-from optim.special import LOG_X_MAX, falling_root, inverse_psi, inverse_theta, log_psi, log_theta
+from optim.roots import falling_root
+from optim.special import LOG_X_MAX, inverse_psi, inverse_theta, log_psi, log_theta
 
 _ROUNDING = 1e-12
 """Relative violations below this are rounding, not violations."""
 _LEAST_THETA = 1e-12
+_TIGHTENED = 0.99
+"""A little less than the learning constraint asks for, so that it and no bound of D has a price."""
 _LOG_MAX = 690.0
 """Its exponential is still a finite double."""
 _SHORTEST = 1e-12
@@ -93,7 +96,7 @@ class InnerSolver:
 
     Attributes:
         problem: what is solved.
-        samples_min: smallest D any feasible plan can have, (I,): D_loc, or what the learning
+        samples_min: no feasible plan has a smaller D, (I,): D_loc, or nearly what the learning
             constraint asks for with every other device at its largest.
         samples_max: D_loc + D_gen_max, (I,).
         has_work: devices that train at all, (I,) of bool: not those with no data and no need of it.
@@ -341,5 +344,5 @@ def _sample_range(problem: FimiProblem) -> tuple[Array, Array]:
         rest = budget - (least.sum() - least) if np.isfinite(least).all() else np.zeros_like(low)
         own = np.where(counted & (rest > 0), rest, np.inf)
         log_needed = np.log(weight / own) / problem.curve.beta
-        needed = np.exp(np.minimum(log_needed, _LOG_MAX))
+        needed = _TIGHTENED * np.exp(np.minimum(log_needed, _LOG_MAX))
     return np.minimum(np.maximum(low, needed), high), high

@@ -1,13 +1,11 @@
 """(P1) solved whole by dual decomposition, for fleets of any size; docs/model.md (27)-(30).
 
 Only two constraints couple the devices, so two prices decide everything: λ of the learning error
-and μ of the band. At given prices each device minimises on its own, and what is left of its
-problem is convex in log t_cmp with a derivative in closed form: one vectorised Newton iteration
-for all devices at once. The prices are the root of two excesses, each decreasing in its own price.
-Time and memory are linear in the number of devices.
+and μ of the band. At given prices each device minimises on its own (:mod:`optim.device_optimum`).
+The prices are the root of two excesses, each decreasing in its own price. Time and memory are
+linear in the number of devices.
 
-* :class:`DeviceSolver`  every device's optimum at given prices
-* :func:`solve`          the prices, a plan from them, and the proved bound
+:func:`solve` finds the prices, a plan from them, and the proved bound.
 """
 
 from __future__ import annotations
@@ -19,31 +17,23 @@ from typing import Literal
 
 import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 from energy.cost_model import Array
+from optim.device_optimum import DeviceSolver
 from optim.dual import DualPoint, ascend, dual
 from optim.feasibility import require_feasible, require_reachable_error, time_windows
 from optim.inner import Evaluation, InnerSolver
-from optim.special import LOG_X_MAX, inverse_psi, log_psi, log_theta
+from optim.roots import LOG_LIMIT, price_root
 
-_TINY = 1e-290
-_LOG_LIMIT = 200.0
 _STEP_MAX = 2.0
 _DIFFERENCE = 1e-6
-_CLOSE = 1e-10
-_CLOSE_ENOUGH = 1e-8
-_LOOSE = 0.05
-_FINE = 1e-12
+_CLOSE, _CLOSE_ENOUGH = 1e-10, 1e-8
+_LOOSE, _FINE = 0.05, 1e-12
 _ROUNDS = 4
-_ITERATIONS = 120
-_SETTLED = 1e-13
 _NEWTON_STEPS = 15
 _HALVINGS = 4
-_BLENDS = np.concatenate([[0.0], np.logspace(-9, 0, 37)])
+_BLENDS = np.logspace(-9, 0, 37)
 
-Flags = NDArray[np.bool_]
 JointStatus = Literal["optimal", "feasible"]
 """``optimal``: plan and bound agree to 1e-6. ``feasible``: the plan is what was found."""
 
@@ -79,203 +69,12 @@ class JointSolution(Struct, frozen=True, eq=False):
         return (self.energy_j - self.bound_j) / self.bound_j if self.bound_j > 0 else math.inf
 
 
-class DeviceSolver:
-    """Every device's own optimum at given prices, (27).
-
-    Each call starts from the result of the one before.
-
-    Args:
-        inner: the problem's inner solver.
-
-    Attributes:
-        tau: (I,) time splits of the latest call; 0 for devices without work.
-        steps: number of calls.
-    """
-
-    def __init__(self, inner: InnerSolver) -> None:
-        problem = inner.problem
-        self._inner = inner
-        self._work = work = np.flatnonzero(inner.has_work)
-        self._every = np.arange(problem.size)
-        self._low_d = np.log(inner.samples_min[work])
-        self._high_d = np.log(inner.samples_max[work])
-        self._total_s = problem.t_max_s[work]
-        earliest = problem.cycles_per_pass * inner.samples_min / problem.frequency_max_hz
-        reach = problem.transmit_power_max_w / inner.noise_over_gain
-        upload_s = np.exp(inner.log_nats) / (
-            problem.bandwidth_hz * np.log1p(reach / problem.bandwidth_hz)
-        )
-        self._low = np.log(earliest[work])
-        latest = np.maximum(problem.t_max_s - upload_s, earliest)[work]
-        self._high = np.maximum(np.log(latest), self._low)
-        self._log_t = np.log(np.sqrt(np.exp(self._low) * np.exp(self._high)))
-        self.steps = 0
-
-    @property
-    def tau(self) -> Array:
-        """(I,) time splits of the latest call."""
-        tau = np.zeros(self._inner.problem.size)
-        tau[self._work] = np.exp(self._log_t) / self._total_s
-        return tau
-
-    def excess(self, log_lam: float, log_mu: float) -> tuple[float, float]:
-        """(28) Logarithms of error over budget and of bandwidth over B at prices λ, μ.
-
-        Args:
-            log_lam: log λ; −inf for none.
-            log_mu: log μ.
-        """
-        inner, problem = self._inner, self._inner.problem
-        self.steps += 1
-        self._log_t = self._minimise(log_lam, log_mu)
-        left_s = np.array(problem.t_max_s)
-        left_s[self._work] -= np.exp(self._log_t)
-        log_left = np.log(left_s)
-        limit = inner.narrowest(log_left)[0]
-        log_x = self._band(log_left, log_mu, limit, self._every)[0]
-        band = float(np.exp(inner.log_nats - log_left - log_x).sum())
-        wide = math.log(band / problem.bandwidth_hz)
-        if not inner.bound_by_error:
-            return -math.inf, wide
-        log_d = np.full(problem.size, -np.inf)
-        log_d[self._work] = self._samples(self._log_t, np.arange(self._work.size), log_lam)[0]
-        counted = problem.weights > 0
-        error = float(np.exp(inner.log_weight[counted] - inner.beta * log_d[counted]).sum())
-        return math.log(error / problem.error_budget), wide
-
-    def short_at(self, log_mu: float) -> Callable[[float], float]:
-        """The excess of the error as a function of log λ."""
-        return lambda log_lam: self.excess(log_lam, log_mu)[0]
-
-    def wide_at(self, log_lam: float) -> Callable[[float], float]:
-        """The excess of the bandwidth as a function of log μ."""
-        return lambda log_mu: self.excess(log_lam, log_mu)[1]
-
-    def _minimise(self, log_lam: float, log_mu: float) -> Array:
-        """Log t_cmp of every device with work: Newton inside a bracket, else bisection.
-
-        Devices leave the iteration as they settle, so that a few slow ones cost little.
-        """
-        result = self._log_t.copy()
-        active = np.arange(result.size)
-        low, high = self._low.copy(), self._high.copy()
-        x = np.clip(result, low, high)
-        before = np.full_like(x, np.inf)
-        for _ in range(_ITERATIONS):
-            value, slope = self._balance(x, active, log_lam, log_mu)
-            low, high = np.where(value > 0.0, x, low), np.where(value > 0.0, high, x)
-            newton = np.clip(x - value / np.minimum(slope, -1e-12), low, high)
-            good = np.abs(value) <= 0.5 * before
-            step = np.where(good, newton, (low + high) / 2.0)
-            before = np.where(good, np.abs(value), np.inf)
-            done = (np.abs(step - x) <= _SETTLED) | (np.abs(value) <= _SETTLED)
-            result[active[done]] = step[done]
-            left = ~done
-            if not left.any():
-                break
-            active, x, before = active[left], step[left], before[left]
-            low, high = low[left], high[left]
-        else:
-            result[active] = x
-        return np.asarray(result)
-
-    def _samples(
-        self, log_t: Array, rows: NDArray[np.intp], log_lam: float
-    ) -> tuple[Array, Flags, Flags]:
-        """Log D of devices with work; where it follows t; whether it is free otherwise."""
-        inner, work = self._inner, self._work[rows]
-        lowest, highest = self._low_d[rows], self._high_d[rows]
-        fast = np.log(inner.problem.frequency_max_hz / inner.problem.cycles_per_pass)[work] + log_t
-        wanted, slope = inner.log_samples(log_t, np.asarray(log_lam), work)
-        cap = np.maximum(np.minimum(highest, fast), lowest)
-        log_d = np.clip(wanted, lowest, cap)
-        inside = (wanted > lowest) & (wanted < cap)
-        capped = (wanted >= cap) & (fast < highest)
-        return np.asarray(log_d), capped | (inside & (slope == 0.0)), inside & (slope > 0.0)
-
-    def _band(
-        self, log_left: Array, log_mu: float, limit: Array, columns: NDArray[np.intp]
-    ) -> tuple[Array, Array]:
-        """Log x at price μ within p_max and B, and d log ψ / d log x at the free optimum."""
-        inner = self._inner
-        widest = inner.log_nats[columns] - log_left - math.log(inner.problem.bandwidth_hz)
-        log_q = np.maximum(log_mu - inner.log_k[columns] - log_left, -700.0)
-        log_x, steepness = inverse_psi(log_q)
-        return np.clip(log_x, np.minimum(widest, limit), limit), steepness
-
-    def _balance(
-        self, log_t: Array, rows: NDArray[np.intp], log_lam: float, log_mu: float
-    ) -> tuple[Array, Array]:
-        """(29) Log of what more time for computing saves over what it costs; falls with log t."""
-        inner, problem, work = self._inner, self._inner.problem, self._work[rows]
-        beta = inner.beta
-        total_s = self._total_s[rows]
-        t = np.exp(log_t)
-        left = np.maximum(total_s - t, 1e-12 * total_s)
-        kappa, active = problem.capacitance_w_per_hz3[work], problem.active_power_w[work]
-        log_d, follows, free = self._samples(log_t, rows, log_lam)
-        needed = problem.cycles_per_pass[work] * np.exp(log_d) / t
-        floor = inner.floor_hz[work]
-        frequency = np.clip(needed, floor, problem.frequency_max_hz[work])
-        runs = needed > floor * (1.0 + 1e-14)
-        switching = kappa * frequency**3 * t
-        # What computing saves by more time, and the slope of its logarithm.
-        worth = np.zeros_like(t)
-        if inner.bound_by_error and math.isfinite(log_lam):
-            log_worth = log_lam + inner.log_weight[work] + math.log(beta) - beta * log_d
-            worth = np.exp(np.minimum(log_worth, 690.0))
-        gain = np.where(follows, worth, np.where(runs, 2.0 * switching, 0.0))
-        gain_slope = np.where(follows, -beta, np.where(free, -2.0 * beta / (3.0 + beta), -2.0))
-        # What it costs: power that flows all the time, and an upload in less time.
-        cost = np.where(follows, switching + active * t, np.where(runs, active * t, 0.0))
-        upload, upload_slope = self._upload_cost(t, left, work, log_mu)
-        total = cost + upload
-        slope = (cost + upload * upload_slope) / np.maximum(total, _TINY)
-        value = np.log(np.maximum(gain, _TINY)) - np.log(np.maximum(total, _TINY))
-        return value, np.where(gain > _TINY, gain_slope, 0.0) - slope
-
-    def _upload_cost(
-        self, t: Array, left: Array, work: NDArray[np.intp], log_mu: float
-    ) -> tuple[Array, Array]:
-        """(30) d(e_com + μ b)/d log t_cmp, and the slope of its logarithm."""
-        inner, problem = self._inner, self._inner.problem
-        log_left = np.log(left)
-        limit = inner.narrowest_of(log_left, work)
-        log_x, steepness = self._band(log_left, log_mu, limit, work)
-        ratio = t / left
-        log_nats = inner.log_nats[work]
-        band = np.exp(log_nats - log_left - log_x)
-        # Free: −t' ∂e/∂t' = μ b.
-        price = math.exp(log_mu)
-        free = price * band * ratio
-        free_slope = 1.0 + ratio * (2.0 - 1.0 / steepness)
-        # At full power: p_max is paid for longer, bandwidth b_min(t') is saved.
-        x = np.exp(limit)
-        spread = np.maximum(x + np.expm1(-x), 1e-300)
-        freed = price * ratio * np.exp(np.minimum(log_nats - log_left - np.log(spread), 690.0))
-        bend = -np.expm1(-x) / (spread * log_theta(limit)[1])
-        power = problem.transmit_power_max_w[work] * t
-        limited = np.maximum(freed - power, _TINY)
-        limited_slope = (freed * (1.0 + ratio * (2.0 + bend)) - power) / limited
-        # With all the band there is.
-        log_wide = np.minimum(log_nats - log_left - math.log(problem.bandwidth_hz), LOG_X_MAX)
-        psi, psi_slope = log_psi(log_wide)
-        whole = np.exp(np.minimum(inner.log_k[work] + psi, 690.0)) * problem.bandwidth_hz * t
-        at_limit = log_x >= limit
-        widest = (log_x <= log_wide) & ~at_limit
-        cost = np.where(at_limit, limited, np.where(widest, whole, free))
-        slope = np.where(
-            at_limit, limited_slope, np.where(widest, 1.0 + psi_slope * ratio, free_slope)
-        )
-        return cost, slope
-
-
 def solve(inner: InnerSolver, *, start: tuple[float, float] | None = None) -> JointSolution:
     """The optimum of (P1) in real numbers, with its proof.
 
     Args:
         inner: the problem's inner solver.
-        start: λ and μ of a similar problem.
+        start: λ and μ of a similar problem; not used where a price that is needed is 0.
 
     Raises:
         InfeasibleError: no plan meets the constraints.
@@ -314,13 +113,16 @@ def _prices(
     devices: DeviceSolver, inner: InnerSolver, start: tuple[float, float] | None
 ) -> tuple[float, float]:
     """λ and μ at which both excesses vanish: Newton in two logarithms, else one root in another."""
-    log_lam, log_mu = _guess(inner) if start is None else (_log(start[0]), _log(start[1]))
-    learns = inner.bound_by_error and _error_at_least(inner) > 0
+    learns = inner.bound_by_error and _error_at_least(inner) > _CLOSE
+    if start is None or start[1] <= 0 or (learns and start[0] <= 0):
+        log_lam, log_mu = _guess(inner)
+    else:
+        log_lam, log_mu = math.log(start[0]) if learns else 0.0, math.log(start[1])
     if not learns:
-        return 0.0, math.exp(_root(devices.wide_at(-math.inf), log_mu))
+        return 0.0, math.exp(_price(devices.wide_at(-math.inf), log_mu))
     for _ in range(_ROUNDS):
-        log_lam = _root(devices.short_at(log_mu), log_lam, 0.5, _LOOSE)
-        log_mu = _root(devices.wide_at(log_lam), log_mu, 0.5, _LOOSE)
+        log_lam = price_root(devices.short_at(log_mu), log_lam, step=0.5, tolerance=_LOOSE)
+        log_mu = price_root(devices.wide_at(log_lam), log_mu, step=0.5, tolerance=_LOOSE)
         log_lam, log_mu, found = _newton(devices, log_lam, log_mu)
         if found:
             return math.exp(log_lam), math.exp(log_mu)
@@ -357,51 +159,20 @@ def _newton(devices: DeviceSolver, log_lam: float, log_mu: float) -> tuple[float
 
 def _nested(devices: DeviceSolver, log_lam: float, log_mu: float) -> tuple[float, float]:
     """One root inside the other: slower, but nothing can go wrong with two monotone functions."""
-    lam = min(max(log_lam, -_LOG_LIMIT / 2), _LOG_LIMIT / 2)
+    lam = min(max(log_lam, -LOG_LIMIT / 2), LOG_LIMIT / 2)
 
     def too_wide(m: float) -> float:
         nonlocal lam
-        lam = _root(lambda value: devices.excess(value, m)[0], lam)
+        lam = _price(devices.short_at(m), lam)
         return devices.excess(lam, m)[1]
 
-    mu = _root(too_wide, min(max(log_mu, -_LOG_LIMIT / 2), _LOG_LIMIT / 2))
+    mu = _price(too_wide, min(max(log_mu, -LOG_LIMIT / 2), LOG_LIMIT / 2))
     too_wide(mu)
     return math.exp(lam), math.exp(mu)
 
 
-def _root(
-    falling: Callable[[float], float], guess: float, step: float = 1e-3, accuracy: float = _FINE
-) -> float:
-    """Root of a decreasing function of a logarithm; the last point tried if there is none."""
-    x, value = guess, falling(guess)
-    while value != 0.0 and abs(x) < _LOG_LIMIT:
-        beyond = x + math.copysign(step, value)
-        there = falling(beyond)
-        if there == 0.0:
-            return beyond
-        if (there > 0) != (value > 0):
-            return _between(falling, (x, value), (beyond, there), accuracy)
-        x, value, step = beyond, there, 4.0 * step
-    return x
-
-
-def _between(
-    falling: Callable[[float], float],
-    first: tuple[float, float],
-    second: tuple[float, float],
-    accuracy: float,
-) -> float:
-    """Brent's method between two points whose values are known.
-
-    They are not evaluated again: a second call may differ in its last digit.
-    """
-    known = dict((first, second))
-
-    def value(x: float) -> float:
-        return known[x] if x in known else falling(x)
-
-    low, high = sorted(known)
-    return float(brentq(value, low, high, xtol=accuracy))
+def _price(falling: Callable[[float], float], guess: float) -> float:
+    return price_root(falling, guess, step=1e-3, tolerance=_FINE)
 
 
 def _error_at_least(inner: InnerSolver) -> float:
@@ -425,17 +196,13 @@ def _guess(inner: InnerSolver) -> tuple[float, float]:
     return (lam if math.isfinite(lam) else 0.0), (mu if math.isfinite(mu) else 0.0)
 
 
-def _log(value: float) -> float:
-    return math.log(value) if value > 0 else 0.0
-
-
 def _primal(inner: InnerSolver, tau: Array) -> tuple[Array, Evaluation]:
     """A feasible plan at or next to given splits: a small move to the leanest plan if need be."""
     found = inner.evaluate(tau[None])
     if found.violation[0] == 0:
         return tau, found
     lean = require_feasible(inner).tau
-    for blend in _BLENDS[1:]:
+    for blend in _BLENDS:
         nearer = tau + blend * (lean - tau)
         found = inner.evaluate(nearer[None])
         if found.violation[0] == 0:

@@ -1,4 +1,4 @@
-"""The two functions of one variable behind an upload, their inverses, and a vectorised root.
+"""The two functions of one variable behind an upload, and their inverses.
 
 With x = S ln2 / (b t), the nats that one hertz-second of an upload carries (docs/model.md, 9-11):
 
@@ -9,13 +9,10 @@ Both are increasing in x, and neither inverse is elementary (ψ⁻¹ is 1 + W0((
 W). :func:`inverse_psi` and :func:`inverse_theta` start from a table in logarithms and take one
 Newton step, which brings them to 1e-11 or better for x from 0 to 690, at a third of the time of
 :func:`scipy.special.lambertw` and without its cancellation near q = 0.
-
-:func:`falling_root` finds the roots of many decreasing functions at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -105,51 +102,3 @@ def inverse_theta(theta: Array) -> Array:
     value, slope = log_theta(start)
     log_x = start - (np.log(value) - log_c) * value / (np.exp(start) * slope)
     return np.minimum(log_x, LOG_X_MAX)
-
-
-def falling_root(
-    function: Callable[[Array], tuple[Array, Array]],
-    low: Array,
-    high: Array,
-    *,
-    start: Array | None = None,
-    tolerance: float = 1e-13,
-    iterations: int = 200,
-) -> Array:
-    """Roots of n decreasing functions of one variable: Newton inside a bracket, else bisection.
-
-    Args:
-        function: maps n arguments to n values and n derivatives (≤ 0).
-        low: shape (n,), where the value is ≥ 0.
-        high: shape (n,), where the value is ≤ 0.
-        start: shape (n,), first guesses; the middle where absent or outside the bracket.
-        tolerance: relative (absolute below 1) accuracy of the argument.
-        iterations: bisections alone need about 50 to the last digit.
-
-    Returns:
-        Shape (n,). Where the value does not change sign the end of the bracket nearest to a root.
-    """
-    low, high = np.array(low, float), np.array(high, float)
-    if low.size == 0:
-        return low
-    x = (low + high) / 2.0
-    if start is not None:
-        x = np.where((start > low) & (start < high), start, x)
-    before = np.full_like(x, np.inf)
-    for _ in range(iterations):
-        value, slope = function(x)
-        low = np.where(value > 0.0, x, low)
-        high = np.where(value <= 0.0, x, high)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            # Beyond the bracket its end is tried: if there is no root, it ends there at once.
-            newton = np.clip(x - value / slope, low, high)
-        # A Newton step must have made progress since the last one.
-        good = np.isfinite(newton) & (np.abs(value) <= 0.5 * before)
-        step = np.where(good, newton, (low + high) / 2.0)
-        step = np.where(value == 0.0, x, step)
-        before = np.where(good, np.abs(value), np.inf)
-        settled = np.abs(step - x) <= tolerance * np.maximum(1.0, np.abs(x))
-        x = step
-        if settled.all():
-            break
-    return x

@@ -18,13 +18,13 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 from msgspec import Struct
-from scipy.optimize import brentq
 
 from energy.cost_model import Array
 from optim.feasibility import least_bandwidth
 from optim.inner import InnerSolver
 from optim.joint import JointSolution, solve
 from optim.problem import FimiProblem, InfeasibleError, ProblemError
+from optim.roots import root_between
 
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 _STEPS = 40
@@ -251,9 +251,8 @@ def _least(function: Callable[[float], tuple[float, float]], low: float, high: f
     at_low = slope(low)
     if at_low < 0 and high > low:
         at_high = slope(high)
-        known = {low: at_low, high: at_high}
         if at_high > 0:
-            brentq(lambda x: known[x] if x in known else slope(x), low, high, xtol=_RESOLUTION)
+            root_between(slope, (low, at_low), (high, at_high), tolerance=_RESOLUTION)
     return min(values)
 
 

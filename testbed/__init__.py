@@ -1,6 +1,7 @@
 """What a person starts.
 
 * :mod:`testbed.cli`                the command ``fimi``
+* :mod:`testbed.commands`           its commands, a module per subject
 * :mod:`testbed.config`             the configuration: every key, its default, its origin
 * :mod:`testbed.coordination`       a coordinator from a configuration, and a run in numbers
 * :mod:`testbed.dry_run`            a whole federation on one machine
@@ -8,6 +9,7 @@
 * :mod:`testbed.orders`             what they are told
 * :mod:`testbed.emulated_fleet`     the child that hosts emulated devices
 * :mod:`testbed.generator_process`  the generator node, as a child or by itself
+* :mod:`testbed.generator_tools`    training generators and measuring them
 * :mod:`testbed.torch_cache`        no folder of PyTorch's compiler is left behind
 * :mod:`testbed.agent_process`      one device by itself
 * :mod:`testbed.devices`            devices from a configuration: names, data, boards

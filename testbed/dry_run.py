@@ -78,7 +78,7 @@ def dry_run(
             )
         finally:
             if guard.failure is not None:
-                folder.store.put(status="failed", reason=str(guard.failure))
+                folder.store.put(status="failed", reason=guard.failure.what)
                 raise guard.failure
         return federation
 

@@ -12,12 +12,18 @@ from edge_agent.agent import Agent
 from messaging.client import Peer
 from testbed.devices import device_id, emulated_board, load_split, local_data, make_agent
 from testbed.orders import FleetOrders
+from testbed.torch_cache import torch_cache
 
 ORDERS = FleetOrders
 
 
 def main(orders: FleetOrders, stop: threading.Event) -> None:
     """Host devices until ``stop`` is set."""
+    with torch_cache():  # a parent that was killed cannot remove its own
+        _host(orders, stop)
+
+
+def _host(orders: FleetOrders, stop: threading.Event) -> None:
     config = orders.config
     data = local_data(config, load_split(config))
     slot = threading.Lock()

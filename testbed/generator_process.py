@@ -1,4 +1,4 @@
-"""The generator node as a process: a child of a dry run, or by itself; and its training."""
+"""The generator node as a process: a child of a dry run, or by itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from energy.joules import format_energy, format_joules
 from generator_node.bootstrap import BootstrapGenerator
-from generator_node.card import CARD, JUDGE, NO_DIGEST, find_for, read_card
+from generator_node.card import JUDGE, NO_DIGEST, find_for, read_card
 from generator_node.gate import Gate, GateSettings, Judge, read_judge
 from generator_node.generators import Generator, GeneratorError, WrongDataError
 from generator_node.metering import open_meters
@@ -201,50 +201,6 @@ def check(config: Config) -> None:
     """
     if config.generator.kind == "trained":
         find_for(load_split(config).public, config.generator.weights)
-
-
-def train(
-    config: Config, out: Path, *, steps: int, threads: int, say: Callable[[str], None]
-) -> None:
-    """Train the diffusion model on the configured public part and save it.
-
-    Args:
-        config: of the federation; decides the public part.
-        out: folder to write; must not hold a generator yet.
-        steps: of training.
-        threads: of PyTorch.
-        say: told how it goes.
-
-    Raises:
-        GeneratorError: the folder is taken.
-        OSError: it cannot be written.
-    """
-    if (out / CARD).exists():
-        raise GeneratorError(f"{out} holds a generator; choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    with torch_cache():
-        from generator_node.training import DiffusionSettings, TrainingProgress
-        from generator_node.training import train as fit
-
-    public = load_split(config).public
-    say(f"training on {len(public)} images of {public.name}, {steps} steps")
-
-    def progress(done: TrainingProgress) -> None:
-        left_s = done.seconds * (done.steps - done.step) / max(done.step, 1)
-        say(
-            f"step {done.step}/{done.steps}  loss {done.loss:.4f}  {done.seconds:.0f} s, "
-            f"{left_s:.0f} s left"
-        )
-
-    trained = fit(
-        public,
-        DiffusionSettings(steps=steps, seed=config.run.seed),
-        progress,
-        name=f"{config.data.dataset}-{config.data.split}",
-        threads=threads,
-    )
-    card = trained.save(out)
-    say(f"{out}: loss {card.loss}, {card.seconds:.0f} s; use it with generator.weights = '{out}'")
 
 
 def main(orders: GeneratorOrders, stop: threading.Event) -> None:

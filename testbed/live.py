@@ -8,6 +8,7 @@ characters.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from types import TracebackType
 from typing import IO
 
@@ -51,6 +52,7 @@ class PlainView:
         self._stream = stream
         self._rounds = rounds
         self._energies: list[Energy] = []
+        self._trained_with = ""
         self._began_s = time.monotonic()
 
     def __enter__(self) -> PlainView:
@@ -92,9 +94,14 @@ class PlainView:
             case RoundFinished():
                 if (energy := event.result.energy) is not None:
                     self._energies.append(energy)
-                return describe_round(
+                line = describe_round(
                     event.result, self._rounds, total(self._energies, one_meter=True)
                 )
+                with_what = describe_backends(event.result)
+                if with_what == self._trained_with:
+                    return line
+                self._trained_with = with_what
+                return f"{line}; {with_what}"
             case RunFinished():
                 return f"run {event.status}: {event.reason}"
         return None
@@ -118,6 +125,7 @@ class LiveView:
         self._plan = ""
         self._results: list[RoundResult] = []
         self._energies: list[Energy] = []
+        self._trained_with = ""
         self._began_s = time.monotonic()
         self._rounds_began_s: float | None = None
         self._live = Live(
@@ -178,6 +186,8 @@ class LiveView:
                 self._results.append(event.result)
                 if (energy := event.result.energy) is not None:
                     self._energies.append(energy)
+                if with_what := describe_backends(event.result):
+                    self._trained_with = f" · {with_what}"
                 for entry in event.result.devices:
                     if entry.energy is not None:
                         self._set(entry.device, 4, format_joules(entry.energy.value_j))
@@ -191,7 +201,9 @@ class LiveView:
     def _draw(self) -> RenderableType:
         done = len(self._results)
         elapsed = time.monotonic() - self._began_s
-        head = Text.assemble((self._title, "bold"), f"   {elapsed:.0f} s   ", self._doing)
+        head = Text.assemble(
+            (self._title, "bold"), f"   {elapsed:.0f} s   ", self._doing + self._trained_with
+        )
         parts: list[RenderableType] = [head]
         if self._plan:
             parts.append(Text(self._plan, style="dim"))
@@ -245,3 +257,10 @@ def describe_round(result: RoundResult, rounds: int, so_far: Energy | None) -> s
         f"round {result.number}/{rounds}: accuracy {result.evaluation.accuracy:.1%}, "
         f"{result.accepted} of {len(result.devices)} updates, {energy} so far"
     )
+
+
+def describe_backends(result: RoundResult) -> str:
+    """What the devices of a round trained with, and how many each; empty if none did."""
+    counts = Counter(device.backend for device in result.devices if device.backend)
+    each = [f"{backend} ({count} devices)" for backend, count in sorted(counts.items())]
+    return f"trained with {', '.join(each)}" if each else ""

@@ -30,7 +30,17 @@ GRACE_S = 8.0
 
 
 class ChildFailedError(RuntimeError):
-    """A child process ended by itself; the message holds the end of its log."""
+    """A child process ended by itself; the message holds the end of its log.
+
+    Args:
+        what: happened, in one line.
+        tail: end of its log.
+    """
+
+    def __init__(self, what: str, tail: str) -> None:
+        last_words = f"; the end of its output:\n{tail}" if tail else " and said nothing"
+        super().__init__(what + last_words)
+        self.what = what
 
 
 class Nursery:
@@ -68,7 +78,7 @@ class Nursery:
             module: has ``main(orders, stop)`` and the type of its orders as ``ORDERS``.
             orders: what to tell it.
         """
-        with _deaf_to_ctrl_c():  # inherited: the server must not die of it while it loads
+        with _ctrl_c_waits():
             child = Child(self._context, name, module, orders, self._log_folder / f"{name}.log")
         self.children.append(child)
         return child
@@ -117,8 +127,7 @@ class Child:
         """
         if (code := self._process.exitcode) is not None:
             raise ChildFailedError(
-                f"the process {self.name!r} ended by itself (exit code {code}); the end of its "
-                f"output:\n{self.tail()}"
+                f"the process {self.name!r} ended by itself (exit code {code})", self.tail()
             )
 
     def tail(self, lines: int = 12) -> str:
@@ -141,16 +150,19 @@ class Child:
 
 
 @contextlib.contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Ignore SIGINT for a moment, where that can be arranged."""
-    if threading.current_thread() is not threading.main_thread():
+def _ctrl_c_waits() -> Iterator[None]:
+    """Hold SIGINT back for a moment, where that can be arranged; it is delivered afterwards.
+
+    Children inherit the mask: the fork server must not die of Ctrl-C while it loads.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _live(module: str, orders: bytes, pipe: Connection, log_path: str) -> None:

@@ -39,7 +39,7 @@ class DeviceSummary(Struct, frozen=True, kw_only=True):
     Attributes:
         device: who.
         board: make; empty if its profile is missing.
-        backend: trainer.
+        backend: what it trained with; before its first round, what it could train with.
         meter: source of its joules.
         local_counts: real samples per class.
         synthetic_counts: synthetic samples per class, as delivered.
@@ -222,7 +222,10 @@ def _device(run: RunData, name: str) -> DeviceSummary:
     return DeviceSummary(
         device=name,
         board=profile.hardware.board if profile else "",
-        backend=profile.backend if profile else "",
+        backend=next(
+            (d.backend for _, d in reversed(entries) if d.backend),
+            profile.backend if profile else "",
+        ),
         meter=profile.hardware.meter.source if profile else "",
         local_counts=profile.label_counts if profile else (),
         synthetic_counts=plan.synthetic_counts if plan else (),

@@ -137,18 +137,13 @@ def lines(run: RunData, summary: Summary, width: int = PLAIN_WIDTH) -> Text:
     said += _energy_words(summary)
     if run.plan is not None and run.plan.energy_j is not None:
         said.append(("plan", _plan_words(run)))
-    for device, rounds in summary.unmetered:
-        said.append(("not metered", f"{device}: {rounds_in_words(rounds)}, in no sum of joules"))
-    for row in summary.devices:
-        if row.problems:
-            number, status, reason = row.problems[-1]
-            said.append(
-                (
-                    "not accepted",
-                    f"{row.device}: {len(row.problems)} of {row.rounds} updates; last "
-                    f"in round {number}, {status}{': ' + reason if reason else ''}",
-                )
-            )
+    said += _first(
+        [
+            ("not metered", f"{device}: {rounds_in_words(rounds)}, in no sum of joules")
+            for device, rounds in summary.unmetered
+        ]
+    )
+    said += _first([_refused(row) for row in summary.devices if row.problems])
     said += [("warning", warning) for warning in summary.warnings]
     text = Text()
     for number, (term, words) in enumerate(said):
@@ -157,6 +152,23 @@ def lines(run: RunData, summary: Summary, width: int = PLAIN_WIDTH) -> Text:
         room = max(20, width - _TERM_WIDTH)
         text.append(("\n" + " " * _TERM_WIDTH).join(textwrap.wrap(clean(words, 2000), room)))
     return text
+
+
+def _refused(row: DeviceSummary) -> tuple[str, str]:
+    """How many updates of a device were not accepted, and why the last one was not."""
+    number, status, reason = row.problems[-1]
+    return (
+        "not accepted",
+        f"{row.device}: {len(row.problems)} of {row.rounds} updates; last in round {number}, "
+        f"{status}{': ' + reason if reason else ''}",
+    )
+
+
+def _first(said: list[tuple[str, str]], most: int = 5) -> list[tuple[str, str]]:
+    """The first few of what is said about devices, and how many more there are."""
+    if len(said) <= most:
+        return said
+    return [*said[:most], (said[0][0], f"{len(said) - most} more devices; the report names them")]
 
 
 def accuracy_curve(summary: Summary, most: int = 60) -> str:

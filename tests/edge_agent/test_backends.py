@@ -30,6 +30,34 @@ def test_graphs_are_what_auto_means_where_there_are_any() -> None:
     assert kept(None).trainer(SETTINGS, None, never).backend.startswith("torch")
 
 
+class TestAuto:
+    """By the network and by what is installed; never by a clock."""
+
+    def kind(self, settings: TrainingSettings, multiply_adds: int) -> str:
+        payload = graphs.encode(msgspec.structs.replace(SET, multiply_adds=multiply_adds))
+        device, digest = kept(None), tensors.digest(payload)
+        return device.trainer(settings, digest, lambda: payload).backend.split()[0]
+
+    def test_the_small_cnn_is_for_onnx_and_the_deep_networks_are_for_torch(self) -> None:
+        light = export.export(TrainingSettings(model="small-cnn"), 10, (3, 32, 32))
+        heavy = export.export(TrainingSettings(model="vgg-9"), 10, (3, 32, 32))
+        assert light.multiply_adds < backends.HEAVY_MULTIPLY_ADDS / 5
+        assert heavy.multiply_adds > backends.HEAVY_MULTIPLY_ADDS * 2
+
+    def test_multiply_adds_of_the_small_cnn(self) -> None:
+        convolutions = 64 * 9 * (1 * 16 + 16 * 32)
+        assert SET.multiply_adds == convolutions + 512 * 64 + 64 * 10
+
+    def test_the_rule(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        limit = backends.HEAVY_MULTIPLY_ADDS
+        assert self.kind(SETTINGS, limit) == "onnxruntime"
+        assert self.kind(SETTINGS, limit + 1) == "torch"
+        assert self.kind(TrainingSettings(backend="onnx"), limit + 1) == "onnxruntime"
+        assert self.kind(TrainingSettings(model="mine:network"), limit + 1) == "onnxruntime"
+        monkeypatch.setattr(backends, "_installed", lambda package: package != "torch")
+        assert self.kind(SETTINGS, limit + 1) == "onnxruntime"
+
+
 def test_torch_if_asked_for() -> None:
     settings = TrainingSettings(backend="torch")
     assert kept(None).trainer(settings, DIGEST, never).backend.startswith("torch")

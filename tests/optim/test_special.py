@@ -8,7 +8,6 @@ from scipy.special import lambertw
 
 from optim.special import (
     LOG_X_MAX,
-    falling_root,
     inverse_psi,
     inverse_theta,
     log_psi,
@@ -65,21 +64,3 @@ def test_inverse_psi_is_lambert_w() -> None:
     q = np.logspace(-2, 20, 200)
     reference = 1.0 + lambertw((q - 1.0) / np.e).real
     np.testing.assert_allclose(np.exp(inverse_psi(np.log(q))[0]), reference, rtol=1e-10)
-
-
-def test_falling_root_of_functions_that_mislead_newton() -> None:
-    targets = np.array([-3.0, 0.0, 1e-8, 2.0, 7.5])
-
-    def steep(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        y = x - targets
-        return -np.cbrt(y), -(np.maximum(np.abs(y), 1e-300) ** (-2 / 3)) / 3  # Newton diverges
-
-    root = falling_root(steep, np.full(5, -10.0), np.full(5, 10.0))
-    np.testing.assert_allclose(root, targets, atol=1e-9)
-
-
-def test_falling_root_without_a_sign_change_is_the_nearer_end() -> None:
-    def positive(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return 5.0 - 0.1 * x, np.full_like(x, -0.1)
-
-    assert falling_root(positive, np.zeros(1), np.ones(1))[0] == pytest.approx(1.0, abs=1e-9)

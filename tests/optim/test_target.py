@@ -48,6 +48,22 @@ def test_no_other_error_limit_is_better(fleet: Any) -> None:
     assert choice.best.round_j == pytest.approx(choice.best.round_bound_j, rel=1e-6)
 
 
+@pytest.mark.parametrize("generated_max", [[1500.0], [1500.0, 0.0, 0.0]])
+def test_one_device_that_may_have_synthetic_data(fleet: Any, generated_max: list[float]) -> None:
+    """Its amount follows from Δ_max alone; the price of the error must be right all the same."""
+    size = len(generated_max)
+    problem = fleet(3, size, bandwidth_hz=2e6 * size, generated_max=np.array(generated_max))
+    choice = choose(problem, 0.9, rounds=MODEL, constant_power_w=0.5)
+    low, high = (choice.trials[k].error_max for k in (0, -1))
+    totals = []
+    for error_max in np.linspace(low, high, 15)[1:-1]:
+        changed = msgspec.structs.replace(problem, error_max=float(error_max))
+        round_j = solve(InnerSolver(changed)).energy_j + 0.5 * float(problem.t_max_s.max())
+        totals.append(MODEL.rounds(float(error_max), 0.9) * round_j)
+    assert choice.best.total_j <= min(totals) * (1 + 1e-5)
+    assert low < choice.best.error_max < high
+
+
 def test_an_open_deadline_is_chosen_as_well(fleet: Any) -> None:
     problem = fleet(1, 3)
     fixed = choose(problem, 0.9, rounds=MODEL, constant_power_w=1.0)

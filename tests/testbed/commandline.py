@@ -151,14 +151,21 @@ def run_value(folder: Path, key: str) -> Any:
     return msgspec.json.decode(value)
 
 
-def is_whole(store: Path) -> bool:
-    """Whether a run store is undamaged and every round in it complete."""
+def is_whole(store: Path, *, everybody: bool = True) -> bool:
+    """Whether a run store is undamaged and every round in it complete.
+
+    Args:
+        store: ``run.sqlite``.
+        everybody: every device took part in every round.
+    """
     if rows(store, "PRAGMA integrity_check") != [("ok",)]:
         return False
     numbers = [number for (number,) in rows(store, "SELECT number FROM round ORDER BY number")]
     devices = rows(store, "SELECT count(*) FROM device_round GROUP BY round")
     (fleet,) = rows(store, "SELECT count(*) FROM device_plan")
-    return numbers == [*range(1, len(numbers) + 1)] and devices == [fleet] * len(numbers)
+    if everybody:
+        return numbers == [*range(1, len(numbers) + 1)] and devices == [fleet] * len(numbers)
+    return numbers == [*range(1, len(numbers) + 1)] and len(devices) == len(numbers)
 
 
 def one_screen(said: str) -> bool:

@@ -246,12 +246,14 @@ class TestInterrupted:
         child(place, name).kill()
         done = finish(running)
         assert done.returncode == 5, done.stderr
-        assert one_screen(done.stderr)
-        assert f"the process '{name}' ended by itself" in done.stderr
+        report, _, error = done.stderr.partition("\nfimi: ")
+        assert one_screen(error)
+        assert f"the process '{name}' ended by itself (exit code -9) and said nothing" in error
         folder = place.run_folder()
-        assert f"report: runs/{folder.name}/report.html" in done.stderr
-        assert is_whole(folder / "run.sqlite")
+        assert f"report: runs/{folder.name}/report.html" in report
+        assert is_whole(folder / "run.sqlite", everybody=name == "generator")
         assert run_value(folder, "status") == "failed"
+        assert run_value(folder, "reason") == f"the process '{name}' ended by itself (exit code -9)"
         assert place.leftovers() == []
 
 

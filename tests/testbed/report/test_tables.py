@@ -37,6 +37,15 @@ def test_unmetered_and_refused_are_named(tmp_path: Path, build: Any) -> None:
     assert "1 of 1 updates; last in round 1, refused: NaN in conv1" in text
 
 
+def test_of_many_refused_devices_the_first_are_named(tmp_path: Path, build: Any) -> None:
+    names = [f"d{n}" for n in range(8)]
+    entries = [build.device_round(name, status="late", reason="busy") for name in names]
+    build.write(tmp_path, names=names, rounds=[build.round_result(1, entries, 0.5)])
+    text = as_text(tmp_path, "utf-8")
+    assert text.count("1 of 1 updates") == 5
+    assert "not accepted   3 more devices; the report names them" in text
+
+
 def test_no_rounds(tmp_path: Path, build: Any) -> None:
     build.write(tmp_path, names=(), rounds=[], about={})
     text = as_text(tmp_path, "utf-8")

@@ -1,0 +1,114 @@
+"""Roots of monotone functions: every multiplier, price and break-even point is one.
+
+* :func:`falling_root`  many decreasing functions at once, each inside a bracket
+* :func:`price_root`    one decreasing function of a logarithm, without a bracket
+* :func:`root_between`  one function whose values at two points are known
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from scipy.optimize import brentq
+
+from energy.cost_model import Array
+
+LOG_LIMIT = 200.0
+"""Beyond e^±200 a price is zero or infinite: the search for it ends."""
+_WIDEN = 4.0
+
+
+def falling_root(
+    function: Callable[[Array], tuple[Array, Array]],
+    low: Array,
+    high: Array,
+    *,
+    start: Array | None = None,
+    tolerance: float = 1e-13,
+    iterations: int = 200,
+) -> Array:
+    """Roots of n decreasing functions of one variable: Newton inside a bracket, else bisection.
+
+    Args:
+        function: maps n arguments to n values and n derivatives (≤ 0).
+        low: shape (n,), where the value is ≥ 0.
+        high: shape (n,), where the value is ≤ 0.
+        start: shape (n,), first guesses; the middle where absent or outside the bracket.
+        tolerance: relative (absolute below 1) accuracy of the argument.
+        iterations: bisections alone need about 50 to the last digit.
+
+    Returns:
+        Shape (n,). Where the value does not change sign the end of the bracket nearest to a root.
+    """
+    low, high = np.array(low, float), np.array(high, float)
+    if low.size == 0:
+        return low
+    x = (low + high) / 2.0
+    if start is not None:
+        x = np.where((start > low) & (start < high), start, x)
+    before = np.full_like(x, np.inf)
+    for _ in range(iterations):
+        value, slope = function(x)
+        low = np.where(value > 0.0, x, low)
+        high = np.where(value <= 0.0, x, high)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            # Beyond the bracket its end is tried: if there is no root, it ends there at once.
+            newton = np.clip(x - value / slope, low, high)
+        # A Newton step must have made progress since the last one.
+        good = np.isfinite(newton) & (np.abs(value) <= 0.5 * before)
+        step = np.where(good, newton, (low + high) / 2.0)
+        step = np.where(value == 0.0, x, step)
+        before = np.where(good, np.abs(value), np.inf)
+        settled = np.abs(step - x) <= tolerance * np.maximum(1.0, np.abs(x))
+        x = step
+        if settled.all():
+            break
+    return x
+
+
+def price_root(
+    falling: Callable[[float], float], guess: float, *, step: float, tolerance: float
+) -> float:
+    """Root of a decreasing function of a logarithm; the last point tried if there is none.
+
+    Args:
+        falling: one function, with a value for every argument.
+        guess: where to start.
+        step: how far to look first; each next step is longer.
+        tolerance: of the argument.
+    """
+    x, value = guess, falling(guess)
+    while value != 0.0 and abs(x) < LOG_LIMIT:
+        beyond = x + math.copysign(step, value)
+        there = falling(beyond)
+        if there == 0.0:
+            return beyond
+        if (there > 0) != (value > 0):
+            return root_between(falling, (x, value), (beyond, there), tolerance=tolerance)
+        x, value, step = beyond, there, _WIDEN * step
+    return x
+
+
+def root_between(
+    function: Callable[[float], float],
+    first: tuple[float, float],
+    second: tuple[float, float],
+    *,
+    tolerance: float,
+) -> float:
+    """Brent's method between two points where the function has different signs.
+
+    Args:
+        function: monotone.
+        first: a point and the value there. It is not evaluated again: the functions here start
+            from where they last were, and a second call may differ in its last digit.
+        second: another one.
+        tolerance: of the argument.
+    """
+    known = dict((first, second))
+    low, high = sorted(known)
+    return float(
+        brentq(lambda x: known[x] if x in known else function(x), low, high, xtol=tolerance)
+    )

@@ -1,0 +1,1 @@
+"""The commands of ``fimi``, a module per subject; :mod:`testbed.cli` puts them together."""

@@ -1,0 +1,143 @@
+"""``fimi dry-run``, ``fimi coordinator run`` and ``fimi report``: a whole federation."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from testbed.commands.shared import (
+    BROKER_URL,
+    COMMON,
+    EXIT_INTERRUPTED,
+    RUN,
+    errors,
+    fail,
+    options,
+    reach,
+    read_config,
+    stop_on_signals,
+)
+from testbed.config import Effective
+
+
+@click.command("dry-run")
+@options(COMMON, RUN)
+@click.option("--broker-kind", help="broker.kind: auto, mosquitto or amqtt")
+@click.option("--port", type=int, help="broker.port")
+def dry_run(config_path: Path | None, settings: tuple[str, ...], output: str, **given: Any) -> None:
+    """Run a whole federation of emulated devices on this machine."""
+    effective = read_config(config_path, settings, given)
+
+    def run(folder: Any, view: Any, cancel: threading.Event) -> Any:
+        from testbed.dry_run import dry_run as start
+
+        return start(effective, folder, view=view, cancel=cancel)
+
+    federate(effective, output, "FIMI dry run, emulated devices", run)
+
+
+@click.group()
+def coordinator() -> None:
+    """The process that plans, aggregates and evaluates."""
+
+
+@coordinator.command("run")
+@options(COMMON, RUN)
+@BROKER_URL
+def coordinator_run(
+    url: str, config_path: Path | None, settings: tuple[str, ...], output: str, **given: Any
+) -> None:
+    """Run a federation over a broker, with devices and generator node started elsewhere."""
+    effective = read_config(config_path, settings, given)
+    with errors():
+        address = reach(url)
+
+    def run(folder: Any, view: Any, cancel: threading.Event) -> Any:
+        from testbed.coordination import coordinate
+
+        return coordinate(
+            effective,
+            address,
+            folder,
+            broker=str(address),
+            view=view,
+            cancel=cancel,
+            say=view.say,
+        )
+
+    federate(effective, output, "FIMI coordinator", run)
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+def report(run: Path) -> None:
+    """Make the report of a run again from its run store."""
+    with errors():
+        click.echo(show_report(run))
+
+
+def federate(
+    effective: Effective,
+    output: str,
+    title: str,
+    run: Callable[[Any, Any, threading.Event], Any],
+) -> None:
+    """Run a federation with a view, store it, report it, and choose the exit code."""
+    from rich.console import Console
+
+    from testbed.live import LiveView, PlainView, View
+    from testbed.run_folder import RunFolder
+    from testbed.torch_cache import torch_cache
+
+    began_s = time.monotonic()
+    rounds = effective.config.rounds.count
+    console = Console(stderr=output == "json")
+    view: View
+    if console.is_terminal:
+        view = LiveView(console, rounds, title)
+    else:
+        view = PlainView(console.file, rounds)
+    with errors(), stop_on_signals() as stop, torch_cache():
+        folder = RunFolder(effective.config)
+        federation: Any = None
+        try:
+            with view:
+                federation = run(folder, view, stop)
+        finally:
+            wall_s = time.monotonic() - began_s
+            try:
+                folder.store.put(wall_s=wall_s)
+            finally:
+                kept = folder.close()
+            if kept and federation is None:
+                with contextlib.suppress(Exception):  # the error that ended the run comes first
+                    click.echo(show_report(folder.path), err=True)
+        if not kept:
+            fail("stopped before there was a plan; nothing is kept", EXIT_INTERRUPTED)
+        text = show_report(folder.path)
+        from testbed.coordination import summarise
+
+        summary = summarise(federation, str(folder.path), wall_s)
+        if output == "json":
+            click.echo(msgspec.json.encode(summary))
+        else:
+            click.echo(text)
+    if federation.status == "interrupted":
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def show_report(run: Path) -> str:
+    """Write ``report.html`` of a run and return its tables as text."""
+    from testbed.report.html import write_report
+    from testbed.report.tables import as_text
+
+    path = write_report(run)
+    return f"{as_text(run)}\nreport: {path}"

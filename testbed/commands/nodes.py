@@ -1,0 +1,141 @@
+"""``fimi broker`` and ``fimi agent``: one process of a federation each."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from testbed.commands.shared import (
+    BROKER_URL,
+    COMMON,
+    EXIT_CONFIG,
+    EXIT_SURROUNDINGS,
+    errors,
+    fail,
+    options,
+    reach,
+    read_config,
+    stop_on_signals,
+)
+
+
+@click.command()
+@click.option("--bind", default="127.0.0.1", help="Address to listen on.")
+@click.option("--port", type=int, default=1883, help="Port to listen on.")
+@click.option("--kind", type=click.Choice(["auto", "mosquitto", "amqtt"]), default="auto")
+@click.option("--password", envvar="FIMI_PASSWORD", help="Password; generated if left out.")
+def broker(
+    bind: str, port: int, kind: Literal["auto", "mosquitto", "amqtt"], password: str | None
+) -> None:
+    """Run an MQTT broker until Ctrl-C and print the URL of it."""
+    from messaging.broker import EmbeddedBroker
+
+    with (
+        errors(),
+        stop_on_signals() as stop,
+        EmbeddedBroker(kind=kind, port=port, bind=bind, password=password) as running,
+    ):
+        click.echo(f"{running.kind} {running.version}")
+        if bind not in ("127.0.0.1", "::1", "localhost"):
+            click.echo(
+                "warning: one password for everybody, unencrypted, and everybody may speak for "
+                "everybody: for trials on a network you trust (docs/guide.md has the rules for "
+                "a mosquitto of your own)",
+                err=True,
+            )
+        click.echo(running.address.url(with_password=True))
+        sys.stdout.flush()
+        while not stop.wait(0.5):
+            if not running.alive:
+                fail("the broker ended by itself", EXIT_SURROUNDINGS)
+
+
+@click.group()
+def agent() -> None:
+    """The process on a device."""
+
+
+@agent.command("run")
+@options(COMMON)
+@BROKER_URL
+@click.option("--index", type=click.IntRange(0), required=True, help="Which device, from 0.")
+@click.option("--id", "name", help="Name of the device; from its index if left out.")
+@click.option("--devices", type=int, help="fleet.devices")
+@click.option("--alpha", type=float, help="data.alpha")
+@click.option(
+    "--host-profile",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Calibrated cost parameters of this machine: meter and steer it. Left out: emulated.",
+)
+@click.option(
+    "--data",
+    "data_file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="The device's samples (fimi agent data). Left out: its share of the configured data.",
+)
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Keep training graphs here between runs. Left out: in memory.",
+)
+def agent_run(
+    url: str,
+    index: int,
+    name: str | None,
+    host_profile: Path | None,
+    data_file: Path | None,
+    cache: Path | None,
+    config_path: Path | None,
+    settings: tuple[str, ...],
+    **given: Any,
+) -> None:
+    """Run one device until Ctrl-C."""
+    effective = read_config(config_path, settings, given, divides_data=data_file is None)
+    if index >= effective.config.fleet.devices:
+        fail(
+            f"--index {index}: fleet.devices is {effective.config.fleet.devices}, so the last "
+            f"index is {effective.config.fleet.devices - 1}",
+            EXIT_CONFIG,
+        )
+    from testbed.agent_process import serve
+
+    with errors(), stop_on_signals() as stop:
+        serve(
+            effective.config,
+            index,
+            reach(url),
+            name=name,
+            host_profile=host_profile,
+            data_file=data_file,
+            cache=cache,
+            stop=stop,
+            say=click.echo,
+        )
+
+
+@agent.command("data")
+@options(COMMON)
+@click.option("--index", type=click.IntRange(0), required=True, help="Which device, from 0.")
+@click.option("--devices", type=int, help="fleet.devices")
+@click.option("--alpha", type=float, help="data.alpha")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def agent_data(
+    file: Path, index: int, config_path: Path | None, settings: tuple[str, ...], **given: Any
+) -> None:
+    """Write a device's share of the data to FILE (.npz), to be copied to the device."""
+    effective = read_config(config_path, settings, given)
+    if index >= effective.config.fleet.devices:
+        fail(f"--index {index}: there are {effective.config.fleet.devices} devices", EXIT_CONFIG)
+    from learning import datasets
+    from testbed.devices import load_split, local_data
+
+    with errors():
+        share = local_data(effective.config, load_split(effective.config))[index]
+        datasets.save(share, file)
+    click.echo(f"{file}: {len(share)} samples of {share.name}")

@@ -1,0 +1,100 @@
+"""``fimi optimise``: plan a problem file without a federation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import click
+import msgspec
+
+from testbed.commands.shared import EXIT_CONFIG, errors, fail
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path), required=False)
+@click.option("--example", is_flag=True, help="Print a problem file with every key explained.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--sweep",
+    "sweeps",
+    multiple=True,
+    metavar="NAME=FROM:TO:COUNT",
+    help="Vary t_max, error_max, bandwidth, devices or alpha; may be given more than once.",
+)
+@click.option("--target-accuracy", type=float, help="Choose error_max for the fewest joules to it.")
+@click.option(
+    "--deadlines",
+    metavar="LEAST:MOST",
+    help="With --target-accuracy: factors on t_max_s between which the deadline is chosen as well.",
+)
+@click.option(
+    "--inner",
+    type=click.Choice(["fast", "reference"]),
+    default="fast",
+    show_default=True,
+    help="Inner problems by our own solvers, or by CVXPY.",
+)
+@click.option("--format", "output", type=click.Choice(["table", "json", "csv"]), default="table")
+@click.option("--plot", type=click.Path(path_type=Path), help="With --sweep: an HTML page.")
+def optimise(
+    path: Path | None,
+    example: bool,
+    seed: int,
+    sweeps: tuple[str, ...],
+    target_accuracy: float | None,
+    deadlines: str | None,
+    inner: Literal["fast", "reference"],
+    output: str,
+    plot: Path | None,
+) -> None:
+    """Plan a problem file: a certified plan, a sweep, or the cheapest way to an accuracy."""
+    from testbed import problem_file
+
+    if example:
+        click.echo(problem_file.EXAMPLE, nl=False)
+        return
+    if path is None:
+        fail("optimise: give a problem file; --example prints one", EXIT_CONFIG)
+    if plot is not None and not sweeps:
+        fail("--plot draws a sweep; give --sweep as well", EXIT_CONFIG)
+    if sweeps and target_accuracy is not None:
+        fail("--sweep and --target-accuracy are two questions; ask one at a time", EXIT_CONFIG)
+    from optim.cross_entropy import SearchSettings
+    from optim.planner import plan
+    from optim.sweep import parse_range, sweep
+    from optim.target import RoundsModel, choose
+    from testbed import optimise as show
+
+    with errors():
+        problem, file = problem_file.read(path)
+        if sweeps:
+            points = sweep(problem, dict(parse_range(text) for text in sweeps), seed=seed)
+            if plot is not None:
+                show.write_plot(points, plot)
+            texts = {
+                "table": lambda: show.sweep_table(points) + "\n",
+                "csv": lambda: show.sweep_csv(points),
+                "json": lambda: msgspec.json.encode(points).decode() + "\n",
+            }
+            click.echo(texts[output](), nl=False)
+            return
+        if target_accuracy is not None:
+            choice = choose(
+                problem,
+                target_accuracy,
+                rounds=RoundsModel(scale=file.rounds.scale, sensitivity=file.rounds.sensitivity),
+                constant_power_w=file.idle_power_w,
+                deadline_scales=show.parse_deadlines(deadlines),
+            )
+            problem = choice.apply(problem)
+            if output != "json":
+                click.echo(show.choice_table(choice) + "\n", err=output == "csv")
+        found = plan(problem, seed=seed, settings=SearchSettings(inner=inner))
+        if output == "json":
+            body = {"plan": found} | ({} if target_accuracy is None else {"choice": choice})
+            click.echo(msgspec.json.encode(body))
+        elif output == "csv":
+            click.echo("\n".join(",".join(row) for row in show.plan_rows(found)))
+        else:
+            click.echo(show.plan_table(found))

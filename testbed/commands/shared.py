@@ -1,0 +1,170 @@
+"""What the commands share: options, exit codes, errors, signals, the broker to reach."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from testbed import config as configuration
+from testbed.config import ConfigError, Effective
+
+EXIT_CONFIG, EXIT_SURROUNDINGS, EXIT_INFEASIBLE, EXIT_FEDERATION = 2, 3, 4, 5
+EXIT_INTERRUPTED = 130
+
+COMMON = [
+    click.option(
+        "--config", "config_path", type=click.Path(path_type=Path), help="TOML file (fimi init)."
+    ),
+    click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set any key."),
+    click.option("--seed", type=int, help="run.seed"),
+]
+RUN = [
+    click.option("--strategy", help="run.strategy: fimi or tfl"),
+    click.option("--devices", type=int, help="fleet.devices"),
+    click.option("--rounds", type=int, help="rounds.count"),
+    click.option("--alpha", type=float, help="data.alpha"),
+    click.option(
+        "--target-accuracy", type=float, help="plan.target_accuracy: choose error_max for it."
+    ),
+    click.option("--name", help="run.name"),
+    click.option("--directory", help="run.directory"),
+    click.option(
+        "--format", "output", type=click.Choice(["text", "json"]), default="text", help="Result."
+    ),
+]
+_KEYS = {
+    "seed": "run.seed",
+    "strategy": "run.strategy",
+    "devices": "fleet.devices",
+    "rounds": "rounds.count",
+    "alpha": "data.alpha",
+    "target_accuracy": "plan.target_accuracy",
+    "name": "run.name",
+    "directory": "run.directory",
+    "broker_kind": "broker.kind",
+    "port": "broker.port",
+}
+BROKER_URL = click.option(
+    "--broker",
+    "url",
+    envvar="FIMI_BROKER",
+    required=True,
+    metavar="URL",
+    help="mqtt://user:password@host:1883 (or the variable FIMI_BROKER, which hides it from ps).",
+)
+
+
+def options(*groups: list[Any]) -> Callable[[Any], Any]:
+    """Add groups of options to a command."""
+
+    def decorate(command: Any) -> Any:
+        for option in reversed([option for group in groups for option in group]):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def read_config(
+    path: Path | None,
+    settings: tuple[str, ...],
+    given: dict[str, Any],
+    *,
+    divides_data: bool = True,
+) -> Effective:
+    """The effective configuration of a command, or a one-screen error."""
+    overrides: dict[str, tuple[Any, str]] = {}
+    try:
+        for text in settings:
+            key, value = configuration.parse_setting(text)
+            overrides[key] = (value, f"--set {key}")
+        for option, value in given.items():
+            if value is not None:
+                overrides[_KEYS[option]] = (value, f"--{option.replace('_', '-')}")
+        effective = configuration.load(path, overrides)
+        if divides_data:
+            from testbed.devices import check_data
+
+            check_data(effective.config)
+        return effective
+    except ConfigError as error:
+        fail(str(error), EXIT_CONFIG)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C or SIGTERM into an event; a second one breaks off at once."""
+    stop = threading.Event()
+
+    def ask(number: int, _: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+_EXIT_CODES = (
+    ("optim.problem", "InfeasibleError", EXIT_INFEASIBLE),
+    ("optim.problem", "ProblemError", EXIT_CONFIG),
+    ("energy.host", "ProfileError", EXIT_CONFIG),
+    ("learning.datasets", "DataFileError", EXIT_CONFIG),
+    ("learning.onnx_lowering", "ExportError", EXIT_CONFIG),
+    ("energy.meters", "MeterUnavailableError", EXIT_SURROUNDINGS),
+    ("generator_node.generators", "GeneratorError", EXIT_SURROUNDINGS),
+    ("messaging.errors", "MessagingError", EXIT_SURROUNDINGS),
+    ("coordinator.store", "StoreError", EXIT_SURROUNDINGS),
+    ("coordinator.federation", "FederationError", EXIT_FEDERATION),
+    ("testbed.run_folder", "RunFolderError", EXIT_SURROUNDINGS),
+    ("testbed.processes", "ChildFailedError", EXIT_FEDERATION),
+    ("builtins", "OSError", EXIT_SURROUNDINGS),
+)
+"""Errors a person can do something about. Named, not imported: an agent's machine need not have
+the coordinator's libraries, and an error comes from a module that is loaded already."""
+
+
+@contextmanager
+def errors() -> Iterator[None]:
+    """Turn the errors a person can do something about into one screen and an exit code."""
+    try:
+        yield
+    except Exception as error:
+        for module, name, code in _EXIT_CODES:
+            if module in sys.modules and isinstance(error, getattr(sys.modules[module], name)):
+                fail(str(error), code)
+        raise
+
+
+def reach(url: str) -> Any:
+    """The address of a broker that lets us in; tried before anything heavy is loaded.
+
+    Raises:
+        messaging.errors.BrokerError: it does not, or nobody is there.
+    """
+    from messaging.address import BrokerAddress
+    from messaging.link import probe
+
+    try:
+        address = BrokerAddress.parse(url)
+    except ValueError as error:
+        fail(str(error), EXIT_CONFIG)
+    probe(address)
+    return address
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Print an error and leave."""
+    click.echo(f"fimi: {message}", err=True)
+    sys.exit(code)
