@@ -19,7 +19,6 @@ from typing import Annotated
 
 import msgspec
 import numpy as np
-import onnxruntime
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
@@ -64,6 +63,8 @@ class Judge:
     """
 
     def __init__(self, data: bytes, *, threads: int = 1) -> None:
+        import onnxruntime  # when it is needed: it takes a moment and writes a file
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3

@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
 from generator_node.card import GRAPH, Card, levels_table, noise_of, read_card
 from generator_node.generators import GeneratorError, Provenance, Seeds, check_order
@@ -62,6 +61,8 @@ class OnnxDiffusionGenerator:
         self._solver = solver
         self._threads = threads
         self._snap = levels_table(card.levels)
+        import onnxruntime  # when it is needed: it takes a moment and writes a file
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.log_severity_level = 3
