@@ -98,8 +98,10 @@ def ship(generator: Generator, repetitions: int) -> None:
         Peer(broker.address, fleet="ship", peer="generator", role="generator") as node,
         Peer(broker.address, fleet="ship", peer="device-1", role="device") as device,
     ):
-        for _ in range(4 * repetitions):
-            for name, data in (("batch", batch), ("plain", plain)):
+        pairs = [("batch", batch), ("plain", plain)]
+        for _ in range(20 * repetitions):
+            pairs.reverse()
+            for name, data in pairs:
                 started = time.perf_counter()
                 offer = node.transfers.serve(data, MEDIA)
                 device.transfers.fetch(offer, 30.0)
