@@ -11,6 +11,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from coordinator.results import RoundResult
+from energy.joules import Energy
 from optim.planner import Plan
 
 
@@ -57,6 +58,8 @@ class BatchDelivered(Event, frozen=True, kw_only=True, tag="batch-delivered"):
     delivered: int
     seconds: float
     error: str
+    refused: int = 0
+    energy: Energy | None = None
 
 
 class PlanInForce(Event, frozen=True, kw_only=True, tag="plan-in-force"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 import numpy as np
@@ -293,7 +293,45 @@ class Coordinator:
                 f"the plan asks for {sum(map(sum, wanted.values()))} synthetic images, and no "
                 f"generator node came within {patience:g} s; start one, or use --strategy tfl"
             )
-        generator = registry.generators[0]
+        batches: dict[str, SyntheticBatch] = {}
+        while len(batches) < len(wanted):
+            generator = registry.generators[0]
+            lacking = {d: counts for d, counts in wanted.items() if d not in batches}
+            self._ask_for_batches(generator, lacking)
+            for batch in self._batches_of(generator, lacking):
+                batches[batch.device] = batch
+                self._notify(
+                    BatchDelivered(
+                        device=batch.device,
+                        requested=sum(wanted[batch.device]),
+                        delivered=sum(batch.delivered),
+                        seconds=batch.seconds,
+                        error=batch.error,
+                        refused=sum(batch.refused.values()),
+                        energy=batch.energy,
+                    )
+                )
+            if len(batches) == len(wanted):
+                break
+            if generator in registry.generators:
+                raise FederationError(
+                    f"generator node {generator} delivered {len(batches)} of {len(wanted)} batches "
+                    f"and then none for {GENERATION_TIMEOUT_S:g} s; see its log"
+                )
+            if not self._inbox.wait(lambda: bool(registry.generators), patience):
+                raise FederationError(
+                    f"generator node {generator} delivered {len(batches)} of {len(wanted)} batches,"
+                    f" went away and did not come back within {patience:g} s; start it again and "
+                    "repeat the run"
+                )
+        if not any(sum(batch.delivered) for batch in batches.values()):
+            raise FederationError(
+                f"generator node {generator} made none of the {sum(map(sum, wanted.values()))} "
+                f"images that the plan asks for: {batches[min(batches)].error}"
+            )
+        return batches
+
+    def _ask_for_batches(self, generator: str, wanted: dict[str, tuple[int, ...]]) -> None:
         for device, counts in wanted.items():
             self._peer.send(
                 generator,
@@ -301,40 +339,25 @@ class Coordinator:
                     run=self._settings.run, device=device, counts=counts, seed=self._settings.seed
                 ),
             )
-        batches: dict[str, SyntheticBatch] = {}
+
+    def _batches_of(
+        self, generator: str, wanted: dict[str, tuple[int, ...]]
+    ) -> Iterator[SyntheticBatch]:
+        """One batch for each device as they come, for as long as the generator node is there."""
+        registry, missing = self._registry, set(wanted)
 
         def done() -> bool:
-            return len(batches) == len(wanted) or generator not in registry.generators
+            return not missing or generator not in registry.generators
 
         for sender, message in self._inbox.until(done, GENERATION_TIMEOUT_S):
             if (
                 isinstance(message, SyntheticBatch)
                 and sender == generator
                 and message.run == self._settings.run
-                and message.device in wanted
-                and message.device not in batches
+                and message.device in missing
             ):
-                batches[message.device] = message
-                self._notify(
-                    BatchDelivered(
-                        device=message.device,
-                        requested=sum(wanted[message.device]),
-                        delivered=sum(message.delivered),
-                        seconds=message.seconds,
-                        error=message.error,
-                    )
-                )
-        if len(batches) < len(wanted):
-            raise FederationError(
-                f"generator node {generator} delivered {len(batches)} of {len(wanted)} batches and "
-                "went away; start it again and repeat the run"
-            )
-        if all(batch.error for batch in batches.values()):
-            raise FederationError(
-                f"generator node {generator} made none of the {sum(map(sum, wanted.values()))} "
-                f"images that the plan asks for: {batches[min(batches)].error}"
-            )
-        return batches
+                missing.remove(message.device)
+                yield message
 
     def _put_into_force(self, plan: Plan, batches: dict[str, SyntheticBatch]) -> None:
         """Tell every device its plan and wait for the answers."""

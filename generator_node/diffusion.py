@@ -1,11 +1,9 @@
 """Sampling images from a trained class-conditional diffusion model.
 
-:func:`open_generator` finds the weights for a public part, checks that they were trained on it and
-nothing else, and returns a :class:`DiffusionGenerator`.
+With PyTorch and diffusers' own schedulers, on a CPU or a CUDA device.
 
-An image's noise comes from a counter-based random generator of its own, keyed with all 64 bits of
-its seed. (``torch.Generator`` on the CPU keeps 32 of them: of 10,000 images, two would share their
-noise with a probability of one percent.)
+This is the engine for GPUs, and for folders without an exported graph; on a CPU
+:mod:`generator_node.onnx_diffusion` does the same faster.
 """
 
 from __future__ import annotations
@@ -17,21 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
-from numpy.typing import NDArray
 from torch import Tensor
 
 from generator_node import folder as folders
-from generator_node.card import find_for
-from generator_node.generators import (
-    GeneratorError,
-    Provenance,
-    Seeds,
-    check_order,
-    require_trained_on,
-)
+from generator_node.card import levels_table, noise_of
+from generator_node.generators import GeneratorError, Provenance, Seeds, check_order
 from generator_node.network import library_versions, torch_threads
-from learning.datasets import Dataset, Images, Labels
+from generator_node.solver import SOLVERS, SolverName
+from learning.datasets import Images, Labels
 
 CHUNK = 256
 """Images that pass through the network together; measured, more is not faster on a CPU."""
@@ -47,7 +40,9 @@ class DiffusionGenerator:
         steps: denoising steps, network evaluations per image.
         guidance: weight w of v_null + w · (v_class − v_null); 1 is the plain model at half the
             cost. More looks better and trains worse: less variety.
+        solver: ``"dpm++"`` or ``"ddim"``.
         threads: PyTorch's threads while it draws.
+        device: ``"cpu"`` or a CUDA device; there it computes in half precision.
 
     Raises:
         ValueError: steps, guidance or threads out of range.
@@ -61,7 +56,9 @@ class DiffusionGenerator:
         *,
         steps: int = 20,
         guidance: float = 1.0,
+        solver: SolverName = "dpm++",
         threads: int = 1,
+        device: str = "cpu",
     ) -> None:
         if not 1 <= steps <= 1000:
             raise ValueError(f"steps is {steps}; a sampler takes 1 to 1000 denoising steps")
@@ -69,17 +66,28 @@ class DiffusionGenerator:
             raise ValueError(f"guidance is {guidance}; take a value from 0 to 50")
         if threads < 1:
             raise ValueError(f"threads is {threads}; take at least one")
-        self._unet = unet
+        if solver not in SOLVERS:
+            raise ValueError(f"solver is {solver!r}; there are {', '.join(SOLVERS)}")
+        self._solver = solver
+        self._device = torch.device(device)
+        self._unet = unet.to(self._device)
         self._card = card
         self._scheduler = dict(scheduler)
         self._steps = steps
         self._guidance = guidance
         self._threads = threads
-        self._snap = _nearest(card.levels)
+        self._snap = levels_table(card.levels)
 
     @classmethod
     def load(
-        cls, folder: Path, *, steps: int = 20, guidance: float = 1.0, threads: int = 1
+        cls,
+        folder: Path,
+        *,
+        steps: int = 20,
+        guidance: float = 1.0,
+        solver: SolverName = "dpm++",
+        threads: int = 1,
+        device: str = "cpu",
     ) -> DiffusionGenerator:
         """Read a generator from its folder.
 
@@ -94,13 +102,17 @@ class DiffusionGenerator:
             folders.read_scheduler(folder),
             steps=steps,
             guidance=guidance,
+            solver=solver,
             threads=threads,
+            device=device,
         )
 
     @property
     def name(self) -> str:
         """For people: weights, solver, steps, guidance."""
-        return f"{self._card.name} (dpm++, {self._steps} steps, guidance {self._guidance:g})"
+        return (
+            f"{self._card.name} ({self._solver}, {self._steps} steps, guidance {self._guidance:g})"
+        )
 
     @property
     def classes(self) -> int:
@@ -140,15 +152,19 @@ class DiffusionGenerator:
 
     def _draw(self, class_ids: Labels, seeds: Seeds) -> Tensor:
         """Denoise; returns (n, channels, height, width), about −1 to 1."""
-        solver = DPMSolverMultistepScheduler.from_config(self._scheduler)
+        if self._solver == "ddim":
+            solver = DDIMScheduler.from_config(self._scheduler, clip_sample=False)
+        else:
+            solver = DPMSolverMultistepScheduler.from_config(self._scheduler)
         solver.set_timesteps(self._steps)
-        labels = torch.from_numpy(np.ascontiguousarray(class_ids, np.int64))
-        noise = np.stack([_noise(int(seed), self.image_shape) for seed in seeds])
-        images: Tensor = torch.from_numpy(noise) * solver.init_noise_sigma
-        for timestep in solver.timesteps:
-            velocity = self._velocity(images, timestep, labels)
-            images = solver.step(velocity, timestep, images, return_dict=False)[0]
-        return images
+        labels = torch.from_numpy(np.ascontiguousarray(class_ids, np.int64)).to(self._device)
+        noise = np.stack([noise_of(int(seed), self.image_shape) for seed in seeds])
+        images: Tensor = torch.from_numpy(noise).to(self._device) * solver.init_noise_sigma
+        with torch.autocast("cuda", enabled=self._device.type == "cuda"):
+            for timestep in solver.timesteps:
+                velocity = self._velocity(images, timestep.to(self._device), labels).float()
+                images = solver.step(velocity, timestep, images, return_dict=False)[0]
+        return images.float().cpu()
 
     def _velocity(self, images: Tensor, timestep: Tensor, labels: Tensor) -> Tensor:
         """The network's prediction, with guidance if it is not 1."""
@@ -172,48 +188,3 @@ class DiffusionGenerator:
         scaled = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
         snapped: Images = self._snap[scaled]
         return snapped
-
-
-def open_generator(
-    public: Dataset,
-    weights: str = "",
-    *,
-    steps: int = 20,
-    guidance: float = 1.0,
-    threads: int = 1,
-) -> DiffusionGenerator:
-    """The generator for a public part.
-
-    Args:
-        public: what the generator may have seen, and nothing else.
-        weights: folder of a trained generator; empty: the shipped one that was trained on
-            ``public``.
-        steps: denoising steps.
-        guidance: see :class:`DiffusionGenerator`.
-        threads: PyTorch's threads.
-
-    Raises:
-        WrongDataError: no shipped generator, or not the named one, was trained on ``public``.
-        GeneratorError: the folder cannot be used.
-        ValueError: steps, guidance or threads out of range.
-    """
-    folder = find_for(public, weights)
-    generator = DiffusionGenerator.load(folder, steps=steps, guidance=guidance, threads=threads)
-    require_trained_on(generator.provenance, public)
-    return generator
-
-
-def _noise(seed: int, shape: tuple[int, int, int]) -> NDArray[np.float32]:
-    generator = np.random.Generator(np.random.Philox(key=seed))
-    return generator.standard_normal(shape, np.float32)
-
-
-def _nearest(levels: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Table of 256 entries: the nearest of ``levels``, or the value itself if there are none."""
-    values = np.arange(256)
-    if not levels:
-        return values.astype(np.uint8)
-    allowed = np.array(sorted(levels))
-    nearest = np.abs(values[:, None] - allowed[None, :]).argmin(axis=1)
-    table: NDArray[np.uint8] = allowed[nearest].astype(np.uint8)
-    return table

@@ -6,6 +6,8 @@
         generator.json                               the card: what it makes, what it was made from
         unet/config.json                             as UNet2DModel.save_config writes it
         unet/diffusion_pytorch_model.safetensors     its weights
+        unet/model.onnx                              the same network for ONNX Runtime
+        judge.onnx                                   the classifier that judges its images
         scheduler/scheduler_config.json              as the solver's save_config writes it
 
 So ``UNet2DModel.from_pretrained(folder, subfolder="unet")`` reads it too. Nothing is ever
@@ -29,10 +31,11 @@ import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 
-from generator_node.card import CARD, Card, read_card, shipped
+from generator_node.card import CARD, GRAPH, JUDGE, Card, read_card, shipped
 from generator_node.generators import GeneratorError
+from generator_node.onnx_export import denoiser_graph
 
-__all__ = ["CARD", "Card", "read_card", "read_scheduler", "read_unet", "save", "shipped"]
+__all__ = ["CARD", "Card", "finish", "read_card", "read_scheduler", "read_unet", "save", "shipped"]
 
 UNET_CONFIG = "unet/config.json"
 UNET_WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
@@ -40,28 +43,54 @@ SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
 
 
 def save(
-    folder: Path, card: Card, unet: UNet2DModel, scheduler: DPMSolverMultistepScheduler
+    folder: Path,
+    card: Card,
+    unet: UNet2DModel,
+    scheduler: DPMSolverMultistepScheduler,
+    judge: bytes = b"",
 ) -> Card:
     """Write a generator; the card last, so that a folder with a card is whole.
 
+    Args:
+        folder: where to.
+        card: what it is; its digests are set here.
+        unet: the network.
+        scheduler: the solver.
+        judge: of its images, as an ONNX graph; empty for none.
+
     Returns:
-        The card as written, with the digest of the weights.
+        The card as written.
     """
     weights = safetensors.torch.save(
         {name: tensor.detach().cpu().contiguous() for name, tensor in unet.state_dict().items()}
     )
-    card = msgspec.structs.replace(card, weights_digest=hashlib.sha256(weights).hexdigest())
+    graph = denoiser_graph(unet, card.image_shape)
+    card = msgspec.structs.replace(card, weights_digest=_sha256(weights))
+    card = msgspec.structs.replace(card, graph_digest=_sha256(graph))
     (folder / CARD).unlink(missing_ok=True)
     for part in ("unet", "scheduler"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     (folder / UNET_CONFIG).write_text(unet.to_json_string(), encoding="utf-8")
     (folder / UNET_WEIGHTS).write_bytes(weights)
+    (folder / GRAPH).write_bytes(graph)
     (folder / SCHEDULER_CONFIG).write_text(scheduler.to_json_string(), encoding="utf-8")
+    return finish(folder, card, judge)
+
+
+def finish(folder: Path, card: Card, judge: bytes) -> Card:
+    """Write the judge, if any, and the card; returns the card as written."""
+    if judge:
+        (folder / JUDGE).write_bytes(judge)
+        card = msgspec.structs.replace(card, judge_digest=_sha256(judge))
     text = msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n"
     partial = folder / (CARD + ".partial")
     partial.write_bytes(text)
     partial.replace(folder / CARD)
     return card
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def read_unet(folder: Path, card: Card) -> UNet2DModel:

@@ -22,6 +22,8 @@ from learning.datasets import Dataset, Images, Labels
 
 Seeds = NDArray[np.uint64]
 """One per image: (N,)."""
+Image = NDArray[np.uint8]
+"""One image: (channels, height, width)."""
 
 
 class GeneratorError(Exception):
@@ -115,3 +117,14 @@ def require_trained_on(provenance: Provenance, public: Dataset) -> None:
             "images. Train one on this public part, `fimi generator train` with the same data "
             "settings and seed, and name its folder as generator.weights"
         )
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on whatever device and by whatever library."""
+    text = str(error).lower()
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "out of memory" in text
+        or "not enough memory" in text
+    )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import math
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -42,6 +43,23 @@ class NetworkSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     channels: tuple[Annotated[int, Meta(ge=1)], ...] = (16, 32)
     layers_per_block: Annotated[int, Meta(ge=1)] = 1
     norm_groups: Annotated[int, Meta(ge=1)] = 8
+
+
+def network_for(
+    image_shape: tuple[int, int, int], channels: tuple[int, ...] = ()
+) -> NetworkSettings:
+    """A network for images of a size.
+
+    Args:
+        image_shape: channels, height, width.
+        channels: of its levels, if they are to be others than usual.
+    """
+    if not channels and min(image_shape[1:]) <= 16:
+        return NetworkSettings()
+    levels = channels or (64, 128, 128, 128)[: 2 + (min(image_shape[1:]) >= 32)]
+    group = math.gcd(32, *levels)
+    layers = 1 if min(image_shape[1:]) <= 16 else 2
+    return NetworkSettings(channels=levels, layers_per_block=layers, norm_groups=group)
 
 
 def build_unet(

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from generator_node.augmentation import AugmentationSettings, augment
 from generator_node.generators import Generator, Seeds
 from generator_node.network import torch_threads
 from learning import models
@@ -69,7 +70,7 @@ def class_accuracy_score(
     """
     with torch_threads(threads):
         network = models.build("small-cnn", training.classes, training.image_shape, seed=seed)
-        _fit(network, training, seed, steps)
+        fit(network, training, seed, steps)
         return tuple(_accuracy(network, test) for test in tests)
 
 
@@ -92,8 +93,20 @@ def contact_sheet(images: Images, *, columns: int, zoom: int = 4) -> Image.Image
     return picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST)
 
 
-def _fit(network: torch.nn.Module, training: Dataset, seed: int, steps: int) -> None:
+def fit(
+    network: torch.nn.Module, training: Dataset, seed: int, steps: int, *, augmented: bool = False
+) -> None:
+    """Train a classifier in place, with the recipe of :func:`class_accuracy_score`.
+
+    Args:
+        network: from images to logits.
+        training: images to learn from.
+        seed: of the order of batches.
+        steps: of the optimiser.
+        augmented: change every second image at random.
+    """
     order = np.random.default_rng((seed, 0xCA5))
+    changes = torch.Generator().manual_seed(seed)
     inputs, targets = _tensors(training)
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-3, weight_decay=1e-4)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=3e-3, total_steps=steps)
@@ -104,7 +117,10 @@ def _fit(network: torch.nn.Module, training: Dataset, seed: int, steps: int) -> 
             waiting = order.permutation(len(training))
         picked = torch.from_numpy(waiting[:BATCH_SIZE])
         waiting = waiting[BATCH_SIZE:]
-        loss = functional.cross_entropy(network(inputs[picked]), targets[picked])
+        images = inputs[picked]
+        if augmented:
+            images = (augment(images * 2 - 1, AugmentationSettings(), changes) + 1) / 2
+        loss = functional.cross_entropy(network(images), targets[picked])
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()

@@ -10,6 +10,7 @@ eightfold.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable
@@ -22,10 +23,15 @@ import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.training_utils import EMAModel
 from msgspec import Meta, Struct
-from torch import Tensor
 from torch.nn import functional
 
+from generator_node import checkpoint as checkpoints
 from generator_node import folder as folders
+from generator_node.augmentation import AugmentationSettings, augment
+from generator_node.card import NO_DIGEST
+from generator_node.checkpoint import Position, Training
+from generator_node.diffusion import DiffusionGenerator
+from generator_node.judge import train_judge
 from generator_node.network import (
     TRAINING_TIMESTEPS,
     NetworkSettings,
@@ -35,29 +41,12 @@ from generator_node.network import (
     torch_threads,
     training_schedule,
 )
-from learning.datasets import Dataset
+from learning.datasets import Dataset, Images
 
 MOST_LEVELS = 64
 """Data with more distinct pixel values than this are taken to use all of 0 to 255."""
 
 Positive = Annotated[float, Meta(gt=0)]
-Share = Annotated[float, Meta(ge=0, le=1)]
-
-
-class AugmentationSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Small random affine changes.
-
-    Attributes:
-        probability: share of the images that are changed.
-        rotation_degrees: largest rotation either way.
-        shift_pixels: largest shift either way.
-        scale: largest relative change of size either way.
-    """
-
-    probability: Share = 0.5
-    rotation_degrees: Annotated[float, Meta(ge=0, le=180)] = 8.0
-    shift_pixels: Annotated[float, Meta(ge=0)] = 0.5
-    scale: Annotated[float, Meta(ge=0, lt=1)] = 0.08
 
 
 class DiffusionSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -73,6 +62,7 @@ class DiffusionSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only
         null_share: share of the labels that is replaced by the null class.
         network: size of the U-Net.
         augmentation: random changes of the images.
+        judge_steps: optimiser steps of the judge.
         quantise: snap generated pixels to the values that occur in the data, if they are few.
         seed: of everything that is drawn.
     """
@@ -86,6 +76,7 @@ class DiffusionSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only
     null_share: Annotated[float, Meta(ge=0, lt=1)] = 0.1
     network: NetworkSettings = NetworkSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
+    judge_steps: Annotated[int, Meta(ge=1)] = 720
     quantise: bool = True
     seed: Annotated[int, Meta(ge=0, lt=2**31)] = 0
 
@@ -111,11 +102,13 @@ class Trained(Struct, frozen=True, kw_only=True):
 
     Attributes:
         unet: the network with its averaged weights.
-        card: what it was made from; its ``weights_digest`` is set by saving.
+        card: what it was made from; its digests are set by saving.
+        judge: of its images (:func:`generator_node.judge.train_judge`).
     """
 
     unet: UNet2DModel
     card: folders.Card
+    judge: bytes
 
     def save(self, folder: Path) -> folders.Card:
         """Write the folder and return its card.
@@ -123,7 +116,7 @@ class Trained(Struct, frozen=True, kw_only=True):
         Raises:
             OSError: it cannot be written.
         """
-        return folders.save(folder, self.card, self.unet, sampling_solver())
+        return folders.save(folder, self.card, self.unet, sampling_solver(), self.judge)
 
 
 def train(
@@ -133,6 +126,10 @@ def train(
     *,
     name: str = "",
     threads: int = 1,
+    device: str = "cpu",
+    checkpoint: Path | None = None,
+    every: int = 500,
+    preview: Callable[[int, Images], None] | None = None,
 ) -> Trained:
     """Train a diffusion model on public data; nothing else is read.
 
@@ -143,32 +140,54 @@ def train(
         name: of the generator; the data's name by default.
         threads: PyTorch's threads. The same seed gives the same weights with the same libraries
             and number of threads.
+        device: ``"cpu"``, or a CUDA device, where it computes in bfloat16 where that is safe.
+        checkpoint: file that is written every so often, and gone on from if it is there.
+        every: steps between two checkpoints or previews.
+        preview: called with the step and ten images of every class, drawn with the averaged
+            weights.
 
     Raises:
         ValueError: no images, settings out of range, or a network that does not fit the images.
         FloatingPointError: the loss is not finite any more.
+        GeneratorError: the checkpoint is damaged or of another training.
     """
     settings = _checked(settings or DiffusionSettings())
     if not len(public):
         raise ValueError(f"{public.name} holds no images to train on")
     unet = build_unet(settings.network, public.classes, public.image_shape, seed=settings.seed)
-    started = time.monotonic()
-    with torch_threads(threads):
-        loss = _fit(unet, public, settings, progress, started)
+    levels = levels_of(public) if settings.quantise else ()
     card = folders.Card(
         name=name or public.name,
         dataset=public.name,
         class_names=public.class_names,
         image_shape=public.image_shape,
-        levels=levels_of(public) if settings.quantise else (),
+        levels=levels,
         data_digest=public.digest(),
-        weights_digest="0" * 64,
+        weights_digest=NO_DIGEST,
         training=msgspec.to_builtins(settings),
-        loss=round(loss, 6),
-        seconds=round(time.monotonic() - started, 1),
+        loss=0.0,
+        seconds=0.0,
         libraries=library_versions(),
     )
-    return Trained(unet=unet.eval().requires_grad_(False), card=card)
+
+    def look(step: int) -> None:
+        if preview is not None:
+            unet.eval()
+            drawing = DiffusionGenerator(
+                unet, card, sampling_solver().config, steps=20, threads=threads, device=device
+            )
+            labels = np.repeat(np.arange(public.classes, dtype=np.int64), 10)
+            preview(step, drawing.generate(labels, np.arange(len(labels), dtype=np.uint64)))
+            unet.train()
+
+    with torch_threads(threads):
+        loss, seconds = _fit(
+            unet.to(device), public, settings, progress, checkpoint=checkpoint, every=every,
+            look=look,
+        )  # fmt: skip
+    card = msgspec.structs.replace(card, loss=round(loss, 6), seconds=round(seconds, 1))
+    judge = train_judge(public, seed=settings.seed, steps=settings.judge_steps, threads=threads)
+    return Trained(unet=unet.cpu().eval().requires_grad_(False), card=card, judge=judge)
 
 
 def levels_of(public: Dataset) -> tuple[int, ...]:
@@ -182,11 +201,16 @@ def _fit(
     public: Dataset,
     settings: DiffusionSettings,
     progress: Callable[[TrainingProgress], None] | None,
-    started: float,
-) -> float:
-    """Fit ``unet`` in place, leave its averaged weights in it, return the running loss."""
+    *,
+    checkpoint: Path | None,
+    every: int,
+    look: Callable[[int], None],
+) -> tuple[float, float]:
+    """Fit ``unet`` in place, leave its averaged weights in it; the running loss, the seconds."""
+    started = time.monotonic()
+    device = unet.device
     draw = torch.Generator().manual_seed(settings.seed)
-    images = torch.from_numpy(public.images.astype(np.float32) / 127.5 - 1.0)
+    images = torch.from_numpy(public.images)
     labels = torch.from_numpy(public.labels)
     forward = training_schedule()
     optimiser = torch.optim.AdamW(
@@ -199,22 +223,36 @@ def _fit(
     average = EMAModel(
         unet.parameters(), decay=settings.ema_decay, use_ema_warmup=True, inv_gamma=1.0, power=0.75
     )
+    state = Training(network=unet, average=average, optimiser=optimiser, rate=rate, draw=draw)
+    purpose = json.dumps([msgspec.to_builtins(settings), public.digest()])
     size = min(settings.batch_size, len(labels))
-    order, position = torch.randperm(len(labels), generator=draw), 0
-    running, report_every = math.nan, max(1, settings.steps // 100)
+    report_every, first, running = max(1, settings.steps // 100), 1, math.nan
+    if checkpoint is not None and checkpoint.exists():
+        found = checkpoints.read(checkpoint, state, purpose)
+        order, position, running = found.order, found.at, found.loss
+        first, started = found.step + 1, started - found.seconds
+    else:
+        order, position = torch.randperm(len(labels), generator=draw), 0
     unet.train()
-    for step in range(1, settings.steps + 1):
+    for step in range(first, settings.steps + 1):
         if position + size > len(labels):
             order, position = torch.randperm(len(labels), generator=draw), 0
         picked = order[position : position + size]
         position += size
-        clean = augment(images[picked], settings.augmentation, draw)
+        clean = augment(images[picked].float() / 127.5 - 1, settings.augmentation, draw)
         dropped = torch.rand(size, generator=draw) < settings.null_share
         classes = labels[picked].masked_fill(dropped, public.classes)
         noise = torch.randn(clean.shape, generator=draw)
         times = torch.randint(0, TRAINING_TIMESTEPS, (size,), generator=draw)
-        predicted = unet(forward.add_noise(clean, noise, times), times, class_labels=classes).sample
-        loss = functional.mse_loss(predicted, forward.get_velocity(clean, noise, times))
+        noisy, target = (
+            forward.add_noise(clean, noise, times),
+            forward.get_velocity(clean, noise, times),
+        )
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            predicted = unet(
+                noisy.to(device), times.to(device), class_labels=classes.to(device)
+            ).sample
+        loss = functional.mse_loss(predicted.float(), target.to(device))
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
@@ -228,38 +266,22 @@ def _fit(
                 f"{settings.learning_rate}"
             )
         running = value if math.isnan(running) else 0.98 * running + 0.02 * value
+        seconds = time.monotonic() - started
         if progress and (step % report_every == 0 or step == settings.steps):
-            seconds = time.monotonic() - started
             progress(
                 TrainingProgress(step=step, steps=settings.steps, loss=running, seconds=seconds)
             )
+        if step % every == 0 and step < settings.steps:
+            average.store(unet.parameters())
+            average.copy_to(unet.parameters())
+            look(step)
+            average.restore(unet.parameters())
+            if checkpoint is not None:
+                here = Position(step=step, order=order, at=position, loss=running, seconds=seconds)
+                checkpoints.write(checkpoint, state, here, purpose)
     average.copy_to(unet.parameters())
-    return running
-
-
-def augment(images: Tensor, settings: AugmentationSettings, draw: torch.Generator) -> Tensor:
-    """Random affine changes of images (N, channels, height, width) between −1 and 1."""
-    count, _, height, width = images.shape
-
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=draw) * 2 - 1
-
-    angle = uniform(count) * math.radians(settings.rotation_degrees)
-    size = 1 + uniform(count) * settings.scale
-    shift = uniform(count, 2) * settings.shift_pixels * 2 / torch.tensor([width, height])
-    cos, sin = angle.cos() * size, angle.sin() * size
-    maps = torch.stack(
-        [
-            torch.stack([cos, -sin, shift[:, 0]], 1),
-            torch.stack([sin, cos, shift[:, 1]], 1),
-        ],
-        1,
-    )
-    grid = functional.affine_grid(maps, list(images.shape), align_corners=False)
-    # Shifted up by one, so that what comes in from outside is black, not grey.
-    moved = functional.grid_sample(images + 1, grid, mode="bicubic", align_corners=False) - 1
-    chosen = torch.rand(count, generator=draw) < settings.probability
-    return torch.where(chosen[:, None, None, None], moved.clamp(-1, 1), images)
+    look(settings.steps)
+    return running, time.monotonic() - started
 
 
 def _rate(step: int, settings: DiffusionSettings) -> float:

@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 
 from energy.cost_model import BoardModel, OperatingPoint, Phase, PhaseCost
 from energy.hardware import Applied, HardwareDescription, Observation
+from energy.joules import Energy
 from energy.ledger import PhaseRecord
 from learning.training import TrainingSettings
 
@@ -131,6 +132,9 @@ class SyntheticBatch(Message, frozen=True, kw_only=True, tag="synthetic-batch"):
         offer: where to get it; ``None`` if it is empty.
         seconds: wall time of making it.
         generator: what made it, for example ``"digits-ddpm (dpm++, 20 steps)"``.
+        drawn: images that were drawn for it now; what was in the node's pool is not among them.
+        refused: how many of those the quality gate refused, by reason.
+        energy: what drawing them took the node, idle power included; ``None`` if not metered.
         error: why it falls short of the request, or empty.
     """
 
@@ -140,6 +144,9 @@ class SyntheticBatch(Message, frozen=True, kw_only=True, tag="synthetic-batch"):
     offer: Offer | None
     seconds: Seconds
     generator: str
+    drawn: Count = 0
+    refused: dict[str, Count] = {}
+    energy: Energy | None = None
     error: str = ""
 
 

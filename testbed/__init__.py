@@ -9,6 +9,7 @@
 * :mod:`testbed.orders`             what they are told
 * :mod:`testbed.emulated_fleet`     the child that hosts emulated devices
 * :mod:`testbed.generator_process`  the generator node, as a child or by itself
+* :mod:`testbed.generator_tools`    training generators and measuring them
 * :mod:`testbed.torch_cache`        no folder of PyTorch's compiler is left behind
 * :mod:`testbed.agent_process`      one device by itself
 * :mod:`testbed.devices`            devices from a configuration: names, data, boards

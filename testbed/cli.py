@@ -15,7 +15,8 @@ import click
 from testbed import config as configuration
 from testbed.commands.calibrate import calibrate
 from testbed.commands.federation import coordinator, dry_run, report
-from testbed.commands.nodes import agent, broker, generator
+from testbed.commands.generate import generator
+from testbed.commands.nodes import agent, broker
 from testbed.commands.optimise import optimise
 from testbed.commands.shared import (
     EXIT_CONFIG,

@@ -124,10 +124,27 @@ class DataConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class GeneratorConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How synthetic images are made."""
 
+    kind: Annotated[
+        Literal["trained", "bootstrap", "text"],
+        Meta(
+            description='"trained": a diffusion model or GAN trained on the public part; '
+            '"bootstrap": public images, slightly changed; "text": a text-to-image model.'
+        ),
+    ] = "trained"
     weights: Annotated[
         str,
         Meta(description="Folder of a trained generator; empty: the one that ships with fimi."),
     ] = ""
+    engine: Annotated[
+        Literal["auto", "onnx", "torch", "cuda"],
+        Meta(
+            description='What draws: "onnx" (ONNX Runtime), "torch", both on the CPU; "cuda"; '
+            '"auto": ONNX Runtime where the folder holds a graph, for text CUDA where there is one.'
+        ),
+    ] = "auto"
+    solver: Annotated[
+        Literal["dpm++", "ddim"], Meta(description="Sampler of a diffusion model.")
+    ] = "dpm++"
     steps: Annotated[int, Meta(ge=1, le=1000, description="Denoising steps.")] = 20
     guidance: Annotated[
         float,
@@ -135,6 +152,42 @@ class GeneratorConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             ge=0, le=50, description="Classifier-free guidance; above 1 looks better, trains worse."
         ),
     ] = 1.0
+    text_model: Annotated[
+        str, Meta(min_length=1, description="Text-to-image model: an id, or a local folder.")
+    ] = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    text_guidance: Annotated[
+        float, Meta(ge=0, le=50, description="Guidance of the text; 0 for turbo models.")
+    ] = 7.0
+    gate: Annotated[bool, Meta(description="Judge every image; draw again what is refused.")] = True
+    confidence_min: Annotated[
+        tuple[Annotated[float, Meta(ge=0, le=1)], ...],
+        Meta(
+            description="Least confidence of the judge in an image's class, one value or one per "
+            "class; empty: that of a guess. Strictness hurts."
+        ),
+    ] = ()
+    copy_quantile: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=0.5,
+            description="An image closer to a public one than this share of public images are to "
+            "each other is a copy; 0 lets copies pass.",
+        ),
+    ] = 0.01
+    redraws: Annotated[
+        int, Meta(ge=0, le=100, description="How often a refused image is drawn again.")
+    ] = 3
+    share_images: Annotated[
+        bool, Meta(description="Give all devices the same images, not images of their own.")
+    ] = False
+    pool: Annotated[
+        str,
+        Meta(
+            description="Folder that keeps what was drawn, so that nothing is drawn twice and a "
+            'node goes on after a crash; empty: "pool" below run.directory, in a dry run memory.'
+        ),
+    ] = ""
     images_max: Annotated[
         int, Meta(ge=1, description="Most images that one device may be given in one request.")
     ] = 10_000

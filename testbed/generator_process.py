@@ -1,4 +1,4 @@
-"""The generator node as a process: a child of a dry run, or by itself; and its training."""
+"""The generator node as a process: a child of a dry run, or by itself."""
 
 from __future__ import annotations
 
@@ -7,13 +7,21 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from generator_node.card import CARD, find_for
-from generator_node.generators import GeneratorError
-from generator_node.node import GeneratorNode
-from generator_node.service import BatchService
+from energy.joules import format_energy, format_joules
+from generator_node.bootstrap import BootstrapGenerator
+from generator_node.card import JUDGE, NO_DIGEST, find_for, read_card
+from generator_node.gate import Gate, GateSettings, Judge, read_judge
+from generator_node.generators import Generator, GeneratorError, WrongDataError
+from generator_node.metering import open_meters
+from generator_node.node import GeneratorNode, Journal
+from generator_node.opening import open_generator, require_cuda
+from generator_node.pool import Pool
+from generator_node.service import BatchService, Progress, made_by
+from learning.datasets import Dataset
 from messaging.address import BrokerAddress
 from messaging.client import Peer
 from messaging.errors import MessagingError
+from messaging.messages import SyntheticBatch
 from testbed.config import Config
 from testbed.devices import load_split
 from testbed.orders import GeneratorOrders
@@ -31,6 +39,7 @@ def serve(
     peer: str,
     stop: threading.Event,
     say: Callable[[str], None],
+    pool: Path | None = None,
 ) -> None:
     """Run a generator node until ``stop`` is set.
 
@@ -40,27 +49,148 @@ def serve(
         peer: id of the node.
         stop: ends it.
         say: told what is going on.
+        pool: where draws and requests are kept; ``None``: in memory.
 
     Raises:
         GeneratorError: no usable weights, or weights trained on other data than the public part.
     """
-    chosen = config.generator
     public = load_split(config).public
-    with torch_cache():
-        from generator_node.diffusion import open_generator
+    generator = open_configured(config, public)
+    gate = open_gate(config, public, pool)
+    kept = Pool(pool, generator.image_shape, made_by(generator, gate)) if pool else None
+    service = BatchService(
+        generator,
+        images_max=config.generator.images_max,
+        gate=gate,
+        pool=kept,
+        metered=open_meters(say),
+        share_images=config.generator.share_images,
+    )
+    journal = Journal(pool / "requests.json") if pool else None
+    try:
+        with Peer(address, fleet=config.fleet.name, peer=peer, role="generator") as connection:
+            say(f"{peer}: {generator.name}, {len(public)} public images, at {address}")
+            GeneratorNode(
+                connection,
+                service,
+                journal=journal,
+                on_answer=lambda answer: say(describe(answer)),
+                on_progress=lambda progress: log.info("%s", describe_progress(progress)),
+            ).run(stop)
+    finally:
+        service.close()
+    say(f"{peer}: stopped; {describe_progress(service.progress)}")
 
-        generator = open_generator(
+
+def open_configured(config: Config, public: Dataset) -> Generator:
+    """The configured generator.
+
+    Raises:
+        GeneratorError: it cannot be used for ``public``.
+    """
+    chosen = config.generator
+    if chosen.kind == "bootstrap":
+        return BootstrapGenerator(public)
+    with torch_cache():
+        if chosen.kind == "trained":
+            return open_generator(
+                public,
+                chosen.weights,
+                steps=chosen.steps,
+                guidance=chosen.guidance,
+                solver=chosen.solver,
+                engine=chosen.engine,
+                threads=chosen.threads,
+            )
+        import torch
+
+        from generator_node.text_to_image import TextSettings, TextToImageGenerator
+
+        if chosen.engine == "cuda":
+            require_cuda()
+        on_gpu = chosen.engine in ("auto", "cuda") and torch.cuda.is_available()
+        return TextToImageGenerator.load(
             public,
-            chosen.weights,
-            steps=chosen.steps,
-            guidance=chosen.guidance,
+            TextSettings(
+                model=chosen.text_model, steps=chosen.steps, guidance=chosen.text_guidance
+            ),
+            device="cuda" if on_gpu else "cpu",
             threads=chosen.threads,
         )
-        service = BatchService(generator, images_max=chosen.images_max)
-        with Peer(address, fleet=config.fleet.name, peer=peer, role="generator") as connection:
-            say(f"{peer}: {generator.name}, trained on {len(public)} public images, at {address}")
-            GeneratorNode(connection, service).run(stop)
-    say(f"{peer}: stopped")
+
+
+def open_gate(config: Config, public: Dataset, pool: Path | None = None) -> Gate | None:
+    """The configured gate: with the judge of the trained generator, or one trained now.
+
+    Args:
+        config: whose gate.
+        public: what it judges by.
+        pool: where a judge that is trained now is kept.
+
+    Raises:
+        GeneratorError: the judge cannot be read.
+    """
+    chosen = config.generator
+    if not chosen.gate:
+        return None
+    settings = GateSettings(
+        confidence_min=chosen.confidence_min,
+        copy_quantile=chosen.copy_quantile,
+        redraws=chosen.redraws,
+    )
+    try:
+        return Gate(_judge(config, public, pool), public, settings)
+    except ValueError as error:
+        raise GeneratorError(f"generator.confidence_min: {error}") from error
+
+
+def _judge(config: Config, public: Dataset, pool: Path | None) -> Judge:
+    threads = config.generator.threads
+    try:
+        folder = find_for(public, config.generator.weights)
+        if read_card(folder).judge_digest != NO_DIGEST:
+            return read_judge(folder / JUDGE, threads=threads)
+    except WrongDataError:
+        if config.generator.kind == "trained":
+            raise
+    kept = pool and pool / f"judge-{public.digest()[:32]}.onnx"
+    if kept and kept.is_file():
+        return read_judge(kept, threads=threads)
+    with torch_cache():
+        from generator_node.judge import train_judge
+
+        data = train_judge(public, threads=threads)
+    if kept:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        partial = kept.with_suffix(".partial")
+        partial.write_bytes(data)
+        partial.replace(kept)
+    return Judge(data, threads=threads)
+
+
+def describe(answer: SyntheticBatch) -> str:
+    """A batch in words."""
+    text = f"{answer.device}: {sum(answer.delivered)} images ready, {answer.drawn} drawn"
+    if answer.refused:
+        text += ", refused " + ", ".join(f"{n} {why}" for why, n in sorted(answer.refused.items()))
+    if answer.drawn:
+        text += f", {1000 * answer.seconds / answer.drawn:.2f} ms per image"
+    if answer.energy is not None and answer.drawn:
+        text += f", {format_energy(answer.energy)}"
+    return text + (f"; {answer.error}" if answer.error else "")
+
+
+def describe_progress(progress: Progress) -> str:
+    """The queue in words."""
+    refused = sum(progress.refused.values())
+    text = f"{progress.drawn} images drawn, {refused} refused, {progress.lacking} lacking"
+    if progress.drawn:
+        text += f"; {1000 * progress.seconds / progress.drawn:.2f} ms"
+        if progress.energy is not None:
+            joules = format_joules(progress.energy.value_j / progress.drawn)
+            text += f" and {joules} ({progress.energy.kind}, {progress.energy.scope})"
+        text += " per image"
+    return text
 
 
 def check(config: Config) -> None:
@@ -69,56 +199,14 @@ def check(config: Config) -> None:
     Raises:
         GeneratorError: there is none, or it was trained on other data.
     """
-    find_for(load_split(config).public, config.generator.weights)
-
-
-def train(
-    config: Config, out: Path, *, steps: int, threads: int, say: Callable[[str], None]
-) -> None:
-    """Train the diffusion model on the configured public part and save it.
-
-    Args:
-        config: of the federation; decides the public part.
-        out: folder to write; must not hold a generator yet.
-        steps: of training.
-        threads: of PyTorch.
-        say: told how it goes.
-
-    Raises:
-        GeneratorError: the folder is taken.
-        OSError: it cannot be written.
-    """
-    if (out / CARD).exists():
-        raise GeneratorError(f"{out} holds a generator; choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    with torch_cache():
-        from generator_node.training import DiffusionSettings, TrainingProgress
-        from generator_node.training import train as fit
-
-    public = load_split(config).public
-    say(f"training on {len(public)} images of {public.name}, {steps} steps")
-
-    def progress(done: TrainingProgress) -> None:
-        left_s = done.seconds * (done.steps - done.step) / max(done.step, 1)
-        say(
-            f"step {done.step}/{done.steps}  loss {done.loss:.4f}  {done.seconds:.0f} s, "
-            f"{left_s:.0f} s left"
-        )
-
-    trained = fit(
-        public,
-        DiffusionSettings(steps=steps, seed=config.run.seed),
-        progress,
-        name=f"{config.data.dataset}-{config.data.split}",
-        threads=threads,
-    )
-    card = trained.save(out)
-    say(f"{out}: loss {card.loss}, {card.seconds:.0f} s; use it with generator.weights = '{out}'")
+    if config.generator.kind == "trained":
+        find_for(load_split(config).public, config.generator.weights)
 
 
 def main(orders: GeneratorOrders, stop: threading.Event) -> None:
     """Be the generator node of a dry run until ``stop`` is set."""
     try:
-        serve(orders.config, orders.broker, peer="generator", stop=stop, say=log.info)
+        pool = Path(orders.config.generator.pool) if orders.config.generator.pool else None
+        serve(orders.config, orders.broker, peer="generator", stop=stop, say=log.info, pool=pool)
     except (GeneratorError, MessagingError) as error:
         raise SystemExit(str(error)) from error

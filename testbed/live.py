@@ -85,9 +85,10 @@ class PlainView:
                 return describe_plan(event)
             case BatchDelivered():
                 error = f" ({event.error})" if event.error else ""
+                metered = f", {event.energy}" if event.energy else ""
                 return (
                     f"{event.device}: {event.delivered} of {event.requested} synthetic images"
-                    f"{error}"
+                    f"{metered}{error}"
                 )
             case PlanInForce() if event.error or event.notes:
                 return f"{event.device}: {event.error or '; '.join(event.notes)}"

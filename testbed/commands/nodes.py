@@ -1,4 +1,4 @@
-"""``fimi broker``, ``fimi generator`` and ``fimi agent``: one process of a federation each."""
+"""``fimi broker`` and ``fimi agent``: one process of a federation each."""
 
 from __future__ import annotations
 
@@ -52,47 +52,6 @@ def broker(
         while not stop.wait(0.5):
             if not running.alive:
                 fail("the broker ended by itself", EXIT_SURROUNDINGS)
-
-
-@click.group()
-def generator() -> None:
-    """The process that makes synthetic images."""
-
-
-@generator.command("run")
-@options(COMMON)
-@BROKER_URL
-@click.option("--id", "peer", default="generator", help="Name of this node.")
-def generator_run(
-    url: str, peer: str, config_path: Path | None, settings: tuple[str, ...], **given: Any
-) -> None:
-    """Serve synthetic images over a broker until Ctrl-C."""
-    effective = read_config(config_path, settings, given)
-    from testbed.generator_process import serve
-
-    with errors(), stop_on_signals() as stop:
-        serve(effective.config, reach(url), peer=peer, stop=stop, say=click.echo)
-
-
-@generator.command("train")
-@options(COMMON)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
-@click.option("--steps", type=click.IntRange(1), default=6000, show_default=True)
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
-def generator_train(
-    out: Path,
-    steps: int,
-    threads: int,
-    config_path: Path | None,
-    settings: tuple[str, ...],
-    **given: Any,
-) -> None:
-    """Train the diffusion model on the public part of the data."""
-    effective = read_config(config_path, settings, given)
-    from testbed.generator_process import train
-
-    with errors():
-        train(effective.config, out, steps=steps, threads=threads, say=click.echo)
 
 
 @click.group()

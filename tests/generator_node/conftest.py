@@ -13,7 +13,11 @@ from generator_node.training import DiffusionSettings, Trained, train
 from learning.datasets import Dataset, Split, load_digits, split
 
 TINY = DiffusionSettings(
-    steps=2, batch_size=16, network=NetworkSettings(channels=(8,), norm_groups=4), seed=3
+    steps=2,
+    batch_size=16,
+    judge_steps=2,
+    network=NetworkSettings(channels=(8,), norm_groups=4),
+    seed=3,
 )
 
 

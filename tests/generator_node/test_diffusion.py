@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,73 +11,97 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from contract import GeneratorContract
 
-from generator_node import diffusion
+from generator_node import diffusion, onnx_diffusion
 from generator_node import folder as folders
-from generator_node.card import shipped_for
-from generator_node.diffusion import DiffusionGenerator, open_generator
+from generator_node.card import CARD, GRAPH, read_card, shipped_for
+from generator_node.diffusion import DiffusionGenerator
 from generator_node.generators import Generator, GeneratorError, WrongDataError
 from generator_node.network import sampling_solver
+from generator_node.onnx_diffusion import OnnxDiffusionGenerator
+from generator_node.opening import load, open_generator
+from generator_node.solver import SolverName
 from generator_node.training import Trained
 from learning.datasets import Dataset, Split, load_digits, split
-
-
-class GeneratorContract:
-    """What holds for every generator; subclasses supply one as the fixture ``generator``."""
-
-    def order(self, generator: Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
-        class_ids = np.arange(count, dtype=np.int64) % generator.classes
-        return class_ids, np.arange(count, dtype=np.uint64) * np.uint64(2**59 + 7)
-
-    def test_shape_and_type(self, generator: Generator) -> None:
-        class_ids, seeds = self.order(generator, 7)
-        images = generator.generate(class_ids, seeds)
-        assert images.dtype == np.uint8
-        assert images.shape == (7, *generator.image_shape)
-
-    def test_nothing_asked_nothing_made(self, generator: Generator) -> None:
-        images = generator.generate(*self.order(generator, 0))
-        assert images.shape == (0, *generator.image_shape)
-
-    def test_asked_again_the_same_comes(self, generator: Generator) -> None:
-        class_ids, seeds = self.order(generator, 12)
-        before = torch.random.get_rng_state()
-        first, again = (generator.generate(class_ids, seeds) for _ in range(2))
-        assert np.array_equal(first, again)
-        assert torch.equal(torch.random.get_rng_state(), before)
-
-    def test_an_image_does_not_depend_on_the_others(
-        self, generator: Generator, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(diffusion, "CHUNK", 5)
-        class_ids, seeds = self.order(generator, 12)
-        together = generator.generate(class_ids, seeds)
-        backwards = generator.generate(class_ids[::-1], seeds[::-1])[::-1]
-        alone = np.concatenate(
-            [generator.generate(class_ids[i : i + 1], seeds[i : i + 1]) for i in range(12)]
-        )
-        assert np.array_equal(together, backwards)
-        assert np.array_equal(together, alone)
-
-    def test_all_bits_of_a_seed_count(self, generator: Generator) -> None:
-        seeds = np.array([1, 2, 1 + 2**32, 1 + 2**63, 2**64 - 1], np.uint64)
-        images = generator.generate(np.zeros(5, np.int64), seeds)
-        assert len({image.tobytes() for image in images}) == 5
-
-    def test_what_it_does_not_know(self, generator: Generator) -> None:
-        with pytest.raises(ValueError, match="is unknown"):
-            generator.generate(np.array([generator.classes]), np.array([0], np.uint64))
-
-    def test_provenance(self, generator: Generator) -> None:
-        provenance = generator.provenance
-        assert provenance.generator == generator.name
-        assert msgspec.convert(msgspec.to_builtins(provenance), type(provenance)) == provenance
 
 
 class TestTiny(GeneratorContract):
     @pytest.fixture
     def generator(self, tiny_generator: DiffusionGenerator) -> Generator:
         return tiny_generator
+
+
+class TestOnnx(GeneratorContract):
+    @pytest.fixture
+    def generator(self, tiny_folder: Path) -> Generator:
+        return OnnxDiffusionGenerator.load(tiny_folder, steps=2)
+
+
+class TestOnnxGuidedOnThreads(GeneratorContract):
+    @pytest.fixture
+    def generator(self, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Generator:
+        monkeypatch.setattr(onnx_diffusion, "PART", 5)
+        return OnnxDiffusionGenerator.load(
+            tiny_folder, steps=3, guidance=2.0, solver="ddim", threads=2
+        )
+
+
+class TestInParts(GeneratorContract):
+    @pytest.fixture
+    def generator(
+        self, tiny_generator: DiffusionGenerator, monkeypatch: pytest.MonkeyPatch
+    ) -> Generator:
+        monkeypatch.setattr(diffusion, "CHUNK", 5)
+        return tiny_generator
+
+
+class TestEngines:
+    """PyTorch with diffusers' schedulers and ONNX Runtime with ours draw the same images."""
+
+    @pytest.mark.parametrize("solver", ["dpm++", "ddim"])
+    @pytest.mark.parametrize("guidance", [1.0, 2.0])
+    def test_they_agree(self, parts: Split, solver: SolverName, guidance: float) -> None:
+        labels = np.arange(40, dtype=np.int64) % 10
+        seeds = np.arange(40, dtype=np.uint64)
+        one, other = (
+            open_generator(
+                parts.public, steps=8, guidance=guidance, solver=solver, engine=engine
+            ).generate(labels, seeds)
+            for engine in ("torch", "onnx")
+        )
+        # Snapped to 17 levels, a rounding error may move a pixel by one level, hardly ever.
+        assert (one != other).mean() < 2e-3
+
+    def test_a_folder_without_a_graph(self, tiny_folder: Path, tmp_path: Path) -> None:
+        folder = Path(shutil.copytree(tiny_folder, tmp_path / "old"))
+        card = json.loads((folder / CARD).read_text())
+        del card["graph_digest"]
+        (folder / CARD).write_text(json.dumps(card))
+        assert isinstance(load(folder), DiffusionGenerator)
+        with pytest.raises(GeneratorError, match=r"holds no unet/model\.onnx"):
+            load(folder, engine="onnx")
+
+    def test_damage(self, tiny_folder: Path, tmp_path: Path) -> None:
+        folder = Path(shutil.copytree(tiny_folder, tmp_path / "damaged"))
+        (folder / GRAPH).write_bytes(b"something else")
+        with pytest.raises(GeneratorError, match=r"model\.onnx is not the file"):
+            load(folder)
+        (folder / GRAPH).unlink()
+        with pytest.raises(GeneratorError, match="cannot be read"):
+            load(folder)
+        with pytest.raises(GeneratorError, match="cannot be loaded"):
+            OnnxDiffusionGenerator(b"no graph", read_card(folder))
+
+    def test_a_graph_for_other_images(self, tiny_folder: Path) -> None:
+        card = msgspec.structs.replace(read_card(tiny_folder), image_shape=(3, 8, 8))
+        with pytest.raises(GeneratorError, match=r"makes images \(1, 8, 8\).*\(3, 8, 8\)"):
+            OnnxDiffusionGenerator((tiny_folder / GRAPH).read_bytes(), card)
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+    def test_no_cuda_device(self, parts: Split) -> None:
+        with pytest.raises(GeneratorError, match="no CUDA device"):
+            open_generator(parts.public, engine="cuda")
 
 
 class TestGuided(GeneratorContract):
@@ -110,9 +135,9 @@ class TestShipped(GeneratorContract):
         assert set(np.unique(images)) <= set(np.unique(parts.public.images))
 
     def test_threads_and_name(self, parts: Split, generator: Generator) -> None:
-        assert generator.name == "digits-writers (dpm++, 20 steps, guidance 1)"
+        assert generator.name == "digits-writers (dpm++, 20 steps, guidance 1, onnxruntime)"
         before = torch.get_num_threads()
-        few = open_generator(parts.public, steps=1, threads=2)
+        few = open_generator(parts.public, steps=1, threads=2, engine="torch")
         few.generate(*self.order(few, 1))
         assert torch.get_num_threads() == before
 
@@ -134,7 +159,7 @@ class TestOpenGenerator:
 
     def test_weights_of_ones_own(self, tiny_folder: Path, small_public: Dataset) -> None:
         generator = open_generator(small_public, str(tiny_folder), steps=3, guidance=2)
-        assert generator.name == "tiny (dpm++, 3 steps, guidance 2)"
+        assert generator.name == "tiny (dpm++, 3 steps, guidance 2, onnxruntime)"
 
     def test_weights_that_have_seen_other_data(self, tiny_folder: Path, parts: Split) -> None:
         with pytest.raises(WrongDataError, match="was trained on digits/few"):

@@ -133,6 +133,7 @@ class TestShipped:
         for folder in folders.shipped():
             assert {path.suffix for path in folder.rglob("*") if path.is_file()} == {
                 ".json",
+                ".onnx",
                 ".safetensors",
             }
             safetensors.torch.load_file(folder / folders.UNET_WEIGHTS)

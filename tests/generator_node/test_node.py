@@ -10,7 +10,7 @@ import pytest
 
 from generator_node.diffusion import DiffusionGenerator
 from generator_node.generators import Provenance, Seeds
-from generator_node.node import GeneratorNode
+from generator_node.node import PATIENCE_S, GeneratorNode
 from generator_node.service import BatchService
 from learning.batches import decode
 from learning.datasets import Images, Labels
@@ -133,8 +133,9 @@ class TestRequests:
 
     def test_asked_again_nothing_is_made_twice(self, bench: Bench) -> None:
         bench.ask()
+        first = bench.answer()
         bench.ask()
-        assert bench.answer() == bench.answer()
+        assert bench.answer() == first
         assert bench.generator.made == sum(COUNTS)
 
     def test_another_request_replaces_the_first(self, bench: Bench) -> None:
@@ -195,9 +196,10 @@ class TestRuns:
     def test_a_run_that_never_ended_is_freed_by_the_next(self, bench: Bench) -> None:
         bench.ask()
         bench.ask(device="device-2")
-        bench.ask(device="device-2", run="r2")
-        for _ in range(3):
+        for _ in range(2):
             bench.answer()
+        bench.ask(device="device-2", run="r2")
+        assert bench.answer().run == "r2"
         assert len(bench.peer.transfers.served()) == 1
 
     def test_the_end_of_another_run_frees_nothing(self, bench: Bench) -> None:
@@ -227,6 +229,47 @@ class TestRuns:
             bench.desk.send("all", RunEnded(run="r1", reason="completed"))
             bench.thread.join(timeout=10)
             assert not bench.thread.is_alive()
+
+
+class TestCoordinatorVanishes:
+    def test_what_it_asked_for_waits_for_it(
+        self, bench: Bench, a_broker: EmbeddedBroker, fleet_name: str
+    ) -> None:
+        bench.ask()
+        assert bench.desk.flush(5)
+        bench.desk.close()
+        bench.desk = Peer(a_broker.address, fleet=fleet_name, peer=COORDINATOR, role="coordinator")
+        bench.desk.connect()
+        bench.ask()
+        answer = bench.answer()
+        assert answer.delivered == COUNTS
+        assert len(bench.fetch(answer.offer)) > 0
+        assert bench.generator.made == sum(COUNTS)
+
+    def test_nothing_is_drawn_for_one_that_is_gone(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Gone for longer than the node's patience, which is none here; drawn once it is back."""
+        absent = threading.Event()
+        absent.set()
+        asked = threading.Event()
+
+        def absent_s(peer: str) -> float | None:
+            asked.set()
+            return 2 * PATIENCE_S if absent.is_set() else None
+
+        monkeypatch.setattr(bench.peer, "absent_s", absent_s)
+        bench.ask()
+        assert bench.desk.flush(5)
+        limit = time.monotonic() + 10
+        while not bench.node._waiting and time.monotonic() < limit:
+            asked.clear()
+            asked.wait(1)
+        asked.clear()
+        assert asked.wait(5), "the node looks for its coordinator"
+        assert bench.generator.made == 0
+        absent.clear()
+        assert bench.answer().delivered == COUNTS
 
 
 class TestPrivacy:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from generator_node.diffusion import DiffusionGenerator
 from generator_node.generators import Provenance
-from generator_node.service import BatchService, RequestRefusedError, image_seeds
+from generator_node.seeds import image_seeds
+from generator_node.service import BatchService, RequestRefusedError
 from learning.batches import Batch, decode
 from messaging.messages import SyntheticRequest
 

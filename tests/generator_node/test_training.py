@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import numpy as np
 import pytest
@@ -9,20 +11,24 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from generator_node.augmentation import AugmentationSettings, augment
+from generator_node.generators import GeneratorError
 from generator_node.network import NetworkSettings
 from generator_node.training import (
-    AugmentationSettings,
     DiffusionSettings,
     Trained,
     TrainingProgress,
-    augment,
     levels_of,
     train,
 )
 from learning.datasets import Dataset
 
 SMALL = DiffusionSettings(
-    steps=3, batch_size=16, network=NetworkSettings(channels=(8,), norm_groups=4), seed=3
+    steps=3,
+    batch_size=16,
+    judge_steps=2,
+    network=NetworkSettings(channels=(8,), norm_groups=4),
+    seed=3,
 )
 
 
@@ -150,3 +156,53 @@ class TestLevels:
     def test_on_request_only(self, small_public: Dataset) -> None:
         plain = train(small_public, msgspec.structs.replace(SMALL, steps=1, quantise=False))
         assert plain.card.levels == ()
+
+
+class TestCheckpoints:
+    def test_going_on_gives_the_same_weights(self, small_public: Dataset, tmp_path: Path) -> None:
+        path = tmp_path / "checkpoint.safetensors"
+        chosen = msgspec.structs.replace(SMALL, steps=7)
+        whole = train(small_public, chosen)
+
+        class StoppedError(Exception):
+            pass
+
+        def stop(done: TrainingProgress) -> None:
+            if done.step == 5:
+                raise StoppedError
+
+        with pytest.raises(StoppedError):
+            train(small_public, chosen, stop, checkpoint=path, every=2)
+        steps: list[int] = []
+        after = train(
+            small_public, chosen, lambda p: steps.append(p.step), checkpoint=path, every=2
+        )
+        assert steps == [5, 6, 7], "from the checkpoint of step 4"
+        for name, tensor in whole.unet.state_dict().items():
+            assert torch.equal(after.unet.state_dict()[name], tensor), name
+        assert after.card.loss == whole.card.loss
+
+    def test_of_another_training(self, small_public: Dataset, tmp_path: Path) -> None:
+        path = tmp_path / "checkpoint.safetensors"
+        chosen = msgspec.structs.replace(SMALL, steps=3)
+        train(small_public, chosen, checkpoint=path, every=2)
+        other = msgspec.structs.replace(chosen, learning_rate=2e-3)
+        with pytest.raises(GeneratorError, match="other settings or other data"):
+            train(small_public, other, checkpoint=path)
+        path.write_bytes(b"junk")
+        with pytest.raises(GeneratorError, match="cannot be read"):
+            train(small_public, chosen, checkpoint=path)
+
+    def test_previews_do_not_change_the_training(self, small_public: Dataset) -> None:
+        chosen = msgspec.structs.replace(SMALL, steps=3)
+        seen: dict[int, tuple[int, ...]] = {}
+        looked = train(
+            small_public,
+            chosen,
+            every=2,
+            preview=lambda step, images: seen.update({step: images.shape}),
+        )
+        assert seen == {2: (100, 1, 8, 8), 3: (100, 1, 8, 8)}
+        plain = train(small_public, chosen)
+        for name, tensor in plain.unet.state_dict().items():
+            assert torch.equal(looked.unet.state_dict()[name], tensor), name

@@ -1,0 +1,42 @@
+"""Seeds: every image of every device has one of its own.
+
+They are hashed from (run seed, device, class, index), so two devices get different images, a
+repeated request gives the identical batch, and asking for more of a class keeps what there was and
+adds to it. The run's id is not among them: the same seed gives the same images in every run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from generator_node.generators import Seeds
+
+
+def image_seeds(seed: int, device: str, counts: tuple[int, ...]) -> Seeds:
+    """A seed for every image of a device, class after class.
+
+    Args:
+        seed: of the run.
+        device: for whom; empty for images that all devices share.
+        counts: images per class.
+
+    Returns:
+        (sum of counts,), uint64: the first 8 bytes of a BLAKE2b hash each.
+    """
+    seeds = [
+        _hash(f"fimi/image/{seed}/{class_id}/{index}/{device}")
+        for class_id, count in enumerate(counts)
+        for index in range(count)
+    ]
+    return np.array(seeds, np.uint64)
+
+
+def redraw_seed(seed: int, attempt: int) -> int:
+    """The seed for drawing an image again: that of the image itself at attempt 0."""
+    return seed if attempt == 0 else _hash(f"fimi/redraw/{seed}/{attempt}")
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")

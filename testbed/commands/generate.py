@@ -1,0 +1,153 @@
+"""``fimi generator``: the generator node, and the training and evaluation of what it draws with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from testbed.commands.shared import (
+    BROKER_URL,
+    COMMON,
+    errors,
+    options,
+    reach,
+    read_config,
+    stop_on_signals,
+)
+
+PUBLIC = [
+    click.option(
+        "--data",
+        "data_file",
+        type=click.Path(path_type=Path, exists=True),
+        metavar="PATH",
+        help="Public images: a data file (.npz), or a folder with one folder per class. "
+        "Left out: the public part of the configured data.",
+    ),
+    click.option("--threads", type=click.IntRange(1), default=1, show_default=True),
+]
+
+
+@click.group()
+def generator() -> None:
+    """The process that makes synthetic images."""
+
+
+@generator.command("run")
+@options(COMMON)
+@BROKER_URL
+@click.option("--id", "peer", default="generator", help="Name of this node.")
+def generator_run(
+    url: str, peer: str, config_path: Path | None, settings: tuple[str, ...], **given: Any
+) -> None:
+    """Serve synthetic images over a broker until Ctrl-C."""
+    config = read_config(config_path, settings, given).config
+    from testbed.generator_process import serve
+
+    pool = Path(config.generator.pool or Path(config.run.directory) / "pool")
+    with errors(), stop_on_signals() as stop:
+        serve(config, reach(url), peer=peer, stop=stop, say=click.echo, pool=pool)
+
+
+@generator.command("train")
+@options(COMMON, PUBLIC)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
+@click.option(
+    "--model",
+    type=click.Choice(["diffusion", "gan"]),
+    default="diffusion",
+    show_default=True,
+)
+@click.option("--steps", type=click.IntRange(1), default=6000, show_default=True)
+@click.option("--batch-size", type=click.IntRange(2), help="Images per step.")
+@click.option(
+    "--channels",
+    help="Of each level of the diffusion network, for example 64,128,128; from the image's size "
+    "if left out.",
+)
+@click.option("--device", default="cpu", show_default=True, help="cpu, or cuda.")
+@click.option(
+    "--every",
+    type=click.IntRange(1),
+    default=500,
+    show_default=True,
+    help="Steps between checkpoints and sheets of samples (diffusion).",
+)
+def generator_train(
+    out: Path,
+    model: Literal["diffusion", "gan"],
+    steps: int,
+    batch_size: int | None,
+    channels: str | None,
+    device: str,
+    every: int,
+    threads: int,
+    data_file: Path | None,
+    config_path: Path | None,
+    settings: tuple[str, ...],
+    **given: Any,
+) -> None:
+    """Train a diffusion model or a GAN on public images.
+
+    A diffusion training that was stopped goes on from its checkpoint if it is started again with
+    the same options.
+    """
+    config = read_config(config_path, settings, given).config
+    from testbed.generator_tools import Recipe, parse_channels, train
+
+    with errors():
+        recipe = Recipe(
+            model=model,
+            steps=steps,
+            batch_size=batch_size,
+            channels=parse_channels(channels),
+            device=device,
+            every=every,
+            threads=threads,
+        )
+        train(config, data_file, out, recipe, say=click.echo)
+
+
+@generator.command("evaluate")
+@options(COMMON, PUBLIC)
+@click.option(
+    "--test",
+    "test_file",
+    type=click.Path(path_type=Path, exists=True),
+    metavar="PATH",
+    help="Real images to test on, as --data. Left out: test and private part of the configured "
+    "data.",
+)
+@click.option("--per-class", type=click.IntRange(2), default=360, show_default=True)
+@click.option("--classifiers", type=click.IntRange(1), default=3, show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder for results and a sheet per class."
+)
+def generator_evaluate(
+    per_class: int,
+    classifiers: int,
+    threads: int,
+    out: Path | None,
+    data_file: Path | None,
+    test_file: Path | None,
+    config_path: Path | None,
+    settings: tuple[str, ...],
+    **given: Any,
+) -> None:
+    """Measure the configured generator, quality gate included, against real images."""
+    config = read_config(config_path, settings, given).config
+    from testbed.generator_tools import evaluate
+
+    with errors():
+        evaluate(
+            config,
+            data_file,
+            test_file,
+            out,
+            per_class=per_class,
+            classifiers=classifiers,
+            threads=threads,
+            say=click.echo,
+        )

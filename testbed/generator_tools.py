@@ -1,0 +1,258 @@
+"""Training generators and measuring them, from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from generator_node.card import CARD
+from generator_node.generators import GeneratorError
+from generator_node.service import BatchService
+from learning import datasets
+from learning.batches import decode
+from learning.datasets import DataFileError, Dataset, Images
+from messaging.messages import SyntheticRequest
+from testbed.config import Config
+from testbed.devices import load_split
+from testbed.generator_process import open_configured, open_gate
+from testbed.torch_cache import torch_cache
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+class Recipe(Struct, frozen=True, kw_only=True):
+    """What is trained, and how.
+
+    Attributes:
+        model: diffusion model or GAN.
+        steps: of the optimiser.
+        batch_size: images per step; ``None``: the model's default.
+        channels: of the levels of a diffusion network; empty: from the images' size.
+        device: ``"cpu"`` or a CUDA device.
+        every: steps between checkpoints and sheets.
+        threads: of PyTorch.
+    """
+
+    model: Literal["diffusion", "gan"] = "diffusion"
+    steps: int = 6000
+    batch_size: int | None = None
+    channels: tuple[int, ...] = ()
+    device: str = "cpu"
+    every: int = 500
+    threads: int = 1
+
+
+def parse_channels(text: str | None) -> tuple[int, ...]:
+    """``"64,128"`` as numbers.
+
+    Raises:
+        GeneratorError: they are no positive numbers.
+    """
+    try:
+        found = tuple(int(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        found = (0,)
+    if any(number < 1 for number in found):
+        raise GeneratorError(f"--channels {text}: write whole numbers, for example 64,128,128")
+    return found
+
+
+def train(
+    config: Config, data: Path | None, out: Path, recipe: Recipe, *, say: Callable[[str], None]
+) -> None:
+    """Train a generator and save it.
+
+    Args:
+        config: of the federation; decides the public part.
+        data: public images instead of it.
+        out: folder to write; must not hold a generator yet.
+        recipe: what is trained.
+        say: told how it goes.
+
+    Raises:
+        GeneratorError: the folder is taken, or the recipe does not fit the images.
+        OSError: it cannot be written.
+    """
+    if (out / CARD).exists():
+        raise GeneratorError(f"{out} holds a generator; choose another --out")
+    public = read_images(data) if data else load_split(config).public
+    name = public.name.replace("/", "-") if data else f"{config.data.dataset}-{config.data.split}"
+    out.mkdir(parents=True, exist_ok=True)
+    with torch_cache():
+        from generator_node.opening import require_cuda
+        from generator_node.quality import contact_sheet
+        from generator_node.training import TrainingProgress
+    if recipe.device.startswith("cuda"):
+        require_cuda()
+    say(f"training on {len(public)} images of {public.name}, {recipe.steps} steps")
+    if (out / CHECKPOINT).exists():
+        say(f"going on from {out / CHECKPOINT}")
+
+    def progress(done: TrainingProgress) -> None:
+        left_s = done.seconds * (done.steps - done.step) / max(done.step, 1)
+        say(
+            f"step {done.step}/{done.steps}  loss {done.loss:.4f}  {done.seconds:.0f} s, "
+            f"{left_s:.0f} s left"
+        )
+
+    def preview(step: int, images: Images) -> None:
+        contact_sheet(images, columns=10).save(out / f"samples-{step:06d}.png")
+
+    try:
+        if recipe.model == "gan":
+            from generator_node.gan import GanSettings, train_gan
+
+            settings = GanSettings(
+                steps=recipe.steps,
+                seed=config.run.seed,
+                batch_size=recipe.batch_size or GanSettings().batch_size,
+            )
+            card = train_gan(
+                public, settings, progress, name=f"{name}-gan", threads=recipe.threads
+            ).save(out)
+        else:
+            from generator_node.network import network_for
+            from generator_node.training import DiffusionSettings
+            from generator_node.training import train as fit
+
+            card = fit(
+                public,
+                DiffusionSettings(
+                    steps=recipe.steps,
+                    seed=config.run.seed,
+                    batch_size=recipe.batch_size or DiffusionSettings().batch_size,
+                    network=network_for(public.image_shape, recipe.channels),
+                ),
+                progress,
+                name=name,
+                threads=recipe.threads,
+                device=recipe.device,
+                checkpoint=out / CHECKPOINT,
+                every=recipe.every,
+                preview=preview,
+            ).save(out)
+            (out / CHECKPOINT).unlink(missing_ok=True)
+    except (ValueError, FloatingPointError) as error:
+        raise GeneratorError(str(error)) from error
+    say(f"{out}: loss {card.loss}, {card.seconds:.0f} s; use it with generator.weights = '{out}'")
+
+
+def evaluate(
+    config: Config,
+    data: Path | None,
+    test: Path | None,
+    out: Path | None,
+    *,
+    per_class: int,
+    classifiers: int,
+    threads: int,
+    say: Callable[[str], None],
+) -> None:
+    """Measure the configured generator, quality gate included.
+
+    Args:
+        config: which generator, which gate, which data.
+        data: public images instead of the configured ones.
+        test: real images to test on instead of the configured ones.
+        out: folder for ``evaluation.json`` and a sheet of samples per class; ``None``: none.
+        per_class: images of every class.
+        classifiers: per class accuracy score.
+        threads: of PyTorch.
+        say: told the result.
+
+    Raises:
+        GeneratorError: the generator or the data cannot be used.
+    """
+    if data and not test:
+        raise GeneratorError("--data needs --test: real images that the generator has not seen")
+    parts = load_split(config)
+    public = read_images(data) if data else parts.public
+    tests = [read_images(test)] if test else [parts.private, parts.test]
+    generator = open_configured(config, public)
+    gate = open_gate(config, public)
+    service = BatchService(generator, gate=gate, images_max=per_class * public.classes)
+    made = service.make(
+        SyntheticRequest(
+            run="evaluation",
+            device="evaluation",
+            counts=(per_class,) * public.classes,
+            seed=config.run.seed,
+        )
+    )
+    if not made.data:
+        raise GeneratorError(f"{generator.name} made no image: {made.error}")
+    batch = decode(made.data, classes=public.classes)
+    generated = Dataset(
+        name="generated",
+        images=batch.images,
+        labels=batch.labels,
+        class_names=public.class_names,
+    )
+    with torch_cache():
+        from generator_node import evaluation
+        from generator_node.judge import train_judge
+        from generator_node.quality import contact_sheet
+    judge = gate.judged_by if gate else None
+    if judge is None:
+        from generator_node.gate import Judge
+
+        judge = Judge(train_judge(public, threads=threads))
+    found = evaluation.evaluate(
+        generator.name,
+        generated,
+        public,
+        tests,
+        judge,
+        classifiers=classifiers,
+        seed=config.run.seed,
+        threads=threads,
+    )
+    drawn = max(made.drawn, 1)
+    refused = ", ".join(f"{n} {why}" for why, n in sorted(made.refused.items())) or "none"
+    say(f"{found.generator}: {len(generated)} images of {made.drawn} drawn, refused: {refused}")
+    say(f"{1000 * made.seconds / drawn:.2f} ms per image drawn")
+    for score in found.scores:
+        say(
+            f"class accuracy score  {score.trained_on} ({score.images}) on {score.tested_on}: "
+            f"{score.mean:.4f} ± {score.deviation:.4f}"
+        )
+    for like in found.likeness:
+        say(
+            f"{like.name}: purity {like.purity:.3f}, Fréchet {like.frechet:.1f}, density "
+            f"{like.density:.2f}, coverage {like.coverage:.2f}, diversity {like.diversity:.2f}, "
+            f"near-copies {like.near_copies:.2%}, nearest {like.nearest:.3f}"
+        )
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        text = msgspec.json.format(msgspec.json.encode(found), indent=2)
+        (out / "evaluation.json").write_bytes(text + b"\n")
+        for class_id, name in enumerate(public.class_names):
+            images = generated.images[generated.labels == class_id][:100]
+            if len(images):
+                sheet = contact_sheet(images, columns=10)
+                sheet.save(out / f"class-{class_id:03d}-{_plain(name)}.png")
+        say(f"results and sheets: {out}")
+
+
+def read_images(path: Path) -> Dataset:
+    """Images from a data file, or from a folder with one folder per class.
+
+    Raises:
+        GeneratorError: they cannot be read.
+    """
+    try:
+        found = datasets.load_folder(path) if path.is_dir() else datasets.load(path)
+    except (DataFileError, OSError) as error:
+        raise GeneratorError(str(error)) from error
+    if not len(found) or not np.isin(np.arange(found.classes), found.labels).all():
+        raise GeneratorError(f"{path} must hold at least one image of every class")
+    return found
+
+
+def _plain(name: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in name)

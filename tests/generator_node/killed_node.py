@@ -1,0 +1,33 @@
+"""A generator node in a process of its own, to be killed: url, fleet, folder of the pool, delay.
+
+Prints a line per chunk and waits for one after it, so that the test decides how far it gets.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+from generator_node.bootstrap import BootstrapGenerator
+from generator_node.node import GeneratorNode, Journal
+from generator_node.pool import Pool
+from generator_node.service import BatchService, Progress, made_by
+from learning.datasets import load_digits, split
+from messaging.address import BrokerAddress
+from messaging.client import Peer
+
+url, fleet, folder = sys.argv[1:]
+generator = BootstrapGenerator(split(load_digits()).public)
+pool = Pool(Path(folder), generator.image_shape, made_by(generator, None))
+service = BatchService(generator, pool=pool, chunk=8)
+
+
+def stop_here(progress: Progress) -> None:
+    print(progress.drawn, flush=True)
+    sys.stdin.readline()
+
+
+with Peer(BrokerAddress.parse(url), fleet=fleet, peer="generator", role="generator") as peer:
+    journal = Journal(Path(folder) / "requests.json")
+    GeneratorNode(peer, service, journal=journal, on_progress=stop_here).run(threading.Event())

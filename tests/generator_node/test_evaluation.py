@@ -1,0 +1,96 @@
+"""generator_node.evaluation: the measures tell what they should on images made for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from generator_node.card import JUDGE, shipped_for
+from generator_node.evaluation import (
+    Score,
+    density_and_coverage,
+    discount,
+    evaluate,
+    frechet_distance,
+    likenesses,
+    spread,
+)
+from generator_node.gate import read_judge
+from learning.datasets import Split
+
+
+def gauss(seed: int, count: int = 400, shift: float = 0.0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((count, 6)).astype(np.float32) + shift
+
+
+class TestFrechet:
+    def test_of_gaussians_that_are_known(self) -> None:
+        """Means 3 apart in each of 6 dimensions: 54. Twice as wide: 6 · (1 − 2)²."""
+        assert frechet_distance(gauss(0, 20000), gauss(1, 20000, 3.0)) == pytest.approx(
+            54, rel=0.03
+        )
+        assert frechet_distance(gauss(0, 20000), 2 * gauss(1, 20000)) == pytest.approx(6, rel=0.05)
+
+    @settings(max_examples=20, deadline=None)
+    @given(seed=st.integers(0, 1000))
+    def test_zero_to_itself_and_symmetric(self, seed: int) -> None:
+        one, other = gauss(seed, 30), gauss(seed + 1, 40, 0.5)
+        assert frechet_distance(one, one) == pytest.approx(0, abs=1e-4)
+        assert frechet_distance(one, other) == pytest.approx(frechet_distance(other, one), rel=1e-6)
+
+
+def test_density_and_coverage() -> None:
+    density, coverage = density_and_coverage(gauss(0), gauss(1))
+    assert density == pytest.approx(1, abs=0.2)
+    assert coverage > 0.9
+    assert density_and_coverage(gauss(0), gauss(1, shift=50.0)) == (0.0, 0.0)
+    _, narrow = density_and_coverage(gauss(0), gauss(1) * 0.01)
+    assert narrow < 0.3
+
+
+def test_likeness(parts: Split) -> None:
+    judge = read_judge(shipped_for(parts.public) / JUDGE)
+    copies, real = likenesses((parts.public, parts.test), parts.public, parts.private, judge)
+    assert copies.near_copies == 1.0
+    assert real.near_copies < 0.02
+    assert real.frechet < copies.frechet, "the writers differ"
+    assert real.diversity == pytest.approx(1, abs=0.1)
+    one_of_each = parts.public.subset(np.zeros(50, np.intp), "one image")
+    (same,) = likenesses((one_of_each,), parts.public, parts.private, judge)
+    assert same.diversity == pytest.approx(0, abs=1e-3)
+    assert same.coverage < 0.1
+    assert spread(parts.private) > 0.1
+
+
+def test_evaluate(parts: Split) -> None:
+    judge = read_judge(shipped_for(parts.public) / JUDGE)
+    few = parts.private.subset(np.arange(200), "few")
+    found = evaluate("real", few, parts.public, [parts.private, parts.test], judge, classifiers=1)
+    assert [(s.trained_on, s.tested_on) for s in found.scores] == [
+        ("few", "digits/private"),
+        ("few", "digits/test"),
+        ("digits/public", "digits/private"),
+        ("digits/public", "digits/test"),
+    ]
+    assert min(s.mean for s in found.scores) > 0.7
+    assert [like.name for like in found.likeness] == ["few", "digits/test"]
+
+
+def score(images: int, mean: float) -> Score:
+    return Score(trained_on="", tested_on="", images=images, mean=mean, deviation=0.0)
+
+
+class TestDiscount:
+    def test_golden(self) -> None:
+        """Error 0.2 at 100 and 0.1 at 400 real images: error ~ n^(−1/2). 0.2 with 400 synthetic
+        images is what 100 real ones give: q = 1/4."""
+        real, smaller = score(400, 0.9), score(100, 0.8)
+        assert discount(score(400, 0.8), real, smaller) == pytest.approx(0.25)
+        assert discount(real, real, smaller) == pytest.approx(1)
+        assert discount(score(800, 0.9), real, smaller) == pytest.approx(0.5)
+
+    def test_no_curve(self) -> None:
+        with pytest.raises(ValueError, match="do not give a learning curve"):
+            discount(score(400, 0.8), score(400, 0.7), score(100, 0.8))

@@ -1,0 +1,77 @@
+"""generator_node.gan: the contract, there and back, and that training moves towards the data."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from contract import GeneratorContract
+
+from generator_node.gan import WEIGHTS, GanSettings, TrainedGan, train_gan
+from generator_node.generators import Generator, GeneratorError
+from generator_node.opening import load, open_generator
+from learning.datasets import Dataset
+
+TINY = GanSettings(steps=3, batch_size=8, width=8, judge_steps=2, seed=1)
+
+
+@pytest.fixture(scope="module")
+def trained(small_public: Dataset) -> TrainedGan:
+    return train_gan(small_public, TINY, name="tiny-gan")
+
+
+@pytest.fixture(scope="module")
+def folder(trained: TrainedGan, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("gan")
+    trained.save(folder)
+    return folder
+
+
+class TestContract(GeneratorContract):
+    @pytest.fixture
+    def generator(self, folder: Path, small_public: Dataset) -> Generator:
+        return open_generator(small_public, str(folder))
+
+
+def test_the_same_seed_gives_the_same_weights(
+    trained: TrainedGan, small_public: Dataset, tmp_path: Path, folder: Path
+) -> None:
+    train_gan(small_public, TINY, name="tiny-gan").save(tmp_path)
+    assert (tmp_path / WEIGHTS).read_bytes() == (folder / WEIGHTS).read_bytes()
+
+
+def test_it_learns_how_bright_images_are(parts) -> None:  # type: ignore[no-untyped-def]
+    """Untrained, every pixel is grey; the border columns of digits are black."""
+    public = parts.public
+    settings = GanSettings(steps=120, batch_size=32, width=8, judge_steps=1)
+    steps = []
+    before, after = (
+        train_gan(public, s, lambda p: steps.append(p.step)).network
+        for s in (GanSettings(steps=1, batch_size=8, width=8, judge_steps=1), settings)
+    )
+    import torch
+
+    noise, classes = torch.randn(50, 64), torch.arange(50) % 10
+    real = public.images.astype(np.float32).mean(0) / 127.5 - 1
+    off = [np.abs(net(noise, classes).mean(0).numpy() - real).mean() for net in (before, after)]
+    assert off[1] < 0.6 * off[0]
+    assert steps[-1] == 120
+
+
+class TestBadInput:
+    def test_sides(self) -> None:
+        images = np.zeros((4, 1, 6, 8), np.uint8)
+        odd = Dataset(name="odd", images=images, labels=np.zeros(4, np.int64), class_names=("a",))
+        with pytest.raises(ValueError, match="sides divisible by 4, not 6×8"):
+            train_gan(odd, TINY)
+
+    def test_damage(self, folder: Path, tmp_path: Path) -> None:
+        copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+        (copy / WEIGHTS).write_bytes(b"x")
+        with pytest.raises(GeneratorError, match="is not the file that the card describes"):
+            load(copy)
+        (copy / WEIGHTS).unlink()
+        with pytest.raises(GeneratorError, match="cannot be read"):
+            load(copy)

@@ -1,0 +1,146 @@
+"""generator_node.metering: all meters together, and nothing where one cannot be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from energy.clock import Clock, VirtualClock
+from energy.joules import Energy
+from energy.meters import (
+    DeclaredPower,
+    Look,
+    Meter,
+    MeterDescription,
+    MeterUnavailableError,
+    Reading,
+)
+from generator_node.bootstrap import BootstrapGenerator
+from generator_node.metering import Metered, open_meters, share
+from generator_node.service import BatchService
+from learning.datasets import Images, Labels, Split
+from messaging.messages import SyntheticRequest
+
+
+def no_cards() -> Meter:
+    raise MeterUnavailableError("no cards")
+
+
+class Cards:
+    """Cards that drew 30 J more at every look."""
+
+    def __init__(self) -> None:
+        self.counter_j = 0.0
+
+    def describe(self) -> MeterDescription:
+        return MeterDescription(source="nvml:0", kind="measured", scope="gpu", rate_hz=10.0)
+
+    @property
+    def longest_period_s(self) -> float:
+        return 60.0
+
+    def look(self, time_s: float) -> Look:
+        return Look(counter_j=self.counter_j)
+
+    def close(self) -> None:
+        pass
+
+
+def test_cards_are_added_to_a_processors_meter(tmp_path: Path) -> None:
+    zone = rapl(tmp_path)
+    clock, cards, said = VirtualClock(), Cards(), []
+    metered = open_meters(said.append, root=tmp_path, clock=clock, cards=lambda: cards)
+    with metered.span() as span:
+        clock.advance(1.0)
+        (zone / "energy_uj").write_text("5000000\n")
+        cards.counter_j = 30.0
+    metered.close()
+    assert said == ["the generator's own energy is metered by rapl:package-0, nvml:0"]
+    assert span.energy is not None
+    assert span.energy.value_j == pytest.approx(34.0)
+    assert span.energy.source == "nvml:0+rapl:package-0"
+
+
+class Broken:
+    def describe(self) -> MeterDescription:
+        return MeterDescription(source="broken", kind="measured", scope="cpu", rate_hz=1.0)
+
+    def mark(self) -> list[Reading]:
+        return []
+
+
+def test_the_sum_of_all_meters() -> None:
+    clock = VirtualClock()
+    metered = Metered([DeclaredPower(10.0, clock), DeclaredPower(30.0, clock)], clock)
+    with metered.span() as span:
+        clock.advance(2.0)
+    assert span.seconds == 2.0
+    assert span.energy is not None
+    assert span.energy.value_j == pytest.approx(80.0)
+    assert span.energy.source == "declared:10W+declared:30W"
+    assert span.energy.kind == "modelled"
+
+
+def test_missing_is_missing() -> None:
+    clock = VirtualClock()
+    for recorders in ([], [Broken()], [DeclaredPower(10.0, clock), Broken()]):
+        with Metered(recorders, clock).span() as span:  # type: ignore[arg-type]
+            clock.advance(2.0)
+        assert span.energy is None
+
+
+def rapl(root: Path) -> Path:
+    zone = root / "sys" / "class" / "powercap" / "intel-rapl:0"
+    zone.mkdir(parents=True)
+    (zone / "name").write_text("package-0\n")
+    (zone / "max_energy_range_uj").write_text("262143328850\n")
+    (zone / "energy_uj").write_text("1000000\n")
+    return zone
+
+
+def test_rapl_where_it_is(tmp_path: Path) -> None:
+    said: list[str] = []
+    with open_meters(said.append, root=tmp_path, cards=no_cards).span() as span:
+        pass
+    assert span.energy is None
+    assert "is not metered: no meter can be read here" in said[0]
+    assert "nvml: no cards" in said[0]
+    zone = rapl(tmp_path)
+    clock = VirtualClock()
+    metered = open_meters(said.append, root=tmp_path, clock=clock, cards=no_cards)
+    with metered.span() as span:
+        clock.advance(1.0)
+        (zone / "energy_uj").write_text("5000000\n")
+    metered.close()
+    assert "metered by rapl:package-0" in said[1]
+    assert span.energy is not None
+    assert (span.energy.value_j, span.energy.kind) == (pytest.approx(4.0), "measured")
+
+
+class Slow(BootstrapGenerator):
+    """Takes a second of the clock per image."""
+
+    clock: VirtualClock
+
+    def generate(self, class_ids: Labels, seeds: object) -> Images:
+        self.clock.advance(float(len(class_ids)))
+        return super().generate(class_ids, seeds)  # type: ignore[arg-type]
+
+
+def test_every_batch_gets_its_share(parts: Split) -> None:
+    generator = Slow(parts.public)
+    generator.clock = VirtualClock()
+    clock: Clock = generator.clock
+    metered = Metered([DeclaredPower(5.0, clock)], clock)
+    service = BatchService(generator, metered=metered, chunk=64)
+    for device, count in (("a", 3), ("b", 1)):
+        service.submit(SyntheticRequest(run="r", device=device, counts=(count,) * 10, seed=1))
+    a, b = service.work()
+    assert isinstance(a.energy, Energy)
+    assert isinstance(b.energy, Energy)
+    assert (a.energy.value_j, b.energy.value_j) == (pytest.approx(150), pytest.approx(50))
+    assert service.progress.energy == share(a.energy, 4 / 3)
+    assert service.progress.seconds == pytest.approx(40)
+    again = service.make(SyntheticRequest(run="r", device="a", counts=(3,) * 10, seed=1))
+    assert (again.drawn, again.energy) == (0, None)

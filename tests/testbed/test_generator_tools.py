@@ -1,0 +1,90 @@
+"""testbed.generator_tools: training what the command line asks for, and clear refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from generator_node.card import read_card
+from generator_node.generators import GeneratorError
+from generator_node.opening import load
+from testbed.config import Config
+from testbed.generator_tools import (
+    CHECKPOINT,
+    Recipe,
+    evaluate,
+    parse_channels,
+    read_images,
+    train,
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Public images of two classes, 12×12, in colour."""
+    random = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for index in range(8):
+            pixels = random.integers(0, 256, (12, 12, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pets" / name / f"{index}.png")
+    return tmp_path / "pets"
+
+
+@pytest.mark.parametrize("model", ["diffusion", "gan"])
+def test_any_images(folder: Path, tmp_path: Path, model: str) -> None:
+    said: list[str] = []
+    recipe = Recipe(model=model, steps=3, batch_size=4, channels=(8,), every=2)  # type: ignore[arg-type]
+    train(Config(), folder, tmp_path / "out", recipe, say=said.append)
+    card = read_card(tmp_path / "out")
+    assert (card.class_names, card.image_shape) == (("cat", "dog"), (3, 12, 12))
+    assert card.data_digest == read_images(folder).digest()
+    images = load(tmp_path / "out").generate(np.array([0, 1]), np.array([1, 2], np.uint64))
+    assert images.shape == (2, 3, 12, 12)
+    assert "generator.weights" in said[-1]
+    sheets = {path.name for path in (tmp_path / "out").glob("*.png")}
+    assert sheets == (
+        {"samples-000002.png", "samples-000003.png"} if model == "diffusion" else set()
+    )
+    assert not (tmp_path / "out" / CHECKPOINT).exists()
+    with pytest.raises(GeneratorError, match="holds a generator; choose another --out"):
+        train(Config(), folder, tmp_path / "out", recipe, say=said.append)
+
+
+class TestRefusals:
+    def test_a_network_that_does_not_fit(self, folder: Path, tmp_path: Path) -> None:
+        recipe = Recipe(steps=1, channels=(8, 8, 8, 8))
+        with pytest.raises(GeneratorError, match=r"halve the image 3 times, which 12×12 pixels"):
+            train(Config(), folder, tmp_path / "out", recipe, say=print)
+
+    def test_channels(self) -> None:
+        assert parse_channels("8,16") == (8, 16)
+        assert parse_channels(None) == ()
+        for text in ("8,x", "0", "-1,2"):
+            with pytest.raises(GeneratorError, match="write whole numbers"):
+                parse_channels(text)
+
+    def test_images_that_are_none(self, folder: Path, tmp_path: Path) -> None:
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(GeneratorError, match="no images"):
+            read_images(tmp_path / "empty")
+        (folder / "cat" / "notes.txt").write_text("no image")
+        with pytest.raises(GeneratorError, match=r"notes\.txt: not an image"):
+            read_images(folder)
+
+    def test_images_of_two_sizes(self, folder: Path) -> None:
+        Image.fromarray(np.zeros((5, 5, 3), np.uint8)).save(folder / "dog" / "z.png")
+        with pytest.raises(GeneratorError, match="scale all images to one size first"):
+            read_images(folder)
+
+    def test_a_class_without_images(self, folder: Path) -> None:
+        (folder / "eel").mkdir()
+        with pytest.raises(GeneratorError, match="at least one image of every class"):
+            read_images(folder)
+
+    def test_public_images_are_no_test(self, folder: Path) -> None:
+        with pytest.raises(GeneratorError, match="--data needs --test"):
+            evaluate(Config(), folder, None, None, per_class=2, classifiers=1, threads=1, say=print)
