@@ -54,7 +54,7 @@ from messaging.wire import (
 DEFAULT_MAX_BYTES = 256 << 20
 _MAX_ANSWERS = 1024
 _MAX_INBOX = 4 * WINDOW
-_CHUNK_S = 0.2
+_CHUNK_S = 0.25
 _LEAST_CHUNK_BYTES = 1024
 _DONE_AGAIN_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 

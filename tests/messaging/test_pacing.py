@@ -67,12 +67,12 @@ class TestOnAConnection:
         device, coordinator = join("d1"), join(COORDINATOR)
         device.set_pacing(400e3)
         offer = device.transfers.serve(os.urandom(100_000), "noise")
-        assert offer.chunk_bytes == 10_000
+        assert offer.chunk_bytes == 12_500
         coordinator.transfers.fetch(offer, 20.0)
         assert coordinator.transfers.counters.asked_again == 0
-        assert device.transfers.counters.sent == 10
+        assert device.transfers.counters.sent == 8
         device.set_pacing(None)
-        assert device.transfers.serve(os.urandom(100_000), "noise").chunk_bytes > 10_000
+        assert device.transfers.serve(os.urandom(100_000), "noise").chunk_bytes > 12_500
 
     def test_the_peer_holds_back_where_the_kernel_does_not(
         self, join, monkeypatch: pytest.MonkeyPatch
