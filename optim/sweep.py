@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
 
 import msgspec
 import numpy as np
@@ -21,7 +20,6 @@ from optim.joint import solve
 from optim.problem import FimiProblem, InfeasibleError, ProblemError
 
 _VALUES_MAX = 10_000
-Parameter = Literal["t_max", "error_max", "bandwidth", "devices", "alpha"]
 
 
 class SweepPoint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
