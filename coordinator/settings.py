@@ -78,7 +78,7 @@ class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         Literal["fast", "reference"],
         Meta(
             description='Who solves the inner problems: "fast", our own; "reference", CVXPY, some '
-            "thousand times slower."
+            "hundred times slower."
         ),
     ] = "fast"
     target_accuracy: Annotated[

@@ -13,6 +13,7 @@
 * :mod:`optim.feasibility`     can there be a plan, and what would make one possible
 * :mod:`optim.splits`          time splits as points of an unbounded space
 * :mod:`optim.realise`         whole samples and settable frequencies
+* :mod:`optim.plans`           a plan as values
 * :mod:`optim.planner`         all of it: :func:`optim.planner.plan`
 * :mod:`optim.operating`       the search for any cost: measured tables, steps, whole samples
 * :mod:`optim.policies`        other planners on the same problem, for comparison

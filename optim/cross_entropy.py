@@ -47,7 +47,7 @@ class SearchSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         gap_tolerance_percent: a plan that is farther than this from its certified bound is
             refined from the certified time splits.
         certify: prove a lower bound for every plan.
-        inner: ``"fast"``, or ``"reference"``: the inner problems by CVXPY, some thousand times
+        inner: ``"fast"``, or ``"reference"``: the inner problems by CVXPY, some hundred times
             slower (:mod:`optim.reference`).
         devices_max: larger fleets are planned by dual decomposition alone (:mod:`optim.joint`),
             because the number of candidates grows with the square of the fleet.

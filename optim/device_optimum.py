@@ -46,13 +46,9 @@ class DeviceSolver:
         self._low_d = np.log(inner.samples_min[work])
         self._high_d = np.log(inner.samples_max[work])
         self._total_s = problem.t_max_s[work]
-        earliest = problem.cycles_per_pass * inner.samples_min / problem.frequency_max_hz
-        reach = problem.transmit_power_max_w / inner.noise_over_gain
-        upload_s = np.exp(inner.log_nats) / (
-            problem.bandwidth_hz * np.log1p(reach / problem.bandwidth_hz)
-        )
-        self._low = np.log(earliest[work])
-        latest = np.maximum(problem.t_max_s - upload_s, earliest)[work]
+        self._low = np.log(inner.earliest_s[work])
+        upload_s = inner.full_power_s(problem.bandwidth_hz)
+        latest = np.maximum(problem.t_max_s - upload_s, inner.earliest_s)[work]
         self._high = np.maximum(np.log(latest), self._low)
         self._log_t = np.log(np.sqrt(np.exp(self._low) * np.exp(self._high)))
         self.steps = 0

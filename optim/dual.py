@@ -80,11 +80,8 @@ def dual(
     work = inner.has_work
     total_s = problem.t_max_s
     # Bounds on t_cmp: the least data at full speed; the time an upload takes with all the band.
-    earliest = problem.cycles_per_pass * inner.samples_min / problem.frequency_max_hz
-    latest = total_s - np.exp(inner.log_nats) / (
-        problem.bandwidth_hz
-        * np.log1p(problem.transmit_power_max_w / inner.noise_over_gain / problem.bandwidth_hz)
-    )
+    earliest = inner.earliest_s
+    latest = total_s - inner.full_power_s(problem.bandwidth_hz)
     if (latest < earliest * (1.0 - 1e-12)).any():
         half = np.where(work, 0.5, 0.0)
         return DualPoint(-math.inf, lam, mu, half, inner.samples_min, 0.0 * total_s)

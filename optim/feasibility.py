@@ -52,17 +52,14 @@ def time_windows(inner: InnerSolver) -> tuple[Array, Array]:
     the first the problem is infeasible.
     """
     problem = inner.problem
-    earliest = problem.cycles_per_pass * inner.samples_min / problem.frequency_max_hz
-    spare = problem.t_max_s - earliest
+    spare = problem.t_max_s - inner.earliest_s
     log_spare = np.log(np.where(spare > 0, spare, 1.0))
     limit, late = inner.narrowest(log_spare)
     log_least = np.minimum(inner.log_nats - log_spare - limit, _LOG_MAX)
     least = np.where((late > 0) | (spare <= 0), np.inf, np.exp(log_least))
     left = problem.bandwidth_hz - (least.sum() - least) if np.isfinite(least).all() else None
     band = problem.bandwidth_hz if left is None else np.maximum(left, least)
-    reach = problem.transmit_power_max_w / inner.noise_over_gain
-    upload_s = np.exp(inner.log_nats) / (band * np.log1p(reach / band))
-    return earliest, problem.t_max_s - upload_s
+    return inner.earliest_s, problem.t_max_s - inner.full_power_s(band)
 
 
 def least_bandwidth(problem: FimiProblem, *, band_limit_hz: float = math.inf) -> Leanest:
@@ -169,8 +166,7 @@ def require_feasible(inner: InnerSolver) -> Leanest:
     error_max = _smallest_error(problem)
     relaxed = msgspec.structs.replace(problem, error_max=math.inf)
     local = InnerSolver(relaxed)
-    earliest = local.problem.cycles_per_pass * local.samples_min / problem.frequency_max_hz
-    shortest = earliest + np.exp(local.log_nats) * (
+    shortest = local.earliest_s + np.exp(local.log_nats) * (
         local.noise_over_gain / problem.transmit_power_max_w
     )
     late = np.flatnonzero(shortest >= problem.t_max_s)

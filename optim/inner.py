@@ -100,6 +100,7 @@ class InnerSolver:
             constraint asks for with every other device at its largest.
         samples_max: D_loc + D_gen_max, (I,).
         has_work: devices that train at all, (I,) of bool: not those with no data and no need of it.
+        earliest_s: shortest t_cmp of any feasible plan: the least data at full speed, (I,).
         floor_hz: the frequency below which a device gains nothing, (14), (I,).
     """
 
@@ -107,6 +108,7 @@ class InnerSolver:
         self.problem = problem
         self.samples_min, self.samples_max = _sample_range(problem)
         self.has_work: NDArray[np.bool_] = self.samples_min > 0
+        self.earliest_s = problem.cycles_per_pass * self.samples_min / problem.frequency_max_hz
         kappa, active = problem.capacitance_w_per_hz3, problem.active_power_w
         lowest, highest = problem.frequency_min_hz, problem.frequency_max_hz
         per_sample = problem.cycles_per_pass
@@ -239,6 +241,11 @@ class InnerSolver:
         )
 
     # (P3)
+
+    def full_power_s(self, band_hz: Array | float) -> Array:
+        """(3), (4) Time of each device's upload at p_max over a band, (I,)."""
+        reach = self.problem.transmit_power_max_w / self.noise_over_gain
+        return np.asarray(np.exp(self.log_nats) / (band_hz * np.log1p(reach / band_hz)))
 
     def upload(self, window_s: Array, *, start: Array | None = None) -> UploadSolution:
         """Bandwidths and powers of least energy within upload windows.

@@ -27,7 +27,7 @@ class LearningCurve(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     Attributes:
         alpha: α, scale: the error above the floor with one sample.
-        beta: β, exponent.
+        beta: β, exponent; beyond 15 the powers of D leave the range of a double.
         delta0: δ0, the error no amount of data removes.
     """
 
@@ -36,14 +36,16 @@ class LearningCurve(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     delta0: NonNegative = 0.0
 
     def __post_init__(self) -> None:
-        for field, value, lowest in (
-            ("alpha", self.alpha, "> 0"),
-            ("beta", self.beta, "> 0"),
-            ("delta0", self.delta0, ">= 0"),
+        for field, value, low, high in (
+            ("alpha", self.alpha, 1e-40, 1e40),
+            ("beta", self.beta, 1e-3, 15.0),
+            ("delta0", self.delta0, 0.0, 1e40),
         ):
-            good = value > 0 if lowest == "> 0" else value >= 0
-            if not (math.isfinite(value) and good):
-                raise ValueError(f"learning curve: {field} is {value}; it must be finite, {lowest}")
+            if not low <= value <= high:
+                raise ValueError(
+                    f"learning curve: {field} is {value}; it must be a number "
+                    f"from {low:g} to {high:g}"
+                )
 
     def error(self, samples: Array | float) -> Array:
         """(8) Δ(D); infinite for no data.

@@ -16,10 +16,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
-from msgspec import Struct
 
 from energy.cost_model import Array, OperatingPoint
 from optim.categories import fill
@@ -28,100 +26,18 @@ from optim.dual import dual
 from optim.feasibility import require_feasible, require_reachable_error
 from optim.inner import Evaluation, InnerSolver
 from optim.joint import solve
+from optim.plans import DevicePlan, Plan, PlanStatus, SearchName
 from optim.problem import FimiProblem, InfeasibleError
 from optim.realise import RunnablePlan, realise
 from optim.splits import Z_REACH, Objective, SplitSpace, try_edges
 
 __all__ = ["DevicePlan", "Plan", "SearchSettings", "plan"]
 
-SearchName = Literal[
-    "cross-entropy",
-    "cross-entropy, refined from the certificate",
-    "dual decomposition",
-    "no split to search",
-]
-PlanStatus = Literal["optimal", "feasible", "uncertified"]
-"""``optimal``: the search is within its gap tolerance of the bound. ``feasible``: it is not.
-``uncertified``: no bound was asked for."""
-
 _SPLIT_EDGE = 1e-9
 _PROGRAM_DEVICES_MAX = 120
 """Above, dual decomposition proves the same bound in a fraction of CVXPY's time."""
 _WARM_DEVIATION = 0.3
 _REFINE_DEVIATION = 0.01
-
-
-class DevicePlan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One device's share of a plan.
-
-    Attributes:
-        device: id.
-        synthetic_counts: synthetic samples per class.
-        samples: D, local and synthetic.
-        point: frequency, bandwidth, power, time split.
-        compute_s: predicted time of training in a round.
-        upload_s: predicted time of the upload.
-        compute_j: predicted dynamic energy of training.
-        upload_j: predicted dynamic energy of the upload.
-    """
-
-    device: str
-    synthetic_counts: tuple[int, ...]
-    samples: int
-    point: OperatingPoint
-    compute_s: float
-    upload_s: float
-    compute_j: float
-    upload_j: float
-
-
-class Plan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A plan for every device, and how good it is.
-
-    Attributes:
-        devices: in the problem's order.
-        status: what is known about its quality.
-        search: which search produced it.
-        energy_j: dynamic energy of the fleet in one round, as it will run.
-        bound_j: certified lower bound on the energy of every plan; ``None`` if not asked for.
-        gap_percent: distance of ``energy_j`` from the bound, in percent of the bound.
-        search_energy_j: energy before rounding to whole samples and settable frequencies.
-        search_gap_percent: its distance from the bound.
-        error: mean learning error Σ w Δ(D) of the whole samples; ``None`` without a learning
-            constraint.
-        error_max: the constraint on it; ``None`` for none.
-        learning_multiplier: λ: joules a round would save per unit of error allowed more.
-        band_multiplier: μ: joules a round would save per hertz more.
-        history: of the search, one entry per iteration.
-        stop: why the search ended.
-        evaluations: candidates it evaluated.
-        search_s: wall time of the search.
-        certificate_s: wall time of the certificate.
-    """
-
-    devices: tuple[DevicePlan, ...]
-    status: PlanStatus
-    search: SearchName
-    energy_j: float
-    bound_j: float | None
-    gap_percent: float | None
-    search_energy_j: float
-    search_gap_percent: float | None
-    error: float | None
-    error_max: float | None
-    learning_multiplier: float
-    band_multiplier: float
-    history: tuple[Iteration, ...]
-    stop: str
-    evaluations: int
-    search_s: float
-    certificate_s: float
-
-    @property
-    def iterations(self) -> int:
-        """How many iterations the search took."""
-        return len(self.history)
-
 
 Progress = Callable[[int, float], None]
 """Called after every iteration with its number and the best energy so far (infinite before the

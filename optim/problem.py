@@ -34,6 +34,11 @@ _POSITIVE = (
     "t_max_s",
 )
 _NON_NEGATIVE = ("active_power_w", "generated_max", "weights")
+_SMALLEST, _LARGEST = 1e-40, 1e40
+"""Of any quantity but 0: far beyond hardware, and far enough from the limits of a double for every
+product of the model. What lies outside is a mistake of units."""
+_SAMPLES_MAX = 1e15
+"""Whole numbers up to here are exact doubles."""
 
 
 class ProblemError(ValueError):
@@ -131,7 +136,7 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
             self._set("weights", np.full(count, 1.0 / count))
         for field in (*_POSITIVE, *_NON_NEGATIVE):
             self._set_array(field, count)
-        self._set("generated_max", _frozen(np.floor(self.generated_max)))
+        self._set("generated_max", _frozen(np.floor(np.minimum(self.generated_max, _SAMPLES_MAX))))
         self._set_counts(count)
         self._check_scalars()
         self._check_frequencies(count)
@@ -182,13 +187,13 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
             )
         values = np.array(np.broadcast_to(given, (count,)))
         positive = field in _POSITIVE
-        good = (values > 0 if positive else values >= 0) & np.isfinite(values)
+        good = (values >= _SMALLEST) & (values <= _LARGEST) | (values == 0.0) & (not positive)
         if not good.all():
             i = int(np.flatnonzero(~good)[0])
             need = "greater than 0" if positive else "0 or more"
             raise ProblemError(
                 f"device {self.devices[i]!r}: {field} is {values[i]:.6g}; "
-                f"it must be a finite number, {need}"
+                f"it must be a finite number, {need} ({_SMALLEST:g} to {_LARGEST:g}, SI units)"
             )
         self._set(field, _frozen(values))
 
@@ -199,7 +204,7 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
                 f"local_counts: shape {given.shape} for {count} devices; give one row of samples "
                 "per class for each device"
             )
-        good = np.isfinite(given.astype(float)) & (given >= 0) & (given == np.floor(given))
+        good = (given >= 0) & (given <= _SAMPLES_MAX) & (given == np.floor(given))
         if not good.all():
             i, k = (int(j) for j in np.argwhere(~good)[0])
             raise ProblemError(
@@ -211,11 +216,11 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
         self._set("local_counts", counts)
 
     def _check_scalars(self) -> None:
-        if self.epochs < 1:
-            raise ProblemError(f"epochs is {self.epochs}; a round trains at least once")
-        if not (math.isfinite(self.bandwidth_hz) and self.bandwidth_hz > 0):
+        if not (1 <= self.epochs <= _SAMPLES_MAX and self.epochs == int(self.epochs)):
+            raise ProblemError(f"epochs is {self.epochs}; it must be a whole number, 1 or more")
+        if not _SMALLEST <= self.bandwidth_hz <= _LARGEST:
             raise ProblemError(f"bandwidth_hz is {self.bandwidth_hz}; it must be finite, above 0")
-        if math.isnan(self.error_max) or self.error_max <= 0:
+        if not (_SMALLEST <= self.error_max <= _LARGEST or self.error_max == math.inf):
             raise ProblemError(
                 f"error_max is {self.error_max}; it must be above 0 (inf: no learning constraint)"
             )

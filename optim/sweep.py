@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
 
 import msgspec
 import numpy as np
@@ -20,7 +19,7 @@ from optim.inner import InnerSolver
 from optim.joint import solve
 from optim.problem import FimiProblem, InfeasibleError, ProblemError
 
-Parameter = Literal["t_max", "error_max", "bandwidth", "devices", "alpha"]
+_VALUES_MAX = 10_000
 
 
 class SweepPoint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -188,15 +187,15 @@ def parse_range(text: str) -> tuple[str, tuple[float, ...]]:
             raise ValueError
         if ":" in spec:
             first, last, count = spec.split(":")
-            if int(count) < 1:
+            if not 1 <= int(count) <= _VALUES_MAX:
                 raise ValueError
             values = tuple(map(float, np.linspace(float(first), float(last), int(count))))
         else:
             values = tuple(float(part) for part in spec.split(","))
     except ValueError:
         raise ProblemError(
-            f"--sweep {text!r}: write name=from:to:count or name=value,value,…, for example "
-            "t_max=5:20:7"
+            f"--sweep {text!r}: write name=from:to:count (up to {_VALUES_MAX}) or "
+            "name=value,value,…, for example t_max=5:20:7"
         ) from None
     if name not in PARAMETERS:
         raise ProblemError(f"--sweep: cannot vary {name!r}; there are {', '.join(PARAMETERS)}")

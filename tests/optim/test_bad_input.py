@@ -18,6 +18,11 @@ from optim.planner import plan
 from optim.problem import InfeasibleError, ProblemError
 
 pytestmark = pytest.mark.filterwarnings("error")
+ANYTHING = st.one_of(
+    st.sampled_from([0.0, 5e-324, 1e-40, 1e40, 1e308, math.inf, -math.inf, math.nan, -1.0]),
+    st.floats(-41, 41).map(lambda exponent: 10.0**exponent),
+    st.floats(),
+)
 
 EXTREMES: dict[str, tuple[float, ...]] = {
     "cycles_per_sample": (1.0, 1e3, 1e12),
@@ -80,6 +85,42 @@ def test_extremes(
     assert result.search_gap_percent < 0.1
 
 
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 3),
+    st.dictionaries(st.sampled_from(sorted({*EXTREMES, "weights"})), ANYTHING, min_size=1),
+    st.integers(0, 2),
+)
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+def test_any_number_in_any_field(
+    fleet: Any, seed: int, size: int, picks: dict[str, float], device: int
+) -> None:
+    """Any floating-point number for one device or the fleet: an error, or numbers that hold."""
+    given = fleet(seed, size)
+    changes: dict[str, Any] = {}
+    for field, value in picks.items():
+        if field in ("bandwidth_hz", "error_max", "epochs"):
+            changes[field] = value
+        else:
+            row = np.array(getattr(given, field), float)
+            row[device % size] = value
+            changes[field] = row
+    try:
+        problem = fleet(seed, size, **changes)
+        result = plan(problem, seed=0, settings=QUICK)
+    except (ProblemError, InfeasibleError) as error:
+        assert str(error)
+        return
+    numbers = [result.energy_j, result.bound_j]
+    for share in result.devices:
+        numbers += [share.compute_s, share.upload_s, share.compute_j, share.upload_j]
+        assert min(share.synthetic_counts) >= 0
+    assert np.isfinite(np.array(numbers, float)).all()
+    assert min(numbers) >= 0
+    assert result.bound_j is not None
+    assert result.bound_j <= result.energy_j * (1 + 1e-9)
+
+
 @given(st.sampled_from(sorted(ARRAYS)), st.sampled_from(IMPOSSIBLE), st.integers(0, 2))
 @settings(max_examples=60, deadline=None)
 def test_impossible_values_name_device_and_field(
@@ -100,6 +141,23 @@ def test_impossible_bandwidth(fleet: Any, value: float) -> None:
 def test_an_empty_fleet(fleet: Any) -> None:
     with pytest.raises(ProblemError, match="empty"):
         fleet(0, 0)
+
+
+@given(st.integers(0, 2**32 - 1), ANYTHING, ANYTHING, ANYTHING, ANYTHING)
+@settings(max_examples=60, deadline=None)
+def test_any_number_in_the_curve(
+    fleet: Any, seed: int, alpha: float, beta: float, delta0: float, error_max: float
+) -> None:
+    try:
+        curve = LearningCurve(alpha=alpha, beta=beta, delta0=delta0)
+    except ValueError as error:
+        assert "learning curve" in str(error)
+        return
+    try:
+        solution = solve(InnerSolver(fleet(seed, 3, curve=curve, error_max=error_max)))
+    except (ProblemError, InfeasibleError):
+        return
+    assert math.isfinite(solution.energy_j)
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.01, 5.0), st.floats(1e-3, 100.0))
