@@ -63,7 +63,7 @@ class Judge:
     """
 
     def __init__(self, data: bytes, *, threads: int = 1) -> None:
-        import onnxruntime  # when it is needed: it takes a moment and writes a file
+        from learning.runtime import onnxruntime  # when it is needed: it takes a moment
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads

@@ -61,7 +61,7 @@ class OnnxDiffusionGenerator:
         self._solver = solver
         self._threads = threads
         self._snap = levels_table(card.levels)
-        import onnxruntime  # when it is needed: it takes a moment and writes a file
+        from learning.runtime import onnxruntime  # when it is needed: it takes a moment
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1

@@ -28,6 +28,7 @@ TEMPLATES: tuple[str, ...] = (
 )
 """``{}`` stands for what is meant. Variety of prompts makes variety of images."""
 
+_PROMPT = 1 << 64  # the template is drawn from another stream than the image
 NEGATIVE = "drawing, painting, cartoon, text, watermark, frame, collage, blurred, deformed"
 """What is not wanted."""
 
@@ -110,7 +111,7 @@ def prompts(
     """
     return [
         templates[
-            np.random.Generator(np.random.Philox(key=[int(seed), 1])).integers(len(templates))
+            np.random.Generator(np.random.Philox(key=int(seed) + _PROMPT)).integers(len(templates))
         ].format(meaning(dataset, class_names[class_id]))
         for class_id, seed in zip(class_ids, seeds, strict=True)
     ]

@@ -11,6 +11,7 @@ Modules without torch, which an edge agent uses:
 * :mod:`learning.graphs`       training and evaluation as ONNX graphs, as they travel
 * :mod:`learning.graph_check`  what a graph may hold
 * :mod:`learning.onnx_trainer` the ONNX Runtime trainer
+* :mod:`learning.runtime`      ONNX Runtime, without its telemetry
 
 Modules that need torch:
 

@@ -7,7 +7,6 @@ then they swap, so that nothing is copied between steps.
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from learning import graph_check
 from learning.datasets import Images, Labels
 from learning.graphs import ANCHOR, NEW, PARAMETER, SUM, GraphError, GraphSet, recipe
+from learning.runtime import onnxruntime as ort
 from learning.tensors import Parameters
 from learning.training import (
     EpochDone,
@@ -30,9 +30,6 @@ from learning.training import (
     check_samples,
     judge,
 )
-
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # some builds write and send usage data
-import onnxruntime as ort
 
 EVALUATION_BATCH = 64
 CANCEL_INTERVAL_S = 0.1

@@ -278,7 +278,7 @@ def load_trainer(
 
 
 def _parameter_shapes(step: bytes) -> list[tuple[str, tuple[int, ...]]]:
-    import onnxruntime
+    from learning.runtime import onnxruntime
 
     session = onnxruntime.InferenceSession(step, providers=["CPUExecutionProvider"])
     return [

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +16,7 @@ from generator_node.generators import GeneratorError, Provenance, Seeds
 from generator_node.judge import train_judge
 from generator_node.service import BatchService
 from learning.datasets import Dataset, Images, Labels, Split
+from learning.runtime import onnxruntime
 from messaging.messages import SyntheticRequest
 
 

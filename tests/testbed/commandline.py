@@ -7,6 +7,7 @@ a folder of the workplace's own for the same reason.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -122,6 +123,27 @@ class Workplace:
                 process.kill()
             except psutil.Error:
                 continue
+
+
+class SharedRun(msgspec.Struct, frozen=True):
+    """A dry run that has ended."""
+
+    folder: Path
+    code: int
+    out: str
+    err: str
+    left: tuple[str, ...]
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The JSON object that it printed."""
+        result: dict[str, Any] = json.loads(self.out)
+        return result
+
+    @property
+    def run_folder(self) -> Path:
+        (folder,) = (self.folder / "runs").iterdir()
+        return folder
 
 
 def finish(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
-from commandline import SMALL, Workplace
+from commandline import SMALL, SharedRun, Workplace
 
 from messaging.broker import find_mosquitto
 
@@ -23,27 +21,6 @@ def place(tmp_path: Path) -> Iterator[Workplace]:
         yield workplace
     finally:
         workplace.clean_up()
-
-
-class SharedRun(msgspec.Struct, frozen=True):
-    """A dry run that has ended."""
-
-    folder: Path
-    code: int
-    out: str
-    err: str
-    left: tuple[str, ...]
-
-    @property
-    def result(self) -> dict[str, Any]:
-        """The JSON object that it printed."""
-        result: dict[str, Any] = json.loads(self.out)
-        return result
-
-    @property
-    def run_folder(self) -> Path:
-        (folder,) = (self.folder / "runs").iterdir()
-        return folder
 
 
 @pytest.fixture(scope="session")

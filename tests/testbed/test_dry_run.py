@@ -17,6 +17,7 @@ import pytest
 from commandline import (
     PATIENCE_S,
     SMALL,
+    SharedRun,
     Workplace,
     finish,
     is_whole,
@@ -25,7 +26,6 @@ from commandline import (
     run_value,
     wait_until,
 )
-from conftest import SharedRun
 
 from learning import tensors
 from testbed import config as configuration

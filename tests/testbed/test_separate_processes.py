@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from commandline import SMALL, Workplace, finish, is_whole, one_screen, rows, wait_until
-from conftest import SharedRun
+from commandline import SMALL, SharedRun, Workplace, finish, is_whole, one_screen, rows, wait_until
 
 DATA = ("--devices", "3")
 
