@@ -3,7 +3,16 @@
 Modules without torch, which an edge agent uses:
 
 * :mod:`learning.datasets`     labelled images and their split into public, private and test parts
+* :mod:`learning.datasets_registry`  data sets by name, and the interface for one's own:
+  :mod:`learning.datasets_folder` (a folder per class), :mod:`learning.datasets_torchvision`
+  (published sets; imports torchvision when asked for one), :mod:`learning.datasets_images`
+  (decoding, size and mode)
 * :mod:`learning.partition`    who holds what: Dirichlet partitions over devices
+* :mod:`learning.partition_schemes`  all ways to divide data: Dirichlet, shards, IID, quantity skew
+* :mod:`learning.partition_file`     a partition as a file
+* :mod:`learning.partition_summary`  how uneven a partition came out
+* :mod:`learning.metrics`      learning metrics: pure functions of arrays and series
+* :mod:`learning.model_cost`   multiply-accumulates, cycles and bytes of a network
 * :mod:`learning.tensors`      named parameters: safetensors bytes, checks, digests
 * :mod:`learning.batches`      labelled images as they travel
 * :mod:`learning.training`     the trainer interface, its settings and the order of batches

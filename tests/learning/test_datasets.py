@@ -154,5 +154,5 @@ class TestFile:
             name="d", images=dataset.images, labels=dataset.labels, class_names=("0", "1")
         )
         datasets.save(wrong, tmp_path / "data.npz")
-        with pytest.raises(datasets.DataFileError, match="labels outside"):
+        with pytest.raises(datasets.DataFileError, match="sample 9 has label 9, outside 0 to 1"):
             datasets.load(tmp_path / "data.npz")
