@@ -83,11 +83,13 @@ class Split(Struct, frozen=True, kw_only=True):
         public: for the generator.
         private: to be divided among the devices.
         test: held out for evaluation.
+        kind: how public and private part were told apart.
     """
 
     public: Dataset
     private: Dataset
     test: Dataset
+    kind: SplitKind
 
 
 def load_digits() -> Dataset:
@@ -235,6 +237,7 @@ def split(
         public=dataset.subset(np.sort(public), f"{dataset.name}/public"),
         private=dataset.subset(private, f"{dataset.name}/private"),
         test=dataset.subset(held_out, f"{dataset.name}/test") if test is None else test,
+        kind=kind,
     )
 
 
@@ -250,8 +253,7 @@ def check_classes(parts: Split) -> None:
     Raises:
         DatasetError: names the part and the classes that it lacks.
     """
-    for name in parts.__struct_fields__:
-        part: Dataset = getattr(parts, name)
+    for name, part in (("public", parts.public), ("private", parts.private), ("test", parts.test)):
         if missing := missing_classes(part):
             shown = ", ".join(missing[:8]) + (", …" if len(missing) > 8 else "")
             raise DatasetError(

@@ -154,4 +154,6 @@ SCHEMES: dict[str, Callable[[Labels, Dealing], Parts]] = {
     "quantity": _quantity,
 }
 """Name to function."""
-NEEDS_ALPHA = ("dirichlet", "balanced", "quantity")
+LABEL_DIRICHLET = ("dirichlet", "balanced")
+"""Those whose α is one of label distributions."""
+NEEDS_ALPHA = (*LABEL_DIRICHLET, "quantity")

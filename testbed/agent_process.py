@@ -60,7 +60,7 @@ def serve(
         hardware: Hardware = (
             stack.enter_context(HostHardware(load_profile(host_profile), set_rate=peer.set_pacing))
             if host_profile is not None
-            else emulated_board(config, index)
+            else emulated_board(config, index, data)
         )
         agent = make_agent(peer, data, hardware, cache=cache)
         stack.enter_context(peer)

@@ -95,7 +95,8 @@ def train(
         from generator_node.training import DiffusionSettings, TrainingProgress
         from generator_node.training import train as fit
 
-    public = load_split(config).public
+    split = load_split(config)
+    public = split.public
     say(f"training on {len(public)} images of {public.name}, {steps} steps")
 
     def progress(done: TrainingProgress) -> None:
@@ -109,7 +110,7 @@ def train(
         public,
         DiffusionSettings(steps=steps, seed=config.run.seed),
         progress,
-        name=f"{config.data.dataset}-{config.data.split}",
+        name=f"{config.data.dataset.replace(':', '-')}-{split.kind}",
         threads=threads,
     )
     card = trained.save(out)
