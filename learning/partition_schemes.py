@@ -2,7 +2,8 @@
 
 * ``dirichlet``: class by class with Dirichlet shares (:func:`learning.partition.dirichlet`)
 * ``balanced``: every device as many samples, each with a class mixture of its own drawn from a
-  Dirichlet distribution (after Hsu, Qi and Brown, arXiv 1909.06335)
+  Dirichlet distribution (after Hsu, Qi and Brown, arXiv 1909.06335; α is that of a class of mean
+  size, which makes it comparable to the former)
 * ``shards``: sorted by class, cut into pieces, as many pieces to each device (McMahan et al.,
   arXiv 1602.05629)
 * ``iid``: at random, every device as many
@@ -79,7 +80,7 @@ def _balanced(labels: Labels, dealing: Dealing) -> Parts:
     classes, counts = np.unique(labels, return_counts=True)
     if not len(classes):
         return [np.zeros(0, np.intp) for _ in range(dealing.devices)]
-    prior = np.maximum(dealing.alpha * counts / counts.sum(), np.finfo(float).tiny)
+    prior = np.maximum(dealing.alpha * counts / counts.mean(), np.finfo(float).tiny)
     mixtures = random.dirichlet(prior, size=dealing.devices)
     queues = [random.permutation(np.flatnonzero(labels == label)).tolist() for label in classes]
     left = counts.astype(float)
