@@ -149,4 +149,6 @@ def _find(name: str) -> DatasetFactory:
         raise DatasetError(
             f"data set {name!r}: {error}; the module must be importable here and hold the factory"
         ) from error
+    if not callable(found):
+        raise DatasetError(f"data set {name!r} is a {type(found).__name__}, not a function")
     return found

@@ -128,4 +128,4 @@ def _open(name: str, torchvision_name: str, options: DatasetOptions, **part: Any
             else f"data.root must hold {_PLACES[torchvision_name]}, as published; "
             "data.download = true fetches it"
         )
-        raise DatasetError(f"data set {name!r} under {root}: {what.strip()}; {todo}") from error
+        raise DatasetError(f"data set {name!r} under {root}: {what.strip(' .')}; {todo}") from error
