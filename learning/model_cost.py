@@ -63,8 +63,8 @@ def model_cost(model: str, classes: int, image_shape: ImageShape) -> ModelCost:
         ValueError: unknown network (of one's own: what :func:`learning.models.build` raises).
         ImportError: a network of one's own, and no PyTorch here.
     """
-    if model in _LAYERS:
-        return _sum(_LAYERS[model](classes, image_shape))
+    if model in BUILT_IN:
+        return _sum(BUILT_IN[model](classes, image_shape))
     from learning import model_count, models
 
     network = models.build(model, classes, image_shape, seed=0)
@@ -162,9 +162,10 @@ def _halved(pixels: int) -> int:
     return math.ceil(pixels / 2)
 
 
-_LAYERS: dict[str, Callable[[int, ImageShape], Iterator[_Layer]]] = {
+BUILT_IN: dict[str, Callable[[int, ImageShape], Iterator[_Layer]]] = {
     "small-cnn": _small_cnn,
     "vgg-9": _vgg9,
     "resnet-18": lambda classes, shape: _resnet18(classes, shape, batch_norm=False),
     "resnet-18-batchnorm": lambda classes, shape: _resnet18(classes, shape, batch_norm=True),
 }
+"""Name to layers: the networks whose cost is known without PyTorch."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from edge_agent.agent import Agent
 from edge_agent.backends import Backends
 from edge_agent.data import MixedData
@@ -17,6 +19,7 @@ from energy.emulated import Disturbance, EmulatedBoard
 from energy.hardware import Hardware
 from learning import datasets, datasets_registry, model_cost, partition_file, partition_schemes
 from learning.datasets import Dataset, DatasetError, Split
+from learning.partition_summary import LabelSkew, summarise
 from messaging.client import Peer
 from testbed.config import Config, ConfigError
 
@@ -85,16 +88,20 @@ def local_data(config: Config, split: Split) -> list[Dataset]:
     ]
 
 
-def check_data(config: Config) -> None:
+def check_data(config: Config) -> LabelSkew:
     """Make sure that the data can be divided as configured, before anything is started.
+
+    Returns:
+        What the division comes to.
 
     Raises:
         ConfigError: says why not, and which keys decide it.
     """
     try:
         split = load_split(config)
-        local_data(config, split)
+        shares = local_data(config, split)
         datasets.check_classes(split)
+        return summarise([share.label_counts() for share in shares])
     except DatasetError as error:
         raise ConfigError(str(error)) from error
     except ValueError as error:
@@ -111,11 +118,35 @@ def cycles_per_sample(config: Config, data: Dataset) -> float:
     Args:
         config: of the federation.
         data: samples of the shape and classes that the network is for.
+
+    Raises:
+        ConfigError: a network of one's own, and no PyTorch here to count it.
+        learning.models.ModelError: the network cannot be had or does not fit the data.
     """
     if config.fleet.reference_cycles_per_sample:
         return config.fleet.reference_cycles_per_sample
-    cost = model_cost.model_cost(config.training.model, data.classes, data.image_shape)
+    try:
+        cost = model_cost.model_cost(config.training.model, data.classes, data.image_shape)
+    except ImportError as error:
+        raise ConfigError(
+            f"training.model {config.training.model!r} is counted with PyTorch, which is not "
+            f"here ({error}); set fleet.reference_cycles_per_sample"
+        ) from error
     return cost.cycles_per_sample()
+
+
+def with_cycles(config: Config) -> Config:
+    """The configuration with the cycles per sample in it that only PyTorch can count.
+
+    So that processes of emulated devices need neither PyTorch nor the module of one's own network.
+
+    Raises:
+        learning.models.ModelError: the network cannot be had or does not fit the data.
+    """
+    if config.fleet.reference_cycles_per_sample or config.training.model in model_cost.BUILT_IN:
+        return config
+    cycles = cycles_per_sample(config, load_split(config).test)
+    return replace(config, fleet=replace(config.fleet, reference_cycles_per_sample=cycles))
 
 
 def emulated_board(config: Config, index: int, data: Dataset) -> EmulatedBoard:

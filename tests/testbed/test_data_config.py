@@ -13,11 +13,19 @@ from PIL import Image
 
 from learning import datasets, partition_file
 from learning.datasets import DatasetError
+from learning.models import ModelError
 from learning.partition_schemes import SCHEMES, Dealing, divide
 from testbed import config as configuration
 from testbed.cli import main
 from testbed.config import Config, ConfigError
-from testbed.devices import check_data, cycles_per_sample, emulated_board, load_split, local_data
+from testbed.devices import (
+    check_data,
+    cycles_per_sample,
+    emulated_board,
+    load_split,
+    local_data,
+    with_cycles,
+)
 
 
 def config(**values: Any) -> Config:
@@ -155,6 +163,20 @@ class TestCycles:
     def test_as_configured(self) -> None:
         chosen = config(fleet__reference_cycles_per_sample=1e7, training__model="resnet-18")
         assert cycles_per_sample(chosen, load_split(chosen).test) == 1e7
+
+
+class TestOnesOwnNetwork:
+    def test_its_cycles_are_counted_once_for_all_devices(self) -> None:
+        """64 pixels, 10 classes, one layer, which is the first: two products of 640 terms."""
+        chosen = config(training__model="own_network:linear")
+        known = with_cycles(chosen)
+        assert known.fleet.reference_cycles_per_sample == 2 * 64 * 10 / 0.25
+        assert with_cycles(known) is known
+        assert with_cycles(config()).fleet.reference_cycles_per_sample == 0.0
+
+    def test_that_does_not_fit_the_classes(self) -> None:
+        with pytest.raises(ModelError, match="10 classes need a tensor of logits"):
+            with_cycles(config(training__model="own_network:too_few"))
 
 
 def test_a_missing_partition_file_is_an_error_of_its_own(tmp_path: Path) -> None:
