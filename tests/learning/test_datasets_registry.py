@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import http.server
 import shutil
-from collections.abc import Callable
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import data_on_disk as disk
@@ -157,6 +162,48 @@ def test_other_pickles_are_never_opened(tmp_path: Path) -> None:
     disk.write_cifar(tmp_path, 10)
     with pytest.raises(DatasetError, match=r"not found or corrupted; data\.root must hold"):
         datasets_registry.load("cifar-10", DatasetOptions(root=str(tmp_path)))
+
+
+class TestDownload:
+    """By torchvision, here from a server on this machine."""
+
+    @pytest.fixture
+    def archive(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+        for attribute, value in disk.write_cifar(tmp_path / "source", 10).items():
+            monkeypatch.setattr(published.CIFAR10, attribute, value)
+        archive = tmp_path / "cifar-10-python.tar.gz"
+        with tarfile.open(archive, "w:gz") as file:
+            file.add(tmp_path / "source" / "cifar-10-batches-py", "cifar-10-batches-py")
+        digest = hashlib.md5(archive.read_bytes()).hexdigest()
+        monkeypatch.setattr(published.CIFAR10, "tgz_md5", digest)
+        monkeypatch.setenv("no_proxy", "*")
+        handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            url = f"http://127.0.0.1:{server.server_port}/{archive.name}"
+            monkeypatch.setattr(published.CIFAR10, "url", url)
+            thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+            thread.start()
+            yield archive
+            server.shutdown()
+            thread.join()
+
+    def test_only_if_asked_for(self, archive: Path, tmp_path: Path) -> None:
+        root = tmp_path / "root"
+        root.mkdir()
+        with pytest.raises(DatasetError, match=r"data\.download = true fetches it"):
+            datasets_registry.load("cifar-10", DatasetOptions(root=str(root)))
+        assert list(root.iterdir()) == []
+        got = datasets_registry.load("cifar-10", DatasetOptions(root=str(root), download=True))
+        assert len(got.train) == 40
+        again = datasets_registry.load("cifar-10", DatasetOptions(root=str(root)))
+        assert again.train.digest() == got.train.digest()
+
+    def test_that_fails(self, archive: Path, tmp_path: Path) -> None:
+        archive.unlink()
+        with pytest.raises(DatasetError, match="the download failed or what it brought is damaged"):
+            datasets_registry.load(
+                "cifar-10", DatasetOptions(root=str(tmp_path / "root"), download=True)
+            )
 
 
 def test_damaged_idx_files(tmp_path: Path) -> None:
