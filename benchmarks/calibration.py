@@ -31,11 +31,11 @@ from energy.calibration_fit import energy_errors, mape_percent
 from energy.emulated import Disturbance, EmulatedBoard
 from energy.emulated_physics import PhysicalBoard, Surroundings
 from energy.sampled_meter import SampledMeter
-from testbed.config import Config
+from learning.model_cost import model_cost
 
 NOISE = 0.02
 WRONG = Disturbance(profile_error=0.2)
-CYCLES = Config().fleet.reference_cycles_per_sample
+CYCLES = model_cost("small-cnn", 10, (1, 8, 8)).cycles_per_sample()
 LIMIT = 5.0
 
 

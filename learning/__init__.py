@@ -3,7 +3,16 @@
 Modules without torch, which an edge agent uses:
 
 * :mod:`learning.datasets`     labelled images and their split into public, private and test parts
+* :mod:`learning.datasets_registry`  data sets by name, and the interface for one's own:
+  :mod:`learning.datasets_folder` (a folder per class), :mod:`learning.datasets_torchvision`
+  (published sets; imports torchvision when asked for one), :mod:`learning.datasets_images`
+  (decoding, size and mode)
 * :mod:`learning.partition`    who holds what: Dirichlet partitions over devices
+* :mod:`learning.partition_schemes`  all ways to divide data: Dirichlet, shards, IID, quantity skew
+* :mod:`learning.partition_file`     a partition as a file
+* :mod:`learning.partition_summary`  how uneven a partition came out
+* :mod:`learning.metrics`      learning metrics: pure functions of arrays and series
+* :mod:`learning.model_cost`   multiply-accumulates, cycles and bytes of a network
 * :mod:`learning.tensors`      named parameters: safetensors bytes, checks, digests
 * :mod:`learning.batches`      labelled images as they travel
 * :mod:`learning.training`     the trainer interface, its settings and the order of batches
@@ -16,6 +25,7 @@ Modules without torch, which an edge agent uses:
 Modules that need torch:
 
 * :mod:`learning.models`         the networks, by name
+* :mod:`learning.model_count`    what any network costs, by PyTorch's flop counter
 * :mod:`learning.torch_trainer`  the PyTorch trainer
 * :mod:`learning.export`         a network, its loss and its optimiser as ONNX graphs, made of
   :mod:`learning.onnx_lowering` (from PyTorch's operators to ONNX nodes),

@@ -1,7 +1,8 @@
 """Labelled images, and their split into a public, a private and a test part.
 
 The *public* part is what the generator may see, the *private* part is divided among the devices,
-the *test* part is held out for the coordinator's evaluation. The three are disjoint.
+the *test* part is held out for the coordinator's evaluation. The three are disjoint. Where images
+come from is the business of :mod:`learning.datasets_registry`.
 """
 
 from __future__ import annotations
@@ -82,11 +83,13 @@ class Split(Struct, frozen=True, kw_only=True):
         public: for the generator.
         private: to be divided among the devices.
         test: held out for evaluation.
+        kind: how public and private part were told apart.
     """
 
     public: Dataset
     private: Dataset
     test: Dataset
+    kind: SplitKind
 
 
 def load_digits() -> Dataset:
@@ -113,8 +116,42 @@ def load_digits() -> Dataset:
     )
 
 
-class DataFileError(ValueError):
+class DatasetError(ValueError):
+    """Images cannot be had or used; the message says which, why and what to do."""
+
+
+class DataFileError(DatasetError):
     """A data file cannot be used; the message says which and why."""
+
+
+def validate(dataset: Dataset, where: str) -> Dataset:
+    """The data set itself, after a look at its types, shapes and labels.
+
+    Args:
+        dataset: labelled images from a file, a folder or a factory.
+        where: they come from, for the message.
+
+    Raises:
+        DatasetError: it is empty, or its arrays or labels are not what they must be.
+    """
+    images, labels = dataset.images, dataset.labels
+    fits = images.ndim == 4 and labels.shape == images.shape[:1]
+    if not fits or images.dtype != np.uint8 or labels.dtype != np.int64:
+        raise DatasetError(
+            f"{where}: images {images.dtype} {images.shape} and labels {labels.dtype} "
+            f"{labels.shape}; they must be uint8 (N, channels, height, width) and int64 (N,)"
+        )
+    if 0 in images.shape:
+        raise DatasetError(f"{where}: no images (their array has the shape {images.shape})")
+    least, most = int(labels.min()), int(labels.max())
+    if least < 0 or most >= dataset.classes:
+        wrong = least if least < 0 else most
+        index = int(np.flatnonzero(labels == wrong)[0])
+        raise DatasetError(
+            f"{where}: sample {index} has label {wrong}, outside 0 to {dataset.classes - 1} "
+            f"({dataset.classes} class names)"
+        )
+    return dataset
 
 
 def save(dataset: Dataset, path: Path) -> None:
@@ -147,16 +184,10 @@ def load(path: Path) -> Dataset:
         raise DataFileError(
             f"{path}: not a data file ({error}); 'fimi agent data' writes one"
         ) from error
-    images, labels = dataset.images, dataset.labels
-    fits = images.ndim == 4 and labels.shape == images.shape[:1]
-    if not fits or images.dtype != np.uint8 or labels.dtype != np.int64:
-        raise DataFileError(
-            f"{path}: images {images.dtype} {images.shape} and labels {labels.dtype} "
-            f"{labels.shape}; they must be uint8 (N, channels, height, width) and int64 (N,)"
-        )
-    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < dataset.classes:
-        raise DataFileError(f"{path}: labels outside 0 to {dataset.classes - 1}")
-    return dataset
+    try:
+        return validate(dataset, str(path))
+    except DatasetError as error:
+        raise DataFileError(str(error)) from error
 
 
 def load_folder(path: Path) -> Dataset:
@@ -203,17 +234,19 @@ def split(
     public_fraction: float = 0.4,
     test_fraction: float = 0.2,
     seed: int = 0,
+    test: Dataset | None = None,
 ) -> Split:
     """Divide a data set into public, private and test parts.
 
     Args:
-        dataset: all samples.
+        dataset: all samples; without the test samples where these are given.
         kind: ``"writers"`` takes the first samples as public, so that other people wrote them
             than the rest (a domain gap, as public data has in practice); ``"random"`` draws the
             public part at random.
-        public_fraction: share of all samples that is public.
-        test_fraction: share of all samples that is held out.
+        public_fraction: share of ``dataset`` that is public.
+        test_fraction: share of ``dataset`` that is held out; not used where ``test`` is given.
         seed: of the random draws; with ``"writers"`` it draws private and test only.
+        test: the data set's own test samples.
 
     Raises:
         ValueError: an unknown kind, or fractions that leave a part empty.
@@ -221,8 +254,10 @@ def split(
     if kind not in ("writers", "random"):
         raise ValueError(f"unknown split {kind!r}; there are 'writers' and 'random'")
     count = len(dataset)
-    public_count, test_count = round(public_fraction * count), round(test_fraction * count)
-    private_count = count - public_count - test_count
+    public_count = round(public_fraction * count)
+    drawn = 0 if test is not None else round(test_fraction * count)
+    private_count = count - public_count - drawn
+    test_count = drawn if test is None else len(test)
     if min(public_count, test_count, private_count) < 1:
         raise ValueError(
             f"public_fraction {public_fraction} and test_fraction {test_fraction} of {count} "
@@ -234,9 +269,32 @@ def split(
     if kind == "random":
         everyone = generator.permutation(count)
     public, rest = everyone[:public_count], generator.permutation(everyone[public_count:])
-    test, private = np.sort(rest[:test_count]), np.sort(rest[test_count:])
+    held_out, private = np.sort(rest[:drawn]), np.sort(rest[drawn:])
     return Split(
         public=dataset.subset(np.sort(public), f"{dataset.name}/public"),
         private=dataset.subset(private, f"{dataset.name}/private"),
-        test=dataset.subset(test, f"{dataset.name}/test"),
+        test=dataset.subset(held_out, f"{dataset.name}/test") if test is None else test,
+        kind=kind,
     )
+
+
+def missing_classes(dataset: Dataset) -> tuple[str, ...]:
+    """Names of the classes that have no sample."""
+    counts = dataset.label_counts()
+    return tuple(name for name, count in zip(dataset.class_names, counts, strict=True) if not count)
+
+
+def check_classes(parts: Split) -> None:
+    """Make sure that every part has samples of every class.
+
+    Raises:
+        DatasetError: names the part and the classes that it lacks.
+    """
+    for name, part in (("public", parts.public), ("private", parts.private), ("test", parts.test)):
+        if missing := missing_classes(part):
+            shown = ", ".join(missing[:8]) + (", …" if len(missing) > 8 else "")
+            raise DatasetError(
+                f"the {name} part ({len(part)} samples) has none of class {shown}: "
+                f"{len(missing)} of {part.classes} classes are missing; take another fraction, or "
+                "data with samples of every class"
+            )

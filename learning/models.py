@@ -27,6 +27,10 @@ LARGE_IMAGE = 64
 """Pixels from which ResNet-18 keeps its original stem, which shrinks an image fourfold."""
 
 
+class ModelError(ValueError):
+    """A network cannot be had, or does not fit the data; the message says why."""
+
+
 class SmallCNN(nn.Module):
     """Two 3×3 convolutions, one pooling, two linear layers: 38,282 parameters on 8×8 digits."""
 
@@ -34,7 +38,7 @@ class SmallCNN(nn.Module):
         super().__init__()
         channels, height, width = image_shape
         if height < 2 or width < 2:
-            raise ValueError(f"small-cnn needs images of at least 2×2 pixels, not {height}×{width}")
+            raise ModelError(f"small-cnn needs images of at least 2×2 pixels, not {height}×{width}")
         self.conv1 = nn.Conv2d(channels, 16, 3, padding=1)
         self.conv2 = nn.Conv2d(16, 32, 3, padding=1)
         self.hidden = nn.Linear(32 * (height // 2) * (width // 2), 64)
@@ -60,7 +64,7 @@ class VGG9(nn.Module):
         super().__init__()
         channels, height, width = image_shape
         if min(height, width) < 8:
-            raise ValueError(f"vgg-9 needs images of at least 8×8 pixels, not {height}×{width}")
+            raise ModelError(f"vgg-9 needs images of at least 8×8 pixels, not {height}×{width}")
         layers: list[nn.Module] = []
         for block in self.WIDTHS:
             for out in block:
@@ -132,22 +136,47 @@ def build(name: str, classes: int, image_shape: ImageShape, *, seed: int) -> nn.
         seed: fixes the initial parameters; the global generator is left as it was.
 
     Raises:
-        ValueError: for an unknown name, or a factory that gives no network.
+        ModelError: an unknown name, a network that cannot take such images, or a factory that
+            gives no network or one whose answers are not (N, classes) logits.
     """
     constructor = MODELS[name] if name in MODELS else _imported(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = constructor(classes, image_shape)
     if not isinstance(network, nn.Module):
-        raise ValueError(f"model {name!r} gave a {type(network).__name__}, not a torch.nn.Module")
+        raise ModelError(f"model {name!r} gave a {type(network).__name__}, not a torch.nn.Module")
+    if name not in MODELS:
+        _check_fit(name, network, classes, image_shape)
     return network
+
+
+@torch.no_grad()
+def _check_fit(name: str, network: nn.Module, classes: int, image_shape: ImageShape) -> None:
+    """Show it two black images and look at what it answers."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        logits = network(torch.zeros((2, *image_shape)))
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise ModelError(
+            f"model {name!r} cannot take images {image_shape} (channels, height, width): {error}"
+        ) from error
+    finally:
+        for module, training in modes:
+            module.training = training
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != (2, classes):
+        gave = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ModelError(
+            f"model {name!r} answers two images with {gave}; {classes} classes need a tensor of "
+            f"logits (2, {classes})"
+        )
 
 
 def _imported(name: str) -> Callable[[int, ImageShape], nn.Module]:
     place, colon, factory = name.partition(":")
     if not colon:
         known = ", ".join(sorted(MODELS))
-        raise ValueError(
+        raise ModelError(
             f"unknown model {name!r}; there are {known}, or module:factory for one of your own"
         )
     try:
@@ -155,7 +184,7 @@ def _imported(name: str) -> Callable[[int, ImageShape], nn.Module]:
             importlib.import_module(place), factory
         )
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
+        raise ModelError(
             f"model {name!r}: {error}; the module must be importable here and hold the factory"
         ) from error
     return found

@@ -43,33 +43,51 @@ def dirichlet(
     Raises:
         ValueError: impossible values, or fewer samples than all devices need together.
     """
-    if devices < 1:
-        raise ValueError(f"devices is {devices}; a partition needs at least one device")
-    if not (alpha > 0 and math.isfinite(alpha)):
-        raise ValueError(f"alpha is {alpha}; a Dirichlet distribution needs a finite alpha above 0")
-    if min_samples < 0:
-        raise ValueError(f"min_samples is {min_samples}; it cannot be negative")
-    if devices * min_samples > len(labels):
-        raise ValueError(
-            f"{devices} devices with at least {min_samples} samples each need "
-            f"{devices * min_samples}, there are {len(labels)}; take fewer devices or a smaller "
-            "min_samples"
-        )
+    check_alpha(alpha)
+    check_dealing(len(labels), devices, min_samples)
     generator = np.random.default_rng((seed, 0xD112))
     members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     sizes = np.array([len(indices) for indices in members])
     best, least_missing = sizes[:, None], math.inf
     for _ in range(MAX_DRAWS):
-        counts = _deal(sizes, devices, alpha, generator)
+        counts = deal(sizes, devices, alpha, generator)
         missing = np.maximum(min_samples - counts.sum(axis=0), 0).sum()
         if missing < least_missing:
             best, least_missing = counts, missing
         if missing == 0:
             break
-    return _assign(members, _top_up(best, min_samples), generator)
+    return _assign(members, top_up(best, min_samples), generator)
 
 
-def _top_up(counts: NDArray[np.intp], min_samples: int) -> NDArray[np.intp]:
+def check_dealing(samples: int, devices: int, min_samples: int) -> None:
+    """Make sure that so many devices can be given so much.
+
+    Raises:
+        ValueError: impossible values, or fewer samples than all devices need together.
+    """
+    if devices < 1:
+        raise ValueError(f"devices is {devices}; a partition needs at least one device")
+    if min_samples < 0:
+        raise ValueError(f"min_samples is {min_samples}; it cannot be negative")
+    if devices * min_samples > samples:
+        raise ValueError(
+            f"{devices} devices with at least {min_samples} samples each need "
+            f"{devices * min_samples}, there are {samples}; take fewer devices or a smaller "
+            "min_samples"
+        )
+
+
+def check_alpha(alpha: float) -> None:
+    """Make sure that a concentration is one.
+
+    Raises:
+        ValueError: it is not finite and above 0.
+    """
+    if not (alpha > 0 and math.isfinite(alpha)):
+        raise ValueError(f"alpha is {alpha}; a Dirichlet distribution needs a finite alpha above 0")
+
+
+def top_up(counts: NDArray[np.intp], min_samples: int) -> NDArray[np.intp]:
     """Give whoever has too few samples one after the other of the richest device's largest class.
 
     Args:
@@ -86,7 +104,7 @@ def _top_up(counts: NDArray[np.intp], min_samples: int) -> NDArray[np.intp]:
     return counts
 
 
-def _deal(
+def deal(
     sizes: NDArray[np.intp], devices: int, alpha: float, generator: np.random.Generator
 ) -> NDArray[np.intp]:
     """Samples per class and device, (classes, devices); every row sums to its class's size."""

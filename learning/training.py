@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from learning.datasets import Images, Labels
+from learning.metrics import class_accuracy
 from learning.tensors import Parameters
 
 ADAM_BETAS = (0.9, 0.999)
@@ -268,10 +269,7 @@ def judge(logits: NDArray[np.float32], labels: Labels, classes: int) -> Evaluati
     return Evaluation(
         accuracy=float(right.mean()),
         loss=float(loss.mean()),
-        class_accuracy=tuple(
-            float(right[labels == c].mean()) if (labels == c).any() else None
-            for c in range(classes)
-        ),
+        class_accuracy=class_accuracy(right, labels, classes),
         samples=len(labels),
     )
 

@@ -62,7 +62,7 @@ def serve(
                 HostHardware(load_profile(host_profile), uplink=peer, broker_host=address.host)
             )
             if host_profile is not None
-            else emulated_board(config, index)
+            else emulated_board(config, index, data)
         )
         agent = make_agent(peer, data, hardware, cache=cache)
         stack.enter_context(peer)

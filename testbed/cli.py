@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from learning.partition_summary import LabelSkew
 from testbed import config as configuration
 from testbed.commands.calibrate import calibrate
 from testbed.commands.federation import coordinator, dry_run, report
@@ -25,6 +26,7 @@ from testbed.commands.shared import (
     fail,
     read_config,
 )
+from testbed.config import ConfigError
 
 
 class _Group(click.Group):
@@ -64,11 +66,31 @@ def init(path: Path, force: bool) -> None:
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set any key.")
 def check(path: Path | None, settings: tuple[str, ...]) -> None:
     """Validate a configuration and show every effective value with its origin."""
-    effective = read_config(path, settings, {})
+    from testbed.devices import check_data
+
+    effective = read_config(path, settings, {}, divides_data=False)
+    try:
+        skew = check_data(effective.config)
+    except ConfigError as error:
+        fail(str(error), EXIT_CONFIG)
     rows = configuration.values(effective.config)
     width = max(map(len, rows))
     for key, value in rows.items():
         click.echo(f"{key:<{width}}  {configuration.to_toml(value):<28} {effective.origins[key]}")
+    click.echo(f"\n{_in_words(skew)}")
+
+
+def _in_words(skew: LabelSkew) -> str:
+    """A division of the data in one line."""
+    known = [bits for bits in skew.entropy_bits if bits is not None]
+    words = [
+        f"{len(skew.samples)} devices with {min(skew.samples)} to {max(skew.samples)} samples each",
+        f"label entropy {min(known):.2f} to {max(known):.2f} bits" if known else None,
+        f"mean distance to the population {skew.mean_emd:.2f} (0 alike, 2 nothing in common)"
+        if skew.mean_emd is not None
+        else None,
+    ]
+    return "; ".join(word for word in words if word)
 
 
 for _command in (dry_run, report, broker, coordinator, generator, agent, optimise, calibrate):

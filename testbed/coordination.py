@@ -25,6 +25,7 @@ from coordinator.results import (
 )
 from coordinator.strategies import STRATEGIES
 from learning import graphs
+from learning.partition_schemes import LABEL_DIRICHLET
 from learning.torch_trainer import TorchTrainer, initial_parameters
 from messaging.address import BrokerAddress
 from messaging.client import Peer
@@ -88,8 +89,9 @@ def coordinate(
         broker=broker,
         dataset={
             "name": config.data.dataset,
-            "split": config.data.split,
-            "alpha": config.data.alpha,
+            "split": split.kind,
+            "partition": config.data.partition,
+            "alpha": config.data.alpha if config.data.partition in LABEL_DIRICHLET else None,
             "public": len(split.public),
             "private": len(split.private),
             "test": len(split.test),

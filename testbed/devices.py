@@ -9,6 +9,8 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from edge_agent.agent import Agent
 from edge_agent.backends import Backends
 from edge_agent.data import MixedData
@@ -16,8 +18,9 @@ from energy import boards
 from energy.emulated import Disturbance, EmulatedBoard
 from energy.emulated_physics import PhysicalBoard
 from energy.hardware import Hardware
-from learning import datasets, partition
-from learning.datasets import Dataset, Split
+from learning import datasets, datasets_registry, model_cost, partition_file, partition_schemes
+from learning.datasets import Dataset, DatasetError, Split
+from learning.partition_summary import LabelSkew, summarise
 from messaging.client import Peer
 from testbed.config import Config, ConfigError
 
@@ -29,54 +32,137 @@ def device_id(index: int, count: int) -> str:
 
 
 def load_split(config: Config) -> Split:
-    """Public, private and test part of the configured data set."""
+    """Public, private and test part of the configured data set.
+
+    Raises:
+        DatasetError: its files are missing or unusable.
+        ValueError: a part would be empty.
+    """
     data = config.data
+    collection = datasets_registry.load(data.dataset, data.options())
+    kind = collection.split_kind if data.split == "auto" else data.split
+    if kind == "writers" and not collection.writers:
+        raise DatasetError(
+            f'data.split is "writers", but data set {data.dataset!r} does not say who made which '
+            'samples; set data.split to "random"'
+        )
     return datasets.split(
-        datasets.load_digits(),
-        kind=data.split,
+        collection.train,
+        kind=kind,
         public_fraction=data.public_fraction,
         test_fraction=data.test_fraction,
         seed=config.run.seed,
+        test=collection.test,
     )
 
 
 def local_data(config: Config, split: Split) -> list[Dataset]:
-    """The private part, divided among the devices."""
-    parts = partition.dirichlet(
-        split.private.labels,
-        devices=config.fleet.devices,
-        alpha=config.data.alpha,
-        seed=config.run.seed,
-        min_samples=config.data.min_samples,
-    )
+    """The private part, divided among the devices.
+
+    Raises:
+        DatasetError: a partition file that cannot be used.
+        ValueError: it cannot be divided as configured.
+    """
+    data, devices = config.data, config.fleet.devices
+    if data.partition == "file":
+        parts = partition_file.read(
+            Path(data.partition_file).expanduser(),
+            split.private,
+            devices=devices,
+            min_samples=data.min_samples,
+        )
+    else:
+        parts = partition_schemes.divide(
+            data.partition,
+            split.private.labels,
+            partition_schemes.Dealing(
+                devices=devices,
+                seed=config.run.seed,
+                min_samples=data.min_samples,
+                alpha=data.alpha,
+                shards=data.shards,
+            ),
+        )
     return [
         split.private.subset(indices, f"{config.data.dataset}/{device_id(i, len(parts))}")
         for i, indices in enumerate(parts)
     ]
 
 
-def check_data(config: Config) -> None:
+def check_data(config: Config) -> LabelSkew:
     """Make sure that the data can be divided as configured, before anything is started.
+
+    Returns:
+        What the division comes to.
 
     Raises:
         ConfigError: says why not, and which keys decide it.
     """
     try:
-        local_data(config, load_split(config))
+        split = load_split(config)
+        shares = local_data(config, split)
+        datasets.check_classes(split)
+        return summarise([share.label_counts() for share in shares])
+    except DatasetError as error:
+        raise ConfigError(str(error)) from error
     except ValueError as error:
         raise ConfigError(
             f"the data cannot be divided as configured: {error}\n  Keys: fleet.devices, "
-            "data.alpha, data.min_samples, data.public_fraction, data.test_fraction, run.seed"
+            "data.alpha, data.partition, data.shards, data.min_samples, data.public_fraction, "
+            "data.test_fraction, run.seed"
         ) from error
 
 
-def emulated_board(config: Config, index: int) -> EmulatedBoard:
-    """The emulated board of a device."""
+def cycles_per_sample(config: Config, data: Dataset) -> float:
+    """CPU cycles to train on one sample on the reference board, configured or from the network.
+
+    Args:
+        config: of the federation.
+        data: samples of the shape and classes that the network is for.
+
+    Raises:
+        ConfigError: a network of one's own, and no PyTorch here to count it.
+        learning.models.ModelError: the network cannot be had or does not fit the data.
+    """
+    if config.fleet.reference_cycles_per_sample:
+        return config.fleet.reference_cycles_per_sample
+    try:
+        cost = model_cost.model_cost(config.training.model, data.classes, data.image_shape)
+    except ImportError as error:
+        raise ConfigError(
+            f"training.model {config.training.model!r} is counted with PyTorch, which is not "
+            f"here ({error}); set fleet.reference_cycles_per_sample"
+        ) from error
+    return cost.cycles_per_sample()
+
+
+def with_cycles(config: Config) -> Config:
+    """The configuration with the cycles per sample in it that only PyTorch can count.
+
+    So that processes of emulated devices need neither PyTorch nor the module of one's own network.
+
+    Raises:
+        learning.models.ModelError: the network cannot be had or does not fit the data.
+    """
+    if config.fleet.reference_cycles_per_sample or config.training.model in model_cost.BUILT_IN:
+        return config
+    cycles = cycles_per_sample(config, load_split(config).test)
+    return replace(config, fleet=replace(config.fleet, reference_cycles_per_sample=cycles))
+
+
+def emulated_board(config: Config, index: int, data: Dataset) -> EmulatedBoard:
+    """The emulated board of a device.
+
+    Args:
+        config: of the federation.
+        index: of the device.
+        data: its samples; their shape and classes decide what training costs.
+    """
     declaration = boards.fleet(
         config.fleet.devices,
         config.run.seed,
         boards=config.fleet.boards,
-        cycles_per_sample=config.fleet.reference_cycles_per_sample,
+        cycles_per_sample=cycles_per_sample(config, data),
     )[index]
     make = PhysicalBoard if config.fleet.emulation == "physical" else EmulatedBoard
     return make(

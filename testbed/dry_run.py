@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from coordinator.federation import Federation
 from messaging.broker import EmbeddedBroker
 from testbed.config import Config, Effective
+from testbed.devices import with_cycles
 from testbed.generator_process import check as check_generator
 from testbed.live import View
 from testbed.orders import FleetOrders, GeneratorOrders
@@ -37,11 +38,13 @@ def dry_run(
 
     Raises:
         GeneratorError: there is no generator for the public part.
+        learning.models.ModelError: a network of one's own does not fit the data.
         ChildFailedError: the generator node or the emulated devices ended by themselves.
     """
     config = effective.config
     if config.run.strategy != "tfl":
         check_generator(config)
+    known = with_cycles(config)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks: threads only get in the way
     with ExitStack() as stack:
         broker = stack.enter_context(
@@ -55,7 +58,7 @@ def dry_run(
             nursery.start(
                 f"devices-{index + 1}",
                 "testbed.emulated_fleet",
-                FleetOrders(config=config, broker=broker.address, devices=devices),
+                FleetOrders(config=known, broker=broker.address, devices=devices),
             )
         if config.run.strategy != "tfl":
             nursery.start(

@@ -35,7 +35,8 @@ def _host(orders: FleetOrders, stop: threading.Event) -> None:
             peer=device_id(index, config.fleet.devices),
             role="device",
         )
-        agent = make_agent(peer, data[index], emulated_board(config, index), training_slot=slot)
+        board = emulated_board(config, index, data[index])
+        agent = make_agent(peer, data[index], board, training_slot=slot)
 
         def live(peer: Peer = peer, agent: Agent = agent) -> None:
             with peer:

@@ -80,8 +80,13 @@ def train(
     """
     if (out / CARD).exists():
         raise GeneratorError(f"{out} holds a generator; choose another --out")
-    public = read_images(data) if data else load_split(config).public
-    name = public.name.replace("/", "-") if data else f"{config.data.dataset}-{config.data.split}"
+    if data:
+        public = read_images(data)
+        name = public.name.replace("/", "-")
+    else:
+        split = load_split(config)
+        public = split.public
+        name = f"{config.data.dataset.replace(':', '-')}-{split.kind}"
     out.mkdir(parents=True, exist_ok=True)
     with torch_cache():
         from generator_node.opening import require_cuda

@@ -26,6 +26,7 @@ ALLOWED = {
 
 NEEDS_TORCH = {
     "learning.export",
+    "learning.model_count",
     "learning.models",
     "learning.onnx_builder",
     "learning.onnx_convolution",

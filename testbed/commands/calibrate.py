@@ -122,16 +122,15 @@ def _emulated(
     from energy.calibration_emulated import sweep_plan
     from energy.emulated import Disturbance, EmulatedBoard
     from energy.emulated_physics import PhysicalBoard
-    from testbed.config import Config
+    from learning.model_cost import model_cost
 
-    fleet = Config().fleet
     kind = PhysicalBoard if given["emulation"] == "physical" else EmulatedBoard
     board = kind(
         declare_board(
             make,
             seed=given["seed"],
             index=0,
-            cycles_per_sample=fleet.reference_cycles_per_sample,
+            cycles_per_sample=model_cost("small-cnn", 10, (1, 8, 8)).cycles_per_sample(),
         ),
         seed=given["seed"],
         index=0,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from learning import datasets
 from learning.datasets import Dataset, SplitKind, load_digits, split
@@ -99,6 +100,37 @@ class TestSplit:
             split(DIGITS, kind="writer")  # type: ignore[arg-type]
 
 
+class TestOwnTestPart:
+    def test_nothing_else_is_held_out(self) -> None:
+        whole = numbered(20)
+        own = whole.subset(np.arange(4), "numbered/test")
+        parts = split(whole, kind="random", public_fraction=0.25, test_fraction=0.9, test=own)
+        assert parts.test is own
+        assert (len(parts.public), len(parts.private)) == (5, 15)
+        assert sorted(numbers(parts.public) + numbers(parts.private)) == list(range(20))
+
+    def test_it_must_not_be_empty(self) -> None:
+        whole = numbered(20)
+        with pytest.raises(ValueError, match="15 private, 0 test"):
+            split(whole, public_fraction=0.25, test=whole.subset(np.arange(0), "t"))
+
+
+class TestClasses:
+    def test_all_there(self) -> None:
+        datasets.check_classes(split(DIGITS))
+
+    @pytest.mark.parametrize("part", ["public", "private", "test"])
+    def test_the_part_and_the_class_are_named(self, part: str) -> None:
+        parts = split(DIGITS)
+        whole: Dataset = getattr(parts, part)
+        lacking = whole.subset(np.flatnonzero(whole.labels != 7), "lacking")
+        assert datasets.missing_classes(lacking) == ("7",)
+        with pytest.raises(
+            datasets.DatasetError, match=rf"the {part} part .* none of class 7: 1 o"
+        ):
+            datasets.check_classes(replace(parts, **{part: lacking}))
+
+
 class TestDigest:
     def test_depends_on_everything_but_the_name(self) -> None:
         whole = numbered(6)
@@ -148,11 +180,16 @@ class TestFile:
         with pytest.raises(datasets.DataFileError, match="not a data file"):
             datasets.load(tmp_path / "data.npz")
 
+    def test_a_device_without_data(self, tmp_path: Path) -> None:
+        datasets.save(DIGITS.subset(np.arange(0), "d"), tmp_path / "data.npz")
+        with pytest.raises(datasets.DataFileError, match=r"data\.npz: no images"):
+            datasets.load(tmp_path / "data.npz")
+
     def test_labels_without_a_class(self, tmp_path: Path) -> None:
         dataset = datasets.load_digits().subset(np.arange(20), "d")
         wrong = datasets.Dataset(
             name="d", images=dataset.images, labels=dataset.labels, class_names=("0", "1")
         )
         datasets.save(wrong, tmp_path / "data.npz")
-        with pytest.raises(datasets.DataFileError, match="labels outside"):
+        with pytest.raises(datasets.DataFileError, match="sample 9 has label 9, outside 0 to 1"):
             datasets.load(tmp_path / "data.npz")

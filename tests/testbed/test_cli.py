@@ -47,11 +47,14 @@ def test_check_shows_every_value_with_its_origin(place: Workplace) -> None:
     (place.folder / "my.toml").write_text("[plan]\ndeadline_s = 20\n")
     done = place.run("check", "my.toml", "--set", "run.seed=7")
     assert done.returncode == 0, done.stderr
-    shown = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()}
+    table, _, division = done.stdout.partition("\n\n")
+    shown = {line.split()[0]: line.split()[1:] for line in table.splitlines()}
     assert set(shown) == {key for key, _ in configuration.fields()}
     assert shown["plan.deadline_s"] == ["20.0", "my.toml"]
     assert shown["run.seed"] == ["7", "--set", "run.seed"]
     assert shown["rounds.count"] == ["20", "default"]
+    assert division.startswith("10 devices with ")
+    assert "mean distance to the population" in division
 
 
 def test_version(place: Workplace) -> None:

@@ -71,13 +71,15 @@ class TestData:
 class TestBoards:
     def test_taken_in_turn(self) -> None:
         chosen = config(fleet__devices=4, fleet__boards=["mini-pc", "jetson-nano"])
-        boards = [emulated_board(chosen, index).describe().board for index in range(4)]
+        data = load_split(chosen).test
+        boards = [emulated_board(chosen, index, data).describe().board for index in range(4)]
         assert boards == ["mini-pc", "jetson-nano"] * 2
 
     def test_the_same_for_everybody_who_asks(self) -> None:
-        models = [emulated_board(config(), 3).model() for _ in range(2)]
+        data = load_split(config()).test
+        models = [emulated_board(config(), 3, data).model() for _ in range(2)]
         assert models[0] == models[1]
-        assert models[0] != emulated_board(config(run__seed=1), 3).model()
+        assert models[0] != emulated_board(config(run__seed=1), 3, data).model()
 
 
 def test_nothing_here_loads_pytorch() -> None:

@@ -1,0 +1,85 @@
+"""Images in folders, one folder per class, as torchvision's ``ImageFolder`` reads them.
+
+``ROOT/CLASS/FILE``, or ``ROOT/train/CLASS/FILE`` and ``ROOT/test/CLASS/FILE`` where the data set
+has test samples of its own. Class ids follow the sorted names of the class folders.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from learning.datasets import Dataset, DatasetError
+from learning.datasets_images import SUFFIXES, read_images
+from learning.datasets_registry import Collection, DatasetOptions
+
+
+def image_folder(options: DatasetOptions) -> Collection:
+    """Read a tree of image files.
+
+    Raises:
+        DatasetError: no such folder, no classes, a class without images, unusable images.
+    """
+    root = options.folder("image-folder")
+    if not root.is_dir():
+        raise DatasetError(f"data.root: {root} is no folder; it must hold a folder for each class")
+    parted = (root / "train").is_dir()
+    train_root = root / "train" if parted else root
+    class_names = _class_names(train_root)
+    train = _read(train_root, class_names, options, "image-folder")
+    if not parted or not (root / "test").is_dir():
+        return Collection(train=train)
+    test_root = root / "test"
+    if unknown := sorted(set(_class_names(test_root)) - set(class_names)):
+        raise DatasetError(
+            f"{test_root} has classes that {train_root} lacks: {', '.join(unknown[:8])}"
+        )
+    test = _read(test_root, class_names, options, "image-folder/test")
+    if train.image_shape != test.image_shape:
+        raise DatasetError(
+            f"{train_root} has images {train.image_shape} and {test_root} {test.image_shape} "
+            "(channels, height, width); set data.image_size and data.image_mode"
+        )
+    return Collection(train=train, test=test)
+
+
+def _class_names(root: Path) -> tuple[str, ...]:
+    names = tuple(
+        sorted(e.name for e in root.iterdir() if e.is_dir() and not e.name.startswith("."))
+    )
+    if len(names) < 2:
+        raise DatasetError(
+            f"{root} holds {len(names)} class folders ({', '.join(names) or 'none'}); a data set "
+            "needs at least two, ROOT/CLASS/FILE or ROOT/train/CLASS/FILE"
+        )
+    return names
+
+
+def _read(root: Path, class_names: tuple[str, ...], options: DatasetOptions, name: str) -> Dataset:
+    paths: list[Path] = []
+    labels: list[int] = []
+    for label, class_name in enumerate(class_names):
+        files = _files(root / class_name)
+        if not files:
+            raise DatasetError(
+                f"{root / class_name}: no images of this class (endings: {', '.join(SUFFIXES)})"
+            )
+        paths += files
+        labels += [label] * len(files)
+    return Dataset(
+        name=name,
+        images=read_images(paths, size=options.image_size, mode=options.image_mode),
+        labels=np.array(labels, np.int64),
+        class_names=class_names,
+    )
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(
+        Path(place) / name
+        for place, _, names in os.walk(folder, followlinks=True)
+        for name in names
+        if name.lower().endswith(SUFFIXES)
+    )

@@ -1,0 +1,260 @@
+"""Learning metrics: pure functions of arrays, parameters and series of rounds. No torch.
+
+* :func:`class_accuracy`, :func:`local_errors`  how good models are, by class and by device
+* :func:`gradient_of_step`, :func:`pooled_gradient`, :func:`cosine_similarity`, :func:`alignment`
+  how far each device's gradient points away from the one that IID data would give
+* :func:`orthogonality`      how little the devices' updates have to do with each other
+* :func:`cost_to_target`     rounds, joules, seconds and bytes to a target accuracy
+
+What cannot be said is ``None``, never zero: a class without samples, the direction of a zero
+vector, the cost of an accuracy that was never reached.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from learning.datasets import Labels
+
+Tensors = Mapping[str, NDArray[np.floating[Any]]]
+"""Name to tensor: parameters, an update or a gradient."""
+Series = Sequence[float | None]
+"""An amount per round; ``None`` where it is not known."""
+
+
+def class_accuracy(
+    right: NDArray[np.bool_], labels: Labels, classes: int
+) -> tuple[float | None, ...]:
+    """Share of right answers of each class.
+
+    Args:
+        right: whether the answer to a sample was right, (N,).
+        labels: class ids, (N,).
+        classes: K.
+
+    Returns:
+        K values, 0 to 1; ``None`` for a class without samples.
+    """
+    counts = np.bincount(labels, minlength=classes)
+    hits = np.bincount(labels[right], minlength=classes)
+    return tuple(
+        int(hit) / int(count) if count else None for hit, count in zip(hits, counts, strict=True)
+    )
+
+
+def local_errors(accuracies: Mapping[str, float]) -> dict[str, float]:
+    """Δ_i of each device: share of wrong answers of its locally trained model, 0 to 1.
+
+    Args:
+        accuracies: device to accuracy on the common test set of its model after local training
+            and before aggregation.
+
+    Raises:
+        ValueError: an accuracy outside 0 to 1.
+    """
+    for device, accuracy in accuracies.items():
+        if not 0.0 <= accuracy <= 1.0:
+            raise ValueError(f"accuracy of {device} is {accuracy}; it is a share, 0 to 1")
+    return {device: 1.0 - accuracy for device, accuracy in accuracies.items()}
+
+
+def update(before: Tensors, after: Tensors) -> dict[str, NDArray[np.floating[Any]]]:
+    """What training changed: ``after`` − ``before``.
+
+    Raises:
+        ValueError: other names or shapes.
+    """
+    _check_alike(before, after)
+    return {name: after[name] - before[name] for name in before}
+
+
+def gradient_of_step(
+    before: Tensors, after: Tensors, learning_rate: float
+) -> dict[str, NDArray[np.floating[Any]]]:
+    """The gradient that one step of plain SGD took: (``before`` − ``after``) / η.
+
+    With a batch as large as a device's data, one epoch, and neither momentum nor weight decay, any
+    trainer's result gives the gradient of the device's mean loss this way.
+
+    Raises:
+        ValueError: other names or shapes, or a rate that is not above 0.
+    """
+    if not learning_rate > 0:
+        raise ValueError(f"learning_rate is {learning_rate}; it must be above 0")
+    step = update(after, before)
+    return {name: (change / np.float32(learning_rate)) for name, change in step.items()}
+
+
+def pooled_gradient(
+    gradients: Mapping[str, Tensors], samples: Mapping[str, int]
+) -> dict[str, NDArray[np.float64]]:
+    """The gradient of the mean loss over all devices' samples: what IID data gives on average.
+
+    Σ_i D_i g_i / Σ_i D_i.
+
+    Args:
+        gradients: device to the gradient of its mean loss, all at the same parameters.
+        samples: device to D_i.
+
+    Raises:
+        ValueError: no devices, other devices in the two, no samples, or gradients of other shapes.
+    """
+    if not gradients or set(gradients) != set(samples):
+        raise ValueError(
+            f"gradients of {sorted(gradients)} and samples of {sorted(samples)}; both must name "
+            "the same devices, at least one"
+        )
+    total = sum(samples.values())
+    if total <= 0 or min(samples.values()) < 0:
+        raise ValueError(f"samples are {dict(samples)}; they must not be negative or all zero")
+    first = next(iter(gradients.values()))
+    for gradient in gradients.values():
+        _check_alike(first, gradient)
+    return {
+        name: np.asarray(
+            sum(
+                (samples[device] / total) * gradient[name].astype(np.float64)
+                for device, gradient in gradients.items()
+            ),
+            np.float64,
+        )
+        for name in first
+    }
+
+
+def cosine_similarity(a: Tensors, b: Tensors) -> float | None:
+    """Cosine of the angle between two sets of tensors taken as one vector each, −1 to 1.
+
+    ``None`` where one is zero or not finite.
+
+    Raises:
+        ValueError: other names or shapes.
+    """
+    _check_alike(a, b)
+    one, other = _unit(a), _unit(b)
+    if one is None or other is None:
+        return None
+    return float(np.clip(one @ other, -1.0, 1.0))
+
+
+def alignment(gradients: Mapping[str, Tensors], iid: Tensors) -> dict[str, float | None]:
+    """Cosine similarity of each device's gradient to the IID gradient.
+
+    Args:
+        gradients: device to gradient.
+        iid: the gradient on data of all classes in their true shares, at the same parameters;
+            :func:`pooled_gradient` where there is no such data.
+    """
+    return {device: cosine_similarity(gradient, iid) for device, gradient in gradients.items()}
+
+
+def orthogonality(updates: Sequence[Tensors]) -> float | None:
+    """1 − mean |cos| over all pairs of updates: 1 perpendicular, 0 all along one line.
+
+    Updates that are zero have no direction and are left out; ``None`` with fewer than two others.
+
+    Raises:
+        ValueError: other names or shapes.
+    """
+    for each in updates[1:]:
+        _check_alike(updates[0], each)
+    units = [unit for unit in map(_unit, updates) if unit is not None]
+    if len(units) < 2:
+        return None
+    cosines = [min(1.0, abs(float(a @ b))) for a, b in itertools.combinations(units, 2)]
+    return 1.0 - math.fsum(cosines) / len(cosines)
+
+
+class TargetCost(Struct, frozen=True, kw_only=True):
+    """What it took to reach an accuracy.
+
+    Attributes:
+        target: accuracy, 0 to 1.
+        rounds: until it was first reached; ``None``: never.
+        energy_j: joules of these rounds; ``None``: never reached, or unknown in one of them.
+        duration_s: seconds; ``None`` likewise.
+        size_bytes: bytes; ``None`` likewise.
+    """
+
+    target: float
+    rounds: int | None
+    energy_j: float | None
+    duration_s: float | None
+    size_bytes: float | None
+
+
+def rounds_to(accuracies: Sequence[float], target: float) -> int | None:
+    """The first round, from 1, whose accuracy is at least ``target``; ``None`` if there is none."""
+    return next((n for n, accuracy in enumerate(accuracies, 1) if accuracy >= target), None)
+
+
+def cost_to_target(
+    accuracies: Sequence[float],
+    target: float,
+    *,
+    energy_j: Series = (),
+    duration_s: Series = (),
+    size_bytes: Series = (),
+) -> TargetCost:
+    """What it took to reach an accuracy.
+
+    Args:
+        accuracies: after each round, 0 to 1.
+        target: to reach.
+        energy_j: of each round, J; the first holds what came before it. Empty: not known.
+        duration_s: of each round, s. Empty: not known.
+        size_bytes: sent and received in each round. Empty: not known.
+
+    Raises:
+        ValueError: a series of another length than ``accuracies``.
+    """
+    for name, series in (
+        ("energy_j", energy_j),
+        ("duration_s", duration_s),
+        ("size_bytes", size_bytes),
+    ):
+        if series and len(series) != len(accuracies):
+            raise ValueError(f"{len(series)} values of {name} for {len(accuracies)} rounds")
+    rounds = rounds_to(accuracies, target)
+    return TargetCost(
+        target=target,
+        rounds=rounds,
+        energy_j=_total(energy_j, rounds),
+        duration_s=_total(duration_s, rounds),
+        size_bytes=_total(size_bytes, rounds),
+    )
+
+
+def _total(series: Series, rounds: int | None) -> float | None:
+    if rounds is None or not series:
+        return None
+    known = [amount for amount in series[:rounds] if amount is not None]
+    return math.fsum(known) if len(known) == rounds else None
+
+
+def _unit(tensors: Tensors) -> NDArray[np.float64] | None:
+    """All tensors as one vector of length 1, scaled first so that squares do not overflow."""
+    parts = [np.asarray(tensors[name], np.float64).ravel() for name in sorted(tensors)]
+    vector = np.concatenate(parts) if parts else np.zeros(0)
+    largest = float(np.abs(vector).max(initial=0.0))
+    if not 0.0 < largest < math.inf:
+        return None
+    vector = vector / largest
+    unit: NDArray[np.float64] = vector / np.linalg.norm(vector)
+    return unit
+
+
+def _check_alike(a: Tensors, b: Tensors) -> None:
+    shapes, others = ({name: t.shape for name, t in each.items()} for each in (a, b))
+    if shapes != others:
+        differing = sorted(
+            name for name in shapes.keys() | others.keys() if shapes.get(name) != others.get(name)
+        )
+        raise ValueError(f"tensors differ in name or shape: {', '.join(differing[:5])}")

@@ -1,0 +1,33 @@
+"""Counting what any PyTorch network costs, with PyTorch's flop counter."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from learning.model_cost import FLOAT_BYTES, ModelCost
+
+
+def count(network: nn.Module, image_shape: tuple[int, int, int]) -> ModelCost:
+    """What a network costs for one sample; nothing is computed, only shapes are followed.
+
+    Args:
+        network: from images to logits; left as it is.
+        image_shape: channels, height, width.
+    """
+    shadow = copy.deepcopy(network).to("meta").eval()  # one sample is too few for batch statistics
+    with FlopCounterMode(display=False) as forward:
+        logits = shadow(torch.zeros((1, *image_shape), device="meta"))
+    with FlopCounterMode(display=False) as backward:
+        logits.sum().backward()
+    trained = sum(weight.numel() for weight in shadow.parameters() if weight.requires_grad)
+    tensors = sum(tensor.numel() for tensor in shadow.state_dict().values())
+    return ModelCost(
+        parameters=trained,
+        size_bytes=FLOAT_BYTES * tensors,
+        forward_macs=forward.get_total_flops() // 2,
+        training_macs=(forward.get_total_flops() + backward.get_total_flops()) // 2,
+    )

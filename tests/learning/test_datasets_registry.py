@@ -1,0 +1,259 @@
+"""learning.datasets_registry: one contract for every data set, read in its own format."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import shutil
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import data_on_disk as disk
+import numpy as np
+import pytest
+from torchvision import datasets as published
+
+from learning import datasets, datasets_registry
+from learning.datasets import Dataset, DatasetError
+from learning.datasets_registry import DATASETS, Collection, DatasetOptions
+
+EXPECTED: dict[str, tuple[int, tuple[int, int, int], bool]] = {
+    "digits": (10, (1, 8, 8), False),
+    "cifar-10": (10, (3, 32, 32), True),
+    "cifar-100": (100, (3, 32, 32), True),
+    "fashion-mnist": (10, (1, 28, 28), True),
+    "gtsrb": (43, (3, 32, 32), True),
+    "image-folder": (3, (3, 9, 11), True),
+    "own": (2, (2, 4, 4), False),
+}
+"""Classes, image shape, and whether it has a test part of its own."""
+
+
+def own(options: DatasetOptions) -> Collection:
+    images = np.arange(6 * 32, dtype=np.uint8).reshape(6, 2, 4, 4)
+    labels = np.array([0, 1, 0, 1, 0, 1], np.int64)
+    return Collection(
+        train=Dataset(name="own", images=images, labels=labels, class_names=("a", "b"))
+    )
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Data set to root; written once."""
+    roots = {name: tmp_path_factory.mktemp(name) for name in EXPECTED}
+    disk.write_fashion_mnist(roots["fashion-mnist"])
+    disk.write_gtsrb(roots["gtsrb"])
+    disk.write_folder(roots["image-folder"])
+    return roots
+
+
+@pytest.fixture
+def open_dataset(
+    files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Collection]:
+    """Load a data set by name from its small files."""
+
+    def load(name: str, **options: object) -> Collection:
+        root = files[name]
+        if name.startswith("cifar"):
+            classes = int(name.removeprefix("cifar-"))
+            root = tmp_path / name
+            shutil.rmtree(root, ignore_errors=True)
+            kind = published.CIFAR10 if classes == 10 else published.CIFAR100
+            for attribute, value in disk.write_cifar(root, classes).items():
+                monkeypatch.setattr(kind, attribute, value)
+        monkeypatch.setattr(datasets, "own", own, raising=False)
+        chosen = DatasetOptions(root=str(root), **options)  # type: ignore[arg-type]
+        return datasets_registry.load("learning.datasets:own" if name == "own" else name, chosen)
+
+    return load
+
+
+def test_the_contract_covers_every_data_set() -> None:
+    assert set(DATASETS) | {"own"} == set(EXPECTED)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+class TestContract:
+    def test_what_it_is(self, name: str, open_dataset: Callable[..., Collection]) -> None:
+        collection = open_dataset(name)
+        classes, shape, has_test = EXPECTED[name]
+        assert (collection.test is not None) == has_test
+        for part in (collection.train, collection.test):
+            if part is None:
+                continue
+            assert part.classes == classes
+            assert part.image_shape == shape
+            assert part.images.dtype == np.uint8
+            assert part.labels.dtype == np.int64
+            assert part.images.flags.c_contiguous
+            assert min(part.label_counts()) > 0
+            assert len(set(part.class_names)) == classes
+
+    def test_the_same_again(self, name: str, open_dataset: Callable[..., Collection]) -> None:
+        first, again = open_dataset(name), open_dataset(name)
+        assert first.train.digest() == again.train.digest()
+        if first.test is not None and again.test is not None:
+            assert first.test.digest() == again.test.digest() != first.train.digest()
+
+    def test_splits(self, name: str, open_dataset: Callable[..., Collection]) -> None:
+        collection = open_dataset(name)
+        parts = datasets.split(
+            collection.train, kind="random", public_fraction=0.5, seed=1, test=collection.test
+        )
+        if collection.test is not None:
+            assert parts.test is collection.test
+            assert len(parts.public) + len(parts.private) == len(collection.train)
+        assert parts.public.name == f"{collection.train.name}/public"
+        assert parts.test.name == f"{collection.train.name}/test"
+
+    @pytest.mark.parametrize(("mode", "channels"), [("rgb", 3), ("grey", 1)])
+    def test_size_and_mode(
+        self, name: str, mode: str, channels: int, open_dataset: Callable[..., Collection]
+    ) -> None:
+        if name == "own":
+            channels = 2  # neither grey nor colour: left alone
+        collection = open_dataset(name, image_size=12, image_mode=mode)
+        assert collection.train.image_shape == (channels, 12, 12)
+        assert collection.test is None or collection.test.image_shape == (channels, 12, 12)
+        whole = open_dataset(name).train
+        assert np.array_equal(collection.train.labels, whole.labels)
+
+    def test_files_that_are_not_there(self, name: str, tmp_path: Path) -> None:
+        if name in ("digits", "own"):
+            pytest.skip("needs no files")
+        empty = tmp_path / "empty"
+        with pytest.raises(DatasetError, match=r"set data\.root to the folder"):
+            datasets_registry.load(name, DatasetOptions())
+        with pytest.raises(DatasetError) as caught:
+            datasets_registry.load(name, DatasetOptions(root=str(empty)))
+        assert str(empty) in str(caught.value)
+        assert "must hold" in str(caught.value)
+        assert not empty.exists()
+
+
+@pytest.mark.parametrize("name", ["cifar-10", "cifar-100", "fashion-mnist"])
+def test_every_image_keeps_its_label(name: str, open_dataset: Callable[..., Collection]) -> None:
+    """The first pixel of each was written as the label."""
+    collection = open_dataset(name)
+    for part in (collection.train, collection.test):
+        assert part is not None
+        assert (part.images[:, :, 0, 0] == part.labels[:, None]).all()
+
+
+def test_gtsrbs_labels_are_its_own_numbers(
+    tmp_path: Path, open_dataset: Callable[..., Collection]
+) -> None:
+    """Also where classes are missing: torchvision alone would number the folders there are."""
+    disk.write_gtsrb(tmp_path, classes=(2, 5, 42))
+    collection = datasets_registry.load("gtsrb", DatasetOptions(root=str(tmp_path)))
+    for part in (collection.train, open_dataset("gtsrb").train, collection.test):
+        assert part is not None
+        assert (part.images == part.labels[:, None, None, None]).all()
+    assert sorted(set(collection.train.labels.tolist())) == [2, 5, 42]
+    assert collection.train.class_names[5] == "05"
+
+
+def test_other_pickles_are_never_opened(tmp_path: Path) -> None:
+    """Without the digests of the published files torchvision does not unpickle."""
+    disk.write_cifar(tmp_path, 10)
+    with pytest.raises(DatasetError, match=r"not found or corrupted; data\.root must hold"):
+        datasets_registry.load("cifar-10", DatasetOptions(root=str(tmp_path)))
+
+
+class TestDownload:
+    """By torchvision, here from a server on this machine."""
+
+    @pytest.fixture
+    def archive(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+        for attribute, value in disk.write_cifar(tmp_path / "source", 10).items():
+            monkeypatch.setattr(published.CIFAR10, attribute, value)
+        archive = tmp_path / "cifar-10-python.tar.gz"
+        with tarfile.open(archive, "w:gz") as file:
+            file.add(tmp_path / "source" / "cifar-10-batches-py", "cifar-10-batches-py")
+        digest = hashlib.md5(archive.read_bytes()).hexdigest()
+        monkeypatch.setattr(published.CIFAR10, "tgz_md5", digest)
+        monkeypatch.setenv("no_proxy", "*")
+        handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            url = f"http://127.0.0.1:{server.server_port}/{archive.name}"
+            monkeypatch.setattr(published.CIFAR10, "url", url)
+            thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+            thread.start()
+            yield archive
+            server.shutdown()
+            thread.join()
+
+    def test_only_if_asked_for(self, archive: Path, tmp_path: Path) -> None:
+        root = tmp_path / "root"
+        root.mkdir()
+        with pytest.raises(DatasetError, match=r"data\.download = true fetches it"):
+            datasets_registry.load("cifar-10", DatasetOptions(root=str(root)))
+        assert list(root.iterdir()) == []
+        got = datasets_registry.load("cifar-10", DatasetOptions(root=str(root), download=True))
+        assert len(got.train) == 40
+        again = datasets_registry.load("cifar-10", DatasetOptions(root=str(root)))
+        assert again.train.digest() == got.train.digest()
+
+    def test_that_fails(self, archive: Path, tmp_path: Path) -> None:
+        archive.unlink()
+        with pytest.raises(DatasetError, match="the download failed or what it brought is damaged"):
+            datasets_registry.load(
+                "cifar-10", DatasetOptions(root=str(tmp_path / "root"), download=True)
+            )
+
+
+def test_damaged_idx_files(tmp_path: Path) -> None:
+    disk.write_fashion_mnist(tmp_path)
+    (tmp_path / "FashionMNIST" / "raw" / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03")
+    with pytest.raises(DatasetError, match="data set 'fashion-mnist' under"):
+        datasets_registry.load("fashion-mnist", DatasetOptions(root=str(tmp_path)))
+
+
+class TestOnesOwn:
+    @pytest.mark.parametrize(
+        ("name", "said"),
+        [
+            ("cifar10", "unknown data set 'cifar10'; there are digits, cifar-10"),
+            ("no_such_module:load", "the module must be importable here"),
+            ("learning.datasets:no_such_factory", "has no attribute 'no_such_factory'"),
+            ("learning.datasets:__doc__", "not a function"),
+        ],
+    )
+    def test_none_of_this_name(self, name: str, said: str) -> None:
+        with pytest.raises(DatasetError, match=said):
+            datasets_registry.load(name, DatasetOptions())
+
+    def given(self, monkeypatch: pytest.MonkeyPatch, result: object) -> None:
+        monkeypatch.setattr(datasets, "factory", lambda options: result, raising=False)
+        datasets_registry.load("learning.datasets:factory", DatasetOptions())
+
+    def test_no_collection(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(DatasetError, match="gave a list, not a"):
+            self.given(monkeypatch, [])
+
+    def test_invalid_arrays_and_labels(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        good = own(DatasetOptions()).train
+        images, labels, names = good.images, good.labels, good.class_names
+        for bad, said in [
+            ((images.astype(np.float32), labels, names), "images float32"),
+            ((images[:, 0], labels, names), "must be uint8 .N, channels"),
+            ((images, labels[:5], names), "labels int64 .5,."),
+            ((images, labels + 1, names), "sample 1 has label 2, outside 0 to 1"),
+            ((images, labels - 1, names), "sample 0 has label -1, outside 0 to 1"),
+            ((images[:0], labels[:0], names), "no images"),
+        ]:
+            train = Dataset(name="own", images=bad[0], labels=bad[1], class_names=bad[2])  # type: ignore[arg-type]
+            with pytest.raises(DatasetError, match=said):
+                self.given(monkeypatch, Collection(train=train))
+
+    def test_a_test_part_of_other_things(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        good = own(DatasetOptions()).train
+        other = Dataset(
+            name="t", images=good.images, labels=good.labels, class_names=("a", "b", "c")
+        )
+        with pytest.raises(DatasetError, match="its test part has 3 classes"):
+            self.given(monkeypatch, Collection(train=good, test=other))

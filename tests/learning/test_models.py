@@ -1,0 +1,78 @@
+"""learning.models: a network of one's own must fit the data before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from learning import models
+from learning.models import ImageShape, ModelError
+
+SHAPE = (1, 8, 8)
+
+
+def build(monkeypatch: pytest.MonkeyPatch, factory: Callable[[int, ImageShape], object]) -> object:
+    monkeypatch.setattr(models, "own", factory, raising=False)
+    return models.build("learning.models:own", 10, SHAPE, seed=3)
+
+
+def linear(classes: int, image_shape: ImageShape) -> nn.Module:
+    channels, height, width = image_shape
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, classes))
+
+
+class Tuple(nn.Module):
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return images, images
+
+
+class TestOnesOwn:
+    def test_fits(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert isinstance(build(monkeypatch, linear), nn.Sequential)
+
+    def test_looking_changes_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Neither batch statistics, nor the mode of any layer, nor the random numbers."""
+
+        def factory(classes: int, image_shape: ImageShape) -> nn.Module:
+            frozen = nn.BatchNorm2d(1).eval()
+            return nn.Sequential(frozen, nn.BatchNorm2d(1), linear(classes, image_shape))
+
+        torch.manual_seed(7)
+        expected = torch.rand(3)
+        torch.manual_seed(7)
+        network = build(monkeypatch, factory)
+        assert torch.equal(torch.rand(3), expected)
+        assert isinstance(network, nn.Sequential)
+        assert [layer.training for layer in network] == [False, True, True]
+        assert int(network[1].num_batches_tracked) == 0  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize(
+        ("factory", "said"),
+        [
+            (lambda classes, shape: linear(classes - 1, shape), r"with \(2, 9\); 10 classes need"),
+            (lambda classes, shape: nn.Identity(), r"with \(2, 1, 8, 8\); 10 classes"),
+            (lambda classes, shape: Tuple(), "with tuple; 10 classes"),
+            (
+                lambda classes, shape: linear(classes, (3, 32, 32)),
+                r"cannot take images \(1, 8, 8\)",
+            ),
+            (lambda classes, shape: "a network", "gave a str, not a torch.nn.Module"),
+        ],
+    )
+    def test_does_not_fit(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        factory: Callable[[int, ImageShape], object],
+        said: str,
+    ) -> None:
+        with pytest.raises(ModelError, match=said):
+            build(monkeypatch, factory)
+
+
+@pytest.mark.parametrize(("model", "shape"), [("small-cnn", (1, 1, 8)), ("vgg-9", (3, 7, 32))])
+def test_images_too_small_for_a_network(model: str, shape: ImageShape) -> None:
+    with pytest.raises(ModelError, match=f"{model} needs images of at least"):
+        models.build(model, 10, shape, seed=0)

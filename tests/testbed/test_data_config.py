@@ -1,0 +1,185 @@
+"""The keys of [data]: what they load, and what is refused before anything is started."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from learning import datasets, partition_file
+from learning.datasets import DatasetError
+from learning.models import ModelError
+from learning.partition_schemes import SCHEMES, Dealing, divide
+from testbed import config as configuration
+from testbed.cli import main
+from testbed.config import Config, ConfigError
+from testbed.devices import (
+    check_data,
+    cycles_per_sample,
+    emulated_board,
+    load_split,
+    local_data,
+    with_cycles,
+)
+
+
+def config(**values: Any) -> Config:
+    overrides = {key.replace("__", "."): (value, "test") for key, value in values.items()}
+    return configuration.load(None, overrides).config
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three classes of twelve grey squares each; no test part."""
+    for label, name in enumerate(("dark", "dim", "light")):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for n in range(12):
+            image = np.full((8, 8), 80 * label + n, np.uint8)
+            Image.fromarray(image).save(tmp_path / "images" / name / f"{n}.png")
+    return tmp_path / "images"
+
+
+def of_folder(folder: Path, **values: Any) -> Config:
+    return config(
+        data__dataset="image-folder",
+        data__root=str(folder),
+        **{"data__min_samples": 2, "fleet__devices": 3, **values},
+    )
+
+
+class TestDatasets:
+    def test_a_folder_becomes_devices_data(self, folder: Path) -> None:
+        chosen = of_folder(folder, data__partition="iid")
+        check_data(chosen)
+        split = load_split(chosen)
+        assert split.kind == "random"
+        shares = local_data(chosen, split)
+        assert shares[0].name == "image-folder/device-01"
+        assert sum(map(len, shares)) == len(split.private) == 36 - 14 - 7
+
+    def test_digits_are_split_by_writers(self) -> None:
+        """The shipped generator was trained on that part."""
+        split = load_split(config())
+        assert split.kind == "writers"
+        assert split.public.digest() == load_split(config(data__split="writers")).public.digest()
+
+    def test_writers_are_not_known_of_a_folder(self, folder: Path) -> None:
+        with pytest.raises(ConfigError, match="does not say who made which samples"):
+            check_data(of_folder(folder, data__split="writers"))
+
+    @pytest.mark.parametrize("name", ["mnist", "cifar10", "a-b:c", "a:b:c", ""])
+    def test_no_such_data_set(self, name: str) -> None:
+        with pytest.raises(ConfigError, match=r"data\.dataset = "):
+            config(data__dataset=name)
+
+    def test_files_that_are_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match=r"data\.download = true fetches it"):
+            check_data(config(data__dataset="cifar-10", data__root=str(tmp_path)))
+        with pytest.raises(ConfigError, match=r"set data\.root to the folder"):
+            check_data(config(data__dataset="gtsrb"))
+
+    def test_a_part_without_a_class(self, folder: Path) -> None:
+        for path in sorted((folder / "dim").iterdir())[2:]:
+            path.unlink()
+        with pytest.raises(ConfigError, match=r"the \w+ part .* has none of class dim: 1 of 3"):
+            check_data(of_folder(folder, fleet__devices=2))
+
+    def test_a_devices_file(self, folder: Path, tmp_path: Path) -> None:
+        """``fimi agent data`` writes what a device without the data set reads."""
+        chosen = of_folder(folder, data__partition="iid")
+        values = [f"data.{key}={getattr(chosen.data, key)}" for key in ("dataset", "partition")]
+        values += [f"data.root={folder}", "data.min_samples=2", "data.image_mode=rgb"]
+        arguments = [text for value in values for text in ("--set", value)]
+        path = tmp_path / "device.npz"
+        done = CliRunner().invoke(
+            main, ["agent", "data", "--index", "1", "--devices", "3", *arguments, str(path)]
+        )
+        assert done.exit_code == 0, done.output
+        share = datasets.load(path)
+        assert share.image_shape == (3, 8, 8)
+        own = local_data(chosen, load_split(chosen))[1]
+        assert np.array_equal(share.labels, own.labels)
+        assert np.array_equal(share.images[:, :1], own.images)
+
+
+class TestPartitions:
+    @pytest.mark.parametrize("scheme", SCHEMES)
+    def test_each_divides_the_private_part(self, scheme: str) -> None:
+        chosen = config(data__partition=scheme, fleet__devices=4)
+        split = load_split(chosen)
+        parts = local_data(chosen, split)
+        assert sum(map(len, parts)) == len(split.private)
+        assert min(map(len, parts)) >= chosen.data.min_samples
+
+    def test_the_default_has_not_moved(self) -> None:
+        """Golden values of the partition before there were others: seed 0, ten devices."""
+        sizes = [len(part) for part in local_data(config(), load_split(config()))]
+        assert sizes == [64, 105, 83, 110, 20, 8, 95, 7, 115, 112]
+
+    def test_from_a_file(self, tmp_path: Path) -> None:
+        split = load_split(config())
+        parts = divide("iid", split.private.labels, Dealing(devices=3, seed=9))
+        partition_file.write(tmp_path / "p.json", parts, split.private)
+        chosen = config(
+            data__partition="file", data__partition_file=str(tmp_path / "p.json"), fleet__devices=3
+        )
+        check_data(chosen)
+        shares = local_data(chosen, split)
+        assert [len(share) for share in shares] == [len(part) for part in parts]
+
+    def test_a_device_without_data(self, tmp_path: Path) -> None:
+        (tmp_path / "p.json").write_text(json.dumps({"devices": [list(range(9)), []]}))
+        chosen = config(
+            data__partition="file", data__partition_file=str(tmp_path / "p.json"), fleet__devices=2
+        )
+        with pytest.raises(ConfigError, match="device 1 holds 0 samples, fewer than"):
+            check_data(chosen)
+        with pytest.raises(ConfigError, match="min_samples = 0"):
+            config(data__min_samples=0)
+
+    @pytest.mark.parametrize(
+        "values", [{"data__partition": "file"}, {"data__partition_file": "p.json"}]
+    )
+    def test_a_file_and_the_word_file_go_together(self, values: dict[str, Any]) -> None:
+        with pytest.raises(ConfigError, match="a file is read with"):
+            config(**values)
+
+
+class TestCycles:
+    def test_of_the_default_are_those_of_the_readme(self) -> None:
+        assert cycles_per_sample(config(), load_split(config()).test) == 4.0e6
+
+    def test_of_a_larger_network(self) -> None:
+        chosen = config(training__model="resnet-18")
+        data = load_split(chosen).test
+        board = emulated_board(chosen, 0, data).model()  # a Raspberry Pi 4, the reference
+        assert board.compute.cycles_per_sample == cycles_per_sample(chosen, data) == 4.2e8
+
+    def test_as_configured(self) -> None:
+        chosen = config(fleet__reference_cycles_per_sample=1e7, training__model="resnet-18")
+        assert cycles_per_sample(chosen, load_split(chosen).test) == 1e7
+
+
+class TestOnesOwnNetwork:
+    def test_its_cycles_are_counted_once_for_all_devices(self) -> None:
+        """64 pixels, 10 classes, one layer, which is the first: two products of 640 terms."""
+        chosen = config(training__model="own_network:linear")
+        known = with_cycles(chosen)
+        assert known.fleet.reference_cycles_per_sample == 5.1e3  # of 5,120
+        assert with_cycles(known) is known
+        assert with_cycles(config()).fleet.reference_cycles_per_sample == 0.0
+
+    def test_that_does_not_fit_the_classes(self) -> None:
+        with pytest.raises(ModelError, match="10 classes need a tensor of logits"):
+            with_cycles(config(training__model="own_network:too_few"))
+
+
+def test_a_missing_partition_file_is_an_error_of_its_own(tmp_path: Path) -> None:
+    chosen = config(data__partition="file", data__partition_file=str(tmp_path / "none.json"))
+    with pytest.raises(DatasetError, match=r"none\.json: No such file"):
+        local_data(chosen, load_split(chosen))
