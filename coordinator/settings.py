@@ -39,9 +39,9 @@ class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         Meta(gt=0, le=1, description="Δ_max: largest allowed mean local learning error, 0 to 1."),
     ] = 0.08
     curve_alpha: Annotated[
-        float, Meta(gt=0, description="α of the learning curve Δ(D) = α D^(−β) + δ0.")
+        float, Meta(ge=1e-6, le=1e6, description="α of the learning curve Δ(D) = α D^(−β) + δ0.")
     ] = 5.8
-    curve_beta: Annotated[float, Meta(gt=0, le=5, description="β of the learning curve.")] = 0.93
+    curve_beta: Annotated[float, Meta(ge=1e-3, le=5, description="β of the learning curve.")] = 0.93
     curve_delta0: Annotated[
         float, Meta(ge=0, lt=1, description="δ0 of the learning curve: error that no data removes.")
     ] = 0.027

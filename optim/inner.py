@@ -312,9 +312,7 @@ class InnerSolver:
         """
         return inverse_theta(np.maximum(self._log_reach[columns] + log_t, _LEAST_THETA))
 
-    def evaluate(
-        self, tau: Array, *, starts: tuple[Array, Array] | tuple[None, None] = (None, None)
-    ) -> Evaluation:
+    def evaluate(self, tau: Array, *, starts: tuple[Array, Array] | None = None) -> Evaluation:
         """Energy of time splits: compute within τ T, upload in the rest.
 
         Args:
@@ -322,8 +320,9 @@ class InnerSolver:
             starts: guesses of log λ and log μ, (S,) each.
         """
         window_s = np.where(self.has_work, tau, 0.0) * self.problem.t_max_s
-        compute = self.compute(window_s, start=starts[0])
-        upload = self.upload(self.problem.t_max_s - window_s, start=starts[1])
+        log_lam, log_mu = starts or (None, None)
+        compute = self.compute(window_s, start=log_lam)
+        upload = self.upload(self.problem.t_max_s - window_s, start=log_mu)
         return Evaluation(
             energy_j=compute.energy_j.sum(axis=1) + upload.energy_j.sum(axis=1),
             violation=compute.violation + upload.violation,

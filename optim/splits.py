@@ -21,6 +21,8 @@ Z_EDGE = 12.0
 """A coordinate this far out is at the end of its window, to 6e-6 of its width."""
 Z_REACH = 5.0
 """How far out the search's Gaussians may be centred."""
+_BLOCK = 10_000
+"""Candidates times devices evaluated at once: their arrays stay in the processor's cache."""
 
 
 class SplitSpace:
@@ -74,20 +76,24 @@ class Objective:
 
     def __call__(self, z: Array) -> tuple[Array, Array]:
         """Energy (S,) and violation (S,) of points (S, n)."""
+        rows = max(1, _BLOCK // max(1, z.shape[1]))
         starts = self._starts
-        evaluation = self._space.inner.evaluate(
-            self._space.tau(z),
-            starts=(None, None)
-            if starts is None
-            else (np.full(len(z), starts[0]), np.full(len(z), starts[1])),
-        )
-        good = evaluation.violation == 0
-        if good.any():
-            self._starts = (
-                float(np.median(evaluation.compute.log_multiplier[good])),
-                float(np.median(evaluation.upload.log_multiplier[good])),
+        found = []
+        for block in np.split(z, range(rows, len(z), rows)):
+            guesses = [np.full(len(block), start) for start in starts or ()]
+            found.append(
+                self._space.inner.evaluate(
+                    self._space.tau(block), starts=(guesses[0], guesses[1]) if guesses else None
+                )
             )
-        return evaluation.energy_j, evaluation.violation
+        energy_j = np.concatenate([part.energy_j for part in found])
+        violation = np.concatenate([part.violation for part in found])
+        good = violation == 0
+        if good.any():
+            log_lam = np.concatenate([part.compute.log_multiplier for part in found])
+            log_mu = np.concatenate([part.upload.log_multiplier for part in found])
+            self._starts = float(np.median(log_lam[good])), float(np.median(log_mu[good]))
+        return energy_j, violation
 
 
 def try_edges(
