@@ -198,7 +198,8 @@ def _device_terms(
     if inner.bound_by_error:
         counted = problem.weights > 0
         term[counted] += np.exp(log_lam + inner.log_weight[counted] - inner.beta * best[counted])
-    rest_s = problem.t_max_s - np.where(work, window_s, 0.0)
+    least_s = inner.full_power_s(problem.bandwidth_hz)  # what rounding may leave less of
+    rest_s = np.maximum(problem.t_max_s - np.where(work, window_s, 0.0), least_s)
     log_rest = np.log(rest_s)
     limit = inner.narrowest(log_rest)[0]
     log_a = inner.log_nats - log_rest

@@ -237,7 +237,7 @@ def require_reachable_error(inner: InnerSolver) -> None:
             devices=without,
         )
     best = problem.error(inner.samples_max)
-    if best > problem.error_max * (1.0 + _SLACK):
+    if best > problem.error_max * (1.0 + _SLACK) or problem.error_budget <= 0.0:
         smallest = f"{best:.6g}"
         raise InfeasibleError(
             f"learning error: error_max is {problem.error_max:.6g}, but with all the synthetic "

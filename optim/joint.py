@@ -87,10 +87,10 @@ def solve(inner: InnerSolver, *, start: tuple[float, float] | None = None) -> Jo
     devices = DeviceSolver(inner)
     lam, mu = _prices(devices, inner, start)
     point: DualPoint = dual(inner, lam, mu)
-    tau, found = _primal(inner, devices.tau)
+    tau, found = nearest_feasible(inner, devices.tau)
     if float(found.energy_j[0]) - point.bound_j > 1e-6 * point.bound_j:
         better = ascend(inner, lam, mu) if inner.problem.size <= 300 else point
-        other_tau, other = _primal(inner, better.tau)
+        other_tau, other = nearest_feasible(inner, better.tau)
         point = max(point, better, key=lambda p: p.bound_j)
         if other.energy_j[0] < found.energy_j[0]:
             tau, found = other_tau, other
@@ -196,8 +196,16 @@ def _guess(inner: InnerSolver) -> tuple[float, float]:
     return (lam if math.isfinite(lam) else 0.0), (mu if math.isfinite(mu) else 0.0)
 
 
-def _primal(inner: InnerSolver, tau: Array) -> tuple[Array, Evaluation]:
-    """A feasible plan at or next to given splits: a small move to the leanest plan if need be."""
+def nearest_feasible(inner: InnerSolver, tau: Array) -> tuple[Array, Evaluation]:
+    """A feasible plan at or next to given splits: a small move to the leanest plan if need be.
+
+    Args:
+        inner: the problem's inner solver.
+        tau: time splits, (I,), for example an optimum that rounding has put outside.
+
+    Returns:
+        Splits, (I,), and the plan there.
+    """
     found = inner.evaluate(tau[None])
     if found.violation[0] == 0:
         return tau, found

@@ -13,6 +13,7 @@ whose gap contains the price of whole samples and discrete frequencies as well.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from optim.cross_entropy import Iteration, SearchResult, SearchSettings, minimis
 from optim.dual import dual
 from optim.feasibility import require_feasible, require_reachable_error
 from optim.inner import Evaluation, InnerSolver
-from optim.joint import solve
+from optim.joint import nearest_feasible, solve
 from optim.plans import DevicePlan, Plan, PlanStatus, SearchName
 from optim.problem import FimiProblem, InfeasibleError
 from optim.realise import RunnablePlan, realise
@@ -38,6 +39,8 @@ _PROGRAM_DEVICES_MAX = 120
 """Above, dual decomposition proves the same bound in a fraction of CVXPY's time."""
 _WARM_DEVIATION = 0.3
 _REFINE_DEVIATION = 0.01
+_RETREATS = np.logspace(-4.0, 0.0, 17)
+"""Shares of the way to the leanest plan at which whole samples are tried."""
 
 Progress = Callable[[int, float], None]
 """Called after every iteration with its number and the best energy so far (infinite before the
@@ -93,15 +96,28 @@ def plan(
             if better.violation[0] == 0 and better.energy_j[0] < found.energy_j[0]:
                 tau, found, name = refined, better, "cross-entropy, refined from the certificate"
     certificate_s = time.perf_counter() - began - search_s
-    try:
-        runnable = realise(inner, found.compute.samples[0], tau[0], leanest_tau)
-    except InfeasibleError:  # rounded up, the cheapest amounts do not fit; the leanest may
-        tau = leanest_tau()[None]
-        found = inner.evaluate(tau)
-        runnable = realise(inner, found.compute.samples[0], tau[0], leanest_tau)
+    runnable = _runnable(inner, found, tau[0], leanest_tau)
     return _assemble(
         problem, runnable, found, result, settings, name, bound_j, (search_s, certificate_s)
     )
+
+
+def _runnable(
+    inner: InnerSolver, found: Evaluation, tau: Array, leanest_tau: Callable[[], Array]
+) -> RunnablePlan:
+    """The plan in whole samples; where rounding leaves no room, the nearest one that has it."""
+    try:
+        return realise(inner, found.compute.samples[0], tau, leanest_tau)
+    except InfeasibleError:
+        leanest = leanest_tau()
+    for retreat in _RETREATS[:-1]:
+        nearer = tau + retreat * (leanest - tau)
+        other = inner.evaluate(nearer[None])
+        if other.violation[0] == 0:
+            with contextlib.suppress(InfeasibleError):
+                return realise(inner, other.compute.samples[0], nearer, leanest_tau)
+    other = inner.evaluate(leanest[None])
+    return realise(inner, other.compute.samples[0], leanest, leanest_tau)
 
 
 def _starting_point(space: SplitSpace, start: Plan | None) -> tuple[Array, Callable[[], Array]]:
@@ -170,12 +186,7 @@ def _plan_large(
     solution = solve(inner, start=prices)
     solved_s = time.perf_counter() - began
     tau = solution.tau
-    runnable = realise(
-        inner,
-        solution.evaluation.compute.samples[0],
-        tau,
-        lambda: require_feasible(inner).tau,
-    )
+    runnable = _runnable(inner, solution.evaluation, tau, lambda: require_feasible(inner).tau)
     nothing = SearchResult(tau, solution.energy_j, 0.0, (), "converged", solution.steps)
     return _assemble(
         inner.problem,
@@ -213,7 +224,8 @@ def _prove(inner: InnerSolver, found: Evaluation) -> tuple[float, Array | None]:
 
 
 def _refine(space: SplitSpace, tau: Array, seed: int, settings: SearchSettings) -> Array:
-    """The certified splits, and the best of a narrow search around them."""
+    """The certified splits, made feasible, or the best of a narrow search around them."""
+    tau, _ = nearest_feasible(space.inner, tau)
     result = minimise(
         Objective(space),
         space.point(tau),
@@ -221,10 +233,10 @@ def _refine(space: SplitSpace, tau: Array, seed: int, settings: SearchSettings) 
         settings=settings,
         deviation=_REFINE_DEVIATION,
     )
-    exact, near = space.inner.evaluate(tau[None]), space.tau(result.best[None])
-    if exact.violation[0] == 0 and exact.energy_j[0] <= result.value:
-        return tau[None]
-    return near
+    exact = space.inner.evaluate(tau[None])
+    if result.violation == 0 and result.value < exact.energy_j[0]:
+        return space.tau(result.best[None])
+    return tau[None]
 
 
 def _gap_percent(energy_j: float, bound_j: float) -> float:

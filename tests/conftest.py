@@ -6,11 +6,18 @@ import itertools
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from messaging.broker import EmbeddedBroker, find_mosquitto
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The same examples every time, so that a red run is a change of ours; HYPOTHESIS_PROFILE=explore
+# looks for new ones.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=1000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 _fleets = itertools.count()
 
