@@ -16,7 +16,7 @@ from learning import datasets
 from learning.torch_trainer import TorchTrainer, initial_parameters
 from learning.training import TrainingSettings
 from optim.learning_curve import LearningCurve
-from testbed.config import Config
+from testbed.sections import Config
 
 AMOUNTS = (20, 40, 72, 120, 180, 300, 500, 718)
 STEPS, DRAWS = 1000, 4

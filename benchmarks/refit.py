@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from testbed.config import Config
+from testbed.sections import Config
 
 LIMIT = Config().plan.refit_percent
 

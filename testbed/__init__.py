@@ -2,7 +2,8 @@
 
 * :mod:`testbed.cli`                the command ``fimi``
 * :mod:`testbed.commands`           its commands, a module per subject
-* :mod:`testbed.config`             the configuration: every key, its default, its origin
+* :mod:`testbed.config`             a configuration from files and options; where values come from
+* :mod:`testbed.sections`           its sections: every key, its type, its default, its meaning
 * :mod:`testbed.coordination`       a coordinator from a configuration, and a run in numbers
 * :mod:`testbed.dry_run`            a whole federation on one machine
 * :mod:`testbed.processes`          child processes that never outlive their parent

@@ -12,8 +12,8 @@ from energy.host import HostHardware, load_profile
 from learning import datasets
 from messaging.address import BrokerAddress
 from messaging.client import Peer
-from testbed.config import Config
 from testbed.devices import device_id, emulated_board, load_split, local_data, make_agent
+from testbed.sections import Config
 
 
 def serve(

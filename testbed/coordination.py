@@ -30,9 +30,10 @@ from learning.torch_trainer import TorchTrainer, initial_parameters
 from messaging.address import BrokerAddress
 from messaging.client import Peer
 from messaging.topics import COORDINATOR
-from testbed.config import Config, Effective, values
+from testbed.config import Effective, values
 from testbed.devices import load_split
 from testbed.run_folder import RunFolder
+from testbed.sections import Config
 
 _PACKAGES = (
     "fimi-testbed",

@@ -22,7 +22,8 @@ from learning import datasets, datasets_registry, model_cost, partition_file, pa
 from learning.datasets import Dataset, DatasetError, Split
 from learning.partition_summary import LabelSkew, summarise
 from messaging.client import Peer
-from testbed.config import Config, ConfigError
+from testbed.config import ConfigError
+from testbed.sections import Config
 
 
 def device_id(index: int, count: int) -> str:

@@ -14,13 +14,14 @@ from contextlib import ExitStack
 
 from coordinator.federation import Federation
 from messaging.broker import EmbeddedBroker
-from testbed.config import Config, Effective
+from testbed.config import Effective
 from testbed.devices import with_cycles
 from testbed.generator_process import check as check_generator
 from testbed.live import View
 from testbed.orders import FleetOrders, GeneratorOrders
 from testbed.processes import ChildFailedError, Nursery
 from testbed.run_folder import RunFolder
+from testbed.sections import Config
 
 DEVICES_PER_PROCESS_MAX = 50
 

@@ -22,9 +22,9 @@ from messaging.address import BrokerAddress
 from messaging.client import Peer
 from messaging.errors import MessagingError
 from messaging.messages import SyntheticBatch
-from testbed.config import Config
 from testbed.devices import load_split
 from testbed.orders import GeneratorOrders
+from testbed.sections import Config
 from testbed.torch_cache import torch_cache
 
 ORDERS = GeneratorOrders

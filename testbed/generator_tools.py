@@ -17,9 +17,9 @@ from learning import datasets
 from learning.batches import decode
 from learning.datasets import DataFileError, Dataset, Images
 from messaging.messages import SyntheticRequest
-from testbed.config import Config
 from testbed.devices import load_split
 from testbed.generator_process import open_configured, open_gate
+from testbed.sections import Config
 from testbed.torch_cache import torch_cache
 
 CHECKPOINT = "checkpoint.safetensors"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from messaging.address import BrokerAddress
-from testbed.config import Config
+from testbed.sections import Config
 
 
 class FleetOrders(Struct, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """Child processes that never outlive their parent.
 
-A child runs ``main(orders, stop)`` of a module. Where the system can, children are forked from one
+A child runs ``main(orders, stop)`` of a module. Where the system can, and the temporary folder has
+a path short enough for a socket, children are forked from one
 clean server process that has loaded PyTorch once (:mod:`multiprocessing`'s fork server): they share
 its memory and start at once. Each holds one end of a pipe whose other end only the parent has; when
 the pipe closes, because the parent closed it or died in whatever way, the child stops. Children
@@ -16,6 +17,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -27,6 +29,11 @@ import msgspec
 
 GRACE_S = 8.0
 """How long a child may take to stop before it is made to, s."""
+
+
+_SOCKET_PATH_MAX = 103
+"""Longest path of a Unix socket, bytes: 107 on Linux, 103 on macOS."""
+_SOCKET_NAME = len("/pymp-12345678/listener-12345678")
 
 
 class ChildFailedError(RuntimeError):
@@ -54,7 +61,7 @@ class Nursery:
     def __init__(self, log_folder: Path, preload: Sequence[str] = ()) -> None:
         self._log_folder = log_folder
         self._context: ForkServerContext | SpawnContext
-        if "forkserver" in multiprocessing.get_all_start_methods():
+        if "forkserver" in multiprocessing.get_all_start_methods() and _socket_fits():
             self._context = multiprocessing.get_context("forkserver")
             self._context.set_forkserver_preload(["__main__", *preload])
         else:
@@ -147,6 +154,11 @@ class Child:
             if self._process.exitcode is None:
                 insist()
                 self._process.join(2.0)
+
+
+def _socket_fits() -> bool:
+    """Whether the fork server's socket, two names below the temporary folder, has a short path."""
+    return len(os.fsencode(tempfile.gettempdir())) + _SOCKET_NAME <= _SOCKET_PATH_MAX
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from coordinator.store import RunStore, StoreError
 from learning import tensors
-from testbed.config import Config
+from testbed.sections import Config
 
 
 class RunFolderError(RuntimeError):

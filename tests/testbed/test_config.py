@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbed import config as configuration
-from testbed.config import Config, ConfigError
+from testbed.config import ConfigError
+from testbed.sections import Config
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -17,7 +17,7 @@ from learning.models import ModelError
 from learning.partition_schemes import SCHEMES, Dealing, divide
 from testbed import config as configuration
 from testbed.cli import main
-from testbed.config import Config, ConfigError
+from testbed.config import ConfigError
 from testbed.devices import (
     check_data,
     cycles_per_sample,
@@ -26,6 +26,7 @@ from testbed.devices import (
     local_data,
     with_cycles,
 )
+from testbed.sections import Config
 
 
 def config(**values: Any) -> Config:

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testbed import config as configuration
-from testbed.config import Config, ConfigError
+from testbed.config import ConfigError
 from testbed.devices import check_data, device_id, emulated_board, load_split, local_data
+from testbed.sections import Config
 
 
 def config(**values: Any) -> Config:

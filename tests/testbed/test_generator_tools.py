@@ -11,7 +11,6 @@ from PIL import Image
 from generator_node.card import read_card
 from generator_node.generators import GeneratorError
 from generator_node.opening import load
-from testbed.config import Config
 from testbed.generator_tools import (
     CHECKPOINT,
     Recipe,
@@ -20,6 +19,7 @@ from testbed.generator_tools import (
     read_images,
     train,
 )
+from testbed.sections import Config
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -72,6 +73,20 @@ def test_a_child_gets_its_orders_and_stops_when_asked(start) -> None:
     child.stop()
     assert gone(child.pid)
     assert "stopped" in child.log_path.read_text()
+
+
+def test_below_a_temporary_folder_with_a_long_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fork server's socket would not fit; children start without one."""
+    (tmp_path / "fimi_test_child.py").write_text(CHILD)
+    monkeypatch.syspath_prepend(tmp_path)
+    long = tmp_path / ("x" * 120)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    with Nursery(tmp_path) as nursery:
+        child = nursery.start("obedient", "fimi_test_child", Orders("obedient"))
+        wait_for(lambda: "mode obedient" in child.log_path.read_text())
 
 
 def test_a_child_that_crashes_is_reported_with_its_last_words(start) -> None:

@@ -14,8 +14,8 @@ from commandline import is_whole
 from coordinator.store import StoreError
 from learning import tensors
 from testbed import config as configuration
-from testbed.config import Config
 from testbed.run_folder import RunFolder, RunFolderError, write_atomically
+from testbed.sections import Config
 
 MODEL = {"weight": np.arange(6, dtype=np.float32).reshape(2, 3)}
 
