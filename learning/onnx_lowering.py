@@ -14,8 +14,8 @@ from torch import fx, nn
 from torch.export.graph_signature import InputKind
 
 from learning import onnx_norms
-from learning.onnx_operators import NotExportableError, rule_for
-from learning.onnx_tape import Shape, Tape, Value
+from learning.onnx_operators import rule_for
+from learning.onnx_tape import NotExportableError, Shape, Tape, Value
 
 
 class ExportError(ValueError):
