@@ -121,4 +121,13 @@ Arguments are :class:`Value` for tensors and plain Python values for the rest.""
 
 
 class NotExportableError(ValueError):
-    """An operator, or a setting of it, that no rule covers; the message says which."""
+    """An operator, or a setting of it, that no rule covers.
+
+    Args:
+        what: the operator and its setting.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, what: str, remedy: str = "change the layer") -> None:
+        super().__init__(what)
+        self.remedy = remedy
