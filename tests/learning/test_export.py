@@ -176,6 +176,7 @@ class TestRefusals:
             '(training.backend = "torch")'
         )
 
+    @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
     @pytest.mark.parametrize(
         ("layer", "problem"),
         [
