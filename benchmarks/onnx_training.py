@@ -2,7 +2,7 @@
 
     python benchmarks/onnx_training.py [--quick] [--models small-cnn,vgg-9,resnet-18]
         [--batches 1,8,32,64] [--threads 1,2] [--images FOLDER]
-    python benchmarks/onnx_training.py --parity [--images FOLDER]
+    python benchmarks/onnx_training.py --parity [--models …] [--batches 32] [--images FOLDER]
     python benchmarks/onnx_training.py --accuracy [--images FOLDER]
 
 Every figure comes from a fresh process for one backend, unless it says otherwise. Times are paired:
@@ -77,7 +77,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.001, help="learning rate of --parity")
     parser.add_argument("--images", type=Path, help="folder CLASS/FILE of 32×32 images")
     given = parser.parse_args()
-    batches = given.batches or ("1,32" if given.quick else "1,8,32,64")
+    usual = "32" if given.parity else "1,32" if given.quick else "1,8,32,64"
+    batches = [int(batch) for batch in (given.batches or usual).split(",")]
     threads = given.threads or ("1" if given.quick else "1,2")
     turns = given.turns or (3 if given.quick else 5)
     if given.parity:
@@ -91,12 +92,13 @@ def main() -> None:
             folder = Path(name)
             prepare(folder, model, given.images)
             if given.parity:
-                parity(folder, model, given.rate)
+                for batch in batches:
+                    parity(folder, model, batch, given.rate)
             elif given.accuracy:
                 accuracy(folder, model)
             else:
                 for thread in map(int, threads.split(",")):
-                    for batch in map(int, batches.split(",")):
+                    for batch in batches:
                         compare(folder, model, batch, thread, turns)
 
 
@@ -169,7 +171,7 @@ def compare(folder: Path, model: str, batch: int, threads: int, turns: int) -> N
     )
 
 
-def parity(folder: Path, model: str, rate: float, batch: int = 32) -> None:
+def parity(folder: Path, model: str, batch: int, rate: float) -> None:
     """One line of the table of distances; both backends in this process."""
     import torch
     from torch.nn import functional

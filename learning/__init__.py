@@ -29,8 +29,11 @@ Modules that need torch:
 * :mod:`learning.torch_trainer`  the PyTorch trainer
 * :mod:`learning.export`         a network, its loss and its optimiser as ONNX graphs, made of
   :mod:`learning.onnx_lowering` (from PyTorch's operators to ONNX nodes),
-  :mod:`learning.onnx_operators`, :mod:`learning.onnx_convolution` and :mod:`learning.onnx_norms`
-  (what each operator and its gradient become), :mod:`learning.onnx_tape` (differentiation) and
+  :mod:`learning.onnx_operators` (the rule for each operator; what it and its gradient become is in
+  :mod:`learning.onnx_elementwise`, :mod:`learning.onnx_shapes`, :mod:`learning.onnx_linear`,
+  :mod:`learning.onnx_convolution`, :mod:`learning.onnx_convolution_gradients`,
+  :mod:`learning.onnx_pooling` and :mod:`learning.onnx_norms`), :mod:`learning.onnx_window` (what a
+  kernel sees of an image), :mod:`learning.onnx_tape` (differentiation) and
   :mod:`learning.onnx_builder` (nodes and constants)
 
 Imports none of the other packages.

@@ -14,8 +14,16 @@ from torch import fx, nn
 from torch.export.graph_signature import InputKind
 
 from learning import onnx_norms
-from learning.onnx_operators import NotExportableError, rule_for
-from learning.onnx_tape import Shape, Tape, Value
+from learning.onnx_operators import rule_for
+from learning.onnx_tape import NotExportableError, Shape, Tape, Value
+
+DROPOUTS = (
+    "aten.dropout",
+    "aten.feature_dropout",
+    "aten.alpha_dropout",
+    "aten.feature_alpha_dropout",
+)
+"""How operators are called that drop values at random when they train, in place or not."""
 
 
 class ExportError(ValueError):
@@ -118,8 +126,8 @@ class Lowering:
             value = self._call(node, operator, _shape(meta))
         except NotExportableError as problem:
             raise ExportError(
-                f"{_layer(node)} uses {problem}, which has no ONNX training graph; change the "
-                'layer, or train with the PyTorch trainer (training.backend = "torch")'
+                f"{_layer(node)} uses {problem}, which has no ONNX training graph; "
+                f'{problem.remedy}, or train with the PyTorch trainer (training.backend = "torch")'
             ) from problem
         self._values[node] = value
         if operator.split(".")[1].endswith("_") and isinstance(node.args[0], fx.Node):
@@ -131,12 +139,12 @@ class Lowering:
             return self._count(first, node)
         if operator.startswith("aten.batch_norm"):
             return self._batch_norm(node)
-        if operator.startswith(("aten.dropout", "aten.feature_dropout", "aten.alpha_dropout")):
+        if operator.startswith(DROPOUTS):
             rate, training = float(node.args[1]), bool(node.args[2])  # type: ignore[arg-type]
             if training and rate > 0:
+                # PyTorch's random numbers cannot be drawn elsewhere: the backends would disagree.
                 raise NotExportableError(
-                    f"dropout with rate {rate:g} ({operator}): PyTorch's random numbers cannot be "
-                    "drawn elsewhere; set the rate to 0"
+                    f"dropout with rate {rate:g} ({operator})", "set the rate to 0"
                 )
             return self._tensor(first)
         rule = rule_for(operator) if operator.startswith("aten.") else None

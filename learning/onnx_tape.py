@@ -8,6 +8,7 @@ what a trainable parameter depends on.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from msgspec import Struct
@@ -111,3 +112,22 @@ class Tape:
     def reshape(self, name: str, shape: Shape) -> str:
         """Reshape to a shape with at most one dimension of the batch in it."""
         return self.graph.op("Reshape", name, self.graph.integers(*(s or -1 for s in shape)))
+
+
+Rule = Callable[[Tape, Shape, list[Any], dict[str, Any]], Value]
+"""Emits an operator: (tape, shape of the output, arguments, keyword arguments) → output.
+
+Arguments are :class:`Value` for tensors and plain Python values for the rest."""
+
+
+class NotExportableError(ValueError):
+    """An operator, or a setting of it, that no rule covers.
+
+    Args:
+        what: the operator and its setting.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, what: str, remedy: str = "change the layer") -> None:
+        super().__init__(what)
+        self.remedy = remedy

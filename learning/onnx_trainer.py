@@ -29,6 +29,7 @@ from learning.training import (
     batches,
     check_samples,
     judge,
+    pieces,
 )
 
 EVALUATION_BATCH = 64
@@ -79,19 +80,12 @@ class OnnxTrainer:
             runner = _Runner(self._step, self._apply, parameters, settings.learning_rate)
             tally = Tally(len(labels), settings.epochs, progress)
             for _, order in batches(len(labels), settings, stream=stream):
-                size = settings.micro_batch or len(order)
-                for start in range(0, len(order), size):
-                    part = order[start : start + size]
+                for part in pieces(order, settings.micro_batch):
                     loss, correct = runner.step(images[part], labels[part], cancellation)
                     # A step gives the batch's mean loss; one that only sums gives the sum.
                     tally.add(len(part), loss if self._apply else loss * len(part), correct)
                 runner.apply(cancellation)
-        return TrainingResult(
-            parameters={**parameters, **runner.parameters()},
-            samples=settings.epochs * len(labels),
-            loss=tally.last.loss,
-            accuracy=tally.last.accuracy,
-        )
+        return tally.result({**parameters, **runner.parameters()})
 
     def evaluate(self, parameters: Parameters, images: Images, labels: Labels) -> Evaluation:
         """Accuracy, loss and per-class accuracy of ``parameters`` on ``images``."""
@@ -101,7 +95,7 @@ class OnnxTrainer:
         fixed = _matching(self._evaluate, PARAMETER, parameters)
         logits = [
             self._evaluate.run(["logits"], {**fixed, "images": part})[0]
-            for part in np.split(images, range(EVALUATION_BATCH, len(images), EVALUATION_BATCH))
+            for part in pieces(images, EVALUATION_BATCH)
         ]
         return judge(np.concatenate(logits), labels, self._graphs.classes)
 

@@ -26,6 +26,7 @@ from learning.training import (
     batches,
     check_samples,
     judge,
+    pieces,
     to_float,
 )
 
@@ -79,7 +80,7 @@ class TorchTrainer:
             if cancelled is not None and cancelled():
                 raise TrainingCancelled("the training was asked to stop")
             total: list[Tensor] | None = None
-            for part in np.split(order, range(*_cuts(len(order), settings.micro_batch))):
+            for part in pieces(order, settings.micro_batch):
                 indices = torch.from_numpy(part)
                 logits = module(inputs[indices])
                 loss = functional.cross_entropy(
@@ -95,12 +96,7 @@ class TorchTrainer:
                 tally.add(len(part), float(loss.detach()) * len(part), int(correct))
             assert total is not None
             optimiser.step(total)
-        return TrainingResult(
-            parameters=models.parameters_of(module),
-            samples=settings.epochs * len(labels),
-            loss=tally.last.loss,
-            accuracy=tally.last.accuracy,
-        )
+        return tally.result(models.parameters_of(module))
 
     @torch.no_grad()
     def evaluate(self, parameters: Parameters, images: Images, labels: Labels) -> Evaluation:
@@ -109,8 +105,10 @@ class TorchTrainer:
         module = self._module
         models.load_parameters(module, parameters)
         module.eval()
-        parts = np.split(images, range(EVALUATION_BATCH, len(images), EVALUATION_BATCH))
-        logits = [module(torch.from_numpy(to_float(part))).numpy() for part in parts]
+        logits = [
+            module(torch.from_numpy(to_float(part))).numpy()
+            for part in pieces(images, EVALUATION_BATCH)
+        ]
         return judge(np.concatenate(logits), labels, self._classes)
 
 
@@ -119,11 +117,6 @@ def initial_parameters(
 ) -> dict[str, NDArray[np.float32]]:
     """The parameters a federation starts from."""
     return models.parameters_of(models.build(model, classes, image_shape, seed=seed))
-
-
-def _cuts(samples: int, micro_batch: int) -> tuple[int, int, int]:
-    size = micro_batch or samples
-    return size, samples, size
 
 
 class _Optimiser:

@@ -7,7 +7,7 @@ torch, so that every backend trains on the same batches in the same order.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, TypeVar
 
 import numpy as np
 from msgspec import Meta, Struct
@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from learning.datasets import Images, Labels
 from learning.metrics import class_accuracy
 from learning.tensors import Parameters
+
+Kind = TypeVar("Kind", bound=np.generic)
+"""Of an array's elements."""
 
 ADAM_BETAS = (0.9, 0.999)
 """Memory of Adam's two moments (Kingma and Ba 2015, arXiv 1412.6980)."""
@@ -192,6 +195,12 @@ def batches(
             yield epoch, order[start : start + settings.batch_size]
 
 
+def pieces(array: NDArray[Kind], size: int) -> list[NDArray[Kind]]:
+    """Consecutive pieces of at most ``size`` samples; one piece for size 0."""
+    size = size or len(array)
+    return [array[start : start + size] for start in range(0, len(array), size)]
+
+
 class Tally:
     """Adds up loss and right answers over the epochs.
 
@@ -234,6 +243,15 @@ class Tally:
         self._seen, self._loss, self._correct = 0, 0.0, 0.0
         if self._progress is not None:
             self._progress(self.last)
+
+    def result(self, parameters: dict[str, NDArray[np.float32]]) -> TrainingResult:
+        """The training that ended with ``parameters``, judged by its last epoch."""
+        return TrainingResult(
+            parameters=parameters,
+            samples=self._done * self._samples,
+            loss=self.last.loss,
+            accuracy=self.last.accuracy,
+        )
 
 
 def check_samples(images: Images, labels: Labels) -> None:

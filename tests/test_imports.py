@@ -30,10 +30,16 @@ NEEDS_TORCH = {
     "learning.models",
     "learning.onnx_builder",
     "learning.onnx_convolution",
+    "learning.onnx_convolution_gradients",
+    "learning.onnx_elementwise",
+    "learning.onnx_linear",
     "learning.onnx_lowering",
     "learning.onnx_norms",
     "learning.onnx_operators",
+    "learning.onnx_pooling",
+    "learning.onnx_shapes",
     "learning.onnx_tape",
+    "learning.onnx_window",
     "learning.torch_trainer",
 }
 

@@ -45,6 +45,17 @@ class Turned(nn.Module):
         return x.permute(0, 2, 3, 1).transpose(1, 2).reshape(x.size(0), -1, 2)
 
 
+class Does(nn.Module):
+    """A function as a layer."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
 def after(*layers: nn.Module) -> Callable[[], nn.Module]:
     return lambda: nn.Sequential(*layers)
 
@@ -62,6 +73,7 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "grouped": after(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 6, 3, padding=1, groups=2)),
     "depthwise": after(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3, stride=2, padding=1, groups=4)),
     "same": after(nn.Conv2d(4, 6, 3, padding="same")),
+    "valid": after(nn.Conv2d(4, 6, 3, padding="valid")),
     "max-pool": after(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
     "max-pool, overlapping": after(nn.Conv2d(4, 4, 1), nn.ReLU(), nn.MaxPool2d(3, 2, 1)),
     "max-pool, wide": after(nn.Conv2d(4, 4, 1), nn.ReLU(), nn.MaxPool2d(5)),
@@ -91,6 +103,10 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "sigmoid": after(nn.Conv2d(4, 4, 3), nn.Sigmoid()),
     "tanh": after(nn.Conv2d(4, 4, 3), nn.Tanh()),
     "dropout of nothing": after(nn.Conv2d(4, 4, 3), nn.Dropout(0.0)),
+    "centred": after(nn.Conv2d(4, 4, 3), Does(lambda x: x - x.mean((2, 3), keepdim=True))),
+    "summed": after(
+        nn.Conv2d(4, 4, 3), Does(lambda x: torch.sub(x[None].sum(0), x.sum(1, True), alpha=0.5))
+    ),
     "residual": Residual,
     "turned": after(nn.Conv2d(4, 4, 1), Turned(), nn.Linear(2, 3)),
 }
@@ -142,12 +158,46 @@ class TestRefusals:
             export.export_module(module, settings, CLASSES, SHAPE)
         return str(caught.value)
 
-    def test_dropout(self) -> None:
-        module = network(nn.Sequential(nn.Conv2d(4, 4, 3), nn.Dropout(0.2)))
-        message = self.refused(module)
-        assert "layer '0.1' (Dropout)" in message
-        assert "dropout with rate 0.2" in message
-        assert 'training.backend = "torch"' in message
+    @pytest.mark.parametrize(
+        ("layer", "operator"),
+        [
+            (nn.Dropout(0.2), "aten.dropout.default"),
+            (nn.Dropout(0.2, inplace=True), "aten.dropout_.default"),
+            (nn.Dropout2d(0.2), "aten.feature_dropout.default"),
+            (nn.AlphaDropout(0.2), "aten.alpha_dropout.default"),
+            (nn.FeatureAlphaDropout(0.2), "aten.feature_alpha_dropout.default"),
+        ],
+    )
+    def test_dropout(self, layer: nn.Module, operator: str) -> None:
+        message = self.refused(network(nn.Sequential(nn.Conv2d(4, 4, 3), layer)))
+        assert message == (
+            f"layer '0.1' ({type(layer).__name__}) uses dropout with rate 0.2 ({operator}), which "
+            "has no ONNX training graph; set the rate to 0, or train with the PyTorch trainer "
+            '(training.backend = "torch")'
+        )
+
+    @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+    @pytest.mark.parametrize(
+        ("layer", "problem"),
+        [
+            (nn.GELU("tanh"), "gelu with approximate='tanh'"),
+            (nn.SELU(), "the operator aten.selu"),
+            (nn.CELU(0.5), "the operator aten.celu"),
+            (nn.Softplus(beta=2.0), "softplus with beta=2"),
+            (nn.Conv2d(4, 4, 2, padding="same"), 'padding "same" with the even kernel (2, 2)'),
+            (nn.MaxPool2d(3, ceil_mode=True), "max_pool2d with ceil_mode"),
+            (nn.AvgPool2d(3, ceil_mode=True), "avg_pool2d with ceil_mode"),
+            (nn.AvgPool2d(2, divisor_override=3), "avg_pool2d with divisor_override"),
+            (nn.AdaptiveAvgPool2d(3), "adaptive_avg_pool2d from 8×8 to 3×3"),
+            (nn.LayerNorm([8]), "layer_norm over [8] of (None, 4, 8, 8)"),
+            (Does(lambda x: torch.cat([x, x]).sum() + x), "cat along the batch"),
+            (Does(lambda x: x - x.mean(0)), "a reduction over the batch"),
+        ],
+    )
+    def test_a_setting_without_a_rule(self, layer: nn.Module, problem: str) -> None:
+        message = self.refused(network(nn.Sequential(nn.Conv2d(4, 4, 3), layer)))
+        assert message.startswith(f"layer '0.1' ({type(layer).__name__}) uses {problem}")
+        assert "; change the layer, or train with the PyTorch trainer" in message
 
     def test_unknown_operator(self) -> None:
         message = self.refused(network(nn.Sequential(nn.Conv2d(4, 4, 3), nn.Softmin(1))))

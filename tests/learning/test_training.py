@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from learning import models, torch_trainer
 from learning.datasets import load_digits
 from learning.torch_trainer import TorchTrainer
-from learning.training import TrainingSettings, batches, to_float
+from learning.training import TrainingSettings, batches, pieces, to_float
 
 DIGITS = load_digits()
 
@@ -33,6 +33,19 @@ def test_the_order_depends_on_seed_device_and_round() -> None:
 
     assert order(0, 1, 1) == order(0, 1, 1)
     assert len({order(0, 1, 1), order(1, 1, 1), order(0, 2, 1), order(0, 1, 2)}) == 4
+
+
+@given(st.integers(1, 60), st.integers(1, 70))
+def test_pieces_joined_are_the_whole(samples: int, size: int) -> None:
+    whole = np.arange(samples)
+    parts = pieces(whole, size)
+    assert np.concatenate(parts).tolist() == whole.tolist()
+    assert {len(part) for part in parts[:-1]} <= {size}
+    assert 1 <= len(parts[-1]) <= size
+
+
+def test_pieces_of_no_size_are_one() -> None:
+    assert [part.tolist() for part in pieces(np.arange(5), 0)] == [[0, 1, 2, 3, 4]]
 
 
 def test_images_become_floats_between_0_and_1() -> None:
