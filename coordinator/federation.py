@@ -177,6 +177,7 @@ class Coordinator:
                 self._run_round(number)
                 if number < self._settings.rounds.count:
                     self._adapt(number)
+            self._require_an_update()
             status, reason = "completed", f"{len(self._rounds)} rounds"
         except Cancelled:
             status, reason = "interrupted", f"stopped after {len(self._rounds)} rounds"
@@ -192,6 +193,16 @@ class Coordinator:
             self._peer.send(EVERYBODY, RunEnded(run=self._settings.run, reason=reason))
             self._notify(RunFinished(status=status, reason=reason))
         return self.result(status, reason)
+
+    def _require_an_update(self) -> None:
+        """A model that nobody has trained is no result."""
+        results = [result for each in self._rounds for result in each.devices]
+        if not any(result.status == "accepted" for result in results):
+            last = results[-1]
+            raise FederationError(
+                f"not one update was accepted in {len(self._rounds)} rounds; the last of "
+                f"{last.device}: {last.status}{': ' + last.reason if last.reason else ''}"
+            )
 
     def result(self, status: RunStatus, reason: str) -> Federation:
         """What there is so far."""

@@ -296,6 +296,14 @@ def _trainable(module: nn.Module) -> list[str]:
     names = [name for name, weight in module.named_parameters() if weight.requires_grad]
     if unknown := sorted(set(names) - known):
         raise ExportError(f"parameter {unknown[0]!r} is not in the network's state")
+    holders: dict[int, str] = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if (other := holders.setdefault(id(tensor), name)) != name:
+            raise ExportError(
+                f"{other!r} and {name!r} are one tensor under two names (tied weights), which a "
+                "training graph would train as two; train with the PyTorch trainer "
+                '(training.backend = "torch")'
+            )
     return names
 
 

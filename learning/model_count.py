@@ -12,15 +12,25 @@ from learning.model_cost import FLOAT_BYTES, ModelCost
 
 
 def count(network: nn.Module, image_shape: tuple[int, int, int]) -> ModelCost:
-    """What a network costs for one sample; nothing is computed, only shapes are followed.
+    """What a network costs for one sample.
+
+    Nothing is computed, only shapes are followed, unless the network looks at values.
 
     Args:
         network: from images to logits; left as it is.
         image_shape: channels, height, width.
     """
-    shadow = copy.deepcopy(network).to("meta").eval()  # one sample is too few for batch statistics
+    try:
+        return _count(network, image_shape, "meta")
+    except (RuntimeError, NotImplementedError):  # a branch on data, a tensor that is no buffer
+        return _count(network, image_shape, "cpu")
+
+
+def _count(network: nn.Module, image_shape: tuple[int, int, int], device: str) -> ModelCost:
+    # In evaluation mode: one sample is too few for batch statistics.
+    shadow = copy.deepcopy(network).to(device).eval()
     with FlopCounterMode(display=False) as forward:
-        logits = shadow(torch.zeros((1, *image_shape), device="meta"))
+        logits = shadow(torch.zeros((1, *image_shape), device=device))
     with FlopCounterMode(display=False) as backward:
         logits.sum().backward()
     trained = sum(weight.numel() for weight in shadow.parameters() if weight.requires_grad)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import importlib
 import math
+import traceback
 from collections.abc import Callable
 
 import numpy as np
@@ -18,8 +19,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from learning.tensors import Parameters
+from learning.training import TrainingSettings
 
 ImageShape = tuple[int, int, int]
 """Channels, height, width."""
@@ -142,12 +145,51 @@ def build(name: str, classes: int, image_shape: ImageShape, *, seed: int) -> nn.
     constructor = MODELS[name] if name in MODELS else _imported(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = constructor(classes, image_shape)
+        network = (
+            constructor(classes, image_shape)
+            if name in MODELS
+            else _made(name, constructor, classes, image_shape)
+        )
     if not isinstance(network, nn.Module):
         raise ModelError(f"model {name!r} gave a {type(network).__name__}, not a torch.nn.Module")
     if name not in MODELS:
         _check_fit(name, network, classes, image_shape)
     return network
+
+
+def check_micro_batches(module: nn.Module, settings: TrainingSettings) -> None:
+    """Refuse to cut batches in parts where that would change the result.
+
+    Raises:
+        ModelError: the network has batch normalisation, whose statistics are of a whole batch.
+    """
+    if settings.micro_batch and any(isinstance(m, _BatchNorm) for m in module.modules()):
+        raise ModelError(
+            f"model {settings.model!r} has batch normalisation, whose statistics are of a whole "
+            f"batch: training.micro_batch {settings.micro_batch} would change the result; set it "
+            "to 0 or take a network with group normalisation"
+        )
+
+
+def _made(
+    name: str,
+    factory: Callable[[int, ImageShape], nn.Module],
+    classes: int,
+    image_shape: ImageShape,
+) -> nn.Module:
+    """What a person's factory makes.
+
+    Raises:
+        ModelError: it raised something; says what and where.
+    """
+    try:
+        return factory(classes, image_shape)
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise ModelError(
+            f"model {name!r}: factory(classes={classes}, image_shape={image_shape}) raised "
+            f"{type(error).__name__}: {error} ({place.filename}:{place.lineno})"
+        ) from error
 
 
 @torch.no_grad()

@@ -51,6 +51,14 @@ class TorchTrainer:
         self._classes = classes
         self._module = models.build(model, classes, image_shape, seed=0)
 
+    def check(self, settings: TrainingSettings) -> None:
+        """Make sure that the network can be trained so.
+
+        Raises:
+            ModelError: it cannot.
+        """
+        models.check_micro_batches(self._module, settings)
+
     @property
     def backend(self) -> str:
         """Name and version of the backend."""
@@ -70,8 +78,23 @@ class TorchTrainer:
         """Train from ``parameters``; see :class:`learning.training.Trainer`."""
         check_samples(images, labels)
         module = self._module
+        self.check(settings)
         models.load_parameters(module, parameters)
         module.train()
+        with torch.random.fork_rng(devices=[]):  # what the network itself draws, dropout say
+            torch.manual_seed(int(np.random.SeedSequence(stream).generate_state(1)[0]))
+            return self._fit(images, labels, settings, stream, cancelled, progress)
+
+    def _fit(
+        self,
+        images: Images,
+        labels: Labels,
+        settings: TrainingSettings,
+        stream: tuple[int, ...],
+        cancelled: Callable[[], bool] | None,
+        progress: Callable[[EpochDone], None] | None,
+    ) -> TrainingResult:
+        module = self._module
         inputs, targets = torch.from_numpy(to_float(images)), torch.from_numpy(labels)
         weights: list[Tensor] = [weight for weight in module.parameters() if weight.requires_grad]
         optimiser = _Optimiser(weights, settings)
@@ -87,7 +110,7 @@ class TorchTrainer:
                     logits, targets[indices], label_smoothing=settings.label_smoothing
                 )
                 share = len(part) / len(order)
-                gradients = list(torch.autograd.grad(loss * share, weights))
+                gradients = _gradients(loss * share, weights)
                 if total is None:
                     total = gradients
                 else:
@@ -117,6 +140,15 @@ def initial_parameters(
 ) -> dict[str, NDArray[np.float32]]:
     """The parameters a federation starts from."""
     return models.parameters_of(models.build(model, classes, image_shape, seed=seed))
+
+
+def _gradients(loss: Tensor, weights: list[Tensor]) -> list[Tensor]:
+    """Of every weight; zero for those that the forward pass does not use."""
+    found = torch.autograd.grad(loss, weights, allow_unused=True)
+    return [
+        torch.zeros_like(weight) if gradient is None else gradient
+        for weight, gradient in zip(weights, found, strict=True)
+    ]
 
 
 class _Optimiser:

@@ -70,6 +70,7 @@ def coordinate(
 
     Raises:
         learning.export.ExportError: the configuration asks for ONNX and the network cannot.
+        learning.models.ModelError: the network cannot be trained as configured.
     """
     config = effective.config
     settings = config.federation(folder.name)
@@ -102,6 +103,8 @@ def coordinate(
             "test_digest": split.test.digest(),
         },
     )
+    trainer = TorchTrainer(config.training.model, classes, shape)
+    trainer.check(config.training)
     offered = training_graphs(config, classes, shape, say)
     peer = Peer(address, fleet=config.fleet.name, peer=COORDINATOR, role="coordinator")
     try:
@@ -109,7 +112,7 @@ def coordinate(
             federation = Coordinator(
                 settings,
                 peer,
-                TorchTrainer(config.training.model, classes, shape),
+                trainer,
                 initial_parameters(config.training.model, classes, shape, seed=config.run.seed),
                 split.test,
                 store=store,

@@ -65,7 +65,8 @@ class PlainView:
     def say(self, text: str) -> None:
         """Write a line."""
         at_s = time.monotonic() - self._began_s
-        print(f"[{at_s:6.1f} s] {clean(text, _LONGEST)}", file=self._stream, flush=True)
+        one_line = clean(text.replace("\n", "; "), _LONGEST)
+        print(f"[{at_s:6.1f} s] {one_line}", file=self._stream, flush=True)
 
     def __call__(self, event: Event) -> None:
         """Hear an event."""

@@ -215,6 +215,13 @@ class TestRefusals:
 
         assert "PyTorch cannot trace Moody" in self.refused(Moody())
 
+    def test_tied_weights(self) -> None:
+        first, second = nn.Linear(400, 400), nn.Linear(400, 400)
+        second.weight = first.weight
+        tied = nn.Sequential(nn.Flatten(), first, second, nn.Linear(400, CLASSES))
+        message = self.refused(tied)
+        assert "'1.weight' and '2.weight' are one tensor" in message
+
     def test_too_few_logits(self) -> None:
         assert "must give logits of shape" in self.refused(nn.Sequential(nn.Conv2d(4, 5, 3)))
 

@@ -52,6 +52,24 @@ def test_a_network_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (cost.parameters, cost.size_bytes) == (125, 500)
 
 
+class Moody(nn.Module):
+    """Looks at values, and holds a tensor that is neither parameter nor buffer."""
+
+    def __init__(self, classes: int, image_shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.layer, self.plain = nn.Linear(24, classes), torch.ones(24)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        flat = images.flatten(1) * self.plain
+        answer: torch.Tensor = self.layer(flat if float(flat.sum()) >= 0 else -flat)
+        return answer
+
+
+def test_a_network_that_looks_at_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "own", Moody, raising=False)
+    assert model_cost("learning.models:own", 5, (2, 3, 4)).forward_macs == 24 * 5
+
+
 def test_an_unknown_network() -> None:
     with pytest.raises(ValueError, match="unknown model 'vgg'"):
         model_cost("vgg", 10, (1, 8, 8))

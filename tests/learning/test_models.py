@@ -72,6 +72,14 @@ class TestOnesOwn:
             build(monkeypatch, factory)
 
 
+def test_a_factory_that_fails_is_told_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def factory(classes: int, image_shape: ImageShape) -> nn.Module:
+        raise KeyError("weights")
+
+    with pytest.raises(ModelError, match=r"raised KeyError: 'weights' \(.*test_models.py:\d+\)"):
+        build(monkeypatch, factory)
+
+
 @pytest.mark.parametrize(("model", "shape"), [("small-cnn", (1, 1, 8)), ("vgg-9", (3, 7, 32))])
 def test_images_too_small_for_a_network(model: str, shape: ImageShape) -> None:
     with pytest.raises(ModelError, match=f"{model} needs images of at least"):

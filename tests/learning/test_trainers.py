@@ -8,8 +8,10 @@ from functools import cache
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
-from learning import export
+from learning import export, models
 from learning.datasets import Images, load_digits
 from learning.onnx_trainer import OnnxTrainer
 from learning.tensors import Parameters
@@ -172,3 +174,52 @@ def test_images_of_another_shape() -> None:
     other: Images = np.zeros((4, 1, 9, 9), np.uint8)
     with pytest.raises(ValueError, match="images of shape"):
         trainer.train(start("small-cnn"), other, LABELS[:4], TrainingSettings(), stream=(1,))
+
+
+OWN = "learning.models:own"
+
+
+def drowsy(classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, classes))
+
+
+class Lazy(nn.Module):
+    """Has a layer that it never asks."""
+
+    def __init__(self, classes: int, image_shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.used, self.unused = nn.Linear(64, classes), nn.Linear(3, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        answer: torch.Tensor = self.used(images.flatten(1))
+        return answer
+
+
+def test_what_a_network_draws_comes_from_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "own", drowsy, raising=False)
+    settings = TrainingSettings(model=OWN, epochs=1, batch_size=20)
+    trainer, before = TorchTrainer(OWN, 10, SHAPE), initial_parameters(OWN, 10, SHAPE, seed=1)
+    state = torch.random.get_rng_state()
+    results = [
+        trainer.train(before, IMAGES, LABELS, settings, stream=(number,)).parameters
+        for number in (1, 1, 2)
+    ]
+    assert distance(results[0], results[1]) == 0
+    assert distance(results[0], results[2]) > 1e-6
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_a_layer_that_is_never_asked_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "own", Lazy, raising=False)
+    settings = TrainingSettings(model=OWN, epochs=1, batch_size=20)
+    trainer, before = TorchTrainer(OWN, 10, SHAPE), initial_parameters(OWN, 10, SHAPE, seed=1)
+    after = trainer.train(before, IMAGES, LABELS, settings, stream=(0,)).parameters
+    assert (after["unused.weight"] == before["unused.weight"]).all()
+    assert (after["used.weight"] != before["used.weight"]).any()
+
+
+def test_micro_batches_and_batch_norm() -> None:
+    settings = TrainingSettings(model="resnet-18-batchnorm", micro_batch=4)
+    trainer = TorchTrainer(settings.model, 10, SHAPE)
+    with pytest.raises(models.ModelError, match="set it to 0"):
+        trainer.train(start(settings.model), IMAGES, LABELS, settings, stream=(0,))
