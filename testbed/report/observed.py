@@ -34,6 +34,10 @@ RATE_TOLERANCE = 0.1
 """Uploads that are further from the planned rate than this share of it did not hold it."""
 
 
+FAILED_SHARE = 0.05
+"""More looks than this share of them that gave nothing are worth a line."""
+
+
 class DeviceObserved(Struct, frozen=True, kw_only=True):
     """One device over the whole run.
 
@@ -143,6 +147,13 @@ def unusual(each: DeviceObserved) -> list[tuple[str, str]]:
                 f"{bits_per_second(each.planned_up_bps)}",
             )
         )
+    if each.monitor is not None and each.monitor.failed > FAILED_SHARE * each.monitor.looks:
+        said.append(
+            (
+                "meter",
+                f"{each.device}: {each.monitor.failed} of {each.monitor.looks} looks gave nothing",
+            )
+        )
     return said
 
 
@@ -161,13 +172,11 @@ def observed_table(found: Sequence[DeviceObserved]) -> Html | None:
             Column("Goodput", "down"),
             Column("Goodput", "up"),
             Column("Goodput", "up, planned"),
-            Column("Uplink limit", "read back"),
-            Column("Uplink limit", "set by", css="name"),
+            Column("Rate limit", "read back"),
             Column("Link", css="text"),
             Column("Processor", "of the joules"),
             Column("Monitor", "of one core"),
             Column("Monitor", ", ".join(kinds) or "energy"),
-            Column("Monitor", "looks failed"),
         ],
         (_row(each) for each in found),
     )
@@ -185,12 +194,10 @@ def _row(each: DeviceObserved) -> list[Child]:
         bits_per_second(each.up_bps),
         bits_per_second(each.planned_up_bps),
         bits_per_second(each.limit_bps),
-        applied.rate_control if applied else MISSING,
         _link_words(each.link),
         percent(each.cpu_share),
         MISSING if monitor is None else _small(monitor.cpu_percent),
         joules(each.monitor_energy.value_j if each.monitor_energy else None),
-        MISSING if monitor is None else f"{monitor.failed}/{monitor.looks}",
     ]
 
 
