@@ -179,6 +179,7 @@ def observed_table(found: Sequence[DeviceObserved]) -> Html | None:
             Column("Monitor", ", ".join(kinds) or "energy"),
         ],
         (_row(each) for each in found),
+        caption="As the devices observed themselves",
     )
 
 
@@ -209,7 +210,7 @@ def _causes(each: DeviceObserved) -> str:
 def _link_words(link: LinkState | None) -> str:
     if link is None:
         return MISSING
-    signal = f"{link.signal_dbm:.0f} dBm" if link.signal_dbm is not None else None
+    signal = f"{link.signal_dbm:.0f} dBm".replace("-", "−") if link.signal_dbm is not None else None
     rate = bits_per_second(link.rate_bps) if link.rate_bps is not None else None
     return ", ".join(word for word in (link.interface, rate, signal) if word)
 

@@ -67,10 +67,5 @@ def observation(row: sqlite3.Row) -> Observation:
 def _energy(row: sqlite3.Row, prefix: str = "", value: str = "energy_j") -> Energy | None:
     if row[value] is None:
         return None
-    return Energy(
-        value_j=row[value],
-        kind=row[f"{prefix}kind"],
-        source=row[f"{prefix}source"],
-        scope=row[f"{prefix}scope"],
-        uncertainty_j=row[f"{prefix}uncertainty_j"] or 0.0,
-    )
+    fields = {name: row[f"{prefix}{name}"] for name in ("kind", "source", "scope", "uncertainty_j")}
+    return msgspec.convert({"value_j": row[value], **fields}, Energy)
