@@ -418,5 +418,6 @@ class TestReplanning:
         assert refit.energy_j is None
         assert "too slow" in refit.reason
         first, last = lab.devices[0].plans
-        assert first.point == last.point
+        assert first.point == msgspec.structs.replace(last.point, rate_bps=first.point.rate_bps)
+        assert last.point.rate_bps != first.point.rate_bps, "the link is known better"
         assert first.predicted != last.predicted
