@@ -13,6 +13,7 @@
 * :mod:`coordinator.adaptation`  when predictions drift: boards fitted again by
   :mod:`coordinator.refit`
 * :mod:`coordinator.store`       the run store: one SQLite file per run
+* :mod:`coordinator.schema`      its tables
 
 Imports :mod:`energy`, :mod:`optim`, :mod:`learning` and :mod:`messaging`.
 """

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from coordinator.results import RoundResult
+from energy.hardware import Applied
 from energy.joules import Energy
 from optim.planner import Plan
 
@@ -63,11 +64,19 @@ class BatchDelivered(Event, frozen=True, kw_only=True, tag="batch-delivered"):
 
 
 class PlanInForce(Event, frozen=True, kw_only=True, tag="plan-in-force"):
-    """A device follows its plan, or says why it cannot."""
+    """A device follows its plan, or says why it cannot.
+
+    Attributes:
+        device: who.
+        notes: what could not be applied.
+        error: why it cannot follow the plan, or empty.
+        applied: what was set and read back.
+    """
 
     device: str
     notes: tuple[str, ...]
     error: str
+    applied: Applied | None = None
 
 
 class RoundStarted(Event, frozen=True, kw_only=True, tag="round-started"):

@@ -461,6 +461,7 @@ class Coordinator:
             device=reply.device,
             phases=reply.phases,
             predicted=(download_cost("synthetic-download", board, 8.0 * plan.batch.size_bytes),),
+            transfers=reply.transfers,
         )
         self._store.write_preparation(preparation)
         self._preparations.append(preparation)

@@ -96,7 +96,11 @@ class Inbox:
         elif isinstance(message, PlanApplied):
             if self._registry.heard_plan_applied(message):
                 notes = message.applied.notes if message.applied else ()
-                self._notify(PlanInForce(device=sender, notes=notes, error=message.error))
+                self._notify(
+                    PlanInForce(
+                        device=sender, notes=notes, error=message.error, applied=message.applied
+                    )
+                )
                 self._on_plan_applied(message)
         else:
             return False

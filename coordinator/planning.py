@@ -14,7 +14,14 @@ import msgspec
 
 from coordinator.settings import BAND_PER_DEVICE_HZ, FederationSettings
 from coordinator.strategies import Strategy
-from energy.cost_model import PhaseCost, idle_cost, predict_round
+from energy.cost_model import (
+    LinkModel,
+    OperatingPoint,
+    PhaseCost,
+    idle_cost,
+    predict_round,
+    uplink_rate_bps,
+)
 from messaging.messages import DevicePlan, Offer, Profile
 from optim.feasibility import require_feasible
 from optim.inner import InnerSolver
@@ -222,7 +229,7 @@ def device_plans(
             device_index=index,
             synthetic_counts=delivered.get(share.device, (0,) * len(share.synthetic_counts)),
             batch=batches.get(share.device),
-            point=share.point,
+            point=_with_rate(share.point, profiles[share.device].board.link),
             predicted=(
                 *busy[share.device],
                 idle_cost(profiles[share.device].board, round_s - seconds[share.device]),
@@ -230,3 +237,11 @@ def device_plans(
         )
         for index, share in enumerate(plan.devices)
     }
+
+
+def _with_rate(point: OperatingPoint, link: LinkModel) -> OperatingPoint:
+    """With its rate: once boards are fitted again, a device's own link budget gives another."""
+    rate_bps = uplink_rate_bps(
+        point.bandwidth_hz, point.transmit_power_w, link.channel_gain, link.noise_density_w_per_hz
+    )
+    return msgspec.structs.replace(point, rate_bps=float(rate_bps))

@@ -15,9 +15,11 @@ from typing import Literal
 from msgspec import Struct
 
 from energy.cost_model import PhaseCost
+from energy.hardware import Observation
 from energy.joules import Energy, total
 from energy.ledger import PhaseRecord
 from learning.training import Evaluation
+from messaging.messages import Goodput
 
 DeviceStatus = Literal["accepted", "late", "refused", "failed", "missing"]
 RunStatus = Literal["completed", "interrupted", "failed"]
@@ -40,6 +42,8 @@ class DeviceRound(Struct, frozen=True, kw_only=True):
         backend: what it trained with; empty if it never trained.
         phases: as metered, idle included; empty where nothing was reported.
         predicted: as the cost model had it; idle included where the device has reported its own.
+        transfers: how fast model and update went over the network, as the device saw it.
+        observed: clock, throttling, link and the monitor's own cost; ``None`` if not told.
     """
 
     device: str
@@ -54,6 +58,8 @@ class DeviceRound(Struct, frozen=True, kw_only=True):
     backend: str = ""
     phases: tuple[PhaseRecord, ...] = ()
     predicted: tuple[PhaseCost, ...] = ()
+    transfers: tuple[Goodput, ...] = ()
+    observed: Observation | None = None
 
     @property
     def energy(self) -> Energy | None:
@@ -111,11 +117,13 @@ class Preparation(Struct, frozen=True, kw_only=True):
         device: who.
         phases: as metered.
         predicted: as the cost model had it.
+        transfers: how fast the batch came, as the device saw it.
     """
 
     device: str
     phases: tuple[PhaseRecord, ...]
     predicted: tuple[PhaseCost, ...]
+    transfers: tuple[Goodput, ...] = ()
 
 
 def metered(phases: Iterable[PhaseRecord]) -> Energy | None:

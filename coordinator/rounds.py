@@ -242,6 +242,8 @@ class Round:
                     backend=report.backend,
                     phases=report.phases,
                     predicted=predicted,
+                    transfers=report.transfers,
+                    observed=report.observed,
                 )
             outcome.devices[device] = entry
             if status == "accepted" and report is not None:

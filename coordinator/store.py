@@ -1,20 +1,7 @@
 """The run store: one SQLite file per run, readable by anything, complete after a crash.
 
-Tables::
-
-    run           key, value             configuration, versions, status; one row per key
-    event         id, at, event, body    everything that happened, in order
-    profile       device, body           what each device said of itself
-    plan          id, body               the fleet's plan with bound, gap and search history
-    device_plan   plan, device, body     each device's share of it
-    round         number, ...            time, accuracy and loss of each round
-    device_round  round, device, ...     what became of each device in each round
-    sample        round, device, phase   every metered phase beside its prediction (round 0: before)
-    residual      round, device, phase   predicted less measured joules, and what they come from
-    refit         round, device, body    cost parameters that were fitted after a round
-
-``body`` columns hold JSON. A round is written in one transaction, synchronously: what a reader
-sees is whole. Closing folds the write-ahead log into the file.
+The tables are in :mod:`coordinator.schema`. A round is written in one transaction, synchronously:
+what a reader sees is whole. Closing folds the write-ahead log into the file.
 """
 
 from __future__ import annotations
@@ -33,43 +20,12 @@ import numpy as np
 from coordinator.events import Event, Planned, RoundFinished, SearchProgress
 from coordinator.prediction import Residual
 from coordinator.results import Preparation, RoundResult
+from coordinator.schema import SCHEMA
 from energy.cost_model import PhaseCost
+from energy.hardware import Observation
+from energy.joules import Energy
 from energy.ledger import PhaseRecord
-
-_SCHEMA = """
-CREATE TABLE run (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE event (
-    id INTEGER PRIMARY KEY, at REAL NOT NULL, event TEXT NOT NULL, body TEXT NOT NULL) STRICT;
-CREATE TABLE profile (device TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
-CREATE TABLE plan (id INTEGER PRIMARY KEY, body TEXT NOT NULL) STRICT;
-CREATE TABLE device_plan (
-    plan INTEGER NOT NULL REFERENCES plan, device TEXT NOT NULL, body TEXT NOT NULL,
-    PRIMARY KEY (plan, device)) STRICT;
-CREATE TABLE round (
-    number INTEGER PRIMARY KEY, start_s REAL NOT NULL, duration_s REAL NOT NULL,
-    accuracy REAL NOT NULL, loss REAL NOT NULL, class_accuracy TEXT NOT NULL,
-    test_samples INTEGER NOT NULL) STRICT;
-CREATE TABLE device_round (
-    round INTEGER NOT NULL REFERENCES round, device TEXT NOT NULL, status TEXT NOT NULL,
-    reason TEXT NOT NULL, busy_s REAL, frequency_hz REAL, local_samples INTEGER NOT NULL,
-    synthetic_samples INTEGER NOT NULL, training_loss REAL, training_accuracy REAL,
-    backend TEXT NOT NULL, PRIMARY KEY (round, device)) STRICT;
-CREATE TABLE sample (
-    id INTEGER PRIMARY KEY, round INTEGER NOT NULL, device TEXT NOT NULL, phase TEXT NOT NULL,
-    start_s REAL, duration_s REAL, energy_j REAL, kind TEXT, source TEXT, scope TEXT,
-    uncertainty_j REAL, readings INTEGER, largest_gap_s REAL,
-    predicted_s REAL, predicted_board_j REAL, predicted_dynamic_j REAL) STRICT;
-CREATE TABLE residual (
-    round INTEGER NOT NULL REFERENCES round, device TEXT NOT NULL, phase TEXT NOT NULL,
-    predicted_s REAL NOT NULL, measured_s REAL NOT NULL, predicted_j REAL NOT NULL,
-    measured_j REAL NOT NULL, cycles_j REAL NOT NULL, throttling_j REAL NOT NULL,
-    rate_j REAL NOT NULL, waiting_j REAL NOT NULL, power_j REAL NOT NULL,
-    PRIMARY KEY (round, device, phase)) STRICT;
-CREATE TABLE refit (
-    round INTEGER NOT NULL REFERENCES round, device TEXT NOT NULL, drift_percent REAL,
-    body TEXT NOT NULL, PRIMARY KEY (round, device)) STRICT;
-CREATE INDEX sample_by_round ON sample (round, device);
-"""
+from messaging.messages import Goodput
 
 
 class StoreError(RuntimeError):
@@ -96,7 +52,7 @@ class RunStore:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             with self._transaction():
-                for statement in _SCHEMA.split(";\n"):
+                for statement in SCHEMA.split(";\n"):
                     self._db.execute(statement)
         except sqlite3.Error as error:
             raise StoreError(f"cannot create the run store {path}: {error}") from error
@@ -156,6 +112,7 @@ class RunStore:
         """Store what a device did before the first round."""
         with self._transaction():
             self._write_samples(0, preparation.device, preparation.phases, preparation.predicted)
+            self._write_transfers(0, preparation.device, preparation.transfers)
 
     def write_refit(
         self, number: int, boards: Mapping[str, msgspec.Struct], drifts: Mapping[str, float]
@@ -201,6 +158,9 @@ class RunStore:
                     ),
                 )
                 self._write_samples(result.number, device.device, device.phases, device.predicted)
+                self._write_transfers(result.number, device.device, device.transfers)
+                if device.observed is not None:
+                    self._write_observation(result.number, device.device, device.observed)
             self._db.executemany(
                 f"INSERT INTO residual VALUES ({', '.join('?' * 12)})",
                 [
@@ -231,7 +191,7 @@ class RunStore:
         predicted: Iterable[PhaseCost],
     ) -> None:
         costs = {cost.phase: cost for cost in predicted}
-        rows = []
+        rows: list[tuple[object, ...]] = []
         for phase in reversed(list(phases)):  # a prediction belongs to the last phase of its name
             energy, cost = phase.energy, costs.pop(phase.phase, None)
             rows.append(
@@ -241,27 +201,54 @@ class RunStore:
                     phase.phase,
                     phase.start_s,
                     phase.duration_s,
-                    *(
-                        (energy.value_j, energy.kind, energy.source, energy.scope)
-                        if energy
-                        else (None,) * 4
-                    ),
-                    energy.uncertainty_j if energy else None,
+                    *_energy(energy),
                     phase.sample_count,
                     phase.largest_gap_s,
                     *_cost(cost),
+                    *_energy(phase.cpu),
                 )
             )
         rows.reverse()
         rows += [
-            (number, device, cost.phase, *(None,) * 9, *_cost(cost)) for cost in costs.values()
+            (number, device, cost.phase, *(None,) * 9, *_cost(cost), *_energy(None))
+            for cost in costs.values()
         ]
-        marks = ", ".join("?" * 15)
+        marks = ", ".join("?" * 20)
         self._db.executemany(
             "INSERT INTO sample (round, device, phase, start_s, duration_s, energy_j, kind, source,"
             " scope, uncertainty_j, readings, largest_gap_s, predicted_s, predicted_board_j,"
-            f" predicted_dynamic_j) VALUES ({marks})",
+            " predicted_dynamic_j, cpu_j, cpu_kind, cpu_source, cpu_scope, cpu_uncertainty_j)"
+            f" VALUES ({marks})",
             rows,
+        )
+
+    def _write_transfers(self, number: int, device: str, transfers: Iterable[Goodput]) -> None:
+        self._db.executemany(
+            "INSERT INTO transfer (round, device, phase, size_bytes, duration_s)"
+            " VALUES (?, ?, ?, ?, ?)",
+            [(number, device, t.phase, t.size_bytes, t.duration_s) for t in transfers],
+        )
+
+    def _write_observation(self, number: int, device: str, seen: Observation) -> None:
+        link, monitor = seen.link, seen.monitor
+        self._db.execute(
+            f"INSERT INTO observation VALUES ({', '.join('?' * 19)})",
+            (
+                number,
+                device,
+                seen.frequency_hz,
+                seen.frequency_source,
+                seen.cap_hz,
+                None if seen.throttled is None else _json(seen.throttled),
+                seen.rate_limit_bps,
+                *((link.interface, link.rate_bps, link.signal_dbm) if link else (None,) * 3),
+                *(
+                    (monitor.cpu_s, monitor.wall_s, monitor.looks, monitor.failed)
+                    if monitor
+                    else (None,) * 4
+                ),
+                *_energy(seen.monitor_energy),
+            ),
         )
 
     @contextmanager
@@ -294,3 +281,12 @@ def _plain(value: Any) -> Any:
 
 def _cost(cost: PhaseCost | None) -> tuple[float | None, float | None, float | None]:
     return (cost.duration_s, cost.board_j, cost.dynamic_j) if cost else (None, None, None)
+
+
+def _energy(
+    energy: Energy | None,
+) -> tuple[float | None, str | None, str | None, str | None, float | None]:
+    """Value, kind, source, scope and uncertainty."""
+    if energy is None:
+        return (None,) * 5
+    return (energy.value_j, energy.kind, energy.source, energy.scope, energy.uncertainty_j)

@@ -129,12 +129,15 @@ class OperatingPoint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         bandwidth_hz: b, share of the uplink band, Hz.
         transmit_power_w: p, W.
         time_split: τ, share of the round's working time that is planned for compute.
+        rate_bps: r, the uplink rate that the plan counts on, bit/s; a board that limits its rate
+            limits it to this. ``None``: (3) with the board's own link budget.
     """
 
     frequency_hz: Positive
     bandwidth_hz: Positive
     transmit_power_w: Positive
     time_split: Annotated[float, Meta(gt=0, lt=1)]
+    rate_bps: Positive | None = None
 
 
 class PhaseCost(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -7,16 +7,18 @@ one lets its virtual time pass and draws the power that the work would have draw
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from energy.clock import Clock
-from energy.cost_model import BoardModel, OperatingPoint
+from energy.cost_model import BoardModel, NonNegative, OperatingPoint
 from energy.joules import Energy
 from energy.meters import MeterDescription, Recorder
 from energy.meters.sampler import MonitorCost
 from energy.observe.link import LinkState
+
+_Times = Annotated[int, Meta(ge=0, le=2**48)]
 
 
 class Applied(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -57,12 +59,12 @@ class Observation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         monitor_energy: the joules of that, at most, by the profile's power; ``None`` if unknown.
     """
 
-    frequency_hz: float | None = None
+    frequency_hz: NonNegative | None = None
     frequency_source: str = ""
-    cap_hz: float | None = None
-    throttled: dict[str, int] | None = None
+    cap_hz: NonNegative | None = None
+    throttled: dict[str, _Times] | None = None
     link: LinkState | None = None
-    rate_limit_bps: float | None = None
+    rate_limit_bps: NonNegative | None = None
     monitor: MonitorCost | None = None
     monitor_energy: Energy | None = None
 

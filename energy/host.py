@@ -232,7 +232,7 @@ class HostHardware:
         """Cap the frequency, limit the uplink to the planned rate; what fails is noted."""
         cap = self._frequency.cap(point.frequency_hz)
         link = self._profile.board.link
-        rate_bps = float(
+        rate_bps = point.rate_bps or float(
             uplink_rate_bps(
                 point.bandwidth_hz,
                 point.transmit_power_w,

@@ -21,7 +21,9 @@ MAX_CHUNKS = 1 << 16
 WINDOW = 4
 """Chunks in flight per fetch; more only makes everything else on the connection wait."""
 
-PATIENCE_S = 1.0
+PATIENCE_S = 2.0
+"""Twice what a window of a paced peer takes: a kernel may pace by letting it go in one burst."""
+
 MAX_PATIENCE_S = 10.0
 
 Verdict = Literal["new", "duplicate", "corrupt"]

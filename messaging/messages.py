@@ -23,6 +23,7 @@ from learning.training import TrainingSettings
 
 Count = Annotated[int, Meta(ge=0, le=2**48)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+Hertz = Annotated[float, Meta(ge=0, le=1e12)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
@@ -261,7 +262,7 @@ class RoundReport(Message, frozen=True, kw_only=True, tag="round-report"):
     synthetic_samples: Count
     training_loss: float
     training_accuracy: Share
-    frequency_hz: float | None
+    frequency_hz: Hertz | None
     busy_s: Seconds
     phases: tuple[PhaseRecord, ...]
     backend: str = ""

@@ -21,10 +21,11 @@ import msgspec
 from coordinator.prediction import Parts, Residual
 from coordinator.results import DeviceRound, Preparation, RoundResult
 from energy.cost_model import PhaseCost
-from energy.joules import Energy
+from energy.hardware import Applied, Observation
 from energy.ledger import PhaseRecord
 from learning.training import Evaluation
-from messaging.messages import DevicePlan, Profile
+from messaging.messages import DevicePlan, Goodput, Profile
+from testbed.report import rows
 from testbed.report.run_data import (
     DeviceNotes,
     PlanSummary,
@@ -64,7 +65,7 @@ def read_run(path: Path) -> RunData:
         raise ReportError(f"{store}: not a readable run store: {error}") from error
     except OSError as error:
         raise ReportError(f"{store}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, IndexError, msgspec.MsgspecError) as error:
         raise ReportError(f"{store}: damaged, or of another version: {error}") from error
 
 
@@ -127,6 +128,8 @@ class _Reader:
             )
         events = self._events()
         samples = self._samples()
+        transfers = self._transfers() if "transfer" in there else {}
+        observed = self._observed() if "observation" in there else {}
         plan, device_plans = self._plan()
         return RunData(
             path=self._store,
@@ -135,11 +138,16 @@ class _Reader:
             plan=plan,
             device_plans=device_plans,
             preparations=tuple(
-                Preparation(device=device, phases=phases, predicted=predicted)
+                Preparation(
+                    device=device,
+                    phases=phases,
+                    predicted=predicted,
+                    transfers=transfers.get((0, device), ()),
+                )
                 for (number, device), (phases, predicted) in samples.items()
                 if number == 0
             ),
-            rounds=self._rounds(samples),
+            rounds=self._rounds(samples, transfers, observed),
             residuals=self._residuals() if "residual" in there else (),
             refits=tuple(
                 row["round"]
@@ -147,6 +155,7 @@ class _Reader:
             )
             if "refit" in there
             else (),
+            applied=_applied(events),
             notes=_notes(events),
             warnings=tuple(self._warnings),
         )
@@ -194,14 +203,14 @@ class _Reader:
         return [body for body in bodies if body is not None]
 
     def _plan(self) -> tuple[PlanSummary | None, dict[str, DevicePlan]]:
-        rows = self._rows("SELECT id, body FROM plan ORDER BY id DESC LIMIT 1")
-        if not rows:
+        latest = self._rows("SELECT id, body FROM plan ORDER BY id DESC LIMIT 1")
+        if not latest:
             return None, {}
-        plan = self._decode("the plan", rows[0]["body"], PlanSummary)
+        plan = self._decode("the plan", latest[0]["body"], PlanSummary)
         devices = self._bodies(
             "SELECT device, body FROM device_plan WHERE plan = ? ORDER BY device",
             DevicePlan,
-            (rows[0]["id"],),
+            (latest[0]["id"],),
         )
         return plan, devices
 
@@ -212,7 +221,7 @@ class _Reader:
         for row in self._rows("SELECT * FROM sample ORDER BY round, device, id"):
             phases, predicted = found.setdefault((row["round"], row["device"]), ([], []))
             if row["duration_s"] is not None:
-                phases.append(_record(row))
+                phases.append(rows.phase_record(row))
             if row["predicted_s"] is not None:
                 predicted.append(
                     PhaseCost(
@@ -223,6 +232,18 @@ class _Reader:
                     )
                 )
         return {key: (tuple(p), tuple(c)) for key, (p, c) in found.items()}
+
+    def _transfers(self) -> dict[tuple[int, str], tuple[Goodput, ...]]:
+        found: dict[tuple[int, str], list[Goodput]] = {}
+        for row in self._rows("SELECT * FROM transfer ORDER BY round, device, id"):
+            found.setdefault((row["round"], row["device"]), []).append(rows.goodput(row))
+        return {key: tuple(moved) for key, moved in found.items()}
+
+    def _observed(self) -> dict[tuple[int, str], Observation]:
+        return {
+            (row["round"], row["device"]): rows.observation(row)
+            for row in self._rows("SELECT * FROM observation ORDER BY round, device")
+        }
 
     def _residuals(self) -> tuple[Residual, ...]:
         parts = Parts.__struct_fields__
@@ -235,13 +256,22 @@ class _Reader:
     def _rounds(
         self,
         samples: dict[tuple[int, str], tuple[tuple[PhaseRecord, ...], tuple[PhaseCost, ...]]],
+        transfers: dict[tuple[int, str], tuple[Goodput, ...]],
+        observed: dict[tuple[int, str], Observation],
     ) -> tuple[RoundResult, ...]:
         devices: dict[int, list[DeviceRound]] = {}
         for row in self._rows("SELECT * FROM device_round ORDER BY round, device"):
             values = {key: row[key] for key in row.keys() if key != "round"}  # noqa: SIM118
-            phases, predicted = samples.get((row["round"], row["device"]), ((), ()))
+            key = (row["round"], row["device"])
+            phases, predicted = samples.get(key, ((), ()))
             devices.setdefault(row["round"], []).append(
-                DeviceRound(**values, phases=phases, predicted=predicted)
+                DeviceRound(
+                    **values,
+                    phases=phases,
+                    predicted=predicted,
+                    transfers=transfers.get(key, ()),
+                    observed=observed.get(key),
+                )
             )
         return tuple(
             RoundResult(
@@ -265,24 +295,13 @@ class _Reader:
         )
 
 
-def _record(row: sqlite3.Row) -> PhaseRecord:
-    energy = None
-    if row["energy_j"] is not None:
-        energy = Energy(
-            value_j=row["energy_j"],
-            kind=row["kind"],
-            source=row["source"],
-            scope=row["scope"],
-            uncertainty_j=row["uncertainty_j"] or 0.0,
-        )
-    return PhaseRecord(
-        phase=row["phase"],
-        start_s=row["start_s"],
-        duration_s=row["duration_s"],
-        energy=energy,
-        sample_count=row["readings"],
-        largest_gap_s=row["largest_gap_s"],
-    )
+def _applied(events: list[dict[str, Any]]) -> dict[str, Applied]:
+    """What each device set and read back, by its last answer to a plan."""
+    return {
+        str(event.get("device", "")): msgspec.convert(event["applied"], Applied)
+        for event in events
+        if event.get("event") == "plan-in-force" and event.get("applied") is not None
+    }
 
 
 def _notes(events: list[dict[str, Any]]) -> tuple[DeviceNotes, ...]:

@@ -22,6 +22,7 @@ from testbed.report import page_tables, prediction, sections
 from testbed.report.data import ReportError, read_run
 from testbed.report.figures import pictures
 from testbed.report.markup import Html, element, join
+from testbed.report.observed import observed_table
 from testbed.report.run_data import RunData
 from testbed.report.sections import details, pair, picture, section
 from testbed.report.style import Picture
@@ -131,6 +132,7 @@ def _content(run: RunData, summary: Summary, drawn: dict[str, Picture]) -> Html:
                 "",
                 pair(show("joules-by-phase"), show("round-timeline")),
                 page_tables.device_table(summary) if summary.devices else None,
+                observed_table([device.observed for device in summary.devices]),
             ),
             section("Plan", "", pair(show("search"), page_tables.plan_panel(run))),
             section("Data", _data_words(run), pair(show("labels"), show("class-accuracy"))),

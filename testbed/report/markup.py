@@ -15,7 +15,9 @@ from msgspec import Struct
 
 from testbed.report.text import clean
 
-_UNIT = re.compile(r"(?<=\d) (?=(?:%|[kMGmµ]?J\b|[kMG]?Hz\b|m?s\b))|(?<=±) |(?<=&lt;) (?=\d)")
+_UNIT = re.compile(
+    r"(?<=\d) (?=(?:%|[kMGmµ]?J\b|[kMG]?Hz\b|[kMG]?bit/s|dBm|m?s\b))|(?<=±) |(?<=&lt;) (?=\d)"
+)
 """The space between a number and its unit, where no line is to break."""
 
 

@@ -14,6 +14,7 @@ from msgspec import Struct
 from coordinator.prediction import Residual
 from coordinator.results import Preparation, RoundResult
 from coordinator.store import StoreError
+from energy.hardware import Applied
 from messaging.messages import DevicePlan, Profile
 
 Status = Literal["completed", "interrupted", "failed", "unfinished"]
@@ -155,6 +156,7 @@ class RunData(Struct, frozen=True, kw_only=True):
         rounds: finished rounds.
         residuals: predicted less measured, every phase; empty in a store of before there were any.
         refits: rounds after which boards were fitted again.
+        applied: what each device set and read back for its last plan; empty in older stores.
         notes: what devices could not do as planned.
         warnings: what the store holds but cannot be read.
     """
@@ -168,6 +170,7 @@ class RunData(Struct, frozen=True, kw_only=True):
     rounds: tuple[RoundResult, ...] = ()
     residuals: tuple[Residual, ...] = ()
     refits: tuple[int, ...] = ()
+    applied: dict[str, Applied] = {}
     notes: tuple[DeviceNotes, ...] = ()
     warnings: tuple[str, ...] = ()
 

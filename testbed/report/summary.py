@@ -21,6 +21,7 @@ from msgspec import Struct
 from coordinator import results
 from coordinator.results import RoundResult
 from energy.joules import Energy
+from testbed.report.observed import DeviceObserved, device_observed
 from testbed.report.phases import (
     PhaseCell,
     correlated,
@@ -56,6 +57,7 @@ class DeviceSummary(Struct, frozen=True, kw_only=True):
         unmetered: rounds (0: preparation) whose energy could not be read.
         problems: round, status and reason of every update that was not accepted.
         notes: what it could not do as planned.
+        observed: clock, throttling, network, and what watching it took.
     """
 
     device: str
@@ -77,6 +79,7 @@ class DeviceSummary(Struct, frozen=True, kw_only=True):
     unmetered: tuple[int, ...]
     problems: tuple[tuple[int, str, str], ...]
     notes: tuple[str, ...]
+    observed: DeviceObserved
 
     @property
     def error_percent(self) -> float | None:
@@ -256,6 +259,7 @@ def _device(run: RunData, name: str) -> DeviceSummary:
         ),
         problems=tuple((n, d.status, d.reason) for n, d in entries if d.status != "accepted"),
         notes=next((each.notes for each in run.notes if each.device == name), ()),
+        observed=device_observed(run, name),
     )
 
 

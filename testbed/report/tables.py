@@ -18,6 +18,7 @@ from rich.text import Text
 
 from testbed.report import prediction
 from testbed.report.data import read_run
+from testbed.report.observed import unusual
 from testbed.report.run_data import RunData
 from testbed.report.sections import percent_value, rounds_in_words, state
 from testbed.report.summary import DeviceSummary, Summary, summarise
@@ -147,6 +148,9 @@ def lines(run: RunData, summary: Summary, width: int = PLAIN_WIDTH) -> Text:
         ]
     )
     said += _first([_refused(row) for row in summary.devices if row.problems])
+    found = [words for row in summary.devices for words in unusual(row.observed)]
+    for term in dict.fromkeys(term for term, _ in found):
+        said += _first([words for words in found if words[0] == term])
     said += [("warning", warning) for warning in summary.warnings]
     text = Text()
     for number, (term, words) in enumerate(said):

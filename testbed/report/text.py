@@ -50,12 +50,21 @@ def joules(value_j: float | None) -> str:
 
 def hertz(value_hz: float | None) -> str:
     """``1.80 GHz``, ``123 kHz``."""
-    if value_hz is None or not math.isfinite(value_hz):
+    return _scaled(value_hz, "Hz")
+
+
+def bits_per_second(value_bps: float | None) -> str:
+    """``1.25 Mbit/s``, ``80.0 kbit/s``."""
+    return _scaled(value_bps, "bit/s")
+
+
+def _scaled(value: float | None, unit: str) -> str:
+    if value is None or not math.isfinite(value):
         return MISSING
-    for scale, unit in ((1e9, "GHz"), (1e6, "MHz"), (1e3, "kHz")):
-        if abs(value_hz) >= scale * 0.9995:
-            return f"{value_hz / scale:#.3g}".rstrip(".") + f" {unit}"
-    return f"{value_hz:.3g} Hz"
+    for scale, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= scale * 0.9995:
+            return f"{value / scale:#.3g}".rstrip(".") + f" {prefix}{unit}"
+    return f"{value:.3g} {unit}"
 
 
 def seconds(value_s: float | None) -> str:

@@ -10,7 +10,7 @@ import safetensors.numpy
 
 from energy.boards import declare_board
 from energy.cost_model import PHASES
-from energy.hardware import Applied, HardwareDescription
+from energy.hardware import Applied, HardwareDescription, Observation
 from energy.joules import Energy
 from energy.ledger import PhaseRecord
 from energy.meters import MeterDescription
@@ -20,6 +20,7 @@ from messaging.client import Peer
 from messaging.messages import (
     DevicePlan,
     DeviceState,
+    Goodput,
     PlanApplied,
     Profile,
     RoundClosed,
@@ -149,6 +150,8 @@ class ScriptedDevice:
                 busy_s=busy_s,
                 phases=(record("compute"), record("upload")),
                 error=error,
+                transfers=(Goodput(phase="upload", size_bytes=1000, duration_s=0.5),),
+                observed=Observation(throttled={"script": 2}, cap_hz=1e9),
             ),
         )
 

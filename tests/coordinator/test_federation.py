@@ -368,6 +368,17 @@ class TestStore:
             measured, predicted = db.execute(
                 "SELECT sum(energy_j), sum(predicted_board_j) FROM sample"
             ).fetchone()
+            assert db.execute(
+                "SELECT throttled, cap_hz, frequency_hz, count(*) FROM observation"
+            ).fetchone() == ('{"script":2}', 1e9, None, 4)
+            assert db.execute(
+                "SELECT DISTINCT size_bytes, duration_s FROM transfer"
+            ).fetchall() == [(1000, 0.5)]
+            applied = db.execute(
+                "SELECT json_extract(body, '$.applied.frequency_control') FROM event"
+                " WHERE event = 'plan-in-force'"
+            ).fetchall()
+            assert applied == [("emulated",)] * 2
         assert measured == pytest.approx(sum(r.energy.value_j for r in federation.rounds))  # type: ignore[union-attr]
         assert predicted == pytest.approx(sum(r.predicted_j for r in federation.rounds))
 
@@ -406,5 +417,6 @@ class TestReplanning:
         assert refit.energy_j is None
         assert "too slow" in refit.reason
         first, last = lab.devices[0].plans
-        assert first.point == last.point
+        assert first.point == msgspec.structs.replace(last.point, rate_bps=first.point.rate_bps)
+        assert last.point.rate_bps != first.point.rate_bps, "the link is known better"
         assert first.predicted != last.predicted

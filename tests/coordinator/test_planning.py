@@ -83,6 +83,8 @@ def test_every_device_meets_the_deadline_it_was_planned_for(strategy: str) -> No
         assert compute.dynamic_j == pytest.approx(planned.compute_j, rel=1e-9)
         assert upload.dynamic_j == pytest.approx(planned.upload_j, rel=1e-6)
         assert compute.duration_s == pytest.approx(planned.compute_s, rel=1e-9)
+        # and is to send at the rate that its upload was predicted with
+        assert share.point.rate_bps == pytest.approx(8 * MODEL_BYTES / upload.duration_s, rel=1e-9)
 
 
 def test_fimi_fills_what_is_missing_and_tfl_fills_nothing() -> None:

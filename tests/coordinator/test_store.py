@@ -12,6 +12,7 @@ import textwrap
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 from scripted import record
 
@@ -19,7 +20,12 @@ from coordinator.events import DeviceLost, SearchProgress
 from coordinator.results import DeviceRound, Preparation, RoundResult
 from coordinator.store import RunStore, StoreError
 from energy.cost_model import PhaseCost
+from energy.hardware import Observation
+from energy.joules import Energy
+from energy.meters.sampler import MonitorCost
+from energy.observe.link import LinkState
 from learning.training import Evaluation
+from messaging.messages import Goodput
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,6 +85,50 @@ def test_a_round_is_read_back_as_it_was(tmp_path: Path) -> None:
             (1, "device-2", "idle", None, None, 9.0),
         ]
     assert [path.name for path in tmp_path.iterdir()] == ["run.sqlite"]
+
+
+def test_what_a_device_observed_is_kept_and_what_it_did_not_is_null(tmp_path: Path) -> None:
+    share = Energy(value_j=1.5, kind="measured", source="rapl", scope="cpu", uncertainty_j=0.25)
+    cost_of_watching = Energy(value_j=0.1, kind="modelled", source="profile", scope="cpu")
+    talkative, silent = result(1).devices
+    talkative = msgspec.structs.replace(
+        talkative,
+        phases=(msgspec.structs.replace(record("compute", 3.0), cpu=share), record("upload", 1.0)),
+        transfers=(Goodput(phase="upload", size_bytes=1000, duration_s=0.5),),
+        observed=Observation(
+            frequency_hz=9e8,
+            frequency_source="cycles",
+            cap_hz=1e9,
+            throttled={"x86-core": 2},
+            link=LinkState(interface="wlan0", rate_bps=6.5e7, signal_dbm=-61.0),
+            rate_limit_bps=2e5,
+            monitor=MonitorCost(cpu_s=0.02, wall_s=10.0, looks=100, failed=1),
+            monitor_energy=cost_of_watching,
+        ),
+    )
+    silent = msgspec.structs.replace(silent, observed=Observation())
+    store = RunStore(tmp_path / "run.sqlite")
+    moved = Goodput(phase="synthetic-download", size_bytes=500, duration_s=0.25)
+    store.write_preparation(
+        Preparation(device="device-1", phases=(), predicted=(), transfers=(moved,))
+    )
+    store.write_round(msgspec.structs.replace(result(1), devices=(talkative, silent)))
+    store.close()
+    with sqlite3.connect(tmp_path / "run.sqlite") as db:
+        assert db.execute("SELECT * FROM transfer ORDER BY id").fetchall() == [
+            (1, 0, "device-1", "synthetic-download", 500, 0.25),
+            (2, 1, "device-1", "upload", 1000, 0.5),
+        ]
+        spoken, unspoken = db.execute("SELECT * FROM observation ORDER BY device").fetchall()
+        assert spoken == (
+            *(1, "device-1", 9e8, "cycles", 1e9, '{"x86-core":2}', 2e5, "wlan0", 6.5e7, -61.0),
+            *(0.02, 10.0, 100, 1, 0.1, "modelled", "profile", "cpu", 0.0),
+        )
+        assert unspoken == (1, "device-2", None, "", *(None,) * 15)
+        assert db.execute(
+            "SELECT cpu_j, cpu_kind, cpu_source, cpu_scope, cpu_uncertainty_j FROM sample"
+            " WHERE device = 'device-1' AND readings IS NOT NULL ORDER BY id"
+        ).fetchall() == [(1.5, "measured", "rapl", "cpu", 0.25), (None,) * 5]
 
 
 def test_a_round_is_written_once(tmp_path: Path) -> None:

@@ -165,6 +165,16 @@ class TestControl:
         assert uplink.asked[0] == pytest.approx(11.28828938e6)
         assert uplink.asked[1:] == [None], "the limit is lifted at the end"
 
+    def test_the_plans_rate_counts_not_ones_own_link_budget(
+        self, tmp_path: Path, profile: HostProfile
+    ) -> None:
+        uplink = Connection()
+        with HostHardware(
+            profile, root=tmp_path, state=tmp_path / "state", uplink=uplink
+        ) as hardware:
+            hardware.apply(msgspec.structs.replace(POINT, rate_bps=139e3))
+        assert uplink.asked == [139e3, None]
+
     @pytest.mark.parametrize("uplink", [None, Connection(works=False)])
     def test_what_cannot_be_applied_is_noted(
         self, tmp_path: Path, profile: HostProfile, uplink: Connection | None

@@ -12,12 +12,14 @@ import pytest
 from coordinator.results import DeviceRound, Preparation, RoundResult
 from coordinator.store import RunStore
 from energy.cost_model import BoardModel, ComputeModel, LinkModel, OperatingPoint, Phase, PhaseCost
-from energy.hardware import HardwareDescription
+from energy.hardware import HardwareDescription, Observation
 from energy.joules import Energy
 from energy.ledger import PhaseRecord
 from energy.meters import MeterDescription
+from energy.meters.sampler import MonitorCost
+from energy.observe.link import LinkState
 from learning.training import Evaluation
-from messaging.messages import DevicePlan, Profile
+from messaging.messages import DevicePlan, Goodput, Profile
 
 # phase: seconds, measured J, predicted J, predicted dynamic J
 ROUND: dict[Phase, tuple[float, float, float, float]] = {
@@ -74,6 +76,33 @@ def device_round(name: str, unread: Collection[str] = (), **changes: Any) -> Dev
         predicted=costs(),
     )
     return msgspec.structs.replace(whole, **changes)
+
+
+def talkative(name: str, **changes: Any) -> DeviceRound:
+    """A device with a meter for its processor that tells everything it can observe."""
+    whole = device_round(name)
+    cpu = Energy(value_j=8.0, kind="emulated", source="cpu", scope="cpu", uncertainty_j=0.1)
+    seen = Observation(
+        frequency_hz=1.3e9,
+        frequency_source="cycles",
+        cap_hz=1.4e9,
+        throttled={"x86-core": 2, "x86-package": 0},
+        link=LinkState(interface="wlan0", rate_bps=65e6, signal_dbm=-61.0),
+        rate_limit_bps=8e5,
+        monitor=MonitorCost(cpu_s=0.015, wall_s=7.5, looks=75, failed=0),
+        monitor_energy=Energy(value_j=0.05, kind="modelled", source="profile", scope="cpu"),
+    )
+    return msgspec.structs.replace(
+        whole,
+        phases=tuple(
+            msgspec.structs.replace(p, cpu=cpu) if p.phase == "compute" else p for p in whole.phases
+        ),
+        transfers=(
+            Goodput(phase="model-download", size_bytes=100_000, duration_s=0.5),
+            Goodput(phase="upload", size_bytes=100_000, duration_s=1.25),
+        ),
+        observed=msgspec.structs.replace(seen, **changes),
+    )
 
 
 def round_result(number: int, devices: Sequence[DeviceRound], accuracy: float) -> RoundResult:
@@ -219,6 +248,7 @@ class Builder:
     record = staticmethod(record)
     costs = staticmethod(costs)
     device_round = staticmethod(device_round)
+    talkative = staticmethod(talkative)
     round_result = staticmethod(round_result)
     measured_j, predicted_j = MEASURED_J, PREDICTED_J
     dynamic_j, predicted_dynamic_j = DYNAMIC_J, PREDICTED_DYNAMIC_J

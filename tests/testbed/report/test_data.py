@@ -10,9 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from coordinator.events import PlanInForce
 from coordinator.results import DeviceRound
 from coordinator.store import RunStore
 from energy.cost_model import PHASES
+from energy.hardware import Applied
 from testbed.report.data import ReportError, read_run
 
 
@@ -76,6 +78,61 @@ class TestReading:
             )
 
         assert [unordered(d) for d in read.devices] == [unordered(d) for d in written.devices]
+
+
+class TestWhatDevicesObserved:
+    def test_comes_back_as_it_was(self, tmp_path: Path, build: Any) -> None:
+        written = build.round_result(1, [build.talkative("a"), build.device_round("b")], 0.25)
+        build.write(tmp_path, rounds=[written])
+        assert read_run(tmp_path).rounds == (written,)
+
+    def test_a_store_of_before_is_read_and_nothing_is_made_up(
+        self, tmp_path: Path, build: Any
+    ) -> None:
+        build.write(tmp_path, rounds=[build.round_result(1, [build.talkative("a")], 0.25)])
+        with sqlite3.connect(tmp_path / "run.sqlite") as db:
+            db.execute("DROP TABLE observation")
+            db.execute("DROP TABLE transfer")
+            for column in ("j", "kind", "source", "scope", "uncertainty_j"):
+                db.execute(f"ALTER TABLE sample DROP COLUMN cpu_{column}")
+        db.close()
+        (read,) = read_run(tmp_path).rounds[0].devices
+        assert (read.observed, read.transfers) == (None, ())
+        assert [phase.cpu for phase in read.phases] == [None] * 4
+        assert read.energy == build.device_round("a").energy
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "ALTER TABLE observation DROP COLUMN monitor_j",
+            "UPDATE observation SET throttled = 'often'",
+            "UPDATE observation SET monitor_kind = NULL, monitor_source = NULL",
+        ],
+    )
+    def test_one_of_another_version_is_refused(
+        self, tmp_path: Path, build: Any, change: str
+    ) -> None:
+        build.write(tmp_path, rounds=[build.round_result(1, [build.talkative("a")], 0.25)])
+        with sqlite3.connect(tmp_path / "run.sqlite") as db:
+            db.execute(change)
+        db.close()
+        with pytest.raises(ReportError, match="damaged, or of another version"):
+            read_run(tmp_path)
+
+    def test_what_was_applied_is_taken_from_the_last_answer(
+        self, tmp_path: Path, build: Any
+    ) -> None:
+        store = build.write(tmp_path, close=False)
+        for hz in (1e9, 1.2e9):
+            applied = Applied(
+                frequency_hz=hz,
+                frequency_control="duty-cycle",
+                rate_bps=None,
+                rate_control="none",
+            )
+            store.write_event(PlanInForce(device="a", notes=(), error="", applied=applied))
+        store.close()
+        assert read_run(tmp_path).applied == {"a": applied}
 
 
 class TestRunsThatEndedEarly:

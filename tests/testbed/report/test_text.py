@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from testbed.report.markup import Column, element, table
 from testbed.report.text import (
+    bits_per_second,
     clean,
     hertz,
     joules,
@@ -23,6 +24,9 @@ from testbed.report.text import (
         (hertz(50e3), "50.0 kHz"),
         (hertz(600e6), "600 MHz"),
         (hertz(None), "–"),
+        (bits_per_second(1.25e6), "1.25 Mbit/s"),
+        (bits_per_second(80e3), "80.0 kbit/s"),
+        (bits_per_second(None), "–"),
         (seconds(3.214), "3.21 s"),
         (seconds(245), "4 min 05 s"),
         (seconds(3725), "1 h 02 min"),
