@@ -309,8 +309,8 @@ def _bound(problem: FimiProblem, q: float, solution: JointSolution) -> float:
 
 def _edges(lowest: Array, best: Array, highest: Array) -> Array:
     """Whole ends of ranges from lowest to highest, the shorter the nearer the best, (K, I)."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        down, up = np.log(np.maximum([best / lowest, highest / best], 1.0))
+    ends = np.log(np.maximum([lowest, best, highest], 1.0))
+    down, up = np.diff(ends, axis=0)
     steps = np.linspace(0.0, 1.0, _SEGMENTS // 2 + 1) ** 2
     below = best * np.exp(-down * steps[::-1, None])
     above = best * np.exp(up * steps[1:, None])
