@@ -1,6 +1,6 @@
 """What a round costs when a synthetic sample is worth q real ones, over the cost at q = 1.
 
-python benchmarks/synthetic_value.py [--devices 20] [--seeds 5] [--values 1,0.9,0.7,0.5]
+python benchmarks/synthetic_value.py [--devices 20] [--seeds 5] [--values 1,0.9,0.7,0.5] [--band 4]
 """
 
 from __future__ import annotations
@@ -8,10 +8,17 @@ from __future__ import annotations
 import argparse
 import statistics
 
-from optim_gap import fleet
+import msgspec
+import optim_gap
 
-from optim.problem import InfeasibleError
+from optim.problem import FimiProblem, InfeasibleError
 from optim.quality import plan
+
+
+def fleet(seed: int, devices: int, band: float) -> FimiProblem:
+    """A fleet of ``optim_gap.py``, with more band: there every sample more is one too many."""
+    problem = optim_gap.fleet(seed, devices)
+    return msgspec.structs.replace(problem, bandwidth_hz=band * problem.bandwidth_hz)
 
 
 def main() -> None:
@@ -19,15 +26,17 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--values", default="1,0.9,0.7,0.5")
+    parser.add_argument("--band", type=float, default=4.0, help="factor on optim_gap.py's band")
     options = parser.parse_args()
-    base = {seed: plan(fleet(seed, options.devices), seed=seed) for seed in range(options.seeds)}
+    fleets = [fleet(seed, options.devices, options.band) for seed in range(options.seeds)]
+    base = [plan(problem, seed=seed) for seed, problem in enumerate(fleets)]
     print(f"{options.devices} devices, {options.seeds} fleets, medians; × is over q = 1")
     print("   q  feasible  J per round      ×  synthetic      ×  search gap %, worst      s")
     for value in map(float, options.values.split(",")):
         rows = []
-        for seed, one in base.items():
+        for seed, (problem, one) in enumerate(zip(fleets, base, strict=True)):
             try:
-                found = plan(fleet(seed, options.devices), synthetic_value=value, seed=seed)
+                found = plan(problem, synthetic_value=value, seed=seed)
             except InfeasibleError:
                 continue
             made, least = (

@@ -37,7 +37,7 @@ from optim.target import Choice, RoundsModel
 
 _SMALLEST_VALUE = 1e-6
 _TANGENTS_MAX = 40
-_SETTLED = 1e-9
+_SETTLED = 1e-8
 """Relative change of the energy at which tangents move no more."""
 _CHOICE_SETTLED = 1e-5
 _SLACK = 1e-9
@@ -84,7 +84,7 @@ def plan(
 
     Raises:
         ProblemError: q is not in (0, 1].
-        InfeasibleError: no plan meets the constraints, or none was found that does.
+        InfeasibleError: no plan meets the constraints; if q (1 + β) < 1, or none was found.
     """
     _check(synthetic_value)
     if synthetic_value == 1.0 or not np.isfinite(problem.error_budget):
