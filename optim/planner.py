@@ -228,6 +228,7 @@ def _refine(space: SplitSpace, tau: Array, seed: int, settings: SearchSettings) 
 
 
 def gap_percent(energy_j: float, bound_j: float) -> float:
+    """(24) How far an energy is above a bound; infinite for a bound of 0."""
     return 100.0 * (energy_j - bound_j) / bound_j if bound_j > 0 else math.inf
 
 

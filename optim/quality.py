@@ -84,7 +84,7 @@ def plan(
 
     Raises:
         ProblemError: q is not in (0, 1].
-        InfeasibleError: no plan meets the constraints; if q (1 + β) < 1, or none was found.
+        InfeasibleError: no plan meets the constraints.
     """
     _check(synthetic_value)
     if synthetic_value == 1.0 or not np.isfinite(problem.error_budget):

@@ -143,8 +143,13 @@ def test_a_shortfall_of_the_generator_is_predicted_with_what_was_delivered() -> 
 
 @pytest.mark.parametrize(
     ("strategy", "given_s", "value"),
-    [("fimi", 0.01, 1.0), ("fimi", 1.0, 1.0), ("tfl", 0.01, 1.0), ("tfl", 1.0, 1.0)]
-    + [("fimi", 1.0, 0.7)],
+    [
+        ("fimi", 0.01, 1.0),
+        ("fimi", 1.0, 1.0),
+        ("fimi", 1.0, 0.7),
+        ("tfl", 0.01, 1.0),
+        ("tfl", 1.0, 1.0),
+    ],
 )
 def test_the_smallest_deadline_can_be_planned_for_and_little_less_cannot(
     strategy: str, given_s: float, value: float
