@@ -53,6 +53,7 @@ from messaging.messages import (
     SyntheticRequest,
 )
 from messaging.topics import EVERYBODY
+from optim import quality
 from optim.planner import Plan, SearchSettings
 from optim.planner import plan as make_plan
 from optim.problem import InfeasibleError
@@ -268,8 +269,12 @@ class Coordinator:
             self._inbox.check_cancelled()
             self._notify(SearchProgress(iteration=iteration, best_j=best_j))
 
-        self._plan = make_plan(
-            problem, seed=self._settings.seed, settings=self._search(), progress=progress
+        self._plan = quality.plan(
+            problem,
+            synthetic_value=self._settings.plan.synthetic_value,
+            seed=self._settings.seed,
+            settings=self._search(),
+            progress=progress,
         )
         self._store.write_plan(self._plan)
         self._notify(

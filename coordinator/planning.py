@@ -28,8 +28,9 @@ from optim.inner import InnerSolver
 from optim.learning_curve import LearningCurve
 from optim.planner import Plan
 from optim.problem import FimiProblem, InfeasibleError, from_boards
+from optim.quality import choose, feasible_law
 from optim.realise import realise
-from optim.target import RoundsModel, choose
+from optim.target import RoundsModel
 
 
 def make_problem(
@@ -132,6 +133,7 @@ def with_target(
     choice = choose(
         problem,
         plan.target_accuracy,
+        synthetic_value=plan.synthetic_value,
         rounds=RoundsModel(scale=plan.rounds_scale, sensitivity=plan.rounds_sensitivity),
         constant_power_w=math.fsum(profiles[d].board.idle_power_w for d in problem.devices),
     )
@@ -167,24 +169,33 @@ def smallest_deadline_s(
         8.0 * model_bytes / profile.board.link.downlink_rate_bps for profile in profiles.values()
     )
     deadline_s = 1.001 * download_s / usable  # below it a device cannot even receive the model
+    value = settings.plan.synthetic_value
     problem = problem_of(deadline_s)
     try:
-        require_feasible(InnerSolver(problem))
+        require_feasible(InnerSolver(feasible_law(problem, value)))
     except InfeasibleError as error:
         if error.smallest_t_max_s is None:
             return None
+        too_short_s = deadline_s
         deadline_s += float((error.smallest_t_max_s - problem.t_max_s).max()) / usable
+        # Of discounted samples that deadline is known to do, not to be the smallest.
+        while value < 1.0 and deadline_s - too_short_s > 0.001 * deadline_s:
+            middle_s = (too_short_s + deadline_s) / 2.0
+            if _fits(problem_of(middle_s), value):
+                deadline_s = middle_s
+            else:
+                too_short_s = middle_s
     for step in range(1, 301):
         candidate_s = deadline_s * (1.0 + 0.001 * step)
-        if _fits(problem_of(candidate_s)):
+        if _fits(problem_of(candidate_s), value):
             return candidate_s
     return None
 
 
-def _fits(problem: FimiProblem) -> bool:
+def _fits(problem: FimiProblem, synthetic_value: float) -> bool:
     """Whether the plan that needs the least bandwidth also runs in whole samples."""
-    inner = InnerSolver(problem)
     try:
+        inner = InnerSolver(feasible_law(problem, synthetic_value))
         tau = require_feasible(inner).tau
         realise(inner, inner.evaluate(tau[None]).compute.samples[0], tau, lambda: tau)
     except InfeasibleError:

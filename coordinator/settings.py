@@ -45,6 +45,15 @@ class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     curve_delta0: Annotated[
         float, Meta(ge=0, lt=1, description="δ0 of the learning curve: error that no data removes.")
     ] = 0.027
+    synthetic_value: Annotated[
+        float,
+        Meta(
+            ge=1e-6,
+            le=1,
+            description="q: how many real samples a synthetic one is worth to the learning curve, "
+            'as "fimi generator evaluate" finds it; 1: as many as it costs, one.',
+        ),
+    ] = 1.0
     synthetic_max: Annotated[
         int, Meta(ge=0, description="Most synthetic samples that one device may get.")
     ] = 500

@@ -77,13 +77,17 @@ class Evaluation(Struct, frozen=True, kw_only=True):
 
     Attributes:
         generator: its name.
-        scores: class accuracy scores, generated and real public images.
+        scores: class accuracy scores of generated images, of real public ones, and of a quarter
+            of those.
+        worth: what a generated image is worth in real ones, by the last test set; see
+            :func:`discount`. ``None`` if the scores do not tell.
         likeness: of generated images, and of real test images for comparison.
     """
 
     generator: str
     scores: tuple[Score, ...]
     likeness: tuple[Likeness, ...]
+    worth: float | None
 
 
 def evaluate(
@@ -109,16 +113,21 @@ def evaluate(
         seed: of the first classifier.
         threads: PyTorch's threads.
     """
+    drawn = np.random.default_rng(seed).permutation(len(public))[: -(-len(public) // 4)]
+    quarter = public.subset(drawn, f"a quarter of {public.name}")
+    scores = [
+        class_accuracy_scores(training, tests, classifiers=classifiers, seed=seed, threads=threads)
+        for training in (generated, public, quarter)
+    ]
+    try:
+        worth = discount(*(each[-1] for each in scores))
+    except ValueError:
+        worth = None
     return Evaluation(
         generator=name,
-        scores=tuple(
-            score
-            for training in (generated, public)
-            for score in class_accuracy_scores(
-                training, tests, classifiers=classifiers, seed=seed, threads=threads
-            )
-        ),
+        scores=tuple(score for each in scores for score in each),
         likeness=likenesses((generated, tests[-1]), public, tests[0], judge),
+        worth=worth,
     )
 
 

@@ -15,6 +15,7 @@
 * :mod:`optim.realise`         whole samples and settable frequencies
 * :mod:`optim.plans`           a plan as values
 * :mod:`optim.planner`         all of it: :func:`optim.planner.plan`
+* :mod:`optim.quality`         plans in which a synthetic sample is worth less than a real one
 * :mod:`optim.operating`       the search for any cost: measured tables, steps, whole samples
 * :mod:`optim.policies`        other planners on the same problem, for comparison
 * :mod:`optim.sweep`           certified plans over ranges of the limits

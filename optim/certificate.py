@@ -224,4 +224,5 @@ def _data(cp: Any, inner: InnerSolver, work: Any) -> tuple[Any, Any, list[Any]]:
     if not (inner.bound_by_error and free.size and counted.size):
         return log_n, None, bounds
     weight = inner.log_weight[work][counted] - math.log(problem.error_budget)
-    return log_n, cp.sum(cp.exp(weight - inner.beta * log_n[counted])) <= 1.0, bounds
+    worth = weight - cp.multiply(inner.beta[work][counted], log_n[counted])
+    return log_n, cp.sum(cp.exp(worth)) <= 1.0, bounds

@@ -84,7 +84,9 @@ class DeviceSolver:
         log_d = np.full(problem.size, -np.inf)
         log_d[self._work] = self._samples(self._log_t, np.arange(self._work.size), log_lam)[0]
         counted = problem.weights > 0
-        error = float(np.exp(inner.log_weight[counted] - inner.beta * log_d[counted]).sum())
+        error = float(
+            np.exp(inner.log_weight[counted] - inner.beta[counted] * log_d[counted]).sum()
+        )
         return math.log(error / problem.error_budget), wide
 
     def short_at(self, log_mu: float) -> Callable[[float], float]:
@@ -154,7 +156,7 @@ class DeviceSolver:
     ) -> tuple[Array, Array]:
         """(29) Log of what more time for computing saves over what it costs; falls with log t."""
         inner, problem, work = self._inner, self._inner.problem, self._work[rows]
-        beta = inner.beta
+        beta = inner.beta[work]
         total_s = self._total_s[rows]
         t = np.exp(log_t)
         left = np.maximum(total_s - t, 1e-12 * total_s)
@@ -168,7 +170,7 @@ class DeviceSolver:
         # What computing saves by more time, and the slope of its logarithm.
         worth = np.zeros_like(t)
         if inner.bound_by_error and math.isfinite(log_lam):
-            log_worth = log_lam + inner.log_weight[work] + math.log(beta) - beta * log_d
+            log_worth = log_lam + inner.log_weight[work] + np.log(beta) - beta * log_d
             worth = np.exp(np.minimum(log_worth, 690.0))
         gain = np.where(follows, worth, np.where(runs, 2.0 * switching, 0.0))
         gain_slope = np.where(follows, -beta, np.where(free, -2.0 * beta / (3.0 + beta), -2.0))

@@ -43,6 +43,7 @@ class DualPoint(Struct, frozen=True, eq=False):
         tau: (I,) time splits that attain it; 0 for devices without work.
         samples: D that attains it, (I,).
         bandwidth_hz: b that attains it, (I,).
+        terms_j: each device's least Lagrangian, (I,); −inf if a device has no feasible point.
     """
 
     bound_j: float
@@ -51,6 +52,7 @@ class DualPoint(Struct, frozen=True, eq=False):
     tau: Array
     samples: Array
     bandwidth_hz: Array
+    terms_j: Array
 
 
 def dual(
@@ -84,7 +86,8 @@ def dual(
     latest = total_s - inner.full_power_s(problem.bandwidth_hz)
     if (latest < earliest * (1.0 - 1e-12)).any():
         half = np.where(work, 0.5, 0.0)
-        return DualPoint(-math.inf, lam, mu, half, inner.samples_min, 0.0 * total_s)
+        none = np.full(problem.size, -np.inf)
+        return DualPoint(-math.inf, lam, mu, half, inner.samples_min, 0.0 * total_s, none)
     low = np.log(np.where(work, earliest, 1.0))
     high = np.maximum(np.log(np.where(work, np.maximum(latest, earliest), 1.0)), low)
 
@@ -122,6 +125,7 @@ def dual(
         tau=np.where(work, np.exp(ends[pick, columns]) / total_s, 0.0),
         samples=np.stack([v[1] for v in values])[pick, columns],
         bandwidth_hz=np.stack([v[2] for v in values])[pick, columns],
+        terms_j=terms,
     )
 
 
@@ -156,7 +160,7 @@ def ascend(inner: InnerSolver, learning_multiplier: float, band_multiplier: floa
         def too_large(log_l: float) -> float:
             with np.errstate(divide="ignore"):
                 log_d = np.log(visit(math.exp(log_l), log_m).samples[counted])
-            error = np.exp(inner.log_weight[counted] - inner.beta * log_d).sum()
+            error = np.exp(inner.log_weight[counted] - inner.beta[counted] * log_d).sum()
             return float(np.log(error / problem.error_budget))
 
         log_lam = price_root(too_large, log_lam, step=lam_step, tolerance=1e-7)
@@ -197,7 +201,8 @@ def _device_terms(
     )
     if inner.bound_by_error:
         counted = problem.weights > 0
-        term[counted] += np.exp(log_lam + inner.log_weight[counted] - inner.beta * best[counted])
+        worth = inner.log_weight[counted] - inner.beta[counted] * best[counted]
+        term[counted] += np.exp(log_lam + worth)
     least_s = inner.full_power_s(problem.bandwidth_hz)  # what rounding may leave less of
     rest_s = np.maximum(problem.t_max_s - np.where(work, window_s, 0.0), least_s)
     log_rest = np.log(rest_s)

@@ -89,7 +89,8 @@ def least_bandwidth(problem: FimiProblem, *, band_limit_hz: float = math.inf) ->
         if not constrained:
             return 0.0
         with np.errstate(divide="ignore"):
-            return float(np.exp(inner.log_weight[counted] - beta * np.log(samples[counted])).sum())
+            log_d = np.log(samples[counted])
+            return float(np.exp(inner.log_weight[counted] - beta[counted] * log_d).sum())
 
     def band(samples: Array) -> Array:
         log_t = np.log(np.maximum(problem.t_max_s - per_sample * samples, no_band_s))
@@ -112,7 +113,7 @@ def least_bandwidth(problem: FimiProblem, *, band_limit_hz: float = math.inf) ->
             spread = np.maximum(x + np.expm1(-x), 1e-300)
             cost = inner.log_nats - 2.0 * log_t - np.log(spread) + np.log(per_sample)
             by_log_t = -2.0 + np.expm1(-x) / (spread * log_theta(log_x)[1])
-            worth = log_price + inner.log_weight + math.log(beta) - (beta + 1.0) * log_samples
+            worth = log_price + inner.log_weight + np.log(beta) - (beta + 1.0) * log_samples
             slope = -(beta + 1.0) + by_log_t * busy / rest
             return np.where(moving, worth - cost, -1.0), np.where(moving, slope, -1.0)
 

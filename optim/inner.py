@@ -22,6 +22,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from energy.cost_model import Array
+from optim.learning_curve import LearningCurve
 from optim.problem import FimiProblem
 from optim.roots import falling_root
 from optim.special import LOG_X_MAX, inverse_psi, inverse_theta, log_psi, log_theta
@@ -102,6 +103,8 @@ class InnerSolver:
         has_work: devices that train at all, (I,) of bool: not those with no data and no need of it.
         earliest_s: shortest t_cmp of any feasible plan: the least data at full speed, (I,).
         floor_hz: the frequency below which a device gains nothing, (14), (I,).
+        log_weight: log w α of each device's power law, (I,).
+        beta: its exponent, (I,).
     """
 
     def __init__(self, problem: FimiProblem) -> None:
@@ -121,10 +124,11 @@ class InnerSolver:
         self._log_linear = np.log(per_sample * (kappa * self.floor_hz**2 + active / self.floor_hz))
         self._log_cubic = np.log(3.0 * kappa) + 3.0 * np.log(per_sample)  # minus 2 log t
         self.bound_by_error = math.isfinite(problem.error_budget)
-        self.beta = problem.curve.beta if problem.curve is not None else 1.0
-        alpha = problem.curve.alpha if problem.curve is not None else 1.0
-        self.log_weight = log_w + math.log(alpha)  # log w α
-        self._log_gain = self.log_weight + math.log(self.beta)  # log w α β
+        curve = problem.curve or LearningCurve(alpha=1.0, beta=1.0)
+        # A device's error is w α (g D^s)^(−β): a power law again.
+        self.beta = curve.beta * problem.worth_exponent
+        self.log_weight = log_w + math.log(curve.alpha) - curve.beta * np.log(problem.worth_scale)
+        self._log_gain = self.log_weight + np.log(self.beta)  # log w α β
         self._counted: NDArray[np.intp] = np.flatnonzero(problem.weights > 0)
         nats = problem.payload_bits * math.log(2.0)  # S ln 2
         self.log_nats = np.log(nats)
@@ -155,10 +159,10 @@ class InnerSolver:
         if self.bound_by_error and self._counted.size:
             c = self._counted
             log_budget = math.log(problem.error_budget) if problem.error_budget > 0 else -np.inf
-            least = np.log(np.exp(self.log_weight[c] - self.beta * high[:, c]).sum(axis=1))
+            least = np.log(np.exp(self.log_weight[c] - self.beta[c] * high[:, c]).sum(axis=1))
             short = _beyond(least - log_budget)
             violation = violation + short
-            now = np.exp(self.log_weight[c] - self.beta * low[c]).sum()
+            now = np.exp(self.log_weight[c] - self.beta[c] * low[c]).sum()
             if np.log(now) > log_budget:
                 log_samples[:, c] = high[:, c]
                 rows = np.flatnonzero(short == 0)
@@ -191,7 +195,7 @@ class InnerSolver:
         Returns:
             log D and its derivative by log λ.
         """
-        beta = self.beta
+        beta = self.beta[columns]
         worth = log_multiplier + self._log_gain[columns]
         kink = self._log_kink[columns] + log_t
         linear = (worth - self._log_linear[columns]) / (1.0 + beta)
@@ -204,7 +208,7 @@ class InnerSolver:
     def _learning_multiplier(
         self, log_t: Array, high: Array, log_budget: float, start: Array | None
     ) -> Array:
-        c, beta = self._counted, self.beta
+        c, beta = self._counted, self.beta[self._counted]
         low, high, log_t = self._log_min[c], high[:, c], log_t[:, c]
         weight = self.log_weight[c]
 
@@ -213,7 +217,7 @@ class InnerSolver:
             inside = (y > low) & (y < high)
             term = np.exp(weight - beta * np.clip(y, low, high))
             total = term.sum(axis=1)
-            fall = -beta * (term * np.where(inside, slope, 0.0)).sum(axis=1)
+            fall = -(beta * term * np.where(inside, slope, 0.0)).sum(axis=1)
             return np.log(total) - log_budget, fall / total
 
         return falling_root(
@@ -230,7 +234,7 @@ class InnerSolver:
 
         The two differ at the kink, where a range of prices leads to the same D.
         """
-        beta = self.beta
+        beta = self.beta[columns]
         kink = self._log_kink[columns] + log_t
         linear = self._log_linear[columns] + (1.0 + beta) * log_samples
         cubic = self._log_cubic[columns] - 2.0 * log_t + (3.0 + beta) * log_samples
@@ -343,12 +347,13 @@ def _sample_range(problem: FimiProblem) -> tuple[Array, Array]:
     budget = problem.error_budget
     if problem.curve is None or not math.isfinite(budget):
         return low, high
-    weight = problem.weights * problem.curve.alpha
+    beta = problem.curve.beta * problem.worth_exponent
+    weight = problem.weights * problem.curve.alpha * problem.worth_scale**-problem.curve.beta
     counted = weight > 0
     with np.errstate(divide="ignore"):
-        least = np.where(counted, weight * np.where(counted, high, 1.0) ** -problem.curve.beta, 0.0)
+        least = np.where(counted, weight * np.where(counted, high, 1.0) ** -beta, 0.0)
         rest = budget - (least.sum() - least) if np.isfinite(least).all() else np.zeros_like(low)
         own = np.where(counted & (rest > 0), rest, np.inf)
-        log_needed = np.log(weight / own) / problem.curve.beta
+        log_needed = np.log(weight / own) / beta
         needed = _TIGHTENED * np.exp(np.minimum(log_needed, _LOG_MAX))
     return np.minimum(np.maximum(low, needed), high), high

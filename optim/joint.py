@@ -184,7 +184,7 @@ def _error_at_least(inner: InnerSolver) -> float:
     samples = inner.samples_min[counted]
     if (samples <= 0).any():
         return math.inf
-    error = np.exp(inner.log_weight[counted] - inner.beta * np.log(samples)).sum()
+    error = np.exp(inner.log_weight[counted] - inner.beta[counted] * np.log(samples)).sum()
     return math.log(float(error) / problem.error_budget)
 
 

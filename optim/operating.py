@@ -160,7 +160,7 @@ class _Space:
         least = np.where((self.problem.weights > 0) & (self.low == 0), 1.0, self.low)
         least = np.minimum(least, self.high)
         counted = self.problem.weights > 0
-        weight, beta = self.inner.log_weight[counted], self.inner.beta
+        weight, beta = self.inner.log_weight[counted], self.inner.beta[counted]
         log_budget = math.log(self.problem.error_budget)
         base = np.log(np.maximum(self.high, 1.0)) + z
         low, high = np.full(len(z), -40.0), np.full(len(z), 40.0)
@@ -192,7 +192,8 @@ class _Space:
         if self.learns:
             counted = self.problem.weights > 0
             log_d = np.log(samples[:, counted])
-            error = np.exp(self.inner.log_weight[counted] - self.inner.beta * log_d).sum(axis=1)
+            weight = self.inner.log_weight[counted]
+            error = np.exp(weight - self.inner.beta[counted] * log_d).sum(axis=1)
             short = np.log(error / self.problem.error_budget)
             violation = violation + np.where(short > 1e-9, short, 0.0)
         energy = np.where(good, joules, np.inf).sum(axis=1) + upload.energy_j.sum(axis=1)

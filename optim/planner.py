@@ -89,7 +89,7 @@ def plan(
     bound_j = None
     if settings.certify:
         bound_j, certified_tau = _prove(inner, found)
-        gap = _gap_percent(float(found.energy_j[0]), bound_j)
+        gap = gap_percent(float(found.energy_j[0]), bound_j)
         if gap > settings.gap_tolerance_percent and certified_tau is not None:
             refined = _refine(space, certified_tau, seed, settings)
             better = inner.evaluate(refined)
@@ -239,7 +239,8 @@ def _refine(space: SplitSpace, tau: Array, seed: int, settings: SearchSettings) 
     return tau[None]
 
 
-def _gap_percent(energy_j: float, bound_j: float) -> float:
+def gap_percent(energy_j: float, bound_j: float) -> float:
+    """(24) How far an energy is above a bound; infinite for a bound of 0."""
     return 100.0 * (energy_j - bound_j) / bound_j if bound_j > 0 else math.inf
 
 
@@ -275,7 +276,7 @@ def _assemble(
             )
         )
     search_energy_j = float(found.energy_j[0])
-    search_gap = None if bound_j is None else _gap_percent(search_energy_j, bound_j)
+    search_gap = None if bound_j is None else gap_percent(search_energy_j, bound_j)
     status: PlanStatus = "uncertified"
     if search_gap is not None:
         status = "optimal" if search_gap <= settings.gap_tolerance_percent else "feasible"
@@ -286,7 +287,7 @@ def _assemble(
         search=name,
         energy_j=runnable.energy_j,
         bound_j=bound_j,
-        gap_percent=None if bound_j is None else _gap_percent(runnable.energy_j, bound_j),
+        gap_percent=None if bound_j is None else gap_percent(runnable.energy_j, bound_j),
         search_energy_j=search_energy_j,
         search_gap_percent=search_gap,
         error=problem.error(runnable.samples.astype(float)) if constrained else None,

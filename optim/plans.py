@@ -56,8 +56,8 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         gap_percent: distance of ``energy_j`` from the bound, in percent of the bound.
         search_energy_j: energy before rounding to whole samples and settable frequencies.
         search_gap_percent: its distance from the bound.
-        error: mean learning error Σ w Δ(D) of the whole samples; ``None`` without a learning
-            constraint.
+        error: mean learning error Σ w Δ of the whole samples, synthetic ones counted as
+            ``synthetic_value``; ``None`` without a learning constraint.
         error_max: the constraint on it; ``None`` for none.
         learning_multiplier: λ: joules a round would save per unit of error allowed more.
         band_multiplier: μ: joules a round would save per hertz more.
@@ -66,6 +66,7 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         evaluations: candidates it evaluated.
         search_s: wall time of the search.
         certificate_s: wall time of the certificate.
+        synthetic_value: q: what a synthetic sample was taken to be worth in real ones.
     """
 
     devices: tuple[DevicePlan, ...]
@@ -85,6 +86,7 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     evaluations: int
     search_s: float
     certificate_s: float
+    synthetic_value: float = 1.0
 
     @property
     def iterations(self) -> int:

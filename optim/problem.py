@@ -32,6 +32,8 @@ _POSITIVE = (
     "transmit_power_max_w",
     "payload_bits",
     "t_max_s",
+    "worth_scale",
+    "worth_exponent",
 )
 _NON_NEGATIVE = ("active_power_w", "generated_max", "weights")
 _SMALLEST, _LARGEST = 1e-40, 1e40
@@ -100,6 +102,9 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
         curve: Δ(D); needed only for a finite ``error_max``.
         frequency_steps_hz: discrete operating frequencies per device, ascending; an empty entry
             means that every frequency between the limits can be set.
+        worth_scale: g, (I,): D samples teach as much as g D^s of the learning curve's; 1 for none
+            but those (:mod:`optim.quality` sets it for synthetic samples of less worth).
+        worth_exponent: s, (I,).
 
     Raises:
         ProblemError: naming device, field and value.
@@ -124,6 +129,8 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
     error_max: float = math.inf
     curve: LearningCurve | None = None
     frequency_steps_hz: tuple[tuple[float, ...], ...] = ()
+    worth_scale: Array = msgspec.field(default_factory=lambda: np.ones(1))
+    worth_exponent: Array = msgspec.field(default_factory=lambda: np.ones(1))
 
     def __post_init__(self) -> None:
         count = len(self.devices)
@@ -165,7 +172,7 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
         return self.error_max - (self.curve.delta0 if self.curve is not None else 0.0)
 
     def error(self, samples: Array) -> float:
-        """Σ w Δ(D), the mean learning error of a data plan; NaN without a learning curve.
+        """Σ w Δ(g D^s), the mean learning error of a data plan; NaN without a learning curve.
 
         Args:
             samples: D, (I,).
@@ -173,7 +180,8 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
         if self.curve is None:
             return math.nan
         counted = self.weights > 0
-        return float((self.weights[counted] * self.curve.error(samples[counted])).sum())
+        worth = (self.worth_scale * samples**self.worth_exponent)[counted]
+        return float((self.weights[counted] * self.curve.error(worth)).sum())
 
     def _set(self, field: str, value: object) -> None:
         msgspec.structs.force_setattr(self, field, value)

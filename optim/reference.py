@@ -105,8 +105,9 @@ class _ComputeProgram:
             power = np.log(problem.active_power_w[work][active])
             energy += cp.sum(cp.exp(power + log_t[active] - self._log_scale))
         counted = np.flatnonzero(problem.weights[work] > 0)
+        beta = inner.beta[work][counted]
         share = inner.log_weight[work][counted] - math.log(problem.error_budget)
-        self._learning = cp.sum(cp.exp(share - inner.beta * log_d[counted])) <= 1
+        self._learning = cp.sum(cp.exp(share - cp.multiply(beta, log_d[counted]))) <= 1
         self._program = cp.Problem(
             cp.Minimize(energy),
             [

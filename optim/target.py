@@ -232,11 +232,7 @@ def _excess_range(problem: FimiProblem, scale: float) -> tuple[float, float]:
 
 
 def _error(problem: FimiProblem, samples: Array) -> float:
-    if problem.curve is None:
-        return math.nan
-    counted = problem.weights > 0
-    weights = problem.weights[counted]
-    return float((weights * (problem.curve.error(samples[counted]) - problem.curve.delta0)).sum())
+    return problem.error(samples) - _delta0(problem)
 
 
 def _least(function: Callable[[float], tuple[float, float]], low: float, high: float) -> float:

@@ -226,6 +226,13 @@ def evaluate(
             f"class accuracy score  {score.trained_on} ({score.images}) on {score.tested_on}: "
             f"{score.mean:.4f} ± {score.deviation:.4f}"
         )
+    if found.worth is None:
+        say("worth of a generated image: these scores do not tell; take more classifiers")
+    else:
+        say(
+            f"a generated image is worth {found.worth:.2f} real ones, by the scores on "
+            f"{found.scores[-1].tested_on} (plan.synthetic_value)"
+        )
     for like in found.likeness:
         say(
             f"{like.name}: purity {like.purity:.3f}, Fréchet {like.frechet:.1f}, density "

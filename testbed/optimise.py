@@ -105,6 +105,8 @@ def plan_table(plan: Plan) -> str:
             )
     if plan.error is not None and plan.error_max is not None:
         lines.append(f"mean learning error {plan.error:.4g} of at most {plan.error_max:.4g}")
+    if plan.synthetic_value < 1:
+        lines.append(f"a synthetic sample counts as {plan.synthetic_value:g} real ones")
     lines.append(
         f"found by {plan.search} in {plan.search_s + plan.certificate_s:.2f} s, "
         f"{plan.evaluations} candidates"

@@ -34,6 +34,7 @@ payload_bits = 1.2e6    # size of a model update
 epochs = 5              # local epochs of a round
 error_max = 0.12        # largest mean learning error; leave out: no learning constraint
 generated_max = 500     # most synthetic samples per device
+synthetic_value = 1.0   # = 1: how many real samples a synthetic one is worth to the curve
 
 [curve]                 # error = alpha * samples^(-beta) + delta0
 alpha = 5.8
@@ -83,6 +84,7 @@ class Shared(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     epochs: int = 1
     error_max: float = math.inf
     generated_max: float = 0.0
+    synthetic_value: Annotated[float, Meta(ge=1e-6, le=1)] = 1.0
 
 
 class Rounds(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

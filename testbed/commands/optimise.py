@@ -61,13 +61,20 @@ def optimise(
     if sweeps and target_accuracy is not None:
         fail("--sweep and --target-accuracy are two questions; ask one at a time", EXIT_CONFIG)
     from optim.cross_entropy import SearchSettings
-    from optim.planner import plan
+    from optim.quality import choose, plan
     from optim.sweep import parse_range, sweep
-    from optim.target import RoundsModel, choose
+    from optim.target import RoundsModel
     from testbed import optimise as show
 
     with errors():
         problem, file = problem_file.read(path)
+        value = file.problem.synthetic_value
+        if sweeps and value < 1:
+            fail(
+                f"{path}: --sweep counts a synthetic sample as a real one, synthetic_value is "
+                f"{value:g}; plan each point by itself, or leave synthetic_value out",
+                EXIT_CONFIG,
+            )
         if sweeps:
             points = sweep(problem, dict(parse_range(text) for text in sweeps), seed=seed)
             if plot is not None:
@@ -83,6 +90,7 @@ def optimise(
             choice = choose(
                 problem,
                 target_accuracy,
+                synthetic_value=value,
                 rounds=RoundsModel(scale=file.rounds.scale, sensitivity=file.rounds.sensitivity),
                 constant_power_w=file.idle_power_w,
                 deadline_scales=show.parse_deadlines(deadlines),
@@ -90,7 +98,9 @@ def optimise(
             problem = choice.apply(problem)
             if output != "json":
                 click.echo(show.choice_table(choice) + "\n", err=output == "csv")
-        found = plan(problem, seed=seed, settings=SearchSettings(inner=inner))
+        found = plan(
+            problem, synthetic_value=value, seed=seed, settings=SearchSettings(inner=inner)
+        )
         if output == "json":
             body = {"plan": found} | ({} if target_accuracy is None else {"choice": choice})
             click.echo(msgspec.json.encode(body))

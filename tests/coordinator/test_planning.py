@@ -16,6 +16,7 @@ from energy.hardware import HardwareDescription
 from energy.meters import MeterDescription
 from learning.training import TrainingSettings
 from messaging.messages import Profile
+from optim import quality
 from optim.planner import SearchSettings, plan
 from optim.problem import FimiProblem, InfeasibleError
 from optim.target import RoundsModel
@@ -142,21 +143,32 @@ def test_a_shortfall_of_the_generator_is_predicted_with_what_was_delivered() -> 
     assert share.predicted[:3] == expected
 
 
-@pytest.mark.parametrize("strategy", ["fimi", "tfl"])
-@pytest.mark.parametrize("given_s", [0.01, 1.0])
+@pytest.mark.parametrize(
+    ("strategy", "given_s", "value"),
+    [
+        ("fimi", 0.01, 1.0),
+        ("fimi", 1.0, 1.0),
+        ("fimi", 1.0, 0.7),
+        ("tfl", 0.01, 1.0),
+        ("tfl", 1.0, 1.0),
+    ],
+)
 def test_the_smallest_deadline_can_be_planned_for_and_little_less_cannot(
-    strategy: str, given_s: float
+    strategy: str, given_s: float, value: float
 ) -> None:
     fleet_profiles, chosen = profiles(), STRATEGIES[strategy]
 
     def with_deadline(deadline_s: float) -> FederationSettings:
-        limits = msgspec.structs.replace(SETTINGS.plan, deadline_s=deadline_s, error_max=0.1)
+        limits = msgspec.structs.replace(
+            SETTINGS.plan, deadline_s=deadline_s, error_max=0.1, synthetic_value=value
+        )
         return msgspec.structs.replace(SETTINGS, plan=limits)
 
     def attempt(deadline_s: float) -> None:
         settings = with_deadline(deadline_s)
         problem = make_problem(fleet_profiles, settings, chosen, model_bytes=MODEL_BYTES)
-        plan(problem, seed=0, settings=SearchSettings(iterations=10))
+        quick = SearchSettings(iterations=10)
+        quality.plan(problem, synthetic_value=value, seed=0, settings=quick)
 
     smallest_s = smallest_deadline_s(
         fleet_profiles, with_deadline(given_s), chosen, model_bytes=MODEL_BYTES

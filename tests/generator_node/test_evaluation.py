@@ -73,7 +73,10 @@ def test_evaluate(parts: Split) -> None:
         ("few", "digits/test"),
         ("digits/public", "digits/private"),
         ("digits/public", "digits/test"),
+        ("a quarter of digits/public", "digits/private"),
+        ("a quarter of digits/public", "digits/test"),
     ]
+    assert found.worth == discount(found.scores[1], found.scores[3], found.scores[5])
     assert min(s.mean for s in found.scores) > 0.7
     assert [like.name for like in found.likeness] == ["few", "digits/test"]
 

@@ -43,6 +43,21 @@ def test_a_plan_as_table_json_and_csv(example: Path) -> None:
     assert [row[0] for row in rows] == ["device", "pi-1", "pi-2", "pi-3", "mini-pc"]
 
 
+def test_synthetic_samples_worth_less(example: Path) -> None:
+    plain = msgspec.json.decode(fimi(example, "--format", "json"))["plan"]
+    text = example.read_text(encoding="utf-8")
+    example.write_text(
+        text.replace("synthetic_value = 1.0 ", "synthetic_value = 0.6 "), encoding="utf-8"
+    )
+    less = msgspec.json.decode(fimi(example, "--format", "json"))["plan"]
+    assert less["energy_j"] > plain["energy_j"]
+    assert less["error"] <= less["error_max"] * (1 + 1e-9)
+    assert "counts as 0.6 real ones" in fimi(example, "--target-accuracy", "0.9")
+    refused = CliRunner().invoke(main, ["optimise", str(example), "--sweep", "t_max=10:20:2"])
+    assert refused.exit_code == 2
+    assert "synthetic_value is 0.6" in refused.output
+
+
 def test_a_sweep_with_its_infeasible_region(example: Path, tmp_path: Path) -> None:
     page = tmp_path / "sweep.html"
     text = fimi(example, "--sweep", "t_max=2,10,20", "--plot", page)

@@ -1,0 +1,319 @@
+"""Plans with synthetic samples that are worth less than real ones, docs/model.md (43)-(45).
+
+A synthetic sample teaches as much as q real ones and costs as much to train on as one. The error
+then falls with D_loc + q D_gen, which is no power of D. Over log D its logarithm is convex, so that
+
+* a tangent lies below it: the power law that touches it at some D promises no more than the data
+  is worth. A plan under that power law keeps the real limit on the error. Laying the tangent at
+  the best plan under the last one lowers the energy until both are the same.
+* a chord lies above it: over a range of D no plan needs less data than the chord says. The dual
+  function with chords over many short ranges is a lower bound on every plan.
+
+* :func:`plan`          a plan, with the bound of the discounted problem
+* :func:`choose`        the Δ_max of fewest joules to a target accuracy
+* :func:`feasible_law`  whether there is a plan at all
+* :func:`effective`     D_loc + q D_gen
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+
+import msgspec
+import numpy as np
+
+from energy.cost_model import Array
+from optim import planner, target
+from optim.cross_entropy import SearchSettings
+from optim.dual import dual
+from optim.feasibility import least_bandwidth, require_feasible
+from optim.inner import InnerSolver
+from optim.joint import JointSolution, solve
+from optim.plans import Plan, PlanStatus
+from optim.problem import FimiProblem, InfeasibleError, ProblemError
+from optim.target import Choice, RoundsModel
+
+_SMALLEST_VALUE = 1e-6
+_TANGENTS_MAX = 40
+_SETTLED = 1e-8
+"""Relative change of the energy at which tangents move no more."""
+_CHOICE_SETTLED = 1e-5
+_SLACK = 1e-9
+_SEGMENTS = 32
+_MARGIN = 1e-11
+"""Taken off the bound, relative to its terms, for rounding errors."""
+_LOOSE = 1e30
+"""A limit on the error that binds nobody: the segments of the bound need none."""
+
+
+def effective(problem: FimiProblem, synthetic_value: float, samples: Array) -> Array:
+    """(43) D_loc + q D_gen.
+
+    Args:
+        problem: whose local data it is.
+        synthetic_value: q.
+        samples: D = D_loc + D_gen, (I,).
+    """
+    local = problem.local_samples
+    return np.asarray(local + synthetic_value * (samples - local))
+
+
+def plan(
+    problem: FimiProblem,
+    *,
+    synthetic_value: float = 1.0,
+    seed: int,
+    settings: SearchSettings | None = None,
+    progress: planner.Progress | None = None,
+) -> Plan:
+    """Plan a fleet whose synthetic samples are worth q real ones each.
+
+    Args:
+        problem: what to plan, with the learning curve of real samples.
+        synthetic_value: q, in (0, 1]; 1 is :func:`optim.planner.plan`.
+        seed: same problem, value, settings and seed, same plan to the last digit.
+        settings: of the search.
+        progress: called after every iteration of the search.
+
+    Returns:
+        A plan whose ``error`` counts synthetic samples as q, at most Δ_max with whole samples. Its
+        bound is one on every discounted plan; ``optimal`` says the search is as near to it as the
+        tolerance asks. Without a bound the plan is a local optimum if q (1 + β) < 1, else the best.
+
+    Raises:
+        ProblemError: q is not in (0, 1].
+        InfeasibleError: no plan meets the constraints.
+    """
+    _check(synthetic_value)
+    if synthetic_value == 1.0 or not np.isfinite(problem.error_budget):
+        return planner.plan(problem, seed=seed, settings=settings, progress=progress)
+    settings = settings or SearchSettings()
+    began = time.perf_counter()
+    law, solution = _settle(problem, synthetic_value)
+    settled_s = time.perf_counter() - began
+    found = planner.plan(law, seed=seed, settings=settings, progress=progress)
+    whole = np.array([share.samples for share in found.devices], float)
+    error = problem.error(effective(problem, synthetic_value, whole))
+    began = time.perf_counter()
+    bound_j = _bound(problem, synthetic_value, solution) if settings.certify else None
+    gap, search_gap = (
+        None if bound_j is None else planner.gap_percent(energy_j, bound_j)
+        for energy_j in (found.energy_j, found.search_energy_j)
+    )
+    status: PlanStatus = "uncertified"
+    if search_gap is not None:
+        status = "optimal" if search_gap <= settings.gap_tolerance_percent else "feasible"
+    return msgspec.structs.replace(
+        found,
+        status=status,
+        bound_j=bound_j,
+        gap_percent=gap,
+        search_gap_percent=search_gap,
+        error=error,
+        synthetic_value=synthetic_value,
+        search_s=found.search_s + settled_s,
+        certificate_s=found.certificate_s + time.perf_counter() - began,
+    )
+
+
+def choose(
+    problem: FimiProblem,
+    accuracy: float,
+    *,
+    synthetic_value: float = 1.0,
+    rounds: RoundsModel | None = None,
+    constant_power_w: float = 0.0,
+    deadline_scales: tuple[float, float] | None = None,
+) -> Choice:
+    """:func:`optim.target.choose` with synthetic samples worth q real ones each.
+
+    The choice under tangents, and tangents at the plan chosen, until the joules fall no more. With
+    q < 1 the bounds of the trials hold for plans under these tangents only.
+
+    Args:
+        problem: as there.
+        accuracy: as there.
+        synthetic_value: q, in (0, 1].
+        rounds: as there.
+        constant_power_w: as there.
+        deadline_scales: as there.
+
+    Raises:
+        ProblemError: q is not in (0, 1], no learning curve, or a target that is no accuracy.
+        InfeasibleError: no Δ_max has a plan.
+    """
+    _check(synthetic_value)
+
+    def under(law: FimiProblem) -> Choice:
+        return target.choose(
+            law,
+            accuracy,
+            rounds=rounds,
+            constant_power_w=constant_power_w,
+            deadline_scales=deadline_scales,
+        )
+
+    if synthetic_value == 1.0:
+        return under(problem)
+    most = problem.local_samples + problem.generated_max
+    choice = under(tangent(problem, synthetic_value, most))
+    for _ in range(_TANGENTS_MAX):
+        law = _settle(choice.apply(problem), synthetic_value)[0]
+        better = under(msgspec.structs.replace(law, t_max_s=problem.t_max_s))
+        saved_j = choice.best.total_j - better.best.total_j
+        if saved_j > 0:
+            choice = better
+        if saved_j <= _CHOICE_SETTLED * choice.best.total_j:
+            break
+    return choice
+
+
+def _check(synthetic_value: float) -> None:
+    if not _SMALLEST_VALUE <= synthetic_value <= 1.0:
+        raise ProblemError(
+            f"synthetic_value is {synthetic_value}; what a synthetic sample is worth in real ones "
+            f"must be from {_SMALLEST_VALUE:g} to 1"
+        )
+
+
+def tangent(problem: FimiProblem, synthetic_value: float, samples: Array) -> FimiProblem:
+    """(44) The problem with each device's power law that touches the discounted curve at D.
+
+    Args:
+        problem: with the learning curve of real samples.
+        synthetic_value: q.
+        samples: D, (I,); 0 is possible where there are no local samples.
+    """
+    local, q = problem.local_samples, synthetic_value
+    at = np.where(samples > 0, samples, 1.0)
+    worth = local + q * (at - local)
+    return _with_law(problem, at, worth, np.where(local > 0, q * at / worth, 1.0))
+
+
+def chord(problem: FimiProblem, synthetic_value: float, low: Array, high: Array) -> FimiProblem:
+    """(45) The problem with each device's power law through the discounted curve's ends of a range.
+
+    Args:
+        problem: with the learning curve of real samples.
+        synthetic_value: q.
+        low: least D, (I,), at least 1 where there are local samples.
+        high: largest D, (I,), not below ``low``.
+    """
+    low, high = np.maximum(low, 1.0), np.maximum(high, 1.0)
+    local = problem.local_samples
+    worth, worth_high = (local + synthetic_value * (at - local) for at in (low, high))
+    width = np.log(high / low)
+    rise = np.log(worth_high / worth)
+    exponent = np.where(width > 0, rise / np.where(width > 0, width, 1.0), 1.0)
+    return _with_law(problem, low, worth, exponent)
+
+
+def _with_law(problem: FimiProblem, at: Array, worth: Array, exponent: Array) -> FimiProblem:
+    """The power law through (at, worth) with an exponent, per device."""
+    return msgspec.structs.replace(
+        problem, worth_scale=worth * at**-exponent, worth_exponent=exponent
+    )
+
+
+def _settle(problem: FimiProblem, q: float) -> tuple[FimiProblem, JointSolution]:
+    """Tangents at the best plan under themselves, and that plan."""
+    law = feasible_law(problem, q)
+    solution = solve(InnerSolver(law))
+    for _ in range(_TANGENTS_MAX):
+        start = (solution.learning_multiplier, solution.band_multiplier)
+        moved = tangent(problem, q, solution.evaluation.compute.samples[0])
+        try:
+            better = solve(InnerSolver(moved), start=start)
+        except InfeasibleError:  # by rounding: the last plan is feasible under both
+            break
+        saved_j = solution.energy_j - better.energy_j
+        if saved_j > 0:
+            law, solution = moved, better
+        if saved_j <= _SETTLED * solution.energy_j:
+            break
+    return law, solution
+
+
+def feasible_law(problem: FimiProblem, q: float) -> FimiProblem:
+    """Tangents under which a plan exists: where the error that time and band allow is least.
+
+    Args:
+        problem: with the learning curve of real samples.
+        q: what a synthetic sample is worth; with 1 the problem itself comes back, unchecked.
+
+    Raises:
+        InfeasibleError: the error is too large even there.
+    """
+    if q == 1.0 or not np.isfinite(problem.error_budget):
+        return problem
+    most = problem.local_samples + problem.generated_max
+    best = problem.error(effective(problem, q, most))
+    if np.isfinite(best) and best > problem.error_max * (1.0 + _SLACK):
+        raise InfeasibleError(
+            f"learning error: error_max is {problem.error_max:.6g}, but with all the synthetic "
+            f"data that generated_max allows, each sample worth {q:g} real ones, the mean error is "
+            f"still {best:.6g}; feasible with error_max of at least {best:.6g}, a larger "
+            "generated_max, or a better generator",
+            constraint="learning error",
+            devices=problem.devices,
+            smallest_error_max=best,
+        )
+    law = tangent(problem, q, most)
+    per_sample_s = problem.cycles_per_pass / problem.frequency_max_hz
+    least = math.inf
+    for _ in range(_TANGENTS_MAX):
+        if least_bandwidth(law).bandwidth_hz <= problem.bandwidth_hz * (1.0 + _SLACK):
+            return law
+        lean = least_bandwidth(law, band_limit_hz=problem.bandwidth_hz)
+        if not lean.error < least * (1.0 - _SLACK):
+            break
+        least = lean.error
+        law = tangent(problem, q, lean.tau * problem.t_max_s / per_sample_s)
+    try:
+        require_feasible(InnerSolver(law))
+    except InfeasibleError as error:
+        error.args = (f"{error}; a synthetic sample counts as {q:g} real ones (synthetic_value)",)
+        raise
+    return law
+
+
+def _bound(problem: FimiProblem, q: float, solution: JointSolution) -> float:
+    """(45) No plan in whole samples uses less: the dual function, chords over short ranges of D."""
+    counts = problem.weights > 0
+    most = problem.local_samples + problem.generated_max
+    lowest = np.where(counts, np.maximum(problem.local_samples, 1.0), problem.local_samples)
+    # As much as can be trained on while the upload has the whole band.
+    left_s = problem.t_max_s - InnerSolver(problem).full_power_s(problem.bandwidth_hz)
+    capacity = left_s * problem.frequency_max_hz / problem.cycles_per_pass
+    highest = np.where(counts, np.maximum(np.minimum(most, np.floor(capacity)), lowest), lowest)
+    best = np.clip(solution.evaluation.compute.samples[0], lowest, highest)
+    price = solution.learning_multiplier
+    terms = np.full(problem.size, np.inf)
+    edges = _edges(lowest, best, highest)
+    for low, high in itertools.pairwise(edges):
+        law = chord(problem, q, low, high)
+        segment = msgspec.structs.replace(
+            law,
+            local_counts=low.astype(np.int64)[:, None],
+            generated_max=high - low,
+            error_max=_LOOSE,
+        )
+        point = dual(InnerSolver(segment), price, solution.band_multiplier)
+        terms = np.minimum(terms, point.terms_j)
+    charges = price * problem.error_budget + solution.band_multiplier * problem.bandwidth_hz
+    margin = _MARGIN * (float(np.abs(terms).sum()) + charges)
+    return max(float(terms.sum()) - charges - margin, 0.0)
+
+
+def _edges(lowest: Array, best: Array, highest: Array) -> Array:
+    """Whole ends of ranges from lowest to highest, the shorter the nearer the best, (K, I)."""
+    ends = np.log(np.maximum([lowest, best, highest], 1.0))
+    down, up = np.diff(ends, axis=0)
+    steps = np.linspace(0.0, 1.0, _SEGMENTS // 2 + 1) ** 2
+    below = best * np.exp(-down * steps[::-1, None])
+    above = best * np.exp(up * steps[1:, None])
+    edges = np.concatenate([np.floor(below), np.ceil(above)])
+    edges[0], edges[-1] = lowest, highest
+    return np.asarray(np.clip(edges, lowest, highest))
