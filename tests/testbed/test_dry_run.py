@@ -77,7 +77,7 @@ class TestResult:
         assert is_whole(store)
         assert not list(finished.run_folder.glob("run.sqlite-*"))
         tables = [t for (t,) in rows(store, "SELECT name FROM sqlite_master WHERE type = 'table'")]
-        assert len(tables) == 10
+        assert len(tables) == 12
         for table in set(tables) - {"refit"}:  # three rounds have no time to drift
             assert rows(store, f"SELECT count(*) FROM {table}") > [(0,)], table
         phases = {phase for (phase,) in rows(store, "SELECT DISTINCT phase FROM sample")}
