@@ -8,7 +8,8 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from optim.problem import ProblemError
+from optim.planner import plan
+from optim.problem import InfeasibleError, ProblemError
 from testbed.cli import main
 from testbed.optimise import infeasible_spans
 from testbed.problem_file import EXAMPLE, read
@@ -71,6 +72,28 @@ def test_joules_to_a_target(example: Path) -> None:
     assert choice["best"]["total_j"] == min(trial["total_j"] for trial in choice["trials"])
     assert body["plan"]["error_max"] == choice["best"]["error_max"]
     assert "→" in fimi(example, "--target-accuracy", "0.9")
+
+
+def test_the_chosen_error_limit_has_a_plan(example: Path) -> None:
+    """With little time and band, the cheapest Δ_max has one in fractions of samples only."""
+    text = EXAMPLE
+    for before, after in (
+        ("t_max_s = 20.0", "t_max_s = 8.5"),
+        ("bandwidth_hz = 0.4e6", "bandwidth_hz = 1.2e5"),
+        ("idle_power_w = 6.0", "idle_power_w = 60.0"),
+    ):
+        assert before in text
+        text = text.replace(before, after, 1)
+    example.write_text(text, encoding="utf-8")
+    body = msgspec.json.decode(fimi(example, "--target-accuracy", "0.8", "--format", "json"))
+    best, trials = body["choice"]["best"], body["choice"]["trials"]
+    cheapest = min(trials, key=lambda trial: trial["total_j"])
+    problem, _ = read(example)
+    with pytest.raises(InfeasibleError, match="whole samples"):
+        plan(msgspec.structs.replace(problem, error_max=cheapest["error_max"]), seed=0)
+    assert best in trials
+    assert cheapest["error_max"] < best["error_max"] < 1.01 * cheapest["error_max"]
+    assert body["plan"]["error"] <= body["plan"]["error_max"] == best["error_max"]
 
 
 @pytest.mark.parametrize(
