@@ -276,10 +276,10 @@ def _assemble(
             )
         )
     search_energy_j = float(found.energy_j[0])
-    search_gap = None if bound_j is None else gap_percent(search_energy_j, bound_j)
+    gap = None if bound_j is None else gap_percent(runnable.energy_j, bound_j)
     status: PlanStatus = "uncertified"
-    if search_gap is not None:
-        status = "optimal" if search_gap <= settings.gap_tolerance_percent else "feasible"
+    if gap is not None:
+        status = "optimal" if gap <= settings.gap_tolerance_percent else "feasible"
     constrained = math.isfinite(problem.error_max)
     return Plan(
         devices=tuple(devices),
@@ -287,9 +287,9 @@ def _assemble(
         search=name,
         energy_j=runnable.energy_j,
         bound_j=bound_j,
-        gap_percent=None if bound_j is None else gap_percent(runnable.energy_j, bound_j),
+        gap_percent=gap,
         search_energy_j=search_energy_j,
-        search_gap_percent=search_gap,
+        search_gap_percent=None if bound_j is None else gap_percent(search_energy_j, bound_j),
         error=problem.error(runnable.samples.astype(float)) if constrained else None,
         error_max=problem.error_max if constrained else None,
         learning_multiplier=float(np.exp(found.compute.log_multiplier[0])),

@@ -16,8 +16,9 @@ SearchName = Literal[
     "no split to search",
 ]
 PlanStatus = Literal["optimal", "feasible", "uncertified"]
-"""``optimal``: the search is within its gap tolerance of the bound. ``feasible``: it is not.
-``uncertified``: no bound was asked for."""
+"""``optimal``: the plan as it will run is within the gap tolerance of the bound. ``feasible``: it
+is not, because of the search or of whole samples and settable frequencies. ``uncertified``: no
+bound was asked for."""
 
 
 class DevicePlan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

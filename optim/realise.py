@@ -18,6 +18,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from energy.cost_model import Array
+from optim.feasibility import require_feasible
 from optim.inner import InnerSolver, UploadSolution
 from optim.problem import InfeasibleError
 
@@ -132,6 +133,17 @@ def realise(
         bandwidth_hz=upload.bandwidth_hz[0],
         power_w=np.minimum(upload.power_w[0], problem.transmit_power_max_w),
     )
+
+
+def leanest_plan(inner: InnerSolver) -> RunnablePlan:
+    """The runnable plan at the time splits of least bandwidth.
+
+    Raises:
+        InfeasibleError: none in real numbers, or no room to round it to whole samples.
+    """
+    tau = require_feasible(inner).tau
+    samples = inner.evaluate(tau[None]).compute.samples[0]
+    return realise(inner, samples, tau, lambda: tau)
 
 
 def _frequencies(inner: InnerSolver, cycles: Array, tau: Array) -> Array:

@@ -177,6 +177,8 @@ PARAMETERS: dict[str, Callable[[FimiProblem, float, int], FimiProblem]] = {
 def parse_range(text: str) -> tuple[str, tuple[float, ...]]:
     """Take ``t_max=5:20:7`` (from, to, how many) or ``t_max=5,8,12`` apart.
 
+    A range of devices is rounded to whole numbers, each once.
+
     Raises:
         ProblemError: not of this form.
     """
@@ -200,5 +202,8 @@ def parse_range(text: str) -> tuple[str, tuple[float, ...]]:
     if name not in PARAMETERS:
         raise ProblemError(f"--sweep: cannot vary {name!r}; there are {', '.join(PARAMETERS)}")
     if name == "devices":
-        values = tuple(float(round(value)) for value in values)
+        if ":" in spec:  # from:to:count need not hit whole numbers
+            values = tuple(dict.fromkeys(float(round(value)) for value in values))
+        elif any(value != math.floor(value) for value in values if math.isfinite(value)):
+            raise ProblemError(f"--sweep {text!r}: devices are counted in whole numbers")
     return name, values

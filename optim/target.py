@@ -24,6 +24,7 @@ from optim.feasibility import least_bandwidth
 from optim.inner import InnerSolver
 from optim.joint import JointSolution, solve
 from optim.problem import FimiProblem, InfeasibleError, ProblemError
+from optim.realise import leanest_plan
 from optim.roots import root_between
 
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
@@ -113,7 +114,8 @@ class Choice(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The best Δ_max found, and everything that was tried.
 
     Attributes:
-        best: its trial.
+        best: its trial. Its Δ_max has a plan in whole samples, so it may lie slightly above that of
+            the trial of fewest joules.
         trials: all trials, by Δ_max.
         accuracy: the target.
     """
@@ -209,11 +211,44 @@ def choose(
             constraint="deadline",
             devices=problem.devices,
         )
+    best = min(trials, key=lambda trial: trial.total_j)
+    error_max = _with_room(problem, best)
+    if error_max != best.error_max:
+        total(math.log(best.deadline_scale), math.log(error_max - _delta0(problem)))
+        best = trials[-1]
     return Choice(
-        best=min(trials, key=lambda trial: trial.total_j),
+        best=best,
         trials=tuple(sorted(trials, key=lambda trial: (trial.error_max, trial.deadline_scale))),
         accuracy=accuracy,
     )
+
+
+def _with_room(problem: FimiProblem, best: Trial) -> float:
+    """Δ_max of the best trial, or the next above it for which whole samples have a plan.
+
+    Close to the smallest Δ_max that can be met only fractions of samples fit. Steps upwards start
+    at a thousandth of Δ_max and double, up to the Δ of the local data alone. What is asked for is
+    room at the time splits of least bandwidth, where every plan turns in the end: so it does not
+    depend on the seed or the search of the plan that follows.
+
+    Raises:
+        InfeasibleError: no Δ_max above has room either.
+    """
+    delta0 = _delta0(problem)
+    largest = delta0 + _error(problem, np.maximum(problem.local_samples, 1.0))
+    error_max, step = best.error_max, _MARGIN * best.error_max
+    t_max_s = problem.t_max_s * best.deadline_scale
+    while True:
+        changed = msgspec.structs.replace(problem, error_max=error_max, t_max_s=t_max_s)
+        try:
+            leanest_plan(InnerSolver(changed))
+        except InfeasibleError:
+            if error_max >= largest:
+                raise
+            error_max = min(error_max + step, largest)
+            step *= 2.0
+        else:
+            return error_max
 
 
 def _delta0(problem: FimiProblem) -> float:

@@ -16,7 +16,7 @@ from pathlib import Path
 from optim.planner import Plan
 from optim.problem import ProblemError
 from optim.sweep import SweepPoint
-from optim.target import Choice
+from optim.target import Choice, Trial
 
 UNITS = {"t_max": "s", "bandwidth": "Hz"}
 TITLES = {
@@ -98,10 +98,10 @@ def plan_table(plan: Plan) -> str:
         lines.append(
             f"no plan uses less than {plan.bound_j:.6g} J: at most {plan.gap_percent:.3g} % above"
         )
-        if plan.search_gap_percent is not None:
+        if plan.search_gap_percent is not None and plan.search_gap_percent < plan.gap_percent:
             lines.append(
-                f"search gap {max(plan.search_gap_percent, 0.0):.2g} %; the rest is the price of "
-                "whole samples and settable frequencies"
+                f"search gap {max(plan.search_gap_percent, 0.0):.2g} %; the rest is whole samples "
+                "and settable frequencies, chosen by descent"
             )
     if plan.error is not None and plan.error_max is not None:
         lines.append(f"mean learning error {plan.error:.4g} of at most {plan.error_max:.4g}")
@@ -117,7 +117,10 @@ def plan_table(plan: Plan) -> str:
 def choice_table(choice: Choice) -> str:
     """Joules to a target accuracy, over Δ_max."""
     rows: list[tuple[str, ...]] = [("", "Δ_max", "deadline ×", "rounds", "J per round", "J in all")]
-    shown = {trial.error_max: trial for trial in choice.trials}
+    # The search gathers close to the best: of trials that read alike, one, and the best before any.
+    shown = {_as_read(trial): trial for trial in choice.trials} | {
+        _as_read(choice.best): choice.best
+    }
     picked = list(shown.values())
     step = max(1, len(picked) // 12)
     for trial in sorted(
@@ -126,8 +129,7 @@ def choice_table(choice: Choice) -> str:
         rows.append(
             (
                 "→" if trial == choice.best else "",
-                f"{trial.error_max:.4g}",
-                f"{trial.deadline_scale:.4g}",
+                *_as_read(trial),
                 f"{trial.rounds:.1f}",
                 f"{trial.round_j:.5g}",
                 f"{trial.total_j:.5g}",
@@ -139,6 +141,10 @@ def choice_table(choice: Choice) -> str:
         f"{100 * choice.accuracy:g} % accuracy: {best.total_j:.5g} J in {best.rounds:.1f} rounds, "
         "predicted"
     )
+
+
+def _as_read(trial: Trial) -> tuple[str, str]:
+    return f"{trial.error_max:.3g}", f"{trial.deadline_scale:.3g}"
 
 
 def sweep_table(points: Sequence[SweepPoint]) -> str:

@@ -149,9 +149,27 @@ def read(path: Path) -> tuple[FimiProblem, ProblemFile]:
     except (msgspec.ValidationError, ValueError) as error:
         raise ProblemError(f"{path}: {error}; 'fimi optimise --example' shows every key") from error
     try:
+        _check(file)
         return build(file), file
     except ProblemError as error:
         raise ProblemError(f"{path}: {error}") from error
+
+
+def _check(file: ProblemFile) -> None:
+    """What :class:`~optim.problem.FimiProblem` does not hold and cannot check.
+
+    Raises:
+        ProblemError: impossible values.
+    """
+    for name in ("scale", "sensitivity"):
+        value = getattr(file.rounds, name)
+        if not (math.isfinite(value) and value > 0):
+            raise ProblemError(f"[rounds] {name} is {value}; it must be finite and above 0")
+    for row in file.device:
+        if not math.isfinite(row.idle_power_w):
+            raise ProblemError(
+                f"device {row.id!r}: idle_power_w is {row.idle_power_w}; it must be finite"
+            )
 
 
 def build(file: ProblemFile) -> FimiProblem:

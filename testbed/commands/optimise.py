@@ -58,8 +58,19 @@ def optimise(
         fail("optimise: give a problem file; --example prints one", EXIT_CONFIG)
     if plot is not None and not sweeps:
         fail("--plot draws a sweep; give --sweep as well", EXIT_CONFIG)
+    if plot is not None and not plot.absolute().parent.is_dir():
+        fail(f"--plot {plot}: there is no folder {plot.parent}; create it", EXIT_CONFIG)
+    if plot is not None and plot.is_dir():
+        fail(f"--plot {plot} is a folder; give a file name in it", EXIT_CONFIG)
     if sweeps and target_accuracy is not None:
         fail("--sweep and --target-accuracy are two questions; ask one at a time", EXIT_CONFIG)
+    if deadlines is not None and target_accuracy is None:
+        fail("--deadlines belongs to --target-accuracy; give it as well", EXIT_CONFIG)
+    if sweeps and inner != "fast":
+        fail(
+            f"--inner {inner} is for a single plan; --sweep plans by dual decomposition",
+            EXIT_CONFIG,
+        )
     from optim.cross_entropy import SearchSettings
     from optim.quality import choose, plan
     from optim.sweep import parse_range, sweep
@@ -76,7 +87,12 @@ def optimise(
                 EXIT_CONFIG,
             )
         if sweeps:
-            points = sweep(problem, dict(parse_range(text) for text in sweeps), seed=seed)
+            ranges: dict[str, tuple[float, ...]] = {}
+            for name, values in map(parse_range, sweeps):
+                if name in ranges:
+                    fail(f"--sweep {name} is given twice; list all its values once", EXIT_CONFIG)
+                ranges[name] = values
+            points = sweep(problem, ranges, seed=seed)
             if plot is not None:
                 show.write_plot(points, plot)
             texts = {

@@ -119,6 +119,18 @@ def test_search_alone_is_near_the_bound_at_20_devices(fleet: Any, seed: int) -> 
     assert result.search_gap_percent < 0.01
 
 
+def test_only_a_plan_that_runs_near_the_bound_is_optimal(fleet: Any) -> None:
+    problem: FimiProblem = tfl(fleet(0, 4))
+    smooth = plan(problem, seed=0)
+    coarse = plan(
+        replace(problem, frequency_steps_hz=tuple((f,) for f in problem.frequency_max_hz)), seed=0
+    )
+    assert coarse.search_gap_percent is not None
+    assert coarse.gap_percent is not None
+    assert coarse.search_gap_percent < 0.02 < 1.0 < coarse.gap_percent
+    assert (smooth.status, coarse.status) == ("optimal", "feasible")
+
+
 def test_same_seed_same_plan(fleet: Any) -> None:
     problem = fleet(0, 6)
     first, again, other = (plan(problem, seed=seed) for seed in (3, 3, 4))

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from optim.problem import ProblemError
+from optim.planner import plan
+from optim.problem import InfeasibleError, ProblemError
 from testbed.cli import main
 from testbed.optimise import infeasible_spans
 from testbed.problem_file import EXAMPLE, read
@@ -37,7 +38,7 @@ def test_a_plan_as_table_json_and_csv(example: Path) -> None:
     text = fimi(example)
     assert "no plan uses less than" in text
     body = msgspec.json.decode(fimi(example, "--format", "json"))
-    assert body["plan"]["status"] == "optimal"
+    assert body["plan"]["status"] == "feasible"  # whole samples cost more than the tolerance
     assert body["plan"]["energy_j"] >= body["plan"]["bound_j"]
     rows = list(csv.reader(io.StringIO(fimi(example, "--format", "csv"))))
     assert [row[0] for row in rows] == ["device", "pi-1", "pi-2", "pi-3", "mini-pc"]
@@ -85,7 +86,34 @@ def test_joules_to_a_target(example: Path) -> None:
     choice = body["choice"]
     assert choice["best"]["total_j"] == min(trial["total_j"] for trial in choice["trials"])
     assert body["plan"]["error_max"] == choice["best"]["error_max"]
-    assert "→" in fimi(example, "--target-accuracy", "0.9")
+    for more in ([], ["--deadlines", "0.98:1.01"]):
+        table = fimi(example, "--target-accuracy", "0.9", *more).split("\n\n")[0].splitlines()
+        keys = [tuple(line.replace("→", "").split()[:2]) for line in table[1:]]
+        assert len(keys) > 2
+        assert len(set(keys)) == len(keys)
+        assert sum(line.startswith("→") for line in table) == 1
+
+
+def test_the_chosen_error_limit_has_a_plan(example: Path) -> None:
+    """With little time and band, the cheapest Δ_max has one in fractions of samples only."""
+    text = EXAMPLE
+    for before, after in (
+        ("t_max_s = 20.0", "t_max_s = 8.5"),
+        ("bandwidth_hz = 0.4e6", "bandwidth_hz = 1.2e5"),
+        ("idle_power_w = 6.0", "idle_power_w = 60.0"),
+    ):
+        assert before in text
+        text = text.replace(before, after, 1)
+    example.write_text(text, encoding="utf-8")
+    body = msgspec.json.decode(fimi(example, "--target-accuracy", "0.8", "--format", "json"))
+    best, trials = body["choice"]["best"], body["choice"]["trials"]
+    cheapest = min(trials, key=lambda trial: trial["total_j"])
+    problem, _ = read(example)
+    with pytest.raises(InfeasibleError, match="whole samples"):
+        plan(msgspec.structs.replace(problem, error_max=cheapest["error_max"]), seed=0)
+    assert best in trials
+    assert cheapest["error_max"] < best["error_max"] < 1.01 * cheapest["error_max"]
+    assert body["plan"]["error"] <= body["plan"]["error_max"] == best["error_max"]
 
 
 @pytest.mark.parametrize(
@@ -97,6 +125,11 @@ def test_joules_to_a_target(example: Path) -> None:
         (["PATH", "--sweep", "colour=1"], 2, "t_max"),
         (["PATH", "--target-accuracy", "1.5"], 2, "between 0 and 1"),
         (["PATH", "--target-accuracy", "0.9", "--deadlines", "x"], 2, "0.5:2"),
+        (["PATH", "--deadlines", "0.5:2"], 2, "--target-accuracy"),
+        (["PATH", "--sweep", "t_max=20", "--inner", "reference"], 2, "single plan"),
+        (["PATH", "--sweep", "t_max=20", "--sweep", "t_max=10"], 2, "given twice"),
+        (["PATH", "--sweep", "devices=2.5,3"], 2, "whole numbers"),
+        (["PATH", "--sweep", "t_max=20", "--plot", "nowhere/x.html"], 2, "no folder nowhere"),
     ],
 )
 def test_one_line_errors(example: Path, arguments: list[str], code: int, what: str) -> None:
@@ -121,6 +154,13 @@ def test_an_infeasible_problem_has_its_own_exit_code(example: Path) -> None:
         ("local_counts = [40, 3, 0, 12]", "local_counts = [40, 3]", "classes"),
         ("channel_gain = 1.0e-10", "channel_gain = -1.0", "channel_gain"),
         ("count = 3", "count = 0", "count"),
+        (
+            "idle_power_w = 6.0",
+            "idle_power_w = inf",
+            r"problem\.toml: .*mini-pc.*idle_power_w is inf",
+        ),
+        ("scale = 1.27", "scale = -1", r"problem\.toml: \[rounds\] scale is -1"),
+        ("sensitivity = 10.7", "sensitivity = inf", r"\[rounds\] sensitivity is inf"),
         ("[problem]", "[problem", "not TOML"),
     ],
 )
