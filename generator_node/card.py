@@ -6,6 +6,7 @@ before anything is started.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -67,6 +68,47 @@ class Card(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     loss: float
     seconds: float
     libraries: dict[str, str]
+
+
+class FromCard(ABC):
+    """A generator that was saved with a card: what the card says of it.
+
+    Args:
+        card: of the folder that it was read from.
+    """
+
+    def __init__(self, card: Card) -> None:
+        self._card = card
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What it is, for people."""
+
+    @abstractmethod
+    def libraries(self) -> dict[str, str]:
+        """Versions that make its images."""
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, K."""
+        return len(self._card.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return self._card.image_shape
+
+    @property
+    def provenance(self) -> Provenance:
+        """Where its images come from."""
+        return Provenance(
+            generator=self.name,
+            dataset=self._card.dataset,
+            data_digest=self._card.data_digest,
+            weights_digest=self._card.weights_digest,
+            libraries=self.libraries(),
+        )
 
 
 def read_card(folder: Path) -> Card:

@@ -20,8 +20,8 @@ from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultist
 from torch import Tensor
 
 from generator_node import folder as folders
-from generator_node.card import levels_table, noise_of
-from generator_node.generators import GeneratorError, Provenance, Seeds, check_order
+from generator_node.card import FromCard, levels_table, noise_of
+from generator_node.generators import GeneratorError, Seeds, check_order
 from generator_node.network import library_versions, torch_threads
 from generator_node.solver import SOLVERS, SolverName
 from learning.datasets import Images, Labels
@@ -30,7 +30,7 @@ CHUNK = 256
 """Images that pass through the network together; measured, more is not faster on a CPU."""
 
 
-class DiffusionGenerator:
+class DiffusionGenerator(FromCard):
     """Draws images with DPM-Solver++; satisfies :class:`generator_node.generators.Generator`.
 
     Args:
@@ -71,7 +71,7 @@ class DiffusionGenerator:
         self._solver = solver
         self._device = torch.device(device)
         self._unet = unet.to(self._device)
-        self._card = card
+        super().__init__(card)
         self._scheduler = dict(scheduler)
         self._steps = steps
         self._guidance = guidance
@@ -114,26 +114,9 @@ class DiffusionGenerator:
             f"{self._card.name} ({self._solver}, {self._steps} steps, guidance {self._guidance:g})"
         )
 
-    @property
-    def classes(self) -> int:
-        """Number of classes, K."""
-        return len(self._card.class_names)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
-        return self._card.image_shape
-
-    @property
-    def provenance(self) -> Provenance:
-        """Where its images come from."""
-        return Provenance(
-            generator=self.name,
-            dataset=self._card.dataset,
-            data_digest=self._card.data_digest,
-            weights_digest=self._card.weights_digest,
-            libraries=library_versions(),
-        )
+    def libraries(self) -> dict[str, str]:
+        """Versions that make its images."""
+        return library_versions()
 
     def generate(self, class_ids: Labels, seeds: Seeds) -> Images:
         """One image per class id and seed, (N, channels, height, width), uint8.

@@ -28,9 +28,9 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
 from generator_node.augmentation import AugmentationSettings, augment
-from generator_node.card import NO_DIGEST, Card, levels_table, noise_of, read_card
+from generator_node.card import NO_DIGEST, Card, FromCard, levels_table, noise_of, read_card
 from generator_node.folder import finish
-from generator_node.generators import GeneratorError, Provenance, Seeds, check_order
+from generator_node.generators import GeneratorError, Seeds, check_order
 from generator_node.judge import train_judge
 from generator_node.network import library_versions, torch_threads
 from generator_node.training import TrainingProgress, levels_of
@@ -255,7 +255,7 @@ def _fit(
     return network, running
 
 
-class GanGenerator:
+class GanGenerator(FromCard):
     """Draws images from a GAN; satisfies :class:`generator_node.generators.Generator`.
 
     Args:
@@ -270,7 +270,7 @@ class GanGenerator:
     ) -> None:
         self._device = torch.device(device)
         self._network = network.to(self._device)
-        self._card = card
+        super().__init__(card)
         self._threads = threads
         self._noise = network.embed.embedding_dim
         self._snap = levels_table(card.levels)
@@ -312,26 +312,9 @@ class GanGenerator:
         """For people."""
         return f"{self._card.name} (conditional GAN)"
 
-    @property
-    def classes(self) -> int:
-        """Number of classes, K."""
-        return len(self._card.class_names)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
-        return self._card.image_shape
-
-    @property
-    def provenance(self) -> Provenance:
-        """Where its images come from."""
-        return Provenance(
-            generator=self.name,
-            dataset=self._card.dataset,
-            data_digest=self._card.data_digest,
-            weights_digest=self._card.weights_digest,
-            libraries=library_versions(),
-        )
+    def libraries(self) -> dict[str, str]:
+        """Versions that make its images."""
+        return library_versions()
 
     def generate(self, class_ids: Labels, seeds: Seeds) -> Images:
         """One image per class id and seed, (N, channels, height, width), uint8.

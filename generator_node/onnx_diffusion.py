@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from generator_node.card import GRAPH, Card, levels_table, noise_of, read_card
-from generator_node.generators import GeneratorError, Provenance, Seeds, check_order
+from generator_node.card import GRAPH, Card, FromCard, levels_table, noise_of, read_card
+from generator_node.generators import GeneratorError, Seeds, check_order
 from generator_node.solver import Floats, SolverName, advance, plan
 from learning.datasets import Images, Labels
 
@@ -24,7 +24,7 @@ PART = 64
 """Images that are denoised together; of 32 to 512, the fastest."""
 
 
-class OnnxDiffusionGenerator:
+class OnnxDiffusionGenerator(FromCard):
     """Draws images; satisfies :class:`generator_node.generators.Generator`.
 
     Args:
@@ -55,7 +55,7 @@ class OnnxDiffusionGenerator:
             raise ValueError(f"guidance is {guidance}; take a value from 0 to 50")
         if threads < 1:
             raise ValueError(f"threads is {threads}; take at least one")
-        self._card = card
+        super().__init__(card)
         self._plan = plan(solver, steps)
         self._guidance = guidance
         self._solver = solver
@@ -118,26 +118,9 @@ class OnnxDiffusionGenerator:
             f"{self._guidance:g}, onnxruntime)"
         )
 
-    @property
-    def classes(self) -> int:
-        """Number of classes, K."""
-        return len(self._card.class_names)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
-        return self._card.image_shape
-
-    @property
-    def provenance(self) -> Provenance:
-        """Where its images come from."""
-        return Provenance(
-            generator=self.name,
-            dataset=self._card.dataset,
-            data_digest=self._card.data_digest,
-            weights_digest=self._card.weights_digest,
-            libraries={name: importlib.metadata.version(name) for name in ("numpy", "onnxruntime")},
-        )
+    def libraries(self) -> dict[str, str]:
+        """Versions that make its images."""
+        return {name: importlib.metadata.version(name) for name in ("numpy", "onnxruntime")}
 
     def generate(self, class_ids: Labels, seeds: Seeds) -> Images:
         """One image per class id and seed, (N, channels, height, width), uint8.
