@@ -5,8 +5,10 @@
 * :mod:`coordinator.registry`    which devices are there and what they said of themselves
 * :mod:`coordinator.strategies`  FIMI and the baselines it is held against
 * :mod:`coordinator.planning`    profiles in, plans out
+* :mod:`coordinator.synthesis`   has a generator node make what the plan lacks
 * :mod:`coordinator.rounds`      one round: start, collect, check, close, settle
 * :mod:`coordinator.federation`  the whole run, from the first profile to the result
+* :mod:`coordinator.errors`      what keeps a federation from starting or going on
 * :mod:`coordinator.events`      what happens, as it happens
 * :mod:`coordinator.results`     rounds and runs in numbers
 * :mod:`coordinator.prediction`  prediction held against measurement, and what errors come from

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import msgspec
 import numpy as np
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from coordinator import planning
 from coordinator.adaptation import Adaptation
+from coordinator.errors import FederationError as FederationError
 from coordinator.events import (
-    BatchDelivered,
     Event,
     Listener,
     Planned,
@@ -36,6 +36,7 @@ from coordinator.rounds import Round, RoundOrder
 from coordinator.settings import FederationSettings
 from coordinator.store import RunStore
 from coordinator.strategies import STRATEGIES
+from coordinator.synthesis import Synthesis
 from energy.cost_model import download_cost
 from learning import tensors
 from learning.aggregation import fedavg
@@ -50,7 +51,6 @@ from messaging.messages import (
     Profile,
     RunEnded,
     SyntheticBatch,
-    SyntheticRequest,
 )
 from messaging.topics import EVERYBODY
 from optim import quality
@@ -60,15 +60,8 @@ from optim.problem import InfeasibleError
 
 Model = dict[str, NDArray[np.float32]]
 
-GENERATION_TIMEOUT_S = 3600.0
-"""Wall time to wait for the next synthetic batch, s; a generator that dies is noticed sooner."""
-
 DEADLINE_GRACE_S = 5.0
 """Wall time beyond the deadline before a physical device's silence counts as missing, s."""
-
-
-class FederationError(RuntimeError):
-    """A federation cannot start or go on; the message says what is missing."""
 
 
 class Federation(Struct, frozen=True, kw_only=True):
@@ -148,6 +141,7 @@ class Coordinator:
             on_return=self._send_plan,
             on_plan_applied=self._record_preparation,
         )
+        self._synthesis = Synthesis(settings, peer, self._inbox, self._registry, self._notify)
         self._profiles: dict[str, Profile] = {}
         self._plan: Plan | None = None
         self._device_plans: dict[str, DevicePlan] = {}
@@ -173,7 +167,7 @@ class Coordinator:
             if self._graphs:
                 self._graphs_offer = self._peer.transfers.serve(self._graphs, media=MEDIA)
             plan = self._make_plan()
-            self._put_into_force(plan, self._synthesise(plan))
+            self._put_into_force(plan, self._synthesis.of(plan))
             for number in range(1, self._settings.rounds.count + 1):
                 self._run_round(number)
                 if number < self._settings.rounds.count:
@@ -293,87 +287,6 @@ class Coordinator:
             gap_tolerance_percent=settings.gap_tolerance_percent,
             inner=settings.inner,
         )
-
-    def _synthesise(self, plan: Plan) -> dict[str, SyntheticBatch]:
-        """Ask a generator node for what the plan lacks; wait until every device has an answer."""
-        wanted = {
-            share.device: share.synthetic_counts
-            for share in plan.devices
-            if sum(share.synthetic_counts)
-        }
-        if not wanted:
-            return {}
-        registry, patience = self._registry, self._settings.rounds.gather_timeout_s
-        if not self._inbox.wait(lambda: bool(registry.generators), patience):
-            raise FederationError(
-                f"the plan asks for {sum(map(sum, wanted.values()))} synthetic images, and no "
-                f"generator node came within {patience:g} s; start one, or use --strategy tfl"
-            )
-        batches: dict[str, SyntheticBatch] = {}
-        while len(batches) < len(wanted):
-            generator = registry.generators[0]
-            lacking = {d: counts for d, counts in wanted.items() if d not in batches}
-            self._ask_for_batches(generator, lacking)
-            for batch in self._batches_of(generator, lacking):
-                batches[batch.device] = batch
-                self._notify(
-                    BatchDelivered(
-                        device=batch.device,
-                        requested=sum(wanted[batch.device]),
-                        delivered=sum(batch.delivered),
-                        seconds=batch.seconds,
-                        error=batch.error,
-                        refused=sum(batch.refused.values()),
-                        energy=batch.energy,
-                    )
-                )
-            if len(batches) == len(wanted):
-                break
-            if generator in registry.generators:
-                raise FederationError(
-                    f"generator node {generator} delivered {len(batches)} of {len(wanted)} batches "
-                    f"and then none for {GENERATION_TIMEOUT_S:g} s; see its log"
-                )
-            if not self._inbox.wait(lambda: bool(registry.generators), patience):
-                raise FederationError(
-                    f"generator node {generator} delivered {len(batches)} of {len(wanted)} batches,"
-                    f" went away and did not come back within {patience:g} s; start it again and "
-                    "repeat the run"
-                )
-        if not any(sum(batch.delivered) for batch in batches.values()):
-            raise FederationError(
-                f"generator node {generator} made none of the {sum(map(sum, wanted.values()))} "
-                f"images that the plan asks for: {batches[min(batches)].error}"
-            )
-        return batches
-
-    def _ask_for_batches(self, generator: str, wanted: dict[str, tuple[int, ...]]) -> None:
-        for device, counts in wanted.items():
-            self._peer.send(
-                generator,
-                SyntheticRequest(
-                    run=self._settings.run, device=device, counts=counts, seed=self._settings.seed
-                ),
-            )
-
-    def _batches_of(
-        self, generator: str, wanted: dict[str, tuple[int, ...]]
-    ) -> Iterator[SyntheticBatch]:
-        """One batch for each device as they come, for as long as the generator node is there."""
-        registry, missing = self._registry, set(wanted)
-
-        def done() -> bool:
-            return not missing or generator not in registry.generators
-
-        for sender, message in self._inbox.until(done, GENERATION_TIMEOUT_S):
-            if (
-                isinstance(message, SyntheticBatch)
-                and sender == generator
-                and message.run == self._settings.run
-                and message.device in missing
-            ):
-                missing.remove(message.device)
-                yield message
 
     def _put_into_force(self, plan: Plan, batches: dict[str, SyntheticBatch]) -> None:
         """Tell every device its plan and wait for the answers."""

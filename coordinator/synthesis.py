@@ -1,0 +1,138 @@
+"""What the plan lacks, from a generator node.
+
+A generator node that goes away is waited for and asked again for what it has not delivered; its
+batches are offers, which devices fetch by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from coordinator.errors import FederationError
+from coordinator.events import BatchDelivered, Listener
+from coordinator.inbox import Inbox
+from coordinator.registry import Registry
+from coordinator.settings import FederationSettings
+from messaging.client import Peer
+from messaging.messages import SyntheticBatch, SyntheticRequest
+from optim.planner import Plan
+
+GENERATION_TIMEOUT_S = 3600.0
+"""Wall time to wait for the next synthetic batch, s; a generator that dies is noticed sooner."""
+
+
+class Synthesis:
+    """Has synthetic batches made.
+
+    Args:
+        settings: of the federation.
+        peer: the coordinator's connection.
+        inbox: where answers arrive.
+        registry: which generator nodes are there.
+        notify: hears of every batch.
+    """
+
+    def __init__(
+        self,
+        settings: FederationSettings,
+        peer: Peer,
+        inbox: Inbox,
+        registry: Registry,
+        notify: Listener,
+    ) -> None:
+        self._settings = settings
+        self._peer = peer
+        self._inbox = inbox
+        self._registry = registry
+        self._notify = notify
+
+    def of(self, plan: Plan) -> dict[str, SyntheticBatch]:
+        """Ask a generator node for what the plan lacks; wait until every device has an answer.
+
+        Args:
+            plan: whose devices get synthetic samples.
+
+        Returns:
+            The batch of every device that is to get one.
+
+        Raises:
+            FederationError: nobody makes them, or not one was made.
+        """
+        wanted = {
+            share.device: share.synthetic_counts
+            for share in plan.devices
+            if sum(share.synthetic_counts)
+        }
+        if not wanted:
+            return {}
+        registry, patience = self._registry, self._settings.rounds.gather_timeout_s
+        if not self._inbox.wait(lambda: bool(registry.generators), patience):
+            raise FederationError(
+                f"the plan asks for {sum(map(sum, wanted.values()))} synthetic images, and no "
+                f"generator node came within {patience:g} s; start one, or use --strategy tfl"
+            )
+        batches: dict[str, SyntheticBatch] = {}
+        while len(batches) < len(wanted):
+            generator = registry.generators[0]
+            lacking = {d: counts for d, counts in wanted.items() if d not in batches}
+            self._ask_for_batches(generator, lacking)
+            for batch in self._batches_of(generator, lacking):
+                batches[batch.device] = batch
+                self._notify(
+                    BatchDelivered(
+                        device=batch.device,
+                        requested=sum(wanted[batch.device]),
+                        delivered=sum(batch.delivered),
+                        seconds=batch.seconds,
+                        error=batch.error,
+                        refused=sum(batch.refused.values()),
+                        energy=batch.energy,
+                    )
+                )
+            if len(batches) == len(wanted):
+                break
+            if generator in registry.generators:
+                raise FederationError(
+                    f"generator node {generator} delivered {len(batches)} of {len(wanted)} batches "
+                    f"and then none for {GENERATION_TIMEOUT_S:g} s; see its log"
+                )
+            if not self._inbox.wait(lambda: bool(registry.generators), patience):
+                raise FederationError(
+                    f"generator node {generator} delivered {len(batches)} of {len(wanted)} batches,"
+                    f" went away and did not come back within {patience:g} s; start it again and "
+                    "repeat the run"
+                )
+        if not any(sum(batch.delivered) for batch in batches.values()):
+            raise FederationError(
+                f"generator node {generator} made none of the {sum(map(sum, wanted.values()))} "
+                f"images that the plan asks for: {batches[min(batches)].error}"
+            )
+        return batches
+
+    def _ask_for_batches(self, generator: str, wanted: dict[str, tuple[int, ...]]) -> None:
+        for device, counts in wanted.items():
+            self._peer.send(
+                generator,
+                SyntheticRequest(
+                    run=self._settings.run, device=device, counts=counts, seed=self._settings.seed
+                ),
+            )
+
+    def _batches_of(
+        self, generator: str, wanted: dict[str, tuple[int, ...]]
+    ) -> Iterator[SyntheticBatch]:
+        """One batch for each device as they come, for as long as the generator node is there."""
+        registry, missing = self._registry, set(wanted)
+
+        def done() -> bool:
+            return not missing or generator not in registry.generators
+
+        for sender, message in self._inbox.until(done, GENERATION_TIMEOUT_S):
+            if (
+                isinstance(message, SyntheticBatch)
+                and sender == generator
+                and message.run == self._settings.run
+                and message.device in missing
+            ):
+                missing.remove(message.device)
+                yield message
