@@ -121,18 +121,23 @@ class TorchTrainer:
             optimiser.step(total)
         return tally.result(models.parameters_of(module))
 
-    @torch.no_grad()
     def evaluate(self, parameters: Parameters, images: Images, labels: Labels) -> Evaluation:
         """Accuracy, loss and per-class accuracy of ``parameters`` on ``images``."""
         check_samples(images, labels)
+        return judge(self.logits(parameters, images), labels, self._classes)
+
+    @torch.no_grad()
+    def logits(self, parameters: Parameters, images: Images) -> NDArray[np.float32]:
+        """What the network answers, (N, classes), to images (N, channels, height, width)."""
         module = self._module
         models.load_parameters(module, parameters)
         module.eval()
-        logits = [
-            module(torch.from_numpy(to_float(part))).numpy()
-            for part in pieces(images, EVALUATION_BATCH)
-        ]
-        return judge(np.concatenate(logits), labels, self._classes)
+        return np.concatenate(
+            [
+                module(torch.from_numpy(to_float(part))).numpy()
+                for part in pieces(images, EVALUATION_BATCH)
+            ]
+        )
 
 
 def initial_parameters(
