@@ -7,6 +7,7 @@
 * :mod:`coordinator.planning`    profiles in, plans out
 * :mod:`coordinator.synthesis`   has a generator node make what the plan lacks
 * :mod:`coordinator.rounds`      one round: start, collect, check, close, settle
+* :mod:`coordinator.deployment`  the trained model as files, tried on devices
 * :mod:`coordinator.federation`  the whole run, from the first profile to the result
 * :mod:`coordinator.errors`      what keeps a federation from starting or going on
 * :mod:`coordinator.events`      what happens, as it happens

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from coordinator import planning
 from coordinator.adaptation import Adaptation
+from coordinator.deployment import Deployments, Export
 from coordinator.errors import FederationError as FederationError
 from coordinator.events import (
     Event,
@@ -31,7 +32,7 @@ from coordinator.events import (
 )
 from coordinator.inbox import Cancelled, Inbox
 from coordinator.registry import Registry
-from coordinator.results import Preparation, RoundResult, RunStatus
+from coordinator.results import Deployment, Preparation, RoundResult, RunStatus
 from coordinator.rounds import Round, RoundOrder
 from coordinator.settings import FederationSettings
 from coordinator.store import RunStore
@@ -78,6 +79,7 @@ class Federation(Struct, frozen=True, kw_only=True):
         rounds: finished rounds.
         model: the global model after the last finished round.
         refits: rounds after which boards were fitted again.
+        deployments: what was exported, and how devices ran it.
     """
 
     settings: FederationSettings
@@ -90,6 +92,7 @@ class Federation(Struct, frozen=True, kw_only=True):
     rounds: tuple[RoundResult, ...]
     model: Model
     refits: tuple[int, ...] = ()
+    deployments: tuple[Deployment, ...] = ()
 
 
 class Coordinator:
@@ -106,6 +109,7 @@ class Coordinator:
         on_model: called with the new global model after every round.
         cancel: set from outside to end the run.
         graphs: training and evaluation as ONNX graphs, offered to every device; empty for none.
+        export: makes files of the trained model; ``None`` for none.
     """
 
     def __init__(
@@ -121,6 +125,7 @@ class Coordinator:
         on_model: Callable[[Model], None] = lambda model: None,
         cancel: threading.Event | None = None,
         graphs: bytes = b"",
+        export: Export | None = None,
     ) -> None:
         self._settings = settings
         self._strategy = STRATEGIES[settings.strategy]
@@ -152,6 +157,19 @@ class Coordinator:
         self._fleet_time_s = 0.0
         self._graphs = graphs
         self._graphs_offer: Offer | None = None
+        self._deployments: Deployments | None = None
+        if export is not None:
+            self._deployments = Deployments(
+                settings.deployment,
+                export,
+                peer,
+                self._registry,
+                self._inbox,
+                store,
+                self._notify,
+                run=settings.run,
+                wall_timeout_s=settings.rounds.wall_timeout_s,
+            )
 
     def run(self) -> Federation:
         """Run the federation to its end, or to wherever it is cancelled.
@@ -171,13 +189,17 @@ class Coordinator:
             for number in range(1, self._settings.rounds.count + 1):
                 self._run_round(number)
                 if number < self._settings.rounds.count:
+                    self._deploy(number)
                     self._adapt(number)
             self._require_an_update()
-            status, reason = "completed", f"{len(self._rounds)} rounds"
+            self._deploy(self._settings.rounds.count, at_end=True)
+            status, reason = "completed", _rounds(len(self._rounds))
         except Cancelled:
-            status, reason = "interrupted", f"stopped after {len(self._rounds)} rounds"
+            status, reason = "interrupted", f"stopped after {_rounds(len(self._rounds))}"
+            if self._deployments and self._rounds:
+                self._deployments.make(self._rounds[-1].number, self._model)
         except KeyboardInterrupt:
-            status, reason = "interrupted", f"broken off after {len(self._rounds)} rounds"
+            status, reason = "interrupted", f"broken off after {_rounds(len(self._rounds))}"
             raise
         except Exception as error:
             reason = str(error)
@@ -195,7 +217,7 @@ class Coordinator:
         if not any(result.status == "accepted" for result in results):
             last = results[-1]
             raise FederationError(
-                f"not one update was accepted in {len(self._rounds)} rounds; the last of "
+                f"not one update was accepted in {_rounds(len(self._rounds))}; the last of "
                 f"{last.device}: {last.status}{': ' + last.reason if last.reason else ''}"
             )
 
@@ -212,6 +234,7 @@ class Coordinator:
             rounds=tuple(self._rounds),
             model=self._model,
             refits=tuple(self._refits),
+            deployments=tuple(self._deployments.done) if self._deployments else (),
         )
 
     def _gather(self) -> None:
@@ -430,6 +453,13 @@ class Coordinator:
         self._rounds.append(result)
         self._notify(RoundFinished(result=result))
 
+    def _deploy(self, number: int, *, at_end: bool = False) -> None:
+        """Export the global model where it is due, and have it tried; no round waits for it."""
+        if self._deployments is None or not (at_end or self._deployments.is_due(number)):
+            return
+        devices = [d for d in sorted(self._device_plans) if self._registry.follows_plan(d)]
+        self._fleet_time_s += self._deployments.make(number, self._model, devices)
+
     def _participants(self, number: int) -> dict[str, DevicePlan]:
         """Devices whose plan is in force; waits for their return if they are too few."""
         settings, registry = self._settings.rounds, self._registry
@@ -457,3 +487,7 @@ class Coordinator:
     def _notify(self, event: Event) -> None:
         self._store.write_event(event)
         self._listener(event)
+
+
+def _rounds(count: int) -> str:
+    return f"{count} round{'' if count == 1 else 's'}"

@@ -18,8 +18,9 @@ from energy.cost_model import PhaseCost
 from energy.hardware import Observation
 from energy.joules import Energy, total
 from energy.ledger import PhaseRecord
+from learning.classifier import FileCheck
 from learning.training import Evaluation
-from messaging.messages import Goodput
+from messaging.messages import Goodput, Trial
 
 DeviceStatus = Literal["accepted", "late", "refused", "failed", "missing"]
 RunStatus = Literal["completed", "interrupted", "failed"]
@@ -124,6 +125,22 @@ class Preparation(Struct, frozen=True, kw_only=True):
     phases: tuple[PhaseRecord, ...]
     predicted: tuple[PhaseCost, ...]
     transfers: tuple[Goodput, ...] = ()
+
+
+class Deployment(Struct, frozen=True, kw_only=True):
+    """The trained model as files, and how devices ran them; in no energy of a round or a run.
+
+    Attributes:
+        round: after which it was exported.
+        files: each as the coordinator checked it.
+        trials: of each device that answered, one for each file.
+        silent: devices that were asked and did not answer.
+    """
+
+    round: int
+    files: tuple[FileCheck, ...]
+    trials: dict[str, tuple[Trial, ...]] = {}
+    silent: tuple[str, ...] = ()
 
 
 def metered(phases: Iterable[PhaseRecord]) -> Energy | None:

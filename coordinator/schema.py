@@ -14,10 +14,13 @@ Tables::
     observation   round, device, ...     clock, throttling (JSON), link, the monitor's own cost
     residual      round, device, phase   predicted less measured joules, and what they come from
     refit         round, device, body    cost parameters that were fitted after a round
+    model_file    round, variant, ...    what was exported, checked against PyTorch
+    deployment    round, device, ...     how a device ran it: accuracy, latency, joules of inference
 
 ``body`` columns hold JSON. An unknown value is NULL, never zero. Tables and columns are only ever
 added, at the end, so that older runs can still be read: ``cpu_*``, ``transfer`` and ``observation``
-are missing from stores of before there were any, and so are ``residual`` and ``refit``.
+are missing from stores of before there were any, and so are ``residual``, ``refit``, ``model_file``
+and ``deployment``. A device that was asked to try a file and did not answer has a row of NULLs.
 """
 
 from __future__ import annotations
@@ -65,6 +68,17 @@ CREATE TABLE residual (
 CREATE TABLE refit (
     round INTEGER NOT NULL REFERENCES round, device TEXT NOT NULL, drift_percent REAL,
     body TEXT NOT NULL, PRIMARY KEY (round, device)) STRICT;
+CREATE TABLE model_file (
+    round INTEGER NOT NULL, variant TEXT NOT NULL, digest TEXT NOT NULL,
+    size_bytes INTEGER NOT NULL, accuracy REAL NOT NULL, samples INTEGER NOT NULL,
+    agreement REAL NOT NULL, difference REAL NOT NULL, compared INTEGER NOT NULL,
+    PRIMARY KEY (round, variant)) STRICT;
+CREATE TABLE deployment (
+    round INTEGER NOT NULL, device TEXT NOT NULL, variant TEXT NOT NULL,
+    inferences INTEGER, images INTEGER, accuracy REAL, latency_median_s REAL, latency_p95_s REAL,
+    latency_kind TEXT, start_s REAL, duration_s REAL, energy_j REAL, kind TEXT, source TEXT,
+    scope TEXT, uncertainty_j REAL, readings INTEGER, largest_gap_s REAL, error TEXT NOT NULL,
+    PRIMARY KEY (round, device, variant)) STRICT;
 CREATE INDEX sample_by_round ON sample (round, device);
 CREATE INDEX transfer_by_round ON transfer (round, device);
 """

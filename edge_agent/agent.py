@@ -3,8 +3,8 @@
 The life of an agent: it says hello with its :class:`~messaging.messages.Profile` whenever a
 coordinator appears; follows the :class:`~messaging.messages.DevicePlan` (fetches its synthetic
 batch, sets frequency and rate, reads back); then round after round downloads the model, trains,
-uploads, reports what each phase took, and waits for the others. Whatever is asked twice is answered
-twice and done once.
+uploads, reports what each phase took, and waits for the others. Asked to, it tries the trained
+model. Whatever is asked twice is answered twice and done once.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from edge_agent.backends import Backends
 from edge_agent.data import MixedData
+from edge_agent.deployment import TrialOrder, try_file
 from energy.cost_model import Phase
 from energy.hardware import Applied, Hardware
 from energy.ledger import Ledger, PhaseRecord
@@ -26,6 +27,8 @@ from learning import batches, tensors
 from messaging.client import Peer
 from messaging.errors import TransferCancelled, TransferError
 from messaging.messages import (
+    DeploymentReport,
+    DeploymentTest,
     DevicePlan,
     DeviceState,
     Goodput,
@@ -36,6 +39,7 @@ from messaging.messages import (
     RoundSettled,
     RoundStart,
     RunEnded,
+    Trial,
     UpdateReady,
 )
 from messaging.topics import COORDINATOR
@@ -95,6 +99,7 @@ class Agent:
         self._last_plan_reply: PlanApplied | None = None
         self._last_report: RoundReport | None = None
         self._last_settled: RoundSettled | None = None
+        self._last_deployment: DeploymentReport | None = None
         self._update_digest: str | None = None
 
     def run(self, stop: threading.Event) -> None:
@@ -120,6 +125,8 @@ class Agent:
             self._work(message, stop)
         elif isinstance(message, RoundClosed):
             self._settle(message)
+        elif isinstance(message, DeploymentTest):
+            self._try_out(message, stop)
         elif isinstance(message, RunEnded):
             self._forget()
 
@@ -319,6 +326,54 @@ class Agent:
         self._peer.send(COORDINATOR, self._last_settled)
         self._ledger.begin("idle")
 
+    def _try_out(self, test: DeploymentTest, stop: threading.Event) -> None:
+        """Run the trained model. No round is charged for it, nor for waiting until the next."""
+        last = self._last_deployment
+        if last is not None and (last.run, last.round) == (test.run, test.round):
+            self._peer.send(COORDINATOR, last)
+            return
+        self._ledger.close()
+        self._ledger.take()
+        began_s = self._hardware.clock.now_s()
+        order = TrialOrder(
+            images=test.images, seconds=test.seconds, training_share=test.training_share
+        )
+        trials = []
+        for file in test.files:
+            try:
+                payload = self._peer.transfers.fetch(
+                    file.model,
+                    timeout_s=self._settings.transfer_timeout_s,
+                    max_bytes=self._settings.model_max_bytes,
+                    cancelled=stop.is_set,
+                )
+                self._hardware.has_received(len(payload))
+                with self._slot:
+                    trials.append(
+                        try_file(
+                            file,
+                            payload,
+                            self._data.local,
+                            order,
+                            hardware=self._hardware,
+                            ledger=self._ledger,
+                            cancelled=stop.is_set,
+                        )
+                    )
+            except (TransferError, ValueError, OSError, RuntimeError) as problem:
+                self._ledger.take()
+                error = f"{type(problem).__name__}: {problem}"
+                log.warning("%s, %s model: %s", self._peer.id, file.variant, error)
+                trials.append(Trial(variant=file.variant, error=error))
+        self._last_deployment = DeploymentReport(
+            run=test.run,
+            device=self._peer.id,
+            round=test.round,
+            trials=tuple(trials),
+            seconds=self._hardware.clock.now_s() - began_s,
+        )
+        self._peer.send(COORDINATOR, self._last_deployment)
+
     def _forget(self) -> None:
         """The run is over: the board is free again."""
         self._ledger.close()
@@ -330,6 +385,7 @@ class Agent:
         self._last_plan_reply = None
         self._last_report = None
         self._last_settled = None
+        self._last_deployment = None
 
     @contextmanager
     def _moving(self) -> Iterator[Callable[[Phase, int], None]]:

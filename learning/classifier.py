@@ -1,8 +1,15 @@
-"""A trained network as a user runs it: an ONNX file, ONNX Runtime, no PyTorch."""
+"""A trained network as a user runs it: an ONNX file, ONNX Runtime, no PyTorch.
+
+* :class:`Classifier`  runs one
+* :class:`Exported`    a file that :mod:`learning.deployment` made, and how it was checked
+"""
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from learning import graph_check
@@ -13,6 +20,46 @@ from learning.runtime import onnxruntime as ort
 MEDIA = "onnx-model"
 """What an offer calls these bytes."""
 IMAGES, LOGITS = "images", "logits"
+
+
+Variant = Literal["fp32", "int8"]
+"""The arithmetic of a file: as trained, or with weights in 8 bits."""
+
+
+class FileCheck(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a file compares with PyTorch, on the coordinator.
+
+    Attributes:
+        variant: what its arithmetic is.
+        digest: SHA-256 of the file.
+        size_bytes: of the file.
+        accuracy: on all test images, 0 to 1, by ONNX Runtime.
+        samples: how many those are.
+        agreement: share of the compared images that PyTorch puts into the same class.
+        difference: largest difference of a logit from PyTorch's.
+        compared: how many images were compared.
+    """
+
+    variant: Variant
+    digest: str
+    size_bytes: int
+    accuracy: float
+    samples: int
+    agreement: float
+    difference: float
+    compared: int
+
+
+class Exported(Struct, frozen=True, kw_only=True):
+    """One file.
+
+    Attributes:
+        model: the ONNX file.
+        check: how it compares with PyTorch.
+    """
+
+    model: bytes
+    check: FileCheck
 
 
 class Classifier:

@@ -1,7 +1,6 @@
 """What a federation made, as a user deploys it: ONNX files, checked against PyTorch.
 
 * :class:`Deployer`   exports, quantises and checks a model again and again
-* :class:`Exported`   one file and how it compares with PyTorch
 * :class:`ParityError`  it does not
 
 ``fp32`` holds the parameters as they are. ``int8`` holds the weights of convolutions and linear
@@ -18,16 +17,15 @@ from __future__ import annotations
 import logging
 import tempfile
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import onnx
-from msgspec import Struct
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from learning import models, tensors
-from learning.classifier import Classifier
+from learning.classifier import Classifier, Exported, FileCheck, Variant
 from learning.datasets import Dataset, Images
 from learning.export import evaluation_graph
 from learning.graphs import PARAMETER
@@ -36,7 +34,6 @@ from learning.runtime import onnxruntime as ort
 from learning.tensors import Parameters
 from learning.training import judge, pieces
 
-Variant = Literal["fp32", "int8"]
 PARITY_IMAGES = 256
 """Test images that a file is held against PyTorch on."""
 TOLERANCE = 1e-3
@@ -54,30 +51,6 @@ class Network(Protocol):
     def logits(self, parameters: Parameters, images: Images) -> NDArray[np.float32]:
         """(N, classes)."""
         ...
-
-
-class Exported(Struct, frozen=True, kw_only=True):
-    """One file.
-
-    Attributes:
-        variant: what its arithmetic is.
-        model: the ONNX file.
-        digest: its SHA-256.
-        accuracy: on all test images, 0 to 1, by ONNX Runtime.
-        samples: how many those are.
-        agreement: share of the compared images that PyTorch puts into the same class.
-        difference: largest difference of a logit from PyTorch's.
-        compared: how many images were compared.
-    """
-
-    variant: Variant
-    model: bytes
-    digest: str
-    accuracy: float
-    samples: int
-    agreement: float
-    difference: float
-    compared: int
 
 
 class Deployer:
@@ -115,11 +88,12 @@ class Deployer:
         expected = self._network.logits(parameters, test.images[:PARITY_IMAGES])
         files = [compare("fp32", plain, expected, test)]
         limit = TOLERANCE * max(1.0, float(np.abs(expected).max()))
-        if not files[0].difference <= limit:
+        found = files[0].check
+        if not found.difference <= limit:
             raise ParityError(
                 f"the exported network's logits differ from PyTorch's by "
-                f"{files[0].difference:.3g} on {files[0].compared} test images, {limit:.3g} is "
-                f"allowed ({files[0].agreement:.1%} of the answers agree); the file is not used"
+                f"{found.difference:.3g} on {found.compared} test images, {limit:.3g} is "
+                f"allowed ({found.agreement:.1%} of the answers agree); the file is not used"
             )
         if self._quantise:
             files.append(compare("int8", quantised(plain), expected, test))
@@ -191,16 +165,17 @@ def compare(
     classifier = Classifier(model, test.classes, test.image_shape)
     answers = np.concatenate([classifier.logits(part) for part in pieces(test.images, _BATCH)])
     first = answers[: len(expected)]
-    return Exported(
+    check = FileCheck(
         variant=variant,
-        model=model,
         digest=tensors.digest(model),
+        size_bytes=len(model),
         accuracy=judge(answers, test.labels, test.classes).accuracy,
         samples=len(test),
         agreement=float((first.argmax(axis=1) == expected.argmax(axis=1)).mean()),
         difference=float(np.abs(first - expected).max()),
         compared=len(expected),
     )
+    return Exported(model=model, check=check)
 
 
 def _fold(graph: onnx.GraphProto) -> None:

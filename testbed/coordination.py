@@ -10,9 +10,11 @@ import platform
 import threading
 from collections.abc import Callable
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from coordinator.deployment import Export
 from coordinator.events import Listener
 from coordinator.federation import Coordinator, Federation
 from coordinator.results import (
@@ -25,7 +27,11 @@ from coordinator.results import (
 )
 from coordinator.strategies import STRATEGIES
 from learning import graphs
+from learning.classifier import Exported, FileCheck
+from learning.datasets import Dataset
+from learning.model_cost import model_cost
 from learning.partition_schemes import LABEL_DIRICHLET
+from learning.tensors import Parameters
 from learning.torch_trainer import TorchTrainer, initial_parameters
 from messaging.address import BrokerAddress
 from messaging.client import Peer
@@ -34,6 +40,9 @@ from testbed.config import Effective, values
 from testbed.devices import load_split
 from testbed.run_folder import RunFolder
 from testbed.sections import Config
+
+if TYPE_CHECKING:
+    from learning.deployment import Deployer
 
 _PACKAGES = (
     "fimi-testbed",
@@ -120,6 +129,7 @@ def coordinate(
                 on_model=folder.write_model,
                 cancel=cancel,
                 graphs=offered,
+                export=_export(config, trainer, split.test, folder),
             ).run()
     except KeyboardInterrupt:
         store.put(status="interrupted", reason="broken off", finished_at=_now())
@@ -165,6 +175,25 @@ def training_graphs(
     return payload
 
 
+def _export(config: Config, trainer: TorchTrainer, test: Dataset, folder: RunFolder) -> Export:
+    """How the trained model becomes files in the run folder."""
+    model = config.training.model
+    kept: list[Deployer] = []
+
+    def make(parameters: Parameters) -> tuple[Exported, ...]:
+        from learning.deployment import Deployer
+
+        if not kept:
+            kept.append(Deployer(model, trainer, test, quantise=config.deployment.quantise))
+        return kept[0].export(parameters)
+
+    return Export(
+        make=make,
+        keep=folder.write_files,
+        inference_share=model_cost(model, test.classes, test.image_shape).inference_share,
+    )
+
+
 class Summary(Struct, frozen=True, kw_only=True):
     """A run in numbers, as ``--format json`` prints it.
 
@@ -189,6 +218,7 @@ class Summary(Struct, frozen=True, kw_only=True):
         plan_bound_j: certified lower bound of it, J.
         plan_gap_percent: distance between the two.
         run_dir: where everything is kept.
+        deployment: each exported file as each device ran it, the last time it was tried.
         wall_s: how long it took.
     """
 
@@ -212,7 +242,75 @@ class Summary(Struct, frozen=True, kw_only=True):
     plan_bound_j: float | None
     plan_gap_percent: float | None
     run_dir: str
+    deployment: Deployed | None
     wall_s: float
+
+
+class DeviceFigures(Struct, frozen=True, kw_only=True):
+    """How a device ran a file.
+
+    Attributes:
+        device: who.
+        variant: ``fp32`` or ``int8``.
+        accuracy: on its own training images.
+        latency_median_s: of one inference, s.
+        latency_p95_s: 95th percentile, s.
+        latency_kind: ``measured`` or ``emulated``.
+        energy_per_inference_j: whole board, J; ``None`` if not metered.
+        energy_kind: ``measured``, ``modelled`` or ``emulated``.
+        error: why it could not, or empty.
+    """
+
+    device: str
+    variant: str
+    accuracy: float | None
+    latency_median_s: float | None
+    latency_p95_s: float | None
+    latency_kind: str
+    energy_per_inference_j: float | None
+    energy_kind: str | None
+    error: str
+
+
+class Deployed(Struct, frozen=True, kw_only=True):
+    """The trained model as files; the joules are in no other figure.
+
+    Attributes:
+        round: after which it was exported.
+        files: each as it was checked against PyTorch.
+        devices: each file on each device that answered.
+    """
+
+    round: int
+    files: tuple[FileCheck, ...]
+    devices: tuple[DeviceFigures, ...]
+
+
+def _deployed(federation: Federation) -> Deployed | None:
+    if not federation.deployments:
+        return None
+    last = federation.deployments[-1]
+    return Deployed(
+        round=last.round,
+        files=last.files,
+        devices=tuple(
+            DeviceFigures(
+                device=device,
+                variant=trial.variant,
+                accuracy=trial.accuracy,
+                latency_median_s=trial.latency_median_s,
+                latency_p95_s=trial.latency_p95_s,
+                latency_kind=trial.latency_kind,
+                energy_per_inference_j=trial.energy_j,
+                energy_kind=trial.metered.energy.kind
+                if trial.metered and trial.metered.energy
+                else None,
+                error=trial.error,
+            )
+            for device, trials in last.trials.items()
+            for trial in trials
+        ),
+    )
 
 
 def summarise(federation: Federation, run_dir: str, wall_s: float) -> Summary:
@@ -244,6 +342,7 @@ def summarise(federation: Federation, run_dir: str, wall_s: float) -> Summary:
         plan_bound_j=plan.bound_j if plan else None,
         plan_gap_percent=plan.gap_percent if plan else None,
         run_dir=run_dir,
+        deployment=_deployed(federation),
         wall_s=wall_s,
     )
 

@@ -6,20 +6,19 @@ A key's description is what ``fimi init`` writes above it. What keys must be tog
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from coordinator.settings import FederationSettings, PlanSettings, RoundSettings
+from coordinator.settings import (
+    DeploymentSettings,
+    FederationSettings,
+    PlanSettings,
+    RoundSettings,
+)
 from learning.datasets_images import ImageMode
 from learning.datasets_registry import DATASETS, DatasetOptions
 from learning.training import TrainingSettings
-
-if sys.version_info >= (3, 11):
-    pass
-else:
-    pass
 
 StrategyName = Literal["fimi", "tfl"]
 
@@ -261,6 +260,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     training: TrainingSettings = TrainingSettings()
     plan: PlanSettings = PlanSettings()
     rounds: RoundSettings = RoundSettings()
+    deployment: DeploymentSettings = DeploymentSettings()
     generator: GeneratorConfig = GeneratorConfig()
     broker: BrokerConfig = BrokerConfig()
 
@@ -274,4 +274,5 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             training=self.training,
             plan=self.plan,
             rounds=self.rounds,
+            deployment=self.deployment,
         )

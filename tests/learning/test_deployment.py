@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from learning import deployment, export, graph_check
-from learning.classifier import Classifier
+from learning.classifier import Classifier, Exported
 from learning.datasets import Dataset, Images, load_digits
-from learning.deployment import Deployer, Exported, ParityError
+from learning.deployment import Deployer, ParityError
 from learning.graphs import GraphError
 from learning.tensors import Parameters
 from learning.torch_trainer import TorchTrainer, initial_parameters
@@ -50,7 +50,7 @@ def files() -> tuple[Exported, ...]:
 
 class TestFiles:
     def test_fp32_is_pytorch_within_rounding(self) -> None:
-        fp32 = files()[0]
+        fp32 = files()[0].check
         assert fp32.variant == "fp32"
         assert fp32.difference < 1e-4
         assert (fp32.agreement, fp32.compared, fp32.samples) == (1.0, 256, 300)
@@ -58,9 +58,9 @@ class TestFiles:
         assert fp32.accuracy == expected.accuracy
 
     def test_int8_is_small_and_nearly_as_good(self) -> None:
-        fp32, int8 = files()
+        fp32, int8 = (file.check for file in files())
         assert int8.variant == "int8"
-        assert len(int8.model) < 0.35 * len(fp32.model)
+        assert int8.size_bytes == len(files()[1].model) < 0.35 * fp32.size_bytes
         assert int8.accuracy > fp32.accuracy - 0.02
         assert 0.0 < int8.difference < 1.0
         assert int8.agreement > 0.97
@@ -71,7 +71,7 @@ class TestFiles:
 
     def test_same_model_same_bytes(self) -> None:
         again = Deployer("small-cnn", trainer(), TEST).export(trained())
-        assert [f.digest for f in again] == [f.digest for f in files()]
+        assert [f.check.digest for f in again] == [f.check.digest for f in files()]
 
     @pytest.mark.parametrize("model", ["vgg-9", "resnet-18", "resnet-18-batchnorm"])
     def test_every_layer_of_a_large_network_is_quantised(self, model: str) -> None:
@@ -196,4 +196,4 @@ def test_the_check_of_a_data_set_of_one_image() -> None:
         name="one", images=TEST.images[:1], labels=TEST.labels[:1], class_names=TEST.class_names
     )
     fp32, int8 = Deployer("small-cnn", trainer(), one).export(trained())
-    assert (fp32.compared, int8.samples) == (1, 1)
+    assert (fp32.check.compared, int8.check.samples) == (1, 1)
