@@ -43,6 +43,7 @@ from learning import tensors
 from learning.aggregation import fedavg
 from learning.datasets import Dataset
 from learning.graphs import MEDIA
+from learning.partition_summary import summarise
 from learning.training import Trainer
 from messaging.client import Peer
 from messaging.messages import (
@@ -321,6 +322,7 @@ class Coordinator:
             delivered={device: batch.delivered for device, batch in batches.items()},
             batches={device: b.offer for device, b in batches.items() if b.offer is not None},
         )
+        self._record_labels()
         self._adaptation = Adaptation(
             self._settings.plan,
             self._profiles,
@@ -335,6 +337,16 @@ class Coordinator:
                 if self._profiles[preparation.device].hardware.kind == "emulated"
             ),
             default=0.0,
+        )
+
+    def _record_labels(self) -> None:
+        """How uneven the devices' labels are, and what the synthetic samples make of it."""
+        devices = sorted(self._device_plans)
+        local = np.array([self._profiles[device].label_counts for device in devices])
+        made = np.array([self._device_plans[device].synthetic_counts for device in devices])
+        population = local.sum(axis=0)
+        self._store.write_labels(
+            devices, {"local": summarise(local), "filled": summarise(local + made, population)}
         )
 
     def _announce(self) -> None:

@@ -14,13 +14,16 @@ Tables::
     observation   round, device, ...     clock, throttling (JSON), link, the monitor's own cost
     residual      round, device, phase   predicted less measured joules, and what they come from
     refit         round, device, body    cost parameters that were fitted after a round
+    label_skew    device, stage          label histogram, its distance to the population, entropy:
+                                         of the local data, and filled as the plan has it
     model_file    round, variant, ...    what was exported, checked against PyTorch
     deployment    round, device, ...     how a device ran it: accuracy, latency, joules of inference
 
 ``body`` columns hold JSON. An unknown value is NULL, never zero. Tables and columns are only ever
 added, at the end, so that older runs can still be read: ``cpu_*``, ``transfer`` and ``observation``
-are missing from stores of before there were any, and so are ``residual``, ``refit``, ``model_file``
-and ``deployment``. A device that was asked to try a file and did not answer has a row of NULLs.
+are missing from stores of before there were any, and so are ``residual``, ``refit``,
+``label_skew``, ``model_file`` and ``deployment``. A device that
+was asked to try a file and could not has NULLs and the reason there.
 """
 
 from __future__ import annotations
@@ -68,6 +71,9 @@ CREATE TABLE residual (
 CREATE TABLE refit (
     round INTEGER NOT NULL REFERENCES round, device TEXT NOT NULL, drift_percent REAL,
     body TEXT NOT NULL, PRIMARY KEY (round, device)) STRICT;
+CREATE TABLE label_skew (
+    device TEXT NOT NULL, stage TEXT NOT NULL, counts TEXT NOT NULL, emd REAL, entropy_bits REAL,
+    PRIMARY KEY (device, stage)) STRICT;
 CREATE TABLE model_file (
     round INTEGER NOT NULL, variant TEXT NOT NULL, digest TEXT NOT NULL,
     size_bytes INTEGER NOT NULL, accuracy REAL NOT NULL, samples INTEGER NOT NULL,

@@ -25,6 +25,7 @@ from energy.cost_model import PhaseCost
 from energy.hardware import Observation
 from energy.joules import Energy
 from energy.ledger import PhaseRecord
+from learning.partition_summary import LabelSkew
 from messaging.messages import Goodput, Trial
 
 
@@ -171,6 +172,21 @@ class RunStore:
                         *(getattr(each.parts, name) for name in each.parts.__struct_fields__),
                     )
                     for each in residuals
+                ],
+            )
+
+    def write_labels(self, devices: Iterable[str], stages: Mapping[str, LabelSkew]) -> None:
+        """Store the label histograms of devices at some stages, and how uneven they are."""
+        names = list(devices)
+        with self._transaction():
+            self._db.executemany(
+                "INSERT OR REPLACE INTO label_skew VALUES (?, ?, ?, ?, ?)",
+                [
+                    (name, stage, _json(counts), emd, entropy)
+                    for stage, skew in stages.items()
+                    for name, counts, emd, entropy in zip(
+                        names, skew.counts, skew.emd, skew.entropy_bits, strict=True
+                    )
                 ],
             )
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from plotly.offline import get_plotlyjs
 
-from testbed.report import page_tables, prediction, sections
+from testbed.report import deployment, labels, page_tables, prediction, sections
 from testbed.report.data import ReportError, read_run
 from testbed.report.figures import pictures
 from testbed.report.markup import Html, element, join
@@ -135,7 +135,20 @@ def _content(run: RunData, summary: Summary, drawn: dict[str, Picture]) -> Html:
                 observed_table([device.observed for device in summary.devices]),
             ),
             section("Plan", "", pair(show("search"), page_tables.plan_panel(run))),
-            section("Data", _data_words(run), pair(show("labels"), show("class-accuracy"))),
+            section(
+                "Data",
+                " ".join(filter(None, [_data_words(run), labels.words(run)])),
+                pair(show("labels"), show("label-skew")),
+                pair(show("class-accuracy")),
+                details("Labels of each device", labels.skew_table(run)),
+            ),
+            section(
+                "What was made",
+                deployment.words(run),
+                deployment.file_table(run),
+                deployment.trial_table(run),
+                deployment.remarks(run),
+            ),
             section("Method", "", sections.method(run, summary)),
             section(
                 "Records",

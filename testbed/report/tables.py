@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from testbed.report import prediction
+from testbed.report import deployment, labels, prediction
 from testbed.report.data import read_run
 from testbed.report.observed import unusual
 from testbed.report.run_data import RunData
@@ -141,6 +141,9 @@ def lines(run: RunData, summary: Summary, width: int = PLAIN_WIDTH) -> Text:
         said.append(("prediction", predicted))
     if run.plan is not None and run.plan.energy_j is not None:
         said.append(("plan", _plan_words(run)))
+    if uneven := labels.words(run):
+        said.append(("labels", uneven))
+    said += [("made", line) for line in deployment.lines(run)]
     said += _first(
         [
             ("not metered", f"{device}: {rounds_in_words(rounds)}, in no sum of joules")
