@@ -146,7 +146,8 @@ def _typical(made: Made, variant: str) -> str:
     if ran:
         latency_s = statistics.median(trial.latency_median_s or 0.0 for trial in ran)
         kinds = sorted({trial.latency_kind for trial in ran})
-        said = f"; an inference on {len(ran)} devices {seconds(latency_s)} ({', '.join(kinds)})"
+        who = f"{len(ran)} device{'' if len(ran) == 1 else 's'}"
+        said = f"; an inference on {who} {seconds(latency_s)} ({', '.join(kinds)})"
         metered = [
             (trial.energy_j, trial.metered.energy)
             for trial in ran
