@@ -14,6 +14,7 @@ Tables::
     observation   round, device, ...     clock, throttling (JSON), link, the monitor's own cost
     residual      round, device, phase   predicted less measured joules, and what they come from
     refit         round, device, body    cost parameters that were fitted after a round
+    server_round  round, ...             what the server trained in a round: its own seconds, joules
     label_skew    device, stage          label histogram, its distance to the population, entropy:
                                          of the local data, and filled as the plan has it
     model_file    round, variant, ...    what was exported, checked against PyTorch
@@ -22,8 +23,8 @@ Tables::
 ``body`` columns hold JSON. An unknown value is NULL, never zero. Tables and columns are only ever
 added, at the end, so that older runs can still be read: ``cpu_*``, ``transfer`` and ``observation``
 are missing from stores of before there were any, and so are ``residual``, ``refit``,
-``label_skew``, ``model_file`` and ``deployment``. A device that
-was asked to try a file and could not has NULLs and the reason there.
+``server_round``, ``label_skew``, ``model_file`` and ``deployment``. A device that was asked to try
+a file and could not has NULLs and the reason there.
 """
 
 from __future__ import annotations
@@ -71,6 +72,10 @@ CREATE TABLE residual (
 CREATE TABLE refit (
     round INTEGER NOT NULL REFERENCES round, device TEXT NOT NULL, drift_percent REAL,
     body TEXT NOT NULL, PRIMARY KEY (round, device)) STRICT;
+CREATE TABLE server_round (
+    round INTEGER PRIMARY KEY REFERENCES round, images INTEGER NOT NULL, seconds REAL NOT NULL,
+    loss REAL NOT NULL, weight REAL, federated_accuracy REAL, augmented_accuracy REAL,
+    energy_j REAL, kind TEXT, source TEXT, scope TEXT, uncertainty_j REAL) STRICT;
 CREATE TABLE label_skew (
     device TEXT NOT NULL, stage TEXT NOT NULL, counts TEXT NOT NULL, emd REAL, entropy_bits REAL,
     PRIMARY KEY (device, stage)) STRICT;

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from coordinator.strategy_settings import StrategySettings
 from learning.training import TrainingSettings
 
 BAND_PER_DEVICE_HZ = 20e3
@@ -127,6 +128,14 @@ class RoundSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """How many rounds, and whom to wait for how long."""
 
     count: Annotated[int, Meta(ge=1, le=100_000, description="Rounds of training.")] = 20
+    participants: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Devices that take part in a round, drawn anew for each by run.seed; the "
+            "others idle, and their idle energy counts. 0: all. If fewer are there, those are.",
+        ),
+    ] = 0
     min_devices: Annotated[
         int, Meta(ge=1, description="With fewer devices to start a round with, the run ends.")
     ] = 1
@@ -195,6 +204,7 @@ class FederationSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         plan: limits and search.
         rounds: how many, and patience.
         deployment: what becomes of the trained model.
+        options: of the strategies that train on the server or with pseudo-labels.
     """
 
     run: str
@@ -205,3 +215,4 @@ class FederationSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     plan: PlanSettings
     rounds: RoundSettings
     deployment: DeploymentSettings = DeploymentSettings()
+    options: StrategySettings = StrategySettings()

@@ -27,6 +27,7 @@ from learning import batches, tensors
 from messaging.client import Peer
 from messaging.errors import TransferCancelled, TransferError
 from messaging.messages import (
+    DeploymentClosed,
     DeploymentReport,
     DeploymentTest,
     DevicePlan,
@@ -127,6 +128,8 @@ class Agent:
             self._settle(message)
         elif isinstance(message, DeploymentTest):
             self._try_out(message, stop)
+        elif isinstance(message, DeploymentClosed):
+            self._go_on(message)
         elif isinstance(message, RunEnded):
             self._forget()
 
@@ -373,6 +376,15 @@ class Agent:
             seconds=self._hardware.clock.now_s() - began_s,
         )
         self._peer.send(COORDINATOR, self._last_deployment)
+
+    def _go_on(self, closed: DeploymentClosed) -> None:
+        """Rounds go on: waiting counts again from here."""
+        if self._plan is None or self._plan.run != closed.run:
+            return
+        self._hardware.has_waited_until(closed.fleet_time_s)
+        self._ledger.close()
+        self._ledger.take()
+        self._ledger.begin("idle")
 
     def _forget(self) -> None:
         """The run is over: the board is free again."""

@@ -43,6 +43,7 @@ class Offer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         size_bytes: its size.
         chunk_bytes: size of every chunk but the last.
         media: what it is, for example ``"safetensors"``.
+        rate_bps: no faster than this will its holder send it, bit/s; ``None`` for unlimited.
     """
 
     holder: str
@@ -50,6 +51,7 @@ class Offer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     size_bytes: Count
     chunk_bytes: Annotated[int, Meta(ge=1)]
     media: str
+    rate_bps: Annotated[float, Meta(gt=0)] | None = None
 
 
 class Goodput(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -392,6 +394,20 @@ class DeploymentReport(Message, frozen=True, kw_only=True, tag="deployment-repor
     seconds: Seconds
 
 
+class DeploymentClosed(Message, frozen=True, kw_only=True, tag="deployment-closed"):
+    """Coordinator to device: rounds go on; what was drawn since the last one belongs to none.
+
+    Attributes:
+        run: run id.
+        device: for whom.
+        fleet_time_s: the next round's beginning on the fleet's clock.
+    """
+
+    run: str
+    device: str
+    fleet_time_s: Seconds
+
+
 class RunEnded(Message, frozen=True, kw_only=True, tag="run-ended"):
     """Coordinator to everybody: the run is over.
 
@@ -418,6 +434,7 @@ AnyMessage = (
     | RoundSettled
     | DeploymentTest
     | DeploymentReport
+    | DeploymentClosed
     | RunEnded
 )
 """Every message, for decoding: the field ``type`` decides."""

@@ -24,8 +24,10 @@ from coordinator.results import (
     idle_powers_w,
     predicted_dynamic_j,
     predicted_energy_j,
+    server_energy,
 )
 from coordinator.strategies import STRATEGIES
+from generator_node.metering import Metered, open_meters
 from learning import graphs
 from learning.classifier import Exported, FileCheck
 from learning.datasets import Dataset
@@ -115,6 +117,8 @@ def coordinate(
     trainer = TorchTrainer(config.training.model, classes, shape)
     trainer.check(config.training)
     offered = training_graphs(config, classes, shape, say)
+    trains = STRATEGIES[settings.strategy].trains_on_server
+    meter = open_meters(say, whose="server") if trains else Metered()
     peer = Peer(address, fleet=config.fleet.name, peer=COORDINATOR, role="coordinator")
     try:
         with peer:
@@ -130,6 +134,8 @@ def coordinate(
                 cancel=cancel,
                 graphs=offered,
                 export=_export(config, trainer, split.test, folder),
+                public=split.public,
+                meter=meter,
             ).run()
     except KeyboardInterrupt:
         store.put(status="interrupted", reason="broken off", finished_at=_now())
@@ -137,6 +143,8 @@ def coordinate(
     except BaseException as error:
         store.put(status="failed", reason=str(error), finished_at=_now())
         raise
+    finally:
+        meter.close()
     store.put(status=federation.status, reason=federation.reason, finished_at=_now())
     return federation
 
@@ -199,7 +207,7 @@ class Summary(Struct, frozen=True, kw_only=True):
 
     Attributes:
         status: ``completed`` or ``interrupted``.
-        strategy: ``fimi`` or ``tfl``.
+        strategy: its name.
         seed: of the run.
         rounds: finished rounds.
         accuracy: on the test set after each round, 0 to 1.
@@ -219,6 +227,8 @@ class Summary(Struct, frozen=True, kw_only=True):
         plan_gap_percent: distance between the two.
         run_dir: where everything is kept.
         deployment: each exported file as each device ran it, the last time it was tried.
+        server_seconds: wall time of training on the server, s; ``None`` if it does not train.
+        server_j: joules of that, not among the devices'; ``None`` if they were not metered.
         wall_s: how long it took.
     """
 
@@ -243,6 +253,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     plan_gap_percent: float | None
     run_dir: str
     deployment: Deployed | None
+    server_seconds: float | None
+    server_j: float | None
     wall_s: float
 
 
@@ -315,6 +327,7 @@ def _deployed(federation: Federation) -> Deployed | None:
 
 def summarise(federation: Federation, run_dir: str, wall_s: float) -> Summary:
     """Sum up a run."""
+    server = [r.server for r in federation.rounds if r.server is not None]
     rounds, preparations, plan = federation.rounds, federation.preparations, federation.plan
     idle_w = idle_powers_w(
         rounds, {d: p.board.idle_power_w for d, p in federation.profiles.items()}
@@ -343,6 +356,8 @@ def summarise(federation: Federation, run_dir: str, wall_s: float) -> Summary:
         plan_gap_percent=plan.gap_percent if plan else None,
         run_dir=run_dir,
         deployment=_deployed(federation),
+        server_seconds=sum(each.seconds for each in server) if server else None,
+        server_j=server_j.value_j if (server_j := server_energy(rounds)) else None,
         wall_s=wall_s,
     )
 
@@ -350,7 +365,7 @@ def summarise(federation: Federation, run_dir: str, wall_s: float) -> Summary:
 def _error_percent(result: RoundResult) -> float | None:
     errors = [
         abs(device.predicted_j / energy.value_j - 1.0)
-        for device in result.devices
+        for device in result.participants
         if (energy := device.energy) is not None and energy.value_j > 0.0
     ]
     return 100.0 * sum(errors) / len(errors) if errors else None

@@ -17,7 +17,16 @@ from learning.classifier import Exported
 from learning.deployment import Deployer
 from learning.torch_trainer import TorchTrainer
 from messaging.broker import EmbeddedBroker
-from messaging.messages import DeploymentReport, DeploymentTest, ModelFile, Offer
+from messaging.messages import (
+    DeploymentClosed,
+    DeploymentReport,
+    DeploymentTest,
+    ModelFile,
+    Offer,
+    PlanApplied,
+    RoundClosed,
+    RoundSettled,
+)
 
 
 @pytest.fixture
@@ -89,6 +98,24 @@ class TestAgent:
         _, report = bench.round(bench.start(at_s=5.0))
         assert report.error == ""
         assert {phase.phase for phase in report.phases} <= {"model-download", "compute", "upload"}
+
+    def test_waiting_counts_again_when_rounds_go_on(self, bench: Bench) -> None:
+        bench.desk.send("device-1", bench.plan())
+        bench.hear(PlanApplied)
+        ask(bench, good())
+        at_s = bench.board.clock.now_s() + 2.0
+        bench.desk.send(
+            "device-1", DeploymentClosed(run="r1", device="device-1", fleet_time_s=at_s)
+        )
+        # a round that this device has no part in, of 3 s
+        bench.desk.send(
+            "device-1",
+            RoundClosed(
+                run="r1", device="device-1", round=1, accepted=False, fleet_time_s=at_s + 3.0
+            ),
+        )
+        (idle,) = bench.hear(RoundSettled).phases
+        assert (idle.phase, idle.duration_s) == ("idle", pytest.approx(3.0))
 
     def test_asked_twice_it_answers_twice_and_tries_once(self, bench: Bench) -> None:
         first = ask(bench, good())
