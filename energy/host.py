@@ -18,7 +18,7 @@ A profile in TOML (JSON has the same keys)::
     idle_power_w = 2.7
 
     [board.compute]
-    cycles_per_sample = 1.1e7
+    cycles_per_sample = 4.0e6
     capacitance_w_per_hz3 = 4.3e-28
     active_power_w = 0.9
     frequency_min_hz = 600e6
