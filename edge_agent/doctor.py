@@ -25,7 +25,7 @@ from energy.clock import MonotonicClock
 from energy.control.cpufreq import CEILING, FLOOR, CpuFrequency
 from energy.control.journal import Journal, default_folder
 from energy.control.programs import NOT_FOUND, Run, run_program
-from energy.host import HostProfile
+from energy.host_profile import HostProfile
 from energy.meters import MeterUnavailableError
 from energy.meters.detect import Found, MeterSettings, detect, open_recorder
 from energy.meters.rapl import SIDE_CHANNEL, tmpfiles_rule

@@ -5,7 +5,8 @@ import math
 import msgspec
 import pytest
 
-from energy.boards import PRESETS, BoardDeclaration, BoardPreset, declare_board, fleet
+from energy.boards import BoardDeclaration, declare_board, fleet
+from energy.presets import PRESETS, BoardPreset
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=list(PRESETS))

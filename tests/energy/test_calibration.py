@@ -3,25 +3,25 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from energy.boards import PRESETS, declare_board
-from energy.calibration import (
-    CalibrationAbortedError,
-    CalibrationImpossibleError,
-    Progress,
-    SweepPlan,
-    analyse,
-    calibrated,
-    check,
-    spread,
-    sweep,
-)
+from energy.boards import declare_board
+from energy.calibration import analyse, calibrated
 from energy.calibration_emulated import EmulatedLoad, calibrate, sweep_plan
-from energy.calibration_fit import mape_percent
 from energy.cost_model import OperatingPoint
 from energy.emulated import Disturbance, EmulatedBoard
 from energy.emulated_physics import PhysicalBoard
 from energy.hardware import Applied, HardwareDescription
+from energy.held_out import mape_percent
+from energy.presets import PRESETS
 from energy.silicon import SILICON
+from energy.sweep import (
+    CalibrationAbortedError,
+    CalibrationImpossibleError,
+    Progress,
+    SweepPlan,
+    check,
+    spread,
+    sweep,
+)
 
 WRONG = Disturbance(profile_error=0.2)
 

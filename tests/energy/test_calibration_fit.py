@@ -9,14 +9,12 @@ from energy.calibration_fit import (
     FitError,
     Setting,
     cycles_trend,
-    energy_errors,
     fit_cycles,
     fit_power,
     fit_radio,
     fit_receive,
-    held_out_error,
-    mape_percent,
 )
+from energy.held_out import energy_errors, held_out_error, mape_percent
 
 FREQUENCIES = tuple(f * 1e8 for f in range(6, 19, 2))
 IDLE_W, ACTIVE_W, KAPPA, CYCLES = 2.7, 0.9, 4.3e-28, 1.1e7

@@ -14,9 +14,10 @@ import pytest
 from click.testing import CliRunner
 
 from energy import calibration, calibration_emulated
-from energy.boards import PRESETS
 from energy.cost_model import LinkModel, uplink_rate_bps
-from energy.host import HostHardware, load_profile
+from energy.host import HostHardware
+from energy.host_profile import load_profile
+from energy.presets import PRESETS
 from learning.training import TrainingSettings
 from testbed import calibrate_host, calibrate_show
 from testbed.calibrate_host import HostLoad
