@@ -92,7 +92,7 @@ def calibrate(board: EmulatedBoard, plan: SweepPlan, **hooks: object) -> Calibra
     Args:
         board: it.
         plan: what to measure.
-        hooks: ``progress`` and ``cancelled`` of :func:`energy.calibration.sweep`.
+        hooks: ``progress`` and ``cancelled`` of :func:`energy.sweep.sweep`.
     """
     silicon = SILICON.get(board.describe().board)
     settings = sweep(

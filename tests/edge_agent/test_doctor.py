@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from worlds import Ina226, TwoPackages
 
 import energy.host_profile
-from edge_agent.doctor import Check, Patient, examine
+from edge_agent.doctor import examine
+from edge_agent.doctor.patient import Check, Patient
 from energy.clock import VirtualClock
 from energy.control.programs import Done
 from energy.host_profile import HostProfile, load_profile
