@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 from msgspec import Meta, Struct
 
-from energy.boards import PRESETS
+from energy.presets import PRESETS
 from testbed.sections import Config
 
 if sys.version_info >= (3, 11):

@@ -200,7 +200,7 @@ class LiveView:
                     self._trained_with = f" · {with_what}"
                 for entry in event.result.devices:
                     if entry.energy is not None:
-                        self._set(entry.device, 4, format_joules(entry.energy.value_j))
+                        self._set(entry.device, 4, format_energy(entry.energy))
             case Refitted():
                 self._notices = [*self._notices[-2:], describe_refit(event)]
             case Deployed():

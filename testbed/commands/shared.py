@@ -120,7 +120,7 @@ def stop_on_signals() -> Iterator[threading.Event]:
 _EXIT_CODES = (
     ("optim.problem", "InfeasibleError", EXIT_INFEASIBLE),
     ("optim.problem", "ProblemError", EXIT_CONFIG),
-    ("energy.host", "ProfileError", EXIT_CONFIG),
+    ("energy.host_profile", "ProfileError", EXIT_CONFIG),
     ("learning.datasets", "DatasetError", EXIT_CONFIG),
     ("learning.models", "ModelError", EXIT_CONFIG),
     ("learning.onnx_lowering", "ExportError", EXIT_CONFIG),
