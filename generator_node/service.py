@@ -24,7 +24,7 @@ from generator_node.generators import Generator, Image, out_of_memory
 from generator_node.metering import Metered, share
 from generator_node.pool import Draw, Pool, Verdict
 from generator_node.seeds import image_seeds, redraw_seed
-from learning.batches import encode
+from learning.batches import encode, encode_unlabelled
 from learning.datasets import Images, Labels
 from messaging.messages import SyntheticRequest
 
@@ -362,7 +362,11 @@ class BatchService:
         if there:
             images = np.stack([self._pool.image(*place) for place in there])
             labels = np.array([class_id for class_id, _ in there], np.int64)
-            data = encode(images, labels, self._provenance)
+            if work.request.unlabelled:
+                order = np.random.default_rng(work.request.seed).permutation(len(there))
+                data = encode_unlabelled(images[order], self._provenance)
+            else:
+                data = encode(images, labels, self._provenance)
         tally, error = work.tally, work.error
         if not error and len(there) < len(work.places):
             reasons = ", ".join(f"{n} {why}" for why, n in sorted(tally.refused.items()))

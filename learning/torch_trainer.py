@@ -121,10 +121,14 @@ class TorchTrainer:
             optimiser.step(total)
         return tally.result(models.parameters_of(module))
 
-    @torch.no_grad()
     def evaluate(self, parameters: Parameters, images: Images, labels: Labels) -> Evaluation:
         """Accuracy, loss and per-class accuracy of ``parameters`` on ``images``."""
         check_samples(images, labels)
+        return judge(self.predict(parameters, images), labels, self._classes)
+
+    @torch.no_grad()
+    def predict(self, parameters: Parameters, images: Images) -> NDArray[np.float32]:
+        """Logits, (N, classes); see :class:`learning.training.Trainer`."""
         module = self._module
         models.load_parameters(module, parameters)
         module.eval()
@@ -132,7 +136,7 @@ class TorchTrainer:
             module(torch.from_numpy(to_float(part))).numpy()
             for part in pieces(images, EVALUATION_BATCH)
         ]
-        return judge(np.concatenate(logits), labels, self._classes)
+        return np.concatenate([np.zeros((0, self._classes), np.float32), *logits])
 
 
 def initial_parameters(
