@@ -35,6 +35,7 @@ from coordinator.events import (
 )
 from coordinator.results import RoundResult
 from energy.joules import Energy, format_energy, format_joules, total
+from testbed.report.strategy_words import server_line
 from testbed.report.text import clean
 
 _MOST_ROWS = 24
@@ -272,11 +273,13 @@ def describe_refit(event: Refitted) -> str:
 
 def describe_round(result: RoundResult, rounds: int, so_far: Energy | None) -> str:
     """A round in one line."""
-    energy = format_energy(so_far) if so_far else "energy not metered"
-    return (
-        f"round {result.number}/{rounds}: accuracy {result.evaluation.accuracy:.1%}, "
-        f"{result.accepted} of {len(result.devices)} updates, {energy} so far"
-    )
+    said = [f"round {result.number}/{rounds}: accuracy {result.evaluation.accuracy:.1%}"]
+    if result.devices:
+        energy = format_energy(so_far) if so_far else "energy not metered"
+        said.append(f"{result.accepted} of {len(result.devices)} updates, {energy} so far")
+    if server := server_line(result):
+        said.append(server)
+    return ", ".join(said)
 
 
 def describe_backends(result: RoundResult) -> str:

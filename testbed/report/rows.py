@@ -9,6 +9,7 @@ import sqlite3
 
 import msgspec
 
+from coordinator.results import ServerRound
 from energy.hardware import Observation
 from energy.joules import Energy
 from energy.ledger import PhaseRecord
@@ -61,6 +62,19 @@ def observation(row: sqlite3.Row) -> Observation:
         rate_limit_bps=row["rate_limit_bps"],
         monitor=monitor,
         monitor_energy=_energy(row, "monitor_", "monitor_j"),
+    )
+
+
+def server_round(row: sqlite3.Row) -> ServerRound:
+    """A row of ``server_round``."""
+    return ServerRound(
+        images=row["images"],
+        seconds=row["seconds"],
+        energy=_energy(row),
+        loss=row["loss"],
+        weight=row["weight"],
+        federated_accuracy=row["federated_accuracy"],
+        augmented_accuracy=row["augmented_accuracy"],
     )
 
 

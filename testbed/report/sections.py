@@ -5,6 +5,7 @@ Everything is made with :mod:`testbed.report.markup`, which escapes what it did 
 
 from __future__ import annotations
 
+from testbed.report import strategy_words
 from testbed.report.markup import Child, Html, element, join
 from testbed.report.run_data import RunData
 from testbed.report.style import Picture
@@ -152,6 +153,10 @@ def cards(run: RunData, summary: Summary) -> Html:
             "Rounds",
             str(len(points)),
             _of(run, "rounds.count", f"{run.info.status}"),
+        ),
+        *(
+            _card(extra.term.capitalize(), extra.value, extra.note)
+            for extra in strategy_words.extras(run)
         ),
         class_="cards",
     )
