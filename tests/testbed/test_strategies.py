@@ -275,7 +275,7 @@ def test_the_report_says_what_the_server_did(run: Any) -> None:
     (extra,) = extras(back)
     assert extra.term == "server"
     assert "in no device's joules" in extra.note
-    assert "2.0 J" in extra.note or "2 J" in extra.note
+    assert "2.00 J (measured" in extra.note
     assert "server trained on" in server_line(back.rounds[0])
 
 
