@@ -203,7 +203,7 @@ class Coordinator:
             if self._graphs:
                 self._graphs_offer = self._peer.transfers.serve(self._graphs, media=MEDIA)
             plan = self._make_plan()
-            batches = self._synthesis.of(self._wanted(plan))
+            batches = self._synthesis.of(self._wanted(plan), unlabelled=self._strategy.unlabelled)
             if (own := batches.pop(COORDINATOR, None)) is not None:
                 self._server.receive(own, self._peer, self._test.image_shape)
             if plan is not None:
@@ -360,6 +360,7 @@ class Coordinator:
             model_bytes=self._model_bytes,
             delivered={device: batch.delivered for device, batch in batches.items()},
             batches={device: b.offer for device, b in batches.items() if b.offer is not None},
+            unlabelled=self._strategy.unlabelled,
         )
         self._record_labels()
         self._adaptation = Adaptation(
@@ -410,6 +411,8 @@ class Coordinator:
         adaptation = self._adaptation
         if adaptation is None or self._plan is None or not (drifts := adaptation.drifted()):
             return
+        if self._strategy.unlabelled:
+            return  # the prediction has every image kept: being off says nothing of the board
         self._refits.append(number)
         self._store.write_refit(number, adaptation.refit(), drifts)
         profiles = adaptation.profiles(self._profiles)

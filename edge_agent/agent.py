@@ -23,7 +23,7 @@ from edge_agent.deployment import TrialOrder, try_file
 from energy.cost_model import Phase
 from energy.hardware import Applied, Hardware
 from energy.ledger import Ledger, PhaseRecord
-from learning import batches, tensors
+from learning import batches, pseudo_labels, tensors
 from messaging.client import Peer
 from messaging.errors import TransferCancelled, TransferError
 from messaging.messages import (
@@ -170,12 +170,7 @@ class Agent:
                     )
                     self._hardware.has_received(len(payload))
                     moved("synthetic-download", len(payload))
-                batch = batches.decode(
-                    payload,
-                    classes=self._data.local.classes,
-                    image_shape=self._data.local.image_shape,
-                )
-                self._data.fill(batch.images, batch.labels)
+                self._keep(plan, payload)
             self._applied = self._hardware.apply(plan.point)
         except (TransferError, ValueError, OSError) as problem:
             error = f"{type(problem).__name__}: {problem}"
@@ -192,6 +187,15 @@ class Agent:
         )
         self._peer.send(COORDINATOR, self._last_plan_reply)
         self._ledger.begin("idle")
+
+    def _keep(self, plan: DevicePlan, payload: bytes) -> None:
+        """Take a batch in, with labels or without."""
+        local = self._data.local
+        if plan.unlabelled:
+            self._data.hold(batches.decode_unlabelled(payload, image_shape=local.image_shape))
+        else:
+            batch = batches.decode(payload, classes=local.classes, image_shape=local.image_shape)
+            self._data.fill(batch.images, batch.labels)
 
     def _has_data_of(self, plan: DevicePlan) -> bool:
         """Whether the plan in force is of the same run and its batch is here already."""
@@ -241,6 +245,7 @@ class Agent:
             error=error,
             transfers=self._take_moved(),
             observed=observed,
+            unlabelled=0 if self._data.unlabelled is None else len(self._data.unlabelled),
         )
         self._peer.send(COORDINATOR, self._last_report)
         self._ledger.begin("idle")
@@ -275,8 +280,13 @@ class Agent:
                 start.training, start.graphs.digest if start.graphs else None, fetch_graphs
             )
         parameters = tensors.load(payload)
-        images, labels = self._data.training_set()
         with self._slot, self._ledger.phase("compute"):
+            looked = 0
+            if (unlabelled := self._data.unlabelled) is not None:
+                logits = trainer.predict(parameters, unlabelled)
+                self._data.label(*pseudo_labels.choose(logits, plan.confidence_min))
+                looked = pseudo_labels.looked_at(len(unlabelled))
+            images, labels = self._data.training_set()
             result = trainer.train(
                 parameters,
                 images,
@@ -285,7 +295,7 @@ class Agent:
                 stream=(start.seed, plan.device_index, start.round),
                 cancelled=stop.is_set,
             )
-            self._hardware.has_computed(result.samples)
+            self._hardware.has_computed(result.samples + looked)
         update = tensors.dump(result.parameters)
         with self._ledger.phase("upload"), self._moving() as moved:
             offer = transfers.serve(update, media="safetensors")

@@ -124,20 +124,19 @@ class TorchTrainer:
     def evaluate(self, parameters: Parameters, images: Images, labels: Labels) -> Evaluation:
         """Accuracy, loss and per-class accuracy of ``parameters`` on ``images``."""
         check_samples(images, labels)
-        return judge(self.logits(parameters, images), labels, self._classes)
+        return judge(self.predict(parameters, images), labels, self._classes)
 
     @torch.no_grad()
-    def logits(self, parameters: Parameters, images: Images) -> NDArray[np.float32]:
-        """What the network answers, (N, classes), to images (N, channels, height, width)."""
+    def predict(self, parameters: Parameters, images: Images) -> NDArray[np.float32]:
+        """Logits, (N, classes); see :class:`learning.training.Trainer`."""
         module = self._module
         models.load_parameters(module, parameters)
         module.eval()
-        return np.concatenate(
-            [
-                module(torch.from_numpy(to_float(part))).numpy()
-                for part in pieces(images, EVALUATION_BATCH)
-            ]
-        )
+        logits = [
+            module(torch.from_numpy(to_float(part))).numpy()
+            for part in pieces(images, EVALUATION_BATCH)
+        ]
+        return np.concatenate([np.zeros((0, self._classes), np.float32), *logits])
 
 
 def initial_parameters(

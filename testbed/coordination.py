@@ -221,7 +221,7 @@ class Summary(Struct, frozen=True, kw_only=True):
         round_error_percent: mean absolute error of the predicted joules of each round's devices.
         refitted_after: rounds after which boards were fitted again.
         unmetered: ``round/device`` whose energy is in none of these figures.
-        synthetic_samples: shipped to all devices together.
+        synthetic_samples: shipped to all devices together, with labels or without.
         plan_energy_j: the plan's dynamic energy of a round, J.
         plan_bound_j: certified lower bound of it, J.
         plan_gap_percent: distance between the two.
@@ -350,7 +350,9 @@ def summarise(federation: Federation, run_dir: str, wall_s: float) -> Summary:
         round_error_percent=tuple(_error_percent(r) for r in rounds),
         refitted_after=federation.refits,
         unmetered=tuple(f"{r.number}/{d}" for r in rounds for d in r.unmetered),
-        synthetic_samples=sum(sum(p.synthetic_counts) for p in federation.device_plans.values()),
+        synthetic_samples=sum(
+            sum(p.synthetic_counts) + p.unlabelled for p in federation.device_plans.values()
+        ),
         plan_energy_j=plan.energy_j if plan else None,
         plan_bound_j=plan.bound_j if plan else None,
         plan_gap_percent=plan.gap_percent if plan else None,

@@ -22,6 +22,7 @@ from testbed.report.kinds import alike, parts, word
 from testbed.report.observed import unusual
 from testbed.report.run_data import RunData
 from testbed.report.sections import percent_value, rounds_in_words, state
+from testbed.report.strategy_words import extras
 from testbed.report.summary import DeviceSummary, Summary, summarise
 from testbed.report.text import (
     MISSING,
@@ -145,6 +146,7 @@ def lines(run: RunData, summary: Summary, width: int = PLAIN_WIDTH) -> Text:
         )
         said.append(("per round", accuracy_curve(summary)))
     said += _energy_words(summary)
+    said += [(extra.term, f"{extra.value} {extra.note}") for extra in extras(run)]
     if predicted := prediction.words(run):
         said.append(("prediction", predicted))
     if run.plan is not None and run.plan.energy_j is not None:
