@@ -6,7 +6,9 @@
 * :mod:`coordinator.strategies`  FIMI and the baselines it is held against
 * :mod:`coordinator.planning`    profiles in, plans out
 * :mod:`coordinator.synthesis`   has a generator node make what the plan lacks
+* :mod:`coordinator.participation`  k of n: who takes part in a round
 * :mod:`coordinator.rounds`      one round: start, collect, check, close, settle
+* :mod:`coordinator.spool`       updates on their way into the mean, not all in memory at once
 * :mod:`coordinator.federation`  the whole run, from the first profile to the result
 * :mod:`coordinator.errors`      what keeps a federation from starting or going on
 * :mod:`coordinator.events`      what happens, as it happens

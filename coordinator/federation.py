@@ -34,6 +34,7 @@ from coordinator.registry import Registry
 from coordinator.results import Preparation, RoundResult, RunStatus
 from coordinator.rounds import Round, RoundOrder
 from coordinator.settings import FederationSettings
+from coordinator.spool import Spool
 from coordinator.store import RunStore
 from coordinator.strategies import STRATEGIES
 from coordinator.synthesis import Synthesis
@@ -141,6 +142,7 @@ class Coordinator:
             on_return=self._send_plan,
             on_plan_applied=self._record_preparation,
         )
+        self._spool = Spool(store.path.parent)
         self._synthesis = Synthesis(settings, peer, self._inbox, self._registry, self._notify)
         self._profiles: dict[str, Profile] = {}
         self._plan: Plan | None = None
@@ -183,6 +185,7 @@ class Coordinator:
             reason = str(error)
             raise
         finally:
+            self._spool.clear()
             if self._graphs_offer is not None:
                 self._peer.transfers.withdraw(self._graphs_offer.digest)
             self._peer.send(EVERYBODY, RunEnded(run=self._settings.run, reason=reason))
@@ -419,6 +422,7 @@ class Coordinator:
             self._registry,
             self._inbox,
             self._model,
+            self._spool,
             notify=self._notify,
         )
         outcome = current.run(offer)

@@ -264,11 +264,10 @@ class Agent:
             trainer = self._backends.trainer(
                 start.training, start.graphs.digest if start.graphs else None, fetch_graphs
             )
-        parameters = tensors.load(payload)
-        images, labels = self._data.training_set()
         with self._slot, self._ledger.phase("compute"):
+            images, labels = self._data.training_set()
             result = trainer.train(
-                parameters,
+                tensors.load(payload),
                 images,
                 labels,
                 start.training,
@@ -276,7 +275,11 @@ class Agent:
                 cancelled=stop.is_set,
             )
             self._hardware.has_computed(result.samples)
-        update = tensors.dump(result.parameters)
+            # From here on a device holds its update and nothing else of the size of the model.
+            del payload, images, labels
+            update = tensors.dump(result.parameters)
+            loss, accuracy = result.loss, result.accuracy
+            del result
         with self._ledger.phase("upload"), self._moving() as moved:
             offer = transfers.serve(update, media="safetensors")
             self._drop_update()
@@ -288,7 +291,7 @@ class Agent:
             self._wait_until_pulled(offer.digest, stop)
             self._hardware.has_sent(len(update))
             moved("upload", len(update))
-        return result.loss, result.accuracy, trainer.backend
+        return loss, accuracy, trainer.backend
 
     def _wait_until_pulled(self, digest: str, stop: threading.Event) -> None:
         timeout_s = self._settings.transfer_timeout_s
@@ -303,6 +306,7 @@ class Agent:
 
     def _settle(self, closed: RoundClosed) -> None:
         """The round is over for everybody: what did waiting take?"""
+        self._drop_update()
         if self._plan is None or self._plan.run != closed.run:
             return
         if self._last_settled is not None and self._last_settled.round >= closed.round:

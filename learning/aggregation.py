@@ -15,7 +15,8 @@ def fedavg(
 ) -> dict[str, NDArray[np.float32]]:
     """Weighted mean of models, Σ w_i ω_i / Σ w_i (McMahan et al. 2017, arXiv 1602.05629).
 
-    Sums in float64, in the order given, so that the result depends on nothing else.
+    Sums in float64, in the order given, so that the result depends on nothing else. Each model is
+    looked at once, so that a sequence that reads them from disk holds one at a time.
 
     Args:
         models: same names and shapes.
@@ -29,10 +30,10 @@ def fedavg(
     if min(weights) < 0 or not sum(weights) > 0:
         raise ValueError(f"weights must be non-negative with a positive sum, not {list(weights)}")
     whole = float(sum(weights))
-    mean: dict[str, NDArray[np.float32]] = {}
-    for name, first in models[0].items():
-        acc = np.zeros(first.shape, np.float64)
-        for model, weight in zip(models, weights, strict=True):
-            acc += (weight / whole) * model[name]
-        mean[name] = acc.astype(np.float32)
-    return mean
+    sums: dict[str, NDArray[np.float64]] = {}
+    for model, weight in zip(models, weights, strict=True):
+        for name, tensor in model.items():
+            if name not in sums:
+                sums[name] = np.zeros(tensor.shape, np.float64)
+            sums[name] += (weight / whole) * tensor
+    return {name: total.astype(np.float32) for name, total in sums.items()}
