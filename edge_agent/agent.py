@@ -289,6 +289,7 @@ class Agent:
                 UpdateReady(run=start.run, device=plan.device, round=start.round, update=offer),
             )
             self._wait_until_pulled(offer.digest, stop)
+            self._drop_update()
             self._hardware.has_sent(len(update))
             moved("upload", len(update))
         return loss, accuracy, trainer.backend
@@ -306,7 +307,7 @@ class Agent:
 
     def _settle(self, closed: RoundClosed) -> None:
         """The round is over for everybody: what did waiting take?"""
-        self._drop_update()
+        self._drop_update()  # one that was never pulled
         if self._plan is None or self._plan.run != closed.run:
             return
         if self._last_settled is not None and self._last_settled.round >= closed.round:
