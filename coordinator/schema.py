@@ -15,11 +15,13 @@ Tables::
     residual      round, device, phase   predicted less measured joules, and what they come from
     refit         round, device, body    cost parameters that were fitted after a round
     server_round  round, ...             what the server trained in a round: its own seconds, joules
+    insight       round, ...             orthogonality of a round's updates, size of the IID sample
+    device_insight  round, device        local error, similarity to the IID update
 
 ``body`` columns hold JSON. An unknown value is NULL, never zero. Tables and columns are only ever
 added, at the end, so that older runs can still be read: ``cpu_*``, ``transfer`` and ``observation``
-are missing from stores of before there were any, and so are ``residual``, ``refit`` and
-``server_round``.
+are missing from stores of before there were any, and so are ``residual``, ``refit``,
+``server_round``, ``insight`` and ``device_insight``.
 """
 
 from __future__ import annotations
@@ -71,6 +73,12 @@ CREATE TABLE server_round (
     round INTEGER PRIMARY KEY REFERENCES round, images INTEGER NOT NULL, seconds REAL NOT NULL,
     loss REAL NOT NULL, weight REAL, federated_accuracy REAL, augmented_accuracy REAL,
     energy_j REAL, kind TEXT, source TEXT, scope TEXT, uncertainty_j REAL) STRICT;
+CREATE TABLE insight (
+    round INTEGER PRIMARY KEY REFERENCES round, orthogonality REAL,
+    reference_samples INTEGER NOT NULL) STRICT;
+CREATE TABLE device_insight (
+    round INTEGER NOT NULL REFERENCES insight, device TEXT NOT NULL, local_error REAL NOT NULL,
+    similarity REAL, PRIMARY KEY (round, device)) STRICT;
 CREATE INDEX sample_by_round ON sample (round, device);
 CREATE INDEX transfer_by_round ON transfer (round, device);
 """

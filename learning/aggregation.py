@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from learning.tensors import Parameters
 
 
 def fedavg(
-    models: Sequence[Parameters], weights: Sequence[float]
+    models: Iterable[Parameters], weights: Sequence[float]
 ) -> dict[str, NDArray[np.float32]]:
     """Weighted mean of models, Σ w_i ω_i / Σ w_i (McMahan et al. 2017, arXiv 1602.05629).
 
@@ -25,8 +25,8 @@ def fedavg(
     Raises:
         ValueError: nothing to average, or weights that do not fit.
     """
-    if not models or len(models) != len(weights):
-        raise ValueError(f"{len(models)} models and {len(weights)} weights cannot be averaged")
+    if not weights:
+        raise ValueError("no models and weights: nothing to average")
     if min(weights) < 0 or not sum(weights) > 0:
         raise ValueError(f"weights must be non-negative with a positive sum, not {list(weights)}")
     whole = float(sum(weights))
