@@ -279,8 +279,8 @@ class Agent:
             trainer = self._backends.trainer(
                 start.training, start.graphs.digest if start.graphs else None, fetch_graphs
             )
-        parameters = tensors.load(payload)
         with self._slot, self._ledger.phase("compute"):
+            parameters = tensors.load(payload)
             looked = 0
             if (unlabelled := self._data.unlabelled) is not None:
                 logits = trainer.predict(parameters, unlabelled)
@@ -296,7 +296,11 @@ class Agent:
                 cancelled=stop.is_set,
             )
             self._hardware.has_computed(result.samples + looked)
-        update = tensors.dump(result.parameters)
+            # From here on a device holds its update and nothing else of the size of the model.
+            del payload, parameters, images, labels
+            update = tensors.dump(result.parameters)
+            loss, accuracy = result.loss, result.accuracy
+            del result
         with self._ledger.phase("upload"), self._moving() as moved:
             offer = transfers.serve(update, media="safetensors")
             self._drop_update()
@@ -306,9 +310,10 @@ class Agent:
                 UpdateReady(run=start.run, device=plan.device, round=start.round, update=offer),
             )
             self._wait_until_pulled(offer.digest, stop)
+            self._drop_update()
             self._hardware.has_sent(len(update))
             moved("upload", len(update))
-        return result.loss, result.accuracy, trainer.backend
+        return loss, accuracy, trainer.backend
 
     def _wait_until_pulled(self, digest: str, stop: threading.Event) -> None:
         timeout_s = self._settings.transfer_timeout_s
@@ -323,6 +328,7 @@ class Agent:
 
     def _settle(self, closed: RoundClosed) -> None:
         """The round is over for everybody: what did waiting take?"""
+        self._drop_update()  # one that was never pulled
         if self._plan is None or self._plan.run != closed.run:
             return
         if self._last_settled is not None and self._last_settled.round >= closed.round:
