@@ -6,6 +6,7 @@ device is the same whether it runs in a dry run or alone in its own process.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def load_split(config: Config) -> Split:
         kind=kind,
         public_fraction=data.public_fraction,
         test_fraction=data.test_fraction,
-        seed=config.run.seed,
+        seed=config.run.seed if data.split_seed < 0 else data.split_seed,
         test=collection.test,
     )
 
@@ -88,6 +89,17 @@ def local_data(config: Config, split: Split) -> list[Dataset]:
         split.private.subset(indices, f"{config.data.dataset}/{device_id(i, len(parts))}")
         for i, indices in enumerate(parts)
     ]
+
+
+def partition_digest(config: Config, split: Split) -> str:
+    """SHA-256 over every device's samples, hexadecimal: equal only where all hold the same.
+
+    Raises:
+        DatasetError: a partition file that cannot be used.
+        ValueError: the data cannot be divided as configured.
+    """
+    shares = "\n".join(share.digest() for share in local_data(config, split))
+    return hashlib.sha256(shares.encode()).hexdigest()
 
 
 def check_data(config: Config) -> LabelSkew:
