@@ -4,6 +4,10 @@
 * :mod:`coordinator.inbox`       sorts what arrives
 * :mod:`coordinator.registry`    which devices are there and what they said of themselves
 * :mod:`coordinator.strategies`  FIMI and the baselines it is held against
+* :mod:`coordinator.strategy_settings`  their keys in a configuration
+* :mod:`coordinator.strategy_plans`  what a strategy comes to for a fleet
+* :mod:`coordinator.server_training`  what the server does in a round besides averaging
+* :mod:`coordinator.mixing`      GenFL's aggregation and its weights
 * :mod:`coordinator.planning`    profiles in, plans out
 * :mod:`coordinator.synthesis`   has a generator node make what the plan lacks
 * :mod:`coordinator.rounds`      one round: start, collect, check, close, settle

@@ -16,7 +16,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from coordinator import planning
+from coordinator import planning, strategy_plans
 from coordinator.adaptation import Adaptation
 from coordinator.errors import FederationError as FederationError
 from coordinator.events import (
@@ -31,15 +31,21 @@ from coordinator.events import (
 )
 from coordinator.inbox import Cancelled, Inbox
 from coordinator.registry import Registry
-from coordinator.results import Preparation, RoundResult, RunStatus
+from coordinator.results import (
+    DeviceRound,
+    Preparation,
+    RoundResult,
+    RunStatus,
+    ServerRound,
+)
 from coordinator.rounds import Round, RoundOrder
+from coordinator.server_training import Server, WorkMeter
 from coordinator.settings import FederationSettings
 from coordinator.store import RunStore
 from coordinator.strategies import STRATEGIES
 from coordinator.synthesis import Synthesis
 from energy.cost_model import download_cost
 from learning import tensors
-from learning.aggregation import fedavg
 from learning.datasets import Dataset
 from learning.graphs import MEDIA
 from learning.training import Trainer
@@ -52,11 +58,11 @@ from messaging.messages import (
     RunEnded,
     SyntheticBatch,
 )
-from messaging.topics import EVERYBODY
+from messaging.topics import COORDINATOR, EVERYBODY
 from optim import quality
 from optim.planner import Plan, SearchSettings
 from optim.planner import plan as make_plan
-from optim.problem import InfeasibleError
+from optim.problem import FimiProblem, InfeasibleError
 
 Model = dict[str, NDArray[np.float32]]
 
@@ -106,6 +112,8 @@ class Coordinator:
         on_model: called with the new global model after every round.
         cancel: set from outside to end the run.
         graphs: training and evaluation as ONNX graphs, offered to every device; empty for none.
+        public: what models may be judged by besides the test set, if there is anything.
+        meter: of this machine, for what the server trains; seconds only if left out.
     """
 
     def __init__(
@@ -121,6 +129,8 @@ class Coordinator:
         on_model: Callable[[Model], None] = lambda model: None,
         cancel: threading.Event | None = None,
         graphs: bytes = b"",
+        public: Dataset | None = None,
+        meter: WorkMeter | None = None,
     ) -> None:
         self._settings = settings
         self._strategy = STRATEGIES[settings.strategy]
@@ -133,11 +143,16 @@ class Coordinator:
         self._listener = listener
         self._on_model = on_model
         self._registry = Registry()
+        cancel = cancel or threading.Event()
+        self._server = Server(
+            self._strategy, settings, trainer, meter=meter, public=public, cancelled=cancel.is_set
+        )
+        self._server_counts: tuple[int, ...] = ()
         self._inbox = Inbox(
             peer,
             self._registry,
             self._notify,
-            cancel or threading.Event(),
+            cancel,
             on_return=self._send_plan,
             on_plan_applied=self._record_preparation,
         )
@@ -167,7 +182,11 @@ class Coordinator:
             if self._graphs:
                 self._graphs_offer = self._peer.transfers.serve(self._graphs, media=MEDIA)
             plan = self._make_plan()
-            self._put_into_force(plan, self._synthesis.of(plan))
+            batches = self._synthesis.of(self._wanted(plan))
+            if (own := batches.pop(COORDINATOR, None)) is not None:
+                self._server.receive(own, self._peer, self._test.image_shape)
+            if plan is not None:
+                self._put_into_force(plan, batches)
             for number in range(1, self._settings.rounds.count + 1):
                 self._run_round(number)
                 if number < self._settings.rounds.count:
@@ -192,7 +211,7 @@ class Coordinator:
     def _require_an_update(self) -> None:
         """A model that nobody has trained is no result."""
         results = [result for each in self._rounds for result in each.devices]
-        if not any(result.status == "accepted" for result in results):
+        if results and not any(result.status == "accepted" for result in results):
             last = results[-1]
             raise FederationError(
                 f"not one update was accepted in {len(self._rounds)} rounds; the last of "
@@ -234,8 +253,13 @@ class Coordinator:
                     f"test set has {self._test.classes}; give every process the same data settings"
                 )
 
-    def _make_plan(self) -> Plan:
-        """Solve the fleet's problem under the strategy."""
+    def _wanted(self, plan: Plan | None) -> dict[str, tuple[int, ...]]:
+        """Images per class that devices, and this server itself, are to get."""
+        wanted = {share.device: share.synthetic_counts for share in plan.devices} if plan else {}
+        return {**wanted, COORDINATOR: self._server_counts}
+
+    def _make_plan(self) -> Plan | None:
+        """Solve the fleet's problem under the strategy; ``None`` if devices do not train."""
         try:
             return self._solve()
         except InfeasibleError as error:
@@ -253,30 +277,43 @@ class Coordinator:
             )
             raise
 
-    def _solve(self) -> Plan:
+    def _solve(self) -> Plan | None:
         problem = planning.make_problem(
             self._profiles, self._settings, self._strategy, model_bytes=self._model_bytes
         )
         problem = planning.with_target(problem, self._profiles, self._settings)
+        value = self._settings.plan.synthetic_value
 
         def progress(iteration: int, best_j: float) -> None:
             self._inbox.check_cancelled()
             self._notify(SearchProgress(iteration=iteration, best_j=best_j))
 
-        self._plan = quality.plan(
-            problem,
-            synthetic_value=self._settings.plan.synthetic_value,
-            seed=self._settings.seed,
-            settings=self._search(),
-            progress=progress,
-        )
-        self._store.write_plan(self._plan)
-        self._notify(
-            Planned(
-                plan=self._plan,
-                synthetic_samples=sum(sum(d.synthetic_counts) for d in self._plan.devices),
+        def planner(problem: FimiProblem) -> Plan:
+            return quality.plan(
+                problem,
+                synthetic_value=value,
+                seed=self._settings.seed,
+                settings=self._search(),
+                progress=progress,
             )
+
+        made = strategy_plans.make_plans(
+            self._strategy,
+            problem,
+            planner,
+            settings=self._settings.options,
+            rounds=self._settings.rounds.count,
+            synthetic_value=value,
         )
+        self._plan, self._server_counts = made.plan, made.server_counts
+        if self._plan is not None:
+            self._store.write_plan(self._plan)
+            self._notify(
+                Planned(
+                    plan=self._plan,
+                    synthetic_samples=sum(sum(d.synthetic_counts) for d in self._plan.devices),
+                )
+            )
         return self._plan
 
     def _search(self) -> SearchSettings:
@@ -342,11 +379,16 @@ class Coordinator:
         delivered = {d: plan.synthetic_counts for d, plan in self._device_plans.items()}
         energy_j, reason = None, ""
         try:
-            problem = planning.fixed_data_problem(
-                profiles, self._settings, model_bytes=self._model_bytes, delivered=delivered
+            problem = planning.make_problem(
+                profiles, self._settings, self._strategy, model_bytes=self._model_bytes
             )
-            self._plan = make_plan(
-                problem, seed=self._settings.seed, settings=self._search(), start=self._plan
+            self._plan = strategy_plans.replan(
+                self._strategy,
+                problem,
+                [delivered[device] for device in problem.devices],
+                lambda fixed: make_plan(
+                    fixed, seed=self._settings.seed, settings=self._search(), start=self._plan
+                ),
             )
             energy_j = self._plan.energy_j
         except InfeasibleError as error:
@@ -388,6 +430,9 @@ class Coordinator:
     def _run_round(self, number: int) -> None:
         """One round, from its start to its entry in the result."""
         settings = self._settings
+        if not self._strategy.devices_train:
+            self._run_server_round(number)
+            return
         participants = self._participants(number)
         self._notify(RoundStarted(round=number, devices=tuple(participants)))
         offer = self._peer.transfers.serve(tensors.dump(self._model), media="safetensors")
@@ -410,23 +455,43 @@ class Coordinator:
             self._model,
             notify=self._notify,
         )
-        outcome = current.run(offer)
-        if outcome.updates:
-            self._model = fedavg(outcome.updates, outcome.weights)
-        evaluation = self._trainer.evaluate(self._model, self._test.images, self._test.labels)
+        with self._server.beside(number, self._model):
+            outcome = current.run(offer)
         devices = current.settle(outcome)
         self._peer.transfers.withdraw(offer.digest)
+        self._model, server = self._server.aggregate(
+            number, self._model, outcome.updates, outcome.weights
+        )
+        self._finish(number, outcome.duration_s, devices, server, participants)
+
+    def _run_server_round(self, number: int) -> None:
+        """A round in which the server trains by itself; it lasts as long as that takes."""
+        self._inbox.check_cancelled()
+        self._notify(RoundStarted(round=number, devices=()))
+        self._model, server = self._server.aggregate(number, self._model, (), ())
+        self._finish(number, server.seconds if server else 0.0, (), server, {})
+
+    def _finish(
+        self,
+        number: int,
+        duration_s: float,
+        devices: tuple[DeviceRound, ...],
+        server: ServerRound | None,
+        plans: dict[str, DevicePlan],
+    ) -> None:
+        """Evaluate the new global model and enter the round in the result."""
         result = RoundResult(
             number=number,
             start_s=self._fleet_time_s,
-            duration_s=outcome.duration_s,
-            evaluation=evaluation,
+            duration_s=duration_s,
+            evaluation=self._trainer.evaluate(self._model, self._test.images, self._test.labels),
             devices=devices,
+            server=server,
         )
-        self._fleet_time_s += outcome.duration_s
+        self._fleet_time_s += duration_s
         self._on_model(self._model)
-        assert self._adaptation is not None
-        self._store.write_round(result, self._adaptation.learn(result, participants))
+        residuals = self._adaptation.learn(result, plans) if self._adaptation else ()
+        self._store.write_round(result, residuals)
         self._rounds.append(result)
         self._notify(RoundFinished(result=result))
 

@@ -69,48 +69,6 @@ def make_problem(
     return strategy.constrain(fimi)
 
 
-def fixed_data_problem(
-    profiles: Mapping[str, Profile],
-    settings: FederationSettings,
-    *,
-    model_bytes: int,
-    delivered: Mapping[str, tuple[int, ...]],
-) -> FimiProblem:
-    """The problem once the synthetic data is where it is: frequency, bandwidth and power.
-
-    Args:
-        profiles: device id to profile.
-        settings: deadlines, bandwidth.
-        model_bytes: size of the model as it travels, both ways.
-        delivered: synthetic samples per class that each device holds.
-
-    Raises:
-        InfeasibleError: a device cannot even receive the model in time.
-    """
-    devices, plan = sorted(profiles), settings.plan
-    counts = {device: profiles[device].label_counts for device in devices}
-    return from_boards(
-        {device: profiles[device].board for device in devices},
-        local_counts={
-            device: [
-                have + more
-                for have, more in zip(
-                    counts[device],
-                    delivered.get(device, (0,) * len(counts[device])),
-                    strict=True,
-                )
-            ]
-            for device in devices
-        },
-        epochs=settings.training.epochs,
-        deadline_s=plan.deadline_s * (1.0 - plan.deadline_margin),
-        upload_bits=8.0 * model_bytes,
-        download_bits=8.0 * model_bytes,
-        bandwidth_hz=plan.bandwidth_hz or BAND_PER_DEVICE_HZ * len(devices),
-        generated_max=0.0,
-    )
-
-
 def with_target(
     problem: FimiProblem, profiles: Mapping[str, Profile], settings: FederationSettings
 ) -> FimiProblem:

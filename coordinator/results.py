@@ -72,6 +72,29 @@ class DeviceRound(Struct, frozen=True, kw_only=True):
         return math.fsum(phase.board_j for phase in self.predicted)
 
 
+class ServerRound(Struct, frozen=True, kw_only=True):
+    """What the server did in a round besides averaging: its own seconds and joules, no device's.
+
+    Attributes:
+        images: that it trained on.
+        seconds: wall time of the training, s.
+        energy: what its machine took meanwhile, idle power included; ``None`` if not metered.
+        loss: mean training loss of the last epoch.
+        weight: κ2 of the server's model; ``None`` where nothing was mixed.
+        federated_accuracy: of the devices' mean model on public images, 0 to 1; ``None`` where it
+            was not judged.
+        augmented_accuracy: of the server's model on the same.
+    """
+
+    images: int
+    seconds: float
+    energy: Energy | None
+    loss: float
+    weight: float | None = None
+    federated_accuracy: float | None = None
+    augmented_accuracy: float | None = None
+
+
 class RoundResult(Struct, frozen=True, kw_only=True):
     """One round of the federation.
 
@@ -81,6 +104,7 @@ class RoundResult(Struct, frozen=True, kw_only=True):
         duration_s: its length on the fleet's clock, s.
         evaluation: of the new global model on the held-out test set.
         devices: one entry per device that took part, in order of device id.
+        server: what the server did; ``None`` where it only averaged.
     """
 
     number: int
@@ -88,6 +112,7 @@ class RoundResult(Struct, frozen=True, kw_only=True):
     duration_s: float
     evaluation: Evaluation
     devices: tuple[DeviceRound, ...]
+    server: ServerRound | None = None
 
     @property
     def energy(self) -> Energy | None:
@@ -147,6 +172,13 @@ def predicted_energy_j(preparations: Iterable[Preparation], rounds: Iterable[Rou
     """Predicted board energy of what :func:`board_energy` sums, J."""
     before = [c.board_j for p in preparations if metered(p.phases) for c in p.predicted]
     return math.fsum([*before, *(r.predicted_j for r in rounds)])
+
+
+def server_energy(rounds: Iterable[RoundResult]) -> Energy | None:
+    """What training on the server took; ``None`` if there was none, or one was not metered."""
+    parts = [r.server.energy for r in rounds if r.server is not None]
+    known = [part for part in parts if part is not None]
+    return total(known, one_meter=True) if known and len(known) == len(parts) else None
 
 
 def idle_powers_w(rounds: Iterable[RoundResult], declared_w: dict[str, float]) -> dict[str, float]:

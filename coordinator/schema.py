@@ -14,10 +14,12 @@ Tables::
     observation   round, device, ...     clock, throttling (JSON), link, the monitor's own cost
     residual      round, device, phase   predicted less measured joules, and what they come from
     refit         round, device, body    cost parameters that were fitted after a round
+    server_round  round, ...             what the server trained in a round: its own seconds, joules
 
 ``body`` columns hold JSON. An unknown value is NULL, never zero. Tables and columns are only ever
 added, at the end, so that older runs can still be read: ``cpu_*``, ``transfer`` and ``observation``
-are missing from stores of before there were any, and so are ``residual`` and ``refit``.
+are missing from stores of before there were any, and so are ``residual``, ``refit`` and
+``server_round``.
 """
 
 from __future__ import annotations
@@ -65,6 +67,10 @@ CREATE TABLE residual (
 CREATE TABLE refit (
     round INTEGER NOT NULL REFERENCES round, device TEXT NOT NULL, drift_percent REAL,
     body TEXT NOT NULL, PRIMARY KEY (round, device)) STRICT;
+CREATE TABLE server_round (
+    round INTEGER PRIMARY KEY REFERENCES round, images INTEGER NOT NULL, seconds REAL NOT NULL,
+    loss REAL NOT NULL, weight REAL, federated_accuracy REAL, augmented_accuracy REAL,
+    energy_j REAL, kind TEXT, source TEXT, scope TEXT, uncertainty_j REAL) STRICT;
 CREATE INDEX sample_by_round ON sample (round, device);
 CREATE INDEX transfer_by_round ON transfer (round, device);
 """

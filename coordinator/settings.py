@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from coordinator.strategy_settings import StrategySettings
 from learning.training import TrainingSettings
 
 BAND_PER_DEVICE_HZ = 20e3
@@ -155,6 +156,7 @@ class FederationSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         training: how devices train.
         plan: limits and search.
         rounds: how many, and patience.
+        options: of the strategies that train on the server or with pseudo-labels.
     """
 
     run: str
@@ -164,3 +166,4 @@ class FederationSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     training: TrainingSettings
     plan: PlanSettings
     rounds: RoundSettings
+    options: StrategySettings = StrategySettings()

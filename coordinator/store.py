@@ -103,10 +103,13 @@ class RunStore:
             )
 
     @property
-    def has_plan(self) -> bool:
-        """Whether the run has come to a plan."""
+    def worth_keeping(self) -> bool:
+        """Whether the run has come to a plan, or to a round without one."""
         with self._lock:
-            return self._db.execute("SELECT 1 FROM plan LIMIT 1").fetchone() is not None
+            return any(
+                self._db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None
+                for table in ("plan", "round")
+            )
 
     def write_preparation(self, preparation: Preparation) -> None:
         """Store what a device did before the first round."""
@@ -161,6 +164,20 @@ class RunStore:
                 self._write_transfers(result.number, device.device, device.transfers)
                 if device.observed is not None:
                     self._write_observation(result.number, device.device, device.observed)
+            if (server := result.server) is not None:
+                self._db.execute(
+                    f"INSERT INTO server_round VALUES ({', '.join('?' * 12)})",
+                    (
+                        result.number,
+                        server.images,
+                        server.seconds,
+                        server.loss,
+                        server.weight,
+                        server.federated_accuracy,
+                        server.augmented_accuracy,
+                        *_energy(server.energy),
+                    ),
+                )
             self._db.executemany(
                 f"INSERT INTO residual VALUES ({', '.join('?' * 12)})",
                 [

@@ -13,6 +13,7 @@ import time
 from contextlib import ExitStack
 
 from coordinator.federation import Federation
+from coordinator.strategies import STRATEGIES
 from messaging.broker import EmbeddedBroker
 from testbed.config import Effective
 from testbed.devices import with_cycles
@@ -43,7 +44,8 @@ def dry_run(
         ChildFailedError: the generator node or the emulated devices ended by themselves.
     """
     config = effective.config
-    if config.run.strategy != "tfl":
+    makes_images = STRATEGIES[config.run.strategy].needs_images
+    if makes_images:
         check_generator(config)
     known = with_cycles(config)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks: threads only get in the way
@@ -61,7 +63,7 @@ def dry_run(
                 "testbed.emulated_fleet",
                 FleetOrders(config=known, broker=broker.address, devices=devices),
             )
-        if config.run.strategy != "tfl":
+        if makes_images:
             nursery.start(
                 "generator",
                 "testbed.generator_process",

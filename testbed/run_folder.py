@@ -73,7 +73,7 @@ class RunFolder:
         Returns:
             Whether there is a run to look at.
         """
-        worth_keeping = self.store.has_plan
+        worth_keeping = self.store.worth_keeping
         try:
             self.store.close()
         finally:

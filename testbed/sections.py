@@ -6,30 +6,30 @@ A key's description is what ``fimi init`` writes above it. What keys must be tog
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
 from coordinator.settings import FederationSettings, PlanSettings, RoundSettings
+from coordinator.strategies import STRATEGIES
+from coordinator.strategy_settings import StrategySettings
 from learning.datasets_images import ImageMode
 from learning.datasets_registry import DATASETS, DatasetOptions
 from learning.training import TrainingSettings
 
-if sys.version_info >= (3, 11):
-    pass
-else:
-    pass
-
-StrategyName = Literal["fimi", "tfl"]
+STRATEGY_NAMES = tuple(STRATEGIES)
 
 
 class RunConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What is run, and where its results go."""
 
     strategy: Annotated[
-        StrategyName,
-        Meta(description='"fimi", or "tfl": local data only, at the same deadlines.'),
+        str,
+        Meta(
+            pattern=rf"^({'|'.join(STRATEGY_NAMES)})$",
+            description=f"One of {', '.join(STRATEGY_NAMES)}; docs/strategies.md says what they "
+            "are. All of them keep the same deadlines.",
+        ),
     ] = "fimi"
     seed: Annotated[int, Meta(ge=0, lt=2**31, description="Seed of everything that is drawn.")] = 0
     name: Annotated[
@@ -270,6 +270,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     training: TrainingSettings = TrainingSettings()
     plan: PlanSettings = PlanSettings()
     rounds: RoundSettings = RoundSettings()
+    strategy: StrategySettings = StrategySettings()
     generator: GeneratorConfig = GeneratorConfig()
     broker: BrokerConfig = BrokerConfig()
 
@@ -283,4 +284,5 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             training=self.training,
             plan=self.plan,
             rounds=self.rounds,
+            options=self.strategy,
         )

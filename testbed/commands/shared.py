@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
+from coordinator.strategies import STRATEGIES
 from testbed import config as configuration
 from testbed.config import ConfigError, Effective
 
@@ -26,7 +27,7 @@ COMMON = [
     click.option("--seed", type=int, help="run.seed"),
 ]
 RUN = [
-    click.option("--strategy", help="run.strategy: fimi or tfl"),
+    click.option("--strategy", help=f"run.strategy: {', '.join(STRATEGIES)}"),
     click.option("--devices", type=int, help="fleet.devices"),
     click.option("--rounds", type=int, help="rounds.count"),
     click.option("--alpha", type=float, help="data.alpha"),

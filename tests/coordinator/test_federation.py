@@ -410,7 +410,7 @@ class TestReplanning:
         def none(*args: object, **kw: object) -> None:
             raise InfeasibleError("too slow", constraint="deadline", devices=())
 
-        monkeypatch.setattr("coordinator.planning.fixed_data_problem", none)
+        monkeypatch.setattr("coordinator.strategy_plans.replan", none)
         federation = lab.run(honest(), rounds=4)
         (refit,) = [event for event in lab.events if isinstance(event, Refitted)]
         assert federation.status == "completed"
