@@ -180,15 +180,20 @@ class GeneratorConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """How synthetic images are made."""
 
     kind: Annotated[
-        Literal["trained", "bootstrap", "text"],
+        Literal["trained", "gan", "bootstrap", "public", "text"],
         Meta(
-            description='"trained": a diffusion model or GAN trained on the public part; '
-            '"bootstrap": public images, slightly changed; "text": a text-to-image model.'
+            description='"trained": the diffusion model, or what generator.weights names, trained '
+            'on the public part; "gan": a conditional GAN, likewise; "bootstrap": public images, '
+            'slightly changed; "public": public images as they are, none twice for a device; '
+            '"text": a text-to-image model.'
         ),
     ] = "trained"
     weights: Annotated[
         str,
-        Meta(description="Folder of a trained generator; empty: the one that ships with fimi."),
+        Meta(
+            description="Folder of a trained generator; empty: the diffusion model or the GAN that "
+            "ships with fimi."
+        ),
     ] = ""
     engine: Annotated[
         Literal["auto", "onnx", "torch", "cuda"],
