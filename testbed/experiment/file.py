@@ -15,21 +15,21 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 from testbed import config as configuration
 from testbed.config import ConfigError
-from testbed.sections import StrategyName
+from testbed.sections import STRATEGY_NAMES
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-STRATEGIES: tuple[str, ...] = get_args(StrategyName)
+STRATEGIES = tuple(STRATEGY_NAMES)
 Label = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,31}$")]
 Value = Any
 """Of a key of the configuration, as TOML has it."""
