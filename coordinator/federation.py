@@ -16,7 +16,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from coordinator import planning, strategy_plans
+from coordinator import participation, planning, strategy_plans
 from coordinator.adaptation import Adaptation
 from coordinator.errors import FederationError as FederationError
 from coordinator.events import (
@@ -210,7 +210,7 @@ class Coordinator:
 
     def _require_an_update(self) -> None:
         """A model that nobody has trained is no result."""
-        results = [result for each in self._rounds for result in each.devices]
+        results = [result for each in self._rounds for result in each.participants]
         if results and not any(result.status == "accepted" for result in results):
             last = results[-1]
             raise FederationError(
@@ -433,7 +433,17 @@ class Coordinator:
         if not self._strategy.devices_train:
             self._run_server_round(number)
             return
-        participants = self._participants(number)
+        present = self._present(number)
+        drawn = participation.draw(
+            tuple(self._device_plans),
+            present,
+            settings.rounds.participants,
+            seed=settings.seed,
+            number=number,
+        )
+        participants = {device: present[device] for device in drawn}
+        assert self._adaptation is not None
+        boards = {d: p.board for d, p in self._adaptation.profiles(self._profiles).items()}
         self._notify(RoundStarted(round=number, devices=tuple(participants)))
         offer = self._peer.transfers.serve(tensors.dump(self._model), media="safetensors")
         current = Round(
@@ -446,6 +456,7 @@ class Coordinator:
                 wall_timeout_s=self._wall_timeout_s(participants),
                 training=settings.training,
                 plans=participants,
+                predicted=participation.predicted(present, drawn, boards),
                 local_samples={d: sum(self._profiles[d].label_counts) for d in participants},
                 graphs=self._graphs_offer,
             ),
@@ -495,7 +506,7 @@ class Coordinator:
         self._rounds.append(result)
         self._notify(RoundFinished(result=result))
 
-    def _participants(self, number: int) -> dict[str, DevicePlan]:
+    def _present(self, number: int) -> dict[str, DevicePlan]:
         """Devices whose plan is in force; waits for their return if they are too few."""
         settings, registry = self._settings.rounds, self._registry
 

@@ -21,7 +21,7 @@ from energy.ledger import PhaseRecord
 from learning.training import Evaluation
 from messaging.messages import Goodput
 
-DeviceStatus = Literal["accepted", "late", "refused", "failed", "missing"]
+DeviceStatus = Literal["accepted", "late", "refused", "failed", "missing", "resting"]
 RunStatus = Literal["completed", "interrupted", "failed"]
 
 
@@ -32,7 +32,8 @@ class DeviceRound(Struct, frozen=True, kw_only=True):
         device: who.
         status: what became of its update. ``late``: after the deadline. ``refused``: the update
             failed a check. ``failed``: the device said so. ``missing``: it never reported.
-        reason: one sentence for every status but ``accepted``.
+            ``resting``: it was not drawn for this round and idled through it.
+        reason: one sentence for every status but ``accepted`` and ``resting``.
         busy_s: from the round's start to the end of its upload, s; ``None`` if unknown.
         frequency_hz: achieved CPU frequency, or ``None``.
         local_samples: real samples per epoch.
@@ -103,7 +104,8 @@ class RoundResult(Struct, frozen=True, kw_only=True):
         start_s: its beginning on the fleet's clock, s.
         duration_s: its length on the fleet's clock, s.
         evaluation: of the new global model on the held-out test set.
-        devices: one entry per device that took part, in order of device id.
+        devices: one entry per device of the fleet that was there, in order of device id; those that
+            were not drawn are ``resting``.
         server: what the server did; ``None`` where it only averaged.
     """
 
@@ -128,6 +130,11 @@ class RoundResult(Struct, frozen=True, kw_only=True):
     def predicted_j(self) -> float:
         """Predicted board energy of the devices that are in :attr:`energy`, J."""
         return math.fsum(d.predicted_j for d in self.devices if d.energy is not None)
+
+    @property
+    def participants(self) -> tuple[DeviceRound, ...]:
+        """The devices that were drawn for the round."""
+        return tuple(device for device in self.devices if device.status != "resting")
 
     @property
     def accepted(self) -> int:

@@ -21,6 +21,7 @@ from coordinator.events import DeviceReported, Listener, UpdateRejected
 from coordinator.inbox import Inbox
 from coordinator.registry import Registry
 from coordinator.results import DeviceRound, DeviceStatus
+from energy.cost_model import PhaseCost
 from learning import tensors
 from learning.tensors import Parameters, UpdateRefusedError
 from learning.training import TrainingSettings
@@ -52,6 +53,7 @@ class RoundOrder(Struct, frozen=True, kw_only=True):
         wall_timeout_s: how long to wait for reports, wall time, s.
         training: how devices train.
         plans: plan of every participant.
+        predicted: phases of every device that is there, participating or not.
         local_samples: D_loc of every participant, from its profile.
         graphs: what ONNX Runtime trains with, if there is such a thing.
     """
@@ -64,8 +66,14 @@ class RoundOrder(Struct, frozen=True, kw_only=True):
     wall_timeout_s: float
     training: TrainingSettings
     plans: dict[str, DevicePlan]
+    predicted: dict[str, tuple[PhaseCost, ...]]
     local_samples: dict[str, int]
     graphs: Offer | None = None
+
+    @property
+    def resting(self) -> tuple[str, ...]:
+        """Devices that are there and were not drawn, sorted."""
+        return tuple(sorted(set(self.predicted) - set(self.plans)))
 
     def samples(self, device: str) -> tuple[int, int]:
         """Local and synthetic samples that a participant trains on, as it was planned."""
@@ -118,7 +126,7 @@ class Round:
         self._notify = notify
         self._reports: dict[str, RoundReport] = {}
         self._settled: dict[str, RoundSettled] = {}
-        self._boots = {device: registry.boot_id(device) for device in order.plans}
+        self._boots = {device: registry.boot_id(device) for device in order.predicted}
         self._over = threading.Event()
         self._updates: dict[str, Future[dict[str, NDArray[np.float32]]]] = {}
 
@@ -142,16 +150,26 @@ class Round:
         with ThreadPoolExecutor(4, thread_name_prefix="updates") as pool:
             try:
                 self._collect(
-                    lambda: self._pending(self._reports), order.wall_timeout_s, updates_into=pool
+                    lambda: self._pending(order.plans, self._reports),
+                    order.wall_timeout_s,
+                    updates_into=pool,
                 )
             finally:
                 self._over.set()  # a device reports after its update was pulled: wait for no more
         return self._judge()
 
     def settle(self, outcome: RoundOutcome) -> tuple[DeviceRound, ...]:
-        """Close the round for everybody and collect what waiting took."""
+        """Close the round for everybody and collect what waiting took.
+
+        Devices that were not drawn have idled through all of it: their clocks follow, and their
+        joules count.
+        """
         order = self._order
         end_s = order.start_s + outcome.duration_s
+        for device in order.resting:
+            outcome.devices[device] = DeviceRound(
+                device=device, status="resting", predicted=order.predicted[device]
+            )
         for device, entry in outcome.devices.items():
             self._peer.send(
                 device,
@@ -163,17 +181,17 @@ class Round:
                     fleet_time_s=end_s,
                 ),
             )
-        reported = set(self._reports)
-        self._collect(lambda: self._pending(self._settled) & reported, SETTLE_TIMEOUT_S)
+        waiting = {*self._reports, *order.resting}
+        self._collect(lambda: self._pending(waiting, self._settled), SETTLE_TIMEOUT_S)
         return tuple(
             _settled(entry, self._settled.get(device))
             for device, entry in sorted(outcome.devices.items())
         )
 
-    def _pending(self, done: Iterable[str]) -> set[str]:
+    def _pending(self, wanted: Iterable[str], done: Iterable[str]) -> set[str]:
         return {
             device
-            for device in set(self._order.plans) - set(done)
+            for device in set(wanted) - set(done)
             if self._registry.is_online(device)
             and self._registry.boot_id(device) == self._boots[device]
         }
@@ -204,7 +222,8 @@ class Round:
             isinstance(message, UpdateReady | RoundReport | RoundSettled)
             and message.run == self._order.run
             and message.round == self._order.number
-            and sender in self._order.plans
+            and sender
+            in (self._order.predicted if isinstance(message, RoundSettled) else self._order.plans)
         )
 
     def _pull(self, offer: Offer) -> dict[str, NDArray[np.float32]]:
@@ -223,7 +242,7 @@ class Round:
         for device in sorted(order.plans):
             status, reason = self._verdict(device)
             report = self._reports.get(device)
-            predicted = order.plans[device].predicted
+            predicted = order.predicted[device]
             if report is None or _implausible(report, order.samples(device)):
                 entry = DeviceRound(
                     device=device, status=status, reason=reason, predicted=predicted
@@ -291,9 +310,10 @@ def _implausible(report: RoundReport, samples: tuple[int, int]) -> str:
 def _settled(entry: DeviceRound, settled: RoundSettled | None) -> DeviceRound:
     """A device's entry with its idle phase; without it, its idling is not predicted either.
 
-    What a device that never reported says of its idling is a part of its energy, not its energy.
+    What a participant that never reported says of its idling is a part of its energy, not its
+    energy; of a device that was not drawn it is all.
     """
-    if not entry.phases:
+    if not entry.phases and entry.status != "resting":
         return entry
     if settled is not None:
         return msgspec.structs.replace(entry, phases=entry.phases + settled.phases)

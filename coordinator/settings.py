@@ -128,6 +128,14 @@ class RoundSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """How many rounds, and whom to wait for how long."""
 
     count: Annotated[int, Meta(ge=1, le=100_000, description="Rounds of training.")] = 20
+    participants: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Devices that take part in a round, drawn anew for each by run.seed; the "
+            "others idle, and their idle energy counts. 0: all. If fewer are there, those are.",
+        ),
+    ] = 0
     min_devices: Annotated[
         int, Meta(ge=1, description="With fewer devices to start a round with, the run ends.")
     ] = 1

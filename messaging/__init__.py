@@ -16,10 +16,11 @@ A peer's connection:
 
 Large payloads, digest-named, chunked, pulled by the receiver, verified:
 
-* :mod:`messaging.transfers`  fetching and serving
+* :mod:`messaging.transfers`  serving, and fetching for its caller
+* :mod:`messaging.fetching`   the asker's side
 * :mod:`messaging.chunks`     cutting up and putting together
 * :mod:`messaging.shelf`      what a peer serves
-* :mod:`messaging.pacing`     sending at a rate where the operating system does not pace
+* :mod:`messaging.pacing`     sending at a rate
 
 The broker for one machine:
 

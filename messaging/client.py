@@ -37,7 +37,7 @@ from messaging.chunks import DEFAULT_CHUNK_BYTES
 from messaging.errors import MessageRefused, NotConnected, SendQueueFull
 from messaging.link import Link, Will
 from messaging.messages import DeviceState, Message
-from messaging.pacing import TokenBucket
+from messaging.pacing import SMOOTHING
 from messaging.presence import PeerView, Presence
 from messaging.topics import COORDINATOR, EVERYBODY, Kind
 from messaging.transfers import DEFAULT_MAX_BYTES, Transfers
@@ -234,23 +234,22 @@ class Peer:
         return item
 
     def set_pacing(self, rate_bps: float | None) -> Pacing:
-        """Limit the rate of sending, bits per second; ``None`` lifts the limit.
+        """Limit the rate of what is served, bit/s of payload; ``None`` lifts the limit.
 
         Returns:
-            How: the operating system paces the connection (Linux), or this peer holds its chunks
-            back itself; ``"unlimited"`` once the limit is lifted.
+            How: with the operating system spreading each chunk over the wire (Linux), or by this
+            peer alone; ``"unlimited"`` once the limit is lifted.
         """
-        by_kernel = self._link.set_pacing(rate_bps)
-        own = TokenBucket(rate_bps) if rate_bps is not None and not by_kernel else None
-        self.transfers.pace(rate_bps, own)
+        by_kernel = self._link.set_pacing(None if rate_bps is None else SMOOTHING * rate_bps)
+        self.transfers.pace(rate_bps)
         if rate_bps is None:
             return "unlimited"
         return "socket-pacing" if by_kernel else "token-bucket"
 
     def pacing_bps(self) -> float | None:
-        """The sending rate in force, read back from the operating system; ``None`` if unlimited."""
-        bucket = self.transfers.bucket
-        return bucket.rate_bps if bucket is not None else self._link.pacing_bps()
+        """The rate in force, bit/s; ``None`` if unlimited. The kernel's limit is read back."""
+        limits = (self.transfers.rate_bps, self._link.pacing_bps())
+        return min((rate for rate in limits if rate is not None), default=None)
 
     # What transfers need.
 

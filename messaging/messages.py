@@ -41,6 +41,7 @@ class Offer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         size_bytes: its size.
         chunk_bytes: size of every chunk but the last.
         media: what it is, for example ``"safetensors"``.
+        rate_bps: no faster than this will its holder send it, bit/s; ``None`` for unlimited.
     """
 
     holder: str
@@ -48,6 +49,7 @@ class Offer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     size_bytes: Count
     chunk_bytes: Annotated[int, Meta(ge=1)]
     media: str
+    rate_bps: Annotated[float, Meta(gt=0)] | None = None
 
 
 class Goodput(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -243,6 +243,19 @@ def _check_together(config: Config, origins: Mapping[str, str]) -> None:
             f"{plan.synthetic_max} ({origins['plan.synthetic_max']}), so a plan may ask for more "
             "images than the generator node gives; raise the one or lower the other"
         )
+    drawn = config.rounds.participants
+    if drawn > config.fleet.devices:
+        raise ConfigError(
+            f"rounds.participants {drawn} ({origins['rounds.participants']}) is above "
+            f"fleet.devices {config.fleet.devices} ({origins['fleet.devices']}); 0 lets all take "
+            "part"
+        )
+    if 0 < drawn < config.rounds.min_devices:
+        raise ConfigError(
+            f"rounds.min_devices {config.rounds.min_devices} "
+            f"({origins['rounds.min_devices']}) is above rounds.participants {drawn} "
+            f"({origins['rounds.participants']}), so that no round could start"
+        )
     if config.rounds.min_devices > config.fleet.devices:
         raise ConfigError(
             f"rounds.min_devices {config.rounds.min_devices} "

@@ -267,7 +267,7 @@ def summarise(federation: Federation, run_dir: str, wall_s: float) -> Summary:
 def _error_percent(result: RoundResult) -> float | None:
     errors = [
         abs(device.predicted_j / energy.value_j - 1.0)
-        for device in result.devices
+        for device in result.participants
         if (energy := device.energy) is not None and energy.value_j > 0.0
     ]
     return 100.0 * sum(errors) / len(errors) if errors else None

@@ -180,8 +180,8 @@ class LiveView:
             case RoundStarted():
                 self._rounds_began_s = self._rounds_began_s or time.monotonic()
                 self._doing = f"round {event.round}"
-                for device in event.devices:
-                    self._set(device, 3, "training")
+                for device in self._devices:
+                    self._set(device, 3, "training" if device in event.devices else "resting")
             case DeviceReported():
                 self._set(event.device, 3, event.error or "reported")
             case UpdateRejected():
@@ -275,7 +275,7 @@ def describe_round(result: RoundResult, rounds: int, so_far: Energy | None) -> s
     energy = format_energy(so_far) if so_far else "energy not metered"
     return (
         f"round {result.number}/{rounds}: accuracy {result.evaluation.accuracy:.1%}, "
-        f"{result.accepted} of {len(result.devices)} updates, {energy} so far"
+        f"{result.accepted} of {len(result.participants)} updates, {energy} so far"
     )
 
 

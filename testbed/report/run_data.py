@@ -183,6 +183,12 @@ class RunData(Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
 
     @property
+    def drawn(self) -> tuple[int, int] | None:
+        """K and n where only k of the n planned devices take part in a round, else ``None``."""
+        drawn, fleet = self.info.config.get("rounds.participants"), len(self.device_plans)
+        return (drawn, fleet) if isinstance(drawn, int) and 0 < drawn < fleet else None
+
+    @property
     def devices(self) -> tuple[str, ...]:
         """Everyone the store knows of, sorted."""
         seen = {device.device for result in self.rounds for device in result.devices}

@@ -229,6 +229,9 @@ def _plan_words(run: RunData) -> str:
     if plan is None or plan.energy_j is None:
         return MISSING
     said = f"{joules(plan.energy_j)} per round (modelled, dynamic)"
+    if run.drawn is not None:
+        drawn, fleet = run.drawn
+        said += f" of all {fleet} devices, of which {drawn} are drawn for each"
     if plan.bound_j is None:
         return f"{said}, no bound was certified"
     return (

@@ -96,6 +96,7 @@ class Lab:
         strategy: str = "tfl",
         wall_timeout_s: float = 4.0,
         min_devices: int = 1,
+        participants: int = 0,
         wanted: int | None = None,
         gather_timeout_s: float = 3.0,
         deadline_s: float = 10.0,
@@ -113,6 +114,7 @@ class Lab:
                 wall_timeout_s=wall_timeout_s,
                 gather_timeout_s=gather_timeout_s,
                 min_devices=min_devices,
+                participants=participants,
             ),
         )
 
@@ -187,6 +189,35 @@ class TestRounds:
         assert [r.duration_s for r in federation.rounds] == [5.0, 5.0]
         assert [r.start_s for r in federation.rounds] == [0.0, 5.0]
         assert lab.devices[0].closed[-1].fleet_time_s == 10.0
+
+    def test_only_those_drawn_train_and_the_others_idle(self, lab: Lab) -> None:
+        behaviours = [honest(float(2**i), busy_s=1.0 + i) for i in range(4)]
+        federation = lab.run(*behaviours, rounds=6, participants=2)
+        before = 0.0
+        clock_s = 0.0
+        for result, started in zip(federation.rounds, lab.said(RoundStarted), strict=True):
+            assert isinstance(started, RoundStarted)
+            drawn = [int(name[-1]) - 1 for name in started.devices]
+            assert len(drawn) == len(result.participants) == result.accepted == 2
+            assert [d.status for d in result.devices].count("resting") == 2
+            mean = before + sum(2.0**i for i in drawn) / 2
+            np.testing.assert_allclose(lab.models[result.number - 1]["w"], mean)
+            before = mean
+            assert result.duration_s == 1.0 + max(drawn)
+            clock_s += result.duration_s
+            # The scripts say 2 J of computing, 2 J of sending, 1 J of idling.
+            assert result.energy is not None
+            assert result.energy.value_j == pytest.approx(2 * (2 + 2 + 1) + 2 * 1)
+            assert result.unmetered == ()
+            lasts = [sum(c.duration_s for c in d.predicted) for d in result.devices]
+            assert lasts == pytest.approx([max(lasts)] * 4)
+        for device in lab.devices:  # resting or not, everybody's clock follows
+            assert [c.fleet_time_s for c in device.closed][-1] == clock_s
+            assert len(device.closed) == 6
+
+    def test_the_seed_draws_and_fewer_than_asked_for_are_enough(self, lab: Lab) -> None:
+        federation = lab.run(honest(), honest(), rounds=2, participants=5)
+        assert [r.accepted for r in federation.rounds] == [2, 2]
 
     def test_energy_is_the_sum_of_all_phases_idle_included(self, lab: Lab) -> None:
         federation = lab.run(honest(), honest(), rounds=1)
