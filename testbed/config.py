@@ -131,6 +131,19 @@ def to_toml(value: object) -> str:
     return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")
 
 
+def require_known(dotted: str, where: str) -> None:
+    """Make sure that there is such a key.
+
+    Args:
+        dotted: ``section.key``.
+        where: it was read, for the error.
+
+    Raises:
+        ConfigError: there is not; says which one may be meant.
+    """
+    _refuse_unknown(dotted, dict(fields()), where)
+
+
 def values(config: Config) -> dict[str, Any]:
     """Dotted key to value, in the order of the template."""
     return {

@@ -41,7 +41,7 @@ from messaging.address import BrokerAddress
 from messaging.client import Peer
 from messaging.topics import COORDINATOR
 from testbed.config import Effective, values
-from testbed.devices import load_split
+from testbed.devices import load_split, partition_digest
 from testbed.run_folder import RunFolder
 from testbed.sections import Config
 
@@ -114,6 +114,7 @@ def coordinate(
             "public_digest": split.public.digest(),
             "private_digest": split.private.digest(),
             "test_digest": split.test.digest(),
+            "partition_digest": partition_digest(config, split),
         },
     )
     trainer = TorchTrainer(config.training.model, classes, shape)

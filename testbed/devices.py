@@ -6,6 +6,7 @@ device is the same whether it runs in a dry run or alone in its own process.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def load_split(config: Config) -> Split:
         kind=kind,
         public_fraction=data.public_fraction,
         test_fraction=data.test_fraction,
-        seed=config.run.seed,
+        seed=config.run.seed if data.split_seed < 0 else data.split_seed,
         test=collection.test,
     )
 
@@ -104,6 +105,17 @@ def shares(config: Config, split: Split) -> list[NDArray[np.intp]]:
             shards=data.shards,
         ),
     )
+
+
+def partition_digest(config: Config, split: Split) -> str:
+    """SHA-256 over every device's samples, hexadecimal: equal only where all hold the same.
+
+    Raises:
+        DatasetError: a partition file that cannot be used.
+        ValueError: the data cannot be divided as configured.
+    """
+    shares = "\n".join(share.digest() for share in local_data(config, split))
+    return hashlib.sha256(shares.encode()).hexdigest()
 
 
 def check_data(config: Config) -> LabelSkew:

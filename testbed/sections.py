@@ -128,6 +128,15 @@ class DataConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             'own); "auto": writers for the digits, else random.'
         ),
     ] = "auto"
+    split_seed: Annotated[
+        int,
+        Meta(
+            ge=-1,
+            lt=2**31,
+            description="Seed of the division into public, private and test part; -1: run.seed. "
+            "Set it where runs of several seeds share one trained generator.",
+        ),
+    ] = -1
     public_fraction: Annotated[
         float, Meta(gt=0, lt=1, description="Share of the samples that the generator may see.")
     ] = 0.4

@@ -131,6 +131,7 @@ _EXIT_CODES = (
     ("coordinator.federation", "FederationError", EXIT_FEDERATION),
     ("testbed.run_folder", "RunFolderError", EXIT_SURROUNDINGS),
     ("testbed.processes", "ChildFailedError", EXIT_FEDERATION),
+    ("testbed.experiment.result", "ComparisonError", EXIT_FEDERATION),
     ("builtins", "OSError", EXIT_SURROUNDINGS),
 )
 """Errors a person can do something about. Named, not imported: an agent's machine need not have
