@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from coordinator.insight import DeviceInsight, Insight
 from coordinator.prediction import Parts, Residual
 from coordinator.results import DeviceRound, Preparation, RoundResult
 from energy.cost_model import PhaseCost
@@ -155,6 +156,7 @@ class _Reader:
             )
             if "refit" in there
             else (),
+            insights=self._insights() if "device_insight" in there else (),
             applied=_applied(events),
             notes=_notes(events),
             warnings=tuple(self._warnings),
@@ -244,6 +246,21 @@ class _Reader:
             (row["round"], row["device"]): rows.observation(row)
             for row in self._rows("SELECT * FROM observation ORDER BY round, device")
         }
+
+    def _insights(self) -> tuple[Insight, ...]:
+        devices: dict[int, list[DeviceInsight]] = {}
+        for row in self._rows("SELECT * FROM device_insight ORDER BY round, device"):
+            values = {key: row[key] for key in DeviceInsight.__struct_fields__}
+            devices.setdefault(row["round"], []).append(DeviceInsight(**values))
+        return tuple(
+            Insight(
+                round=row["round"],
+                orthogonality=row["orthogonality"],
+                reference_samples=row["reference_samples"],
+                devices=tuple(devices.get(row["round"], ())),
+            )
+            for row in self._rows("SELECT * FROM insight ORDER BY round")
+        )
 
     def _residuals(self) -> tuple[Residual, ...]:
         parts = Parts.__struct_fields__
