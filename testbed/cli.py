@@ -17,6 +17,7 @@ from testbed import config as configuration
 from testbed.commands.calibrate import calibrate
 from testbed.commands.federation import coordinator, dry_run, report
 from testbed.commands.generate import generator
+from testbed.commands.learning_curve import learning_curve
 from testbed.commands.nodes import agent, broker
 from testbed.commands.optimise import optimise
 from testbed.commands.shared import (
@@ -93,7 +94,17 @@ def _in_words(skew: LabelSkew) -> str:
     return "; ".join(word for word in words if word)
 
 
-for _command in (dry_run, report, broker, coordinator, generator, agent, optimise, calibrate):
+for _command in (
+    learning_curve,
+    dry_run,
+    report,
+    broker,
+    coordinator,
+    generator,
+    agent,
+    optimise,
+    calibrate,
+):
     main.add_command(_command)
 
 
