@@ -18,10 +18,11 @@ from energy.cost_model import PhaseCost
 from energy.hardware import Observation
 from energy.joules import Energy, total
 from energy.ledger import PhaseRecord
+from learning.classifier import FileCheck
 from learning.training import Evaluation
-from messaging.messages import Goodput
+from messaging.messages import Goodput, Trial
 
-DeviceStatus = Literal["accepted", "late", "refused", "failed", "missing"]
+DeviceStatus = Literal["accepted", "late", "refused", "failed", "missing", "resting"]
 RunStatus = Literal["completed", "interrupted", "failed"]
 
 
@@ -32,7 +33,8 @@ class DeviceRound(Struct, frozen=True, kw_only=True):
         device: who.
         status: what became of its update. ``late``: after the deadline. ``refused``: the update
             failed a check. ``failed``: the device said so. ``missing``: it never reported.
-        reason: one sentence for every status but ``accepted``.
+            ``resting``: it was not drawn for this round and idled through it.
+        reason: one sentence for every status but ``accepted`` and ``resting``.
         busy_s: from the round's start to the end of its upload, s; ``None`` if unknown.
         frequency_hz: achieved CPU frequency, or ``None``.
         local_samples: real samples per epoch.
@@ -105,7 +107,8 @@ class RoundResult(Struct, frozen=True, kw_only=True):
         start_s: its beginning on the fleet's clock, s.
         duration_s: its length on the fleet's clock, s.
         evaluation: of the new global model on the held-out test set.
-        devices: one entry per device that took part, in order of device id.
+        devices: one entry per device of the fleet that was there, in order of device id; those that
+            were not drawn are ``resting``.
         server: what the server did; ``None`` where it only averaged.
     """
 
@@ -132,6 +135,11 @@ class RoundResult(Struct, frozen=True, kw_only=True):
         return math.fsum(d.predicted_j for d in self.devices if d.energy is not None)
 
     @property
+    def participants(self) -> tuple[DeviceRound, ...]:
+        """The devices that were drawn for the round."""
+        return tuple(device for device in self.devices if device.status != "resting")
+
+    @property
     def accepted(self) -> int:
         """How many updates went into the model."""
         return sum(device.status == "accepted" for device in self.devices)
@@ -151,6 +159,22 @@ class Preparation(Struct, frozen=True, kw_only=True):
     phases: tuple[PhaseRecord, ...]
     predicted: tuple[PhaseCost, ...]
     transfers: tuple[Goodput, ...] = ()
+
+
+class Deployment(Struct, frozen=True, kw_only=True):
+    """The trained model as files, and how devices ran them; in no energy of a round or a run.
+
+    Attributes:
+        round: after which it was exported.
+        files: each as the coordinator checked it.
+        trials: of each device that answered, one for each file.
+        silent: devices that were asked and did not answer.
+    """
+
+    round: int
+    files: tuple[FileCheck, ...]
+    trials: dict[str, tuple[Trial, ...]] = {}
+    silent: tuple[str, ...] = ()
 
 
 def metered(phases: Iterable[PhaseRecord]) -> Energy | None:

@@ -21,6 +21,7 @@ Modules without torch, which an edge agent uses:
 * :mod:`learning.graphs`       training and evaluation as ONNX graphs, as they travel
 * :mod:`learning.graph_check`  what a graph may hold
 * :mod:`learning.onnx_trainer` the ONNX Runtime trainer
+* :mod:`learning.classifier`   a trained network as an ONNX file, as a user runs it
 * :mod:`learning.runtime`      ONNX Runtime, without its telemetry
 
 Modules that need torch:
@@ -28,6 +29,7 @@ Modules that need torch:
 * :mod:`learning.models`         the networks, by name
 * :mod:`learning.model_count`    what any network costs, by PyTorch's flop counter
 * :mod:`learning.torch_trainer`  the PyTorch trainer
+* :mod:`learning.deployment`     a trained model as ONNX files, checked against PyTorch
 * :mod:`learning.export`         a network, its loss and its optimiser as ONNX graphs, made of
   :mod:`learning.onnx_lowering` (from PyTorch's operators to ONNX nodes),
   :mod:`learning.onnx_operators` (the rule for each operator; what it and its gradient become is in

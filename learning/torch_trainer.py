@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -30,7 +31,9 @@ from learning.training import (
     to_float,
 )
 
-EVALUATION_BATCH = 512
+EVALUATION_PIXELS = 512 * 8 * 8
+"""Of the images that are evaluated at once: what a network makes of them must fit into memory."""
+EVALUATION_BATCH_MIN = 64
 
 
 class TorchTrainer:
@@ -132,10 +135,8 @@ class TorchTrainer:
         module = self._module
         models.load_parameters(module, parameters)
         module.eval()
-        logits = [
-            module(torch.from_numpy(to_float(part))).numpy()
-            for part in pieces(images, EVALUATION_BATCH)
-        ]
+        size = max(EVALUATION_BATCH_MIN, EVALUATION_PIXELS // math.prod(images.shape[2:]))
+        logits = [module(torch.from_numpy(to_float(part))).numpy() for part in pieces(images, size)]
         return np.concatenate([np.zeros((0, self._classes), np.float32), *logits])
 
 

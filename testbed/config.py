@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from coordinator.strategies import STRATEGIES
-from energy.boards import PRESETS
+from energy.presets import PRESETS
 from testbed import strategy_config
 from testbed.errors import ConfigError as ConfigError
 from testbed.sections import Config
@@ -131,6 +131,19 @@ def to_toml(value: object) -> str:
     return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")
 
 
+def require_known(dotted: str, where: str) -> None:
+    """Make sure that there is such a key.
+
+    Args:
+        dotted: ``section.key``.
+        where: it was read, for the error.
+
+    Raises:
+        ConfigError: there is not; says which one may be meant.
+    """
+    _refuse_unknown(dotted, dict(fields()), where)
+
+
 def values(config: Config) -> dict[str, Any]:
     """Dotted key to value, in the order of the template."""
     return {
@@ -230,6 +243,19 @@ def _check_together(config: Config, origins: Mapping[str, str]) -> None:
             f"({origins['generator.images_max']}) is below plan.synthetic_max "
             f"{plan.synthetic_max} ({origins['plan.synthetic_max']}), so a plan may ask for more "
             "images than the generator node gives; raise the one or lower the other"
+        )
+    drawn = config.rounds.participants
+    if drawn > config.fleet.devices:
+        raise ConfigError(
+            f"rounds.participants {drawn} ({origins['rounds.participants']}) is above "
+            f"fleet.devices {config.fleet.devices} ({origins['fleet.devices']}); 0 lets all take "
+            "part"
+        )
+    if 0 < drawn < config.rounds.min_devices:
+        raise ConfigError(
+            f"rounds.min_devices {config.rounds.min_devices} "
+            f"({origins['rounds.min_devices']}) is above rounds.participants {drawn} "
+            f"({origins['rounds.participants']}), so that no round could start"
         )
     if config.rounds.min_devices > config.fleet.devices:
         raise ConfigError(

@@ -23,11 +23,15 @@ from coordinator.results import DeviceRound, Preparation, RoundResult, ServerRou
 from energy.cost_model import PhaseCost
 from energy.hardware import Applied, Observation
 from energy.ledger import PhaseRecord
+from learning.classifier import FileCheck
 from learning.training import Evaluation
 from messaging.messages import DevicePlan, Goodput, Profile
 from testbed.report import rows
 from testbed.report.run_data import (
     DeviceNotes,
+    FileTrial,
+    Labels,
+    Made,
     PlanSummary,
     ReportError,
     RunData,
@@ -157,6 +161,8 @@ class _Reader:
             )
             if "refit" in there
             else (),
+            labels=self._labels() if "label_skew" in there else {},
+            made=self._made() if "deployment" in there else (),
             applied=_applied(events),
             notes=_notes(events),
             warnings=tuple(self._warnings),
@@ -259,6 +265,30 @@ class _Reader:
             values = {key: row[key] for key in row.keys() if key not in parts}  # noqa: SIM118
             found.append(Residual(**values, parts=Parts(**{name: row[name] for name in parts})))
         return tuple(found)
+
+    def _labels(self) -> dict[str, dict[str, Labels]]:
+        found: dict[str, dict[str, Labels]] = {}
+        for row in self._rows("SELECT * FROM label_skew ORDER BY device"):
+            counts = self._decode("a label histogram", row["counts"], tuple[int, ...])
+            if counts is not None:
+                found.setdefault(row["stage"], {})[row["device"]] = Labels(
+                    counts=counts, emd=row["emd"], entropy_bits=row["entropy_bits"]
+                )
+        return found
+
+    def _made(self) -> tuple[Made, ...]:
+        files: dict[int, list[FileCheck]] = {}
+        for row in self._rows("SELECT * FROM model_file ORDER BY round, variant"):
+            files.setdefault(row["round"], []).append(rows.file_check(row))
+        trials: dict[int, list[FileTrial]] = {}
+        for row in self._rows("SELECT * FROM deployment ORDER BY round, device, variant"):
+            trials.setdefault(row["round"], []).append(
+                FileTrial(device=row["device"], trial=rows.trial(row))
+            )
+        return tuple(
+            Made(round=number, files=tuple(each), trials=tuple(trials.get(number, ())))
+            for number, each in files.items()
+        )
 
     def _rounds(
         self,
