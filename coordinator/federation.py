@@ -317,6 +317,8 @@ class Coordinator:
         try:
             return self._solve()
         except InfeasibleError as error:
+            if not self._strategy.planned_at_once:
+                raise  # the smallest deadline is that of another problem
             deadline_s = planning.smallest_deadline_s(
                 self._profiles, self._settings, self._strategy, model_bytes=self._model_bytes
             )
