@@ -185,7 +185,8 @@ def device_plans(
     for share in plan.devices:
         profile = profiles[share.device]
         samples = sum(profile.label_counts) + sum(delivered.get(share.device, ()))
-        cycles = settings.training.epochs * profile.board.compute.cycles_per_sample * samples
+        processed = settings.training.processed(samples)
+        cycles = profile.board.compute.cycles_per_sample * processed
         busy[share.device] = predict_round(
             profile.board, share.point, cycles=cycles, upload_bits=bits, download_bits=bits
         )

@@ -56,6 +56,7 @@ def make_plans(
     settings: StrategySettings,
     rounds: int,
     synthetic_value: float = 1.0,
+    unplanned: Planner = equal_shares,
 ) -> StrategyPlan:
     """Plan a fleet under a strategy.
 
@@ -66,6 +67,7 @@ def make_plans(
         settings: size of the server's set.
         rounds: how many there will be.
         synthetic_value: q, for the error of a data plan.
+        unplanned: gives resources where they are not planned.
 
     Raises:
         InfeasibleError: no plan meets the limits.
@@ -78,7 +80,7 @@ def make_plans(
     if not strategy.devices_train:
         return StrategyPlan(plan=None, server_counts=server_counts)
     if not strategy.plans_data and not strategy.planned_resources:
-        return StrategyPlan(plan=equal_shares(problem), server_counts=server_counts)
+        return StrategyPlan(plan=unplanned(problem), server_counts=server_counts)
     first = planner(problem)
     if strategy.planned_resources and strategy.data in ("local", "filled"):
         if strategy.server != "continue":
@@ -86,7 +88,8 @@ def make_plans(
         totals = np.sum([share.synthetic_counts for share in first.devices], axis=0)
         return StrategyPlan(plan=planner(tfl(problem)), server_counts=tuple(totals.tolist()))
     counts = _counts(strategy, problem, first)
-    plan = _resources(strategy, with_data(problem, _load(strategy, counts, problem)), planner)
+    solve = planner if strategy.planned_resources else unplanned
+    plan = solve(with_data(problem, _load(strategy, counts, problem)))
     error = None
     if strategy.data != "unlabelled" and math.isfinite(problem.error_max):
         samples = problem.local_samples + counts.sum(axis=1)
@@ -104,7 +107,11 @@ def make_plans(
 
 
 def replan(
-    strategy: Strategy, problem: FimiProblem, counts: Sequence[Sequence[int]], planner: Planner
+    strategy: Strategy,
+    problem: FimiProblem,
+    counts: Sequence[Sequence[int]],
+    planner: Planner,
+    unplanned: Planner = equal_shares,
 ) -> Plan:
     """Frequency, bandwidth and power once more, for the data that devices have.
 
@@ -113,12 +120,14 @@ def replan(
         problem: with boards as they are known now.
         counts: images per class that each device holds, in the problem's order.
         planner: solves a problem.
+        unplanned: gives resources where they are not planned.
 
     Raises:
         InfeasibleError: no plan meets the limits.
     """
     load = _load(strategy, np.asarray(counts, np.int64), problem)
-    return _resources(strategy, with_data(problem, load), planner)
+    solve = planner if strategy.planned_resources else unplanned
+    return solve(with_data(problem, load))
 
 
 def with_data(problem: FimiProblem, counts: Counts) -> FimiProblem:
@@ -136,10 +145,6 @@ def with_data(problem: FimiProblem, counts: Counts) -> FimiProblem:
 def looked_at(images: int) -> int:
     """Looking at images once, in samples trained on, rounded up."""
     return math.ceil(images * FORWARD_SHARE)
-
-
-def _resources(strategy: Strategy, problem: FimiProblem, planner: Planner) -> Plan:
-    return planner(problem) if strategy.planned_resources else equal_shares(problem)
 
 
 def _counts(strategy: Strategy, problem: FimiProblem, plan: Plan) -> Counts:
