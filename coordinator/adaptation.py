@@ -50,11 +50,11 @@ class Adaptation:
         """Take note of a round; returns its residuals.
 
         Args:
-            result: the round.
-            plans: what its devices were told.
+            result: the round; what devices that rested in it drew says nothing new.
+            plans: what its participants were told.
         """
         found: list[Residual] = []
-        for entry in result.devices:
+        for entry in result.participants:
             point = plans[entry.device].point
             of_device = residuals(result.number, entry, point, self._boards[entry.device])
             found += of_device
@@ -71,18 +71,18 @@ class Adaptation:
     def drifted(self) -> dict[str, float]:
         """Devices whose predictions since the last fit are off by more than the limit, percent.
 
-        Empty before a whole window of rounds, and where refitting is switched off.
+        Empty before a whole window of rounds, and where refitting is switched off. The window is
+        of a device's own rounds: where few of many are drawn, they lie apart.
         """
         settings = self._settings
         if not settings.refit_percent or self._rounds_since < settings.refit_window:
             return {}
-        drifts = {
-            device: drift_percent(
-                r for r in found if r.round > found[-1].round - settings.refit_window
-            )
-            for device, found in self._since.items()
-            if found
-        }
+        drifts = {}
+        for device, found in self._since.items():
+            numbers = sorted({each.round for each in found})
+            if len(numbers) >= settings.refit_window:
+                since = numbers[-settings.refit_window]
+                drifts[device] = drift_percent(each for each in found if each.round >= since)
         return {d: drift for d, drift in drifts.items() if drift > settings.refit_percent}
 
     def refit(self) -> dict[str, BoardModel]:

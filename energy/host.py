@@ -196,7 +196,7 @@ class HostHardware:
     def has_received(self, size_bytes: int) -> None:
         """Nothing to do on a physical board."""
 
-    def has_computed(self, samples: int) -> None:
+    def has_computed(self, samples: float) -> None:
         """Nothing to do on a physical board."""
 
     def has_sent(self, size_bytes: int) -> None:

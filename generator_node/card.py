@@ -31,6 +31,7 @@ Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 NO_DIGEST = "0" * 64
 """Of a file that is not there."""
 Level = Annotated[int, Meta(ge=0, le=255)]
+CardKind = Literal["class-conditional-diffusion", "conditional-gan"]
 
 
 class Card(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -54,7 +55,7 @@ class Card(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         libraries: versions it was trained with.
     """
 
-    kind: Literal["class-conditional-diffusion", "conditional-gan"] = "class-conditional-diffusion"
+    kind: CardKind = "class-conditional-diffusion"
     name: str
     dataset: str
     class_names: tuple[str, ...]
@@ -134,21 +135,28 @@ def shipped() -> tuple[Path, ...]:
     return tuple(sorted(path.parent for path in root.glob(f"*/{CARD}")))
 
 
-def find_for(public: Dataset, weights: str = "") -> Path:
+def find_for(public: Dataset, weights: str = "", kind: CardKind | None = None) -> Path:
     """Folder of the generator for a public part.
 
     Args:
         public: what the generator may have seen, and nothing else.
         weights: folder of a trained generator; empty: the shipped one that was trained on
             ``public``.
+        kind: what it must be; ``None``: what the named folder holds, the diffusion model where
+            none is named.
 
     Raises:
         WrongDataError: no shipped generator, or not the named one, was trained on ``public``.
-        GeneratorError: the folder holds no card.
+        GeneratorError: the folder holds no card, or another kind of generator.
     """
     if not weights:
-        return shipped_for(public)
+        return shipped_for(public, kind or "class-conditional-diffusion")
     card = read_card(Path(weights))
+    if kind is not None and card.kind != kind:
+        raise GeneratorError(
+            f"{weights} holds a {card.kind}, not a {kind}; name another folder as "
+            "generator.weights, or take generator.kind = 'trained', which takes either"
+        )
     require_trained_on(
         Provenance(
             generator=card.name,
@@ -162,8 +170,8 @@ def find_for(public: Dataset, weights: str = "") -> Path:
     return Path(weights)
 
 
-def shipped_for(public: Dataset) -> Path:
-    """Folder of the shipped generator that was trained on exactly ``public``.
+def shipped_for(public: Dataset, kind: CardKind = "class-conditional-diffusion") -> Path:
+    """Folder of the shipped generator of a kind that was trained on exactly ``public``.
 
     Raises:
         WrongDataError: there is none; says how to train one.
@@ -172,11 +180,11 @@ def shipped_for(public: Dataset) -> Path:
     there: list[str] = []
     for folder in shipped():
         card = read_card(folder)
-        if card.data_digest == digest:
+        if card.kind == kind and card.data_digest == digest:
             return folder
-        there.append(f"{card.name}, trained on data {card.data_digest[:12]}…")
+        there.append(f"{card.name}, a {card.kind} trained on data {card.data_digest[:12]}…")
     raise WrongDataError(
-        f"no generator that ships with fimi was trained on this run's public part, {public.name} "
+        f"no {kind} that ships with fimi was trained on this run's public part, {public.name} "
         f"with digest {digest[:12]}… ({len(public)} images; there is: {'; '.join(there) or 'none'})"
         ", and one trained on other data may have seen private or test images. Train one with "
         "`fimi generator train` and the same data settings and seed, and name its folder as "

@@ -1,10 +1,14 @@
 """A conditional GAN of modest size: the baseline that diffusion has to beat.
 
-Generator: noise and class to an image by two upsampling blocks. Discriminator: spectral
-normalisation (Miyato et al., arXiv:1802.05957) and class projection (Miyato and Koyama,
-arXiv:1802.05637), hinge loss, every image that it sees changed at random so that a few hundred
-training images are not learned by heart (Zhao et al., arXiv:2006.10738). What is kept is a moving
-average of the generator's weights.
+Generator: noise and class to an image by two upsampling blocks, every layer of which they modulate.
+Discriminator: class projection (Miyato and Koyama, arXiv:1802.05637), the deviation within the
+batch as one more channel (Karras et al., arXiv:1710.10196), a gradient penalty on real images, R1
+(Mescheder et al., arXiv:1801.04406). Every image that it sees is changed at random, so that a few
+hundred training images are not learned by heart (Zhao et al., arXiv:2006.10738). What is kept is a
+moving average of the generator's weights.
+
+It learns four times as fast as the generator (Heusel et al., arXiv:1706.08500). With equal rates,
+or with spectral normalisation in place of the penalty, all images of a class came out alike.
 """
 
 from __future__ import annotations
@@ -25,7 +29,6 @@ from diffusers.training_utils import EMAModel
 from msgspec import Meta, Struct
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.parametrizations import spectral_norm
 
 from generator_node.augmentation import AugmentationSettings, augment
 from generator_node.card import NO_DIGEST, Card, FromCard, levels_table, noise_of, read_card
@@ -48,7 +51,10 @@ class GanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         batch_size: images per step.
         width: channels at full size; twice as many at half, four times at a quarter.
         noise: length of the noise vector.
-        learning_rate: of both Adams.
+        learning_rate: of the generator's Adam.
+        critic_learning_rate: of the discriminator's.
+        penalty: weight of R1, half of the mean squared gradient.
+        penalty_every: steps from one penalty to the next, which weighs as much more.
         ema_decay: of the moving average of the generator's weights.
         judge_steps: optimiser steps of the judge.
         augmentation: changes of what the discriminator sees.
@@ -59,11 +65,32 @@ class GanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     batch_size: Annotated[int, Meta(ge=2)] = 64
     width: Annotated[int, Meta(ge=4)] = 24
     noise: Annotated[int, Meta(ge=1)] = 64
-    learning_rate: Annotated[float, Meta(gt=0)] = 4e-4
+    learning_rate: Annotated[float, Meta(gt=0)] = 5e-4
+    critic_learning_rate: Annotated[float, Meta(gt=0)] = 2e-3
+    penalty: Annotated[float, Meta(ge=0)] = 0.3
+    penalty_every: Annotated[int, Meta(ge=1)] = 4
     ema_decay: Annotated[float, Meta(gt=0, lt=1)] = 0.999
     judge_steps: Annotated[int, Meta(ge=1)] = 720
     augmentation: AugmentationSettings = AugmentationSettings(probability=1.0)
     seed: Annotated[int, Meta(ge=0, lt=2**31)] = 0
+
+
+class _Block(nn.Module):
+    """Normalise, scale and shift by noise and class, convolve."""
+
+    def __init__(self, before: int, after: int, condition: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(4, before, affine=False)
+        self.modulate = nn.Linear(condition, 2 * before)
+        self.convolve = nn.Conv2d(before, after, 3, padding=1)
+
+    def forward(self, images: Tensor, condition: Tensor, scale: int) -> Tensor:
+        factor, offset = self.modulate(condition)[:, :, None, None].chunk(2, 1)
+        images = functional.leaky_relu(self.norm(images) * (1 + factor) + offset, 0.2)
+        if scale > 1:
+            images = functional.interpolate(images, scale_factor=scale, mode="nearest")
+        result: Tensor = self.convolve(images)
+        return result
 
 
 class GeneratorNetwork(nn.Module):
@@ -81,47 +108,52 @@ class GeneratorNetwork(nn.Module):
         self._start = (4 * width, height // 4, width_px // 4)
         self.embed = nn.Embedding(classes, noise)
         self.first = nn.Linear(2 * noise, math.prod(self._start))
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.GroupNorm(4, before),
-                nn.ReLU(),
-                nn.Upsample(scale_factor=2, mode="nearest"),
-                nn.Conv2d(before, after, 3, padding=1),
-            )
-            for before, after in ((4 * width, 2 * width), (2 * width, width))
+        self.grow = nn.ModuleList(
+            [_Block(4 * width, 2 * width, 2 * noise), _Block(2 * width, width, 2 * noise)]
         )
-        self.last = nn.Sequential(
-            nn.GroupNorm(4, width), nn.ReLU(), nn.Conv2d(width, channels, 3, padding=1), nn.Tanh()
-        )
+        self.last = _Block(width, channels, 2 * noise)
 
     def forward(self, noise: Tensor, classes: Tensor) -> Tensor:
         """Images of noise and classes."""
-        images = self.first(torch.cat([noise, self.embed(classes)], 1)).unflatten(1, self._start)
-        for block in self.blocks:
-            images = block(images)
-        result: Tensor = self.last(images)
-        return result
+        condition = torch.cat([noise, self.embed(classes)], 1)
+        images = self.first(condition).unflatten(1, self._start)
+        for block in self.grow:
+            images = block(images, condition, 2)
+        return torch.tanh(self.last(images, condition, 1))
 
 
 class _Discriminator(nn.Module):
-    """Images and classes to realness (N,)."""
+    """Images and classes to realness (N,), each seen in the light of its batch."""
 
-    def __init__(self, classes: int, channels: int, width: int) -> None:
+    def __init__(self, classes: int, image_shape: tuple[int, int, int], width: int) -> None:
         super().__init__()
+        channels, height, width_px = image_shape
         sizes = (width, 2 * width, 4 * width)
         self.body = nn.Sequential(
-            spectral_norm(nn.Conv2d(channels, sizes[0], 3, padding=1)),
-            nn.LeakyReLU(0.1),
-            spectral_norm(nn.Conv2d(sizes[0], sizes[1], 4, stride=2, padding=1)),
-            nn.LeakyReLU(0.1),
-            spectral_norm(nn.Conv2d(sizes[1], sizes[2], 4, stride=2, padding=1)),
-            nn.LeakyReLU(0.1),
+            nn.Conv2d(channels, sizes[0], 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(sizes[0], sizes[1], 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.AvgPool2d(2),
+            nn.Conv2d(sizes[1], sizes[2], 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.AvgPool2d(2),
         )
-        self.real = spectral_norm(nn.Linear(sizes[2], 1))
-        self.embed = spectral_norm(nn.Embedding(classes, sizes[2]))
+        self.head = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear((sizes[2] + 1) * (height // 4) * (width_px // 4), sizes[2]),
+            nn.LeakyReLU(0.2),
+            nn.Linear(sizes[2], sizes[2]),
+            nn.LeakyReLU(0.2),
+        )
+        self.real = nn.Linear(sizes[2], 1)
+        self.embed = nn.Embedding(classes, sizes[2])
+        nn.init.normal_(self.embed.weight, std=sizes[2] ** -0.5)
 
     def forward(self, images: Tensor, classes: Tensor) -> Tensor:
-        features = self.body(images).sum(dim=(2, 3))
+        maps = self.body(images)
+        spread = maps.var(0, unbiased=False).add(1e-8).sqrt().mean()
+        features = self.head(torch.cat([maps, spread.expand_as(maps[:, :1])], 1))
         score: Tensor = self.real(features)[:, 0] + (self.embed(classes) * features).sum(1)
         return score
 
@@ -207,13 +239,13 @@ def _fit(
     started: float,
 ) -> tuple[GeneratorNetwork, float]:
     network = GeneratorNetwork(public.classes, public.image_shape, settings.noise, settings.width)
-    critic = _Discriminator(public.classes, public.image_shape[0], settings.width)
+    critic = _Discriminator(public.classes, public.image_shape, settings.width)
     images = torch.from_numpy(public.images.astype(np.float32) / 127.5 - 1.0)
     labels = torch.from_numpy(public.labels)
     draw = torch.Generator().manual_seed(settings.seed)
-    rates = {"lr": settings.learning_rate, "betas": (0.0, 0.9)}
-    improve = torch.optim.Adam(network.parameters(), **rates)  # type: ignore[arg-type]
-    doubt = torch.optim.Adam(critic.parameters(), **rates)  # type: ignore[arg-type]
+    betas = (0.0, 0.99)
+    improve = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, betas=betas)
+    doubt = torch.optim.Adam(critic.parameters(), lr=settings.critic_learning_rate, betas=betas)
     average = EMAModel(network.parameters(), decay=settings.ema_decay, use_ema_warmup=True)
     running, report_every = math.nan, max(1, settings.steps // 100)
 
@@ -224,20 +256,27 @@ def _fit(
 
     for step in range(1, settings.steps + 1):
         picked = torch.randint(0, len(labels), (settings.batch_size,), generator=draw)
-        real = augment(images[picked], settings.augmentation, draw)
-        made, classes = fake()
+        real = augment(images[picked], settings.augmentation, draw).requires_grad_()
+        with torch.no_grad():
+            made, classes = fake()
+        scores = critic(real, labels[picked])
         loss = (
-            functional.relu(1 - critic(real, labels[picked])).mean()
-            + functional.relu(1 + critic(made.detach(), classes)).mean()
+            functional.softplus(-scores).mean() + functional.softplus(critic(made, classes)).mean()
         )
+        whole = loss
+        if step % settings.penalty_every == 0:
+            (slope,) = torch.autograd.grad(scores.sum(), real, create_graph=True)
+            weight = settings.penalty * settings.penalty_every / 2
+            whole = loss + weight * slope.square().sum((1, 2, 3)).mean()
         doubt.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        whole.backward()  # type: ignore[no-untyped-call]
         doubt.step()
-        made, classes = fake()
-        cheat = -critic(made, classes).mean()
+        critic.requires_grad_(False)
+        cheat = functional.softplus(-critic(*fake())).mean()
         improve.zero_grad()
-        cheat.backward()
+        cheat.backward()  # type: ignore[no-untyped-call]
         improve.step()
+        critic.requires_grad_(True)
         average.step(network.parameters())
         value = loss.item()
         if not math.isfinite(value):

@@ -12,7 +12,7 @@ Every kind of generator (:class:`generator_node.diffusion.DiffusionGenerator` to
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from msgspec import Struct
@@ -81,6 +81,19 @@ class Generator(Protocol):
         Raises:
             ValueError: class ids outside 0 to K − 1, or not as many seeds as class ids.
         """
+        ...
+
+
+@runtime_checkable
+class FiniteGenerator(Generator, Protocol):
+    """A generator that has only so many different images of a class and never alters one.
+
+    Its seeds are addresses: 0 to ``stock[c]`` − 1 are the images of class c, each of them once.
+    """
+
+    @property
+    def stock(self) -> tuple[int, ...]:
+        """Different images that there are of every class, (K,)."""
         ...
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from generator_node.card import GRAPH, NO_DIGEST, find_for, read_card
+from generator_node.card import GRAPH, NO_DIGEST, CardKind, find_for, read_card
 from generator_node.generators import Generator, GeneratorError, require_trained_on
 from generator_node.onnx_diffusion import OnnxDiffusionGenerator
 from generator_node.solver import SolverName
@@ -21,6 +21,7 @@ def open_generator(
     public: Dataset,
     weights: str = "",
     *,
+    kind: CardKind | None = None,
     steps: int = 20,
     guidance: float = 1.0,
     solver: SolverName = "dpm++",
@@ -33,6 +34,7 @@ def open_generator(
         public: what the generator may have seen, and nothing else.
         weights: folder of a trained generator; empty: the shipped one that was trained on
             ``public``.
+        kind: see :func:`generator_node.card.find_for`.
         steps: denoising steps.
         guidance: see :class:`generator_node.onnx_diffusion.OnnxDiffusionGenerator`.
         solver: ``"dpm++"`` or ``"ddim"``.
@@ -45,7 +47,7 @@ def open_generator(
         GeneratorError: the folder or the engine cannot be used.
         ValueError: steps, guidance, solver or threads out of range.
     """
-    folder = find_for(public, weights)
+    folder = find_for(public, weights, kind)
     generator = load(
         folder,
         steps=steps,

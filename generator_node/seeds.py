@@ -33,6 +33,29 @@ def image_seeds(seed: int, device: str, counts: tuple[int, ...]) -> Seeds:
     return np.array(seeds, np.uint64)
 
 
+def stock_seeds(seed: int, device: str, counts: tuple[int, ...], stock: tuple[int, ...]) -> Seeds:
+    """Addresses of a device's images where there are only so many of a class.
+
+    Args:
+        seed: of the run.
+        device: for whom; empty for images that all devices share.
+        counts: images per class.
+        stock: different images that there are of every class.
+
+    Returns:
+        (sum over classes of the smaller of count and stock,), uint64: of every class the first ones
+        of an order of 0 to stock − 1 that is the device's own, so that nothing comes twice and
+        asking for more adds to what there was.
+    """
+    dealt = [
+        np.random.Generator(np.random.Philox(key=_hash(f"fimi/stock/{seed}/{class_id}/{device}")))
+        .permutation(there)[:count]
+        .astype(np.uint64)
+        for class_id, (count, there) in enumerate(zip(counts, stock, strict=True))
+    ]
+    return np.concatenate([np.zeros(0, np.uint64), *dealt])
+
+
 def redraw_seed(seed: int, attempt: int) -> int:
     """The seed for drawing an image again: that of the image itself at attempt 0."""
     return seed if attempt == 0 else _hash(f"fimi/redraw/{seed}/{attempt}")

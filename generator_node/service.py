@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
+from collections.abc import Iterator
 
 import msgspec
 import numpy as np
@@ -20,11 +21,11 @@ from msgspec import Struct
 
 from energy.joules import Energy, total
 from generator_node.gate import Gate, GateSettings
-from generator_node.generators import Generator, Image, out_of_memory
+from generator_node.generators import FiniteGenerator, Generator, Image, out_of_memory
 from generator_node.metering import Metered, share
 from generator_node.pool import Draw, Pool, Verdict
-from generator_node.seeds import image_seeds, redraw_seed
-from learning.batches import encode
+from generator_node.seeds import image_seeds, redraw_seed, stock_seeds
+from learning.batches import encode, encode_unlabelled
 from learning.datasets import Images, Labels
 from messaging.messages import SyntheticRequest
 
@@ -113,9 +114,11 @@ class _Tally:
 class _Work:
     """A request on its way."""
 
-    def __init__(self, request: SyntheticRequest, seeds: list[int]) -> None:
+    def __init__(
+        self, request: SyntheticRequest, counts: tuple[int, ...], seeds: list[int]
+    ) -> None:
         self.request = request
-        labels = np.repeat(np.arange(len(request.counts)), request.counts).tolist()
+        labels = np.repeat(np.arange(len(counts)), counts).tolist()
         self.places: list[tuple[int, int]] = list(zip(labels, seeds, strict=True))
         self.lacking = deque(self.places)
         self.tally = _Tally()
@@ -156,6 +159,7 @@ class BatchService:
         self.generator = generator
         self.images_max = images_max
         self._gate = gate
+        self._finite = isinstance(generator, FiniteGenerator)
         self._redraws = (gate.settings if gate else GateSettings()).redraws
         self._pool = pool or Pool(None, generator.image_shape, made_by(generator, gate))
         self._metered = metered or Metered()
@@ -190,8 +194,13 @@ class BatchService:
         """
         self._check(request)
         owner = "" if self._share_images else request.device
-        seeds = image_seeds(request.seed, owner, request.counts).tolist()
-        self._queue.append(_Work(request, seeds))
+        counts, generator = request.counts, self.generator
+        if isinstance(generator, FiniteGenerator):
+            seeds = stock_seeds(request.seed, owner, counts, generator.stock)
+            counts = tuple(map(min, counts, generator.stock))
+        else:
+            seeds = image_seeds(request.seed, owner, counts)
+        self._queue.append(_Work(request, counts, seeds.tolist()))
 
     def withdraw(self, request: SyntheticRequest) -> None:
         """Forget a request that was submitted; what was drawn for it stays in the pool."""
@@ -326,7 +335,8 @@ class BatchService:
         self, places: list[tuple[int, int]], attempts: list[int], labels: Labels, images: Images
     ) -> None:
         flat = images.reshape(len(images), -1)
-        verdicts: list[Verdict] = ["blank" if blank else "kept" for blank in np.ptp(flat, 1) == 0]
+        blank = (np.ptp(flat, 1) == 0) & (not self._finite)  # what there is is never altered
+        verdicts: list[Verdict] = ["blank" if empty else "kept" for empty in blank]
         confidence = np.full(len(places), np.nan, np.float32)
         if self._gate:
             judged = self._gate.judge(images, labels)
@@ -362,14 +372,13 @@ class BatchService:
         if there:
             images = np.stack([self._pool.image(*place) for place in there])
             labels = np.array([class_id for class_id, _ in there], np.int64)
-            data = encode(images, labels, self._provenance)
-        tally, error = work.tally, work.error
-        if not error and len(there) < len(work.places):
-            reasons = ", ".join(f"{n} {why}" for why, n in sorted(tally.refused.items()))
-            error = (
-                f"{len(work.places) - len(there)} of {len(work.places)} images were refused by "
-                f"the quality gate at every attempt{f' ({reasons})' if reasons else ''}"
-            )
+            if work.request.unlabelled:
+                order = np.random.default_rng(work.request.seed).permutation(len(there))
+                data = encode_unlabelled(images[order], self._provenance)
+            else:
+                data = encode(images, labels, self._provenance)
+        tally = work.tally
+        error = work.error or "; ".join(self._shortfall(work, len(there)))
         return MadeBatch(
             request=work.request,
             data=data,
@@ -381,6 +390,24 @@ class BatchService:
             error=error,
             failed=bool(work.error),
         )
+
+    def _shortfall(self, work: _Work, there: int) -> Iterator[str]:
+        """Why ``there`` images are fewer than were asked."""
+        asked, generator = work.request.counts, self.generator
+        if isinstance(generator, FiniteGenerator) and sum(asked) > len(work.places):
+            short = [
+                f"{stock} of {count} of class {class_id}"
+                for class_id, (count, stock) in enumerate(zip(asked, generator.stock, strict=True))
+                if stock < count
+            ]
+            yield f"{generator.name} are used up: {', '.join(short)}"
+        if there < len(work.places):
+            refused = sorted(work.tally.refused.items())
+            reasons = ", ".join(f"{n} {why}" for why, n in refused)
+            yield (
+                f"{len(work.places) - there} of {len(work.places)} images were refused by "
+                f"the quality gate at every attempt{f' ({reasons})' if reasons else ''}"
+            )
 
 
 def made_by(generator: Generator, gate: Gate | None) -> str:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from energy.joules import format_energy, format_joules
 from generator_node.bootstrap import BootstrapGenerator
-from generator_node.card import JUDGE, NO_DIGEST, find_for, read_card
+from generator_node.card import JUDGE, NO_DIGEST, CardKind, find_for, read_card
 from generator_node.gate import Gate, GateSettings, Judge, read_judge
 from generator_node.generators import Generator, GeneratorError, WrongDataError
 from generator_node.metering import open_meters
 from generator_node.node import GeneratorNode, Journal
 from generator_node.opening import open_generator, require_cuda
 from generator_node.pool import Pool
+from generator_node.public_samples import PublicSamples
 from generator_node.service import BatchService, Progress, made_by
 from learning.datasets import Dataset
 from messaging.address import BrokerAddress
@@ -91,11 +92,14 @@ def open_configured(config: Config, public: Dataset) -> Generator:
     chosen = config.generator
     if chosen.kind == "bootstrap":
         return BootstrapGenerator(public)
+    if chosen.kind == "public":
+        return PublicSamples(public)
     with torch_cache():
-        if chosen.kind == "trained":
+        if chosen.kind in ("trained", "gan"):
             return open_generator(
                 public,
                 chosen.weights,
+                kind=card_kind(config),
                 steps=chosen.steps,
                 guidance=chosen.guidance,
                 solver=chosen.solver,
@@ -119,8 +123,15 @@ def open_configured(config: Config, public: Dataset) -> Generator:
         )
 
 
+def card_kind(config: Config) -> CardKind | None:
+    """What the configured folder of weights must hold; ``None``: whatever it holds."""
+    return "conditional-gan" if config.generator.kind == "gan" else None
+
+
 def open_gate(config: Config, public: Dataset, pool: Path | None = None) -> Gate | None:
     """The configured gate: with the judge of the trained generator, or one trained now.
+
+    Public samples have none: they are copies by intention, and nothing else is to be found out.
 
     Args:
         config: whose gate.
@@ -131,7 +142,7 @@ def open_gate(config: Config, public: Dataset, pool: Path | None = None) -> Gate
         GeneratorError: the judge cannot be read.
     """
     chosen = config.generator
-    if not chosen.gate:
+    if not chosen.gate or chosen.kind == "public":
         return None
     settings = GateSettings(
         confidence_min=chosen.confidence_min,
@@ -147,11 +158,11 @@ def open_gate(config: Config, public: Dataset, pool: Path | None = None) -> Gate
 def _judge(config: Config, public: Dataset, pool: Path | None) -> Judge:
     threads = config.generator.threads
     try:
-        folder = find_for(public, config.generator.weights)
+        folder = find_for(public, config.generator.weights, card_kind(config))
         if read_card(folder).judge_digest != NO_DIGEST:
             return read_judge(folder / JUDGE, threads=threads)
     except WrongDataError:
-        if config.generator.kind == "trained":
+        if config.generator.kind in ("trained", "gan"):
             raise
     kept = pool and pool / f"judge-{public.digest()[:32]}.onnx"
     if kept and kept.is_file():
@@ -199,8 +210,8 @@ def check(config: Config) -> None:
     Raises:
         GeneratorError: there is none, or it was trained on other data.
     """
-    if config.generator.kind == "trained":
-        find_for(load_split(config).public, config.generator.weights)
+    if config.generator.kind in ("trained", "gan"):
+        find_for(load_split(config).public, config.generator.weights, card_kind(config))
 
 
 def main(orders: GeneratorOrders, stop: threading.Event) -> None:

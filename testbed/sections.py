@@ -6,30 +6,35 @@ A key's description is what ``fimi init`` writes above it. What keys must be tog
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from coordinator.settings import FederationSettings, PlanSettings, RoundSettings
+from coordinator.settings import (
+    DeploymentSettings,
+    FederationSettings,
+    PlanSettings,
+    RoundSettings,
+)
+from coordinator.strategies import STRATEGIES
+from coordinator.strategy_settings import StrategySettings
 from learning.datasets_images import ImageMode
 from learning.datasets_registry import DATASETS, DatasetOptions
 from learning.training import TrainingSettings
 
-if sys.version_info >= (3, 11):
-    pass
-else:
-    pass
-
-StrategyName = Literal["fimi", "tfl"]
+STRATEGY_NAMES = tuple(STRATEGIES)
 
 
 class RunConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What is run, and where its results go."""
 
     strategy: Annotated[
-        StrategyName,
-        Meta(description='"fimi", or "tfl": local data only, at the same deadlines.'),
+        str,
+        Meta(
+            pattern=rf"^({'|'.join(STRATEGY_NAMES)})$",
+            description=f"One of {', '.join(STRATEGY_NAMES)}; docs/strategies.md says what they "
+            "are. All of them keep the same deadlines.",
+        ),
     ] = "fimi"
     seed: Annotated[int, Meta(ge=0, lt=2**31, description="Seed of everything that is drawn.")] = 0
     name: Annotated[
@@ -123,6 +128,15 @@ class DataConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             'own); "auto": writers for the digits, else random.'
         ),
     ] = "auto"
+    split_seed: Annotated[
+        int,
+        Meta(
+            ge=-1,
+            lt=2**31,
+            description="Seed of the division into public, private and test part; -1: run.seed. "
+            "Set it where runs of several seeds share one trained generator.",
+        ),
+    ] = -1
     public_fraction: Annotated[
         float, Meta(gt=0, lt=1, description="Share of the samples that the generator may see.")
     ] = 0.4
@@ -171,15 +185,20 @@ class GeneratorConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """How synthetic images are made."""
 
     kind: Annotated[
-        Literal["trained", "bootstrap", "text"],
+        Literal["trained", "gan", "bootstrap", "public", "text"],
         Meta(
-            description='"trained": a diffusion model or GAN trained on the public part; '
-            '"bootstrap": public images, slightly changed; "text": a text-to-image model.'
+            description='"trained": the diffusion model, or what generator.weights names, trained '
+            'on the public part; "gan": a conditional GAN, likewise; "bootstrap": public images, '
+            'slightly changed; "public": public images as they are, none twice for a device; '
+            '"text": a text-to-image model.'
         ),
     ] = "trained"
     weights: Annotated[
         str,
-        Meta(description="Folder of a trained generator; empty: the one that ships with fimi."),
+        Meta(
+            description="Folder of a trained generator; empty: the diffusion model or the GAN that "
+            "ships with fimi."
+        ),
     ] = ""
     engine: Annotated[
         Literal["auto", "onnx", "torch", "cuda"],
@@ -261,6 +280,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     training: TrainingSettings = TrainingSettings()
     plan: PlanSettings = PlanSettings()
     rounds: RoundSettings = RoundSettings()
+    deployment: DeploymentSettings = DeploymentSettings()
+    strategy: StrategySettings = StrategySettings()
     generator: GeneratorConfig = GeneratorConfig()
     broker: BrokerConfig = BrokerConfig()
 
@@ -274,4 +295,6 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             training=self.training,
             plan=self.plan,
             rounds=self.rounds,
+            deployment=self.deployment,
+            options=self.strategy,
         )

@@ -152,6 +152,18 @@ def target_panel(summary: Summary) -> Html | None:
     )
 
 
+def _plan_scope(run: RunData) -> str:
+    """What one round of the plan is."""
+    said = "One round of the whole fleet, energy above idle (modelled)."
+    if run.drawn is None:
+        return said
+    drawn, fleet = run.drawn
+    return (
+        f"{said} {drawn} of {fleet} devices take part in a round, so it takes {drawn}/{fleet} "
+        "of this on average; errors of predictions are of those that took part."
+    )
+
+
 def plan_panel(run: RunData) -> Html | None:
     """The plan in figures."""
     plan = run.plan
@@ -160,7 +172,7 @@ def plan_panel(run: RunData) -> Html | None:
     return element(
         "div",
         element("h3", "The plan"),
-        element("p", "One round of the whole fleet, energy above idle (modelled).", class_="how"),
+        element("p", _plan_scope(run), class_="how"),
         definitions(
             [
                 ("Energy as it runs", _precise(plan.energy_j)),
@@ -215,14 +227,14 @@ def round_table(run: RunData) -> Html | None:
                 percent(r.evaluation.accuracy),
                 f"{r.evaluation.loss:.3f}",
                 seconds(r.duration_s),
-                f"{r.accepted}/{len(r.devices)}",
+                f"{r.accepted}/{len(r.participants)}",
                 str(r.energy) if r.energy else MISSING,
                 joules(r.predicted_j if r.energy else None),
                 "; ".join(
                     [
                         *(
                             f"{d.device} {d.status}{': ' + d.reason if d.reason else ''}"
-                            for d in r.devices
+                            for d in r.participants
                             if d.status != "accepted"
                         ),
                         *(f"{name} not metered" for name in r.unmetered),

@@ -5,6 +5,7 @@ Everything is made with :mod:`testbed.report.markup`, which escapes what it did 
 
 from __future__ import annotations
 
+from testbed.report import strategy_words
 from testbed.report.kinds import parts
 from testbed.report.markup import Child, Html, element, join
 from testbed.report.run_data import RunData
@@ -154,6 +155,10 @@ def cards(run: RunData, summary: Summary) -> Html:
             "Rounds",
             str(len(points)),
             _of(run, "rounds.count", f"{run.info.status}"),
+        ),
+        *(
+            _card(extra.term.capitalize(), extra.value, extra.note)
+            for extra in strategy_words.extras(run)
         ),
         class_="cards",
     )

@@ -16,12 +16,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from testbed.report import prediction
+from testbed.report import deployment, labels, prediction
 from testbed.report.data import read_run
 from testbed.report.kinds import alike, parts, word
 from testbed.report.observed import unusual
 from testbed.report.run_data import RunData
 from testbed.report.sections import percent_value, rounds_in_words, state
+from testbed.report.strategy_words import extras
 from testbed.report.summary import DeviceSummary, Summary, summarise
 from testbed.report.text import (
     MISSING,
@@ -145,10 +146,14 @@ def lines(run: RunData, summary: Summary, width: int = PLAIN_WIDTH) -> Text:
         )
         said.append(("per round", accuracy_curve(summary)))
     said += _energy_words(summary)
+    said += [(extra.term, f"{extra.value} {extra.note}") for extra in extras(run)]
     if predicted := prediction.words(run):
         said.append(("prediction", predicted))
     if run.plan is not None and run.plan.energy_j is not None:
         said.append(("plan", _plan_words(run)))
+    if uneven := labels.words(run):
+        said.append(("labels", uneven))
+    said += [("made", line) for line in deployment.lines(run)]
     said += _first(
         [
             ("not metered", f"{device}: {rounds_in_words(rounds)}, in no sum of joules")
@@ -239,6 +244,9 @@ def _plan_words(run: RunData) -> str:
     if plan is None or plan.energy_j is None:
         return MISSING
     said = f"{joules(plan.energy_j)} per round (modelled, dynamic)"
+    if run.drawn is not None:
+        drawn, fleet = run.drawn
+        said += f" of all {fleet} devices, of which {drawn} are drawn for each"
     if plan.bound_j is None:
         return f"{said}, no bound was certified"
     return (

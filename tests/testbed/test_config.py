@@ -85,6 +85,11 @@ class TestBadInput:
                 "[plan]\ndeadlin_s = 3",
                 "unknown key 'deadlin_s' in [plan]; did you mean 'deadline_s'",
             ),
+            ("[rounds]\nparticipants = 11", "rounds.participants 11 "),
+            (
+                "[rounds]\nparticipants = 2\nmin_devices = 3",
+                "is above rounds.participants 2",
+            ),
             ("[plan]\ndevices = 3", "unknown key 'devices' in [plan]; it belongs to [fleet]"),
             ("[plam]\ndeadline_s = 3", "unknown section [plam]"),
             ("deadline_s = 3", "stands outside any table"),
