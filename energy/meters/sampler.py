@@ -4,10 +4,10 @@
 * :class:`MonitorCost`  the CPU time it took for that
 
 Looks are spread, one in each period (:func:`places`), unless a reading is the mean since the one
-before: ``benchmarks/integration_error.py`` shows what either is worth. A reading is stamped with the
-middle of the time that the look took. What could not be read is kept as a reading that holds
-nothing; so is a stretch in which the thread did not run (the machine slept, or something held it up), so that
-nobody takes a straight line across it for a measurement.
+before: ``benchmarks/integration_error.py`` shows what either is worth. A reading is stamped with
+the middle of the time that the look took. What could not be read is kept as a reading that holds
+nothing; so is a stretch in which the thread did not run (the machine slept, or something held it
+up), so that nobody takes a straight line across it for a measurement.
 """
 
 from __future__ import annotations
