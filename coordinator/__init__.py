@@ -10,12 +10,17 @@
 * :mod:`coordinator.mixing`      GenFL's aggregation and its weights
 * :mod:`coordinator.planning`    profiles in, plans out
 * :mod:`coordinator.synthesis`   has a generator node make what the plan lacks
+* :mod:`coordinator.participation`  k of n: who takes part in a round
 * :mod:`coordinator.rounds`      one round: start, collect, check, close, settle
 * :mod:`coordinator.deployment`  the trained model as files, tried on devices
+* :mod:`coordinator.spool`       updates on their way into the mean, not all in memory at once
+* :mod:`coordinator.insight`     learning metrics of a round's updates
+* :mod:`coordinator.stopwatch`   where a run's wall time goes
 * :mod:`coordinator.federation`  the whole run, from the first profile to the result
 * :mod:`coordinator.errors`      what keeps a federation from starting or going on
 * :mod:`coordinator.events`      what happens, as it happens
 * :mod:`coordinator.results`     rounds and runs in numbers
+* :mod:`coordinator.targets`     what an accuracy has cost
 * :mod:`coordinator.prediction`  prediction held against measurement, and what errors come from
 * :mod:`coordinator.adaptation`  when predictions drift: boards fitted again by
   :mod:`coordinator.refit`

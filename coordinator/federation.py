@@ -31,6 +31,7 @@ from coordinator.events import (
     SearchProgress,
 )
 from coordinator.inbox import Cancelled, Inbox
+from coordinator.insight import Insight, Observer
 from coordinator.registry import Registry
 from coordinator.results import (
     Deployment,
@@ -43,6 +44,8 @@ from coordinator.results import (
 from coordinator.rounds import Round, RoundOrder
 from coordinator.server_training import Server, WorkMeter
 from coordinator.settings import FederationSettings
+from coordinator.spool import Spool, Updates
+from coordinator.stopwatch import Stopwatch
 from coordinator.store import RunStore
 from coordinator.strategies import STRATEGIES
 from coordinator.synthesis import Synthesis
@@ -51,7 +54,7 @@ from learning import tensors
 from learning.datasets import Dataset
 from learning.graphs import MEDIA
 from learning.partition_summary import summarise
-from learning.training import Trainer
+from learning.training import Trainer, TrainingCancelled
 from messaging.client import Peer
 from messaging.messages import (
     DeploymentClosed,
@@ -90,6 +93,7 @@ class Federation(Struct, frozen=True, kw_only=True):
         model: the global model after the last finished round.
         refits: rounds after which boards were fitted again.
         deployments: what was exported, and how devices ran it.
+        insights: what the updates of some rounds say.
     """
 
     settings: FederationSettings
@@ -103,6 +107,7 @@ class Federation(Struct, frozen=True, kw_only=True):
     model: Model
     refits: tuple[int, ...] = ()
     deployments: tuple[Deployment, ...] = ()
+    insights: tuple[Insight, ...] = ()
 
 
 class Coordinator:
@@ -165,6 +170,17 @@ class Coordinator:
             on_return=self._send_plan,
             on_plan_applied=self._record_preparation,
         )
+        self._spool = Spool(store.path.parent)
+        self._observer = Observer(
+            trainer,
+            test,
+            public,
+            settings.training,
+            seed=settings.seed,
+            cancelled=cancel.is_set,
+        )
+        self._insights: list[Insight] = []
+        self._watch = Stopwatch()
         self._synthesis = Synthesis(settings, peer, self._inbox, self._registry, self._notify)
         self._profiles: dict[str, Profile] = {}
         self._plan: Plan | None = None
@@ -200,22 +216,31 @@ class Coordinator:
         status: RunStatus = "failed"
         reason = "stopped by an error"
         try:
-            self._gather()
+            with self._watch.stage("gather"):
+                self._gather()
             if self._graphs:
                 self._graphs_offer = self._peer.transfers.serve(self._graphs, media=MEDIA)
-            plan = self._make_plan()
-            batches = self._synthesis.of(self._wanted(plan))
+            with self._watch.stage("plan"):
+                plan = self._make_plan()
+            with self._watch.stage("synthesis"):
+                batches = self._synthesis.of(
+                    self._wanted(plan), unlabelled=self._strategy.unlabelled
+                )
             if (own := batches.pop(COORDINATOR, None)) is not None:
                 self._server.receive(own, self._peer, self._test.image_shape)
             if plan is not None:
-                self._put_into_force(plan, batches)
+                with self._watch.stage("announce"):
+                    self._put_into_force(plan, batches)
             for number in range(1, self._settings.rounds.count + 1):
                 self._run_round(number)
                 if number < self._settings.rounds.count:
-                    self._deploy(number)
-                    self._adapt(number)
+                    with self._watch.stage("deploy"):
+                        self._deploy(number)
+                    with self._watch.stage("adapt"):
+                        self._adapt(number)
             self._require_an_update()
-            self._deploy(self._settings.rounds.count, at_end=True)
+            with self._watch.stage("deploy"):
+                self._deploy(self._settings.rounds.count, at_end=True)
             status, reason = "completed", _rounds(len(self._rounds))
         except Cancelled:
             status, reason = "interrupted", f"stopped after {_rounds(len(self._rounds))}"
@@ -228,6 +253,8 @@ class Coordinator:
             reason = str(error)
             raise
         finally:
+            self._spool.clear()
+            self._store.put(stages_wall_s=self._watch.seconds)
             if self._graphs_offer is not None:
                 self._peer.transfers.withdraw(self._graphs_offer.digest)
             self._peer.send(EVERYBODY, RunEnded(run=self._settings.run, reason=reason))
@@ -258,6 +285,7 @@ class Coordinator:
             model=self._model,
             refits=tuple(self._refits),
             deployments=tuple(self._deployments.done) if self._deployments else (),
+            insights=tuple(self._insights),
         )
 
     def _gather(self) -> None:
@@ -369,6 +397,7 @@ class Coordinator:
             model_bytes=self._model_bytes,
             delivered={device: batch.delivered for device, batch in batches.items()},
             batches={device: b.offer for device, b in batches.items() if b.offer is not None},
+            unlabelled=self._strategy.unlabelled,
         )
         self._record_labels()
         self._adaptation = Adaptation(
@@ -419,6 +448,8 @@ class Coordinator:
         adaptation = self._adaptation
         if adaptation is None or self._plan is None or not (drifts := adaptation.drifted()):
             return
+        if self._strategy.unlabelled:
+            return  # the prediction has every image kept: being off says nothing of the board
         self._refits.append(number)
         self._store.write_refit(number, adaptation.refit(), drifts)
         profiles = adaptation.profiles(self._profiles)
@@ -513,16 +544,33 @@ class Coordinator:
             self._registry,
             self._inbox,
             self._model,
+            self._spool,
             notify=self._notify,
         )
-        with self._server.beside(number, self._model):
+        with self._watch.stage("devices"), self._server.beside(number, self._model):
             outcome = current.run(offer)
-        devices = current.settle(outcome)
-        self._peer.transfers.withdraw(offer.digest)
-        self._model, server = self._server.aggregate(
-            number, self._model, outcome.updates, outcome.weights
-        )
+        with self._watch.stage("settle"):
+            devices = current.settle(outcome)
+            self._peer.transfers.withdraw(offer.digest)
+        before = self._model
+        with self._watch.stage("aggregate"):
+            self._model, server = self._server.aggregate(
+                number, self._model, outcome.updates, outcome.weights
+            )
         self._finish(number, outcome.duration_s, devices, server, participants)
+        every = settings.rounds.insight_every
+        if every and (number - 1) % every == 0:
+            with self._watch.stage("insight"):
+                self._look(number, before, outcome.updates)
+
+    def _look(self, number: int, before: Model, updates: Updates) -> None:
+        """See what the updates of a finished round say."""
+        try:
+            insight = self._observer.look(number, before, updates)
+        except TrainingCancelled:
+            return
+        self._store.write_insight(insight)
+        self._insights.append(insight)
 
     def _run_server_round(self, number: int) -> None:
         """A round in which the server trains by itself; it lasts as long as that takes."""
@@ -540,18 +588,21 @@ class Coordinator:
         plans: dict[str, DevicePlan],
     ) -> None:
         """Evaluate the new global model and enter the round in the result."""
+        with self._watch.stage("evaluate"):
+            evaluation = self._trainer.evaluate(self._model, self._test.images, self._test.labels)
         result = RoundResult(
             number=number,
             start_s=self._fleet_time_s,
             duration_s=duration_s,
-            evaluation=self._trainer.evaluate(self._model, self._test.images, self._test.labels),
+            evaluation=evaluation,
             devices=devices,
             server=server,
         )
         self._fleet_time_s += duration_s
-        self._on_model(self._model)
         residuals = self._adaptation.learn(result, plans) if self._adaptation else ()
-        self._store.write_round(result, residuals)
+        with self._watch.stage("store"):
+            self._on_model(self._model)
+            self._store.write_round(result, residuals)
         self._rounds.append(result)
         self._notify(RoundFinished(result=result))
 

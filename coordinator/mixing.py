@@ -10,6 +10,7 @@ Design, Research Challenges and Future Directions*, section III, equation (1).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -45,7 +46,7 @@ def mix(
         raise ValueError("there is no update to mix the server's model with")
     whole = float(sum(weights))
     shares = [(1.0 - server_weight) * weight / whole for weight in weights]
-    return fedavg([*updates, augmented], [*shares, server_weight])
+    return fedavg(itertools.chain(updates, [augmented]), [*shares, server_weight])
 
 
 def server_weight(settings: StrategySettings, number: int, rounds: int) -> float:

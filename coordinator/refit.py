@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from coordinator.results import DeviceRound, metered
 from energy.cost_model import BoardModel, OperatingPoint, computing_power_w
+from learning.pseudo_labels import looked_at
 from learning.training import TrainingSettings
 
 Array = NDArray[np.float64]
@@ -94,7 +95,8 @@ def observe(
     return Observation(
         point=point,
         frequency_hz=entry.frequency_hz or point.frequency_hz,
-        samples=training.processed(entry.local_samples + entry.synthetic_samples),
+        samples=training.processed(entry.local_samples + entry.synthetic_samples)
+        + looked_at(entry.unlabelled_samples),
         upload_bits=model_bits,
         download_bits=model_bits,
         seconds=seconds,

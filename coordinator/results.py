@@ -46,6 +46,7 @@ class DeviceRound(Struct, frozen=True, kw_only=True):
         predicted: as the cost model had it; idle included where the device has reported its own.
         transfers: how fast model and update went over the network, as the device saw it.
         observed: clock, throttling, link and the monitor's own cost; ``None`` if not told.
+        unlabelled_samples: images it looked at for a label; those kept are synthetic samples.
     """
 
     device: str
@@ -62,6 +63,7 @@ class DeviceRound(Struct, frozen=True, kw_only=True):
     predicted: tuple[PhaseCost, ...] = ()
     transfers: tuple[Goodput, ...] = ()
     observed: Observation | None = None
+    unlabelled_samples: int = 0
 
     @property
     def energy(self) -> Energy | None:

@@ -19,12 +19,14 @@ Tables::
                                          of the local data, and filled as the plan has it
     model_file    round, variant, ...    what was exported, checked against PyTorch
     deployment    round, device, ...     how a device ran it: accuracy, latency, joules of inference
+    insight       round, ...             orthogonality of a round's updates, size of the IID sample
+    device_insight  round, device        local error, similarity to the IID update
 
 ``body`` columns hold JSON. An unknown value is NULL, never zero. Tables and columns are only ever
 added, at the end, so that older runs can still be read: ``cpu_*``, ``transfer`` and ``observation``
 are missing from stores of before there were any, and so are ``residual``, ``refit``,
-``server_round``, ``label_skew``, ``model_file`` and ``deployment``. A device that was asked to try
-a file and could not has NULLs and the reason there.
+``server_round`` and all below it. A device that was asked to try a file and could not has NULLs and
+the reason there.
 """
 
 from __future__ import annotations
@@ -90,6 +92,12 @@ CREATE TABLE deployment (
     latency_kind TEXT, start_s REAL, duration_s REAL, energy_j REAL, kind TEXT, source TEXT,
     scope TEXT, uncertainty_j REAL, readings INTEGER, largest_gap_s REAL, error TEXT NOT NULL,
     PRIMARY KEY (round, device, variant)) STRICT;
+CREATE TABLE insight (
+    round INTEGER PRIMARY KEY REFERENCES round, orthogonality REAL,
+    reference_samples INTEGER NOT NULL) STRICT;
+CREATE TABLE device_insight (
+    round INTEGER NOT NULL REFERENCES insight, device TEXT NOT NULL, local_error REAL NOT NULL,
+    similarity REAL, PRIMARY KEY (round, device)) STRICT;
 CREATE INDEX sample_by_round ON sample (round, device);
 CREATE INDEX transfer_by_round ON transfer (round, device);
 """

@@ -136,6 +136,22 @@ class RoundSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             "others idle, and their idle energy counts. 0: all. If fewer are there, those are.",
         ),
     ] = 0
+    insight_every: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Rounds from one look at the devices' updates to the next: local errors, "
+            "orthogonality, similarity to the IID update. Takes about one local training and one "
+            "evaluation for each device; 0: never.",
+        ),
+    ] = 5
+    target_accuracies: Annotated[
+        tuple[Annotated[float, Meta(gt=0, le=1)], ...],
+        Meta(
+            description="Accuracies whose price in rounds, joules, seconds and bytes is reported, "
+            "beside plan.target_accuracy; nothing is planned by them."
+        ),
+    ] = ()
     min_devices: Annotated[
         int, Meta(ge=1, description="With fewer devices to start a round with, the run ends.")
     ] = 1
@@ -216,3 +232,9 @@ class FederationSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     rounds: RoundSettings
     deployment: DeploymentSettings = DeploymentSettings()
     options: StrategySettings = StrategySettings()
+
+    @property
+    def targets(self) -> tuple[float, ...]:
+        """Accuracies whose price is reported, sorted."""
+        planned = (self.plan.target_accuracy,) if self.plan.target_accuracy else ()
+        return tuple(sorted({*self.rounds.target_accuracies, *planned}))

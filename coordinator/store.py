@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 
 from coordinator.events import Deployed, Event, Planned, RoundFinished, SearchProgress
+from coordinator.insight import Insight
 from coordinator.prediction import Residual
 from coordinator.results import Deployment, Preparation, RoundResult
 from coordinator.schema import SCHEMA
@@ -119,6 +120,21 @@ class RunStore:
         with self._transaction():
             self._write_samples(0, preparation.device, preparation.phases, preparation.predicted)
             self._write_transfers(0, preparation.device, preparation.transfers)
+
+    def write_insight(self, insight: Insight) -> None:
+        """Store what the updates of a round, already stored, say."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT INTO insight VALUES (?, ?, ?)",
+                (insight.round, insight.orthogonality, insight.reference_samples),
+            )
+            self._db.executemany(
+                "INSERT INTO device_insight VALUES (?, ?, ?, ?)",
+                [
+                    (insight.round, each.device, each.local_error, each.similarity)
+                    for each in insight.devices
+                ],
+            )
 
     def write_refit(
         self, number: int, boards: Mapping[str, msgspec.Struct], drifts: Mapping[str, float]

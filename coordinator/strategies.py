@@ -72,6 +72,11 @@ class Strategy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return self.plans_data or self.trains_on_server
 
     @property
+    def unlabelled(self) -> bool:
+        """Whether devices get images without labels."""
+        return self.data == "unlabelled"
+
+    @property
     def devices_train(self) -> bool:
         """Whether devices take part in rounds."""
         return self.data != "none"

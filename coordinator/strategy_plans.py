@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from coordinator.strategies import Strategy
 from coordinator.strategy_settings import StrategySettings
+from learning.pseudo_labels import looked_at
 from optim.categories import fill
 from optim.plans import Plan
 from optim.problem import FimiProblem, tfl
@@ -30,10 +31,6 @@ from optim.unplanned import equal_shares
 
 Counts = NDArray[np.int64]
 Planner = Callable[[FimiProblem], Plan]
-
-FORWARD_SHARE = 1.0 / 3.0
-"""Cycles of looking at a sample, as a share of training on it: a backward pass takes two forward
-ones (:mod:`learning.model_cost` counts multiply-accumulates alike)."""
 
 
 class StrategyPlan(Struct, frozen=True, kw_only=True):
@@ -91,7 +88,7 @@ def make_plans(
     solve = planner if strategy.planned_resources else unplanned
     plan = solve(with_data(problem, _load(strategy, counts, problem)))
     error = None
-    if strategy.data != "unlabelled" and math.isfinite(problem.error_max):
+    if not strategy.unlabelled and math.isfinite(problem.error_max):
         samples = problem.local_samples + counts.sum(axis=1)
         error = problem.error(effective(problem, synthetic_value, samples))
     shares = [
@@ -142,11 +139,6 @@ def with_data(problem: FimiProblem, counts: Counts) -> FimiProblem:
     )
 
 
-def looked_at(images: int) -> int:
-    """Looking at images once, in samples trained on, rounded up."""
-    return math.ceil(images * FORWARD_SHARE)
-
-
 def _counts(strategy: Strategy, problem: FimiProblem, plan: Plan) -> Counts:
     """Images per class for every device, (I, K), from FIMI's amounts."""
     amounts = [sum(share.synthetic_counts) for share in plan.devices]
@@ -154,7 +146,7 @@ def _counts(strategy: Strategy, problem: FimiProblem, plan: Plan) -> Counts:
     if strategy.data == "even":
         mean = math.ceil(sum(amounts) / len(amounts))
         rows = [fill(local, mean) for local in problem.local_counts]
-    elif strategy.data == "unlabelled":
+    elif strategy.unlabelled:
         rows = [fill([0] * classes, amount) for amount in amounts]
     else:
         rows = [share.synthetic_counts for share in plan.devices]
@@ -162,8 +154,8 @@ def _counts(strategy: Strategy, problem: FimiProblem, plan: Plan) -> Counts:
 
 
 def _load(strategy: Strategy, counts: Counts, problem: FimiProblem) -> Counts:
-    """What training on the images costs, in samples: for unlabelled ones, looking as well."""
-    if strategy.data != "unlabelled":
+    """What the images cost, in samples trained on: unlabelled ones, all kept, looking as well."""
+    if not strategy.unlabelled:
         return counts
     load: Counts = counts.copy()
     extra = [math.ceil(looked_at(int(n)) / problem.epochs) for n in counts.sum(axis=1)]

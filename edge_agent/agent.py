@@ -23,7 +23,7 @@ from edge_agent.deployment import TrialOrder, try_file
 from energy.cost_model import Phase
 from energy.hardware import Applied, Hardware
 from energy.ledger import Ledger, PhaseRecord
-from learning import batches, tensors
+from learning import batches, pseudo_labels, tensors
 from messaging.client import Peer
 from messaging.errors import TransferCancelled, TransferError
 from messaging.messages import (
@@ -170,12 +170,7 @@ class Agent:
                     )
                     self._hardware.has_received(len(payload))
                     moved("synthetic-download", len(payload))
-                batch = batches.decode(
-                    payload,
-                    classes=self._data.local.classes,
-                    image_shape=self._data.local.image_shape,
-                )
-                self._data.fill(batch.images, batch.labels)
+                self._keep(plan, payload)
             self._applied = self._hardware.apply(plan.point)
         except (TransferError, ValueError, OSError) as problem:
             error = f"{type(problem).__name__}: {problem}"
@@ -192,6 +187,15 @@ class Agent:
         )
         self._peer.send(COORDINATOR, self._last_plan_reply)
         self._ledger.begin("idle")
+
+    def _keep(self, plan: DevicePlan, payload: bytes) -> None:
+        """Take a batch in, with labels or without."""
+        local = self._data.local
+        if plan.unlabelled:
+            self._data.hold(batches.decode_unlabelled(payload, image_shape=local.image_shape))
+        else:
+            batch = batches.decode(payload, classes=local.classes, image_shape=local.image_shape)
+            self._data.fill(batch.images, batch.labels)
 
     def _has_data_of(self, plan: DevicePlan) -> bool:
         """Whether the plan in force is of the same run and its batch is here already."""
@@ -241,6 +245,7 @@ class Agent:
             error=error,
             transfers=self._take_moved(),
             observed=observed,
+            unlabelled=0 if self._data.unlabelled is None else len(self._data.unlabelled),
         )
         self._peer.send(COORDINATOR, self._last_report)
         self._ledger.begin("idle")
@@ -274,9 +279,14 @@ class Agent:
             trainer = self._backends.trainer(
                 start.training, start.graphs.digest if start.graphs else None, fetch_graphs
             )
-        parameters = tensors.load(payload)
-        images, labels = self._data.training_set()
         with self._slot, self._ledger.phase("compute"):
+            parameters = tensors.load(payload)
+            looked = 0
+            if (unlabelled := self._data.unlabelled) is not None:
+                logits = trainer.predict(parameters, unlabelled)
+                self._data.label(*pseudo_labels.choose(logits, plan.confidence_min))
+                looked = pseudo_labels.looked_at(len(unlabelled))
+            images, labels = self._data.training_set()
             result = trainer.train(
                 parameters,
                 images,
@@ -286,8 +296,12 @@ class Agent:
                 synthetic=self._data.synthetic_samples,
                 cancelled=stop.is_set,
             )
-            self._hardware.has_computed(result.samples)
-        update = tensors.dump(result.parameters)
+            self._hardware.has_computed(result.samples + looked)
+            # From here on a device holds its update and nothing else of the size of the model.
+            del payload, parameters, images, labels
+            update = tensors.dump(result.parameters)
+            loss, accuracy = result.loss, result.accuracy
+            del result
         with self._ledger.phase("upload"), self._moving() as moved:
             offer = transfers.serve(update, media="safetensors")
             self._drop_update()
@@ -297,9 +311,10 @@ class Agent:
                 UpdateReady(run=start.run, device=plan.device, round=start.round, update=offer),
             )
             self._wait_until_pulled(offer.digest, stop)
+            self._drop_update()
             self._hardware.has_sent(len(update))
             moved("upload", len(update))
-        return result.loss, result.accuracy, trainer.backend
+        return loss, accuracy, trainer.backend
 
     def _wait_until_pulled(self, digest: str, stop: threading.Event) -> None:
         timeout_s = self._settings.transfer_timeout_s
@@ -314,6 +329,7 @@ class Agent:
 
     def _settle(self, closed: RoundClosed) -> None:
         """The round is over for everybody: what did waiting take?"""
+        self._drop_update()  # one that was never pulled
         if self._plan is None or self._plan.run != closed.run:
             return
         if self._last_settled is not None and self._last_settled.round >= closed.round:

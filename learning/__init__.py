@@ -10,6 +10,7 @@ Modules without torch, which an edge agent uses:
 * :mod:`learning.partition`    who holds what: Dirichlet partitions over devices
 * :mod:`learning.partition_schemes`  all ways to divide data: Dirichlet, shards, IID, quantity skew
 * :mod:`learning.partition_file`     a partition as a file
+* :mod:`learning.pseudo_labels`  labels that a model gives to images that have none
 * :mod:`learning.partition_summary`  how uneven a partition came out
 * :mod:`learning.metrics`      learning metrics: pure functions of arrays and series
 * :mod:`learning.model_cost`   multiply-accumulates, cycles and bytes of a network

@@ -48,7 +48,7 @@ class ParityError(RuntimeError):
 class Network(Protocol):
     """Answers images as the network does that was trained."""
 
-    def logits(self, parameters: Parameters, images: Images) -> NDArray[np.float32]:
+    def predict(self, parameters: Parameters, images: Images) -> NDArray[np.float32]:
         """(N, classes)."""
         ...
 
@@ -85,7 +85,7 @@ class Deployer:
         """
         plain = with_parameters(self._graph, parameters)
         test = self._test
-        expected = self._network.logits(parameters, test.images[:PARITY_IMAGES])
+        expected = self._network.predict(parameters, test.images[:PARITY_IMAGES])
         files = [compare("fp32", plain, expected, test)]
         limit = TOLERANCE * max(1.0, float(np.abs(expected).max()))
         found = files[0].check

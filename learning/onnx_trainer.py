@@ -91,6 +91,10 @@ class OnnxTrainer:
     def evaluate(self, parameters: Parameters, images: Images, labels: Labels) -> Evaluation:
         """Accuracy, loss and per-class accuracy of ``parameters`` on ``images``."""
         check_samples(images, labels)
+        return judge(self.predict(parameters, images), labels, self._graphs.classes)
+
+    def predict(self, parameters: Parameters, images: Images) -> NDArray[np.float32]:
+        """Logits, (N, classes); see :class:`learning.training.Trainer`."""
         if self._evaluate is None:
             self._evaluate = self._load(self._graphs.evaluate, "evaluate")
         fixed = _matching(self._evaluate, PARAMETER, parameters)
@@ -98,7 +102,7 @@ class OnnxTrainer:
             self._evaluate.run(["logits"], {**fixed, "images": part})[0]
             for part in pieces(images, EVALUATION_BATCH)
         ]
-        return judge(np.concatenate(logits), labels, self._graphs.classes)
+        return np.concatenate([np.zeros((0, self._graphs.classes), np.float32), *logits])
 
     def _load(self, model: bytes, what: str) -> ort.InferenceSession:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -30,7 +31,9 @@ from learning.training import (
     to_float,
 )
 
-EVALUATION_BATCH = 512
+EVALUATION_PIXELS = 512 * 8 * 8
+"""Of the images that are evaluated at once: what a network makes of them must fit into memory."""
+EVALUATION_BATCH_MIN = 64
 
 
 class TorchTrainer:
@@ -126,20 +129,17 @@ class TorchTrainer:
     def evaluate(self, parameters: Parameters, images: Images, labels: Labels) -> Evaluation:
         """Accuracy, loss and per-class accuracy of ``parameters`` on ``images``."""
         check_samples(images, labels)
-        return judge(self.logits(parameters, images), labels, self._classes)
+        return judge(self.predict(parameters, images), labels, self._classes)
 
     @torch.no_grad()
-    def logits(self, parameters: Parameters, images: Images) -> NDArray[np.float32]:
-        """What the network answers, (N, classes), to images (N, channels, height, width)."""
+    def predict(self, parameters: Parameters, images: Images) -> NDArray[np.float32]:
+        """Logits, (N, classes); see :class:`learning.training.Trainer`."""
         module = self._module
         models.load_parameters(module, parameters)
         module.eval()
-        return np.concatenate(
-            [
-                module(torch.from_numpy(to_float(part))).numpy()
-                for part in pieces(images, EVALUATION_BATCH)
-            ]
-        )
+        size = max(EVALUATION_BATCH_MIN, EVALUATION_PIXELS // math.prod(images.shape[2:]))
+        logits = [module(torch.from_numpy(to_float(part))).numpy() for part in pieces(images, size)]
+        return np.concatenate([np.zeros((0, self._classes), np.float32), *logits])
 
 
 def initial_parameters(

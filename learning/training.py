@@ -209,6 +209,15 @@ class Trainer(Protocol):
         """Accuracy and loss of ``parameters`` on ``images``."""
         ...
 
+    def predict(self, parameters: Parameters, images: Images) -> NDArray[np.float32]:
+        """What a model answers: logits, (N, classes).
+
+        Args:
+            parameters: of the model.
+            images: (N, channels, height, width), uint8; none is possible.
+        """
+        ...
+
 
 def batches(
     samples: int, settings: TrainingSettings, *, stream: tuple[int, ...], synthetic: int = 0

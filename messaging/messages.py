@@ -119,12 +119,15 @@ class SyntheticRequest(Message, frozen=True, kw_only=True, tag="synthetic-reques
         device: for whom.
         counts: images per class.
         seed: fixes the images.
+        unlabelled: whether the batch is to hold the images alone, in an order that does not tell
+            what they show.
     """
 
     run: str
     device: str
     counts: tuple[Count, ...]
     seed: int
+    unlabelled: bool = False
 
 
 class SyntheticBatch(Message, frozen=True, kw_only=True, tag="synthetic-batch"):
@@ -167,6 +170,9 @@ class DevicePlan(Message, frozen=True, kw_only=True, tag="plan"):
         point: frequency, bandwidth, power, time split.
         predicted: seconds and joules per phase of one round.
         fleet_time_s: what the fleet's clock shows; emulated boards set theirs by it.
+        unlabelled: images in the batch, if it is one without labels; the device labels them anew
+            every round with the model that it was sent.
+        confidence_min: how sure the model must be of a label for the image to be trained on.
     """
 
     run: str
@@ -177,6 +183,8 @@ class DevicePlan(Message, frozen=True, kw_only=True, tag="plan"):
     point: OperatingPoint
     predicted: tuple[PhaseCost, ...]
     fleet_time_s: Seconds = 0.0
+    unlabelled: Count = 0
+    confidence_min: Share = 0.0
 
 
 class PlanApplied(Message, frozen=True, kw_only=True, tag="plan-applied"):
@@ -247,7 +255,7 @@ class RoundReport(Message, frozen=True, kw_only=True, tag="round-report"):
         device: who.
         round: number.
         local_samples: real samples trained on per epoch.
-        synthetic_samples: synthetic samples trained on per epoch.
+        synthetic_samples: synthetic samples trained on per epoch; of unlabelled ones, those kept.
         training_loss: mean loss of the last epoch.
         training_accuracy: accuracy of the last epoch.
         frequency_hz: achieved CPU frequency, or ``None`` if unknown.
@@ -257,6 +265,7 @@ class RoundReport(Message, frozen=True, kw_only=True, tag="round-report"):
         error: what went wrong, or empty.
         transfers: how fast model and update went over the network.
         observed: clock, throttling, link and the monitor's own cost since the last report.
+        unlabelled: images that it looked at for a label.
     """
 
     run: str
@@ -273,6 +282,7 @@ class RoundReport(Message, frozen=True, kw_only=True, tag="round-report"):
     error: str = ""
     transfers: tuple[Goodput, ...] = ()
     observed: Observation | None = None
+    unlabelled: Count = 0
 
 
 class RoundClosed(Message, frozen=True, kw_only=True, tag="round-closed"):

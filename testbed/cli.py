@@ -15,6 +15,7 @@ import click
 from learning.partition_summary import LabelSkew
 from testbed import config as configuration
 from testbed.commands.calibrate import calibrate
+from testbed.commands.experiment import experiment
 from testbed.commands.federation import coordinator, dry_run, report
 from testbed.commands.generate import generator
 from testbed.commands.nodes import agent, broker
@@ -97,7 +98,17 @@ def _in_words(skew: LabelSkew) -> str:
     return "; ".join(word for word in words if word)
 
 
-for _command in (dry_run, report, broker, coordinator, generator, agent, optimise, calibrate):
+for _command in (
+    dry_run,
+    report,
+    experiment,
+    broker,
+    coordinator,
+    generator,
+    agent,
+    optimise,
+    calibrate,
+):
     main.add_command(_command)
 
 

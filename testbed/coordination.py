@@ -27,10 +27,12 @@ from coordinator.results import (
     server_energy,
 )
 from coordinator.strategies import STRATEGIES
+from coordinator.targets import costs_to_targets
 from generator_node.metering import Metered, open_meters
 from learning import graphs
 from learning.classifier import Exported, FileCheck
 from learning.datasets import Dataset
+from learning.metrics import TargetCost
 from learning.model_cost import model_cost
 from learning.partition_schemes import LABEL_DIRICHLET
 from learning.tensors import Parameters
@@ -39,7 +41,7 @@ from messaging.address import BrokerAddress
 from messaging.client import Peer
 from messaging.topics import COORDINATOR
 from testbed.config import Effective, values
-from testbed.devices import load_split
+from testbed.devices import load_split, partition_digest
 from testbed.run_folder import RunFolder
 from testbed.sections import Config
 
@@ -113,6 +115,7 @@ def coordinate(
             "public_digest": split.public.digest(),
             "private_digest": split.private.digest(),
             "test_digest": split.test.digest(),
+            "partition_digest": partition_digest(config, split),
         },
     )
     trainer = TorchTrainer(config.training.model, classes, shape)
@@ -222,10 +225,17 @@ class Summary(Struct, frozen=True, kw_only=True):
         round_error_percent: mean absolute error of the predicted joules of each round's devices.
         refitted_after: rounds after which boards were fitted again.
         unmetered: ``round/device`` whose energy is in none of these figures.
-        synthetic_samples: shipped to all devices together.
+        synthetic_samples: shipped to all devices together, with labels or without.
         plan_energy_j: the plan's dynamic energy of a round, J.
         plan_bound_j: certified lower bound of it, J.
         plan_gap_percent: distance between the two.
+        orthogonality: of the devices' updates, in rounds that were looked at
+            (``rounds.insight_every``); ``None`` with fewer than two updates.
+        local_error: Δ_i of each device in those rounds, 0 to 1.
+        similarity: cosine of each device's update to the IID one in those rounds; ``None`` if there
+            is none.
+        targets: rounds, joules, seconds and bytes to each of ``rounds.target_accuracies`` and to
+            ``plan.target_accuracy``; ``null`` where it was never reached.
         run_dir: where everything is kept.
         deployment: each exported file as each device ran it, the last time it was tried.
         server_seconds: wall time of training on the server, s; ``None`` if it does not train.
@@ -252,6 +262,10 @@ class Summary(Struct, frozen=True, kw_only=True):
     plan_energy_j: float | None
     plan_bound_j: float | None
     plan_gap_percent: float | None
+    orthogonality: dict[int, float | None]
+    local_error: dict[int, dict[str, float]]
+    similarity: dict[int, dict[str, float | None]]
+    targets: tuple[TargetCost, ...]
     run_dir: str
     deployment: Deployed | None
     server_seconds: float | None
@@ -351,10 +365,24 @@ def summarise(federation: Federation, run_dir: str, wall_s: float) -> Summary:
         round_error_percent=tuple(_error_percent(r) for r in rounds),
         refitted_after=federation.refits,
         unmetered=tuple(f"{r.number}/{d}" for r in rounds for d in r.unmetered),
-        synthetic_samples=sum(sum(p.synthetic_counts) for p in federation.device_plans.values()),
+        synthetic_samples=sum(
+            sum(p.synthetic_counts) + p.unlabelled for p in federation.device_plans.values()
+        ),
         plan_energy_j=plan.energy_j if plan else None,
         plan_bound_j=plan.bound_j if plan else None,
         plan_gap_percent=plan.gap_percent if plan else None,
+        orthogonality={each.round: each.orthogonality for each in federation.insights},
+        local_error={
+            each.round: {d.device: d.local_error for d in each.devices}
+            for each in federation.insights
+        },
+        similarity={
+            each.round: {d.device: d.similarity for d in each.devices}
+            for each in federation.insights
+        },
+        targets=costs_to_targets(
+            federation.settings.targets, federation.preparations, federation.rounds
+        ),
         run_dir=run_dir,
         deployment=_deployed(federation),
         server_seconds=sum(each.seconds for each in server) if server else None,

@@ -49,6 +49,8 @@ def dry_run(
         check_generator(config)
     known = with_cycles(config)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks: threads only get in the way
+    # Of glibc's memory pools, one for each thread, every device that trained would keep one full.
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     with ExitStack() as stack:
         broker = stack.enter_context(
             EmbeddedBroker(kind=config.broker.kind, port=config.broker.port)

@@ -37,6 +37,7 @@ from coordinator.events import (
 )
 from coordinator.results import Deployment, RoundResult
 from energy.joules import Energy, format_energy, format_joules, total
+from testbed.report.strategy_words import server_line
 from testbed.report.text import clean
 
 _MOST_ROWS = 24
@@ -200,7 +201,7 @@ class LiveView:
                     self._trained_with = f" · {with_what}"
                 for entry in event.result.devices:
                     if entry.energy is not None:
-                        self._set(entry.device, 4, format_joules(entry.energy.value_j))
+                        self._set(entry.device, 4, format_energy(entry.energy))
             case Refitted():
                 self._notices = [*self._notices[-2:], describe_refit(event)]
             case Deployed():
@@ -301,11 +302,13 @@ def describe_failure(event: NotDeployed) -> str:
 
 def describe_round(result: RoundResult, rounds: int, so_far: Energy | None) -> str:
     """A round in one line."""
-    energy = format_energy(so_far) if so_far else "energy not metered"
-    return (
-        f"round {result.number}/{rounds}: accuracy {result.evaluation.accuracy:.1%}, "
-        f"{result.accepted} of {len(result.participants)} updates, {energy} so far"
-    )
+    said = [f"round {result.number}/{rounds}: accuracy {result.evaluation.accuracy:.1%}"]
+    if result.devices:
+        energy = format_energy(so_far) if so_far else "energy not metered"
+        said.append(f"{result.accepted} of {len(result.participants)} updates, {energy} so far")
+    if server := server_line(result):
+        said.append(server)
+    return ", ".join(said)
 
 
 def describe_backends(result: RoundResult) -> str:

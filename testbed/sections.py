@@ -114,7 +114,7 @@ class DataConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Meta(
             ge=0,
             description="Use at most so many samples of the data set, drawn from every class in "
-            "proportion by run.seed (of test samples of its own, the same share); 0: all.",
+            "proportion by the split's seed (of test samples of its own, the same share); 0: all.",
         ),
     ] = 0
     image_size: Annotated[
@@ -136,6 +136,15 @@ class DataConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             'own); "auto": writers for the digits, else random.'
         ),
     ] = "auto"
+    split_seed: Annotated[
+        int,
+        Meta(
+            ge=-1,
+            lt=2**31,
+            description="Seed of the division into public, private and test part; -1: run.seed. "
+            "Set it where runs of several seeds share one trained generator.",
+        ),
+    ] = -1
     public_fraction: Annotated[
         float, Meta(gt=0, lt=1, description="Share of the samples that the generator may see.")
     ] = 0.4

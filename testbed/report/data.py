@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from coordinator.prediction import Parts, Residual
-from coordinator.results import DeviceRound, Preparation, RoundResult
+from coordinator.results import DeviceRound, Preparation, RoundResult, ServerRound
 from energy.cost_model import PhaseCost
 from energy.hardware import Applied, Observation
 from energy.ledger import PhaseRecord
@@ -151,7 +151,9 @@ class _Reader:
                 for (number, device), (phases, predicted) in samples.items()
                 if number == 0
             ),
-            rounds=self._rounds(samples, transfers, observed),
+            rounds=self._rounds(
+                samples, transfers, observed, self._server() if "server_round" in there else {}
+            ),
             residuals=self._residuals() if "residual" in there else (),
             refits=tuple(
                 row["round"]
@@ -251,6 +253,11 @@ class _Reader:
             for row in self._rows("SELECT * FROM observation ORDER BY round, device")
         }
 
+    def _server(self) -> dict[int, ServerRound]:
+        return {
+            row["round"]: rows.server_round(row) for row in self._rows("SELECT * FROM server_round")
+        }
+
     def _residuals(self) -> tuple[Residual, ...]:
         parts = Parts.__struct_fields__
         found = []
@@ -288,6 +295,7 @@ class _Reader:
         samples: dict[tuple[int, str], tuple[tuple[PhaseRecord, ...], tuple[PhaseCost, ...]]],
         transfers: dict[tuple[int, str], tuple[Goodput, ...]],
         observed: dict[tuple[int, str], Observation],
+        server: dict[int, ServerRound],
     ) -> tuple[RoundResult, ...]:
         devices: dict[int, list[DeviceRound]] = {}
         for row in self._rows("SELECT * FROM device_round ORDER BY round, device"):
@@ -320,6 +328,7 @@ class _Reader:
                     samples=row["test_samples"],
                 ),
                 devices=tuple(devices.get(row["number"], ())),
+                server=server.get(row["number"]),
             )
             for row in self._rows("SELECT * FROM round ORDER BY number")
         )

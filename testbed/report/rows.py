@@ -9,6 +9,7 @@ import sqlite3
 
 import msgspec
 
+from coordinator.results import ServerRound
 from energy.hardware import Observation
 from energy.joules import Energy
 from energy.ledger import PhaseRecord
@@ -92,6 +93,19 @@ def trial(row: sqlite3.Row) -> Trial:
         latency_kind=row["latency_kind"],
         metered=metered,
         error=row["error"],
+    )
+
+
+def server_round(row: sqlite3.Row) -> ServerRound:
+    """A row of ``server_round``."""
+    return ServerRound(
+        images=row["images"],
+        seconds=row["seconds"],
+        energy=_energy(row),
+        loss=row["loss"],
+        weight=row["weight"],
+        federated_accuracy=row["federated_accuracy"],
+        augmented_accuracy=row["augmented_accuracy"],
     )
 
 

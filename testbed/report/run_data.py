@@ -37,6 +37,10 @@ class DatasetInfo(Struct, frozen=True, kw_only=True):
         private: samples on the devices.
         test: held-out samples.
         class_names: one per class.
+        public_digest: of the public samples.
+        private_digest: of the private ones.
+        test_digest: of the held-out ones.
+        partition_digest: of who holds what; empty in older stores, as the others may be.
     """
 
     name: str = ""
@@ -46,6 +50,10 @@ class DatasetInfo(Struct, frozen=True, kw_only=True):
     private: int | None = None
     test: int | None = None
     class_names: tuple[str, ...] = ()
+    public_digest: str = ""
+    private_digest: str = ""
+    test_digest: str = ""
+    partition_digest: str = ""
 
 
 class RunInfo(Struct, frozen=True, kw_only=True):

@@ -18,9 +18,11 @@ from rich.text import Text
 
 from testbed.report import deployment, labels, prediction
 from testbed.report.data import read_run
+from testbed.report.kinds import alike, parts, word
 from testbed.report.observed import unusual
 from testbed.report.run_data import RunData
 from testbed.report.sections import percent_value, rounds_in_words, state
+from testbed.report.strategy_words import extras
 from testbed.report.summary import DeviceSummary, Summary, summarise
 from testbed.report.text import (
     MISSING,
@@ -79,7 +81,11 @@ def as_text(run_dir: Path, encoding: str | None = None) -> str:
 
 def device_table(summary: Summary) -> Table:
     """One row per device."""
+    all_energies = [device.measured for device in summary.devices]
+    bare = alike(all_energies)
     kind = summary.measured.kind if summary.measured else "metered"
+    boards = {device.hardware for device in summary.devices}
+    clock = {"physical": "measured", "emulated": "emulated"}.get("/".join(boards), "metered")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True, padding=(0, 1, 0, 0))
     fleet = summary.measured
     table.add_column("\n\ndevice", footer="fleet", no_wrap=True, max_width=20, overflow="ellipsis")
@@ -89,18 +95,20 @@ def device_table(summary: Summary) -> Table:
         ("freq.\nGHz\nset", ""),
         ("band\nkHz\nplan", ""),
         ("busy\ns/round\npred.", ""),
-        (f"busy\ns/round\n{kind}", ""),
+        (f"busy\ns/round\n{clock}", ""),
         ("energy\n\npredicted", joules(summary.predicted_j) if fleet else MISSING),
         (f"energy\n\n{kind}", joules(fleet.value_j) if fleet else MISSING),
+        *([] if bare else [("\n\nof kind", word(fleet, all_energies))]),
         ("\n\nerror", signed_percent(summary.bias_percent)),
     ):
         table.add_column(title, footer=footer, justify="right", no_wrap=True)
     for device in summary.devices:
-        table.add_row(Text(clean(device.device)), *_cells(device))
+        own = None if bare else word(device.measured, all_energies)
+        table.add_row(Text(clean(device.device)), *_cells(device, own))
     return table
 
 
-def _cells(device: DeviceSummary) -> list[str]:
+def _cells(device: DeviceSummary, kind: str | None) -> list[str]:
     return [
         str(sum(device.synthetic_counts)) if device.synthetic_counts else MISSING,
         _scaled(device.frequency_planned_hz, 1e9),
@@ -110,6 +118,7 @@ def _cells(device: DeviceSummary) -> list[str]:
         _scaled(device.busy_s, 1.0),
         joules(device.predicted_j) if device.measured else MISSING,
         joules(device.measured.value_j) if device.measured else MISSING,
+        *([] if kind is None else [kind]),
         signed_percent(device.error_percent),
     ]
 
@@ -137,6 +146,7 @@ def lines(run: RunData, summary: Summary, width: int = PLAIN_WIDTH) -> Text:
         )
         said.append(("per round", accuracy_curve(summary)))
     said += _energy_words(summary)
+    said += [(extra.term, f"{extra.value} {extra.note}") for extra in extras(run)]
     if predicted := prediction.words(run):
         said.append(("prediction", predicted))
     if run.plan is not None and run.plan.energy_j is not None:
@@ -208,10 +218,12 @@ def _run_words(run: RunData) -> str:
 def _energy_words(summary: Summary) -> list[tuple[str, str]]:
     if summary.measured is None:
         return [("energy", "nothing was metered")]
+    mix = parts(device.measured for device in summary.devices)
+    mix = f" = {mix}" if mix else ""
     said = [
         (
             "energy",
-            f"{summary.measured}, predicted {joules(summary.predicted_j)} "
+            f"{summary.measured}{mix}, predicted {joules(summary.predicted_j)} "
             f"({signed_percent(summary.bias_percent)}; mean absolute "
             f"{percent_value(summary.mape_percent)})",
         )

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from coordinator.refit import Observation, observe, refit
 from coordinator.results import DeviceRound
-from energy.boards import PRESETS, declare_board
+from energy.boards import declare_board
 from energy.cost_model import (
     BoardModel,
     OperatingPoint,
@@ -18,6 +18,7 @@ from energy.cost_model import (
 from energy.emulated import Disturbance, EmulatedBoard
 from energy.emulated_physics import PhysicalBoard
 from energy.ledger import Ledger
+from energy.presets import PRESETS
 from learning.training import TrainingSettings
 
 POINT = OperatingPoint(frequency_hz=1.2e9, bandwidth_hz=1e5, transmit_power_w=0.1, time_split=0.5)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from bench import DIGITS, LOCAL, MODEL, POINT, SETTINGS, Bench, encode
 
-from learning import tensors
+from learning import batches, tensors
 from learning.torch_trainer import TorchTrainer
 from messaging.broker import EmbeddedBroker
 from messaging.client import Peer
@@ -126,6 +126,67 @@ class TestPlan:
         assert reply.applied is not None
         assert reply.applied.frequency_hz == 0.6e9
         assert bench.data.synthetic_samples == 30
+
+
+class TestUnlabelled:
+    """The device labels images with the model that it was sent, and trains on the sure ones."""
+
+    images = DIGITS.images[200:230]
+
+    def sent(self, bench: Bench, confidence: float) -> PlanApplied:
+        payload = batches.encode_unlabelled(self.images)
+        offer = bench.desk.transfers.serve(payload, "batch")
+        plan = msgspec.structs.replace(
+            bench.plan(offer), unlabelled=len(self.images), confidence_min=confidence
+        )
+        bench.desk.send("device-1", plan)
+        return bench.hear(PlanApplied)
+
+    def test_it_trains_on_what_the_global_model_is_sure_of(self, bench: Bench) -> None:
+        trainer = TorchTrainer("small-cnn", 10, (1, 8, 8))
+        logits = trainer.predict(MODEL, self.images)
+        shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        threshold = float(np.median(shares.max(axis=1)))
+        assert self.sent(bench, threshold).error == ""
+        update, report = bench.round(bench.start())
+        kept = shares.max(axis=1) >= threshold
+        assert (report.unlabelled, report.synthetic_samples) == (30, int(kept.sum()))
+        assert 10 < report.synthetic_samples < 20
+        alone = trainer.train(
+            MODEL,
+            np.concatenate([LOCAL.images, self.images[kept]]),
+            np.concatenate([LOCAL.labels, logits[kept].argmax(axis=1)]),
+            SETTINGS,
+            stream=(5, 0, 1),
+        )
+        for name, tensor in tensors.load(update, like=MODEL).items():
+            np.testing.assert_array_equal(tensor, alone.parameters[name])
+
+    def test_looking_takes_time_and_joules(self, bench: Bench) -> None:
+        self.sent(bench, 1.0)  # nothing is kept
+        _, report = bench.round(bench.start())
+        assert (report.unlabelled, report.synthetic_samples) == (30, 0)
+        (compute,) = [phase for phase in report.phases if phase.phase == "compute"]
+        observed_hz = report.frequency_hz
+        assert observed_hz is not None
+        cycles = bench.board.truth.compute.cycles_per_sample * (2 * 40 + 10)
+        assert compute.duration_s == pytest.approx(cycles / observed_hz, rel=0.1)
+        without = bench.board.truth.compute.cycles_per_sample * 2 * 40 / observed_hz
+        assert compute.duration_s > without
+
+    def test_labels_are_given_anew_every_round(self, bench: Bench) -> None:
+        self.sent(bench, 0.5)
+        update, first = bench.round(bench.start())
+        bench.model = update
+        _, second = bench.round(bench.start(2))
+        assert first.synthetic_samples == 0, "an untrained model is sure of nothing"
+        assert second.unlabelled == 30
+
+    def test_a_batch_with_labels_is_refused(self, bench: Bench) -> None:
+        offer = bench.desk.transfers.serve(synthetic(5), "batch")
+        plan = msgspec.structs.replace(bench.plan(offer), unlabelled=5)
+        bench.desk.send("device-1", plan)
+        assert "must hold 'images'" in bench.hear(PlanApplied).error
 
 
 class TestRound:

@@ -10,16 +10,17 @@ import pytest
 from click.testing import CliRunner
 from worlds import Ina226, TwoPackages
 
-import energy.host
-from edge_agent.doctor import Check, Patient, examine
+import energy.host_profile
+from edge_agent.doctor import examine
+from edge_agent.doctor.patient import Check, Patient
 from energy.clock import VirtualClock
 from energy.control.programs import Done
-from energy.host import HostProfile, load_profile
+from energy.host_profile import HostProfile, load_profile
 from messaging.address import BrokerAddress
 from messaging.broker import EmbeddedBroker
 from testbed.cli import main
 
-EXAMPLE = (energy.host.__doc__ or "").split("::\n", 1)[1]
+EXAMPLE = (energy.host_profile.__doc__ or "").split("::\n", 1)[1]
 
 
 def quiet(arguments: object) -> Done:

@@ -90,8 +90,8 @@ class TestFiles:
 
     def test_a_file_that_answers_otherwise_is_not_given_out(self) -> None:
         class Other:
-            def logits(self, parameters: Parameters, images: Images) -> NDArray[np.float32]:
-                return trainer().logits(parameters, images) + np.float32(0.5)
+            def predict(self, parameters: Parameters, images: Images) -> NDArray[np.float32]:
+                return trainer().predict(parameters, images) + np.float32(0.5)
 
         with pytest.raises(ParityError, match=r"differ from PyTorch's by 0\.5 on 256 test images"):
             Deployer("small-cnn", Other(), TEST).export(trained())

@@ -125,6 +125,17 @@ class TestContract:
             )
         assert time.monotonic() - asked_s[0] < 1.0
 
+    def test_predictions_are_what_it_is_judged_by(self, backend: str) -> None:
+        trainer = make(backend, self.settings)
+        logits = trainer.predict(start("small-cnn"), IMAGES)
+        assert (logits.shape, logits.dtype) == ((160, 10), np.float32)
+        right = float((logits.argmax(1) == LABELS).mean())
+        assert right == trainer.evaluate(start("small-cnn"), IMAGES, LABELS).accuracy
+        np.testing.assert_allclose(
+            logits, make("torch", self.settings).predict(start("small-cnn"), IMAGES), atol=1e-4
+        )
+        assert trainer.predict(start("small-cnn"), IMAGES[:0]).shape == (0, 10)
+
     def test_a_class_without_samples_has_no_accuracy(self, backend: str) -> None:
         zeros = LABELS == 0
         found = make(backend, self.settings).evaluate(
