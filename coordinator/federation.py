@@ -318,8 +318,8 @@ class Coordinator:
         try:
             return self._solve()
         except InfeasibleError as error:
-            if self._settings.training.steps:
-                raise
+            if self._settings.training.steps or not self._strategy.planned_at_once:
+                raise  # the smallest deadline is that of another problem
             deadline_s = planning.smallest_deadline_s(
                 self._profiles, self._settings, self._strategy, model_bytes=self._model_bytes
             )

@@ -79,9 +79,9 @@ def make_plans(
     if not strategy.plans_data and not strategy.planned_resources:
         return StrategyPlan(plan=unplanned(problem), server_counts=server_counts)
     first = planner(problem)
-    if strategy.planned_resources and strategy.data in ("local", "filled"):
-        if strategy.server != "continue":
-            return StrategyPlan(plan=first, server_counts=server_counts)
+    if strategy.planned_at_once:
+        return StrategyPlan(plan=first, server_counts=server_counts)
+    if strategy.server == "continue":
         totals = np.sum([share.synthetic_counts for share in first.devices], axis=0)
         return StrategyPlan(plan=planner(tfl(problem)), server_counts=tuple(totals.tolist()))
     counts = _counts(strategy, problem, first)

@@ -19,6 +19,7 @@
 * :mod:`testbed.calibrate_host`     calibrating this machine: its work and its draft profile
 * :mod:`testbed.calibrate_show`     a calibration as table, profile file and picture
 * :mod:`testbed.problem_file`       a planning problem as a TOML file
+* :mod:`testbed.learning_curve`     a measured learning curve as table, lines to paste and picture
 * :mod:`testbed.optimise`           plans, sweeps and targets as tables, CSV and plots
 * :mod:`testbed.report`             the report: tables and plots from a run store
 

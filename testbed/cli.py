@@ -18,6 +18,7 @@ from testbed.commands.calibrate import calibrate
 from testbed.commands.experiment import experiment
 from testbed.commands.federation import coordinator, dry_run, report
 from testbed.commands.generate import generator
+from testbed.commands.learning_curve import learning_curve
 from testbed.commands.nodes import agent, broker
 from testbed.commands.optimise import optimise
 from testbed.commands.shared import (
@@ -102,6 +103,7 @@ for _command in (
     dry_run,
     report,
     experiment,
+    learning_curve,
     broker,
     coordinator,
     generator,
