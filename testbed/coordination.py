@@ -107,8 +107,7 @@ def coordinate(
             "test_digest": split.test.digest(),
         },
     )
-    trainer = TorchTrainer(config.training.model, classes, shape)
-    trainer.check(config.training)
+    trainer = TorchTrainer.of(config.training, classes, shape)
     offered = training_graphs(config, classes, shape, say)
     trains = STRATEGIES[settings.strategy].trains_on_server
     meter = open_meters(say, whose="server") if trains else Metered()
