@@ -7,6 +7,7 @@ precision. Evaluation is never in half precision, so that accuracies compare.
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
@@ -78,10 +79,11 @@ def make_deterministic(device: torch.device) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
 
 
-def autocast(device: torch.device, amp: Amp) -> torch.autocast:
-    """A context in which a forward pass runs in this precision."""
-    dtype = torch.float16 if amp == "fp16" else torch.bfloat16
-    return torch.autocast(device.type, dtype=dtype, enabled=amp != "off")
+def autocast(device: torch.device, amp: Amp) -> AbstractContextManager[object]:
+    """A context in which a forward pass runs in this precision; for single precision an empty one."""
+    if amp == "off":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.float16 if amp == "fp16" else torch.bfloat16)
 
 
 class LossScale:
