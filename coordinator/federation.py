@@ -16,8 +16,9 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from coordinator import participation, planning, strategy_plans
+from coordinator import fixed_steps, participation, planning, strategy_plans
 from coordinator.adaptation import Adaptation
+from coordinator.deployment import Deployments, Export
 from coordinator.errors import FederationError as FederationError
 from coordinator.events import (
     Event,
@@ -33,6 +34,7 @@ from coordinator.inbox import Cancelled, Inbox
 from coordinator.insight import Insight, Observer
 from coordinator.registry import Registry
 from coordinator.results import (
+    Deployment,
     DeviceRound,
     Preparation,
     RoundResult,
@@ -51,9 +53,11 @@ from energy.cost_model import download_cost
 from learning import tensors
 from learning.datasets import Dataset
 from learning.graphs import MEDIA
+from learning.partition_summary import summarise
 from learning.training import Trainer, TrainingCancelled
 from messaging.client import Peer
 from messaging.messages import (
+    DeploymentClosed,
     DevicePlan,
     Offer,
     PlanApplied,
@@ -66,6 +70,7 @@ from optim import quality
 from optim.planner import Plan, SearchSettings
 from optim.planner import plan as make_plan
 from optim.problem import FimiProblem, InfeasibleError
+from optim.unplanned import equal_shares
 
 Model = dict[str, NDArray[np.float32]]
 
@@ -87,6 +92,7 @@ class Federation(Struct, frozen=True, kw_only=True):
         rounds: finished rounds.
         model: the global model after the last finished round.
         refits: rounds after which boards were fitted again.
+        deployments: what was exported, and how devices ran it.
         insights: what the updates of some rounds say.
     """
 
@@ -100,6 +106,7 @@ class Federation(Struct, frozen=True, kw_only=True):
     rounds: tuple[RoundResult, ...]
     model: Model
     refits: tuple[int, ...] = ()
+    deployments: tuple[Deployment, ...] = ()
     insights: tuple[Insight, ...] = ()
 
 
@@ -117,6 +124,7 @@ class Coordinator:
         on_model: called with the new global model after every round.
         cancel: set from outside to end the run.
         graphs: training and evaluation as ONNX graphs, offered to every device; empty for none.
+        export: makes files of the trained model; ``None`` for none.
         public: what models may be judged by besides the test set, if there is anything.
         meter: of this machine, for what the server trains; seconds only if left out.
     """
@@ -134,6 +142,7 @@ class Coordinator:
         on_model: Callable[[Model], None] = lambda model: None,
         cancel: threading.Event | None = None,
         graphs: bytes = b"",
+        export: Export | None = None,
         public: Dataset | None = None,
         meter: WorkMeter | None = None,
     ) -> None:
@@ -183,6 +192,19 @@ class Coordinator:
         self._fleet_time_s = 0.0
         self._graphs = graphs
         self._graphs_offer: Offer | None = None
+        self._deployments: Deployments | None = None
+        if export is not None:
+            self._deployments = Deployments(
+                settings.deployment,
+                export,
+                peer,
+                self._registry,
+                self._inbox,
+                store,
+                self._notify,
+                run=settings.run,
+                wall_timeout_s=settings.rounds.wall_timeout_s,
+            )
 
     def run(self) -> Federation:
         """Run the federation to its end, or to wherever it is cancelled.
@@ -201,7 +223,9 @@ class Coordinator:
             with self._watch.stage("plan"):
                 plan = self._make_plan()
             with self._watch.stage("synthesis"):
-                batches = self._synthesis.of(self._wanted(plan))
+                batches = self._synthesis.of(
+                    self._wanted(plan), unlabelled=self._strategy.unlabelled
+                )
             if (own := batches.pop(COORDINATOR, None)) is not None:
                 self._server.receive(own, self._peer, self._test.image_shape)
             if plan is not None:
@@ -210,14 +234,20 @@ class Coordinator:
             for number in range(1, self._settings.rounds.count + 1):
                 self._run_round(number)
                 if number < self._settings.rounds.count:
+                    with self._watch.stage("deploy"):
+                        self._deploy(number)
                     with self._watch.stage("adapt"):
                         self._adapt(number)
             self._require_an_update()
-            status, reason = "completed", f"{len(self._rounds)} rounds"
+            with self._watch.stage("deploy"):
+                self._deploy(self._settings.rounds.count, at_end=True)
+            status, reason = "completed", _rounds(len(self._rounds))
         except Cancelled:
-            status, reason = "interrupted", f"stopped after {len(self._rounds)} rounds"
+            status, reason = "interrupted", f"stopped after {_rounds(len(self._rounds))}"
+            if self._deployments and self._rounds:
+                self._deployments.make(self._rounds[-1].number, self._model)
         except KeyboardInterrupt:
-            status, reason = "interrupted", f"broken off after {len(self._rounds)} rounds"
+            status, reason = "interrupted", f"broken off after {_rounds(len(self._rounds))}"
             raise
         except Exception as error:
             reason = str(error)
@@ -237,7 +267,7 @@ class Coordinator:
         if results and not any(result.status == "accepted" for result in results):
             last = results[-1]
             raise FederationError(
-                f"not one update was accepted in {len(self._rounds)} rounds; the last of "
+                f"not one update was accepted in {_rounds(len(self._rounds))}; the last of "
                 f"{last.device}: {last.status}{': ' + last.reason if last.reason else ''}"
             )
 
@@ -254,6 +284,7 @@ class Coordinator:
             rounds=tuple(self._rounds),
             model=self._model,
             refits=tuple(self._refits),
+            deployments=tuple(self._deployments.done) if self._deployments else (),
             insights=tuple(self._insights),
         )
 
@@ -287,6 +318,8 @@ class Coordinator:
         try:
             return self._solve()
         except InfeasibleError as error:
+            if not self._strategy.planned_at_once or self._settings.training.steps:
+                raise  # the smallest deadline is that of another problem
             deadline_s = planning.smallest_deadline_s(
                 self._profiles, self._settings, self._strategy, model_bytes=self._model_bytes
             )
@@ -324,10 +357,11 @@ class Coordinator:
         made = strategy_plans.make_plans(
             self._strategy,
             problem,
-            planner,
+            self._around(planner),
             settings=self._settings.options,
             rounds=self._settings.rounds.count,
             synthetic_value=value,
+            unplanned=self._around(equal_shares),
         )
         self._plan, self._server_counts = made.plan, made.server_counts
         if self._plan is not None:
@@ -339,6 +373,11 @@ class Coordinator:
                 )
             )
         return self._plan
+
+    def _around(self, planner: fixed_steps.Planner) -> fixed_steps.Planner:
+        """The planner for the way devices train: epochs, or steps."""
+        value = self._settings.plan.synthetic_value
+        return fixed_steps.around(planner, self._settings.training, value)
 
     def _search(self) -> SearchSettings:
         settings = self._settings.plan
@@ -358,11 +397,13 @@ class Coordinator:
             model_bytes=self._model_bytes,
             delivered={device: batch.delivered for device, batch in batches.items()},
             batches={device: b.offer for device, b in batches.items() if b.offer is not None},
+            unlabelled=self._strategy.unlabelled,
         )
+        self._record_labels()
         self._adaptation = Adaptation(
             self._settings.plan,
             self._profiles,
-            epochs=self._settings.training.epochs,
+            training=self._settings.training,
             model_bits=8.0 * self._model_bytes,
         )
         self._announce()
@@ -373,6 +414,16 @@ class Coordinator:
                 if self._profiles[preparation.device].hardware.kind == "emulated"
             ),
             default=0.0,
+        )
+
+    def _record_labels(self) -> None:
+        """How uneven the devices' labels are, and what the synthetic samples make of it."""
+        devices = sorted(self._device_plans)
+        local = np.array([self._profiles[device].label_counts for device in devices])
+        made = np.array([self._device_plans[device].synthetic_counts for device in devices])
+        population = local.sum(axis=0)
+        self._store.write_labels(
+            devices, {"local": summarise(local), "filled": summarise(local + made, population)}
         )
 
     def _announce(self) -> None:
@@ -397,6 +448,8 @@ class Coordinator:
         adaptation = self._adaptation
         if adaptation is None or self._plan is None or not (drifts := adaptation.drifted()):
             return
+        if self._strategy.unlabelled:
+            return  # the prediction has every image kept: being off says nothing of the board
         self._refits.append(number)
         self._store.write_refit(number, adaptation.refit(), drifts)
         profiles = adaptation.profiles(self._profiles)
@@ -410,9 +463,12 @@ class Coordinator:
                 self._strategy,
                 problem,
                 [delivered[device] for device in problem.devices],
-                lambda fixed: make_plan(
-                    fixed, seed=self._settings.seed, settings=self._search(), start=self._plan
+                self._around(
+                    lambda fixed: make_plan(
+                        fixed, seed=self._settings.seed, settings=self._search(), start=self._plan
+                    )
                 ),
+                self._around(equal_shares),
             )
             energy_j = self._plan.energy_j
         except InfeasibleError as error:
@@ -550,6 +606,21 @@ class Coordinator:
         self._rounds.append(result)
         self._notify(RoundFinished(result=result))
 
+    def _deploy(self, number: int, *, at_end: bool = False) -> None:
+        """Export the global model where it is due, and have it tried; no round is charged."""
+        if self._deployments is None or not (at_end or self._deployments.is_due(number)):
+            return
+        devices = [d for d in sorted(self._profiles) if self._registry.is_online(d)]
+        self._fleet_time_s += self._deployments.make(number, self._model, devices)
+        if not at_end:
+            for device in devices:
+                self._peer.send(
+                    device,
+                    DeploymentClosed(
+                        run=self._settings.run, device=device, fleet_time_s=self._fleet_time_s
+                    ),
+                )
+
     def _present(self, number: int) -> dict[str, DevicePlan]:
         """Devices whose plan is in force; waits for their return if they are too few."""
         settings, registry = self._settings.rounds, self._registry
@@ -577,3 +648,7 @@ class Coordinator:
     def _notify(self, event: Event) -> None:
         self._store.write_event(event)
         self._listener(event)
+
+
+def _rounds(count: int) -> str:
+    return f"{count} round{'' if count == 1 else 's'}"

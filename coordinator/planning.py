@@ -22,6 +22,7 @@ from energy.cost_model import (
     predict_round,
     uplink_rate_bps,
 )
+from learning.pseudo_labels import looked_at
 from messaging.messages import DevicePlan, Offer, Profile
 from optim.feasibility import require_feasible
 from optim.inner import InnerSolver
@@ -169,6 +170,7 @@ def device_plans(
     model_bytes: int,
     delivered: Mapping[str, tuple[int, ...]],
     batches: Mapping[str, Offer],
+    unlabelled: bool = False,
 ) -> dict[str, DevicePlan]:
     """What each device is told.
 
@@ -179,13 +181,18 @@ def device_plans(
         model_bytes: size of the model as it travels.
         delivered: synthetic samples per class that the generator really made, by device.
         batches: where each device gets them.
+        unlabelled: whether they have no labels. The prediction then has the device look at all of
+            them and keep every one, the most that it can come to.
     """
     bits = 8.0 * model_bytes
     busy: dict[str, tuple[PhaseCost, ...]] = {}
     for share in plan.devices:
         profile = profiles[share.device]
-        samples = sum(profile.label_counts) + sum(delivered.get(share.device, ()))
-        cycles = settings.training.epochs * profile.board.compute.cycles_per_sample * samples
+        images = sum(delivered.get(share.device, ()))
+        processed = settings.training.processed(sum(profile.label_counts) + images)
+        if unlabelled:
+            processed += looked_at(images)
+        cycles = profile.board.compute.cycles_per_sample * processed
         busy[share.device] = predict_round(
             profile.board, share.point, cycles=cycles, upload_bits=bits, download_bits=bits
         )
@@ -196,7 +203,11 @@ def device_plans(
             run=settings.run,
             device=share.device,
             device_index=index,
-            synthetic_counts=delivered.get(share.device, (0,) * len(share.synthetic_counts)),
+            synthetic_counts=(0,) * len(share.synthetic_counts)
+            if unlabelled
+            else delivered.get(share.device, (0,) * len(share.synthetic_counts)),
+            unlabelled=sum(delivered.get(share.device, ())) if unlabelled else 0,
+            confidence_min=settings.options.confidence_min if unlabelled else 0.0,
             batch=batches.get(share.device),
             point=_with_rate(share.point, profiles[share.device].board.link),
             predicted=(

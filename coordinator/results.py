@@ -18,8 +18,9 @@ from energy.cost_model import PhaseCost
 from energy.hardware import Observation
 from energy.joules import Energy, total
 from energy.ledger import PhaseRecord
+from learning.classifier import FileCheck
 from learning.training import Evaluation
-from messaging.messages import Goodput
+from messaging.messages import Goodput, Trial
 
 DeviceStatus = Literal["accepted", "late", "refused", "failed", "missing", "resting"]
 RunStatus = Literal["completed", "interrupted", "failed"]
@@ -45,6 +46,7 @@ class DeviceRound(Struct, frozen=True, kw_only=True):
         predicted: as the cost model had it; idle included where the device has reported its own.
         transfers: how fast model and update went over the network, as the device saw it.
         observed: clock, throttling, link and the monitor's own cost; ``None`` if not told.
+        unlabelled_samples: images it looked at for a label; those kept are synthetic samples.
     """
 
     device: str
@@ -61,6 +63,7 @@ class DeviceRound(Struct, frozen=True, kw_only=True):
     predicted: tuple[PhaseCost, ...] = ()
     transfers: tuple[Goodput, ...] = ()
     observed: Observation | None = None
+    unlabelled_samples: int = 0
 
     @property
     def energy(self) -> Energy | None:
@@ -156,6 +159,22 @@ class Preparation(Struct, frozen=True, kw_only=True):
     phases: tuple[PhaseRecord, ...]
     predicted: tuple[PhaseCost, ...]
     transfers: tuple[Goodput, ...] = ()
+
+
+class Deployment(Struct, frozen=True, kw_only=True):
+    """The trained model as files, and how devices ran them; in no energy of a round or a run.
+
+    Attributes:
+        round: after which it was exported.
+        files: each as the coordinator checked it.
+        trials: of each device that answered, one for each file.
+        silent: devices that were asked and did not answer.
+    """
+
+    round: int
+    files: tuple[FileCheck, ...]
+    trials: dict[str, tuple[Trial, ...]] = {}
+    silent: tuple[str, ...] = ()
 
 
 def metered(phases: Iterable[PhaseRecord]) -> Energy | None:

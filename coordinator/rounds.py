@@ -74,9 +74,14 @@ class RoundOrder(Struct, frozen=True, kw_only=True):
         """Devices that are there and were not drawn, sorted."""
         return tuple(sorted(set(self.predicted) - set(self.plans)))
 
-    def samples(self, device: str) -> tuple[int, int]:
-        """Local and synthetic samples that a participant trains on, as it was planned."""
-        return self.local_samples[device], sum(self.plans[device].synthetic_counts)
+    def samples(self, device: str, report: RoundReport) -> tuple[int, int]:
+        """Local and synthetic samples that a participant trained on, as it was planned.
+
+        Of unlabelled images a device decides itself how many it keeps, up to all of them.
+        """
+        plan = self.plans[device]
+        synthetic = sum(plan.synthetic_counts) or min(report.synthetic_samples, plan.unlabelled)
+        return self.local_samples[device], synthetic
 
 
 class RoundOutcome(Struct, kw_only=True):
@@ -250,7 +255,7 @@ class Round:
             status, reason = self._verdict(device)
             report = self._reports.get(device)
             predicted = order.predicted[device]
-            if report is None or _implausible(report, order.samples(device)):
+            if report is None or _implausible(report, order.samples(device, report)):
                 entry = DeviceRound(
                     device=device, status=status, reason=reason, predicted=predicted
                 )
@@ -270,11 +275,12 @@ class Round:
                     predicted=predicted,
                     transfers=report.transfers,
                     observed=report.observed,
+                    unlabelled_samples=report.unlabelled,
                 )
             outcome.devices[device] = entry
             if status == "accepted" and report is not None:
                 outcome.updates = Updates(self._spool, (*outcome.updates.devices, device))
-                outcome.weights.append(float(sum(order.samples(device))))
+                outcome.weights.append(float(sum(order.samples(device, report))))
             else:
                 self._notify(UpdateRejected(round=order.number, device=device, reason=reason))
         everybody = all(e.status in ("accepted", "refused") for e in outcome.devices.values())
@@ -289,7 +295,7 @@ class Round:
             return "missing", f"{device} {gone}"
         if report.error:
             return "failed", report.error
-        if reason := _implausible(report, self._order.samples(device)):
+        if reason := _implausible(report, self._order.samples(device, report)):
             return "refused", reason
         if report.busy_s > self._order.deadline_s:
             return "late", f"busy {report.busy_s:.3f} s, deadline {self._order.deadline_s:g} s"

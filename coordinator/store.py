@@ -17,16 +17,17 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from coordinator.events import Event, Planned, RoundFinished, SearchProgress
+from coordinator.events import Deployed, Event, Planned, RoundFinished, SearchProgress
 from coordinator.insight import Insight
 from coordinator.prediction import Residual
-from coordinator.results import Preparation, RoundResult
+from coordinator.results import Deployment, Preparation, RoundResult
 from coordinator.schema import SCHEMA
 from energy.cost_model import PhaseCost
 from energy.hardware import Observation
 from energy.joules import Energy
 from energy.ledger import PhaseRecord
-from messaging.messages import Goodput
+from learning.partition_summary import LabelSkew
+from messaging.messages import Goodput, Trial
 
 
 class StoreError(RuntimeError):
@@ -73,6 +74,8 @@ class RunStore:
         body: dict[str, Any]
         if isinstance(event, RoundFinished):
             body = {"event": "round-finished", "round": event.result.number}
+        elif isinstance(event, Deployed):
+            body = {"event": "deployed", "round": event.deployment.round}
         elif isinstance(event, Planned):
             body = {"event": "planned", "synthetic_samples": event.synthetic_samples}
         else:
@@ -205,6 +208,42 @@ class RunStore:
                 ],
             )
 
+    def write_labels(self, devices: Iterable[str], stages: Mapping[str, LabelSkew]) -> None:
+        """Store the label histograms of devices at some stages, and how uneven they are."""
+        names = list(devices)
+        with self._transaction():
+            self._db.executemany(
+                "INSERT OR REPLACE INTO label_skew VALUES (?, ?, ?, ?, ?)",
+                [
+                    (name, stage, _json(counts), emd, entropy)
+                    for stage, skew in stages.items()
+                    for name, counts, emd, entropy in zip(
+                        names, skew.counts, skew.emd, skew.entropy_bits, strict=True
+                    )
+                ],
+            )
+
+    def write_deployment(self, made: Deployment) -> None:
+        """Store what was exported and how devices ran it."""
+        trials = [(device, trial) for device, each in made.trials.items() for trial in each]
+        trials += [
+            (device, Trial(variant=file.variant, error="did not answer"))
+            for device in made.silent
+            for file in made.files
+        ]
+        with self._transaction():
+            self._db.executemany(
+                f"INSERT INTO model_file VALUES ({', '.join('?' * 9)})",
+                [
+                    (made.round, *(getattr(file, name) for name in file.__struct_fields__))
+                    for file in made.files
+                ],
+            )
+            self._db.executemany(
+                f"INSERT INTO deployment VALUES ({', '.join('?' * 19)})",
+                [(made.round, device, *_trial(trial)) for device, trial in trials],
+            )
+
     def close(self) -> None:
         """Fold the write-ahead log into the file and close it."""
         with self._lock:
@@ -310,6 +349,24 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     raise NotImplementedError(f"a {type(value).__name__} cannot be stored")
+
+
+def _trial(trial: Trial) -> tuple[object, ...]:
+    """The columns of ``deployment`` after the device's."""
+    phase = trial.metered
+    ran = trial.accuracy is not None
+    return (
+        trial.variant,
+        *((trial.inferences, trial.images) if ran else (None, None)),
+        trial.accuracy,
+        trial.latency_median_s,
+        trial.latency_p95_s,
+        trial.latency_kind if ran else None,
+        *((phase.start_s, phase.duration_s) if phase else (None, None)),
+        *_energy(phase.energy if phase else None),
+        *((phase.sample_count, phase.largest_gap_s) if phase else (None, None)),
+        trial.error,
+    )
 
 
 def _cost(cost: PhaseCost | None) -> tuple[float | None, float | None, float | None]:

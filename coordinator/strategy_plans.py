@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from coordinator.strategies import Strategy
 from coordinator.strategy_settings import StrategySettings
+from learning.pseudo_labels import looked_at
 from optim.categories import fill
 from optim.plans import Plan
 from optim.problem import FimiProblem, tfl
@@ -30,10 +31,6 @@ from optim.unplanned import equal_shares
 
 Counts = NDArray[np.int64]
 Planner = Callable[[FimiProblem], Plan]
-
-FORWARD_SHARE = 1.0 / 3.0
-"""Cycles of looking at a sample, as a share of training on it: a backward pass takes two forward
-ones (:mod:`learning.model_cost` counts multiply-accumulates alike)."""
 
 
 class StrategyPlan(Struct, frozen=True, kw_only=True):
@@ -56,6 +53,7 @@ def make_plans(
     settings: StrategySettings,
     rounds: int,
     synthetic_value: float = 1.0,
+    unplanned: Planner = equal_shares,
 ) -> StrategyPlan:
     """Plan a fleet under a strategy.
 
@@ -66,6 +64,7 @@ def make_plans(
         settings: size of the server's set.
         rounds: how many there will be.
         synthetic_value: q, for the error of a data plan.
+        unplanned: gives resources where they are not planned.
 
     Raises:
         InfeasibleError: no plan meets the limits.
@@ -78,17 +77,18 @@ def make_plans(
     if not strategy.devices_train:
         return StrategyPlan(plan=None, server_counts=server_counts)
     if not strategy.plans_data and not strategy.planned_resources:
-        return StrategyPlan(plan=equal_shares(problem), server_counts=server_counts)
+        return StrategyPlan(plan=unplanned(problem), server_counts=server_counts)
     first = planner(problem)
-    if strategy.planned_resources and strategy.data in ("local", "filled"):
-        if strategy.server != "continue":
-            return StrategyPlan(plan=first, server_counts=server_counts)
+    if strategy.planned_at_once:
+        return StrategyPlan(plan=first, server_counts=server_counts)
+    if strategy.server == "continue":
         totals = np.sum([share.synthetic_counts for share in first.devices], axis=0)
         return StrategyPlan(plan=planner(tfl(problem)), server_counts=tuple(totals.tolist()))
     counts = _counts(strategy, problem, first)
-    plan = _resources(strategy, with_data(problem, _load(strategy, counts, problem)), planner)
+    solve = planner if strategy.planned_resources else unplanned
+    plan = solve(with_data(problem, _load(strategy, counts, problem)))
     error = None
-    if strategy.data != "unlabelled" and math.isfinite(problem.error_max):
+    if not strategy.unlabelled and math.isfinite(problem.error_max):
         samples = problem.local_samples + counts.sum(axis=1)
         error = problem.error(effective(problem, synthetic_value, samples))
     shares = [
@@ -104,7 +104,11 @@ def make_plans(
 
 
 def replan(
-    strategy: Strategy, problem: FimiProblem, counts: Sequence[Sequence[int]], planner: Planner
+    strategy: Strategy,
+    problem: FimiProblem,
+    counts: Sequence[Sequence[int]],
+    planner: Planner,
+    unplanned: Planner = equal_shares,
 ) -> Plan:
     """Frequency, bandwidth and power once more, for the data that devices have.
 
@@ -113,12 +117,14 @@ def replan(
         problem: with boards as they are known now.
         counts: images per class that each device holds, in the problem's order.
         planner: solves a problem.
+        unplanned: gives resources where they are not planned.
 
     Raises:
         InfeasibleError: no plan meets the limits.
     """
     load = _load(strategy, np.asarray(counts, np.int64), problem)
-    return _resources(strategy, with_data(problem, load), planner)
+    solve = planner if strategy.planned_resources else unplanned
+    return solve(with_data(problem, load))
 
 
 def with_data(problem: FimiProblem, counts: Counts) -> FimiProblem:
@@ -133,15 +139,6 @@ def with_data(problem: FimiProblem, counts: Counts) -> FimiProblem:
     )
 
 
-def looked_at(images: int) -> int:
-    """Looking at images once, in samples trained on, rounded up."""
-    return math.ceil(images * FORWARD_SHARE)
-
-
-def _resources(strategy: Strategy, problem: FimiProblem, planner: Planner) -> Plan:
-    return planner(problem) if strategy.planned_resources else equal_shares(problem)
-
-
 def _counts(strategy: Strategy, problem: FimiProblem, plan: Plan) -> Counts:
     """Images per class for every device, (I, K), from FIMI's amounts."""
     amounts = [sum(share.synthetic_counts) for share in plan.devices]
@@ -149,7 +146,7 @@ def _counts(strategy: Strategy, problem: FimiProblem, plan: Plan) -> Counts:
     if strategy.data == "even":
         mean = math.ceil(sum(amounts) / len(amounts))
         rows = [fill(local, mean) for local in problem.local_counts]
-    elif strategy.data == "unlabelled":
+    elif strategy.unlabelled:
         rows = [fill([0] * classes, amount) for amount in amounts]
     else:
         rows = [share.synthetic_counts for share in plan.devices]
@@ -157,8 +154,8 @@ def _counts(strategy: Strategy, problem: FimiProblem, plan: Plan) -> Counts:
 
 
 def _load(strategy: Strategy, counts: Counts, problem: FimiProblem) -> Counts:
-    """What training on the images costs, in samples: for unlabelled ones, looking as well."""
-    if strategy.data != "unlabelled":
+    """What the images cost, in samples trained on: unlabelled ones, all kept, looking as well."""
+    if not strategy.unlabelled:
         return counts
     load: Counts = counts.copy()
     extra = [math.ceil(looked_at(int(n)) / problem.epochs) for n in counts.sum(axis=1)]

@@ -45,11 +45,14 @@ class Synthesis:
         self._registry = registry
         self._notify = notify
 
-    def of(self, counts: Mapping[str, tuple[int, ...]]) -> dict[str, SyntheticBatch]:
+    def of(
+        self, counts: Mapping[str, tuple[int, ...]], *, unlabelled: bool = False
+    ) -> dict[str, SyntheticBatch]:
         """Ask a generator node for images; wait until everybody has an answer.
 
         Args:
             counts: images per class, by who is to get them.
+            unlabelled: whether their labels are withheld.
 
         Returns:
             The batch of everybody who is to get one.
@@ -70,7 +73,7 @@ class Synthesis:
         while len(batches) < len(wanted):
             generator = registry.generators[0]
             lacking = {d: counts for d, counts in wanted.items() if d not in batches}
-            self._ask_for_batches(generator, lacking)
+            self._ask_for_batches(generator, lacking, unlabelled)
             for batch in self._batches_of(generator, lacking):
                 batches[batch.device] = batch
                 self._notify(
@@ -104,12 +107,18 @@ class Synthesis:
             )
         return batches
 
-    def _ask_for_batches(self, generator: str, wanted: dict[str, tuple[int, ...]]) -> None:
+    def _ask_for_batches(
+        self, generator: str, wanted: dict[str, tuple[int, ...]], unlabelled: bool
+    ) -> None:
         for device, counts in wanted.items():
             self._peer.send(
                 generator,
                 SyntheticRequest(
-                    run=self._settings.run, device=device, counts=counts, seed=self._settings.seed
+                    run=self._settings.run,
+                    device=device,
+                    counts=counts,
+                    seed=self._settings.seed,
+                    unlabelled=unlabelled,
                 ),
             )
 

@@ -10,6 +10,7 @@ Modules without torch, which an edge agent uses:
 * :mod:`learning.partition`    who holds what: Dirichlet partitions over devices
 * :mod:`learning.partition_schemes`  all ways to divide data: Dirichlet, shards, IID, quantity skew
 * :mod:`learning.partition_file`     a partition as a file
+* :mod:`learning.pseudo_labels`  labels that a model gives to images that have none
 * :mod:`learning.partition_summary`  how uneven a partition came out
 * :mod:`learning.metrics`      learning metrics: pure functions of arrays and series
 * :mod:`learning.model_cost`   multiply-accumulates, cycles and bytes of a network
@@ -21,6 +22,7 @@ Modules without torch, which an edge agent uses:
 * :mod:`learning.graphs`       training and evaluation as ONNX graphs, as they travel
 * :mod:`learning.graph_check`  what a graph may hold
 * :mod:`learning.onnx_trainer` the ONNX Runtime trainer
+* :mod:`learning.classifier`   a trained network as an ONNX file, as a user runs it
 * :mod:`learning.runtime`      ONNX Runtime, without its telemetry
 
 Modules that need torch:
@@ -29,6 +31,7 @@ Modules that need torch:
 * :mod:`learning.model_count`    what any network costs, by PyTorch's flop counter
 * :mod:`learning.torch_trainer`  the PyTorch trainer
 * :mod:`learning.precision`      its device, half precision, determinism
+* :mod:`learning.deployment`     a trained model as ONNX files, checked against PyTorch
 * :mod:`learning.export`         a network, its loss and its optimiser as ONNX graphs, made of
   :mod:`learning.onnx_lowering` (from PyTorch's operators to ONNX nodes),
   :mod:`learning.onnx_operators` (the rule for each operator; what it and its gradient become is in

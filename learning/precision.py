@@ -80,7 +80,7 @@ def make_deterministic(device: torch.device) -> None:
 
 
 def autocast(device: torch.device, amp: Amp) -> AbstractContextManager[object]:
-    """A context in which a forward pass runs in this precision; for single precision an empty one."""
+    """A context in which a forward pass runs in this precision."""
     if amp == "off":
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.float16 if amp == "fp16" else torch.bfloat16)

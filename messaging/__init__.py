@@ -11,6 +11,7 @@ A peer's connection:
 * :mod:`messaging.client`     typed messages in, typed messages out: :class:`~client.Peer`
 * :mod:`messaging.address`    where the broker is and how to get in
 * :mod:`messaging.link`       one MQTT connection as bytes on topics
+* :mod:`messaging.outbox`     what the broker has not confirmed yet
 * :mod:`messaging.presence`   who else is there
 * :mod:`messaging.errors`     everything that can go wrong
 

@@ -10,9 +10,11 @@ import platform
 import threading
 from collections.abc import Callable
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from coordinator.deployment import Export
 from coordinator.events import Listener
 from coordinator.federation import Coordinator, Federation
 from coordinator.results import (
@@ -28,16 +30,23 @@ from coordinator.strategies import STRATEGIES
 from coordinator.targets import costs_to_targets
 from generator_node.metering import Metered, open_meters
 from learning import graphs
+from learning.classifier import Exported, FileCheck
+from learning.datasets import Dataset
 from learning.metrics import TargetCost
+from learning.model_cost import model_cost
 from learning.partition_schemes import LABEL_DIRICHLET
+from learning.tensors import Parameters
 from learning.torch_trainer import TorchTrainer, initial_parameters
 from messaging.address import BrokerAddress
 from messaging.client import Peer
 from messaging.topics import COORDINATOR
 from testbed.config import Effective, values
-from testbed.devices import load_split
+from testbed.devices import load_split, partition_digest
 from testbed.run_folder import RunFolder
 from testbed.sections import Config
+
+if TYPE_CHECKING:
+    from learning.deployment import Deployer
 
 _PACKAGES = (
     "fimi-testbed",
@@ -95,6 +104,7 @@ def coordinate(
         broker=broker,
         dataset={
             "name": config.data.dataset,
+            "limit": config.data.limit or None,
             "split": split.kind,
             "partition": config.data.partition,
             "alpha": config.data.alpha if config.data.partition in LABEL_DIRICHLET else None,
@@ -105,6 +115,7 @@ def coordinate(
             "public_digest": split.public.digest(),
             "private_digest": split.private.digest(),
             "test_digest": split.test.digest(),
+            "partition_digest": partition_digest(config, split),
         },
     )
     trainer = TorchTrainer.of(config.training, classes, shape)
@@ -125,6 +136,7 @@ def coordinate(
                 on_model=folder.write_model,
                 cancel=cancel,
                 graphs=offered,
+                export=_export(config, trainer, split.test, folder),
                 public=split.public,
                 meter=meter,
             ).run()
@@ -174,6 +186,25 @@ def training_graphs(
     return payload
 
 
+def _export(config: Config, trainer: TorchTrainer, test: Dataset, folder: RunFolder) -> Export:
+    """How the trained model becomes files in the run folder."""
+    model = config.training.model
+    kept: list[Deployer] = []
+
+    def make(parameters: Parameters) -> tuple[Exported, ...]:
+        from learning.deployment import Deployer
+
+        if not kept:
+            kept.append(Deployer(model, trainer, test, quantise=config.deployment.quantise))
+        return kept[0].export(parameters)
+
+    return Export(
+        make=make,
+        keep=folder.write_files,
+        inference_share=model_cost(model, test.classes, test.image_shape).inference_share,
+    )
+
+
 class Summary(Struct, frozen=True, kw_only=True):
     """A run in numbers, as ``--format json`` prints it.
 
@@ -193,7 +224,7 @@ class Summary(Struct, frozen=True, kw_only=True):
         round_error_percent: mean absolute error of the predicted joules of each round's devices.
         refitted_after: rounds after which boards were fitted again.
         unmetered: ``round/device`` whose energy is in none of these figures.
-        synthetic_samples: shipped to all devices together.
+        synthetic_samples: shipped to all devices together, with labels or without.
         plan_energy_j: the plan's dynamic energy of a round, J.
         plan_bound_j: certified lower bound of it, J.
         plan_gap_percent: distance between the two.
@@ -205,6 +236,7 @@ class Summary(Struct, frozen=True, kw_only=True):
         targets: rounds, joules, seconds and bytes to each of ``rounds.target_accuracies`` and to
             ``plan.target_accuracy``; ``null`` where it was never reached.
         run_dir: where everything is kept.
+        deployment: each exported file as each device ran it, the last time it was tried.
         server_seconds: wall time of training on the server, s; ``None`` if it does not train.
         server_j: joules of that, not among the devices'; ``None`` if they were not metered.
         wall_s: how long it took.
@@ -234,9 +266,77 @@ class Summary(Struct, frozen=True, kw_only=True):
     similarity: dict[int, dict[str, float | None]]
     targets: tuple[TargetCost, ...]
     run_dir: str
+    deployment: Deployed | None
     server_seconds: float | None
     server_j: float | None
     wall_s: float
+
+
+class DeviceFigures(Struct, frozen=True, kw_only=True):
+    """How a device ran a file.
+
+    Attributes:
+        device: who.
+        variant: ``fp32`` or ``int8``.
+        accuracy: on its own training images.
+        latency_median_s: of one inference, s.
+        latency_p95_s: 95th percentile, s.
+        latency_kind: ``measured`` or ``emulated``.
+        energy_per_inference_j: whole board, J; ``None`` if not metered.
+        energy_kind: ``measured``, ``modelled`` or ``emulated``.
+        error: why it could not, or empty.
+    """
+
+    device: str
+    variant: str
+    accuracy: float | None
+    latency_median_s: float | None
+    latency_p95_s: float | None
+    latency_kind: str
+    energy_per_inference_j: float | None
+    energy_kind: str | None
+    error: str
+
+
+class Deployed(Struct, frozen=True, kw_only=True):
+    """The trained model as files; the joules are in no other figure.
+
+    Attributes:
+        round: after which it was exported.
+        files: each as it was checked against PyTorch.
+        devices: each file on each device that answered.
+    """
+
+    round: int
+    files: tuple[FileCheck, ...]
+    devices: tuple[DeviceFigures, ...]
+
+
+def _deployed(federation: Federation) -> Deployed | None:
+    if not federation.deployments:
+        return None
+    last = federation.deployments[-1]
+    return Deployed(
+        round=last.round,
+        files=last.files,
+        devices=tuple(
+            DeviceFigures(
+                device=device,
+                variant=trial.variant,
+                accuracy=trial.accuracy,
+                latency_median_s=trial.latency_median_s,
+                latency_p95_s=trial.latency_p95_s,
+                latency_kind=trial.latency_kind,
+                energy_per_inference_j=trial.energy_j,
+                energy_kind=trial.metered.energy.kind
+                if trial.metered and trial.metered.energy
+                else None,
+                error=trial.error,
+            )
+            for device, trials in last.trials.items()
+            for trial in trials
+        ),
+    )
 
 
 def summarise(federation: Federation, run_dir: str, wall_s: float) -> Summary:
@@ -264,7 +364,9 @@ def summarise(federation: Federation, run_dir: str, wall_s: float) -> Summary:
         round_error_percent=tuple(_error_percent(r) for r in rounds),
         refitted_after=federation.refits,
         unmetered=tuple(f"{r.number}/{d}" for r in rounds for d in r.unmetered),
-        synthetic_samples=sum(sum(p.synthetic_counts) for p in federation.device_plans.values()),
+        synthetic_samples=sum(
+            sum(p.synthetic_counts) + p.unlabelled for p in federation.device_plans.values()
+        ),
         plan_energy_j=plan.energy_j if plan else None,
         plan_bound_j=plan.bound_j if plan else None,
         plan_gap_percent=plan.gap_percent if plan else None,
@@ -281,6 +383,7 @@ def summarise(federation: Federation, run_dir: str, wall_s: float) -> Summary:
             federation.settings.targets, federation.preparations, federation.rounds
         ),
         run_dir=run_dir,
+        deployment=_deployed(federation),
         server_seconds=sum(each.seconds for each in server) if server else None,
         server_j=server_j.value_j if (server_j := server_energy(rounds)) else None,
         wall_s=wall_s,

@@ -20,10 +20,12 @@ from rich.text import Text
 
 from coordinator.events import (
     BatchDelivered,
+    Deployed,
     DeviceJoined,
     DeviceLost,
     DeviceReported,
     Event,
+    NotDeployed,
     PlanInForce,
     Planned,
     Refitted,
@@ -33,8 +35,9 @@ from coordinator.events import (
     SearchProgress,
     UpdateRejected,
 )
-from coordinator.results import RoundResult
+from coordinator.results import Deployment, RoundResult
 from energy.joules import Energy, format_energy, format_joules, total
+from testbed.report.strategy_words import server_line
 from testbed.report.text import clean
 
 _MOST_ROWS = 24
@@ -106,6 +109,10 @@ class PlainView:
                 return f"{line}; {with_what}"
             case Refitted():
                 return describe_refit(event)
+            case Deployed():
+                return describe_deployment(event.deployment)
+            case NotDeployed():
+                return describe_failure(event)
             case RunFinished():
                 return f"run {event.status}: {event.reason}"
         return None
@@ -194,9 +201,14 @@ class LiveView:
                     self._trained_with = f" · {with_what}"
                 for entry in event.result.devices:
                     if entry.energy is not None:
-                        self._set(entry.device, 4, format_joules(entry.energy.value_j))
+                        self._set(entry.device, 4, format_energy(entry.energy))
             case Refitted():
                 self._notices = [*self._notices[-2:], describe_refit(event)]
+            case Deployed():
+                said = describe_deployment(event.deployment)
+                self._notices = [*self._notices[-2:], said]
+            case NotDeployed():
+                self._notices = [*self._notices[-2:], describe_failure(event)]
             case RunFinished():
                 self._doing = event.status
 
@@ -270,13 +282,33 @@ def describe_refit(event: Refitted) -> str:
     )
 
 
+def describe_deployment(made: Deployment) -> str:
+    """What was exported, in one line."""
+    files = [
+        f"{f.variant} {f.size_bytes / 1e3:.0f} kB, {f.accuracy:.1%} on test images"
+        for f in made.files
+    ]
+    failed = [d for d, trials in made.trials.items() if any(t.error for t in trials)]
+    tried = f"; tried on {len(made.trials)} devices" if made.trials else ""
+    problems = f", {len(failed)} of them failed" if failed else ""
+    silent = f"; no answer from {', '.join(made.silent[:3])}" if made.silent else ""
+    return f"exported after round {made.round}: {'; '.join(files)}{tried}{problems}{silent}"
+
+
+def describe_failure(event: NotDeployed) -> str:
+    """Why there is no file, in one line."""
+    return f"no ONNX file of the model after round {event.round}: {event.reason}"
+
+
 def describe_round(result: RoundResult, rounds: int, so_far: Energy | None) -> str:
     """A round in one line."""
-    energy = format_energy(so_far) if so_far else "energy not metered"
-    return (
-        f"round {result.number}/{rounds}: accuracy {result.evaluation.accuracy:.1%}, "
-        f"{result.accepted} of {len(result.participants)} updates, {energy} so far"
-    )
+    said = [f"round {result.number}/{rounds}: accuracy {result.evaluation.accuracy:.1%}"]
+    if result.devices:
+        energy = format_energy(so_far) if so_far else "energy not metered"
+        said.append(f"{result.accepted} of {len(result.participants)} updates, {energy} so far")
+    if server := server_line(result):
+        said.append(server)
+    return ", ".join(said)
 
 
 def describe_backends(result: RoundResult) -> str:

@@ -120,7 +120,7 @@ def stop_on_signals() -> Iterator[threading.Event]:
 _EXIT_CODES = (
     ("optim.problem", "InfeasibleError", EXIT_INFEASIBLE),
     ("optim.problem", "ProblemError", EXIT_CONFIG),
-    ("energy.host", "ProfileError", EXIT_CONFIG),
+    ("energy.host_profile", "ProfileError", EXIT_CONFIG),
     ("learning.datasets", "DatasetError", EXIT_CONFIG),
     ("learning.models", "ModelError", EXIT_CONFIG),
     ("learning.precision", "PrecisionError", EXIT_CONFIG),
@@ -132,6 +132,7 @@ _EXIT_CODES = (
     ("coordinator.federation", "FederationError", EXIT_FEDERATION),
     ("testbed.run_folder", "RunFolderError", EXIT_SURROUNDINGS),
     ("testbed.processes", "ChildFailedError", EXIT_FEDERATION),
+    ("testbed.experiment.result", "ComparisonError", EXIT_FEDERATION),
     ("builtins", "OSError", EXIT_SURROUNDINGS),
 )
 """Errors a person can do something about. Named, not imported: an agent's machine need not have

@@ -16,6 +16,7 @@ from testbed.report.energy_figures import (
     round_timeline,
 )
 from testbed.report.insight import local_error_plot, similarity_plot
+from testbed.report.labels import skew
 from testbed.report.prediction import cause_plot, residual_plot
 from testbed.report.run_data import RunData
 from testbed.report.style import Picture
@@ -39,6 +40,7 @@ def pictures(run: RunData, summary: Summary) -> dict[str, Picture]:
         round_timeline(run, summary),
         search_history(run),
         labels(run, summary),
+        skew(run),
         class_accuracy(run),
         similarity_plot(run),
         local_error_plot(run),

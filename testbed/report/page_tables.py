@@ -9,6 +9,7 @@ import json
 
 from coordinator.targets import costs_to_targets
 from testbed.report import style
+from testbed.report.kinds import alike, cell, heading
 from testbed.report.markup import Child, Column, Html, definitions, element, table
 from testbed.report.run_data import RunData
 from testbed.report.summary import DeviceSummary, Summary, energy_to_target
@@ -29,7 +30,7 @@ TARGETS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 
 def device_table(summary: Summary) -> Html:
     """One row per device."""
-    kind = f"{summary.measured.kind}, {summary.measured.scope}" if summary.measured else "–"
+    bare = alike(d.measured for d in summary.devices)
     columns = [
         Column("Device", css="name"),
         Column("Board", css="name"),
@@ -41,14 +42,14 @@ def device_table(summary: Summary) -> Html:
         Column("Busy per round", "predicted"),
         Column("Busy per round", "metered"),
         Column("Energy", "predicted"),
-        Column("Energy", kind),
+        Column("Energy", heading(d.measured for d in summary.devices)),
         Column("Error"),
         Column("Updates", "accepted"),
     ]
     predicted = summary.predicted_j if summary.measured else None
     return table(
         columns,
-        (_device_row(device) for device in summary.devices),
+        (_device_row(device, bare=bare) for device in summary.devices),
         foot=[
             "Fleet",
             None,
@@ -56,17 +57,17 @@ def device_table(summary: Summary) -> Html:
             str(sum(sum(d.synthetic_counts) for d in summary.devices)),
             *[None] * 5,
             joules(predicted),
-            joules(summary.measured.value_j if summary.measured else None),
+            cell(summary.measured, bare=bare),
             signed_percent(summary.bias_percent),
             f"{sum(d.accepted for d in summary.devices)}/{sum(d.rounds for d in summary.devices)}",
         ],
     )
 
 
-def _device_row(device: DeviceSummary) -> list[Child]:
+def _device_row(device: DeviceSummary, *, bare: bool) -> list[Child]:
     return [
         device.device,
-        device.board or MISSING,
+        _board(device),
         str(sum(device.local_counts)) if device.local_counts else MISSING,
         str(sum(device.synthetic_counts)) if device.synthetic_counts else MISSING,
         hertz(device.frequency_planned_hz),
@@ -75,21 +76,27 @@ def _device_row(device: DeviceSummary) -> list[Child]:
         seconds(device.predicted_busy_s),
         seconds(device.busy_s),
         joules(device.predicted_j if device.measured else None),
-        joules(device.measured.value_j if device.measured else None),
+        cell(device.measured, bare=bare),
         signed_percent(device.error_percent),
         f"{device.accepted}/{device.rounds}",
     ]
 
 
+def _board(device: DeviceSummary) -> str:
+    if not device.board:
+        return MISSING
+    return f"{device.board} ({device.hardware})" if device.hardware else device.board
+
+
 def phase_table(summary: Summary) -> Html:
     """One row per phase, the whole fleet."""
-    kind = f"{summary.measured.kind}, {summary.measured.scope}" if summary.measured else "–"
+    bare = alike(phase.measured for phase in summary.phases)
     whole = summary.measured.value_j if summary.measured else 0.0
     return table(
         [
             Column("Phase", css="text"),
             Column("Energy", "predicted"),
-            Column("Energy", kind),
+            Column("Energy", heading(phase.measured for phase in summary.phases)),
             Column("Error"),
             Column("Share of energy"),
             Column("Mean length", "predicted"),
@@ -97,15 +104,15 @@ def phase_table(summary: Summary) -> Html:
         ],
         (
             [
-                style.PHASE_NAMES.get(cell.phase, cell.phase),
-                joules(cell.predicted_j if cell.count else None),
-                joules(cell.measured.value_j if cell.measured else None),
-                signed_percent(cell.error_percent),
-                percent(cell.measured.value_j / whole if cell.measured and whole else None),
-                seconds(cell.predicted_s),
-                seconds(cell.measured_s),
+                style.PHASE_NAMES.get(phase.phase, phase.phase),
+                joules(phase.predicted_j if phase.count else None),
+                cell(phase.measured, bare=bare),
+                signed_percent(phase.error_percent),
+                percent(phase.measured.value_j / whole if phase.measured and whole else None),
+                seconds(phase.predicted_s),
+                seconds(phase.measured_s),
             ]
-            for cell in summary.phases
+            for phase in summary.phases
         ),
     )
 

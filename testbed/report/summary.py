@@ -40,6 +40,7 @@ class DeviceSummary(Struct, frozen=True, kw_only=True):
     Attributes:
         device: who.
         board: make; empty if its profile is missing.
+        hardware: ``physical`` or ``emulated``; empty if its profile is missing.
         backend: what it trained with; before its first round, what it could train with.
         meter: source of its joules.
         local_counts: real samples per class.
@@ -62,6 +63,7 @@ class DeviceSummary(Struct, frozen=True, kw_only=True):
 
     device: str
     board: str
+    hardware: str
     backend: str
     meter: str
     local_counts: tuple[int, ...]
@@ -226,6 +228,7 @@ def _device(run: RunData, name: str) -> DeviceSummary:
     return DeviceSummary(
         device=name,
         board=profile.hardware.board if profile else "",
+        hardware=profile.hardware.kind if profile else "",
         backend=next(
             (d.backend for _, d in reversed(entries) if d.backend),
             profile.backend if profile else "",

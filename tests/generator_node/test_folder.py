@@ -12,8 +12,11 @@ import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
 
 from generator_node import folder as folders
+from generator_node.card import shipped_for
+from generator_node.gan import WEIGHTS, GanGenerator, GanSettings
 from generator_node.generators import GeneratorError
-from generator_node.training import Trained
+from generator_node.training import DiffusionSettings, Trained
+from learning.datasets import Split
 
 
 @pytest.fixture
@@ -124,23 +127,26 @@ class TestDamage:
 
 
 class TestShipped:
-    def test_small_enough_and_whole(self) -> None:
-        (digits,) = folders.shipped()
-        assert sum(path.stat().st_size for path in digits.rglob("*")) < 4_000_000
-        read_all(digits)
+    def test_small_enough_and_whole(self, parts: Split) -> None:
+        diffusion, gan = shipped_for(parts.public), shipped_for(parts.public, "conditional-gan")
+        assert {diffusion, gan} <= set(folders.shipped())
+        for folder in folders.shipped():
+            assert sum(path.stat().st_size for path in folder.rglob("*")) < 2_000_000
+        read_all(diffusion)
+        assert (gan / WEIGHTS).stat().st_size < 1_000_000
+        GanGenerator.load(gan)
 
     def test_no_pickles(self) -> None:
         for folder in folders.shipped():
-            assert {path.suffix for path in folder.rglob("*") if path.is_file()} == {
-                ".json",
-                ".onnx",
-                ".safetensors",
-            }
-            safetensors.torch.load_file(folder / folders.UNET_WEIGHTS)
+            files = [path for path in folder.rglob("*") if path.is_file()]
+            assert {path.suffix for path in files} <= {".json", ".onnx", ".safetensors"}
+            for path in folder.rglob("*.safetensors"):
+                safetensors.torch.load_file(path)
 
     def test_trained_with_all_steps_of_the_recipe(self) -> None:
-        (digits,) = folders.shipped()
-        card = folders.read_card(digits)
-        assert card.training["steps"] == 6000
-        assert card.dataset == "digits/public"
-        assert len(card.levels) == 17
+        for folder in folders.shipped():
+            card = folders.read_card(folder)
+            recipe = DiffusionSettings if "diffusion" in card.kind else GanSettings
+            assert card.training["steps"] == recipe().steps
+            assert card.dataset == "digits/public"
+            assert len(card.levels) == 17

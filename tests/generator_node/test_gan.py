@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 from contract import GeneratorContract
 
+from generator_node.card import JUDGE, shipped_for
+from generator_node.evaluation import spread
 from generator_node.gan import WEIGHTS, GanSettings, TrainedGan, train_gan
+from generator_node.gate import read_judge
 from generator_node.generators import Generator, GeneratorError
 from generator_node.opening import load, open_generator
-from learning.datasets import Dataset
+from generator_node.quality import synthesise
+from learning.datasets import Dataset, Split
 
 TINY = GanSettings(steps=3, batch_size=8, width=8, judge_steps=2, seed=1)
 
@@ -33,6 +37,31 @@ class TestContract(GeneratorContract):
     @pytest.fixture
     def generator(self, folder: Path, small_public: Dataset) -> Generator:
         return open_generator(small_public, str(folder))
+
+
+class TestShipped(GeneratorContract):
+    @pytest.fixture
+    def generator(self, parts: Split) -> Generator:
+        return open_generator(parts.public, kind="conditional-gan")
+
+    def test_images_of_a_class_differ(self, generator: Generator, parts: Split) -> None:
+        """A collapsed GAN gives every digit in one hand; a tenth of this spread was seen."""
+        generated = synthesise(generator, parts.public, 30)
+        assert spread(generated) > 0.8 * spread(parts.private)
+
+    def test_its_judge_knows_what_it_draws(self, generator: Generator, parts: Split) -> None:
+        judge = read_judge(shipped_for(parts.public, "conditional-gan") / JUDGE)
+        generated = synthesise(generator, parts.public, 30)
+        probabilities, _ = judge.look(generated.images)
+        assert (probabilities.argmax(1) == generated.labels).mean() > 0.95
+
+
+def test_a_named_folder_must_hold_a_gan(
+    tiny_folder: Path, folder: Path, small_public: Dataset
+) -> None:
+    with pytest.raises(GeneratorError, match="holds a class-conditional-diffusion, not a cond"):
+        open_generator(small_public, str(tiny_folder), kind="conditional-gan")
+    assert open_generator(small_public, str(folder)).name == "tiny-gan (conditional GAN)"
 
 
 def test_the_same_seed_gives_the_same_weights(

@@ -1,0 +1,62 @@
+"""testbed.generator_process: which generator and which gate a configuration means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from generator_node.card import find_for
+from generator_node.gan import GanGenerator
+from generator_node.generators import FiniteGenerator, GeneratorError
+from generator_node.onnx_diffusion import OnnxDiffusionGenerator
+from learning.datasets import Dataset
+from testbed.devices import load_split
+from testbed.generator_process import check, open_configured, open_gate
+from testbed.sections import Config, DataConfig, GeneratorConfig
+
+
+@pytest.fixture(scope="module")
+def public() -> Dataset:
+    return load_split(Config()).public
+
+
+def configured(**chosen: object) -> Config:
+    return Config(generator=GeneratorConfig(**chosen))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("kind", "what"), [("trained", OnnxDiffusionGenerator), ("gan", GanGenerator)]
+)
+def test_without_weights_the_shipped_one(kind: str, what: type, public: Dataset) -> None:
+    config = configured(kind=kind)
+    check(config)
+    assert isinstance(open_configured(config, public), what)
+    assert open_gate(config, public) is not None
+
+
+def test_trained_takes_a_gan_too_but_gan_no_diffusion_model(public: Dataset) -> None:
+    gan = str(find_for(public, kind="conditional-gan"))
+    assert isinstance(open_configured(configured(weights=gan), public), GanGenerator)
+    wrong = configured(kind="gan", weights=str(find_for(public)))
+    for use in (check, lambda config: open_gate(config, public)):
+        with pytest.raises(GeneratorError, match=r"not a conditional-gan; name another folder"):
+            use(wrong)
+
+
+def test_public_samples_are_not_judged(public: Dataset) -> None:
+    config = configured(kind="public", gate=True)
+    check(config)
+    assert isinstance(open_configured(config, public), FiniteGenerator)
+    assert open_gate(config, public) is None
+
+
+def test_weights_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(GeneratorError, match=r"holds no generator\.json"):
+        check(configured(kind="gan", weights=str(tmp_path)))
+
+
+def test_data_that_no_shipped_gan_knows() -> None:
+    config = Config(data=DataConfig(public_fraction=0.3), generator=GeneratorConfig(kind="gan"))
+    with pytest.raises(GeneratorError, match="no conditional-gan that ships with fimi"):
+        check(config)
