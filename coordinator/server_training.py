@@ -120,8 +120,9 @@ class Server:
         self._cancelled = cancelled
         self._batch: Batch | None = None
         self._augmented: Future[_Trained] | None = None
-        epochs = settings.options.server_epochs or settings.training.epochs
-        self._training = replace(settings.training, epochs=epochs)
+        self._training = settings.training
+        if epochs := settings.options.server_epochs:
+            self._training = replace(settings.training, epochs=epochs, steps=0)
         self._validation: Dataset | None = None
         if strategy.server == "mix" and settings.options.weights == "performance":
             if public is None or not len(public):
@@ -187,16 +188,17 @@ class Server:
             weights: of those, training samples.
         """
         part = self._strategy.server
+        if part == "mix" and self._batch is not None:
+            # Without an update the devices' share is the model that they were sent.
+            return self._mix(number, updates or [model], weights or [1.0])
         mean = fedavg(updates, weights) if updates else model
         if part == "average" or self._batch is None:  # FIMI may find that nothing is missing
             return mean, None
-        if part == "mix":
-            return self._mix(number, mean, updates, weights)
         trained = self._train(number, mean)
         return dict(trained.result.parameters), _entry(trained)
 
     def _mix(
-        self, number: int, mean: Model, updates: Sequence[Model], weights: Sequence[float]
+        self, number: int, updates: Sequence[Model], weights: Sequence[float]
     ) -> tuple[Model, ServerRound]:
         assert self._augmented is not None
         options, trained = self._settings.options, self._augmented.result()
@@ -205,13 +207,12 @@ class Server:
         if self._validation is None:
             weight = server_weight(options, number, self._settings.rounds.count)
         else:
-            federated, judged = self._judge(mean), self._judge(augmented)
+            federated = self._judge(fedavg(updates, weights))
+            judged = self._judge(augmented)
             weight = weight_by_performance(
                 federated.accuracy, judged.accuracy, len(self._validation)
             )
-        # Without an update the devices' share is the model that they were sent.
-        mixed = mix(updates or [mean], weights or [1.0], augmented, weight)
-        return mixed, replace(
+        return mix(updates, weights, augmented, weight), replace(
             _entry(trained),
             weight=weight,
             federated_accuracy=federated and federated.accuracy,

@@ -144,7 +144,7 @@ class RoundSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             "orthogonality, similarity to the IID update. Takes about one local training and one "
             "evaluation for each device; 0: never.",
         ),
-    ] = 5
+    ] = 10
     target_accuracies: Annotated[
         tuple[Annotated[float, Meta(gt=0, le=1)], ...],
         Meta(

@@ -57,6 +57,15 @@ class Strategy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return self.data in ("filled", "even", "unlabelled") or self.server == "continue"
 
     @property
+    def planned_at_once(self) -> bool:
+        """Whether one solution is the plan: nothing is changed in it and planned again."""
+        return (
+            self.planned_resources
+            and self.data in ("local", "filled")
+            and self.server != "continue"
+        )
+
+    @property
     def grows_server_set(self) -> bool:
         """Whether the server trains on a class-balanced set that grows round by round."""
         return self.server in ("mix", "alone")

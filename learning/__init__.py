@@ -17,6 +17,7 @@ Modules without torch, which an edge agent uses:
 * :mod:`learning.tensors`      named parameters: safetensors bytes, checks, digests
 * :mod:`learning.batches`      labelled images as they travel
 * :mod:`learning.training`     the trainer interface, its settings and the order of batches
+* :mod:`learning.curve_points` errors at several amounts of data, for a learning curve
 * :mod:`learning.aggregation`  FedAvg
 * :mod:`learning.graphs`       training and evaluation as ONNX graphs, as they travel
 * :mod:`learning.graph_check`  what a graph may hold

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,9 @@ def fedavg(
     Raises:
         ValueError: nothing to average, or weights that do not fit.
     """
-    if not weights:
-        raise ValueError("no models and weights: nothing to average")
+    if not weights or (isinstance(models, Sized) and len(models) != len(weights)):
+        given = len(models) if isinstance(models, Sized) else "some"
+        raise ValueError(f"{given} models and {len(weights)} weights cannot be averaged")
     if min(weights) < 0 or not sum(weights) > 0:
         raise ValueError(f"weights must be non-negative with a positive sum, not {list(weights)}")
     whole = float(sum(weights))

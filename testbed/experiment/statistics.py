@@ -21,7 +21,7 @@ from scipy import stats
 
 _RESAMPLES = 9_999
 _SEED = 20231013
-_HUGE = 1e300
+_HUGE = 1e150
 """Stands for infinity where scipy would make NaN of it."""
 
 

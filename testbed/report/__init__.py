@@ -6,6 +6,6 @@
 * :func:`testbed.report.html.write_report`    one self-contained page, ``report.html``, made of
   :mod:`~testbed.report.sections`, :mod:`~testbed.report.page_tables`,
   :mod:`~testbed.report.figures`, :mod:`~testbed.report.prediction`,
-  :mod:`~testbed.report.observed`, :mod:`~testbed.report.labels` and
-  :mod:`~testbed.report.deployment`
+  :mod:`~testbed.report.observed`, :mod:`~testbed.report.labels`,
+  :mod:`~testbed.report.insight` and :mod:`~testbed.report.deployment`
 """

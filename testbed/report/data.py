@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from coordinator.insight import DeviceInsight, Insight
 from coordinator.prediction import Parts, Residual
 from coordinator.results import DeviceRound, Preparation, RoundResult, ServerRound
 from energy.cost_model import PhaseCost
@@ -163,6 +164,7 @@ class _Reader:
             else (),
             labels=self._labels() if "label_skew" in there else {},
             made=self._made() if "deployment" in there else (),
+            insights=self._insights() if "device_insight" in there else (),
             applied=_applied(events),
             notes=_notes(events),
             warnings=tuple(self._warnings),
@@ -257,6 +259,21 @@ class _Reader:
         return {
             row["round"]: rows.server_round(row) for row in self._rows("SELECT * FROM server_round")
         }
+
+    def _insights(self) -> tuple[Insight, ...]:
+        devices: dict[int, list[DeviceInsight]] = {}
+        for row in self._rows("SELECT * FROM device_insight ORDER BY round, device"):
+            values = {key: row[key] for key in DeviceInsight.__struct_fields__}
+            devices.setdefault(row["round"], []).append(DeviceInsight(**values))
+        return tuple(
+            Insight(
+                round=row["round"],
+                orthogonality=row["orthogonality"],
+                reference_samples=row["reference_samples"],
+                devices=tuple(devices.get(row["round"], ())),
+            )
+            for row in self._rows("SELECT * FROM insight ORDER BY round")
+        )
 
     def _residuals(self) -> tuple[Residual, ...]:
         parts = Parts.__struct_fields__

@@ -134,7 +134,8 @@ def _content(run: RunData, summary: Summary, drawn: dict[str, Picture]) -> Html:
                 "Learning, and its price",
                 "",
                 pair(show("accuracy"), show("energy-to-accuracy")),
-                pair(show("cumulative-energy"), page_tables.target_panel(summary)),
+                pair(show("cumulative-energy"), page_tables.target_panel(run, summary)),
+                pair(show("similarity"), show("local-error")),
             ),
             section(
                 "Devices",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 
+from coordinator.targets import costs_to_targets
 from testbed.report import style
 from testbed.report.kinds import alike, cell, heading
 from testbed.report.markup import Child, Column, Html, definitions, element, table
@@ -14,6 +15,7 @@ from testbed.report.run_data import RunData
 from testbed.report.summary import DeviceSummary, Summary, energy_to_target
 from testbed.report.text import (
     MISSING,
+    byte_count,
     hertz,
     joules,
     percent,
@@ -115,20 +117,30 @@ def phase_table(summary: Summary) -> Html:
     )
 
 
-def target_panel(summary: Summary) -> Html | None:
+def target_panel(run: RunData, summary: Summary) -> Html | None:
     """The price of accuracies."""
     if not summary.points or summary.measured is None:
         return None
     kind = summary.measured.kind
     targets = energy_to_target(summary, TARGETS)
-    shown = targets[: 1 + sum(target.reached is not None for target in targets)]
+    asked = energy_to_target(summary, run.targets)
+    shown = sorted(
+        {*targets[: 1 + sum(target.reached is not None for target in targets)], *asked},
+        key=lambda target: target.accuracy,
+    )
+    prices = {
+        cost.target: cost
+        for cost in costs_to_targets(
+            [target.accuracy for target in shown], run.preparations, run.rounds
+        )
+    }
     return element(
         "div",
         element("h3", "The price of an accuracy"),
         element(
             "p",
-            "Round after which the global model first reached it, and the joules of all devices "
-            "by then.",
+            "Round after which the global model first reached it; the joules of all devices by "
+            "then, the time on the fleet’s clock, and the bytes that devices had moved.",
             class_="how",
         ),
         table(
@@ -137,13 +149,17 @@ def target_panel(summary: Summary) -> Html | None:
                 Column("Round"),
                 Column("Whole board", kind),
                 Column("Dynamic", kind),
+                Column("Time"),
+                Column("Bytes"),
             ],
             (
                 [
-                    percent(target.accuracy, 0),
+                    percent(target.accuracy, 0 if target.accuracy in TARGETS else 1),
                     str(target.reached.number) if target.reached else "not reached",
                     joules(target.reached.board_j if target.reached else None),
                     joules(target.reached.dynamic_j if target.reached else None),
+                    seconds(prices[target.accuracy].duration_s),
+                    byte_count(prices[target.accuracy].size_bytes),
                 ]
                 for target in shown
             ),

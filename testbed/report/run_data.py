@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from coordinator.insight import Insight
 from coordinator.prediction import Residual
 from coordinator.results import Preparation, RoundResult
 from coordinator.store import StoreError
@@ -207,6 +208,7 @@ class RunData(Struct, frozen=True, kw_only=True):
         refits: rounds after which boards were fitted again.
         labels: stage (``local`` or ``filled``) and device to how uneven its labels are.
         made: the trained model as files, each time it was exported.
+        insights: what updates say of learning, of the rounds that were looked at.
         applied: what each device set and read back for its last plan; empty in older stores.
         notes: what devices could not do as planned.
         warnings: what the store holds but cannot be read.
@@ -223,9 +225,17 @@ class RunData(Struct, frozen=True, kw_only=True):
     refits: tuple[int, ...] = ()
     labels: dict[str, dict[str, Labels]] = {}
     made: tuple[Made, ...] = ()
+    insights: tuple[Insight, ...] = ()
     applied: dict[str, Applied] = {}
     notes: tuple[DeviceNotes, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def targets(self) -> tuple[float, ...]:
+        """Accuracies whose price was asked for, sorted."""
+        listed = self.info.config.get("rounds.target_accuracies") or ()
+        planned = self.info.config.get("plan.target_accuracy") or 0.0
+        return tuple(sorted({each for each in (*listed, planned) if each}))
 
     @property
     def drawn(self) -> tuple[int, int] | None:

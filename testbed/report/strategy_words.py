@@ -66,7 +66,7 @@ def _pseudo_labels(run: RunData) -> Extra | None:
     held = sum(plan.unlabelled for plan in run.device_plans.values())
     if not held or not run.rounds:
         return None
-    last = run.rounds[-1].devices
+    last = run.rounds[-1].participants
     kept = sum(device.synthetic_samples for device in last)
     looked = sum(
         run.device_plans[d.device].unlabelled for d in last if d.device in run.device_plans

@@ -141,6 +141,31 @@ class TestTfl:
         assert place.leftovers() == []
 
 
+class TestStrategies:
+    """In processes of their own; ``test_strategies`` runs all of them in one."""
+
+    @pytest.mark.parametrize("name", ["semi", "fimi-genfl", "aigc-only"])
+    def test_end_to_end(self, place: Workplace, name: str) -> None:
+        done = place.run("dry-run", *SMALL, "--strategy", name)
+        assert done.returncode == 0, done.stderr
+        store = place.run_folder() / "run.sqlite"
+        assert run_value(place.run_folder(), "strategy") == name
+        server = rows(store, "SELECT images, seconds FROM server_round ORDER BY round")
+        unlabelled = rows(store, "SELECT sum(json_extract(body, '$.unlabelled')) FROM device_plan")
+        if name == "semi":
+            assert server == []
+            assert unlabelled > [(0,)]
+            assert "pseudo-labels" in done.stdout
+        else:
+            assert [images for images, _ in server] == [100, 200, 300]
+            assert min(seconds for _, seconds in server) > 0
+            assert "in no device" in done.stdout
+        devices = rows(store, "SELECT count(*) FROM device_round")
+        assert devices == [(0 if name == "aigc-only" else 9,)]
+        assert name in (place.run_folder() / "report.html").read_text(encoding="utf-8")
+        assert place.leftovers() == []
+
+
 class TestReplanning:
     def test_wrong_profiles_are_mended_and_the_prediction_gets_better(
         self, place: Workplace

@@ -221,8 +221,9 @@ def test_genfl_mixes_by_its_equation(run: Any, monkeypatch: pytest.MonkeyPatch) 
     calls: list[tuple[list[Any], list[float], dict[str, Any]]] = []
 
     def spy(models: Any, weights: Any) -> dict[str, Any]:
+        models = list(models)
         mean = aggregation.fedavg(models, weights)
-        calls.append((list(models), list(weights), mean))
+        calls.append((models, list(weights), mean))
         return mean
 
     monkeypatch.setattr("coordinator.mixing.fedavg", spy)
