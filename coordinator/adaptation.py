@@ -16,6 +16,7 @@ from coordinator.refit import Observation, observe, refit
 from coordinator.results import RoundResult
 from coordinator.settings import PlanSettings
 from energy.cost_model import BoardModel
+from learning.training import TrainingSettings
 from messaging.messages import DevicePlan, Profile
 
 
@@ -25,7 +26,7 @@ class Adaptation:
     Args:
         settings: limit and window.
         profiles: what the devices said of themselves first.
-        epochs: E.
+        training: epochs or steps.
         model_bits: size of the model, both ways.
     """
 
@@ -34,13 +35,13 @@ class Adaptation:
         settings: PlanSettings,
         profiles: Mapping[str, Profile],
         *,
-        epochs: int,
+        training: TrainingSettings,
         model_bits: float,
     ) -> None:
         self._settings = settings
         self._first = {device: profile.board for device, profile in profiles.items()}
         self._boards = dict(self._first)
-        self._epochs = epochs
+        self._training = training
         self._model_bits = model_bits
         self._seen: dict[str, deque[Observation]] = {}
         self._since: dict[str, list[Residual]] = {}
@@ -59,7 +60,7 @@ class Adaptation:
             of_device = residuals(result.number, entry, point, self._boards[entry.device])
             found += of_device
             self._since.setdefault(entry.device, []).extend(of_device)
-            seen = observe(entry, point, epochs=self._epochs, model_bits=self._model_bits)
+            seen = observe(entry, point, training=self._training, model_bits=self._model_bits)
             if seen is not None:
                 window = self._seen.setdefault(
                     entry.device, deque(maxlen=self._settings.refit_window)

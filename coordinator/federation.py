@@ -16,7 +16,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from coordinator import participation, planning, strategy_plans
+from coordinator import fixed_steps, participation, planning, strategy_plans
 from coordinator.adaptation import Adaptation
 from coordinator.deployment import Deployments, Export
 from coordinator.errors import FederationError as FederationError
@@ -70,6 +70,7 @@ from optim import quality
 from optim.planner import Plan, SearchSettings
 from optim.planner import plan as make_plan
 from optim.problem import FimiProblem, InfeasibleError
+from optim.unplanned import equal_shares
 
 Model = dict[str, NDArray[np.float32]]
 
@@ -317,7 +318,7 @@ class Coordinator:
         try:
             return self._solve()
         except InfeasibleError as error:
-            if not self._strategy.planned_at_once:
+            if not self._strategy.planned_at_once or self._settings.training.steps:
                 raise  # the smallest deadline is that of another problem
             deadline_s = planning.smallest_deadline_s(
                 self._profiles, self._settings, self._strategy, model_bytes=self._model_bytes
@@ -356,10 +357,11 @@ class Coordinator:
         made = strategy_plans.make_plans(
             self._strategy,
             problem,
-            planner,
+            self._around(planner),
             settings=self._settings.options,
             rounds=self._settings.rounds.count,
             synthetic_value=value,
+            unplanned=self._around(equal_shares),
         )
         self._plan, self._server_counts = made.plan, made.server_counts
         if self._plan is not None:
@@ -371,6 +373,11 @@ class Coordinator:
                 )
             )
         return self._plan
+
+    def _around(self, planner: fixed_steps.Planner) -> fixed_steps.Planner:
+        """The planner for the way devices train: epochs, or steps."""
+        value = self._settings.plan.synthetic_value
+        return fixed_steps.around(planner, self._settings.training, value)
 
     def _search(self) -> SearchSettings:
         settings = self._settings.plan
@@ -396,7 +403,7 @@ class Coordinator:
         self._adaptation = Adaptation(
             self._settings.plan,
             self._profiles,
-            epochs=self._settings.training.epochs,
+            training=self._settings.training,
             model_bits=8.0 * self._model_bytes,
         )
         self._announce()
@@ -456,9 +463,12 @@ class Coordinator:
                 self._strategy,
                 problem,
                 [delivered[device] for device in problem.devices],
-                lambda fixed: make_plan(
-                    fixed, seed=self._settings.seed, settings=self._search(), start=self._plan
+                self._around(
+                    lambda fixed: make_plan(
+                        fixed, seed=self._settings.seed, settings=self._search(), start=self._plan
+                    )
                 ),
+                self._around(equal_shares),
             )
             energy_j = self._plan.energy_j
         except InfeasibleError as error:

@@ -189,10 +189,10 @@ def device_plans(
     for share in plan.devices:
         profile = profiles[share.device]
         images = sum(delivered.get(share.device, ()))
-        samples = settings.training.epochs * (sum(profile.label_counts) + images)
+        processed = settings.training.processed(sum(profile.label_counts) + images)
         if unlabelled:
-            samples += looked_at(images)
-        cycles = profile.board.compute.cycles_per_sample * samples
+            processed += looked_at(images)
+        cycles = profile.board.compute.cycles_per_sample * processed
         busy[share.device] = predict_round(
             profile.board, share.point, cycles=cycles, upload_bits=bits, download_bits=bits
         )

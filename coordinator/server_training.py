@@ -120,8 +120,9 @@ class Server:
         self._cancelled = cancelled
         self._batch: Batch | None = None
         self._augmented: Future[_Trained] | None = None
-        epochs = settings.options.server_epochs or settings.training.epochs
-        self._training = replace(settings.training, epochs=epochs)
+        self._training = settings.training
+        if epochs := settings.options.server_epochs:
+            self._training = replace(settings.training, epochs=epochs, steps=0)
         self._validation: Dataset | None = None
         if strategy.server == "mix" and settings.options.weights == "performance":
             if public is None or not len(public):

@@ -53,6 +53,7 @@ def make_plans(
     settings: StrategySettings,
     rounds: int,
     synthetic_value: float = 1.0,
+    unplanned: Planner = equal_shares,
 ) -> StrategyPlan:
     """Plan a fleet under a strategy.
 
@@ -63,6 +64,7 @@ def make_plans(
         settings: size of the server's set.
         rounds: how many there will be.
         synthetic_value: q, for the error of a data plan.
+        unplanned: gives resources where they are not planned.
 
     Raises:
         InfeasibleError: no plan meets the limits.
@@ -75,7 +77,7 @@ def make_plans(
     if not strategy.devices_train:
         return StrategyPlan(plan=None, server_counts=server_counts)
     if not strategy.plans_data and not strategy.planned_resources:
-        return StrategyPlan(plan=equal_shares(problem), server_counts=server_counts)
+        return StrategyPlan(plan=unplanned(problem), server_counts=server_counts)
     first = planner(problem)
     if strategy.planned_at_once:
         return StrategyPlan(plan=first, server_counts=server_counts)
@@ -83,7 +85,8 @@ def make_plans(
         totals = np.sum([share.synthetic_counts for share in first.devices], axis=0)
         return StrategyPlan(plan=planner(tfl(problem)), server_counts=tuple(totals.tolist()))
     counts = _counts(strategy, problem, first)
-    plan = _resources(strategy, with_data(problem, _load(strategy, counts, problem)), planner)
+    solve = planner if strategy.planned_resources else unplanned
+    plan = solve(with_data(problem, _load(strategy, counts, problem)))
     error = None
     if not strategy.unlabelled and math.isfinite(problem.error_max):
         samples = problem.local_samples + counts.sum(axis=1)
@@ -101,7 +104,11 @@ def make_plans(
 
 
 def replan(
-    strategy: Strategy, problem: FimiProblem, counts: Sequence[Sequence[int]], planner: Planner
+    strategy: Strategy,
+    problem: FimiProblem,
+    counts: Sequence[Sequence[int]],
+    planner: Planner,
+    unplanned: Planner = equal_shares,
 ) -> Plan:
     """Frequency, bandwidth and power once more, for the data that devices have.
 
@@ -110,12 +117,14 @@ def replan(
         problem: with boards as they are known now.
         counts: images per class that each device holds, in the problem's order.
         planner: solves a problem.
+        unplanned: gives resources where they are not planned.
 
     Raises:
         InfeasibleError: no plan meets the limits.
     """
     load = _load(strategy, np.asarray(counts, np.int64), problem)
-    return _resources(strategy, with_data(problem, load), planner)
+    solve = planner if strategy.planned_resources else unplanned
+    return solve(with_data(problem, load))
 
 
 def with_data(problem: FimiProblem, counts: Counts) -> FimiProblem:
@@ -128,10 +137,6 @@ def with_data(problem: FimiProblem, counts: Counts) -> FimiProblem:
     return msgspec.structs.replace(
         tfl(problem), local_counts=np.asarray(problem.local_counts + counts, np.int64)
     )
-
-
-def _resources(strategy: Strategy, problem: FimiProblem, planner: Planner) -> Plan:
-    return planner(problem) if strategy.planned_resources else equal_shares(problem)
 
 
 def _counts(strategy: Strategy, problem: FimiProblem, plan: Plan) -> Counts:

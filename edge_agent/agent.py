@@ -293,6 +293,7 @@ class Agent:
                 labels,
                 start.training,
                 stream=(start.seed, plan.device_index, start.round),
+                synthetic=self._data.synthetic_samples,
                 cancelled=stop.is_set,
             )
             self._hardware.has_computed(result.samples + looked)

@@ -70,6 +70,7 @@ class OnnxTrainer:
         settings: TrainingSettings,
         *,
         stream: tuple[int, ...],
+        synthetic: int = 0,
         cancelled: Callable[[], bool] | None = None,
         progress: Callable[[EpochDone], None] | None = None,
     ) -> TrainingResult:
@@ -78,8 +79,8 @@ class OnnxTrainer:
         self._check(images, settings)
         with _Cancellation(cancelled) as cancellation:
             runner = _Runner(self._step, self._apply, parameters, settings.learning_rate)
-            tally = Tally(len(labels), settings.epochs, progress)
-            for _, order in batches(len(labels), settings, stream=stream):
+            tally = Tally(*settings.passes(len(labels)), progress)
+            for _, order in batches(len(labels), settings, stream=stream, synthetic=synthetic):
                 for part in pieces(order, settings.micro_batch):
                     loss, correct = runner.step(images[part], labels[part], cancellation)
                     # A step gives the batch's mean loss; one that only sums gives the sum.

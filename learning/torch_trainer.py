@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -75,6 +75,7 @@ class TorchTrainer:
         settings: TrainingSettings,
         *,
         stream: tuple[int, ...],
+        synthetic: int = 0,
         cancelled: Callable[[], bool] | None = None,
         progress: Callable[[EpochDone], None] | None = None,
     ) -> TrainingResult:
@@ -86,14 +87,15 @@ class TorchTrainer:
         module.train()
         with torch.random.fork_rng(devices=[]):  # what the network itself draws, dropout say
             torch.manual_seed(int(np.random.SeedSequence(stream).generate_state(1)[0]))
-            return self._fit(images, labels, settings, stream, cancelled, progress)
+            drawn = batches(len(labels), settings, stream=stream, synthetic=synthetic)
+            return self._fit(images, labels, settings, drawn, cancelled, progress)
 
     def _fit(
         self,
         images: Images,
         labels: Labels,
         settings: TrainingSettings,
-        stream: tuple[int, ...],
+        drawn: Iterator[tuple[int, NDArray[np.intp]]],
         cancelled: Callable[[], bool] | None,
         progress: Callable[[EpochDone], None] | None,
     ) -> TrainingResult:
@@ -101,8 +103,8 @@ class TorchTrainer:
         inputs, targets = torch.from_numpy(to_float(images)), torch.from_numpy(labels)
         weights: list[Tensor] = [weight for weight in module.parameters() if weight.requires_grad]
         optimiser = _Optimiser(weights, settings)
-        tally = Tally(len(labels), settings.epochs, progress)
-        for _, order in batches(len(labels), settings, stream=stream):
+        tally = Tally(*settings.passes(len(labels)), progress)
+        for _, order in drawn:
             if cancelled is not None and cancelled():
                 raise TrainingCancelled("the training was asked to stop")
             total: list[Tensor] | None = None

@@ -164,7 +164,7 @@ class HostLoad:
         sink: tuple[str, int] | None = None,
     ) -> None:
         self._trainer, self._parameters, shape, classes, settings = trainer
-        self._settings = msgspec.structs.replace(settings, epochs=1)
+        self._settings = msgspec.structs.replace(settings, epochs=1, steps=0)
         draw = np.random.default_rng(0)
         self._images = draw.integers(0, 255, (_SAMPLES, *shape), dtype=np.uint8)
         self._labels = draw.integers(0, classes, _SAMPLES)

@@ -257,6 +257,13 @@ def _check_together(config: Config, origins: Mapping[str, str]) -> None:
             f"({origins['rounds.min_devices']}) is above rounds.participants {drawn} "
             f"({origins['rounds.participants']}), so that no round could start"
         )
+    if config.training.steps and (plan.target_accuracy or config.run.strategy == "semi"):
+        other = "run.strategy" if config.run.strategy == "semi" else "plan.target_accuracy"
+        raise ConfigError(
+            f"training.steps {config.training.steps} ({origins['training.steps']}) does not go "
+            f"with {other} ({origins[other]}), which needs a cost for every sample; set "
+            "training.steps to 0 and training.epochs instead"
+        )
     if config.rounds.min_devices > config.fleet.devices:
         raise ConfigError(
             f"rounds.min_devices {config.rounds.min_devices} "

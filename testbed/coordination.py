@@ -104,6 +104,7 @@ def coordinate(
         broker=broker,
         dataset={
             "name": config.data.dataset,
+            "limit": config.data.limit or None,
             "split": split.kind,
             "partition": config.data.partition,
             "alpha": config.data.alpha if config.data.partition in LABEL_DIRICHLET else None,

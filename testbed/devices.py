@@ -50,13 +50,19 @@ def load_split(config: Config) -> Split:
             f'data.split is "writers", but data set {data.dataset!r} does not say who made which '
             'samples; set data.split to "random"'
         )
+    seed = config.run.seed if data.split_seed < 0 else data.split_seed
+    train, test = collection.train, collection.test
+    if data.limit and test is not None:
+        # of test samples of its own, the same share, one of each class at least
+        share = min(1.0, data.limit / len(train))
+        test = datasets.limited(test, max(test.classes, round(share * len(test))), seed=seed)
     return datasets.split(
-        collection.train,
+        datasets.limited(train, data.limit, seed=seed),
         kind=kind,
         public_fraction=data.public_fraction,
         test_fraction=data.test_fraction,
-        seed=config.run.seed if data.split_seed < 0 else data.split_seed,
-        test=collection.test,
+        seed=seed,
+        test=test,
     )
 
 
@@ -140,6 +146,32 @@ def check_data(config: Config) -> LabelSkew:
             "data.alpha, data.partition, data.shards, data.min_samples, data.public_fraction, "
             "data.test_fraction, run.seed"
         ) from error
+
+
+def check_network(config: Config) -> str:
+    """Make the configured network, import it if it is one's own, and say what it costs.
+
+    Returns:
+        One line: parameters, bytes, multiply-accumulates, cycles.
+
+    Raises:
+        ConfigError: a network of one's own, and no PyTorch here to make it.
+        learning.models.ModelError: it cannot be had or does not fit the data.
+    """
+    model = config.training.model
+    data = load_split(config).test
+    try:
+        cost = model_cost.model_cost(model, data.classes, data.image_shape)
+    except ImportError as error:
+        raise ConfigError(
+            f"training.model {model!r} cannot be tried without PyTorch, which is not here ({error})"
+        ) from error
+    return (
+        f"{model}: {cost.parameters:,} parameters, {cost.size_bytes:,} bytes a model, "
+        f"{cost.forward_macs / 1e6:.3g} million multiply-accumulates an inference, "
+        f"{cost.training_macs / 1e6:.3g} million a training sample "
+        f"({cost.cycles_per_sample():.2g} cycles on the reference board)"
+    )
 
 
 def cycles_per_sample(config: Config, data: Dataset) -> float:

@@ -13,7 +13,7 @@ from energy.emulated import Disturbance, EmulatedBoard
 from energy.hardware import HardwareDescription
 from energy.ledger import Ledger
 from energy.meters import MeterDescription
-from learning.training import Evaluation
+from learning.training import Evaluation, TrainingSettings
 from messaging.messages import DevicePlan, Profile
 
 EPOCHS, SAMPLES, BITS = 5, 200, 8.0 * 40_000
@@ -33,7 +33,7 @@ class Bench:
         self.adaptation = Adaptation(
             msgspec.structs.replace(PlanSettings(), **settings),
             self.profiles,
-            epochs=EPOCHS,
+            training=TrainingSettings(epochs=EPOCHS),
             model_bits=BITS,
         )
         self.number = 0

@@ -19,6 +19,7 @@ from energy.emulated import Disturbance, EmulatedBoard
 from energy.emulated_physics import PhysicalBoard
 from energy.ledger import Ledger
 from energy.presets import PRESETS
+from learning.training import TrainingSettings
 
 POINT = OperatingPoint(frequency_hz=1.2e9, bandwidth_hz=1e5, transmit_power_w=0.1, time_split=0.5)
 BITS = 8.0 * 40_000
@@ -50,7 +51,7 @@ def play(board: EmulatedBoard, number: int, point: OperatingPoint = POINT) -> De
 
 def seen(board: EmulatedBoard, rounds: int, point: OperatingPoint = POINT) -> list[Observation]:
     found = [
-        observe(play(board, n, point), point, epochs=5, model_bits=BITS)
+        observe(play(board, n, point), point, training=TrainingSettings(epochs=5), model_bits=BITS)
         for n in range(1, rounds + 1)
     ]
     return [o for o in found if o is not None]
@@ -137,7 +138,7 @@ def test_without_observations_the_profile_stays() -> None:
 
 def test_a_device_that_never_reported_says_nothing() -> None:
     entry = DeviceRound(device="device", status="missing")
-    assert observe(entry, POINT, epochs=5, model_bits=BITS) is None
+    assert observe(entry, POINT, training=TrainingSettings(epochs=5), model_bits=BITS) is None
 
 
 @settings(max_examples=60, deadline=None)

@@ -106,6 +106,10 @@ class TestBadInput:
             ("[plan]\nerror_max = 0.01", "raise error_max"),
             ("[plan]\nbandwidth_hz = 20", "looks like kHz or MHz"),
             ("[rounds]\nmin_devices = 11", "above fleet.devices 10"),
+            (
+                "[training]\nsteps = 5\n[plan]\ntarget_accuracy = 0.9",
+                "needs a cost for every sample",
+            ),
             ("[generator]\nimages_max = 5", "is below plan.synthetic_max 500"),
             ("[fleet]\nboards = ['abacus']", "names 'abacus'; there are raspberry-pi-4"),
             ("[run]\nstrategy = 'fedavg'", "run.strategy"),
