@@ -132,8 +132,8 @@ class DataConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Literal["auto", "writers", "random"],
         Meta(
             description='"writers": the public part was written by other people than the rest, a '
-            'real domain gap (digits only); "random": no gap (needs generator weights of its '
-            'own); "auto": writers for the digits, else random.'
+            'real domain gap (digits only); "random": no gap (the shipped generator knows '
+            'the one of seed 0); "auto": writers for the digits, else random.'
         ),
     ] = "auto"
     split_seed: Annotated[
