@@ -9,6 +9,7 @@
 * :mod:`coordinator.server_training`  what the server does in a round besides averaging
 * :mod:`coordinator.mixing`      GenFL's aggregation and its weights
 * :mod:`coordinator.planning`    profiles in, plans out
+* :mod:`coordinator.fixed_steps`  where a round is a number of steps, not of passes
 * :mod:`coordinator.synthesis`   has a generator node make what the plan lacks
 * :mod:`coordinator.participation`  k of n: who takes part in a round
 * :mod:`coordinator.rounds`      one round: start, collect, check, close, settle

@@ -2,10 +2,21 @@
 
 * :data:`PRESETS`   the makes, by name
 
-Origins: a figure marked [P] stands in published measurements or vendor text; [K] is common
-knowledge of the make, not checked again; everything else is our estimate, chosen so that
-idle + P_act + κ f_max³ gives the busy power that is named beside it. κ stands for the whole chip
-with all cores training; published κ lie between 1e-28 and 1e-27 W/Hz³.
+Origins: a figure marked with one of these keys was read there; [K] is common knowledge of the make,
+not checked again; everything else is our estimate, chosen so that idle + P_act + κ f_max³ gives the
+busy power that is named beside it. κ stands for the whole chip with all cores training; published κ
+lie between 1e-28 and 1e-27 W/Hz³. The chips' voltages and heat, with their sources: energy.silicon.
+
+    [chip]   chipwired.com/raspberry-pi-power-use: 36 readings of a Raspberry Pi 4 by two USB meters
+             and one at the wall: idle 2.2 to 3.0 W, high load 5.1 to 6.3 W
+    [iiab]   github.com/iiab/iiab issue 4050: idle 0.5 A on a Raspberry Pi 4, 0.65 A on a Pi 5
+    [sbc21]  github.com/geerlingguy/sbc-reviews issue 21: a Raspberry Pi 5 at 7.9 W in a
+             benchmark
+    [di1206] github.com/dusty-nv/jetson-inference issue 1206: POM_5V_IN of a working Jetson Nano
+             reads 4.1 to 4.5 W
+    [ai12]   github.com/geerlingguy/ai-benchmarks issue 12: a four-core N150 mini-PC at 26.5 W with
+             memory and all cores busy; the preset stands for less: the 6 W class behind its brick
+    [linux]  Linux documentation: hwmon/ina3221, hwmon/ina2xx, admin-guide/pm/intel_pstate
 """
 
 from __future__ import annotations
@@ -67,13 +78,13 @@ _PI_4 = BoardPreset(
     frequency_min_hz=600e6,
     frequency_max_hz=1800e6,
     frequency_steps_hz=_mhz(*range(600, 1801, 100)),
-    idle_power_w=2.7,  # 2.2-3.0 W idle [P]
+    idle_power_w=2.7,  # [chip] [iiab]
     active_power_w=0.9,
-    capacitance_w_per_hz3=4.3e-28,  # busy 6.1 W, published 5.1-6.3 W [P]
+    capacitance_w_per_hz3=4.3e-28,  # busy 6.1 W [chip]
     cycles_factor=1.0,
     transmit_power_max_w=0.10,  # 20 dBm, the limit of 2.4 GHz Wi-Fi in Europe [K]
     receive_power_w=0.3,
-    # The Pi 4 has no current sensing [P]: an INA219 board in its supply line.
+    # The Pi 4 has no current sensing [K]: an INA219 board in its supply line.
     # 0.1 mA steps at 5 V behind a 1 % shunt [K].
     meter="ina219",
     meter_rate_hz=10.0,
@@ -88,13 +99,13 @@ _PI_5 = BoardPreset(
     frequency_min_hz=1500e6,
     frequency_max_hz=2400e6,
     frequency_steps_hz=_mhz(*range(1500, 2401, 100)),
-    idle_power_w=3.0,  # of which VDD_CORE takes 0.71 W [P]
+    idle_power_w=3.0,  # [iiab]; of which VDD_CORE takes 0.7 W [K]
     active_power_w=1.2,
-    capacitance_w_per_hz3=2.6e-28,  # busy 7.8 W
+    capacitance_w_per_hz3=2.6e-28,  # busy 7.8 W [sbc21]
     cycles_factor=0.55,
     transmit_power_max_w=0.10,  # as the Pi 4
     receive_power_w=0.3,
-    # Its power controller's rails, scaled to the board by a community fit: 10 Hz [P].
+    # Its power controller's rails, scaled to the board by a community fit: 10 Hz [K].
     meter="pmic",
     meter_rate_hz=10.0,
     meter_noise_w=0.05,
@@ -113,7 +124,7 @@ _JETSON_NANO = BoardPreset(
     ),
     idle_power_w=2.0,
     active_power_w=0.8,
-    capacitance_w_per_hz3=8.0e-28,  # busy 5.4 W; its power modes are 5 W and 10 W [K]
+    capacitance_w_per_hz3=8.0e-28,  # busy 5.4 W, see [di1206]; its power modes are 5 W and 10 W [K]
     cycles_factor=1.1,
     transmit_power_max_w=0.15,
     receive_power_w=0.35,
@@ -137,7 +148,7 @@ _JETSON_ORIN_NANO = BoardPreset(
     cycles_factor=0.4,
     transmit_power_max_w=0.15,
     receive_power_w=0.35,
-    # INA3221 rail VDD_IN: voltage × current, computed by the reader [P].
+    # INA3221 rail VDD_IN: voltage × current, computed by the reader [linux].
     meter="ina3221:VDD_IN",
     meter_rate_hz=10.0,
     meter_noise_w=0.04,
@@ -147,12 +158,12 @@ _JETSON_ORIN_NANO = BoardPreset(
 
 _MINI_PC = BoardPreset(
     name="mini-pc",
-    # A four-core x86 of the 6 W class; intel_pstate lists no operating points [P].
+    # A four-core x86 of the 6 W class; intel_pstate lists no operating points [linux].
     frequency_min_hz=700e6,
     frequency_max_hz=3400e6,
     idle_power_w=6.5,
     active_power_w=3.0,
-    capacitance_w_per_hz3=2.0e-28,  # busy 17.4 W
+    capacitance_w_per_hz3=2.0e-28,  # busy 17.4 W, see [ai12]
     cycles_factor=0.4,
     transmit_power_max_w=0.20,
     receive_power_w=0.5,

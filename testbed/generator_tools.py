@@ -30,7 +30,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
 
     Attributes:
         model: diffusion model or GAN.
-        steps: of the optimiser.
+        steps: of the optimiser; ``None``: the model's default.
         batch_size: images per step; ``None``: the model's default.
         channels: of the levels of a diffusion network; empty: from the images' size.
         device: ``"cpu"`` or a CUDA device.
@@ -39,7 +39,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
     """
 
     model: Literal["diffusion", "gan"] = "diffusion"
-    steps: int = 6000
+    steps: int | None = None
     batch_size: int | None = None
     channels: tuple[int, ...] = ()
     device: str = "cpu"
@@ -94,7 +94,7 @@ def train(
         from generator_node.training import TrainingProgress
     if recipe.device.startswith("cuda"):
         require_cuda()
-    say(f"training on {len(public)} images of {public.name}, {recipe.steps} steps")
+    say(f"training on {len(public)} images of {public.name}")
     if (out / CHECKPOINT).exists():
         say(f"going on from {out / CHECKPOINT}")
 
@@ -113,7 +113,7 @@ def train(
             from generator_node.gan import GanSettings, train_gan
 
             settings = GanSettings(
-                steps=recipe.steps,
+                steps=recipe.steps or GanSettings().steps,
                 seed=config.run.seed,
                 batch_size=recipe.batch_size or GanSettings().batch_size,
             )
@@ -128,7 +128,7 @@ def train(
             card = fit(
                 public,
                 DiffusionSettings(
-                    steps=recipe.steps,
+                    steps=recipe.steps or DiffusionSettings().steps,
                     seed=config.run.seed,
                     batch_size=recipe.batch_size or DiffusionSettings().batch_size,
                     network=network_for(public.image_shape, recipe.channels),

@@ -114,7 +114,7 @@ class DataConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Meta(
             ge=0,
             description="Use at most so many samples of the data set, drawn from every class in "
-            "proportion by run.seed (of test samples of its own, the same share); 0: all.",
+            "proportion by the split's seed (of test samples of its own, the same share); 0: all.",
         ),
     ] = 0
     image_size: Annotated[

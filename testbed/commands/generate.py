@@ -60,7 +60,11 @@ def generator_run(
     default="diffusion",
     show_default=True,
 )
-@click.option("--steps", type=click.IntRange(1), default=6000, show_default=True)
+@click.option(
+    "--steps",
+    type=click.IntRange(1),
+    help="Of the optimiser; 8,000 (diffusion) or 6,000 (GAN) if left out.",
+)
 @click.option("--batch-size", type=click.IntRange(2), help="Images per step.")
 @click.option(
     "--channels",
@@ -78,7 +82,7 @@ def generator_run(
 def generator_train(
     out: Path,
     model: Literal["diffusion", "gan"],
-    steps: int,
+    steps: int | None,
     batch_size: int | None,
     channels: str | None,
     device: str,

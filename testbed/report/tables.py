@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
@@ -16,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from energy.joules import Energy
 from testbed.report import deployment, labels, prediction
 from testbed.report.data import read_run
 from testbed.report.kinds import alike, parts, word
@@ -83,12 +85,15 @@ def device_table(summary: Summary) -> Table:
     """One row per device."""
     all_energies = [device.measured for device in summary.devices]
     bare = alike(all_energies)
-    kind = summary.measured.kind if summary.measured else "metered"
+    kind = summary.measured.kind if summary.measured and bare else "metered"
     boards = {device.hardware for device in summary.devices}
     clock = {"physical": "measured", "emulated": "emulated"}.get("/".join(boards), "metered")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True, padding=(0, 1, 0, 0))
     fleet = summary.measured
-    table.add_column("\n\ndevice", footer="fleet", no_wrap=True, max_width=20, overflow="ellipsis")
+    widest = 20 if bare else 11
+    table.add_column(
+        "\n\ndevice", footer="fleet", no_wrap=True, max_width=widest, overflow="ellipsis"
+    )
     for title, footer in (
         ("synth.\n\nsamples", str(sum(sum(d.synthetic_counts) for d in summary.devices))),
         ("freq.\nGHz\nplan", ""),
@@ -98,14 +103,18 @@ def device_table(summary: Summary) -> Table:
         (f"busy\ns/round\n{clock}", ""),
         ("energy\n\npredicted", joules(summary.predicted_j) if fleet else MISSING),
         (f"energy\n\n{kind}", joules(fleet.value_j) if fleet else MISSING),
-        *([] if bare else [("\n\nof kind", word(fleet, all_energies))]),
+        *([] if bare else [("\n\nof kind", _stacked(fleet, all_energies))]),
         ("\n\nerror", signed_percent(summary.bias_percent)),
     ):
         table.add_column(title, footer=footer, justify="right", no_wrap=True)
     for device in summary.devices:
-        own = None if bare else word(device.measured, all_energies)
+        own = None if bare else _stacked(device.measured, all_energies)
         table.add_row(Text(clean(device.device)), *_cells(device, own))
     return table
+
+
+def _stacked(energy: Energy | None, among: Sequence[Energy | None]) -> str:
+    return word(energy, among).replace(", ", ",\n")
 
 
 def _cells(device: DeviceSummary, kind: str | None) -> list[str]:

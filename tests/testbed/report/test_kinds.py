@@ -53,17 +53,30 @@ def mixed(tmp_path: Path, build: Any) -> Path:
 def test_in_the_terminal(mixed: Path) -> None:
     text = as_text(mixed, "utf-8")
     assert max(map(len, text.splitlines())) <= 100
+    lines = [" ".join(line.split()) for line in text.splitlines()]
     rows = {
-        name: next(line for line in text.splitlines() if line.startswith(f" {name}"))
+        name: lines[place : place + 2]
         for name in ("device-0", "device-1", "fleet")
+        for place, line in enumerate(lines)
+        if line.startswith(name)
     }
-    assert "86.1 J emulated, board" in " ".join(rows["device-0"].split())
-    assert "86.1 J measured, wall" in " ".join(rows["device-1"].split())
-    assert "172 J mixed, wall" in " ".join(rows["fleet"].split())
+    assert rows["device-0"][0].endswith("92.0 J 86.1 J emulated, +6.9 %")
+    assert rows["device-1"][0].endswith("92.0 J 86.1 J measured, +6.9 %")
+    assert rows["fleet"][0].endswith("184 J 172 J mixed, +6.9 %")
+    assert [rows[name][1] for name in rows] == ["board", "wall", "wall"]
     words = " ".join(text.split())
     assert "172 J (mixed, wall) = 86.1 J measured + 86.1 J emulated, predicted 184 J" in words
     assert "(emulated" not in text  # of no total
-    assert "metered" in text  # one clock is real and one is not
+    assert text.count("metered") == 2  # joules; seconds, as one clock is real and one is not
+
+
+def test_a_long_name_costs_no_number(tmp_path: Path, build: Any) -> None:
+    names = ["a-device-with-a-very-long-name-indeed", "device-1"]
+    build.write(tmp_path, names=names, physical=["device-1"])
+    text = as_text(tmp_path, "utf-8")
+    assert max(map(len, text.splitlines())) <= 100
+    assert " ".join(text.split()).count("92.0 J 86.1 J") == 2
+    assert text.count("+6.9 %") == 4  # both devices, the fleet, the words below
 
 
 def test_on_the_page(mixed: Path) -> None:
