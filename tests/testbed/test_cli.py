@@ -121,7 +121,11 @@ class TestRunFolder:
             (8, "run.sqlite", set()),
             (60, "run.sqlite", set()),
             (110, "run.sqlite", {"run.sqlite", "run.sqlite-wal", "run.sqlite-shm"}),
-            (1000, "report.html", {"run.sqlite", "model.safetensors"}),
+            (
+                1000,
+                "report.html",
+                {"run.sqlite", "model.safetensors", "model.onnx", "model-int8.onnx"},
+            ),
         ],
     )
     def test_a_full_disk(self, place: Workplace, kilobytes: int, said: str, left: set[str]) -> None:
