@@ -10,13 +10,17 @@
 * :mod:`coordinator.mixing`      GenFL's aggregation and its weights
 * :mod:`coordinator.planning`    profiles in, plans out
 * :mod:`coordinator.fixed_steps`  where a round is a number of steps, not of passes
+* :mod:`coordinator.fleet_planner`  the fleet's plan under a strategy, made and made again
+* :mod:`coordinator.plans_in_force`  what each device was told, and what it took to follow
 * :mod:`coordinator.synthesis`   has a generator node make what the plan lacks
 * :mod:`coordinator.participation`  k of n: who takes part in a round
+* :mod:`coordinator.training_rounds`  round after round, from the draw to the entry in the store
 * :mod:`coordinator.rounds`      one round: start, collect, check, close, settle
 * :mod:`coordinator.deployment`  the trained model as files, tried on devices
 * :mod:`coordinator.spool`       updates on their way into the mean, not all in memory at once
 * :mod:`coordinator.insight`     learning metrics of a round's updates
 * :mod:`coordinator.stopwatch`   where a run's wall time goes
+* :mod:`coordinator.desk`        what everything in this room works with
 * :mod:`coordinator.federation`  the whole run, from the first profile to the result
 * :mod:`coordinator.errors`      what keeps a federation from starting or going on
 * :mod:`coordinator.events`      what happens, as it happens

@@ -14,15 +14,11 @@ from collections.abc import Callable, Iterable
 
 from msgspec import Struct
 
-from coordinator.events import Deployed, Listener, NotDeployed
-from coordinator.inbox import Inbox
-from coordinator.registry import Registry
+from coordinator.desk import Desk
+from coordinator.events import Deployed, NotDeployed
 from coordinator.results import Deployment
-from coordinator.settings import DeploymentSettings
-from coordinator.store import RunStore
 from learning.classifier import MEDIA, Exported
 from learning.tensors import Parameters
-from messaging.client import Peer
 from messaging.messages import DeploymentReport, DeploymentTest, ModelFile
 
 
@@ -44,39 +40,17 @@ class Deployments:
     """Exports the global model and has devices try it.
 
     Args:
-        settings: how often, how many devices, how long.
+        desk: the coordinator's tools.
         export: makes the files.
-        peer: the coordinator's connection.
-        registry: who is there.
-        inbox: where answers arrive.
-        store: keeps what comes of it.
-        notify: hears of it.
-        run: run id.
-        wall_timeout_s: how long to wait for answers, wall time, s.
+
+    Attributes:
+        done: what came of it, each time.
     """
 
-    def __init__(
-        self,
-        settings: DeploymentSettings,
-        export: Export,
-        peer: Peer,
-        registry: Registry,
-        inbox: Inbox,
-        store: RunStore,
-        notify: Listener,
-        *,
-        run: str,
-        wall_timeout_s: float,
-    ) -> None:
-        self._settings = settings
+    def __init__(self, desk: Desk, export: Export) -> None:
+        self._desk = desk
+        self._settings = desk.settings.deployment
         self._export = export
-        self._peer = peer
-        self._registry = registry
-        self._inbox = inbox
-        self._store = store
-        self._notify = notify
-        self._run = run
-        self._wall_timeout_s = wall_timeout_s
         self.done: list[Deployment] = []
 
     def is_due(self, number: int) -> bool:
@@ -100,7 +74,7 @@ class Deployments:
         try:
             files = self._export.make(model)
         except (ValueError, RuntimeError) as problem:
-            self._notify(NotDeployed(round=number, reason=str(problem)))
+            self._desk.notify(NotDeployed(round=number, reason=str(problem)))
             return 0.0
         self._export.keep(files)
         tried = tuple(devices)[: self._settings.devices]
@@ -111,9 +85,9 @@ class Deployments:
             trials={device: reports[device].trials for device in sorted(reports)},
             silent=tuple(sorted(set(tried) - set(reports))),
         )
-        self._store.write_deployment(deployment)
+        self._desk.store.write_deployment(deployment)
         self.done.append(deployment)
-        self._notify(Deployed(deployment=deployment))
+        self._desk.notify(Deployed(deployment=deployment))
         return max((report.seconds for report in reports.values()), default=0.0)
 
     def _try(
@@ -122,19 +96,19 @@ class Deployments:
         offers = tuple(
             ModelFile(
                 variant=file.check.variant,
-                model=self._peer.transfers.serve(file.model, media=MEDIA),
+                model=self._desk.peer.transfers.serve(file.model, media=MEDIA),
             )
             for file in files
         )
         reports: dict[str, DeploymentReport] = {}
-        registry = self._registry
+        registry = self._desk.registry
         lives = {device: registry.boot_id(device) for device in devices}
         try:
             for device in devices:
-                self._peer.send(
+                self._desk.peer.send(
                     device,
                     DeploymentTest(
-                        run=self._run,
+                        run=self._desk.settings.run,
                         device=device,
                         round=number,
                         files=offers,
@@ -150,15 +124,17 @@ class Deployments:
                     for d in devices
                 )
 
-            for sender, message in self._inbox.until(everybody, self._wall_timeout_s):
+            for sender, message in self._desk.inbox.until(
+                everybody, self._desk.settings.rounds.wall_timeout_s
+            ):
                 ours = (
                     isinstance(message, DeploymentReport)
-                    and (message.run, message.round) == (self._run, number)
+                    and (message.run, message.round) == (self._desk.settings.run, number)
                     and sender in devices
                 )
                 if ours and isinstance(message, DeploymentReport):
                     reports.setdefault(sender, message)
         finally:
             for offer in offers:
-                self._peer.transfers.withdraw(offer.model.digest)
+                self._desk.peer.transfers.withdraw(offer.model.digest)
         return reports

@@ -1,0 +1,134 @@
+"""The plan of a fleet under a strategy: made before round 1, made again when boards drift."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from coordinator import fixed_steps, planning, strategy_plans
+from coordinator.desk import Desk
+from coordinator.events import SearchProgress
+from coordinator.strategy_plans import StrategyPlan
+from messaging.messages import Profile
+from optim import quality
+from optim.planner import Plan, SearchSettings
+from optim.planner import plan as make_plan
+from optim.problem import FimiProblem, InfeasibleError
+from optim.unplanned import equal_shares
+
+
+class FleetPlanner:
+    """Plans with FIMI's optimisation, as the strategy wants it.
+
+    Args:
+        desk: the coordinator's tools.
+        model_bytes: size of the model as it travels, both ways.
+    """
+
+    def __init__(self, desk: Desk, model_bytes: int) -> None:
+        self._desk = desk
+        self._settings = desk.settings
+        self._model_bytes = model_bytes
+
+    def plan(self, profiles: Mapping[str, Profile]) -> StrategyPlan:
+        """Solve the fleet's problem under the strategy.
+
+        Args:
+            profiles: of the devices to plan for.
+
+        Raises:
+            InfeasibleError: no plan meets the limits; names the smallest deadline that would do.
+        """
+        try:
+            return self._solve(profiles)
+        except InfeasibleError as error:
+            if not self._desk.strategy.planned_at_once or self._settings.training.steps:
+                raise  # the smallest deadline is that of another problem
+            deadline_s = planning.smallest_deadline_s(
+                profiles, self._settings, self._desk.strategy, model_bytes=self._model_bytes
+            )
+            given = self._settings.plan
+            if deadline_s is None or deadline_s <= given.deadline_s:
+                raise
+            shown = math.ceil(deadline_s * 1000) / 1000
+            error.args = (
+                f"{error}\n  plan.deadline_s is {given.deadline_s:g}, of which "
+                f"plan.deadline_margin {given.deadline_margin:g} is kept free; the smallest that "
+                f"this fleet can meet is {shown:g}",
+            )
+            raise
+
+    def replan(
+        self,
+        profiles: Mapping[str, Profile],
+        delivered: Mapping[str, tuple[int, ...]],
+        start: Plan,
+    ) -> Plan:
+        """Frequency, bandwidth and power once more, for the data that devices have.
+
+        Args:
+            profiles: with boards as they are known now.
+            delivered: images per class that each device holds.
+            start: the plan in force.
+
+        Raises:
+            InfeasibleError: no plan meets the limits any more.
+        """
+        problem = self._problem(profiles)
+
+        def planner(fixed: FimiProblem) -> Plan:
+            return make_plan(fixed, seed=self._settings.seed, settings=self._search(), start=start)
+
+        return strategy_plans.replan(
+            self._desk.strategy,
+            problem,
+            [delivered[device] for device in problem.devices],
+            self._around(planner),
+            self._around(equal_shares),
+        )
+
+    def _problem(self, profiles: Mapping[str, Profile]) -> FimiProblem:
+        return planning.make_problem(
+            profiles, self._settings, self._desk.strategy, model_bytes=self._model_bytes
+        )
+
+    def _solve(self, profiles: Mapping[str, Profile]) -> StrategyPlan:
+        settings, desk = self._settings, self._desk
+        problem = planning.with_target(self._problem(profiles), profiles, settings)
+
+        def progress(iteration: int, best_j: float) -> None:
+            desk.inbox.check_cancelled()
+            desk.notify(SearchProgress(iteration=iteration, best_j=best_j))
+
+        def planner(problem: FimiProblem) -> Plan:
+            return quality.plan(
+                problem,
+                synthetic_value=settings.plan.synthetic_value,
+                seed=settings.seed,
+                settings=self._search(),
+                progress=progress,
+            )
+
+        return strategy_plans.make_plans(
+            desk.strategy,
+            problem,
+            self._around(planner),
+            settings=settings.options,
+            rounds=settings.rounds.count,
+            synthetic_value=settings.plan.synthetic_value,
+            unplanned=self._around(equal_shares),
+        )
+
+    def _around(self, planner: fixed_steps.Planner) -> fixed_steps.Planner:
+        """The planner for the way devices train: epochs, or steps."""
+        settings = self._settings
+        return fixed_steps.around(planner, settings.training, settings.plan.synthetic_value)
+
+    def _search(self) -> SearchSettings:
+        settings = self._settings.plan
+        return SearchSettings(
+            samples=settings.candidates or None,
+            iterations=settings.iterations,
+            gap_tolerance_percent=settings.gap_tolerance_percent,
+            inner=settings.inner,
+        )

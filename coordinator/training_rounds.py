@@ -1,0 +1,233 @@
+"""Round after round: who takes part, what comes of it, and what it says.
+
+Owns the global model. A round's updates are averaged, or mixed with what the server has trained;
+the result is evaluated, kept, and held against the predictions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coordinator import participation
+from coordinator.adaptation import Adaptation
+from coordinator.desk import Desk
+from coordinator.errors import FederationError
+from coordinator.events import RoundFinished, RoundStarted
+from coordinator.insight import Insight, Observer
+from coordinator.plans_in_force import PlansInForce
+from coordinator.results import DeviceRound, RoundResult, ServerRound
+from coordinator.rounds import Round, RoundOrder
+from coordinator.server_training import Server
+from coordinator.spool import Spool, Updates
+from learning import tensors
+from learning.datasets import Dataset
+from learning.training import Trainer, TrainingCancelled
+from messaging.messages import DevicePlan, Offer, Profile
+
+Model = dict[str, NDArray[np.float32]]
+
+DEADLINE_GRACE_S = 5.0
+"""Wall time beyond the deadline before a physical device's silence counts as missing, s."""
+
+
+class TrainingRounds:
+    """Runs the rounds of a federation, one by one.
+
+    Args:
+        desk: the coordinator's tools.
+        plans: what devices were told; their clock goes on with every round.
+        trainer: evaluates the global model.
+        test: held-out data.
+        server: what it does in a round.
+        observer: sees what updates say.
+        spool: where updates wait for the mean.
+        model: parameters to start from.
+        on_model: called with the new global model after every round.
+
+    Attributes:
+        model: the global model after the last finished round.
+        results: finished rounds.
+        insights: of the rounds that were looked at.
+        profiles: of the fleet's devices, set once they are known.
+        adaptation: holds predictions against what was metered; ``None`` where devices do not train.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        plans: PlansInForce,
+        trainer: Trainer,
+        test: Dataset,
+        server: Server,
+        observer: Observer,
+        spool: Spool,
+        model: Model,
+        on_model: Callable[[Model], None],
+    ) -> None:
+        self._desk = desk
+        self._settings = desk.settings
+        self._plans = plans
+        self._trainer = trainer
+        self._test = test
+        self._server = server
+        self._observer = observer
+        self._spool = spool
+        self._on_model = on_model
+        self.model = model
+        self.results: list[RoundResult] = []
+        self.insights: list[Insight] = []
+        self.profiles: Mapping[str, Profile] = {}
+        self.adaptation: Adaptation | None = None
+
+    def run(self, number: int, graphs: Offer | None) -> None:
+        """One round, from its start to its entry in the result.
+
+        Args:
+            number: from 1.
+            graphs: what devices train with, if ONNX Runtime is to.
+
+        Raises:
+            FederationError: too few devices are there.
+            Cancelled: the run was asked to stop.
+        """
+        if self._desk.strategy.devices_train:
+            self._with_devices(number, graphs)
+        else:
+            self._on_the_server(number)
+
+    def require_an_update(self) -> None:
+        """A model that nobody has trained is no result.
+
+        Raises:
+            FederationError: not one update was accepted in all rounds.
+        """
+        devices = [device for each in self.results for device in each.participants]
+        if devices and not any(device.status == "accepted" for device in devices):
+            last = devices[-1]
+            raise FederationError(
+                f"not one update was accepted in {in_words(len(self.results))}; the last of "
+                f"{last.device}: {last.status}{': ' + last.reason if last.reason else ''}"
+            )
+
+    def _with_devices(self, number: int, graphs: Offer | None) -> None:
+        settings, desk, before = self._settings, self._desk, self.model
+        present = self._present(number)
+        drawn = participation.draw(
+            tuple(self._plans.devices),
+            present,
+            settings.rounds.participants,
+            seed=settings.seed,
+            number=number,
+        )
+        participants = {device: present[device] for device in drawn}
+        assert self.adaptation is not None
+        boards = {d: p.board for d, p in self.adaptation.profiles(self.profiles).items()}
+        desk.notify(RoundStarted(round=number, devices=tuple(participants)))
+        offer = desk.peer.transfers.serve(tensors.dump(before), media="safetensors")
+        current = Round(
+            RoundOrder(
+                run=settings.run,
+                number=number,
+                seed=settings.seed,
+                start_s=self._plans.fleet_time_s,
+                deadline_s=settings.plan.deadline_s,
+                wall_timeout_s=self._wall_timeout_s(participants),
+                training=settings.training,
+                plans=participants,
+                predicted=participation.predicted(present, drawn, boards),
+                local_samples={d: sum(self.profiles[d].label_counts) for d in participants},
+                graphs=graphs,
+            ),
+            desk.peer,
+            desk.registry,
+            desk.inbox,
+            before,
+            self._spool,
+            notify=desk.notify,
+        )
+        with desk.watch.stage("devices"), self._server.beside(number, before):
+            outcome = current.run(offer)
+        with desk.watch.stage("settle"):
+            devices = current.settle(outcome)
+            desk.peer.transfers.withdraw(offer.digest)
+        with desk.watch.stage("aggregate"):
+            self.model, server = self._server.aggregate(
+                number, before, outcome.updates, outcome.weights
+            )
+        self._finish(number, outcome.duration_s, devices, server, participants)
+        every = settings.rounds.insight_every
+        if every and (number - 1) % every == 0:
+            with desk.watch.stage("insight"):
+                self._look(number, before, outcome.updates)
+
+    def _on_the_server(self, number: int) -> None:
+        """A round in which the server trains by itself; it lasts as long as that takes."""
+        self._desk.inbox.check_cancelled()
+        self._desk.notify(RoundStarted(round=number, devices=()))
+        self.model, server = self._server.aggregate(number, self.model, (), ())
+        self._finish(number, server.seconds if server else 0.0, (), server, {})
+
+    def _finish(
+        self,
+        number: int,
+        duration_s: float,
+        devices: tuple[DeviceRound, ...],
+        server: ServerRound | None,
+        plans: dict[str, DevicePlan],
+    ) -> None:
+        """Evaluate the new global model and enter the round in the result."""
+        watch = self._desk.watch
+        with watch.stage("evaluate"):
+            evaluation = self._trainer.evaluate(self.model, self._test.images, self._test.labels)
+        result = RoundResult(
+            number=number,
+            start_s=self._plans.fleet_time_s,
+            duration_s=duration_s,
+            evaluation=evaluation,
+            devices=devices,
+            server=server,
+        )
+        self._plans.fleet_time_s += duration_s
+        residuals = self.adaptation.learn(result, plans) if self.adaptation else ()
+        with watch.stage("store"):
+            self._on_model(self.model)
+            self._desk.store.write_round(result, residuals)
+        self.results.append(result)
+        self._desk.notify(RoundFinished(result=result))
+
+    def _look(self, number: int, before: Model, updates: Updates) -> None:
+        """See what the updates of a finished round say."""
+        try:
+            insight = self._observer.look(number, before, updates)
+        except TrainingCancelled:
+            return
+        self._desk.store.write_insight(insight)
+        self.insights.append(insight)
+
+    def _present(self, number: int) -> dict[str, DevicePlan]:
+        """Devices whose plan is in force; waits for their return if they are too few."""
+        settings, ready = self._settings.rounds, self._plans.ready
+        if not self._desk.inbox.wait(
+            lambda: len(ready()) >= settings.min_devices, settings.gather_timeout_s
+        ):
+            raise FederationError(
+                f"round {number}: {len(ready())} devices are there with a plan in force, "
+                f"rounds.min_devices asks for {settings.min_devices}; the {number - 1} finished "
+                "rounds are stored"
+            )
+        return ready()
+
+    def _wall_timeout_s(self, participants: dict[str, DevicePlan]) -> float:
+        """Physical devices are waited for up to the deadline, emulated ones up to the limit."""
+        kinds = {self.profiles[device].hardware.kind for device in participants}
+        if kinds == {"physical"}:
+            return self._settings.plan.deadline_s + DEADLINE_GRACE_S
+        return self._settings.rounds.wall_timeout_s
+
+
+def in_words(rounds: int) -> str:
+    """A number of rounds."""
+    return f"{rounds} round{'' if rounds == 1 else 's'}"
