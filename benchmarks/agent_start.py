@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import energy.host
+import energy.host_profile
 from learning import datasets
 from messaging.broker import EmbeddedBroker
 from messaging.client import Peer
@@ -28,7 +28,7 @@ from messaging.topics import COORDINATOR
 from testbed import config as configuration
 from testbed.devices import load_split, local_data
 
-PROFILE = (energy.host.__doc__ or "").split("::\n", 1)[1]
+PROFILE = (energy.host_profile.__doc__ or "").split("::\n", 1)[1]
 LIBRARIES = "import onnxruntime, paho.mqtt.client, msgspec, numpy, psutil, safetensors, click"
 
 

@@ -25,11 +25,12 @@ import statistics
 
 from msgspec.structs import replace
 
-from energy.boards import PRESETS, declare_board
+from energy.boards import declare_board
 from energy.calibration_emulated import calibrate, sweep_plan
-from energy.calibration_fit import energy_errors, mape_percent
 from energy.emulated import Disturbance, EmulatedBoard
 from energy.emulated_physics import PhysicalBoard, Surroundings
+from energy.held_out import energy_errors, mape_percent
+from energy.presets import PRESETS
 from energy.sampled_meter import SampledMeter
 from learning.model_cost import model_cost
 

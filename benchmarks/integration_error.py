@@ -6,8 +6,9 @@ to 120 ms and come every 0.4 s on average. Meters show the power of an instant, 
 table) its mean since the reading before, as chips that average do. Constant power is metered over
 about 0.2 s as well.
 
-* spread: trapezoids with a reading forced at both edges and looks spread at random, one a period:
-  what the ledger does with meters that show an instant
+* spread: trapezoids with a reading forced at both edges and looks spread over the period, one a
+  period: what the ledger does with meters that show an instant
+* random: the same with each look at an independent random place of its period
 * in step: the same with looks in step: what it does with meters that average
 * rectangles: a poll loop that adds each reading times the time since the last, as many tools do
 
@@ -19,6 +20,7 @@ Columns: root mean square and worst error, percent of the truth.
 from __future__ import annotations
 
 import argparse
+import random
 from collections.abc import Callable
 
 import numpy as np
@@ -26,6 +28,7 @@ from numpy.typing import NDArray
 
 from energy.integration import integrate
 from energy.meters import MeterDescription, Reading
+from energy.meters.sampler import places
 
 Array = NDArray[np.float64]
 RATES_HZ = (1, 5, 10, 50, 100)
@@ -94,8 +97,11 @@ def errors(
     load: Load, rate_hz: float, window_s: float, phases: int, averages: bool, seed: int
 ) -> dict[str, Array]:
     rng = np.random.default_rng(seed)
+    place = places(random.Random(seed))
     period_s = 1.0 / rate_hz
-    found: dict[str, list[float]] = {"spread": [], "in step": [], "rectangles": []}
+    found: dict[str, list[float]] = {
+        name: [] for name in ("spread", "random", "in step", "rectangles")
+    }
 
     def read(times: Array) -> Array:
         return load.mean_w(times, period_s) if averages else load.at_w(times)
@@ -105,9 +111,12 @@ def errors(
         truth_j = load.between_j(start_s, end_s)
         grid = np.arange(start_s - 1.5 + rng.uniform(0, period_s), end_s + period_s, period_s)
         ticks = np.arange(grid[0] - 2 * period_s, end_s + period_s, period_s)
-        spread = grid + rng.uniform(0.0, period_s, len(grid))
+        looks = [next(place) for _ in grid]
+        spread = grid + period_s * np.array(looks)
+        at_random = grid + rng.uniform(0.0, period_s, len(grid))
         for rule, joules in (
             ("spread", trapezoids(read, start_s, end_s, _inside(spread, start_s, end_s))),
+            ("random", trapezoids(read, start_s, end_s, _inside(at_random, start_s, end_s))),
             ("in step", trapezoids(read, start_s, end_s, _inside(grid, start_s, end_s))),
             ("rectangles", rectangles(read, start_s, end_s, ticks)),
         ):
@@ -124,7 +133,8 @@ def table(phases: int, averages: bool) -> None:
     everything = loads(120.0, np.random.default_rng(1))
     kind = "mean since the reading before" if averages else "power of an instant"
     print(f"\nmeter: {kind}; error in % of the truth, rms (worst)")
-    print(f"{'load':<18}{'Hz':>5}  {'spread':>16}  {'in step':>16}  {'rectangles':>16}")
+    rules = "".join(f"  {rule:>16}" for rule in ("spread", "random", "in step", "rectangles"))
+    print(f"{'load':<18}{'Hz':>5}{rules}")
     cases = [("constant", 0.2), ("constant", 10.0), ("square", 10.0), ("bursty", 10.0)]
     for name, window_s in cases:
         for rate_hz in RATES_HZ:

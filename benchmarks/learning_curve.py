@@ -2,20 +2,21 @@
 
     python benchmarks/learning_curve.py
 
-Trains on samples of the private part of the digits, drawn without regard to class, until about
-1,000 steps are done, three draws each, and fits Δ(D) = α D^(−β) + δ0 to the errors on the test
-part. Prints the ratio of each error to the configured curve's.
+Trains as ``fimi learning-curve`` does on samples of the private part of the digits, drawn without
+regard to class, for about 1,000 steps at learning rate 0.05, four draws each, and fits
+Δ(D) = α D^(−β) + δ0. Prints the ratio of each mean error to the configured curve's.
 """
 
 from __future__ import annotations
 
-import numpy as np
-from scipy.optimize import curve_fit
+import time
 
 from learning import datasets
+from learning.curve_points import measure
 from learning.torch_trainer import TorchTrainer, initial_parameters
 from learning.training import TrainingSettings
 from optim.learning_curve import LearningCurve
+from testbed.learning_curve import as_text, result_of
 from testbed.sections import Config
 
 AMOUNTS = (20, 40, 72, 120, 180, 300, 500, 718)
@@ -25,43 +26,30 @@ STEPS, DRAWS = 1000, 4
 def main() -> None:
     split = datasets.split(datasets.load_digits())
     shape, classes = split.test.image_shape, split.test.classes
-    trainer = TorchTrainer("small-cnn", classes, shape)
-    start = initial_parameters("small-cnn", classes, shape, seed=0)
     plan = Config().plan
     configured = LearningCurve(
         alpha=plan.curve_alpha, beta=plan.curve_beta, delta0=plan.curve_delta0
     )
-    errors = []
-    for amount in AMOUNTS:
-        settings = TrainingSettings(epochs=max(1, STEPS // (amount // 20)), learning_rate=0.05)
-        found = []
-        for draw in range(DRAWS):
-            order = np.random.default_rng(draw).permutation(len(split.private))[:amount]
-            images, labels = split.private.images[order], split.private.labels[order]
-            result = trainer.train(start, images, labels, settings, stream=(draw,))
-            scored = trainer.evaluate(result.parameters, split.test.images, split.test.labels)
-            found.append(1 - scored.accuracy)
-        errors.append(float(np.mean(found)))
-        expected = float(configured.error(amount))
+    points = measure(
+        TorchTrainer("small-cnn", classes, shape),
+        initial_parameters("small-cnn", classes, shape, seed=0),
+        split.private,
+        split.test,
+        TrainingSettings(learning_rate=0.05),
+        amounts=AMOUNTS,
+        draws=DRAWS,
+        steps=STEPS,
+        seed=0,
+        clock=time.monotonic,
+    )
+    result = result_of(list(points), interrupted=False)
+    for row in result.rows:
+        expected = float(configured.error(row.samples))
         print(
-            f"D = {amount:3}: error {errors[-1]:.4f} ± {np.std(found):.4f}, configured curve "
-            f"{expected:.4f}, ratio {errors[-1] / expected:.2f}",
-            flush=True,
+            f"D = {row.samples:3}: error {row.error:.4f}, configured curve {expected:.4f}, ratio "
+            f"{row.error / expected:.2f}"
         )
-    weight = 0.1 * np.array(errors) + 0.005
-    (alpha, beta, floor), covariance = curve_fit(
-        lambda d, a, b, c: a * d**-b + c,
-        np.array(AMOUNTS, float),
-        errors,
-        p0=(3.0, 0.7, 0.02),
-        sigma=weight,
-        bounds=([0, 0, 0], [50, 3, 0.2]),
-    )
-    sd = np.sqrt(np.diag(covariance))
-    print(
-        f"fit: alpha {alpha:.2f} ± {sd[0]:.2f}, beta {beta:.2f} ± {sd[1]:.2f}, "
-        f"delta0 {floor:.3f} ± {sd[2]:.3f}"
-    )
+    print(as_text(result))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from coordinator.refit import Observation, observe, refit
 from coordinator.results import RoundResult
 from coordinator.settings import PlanSettings
 from energy.cost_model import BoardModel
+from learning.training import TrainingSettings
 from messaging.messages import DevicePlan, Profile
 
 
@@ -25,7 +26,7 @@ class Adaptation:
     Args:
         settings: limit and window.
         profiles: what the devices said of themselves first.
-        epochs: E.
+        training: epochs or steps.
         model_bits: size of the model, both ways.
     """
 
@@ -34,13 +35,13 @@ class Adaptation:
         settings: PlanSettings,
         profiles: Mapping[str, Profile],
         *,
-        epochs: int,
+        training: TrainingSettings,
         model_bits: float,
     ) -> None:
         self._settings = settings
         self._first = {device: profile.board for device, profile in profiles.items()}
         self._boards = dict(self._first)
-        self._epochs = epochs
+        self._training = training
         self._model_bits = model_bits
         self._seen: dict[str, deque[Observation]] = {}
         self._since: dict[str, list[Residual]] = {}
@@ -50,16 +51,16 @@ class Adaptation:
         """Take note of a round; returns its residuals.
 
         Args:
-            result: the round.
-            plans: what its devices were told.
+            result: the round; what devices that rested in it drew says nothing new.
+            plans: what its participants were told.
         """
         found: list[Residual] = []
-        for entry in result.devices:
+        for entry in result.participants:
             point = plans[entry.device].point
             of_device = residuals(result.number, entry, point, self._boards[entry.device])
             found += of_device
             self._since.setdefault(entry.device, []).extend(of_device)
-            seen = observe(entry, point, epochs=self._epochs, model_bits=self._model_bits)
+            seen = observe(entry, point, training=self._training, model_bits=self._model_bits)
             if seen is not None:
                 window = self._seen.setdefault(
                     entry.device, deque(maxlen=self._settings.refit_window)
@@ -71,18 +72,18 @@ class Adaptation:
     def drifted(self) -> dict[str, float]:
         """Devices whose predictions since the last fit are off by more than the limit, percent.
 
-        Empty before a whole window of rounds, and where refitting is switched off.
+        Empty before a whole window of rounds, and where refitting is switched off. The window is
+        of a device's own rounds: where few of many are drawn, they lie apart.
         """
         settings = self._settings
         if not settings.refit_percent or self._rounds_since < settings.refit_window:
             return {}
-        drifts = {
-            device: drift_percent(
-                r for r in found if r.round > found[-1].round - settings.refit_window
-            )
-            for device, found in self._since.items()
-            if found
-        }
+        drifts = {}
+        for device, found in self._since.items():
+            numbers = sorted({each.round for each in found})
+            if len(numbers) >= settings.refit_window:
+                since = numbers[-settings.refit_window]
+                drifts[device] = drift_percent(each for each in found if each.round >= since)
         return {d: drift for d, drift in drifts.items() if drift > settings.refit_percent}
 
     def refit(self) -> dict[str, BoardModel]:

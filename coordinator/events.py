@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from coordinator.results import RoundResult
+from coordinator.results import Deployment, RoundResult
 from energy.hardware import Applied
 from energy.joules import Energy
 from optim.planner import Plan
@@ -138,6 +138,19 @@ class Refitted(Event, frozen=True, kw_only=True, tag="refitted"):
     round: int
     drift_percent: dict[str, float]
     energy_j: float | None
+    reason: str
+
+
+class Deployed(Event, frozen=True, kw_only=True, tag="deployed"):
+    """The global model was exported, and tried where that was asked for."""
+
+    deployment: Deployment
+
+
+class NotDeployed(Event, frozen=True, kw_only=True, tag="not-deployed"):
+    """The global model could not be exported; the run goes on."""
+
+    round: int
     reason: str
 
 

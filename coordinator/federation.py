@@ -16,8 +16,9 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from coordinator import planning
+from coordinator import fixed_steps, participation, planning, strategy_plans
 from coordinator.adaptation import Adaptation
+from coordinator.deployment import Deployments, Export
 from coordinator.errors import FederationError as FederationError
 from coordinator.events import (
     Event,
@@ -30,21 +31,33 @@ from coordinator.events import (
     SearchProgress,
 )
 from coordinator.inbox import Cancelled, Inbox
+from coordinator.insight import Insight, Observer
 from coordinator.registry import Registry
-from coordinator.results import Preparation, RoundResult, RunStatus
+from coordinator.results import (
+    Deployment,
+    DeviceRound,
+    Preparation,
+    RoundResult,
+    RunStatus,
+    ServerRound,
+)
 from coordinator.rounds import Round, RoundOrder
+from coordinator.server_training import Server, WorkMeter
 from coordinator.settings import FederationSettings
+from coordinator.spool import Spool, Updates
+from coordinator.stopwatch import Stopwatch
 from coordinator.store import RunStore
 from coordinator.strategies import STRATEGIES
 from coordinator.synthesis import Synthesis
 from energy.cost_model import download_cost
 from learning import tensors
-from learning.aggregation import fedavg
 from learning.datasets import Dataset
 from learning.graphs import MEDIA
-from learning.training import Trainer
+from learning.partition_summary import summarise
+from learning.training import Trainer, TrainingCancelled
 from messaging.client import Peer
 from messaging.messages import (
+    DeploymentClosed,
     DevicePlan,
     Offer,
     PlanApplied,
@@ -52,11 +65,12 @@ from messaging.messages import (
     RunEnded,
     SyntheticBatch,
 )
-from messaging.topics import EVERYBODY
+from messaging.topics import COORDINATOR, EVERYBODY
 from optim import quality
 from optim.planner import Plan, SearchSettings
 from optim.planner import plan as make_plan
-from optim.problem import InfeasibleError
+from optim.problem import FimiProblem, InfeasibleError
+from optim.unplanned import equal_shares
 
 Model = dict[str, NDArray[np.float32]]
 
@@ -78,6 +92,8 @@ class Federation(Struct, frozen=True, kw_only=True):
         rounds: finished rounds.
         model: the global model after the last finished round.
         refits: rounds after which boards were fitted again.
+        deployments: what was exported, and how devices ran it.
+        insights: what the updates of some rounds say.
     """
 
     settings: FederationSettings
@@ -90,6 +106,8 @@ class Federation(Struct, frozen=True, kw_only=True):
     rounds: tuple[RoundResult, ...]
     model: Model
     refits: tuple[int, ...] = ()
+    deployments: tuple[Deployment, ...] = ()
+    insights: tuple[Insight, ...] = ()
 
 
 class Coordinator:
@@ -106,6 +124,9 @@ class Coordinator:
         on_model: called with the new global model after every round.
         cancel: set from outside to end the run.
         graphs: training and evaluation as ONNX graphs, offered to every device; empty for none.
+        export: makes files of the trained model; ``None`` for none.
+        public: what models may be judged by besides the test set, if there is anything.
+        meter: of this machine, for what the server trains; seconds only if left out.
     """
 
     def __init__(
@@ -121,6 +142,9 @@ class Coordinator:
         on_model: Callable[[Model], None] = lambda model: None,
         cancel: threading.Event | None = None,
         graphs: bytes = b"",
+        export: Export | None = None,
+        public: Dataset | None = None,
+        meter: WorkMeter | None = None,
     ) -> None:
         self._settings = settings
         self._strategy = STRATEGIES[settings.strategy]
@@ -133,14 +157,30 @@ class Coordinator:
         self._listener = listener
         self._on_model = on_model
         self._registry = Registry()
+        cancel = cancel or threading.Event()
+        self._server = Server(
+            self._strategy, settings, trainer, meter=meter, public=public, cancelled=cancel.is_set
+        )
+        self._server_counts: tuple[int, ...] = ()
         self._inbox = Inbox(
             peer,
             self._registry,
             self._notify,
-            cancel or threading.Event(),
+            cancel,
             on_return=self._send_plan,
             on_plan_applied=self._record_preparation,
         )
+        self._spool = Spool(store.path.parent)
+        self._observer = Observer(
+            trainer,
+            test,
+            public,
+            settings.training,
+            seed=settings.seed,
+            cancelled=cancel.is_set,
+        )
+        self._insights: list[Insight] = []
+        self._watch = Stopwatch()
         self._synthesis = Synthesis(settings, peer, self._inbox, self._registry, self._notify)
         self._profiles: dict[str, Profile] = {}
         self._plan: Plan | None = None
@@ -152,6 +192,19 @@ class Coordinator:
         self._fleet_time_s = 0.0
         self._graphs = graphs
         self._graphs_offer: Offer | None = None
+        self._deployments: Deployments | None = None
+        if export is not None:
+            self._deployments = Deployments(
+                settings.deployment,
+                export,
+                peer,
+                self._registry,
+                self._inbox,
+                store,
+                self._notify,
+                run=settings.run,
+                wall_timeout_s=settings.rounds.wall_timeout_s,
+            )
 
     def run(self) -> Federation:
         """Run the federation to its end, or to wherever it is cancelled.
@@ -163,26 +216,45 @@ class Coordinator:
         status: RunStatus = "failed"
         reason = "stopped by an error"
         try:
-            self._gather()
+            with self._watch.stage("gather"):
+                self._gather()
             if self._graphs:
                 self._graphs_offer = self._peer.transfers.serve(self._graphs, media=MEDIA)
-            plan = self._make_plan()
-            self._put_into_force(plan, self._synthesis.of(plan))
+            with self._watch.stage("plan"):
+                plan = self._make_plan()
+            with self._watch.stage("synthesis"):
+                batches = self._synthesis.of(
+                    self._wanted(plan), unlabelled=self._strategy.unlabelled
+                )
+            if (own := batches.pop(COORDINATOR, None)) is not None:
+                self._server.receive(own, self._peer, self._test.image_shape)
+            if plan is not None:
+                with self._watch.stage("announce"):
+                    self._put_into_force(plan, batches)
             for number in range(1, self._settings.rounds.count + 1):
                 self._run_round(number)
                 if number < self._settings.rounds.count:
-                    self._adapt(number)
+                    with self._watch.stage("deploy"):
+                        self._deploy(number)
+                    with self._watch.stage("adapt"):
+                        self._adapt(number)
             self._require_an_update()
-            status, reason = "completed", f"{len(self._rounds)} rounds"
+            with self._watch.stage("deploy"):
+                self._deploy(self._settings.rounds.count, at_end=True)
+            status, reason = "completed", _rounds(len(self._rounds))
         except Cancelled:
-            status, reason = "interrupted", f"stopped after {len(self._rounds)} rounds"
+            status, reason = "interrupted", f"stopped after {_rounds(len(self._rounds))}"
+            if self._deployments and self._rounds:
+                self._deployments.make(self._rounds[-1].number, self._model)
         except KeyboardInterrupt:
-            status, reason = "interrupted", f"broken off after {len(self._rounds)} rounds"
+            status, reason = "interrupted", f"broken off after {_rounds(len(self._rounds))}"
             raise
         except Exception as error:
             reason = str(error)
             raise
         finally:
+            self._spool.clear()
+            self._store.put(stages_wall_s=self._watch.seconds)
             if self._graphs_offer is not None:
                 self._peer.transfers.withdraw(self._graphs_offer.digest)
             self._peer.send(EVERYBODY, RunEnded(run=self._settings.run, reason=reason))
@@ -191,11 +263,11 @@ class Coordinator:
 
     def _require_an_update(self) -> None:
         """A model that nobody has trained is no result."""
-        results = [result for each in self._rounds for result in each.devices]
-        if not any(result.status == "accepted" for result in results):
+        results = [result for each in self._rounds for result in each.participants]
+        if results and not any(result.status == "accepted" for result in results):
             last = results[-1]
             raise FederationError(
-                f"not one update was accepted in {len(self._rounds)} rounds; the last of "
+                f"not one update was accepted in {_rounds(len(self._rounds))}; the last of "
                 f"{last.device}: {last.status}{': ' + last.reason if last.reason else ''}"
             )
 
@@ -212,6 +284,8 @@ class Coordinator:
             rounds=tuple(self._rounds),
             model=self._model,
             refits=tuple(self._refits),
+            deployments=tuple(self._deployments.done) if self._deployments else (),
+            insights=tuple(self._insights),
         )
 
     def _gather(self) -> None:
@@ -234,11 +308,18 @@ class Coordinator:
                     f"test set has {self._test.classes}; give every process the same data settings"
                 )
 
-    def _make_plan(self) -> Plan:
-        """Solve the fleet's problem under the strategy."""
+    def _wanted(self, plan: Plan | None) -> dict[str, tuple[int, ...]]:
+        """Images per class that devices, and this server itself, are to get."""
+        wanted = {share.device: share.synthetic_counts for share in plan.devices} if plan else {}
+        return {**wanted, COORDINATOR: self._server_counts}
+
+    def _make_plan(self) -> Plan | None:
+        """Solve the fleet's problem under the strategy; ``None`` if devices do not train."""
         try:
             return self._solve()
         except InfeasibleError as error:
+            if not self._strategy.planned_at_once or self._settings.training.steps:
+                raise  # the smallest deadline is that of another problem
             deadline_s = planning.smallest_deadline_s(
                 self._profiles, self._settings, self._strategy, model_bytes=self._model_bytes
             )
@@ -253,31 +334,50 @@ class Coordinator:
             )
             raise
 
-    def _solve(self) -> Plan:
+    def _solve(self) -> Plan | None:
         problem = planning.make_problem(
             self._profiles, self._settings, self._strategy, model_bytes=self._model_bytes
         )
         problem = planning.with_target(problem, self._profiles, self._settings)
+        value = self._settings.plan.synthetic_value
 
         def progress(iteration: int, best_j: float) -> None:
             self._inbox.check_cancelled()
             self._notify(SearchProgress(iteration=iteration, best_j=best_j))
 
-        self._plan = quality.plan(
-            problem,
-            synthetic_value=self._settings.plan.synthetic_value,
-            seed=self._settings.seed,
-            settings=self._search(),
-            progress=progress,
-        )
-        self._store.write_plan(self._plan)
-        self._notify(
-            Planned(
-                plan=self._plan,
-                synthetic_samples=sum(sum(d.synthetic_counts) for d in self._plan.devices),
+        def planner(problem: FimiProblem) -> Plan:
+            return quality.plan(
+                problem,
+                synthetic_value=value,
+                seed=self._settings.seed,
+                settings=self._search(),
+                progress=progress,
             )
+
+        made = strategy_plans.make_plans(
+            self._strategy,
+            problem,
+            self._around(planner),
+            settings=self._settings.options,
+            rounds=self._settings.rounds.count,
+            synthetic_value=value,
+            unplanned=self._around(equal_shares),
         )
+        self._plan, self._server_counts = made.plan, made.server_counts
+        if self._plan is not None:
+            self._store.write_plan(self._plan)
+            self._notify(
+                Planned(
+                    plan=self._plan,
+                    synthetic_samples=sum(sum(d.synthetic_counts) for d in self._plan.devices),
+                )
+            )
         return self._plan
+
+    def _around(self, planner: fixed_steps.Planner) -> fixed_steps.Planner:
+        """The planner for the way devices train: epochs, or steps."""
+        value = self._settings.plan.synthetic_value
+        return fixed_steps.around(planner, self._settings.training, value)
 
     def _search(self) -> SearchSettings:
         settings = self._settings.plan
@@ -297,11 +397,13 @@ class Coordinator:
             model_bytes=self._model_bytes,
             delivered={device: batch.delivered for device, batch in batches.items()},
             batches={device: b.offer for device, b in batches.items() if b.offer is not None},
+            unlabelled=self._strategy.unlabelled,
         )
+        self._record_labels()
         self._adaptation = Adaptation(
             self._settings.plan,
             self._profiles,
-            epochs=self._settings.training.epochs,
+            training=self._settings.training,
             model_bits=8.0 * self._model_bytes,
         )
         self._announce()
@@ -312,6 +414,16 @@ class Coordinator:
                 if self._profiles[preparation.device].hardware.kind == "emulated"
             ),
             default=0.0,
+        )
+
+    def _record_labels(self) -> None:
+        """How uneven the devices' labels are, and what the synthetic samples make of it."""
+        devices = sorted(self._device_plans)
+        local = np.array([self._profiles[device].label_counts for device in devices])
+        made = np.array([self._device_plans[device].synthetic_counts for device in devices])
+        population = local.sum(axis=0)
+        self._store.write_labels(
+            devices, {"local": summarise(local), "filled": summarise(local + made, population)}
         )
 
     def _announce(self) -> None:
@@ -336,17 +448,27 @@ class Coordinator:
         adaptation = self._adaptation
         if adaptation is None or self._plan is None or not (drifts := adaptation.drifted()):
             return
+        if self._strategy.unlabelled:
+            return  # the prediction has every image kept: being off says nothing of the board
         self._refits.append(number)
         self._store.write_refit(number, adaptation.refit(), drifts)
         profiles = adaptation.profiles(self._profiles)
         delivered = {d: plan.synthetic_counts for d, plan in self._device_plans.items()}
         energy_j, reason = None, ""
         try:
-            problem = planning.fixed_data_problem(
-                profiles, self._settings, model_bytes=self._model_bytes, delivered=delivered
+            problem = planning.make_problem(
+                profiles, self._settings, self._strategy, model_bytes=self._model_bytes
             )
-            self._plan = make_plan(
-                problem, seed=self._settings.seed, settings=self._search(), start=self._plan
+            self._plan = strategy_plans.replan(
+                self._strategy,
+                problem,
+                [delivered[device] for device in problem.devices],
+                self._around(
+                    lambda fixed: make_plan(
+                        fixed, seed=self._settings.seed, settings=self._search(), start=self._plan
+                    )
+                ),
+                self._around(equal_shares),
             )
             energy_j = self._plan.energy_j
         except InfeasibleError as error:
@@ -388,7 +510,20 @@ class Coordinator:
     def _run_round(self, number: int) -> None:
         """One round, from its start to its entry in the result."""
         settings = self._settings
-        participants = self._participants(number)
+        if not self._strategy.devices_train:
+            self._run_server_round(number)
+            return
+        present = self._present(number)
+        drawn = participation.draw(
+            tuple(self._device_plans),
+            present,
+            settings.rounds.participants,
+            seed=settings.seed,
+            number=number,
+        )
+        participants = {device: present[device] for device in drawn}
+        assert self._adaptation is not None
+        boards = {d: p.board for d, p in self._adaptation.profiles(self._profiles).items()}
         self._notify(RoundStarted(round=number, devices=tuple(participants)))
         offer = self._peer.transfers.serve(tensors.dump(self._model), media="safetensors")
         current = Round(
@@ -401,6 +536,7 @@ class Coordinator:
                 wall_timeout_s=self._wall_timeout_s(participants),
                 training=settings.training,
                 plans=participants,
+                predicted=participation.predicted(present, drawn, boards),
                 local_samples={d: sum(self._profiles[d].label_counts) for d in participants},
                 graphs=self._graphs_offer,
             ),
@@ -408,29 +544,84 @@ class Coordinator:
             self._registry,
             self._inbox,
             self._model,
+            self._spool,
             notify=self._notify,
         )
-        outcome = current.run(offer)
-        if outcome.updates:
-            self._model = fedavg(outcome.updates, outcome.weights)
-        evaluation = self._trainer.evaluate(self._model, self._test.images, self._test.labels)
-        devices = current.settle(outcome)
-        self._peer.transfers.withdraw(offer.digest)
+        with self._watch.stage("devices"), self._server.beside(number, self._model):
+            outcome = current.run(offer)
+        with self._watch.stage("settle"):
+            devices = current.settle(outcome)
+            self._peer.transfers.withdraw(offer.digest)
+        before = self._model
+        with self._watch.stage("aggregate"):
+            self._model, server = self._server.aggregate(
+                number, self._model, outcome.updates, outcome.weights
+            )
+        self._finish(number, outcome.duration_s, devices, server, participants)
+        every = settings.rounds.insight_every
+        if every and (number - 1) % every == 0:
+            with self._watch.stage("insight"):
+                self._look(number, before, outcome.updates)
+
+    def _look(self, number: int, before: Model, updates: Updates) -> None:
+        """See what the updates of a finished round say."""
+        try:
+            insight = self._observer.look(number, before, updates)
+        except TrainingCancelled:
+            return
+        self._store.write_insight(insight)
+        self._insights.append(insight)
+
+    def _run_server_round(self, number: int) -> None:
+        """A round in which the server trains by itself; it lasts as long as that takes."""
+        self._inbox.check_cancelled()
+        self._notify(RoundStarted(round=number, devices=()))
+        self._model, server = self._server.aggregate(number, self._model, (), ())
+        self._finish(number, server.seconds if server else 0.0, (), server, {})
+
+    def _finish(
+        self,
+        number: int,
+        duration_s: float,
+        devices: tuple[DeviceRound, ...],
+        server: ServerRound | None,
+        plans: dict[str, DevicePlan],
+    ) -> None:
+        """Evaluate the new global model and enter the round in the result."""
+        with self._watch.stage("evaluate"):
+            evaluation = self._trainer.evaluate(self._model, self._test.images, self._test.labels)
         result = RoundResult(
             number=number,
             start_s=self._fleet_time_s,
-            duration_s=outcome.duration_s,
+            duration_s=duration_s,
             evaluation=evaluation,
             devices=devices,
+            server=server,
         )
-        self._fleet_time_s += outcome.duration_s
-        self._on_model(self._model)
-        assert self._adaptation is not None
-        self._store.write_round(result, self._adaptation.learn(result, participants))
+        self._fleet_time_s += duration_s
+        residuals = self._adaptation.learn(result, plans) if self._adaptation else ()
+        with self._watch.stage("store"):
+            self._on_model(self._model)
+            self._store.write_round(result, residuals)
         self._rounds.append(result)
         self._notify(RoundFinished(result=result))
 
-    def _participants(self, number: int) -> dict[str, DevicePlan]:
+    def _deploy(self, number: int, *, at_end: bool = False) -> None:
+        """Export the global model where it is due, and have it tried; no round is charged."""
+        if self._deployments is None or not (at_end or self._deployments.is_due(number)):
+            return
+        devices = [d for d in sorted(self._profiles) if self._registry.is_online(d)]
+        self._fleet_time_s += self._deployments.make(number, self._model, devices)
+        if not at_end:
+            for device in devices:
+                self._peer.send(
+                    device,
+                    DeploymentClosed(
+                        run=self._settings.run, device=device, fleet_time_s=self._fleet_time_s
+                    ),
+                )
+
+    def _present(self, number: int) -> dict[str, DevicePlan]:
         """Devices whose plan is in force; waits for their return if they are too few."""
         settings, registry = self._settings.rounds, self._registry
 
@@ -457,3 +648,7 @@ class Coordinator:
     def _notify(self, event: Event) -> None:
         self._store.write_event(event)
         self._listener(event)
+
+
+def _rounds(count: int) -> str:
+    return f"{count} round{'' if count == 1 else 's'}"

@@ -22,6 +22,7 @@ from energy.cost_model import (
     predict_round,
     uplink_rate_bps,
 )
+from learning.pseudo_labels import looked_at
 from messaging.messages import DevicePlan, Offer, Profile
 from optim.feasibility import require_feasible
 from optim.inner import InnerSolver
@@ -67,48 +68,6 @@ def make_problem(
         curve=LearningCurve(alpha=plan.curve_alpha, beta=plan.curve_beta, delta0=plan.curve_delta0),
     )
     return strategy.constrain(fimi)
-
-
-def fixed_data_problem(
-    profiles: Mapping[str, Profile],
-    settings: FederationSettings,
-    *,
-    model_bytes: int,
-    delivered: Mapping[str, tuple[int, ...]],
-) -> FimiProblem:
-    """The problem once the synthetic data is where it is: frequency, bandwidth and power.
-
-    Args:
-        profiles: device id to profile.
-        settings: deadlines, bandwidth.
-        model_bytes: size of the model as it travels, both ways.
-        delivered: synthetic samples per class that each device holds.
-
-    Raises:
-        InfeasibleError: a device cannot even receive the model in time.
-    """
-    devices, plan = sorted(profiles), settings.plan
-    counts = {device: profiles[device].label_counts for device in devices}
-    return from_boards(
-        {device: profiles[device].board for device in devices},
-        local_counts={
-            device: [
-                have + more
-                for have, more in zip(
-                    counts[device],
-                    delivered.get(device, (0,) * len(counts[device])),
-                    strict=True,
-                )
-            ]
-            for device in devices
-        },
-        epochs=settings.training.epochs,
-        deadline_s=plan.deadline_s * (1.0 - plan.deadline_margin),
-        upload_bits=8.0 * model_bytes,
-        download_bits=8.0 * model_bytes,
-        bandwidth_hz=plan.bandwidth_hz or BAND_PER_DEVICE_HZ * len(devices),
-        generated_max=0.0,
-    )
 
 
 def with_target(
@@ -211,6 +170,7 @@ def device_plans(
     model_bytes: int,
     delivered: Mapping[str, tuple[int, ...]],
     batches: Mapping[str, Offer],
+    unlabelled: bool = False,
 ) -> dict[str, DevicePlan]:
     """What each device is told.
 
@@ -221,13 +181,18 @@ def device_plans(
         model_bytes: size of the model as it travels.
         delivered: synthetic samples per class that the generator really made, by device.
         batches: where each device gets them.
+        unlabelled: whether they have no labels. The prediction then has the device look at all of
+            them and keep every one, the most that it can come to.
     """
     bits = 8.0 * model_bytes
     busy: dict[str, tuple[PhaseCost, ...]] = {}
     for share in plan.devices:
         profile = profiles[share.device]
-        samples = sum(profile.label_counts) + sum(delivered.get(share.device, ()))
-        cycles = settings.training.epochs * profile.board.compute.cycles_per_sample * samples
+        images = sum(delivered.get(share.device, ()))
+        processed = settings.training.processed(sum(profile.label_counts) + images)
+        if unlabelled:
+            processed += looked_at(images)
+        cycles = profile.board.compute.cycles_per_sample * processed
         busy[share.device] = predict_round(
             profile.board, share.point, cycles=cycles, upload_bits=bits, download_bits=bits
         )
@@ -238,7 +203,11 @@ def device_plans(
             run=settings.run,
             device=share.device,
             device_index=index,
-            synthetic_counts=delivered.get(share.device, (0,) * len(share.synthetic_counts)),
+            synthetic_counts=(0,) * len(share.synthetic_counts)
+            if unlabelled
+            else delivered.get(share.device, (0,) * len(share.synthetic_counts)),
+            unlabelled=sum(delivered.get(share.device, ())) if unlabelled else 0,
+            confidence_min=settings.options.confidence_min if unlabelled else 0.0,
             batch=batches.get(share.device),
             point=_with_rate(share.point, profiles[share.device].board.link),
             predicted=(

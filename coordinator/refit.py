@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 
 from coordinator.results import DeviceRound, metered
 from energy.cost_model import BoardModel, OperatingPoint, computing_power_w
+from learning.pseudo_labels import looked_at
+from learning.training import TrainingSettings
 
 Array = NDArray[np.float64]
 
@@ -46,7 +48,7 @@ class Observation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     Attributes:
         point: how it was to work.
         frequency_hz: achieved, Hz.
-        samples: trained on, epochs × data.
+        samples: processed, E·D or S·B.
         upload_bits: size of the update.
         download_bits: size of the model.
         seconds: by phase, as metered.
@@ -65,14 +67,14 @@ class Observation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 def observe(
-    entry: DeviceRound, point: OperatingPoint, *, epochs: int, model_bits: float
+    entry: DeviceRound, point: OperatingPoint, *, training: TrainingSettings, model_bits: float
 ) -> Observation | None:
     """What a device's entry says; ``None`` where it never reported.
 
     Args:
         entry: the device in a round.
         point: how it was to work.
-        epochs: E.
+        training: epochs or steps.
         model_bits: size of the model, both ways.
     """
     if not entry.phases or entry.status not in ("accepted", "late"):
@@ -93,7 +95,8 @@ def observe(
     return Observation(
         point=point,
         frequency_hz=entry.frequency_hz or point.frequency_hz,
-        samples=epochs * (entry.local_samples + entry.synthetic_samples),
+        samples=training.processed(entry.local_samples + entry.synthetic_samples)
+        + looked_at(entry.unlabelled_samples),
         upload_bits=model_bits,
         download_bits=model_bits,
         seconds=seconds,

@@ -18,10 +18,11 @@ from energy.cost_model import PhaseCost
 from energy.hardware import Observation
 from energy.joules import Energy, total
 from energy.ledger import PhaseRecord
+from learning.classifier import FileCheck
 from learning.training import Evaluation
-from messaging.messages import Goodput
+from messaging.messages import Goodput, Trial
 
-DeviceStatus = Literal["accepted", "late", "refused", "failed", "missing"]
+DeviceStatus = Literal["accepted", "late", "refused", "failed", "missing", "resting"]
 RunStatus = Literal["completed", "interrupted", "failed"]
 
 
@@ -32,7 +33,8 @@ class DeviceRound(Struct, frozen=True, kw_only=True):
         device: who.
         status: what became of its update. ``late``: after the deadline. ``refused``: the update
             failed a check. ``failed``: the device said so. ``missing``: it never reported.
-        reason: one sentence for every status but ``accepted``.
+            ``resting``: it was not drawn for this round and idled through it.
+        reason: one sentence for every status but ``accepted`` and ``resting``.
         busy_s: from the round's start to the end of its upload, s; ``None`` if unknown.
         frequency_hz: achieved CPU frequency, or ``None``.
         local_samples: real samples per epoch.
@@ -44,6 +46,7 @@ class DeviceRound(Struct, frozen=True, kw_only=True):
         predicted: as the cost model had it; idle included where the device has reported its own.
         transfers: how fast model and update went over the network, as the device saw it.
         observed: clock, throttling, link and the monitor's own cost; ``None`` if not told.
+        unlabelled_samples: images it looked at for a label; those kept are synthetic samples.
     """
 
     device: str
@@ -60,6 +63,7 @@ class DeviceRound(Struct, frozen=True, kw_only=True):
     predicted: tuple[PhaseCost, ...] = ()
     transfers: tuple[Goodput, ...] = ()
     observed: Observation | None = None
+    unlabelled_samples: int = 0
 
     @property
     def energy(self) -> Energy | None:
@@ -72,6 +76,29 @@ class DeviceRound(Struct, frozen=True, kw_only=True):
         return math.fsum(phase.board_j for phase in self.predicted)
 
 
+class ServerRound(Struct, frozen=True, kw_only=True):
+    """What the server did in a round besides averaging: its own seconds and joules, no device's.
+
+    Attributes:
+        images: that it trained on.
+        seconds: wall time of the training, s.
+        energy: what its machine took meanwhile, idle power included; ``None`` if not metered.
+        loss: mean training loss of the last epoch.
+        weight: κ2 of the server's model; ``None`` where nothing was mixed.
+        federated_accuracy: of the devices' mean model on public images, 0 to 1; ``None`` where it
+            was not judged.
+        augmented_accuracy: of the server's model on the same.
+    """
+
+    images: int
+    seconds: float
+    energy: Energy | None
+    loss: float
+    weight: float | None = None
+    federated_accuracy: float | None = None
+    augmented_accuracy: float | None = None
+
+
 class RoundResult(Struct, frozen=True, kw_only=True):
     """One round of the federation.
 
@@ -80,7 +107,9 @@ class RoundResult(Struct, frozen=True, kw_only=True):
         start_s: its beginning on the fleet's clock, s.
         duration_s: its length on the fleet's clock, s.
         evaluation: of the new global model on the held-out test set.
-        devices: one entry per device that took part, in order of device id.
+        devices: one entry per device of the fleet that was there, in order of device id; those that
+            were not drawn are ``resting``.
+        server: what the server did; ``None`` where it only averaged.
     """
 
     number: int
@@ -88,6 +117,7 @@ class RoundResult(Struct, frozen=True, kw_only=True):
     duration_s: float
     evaluation: Evaluation
     devices: tuple[DeviceRound, ...]
+    server: ServerRound | None = None
 
     @property
     def energy(self) -> Energy | None:
@@ -103,6 +133,11 @@ class RoundResult(Struct, frozen=True, kw_only=True):
     def predicted_j(self) -> float:
         """Predicted board energy of the devices that are in :attr:`energy`, J."""
         return math.fsum(d.predicted_j for d in self.devices if d.energy is not None)
+
+    @property
+    def participants(self) -> tuple[DeviceRound, ...]:
+        """The devices that were drawn for the round."""
+        return tuple(device for device in self.devices if device.status != "resting")
 
     @property
     def accepted(self) -> int:
@@ -126,6 +161,22 @@ class Preparation(Struct, frozen=True, kw_only=True):
     transfers: tuple[Goodput, ...] = ()
 
 
+class Deployment(Struct, frozen=True, kw_only=True):
+    """The trained model as files, and how devices ran them; in no energy of a round or a run.
+
+    Attributes:
+        round: after which it was exported.
+        files: each as the coordinator checked it.
+        trials: of each device that answered, one for each file.
+        silent: devices that were asked and did not answer.
+    """
+
+    round: int
+    files: tuple[FileCheck, ...]
+    trials: dict[str, tuple[Trial, ...]] = {}
+    silent: tuple[str, ...] = ()
+
+
 def metered(phases: Iterable[PhaseRecord]) -> Energy | None:
     """Sum over phases; ``None`` if there are none or one could not be read."""
     items = list(phases)
@@ -147,6 +198,13 @@ def predicted_energy_j(preparations: Iterable[Preparation], rounds: Iterable[Rou
     """Predicted board energy of what :func:`board_energy` sums, J."""
     before = [c.board_j for p in preparations if metered(p.phases) for c in p.predicted]
     return math.fsum([*before, *(r.predicted_j for r in rounds)])
+
+
+def server_energy(rounds: Iterable[RoundResult]) -> Energy | None:
+    """What training on the server took; ``None`` if there was none, or one was not metered."""
+    parts = [r.server.energy for r in rounds if r.server is not None]
+    known = [part for part in parts if part is not None]
+    return total(known, one_meter=True) if known and len(known) == len(parts) else None
 
 
 def idle_powers_w(rounds: Iterable[RoundResult], declared_w: dict[str, float]) -> dict[str, float]:

@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
-import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
 from coordinator.events import DeviceReported, Listener, UpdateRejected
 from coordinator.inbox import Inbox
 from coordinator.registry import Registry
 from coordinator.results import DeviceRound, DeviceStatus
+from coordinator.spool import Spool, Updates
+from energy.cost_model import PhaseCost
 from learning import tensors
 from learning.tensors import Parameters, UpdateRefusedError
 from learning.training import TrainingSettings
@@ -52,6 +52,7 @@ class RoundOrder(Struct, frozen=True, kw_only=True):
         wall_timeout_s: how long to wait for reports, wall time, s.
         training: how devices train.
         plans: plan of every participant.
+        predicted: phases of every device that is there, participating or not.
         local_samples: D_loc of every participant, from its profile.
         graphs: what ONNX Runtime trains with, if there is such a thing.
     """
@@ -64,12 +65,23 @@ class RoundOrder(Struct, frozen=True, kw_only=True):
     wall_timeout_s: float
     training: TrainingSettings
     plans: dict[str, DevicePlan]
+    predicted: dict[str, tuple[PhaseCost, ...]]
     local_samples: dict[str, int]
     graphs: Offer | None = None
 
-    def samples(self, device: str) -> tuple[int, int]:
-        """Local and synthetic samples that a participant trains on, as it was planned."""
-        return self.local_samples[device], sum(self.plans[device].synthetic_counts)
+    @property
+    def resting(self) -> tuple[str, ...]:
+        """Devices that are there and were not drawn, sorted."""
+        return tuple(sorted(set(self.predicted) - set(self.plans)))
+
+    def samples(self, device: str, report: RoundReport) -> tuple[int, int]:
+        """Local and synthetic samples that a participant trained on, as it was planned.
+
+        Of unlabelled images a device decides itself how many it keeps, up to all of them.
+        """
+        plan = self.plans[device]
+        synthetic = sum(plan.synthetic_counts) or min(report.synthetic_samples, plan.unlabelled)
+        return self.local_samples[device], synthetic
 
 
 class RoundOutcome(Struct, kw_only=True):
@@ -77,13 +89,14 @@ class RoundOutcome(Struct, kw_only=True):
 
     Attributes:
         duration_s: its length on the fleet's clock, s.
-        updates: checked parameters of punctual devices, in order of device id.
+        updates: checked parameters of punctual devices, in order of device id; each access decodes
+            one anew.
         weights: training samples of those devices, in the same order.
         devices: what became of each participant, idle phases not yet included.
     """
 
     duration_s: float
-    updates: list[dict[str, NDArray[np.float32]]]
+    updates: Updates
     weights: list[float]
     devices: dict[str, DeviceRound]
 
@@ -97,6 +110,7 @@ class Round:
         registry: who is there.
         inbox: where messages come from.
         global_model: parameters that every update is held against.
+        spool: keeps the updates; cleared first.
         notify: hears what happens.
     """
 
@@ -107,6 +121,7 @@ class Round:
         registry: Registry,
         inbox: Inbox,
         global_model: Parameters,
+        spool: Spool,
         *,
         notify: Listener,
     ) -> None:
@@ -115,16 +130,18 @@ class Round:
         self._registry = registry
         self._inbox = inbox
         self._model = global_model
+        self._spool = spool
         self._notify = notify
         self._reports: dict[str, RoundReport] = {}
         self._settled: dict[str, RoundSettled] = {}
-        self._boots = {device: registry.boot_id(device) for device in order.plans}
+        self._boots = {device: registry.boot_id(device) for device in order.predicted}
         self._over = threading.Event()
-        self._updates: dict[str, Future[dict[str, NDArray[np.float32]]]] = {}
+        self._updates: dict[str, Future[None]] = {}
 
     def run(self, model_offer: Offer) -> RoundOutcome:
         """Start the round, wait for the reports, judge them."""
         order = self._order
+        self._spool.clear()
         for device in order.plans:
             self._peer.send(
                 device,
@@ -142,16 +159,26 @@ class Round:
         with ThreadPoolExecutor(4, thread_name_prefix="updates") as pool:
             try:
                 self._collect(
-                    lambda: self._pending(self._reports), order.wall_timeout_s, updates_into=pool
+                    lambda: self._pending(order.plans, self._reports),
+                    order.wall_timeout_s,
+                    updates_into=pool,
                 )
             finally:
                 self._over.set()  # a device reports after its update was pulled: wait for no more
         return self._judge()
 
     def settle(self, outcome: RoundOutcome) -> tuple[DeviceRound, ...]:
-        """Close the round for everybody and collect what waiting took."""
+        """Close the round for everybody and collect what waiting took.
+
+        Devices that were not drawn have idled through all of it: their clocks follow, and their
+        joules count.
+        """
         order = self._order
         end_s = order.start_s + outcome.duration_s
+        for device in order.resting:
+            outcome.devices[device] = DeviceRound(
+                device=device, status="resting", predicted=order.predicted[device]
+            )
         for device, entry in outcome.devices.items():
             self._peer.send(
                 device,
@@ -163,17 +190,17 @@ class Round:
                     fleet_time_s=end_s,
                 ),
             )
-        reported = set(self._reports)
-        self._collect(lambda: self._pending(self._settled) & reported, SETTLE_TIMEOUT_S)
+        waiting = {*self._reports, *order.resting}
+        self._collect(lambda: self._pending(waiting, self._settled), SETTLE_TIMEOUT_S)
         return tuple(
             _settled(entry, self._settled.get(device))
             for device, entry in sorted(outcome.devices.items())
         )
 
-    def _pending(self, done: Iterable[str]) -> set[str]:
+    def _pending(self, wanted: Iterable[str], done: Iterable[str]) -> set[str]:
         return {
             device
-            for device in set(self._order.plans) - set(done)
+            for device in set(wanted) - set(done)
             if self._registry.is_online(device)
             and self._registry.boot_id(device) == self._boots[device]
         }
@@ -189,7 +216,7 @@ class Round:
                 continue
             if isinstance(message, UpdateReady) and updates_into is not None:
                 if sender not in self._updates:
-                    self._updates[sender] = updates_into.submit(self._pull, message.update)
+                    self._updates[sender] = updates_into.submit(self._pull, sender, message.update)
             elif isinstance(message, RoundReport):
                 if sender not in self._reports:
                     self._reports[sender] = message
@@ -204,10 +231,12 @@ class Round:
             isinstance(message, UpdateReady | RoundReport | RoundSettled)
             and message.run == self._order.run
             and message.round == self._order.number
-            and sender in self._order.plans
+            and sender
+            in (self._order.predicted if isinstance(message, RoundSettled) else self._order.plans)
         )
 
-    def _pull(self, offer: Offer) -> dict[str, NDArray[np.float32]]:
+    def _pull(self, device: str, offer: Offer) -> None:
+        """Fetch an update, check it, and put it by."""
         limit = 2 * tensors.size_bytes(self._model) + 1_000_000
         payload = self._peer.transfers.fetch(
             offer,
@@ -215,16 +244,18 @@ class Round:
             max_bytes=limit,
             cancelled=self._over.is_set,
         )
-        return tensors.load(payload, like=self._model)
+        tensors.load(payload, like=self._model)
+        self._spool.put(device, payload)
 
     def _judge(self) -> RoundOutcome:
         order = self._order
-        outcome = RoundOutcome(duration_s=0.0, updates=[], weights=[], devices={})
+        updates = Updates(self._spool, ())
+        outcome = RoundOutcome(duration_s=0.0, updates=updates, weights=[], devices={})
         for device in sorted(order.plans):
             status, reason = self._verdict(device)
             report = self._reports.get(device)
-            predicted = order.plans[device].predicted
-            if report is None or _implausible(report, order.samples(device)):
+            predicted = order.predicted[device]
+            if report is None or _implausible(report, order.samples(device, report)):
                 entry = DeviceRound(
                     device=device, status=status, reason=reason, predicted=predicted
                 )
@@ -244,11 +275,12 @@ class Round:
                     predicted=predicted,
                     transfers=report.transfers,
                     observed=report.observed,
+                    unlabelled_samples=report.unlabelled,
                 )
             outcome.devices[device] = entry
             if status == "accepted" and report is not None:
-                outcome.updates.append(self._updates[device].result())
-                outcome.weights.append(float(sum(order.samples(device))))
+                outcome.updates = Updates(self._spool, (*outcome.updates.devices, device))
+                outcome.weights.append(float(sum(order.samples(device, report))))
             else:
                 self._notify(UpdateRejected(round=order.number, device=device, reason=reason))
         everybody = all(e.status in ("accepted", "refused") for e in outcome.devices.values())
@@ -263,7 +295,7 @@ class Round:
             return "missing", f"{device} {gone}"
         if report.error:
             return "failed", report.error
-        if reason := _implausible(report, self._order.samples(device)):
+        if reason := _implausible(report, self._order.samples(device, report)):
             return "refused", reason
         if report.busy_s > self._order.deadline_s:
             return "late", f"busy {report.busy_s:.3f} s, deadline {self._order.deadline_s:g} s"
@@ -273,7 +305,7 @@ class Round:
             return "refused", f"{device} reported without offering an update"
         try:
             future.result(timeout=SETTLE_TIMEOUT_S)
-        except (UpdateRefusedError, TransferError, TimeoutError) as error:
+        except (UpdateRefusedError, TransferError, OSError) as error:
             return "refused", str(error)
         return "accepted", ""
 
@@ -291,9 +323,10 @@ def _implausible(report: RoundReport, samples: tuple[int, int]) -> str:
 def _settled(entry: DeviceRound, settled: RoundSettled | None) -> DeviceRound:
     """A device's entry with its idle phase; without it, its idling is not predicted either.
 
-    What a device that never reported says of its idling is a part of its energy, not its energy.
+    What a participant that never reported says of its idling is a part of its energy, not its
+    energy; of a device that was not drawn it is all.
     """
-    if not entry.phases:
+    if not entry.phases and entry.status != "resting":
         return entry
     if settled is not None:
         return msgspec.structs.replace(entry, phases=entry.phases + settled.phases)

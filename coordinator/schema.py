@@ -14,10 +14,19 @@ Tables::
     observation   round, device, ...     clock, throttling (JSON), link, the monitor's own cost
     residual      round, device, phase   predicted less measured joules, and what they come from
     refit         round, device, body    cost parameters that were fitted after a round
+    server_round  round, ...             what the server trained in a round: its own seconds, joules
+    label_skew    device, stage          label histogram, its distance to the population, entropy:
+                                         of the local data, and filled as the plan has it
+    model_file    round, variant, ...    what was exported, checked against PyTorch
+    deployment    round, device, ...     how a device ran it: accuracy, latency, joules of inference
+    insight       round, ...             orthogonality of a round's updates, size of the IID sample
+    device_insight  round, device        local error, similarity to the IID update
 
 ``body`` columns hold JSON. An unknown value is NULL, never zero. Tables and columns are only ever
 added, at the end, so that older runs can still be read: ``cpu_*``, ``transfer`` and ``observation``
-are missing from stores of before there were any, and so are ``residual`` and ``refit``.
+are missing from stores of before there were any, and so are ``residual``, ``refit``,
+``server_round`` and all below it. A device that was asked to try a file and could not has NULLs and
+the reason there.
 """
 
 from __future__ import annotations
@@ -65,6 +74,30 @@ CREATE TABLE residual (
 CREATE TABLE refit (
     round INTEGER NOT NULL REFERENCES round, device TEXT NOT NULL, drift_percent REAL,
     body TEXT NOT NULL, PRIMARY KEY (round, device)) STRICT;
+CREATE TABLE server_round (
+    round INTEGER PRIMARY KEY REFERENCES round, images INTEGER NOT NULL, seconds REAL NOT NULL,
+    loss REAL NOT NULL, weight REAL, federated_accuracy REAL, augmented_accuracy REAL,
+    energy_j REAL, kind TEXT, source TEXT, scope TEXT, uncertainty_j REAL) STRICT;
+CREATE TABLE label_skew (
+    device TEXT NOT NULL, stage TEXT NOT NULL, counts TEXT NOT NULL, emd REAL, entropy_bits REAL,
+    PRIMARY KEY (device, stage)) STRICT;
+CREATE TABLE model_file (
+    round INTEGER NOT NULL, variant TEXT NOT NULL, digest TEXT NOT NULL,
+    size_bytes INTEGER NOT NULL, accuracy REAL NOT NULL, samples INTEGER NOT NULL,
+    agreement REAL NOT NULL, difference REAL NOT NULL, compared INTEGER NOT NULL,
+    PRIMARY KEY (round, variant)) STRICT;
+CREATE TABLE deployment (
+    round INTEGER NOT NULL, device TEXT NOT NULL, variant TEXT NOT NULL,
+    inferences INTEGER, images INTEGER, accuracy REAL, latency_median_s REAL, latency_p95_s REAL,
+    latency_kind TEXT, start_s REAL, duration_s REAL, energy_j REAL, kind TEXT, source TEXT,
+    scope TEXT, uncertainty_j REAL, readings INTEGER, largest_gap_s REAL, error TEXT NOT NULL,
+    PRIMARY KEY (round, device, variant)) STRICT;
+CREATE TABLE insight (
+    round INTEGER PRIMARY KEY REFERENCES round, orthogonality REAL,
+    reference_samples INTEGER NOT NULL) STRICT;
+CREATE TABLE device_insight (
+    round INTEGER NOT NULL REFERENCES insight, device TEXT NOT NULL, local_error REAL NOT NULL,
+    similarity REAL, PRIMARY KEY (round, device)) STRICT;
 CREATE INDEX sample_by_round ON sample (round, device);
 CREATE INDEX transfer_by_round ON transfer (round, device);
 """

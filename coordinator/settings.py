@@ -1,4 +1,4 @@
-"""What a person decides about a federation: sections ``plan`` and ``rounds`` of a configuration.
+"""What a person decides about a federation: sections ``plan``, ``rounds`` and ``deployment``.
 
 The descriptions are the documentation that ``fimi init`` writes.
 """
@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from coordinator.strategy_settings import StrategySettings
 from learning.training import TrainingSettings
 
 BAND_PER_DEVICE_HZ = 20e3
@@ -127,6 +128,30 @@ class RoundSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """How many rounds, and whom to wait for how long."""
 
     count: Annotated[int, Meta(ge=1, le=100_000, description="Rounds of training.")] = 20
+    participants: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Devices that take part in a round, drawn anew for each by run.seed; the "
+            "others idle, and their idle energy counts. 0: all. If fewer are there, those are.",
+        ),
+    ] = 0
+    insight_every: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Rounds from one look at the devices' updates to the next: local errors, "
+            "orthogonality, similarity to the IID update. Takes about one local training and one "
+            "evaluation for each device; 0: never.",
+        ),
+    ] = 10
+    target_accuracies: Annotated[
+        tuple[Annotated[float, Meta(gt=0, le=1)], ...],
+        Meta(
+            description="Accuracies whose price in rounds, joules, seconds and bytes is reported, "
+            "beside plan.target_accuracy; nothing is planned by them."
+        ),
+    ] = ()
     min_devices: Annotated[
         int, Meta(ge=1, description="With fewer devices to start a round with, the run ends.")
     ] = 1
@@ -144,6 +169,45 @@ class RoundSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     ] = 120.0
 
 
+class DeploymentSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Exporting the trained model as ONNX, and trying it on the devices."""
+
+    export: Annotated[
+        bool,
+        Meta(description="Write the global model as model.onnx, checked against PyTorch."),
+    ] = True
+    quantise: Annotated[
+        bool,
+        Meta(description="Write model-int8.onnx too: weights in 8 bits, a quarter of the size."),
+    ] = True
+    devices: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1000,
+            description="Most devices that try the exported model on their own images, the first "
+            "by name; 0: none. Its joules are metered apart from the rounds'.",
+        ),
+    ] = 10
+    every_rounds: Annotated[
+        int,
+        Meta(ge=0, description="Export and try after every so many rounds; 0: at the end only."),
+    ] = 0
+    images: Annotated[
+        int,
+        Meta(ge=1, le=1_000_000, description="Own images that a device classifies, one at a time."),
+    ] = 50
+    seconds: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3600,
+            description="A device goes on for at least so long, s; a slow meter needs many of its "
+            "readings.",
+        ),
+    ] = 0.5
+
+
 class FederationSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything a coordinator needs to know.
 
@@ -155,6 +219,8 @@ class FederationSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         training: how devices train.
         plan: limits and search.
         rounds: how many, and patience.
+        deployment: what becomes of the trained model.
+        options: of the strategies that train on the server or with pseudo-labels.
     """
 
     run: str
@@ -164,3 +230,11 @@ class FederationSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     training: TrainingSettings
     plan: PlanSettings
     rounds: RoundSettings
+    deployment: DeploymentSettings = DeploymentSettings()
+    options: StrategySettings = StrategySettings()
+
+    @property
+    def targets(self) -> tuple[float, ...]:
+        """Accuracies whose price is reported, sorted."""
+        planned = (self.plan.target_accuracy,) if self.plan.target_accuracy else ()
+        return tuple(sorted({*self.rounds.target_accuracies, *planned}))

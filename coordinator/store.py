@@ -17,15 +17,17 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from coordinator.events import Event, Planned, RoundFinished, SearchProgress
+from coordinator.events import Deployed, Event, Planned, RoundFinished, SearchProgress
+from coordinator.insight import Insight
 from coordinator.prediction import Residual
-from coordinator.results import Preparation, RoundResult
+from coordinator.results import Deployment, Preparation, RoundResult
 from coordinator.schema import SCHEMA
 from energy.cost_model import PhaseCost
 from energy.hardware import Observation
 from energy.joules import Energy
 from energy.ledger import PhaseRecord
-from messaging.messages import Goodput
+from learning.partition_summary import LabelSkew
+from messaging.messages import Goodput, Trial
 
 
 class StoreError(RuntimeError):
@@ -72,6 +74,8 @@ class RunStore:
         body: dict[str, Any]
         if isinstance(event, RoundFinished):
             body = {"event": "round-finished", "round": event.result.number}
+        elif isinstance(event, Deployed):
+            body = {"event": "deployed", "round": event.deployment.round}
         elif isinstance(event, Planned):
             body = {"event": "planned", "synthetic_samples": event.synthetic_samples}
         else:
@@ -103,16 +107,34 @@ class RunStore:
             )
 
     @property
-    def has_plan(self) -> bool:
-        """Whether the run has come to a plan."""
+    def worth_keeping(self) -> bool:
+        """Whether the run has come to a plan, or to a round without one."""
         with self._lock:
-            return self._db.execute("SELECT 1 FROM plan LIMIT 1").fetchone() is not None
+            return any(
+                self._db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None
+                for table in ("plan", "round")
+            )
 
     def write_preparation(self, preparation: Preparation) -> None:
         """Store what a device did before the first round."""
         with self._transaction():
             self._write_samples(0, preparation.device, preparation.phases, preparation.predicted)
             self._write_transfers(0, preparation.device, preparation.transfers)
+
+    def write_insight(self, insight: Insight) -> None:
+        """Store what the updates of a round, already stored, say."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT INTO insight VALUES (?, ?, ?)",
+                (insight.round, insight.orthogonality, insight.reference_samples),
+            )
+            self._db.executemany(
+                "INSERT INTO device_insight VALUES (?, ?, ?, ?)",
+                [
+                    (insight.round, each.device, each.local_error, each.similarity)
+                    for each in insight.devices
+                ],
+            )
 
     def write_refit(
         self, number: int, boards: Mapping[str, msgspec.Struct], drifts: Mapping[str, float]
@@ -161,6 +183,20 @@ class RunStore:
                 self._write_transfers(result.number, device.device, device.transfers)
                 if device.observed is not None:
                     self._write_observation(result.number, device.device, device.observed)
+            if (server := result.server) is not None:
+                self._db.execute(
+                    f"INSERT INTO server_round VALUES ({', '.join('?' * 12)})",
+                    (
+                        result.number,
+                        server.images,
+                        server.seconds,
+                        server.loss,
+                        server.weight,
+                        server.federated_accuracy,
+                        server.augmented_accuracy,
+                        *_energy(server.energy),
+                    ),
+                )
             self._db.executemany(
                 f"INSERT INTO residual VALUES ({', '.join('?' * 12)})",
                 [
@@ -170,6 +206,42 @@ class RunStore:
                     )
                     for each in residuals
                 ],
+            )
+
+    def write_labels(self, devices: Iterable[str], stages: Mapping[str, LabelSkew]) -> None:
+        """Store the label histograms of devices at some stages, and how uneven they are."""
+        names = list(devices)
+        with self._transaction():
+            self._db.executemany(
+                "INSERT OR REPLACE INTO label_skew VALUES (?, ?, ?, ?, ?)",
+                [
+                    (name, stage, _json(counts), emd, entropy)
+                    for stage, skew in stages.items()
+                    for name, counts, emd, entropy in zip(
+                        names, skew.counts, skew.emd, skew.entropy_bits, strict=True
+                    )
+                ],
+            )
+
+    def write_deployment(self, made: Deployment) -> None:
+        """Store what was exported and how devices ran it."""
+        trials = [(device, trial) for device, each in made.trials.items() for trial in each]
+        trials += [
+            (device, Trial(variant=file.variant, error="did not answer"))
+            for device in made.silent
+            for file in made.files
+        ]
+        with self._transaction():
+            self._db.executemany(
+                f"INSERT INTO model_file VALUES ({', '.join('?' * 9)})",
+                [
+                    (made.round, *(getattr(file, name) for name in file.__struct_fields__))
+                    for file in made.files
+                ],
+            )
+            self._db.executemany(
+                f"INSERT INTO deployment VALUES ({', '.join('?' * 19)})",
+                [(made.round, device, *_trial(trial)) for device, trial in trials],
             )
 
     def close(self) -> None:
@@ -277,6 +349,24 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     raise NotImplementedError(f"a {type(value).__name__} cannot be stored")
+
+
+def _trial(trial: Trial) -> tuple[object, ...]:
+    """The columns of ``deployment`` after the device's."""
+    phase = trial.metered
+    ran = trial.accuracy is not None
+    return (
+        trial.variant,
+        *((trial.inferences, trial.images) if ran else (None, None)),
+        trial.accuracy,
+        trial.latency_median_s,
+        trial.latency_p95_s,
+        trial.latency_kind if ran else None,
+        *((phase.start_s, phase.duration_s) if phase else (None, None)),
+        *_energy(phase.energy if phase else None),
+        *((phase.sample_count, phase.largest_gap_s) if phase else (None, None)),
+        trial.error,
+    )
 
 
 def _cost(cost: PhaseCost | None) -> tuple[float | None, float | None, float | None]:

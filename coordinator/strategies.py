@@ -1,55 +1,157 @@
-"""FIMI and the baselines it is held against.
+"""FIMI and the strategies it is held against.
 
-A strategy decides what a device trains on and under which constraint its plan is made; planner,
-deadlines, bandwidth, rounds and aggregation are the same for all, so that strategies compare.
+A strategy is four choices: what devices train on, how their resources are planned, who makes the
+images, and what the server does besides averaging. Planner, deadlines, bandwidth, learning curve,
+rounds and data are the same for all, so that strategies compare. ``docs/strategies.md`` says where
+each comes from and how we read it.
+
+* :class:`Strategy`                the four choices
+* :data:`STRATEGIES`               name to strategy
+* :mod:`coordinator.strategy_plans`  what they come to for a fleet
+* :mod:`coordinator.server_training` what the server does in a round
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal
+
+from msgspec import Struct
 
 from optim.problem import FimiProblem, tfl
 
+DeviceData = Literal["local", "filled", "even", "unlabelled", "none"]
+"""What devices train on. ``local``: their own data. ``filled``: FIMI's amounts, classes filled up.
+``even``: FIMI's mean amount for every device, classes filled up. ``unlabelled``: FIMI's amounts,
+every class alike, without labels. ``none``: devices take no part."""
+ServerPart = Literal["average", "mix", "continue", "alone"]
+"""What the server does. ``average``: the weighted mean of updates. ``mix``: that, mixed with a
+model that it trains itself (GenFL). ``continue``: it trains the mean further. ``alone``: it trains,
+devices do not."""
+ImageKind = Literal["any", "gan", "public"]
+"""Which generator makes the images; ``any``: the configured one."""
 
-class Strategy(Protocol):
-    """How a federation is planned."""
+
+class Strategy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a federation works.
+
+    Attributes:
+        name: as given on the command line.
+        title: as shown in the report.
+        data: what devices train on.
+        planned_resources: whether frequency, bandwidth and power are FIMI's optimum; else every
+            device gets the same bandwidth and runs and sends at its highest frequency and power.
+        server: what the server does.
+        images: which generator makes the images, if any are made.
+    """
+
+    name: str
+    title: str
+    data: DeviceData = "local"
+    planned_resources: bool = True
+    server: ServerPart = "average"
+    images: ImageKind = "any"
 
     @property
-    def name(self) -> str:
-        """As given on the command line."""
-        ...
+    def plans_data(self) -> bool:
+        """Whether FIMI's data plan is made: for devices, or for the server in their place."""
+        return self.data in ("filled", "even", "unlabelled") or self.server == "continue"
 
     @property
-    def title(self) -> str:
-        """As shown in the report."""
-        ...
+    def planned_at_once(self) -> bool:
+        """Whether one solution is the plan: nothing is changed in it and planned again."""
+        return (
+            self.planned_resources
+            and self.data in ("local", "filled")
+            and self.server != "continue"
+        )
+
+    @property
+    def grows_server_set(self) -> bool:
+        """Whether the server trains on a class-balanced set that grows round by round."""
+        return self.server in ("mix", "alone")
+
+    @property
+    def trains_on_server(self) -> bool:
+        """Whether the server trains."""
+        return self.server != "average"
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether a generator node is needed."""
+        return self.plans_data or self.trains_on_server
+
+    @property
+    def unlabelled(self) -> bool:
+        """Whether devices get images without labels."""
+        return self.data == "unlabelled"
+
+    @property
+    def devices_train(self) -> bool:
+        """Whether devices take part in rounds."""
+        return self.data != "none"
 
     def constrain(self, problem: FimiProblem) -> FimiProblem:
-        """The problem under this strategy's constraints, from FIMI's."""
-        ...
+        """The first problem to solve, from FIMI's: as it is, or for local data only."""
+        return problem if self.plans_data else tfl(problem)
 
 
-class Fimi:
-    """Filling the missing: synthetic data and resources planned together (arXiv 2310.13981)."""
+_ALL = (
+    Strategy(
+        name="fimi", title="FIMI: synthetic data and resources planned together", data="filled"
+    ),
+    Strategy(name="tfl", title="TFL: local data only, resources planned"),
+    Strategy(
+        name="genfl",
+        title="GenFL: local data on devices, a model trained on generated images mixed in",
+        server="mix",
+    ),
+    Strategy(
+        name="fimi-genfl",
+        title="FIMI and GenFL: devices filled, and a server-trained model mixed in",
+        data="filled",
+        server="mix",
+    ),
+    Strategy(
+        name="aigc-only",
+        title="AIGC only: the server trains on generated images, devices take no part",
+        data="none",
+        server="alone",
+    ),
+    Strategy(
+        name="sst",
+        title="SST: synthetic images stay on the server, which trains the mean model further",
+        server="continue",
+    ),
+    Strategy(
+        name="hdc",
+        title="HDC: the same amount of synthetic data for every device, resources planned",
+        data="even",
+    ),
+    Strategy(name="gan", title="GAN: FIMI with images of a GAN", data="filled", images="gan"),
+    Strategy(
+        name="clsd",
+        title="CLSD: FIMI's amounts of shared public images in place of synthetic ones",
+        data="filled",
+        images="public",
+    ),
+    Strategy(
+        name="semi",
+        title="SEMI: unlabelled images, pseudo-labelled by the global model on each device",
+        data="unlabelled",
+    ),
+    Strategy(
+        name="data-only",
+        title="Data only: FIMI's synthetic data, resources unplanned",
+        data="filled",
+        planned_resources=False,
+    ),
+    Strategy(name="resources-only", title="Resources only: local data, resources planned (TFL)"),
+    Strategy(
+        name="unplanned",
+        title="Unplanned: local data, resources unplanned",
+        planned_resources=False,
+    ),
+)
 
-    name = "fimi"
-    title = "FIMI: synthetic data and resources planned together"
-
-    def constrain(self, problem: FimiProblem) -> FimiProblem:
-        """As it is: as many synthetic samples as the error constraint asks for."""
-        return problem
-
-
-class Tfl:
-    """Traditional federated learning: local data only, frequency and bandwidth still optimal."""
-
-    name = "tfl"
-    title = "TFL: local data only, resources planned"
-
-    def constrain(self, problem: FimiProblem) -> FimiProblem:
-        """No synthetic samples, no constraint on learning."""
-        return tfl(problem)
-
-
-STRATEGIES: dict[str, Strategy] = {"fimi": Fimi(), "tfl": Tfl()}
+STRATEGIES: dict[str, Strategy] = {strategy.name: strategy for strategy in _ALL}
 """Name to strategy."""

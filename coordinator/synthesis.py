@@ -6,7 +6,7 @@ batches are offers, which devices fetch by themselves.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from coordinator.errors import FederationError
 from coordinator.events import BatchDelivered, GenerationProgress, Listener
@@ -15,7 +15,6 @@ from coordinator.registry import Registry
 from coordinator.settings import FederationSettings
 from messaging.client import Peer
 from messaging.messages import SyntheticBatch, SyntheticProgress, SyntheticRequest
-from optim.planner import Plan
 
 GENERATION_TIMEOUT_S = 3600.0
 """Wall time to wait for the next synthetic batch, s; a generator that dies is noticed sooner."""
@@ -46,36 +45,35 @@ class Synthesis:
         self._registry = registry
         self._notify = notify
 
-    def of(self, plan: Plan) -> dict[str, SyntheticBatch]:
-        """Ask a generator node for what the plan lacks; wait until every device has an answer.
+    def of(
+        self, counts: Mapping[str, tuple[int, ...]], *, unlabelled: bool = False
+    ) -> dict[str, SyntheticBatch]:
+        """Ask a generator node for images; wait until everybody has an answer.
 
         Args:
-            plan: whose devices get synthetic samples.
+            counts: images per class, by who is to get them.
+            unlabelled: whether their labels are withheld.
 
         Returns:
-            The batch of every device that is to get one.
+            The batch of everybody who is to get one.
 
         Raises:
             FederationError: nobody makes them, or not one was made.
         """
-        wanted = {
-            share.device: share.synthetic_counts
-            for share in plan.devices
-            if sum(share.synthetic_counts)
-        }
+        wanted = {device: each for device, each in counts.items() if sum(each)}
         if not wanted:
             return {}
         registry, patience = self._registry, self._settings.rounds.gather_timeout_s
         if not self._inbox.wait(lambda: bool(registry.generators), patience):
             raise FederationError(
-                f"the plan asks for {sum(map(sum, wanted.values()))} synthetic images, and no "
-                f"generator node came within {patience:g} s; start one, or use --strategy tfl"
+                f"{self._settings.strategy} asks for {sum(map(sum, wanted.values()))} images, and "
+                f"no generator node came within {patience:g} s; start one, or use --strategy tfl"
             )
         batches: dict[str, SyntheticBatch] = {}
         while len(batches) < len(wanted):
             generator = registry.generators[0]
             lacking = {d: counts for d, counts in wanted.items() if d not in batches}
-            self._ask_for_batches(generator, lacking)
+            self._ask_for_batches(generator, lacking, unlabelled)
             for batch in self._batches_of(generator, lacking):
                 batches[batch.device] = batch
                 self._notify(
@@ -105,16 +103,22 @@ class Synthesis:
         if not any(sum(batch.delivered) for batch in batches.values()):
             raise FederationError(
                 f"generator node {generator} made none of the {sum(map(sum, wanted.values()))} "
-                f"images that the plan asks for: {batches[min(batches)].error}"
+                f"images that the strategy asks for: {batches[min(batches)].error}"
             )
         return batches
 
-    def _ask_for_batches(self, generator: str, wanted: dict[str, tuple[int, ...]]) -> None:
+    def _ask_for_batches(
+        self, generator: str, wanted: dict[str, tuple[int, ...]], unlabelled: bool
+    ) -> None:
         for device, counts in wanted.items():
             self._peer.send(
                 generator,
                 SyntheticRequest(
-                    run=self._settings.run, device=device, counts=counts, seed=self._settings.seed
+                    run=self._settings.run,
+                    device=device,
+                    counts=counts,
+                    seed=self._settings.seed,
+                    unlabelled=unlabelled,
                 ),
             )
 

@@ -3,8 +3,8 @@
 The life of an agent: it says hello with its :class:`~messaging.messages.Profile` whenever a
 coordinator appears; follows the :class:`~messaging.messages.DevicePlan` (fetches its synthetic
 batch, sets frequency and rate, reads back); then round after round downloads the model, trains,
-uploads, reports what each phase took, and waits for the others. Whatever is asked twice is answered
-twice and done once.
+uploads, reports what each phase took, and waits for the others. Asked to, it tries the trained
+model. Whatever is asked twice is answered twice and done once.
 """
 
 from __future__ import annotations
@@ -19,13 +19,17 @@ from msgspec import Struct
 
 from edge_agent.backends import Backends
 from edge_agent.data import MixedData
+from edge_agent.deployment import TrialOrder, try_file
 from energy.cost_model import Phase
 from energy.hardware import Applied, Hardware
 from energy.ledger import Ledger, PhaseRecord
-from learning import batches, tensors
+from learning import batches, pseudo_labels, tensors
 from messaging.client import Peer
 from messaging.errors import TransferCancelled, TransferError
 from messaging.messages import (
+    DeploymentClosed,
+    DeploymentReport,
+    DeploymentTest,
     DevicePlan,
     DeviceState,
     Goodput,
@@ -36,6 +40,7 @@ from messaging.messages import (
     RoundSettled,
     RoundStart,
     RunEnded,
+    Trial,
     UpdateReady,
 )
 from messaging.topics import COORDINATOR
@@ -95,6 +100,7 @@ class Agent:
         self._last_plan_reply: PlanApplied | None = None
         self._last_report: RoundReport | None = None
         self._last_settled: RoundSettled | None = None
+        self._last_deployment: DeploymentReport | None = None
         self._update_digest: str | None = None
 
     def run(self, stop: threading.Event) -> None:
@@ -120,6 +126,10 @@ class Agent:
             self._work(message, stop)
         elif isinstance(message, RoundClosed):
             self._settle(message)
+        elif isinstance(message, DeploymentTest):
+            self._try_out(message, stop)
+        elif isinstance(message, DeploymentClosed):
+            self._go_on(message)
         elif isinstance(message, RunEnded):
             self._forget()
 
@@ -160,12 +170,7 @@ class Agent:
                     )
                     self._hardware.has_received(len(payload))
                     moved("synthetic-download", len(payload))
-                batch = batches.decode(
-                    payload,
-                    classes=self._data.local.classes,
-                    image_shape=self._data.local.image_shape,
-                )
-                self._data.fill(batch.images, batch.labels)
+                self._keep(plan, payload)
             self._applied = self._hardware.apply(plan.point)
         except (TransferError, ValueError, OSError) as problem:
             error = f"{type(problem).__name__}: {problem}"
@@ -182,6 +187,15 @@ class Agent:
         )
         self._peer.send(COORDINATOR, self._last_plan_reply)
         self._ledger.begin("idle")
+
+    def _keep(self, plan: DevicePlan, payload: bytes) -> None:
+        """Take a batch in, with labels or without."""
+        local = self._data.local
+        if plan.unlabelled:
+            self._data.hold(batches.decode_unlabelled(payload, image_shape=local.image_shape))
+        else:
+            batch = batches.decode(payload, classes=local.classes, image_shape=local.image_shape)
+            self._data.fill(batch.images, batch.labels)
 
     def _has_data_of(self, plan: DevicePlan) -> bool:
         """Whether the plan in force is of the same run and its batch is here already."""
@@ -231,6 +245,7 @@ class Agent:
             error=error,
             transfers=self._take_moved(),
             observed=observed,
+            unlabelled=0 if self._data.unlabelled is None else len(self._data.unlabelled),
         )
         self._peer.send(COORDINATOR, self._last_report)
         self._ledger.begin("idle")
@@ -264,19 +279,29 @@ class Agent:
             trainer = self._backends.trainer(
                 start.training, start.graphs.digest if start.graphs else None, fetch_graphs
             )
-        parameters = tensors.load(payload)
-        images, labels = self._data.training_set()
         with self._slot, self._ledger.phase("compute"):
+            parameters = tensors.load(payload)
+            looked = 0
+            if (unlabelled := self._data.unlabelled) is not None:
+                logits = trainer.predict(parameters, unlabelled)
+                self._data.label(*pseudo_labels.choose(logits, plan.confidence_min))
+                looked = pseudo_labels.looked_at(len(unlabelled))
+            images, labels = self._data.training_set()
             result = trainer.train(
                 parameters,
                 images,
                 labels,
                 start.training,
                 stream=(start.seed, plan.device_index, start.round),
+                synthetic=self._data.synthetic_samples,
                 cancelled=stop.is_set,
             )
-            self._hardware.has_computed(result.samples)
-        update = tensors.dump(result.parameters)
+            self._hardware.has_computed(result.samples + looked)
+            # From here on a device holds its update and nothing else of the size of the model.
+            del payload, parameters, images, labels
+            update = tensors.dump(result.parameters)
+            loss, accuracy = result.loss, result.accuracy
+            del result
         with self._ledger.phase("upload"), self._moving() as moved:
             offer = transfers.serve(update, media="safetensors")
             self._drop_update()
@@ -286,9 +311,10 @@ class Agent:
                 UpdateReady(run=start.run, device=plan.device, round=start.round, update=offer),
             )
             self._wait_until_pulled(offer.digest, stop)
+            self._drop_update()
             self._hardware.has_sent(len(update))
             moved("upload", len(update))
-        return result.loss, result.accuracy, trainer.backend
+        return loss, accuracy, trainer.backend
 
     def _wait_until_pulled(self, digest: str, stop: threading.Event) -> None:
         timeout_s = self._settings.transfer_timeout_s
@@ -303,6 +329,7 @@ class Agent:
 
     def _settle(self, closed: RoundClosed) -> None:
         """The round is over for everybody: what did waiting take?"""
+        self._drop_update()  # one that was never pulled
         if self._plan is None or self._plan.run != closed.run:
             return
         if self._last_settled is not None and self._last_settled.round >= closed.round:
@@ -319,6 +346,63 @@ class Agent:
         self._peer.send(COORDINATOR, self._last_settled)
         self._ledger.begin("idle")
 
+    def _try_out(self, test: DeploymentTest, stop: threading.Event) -> None:
+        """Run the trained model. No round is charged for it, nor for waiting until the next."""
+        last = self._last_deployment
+        if last is not None and (last.run, last.round) == (test.run, test.round):
+            self._peer.send(COORDINATOR, last)
+            return
+        self._ledger.close()
+        self._ledger.take()
+        began_s = self._hardware.clock.now_s()
+        order = TrialOrder(
+            images=test.images, seconds=test.seconds, training_share=test.training_share
+        )
+        trials = []
+        for file in test.files:
+            try:
+                payload = self._peer.transfers.fetch(
+                    file.model,
+                    timeout_s=self._settings.transfer_timeout_s,
+                    max_bytes=self._settings.model_max_bytes,
+                    cancelled=stop.is_set,
+                )
+                self._hardware.has_received(len(payload))
+                with self._slot:
+                    trials.append(
+                        try_file(
+                            file,
+                            payload,
+                            self._data.local,
+                            order,
+                            hardware=self._hardware,
+                            ledger=self._ledger,
+                            cancelled=stop.is_set,
+                        )
+                    )
+            except (TransferError, ValueError, OSError, RuntimeError) as problem:
+                self._ledger.take()
+                error = f"{type(problem).__name__}: {problem}"
+                log.warning("%s, %s model: %s", self._peer.id, file.variant, error)
+                trials.append(Trial(variant=file.variant, error=error))
+        self._last_deployment = DeploymentReport(
+            run=test.run,
+            device=self._peer.id,
+            round=test.round,
+            trials=tuple(trials),
+            seconds=self._hardware.clock.now_s() - began_s,
+        )
+        self._peer.send(COORDINATOR, self._last_deployment)
+
+    def _go_on(self, closed: DeploymentClosed) -> None:
+        """Rounds go on: waiting counts again from here."""
+        if self._plan is None or self._plan.run != closed.run:
+            return
+        self._hardware.has_waited_until(closed.fleet_time_s)
+        self._ledger.close()
+        self._ledger.take()
+        self._ledger.begin("idle")
+
     def _forget(self) -> None:
         """The run is over: the board is free again."""
         self._ledger.close()
@@ -330,6 +414,7 @@ class Agent:
         self._last_plan_reply = None
         self._last_report = None
         self._last_settled = None
+        self._last_deployment = None
 
     @contextmanager
     def _moving(self) -> Iterator[Callable[[Phase, int], None]]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,6 +35,27 @@ class BackendError(RuntimeError):
     """There is nothing to train with; the message says what to install or set."""
 
 
+class Trainers:
+    """Trainers that several devices of one process use in turn.
+
+    Whatever a trainer keeps, a network or buffers, is then there once and not once for each device.
+    Only devices that take turns training may share: a trainer does one thing at a time.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._key: str | None = None
+        self._trainer: Trainer | None = None
+
+    def get(self, key: str, make: Callable[[], Trainer]) -> Trainer:
+        """The trainer of a key; only the last one is kept."""
+        with self._lock:
+            if self._key != key or self._trainer is None:
+                self._trainer = None  # before the next one takes its memory
+                self._trainer, self._key = make(), key
+            return self._trainer
+
+
 class Backends:
     """Chooses and keeps trainers.
 
@@ -42,6 +64,8 @@ class Backends:
         image_shape: channels, height, width.
         threads: that a trainer may use.
         cache: folder for graphs; ``None`` keeps them in memory only.
+        trainers: shared with devices of the same process that take turns training; its own if
+            ``None``.
     """
 
     def __init__(
@@ -51,13 +75,14 @@ class Backends:
         *,
         threads: int = 1,
         cache: Path | None = None,
+        trainers: Trainers | None = None,
     ) -> None:
         self._classes = classes
         self._image_shape = image_shape
         self._threads = threads
         self._cache = cache
-        self._key: str | None = None
-        self._trainer: Trainer | None = None
+        self._trainers = trainers or Trainers()
+        self._fetched: str | None = None
 
     @property
     def available(self) -> str:
@@ -89,17 +114,15 @@ class Backends:
                 "package onnx to export one"
             )
         if wanted == "torch" or digest is None:
-            return self._keep(f"torch {settings.model}", lambda: self._torch(settings))
-        offered = digest
-        return self._keep(
-            f"{wanted} {offered}", lambda: self._from_graphs(settings, offered, fetch)
+            return self._trainers.get(f"torch {settings.model}", lambda: self._torch(settings))
+        payload = None
+        if self._fetched != digest:  # every device fetches for itself, whoever shares the result
+            payload = self._payload(digest, fetch)
+            self._fetched = digest
+        return self._trainers.get(
+            f"{wanted} {digest}",
+            lambda: self._from_graphs(settings, payload or self._payload(digest, fetch)),
         )
-
-    def _keep(self, key: str, make: Callable[[], Trainer]) -> Trainer:
-        if self._key != key or self._trainer is None:
-            self._trainer = None  # before the next one takes its memory
-            self._trainer, self._key = make(), key
-        return self._trainer
 
     def _torch(self, settings: TrainingSettings) -> Trainer:
         if not _installed("torch"):
@@ -112,13 +135,15 @@ class Backends:
 
         return TorchTrainer(settings.model, self._classes, self._image_shape, threads=self._threads)
 
-    def _from_graphs(
-        self, settings: TrainingSettings, digest: str, fetch: Callable[[], bytes]
-    ) -> Trainer:
+    def _payload(self, digest: str, fetch: Callable[[], bytes]) -> bytes:
+        """Graphs by digest, from here if they are kept here."""
         payload = self._kept(digest)
         if payload is None:
             payload = fetch()
             self._store(digest, payload)
+        return payload
+
+    def _from_graphs(self, settings: TrainingSettings, payload: bytes) -> Trainer:
         decoded = graphs.decode(payload)
         if (decoded.classes, decoded.image_shape) != (self._classes, self._image_shape):
             raise graphs.GraphError(

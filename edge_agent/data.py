@@ -6,6 +6,7 @@ Local data never leaves the device; what does is the number of samples per class
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from learning.datasets import Dataset, Images, Labels
 
@@ -20,6 +21,7 @@ class MixedData:
     def __init__(self, local: Dataset) -> None:
         self.local = local
         self._synthetic: tuple[Images, Labels] | None = None
+        self._unlabelled: Images | None = None
 
     @property
     def local_samples(self) -> int:
@@ -44,9 +46,30 @@ class MixedData:
             )
         self._synthetic = (images, labels)
 
+    def hold(self, images: Images) -> None:
+        """Put images without labels in place of the previous batch."""
+        self.clear()
+        self._unlabelled = images
+
+    @property
+    def unlabelled(self) -> Images | None:
+        """Images without labels, if there are any."""
+        return self._unlabelled
+
+    def label(self, kept: NDArray[np.intp], labels: Labels) -> None:
+        """Train on some of the unlabelled images, as if they showed this, until told otherwise.
+
+        Args:
+            kept: which of them.
+            labels: (kept,).
+        """
+        assert self._unlabelled is not None
+        self._synthetic = (self._unlabelled[kept], labels)
+
     def clear(self) -> None:
         """Local data only."""
         self._synthetic = None
+        self._unlabelled = None
 
     def training_set(self) -> tuple[Images, Labels]:
         """All samples to train on: (D, channels, height, width) and (D,)."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from msgspec.structs import replace
 
-from energy.calibration import Calibration, SweepPlan, analyse, spread, sweep
+from energy.calibration import Calibration, analyse
 from energy.calibration_fit import Estimate, Setting
 from energy.cost_model import BoardModel, OperatingPoint
 from energy.emulated import EmulatedBoard
 from energy.silicon import SILICON
+from energy.sweep import SweepPlan, spread, sweep
 
 BANDWIDTHS_HZ = (50e3, 200e3, 1e6, 4e6)
 """At which an emulated board sends: rates from some 0.3 to some 20 Mbit/s."""
@@ -91,7 +92,7 @@ def calibrate(board: EmulatedBoard, plan: SweepPlan, **hooks: object) -> Calibra
     Args:
         board: it.
         plan: what to measure.
-        hooks: ``progress`` and ``cancelled`` of :func:`energy.calibration.sweep`.
+        hooks: ``progress`` and ``cancelled`` of :func:`energy.sweep.sweep`.
     """
     silicon = SILICON.get(board.describe().board)
     settings = sweep(

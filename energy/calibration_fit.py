@@ -6,7 +6,8 @@
 * :func:`fit_cycles`    C from times and frequencies
 * :func:`fit_radio`     electronics and joules per bit from paced traffic, (40)
 * :func:`power_table`   the measured powers themselves
-* :func:`held_out_error`  every frequency predicted from all the others
+
+How well they predict: :mod:`energy.held_out`.
 
 Powers are weighted by their own size, since a meter's noise is: the fit minimises relative errors.
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -143,10 +144,10 @@ def fit_power(settings: Sequence[Setting], law: Literal["cubic", "voltage"] = "c
         FitError: no idle setting, fewer than three frequencies, unknown voltages, or a reading
             that is no power.
     """
-    idle, busy = _of(settings, "idle"), _of(settings, "compute")
+    idle, busy = of_activity(settings, "idle"), of_activity(settings, "compute")
     if not idle:
         raise FitError("nothing was measured at rest: P_idle cannot be told from P_act")
-    frequencies = [frequency_hz for frequency_hz, _ in _groups(busy)]
+    frequencies = [frequency_hz for frequency_hz, _ in by_frequency(busy)]
     if len(frequencies) < 3:
         shown = ", ".join(f"{f / 1e9:g} GHz" for f in frequencies) or "none"
         raise FitError(
@@ -185,7 +186,7 @@ def fit_cycles(settings: Sequence[Setting]) -> Estimate:
     Raises:
         FitError: fewer than two of them, or one without samples.
     """
-    busy = _of(settings, "compute")
+    busy = of_activity(settings, "compute")
     if len(busy) < 2 or any(s.samples < 1 for s in busy):
         raise FitError("cycles per sample need at least two compute settings with samples")
     cycles = np.array([s.duration_s * s.frequency_hz / s.samples for s in busy])
@@ -197,7 +198,7 @@ def cycles_trend(settings: Sequence[Setting]) -> float:
 
     Relative; well above zero where memory, whose speed does not follow the CPU's, sets the pace.
     """
-    busy = _of(settings, "compute")
+    busy = of_activity(settings, "compute")
     frequency = np.array([s.frequency_hz for s in busy])
     cycles = np.array([s.duration_s * s.frequency_hz / s.samples for s in busy])
     span_hz = float(frequency.max() - frequency.min())
@@ -213,7 +214,7 @@ def fit_radio(settings: Sequence[Setting], idle_w: float) -> RadioFit:
     Raises:
         FitError: fewer than three settings, or all at one rate.
     """
-    sent = _of(settings, "send")
+    sent = of_activity(settings, "send")
     rates = np.array([s.rate_bps for s in sent])
     if len(sent) < 3 or rates.max() < 1.2 * rates.min():
         raise FitError(
@@ -239,7 +240,7 @@ def fit_receive(settings: Sequence[Setting], idle_w: float) -> Estimate:
     Raises:
         FitError: nothing was received at least twice.
     """
-    received = _of(settings, "receive")
+    received = of_activity(settings, "receive")
     if len(received) < 2:
         raise FitError("receive power needs at least two settings that receive")
     found = _mean(np.array([s.power_w - idle_w for s in received]))
@@ -250,65 +251,9 @@ def power_table(
     settings: Sequence[Setting], idle_w: float
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Frequencies at which it computed, ascending, and the mean power above idle at each."""
-    groups = _groups(_of(settings, "compute"))
+    groups = by_frequency(of_activity(settings, "compute"))
     powers = [max(0.0, float(np.mean([s.power_w for s in g])) - idle_w) for _, g in groups]
     return tuple(f for f, _ in groups), tuple(powers)
-
-
-def held_out_error(
-    settings: Sequence[Setting], law: Literal["cubic", "voltage", "table"] = "cubic"
-) -> dict[float, float]:
-    """Leave one frequency out, fit the rest, predict its joules.
-
-    Both the power and the cycles come from the other frequencies, so this is the error that a
-    plan makes at a frequency which was never measured. ``"table"`` goes straight through the
-    neighbours, beyond the ends too.
-
-    Returns:
-        Frequency (Hz; repeats that heat held within a percent are one) to mean signed relative
-        error of the predicted energy, (predicted − measured) / measured. Empty where too few
-        frequencies are left to fit.
-    """
-    busy = _of(settings, "compute")
-    errors: dict[float, float] = {}
-    for frequency_hz, here in _groups(busy):
-        rest = [s for s in settings if s not in here]
-        try:
-            fit, cycles = fit_power(rest, "cubic" if law == "table" else law), fit_cycles(rest)
-        except FitError:
-            return {}
-        busy_power_w: Callable[[float, float | None], float] = fit.busy_power_w
-        if law == "table":
-            busy_power_w = _straight(power_table(rest, 0.0))
-        errors[frequency_hz] = float(
-            np.mean([_energy_error(s, busy_power_w, cycles.value) for s in here])
-        )
-    return errors
-
-
-def energy_errors(
-    settings: Sequence[Setting],
-    busy_power_w: Callable[[float, float | None], float],
-    cycles_per_sample: float,
-) -> Array:
-    """Relative errors of the joules that a model predicts for the compute settings, signed."""
-    busy = _of(settings, "compute")
-    return np.array([_energy_error(s, busy_power_w, cycles_per_sample) for s in busy])
-
-
-def mape_percent(errors: Sequence[float] | Array) -> float:
-    """Mean absolute error in percent."""
-    return 100.0 * float(np.mean(np.abs(np.asarray(errors, float))))
-
-
-def _energy_error(
-    setting: Setting,
-    busy_power_w: Callable[[float, float | None], float],
-    cycles_per_sample: float,
-) -> float:
-    duration_s = cycles_per_sample * setting.samples / setting.frequency_hz
-    predicted_j = busy_power_w(setting.frequency_hz, setting.voltage_v) * duration_s
-    return (predicted_j - setting.energy_j) / setting.energy_j
 
 
 def _activity(law: str, frequency_hz: float, voltage_v: float | None) -> float:
@@ -319,21 +264,7 @@ def _activity(law: str, frequency_hz: float, voltage_v: float | None) -> float:
     return voltage_v**2 * frequency_hz
 
 
-def _straight(
-    table: tuple[tuple[float, ...], tuple[float, ...]],
-) -> Callable[[float, float | None], float]:
-    """A straight line through the two points around, or through the two next to an end."""
-    known, powers = np.array(table[0]), np.array(table[1])
-
-    def power_w(frequency_hz: float, voltage_v: float | None = None) -> float:
-        k = int(np.clip(np.searchsorted(known, frequency_hz), 1, len(known) - 1))
-        share = (frequency_hz - known[k - 1]) / (known[k] - known[k - 1])
-        return float(powers[k - 1] + share * (powers[k] - powers[k - 1]))
-
-    return power_w
-
-
-def _groups(busy: Sequence[Setting]) -> list[tuple[float, list[Setting]]]:
+def by_frequency(busy: Sequence[Setting]) -> list[tuple[float, list[Setting]]]:
     """Repeats of one frequency: those that follow each other within a percent, and their mean."""
     groups: list[list[Setting]] = []
     for setting in sorted(busy, key=lambda s: s.frequency_hz):
@@ -344,7 +275,8 @@ def _groups(busy: Sequence[Setting]) -> list[tuple[float, list[Setting]]]:
     return [(math.fsum(s.frequency_hz for s in each) / len(each), each) for each in groups]
 
 
-def _of(settings: Sequence[Setting], activity: Activity) -> list[Setting]:
+def of_activity(settings: Sequence[Setting], activity: Activity) -> list[Setting]:
+    """The settings of one activity."""
     return [s for s in settings if s.activity == activity]
 
 

@@ -30,8 +30,16 @@ Array = NDArray[np.float64]
 Positive = Annotated[float, Meta(gt=0)]
 NonNegative = Annotated[float, Meta(ge=0)]
 
-Phase = Literal["synthetic-download", "model-download", "compute", "upload", "idle"]
-PHASES: tuple[Phase, ...] = ("synthetic-download", "model-download", "compute", "upload", "idle")
+Phase = Literal["synthetic-download", "model-download", "compute", "upload", "idle", "inference"]
+PHASES: tuple[Phase, ...] = (
+    "synthetic-download",
+    "model-download",
+    "compute",
+    "upload",
+    "idle",
+    "inference",
+)
+"""In the order of a round; trying the trained model (``inference``) belongs to none."""
 
 _LN2 = math.log(2.0)
 

@@ -266,7 +266,7 @@ class EmulatedBoard:
         duration_s = 8.0 * size_bytes / link.downlink_rate_bps
         self._meter.observe(duration_s, self._truth.idle_power_w + link.receive_power_w)
 
-    def has_computed(self, samples: int) -> None:
+    def has_computed(self, samples: float) -> None:
         """Compute at the operating point in force, under this round's background load."""
         compute = self._truth.compute
         cycles = samples * compute.cycles_per_sample * self._load

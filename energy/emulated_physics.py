@@ -108,7 +108,7 @@ class PhysicalBoard(EmulatedBoard):
         self._rest_for(8.0 * size_bytes / link.downlink_rate_bps, link.receive_power_w)
         self._stay_awake()
 
-    def has_computed(self, samples: int) -> None:
+    def has_computed(self, samples: float) -> None:
         """Compute at what the firmware allows, beside other programs."""
         cycles = samples * self._truth.compute.cycles_per_sample * self._load
         if cycles <= 0.0:

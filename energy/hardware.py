@@ -128,8 +128,8 @@ class Hardware(Protocol):
         """The agent has received this much."""
         ...
 
-    def has_computed(self, samples: int) -> None:
-        """The agent has trained on this many samples (epochs × data set)."""
+    def has_computed(self, samples: float) -> None:
+        """The agent has trained on this many samples; an inference is a part of one."""
         ...
 
     def has_sent(self, size_bytes: int) -> None:

@@ -1,8 +1,8 @@
 """A joule is never bare: it has a value, a kind, a source, a scope and an uncertainty.
 
 :class:`Energy` is the only type in which an amount of energy leaves a meter, travels, is stored
-or is shown. Adding two energies keeps the weaker claim of the two: measured plus modelled is
-modelled, anything plus emulated is emulated.
+or is shown. A sum of energies of one kind is of that kind; one of several kinds is ``mixed``, which
+claims nothing: what each part is, the parts say.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ Kind = Literal["measured", "modelled", "emulated"]
 """``measured``: a physical meter read it. ``modelled``: a formula said it. ``emulated``: no
 physical device was involved at all."""
 
+SumKind = Literal["measured", "modelled", "emulated", "mixed"]
+"""The same of a sum."""
+
 Scope = Literal["cpu", "gpu", "module", "board", "wall"]
 """What the meter sees: the processor, the graphics card, the compute module, the whole board, or
 what comes out of the wall."""
 
-_WEAKNESS: dict[Kind, int] = {"measured": 0, "modelled": 1, "emulated": 2}
 _WIDTH: dict[Scope, int] = {"cpu": 0, "gpu": 0, "module": 1, "board": 2, "wall": 3}
 
 
@@ -30,14 +32,14 @@ class Energy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     Attributes:
         value_j: joules; finite. Negative only for the difference of two energies.
-        kind: how the number came to be.
+        kind: how the number came to be; ``mixed`` only of a sum.
         source: the meter or formula, for example ``"rapl:package-0"``.
         scope: what part of the device it covers.
         uncertainty_j: one standard deviation, joules.
     """
 
     value_j: float
-    kind: Kind
+    kind: SumKind
     source: str
     scope: Scope = "board"
     uncertainty_j: float = 0.0
@@ -61,8 +63,8 @@ class Energy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 def total(parts: Iterable[Energy], *, one_meter: bool = False) -> Energy | None:
     """Sum of energies, or ``None`` for no parts (missing is missing, never zero).
 
-    The sum carries the weakest kind, the widest scope and every source of its parts, each named
-    once and joined by ``+``.
+    The sum carries the kind of its parts or ``mixed``, the widest scope, and every source of its
+    parts, each named once and joined by ``+``.
 
     Args:
         parts: what to add.
@@ -73,10 +75,11 @@ def total(parts: Iterable[Energy], *, one_meter: bool = False) -> Energy | None:
     items = list(parts)
     if not items:
         return None
+    kinds = {part.kind for part in items}
     sources = sorted({source for part in items for source in part.source.split("+")})
     return Energy(
         value_j=math.fsum(part.value_j for part in items),
-        kind=max((part.kind for part in items), key=_WEAKNESS.__getitem__),
+        kind=kinds.pop() if len(kinds) == 1 else "mixed",
         source="+".join(sources),
         scope=max((part.scope for part in items), key=_WIDTH.__getitem__),
         uncertainty_j=(math.fsum if one_meter else _quadrature)(

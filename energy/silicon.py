@@ -2,7 +2,7 @@
 
 * :class:`Silicon`   operating voltages, leakage, thermal mass and throttling of one make
 * :class:`Radio`     electronics, joules per bit, tail and fading of one make
-* :data:`SILICON`, :data:`RADIO`   one of each per make of :data:`energy.boards.PRESETS`
+* :data:`SILICON`, :data:`RADIO`   one of each per make of :data:`energy.presets.PRESETS`
 * :class:`Chip`      one chip that warms up, leaks and throttles
 
 Sources. A figure marked with one of these keys was read there; all others are our estimates.

@@ -10,6 +10,7 @@ What draws:
 * :mod:`generator_node.text_to_image`   any text-to-image pipeline of diffusers
 * :mod:`generator_node.prompts`         what it is asked for
 * :mod:`generator_node.bootstrap`       public images, slightly changed
+* :mod:`generator_node.public_samples`  public images as they are
 * :mod:`generator_node.card`            what a trained generator makes and was made from
 * :mod:`generator_node.folder`          a trained generator at rest
 * :mod:`generator_node.opening`         which generator serves a public part

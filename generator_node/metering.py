@@ -83,6 +83,7 @@ def open_meters(
     root: Path = Path("/"),
     clock: Clock | None = None,
     cards: Callable[[], Meter] = open_nvml,
+    whose: str = "generator",
 ) -> Metered:
     """The meters of this machine: the widest one, and the graphics cards where it misses them.
 
@@ -91,6 +92,7 @@ def open_meters(
         root: of the file system.
         clock: of all durations.
         cards: opens the meter of the graphics cards.
+        whose: energy it is, for ``say``.
     """
     clock = clock or MonotonicClock()
     recorders: list[MeterRecorder] = []
@@ -106,9 +108,9 @@ def open_meters(
             problems.append(f"nvml: {error}")
     metered = Metered(recorders, clock)
     if recorders:
-        say(f"the generator's own energy is metered by {', '.join(metered.sources)}")
+        say(f"the {whose}'s own energy is metered by {', '.join(metered.sources)}")
     else:
-        say("the generator's own energy is not metered: " + "\n  ".join(problems))
+        say(f"the {whose}'s own energy is not metered: " + "\n  ".join(problems))
     return metered
 
 

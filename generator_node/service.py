@@ -25,7 +25,7 @@ from generator_node.generators import FiniteGenerator, Generator, Image, out_of_
 from generator_node.metering import Metered, share
 from generator_node.pool import Draw, Pool, Verdict
 from generator_node.seeds import image_seeds, redraw_seed, stock_seeds
-from learning.batches import encode
+from learning.batches import encode, encode_unlabelled
 from learning.datasets import Images, Labels
 from messaging.messages import SyntheticRequest
 
@@ -372,7 +372,11 @@ class BatchService:
         if there:
             images = np.stack([self._pool.image(*place) for place in there])
             labels = np.array([class_id for class_id, _ in there], np.int64)
-            data = encode(images, labels, self._provenance)
+            if work.request.unlabelled:
+                order = np.random.default_rng(work.request.seed).permutation(len(there))
+                data = encode_unlabelled(images[order], self._provenance)
+            else:
+                data = encode(images, labels, self._provenance)
         tally = work.tally
         error = work.error or "; ".join(self._shortfall(work, len(there)))
         return MadeBatch(

@@ -10,12 +10,14 @@ labels before anything is used.
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 import zstandard
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from learning.datasets import Images, Labels
 
@@ -59,12 +61,10 @@ def encode(images: Images, labels: Labels, provenance: str = "") -> bytes:
         BatchError: types or shapes are wrong.
     """
     _check_arrays(images, labels)
-    plain = safetensors.numpy.save(
+    return _pack(
         {"images": np.ascontiguousarray(images), "labels": np.ascontiguousarray(labels)},
-        metadata={_NOTE: provenance} if provenance else None,
+        provenance,
     )
-    packed = zstandard.ZstdCompressor(level=_LEVEL).compress(plain)
-    return packed if len(packed) < len(plain) else plain
 
 
 def decode(
@@ -86,25 +86,75 @@ def decode(
         BatchError: says what is wrong.
     """
     plain = _unpack(data, max_bytes)
-    try:
-        tensors = safetensors.numpy.load(plain)
-    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise BatchError(f"batch is not safetensors: {error}") from error
-    if set(tensors) != {"images", "labels"}:
-        raise BatchError(
-            f"batch holds tensors {sorted(tensors)}, it must hold 'images' and 'labels'"
-        )
+    tensors = _tensors(plain, {"images", "labels"})
     images, labels = tensors["images"], tensors["labels"]
     _check_arrays(images, labels)
-    if image_shape is not None and images.shape[1:] != image_shape:
-        raise BatchError(
-            f"batch has images of shape {images.shape[1:]}, expected {image_shape} (channels, "
-            "height, width); the generator serves another data set"
-        )
+    if image_shape is not None:
+        _check_shape(images, image_shape)
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         wrong = int(labels.min()) if labels.min() < 0 else int(labels.max())
         raise BatchError(f"batch has label {wrong}; the classes are 0 to {classes - 1}")
     return Batch(images=images, labels=labels, provenance=_note(plain))
+
+
+def encode_unlabelled(images: Images, provenance: str = "") -> bytes:
+    """Images alone as bytes; nothing in them says what the images show.
+
+    Args:
+        images: (N, channels, height, width), uint8, in an order that says nothing either.
+        provenance: where they come from.
+
+    Raises:
+        BatchError: types or shapes are wrong.
+    """
+    _check_arrays(images, np.zeros(len(images), np.int64))
+    return _pack({"images": np.ascontiguousarray(images)}, provenance)
+
+
+def decode_unlabelled(
+    data: bytes, *, image_shape: tuple[int, int, int], max_bytes: int = MAX_BYTES
+) -> Images:
+    """Images from what :func:`encode_unlabelled` wrote, or anything else.
+
+    Args:
+        data: the bytes.
+        image_shape: channels, height, width that the images must have.
+        max_bytes: largest size, uncompressed.
+
+    Raises:
+        BatchError: says what is wrong.
+    """
+    images = _tensors(_unpack(data, max_bytes), {"images"})["images"]
+    _check_arrays(images, np.zeros(len(images), np.int64))
+    _check_shape(images, image_shape)
+    return images
+
+
+def _pack(tensors: dict[str, NDArray[Any]], provenance: str) -> bytes:
+    plain = safetensors.numpy.save(tensors, metadata={_NOTE: provenance} if provenance else None)
+    packed = zstandard.ZstdCompressor(level=_LEVEL).compress(plain)
+    return packed if len(packed) < len(plain) else plain
+
+
+def _tensors(plain: bytes, names: set[str]) -> dict[str, NDArray[Any]]:
+    try:
+        tensors: dict[str, NDArray[Any]] = safetensors.numpy.load(plain)
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise BatchError(f"batch is not safetensors: {error}") from error
+    if set(tensors) != names:
+        raise BatchError(
+            f"batch holds tensors {sorted(tensors)}, it must hold "
+            f"{' and '.join(map(repr, sorted(names)))}"
+        )
+    return tensors
+
+
+def _check_shape(images: Images, image_shape: tuple[int, int, int]) -> None:
+    if images.shape[1:] != image_shape:
+        raise BatchError(
+            f"batch has images of shape {images.shape[1:]}, expected {image_shape} (channels, "
+            "height, width); the generator serves another data set"
+        )
 
 
 def _unpack(data: bytes, max_bytes: int) -> bytes:

@@ -227,6 +227,43 @@ def load_folder(path: Path) -> Dataset:
     )
 
 
+def limited(dataset: Dataset, most: int, *, seed: int) -> Dataset:
+    """At most so many samples, drawn from every class in proportion, at least one of each.
+
+    They keep their order, so that who comes first still does.
+
+    Args:
+        dataset: all samples.
+        most: how many at most; 0: all.
+        seed: of the draw.
+
+    Raises:
+        DatasetError: fewer than there are classes with samples.
+    """
+    if not most or most >= len(dataset):
+        return dataset
+    counts = np.array(dataset.label_counts())
+    there = int((counts > 0).sum())
+    if most < there:
+        raise DatasetError(
+            f"{dataset.name}: {most} samples cannot hold one of each of {there} classes; raise "
+            "data.limit"
+        )
+    share = counts * (most / counts.sum())
+    wanted = np.maximum(np.floor(share).astype(int), counts > 0)
+    while wanted.sum() != most:  # the class that is farthest from its share, up or down
+        step = 1 if wanted.sum() < most else -1
+        able = wanted < counts if step > 0 else wanted > 1
+        off = np.where(able, (share - wanted) * step, -np.inf)
+        wanted[int(off.argmax())] += step
+    generator = np.random.default_rng((seed, 0x11A17))
+    chosen = [
+        generator.permutation(np.flatnonzero(dataset.labels == label))[:count]
+        for label, count in enumerate(wanted)
+    ]
+    return dataset.subset(np.sort(np.concatenate(chosen)), dataset.name)
+
+
 def split(
     dataset: Dataset,
     *,

@@ -23,7 +23,7 @@ from learning.onnx_lowering import ExportError, Lowering, trace
 from learning.onnx_tape import Shape, Tape, Value
 from learning.training import ADAM_BETAS, ADAM_EPSILON, CLIP_EPSILON, TrainingSettings
 
-__all__ = ["ExportError", "export", "export_module"]
+__all__ = ["ExportError", "evaluation_graph", "export", "export_module"]
 
 BATCH = "batch"
 
@@ -52,7 +52,7 @@ def export_module(
 ) -> GraphSet:
     """The graphs of a network; see :func:`export`."""
     accumulates = settings.micro_batch > 0
-    evaluate, multiply_adds = _evaluation(module, classes, image_shape)
+    evaluate, multiply_adds = evaluation_graph(module, classes, image_shape)
     return GraphSet(
         recipe=recipe(settings),
         classes=classes,
@@ -64,12 +64,22 @@ def export_module(
     )
 
 
-def _evaluation(
-    module: nn.Module, classes: int, image_shape: tuple[int, int, int]
+def evaluation_graph(
+    module: nn.Module, classes: int, image_shape: tuple[int, int, int], *, plain: bool = False
 ) -> tuple[bytes, int]:
-    """The graph from images to logits, and its multiply-adds for one image."""
+    """The graph from images and parameters to logits, and its multiply-adds for one image.
+
+    Args:
+        module: the network.
+        classes: K.
+        image_shape: channels, height, width.
+        plain: each layer as ONNX's own operator.
+
+    Raises:
+        ExportError: the network cannot be exported; names layer and operator.
+    """
     graph = GraphBuilder("evaluate")
-    tape = Tape(graph)
+    tape = Tape(graph, plain=plain)
     images = _images(graph, image_shape)
     values = {
         name: _input(graph, PARAMETER + name, shape) for name, shape in _shapes(module).items()

@@ -19,9 +19,7 @@ from msgspec import Struct
 
 from learning.graphs import GraphError
 
-MAX_MODEL_BYTES = 32 << 20
 MAX_NODES = 20_000
-MAX_INITIALISER_BYTES = 16 << 20
 MAX_DIMENSION = 1 << 24
 MAX_ELEMENTS = 1 << 29
 """Largest declared input or output, elements."""
@@ -41,6 +39,8 @@ OPERATORS = frozenset(
 )
 # fmt: on
 """Everything that :mod:`learning.export` emits: arithmetic, and nothing else."""
+QUANTISED = frozenset({"ConvInteger", "DynamicQuantizeLinear", "MatMulInteger"})
+"""What dynamic quantisation puts in the place of some of them."""
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _ELEMENT_BYTES = {1: 4, 2: 1, 7: 8}  # float32, uint8, int64
@@ -80,6 +80,26 @@ _DIMENSION = {1: (_VARINT, False), 2: (_BYTES, False)}
 _WORDS = frozenset({b"add", b"none", b"constant", b"NOTSET"})
 
 
+class Limits(Struct, frozen=True, kw_only=True):
+    """How large a graph may be, and what it may be made of.
+
+    Attributes:
+        model_bytes: of the whole file.
+        constant_bytes: of all its constants.
+        operators: that it may use.
+    """
+
+    model_bytes: int
+    constant_bytes: int
+    operators: frozenset[str]
+
+
+TRAINING = Limits(model_bytes=32 << 20, constant_bytes=16 << 20, operators=OPERATORS)
+"""A graph that gets its parameters as inputs."""
+INFERENCE = Limits(model_bytes=512 << 20, constant_bytes=512 << 20, operators=OPERATORS | QUANTISED)
+"""A trained network: its parameters are constants of the graph."""
+
+
 class Checked(Struct, frozen=True, kw_only=True):
     """What was found in an allowed graph.
 
@@ -96,14 +116,18 @@ class Checked(Struct, frozen=True, kw_only=True):
     outputs: tuple[str, ...]
 
 
-def check(model: bytes) -> Checked:
+def check(model: bytes, limits: Limits = TRAINING) -> Checked:
     """Look through an ONNX model.
+
+    Args:
+        model: the file.
+        limits: :data:`TRAINING` or :data:`INFERENCE`.
 
     Raises:
         GraphError: it is damaged, or holds something that is not allowed; says what.
     """
-    if len(model) > MAX_MODEL_BYTES:
-        raise GraphError(f"it has {len(model)} bytes, the limit is {MAX_MODEL_BYTES}")
+    if len(model) > limits.model_bytes:
+        raise GraphError(f"it has {len(model)} bytes, the limit is {limits.model_bytes}")
     fields = _read(memoryview(model), _MODEL, "model")
     if _read(_one(fields, 8, "model"), _OPSET, "operator set").get(1, [b""]) != [b""]:
         raise GraphError("it asks for an operator set other than the standard one")
@@ -111,10 +135,10 @@ def check(model: bytes) -> Checked:
     nodes = graph.get(1, [])
     if not 0 < len(nodes) <= MAX_NODES:
         raise GraphError(f"it has {len(nodes)} nodes; allowed are 1 to {MAX_NODES}")
-    operators = frozenset(_check_node(_view(node)) for node in nodes)
+    operators = frozenset(_check_node(_view(node), limits.operators) for node in nodes)
     total = sum(_check_tensor(_view(tensor)) for tensor in graph.get(5, []))
-    if total > MAX_INITIALISER_BYTES:
-        raise GraphError(f"its constants have {total} bytes, the limit is {MAX_INITIALISER_BYTES}")
+    if total > limits.constant_bytes:
+        raise GraphError(f"its constants have {total} bytes, the limit is {limits.constant_bytes}")
     return Checked(
         nodes=len(nodes),
         operators=operators,
@@ -123,12 +147,12 @@ def check(model: bytes) -> Checked:
     )
 
 
-def _check_node(data: memoryview) -> str:
+def _check_node(data: memoryview, allowed: frozenset[str]) -> str:
     fields = _read(data, _NODE, "node")
     operator = _text(_one(fields, 4, "node"))
     if bytes(_view(fields.get(7, [b""])[0])):
         raise GraphError(f"operator {operator!r} is not of the standard domain")
-    if operator not in OPERATORS:
+    if operator not in allowed:
         raise GraphError(f"operator {operator!r} is not allowed")
     for number in (1, 2, 3):
         for name in fields.get(number, []):

@@ -12,7 +12,6 @@ vector, the cost of an accuracy that was never reached.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -159,17 +158,19 @@ def orthogonality(updates: Sequence[Tensors]) -> float | None:
     """1 − mean |cos| over all pairs of updates: 1 perpendicular, 0 all along one line.
 
     Updates that are zero have no direction and are left out; ``None`` with fewer than two others.
+    Two updates are held at a time, so that a sequence may read them from disk.
 
     Raises:
         ValueError: other names or shapes.
     """
-    for each in updates[1:]:
-        _check_alike(updates[0], each)
-    units = [unit for unit in map(_unit, updates) if unit is not None]
-    if len(units) < 2:
-        return None
-    cosines = [min(1.0, abs(float(a @ b))) for a, b in itertools.combinations(units, 2)]
-    return 1.0 - math.fsum(cosines) / len(cosines)
+    cosines = []
+    for i in range(len(updates)):
+        first = updates[i]
+        for j in range(i + 1, len(updates)):
+            cosine = cosine_similarity(first, updates[j])
+            if cosine is not None:
+                cosines.append(abs(cosine))
+    return 1.0 - math.fsum(cosines) / len(cosines) if cosines else None
 
 
 class TargetCost(Struct, frozen=True, kw_only=True):

@@ -37,14 +37,9 @@ class ModelCost(Struct, frozen=True, kw_only=True):
     training_macs: int
 
     @property
-    def forward_flops(self) -> int:
-        """Floating-point operations of a forward pass, two to a multiply-accumulate."""
-        return 2 * self.forward_macs
-
-    @property
-    def training_flops(self) -> int:
-        """Floating-point operations of a forward and a backward pass."""
-        return 2 * self.training_macs
+    def inference_share(self) -> float:
+        """What an inference costs of training on a sample; a third where nothing was counted."""
+        return self.forward_macs / self.training_macs if self.training_macs else 1 / 3
 
     def cycles_per_sample(self, macs_per_cycle: float = MACS_PER_CYCLE) -> float:
         """CPU cycles to train on one sample, an estimate in two significant figures."""

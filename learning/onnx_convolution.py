@@ -35,7 +35,7 @@ def convolve(
     assert height and width and out
     size = window.output(height, width)
     tape.multiply_adds += math.prod(n or 1 for n in weight.shape) * math.prod(size)
-    if groups == 1 and size[0] * size[1] <= SMALL_IMAGE:
+    if not tape.plain and groups == 1 and size[0] * size[1] <= SMALL_IMAGE:
         return _convolve_small(tape, image, weight, bias, window, size)
     graph = tape.graph
     inputs = [image.name, weight.name, *([bias.name] if bias else [])]

@@ -7,6 +7,10 @@ evaluation, are seen to here.
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -43,15 +47,35 @@ def trace(
     try:
         example = (torch.zeros(2, *image_shape),)
         free = ({0: torch.export.Dim("batch")},)
-        return torch.export.export(module, example, dynamic_shapes=free, strict=False)
+        with _quiet():
+            return torch.export.export(module, example, dynamic_shapes=free, strict=False)
     except Exception as error:  # torch.export raises many kinds, none of them documented
+        lines = str(error).splitlines()
+        why = lines[0] if lines else type(error).__name__
+        if "data-dependent" in why:
+            why = "its forward pass branches on values of the data"
         raise ExportError(
-            f"PyTorch cannot trace {type(module).__name__}: {str(error).splitlines()[0]}; make its "
+            f"PyTorch cannot trace {type(module).__name__}: {why}; make its "
             "forward pass free of branches on data and of fixed batch sizes, or train with the "
             'PyTorch trainer (training.backend = "torch")'
         ) from error
     finally:
         module.train(was_training)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """PyTorch prints the graph so far when it cannot go on; the error says what is needed."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            yield
+    finally:
+        logging.disable(before)
 
 
 class Lowering:

@@ -20,14 +20,15 @@ def max_pool(tape: Tape, image: Value, window: Window) -> Value:
     _, channels, height, width = image.shape
     assert channels and height and width
     exact = height % window.kernel[0] == 0 and width % window.kernel[1] == 0
-    if window.kernel == window.stride == (2, 2) and not any(window.padding) and exact:
+    pairs = window.kernel == window.stride == (2, 2) and not any(window.padding) and exact
+    if pairs and not tape.plain:
         return _max_pool_pairs(tape, image)
     graph = tape.graph
     size = window.output(height, width)
-    name, indices = graph.ops(
+    name, *indices = graph.ops(
         "MaxPool",
         [image.name],
-        2,
+        1 if tape.plain else 2,
         kernel_shape=window.kernel,
         strides=window.stride,
         pads=window.pads,
@@ -45,7 +46,7 @@ def max_pool(tape: Tape, image: Value, window: Window) -> Value:
         scattered = graph.op(
             "ScatterElements",
             zeros,
-            graph.op("Reshape", indices, graph.integers(-1)),
+            graph.op("Reshape", indices[0], graph.integers(-1)),
             graph.op("Reshape", gradient, graph.integers(-1)),
             axis=0,
             reduction="add" if window.kernel != window.stride else "none",

@@ -36,10 +36,13 @@ class Tape:
 
     Args:
         graph: where nodes go.
+        plain: forward only, each layer as ONNX's own operator: what tools that look for layers,
+            such as quantisation, find their way in.
     """
 
-    def __init__(self, graph: GraphBuilder) -> None:
+    def __init__(self, graph: GraphBuilder, *, plain: bool = False) -> None:
         self.graph = graph
+        self.plain = plain
         self._entries: list[tuple[Value, Callable[[str], None]]] = []
         self._gradients: dict[str, str] = {}
         self._active: set[str] = set()

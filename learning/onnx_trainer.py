@@ -70,6 +70,7 @@ class OnnxTrainer:
         settings: TrainingSettings,
         *,
         stream: tuple[int, ...],
+        synthetic: int = 0,
         cancelled: Callable[[], bool] | None = None,
         progress: Callable[[EpochDone], None] | None = None,
     ) -> TrainingResult:
@@ -78,8 +79,8 @@ class OnnxTrainer:
         self._check(images, settings)
         with _Cancellation(cancelled) as cancellation:
             runner = _Runner(self._step, self._apply, parameters, settings.learning_rate)
-            tally = Tally(len(labels), settings.epochs, progress)
-            for _, order in batches(len(labels), settings, stream=stream):
+            tally = Tally(*settings.passes(len(labels)), progress)
+            for _, order in batches(len(labels), settings, stream=stream, synthetic=synthetic):
                 for part in pieces(order, settings.micro_batch):
                     loss, correct = runner.step(images[part], labels[part], cancellation)
                     # A step gives the batch's mean loss; one that only sums gives the sum.
@@ -90,6 +91,10 @@ class OnnxTrainer:
     def evaluate(self, parameters: Parameters, images: Images, labels: Labels) -> Evaluation:
         """Accuracy, loss and per-class accuracy of ``parameters`` on ``images``."""
         check_samples(images, labels)
+        return judge(self.predict(parameters, images), labels, self._graphs.classes)
+
+    def predict(self, parameters: Parameters, images: Images) -> NDArray[np.float32]:
+        """Logits, (N, classes); see :class:`learning.training.Trainer`."""
         if self._evaluate is None:
             self._evaluate = self._load(self._graphs.evaluate, "evaluate")
         fixed = _matching(self._evaluate, PARAMETER, parameters)
@@ -97,7 +102,7 @@ class OnnxTrainer:
             self._evaluate.run(["logits"], {**fixed, "images": part})[0]
             for part in pieces(images, EVALUATION_BATCH)
         ]
-        return judge(np.concatenate(logits), labels, self._graphs.classes)
+        return np.concatenate([np.zeros((0, self._graphs.classes), np.float32), *logits])
 
     def _load(self, model: bytes, what: str) -> ort.InferenceSession:
         try:

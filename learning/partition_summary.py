@@ -70,14 +70,18 @@ def entropy_bits(counts: ArrayLike) -> float | None:
     return abs(float((p * np.log2(p)).sum()))
 
 
-def summarise(counts: ArrayLike) -> LabelSkew:
+def summarise(counts: ArrayLike, population: ArrayLike | None = None) -> LabelSkew:
     """Sum up label histograms.
 
     Args:
         counts: samples per device and class, (devices, classes).
+        population: samples per class to measure distances to, (K,); those of all devices together
+            if left out.
     """
     table = np.asarray(counts, np.int64)
-    population, samples = table.sum(axis=0), table.sum(axis=1)
+    samples = table.sum(axis=1)
+    if population is None:
+        population = table.sum(axis=0)
     emd = tuple(earth_movers_distance(row, population) for row in table)
     weighted = [n * e for n, e in zip(samples.tolist(), emd, strict=True) if e is not None]
     return LabelSkew(

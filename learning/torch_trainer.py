@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -30,7 +31,9 @@ from learning.training import (
     to_float,
 )
 
-EVALUATION_BATCH = 512
+EVALUATION_PIXELS = 512 * 8 * 8
+"""Of the images that are evaluated at once: what a network makes of them must fit into memory."""
+EVALUATION_BATCH_MIN = 64
 
 
 class TorchTrainer:
@@ -72,6 +75,7 @@ class TorchTrainer:
         settings: TrainingSettings,
         *,
         stream: tuple[int, ...],
+        synthetic: int = 0,
         cancelled: Callable[[], bool] | None = None,
         progress: Callable[[EpochDone], None] | None = None,
     ) -> TrainingResult:
@@ -83,14 +87,15 @@ class TorchTrainer:
         module.train()
         with torch.random.fork_rng(devices=[]):  # what the network itself draws, dropout say
             torch.manual_seed(int(np.random.SeedSequence(stream).generate_state(1)[0]))
-            return self._fit(images, labels, settings, stream, cancelled, progress)
+            drawn = batches(len(labels), settings, stream=stream, synthetic=synthetic)
+            return self._fit(images, labels, settings, drawn, cancelled, progress)
 
     def _fit(
         self,
         images: Images,
         labels: Labels,
         settings: TrainingSettings,
-        stream: tuple[int, ...],
+        drawn: Iterator[tuple[int, NDArray[np.intp]]],
         cancelled: Callable[[], bool] | None,
         progress: Callable[[EpochDone], None] | None,
     ) -> TrainingResult:
@@ -98,8 +103,8 @@ class TorchTrainer:
         inputs, targets = torch.from_numpy(to_float(images)), torch.from_numpy(labels)
         weights: list[Tensor] = [weight for weight in module.parameters() if weight.requires_grad]
         optimiser = _Optimiser(weights, settings)
-        tally = Tally(len(labels), settings.epochs, progress)
-        for _, order in batches(len(labels), settings, stream=stream):
+        tally = Tally(*settings.passes(len(labels)), progress)
+        for _, order in drawn:
             if cancelled is not None and cancelled():
                 raise TrainingCancelled("the training was asked to stop")
             total: list[Tensor] | None = None
@@ -121,18 +126,20 @@ class TorchTrainer:
             optimiser.step(total)
         return tally.result(models.parameters_of(module))
 
-    @torch.no_grad()
     def evaluate(self, parameters: Parameters, images: Images, labels: Labels) -> Evaluation:
         """Accuracy, loss and per-class accuracy of ``parameters`` on ``images``."""
         check_samples(images, labels)
+        return judge(self.predict(parameters, images), labels, self._classes)
+
+    @torch.no_grad()
+    def predict(self, parameters: Parameters, images: Images) -> NDArray[np.float32]:
+        """Logits, (N, classes); see :class:`learning.training.Trainer`."""
         module = self._module
         models.load_parameters(module, parameters)
         module.eval()
-        logits = [
-            module(torch.from_numpy(to_float(part))).numpy()
-            for part in pieces(images, EVALUATION_BATCH)
-        ]
-        return judge(np.concatenate(logits), labels, self._classes)
+        size = max(EVALUATION_BATCH_MIN, EVALUATION_PIXELS // math.prod(images.shape[2:]))
+        logits = [module(torch.from_numpy(to_float(part))).numpy() for part in pieces(images, size)]
+        return np.concatenate([np.zeros((0, self._classes), np.float32), *logits])
 
 
 def initial_parameters(

@@ -49,6 +49,24 @@ class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     epochs: Annotated[
         int, Meta(ge=1, le=1000, description="E: passes over the mixed data per round.")
     ] = 5
+    steps: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="Steps per round instead of epochs: so many batches, whatever the amount "
+            "of data; 0: epochs decide.",
+        ),
+    ] = 0
+    synthetic_share: Annotated[
+        float,
+        Meta(
+            ge=0,
+            lt=1,
+            description="Share of synthetic samples in every batch where a device has any; both "
+            "kinds are drawn without repetition until used up, then anew. 0: as the data falls.",
+        ),
+    ] = 0.0
     batch_size: Annotated[int, Meta(ge=1, description="Samples per step.")] = 20
     learning_rate: Annotated[float, Meta(gt=0, le=10, description="Step size.")] = 0.2
     optimiser: Annotated[
@@ -81,13 +99,28 @@ class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         ),
     ] = 0
 
+    def passes(self, samples: int) -> tuple[int, int]:
+        """Samples processed between two looks at loss and accuracy, and how many such looks.
+
+        Args:
+            samples: D; an epoch is one pass over them, a number of steps counts as one pass.
+        """
+        if self.steps:
+            return self.steps * min(self.batch_size, samples), 1
+        return samples, self.epochs
+
+    def processed(self, samples: int) -> int:
+        """Samples that a round of training processes: E·D, or S·min(B, D) of S steps."""
+        each, times = self.passes(samples)
+        return each * times
+
 
 class TrainingResult(Struct, frozen=True, kw_only=True):
     """What a round of local training gave.
 
     Attributes:
         parameters: the trained model.
-        samples: samples processed, epochs × data.
+        samples: samples processed, :meth:`TrainingSettings.processed`.
         loss: mean training loss over the last epoch.
         accuracy: training accuracy over the last epoch, 0 to 1.
     """
@@ -150,6 +183,7 @@ class Trainer(Protocol):
         settings: TrainingSettings,
         *,
         stream: tuple[int, ...],
+        synthetic: int = 0,
         cancelled: Callable[[], bool] | None = None,
         progress: Callable[[EpochDone], None] | None = None,
     ) -> TrainingResult:
@@ -161,6 +195,7 @@ class Trainer(Protocol):
             labels: (D,).
             settings: how.
             stream: order of the samples, see :func:`batches`.
+            synthetic: how many of the samples, the last ones, are synthetic.
             cancelled: asked again and again; training ends when it says yes.
             progress: told after every epoch.
 
@@ -174,25 +209,83 @@ class Trainer(Protocol):
         """Accuracy and loss of ``parameters`` on ``images``."""
         ...
 
+    def predict(self, parameters: Parameters, images: Images) -> NDArray[np.float32]:
+        """What a model answers: logits, (N, classes).
+
+        Args:
+            parameters: of the model.
+            images: (N, channels, height, width), uint8; none is possible.
+        """
+        ...
+
 
 def batches(
-    samples: int, settings: TrainingSettings, *, stream: tuple[int, ...]
+    samples: int, settings: TrainingSettings, *, stream: tuple[int, ...], synthetic: int = 0
 ) -> Iterator[tuple[int, NDArray[np.intp]]]:
     """The batches of one local training, the same for every backend.
 
     Args:
         samples: D, how many samples there are.
-        settings: epochs and batch size.
+        settings: epochs or steps, batch size, share of synthetic samples.
         stream: seeds the order: ``(seed of the run, device index, round)``.
+        synthetic: how many of them, the last ones, are synthetic.
 
     Yields:
-        ``(epoch, indices)``; the last batch of an epoch may be smaller.
+        ``(epoch, indices)``; the last batch of an epoch may be smaller. Steps are of one epoch, all
+        of the same size. With a share of synthetic samples, no batch is off it by a whole sample.
     """
     generator = np.random.default_rng(stream)
+    mixes = settings.synthetic_share > 0 and 0 < synthetic < samples
+    if settings.steps or mixes:
+        made = synthetic if mixes else 0
+        yield from _drawn(samples, made, settings, generator)
+        return
     for epoch in range(settings.epochs):
         order = generator.permutation(samples)
         for start in range(0, samples, settings.batch_size):
             yield epoch, order[start : start + settings.batch_size]
+
+
+def _drawn(
+    samples: int, synthetic: int, settings: TrainingSettings, generator: np.random.Generator
+) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """Batches from two endless decks, real and synthetic."""
+    real = _Deck(np.arange(samples - synthetic), generator)
+    made = _Deck(np.arange(samples - synthetic, samples), generator)
+    share = settings.synthetic_share if synthetic else 0.0
+    each, epochs = settings.passes(samples)
+    size = min(settings.batch_size, samples)
+    seen = 0
+    for epoch in range(epochs):
+        for start in range(0, each, size):
+            count = min(size, each - start)
+            before, after = round(share * seen), round(share * (seen + count))
+            seen += count
+            yield (
+                epoch,
+                np.concatenate([real.take(count - after + before), made.take(after - before)]),
+            )
+
+
+class _Deck:
+    """Indices in random order, shuffled anew whenever all have been taken.
+
+    Args:
+        indices: of the samples; may be none if none are taken.
+        generator: shuffles.
+    """
+
+    def __init__(self, indices: NDArray[np.intp], generator: np.random.Generator) -> None:
+        self._indices = indices
+        self._generator = generator
+        self._left = indices[:0]
+
+    def take(self, count: int) -> NDArray[np.intp]:
+        """The next ``count``."""
+        while len(self._left) < count:
+            self._left = np.concatenate([self._left, self._generator.permutation(self._indices)])
+        taken, self._left = self._left[:count], self._left[count:]
+        return taken
 
 
 def pieces(array: NDArray[Kind], size: int) -> list[NDArray[Kind]]:

@@ -11,15 +11,17 @@ A peer's connection:
 * :mod:`messaging.client`     typed messages in, typed messages out: :class:`~client.Peer`
 * :mod:`messaging.address`    where the broker is and how to get in
 * :mod:`messaging.link`       one MQTT connection as bytes on topics
+* :mod:`messaging.outbox`     what the broker has not confirmed yet
 * :mod:`messaging.presence`   who else is there
 * :mod:`messaging.errors`     everything that can go wrong
 
 Large payloads, digest-named, chunked, pulled by the receiver, verified:
 
-* :mod:`messaging.transfers`  fetching and serving
+* :mod:`messaging.transfers`  serving, and fetching for its caller
+* :mod:`messaging.fetching`   the asker's side
 * :mod:`messaging.chunks`     cutting up and putting together
 * :mod:`messaging.shelf`      what a peer serves
-* :mod:`messaging.pacing`     sending at a rate where the operating system does not pace
+* :mod:`messaging.pacing`     sending at a rate
 
 The broker for one machine:
 

@@ -22,9 +22,13 @@ WINDOW = 4
 """Chunks in flight per fetch; more only makes everything else on the connection wait."""
 
 PATIENCE_S = 2.0
-"""Twice what a window of a paced peer takes: a kernel may pace by letting it go in one burst."""
+"""How long to wait for a chunk before it is asked for again, if its holder is not slow."""
 
 MAX_PATIENCE_S = 10.0
+"""How long to wait at most after several attempts, if its holder is not slow."""
+
+WINDOWS = 3.0
+"""The same in windows of a holder that is: one for the chunks asked for before, two to be late."""
 
 Verdict = Literal["new", "duplicate", "corrupt"]
 
@@ -69,6 +73,13 @@ def check_offer(offer: Offer, max_bytes: int) -> None:
         )
 
 
+def first_patience_s(offer: Offer) -> float:
+    """How long to wait for a chunk before it is asked for again, by what its holder says."""
+    if offer.rate_bps is None:
+        return PATIENCE_S
+    return max(PATIENCE_S, WINDOWS * WINDOW * 8.0 * offer.chunk_bytes / offer.rate_bps)
+
+
 class _Flight(Struct):
     """A chunk that was asked for: when, and how long to wait for it."""
 
@@ -84,7 +95,13 @@ class Assembly:
     wait; while others of the same payload arrive, the holder is alive and the wait starts anew.
     """
 
-    def __init__(self, offer: Offer, *, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, offer: Offer, *, patience_s: float | None = None) -> None:
+        """Nothing is here yet.
+
+        Args:
+            offer: what is to be put together.
+            patience_s: by default :func:`first_patience_s`.
+        """
         self.offer = offer
         self.count = chunk_count(offer.size_bytes, offer.chunk_bytes)
         self.missing = self.count
@@ -95,7 +112,8 @@ class Assembly:
         self._have = bytearray(self.count)
         self._next = 0
         self._flights: dict[int, _Flight] = {}
-        self._patience_s = patience_s
+        self._patience_s = first_patience_s(offer) if patience_s is None else patience_s
+        self._max_patience_s = max(MAX_PATIENCE_S, self._patience_s)
         self._progress_s = float("-inf")
 
     @property
@@ -107,7 +125,7 @@ class Assembly:
         """Chunks to ask for now: overdue ones again, then new ones up to the window."""
         due = [index for index, flight in self._flights.items() if self._due_s(flight) <= now_s]
         for index in due:
-            patience_s = min(2 * self._flights[index].patience_s, MAX_PATIENCE_S)
+            patience_s = min(2 * self._flights[index].patience_s, self._max_patience_s)
             self._flights[index] = _Flight(asked_s=now_s, patience_s=patience_s)
         self.asked_again += len(due)
         while len(self._flights) < WINDOW and self._next < self.count:
@@ -143,7 +161,7 @@ class Assembly:
         if (flight := self._flights.pop(chunk.index, None)) is not None:
             # a slow link is not a lossy one: wait a few times as long as the last answer took
             took_s = 3 * (now_s - flight.asked_s)
-            self._patience_s = min(max(self._patience_s, took_s), MAX_PATIENCE_S)
+            self._patience_s = min(max(self._patience_s, took_s), self._max_patience_s)
         return "new"
 
     def hurry(self) -> None:

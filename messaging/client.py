@@ -23,7 +23,6 @@ import queue
 import secrets
 import threading
 import time
-from collections import deque
 from types import TracebackType
 from typing import Literal
 
@@ -37,7 +36,8 @@ from messaging.chunks import DEFAULT_CHUNK_BYTES
 from messaging.errors import MessageRefused, NotConnected, SendQueueFull
 from messaging.link import Link, Will
 from messaging.messages import DeviceState, Message
-from messaging.pacing import TokenBucket
+from messaging.outbox import Outbox
+from messaging.pacing import SMOOTHING
 from messaging.presence import PeerView, Presence
 from messaging.topics import COORDINATOR, EVERYBODY, Kind
 from messaging.transfers import DEFAULT_MAX_BYTES, Transfers
@@ -102,8 +102,7 @@ class Peer:
         self._heartbeat_s = heartbeat_s
         self._presence = Presence(3 * heartbeat_s if silent_after_s is None else silent_after_s)
         self._inbox: queue.Queue[tuple[str, Message] | None] = queue.Queue(MAX_RECEIVED)
-        self._sending: deque[MQTTMessageInfo] = deque()
-        self._sending_lock = threading.Lock()
+        self._outbox = Outbox()
         self._closing = threading.Event()
         self._connected = False
         self._rivals: set[str] = set()
@@ -205,16 +204,11 @@ class Peer:
                 f"peer {self.id} has been offline for too long: {type(message).__name__} to "
                 f"{recipient} not sent; check the broker at {self.address}"
             )
-        self._track(info)
+        self._outbox.add(info)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until the broker has confirmed everything sent so far; returns whether it has."""
-        deadline_s = time.monotonic() + timeout_s
-        while not self._settled():
-            if time.monotonic() >= deadline_s:
-                return False
-            time.sleep(0.002)
-        return True
+        return self._outbox.settled_within(timeout_s)
 
     def receive(self, timeout_s: float | None = None) -> tuple[str, Message] | None:
         """The next message with its sender, or change of another peer's state.
@@ -234,23 +228,22 @@ class Peer:
         return item
 
     def set_pacing(self, rate_bps: float | None) -> Pacing:
-        """Limit the rate of sending, bits per second; ``None`` lifts the limit.
+        """Limit the rate of what is served, bit/s of payload; ``None`` lifts the limit.
 
         Returns:
-            How: the operating system paces the connection (Linux), or this peer holds its chunks
-            back itself; ``"unlimited"`` once the limit is lifted.
+            How: with the operating system spreading each chunk over the wire (Linux), or by this
+            peer alone; ``"unlimited"`` once the limit is lifted.
         """
-        by_kernel = self._link.set_pacing(rate_bps)
-        own = TokenBucket(rate_bps) if rate_bps is not None and not by_kernel else None
-        self.transfers.pace(rate_bps, own)
+        by_kernel = self._link.set_pacing(None if rate_bps is None else SMOOTHING * rate_bps)
+        self.transfers.pace(rate_bps)
         if rate_bps is None:
             return "unlimited"
         return "socket-pacing" if by_kernel else "token-bucket"
 
     def pacing_bps(self) -> float | None:
-        """The sending rate in force, read back from the operating system; ``None`` if unlimited."""
-        bucket = self.transfers.bucket
-        return bucket.rate_bps if bucket is not None else self._link.pacing_bps()
+        """The rate in force, bit/s; ``None`` if unlimited. The kernel's limit is read back."""
+        limits = (self.transfers.rate_bps, self._link.pacing_bps())
+        return min((rate for rate in limits if rate is not None), default=None)
 
     # What transfers need.
 
@@ -360,31 +353,10 @@ class Peer:
             self._state_topic(), self._encode_state(state), qos=qos, retain=True
         )
         if qos:
-            self._track(info)
-
-    def _track(self, info: MQTTMessageInfo) -> None:
-        with self._sending_lock:
-            self._sending.append(info)
-        self._settled()
-
-    def _settled(self) -> bool:
-        with self._sending_lock:
-            while self._sending and _is_settled(self._sending[0]):
-                self._sending.popleft()
-            return not self._sending
+            self._outbox.add(info)
 
     def _state_topic(self) -> str:
         return topics.topic(self.fleet, self.id, self._state_to, "state")
 
     def _encode_state(self, state: DeviceState) -> bytes:
         return encode_message(state, sender=self.id, recipient=self._state_to)
-
-
-def _is_settled(info: MQTTMessageInfo) -> bool:
-    """Whether the broker has confirmed a message, or it never will be."""
-    try:
-        return info.is_published()
-    except ValueError:
-        return True  # was never queued
-    except RuntimeError:
-        return False  # offline now; paho keeps it and sends it after reconnecting

@@ -4,8 +4,9 @@ One JSON object per message, unknown fields refused. The way of the data: a devi
 :class:`DeviceState` and :class:`Profile`; the coordinator asks the generator node with
 :class:`SyntheticRequest`, gets :class:`SyntheticProgress` and a :class:`SyntheticBatch` back, and
 sends the device its :class:`DevicePlan`; each round goes :class:`RoundStart`, :class:`UpdateReady`,
-:class:`RoundReport`, :class:`RoundClosed`, :class:`RoundSettled`. Large payloads never travel in
-a message: a message names them by an :class:`Offer`, and whoever wants one pulls it
+:class:`RoundReport`, :class:`RoundClosed`, :class:`RoundSettled`. What was made is tried on devices
+with :class:`DeploymentTest`, which they answer with :class:`DeploymentReport`. Large payloads never
+travel in a message: a message names them by an :class:`Offer`, and whoever wants one pulls it
 (:mod:`messaging.transfers`).
 """
 
@@ -19,6 +20,7 @@ from energy.cost_model import BoardModel, OperatingPoint, Phase, PhaseCost
 from energy.hardware import Applied, HardwareDescription, Observation
 from energy.joules import Energy
 from energy.ledger import PhaseRecord
+from learning.classifier import Variant
 from learning.training import TrainingSettings
 
 Count = Annotated[int, Meta(ge=0, le=2**48)]
@@ -41,6 +43,7 @@ class Offer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         size_bytes: its size.
         chunk_bytes: size of every chunk but the last.
         media: what it is, for example ``"safetensors"``.
+        rate_bps: no faster than this will its holder send it, bit/s; ``None`` for unlimited.
     """
 
     holder: str
@@ -48,6 +51,7 @@ class Offer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     size_bytes: Count
     chunk_bytes: Annotated[int, Meta(ge=1)]
     media: str
+    rate_bps: Annotated[float, Meta(gt=0)] | None = None
 
 
 class Goodput(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -115,12 +119,15 @@ class SyntheticRequest(Message, frozen=True, kw_only=True, tag="synthetic-reques
         device: for whom.
         counts: images per class.
         seed: fixes the images.
+        unlabelled: whether the batch is to hold the images alone, in an order that does not tell
+            what they show.
     """
 
     run: str
     device: str
     counts: tuple[Count, ...]
     seed: int
+    unlabelled: bool = False
 
 
 class SyntheticBatch(Message, frozen=True, kw_only=True, tag="synthetic-batch"):
@@ -181,6 +188,9 @@ class DevicePlan(Message, frozen=True, kw_only=True, tag="plan"):
         point: frequency, bandwidth, power, time split.
         predicted: seconds and joules per phase of one round.
         fleet_time_s: what the fleet's clock shows; emulated boards set theirs by it.
+        unlabelled: images in the batch, if it is one without labels; the device labels them anew
+            every round with the model that it was sent.
+        confidence_min: how sure the model must be of a label for the image to be trained on.
     """
 
     run: str
@@ -191,6 +201,8 @@ class DevicePlan(Message, frozen=True, kw_only=True, tag="plan"):
     point: OperatingPoint
     predicted: tuple[PhaseCost, ...]
     fleet_time_s: Seconds = 0.0
+    unlabelled: Count = 0
+    confidence_min: Share = 0.0
 
 
 class PlanApplied(Message, frozen=True, kw_only=True, tag="plan-applied"):
@@ -261,7 +273,7 @@ class RoundReport(Message, frozen=True, kw_only=True, tag="round-report"):
         device: who.
         round: number.
         local_samples: real samples trained on per epoch.
-        synthetic_samples: synthetic samples trained on per epoch.
+        synthetic_samples: synthetic samples trained on per epoch; of unlabelled ones, those kept.
         training_loss: mean loss of the last epoch.
         training_accuracy: accuracy of the last epoch.
         frequency_hz: achieved CPU frequency, or ``None`` if unknown.
@@ -271,6 +283,7 @@ class RoundReport(Message, frozen=True, kw_only=True, tag="round-report"):
         error: what went wrong, or empty.
         transfers: how fast model and update went over the network.
         observed: clock, throttling, link and the monitor's own cost since the last report.
+        unlabelled: images that it looked at for a label.
     """
 
     run: str
@@ -287,6 +300,7 @@ class RoundReport(Message, frozen=True, kw_only=True, tag="round-report"):
     error: str = ""
     transfers: tuple[Goodput, ...] = ()
     observed: Observation | None = None
+    unlabelled: Count = 0
 
 
 class RoundClosed(Message, frozen=True, kw_only=True, tag="round-closed"):
@@ -323,6 +337,105 @@ class RoundSettled(Message, frozen=True, kw_only=True, tag="round-settled"):
     phases: tuple[PhaseRecord, ...]
 
 
+class ModelFile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A trained network as an ONNX file.
+
+    Attributes:
+        variant: what its arithmetic is.
+        model: the file.
+    """
+
+    variant: Variant
+    model: Offer
+
+
+class DeploymentTest(Message, frozen=True, kw_only=True, tag="deployment-test"):
+    """Coordinator to device: run the trained model as a user would.
+
+    Attributes:
+        run: run id.
+        device: for whom.
+        round: after which round the model was exported.
+        files: what to run.
+        images: own images to classify, one at a time, again from the first after the last.
+        seconds: and for at least so long on the device's clock, s.
+        training_share: what an inference costs of training on one sample; emulated boards let so
+            much time pass.
+    """
+
+    run: str
+    device: str
+    round: Annotated[int, Meta(ge=1)]
+    files: tuple[ModelFile, ...]
+    images: Annotated[int, Meta(ge=1, le=2**24)]
+    seconds: Seconds
+    training_share: Annotated[float, Meta(gt=0, le=1)]
+
+
+class Trial(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a device ran a file.
+
+    Attributes:
+        variant: which file.
+        inferences: that were timed and metered, one image each.
+        images: different ones among them.
+        accuracy: share of those that it classified right; ``None`` if it could not run the file.
+        latency_median_s: of an inference, s.
+        latency_p95_s: 95th percentile, s.
+        latency_kind: ``measured``, or ``emulated`` in virtual time.
+        metered: the phase of all inferences.
+        error: why it could not run the file, or empty.
+    """
+
+    variant: Variant
+    inferences: Count = 0
+    images: Count = 0
+    accuracy: Share | None = None
+    latency_median_s: Seconds | None = None
+    latency_p95_s: Seconds | None = None
+    latency_kind: Literal["measured", "emulated"] = "measured"
+    metered: PhaseRecord | None = None
+    error: str = ""
+
+    @property
+    def energy_j(self) -> float | None:
+        """Of one inference, whole board, J; ``None`` if not metered."""
+        energy = self.metered.energy if self.metered else None
+        return energy.value_j / self.inferences if energy and self.inferences else None
+
+
+class DeploymentReport(Message, frozen=True, kw_only=True, tag="deployment-report"):
+    """Device to coordinator: how the trained model ran.
+
+    Attributes:
+        run: run id.
+        device: who.
+        round: of the test.
+        trials: one for each file.
+        seconds: that all of it took, downloads included, on the device's clock, s.
+    """
+
+    run: str
+    device: str
+    round: Annotated[int, Meta(ge=1)]
+    trials: tuple[Trial, ...]
+    seconds: Seconds
+
+
+class DeploymentClosed(Message, frozen=True, kw_only=True, tag="deployment-closed"):
+    """Coordinator to device: rounds go on; what was drawn since the last one belongs to none.
+
+    Attributes:
+        run: run id.
+        device: for whom.
+        fleet_time_s: the next round's beginning on the fleet's clock.
+    """
+
+    run: str
+    device: str
+    fleet_time_s: Seconds
+
+
 class RunEnded(Message, frozen=True, kw_only=True, tag="run-ended"):
     """Coordinator to everybody: the run is over.
 
@@ -348,6 +461,9 @@ AnyMessage = (
     | RoundReport
     | RoundClosed
     | RoundSettled
+    | DeploymentTest
+    | DeploymentReport
+    | DeploymentClosed
     | RunEnded
 )
 """Every message, for decoding: the field ``type`` decides."""

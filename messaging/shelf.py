@@ -65,6 +65,7 @@ class Shelf:
         media: str,
         keep: int | None,
         chunk_bytes: int | None = None,
+        rate_bps: float | None = None,
     ) -> Offer:
         """Serve a payload; the same payload may be put several times, in the chunks it has."""
         if (payload := self._payloads.get(digest)) is not None:
@@ -86,6 +87,7 @@ class Shelf:
             size_bytes=len(data),
             chunk_bytes=payload.chunk_bytes,
             media=media,
+            rate_bps=rate_bps,
         )
 
     def take(self, digest: str) -> None:
@@ -132,15 +134,22 @@ class Shelf:
         return refused
 
     def next_order(self) -> Order | None:
-        """The chunk to send next; orders for withdrawn payloads are forgotten."""
+        """The chunk to send next; orders for withdrawn payloads are forgotten.
+
+        Until :meth:`has_left`, asking for it again has no effect.
+        """
         while self._orders:
             key = self._orders.popleft()
-            self._ordered.discard(key)
             asker, digest, index = key
             if (payload := self._payloads.get(digest)) is not None:
                 start, stop = chunk_bounds(len(payload.data), payload.chunk_bytes, index)
                 return Order(asker, digest, index, payload.data[start:stop])
+            self._ordered.discard(key)
         return None
+
+    def has_left(self, order: Order) -> None:
+        """A chunk is on its way: from now on it may be asked for again."""
+        self._ordered.discard((order.asker, order.digest, order.index))
 
 
 def sha256(data: bytes) -> str:

@@ -18,6 +18,7 @@
 * :mod:`optim.quality`         plans in which a synthetic sample is worth less than a real one
 * :mod:`optim.operating`       the search for any cost: measured tables, steps, whole samples
 * :mod:`optim.policies`        other planners on the same problem, for comparison
+* :mod:`optim.unplanned`       what a fleet does when nobody optimises its resources
 * :mod:`optim.sweep`           certified plans over ranges of the limits
 * :mod:`optim.target`          the Δ_max and deadline of fewest joules to a target accuracy
 * :mod:`optim.special`         two functions of one variable and their inverses

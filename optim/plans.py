@@ -14,6 +14,7 @@ SearchName = Literal[
     "cross-entropy, refined from the certificate",
     "dual decomposition",
     "no split to search",
+    "no search",
 ]
 PlanStatus = Literal["optimal", "feasible", "uncertified"]
 """``optimal``: the plan as it will run is within the gap tolerance of the bound. ``feasible``: it

@@ -4,6 +4,8 @@
 * :mod:`testbed.commands`           its commands, a module per subject
 * :mod:`testbed.config`             a configuration from files and options; where values come from
 * :mod:`testbed.sections`           its sections: every key, its type, its default, its meaning
+* :mod:`testbed.strategy_config`    what a strategy asks of the rest of it
+* :mod:`testbed.errors`             what is wrong with what was asked for
 * :mod:`testbed.coordination`       a coordinator from a configuration, and a run in numbers
 * :mod:`testbed.dry_run`            a whole federation on one machine
 * :mod:`testbed.processes`          child processes that never outlive their parent
@@ -19,7 +21,9 @@
 * :mod:`testbed.calibrate_host`     calibrating this machine: its work and its draft profile
 * :mod:`testbed.calibrate_show`     a calibration as table, profile file and picture
 * :mod:`testbed.problem_file`       a planning problem as a TOML file
+* :mod:`testbed.learning_curve`     a measured learning curve as table, lines to paste and picture
 * :mod:`testbed.optimise`           plans, sweeps and targets as tables, CSV and plots
+* :mod:`testbed.experiment`         many runs compared: strategies, seeds and a grid of settings
 * :mod:`testbed.report`             the report: tables and plots from a run store
 
 Imports all other packages; nobody imports it.

@@ -8,7 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from energy.hardware import Hardware
-from energy.host import HostHardware, load_profile
+from energy.host import HostHardware
+from energy.host_profile import load_profile
 from learning import datasets
 from messaging.address import BrokerAddress
 from messaging.client import Peer
@@ -43,7 +44,7 @@ def serve(
         say: told what is going on.
 
     Raises:
-        energy.host.ProfileError: the profile cannot be used.
+        energy.host_profile.ProfileError: the profile cannot be used.
         energy.meters.MeterUnavailableError: the host has no meter and declares no power.
     """
     if data_file is not None:

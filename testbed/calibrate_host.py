@@ -19,7 +19,6 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from energy.calibration import CalibrationImpossibleError
 from energy.cost_model import (
     BoardModel,
     ComputeModel,
@@ -27,7 +26,8 @@ from energy.cost_model import (
     OperatingPoint,
     uplink_rate_bps,
 )
-from energy.host import HostProfile, ProfileError
+from energy.host_profile import HostProfile, ProfileError
+from energy.sweep import CalibrationImpossibleError
 from energy.sysfs import read_count, read_text
 from learning import graphs
 from learning.training import Trainer, TrainingSettings
@@ -164,7 +164,7 @@ class HostLoad:
         sink: tuple[str, int] | None = None,
     ) -> None:
         self._trainer, self._parameters, shape, classes, settings = trainer
-        self._settings = msgspec.structs.replace(settings, epochs=1)
+        self._settings = msgspec.structs.replace(settings, epochs=1, steps=0)
         draw = np.random.default_rng(0)
         self._images = draw.integers(0, 255, (_SAMPLES, *shape), dtype=np.uint8)
         self._labels = draw.integers(0, classes, _SAMPLES)
@@ -296,7 +296,7 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ProfileError(
             f"{path}: no such file. Write a draft with name and [board.link] first; calibration "
-            "adds the rest. The keys are in the docstring of energy.host"
+            "adds the rest. The keys are in the docstring of energy.host_profile"
         ) from None
     except OSError as error:
         raise ProfileError(f"{path}: cannot be read ({error.strerror})") from error

@@ -18,8 +18,9 @@ import msgspec
 import numpy as np
 
 from energy.calibration import Calibration
-from energy.calibration_fit import CONFIDENCE, Estimate, energy_errors, mape_percent
+from energy.calibration_fit import CONFIDENCE, Estimate
 from energy.cost_model import BoardModel
+from energy.held_out import energy_errors, mape_percent
 
 
 def table(found: Calibration, declared: BoardModel | None = None) -> str:

@@ -15,14 +15,17 @@ import click
 from learning.partition_summary import LabelSkew
 from testbed import config as configuration
 from testbed.commands.calibrate import calibrate
+from testbed.commands.experiment import experiment
 from testbed.commands.federation import coordinator, dry_run, report
 from testbed.commands.generate import generator
+from testbed.commands.learning_curve import learning_curve
 from testbed.commands.nodes import agent, broker
 from testbed.commands.optimise import optimise
 from testbed.commands.shared import (
     EXIT_CONFIG,
     EXIT_INTERRUPTED,
     EXIT_SURROUNDINGS,
+    errors,
     fail,
     read_config,
 )
@@ -66,18 +69,21 @@ def init(path: Path, force: bool) -> None:
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set any key.")
 def check(path: Path | None, settings: tuple[str, ...]) -> None:
     """Validate a configuration and show every effective value with its origin."""
-    from testbed.devices import check_data
+    from testbed.devices import check_data, check_network
 
     effective = read_config(path, settings, {}, divides_data=False)
     try:
         skew = check_data(effective.config)
     except ConfigError as error:
         fail(str(error), EXIT_CONFIG)
+    with errors():
+        network = check_network(effective.config)
     rows = configuration.values(effective.config)
     width = max(map(len, rows))
     for key, value in rows.items():
         click.echo(f"{key:<{width}}  {configuration.to_toml(value):<28} {effective.origins[key]}")
     click.echo(f"\n{_in_words(skew)}")
+    click.echo(network)
 
 
 def _in_words(skew: LabelSkew) -> str:
@@ -93,7 +99,18 @@ def _in_words(skew: LabelSkew) -> str:
     return "; ".join(word for word in words if word)
 
 
-for _command in (dry_run, report, broker, coordinator, generator, agent, optimise, calibrate):
+for _command in (
+    dry_run,
+    report,
+    experiment,
+    learning_curve,
+    broker,
+    coordinator,
+    generator,
+    agent,
+    optimise,
+    calibrate,
+):
     main.add_command(_command)
 
 

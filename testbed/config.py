@@ -18,7 +18,10 @@ from typing import Any
 import msgspec
 from msgspec import Meta, Struct
 
-from energy.boards import PRESETS
+from coordinator.strategies import STRATEGIES
+from energy.presets import PRESETS
+from testbed import strategy_config
+from testbed.errors import ConfigError as ConfigError
 from testbed.sections import Config
 
 if sys.version_info >= (3, 11):
@@ -28,10 +31,6 @@ else:
 
 LEAST_BAND_HZ = 1000.0
 """A band below this was probably meant in another unit, Hz."""
-
-
-class ConfigError(ValueError):
-    """A configuration cannot be used; the message says which key of which file, and what to do."""
 
 
 class Effective(Struct, frozen=True, kw_only=True):
@@ -80,6 +79,7 @@ def load(
     except msgspec.ValidationError as error:
         raise ConfigError(_explain(error, tree, origins)) from error
     _check_together(config, origins)
+    config = strategy_config.settle(config, origins)
     return Effective(config=config, origins=origins)
 
 
@@ -129,6 +129,19 @@ def to_toml(value: object) -> str:
     if isinstance(value, float):
         return repr(value) if abs(value) < 1e6 else f"{value:.6g}".replace("e+0", "e")
     return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")
+
+
+def require_known(dotted: str, where: str) -> None:
+    """Make sure that there is such a key.
+
+    Args:
+        dotted: ``section.key``.
+        where: it was read, for the error.
+
+    Raises:
+        ConfigError: there is not; says which one may be meant.
+    """
+    _refuse_unknown(dotted, dict(fields()), where)
 
 
 def values(config: Config) -> dict[str, Any]:
@@ -212,7 +225,8 @@ def _check_together(config: Config, origins: Mapping[str, str]) -> None:
             f"data.partition_file {data.partition_file!r} ({origins['data.partition_file']}); a "
             'file is read with data.partition = "file", and only then'
         )
-    if plan.curve_delta0 >= plan.error_max and config.run.strategy == "fimi":
+    strategy = STRATEGIES[config.run.strategy]
+    if plan.curve_delta0 >= plan.error_max and strategy.plans_data:
         raise ConfigError(
             f"plan.error_max {plan.error_max} ({origins['plan.error_max']}) is not above "
             f"plan.curve_delta0 {plan.curve_delta0} ({origins['plan.curve_delta0']}), the error "
@@ -223,12 +237,32 @@ def _check_together(config: Config, origins: Mapping[str, str]) -> None:
             f"plan.bandwidth_hz {plan.bandwidth_hz:g} ({origins['plan.bandwidth_hz']}) is in Hz; "
             f"less than {LEAST_BAND_HZ:g} Hz for a whole fleet looks like kHz or MHz"
         )
-    if config.run.strategy == "fimi" and config.generator.images_max < plan.synthetic_max:
+    if strategy.plans_data and config.generator.images_max < plan.synthetic_max:
         raise ConfigError(
             f"generator.images_max {config.generator.images_max} "
             f"({origins['generator.images_max']}) is below plan.synthetic_max "
             f"{plan.synthetic_max} ({origins['plan.synthetic_max']}), so a plan may ask for more "
             "images than the generator node gives; raise the one or lower the other"
+        )
+    drawn = config.rounds.participants
+    if drawn > config.fleet.devices:
+        raise ConfigError(
+            f"rounds.participants {drawn} ({origins['rounds.participants']}) is above "
+            f"fleet.devices {config.fleet.devices} ({origins['fleet.devices']}); 0 lets all take "
+            "part"
+        )
+    if 0 < drawn < config.rounds.min_devices:
+        raise ConfigError(
+            f"rounds.min_devices {config.rounds.min_devices} "
+            f"({origins['rounds.min_devices']}) is above rounds.participants {drawn} "
+            f"({origins['rounds.participants']}), so that no round could start"
+        )
+    if config.training.steps and (plan.target_accuracy or config.run.strategy == "semi"):
+        other = "run.strategy" if config.run.strategy == "semi" else "plan.target_accuracy"
+        raise ConfigError(
+            f"training.steps {config.training.steps} ({origins['training.steps']}) does not go "
+            f"with {other} ({origins[other]}), which needs a cost for every sample; set "
+            "training.steps to 0 and training.epochs instead"
         )
     if config.rounds.min_devices > config.fleet.devices:
         raise ConfigError(

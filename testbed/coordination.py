@@ -10,9 +10,11 @@ import platform
 import threading
 from collections.abc import Callable
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from coordinator.deployment import Export
 from coordinator.events import Listener
 from coordinator.federation import Coordinator, Federation
 from coordinator.results import (
@@ -22,18 +24,29 @@ from coordinator.results import (
     idle_powers_w,
     predicted_dynamic_j,
     predicted_energy_j,
+    server_energy,
 )
 from coordinator.strategies import STRATEGIES
+from coordinator.targets import costs_to_targets
+from generator_node.metering import Metered, open_meters
 from learning import graphs
+from learning.classifier import Exported, FileCheck
+from learning.datasets import Dataset
+from learning.metrics import TargetCost
+from learning.model_cost import model_cost
 from learning.partition_schemes import LABEL_DIRICHLET
+from learning.tensors import Parameters
 from learning.torch_trainer import TorchTrainer, initial_parameters
 from messaging.address import BrokerAddress
 from messaging.client import Peer
 from messaging.topics import COORDINATOR
 from testbed.config import Effective, values
-from testbed.devices import load_split
+from testbed.devices import load_split, partition_digest
 from testbed.run_folder import RunFolder
 from testbed.sections import Config
+
+if TYPE_CHECKING:
+    from learning.deployment import Deployer
 
 _PACKAGES = (
     "fimi-testbed",
@@ -91,6 +104,7 @@ def coordinate(
         broker=broker,
         dataset={
             "name": config.data.dataset,
+            "limit": config.data.limit or None,
             "split": split.kind,
             "partition": config.data.partition,
             "alpha": config.data.alpha if config.data.partition in LABEL_DIRICHLET else None,
@@ -101,11 +115,14 @@ def coordinate(
             "public_digest": split.public.digest(),
             "private_digest": split.private.digest(),
             "test_digest": split.test.digest(),
+            "partition_digest": partition_digest(config, split),
         },
     )
     trainer = TorchTrainer(config.training.model, classes, shape)
     trainer.check(config.training)
     offered = training_graphs(config, classes, shape, say)
+    trains = STRATEGIES[settings.strategy].trains_on_server
+    meter = open_meters(say, whose="server") if trains else Metered()
     peer = Peer(address, fleet=config.fleet.name, peer=COORDINATOR, role="coordinator")
     try:
         with peer:
@@ -120,6 +137,9 @@ def coordinate(
                 on_model=folder.write_model,
                 cancel=cancel,
                 graphs=offered,
+                export=_export(config, trainer, split.test, folder),
+                public=split.public,
+                meter=meter,
             ).run()
     except KeyboardInterrupt:
         store.put(status="interrupted", reason="broken off", finished_at=_now())
@@ -127,6 +147,8 @@ def coordinate(
     except BaseException as error:
         store.put(status="failed", reason=str(error), finished_at=_now())
         raise
+    finally:
+        meter.close()
     store.put(status=federation.status, reason=federation.reason, finished_at=_now())
     return federation
 
@@ -165,12 +187,31 @@ def training_graphs(
     return payload
 
 
+def _export(config: Config, trainer: TorchTrainer, test: Dataset, folder: RunFolder) -> Export:
+    """How the trained model becomes files in the run folder."""
+    model = config.training.model
+    kept: list[Deployer] = []
+
+    def make(parameters: Parameters) -> tuple[Exported, ...]:
+        from learning.deployment import Deployer
+
+        if not kept:
+            kept.append(Deployer(model, trainer, test, quantise=config.deployment.quantise))
+        return kept[0].export(parameters)
+
+    return Export(
+        make=make,
+        keep=folder.write_files,
+        inference_share=model_cost(model, test.classes, test.image_shape).inference_share,
+    )
+
+
 class Summary(Struct, frozen=True, kw_only=True):
     """A run in numbers, as ``--format json`` prints it.
 
     Attributes:
         status: ``completed`` or ``interrupted``.
-        strategy: ``fimi`` or ``tfl``.
+        strategy: its name.
         seed: of the run.
         rounds: finished rounds.
         accuracy: on the test set after each round, 0 to 1.
@@ -184,11 +225,21 @@ class Summary(Struct, frozen=True, kw_only=True):
         round_error_percent: mean absolute error of the predicted joules of each round's devices.
         refitted_after: rounds after which boards were fitted again.
         unmetered: ``round/device`` whose energy is in none of these figures.
-        synthetic_samples: shipped to all devices together.
+        synthetic_samples: shipped to all devices together, with labels or without.
         plan_energy_j: the plan's dynamic energy of a round, J.
         plan_bound_j: certified lower bound of it, J.
         plan_gap_percent: distance between the two.
+        orthogonality: of the devices' updates, in rounds that were looked at
+            (``rounds.insight_every``); ``None`` with fewer than two updates.
+        local_error: Δ_i of each device in those rounds, 0 to 1.
+        similarity: cosine of each device's update to the IID one in those rounds; ``None`` if there
+            is none.
+        targets: rounds, joules, seconds and bytes to each of ``rounds.target_accuracies`` and to
+            ``plan.target_accuracy``; ``null`` where it was never reached.
         run_dir: where everything is kept.
+        deployment: each exported file as each device ran it, the last time it was tried.
+        server_seconds: wall time of training on the server, s; ``None`` if it does not train.
+        server_j: joules of that, not among the devices'; ``None`` if they were not metered.
         wall_s: how long it took.
     """
 
@@ -211,12 +262,87 @@ class Summary(Struct, frozen=True, kw_only=True):
     plan_energy_j: float | None
     plan_bound_j: float | None
     plan_gap_percent: float | None
+    orthogonality: dict[int, float | None]
+    local_error: dict[int, dict[str, float]]
+    similarity: dict[int, dict[str, float | None]]
+    targets: tuple[TargetCost, ...]
     run_dir: str
+    deployment: Deployed | None
+    server_seconds: float | None
+    server_j: float | None
     wall_s: float
+
+
+class DeviceFigures(Struct, frozen=True, kw_only=True):
+    """How a device ran a file.
+
+    Attributes:
+        device: who.
+        variant: ``fp32`` or ``int8``.
+        accuracy: on its own training images.
+        latency_median_s: of one inference, s.
+        latency_p95_s: 95th percentile, s.
+        latency_kind: ``measured`` or ``emulated``.
+        energy_per_inference_j: whole board, J; ``None`` if not metered.
+        energy_kind: ``measured``, ``modelled`` or ``emulated``.
+        error: why it could not, or empty.
+    """
+
+    device: str
+    variant: str
+    accuracy: float | None
+    latency_median_s: float | None
+    latency_p95_s: float | None
+    latency_kind: str
+    energy_per_inference_j: float | None
+    energy_kind: str | None
+    error: str
+
+
+class Deployed(Struct, frozen=True, kw_only=True):
+    """The trained model as files; the joules are in no other figure.
+
+    Attributes:
+        round: after which it was exported.
+        files: each as it was checked against PyTorch.
+        devices: each file on each device that answered.
+    """
+
+    round: int
+    files: tuple[FileCheck, ...]
+    devices: tuple[DeviceFigures, ...]
+
+
+def _deployed(federation: Federation) -> Deployed | None:
+    if not federation.deployments:
+        return None
+    last = federation.deployments[-1]
+    return Deployed(
+        round=last.round,
+        files=last.files,
+        devices=tuple(
+            DeviceFigures(
+                device=device,
+                variant=trial.variant,
+                accuracy=trial.accuracy,
+                latency_median_s=trial.latency_median_s,
+                latency_p95_s=trial.latency_p95_s,
+                latency_kind=trial.latency_kind,
+                energy_per_inference_j=trial.energy_j,
+                energy_kind=trial.metered.energy.kind
+                if trial.metered and trial.metered.energy
+                else None,
+                error=trial.error,
+            )
+            for device, trials in last.trials.items()
+            for trial in trials
+        ),
+    )
 
 
 def summarise(federation: Federation, run_dir: str, wall_s: float) -> Summary:
     """Sum up a run."""
+    server = [r.server for r in federation.rounds if r.server is not None]
     rounds, preparations, plan = federation.rounds, federation.preparations, federation.plan
     idle_w = idle_powers_w(
         rounds, {d: p.board.idle_power_w for d, p in federation.profiles.items()}
@@ -239,11 +365,28 @@ def summarise(federation: Federation, run_dir: str, wall_s: float) -> Summary:
         round_error_percent=tuple(_error_percent(r) for r in rounds),
         refitted_after=federation.refits,
         unmetered=tuple(f"{r.number}/{d}" for r in rounds for d in r.unmetered),
-        synthetic_samples=sum(sum(p.synthetic_counts) for p in federation.device_plans.values()),
+        synthetic_samples=sum(
+            sum(p.synthetic_counts) + p.unlabelled for p in federation.device_plans.values()
+        ),
         plan_energy_j=plan.energy_j if plan else None,
         plan_bound_j=plan.bound_j if plan else None,
         plan_gap_percent=plan.gap_percent if plan else None,
+        orthogonality={each.round: each.orthogonality for each in federation.insights},
+        local_error={
+            each.round: {d.device: d.local_error for d in each.devices}
+            for each in federation.insights
+        },
+        similarity={
+            each.round: {d.device: d.similarity for d in each.devices}
+            for each in federation.insights
+        },
+        targets=costs_to_targets(
+            federation.settings.targets, federation.preparations, federation.rounds
+        ),
         run_dir=run_dir,
+        deployment=_deployed(federation),
+        server_seconds=sum(each.seconds for each in server) if server else None,
+        server_j=server_j.value_j if (server_j := server_energy(rounds)) else None,
         wall_s=wall_s,
     )
 
@@ -251,7 +394,7 @@ def summarise(federation: Federation, run_dir: str, wall_s: float) -> Summary:
 def _error_percent(result: RoundResult) -> float | None:
     errors = [
         abs(device.predicted_j / energy.value_j - 1.0)
-        for device in result.devices
+        for device in result.participants
         if (energy := device.energy) is not None and energy.value_j > 0.0
     ]
     return 100.0 * sum(errors) / len(errors) if errors else None

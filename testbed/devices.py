@@ -6,13 +6,16 @@ device is the same whether it runs in a dry run or alone in its own process.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from pathlib import Path
 
+import numpy as np
 from msgspec.structs import replace
+from numpy.typing import NDArray
 
 from edge_agent.agent import Agent
-from edge_agent.backends import Backends
+from edge_agent.backends import Backends, Trainers
 from edge_agent.data import MixedData
 from energy import boards
 from energy.emulated import Disturbance, EmulatedBoard
@@ -47,18 +50,43 @@ def load_split(config: Config) -> Split:
             f'data.split is "writers", but data set {data.dataset!r} does not say who made which '
             'samples; set data.split to "random"'
         )
+    seed = config.run.seed if data.split_seed < 0 else data.split_seed
+    train, test = collection.train, collection.test
+    if data.limit and test is not None:
+        # of test samples of its own, the same share, one of each class at least
+        share = min(1.0, data.limit / len(train))
+        test = datasets.limited(test, max(test.classes, round(share * len(test))), seed=seed)
     return datasets.split(
-        collection.train,
+        datasets.limited(train, data.limit, seed=seed),
         kind=kind,
         public_fraction=data.public_fraction,
         test_fraction=data.test_fraction,
-        seed=config.run.seed,
-        test=collection.test,
+        seed=seed,
+        test=test,
     )
 
 
 def local_data(config: Config, split: Split) -> list[Dataset]:
-    """The private part, divided among the devices.
+    """The private part, divided among the devices; see :func:`shares`."""
+    parts = shares(config, split)
+    return [share(config, split, parts, index) for index in range(len(parts))]
+
+
+def share(config: Config, split: Split, parts: list[NDArray[np.intp]], index: int) -> Dataset:
+    """The data of one device.
+
+    Args:
+        config: of the federation.
+        split: of the data set.
+        parts: from :func:`shares`.
+        index: of the device.
+    """
+    name = f"{config.data.dataset}/{device_id(index, len(parts))}"
+    return split.private.subset(parts[index], name)
+
+
+def shares(config: Config, split: Split) -> list[NDArray[np.intp]]:
+    """Which samples of the private part each device holds.
 
     Raises:
         DatasetError: a partition file that cannot be used.
@@ -66,28 +94,34 @@ def local_data(config: Config, split: Split) -> list[Dataset]:
     """
     data, devices = config.data, config.fleet.devices
     if data.partition == "file":
-        parts = partition_file.read(
+        return partition_file.read(
             Path(data.partition_file).expanduser(),
             split.private,
             devices=devices,
             min_samples=data.min_samples,
         )
-    else:
-        parts = partition_schemes.divide(
-            data.partition,
-            split.private.labels,
-            partition_schemes.Dealing(
-                devices=devices,
-                seed=config.run.seed,
-                min_samples=data.min_samples,
-                alpha=data.alpha,
-                shards=data.shards,
-            ),
-        )
-    return [
-        split.private.subset(indices, f"{config.data.dataset}/{device_id(i, len(parts))}")
-        for i, indices in enumerate(parts)
-    ]
+    return partition_schemes.divide(
+        data.partition,
+        split.private.labels,
+        partition_schemes.Dealing(
+            devices=devices,
+            seed=config.run.seed,
+            min_samples=data.min_samples,
+            alpha=data.alpha,
+            shards=data.shards,
+        ),
+    )
+
+
+def partition_digest(config: Config, split: Split) -> str:
+    """SHA-256 over every device's samples, hexadecimal: equal only where all hold the same.
+
+    Raises:
+        DatasetError: a partition file that cannot be used.
+        ValueError: the data cannot be divided as configured.
+    """
+    shares = "\n".join(share.digest() for share in local_data(config, split))
+    return hashlib.sha256(shares.encode()).hexdigest()
 
 
 def check_data(config: Config) -> LabelSkew:
@@ -101,9 +135,9 @@ def check_data(config: Config) -> LabelSkew:
     """
     try:
         split = load_split(config)
-        shares = local_data(config, split)
+        held = local_data(config, split)
         datasets.check_classes(split)
-        return summarise([share.label_counts() for share in shares])
+        return summarise([each.label_counts() for each in held])
     except DatasetError as error:
         raise ConfigError(str(error)) from error
     except ValueError as error:
@@ -112,6 +146,32 @@ def check_data(config: Config) -> LabelSkew:
             "data.alpha, data.partition, data.shards, data.min_samples, data.public_fraction, "
             "data.test_fraction, run.seed"
         ) from error
+
+
+def check_network(config: Config) -> str:
+    """Make the configured network, import it if it is one's own, and say what it costs.
+
+    Returns:
+        One line: parameters, bytes, multiply-accumulates, cycles.
+
+    Raises:
+        ConfigError: a network of one's own, and no PyTorch here to make it.
+        learning.models.ModelError: it cannot be had or does not fit the data.
+    """
+    model = config.training.model
+    data = load_split(config).test
+    try:
+        cost = model_cost.model_cost(model, data.classes, data.image_shape)
+    except ImportError as error:
+        raise ConfigError(
+            f"training.model {model!r} cannot be tried without PyTorch, which is not here ({error})"
+        ) from error
+    return (
+        f"{model}: {cost.parameters:,} parameters, {cost.size_bytes:,} bytes a model, "
+        f"{cost.forward_macs / 1e6:.3g} million multiply-accumulates an inference, "
+        f"{cost.training_macs / 1e6:.3g} million a training sample "
+        f"({cost.cycles_per_sample():.2g} cycles on the reference board)"
+    )
 
 
 def cycles_per_sample(config: Config, data: Dataset) -> float:
@@ -180,6 +240,7 @@ def make_agent(
     hardware: Hardware,
     *,
     training_slot: threading.Lock | None = None,
+    trainers: Trainers | None = None,
     cache: Path | None = None,
 ) -> Agent:
     """The agent of a device; loads PyTorch.
@@ -189,12 +250,13 @@ def make_agent(
         data: its local data.
         hardware: its board.
         training_slot: shared by agents that take turns.
+        trainers: shared by the same agents.
         cache: folder for training graphs.
     """
     return Agent(
         peer,
         hardware,
         MixedData(data),
-        Backends(data.classes, data.image_shape, cache=cache),
+        Backends(data.classes, data.image_shape, cache=cache, trainers=trainers),
         training_slot=training_slot,
     )

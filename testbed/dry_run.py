@@ -13,6 +13,7 @@ import time
 from contextlib import ExitStack
 
 from coordinator.federation import Federation
+from coordinator.strategies import STRATEGIES
 from messaging.broker import EmbeddedBroker
 from testbed.config import Effective
 from testbed.devices import with_cycles
@@ -43,10 +44,13 @@ def dry_run(
         ChildFailedError: the generator node or the emulated devices ended by themselves.
     """
     config = effective.config
-    if config.run.strategy != "tfl":
+    makes_images = STRATEGIES[config.run.strategy].needs_images
+    if makes_images:
         check_generator(config)
     known = with_cycles(config)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks: threads only get in the way
+    # Of glibc's memory pools, one for each thread, every device that trained would keep one full.
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     with ExitStack() as stack:
         broker = stack.enter_context(
             EmbeddedBroker(kind=config.broker.kind, port=config.broker.port)
@@ -61,7 +65,7 @@ def dry_run(
                 "testbed.emulated_fleet",
                 FleetOrders(config=known, broker=broker.address, devices=devices),
             )
-        if config.run.strategy != "tfl":
+        if makes_images:
             nursery.start(
                 "generator",
                 "testbed.generator_process",

@@ -9,9 +9,12 @@ from __future__ import annotations
 import threading
 
 from edge_agent.agent import Agent
+from edge_agent.backends import Trainers
+from learning.datasets import Dataset
 from messaging.client import Peer
-from testbed.devices import device_id, emulated_board, load_split, local_data, make_agent
+from testbed.devices import device_id, emulated_board, load_split, make_agent, share, shares
 from testbed.orders import FleetOrders
+from testbed.sections import Config
 from testbed.torch_cache import torch_cache
 
 ORDERS = FleetOrders
@@ -25,8 +28,8 @@ def main(orders: FleetOrders, stop: threading.Event) -> None:
 
 def _host(orders: FleetOrders, stop: threading.Event) -> None:
     config = orders.config
-    data = local_data(config, load_split(config))
-    slot = threading.Lock()
+    data = _data(config, orders.devices)
+    slot, trainers = threading.Lock(), Trainers()
     threads = []
     for index in orders.devices:
         peer = Peer(
@@ -36,7 +39,7 @@ def _host(orders: FleetOrders, stop: threading.Event) -> None:
             role="device",
         )
         board = emulated_board(config, index, data[index])
-        agent = make_agent(peer, data[index], board, training_slot=slot)
+        agent = make_agent(peer, data[index], board, training_slot=slot, trainers=trainers)
 
         def live(peer: Peer = peer, agent: Agent = agent) -> None:
             with peer:
@@ -47,3 +50,10 @@ def _host(orders: FleetOrders, stop: threading.Event) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def _data(config: Config, devices: tuple[int, ...]) -> dict[int, Dataset]:
+    """What these devices hold; the rest of the data set is not kept."""
+    split = load_split(config)
+    parts = shares(config, split)
+    return {index: share(config, split, parts, index) for index in devices}

@@ -20,11 +20,13 @@ from rich.text import Text
 
 from coordinator.events import (
     BatchDelivered,
+    Deployed,
     DeviceJoined,
     DeviceLost,
     DeviceReported,
     Event,
     GenerationProgress,
+    NotDeployed,
     PlanInForce,
     Planned,
     Refitted,
@@ -34,8 +36,9 @@ from coordinator.events import (
     SearchProgress,
     UpdateRejected,
 )
-from coordinator.results import RoundResult
+from coordinator.results import Deployment, RoundResult
 from energy.joules import Energy, format_energy, format_joules, total
+from testbed.report.strategy_words import server_line
 from testbed.report.text import clean
 
 _MOST_ROWS = 24
@@ -109,6 +112,10 @@ class PlainView:
                 return f"{line}; {with_what}"
             case Refitted():
                 return describe_refit(event)
+            case Deployed():
+                return describe_deployment(event.deployment)
+            case NotDeployed():
+                return describe_failure(event)
             case RunFinished():
                 return f"run {event.status}: {event.reason}"
         return None
@@ -185,8 +192,8 @@ class LiveView:
             case RoundStarted():
                 self._rounds_began_s = self._rounds_began_s or time.monotonic()
                 self._doing = f"round {event.round}"
-                for device in event.devices:
-                    self._set(device, 3, "training")
+                for device in self._devices:
+                    self._set(device, 3, "training" if device in event.devices else "resting")
             case DeviceReported():
                 self._set(event.device, 3, event.error or "reported")
             case UpdateRejected():
@@ -199,9 +206,14 @@ class LiveView:
                     self._trained_with = f" · {with_what}"
                 for entry in event.result.devices:
                     if entry.energy is not None:
-                        self._set(entry.device, 4, format_joules(entry.energy.value_j))
+                        self._set(entry.device, 4, format_energy(entry.energy))
             case Refitted():
                 self._notices = [*self._notices[-2:], describe_refit(event)]
+            case Deployed():
+                said = describe_deployment(event.deployment)
+                self._notices = [*self._notices[-2:], said]
+            case NotDeployed():
+                self._notices = [*self._notices[-2:], describe_failure(event)]
             case RunFinished():
                 self._doing = event.status
 
@@ -283,13 +295,33 @@ def describe_refit(event: Refitted) -> str:
     )
 
 
+def describe_deployment(made: Deployment) -> str:
+    """What was exported, in one line."""
+    files = [
+        f"{f.variant} {f.size_bytes / 1e3:.0f} kB, {f.accuracy:.1%} on test images"
+        for f in made.files
+    ]
+    failed = [d for d, trials in made.trials.items() if any(t.error for t in trials)]
+    tried = f"; tried on {len(made.trials)} devices" if made.trials else ""
+    problems = f", {len(failed)} of them failed" if failed else ""
+    silent = f"; no answer from {', '.join(made.silent[:3])}" if made.silent else ""
+    return f"exported after round {made.round}: {'; '.join(files)}{tried}{problems}{silent}"
+
+
+def describe_failure(event: NotDeployed) -> str:
+    """Why there is no file, in one line."""
+    return f"no ONNX file of the model after round {event.round}: {event.reason}"
+
+
 def describe_round(result: RoundResult, rounds: int, so_far: Energy | None) -> str:
     """A round in one line."""
-    energy = format_energy(so_far) if so_far else "energy not metered"
-    return (
-        f"round {result.number}/{rounds}: accuracy {result.evaluation.accuracy:.1%}, "
-        f"{result.accepted} of {len(result.devices)} updates, {energy} so far"
-    )
+    said = [f"round {result.number}/{rounds}: accuracy {result.evaluation.accuracy:.1%}"]
+    if result.devices:
+        energy = format_energy(so_far) if so_far else "energy not metered"
+        said.append(f"{result.accepted} of {len(result.participants)} updates, {energy} so far")
+    if server := server_line(result):
+        said.append(server)
+    return ", ".join(said)
 
 
 def describe_backends(result: RoundResult) -> str:

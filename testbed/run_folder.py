@@ -18,7 +18,11 @@ from numpy.typing import NDArray
 
 from coordinator.store import RunStore, StoreError
 from learning import tensors
+from learning.classifier import Exported, Variant
 from testbed.sections import Config
+
+FILE_NAMES: dict[Variant, str] = {"fp32": "model.onnx", "int8": "model-int8.onnx"}
+"""What the trained model is called as an ONNX file."""
 
 
 class RunFolderError(RuntimeError):
@@ -67,13 +71,18 @@ class RunFolder:
         """Replace ``model.safetensors``; a reader sees the old one or the new one, never half."""
         write_atomically(self.path / "model.safetensors", tensors.dump(model))
 
+    def write_files(self, files: tuple[Exported, ...]) -> None:
+        """Replace ``model.onnx`` and ``model-int8.onnx``."""
+        for file in files:
+            write_atomically(self.path / FILE_NAMES[file.check.variant], file.model)
+
     def close(self) -> bool:
         """Finish the run store; remove what says nothing: empty logs, or a run without a plan.
 
         Returns:
             Whether there is a run to look at.
         """
-        worth_keeping = self.store.has_plan
+        worth_keeping = self.store.worth_keeping
         try:
             self.store.close()
         finally:

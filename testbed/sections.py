@@ -6,30 +6,35 @@ A key's description is what ``fimi init`` writes above it. What keys must be tog
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from coordinator.settings import FederationSettings, PlanSettings, RoundSettings
+from coordinator.settings import (
+    DeploymentSettings,
+    FederationSettings,
+    PlanSettings,
+    RoundSettings,
+)
+from coordinator.strategies import STRATEGIES
+from coordinator.strategy_settings import StrategySettings
 from learning.datasets_images import ImageMode
 from learning.datasets_registry import DATASETS, DatasetOptions
 from learning.training import TrainingSettings
 
-if sys.version_info >= (3, 11):
-    pass
-else:
-    pass
-
-StrategyName = Literal["fimi", "tfl"]
+STRATEGY_NAMES = tuple(STRATEGIES)
 
 
 class RunConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What is run, and where its results go."""
 
     strategy: Annotated[
-        StrategyName,
-        Meta(description='"fimi", or "tfl": local data only, at the same deadlines.'),
+        str,
+        Meta(
+            pattern=rf"^({'|'.join(STRATEGY_NAMES)})$",
+            description=f"One of {', '.join(STRATEGY_NAMES)}; docs/strategies.md says what they "
+            "are. All of them keep the same deadlines.",
+        ),
     ] = "fimi"
     seed: Annotated[int, Meta(ge=0, lt=2**31, description="Seed of everything that is drawn.")] = 0
     name: Annotated[
@@ -104,6 +109,14 @@ class DataConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     download: Annotated[
         bool, Meta(description="Fetch a missing data set into data.root, through torchvision.")
     ] = False
+    limit: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Use at most so many samples of the data set, drawn from every class in "
+            "proportion by run.seed (of test samples of its own, the same share); 0: all.",
+        ),
+    ] = 0
     image_size: Annotated[
         int,
         Meta(
@@ -123,6 +136,15 @@ class DataConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             'the one of seed 0); "auto": writers for the digits, else random.'
         ),
     ] = "auto"
+    split_seed: Annotated[
+        int,
+        Meta(
+            ge=-1,
+            lt=2**31,
+            description="Seed of the division into public, private and test part; -1: run.seed. "
+            "Set it where runs of several seeds share one trained generator.",
+        ),
+    ] = -1
     public_fraction: Annotated[
         float, Meta(gt=0, lt=1, description="Share of the samples that the generator may see.")
     ] = 0.4
@@ -266,6 +288,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     training: TrainingSettings = TrainingSettings()
     plan: PlanSettings = PlanSettings()
     rounds: RoundSettings = RoundSettings()
+    deployment: DeploymentSettings = DeploymentSettings()
+    strategy: StrategySettings = StrategySettings()
     generator: GeneratorConfig = GeneratorConfig()
     broker: BrokerConfig = BrokerConfig()
 
@@ -279,4 +303,6 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             training=self.training,
             plan=self.plan,
             rounds=self.rounds,
+            deployment=self.deployment,
+            options=self.strategy,
         )

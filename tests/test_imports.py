@@ -25,6 +25,7 @@ ALLOWED = {
 }  # fmt: skip
 
 NEEDS_TORCH = {
+    "learning.deployment",
     "learning.export",
     "learning.model_count",
     "learning.models",

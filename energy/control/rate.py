@@ -1,4 +1,8 @@
-"""Which means limits the uplink: the agent's own connection, or the whole interface on request."""
+"""Which means limits the uplink: the agent's own connection, or the whole interface on request.
+
+The agent's connection holds its payload to the planned rate in either case; a cap of the interface
+limits what other programs send beside it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,10 @@ from energy.control.programs import Run
 from energy.control.traffic import TrafficControl
 
 Choice = Literal["auto", "socket-pacing", "tc", "none"]
+
+TC_HEADROOM = 1.25
+"""The interface's cap over the planned rate. A plan's rate counts payload; the interface carries
+headers as well (5 to 15 % from 50 kbit/s upwards) and everybody's other traffic."""
 
 
 class Uplink(Protocol):
@@ -52,7 +60,7 @@ class RateControl:
         """Limit the uplink.
 
         Args:
-            rate_bps: bits per second.
+            rate_bps: bits of payload per second.
             notes: gets a sentence for each means that could not be used.
 
         Returns:
@@ -65,9 +73,10 @@ class RateControl:
             if self._interface is None:
                 notes.append("tc cannot cap the uplink: no route to the broker is known")
             else:
-                cap = TrafficControl(self._interface, self._journal, self._run).cap(rate_bps)
+                control = TrafficControl(self._interface, self._journal, self._run)
+                cap = control.cap(TC_HEADROOM * rate_bps)
                 if cap.rate_bps is not None:
-                    return cap.rate_bps, "tc"
+                    return self._within(cap.rate_bps, rate_bps), "tc"
                 notes.append(cap.note)
         if self._uplink is None:
             notes.append(f"uplink not limited to {rate_bps:.4g} bit/s: no means to limit it")
@@ -78,6 +87,13 @@ class RateControl:
             notes.append(f"uplink not limited to {rate_bps:.4g} bit/s: the limit was refused")
             return None, "none"
         return in_force_bps, means
+
+    def _within(self, interface_bps: float, rate_bps: float) -> float:
+        """Hold the payload to its rate under the cap of the interface; the rate in force."""
+        in_force_bps = interface_bps / TC_HEADROOM
+        if self._uplink is not None and self._uplink.set_pacing(rate_bps):
+            in_force_bps = min(in_force_bps, self._uplink.pacing_bps() or in_force_bps)
+        return in_force_bps
 
     def in_force_bps(self) -> float | None:
         """The limit of the connection, read back; ``None`` if there is none."""

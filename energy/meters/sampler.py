@@ -3,11 +3,11 @@
 * :class:`Sampler`      looks at a :class:`energy.meters.Meter` now and then and at every edge
 * :class:`MonitorCost`  the CPU time it took for that
 
-Looks are spread at random, one in each period, unless a reading is the mean since the one before:
-``benchmarks/integration_error.py`` shows what either is worth. A reading is stamped with the middle
-of the time that the look took. What could not be read is kept as a reading that holds nothing; so
-is a stretch in which the thread did not run (the machine slept, or something held it up), so that
-nobody takes a straight line across it for a measurement.
+Looks are spread, one in each period (:func:`places`), unless a reading is the mean since the one
+before: ``benchmarks/integration_error.py`` shows what either is worth. A reading is stamped with
+the middle of the time that the look took. What could not be read is kept as a reading that holds
+nothing; so is a stretch in which the thread did not run (the machine slept, or something held it
+up), so that nobody takes a straight line across it for a measurement.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Iterator
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -28,6 +29,10 @@ MOST_READINGS = 4096
 """Readings kept of one phase; beyond it they are thinned, without a joule changing."""
 
 _OVERDUE_PERIODS, _OVERDUE_S = 10.0, 2.0
+
+STRATA = 16
+"""So many periods visit as many parts of the period; fewer or more are worse on the loads of
+``benchmarks/integration_error.py``."""
 
 _Amount = Annotated[float, Meta(ge=0, le=1e9)]
 
@@ -51,6 +56,19 @@ class MonitorCost(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     def cpu_percent(self) -> float | None:
         """Share of one core, %; ``None`` over no time."""
         return 100.0 * self.cpu_s / self.wall_s if self.wall_s > 0.0 else None
+
+
+def places(dice: random.Random) -> Iterator[float]:
+    """Where to look in each period, from 0 to 1, for ever.
+
+    A load that repeats in step with the looks would be read at the same place of every turn, and no
+    number of readings would show it. So places are random; and of every :data:`STRATA` each
+    sixteenth of the period has one, in random order, so that such a load is seen evenly. A load in
+    no step with the looks sees places that are as good as independent.
+    """
+    while True:
+        for stratum in dice.sample(range(STRATA), STRATA):
+            yield (stratum + dice.random()) / STRATA
 
 
 class Sampler:
@@ -155,14 +173,12 @@ class Sampler:
 
     def _watch(self) -> None:
         spent_s = time.thread_time()
-        dice = random.Random()
+        spread = places(random.Random())
         in_step = self._meter.describe().averages
         period_begins_s = time.monotonic()
         while True:
-            # One look in every period, so that the time a look takes does not lower the rate. At a
-            # random place in it, because a load that repeats in step with the looks would be read
-            # at the same place of every turn, and no number of readings would show it.
-            place = 1.0 if in_step else dice.random()
+            # One look in every period, so that the time a look takes does not lower the rate.
+            place = 1.0 if in_step else next(spread)
             due_s = period_begins_s + place * self._period_s
             if self._closed.wait(max(0.0, due_s - time.monotonic())):
                 return

@@ -86,9 +86,9 @@ def calibrate(emulated: str | None, host_profile: Path | None, **given: Any) -> 
         fail(f"{out} exists; --force replaces it, --out writes another file", EXIT_CONFIG)
     if not out.resolve().parent.is_dir():
         fail(f"{out}: there is no folder {out.resolve().parent}", EXIT_SURROUNDINGS)
-    from energy.calibration import CalibrationAbortedError, CalibrationImpossibleError
-    from energy.host import ProfileError
+    from energy.host_profile import ProfileError
     from energy.meters import MeterUnavailableError
+    from energy.sweep import CalibrationAbortedError, CalibrationImpossibleError
 
     with stop_on_signals() as stop:
         try:
@@ -152,8 +152,9 @@ def _host(
 ) -> tuple[Any, Any, dict[str, Any], Any]:
     import numpy as np
 
-    from energy.calibration import SweepPlan, analyse, calibrated, spread, sweep
+    from energy.calibration import analyse, calibrated
     from energy.host import HostHardware
+    from energy.sweep import SweepPlan, spread, sweep
     from learning.training import TrainingSettings
     from testbed import calibrate_host as host
 

@@ -45,8 +45,9 @@ def doctor(
 
     Exits with 0 if an agent can run, with 3 if something keeps it from running.
     """
-    from edge_agent.doctor import Patient, examine
-    from energy.host import ProfileError, load_profile
+    from edge_agent.doctor import examine
+    from edge_agent.doctor.patient import Patient
+    from energy.host_profile import ProfileError, load_profile
     from messaging.address import BrokerAddress
 
     try:

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
+from coordinator.strategies import STRATEGIES
 from testbed import config as configuration
 from testbed.config import ConfigError, Effective
 
@@ -26,7 +27,7 @@ COMMON = [
     click.option("--seed", type=int, help="run.seed"),
 ]
 RUN = [
-    click.option("--strategy", help="run.strategy: fimi or tfl"),
+    click.option("--strategy", help=f"run.strategy: {', '.join(STRATEGIES)}"),
     click.option("--devices", type=int, help="fleet.devices"),
     click.option("--rounds", type=int, help="rounds.count"),
     click.option("--alpha", type=float, help="data.alpha"),
@@ -119,7 +120,7 @@ def stop_on_signals() -> Iterator[threading.Event]:
 _EXIT_CODES = (
     ("optim.problem", "InfeasibleError", EXIT_INFEASIBLE),
     ("optim.problem", "ProblemError", EXIT_CONFIG),
-    ("energy.host", "ProfileError", EXIT_CONFIG),
+    ("energy.host_profile", "ProfileError", EXIT_CONFIG),
     ("learning.datasets", "DatasetError", EXIT_CONFIG),
     ("learning.models", "ModelError", EXIT_CONFIG),
     ("learning.onnx_lowering", "ExportError", EXIT_CONFIG),
@@ -130,6 +131,7 @@ _EXIT_CODES = (
     ("coordinator.federation", "FederationError", EXIT_FEDERATION),
     ("testbed.run_folder", "RunFolderError", EXIT_SURROUNDINGS),
     ("testbed.processes", "ChildFailedError", EXIT_FEDERATION),
+    ("testbed.experiment.result", "ComparisonError", EXIT_FEDERATION),
     ("builtins", "OSError", EXIT_SURROUNDINGS),
 )
 """Errors a person can do something about. Named, not imported: an agent's machine need not have

@@ -5,6 +5,7 @@
 * :func:`testbed.report.tables.print_report`  the terminal's version; ``as_text`` the plain one
 * :func:`testbed.report.html.write_report`    one self-contained page, ``report.html``, made of
   :mod:`~testbed.report.sections`, :mod:`~testbed.report.page_tables`,
-  :mod:`~testbed.report.figures`, :mod:`~testbed.report.prediction` and
-  :mod:`~testbed.report.observed`
+  :mod:`~testbed.report.figures`, :mod:`~testbed.report.prediction`,
+  :mod:`~testbed.report.observed`, :mod:`~testbed.report.labels`,
+  :mod:`~testbed.report.insight` and :mod:`~testbed.report.deployment`
 """

@@ -18,16 +18,21 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from coordinator.insight import DeviceInsight, Insight
 from coordinator.prediction import Parts, Residual
-from coordinator.results import DeviceRound, Preparation, RoundResult
+from coordinator.results import DeviceRound, Preparation, RoundResult, ServerRound
 from energy.cost_model import PhaseCost
 from energy.hardware import Applied, Observation
 from energy.ledger import PhaseRecord
+from learning.classifier import FileCheck
 from learning.training import Evaluation
 from messaging.messages import DevicePlan, Goodput, Profile
 from testbed.report import rows
 from testbed.report.run_data import (
     DeviceNotes,
+    FileTrial,
+    Labels,
+    Made,
     PlanSummary,
     ReportError,
     RunData,
@@ -147,7 +152,9 @@ class _Reader:
                 for (number, device), (phases, predicted) in samples.items()
                 if number == 0
             ),
-            rounds=self._rounds(samples, transfers, observed),
+            rounds=self._rounds(
+                samples, transfers, observed, self._server() if "server_round" in there else {}
+            ),
             residuals=self._residuals() if "residual" in there else (),
             refits=tuple(
                 row["round"]
@@ -155,6 +162,9 @@ class _Reader:
             )
             if "refit" in there
             else (),
+            labels=self._labels() if "label_skew" in there else {},
+            made=self._made() if "deployment" in there else (),
+            insights=self._insights() if "device_insight" in there else (),
             applied=_applied(events),
             notes=_notes(events),
             warnings=tuple(self._warnings),
@@ -245,6 +255,26 @@ class _Reader:
             for row in self._rows("SELECT * FROM observation ORDER BY round, device")
         }
 
+    def _server(self) -> dict[int, ServerRound]:
+        return {
+            row["round"]: rows.server_round(row) for row in self._rows("SELECT * FROM server_round")
+        }
+
+    def _insights(self) -> tuple[Insight, ...]:
+        devices: dict[int, list[DeviceInsight]] = {}
+        for row in self._rows("SELECT * FROM device_insight ORDER BY round, device"):
+            values = {key: row[key] for key in DeviceInsight.__struct_fields__}
+            devices.setdefault(row["round"], []).append(DeviceInsight(**values))
+        return tuple(
+            Insight(
+                round=row["round"],
+                orthogonality=row["orthogonality"],
+                reference_samples=row["reference_samples"],
+                devices=tuple(devices.get(row["round"], ())),
+            )
+            for row in self._rows("SELECT * FROM insight ORDER BY round")
+        )
+
     def _residuals(self) -> tuple[Residual, ...]:
         parts = Parts.__struct_fields__
         found = []
@@ -253,11 +283,36 @@ class _Reader:
             found.append(Residual(**values, parts=Parts(**{name: row[name] for name in parts})))
         return tuple(found)
 
+    def _labels(self) -> dict[str, dict[str, Labels]]:
+        found: dict[str, dict[str, Labels]] = {}
+        for row in self._rows("SELECT * FROM label_skew ORDER BY device"):
+            counts = self._decode("a label histogram", row["counts"], tuple[int, ...])
+            if counts is not None:
+                found.setdefault(row["stage"], {})[row["device"]] = Labels(
+                    counts=counts, emd=row["emd"], entropy_bits=row["entropy_bits"]
+                )
+        return found
+
+    def _made(self) -> tuple[Made, ...]:
+        files: dict[int, list[FileCheck]] = {}
+        for row in self._rows("SELECT * FROM model_file ORDER BY round, variant"):
+            files.setdefault(row["round"], []).append(rows.file_check(row))
+        trials: dict[int, list[FileTrial]] = {}
+        for row in self._rows("SELECT * FROM deployment ORDER BY round, device, variant"):
+            trials.setdefault(row["round"], []).append(
+                FileTrial(device=row["device"], trial=rows.trial(row))
+            )
+        return tuple(
+            Made(round=number, files=tuple(each), trials=tuple(trials.get(number, ())))
+            for number, each in files.items()
+        )
+
     def _rounds(
         self,
         samples: dict[tuple[int, str], tuple[tuple[PhaseRecord, ...], tuple[PhaseCost, ...]]],
         transfers: dict[tuple[int, str], tuple[Goodput, ...]],
         observed: dict[tuple[int, str], Observation],
+        server: dict[int, ServerRound],
     ) -> tuple[RoundResult, ...]:
         devices: dict[int, list[DeviceRound]] = {}
         for row in self._rows("SELECT * FROM device_round ORDER BY round, device"):
@@ -290,6 +345,7 @@ class _Reader:
                     samples=row["test_samples"],
                 ),
                 devices=tuple(devices.get(row["number"], ())),
+                server=server.get(row["number"]),
             )
             for row in self._rows("SELECT * FROM round ORDER BY number")
         )

@@ -16,7 +16,7 @@ from testbed.report.text import joules, percent, seconds, signed_percent
 
 
 def qualifier(energy: Energy | None) -> str:
-    """What an axis says of its joules: ``(emulated, board)``."""
+    """What an axis says of its joules: ``(emulated, board)``, ``(mixed, wall)``."""
     return f" ({energy.kind}, {energy.scope})" if energy else ""
 
 

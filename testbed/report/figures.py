@@ -15,6 +15,8 @@ from testbed.report.energy_figures import (
     qualifier,
     round_timeline,
 )
+from testbed.report.insight import local_error_plot, similarity_plot
+from testbed.report.labels import skew
 from testbed.report.prediction import cause_plot, residual_plot
 from testbed.report.run_data import RunData
 from testbed.report.style import Picture
@@ -38,7 +40,10 @@ def pictures(run: RunData, summary: Summary) -> dict[str, Picture]:
         round_timeline(run, summary),
         search_history(run),
         labels(run, summary),
+        skew(run),
         class_accuracy(run),
+        similarity_plot(run),
+        local_error_plot(run),
     )
     return {picture.name: picture for picture in drawn if picture is not None}
 

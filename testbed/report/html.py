@@ -18,7 +18,7 @@ from pathlib import Path
 
 from plotly.offline import get_plotlyjs
 
-from testbed.report import page_tables, prediction, sections
+from testbed.report import deployment, labels, page_tables, prediction, sections
 from testbed.report.data import ReportError, read_run
 from testbed.report.figures import pictures
 from testbed.report.markup import Html, element, join
@@ -76,6 +76,17 @@ def render(run: RunData) -> str:
     """The page of a run."""
     summary = summarise(run)
     drawn = pictures(run, summary)
+    return page(f"{run.info.run} · FIMI testbed", _content(run, summary, drawn), drawn)
+
+
+def page(title: str, content: Html, drawn: dict[str, Picture]) -> str:
+    """A self-contained page.
+
+    Args:
+        title: of the window.
+        content: what it shows; each picture has its place in it.
+        drawn: the pictures, by name.
+    """
     style, script = _asset("page.css"), _asset("page.js")
     library = get_plotlyjs().replace("</script", "<\\/script")
     policy = (
@@ -88,7 +99,7 @@ def render(run: RunData) -> str:
         Html(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
         Html('<meta name="viewport" content="width=device-width, initial-scale=1">'),
         Html('<link rel="icon" href="data:,">'),
-        element("title", f"{run.info.run} · FIMI testbed"),
+        element("title", title),
         element("style", Html(style)),
     )
     scripts = (
@@ -96,9 +107,7 @@ def render(run: RunData) -> str:
         element("script", Html(library)),
         element("script", Html(script)),
     )
-    body = element(
-        "body", element("main", _content(run, summary, drawn)), *(scripts if drawn else ())
-    )
+    body = element("body", element("main", content), *(scripts if drawn else ()))
     return f'<!DOCTYPE html>\n<html lang="en">{head}{body}</html>\n'
 
 
@@ -111,7 +120,7 @@ def _content(run: RunData, summary: Summary, drawn: dict[str, Picture]) -> Html:
             sections.header(run),
             sections.notices(run, summary),
             sections.cards(run, summary),
-            _noscript(),
+            noscript(),
             section(
                 "Measured against predicted",
                 _agreement(run, summary),
@@ -125,7 +134,8 @@ def _content(run: RunData, summary: Summary, drawn: dict[str, Picture]) -> Html:
                 "Learning, and its price",
                 "",
                 pair(show("accuracy"), show("energy-to-accuracy")),
-                pair(show("cumulative-energy"), page_tables.target_panel(summary)),
+                pair(show("cumulative-energy"), page_tables.target_panel(run, summary)),
+                pair(show("similarity"), show("local-error")),
             ),
             section(
                 "Devices",
@@ -135,7 +145,20 @@ def _content(run: RunData, summary: Summary, drawn: dict[str, Picture]) -> Html:
                 observed_table([device.observed for device in summary.devices]),
             ),
             section("Plan", "", pair(show("search"), page_tables.plan_panel(run))),
-            section("Data", _data_words(run), pair(show("labels"), show("class-accuracy"))),
+            section(
+                "Data",
+                " ".join(filter(None, [_data_words(run), labels.words(run)])),
+                pair(show("labels"), show("label-skew")),
+                pair(show("class-accuracy")),
+                details("Labels of each device", labels.skew_table(run)),
+            ),
+            section(
+                "What was made",
+                deployment.words(run),
+                deployment.file_table(run),
+                deployment.trial_table(run),
+                deployment.remarks(run),
+            ),
             section("Method", "", sections.method(run, summary)),
             section(
                 "Records",
@@ -189,7 +212,8 @@ def _data_words(run: RunData) -> str:
     return f"{data.name or 'Data'}: {said}{'; ' if said and more else ''}{more}."
 
 
-def _noscript() -> Html:
+def noscript() -> Html:
+    """Said where the pictures cannot be drawn."""
     return element(
         "noscript",
         Html("<style>.plot{display:none}</style>"),

@@ -22,10 +22,11 @@ from energy.joules import Energy
 from energy.meters.sampler import MonitorCost
 from energy.observe.link import LinkState
 from messaging.messages import Goodput
+from testbed.report.kinds import cell
 from testbed.report.markup import Child, Column, Html, table
 from testbed.report.phases import correlated, mean
 from testbed.report.run_data import RunData
-from testbed.report.text import MISSING, bits_per_second, clean, hertz, joules, percent
+from testbed.report.text import MISSING, bits_per_second, clean, hertz, percent
 
 CLOCK_TOLERANCE = 0.05
 """A clock that is further from its cap than this share of it was not held."""
@@ -176,14 +177,14 @@ def observed_table(found: Sequence[DeviceObserved]) -> Html | None:
             Column("Link", css="text"),
             Column("Processor", "of the joules"),
             Column("Monitor", "of one core"),
-            Column("Monitor", ", ".join(kinds) or "energy"),
+            Column("Monitor", next(iter(kinds)) if len(kinds) == 1 else "energy"),
         ],
-        (_row(each) for each in found),
+        (_row(each, bare=len(kinds) <= 1) for each in found),
         caption="As the devices observed themselves",
     )
 
 
-def _row(each: DeviceObserved) -> list[Child]:
+def _row(each: DeviceObserved, *, bare: bool) -> list[Child]:
     applied, monitor = each.applied, each.monitor
     return [
         each.device,
@@ -198,7 +199,7 @@ def _row(each: DeviceObserved) -> list[Child]:
         _link_words(each.link),
         percent(each.cpu_share),
         MISSING if monitor is None else _small(monitor.cpu_percent),
-        joules(each.monitor_energy.value_j if each.monitor_energy else None),
+        cell(each.monitor_energy, bare=bare),
     ]
 
 

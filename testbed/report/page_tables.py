@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 
+from coordinator.targets import costs_to_targets
 from testbed.report import style
+from testbed.report.kinds import alike, cell, heading
 from testbed.report.markup import Child, Column, Html, definitions, element, table
 from testbed.report.run_data import RunData
 from testbed.report.summary import DeviceSummary, Summary, energy_to_target
 from testbed.report.text import (
     MISSING,
+    byte_count,
     hertz,
     joules,
     percent,
@@ -27,7 +30,7 @@ TARGETS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 
 def device_table(summary: Summary) -> Html:
     """One row per device."""
-    kind = f"{summary.measured.kind}, {summary.measured.scope}" if summary.measured else "–"
+    bare = alike(d.measured for d in summary.devices)
     columns = [
         Column("Device", css="name"),
         Column("Board", css="name"),
@@ -39,14 +42,14 @@ def device_table(summary: Summary) -> Html:
         Column("Busy per round", "predicted"),
         Column("Busy per round", "metered"),
         Column("Energy", "predicted"),
-        Column("Energy", kind),
+        Column("Energy", heading(d.measured for d in summary.devices)),
         Column("Error"),
         Column("Updates", "accepted"),
     ]
     predicted = summary.predicted_j if summary.measured else None
     return table(
         columns,
-        (_device_row(device) for device in summary.devices),
+        (_device_row(device, bare=bare) for device in summary.devices),
         foot=[
             "Fleet",
             None,
@@ -54,17 +57,17 @@ def device_table(summary: Summary) -> Html:
             str(sum(sum(d.synthetic_counts) for d in summary.devices)),
             *[None] * 5,
             joules(predicted),
-            joules(summary.measured.value_j if summary.measured else None),
+            cell(summary.measured, bare=bare),
             signed_percent(summary.bias_percent),
             f"{sum(d.accepted for d in summary.devices)}/{sum(d.rounds for d in summary.devices)}",
         ],
     )
 
 
-def _device_row(device: DeviceSummary) -> list[Child]:
+def _device_row(device: DeviceSummary, *, bare: bool) -> list[Child]:
     return [
         device.device,
-        device.board or MISSING,
+        _board(device),
         str(sum(device.local_counts)) if device.local_counts else MISSING,
         str(sum(device.synthetic_counts)) if device.synthetic_counts else MISSING,
         hertz(device.frequency_planned_hz),
@@ -73,21 +76,27 @@ def _device_row(device: DeviceSummary) -> list[Child]:
         seconds(device.predicted_busy_s),
         seconds(device.busy_s),
         joules(device.predicted_j if device.measured else None),
-        joules(device.measured.value_j if device.measured else None),
+        cell(device.measured, bare=bare),
         signed_percent(device.error_percent),
         f"{device.accepted}/{device.rounds}",
     ]
 
 
+def _board(device: DeviceSummary) -> str:
+    if not device.board:
+        return MISSING
+    return f"{device.board} ({device.hardware})" if device.hardware else device.board
+
+
 def phase_table(summary: Summary) -> Html:
     """One row per phase, the whole fleet."""
-    kind = f"{summary.measured.kind}, {summary.measured.scope}" if summary.measured else "–"
+    bare = alike(phase.measured for phase in summary.phases)
     whole = summary.measured.value_j if summary.measured else 0.0
     return table(
         [
             Column("Phase", css="text"),
             Column("Energy", "predicted"),
-            Column("Energy", kind),
+            Column("Energy", heading(phase.measured for phase in summary.phases)),
             Column("Error"),
             Column("Share of energy"),
             Column("Mean length", "predicted"),
@@ -95,33 +104,43 @@ def phase_table(summary: Summary) -> Html:
         ],
         (
             [
-                style.PHASE_NAMES.get(cell.phase, cell.phase),
-                joules(cell.predicted_j if cell.count else None),
-                joules(cell.measured.value_j if cell.measured else None),
-                signed_percent(cell.error_percent),
-                percent(cell.measured.value_j / whole if cell.measured and whole else None),
-                seconds(cell.predicted_s),
-                seconds(cell.measured_s),
+                style.PHASE_NAMES.get(phase.phase, phase.phase),
+                joules(phase.predicted_j if phase.count else None),
+                cell(phase.measured, bare=bare),
+                signed_percent(phase.error_percent),
+                percent(phase.measured.value_j / whole if phase.measured and whole else None),
+                seconds(phase.predicted_s),
+                seconds(phase.measured_s),
             ]
-            for cell in summary.phases
+            for phase in summary.phases
         ),
     )
 
 
-def target_panel(summary: Summary) -> Html | None:
+def target_panel(run: RunData, summary: Summary) -> Html | None:
     """The price of accuracies."""
     if not summary.points or summary.measured is None:
         return None
     kind = summary.measured.kind
     targets = energy_to_target(summary, TARGETS)
-    shown = targets[: 1 + sum(target.reached is not None for target in targets)]
+    asked = energy_to_target(summary, run.targets)
+    shown = sorted(
+        {*targets[: 1 + sum(target.reached is not None for target in targets)], *asked},
+        key=lambda target: target.accuracy,
+    )
+    prices = {
+        cost.target: cost
+        for cost in costs_to_targets(
+            [target.accuracy for target in shown], run.preparations, run.rounds
+        )
+    }
     return element(
         "div",
         element("h3", "The price of an accuracy"),
         element(
             "p",
-            "Round after which the global model first reached it, and the joules of all devices "
-            "by then.",
+            "Round after which the global model first reached it; the joules of all devices by "
+            "then, the time on the fleet’s clock, and the bytes that devices had moved.",
             class_="how",
         ),
         table(
@@ -130,18 +149,34 @@ def target_panel(summary: Summary) -> Html | None:
                 Column("Round"),
                 Column("Whole board", kind),
                 Column("Dynamic", kind),
+                Column("Time"),
+                Column("Bytes"),
             ],
             (
                 [
-                    percent(target.accuracy, 0),
+                    percent(target.accuracy, 0 if target.accuracy in TARGETS else 1),
                     str(target.reached.number) if target.reached else "not reached",
                     joules(target.reached.board_j if target.reached else None),
                     joules(target.reached.dynamic_j if target.reached else None),
+                    seconds(prices[target.accuracy].duration_s),
+                    byte_count(prices[target.accuracy].size_bytes),
                 ]
                 for target in shown
             ),
         ),
         class_="panel",
+    )
+
+
+def _plan_scope(run: RunData) -> str:
+    """What one round of the plan is."""
+    said = "One round of the whole fleet, energy above idle (modelled)."
+    if run.drawn is None:
+        return said
+    drawn, fleet = run.drawn
+    return (
+        f"{said} {drawn} of {fleet} devices take part in a round, so it takes {drawn}/{fleet} "
+        "of this on average; errors of predictions are of those that took part."
     )
 
 
@@ -153,7 +188,7 @@ def plan_panel(run: RunData) -> Html | None:
     return element(
         "div",
         element("h3", "The plan"),
-        element("p", "One round of the whole fleet, energy above idle (modelled).", class_="how"),
+        element("p", _plan_scope(run), class_="how"),
         definitions(
             [
                 ("Energy as it runs", _precise(plan.energy_j)),
@@ -214,14 +249,14 @@ def round_table(run: RunData) -> Html | None:
                 percent(r.evaluation.accuracy),
                 f"{r.evaluation.loss:.3f}",
                 seconds(r.duration_s),
-                f"{r.accepted}/{len(r.devices)}",
+                f"{r.accepted}/{len(r.participants)}",
                 str(r.energy) if r.energy else MISSING,
                 joules(r.predicted_j if r.energy else None),
                 "; ".join(
                     [
                         *(
                             f"{d.device} {d.status}{': ' + d.reason if d.reason else ''}"
-                            for d in r.devices
+                            for d in r.participants
                             if d.status != "accepted"
                         ),
                         *(f"{name} not metered" for name in r.unmetered),

@@ -73,8 +73,14 @@ def fleet_cells(cells: Sequence[PhaseCell]) -> tuple[PhaseCell, ...]:
 
 
 def phase_seconds(run: RunData, device: str) -> dict[Phase, tuple[float | None, float | None]]:
-    """Mean length of a device's phases over its rounds, metered and predicted, s."""
-    cells = _phase_cells(device, _entries(run, device, preparation=False))
+    """Mean length of a device's phases in the rounds it took part in, metered and predicted, s."""
+    entries = [
+        (entry.phases, entry.predicted)
+        for result in run.rounds
+        for entry in result.participants
+        if entry.device == device
+    ]
+    cells = _phase_cells(device, entries)
     return {cell.phase: (cell.measured_s, cell.predicted_s) for cell in cells}
 
 
@@ -101,9 +107,9 @@ def mean(values: Sequence[float]) -> float | None:
 _Entry = tuple[Sequence[PhaseRecord], Sequence[PhaseCost]]
 
 
-def _entries(run: RunData, device: str, *, preparation: bool = True) -> list[_Entry]:
+def _entries(run: RunData, device: str) -> list[_Entry]:
     """What a device metered and was predicted, one entry per round."""
-    before: list[Preparation | DeviceRound] = list(run.preparations) if preparation else []
+    before: list[Preparation | DeviceRound] = list(run.preparations)
     during = [entry for result in run.rounds for entry in result.devices]
     return [
         (entry.phases, entry.predicted) for entry in (*before, *during) if entry.device == device

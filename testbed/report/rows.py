@@ -9,12 +9,14 @@ import sqlite3
 
 import msgspec
 
+from coordinator.results import ServerRound
 from energy.hardware import Observation
 from energy.joules import Energy
 from energy.ledger import PhaseRecord
 from energy.meters.sampler import MonitorCost
 from energy.observe.link import LinkState
-from messaging.messages import Goodput
+from learning.classifier import FileCheck
+from messaging.messages import Goodput, Trial
 
 
 def phase_record(row: sqlite3.Row) -> PhaseRecord:
@@ -61,6 +63,49 @@ def observation(row: sqlite3.Row) -> Observation:
         rate_limit_bps=row["rate_limit_bps"],
         monitor=monitor,
         monitor_energy=_energy(row, "monitor_", "monitor_j"),
+    )
+
+
+def file_check(row: sqlite3.Row) -> FileCheck:
+    """A row of ``model_file``."""
+    return msgspec.convert({name: row[name] for name in FileCheck.__struct_fields__}, FileCheck)
+
+
+def trial(row: sqlite3.Row) -> Trial:
+    """A row of ``deployment``."""
+    if row["accuracy"] is None:
+        return Trial(variant=row["variant"], error=row["error"])
+    metered = PhaseRecord(
+        phase="inference",
+        start_s=row["start_s"],
+        duration_s=row["duration_s"],
+        energy=_energy(row),
+        sample_count=row["readings"],
+        largest_gap_s=row["largest_gap_s"],
+    )
+    return Trial(
+        variant=row["variant"],
+        inferences=row["inferences"],
+        images=row["images"],
+        accuracy=row["accuracy"],
+        latency_median_s=row["latency_median_s"],
+        latency_p95_s=row["latency_p95_s"],
+        latency_kind=row["latency_kind"],
+        metered=metered,
+        error=row["error"],
+    )
+
+
+def server_round(row: sqlite3.Row) -> ServerRound:
+    """A row of ``server_round``."""
+    return ServerRound(
+        images=row["images"],
+        seconds=row["seconds"],
+        energy=_energy(row),
+        loss=row["loss"],
+        weight=row["weight"],
+        federated_accuracy=row["federated_accuracy"],
+        augmented_accuracy=row["augmented_accuracy"],
     )
 
 

@@ -11,11 +11,13 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from coordinator.insight import Insight
 from coordinator.prediction import Residual
 from coordinator.results import Preparation, RoundResult
 from coordinator.store import StoreError
 from energy.hardware import Applied
-from messaging.messages import DevicePlan, Profile
+from learning.classifier import FileCheck
+from messaging.messages import DevicePlan, Profile, Trial
 
 Status = Literal["completed", "interrupted", "failed", "unfinished"]
 """``unfinished``: the store has no end, so the run crashed, was killed or is still going."""
@@ -36,6 +38,10 @@ class DatasetInfo(Struct, frozen=True, kw_only=True):
         private: samples on the devices.
         test: held-out samples.
         class_names: one per class.
+        public_digest: of the public samples.
+        private_digest: of the private ones.
+        test_digest: of the held-out ones.
+        partition_digest: of who holds what; empty in older stores, as the others may be.
     """
 
     name: str = ""
@@ -45,6 +51,10 @@ class DatasetInfo(Struct, frozen=True, kw_only=True):
     private: int | None = None
     test: int | None = None
     class_names: tuple[str, ...] = ()
+    public_digest: str = ""
+    private_digest: str = ""
+    test_digest: str = ""
+    partition_digest: str = ""
 
 
 class RunInfo(Struct, frozen=True, kw_only=True):
@@ -145,6 +155,46 @@ class DeviceNotes(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...]
 
 
+class Labels(Struct, frozen=True, kw_only=True):
+    """How uneven a device's labels are.
+
+    Attributes:
+        counts: samples per class.
+        emd: distance to the real samples of all devices together, 0 to 2.
+        entropy_bits: of its label distribution.
+    """
+
+    counts: tuple[int, ...]
+    emd: float | None
+    entropy_bits: float | None
+
+
+class FileTrial(Struct, frozen=True, kw_only=True):
+    """How a device ran a file of the trained model.
+
+    Attributes:
+        device: who.
+        trial: figures, or why there are none.
+    """
+
+    device: str
+    trial: Trial
+
+
+class Made(Struct, frozen=True, kw_only=True):
+    """The trained model as files, after a round.
+
+    Attributes:
+        round: after which it was exported.
+        files: as they were checked against PyTorch.
+        trials: by device and file.
+    """
+
+    round: int
+    files: tuple[FileCheck, ...]
+    trials: tuple[FileTrial, ...]
+
+
 class RunData(Struct, frozen=True, kw_only=True):
     """A whole run.
 
@@ -158,6 +208,9 @@ class RunData(Struct, frozen=True, kw_only=True):
         rounds: finished rounds.
         residuals: predicted less measured, every phase; empty in a store of before there were any.
         refits: rounds after which boards were fitted again.
+        labels: stage (``local`` or ``filled``) and device to how uneven its labels are.
+        made: the trained model as files, each time it was exported.
+        insights: what updates say of learning, of the rounds that were looked at.
         applied: what each device set and read back for its last plan; empty in older stores.
         notes: what devices could not do as planned.
         warnings: what the store holds but cannot be read.
@@ -172,9 +225,25 @@ class RunData(Struct, frozen=True, kw_only=True):
     rounds: tuple[RoundResult, ...] = ()
     residuals: tuple[Residual, ...] = ()
     refits: tuple[int, ...] = ()
+    labels: dict[str, dict[str, Labels]] = {}
+    made: tuple[Made, ...] = ()
+    insights: tuple[Insight, ...] = ()
     applied: dict[str, Applied] = {}
     notes: tuple[DeviceNotes, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def targets(self) -> tuple[float, ...]:
+        """Accuracies whose price was asked for, sorted."""
+        listed = self.info.config.get("rounds.target_accuracies") or ()
+        planned = self.info.config.get("plan.target_accuracy") or 0.0
+        return tuple(sorted({each for each in (*listed, planned) if each}))
+
+    @property
+    def drawn(self) -> tuple[int, int] | None:
+        """K and n where only k of the n planned devices take part in a round, else ``None``."""
+        drawn, fleet = self.info.config.get("rounds.participants"), len(self.device_plans)
+        return (drawn, fleet) if isinstance(drawn, int) and 0 < drawn < fleet else None
 
     @property
     def devices(self) -> tuple[str, ...]:

@@ -5,6 +5,8 @@ Everything is made with :mod:`testbed.report.markup`, which escapes what it did 
 
 from __future__ import annotations
 
+from testbed.report import strategy_words
+from testbed.report.kinds import parts
 from testbed.report.markup import Child, Html, element, join
 from testbed.report.run_data import RunData
 from testbed.report.style import Picture
@@ -104,11 +106,12 @@ def cards(run: RunData, summary: Summary) -> Html:
     points, measured, plan = summary.points, summary.measured, run.plan
     best = max(points, key=lambda p: p.accuracy) if points else None
     kind = badge(measured.kind) if measured else None
+    mix = parts(device.measured for device in summary.devices)
     board = (
         _card(
             "Energy, whole board",
             joules(measured.value_j),
-            join([kind, f" ± {joules(measured.uncertainty_j)}"]),
+            join([kind, f" ± {joules(measured.uncertainty_j)}", f" {mix}" if mix else None]),
         )
         if measured
         else _card("Energy, whole board", MISSING, "nothing was metered")
@@ -152,6 +155,10 @@ def cards(run: RunData, summary: Summary) -> Html:
             "Rounds",
             str(len(points)),
             _of(run, "rounds.count", f"{run.info.status}"),
+        ),
+        *(
+            _card(extra.term.capitalize(), extra.value, extra.note)
+            for extra in strategy_words.extras(run)
         ),
         class_="cards",
     )
@@ -208,6 +215,9 @@ def method(run: RunData, summary: Summary) -> Html:
     kinds = {
         "measured": "A physical meter on each device read these joules.",
         "modelled": "A formula, not a meter, gave at least some of these joules.",
+        "mixed": "The devices were not all of one kind: "
+        f"{parts(device.measured for device in summary.devices)}. Tables say of each number what "
+        "it is; a sum of several kinds is no measurement.",
         "emulated": "No physical device was involved: each device’s joules come from an emulated "
         "board in virtual time, whose true cost differs from the profile the planner was given, "
         "read by an emulated meter with gain error and noise. They test the method, not a board.",

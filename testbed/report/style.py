@@ -28,6 +28,7 @@ PHASE_COLOURS: dict[Phase, str] = {
     "compute": "#2b74b8",
     "upload": "#e39a35",
     "idle": "#b3bbc5",
+    "inference": "#3a9a78",
 }
 PHASE_SHAPES: dict[Phase, str] = {
     "synthetic-download": "triangle-up",
@@ -35,6 +36,7 @@ PHASE_SHAPES: dict[Phase, str] = {
     "compute": "circle",
     "upload": "diamond",
     "idle": "x",
+    "inference": "star",
 }
 PHASE_NAMES: dict[Phase, str] = {
     "synthetic-download": "synthetic download",
@@ -42,6 +44,7 @@ PHASE_NAMES: dict[Phase, str] = {
     "compute": "compute",
     "upload": "upload",
     "idle": "idle",
+    "inference": "inference",
 }
 SCALE = [[0.0, "#eaf0f6"], [0.5, "#7fa9d1"], [1.0, "#0b3c6f"]]
 

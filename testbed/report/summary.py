@@ -40,6 +40,7 @@ class DeviceSummary(Struct, frozen=True, kw_only=True):
     Attributes:
         device: who.
         board: make; empty if its profile is missing.
+        hardware: ``physical`` or ``emulated``; empty if its profile is missing.
         backend: what it trained with; before its first round, what it could train with.
         meter: source of its joules.
         local_counts: real samples per class.
@@ -52,7 +53,7 @@ class DeviceSummary(Struct, frozen=True, kw_only=True):
         predicted_j: of the same, J.
         busy_s: mean time per round without waiting, metered, s.
         predicted_busy_s: the plan's, s.
-        rounds: it took part in.
+        rounds: it took part in; where k of n devices are drawn, its joules are of all rounds.
         accepted: of its updates.
         unmetered: rounds (0: preparation) whose energy could not be read.
         problems: round, status and reason of every update that was not accepted.
@@ -62,6 +63,7 @@ class DeviceSummary(Struct, frozen=True, kw_only=True):
 
     device: str
     board: str
+    hardware: str
     backend: str
     meter: str
     local_counts: tuple[int, ...]
@@ -173,7 +175,7 @@ def summarise(run: RunData) -> Summary:
     errors = [
         abs(error)
         for result in run.rounds
-        for device in result.devices
+        for device in result.participants
         if (energy := device.energy) is not None
         and (error := error_percent(device.predicted_j, energy.value_j)) is not None
     ]
@@ -212,6 +214,7 @@ def _device(run: RunData, name: str) -> DeviceSummary:
     preparation = [p for p in run.preparations if p.device == name]
     entries = [(r.number, d) for r in run.rounds for d in r.devices if d.device == name]
     metered = [d for _, d in entries if d.energy is not None]
+    drawn = [(number, d) for number, d in entries if d.status != "resting"]
     read = (
         *(p.phases for p in preparation if results.metered(p.phases)),
         *(d.phases for d in metered),
@@ -219,12 +222,13 @@ def _device(run: RunData, name: str) -> DeviceSummary:
     measured = correlated(p.energy for phases in read for p in phases if p.energy is not None)
     busy = [
         math.fsum(phase.duration_s for phase in d.phases if phase.phase != "idle")
-        for _, d in entries
+        for _, d in drawn
         if d.phases
     ]
     return DeviceSummary(
         device=name,
         board=profile.hardware.board if profile else "",
+        hardware=profile.hardware.kind if profile else "",
         backend=next(
             (d.backend for _, d in reversed(entries) if d.backend),
             profile.backend if profile else "",
@@ -251,13 +255,13 @@ def _device(run: RunData, name: str) -> DeviceSummary:
             if plan
             else None
         ),
-        rounds=len(entries),
+        rounds=len(drawn),
         accepted=sum(d.status == "accepted" for _, d in entries),
         unmetered=(
             *(0 for p in preparation if results.metered(p.phases) is None),
             *(number for number, d in entries if d.energy is None),
         ),
-        problems=tuple((n, d.status, d.reason) for n, d in entries if d.status != "accepted"),
+        problems=tuple((n, d.status, d.reason) for n, d in drawn if d.status != "accepted"),
         notes=next((each.notes for each in run.notes if each.device == name), ()),
         observed=device_observed(run, name),
     )
@@ -313,7 +317,7 @@ def _points(
                 predicted_board_j=predicted_j,
                 predicted_dynamic_j=predicted_dynamic_j,
                 accepted=result.accepted,
-                participants=len(result.devices),
+                participants=len(result.participants),
             )
         )
     return tuple(points)

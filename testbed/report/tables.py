@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
@@ -16,11 +17,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from testbed.report import prediction
+from energy.joules import Energy
+from testbed.report import deployment, labels, prediction
 from testbed.report.data import read_run
+from testbed.report.kinds import alike, parts, word
 from testbed.report.observed import unusual
 from testbed.report.run_data import RunData
 from testbed.report.sections import percent_value, rounds_in_words, state
+from testbed.report.strategy_words import extras
 from testbed.report.summary import DeviceSummary, Summary, summarise
 from testbed.report.text import (
     MISSING,
@@ -79,28 +83,41 @@ def as_text(run_dir: Path, encoding: str | None = None) -> str:
 
 def device_table(summary: Summary) -> Table:
     """One row per device."""
-    kind = summary.measured.kind if summary.measured else "metered"
+    all_energies = [device.measured for device in summary.devices]
+    bare = alike(all_energies)
+    kind = summary.measured.kind if summary.measured and bare else "metered"
+    boards = {device.hardware for device in summary.devices}
+    clock = {"physical": "measured", "emulated": "emulated"}.get("/".join(boards), "metered")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True, padding=(0, 1, 0, 0))
     fleet = summary.measured
-    table.add_column("\n\ndevice", footer="fleet", no_wrap=True, max_width=20, overflow="ellipsis")
+    widest = 20 if bare else 11
+    table.add_column(
+        "\n\ndevice", footer="fleet", no_wrap=True, max_width=widest, overflow="ellipsis"
+    )
     for title, footer in (
         ("synth.\n\nsamples", str(sum(sum(d.synthetic_counts) for d in summary.devices))),
         ("freq.\nGHz\nplan", ""),
         ("freq.\nGHz\nset", ""),
         ("band\nkHz\nplan", ""),
         ("busy\ns/round\npred.", ""),
-        (f"busy\ns/round\n{kind}", ""),
+        (f"busy\ns/round\n{clock}", ""),
         ("energy\n\npredicted", joules(summary.predicted_j) if fleet else MISSING),
         (f"energy\n\n{kind}", joules(fleet.value_j) if fleet else MISSING),
+        *([] if bare else [("\n\nof kind", _stacked(fleet, all_energies))]),
         ("\n\nerror", signed_percent(summary.bias_percent)),
     ):
         table.add_column(title, footer=footer, justify="right", no_wrap=True)
     for device in summary.devices:
-        table.add_row(Text(clean(device.device)), *_cells(device))
+        own = None if bare else _stacked(device.measured, all_energies)
+        table.add_row(Text(clean(device.device)), *_cells(device, own))
     return table
 
 
-def _cells(device: DeviceSummary) -> list[str]:
+def _stacked(energy: Energy | None, among: Sequence[Energy | None]) -> str:
+    return word(energy, among).replace(", ", ",\n")
+
+
+def _cells(device: DeviceSummary, kind: str | None) -> list[str]:
     return [
         str(sum(device.synthetic_counts)) if device.synthetic_counts else MISSING,
         _scaled(device.frequency_planned_hz, 1e9),
@@ -110,6 +127,7 @@ def _cells(device: DeviceSummary) -> list[str]:
         _scaled(device.busy_s, 1.0),
         joules(device.predicted_j) if device.measured else MISSING,
         joules(device.measured.value_j) if device.measured else MISSING,
+        *([] if kind is None else [kind]),
         signed_percent(device.error_percent),
     ]
 
@@ -137,10 +155,14 @@ def lines(run: RunData, summary: Summary, width: int = PLAIN_WIDTH) -> Text:
         )
         said.append(("per round", accuracy_curve(summary)))
     said += _energy_words(summary)
+    said += [(extra.term, f"{extra.value} {extra.note}") for extra in extras(run)]
     if predicted := prediction.words(run):
         said.append(("prediction", predicted))
     if run.plan is not None and run.plan.energy_j is not None:
         said.append(("plan", _plan_words(run)))
+    if uneven := labels.words(run):
+        said.append(("labels", uneven))
+    said += [("made", line) for line in deployment.lines(run)]
     said += _first(
         [
             ("not metered", f"{device}: {rounds_in_words(rounds)}, in no sum of joules")
@@ -205,10 +227,12 @@ def _run_words(run: RunData) -> str:
 def _energy_words(summary: Summary) -> list[tuple[str, str]]:
     if summary.measured is None:
         return [("energy", "nothing was metered")]
+    mix = parts(device.measured for device in summary.devices)
+    mix = f" = {mix}" if mix else ""
     said = [
         (
             "energy",
-            f"{summary.measured}, predicted {joules(summary.predicted_j)} "
+            f"{summary.measured}{mix}, predicted {joules(summary.predicted_j)} "
             f"({signed_percent(summary.bias_percent)}; mean absolute "
             f"{percent_value(summary.mape_percent)})",
         )
@@ -229,6 +253,9 @@ def _plan_words(run: RunData) -> str:
     if plan is None or plan.energy_j is None:
         return MISSING
     said = f"{joules(plan.energy_j)} per round (modelled, dynamic)"
+    if run.drawn is not None:
+        drawn, fleet = run.drawn
+        said += f" of all {fleet} devices, of which {drawn} are drawn for each"
     if plan.bound_j is None:
         return f"{said}, no bound was certified"
     return (

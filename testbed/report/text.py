@@ -53,6 +53,11 @@ def hertz(value_hz: float | None) -> str:
     return _scaled(value_hz, "Hz")
 
 
+def byte_count(value: float | None) -> str:
+    """``1.25 MB``, ``80.0 kB``."""
+    return _scaled(value, "B")
+
+
 def bits_per_second(value_bps: float | None) -> str:
     """``1.25 Mbit/s``, ``80.0 kbit/s``."""
     return _scaled(value_bps, "bit/s")

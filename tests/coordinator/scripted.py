@@ -18,9 +18,12 @@ from learning import tensors
 from messaging.address import BrokerAddress
 from messaging.client import Peer
 from messaging.messages import (
+    DeploymentReport,
+    DeploymentTest,
     DevicePlan,
     DeviceState,
     Goodput,
+    ModelFile,
     PlanApplied,
     Profile,
     RoundClosed,
@@ -28,6 +31,7 @@ from messaging.messages import (
     RoundSettled,
     RoundStart,
     RunEnded,
+    Trial,
     UpdateReady,
 )
 from messaging.topics import COORDINATOR
@@ -71,6 +75,8 @@ class ScriptedDevice:
         self.behaviour = behaviour
         self.counts = counts
         self.kind = kind
+        self.tries = True
+        self.tests: list[DeploymentTest] = []
         self.board = declare_board(
             "raspberry-pi-4",
             seed=0,
@@ -155,6 +161,21 @@ class ScriptedDevice:
             ),
         )
 
+    def _try(self, file: ModelFile) -> Trial:
+        assert self.peer.transfers.fetch(file.model, 5.0) == file.variant.encode()
+        if file.variant == "int8":
+            return Trial(variant="int8", error="GraphError: no")
+        return Trial(
+            variant="fp32",
+            inferences=10,
+            images=5,
+            accuracy=0.6,
+            latency_median_s=0.01,
+            latency_p95_s=0.02,
+            latency_kind="emulated",
+            metered=record("inference", 1.0),
+        )
+
     def _live(self) -> None:
         while not self.stop.is_set():
             received = self.peer.receive(timeout_s=0.1)
@@ -188,6 +209,20 @@ class ScriptedDevice:
                             device=self.name,
                             round=closed.round,
                             phases=(record("idle", 1.0),),
+                        ),
+                    )
+                case (_, DeploymentTest() as test):
+                    if not self.tries:
+                        continue
+                    self.tests.append(test)
+                    self.peer.send(
+                        COORDINATOR,
+                        DeploymentReport(
+                            run=test.run,
+                            device=self.name,
+                            round=test.round,
+                            trials=tuple(self._try(file) for file in test.files),
+                            seconds=3.0,
                         ),
                     )
                 case (_, RunEnded() as ended):

@@ -3,12 +3,10 @@ from __future__ import annotations
 import math
 
 import msgspec
-import pytest
 
 from coordinator.adaptation import Adaptation
-from coordinator.planning import fixed_data_problem
 from coordinator.results import DeviceRound, RoundResult
-from coordinator.settings import FederationSettings, PlanSettings, RoundSettings
+from coordinator.settings import PlanSettings
 from energy.boards import declare_board
 from energy.cost_model import OperatingPoint, PhaseCost, predict_round
 from energy.emulated import Disturbance, EmulatedBoard
@@ -17,7 +15,6 @@ from energy.ledger import Ledger
 from energy.meters import MeterDescription
 from learning.training import Evaluation, TrainingSettings
 from messaging.messages import DevicePlan, Profile
-from optim.planner import SearchSettings, plan
 
 EPOCHS, SAMPLES, BITS = 5, 200, 8.0 * 40_000
 POINT = OperatingPoint(frequency_hz=1.2e9, bandwidth_hz=1e5, transmit_power_w=0.1, time_split=0.5)
@@ -36,7 +33,7 @@ class Bench:
         self.adaptation = Adaptation(
             msgspec.structs.replace(PlanSettings(), **settings),
             self.profiles,
-            epochs=EPOCHS,
+            training=TrainingSettings(epochs=EPOCHS),
             model_bits=BITS,
         )
         self.number = 0
@@ -150,31 +147,3 @@ def test_can_be_switched_off() -> None:
     for _ in range(5):
         bench.round()
     assert bench.adaptation.drifted() == {}
-
-
-class TestFixedData:
-    settings = FederationSettings(
-        run="run",
-        strategy="fimi",
-        seed=0,
-        devices=1,
-        training=TrainingSettings(),
-        plan=PlanSettings(),
-        rounds=RoundSettings(),
-    )
-
-    def test_the_delivered_samples_are_neither_more_nor_fewer(self) -> None:
-        profiles = Bench(profile_error=0.0).profiles
-        problem = fixed_data_problem(
-            profiles, self.settings, model_bytes=40_000, delivered={"device": (3, 40)}
-        )
-        found = plan(problem, seed=0, settings=SearchSettings(iterations=20))
-        assert found.devices[0].samples == 243
-        assert sum(found.devices[0].synthetic_counts) == 0
-        assert found.error_max is None
-
-    def test_a_device_without_a_batch_keeps_its_own(self) -> None:
-        profiles = Bench(profile_error=0.0).profiles
-        problem = fixed_data_problem(profiles, self.settings, model_bytes=40_000, delivered={})
-        assert problem.local_counts.tolist() == [[120, 80]]
-        assert problem.generated_max == pytest.approx([0.0])

@@ -26,17 +26,26 @@ from scripted import (
     tampered,
 )
 
+from coordinator.deployment import Export
 from coordinator.events import (
+    Deployed,
     DeviceLost,
     Event,
+    NotDeployed,
     Refitted,
     RoundFinished,
     RoundStarted,
     UpdateRejected,
 )
 from coordinator.federation import Coordinator, Federation, FederationError
-from coordinator.settings import FederationSettings, PlanSettings, RoundSettings
+from coordinator.settings import (
+    DeploymentSettings,
+    FederationSettings,
+    PlanSettings,
+    RoundSettings,
+)
 from coordinator.store import RunStore
+from learning.classifier import Exported, FileCheck
 from learning.datasets import Dataset, Images, Labels
 from learning.tensors import Parameters
 from learning.training import Evaluation, TrainingResult, TrainingSettings
@@ -96,10 +105,14 @@ class Lab:
         strategy: str = "tfl",
         wall_timeout_s: float = 4.0,
         min_devices: int = 1,
+        participants: int = 0,
         wanted: int | None = None,
         gather_timeout_s: float = 3.0,
         deadline_s: float = 10.0,
         kinds: str = "emulated",
+        export: Export | None = None,
+        deployment: DeploymentSettings | None = None,
+        mute: tuple[int, ...] = (),
     ) -> Federation:
         settings = FederationSettings(
             run="r1",
@@ -113,7 +126,9 @@ class Lab:
                 wall_timeout_s=wall_timeout_s,
                 gather_timeout_s=gather_timeout_s,
                 min_devices=min_devices,
+                participants=participants,
             ),
+            deployment=deployment or DeploymentSettings(),
         )
 
         def listen(event: Event) -> None:
@@ -126,6 +141,8 @@ class Lab:
             )
             for i, behave in enumerate(behaviours)
         ]
+        for index in mute:
+            self.devices[index].tries = False
         store = RunStore(self.path)
         with ExitStack() as stack:
             stack.callback(store.close)
@@ -150,6 +167,7 @@ class Lab:
                 listener=listen,
                 on_model=self.models.append,
                 cancel=self.cancel,
+                export=export,
             ).run()
             limit = time.monotonic() + 3
             while time.monotonic() < limit and not all(d.ended for d in self.devices):
@@ -187,6 +205,35 @@ class TestRounds:
         assert [r.duration_s for r in federation.rounds] == [5.0, 5.0]
         assert [r.start_s for r in federation.rounds] == [0.0, 5.0]
         assert lab.devices[0].closed[-1].fleet_time_s == 10.0
+
+    def test_only_those_drawn_train_and_the_others_idle(self, lab: Lab) -> None:
+        behaviours = [honest(float(2**i), busy_s=1.0 + i) for i in range(4)]
+        federation = lab.run(*behaviours, rounds=6, participants=2)
+        before = 0.0
+        clock_s = 0.0
+        for result, started in zip(federation.rounds, lab.said(RoundStarted), strict=True):
+            assert isinstance(started, RoundStarted)
+            drawn = [int(name[-1]) - 1 for name in started.devices]
+            assert len(drawn) == len(result.participants) == result.accepted == 2
+            assert [d.status for d in result.devices].count("resting") == 2
+            mean = before + sum(2.0**i for i in drawn) / 2
+            np.testing.assert_allclose(lab.models[result.number - 1]["w"], mean)
+            before = mean
+            assert result.duration_s == 1.0 + max(drawn)
+            clock_s += result.duration_s
+            # The scripts say 2 J of computing, 2 J of sending, 1 J of idling.
+            assert result.energy is not None
+            assert result.energy.value_j == pytest.approx(2 * (2 + 2 + 1) + 2 * 1)
+            assert result.unmetered == ()
+            lasts = [sum(c.duration_s for c in d.predicted) for d in result.devices]
+            assert lasts == pytest.approx([max(lasts)] * 4)
+        for device in lab.devices:  # resting or not, everybody's clock follows
+            assert [c.fleet_time_s for c in device.closed][-1] == clock_s
+            assert len(device.closed) == 6
+
+    def test_the_seed_draws_and_fewer_than_asked_for_are_enough(self, lab: Lab) -> None:
+        federation = lab.run(honest(), honest(), rounds=2, participants=5)
+        assert [r.accepted for r in federation.rounds] == [2, 2]
 
     def test_energy_is_the_sum_of_all_phases_idle_included(self, lab: Lab) -> None:
         federation = lab.run(honest(), honest(), rounds=1)
@@ -410,7 +457,7 @@ class TestReplanning:
         def none(*args: object, **kw: object) -> None:
             raise InfeasibleError("too slow", constraint="deadline", devices=())
 
-        monkeypatch.setattr("coordinator.planning.fixed_data_problem", none)
+        monkeypatch.setattr("coordinator.strategy_plans.replan", none)
         federation = lab.run(honest(), rounds=4)
         (refit,) = [event for event in lab.events if isinstance(event, Refitted)]
         assert federation.status == "completed"
@@ -420,3 +467,109 @@ class TestReplanning:
         assert first.point == msgspec.structs.replace(last.point, rate_bps=first.point.rate_bps)
         assert last.point.rate_bps != first.point.rate_bps, "the link is known better"
         assert first.predicted != last.predicted
+
+
+def exporting(kept: list[tuple[str, ...]], *, fails: str = "") -> Export:
+    def make(parameters: Parameters) -> tuple[Exported, ...]:
+        if fails:
+            raise ValueError(fails)
+        return tuple(
+            Exported(
+                model=variant.encode(),
+                check=FileCheck(
+                    variant=variant,  # type: ignore[arg-type]
+                    digest="0" * 64,
+                    size_bytes=4,
+                    accuracy=float(parameters["w"].mean()) / 10,
+                    samples=4,
+                    agreement=1.0,
+                    difference=0.0,
+                    compared=4,
+                ),
+            )
+            for variant in ("fp32", "int8")
+        )
+
+    return Export(
+        make=make,
+        keep=lambda files: kept.append(tuple(f.check.variant for f in files)),
+        inference_share=0.25,
+    )
+
+
+class TestDeployment:
+    def test_the_model_is_exported_and_tried_at_the_end(self, lab: Lab) -> None:
+        kept: list[tuple[str, ...]] = []
+        federation = lab.run(honest(), honest(), rounds=2, export=exporting(kept))
+        assert kept == [("fp32", "int8")]
+        (made,) = federation.deployments
+        assert made.round == 2
+        assert [file.accuracy for file in made.files] == pytest.approx([0.2, 0.2])
+        assert sorted(made.trials) == ["device-1", "device-2"]
+        assert [test.training_share for test in lab.devices[0].tests] == [0.25]
+        with sqlite3.connect(lab.path) as db:
+            rows = db.execute(
+                "SELECT device, variant, accuracy, energy_j, kind, error FROM deployment"
+            ).fetchall()
+            assert db.execute("SELECT count(*) FROM model_file").fetchone() == (2,)
+            phases = {row[0] for row in db.execute("SELECT DISTINCT phase FROM sample")}
+        assert rows[0] == ("device-1", "fp32", 0.6, 1.0, "emulated", "")
+        assert rows[1] == ("device-1", "int8", None, None, None, "GraphError: no")
+        assert "inference" not in phases
+        energy = federation.rounds[-1].energy
+        assert energy is not None
+        assert energy.value_j == pytest.approx(2 * (2 + 2 + 1))
+
+    def test_every_second_round_and_the_fleets_clock_goes_on(self, lab: Lab) -> None:
+        settings = DeploymentSettings(every_rounds=2, devices=1)
+        federation = lab.run(
+            honest(busy_s=2.0), honest(), rounds=5, export=exporting([]), deployment=settings
+        )
+        assert [made.round for made in federation.deployments] == [2, 4, 5]
+        assert [sorted(made.trials) for made in federation.deployments] == [["device-1"]] * 3
+        assert [r.start_s for r in federation.rounds] == [0.0, 2.0, 7.0, 9.0, 14.0]
+        assert not lab.devices[1].tests
+
+    def test_a_model_that_cannot_be_exported_does_not_end_the_run(self, lab: Lab) -> None:
+        federation = lab.run(honest(), rounds=1, export=exporting([], fails="no rule for stft"))
+        assert federation.status == "completed"
+        assert federation.deployments == ()
+        (event,) = lab.said(NotDeployed)
+        assert isinstance(event, NotDeployed)
+        assert event.reason == "no rule for stft"
+
+    def test_who_does_not_answer_is_named(self, lab: Lab) -> None:
+        federation = lab.run(
+            honest(), honest(), rounds=1, export=exporting([]), mute=(1,), wall_timeout_s=1.0
+        )
+        (event,) = lab.said(Deployed)
+        assert isinstance(event, Deployed)
+        assert event.deployment.silent == ("device-2",)
+        assert federation.deployments == (event.deployment,)
+
+    def test_off_is_off(self, lab: Lab) -> None:
+        kept: list[tuple[str, ...]] = []
+        off = DeploymentSettings(export=False, every_rounds=1)
+        federation = lab.run(honest(), rounds=2, export=exporting(kept), deployment=off)
+        assert (federation.deployments, kept) == ((), [])
+
+    def test_an_interrupted_run_leaves_files_that_nobody_tried(self, lab: Lab) -> None:
+        def stop_after_one(event: Event) -> None:
+            if isinstance(event, RoundFinished):
+                lab.cancel.set()
+
+        lab.on_event = stop_after_one
+        kept: list[tuple[str, ...]] = []
+        federation = lab.run(honest(), rounds=9, export=exporting(kept))
+        assert federation.status == "interrupted"
+        assert federation.reason == "stopped after 1 round"
+        assert kept == [("fp32", "int8")]
+        assert [made.trials for made in federation.deployments] == [{}]
+
+
+def test_labels_before_and_after_filling_are_stored(lab: Lab) -> None:
+    lab.run(honest(), honest(), rounds=1)
+    with sqlite3.connect(lab.path) as db:
+        rows = db.execute("SELECT device, stage, counts, emd FROM label_skew").fetchall()
+    assert sorted(rows)[0] == ("device-1", "filled", "[30,20,10]", 0.0)
+    assert len(rows) == 4

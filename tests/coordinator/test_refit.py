@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from coordinator.refit import Observation, observe, refit
 from coordinator.results import DeviceRound
-from energy.boards import PRESETS, declare_board
+from energy.boards import declare_board
 from energy.cost_model import (
     BoardModel,
     OperatingPoint,
@@ -18,6 +18,8 @@ from energy.cost_model import (
 from energy.emulated import Disturbance, EmulatedBoard
 from energy.emulated_physics import PhysicalBoard
 from energy.ledger import Ledger
+from energy.presets import PRESETS
+from learning.training import TrainingSettings
 
 POINT = OperatingPoint(frequency_hz=1.2e9, bandwidth_hz=1e5, transmit_power_w=0.1, time_split=0.5)
 BITS = 8.0 * 40_000
@@ -49,7 +51,7 @@ def play(board: EmulatedBoard, number: int, point: OperatingPoint = POINT) -> De
 
 def seen(board: EmulatedBoard, rounds: int, point: OperatingPoint = POINT) -> list[Observation]:
     found = [
-        observe(play(board, n, point), point, epochs=5, model_bits=BITS)
+        observe(play(board, n, point), point, training=TrainingSettings(epochs=5), model_bits=BITS)
         for n in range(1, rounds + 1)
     ]
     return [o for o in found if o is not None]
@@ -136,7 +138,7 @@ def test_without_observations_the_profile_stays() -> None:
 
 def test_a_device_that_never_reported_says_nothing() -> None:
     entry = DeviceRound(device="device", status="missing")
-    assert observe(entry, POINT, epochs=5, model_bits=BITS) is None
+    assert observe(entry, POINT, training=TrainingSettings(epochs=5), model_bits=BITS) is None
 
 
 @settings(max_examples=60, deadline=None)

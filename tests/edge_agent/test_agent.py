@@ -2,132 +2,28 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
-from typing import TypeVar
 
 import msgspec
 import numpy as np
 import pytest
+from bench import DIGITS, LOCAL, MODEL, POINT, SETTINGS, Bench, encode
 
-from edge_agent.agent import Agent, AgentSettings
-from edge_agent.backends import Backends
-from edge_agent.data import MixedData
-from energy.boards import fleet
-from energy.cost_model import OperatingPoint
-from energy.emulated import Disturbance, EmulatedBoard
-from learning import batches, tensors, torch_trainer
-from learning.datasets import load_digits
+from learning import batches, tensors
 from learning.torch_trainer import TorchTrainer
-from learning.training import TrainingSettings
 from messaging.broker import EmbeddedBroker
 from messaging.client import Peer
 from messaging.messages import (
-    DevicePlan,
     DeviceState,
-    Message,
-    Offer,
     PlanApplied,
     Profile,
     RoundClosed,
     RoundReport,
     RoundSettled,
-    RoundStart,
     RunEnded,
     UpdateReady,
 )
-from messaging.topics import COORDINATOR
-
-DIGITS = load_digits()
-LOCAL = DIGITS.subset(np.arange(40), "digits/device-1")
-POINT = OperatingPoint(frequency_hz=1e9, bandwidth_hz=50e3, transmit_power_w=0.05, time_split=0.6)
-SETTINGS = TrainingSettings(epochs=2, batch_size=20, learning_rate=0.1)
-MODEL = torch_trainer.initial_parameters("small-cnn", 10, (1, 8, 8), seed=0)
-Kind = TypeVar("Kind", bound=Message)
-
-
-def encode(images: np.ndarray, labels: np.ndarray) -> bytes:
-    return batches.encode(images, labels)
-
-
-class Bench:
-    """An agent running in a thread, and the coordinator's end of its line."""
-
-    def __init__(self, broker: EmbeddedBroker, name: str) -> None:
-        (declaration,) = fleet(1, 0, cycles_per_sample=4e6)
-        self.board = EmulatedBoard(declaration, seed=0, index=0, disturbance=Disturbance())
-        self.data = MixedData(LOCAL)
-        self.device = Peer(broker.address, fleet=name, peer="device-1", role="device")
-        self.desk = Peer(broker.address, fleet=name, peer=COORDINATOR, role="coordinator")
-        self.agent = Agent(
-            self.device,
-            self.board,
-            self.data,
-            Backends(10, (1, 8, 8)),
-            settings=AgentSettings(transfer_timeout_s=4.0, batch_max_bytes=50_000),
-        )
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=self.agent.run, args=(self.stop,))
-        self.model = tensors.dump(MODEL)
-
-    def __enter__(self) -> Bench:
-        self.device.connect()
-        self.thread.start()
-        self.desk.connect()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop.set()
-        self.thread.join()
-        self.device.close()
-        self.desk.close()
-
-    def hear(self, kind: type[Kind], timeout_s: float = 10.0) -> Kind:
-        limit = time.monotonic() + timeout_s
-        while (left := limit - time.monotonic()) > 0:
-            received = self.desk.receive(timeout_s=left)
-            if received is not None and isinstance(received[1], kind):
-                return received[1]
-        raise AssertionError(f"no {kind.__name__} within {timeout_s} s")
-
-    def hears_nothing_of(self, kind: type[Message], for_s: float = 0.4) -> bool:
-        try:
-            self.hear(kind, for_s)
-        except AssertionError:
-            return True
-        return False
-
-    def plan(
-        self, batch: Offer | None = None, run: str = "r1", fleet_time_s: float = 0.0
-    ) -> DevicePlan:
-        return DevicePlan(
-            fleet_time_s=fleet_time_s,
-            run=run,
-            device="device-1",
-            device_index=0,
-            synthetic_counts=(0,) * 10,
-            batch=batch,
-            point=POINT,
-            predicted=(),
-        )
-
-    def start(self, number: int = 1, at_s: float = 0.0, run: str = "r1") -> RoundStart:
-        offer = self.desk.transfers.serve(self.model, "safetensors")
-        return RoundStart(
-            run=run,
-            device="device-1",
-            round=number,
-            model=offer,
-            training=SETTINGS,
-            seed=5,
-            fleet_time_s=at_s,
-        )
-
-    def round(self, start: RoundStart) -> tuple[bytes, RoundReport]:
-        self.desk.send("device-1", start)
-        update = self.desk.transfers.fetch(self.hear(UpdateReady).update, 5.0)
-        return update, self.hear(RoundReport)
 
 
 @pytest.fixture
@@ -230,6 +126,67 @@ class TestPlan:
         assert reply.applied is not None
         assert reply.applied.frequency_hz == 0.6e9
         assert bench.data.synthetic_samples == 30
+
+
+class TestUnlabelled:
+    """The device labels images with the model that it was sent, and trains on the sure ones."""
+
+    images = DIGITS.images[200:230]
+
+    def sent(self, bench: Bench, confidence: float) -> PlanApplied:
+        payload = batches.encode_unlabelled(self.images)
+        offer = bench.desk.transfers.serve(payload, "batch")
+        plan = msgspec.structs.replace(
+            bench.plan(offer), unlabelled=len(self.images), confidence_min=confidence
+        )
+        bench.desk.send("device-1", plan)
+        return bench.hear(PlanApplied)
+
+    def test_it_trains_on_what_the_global_model_is_sure_of(self, bench: Bench) -> None:
+        trainer = TorchTrainer("small-cnn", 10, (1, 8, 8))
+        logits = trainer.predict(MODEL, self.images)
+        shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        threshold = float(np.median(shares.max(axis=1)))
+        assert self.sent(bench, threshold).error == ""
+        update, report = bench.round(bench.start())
+        kept = shares.max(axis=1) >= threshold
+        assert (report.unlabelled, report.synthetic_samples) == (30, int(kept.sum()))
+        assert 10 < report.synthetic_samples < 20
+        alone = trainer.train(
+            MODEL,
+            np.concatenate([LOCAL.images, self.images[kept]]),
+            np.concatenate([LOCAL.labels, logits[kept].argmax(axis=1)]),
+            SETTINGS,
+            stream=(5, 0, 1),
+        )
+        for name, tensor in tensors.load(update, like=MODEL).items():
+            np.testing.assert_array_equal(tensor, alone.parameters[name])
+
+    def test_looking_takes_time_and_joules(self, bench: Bench) -> None:
+        self.sent(bench, 1.0)  # nothing is kept
+        _, report = bench.round(bench.start())
+        assert (report.unlabelled, report.synthetic_samples) == (30, 0)
+        (compute,) = [phase for phase in report.phases if phase.phase == "compute"]
+        observed_hz = report.frequency_hz
+        assert observed_hz is not None
+        cycles = bench.board.truth.compute.cycles_per_sample * (2 * 40 + 10)
+        assert compute.duration_s == pytest.approx(cycles / observed_hz, rel=0.1)
+        without = bench.board.truth.compute.cycles_per_sample * 2 * 40 / observed_hz
+        assert compute.duration_s > without
+
+    def test_labels_are_given_anew_every_round(self, bench: Bench) -> None:
+        self.sent(bench, 0.5)
+        update, first = bench.round(bench.start())
+        bench.model = update
+        _, second = bench.round(bench.start(2))
+        assert first.synthetic_samples == 0, "an untrained model is sure of nothing"
+        assert second.unlabelled == 30
+
+    def test_a_batch_with_labels_is_refused(self, bench: Bench) -> None:
+        offer = bench.desk.transfers.serve(synthetic(5), "batch")
+        plan = msgspec.structs.replace(bench.plan(offer), unlabelled=5)
+        bench.desk.send("device-1", plan)
+        assert "must hold 'images'" in bench.hear(PlanApplied).error
 
 
 class TestRound:

@@ -10,16 +10,17 @@ import pytest
 from click.testing import CliRunner
 from worlds import Ina226, TwoPackages
 
-import energy.host
-from edge_agent.doctor import Check, Patient, examine
+import energy.host_profile
+from edge_agent.doctor import examine, surroundings
+from edge_agent.doctor.patient import Check, Patient
 from energy.clock import VirtualClock
 from energy.control.programs import Done
-from energy.host import HostProfile, load_profile
+from energy.host_profile import HostProfile, load_profile
 from messaging.address import BrokerAddress
 from messaging.broker import EmbeddedBroker
 from testbed.cli import main
 
-EXAMPLE = (energy.host.__doc__ or "").split("::\n", 1)[1]
+EXAMPLE = (energy.host_profile.__doc__ or "").split("::\n", 1)[1]
 
 
 def quiet(arguments: object) -> Done:
@@ -127,6 +128,47 @@ class TestSurroundings:
         check = checks(tmp_path, broker=nobody)["broker"]
         assert check.status == "failure"
         assert "nc -vz 127.0.0.1 1" in check.fix
+
+    def test_without_a_broker_it_says_how_to_try_one(self, tmp_path: Path) -> None:
+        check = checks(tmp_path)["broker"]
+        assert check.status == "warning"
+        assert "--broker mqtt://" in check.fix
+
+    def test_python_and_wheels(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        found = checks(tmp_path)
+        assert (found["python"].status, found["wheels"].status) == ("ok", "ok")
+        monkeypatch.setattr(surroundings, "_WHEELS", ("numpy", "no-such-wheel"))
+        check = checks(tmp_path)["wheels"]
+        assert (check.status, check.found) == ("failure", "missing: no-such-wheel")
+        assert check.fix == "python3 -m pip install no-such-wheel"
+
+    @pytest.mark.parametrize(
+        ("name", "least", "fix"),
+        [
+            ("memory", "LEAST_MEMORY_BYTES", "training.micro_batch"),
+            ("disk", "LEAST_DISK_BYTES", "apt clean"),
+        ],
+    )
+    def test_too_little_room(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, least: str, fix: str
+    ) -> None:
+        assert checks(tmp_path)[name].status == "ok"
+        monkeypatch.setattr(surroundings, least, 1 << 62)
+        check = checks(tmp_path)[name]
+        assert check.status == "warning"
+        assert fix in check.fix
+
+    def test_a_clock_that_nobody_sets(self, tmp_path: Path) -> None:
+        def wrong_date(arguments: object) -> Done:
+            return Done(0, "no\n", "")
+
+        patient = Patient(root=tmp_path, state=tmp_path / "state", run=wrong_date)
+        found = {check.name: check for check in examine(patient)}
+        assert found["clock"].status == "ok"
+        assert found["time of day"].fix == "sudo timedatectl set-ntp true"
+
+    def test_rate(self, tmp_path: Path) -> None:
+        assert checks(tmp_path)["rate"].status == "ok"
 
 
 class TestCommand:

@@ -4,59 +4,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from measured import ACTIVE_W, CYCLES, FREQUENCIES, IDLE_W, KAPPA, busy, idle, sweep
 
 from energy.calibration_fit import (
     FitError,
     Setting,
     cycles_trend,
-    energy_errors,
     fit_cycles,
     fit_power,
     fit_radio,
     fit_receive,
-    held_out_error,
-    mape_percent,
 )
-
-FREQUENCIES = tuple(f * 1e8 for f in range(6, 19, 2))
-IDLE_W, ACTIVE_W, KAPPA, CYCLES = 2.7, 0.9, 4.3e-28, 1.1e7
-
-
-def idle(power_w: float = IDLE_W, seconds: float = 10.0) -> Setting:
-    return Setting(
-        activity="idle", frequency_hz=6e8, duration_s=seconds, energy_j=power_w * seconds
-    )
-
-
-def busy(frequency_hz: float, power_w: float, cycles: float = CYCLES) -> Setting:
-    samples = round(10.0 * frequency_hz / cycles)
-    seconds = samples * cycles / frequency_hz
-    return Setting(
-        activity="compute",
-        frequency_hz=frequency_hz,
-        duration_s=seconds,
-        energy_j=power_w * seconds,
-        samples=samples,
-        voltage_v=0.6 + 2e-10 * frequency_hz,
-    )
-
-
-def sweep(
-    noise: float = 0.0,
-    seed: int = 0,
-    active_w: float = ACTIVE_W,
-    kappa: float = KAPPA,
-    repeats: int = 2,
-) -> list[Setting]:
-    luck = np.random.default_rng(seed)
-
-    def off(power_w: float) -> float:
-        return power_w * (1.0 + noise * luck.normal())
-
-    made = [idle(off(IDLE_W)) for _ in range(2 * repeats)]
-    for _ in range(repeats):
-        made += [busy(f, off(IDLE_W + active_w + kappa * f**3)) for f in FREQUENCIES]
-    return made
 
 
 class TestPower:
@@ -180,27 +138,3 @@ class TestRadio:
         assert fit_receive(made, IDLE_W).value == pytest.approx(0.3)
         with pytest.raises(FitError, match="two"):
             fit_receive(made[:1], IDLE_W)
-
-
-class TestHeldOut:
-    def test_every_frequency_is_predicted_by_the_others(self) -> None:
-        errors = held_out_error(sweep())
-        assert list(errors) == pytest.approx(list(FREQUENCIES))
-        assert list(errors.values()) == pytest.approx([0.0] * len(FREQUENCIES), abs=1e-9)
-
-    def test_an_odd_one_out_shows(self) -> None:
-        made = sweep()
-        odd = [s for s in made if s.frequency_hz != 1.2e9] + [busy(1.2e9, 8.0)]
-        errors = held_out_error(odd)
-        assert max(errors, key=lambda f: abs(errors[f])) == 1.2e9
-        assert errors[1.2e9] < -0.3
-
-    def test_too_few_frequencies_give_no_error(self) -> None:
-        made = [idle(), *(busy(f, 5.0) for f in FREQUENCIES[:3])]
-        assert held_out_error(made) == {}
-
-    def test_a_model_from_elsewhere_is_held_against_the_settings(self) -> None:
-        errors = energy_errors(
-            sweep(), lambda f, _: 1.1 * (IDLE_W + ACTIVE_W + KAPPA * f**3), CYCLES
-        )
-        assert mape_percent(errors) == pytest.approx(10.0)

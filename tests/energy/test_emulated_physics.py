@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from energy.boards import PRESETS, declare_board
+from energy.boards import declare_board
 from energy.cost_model import OperatingPoint, compute_time_s
 from energy.emulated import Disturbance
 from energy.emulated_physics import PhysicalBoard, Surroundings
 from energy.hardware import Hardware
 from energy.ledger import Ledger, PhaseRecord
+from energy.presets import PRESETS
 
 EXACT = Disturbance(profile_error=0.0, load_sd=0.0, fading_sd_db=0.0)
 QUIET = Surroundings(background=0.0, relative_noise=0.0, dropped=0.0)

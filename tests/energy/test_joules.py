@@ -14,7 +14,7 @@ from energy.joules import Energy, format_energy, format_joules, total
 energies = st.builds(
     Energy,
     value_j=st.floats(-1e6, 1e6),
-    kind=st.sampled_from(["measured", "modelled", "emulated"]),
+    kind=st.sampled_from(["measured", "modelled", "emulated", "mixed"]),
     source=st.sampled_from(["a", "b", "c"]),
     scope=st.sampled_from(["cpu", "module", "board", "wall"]),
     uncertainty_j=st.floats(0.0, 1e3),
@@ -45,13 +45,17 @@ class TestTotal:
     def test_nothing_is_missing_not_zero(self) -> None:
         assert total([]) is None
 
-    def test_weakest_kind_widest_scope_all_sources(self) -> None:
+    def test_of_one_kind_it_is_of_that_kind(self) -> None:
+        part = Energy(value_j=3.0, kind="measured", source="rapl")
+        assert total([part, part]) == Energy(value_j=6.0, kind="measured", source="rapl")
+
+    def test_mixed_kind_widest_scope_all_sources(self) -> None:
         parts = [
             Energy(value_j=3.0, kind="measured", source="rapl", scope="cpu", uncertainty_j=0.3),
             Energy(value_j=4.0, kind="modelled", source="plug", scope="wall", uncertainty_j=0.4),
         ]
         assert total(parts) == Energy(
-            value_j=7.0, kind="modelled", source="plug+rapl", scope="wall", uncertainty_j=0.5
+            value_j=7.0, kind="mixed", source="plug+rapl", scope="wall", uncertainty_j=0.5
         )
 
     @given(st.lists(energies, min_size=1), st.lists(energies, min_size=1))

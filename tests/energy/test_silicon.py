@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from energy.boards import PRESETS, declare_board
+from energy.boards import declare_board
+from energy.presets import PRESETS
 from energy.silicon import RADIO, SILICON, Chip
 
 

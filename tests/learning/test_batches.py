@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from learning.batches import BatchError, decode, encode
+from learning.batches import (
+    BatchError,
+    decode,
+    decode_unlabelled,
+    encode,
+    encode_unlabelled,
+)
 from learning.datasets import Images
 
 MAGIC = b"\x28\xb5\x2f\xfd"
@@ -147,3 +153,22 @@ def test_anything_is_refused(data: bytes) -> None:
         decode(data, classes=10)
     with pytest.raises(BatchError):
         decode(MAGIC + data, classes=10)
+
+
+class TestWithoutLabels:
+    images = np.arange(2 * 1 * 2 * 2, dtype=np.uint8).reshape(2, 1, 2, 2)
+
+    def test_there_and_back_with_nothing_but_images(self) -> None:
+        data = encode_unlabelled(self.images, "somewhere")
+        np.testing.assert_array_equal(decode_unlabelled(data, image_shape=(1, 2, 2)), self.images)
+        assert b"label" not in data
+
+    def test_one_is_not_taken_for_the_other(self) -> None:
+        with pytest.raises(BatchError, match=r"must hold 'images' and 'labels'"):
+            decode(encode_unlabelled(self.images), classes=3)
+        with pytest.raises(BatchError, match=r"must hold 'images'$"):
+            decode_unlabelled(encode(self.images, np.zeros(2, np.int64)), image_shape=(1, 2, 2))
+
+    def test_another_shape(self) -> None:
+        with pytest.raises(BatchError, match="another data set"):
+            decode_unlabelled(encode_unlabelled(self.images), image_shape=(3, 2, 2))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from learning import datasets
-from learning.datasets import Dataset, SplitKind, load_digits, split
+from learning.datasets import Dataset, DatasetError, SplitKind, load_digits, split
 
 DIGITS = load_digits()
 
@@ -98,6 +98,45 @@ class TestSplit:
     def test_unknown_kind(self) -> None:
         with pytest.raises(ValueError, match="unknown split 'writer'"):
             split(DIGITS, kind="writer")  # type: ignore[arg-type]
+
+
+class TestLimit:
+    @settings(max_examples=60)
+    @given(
+        counts=st.lists(st.integers(0, 40), min_size=2, max_size=6).filter(lambda c: sum(c) > 6),
+        most=st.integers(6, 120),
+        seed=st.integers(0, 3),
+    )
+    def test_every_class_keeps_its_share(self, counts: list[int], most: int, seed: int) -> None:
+        labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
+        whole = Dataset(
+            name="some",
+            images=np.arange(len(labels), dtype=np.uint8)[:, None, None, None],
+            labels=labels,
+            class_names=tuple(map(str, range(len(counts)))),
+        )
+        part = datasets.limited(whole, most, seed=seed)
+        assert len(part) == min(most, len(whole))
+        first = part.images[:, 0, 0, 0].astype(int)
+        assert (np.diff(first) > 0).all()  # in their order, none twice
+        for had, kept in zip(counts, part.label_counts(), strict=True):
+            assert bool(had) == bool(kept)
+            share = had * len(part) / len(whole)
+            assert kept <= had
+            # off by rounding, and by what classes take that would have none
+            assert abs(kept - share) <= 1 + len(counts)
+
+    def test_no_limit_and_one_beyond(self) -> None:
+        assert datasets.limited(DIGITS, 0, seed=0) is DIGITS
+        assert datasets.limited(DIGITS, 1797, seed=0) is DIGITS
+
+    def test_the_seed_decides(self) -> None:
+        one, again, other = (datasets.limited(DIGITS, 200, seed=n).digest() for n in (1, 1, 2))
+        assert one == again != other
+
+    def test_fewer_than_classes(self) -> None:
+        with pytest.raises(DatasetError, match=r"digits: 9 samples cannot hold.*raise data\.limit"):
+            datasets.limited(DIGITS, 9, seed=0)
 
 
 class TestOwnTestPart:

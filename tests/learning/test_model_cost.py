@@ -28,7 +28,7 @@ def test_of_the_default_network_on_the_default_data() -> None:
     assert cost.training_macs == 3 * cost.forward_macs - 9216
     assert cost.parameters == 38_282
     assert cost.size_bytes == 4 * 38_282
-    assert cost.training_flops == 2 * cost.training_macs
+    assert cost.inference_share == cost.forward_macs / cost.training_macs
     assert cost.cycles_per_sample() == 4.0e6
     assert cost.cycles_per_sample(1.0) == 1.0e6
 

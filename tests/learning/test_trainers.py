@@ -78,6 +78,36 @@ class TestContract:
         assert [(done.epoch, done.epochs) for done in told] == [(1, 3), (2, 3), (3, 3)]
         assert (told[-1].loss, told[-1].accuracy) == (result.loss, result.accuracy)
 
+    def test_steps_instead_of_epochs(self, backend: str) -> None:
+        told: list[EpochDone] = []
+        how = TrainingSettings(steps=9, batch_size=50, learning_rate=0.05)
+        result = make(backend, self.settings).train(
+            start("small-cnn"), IMAGES, LABELS, how, stream=(1,), progress=told.append
+        )
+        assert result.samples == 450
+        assert [(done.epoch, done.epochs) for done in told] == [(1, 1)]
+        assert 0.0 < result.loss < 3.0
+
+    def test_a_stated_share_of_synthetic_samples(self, backend: str) -> None:
+        """Ten of class 0 are synthetic, and half of every batch: it learns to say 0."""
+        zeros = np.flatnonzero(LABELS == 0)[:10]
+        others = np.flatnonzero(LABELS != 0)[:100]
+        order = np.concatenate([others, zeros])
+        shown = {
+            share: make(backend, self.settings)
+            .train(
+                start("small-cnn"),
+                IMAGES[order],
+                LABELS[order],
+                TrainingSettings(steps=10, batch_size=20, learning_rate=0.1, synthetic_share=share),
+                stream=(1,),
+                synthetic=10,
+            )
+            .parameters["head.bias"][0]
+            for share in (0.0, 0.5, 0.9)
+        }
+        assert shown[0.0] < shown[0.5] < shown[0.9]
+
     def test_it_stops_within_a_second(self, backend: str) -> None:
         stop = threading.Event()
         asked_s: list[float] = []
@@ -94,6 +124,17 @@ class TestContract:
                 start("small-cnn"), IMAGES, LABELS, settings, stream=(1,), cancelled=stop.is_set
             )
         assert time.monotonic() - asked_s[0] < 1.0
+
+    def test_predictions_are_what_it_is_judged_by(self, backend: str) -> None:
+        trainer = make(backend, self.settings)
+        logits = trainer.predict(start("small-cnn"), IMAGES)
+        assert (logits.shape, logits.dtype) == ((160, 10), np.float32)
+        right = float((logits.argmax(1) == LABELS).mean())
+        assert right == trainer.evaluate(start("small-cnn"), IMAGES, LABELS).accuracy
+        np.testing.assert_allclose(
+            logits, make("torch", self.settings).predict(start("small-cnn"), IMAGES), atol=1e-4
+        )
+        assert trainer.predict(start("small-cnn"), IMAGES[:0]).shape == (0, 10)
 
     def test_a_class_without_samples_has_no_accuracy(self, backend: str) -> None:
         zeros = LABELS == 0
@@ -118,6 +159,7 @@ class TestContract:
 
 
 VARIANTS = {
+    "steps": TrainingSettings(steps=7, batch_size=32, learning_rate=0.05),
     "sgd": TrainingSettings(),
     "momentum": TrainingSettings(momentum=0.9, weight_decay=1e-3, learning_rate=0.05),
     "adam": TrainingSettings(optimiser="adam", learning_rate=1e-3, weight_decay=1e-3),

@@ -133,3 +133,66 @@ def test_digits_are_those_of_scikit_learn() -> None:
     theirs = sklearn.datasets.load_digits()
     np.testing.assert_array_equal(DIGITS.labels, theirs.target)
     np.testing.assert_array_equal(DIGITS.images[:, 0], np.rint(theirs.images * 255 / 16))
+
+
+class TestSteps:
+    def test_so_many_batches_all_of_one_size(self) -> None:
+        how = TrainingSettings(steps=7, batch_size=20)
+        drawn = [order for _, order in batches(50, how, stream=(1,))]
+        assert [len(order) for order in drawn] == [20] * 7
+        assert how.processed(50) == 140
+        # nothing comes again before everything has been
+        assert sorted(np.concatenate(drawn)[:50].tolist()) == list(range(50))
+
+    def test_less_data_than_a_batch(self) -> None:
+        how = TrainingSettings(steps=3, batch_size=20)
+        drawn = [order for _, order in batches(8, how, stream=(1,))]
+        assert [sorted(order.tolist()) for order in drawn] == [list(range(8))] * 3
+        assert how.processed(8) == 24
+
+    def test_epochs_are_as_they_were(self) -> None:
+        how = TrainingSettings(epochs=3, batch_size=20)
+        assert how.processed(50) == 150
+        assert how.passes(50) == (50, 3)
+
+
+class TestShare:
+    @given(
+        real=st.integers(1, 60),
+        synthetic=st.integers(1, 60),
+        batch=st.integers(1, 40),
+        share=st.floats(0.01, 0.99),
+        steps=st.integers(0, 9),
+    )
+    def test_every_batch_has_its_share(
+        self, real: int, synthetic: int, batch: int, share: float, steps: int
+    ) -> None:
+        samples = real + synthetic
+        how = TrainingSettings(epochs=2, batch_size=batch, synthetic_share=share, steps=steps)
+        drawn = [order for _, order in batches(samples, how, stream=(3,), synthetic=synthetic)]
+        assert sum(map(len, drawn)) == how.processed(samples)
+        for order in drawn:
+            assert abs(int((order >= real).sum()) - share * len(order)) <= 1.0 + 1e-9
+        everything = np.concatenate(drawn)
+        assert abs(int((everything >= real).sum()) - share * len(everything)) <= 0.5 + 1e-9
+        for kind in (everything[everything < real], everything[everything >= real]):
+            counts = np.bincount(kind)
+            assert kind.size == 0 or counts.max() - counts[counts > 0].min() <= 1
+
+    def test_without_synthetic_samples_nothing_changes(self) -> None:
+        plain, mixed = TrainingSettings(), TrainingSettings(synthetic_share=0.5)
+        for synthetic in (0, 50):
+            one, other = (
+                [order.tolist() for _, order in batches(50, s, stream=(1,), synthetic=synthetic)]
+                for s in (plain, mixed)
+            )
+            assert one == other
+
+    def test_the_same_stream_draws_the_same(self) -> None:
+        how = TrainingSettings(synthetic_share=0.3, steps=9)
+        first, again, other = (
+            [order.tolist() for _, order in batches(70, how, stream=(n,), synthetic=30)]
+            for n in (1, 1, 2)
+        )
+        assert first == again
+        assert first != other

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,11 +11,14 @@ from hypothesis import strategies as st
 
 from messaging.chunks import (
     MAX_PATIENCE_S,
+    PATIENCE_S,
     WINDOW,
+    WINDOWS,
     Assembly,
     check_offer,
     chunk_bounds,
     chunk_count,
+    first_patience_s,
 )
 from messaging.errors import TransferError
 from messaging.messages import Offer
@@ -126,6 +131,36 @@ class TestAssembly:
             assembly.accept(chunk(data, index), 2.0)
         assert assembly.ask(2.0) == (4, 5, 6, 7)
         assert assembly.next_s() == 8.0
+
+    @pytest.mark.parametrize("rate_bps", [None, 1e3, 8e3, 100e3, 1e9])
+    def test_patience_follows_the_rate_of_the_holder(self, rate_bps: float | None) -> None:
+        """Chunks that come when a link of that rate brings them are asked for once."""
+        data = bytes(64 * 1024)
+        assembly = Assembly(
+            msgspec.structs.replace(offer(data, chunk_bytes=1024), rate_bps=rate_bps)
+        )
+        chunk_s = 0.0 if rate_bps is None else 8.0 * 1024 / rate_bps
+        now_s, waiting = 0.0, deque(assembly.ask(0.0))
+        while waiting:
+            now_s += chunk_s
+            waiting.extend(assembly.ask(now_s - 1e-9))
+            assembly.accept(chunk(data, waiting.popleft(), 1024), now_s)
+            waiting.extend(assembly.ask(now_s))
+        assert (assembly.missing, assembly.asked_again) == (0, 0)
+
+    def test_patience_is_that_of_a_window_and_two_to_be_late(self) -> None:
+        slow = msgspec.structs.replace(offer(bytes(8192), chunk_bytes=1000), rate_bps=1000.0)
+        assert first_patience_s(slow) == pytest.approx(WINDOWS * WINDOW * 8.0)
+        quick = msgspec.structs.replace(slow, rate_bps=1e9)
+        assert first_patience_s(quick) == first_patience_s(offer(b"abc")) == PATIENCE_S
+
+    def test_a_slow_holder_is_not_asked_sooner_the_second_time(self) -> None:
+        slow = msgspec.structs.replace(offer(bytes(1000), chunk_bytes=1000), rate_bps=1000.0)
+        assembly = Assembly(slow)
+        assembly.ask(0.0)
+        first_s = assembly.next_s()
+        assembly.ask(first_s)
+        assert assembly.next_s() - first_s == first_s == first_patience_s(slow) > MAX_PATIENCE_S
 
     def test_hurry(self) -> None:
         assembly = Assembly(offer(bytes(16)))

@@ -22,6 +22,17 @@ class TestOrders:
         ]
         assert orders[3] is None
 
+    def test_asking_again_counts_only_once_it_has_left(self) -> None:
+        shelf, digest = shelf_with(b"abcd")
+        shelf.order("a", digest, (0,))
+        order = shelf.next_order()
+        assert order is not None
+        shelf.order("a", digest, (0,))
+        assert shelf.next_order() is None
+        shelf.has_left(order)
+        shelf.order("a", digest, (0,))
+        assert shelf.next_order() is not None
+
     def test_impossible_ones_are_refused(self) -> None:
         shelf, digest = shelf_with(b"abcdefghij")
         assert shelf.order("a", digest, (3, 1, 10**9)) == 2

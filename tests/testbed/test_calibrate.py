@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from energy import calibration, calibration_emulated
-from energy.boards import PRESETS
+from energy import calibration, calibration_emulated, sweep
 from energy.cost_model import LinkModel, uplink_rate_bps
-from energy.host import HostHardware, load_profile
+from energy.host import HostHardware
+from energy.host_profile import load_profile
+from energy.presets import PRESETS
 from learning.training import TrainingSettings
 from testbed import calibrate_host, calibrate_show
 from testbed.calibrate_host import HostLoad
@@ -84,7 +85,7 @@ class TestEmulated:
         def stopped_at_the_third(board: object, plan: object, **hooks: object) -> object:
             boards.append(board)
 
-            def tell(progress: calibration.Progress) -> None:
+            def tell(progress: sweep.Progress) -> None:
                 if progress.done == 3:
                     signal.raise_signal(signal.SIGINT)
 
@@ -159,7 +160,7 @@ class TestHost:
 
     def test_everything_that_is_missing_is_said_at_once(self, tmp_path: Path) -> None:
         (tmp_path / "d.toml").write_text("meter = 'auto'\n")
-        with pytest.raises(calibration.CalibrationImpossibleError) as caught:
+        with pytest.raises(sweep.CalibrationImpossibleError) as caught:
             calibrate_host.read_draft(tmp_path / "d.toml", sysfs=tmp_path)
         assert len(caught.value.missing) == 3
         for word in ("name", "[board.link]", "cpufreq"):
@@ -215,13 +216,13 @@ class TestHost:
         thread.start()
         try:
             load = Watched(trainer, threading.Event())
-            plan = calibration.SweepPlan(
+            plan = sweep.SweepPlan(
                 frequencies_hz=draft.frequencies_hz, seconds=0.4, settle_s=0.05, repeats=1
             )
             with HostHardware(
                 draft.profile, root=tmp_path, state=tmp_path / "state", uplink=load
             ) as hardware:
-                settings = calibration.sweep(hardware, load, plan)
+                settings = sweep.sweep(hardware, load, plan)
                 found = calibration.analyse(settings, hardware.describe(), hardware.model())
         finally:
             over.set()

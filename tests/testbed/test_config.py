@@ -85,6 +85,11 @@ class TestBadInput:
                 "[plan]\ndeadlin_s = 3",
                 "unknown key 'deadlin_s' in [plan]; did you mean 'deadline_s'",
             ),
+            ("[rounds]\nparticipants = 11", "rounds.participants 11 "),
+            (
+                "[rounds]\nparticipants = 2\nmin_devices = 3",
+                "is above rounds.participants 2",
+            ),
             ("[plan]\ndevices = 3", "unknown key 'devices' in [plan]; it belongs to [fleet]"),
             ("[plam]\ndeadline_s = 3", "unknown section [plam]"),
             ("deadline_s = 3", "stands outside any table"),
@@ -101,6 +106,10 @@ class TestBadInput:
             ("[plan]\nerror_max = 0.01", "raise error_max"),
             ("[plan]\nbandwidth_hz = 20", "looks like kHz or MHz"),
             ("[rounds]\nmin_devices = 11", "above fleet.devices 10"),
+            (
+                "[training]\nsteps = 5\n[plan]\ntarget_accuracy = 0.9",
+                "needs a cost for every sample",
+            ),
             ("[generator]\nimages_max = 5", "is below plan.synthetic_max 500"),
             ("[fleet]\nboards = ['abacus']", "names 'abacus'; there are raspberry-pi-4"),
             ("[run]\nstrategy = 'fedavg'", "run.strategy"),

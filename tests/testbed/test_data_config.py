@@ -20,6 +20,7 @@ from testbed.cli import main
 from testbed.config import ConfigError
 from testbed.devices import (
     check_data,
+    check_network,
     cycles_per_sample,
     emulated_board,
     load_split,
@@ -108,6 +109,36 @@ class TestDatasets:
         assert np.array_equal(share.images[:, :1], own.images)
 
 
+class TestLimit:
+    def test_fewer_of_every_class(self) -> None:
+        split = load_split(config(data__limit=300))
+        parts = (split.public, split.private, split.test)
+        assert sum(map(len, parts)) == 300
+        assert split.kind == "writers"
+        whole = load_split(config())
+        known = {
+            image.tobytes()
+            for part in (whole.public, whole.private, whole.test)
+            for image in part.images
+        }
+        assert {image.tobytes() for part in parts for image in part.images} <= known
+
+    def test_of_test_samples_of_its_own_the_same_share(self, folder: Path) -> None:
+        for part, count in (("train", 12), ("test", 6)):
+            for name in ("dark", "light"):
+                target = folder.parent / "parted" / part / name
+                target.mkdir(parents=True)
+                for n in range(count):
+                    (target / f"{n}.png").write_bytes((folder / name / f"{n}.png").read_bytes())
+        split = load_split(of_folder(folder.parent / "parted", data__limit=12))
+        assert len(split.public) + len(split.private) == 12
+        assert split.test.label_counts() == (3, 3)
+
+    def test_too_few(self) -> None:
+        with pytest.raises(ConfigError, match=r"9 samples cannot hold.*raise data\.limit"):
+            check_data(config(data__limit=9))
+
+
 class TestPartitions:
     @pytest.mark.parametrize("scheme", SCHEMES)
     def test_each_divides_the_private_part(self, scheme: str) -> None:
@@ -174,6 +205,24 @@ class TestOnesOwnNetwork:
         assert known.fleet.reference_cycles_per_sample == 5.1e3  # of 5,120
         assert with_cycles(known) is known
         assert with_cycles(config()).fleet.reference_cycles_per_sample == 0.0
+
+    def test_check_says_what_a_network_costs(self) -> None:
+        said = check_network(config(training__model="own_network:linear"))
+        assert said.startswith("own_network:linear: 650 parameters, 2,600 bytes a model")
+        assert check_network(config()).startswith("small-cnn: 38,282 parameters")
+
+    @pytest.mark.parametrize(
+        ("model", "reason"),
+        [
+            ("own_network:too_few", "10 classes need a tensor of logits"),
+            ("own_network:missing", "has no attribute 'missing'"),
+            ("no_such_module:factory", "No module named 'no_such_module'"),
+        ],
+    )
+    def test_check_tries_it(self, model: str, reason: str) -> None:
+        done = CliRunner().invoke(main, ["check", "--set", f"training.model={model}"])
+        assert done.exit_code == 2
+        assert reason in done.output
 
     def test_that_does_not_fit_the_classes(self) -> None:
         with pytest.raises(ModelError, match="10 classes need a tensor of logits"):

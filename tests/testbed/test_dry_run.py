@@ -77,8 +77,9 @@ class TestResult:
         assert is_whole(store)
         assert not list(finished.run_folder.glob("run.sqlite-*"))
         tables = [t for (t,) in rows(store, "SELECT name FROM sqlite_master WHERE type = 'table'")]
-        assert len(tables) == 12
-        for table in set(tables) - {"refit"}:  # three rounds have no time to drift
+        assert len(tables) == 15
+        # three rounds have no time to drift, and FIMI's server does not train
+        for table in set(tables) - {"refit", "server_round"}:
             assert rows(store, f"SELECT count(*) FROM {table}") > [(0,)], table
         phases = {phase for (phase,) in rows(store, "SELECT DISTINCT phase FROM sample")}
         assert {"synthetic-download", "model-download", "compute", "upload"} <= phases
@@ -137,6 +138,31 @@ class TestTfl:
         assert rows(store, "SELECT sum(synthetic_samples) FROM device_round") == [(0,)]
         assert rows(store, "SELECT * FROM event WHERE event = 'batch-delivered'") == []
         assert rows(store, "SELECT * FROM sample WHERE phase = 'synthetic-download'") == []
+        assert place.leftovers() == []
+
+
+class TestStrategies:
+    """In processes of their own; ``test_strategies`` runs all of them in one."""
+
+    @pytest.mark.parametrize("name", ["semi", "fimi-genfl", "aigc-only"])
+    def test_end_to_end(self, place: Workplace, name: str) -> None:
+        done = place.run("dry-run", *SMALL, "--strategy", name)
+        assert done.returncode == 0, done.stderr
+        store = place.run_folder() / "run.sqlite"
+        assert run_value(place.run_folder(), "strategy") == name
+        server = rows(store, "SELECT images, seconds FROM server_round ORDER BY round")
+        unlabelled = rows(store, "SELECT sum(json_extract(body, '$.unlabelled')) FROM device_plan")
+        if name == "semi":
+            assert server == []
+            assert unlabelled > [(0,)]
+            assert "pseudo-labels" in done.stdout
+        else:
+            assert [images for images, _ in server] == [100, 200, 300]
+            assert min(seconds for _, seconds in server) > 0
+            assert "in no device" in done.stdout
+        devices = rows(store, "SELECT count(*) FROM device_round")
+        assert devices == [(0 if name == "aigc-only" else 9,)]
+        assert name in (place.run_folder() / "report.html").read_text(encoding="utf-8")
         assert place.leftovers() == []
 
 

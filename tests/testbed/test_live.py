@@ -147,6 +147,8 @@ class TestLive:
             "reported",
             "20.0",
             "J",
+            "(emulated,",
+            "board)",
         ]
         assert second == ["device-02", "raspberry-pi-4", "(emulated)", "70", "gone"]
         assert any("device-02 went offline" in line for line in lines)

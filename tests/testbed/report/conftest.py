@@ -117,7 +117,7 @@ def round_result(number: int, devices: Sequence[DeviceRound], accuracy: float) -
     )
 
 
-def profile(name: str) -> Profile:
+def profile(name: str, kind: Any = "emulated") -> Profile:
     return Profile(
         device=name,
         boot_id="boot",
@@ -125,7 +125,7 @@ def profile(name: str) -> Profile:
         label_counts=(7, 3),
         hardware=HardwareDescription(
             board="raspberry-pi-4",
-            kind="emulated",
+            kind=kind,
             meter=MeterDescription(source="meter", kind="emulated", scope="board", rate_hz=10),
         ),
         board=BoardModel(
@@ -187,6 +187,20 @@ ABOUT = {
     "dataset": {"name": "digits", "alpha": 0.1, "test": 40, "class_names": ["zero", "one"]},
 }
 
+
+def really(entry: Any) -> Any:
+    """A device-round or preparation whose joules a plug has measured."""
+    return msgspec.structs.replace(
+        entry,
+        phases=tuple(
+            msgspec.structs.replace(
+                p, energy=msgspec.structs.replace(p.energy, kind="measured", scope="wall")
+            )
+            for p in entry.phases
+        ),
+    )
+
+
 MakeRun = Callable[..., Path]
 
 
@@ -197,35 +211,45 @@ def write_run(
     rounds: Sequence[RoundResult] | None = None,
     about: dict[str, Any] | None = None,
     close: bool = True,
+    physical: Collection[str] = (),
 ) -> RunStore:
-    """A run of three rounds in ``folder``; accuracies 0.5, 0.8, 0.7 unless ``rounds`` says so."""
+    """A run of three rounds in ``folder``; accuracies 0.5, 0.8, 0.7 unless ``rounds`` says so.
+
+    Devices in ``physical`` are boards on a plug, the others emulated.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     store = RunStore(folder / "run.sqlite")
     store.put(**(ABOUT if about is None else about))
     if rounds is None:
         rounds = [
-            round_result(number, [device_round(name) for name in sorted(names)], accuracy)
+            round_result(
+                number,
+                [
+                    really(device_round(name)) if name in physical else device_round(name)
+                    for name in sorted(names)
+                ],
+                accuracy,
+            )
             for number, accuracy in enumerate((0.5, 0.8, 0.7), 1)
         ]
     for name in names:
-        store.write_profile(name, profile(name))
+        store.write_profile(name, profile(name, "physical" if name in physical else "emulated"))
     store.write_plan(PLAN)
     store.write_device_plans({name: device_plan(name, i) for i, name in enumerate(names)})
     for name in names:
-        store.write_preparation(
-            Preparation(
-                device=name,
-                phases=(record("synthetic-download", 0.25, PREPARATION_J),),
-                predicted=(
-                    PhaseCost(
-                        phase="synthetic-download",
-                        duration_s=0.25,
-                        dynamic_j=0.1,
-                        board_j=PREDICTED_PREPARATION_J,
-                    ),
+        preparation = Preparation(
+            device=name,
+            phases=(record("synthetic-download", 0.25, PREPARATION_J),),
+            predicted=(
+                PhaseCost(
+                    phase="synthetic-download",
+                    duration_s=0.25,
+                    dynamic_j=0.1,
+                    board_j=PREDICTED_PREPARATION_J,
                 ),
-            )
+            ),
         )
+        store.write_preparation(really(preparation) if name in physical else preparation)
     for result in rounds:
         store.write_round(result)
     if close:

@@ -1,31 +1,19 @@
-"""Is this machine ready to be a device? One check, one line, and the command that mends it.
-
-:func:`examine` runs every check; none of them changes anything. A check is ``ok``, something that
-is simply ``absent``, a ``warning`` (the agent runs, with less: a declared power instead of a meter,
-no frequency cap) or a ``failure`` (it cannot run, or its joules would be missing).
-"""
+"""What the agent meters and steers: meters, frequency, sending rate, clock, heat."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import os
-import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
-import psutil
-from msgspec import Struct
-
+from edge_agent.doctor.patient import Check, Patient
 from energy.clock import MonotonicClock
 from energy.control.cpufreq import CEILING, FLOOR, CpuFrequency
-from energy.control.journal import Journal, default_folder
-from energy.control.programs import NOT_FOUND, Run, run_program
-from energy.host import HostProfile
+from energy.control.journal import Journal
+from energy.control.programs import NOT_FOUND
 from energy.meters import MeterUnavailableError
 from energy.meters.detect import Found, MeterSettings, detect, open_recorder
 from energy.meters.rapl import SIDE_CHANNEL, tmpfiles_rule
@@ -33,79 +21,10 @@ from energy.meters.vcgencmd import find_firmware
 from energy.observe.cycles import Cycles
 from energy.observe.throttling import PI_BITS, Throttling
 from energy.sysfs import read_signed, read_text
-from messaging.address import BrokerAddress
-from messaging.errors import MessagingError
-from messaging.link import probe
 
-LEAST_MEMORY_BYTES = 150 << 20
-LEAST_DISK_BYTES = 200 << 20
 HOT_C = 80.0
 
-_WHEELS = ("numpy", "onnxruntime", "paho-mqtt", "psutil", "msgspec", "safetensors", "zstandard")
 _PACING_OPTION = 47  # SO_MAX_PACING_RATE
-
-
-class Check(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One line of the doctor.
-
-    Attributes:
-        name: what was looked at.
-        status: ``ok``, ``absent``, ``warning`` or ``failure``.
-        found: what there is, or what is wrong.
-        fix: the command or rule that mends it; empty where there is nothing to mend.
-    """
-
-    name: str
-    status: Literal["ok", "absent", "warning", "failure"]
-    found: str
-    fix: str = ""
-
-
-class Patient(Struct, frozen=True, kw_only=True):
-    """What is examined.
-
-    Attributes:
-        root: of the file system.
-        profile: of the board, if there is one already.
-        broker: where the agent shall connect, if known.
-        state: folder of the journal; this user's if left out.
-        run: runs programs.
-    """
-
-    root: Path = Path("/")
-    profile: HostProfile | None = None
-    broker: BrokerAddress | None = None
-    state: Path | None = None
-    run: Run = run_program
-
-
-def examine(patient: Patient) -> tuple[Check, ...]:
-    """Run every check, in the order in which somebody sets a board up."""
-    return tuple(check for part in _PARTS for check in part(patient))
-
-
-def python(_: Patient) -> Iterator[Check]:
-    """The interpreter and the libraries of an agent."""
-    version = ".".join(map(str, sys.version_info[:3]))
-    enough = sys.version_info >= (3, 10)
-    yield Check(
-        name="python",
-        status="ok" if enough else "failure",
-        found=f"Python {version}",
-        fix="" if enough else "install Python 3.10 or newer (JetPack 6 and Raspberry Pi OS 12 do)",
-    )
-    found, missing = [], []
-    for name in _WHEELS:
-        try:
-            found.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            missing.append(name)
-    yield Check(
-        name="wheels",
-        status="failure" if missing else "ok",
-        found=f"missing: {', '.join(missing)}" if missing else ", ".join(found),
-        fix=f"python3 -m pip install {' '.join(missing)}" if missing else "",
-    )
 
 
 def meters(patient: Patient) -> Iterator[Check]:
@@ -141,7 +60,7 @@ def meters(patient: Patient) -> Iterator[Check]:
 
 def frequency(patient: Patient) -> Iterator[Check]:
     """Whether the CPU's frequency can be capped, and its clock be counted."""
-    policies = CpuFrequency(patient.root, Journal(_state(patient), patient.root)).policies()
+    policies = CpuFrequency(patient.root, Journal(patient.journal_folder, patient.root)).policies()
     limits = [policy / name for policy in policies for name in (CEILING, FLOOR)]
     closed = [path for path in limits if path.exists() and not os.access(path, os.W_OK)]
     if not policies:
@@ -259,67 +178,6 @@ def heat(patient: Patient) -> Iterator[Check]:
         yield Check(name="throttling", status="ok", found=found or "nothing here counts it")
 
 
-def broker(patient: Patient) -> Iterator[Check]:
-    """Whether the broker lets us in."""
-    if patient.broker is None:
-        yield Check(
-            name="broker",
-            status="warning",
-            found="not tried: no URL was given",
-            fix="fimi agent doctor --broker mqtt://user:password@host:1883",
-        )
-        return
-    try:
-        probe(patient.broker)
-        yield Check(name="broker", status="ok", found=f"{patient.broker} lets us in")
-    except MessagingError as error:
-        yield Check(
-            name="broker",
-            status="failure",
-            found=str(error),
-            fix=f"on the desk: fimi broker --bind 0.0.0.0 --port {patient.broker.port}; from here: "
-            f"nc -vz {patient.broker.host} {patient.broker.port}",
-        )
-
-
-def room(patient: Patient) -> Iterator[Check]:
-    """Free memory and disk."""
-    memory_bytes = psutil.virtual_memory().available
-    enough = memory_bytes >= LEAST_MEMORY_BYTES
-    yield Check(
-        name="memory",
-        status="ok" if enough else "warning",
-        found=f"{memory_bytes / 2**20:.0f} MiB free",
-        fix=""
-        if enough
-        else "stop other programs (systemctl set-default multi-user.target frees "
-        "a desktop's), or train with --set training.micro_batch=8",
-    )
-    folder = _state(patient)
-    while not folder.exists():
-        folder = folder.parent
-    disk_bytes = shutil.disk_usage(folder).free
-    enough = disk_bytes >= LEAST_DISK_BYTES
-    yield Check(
-        name="disk",
-        status="ok" if enough else "warning",
-        found=f"{disk_bytes / 2**20:.0f} MiB free on {folder}",
-        fix="" if enough else "sudo apt clean && sudo journalctl --vacuum-size=50M",
-    )
-
-
-_PARTS: tuple[Callable[[Patient], Iterator[Check]], ...] = (
-    python,
-    meters,
-    frequency,
-    rate,
-    clock,
-    heat,
-    broker,
-    room,
-)
-
-
 def _meter(found: Found, root: Path) -> Check:
     description = found.description
     if description is None:
@@ -364,7 +222,7 @@ def _closed_rapl(root: Path) -> list[Path]:
 
 
 def _journal(patient: Patient) -> Check:
-    folder = _state(patient)
+    folder = patient.journal_folder
     journal = folder / "restore.jsonl"
     if journal.exists() and journal.stat().st_size:
         return Check(
@@ -384,7 +242,3 @@ def _journal(patient: Patient) -> Check:
         found=f"{journal} cannot be written, so nothing will be changed on this machine",
         fix=f"sudo install -d -o $USER {folder}",
     )
-
-
-def _state(patient: Patient) -> Path:
-    return patient.state or default_folder(patient.root)

@@ -1,0 +1,142 @@
+"""Planning where a round is a number of steps, not of passes over the data.
+
+S steps of B samples cost S·B·C cycles, however many samples there are to draw from: data costs
+nothing to train on. So (P1) comes apart. What a device is given is the least that meets Δ_max, all
+devices together; frequency, bandwidth and power are planned for S·B samples.
+
+* :class:`FixedSteps`       plans a fleet so, with any planner of resources; :func:`around` one
+* :func:`least_synthetic`   the least synthetic samples that meet a learning constraint
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from learning.training import TrainingSettings
+from optim.categories import fill
+from optim.plans import Plan
+from optim.problem import FimiProblem, InfeasibleError, tfl
+from optim.quality import effective
+
+Planner = Callable[[FimiProblem], Plan]
+
+
+class FixedSteps(Struct, frozen=True, kw_only=True):
+    """How many steps of how many samples.
+
+    Attributes:
+        training: its ``steps`` and ``batch_size``.
+        synthetic_value: q, how many real samples a synthetic one is worth.
+    """
+
+    training: TrainingSettings
+    synthetic_value: float = 1.0
+
+    def plan(self, problem: FimiProblem, planner: Planner) -> Plan:
+        """Plan a fleet.
+
+        Args:
+            problem: with the learning constraint, if there is one; its epochs do not count.
+            planner: finds frequency, bandwidth and power for data that is decided.
+
+        Returns:
+            A plan whose bound is that of the resources for these samples.
+
+        Raises:
+            InfeasibleError: no amount of synthetic samples meets Δ_max, or no resources do.
+        """
+        made = least_synthetic(problem, self.synthetic_value)
+        samples = problem.local_samples.astype(np.int64) + made
+        load = np.zeros_like(problem.local_counts)
+        load[:, 0] = [self.training.processed(int(count)) for count in samples]
+        plan = planner(
+            msgspec.structs.replace(
+                tfl(problem), local_counts=load, epochs=1, generated_max=np.zeros(problem.size)
+            )
+        )
+        shares = tuple(
+            msgspec.structs.replace(
+                share, synthetic_counts=fill(local, int(extra)), samples=int(count)
+            )
+            for share, local, extra, count in zip(
+                plan.devices, problem.local_counts, made, samples, strict=True
+            )
+        )
+        error = None
+        if math.isfinite(problem.error_max):
+            error = problem.error(effective(problem, self.synthetic_value, samples.astype(float)))
+        return msgspec.structs.replace(
+            plan, devices=shares, error=error, synthetic_value=self.synthetic_value
+        )
+
+
+def around(planner: Planner, training: TrainingSettings, synthetic_value: float) -> Planner:
+    """A planner of resources as a planner for this training; the same one where epochs decide."""
+    if not training.steps:
+        return planner
+    steps = FixedSteps(training=training, synthetic_value=synthetic_value)
+    return lambda problem: steps.plan(problem, planner)
+
+
+def least_synthetic(problem: FimiProblem, synthetic_value: float = 1.0) -> NDArray[np.int64]:
+    """Synthetic samples per device, (I,), the least together that meet Δ_max.
+
+    A sample goes where it lowers Σ w Δ most: w α β (D_loc + q D_gen)^(−β−1) is the same for all
+    devices that get some, and falls with every sample, so one threshold decides. Whole samples are
+    rounded down at that threshold and added one by one, the most useful first.
+
+    Raises:
+        InfeasibleError: the constraint is not met with all that may be given.
+    """
+    made = np.zeros(problem.size, np.int64)
+    curve = problem.curve
+    if not math.isfinite(problem.error_max) or curve is None:
+        return made
+    most = np.asarray(problem.generated_max, np.int64)
+    local, weights = problem.local_samples, problem.weights
+
+    def error(amounts: NDArray[np.int64]) -> float:
+        samples = local + synthetic_value * amounts
+        if (samples <= 0.0).any():
+            return math.inf
+        return float(np.sum(weights * curve.error(samples)))
+
+    if error(most) > problem.error_max:
+        raise InfeasibleError(
+            f"error_max: with {int(most.max())} synthetic samples for every device the mean error "
+            f"is still {error(most):.4g}, above {problem.error_max:g}; raise plan.error_max or "
+            "plan.synthetic_max",
+            constraint="learning error",
+            devices=problem.devices,
+        )
+
+    def at(level: float) -> NDArray[np.int64]:
+        """With all samples whose worth is above e^(−level): data up to w^(1/(1+β)) e^level."""
+        wanted = weights ** (1.0 / (1.0 + curve.beta)) * math.exp(level)
+        amounts = np.floor((wanted - local) / synthetic_value)
+        return np.clip(amounts, 0, most).astype(np.int64)
+
+    low, high = -50.0, 50.0
+    for _ in range(80):
+        middle = (low + high) / 2.0
+        if error(at(middle)) > problem.error_max:
+            low = middle
+        else:
+            high = middle
+    made = at(low)
+    while error(made) > problem.error_max:
+        have = np.maximum(local + synthetic_value * made, 1e-9)
+        worth = np.where(made < most, weights * have ** (-curve.beta - 1.0), -1.0)
+        made[int(worth.argmax())] += 1
+    for i in range(problem.size):  # the last one added may have made another one needless
+        fewer = made.copy()
+        fewer[i] -= 1
+        if fewer[i] >= 0 and error(fewer) <= problem.error_max:
+            made = fewer
+    return made

@@ -1,0 +1,173 @@
+"""What a round's updates say about learning, looked at by the coordinator every few rounds.
+
+* local error Δ_i, docs/model.md (L6): of each device's model on the test set, before aggregation
+* similarity, (L3) and (L7): the cosine between what a device's data did to the global model and
+  what IID data would have done, which is the figure that FIMI's paper draws
+* orthogonality, (L4): how little the devices' updates have to do with each other
+
+The IID reference is an update, not a gradient: the same local training, from the same global model,
+on public samples of which every class has as many. Devices train for epochs, so that what they send
+is no gradient either; with one step of plain SGD the two are the same.
+
+Nothing here goes into the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import overload
+
+import numpy as np
+from msgspec import Struct
+
+from coordinator.spool import Updates
+from learning import metrics
+from learning.datasets import Dataset
+from learning.tensors import Parameters
+from learning.training import Trainer, TrainingSettings
+
+REFERENCE_SAMPLES = 200
+"""Public samples that the IID reference trains on, at most."""
+_STREAM = 5
+"""Keeps the order of the reference's samples apart from other random numbers."""
+
+
+class DeviceInsight(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a device's update says.
+
+    Attributes:
+        device: who.
+        local_error: Δ_i, 0 to 1: wrong answers on the test set before aggregation.
+        similarity: cosine to the IID update, −1 to 1; ``None`` without a reference or for an update
+            that is zero.
+    """
+
+    device: str
+    local_error: float
+    similarity: float | None
+
+
+class Insight(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the accepted updates of a round say.
+
+    Attributes:
+        round: its number.
+        orthogonality: 1 perpendicular, 0 all along one line; ``None`` with fewer than two updates.
+        reference_samples: public samples behind the IID update; 0 for none.
+        devices: whose update was accepted, in order of device id.
+    """
+
+    round: int
+    orthogonality: float | None
+    reference_samples: int
+    devices: tuple[DeviceInsight, ...]
+
+
+def balanced(public: Dataset, samples: int, seed: int) -> Dataset | None:
+    """As many samples of every class, ``None`` where a class has none.
+
+    Args:
+        public: where they come from.
+        samples: at most; each class gets its share, or what the scarcest class has.
+        seed: draws them.
+    """
+    counts = public.label_counts()
+    each = min(min(counts), max(1, samples // len(counts)))
+    if not each:
+        return None
+    generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_STREAM,)))
+    order = generator.permutation(len(public))
+    chosen = [order[public.labels[order] == k][:each] for k in range(public.classes)]
+    return public.subset(np.sort(np.concatenate(chosen)), f"{public.name}/balanced")
+
+
+class Observer:
+    """Looks at updates.
+
+    Args:
+        trainer: evaluates the devices' models, and trains the reference.
+        test: held-out data.
+        public: where the IID sample is drawn from; ``None`` for no reference.
+        training: how devices train.
+        seed: of the run.
+        cancelled: ends the training of the reference.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        test: Dataset,
+        public: Dataset | None,
+        training: TrainingSettings,
+        *,
+        seed: int,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> None:
+        self._trainer = trainer
+        self._test = test
+        self._training = training
+        self._seed = seed
+        self._cancelled = cancelled
+        self._reference = None if public is None else balanced(public, REFERENCE_SAMPLES, seed)
+
+    def look(self, number: int, before: Parameters, updates: Updates) -> Insight:
+        """What a round's updates say.
+
+        Args:
+            number: of the round.
+            before: the global model that devices trained from.
+            updates: accepted models, by device.
+        """
+        iid = self._iid_update(number, before) if updates else None
+        found = []
+        for device in updates.devices:
+            model = updates.of(device)
+            scored = self._trainer.evaluate(model, self._test.images, self._test.labels)
+            change = metrics.update(before, model)
+            found.append(
+                DeviceInsight(
+                    device=device,
+                    local_error=metrics.local_errors({device: scored.accuracy})[device],
+                    similarity=None if iid is None else metrics.cosine_similarity(change, iid),
+                )
+            )
+        return Insight(
+            round=number,
+            orthogonality=metrics.orthogonality(_Changes(before, updates)),
+            reference_samples=len(self._reference) if iid is not None and self._reference else 0,
+            devices=tuple(found),
+        )
+
+    def _iid_update(self, number: int, before: Parameters) -> metrics.Tensors | None:
+        if self._reference is None:
+            return None
+        trained = self._trainer.train(
+            before,
+            self._reference.images,
+            self._reference.labels,
+            self._training,
+            stream=(self._seed, _STREAM, number),
+            cancelled=self._cancelled,
+        )
+        return metrics.update(before, trained.parameters)
+
+
+class _Changes(Sequence[metrics.Tensors]):
+    """Updates less the global model, one at a time."""
+
+    def __init__(self, before: Parameters, updates: Updates) -> None:
+        self._before, self._updates = before, updates
+
+    def __len__(self) -> int:
+        return len(self._updates)
+
+    @overload
+    def __getitem__(self, index: int) -> metrics.Tensors: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> _Changes: ...
+
+    def __getitem__(self, index: int | slice) -> metrics.Tensors | _Changes:
+        if isinstance(index, slice):
+            return _Changes(self._before, self._updates[index])
+        return metrics.update(self._before, self._updates[index])

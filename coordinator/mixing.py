@@ -1,0 +1,81 @@
+"""GenFL's aggregation: the mean of the devices' models mixed with one that the server has trained.
+
+After Qiang, Chang and Liang, *AIGC-assisted Federated Learning for Edge Intelligence: Architecture
+Design, Research Challenges and Future Directions*, section III, equation (1).
+
+* :func:`mix`     ω = κ1 Σ ρ_n ω_n + κ2 ω_a, with κ1 + κ2 = 1
+* :func:`server_weight`        κ2 that is constant or follows a schedule
+* :func:`weight_by_performance`  κ2 from the errors of both models
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coordinator.strategy_settings import StrategySettings
+from learning.aggregation import fedavg
+from learning.tensors import Parameters
+
+Model = dict[str, NDArray[np.float32]]
+
+
+def mix(
+    updates: Sequence[Parameters],
+    weights: Sequence[float],
+    augmented: Parameters,
+    server_weight: float,
+) -> Model:
+    """ω = κ1 Σ ρ_n ω_n + κ2 ω_a, GenFL's equation (1).
+
+    Args:
+        updates: ω_n, at least one.
+        weights: of the updates; ρ_n is each one's share of their sum.
+        augmented: ω_a.
+        server_weight: κ2; κ1 is 1 − κ2.
+
+    Raises:
+        ValueError: nothing to mix, or a weight outside 0 to 1.
+    """
+    if not 0.0 <= server_weight <= 1.0:
+        raise ValueError(f"κ2 is {server_weight}; κ1 + κ2 = 1 needs it between 0 and 1")
+    if not updates:
+        raise ValueError("there is no update to mix the server's model with")
+    whole = float(sum(weights))
+    shares = [(1.0 - server_weight) * weight / whole for weight in weights]
+    return fedavg(itertools.chain(updates, [augmented]), [*shares, server_weight])
+
+
+def server_weight(settings: StrategySettings, number: int, rounds: int) -> float:
+    """κ2 of a round with constant or scheduled weights.
+
+    Args:
+        settings: policy, first and last weight.
+        number: of the round, from 1.
+        rounds: how many there will be.
+    """
+    first, last = settings.server_weight, settings.server_weight_end
+    if settings.weights == "constant" or rounds == 1:
+        return first
+    return first + (last - first) * (number - 1) / (rounds - 1)
+
+
+def weight_by_performance(federated_accuracy: float, augmented_accuracy: float, n: int) -> float:
+    """κ2 = e_f / (e_f + e_a): the better model weighs more, equal models weigh the same.
+
+    Errors are (wrong + 1) / (n + 2), the mean of a uniform prior after n looks, so that a model
+    without a mistake does not take everything.
+
+    Args:
+        federated_accuracy: of Σ ρ_n ω_n on public images, 0 to 1.
+        augmented_accuracy: of ω_a on the same.
+        n: how many images those were.
+    """
+    federated, augmented = (
+        (n * (1.0 - accuracy) + 1.0) / (n + 2.0)
+        for accuracy in (federated_accuracy, augmented_accuracy)
+    )
+    return federated / (federated + augmented)

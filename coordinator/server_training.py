@@ -1,0 +1,266 @@
+"""What the server does in a round besides averaging: it trains on images that never leave it.
+
+* ``mix`` (GenFL) trains a model ω_a from the global model while the devices train, and mixes it in.
+* ``continue`` (SST) averages the devices' updates and trains that mean further.
+* ``alone`` (AIGC only) trains the global model; there are no devices.
+
+The images come from the generator node before the first round, and are used class by class in the
+order in which they come: with a set that grows, a round trains on the first few of each class.
+Wall seconds are recorded, and joules where the machine has a meter; both are the server's and never
+counted among the devices'.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from coordinator.errors import FederationError
+from coordinator.inbox import Cancelled
+from coordinator.mixing import Model, mix, server_weight, weight_by_performance
+from coordinator.results import ServerRound
+from coordinator.settings import FederationSettings
+from coordinator.strategies import Strategy
+from energy.joules import Energy
+from learning import batches
+from learning.aggregation import fedavg
+from learning.batches import Batch
+from learning.datasets import Dataset
+from learning.training import Evaluation, Trainer, TrainingCancelled, TrainingResult
+from messaging.client import Peer
+from messaging.messages import SyntheticBatch
+
+TRANSFER_TIMEOUT_S = 600.0
+BATCH_MAX_BYTES = 1 << 30
+
+
+class Span(Protocol):
+    """A stretch of work; filled in when it is over."""
+
+    @property
+    def seconds(self) -> float:
+        """Wall time, s."""
+        ...
+
+    @property
+    def energy(self) -> Energy | None:
+        """What it took, idle power included; ``None`` where nothing could be read."""
+        ...
+
+
+class WorkMeter(Protocol):
+    """Meters stretches of work on this machine."""
+
+    def span(self) -> AbstractContextManager[Span]:
+        """Meter a ``with`` block."""
+        ...
+
+
+class Stopwatch:
+    """A :class:`WorkMeter` of a machine without meters: seconds, no joules."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.energy: Energy | None = None
+
+    @contextmanager
+    def span(self) -> Iterator[Stopwatch]:
+        """Time a ``with`` block."""
+        span, began_s = Stopwatch(), time.monotonic()
+        try:
+            yield span
+        finally:
+            span.seconds = time.monotonic() - began_s
+
+
+class _Trained(Struct, frozen=True, kw_only=True):
+    result: TrainingResult
+    images: int
+    seconds: float
+    energy: Energy | None
+
+
+class Server:
+    """The server's part of every round.
+
+    Args:
+        strategy: says what that is.
+        settings: of the federation.
+        trainer: the same as the one that evaluates.
+        meter: of this machine; seconds only if left out.
+        public: what models may be judged by besides the test set; ``None`` if there is nothing.
+        cancelled: asked while it trains.
+
+    Raises:
+        FederationError: weights by performance, and no public images to judge by.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        settings: FederationSettings,
+        trainer: Trainer,
+        *,
+        meter: WorkMeter | None = None,
+        public: Dataset | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._strategy = strategy
+        self._settings = settings
+        self._trainer = trainer
+        self._meter = meter or Stopwatch()
+        self._cancelled = cancelled
+        self._batch: Batch | None = None
+        self._augmented: Future[_Trained] | None = None
+        self._training = settings.training
+        if epochs := settings.options.server_epochs:
+            self._training = replace(settings.training, epochs=epochs, steps=0)
+        self._validation: Dataset | None = None
+        if strategy.server == "mix" and settings.options.weights == "performance":
+            if public is None or not len(public):
+                raise FederationError(
+                    'strategy.weights is "performance", and there are no public images to judge '
+                    'the models by; take "constant" or "scheduled"'
+                )
+            self._validation = _some(public, settings.options.validation_images, settings.seed)
+
+    def receive(self, batch: SyntheticBatch, peer: Peer, image_shape: tuple[int, int, int]) -> None:
+        """Fetch the server's images.
+
+        Args:
+            batch: what the generator node has made.
+            peer: fetches it.
+            image_shape: channels, height, width that they must have.
+
+        Raises:
+            FederationError: there are none, or they cannot be used.
+        """
+        if batch.offer is None:
+            raise FederationError(
+                f"{self._strategy.name}: the generator node made no images for the server: "
+                f"{batch.error or 'no reason given'}"
+            )
+        payload = peer.transfers.fetch(
+            batch.offer,
+            timeout_s=TRANSFER_TIMEOUT_S,
+            max_bytes=BATCH_MAX_BYTES,
+            cancelled=self._cancelled,
+        )
+        try:
+            self._batch = batches.decode(
+                payload, classes=len(batch.delivered), image_shape=image_shape
+            )
+        except batches.BatchError as error:
+            raise FederationError(f"the server's images cannot be used: {error}") from error
+
+    @contextmanager
+    def beside(self, number: int, model: Model) -> Iterator[None]:
+        """Train ω_a from ``model`` while the ``with`` block lasts, if the strategy wants that.
+
+        Args:
+            number: of the round.
+            model: ω^t, the round's global model.
+        """
+        if self._strategy.server != "mix" or self._batch is None:
+            yield
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="server-training") as pool:
+            self._augmented = pool.submit(self._train, number, model)
+            yield
+
+    def aggregate(
+        self, number: int, model: Model, updates: Sequence[Model], weights: Sequence[float]
+    ) -> tuple[Model, ServerRound | None]:
+        """The new global model, and what the server did for it.
+
+        Args:
+            number: of the round.
+            model: the round's global model, which stays where nothing comes in its place.
+            updates: of the devices.
+            weights: of those, training samples.
+        """
+        part = self._strategy.server
+        if part == "mix" and self._batch is not None:
+            # Without an update the devices' share is the model that they were sent.
+            return self._mix(number, updates or [model], weights or [1.0])
+        mean = fedavg(updates, weights) if updates else model
+        if part == "average" or self._batch is None:  # FIMI may find that nothing is missing
+            return mean, None
+        trained = self._train(number, mean)
+        return dict(trained.result.parameters), _entry(trained)
+
+    def _mix(
+        self, number: int, updates: Sequence[Model], weights: Sequence[float]
+    ) -> tuple[Model, ServerRound]:
+        assert self._augmented is not None
+        options, trained = self._settings.options, self._augmented.result()
+        augmented = dict(trained.result.parameters)
+        federated = judged = None
+        if self._validation is None:
+            weight = server_weight(options, number, self._settings.rounds.count)
+        else:
+            federated = self._judge(fedavg(updates, weights))
+            judged = self._judge(augmented)
+            weight = weight_by_performance(
+                federated.accuracy, judged.accuracy, len(self._validation)
+            )
+        return mix(updates, weights, augmented, weight), replace(
+            _entry(trained),
+            weight=weight,
+            federated_accuracy=federated and federated.accuracy,
+            augmented_accuracy=judged and judged.accuracy,
+        )
+
+    def _judge(self, model: Model) -> Evaluation:
+        assert self._validation is not None
+        return self._trainer.evaluate(model, self._validation.images, self._validation.labels)
+
+    def _train(self, number: int, model: Model) -> _Trained:
+        """Train from ``model`` on the images of a round."""
+        assert self._batch is not None
+        chosen = self._chosen(number)
+        try:
+            with self._meter.span() as span:
+                result = self._trainer.train(
+                    model,
+                    self._batch.images[chosen],
+                    self._batch.labels[chosen],
+                    self._training,
+                    stream=(self._settings.seed, self._settings.devices, number),  # no device's
+                    cancelled=self._cancelled,
+                )
+        except TrainingCancelled as error:
+            raise Cancelled from error
+        return _Trained(result=result, images=len(chosen), seconds=span.seconds, energy=span.energy)
+
+    def _chosen(self, number: int) -> NDArray[np.intp]:
+        """The images of a round: of a set that grows, the first so many of each class."""
+        assert self._batch is not None
+        labels = self._batch.labels
+        if not self._strategy.grows_server_set:
+            return np.arange(len(labels))
+        most = min(number * self._settings.options.images_per_round, len(labels))
+        of_class = [np.flatnonzero(labels == label)[:most] for label in np.unique(labels)]
+        return np.sort(np.concatenate(of_class))
+
+
+def _entry(trained: _Trained) -> ServerRound:
+    return ServerRound(
+        images=trained.images,
+        seconds=trained.seconds,
+        energy=trained.energy,
+        loss=trained.result.loss,
+    )
+
+
+def _some(public: Dataset, most: int, seed: int) -> Dataset:
+    order = np.random.default_rng((seed, most)).permutation(len(public))
+    return public.subset(np.sort(order[:most]), f"{public.name}/validation")

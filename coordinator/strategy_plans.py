@@ -1,0 +1,163 @@
+"""What a strategy comes to for a fleet: a plan for the devices, and images for the server.
+
+Every strategy that makes use of FIMI's data plan starts from that very plan: the same planner, the
+same limits. What then differs (who gets how much, or who decides about frequency, bandwidth and
+power) is planned anew for that data.
+
+* :class:`StrategyPlan`  the outcome
+* :func:`make_plans`     strategy and problem to outcome
+* :func:`replan`         resources again, once the data is where it is
+* :func:`with_data`      the problem for data that is decided
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from coordinator.strategies import Strategy
+from coordinator.strategy_settings import StrategySettings
+from learning.pseudo_labels import looked_at
+from optim.categories import fill
+from optim.plans import Plan
+from optim.problem import FimiProblem, tfl
+from optim.quality import effective
+from optim.unplanned import equal_shares
+
+Counts = NDArray[np.int64]
+Planner = Callable[[FimiProblem], Plan]
+
+
+class StrategyPlan(Struct, frozen=True, kw_only=True):
+    """What a strategy comes to.
+
+    Attributes:
+        plan: for the devices, with the images that each is to get; ``None`` if they do not train.
+        server_counts: images per class for the server in the end; empty if it does not train.
+    """
+
+    plan: Plan | None
+    server_counts: tuple[int, ...] = ()
+
+
+def make_plans(
+    strategy: Strategy,
+    problem: FimiProblem,
+    planner: Planner,
+    *,
+    settings: StrategySettings,
+    rounds: int,
+    synthetic_value: float = 1.0,
+    unplanned: Planner = equal_shares,
+) -> StrategyPlan:
+    """Plan a fleet under a strategy.
+
+    Args:
+        strategy: what is planned.
+        problem: as :meth:`Strategy.constrain` leaves it.
+        planner: solves a problem.
+        settings: size of the server's set.
+        rounds: how many there will be.
+        synthetic_value: q, for the error of a data plan.
+        unplanned: gives resources where they are not planned.
+
+    Raises:
+        InfeasibleError: no plan meets the limits.
+    """
+    held = problem.local_counts.sum(axis=0)
+    server_counts: tuple[int, ...] = ()
+    if strategy.grows_server_set:
+        each = min(settings.images_per_round * rounds, settings.images_max)
+        server_counts = tuple(each if count else 0 for count in held.tolist())
+    if not strategy.devices_train:
+        return StrategyPlan(plan=None, server_counts=server_counts)
+    if not strategy.plans_data and not strategy.planned_resources:
+        return StrategyPlan(plan=unplanned(problem), server_counts=server_counts)
+    first = planner(problem)
+    if strategy.planned_at_once:
+        return StrategyPlan(plan=first, server_counts=server_counts)
+    if strategy.server == "continue":
+        totals = np.sum([share.synthetic_counts for share in first.devices], axis=0)
+        return StrategyPlan(plan=planner(tfl(problem)), server_counts=tuple(totals.tolist()))
+    counts = _counts(strategy, problem, first)
+    solve = planner if strategy.planned_resources else unplanned
+    plan = solve(with_data(problem, _load(strategy, counts, problem)))
+    error = None
+    if not strategy.unlabelled and math.isfinite(problem.error_max):
+        samples = problem.local_samples + counts.sum(axis=1)
+        error = problem.error(effective(problem, synthetic_value, samples))
+    shares = [
+        msgspec.structs.replace(share, synthetic_counts=tuple(row), samples=int(local + sum(row)))
+        for share, row, local in zip(
+            plan.devices, counts.tolist(), problem.local_samples, strict=True
+        )
+    ]
+    plan = msgspec.structs.replace(
+        plan, devices=tuple(shares), error=error, synthetic_value=synthetic_value
+    )
+    return StrategyPlan(plan=plan, server_counts=server_counts)
+
+
+def replan(
+    strategy: Strategy,
+    problem: FimiProblem,
+    counts: Sequence[Sequence[int]],
+    planner: Planner,
+    unplanned: Planner = equal_shares,
+) -> Plan:
+    """Frequency, bandwidth and power once more, for the data that devices have.
+
+    Args:
+        strategy: says whether they are planned at all.
+        problem: with boards as they are known now.
+        counts: images per class that each device holds, in the problem's order.
+        planner: solves a problem.
+        unplanned: gives resources where they are not planned.
+
+    Raises:
+        InfeasibleError: no plan meets the limits.
+    """
+    load = _load(strategy, np.asarray(counts, np.int64), problem)
+    solve = planner if strategy.planned_resources else unplanned
+    return solve(with_data(problem, load))
+
+
+def with_data(problem: FimiProblem, counts: Counts) -> FimiProblem:
+    """The problem once devices hold further samples: frequency, bandwidth and power.
+
+    Args:
+        problem: of the fleet.
+        counts: (I, K) samples per class besides the local ones.
+    """
+    return msgspec.structs.replace(
+        tfl(problem), local_counts=np.asarray(problem.local_counts + counts, np.int64)
+    )
+
+
+def _counts(strategy: Strategy, problem: FimiProblem, plan: Plan) -> Counts:
+    """Images per class for every device, (I, K), from FIMI's amounts."""
+    amounts = [sum(share.synthetic_counts) for share in plan.devices]
+    classes = problem.local_counts.shape[1]
+    if strategy.data == "even":
+        mean = math.ceil(sum(amounts) / len(amounts))
+        rows = [fill(local, mean) for local in problem.local_counts]
+    elif strategy.unlabelled:
+        rows = [fill([0] * classes, amount) for amount in amounts]
+    else:
+        rows = [share.synthetic_counts for share in plan.devices]
+    return np.array(rows, np.int64)
+
+
+def _load(strategy: Strategy, counts: Counts, problem: FimiProblem) -> Counts:
+    """What the images cost, in samples trained on: unlabelled ones, all kept, looking as well."""
+    if not strategy.unlabelled:
+        return counts
+    load: Counts = counts.copy()
+    extra = [math.ceil(looked_at(int(n)) / problem.epochs) for n in counts.sum(axis=1)]
+    load[:, 0] += np.array(extra, np.int64)
+    return load

@@ -1,0 +1,95 @@
+"""The trained model on this device: one image at a time, as a user runs it.
+
+Accuracy, latency and joules come from the same inferences, after a few that warm up. The images are
+the device's own and stay where they are; what leaves is the share of right answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from msgspec import Struct
+
+from energy.hardware import Hardware
+from energy.ledger import Ledger
+from learning.classifier import Classifier
+from learning.datasets import Dataset
+from messaging.messages import ModelFile, Trial
+
+WARM_UP = 5
+"""Inferences before those that count."""
+
+
+class TrialOrder(Struct, frozen=True, kw_only=True):
+    """How a file is tried; see :class:`messaging.messages.DeploymentTest`.
+
+    Attributes:
+        images: to classify.
+        seconds: at least, s.
+        training_share: what an inference costs of training on one sample.
+    """
+
+    images: int
+    seconds: float
+    training_share: float
+
+
+def try_file(
+    file: ModelFile,
+    payload: bytes,
+    data: Dataset,
+    order: TrialOrder,
+    *,
+    hardware: Hardware,
+    ledger: Ledger,
+    cancelled: Callable[[], bool],
+) -> Trial:
+    """Run a file on the device's own images.
+
+    Args:
+        file: which it is.
+        payload: its content.
+        data: of the device.
+        order: how many images, for how long.
+        hardware: the board, told of every inference.
+        ledger: meters them as one phase; no phase may be open.
+        cancelled: ends the trial after the inference that is running.
+
+    Raises:
+        learning.graphs.GraphError: the file cannot be used, or is for other images.
+        RuntimeError: ONNX Runtime failed.
+    """
+    classifier = Classifier(payload, data.classes, data.image_shape)
+    count = min(order.images, len(data))
+    for i in range(WARM_UP):
+        classifier.logits(data.images[i % count : i % count + 1])
+    clock = hardware.clock
+    latencies: list[float] = []
+    right = 0
+    with ledger.phase("inference"):
+        began_s = now_s = clock.now_s()
+        while len(latencies) < order.images or now_s - began_s < order.seconds:
+            if cancelled():
+                break
+            at = len(latencies) % count
+            before_s = clock.now_s()
+            answer = int(classifier.logits(data.images[at : at + 1]).argmax())
+            hardware.has_computed(order.training_share)
+            now_s = clock.now_s()
+            if len(latencies) < count:
+                right += answer == int(data.labels[at])
+            latencies.append(now_s - before_s)
+    if not latencies:
+        return Trial(variant=file.variant, error="the agent was asked to stop")
+    seen = min(count, len(latencies))
+    return Trial(
+        variant=file.variant,
+        inferences=len(latencies),
+        images=seen,
+        accuracy=right / seen,
+        latency_median_s=float(np.median(latencies)),
+        latency_p95_s=float(np.percentile(latencies, 95)),
+        latency_kind="emulated" if hardware.describe().kind == "emulated" else "measured",
+        metered=ledger.take()[-1],
+    )

@@ -1,0 +1,52 @@
+"""What is examined, and one line of what is found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from msgspec import Struct
+
+from energy.control.journal import default_folder
+from energy.control.programs import Run, run_program
+from energy.host_profile import HostProfile
+from messaging.address import BrokerAddress
+
+
+class Check(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One line of the doctor.
+
+    Attributes:
+        name: what was looked at.
+        status: ``ok``, ``absent``, ``warning`` or ``failure``.
+        found: what there is, or what is wrong.
+        fix: the command or rule that mends it; empty where there is nothing to mend.
+    """
+
+    name: str
+    status: Literal["ok", "absent", "warning", "failure"]
+    found: str
+    fix: str = ""
+
+
+class Patient(Struct, frozen=True, kw_only=True):
+    """What is examined.
+
+    Attributes:
+        root: of the file system.
+        profile: of the board, if there is one already.
+        broker: where the agent shall connect, if known.
+        state: folder of the journal; this user's if left out.
+        run: runs programs.
+    """
+
+    root: Path = Path("/")
+    profile: HostProfile | None = None
+    broker: BrokerAddress | None = None
+    state: Path | None = None
+    run: Run = run_program
+
+    @property
+    def journal_folder(self) -> Path:
+        """Where an agent on this machine keeps its journal."""
+        return self.state or default_folder(self.root)

@@ -1,0 +1,93 @@
+"""What an agent's process needs around it: libraries, a broker, memory, disk."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import shutil
+import sys
+from collections.abc import Iterator
+
+import psutil
+
+from edge_agent.doctor.patient import Check, Patient
+from messaging.errors import MessagingError
+from messaging.link import probe
+
+LEAST_MEMORY_BYTES = 150 << 20
+LEAST_DISK_BYTES = 200 << 20
+
+_WHEELS = ("numpy", "onnxruntime", "paho-mqtt", "psutil", "msgspec", "safetensors", "zstandard")
+
+
+def python(_: Patient) -> Iterator[Check]:
+    """The interpreter and the libraries of an agent."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    enough = sys.version_info >= (3, 10)
+    yield Check(
+        name="python",
+        status="ok" if enough else "failure",
+        found=f"Python {version}",
+        fix="" if enough else "install Python 3.10 or newer (JetPack 6 and Raspberry Pi OS 12 do)",
+    )
+    found, missing = [], []
+    for name in _WHEELS:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name)
+    yield Check(
+        name="wheels",
+        status="failure" if missing else "ok",
+        found=f"missing: {', '.join(missing)}" if missing else ", ".join(found),
+        fix=f"python3 -m pip install {' '.join(missing)}" if missing else "",
+    )
+
+
+def broker(patient: Patient) -> Iterator[Check]:
+    """Whether the broker lets us in."""
+    if patient.broker is None:
+        yield Check(
+            name="broker",
+            status="warning",
+            found="not tried: no URL was given",
+            fix="fimi agent doctor --broker mqtt://user:password@host:1883",
+        )
+        return
+    try:
+        probe(patient.broker)
+        yield Check(name="broker", status="ok", found=f"{patient.broker} lets us in")
+    except MessagingError as error:
+        yield Check(
+            name="broker",
+            status="failure",
+            found=str(error),
+            fix=f"on the desk: fimi broker --bind 0.0.0.0 --port {patient.broker.port}; from here: "
+            f"nc -vz {patient.broker.host} {patient.broker.port}",
+        )
+
+
+def room(patient: Patient) -> Iterator[Check]:
+    """Free memory and disk."""
+    memory_bytes = psutil.virtual_memory().available
+    enough = memory_bytes >= LEAST_MEMORY_BYTES
+    yield Check(
+        name="memory",
+        status="ok" if enough else "warning",
+        found=f"{memory_bytes / 2**20:.0f} MiB free",
+        fix=""
+        if enough
+        else "stop other programs (systemctl set-default multi-user.target frees "
+        "a desktop's), or train with --set training.micro_batch=8",
+    )
+    folder = patient.journal_folder
+    while not folder.exists():
+        folder = folder.parent
+    disk_bytes = shutil.disk_usage(folder).free
+    enough = disk_bytes >= LEAST_DISK_BYTES
+    yield Check(
+        name="disk",
+        status="ok" if enough else "warning",
+        found=f"{disk_bytes / 2**20:.0f} MiB free on {folder}",
+        fix="" if enough else "sudo apt clean && sudo journalctl --vacuum-size=50M",
+    )

@@ -1,0 +1,169 @@
+"""What the user of a physical board knows of it, from a file: never guessed.
+
+* :class:`HostProfile`    its cost parameters, and what meters and steers it
+* :func:`load_profile`    reads and checks that file
+
+Keys of a profile beyond those of the example, all optional: ``meter_scope``, ``meter_rate_hz``,
+``replay``, ``frequency_control``, ``rate_control``, and a table ``[plug]``
+(:class:`energy.meters.plug.PlugSettings`).
+
+A profile in TOML (JSON has the same keys)::
+
+    name = "raspberry-pi-4"
+    constant_power_w = 5.0            # only where no meter can be read: joules become "modelled"
+    meter = "auto"                    # or a name, or { total = "plug", split = "rapl" }
+
+    [board]
+    idle_power_w = 2.7
+
+    [board.compute]
+    cycles_per_sample = 4.0e6
+    capacitance_w_per_hz3 = 4.3e-28
+    active_power_w = 0.9
+    frequency_min_hz = 600e6
+    frequency_max_hz = 1800e6
+
+    [board.link]
+    channel_gain = 1e-10
+    noise_density_w_per_hz = 4e-21
+    transmit_power_max_w = 0.1
+    downlink_rate_bps = 20e6
+    receive_power_w = 0.3
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from energy.control import rate
+from energy.control.frequency import Choice
+from energy.cost_model import BoardModel, Positive, compute_power_w
+from energy.joules import Scope
+from energy.meters.detect import MeterPair, MeterSettings
+from energy.meters.plug import PlugSettings
+from energy.meters.sampler import DEFAULT_RATE_HZ
+
+
+class ProfileError(ValueError):
+    """A board's profile is missing or wrong; the message says where and what to do."""
+
+
+class HostProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the user of a physical board knows of it.
+
+    Attributes:
+        name: of the board, for example ``"raspberry-pi-4"``.
+        board: calibrated cost parameters.
+        meter: which meter to use: ``auto``, a name that ``fimi agent doctor`` lists, or
+            ``{total = …, split = …}`` for one meter of the whole and one of the processor's share.
+        meter_scope: what an hwmon device of unknown kind, or a recording, sees.
+        meter_rate_hz: how often to look at it, Hz.
+        constant_power_w: what the board draws, W, declared for want of a meter.
+        plug: where the plug is that the board hangs on.
+        replay: a recorded CSV file, for ``meter = "replay"``.
+        frequency_control: how to cap the frequency; ``auto``: cpufreq, else a power mode (Jetson),
+            else a duty cycle.
+        rate_control: how to limit the uplink; ``auto`` paces the agent's own connection, ``tc``
+            caps the whole interface.
+    """
+
+    name: str
+    board: BoardModel
+    meter: str | MeterPair = "auto"
+    meter_scope: Scope | None = None
+    meter_rate_hz: Annotated[float, Meta(gt=0, le=100)] = DEFAULT_RATE_HZ
+    constant_power_w: Positive | None = None
+    plug: PlugSettings | None = None
+    replay: str | None = None
+    frequency_control: Choice = "auto"
+    rate_control: rate.Choice = "auto"
+
+    def meters(self) -> MeterSettings:
+        """The share of the profile that is about meters."""
+        return MeterSettings(
+            meter=self.meter,
+            scope=self.meter_scope,
+            rate_hz=self.meter_rate_hz,
+            plug=self.plug,
+            replay=self.replay,
+            constant_power_w=self.constant_power_w,
+        )
+
+
+def load_profile(path: Path) -> HostProfile:
+    """Read a board's profile, TOML or JSON by the file's ending.
+
+    Raises:
+        ProfileError: if there is none, it does not parse, a key is unknown, missing or of the
+            wrong type, or a value cannot be in the unit that its name says.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ProfileError(
+            f"{path}: no such file. A physical board needs a profile with its calibrated cost "
+            "parameters (cycles per sample, κ, idle power, link): they differ from board to board "
+            "and are never guessed. The keys are in the docstring of energy.host_profile"
+        ) from None
+    except OSError as error:
+        raise ProfileError(f"{path}: cannot be read ({error.strerror})") from error
+    decode: Callable[..., HostProfile]
+    if path.suffix == ".json":
+        decode = msgspec.json.decode
+    elif path.suffix == ".toml":
+        decode = msgspec.toml.decode
+    else:
+        raise ProfileError(f"{path}: a profile's name ends in .toml or .json")
+    try:
+        profile = decode(data, type=HostProfile)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ProfileError(f"{path}: {error}") from error
+    for key, value in _numbers(msgspec.to_builtins(profile)):
+        if not math.isfinite(value):
+            raise ProfileError(f"{path}: {key} is {value}; a profile holds finite numbers only")
+    _check_units(path, profile.board)
+    return profile
+
+
+def _check_units(path: Path, board: BoardModel) -> None:
+    """Refuse values that no board has and a wrong unit would explain."""
+    compute = board.compute
+    if compute.frequency_max_hz < 1e6:
+        raise ProfileError(
+            f"{path}: board.compute.frequency_max_hz is {compute.frequency_max_hz:g}, below 1 MHz; "
+            "frequencies are in Hz, not MHz or GHz"
+        )
+    power_w = board.idle_power_w + float(
+        compute_power_w(
+            compute.frequency_max_hz, compute.capacitance_w_per_hz3, compute.active_power_w
+        )
+    )
+    if not 0.01 <= power_w <= 10_000.0:
+        raise ProfileError(
+            f"{path}: idle_power_w + active_power_w + capacitance_w_per_hz3 · frequency_max_hz³ is "
+            f"{power_w:.3g} W, which no board draws; check W against mW and κ (about 1e-28 to "
+            "1e-27 W/Hz³)"
+        )
+    if board.link.channel_gain >= 1.0:
+        raise ProfileError(
+            f"{path}: board.link.channel_gain is {board.link.channel_gain:g}; it is a power ratio "
+            "below 1 (a path loss of L dB is 10^(−L/10)), not decibels"
+        )
+
+
+def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
+    """Every number in a tree of built-in types, with its dotted key."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _numbers(inner, f"{key}.{name}" if key else name)
+    elif isinstance(value, (list, tuple)):
+        for place, inner in enumerate(value):
+            yield from _numbers(inner, f"{key}[{place}]")
+    elif isinstance(value, float):
+        yield key, value

@@ -1,0 +1,145 @@
+"""``fimi experiment``: strategies, seeds and a grid of settings, compared on the same data."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from testbed.commands.shared import (
+    EXIT_CONFIG,
+    EXIT_FEDERATION,
+    EXIT_INTERRUPTED,
+    errors,
+    fail,
+    stop_on_signals,
+)
+from testbed.config import ConfigError
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--list", "--dry", "only_list", is_flag=True, help="Show the cells; run nothing.")
+@click.option("--summarise", is_flag=True, help="Make the results again; run nothing.")
+@click.option("--redo", is_flag=True, help="Run cells again whose configuration has changed.")
+@click.option("--jobs", type=click.IntRange(1), help="Runs side by side, over the file's jobs.")
+@click.option("--directory", type=click.Path(path_type=Path), help="Over the file's directory.")
+@click.option(
+    "--format", "output", type=click.Choice(["text", "json"]), default="text", help="Result."
+)
+def experiment(
+    path: Path,
+    only_list: bool,
+    summarise: bool,
+    redo: bool,
+    jobs: int | None,
+    directory: Path | None,
+    output: Literal["text", "json"],
+) -> None:
+    """Run an experiment file: every strategy, seed and grid point, each a dry run of its own.
+
+    What is finished is kept, so that an experiment that was stopped goes on where it was.
+    """
+    from msgspec.structs import replace
+
+    from testbed.experiment import conduct
+    from testbed.experiment.cells import point_text
+    from testbed.experiment.file import read_experiment
+
+    try:
+        asked = read_experiment(path)
+        if directory is not None:
+            asked = replace(asked, directory=directory)
+        work = conduct.plan(asked)
+        if only_list:
+            _list(work, point_text)
+            return
+        if not summarise:
+            conduct.check_data(work.cells)
+    except ConfigError as error:
+        fail(str(error), EXIT_CONFIG)
+    stale = [(cell, state) for cell, state in work.runs if state.progress == "stale"]
+    if stale and not (redo or summarise):
+        lines = [f"  {cell.name}: {'; '.join(state.changed)}" for cell, state in stale[:8]]
+        lines += ["  …"] if len(stale) > 8 else []
+        fail(
+            f"{len(stale)} finished runs in {asked.folder} have another configuration than {path} "
+            "now asks for:\n" + "\n".join(lines) + "\n--redo runs them again and discards the old "
+            "ones; or give the experiment another name",
+            EXIT_CONFIG,
+        )
+    failures: dict[str, str] = {}
+    interrupted = False
+    with errors():
+        if not summarise:
+            with conduct.alone(asked.folder) as held:
+                # Another process may have finished runs while this one waited for the folder.
+                outcome = _run(conduct.plan(asked), jobs or 0, held)
+            failures, interrupted = outcome.failures, outcome.interrupted
+        result = conduct.summarise(asked)
+        _show(result, asked.folder, output)
+    if work.strangers:
+        click.echo(
+            f"{len(work.strangers)} runs in {asked.folder / 'runs'} belong to no cell of {path} "
+            f"and are left out: {', '.join(work.strangers[:5])}"
+            + (", …" if len(work.strangers) > 5 else ""),
+            err=True,
+        )
+    for name, why in failures.items():
+        click.echo(f"fimi: {name} failed: {why}", err=True)
+    if interrupted:
+        click.echo(f"stopped; 'fimi experiment {path}' goes on from here", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    if failures:
+        sys.exit(EXIT_FEDERATION)
+
+
+def _run(work: Any, jobs: int, held: tuple[int, ...]) -> Any:
+    from rich.console import Console
+
+    from testbed.experiment import conduct
+    from testbed.experiment.progress import LiveView, PlainView
+
+    console = Console(stderr=True)
+    to_do = len(work.having("absent", "unfinished", "stale")) + len(work.lacking)
+    kept = len(work.having("finished"))
+    title = f"experiment {work.experiment.name}"
+    view: LiveView | PlainView
+    if console.is_terminal:
+        view = LiveView(console, to_do, title)
+    else:
+        view = PlainView(console.file, to_do)
+    with stop_on_signals() as stop, view:
+        view.say(f"{title}: {to_do} to do, {kept} runs finished before")
+        return conduct.conduct(work, jobs=jobs, view=view, stop=stop, keep_open=held)
+
+
+def _list(work: Any, point_text: Any) -> None:
+    from testbed.optimise import table
+
+    state = {cell.name: found.progress for cell, found in work.runs}
+    rows = [("run", "strategy", "seed", "grid point", "state")]
+    rows += [
+        (cell.name, cell.label, str(cell.seed), point_text(cell.point) or "-", state[cell.name])
+        for cell in work.cells
+    ]
+    click.echo(table(rows))
+    for cell, found in work.runs:
+        if found.changed:
+            click.echo(f"stale: {cell.name}: {'; '.join(found.changed)}")
+    for each in work.generators:
+        there = "to train" if each in work.lacking else "there"
+        click.echo(f"generator {each.recipe.name}: {each.folder}, {there}")
+    click.echo(f"{len(work.runs)} runs for {len(work.cells)} cells in {work.experiment.folder}")
+
+
+def _show(result: Any, folder: Path, output: str) -> None:
+    from testbed.experiment.tables import as_json, as_text
+
+    if output == "json":
+        click.echo(as_json(result), nl=False)
+    else:
+        click.echo(as_text(result))
+        click.echo(f"\nresults: {folder}/table.html, table.md, results.csv, results.json")

@@ -1,0 +1,144 @@
+"""``fimi learning-curve``: how the error falls with data, for the planner."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+import msgspec
+
+from testbed.commands.shared import (
+    COMMON,
+    EXIT_CONFIG,
+    EXIT_INTERRUPTED,
+    errors,
+    fail,
+    options,
+    read_config,
+    stop_on_signals,
+)
+
+
+@click.command("learning-curve")
+@options(COMMON)
+@click.option(
+    "--amounts",
+    metavar="D,D,…",
+    help="Samples to train on; eight from one batch to the whole part if left out.",
+)
+@click.option("--draws", type=click.IntRange(1), default=3, show_default=True)
+@click.option(
+    "--steps",
+    type=click.IntRange(0),
+    default=1000,
+    show_default=True,
+    help="Steps of each training, about; 0: training.epochs whatever the amount.",
+)
+@click.option(
+    "--part",
+    type=click.Choice(["private", "public"]),
+    default="private",
+    show_default=True,
+    help="Which part of the data set samples are drawn from.",
+)
+@click.option(
+    "--keep",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File of finished trainings: made, or gone on with.",
+)
+@click.option("--format", "output", type=click.Choice(["text", "json"]), default="text")
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="An HTML page.")
+def learning_curve(
+    config_path: Path | None,
+    settings: tuple[str, ...],
+    amounts: str | None,
+    draws: int,
+    steps: int,
+    part: Literal["private", "public"],
+    keep: Path | None,
+    output: str,
+    plot: Path | None,
+    **given: Any,
+) -> None:
+    """Train at several amounts of data and fit Δ(D) = α D^(−β) + δ0 for [plan].
+
+    Network, training settings and data set are those of the configuration.
+    """
+    config = read_config(config_path, settings, given, divides_data=False).config
+    for path in (keep, plot):
+        if path is not None and not path.absolute().parent.is_dir():
+            fail(f"{path}: there is no folder {path.parent}; create it", EXIT_CONFIG)
+    try:
+        wanted = tuple(sorted({int(each) for each in amounts.split(",")})) if amounts else ()
+    except ValueError:
+        fail(f"--amounts {amounts!r}: write whole numbers, for example 50,100,200", EXIT_CONFIG)
+    from learning.curve_points import CurvePoint, PointFile, amounts_of, check_amounts, measure
+    from learning.torch_trainer import TorchTrainer, initial_parameters
+    from learning.training import TrainingCancelled
+    from testbed import learning_curve as show
+    from testbed.devices import load_split
+
+    with errors(), stop_on_signals() as stop:
+        split = load_split(config)
+        data = split.private if part == "private" else split.public
+        wanted = wanted or amounts_of(len(data), config.training.batch_size)
+        check_amounts(data, wanted)
+        training = config.training
+        what = {
+            "data": f"{data.digest()} {split.test.digest()}",
+            "training": msgspec.json.encode(training).decode(),
+            "steps": str(steps),
+            "seed": str(config.run.seed),
+        }
+        kept = PointFile(keep, what) if keep is not None else None
+        asked = {(samples, draw) for samples in wanted for draw in range(draws)}
+        points: list[CurvePoint] = [
+            p for p in (kept.points if kept else ()) if (p.samples, p.draw) in asked
+        ]
+        trainer = TorchTrainer(training.model, data.classes, data.image_shape)
+        trainer.check(training)
+        began_s, before = time.monotonic(), len(points)
+        interrupted = False
+        try:
+            for point in measure(
+                trainer,
+                initial_parameters(
+                    training.model, data.classes, data.image_shape, seed=config.run.seed
+                ),
+                data,
+                split.test,
+                training,
+                amounts=wanted,
+                draws=draws,
+                steps=steps,
+                seed=config.run.seed,
+                done=points,
+                cancelled=stop.is_set,
+                clock=time.monotonic,
+            ):
+                points.append(point)
+                if kept is not None:
+                    kept.add(point)
+                each_s = (time.monotonic() - began_s) / (len(points) - before)
+                click.echo(
+                    f"{len(points)}/{len(asked)}: D = {point.samples}, draw {point.draw + 1}, "
+                    f"error {point.error:.4f}, {point.epochs} epochs, {point.seconds:.1f} s; about "
+                    f"{each_s * (len(asked) - len(points)):.0f} s left",
+                    err=True,
+                )
+        except TrainingCancelled:
+            interrupted = True
+        result = show.result_of(points, interrupted=interrupted)
+        if plot is not None:
+            title = f"{training.model} on {config.data.dataset}, {part} part"
+            show.write_plot(result, title, plot)
+        click.echo(
+            msgspec.json.encode(result).decode() if output == "json" else show.as_text(result)
+        )
+        if interrupted:
+            sys.exit(EXIT_INTERRUPTED)
+        if result.fit is None:
+            fail(f"no learning curve: {result.reason}", EXIT_CONFIG)

@@ -1,0 +1,307 @@
+"""From an experiment to its runs: one cell for each strategy, seed and grid point.
+
+* :func:`cells`            all of them, each with its whole configuration
+* :func:`preparations`     the generators to train first
+* :func:`state`            whether a cell's run is there, finished, and of this configuration
+
+Cells whose configurations are the same (an override that wins over the grid, for instance) share
+one run. A run is known by the configuration in its own store, not by a list beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+import sqlite3
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from testbed import config as configuration
+from testbed.config import ConfigError, Effective
+from testbed.experiment.file import Experiment, Preparation, Value
+from testbed.sections import Config
+
+_WEIGHTS = "generator.weights"
+_NAME_MAX = 64
+_OUTSIDE = ("run.name", "run.directory", "broker.kind", "broker.port")
+"""Keys that decide where a run is, not what it gives."""
+
+Progress = Literal["absent", "unfinished", "stale", "finished"]
+
+
+class Cell(Struct, frozen=True, kw_only=True):
+    """One run of an experiment.
+
+    Attributes:
+        point: grid key to value.
+        label: of the strategy.
+        seed: of the run.
+        name: of the run's folder.
+        effective: its configuration, with name and folder.
+        digest: of what decides its result.
+    """
+
+    point: dict[str, Value]
+    label: str
+    seed: int
+    name: str
+    effective: Effective
+    digest: str
+
+    @property
+    def config(self) -> Config:
+        """The values of :attr:`effective`."""
+        return self.effective.config
+
+    @property
+    def folder(self) -> Path:
+        """Of the run."""
+        return Path(self.config.run.directory) / self.name
+
+
+class PreparedGenerator(Struct, frozen=True, kw_only=True):
+    """A generator, and the public part it is trained on.
+
+    Attributes:
+        recipe: what the file says.
+        folder: where it is, or will be.
+        config: decides the public part.
+    """
+
+    recipe: Preparation
+    folder: Path
+    config: Config
+
+
+class State(Struct, frozen=True, kw_only=True):
+    """What there is of a cell's run.
+
+    Attributes:
+        progress: ``stale``: finished, of another configuration.
+        changed: keys that differ, with the stored value and the one asked for.
+        wall_s: how long it took; ``None`` if not known.
+    """
+
+    progress: Progress
+    changed: tuple[str, ...] = ()
+    wall_s: float | None = None
+
+
+def cells(experiment: Experiment) -> list[Cell]:
+    """Every cell, grid point by grid point, strategy by strategy, seed by seed.
+
+    Raises:
+        ConfigError: a value is impossible; says in which part of the file.
+    """
+    found: list[Cell] = []
+    taken: dict[str, str] = {}
+    shared: dict[str, str] = {}
+    runs = str(experiment.folder / "runs")
+    for values in itertools.product(*experiment.grid.values()):
+        point = dict(zip(experiment.grid, values, strict=True))
+        for label, seed in itertools.product(experiment.strategies, experiment.seeds):
+            effective = _configured(experiment, point, label, seed)
+            digest = digest_of(effective.config)
+            name = shared.get(digest) or _name(point, label, seed)
+            if taken.get(name, digest) != digest:
+                name = f"{name[: _NAME_MAX - 9]}-{digest[:8]}"
+            taken[name] = digest
+            shared[digest] = name
+            run = msgspec.structs.replace(effective.config.run, name=name, directory=runs)
+            config = msgspec.structs.replace(effective.config, run=run)
+            found.append(
+                Cell(
+                    point=point,
+                    label=label,
+                    seed=seed,
+                    name=name,
+                    effective=msgspec.structs.replace(effective, config=config),
+                    digest=digest,
+                )
+            )
+    return found
+
+
+def distinct(all_cells: Iterable[Cell]) -> list[Cell]:
+    """One cell for each run, in order."""
+    return list({cell.name: cell for cell in reversed(list(all_cells))}.values())[::-1]
+
+
+def preparations(experiment: Experiment, all_cells: Iterable[Cell]) -> list[PreparedGenerator]:
+    """The generators that the cells refer to, each once.
+
+    Raises:
+        ConfigError: cells that share one have different public parts.
+    """
+    found: dict[Path, PreparedGenerator] = {}
+    for cell in all_cells:
+        for recipe in experiment.generators:
+            folder = _generator_folder(experiment, recipe, cell.config)
+            if cell.config.generator.weights != str(folder):
+                continue
+            other = found.setdefault(
+                folder, PreparedGenerator(recipe=recipe, folder=folder, config=cell.config)
+            )
+            if _public_part(other.config) != _public_part(cell.config):
+                raise ConfigError(
+                    f"{experiment.path}: [[generator]] {recipe.name!r} is kept in {folder}, but "
+                    "cells that use it have different public parts; leave out its folder, then "
+                    "there is one for each, or set data.split_seed, so that seeds share it"
+                )
+    return list(found.values())
+
+
+def state(cell: Cell) -> State:
+    """What there is of a cell's run, by the run's own store."""
+    if not cell.folder.exists():
+        return State(progress="absent")
+    stored = _stored(cell.folder / "run.sqlite")
+    if stored.get("status") != "completed":
+        return State(progress="unfinished")
+    before: dict[str, Any] = stored.get("config") or {}
+    default = _plain(configuration.values(Config()))
+    changed = tuple(
+        f"{key} was {configuration.to_toml(before.get(key, default[key]))}, "
+        f"is {configuration.to_toml(value)}"
+        for key, value in _deciding(cell.config).items()
+        if before.get(key, default[key]) != value
+    )
+    return State(
+        progress="stale" if changed else "finished", changed=changed, wall_s=stored.get("wall_s")
+    )
+
+
+def finished_rounds(folder: Path) -> int:
+    """How many rounds a run has stored so far."""
+    store = folder / "run.sqlite"
+    try:
+        with closing(sqlite3.connect(f"{store.resolve().as_uri()}?mode=ro", uri=True)) as db:
+            return int(db.execute("SELECT count(*) FROM round").fetchone()[0])
+    except sqlite3.Error:
+        return 0
+
+
+def digest_of(config: Config) -> str:
+    """SHA-256 of everything in a configuration that decides a run's result, hexadecimal."""
+    return hashlib.sha256(msgspec.json.encode(_deciding(config))).hexdigest()
+
+
+def point_text(point: Mapping[str, Value]) -> str:
+    """A grid point for people: ``data.alpha = 0.1, plan.deadline_s = 20``."""
+    return ", ".join(f"{key} = {configuration.to_toml(value)}" for key, value in point.items())
+
+
+def toml(config: Config) -> str:
+    """A configuration as a file that ``fimi dry-run --config`` reads."""
+    lines: list[str] = []
+    section = ""
+    for dotted, value in configuration.values(config).items():
+        table, key = dotted.split(".")
+        if table != section:
+            lines += ["", f"[{table}]"] if lines else [f"[{table}]"]
+            section = table
+        lines.append(f"{key} = {configuration.to_toml(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _configured(
+    experiment: Experiment, point: Mapping[str, Value], label: str, seed: int
+) -> Effective:
+    path = experiment.path
+    overrides: dict[str, tuple[Value, str]] = {
+        key: (value, f"{path} [base]") for key, value in experiment.base.items()
+    }
+    overrides |= {key: (value, f"{path} [grid]") for key, value in point.items()}
+    overrides["run.strategy"] = (label, f"{path} strategies")
+    overrides |= {
+        key: (value, f"{path} [overrides.{label}]")
+        for key, value in experiment.overrides.get(label, {}).items()
+    }
+    overrides["run.seed"] = (seed, f"{path} seeds")
+    effective = configuration.load(experiment.base_file, overrides)
+    weights = effective.config.generator.weights
+    if not weights.startswith("@"):
+        return effective
+    recipe = next(each for each in experiment.generators if f"@{each.name}" == weights)
+    folder = str(_generator_folder(experiment, recipe, effective.config))
+    generator = msgspec.structs.replace(effective.config.generator, weights=folder)
+    return msgspec.structs.replace(
+        effective, config=msgspec.structs.replace(effective.config, generator=generator)
+    )
+
+
+def _generator_folder(experiment: Experiment, recipe: Preparation, config: Config) -> Path:
+    """Where a generator is kept: as declared, else by its recipe and its public part."""
+    if recipe.folder:
+        return Path(recipe.folder).expanduser()
+    decides = msgspec.json.encode((recipe, _public_part(config)))
+    return (
+        experiment.folder
+        / "generators"
+        / (f"{recipe.name}-{hashlib.sha256(decides).hexdigest()[:8]}")
+    )
+
+
+def _public_part(config: Config) -> list[Any]:
+    """What decides the public part of the data."""
+    data = config.data
+    drawn = data.split == "random" or (data.split == "auto" and data.dataset != "digits")
+    seed = (config.run.seed if data.split_seed < 0 else data.split_seed) if drawn else 0
+    return [
+        data.dataset,
+        data.root,
+        data.image_size,
+        data.image_mode,
+        data.split,
+        data.public_fraction,
+        seed,
+    ]
+
+
+def _name(point: Mapping[str, Value], label: str, seed: int) -> str:
+    """Of a run's folder: letters, digits, dots and dashes, at most 64."""
+    parts = [f"{key.split('.')[1]}-{_word(value)}" for key, value in point.items()]
+    text = "-".join([*parts, label, f"seed{seed}"])
+    text = re.sub(r"[^A-Za-z0-9_.-]+", "-", text)
+    if len(text) <= _NAME_MAX:
+        return text
+    tail = f"-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return text[: _NAME_MAX - len(tail)] + tail
+
+
+def _word(value: Value) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "-".join(map(_word, value)) if isinstance(value, list) else str(value)
+
+
+def _deciding(config: Config) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in _plain(configuration.values(config)).items()
+        if key not in _OUTSIDE
+    }
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as JSON has them, which is how a run store keeps them."""
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(values))
+    return plain
+
+
+def _stored(store: Path) -> dict[str, Any]:
+    """Status, configuration and wall time of a run; empty if its store cannot be read."""
+    try:
+        with closing(sqlite3.connect(f"{store.resolve().as_uri()}?mode=ro", uri=True)) as db:
+            found = db.execute(
+                "SELECT key, value FROM run WHERE key IN ('status', 'config', 'wall_s')"
+            ).fetchall()
+    except sqlite3.Error:
+        return {}
+    return {key: msgspec.json.decode(value) for key, value in found}

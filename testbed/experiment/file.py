@@ -1,0 +1,363 @@
+"""The experiment file: a base configuration, strategies, seeds, and what is varied.
+
+* :func:`read_experiment`   a TOML file as an :class:`Experiment`
+* :class:`Preparation`      a generator that is trained before the runs
+* :class:`Target`           the accuracy whose price is asked for
+
+Keys of the configuration are written as in ``fimi.toml``, below ``[base]``, ``[grid]`` and
+``[overrides.STRATEGY]``: ``data.alpha = 0.1`` or a table ``[base.data]``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from testbed import config as configuration
+from testbed.config import ConfigError
+from testbed.sections import STRATEGY_NAMES
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+STRATEGIES = tuple(STRATEGY_NAMES)
+Label = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,31}$")]
+Value = Any
+"""Of a key of the configuration, as TOML has it."""
+
+_DECIDED_HERE = {
+    "run.seed": "seeds = [0, 1, 2]",
+    "run.name": "nothing: cells are named by what they are",
+    "run.directory": 'directory = "experiments"',
+}
+
+
+class Preparation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A generator that is trained once, before the runs, unless its folder is there.
+
+    Attributes:
+        name: ``generator.weights = "@name"`` refers to it.
+        kind: diffusion model or GAN.
+        steps: of its training.
+        folder: where it is kept; empty: below the experiment, by its recipe.
+        batch_size: images per step; 0: the model's default.
+        channels: of a diffusion network; empty: from the images' size.
+        device: ``"cpu"`` or ``"cuda"``.
+        threads: of PyTorch.
+    """
+
+    name: Label
+    kind: Literal["diffusion", "gan"] = "diffusion"
+    steps: Annotated[int, Meta(ge=1)] = 6000
+    folder: str = ""
+    batch_size: Annotated[int, Meta(ge=0)] = 0
+    channels: tuple[Annotated[int, Meta(ge=1)], ...] = ()
+    device: str = "cpu"
+    threads: Annotated[int, Meta(ge=1, le=256)] = 1
+
+
+class Target(Struct, frozen=True):
+    """An accuracy to reach.
+
+    Attributes:
+        of: strategy whose own accuracy it is, at the same seed and grid point; empty: ``value``.
+        which: that strategy's ``final`` or ``best`` accuracy.
+        value: 0 to 1, where ``of`` is empty.
+    """
+
+    of: str = ""
+    which: Literal["final", "best"] = "final"
+    value: float = 0.0
+
+    def __str__(self) -> str:
+        if self.of:
+            return f"{self.of}'s {self.which} accuracy, same seed"
+        return f"{100 * self.value:g} % accuracy"
+
+
+class Experiment(Struct, frozen=True, kw_only=True):
+    """An experiment, every name in it checked.
+
+    Attributes:
+        path: of the file.
+        name: of its folder.
+        title: for people.
+        directory: where experiments are kept.
+        strategies: labels, in the order of the table.
+        seeds: one run each.
+        baseline: the label that the others are compared with.
+        target: the accuracy whose price is asked for.
+        jobs: runs side by side; 0: as many as cores and memory allow.
+        memory_gb: that one run is said to need; 0: measured.
+        confidence: of the intervals.
+        base_file: the configuration that everything starts from; ``None``: the defaults.
+        base: dotted key to value, over that.
+        grid: dotted key to the values it takes, in the order of the file.
+        overrides: label to dotted key to value; they win over the grid.
+        generators: to train first.
+    """
+
+    path: Path
+    name: str
+    title: str
+    directory: Path
+    strategies: tuple[str, ...]
+    seeds: tuple[int, ...]
+    baseline: str
+    target: Target
+    jobs: int
+    memory_gb: float
+    confidence: float
+    base_file: Path | None
+    base: dict[str, Value]
+    grid: dict[str, tuple[Value, ...]]
+    overrides: dict[str, dict[str, Value]]
+    generators: tuple[Preparation, ...]
+
+    @property
+    def folder(self) -> Path:
+        """Where the runs and the results of this experiment are."""
+        return self.directory / self.name
+
+    def strategy(self, label: str) -> str:
+        """The strategy that a label stands for."""
+        return str(self.overrides.get(label, {}).get("run.strategy", label))
+
+
+class _File(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The file's top level, before its names are looked at."""
+
+    strategies: Annotated[tuple[Label, ...], Meta(min_length=1)]
+    seeds: (
+        Annotated[int, Meta(ge=1, le=1000)]
+        | Annotated[tuple[Annotated[int, Meta(ge=0, lt=2**31)], ...], Meta(min_length=1)]
+    ) = 5
+    name: Annotated[str, Meta(pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,63})?$")] = ""
+    title: str = ""
+    directory: Annotated[str, Meta(min_length=1)] = "experiments"
+    baseline: str = ""
+    target: str | float = ""
+    jobs: Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"] = "auto"
+    memory_gb: Annotated[float, Meta(ge=0)] = 0.0
+    confidence: Annotated[float, Meta(gt=0.5, lt=1)] = 0.95
+    base: dict[str, Any] = {}
+    grid: dict[str, Any] = {}
+    overrides: dict[str, dict[str, Any]] = {}
+    generator: tuple[Preparation, ...] = ()
+
+
+def read_experiment(path: Path) -> Experiment:
+    """Read an experiment file.
+
+    Raises:
+        ConfigError: unreadable, or something in it is unknown or impossible; says what to do.
+    """
+    raw = _load(path)
+    top = _File.__struct_fields__
+    for key in raw:
+        if key not in top:
+            close = difflib.get_close_matches(key, top, n=1)
+            sections = {name.split(".")[0] for name, _ in configuration.fields()}
+            hint = (
+                f"sections of the configuration stand below base: [base.{key}]"
+                if key in sections and isinstance(raw[key], dict)
+                else f"did you mean {close[0]!r}?"
+                if close
+                else f"there are {', '.join(top)}"
+            )
+            raise ConfigError(f"{path}: unknown key {key!r}; {hint}")
+    if "strategies" not in raw:
+        raise ConfigError(
+            f"{path}: it names no strategies; write for example "
+            'strategies = ["tfl", "fimi"] at its top'
+        )
+    try:
+        said = msgspec.convert(raw, _File, strict=True)
+    except msgspec.ValidationError as error:
+        what, _, place = str(error).partition(" - at `$.")
+        raise ConfigError(
+            f"{path}: {place.rstrip('`') or 'the file'}: {what}; see docs/experiments.md"
+        ) from error
+    for name, given in (("strategies", said.strategies), ("seeds", said.seeds)):
+        if isinstance(given, tuple) and (twice := _twice(given)):
+            raise ConfigError(f"{path}: {name} names {twice!r} twice; list it once")
+    grid = _grid(said.grid, path)
+    overrides = {
+        label: _keys(table, f"{path}: [overrides.{label}]", {"run.strategy"})
+        for label, table in said.overrides.items()
+    }
+    for label, table in overrides.items():
+        for key in table:
+            if key.startswith("data.") or key == "fleet.devices":
+                raise ConfigError(
+                    f"{path}: [overrides.{label}]: {key} would give this strategy other data than "
+                    "the rest, so that nothing could be compared; put it below [base] or [grid]"
+                )
+    _check_labels(path, said.strategies, overrides)
+    base_file, base = _base(said.base, path)
+    baseline = said.baseline or ("tfl" if "tfl" in said.strategies else said.strategies[0])
+    if baseline not in said.strategies:
+        raise ConfigError(
+            f"{path}: baseline {baseline!r} is not among strategies; take one of "
+            f"{', '.join(said.strategies)}"
+        )
+    experiment = Experiment(
+        path=path,
+        name=said.name or re.sub(r"[^A-Za-z0-9_.-]+", "-", path.stem).strip("-.") or "experiment",
+        title=said.title,
+        directory=Path(said.directory),
+        strategies=said.strategies,
+        seeds=tuple(range(said.seeds)) if isinstance(said.seeds, int) else said.seeds,
+        baseline=baseline,
+        target=_target(said.target, baseline, said.strategies, path),
+        jobs=0 if said.jobs == "auto" else said.jobs,
+        memory_gb=said.memory_gb,
+        confidence=said.confidence,
+        base_file=base_file,
+        base=base,
+        grid=grid,
+        overrides=overrides,
+        generators=said.generator,
+    )
+    _check_generators(experiment)
+    return experiment
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            found: dict[str, Any] = tomllib.load(file)
+            return found
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{path}: no such file; examples/experiments holds some to start from"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+
+
+def _keys(table: Mapping[str, Any], where: str, allowed: set[str]) -> dict[str, Value]:
+    """Tables of keys as dotted keys; ``"data.alpha" = 1`` means the same as ``data.alpha = 1``."""
+    found: dict[str, Value] = {}
+    for section, body in table.items():
+        if isinstance(body, dict):
+            found |= {f"{section}.{key}": value for key, value in body.items()}
+        else:
+            found[section] = body
+    for dotted in found:
+        if dotted.count(".") != 1:
+            raise ConfigError(
+                f"{where}: {dotted!r} is no key of the configuration; write section.key, for "
+                "example data.alpha"
+            )
+        configuration.require_known(dotted, where)
+        if dotted in allowed:
+            continue
+        if dotted == "run.strategy":
+            raise ConfigError(f"{where}: run.strategy is decided by strategies = [...]")
+        if dotted in _DECIDED_HERE:
+            raise ConfigError(
+                f"{where}: {dotted} is decided by the experiment; write {_DECIDED_HERE[dotted]}"
+            )
+    return found
+
+
+def _grid(table: Mapping[str, Any], path: Path) -> dict[str, tuple[Value, ...]]:
+    found = _keys(table, f"{path}: [grid]", set())
+    for dotted, values in found.items():
+        if not isinstance(values, list) or not values:
+            raise ConfigError(
+                f"{path}: [grid]: {dotted} = {values!r}; list the values it shall take, for "
+                f"example {dotted} = [{configuration.to_toml(values) if values != [] else '...'}]"
+            )
+        if twice := _twice([configuration.to_toml(value) for value in values]):
+            raise ConfigError(f"{path}: [grid]: {dotted} lists {twice} twice; list it once")
+    return {dotted: tuple(values) for dotted, values in found.items()}
+
+
+def _base(table: Mapping[str, Any], path: Path) -> tuple[Path | None, dict[str, Value]]:
+    rest = dict(table)
+    file = rest.pop("file", None)
+    if file is not None and not isinstance(file, str):
+        raise ConfigError(f"{path}: [base]: file = {file!r}; write the path of a configuration")
+    keys = _keys(rest, f"{path}: [base]", set())
+    return (path.parent / file if file else None), keys
+
+
+def _check_labels(
+    path: Path, labels: tuple[str, ...], overrides: Mapping[str, Mapping[str, Value]]
+) -> None:
+    for label in overrides:
+        if label not in labels:
+            raise ConfigError(
+                f"{path}: [overrides.{label}] belongs to no strategy of the experiment; there are "
+                f"{', '.join(labels)}"
+            )
+    for label in labels:
+        strategy = overrides.get(label, {}).get("run.strategy", label)
+        if strategy not in STRATEGIES:
+            raise ConfigError(
+                f"{path}: strategies: there is no strategy {strategy!r}; there are "
+                f"{', '.join(STRATEGIES)}. A label of your own says what it stands for: "
+                f'[overrides.{label}] run.strategy = "tfl"'
+            )
+
+
+def _target(said: str | float, baseline: str, labels: tuple[str, ...], path: Path) -> Target:
+    if isinstance(said, float):
+        if not 0 < said < 1:
+            raise ConfigError(
+                f"{path}: target = {said:g}; an accuracy lies between 0 and 1, for example 0.9"
+            )
+        return Target(value=said)
+    label, dash, which = (said or f"{baseline}-final").rpartition("-")
+    if not dash or which not in ("final", "best") or label not in labels:
+        raise ConfigError(
+            f"{path}: target = {said!r}; write a number such as 0.9, or a strategy of the "
+            f'experiment with "-final" or "-best", for example "{baseline}-best"'
+        )
+    return Target(of=label, which="final" if which == "final" else "best")
+
+
+def _check_generators(experiment: Experiment) -> None:
+    names = [each.name for each in experiment.generators]
+    if twice := _twice(names):
+        raise ConfigError(f"{experiment.path}: two [[generator]] are called {twice!r}")
+    key = "generator.weights"
+    said = [
+        experiment.base.get(key, ""),
+        *experiment.grid.get(key, ()),
+        *(table.get(key, "") for table in experiment.overrides.values()),
+    ]
+    asked = {value[1:] for value in said if isinstance(value, str) and value.startswith("@")}
+    for name in sorted(asked - set(names)):
+        raise ConfigError(
+            f'{experiment.path}: generator.weights = "@{name}" refers to no [[generator]]; '
+            + (f"there are {', '.join(names)}" if names else "the file has none")
+        )
+    for name in sorted(set(names) - asked):
+        raise ConfigError(
+            f"{experiment.path}: [[generator]] {name!r} is used by no run; refer to it with "
+            f'generator.weights = "@{name}" below [base.generator], [grid] or [overrides]'
+        )
+
+
+def _twice(values: Any) -> Any:
+    """The first value that comes a second time, if one does."""
+    seen: list[Any] = []
+    for value in values:
+        if value in seen:
+            return value
+        seen.append(value)
+    return None

@@ -1,0 +1,69 @@
+"""How much memory a family of processes takes, and whether one more fits.
+
+:class:`Need` learns from what runs: until anything has been measured it goes by what is declared,
+or by a cautious guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import psutil
+
+GUESS_BYTES = 1.5e9
+"""Of a run, before any has been measured."""
+SPARE_BYTES = 0.5e9
+"""Left to everything else on the machine."""
+
+
+def family_bytes(pid: int) -> float:
+    """Memory of a process and its descendants, shared pages once where the system can tell."""
+    try:
+        parent = psutil.Process(pid)
+        family = [parent, *parent.children(recursive=True)]
+    except psutil.Error:
+        return 0.0
+    taken = 0.0
+    for process in family:
+        try:
+            sizes = process.memory_full_info()
+            taken += float(getattr(sizes, "pss", sizes.rss))
+        except (psutil.Error, OSError):
+            continue
+    return taken
+
+
+class Need:
+    """What one run takes at most.
+
+    Args:
+        declared_gb: by the experiment file; 0: to be measured.
+    """
+
+    def __init__(self, declared_gb: float = 0.0) -> None:
+        self._declared = declared_gb * 1e9
+        self._peak = 0.0
+        self._whole = False
+
+    def seen(self, size_bytes: float, *, ended: bool = False) -> None:
+        """Learn the peak of a run so far, or of one that has ended."""
+        self._peak = max(self._peak, size_bytes)
+        self._whole |= ended and size_bytes > 0
+
+    @property
+    def size_bytes(self) -> float:
+        """To be reckoned with for one run."""
+        if self._declared:
+            return self._declared
+        return self._peak if self._whole else max(self._peak, GUESS_BYTES)
+
+    def fits(self, available_bytes: float, running_bytes: Iterable[float]) -> bool:
+        """Whether there is room for one more.
+
+        Args:
+            available_bytes: that the machine could give now.
+            running_bytes: what each running one takes now; what it may still grow by is reserved.
+        """
+        need = self.size_bytes
+        growth = sum(max(0.0, need - now) for now in running_bytes)
+        return available_bytes - growth - SPARE_BYTES >= need

@@ -1,0 +1,138 @@
+"""``table.html``: the result of an experiment as one page that loads nothing from anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from testbed.experiment.cells import point_text
+from testbed.experiment.pictures import point_pictures, sweep_pictures
+from testbed.experiment.result import Result
+from testbed.experiment.tables import Table, methods, tables
+from testbed.report.html import noscript, page
+from testbed.report.markup import Column, Html, element, join, table
+from testbed.report.sections import details, pair, picture, section
+from testbed.report.text import MISSING, joules, percent, seconds
+from testbed.run_folder import write_atomically
+
+
+def write_page(result: Result, path: Path) -> None:
+    """Write the page, whole or not at all.
+
+    Raises:
+        RunFolderError: it cannot be written.
+    """
+    write_atomically(path, render(result).encode())
+
+
+def render(result: Result) -> str:
+    """The page of an experiment."""
+    sweeps = sweep_pictures(result)
+    drawn = {each.name: each for each in sweeps}
+    shown = tables(result)
+    sections = []
+    for number, point in enumerate(result.points):
+        pictures = point_pictures(result, point, number)
+        drawn |= {each.name: each for each in pictures}
+        where = point_text(point)
+        here = [t for t in shown if t.caption.startswith(f"{where}: ") or not where]
+        sections.append(
+            section(
+                where or "All strategies",
+                "",
+                *(_table(each, where) for each in here),
+                pair(*map(picture, pictures)),
+            )
+        )
+    content = join(
+        [
+            _header(result),
+            _notices(result),
+            noscript(),
+            section("Over the sweep", "", pair(*map(picture, sweeps))),
+            *sections,
+            section("Method", "", element("ul", *(element("li", m) for m in methods(result)))),
+            section("Records", "", details("Runs", _runs(result))),
+            element(
+                "footer",
+                "Made from the run stores; ",
+                element("code", "results.json"),
+                " holds the same numbers. This page loads nothing from anywhere.",
+            ),
+        ]
+    )
+    return page(f"{result.name} · FIMI testbed", content, drawn)
+
+
+def _header(result: Result) -> Html:
+    seeds = max((len(s.records) for s in result.summaries), default=0)
+    labels = list(dict.fromkeys(s.label for s in result.summaries))
+    facts = [
+        f"{len(labels)} strategies",
+        f"{seeds} seed{'' if seeds == 1 else 's'}",
+        f"{len(result.points)} grid point{'' if len(result.points) == 1 else 's'}",
+        f"target: {result.target}",
+    ]
+    return element(
+        "header",
+        element("p", "FIMI testbed · experiment", class_="kicker"),
+        element("h1", result.name),
+        element("p", result.title, class_="lead") if result.title else None,
+        element(
+            "div",
+            element("span", result.kind, class_=f"badge {result.kind}"),
+            *(element("span", fact) for fact in facts),
+            class_="meta",
+        ),
+    )
+
+
+def _notices(result: Result) -> Html | None:
+    if not result.notes:
+        return None
+    shown = result.notes[:20]
+    more = len(result.notes) - len(shown)
+    return element(
+        "div",
+        element("strong", "Runs that are missing, and what else to know"),
+        element("ul", *(element("li", note) for note in shown)),
+        element("p", f"and {more} more") if more else None,
+        class_="notice",
+    )
+
+
+def _table(each: Table, where: str) -> Html:
+    columns = [
+        Column(title, unit, "name" if k == 0 else "number")
+        for k, (title, _, unit) in enumerate(h.partition("\n") for h in each.heading)
+    ]
+    caption = each.caption.removeprefix(f"{where}: ") if where else each.caption
+    return table(columns, each.rows, caption=caption[0].upper() + caption[1:])
+
+
+def _runs(result: Result) -> Html:
+    columns = (
+        Column("run", css="name"),
+        Column("final accuracy"),
+        Column("target"),
+        Column("rounds", "to target"),
+        Column("whole board", "to target"),
+        Column("wall time"),
+        Column("problem", css="text"),
+    )
+    rows = []
+    for record in result.records:
+        series, costs = record.series, record.costs
+        never = costs["rounds"] == float("inf")
+        rounds = costs["rounds"]
+        rows.append(
+            (
+                record.cell.name,
+                percent(series.accuracy[-1] if series and series.accuracy else None),
+                percent(record.target),
+                "never" if never else MISSING if rounds is None else f"{rounds:.0f}",
+                "never" if never else joules(costs["board_j"]),
+                seconds(series.wall_s if series else None),
+                record.problem,
+            )
+        )
+    return table(columns, rows)

@@ -1,0 +1,272 @@
+"""The pictures of an experiment: accuracy against rounds and joules, and costs over a sweep."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from testbed.experiment.cells import point_text
+from testbed.experiment.outcome import RunSeries
+from testbed.experiment.result import Result, Summary
+from testbed.experiment.statistics import Sample
+from testbed.report import style
+from testbed.report.style import Picture
+from testbed.report.text import joules, percent
+
+COLOURS = (
+    "#2b74b8",
+    "#d97a1a",
+    "#2f9471",
+    "#b8579b",
+    "#7d4e92",
+    "#c9a400",
+    "#4fa8d8",
+    "#b3452c",
+    "#6b7683",
+)
+"""After Okabe and Ito; where they come round again, dashes differ."""
+_DASHES = ("solid", "dash", "dot")
+_SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "cross", "star")
+
+
+def point_pictures(result: Result, point: dict[str, Any], number: int) -> list[Picture]:
+    """Accuracy against joules and rounds at one grid point.
+
+    Args:
+        result: of the experiment.
+        point: of its grid.
+        number: of the point, for the pictures' names.
+    """
+    summaries = [s for s in result.summaries if s.point == point and _series(s)]
+    if not summaries:
+        return []
+    most = max(
+        (sum(known) for s in summaries for run in _series(s) if (known := _known(run.board_j))),
+        default=0.0,
+    )
+    scale, unit = style.joule_unit(most)
+    found = []
+    if most > 0:
+        found.append(
+            _curves(
+                result,
+                summaries,
+                name=f"joules-{number}",
+                title="Accuracy against joules",
+                axis=style.axis(
+                    f"energy of all boards so far, {unit} ({result.kind})", rangemode="tozero"
+                ),
+                x=lambda run: [value / scale for value in accumulate(_known(run.board_j))],
+                hover=lambda value: f"{joules(value * scale)} ({result.kind})",
+            )
+        )
+    found.append(
+        _curves(
+            result,
+            summaries,
+            name=f"rounds-{number}",
+            title="Accuracy against rounds",
+            axis=style.axis("round", rangemode="tozero", tickformat="d"),
+            x=lambda run: [float(n) for n in range(1, len(run.accuracy) + 1)],
+            hover=lambda value: f"round {value:.0f}",
+        )
+    )
+    return found
+
+
+def sweep_pictures(result: Result) -> list[Picture]:
+    """What reaching the target costs, and what accuracy there is in the end, over a grid key."""
+    found = []
+    for key, values in _swept(result).items():
+        others = sorted({_elsewhere(s, key) for s in result.summaries})
+        for number, other in enumerate(others):
+            here = [s for s in result.summaries if _elsewhere(s, key) == other]
+            where = f" ({other})" if other else ""
+            slug = f"{key.replace('.', '-')}-{number}"
+            finite = [
+                s.costs["board_j"].median.value
+                for s in here
+                if s.costs["board_j"].median is not None
+                and math.isfinite(s.costs["board_j"].median.value)
+            ]
+            if finite:
+                scale, unit = style.joule_unit(max(finite))
+                found.append(
+                    _over_key(
+                        result,
+                        here,
+                        key,
+                        values,
+                        name=f"sweep-joules-{slug}",
+                        title=f"Joules to the target over {key}{where}",
+                        axis=style.axis(f"whole boards, {unit} ({result.kind})"),
+                        pick=lambda s: s.costs["board_j"],
+                        scale=scale,
+                    )
+                )
+            found.append(
+                _over_key(
+                    result,
+                    here,
+                    key,
+                    values,
+                    name=f"sweep-accuracy-{slug}",
+                    title=f"Final accuracy over {key}{where}",
+                    axis=style.axis("accuracy on held-out data, %"),
+                    pick=lambda s: s.final,
+                    scale=0.01,
+                )
+            )
+    return found
+
+
+def _curves(
+    result: Result,
+    summaries: Sequence[Summary],
+    *,
+    name: str,
+    title: str,
+    axis: dict[str, Any],
+    x: Any,
+    hover: Any,
+) -> Picture:
+    figure = style.figure(
+        380, xaxis=axis, yaxis=style.axis("accuracy on held-out data, %", range=[0, 102])
+    )
+    for summary in summaries:
+        look = _look(result, summary.label)
+        runs = [(x(run), run.accuracy) for run in _series(summary)]
+        for xs, accuracy in runs if len(runs) > 1 else ():
+            figure.add_scatter(
+                x=xs,
+                y=[100 * a for a in accuracy[: len(xs)]],
+                mode="lines",
+                line={"color": look["color"], "width": 1, "dash": look["dash"]},
+                opacity=0.28,
+                hoverinfo="skip",
+                showlegend=False,
+                legendgroup=summary.label,
+            )
+        shared = min((len(xs) for xs, _ in runs), default=0)
+        if not shared:
+            continue
+        middle_x = np.median([xs[:shared] for xs, _ in runs], axis=0)
+        middle = np.median([accuracy[:shared] for _, accuracy in runs], axis=0)
+        figure.add_scatter(
+            x=middle_x.tolist(),
+            y=(100 * middle).tolist(),
+            mode="lines+markers",
+            name=summary.label,
+            legendgroup=summary.label,
+            line={"color": look["color"], "width": 2.5, "dash": look["dash"]},
+            marker={"size": 6, "symbol": look["symbol"]},
+            text=[
+                f"<b>{summary.label}, round {n}</b><br>accuracy {percent(float(a))}"
+                f"<br>{hover(float(at))}"
+                for n, (at, a) in enumerate(zip(middle_x, middle, strict=True), 1)
+            ],
+            hovertemplate="%{text}<extra></extra>",
+        )
+    return Picture(
+        name=name,
+        title=title,
+        caption="Thick: medians over seeds, round by round. Thin: single runs.",
+        figure=figure,
+    )
+
+
+def _over_key(
+    result: Result,
+    summaries: Sequence[Summary],
+    key: str,
+    values: Sequence[float],
+    *,
+    name: str,
+    title: str,
+    axis: dict[str, Any],
+    pick: Any,
+    scale: float,
+) -> Picture:
+    figure = style.figure(340, xaxis=style.axis(key), yaxis=axis)
+    for label in dict.fromkeys(s.label for s in summaries):
+        look = _look(result, label)
+        points = sorted(
+            ((s.point[key], pick(s)) for s in summaries if s.label == label), key=lambda p: p[0]
+        )
+        medians = [_finite(sample) for _, sample in points]
+        figure.add_scatter(
+            x=[value for value, _ in points],
+            y=[None if m is None else m[0] / scale for m in medians],
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": [0 if m is None else (m[2] - m[0]) / scale for m in medians],
+                "arrayminus": [0 if m is None else (m[0] - m[1]) / scale for m in medians],
+                "thickness": 1.2,
+                "width": 4,
+            },
+            mode="lines+markers",
+            name=label,
+            connectgaps=False,
+            line={"color": look["color"], "width": 2.5, "dash": look["dash"]},
+            marker={"size": 7, "symbol": look["symbol"]},
+        )
+    return Picture(
+        name=name,
+        title=title,
+        caption=f"Medians over seeds with {100 * result.confidence:g} % intervals; no point where "
+        "the median run never got there.",
+        figure=figure,
+    )
+
+
+def _finite(sample: Sample) -> tuple[float, float, float] | None:
+    """Median and the ends of its interval as far as they are finite."""
+    median = sample.median
+    if median is None or math.isinf(median.value):
+        return None
+    low = median.value if median.low is None else median.low
+    high = median.value if median.high is None or math.isinf(median.high) else median.high
+    return median.value, low, high
+
+
+def _look(result: Result, label: str) -> dict[str, str]:
+    labels = list(dict.fromkeys(s.label for s in result.summaries))
+    index = labels.index(label)
+    return {
+        "color": COLOURS[index % len(COLOURS)],
+        "dash": _DASHES[index // len(COLOURS) % len(_DASHES)],
+        "symbol": _SYMBOLS[index % len(_SYMBOLS)],
+    }
+
+
+def _series(summary: Summary) -> list[RunSeries]:
+    return [record.series for record in summary.records if record.series is not None]
+
+
+def _known(values: Sequence[float | None]) -> list[float]:
+    """The values before the first that is not known."""
+    found: list[float] = []
+    for value in values:
+        if value is None:
+            break
+        found.append(value)
+    return found
+
+
+def _swept(result: Result) -> dict[str, list[float]]:
+    """Grid keys that take three numbers or more."""
+    found: dict[str, list[float]] = {}
+    for key in result.points[0] if result.points else ():
+        values = {point[key] for point in result.points if isinstance(point[key], int | float)}
+        if len(values) > 2:
+            found[key] = sorted(values)
+    return found
+
+
+def _elsewhere(summary: Summary, key: str) -> str:
+    return point_text({k: v for k, v in summary.point.items() if k != key})

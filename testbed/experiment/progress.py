@@ -1,0 +1,141 @@
+"""What a person sees while an experiment runs: a picture, or plain lines without a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import IO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from testbed.experiment.runner import Task
+from testbed.report.text import clean, seconds
+
+_EVERY_S = 60.0
+"""Between two plain lines that only say what is going on."""
+
+
+class PlainView:
+    """A line for each task that ends, and one a minute in between.
+
+    Args:
+        stream: where to write.
+        tasks: how many there are to do.
+    """
+
+    def __init__(self, stream: IO[str], tasks: int) -> None:
+        self._stream = stream
+        self._tasks = tasks
+        self._ended = 0
+        self._began_s = self._spoke_s = time.monotonic()
+        self._left_s: float | None = None
+
+    def __enter__(self) -> PlainView:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def say(self, text: str) -> None:
+        """Write a line."""
+        self._spoke_s = time.monotonic()
+        print(
+            f"[{self._spoke_s - self._began_s:6.1f} s] {clean(text, 1000)}",
+            file=self._stream,
+            flush=True,
+        )
+
+    def started(self, task: Task) -> None:
+        """Nothing is said of it."""
+
+    def finished(self, task: Task, seconds: float, problem: str) -> None:
+        """Say how it went."""
+        self._ended += 1
+        self.say(f"{self._ended} of {self._tasks}: {describe(task, seconds, problem)}")
+
+    def tick(self, running: Sequence[tuple[Task, float]], left_s: float | None) -> None:
+        """Say what is going on if nothing was said for a while."""
+        if running and time.monotonic() - self._spoke_s > _EVERY_S:
+            self.say("; ".join(f"{t.name} {_steps(t)}".strip() for t, _ in running) + _left(left_s))
+
+
+class LiveView:
+    """A picture that is drawn anew as things go on; what has ended scrolls away above it.
+
+    Args:
+        console: a terminal.
+        tasks: how many there are to do.
+        title: what is running.
+    """
+
+    def __init__(self, console: Console, tasks: int, title: str) -> None:
+        self._console = console
+        self._tasks = tasks
+        self._title = title
+        self._ended = 0
+        self._running: Sequence[tuple[Task, float]] = ()
+        self._left_s: float | None = None
+        self._began_s = time.monotonic()
+        self._live = Live(
+            console=console, refresh_per_second=4, get_renderable=self._draw, transient=True
+        )
+
+    def __enter__(self) -> LiveView:
+        self._live.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._live.__exit__(kind, error, traceback)
+
+    def say(self, text: str) -> None:
+        """Write a line above the picture."""
+        self._console.print(Text(clean(text, 1000)))
+
+    def started(self, task: Task) -> None:
+        """It will be in the next picture."""
+
+    def finished(self, task: Task, seconds: float, problem: str) -> None:
+        """Say how it went."""
+        self._ended += 1
+        self.say(describe(task, seconds, problem))
+
+    def tick(self, running: Sequence[tuple[Task, float]], left_s: float | None) -> None:
+        """Remember what goes on for the next picture."""
+        self._running, self._left_s = running, left_s
+
+    def _draw(self) -> RenderableType:
+        gone = time.monotonic() - self._began_s
+        head = Text.assemble(
+            (self._title, "bold"),
+            f"   {self._ended} of {self._tasks} runs, {seconds(gone)}{_left(self._left_s)}",
+        )
+        rows = Table.grid(padding=(0, 2))
+        for task, since in self._running:
+            bar = ProgressBar(total=task.steps or 1, completed=task.done(), width=24)
+            rows.add_row(task.name, bar, _steps(task), seconds(since))
+        parts: list[RenderableType] = [head]
+        parts.append(ProgressBar(total=max(self._tasks, 1), completed=self._ended, width=60))
+        return Group(*parts, rows)
+
+
+def describe(task: Task, took_s: float, problem: str) -> str:
+    """How a task went."""
+    return f"{task.name} FAILED: {problem}" if problem else f"{task.name}: {seconds(took_s)}"
+
+
+def _steps(task: Task) -> str:
+    return f"{task.done()}/{task.steps}" if task.steps else ""
+
+
+def _left(left_s: float | None) -> str:
+    return "" if left_s is None else f", {seconds(left_s)} left"

@@ -1,0 +1,254 @@
+"""Every grid point and strategy in numbers, and compared with the baseline.
+
+* :func:`compare`     what all runs come to, as a :class:`Result`
+* :class:`Record`     one cell: its run, its target, what reaching that cost
+* :class:`Summary`    one strategy at one grid point, over all seeds
+* :class:`Comparison` the same against the baseline, seed by seed
+
+Runs are compared only if their stores say that the devices held the same samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from testbed.experiment import statistics
+from testbed.experiment.cells import Cell, point_text
+from testbed.experiment.file import Experiment, Target, Value
+from testbed.experiment.outcome import COSTS, RunSeries
+from testbed.experiment.statistics import Sample
+
+
+class ComparisonError(RuntimeError):
+    """Runs that cannot be compared; the message says which, why and what to do."""
+
+
+class Record(Struct, frozen=True, kw_only=True):
+    """One cell.
+
+    Attributes:
+        cell: which.
+        series: its run; ``None`` if there is none to look at.
+        problem: why not.
+        target: accuracy whose price is asked for; ``None`` if the run that decides it is missing.
+        costs: of reaching it, by the names of :data:`~testbed.experiment.outcome.COSTS`; infinite:
+            never reached; ``None``: not known.
+    """
+
+    cell: Cell
+    series: RunSeries | None
+    problem: str
+    target: float | None
+    costs: dict[str, float | None]
+
+
+class Summary(Struct, frozen=True, kw_only=True):
+    """One strategy at one grid point.
+
+    Attributes:
+        point: grid key to value.
+        label: of the strategy.
+        records: one per seed.
+        final: accuracy after the last round, 0 to 1.
+        best: highest accuracy of any round, 0 to 1.
+        costs: of reaching the target.
+    """
+
+    point: dict[str, Value]
+    label: str
+    records: tuple[Record, ...]
+    final: Sample
+    best: Sample
+    costs: dict[str, Sample]
+
+
+class Comparison(Struct, frozen=True, kw_only=True):
+    """One strategy against the baseline, at one grid point, pairs of the same seed.
+
+    Attributes:
+        point: grid key to value.
+        label: of the strategy.
+        final: difference of the final accuracies, 0 to 1.
+        best: difference of the best accuracies, 0 to 1.
+        ratios: of the costs, strategy over baseline.
+    """
+
+    point: dict[str, Value]
+    label: str
+    final: Sample
+    best: Sample
+    ratios: dict[str, Sample]
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    """An experiment's result.
+
+    Attributes:
+        name: of the experiment.
+        title: for people.
+        baseline: label that the others are compared with.
+        target: the accuracy whose price is asked for.
+        confidence: of the intervals.
+        kind: what the joules are: ``emulated``, or several kinds joined by ``+``.
+        records: every cell.
+        summaries: grid point by grid point, strategy by strategy.
+        comparisons: likewise, without the baseline.
+        notes: runs that are missing, and what else a reader must know.
+    """
+
+    name: str
+    title: str
+    baseline: str
+    target: Target
+    confidence: float
+    kind: str
+    records: tuple[Record, ...]
+    summaries: tuple[Summary, ...]
+    comparisons: tuple[Comparison, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def points(self) -> list[dict[str, Value]]:
+        """The grid points, in order."""
+        found: list[dict[str, Value]] = []
+        for summary in self.summaries:
+            if summary.point not in found:
+                found.append(summary.point)
+        return found
+
+
+def compare(
+    experiment: Experiment,
+    cells: Sequence[Cell],
+    runs: Mapping[str, RunSeries],
+    problems: Mapping[str, str],
+) -> Result:
+    """What all runs come to.
+
+    Args:
+        experiment: what was asked for.
+        cells: all of them.
+        runs: name of a run to what it gave.
+        problems: name of a run to why there is nothing to look at.
+
+    Raises:
+        ComparisonError: devices held other samples in runs that are to be compared.
+    """
+    check_pairs(cells, runs)
+    records = [_record(experiment, cell, cells, runs, problems) for cell in cells]
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        key = (point_text(record.cell.point), record.cell.label)
+        groups.setdefault(key, []).append(record)
+    summaries = [_summary(group, experiment.confidence) for group in groups.values()]
+    base = {point_text(s.point): s for s in summaries if s.label == experiment.baseline}
+    kinds = {run.kind for run in runs.values() if run.kind}
+    notes = [f"{name}: {why}" for name, why in problems.items()]
+    notes += [f"{name}: {text}" for name, run in runs.items() for text in run.warnings]
+    return Result(
+        name=experiment.name,
+        title=experiment.title,
+        baseline=experiment.baseline,
+        target=experiment.target,
+        confidence=experiment.confidence,
+        kind="+".join(sorted(kinds)) or "no joules",
+        records=tuple(records),
+        summaries=tuple(summaries),
+        comparisons=tuple(
+            _comparison(s, base[point_text(s.point)], experiment.confidence)
+            for s in summaries
+            if s.label != experiment.baseline
+        ),
+        notes=tuple(notes),
+    )
+
+
+def check_pairs(cells: Sequence[Cell], runs: Mapping[str, RunSeries]) -> None:
+    """Make sure that at each grid point and seed all strategies had the same data.
+
+    Raises:
+        ComparisonError: they had not, or a run does not say.
+    """
+    first: dict[tuple[str, int], Cell] = {}
+    for cell in cells:
+        if cell.name not in runs:
+            continue
+        data = runs[cell.name].data
+        if missing := [part for part, digest in data.items() if not digest]:
+            raise ComparisonError(
+                f"{cell.folder}: its store lacks digests ({', '.join(missing)}) and cannot "
+                "be compared with others; remove that folder and run the experiment again"
+            )
+        other = first.setdefault((point_text(cell.point), cell.seed), cell)
+        differing = [part for part in data if data[part] != runs[other.name].data[part]]
+        if differing:
+            raise ComparisonError(
+                f"{cell.folder} and {other.folder} are to be compared, but had different data "
+                f"({', '.join(differing)}); were the files of the data set changed in between? "
+                "Remove both folders and run the experiment again"
+            )
+
+
+def _record(
+    experiment: Experiment,
+    cell: Cell,
+    cells: Sequence[Cell],
+    runs: Mapping[str, RunSeries],
+    problems: Mapping[str, str],
+) -> Record:
+    series = runs.get(cell.name)
+    goal = experiment.target
+    target: float | None = goal.value
+    if goal.of:
+        decides = next(
+            c for c in cells if (c.point, c.seed, c.label) == (cell.point, cell.seed, goal.of)
+        )
+        target = _accuracy(runs.get(decides.name), goal.which)
+    known = series is not None and target is not None
+    return Record(
+        cell=cell,
+        series=series,
+        problem="" if series else problems.get(cell.name, "not run yet"),
+        target=target,
+        costs=series.cost(target) if known else dict.fromkeys(COSTS),  # type: ignore[union-attr,arg-type]
+    )
+
+
+def _accuracy(series: RunSeries | None, which: str) -> float | None:
+    if series is None or not series.accuracy:
+        return None
+    return series.accuracy[-1] if which == "final" else max(series.accuracy)
+
+
+def _summary(records: Sequence[Record], confidence: float) -> Summary:
+    def over(values: Sequence[float | None]) -> Sample:
+        return statistics.sample(values, confidence)
+
+    return Summary(
+        point=records[0].cell.point,
+        label=records[0].cell.label,
+        records=tuple(records),
+        final=over([_accuracy(r.series, "final") for r in records]),
+        best=over([_accuracy(r.series, "best") for r in records]),
+        costs={cost: over([r.costs[cost] for r in records]) for cost in COSTS},
+    )
+
+
+def _comparison(ours: Summary, base: Summary, confidence: float) -> Comparison:
+    def difference(a: Sample, b: Sample) -> Sample:
+        return statistics.sample(statistics.differences(a.values, b.values), confidence)
+
+    return Comparison(
+        point=ours.point,
+        label=ours.label,
+        final=difference(ours.final, base.final),
+        best=difference(ours.best, base.best),
+        ratios={
+            cost: statistics.sample(
+                statistics.ratios(ours.costs[cost].values, base.costs[cost].values), confidence
+            )
+            for cost in COSTS
+        },
+    )

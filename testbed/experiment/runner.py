@@ -1,0 +1,251 @@
+"""Processes side by side: as many as cores and memory allow, ended together.
+
+* :class:`Task`      one command line of ``fimi``, and how far it has come
+* :func:`run_tasks`  all of them; a task that fails does not stop the others
+
+Every task is a process in a session of its own, so that Ctrl-C reaches it through us and it can
+finish its store. A task ends by itself when this process is gone (:mod:`testbed.experiment.child`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+from msgspec import Struct
+
+from testbed.experiment.child import GRACE_S
+from testbed.experiment.memory import Need, family_bytes
+
+_LOOK_S = 0.25
+_WEIGH_S = 2.0
+"""Between two looks at the memory of what runs: that takes milliseconds for each process."""
+
+
+class Task(Struct, frozen=True, kw_only=True):
+    """One command line.
+
+    Attributes:
+        name: for people.
+        kind: tasks of a kind take about as long as each other.
+        arguments: of ``fimi``.
+        log: gets what it says on standard error.
+        before: called just before it starts.
+        problem: called after it has ended well: what is nevertheless wrong, or nothing.
+        done: how many steps it has done.
+        steps: how many it has; 0: not known.
+    """
+
+    name: str
+    kind: str
+    arguments: tuple[str, ...]
+    log: Path
+    before: Callable[[], None] = lambda: None
+    problem: Callable[[], str] = lambda: ""
+    done: Callable[[], int] = lambda: 0
+    steps: int = 0
+
+
+class View(Protocol):
+    """Is told how it goes."""
+
+    def started(self, task: Task) -> None:
+        """A task has begun."""
+
+    def finished(self, task: Task, seconds: float, problem: str) -> None:
+        """A task has ended; ``problem`` says what is wrong, if anything is."""
+
+    def tick(self, running: Sequence[tuple[Task, float]], left_s: float | None) -> None:
+        """Called several times a second with what runs, for how long, and the time left."""
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """How all tasks went.
+
+    Attributes:
+        failures: task to what is wrong.
+        interrupted: whether they were stopped before they had all been done.
+    """
+
+    failures: dict[str, str]
+    interrupted: bool
+
+
+class Clock:
+    """How long tasks take, learnt from those that are done.
+
+    Args:
+        known_s: kind to seconds, from before.
+    """
+
+    def __init__(self, known_s: Sequence[tuple[str, float]] = ()) -> None:
+        self._known = list(known_s)
+
+    def learn(self, kind: str, seconds: float) -> None:
+        """A task of that kind took so long."""
+        self._known.append((kind, seconds))
+
+    def expected_s(self, kind: str) -> float | None:
+        """Of a task of that kind, s; of any task where none of its kind is done."""
+        same = [s for k, s in self._known if k == kind] or [s for _, s in self._known]
+        return sum(same) / len(same) if same else None
+
+    def left_s(
+        self, waiting: Sequence[Task], running: Sequence[tuple[Task, float]], jobs: int
+    ) -> float | None:
+        """Until all is done, s; ``None`` before anything is known."""
+        rest = 0.0
+        for task, gone in [*((task, 0.0) for task in waiting), *running]:
+            expected = self.expected_s(task.kind)
+            if expected is None:
+                return None
+            rest += max(expected - gone, 0.0)
+        return rest / max(1, min(jobs, len(waiting) + len(running)))
+
+
+def cores() -> int:
+    """How many CPUs this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def run_tasks(
+    tasks: Sequence[Task],
+    *,
+    jobs: int,
+    need: Need,
+    clock: Clock,
+    view: View,
+    stop: threading.Event,
+    keep_open: Sequence[int] = (),
+) -> Outcome:
+    """Do tasks, several at a time, until all are done or ``stop`` is set.
+
+    Args:
+        tasks: in this order.
+        jobs: at most so many at a time; 0: one for each core.
+        need: memory of one, learnt as they run.
+        clock: how long they take.
+        view: told how it goes.
+        stop: ends all that runs, cleanly.
+        keep_open: files that tasks hold open as long as they live: locks.
+
+    Raises:
+        OSError: a log cannot be written, or no process be started; what runs is ended.
+    """
+    most = jobs or cores()
+    waiting = list(tasks)
+    running: list[_Running] = []
+    failures: dict[str, str] = {}
+    weighed_s = 0.0
+    try:
+        while (waiting and not stop.is_set()) or running:
+            if stop.is_set():
+                break
+            for each in [r for r in running if r.process.poll() is not None]:
+                running.remove(each)
+                seconds = time.monotonic() - each.began_s
+                problem = each.problem()
+                need.seen(each.peak, ended=True)
+                if problem:
+                    failures[each.task.name] = problem
+                else:
+                    clock.learn(each.task.kind, seconds)
+                view.finished(each.task, seconds, problem)
+            if time.monotonic() - weighed_s > _WEIGH_S:
+                weighed_s = time.monotonic()
+                for each in running:
+                    need.seen(each.weigh())
+            while (
+                waiting
+                and len(running) < most
+                and (
+                    not running
+                    or need.fits(psutil.virtual_memory().available, [r.now for r in running])
+                )
+            ):
+                task = waiting.pop(0)
+                running.append(_Running(task, keep_open))
+                view.started(task)
+            gone = [(r.task, time.monotonic() - r.began_s) for r in running]
+            view.tick(gone, clock.left_s(waiting, gone, most))
+            stop.wait(_LOOK_S)
+    finally:
+        _end(running)
+    return Outcome(failures=failures, interrupted=stop.is_set() and bool(waiting or running))
+
+
+class _Running:
+    """A task and its process."""
+
+    def __init__(self, task: Task, keep_open: Sequence[int]) -> None:
+        task.before()
+        self.task = task
+        self.peak = self.now = 0.0
+        task.log.parent.mkdir(parents=True, exist_ok=True)
+        with task.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "testbed.experiment.child", *task.arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=tuple(keep_open) if os.name == "posix" else (),
+            )
+        self.began_s = time.monotonic()
+
+    def weigh(self) -> float:
+        """Memory that it takes now, bytes."""
+        self.now = family_bytes(self.process.pid)
+        self.peak = max(self.peak, self.now)
+        return self.now
+
+    def problem(self) -> str:
+        """What is wrong with a process that has ended, or nothing."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        code = self.process.returncode
+        return self.task.problem() if code == 0 else last_words(self.task.log, code)
+
+
+def last_words(log: Path, code: int | None = None) -> str:
+    """Why a command failed, by its log: its error, or its last line."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    starts = [i for i, line in enumerate(lines) if line.startswith("fimi: ")]
+    said = (
+        " ".join(line.strip() for line in lines[starts[-1] :])[len("fimi: ") :]
+        if starts
+        else next((line for line in reversed(lines) if line.strip()), "")
+    )
+    said = said or "it said nothing"
+    return said if code is None else f"{said} (exit code {code})"
+
+
+def _end(running: Sequence[_Running]) -> None:
+    """Ask every process to end, wait, and make it end if need be."""
+    for each in running:
+        if each.process.stdin is not None:
+            with contextlib.suppress(OSError):
+                each.process.stdin.close()
+    limit = time.monotonic() + GRACE_S + 5.0
+    try:
+        for each in running:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                each.process.wait(max(0.1, limit - time.monotonic()))
+    finally:
+        for each in running:
+            if each.process.poll() is None:
+                each.process.kill()
+                each.process.wait()

@@ -1,0 +1,339 @@
+"""The result of an experiment as text, Markdown, CSV and JSON.
+
+* :func:`tables`    for people: medians, means, and the comparison, grid point by grid point
+* :func:`as_text`, :func:`as_markdown`
+* :func:`as_csv`    one line per run
+* :func:`as_json`   everything
+
+``never`` stands where a target was not reached, nothing (``–`` for people, ``null`` in JSON) where
+a value is not known.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from testbed.experiment.cells import point_text
+from testbed.experiment.outcome import COSTS
+from testbed.experiment.result import Result, Summary
+from testbed.experiment.statistics import Interval, Sample
+from testbed.optimise import table as aligned
+from testbed.report.text import MISSING, clean
+
+NEVER = "never"
+_UNITS: dict[str, tuple[str, tuple[tuple[float, str], ...]]] = {
+    "rounds": ("rounds", ((1.0, ""),)),
+    "board_j": ("whole board", ((1e6, "MJ"), (1e3, "kJ"), (1.0, "J"))),
+    "dynamic_j": ("dynamic", ((1e6, "MJ"), (1e3, "kJ"), (1.0, "J"))),
+    "duration_s": ("time", ((3600.0, "h"), (60.0, "min"), (1.0, "s"))),
+    "size_bytes": ("moved", ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))),
+}
+"""Of a cost: its heading, and units with their sizes, the largest first."""
+
+_CSV_COLUMNS = (
+    *("strategy", "seed", "run", "problem", "rounds_run", "final_accuracy", "best_accuracy"),
+    *("target_accuracy", *(f"{cost}_to_target" for cost in COSTS)),
+    *("total_board_j", "total_dynamic_j", "energy_kind", "synthetic_samples", "partition"),
+)
+
+
+class Table(Struct, frozen=True, kw_only=True):
+    """A table for people.
+
+    Attributes:
+        caption: what it shows.
+        heading: of its columns; a line break stands before the unit.
+        rows: text.
+    """
+
+    caption: str
+    heading: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def tables(result: Result) -> list[Table]:
+    """Three tables for each grid point."""
+    found = []
+    for point in result.points:
+        here = [s for s in result.summaries if s.point == point]
+        where = f"{point_text(point)}: " if point else ""
+        found += [
+            _costs(result, here, f"{where}median over seeds", lambda s: s.median),
+            _costs(result, here, f"{where}mean over seeds", lambda s: s.mean),
+        ]
+        if any(c.point == point for c in result.comparisons):
+            found.append(_against(result, point, where))
+    return found
+
+
+def methods(result: Result) -> list[str]:
+    """How the numbers came about, a sentence each."""
+    percent = f"{100 * result.confidence:g} %"
+    return [
+        f"Costs are those of reaching {result.target}, up to the first round that did; receiving "
+        "synthetic data counts to the first round.",
+        f"Joules are {result.kind}. Whole board: all phases, idle included. Dynamic: the paper's, "
+        "compute and upload above idle.",
+        f"In brackets: {percent} intervals; of a mean Student's t, of a median the percentile "
+        "bootstrap, which is too narrow for few seeds.",
+        f'"{NEVER}": not reached within the rounds that were run; counts as infinite, so that a '
+        "mean over it cannot be given. Ratios pair runs of the same seed; where only the baseline "
+        "never got there a ratio is 0, where neither did the pair has none.",
+    ]
+
+
+def as_text(result: Result) -> str:
+    """For a terminal."""
+    blocks = [result.title] if result.title else []
+    for each in tables(result):
+        heading = tuple(cell.replace("\n", ", ") for cell in each.heading)
+        blocks.append(f"{each.caption}\n{aligned([heading, *each.rows])}")
+    blocks.append("\n".join(methods(result)))
+    if result.notes:
+        blocks.append("\n".join(f"note: {clean(note, 500)}" for note in result.notes))
+    return "\n\n".join(blocks)
+
+
+def as_markdown(result: Result) -> str:
+    """For a page or an issue."""
+    lines = [f"# {result.title or result.name}", ""]
+    for each in tables(result):
+        heading = [cell.replace("\n", ", ") for cell in each.heading]
+        lines += [f"## {each.caption}", "", _row(heading), _row(["---"] * len(heading))]
+        lines += [*map(_row, each.rows), ""]
+    lines += [f"- {sentence}" for sentence in methods(result)]
+    lines += [f"- note: {clean(note, 500)}" for note in result.notes]
+    return "\n".join(lines) + "\n"
+
+
+def as_csv(result: Result) -> str:
+    """One line per run; a cell that has not run has a line as well."""
+    out = io.StringIO()
+    keys = list(result.points[0]) if result.points else []
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*keys, *_CSV_COLUMNS])
+    for record in result.records:
+        cell, series = record.cell, record.series
+        accuracy = series.accuracy if series else ()
+        writer.writerow(
+            [
+                *(_csv_value(cell.point[key]) for key in keys),
+                cell.label,
+                cell.seed,
+                cell.name,
+                clean(record.problem, 500),
+                len(accuracy) if series else "",
+                accuracy[-1] if accuracy else "",
+                max(accuracy) if accuracy else "",
+                "" if record.target is None else record.target,
+                *(_csv_value(_named(record.costs[cost])) for cost in COSTS),
+                *(
+                    _csv_value(_sum(values))
+                    for values in ((series.board_j, series.dynamic_j) if series else ((), ()))
+                ),
+                (series.kind or "") if series else "",
+                series.synthetic_samples if series else "",
+                series.data["partition"] if series else "",
+            ]
+        )
+    return out.getvalue()
+
+
+def as_json(result: Result) -> bytes:
+    """Everything, series of single runs included."""
+    body: dict[str, Any] = {
+        "name": result.name,
+        "title": result.title,
+        "baseline": result.baseline,
+        "target": str(result.target),
+        "confidence": result.confidence,
+        "energy_kind": result.kind,
+        "methods": methods(result),
+        "notes": result.notes,
+        "summaries": [
+            {
+                "point": s.point,
+                "strategy": s.label,
+                "seeds": [r.cell.seed for r in s.records],
+                "final_accuracy": _sample(s.final),
+                "best_accuracy": _sample(s.best),
+                "to_target": {cost: _sample(s.costs[cost]) for cost in COSTS},
+            }
+            for s in result.summaries
+        ],
+        "comparisons": [
+            {
+                "point": c.point,
+                "strategy": c.label,
+                "baseline": result.baseline,
+                "final_accuracy_difference": _sample(c.final),
+                "best_accuracy_difference": _sample(c.best),
+                "ratio_to_target": {cost: _sample(c.ratios[cost]) for cost in COSTS},
+            }
+            for c in result.comparisons
+        ],
+        "runs": [
+            {
+                "point": r.cell.point,
+                "strategy": r.cell.label,
+                "seed": r.cell.seed,
+                "run": r.cell.name,
+                "problem": r.problem,
+                "target_accuracy": r.target,
+                "to_target": {cost: _named(r.costs[cost]) for cost in COSTS},
+                "series": r.series,
+            }
+            for r in result.records
+        ],
+    }
+    return msgspec.json.format(msgspec.json.encode(body), indent=1) + b"\n"
+
+
+def _costs(
+    result: Result,
+    summaries: Sequence[Summary],
+    caption: str,
+    pick: Callable[[Sample], Interval | None],
+) -> Table:
+    scales = {
+        cost: _scale(cost, [pick(summary.costs[cost]) for summary in summaries]) for cost in COSTS
+    }
+    heading = ["strategy", "final accuracy\n%", "target reached"]
+    for cost in COSTS:
+        title, unit = _UNITS[cost][0], scales[cost][1]
+        kind = f" ({result.kind})" if cost.endswith("_j") else ""
+        heading.append(f"{title}\n{unit}{kind}" if unit or kind else title)
+    rows = []
+    for summary in summaries:
+        rounds = summary.costs["rounds"]
+        asked = len(rounds.values)
+        reached = f"{rounds.reached} of {asked}"
+        if rounds.unknown:
+            reached += f", {rounds.unknown} missing"
+        rows.append(
+            (
+                summary.label,
+                _shown(pick(summary.final), 0.01, digits=1),
+                reached,
+                *(
+                    _shown(pick(summary.costs[cost]), scales[cost][0], never=rounds.never > 0)
+                    + _partly(summary.costs[cost], rounds)
+                    for cost in COSTS
+                ),
+            )
+        )
+    return Table(caption=caption, heading=tuple(heading), rows=tuple(rows))
+
+
+def _against(result: Result, point: dict[str, Any], where: str) -> Table:
+    heading = ["strategy", "final accuracy\npoints, mean", "pairs"]
+    heading += [f"{_UNITS[cost][0]}\nratio, median" for cost in COSTS]
+    rows = []
+    for each in result.comparisons:
+        if each.point != point:
+            continue
+        rounds = each.ratios["rounds"]
+        pairs = len(rounds.values)
+        rows.append(
+            (
+                each.label,
+                _shown(each.final.mean, 0.01, digits=1, sign=True),
+                f"{pairs - rounds.unknown} of {pairs}",
+                *(
+                    _shown(each.ratios[cost].median, 1.0, digits=2, never=True)
+                    + _partly(each.ratios[cost], rounds)
+                    for cost in COSTS
+                ),
+            )
+        )
+    return Table(
+        caption=f"{where}against {result.baseline}, paired by seed",
+        heading=tuple(heading),
+        rows=tuple(rows),
+    )
+
+
+def _partly(sample: Sample, rounds: Sample) -> str:
+    """Says so where less is known of a cost than of the rounds."""
+    hidden = sample.unknown - rounds.unknown
+    return f" ({hidden} unknown)" if hidden > 0 else ""
+
+
+def _scale(cost: str, intervals: Sequence[Interval | None]) -> tuple[float, str]:
+    """Size and name of the unit in which the largest value is a readable number."""
+    largest = max(
+        (i.value for i in intervals if i is not None and math.isfinite(i.value)), default=0.0
+    )
+    units = _UNITS[cost][1]
+    return next(((size, name) for size, name in units if largest >= 2 * size), units[-1])
+
+
+def _shown(
+    interval: Interval | None,
+    scale: float,
+    *,
+    digits: int | None = None,
+    sign: bool = False,
+    never: bool = False,
+) -> str:
+    """``12.3 [11.0, 14.2]`` in units of ``scale``."""
+
+    def number(value: float) -> str:
+        if math.isinf(value):
+            return NEVER
+        value /= scale
+        if digits is not None:
+            text = f"{value:{'+' if sign else ''}.{digits}f}"
+        else:
+            text = f"{value:.0f}" if abs(value) >= 1000 else f"{value:#.3g}".rstrip(".")
+        return text.replace("-", "−")
+
+    if interval is None:
+        return NEVER if never else MISSING
+    text = number(interval.value)
+    if interval.low is not None and interval.high is not None:
+        text += f" [{number(interval.low)}, {number(interval.high)}]"
+    return text
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) if known and len(known) == len(values) else None
+
+
+def _named(value: float | None) -> float | str | None:
+    return NEVER if value is not None and math.isinf(value) else value
+
+
+def _csv_value(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return msgspec.json.encode(value).decode()
+    return "" if value is None else value
+
+
+def _sample(sample: Sample) -> dict[str, Any]:
+    return {
+        "values": [_named(value) for value in sample.values],
+        "reached": sample.reached,
+        "never": sample.never,
+        "unknown": sample.unknown,
+        "mean": _interval(sample.mean),
+        "median": _interval(sample.median),
+    }
+
+
+def _interval(interval: Interval | None) -> dict[str, Any] | None:
+    if interval is None:
+        return None
+    return {name: _named(getattr(interval, name)) for name in interval.__struct_fields__}

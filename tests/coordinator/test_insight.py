@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from coordinator.insight import Insight, Observer, balanced
+from coordinator.spool import Spool, Updates
+from learning import tensors
+from learning.datasets import Dataset, Images, Labels
+from learning.tensors import Parameters
+from learning.training import EpochDone, Evaluation, TrainingResult, TrainingSettings
+
+TEST = Dataset(
+    name="test",
+    images=np.zeros((4, 1, 2, 2), np.uint8),
+    labels=np.array([0, 1, 2, 0]),
+    class_names=("a", "b", "c"),
+)
+BEFORE = {"w": np.zeros(3, np.float32)}
+
+
+class AlongTheAxes:
+    """Every class pulls its own weight up by one a sample; accuracy is the first weight."""
+
+    backend = "arithmetic"
+
+    def train(
+        self,
+        parameters: Parameters,
+        images: Images,
+        labels: Labels,
+        settings: TrainingSettings,
+        *,
+        stream: tuple[int, ...],
+        cancelled: Callable[[], bool] | None = None,
+        progress: Callable[[EpochDone], None] | None = None,
+    ) -> TrainingResult:
+        pulled = parameters["w"] + np.bincount(labels, minlength=3).astype(np.float32)
+        return TrainingResult(parameters={"w": pulled}, samples=len(labels), loss=0.0, accuracy=0.0)
+
+    def evaluate(self, parameters: Parameters, images: Images, labels: Labels) -> Evaluation:
+        return Evaluation(
+            accuracy=float(parameters["w"][0]), loss=0.0, class_accuracy=(None,) * 3, samples=4
+        )
+
+
+def public(*counts: int) -> Dataset:
+    labels = np.repeat(np.arange(3), counts)
+    return Dataset(
+        name="public",
+        images=np.zeros((len(labels), 1, 2, 2), np.uint8),
+        labels=labels,
+        class_names=("a", "b", "c"),
+    )
+
+
+def look(folder: Path, data: Dataset | None, **updates: tuple[float, float, float]) -> Insight:
+    spool = Spool(folder)
+    for device, weights in updates.items():
+        spool.put(device, tensors.dump({"w": np.array(weights, np.float32)}))
+    observer = Observer(AlongTheAxes(), TEST, data, TrainingSettings(), seed=0)
+    return observer.look(3, BEFORE, Updates(spool, sorted(updates)))
+
+
+class TestObserver:
+    def test_a_balanced_update_points_the_iid_way_and_one_of_a_single_class_does_not(
+        self, tmp_path: Path
+    ) -> None:
+        seen = look(tmp_path, public(50, 20, 30), a=(0.5, 0.5, 0.5), b=(0.25, 0, 0), c=(0, -1, 0))
+        assert seen.round == 3
+        assert seen.reference_samples == 60
+        assert [d.device for d in seen.devices] == ["a", "b", "c"]
+        assert [d.similarity for d in seen.devices] == pytest.approx([1.0, 3**-0.5, -(3**-0.5)])
+        assert [d.local_error for d in seen.devices] == [0.5, 0.75, 1.0]
+        assert seen.orthogonality == pytest.approx(1 - (2 * 3**-0.5 + 0) / 3)
+
+    def test_without_public_data_there_is_no_reference(self, tmp_path: Path) -> None:
+        seen = look(tmp_path, None, a=(1, 0, 0))
+        assert (seen.reference_samples, seen.devices[0].similarity) == (0, None)
+        assert seen.orthogonality is None
+
+    def test_a_round_without_updates_says_nothing(self, tmp_path: Path) -> None:
+        seen = look(tmp_path, public(5, 5, 5))
+        assert (seen.devices, seen.orthogonality, seen.reference_samples) == ((), None, 0)
+
+
+class TestBalanced:
+    def test_the_scarcest_class_decides(self) -> None:
+        chosen = balanced(public(50, 7, 30), 200, 0)
+        assert chosen is not None
+        assert chosen.label_counts() == (7, 7, 7)
+
+    def test_a_class_without_samples_leaves_no_reference(self) -> None:
+        assert balanced(public(50, 0, 30), 200, 0) is None
+
+
+class TestSpool:
+    @pytest.mark.parametrize("memory_bytes", [0, 5, 100])
+    def test_what_went_in_comes_out_from_memory_or_disk(
+        self, tmp_path: Path, memory_bytes: int
+    ) -> None:
+        spool = Spool(tmp_path, memory_bytes)
+        spool.put("a", b"1234")
+        spool.put("b", b"567")
+        spool.put("a", b"89")
+        assert (spool.get("a"), spool.get("b")) == (b"89", b"567")
+        on_disk = sum(path.stat().st_size for path in tmp_path.iterdir())
+        assert 5 - on_disk <= memory_bytes
+        assert on_disk == {0: 5, 5: 3, 100: 0}[memory_bytes]
+        spool.clear()
+        assert not list(tmp_path.iterdir())
+        with pytest.raises(KeyError):
+            spool.get("a")
+
+    def test_updates_come_in_the_order_asked_for(self, tmp_path: Path) -> None:
+        spool = Spool(tmp_path, 0)
+        for value, device in enumerate("abc"):
+            spool.put(device, tensors.dump({"w": np.full(2, value, np.float32)}))
+        updates = Updates(spool, ("c", "a", "b"))
+        assert [float(update["w"][0]) for update in updates] == [2, 0, 1]
+        assert [float(update["w"][0]) for update in updates[1:]] == [0, 1]

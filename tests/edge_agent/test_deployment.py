@@ -1,0 +1,205 @@
+"""An agent tries a trained model: accuracy, latency and joules of the same inferences."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from functools import cache
+
+import pytest
+from bench import LOCAL, MODEL, Bench
+
+from edge_agent.deployment import TrialOrder, try_file
+from energy.boards import fleet
+from energy.emulated import Disturbance, EmulatedBoard
+from energy.ledger import Ledger
+from learning.classifier import Exported
+from learning.deployment import Deployer
+from learning.torch_trainer import TorchTrainer
+from messaging.broker import EmbeddedBroker
+from messaging.messages import (
+    DeploymentClosed,
+    DeploymentReport,
+    DeploymentTest,
+    ModelFile,
+    Offer,
+    PlanApplied,
+    RoundClosed,
+    RoundSettled,
+)
+
+
+@pytest.fixture
+def bench(a_broker: EmbeddedBroker, fleet_name: str) -> Iterator[Bench]:
+    with Bench(a_broker, fleet_name) as bench:
+        yield bench
+
+
+@cache
+def files() -> tuple[Exported, ...]:
+    return Deployer("small-cnn", TorchTrainer("small-cnn", 10, (1, 8, 8)), LOCAL).export(MODEL)
+
+
+def ask(bench: Bench, payloads: dict[str, bytes], *, number: int = 1) -> DeploymentReport:
+    offers = tuple(
+        ModelFile(variant=variant, model=bench.desk.transfers.serve(payload, "onnx-model"))  # type: ignore[arg-type]
+        for variant, payload in payloads.items()
+    )
+    bench.desk.send(
+        "device-1",
+        DeploymentTest(
+            run="r1",
+            device="device-1",
+            round=number,
+            files=offers,
+            images=60,
+            seconds=0.2,
+            training_share=1 / 3,
+        ),
+    )
+    return bench.hear(DeploymentReport)
+
+
+def good() -> dict[str, bytes]:
+    return {file.check.variant: file.model for file in files()}
+
+
+class TestAgent:
+    def test_both_files_are_tried_and_metered(self, bench: Bench) -> None:
+        report = ask(bench, good())
+        assert [trial.variant for trial in report.trials] == ["fp32", "int8"]
+        expected = TorchTrainer("small-cnn", 10, (1, 8, 8)).evaluate(
+            MODEL, LOCAL.images, LOCAL.labels
+        )
+        fp32 = report.trials[0]
+        assert fp32.accuracy == expected.accuracy
+        truth = bench.board.truth
+        # an inference is a third of 4e6 cycles, at the highest frequency
+        expected_s = truth.compute.cycles_per_sample / 3 / truth.compute.frequency_max_hz
+        for trial in report.trials:
+            assert (trial.images, trial.error, trial.latency_kind) == (40, "", "emulated")
+            assert trial.latency_median_s == pytest.approx(expected_s, rel=0.1)
+            assert trial.latency_p95_s is not None
+            assert trial.latency_p95_s >= trial.latency_median_s
+            assert trial.inferences == pytest.approx(0.2 / trial.latency_median_s, abs=2)
+            assert trial.metered is not None
+            assert trial.metered.phase == "inference"
+            assert trial.metered.duration_s >= 0.2
+            assert trial.metered.energy is not None
+            assert trial.metered.energy.kind == "emulated"
+            assert trial.energy_j == pytest.approx(trial.metered.energy.value_j / trial.inferences)
+        downloads_s = 8 * sum(map(len, good().values())) / truth.link.downlink_rate_bps
+        tried_s = sum(t.metered.duration_s for t in report.trials if t.metered)
+        assert report.seconds == pytest.approx(downloads_s + tried_s)
+
+    def test_no_round_is_charged(self, bench: Bench) -> None:
+        bench.desk.send("device-1", bench.plan())
+        ask(bench, good())
+        _, report = bench.round(bench.start(at_s=5.0))
+        assert report.error == ""
+        assert {phase.phase for phase in report.phases} <= {"model-download", "compute", "upload"}
+
+    def test_waiting_counts_again_when_rounds_go_on(self, bench: Bench) -> None:
+        bench.desk.send("device-1", bench.plan())
+        bench.hear(PlanApplied)
+        ask(bench, good())
+        at_s = bench.board.clock.now_s() + 2.0
+        bench.desk.send(
+            "device-1", DeploymentClosed(run="r1", device="device-1", fleet_time_s=at_s)
+        )
+        # a round that this device has no part in, of 3 s
+        bench.desk.send(
+            "device-1",
+            RoundClosed(
+                run="r1", device="device-1", round=1, accepted=False, fleet_time_s=at_s + 3.0
+            ),
+        )
+        (idle,) = bench.hear(RoundSettled).phases
+        assert (idle.phase, idle.duration_s) == ("idle", pytest.approx(3.0))
+
+    def test_asked_twice_it_answers_twice_and_tries_once(self, bench: Bench) -> None:
+        first = ask(bench, good())
+        after_s = bench.board.clock.now_s()
+        assert ask(bench, good()) == first
+        assert bench.board.clock.now_s() == after_s
+
+    def test_a_file_that_cannot_be_used_is_said_so(self, bench: Bench) -> None:
+        report = ask(bench, {"fp32": b"no model", "int8": good()["int8"]})
+        broken, whole = report.trials
+        assert "GraphError" in broken.error
+        assert (broken.accuracy, broken.metered, broken.energy_j) == (None, None, None)
+        assert whole.accuracy is not None
+
+    def test_a_file_that_nobody_has(self, bench: Bench) -> None:
+        gone = Offer(
+            holder="coordinator", digest="0" * 64, size_bytes=9, chunk_bytes=9, media="onnx-model"
+        )
+        bench.desk.send(
+            "device-1",
+            DeploymentTest(
+                run="r1",
+                device="device-1",
+                round=2,
+                files=(ModelFile(variant="fp32", model=gone),),
+                images=5,
+                seconds=0.0,
+                training_share=0.5,
+            ),
+        )
+        (trial,) = bench.hear(DeploymentReport).trials
+        assert "TransferError" in trial.error
+
+
+class TestTrial:
+    order = TrialOrder(images=10, seconds=0.0, training_share=0.5)
+
+    def board(self) -> EmulatedBoard:
+        (declaration,) = fleet(1, 0, cycles_per_sample=4e6)
+        return EmulatedBoard(declaration, seed=0, index=0, disturbance=Disturbance())
+
+    def test_asked_to_stop_it_says_so(self) -> None:
+        board = self.board()
+        file = ModelFile(
+            variant="fp32",
+            model=Offer(holder="x", digest="0" * 64, size_bytes=1, chunk_bytes=1, media=""),
+        )
+        stop = threading.Event()
+        stop.set()
+        trial = try_file(
+            file,
+            files()[0].model,
+            LOCAL,
+            self.order,
+            hardware=board,
+            ledger=Ledger(board.clock, board.recorder),
+            cancelled=stop.is_set,
+        )
+        assert trial.error == "the agent was asked to stop"
+        assert trial.accuracy is None
+
+    def test_a_device_without_a_meter_has_no_joules_but_a_latency(self) -> None:
+        board = self.board()
+
+        class Unread:
+            def describe(self) -> object:
+                return board.recorder.describe()
+
+            def mark(self) -> list[object]:
+                return []
+
+        file = ModelFile(
+            variant="fp32",
+            model=Offer(holder="x", digest="0" * 64, size_bytes=1, chunk_bytes=1, media=""),
+        )
+        trial = try_file(
+            file,
+            files()[0].model,
+            LOCAL,
+            self.order,
+            hardware=board,
+            ledger=Ledger(board.clock, Unread()),  # type: ignore[arg-type]
+            cancelled=lambda: False,
+        )
+        assert trial.energy_j is None
+        assert trial.latency_median_s is not None
+        assert trial.images == 10

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import pytest
+from measured import ACTIVE_W, CYCLES, FREQUENCIES, IDLE_W, KAPPA, busy, idle, sweep
+
+from energy.held_out import energy_errors, held_out_error, mape_percent
+
+
+class TestHeldOut:
+    def test_every_frequency_is_predicted_by_the_others(self) -> None:
+        errors = held_out_error(sweep())
+        assert list(errors) == pytest.approx(list(FREQUENCIES))
+        assert list(errors.values()) == pytest.approx([0.0] * len(FREQUENCIES), abs=1e-9)
+
+    def test_an_odd_one_out_shows(self) -> None:
+        made = sweep()
+        odd = [s for s in made if s.frequency_hz != 1.2e9] + [busy(1.2e9, 8.0)]
+        errors = held_out_error(odd)
+        assert max(errors, key=lambda f: abs(errors[f])) == 1.2e9
+        assert errors[1.2e9] < -0.3
+
+    def test_too_few_frequencies_give_no_error(self) -> None:
+        made = [idle(), *(busy(f, 5.0) for f in FREQUENCIES[:3])]
+        assert held_out_error(made) == {}
+
+    def test_a_model_from_elsewhere_is_held_against_the_settings(self) -> None:
+        errors = energy_errors(
+            sweep(), lambda f, _: 1.1 * (IDLE_W + ACTIVE_W + KAPPA * f**3), CYCLES
+        )
+        assert mape_percent(errors) == pytest.approx(10.0)

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import energy.host_profile
+from energy.host_profile import HostProfile, ProfileError, load_profile
+
+EXAMPLE = (energy.host_profile.__doc__ or "").split("::\n", 1)[1]
+
+
+def write(path: Path, text: str = EXAMPLE) -> Path:
+    path.write_text("\n".join(line.strip() for line in text.splitlines()), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> HostProfile:
+    return load_profile(write(tmp_path / "profile.toml"))
+
+
+class TestLoadProfile:
+    def test_the_documented_example(self, profile: HostProfile) -> None:
+        assert profile.name == "raspberry-pi-4"
+        assert profile.constant_power_w == 5.0
+        assert profile.board.compute.capacitance_w_per_hz3 == 4.3e-28
+
+    def test_json_is_the_same(self, tmp_path: Path, profile: HostProfile) -> None:
+        path = tmp_path / "profile.json"
+        path.write_bytes(msgspec.json.encode(profile))
+        assert load_profile(path) == profile
+
+    def test_a_missing_file_says_that_nothing_is_guessed(self, tmp_path: Path) -> None:
+        with pytest.raises(ProfileError, match=r"profile\.toml.*never guessed"):
+            load_profile(tmp_path / "profile.toml")
+
+    @pytest.mark.parametrize(
+        ("old", "new", "message"),
+        [
+            ("idle_power_w = 2.7", "", r"idle_power_w"),
+            ("idle_power_w = 2.7", "idle_power_mw = 2700", r"idle_power_mw"),
+            ("idle_power_w = 2.7", 'idle_power_w = "2.7"', r"\$\.board\.idle_power_w"),
+            ("idle_power_w = 2.7", "idle_power_w = -1", r"\$\.board\.idle_power_w"),
+            ("idle_power_w = 2.7", "idle_power_w = 27000", "no board draws"),
+            ("idle_power_w = 2.7", "idle_power_w = inf", r"board\.idle_power_w is inf"),
+            ("idle_power_w = 2.7", "idle_power_w = nan", r"idle_power_w"),
+            ("cycles_per_sample = 4.0e6", "cycles_per_sample = inf", r"cycles_per_sample is inf"),
+            ("600e6", "0.6", "no board draws|Hz"),
+            ("1800e6", "1.8", "above|not MHz or GHz"),
+            ("4.3e-28", "4.3e-19", "no board draws"),
+            ("1e-10", "100.0", "not decibels"),
+            ("[board.link]", "[board.link", "profile.toml"),
+        ],
+    )
+    def test_errors_name_file_and_key(
+        self, tmp_path: Path, old: str, new: str, message: str
+    ) -> None:
+        assert old in EXAMPLE
+        path = write(tmp_path / "profile.toml", EXAMPLE.replace(old, new))
+        if (old, new) == ("600e6", "0.6"):
+            path = write(path, EXAMPLE.replace(old, new).replace("1800e6", "1.8"))
+        with pytest.raises(ProfileError, match=message) as raised:
+            load_profile(path)
+        assert str(path) in str(raised.value)
+
+    def test_unknown_ending(self, tmp_path: Path) -> None:
+        with pytest.raises(ProfileError, match=r"\.toml or \.json"):
+            load_profile(write(tmp_path / "profile.yaml"))
+
+    def test_a_folder(self, tmp_path: Path) -> None:
+        with pytest.raises(ProfileError, match="cannot be read"):
+            load_profile(tmp_path)

@@ -1,0 +1,157 @@
+"""Cells: names, shared runs, and what is known of a run that is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from coordinator.store import RunStore
+from testbed import config as configuration
+from testbed.config import ConfigError
+from testbed.experiment.cells import (
+    Cell,
+    cells,
+    digest_of,
+    distinct,
+    preparations,
+    state,
+    toml,
+)
+from testbed.experiment.file import Experiment, Preparation, read_experiment
+
+TEXT = """
+strategies = ["tfl", "fimi"]
+seeds = [0, 3]
+[grid]
+data.alpha = [0.1, 0.4]
+plan.error_max = [0.07, 0.08]
+[overrides.tfl]
+plan.error_max = 0.08
+"""
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Experiment:
+    path = tmp_path / "e.toml"
+    path.write_text(TEXT)
+    return replace(read_experiment(path), directory=tmp_path)
+
+
+def stored(cell: Cell, status: str, **changes: object) -> None:
+    """A run store that says it was made with the cell's configuration."""
+    cell.folder.mkdir(parents=True)
+    store = RunStore(cell.folder / "run.sqlite")
+    store.put(status=status, config=configuration.values(cell.config) | changes, wall_s=12.0)
+    store.close()
+
+
+def test_there_is_one_for_everything(experiment: Experiment) -> None:
+    found = cells(experiment)
+    assert len(found) == 2 * 2 * 2 * 2
+    assert {(c.config.data.alpha, c.config.run.seed) for c in found} == {
+        (alpha, seed) for alpha in (0.1, 0.4) for seed in (0, 3)
+    }
+
+
+def test_the_same_configuration_is_run_once(experiment: Experiment) -> None:
+    runs = distinct(cells(experiment))
+    assert [c.label for c in runs].count("tfl") == 4
+    assert [c.label for c in runs].count("fimi") == 8
+    assert len({c.digest for c in runs}) == len(runs)
+
+
+def test_names_are_folders_that_a_run_accepts(experiment: Experiment) -> None:
+    grid = {"fleet.boards": (["raspberry-pi-4", "mini-pc"] * 5, ["raspberry-pi-5"])}
+    for cell in cells(replace(experiment, grid=grid)):
+        assert msgspec.convert(cell.config, type(cell.config)) == cell.config
+        assert len(cell.name) <= 64
+        assert "/" not in cell.name
+
+
+def test_a_cell_as_a_file_is_the_same_configuration(experiment: Experiment, tmp_path: Path) -> None:
+    cell = cells(experiment)[0]
+    file = tmp_path / "cell.toml"
+    file.write_text(toml(cell.config))
+    assert configuration.load(file).config == cell.config
+
+
+def test_where_a_run_is_does_not_decide_what_it_gives(experiment: Experiment) -> None:
+    here = cells(experiment)[0].config
+    there = cells(replace(experiment, directory=Path("elsewhere")))[0].config
+    assert here != there
+    assert digest_of(here) == digest_of(there)
+
+
+class TestState:
+    def test_nothing_there(self, experiment: Experiment) -> None:
+        assert state(cells(experiment)[0]).progress == "absent"
+
+    def test_finished(self, experiment: Experiment) -> None:
+        cell = cells(experiment)[0]
+        stored(cell, "completed")
+        assert state(cell).progress == "finished"
+        assert state(cell).wall_s == 12.0
+
+    @pytest.mark.parametrize("status", ["running", "interrupted", "failed"])
+    def test_not_finished(self, experiment: Experiment, status: str) -> None:
+        cell = cells(experiment)[0]
+        stored(cell, status)
+        assert state(cell).progress == "unfinished"
+
+    def test_no_store(self, experiment: Experiment) -> None:
+        cell = cells(experiment)[0]
+        cell.folder.mkdir(parents=True)
+        assert state(cell).progress == "unfinished"
+
+    def test_another_configuration_is_stale_and_says_what_changed(
+        self, experiment: Experiment
+    ) -> None:
+        cell = cells(experiment)[0]
+        stored(cell, "completed", **{"training.learning_rate": 0.7})
+        found = state(cell)
+        assert found.progress == "stale"
+        assert found.changed == ("training.learning_rate was 0.7, is 0.2",)
+
+    def test_a_key_that_is_newer_than_the_run_had_its_default(self, experiment: Experiment) -> None:
+        cell = cells(experiment)[0]
+        cell.folder.mkdir(parents=True)
+        values = configuration.values(cell.config)
+        del values["data.split_seed"]
+        store = RunStore(cell.folder / "run.sqlite")
+        store.put(status="completed", config=values)
+        store.close()
+        assert state(cell).progress == "finished"
+
+
+class TestGenerators:
+    def with_generator(self, experiment: Experiment, **recipe: object) -> Experiment:
+        return replace(
+            experiment,
+            base={"generator.weights": "@small", "data.split": "random"},
+            generators=(Preparation(name="small", **recipe),),  # type: ignore[arg-type]
+        )
+
+    def test_each_public_part_has_its_own(self, experiment: Experiment) -> None:
+        asked = self.with_generator(experiment)
+        found = cells(asked)
+        made = preparations(asked, found)
+        assert len(made) == 2  # one for each seed, which draws the public part
+        assert {str(p.folder) for p in made} == {c.config.generator.weights for c in found}
+
+    def test_a_split_seed_lets_seeds_share(self, experiment: Experiment) -> None:
+        asked = self.with_generator(experiment)
+        asked = replace(asked, base=asked.base | {"data.split_seed": 0})
+        assert len(preparations(asked, cells(asked))) == 1
+
+    def test_another_recipe_is_another_folder(self, experiment: Experiment) -> None:
+        few = cells(self.with_generator(experiment, steps=10))[0]
+        many = cells(self.with_generator(experiment, steps=20))[0]
+        assert few.config.generator.weights != many.config.generator.weights
+
+    def test_one_folder_cannot_serve_two_public_parts(self, experiment: Experiment) -> None:
+        asked = self.with_generator(experiment, folder="weights/mine")
+        with pytest.raises(ConfigError, match="split_seed"):
+            preparations(asked, cells(asked))

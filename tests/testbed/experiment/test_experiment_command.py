@@ -1,0 +1,165 @@
+"""``fimi experiment`` as a person runs it; every cell is a real dry run."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from commandline import Workplace, finish, one_screen, run_value, wait_until
+
+SMALL = """
+[base]
+fleet.devices = 3
+rounds.count = 2
+plan.error_max = 0.055
+"""
+PAIR = 'strategies = ["tfl", "fimi"]\nseeds = 1\n' + SMALL
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
+    """A finished experiment: two strategies, one seed."""
+    place = Workplace(tmp_path_factory.mktemp("experiment"))
+    (place.folder / "pair.toml").write_text(PAIR)
+    try:
+        ended = place.run("experiment", "pair.toml")
+        assert ended.returncode == 0, ended.stderr
+        (place.folder / "said.txt").write_text(ended.stdout)
+        yield place
+    finally:
+        place.clean_up()
+
+
+@pytest.fixture
+def copy(done: Workplace, tmp_path: Path) -> Workplace:
+    """The same, to be changed."""
+    shutil.copytree(done.folder / "experiments", tmp_path / "experiments")
+    shutil.copy(done.folder / "pair.toml", tmp_path)
+    return Workplace(tmp_path)
+
+
+def began(place: Workplace, experiment: str) -> dict[str, str]:
+    """When each run began, by its name: tells a run that was kept from one done again."""
+    runs = (place.folder / "experiments" / experiment / "runs").iterdir()
+    return {run.name: run_value(run, "started_at") for run in runs}
+
+
+def test_it_compares_real_runs_on_the_same_samples(done: Workplace) -> None:
+    folder = done.folder / "experiments" / "pair"
+    body = json.loads((folder / "results.json").read_bytes())
+    assert body["energy_kind"] == "emulated"
+    assert [s["strategy"] for s in body["summaries"]] == ["tfl", "fimi"]
+    runs = {r["strategy"]: r for r in body["runs"]}
+    assert runs["tfl"]["series"]["data"] == runs["fimi"]["series"]["data"]
+    assert runs["tfl"]["series"]["synthetic_samples"] == 0
+    assert runs["fimi"]["series"]["synthetic_samples"] > 0
+    assert runs["fimi"]["target_accuracy"] == runs["tfl"]["series"]["accuracy"][-1]
+    assert len((folder / "results.csv").read_text().splitlines()) == 3
+    said = (done.folder / "said.txt").read_text()
+    assert "against tfl, paired by seed" in said
+    assert "emulated" in said
+    assert "<html" in (folder / "table.html").read_text()
+    assert (folder / "table.md").exists()
+    assert not done.leftovers()
+
+
+def test_what_is_stored_is_what_the_run_itself_reports(done: Workplace) -> None:
+    """Joules and bytes of the table are those of the run store, the download included."""
+    folder = done.folder / "experiments" / "pair"
+    body = json.loads((folder / "results.json").read_bytes())
+    for run in body["runs"]:
+        db = sqlite3.connect(folder / "runs" / run["run"] / "run.sqlite")
+        ((joules,),) = db.execute("SELECT sum(energy_j) FROM sample")
+        ((size,),) = db.execute("SELECT sum(size_bytes) FROM transfer")
+        db.close()
+        assert sum(run["series"]["board_j"]) == pytest.approx(joules)
+        assert sum(run["series"]["size_bytes"]) == size
+
+
+def test_what_is_finished_is_kept(copy: Workplace) -> None:
+    before = began(copy, "pair")
+    again = copy.run("experiment", "pair.toml", "--format", "json")
+    assert again.returncode == 0
+    assert "0 to do, 2 runs finished before" in again.stderr
+    assert began(copy, "pair") == before
+    assert json.loads(again.stdout)["name"] == "pair"
+
+
+def test_a_changed_file_says_what_is_stale_and_runs_nothing(copy: Workplace) -> None:
+    (copy.folder / "pair.toml").write_text(PAIR.replace("count = 2", "count = 3"))
+    before = began(copy, "pair")
+    refused = copy.run("experiment", "pair.toml")
+    assert refused.returncode == 2
+    assert "rounds.count was 2, is 3" in refused.stderr
+    assert "--redo" in refused.stderr
+    assert one_screen(refused.stderr)
+    assert began(copy, "pair") == before
+    listed = copy.run("experiment", "pair.toml", "--list")
+    assert listed.stdout.count("stale") >= 2
+
+
+def test_runs_on_different_samples_are_not_compared(copy: Workplace) -> None:
+    store = copy.folder / "experiments" / "pair" / "runs" / "fimi-seed0" / "run.sqlite"
+    db = sqlite3.connect(store)
+    db.execute(
+        "UPDATE run SET value = json_set(value, '$.partition_digest', 'other') "
+        "WHERE key = 'dataset'"
+    )
+    db.commit()
+    db.close()
+    refused = copy.run("experiment", "pair.toml", "--summarise")
+    assert refused.returncode == 5
+    assert "different data (partition)" in refused.stderr
+    assert one_screen(refused.stderr)
+
+
+def test_listing_runs_nothing(place: Workplace) -> None:
+    (place.folder / "pair.toml").write_text(PAIR)
+    listed = place.run("experiment", "pair.toml", "--list")
+    assert listed.returncode == 0
+    assert "tfl-seed0" in listed.stdout
+    assert "absent" in listed.stdout
+    assert not (place.folder / "experiments").exists()
+
+
+def test_a_cell_that_fails_is_reported_and_stops_no_other(place: Workplace) -> None:
+    text = PAIR + "[overrides.fimi]\nplan.error_max = 0.0271\n"
+    (place.folder / "fails.toml").write_text(text)
+    ended = place.run("experiment", "fails.toml")
+    assert ended.returncode == 5
+    assert "fimi-seed0 failed: " in ended.stderr
+    assert "error_max" in ended.stderr
+    with (place.folder / "experiments" / "fails" / "results.csv").open() as file:
+        rows = {row["run"]: row for row in csv.DictReader(file)}
+    assert rows["tfl-seed0"]["problem"] == ""
+    assert "error_max" in rows["fimi-seed0"]["problem"]
+    assert rows["fimi-seed0"]["board_j_to_target"] == ""
+    place.wait_for_silence()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_it_goes_on_where_it_was_stopped(place: Workplace, number: signal.Signals) -> None:
+    """Killed, its runs end by themselves; stopped by Ctrl-C, they are ended. Then it goes on."""
+    text = 'strategies = ["tfl"]\nseeds = 2\njobs = 1\n' + SMALL
+    (place.folder / "stop.toml").write_text(text.replace("count = 2", "count = 3"))
+    running = place.start("experiment", "stop.toml")
+    runs = place.folder / "experiments" / "stop" / "runs"
+    wait_until(lambda: (runs / "tfl-seed1" / "run.sqlite").exists(), "the second run has begun")
+    running.send_signal(number)
+    first = finish(running)
+    assert first.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
+    place.wait_for_silence(60.0)
+    kept = run_value(runs / "tfl-seed0", "started_at")
+    again = place.run("experiment", "stop.toml")
+    assert again.returncode == 0, again.stderr
+    assert "1 to do, 1 runs finished before" in again.stderr
+    assert run_value(runs / "tfl-seed0", "started_at") == kept
+    assert run_value(runs / "tfl-seed1", "status") == "completed"

@@ -1,0 +1,128 @@
+"""Experiment files: what they say, and what is refused with a remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from testbed.config import ConfigError
+from testbed.experiment.cells import cells
+from testbed.experiment.file import Target, read_experiment
+
+READY = sorted((Path(__file__).parents[3] / "examples" / "experiments").glob("*.toml"))
+GOOD = 'strategies = ["tfl", "fimi"]\n'
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str], Path]:
+    def write_file(text: str) -> Path:
+        path = tmp_path / "small try.toml"
+        path.write_text(text)
+        return path
+
+    return write_file
+
+
+Write = Callable[[str], Path]
+
+
+class TestWhatItSays:
+    def test_the_shortest_one(self, write: Write) -> None:
+        found = read_experiment(write(GOOD))
+        assert found.name == "small-try"
+        assert found.seeds == (0, 1, 2, 3, 4)
+        assert (found.baseline, found.target) == ("tfl", Target(of="tfl", which="final"))
+        assert found.jobs == 0
+
+    def test_keys_may_be_tables_or_dotted(self, write: Write) -> None:
+        one = read_experiment(write(GOOD + "[base.rounds]\ncount = 3\n[grid]\ndata.alpha = [1.0]"))
+        two = read_experiment(write(GOOD + '[base]\n"rounds.count" = 3\n[grid.data]\nalpha=[1.0]'))
+        assert one.base == two.base == {"rounds.count": 3}
+        assert one.grid == two.grid == {"data.alpha": (1.0,)}
+
+    def test_a_base_file_stands_beside_the_experiment(self, write: Write) -> None:
+        path = write(GOOD + '[base]\nfile = "fimi.toml"\nrounds.count = 4\n')
+        (path.parent / "fimi.toml").write_text("[rounds]\ncount = 9\n[fleet]\ndevices = 3\n")
+        config = cells(read_experiment(path))[0].config
+        assert (config.rounds.count, config.fleet.devices) == (4, 3)
+
+    def test_a_label_may_stand_for_a_strategy(self, write: Write) -> None:
+        text = 'strategies = ["tfl", "tfl-slow"]\n[overrides.tfl-slow]\nrun.strategy = "tfl"\n'
+        found = cells(read_experiment(write(text + "training.learning_rate = 0.01\n")))
+        assert {(c.label, c.config.run.strategy) for c in found} == {
+            ("tfl", "tfl"),
+            ("tfl-slow", "tfl"),
+        }
+
+    @pytest.mark.parametrize(
+        ("said", "target"),
+        [
+            ("0.9", Target(value=0.9)),
+            ('"tfl-best"', Target(of="tfl", which="best")),
+            ('"fimi-final"', Target(of="fimi", which="final")),
+        ],
+    )
+    def test_targets(self, write: Write, said: str, target: Target) -> None:
+        assert read_experiment(write(f"{GOOD}target = {said}\n")).target == target
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("text", "place", "remedy"),
+        [
+            ("seeds = 3", "strategies", 'strategies = ["tfl", "fimi"]'),
+            (GOOD + "sedes = 3", "'sedes'", "'seeds'"),
+            (GOOD + "[plan]\ndeadline_s = 3", "'plan'", "[base.plan]"),
+            (GOOD + "seeds = [1, 1]", "seeds", "once"),
+            (GOOD + 'baseline = "gnfl"', "baseline", "tfl, fimi"),
+            (GOOD + "target = 90.0", "target", "0.9"),
+            (GOOD + 'target = "hdc-best"', "target", "tfl-best"),
+            (GOOD + "[grid]\ndata.alpha = 0.1", "[grid]", "data.alpha = [0.1]"),
+            (GOOD + "[grid]\ndata.alpha = [0.1, 0.1]", "[grid]", "once"),
+            (GOOD + "[grid]\ndata.alhpa = [0.1]", "[grid]", "'alpha'"),
+            (GOOD + "[grid]\nalpha = [0.1]", "[grid]", "section.key"),
+            (GOOD + "[base]\nrun.seed = 3", "[base]", "seeds = "),
+            (GOOD + "[grid]\nrun.strategy = ['tfl']", "[grid]", "strategies"),
+            (GOOD + "[overrides.tlf]\ndata.alpha = 1", "[overrides.tlf]", "data.alpha"),
+            (GOOD + "[overrides.hdc]\nplan.error_max = 1", "[overrides.hdc]", "tfl, fimi"),
+            (GOOD + "[overrides.tfl]\ndata.alpha = 1", "[overrides.tfl]", "[grid]"),
+            ('strategies = ["tfl", "mine"]', "'mine'", "[overrides.mine]"),
+            (GOOD + '[base]\ngenerator.weights = "@x"', "@x", "[[generator]]"),
+            (GOOD + '[[generator]]\nname = "x"', "'x'", "generator.weights"),
+            (GOOD + "jobs = 0", "jobs", "docs/experiments.md"),
+            (GOOD + "[base", "TOML", ""),
+        ],
+    )
+    def test_it_names_the_place_and_the_remedy(
+        self, write: Write, text: str, place: str, remedy: str
+    ) -> None:
+        with pytest.raises(ConfigError) as caught:
+            read_experiment(write(text))
+        said = str(caught.value)
+        assert "small try.toml" in said
+        assert place in said
+        assert remedy in said
+
+    def test_a_wrong_value_is_refused_with_the_part_of_the_file(self, write: Write) -> None:
+        experiment = read_experiment(write(GOOD + "[grid]\nplan.deadline_s = [-1]"))
+        with pytest.raises(ConfigError, match=r"\[grid\].*plan\.deadline_s = -1"):
+            cells(experiment)
+
+    def test_a_missing_file_points_to_the_ready_ones(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="examples/experiments"):
+            read_experiment(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("path", READY, ids=lambda path: path.stem)
+def test_every_ready_file_is_valid(path: Path) -> None:
+    found = cells(read_experiment(path))
+    assert len({cell.name for cell in found}) >= 6
+
+
+def test_there_are_ready_files() -> None:
+    assert {path.stem for path in READY} >= {
+        *("digits-small", "digits-strategies", "digits-error-max", "digits-deadline"),
+        *("fimi-cifar10", "fimi-gtsrb", "genfl-cifar10", "genfl-cifar100"),
+    }

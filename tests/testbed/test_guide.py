@@ -1,0 +1,68 @@
+"""The steps of docs/guide.md for a physical board work as they are written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import energy.host_profile
+from coordinator.planning import make_problem
+from coordinator.strategies import STRATEGIES
+from energy.hardware import HardwareDescription
+from energy.host_profile import HostProfile, load_profile
+from energy.meters import MeterDescription
+from learning import tensors
+from learning.models import build, parameters_of
+from messaging.messages import Profile
+from optim.planner import SearchSettings, plan
+from testbed.config import Config
+from testbed.devices import device_id, load_split, local_data
+
+GUIDE = Path(__file__).parents[2] / "docs" / "guide.md"
+METER = MeterDescription(source="declared:5W", kind="modelled", scope="board", rate_hz=10.0)
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> HostProfile:
+    (text,) = re.findall(r'```toml\n(name = "my-mini-pc".*?)```', GUIDE.read_text("utf-8"), re.S)
+    path = tmp_path / "board.toml"
+    path.write_text(text, encoding="utf-8")
+    return load_profile(path)
+
+
+def test_the_example_of_the_code_is_that_of_the_guide(profile: HostProfile, tmp_path: Path) -> None:
+    text = (energy.host_profile.__doc__ or "").split("::\n", 1)[1]
+    path = tmp_path / "other.toml"
+    path.write_text("\n".join(line.strip() for line in text.splitlines()), encoding="utf-8")
+    assert load_profile(path).board == profile.board
+
+
+@pytest.mark.parametrize("strategy", ["fimi", "tfl"])
+def test_two_such_boards_have_a_plan_by_default(profile: HostProfile, strategy: str) -> None:
+    config = Config()
+    config = msgspec.structs.replace(config, fleet=msgspec.structs.replace(config.fleet, devices=2))
+    data = local_data(config, load_split(config))
+    profiles = {
+        (name := device_id(index, 2)): Profile(
+            device=name,
+            boot_id="1",
+            dataset=share.name,
+            label_counts=share.label_counts(),
+            hardware=HardwareDescription(board=profile.name, kind="physical", meter=METER),
+            board=profile.board,
+            backend="onnxruntime",
+        )
+        for index, share in enumerate(data)
+    }
+    network = build(config.training.model, data[0].classes, data[0].image_shape, seed=0)
+    problem = make_problem(
+        profiles,
+        config.federation("r"),
+        STRATEGIES[strategy],
+        model_bytes=len(tensors.dump(parameters_of(network))),
+    )
+    found = plan(problem, seed=0, settings=SearchSettings(iterations=20))
+    assert [share.device for share in found.devices] == ["device-01", "device-02"]

@@ -1,0 +1,349 @@
+"""A real federation for every strategy: broker, generator node, agents, coordinator, one process.
+
+Only the processes are left out. Devices are emulated boards that train the small CNN on digits, the
+images come from the real node and the public part.
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from coordinator.errors import FederationError
+from coordinator.events import BatchDelivered, Event, RoundFinished
+from coordinator.federation import Coordinator, Federation
+from coordinator.store import RunStore
+from coordinator.strategies import STRATEGIES
+from edge_agent.agent import Agent
+from edge_agent.backends import Backends
+from edge_agent.data import MixedData
+from energy.joules import Energy
+from generator_node.bootstrap import BootstrapGenerator
+from generator_node.generators import Generator
+from generator_node.node import GeneratorNode
+from generator_node.public_samples import PublicSamples
+from generator_node.service import BatchService
+from learning import aggregation
+from learning.torch_trainer import TorchTrainer, initial_parameters
+from learning.training import Trainer
+from messaging.broker import EmbeddedBroker
+from messaging.client import Peer
+from messaging.topics import COORDINATOR
+from testbed import config as configuration
+from testbed.devices import device_id, emulated_board, load_split, local_data
+from testbed.report.data import read_run
+from testbed.report.strategy_words import extras, server_line
+from testbed.sections import Config
+
+DEVICES, ROUNDS = 3, 2
+SPLIT = load_split(configuration.load().config)
+
+
+class Watt:
+    """A meter of the server that reads one joule for every stretch of work."""
+
+    class Span:
+        seconds = 0.0
+        energy: Energy | None = None
+
+    @contextmanager
+    def span(self) -> Iterator[Span]:
+        span = self.Span()
+        yield span
+        span.seconds = 2.0
+        span.energy = Energy(value_j=1.0, kind="measured", source="test", uncertainty_j=0.1)
+
+
+class Ran:
+    """A federation that is over, and what its devices then held."""
+
+    def __init__(self, broker: EmbeddedBroker, fleet: str, path: Path, name: str, **options: Any):
+        self.path = path / "run.sqlite"
+        config = self.config = configured(name, **options)
+        self.events: list[Event] = []
+        self.data = [MixedData(part) for part in local_data(config, SPLIT)]
+        self.held: dict[str, tuple[int, int]] = {}
+        self.federation = self._run(broker, fleet)
+
+    def _run(self, broker: EmbeddedBroker, fleet: str) -> Federation:
+        stop, threads = threading.Event(), []
+        config, store = self.config, RunStore(self.path)
+        trainer: Trainer = TorchTrainer("small-cnn", 10, (1, 8, 8))
+        with ExitStack() as stack:
+            stack.callback(store.close)
+
+            def peer(name: str, role: Any) -> Peer:
+                return stack.enter_context(Peer(broker.address, fleet=fleet, peer=name, role=role))
+
+            slot = threading.Lock()
+            for index, data in enumerate(self.data):
+                agent = Agent(
+                    peer(device_id(index, DEVICES), "device"),
+                    emulated_board(config, index, data.local),
+                    data,
+                    Backends(10, (1, 8, 8)),
+                    training_slot=slot,
+                )
+                threads.append(threading.Thread(target=agent.run, args=(stop,)))
+            if STRATEGIES[config.run.strategy].needs_images:
+                node = GeneratorNode(
+                    peer("generator", "generator"), BatchService(generator(config))
+                )
+                threads.append(threading.Thread(target=node.run, args=(stop,)))
+            for thread in threads:
+                thread.start()
+
+            def listen(event: Event) -> None:
+                self.events.append(event)
+                if not isinstance(event, RoundFinished):
+                    return
+                for index, data in enumerate(self.data):
+                    held = 0 if data.unlabelled is None else len(data.unlabelled)
+                    self.held[device_id(index, DEVICES)] = (data.synthetic_samples, held)
+
+            try:
+                return Coordinator(
+                    config.federation("r"),
+                    peer(COORDINATOR, "coordinator"),
+                    trainer,
+                    initial_parameters("small-cnn", 10, (1, 8, 8), seed=0),
+                    SPLIT.test,
+                    store=store,
+                    listener=listen,
+                    public=SPLIT.public,
+                    meter=Watt(),
+                ).run()
+            finally:
+                stop.set()
+                for thread in threads:
+                    thread.join()
+
+
+def configured(name: str, **options: Any) -> Config:
+    settings = {
+        "run.strategy": name,
+        "fleet.devices": DEVICES,
+        "rounds.count": ROUNDS,
+        "plan.error_max": 0.055,
+        "plan.iterations": 20,
+        "training.backend": "torch",
+        "training.epochs": 1,
+        **{f"strategy.{key}": value for key, value in options.items()},
+    }
+    return configuration.load(None, {key: (v, "test") for key, v in settings.items()}).config
+
+
+def generator(config: Config) -> Generator:
+    if config.generator.kind == "public":
+        return PublicSamples(SPLIT.public)
+    return BootstrapGenerator(SPLIT.public)
+
+
+@pytest.fixture
+def run(a_broker: EmbeddedBroker, fleet_name: str, tmp_path: Path) -> Any:
+    def go(name: str, **options: Any) -> Ran:
+        folder = tmp_path / f"{name}-{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        return Ran(a_broker, f"{fleet_name}-{folder.name}", folder, name, **options)
+
+    return go
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_it_runs_and_does_what_it_says(run: Any, name: str) -> None:
+    strategy, ran = STRATEGIES[name], run(name)
+    federation: Federation = ran.federation
+    assert federation.status == "completed"
+    assert len(federation.rounds) == ROUNDS
+    assert 0.05 < federation.rounds[-1].evaluation.accuracy <= 1
+    # devices: what was sent is what they hold, labelled or not, and nothing without need
+    shipped = {d: sum(p.synthetic_counts) for d, p in federation.device_plans.items()}
+    without = {d: p.unlabelled for d, p in federation.device_plans.items()}
+    if not strategy.devices_train:
+        assert shipped == {}
+        assert all(not result.devices for result in federation.rounds)
+        assert results_energy(federation) is None, "nothing was metered, which is not zero"
+    elif strategy.data == "unlabelled":
+        assert sum(without.values()) > 0
+        assert {d: held for d, (_, held) in ran.held.items()} == without
+        assert set(shipped.values()) == {0}
+    else:
+        assert {d: (n, 0) for d, n in shipped.items()} == ran.held
+        assert (sum(shipped.values()) > 0) == (strategy.data in ("filled", "even"))
+    for result in federation.rounds:
+        assert result.accepted == (DEVICES if strategy.devices_train else 0)
+        for device in result.devices:
+            assert device.busy_s is not None
+            assert device.busy_s <= ran.config.plan.deadline_s
+    # the server: its own images, seconds and joules, in no device's
+    own = [e for e in ran.events if isinstance(e, BatchDelivered) and e.device == COORDINATOR]
+    assert bool(own) == strategy.trains_on_server
+    for result in federation.rounds:
+        assert (result.server is not None) == strategy.trains_on_server
+        if result.server is not None:
+            assert result.server.seconds == 2.0
+            assert result.server.energy is not None
+            assert result.server.energy.value_j == 1.0
+            assert (result.server.weight is not None) == (strategy.server == "mix")
+        assert result.energy is None or result.energy.kind == "emulated"
+
+
+def results_energy(federation: Federation) -> float | None:
+    energies = [result.energy for result in federation.rounds]
+    return None if all(e is None for e in energies) else math.fsum(e.value_j for e in energies if e)
+
+
+@pytest.mark.parametrize("name", ["genfl", "sst", "semi", "aigc-only"])
+def test_the_same_seed_gives_the_same_model(run: Any, name: str) -> None:
+    one, other = run(name, confidence_min=0.3), run(name, confidence_min=0.3)
+    for key, tensor in one.federation.model.items():
+        np.testing.assert_array_equal(tensor, other.federation.model[key])
+
+
+def test_resources_only_learns_as_tfl_and_data_only_as_fimi(run: Any) -> None:
+    for one, other in (("resources-only", "tfl"), ("data-only", "fimi"), ("unplanned", "tfl")):
+        first, second = run(one).federation, run(other).federation
+        for key, tensor in first.model.items():
+            np.testing.assert_array_equal(tensor, second.model[key])
+
+
+def test_genfl_mixes_by_its_equation(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new model is κ1 Σ ρ ω + κ2 ω_a of what devices sent and the server trained, exactly."""
+    calls: list[tuple[list[Any], list[float], dict[str, Any]]] = []
+
+    def spy(models: Any, weights: Any) -> dict[str, Any]:
+        models = list(models)
+        mean = aggregation.fedavg(models, weights)
+        calls.append((models, list(weights), mean))
+        return mean
+
+    monkeypatch.setattr("coordinator.mixing.fedavg", spy)
+    ran = run("genfl", server_weight=0.25)
+    assert len(calls) == ROUNDS
+    models, weights, mixed = calls[-1]
+    assert len(models) == DEVICES + 1
+    local = [len(data.local) for data in ran.data]
+    expected = [0.75 * n / sum(local) for n in local] + [0.25]
+    assert weights == pytest.approx(expected)
+    for name, tensor in ran.federation.model.items():
+        by_hand = sum(w * m[name].astype(float) for w, m in zip(expected, models, strict=True))
+        np.testing.assert_allclose(tensor, by_hand, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(tensor, mixed[name])
+
+
+def test_genfls_set_grows_by_so_many_of_each_class_up_to_a_limit(run: Any) -> None:
+    ran = run("genfl", images_per_round=4, images_max=6)
+    assert [result.server.images for result in ran.federation.rounds] == [40, 60]
+
+
+def test_scheduled_weights_reach_the_end(run: Any) -> None:
+    ran = run("genfl", weights="scheduled", server_weight=0.5, server_weight_end=0.1)
+    assert [r.server.weight for r in ran.federation.rounds] == pytest.approx([0.5, 0.1])
+
+
+def test_weights_by_performance_come_from_public_images(run: Any) -> None:
+    ran = run_with_any_generator(run)
+    for result in ran.federation.rounds:
+        server = result.server
+        n = min(len(SPLIT.public), ran.config.strategy.validation_images)
+        wrong = [
+            (n * (1 - a) + 1) / (n + 2)
+            for a in (server.federated_accuracy, server.augmented_accuracy)
+        ]
+        assert server.weight == pytest.approx(wrong[0] / sum(wrong))
+    (extra,) = extras(read_run(ran.path))
+    assert "κ2" in extra.note
+
+
+def run_with_any_generator(run: Any) -> Ran:
+    ran: Ran = run("genfl", weights="performance", validation_images=200)
+    return ran
+
+
+def test_the_report_says_what_the_server_did(run: Any) -> None:
+    ran = run("sst")
+    back = read_run(ran.path)
+    assert [r.server for r in back.rounds] == [r.server for r in ran.federation.rounds]
+    (extra,) = extras(back)
+    assert extra.term == "server"
+    assert "in no device's joules" in extra.note
+    assert "2.00 J (measured" in extra.note
+    assert "server trained on" in server_line(back.rounds[0])
+
+
+def test_the_report_says_how_many_pseudo_labels_were_kept(run: Any) -> None:
+    ran = run("semi", confidence_min=0.0)
+    (extra,) = extras(read_run(ran.path))
+    held = sum(plan.unlabelled for plan in ran.federation.device_plans.values())
+    assert f"{held} of {held}" in extra.note
+    kept = [d.synthetic_samples for d in ran.federation.rounds[-1].devices]
+    assert sum(kept) == held
+    with sqlite3.connect(ran.path) as db:
+        assert db.execute(
+            "SELECT sum(synthetic_samples) FROM device_round WHERE round = 2"
+        ).fetchone() == (held,)
+
+
+def test_predictions_of_unlabelled_images_are_an_upper_bound(run: Any) -> None:
+    none, every = run("semi", confidence_min=1.0), run("semi", confidence_min=0.0)
+    for ran in (none, every):
+        plans = ran.federation.device_plans
+        for device in ran.federation.rounds[-1].devices:
+            (compute,) = [p for p in plans[device.device].predicted if p.phase == "compute"]
+            profile = ran.federation.profiles[device.device]
+            images = plans[device.device].unlabelled
+            samples = sum(profile.label_counts) + images + math.ceil(images / 3)
+            cycles = profile.board.compute.cycles_per_sample * samples
+            hz = plans[device.device].point.frequency_hz
+            assert compute.duration_s == pytest.approx(cycles / hz)
+    # and keeping nothing takes less than keeping everything
+    compute_s = [
+        math.fsum(
+            phase.duration_s
+            for result in ran.federation.rounds
+            for device in result.devices
+            for phase in device.phases
+            if phase.phase == "compute"
+        )
+        for ran in (none, every)
+    ]
+    assert compute_s[0] < compute_s[1]
+
+
+def test_weights_by_performance_need_something_to_judge_by(
+    a_broker: EmbeddedBroker, fleet_name: str, tmp_path: Path
+) -> None:
+    config = configured("genfl", weights="performance")
+    store = RunStore(tmp_path / "run.sqlite")
+    peer = Peer(a_broker.address, fleet=fleet_name, peer=COORDINATOR, role="coordinator")
+    trainer = TorchTrainer("small-cnn", 10, (1, 8, 8))
+    model = initial_parameters("small-cnn", 10, (1, 8, 8), seed=0)
+    with pytest.raises(FederationError, match=r'"constant" or "scheduled"'):
+        Coordinator(config.federation("r"), peer, trainer, model, SPLIT.test, store=store)
+    store.close()
+
+
+def test_the_server_is_sent_nothing_of_the_devices_but_counts() -> None:
+    """What it trains on follows from label counts; requests carry nothing else."""
+    from messaging.messages import SyntheticRequest
+
+    assert set(SyntheticRequest.__struct_fields__) == {
+        "run",
+        "device",
+        "counts",
+        "seed",
+        "unlabelled",
+    }
+    assert msgspec.json.decode(
+        msgspec.json.encode(SyntheticRequest(run="r", device=COORDINATOR, counts=(1, 2), seed=0)),
+        type=SyntheticRequest,
+    ).counts == (1, 2)

@@ -1,0 +1,63 @@
+"""Strategies decide which generator is opened; contradictions are errors."""
+
+from __future__ import annotations
+
+import pytest
+
+from coordinator.strategies import STRATEGIES
+from testbed import config as configuration
+from testbed.config import ConfigError, Effective
+
+
+def load(**keys: object) -> Effective:
+    given = {key.replace("__", "."): (value, "--set") for key, value in keys.items()}
+    return configuration.load(None, given)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_strategy_has_a_configuration(name: str) -> None:
+    kind = load(run__strategy=name).config.generator.kind
+    assert kind == {"gan": "gan", "clsd": "public", "semi": "public"}.get(name, "trained")
+
+
+def test_whose_decision_it_was() -> None:
+    assert load(run__strategy="clsd").origins["generator.kind"] == "run.strategy clsd"
+    assert load(run__strategy="fimi").origins["generator.kind"] == "default"
+
+
+def test_the_kind_may_be_said_twice() -> None:
+    effective = load(run__strategy="gan", generator__kind="gan")
+    assert effective.origins["generator.kind"] == "--set"
+
+
+def test_other_strategies_leave_the_choice() -> None:
+    assert load(run__strategy="hdc", generator__kind="bootstrap").config.generator.kind == (
+        "bootstrap"
+    )
+    semi = load(run__strategy="semi", strategy__unlabelled="synthetic", generator__kind="bootstrap")
+    assert semi.config.generator.kind == "bootstrap"
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        (
+            {"run__strategy": "gan", "generator__kind": "bootstrap"},
+            "'gan' (--set) works with images of generator.kind 'gan'",
+        ),
+        ({"run__strategy": "clsd", "generator__kind": "trained"}, "generator.kind 'public'"),
+        ({"run__strategy": "semi", "generator__kind": "text"}, "or strategy.unlabelled"),
+        (
+            {
+                "run__strategy": "genfl",
+                "strategy__weights": "performance",
+                "generator__kind": "public",
+            },
+            "is trained on just those",
+        ),
+    ],
+)
+def test_contradictions(keys: dict[str, object], says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(**keys)
+    assert says in str(caught.value)
