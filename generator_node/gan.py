@@ -7,8 +7,11 @@ batch as one more channel (Karras et al., arXiv:1710.10196), a gradient penalty 
 hundred training images are not learned by heart (Zhao et al., arXiv:2006.10738). What is kept is a
 moving average of the generator's weights.
 
-It learns four times as fast as the generator (Heusel et al., arXiv:1706.08500). With equal rates,
-or with spectral normalisation in place of the penalty, all images of a class came out alike.
+It learns four times as fast as the generator (Heusel et al., arXiv:1706.08500). What was tried
+before, one training each: another network with spectral normalisation and hinge loss kept 0.10 of
+real images' diversity after 6,000 steps; this one with equal rates 0.33 and 0.22 after 1,500 steps
+with penalties of 1 and 0.05, with these rates and 0.3 it kept 0.82. Rates and penalty were changed
+together, so which of them did it is not known.
 """
 
 from __future__ import annotations

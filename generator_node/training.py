@@ -4,8 +4,8 @@
 :mod:`generator_node.folder` describes. The recipe: v-prediction, AdamW with warm-up and cosine
 decay, exponential moving average of the weights, the label dropped in 10 % of the cases (null
 class), and random affine changes of four images in five. The generated images have these changes
-too, which is what makes them worth more than the few public ones: with changes half as large, the
-images looked more like real ones and taught a classifier less (docs/generator.md).
+too. A model with changes half as large, trained for 6,000 steps, made images that looked more like
+real ones and taught a classifier less (docs/generator.md).
 """
 
 from __future__ import annotations

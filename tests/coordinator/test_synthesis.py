@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from types import SimpleNamespace
 
 import pytest
 
@@ -20,13 +19,7 @@ from messaging.client import Peer
 from messaging.messages import SyntheticBatch, SyntheticProgress, SyntheticRequest
 from messaging.topics import COORDINATOR
 
-# Of a plan, having its batches made needs the devices and their counts.
-PLAN = SimpleNamespace(
-    devices=tuple(
-        SimpleNamespace(device=f"device-{number}", synthetic_counts=(number, 0, 1))
-        for number in (1, 2, 3)
-    )
-)
+COUNTS = {f"device-{number}": (number, 0, 1) for number in (1, 2, 3)}
 
 
 class Node:
@@ -68,7 +61,7 @@ class Node:
 def synthesise(
     broker: EmbeddedBroker, fleet: str, lives: Callable[[], None], *, patience_s: float = 10.0
 ) -> tuple[dict[str, SyntheticBatch], list[Event]]:
-    """What comes of :data:`PLAN` while the generator node lives its lives in a thread."""
+    """What comes of :data:`COUNTS` while the generator node lives its lives in a thread."""
     settings = FederationSettings(
         run="r1",
         strategy="fimi",
@@ -92,7 +85,7 @@ def synthesise(
         thread = threading.Thread(target=lives)
         thread.start()
         try:
-            made = Synthesis(settings, peer, inbox, registry, events.append).of(PLAN)  # type: ignore[arg-type]
+            made = Synthesis(settings, peer, inbox, registry, events.append).of(COUNTS)
         finally:
             thread.join()
     return made, events
@@ -108,11 +101,7 @@ def test_a_node_that_vanishes_is_asked_again_for_what_it_has_not_delivered(
         node.live(2)
 
     made, events = synthesise(a_broker, fleet_name, lives)
-    assert {device: batch.delivered for device, batch in made.items()} == {
-        "device-1": (1, 0, 1),
-        "device-2": (2, 0, 1),
-        "device-3": (3, 0, 1),
-    }
+    assert {device: batch.delivered for device, batch in made.items()} == COUNTS
     assert len(node.asked[0]) == 1
     assert sorted(node.asked[1]) == sorted({"device-1", "device-2", "device-3"} - {*node.asked[0]})
     delivered = [event.device for event in events if isinstance(event, BatchDelivered)]

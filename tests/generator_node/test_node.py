@@ -324,4 +324,10 @@ class TestPrivacy:
         assert bench.answer().error == ""
         assert bench.device.transfers.counters.sent == 0
         assert bench.peer.transfers.counters.received == 0
-        assert SyntheticRequest.__struct_fields__ == ("run", "device", "counts", "seed")
+        assert SyntheticRequest.__struct_fields__ == (
+            "run",
+            "device",
+            "counts",
+            "seed",
+            "unlabelled",
+        )
