@@ -219,7 +219,7 @@ def _over_key(
         name=name,
         title=title,
         caption=f"Medians over seeds with {100 * result.confidence:g} % intervals, without an upper end "
-        "where it is “never”; no point where the median run never got there.",
+        'where it is "never"; no point where the median run never got there.',
         figure=figure,
     )
 
