@@ -41,6 +41,7 @@ NEEDS_TORCH = {
     "learning.onnx_shapes",
     "learning.onnx_tape",
     "learning.onnx_window",
+    "learning.precision",
     "learning.torch_trainer",
 }
 
@@ -101,7 +102,9 @@ def test_every_package_is_typed_and_has_a_map() -> None:
                 assert f"{package}.{path.stem}" in map_, f"{package}/__init__.py lacks {path.name}"
 
 
-@pytest.mark.parametrize("folder", ["energy/meters", "energy/control", "energy/observe"])
+@pytest.mark.parametrize(
+    "folder", ["edge_agent/doctor", "energy/meters", "energy/control", "energy/observe"]
+)
 def test_every_folder_of_a_package_has_a_map(folder: str) -> None:
     text = (ROOT / folder / "__init__.py").read_text(encoding="utf-8")
     map_ = ast.get_docstring(ast.parse(text)) or ""

@@ -70,6 +70,15 @@ class TestCounting:
         steps = {package: [2_000_000], inner: [1_000_000], platform: [9_000_000], twin: [2_000_000]}
         assert metered(tmp_path, clock, steps) == pytest.approx([2.0])
 
+    def test_two_dies_of_a_package_and_no_core_on_amd(
+        self, tmp_path: Path, clock: VirtualClock
+    ) -> None:
+        first = zone(tmp_path, "intel-rapl:0", "package-0-die-0", 0)
+        second = zone(tmp_path, "intel-rapl:1", "package-0-die-1", 0)
+        core = zone(tmp_path, "intel-rapl:1:0", "core", 0)
+        steps = {first: [2_000_000], second: [3_000_000], core: [500_000]}
+        assert metered(tmp_path, clock, steps) == pytest.approx([5.0])
+
     def test_describes_itself(self, tmp_path: Path, clock: VirtualClock) -> None:
         zone(tmp_path, "intel-rapl:1", "package-1", 0)
         zone(tmp_path, "intel-rapl:0", "package-0", 0)
