@@ -13,7 +13,8 @@ suits it best (``benchmarks/energy_to_target.py``).
 
 The image subsets are run at a size that two cores can do, far below the papers': images scaled to
 16x16, the small CNN, a few seeds and rounds, and generators trained for minutes, whose images are
-poor. They show that everything works on real images, not what the methods are worth there. Learning
+poor: the quality gate refuses many. They show that everything works on real images, not what the
+methods are worth there. Learning
 curve and deadline of these runs are rough guesses of ours. All joules are emulated.
 """
 

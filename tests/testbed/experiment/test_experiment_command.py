@@ -147,6 +147,7 @@ def test_a_cell_that_fails_is_reported_and_stops_no_other(place: Workplace) -> N
 STOPPABLE = 'strategies = ["tfl"]\nseeds = 2\njobs = 1\n' + SMALL
 
 
+@pytest.mark.timeout(300)  # three dry runs and what is left of a killed one
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_killed_its_runs_end_by_themselves_and_it_goes_on(place: Workplace) -> None:
     (place.folder / "stop.toml").write_text(STOPPABLE)
