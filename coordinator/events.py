@@ -63,6 +63,22 @@ class BatchDelivered(Event, frozen=True, kw_only=True, tag="batch-delivered"):
     energy: Energy | None = None
 
 
+class GenerationProgress(Event, frozen=True, kw_only=True, tag="generation-progress"):
+    """How far the generator node is with the batches that it was asked for.
+
+    Attributes:
+        devices_done: batches that are ready.
+        devices_asked: batches that were asked for.
+        lacking: images still to be drawn.
+        images_per_s: drawn per second of late.
+    """
+
+    devices_done: int
+    devices_asked: int
+    lacking: int
+    images_per_s: float
+
+
 class PlanInForce(Event, frozen=True, kw_only=True, tag="plan-in-force"):
     """A device follows its plan, or says why it cannot.
 

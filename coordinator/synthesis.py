@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from coordinator.errors import FederationError
-from coordinator.events import BatchDelivered, Listener
+from coordinator.events import BatchDelivered, GenerationProgress, Listener
 from coordinator.inbox import Inbox
 from coordinator.registry import Registry
 from coordinator.settings import FederationSettings
 from messaging.client import Peer
-from messaging.messages import SyntheticBatch, SyntheticRequest
+from messaging.messages import SyntheticBatch, SyntheticProgress, SyntheticRequest
 
 GENERATION_TIMEOUT_S = 3600.0
 """Wall time to wait for the next synthetic batch, s; a generator that dies is noticed sooner."""
@@ -28,7 +28,7 @@ class Synthesis:
         peer: the coordinator's connection.
         inbox: where answers arrive.
         registry: which generator nodes are there.
-        notify: hears of every batch.
+        notify: hears of every batch, and of progress.
     """
 
     def __init__(
@@ -132,9 +132,19 @@ class Synthesis:
             return not missing or generator not in registry.generators
 
         for sender, message in self._inbox.until(done, GENERATION_TIMEOUT_S):
-            if (
+            if sender != generator:
+                continue
+            if isinstance(message, SyntheticProgress) and message.run == self._settings.run:
+                self._notify(
+                    GenerationProgress(
+                        devices_done=message.devices_done,
+                        devices_asked=message.devices_asked,
+                        lacking=message.lacking,
+                        images_per_s=message.images_per_s,
+                    )
+                )
+            elif (
                 isinstance(message, SyntheticBatch)
-                and sender == generator
                 and message.run == self._settings.run
                 and message.device in missing
             ):

@@ -62,7 +62,6 @@ class Backends:
     Args:
         classes: K.
         image_shape: channels, height, width.
-        threads: that a trainer may use.
         cache: folder for graphs; ``None`` keeps them in memory only.
         trainers: shared with devices of the same process that take turns training; its own if
             ``None``.
@@ -73,13 +72,11 @@ class Backends:
         classes: int,
         image_shape: tuple[int, int, int],
         *,
-        threads: int = 1,
         cache: Path | None = None,
         trainers: Trainers | None = None,
     ) -> None:
         self._classes = classes
         self._image_shape = image_shape
-        self._threads = threads
         self._cache = cache
         self._trainers = trainers or Trainers()
         self._fetched: str | None = None
@@ -108,6 +105,8 @@ class Backends:
             learning.graphs.GraphError: the graphs cannot be used.
         """
         wanted = settings.backend
+        if settings.device != "cpu" or settings.amp not in ("off", "auto"):
+            wanted = "torch"  # ONNX Runtime has neither
         if wanted == "onnx" and digest is None:
             raise BackendError(
                 'training.backend is "onnx" and the coordinator offers no graph; it needs the '
@@ -133,7 +132,7 @@ class Backends:
             )
         from learning.torch_trainer import TorchTrainer
 
-        return TorchTrainer(settings.model, self._classes, self._image_shape, threads=self._threads)
+        return TorchTrainer.of(settings, self._classes, self._image_shape)
 
     def _payload(self, digest: str, fetch: Callable[[], bytes]) -> bytes:
         """Graphs by digest, from here if they are kept here."""
@@ -154,7 +153,7 @@ class Backends:
             return self._torch(settings)
         from learning.onnx_trainer import OnnxTrainer
 
-        return OnnxTrainer(decoded, threads=self._threads)
+        return OnnxTrainer(decoded, threads=settings.threads)
 
     @staticmethod
     def _torch_is_faster(settings: TrainingSettings, offered: graphs.GraphSet) -> bool:

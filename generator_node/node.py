@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -29,10 +30,12 @@ from generator_node.service import BatchService, MadeBatch, Progress, RequestRef
 from learning.batches import MEDIA
 from messaging.client import Peer
 from messaging.errors import MessagingError
-from messaging.messages import RunEnded, SyntheticBatch, SyntheticRequest
+from messaging.messages import RunEnded, SyntheticBatch, SyntheticProgress, SyntheticRequest
 from messaging.topics import COORDINATOR
 
 POLL_S = 0.2
+PROGRESS_S = 1.0
+"""Least time between two messages about progress."""
 PATIENCE_S = 60.0
 """How long a coordinator may be offline before the node stops drawing for it."""
 
@@ -87,6 +90,7 @@ class GeneratorNode:
         journal: where requests are noted; ``None``: a restarted node starts afresh.
         on_answer: called with every answer that is sent, for progress.
         on_progress: called after every chunk that was drawn.
+        progress_every_s: least time between two messages about progress to the coordinator.
     """
 
     def __init__(
@@ -97,14 +101,17 @@ class GeneratorNode:
         journal: Journal | None = None,
         on_answer: Callable[[SyntheticBatch], None] | None = None,
         on_progress: Callable[[Progress], None] | None = None,
+        progress_every_s: float = PROGRESS_S,
     ) -> None:
         self._peer = peer
         self._service = service
         self._journal = journal
         self._on_answer = on_answer
         self._on_progress = on_progress
+        self._progress_every_s = progress_every_s
         self._waiting: dict[str, SyntheticRequest] = {}
         self._answered: dict[str, _Answered] = {}
+        self._told = (time.monotonic(), 0)  # when the coordinator heard of progress, drawn by then
 
     def run(self, stop: threading.Event, *, once: bool = False) -> None:
         """Serve until ``stop`` is set; what is still offered is withdrawn before returning.
@@ -118,15 +125,36 @@ class GeneratorNode:
                 log.info("going on with the request of run %s for %s", request.run, request.device)
                 self._take(request)
             while not stop.is_set():
+                if not self._service.busy:
+                    self._told = (time.monotonic(), self._service.progress.drawn)
                 if self._receive(once):
                     return
                 if self._service.busy and not self._left_alone():
                     for made in self._service.work():
                         self._offer(made)
-                    if self._on_progress is not None:
-                        self._on_progress(self._service.progress)
+                    self._tell(self._service.progress)
         finally:
             self._forget()
+
+    def _tell(self, progress: Progress) -> None:
+        """Say how far the queue is: always to ``on_progress``, now and then to the coordinator."""
+        if self._on_progress is not None:
+            self._on_progress(progress)
+        (at, drawn), now = self._told, time.monotonic()
+        if now - at < self._progress_every_s or not self._waiting:
+            return
+        self._told = (now, progress.drawn)
+        message = SyntheticProgress(
+            run=next(iter(self._waiting.values())).run,
+            devices_done=len(self._answered),
+            devices_asked=len(self._answered) + len(self._waiting),
+            lacking=progress.lacking,
+            images_per_s=(progress.drawn - drawn) / (now - at),
+        )
+        try:
+            self._peer.send(COORDINATOR, message)
+        except MessagingError as error:
+            log.warning("progress not sent: %s", error)
 
     def _receive(self, once: bool) -> bool:
         """Take all messages that have come; whether this was the end of the only run."""

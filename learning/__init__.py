@@ -30,6 +30,7 @@ Modules that need torch:
 * :mod:`learning.models`         the networks, by name
 * :mod:`learning.model_count`    what any network costs, by PyTorch's flop counter
 * :mod:`learning.torch_trainer`  the PyTorch trainer
+* :mod:`learning.precision`      its device, half precision, determinism
 * :mod:`learning.deployment`     a trained model as ONNX files, checked against PyTorch
 * :mod:`learning.export`         a network, its loss and its optimiser as ONNX graphs, made of
   :mod:`learning.onnx_lowering` (from PyTorch's operators to ONNX nodes),

@@ -139,7 +139,7 @@ def measure(
                 start,
                 data.images[chosen],
                 data.labels[chosen],
-                msgspec.structs.replace(settings, epochs=epochs),
+                msgspec.structs.replace(settings, epochs=epochs, steps=0),
                 stream=(seed, draw, amount),
                 cancelled=cancelled,
             )

@@ -1,4 +1,4 @@
-"""The PyTorch trainer: on the CPU, the same numbers every time."""
+"""The PyTorch trainer: the same numbers every time, on the CPU or on CUDA."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from learning import models
+from learning import models, precision
 from learning.datasets import Images, Labels
 from learning.tensors import Parameters
 from learning.training import (
@@ -45,27 +45,54 @@ class TorchTrainer:
         image_shape: channels, height, width.
         threads: PyTorch's threads within an operator; a setting of the whole process. One thread
             is both the reproducible and, for small networks, the faster choice.
+        device: where to train and evaluate; the CPU if left out.
     """
 
     def __init__(
-        self, model: str, classes: int, image_shape: tuple[int, int, int], *, threads: int = 1
+        self,
+        model: str,
+        classes: int,
+        image_shape: tuple[int, int, int],
+        *,
+        threads: int = 1,
+        device: torch.device | None = None,
     ) -> None:
         torch.set_num_threads(threads)
+        self._device = device or torch.device("cpu")
+        precision.make_deterministic(self._device)
         self._classes = classes
-        self._module = models.build(model, classes, image_shape, seed=0)
+        self._module = models.build(model, classes, image_shape, seed=0).to(self._device)
+
+    @classmethod
+    def of(
+        cls, settings: TrainingSettings, classes: int, image_shape: tuple[int, int, int]
+    ) -> TorchTrainer:
+        """The trainer that the settings ask for: network, threads, device.
+
+        Raises:
+            ModelError: there is no such network, or it cannot be trained so.
+            PrecisionError: this machine has no such device or precision.
+        """
+        device = precision.device_of(settings)
+        trainer = cls(settings.model, classes, image_shape, threads=settings.threads, device=device)
+        trainer.check(settings)
+        return trainer
 
     def check(self, settings: TrainingSettings) -> None:
         """Make sure that the network can be trained so.
 
         Raises:
             ModelError: it cannot.
+            PrecisionError: not in this precision on this device.
         """
+        precision.amp_of(settings, self._device)
         models.check_micro_batches(self._module, settings)
 
     @property
     def backend(self) -> str:
         """Name and version of the backend."""
-        return f"torch {torch.__version__.split('+')[0]}"
+        on = "" if self._device.type == "cpu" else f" on {self._device.type}"
+        return f"torch {torch.__version__.split('+')[0]}{on}"
 
     def train(
         self,
@@ -85,7 +112,8 @@ class TorchTrainer:
         self.check(settings)
         models.load_parameters(module, parameters)
         module.train()
-        with torch.random.fork_rng(devices=[]):  # what the network itself draws, dropout say
+        devices = [torch.cuda.current_device()] if self._device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):  # what the network itself draws, dropout say
             torch.manual_seed(int(np.random.SeedSequence(stream).generate_state(1)[0]))
             drawn = batches(len(labels), settings, stream=stream, synthetic=synthetic)
             return self._fit(images, labels, settings, drawn, cancelled, progress)
@@ -99,8 +127,11 @@ class TorchTrainer:
         cancelled: Callable[[], bool] | None,
         progress: Callable[[EpochDone], None] | None,
     ) -> TrainingResult:
-        module = self._module
-        inputs, targets = torch.from_numpy(to_float(images)), torch.from_numpy(labels)
+        module, device = self._module, self._device
+        inputs = torch.from_numpy(to_float(images)).to(device)
+        targets = torch.from_numpy(labels).to(device)
+        amp = precision.amp_of(settings, device)
+        scale = precision.LossScale(amp == "fp16")
         weights: list[Tensor] = [weight for weight in module.parameters() if weight.requires_grad]
         optimiser = _Optimiser(weights, settings)
         tally = Tally(*settings.passes(len(labels)), progress)
@@ -109,13 +140,14 @@ class TorchTrainer:
                 raise TrainingCancelled("the training was asked to stop")
             total: list[Tensor] | None = None
             for part in pieces(order, settings.micro_batch):
-                indices = torch.from_numpy(part)
-                logits = module(inputs[indices])
-                loss = functional.cross_entropy(
-                    logits, targets[indices], label_smoothing=settings.label_smoothing
-                )
+                indices = torch.from_numpy(part).to(device)
+                with precision.autocast(device, amp):
+                    logits = module(inputs[indices])
+                    loss = functional.cross_entropy(
+                        logits.float(), targets[indices], label_smoothing=settings.label_smoothing
+                    )
                 share = len(part) / len(order)
-                gradients = _gradients(loss * share, weights)
+                gradients = _gradients(scale.scaled(loss * share), weights)
                 if total is None:
                     total = gradients
                 else:
@@ -123,7 +155,8 @@ class TorchTrainer:
                 correct = (logits.detach().argmax(1) == targets[indices]).sum()
                 tally.add(len(part), float(loss.detach()) * len(part), int(correct))
             assert total is not None
-            optimiser.step(total)
+            if scale.unscale(total):
+                optimiser.step(total)
         return tally.result(models.parameters_of(module))
 
     def evaluate(self, parameters: Parameters, images: Images, labels: Labels) -> Evaluation:
@@ -138,7 +171,10 @@ class TorchTrainer:
         models.load_parameters(module, parameters)
         module.eval()
         size = max(EVALUATION_BATCH_MIN, EVALUATION_PIXELS // math.prod(images.shape[2:]))
-        logits = [module(torch.from_numpy(to_float(part))).numpy() for part in pieces(images, size)]
+        logits = [
+            module(torch.from_numpy(to_float(part)).to(self._device)).cpu().numpy()
+            for part in pieces(images, size)
+        ]
         return np.concatenate([np.zeros((0, self._classes), np.float32), *logits])
 
 

@@ -98,6 +98,29 @@ class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             "0: the whole batch. The result is the same, in less memory.",
         ),
     ] = 0
+    threads: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=256,
+            description="CPU threads of one training, with either backend; their number is part "
+            "of what makes numbers repeat.",
+        ),
+    ] = 1
+    device: Annotated[
+        Literal["cpu", "cuda", "auto"],
+        Meta(
+            description='What PyTorch trains on: "cpu", "cuda", or "auto": CUDA where there is '
+            "one. ONNX Runtime trains on the CPU."
+        ),
+    ] = "cpu"
+    amp: Annotated[
+        Literal["off", "bf16", "fp16", "auto"],
+        Meta(
+            description='Half precision in PyTorch\'s training (evaluation is never): "fp16" '
+            '(CUDA only, with a scaled loss), "bf16", "auto": bf16 or fp16 on CUDA, off elsewhere.'
+        ),
+    ] = "off"
 
     def passes(self, samples: int) -> tuple[int, int]:
         """Samples processed between two looks at loss and accuracy, and how many such looks.

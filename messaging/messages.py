@@ -2,8 +2,8 @@
 
 One JSON object per message, unknown fields refused. The way of the data: a device publishes its
 :class:`DeviceState` and :class:`Profile`; the coordinator asks the generator node with
-:class:`SyntheticRequest`, gets a :class:`SyntheticBatch` back, and sends the device its
-:class:`DevicePlan`; each round goes :class:`RoundStart`, :class:`UpdateReady`,
+:class:`SyntheticRequest`, gets :class:`SyntheticProgress` and a :class:`SyntheticBatch` back, and
+sends the device its :class:`DevicePlan`; each round goes :class:`RoundStart`, :class:`UpdateReady`,
 :class:`RoundReport`, :class:`RoundClosed`, :class:`RoundSettled`. What was made is tried on devices
 with :class:`DeploymentTest`, which they answer with :class:`DeploymentReport`. Large payloads never
 travel in a message: a message names them by an :class:`Offer`, and whoever wants one pulls it
@@ -156,6 +156,24 @@ class SyntheticBatch(Message, frozen=True, kw_only=True, tag="synthetic-batch"):
     refused: dict[str, Count] = {}
     energy: Energy | None = None
     error: str = ""
+
+
+class SyntheticProgress(Message, frozen=True, kw_only=True, tag="synthetic-progress"):
+    """Generator node to coordinator, at most once a second while it draws: how far it is.
+
+    Attributes:
+        run: run id.
+        devices_done: batches that are ready.
+        devices_asked: batches that were asked for.
+        lacking: images still to be drawn for the others, should none be refused.
+        images_per_s: images drawn per second since the last such message.
+    """
+
+    run: str
+    devices_done: Count
+    devices_asked: Count
+    lacking: Count
+    images_per_s: Annotated[float, Meta(ge=0)]
 
 
 class DevicePlan(Message, frozen=True, kw_only=True, tag="plan"):
@@ -435,6 +453,7 @@ AnyMessage = (
     | Profile
     | SyntheticRequest
     | SyntheticBatch
+    | SyntheticProgress
     | DevicePlan
     | PlanApplied
     | RoundStart

@@ -225,6 +225,14 @@ def _check_together(config: Config, origins: Mapping[str, str]) -> None:
             f"data.partition_file {data.partition_file!r} ({origins['data.partition_file']}); a "
             'file is read with data.partition = "file", and only then'
         )
+    training = config.training
+    if training.backend == "onnx" and (training.device, training.amp) != ("cpu", "off"):
+        raise ConfigError(
+            f'training.backend is "onnx" ({origins["training.backend"]}), which trains on the '
+            f"CPU in single precision; training.device is {training.device!r} "
+            f"({origins['training.device']}) and training.amp {training.amp!r} "
+            f'({origins["training.amp"]}): set backend to "auto" or "torch", or leave them out'
+        )
     strategy = STRATEGIES[config.run.strategy]
     if plan.curve_delta0 >= plan.error_max and strategy.plans_data:
         raise ConfigError(

@@ -118,8 +118,7 @@ def coordinate(
             "partition_digest": partition_digest(config, split),
         },
     )
-    trainer = TorchTrainer(config.training.model, classes, shape)
-    trainer.check(config.training)
+    trainer = TorchTrainer.of(config.training, classes, shape)
     offered = training_graphs(config, classes, shape, say)
     trains = STRATEGIES[settings.strategy].trains_on_server
     meter = open_meters(say, whose="server") if trains else Metered()

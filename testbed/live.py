@@ -25,6 +25,7 @@ from coordinator.events import (
     DeviceLost,
     DeviceReported,
     Event,
+    GenerationProgress,
     NotDeployed,
     PlanInForce,
     Planned,
@@ -94,6 +95,8 @@ class PlainView:
                     f"{event.device}: {event.delivered} of {event.requested} synthetic images"
                     f"{metered}{error}"
                 )
+            case GenerationProgress():
+                return describe_generation(event)
             case PlanInForce() if event.error or event.notes:
                 return f"{event.device}: {event.error or '; '.join(event.notes)}"
             case RoundFinished():
@@ -182,6 +185,8 @@ class LiveView:
                     self._set(share.device, 2, str(sum(share.synthetic_counts)))
             case BatchDelivered():
                 self._set(event.device, 3, "batch made")
+            case GenerationProgress():
+                self._doing = describe_generation(event)
             case PlanInForce():
                 self._set(event.device, 3, event.error or "plan in force")
             case RoundStarted():
@@ -265,6 +270,14 @@ def describe_plan(event: Planned) -> str:
     return (
         f"plan: {event.synthetic_samples} synthetic samples, {format_joules(plan.energy_j)} "
         f"dynamic energy a round{bound}, found by {plan.search}"
+    )
+
+
+def describe_generation(event: GenerationProgress) -> str:
+    """How far synthetic images are, in one line."""
+    return (
+        f"synthetic images: {event.devices_done} of {event.devices_asked} batches ready, "
+        f"{event.lacking} images to draw, {event.images_per_s:.0f} a second"
     )
 
 

@@ -114,7 +114,7 @@ class DataConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Meta(
             ge=0,
             description="Use at most so many samples of the data set, drawn from every class in "
-            "proportion by run.seed (of test samples of its own, the same share); 0: all.",
+            "proportion by the split's seed (of test samples of its own, the same share); 0: all.",
         ),
     ] = 0
     image_size: Annotated[
@@ -132,8 +132,8 @@ class DataConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Literal["auto", "writers", "random"],
         Meta(
             description='"writers": the public part was written by other people than the rest, a '
-            'real domain gap (digits only); "random": no gap (needs generator weights of its '
-            'own); "auto": writers for the digits, else random.'
+            'real domain gap (digits only); "random": no gap (the shipped generator knows '
+            'the one of seed 0); "auto": writers for the digits, else random.'
         ),
     ] = "auto"
     split_seed: Annotated[

@@ -41,6 +41,7 @@ NEEDS_TORCH = {
     "learning.onnx_shapes",
     "learning.onnx_tape",
     "learning.onnx_window",
+    "learning.precision",
     "learning.torch_trainer",
 }
 

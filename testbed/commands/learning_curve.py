@@ -98,8 +98,7 @@ def learning_curve(
         points: list[CurvePoint] = [
             p for p in (kept.points if kept else ()) if (p.samples, p.draw) in asked
         ]
-        trainer = TorchTrainer(training.model, data.classes, data.image_shape)
-        trainer.check(training)
+        trainer = TorchTrainer.of(training, data.classes, data.image_shape)
         began_s, before = time.monotonic(), len(points)
         interrupted = False
         try:

@@ -123,6 +123,7 @@ _EXIT_CODES = (
     ("energy.host_profile", "ProfileError", EXIT_CONFIG),
     ("learning.datasets", "DatasetError", EXIT_CONFIG),
     ("learning.models", "ModelError", EXIT_CONFIG),
+    ("learning.precision", "PrecisionError", EXIT_CONFIG),
     ("learning.onnx_lowering", "ExportError", EXIT_CONFIG),
     ("energy.meters", "MeterUnavailableError", EXIT_SURROUNDINGS),
     ("generator_node.generators", "GeneratorError", EXIT_SURROUNDINGS),

@@ -94,7 +94,8 @@ def read_outcome(folder: Path) -> RunSeries:
         accuracy=tuple(r.evaluation.accuracy for r in run.rounds),
         board_j=tuple(_board_j(before[r.number == 1], r) for r in run.rounds),
         dynamic_j=tuple(
-            None if r.unmetered else results.dynamic_energy_j((r,), idle_w) for r in run.rounds
+            None if r.unmetered or r.energy is None else results.dynamic_energy_j((r,), idle_w)
+            for r in run.rounds
         ),
         duration_s=tuple(_duration_s(before[r.number == 1], r) for r in run.rounds),
         size_bytes=_bytes(run),

@@ -204,6 +204,12 @@ def plan_panel(run: RunData) -> Html | None:
                     if plan.error_max is not None
                     else f"{plan.error:.4f}",
                 ),
+                (
+                    "A synthetic sample counts as",
+                    MISSING
+                    if plan.synthetic_value is None
+                    else f"{plan.synthetic_value:.3g} real ones (q)",
+                ),
                 ("Search", ", ".join(filter(None, [plan.search, plan.stop])) or MISSING),
                 (
                     "Effort",

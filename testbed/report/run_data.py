@@ -118,6 +118,7 @@ class PlanSummary(Struct, frozen=True, kw_only=True):
         search_gap_percent: how far that is above the bound.
         error: mean learning error of the plan.
         error_max: the constraint on it.
+        synthetic_value: what a synthetic sample was taken to be worth in real ones, q.
         history: of the search.
         stop: why the search ended.
         evaluations: candidates it evaluated.
@@ -134,6 +135,7 @@ class PlanSummary(Struct, frozen=True, kw_only=True):
     search_gap_percent: float | None = None
     error: float | None = None
     error_max: float | None = None
+    synthetic_value: float | None = None
     history: tuple[SearchStep, ...] = ()
     stop: str = ""
     evaluations: int | None = None

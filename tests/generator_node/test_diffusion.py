@@ -146,8 +146,12 @@ class TestOpenGenerator:
         for seed in (0, 1, 99):
             assert shipped_for(split(load_digits(), seed=seed).public).name == "digits-writers"
 
+    def test_the_random_split_is_with_its_default_seed(self) -> None:
+        public = split(load_digits(), kind="random", seed=0).public
+        assert shipped_for(public).name == "digits-random"
+
     def test_another_split_is_not(self) -> None:
-        public = split(load_digits(), kind="random").public
+        public = split(load_digits(), kind="random", seed=1).public
         with pytest.raises(WrongDataError, match="fimi generator train") as caught:
             open_generator(public)
         assert public.digest()[:12] in str(caught.value)

@@ -17,7 +17,14 @@ from learning.datasets import Images, Labels
 from messaging.broker import EmbeddedBroker
 from messaging.client import Peer
 from messaging.errors import TransferError
-from messaging.messages import Offer, RunEnded, SyntheticBatch, SyntheticRequest, UpdateReady
+from messaging.messages import (
+    Offer,
+    RunEnded,
+    SyntheticBatch,
+    SyntheticProgress,
+    SyntheticRequest,
+    UpdateReady,
+)
 from messaging.topics import COORDINATOR
 
 COUNTS = (2, 0, 1, 0, 0, 0, 0, 0, 0, 1)
@@ -102,6 +109,40 @@ class Bench:
     def fetch(self, offer: Offer | None) -> bytes:
         assert offer is not None
         return self.device.transfers.fetch(offer, 5.0)
+
+
+def test_the_coordinator_hears_of_progress(
+    a_broker: EmbeddedBroker, fleet_name: str, tiny_generator: DiffusionGenerator
+) -> None:
+    """Every chunk here; by default no more than one message a second."""
+    stop = threading.Event()
+    service = BatchService(tiny_generator, chunk=4)
+    with (
+        Peer(a_broker.address, fleet=fleet_name, peer="generator", role="generator") as peer,
+        Peer(a_broker.address, fleet=fleet_name, peer=COORDINATOR, role="coordinator") as desk,
+    ):
+        node = GeneratorNode(peer, service, progress_every_s=0.0)
+        for device in ("device-1", "device-2"):
+            counts = (8,) + (0,) * 9
+            request = SyntheticRequest(run="r1", device=device, counts=counts, seed=7)
+            desk.send("generator", request)
+        thread = threading.Thread(target=node.run, args=(stop,))
+        thread.start()
+        heard: list[SyntheticProgress] = []
+        batches = 0
+        while batches < 2:
+            received = desk.receive(timeout_s=10.0)
+            assert received is not None
+            batches += isinstance(received[1], SyntheticBatch)
+            if isinstance(received[1], SyntheticProgress):
+                heard.append(received[1])
+        stop.set()
+        thread.join()
+    assert {message.run for message in heard} == {"r1"}
+    assert [message.lacking for message in heard][-1] == 4
+    assert [message.devices_done for message in heard][-1] == 1
+    assert heard[-1].devices_asked == 2
+    assert all(message.images_per_s > 0 for message in heard)
 
 
 @pytest.fixture

@@ -85,6 +85,7 @@ class TestBadInput:
                 "[plan]\ndeadlin_s = 3",
                 "unknown key 'deadlin_s' in [plan]; did you mean 'deadline_s'",
             ),
+            ('[training]\nbackend = "onnx"\namp = "bf16"', "on the CPU in single precision"),
             ("[rounds]\nparticipants = 11", "rounds.participants 11 "),
             (
                 "[rounds]\nparticipants = 2\nmin_devices = 3",

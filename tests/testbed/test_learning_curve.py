@@ -11,8 +11,8 @@ from testbed import config as configuration
 from testbed.cli import main
 from testbed.learning_curve import as_text, result_of, write_plot
 
-SMALL = ("--amounts", "40,80,160", "--draws", "1", "--steps", "20", "--set")
-RATE = "training.learning_rate=0.05"
+SMALL = ("--amounts", "40,80,160", "--draws", "1", "--steps", "150", "--set")
+RATE = "training.learning_rate=0.1"
 
 
 def fimi(*arguments: object) -> Result:

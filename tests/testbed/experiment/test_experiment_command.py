@@ -144,18 +144,17 @@ def test_a_cell_that_fails_is_reported_and_stops_no_other(place: Workplace) -> N
     place.wait_for_silence()
 
 
+STOPPABLE = 'strategies = ["tfl"]\nseeds = 2\njobs = 1\n' + SMALL
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_it_goes_on_where_it_was_stopped(place: Workplace, number: signal.Signals) -> None:
-    """Killed, its runs end by themselves; stopped by Ctrl-C, they are ended. Then it goes on."""
-    text = 'strategies = ["tfl"]\nseeds = 2\njobs = 1\n' + SMALL
-    (place.folder / "stop.toml").write_text(text.replace("count = 2", "count = 3"))
+def test_killed_its_runs_end_by_themselves_and_it_goes_on(place: Workplace) -> None:
+    (place.folder / "stop.toml").write_text(STOPPABLE)
     running = place.start("experiment", "stop.toml")
     runs = place.folder / "experiments" / "stop" / "runs"
     wait_until(lambda: (runs / "tfl-seed1" / "run.sqlite").exists(), "the second run has begun")
-    running.send_signal(number)
-    first = finish(running)
-    assert first.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
+    running.kill()
+    finish(running)
     place.wait_for_silence(60.0)
     kept = run_value(runs / "tfl-seed0", "started_at")
     again = place.run("experiment", "stop.toml")
@@ -163,3 +162,17 @@ def test_it_goes_on_where_it_was_stopped(place: Workplace, number: signal.Signal
     assert "1 to do, 1 runs finished before" in again.stderr
     assert run_value(runs / "tfl-seed0", "started_at") == kept
     assert run_value(runs / "tfl-seed1", "status") == "completed"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_ctrl_c_ends_what_runs_and_says_how_to_go_on(place: Workplace) -> None:
+    (place.folder / "stop.toml").write_text(STOPPABLE)
+    running = place.start("experiment", "stop.toml")
+    runs = place.folder / "experiments" / "stop" / "runs"
+    wait_until(lambda: (runs / "tfl-seed0" / "run.sqlite").exists(), "the first run has begun")
+    running.send_signal(signal.SIGINT)
+    ended = finish(running)
+    assert ended.returncode == 130
+    assert "goes on from here" in ended.stderr
+    assert not (runs / "tfl-seed1").exists()
+    assert not place.processes()

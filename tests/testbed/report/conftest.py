@@ -169,6 +169,7 @@ PLAN = {
     "gap_percent": 1.0,
     "search_energy_j": 10.001,
     "search_gap_percent": 0.01,
+    "synthetic_value": 0.5,
     "history": [{"number": 1, "best": None}, {"number": 2, "best": 10.5}],
     "a_field_of_the_future": [1, 2],
 }

@@ -109,6 +109,8 @@ class TestPage:
             assert words in text
         assert "best 80.0 % in round 2" in text
         assert "--rounds" in text  # origin of a value
+        assert "A synthetic sample counts as" in text
+        assert "0.5 real ones (q)" in text
 
     def test_one_piece_that_loads_nothing(self, run_dir: Path) -> None:
         page = Page(write_report(run_dir))

@@ -1,0 +1,135 @@
+"""coordinator.synthesis: a generator node that says how far it is, vanishes, and comes back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+
+from coordinator.errors import FederationError
+from coordinator.events import BatchDelivered, Event, GenerationProgress
+from coordinator.inbox import Inbox
+from coordinator.registry import Registry
+from coordinator.settings import FederationSettings, PlanSettings, RoundSettings
+from coordinator.synthesis import Synthesis
+from learning.training import TrainingSettings
+from messaging.broker import EmbeddedBroker
+from messaging.client import Peer
+from messaging.messages import SyntheticBatch, SyntheticProgress, SyntheticRequest
+from messaging.topics import COORDINATOR
+
+# Of a plan, having its batches made needs the devices and their counts.
+PLAN = SimpleNamespace(
+    devices=tuple(
+        SimpleNamespace(device=f"device-{number}", synthetic_counts=(number, 0, 1))
+        for number in (1, 2, 3)
+    )
+)
+
+
+class Node:
+    """One life of a generator node: answers so many requests, then goes away."""
+
+    def __init__(self, broker: EmbeddedBroker, fleet: str) -> None:
+        self.broker, self.fleet = broker, fleet
+        self.asked: list[list[str]] = []
+
+    @staticmethod
+    def next_request(me: Peer) -> SyntheticRequest:
+        while (received := me.receive(timeout_s=10.0)) is not None:
+            if isinstance(received[1], SyntheticRequest):
+                return received[1]
+        raise AssertionError("nobody asked for anything")
+
+    def live(self, answers: int, run: str = "r1") -> None:
+        asked: list[str] = []
+        self.asked.append(asked)
+        with Peer(self.broker.address, fleet=self.fleet, peer="generator", role="generator") as me:
+            for number in range(answers):
+                request = self.next_request(me)
+                asked.append(request.device)
+                progress = SyntheticProgress(
+                    run=run, devices_done=number, devices_asked=3, lacking=5, images_per_s=100.0
+                )
+                me.send(COORDINATOR, progress)
+                answer = SyntheticBatch(
+                    run=run,
+                    device=request.device,
+                    delivered=request.counts,
+                    offer=None,
+                    seconds=0.1,
+                    generator="scripted",
+                )
+                me.send(COORDINATOR, answer)
+
+
+def synthesise(
+    broker: EmbeddedBroker, fleet: str, lives: Callable[[], None], *, patience_s: float = 10.0
+) -> tuple[dict[str, SyntheticBatch], list[Event]]:
+    """What comes of :data:`PLAN` while the generator node lives its lives in a thread."""
+    settings = FederationSettings(
+        run="r1",
+        strategy="fimi",
+        seed=0,
+        devices=3,
+        training=TrainingSettings(),
+        plan=PlanSettings(),
+        rounds=RoundSettings(gather_timeout_s=patience_s),
+    )
+    events: list[Event] = []
+    registry = Registry()
+    with Peer(broker.address, fleet=fleet, peer=COORDINATOR, role="coordinator") as peer:
+        inbox = Inbox(
+            peer,
+            registry,
+            events.append,
+            threading.Event(),
+            on_return=lambda device: None,
+            on_plan_applied=lambda reply: None,
+        )
+        thread = threading.Thread(target=lives)
+        thread.start()
+        try:
+            made = Synthesis(settings, peer, inbox, registry, events.append).of(PLAN)  # type: ignore[arg-type]
+        finally:
+            thread.join()
+    return made, events
+
+
+def test_a_node_that_vanishes_is_asked_again_for_what_it_has_not_delivered(
+    a_broker: EmbeddedBroker, fleet_name: str
+) -> None:
+    node = Node(a_broker, fleet_name)
+
+    def lives() -> None:
+        node.live(1)
+        node.live(2)
+
+    made, events = synthesise(a_broker, fleet_name, lives)
+    assert {device: batch.delivered for device, batch in made.items()} == {
+        "device-1": (1, 0, 1),
+        "device-2": (2, 0, 1),
+        "device-3": (3, 0, 1),
+    }
+    assert len(node.asked[0]) == 1
+    assert sorted(node.asked[1]) == sorted({"device-1", "device-2", "device-3"} - {*node.asked[0]})
+    delivered = [event.device for event in events if isinstance(event, BatchDelivered)]
+    assert sorted(delivered) == ["device-1", "device-2", "device-3"]
+
+
+def test_progress_is_an_event(a_broker: EmbeddedBroker, fleet_name: str) -> None:
+    node = Node(a_broker, fleet_name)
+    _, events = synthesise(a_broker, fleet_name, lambda: node.live(3))
+    heard = [event for event in events if isinstance(event, GenerationProgress)]
+    assert [event.devices_done for event in heard] == [0, 1, 2]
+    assert heard[0] == GenerationProgress(
+        devices_done=0, devices_asked=3, lacking=5, images_per_s=100.0
+    )
+
+
+def test_a_node_that_stays_away(a_broker: EmbeddedBroker, fleet_name: str) -> None:
+    node = Node(a_broker, fleet_name)
+    with pytest.raises(FederationError, match=r"delivered 1 of 3 batches, went away and did not"):
+        synthesise(a_broker, fleet_name, lambda: node.live(1), patience_s=1.0)
