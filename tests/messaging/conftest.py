@@ -20,9 +20,13 @@ from learning.training import TrainingSettings
 from messaging.broker import EmbeddedBroker, find_mosquitto
 from messaging.client import Peer
 from messaging.messages import (
+    DeploymentClosed,
+    DeploymentReport,
+    DeploymentTest,
     DevicePlan,
     DeviceState,
     Message,
+    ModelFile,
     Offer,
     PlanApplied,
     Profile,
@@ -32,7 +36,9 @@ from messaging.messages import (
     RoundStart,
     RunEnded,
     SyntheticBatch,
+    SyntheticProgress,
     SyntheticRequest,
+    Trial,
     UpdateReady,
 )
 
@@ -159,6 +165,9 @@ def samples() -> tuple[tuple[str, str, Message], ...]:
         )),
         ("coordinator", "generator", SyntheticRequest(run=run, device="d1", counts=(1, 1), seed=7)),
         ("generator", "coordinator", batch),
+        ("generator", "coordinator", SyntheticProgress(
+            run=run, devices_done=1, devices_asked=2, lacking=40, images_per_s=300.5
+        )),
         (*down, DevicePlan(
             run=run,
             device="d1",
@@ -206,6 +215,34 @@ def samples() -> tuple[tuple[str, str, Message], ...]:
         )),
         (*down, RoundClosed(run=run, device="d1", round=1, accepted=True, fleet_time_s=60.0)),
         (*up, RoundSettled(run=run, device="d1", round=1, phases=phases)),
+        (*down, DeploymentTest(
+            run=run,
+            device="d1",
+            round=3,
+            files=(ModelFile(variant="fp32", model=offer),),
+            images=20,
+            seconds=0.5,
+            training_share=0.3,
+        )),
+        (*up, DeploymentReport(
+            run=run,
+            device="d1",
+            round=3,
+            trials=(
+                Trial(
+                    variant="fp32",
+                    inferences=20,
+                    images=20,
+                    accuracy=0.9,
+                    latency_median_s=0.001,
+                    latency_p95_s=0.002,
+                    metered=phases[0],
+                ),
+                Trial(variant="int8", error="no such operator"),
+            ),
+            seconds=1.5,
+        )),
+        (*down, DeploymentClosed(run=run, device="d1", round=3, fleet_time_s=61.0)),
         ("coordinator", "all", RunEnded(run=run, reason="completed")),
         (*up, DeviceState(peer="d1", role="device", status="online", boot_id="b")),
     )  # fmt: skip

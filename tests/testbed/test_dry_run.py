@@ -109,6 +109,8 @@ class TestResult:
     def test_nothing_is_left_behind(self, finished: SharedRun) -> None:
         assert finished.left == ()
         assert sorted(path.name for path in finished.run_folder.iterdir()) == [
+            "model-int8.onnx",
+            "model.onnx",
             "model.safetensors",
             "report.html",
             "run.sqlite",

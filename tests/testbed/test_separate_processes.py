@@ -89,6 +89,8 @@ def same_numbers_as_the_dry_run(fleet: Fleet, reference: SharedRun) -> None:
     folder = fleet.place.folder / "runs" / "first"
     assert is_whole(folder / "run.sqlite")
     assert sorted(path.name for path in folder.iterdir()) == [
+        "model-int8.onnx",
+        "model.onnx",
         "model.safetensors",
         "report.html",
         "run.sqlite",
