@@ -19,7 +19,7 @@ import time
 import numpy as np
 from PIL import Image
 
-from generator_node.card import JUDGE, find_for
+from generator_node.card import find_for
 from generator_node.gate import Gate, read_judge
 from generator_node.generators import Generator
 from generator_node.opening import open_generator
@@ -74,7 +74,7 @@ def draw(generator: Generator, images: int) -> float:
 
 
 def judge(public: Dataset, images: int) -> None:
-    gate = Gate(read_judge(find_for(public) / JUDGE), public)
+    gate = Gate(read_judge(find_for(public)), public)
     labels = np.arange(images, dtype=np.int64) % public.classes
     random = np.random.default_rng(0).integers(0, 256, (images, *public.image_shape), np.uint8)
     started = time.perf_counter()

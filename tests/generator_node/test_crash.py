@@ -1,4 +1,5 @@
-"""A node that is killed in the middle goes on where it was: nothing twice, nothing lost."""
+"""What is killed in the middle goes on where it was: a node, nothing twice and nothing lost; a
+training, to the same weights."""
 
 from __future__ import annotations
 
@@ -7,9 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+import killed_training
 import numpy as np
 
 from generator_node.bootstrap import BootstrapGenerator
+from generator_node.card import read_card
 from generator_node.service import BatchService
 from learning.batches import decode
 from learning.datasets import Split
@@ -26,20 +29,19 @@ WANTED = sum(sum(request.counts) for request in REQUESTS)
 
 
 class Child:
-    """A node in a process of its own."""
+    """A script of this folder in a process of its own, which says how far it is and then waits."""
 
-    def __init__(self, broker: EmbeddedBroker, fleet: str, folder: Path) -> None:
-        url = broker.address.url(with_password=True)
-        script = Path(__file__).with_name("killed_node.py")
+    def __init__(self, script: str, *arguments: str) -> None:
+        path = Path(__file__).with_name(script)
         self.process = subprocess.Popen(
-            [sys.executable, str(script), url, fleet, str(folder)],
+            [sys.executable, str(path), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
 
-    def chunk(self) -> int:
-        """Wait for the next chunk; how many images the node has drawn."""
+    def far(self) -> int:
+        """Wait for its next word; how far it is."""
         assert self.process.stdout is not None
         return int(self.process.stdout.readline())
 
@@ -76,27 +78,28 @@ def test_killed_and_started_again(
 ) -> None:
     desk = Peer(a_broker.address, fleet=fleet_name, peer=COORDINATOR, role="coordinator")
     device = Peer(a_broker.address, fleet=fleet_name, peer="device-3", role="device")
+    node = ("killed_node.py", a_broker.address.url(with_password=True), fleet_name, str(tmp_path))
     with desk, device:
-        first = Child(a_broker, fleet_name, tmp_path)
+        first = Child(*node)
         try:
             wait_online(desk)
             for request in REQUESTS:
                 desk.send("generator", request)
             assert desk.flush(10)
-            assert first.chunk() == 8, "drawn across devices: the first asked for ten"
+            assert first.far() == 8, "drawn across devices: the first asked for ten"
             first.go_on()
-            assert first.chunk() == 16
+            assert first.far() == 16
             before = answers(desk, 1)
         finally:
             first.kill()
         assert set(before) == {"device-3"}
 
-        second = Child(a_broker, fleet_name, tmp_path)
+        second = Child(*node)
         try:
-            drawn = second.chunk()
+            drawn = second.far()
             while drawn < WANTED - 16:
                 second.go_on()
-                drawn = second.chunk()
+                drawn = second.far()
             second.go_on()
             after = answers(desk, len(REQUESTS))
             offers = {name: batch.offer for name, batch in after.items()}
@@ -117,3 +120,23 @@ def test_killed_and_started_again(
         assert after[request.device].delivered == request.counts
     images = [decode(data, classes=10).images for data in batches.values()]
     assert len({image.tobytes() for image in np.concatenate(images)}) == WANTED
+
+
+def test_a_training_that_is_killed_comes_to_the_same_weights(tmp_path: Path) -> None:
+    """Takes seconds: PyTorch and diffusers are loaded in a process that is to be killed."""
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    child = Child("killed_training.py", str(checkpoint))
+    try:
+        for step in range(1, 6):
+            assert child.far() == step
+            child.go_on()
+        assert child.far() == 6
+    finally:
+        child.kill()
+    steps: list[int] = []
+    resumed = killed_training.training(checkpoint, lambda p: steps.append(p.step))
+    assert steps == [4, 5, 6, 7, 8], "from the checkpoint of step 3"
+    resumed.save(tmp_path / "resumed")
+    killed_training.training().save(tmp_path / "whole")
+    weights = {read_card(tmp_path / name).weights_digest for name in ("resumed", "whole")}
+    assert len(weights) == 1

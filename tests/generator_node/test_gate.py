@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from messaging.messages import SyntheticRequest
 
 @pytest.fixture(scope="module")
 def judge(parts: Split) -> Judge:
-    return read_judge(shipped_for(parts.public) / JUDGE)
+    return read_judge(shipped_for(parts.public))
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +45,17 @@ class TestJudge:
     def test_no_judge(self, tmp_path: Path) -> None:
         with pytest.raises(GeneratorError, match="the judge cannot be loaded"):
             Judge(b"nothing")
-        with pytest.raises(GeneratorError, match="cannot be read"):
+        with pytest.raises(GeneratorError, match=r"holds no generator\.json"):
             read_judge(tmp_path / "nowhere")
+
+    def test_a_judge_of_another_generator(self, tiny_folder: Path, tmp_path: Path) -> None:
+        copy = Path(shutil.copytree(tiny_folder, tmp_path / "copy"))
+        (copy / JUDGE).write_bytes(b"x")
+        with pytest.raises(GeneratorError, match=r"judge\.onnx is not the file that generator\.j"):
+            read_judge(copy)
+        (copy / JUDGE).unlink()
+        with pytest.raises(GeneratorError, match=r"judge\.onnx cannot be read"):
+            read_judge(copy)
 
 
 class TestVerdicts:
