@@ -26,7 +26,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from generator_node.service import BatchService, MadeBatch, Progress, RequestRefusedError
+from generator_node.making import MadeBatch
+from generator_node.service import BatchService, Progress, RequestRefusedError
 from learning.batches import MEDIA
 from messaging.client import Peer
 from messaging.errors import MessagingError

@@ -10,6 +10,7 @@ from pathlib import Path
 from energy.joules import format_energy, format_joules
 from generator_node.bootstrap import BootstrapGenerator
 from generator_node.card import NO_DIGEST, CardKind, find_for, read_card
+from generator_node.drawing import made_by
 from generator_node.gate import Gate, GateSettings, Judge, read_judge
 from generator_node.generators import Generator, GeneratorError, WrongDataError
 from generator_node.metering import open_meters
@@ -17,7 +18,7 @@ from generator_node.node import GeneratorNode, Journal
 from generator_node.opening import open_generator, require_cuda
 from generator_node.pool import Pool
 from generator_node.public_samples import PublicSamples
-from generator_node.service import BatchService, Progress, made_by
+from generator_node.service import BatchService, Progress
 from learning.datasets import Dataset
 from messaging.address import BrokerAddress
 from messaging.client import Peer
