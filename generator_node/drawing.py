@@ -2,12 +2,18 @@
 
 A *place* is a class and an address (:mod:`generator_node.pool`). What the gate refuses is drawn
 again at the same place a few times; a place is settled when there is an image, or when none will
-come of drawing there again. A chunk that does not fit into memory is drawn in halves.
+come of drawing there again.
+
+Places are drawn at in chunks. The first is small, the others are as large as they may be without
+taking longer than :data:`LONGEST_S`, so that a slow generator is heard of as well: whoever waits
+takes silence for a node that hangs. A chunk that does not fit into memory is drawn in halves.
 """
 
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 
 import msgspec
 import numpy as np
@@ -21,6 +27,12 @@ from learning.datasets import Images, Labels
 Place = tuple[int, int]
 """Class id and address of an image."""
 
+FIRST = 8
+"""Images of the first chunk, which is drawn before it is known how long images take."""
+
+LONGEST_S = 30.0
+"""How long a chunk of more than one image should take at most, s."""
+
 log = logging.getLogger(__name__)
 
 
@@ -32,13 +44,24 @@ class Drawing:
         gate: judges them; ``None`` keeps everything but images of one colour.
         pool: keeps them.
         chunk: most images drawn together.
+        clock: monotonic, s.
 
     Attributes:
-        chunk: images that are drawn together from now on; becomes less when memory runs out.
+        chunk: images to be drawn together next.
     """
 
-    def __init__(self, generator: Generator, gate: Gate | None, pool: Pool, chunk: int) -> None:
-        self.chunk = chunk
+    def __init__(
+        self,
+        generator: Generator,
+        gate: Gate | None,
+        pool: Pool,
+        chunk: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.chunk = min(chunk, FIRST)
+        self._most = chunk
+        self._clock = clock
         self._generator = generator
         self._gate = gate
         self._pool = pool
@@ -60,15 +83,18 @@ class Drawing:
         """
         chunk = len(places)
         while True:
-            part = places[:chunk]
+            part, started = places[:chunk], self._clock()
             try:
                 self._keep(part, *self._images(part))
             except Exception as error:
                 if chunk == 1 or not out_of_memory(error):
                     raise
-                self.chunk = chunk = -(-chunk // 2)
+                self.chunk = self._most = chunk = -(-chunk // 2)
                 log.warning("out of memory (%s); %d images at a time from now on", error, chunk)
             else:
+                image_s = (self._clock() - started) / len(part)
+                in_time = int(min(self._most, LONGEST_S / max(image_s, 1e-9)))
+                self.chunk = max(1, in_time)
                 return [self._pool.verdict(*place) for place in part]
 
     def _images(self, places: list[Place]) -> tuple[list[int], Labels, Images]:

@@ -26,7 +26,7 @@ from generator_node.seeds import image_seeds, stock_seeds
 from messaging.messages import SyntheticRequest
 
 CHUNK = 256
-"""Images that are drawn, judged and kept together."""
+"""Most images that are drawn, judged and kept together."""
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,8 @@ class BatchService:
         pool: keeps them; by default in memory.
         metered: meters the drawing; by default nothing does.
         share_images: give all devices the same images instead of images of their own.
-        chunk: images drawn together; halved while they do not fit into memory.
+        chunk: most images drawn together; less at first, and where that takes long or does not fit
+            into memory (:mod:`generator_node.drawing`).
 
     Raises:
         ValueError: images_max or chunk below 1.

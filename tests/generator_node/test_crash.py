@@ -3,17 +3,24 @@ training, to the same weights."""
 
 from __future__ import annotations
 
+import logging
+import queue
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import killed_training
+import msgspec
 import numpy as np
+import pytest
 
 from generator_node.bootstrap import BootstrapGenerator
 from generator_node.card import read_card
-from generator_node.service import BatchService
+from generator_node.node import GeneratorNode
+from generator_node.service import BatchService, Progress
 from learning.batches import decode
 from learning.datasets import Split
 from messaging.broker import EmbeddedBroker
@@ -61,6 +68,13 @@ def wait_online(desk: Peer) -> None:
         if isinstance(state, DeviceState) and (state.role, state.status) == ("generator", "online"):
             return
     raise AssertionError("the node did not come")
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    limit, tick = time.monotonic() + 30, threading.Event()
+    while not true():
+        assert time.monotonic() < limit
+        tick.wait(0.02)
 
 
 def answers(desk: Peer, wanted: int) -> dict[str, SyntheticBatch]:
@@ -120,6 +134,53 @@ def test_killed_and_started_again(
         assert after[request.device].delivered == request.counts
     images = [decode(data, classes=10).images for data in batches.values()]
     assert len({image.tobytes() for image in np.concatenate(images)}) == WANTED
+
+
+def test_a_coordinator_that_is_killed_halfway(
+    a_broker: EmbeddedBroker, fleet_name: str, parts: Split, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is drawn while it is gone; once it is back, what it asked for is made to the end."""
+    request = SyntheticRequest(run="r1", device="device-1", counts=(9,) + (0,) * 9, seed=5)
+    service = BatchService(BootstrapGenerator(parts.public), chunk=4)
+    drawn: queue.Queue[int] = queue.Queue()
+    go_on, stop = threading.Semaphore(0), threading.Event()
+
+    def stop_here(progress: Progress) -> None:
+        drawn.put(progress.drawn)
+        go_on.acquire()
+
+    url = a_broker.address.url(with_password=True)
+    stranger = Peer(a_broker.address, fleet=fleet_name, peer="device-2", role="device")
+    with (
+        caplog.at_level(logging.WARNING, "generator_node.node"),
+        Peer(a_broker.address, fleet=fleet_name, peer="generator", role="generator") as peer,
+        stranger,
+    ):
+        node = GeneratorNode(peer, service, on_progress=stop_here, patience_s=0.0)
+        thread = threading.Thread(target=node.run, args=(stop,))
+        thread.start()
+        coordinator = Child(
+            "killed_coordinator.py", url, fleet_name, msgspec.json.encode(request).decode()
+        )
+        try:
+            assert coordinator.far() == 1
+            assert drawn.get(timeout=10) == 4
+        finally:
+            coordinator.kill()
+        wait_until(lambda: peer.absent_s(COORDINATOR) is not None)
+        go_on.release()
+        for turns in (1, 2):  # the node looks for messages once a turn, and ignores a device's
+            stranger.send("generator", msgspec.structs.replace(request, device="device-2"))
+            wait_until(lambda turns=turns: caplog.text.count("from device-2 ignored") == turns)
+        assert drawn.empty(), "a whole turn between two messages, and nothing was drawn"
+        go_on.release(2)
+        with Peer(a_broker.address, fleet=fleet_name, peer=COORDINATOR, role="coordinator") as desk:
+            desk.send("generator", request)
+            answer = answers(desk, 1)["device-1"]
+            assert answer.delivered == request.counts
+            assert answer.drawn == 9, "what was drawn before it vanished was not drawn again"
+        stop.set()
+        thread.join()
 
 
 def test_a_training_that_is_killed_comes_to_the_same_weights(tmp_path: Path) -> None:

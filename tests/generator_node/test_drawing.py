@@ -33,7 +33,7 @@ class TestMemory:
     def test_chunks_are_halved_until_they_fit_and_stay_so(self, parts: Split) -> None:
         narrow = Narrow(parts.public, room=3)
         made = BatchService(narrow, chunk=12).make(REQUEST)
-        assert narrow.asked == [12, 6, 3, 3, 3, 3, 1]
+        assert narrow.asked == [8, 4, 2, 2, 2, 2, 2, 2, 1]
         assert made.delivered == REQUEST.counts
         assert made.drawn == 13
         assert made.data == BatchService(BootstrapGenerator(parts.public)).make(REQUEST).data
@@ -43,6 +43,36 @@ class TestMemory:
         assert made.failed
         assert made.error == "MemoryError: 1 images"
         assert made.delivered == (0,) * 10
+
+
+class TestPace:
+    @pytest.mark.parametrize(
+        ("image_s", "chunks"),
+        [
+            (0.001, [8, 100, 100, 2]),
+            (1.0, [8, 30, 30, 30, 30, 30, 30, 22]),
+            (100.0, [8, 1, 1, 1, 1]),
+        ],
+    )
+    def test_no_chunk_takes_long_but_the_first(
+        self, parts: Split, image_s: float, chunks: list[int]
+    ) -> None:
+        now_s = 0.0
+
+        class Slow(Narrow):
+            def generate(self, class_ids: Labels, seeds: object) -> Images:
+                nonlocal now_s
+                now_s += image_s * len(class_ids)
+                return super().generate(class_ids, seeds)
+
+        slow = Slow(parts.public, room=1000)
+        pool = Pool(None, slow.image_shape, made_by(slow, None))
+        drawing = Drawing(slow, None, pool, 100, clock=lambda: now_s)
+        places: list[Place] = [(0, address) for address in range(sum(chunks))]
+        while places:
+            drawing.draw(places[: drawing.chunk])
+            places = [place for place in places if not drawing.settled(place)]
+        assert slow.asked == chunks
 
 
 def test_a_place_is_settled_by_its_image(parts: Split) -> None:
@@ -64,5 +94,5 @@ def test_other_errors_are_not_tried_again(parts: Split, error: Exception) -> Non
 
     broken = Broken(parts.public, 99)
     made = BatchService(broken).make(REQUEST)
-    assert broken.asked == [13]
+    assert broken.asked == [8]
     assert str(error) in made.error
