@@ -39,6 +39,7 @@ TARGET_RATIO = 1.4
 TARGET_S_PER_1000 = 1.5
 TARGET_SHIPPING = 1.1
 SHIPPED = 500
+RATES_BPS = (None, 100e6, 20e6, 5e6)
 
 
 def main() -> None:
@@ -103,7 +104,7 @@ def ship(generator: Generator, repetitions: int) -> None:
     ):
         for name, images in (("digits", digits), ("photographs", crops(SHIPPED))):
             sizes(name, images, labels)
-            for rate_bps in (None, 100e6, 20e6):
+            for rate_bps in RATES_BPS:
                 node.set_pacing(rate_bps)
                 ratio(node, device, images, labels, rate_bps, repetitions)
 
