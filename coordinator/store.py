@@ -164,7 +164,7 @@ class RunStore:
             )
             for device in result.devices:
                 self._db.execute(
-                    "INSERT INTO device_round VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO device_round VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
                         result.number,
                         device.device,
@@ -177,6 +177,7 @@ class RunStore:
                         device.training_loss,
                         device.training_accuracy,
                         device.backend,
+                        *(device.trained_at or (None, None)),
                     ),
                 )
                 self._write_samples(result.number, device.device, device.phases, device.predicted)
