@@ -249,11 +249,11 @@ class Summary(Struct, frozen=True, kw_only=True):
     accuracy: tuple[float, ...]
     energy_kind: str | None
     energy_measured_j: float | None
-    energy_predicted_j: float
-    dynamic_measured_j: float
-    dynamic_predicted_j: float
+    energy_predicted_j: float | None
+    dynamic_measured_j: float | None
+    dynamic_predicted_j: float | None
     round_energy_j: tuple[float | None, ...]
-    round_dynamic_j: tuple[float, ...]
+    round_dynamic_j: tuple[float | None, ...]
     round_error_percent: tuple[float | None, ...]
     refitted_after: tuple[int, ...]
     unmetered: tuple[str, ...]
