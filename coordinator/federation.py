@@ -57,6 +57,7 @@ class Federation(Struct, frozen=True, kw_only=True):
         model: the global model after the last finished round.
         refits: rounds after which boards were fitted again.
         deployments: what was exported, and how devices ran it.
+        not_deployed: why the last export gave no file; empty if it did.
         insights: what the updates of some rounds say.
     """
 
@@ -71,6 +72,7 @@ class Federation(Struct, frozen=True, kw_only=True):
     model: Model
     refits: tuple[int, ...] = ()
     deployments: tuple[Deployment, ...] = ()
+    not_deployed: str = ""
     insights: tuple[Insight, ...] = ()
 
 
@@ -202,6 +204,7 @@ class Coordinator:
             model=self._rounds.model,
             refits=tuple(self._refits),
             deployments=tuple(self._deployments.done) if self._deployments else (),
+            not_deployed=self._deployments.problem if self._deployments else "",
             insights=tuple(self._rounds.insights),
         )
 

@@ -179,8 +179,10 @@ def training_graphs(
         payload = graphs.encode(export(training, classes, image_shape))
     except ExportError as error:
         if training.backend == "onnx":
-            raise
-        say(f"devices train with PyTorch: {error}")
+            raise ExportError(
+                f'{error}. Or let devices train with PyTorch: training.backend = "torch"'
+            ) from error
+        say(f"devices train with PyTorch, for there is no training graph: {error}")
         return b""
     say(f"devices are offered {training.model} as a training graph of {len(payload)} bytes")
     return payload
@@ -267,6 +269,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     targets: tuple[TargetCost, ...]
     run_dir: str
     deployment: Deployed | None
+    deployment_problem: str
     server_seconds: float | None
     server_j: float | None
     wall_s: float
@@ -384,6 +387,7 @@ def summarise(federation: Federation, run_dir: str, wall_s: float) -> Summary:
         ),
         run_dir=run_dir,
         deployment=_deployed(federation),
+        deployment_problem=federation.not_deployed,
         server_seconds=sum(each.seconds for each in server) if server else None,
         server_j=server_j.value_j if (server_j := server_energy(rounds)) else None,
         wall_s=wall_s,
