@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import numpy as np
@@ -194,12 +194,12 @@ class BatchService:
         """
         self._check(request)
         owner = "" if self._share_images else request.device
-        counts, generator = request.counts, self.generator
+        counts, generator, skip = request.counts, self.generator, request.skip
         if isinstance(generator, FiniteGenerator):
-            seeds = stock_seeds(request.seed, owner, counts, generator.stock)
-            counts = tuple(map(min, counts, generator.stock))
+            seeds = stock_seeds(request.seed, owner, counts, generator.stock, skip)
+            counts = tuple(map(min, counts, _left(generator, skip)))
         else:
-            seeds = image_seeds(request.seed, owner, counts)
+            seeds = image_seeds(request.seed, owner, counts, skip)
         self._queue.append(_Work(request, counts, seeds.tolist()))
 
     def withdraw(self, request: SyntheticRequest) -> None:
@@ -245,6 +245,11 @@ class BatchService:
             raise RequestRefusedError(
                 f"{who} names {len(counts)} classes, {self.generator.name} knows {classes}; "
                 "coordinator and generator node must use the same data set"
+            )
+        if request.skip and len(request.skip) != classes:
+            raise RequestRefusedError(
+                f"{who} skips images of {len(request.skip)} classes, "
+                f"{self.generator.name} knows {classes}"
             )
         if min(counts) < 0:
             raise RequestRefusedError(
@@ -395,10 +400,11 @@ class BatchService:
         """Why ``there`` images are fewer than were asked."""
         asked, generator = work.request.counts, self.generator
         if isinstance(generator, FiniteGenerator) and sum(asked) > len(work.places):
+            left = _left(generator, work.request.skip)
             short = [
-                f"{stock} of {count} of class {class_id}"
-                for class_id, (count, stock) in enumerate(zip(asked, generator.stock, strict=True))
-                if stock < count
+                f"{there} of {count} of class {class_id}"
+                for class_id, (count, there) in enumerate(zip(asked, left, strict=True))
+                if there < count
             ]
             yield f"{generator.name} are used up: {', '.join(short)}"
         if there < len(work.places):
@@ -408,6 +414,14 @@ class BatchService:
                 f"{len(work.places) - there} of {len(work.places)} images were refused by "
                 f"the quality gate at every attempt{f' ({reasons})' if reasons else ''}"
             )
+
+
+def _left(generator: FiniteGenerator, skip: Sequence[int]) -> tuple[int, ...]:
+    """Images of each class that there are after the first ones."""
+    return tuple(
+        max(stock - first, 0)
+        for stock, first in zip(generator.stock, skip or (0,) * len(generator.stock), strict=True)
+    )
 
 
 def made_by(generator: Generator, gate: Gate | None) -> str:

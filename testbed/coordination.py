@@ -166,8 +166,10 @@ def training_graphs(
         payload = graphs.encode(export(training, classes, image_shape))
     except ExportError as error:
         if training.backend == "onnx":
-            raise
-        say(f"devices train with PyTorch: {error}")
+            raise ExportError(
+                f'{error}. Or let devices train with PyTorch: training.backend = "torch"'
+            ) from error
+        say(f"devices train with PyTorch, for there is no training graph: {error}")
         return b""
     say(f"devices are offered {training.model} as a training graph of {len(payload)} bytes")
     return payload

@@ -51,6 +51,7 @@ class Summary(Struct, frozen=True, kw_only=True):
             ``plan.target_accuracy``; ``null`` where it was never reached.
         run_dir: where everything is kept.
         deployment: each exported file as each device ran it, the last time it was tried.
+        deployment_problem: why there is no exported file, or empty.
         server_seconds: wall time of training on the server, s; ``None`` if it does not train.
         server_j: joules of that, not among the devices'; ``None`` if they were not metered.
         wall_s: how long it took.
@@ -63,11 +64,11 @@ class Summary(Struct, frozen=True, kw_only=True):
     accuracy: tuple[float, ...]
     energy_kind: str | None
     energy_measured_j: float | None
-    energy_predicted_j: float
-    dynamic_measured_j: float
-    dynamic_predicted_j: float
+    energy_predicted_j: float | None
+    dynamic_measured_j: float | None
+    dynamic_predicted_j: float | None
     round_energy_j: tuple[float | None, ...]
-    round_dynamic_j: tuple[float, ...]
+    round_dynamic_j: tuple[float | None, ...]
     round_error_percent: tuple[float | None, ...]
     refitted_after: tuple[int, ...]
     unmetered: tuple[str, ...]
@@ -81,6 +82,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     targets: tuple[TargetCost, ...]
     run_dir: str
     deployment: Deployed | None
+    deployment_problem: str
     server_seconds: float | None
     server_j: float | None
     wall_s: float
@@ -198,6 +200,7 @@ def summarise(federation: Federation, run_dir: str, wall_s: float) -> Summary:
         ),
         run_dir=run_dir,
         deployment=_deployed(federation),
+        deployment_problem=federation.not_deployed,
         server_seconds=sum(each.seconds for each in server) if server else None,
         server_j=server_j.value_j if (server_j := server_energy(rounds)) else None,
         wall_s=wall_s,

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from testbed.experiment import statistics
 from testbed.experiment.cells import Cell, point_text
-from testbed.experiment.file import Experiment, Target, Value
+from testbed.experiment.definition import Experiment, Target, Value
 from testbed.experiment.outcome import COSTS, RunSeries
 from testbed.experiment.statistics import Sample
 

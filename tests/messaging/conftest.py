@@ -163,7 +163,9 @@ def samples() -> tuple[tuple[str, str, Message], ...]:
             board=board,
             backend="torch",
         )),
-        ("coordinator", "generator", SyntheticRequest(run=run, device="d1", counts=(1, 1), seed=7)),
+        ("coordinator", "generator", SyntheticRequest(
+            run=run, device="d1", counts=(1, 1), seed=7, skip=(4, 0)
+        )),
         ("generator", "coordinator", batch),
         ("generator", "coordinator", SyntheticProgress(
             run=run, devices_done=1, devices_asked=2, lacking=40, images_per_s=300.5

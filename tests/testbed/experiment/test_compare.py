@@ -12,7 +12,8 @@ import pytest
 from msgspec.structs import replace
 
 from testbed.experiment.cells import Cell, cells
-from testbed.experiment.file import Experiment, Target, read_experiment
+from testbed.experiment.definition import Experiment, Target
+from testbed.experiment.file import read_experiment
 from testbed.experiment.outcome import RunSeries
 from testbed.experiment.page import render
 from testbed.experiment.result import ComparisonError, Result, compare
