@@ -75,7 +75,7 @@ def places(dice: random.Random) -> Iterator[float]:
 
 
 def _balanced(strata: Sequence[int], dice: random.Random) -> list[int]:
-    """The strata in an order of which every aligned 2, 4, 8 … lie one in each half, quarter …"""
+    """The strata in an order of which any aligned 2, 4, 8 … lie one in each half, quarter, …."""
     if len(strata) == 1:
         return list(strata)
     middle = len(strata) // 2
