@@ -1,4 +1,4 @@
-"""What the agent steers and observes: frequency, sending rate, clock, heat."""
+"""What the agent limits and observes: sending rate, clock of durations, heat."""
 
 from __future__ import annotations
 
@@ -7,66 +7,16 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from edge_agent.doctor.patient import Check, Patient
-from energy.control.cpufreq import CEILING, FLOOR, CpuFrequency
-from energy.control.journal import Journal
 from energy.control.programs import NOT_FOUND
-from energy.meters import MeterUnavailableError
 from energy.meters.vcgencmd import find_firmware
-from energy.observe.cycles import Cycles
 from energy.observe.throttling import PI_BITS, Throttling
 from energy.sysfs import read_signed, read_text
 
 HOT_C = 80.0
 
 _PACING_OPTION = 47  # SO_MAX_PACING_RATE
-
-
-def frequency(patient: Patient) -> Iterator[Check]:
-    """Whether the CPU's frequency can be capped, and its clock be counted."""
-    policies = CpuFrequency(patient.root, Journal(patient.journal_folder, patient.root)).policies()
-    limits = [policy / name for policy in policies for name in (CEILING, FLOOR)]
-    closed = [path for path in limits if path.exists() and not os.access(path, os.W_OK)]
-    if not policies:
-        yield Check(
-            name="frequency",
-            status="warning",
-            found="no cpufreq policy: a virtual machine, a container, or a kernel without a driver",
-            fix="run the agent on the board itself; without it plans cannot be applied",
-        )
-    elif closed:
-        folder = Path("/sys/devices/system/cpu/cpufreq/policy*")
-        rules = "\\n".join(f"z {folder / name} 0664 root fimi -" for name in (CEILING, FLOOR))
-        yield Check(
-            name="frequency",
-            status="warning",
-            found=f"{closed[0]} cannot be written by this user",
-            fix="sudo groupadd -f fimi && sudo usermod -aG fimi $USER && printf "
-            f"'{rules}\\n' | sudo tee /etc/tmpfiles.d/fimi-cpufreq.conf && sudo systemd-tmpfiles "
-            "--create, then log in again; or run the agent as root",
-        )
-    else:
-        driver = read_text(policies[0] / "scaling_driver") or "unknown driver"
-        governor = read_text(policies[0] / "scaling_governor") or "unknown governor"
-        yield Check(
-            name="frequency",
-            status="ok",
-            found=f"{len(policies)} cpufreq policies ({driver}, {governor}) can be capped",
-        )
-    try:
-        Cycles().close()
-        yield Check(name="cycles", status="ok", found="the processor's cycle counter can be read")
-    except MeterUnavailableError as error:
-        yield Check(
-            name="cycles",
-            status="warning",
-            found=str(error).split(":")[0],
-            fix="sudo sysctl kernel.perf_event_paranoid=2 (no virtual machine without such a "
-            "counter will have one by that; the clock is sampled instead)",
-        )
-    yield _journal(patient)
 
 
 def rate(patient: Patient) -> Iterator[Check]:
@@ -142,26 +92,3 @@ def heat(patient: Patient) -> Iterator[Check]:
     else:
         found = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
         yield Check(name="throttling", status="ok", found=found or "nothing here counts it")
-
-
-def _journal(patient: Patient) -> Check:
-    folder = patient.journal_folder
-    journal = folder / "restore.jsonl"
-    if journal.exists() and journal.stat().st_size:
-        return Check(
-            name="journal",
-            status="warning",
-            found=f"{journal} holds changes: an agent is running, or one was killed",
-            fix="fimi agent restore",
-        )
-    nearest = folder
-    while not nearest.exists():
-        nearest = nearest.parent
-    if os.access(nearest, os.W_OK):
-        return Check(name="journal", status="ok", found=f"{journal} can be written")
-    return Check(
-        name="journal",
-        status="warning",
-        found=f"{journal} cannot be written, so nothing will be changed on this machine",
-        fix=f"sudo install -d -o $USER {folder}",
-    )

@@ -121,6 +121,22 @@ class TestControl:
         assert check.status == "ok"
         assert "ondemand" in check.found
 
+    def test_what_plans_will_take_the_frequency_for(
+        self, tmp_path: Path, profile: HostProfile
+    ) -> None:
+        found = checks(tmp_path, profile=profile)["frequency"]
+        assert found.status == "warning"
+        assert found.found.startswith("plans take it as fixed at 1.8 GHz: no cpufreq policy")
+        policy = tmp_path / "sys/devices/system/cpu/cpufreq/policy0"
+        policy.mkdir(parents=True)
+        (policy / "scaling_max_freq").write_text("1500000\n")
+        (policy / "scaling_available_frequencies").write_text("900000 1500000\n")
+        assert "from 0.9 to 1.5 GHz" in checks(tmp_path, profile=profile)["frequency"].found
+        alone = msgspec.structs.replace(profile, frequency_control="none")
+        found = checks(tmp_path, profile=alone)["frequency"]
+        assert (found.status, found.fix) == ("ok", "")
+        assert "fixed at 1.5 GHz" in found.found
+
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
     def test_frequency_that_cannot(self, tmp_path: Path) -> None:
         policy = tmp_path / "sys/devices/system/cpu/cpufreq/policy0"
