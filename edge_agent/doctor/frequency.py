@@ -81,7 +81,8 @@ def _kernel(cpufreq: CpuFrequency) -> str:
         return ""
     driver = read_text(policies[0] / "scaling_driver") or "unknown driver"
     governor = read_text(policies[0] / "scaling_governor") or "unknown governor"
-    return f" ({len(policies)} cpufreq policies, {driver}, {governor})"
+    many = "policy" if len(policies) == 1 else "policies"
+    return f" ({len(policies)} cpufreq {many}, {driver}, {governor})"
 
 
 def _cycles() -> Check:
