@@ -97,6 +97,13 @@ class TestComparison:
         assert "fimi-seed1: the disk was full" in as_text(found)
         assert "1 of 2, 1 missing" in as_text(found)
 
+    def test_filling_nothing_is_said(self, experiment: Experiment) -> None:
+        (note,) = result(experiment).notes
+        assert note.startswith("fimi: devices got no synthetic samples in any run")
+        assert "plan.error_max 0.08" in note
+        filled = replace(RUNS["fimi-seed0"], synthetic_samples=1)
+        assert result(experiment, **{"fimi-seed0": filled}).notes == ()
+
     def test_without_the_run_that_decides_it_there_is_no_target(
         self, experiment: Experiment
     ) -> None:
