@@ -137,6 +137,12 @@ class TestShown:
         assert ours["to_target"]["board_j"]["values"] == [10.0, "never"]
         assert ours["to_target"]["board_j"]["mean"] is None
 
+    def test_of_what_nobody_reached_one_never_is_enough(self, experiment: Experiment) -> None:
+        poor = {name: run(0.1, 0.1, 0.1, data=d) for name, d in (("0", "a"), ("1", "b"))}
+        text = as_text(result(experiment, **{f"fimi-seed{seed}": p for seed, p in poor.items()}))
+        assert "never" in text
+        assert "[never, never]" not in text
+
     def test_joules_carry_their_kind(self, experiment: Experiment) -> None:
         found = result(experiment)
         for text in (as_text(found), as_markdown(found), render(found), as_csv(found)):
