@@ -1,5 +1,8 @@
 """What the plan lacks, from a generator node.
 
+* :class:`Synthesis`  has batches made
+* :func:`parts`       cuts what one request may not hold into several
+
 A generator node that goes away is waited for and asked again for what it has not delivered; one
 that is there but says nothing any more is given up. Its batches are offers, which devices fetch by
 themselves.
@@ -9,7 +12,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+
+from msgspec import Struct
 
 from coordinator.errors import FederationError
 from coordinator.events import BatchDelivered, GenerationProgress, Listener
@@ -54,13 +59,19 @@ class Synthesis:
         self._silence_s = silence_s
 
     def of(
-        self, counts: Mapping[str, tuple[int, ...]], *, unlabelled: bool = False
+        self,
+        counts: Mapping[str, tuple[int, ...]],
+        *,
+        unlabelled: bool = False,
+        skip: tuple[int, ...] = (),
     ) -> dict[str, SyntheticBatch]:
         """Ask a generator node for images; wait until everybody has an answer.
 
         Args:
             counts: images per class, by who is to get them.
             unlabelled: whether their labels are withheld.
+            skip: images of each class that were delivered before; these come after them. Then it
+                is no error if not one more was made.
 
         Returns:
             The batch of everybody who is to get one.
@@ -81,7 +92,7 @@ class Synthesis:
         while len(batches) < len(wanted):
             generator = registry.generators[0]
             lacking = {d: counts for d, counts in wanted.items() if d not in batches}
-            self._ask_for_batches(generator, lacking, unlabelled)
+            self._ask_for_batches(generator, lacking, unlabelled, skip)
             for batch in self._batches_of(generator, lacking):
                 batches[batch.device] = batch
                 self._notify(
@@ -109,7 +120,7 @@ class Synthesis:
                     f" went away and did not come back within {patience:g} s; start it again and "
                     "repeat the run"
                 )
-        if not any(sum(batch.delivered) for batch in batches.values()):
+        if not skip and not any(sum(batch.delivered) for batch in batches.values()):
             raise FederationError(
                 f"generator node {generator} made none of the {sum(map(sum, wanted.values()))} "
                 f"images that the strategy asks for: {batches[min(batches)].error}"
@@ -117,7 +128,11 @@ class Synthesis:
         return batches
 
     def _ask_for_batches(
-        self, generator: str, wanted: dict[str, tuple[int, ...]], unlabelled: bool
+        self,
+        generator: str,
+        wanted: dict[str, tuple[int, ...]],
+        unlabelled: bool,
+        skip: tuple[int, ...],
     ) -> None:
         for device, counts in wanted.items():
             self._peer.send(
@@ -128,6 +143,7 @@ class Synthesis:
                     counts=counts,
                     seed=self._settings.seed,
                     unlabelled=unlabelled,
+                    skip=skip,
                 ),
             )
 
@@ -162,3 +178,34 @@ class Synthesis:
             ):
                 missing.remove(message.device)
                 yield message
+
+
+class Part(Struct, frozen=True, kw_only=True):
+    """A share of many images that are asked for one share after another.
+
+    Attributes:
+        counts: images per class.
+        skip: of each class, those of the shares before; empty for the first share.
+    """
+
+    counts: tuple[int, ...]
+    skip: tuple[int, ...] = ()
+
+
+def parts(counts: Sequence[int], most: int) -> tuple[Part, ...]:
+    """Cut a wish for images into shares of at most ``most``, the last one smaller.
+
+    Args:
+        counts: images per class.
+        most: images in a share, 1 or more.
+    """
+    found: list[Part] = []
+    before = [0] * len(counts)
+    while sum(before) < sum(counts):
+        room, share = most, []
+        for count, had in zip(counts, before, strict=True):
+            share.append(min(count - had, room))
+            room -= share[-1]
+        found.append(Part(counts=tuple(share), skip=tuple(before) if found else ()))
+        before = [had + more for had, more in zip(before, share, strict=True)]
+    return tuple(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from msgspec import Struct
@@ -137,9 +137,10 @@ class Making:
         """Why ``there`` images are fewer than were asked."""
         asked, planned = self.request.counts, len(self._places)
         if isinstance(generator, FiniteGenerator) and sum(asked) > planned:
+            left = left_of(generator, self.request.skip)
             short = [
                 f"{stock} of {count} of class {class_id}"
-                for class_id, (count, stock) in enumerate(zip(asked, generator.stock, strict=True))
+                for class_id, (count, stock) in enumerate(zip(asked, left, strict=True))
                 if stock < count
             ]
             yield f"{generator.name} are used up: {', '.join(short)}"
@@ -150,3 +151,11 @@ class Making:
                 f"{planned - there} of {planned} images were refused by "
                 f"the quality gate at every attempt{f' ({reasons})' if reasons else ''}"
             )
+
+
+def left_of(generator: FiniteGenerator, skip: Sequence[int]) -> tuple[int, ...]:
+    """Images of each class that there are after the first ones."""
+    return tuple(
+        max(stock - first, 0)
+        for stock, first in zip(generator.stock, skip or (0,) * len(generator.stock), strict=True)
+    )

@@ -19,7 +19,7 @@ from energy.joules import Energy
 from generator_node.drawing import Drawing, Place, made_by
 from generator_node.gate import Gate
 from generator_node.generators import FiniteGenerator, Generator
-from generator_node.making import MadeBatch, Making, Tally
+from generator_node.making import MadeBatch, Making, Tally, left_of
 from generator_node.metering import Metered, share
 from generator_node.pool import Pool
 from generator_node.seeds import image_seeds, stock_seeds
@@ -122,12 +122,12 @@ class BatchService:
         """
         self._check(request)
         owner = "" if self._share_images else request.device
-        counts, generator = request.counts, self.generator
+        counts, generator, skip = request.counts, self.generator, request.skip
         if isinstance(generator, FiniteGenerator):
-            seeds = stock_seeds(request.seed, owner, counts, generator.stock)
-            counts = tuple(map(min, counts, generator.stock))
+            seeds = stock_seeds(request.seed, owner, counts, generator.stock, skip)
+            counts = tuple(map(min, counts, left_of(generator, skip)))
         else:
-            seeds = image_seeds(request.seed, owner, counts)
+            seeds = image_seeds(request.seed, owner, counts, skip)
         self._queue.append(Making(request, counts, seeds.tolist()))
 
     def withdraw(self, request: SyntheticRequest) -> None:
@@ -173,6 +173,11 @@ class BatchService:
             raise RequestRefusedError(
                 f"{who} names {len(counts)} classes, {self.generator.name} knows {classes}; "
                 "coordinator and generator node must use the same data set"
+            )
+        if request.skip and len(request.skip) != classes:
+            raise RequestRefusedError(
+                f"{who} skips images of {len(request.skip)} classes, "
+                f"{self.generator.name} knows {classes}"
             )
         if min(counts) < 0:
             raise RequestRefusedError(

@@ -25,6 +25,7 @@ Modules without torch, which an edge agent uses:
 * :mod:`learning.onnx_trainer` the ONNX Runtime trainer
 * :mod:`learning.classifier`   a trained network as an ONNX file, as a user runs it
 * :mod:`learning.runtime`      ONNX Runtime, without its telemetry
+* :mod:`learning.memory`       free memory, given back to the system
 
 Modules that need torch:
 

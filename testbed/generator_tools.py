@@ -108,6 +108,8 @@ def train(
             f"step {done.step}/{done.steps}  loss {done.loss:.4f}  {done.seconds:.0f} s, "
             f"{left_s:.0f} s left"
         )
+        if done.step == done.steps:
+            say("now samples, and the classifier that judges images (generator.gate)")
 
     def preview(step: int, images: Images) -> None:
         contact_sheet(images, columns=10).save(out / f"samples-{step:06d}.png")

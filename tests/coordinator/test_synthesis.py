@@ -7,13 +7,15 @@ import time
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from coordinator.errors import FederationError
 from coordinator.events import BatchDelivered, Event, GenerationProgress
 from coordinator.inbox import Inbox
 from coordinator.registry import Registry
 from coordinator.settings import FederationSettings, PlanSettings, RoundSettings
-from coordinator.synthesis import Synthesis
+from coordinator.synthesis import Synthesis, parts
 from learning.training import TrainingSettings
 from messaging.broker import EmbeddedBroker
 from messaging.client import Peer
@@ -157,6 +159,17 @@ def test_a_node_that_stays_away(a_broker: EmbeddedBroker, fleet_name: str) -> No
     node = Node(a_broker, fleet_name)
     with pytest.raises(FederationError, match=r"delivered 1 of 3 batches, went away and did not"):
         synthesise(a_broker, fleet_name, lambda: node.live(1), patience_s=1.0)
+
+
+@given(counts=st.lists(st.integers(0, 30), max_size=5), most=st.integers(1, 40))
+def test_parts_add_up_and_each_begins_where_the_last_ended(counts: list[int], most: int) -> None:
+    before = [0] * len(counts)
+    for number, part in enumerate(parts(counts, most)):
+        assert part.skip == (tuple(before) if number else ())
+        assert 1 <= sum(part.counts) <= most
+        before = [had + more for had, more in zip(before, part.counts, strict=True)]
+        assert sum(part.counts) == most or before == counts
+    assert before == counts
 
 
 class TestSilence:
