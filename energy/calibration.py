@@ -19,18 +19,16 @@ from energy.calibration_fit import (
     Estimate,
     FitError,
     PowerFit,
-    RadioFit,
     Setting,
     cycles_trend,
     fit_cycles,
     fit_power,
-    fit_radio,
-    fit_receive,
     power_table,
 )
 from energy.cost_model import BoardModel
 from energy.hardware import HardwareDescription
 from energy.held_out import held_out_error
+from energy.radio_fit import RadioFit, fit_radio, fit_receive
 from energy.sweep import CalibrationImpossibleError
 
 MEMORY_BOUND = 0.1
@@ -44,7 +42,8 @@ class Calibration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         hardware: board and meter.
         settings: as measured.
         power: P_idle, P_act, κ.
-        voltage: the same with V² f, where the voltages are known.
+        voltage: the same with V² f, where the voltages are known; beside the leakage, where the
+            processor tells its temperature.
         cycles: C.
         cycles_trend: growth of C over the frequencies, relative.
         radio: electronics and joules per bit; ``None`` where nothing was sent.
