@@ -170,7 +170,7 @@ def page(found: Calibration, declared: BoardModel | None = None) -> str:
             x=[f / 1e9 for f, _ in groups],
             y=[float(np.mean([found.voltage.power_w(s) for s in each])) for _, each in groups],
             mode="lines+markers",
-            name="fit with V² f",
+            name="fit with V² f" + (" and leakage" if found.voltage.leakage_a else ""),
             line={"color": "#7d4e92", "width": 2, "dash": "dash"},
             marker={"symbol": "diamond-open", "size": 8},
         )
@@ -275,5 +275,5 @@ def _toml(value: Any) -> str:
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
     if isinstance(value, float):
-        return repr(value)
+        return repr(float(f"{value:.7g}"))
     return msgspec.json.encode(value).decode()

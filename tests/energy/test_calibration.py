@@ -84,6 +84,18 @@ class TestAnalyse:
         with pytest.raises(CalibrationImpossibleError, match="cannot be told from zero"):
             analyse(flat, device.describe(), device.model())
 
+    def test_what_a_reader_must_know_of_a_bad_sweep(self) -> None:
+        device = board()
+        found = calibrate(device, sweep_plan(device.model()))
+        assert found.notes == ()
+        still = [
+            replace(s, samples=round(s.duration_s * 100.0)) if s.activity == "compute" else s
+            for s in found.settings
+        ]
+        notes = analyse(still, device.describe(), device.model()).notes
+        assert "about as long at 0.6 as at 1.8 GHz" in notes[0]
+        assert "do not rely on this profile" in notes[1]
+
     def test_a_meter_of_the_processor_alone_is_noted(self) -> None:
         device = board()
         found = calibrate(device, sweep_plan(device.model()))
