@@ -29,7 +29,7 @@ from coordinator.spool import Spool
 from coordinator.stopwatch import Stopwatch
 from coordinator.store import RunStore
 from coordinator.strategies import STRATEGIES
-from coordinator.synthesis import Synthesis
+from coordinator.synthesis import Synthesis, parts
 from coordinator.training_rounds import Model, TrainingRounds, in_words
 from learning import tensors
 from learning.datasets import Dataset
@@ -57,6 +57,7 @@ class Federation(Struct, frozen=True, kw_only=True):
         model: the global model after the last finished round.
         refits: rounds after which boards were fitted again.
         deployments: what was exported, and how devices ran it.
+        not_deployed: why the last export gave no file; empty if it did.
         insights: what the updates of some rounds say.
     """
 
@@ -71,6 +72,7 @@ class Federation(Struct, frozen=True, kw_only=True):
     model: Model
     refits: tuple[int, ...] = ()
     deployments: tuple[Deployment, ...] = ()
+    not_deployed: str = ""
     insights: tuple[Insight, ...] = ()
 
 
@@ -202,6 +204,7 @@ class Coordinator:
             model=self._rounds.model,
             refits=tuple(self._refits),
             deployments=tuple(self._deployments.done) if self._deployments else (),
+            not_deployed=self._deployments.problem if self._deployments else "",
             insights=tuple(self._rounds.insights),
         )
 
@@ -223,11 +226,15 @@ class Coordinator:
             wanted = (
                 {share.device: share.synthetic_counts for share in plan.devices} if plan else {}
             )
-            batches = self._synthesis.of(
-                {**wanted, COORDINATOR: made.server_counts}, unlabelled=desk.strategy.unlabelled
-            )
-        if (own := batches.pop(COORDINATOR, None)) is not None:
-            self._server.receive(own, desk.peer, self._test.image_shape)
+            own_parts = parts(made.server_counts, self._settings.images_per_request)
+            if own_parts:
+                wanted[COORDINATOR] = own_parts[0].counts
+            batches = self._synthesis.of(wanted, unlabelled=desk.strategy.unlabelled)
+            if (own := batches.pop(COORDINATOR, None)) is not None:
+                self._server.receive(own, desk.peer, self._test.image_shape)
+            for part in own_parts[1:]:
+                more = self._synthesis.of({COORDINATOR: part.counts}, skip=part.skip)
+                self._server.receive(more[COORDINATOR], desk.peer, self._test.image_shape)
         if plan is not None:
             self._rounds.adaptation = Adaptation(
                 self._settings.plan,

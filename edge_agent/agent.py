@@ -20,10 +20,11 @@ from msgspec import Struct
 from edge_agent.backends import Backends
 from edge_agent.data import MixedData
 from edge_agent.deployment import TrialOrder, try_file
+from edge_agent.turns import Turns
 from energy.cost_model import Phase
 from energy.hardware import Applied, Hardware
 from energy.ledger import Ledger, PhaseRecord
-from learning import batches, pseudo_labels, tensors
+from learning import batches, memory, pseudo_labels, tensors
 from messaging.client import Peer
 from messaging.errors import TransferCancelled, TransferError
 from messaging.messages import (
@@ -33,6 +34,7 @@ from messaging.messages import (
     DevicePlan,
     DeviceState,
     Goodput,
+    ModelFile,
     PlanApplied,
     Profile,
     RoundClosed,
@@ -72,8 +74,7 @@ class Agent:
         hardware: the board it runs on.
         data: its local data.
         backends: what trains.
-        training_slot: held while training, so that several agents in one process do not slow each
-            other down; a lock of its own for an agent that is alone.
+        turns: shared by the agents of a process; its own for an agent that is alone.
         settings: timeouts and limits.
     """
 
@@ -84,14 +85,14 @@ class Agent:
         data: MixedData,
         backends: Backends,
         *,
-        training_slot: threading.Lock | None = None,
+        turns: Turns | None = None,
         settings: AgentSettings | None = None,
     ) -> None:
         self._peer = peer
         self._hardware = hardware
         self._data = data
         self._backends = backends
-        self._slot = training_slot or threading.Lock()
+        self._turns = turns or Turns()
         self._settings = settings or AgentSettings()
         self._ledger = Ledger(hardware.clock, hardware.recorder)
         self._plan: DevicePlan | None = None
@@ -102,6 +103,7 @@ class Agent:
         self._last_settled: RoundSettled | None = None
         self._last_deployment: DeploymentReport | None = None
         self._update_digest: str | None = None
+        self._trained_at: tuple[float, float] | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Serve until ``stop`` is set. The board is put back as it was before returning."""
@@ -223,8 +225,10 @@ class Agent:
         self._hardware.begin_round(start.round)
         loss = accuracy = 0.0
         backend = error = ""
+        self._trained_at = None
         try:
-            loss, accuracy, backend = self._train_and_upload(plan, start, stop)
+            with self._turns.holding(start.model.size_bytes, stop.is_set):
+                loss, accuracy, backend = self._train_and_upload(plan, start, stop)
         except (TransferError, ValueError, OSError, RuntimeError) as problem:
             error = f"{type(problem).__name__}: {problem}"
             log.warning("%s, round %d: %s", self._peer.id, start.round, error)
@@ -246,6 +250,7 @@ class Agent:
             transfers=self._take_moved(),
             observed=observed,
             unlabelled=0 if self._data.unlabelled is None else len(self._data.unlabelled),
+            trained_at=self._trained_at,
         )
         self._peer.send(COORDINATOR, self._last_report)
         self._ledger.begin("idle")
@@ -279,8 +284,10 @@ class Agent:
             trainer = self._backends.trainer(
                 start.training, start.graphs.digest if start.graphs else None, fetch_graphs
             )
-        with self._slot, self._ledger.phase("compute"):
+        with self._turns.training, self._ledger.phase("compute"):
+            began_s = time.time()
             parameters = tensors.load(payload)
+            del payload  # from here on each large thing goes as soon as the next one is there
             looked = 0
             if (unlabelled := self._data.unlabelled) is not None:
                 logits = trainer.predict(parameters, unlabelled)
@@ -297,11 +304,12 @@ class Agent:
                 cancelled=stop.is_set,
             )
             self._hardware.has_computed(result.samples + looked)
-            # From here on a device holds its update and nothing else of the size of the model.
-            del payload, parameters, images, labels
+            del parameters, images, labels
             update = tensors.dump(result.parameters)
             loss, accuracy = result.loss, result.accuracy
             del result
+            memory.give_back(len(update))
+            self._trained_at = (began_s, time.time())
         with self._ledger.phase("upload"), self._moving() as moved:
             offer = transfers.serve(update, media="safetensors")
             self._drop_update()
@@ -361,25 +369,8 @@ class Agent:
         trials = []
         for file in test.files:
             try:
-                payload = self._peer.transfers.fetch(
-                    file.model,
-                    timeout_s=self._settings.transfer_timeout_s,
-                    max_bytes=self._settings.model_max_bytes,
-                    cancelled=stop.is_set,
-                )
-                self._hardware.has_received(len(payload))
-                with self._slot:
-                    trials.append(
-                        try_file(
-                            file,
-                            payload,
-                            self._data.local,
-                            order,
-                            hardware=self._hardware,
-                            ledger=self._ledger,
-                            cancelled=stop.is_set,
-                        )
-                    )
+                with self._turns.holding(file.model.size_bytes, stop.is_set):
+                    trials.append(self._try_file(file, order, stop))
             except (TransferError, ValueError, OSError, RuntimeError) as problem:
                 self._ledger.take()
                 error = f"{type(problem).__name__}: {problem}"
@@ -393,6 +384,25 @@ class Agent:
             seconds=self._hardware.clock.now_s() - began_s,
         )
         self._peer.send(COORDINATOR, self._last_deployment)
+
+    def _try_file(self, file: ModelFile, order: TrialOrder, stop: threading.Event) -> Trial:
+        payload = self._peer.transfers.fetch(
+            file.model,
+            timeout_s=self._settings.transfer_timeout_s,
+            max_bytes=self._settings.model_max_bytes,
+            cancelled=stop.is_set,
+        )
+        self._hardware.has_received(len(payload))
+        with self._turns.training:
+            return try_file(
+                file,
+                payload,
+                self._data.local,
+                order,
+                hardware=self._hardware,
+                ledger=self._ledger,
+                cancelled=stop.is_set,
+            )
 
     def _go_on(self, closed: DeploymentClosed) -> None:
         """Rounds go on: waiting counts again from here."""

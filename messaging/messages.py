@@ -121,6 +121,8 @@ class SyntheticRequest(Message, frozen=True, kw_only=True, tag="synthetic-reques
         seed: fixes the images.
         unlabelled: whether the batch is to hold the images alone, in an order that does not tell
             what they show.
+        skip: images of each class that an earlier request brought; these come after them. Empty:
+            none.
     """
 
     run: str
@@ -128,6 +130,7 @@ class SyntheticRequest(Message, frozen=True, kw_only=True, tag="synthetic-reques
     counts: tuple[Count, ...]
     seed: int
     unlabelled: bool = False
+    skip: tuple[Count, ...] = ()
 
 
 class SyntheticBatch(Message, frozen=True, kw_only=True, tag="synthetic-batch"):
@@ -284,6 +287,8 @@ class RoundReport(Message, frozen=True, kw_only=True, tag="round-report"):
         transfers: how fast model and update went over the network.
         observed: clock, throttling, link and the monitor's own cost since the last report.
         unlabelled: images that it looked at for a label.
+        trained_at: when training began and ended by the machine's own clock, UNIX time, s; wall
+            time also where ``phases`` are emulated.
     """
 
     run: str
@@ -301,6 +306,7 @@ class RoundReport(Message, frozen=True, kw_only=True, tag="round-report"):
     transfers: tuple[Goodput, ...] = ()
     observed: Observation | None = None
     unlabelled: Count = 0
+    trained_at: tuple[float, float] | None = None
 
 
 class RoundClosed(Message, frozen=True, kw_only=True, tag="round-closed"):
