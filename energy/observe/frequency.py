@@ -19,7 +19,7 @@ from msgspec import Struct
 from energy.meters import MeterUnavailableError
 from energy.meters.vcgencmd import Ask
 from energy.observe.cycles import Cycles
-from energy.observe.temperature import processor_temperature_c
+from energy.observe.temperature import hottest_c, processor_zones
 from energy.observe.throttling import Throttling
 from energy.sysfs import read_count
 
@@ -68,6 +68,7 @@ class Watch:
         self._busy_s = busy_s
         self._lock = threading.Lock()
         self._samples_hz: list[float] = []
+        self._zones = processor_zones(root)
         self._warmth_c = (0.0, 0)  # sum and number of the samples
         self._last = (time.monotonic(), busy_s())
         self._closed = threading.Event()
@@ -87,7 +88,7 @@ class Watch:
         """Look at the clock and at what throttles it."""
         with self._lock:
             self._throttling.poll()
-            if (temperature_c := processor_temperature_c(self._root)) is not None:
+            if (temperature_c := hottest_c(self._zones)) is not None:
                 self._warmth_c = (self._warmth_c[0] + temperature_c, self._warmth_c[1] + 1)
             now_s, busy_s = time.monotonic(), self._busy_s()
             last_s, last_busy_s = self._last
