@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from msgspec import Struct
 
@@ -87,7 +88,8 @@ class Coordinator:
         listener: hears every event, in order, on the coordinator's thread.
         on_model: called with the new global model after every round.
         cancel: set from outside to end the run.
-        graphs: training and evaluation as ONNX graphs, offered to every device; empty for none.
+        graphs: makes training and evaluation as ONNX graphs, offered to every device; empty for
+            none. Called once, on a thread of its own while the generator node draws.
         export: makes files of the trained model; ``None`` for none.
         public: what models may be judged by besides the test set, if there is anything.
         meter: of this machine, for what the server trains; seconds only if left out.
@@ -105,7 +107,7 @@ class Coordinator:
         listener: Listener = lambda event: None,
         on_model: Callable[[Model], None] = lambda model: None,
         cancel: threading.Event | None = None,
-        graphs: bytes = b"",
+        graphs: Callable[[], bytes] = bytes,
         export: Export | None = None,
         public: Dataset | None = None,
         meter: WorkMeter | None = None,
@@ -210,8 +212,6 @@ class Coordinator:
         desk, watch = self._desk, self._desk.watch
         with watch.stage("gather"):
             self._gather()
-        if self._graphs:
-            self._graphs_offer = desk.peer.transfers.serve(self._graphs, media=MEDIA)
         with watch.stage("plan"):
             made = self._planner.plan(self._profiles)
             self._plan = plan = made.plan
@@ -219,13 +219,19 @@ class Coordinator:
                 self._store.write_plan(plan)
                 synthetic = sum(sum(device.synthetic_counts) for device in plan.devices)
                 self._notify(Planned(plan=plan, synthetic_samples=synthetic))
-        with watch.stage("synthesis"):
-            wanted = (
-                {share.device: share.synthetic_counts for share in plan.devices} if plan else {}
-            )
-            batches = self._synthesis.of(
-                {**wanted, COORDINATOR: made.server_counts}, unlabelled=desk.strategy.unlabelled
-            )
+        with ThreadPoolExecutor(1, thread_name_prefix="graphs") as beside:
+            export = beside.submit(self._graphs)
+            with watch.stage("synthesis"):
+                wanted = (
+                    {share.device: share.synthetic_counts for share in plan.devices} if plan else {}
+                )
+                batches = self._synthesis.of(
+                    {**wanted, COORDINATOR: made.server_counts}, unlabelled=desk.strategy.unlabelled
+                )
+            with watch.stage("graphs"):
+                graphs = export.result()
+        if graphs:
+            self._graphs_offer = desk.peer.transfers.serve(graphs, media=MEDIA)
         if (own := batches.pop(COORDINATOR, None)) is not None:
             self._server.receive(own, desk.peer, self._test.image_shape)
         if plan is not None:
