@@ -45,6 +45,7 @@ class Deployments:
 
     Attributes:
         done: what came of it, each time.
+        problem: why the last export gave no file; empty if it did.
     """
 
     def __init__(self, desk: Desk, export: Export) -> None:
@@ -52,6 +53,7 @@ class Deployments:
         self._settings = desk.settings.deployment
         self._export = export
         self.done: list[Deployment] = []
+        self.problem = ""
 
     def is_due(self, number: int) -> bool:
         """Whether the model is exported after this round although it is not the last."""
@@ -74,8 +76,10 @@ class Deployments:
         try:
             files = self._export.make(model)
         except (ValueError, RuntimeError) as problem:
-            self._desk.notify(NotDeployed(round=number, reason=str(problem)))
+            self.problem = str(problem)
+            self._desk.notify(NotDeployed(round=number, reason=self.problem))
             return 0.0
+        self.problem = ""
         self._export.keep(files)
         tried = tuple(devices)[: self._settings.devices]
         reports = self._try(number, files, tried) if tried else {}

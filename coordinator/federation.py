@@ -30,14 +30,21 @@ from coordinator.spool import Spool
 from coordinator.stopwatch import Stopwatch
 from coordinator.store import RunStore
 from coordinator.strategies import STRATEGIES
-from coordinator.synthesis import Synthesis
+from coordinator.synthesis import Synthesis, parts
 from coordinator.training_rounds import Model, TrainingRounds, in_words
 from learning import tensors
 from learning.datasets import Dataset
 from learning.graphs import MEDIA
 from learning.training import Trainer
 from messaging.client import Peer
-from messaging.messages import DeploymentClosed, DevicePlan, Offer, Profile, RunEnded
+from messaging.messages import (
+    DeploymentClosed,
+    DevicePlan,
+    Offer,
+    Profile,
+    RunEnded,
+    SyntheticBatch,
+)
 from messaging.topics import COORDINATOR, EVERYBODY
 from optim.planner import Plan
 from optim.problem import InfeasibleError
@@ -58,6 +65,7 @@ class Federation(Struct, frozen=True, kw_only=True):
         model: the global model after the last finished round.
         refits: rounds after which boards were fitted again.
         deployments: what was exported, and how devices ran it.
+        not_deployed: why the last export gave no file; empty if it did.
         insights: what the updates of some rounds say.
     """
 
@@ -72,6 +80,7 @@ class Federation(Struct, frozen=True, kw_only=True):
     model: Model
     refits: tuple[int, ...] = ()
     deployments: tuple[Deployment, ...] = ()
+    not_deployed: str = ""
     insights: tuple[Insight, ...] = ()
 
 
@@ -204,6 +213,7 @@ class Coordinator:
             model=self._rounds.model,
             refits=tuple(self._refits),
             deployments=tuple(self._deployments.done) if self._deployments else (),
+            not_deployed=self._deployments.problem if self._deployments else "",
             insights=tuple(self._rounds.insights),
         )
 
@@ -222,18 +232,11 @@ class Coordinator:
         with ThreadPoolExecutor(1, thread_name_prefix="graphs") as beside:
             export = beside.submit(self._graphs)
             with watch.stage("synthesis"):
-                wanted = (
-                    {share.device: share.synthetic_counts for share in plan.devices} if plan else {}
-                )
-                batches = self._synthesis.of(
-                    {**wanted, COORDINATOR: made.server_counts}, unlabelled=desk.strategy.unlabelled
-                )
+                batches = self._synthesise(plan, made.server_counts)
             with watch.stage("graphs"):
                 graphs = export.result()
         if graphs:
             self._graphs_offer = desk.peer.transfers.serve(graphs, media=MEDIA)
-        if (own := batches.pop(COORDINATOR, None)) is not None:
-            self._server.receive(own, desk.peer, self._test.image_shape)
         if plan is not None:
             self._rounds.adaptation = Adaptation(
                 self._settings.plan,
@@ -243,6 +246,23 @@ class Coordinator:
             )
             with watch.stage("announce"):
                 self._plans.put(plan, self._profiles, batches)
+
+    def _synthesise(
+        self, plan: Plan | None, server_counts: tuple[int, ...]
+    ) -> dict[str, SyntheticBatch]:
+        """What the generator node makes for the devices; the server's own images are fetched."""
+        desk = self._desk
+        wanted = {share.device: share.synthetic_counts for share in plan.devices} if plan else {}
+        own_parts = parts(server_counts, self._settings.images_per_request)
+        if own_parts:
+            wanted[COORDINATOR] = own_parts[0].counts
+        batches = self._synthesis.of(wanted, unlabelled=desk.strategy.unlabelled)
+        if (own := batches.pop(COORDINATOR, None)) is not None:
+            self._server.receive(own, desk.peer, self._test.image_shape)
+        for part in own_parts[1:]:
+            more = self._synthesis.of({COORDINATOR: part.counts}, skip=part.skip)
+            self._server.receive(more[COORDINATOR], desk.peer, self._test.image_shape)
+        return batches
 
     def _train(self) -> None:
         """All rounds, and what becomes of the model."""

@@ -196,10 +196,13 @@ def board_energy(
     return total((part for part in parts if part is not None), one_meter=True)
 
 
-def predicted_energy_j(preparations: Iterable[Preparation], rounds: Iterable[RoundResult]) -> float:
-    """Predicted board energy of what :func:`board_energy` sums, J."""
+def predicted_energy_j(
+    preparations: Iterable[Preparation], rounds: Iterable[RoundResult]
+) -> float | None:
+    """Predicted board energy of what :func:`board_energy` sums, J; ``None`` like that."""
     before = [c.board_j for p in preparations if metered(p.phases) for c in p.predicted]
-    return math.fsum([*before, *(r.predicted_j for r in rounds)])
+    during = [d.predicted_j for r in rounds for d in r.devices if d.energy is not None]
+    return math.fsum([*before, *during]) if before or during else None
 
 
 def server_energy(rounds: Iterable[RoundResult]) -> Energy | None:
@@ -226,28 +229,31 @@ def idle_powers_w(rounds: Iterable[RoundResult], declared_w: dict[str, float]) -
     return {**declared_w, **metered_w}
 
 
-def dynamic_energy_j(rounds: Iterable[RoundResult], idle_w: dict[str, float]) -> float:
+def dynamic_energy_j(rounds: Iterable[RoundResult], idle_w: dict[str, float]) -> float | None:
     """The paper's energy of some rounds: compute and upload above idle, J.
 
     Leaves out what :attr:`RoundResult.unmetered` names, as :func:`predicted_dynamic_j` does.
+    ``None`` where nothing is left: no device took part, or none was metered.
     """
+    known = [device for result in rounds for device in result.devices if device.energy is not None]
+    if not known:
+        return None
     return math.fsum(
         phase.energy.value_j - idle_w[device.device] * phase.duration_s
-        for result in rounds
-        for device in result.devices
-        if device.energy is not None
+        for device in known
         for phase in device.phases
         if phase.phase in ("compute", "upload") and phase.energy is not None
     )
 
 
-def predicted_dynamic_j(rounds: Iterable[RoundResult]) -> float:
-    """The cost model's figure for :func:`dynamic_energy_j`, J."""
+def predicted_dynamic_j(rounds: Iterable[RoundResult]) -> float | None:
+    """The cost model's figure for :func:`dynamic_energy_j`, J; ``None`` like that."""
+    known = [device for result in rounds for device in result.devices if device.energy is not None]
+    if not known:
+        return None
     return math.fsum(
         cost.dynamic_j
-        for result in rounds
-        for device in result.devices
-        if device.energy is not None
+        for device in known
         for cost in device.predicted
         if cost.phase in ("compute", "upload")
     )

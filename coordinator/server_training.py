@@ -133,7 +133,7 @@ class Server:
             self._validation = _some(public, settings.options.validation_images, settings.seed)
 
     def receive(self, batch: SyntheticBatch, peer: Peer, image_shape: tuple[int, int, int]) -> None:
-        """Fetch the server's images.
+        """Fetch the server's images, in addition to those that it has.
 
         Args:
             batch: what the generator node has made.
@@ -141,8 +141,10 @@ class Server:
             image_shape: channels, height, width that they must have.
 
         Raises:
-            FederationError: there are none, or they cannot be used.
+            FederationError: there are none at all, or they cannot be used.
         """
+        if batch.offer is None and self._batch is not None:
+            return  # no more than there were: the event of the delivery says why
         if batch.offer is None:
             raise FederationError(
                 f"{self._strategy.name}: the generator node made no images for the server: "
@@ -155,11 +157,16 @@ class Server:
             cancelled=self._cancelled,
         )
         try:
-            self._batch = batches.decode(
-                payload, classes=len(batch.delivered), image_shape=image_shape
-            )
+            found = batches.decode(payload, classes=len(batch.delivered), image_shape=image_shape)
         except batches.BatchError as error:
             raise FederationError(f"the server's images cannot be used: {error}") from error
+        if self._batch is not None:
+            found = replace(
+                found,
+                images=np.concatenate([self._batch.images, found.images]),
+                labels=np.concatenate([self._batch.labels, found.labels]),
+            )
+        self._batch = found
 
     @contextmanager
     def beside(self, number: int, model: Model) -> Iterator[None]:

@@ -221,6 +221,7 @@ class FederationSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         rounds: how many, and patience.
         deployment: what becomes of the trained model.
         options: of the strategies that train on the server or with pseudo-labels.
+        images_per_request: the most that a generator node is asked for at once.
     """
 
     run: str
@@ -232,6 +233,7 @@ class FederationSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     rounds: RoundSettings
     deployment: DeploymentSettings = DeploymentSettings()
     options: StrategySettings = StrategySettings()
+    images_per_request: Annotated[int, Meta(ge=1)] = 10_000
 
     @property
     def targets(self) -> tuple[float, ...]:

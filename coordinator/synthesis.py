@@ -1,12 +1,20 @@
 """What the plan lacks, from a generator node.
 
-A generator node that goes away is waited for and asked again for what it has not delivered; its
-batches are offers, which devices fetch by themselves.
+* :class:`Synthesis`  has batches made
+* :func:`parts`       cuts what one request may not hold into several
+
+A generator node that goes away is waited for and asked again for what it has not delivered; one
+that is there but says nothing any more is given up. Its batches are offers, which devices fetch by
+themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+from msgspec import Struct
 
 from coordinator.errors import FederationError
 from coordinator.events import BatchDelivered, GenerationProgress, Listener
@@ -16,8 +24,9 @@ from coordinator.settings import FederationSettings
 from messaging.client import Peer
 from messaging.messages import SyntheticBatch, SyntheticProgress, SyntheticRequest
 
-GENERATION_TIMEOUT_S = 3600.0
-"""Wall time to wait for the next synthetic batch, s; a generator that dies is noticed sooner."""
+SILENCE_S = 1800.0
+"""How long a generator node that is online may say nothing, neither progress nor a batch, until it
+is taken to hang, s of wall time. One that dies is noticed sooner."""
 
 
 class Synthesis:
@@ -29,6 +38,7 @@ class Synthesis:
         inbox: where answers arrive.
         registry: which generator nodes are there.
         notify: hears of every batch, and of progress.
+        silence_s: how long a generator node that is online may say nothing.
     """
 
     def __init__(
@@ -38,21 +48,30 @@ class Synthesis:
         inbox: Inbox,
         registry: Registry,
         notify: Listener,
+        *,
+        silence_s: float = SILENCE_S,
     ) -> None:
         self._settings = settings
         self._peer = peer
         self._inbox = inbox
         self._registry = registry
         self._notify = notify
+        self._silence_s = silence_s
 
     def of(
-        self, counts: Mapping[str, tuple[int, ...]], *, unlabelled: bool = False
+        self,
+        counts: Mapping[str, tuple[int, ...]],
+        *,
+        unlabelled: bool = False,
+        skip: tuple[int, ...] = (),
     ) -> dict[str, SyntheticBatch]:
         """Ask a generator node for images; wait until everybody has an answer.
 
         Args:
             counts: images per class, by who is to get them.
             unlabelled: whether their labels are withheld.
+            skip: images of each class that were delivered before; these come after them. Then it
+                is no error if not one more was made.
 
         Returns:
             The batch of everybody who is to get one.
@@ -73,7 +92,7 @@ class Synthesis:
         while len(batches) < len(wanted):
             generator = registry.generators[0]
             lacking = {d: counts for d, counts in wanted.items() if d not in batches}
-            self._ask_for_batches(generator, lacking, unlabelled)
+            self._ask_for_batches(generator, lacking, unlabelled, skip)
             for batch in self._batches_of(generator, lacking):
                 batches[batch.device] = batch
                 self._notify(
@@ -92,7 +111,8 @@ class Synthesis:
             if generator in registry.generators:
                 raise FederationError(
                     f"generator node {generator} delivered {len(batches)} of {len(wanted)} batches "
-                    f"and then none for {GENERATION_TIMEOUT_S:g} s; see its log"
+                    f"and then gave no sign of life for {self._silence_s:g} s; see its log, and "
+                    "start it again"
                 )
             if not self._inbox.wait(lambda: bool(registry.generators), patience):
                 raise FederationError(
@@ -100,7 +120,7 @@ class Synthesis:
                     f" went away and did not come back within {patience:g} s; start it again and "
                     "repeat the run"
                 )
-        if not any(sum(batch.delivered) for batch in batches.values()):
+        if not skip and not any(sum(batch.delivered) for batch in batches.values()):
             raise FederationError(
                 f"generator node {generator} made none of the {sum(map(sum, wanted.values()))} "
                 f"images that the strategy asks for: {batches[min(batches)].error}"
@@ -108,7 +128,11 @@ class Synthesis:
         return batches
 
     def _ask_for_batches(
-        self, generator: str, wanted: dict[str, tuple[int, ...]], unlabelled: bool
+        self,
+        generator: str,
+        wanted: dict[str, tuple[int, ...]],
+        unlabelled: bool,
+        skip: tuple[int, ...],
     ) -> None:
         for device, counts in wanted.items():
             self._peer.send(
@@ -119,21 +143,25 @@ class Synthesis:
                     counts=counts,
                     seed=self._settings.seed,
                     unlabelled=unlabelled,
+                    skip=skip,
                 ),
             )
 
     def _batches_of(
         self, generator: str, wanted: dict[str, tuple[int, ...]]
     ) -> Iterator[SyntheticBatch]:
-        """One batch for each device as they come, for as long as the generator node is there."""
+        """One batch for each device as they come, for as long as the generator node is alive."""
         registry, missing = self._registry, set(wanted)
+        heard_s = time.monotonic()
 
         def done() -> bool:
-            return not missing or generator not in registry.generators
+            silent = time.monotonic() - heard_s > self._silence_s
+            return not missing or silent or generator not in registry.generators
 
-        for sender, message in self._inbox.until(done, GENERATION_TIMEOUT_S):
+        for sender, message in self._inbox.until(done, math.inf):
             if sender != generator:
                 continue
+            heard_s = time.monotonic()
             if isinstance(message, SyntheticProgress) and message.run == self._settings.run:
                 self._notify(
                     GenerationProgress(
@@ -150,3 +178,34 @@ class Synthesis:
             ):
                 missing.remove(message.device)
                 yield message
+
+
+class Part(Struct, frozen=True, kw_only=True):
+    """A share of many images that are asked for one share after another.
+
+    Attributes:
+        counts: images per class.
+        skip: of each class, those of the shares before; empty for the first share.
+    """
+
+    counts: tuple[int, ...]
+    skip: tuple[int, ...] = ()
+
+
+def parts(counts: Sequence[int], most: int) -> tuple[Part, ...]:
+    """Cut a wish for images into shares of at most ``most``, the last one smaller.
+
+    Args:
+        counts: images per class.
+        most: images in a share, 1 or more.
+    """
+    found: list[Part] = []
+    before = [0] * len(counts)
+    while sum(before) < sum(counts):
+        room, share = most, []
+        for count, had in zip(counts, before, strict=True):
+            share.append(min(count - had, room))
+            room -= share[-1]
+        found.append(Part(counts=tuple(share), skip=tuple(before) if found else ()))
+        before = [had + more for had, more in zip(before, share, strict=True)]
+    return tuple(found)

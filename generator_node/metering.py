@@ -8,6 +8,7 @@ while drawing, idle power included. Missing is missing: without a meter there is
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from energy.meters import Meter, MeterUnavailableError, Recorder
 from energy.meters.detect import MeterRecorder, MeterSettings, open_recorder
 from energy.meters.nvml import open_nvml
 from energy.meters.sampler import DEFAULT_RATE_HZ, Sampler
+
+log = logging.getLogger(__name__)
 
 
 class Span:
@@ -88,7 +91,7 @@ def open_meters(
     """The meters of this machine: the widest one, and the graphics cards where it misses them.
 
     Args:
-        say: told once what is metered, or why nothing is.
+        say: told once what is metered, or that nothing is; the log has why.
         root: of the file system.
         clock: of all durations.
         cards: opens the meter of the graphics cards.
@@ -110,7 +113,11 @@ def open_meters(
     if recorders:
         say(f"the {whose}'s own energy is metered by {', '.join(metered.sources)}")
     else:
-        say(f"the {whose}'s own energy is not metered: " + "\n  ".join(problems))
+        log.info("no meter: %s", "; ".join(problems))
+        say(
+            f"the {whose}'s own energy is not metered: no meter of this machine can be read; "
+            "'fimi agent doctor' says what each of them lacks"
+        )
     return metered
 
 

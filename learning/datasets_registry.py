@@ -8,6 +8,7 @@ What any of them gives is validated here, so that the rest of the testbed can re
 from __future__ import annotations
 
 import importlib
+import traceback
 from pathlib import Path
 from typing import Protocol
 
@@ -109,7 +110,18 @@ def load(name: str, options: DatasetOptions) -> Collection:
             is not a valid collection.
     """
     factory = _find(name)
-    collection = factory(options)
+    try:
+        collection = factory(options)
+    except DatasetError:
+        raise
+    except Exception as error:
+        if name in DATASETS:
+            raise
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise DatasetError(
+            f"data set {name!r} raised {type(error).__name__}: {error} "
+            f"({place.filename}:{place.lineno})"
+        ) from error
     if not isinstance(collection, Collection):
         raise DatasetError(
             f"data set {name!r} gave a {type(collection).__name__}, not a "

@@ -311,8 +311,7 @@ def _trainable(module: nn.Module) -> list[str]:
         if (other := holders.setdefault(id(tensor), name)) != name:
             raise ExportError(
                 f"{other!r} and {name!r} are one tensor under two names (tied weights), which a "
-                "training graph would train as two; train with the PyTorch trainer "
-                '(training.backend = "torch")'
+                "training graph would train as two; give each its own"
             )
     return names
 

@@ -31,7 +31,10 @@ DROPOUTS = (
 
 
 class ExportError(ValueError):
-    """A network cannot become an ONNX graph; the message names layer and operator."""
+    """A network cannot become an ONNX graph; the message names layer and operator.
+
+    What else there is to do is for the caller to say, who knows what the graph was meant for.
+    """
 
 
 def trace(
@@ -56,8 +59,7 @@ def trace(
             why = "its forward pass branches on values of the data"
         raise ExportError(
             f"PyTorch cannot trace {type(module).__name__}: {why}; make its "
-            "forward pass free of branches on data and of fixed batch sizes, or train with the "
-            'PyTorch trainer (training.backend = "torch")'
+            "forward pass free of branches on data and of fixed batch sizes"
         ) from error
     finally:
         module.train(was_training)
@@ -150,8 +152,7 @@ class Lowering:
             value = self._call(node, operator, _shape(meta))
         except NotExportableError as problem:
             raise ExportError(
-                f"{_layer(node)} uses {problem}, which has no ONNX training graph; "
-                f'{problem.remedy}, or train with the PyTorch trainer (training.backend = "torch")'
+                f"{_layer(node)} uses {problem}, which has no rule for ONNX; {problem.remedy}"
             ) from problem
         self._values[node] = value
         if operator.split(".")[1].endswith("_") and isinstance(node.args[0], fx.Node):

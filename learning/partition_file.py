@@ -57,25 +57,28 @@ def read(path: Path, private: Dataset, *, devices: int, min_samples: int = 0) ->
             f"partition {path} divides other data (digest {content.digest[:16]}…) than the "
             f"private part ({private.digest()[:16]}…): data set, split or seed differ"
         )
-    if len(content.devices) != devices:
-        raise DatasetError(f"partition {path} has {len(content.devices)} devices, not {devices}")
+    if (lists := len(content.devices)) != devices:
+        raise DatasetError(
+            f"partition {path}: there are {devices} devices, and devices has {lists} "
+            f"list{'' if lists == 1 else 's'}; give one for each, or set fleet.devices to {lists}"
+        )
     owner: dict[int, int] = {}
     for device, indices in enumerate(content.devices):
         if len(indices) < min_samples:
             raise DatasetError(
-                f"partition {path}: device {device} holds {len(indices)} samples, fewer than "
-                f"data.min_samples {min_samples}"
+                f"partition {path}: devices[{device}] holds {len(indices)} samples, fewer than "
+                f"data.min_samples {min_samples}; give it more, or lower data.min_samples"
             )
         for index in indices:
             if not 0 <= index < len(private):
                 raise DatasetError(
-                    f"partition {path}: device {device} holds sample {index}; there are 0 to "
-                    f"{len(private) - 1}"
+                    f"partition {path}: devices[{device}] holds sample {index}; there are 0 to "
+                    f"{len(private) - 1}, the private part's"
                 )
             if index in owner:
                 raise DatasetError(
-                    f"partition {path}: sample {index} is with device {owner[index]} and with "
-                    f"device {device}"
+                    f"partition {path}: sample {index} is in devices[{owner[index]}] and in "
+                    f"devices[{device}]; it can be with one only"
                 )
             owner[index] = device
     return [np.sort(np.array(indices, np.intp)) for indices in content.devices]

@@ -121,6 +121,8 @@ class SyntheticRequest(Message, frozen=True, kw_only=True, tag="synthetic-reques
         seed: fixes the images.
         unlabelled: whether the batch is to hold the images alone, in an order that does not tell
             what they show.
+        skip: images of each class that an earlier request brought; these come after them. Empty:
+            none.
     """
 
     run: str
@@ -128,6 +130,7 @@ class SyntheticRequest(Message, frozen=True, kw_only=True, tag="synthetic-reques
     counts: tuple[Count, ...]
     seed: int
     unlabelled: bool = False
+    skip: tuple[Count, ...] = ()
 
 
 class SyntheticBatch(Message, frozen=True, kw_only=True, tag="synthetic-batch"):

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from learning.datasets import Split
 from learning.partition_summary import LabelSkew
 from testbed import config as configuration
 from testbed.commands.calibrate import calibrate
@@ -73,17 +74,29 @@ def check(path: Path | None, settings: tuple[str, ...]) -> None:
 
     effective = read_config(path, settings, {}, divides_data=False)
     try:
-        skew = check_data(effective.config)
+        division = check_data(effective.config)
     except ConfigError as error:
         fail(str(error), EXIT_CONFIG)
     with errors():
-        network = check_network(effective.config)
+        network = check_network(effective.config, division.split.test)
     rows = configuration.values(effective.config)
     width = max(map(len, rows))
     for key, value in rows.items():
         click.echo(f"{key:<{width}}  {configuration.to_toml(value):<28} {effective.origins[key]}")
-    click.echo(f"\n{_in_words(skew)}")
+    click.echo(f"\n{_parts(division.split)}")
+    click.echo(_in_words(division.skew))
     click.echo(network)
+
+
+def _parts(split: Split) -> str:
+    """The parts of the data in one line."""
+    test = split.test
+    size = "×".join(map(str, test.image_shape))
+    return (
+        f"{test.name.split('/')[0]}: {size} images of {test.classes} classes; "
+        f"{len(split.public)} public ({split.kind}), {len(split.private)} private, "
+        f"{len(test)} for tests"
+    )
 
 
 def _in_words(skew: LabelSkew) -> str:

@@ -10,6 +10,7 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+from msgspec import Struct
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
@@ -124,11 +125,20 @@ def partition_digest(config: Config, split: Split) -> str:
     return hashlib.sha256(shares.encode()).hexdigest()
 
 
-def check_data(config: Config) -> LabelSkew:
-    """Make sure that the data can be divided as configured, before anything is started.
+class Division(Struct, frozen=True, kw_only=True):
+    """What the configured data come to.
 
-    Returns:
-        What the division comes to.
+    Attributes:
+        split: public, private and test part.
+        skew: of the devices' shares of the private part.
+    """
+
+    split: Split
+    skew: LabelSkew
+
+
+def check_data(config: Config) -> Division:
+    """Make sure that the data can be divided as configured, before anything is started.
 
     Raises:
         ConfigError: says why not, and which keys decide it.
@@ -137,7 +147,7 @@ def check_data(config: Config) -> LabelSkew:
         split = load_split(config)
         held = local_data(config, split)
         datasets.check_classes(split)
-        return summarise([each.label_counts() for each in held])
+        return Division(split=split, skew=summarise([each.label_counts() for each in held]))
     except DatasetError as error:
         raise ConfigError(str(error)) from error
     except ValueError as error:
@@ -148,8 +158,12 @@ def check_data(config: Config) -> LabelSkew:
         ) from error
 
 
-def check_network(config: Config) -> str:
+def check_network(config: Config, data: Dataset) -> str:
     """Make the configured network, import it if it is one's own, and say what it costs.
+
+    Args:
+        config: of the federation.
+        data: samples that it is for.
 
     Returns:
         One line: parameters, bytes, multiply-accumulates, cycles.
@@ -159,7 +173,6 @@ def check_network(config: Config) -> str:
         learning.models.ModelError: it cannot be had or does not fit the data.
     """
     model = config.training.model
-    data = load_split(config).test
     try:
         cost = model_cost.model_cost(model, data.classes, data.image_shape)
     except ImportError as error:

@@ -37,6 +37,7 @@ from coordinator.events import (
     UpdateRejected,
 )
 from coordinator.results import Deployment, RoundResult
+from coordinator.training_rounds import in_words
 from energy.joules import Energy, format_energy, format_joules, total
 from testbed.report.strategy_words import server_line
 from testbed.report.text import clean
@@ -233,7 +234,7 @@ class LiveView:
         bar = Table.grid(padding=(0, 1))
         bar.add_row(
             ProgressBar(total=self._rounds, completed=done, width=40),
-            f"{done}/{self._rounds} rounds",
+            f"{done}/{in_words(self._rounds)}",
             *self._figures(done),
         )
         parts.append(bar)
@@ -302,7 +303,8 @@ def describe_deployment(made: Deployment) -> str:
         for f in made.files
     ]
     failed = [d for d, trials in made.trials.items() if any(t.error for t in trials)]
-    tried = f"; tried on {len(made.trials)} devices" if made.trials else ""
+    count = len(made.trials)
+    tried = f"; tried on {count} device{'' if count == 1 else 's'}" if count else ""
     problems = f", {len(failed)} of them failed" if failed else ""
     silent = f"; no answer from {', '.join(made.silent[:3])}" if made.silent else ""
     return f"exported after round {made.round}: {'; '.join(files)}{tried}{problems}{silent}"

@@ -262,7 +262,12 @@ class GeneratorConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         ),
     ] = ""
     images_max: Annotated[
-        int, Meta(ge=1, description="Most images that one device may be given in one request.")
+        int,
+        Meta(
+            ge=1,
+            description="Most images in one request: as many as one device may be given. What a "
+            "server trains on is asked for in as many requests as it takes.",
+        ),
     ] = 10_000
     threads: Annotated[int, Meta(ge=1, le=256, description="CPU threads of the generator.")] = 1
 
@@ -305,4 +310,5 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             rounds=self.rounds,
             deployment=self.deployment,
             options=self.strategy,
+            images_per_request=self.generator.images_max,
         )

@@ -24,7 +24,7 @@ from msgspec import Struct
 
 from testbed import config as configuration
 from testbed.config import ConfigError, Effective
-from testbed.experiment.file import Experiment, Preparation, Value
+from testbed.experiment.definition import Experiment, Preparation, Value
 from testbed.sections import Config
 
 _WEIGHTS = "generator.weights"

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import threading
 import time
@@ -23,7 +24,7 @@ from generator_node.card import CARD
 from testbed.devices import check_data as check_division
 from testbed.experiment import cells as making
 from testbed.experiment.cells import Cell, PreparedGenerator, State
-from testbed.experiment.file import Experiment
+from testbed.experiment.definition import Experiment
 from testbed.experiment.memory import Need
 from testbed.experiment.outcome import RunSeries, read_outcome
 from testbed.experiment.page import write_page
@@ -256,16 +257,30 @@ def _training(experiment: Experiment, each: PreparedGenerator) -> Task:
         arguments += ["--batch-size", str(recipe.batch_size)]
     if recipe.channels:
         arguments += ["--channels", ",".join(map(str, recipe.channels))]
+    log = experiment.folder / "logs" / f"generator-{recipe.name}-{each.folder.name}.log"
     return Task(
         name=f"generator {recipe.name}",
-        kind="generator",
+        kind=f"generator {recipe.kind}",
         arguments=tuple(arguments),
-        log=experiment.folder / "logs" / f"generator-{recipe.name}-{each.folder.name}.log",
+        log=log,
+        keeps_output=True,
         before=partial(_write_config, file, each.config),
         problem=lambda: (
             "" if (each.folder / CARD).exists() else f"{each.folder} holds no generator"
         ),
+        done=partial(trained_steps, log),
+        steps=recipe.steps,
     )
+
+
+def trained_steps(log: Path) -> int:
+    """How many steps ``fimi generator train`` has said it has done."""
+    try:
+        said = log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return 0
+    steps = re.findall(r"^step (\d+)/", said, re.MULTILINE)
+    return int(steps[-1]) if steps else 0
 
 
 def _write_config(file: Path, config: Config) -> None:

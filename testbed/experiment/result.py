@@ -14,9 +14,10 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from coordinator.strategies import STRATEGIES
 from testbed.experiment import statistics
 from testbed.experiment.cells import Cell, point_text
-from testbed.experiment.file import Experiment, Target, Value
+from testbed.experiment.definition import Experiment, Target, Value
 from testbed.experiment.outcome import COSTS, RunSeries
 from testbed.experiment.statistics import Sample
 
@@ -147,6 +148,7 @@ def compare(
     kinds = {run.kind for run in runs.values() if run.kind}
     notes = [f"{name}: {why}" for name, why in problems.items()]
     notes += [f"{name}: {text}" for name, run in runs.items() for text in run.warnings]
+    notes += [note for group in groups.values() if (note := _unfilled(group))]
     return Result(
         name=experiment.name,
         title=experiment.title,
@@ -162,6 +164,22 @@ def compare(
             if s.label != experiment.baseline
         ),
         notes=tuple(notes),
+    )
+
+
+def _unfilled(group: Sequence[Record]) -> str:
+    """Said where filling the missing is the strategy and nothing was filled."""
+    cell = group[0].cell
+    strategy = STRATEGIES[cell.config.run.strategy]
+    done = [record.series for record in group if record.series is not None]
+    fills = strategy.plans_data and strategy.server != "continue" and not strategy.unlabelled
+    if not fills or not done or any(run.synthetic_samples for run in done):
+        return ""
+    where = f" at {point_text(cell.point)}" if cell.point else ""
+    return (
+        f"{cell.label}{where}: devices got no synthetic samples in any run, because local data "
+        f"alone meet plan.error_max {cell.config.plan.error_max:g}; lower it, or fit "
+        "plan.curve_* to this network and data (fimi learning-curve)"
     )
 
 

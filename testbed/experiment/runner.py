@@ -38,6 +38,7 @@ class Task(Struct, frozen=True, kw_only=True):
         kind: tasks of a kind take about as long as each other.
         arguments: of ``fimi``.
         log: gets what it says on standard error.
+        keeps_output: whether the log gets standard output too.
         before: called just before it starts.
         problem: called after it has ended well: what is nevertheless wrong, or nothing.
         done: how many steps it has done.
@@ -48,6 +49,7 @@ class Task(Struct, frozen=True, kw_only=True):
     kind: str
     arguments: tuple[str, ...]
     log: Path
+    keeps_output: bool = False
     before: Callable[[], None] = lambda: None
     problem: Callable[[], str] = lambda: ""
     done: Callable[[], int] = lambda: 0
@@ -101,10 +103,16 @@ class Clock:
     def left_s(
         self, waiting: Sequence[Task], running: Sequence[tuple[Task, float]], jobs: int
     ) -> float | None:
-        """Until all is done, s; ``None`` before anything is known."""
+        """Until all is done, s; ``None`` before anything is known.
+
+        Before a task has ended, by the steps of those that run.
+        """
+        guesses = [gone * t.steps / done for t, gone in running if t.steps and (done := t.done())]
         rest = 0.0
         for task, gone in [*((task, 0.0) for task in waiting), *running]:
             expected = self.expected_s(task.kind)
+            if expected is None and guesses:
+                expected = sum(guesses) / len(guesses)
             if expected is None:
                 return None
             rest += max(expected - gone, 0.0)
@@ -196,7 +204,7 @@ class _Running:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "testbed.experiment.child", *task.arguments],
                 stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
+                stdout=log if task.keeps_output else subprocess.DEVNULL,
                 stderr=log,
                 start_new_session=True,
                 pass_fds=tuple(keep_open) if os.name == "posix" else (),

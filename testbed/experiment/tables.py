@@ -298,7 +298,7 @@ def _shown(
     if interval is None:
         return NEVER if never else MISSING
     text = number(interval.value)
-    if interval.low is not None and interval.high is not None:
+    if interval.low is not None and interval.high is not None and interval.low < math.inf:
         text += f" [{number(interval.low)}, {number(interval.high)}]"
     return text
 

@@ -22,14 +22,13 @@ from coordinator.insight import DeviceInsight, Insight
 from coordinator.prediction import Parts, Residual
 from coordinator.results import DeviceRound, Preparation, RoundResult, ServerRound
 from energy.cost_model import PhaseCost
-from energy.hardware import Applied, Observation
+from energy.hardware import Observation
 from energy.ledger import PhaseRecord
 from learning.classifier import FileCheck
 from learning.training import Evaluation
 from messaging.messages import DevicePlan, Goodput, Profile
-from testbed.report import rows
+from testbed.report import rows, told
 from testbed.report.run_data import (
-    DeviceNotes,
     FileTrial,
     Labels,
     Made,
@@ -164,9 +163,10 @@ class _Reader:
             else (),
             labels=self._labels() if "label_skew" in there else {},
             made=self._made() if "deployment" in there else (),
+            not_made=told.not_made(events),
             insights=self._insights() if "device_insight" in there else (),
-            applied=_applied(events),
-            notes=_notes(events),
+            applied=told.applied(events),
+            notes=told.notes(events),
             warnings=tuple(self._warnings),
         )
 
@@ -204,7 +204,7 @@ class _Reader:
     def _events(self) -> list[dict[str, Any]]:
         query = (
             "SELECT event, body FROM event WHERE event IN ('plan-in-force', 'batch-delivered', "
-            "'device-lost', 'run-finished') ORDER BY id"
+            "'device-lost', 'deployed', 'not-deployed', 'run-finished') ORDER BY id"
         )
         bodies = (
             self._decode(f"event {row['event']}", row["body"], dict[str, Any])
@@ -351,34 +351,3 @@ class _Reader:
             )
             for row in self._rows("SELECT * FROM round ORDER BY number")
         )
-
-
-def _applied(events: list[dict[str, Any]]) -> dict[str, Applied]:
-    """What each device set and read back, by its last answer to a plan."""
-    return {
-        str(event.get("device", "")): msgspec.convert(event["applied"], Applied)
-        for event in events
-        if event.get("event") == "plan-in-force" and event.get("applied") is not None
-    }
-
-
-def _notes(events: list[dict[str, Any]]) -> tuple[DeviceNotes, ...]:
-    found: dict[str, list[str]] = {}
-    for event in events:
-        device = str(event.get("device", ""))
-        said: list[object] = []
-        if event.get("event") == "plan-in-force":
-            said += [*event.get("notes", ()), event.get("error")]
-        elif event.get("event") == "batch-delivered":
-            said.append(event.get("error"))
-            if event.get("delivered") != event.get("requested"):
-                said.append(
-                    f"{event.get('delivered')} of {event.get('requested')} synthetic samples "
-                    "were delivered"
-                )
-        elif event.get("event") == "device-lost":
-            said.append(event.get("reason"))
-        found.setdefault(device, []).extend(clean(each) for each in said if each)
-    return tuple(
-        DeviceNotes(device=d, notes=tuple(dict.fromkeys(n))) for d, n in sorted(found.items()) if n
-    )

@@ -28,12 +28,19 @@ def words(run: RunData) -> str:
     )
 
 
+def absence(run: RunData) -> Html | None:
+    """Why there is no file of the last model."""
+    why = _why_not(run)
+    return element("div", why, class_="notice") if why else None
+
+
 def lines(run: RunData) -> list[str]:
     """The same for a terminal, one line for each file."""
     made = _last(run)
+    why = [_why_not(run)] if run.not_made else []
     if made is None:
-        return []
-    return [
+        return why
+    return why + [
         f"{FILE_NAMES.get(file.variant, file.variant)}: {size(file.size_bytes)}, "
         f"{percent(file.accuracy)} on test images{_typical(made, file.variant)}"
         for file in made.files
@@ -159,6 +166,15 @@ def _typical(made: Made, variant: str) -> str:
             said += f" and {joules(middle_j)} ({'; '.join(sources)})"
         said += ", medians"
     return said + (f"; {failed} could not run it" if failed else "")
+
+
+def _why_not(run: RunData) -> str:
+    if run.not_made is None:
+        return ""
+    return (
+        f"No ONNX file could be made of the model after round {run.not_made.round}: "
+        f"{run.not_made.reason.rstrip('.')}."
+    )
 
 
 def _last(run: RunData) -> Made | None:

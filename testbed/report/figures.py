@@ -90,7 +90,7 @@ def accuracy_by_energy(summary: Summary) -> Picture | None:
     points = summary.points
     if not points or summary.measured is None:
         return None
-    scale, unit = style.joule_unit(points[-1].board_j)
+    scale, unit = style.joule_unit(points[-1].board_j or 0.0)
     figure = style.figure(
         330,
         xaxis=style.axis(
@@ -104,7 +104,7 @@ def accuracy_by_energy(summary: Summary) -> Picture | None:
         ("whole board", _MEASURED_LINE, "solid", [p.board_j for p in points]),
     ):
         figure.add_scatter(
-            x=[value / scale for value in values],
+            x=[None if value is None else value / scale for value in values],
             y=[100 * p.accuracy for p in points],
             mode="lines+markers",
             name=name,
@@ -131,7 +131,7 @@ def cumulative_energy(summary: Summary) -> Picture | None:
     points = summary.points
     if not points or summary.measured is None:
         return None
-    largest = max(max(p.board_j, p.predicted_board_j) for p in points)
+    largest = max(max(p.board_j or 0.0, p.predicted_board_j or 0.0) for p in points)
     scale, unit = style.joule_unit(largest)
     figure = style.figure(
         330,
@@ -148,7 +148,7 @@ def cumulative_energy(summary: Summary) -> Picture | None:
         model = origin == "predicted"
         figure.add_scatter(
             x=[p.number for p in points],
-            y=[value / scale for value in values],
+            y=[None if value is None else value / scale for value in values],
             mode="lines",
             name=name,
             line={**line, "width": 1.5 if model else 2.5, "dash": "dot" if model else "solid"},

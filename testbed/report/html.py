@@ -155,6 +155,7 @@ def _content(run: RunData, summary: Summary, drawn: dict[str, Picture]) -> Html:
             section(
                 "What was made",
                 deployment.words(run),
+                deployment.absence(run),
                 deployment.file_table(run),
                 deployment.trial_table(run),
                 deployment.remarks(run),

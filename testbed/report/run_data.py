@@ -195,6 +195,18 @@ class Made(Struct, frozen=True, kw_only=True):
     trials: tuple[FileTrial, ...]
 
 
+class NotMade(Struct, frozen=True, kw_only=True):
+    """The trained model could not become a file.
+
+    Attributes:
+        round: after which that was tried.
+        reason: why not.
+    """
+
+    round: int
+    reason: str
+
+
 class RunData(Struct, frozen=True, kw_only=True):
     """A whole run.
 
@@ -210,6 +222,7 @@ class RunData(Struct, frozen=True, kw_only=True):
         refits: rounds after which boards were fitted again.
         labels: stage (``local`` or ``filled``) and device to how uneven its labels are.
         made: the trained model as files, each time it was exported.
+        not_made: why the last time gave none.
         insights: what updates say of learning, of the rounds that were looked at.
         applied: what each device set and read back for its last plan; empty in older stores.
         notes: what devices could not do as planned.
@@ -227,6 +240,7 @@ class RunData(Struct, frozen=True, kw_only=True):
     refits: tuple[int, ...] = ()
     labels: dict[str, dict[str, Labels]] = {}
     made: tuple[Made, ...] = ()
+    not_made: NotMade | None = None
     insights: tuple[Insight, ...] = ()
     applied: dict[str, Applied] = {}
     notes: tuple[DeviceNotes, ...] = ()

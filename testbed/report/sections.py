@@ -118,7 +118,7 @@ def cards(run: RunData, summary: Summary) -> Html:
     )
     dynamic_error = (
         100 * (summary.predicted_dynamic_j - summary.dynamic_j) / summary.dynamic_j
-        if summary.dynamic_j
+        if summary.dynamic_j and summary.predicted_dynamic_j is not None
         else None
     )
     return element(

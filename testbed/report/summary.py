@@ -97,7 +97,7 @@ class RoundPoint(Struct, frozen=True, kw_only=True):
         accuracy: of the global model, 0 to 1.
         loss: of the global model.
         duration_s: of this round, fleet's clock, s.
-        board_j: metered so far, J.
+        board_j: metered so far, J; ``None``, as all of these, where nothing was.
         dynamic_j: the paper's energy so far, J.
         predicted_board_j: predicted of the same, J.
         predicted_dynamic_j: predicted of the same, J.
@@ -109,10 +109,10 @@ class RoundPoint(Struct, frozen=True, kw_only=True):
     accuracy: float
     loss: float
     duration_s: float
-    board_j: float
-    dynamic_j: float
-    predicted_board_j: float
-    predicted_dynamic_j: float
+    board_j: float | None
+    dynamic_j: float | None
+    predicted_board_j: float | None
+    predicted_dynamic_j: float | None
     accepted: int
     participants: int
 
@@ -138,9 +138,9 @@ class Summary(Struct, frozen=True, kw_only=True):
         cells: of each device, in the same order.
         points: one per finished round.
         measured: board energy of the run; ``None`` if nothing was metered.
-        predicted_j: of the same, J.
-        dynamic_j: the paper's energy of the rounds, J; ``None`` if nothing was metered.
-        predicted_dynamic_j: of the same, J.
+        predicted_j: of the same, J; likewise.
+        dynamic_j: the paper's energy of the rounds, J; likewise.
+        predicted_dynamic_j: of the same, J; likewise.
         idle_power_w: by device: metered where it idled, declared elsewhere.
         mape_percent: mean absolute error over devices and rounds; ``None`` without readings.
         bias_percent: error of the sum.
@@ -153,9 +153,9 @@ class Summary(Struct, frozen=True, kw_only=True):
     cells: tuple[PhaseCell, ...]
     points: tuple[RoundPoint, ...]
     measured: Energy | None
-    predicted_j: float
+    predicted_j: float | None
     dynamic_j: float | None
-    predicted_dynamic_j: float
+    predicted_dynamic_j: float | None
     idle_power_w: dict[str, float]
     mape_percent: float | None
     bias_percent: float | None
@@ -186,13 +186,15 @@ def summarise(run: RunData) -> Summary:
         points=_points(run, rounds, idle_w),
         measured=measured,
         predicted_j=predicted_j,
-        dynamic_j=(
-            results.dynamic_energy_j(rounds, idle_w) if any(r.devices for r in rounds) else None
-        ),
+        dynamic_j=results.dynamic_energy_j(rounds, idle_w),
         predicted_dynamic_j=results.predicted_dynamic_j(rounds),
         idle_power_w=idle_w,
         mape_percent=math.fsum(errors) / len(errors) if errors else None,
-        bias_percent=error_percent(predicted_j, measured.value_j) if measured else None,
+        bias_percent=(
+            error_percent(predicted_j, measured.value_j)
+            if measured and predicted_j is not None
+            else None
+        ),
         unmetered=tuple((d.device, d.unmetered) for d in devices if d.unmetered),
         warnings=(*run.warnings, *warnings),
     )
@@ -296,16 +298,15 @@ def _points(
     run: RunData, rounds: Sequence[RoundResult], idle_w: dict[str, float]
 ) -> tuple[RoundPoint, ...]:
     before = results.board_energy(run.preparations, ())
-    board_j = before.value_j if before else 0.0
+    board_j = before.value_j if before else None
     predicted_j = results.predicted_energy_j(run.preparations, ())
-    dynamic_j = predicted_dynamic_j = 0.0
+    dynamic_j = predicted_dynamic_j = None
     points = []
     for result, known in zip(run.rounds, rounds, strict=True):
-        energy = result.energy
-        board_j += energy.value_j if energy else 0.0
-        predicted_j += result.predicted_j
-        dynamic_j += results.dynamic_energy_j([known], idle_w)
-        predicted_dynamic_j += results.predicted_dynamic_j([known])
+        board_j = _with(board_j, result.energy.value_j if result.energy else None)
+        predicted_j = _with(predicted_j, results.predicted_energy_j((), [result]))
+        dynamic_j = _with(dynamic_j, results.dynamic_energy_j([known], idle_w))
+        predicted_dynamic_j = _with(predicted_dynamic_j, results.predicted_dynamic_j([known]))
         points.append(
             RoundPoint(
                 number=result.number,
@@ -321,3 +322,8 @@ def _points(
             )
         )
     return tuple(points)
+
+
+def _with(so_far: float | None, more: float | None) -> float | None:
+    """A sum that stays missing until there is something to add."""
+    return so_far if more is None else more if so_far is None else so_far + more

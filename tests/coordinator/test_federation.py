@@ -536,7 +536,7 @@ class TestDeployment:
         assert federation.deployments == ()
         (event,) = lab.said(NotDeployed)
         assert isinstance(event, NotDeployed)
-        assert event.reason == "no rule for stft"
+        assert event.reason == federation.not_deployed == "no rule for stft"
 
     def test_who_does_not_answer_is_named(self, lab: Lab) -> None:
         federation = lab.run(

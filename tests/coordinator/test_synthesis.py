@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from coordinator.errors import FederationError
 from coordinator.events import BatchDelivered, Event, GenerationProgress
 from coordinator.inbox import Inbox
 from coordinator.registry import Registry
 from coordinator.settings import FederationSettings, PlanSettings, RoundSettings
-from coordinator.synthesis import Synthesis
+from coordinator.synthesis import Synthesis, parts
 from learning.training import TrainingSettings
 from messaging.broker import EmbeddedBroker
 from messaging.client import Peer
@@ -36,7 +39,8 @@ class Node:
                 return received[1]
         raise AssertionError("nobody asked for anything")
 
-    def live(self, answers: int, run: str = "r1") -> None:
+    def live(self, answers: int, run: str = "r1", hang: threading.Event | None = None) -> None:
+        """Answer requests, each after word of progress; then hang until told, or go at once."""
         asked: list[str] = []
         self.asked.append(asked)
         with Peer(self.broker.address, fleet=self.fleet, peer="generator", role="generator") as me:
@@ -56,10 +60,40 @@ class Node:
                     generator="scripted",
                 )
                 me.send(COORDINATOR, answer)
+            if hang is not None:
+                assert hang.wait(30)
+
+    def work_slowly(self, words: int, pause_s: float) -> None:
+        """Say so many times, at intervals, that there is progress; then answer everything."""
+        with Peer(self.broker.address, fleet=self.fleet, peer="generator", role="generator") as me:
+            requests = [self.next_request(me) for _ in COUNTS]
+            never = threading.Event()
+            for _ in range(words):
+                never.wait(pause_s)
+                progress = SyntheticProgress(
+                    run="r1", devices_done=0, devices_asked=3, lacking=5, images_per_s=0.1
+                )
+                me.send(COORDINATOR, progress)
+            for request in requests:
+                answer = SyntheticBatch(
+                    run="r1",
+                    device=request.device,
+                    delivered=request.counts,
+                    offer=None,
+                    seconds=0.1,
+                    generator="scripted",
+                )
+                me.send(COORDINATOR, answer)
 
 
 def synthesise(
-    broker: EmbeddedBroker, fleet: str, lives: Callable[[], None], *, patience_s: float = 10.0
+    broker: EmbeddedBroker,
+    fleet: str,
+    lives: Callable[[], None],
+    *,
+    patience_s: float = 10.0,
+    silence_s: float = 30.0,
+    on_end: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, SyntheticBatch], list[Event]]:
     """What comes of :data:`COUNTS` while the generator node lives its lives in a thread."""
     settings = FederationSettings(
@@ -85,8 +119,11 @@ def synthesise(
         thread = threading.Thread(target=lives)
         thread.start()
         try:
-            made = Synthesis(settings, peer, inbox, registry, events.append).of(COUNTS)
+            made = Synthesis(
+                settings, peer, inbox, registry, events.append, silence_s=silence_s
+            ).of(COUNTS)
         finally:
+            on_end()
             thread.join()
     return made, events
 
@@ -122,3 +159,39 @@ def test_a_node_that_stays_away(a_broker: EmbeddedBroker, fleet_name: str) -> No
     node = Node(a_broker, fleet_name)
     with pytest.raises(FederationError, match=r"delivered 1 of 3 batches, went away and did not"):
         synthesise(a_broker, fleet_name, lambda: node.live(1), patience_s=1.0)
+
+
+@given(counts=st.lists(st.integers(0, 30), max_size=5), most=st.integers(1, 40))
+def test_parts_add_up_and_each_begins_where_the_last_ended(counts: list[int], most: int) -> None:
+    before = [0] * len(counts)
+    for number, part in enumerate(parts(counts, most)):
+        assert part.skip == (tuple(before) if number else ())
+        assert 1 <= sum(part.counts) <= most
+        before = [had + more for had, more in zip(before, part.counts, strict=True)]
+        assert sum(part.counts) == most or before == counts
+    assert before == counts
+
+
+class TestSilence:
+    def test_a_slow_node_that_says_so_is_waited_for(
+        self, a_broker: EmbeddedBroker, fleet_name: str
+    ) -> None:
+        """Its work takes longer than silence may; the pauses between its words do not."""
+        node = Node(a_broker, fleet_name)
+        began_s = time.monotonic()
+        made, _ = synthesise(
+            a_broker, fleet_name, lambda: node.work_slowly(8, pause_s=0.25), silence_s=1.5
+        )
+        assert time.monotonic() - began_s > 1.5
+        assert {device: batch.delivered for device, batch in made.items()} == COUNTS
+
+    def test_a_node_that_hangs_is_given_up(self, a_broker: EmbeddedBroker, fleet_name: str) -> None:
+        node, over = Node(a_broker, fleet_name), threading.Event()
+        with pytest.raises(FederationError, match=r"ed 1 of 3 .* no sign of life for 0\.5 s"):
+            synthesise(
+                a_broker,
+                fleet_name,
+                lambda: node.live(1, hang=over),
+                silence_s=0.5,
+                on_end=over.set,
+            )

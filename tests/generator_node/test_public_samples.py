@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from generator_node.bootstrap import BootstrapGenerator
 from generator_node.generators import FiniteGenerator, Generator
+from generator_node.making import MadeBatch
 from generator_node.public_samples import PublicSamples
 from generator_node.seeds import stock_seeds
-from generator_node.service import BatchService, MadeBatch
+from generator_node.service import BatchService
 from learning.batches import Batch, decode
 from learning.datasets import Dataset, Split
 from messaging.messages import SyntheticRequest
@@ -54,6 +55,13 @@ def test_every_image_is_dealt_once_and_more_only_adds(
     more = stock_seeds(3, device, (counts[0] + 1, counts[1]), tuple(stock)).tolist()
     assert more[: taken[0]] == dealt[: taken[0]]
     assert len(dealt) == sum(taken)
+    first = tuple(number // 2 for number in counts)
+    rest = tuple(number - had for number, had in zip(counts, first, strict=True))
+    cut = [
+        *stock_seeds(3, device, first, tuple(stock)).tolist(),
+        *stock_seeds(3, device, rest, tuple(stock), first).tolist(),
+    ]
+    assert sorted(cut) == sorted(dealt)
 
 
 class TestService:
@@ -70,6 +78,15 @@ class TestService:
         for image, label in zip(batch.images, batch.labels, strict=True):
             same = (parts.public.images == image).all(axis=(1, 2, 3))
             assert label in parts.public.labels[same]
+
+    def test_what_is_left_after_an_earlier_request(self, small_public: Dataset) -> None:
+        stock = PublicSamples(small_public).stock
+        first = tuple(there // 2 for there in stock)
+        made = self.made(small_public, stock, skip=first)
+        left = tuple(there - had for there, had in zip(stock, first, strict=True))
+        assert made.delivered == left
+        assert f"{left[0]} of {stock[0]} of class 0" in made.error
+        assert sum(self.made(small_public, stock, skip=stock).delivered) == 0
 
     def test_when_a_class_is_used_up(self, small_public: Dataset) -> None:
         stock = PublicSamples(small_public).stock

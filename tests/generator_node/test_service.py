@@ -56,6 +56,14 @@ class TestSeeds:
         before, after = image_seeds(0, "d", small), image_seeds(0, "d", large)
         assert set(before.tolist()) <= set(after.tolist())
 
+    @settings(max_examples=60, deadline=None)
+    @given(counts=COUNTS, first=st.integers(0, 8))
+    def test_those_after_the_first_are_the_rest(self, counts: tuple[int, ...], first: int) -> None:
+        skip = tuple(min(first, count) for count in counts)
+        rest = tuple(count - had for count, had in zip(counts, skip, strict=True))
+        both = [*image_seeds(0, "d", skip).tolist(), *image_seeds(0, "d", rest, skip).tolist()]
+        assert sorted(both) == sorted(image_seeds(0, "d", counts).tolist())
+
     def test_golden_values(self) -> None:
         """Seeds are part of a run's reproducibility: BLAKE2b of fimi/image/0/2/1/device-1."""
         assert image_seeds(0, "device-1", (0, 0, 2)).tolist() == [
@@ -89,6 +97,21 @@ class TestMake:
             strange = images(**other).images
             assert not any(np.array_equal(a, b) for a, b in zip(own, strange, strict=True))
 
+    @pytest.mark.parametrize("share", [False, True])
+    def test_a_request_in_parts_gives_what_the_whole_would(
+        self, tiny_generator: DiffusionGenerator, share: bool
+    ) -> None:
+        service = BatchService(tiny_generator, share_images=share)
+        rest = (0,) * 7
+
+        def made(counts: tuple[int, ...], **other: object) -> Batch:
+            return decode(service.make(request(counts, **other)).data, classes=10)
+
+        whole = made((3, 0, 4, *rest))
+        cut = made((3, 0, 1, *rest)), made((0, 0, 3, *rest), skip=(3, 0, 1, *rest))
+        assert np.array_equal(np.concatenate([part.images for part in cut]), whole.images)
+        assert np.array_equal(np.concatenate([part.labels for part in cut]), whole.labels)
+
     def test_nothing_asked(self, service: BatchService) -> None:
         made = service.make(request((0,) * 10))
         assert made.data == b""
@@ -111,6 +134,10 @@ class TestMake:
         with pytest.raises(RequestRefusedError, match=says) as caught:
             service.make(request(counts))
         assert "device-1" in str(caught.value)
+
+    def test_skipping_other_classes(self, service: BatchService) -> None:
+        with pytest.raises(RequestRefusedError, match="skips images of 2 classes"):
+            service.make(request((1,) * 10, skip=(1, 1)))
 
     def test_a_limit_of_nothing(self, tiny_generator: DiffusionGenerator) -> None:
         with pytest.raises(ValueError, match="images_max is 0"):

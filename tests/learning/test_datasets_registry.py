@@ -231,6 +231,14 @@ class TestOnesOwn:
         monkeypatch.setattr(datasets, "factory", lambda options: result, raising=False)
         datasets_registry.load("learning.datasets:factory", DatasetOptions())
 
+    def test_what_it_raises_is_said_with_its_place(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fails(options: DatasetOptions) -> Collection:
+            raise RuntimeError("no such column")
+
+        monkeypatch.setattr(datasets, "factory", fails, raising=False)
+        with pytest.raises(DatasetError, match=r"RuntimeError: no such column \(.*registry.py:\d"):
+            datasets_registry.load("learning.datasets:factory", DatasetOptions())
+
     def test_no_collection(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(DatasetError, match="gave a list, not a"):
             self.given(monkeypatch, [])

@@ -163,7 +163,9 @@ def samples() -> tuple[tuple[str, str, Message], ...]:
             board=board,
             backend="torch",
         )),
-        ("coordinator", "generator", SyntheticRequest(run=run, device="d1", counts=(1, 1), seed=7)),
+        ("coordinator", "generator", SyntheticRequest(
+            run=run, device="d1", counts=(1, 1), seed=7, skip=(4, 0)
+        )),
         ("generator", "coordinator", batch),
         ("generator", "coordinator", SyntheticProgress(
             run=run, devices_done=1, devices_asked=2, lacking=40, images_per_s=300.5
@@ -242,7 +244,7 @@ def samples() -> tuple[tuple[str, str, Message], ...]:
             ),
             seconds=1.5,
         )),
-        (*down, DeploymentClosed(run=run, device="d1", round=3, fleet_time_s=61.0)),
+        (*down, DeploymentClosed(run=run, device="d1", fleet_time_s=61.0)),
         ("coordinator", "all", RunEnded(run=run, reason="completed")),
         (*up, DeviceState(peer="d1", role="device", status="online", boot_id="b")),
     )  # fmt: skip

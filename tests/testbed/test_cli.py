@@ -53,7 +53,11 @@ def test_check_shows_every_value_with_its_origin(place: Workplace) -> None:
     assert shown["plan.deadline_s"] == ["20.0", "my.toml"]
     assert shown["run.seed"] == ["7", "--set", "run.seed"]
     assert shown["rounds.count"] == ["20", "default"]
-    assert division.startswith("10 devices with ")
+    parts, devices, *_ = division.splitlines()
+    assert parts == (
+        "digits: 1×8×8 images of 10 classes; 719 public (writers), 719 private, 359 for tests"
+    )
+    assert devices.startswith("10 devices with ")
     assert "mean distance to the population" in division
 
 

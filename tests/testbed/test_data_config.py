@@ -169,7 +169,7 @@ class TestPartitions:
         chosen = config(
             data__partition="file", data__partition_file=str(tmp_path / "p.json"), fleet__devices=2
         )
-        with pytest.raises(ConfigError, match="device 1 holds 0 samples, fewer than"):
+        with pytest.raises(ConfigError, match=r"devices\[1\] holds 0 samples, fewer than"):
             check_data(chosen)
         with pytest.raises(ConfigError, match="min_samples = 0"):
             config(data__min_samples=0)
@@ -207,9 +207,11 @@ class TestOnesOwnNetwork:
         assert with_cycles(config()).fleet.reference_cycles_per_sample == 0.0
 
     def test_check_says_what_a_network_costs(self) -> None:
-        said = check_network(config(training__model="own_network:linear"))
+        said = check_network(config(training__model="own_network:linear"), datasets.load_digits())
         assert said.startswith("own_network:linear: 650 parameters, 2,600 bytes a model")
-        assert check_network(config()).startswith("small-cnn: 38,282 parameters")
+        assert check_network(config(), datasets.load_digits()).startswith(
+            "small-cnn: 38,282 parameters"
+        )
 
     @pytest.mark.parametrize(
         ("model", "reason"),

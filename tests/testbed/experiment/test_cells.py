@@ -20,7 +20,8 @@ from testbed.experiment.cells import (
     state,
     toml,
 )
-from testbed.experiment.file import Experiment, Preparation, read_experiment
+from testbed.experiment.definition import Experiment, Preparation
+from testbed.experiment.file import read_experiment
 
 TEXT = """
 strategies = ["tfl", "fimi"]

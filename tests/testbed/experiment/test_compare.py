@@ -12,7 +12,8 @@ import pytest
 from msgspec.structs import replace
 
 from testbed.experiment.cells import Cell, cells
-from testbed.experiment.file import Experiment, Target, read_experiment
+from testbed.experiment.definition import Experiment, Target
+from testbed.experiment.file import read_experiment
 from testbed.experiment.outcome import RunSeries
 from testbed.experiment.page import render
 from testbed.experiment.result import ComparisonError, Result, compare
@@ -96,6 +97,13 @@ class TestComparison:
         assert "fimi-seed1: the disk was full" in as_text(found)
         assert "1 of 2, 1 missing" in as_text(found)
 
+    def test_filling_nothing_is_said(self, experiment: Experiment) -> None:
+        (note,) = result(experiment).notes
+        assert note.startswith("fimi: devices got no synthetic samples in any run")
+        assert "plan.error_max 0.08" in note
+        filled = replace(RUNS["fimi-seed0"], synthetic_samples=1)
+        assert result(experiment, **{"fimi-seed0": filled}).notes == ()
+
     def test_without_the_run_that_decides_it_there_is_no_target(
         self, experiment: Experiment
     ) -> None:
@@ -128,6 +136,12 @@ class TestShown:
         ours = next(s for s in body["summaries"] if s["strategy"] == "fimi")
         assert ours["to_target"]["board_j"]["values"] == [10.0, "never"]
         assert ours["to_target"]["board_j"]["mean"] is None
+
+    def test_of_what_nobody_reached_one_never_is_enough(self, experiment: Experiment) -> None:
+        poor = {name: run(0.1, 0.1, 0.1, data=d) for name, d in (("0", "a"), ("1", "b"))}
+        text = as_text(result(experiment, **{f"fimi-seed{seed}": p for seed, p in poor.items()}))
+        assert "never" in text
+        assert "[never, never]" not in text
 
     def test_joules_carry_their_kind(self, experiment: Experiment) -> None:
         found = result(experiment)

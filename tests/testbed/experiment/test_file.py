@@ -9,7 +9,8 @@ import pytest
 
 from testbed.config import ConfigError
 from testbed.experiment.cells import cells
-from testbed.experiment.file import Target, read_experiment
+from testbed.experiment.definition import Target
+from testbed.experiment.file import read_experiment
 
 READY = sorted((Path(__file__).parents[3] / "examples" / "experiments").glob("*.toml"))
 GOOD = 'strategies = ["tfl", "fimi"]\n'

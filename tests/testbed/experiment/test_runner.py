@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from testbed.experiment.memory import GUESS_BYTES, SPARE_BYTES, Need
@@ -54,6 +55,18 @@ def test_one_that_fails_is_reported_and_stops_no_other(tmp_path: Path) -> None:
     assert heard.problems["good"] == ""
     assert not outcome.interrupted
     assert heard.most == 1
+
+
+def test_a_log_may_have_standard_output_too(tmp_path: Path) -> None:
+    quiet = task(tmp_path, "quiet", "optimise", "--example")
+    loud = msgspec.structs.replace(
+        task(tmp_path, "loud", "optimise", "--example"), keeps_output=True
+    )
+    run_tasks(
+        [quiet, loud], jobs=2, need=Need(), clock=Clock(), view=Heard(), stop=threading.Event()
+    )
+    assert "[[device]]" not in quiet.log.read_text()
+    assert "[[device]]" in loud.log.read_text()
 
 
 def test_nothing_is_started_once_stopped(tmp_path: Path) -> None:
@@ -107,6 +120,12 @@ class TestClock:
     def test_one_that_takes_long_already_adds_nothing(self, tmp_path: Path) -> None:
         clock = Clock([("k", 10.0)])
         assert clock.left_s([], [(task(tmp_path, "a"), 50.0)], 2) == 0.0
+
+    def test_before_one_has_ended_by_the_steps_of_what_runs(self, tmp_path: Path) -> None:
+        running = msgspec.structs.replace(task(tmp_path, "a"), steps=20, done=lambda: 5)
+        waiting = [task(tmp_path, "b")]
+        assert Clock().left_s(waiting, [(running, 10.0)], 1) == pytest.approx(30.0 + 40.0)
+        assert Clock().left_s(waiting, [(running, 10.0)], 2) == pytest.approx((30.0 + 40.0) / 2)
 
 
 class TestLastWords:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from coordinator.events import Deployed, NotDeployed
 from coordinator.results import Deployment
 from learning.classifier import FileCheck
 from learning.partition_summary import summarise
@@ -126,3 +127,27 @@ def test_a_store_from_before(tmp_path: Path, build: Any) -> None:
             db.execute(f"DROP TABLE {name}")
     run = read_run(tmp_path)
     assert (run.made, run.labels, run.warnings) == ((), {}, ())
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_why_there_is_no_file_is_said(tmp_path: Path, build: Any, earlier: bool) -> None:
+    store = build.write(tmp_path, close=False)
+    if earlier:
+        made = Deployment(round=1, files=(check("fp32", 1000, 0.5),))
+        store.write_deployment(made)
+        store.write_event(Deployed(deployment=made))
+    store.write_event(NotDeployed(round=3, reason="layer '0.1' <Softmin> has no rule"))
+    store.close()
+    page, text = render(read_run(tmp_path)), " ".join(as_text(tmp_path, "utf-8").split())
+    assert "What was made" in page
+    assert "model after round 3: layer &#x27;0.1&#x27; &lt;Softmin&gt; has no rule." in page
+    assert "model after round 3: layer '0.1' <Softmin> has no rule." in text
+    assert ("The global model after round 1" in page) == ("model.onnx: 1 kB" in text) == earlier
+
+
+def test_an_export_that_went_well_leaves_nothing_to_explain(tmp_path: Path, build: Any) -> None:
+    store = build.write(tmp_path, close=False)
+    store.write_event(NotDeployed(round=1, reason="passing trouble"))
+    store.write_event(Deployed(deployment=Deployment(round=3, files=(check("fp32", 9, 0.5),))))
+    store.close()
+    assert read_run(tmp_path).not_made is None

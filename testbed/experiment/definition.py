@@ -1,0 +1,109 @@
+"""What an experiment is, once its file has been read and every name in it checked.
+
+* :class:`Experiment`    strategies, seeds, a base configuration, and what is varied
+* :class:`Preparation`   a generator that is trained before the runs
+* :class:`Target`        the accuracy whose price is asked for
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+Label = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,31}$")]
+Value = Any
+"""Of a key of the configuration, as TOML has it."""
+
+
+class Preparation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A generator that is trained once, before the runs, unless its folder is there.
+
+    Attributes:
+        name: ``generator.weights = "@name"`` refers to it.
+        kind: diffusion model or GAN.
+        steps: of its training.
+        folder: where it is kept; empty: below the experiment, by its recipe.
+        batch_size: images per step; 0: the model's default.
+        channels: of a diffusion network; empty: from the images' size.
+        device: ``"cpu"`` or ``"cuda"``.
+        threads: of PyTorch.
+    """
+
+    name: Label
+    kind: Literal["diffusion", "gan"] = "diffusion"
+    steps: Annotated[int, Meta(ge=1)] = 6000
+    folder: str = ""
+    batch_size: Annotated[int, Meta(ge=0)] = 0
+    channels: tuple[Annotated[int, Meta(ge=1)], ...] = ()
+    device: str = "cpu"
+    threads: Annotated[int, Meta(ge=1, le=256)] = 1
+
+
+class Target(Struct, frozen=True):
+    """An accuracy to reach.
+
+    Attributes:
+        of: strategy whose own accuracy it is, at the same seed and grid point; empty: ``value``.
+        which: that strategy's ``final`` or ``best`` accuracy.
+        value: 0 to 1, where ``of`` is empty.
+    """
+
+    of: str = ""
+    which: Literal["final", "best"] = "final"
+    value: float = 0.0
+
+    def __str__(self) -> str:
+        if self.of:
+            return f"{self.of}'s {self.which} accuracy, same seed"
+        return f"{100 * self.value:g} % accuracy"
+
+
+class Experiment(Struct, frozen=True, kw_only=True):
+    """An experiment, every name in it checked.
+
+    Attributes:
+        path: of the file.
+        name: of its folder.
+        title: for people.
+        directory: where experiments are kept.
+        strategies: labels, in the order of the table.
+        seeds: one run each.
+        baseline: the label that the others are compared with.
+        target: the accuracy whose price is asked for.
+        jobs: runs side by side; 0: as many as cores and memory allow.
+        memory_gb: that one run is said to need; 0: measured.
+        confidence: of the intervals.
+        base_file: the configuration that everything starts from; ``None``: the defaults.
+        base: dotted key to value, over that.
+        grid: dotted key to the values it takes, in the order of the file.
+        overrides: label to dotted key to value; they win over the grid.
+        generators: to train first.
+    """
+
+    path: Path
+    name: str
+    title: str
+    directory: Path
+    strategies: tuple[str, ...]
+    seeds: tuple[int, ...]
+    baseline: str
+    target: Target
+    jobs: int
+    memory_gb: float
+    confidence: float
+    base_file: Path | None
+    base: dict[str, Value]
+    grid: dict[str, tuple[Value, ...]]
+    overrides: dict[str, dict[str, Value]]
+    generators: tuple[Preparation, ...]
+
+    @property
+    def folder(self) -> Path:
+        """Where the runs and the results of this experiment are."""
+        return self.directory / self.name
+
+    def strategy(self, label: str) -> str:
+        """The strategy that a label stands for."""
+        return str(self.overrides.get(label, {}).get("run.strategy", label))
