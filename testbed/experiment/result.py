@@ -168,8 +168,9 @@ def compare(
 
 
 def _remarks(groups: Sequence[Sequence[Record]]) -> list[str]:
-    """What a reader would take for something else: nothing filled, and another clock."""
+    """What a reader would take for something else: too little filled, and another clock."""
     unfilled: dict[str, list[str]] = {}
+    lacking: dict[str, list[int]] = {}
     alone: dict[str, None] = {}
     for group in groups:
         cell = group[0].cell
@@ -180,6 +181,8 @@ def _remarks(groups: Sequence[Sequence[Record]]) -> list[str]:
             where = f" at {point_text(cell.point)}" if cell.point else ""
             limit = f"plan.error_max {cell.config.plan.error_max:g}"
             unfilled.setdefault(limit, []).append(f"{cell.label}{where}")
+        if missing := sum(run.undelivered for run in done):
+            lacking.setdefault(cell.label, []).append(missing)
         if not strategy.devices_train:
             alone[cell.label] = None
     said = [
@@ -187,6 +190,11 @@ def _remarks(groups: Sequence[Sequence[Record]]) -> list[str]:
         f"alone meet {limit}; lower it, or fit plan.curve_* to this network and data (fimi "
         "learning-curve)"
         for limit, labels in unfilled.items()
+    ]
+    said += [
+        f"{label}: {sum(missing)} synthetic samples that were asked for did not come, over all its "
+        "runs; the notes of the devices in each run's report say why"
+        for label, missing in lacking.items()
     ]
     if alone:
         said.append(

@@ -104,6 +104,11 @@ class TestComparison:
         filled = replace(RUNS["fimi-seed0"], synthetic_samples=1)
         assert result(experiment, **{"fimi-seed0": filled}).notes == ()
 
+    def test_samples_that_did_not_come_are_said(self, experiment: Experiment) -> None:
+        short = replace(RUNS["fimi-seed0"], synthetic_samples=7, undelivered=3)
+        (note,) = result(experiment, **{"fimi-seed0": short}).notes
+        assert note.startswith("fimi: 3 synthetic samples that were asked for did not come")
+
     def test_a_strategy_without_devices_has_no_joules_and_another_clock(
         self, experiment: Experiment
     ) -> None:
