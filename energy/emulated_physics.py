@@ -16,7 +16,8 @@ from msgspec import Struct
 
 from energy.boards import BoardDeclaration
 from energy.cost_model import uplink_rate_bps
-from energy.emulated import Disturbance, EmulatedBoard, EmulatedMeter
+from energy.emulated import Disturbance, EmulatedBoard
+from energy.emulated_meter import EmulatedMeter
 from energy.hardware import Observation
 from energy.sampled_meter import SampledMeter
 from energy.silicon import RADIO, SILICON, Chip
