@@ -1,7 +1,7 @@
 """What 8 bits cost and save: accuracy, size and latency of exported networks, fp32 against int8.
 
     python benchmarks/deployment.py [--models small-cnn,vgg-9,resnet-18] [--steps 400]
-        [--images FOLDER] [--seed 0]
+        [--images FOLDER] [--adam RATE] [--seed 0]
 
 Every network is trained for a while by PyTorch, exported as a run exports it, and run by ONNX
 Runtime on images kept apart. Latency is of one image at a time on one thread; the two files take
@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--models", default="small-cnn,vgg-9,resnet-18")
     parser.add_argument("--steps", type=int, default=400, help="of 32 images each")
     parser.add_argument("--images", type=Path, help="folder {train,test}/CLASS/FILE")
+    parser.add_argument("--adam", type=float, metavar="RATE", help="instead of SGD")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     print(
@@ -46,7 +47,7 @@ def main() -> None:
     )
     for model in given.models.split(","):
         train, test = images(model, given.images, given.seed)
-        report(model, train, test, given.steps, given.seed)
+        report(model, train, test, training(model, given.steps, given.adam), given.seed)
 
 
 def images(model: str, folder: Path | None, seed: int) -> tuple[Dataset, Dataset]:
@@ -67,12 +68,21 @@ def images(model: str, folder: Path | None, seed: int) -> tuple[Dataset, Dataset
     return parts.public, parts.test
 
 
-def report(model: str, train: Dataset, test: Dataset, steps: int, seed: int) -> None:
+def training(model: str, steps: int, adam: float | None) -> TrainingSettings:
+    rate, optimiser = (RATES[model], "sgd") if adam is None else (adam, "adam")
+    return TrainingSettings(
+        model=model,
+        steps=steps,
+        batch_size=32,
+        optimiser=optimiser,
+        learning_rate=rate,
+        momentum=0.5 if optimiser == "sgd" else 0.0,
+    )
+
+
+def report(model: str, train: Dataset, test: Dataset, how: TrainingSettings, seed: int) -> None:
     trainer = TorchTrainer(model, train.classes, train.image_shape)
     start = initial_parameters(model, train.classes, train.image_shape, seed=seed)
-    how = TrainingSettings(
-        model=model, steps=steps, batch_size=32, learning_rate=RATES[model], momentum=0.5
-    )
     trained = trainer.train(start, train.images, train.labels, how, stream=(seed,)).parameters
     accuracy = trainer.evaluate(trained, test.images, test.labels).accuracy
     files = Deployer(model, trainer, test).export(trained)

@@ -167,6 +167,7 @@ class _Reader:
             insights=self._insights() if "device_insight" in there else (),
             applied=told.applied(events),
             notes=told.notes(events),
+            undelivered=told.undelivered(events),
             warnings=tuple(self._warnings),
         )
 

@@ -223,6 +223,7 @@ class RunData(Struct, frozen=True, kw_only=True):
         labels: stage (``local`` or ``filled``) and device to how uneven its labels are.
         made: the trained model as files, each time it was exported.
         not_made: why the last time gave none.
+        undelivered: synthetic samples that were asked for and did not come.
         insights: what updates say of learning, of the rounds that were looked at.
         applied: what each device set and read back for its last plan; empty in older stores.
         notes: what devices could not do as planned.
@@ -244,6 +245,7 @@ class RunData(Struct, frozen=True, kw_only=True):
     insights: tuple[Insight, ...] = ()
     applied: dict[str, Applied] = {}
     notes: tuple[DeviceNotes, ...] = ()
+    undelivered: int = 0
     warnings: tuple[str, ...] = ()
 
     @property

@@ -49,6 +49,15 @@ def notes(events: Events) -> tuple[DeviceNotes, ...]:
     )
 
 
+def undelivered(events: Events) -> int:
+    """Synthetic samples that were asked for and did not come, by all requests."""
+    return sum(
+        int(event.get("requested") or 0) - int(event.get("delivered") or 0)
+        for event in events
+        if event.get("event") == "batch-delivered"
+    )
+
+
 def not_made(events: Events) -> NotMade | None:
     """Why the last export gave no file; ``None`` if it did, or nothing was exported."""
     last = next(
