@@ -61,6 +61,7 @@ class BatchDelivered(Event, frozen=True, kw_only=True, tag="batch-delivered"):
     error: str
     refused: int = 0
     energy: Energy | None = None
+    drawn: int = 0
 
 
 class GenerationProgress(Event, frozen=True, kw_only=True, tag="generation-progress"):

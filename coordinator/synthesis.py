@@ -104,6 +104,7 @@ class Synthesis:
                         error=batch.error,
                         refused=sum(batch.refused.values()),
                         energy=batch.energy,
+                        drawn=batch.drawn,
                     )
                 )
             if len(batches) == len(wanted):

@@ -176,10 +176,13 @@ def _judge(config: Config, public: Dataset, pool: Path | None) -> Judge:
 
         data = train_judge(public, threads=threads)
     if kept:
-        kept.parent.mkdir(parents=True, exist_ok=True)
         partial = kept.with_suffix(".partial")
-        partial.write_bytes(data)
-        partial.replace(kept)
+        try:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(data)
+            partial.replace(kept)
+        except OSError as error:
+            log.warning("%s cannot be kept, and is trained again next time: %s", kept, error)
     return Judge(data, threads=threads)
 
 

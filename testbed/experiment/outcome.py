@@ -111,7 +111,7 @@ def read_outcome(folder: Path) -> RunSeries:
         synthetic_samples=sum(sum(p.synthetic_counts) for p in run.device_plans.values()),
         wall_s=run.info.wall_s,
         warnings=run.warnings,
-        undelivered=run.undelivered,
+        undelivered=run.generation.undelivered if run.generation else 0,
     )
 
 

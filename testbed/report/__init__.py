@@ -7,5 +7,6 @@
   :mod:`~testbed.report.sections`, :mod:`~testbed.report.page_tables`,
   :mod:`~testbed.report.figures`, :mod:`~testbed.report.prediction`,
   :mod:`~testbed.report.observed`, :mod:`~testbed.report.labels`,
-  :mod:`~testbed.report.insight` and :mod:`~testbed.report.deployment`
+  :mod:`~testbed.report.insight`, :mod:`~testbed.report.generation` and
+  :mod:`~testbed.report.deployment`
 """

@@ -164,10 +164,10 @@ class _Reader:
             labels=self._labels() if "label_skew" in there else {},
             made=self._made() if "deployment" in there else (),
             not_made=told.not_made(events),
+            generation=told.generation(events),
             insights=self._insights() if "device_insight" in there else (),
             applied=told.applied(events),
             notes=told.notes(events),
-            undelivered=told.undelivered(events),
             warnings=tuple(self._warnings),
         )
 

@@ -16,6 +16,7 @@ from coordinator.prediction import Residual
 from coordinator.results import Preparation, RoundResult
 from coordinator.store import StoreError
 from energy.hardware import Applied
+from energy.joules import Energy
 from learning.classifier import FileCheck
 from messaging.messages import DevicePlan, Profile, Trial
 
@@ -207,6 +208,31 @@ class NotMade(Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class Generation(Struct, frozen=True, kw_only=True):
+    """What the generator node made for a run.
+
+    Attributes:
+        requested: images that were planned.
+        delivered: images that came.
+        drawn: images drawn for them; those that were in the pool are not among them.
+        refused: of those drawn, by the quality gate.
+        seconds: that took, wall time.
+        energy: the same; ``None`` if any of it was not metered.
+    """
+
+    requested: int
+    delivered: int
+    drawn: int
+    refused: int
+    seconds: float
+    energy: Energy | None
+
+    @property
+    def undelivered(self) -> int:
+        """Images that were planned and did not come."""
+        return self.requested - self.delivered
+
+
 class RunData(Struct, frozen=True, kw_only=True):
     """A whole run.
 
@@ -223,7 +249,7 @@ class RunData(Struct, frozen=True, kw_only=True):
         labels: stage (``local`` or ``filled``) and device to how uneven its labels are.
         made: the trained model as files, each time it was exported.
         not_made: why the last time gave none.
-        undelivered: synthetic samples that were asked for and did not come.
+        generation: what the generator node made; ``None`` if it was not asked.
         insights: what updates say of learning, of the rounds that were looked at.
         applied: what each device set and read back for its last plan; empty in older stores.
         notes: what devices could not do as planned.
@@ -242,10 +268,10 @@ class RunData(Struct, frozen=True, kw_only=True):
     labels: dict[str, dict[str, Labels]] = {}
     made: tuple[Made, ...] = ()
     not_made: NotMade | None = None
+    generation: Generation | None = None
     insights: tuple[Insight, ...] = ()
     applied: dict[str, Applied] = {}
     notes: tuple[DeviceNotes, ...] = ()
-    undelivered: int = 0
     warnings: tuple[str, ...] = ()
 
     @property

@@ -5,7 +5,7 @@ Everything is made with :mod:`testbed.report.markup`, which escapes what it did 
 
 from __future__ import annotations
 
-from testbed.report import strategy_words
+from testbed.report import generation, strategy_words
 from testbed.report.kinds import parts
 from testbed.report.markup import Child, Html, element, join
 from testbed.report.run_data import RunData
@@ -158,7 +158,7 @@ def cards(run: RunData, summary: Summary) -> Html:
         ),
         *(
             _card(extra.term.capitalize(), extra.value, extra.note)
-            for extra in strategy_words.extras(run)
+            for extra in (*generation.extras(run), *strategy_words.extras(run))
         ),
         class_="cards",
     )

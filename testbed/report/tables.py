@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from energy.joules import Energy
-from testbed.report import deployment, labels, prediction
+from testbed.report import deployment, generation, labels, prediction
 from testbed.report.data import read_run
 from testbed.report.kinds import alike, parts, word
 from testbed.report.observed import unusual
@@ -155,7 +155,10 @@ def lines(run: RunData, summary: Summary, width: int = PLAIN_WIDTH) -> Text:
         )
         said.append(("per round", accuracy_curve(summary)))
     said += _energy_words(summary)
-    said += [(extra.term, f"{extra.value} {extra.note}") for extra in extras(run)]
+    said += [
+        (extra.term, f"{extra.value} {extra.note}")
+        for extra in (*generation.extras(run), *extras(run))
+    ]
     if predicted := prediction.words(run):
         said.append(("prediction", predicted))
     if run.plan is not None and run.plan.energy_j is not None:

@@ -10,8 +10,10 @@ from typing import Any
 
 import msgspec
 
+from coordinator.events import BatchDelivered
 from energy.hardware import Applied
-from testbed.report.run_data import DeviceNotes, NotMade
+from energy.joules import total
+from testbed.report.run_data import DeviceNotes, Generation, NotMade
 from testbed.report.text import clean
 
 Events = Iterable[Mapping[str, Any]]
@@ -49,12 +51,27 @@ def notes(events: Events) -> tuple[DeviceNotes, ...]:
     )
 
 
-def undelivered(events: Events) -> int:
-    """Synthetic samples that were asked for and did not come, by all requests."""
-    return sum(
-        int(event.get("requested") or 0) - int(event.get("delivered") or 0)
-        for event in events
-        if event.get("event") == "batch-delivered"
+def generation(events: Events) -> Generation | None:
+    """What the generator node made; ``None`` if no batch came, or one cannot be read."""
+    try:
+        batches = [
+            msgspec.convert(event, BatchDelivered)
+            for event in events
+            if event.get("event") == "batch-delivered"
+        ]
+    except msgspec.ValidationError:  # a sum of some would be wrong
+        return None
+    if not batches:
+        return None
+    drawn = [batch for batch in batches if batch.drawn]
+    energies = [batch.energy for batch in drawn if batch.energy is not None]
+    return Generation(
+        requested=sum(batch.requested for batch in batches),
+        delivered=sum(batch.delivered for batch in batches),
+        drawn=sum(batch.drawn for batch in drawn),
+        refused=sum(batch.refused for batch in drawn),
+        seconds=sum(batch.seconds for batch in drawn),
+        energy=total(energies, one_meter=True) if len(energies) == len(drawn) else None,
     )
 
 

@@ -305,4 +305,5 @@ class TestPrivacy:
             "counts",
             "seed",
             "unlabelled",
+            "skip",
         )

@@ -108,7 +108,8 @@ def _message(body: bytes) -> SyntheticRequest | None:
 
 
 def test_a_request_has_no_room_for_data() -> None:
-    assert SyntheticRequest.__struct_fields__ == ("run", "device", "counts", "seed", "unlabelled")
+    counts = ("counts", "skip")
+    assert {*SyntheticRequest.__struct_fields__} == {"run", "device", "seed", "unlabelled", *counts}
     assert DeviceState.__struct_fields__ == ("peer", "role", "status", "boot_id")
 
 
