@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from generator_node.card import JUDGE, find_for
+from generator_node.card import find_for
 from generator_node.gate import Gate, read_judge
 from generator_node.generators import Generator
 from generator_node.opening import open_generator
@@ -65,7 +65,7 @@ def main() -> None:
     small = every(large, LARGE_SAMPLE // SAMPLE)
     copies = exact_copies(large.images, parts.public.images)
     print(f"exact copies        {copies:6.2%}          of {len(large)}, of training images")
-    gate = Gate(read_judge(find_for(parts.public, chosen.weights) / JUDGE), parts.public)
+    gate = Gate(read_judge(find_for(parts.public, chosen.weights)), parts.public)
     judged = gate.judge(large.images, large.labels)
     near = float(np.mean(judged.distance < gate.copy_distance))
     real = float(

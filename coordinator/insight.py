@@ -20,8 +20,8 @@ from typing import overload
 import numpy as np
 from msgspec import Struct
 
-from coordinator.spool import Updates
-from learning import metrics
+from coordinator.spool import MEMORY_BYTES, Updates
+from learning import metrics, tensors
 from learning.datasets import Dataset
 from learning.tensors import Parameters
 from learning.training import Trainer, TrainingSettings
@@ -133,7 +133,7 @@ class Observer:
             )
         return Insight(
             round=number,
-            orthogonality=metrics.orthogonality(_Changes(before, updates)),
+            orthogonality=metrics.orthogonality(_changes(before, updates)),
             reference_samples=len(self._reference) if iid is not None and self._reference else 0,
             devices=tuple(found),
         )
@@ -150,6 +150,13 @@ class Observer:
             cancelled=self._cancelled,
         )
         return metrics.update(before, trained.parameters)
+
+
+def _changes(before: Parameters, updates: Updates) -> Sequence[metrics.Tensors]:
+    """Updates less the global model: at hand if they are small, else made when asked for."""
+    changes = _Changes(before, updates)
+    small = len(updates) * tensors.size_bytes(before) <= MEMORY_BYTES
+    return list(changes) if small else changes
 
 
 class _Changes(Sequence[metrics.Tensors]):

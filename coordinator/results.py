@@ -47,6 +47,7 @@ class DeviceRound(Struct, frozen=True, kw_only=True):
         transfers: how fast model and update went over the network, as the device saw it.
         observed: clock, throttling, link and the monitor's own cost; ``None`` if not told.
         unlabelled_samples: images it looked at for a label; those kept are synthetic samples.
+        trained_at: when training began and ended by the device's own clock, UNIX time, s.
     """
 
     device: str
@@ -64,6 +65,7 @@ class DeviceRound(Struct, frozen=True, kw_only=True):
     transfers: tuple[Goodput, ...] = ()
     observed: Observation | None = None
     unlabelled_samples: int = 0
+    trained_at: tuple[float, float] | None = None
 
     @property
     def energy(self) -> Energy | None:

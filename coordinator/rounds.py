@@ -276,6 +276,7 @@ class Round:
                     transfers=report.transfers,
                     observed=report.observed,
                     unlabelled_samples=report.unlabelled,
+                    trained_at=report.trained_at,
                 )
             outcome.devices[device] = entry
             if status == "accepted" and report is not None:

@@ -11,7 +11,7 @@ Tables::
     device_round  round, device, ...     what became of each device in each round
     sample        round, device, phase   every metered phase beside its prediction (round 0: before)
     transfer      round, device, phase   every payload that a device moved, and how long it took
-    observation   round, device, ...     clock, throttling (JSON), link, the monitor's own cost
+    observation   round, device, ...     clock, throttling (JSON), heat, link, monitor's own cost
     residual      round, device, phase   predicted less measured joules, and what they come from
     refit         round, device, body    cost parameters that were fitted after a round
     server_round  round, ...             what the server trained in a round: its own seconds, joules
@@ -25,8 +25,8 @@ Tables::
 ``body`` columns hold JSON. An unknown value is NULL, never zero. Tables and columns are only ever
 added, at the end, so that older runs can still be read: ``cpu_*``, ``transfer`` and ``observation``
 are missing from stores of before there were any, and so are ``residual``, ``refit``,
-``server_round`` and all below it. A device that was asked to try a file and could not has NULLs and
-the reason there.
+``server_round`` and all below it, and ``trained_from`` and ``trained_until`` (UNIX time). A device
+that was asked to try a file and could not has NULLs and the reason there.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ CREATE TABLE device_round (
     round INTEGER NOT NULL REFERENCES round, device TEXT NOT NULL, status TEXT NOT NULL,
     reason TEXT NOT NULL, busy_s REAL, frequency_hz REAL, local_samples INTEGER NOT NULL,
     synthetic_samples INTEGER NOT NULL, training_loss REAL, training_accuracy REAL,
-    backend TEXT NOT NULL, PRIMARY KEY (round, device)) STRICT;
+    backend TEXT NOT NULL, trained_from REAL, trained_until REAL,
+    PRIMARY KEY (round, device)) STRICT;
 CREATE TABLE sample (
     id INTEGER PRIMARY KEY, round INTEGER NOT NULL, device TEXT NOT NULL, phase TEXT NOT NULL,
     start_s REAL, duration_s REAL, energy_j REAL, kind TEXT, source TEXT, scope TEXT,
@@ -64,7 +65,7 @@ CREATE TABLE observation (
     link_interface TEXT, link_rate_bps REAL, link_signal_dbm REAL,
     monitor_cpu_s REAL, monitor_wall_s REAL, monitor_looks INTEGER, monitor_failed INTEGER,
     monitor_j REAL, monitor_kind TEXT, monitor_source TEXT, monitor_scope TEXT,
-    monitor_uncertainty_j REAL, PRIMARY KEY (round, device)) STRICT;
+    monitor_uncertainty_j REAL, temperature_c REAL, PRIMARY KEY (round, device)) STRICT;
 CREATE TABLE residual (
     round INTEGER NOT NULL REFERENCES round, device TEXT NOT NULL, phase TEXT NOT NULL,
     predicted_s REAL NOT NULL, measured_s REAL NOT NULL, predicted_j REAL NOT NULL,

@@ -1,7 +1,9 @@
 """The run store: one SQLite file per run, readable by anything, complete after a crash.
 
-The tables are in :mod:`coordinator.schema`. A round is written in one transaction, synchronously:
-what a reader sees is whole. Closing folds the write-ahead log into the file.
+The tables are in :mod:`coordinator.schema`. A round is written in one transaction, and is on the
+disk before the run goes on: what a reader sees is whole. Events are in the file at once but on the
+disk with the next thing that matters, so that a power cut may take the last few, and nothing else;
+a process that dies takes none. Closing folds the write-ahead log into the file.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -47,12 +49,12 @@ class RunStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
+        self._synchronous = ""
         if path.exists():
             raise StoreError(f"{path} exists; choose another run name or remove that run")
         try:
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
             with self._transaction():
                 for statement in SCHEMA.split(";\n"):
                     self._db.execute(statement)
@@ -80,7 +82,7 @@ class RunStore:
             body = {"event": "planned", "synthetic_samples": event.synthetic_samples}
         else:
             body = msgspec.to_builtins(event, enc_hook=_plain)
-        with self._transaction():
+        with self._transaction(synchronous="NORMAL"):
             self._db.execute(
                 "INSERT INTO event (at, event, body) VALUES (?, ?, ?)",
                 (time.time(), body["event"], _json(body)),
@@ -164,7 +166,7 @@ class RunStore:
             )
             for device in result.devices:
                 self._db.execute(
-                    "INSERT INTO device_round VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO device_round VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
                         result.number,
                         device.device,
@@ -177,6 +179,7 @@ class RunStore:
                         device.training_loss,
                         device.training_accuracy,
                         device.backend,
+                        *(device.trained_at or (None, None)),
                     ),
                 )
                 self._write_samples(result.number, device.device, device.phases, device.predicted)
@@ -304,7 +307,7 @@ class RunStore:
     def _write_observation(self, number: int, device: str, seen: Observation) -> None:
         link, monitor = seen.link, seen.monitor
         self._db.execute(
-            f"INSERT INTO observation VALUES ({', '.join('?' * 19)})",
+            f"INSERT INTO observation VALUES ({', '.join('?' * 20)})",
             (
                 number,
                 device,
@@ -320,13 +323,18 @@ class RunStore:
                     else (None,) * 4
                 ),
                 *_energy(seen.monitor_energy),
+                seen.temperature_c,
             ),
         )
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self, synchronous: Literal["FULL", "NORMAL"] = "FULL") -> Iterator[None]:
+        """All or nothing; with ``NORMAL`` on the disk with the next one that is ``FULL``."""
         with self._lock:
             try:
+                if synchronous != self._synchronous:
+                    self._db.execute(f"PRAGMA synchronous = {synchronous}")
+                    self._synchronous = synchronous
                 self._db.execute("BEGIN IMMEDIATE")
                 try:
                     yield

@@ -3,12 +3,15 @@
 * :class:`Synthesis`  has batches made
 * :func:`parts`       cuts what one request may not hold into several
 
-A generator node that goes away is waited for and asked again for what it has not delivered; its
-batches are offers, which devices fetch by themselves.
+A generator node that goes away is waited for and asked again for what it has not delivered; one
+that is there but says nothing any more is given up. Its batches are offers, which devices fetch by
+themselves.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct
@@ -21,8 +24,9 @@ from coordinator.settings import FederationSettings
 from messaging.client import Peer
 from messaging.messages import SyntheticBatch, SyntheticProgress, SyntheticRequest
 
-GENERATION_TIMEOUT_S = 3600.0
-"""Wall time to wait for the next synthetic batch, s; a generator that dies is noticed sooner."""
+SILENCE_S = 1800.0
+"""How long a generator node that is online may say nothing, neither progress nor a batch, until it
+is taken to hang, s of wall time. One that dies is noticed sooner."""
 
 
 class Synthesis:
@@ -34,6 +38,7 @@ class Synthesis:
         inbox: where answers arrive.
         registry: which generator nodes are there.
         notify: hears of every batch, and of progress.
+        silence_s: how long a generator node that is online may say nothing.
     """
 
     def __init__(
@@ -43,12 +48,15 @@ class Synthesis:
         inbox: Inbox,
         registry: Registry,
         notify: Listener,
+        *,
+        silence_s: float = SILENCE_S,
     ) -> None:
         self._settings = settings
         self._peer = peer
         self._inbox = inbox
         self._registry = registry
         self._notify = notify
+        self._silence_s = silence_s
 
     def of(
         self,
@@ -103,7 +111,8 @@ class Synthesis:
             if generator in registry.generators:
                 raise FederationError(
                     f"generator node {generator} delivered {len(batches)} of {len(wanted)} batches "
-                    f"and then none for {GENERATION_TIMEOUT_S:g} s; see its log"
+                    f"and then gave no sign of life for {self._silence_s:g} s; see its log, and "
+                    "start it again"
                 )
             if not self._inbox.wait(lambda: bool(registry.generators), patience):
                 raise FederationError(
@@ -141,15 +150,18 @@ class Synthesis:
     def _batches_of(
         self, generator: str, wanted: dict[str, tuple[int, ...]]
     ) -> Iterator[SyntheticBatch]:
-        """One batch for each device as they come, for as long as the generator node is there."""
+        """One batch for each device as they come, for as long as the generator node is alive."""
         registry, missing = self._registry, set(wanted)
+        heard_s = time.monotonic()
 
         def done() -> bool:
-            return not missing or generator not in registry.generators
+            silent = time.monotonic() - heard_s > self._silence_s
+            return not missing or silent or generator not in registry.generators
 
-        for sender, message in self._inbox.until(done, GENERATION_TIMEOUT_S):
+        for sender, message in self._inbox.until(done, math.inf):
             if sender != generator:
                 continue
+            heard_s = time.monotonic()
             if isinstance(message, SyntheticProgress) and message.run == self._settings.run:
                 self._notify(
                     GenerationProgress(

@@ -22,7 +22,7 @@ from coordinator.results import DeviceRound, RoundResult, ServerRound
 from coordinator.rounds import Round, RoundOrder
 from coordinator.server_training import Server
 from coordinator.spool import Spool, Updates
-from learning import tensors
+from learning import memory, tensors
 from learning.datasets import Dataset
 from learning.training import Trainer, TrainingCancelled
 from messaging.messages import DevicePlan, Offer, Profile
@@ -97,6 +97,7 @@ class TrainingRounds:
             self._with_devices(number, graphs)
         else:
             self._on_the_server(number)
+        memory.give_back(tensors.size_bytes(self.model))
 
     def require_an_update(self) -> None:
         """A model that nobody has trained is no result.

@@ -9,7 +9,10 @@ import logging
 from pathlib import Path
 from types import TracebackType
 
+from msgspec.structs import replace
+
 from energy.clock import Clock, MonotonicClock
+from energy.control.cpufreq import FrequencyCap
 from energy.control.frequency import FrequencyControl
 from energy.control.journal import Journal, default_folder
 from energy.control.programs import Run, run_program
@@ -73,6 +76,15 @@ class HostHardware:
             frequency_max_hz=profile.board.compute.frequency_max_hz,
             run=run,
         )
+        reach = self._frequency.reachable(profile.board.compute)
+        self._board = replace(profile.board, compute=reach.compute)
+        self._fixed_hz = reach.compute.frequency_max_hz if reach.why_fixed else None
+        if reach.why_fixed:
+            log.warning(
+                "the CPU frequency cannot be set and is planned as fixed at %.4g GHz: %s",
+                reach.compute.frequency_max_hz / 1e9,
+                reach.why_fixed,
+            )
         self._interface = route_interface(root, broker_host) if broker_host else None
         self._rate = RateControl(profile.rate_control, uplink, self._interface, self._journal, run)
         self._recorder = open_recorder(profile.meters(), root, self._clock)
@@ -108,12 +120,12 @@ class HostHardware:
         )
 
     def model(self) -> BoardModel:
-        """The calibrated cost parameters from the profile."""
-        return self._profile.board
+        """The profile's cost parameters, with those frequencies that can be set here."""
+        return self._board
 
     def apply(self, point: OperatingPoint) -> Applied:
         """Cap the frequency, limit the uplink to the planned rate; what fails is noted."""
-        cap = self._frequency.cap(point.frequency_hz)
+        cap = self._cap(point.frequency_hz)
         link = self._profile.board.link
         rate_bps = point.rate_bps or float(
             uplink_rate_bps(
@@ -159,7 +171,14 @@ class HostHardware:
             rate_limit_bps=self._rate.in_force_bps(),
             monitor=monitor,
             monitor_energy=self._cost_of(monitor, clock.frequency_hz) if monitor else None,
+            temperature_c=clock.temperature_c,
         )
+
+    def _cap(self, frequency_hz: float) -> FrequencyCap:
+        """Cap the frequency, unless it is fixed and fast enough."""
+        if self._fixed_hz is not None and frequency_hz >= self._fixed_hz * (1.0 - 1e-9):
+            return FrequencyCap(frequency_hz=self._frequency.cpufreq.in_force_hz(), applied=False)
+        return self._frequency.cap(frequency_hz)
 
     def _undo_the_dead(self) -> None:
         """Put back what an agent that was killed has left, before anything is read or set."""

@@ -17,7 +17,8 @@ The uncertainty (one standard deviation) is the quadrature sum of
                 filled with the mean power of the rest, unknown between nothing and twice that:
                 P t/√3
 
-Missing is missing: where readings cover less than half of a phase there is no figure at all.
+Missing is missing: where readings cover less than half of a phase there is no figure at all, nor
+where a counter stood still for many of its refreshes, as the counters of some virtual machines do.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ from numpy.typing import NDArray
 
 from energy.joules import Energy
 from energy.meters import MeterDescription, Reading
+
+STANDSTILL = 10.0
+"""A counter that does not move for so many of its refreshes counts nothing."""
 
 _Array = NDArray[np.float64]
 
@@ -48,7 +52,7 @@ def integrate(
 
     Returns:
         The energy, or ``None`` if the readings do not support a figure: too few of them, less than
-        half of the time covered, or a counter that ran backwards or was reset.
+        half of the time covered, or a counter that ran backwards, was reset or stood still.
 
     Raises:
         ValueError: if the end lies before the start.
@@ -95,6 +99,8 @@ def _by_counter(
         return 0.0, 0.0
     power_w = float(last - first) / covered_s
     refresh_s = 1.0 / meter.rate_hz if meter.rate_hz else 0.0
+    if last == first and meter.rate_hz and duration_s > STANDSTILL * refresh_s:
+        return None
     uncertainty_j = power_w * math.hypot(
         meter.relative_uncertainty * duration_s,
         refresh_s / math.sqrt(6.0),

@@ -6,7 +6,7 @@ What draws:
 * :mod:`generator_node.onnx_diffusion`  class-conditional diffusion with ONNX Runtime
 * :mod:`generator_node.diffusion`       the same with PyTorch, for GPUs
 * :mod:`generator_node.solver`          the reverse process as numbers
-* :mod:`generator_node.gan`             a conditional GAN
+* :mod:`generator_node.gan`             a conditional GAN's generator
 * :mod:`generator_node.text_to_image`   any text-to-image pipeline of diffusers
 * :mod:`generator_node.prompts`         what it is asked for
 * :mod:`generator_node.bootstrap`       public images, slightly changed
@@ -19,6 +19,7 @@ What trains and measures:
 
 * :mod:`generator_node.network`       the U-Net, its noise schedule and its solver
 * :mod:`generator_node.training`      training it on public data
+* :mod:`generator_node.gan_training`  training a GAN on public data
 * :mod:`generator_node.augmentation`  small random changes of training images
 * :mod:`generator_node.checkpoint`    a training in the middle, on disk
 * :mod:`generator_node.onnx_export`   networks as ONNX graphs
@@ -32,6 +33,8 @@ What serves:
 * :mod:`generator_node.gate`      what of the images is good enough
 * :mod:`generator_node.pool`      every draw, on disk, once
 * :mod:`generator_node.metering`  the node's own joules
+* :mod:`generator_node.drawing`   from addresses of images to judged draws in the pool
+* :mod:`generator_node.making`    a device's batch in the making
 * :mod:`generator_node.service`   from devices' requests to their batches
 * :mod:`generator_node.node`      the service on the network
 

@@ -34,7 +34,10 @@ class AugmentationSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 def augment(images: Tensor, settings: AugmentationSettings, draw: torch.Generator) -> Tensor:
-    """Random affine changes of images (N, channels, height, width) between −1 and 1."""
+    """Random affine changes of images (N, channels, height, width) between −1 and 1.
+
+    What is random is drawn on the CPU, wherever the images are.
+    """
     count, _, height, width = images.shape
 
     def uniform(*shape: int) -> Tensor:
@@ -51,8 +54,8 @@ def augment(images: Tensor, settings: AugmentationSettings, draw: torch.Generato
         ],
         1,
     )
-    grid = functional.affine_grid(maps, list(images.shape), align_corners=False)
+    grid = functional.affine_grid(maps.to(images.device), list(images.shape), align_corners=False)
     # Shifted up by one, so that what comes in from outside is black, not grey.
     moved = functional.grid_sample(images + 1, grid, mode="bicubic", align_corners=False) - 1
     chosen = torch.rand(count, generator=draw) < settings.probability
-    return torch.where(chosen[:, None, None, None], moved.clamp(-1, 1), images)
+    return torch.where(chosen.to(images.device)[:, None, None, None], moved.clamp(-1, 1), images)

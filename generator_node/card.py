@@ -6,6 +6,7 @@ before anything is started.
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from importlib import resources
 from pathlib import Path
@@ -127,6 +128,32 @@ def read_card(folder: Path) -> Card:
         ) from None
     except (OSError, msgspec.DecodeError) as error:
         raise GeneratorError(f"{path} cannot be read: {error}") from error
+
+
+def read_part(folder: Path, name: str, digest: str) -> bytes:
+    """A file of a saved generator: its weights, its graph or its judge.
+
+    Args:
+        folder: of the generator.
+        name: of the file, relative to ``folder``.
+        digest: the file's SHA-256 by the card.
+
+    Raises:
+        GeneratorError: the file is missing, or it is not the one that the card describes.
+    """
+    path = folder / name
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise GeneratorError(
+            f"{path} cannot be read: {error}; copy the folder again or train it again"
+        ) from error
+    if (found := hashlib.sha256(data).hexdigest()) != digest:
+        raise GeneratorError(
+            f"{path} is not the file that {CARD} describes (SHA-256 {found[:12]}…, expected "
+            f"{digest[:12]}…); copy the folder again or train it again"
+        )
+    return data
 
 
 def shipped() -> tuple[Path, ...]:

@@ -1,6 +1,6 @@
 """A training in the middle, on disk, so that it can go on as if nothing had happened.
 
-One safetensors file: weights, their moving average, the optimiser's moments, the state of the
+One safetensors file: weights, their moving average, the optimisers' moments, the state of the
 random generator, the order of the images; and, as its metadata, where it is and what it is of. A
 training with other settings or other data does not go on from it.
 """
@@ -8,6 +8,7 @@ training with other settings or other data does not go on from it.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ class Position(Struct, frozen=True, kw_only=True):
 
     Attributes:
         step: steps done.
-        order: of the images in this pass.
+        order: of the images in this pass; empty where every step picks its own.
         at: how many of ``order`` have been used.
         loss: its running mean.
         seconds: it has taken so far.
@@ -40,21 +41,21 @@ class Position(Struct, frozen=True, kw_only=True):
 
 
 class Training(Struct, frozen=True, kw_only=True):
-    """What changes while a network is trained.
+    """What changes while networks are trained.
 
     Attributes:
-        network: its weights.
-        average: their moving average.
-        optimiser: its moments.
-        rate: the learning rate's schedule.
+        networks: by name; their weights.
+        average: the moving average of the weights that are kept in the end.
+        optimisers: by name; their moments.
         draw: what everything random is drawn from.
+        rate: the learning rate's schedule, of the only optimiser; ``None``: it is constant.
     """
 
-    network: nn.Module
+    networks: Mapping[str, nn.Module]
     average: EMAModel
-    optimiser: torch.optim.Optimizer
-    rate: torch.optim.lr_scheduler.LRScheduler
+    optimisers: Mapping[str, torch.optim.Optimizer]
     draw: torch.Generator
+    rate: torch.optim.lr_scheduler.LRScheduler | None = None
 
 
 def write(path: Path, training: Training, position: Position, purpose: str) -> None:
@@ -66,10 +67,12 @@ def write(path: Path, training: Training, position: Position, purpose: str) -> N
         position: where it is.
         purpose: what it is a training of; :func:`read` wants the same.
     """
-    tensors = {f"network.{k}": v for k, v in training.network.state_dict().items()}
-    tensors |= {f"average.{i}": v for i, v in enumerate(training.average.shadow_params)}
-    for index, state in training.optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{index}.{k}": v for k, v in state.items()}
+    tensors = {f"average.{i}": v for i, v in enumerate(training.average.shadow_params)}
+    for name, network in training.networks.items():
+        tensors |= {f"{name}.{k}": v for k, v in network.state_dict().items()}
+    for name, optimiser in training.optimisers.items():
+        for index, state in optimiser.state_dict()["state"].items():
+            tensors |= {f"{name}.{index}.{k}": v for k, v in state.items()}
     tensors |= {"draw": training.draw.get_state(), "order": position.order}
     note = {
         "step": position.step,
@@ -109,17 +112,20 @@ def read(path: Path, training: Training, purpose: str) -> Position:
             f"checkpoint {path} is of a training with other settings or other data; choose another "
             "folder, or delete it to train from the beginning"
         )
-    training.network.load_state_dict(_below(tensors, "network."))
+    for name, network in training.networks.items():
+        network.load_state_dict(_below(tensors, f"{name}."))
     for index, shadow in enumerate(training.average.shadow_params):
         shadow.copy_(tensors[f"average.{index}"])
     training.average.optimization_step = note["average_steps"]
-    state = training.optimiser.state_dict()
-    count = len(list(training.network.parameters()))
-    state["state"] = {i: _below(tensors, f"optimiser.{i}.") for i in range(count)}
-    training.optimiser.load_state_dict(state)
-    training.rate.last_epoch = note["step"]
-    for group, lr in zip(training.optimiser.param_groups, training.rate.base_lrs, strict=True):
-        group["lr"] = lr * training.rate.lr_lambdas[0](note["step"])  # type: ignore[attr-defined]
+    for name, optimiser in training.optimisers.items():
+        state = optimiser.state_dict()
+        count = sum(len(group["params"]) for group in optimiser.param_groups)
+        state["state"] = {i: _below(tensors, f"{name}.{i}.") for i in range(count)}
+        optimiser.load_state_dict(state)
+        if (rate := training.rate) is not None:
+            rate.last_epoch = note["step"]
+            for group, lr in zip(optimiser.param_groups, rate.base_lrs, strict=True):
+                group["lr"] = lr * rate.lr_lambdas[0](note["step"])  # type: ignore[attr-defined]
     training.draw.set_state(tensors["draw"])
     return Position(
         step=note["step"],

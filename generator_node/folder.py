@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import safetensors
@@ -31,15 +31,27 @@ import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 
-from generator_node.card import CARD, GRAPH, JUDGE, Card, read_card, shipped
+from generator_node.card import CARD, GRAPH, JUDGE, Card, read_card, read_part, shipped
 from generator_node.generators import GeneratorError
 from generator_node.onnx_export import denoiser_graph
 
-__all__ = ["CARD", "Card", "finish", "read_card", "read_scheduler", "read_unet", "save", "shipped"]
+__all__ = [
+    "CARD",
+    "Card",
+    "finish",
+    "read_card",
+    "read_network",
+    "read_scheduler",
+    "read_unet",
+    "save",
+    "shipped",
+]
 
 UNET_CONFIG = "unet/config.json"
 UNET_WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
+
+Network = TypeVar("Network", bound=torch.nn.Module)
 
 
 def save(
@@ -93,32 +105,41 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def read_network(folder: Path, name: str, card: Card, build: Callable[[], Network]) -> Network:
+    """A network of a saved generator, ready for inference.
+
+    Args:
+        folder: of the generator.
+        name: of the file of weights, relative to ``folder``.
+        card: of the generator.
+        build: makes the network, with whatever weights.
+
+    Raises:
+        GeneratorError: the file is missing or not the one that the card describes, or its weights
+            are not of such a network.
+    """
+    data = read_part(folder, name, card.weights_digest)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            network = build()
+        network.load_state_dict(safetensors.torch.load(data))
+    except (RuntimeError, ValueError, TypeError, safetensors.SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise GeneratorError(
+            f"the weights in {folder / name} do not fit the network that the folder describes: "
+            f"{reason}; copy the folder again or train it again"
+        ) from error
+    return network.eval().requires_grad_(False)
+
+
 def read_unet(folder: Path, card: Card) -> UNet2DModel:
-    """The network of a saved generator, ready for inference.
+    """The network of a saved diffusion model, ready for inference.
 
     Raises:
         GeneratorError: files are missing, damaged, or do not belong together.
     """
     config = _read_json(folder / UNET_CONFIG)
-    path = folder / UNET_WEIGHTS
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise GeneratorError(f"{path} cannot be read: {error}") from error
-    if (found := hashlib.sha256(data).hexdigest()) != card.weights_digest:
-        raise GeneratorError(
-            f"{path} is not the file that {CARD} describes (SHA-256 {found[:12]}…, expected "
-            f"{card.weights_digest[:12]}…); copy the folder again or train it again"
-        )
-    try:
-        with torch.random.fork_rng(devices=[]):
-            unet = UNet2DModel.from_config(config)
-        unet.load_state_dict(safetensors.torch.load(data))
-    except (RuntimeError, ValueError, TypeError, safetensors.SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise GeneratorError(
-            f"the weights in {path} do not fit {UNET_CONFIG}: {reason}; train it again"
-        ) from error
+    unet = read_network(folder, UNET_WEIGHTS, card, lambda: _unet(config))
     channels = card.image_shape[0]
     expected = (channels, channels, len(card.class_names) + 1)
     actual = (unet.config.in_channels, unet.config.out_channels, unet.config.num_class_embeds)
@@ -127,7 +148,12 @@ def read_unet(folder: Path, card: Card) -> UNet2DModel:
             f"{folder / UNET_CONFIG} has (in, out, classes + null) {actual}, but {CARD} promises "
             f"images {card.image_shape} of {len(card.class_names)} classes, {expected}"
         )
-    return unet.eval().requires_grad_(False)
+    return unet
+
+
+def _unet(config: Mapping[str, Any]) -> UNet2DModel:
+    unet: UNet2DModel = UNet2DModel.from_config(config)
+    return unet
 
 
 def read_scheduler(folder: Path) -> Mapping[str, Any]:

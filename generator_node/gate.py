@@ -22,6 +22,7 @@ import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
+from generator_node.card import JUDGE, read_card, read_part
 from generator_node.generators import GeneratorError
 from generator_node.pool import Verdict
 from learning.datasets import Dataset, Images, Labels
@@ -198,13 +199,14 @@ def _deviation(images: Images) -> Floats:
     return deviation
 
 
-def read_judge(path: Path, *, threads: int = 1) -> Judge:
-    """A judge from its file.
+def read_judge(folder: Path, *, threads: int = 1) -> Judge:
+    """The judge of a saved generator's images.
+
+    Args:
+        folder: of the generator.
+        threads: of ONNX Runtime.
 
     Raises:
-        GeneratorError: it cannot be read.
+        GeneratorError: there is none, or it is not the one that the card describes.
     """
-    try:
-        return Judge(path.read_bytes(), threads=threads)
-    except OSError as error:
-        raise GeneratorError(f"{path} cannot be read: {error}") from error
+    return Judge(read_part(folder, JUDGE, read_card(folder).judge_digest), threads=threads)

@@ -7,8 +7,8 @@ a run: the end of one, or the first request of the next, frees what was made for
 What was asked and not yet freed stands in a journal next to the pool. A node that was killed reads
 it when it starts again, draws only what the pool lacks, and offers the same batches: an offer names
 its bytes by their digest, and the same request gives the same bytes, so that a device may go on
-with a download that the crash interrupted. While the coordinator is away for longer than
-:data:`PATIENCE_S`, nothing is drawn.
+with a download that the crash interrupted. While the coordinator is away for longer than the node
+is patient (:data:`PATIENCE_S`), nothing is drawn.
 
 Privacy: the only thing about a device that ever gets here is how many images of which class it is
 to be given. No message or transfer that this node accepts carries images, labels or parameters.
@@ -26,7 +26,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from generator_node.service import BatchService, MadeBatch, Progress, RequestRefusedError
+from generator_node.making import MadeBatch
+from generator_node.service import BatchService, Progress, RequestRefusedError
 from learning.batches import MEDIA
 from messaging.client import Peer
 from messaging.errors import MessagingError
@@ -91,6 +92,7 @@ class GeneratorNode:
         on_answer: called with every answer that is sent, for progress.
         on_progress: called after every chunk that was drawn.
         progress_every_s: least time between two messages about progress to the coordinator.
+        patience_s: how long the coordinator may be offline before nothing is drawn for it.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class GeneratorNode:
         on_answer: Callable[[SyntheticBatch], None] | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         progress_every_s: float = PROGRESS_S,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self._peer = peer
         self._service = service
@@ -109,6 +112,7 @@ class GeneratorNode:
         self._on_answer = on_answer
         self._on_progress = on_progress
         self._progress_every_s = progress_every_s
+        self._patience_s = patience_s
         self._waiting: dict[str, SyntheticRequest] = {}
         self._answered: dict[str, _Answered] = {}
         self._told = (time.monotonic(), 0)  # when the coordinator heard of progress, drawn by then
@@ -176,7 +180,7 @@ class GeneratorNode:
 
     def _left_alone(self) -> bool:
         absent_s = self._peer.absent_s(COORDINATOR)
-        return absent_s is not None and absent_s > PATIENCE_S
+        return absent_s is not None and absent_s > self._patience_s
 
     def _take(self, request: SyntheticRequest) -> None:
         """Queue a request, or answer at once if its batch is there or it cannot be served."""

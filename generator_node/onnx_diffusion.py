@@ -8,14 +8,13 @@ runtime divide each operator.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from generator_node.card import GRAPH, Card, FromCard, levels_table, noise_of, read_card
+from generator_node.card import GRAPH, Card, FromCard, levels_table, noise_of, read_card, read_part
 from generator_node.generators import GeneratorError, Seeds, check_order
 from generator_node.solver import Floats, SolverName, advance, plan
 from learning.datasets import Images, Labels
@@ -99,15 +98,7 @@ class OnnxDiffusionGenerator(FromCard):
             ValueError: steps, guidance, solver or threads out of range.
         """
         card = read_card(folder)
-        try:
-            graph = (folder / GRAPH).read_bytes()
-        except OSError as error:
-            raise GeneratorError(f"{folder / GRAPH} cannot be read: {error}") from error
-        if hashlib.sha256(graph).hexdigest() != card.graph_digest:
-            raise GeneratorError(
-                f"{folder / GRAPH} is not the file that the card describes; copy the folder again "
-                "or train it again"
-            )
+        graph = read_part(folder, GRAPH, card.graph_digest)
         return cls(graph, card, steps=steps, guidance=guidance, solver=solver, threads=threads)
 
     @property

@@ -6,11 +6,13 @@ the batch. Graphs travel and rest with the weights inside.
 
 from __future__ import annotations
 
+import copy
 import io
 import warnings
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 OPSET = 17
 
@@ -45,12 +47,44 @@ def to_onnx(
     return buffer.getvalue()
 
 
+class _GroupNorm(nn.Module):
+    """Group normalisation by operators that ONNX Runtime has fast kernels for.
+
+    Every group is normalised as a layer; what scales and shifts channels is written as a batch
+    normalisation whose statistics are 0 and 1. As the exporter writes it, these were two passes
+    with broadcasting, and shapes were computed at run time: 8 % of the denoiser's time.
+    """
+
+    def __init__(self, norm: nn.GroupNorm) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, images: Tensor) -> Tensor:
+        channels, height, width = (int(length) for length in images.shape[1:])
+        size = channels // self.norm.num_groups * height * width
+        plain = functional.layer_norm(
+            images.reshape(-1, size), (size,), torch.ones(size), torch.zeros(size), self.norm.eps
+        ).reshape(-1, channels, height, width)
+        zeros, ones = torch.zeros(channels), torch.ones(channels)
+        return functional.batch_norm(plain, zeros, ones, self.norm.weight, self.norm.bias, eps=0.0)
+
+
+def _with_fast_norms(module: nn.Module) -> nn.Module:
+    """A copy of a network whose group normalisations are :class:`_GroupNorm`."""
+    copied = copy.deepcopy(module)
+    for parent in list(copied.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.GroupNorm):
+                setattr(parent, name, _GroupNorm(child))
+    return copied
+
+
 class _Velocity(nn.Module):
     """A U-Net with positional arguments and one plain result."""
 
     def __init__(self, unet: nn.Module) -> None:
         super().__init__()
-        self.unet = unet
+        self.unet = _with_fast_norms(unet)
 
     def forward(self, images: Tensor, timestep: Tensor, classes: Tensor) -> Tensor:
         velocity: Tensor = self.unet(images, timestep, class_labels=classes, return_dict=False)[0]

@@ -225,7 +225,13 @@ def _fit(
     average = EMAModel(
         unet.parameters(), decay=settings.ema_decay, use_ema_warmup=True, inv_gamma=1.0, power=0.75
     )
-    state = Training(network=unet, average=average, optimiser=optimiser, rate=rate, draw=draw)
+    state = Training(
+        networks={"network": unet},
+        average=average,
+        optimisers={"optimiser": optimiser},
+        draw=draw,
+        rate=rate,
+    )
     purpose = json.dumps([msgspec.to_builtins(settings), public.digest()])
     size = min(settings.batch_size, len(labels))
     report_every, first, running = max(1, settings.steps // 100), 1, math.nan

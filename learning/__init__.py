@@ -16,6 +16,7 @@ Modules without torch, which an edge agent uses:
 * :mod:`learning.model_cost`   multiply-accumulates, cycles and bytes of a network
 * :mod:`learning.tensors`      named parameters: safetensors bytes, checks, digests
 * :mod:`learning.batches`      labelled images as they travel
+* :mod:`learning.image_coding` images as differences, which compress better
 * :mod:`learning.training`     the trainer interface, its settings and the order of batches
 * :mod:`learning.curve_points` errors at several amounts of data, for a learning curve
 * :mod:`learning.aggregation`  FedAvg
@@ -24,6 +25,7 @@ Modules without torch, which an edge agent uses:
 * :mod:`learning.onnx_trainer` the ONNX Runtime trainer
 * :mod:`learning.classifier`   a trained network as an ONNX file, as a user runs it
 * :mod:`learning.runtime`      ONNX Runtime, without its telemetry
+* :mod:`learning.memory`       free memory, given back to the system
 
 Modules that need torch:
 

@@ -13,8 +13,8 @@ vector, the cost of an accuracy that was never reached.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from msgspec import Struct
@@ -136,11 +136,7 @@ def cosine_similarity(a: Tensors, b: Tensors) -> float | None:
     Raises:
         ValueError: other names or shapes.
     """
-    _check_alike(a, b)
-    one, other = _unit(a), _unit(b)
-    if one is None or other is None:
-        return None
-    return float(np.clip(one @ other, -1.0, 1.0))
+    return _cosine(a, b, _length(a), _length(b))
 
 
 def alignment(gradients: Mapping[str, Tensors], iid: Tensors) -> dict[str, float | None]:
@@ -158,16 +154,23 @@ def orthogonality(updates: Sequence[Tensors]) -> float | None:
     """1 − mean |cos| over all pairs of updates: 1 perpendicular, 0 all along one line.
 
     Updates that are zero have no direction and are left out; ``None`` with fewer than two others.
-    Two updates are held at a time, so that a sequence may read them from disk.
+    Two updates are held at a time, and no copy of either, so that a sequence may read them from
+    disk.
 
     Raises:
         ValueError: other names or shapes.
     """
     cosines = []
+    lengths: dict[int, _Length | None] = {}
     for i in range(len(updates)):
         first = updates[i]
+        if i not in lengths:
+            lengths[i] = _length(first)
         for j in range(i + 1, len(updates)):
-            cosine = cosine_similarity(first, updates[j])
+            second = updates[j]
+            if j not in lengths:
+                lengths[j] = _length(second)
+            cosine = _cosine(first, second, lengths[i], lengths[j])
             if cosine is not None:
                 cosines.append(abs(cosine))
     return 1.0 - math.fsum(cosines) / len(cosines) if cosines else None
@@ -240,16 +243,40 @@ def _total(series: Series, rounds: int | None) -> float | None:
     return math.fsum(known) if len(known) == rounds else None
 
 
-def _unit(tensors: Tensors) -> NDArray[np.float64] | None:
-    """All tensors as one vector of length 1, scaled first so that squares do not overflow."""
-    parts = [np.asarray(tensors[name], np.float64).ravel() for name in sorted(tensors)]
-    vector = np.concatenate(parts) if parts else np.zeros(0)
-    largest = float(np.abs(vector).max(initial=0.0))
-    if not 0.0 < largest < math.inf:
+class _Length(NamedTuple):
+    """Of some tensors taken as one vector: its largest component, its length in units of that."""
+
+    scale: float
+    norm: float
+
+
+def _length(tensors: Tensors) -> _Length | None:
+    """Scaled first so that squares do not overflow; ``None`` if zero or not finite."""
+    peaks = [float(np.abs(tensor).max(initial=0.0)) for tensor in tensors.values()]
+    scale = max(peaks, default=0.0)
+    if not (all(map(math.isfinite, peaks)) and scale > 0.0):
         return None
-    vector = vector / largest
-    unit: NDArray[np.float64] = vector / np.linalg.norm(vector)
-    return unit
+    squares = (_dot(part, part) for part in _scaled(tensors, scale))
+    return _Length(scale, math.sqrt(math.fsum(squares)))
+
+
+def _cosine(a: Tensors, b: Tensors, of_a: _Length | None, of_b: _Length | None) -> float | None:
+    """The cosine of two sets of tensors of known length, tensor by tensor."""
+    _check_alike(a, b)
+    if of_a is None or of_b is None:
+        return None
+    pairs = zip(_scaled(a, of_a.scale), _scaled(b, of_b.scale), strict=True)
+    product = math.fsum(_dot(one, other) for one, other in pairs)
+    return min(1.0, max(-1.0, product / (of_a.norm * of_b.norm)))
+
+
+def _scaled(tensors: Tensors, scale: float) -> Iterator[NDArray[np.float64]]:
+    """Each tensor as a vector, by name."""
+    return (np.divide(tensors[name].ravel(), scale, dtype=np.float64) for name in sorted(tensors))
+
+
+def _dot(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    return float(a @ b)
 
 
 def _check_alike(a: Tensors, b: Tensors) -> None:

@@ -287,6 +287,8 @@ class RoundReport(Message, frozen=True, kw_only=True, tag="round-report"):
         transfers: how fast model and update went over the network.
         observed: clock, throttling, link and the monitor's own cost since the last report.
         unlabelled: images that it looked at for a label.
+        trained_at: when training began and ended by the machine's own clock, UNIX time, s; wall
+            time also where ``phases`` are emulated.
     """
 
     run: str
@@ -304,6 +306,7 @@ class RoundReport(Message, frozen=True, kw_only=True, tag="round-report"):
     transfers: tuple[Goodput, ...] = ()
     observed: Observation | None = None
     unlabelled: Count = 0
+    trained_at: tuple[float, float] | None = None
 
 
 class RoundClosed(Message, frozen=True, kw_only=True, tag="round-closed"):

@@ -6,7 +6,8 @@
 * :mod:`testbed.sections`           its sections: every key, its type, its default, its meaning
 * :mod:`testbed.strategy_config`    what a strategy asks of the rest of it
 * :mod:`testbed.errors`             what is wrong with what was asked for
-* :mod:`testbed.coordination`       a coordinator from a configuration, and a run in numbers
+* :mod:`testbed.coordination`       a coordinator from a configuration
+* :mod:`testbed.run_summary`        a run in numbers
 * :mod:`testbed.dry_run`            a whole federation on one machine
 * :mod:`testbed.processes`          child processes that never outlive their parent
 * :mod:`testbed.orders`             what they are told
@@ -28,3 +29,9 @@
 
 Imports all other packages; nobody imports it.
 """
+
+import os
+
+# Before NumPy is loaded. What is computed with it here is small: two threads of its linear algebra
+# only wait for each other, on a busy machine for a hundred times as long as the work takes.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -24,6 +24,7 @@ def serve(
     *,
     name: str | None,
     host_profile: Path | None,
+    root: Path = Path("/"),
     data_file: Path | None = None,
     cache: Path | None = None,
     stop: threading.Event,
@@ -38,6 +39,7 @@ def serve(
         name: its id; from the index if ``None``.
         host_profile: calibrated cost parameters of this machine, to meter and steer it; ``None``
             for an emulated board.
+        root: where this machine's files are found.
         data_file: its samples; its share of the configured data set if ``None``.
         cache: folder for training graphs; in memory only if ``None``.
         stop: ends it.
@@ -60,7 +62,9 @@ def serve(
     with ExitStack() as stack:
         hardware: Hardware = (
             stack.enter_context(
-                HostHardware(load_profile(host_profile), uplink=peer, broker_host=address.host)
+                HostHardware(
+                    load_profile(host_profile), root=root, uplink=peer, broker_host=address.host
+                )
             )
             if host_profile is not None
             else emulated_board(config, index, data)

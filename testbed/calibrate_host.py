@@ -19,6 +19,8 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from energy.control.cpufreq import CpuFrequency
+from energy.control.journal import Journal, default_folder
 from energy.cost_model import (
     BoardModel,
     ComputeModel,
@@ -28,7 +30,6 @@ from energy.cost_model import (
 )
 from energy.host_profile import HostProfile, ProfileError
 from energy.sweep import CalibrationImpossibleError
-from energy.sysfs import read_count, read_text
 from learning import graphs
 from learning.training import Trainer, TrainingSettings
 
@@ -42,6 +43,7 @@ _NO_LIMIT = 0xFFFF_FFFF
 _CHUNK = bytes(1 << 16)
 _SEND_BUFFER = 1 << 17
 _SAMPLES = 200
+_CPUFREQ = "sys/devices/system/cpu/cpufreq"
 
 
 class Draft(Struct, frozen=True, kw_only=True):
@@ -62,12 +64,12 @@ class Draft(Struct, frozen=True, kw_only=True):
     kept: dict[str, Any]
 
 
-def read_draft(path: Path, *, sysfs: Path = Path("/sys")) -> Draft:
+def read_draft(path: Path, *, root: Path = Path("/")) -> Draft:
     """A draft from a profile, which may lack what calibration finds.
 
     Args:
         path: TOML with at least ``name`` and ``[board.link]``.
-        sysfs: root of sysfs, for the frequencies that this machine can set.
+        root: of the file system, for the frequencies that this machine can set.
 
     Raises:
         ProfileError: no such file, not TOML, or a value that cannot be.
@@ -83,11 +85,11 @@ def read_draft(path: Path, *, sysfs: Path = Path("/sys")) -> Draft:
             f"{path}: [board.link] with channel_gain, noise_density_w_per_hz, "
             "transmit_power_max_w and downlink_rate_bps: no sweep on one device can tell them"
         )
-    frequencies, discrete = settable_frequencies(sysfs)
+    frequencies, discrete = settable_frequencies(root)
     if not frequencies:
         missing.append(
-            f"control over the CPU frequency: no cpufreq policy under {sysfs}/devices/system/cpu/"
-            "cpufreq. Virtual machines and containers have none"
+            f"control over the CPU frequency: no cpufreq policy under {root / _CPUFREQ}. Virtual "
+            "machines and containers have none"
         )
     if missing:
         raise CalibrationImpossibleError(missing)
@@ -111,19 +113,9 @@ def read_draft(path: Path, *, sysfs: Path = Path("/sys")) -> Draft:
     return Draft(profile=profile, frequencies_hz=frequencies, discrete=discrete, kept=kept)
 
 
-def settable_frequencies(sysfs: Path) -> tuple[tuple[float, ...], bool]:
-    """Operating points of the first cpufreq policy, Hz, and whether they are all there are."""
-    policies = sorted((sysfs / "devices" / "system" / "cpu" / "cpufreq").glob("policy*"))
-    if not policies:
-        return (), False
-    listed = read_text(policies[0] / "scaling_available_frequencies") or ""
-    points = sorted({int(word) * 1e3 for word in listed.split() if word.isdecimal()})
-    if len(points) > 1:
-        return tuple(points), True
-    ends = [read_count(policies[0] / f"cpuinfo_{end}_freq") for end in ("min", "max")]
-    if any(not end for end in ends):
-        return (), False
-    return tuple(1e3 * end for end in ends if end), False
+def settable_frequencies(root: Path) -> tuple[tuple[float, ...], bool]:
+    """What cpufreq offers on this machine, Hz, and whether these are all frequencies."""
+    return CpuFrequency(root, Journal(default_folder(root), root)).range_hz()
 
 
 def paced(link: LinkModel, rates_bps: Sequence[float], frequency_hz: float) -> tuple[Any, ...]:

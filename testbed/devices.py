@@ -7,7 +7,6 @@ device is the same whether it runs in a dry run or alone in its own process.
 from __future__ import annotations
 
 import hashlib
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from edge_agent.agent import Agent
 from edge_agent.backends import Backends, Trainers
 from edge_agent.data import MixedData
+from edge_agent.turns import Turns
 from energy import boards
 from energy.emulated import Disturbance, EmulatedBoard
 from energy.emulated_physics import PhysicalBoard
@@ -252,7 +252,7 @@ def make_agent(
     data: Dataset,
     hardware: Hardware,
     *,
-    training_slot: threading.Lock | None = None,
+    turns: Turns | None = None,
     trainers: Trainers | None = None,
     cache: Path | None = None,
 ) -> Agent:
@@ -262,7 +262,7 @@ def make_agent(
         peer: its connection.
         data: its local data.
         hardware: its board.
-        training_slot: shared by agents that take turns.
+        turns: shared by agents of one process.
         trainers: shared by the same agents.
         cache: folder for training graphs.
     """
@@ -271,5 +271,5 @@ def make_agent(
         hardware,
         MixedData(data),
         Backends(data.classes, data.image_shape, cache=cache, trainers=trainers),
-        training_slot=training_slot,
+        turns=turns,
     )

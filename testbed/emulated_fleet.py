@@ -10,6 +10,7 @@ import threading
 
 from edge_agent.agent import Agent
 from edge_agent.backends import Trainers
+from edge_agent.turns import Turns
 from learning.datasets import Dataset
 from messaging.client import Peer
 from testbed.devices import device_id, emulated_board, load_split, make_agent, share, shares
@@ -29,7 +30,7 @@ def main(orders: FleetOrders, stop: threading.Event) -> None:
 def _host(orders: FleetOrders, stop: threading.Event) -> None:
     config = orders.config
     data = _data(config, orders.devices)
-    slot, trainers = threading.Lock(), Trainers()
+    turns, trainers = Turns(), Trainers()
     threads = []
     for index in orders.devices:
         peer = Peer(
@@ -39,7 +40,7 @@ def _host(orders: FleetOrders, stop: threading.Event) -> None:
             role="device",
         )
         board = emulated_board(config, index, data[index])
-        agent = make_agent(peer, data[index], board, training_slot=slot, trainers=trainers)
+        agent = make_agent(peer, data[index], board, turns=turns, trainers=trainers)
 
         def live(peer: Peer = peer, agent: Agent = agent) -> None:
             with peer:

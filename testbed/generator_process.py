@@ -9,7 +9,8 @@ from pathlib import Path
 
 from energy.joules import format_energy, format_joules
 from generator_node.bootstrap import BootstrapGenerator
-from generator_node.card import JUDGE, NO_DIGEST, CardKind, find_for, read_card
+from generator_node.card import NO_DIGEST, CardKind, find_for, read_card
+from generator_node.drawing import made_by
 from generator_node.gate import Gate, GateSettings, Judge, read_judge
 from generator_node.generators import Generator, GeneratorError, WrongDataError
 from generator_node.metering import open_meters
@@ -17,7 +18,7 @@ from generator_node.node import GeneratorNode, Journal
 from generator_node.opening import open_generator, require_cuda
 from generator_node.pool import Pool
 from generator_node.public_samples import PublicSamples
-from generator_node.service import BatchService, Progress, made_by
+from generator_node.service import BatchService, Progress
 from learning.datasets import Dataset
 from messaging.address import BrokerAddress
 from messaging.client import Peer
@@ -160,13 +161,16 @@ def _judge(config: Config, public: Dataset, pool: Path | None) -> Judge:
     try:
         folder = find_for(public, config.generator.weights, card_kind(config))
         if read_card(folder).judge_digest != NO_DIGEST:
-            return read_judge(folder / JUDGE, threads=threads)
+            return read_judge(folder, threads=threads)
     except WrongDataError:
         if config.generator.kind in ("trained", "gan"):
             raise
     kept = pool and pool / f"judge-{public.digest()[:32]}.onnx"
     if kept and kept.is_file():
-        return read_judge(kept, threads=threads)
+        try:
+            return Judge(kept.read_bytes(), threads=threads)
+        except (OSError, GeneratorError) as error:
+            log.warning("%s is trained again: %s", kept, error)
     with torch_cache():
         from generator_node.judge import train_judge
 

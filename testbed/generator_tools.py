@@ -92,8 +92,12 @@ def train(
         from generator_node.opening import require_cuda
         from generator_node.quality import contact_sheet
         from generator_node.training import TrainingProgress
+    if recipe.model == "gan" and recipe.channels:
+        raise GeneratorError("--channels is of a diffusion network; leave it out for a GAN")
     if recipe.device.startswith("cuda"):
         require_cuda()
+    elif recipe.device != "cpu":
+        raise GeneratorError(f"--device {recipe.device}: there are cpu and cuda (cuda:1, …)")
     say(f"training on {len(public)} images of {public.name}")
     if (out / CHECKPOINT).exists():
         say(f"going on from {out / CHECKPOINT}")
@@ -112,15 +116,23 @@ def train(
 
     try:
         if recipe.model == "gan":
-            from generator_node.gan import GanSettings, train_gan
+            from generator_node.gan import GanSettings
+            from generator_node.gan_training import train_gan
 
-            settings = GanSettings(
-                steps=recipe.steps or GanSettings().steps,
-                seed=config.run.seed,
-                batch_size=recipe.batch_size or GanSettings().batch_size,
-            )
             card = train_gan(
-                public, settings, progress, name=f"{name}-gan", threads=recipe.threads
+                public,
+                GanSettings(
+                    steps=recipe.steps or GanSettings().steps,
+                    seed=config.run.seed,
+                    batch_size=recipe.batch_size or GanSettings().batch_size,
+                ),
+                progress,
+                name=f"{name}-gan",
+                threads=recipe.threads,
+                device=recipe.device,
+                checkpoint=out / CHECKPOINT,
+                every=recipe.every,
+                preview=preview,
             ).save(out)
         else:
             from generator_node.network import network_for
@@ -143,7 +155,7 @@ def train(
                 every=recipe.every,
                 preview=preview,
             ).save(out)
-            (out / CHECKPOINT).unlink(missing_ok=True)
+        (out / CHECKPOINT).unlink(missing_ok=True)
     except (ValueError, FloatingPointError) as error:
         raise GeneratorError(str(error)) from error
     say(f"{out}: loss {card.loss}, {card.seconds:.0f} s; use it with generator.weights = '{out}'")

@@ -2,7 +2,9 @@
 
 * :func:`examine`                     runs every check; none of them changes anything
 * :mod:`edge_agent.doctor.patient`    what is examined, and what is found
-* :mod:`edge_agent.doctor.board`      what is metered and steered
+* :mod:`edge_agent.doctor.meters`     what joules come from
+* :mod:`edge_agent.doctor.frequency`  whether its clock can be set and counted
+* :mod:`edge_agent.doctor.board`      what is limited and observed
 * :mod:`edge_agent.doctor.surroundings`  what the process needs around it
 
 A check is ``ok``, something that is simply ``absent``, a ``warning`` (the agent runs, with less: a
@@ -14,7 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from edge_agent.doctor.board import clock, frequency, heat, meters, rate
+from edge_agent.doctor.board import clock, heat, rate
+from edge_agent.doctor.frequency import frequency
+from edge_agent.doctor.meters import meters
 from edge_agent.doctor.patient import Check, Patient
 from edge_agent.doctor.surroundings import broker, python, room
 

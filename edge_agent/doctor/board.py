@@ -1,4 +1,4 @@
-"""What the agent meters and steers: meters, frequency, sending rate, clock, heat."""
+"""What the agent limits and observes: sending rate, clock of durations, heat."""
 
 from __future__ import annotations
 
@@ -7,100 +7,16 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from edge_agent.doctor.patient import Check, Patient
-from energy.clock import MonotonicClock
-from energy.control.cpufreq import CEILING, FLOOR, CpuFrequency
-from energy.control.journal import Journal
 from energy.control.programs import NOT_FOUND
-from energy.meters import MeterUnavailableError
-from energy.meters.detect import Found, MeterSettings, detect, open_recorder
-from energy.meters.rapl import SIDE_CHANNEL, tmpfiles_rule
 from energy.meters.vcgencmd import find_firmware
-from energy.observe.cycles import Cycles
 from energy.observe.throttling import PI_BITS, Throttling
 from energy.sysfs import read_signed, read_text
 
 HOT_C = 80.0
 
 _PACING_OPTION = 47  # SO_MAX_PACING_RATE
-
-
-def meters(patient: Patient) -> Iterator[Check]:
-    """Every meter, and the one that would be used."""
-    profile, clock = patient.profile, MonotonicClock()
-    settings = profile.meters() if profile else MeterSettings()
-    listed = detect(settings, patient.root, clock)
-    try:
-        recorder = open_recorder(settings, patient.root, clock)
-        chosen = recorder.describe()
-        recorder.close()
-        yield Check(
-            name="meter",
-            status="ok" if chosen.kind == "measured" else "warning",
-            found=f"{chosen.source}: {chosen.kind}, scope {chosen.scope}",
-            fix=""
-            if chosen.kind == "measured"
-            else "its joules are not measured; a meter below that can be mended gives better ones",
-        )
-    except MeterUnavailableError as error:
-        yield Check(
-            name="meter",
-            status="failure",
-            found="no meter can be used and no power is declared"
-            if settings.meter == "auto"
-            else str(error),
-            fix="mend one of the meters below, or declare constant_power_w in the board's profile "
-            "(fimi agent doctor --host-profile FILE checks it)",
-        )
-    for each in listed:
-        yield _meter(each, patient.root)
-
-
-def frequency(patient: Patient) -> Iterator[Check]:
-    """Whether the CPU's frequency can be capped, and its clock be counted."""
-    policies = CpuFrequency(patient.root, Journal(patient.journal_folder, patient.root)).policies()
-    limits = [policy / name for policy in policies for name in (CEILING, FLOOR)]
-    closed = [path for path in limits if path.exists() and not os.access(path, os.W_OK)]
-    if not policies:
-        yield Check(
-            name="frequency",
-            status="warning",
-            found="no cpufreq policy: a virtual machine, a container, or a kernel without a driver",
-            fix="run the agent on the board itself; without it plans cannot be applied",
-        )
-    elif closed:
-        folder = Path("/sys/devices/system/cpu/cpufreq/policy*")
-        rules = "\\n".join(f"z {folder / name} 0664 root fimi -" for name in (CEILING, FLOOR))
-        yield Check(
-            name="frequency",
-            status="warning",
-            found=f"{closed[0]} cannot be written by this user",
-            fix="sudo groupadd -f fimi && sudo usermod -aG fimi $USER && printf "
-            f"'{rules}\\n' | sudo tee /etc/tmpfiles.d/fimi-cpufreq.conf && sudo systemd-tmpfiles "
-            "--create, then log in again; or run the agent as root",
-        )
-    else:
-        driver = read_text(policies[0] / "scaling_driver") or "unknown driver"
-        governor = read_text(policies[0] / "scaling_governor") or "unknown governor"
-        yield Check(
-            name="frequency",
-            status="ok",
-            found=f"{len(policies)} cpufreq policies ({driver}, {governor}) can be capped",
-        )
-    try:
-        Cycles().close()
-        yield Check(name="cycles", status="ok", found="the processor's cycle counter can be read")
-    except MeterUnavailableError as error:
-        yield Check(
-            name="cycles",
-            status="warning",
-            found=str(error).split(":")[0],
-            fix="sudo sysctl kernel.perf_event_paranoid=2 (no virtual machine without such a "
-            "counter will have one by that; the clock is sampled instead)",
-        )
-    yield _journal(patient)
 
 
 def rate(patient: Patient) -> Iterator[Check]:
@@ -176,69 +92,3 @@ def heat(patient: Patient) -> Iterator[Check]:
     else:
         found = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
         yield Check(name="throttling", status="ok", found=found or "nothing here counts it")
-
-
-def _meter(found: Found, root: Path) -> Check:
-    description = found.description
-    if description is None:
-        problem, _, fix = found.problem.partition(". ")
-        closed = _closed_rapl(root) if found.name == "rapl" else []
-        if closed:
-            rule = tmpfiles_rule(closed).replace("\n", "\\n")
-            fix = (
-                "sudo groupadd -f fimi && sudo usermod -aG fimi $USER && "
-                f"printf '{rule}\\n' | sudo tee /etc/tmpfiles.d/fimi-rapl.conf && "
-                "sudo systemd-tmpfiles --create, then log in again. "
-                f"Mind that {SIDE_CHANNEL}"
-            )
-        return Check(
-            name=f"meter {found.name}",
-            status="warning" if closed else "absent",
-            found=problem,
-            fix=fix,
-        )
-    step = f", {description.resolution_w:g} W steps" if description.resolution_w else ""
-    rate_hz = f", {description.rate_hz:g} Hz" if description.rate_hz else ""
-    side = ""
-    if found.name == "rapl" and os.geteuid() != 0:
-        side = f"; mind that {SIDE_CHANNEL}"
-    return Check(
-        name=f"meter {found.name}",
-        status="ok",
-        found=f"{description.source} ({description.kind}, scope {description.scope}{rate_hz}{step}"
-        f", ±{description.relative_uncertainty:.0%}){side}",
-    )
-
-
-def _closed_rapl(root: Path) -> list[Path]:
-    """The counters of packages that are there and may not be read, by their real paths."""
-    zones = (root / "sys/class/powercap").glob("intel-rapl:*")
-    return [
-        (zone / name).resolve()
-        for zone in sorted(zones)
-        if (read_text(zone / "name") or "").startswith("package")
-        for name in ("energy_uj", "max_energy_range_uj")
-    ]
-
-
-def _journal(patient: Patient) -> Check:
-    folder = patient.journal_folder
-    journal = folder / "restore.jsonl"
-    if journal.exists() and journal.stat().st_size:
-        return Check(
-            name="journal",
-            status="warning",
-            found=f"{journal} holds changes: an agent is running, or one was killed",
-            fix="fimi agent restore",
-        )
-    nearest = folder
-    while not nearest.exists():
-        nearest = nearest.parent
-    if os.access(nearest, os.W_OK):
-        return Check(name="journal", status="ok", found=f"{journal} can be written")
-    return Check(
-        name="journal",
-        status="warning",
-        found=f"{journal} cannot be written, so nothing will be changed on this machine",
-        fix=f"sudo install -d -o $USER {folder}",
-    )

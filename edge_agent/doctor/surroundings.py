@@ -17,7 +17,10 @@ from messaging.link import probe
 LEAST_MEMORY_BYTES = 150 << 20
 LEAST_DISK_BYTES = 200 << 20
 
-_WHEELS = ("numpy", "onnxruntime", "paho-mqtt", "psutil", "msgspec", "safetensors", "zstandard")
+_WHEELS = (
+    *("click", "msgspec", "numpy", "onnxruntime", "paho-mqtt"),
+    *("pillow", "psutil", "safetensors", "zstandard"),
+)
 
 
 def python(_: Patient) -> Iterator[Check]:

@@ -11,6 +11,7 @@ The cap outlives the process; the journal through which it is written puts back 
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -61,18 +62,50 @@ class CpuFrequency:
         known = [cap_khz for cap_khz in caps_khz if cap_khz is not None]
         return max(known) * 1e3 if known and len(known) == len(caps_khz) else None
 
+    def range_hz(self) -> tuple[tuple[float, ...], bool]:
+        """What can be set: the operating points of the fastest policy, or the ends of its range.
+
+        Returns:
+            Frequencies, ascending; none if they cannot be read. Whether they are all there are.
+        """
+        policies = [(read_count(p / "cpuinfo_max_freq") or 0, p) for p in self.policies()]
+        if not policies:
+            return (), False
+        _, fastest = max(policies)
+        listed = read_text(fastest / "scaling_available_frequencies") or ""
+        points = sorted({int(word) * 1e3 for word in listed.split() if word.isdecimal()})
+        if len(points) > 1:
+            return tuple(points), True
+        ends = [read_count(fastest / f"cpuinfo_{end}_freq") for end in ("min", "max")]
+        return (tuple(1e3 * end for end in ends if end) if all(ends) else ()), False
+
+    def why_not(self) -> str:
+        """Why its frequency cannot be set, as far as files tell; empty if it can."""
+        policies = self.policies()
+        if not policies:
+            return self._no_policy()
+        limits = [policy / name for policy in policies for name in (CEILING, FLOOR)]
+        closed = [path for path in limits if path.exists() and not os.access(path, os.W_OK)]
+        if closed:
+            return f"{closed[0]} cannot be written by this user"
+        unread = [p / CEILING for p in policies if read_count(p / CEILING) is None]
+        if unread:
+            return f"{unread[0]} {why_unreadable(unread[0])}"
+        if not self._journal.writable:
+            return f"{self._journal.path} cannot be written, and nothing is changed without it"
+        return ""
+
+    def _no_policy(self) -> str:
+        return (
+            f"no cpufreq policy under {self._folder}: this kernel, container or virtual machine "
+            "gives no control over the frequency"
+        )
+
     def cap(self, frequency_hz: float) -> FrequencyCap:
         """Cap all policies at the lowest operating point not below ``frequency_hz``."""
         policies = self.policies()
         if not policies:
-            return FrequencyCap(
-                frequency_hz=None,
-                applied=False,
-                notes=(
-                    f"no cpufreq policy under {self._folder}: this kernel, container or virtual "
-                    "machine gives no control over the frequency",
-                ),
-            )
+            return FrequencyCap(frequency_hz=None, applied=False, notes=(self._no_policy(),))
         try:
             self._journal.claim()
         except OSError as error:

@@ -1,17 +1,38 @@
-"""Which means caps the frequency: cpufreq, a power mode, or a share of time as a last resort."""
+"""Which means caps the frequency, and which frequencies it can reach.
+
+Cpufreq, else a power mode, else a share of the processor's time as a last resort. Only the first
+two set a frequency. Where neither can, the processor runs at what it runs at, and a plan must know
+that: :meth:`FrequencyControl.reachable` is what a device publishes.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
+
+from msgspec.structs import replace
 
 from energy.control.cpu_quota import CpuQuota
 from energy.control.cpufreq import CpuFrequency, FrequencyCap
 from energy.control.journal import Journal
 from energy.control.nvpmodel import PowerModes
 from energy.control.programs import Run, run_program
+from energy.cost_model import ComputeModel
 
 Choice = Literal["auto", "cpufreq", "nvpmodel", "duty-cycle", "none"]
+
+
+class Reach(NamedTuple):
+    """What a plan may ask of this machine's processor.
+
+    Attributes:
+        compute: cost parameters with the frequencies that can be set; one single frequency where
+            none can.
+        why_fixed: why none can; empty where some can.
+    """
+
+    compute: ComputeModel
+    why_fixed: str
 
 
 class _Means(Protocol):
@@ -25,7 +46,7 @@ class FrequencyControl:
         root: of the file system.
         journal: remembers what was there.
         choice: the means; ``auto`` tries cpufreq, then power modes, then a duty cycle.
-        frequency_max_hz: the processor's highest frequency.
+        frequency_max_hz: the processor's highest frequency, where the kernel does not tell.
         run: runs programs.
     """
 
@@ -39,13 +60,48 @@ class FrequencyControl:
         run: Run = run_program,
     ) -> None:
         self.cpufreq = CpuFrequency(root, journal)
+        self._modes = PowerModes(root, journal, run)
         self._choice = choice
+        full_hz = self.cpufreq.in_force_hz() or frequency_max_hz
         means: dict[str, _Means] = {
             "cpufreq": self.cpufreq,
-            "nvpmodel": PowerModes(root, journal, run),
-            "duty-cycle": CpuQuota(root, journal, frequency_max_hz=frequency_max_hz),
+            "nvpmodel": self._modes,
+            "duty-cycle": CpuQuota(root, journal, frequency_max_hz=full_hz),
         }
         self._means = [each for name, each in means.items() if choice in ("auto", name)]
+
+    def reachable(self, compute: ComputeModel) -> Reach:
+        """Cost parameters with the frequencies that can be set here, without setting any.
+
+        Where nothing sets one, that is the cap in force, under which a busy processor runs, or
+        ``frequency_max_hz`` where the kernel tells of none. A duty cycle is no frequency: its
+        whole range is planned with only for who has asked for it by name.
+        """
+        if self._choice == "duty-cycle":
+            return Reach(compute, "")
+        why = 'frequency_control = "none"'
+        if self._choice in ("auto", "cpufreq"):
+            why = self.cpufreq.why_not()
+            if not why:
+                return Reach(_within(compute, *self.cpufreq.range_hz()), "")
+        if self._choice in ("auto", "nvpmodel"):
+            limits = self._modes.limits_hz()
+            if limits:
+                top_hz = compute.frequency_max_hz
+                points = sorted({min(limit or top_hz, top_hz) for limit in limits})
+                return Reach(_within(compute, tuple(points), True), "")
+            if self._choice == "nvpmodel":
+                why = "no power mode can be set: not a Jetson, no nvpmodel, or not root"
+        fixed_hz = self.cpufreq.in_force_hz() or compute.frequency_max_hz
+        return Reach(
+            replace(
+                compute,
+                frequency_min_hz=fixed_hz,
+                frequency_max_hz=fixed_hz,
+                frequency_steps_hz=(),
+            ),
+            why,
+        )
 
     def cap(self, frequency_hz: float) -> FrequencyCap:
         """Cap the frequency by the first means that can; the notes say why others could not."""
@@ -65,3 +121,21 @@ class FrequencyControl:
         return FrequencyCap(
             frequency_hz=self.cpufreq.in_force_hz(), applied=False, notes=tuple(notes)
         )
+
+
+def _within(compute: ComputeModel, settable_hz: tuple[float, ...], discrete: bool) -> ComputeModel:
+    """The frequencies of a profile that the machine has as well."""
+    if not settable_hz:
+        return compute
+    lowest_hz = max(compute.frequency_min_hz, settable_hz[0])
+    highest_hz = min(compute.frequency_max_hz, settable_hz[-1])
+    if lowest_hz > highest_hz:  # the profile is another machine's; the kernel knows better
+        lowest_hz, highest_hz = settable_hz[0], settable_hz[-1]
+    offered = settable_hz if discrete else compute.frequency_steps_hz
+    steps = tuple(point for point in offered if lowest_hz <= point <= highest_hz)
+    return replace(
+        compute,
+        frequency_min_hz=steps[0] if steps else lowest_hz,
+        frequency_max_hz=steps[-1] if steps else highest_hz,
+        frequency_steps_hz=steps,
+    )

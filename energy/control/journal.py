@@ -78,6 +78,14 @@ class Journal:
         """What is changed at present."""
         return tuple(self._changes)
 
+    @property
+    def writable(self) -> bool:
+        """Whether this user may write it, or the folders that it needs."""
+        nearest = self.path
+        while not nearest.exists():
+            nearest = nearest.parent
+        return os.access(nearest, os.W_OK)
+
     def claim(self) -> None:
         """Become the one process that steers this machine; undo what one that died has left.
 

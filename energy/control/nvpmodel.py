@@ -7,6 +7,7 @@ the journal.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -53,6 +54,14 @@ class PowerModes:
         self._config = root / "etc" / "nvpmodel.conf"
         self._journal = journal
         self._run = run
+
+    def limits_hz(self) -> tuple[float | None, ...]:
+        """CPU limits of the modes that this user may set; ``None`` is a mode without one."""
+        text = read_text(self._config)
+        if text is None or os.geteuid() != 0 or not self._journal.writable:
+            return ()
+        asked = self._run(["nvpmodel", "-q"])
+        return () if present_mode(asked.out) is None else tuple(modes_hz(text).values())
 
     def cap(self, frequency_hz: float) -> FrequencyCap:
         """Take the mode with the lowest CPU limit that is not below ``frequency_hz``."""

@@ -20,7 +20,7 @@ and in this folder:
 * :mod:`energy.meters.combine`   one meter for the total, another for the processor's share
 * :mod:`energy.meters.detect`    what there is on this machine, and what is chosen
 
-:mod:`energy.integration` turns readings into joules; :mod:`energy.emulated` holds the meters of
+:mod:`energy.integration` turns readings into joules; :mod:`energy.emulated_meter` holds that of
 emulated boards.
 """
 
@@ -50,8 +50,8 @@ class MeterDescription(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             refreshes that often.
         resolution_w: smallest step of a power reading, W (0 if it counts energy).
         relative_uncertainty: one standard deviation of its gain, dimensionless.
-        averages: a reading covers all the time since the one before (a mean, a counter), not an
-            instant.
+        averages: a reading is the mean over the ``1/rate_hz`` before it, or counts, instead of
+            showing an instant.
     """
 
     source: str
@@ -61,6 +61,11 @@ class MeterDescription(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     resolution_w: float = 0.0
     relative_uncertainty: float = 0.0
     averages: bool = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is a counter: nothing is missed between two readings of it."""
+        return self.averages and self.resolution_w == 0.0
 
 
 class Reading(Struct, frozen=True, kw_only=True, gc=False):

@@ -77,11 +77,13 @@ class Found(Struct, frozen=True, kw_only=True):
     Attributes:
         name: to choose it by.
         description: what it is; ``None`` if it cannot be used.
-        problem: why not, and what to do.
+        power_w: what it shows now, W; ``None`` for counters.
+        problem: why it cannot be used, and what to do.
     """
 
     name: str
     description: MeterDescription | None
+    power_w: float | None = None
     problem: str = ""
 
 
@@ -94,14 +96,15 @@ def detect(settings: MeterSettings, root: Path, clock: Clock) -> tuple[Found, ..
     named = [f"hwmon:{name}" for name in find_hwmon(root) if name not in CHIPS]
     found = []
     for name in (*NAMES, *named):
+        power_w = None
         try:
             if name == "declared":
                 description = _declared(settings, clock).describe()
             else:
                 meter = open_meter(name, settings, root, clock)
-                description = meter.describe()
+                description, power_w = meter.describe(), meter.look(clock.now_s()).power_w
                 meter.close()
-            found.append(Found(name=name, description=description))
+            found.append(Found(name=name, description=description, power_w=power_w))
         except MeterUnavailableError as error:
             found.append(Found(name=name, description=None, problem=str(error)))
     return tuple(found)

@@ -75,7 +75,8 @@ class Hwmon:
             rate_hz=1e3 / interval_ms if interval_ms else 10.0,
             resolution_w=chip.resolution_w,
             relative_uncertainty=chip.relative_uncertainty,
-            averages=True,
+            # Without it nothing says over how long the chip averages: an INA219 does not.
+            averages=bool(interval_ms),
         )
 
     @property

@@ -43,11 +43,13 @@ class Rail(Struct, frozen=True):
         label: as the device tree names it.
         read_w: its power, W, or ``None``.
         period_s: the chip has something new this often.
+        averages: it is the mean over that time; JetPack 4 does not say.
     """
 
     label: str
     read_w: Callable[[], float | None]
     period_s: float
+    averages: bool
 
 
 class Ina3221:
@@ -68,7 +70,7 @@ class Ina3221:
             resolution_w=_RESOLUTION_W * len(rails) ** 0.5,
             # Our estimate: 0.25 % of the chip and 1 to 2 % of the shunt.
             relative_uncertainty=0.02,
-            averages=True,
+            averages=all(rail.averages for rail in rails),
         )
 
     @property
@@ -130,11 +132,11 @@ def find_rails(root: Path) -> list[Rail]:
         for name in sorted(device.glob("rail_name_[0-9]")):
             rails.append(_iio_rail(device, name))
     for device in sorted(drivers.glob("ina3221/*/hwmon/hwmon*")):
-        period_s = (read_count(device / "update_interval") or 100) * 1e-3
+        interval_ms = read_count(device / "update_interval")
         for channel in (1, 2, 3):
             label = read_text(device / f"in{channel}_label")
             if label and label != "NC" and (device / f"curr{channel}_input").exists():
-                rails.append(_hwmon_rail(device, channel, label, period_s))
+                rails.append(_hwmon_rail(device, channel, label, interval_ms))
     return rails
 
 
@@ -145,10 +147,10 @@ def _iio_rail(device: Path, name: Path) -> Rail:
         milliwatts = read_count(file)
         return None if milliwatts is None or milliwatts >= _SENTINEL else milliwatts * 1e-3
 
-    return Rail(label=read_text(name) or name.name, read_w=read_w, period_s=0.1)
+    return Rail(label=read_text(name) or name.name, read_w=read_w, period_s=0.1, averages=False)
 
 
-def _hwmon_rail(device: Path, channel: int, label: str, period_s: float) -> Rail:
+def _hwmon_rail(device: Path, channel: int, label: str, interval_ms: int | None) -> Rail:
     volts, amperes = device / f"in{channel}_input", device / f"curr{channel}_input"
 
     def read_w() -> float | None:
@@ -159,7 +161,12 @@ def _hwmon_rail(device: Path, channel: int, label: str, period_s: float) -> Rail
             return None
         return millivolts * milliamperes * 1e-6
 
-    return Rail(label=label, read_w=read_w, period_s=max(period_s, 1e-3))
+    return Rail(
+        label=label,
+        read_w=read_w,
+        period_s=(interval_ms or 100) * 1e-3,
+        averages=bool(interval_ms),
+    )
 
 
 def _readable(meter: Ina3221, root: Path) -> Ina3221:

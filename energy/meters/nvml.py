@@ -51,7 +51,7 @@ class Nvml:
             resolution_w=0.0 if self._counts else 1.0,
             # NVIDIA states ±5 % for the power reading of its data-centre cards.
             relative_uncertainty=0.05,
-            averages=True,
+            averages=self._counts,
         )
 
     @property

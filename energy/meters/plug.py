@@ -79,6 +79,7 @@ class Plug:
         self._changed = threading.Condition()
         self._subscribed = False
         self._answers = 0
+        self._answer = b""
         self._power_w: float | None = None
         self._description = MeterDescription(
             source=f"plug:{settings.model}:{settings.topic}",
@@ -91,12 +92,7 @@ class Plug:
         self._client = self._connect()
         if self.look(0.0) == NOTHING:
             self.close()
-            raise MeterUnavailableError(
-                f"the plug {settings.topic!r} ({settings.model}) does not answer on "
-                f"{settings.host}:{settings.port} within {settings.timeout_s:g} s. It was asked on "
-                f"{self._questions[0][0]!r}, its answer expected on {self._answer_topic!r}: check "
-                "the topic, that MQTT is enabled on the plug, and that its socket is metered"
-            )
+            raise MeterUnavailableError(self._why_silent())
 
     @property
     def longest_period_s(self) -> float:
@@ -122,6 +118,21 @@ class Plug:
         """Leave the broker; may be repeated."""
         self._client.disconnect()
         self._client.loop_stop()
+
+    def _why_silent(self) -> str:
+        settings = self._settings
+        plug = f"the plug {settings.topic!r} ({settings.model})"
+        if self._answers:
+            return (
+                f"{plug} answers on {self._answer_topic!r} with {self._answer[:120]!r}, which "
+                "holds no power. Check [plug] model in the profile, and that this socket is metered"
+            )
+        return (
+            f"{plug} does not answer on {settings.host}:{settings.port} within "
+            f"{settings.timeout_s:g} s. It was asked on {self._questions[0][0]!r}, its answer "
+            f"expected on {self._answer_topic!r}: check the topic and that MQTT is enabled on the "
+            "plug"
+        )
 
     def _connect(self) -> mqtt.Client:
         settings = self._settings
@@ -172,9 +183,11 @@ class Plug:
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         if message.retain:
             return  # what the plug drew once
-        power_w = self._power_of(bytes(message.payload))
+        answer = bytes(message.payload)
+        power_w = self._power_of(answer)
         with self._changed:
             self._answers += 1
+            self._answer = answer
             self._power_w = power_w
             self._changed.notify_all()
 
@@ -233,7 +246,7 @@ def _language(
 def _json(payload: bytes) -> dict[str, Any]:
     try:
         body = json.loads(payload)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return body if isinstance(body, dict) else {}
 
@@ -244,11 +257,10 @@ def _is_number(value: object) -> bool:
 
 def _watts(value: Any) -> float | None:
     """A power that a plug can mean: a finite number that is not negative, or such a string."""
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return None
-    if not _is_number(value) or not math.isfinite(value) or value < 0:
+    if not (isinstance(value, str) or _is_number(value)):
         return None
-    return float(value)
+    try:
+        power_w = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return power_w if math.isfinite(power_w) and power_w >= 0.0 else None

@@ -15,6 +15,7 @@ from testbed.commands.shared import (
     EXIT_CONFIG,
     EXIT_INTERRUPTED,
     EXIT_SURROUNDINGS,
+    ROOT,
     fail,
     stop_on_signals,
 )
@@ -30,6 +31,7 @@ MAKES = ("raspberry-pi-4", "raspberry-pi-5", "jetson-nano", "jetson-orin-nano", 
     metavar="FILE",
     help="Calibrate this machine. FILE is its profile, or a draft with name and [board.link].",
 )
+@ROOT
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -159,7 +161,7 @@ def _host(
     from testbed import calibrate_host as host
 
     assert path is not None
-    draft = host.read_draft(path)
+    draft = host.read_draft(path, root=given["root"])
     points = draft.frequencies_hz
     if not draft.discrete:
         points = tuple(np.linspace(points[0], points[-1], given["frequencies"]).tolist())
@@ -175,7 +177,7 @@ def _host(
     )
     voltages = _voltages(given["voltages"])
     try:
-        with HostHardware(draft.profile, uplink=load) as board:
+        with HostHardware(draft.profile, root=given["root"], uplink=load) as board:
             settings = sweep(
                 board,
                 load,

@@ -10,7 +10,7 @@ from typing import Literal
 import click
 import msgspec
 
-from testbed.commands.shared import EXIT_CONFIG, EXIT_SURROUNDINGS, fail
+from testbed.commands.shared import EXIT_CONFIG, EXIT_SURROUNDINGS, ROOT, fail
 
 _MARKS = {"ok": "ok     ", "absent": "–      ", "warning": "warning", "failure": "FAILURE"}
 
@@ -32,12 +32,7 @@ _MARKS = {"ok": "ok     ", "absent": "–      ", "warning": "warning", "failure
 @click.option(
     "--format", "output", type=click.Choice(["text", "json"]), default="text", help="Result."
 )
-@click.option(
-    "--root",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    default=Path("/"),
-    help="Look below this folder instead of /.",
-)
+@ROOT
 def doctor(
     url: str | None, host_profile: Path | None, output: Literal["text", "json"], root: Path
 ) -> None:
@@ -79,12 +74,7 @@ def doctor(
 
 
 @click.command()
-@click.option(
-    "--root",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    default=Path("/"),
-    help="Look below this folder instead of /.",
-)
+@ROOT
 @click.option(
     "--state",
     type=click.Path(path_type=Path, file_okay=False),

@@ -123,7 +123,7 @@ def federate(
         if not kept:
             fail("stopped before there was a plan; nothing is kept", EXIT_INTERRUPTED)
         text = show_report(folder.path)
-        from testbed.coordination import summarise
+        from testbed.run_summary import summarise
 
         summary = summarise(federation, str(folder.path), wall_s)
         if output == "json":

@@ -77,7 +77,7 @@ def generator_run(
     type=click.IntRange(1),
     default=500,
     show_default=True,
-    help="Steps between checkpoints and sheets of samples (diffusion).",
+    help="Steps between checkpoints and sheets of samples.",
 )
 def generator_train(
     out: Path,
@@ -95,8 +95,8 @@ def generator_train(
 ) -> None:
     """Train a diffusion model or a GAN on public images.
 
-    A diffusion training that was stopped goes on from its checkpoint if it is started again with
-    the same options.
+    A training that was stopped goes on from its checkpoint if it is started again with the same
+    options.
     """
     config = read_config(config_path, settings, given).config
     from testbed.generator_tools import Recipe, parse_channels, train

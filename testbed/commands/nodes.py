@@ -14,6 +14,7 @@ from testbed.commands.shared import (
     COMMON,
     EXIT_CONFIG,
     EXIT_SURROUNDINGS,
+    ROOT,
     errors,
     fail,
     options,
@@ -72,6 +73,7 @@ def agent() -> None:
     metavar="FILE",
     help="Calibrated cost parameters of this machine: meter and steer it. Left out: emulated.",
 )
+@ROOT
 @click.option(
     "--data",
     "data_file",
@@ -90,6 +92,7 @@ def agent_run(
     index: int,
     name: str | None,
     host_profile: Path | None,
+    root: Path,
     data_file: Path | None,
     cache: Path | None,
     config_path: Path | None,
@@ -113,6 +116,7 @@ def agent_run(
             reach(url),
             name=name,
             host_profile=host_profile,
+            root=root,
             data_file=data_file,
             cache=cache,
             stop=stop,

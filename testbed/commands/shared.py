@@ -52,6 +52,12 @@ _KEYS = {
     "broker_kind": "broker.kind",
     "port": "broker.port",
 }
+ROOT = click.option(
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    default=Path("/"),
+    help="Find sysfs, /proc and /dev below this folder: a tree of files instead of the machine.",
+)
 BROKER_URL = click.option(
     "--broker",
     "url",

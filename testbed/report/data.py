@@ -318,11 +318,13 @@ class _Reader:
         devices: dict[int, list[DeviceRound]] = {}
         for row in self._rows("SELECT * FROM device_round ORDER BY round, device"):
             values = {key: row[key] for key in row.keys() if key != "round"}  # noqa: SIM118
+            span = values.pop("trained_from", None), values.pop("trained_until", None)
             key = (row["round"], row["device"])
             phases, predicted = samples.get(key, ((), ()))
             devices.setdefault(row["round"], []).append(
                 DeviceRound(
                     **values,
+                    trained_at=None if None in span else span,
                     phases=phases,
                     predicted=predicted,
                     transfers=transfers.get(key, ()),

@@ -88,6 +88,27 @@ def test_every_device_meets_the_deadline_it_was_planned_for(strategy: str) -> No
         assert share.point.rate_bps == pytest.approx(8 * MODEL_BYTES / upload.duration_s, rel=1e-9)
 
 
+@pytest.mark.parametrize("strategy", ["fimi", "tfl"])
+def test_a_frequency_that_cannot_be_set_is_not_planned_away(strategy: str) -> None:
+    """What a device publishes where nothing sets its clock: one frequency."""
+    fixed_hz = 1.3e9
+    fleet_profiles = profiles()
+    first = fleet_profiles["device-1"]
+    compute = msgspec.structs.replace(
+        first.board.compute,
+        frequency_min_hz=fixed_hz,
+        frequency_max_hz=fixed_hz,
+        frequency_steps_hz=(),
+    )
+    board = msgspec.structs.replace(first.board, compute=compute)
+    fleet_profiles["device-1"] = msgspec.structs.replace(first, board=board)
+    problem = make_problem(fleet_profiles, SETTINGS, STRATEGIES[strategy], model_bytes=MODEL_BYTES)
+    found = plan(problem, seed=0, settings=SearchSettings(iterations=40))
+    planned_hz = {share.device: share.point.frequency_hz for share in found.devices}
+    assert planned_hz["device-1"] == pytest.approx(fixed_hz, rel=1e-9)
+    assert len({round(hz) for hz in planned_hz.values()}) > 1, "the others keep their freedom"
+
+
 def test_fimi_fills_what_is_missing_and_tfl_fills_nothing() -> None:
     fleet_profiles = profiles()
     shares = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -38,7 +39,8 @@ class Node:
                 return received[1]
         raise AssertionError("nobody asked for anything")
 
-    def live(self, answers: int, run: str = "r1") -> None:
+    def live(self, answers: int, run: str = "r1", hang: threading.Event | None = None) -> None:
+        """Answer requests, each after word of progress; then hang until told, or go at once."""
         asked: list[str] = []
         self.asked.append(asked)
         with Peer(self.broker.address, fleet=self.fleet, peer="generator", role="generator") as me:
@@ -58,10 +60,40 @@ class Node:
                     generator="scripted",
                 )
                 me.send(COORDINATOR, answer)
+            if hang is not None:
+                assert hang.wait(30)
+
+    def work_slowly(self, words: int, pause_s: float) -> None:
+        """Say so many times, at intervals, that there is progress; then answer everything."""
+        with Peer(self.broker.address, fleet=self.fleet, peer="generator", role="generator") as me:
+            requests = [self.next_request(me) for _ in COUNTS]
+            never = threading.Event()
+            for _ in range(words):
+                never.wait(pause_s)
+                progress = SyntheticProgress(
+                    run="r1", devices_done=0, devices_asked=3, lacking=5, images_per_s=0.1
+                )
+                me.send(COORDINATOR, progress)
+            for request in requests:
+                answer = SyntheticBatch(
+                    run="r1",
+                    device=request.device,
+                    delivered=request.counts,
+                    offer=None,
+                    seconds=0.1,
+                    generator="scripted",
+                )
+                me.send(COORDINATOR, answer)
 
 
 def synthesise(
-    broker: EmbeddedBroker, fleet: str, lives: Callable[[], None], *, patience_s: float = 10.0
+    broker: EmbeddedBroker,
+    fleet: str,
+    lives: Callable[[], None],
+    *,
+    patience_s: float = 10.0,
+    silence_s: float = 30.0,
+    on_end: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, SyntheticBatch], list[Event]]:
     """What comes of :data:`COUNTS` while the generator node lives its lives in a thread."""
     settings = FederationSettings(
@@ -87,8 +119,11 @@ def synthesise(
         thread = threading.Thread(target=lives)
         thread.start()
         try:
-            made = Synthesis(settings, peer, inbox, registry, events.append).of(COUNTS)
+            made = Synthesis(
+                settings, peer, inbox, registry, events.append, silence_s=silence_s
+            ).of(COUNTS)
         finally:
+            on_end()
             thread.join()
     return made, events
 
@@ -135,3 +170,28 @@ def test_parts_add_up_and_each_begins_where_the_last_ended(counts: list[int], mo
         before = [had + more for had, more in zip(before, part.counts, strict=True)]
         assert sum(part.counts) == most or before == counts
     assert before == counts
+
+
+class TestSilence:
+    def test_a_slow_node_that_says_so_is_waited_for(
+        self, a_broker: EmbeddedBroker, fleet_name: str
+    ) -> None:
+        """Its work takes longer than silence may; the pauses between its words do not."""
+        node = Node(a_broker, fleet_name)
+        began_s = time.monotonic()
+        made, _ = synthesise(
+            a_broker, fleet_name, lambda: node.work_slowly(8, pause_s=0.25), silence_s=1.5
+        )
+        assert time.monotonic() - began_s > 1.5
+        assert {device: batch.delivered for device, batch in made.items()} == COUNTS
+
+    def test_a_node_that_hangs_is_given_up(self, a_broker: EmbeddedBroker, fleet_name: str) -> None:
+        node, over = Node(a_broker, fleet_name), threading.Event()
+        with pytest.raises(FederationError, match=r"ed 1 of 3 .* no sign of life for 0\.5 s"):
+            synthesise(
+                a_broker,
+                fleet_name,
+                lambda: node.live(1, hang=over),
+                silence_s=0.5,
+                on_end=over.set,
+            )

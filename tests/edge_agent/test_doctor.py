@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import msgspec
 import pytest
 from click.testing import CliRunner
-from worlds import Ina226, TwoPackages
+from worlds import Ina226, PlugWorld, TwoPackages, write
 
 import energy.host_profile
 from edge_agent.doctor import examine, surroundings
@@ -75,6 +76,40 @@ class TestMeters:
         assert "tmpfiles.d" in check.fix
         assert "CVE-2020-8694" in check.fix
 
+    def test_what_each_shows_now(self, tmp_path: Path) -> None:
+        Ina226(tmp_path, VirtualClock()).draw(4.2)
+        TwoPackages(tmp_path, VirtualClock())
+        found = checks(tmp_path)
+        assert "4.2 W now" in found["meter hwmon"].found
+        assert " now" not in found["meter rapl"].found, "a counter shows no power"
+        assert found["meter"].found.endswith("the processor's share from rapl:package-0,package-1")
+
+    def test_a_chip_that_averages_less_than_a_look_takes(
+        self, tmp_path: Path, profile: HostProfile
+    ) -> None:
+        world = Ina226(tmp_path, VirtualClock())
+        assert "mean of 18 ms" in checks(tmp_path)["meter hwmon"].fix
+        write(world.files()[0].with_name("update_interval"), 100)
+        assert checks(tmp_path)["meter hwmon"].fix == ""
+
+    def test_plugs_below_their_threshold_and_silent_ones(
+        self, tmp_path: Path, profile: HostProfile, home_broker: int
+    ) -> None:
+        world = PlugWorld(tmp_path, VirtualClock(), home_broker)
+        on_plug = msgspec.structs.replace(profile, plug=world.settings())
+        found = checks(tmp_path, profile=on_plug)
+        assert found["meter"].found.startswith("plug:tasmota")
+        assert found["meter plug"].status == "warning"
+        assert "unreliable below 6 W" in found["meter plug"].fix
+        world.draw(40.0)
+        assert checks(tmp_path, profile=on_plug)["meter plug"].status == "ok"
+        world.break_("silent")
+        found = checks(tmp_path, profile=on_plug)
+        assert found["meter plug"].status == "warning", "the profile names it"
+        assert "does not answer" in found["meter plug"].found
+        assert found["meter"].found.startswith("declared")
+        world.close()
+
 
 class TestControl:
     def test_frequency_that_can_be_set(self, tmp_path: Path) -> None:
@@ -85,6 +120,22 @@ class TestControl:
         check = checks(tmp_path)["frequency"]
         assert check.status == "ok"
         assert "ondemand" in check.found
+
+    def test_what_plans_will_take_the_frequency_for(
+        self, tmp_path: Path, profile: HostProfile
+    ) -> None:
+        found = checks(tmp_path, profile=profile)["frequency"]
+        assert found.status == "warning"
+        assert found.found.startswith("plans take it as fixed at 1.8 GHz: no cpufreq policy")
+        policy = tmp_path / "sys/devices/system/cpu/cpufreq/policy0"
+        policy.mkdir(parents=True)
+        (policy / "scaling_max_freq").write_text("1500000\n")
+        (policy / "scaling_available_frequencies").write_text("900000 1500000\n")
+        assert "from 0.9 to 1.5 GHz" in checks(tmp_path, profile=profile)["frequency"].found
+        alone = msgspec.structs.replace(profile, frequency_control="none")
+        found = checks(tmp_path, profile=alone)["frequency"]
+        assert (found.status, found.fix) == ("ok", "")
+        assert "fixed at 1.5 GHz" in found.found
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
     def test_frequency_that_cannot(self, tmp_path: Path) -> None:
@@ -133,6 +184,12 @@ class TestSurroundings:
         check = checks(tmp_path)["broker"]
         assert check.status == "warning"
         assert "--broker mqtt://" in check.fix
+
+    def test_every_wheel_of_the_base_install_is_looked_for(self) -> None:
+        text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+        block = text.split("dependencies = [", 1)[1].split("]", 1)[0]
+        names = {re.split(r"[>=; ]", line.strip(' ",'))[0] for line in block.splitlines()}
+        assert set(surroundings._WHEELS) == names - {"", "tomli"}
 
     def test_python_and_wheels(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         found = checks(tmp_path)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -148,6 +149,51 @@ class TestControl:
         assert uplink.asked == []
 
 
+class TestReach:
+    """A plan can only ask for what this machine can set: the device publishes that."""
+
+    def test_without_control_there_is_one_frequency(
+        self, tmp_path: Path, profile: HostProfile, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with HostHardware(profile, root=tmp_path, state=tmp_path / "state") as hardware:
+            compute = hardware.model().compute
+            point = msgspec.structs.replace(POINT, frequency_hz=compute.frequency_max_hz)
+            applied = hardware.apply(point)
+        assert compute.frequency_min_hz == compute.frequency_max_hz == 1.8e9
+        assert compute.cycles_per_sample == profile.board.compute.cycles_per_sample
+        assert (applied.frequency_control, applied.frequency_hz) == ("none", None)
+        assert not any("frequency" in note for note in applied.notes), "it gets what it asks for"
+        assert "fixed at 1.8 GHz: no cpufreq policy" in caplog.text
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
+    def test_a_cap_that_may_only_be_read_is_what_it_runs_at(
+        self, tmp_path: Path, profile: HostProfile
+    ) -> None:
+        ceiling = with_cpufreq(tmp_path)
+        ceiling.write_text("1500000\n")
+        ceiling.chmod(0o444)
+        with HostHardware(profile, root=tmp_path, state=tmp_path / "state") as hardware:
+            compute = hardware.model().compute
+        assert compute.frequency_min_hz == compute.frequency_max_hz == 1.5e9
+
+    def test_who_leaves_the_clock_alone_publishes_what_it_is(
+        self, tmp_path: Path, profile: HostProfile
+    ) -> None:
+        with_cpufreq(tmp_path).write_text("1500000\n")
+        alone = msgspec.structs.replace(profile, frequency_control="none")
+        with HostHardware(alone, root=tmp_path, state=tmp_path / "state") as hardware:
+            compute = hardware.model().compute
+        assert (compute.frequency_min_hz, compute.frequency_max_hz) == (1.5e9, 1.5e9)
+
+    def test_no_further_than_the_kernel_goes(self, tmp_path: Path, profile: HostProfile) -> None:
+        policy = with_cpufreq(tmp_path).parent
+        (policy / "scaling_available_frequencies").write_text("1000000 1500000 2000000\n")
+        with HostHardware(profile, root=tmp_path, state=tmp_path / "state") as hardware:
+            compute = hardware.model().compute
+        assert compute.frequency_steps_hz == (1e9, 1.5e9)
+        assert (compute.frequency_min_hz, compute.frequency_max_hz) == (1e9, 1.5e9)
+
+
 class TestObserved:
     def test_throttling_cap_and_the_monitors_cost(
         self, tmp_path: Path, profile: HostProfile
@@ -192,4 +238,4 @@ def test_work_on_a_physical_board_takes_its_own_time(tmp_path: Path, profile: Ho
     hardware.has_sent(1)
     assert hardware.has_waited_until(100.0) == clock.now_s() == 0.0
     assert hardware.describe().kind == "physical"
-    assert hardware.model() == profile.board
+    assert hardware.model().link == profile.board.link

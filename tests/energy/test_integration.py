@@ -82,6 +82,12 @@ class TestCounter:
         expected = grown[-1] - grown[0]
         assert joules(readings, line[0][0], line[-1][0]) == pytest.approx(expected, abs=1e-9)
 
+    def test_one_that_stands_still_is_missing_not_zero(self) -> None:
+        """Some virtual machines show counters that never move."""
+        still = [(t / 10, 7.0) for t in range(21)]
+        assert integrate(counter(*still), 0.0, 2.0, METER) is None
+        assert joules(counter((0.0, 7.0), (0.2, 7.0)), 0.0, 0.2) == 0.0, "between two refreshes"
+
     def test_counters_come_first(self) -> None:
         readings = [
             Reading(time_s=0.0, counter_j=5.0, power_w=99.0),

@@ -10,9 +10,10 @@ import threading
 from pathlib import Path
 
 from generator_node.bootstrap import BootstrapGenerator
+from generator_node.drawing import made_by
 from generator_node.node import GeneratorNode, Journal
 from generator_node.pool import Pool
-from generator_node.service import BatchService, Progress, made_by
+from generator_node.service import BatchService, Progress
 from learning.datasets import load_digits, split
 from messaging.address import BrokerAddress
 from messaging.client import Peer

@@ -1,16 +1,26 @@
-"""A node that is killed in the middle goes on where it was: nothing twice, nothing lost."""
+"""What is killed in the middle goes on where it was: a node, nothing twice and nothing lost; a
+training, to the same weights."""
 
 from __future__ import annotations
 
+import logging
+import queue
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import killed_training
+import msgspec
 import numpy as np
+import pytest
 
 from generator_node.bootstrap import BootstrapGenerator
-from generator_node.service import BatchService
+from generator_node.card import read_card
+from generator_node.node import GeneratorNode
+from generator_node.service import BatchService, Progress
 from learning.batches import decode
 from learning.datasets import Split
 from messaging.broker import EmbeddedBroker
@@ -26,20 +36,19 @@ WANTED = sum(sum(request.counts) for request in REQUESTS)
 
 
 class Child:
-    """A node in a process of its own."""
+    """A script of this folder in a process of its own, which says how far it is and then waits."""
 
-    def __init__(self, broker: EmbeddedBroker, fleet: str, folder: Path) -> None:
-        url = broker.address.url(with_password=True)
-        script = Path(__file__).with_name("killed_node.py")
+    def __init__(self, script: str, *arguments: str) -> None:
+        path = Path(__file__).with_name(script)
         self.process = subprocess.Popen(
-            [sys.executable, str(script), url, fleet, str(folder)],
+            [sys.executable, str(path), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
 
-    def chunk(self) -> int:
-        """Wait for the next chunk; how many images the node has drawn."""
+    def far(self) -> int:
+        """Wait for its next word; how far it is."""
         assert self.process.stdout is not None
         return int(self.process.stdout.readline())
 
@@ -61,6 +70,13 @@ def wait_online(desk: Peer) -> None:
     raise AssertionError("the node did not come")
 
 
+def wait_until(true: Callable[[], bool]) -> None:
+    limit, tick = time.monotonic() + 30, threading.Event()
+    while not true():
+        assert time.monotonic() < limit
+        tick.wait(0.02)
+
+
 def answers(desk: Peer, wanted: int) -> dict[str, SyntheticBatch]:
     found: dict[str, SyntheticBatch] = {}
     limit = time.monotonic() + 30
@@ -76,27 +92,28 @@ def test_killed_and_started_again(
 ) -> None:
     desk = Peer(a_broker.address, fleet=fleet_name, peer=COORDINATOR, role="coordinator")
     device = Peer(a_broker.address, fleet=fleet_name, peer="device-3", role="device")
+    node = ("killed_node.py", a_broker.address.url(with_password=True), fleet_name, str(tmp_path))
     with desk, device:
-        first = Child(a_broker, fleet_name, tmp_path)
+        first = Child(*node)
         try:
             wait_online(desk)
             for request in REQUESTS:
                 desk.send("generator", request)
             assert desk.flush(10)
-            assert first.chunk() == 8, "drawn across devices: the first asked for ten"
+            assert first.far() == 8, "drawn across devices: the first asked for ten"
             first.go_on()
-            assert first.chunk() == 16
+            assert first.far() == 16
             before = answers(desk, 1)
         finally:
             first.kill()
         assert set(before) == {"device-3"}
 
-        second = Child(a_broker, fleet_name, tmp_path)
+        second = Child(*node)
         try:
-            drawn = second.chunk()
+            drawn = second.far()
             while drawn < WANTED - 16:
                 second.go_on()
-                drawn = second.chunk()
+                drawn = second.far()
             second.go_on()
             after = answers(desk, len(REQUESTS))
             offers = {name: batch.offer for name, batch in after.items()}
@@ -117,3 +134,70 @@ def test_killed_and_started_again(
         assert after[request.device].delivered == request.counts
     images = [decode(data, classes=10).images for data in batches.values()]
     assert len({image.tobytes() for image in np.concatenate(images)}) == WANTED
+
+
+def test_a_coordinator_that_is_killed_halfway(
+    a_broker: EmbeddedBroker, fleet_name: str, parts: Split, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is drawn while it is gone; once it is back, what it asked for is made to the end."""
+    request = SyntheticRequest(run="r1", device="device-1", counts=(9,) + (0,) * 9, seed=5)
+    service = BatchService(BootstrapGenerator(parts.public), chunk=4)
+    drawn: queue.Queue[int] = queue.Queue()
+    go_on, stop = threading.Semaphore(0), threading.Event()
+
+    def stop_here(progress: Progress) -> None:
+        drawn.put(progress.drawn)
+        go_on.acquire()
+
+    url = a_broker.address.url(with_password=True)
+    stranger = Peer(a_broker.address, fleet=fleet_name, peer="device-2", role="device")
+    with (
+        caplog.at_level(logging.WARNING, "generator_node.node"),
+        Peer(a_broker.address, fleet=fleet_name, peer="generator", role="generator") as peer,
+        stranger,
+    ):
+        node = GeneratorNode(peer, service, on_progress=stop_here, patience_s=0.0)
+        thread = threading.Thread(target=node.run, args=(stop,))
+        thread.start()
+        coordinator = Child(
+            "killed_coordinator.py", url, fleet_name, msgspec.json.encode(request).decode()
+        )
+        try:
+            assert coordinator.far() == 1
+            assert drawn.get(timeout=10) == 4
+        finally:
+            coordinator.kill()
+        wait_until(lambda: peer.absent_s(COORDINATOR) is not None)
+        go_on.release()
+        for turns in (1, 2):  # the node looks for messages once a turn, and ignores a device's
+            stranger.send("generator", msgspec.structs.replace(request, device="device-2"))
+            wait_until(lambda turns=turns: caplog.text.count("from device-2 ignored") == turns)
+        assert drawn.empty(), "a whole turn between two messages, and nothing was drawn"
+        go_on.release(2)
+        with Peer(a_broker.address, fleet=fleet_name, peer=COORDINATOR, role="coordinator") as desk:
+            desk.send("generator", request)
+            answer = answers(desk, 1)["device-1"]
+            assert answer.delivered == request.counts
+            assert answer.drawn == 9, "what was drawn before it vanished was not drawn again"
+        stop.set()
+        thread.join()
+
+
+def test_a_training_that_is_killed_comes_to_the_same_weights(tmp_path: Path) -> None:
+    """Takes seconds: PyTorch and diffusers are loaded in a process that is to be killed."""
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    child = Child("killed_training.py", str(checkpoint))
+    try:
+        for step in range(1, 6):
+            assert child.far() == step
+            child.go_on()
+        assert child.far() == 6
+    finally:
+        child.kill()
+    steps: list[int] = []
+    resumed = killed_training.training(checkpoint, lambda p: steps.append(p.step))
+    assert steps == [4, 5, 6, 7, 8], "from the checkpoint of step 3"
+    resumed.save(tmp_path / "resumed")
+    killed_training.training().save(tmp_path / "whole")
+    weights = {read_card(tmp_path / name).weights_digest for name in ("resumed", "whole")}
+    assert len(weights) == 1

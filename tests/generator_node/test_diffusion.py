@@ -15,7 +15,7 @@ from contract import GeneratorContract
 
 from generator_node import diffusion, onnx_diffusion
 from generator_node import folder as folders
-from generator_node.card import CARD, GRAPH, JUDGE, read_card, shipped_for
+from generator_node.card import CARD, GRAPH, read_card, shipped_for
 from generator_node.diffusion import DiffusionGenerator
 from generator_node.gate import read_judge
 from generator_node.generators import Generator, GeneratorError, WrongDataError
@@ -125,7 +125,7 @@ class TestShipped(GeneratorContract):
         """By the shipped judge, which was trained on real images; it knows 94 % of real others."""
         labels = np.repeat(np.arange(10, dtype=np.int64), 20)
         images = generator.generate(labels, np.arange(200, dtype=np.uint64) + np.uint64(10**6))
-        probabilities, _ = read_judge(shipped_for(parts.public) / JUDGE).look(images)
+        probabilities, _ = read_judge(shipped_for(parts.public)).look(images)
         assert (probabilities.argmax(1) == labels).mean() > 0.8
         assert len({image.tobytes() for image in images}) == 200
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generator_node.card import JUDGE, shipped_for
+from generator_node.card import shipped_for
 from generator_node.evaluation import (
     Score,
     density_and_coverage,
@@ -51,7 +51,7 @@ def test_density_and_coverage() -> None:
 
 
 def test_likeness(parts: Split) -> None:
-    judge = read_judge(shipped_for(parts.public) / JUDGE)
+    judge = read_judge(shipped_for(parts.public))
     copies, real = likenesses((parts.public, parts.test), parts.public, parts.private, judge)
     assert copies.near_copies == 1.0
     assert real.near_copies < 0.02
@@ -65,7 +65,7 @@ def test_likeness(parts: Split) -> None:
 
 
 def test_evaluate(parts: Split) -> None:
-    judge = read_judge(shipped_for(parts.public) / JUDGE)
+    judge = read_judge(shipped_for(parts.public))
     few = parts.private.subset(np.arange(200), "few")
     found = evaluate("real", few, parts.public, [parts.private, parts.test], judge, classifiers=1)
     assert [(s.trained_on, s.tested_on) for s in found.scores] == [

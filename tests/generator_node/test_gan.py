@@ -5,17 +5,21 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
+import torch
 from contract import GeneratorContract
 
-from generator_node.card import JUDGE, shipped_for
+from generator_node.card import shipped_for
 from generator_node.evaluation import spread
-from generator_node.gan import WEIGHTS, GanSettings, TrainedGan, train_gan
+from generator_node.gan import WEIGHTS, GanSettings
+from generator_node.gan_training import TrainedGan, train_gan
 from generator_node.gate import read_judge
 from generator_node.generators import Generator, GeneratorError
 from generator_node.opening import load, open_generator
 from generator_node.quality import synthesise
+from generator_node.training import DiffusionSettings, TrainingProgress, train
 from learning.datasets import Dataset, Split
 
 TINY = GanSettings(steps=3, batch_size=8, width=8, judge_steps=2, seed=1)
@@ -50,7 +54,7 @@ class TestShipped(GeneratorContract):
         assert spread(generated) > 0.8 * spread(parts.private)
 
     def test_its_judge_knows_what_it_draws(self, generator: Generator, parts: Split) -> None:
-        judge = read_judge(shipped_for(parts.public, "conditional-gan") / JUDGE)
+        judge = read_judge(shipped_for(parts.public, "conditional-gan"))
         generated = synthesise(generator, parts.public, 30)
         probabilities, _ = judge.look(generated.images)
         assert (probabilities.argmax(1) == generated.labels).mean() > 0.95
@@ -80,13 +84,57 @@ def test_it_learns_how_bright_images_are(parts) -> None:  # type: ignore[no-unty
         train_gan(public, s, lambda p: steps.append(p.step)).network
         for s in (GanSettings(steps=1, batch_size=8, width=8, judge_steps=1), settings)
     )
-    import torch
-
     noise, classes = torch.randn(50, 64), torch.arange(50) % 10
     real = public.images.astype(np.float32).mean(0) / 127.5 - 1
     off = [np.abs(net(noise, classes).mean(0).numpy() - real).mean() for net in (before, after)]
     assert off[1] < 0.6 * off[0]
     assert steps[-1] == 120
+
+
+class TestCheckpoints:
+    def test_going_on_gives_the_same_weights(self, small_public: Dataset, tmp_path: Path) -> None:
+        """Interrupted between two checkpoints, and between two penalties."""
+        path = tmp_path / "checkpoint.safetensors"
+        chosen = msgspec.structs.replace(TINY, steps=9)
+        whole = train_gan(small_public, chosen)
+
+        def stop(done: TrainingProgress) -> None:
+            if done.step == 7:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            train_gan(small_public, chosen, stop, checkpoint=path, every=3)
+        steps: list[int] = []
+        after = train_gan(
+            small_public, chosen, lambda p: steps.append(p.step), checkpoint=path, every=3
+        )
+        assert steps == [7, 8, 9], "from the checkpoint of step 6"
+        for name, tensor in whole.network.state_dict().items():
+            assert torch.equal(after.network.state_dict()[name], tensor), name
+        assert after.card.loss == whole.card.loss
+
+    def test_of_another_training(self, small_public: Dataset, tmp_path: Path) -> None:
+        path = tmp_path / "checkpoint.safetensors"
+        train_gan(small_public, TINY, checkpoint=path, every=2)
+        other = msgspec.structs.replace(TINY, penalty=0.1)
+        with pytest.raises(GeneratorError, match="other settings or other data"):
+            train_gan(small_public, other, checkpoint=path)
+        with pytest.raises(GeneratorError, match="other settings or other data"):
+            train(small_public, DiffusionSettings(steps=1), checkpoint=path)
+
+    def test_previews_do_not_change_the_training(
+        self, trained: TrainedGan, small_public: Dataset
+    ) -> None:
+        seen: dict[int, tuple[int, ...]] = {}
+        looked = train_gan(
+            small_public,
+            TINY,
+            every=2,
+            preview=lambda step, images: seen.update({step: images.shape}),
+        )
+        assert seen == {2: (100, 1, 8, 8), 3: (100, 1, 8, 8)}
+        for name, tensor in trained.network.state_dict().items():
+            assert torch.equal(looked.network.state_dict()[name], tensor), name
 
 
 class TestBadInput:
@@ -99,7 +147,7 @@ class TestBadInput:
     def test_damage(self, folder: Path, tmp_path: Path) -> None:
         copy = Path(shutil.copytree(folder, tmp_path / "copy"))
         (copy / WEIGHTS).write_bytes(b"x")
-        with pytest.raises(GeneratorError, match="is not the file that the card describes"):
+        with pytest.raises(GeneratorError, match=r"is not the file that generator\.json describes"):
             load(copy)
         (copy / WEIGHTS).unlink()
         with pytest.raises(GeneratorError, match="cannot be read"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from messaging.messages import SyntheticRequest
 
 @pytest.fixture(scope="module")
 def judge(parts: Split) -> Judge:
-    return read_judge(shipped_for(parts.public) / JUDGE)
+    return read_judge(shipped_for(parts.public))
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +45,17 @@ class TestJudge:
     def test_no_judge(self, tmp_path: Path) -> None:
         with pytest.raises(GeneratorError, match="the judge cannot be loaded"):
             Judge(b"nothing")
-        with pytest.raises(GeneratorError, match="cannot be read"):
+        with pytest.raises(GeneratorError, match=r"holds no generator\.json"):
             read_judge(tmp_path / "nowhere")
+
+    def test_a_judge_of_another_generator(self, tiny_folder: Path, tmp_path: Path) -> None:
+        copy = Path(shutil.copytree(tiny_folder, tmp_path / "copy"))
+        (copy / JUDGE).write_bytes(b"x")
+        with pytest.raises(GeneratorError, match=r"judge\.onnx is not the file that generator\.j"):
+            read_judge(copy)
+        (copy / JUDGE).unlink()
+        with pytest.raises(GeneratorError, match=r"judge\.onnx cannot be read"):
+            read_judge(copy)
 
 
 class TestVerdicts:
@@ -108,14 +118,14 @@ class TestNeighbours:
 
 
 class Stubborn:
-    """Draws public images as they are until the third attempt or for ever."""
+    """Draws public images as they are, the first 40 or for ever."""
 
     def __init__(self, public: Dataset, *, mends: bool) -> None:
         still = BootstrapSettings(rotation_degrees=0, shift_pixels=0, scale=0)
         self._copies = BootstrapGenerator(public, still)
         self._changed = BootstrapGenerator(public, BootstrapSettings(shift_pixels=1))
         self._mends = mends
-        self.calls = 0
+        self.drawn = 0
         self.classes, self.image_shape = self._copies.classes, self._copies.image_shape
         self.name = "stubborn"
 
@@ -124,8 +134,8 @@ class Stubborn:
         return self._copies.provenance
 
     def generate(self, class_ids: Labels, seeds: Seeds) -> Images:
-        self.calls += 1
-        source = self._changed if self._mends and self.calls > 2 else self._copies
+        source = self._changed if self._mends and self.drawn >= 40 else self._copies
+        self.drawn += len(class_ids)
         return source.generate(class_ids, seeds)
 
 
@@ -143,7 +153,7 @@ class TestInTheService:
     def test_but_not_for_ever_and_the_shortfall_is_told(self, gate: Gate, parts: Split) -> None:
         generator = Stubborn(parts.public, mends=False)
         made = BatchService(generator, gate=gate).make(self.REQUEST)
-        assert generator.calls == 1 + gate.settings.redraws
+        assert generator.drawn == 20 * (1 + gate.settings.redraws)
         assert (made.delivered, made.data, made.drawn) == ((0,) * 10, b"", 80)
         assert "20 of 20 images were refused by the quality gate" in made.error
         assert "80 near-copy" in made.error

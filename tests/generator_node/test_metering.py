@@ -138,6 +138,7 @@ def test_every_batch_gets_its_share(parts: Split) -> None:
     service = BatchService(generator, metered=metered, chunk=64)
     for device, count in (("a", 3), ("b", 1)):
         service.submit(SyntheticRequest(run="r", device=device, counts=(count,) * 10, seed=1))
+    assert service.work() == [], "the first chunk is small"
     a, b = service.work()
     assert isinstance(a.energy, Energy)
     assert isinstance(b.energy, Energy)

@@ -10,7 +10,7 @@ import pytest
 
 from generator_node.diffusion import DiffusionGenerator
 from generator_node.generators import Provenance, Seeds
-from generator_node.node import PATIENCE_S, GeneratorNode
+from generator_node.node import GeneratorNode
 from generator_node.service import BatchService
 from learning.batches import decode
 from learning.datasets import Images, Labels
@@ -286,31 +286,6 @@ class TestCoordinatorVanishes:
         assert answer.delivered == COUNTS
         assert len(bench.fetch(answer.offer)) > 0
         assert bench.generator.made == sum(COUNTS)
-
-    def test_nothing_is_drawn_for_one_that_is_gone(
-        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Gone for longer than the node's patience, which is none here; drawn once it is back."""
-        absent = threading.Event()
-        absent.set()
-        asked = threading.Event()
-
-        def absent_s(peer: str) -> float | None:
-            asked.set()
-            return 2 * PATIENCE_S if absent.is_set() else None
-
-        monkeypatch.setattr(bench.peer, "absent_s", absent_s)
-        bench.ask()
-        assert bench.desk.flush(5)
-        limit = time.monotonic() + 10
-        while not bench.node._waiting and time.monotonic() < limit:
-            asked.clear()
-            asked.wait(1)
-        asked.clear()
-        assert asked.wait(5), "the node looks for its coordinator"
-        assert bench.generator.made == 0
-        absent.clear()
-        assert bench.answer().delivered == COUNTS
 
 
 class TestPrivacy:

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from generator_node.bootstrap import BootstrapGenerator
 from generator_node.generators import FiniteGenerator, Generator
+from generator_node.making import MadeBatch
 from generator_node.public_samples import PublicSamples
 from generator_node.seeds import stock_seeds
-from generator_node.service import BatchService, MadeBatch
+from generator_node.service import BatchService
 from learning.batches import Batch, decode
 from learning.datasets import Dataset, Split
 from messaging.messages import SyntheticRequest

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import itertools
+
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -10,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
+from PIL import Image
+from sklearn.datasets import load_digits, load_sample_image
 
 from learning.batches import (
     BatchError,
@@ -19,6 +24,7 @@ from learning.batches import (
     encode_unlabelled,
 )
 from learning.datasets import Images
+from learning.image_coding import differences
 
 MAGIC = b"\x28\xb5\x2f\xfd"
 IMAGES = np.zeros((50, 1, 8, 8), np.uint8)
@@ -57,6 +63,33 @@ class TestThereAndBack:
         noise = np.random.default_rng(0).integers(0, 256, (50, 1, 8, 8)).astype(np.uint8)
         assert len(encode(noise, LABELS)) <= len(packed(images=noise, labels=LABELS))
 
+    @pytest.mark.parametrize(("photo", "png"), [("china.jpg", 0.9), ("flower.jpg", 1.06)])
+    def test_photographs_against_png(self, photo: str, png: float) -> None:
+        """Crops in one PNG file, the smallest that its encoder makes; the flower's are blurred."""
+        pixels = load_sample_image(photo)
+        corners = itertools.product(range(0, 380, 38), range(0, 600, 60))
+        crops = [pixels[y : y + 32, x : x + 32] for y, x in corners]
+        buffer = io.BytesIO()
+        Image.fromarray(np.concatenate(crops)).save(buffer, "PNG", optimize=True)
+        images = np.stack(crops).transpose(0, 3, 1, 2)
+        labels = np.zeros(len(images), np.int64)
+        sent = encode(images, labels)
+        assert np.array_equal(decode(sent, classes=1).images, images)
+        assert np.array_equal(
+            decode_unlabelled(encode_unlabelled(images), image_shape=(3, 32, 32)), images
+        )
+        raw = zstandard.ZstdCompressor(level=9).compress(packed(images=images, labels=labels))
+        assert len(sent) < png * buffer.tell()
+        assert len(sent) < 0.8 * len(raw)
+
+    def test_drawings_are_smaller_than_as_differences(self) -> None:
+        digits = (load_digits().images[:300, None] * 15).astype(np.uint8)
+        labels = np.zeros(300, np.int64)
+        coded = packed(differences=differences(digits), labels=labels)
+        sent = encode(digits, labels)
+        assert len(sent) < 0.9 * len(zstandard.ZstdCompressor(level=3).compress(coded))
+        assert np.array_equal(decode(coded, classes=1).images, digits)
+
     def test_an_image_that_is_not_contiguous(self) -> None:
         images = np.arange(2 * 3 * 4 * 4, dtype=np.uint8).reshape(2, 4, 4, 3).transpose(0, 3, 1, 2)
         batch = decode(encode(images, LABELS[:2]), classes=10)
@@ -71,6 +104,10 @@ class TestRefusals:
             (b"not a batch", "not safetensors"),
             (packed(images=IMAGES), "must hold 'images' and 'labels'"),
             (packed(images=IMAGES, labels=LABELS, x=LABELS), "must hold"),
+            (packed(images=IMAGES, differences=IMAGES, labels=LABELS), "must hold"),
+            (packed(differences=IMAGES), "must hold 'images' and 'labels'"),
+            (packed(differences=IMAGES[:, 0], labels=LABELS), "differences .* must be uint8"),
+            (packed(differences=IMAGES / 1.0, labels=LABELS), "differences float64"),
             (packed(images=IMAGES.astype(np.float32), labels=LABELS), "float32.*must be uint8"),
             (packed(images=IMAGES[:, 0], labels=LABELS), "must be uint8"),
             (packed(images=IMAGES[:, :0], labels=LABELS), "must be uint8"),

@@ -133,7 +133,7 @@ class TestEmulated:
 
 
 def cpufreq(root: Path, **files: str) -> Path:
-    policy = root / "devices/system/cpu/cpufreq/policy0"
+    policy = root / "sys/devices/system/cpu/cpufreq/policy0"
     policy.mkdir(parents=True)
     for name, text in files.items():
         (policy / name).write_text(text)
@@ -149,19 +149,19 @@ def trainer() -> Any:
 class TestHost:
     def test_draft_and_frequencies(self, tmp_path: Path) -> None:
         (tmp_path / "d.toml").write_text(DRAFT)
-        sysfs = cpufreq(tmp_path / "sys", scaling_available_frequencies="600000 1500000 1000000\n")
-        draft = calibrate_host.read_draft(tmp_path / "d.toml", sysfs=sysfs)
+        cpufreq(tmp_path, scaling_available_frequencies="600000 1500000 1000000\n")
+        draft = calibrate_host.read_draft(tmp_path / "d.toml", root=tmp_path)
         assert draft.frequencies_hz == (6e8, 1e9, 1.5e9)
         assert draft.profile.board.compute.frequency_steps_hz == (6e8, 1e9, 1.5e9)
 
     def test_a_continuous_processor(self, tmp_path: Path) -> None:
-        sysfs = cpufreq(tmp_path, cpuinfo_min_freq="800000", cpuinfo_max_freq="3400000")
-        assert calibrate_host.settable_frequencies(sysfs) == ((8e8, 3.4e9), False)
+        cpufreq(tmp_path, cpuinfo_min_freq="800000", cpuinfo_max_freq="3400000")
+        assert calibrate_host.settable_frequencies(tmp_path) == ((8e8, 3.4e9), False)
 
     def test_everything_that_is_missing_is_said_at_once(self, tmp_path: Path) -> None:
         (tmp_path / "d.toml").write_text("meter = 'auto'\n")
         with pytest.raises(sweep.CalibrationImpossibleError) as caught:
-            calibrate_host.read_draft(tmp_path / "d.toml", sysfs=tmp_path)
+            calibrate_host.read_draft(tmp_path / "d.toml", root=tmp_path)
         assert len(caught.value.missing) == 3
         for word in ("name", "[board.link]", "cpufreq"):
             assert word in str(caught.value)
@@ -170,7 +170,7 @@ class TestHost:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (tmp_path / "d.toml").write_text(DRAFT)
-        monkeypatch.setattr(calibrate_host, "settable_frequencies", lambda sysfs: ((), False))
+        monkeypatch.setattr(calibrate_host, "settable_frequencies", lambda root: ((), False))
         out = tmp_path / "out.toml"
         code, _, error = run("--host-profile", tmp_path / "d.toml", "--out", out)
         assert code == 3
@@ -181,10 +181,10 @@ class TestHost:
     def test_a_whole_sweep_finds_what_the_machine_draws(self, tmp_path: Path, trainer: Any) -> None:
         """Real time, real training, real files; only who writes the files is the test."""
         policy = cpufreq(
-            tmp_path / "sys",
+            tmp_path,
             scaling_available_frequencies="600000 1000000 1500000 1800000\n",
             scaling_max_freq="1800000\n",
-        ) / ("devices/system/cpu/cpufreq/policy0")
+        ) / ("sys/devices/system/cpu/cpufreq/policy0")
         zone = tmp_path / "sys/class/powercap/intel-rapl:0"
         zone.mkdir(parents=True)
         (zone / "name").write_text("package-0\n")
@@ -192,7 +192,7 @@ class TestHost:
         counter = zone / "energy_uj"
         counter.write_text("0\n")
         (tmp_path / "d.toml").write_text("replay = 'kept'\n" + DRAFT)
-        draft = calibrate_host.read_draft(tmp_path / "d.toml", sysfs=tmp_path / "sys")
+        draft = calibrate_host.read_draft(tmp_path / "d.toml", root=tmp_path)
         busy, over = threading.Event(), threading.Event()
 
         class Watched(HostLoad):
@@ -296,7 +296,7 @@ class TestHost:
     ) -> None:
         (tmp_path / "d.toml").write_text(DRAFT)
         monkeypatch.setattr(
-            calibrate_host, "settable_frequencies", lambda sysfs: ((6e8, 1e9, 1.8e9), True)
+            calibrate_host, "settable_frequencies", lambda root: ((6e8, 1e9, 1.8e9), True)
         )
         code, _, error = run(
             "--host-profile", tmp_path / "d.toml", "--out", tmp_path / "o.toml", option, value

@@ -29,8 +29,8 @@ from commandline import (
 
 from learning import tensors
 from testbed import config as configuration
-from testbed.coordination import Summary
 from testbed.devices import load_split
+from testbed.run_summary import Summary
 
 LONG = ("--strategy", "tfl", "--devices", "2", "--rounds", "5000")
 """Quick to start, and never at its end by itself."""

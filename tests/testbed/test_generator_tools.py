@@ -37,8 +37,18 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("model", ["diffusion", "gan"])
 def test_any_images(folder: Path, tmp_path: Path, model: str) -> None:
     said: list[str] = []
-    recipe = Recipe(model=model, steps=3, batch_size=4, channels=(8,), every=2)  # type: ignore[arg-type]
+    channels = (8,) if model == "diffusion" else ()
+    recipe = Recipe(model=model, steps=3, batch_size=4, channels=channels, every=2)  # type: ignore[arg-type]
+
+    def stop(text: str) -> None:
+        if text.startswith("step 3/3"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Config(), folder, tmp_path / "out", recipe, say=stop)
     train(Config(), folder, tmp_path / "out", recipe, say=said.append)
+    assert said[1].startswith("going on from")
+    assert not any(text.startswith("step 2/3") for text in said)
     card = read_card(tmp_path / "out")
     assert (card.class_names, card.image_shape) == (("cat", "dog"), (3, 12, 12))
     assert card.data_digest == read_images(folder).digest()
@@ -46,9 +56,7 @@ def test_any_images(folder: Path, tmp_path: Path, model: str) -> None:
     assert images.shape == (2, 3, 12, 12)
     assert "generator.weights" in said[-1]
     sheets = {path.name for path in (tmp_path / "out").glob("*.png")}
-    assert sheets == (
-        {"samples-000002.png", "samples-000003.png"} if model == "diffusion" else set()
-    )
+    assert sheets == {"samples-000002.png", "samples-000003.png"}
     assert not (tmp_path / "out" / CHECKPOINT).exists()
     with pytest.raises(GeneratorError, match="holds a generator; choose another --out"):
         train(Config(), folder, tmp_path / "out", recipe, say=said.append)
@@ -59,6 +67,15 @@ class TestRefusals:
         recipe = Recipe(steps=1, channels=(8, 8, 8, 8))
         with pytest.raises(GeneratorError, match=r"halve the image 3 times, which 12×12 pixels"):
             train(Config(), folder, tmp_path / "out", recipe, say=print)
+
+    def test_what_is_of_diffusion_only(self, folder: Path, tmp_path: Path) -> None:
+        recipe = Recipe(model="gan", steps=1, channels=(8,))
+        with pytest.raises(GeneratorError, match="--channels is of a diffusion network"):
+            train(Config(), folder, tmp_path / "out", recipe, say=print)
+
+    def test_a_device_that_there_is_not(self, folder: Path, tmp_path: Path) -> None:
+        with pytest.raises(GeneratorError, match="--device tpu: there are cpu and cuda"):
+            train(Config(), folder, tmp_path / "out", Recipe(steps=1, device="tpu"), say=print)
 
     def test_channels(self) -> None:
         assert parse_channels("8,16") == (8, 16)

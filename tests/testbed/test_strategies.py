@@ -26,6 +26,7 @@ from coordinator.strategies import STRATEGIES
 from edge_agent.agent import Agent
 from edge_agent.backends import Backends
 from edge_agent.data import MixedData
+from edge_agent.turns import Turns
 from energy.joules import Energy
 from generator_node.bootstrap import BootstrapGenerator
 from generator_node.generators import Generator
@@ -84,14 +85,14 @@ class Ran:
             def peer(name: str, role: Any) -> Peer:
                 return stack.enter_context(Peer(broker.address, fleet=fleet, peer=name, role=role))
 
-            slot = threading.Lock()
+            turns = Turns()
             for index, data in enumerate(self.data):
                 agent = Agent(
                     peer(device_id(index, DEVICES), "device"),
                     emulated_board(config, index, data.local),
                     data,
                     Backends(10, (1, 8, 8)),
-                    training_slot=slot,
+                    turns=turns,
                 )
                 threads.append(threading.Thread(target=agent.run, args=(stop,)))
             if STRATEGIES[config.run.strategy].needs_images:
@@ -341,6 +342,7 @@ def test_the_server_is_sent_nothing_of_the_devices_but_counts() -> None:
         "device",
         "counts",
         "seed",
+        "skip",
         "unlabelled",
     }
     assert msgspec.json.decode(

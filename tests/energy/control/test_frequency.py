@@ -13,6 +13,7 @@ from energy.control.frequency import FrequencyControl
 from energy.control.journal import Journal
 from energy.control.nvpmodel import PowerModes, modes_hz, present_mode
 from energy.control.programs import NOT_FOUND, Done, run_program
+from energy.cost_model import ComputeModel
 
 NANO = """
 < POWER_MODEL ID=0 NAME=MAXN >
@@ -27,6 +28,20 @@ GPU MAX_FREQ 640000000
 < POWER_MODEL ID=2 NAME=7W >
 CPU_A57 MAX_FREQ 1224000
 """
+
+
+COMPUTE = ComputeModel(
+    cycles_per_sample=1e7,
+    capacitance_w_per_hz3=1e-28,
+    frequency_min_hz=0.6e9,
+    frequency_max_hz=1.8e9,
+)
+
+
+class Closed(Journal):
+    """A journal in a folder that this user may not write."""
+
+    writable = False  # type: ignore[assignment]
 
 
 class Module:
@@ -143,6 +158,39 @@ class TestChoice:
         control = self.control(tmp_path, "auto")
         (tmp_path / "etc/nvpmodel.conf").unlink()
         assert control.cap(1e9).means == "duty-cycle"
+
+    def test_what_can_be_reached_without_setting_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+        control = self.control(tmp_path, "auto")
+        reach = control.reachable(COMPUTE)
+        assert reach.compute.frequency_steps_hz == (918e6, 1224e6, 1.8e9), "the power modes"
+        assert (reach.compute.frequency_min_hz, reach.why_fixed) == (918e6, "")
+        monkeypatch.setattr(os, "geteuid", lambda: 1000)
+        reach = control.reachable(COMPUTE)
+        assert reach.compute.frequency_min_hz == reach.compute.frequency_max_hz == 1.8e9
+        assert "no cpufreq policy" in reach.why_fixed
+        assert "not root" in self.control(tmp_path, "nvpmodel").reachable(COMPUTE).why_fixed
+        assert not (tmp_path / "state").exists(), "nothing was changed, nothing journalled"
+
+    def test_a_duty_cycle_is_no_frequency(self, tmp_path: Path) -> None:
+        cgroup(tmp_path)
+        (reached, why) = FrequencyControl(
+            tmp_path, Journal(tmp_path / "state", tmp_path), frequency_max_hz=2e9
+        ).reachable(COMPUTE)
+        assert reached.frequency_min_hz == reached.frequency_max_hz
+        assert why
+        asked = self.control(tmp_path, "duty-cycle").reachable(COMPUTE)
+        assert asked.compute == COMPUTE, "its slowing down was asked for by name"
+
+    def test_without_a_journal_nothing_is_set(self, tmp_path: Path) -> None:
+        policy = tmp_path / "sys/devices/system/cpu/cpufreq/policy0"
+        policy.mkdir(parents=True)
+        (policy / "scaling_max_freq").write_text("1800000\n")
+        closed = Closed(tmp_path / "state", tmp_path)
+        control = FrequencyControl(tmp_path, closed, choice="cpufreq", frequency_max_hz=2e9)
+        assert "cannot be written" in control.reachable(COMPUTE).why_fixed
 
     def test_none(self, tmp_path: Path) -> None:
         cap = self.control(tmp_path, "none").cap(1e9)

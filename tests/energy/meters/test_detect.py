@@ -6,7 +6,16 @@ import struct
 from pathlib import Path
 
 import pytest
-from worlds import AgxOrin, Ina226, JetsonNano, LaptopBattery, OrinNano, TwoPackages, write
+from worlds import (
+    AgxOrin,
+    Ina226,
+    JetsonNano,
+    LaptopBattery,
+    OrinNano,
+    PlugWorld,
+    TwoPackages,
+    write,
+)
 
 from energy.clock import VirtualClock
 from energy.ledger import Ledger
@@ -79,6 +88,7 @@ class TestChoice:
         usable = found["ina3221"].description
         assert usable is not None
         assert (usable.scope, usable.rate_hz) == ("module", 10.0)
+        assert found["ina3221"].power_w == pytest.approx(4.0)
         assert all(each.problem for each in found.values() if each.description is None)
         assert {"plug", "rapl", "nvml", "battery", "declared"} <= found.keys()
 
@@ -159,6 +169,17 @@ class TestTrouble:
         with pytest.raises(MeterUnavailableError, match="'nobody/rpc'"):
             Plug(settings)
 
+    def test_a_plug_that_answers_and_holds_no_power(
+        self, tmp_path: Path, clock: VirtualClock, home_broker: int
+    ) -> None:
+        plug = PlugWorld(tmp_path, clock, home_broker)
+        plug.break_("string")
+        with pytest.raises(
+            MeterUnavailableError, match=r'answers on .*"on".*holds no power\. Check'
+        ):
+            plug.open()
+        plug.close()
+
     @pytest.mark.parametrize(
         ("text", "what"),
         [
@@ -201,6 +222,9 @@ class TestPayloads:
             (b'{"ENERGY":{"Power":true}}', None),
             (b'{"ENERGY":{"Power":-4}}', None),
             (b'{"ENERGY":{"Power":1e999}}', None),
+            (b'{"ENERGY":{"Power":1' + 400 * b"0" + b"}}", None),
+            (b'{"ENERGY":{"Power":"inf"}}', None),
+            (100_000 * b"[", None),
             (b'{"ENERGY":7}', None),
             (b'{"StatusSNS":[]}', None),
             (b"[1,2]", None),

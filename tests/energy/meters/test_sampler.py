@@ -27,15 +27,29 @@ class Steady:
 
     longest_period_s = math.inf
 
-    def __init__(self, power_w: float | None = 5.0, rate_hz: float = 100.0) -> None:
+    def __init__(
+        self,
+        power_w: float | None = 5.0,
+        rate_hz: float = 100.0,
+        *,
+        resolution_w: float = 0.01,
+        averages: bool = False,
+    ) -> None:
         self.power_w = power_w
         self.looks = 0
         self.closed = 0
         self.looked = threading.Condition()
-        self._rate_hz = rate_hz
+        self._description = MeterDescription(
+            source="m:1",
+            kind="measured",
+            scope="board",
+            rate_hz=rate_hz,
+            resolution_w=resolution_w,
+            averages=averages,
+        )
 
     def describe(self) -> MeterDescription:
-        return MeterDescription(source="m:1", kind="measured", scope="board", rate_hz=self._rate_hz)
+        return self._description
 
     def look(self, time_s: float) -> Look:
         with self.looked:
@@ -64,6 +78,26 @@ class TestThread:
         assert len(readings) >= 10
         assert all(a.time_s <= b.time_s for a, b in pairwise(readings))
 
+    @pytest.mark.parametrize(
+        ("news_hz", "averages", "in_step"),
+        [(10.0, True, True), (5.0, True, True), (55.0, True, False), (10.0, False, False)],
+    )
+    def test_looks_in_step_only_where_readings_leave_nothing_out(
+        self, news_hz: float, averages: bool, in_step: bool
+    ) -> None:
+        """An INA226 as the kernel sets it up averages 36 ms: read at 10 Hz it misses the rest."""
+        meter = Steady(rate_hz=news_hz, averages=averages)
+        sampler = Sampler(meter, MonotonicClock(), rate_hz=10.0)
+        sampler.close()
+        assert sampler.in_step is in_step
+
+    def test_a_counter_leaves_nothing_out_however_seldom_it_is_read(self) -> None:
+        meter = Steady(rate_hz=1000.0, resolution_w=0.0, averages=True)
+        sampler = Sampler(meter, MonotonicClock(), rate_hz=10.0)
+        sampler.close()
+        assert meter.describe().counts
+        assert sampler.in_step
+
     def test_reports_its_own_cost_once(self) -> None:
         meter = Steady()
         sampler = Sampler(meter, MonotonicClock(), rate_hz=100.0)
@@ -88,8 +122,15 @@ class TestPlaces:
             block = sorted(next(dice) for _ in range(STRATA))
             assert [int(place * STRATA) for place in block] == list(range(STRATA))
 
+    @given(st.integers(0, 2**32), st.sampled_from([2, 4, 8, 16, 32]))
+    def test_a_few_looks_are_spread_as_evenly_as_many(self, seed: int, parts: int) -> None:
+        dice = places(random.Random(seed))
+        for _ in range(2 * STRATA // parts):
+            row = sorted(next(dice) for _ in range(parts))
+            assert [int(place * parts) for place in row] == list(range(parts))
+
     def test_a_load_in_step_with_the_looks_is_seen_evenly(self) -> None:
-        """2 and 8 W at 10 Hz, read at 10 Hz over 10 s: 2.5 % rms.
+        """2 and 8 W at 10 Hz, read at 10 Hz over 10 s: 1.9 % rms.
 
         6 % if looks were independent, 60 % if they were in step (benchmarks/integration_error.py).
         """
@@ -106,7 +147,7 @@ class TestPlaces:
             assert energy is not None
             errors.append(energy.value_j / 50.0 - 1.0)
             assert abs(errors[-1]) < 4.0 * energy.uncertainty_j / 50.0
-        assert math.sqrt(math.fsum(e * e for e in errors) / len(errors)) < 0.032
+        assert math.sqrt(math.fsum(e * e for e in errors) / len(errors)) < 0.025
         assert abs(math.fsum(errors) / len(errors)) < 0.006
 
 

@@ -41,6 +41,7 @@ class World:
     scope = "board"
     kind = "measured"
     resolution_w = 0.005
+    averages = False
     breaks: tuple[str, ...] = ()
 
     def __init__(self, root: Path, clock: VirtualClock) -> None:
@@ -114,6 +115,7 @@ class TwoPackages(Files):
 
     scope = "cpu"
     resolution_w = 0.0
+    averages = True
     breaks = (*Files.breaks, "beyond")
     ranges_uj = (262_143_328_850, 65_532_610_987)
 
@@ -179,6 +181,7 @@ class OrinNano(Files):
     """JetPack 5 and 6: voltage times current; shunts, their sum and NC are no rails."""
 
     scope = "module"
+    averages = True
     driver = "1-0040"
     labels: tuple[str, ...] = ("VDD_IN", "VDD_CPU_GPU_CV", "VDD_SOC")
     totals: tuple[int, ...] = (1,)
@@ -233,6 +236,7 @@ class AgxOrin(OrinNano):
 class Ina226(Files):
     """A chip on a board in the supply line: power in µW."""
 
+    averages = True
     breaks = (*Files.breaks, "sentinel")
 
     def files(self) -> list[Path]:
@@ -360,6 +364,7 @@ class GraphicsCard(World):
 
     scope = "gpu"
     resolution_w = 0.0
+    averages = True
     breaks = ("vanish",)
     counts = True
 
@@ -405,6 +410,7 @@ class OldGraphicsCard(GraphicsCard):
     """One from before Volta: power only."""
 
     resolution_w = 0.005
+    averages = False
     counts = False
 
 

@@ -95,9 +95,11 @@ class TestWhatDevicesObserved:
             db.execute("DROP TABLE transfer")
             for column in ("j", "kind", "source", "scope", "uncertainty_j"):
                 db.execute(f"ALTER TABLE sample DROP COLUMN cpu_{column}")
+            for column in ("trained_from", "trained_until"):
+                db.execute(f"ALTER TABLE device_round DROP COLUMN {column}")
         db.close()
         (read,) = read_run(tmp_path).rounds[0].devices
-        assert (read.observed, read.transfers) == (None, ())
+        assert (read.observed, read.transfers, read.trained_at) == (None, (), None)
         assert [phase.cpu for phase in read.phases] == [None] * 4
         assert read.energy == build.device_round("a").energy
 

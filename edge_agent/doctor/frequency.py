@@ -1,0 +1,119 @@
+"""Whether the CPU's frequency can be set, what plans take it for, and who puts it back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edge_agent.doctor.patient import Check, Patient
+from energy.control.cpufreq import CEILING, FLOOR, CpuFrequency
+from energy.control.frequency import FrequencyControl
+from energy.control.journal import FILE_NAME, Journal
+from energy.host_profile import HostProfile
+from energy.meters import MeterUnavailableError
+from energy.observe.cycles import Cycles
+from energy.sysfs import read_text
+
+
+def frequency(patient: Patient) -> Iterator[Check]:
+    """Frequency, cycle counter, and the journal that puts changes back."""
+    journal = Journal(patient.journal_folder, patient.root)
+    cpufreq = CpuFrequency(patient.root, journal)
+    if patient.profile is not None:
+        yield _of_profile(patient, patient.profile, journal, cpufreq)
+    elif why := cpufreq.why_not():
+        yield _fixed(why, cpufreq.in_force_hz(), cpufreq)
+    else:
+        yield Check(name="frequency", status="ok", found=f"can be set{_kernel(cpufreq)}")
+    yield _cycles()
+    yield _journal(patient)
+
+
+def _of_profile(
+    patient: Patient, profile: HostProfile, journal: Journal, cpufreq: CpuFrequency
+) -> Check:
+    """What an agent with this profile will publish."""
+    compute, why = FrequencyControl(
+        patient.root,
+        journal,
+        choice=profile.frequency_control,
+        frequency_max_hz=profile.board.compute.frequency_max_hz,
+        run=patient.run,
+    ).reachable(profile.board.compute)
+    if why:
+        wanted = profile.frequency_control == "none"
+        return _fixed(why, compute.frequency_max_hz, cpufreq, wanted=wanted)
+    low, high = compute.frequency_min_hz / 1e9, compute.frequency_max_hz / 1e9
+    return Check(
+        name="frequency",
+        status="ok",
+        found=f"plans choose from {low:.4g} to {high:.4g} GHz{_kernel(cpufreq)}",
+    )
+
+
+def _fixed(
+    why: str, frequency_hz: float | None, cpufreq: CpuFrequency, *, wanted: bool = False
+) -> Check:
+    at = f" at {frequency_hz / 1e9:.4g} GHz" if frequency_hz else ""
+    return Check(
+        name="frequency",
+        status="ok" if wanted else "warning",
+        found=f"plans take it as fixed{at}: {why}",
+        fix="" if wanted else _how_to_open(cpufreq),
+    )
+
+
+def _how_to_open(cpufreq: CpuFrequency) -> str:
+    if not cpufreq.policies():
+        return "run the agent on the board itself; here no plan can save energy by a lower clock"
+    folder = "/sys/devices/system/cpu/cpufreq/policy*"
+    rules = "\\n".join(f"z {folder}/{name} 0664 root fimi -" for name in (CEILING, FLOOR))
+    return (
+        "sudo groupadd -f fimi && sudo usermod -aG fimi $USER && printf "
+        f"'{rules}\\n' | sudo tee /etc/tmpfiles.d/fimi-cpufreq.conf && sudo systemd-tmpfiles "
+        "--create, then log in again; or run the agent as root"
+    )
+
+
+def _kernel(cpufreq: CpuFrequency) -> str:
+    """The driver, where the kernel has one."""
+    policies = cpufreq.policies()
+    if not policies:
+        return ""
+    driver = read_text(policies[0] / "scaling_driver") or "unknown driver"
+    governor = read_text(policies[0] / "scaling_governor") or "unknown governor"
+    many = "policy" if len(policies) == 1 else "policies"
+    return f" ({len(policies)} cpufreq {many}, {driver}, {governor})"
+
+
+def _cycles() -> Check:
+    try:
+        Cycles().close()
+    except MeterUnavailableError as error:
+        return Check(
+            name="cycles",
+            status="warning",
+            found=str(error).split(":")[0],
+            fix="sudo sysctl kernel.perf_event_paranoid=2 (no virtual machine without such a "
+            "counter will have one by that; the clock is sampled instead)",
+        )
+    return Check(name="cycles", status="ok", found="the processor's cycle counter can be read")
+
+
+def _journal(patient: Patient) -> Check:
+    folder = patient.journal_folder
+    journal = folder / FILE_NAME
+    if journal.exists() and journal.stat().st_size:
+        return Check(
+            name="journal",
+            status="warning",
+            found=f"{journal} holds changes: an agent is running, or one was killed",
+            fix="fimi agent restore",
+        )
+    if Journal(folder, patient.root).writable:
+        return Check(name="journal", status="ok", found=f"{journal} can be written")
+    return Check(
+        name="journal",
+        status="warning",
+        found=f"{journal} cannot be written, so nothing will be changed on this machine",
+        fix=f"sudo install -d -o $USER {folder}",
+    )

@@ -1,0 +1,122 @@
+"""What the agent's joules come from: every meter of this machine, and the one that is chosen."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from edge_agent.doctor.patient import Check, Patient
+from energy.clock import MonotonicClock
+from energy.meters import MeterDescription, MeterUnavailableError
+from energy.meters.combine import Combined
+from energy.meters.detect import Found, MeterSettings, detect, open_recorder
+from energy.meters.plug import UNRELIABLE_BELOW_W
+from energy.meters.rapl import SIDE_CHANNEL, tmpfiles_rule
+from energy.sysfs import read_text
+
+
+def meters(patient: Patient) -> Iterator[Check]:
+    """Every meter, and the one that would be used."""
+    profile, clock = patient.profile, MonotonicClock()
+    settings = profile.meters() if profile else MeterSettings()
+    listed = detect(settings, patient.root, clock)
+    try:
+        recorder = open_recorder(settings, patient.root, clock)
+        chosen = recorder.describe()
+        split = recorder.split.describe().source if isinstance(recorder, Combined) else ""
+        recorder.close()
+        yield Check(
+            name="meter",
+            status="ok" if chosen.kind == "measured" else "warning",
+            found=f"{chosen.source}: {chosen.kind}, scope {chosen.scope}"
+            + (f"; the processor's share from {split}" if split else ""),
+            fix=""
+            if chosen.kind == "measured"
+            else "its joules are not measured; a meter below that can be mended gives better ones",
+        )
+    except MeterUnavailableError as error:
+        yield Check(
+            name="meter",
+            status="failure",
+            found="no meter can be used and no power is declared"
+            if settings.meter == "auto"
+            else str(error),
+            fix="mend one of the meters below, or declare constant_power_w in the board's profile "
+            "(fimi agent doctor --host-profile FILE checks it)",
+        )
+    for each in listed:
+        found = each.description
+        yield (
+            _absent(each, settings, patient.root)
+            if found is None
+            else _usable(each, found, settings)
+        )
+
+
+def _usable(each: Found, found: MeterDescription, settings: MeterSettings) -> Check:
+    """One line of a meter that can be read."""
+    told = [found.kind, f"scope {found.scope}"]
+    if found.rate_hz:
+        told.append(f"{found.rate_hz:g} Hz")
+    if found.resolution_w:
+        told.append(f"{found.resolution_w:g} W steps")
+    told.append(f"±{found.relative_uncertainty:.0%}")
+    if each.power_w is not None:
+        told.append(f"{each.power_w:.3g} W now")
+    side = each.name == "rapl" and os.geteuid() != 0
+    weak = each.name == "plug" and each.power_w is not None and each.power_w < UNRELIABLE_BELOW_W
+    fix = ""
+    if weak:
+        fix = (
+            f"plugs are unreliable below {UNRELIABLE_BELOW_W:g} W: several boards on one plug, an "
+            "INA board in the supply line, or a USB meter"
+        )
+    elif found.averages and not found.counts and found.rate_hz > 1.05 * settings.rate_hz:
+        fix = (
+            f"a reading is the mean of {1e3 / found.rate_hz:.0f} ms, and one is taken every "
+            f"{1e3 / settings.rate_hz:.0f} ms: let the chip average as long (echo "
+            f"{1e3 / settings.rate_hz:.0f} | sudo tee {_INTERVAL}), and nothing is missed"
+        )
+    return Check(
+        name=f"meter {each.name}",
+        status="warning" if weak else "ok",
+        found=f"{found.source} ({', '.join(told)})"
+        + (f"; mind that {SIDE_CHANNEL}" if side else ""),
+        fix=fix,
+    )
+
+
+_INTERVAL = "/sys/class/hwmon/hwmon*/update_interval"
+
+
+def _absent(each: Found, settings: MeterSettings, root: Path) -> Check:
+    """One line of a meter that cannot be read; a warning where it should be there."""
+    problem, _, fix = each.problem.partition(". ")
+    closed = _closed_rapl(root) if each.name == "rapl" else []
+    if closed:
+        rule = tmpfiles_rule(closed).replace("\n", "\\n")
+        fix = (
+            "sudo groupadd -f fimi && sudo usermod -aG fimi $USER && "
+            f"printf '{rule}\\n' | sudo tee /etc/tmpfiles.d/fimi-rapl.conf && "
+            "sudo systemd-tmpfiles --create, then log in again. "
+            f"Mind that {SIDE_CHANNEL}"
+        )
+    named = {"plug": settings.plug, "replay": settings.replay}.get(each.name) is not None
+    return Check(
+        name=f"meter {each.name}",
+        status="warning" if closed or named else "absent",
+        found=problem,
+        fix=fix,
+    )
+
+
+def _closed_rapl(root: Path) -> list[Path]:
+    """The counters of packages that are there and may not be read, by their real paths."""
+    zones = (root / "sys/class/powercap").glob("intel-rapl:*")
+    return [
+        (zone / name).resolve()
+        for zone in sorted(zones)
+        if (read_text(zone / "name") or "").startswith("package")
+        for name in ("energy_uj", "max_energy_range_uj")
+    ]

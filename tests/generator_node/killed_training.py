@@ -1,0 +1,35 @@
+"""A GAN's training in a process of its own, to be killed: its checkpoint.
+
+Prints a line per step and waits for one after it, so that the test decides how far it gets.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from generator_node.gan import GanSettings
+from generator_node.gan_training import TrainedGan, train_gan
+from generator_node.training import TrainingProgress
+from learning.datasets import load_digits, split
+
+
+def training(
+    checkpoint: Path | None = None, progress: Callable[[TrainingProgress], None] | None = None
+) -> TrainedGan:
+    """One tiny training, to its end."""
+    public = split(load_digits()).public.subset(np.arange(40), "digits/few")
+    tiny = GanSettings(steps=8, batch_size=8, width=8, judge_steps=2)
+    return train_gan(public, tiny, progress, checkpoint=checkpoint, every=3)
+
+
+def stop_here(progress: TrainingProgress) -> None:
+    print(progress.step, flush=True)
+    sys.stdin.readline()
+
+
+if __name__ == "__main__":
+    training(Path(sys.argv[1]), stop_here)
