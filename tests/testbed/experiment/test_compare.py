@@ -180,7 +180,9 @@ class TestShown:
         swept = replace(experiment, grid={"plan.deadline_s": (8.0, 10.0, 20.0)}, seeds=(0,))
         found = cells(swept)
         runs = {cell.name: RUNS[f"{cell.label}-seed0"] for cell in found}
-        assert 'id="sweep-joules-plan-deadline_s-0"' in render(compare(swept, found, runs, {}))
+        page = render(compare(swept, found, runs, {}))
+        for what in ("joules", "dynamic-joules", "accuracy"):
+            assert f'id="sweep-{what}-plan-deadline_s-0"' in page
 
 
 def test_cells_without_a_run_are_in_the_table(experiment: Experiment) -> None:

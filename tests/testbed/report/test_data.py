@@ -193,7 +193,9 @@ class TestRunsThatEndedEarly:
         )
         store.write_event(PlanInForce(device="b", notes=(), error=""))
         store.close()
-        (noted,) = read_run(tmp_path).notes
+        run = read_run(tmp_path)
+        (noted,) = run.notes
+        assert run.undelivered == 2
         assert noted.device == "a"
         assert noted.notes == ("too fast", "7 of 9 synthetic samples were delivered")
 
