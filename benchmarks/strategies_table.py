@@ -184,7 +184,7 @@ def main() -> None:
     everything = run(asked.out, "digits", DIGITS.format(strategies=names, **digits), asked.jobs)
     even = run(asked.out, "digits-alpha-0.4", ALPHA.format(**digits), asked.jobs)
     results = [("digits, Dirichlet 0.1", everything), ("digits, Dirichlet 0.4", even)]
-    # Error limits that FIMI meets with about half the images it may have: GTSRB's is the smaller set.
+    # Limits that FIMI meets with about half the images it may have; GTSRB is the smaller set.
     images = (("cifar10", asked.cifar10, 0.613), ("gtsrb", asked.gtsrb, 0.643))
     for name, root, error_max in images:
         if root is None:
