@@ -81,10 +81,10 @@ def one(make: str, kind: str, seed: int, seconds: float, *, own_meter: bool) -> 
         "none": mape_percent(
             energy_errors(
                 found.settings,
-                lambda f, v: (
+                lambda setting: (
                     model.idle_power_w
                     + model.compute.active_power_w
-                    + model.compute.capacitance_w_per_hz3 * f**3
+                    + model.compute.capacitance_w_per_hz3 * setting.frequency_hz**3
                 ),
                 model.compute.cycles_per_sample,
             )

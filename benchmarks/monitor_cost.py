@@ -1,9 +1,9 @@
 """What monitoring costs: CPU time and memory of a process that does nothing else.
 
 A child process reads a Jetson's rails (two meters: the module's total and its CPU rail, from files
-in a temporary folder) at 10 Hz, samples clock and throttling twice a second, and closes a phase of
-the ledger every two seconds, as an agent on a physical board does. PyTorch is not loaded. Printed
-beside it: the same process without the monitor, and a loop that polls the same rails at 1 kHz.
+in a temporary folder) at 10 Hz, samples clock, heat and throttling twice a second, and closes a
+phase of the ledger every two seconds, as an agent on a physical board does. PyTorch is not loaded.
+Printed beside it: the same process without the monitor, and a loop that polls the rails at 1 kHz.
 
     python benchmarks/monitor_cost.py [--seconds 30]
 """
@@ -64,6 +64,11 @@ def build(root: Path) -> None:
     policy = root / "sys/devices/system/cpu/cpufreq/policy0"
     policy.mkdir(parents=True)
     (policy / "scaling_cur_freq").write_text("1500000\n")
+    for number, kind in enumerate(("cpu-thermal", "gpu-thermal", "soc0-thermal", "tj-thermal")):
+        zone = root / f"sys/class/thermal/thermal_zone{number}"
+        zone.mkdir(parents=True)
+        (zone / "type").write_text(f"{kind}\n")
+        (zone / "temp").write_text("48500\n")
     for cpu in range(6):
         thermal = root / f"sys/devices/system/cpu/cpu{cpu}/thermal_throttle"
         thermal.mkdir(parents=True)

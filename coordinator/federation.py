@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from msgspec import Struct
 
@@ -36,7 +37,14 @@ from learning.datasets import Dataset
 from learning.graphs import MEDIA
 from learning.training import Trainer
 from messaging.client import Peer
-from messaging.messages import DeploymentClosed, DevicePlan, Offer, Profile, RunEnded
+from messaging.messages import (
+    DeploymentClosed,
+    DevicePlan,
+    Offer,
+    Profile,
+    RunEnded,
+    SyntheticBatch,
+)
 from messaging.topics import COORDINATOR, EVERYBODY
 from optim.planner import Plan
 from optim.problem import InfeasibleError
@@ -89,7 +97,8 @@ class Coordinator:
         listener: hears every event, in order, on the coordinator's thread.
         on_model: called with the new global model after every round.
         cancel: set from outside to end the run.
-        graphs: training and evaluation as ONNX graphs, offered to every device; empty for none.
+        graphs: makes training and evaluation as ONNX graphs, offered to every device; empty for
+            none. Called once, on a thread of its own while the generator node draws.
         export: makes files of the trained model; ``None`` for none.
         public: what models may be judged by besides the test set, if there is anything.
         meter: of this machine, for what the server trains; seconds only if left out.
@@ -107,7 +116,7 @@ class Coordinator:
         listener: Listener = lambda event: None,
         on_model: Callable[[Model], None] = lambda model: None,
         cancel: threading.Event | None = None,
-        graphs: bytes = b"",
+        graphs: Callable[[], bytes] = bytes,
         export: Export | None = None,
         public: Dataset | None = None,
         meter: WorkMeter | None = None,
@@ -213,8 +222,6 @@ class Coordinator:
         desk, watch = self._desk, self._desk.watch
         with watch.stage("gather"):
             self._gather()
-        if self._graphs:
-            self._graphs_offer = desk.peer.transfers.serve(self._graphs, media=MEDIA)
         with watch.stage("plan"):
             made = self._planner.plan(self._profiles)
             self._plan = plan = made.plan
@@ -222,19 +229,14 @@ class Coordinator:
                 self._store.write_plan(plan)
                 synthetic = sum(sum(device.synthetic_counts) for device in plan.devices)
                 self._notify(Planned(plan=plan, synthetic_samples=synthetic))
-        with watch.stage("synthesis"):
-            wanted = (
-                {share.device: share.synthetic_counts for share in plan.devices} if plan else {}
-            )
-            own_parts = parts(made.server_counts, self._settings.images_per_request)
-            if own_parts:
-                wanted[COORDINATOR] = own_parts[0].counts
-            batches = self._synthesis.of(wanted, unlabelled=desk.strategy.unlabelled)
-            if (own := batches.pop(COORDINATOR, None)) is not None:
-                self._server.receive(own, desk.peer, self._test.image_shape)
-            for part in own_parts[1:]:
-                more = self._synthesis.of({COORDINATOR: part.counts}, skip=part.skip)
-                self._server.receive(more[COORDINATOR], desk.peer, self._test.image_shape)
+        with ThreadPoolExecutor(1, thread_name_prefix="graphs") as beside:
+            export = beside.submit(self._graphs)
+            with watch.stage("synthesis"):
+                batches = self._synthesise(plan, made.server_counts)
+            with watch.stage("graphs"):
+                graphs = export.result()
+        if graphs:
+            self._graphs_offer = desk.peer.transfers.serve(graphs, media=MEDIA)
         if plan is not None:
             self._rounds.adaptation = Adaptation(
                 self._settings.plan,
@@ -244,6 +246,23 @@ class Coordinator:
             )
             with watch.stage("announce"):
                 self._plans.put(plan, self._profiles, batches)
+
+    def _synthesise(
+        self, plan: Plan | None, server_counts: tuple[int, ...]
+    ) -> dict[str, SyntheticBatch]:
+        """What the generator node makes for the devices; the server's own images are fetched."""
+        desk = self._desk
+        wanted = {share.device: share.synthetic_counts for share in plan.devices} if plan else {}
+        own_parts = parts(server_counts, self._settings.images_per_request)
+        if own_parts:
+            wanted[COORDINATOR] = own_parts[0].counts
+        batches = self._synthesis.of(wanted, unlabelled=desk.strategy.unlabelled)
+        if (own := batches.pop(COORDINATOR, None)) is not None:
+            self._server.receive(own, desk.peer, self._test.image_shape)
+        for part in own_parts[1:]:
+            more = self._synthesis.of({COORDINATOR: part.counts}, skip=part.skip)
+            self._server.receive(more[COORDINATOR], desk.peer, self._test.image_shape)
+        return batches
 
     def _train(self) -> None:
         """All rounds, and what becomes of the model."""

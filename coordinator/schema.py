@@ -11,7 +11,7 @@ Tables::
     device_round  round, device, ...     what became of each device in each round
     sample        round, device, phase   every metered phase beside its prediction (round 0: before)
     transfer      round, device, phase   every payload that a device moved, and how long it took
-    observation   round, device, ...     clock, throttling (JSON), link, the monitor's own cost
+    observation   round, device, ...     clock, throttling (JSON), heat, link, monitor's own cost
     residual      round, device, phase   predicted less measured joules, and what they come from
     refit         round, device, body    cost parameters that were fitted after a round
     server_round  round, ...             what the server trained in a round: its own seconds, joules
@@ -65,7 +65,7 @@ CREATE TABLE observation (
     link_interface TEXT, link_rate_bps REAL, link_signal_dbm REAL,
     monitor_cpu_s REAL, monitor_wall_s REAL, monitor_looks INTEGER, monitor_failed INTEGER,
     monitor_j REAL, monitor_kind TEXT, monitor_source TEXT, monitor_scope TEXT,
-    monitor_uncertainty_j REAL, PRIMARY KEY (round, device)) STRICT;
+    monitor_uncertainty_j REAL, temperature_c REAL, PRIMARY KEY (round, device)) STRICT;
 CREATE TABLE residual (
     round INTEGER NOT NULL REFERENCES round, device TEXT NOT NULL, phase TEXT NOT NULL,
     predicted_s REAL NOT NULL, measured_s REAL NOT NULL, predicted_j REAL NOT NULL,

@@ -307,7 +307,7 @@ class RunStore:
     def _write_observation(self, number: int, device: str, seen: Observation) -> None:
         link, monitor = seen.link, seen.monitor
         self._db.execute(
-            f"INSERT INTO observation VALUES ({', '.join('?' * 19)})",
+            f"INSERT INTO observation VALUES ({', '.join('?' * 20)})",
             (
                 number,
                 device,
@@ -323,6 +323,7 @@ class RunStore:
                     else (None,) * 4
                 ),
                 *_energy(seen.monitor_energy),
+                seen.temperature_c,
             ),
         )
 

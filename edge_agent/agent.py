@@ -12,29 +12,27 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 from msgspec import Struct
 
 from edge_agent.backends import Backends
 from edge_agent.data import MixedData
 from edge_agent.deployment import TrialOrder, try_file
+from edge_agent.exchange import Exchange
 from edge_agent.turns import Turns
-from energy.cost_model import Phase
 from energy.hardware import Applied, Hardware
 from energy.ledger import Ledger, PhaseRecord
 from learning import batches, memory, pseudo_labels, tensors
 from messaging.client import Peer
-from messaging.errors import TransferCancelled, TransferError
+from messaging.errors import TransferError
 from messaging.messages import (
     DeploymentClosed,
     DeploymentReport,
     DeploymentTest,
     DevicePlan,
     DeviceState,
-    Goodput,
     ModelFile,
+    Offer,
     PlanApplied,
     Profile,
     RoundClosed,
@@ -94,15 +92,14 @@ class Agent:
         self._backends = backends
         self._turns = turns or Turns()
         self._settings = settings or AgentSettings()
+        self._exchange = Exchange(peer, hardware, self._settings.transfer_timeout_s)
         self._ledger = Ledger(hardware.clock, hardware.recorder)
         self._plan: DevicePlan | None = None
         self._applied: Applied | None = None
-        self._moved: list[Goodput] = []
         self._last_plan_reply: PlanApplied | None = None
         self._last_report: RoundReport | None = None
         self._last_settled: RoundSettled | None = None
         self._last_deployment: DeploymentReport | None = None
-        self._update_digest: str | None = None
         self._trained_at: tuple[float, float] | None = None
 
     def run(self, stop: threading.Event) -> None:
@@ -163,15 +160,13 @@ class Agent:
         self._applied, error = None, ""
         try:
             if plan.batch is not None and not replanned:
-                with self._ledger.phase("synthetic-download"), self._moving() as moved:
-                    payload = self._peer.transfers.fetch(
+                with self._ledger.phase("synthetic-download"):
+                    payload = self._exchange.fetch(
                         plan.batch,
-                        timeout_s=self._settings.transfer_timeout_s,
                         max_bytes=self._settings.batch_max_bytes,
                         cancelled=stop.is_set,
+                        phase="synthetic-download",
                     )
-                    self._hardware.has_received(len(payload))
-                    moved("synthetic-download", len(payload))
                 self._keep(plan, payload)
             self._applied = self._hardware.apply(plan.point)
         except (TransferError, ValueError, OSError) as problem:
@@ -185,7 +180,7 @@ class Agent:
             applied=self._applied,
             phases=self._metered(),
             error=error,
-            transfers=self._take_moved(),
+            transfers=self._exchange.take(),
         )
         self._peer.send(COORDINATOR, self._last_plan_reply)
         self._ledger.begin("idle")
@@ -247,7 +242,7 @@ class Agent:
             phases=self._metered(),
             backend=backend,
             error=error,
-            transfers=self._take_moved(),
+            transfers=self._exchange.take(),
             observed=observed,
             unlabelled=0 if self._data.unlabelled is None else len(self._data.unlabelled),
             trained_at=self._trained_at,
@@ -259,27 +254,20 @@ class Agent:
         self, plan: DevicePlan, start: RoundStart, stop: threading.Event
     ) -> tuple[float, float, str]:
         """Loss, accuracy, and what trained."""
-        transfers, settings = self._peer.transfers, self._settings
-        with self._ledger.phase("model-download"), self._moving() as moved:
-            payload = transfers.fetch(
+        exchange, settings = self._exchange, self._settings
+        with self._ledger.phase("model-download"):
+            payload = exchange.fetch(
                 start.model,
-                timeout_s=settings.transfer_timeout_s,
                 max_bytes=settings.model_max_bytes,
                 cancelled=stop.is_set,
+                phase="model-download",
             )
-            self._hardware.has_received(len(payload))
-            moved("model-download", len(payload))
 
             def fetch_graphs() -> bytes:
                 assert start.graphs is not None
-                fetched = transfers.fetch(
-                    start.graphs,
-                    timeout_s=settings.transfer_timeout_s,
-                    max_bytes=settings.graphs_max_bytes,
-                    cancelled=stop.is_set,
+                return exchange.fetch(
+                    start.graphs, max_bytes=settings.graphs_max_bytes, cancelled=stop.is_set
                 )
-                self._hardware.has_received(len(fetched))
-                return fetched
 
             trainer = self._backends.trainer(
                 start.training, start.graphs.digest if start.graphs else None, fetch_graphs
@@ -310,34 +298,18 @@ class Agent:
             del result
             memory.give_back(len(update))
             self._trained_at = (began_s, time.time())
-        with self._ledger.phase("upload"), self._moving() as moved:
-            offer = transfers.serve(update, media="safetensors")
-            self._drop_update()
-            self._update_digest = offer.digest
-            self._peer.send(
-                COORDINATOR,
-                UpdateReady(run=start.run, device=plan.device, round=start.round, update=offer),
-            )
-            self._wait_until_pulled(offer.digest, stop)
-            self._drop_update()
-            self._hardware.has_sent(len(update))
-            moved("upload", len(update))
-        return loss, accuracy, trainer.backend
 
-    def _wait_until_pulled(self, digest: str, stop: threading.Event) -> None:
-        timeout_s = self._settings.transfer_timeout_s
-        limit = time.monotonic() + timeout_s
-        while not self._peer.transfers.wait_served(digest, by=COORDINATOR, timeout_s=0.2):
-            if stop.is_set():
-                raise TransferCancelled("the agent was asked to stop during its upload")
-            if time.monotonic() > limit:
-                raise TransferError(
-                    f"the coordinator did not pull the update within {timeout_s:g} s"
-                )
+        def announce(offer: Offer) -> None:
+            ready = UpdateReady(run=start.run, device=plan.device, round=start.round, update=offer)
+            self._peer.send(COORDINATOR, ready)
+
+        with self._ledger.phase("upload"):
+            exchange.ship(update, announce, cancelled=stop.is_set)
+        return loss, accuracy, trainer.backend
 
     def _settle(self, closed: RoundClosed) -> None:
         """The round is over for everybody: what did waiting take?"""
-        self._drop_update()  # one that was never pulled
+        self._exchange.withdraw()  # one that was never pulled
         if self._plan is None or self._plan.run != closed.run:
             return
         if self._last_settled is not None and self._last_settled.round >= closed.round:
@@ -386,13 +358,9 @@ class Agent:
         self._peer.send(COORDINATOR, self._last_deployment)
 
     def _try_file(self, file: ModelFile, order: TrialOrder, stop: threading.Event) -> Trial:
-        payload = self._peer.transfers.fetch(
-            file.model,
-            timeout_s=self._settings.transfer_timeout_s,
-            max_bytes=self._settings.model_max_bytes,
-            cancelled=stop.is_set,
+        payload = self._exchange.fetch(
+            file.model, max_bytes=self._settings.model_max_bytes, cancelled=stop.is_set
         )
-        self._hardware.has_received(len(payload))
         with self._turns.training:
             return try_file(
                 file,
@@ -417,7 +385,7 @@ class Agent:
         """The run is over: the board is free again."""
         self._ledger.close()
         self._ledger.take()
-        self._drop_update()
+        self._exchange.withdraw()
         self._hardware.restore()
         self._data.clear()
         self._plan = self._applied = None
@@ -426,27 +394,6 @@ class Agent:
         self._last_settled = None
         self._last_deployment = None
 
-    @contextmanager
-    def _moving(self) -> Iterator[Callable[[Phase, int], None]]:
-        """A transfer begins; call what this gives when so many bytes have moved."""
-        began_s = self._hardware.clock.now_s()
-
-        def moved(phase: Phase, size_bytes: int) -> None:
-            self._moved.append(
-                Goodput(
-                    phase=phase,
-                    size_bytes=size_bytes,
-                    duration_s=self._hardware.clock.now_s() - began_s,
-                )
-            )
-
-        yield moved
-
-    def _take_moved(self) -> tuple[Goodput, ...]:
-        """The transfers since the last message."""
-        moved, self._moved = tuple(self._moved), []
-        return moved
-
     def _metered(self) -> tuple[PhaseRecord, ...]:
         """What was metered since the last message, without idling that took no time."""
         return tuple(
@@ -454,8 +401,3 @@ class Agent:
             for record in self._ledger.take()
             if record.phase != "idle" or record.duration_s > 0
         )
-
-    def _drop_update(self) -> None:
-        if self._update_digest is not None:
-            self._peer.transfers.withdraw(self._update_digest)
-            self._update_digest = None

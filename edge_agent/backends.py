@@ -149,17 +149,11 @@ class Backends:
                 f"graphs for {decoded.classes} classes and images {decoded.image_shape}; this "
                 f"device has {self._classes} and {self._image_shape}"
             )
-        if settings.backend == "auto" and self._torch_is_faster(settings, decoded):
+        if torch_is_faster(settings, decoded.multiply_adds) and _installed("torch"):
             return self._torch(settings)
         from learning.onnx_trainer import OnnxTrainer
 
         return OnnxTrainer(decoded, threads=settings.threads)
-
-    @staticmethod
-    def _torch_is_faster(settings: TrainingSettings, offered: graphs.GraphSet) -> bool:
-        """A network of one's own stays with its graph: its code may not be on the device."""
-        own = ":" in settings.model
-        return offered.multiply_adds > HEAVY_MULTIPLY_ADDS and not own and _installed("torch")
 
     def _path(self, digest: str) -> Path | None:
         return None if self._cache is None else self._cache / f"{digest}.graphs"
@@ -185,6 +179,19 @@ class Backends:
         kept = sorted(path.parent.glob("*.graphs"), key=lambda p: p.stat().st_mtime)
         for old in kept[:-KEPT]:
             old.unlink(missing_ok=True)
+
+
+def torch_is_faster(settings: TrainingSettings, multiply_adds: int) -> bool:
+    """Whether a device that may choose takes PyTorch, where it is installed.
+
+    A network of one's own stays with its graph: its code may not be on the device.
+
+    Args:
+        settings: of the training.
+        multiply_adds: of one image, forward.
+    """
+    own = ":" in settings.model
+    return settings.backend == "auto" and not own and multiply_adds > HEAVY_MULTIPLY_ADDS
 
 
 def _installed(package: str) -> bool:

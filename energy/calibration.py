@@ -19,22 +19,24 @@ from energy.calibration_fit import (
     Estimate,
     FitError,
     PowerFit,
-    RadioFit,
     Setting,
     cycles_trend,
     fit_cycles,
     fit_power,
-    fit_radio,
-    fit_receive,
     power_table,
 )
 from energy.cost_model import BoardModel
 from energy.hardware import HardwareDescription
-from energy.held_out import held_out_error
+from energy.held_out import held_out_error, mape_percent
+from energy.radio_fit import RadioFit, fit_radio, fit_receive
 from energy.sweep import CalibrationImpossibleError
 
 MEMORY_BOUND = 0.1
 """Growth of C from the lowest to the highest frequency that is worth a word."""
+HELD_STILL = 0.7
+"""Of the growth that C has where a sample takes the same time at every frequency."""
+TRUSTED_PERCENT = 10.0
+"""Mean held-out error above which a profile is not to be relied on."""
 
 
 class Calibration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -44,7 +46,8 @@ class Calibration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         hardware: board and meter.
         settings: as measured.
         power: P_idle, P_act, κ.
-        voltage: the same with V² f, where the voltages are known.
+        voltage: the same with V² f, where the voltages are known; beside the leakage, where the
+            processor tells its temperature.
         cycles: C.
         cycles_trend: growth of C over the frequencies, relative.
         radio: electronics and joules per bit; ``None`` where nothing was sent.
@@ -104,11 +107,7 @@ def analyse(
     if all(s.voltage_v is not None for s in settings if s.activity == "compute"):
         voltage = fit_power(settings, "voltage")
     trend = cycles_trend(settings)
-    if trend > MEMORY_BOUND:
-        notes.append(
-            f"a sample takes {trend:.0%} more cycles at the highest than at the lowest frequency: "
-            "memory sets the pace, so C is a mean over the frequencies"
-        )
+    notes += _pace(settings, trend)
     if hardware.meter.scope in ("cpu", "module"):
         notes.append(
             f"the meter sees the {hardware.meter.scope} only: P_idle is that of the "
@@ -126,6 +125,13 @@ def analyse(
             receive = fit_receive(settings, power.idle_w.value)
         except FitError as error:
             notes.append(f"receiving: {error}")
+    held_out_table = held_out_error(settings, "table")
+    if held_out_table and mape_percent(list(held_out_table.values())) > TRUSTED_PERCENT:
+        notes.append(
+            f"not even the measured table predicts what was held out within {TRUSTED_PERCENT:g} %: "
+            "do not rely on this profile. Measure longer (--seconds, --repeats), with nothing else "
+            "running and a finer meter"
+        )
     return Calibration(
         hardware=hardware,
         settings=tuple(settings),
@@ -139,9 +145,27 @@ def analyse(
         downlink_bps=float(np.mean([s.rate_bps for s in received])) if received else None,
         held_out=held_out_error(settings),
         held_out_voltage=held_out_error(settings, "voltage") if voltage else {},
-        held_out_table=held_out_error(settings, "table"),
+        held_out_table=held_out_table,
         notes=tuple(notes),
     )
+
+
+def _pace(settings: Sequence[Setting], trend: float) -> list[str]:
+    """What is to be said where cycles per sample are not the same at every frequency."""
+    if trend <= MEMORY_BOUND:
+        return []
+    frequencies = [s.frequency_hz for s in settings if s.activity == "compute"]
+    low_hz, high_hz = min(frequencies), max(frequencies)
+    # Where time does not depend on the frequency at all, C grows as the frequency does.
+    if trend > HELD_STILL * (high_hz - low_hz) / float(np.mean(frequencies)):
+        return [
+            f"a sample takes about as long at {low_hz / 1e9:.3g} as at {high_hz / 1e9:.3g} GHz: "
+            "the cap does not slow this processor down, or memory alone sets the pace"
+        ]
+    return [
+        f"a sample takes {trend:.0%} more cycles at the highest than at the lowest frequency: "
+        "memory sets the pace, so C is a mean over the frequencies"
+    ]
 
 
 def calibrated(calibration: Calibration, board: BoardModel) -> BoardModel:

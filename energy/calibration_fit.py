@@ -2,12 +2,12 @@
 
 * :class:`Setting`      what a board was made to do, and what it took
 * :class:`Estimate`     a value with its confidence interval
-* :func:`fit_power`     P_idle, P_act and κ of P = P_idle + P_act + κ f³, docs/model.md (39)
+* :func:`fit_power`     P_idle, P_act and κ of P = P_idle + P_act + κ f³, docs/model.md (39), or
+                        the capacitance of V² f beside the leakage, where voltage and heat are known
 * :func:`fit_cycles`    C from times and frequencies
-* :func:`fit_radio`     electronics and joules per bit from paced traffic, (40)
 * :func:`power_table`   the measured powers themselves
 
-How well they predict: :mod:`energy.held_out`.
+Sending and receiving: :mod:`energy.radio_fit`. How well they predict: :mod:`energy.held_out`.
 
 Powers are weighted by their own size, since a meter's noise is: the fit minimises relative errors.
 """
@@ -29,6 +29,11 @@ Array = NDArray[np.float64]
 Activity = Literal["idle", "compute", "send", "receive"]
 
 CONFIDENCE = 0.95
+LEAKAGE_DOUBLING_K = 25.0
+"""Warming that doubles a chip's leakage, K. Our choice: a sweep is too cool and too short to tell
+it (its estimates scatter from 12 to 60), and 20 or 35 move the capacitance by 2 to 4 %."""
+LEAST_WARMING_K = 3.0
+"""Settings that differ by less say nothing about leakage."""
 
 
 class Setting(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -44,6 +49,7 @@ class Setting(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         bits: sent or received meanwhile.
         transmit_power_w: p while sending.
         voltage_v: core voltage at that frequency, where known.
+        temperature_c: of the processor meanwhile, where it tells, °C.
     """
 
     activity: Activity
@@ -55,6 +61,7 @@ class Setting(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     bits: float = 0.0
     transmit_power_w: float = 0.0
     voltage_v: float | None = None
+    temperature_c: float | None = None
 
     @property
     def power_w(self) -> float:
@@ -95,9 +102,11 @@ class PowerFit(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     Attributes:
         law: what g is: ``"cubic"``, f³ and the slope is κ in W/Hz³; ``"voltage"``, V² f and the
             slope is the switched capacitance in F.
-        idle_w: P_idle.
+        idle_w: P_idle; less the leakage at rest, where that is known by itself.
         active_w: P_act.
         slope: κ or C.
+        leakage_a: leakage current at 45 °C, A: V times it flows in every state and doubles every
+            :data:`LEAKAGE_DOUBLING_K`; ``None`` where voltage or temperature are not known.
         degrees: of freedom.
         residual_percent: root mean square of the relative residuals.
     """
@@ -108,28 +117,33 @@ class PowerFit(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     slope: Estimate
     degrees: int
     residual_percent: float
+    leakage_a: Estimate | None = None
 
-    def busy_power_w(self, frequency_hz: float, voltage_v: float | None = None) -> float:
-        """Fitted power while computing, W."""
-        return (
+    def busy_power_w(
+        self,
+        frequency_hz: float,
+        voltage_v: float | None = None,
+        temperature_c: float | None = None,
+    ) -> float:
+        """Fitted power while computing, W.
+
+        Raises:
+            FitError: the law needs a voltage or a temperature that is not given.
+        """
+        power_w = (
             self.idle_w.value
             + self.active_w.value
             + self.slope.value * _activity(self.law, frequency_hz, voltage_v)
         )
+        if self.leakage_a is not None:
+            if voltage_v is None or temperature_c is None:
+                raise FitError(f"voltage or temperature at {frequency_hz:.4g} Hz is unknown")
+            power_w += self.leakage_a.value * voltage_v * _warmth(temperature_c)
+        return power_w
 
-
-class RadioFit(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What sending draws beyond the transmit power: P_el + e_bit · rate.
-
-    Attributes:
-        electronics_w: P_el.
-        energy_per_bit_j: e_bit.
-        rate_bps: highest rate that was reached.
-    """
-
-    electronics_w: Estimate
-    energy_per_bit_j: Estimate
-    rate_bps: float
+    def power_w(self, setting: Setting) -> float:
+        """Fitted power of a compute setting, W."""
+        return self.busy_power_w(setting.frequency_hz, setting.voltage_v, setting.temperature_c)
 
 
 def fit_power(settings: Sequence[Setting], law: Literal["cubic", "voltage"] = "cubic") -> PowerFit:
@@ -138,7 +152,8 @@ def fit_power(settings: Sequence[Setting], law: Literal["cubic", "voltage"] = "c
     Args:
         settings: idle and compute settings; others are ignored.
         law: how power grows with frequency; ``"voltage"`` needs the voltage of every compute
-            setting.
+            setting, and where every setting has a temperature too it tells leakage, which grows
+            with the heat, from what switching costs.
 
     Raises:
         FitError: no idle setting, fewer than three frequencies, unknown voltages, or a reading
@@ -165,7 +180,10 @@ def fit_power(settings: Sequence[Setting], law: Literal["cubic", "voltage"] = "c
     design[:, 0] = 1.0
     design[len(idle) :, 1] = 1.0
     design[len(idle) :, 2] = growth / scale
-    values, low, high, degrees, residual = _non_negative(design, powers, 1.0 / powers)
+    leaking = _leaking((*idle, *busy)) if law == "voltage" else None
+    if leaking is not None:
+        design = np.column_stack([design, leaking])
+    values, low, high, degrees, residual = non_negative(design, powers, 1.0 / powers)
     estimates = [
         Estimate(value=float(v), low=float(a), high=float(b))
         for v, a, b in zip(values, low, high, strict=True)
@@ -177,6 +195,7 @@ def fit_power(settings: Sequence[Setting], law: Literal["cubic", "voltage"] = "c
         slope=estimates[2].scaled(1.0 / scale),
         degrees=degrees,
         residual_percent=100.0 * residual,
+        leakage_a=estimates[3] if leaking is not None else None,
     )
 
 
@@ -190,7 +209,7 @@ def fit_cycles(settings: Sequence[Setting]) -> Estimate:
     if len(busy) < 2 or any(s.samples < 1 for s in busy):
         raise FitError("cycles per sample need at least two compute settings with samples")
     cycles = np.array([s.duration_s * s.frequency_hz / s.samples for s in busy])
-    return _mean(cycles)
+    return mean_of(cycles)
 
 
 def cycles_trend(settings: Sequence[Setting]) -> float:
@@ -208,45 +227,6 @@ def cycles_trend(settings: Sequence[Setting]) -> float:
     return float(slope / cycles.mean())
 
 
-def fit_radio(settings: Sequence[Setting], idle_w: float) -> RadioFit:
-    """Electronics and joules per bit: least squares of P − P_idle − p over the rate.
-
-    Raises:
-        FitError: fewer than three settings, or all at one rate.
-    """
-    sent = of_activity(settings, "send")
-    rates = np.array([s.rate_bps for s in sent])
-    if len(sent) < 3 or rates.max() < 1.2 * rates.min():
-        raise FitError(
-            "radio power needs at least three paced uploads whose rates differ by a fifth or more"
-        )
-    extra = np.array([s.power_w - idle_w - s.transmit_power_w for s in sent])
-    scale = float(rates.max())
-    design = np.column_stack([np.ones(len(sent)), rates / scale])
-    weights = 1.0 / np.array([s.power_w for s in sent])
-    values, low, high, _, _ = _non_negative(design, extra, weights)
-    parts = [
-        Estimate(value=float(v), low=float(a), high=float(b))
-        for v, a, b in zip(values, low, high, strict=True)
-    ]
-    return RadioFit(
-        electronics_w=parts[0], energy_per_bit_j=parts[1].scaled(1.0 / scale), rate_bps=scale
-    )
-
-
-def fit_receive(settings: Sequence[Setting], idle_w: float) -> Estimate:
-    """Extra power while receiving, W.
-
-    Raises:
-        FitError: nothing was received at least twice.
-    """
-    received = of_activity(settings, "receive")
-    if len(received) < 2:
-        raise FitError("receive power needs at least two settings that receive")
-    found = _mean(np.array([s.power_w - idle_w for s in received]))
-    return Estimate(value=max(0.0, found.value), low=max(0.0, found.low), high=max(0.0, found.high))
-
-
 def power_table(
     settings: Sequence[Setting], idle_w: float
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -254,6 +234,28 @@ def power_table(
     groups = by_frequency(of_activity(settings, "compute"))
     powers = [max(0.0, float(np.mean([s.power_w for s in g])) - idle_w) for _, g in groups]
     return tuple(f for f, _ in groups), tuple(powers)
+
+
+def _leaking(settings: Sequence[Setting]) -> Array | None:
+    """What each setting draws per ampere of leakage, V; ``None`` where that is not known.
+
+    A board at rest is at its lowest voltage.
+    """
+    temperatures = [s.temperature_c for s in settings if s.temperature_c is not None]
+    if len(temperatures) < len(settings):
+        return None
+    if max(temperatures) - min(temperatures) < LEAST_WARMING_K:
+        return None
+    floor_v = min(s.voltage_v for s in settings if s.voltage_v is not None)
+    volts = [s.voltage_v if s.activity == "compute" else floor_v for s in settings]
+    return np.array(
+        [v * _warmth(t) for v, t in zip(volts, temperatures, strict=True) if v is not None]
+    )
+
+
+def _warmth(temperature_c: float) -> float:
+    """Leakage over that at 45 °C."""
+    return math.pow(2.0, (temperature_c - 45.0) / LEAKAGE_DOUBLING_K)
 
 
 def _activity(law: str, frequency_hz: float, voltage_v: float | None) -> float:
@@ -280,7 +282,8 @@ def of_activity(settings: Sequence[Setting], activity: Activity) -> list[Setting
     return [s for s in settings if s.activity == activity]
 
 
-def _mean(values: Array) -> Estimate:
+def mean_of(values: Array) -> Estimate:
+    """The mean of some values, and how sure it is."""
     count = len(values)
     mean = float(values.mean())
     spread = float(values.std(ddof=1)) / math.sqrt(count)
@@ -288,12 +291,12 @@ def _mean(values: Array) -> Estimate:
     return Estimate(value=mean, low=mean - reach, high=mean + reach)
 
 
-def _non_negative(
+def non_negative(
     design: Array, values: Array, weights: Array
 ) -> tuple[Array, Array, Array, int, float]:
     """Weighted least squares with no coefficient below zero, and confidence intervals.
 
-    With three columns at most, trying every set of coefficients that are free is exact. The
+    With four columns at most, trying every set of coefficients that are free is exact. The
     interval of a coefficient that ends at zero is that of the free fit, cut off at zero.
 
     Returns:

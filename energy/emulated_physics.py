@@ -16,13 +16,16 @@ from msgspec import Struct
 
 from energy.boards import BoardDeclaration
 from energy.cost_model import uplink_rate_bps
-from energy.emulated import Disturbance, EmulatedBoard, EmulatedMeter
+from energy.emulated import Disturbance, EmulatedBoard
+from energy.emulated_meter import EmulatedMeter
 from energy.hardware import Observation
 from energy.sampled_meter import SampledMeter
 from energy.silicon import RADIO, SILICON, Chip
 
 STEP_S = 1.0
 """Firmware looks at the temperature this often, s."""
+SENSOR_STEP_C = 0.5
+"""Boards tell their temperature in steps of about this, °C."""
 _STEPS_MAX = 400
 
 
@@ -86,6 +89,7 @@ class PhysicalBoard(EmulatedBoard):
         self._awake_until_s = -math.inf
         self._achieved_hz: float | None = None
         self._steps_told = 0
+        self._warmth_k_s = self._watched_s = 0.0
 
     def begin_round(self, round_number: int) -> None:
         """Draw this round's background load and fading; later noise comes from its stream."""
@@ -98,9 +102,15 @@ class PhysicalBoard(EmulatedBoard):
         return self._achieved_hz
 
     def observed(self) -> Observation:
-        """The frequency the heat allowed, and how often the firmware stepped down for it."""
+        """The frequency the heat allowed, the heat, and how often the firmware gave in to it."""
         steps, self._steps_told = self.chip.throttled - self._steps_told, self.chip.throttled
-        return msgspec.structs.replace(super().observed(), throttled={"emulated": steps})
+        mean_c = self._warmth_k_s / self._watched_s if self._watched_s else self.chip.temperature_c
+        self._warmth_k_s = self._watched_s = 0.0
+        return msgspec.structs.replace(
+            super().observed(),
+            throttled={"emulated": steps},
+            temperature_c=round(mean_c / SENSOR_STEP_C) * SENSOR_STEP_C,
+        )
 
     def has_received(self, size_bytes: int) -> None:
         """Receive at the downlink rate; the radio stays awake for a while after."""
@@ -190,7 +200,10 @@ class PhysicalBoard(EmulatedBoard):
 
     def _draw(self, duration_s: float, chip_w: float, extra_w: float = 0.0) -> None:
         self._meter.observe(duration_s, chip_w + extra_w)
+        before_c = self.chip.temperature_c
         self.chip.warm(chip_w, duration_s)
+        self._warmth_k_s += (before_c + self.chip.temperature_c) / 2.0 * duration_s
+        self._watched_s += duration_s
 
     def _background(self) -> float:
         here = self._surroundings

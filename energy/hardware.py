@@ -57,6 +57,7 @@ class Observation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         rate_limit_bps: the sending rate in force now, read back; ``None`` if nothing limits it.
         monitor: what watching the meter took; ``None`` where none is watched.
         monitor_energy: the joules of that, at most, by the profile's power; ``None`` if unknown.
+        temperature_c: of the processor, mean, °C; ``None`` where nothing tells.
     """
 
     frequency_hz: NonNegative | None = None
@@ -67,6 +68,7 @@ class Observation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     rate_limit_bps: NonNegative | None = None
     monitor: MonitorCost | None = None
     monitor_energy: Energy | None = None
+    temperature_c: Annotated[float, Meta(ge=-100, le=200)] | None = None
 
 
 class HardwareDescription(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

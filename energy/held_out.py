@@ -23,6 +23,9 @@ from energy.calibration_fit import (
     power_table,
 )
 
+Power = Callable[[Setting], float]
+"""Board power that a model says of a compute setting, W."""
+
 
 def held_out_error(
     settings: Sequence[Setting], law: Literal["cubic", "voltage", "table"] = "cubic"
@@ -46,23 +49,17 @@ def held_out_error(
             fit, cycles = fit_power(rest, "cubic" if law == "table" else law), fit_cycles(rest)
         except FitError:
             return {}
-        busy_power_w: Callable[[float, float | None], float] = fit.busy_power_w
-        if law == "table":
-            busy_power_w = _straight(power_table(rest, 0.0))
+        power_w = _straight(power_table(rest, 0.0)) if law == "table" else fit.power_w
         errors[frequency_hz] = float(
-            np.mean([_energy_error(s, busy_power_w, cycles.value) for s in here])
+            np.mean([_energy_error(s, power_w, cycles.value) for s in here])
         )
     return errors
 
 
-def energy_errors(
-    settings: Sequence[Setting],
-    busy_power_w: Callable[[float, float | None], float],
-    cycles_per_sample: float,
-) -> Array:
+def energy_errors(settings: Sequence[Setting], power_w: Power, cycles_per_sample: float) -> Array:
     """Relative errors of the joules that a model predicts for the compute settings, signed."""
     busy = of_activity(settings, "compute")
-    return np.array([_energy_error(s, busy_power_w, cycles_per_sample) for s in busy])
+    return np.array([_energy_error(s, power_w, cycles_per_sample) for s in busy])
 
 
 def mape_percent(errors: Sequence[float] | Array) -> float:
@@ -70,23 +67,18 @@ def mape_percent(errors: Sequence[float] | Array) -> float:
     return 100.0 * float(np.mean(np.abs(np.asarray(errors, float))))
 
 
-def _energy_error(
-    setting: Setting,
-    busy_power_w: Callable[[float, float | None], float],
-    cycles_per_sample: float,
-) -> float:
+def _energy_error(setting: Setting, power_w: Power, cycles_per_sample: float) -> float:
     duration_s = cycles_per_sample * setting.samples / setting.frequency_hz
-    predicted_j = busy_power_w(setting.frequency_hz, setting.voltage_v) * duration_s
+    predicted_j = power_w(setting) * duration_s
     return (predicted_j - setting.energy_j) / setting.energy_j
 
 
-def _straight(
-    table: tuple[tuple[float, ...], tuple[float, ...]],
-) -> Callable[[float, float | None], float]:
+def _straight(table: tuple[tuple[float, ...], tuple[float, ...]]) -> Power:
     """A straight line through the two points around, or through the two next to an end."""
     known, powers = np.array(table[0]), np.array(table[1])
 
-    def power_w(frequency_hz: float, voltage_v: float | None = None) -> float:
+    def power_w(setting: Setting) -> float:
+        frequency_hz = setting.frequency_hz
         k = int(np.clip(np.searchsorted(known, frequency_hz), 1, len(known) - 1))
         share = (frequency_hz - known[k - 1]) / (known[k] - known[k - 1])
         return float(powers[k - 1] + share * (powers[k] - powers[k - 1]))

@@ -171,6 +171,7 @@ class HostHardware:
             rate_limit_bps=self._rate.in_force_bps(),
             monitor=monitor,
             monitor_energy=self._cost_of(monitor, clock.frequency_hz) if monitor else None,
+            temperature_c=clock.temperature_c,
         )
 
     def _cap(self, frequency_hz: float) -> FrequencyCap:

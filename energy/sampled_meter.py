@@ -13,7 +13,7 @@ from bisect import bisect_right
 import numpy as np
 
 from energy.clock import VirtualClock
-from energy.emulated import EmulatedMeter
+from energy.emulated_meter import EmulatedMeter
 from energy.meters import MeterDescription, Reading
 
 READINGS_MAX = 2000

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 
@@ -190,10 +191,16 @@ def sweep(
                 amount = _work(load, activity, plan.seconds)
             (record,) = ledger.take()
             _stop_if(cancelled)
-            achieved_hz = hardware.observed().frequency_hz if activity == "compute" else None
+            seen = hardware.observed()
+            achieved_hz = seen.frequency_hz if activity == "compute" else None
             frequency_hz = achieved_hz or applied.frequency_hz or point.frequency_hz
+            setting = _setting(activity, point, record, amount, frequency_hz)
             settings.append(
-                _setting(activity, point, record, amount, frequency_hz, voltage_v(frequency_hz))
+                msgspec.structs.replace(
+                    setting,
+                    voltage_v=voltage_v(frequency_hz),
+                    temperature_c=seen.temperature_c,
+                )
             )
         progress(Progress(done=len(tasks), total=len(tasks), left_s=0.0, doing="fitting"))
     finally:
@@ -245,7 +252,6 @@ def _setting(
     record: PhaseRecord,
     amount: float,
     frequency_hz: float,
-    voltage_v: float | None,
 ) -> Setting:
     if record.energy is None or record.duration_s <= 0.0:
         raise CalibrationImpossibleError(
@@ -260,7 +266,6 @@ def _setting(
         samples=int(amount) if activity == "compute" else 0,
         bits=amount if activity in ("send", "receive") else 0.0,
         transmit_power_w=point.transmit_power_w if activity == "send" else 0.0,
-        voltage_v=voltage_v,
     )
 
 

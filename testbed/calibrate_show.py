@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import msgspec
 import numpy as np
 
 from energy.calibration import Calibration
-from energy.calibration_fit import CONFIDENCE, Estimate
+from energy.calibration_fit import CONFIDENCE, Estimate, by_frequency
 from energy.cost_model import BoardModel
 from energy.held_out import energy_errors, mape_percent
 
@@ -48,6 +49,10 @@ def table(found: Calibration, declared: BoardModel | None = None) -> str:
             _row("  with V² f: P_act, W", found.voltage.active_w),
             _row("  with V² f: capacitance, nF", found.voltage.slope.scaled(1e9)),
         ]
+        if found.voltage.leakage_a is not None:
+            lines.append(
+                _row("  with V² f: leakage at 45 °C, mA", found.voltage.leakage_a.scaled(1e3))
+            )
     if found.radio is not None:
         lines += [
             _row("radio electronics, W", found.radio.electronics_w),
@@ -63,7 +68,12 @@ def table(found: Calibration, declared: BoardModel | None = None) -> str:
         lines.append(_errors("V² f", found.held_out_voltage))
     lines.append(_errors("measured table", found.held_out_table))
     if declared is not None:
-        errors = energy_errors(found.settings, _cubic(declared), declared.compute.cycles_per_sample)
+        busy_power_w = _cubic(declared)
+        errors = energy_errors(
+            found.settings,
+            lambda setting: busy_power_w(setting.frequency_hz),
+            declared.compute.cycles_per_sample,
+        )
         lines.append(f"  {'uncalibrated':<16}{mape_percent(errors):6.1f} % mean absolute")
     return "\n".join([*lines, *(f"note: {note}" for note in found.notes)])
 
@@ -154,13 +164,13 @@ def page(found: Calibration, declared: BoardModel | None = None) -> str:
             x=grid / 1e9, y=[curve(f) for f in grid], mode="lines", name=name, line=line
         )
     if found.voltage is not None:
-        # Voltages are known where it was measured, not in between.
-        points = sorted({(s.frequency_hz, s.voltage_v) for s in busy})
+        # Voltages and temperatures are known where it was measured, not in between.
+        groups = by_frequency(busy)
         figure.add_scatter(
-            x=[f / 1e9 for f, _ in points],
-            y=[found.voltage.busy_power_w(f, v) for f, v in points],
+            x=[f / 1e9 for f, _ in groups],
+            y=[float(np.mean([found.voltage.power_w(s) for s in each])) for _, each in groups],
             mode="lines+markers",
-            name="fit with V² f",
+            name="fit with V² f" + (" and leakage" if found.voltage.leakage_a else ""),
             line={"color": "#7d4e92", "width": 2, "dash": "dash"},
             marker={"symbol": "diamond-open", "size": 8},
         )
@@ -229,10 +239,10 @@ def _curves(found: Calibration, declared: BoardModel | None) -> list[tuple[str, 
     return curves
 
 
-def _cubic(board: BoardModel) -> Any:
+def _cubic(board: BoardModel) -> Callable[[float], float]:
     compute = board.compute
 
-    def busy_power_w(frequency_hz: float, voltage_v: float | None = None) -> float:
+    def busy_power_w(frequency_hz: float) -> float:
         rising_w = compute.capacitance_w_per_hz3 * frequency_hz**3
         return board.idle_power_w + compute.active_power_w + rising_w
 
@@ -265,5 +275,5 @@ def _toml(value: Any) -> str:
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
     if isinstance(value, float):
-        return repr(value)
+        return repr(float(f"{value:.7g}"))
     return msgspec.json.encode(value).decode()

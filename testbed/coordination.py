@@ -106,7 +106,13 @@ def coordinate(
         },
     )
     trainer = TorchTrainer.of(config.training, classes, shape)
-    offered = training_graphs(config, classes, shape, say)
+    offered: list[bytes] = []
+    if config.training.backend == "onnx":  # what cannot be exported is known before anything begins
+        offered.append(training_graphs(config, classes, shape, say))
+
+    def make_graphs() -> bytes:
+        return offered[0] if offered else training_graphs(config, classes, shape, say)
+
     trains = STRATEGIES[settings.strategy].trains_on_server
     meter = open_meters(say, whose="server") if trains else Metered()
     peer = Peer(address, fleet=config.fleet.name, peer=COORDINATOR, role="coordinator")
@@ -122,7 +128,7 @@ def coordinate(
                 listener=view,
                 on_model=folder.write_model,
                 cancel=cancel,
-                graphs=offered,
+                graphs=make_graphs,
                 export=_export(config, trainer, split.test, folder),
                 public=split.public,
                 meter=meter,

@@ -14,9 +14,11 @@ from contextlib import ExitStack
 
 from coordinator.federation import Federation
 from coordinator.strategies import STRATEGIES
+from edge_agent.backends import torch_is_faster
+from learning.model_cost import BUILT_IN, model_cost
 from messaging.broker import EmbeddedBroker
 from testbed.config import Effective
-from testbed.devices import with_cycles
+from testbed.devices import load_split, with_cycles
 from testbed.generator_process import check as check_generator
 from testbed.live import View
 from testbed.orders import FleetOrders, GeneratorOrders
@@ -56,8 +58,7 @@ def dry_run(
             EmbeddedBroker(kind=config.broker.kind, port=config.broker.port)
         )
         view.say(f"broker: {broker.kind} {broker.version} on {broker.address.host}")
-        # Devices that train with ONNX Runtime have no use for PyTorch, and no memory for it.
-        preload = ("learning.torch_trainer",) if config.training.backend == "torch" else ()
+        preload = ("learning.torch_trainer",) if _trains_with_torch(config) else ()
         nursery = stack.enter_context(Nursery(folder.logs, preload=preload))
         for index, devices in enumerate(_shares(config)):
             nursery.start(
@@ -89,6 +90,19 @@ def dry_run(
                 folder.store.put(status="failed", reason=guard.failure.what)
                 raise guard.failure
         return federation
+
+
+def _trains_with_torch(config: Config) -> bool:
+    """Whether all devices will: they share what is loaded before they are made.
+
+    Devices that train with ONNX Runtime have no use for PyTorch, and no memory for it.
+    """
+    training = config.training
+    if training.backend != "auto" or training.model not in BUILT_IN:
+        return training.backend == "torch"
+    data = load_split(config).test
+    cost = model_cost(training.model, data.classes, data.image_shape)
+    return torch_is_faster(training, cost.forward_macs)
 
 
 def _shares(config: Config) -> list[tuple[int, ...]]:

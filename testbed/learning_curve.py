@@ -125,7 +125,12 @@ def write_plot(result: Result, title: str, path: Path) -> None:
         )
     figure.update_layout(
         title=html.escape(title),
-        xaxis={"title": "samples D", "type": "log"},
+        xaxis={
+            "title": "samples D",
+            "type": "log",
+            "tickvals": sorted({point.samples for point in result.points}),
+            "ticks": "outside",
+        },
         yaxis={"title": "error on held-out data", "rangemode": "tozero"},
         template="plotly_white",
     )

@@ -21,6 +21,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
@@ -165,11 +166,14 @@ def _socket_fits() -> bool:
 def _ctrl_c_waits() -> Iterator[None]:
     """Hold SIGINT back for a moment, where that can be arranged; it is delivered afterwards.
 
-    Children inherit the mask: the fork server must not die of Ctrl-C while it loads.
+    Children inherit the mask: the fork server must not die of Ctrl-C while it loads. The resource
+    tracker, which multiprocessing starts before it, runs already by then: starting it ends with a
+    mask that lets SIGINT through.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

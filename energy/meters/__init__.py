@@ -20,7 +20,7 @@ and in this folder:
 * :mod:`energy.meters.combine`   one meter for the total, another for the processor's share
 * :mod:`energy.meters.detect`    what there is on this machine, and what is chosen
 
-:mod:`energy.integration` turns readings into joules; :mod:`energy.emulated` holds the meters of
+:mod:`energy.integration` turns readings into joules; :mod:`energy.emulated_meter` holds that of
 emulated boards.
 """
 

@@ -40,9 +40,15 @@ class Rapl:
     def __init__(self, zones: list[Path]) -> None:
         ranges_uj = [_range_uj(zone) for zone in zones]
         self._files = [zone / "energy_uj" for zone in zones]
-        for file in self._files:
-            if read_count(file) is None:
+        for file, range_uj in zip(self._files, ranges_uj, strict=True):
+            value_uj = read_count(file)
+            if value_uj is None:
                 raise _unavailable(file)
+            if value_uj > range_uj:
+                raise MeterUnavailableError(
+                    f"{file} shows {value_uj} µJ, beyond its own max_energy_range_uj of "
+                    f"{range_uj}: this counter is not to be believed"
+                )
         self._counters = [
             Counter(
                 1e-6,

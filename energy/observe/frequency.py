@@ -1,4 +1,4 @@
-"""The clock that the processor really ran at.
+"""The clock that the processor really ran at, and how warm it was.
 
 Set and achieved differ: firmware, heat and undervoltage slow a processor down without telling the
 kernel's files (on a Raspberry Pi ``scaling_cur_freq`` shows the last request). In order of trust:
@@ -19,6 +19,7 @@ from msgspec import Struct
 from energy.meters import MeterUnavailableError
 from energy.meters.vcgencmd import Ask
 from energy.observe.cycles import Cycles
+from energy.observe.temperature import hottest_c, processor_zones
 from energy.observe.throttling import Throttling
 from energy.sysfs import read_count
 
@@ -33,10 +34,12 @@ class Clock(Struct, frozen=True, kw_only=True):
     Attributes:
         frequency_hz: while this process was busy; ``None`` if unknown.
         source: ``cycles``, ``firmware`` or ``cpufreq``.
+        temperature_c: mean of all samples, °C; ``None`` if unknown.
     """
 
     frequency_hz: float | None
     source: str
+    temperature_c: float | None = None
 
 
 class Watch:
@@ -65,6 +68,8 @@ class Watch:
         self._busy_s = busy_s
         self._lock = threading.Lock()
         self._samples_hz: list[float] = []
+        self._zones = processor_zones(root)
+        self._warmth_c = (0.0, 0)  # sum and number of the samples
         self._last = (time.monotonic(), busy_s())
         self._closed = threading.Event()
         self._cycles: Cycles | None = None
@@ -83,6 +88,8 @@ class Watch:
         """Look at the clock and at what throttles it."""
         with self._lock:
             self._throttling.poll()
+            if (temperature_c := hottest_c(self._zones)) is not None:
+                self._warmth_c = (self._warmth_c[0] + temperature_c, self._warmth_c[1] + 1)
             now_s, busy_s = time.monotonic(), self._busy_s()
             last_s, last_busy_s = self._last
             self._last = (now_s, busy_s)
@@ -95,11 +102,17 @@ class Watch:
         """The clock since the last take."""
         with self._lock:
             samples, self._samples_hz = self._samples_hz, []
+            (sum_c, count), self._warmth_c = self._warmth_c, (0.0, 0)
+            mean_c = sum_c / count if count else None
             if self._cycles is not None:
-                return Clock(frequency_hz=self._cycles.take_hz(), source="cycles")
+                return Clock(
+                    frequency_hz=self._cycles.take_hz(), source="cycles", temperature_c=mean_c
+                )
             source = "firmware" if self._ask is not None else "cpufreq"
             mean_hz = sum(samples) / len(samples) if samples else None
-            return Clock(frequency_hz=mean_hz, source=source if mean_hz else "")
+            return Clock(
+                frequency_hz=mean_hz, source=source if mean_hz else "", temperature_c=mean_c
+            )
 
     def close(self) -> None:
         """End the thread."""

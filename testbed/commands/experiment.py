@@ -82,8 +82,8 @@ def experiment(
         _show(result, asked.folder, output)
     if work.strangers:
         click.echo(
-            f"{len(work.strangers)} runs in {asked.folder / 'runs'} belong to no cell of {path} "
-            f"and are left out: {', '.join(work.strangers[:5])}"
+            f"{asked.folder / 'runs'} holds {len(work.strangers)} more, which belong to no cell of "
+            f"{path} and are left out: {', '.join(work.strangers[:5])}"
             + (", …" if len(work.strangers) > 5 else ""),
             err=True,
         )

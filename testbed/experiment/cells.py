@@ -108,7 +108,9 @@ def cells(experiment: Experiment) -> list[Cell]:
         for label, seed in itertools.product(experiment.strategies, experiment.seeds):
             effective = _configured(experiment, point, label, seed)
             digest = digest_of(effective.config)
-            name = shared.get(digest) or _name(point, label, seed)
+            decided = experiment.overrides.get(label, {})
+            own = {key: value for key, value in point.items() if key not in decided}
+            name = shared.get(digest) or _name(own, label, seed)
             if taken.get(name, digest) != digest:
                 name = f"{name[: _NAME_MAX - 9]}-{digest[:8]}"
             taken[name] = digest

@@ -35,6 +35,7 @@ class RunSeries(Struct, frozen=True, kw_only=True):
         synthetic_samples: that the devices were to get together.
         wall_s: how long the run took; ``None`` if not known.
         warnings: what else a reader must know.
+        undelivered: synthetic samples that were asked for and did not come.
     """
 
     accuracy: tuple[float, ...]
@@ -47,6 +48,7 @@ class RunSeries(Struct, frozen=True, kw_only=True):
     synthetic_samples: int
     wall_s: float | None
     warnings: tuple[str, ...] = ()
+    undelivered: int = 0
 
     def cost(self, target: float) -> dict[str, float | None]:
         """What it took to reach an accuracy, by the names of :data:`COSTS`; ``None``: unknown.
@@ -109,6 +111,7 @@ def read_outcome(folder: Path) -> RunSeries:
         synthetic_samples=sum(sum(p.synthetic_counts) for p in run.device_plans.values()),
         wall_s=run.info.wall_s,
         warnings=run.warnings,
+        undelivered=run.generation.undelivered if run.generation else 0,
     )
 
 

@@ -87,13 +87,13 @@ def sweep_pictures(result: Result) -> list[Picture]:
             here = [s for s in result.summaries if _elsewhere(s, key) == other]
             where = f" ({other})" if other else ""
             slug = f"{key.replace('.', '-')}-{number}"
-            finite = [
-                s.costs["board_j"].median.value
-                for s in here
-                if s.costs["board_j"].median is not None
-                and math.isfinite(s.costs["board_j"].median.value)
-            ]
-            if finite:
+            for cost, joule_name, whose in (
+                ("board_j", "Joules", "whole boards"),
+                ("dynamic_j", "Dynamic joules", "compute and upload above idle"),
+            ):
+                finite = [f[0] for s in here if (f := _finite(s.costs[cost])) is not None]
+                if not finite:
+                    continue
                 scale, unit = style.joule_unit(max(finite))
                 found.append(
                     _over_key(
@@ -101,10 +101,10 @@ def sweep_pictures(result: Result) -> list[Picture]:
                         here,
                         key,
                         values,
-                        name=f"sweep-joules-{slug}",
-                        title=f"Joules to the target over {key}{where}",
-                        axis=style.axis(f"whole boards, {unit} ({result.kind})"),
-                        pick=lambda s: s.costs["board_j"],
+                        name=f"sweep-{joule_name.lower().replace(' ', '-')}-{slug}",
+                        title=f"{joule_name} to the target over {key}{where}",
+                        axis=style.axis(f"{whose}, {unit} ({result.kind})"),
+                        pick=lambda s, cost=cost: s.costs[cost],
                         scale=scale,
                     )
                 )

@@ -148,7 +148,7 @@ def compare(
     kinds = {run.kind for run in runs.values() if run.kind}
     notes = [f"{name}: {why}" for name, why in problems.items()]
     notes += [f"{name}: {text}" for name, run in runs.items() for text in run.warnings]
-    notes += [note for group in groups.values() if (note := _unfilled(group))]
+    notes += _remarks([*groups.values()])
     return Result(
         name=experiment.name,
         title=experiment.title,
@@ -167,20 +167,41 @@ def compare(
     )
 
 
-def _unfilled(group: Sequence[Record]) -> str:
-    """Said where filling the missing is the strategy and nothing was filled."""
-    cell = group[0].cell
-    strategy = STRATEGIES[cell.config.run.strategy]
-    done = [record.series for record in group if record.series is not None]
-    fills = strategy.plans_data and strategy.server != "continue" and not strategy.unlabelled
-    if not fills or not done or any(run.synthetic_samples for run in done):
-        return ""
-    where = f" at {point_text(cell.point)}" if cell.point else ""
-    return (
-        f"{cell.label}{where}: devices got no synthetic samples in any run, because local data "
-        f"alone meet plan.error_max {cell.config.plan.error_max:g}; lower it, or fit "
-        "plan.curve_* to this network and data (fimi learning-curve)"
-    )
+def _remarks(groups: Sequence[Sequence[Record]]) -> list[str]:
+    """What a reader would take for something else: too little filled, and another clock."""
+    unfilled: dict[str, list[str]] = {}
+    lacking: dict[str, list[int]] = {}
+    alone: dict[str, None] = {}
+    for group in groups:
+        cell = group[0].cell
+        strategy = STRATEGIES[cell.config.run.strategy]
+        done = [record.series for record in group if record.series is not None]
+        fills = strategy.plans_data and strategy.server != "continue" and not strategy.unlabelled
+        if fills and done and not any(run.synthetic_samples for run in done):
+            where = f" at {point_text(cell.point)}" if cell.point else ""
+            limit = f"plan.error_max {cell.config.plan.error_max:g}"
+            unfilled.setdefault(limit, []).append(f"{cell.label}{where}")
+        if missing := sum(run.undelivered for run in done):
+            lacking.setdefault(cell.label, []).append(missing)
+        if not strategy.devices_train:
+            alone[cell.label] = None
+    said = [
+        f"{', '.join(labels)}: devices got no synthetic samples in any run, because local data "
+        f"alone meet {limit}; lower it, or fit plan.curve_* to this network and data (fimi "
+        "learning-curve)"
+        for limit, labels in unfilled.items()
+    ]
+    said += [
+        f"{label}: {sum(missing)} synthetic samples that were asked for did not come, over all its "
+        "runs; the notes of the devices in each run's report say why"
+        for label, missing in lacking.items()
+    ]
+    if alone:
+        said.append(
+            f"{', '.join(alone)}: no device takes part, so there are no joules and no bytes; the "
+            "time is what the server took on its own clock, not comparable with the devices'"
+        )
+    return said
 
 
 def check_pairs(cells: Sequence[Cell], runs: Mapping[str, RunSeries]) -> None:

@@ -247,7 +247,7 @@ def _against(result: Result, point: dict[str, Any], where: str) -> Table:
                 _shown(each.final.mean, 0.01, digits=1, sign=True),
                 f"{pairs - rounds.unknown} of {pairs}",
                 *(
-                    _shown(each.ratios[cost].median, 1.0, digits=2, never=True)
+                    _shown(each.ratios[cost].median, 1.0, digits=2)
                     + _partly(each.ratios[cost], rounds)
                     for cost in COSTS
                 ),

@@ -202,15 +202,30 @@ def _data_words(run: RunData) -> str:
     ]
     said = ", ".join(word for word in words if word)
     how = [
-        f"divided by a Dirichlet distribution with α = {data.alpha:g}"
-        if data.alpha is not None
-        else None,
+        _division(run),
         _SPLITS.get(data.split, f"public part: {data.split}") if data.split else None,
     ]
     more = "; ".join(word for word in how if word)
     if not said and not more:
         return ""
     return f"{data.name or 'Data'}: {said}{'; ' if said and more else ''}{more}."
+
+
+def _division(run: RunData) -> str | None:
+    """Who got what, by the configuration; older stores know of Dirichlet's α only."""
+    config, alpha = run.info.config, run.info.dataset.alpha
+    if alpha is not None:
+        return f"divided by a Dirichlet distribution with α = {alpha:g}" + (
+            ", as many each" if config.get("data.partition") == "balanced" else ""
+        )
+    ways = {
+        "shards": f"sorted by class and dealt out in pieces, {config.get('data.shards')} each",
+        "iid": "divided at random, as many each",
+        "quantity": "divided at random, sizes by a Dirichlet distribution with "
+        f"α = {config.get('data.alpha')}",
+        "file": f"divided as {config.get('data.partition_file')} says",
+    }
+    return ways.get(str(config.get("data.partition")))
 
 
 def noscript() -> Html:

@@ -63,6 +63,7 @@ def observation(row: sqlite3.Row) -> Observation:
         rate_limit_bps=row["rate_limit_bps"],
         monitor=monitor,
         monitor_energy=_energy(row, "monitor_", "monitor_j"),
+        temperature_c=row["temperature_c"] if "temperature_c" in row.keys() else None,  # noqa: SIM118
     )
 
 

@@ -227,6 +227,11 @@ class Generation(Struct, frozen=True, kw_only=True):
     seconds: float
     energy: Energy | None
 
+    @property
+    def undelivered(self) -> int:
+        """Images that were planned and did not come."""
+        return self.requested - self.delivered
+
 
 class RunData(Struct, frozen=True, kw_only=True):
     """A whole run.

@@ -82,6 +82,14 @@ class TestObserver:
         assert (seen.reference_samples, seen.devices[0].similarity) == (0, None)
         assert seen.orthogonality is None
 
+    def test_updates_that_do_not_fit_into_memory_give_the_same(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        updates = {"a": (1.0, 0.2, 0.0), "b": (0.1, 1.0, 0.3), "c": (0.5, 0.5, 0.5)}
+        held = look(tmp_path, None, **updates)
+        monkeypatch.setattr("coordinator.insight.MEMORY_BYTES", 0)
+        assert look(tmp_path, None, **updates) == held
+
     def test_a_round_without_updates_says_nothing(self, tmp_path: Path) -> None:
         seen = look(tmp_path, public(5, 5, 5))
         assert (seen.devices, seen.orthogonality, seen.reference_samples) == ((), None, 0)

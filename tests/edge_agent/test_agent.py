@@ -201,6 +201,14 @@ class TestRound:
         assert (report.local_samples, report.synthetic_samples) == (40, 0)
         assert report.error == ""
 
+    def test_it_says_when_it_trained_by_the_machines_clock(self, bench: Bench) -> None:
+        bench.desk.send("device-1", bench.plan())
+        before_s = time.time()
+        _, report = bench.round(bench.start())
+        assert report.trained_at is not None
+        began_s, ended_s = report.trained_at
+        assert before_s <= began_s < ended_s <= time.time()
+
     def test_goodput_and_what_was_observed_are_reported(self, bench: Bench) -> None:
         payload = synthetic(30)
         bench.desk.send("device-1", bench.plan(bench.desk.transfers.serve(payload, "batch")))

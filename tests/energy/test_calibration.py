@@ -46,12 +46,24 @@ def test_finds_the_truth_that_the_declaration_lacks(name: str) -> None:
     assert model.compute.frequency_steps_hz == device.model().compute.frequency_steps_hz
 
 
-def test_finds_radio_and_switched_capacitance_of_a_physical_board() -> None:
-    device = board(make=PhysicalBoard)
+@pytest.mark.parametrize("name", PRESETS)
+def test_heat_tells_leakage_from_switching(name: str) -> None:
+    device = board(name, make=PhysicalBoard)
     assert isinstance(device, PhysicalBoard)
-    found = calibrate(device, sweep_plan(device.model(), repeats=4))
+    found = calibrate(device, sweep_plan(device.model()))
     assert found.voltage is not None
-    assert found.voltage.slope.value == pytest.approx(device.chip.capacitance_f, rel=0.1)
+    assert found.voltage.leakage_a is not None
+    assert found.voltage.slope.value == pytest.approx(device.chip.capacitance_f, rel=0.05)
+    blind = [replace(s, temperature_c=None) for s in found.settings]
+    without = analyse(blind, device.describe(), device.model()).voltage
+    assert without is not None
+    assert without.leakage_a is None
+    assert without.slope.value > 1.02 * found.voltage.slope.value, "leakage passed for switching"
+
+
+def test_finds_the_radio_of_a_physical_board() -> None:
+    device = board(make=PhysicalBoard)
+    found = calibrate(device, sweep_plan(device.model(), repeats=4))
     assert found.radio is not None
     assert found.radio.electronics_w.value == pytest.approx(0.35, rel=0.15)
     assert found.radio.energy_per_bit_j.value == pytest.approx(6e-9, rel=0.4)
@@ -71,6 +83,18 @@ class TestAnalyse:
         ]
         with pytest.raises(CalibrationImpossibleError, match="cannot be told from zero"):
             analyse(flat, device.describe(), device.model())
+
+    def test_what_a_reader_must_know_of_a_bad_sweep(self) -> None:
+        device = board()
+        found = calibrate(device, sweep_plan(device.model()))
+        assert found.notes == ()
+        still = [
+            replace(s, samples=round(s.duration_s * 100.0)) if s.activity == "compute" else s
+            for s in found.settings
+        ]
+        notes = analyse(still, device.describe(), device.model()).notes
+        assert "about as long at 0.6 as at 1.8 GHz" in notes[0]
+        assert "do not rely on this profile" in notes[1]
 
     def test_a_meter_of_the_processor_alone_is_noted(self) -> None:
         device = board()

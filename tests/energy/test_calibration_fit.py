@@ -5,16 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from measured import ACTIVE_W, CYCLES, FREQUENCIES, IDLE_W, KAPPA, busy, idle, sweep
+from msgspec.structs import replace
 
 from energy.calibration_fit import (
+    LEAKAGE_DOUBLING_K,
     FitError,
     Setting,
     cycles_trend,
     fit_cycles,
     fit_power,
-    fit_radio,
-    fit_receive,
 )
+from energy.radio_fit import fit_radio, fit_receive
 
 
 class TestPower:
@@ -66,6 +67,41 @@ class TestPower:
         fit = fit_power(made, "voltage")
         assert fit.slope.value == pytest.approx(capacitance)
         assert fit.residual_percent < 0.1 * fit_power(made).residual_percent
+
+    def test_leakage_beside_the_voltage_law(self) -> None:
+        """Exact readings at two temperatures of every frequency give every parameter back."""
+        capacitance, leakage_a = 2.5e-9, 0.3
+
+        def leaks_w(volts: float, celsius: float) -> float:
+            return leakage_a * volts * 2.0 ** ((celsius - 45.0) / LEAKAGE_DOUBLING_K)
+
+        floor_v = 0.6 + 2e-10 * min(FREQUENCIES)
+        made = [
+            replace(idle(IDLE_W + leaks_w(floor_v, celsius)), temperature_c=celsius)
+            for celsius in (40.0, 60.0)
+        ]
+        for f in FREQUENCIES:
+            volts = 0.6 + 2e-10 * f
+            for celsius in (45.0 + 1e-8 * f, 60.0):
+                power_w = IDLE_W + ACTIVE_W + capacitance * volts**2 * f + leaks_w(volts, celsius)
+                made.append(replace(busy(f, power_w), temperature_c=celsius))
+        fit = fit_power(made, "voltage")
+        assert fit.leakage_a is not None
+        assert fit.leakage_a.value == pytest.approx(leakage_a)
+        assert fit.slope.value == pytest.approx(capacitance)
+        assert fit.idle_w.value == pytest.approx(IDLE_W)
+        assert fit.power_w(made[-1]) == pytest.approx(made[-1].power_w)
+        with pytest.raises(FitError, match="temperature"):
+            fit.busy_power_w(1e9, 0.8)
+        assert fit_power(made).leakage_a is None, "κ f³ knows of no leakage"
+
+    @pytest.mark.parametrize("spread_k", [None, 2.0])
+    def test_no_leakage_without_different_temperatures(self, spread_k: float | None) -> None:
+        made = [
+            replace(s, temperature_c=None if spread_k is None else 50.0 + spread_k * (k % 2))
+            for k, s in enumerate(sweep())
+        ]
+        assert fit_power(made, "voltage").leakage_a is None
 
     @pytest.mark.parametrize(
         ("made", "says"),

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from energy.boards import declare_board, fleet
 from energy.cost_model import OperatingPoint, predict_round
-from energy.emulated import READINGS_PER_SEGMENT, Disturbance, EmulatedBoard
+from energy.emulated import Disturbance, EmulatedBoard
+from energy.emulated_meter import READINGS_PER_SEGMENT
 from energy.hardware import Hardware
 from energy.ledger import Ledger, PhaseRecord
 from energy.presets import PRESETS

@@ -25,6 +25,6 @@ class TestHeldOut:
 
     def test_a_model_from_elsewhere_is_held_against_the_settings(self) -> None:
         errors = energy_errors(
-            sweep(), lambda f, _: 1.1 * (IDLE_W + ACTIVE_W + KAPPA * f**3), CYCLES
+            sweep(), lambda s: 1.1 * (IDLE_W + ACTIVE_W + KAPPA * s.frequency_hz**3), CYCLES
         )
         assert mape_percent(errors) == pytest.approx(10.0)

@@ -342,6 +342,7 @@ def test_the_server_is_sent_nothing_of_the_devices_but_counts() -> None:
         "device",
         "counts",
         "seed",
+        "skip",
         "unlabelled",
     }
     assert msgspec.json.decode(

@@ -170,6 +170,11 @@ class TestTrouble:
         assert "sudo ch" in str(raised.value)
         assert "constant_power_w" in str(raised.value)
 
+    def test_a_counter_beyond_its_range_is_not_believed(self, tmp_path: Path) -> None:
+        zone(tmp_path, "intel-rapl:0", "package-0", 1001, range_uj=1000)
+        with pytest.raises(MeterUnavailableError, match="1001 µJ, beyond"):
+            open_rapl(tmp_path)
+
     def test_none_at_all(self, tmp_path: Path, clock: VirtualClock) -> None:
         zone(tmp_path, "intel-rapl:0", "psys", 0)
         with pytest.raises(MeterUnavailableError, match="no RAPL package counter"):

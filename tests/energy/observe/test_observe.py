@@ -16,6 +16,7 @@ from energy.observe import cycles
 from energy.observe.cycles import Cycles
 from energy.observe.frequency import Watch
 from energy.observe.link import LinkState, link_state, route_interface
+from energy.observe.temperature import hottest_c, processor_zones
 from energy.observe.throttling import Throttling
 
 IW = """Connected to aa:bb:cc:dd:ee:ff (on wlan0)
@@ -103,6 +104,36 @@ class TestClock:
         busy.seconds = 1.0
         watch.sample()
         assert watch.take().frequency_hz is None
+        watch.close()
+
+
+class TestTemperature:
+    def zone(self, root: Path, number: int, kind: str, text: object) -> Path:
+        folder = root / f"sys/class/thermal/thermal_zone{number}"
+        write(folder / "type", kind)
+        return write(folder / "temp", text)
+
+    def test_the_processors_zones_and_no_others(self, tmp_path: Path) -> None:
+        assert hottest_c(processor_zones(tmp_path)) is None
+        self.zone(tmp_path, 0, "PMIC-Die", 100000)
+        assert hottest_c(processor_zones(tmp_path)) is None
+        self.zone(tmp_path, 1, "CPU-therm", 48500)
+        self.zone(tmp_path, 2, "cpu-thermal", 51000)
+        assert hottest_c(processor_zones(tmp_path)) == 51.0
+
+    @pytest.mark.parametrize("text", ["", "hot", "-274000", "4294967295", "200000"])
+    def test_garbage_is_no_temperature(self, tmp_path: Path, text: str) -> None:
+        self.zone(tmp_path, 0, "x86_pkg_temp", text)
+        assert hottest_c(processor_zones(tmp_path)) is None
+
+    def test_the_mean_since_the_last_take(self, tmp_path: Path) -> None:
+        temp = self.zone(tmp_path, 0, "cpu-thermal", 40000)
+        watch = Watch(tmp_path, None, Throttling(tmp_path), period_s=0.0)
+        for text in (50000, 70000, "garbage"):
+            write(temp, text)
+            watch.sample()
+        assert watch.take().temperature_c == 60.0
+        assert watch.take().temperature_c is None, "taken once"
         watch.close()
 
 

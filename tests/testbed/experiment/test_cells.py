@@ -62,6 +62,10 @@ def test_the_same_configuration_is_run_once(experiment: Experiment) -> None:
     assert [c.label for c in runs].count("tfl") == 4
     assert [c.label for c in runs].count("fimi") == 8
     assert len({c.digest for c in runs}) == len(runs)
+    # what an override decides is no part of the name
+    assert {c.name for c in runs if c.label == "tfl"} == {
+        f"alpha-{alpha}-tfl-seed{seed}" for alpha in (0.1, 0.4) for seed in (0, 3)
+    }
 
 
 def test_names_are_folders_that_a_run_accepts(experiment: Experiment) -> None:

@@ -17,7 +17,7 @@ from testbed.experiment.file import read_experiment
 from testbed.experiment.outcome import RunSeries
 from testbed.experiment.page import render
 from testbed.experiment.result import ComparisonError, Result, compare
-from testbed.experiment.tables import as_csv, as_json, as_markdown, as_text
+from testbed.experiment.tables import as_csv, as_json, as_markdown, as_text, tables
 
 
 @pytest.fixture
@@ -104,6 +104,24 @@ class TestComparison:
         filled = replace(RUNS["fimi-seed0"], synthetic_samples=1)
         assert result(experiment, **{"fimi-seed0": filled}).notes == ()
 
+    def test_samples_that_did_not_come_are_said(self, experiment: Experiment) -> None:
+        short = replace(RUNS["fimi-seed0"], synthetic_samples=7, undelivered=3)
+        (note,) = result(experiment, **{"fimi-seed0": short}).notes
+        assert note.startswith("fimi: 3 synthetic samples that were asked for did not come")
+
+    def test_a_strategy_without_devices_has_no_joules_and_another_clock(
+        self, experiment: Experiment
+    ) -> None:
+        alone = replace(experiment, strategies=("tfl", "aigc-only"))
+        blind = replace(RUNS["fimi-seed0"], board_j=(None,) * 3, dynamic_j=(None,) * 3)
+        runs = {f"aigc-only-seed{s}": replace(blind, data=RUNS[f"tfl-seed{s}"].data) for s in "01"}
+        runs |= {name: each for name, each in RUNS.items() if name.startswith("tfl")}
+        found = compare(alone, cells(alone), runs, {})
+        assert any("aigc-only: no device takes part" in note for note in found.notes)
+        (against,) = [table for table in tables(found) if table.caption.startswith("against")]
+        board = [title.startswith("whole board") for title in against.heading].index(True)
+        assert [row[board] for row in against.rows] == ["– (2 unknown)"]
+
     def test_without_the_run_that_decides_it_there_is_no_target(
         self, experiment: Experiment
     ) -> None:
@@ -162,7 +180,9 @@ class TestShown:
         swept = replace(experiment, grid={"plan.deadline_s": (8.0, 10.0, 20.0)}, seeds=(0,))
         found = cells(swept)
         runs = {cell.name: RUNS[f"{cell.label}-seed0"] for cell in found}
-        assert 'id="sweep-joules-plan-deadline_s-0"' in render(compare(swept, found, runs, {}))
+        page = render(compare(swept, found, runs, {}))
+        for what in ("joules", "dynamic-joules", "accuracy"):
+            assert f'id="sweep-{what}-plan-deadline_s-0"' in page
 
 
 def test_cells_without_a_run_are_in_the_table(experiment: Experiment) -> None:

@@ -102,6 +102,7 @@ def talkative(name: str, **changes: Any) -> DeviceRound:
             Goodput(phase="upload", size_bytes=100_000, duration_s=1.25),
         ),
         observed=msgspec.structs.replace(seen, **changes),
+        trained_at=(1.7e9, 1.7e9 + 0.25),
     )
 
 

@@ -95,9 +95,11 @@ class TestWhatDevicesObserved:
             db.execute("DROP TABLE transfer")
             for column in ("j", "kind", "source", "scope", "uncertainty_j"):
                 db.execute(f"ALTER TABLE sample DROP COLUMN cpu_{column}")
+            for column in ("trained_from", "trained_until"):
+                db.execute(f"ALTER TABLE device_round DROP COLUMN {column}")
         db.close()
         (read,) = read_run(tmp_path).rounds[0].devices
-        assert (read.observed, read.transfers) == (None, ())
+        assert (read.observed, read.transfers, read.trained_at) == (None, (), None)
         assert [phase.cpu for phase in read.phases] == [None] * 4
         assert read.energy == build.device_round("a").energy
 
@@ -191,7 +193,9 @@ class TestRunsThatEndedEarly:
         )
         store.write_event(PlanInForce(device="b", notes=(), error=""))
         store.close()
-        (noted,) = read_run(tmp_path).notes
+        run = read_run(tmp_path)
+        (noted,) = run.notes
+        assert run.undelivered == 2
         assert noted.device == "a"
         assert noted.notes == ("too fast", "7 of 9 synthetic samples were delivered")
 

@@ -216,3 +216,23 @@ class TestWriting:
     def test_again_gives_the_same(self, run_dir: Path) -> None:
         first = write_report(run_dir).read_bytes()
         assert write_report(run_dir).read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("partition", "said"),
+    [
+        ("shards", "sorted by class and dealt out in pieces, 2 each"),
+        ("iid", "divided at random, as many each"),
+        ("quantity", "sizes by a Dirichlet distribution with α = 0.5"),
+        ("file", "divided as parts.json says"),
+    ],
+)
+def test_how_the_data_were_divided(tmp_path: Path, build: Any, partition: str, said: str) -> None:
+    config = {
+        "data.partition": partition,
+        "data.alpha": 0.5,
+        "data.shards": 2,
+        "data.partition_file": "parts.json",
+    }
+    build.write(tmp_path, about={"config": config, "dataset": {"name": "digits", "test": 40}})
+    assert said in Page(write_report(tmp_path)).text

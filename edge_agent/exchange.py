@@ -1,0 +1,116 @@
+"""What a device moves over the network: bounded, timed, and told to the board's radio.
+
+* :meth:`Exchange.fetch`  something that was offered to the device
+* :meth:`Exchange.ship`   an update, until the coordinator has pulled it
+* :meth:`Exchange.take`   how fast both went
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from energy.cost_model import Phase
+from energy.hardware import Hardware
+from messaging.client import Peer
+from messaging.errors import TransferCancelled, TransferError
+from messaging.messages import Goodput, Offer
+from messaging.topics import COORDINATOR
+
+LOOK_AGAIN_S = 0.2
+"""How often a device that waits for its update to be pulled looks whether it is to stop, s."""
+
+
+class Exchange:
+    """Transfers of one device.
+
+    Args:
+        peer: its connection.
+        hardware: whose radio they use and whose clock times them.
+        timeout_s: how long one may take, wall time, s.
+    """
+
+    def __init__(self, peer: Peer, hardware: Hardware, timeout_s: float) -> None:
+        self._peer = peer
+        self._hardware = hardware
+        self._timeout_s = timeout_s
+        self._moved: list[Goodput] = []
+        self._served: str | None = None
+
+    def fetch(
+        self,
+        offer: Offer,
+        *,
+        max_bytes: int,
+        cancelled: Callable[[], bool],
+        phase: Phase | None = None,
+    ) -> bytes:
+        """Pull what is offered.
+
+        Args:
+            offer: what, and from whom.
+            max_bytes: largest size that is accepted.
+            cancelled: asked whether to give up.
+            phase: under which its speed is noted; ``None`` for not at all.
+
+        Raises:
+            TransferError: it is too large, damaged or late, or was cancelled.
+        """
+        began_s = self._hardware.clock.now_s()
+        payload = self._peer.transfers.fetch(
+            offer, timeout_s=self._timeout_s, max_bytes=max_bytes, cancelled=cancelled
+        )
+        self._hardware.has_received(len(payload))
+        if phase is not None:
+            self._note(phase, len(payload), began_s)
+        return payload
+
+    def ship(
+        self, update: bytes, announce: Callable[[Offer], None], *, cancelled: Callable[[], bool]
+    ) -> None:
+        """Offer an update and wait until the coordinator has pulled it.
+
+        Args:
+            update: the trained parameters.
+            announce: tells the coordinator of the offer.
+            cancelled: asked whether to give up.
+
+        Raises:
+            TransferCancelled: given up because ``cancelled`` said so.
+            TransferError: nobody pulled it in time.
+        """
+        began_s = self._hardware.clock.now_s()
+        offer = self._peer.transfers.serve(update, media="safetensors")
+        self.withdraw()
+        self._served = offer.digest
+        announce(offer)
+        self._wait_until_pulled(offer.digest, cancelled)
+        self.withdraw()
+        self._hardware.has_sent(len(update))
+        self._note("upload", len(update), began_s)
+
+    def withdraw(self) -> None:
+        """Offer no update any more."""
+        if self._served is not None:
+            self._peer.transfers.withdraw(self._served)
+            self._served = None
+
+    def take(self) -> tuple[Goodput, ...]:
+        """The transfers since this was last asked."""
+        moved, self._moved = tuple(self._moved), []
+        return moved
+
+    def _note(self, phase: Phase, size_bytes: int, began_s: float) -> None:
+        duration_s = self._hardware.clock.now_s() - began_s
+        self._moved.append(Goodput(phase=phase, size_bytes=size_bytes, duration_s=duration_s))
+
+    def _wait_until_pulled(self, digest: str, cancelled: Callable[[], bool]) -> None:
+        limit = time.monotonic() + self._timeout_s
+        transfers = self._peer.transfers
+        while not transfers.wait_served(digest, by=COORDINATOR, timeout_s=LOOK_AGAIN_S):
+            if cancelled():
+                raise TransferCancelled("the agent was asked to stop during its upload")
+            if time.monotonic() > limit:
+                raise TransferError(
+                    f"the coordinator did not pull the update within {self._timeout_s:g} s"
+                )

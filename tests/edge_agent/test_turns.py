@@ -1,0 +1,61 @@
+"""Room for models: as many as fit, two however large, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack
+
+import pytest
+
+from edge_agent.turns import HOLDERS_MIN, Turns
+from messaging.errors import TransferCancelled
+
+LARGE = 1_000_000_000
+
+
+def never() -> bool:
+    return False
+
+
+def always() -> bool:
+    return True
+
+
+class TestRoom:
+    def test_small_models_are_held_by_everybody(self) -> None:
+        turns = Turns(room_bytes=2_000)
+        with ExitStack() as held:
+            for _ in range(10):
+                held.enter_context(turns.holding(100, always))
+            with pytest.raises(TransferCancelled), turns.holding(100, always):
+                pass
+
+    def test_two_hold_one_that_is_larger_than_the_room(self) -> None:
+        turns = Turns(room_bytes=2_000)
+        with ExitStack() as held:
+            for _ in range(HOLDERS_MIN):
+                held.enter_context(turns.holding(LARGE, always))
+            with pytest.raises(TransferCancelled), turns.holding(LARGE, always):
+                pass
+
+    def test_whoever_waits_goes_on_when_another_is_done(self) -> None:
+        turns, held, gone_on = Turns(room_bytes=1), ExitStack(), threading.Event()
+
+        def third() -> None:
+            with turns.holding(LARGE, never):
+                gone_on.set()
+
+        with turns.holding(LARGE, never), held:
+            held.enter_context(turns.holding(LARGE, never))
+            waiting = threading.Thread(target=third)
+            waiting.start()
+            assert not gone_on.is_set()
+            held.close()
+            assert gone_on.wait(10.0)
+            waiting.join()
+
+    def test_room_comes_back_after_an_error(self) -> None:
+        turns = Turns(room_bytes=1)
+        for _ in range(2 * HOLDERS_MIN):
+            with pytest.raises(ZeroDivisionError), turns.holding(LARGE, always):
+                raise ZeroDivisionError
