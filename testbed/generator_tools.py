@@ -215,7 +215,6 @@ def evaluate(
     with torch_cache():
         from generator_node import evaluation
         from generator_node.judge import train_judge
-        from generator_node.quality import contact_sheet
     judge = gate.judged_by if gate else None
     if judge is None:
         from generator_node.gate import Judge
@@ -254,15 +253,25 @@ def evaluate(
             f"near-copies {like.near_copies:.2%}, nearest {like.nearest:.3f}"
         )
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        text = msgspec.json.format(msgspec.json.encode(found), indent=2)
-        (out / "evaluation.json").write_bytes(text + b"\n")
-        for class_id, name in enumerate(public.class_names):
-            images = generated.images[generated.labels == class_id][:100]
-            if len(images):
-                sheet = contact_sheet(images, columns=10)
-                sheet.save(out / f"class-{class_id:03d}-{_plain(name)}.png")
+        keep(out, msgspec.json.encode(found), generated)
         say(f"results and sheets: {out}")
+
+
+def keep(out: Path, results: bytes, generated: Dataset) -> None:
+    """Write ``evaluation.json`` and a sheet of up to 100 samples for each class that has any.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    with torch_cache():
+        from generator_node.quality import contact_sheet
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "evaluation.json").write_bytes(msgspec.json.format(results, indent=2) + b"\n")
+    for class_id, name in enumerate(generated.class_names):
+        images = generated.images[generated.labels == class_id][:100]
+        if len(images):
+            sheet = contact_sheet(images, columns=10)
+            sheet.save(out / f"class-{class_id:03d}-{_plain(name)}.png")
 
 
 def read_images(path: Path) -> Dataset:

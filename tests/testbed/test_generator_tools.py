@@ -15,6 +15,7 @@ from testbed.generator_tools import (
     CHECKPOINT,
     Recipe,
     evaluate,
+    keep,
     parse_channels,
     read_images,
     train,
@@ -60,6 +61,15 @@ def test_any_images(folder: Path, tmp_path: Path, model: str) -> None:
     assert not (tmp_path / "out" / CHECKPOINT).exists()
     with pytest.raises(GeneratorError, match="holds a generator; choose another --out"):
         train(Config(), folder, tmp_path / "out", recipe, say=said.append)
+
+
+def test_a_sheet_of_each_class(folder: Path, tmp_path: Path) -> None:
+    keep(tmp_path / "out", b'{"a":1}', read_images(folder))
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"evaluation.json", "class-000-cat.png", "class-001-dog.png"}
+    sheet = np.asarray(Image.open(tmp_path / "out" / "class-001-dog.png"))[::4, ::4]
+    first = np.asarray(Image.open(folder / "dog" / "0.png"))
+    assert np.array_equal(sheet[1:13, 1:13], first)
 
 
 class TestRefusals:
