@@ -16,7 +16,7 @@ def extras(run: RunData) -> tuple[Extra, ...]:
     if made is None:
         return ()
     missing = made.requested - made.delivered
-    said = [f"{missing} missing"] if missing else []
+    said = ["that were planned" + (f", {missing} missing" if missing else "")]
     if made.drawn:
         said.append(f"{made.drawn} drawn for them, {made.refused} of those refused")
         took = f"{1000 * made.seconds / made.drawn:.3g} ms"

@@ -39,8 +39,8 @@ def test_all_metered(tmp_path: Path) -> None:
     (extra,) = extras(run(tmp_path, batch("a"), batch("b")))
     assert extra.value == "180 of 190 images"
     assert extra.note == (
-        "10 missing; 200 drawn for them, 20 of those refused; 20 ms and 300 mJ (measured, cpu) of "
-        "the generator node an image drawn; in no device's joules"
+        "that were planned, 10 missing; 200 drawn for them, 20 of those refused; 20 ms and 300 mJ "
+        "(measured, cpu) of the generator node an image drawn; in no device's joules"
     )
 
 
