@@ -108,7 +108,9 @@ def read_outcome(folder: Path) -> RunSeries:
             "test": data.test_digest,
             "partition": data.partition_digest,
         },
-        synthetic_samples=sum(sum(p.synthetic_counts) for p in run.device_plans.values()),
+        synthetic_samples=sum(
+            sum(p.synthetic_counts) + p.unlabelled for p in run.device_plans.values()
+        ),
         wall_s=run.info.wall_s,
         warnings=run.warnings,
         undelivered=run.generation.undelivered if run.generation else 0,
