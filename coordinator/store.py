@@ -247,16 +247,41 @@ class RunStore:
                 [(made.round, device, *_trial(trial)) for device, trial in trials],
             )
 
-    def close(self) -> None:
-        """Fold the write-ahead log into the file and close it."""
+    def close(self, patience_s: float = 5.0) -> None:
+        """Fold the write-ahead log into the file and close it.
+
+        Somebody who reads the store at this moment is waited for; if they stay, the log stays
+        beside the file, empty or not, until they are gone. Nothing is lost by it.
+
+        Args:
+            patience_s: how long to wait for readers.
+
+        Raises:
+            StoreError: the file cannot be written, for example because the disk is full.
+        """
         with self._lock:
             try:
+                self._db.execute(f"PRAGMA busy_timeout = {round(1000 * patience_s)}")
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-                self._db.execute("PRAGMA journal_mode = DELETE")
+                self._leave_log(patience_s)
             except sqlite3.Error as error:
                 raise StoreError(f"cannot finish the run store {self.path}: {error}") from error
             finally:
                 self._db.close()
+
+    def _leave_log(self, patience_s: float) -> None:
+        """One file instead of three. SQLite does not wait here by itself for readers to leave."""
+        limit = time.monotonic() + patience_s
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = DELETE")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error):
+                    raise
+                if time.monotonic() > limit:
+                    return
+                time.sleep(0.02)
 
     def _write_samples(
         self,

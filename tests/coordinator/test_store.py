@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -210,3 +211,38 @@ def test_a_full_disk_is_named_and_what_was_written_stays(tmp_path: Path) -> None
     assert "safe" in message
     with sqlite3.connect(path) as db:
         assert db.execute("SELECT count(*) FROM round").fetchone() == (int(acknowledged),)
+
+
+def reader(path: Path) -> sqlite3.Connection:
+    """Somebody who looks at a store that is being written."""
+    db = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
+    db.execute("SELECT * FROM run").fetchall()
+    return db
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["idle", "within a transaction"])
+def test_a_reader_is_no_reason_to_fail(tmp_path: Path, inside: bool) -> None:
+    path = tmp_path / "run.sqlite"
+    store = RunStore(path)
+    store.put(status="running")
+    db = reader(path)
+    if inside:
+        db.execute("BEGIN")
+        db.execute("SELECT * FROM run").fetchall()
+    store.write_round(result(1))
+    store.close(patience_s=0.1)
+    db.close()
+    after = reader(path)
+    assert after.execute("SELECT number FROM round").fetchall() == [(1,)]
+
+
+def test_a_reader_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "run.sqlite"
+    store = RunStore(path)
+    db = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, check_same_thread=False)
+    db.execute("SELECT * FROM run").fetchall()
+    leaving = threading.Timer(0.2, db.close)
+    leaving.start()
+    store.close(patience_s=30.0)
+    leaving.join()
+    assert [each.name for each in tmp_path.iterdir()] == ["run.sqlite"]
