@@ -195,7 +195,8 @@ class TestRunsThatEndedEarly:
         store.close()
         run = read_run(tmp_path)
         (noted,) = run.notes
-        assert run.undelivered == 2
+        assert run.generation is not None
+        assert run.generation.undelivered == 2
         assert noted.device == "a"
         assert noted.notes == ("too fast", "7 of 9 synthetic samples were delivered")
 
