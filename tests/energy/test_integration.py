@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from energy.integration import integrate, largest_gap_s
@@ -80,6 +80,7 @@ class TestCounter:
         grown = np.cumsum([value for _, value in line])
         readings = counter(*zip([t for t, _ in line], map(float, grown), strict=True))
         expected = grown[-1] - grown[0]
+        assume(expected > 0.0)  # one that never moves has a test of its own
         assert joules(readings, line[0][0], line[-1][0]) == pytest.approx(expected, abs=1e-9)
 
     def test_one_that_stands_still_is_missing_not_zero(self) -> None:
