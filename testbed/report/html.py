@@ -120,6 +120,7 @@ def _content(run: RunData, summary: Summary, drawn: dict[str, Picture]) -> Html:
             sections.header(run),
             sections.notices(run, summary),
             sections.cards(run, summary),
+            sections.besides(run),
             noscript(),
             section(
                 "Measured against predicted",

@@ -156,11 +156,26 @@ def cards(run: RunData, summary: Summary) -> Html:
             str(len(points)),
             _of(run, "rounds.count", f"{run.info.status}"),
         ),
-        *(
-            _card(extra.term.capitalize(), extra.value, extra.note)
-            for extra in (*generation.extras(run), *strategy_words.extras(run))
-        ),
         class_="cards",
+    )
+
+
+def besides(run: RunData) -> Html | None:
+    """What else was made and taken, in no device's joules: a line each below the headline."""
+    extras = (*generation.extras(run), *strategy_words.extras(run))
+    if not extras:
+        return None
+    return element(
+        "dl",
+        *(
+            element(
+                "div",
+                element("dt", extra.term.capitalize()),
+                element("dd", element("strong", extra.value), " ", extra.note),
+            )
+            for extra in extras
+        ),
+        class_="besides",
     )
 
 
