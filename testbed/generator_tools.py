@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
-import numpy as np
 from msgspec import Struct
 
 from generator_node.card import CARD
@@ -15,11 +14,13 @@ from generator_node.generators import GeneratorError
 from generator_node.service import BatchService
 from learning import datasets
 from learning.batches import decode
-from learning.datasets import DataFileError, Dataset, Images
+from learning.datasets import Dataset, DatasetError, Images
+from learning.datasets_folder import read_classes
+from learning.datasets_registry import DatasetOptions
 from messaging.messages import SyntheticRequest
 from testbed.devices import load_split
 from testbed.generator_process import open_configured, open_gate
-from testbed.sections import Config
+from testbed.sections import Config, DataConfig
 from testbed.torch_cache import torch_cache
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -81,7 +82,7 @@ def train(
     if (out / CARD).exists():
         raise GeneratorError(f"{out} holds a generator; choose another --out")
     if data:
-        public = read_images(data)
+        public = read_images(data, config.data)
         name = public.name.replace("/", "-")
     else:
         split = load_split(config)
@@ -190,8 +191,8 @@ def evaluate(
     if data and not test:
         raise GeneratorError("--data needs --test: real images that the generator has not seen")
     parts = load_split(config)
-    public = read_images(data) if data else parts.public
-    tests = [read_images(test)] if test else [parts.private, parts.test]
+    public = read_images(data, config.data) if data else parts.public
+    tests = [read_images(test, config.data)] if test else [parts.private, parts.test]
     generator = open_configured(config, public)
     gate = open_gate(config, public)
     service = BatchService(generator, gate=gate, images_max=per_class * public.classes)
@@ -274,18 +275,26 @@ def keep(out: Path, results: bytes, generated: Dataset) -> None:
             sheet.save(out / f"class-{class_id:03d}-{_plain(name)}.png")
 
 
-def read_images(path: Path) -> Dataset:
+def read_images(path: Path, how: DataConfig) -> Dataset:
     """Images from a data file, or from a folder with one folder per class.
 
+    Args:
+        path: of the file or the folder.
+        how: the size and the mode that the images of a folder are brought to.
+
     Raises:
-        GeneratorError: they cannot be read.
+        GeneratorError: they cannot be read, or a class has none.
     """
+    options = DatasetOptions(image_size=how.image_size, image_mode=how.image_mode)
     try:
-        found = datasets.load_folder(path) if path.is_dir() else datasets.load(path)
-    except (DataFileError, OSError) as error:
+        found = read_classes(path, options) if path.is_dir() else datasets.load(path)
+    except (DatasetError, OSError) as error:
         raise GeneratorError(str(error)) from error
-    if not len(found) or not np.isin(np.arange(found.classes), found.labels).all():
-        raise GeneratorError(f"{path} must hold at least one image of every class")
+    counts = zip(found.class_names, found.label_counts(), strict=True)
+    if empty := [name for name, count in counts if not count]:
+        raise GeneratorError(
+            f"{path} holds no image of {', '.join(empty)}; it must hold one of every class at least"
+        )
     return found
 
 
