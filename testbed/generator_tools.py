@@ -193,6 +193,8 @@ def evaluate(
     parts = load_split(config)
     public = read_images(data, config.data) if data else parts.public
     tests = [read_images(test, config.data)] if test else [parts.private, parts.test]
+    for each in tests:
+        require_alike(public, each)
     generator = open_configured(config, public)
     gate = open_gate(config, public)
     service = BatchService(generator, gate=gate, images_max=per_class * public.classes)
@@ -296,6 +298,28 @@ def read_images(path: Path, how: DataConfig) -> Dataset:
             f"{path} holds no image of {', '.join(empty)}; it must hold one of every class at least"
         )
     return found
+
+
+def require_alike(public: Dataset, test: Dataset) -> None:
+    """Refuse real images that a generator for ``public`` cannot be tested on.
+
+    Raises:
+        GeneratorError: other classes or another size.
+    """
+    if public.class_names != test.class_names:
+        raise GeneratorError(
+            f"{test.name} has the classes {_some(test.class_names)}, {public.name} has "
+            f"{_some(public.class_names)}; name real images of the same classes as --test"
+        )
+    if public.image_shape != test.image_shape:
+        raise GeneratorError(
+            f"{test.name} has images {test.image_shape} (channels, height, width), {public.name} "
+            f"{public.image_shape}; set data.image_size and data.image_mode"
+        )
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def _plain(name: str) -> str:

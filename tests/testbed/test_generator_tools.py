@@ -19,6 +19,7 @@ from testbed.generator_tools import (
     keep,
     parse_channels,
     read_images,
+    require_alike,
     train,
 )
 from testbed.sections import Config, DataConfig
@@ -126,3 +127,12 @@ class TestRefusals:
     def test_public_images_are_no_test(self, folder: Path) -> None:
         with pytest.raises(GeneratorError, match="--data needs --test"):
             evaluate(Config(), folder, None, None, per_class=2, classifiers=1, threads=1, say=print)
+
+    def test_other_classes_or_sizes_are_no_test(self, folder: Path) -> None:
+        public = read_images(folder, DataConfig())
+        require_alike(public, public)
+        with pytest.raises(GeneratorError, match=r"images \(3, 8, 8\) .*set data\.image_size"):
+            require_alike(public, read_images(folder, DataConfig(image_size=8)))
+        (folder / "dog").rename(folder / "eel")
+        with pytest.raises(GeneratorError, match="has the classes cat, eel, pets has cat, dog"):
+            require_alike(public, read_images(folder, DataConfig()))
