@@ -12,6 +12,7 @@ from generator_node.card import read_card
 from generator_node.generators import GeneratorError
 from generator_node.opening import load
 from learning.datasets import save
+from testbed.errors import ConfigError
 from testbed.generator_tools import (
     CHECKPOINT,
     Recipe,
@@ -77,23 +78,23 @@ def test_a_sheet_of_each_class(folder: Path, tmp_path: Path) -> None:
 class TestRefusals:
     def test_a_network_that_does_not_fit(self, folder: Path, tmp_path: Path) -> None:
         recipe = Recipe(steps=1, channels=(8, 8, 8, 8))
-        with pytest.raises(GeneratorError, match=r"halve the image 3 times, which 12×12 pixels"):
+        with pytest.raises(ConfigError, match=r"halve the image 3 times, which 12×12 pixels"):
             train(Config(), folder, tmp_path / "out", recipe, say=print)
 
     def test_what_is_of_diffusion_only(self, folder: Path, tmp_path: Path) -> None:
         recipe = Recipe(model="gan", steps=1, channels=(8,))
-        with pytest.raises(GeneratorError, match="--channels is of a diffusion network"):
+        with pytest.raises(ConfigError, match="--channels is of a diffusion network"):
             train(Config(), folder, tmp_path / "out", recipe, say=print)
 
     def test_a_device_that_there_is_not(self, folder: Path, tmp_path: Path) -> None:
-        with pytest.raises(GeneratorError, match="--device tpu: there are cpu and cuda"):
+        with pytest.raises(ConfigError, match="--device tpu: there are cpu and cuda"):
             train(Config(), folder, tmp_path / "out", Recipe(steps=1, device="tpu"), say=print)
 
     def test_channels(self) -> None:
         assert parse_channels("8,16") == (8, 16)
         assert parse_channels(None) == ()
         for text in ("8,x", "0", "-1,2"):
-            with pytest.raises(GeneratorError, match="write whole numbers"):
+            with pytest.raises(ConfigError, match="write whole numbers"):
                 parse_channels(text)
 
     def test_images_that_are_none(self, folder: Path, tmp_path: Path) -> None:
@@ -125,12 +126,16 @@ class TestRefusals:
             read_images(folder.parent, DataConfig())
 
     def test_public_images_are_no_test(self, folder: Path) -> None:
-        with pytest.raises(GeneratorError, match="--data needs --test"):
+        with pytest.raises(ConfigError, match="--data needs --test"):
             evaluate(Config(), folder, None, None, per_class=2, classifiers=1, threads=1, say=print)
 
     def test_other_classes_or_sizes_are_no_test(self, folder: Path) -> None:
         public = read_images(folder, DataConfig())
         require_alike(public, public)
+        with pytest.raises(
+            GeneratorError, match="1 images of its rarest class; test on at least 4"
+        ):
+            require_alike(public, public.subset(np.arange(7, 16), "few"))
         with pytest.raises(GeneratorError, match=r"images \(3, 8, 8\) .*set data\.image_size"):
             require_alike(public, read_images(folder, DataConfig(image_size=8)))
         (folder / "dog").rename(folder / "eel")
