@@ -33,7 +33,7 @@ from generator_node.generators import (
     out_of_memory,
 )
 from generator_node.network import library_versions, torch_threads
-from generator_node.prompts import NEGATIVE, TEMPLATES, prompts
+from generator_node.prompts import NEGATIVE, TEMPLATES, meaning, prompts
 from generator_node.seeds import redraw_seed
 from learning.datasets import Dataset, Images, Labels
 
@@ -163,7 +163,10 @@ class TextToImageGenerator:
     def provenance(self) -> Provenance:
         """Where its images come from: a model that has never seen this data set's files."""
         chosen = self._settings
-        how = msgspec.json.encode([chosen.templates, chosen.negative, chosen.size, chosen.dtype])
+        meant = [meaning(self._dataset, name) for name in self._class_names]
+        how = msgspec.json.encode(
+            [chosen.templates, meant, chosen.negative, chosen.size, chosen.dtype]
+        )
         return Provenance(
             generator=self.name,
             dataset=f"text: {self._dataset}",
