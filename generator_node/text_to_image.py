@@ -132,7 +132,8 @@ class TextToImageGenerator:
                 torch_dtype=dtype,
             )
         except Exception as error:  # whatever the libraries below make of a bad folder
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error)
+            said = str(error).strip()
+            reason = said.splitlines()[0].rstrip(".") if said else type(error).__name__
             raise GeneratorError(
                 f"text-to-image model {settings.model!r} cannot be loaded: {reason}; name a folder "
                 "that a diffusers pipeline was saved to, or a model id that can be reached from "

@@ -102,7 +102,7 @@ def train(
         from generator_node.quality import contact_sheet
         from generator_node.training import TrainingProgress
     if on_gpu:
-        require_cuda()
+        require_cuda(recipe.device, instead="--device cpu")
     out.mkdir(parents=True, exist_ok=True)
     say(f"training on {len(public)} images of {public.name}")
     if (out / CHECKPOINT).exists():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from generator_node.card import read_card
@@ -89,6 +90,19 @@ class TestRefusals:
     def test_a_device_that_there_is_not(self, folder: Path, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="--device tpu: there are cpu and cuda"):
             train(Config(), folder, tmp_path / "out", Recipe(steps=1, device="tpu"), say=print)
+
+    def test_a_graphics_card_that_there_is_not(
+        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        recipe = Recipe(steps=1, device="cuda:2")
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        with pytest.raises(GeneratorError, match=r"no CUDA device: .*take --device cpu"):
+            train(Config(), folder, tmp_path / "out", recipe, say=print)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        with pytest.raises(GeneratorError, match="no CUDA device cuda:2; there is cuda:0, cuda:1"):
+            train(Config(), folder, tmp_path / "out", recipe, say=print)
+        assert not (tmp_path / "out").exists()
 
     def test_channels(self) -> None:
         assert parse_channels("8,16") == (8, 16)
