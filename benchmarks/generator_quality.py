@@ -101,8 +101,8 @@ def main() -> None:
         print(f"{name:<26}{columns}   {both.mean() / target:.3f}")
 
     if chosen.sheet:
-        rows = every(large, LARGE_SAMPLE // 240)
-        contact_sheet(rows.images, columns=24).save(chosen.sheet)
+        rows = [large.images[large.labels == c][:24] for c in range(large.classes)]
+        contact_sheet(np.concatenate(rows), columns=24).save(chosen.sheet)
         print(f"\ncontact sheet: {chosen.sheet}")
 
 
