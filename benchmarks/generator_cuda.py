@@ -73,7 +73,8 @@ def main() -> None:
     for batch in (1, 4, 16, 64, 256, 1024):
         diffusion.CHUNK = batch
         best = max(best, measure(generator, batch, max(batch, 16)))
-    print(f"best utilisation {best:.0f} %, ratio to {TARGET_UTILISATION} %: {best / 80:.2f}")
+    ratio = best / TARGET_UTILISATION
+    print(f"best utilisation {best:.0f} %, ratio to {TARGET_UTILISATION} %: {ratio:.2f}")
     if chosen.text:
         from generator_node.text_to_image import TextSettings, TextToImageGenerator
 

@@ -57,6 +57,11 @@ class Strategy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return self.data in ("filled", "even", "unlabelled") or self.server == "continue"
 
     @property
+    def fills_devices(self) -> bool:
+        """Whether the data plan gives devices labelled synthetic samples."""
+        return self.plans_data and self.server != "continue" and not self.unlabelled
+
+    @property
     def planned_at_once(self) -> bool:
         """Whether one solution is the plan: nothing is changed in it and planned again."""
         return (

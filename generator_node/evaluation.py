@@ -107,7 +107,8 @@ def evaluate(
         name: of what generated them.
         generated: the images.
         public: what the generator was trained on.
-        tests: real images that it has not seen; the last are compared with.
+        tests: real images that it has not seen. The images are compared with the first, and so are
+            the last, as a measure; one set alone is halved for that.
         judge: trained on ``public``.
         classifiers: per training set, each with its own seed.
         seed: of the first classifier.
@@ -123,11 +124,23 @@ def evaluate(
         worth = discount(*(each[-1] for each in scores))
     except ValueError:
         worth = None
+    real, others = (tests[0], tests[-1]) if len(tests) > 1 else halves(tests[0], seed)
     return Evaluation(
         generator=name,
         scores=tuple(score for each in scores for score in each),
-        likeness=likenesses((generated, tests[-1]), public, tests[0], judge),
+        likeness=likenesses((generated, others), public, real, judge),
         worth=worth,
+    )
+
+
+def halves(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
+    """Two disjoint halves, drawn at random: a set compared with itself says nothing."""
+    drawn = np.random.default_rng(seed).permutation(len(dataset))
+    half = len(dataset) // 2
+    first, other = np.sort(drawn[:half]), np.sort(drawn[half:])
+    return (
+        dataset.subset(first, f"half of {dataset.name}"),
+        dataset.subset(other, f"the other half of {dataset.name}"),
     )
 
 
@@ -204,7 +217,11 @@ def frechet_distance(one: Floats, other: Floats) -> float:
 def density_and_coverage(
     real: Floats, generated: Floats, neighbours: int = NEIGHBOURS
 ) -> tuple[float, float]:
-    """By balls around real features (N, F) that reach their ``neighbours``-th real neighbour."""
+    """By balls around real features (N, F) that reach their ``neighbours``-th real neighbour.
+
+    Where there are fewer, they reach the farthest.
+    """
+    neighbours = min(neighbours, len(real) - 1)
     radii = np.sort(_distances(real, real), axis=1)[:, neighbours]
     inside = _distances(real, generated) < radii[:, None]
     return float(inside.sum() / (neighbours * len(generated))), float(inside.any(1).mean())

@@ -124,6 +124,7 @@ class Gate:
                 f"each of the {public.classes} classes of {public.name}"
             )
         self.judged_by = judge
+        self._public_digest = public.digest()
         self._limits = np.broadcast_to(np.array(limits, np.float32), public.classes)
         self._real = Neighbours(public.images)
         self._blank = BLANK_SHARE * float(_deviation(public.images).min())
@@ -155,8 +156,9 @@ class Gate:
         )
 
     def describe(self) -> str:
-        """The settings, as they decide verdicts."""
-        return msgspec.json.encode(self.settings).decode()
+        """What decides verdicts: the settings, and what images are judged by."""
+        judged_by = {"settings": self.settings, "public": self._public_digest}
+        return msgspec.json.encode(judged_by).decode()
 
 
 class Neighbours:

@@ -1,7 +1,6 @@
 """What a generator is: class ids and seeds in, uint8 images and their provenance out.
 
-Every kind of generator (:class:`generator_node.diffusion.DiffusionGenerator` today) satisfies
-:class:`Generator`. Its contract:
+Every kind of generator satisfies :class:`Generator`. Its contract:
 
 * image i depends on ``class_ids[i]`` and ``seeds[i]`` only, not on the images made beside it, up
   to rounding in the last bits before pixels are quantised;

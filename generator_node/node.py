@@ -207,7 +207,7 @@ class GeneratorNode:
                     offer=None,
                     seconds=0.0,
                     generator=self._service.generator.name,
-                    error=f"{type(error).__name__}: {error}",
+                    error=str(error),
                 )
             )
             return

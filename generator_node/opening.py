@@ -98,16 +98,23 @@ def load(
     )
 
 
-def require_cuda() -> None:
+def require_cuda(device: str = "cuda", instead: str = "generator.engine = 'auto'") -> None:
     """Refuse to go on without a CUDA device.
 
+    Args:
+        device: ``"cuda"``, or one of several, ``"cuda:1"``.
+        instead: what to take where there is none.
+
     Raises:
-        GeneratorError: PyTorch sees none.
+        GeneratorError: PyTorch sees none, or not that one.
     """
     import torch
 
     if not torch.cuda.is_available():
         raise GeneratorError(
-            "no CUDA device: PyTorch sees none; take generator.engine = 'auto', or install a "
-            "driver and a PyTorch with CUDA"
+            f"no CUDA device: PyTorch sees none; take {instead}, or install a driver and a PyTorch "
+            "with CUDA"
         )
+    there = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    if device not in ("cuda", *there):
+        raise GeneratorError(f"no CUDA device {device}; there is {', '.join(there)}")

@@ -33,7 +33,7 @@ from generator_node.generators import (
     out_of_memory,
 )
 from generator_node.network import library_versions, torch_threads
-from generator_node.prompts import NEGATIVE, TEMPLATES, prompts
+from generator_node.prompts import NEGATIVE, TEMPLATES, meaning, prompts
 from generator_node.seeds import redraw_seed
 from learning.datasets import Dataset, Images, Labels
 
@@ -132,7 +132,8 @@ class TextToImageGenerator:
                 torch_dtype=dtype,
             )
         except Exception as error:  # whatever the libraries below make of a bad folder
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error)
+            said = str(error).strip()
+            reason = said.splitlines()[0].rstrip(".") if said else type(error).__name__
             raise GeneratorError(
                 f"text-to-image model {settings.model!r} cannot be loaded: {reason}; name a folder "
                 "that a diffusers pipeline was saved to, or a model id that can be reached from "
@@ -163,7 +164,10 @@ class TextToImageGenerator:
     def provenance(self) -> Provenance:
         """Where its images come from: a model that has never seen this data set's files."""
         chosen = self._settings
-        how = msgspec.json.encode([chosen.templates, chosen.negative, chosen.size, chosen.dtype])
+        meant = [meaning(self._dataset, name) for name in self._class_names]
+        how = msgspec.json.encode(
+            [chosen.templates, meant, chosen.negative, chosen.size, chosen.dtype]
+        )
         return Provenance(
             generator=self.name,
             dataset=f"text: {self._dataset}",

@@ -190,43 +190,6 @@ def load(path: Path) -> Dataset:
         raise DataFileError(str(error)) from error
 
 
-def load_folder(path: Path) -> Dataset:
-    """Labelled images from a folder with one folder per class, classes in alphabetical order.
-
-    Raises:
-        DataFileError: no classes, a file that is no image, or images of different sizes.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    folders = sorted(each for each in path.iterdir() if each.is_dir())
-    images: list[NDArray[np.uint8]] = []
-    labels: list[int] = []
-    for label, folder in enumerate(folders):
-        for file in sorted(each for each in folder.iterdir() if each.is_file()):
-            try:
-                with Image.open(file) as picture:
-                    grey = picture.mode in ("1", "L")
-                    pixels = np.asarray(picture.convert("L" if grey else "RGB"))
-            except (UnidentifiedImageError, OSError) as error:
-                raise DataFileError(f"{file}: not an image ({error})") from error
-            image = pixels[None] if grey else pixels.transpose(2, 0, 1)
-            if images and image.shape != images[0].shape:
-                raise DataFileError(
-                    f"{file}: {image.shape} (channels, height, width), the images before it "
-                    f"{images[0].shape}; scale all images to one size first"
-                )
-            images.append(image)
-            labels.append(label)
-    if not images:
-        raise DataFileError(f"{path}: no images; it must hold a folder of images per class")
-    return Dataset(
-        name=path.name,
-        images=np.ascontiguousarray(np.stack(images)),
-        labels=np.array(labels, np.int64),
-        class_names=tuple(folder.name for folder in folders),
-    )
-
-
 def limited(dataset: Dataset, most: int, *, seed: int) -> Dataset:
     """At most so many samples, drawn from every class in proportion, at least one of each.
 

@@ -45,6 +45,26 @@ def image_folder(options: DatasetOptions) -> Collection:
     return Collection(train=train, test=test)
 
 
+def read_classes(root: Path, options: DatasetOptions) -> Dataset:
+    """Read ``ROOT/CLASS/FILE`` and nothing else.
+
+    Args:
+        root: holds a folder for each class.
+        options: size and mode of the images; its root is not looked at.
+
+    Raises:
+        DatasetError: ``root`` holds parts, fewer than two classes or a class without images, or
+            unusable images.
+    """
+    if parts := [part for part in ("train", "test") if _holds_folders(root / part)]:
+        raise DatasetError(f"{root} holds parts, not classes; name one of them, {root / parts[0]}")
+    return _read(root, _class_names(root), options, root.name)
+
+
+def _holds_folders(root: Path) -> bool:
+    return root.is_dir() and any(each.is_dir() for each in root.iterdir())
+
+
 def _class_names(root: Path) -> tuple[str, ...]:
     names = tuple(
         sorted(e.name for e in root.iterdir() if e.is_dir() and not e.name.startswith("."))

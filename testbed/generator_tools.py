@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
-import numpy as np
 from msgspec import Struct
 
 from generator_node.card import CARD
@@ -15,14 +14,19 @@ from generator_node.generators import GeneratorError
 from generator_node.service import BatchService
 from learning import datasets
 from learning.batches import decode
-from learning.datasets import DataFileError, Dataset, Images
+from learning.datasets import Dataset, DatasetError, Images
+from learning.datasets_folder import read_classes
+from learning.datasets_registry import DatasetOptions
 from messaging.messages import SyntheticRequest
 from testbed.devices import load_split
+from testbed.errors import ConfigError
 from testbed.generator_process import open_configured, open_gate
-from testbed.sections import Config
+from testbed.sections import Config, DataConfig
 from testbed.torch_cache import torch_cache
 
 CHECKPOINT = "checkpoint.safetensors"
+LEAST_TESTS = 4
+"""Real images of a class without which nothing can be compared."""
 
 
 class Recipe(Struct, frozen=True, kw_only=True):
@@ -51,14 +55,14 @@ def parse_channels(text: str | None) -> tuple[int, ...]:
     """``"64,128"`` as numbers.
 
     Raises:
-        GeneratorError: they are no positive numbers.
+        ConfigError: they are no positive numbers.
     """
     try:
         found = tuple(int(part) for part in text.split(",")) if text else ()
     except ValueError:
         found = (0,)
     if any(number < 1 for number in found):
-        raise GeneratorError(f"--channels {text}: write whole numbers, for example 64,128,128")
+        raise ConfigError(f"--channels {text}: write whole numbers, for example 64,128,128")
     return found
 
 
@@ -75,29 +79,31 @@ def train(
         say: told how it goes.
 
     Raises:
-        GeneratorError: the folder is taken, or the recipe does not fit the images.
+        ConfigError: the recipe does not fit itself or the images.
+        GeneratorError: the folder is taken, or the training diverged.
         OSError: it cannot be written.
     """
+    if recipe.model == "gan" and recipe.channels:
+        raise ConfigError("--channels is of a diffusion network; leave it out for a GAN")
+    on_gpu = recipe.device.startswith("cuda")
+    if not on_gpu and recipe.device != "cpu":
+        raise ConfigError(f"--device {recipe.device}: there are cpu and cuda (cuda:1, …)")
     if (out / CARD).exists():
         raise GeneratorError(f"{out} holds a generator; choose another --out")
     if data:
-        public = read_images(data)
+        public = read_images(data, config.data)
         name = public.name.replace("/", "-")
     else:
         split = load_split(config)
         public = split.public
         name = f"{config.data.dataset.replace(':', '-')}-{split.kind}"
-    out.mkdir(parents=True, exist_ok=True)
     with torch_cache():
         from generator_node.opening import require_cuda
         from generator_node.quality import contact_sheet
         from generator_node.training import TrainingProgress
-    if recipe.model == "gan" and recipe.channels:
-        raise GeneratorError("--channels is of a diffusion network; leave it out for a GAN")
-    if recipe.device.startswith("cuda"):
-        require_cuda()
-    elif recipe.device != "cpu":
-        raise GeneratorError(f"--device {recipe.device}: there are cpu and cuda (cuda:1, …)")
+    if on_gpu:
+        require_cuda(recipe.device, instead="--device cpu")
+    out.mkdir(parents=True, exist_ok=True)
     say(f"training on {len(public)} images of {public.name}")
     if (out / CHECKPOINT).exists():
         say(f"going on from {out / CHECKPOINT}")
@@ -156,7 +162,9 @@ def train(
                 preview=preview,
             ).save(out)
         (out / CHECKPOINT).unlink(missing_ok=True)
-    except (ValueError, FloatingPointError) as error:
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    except FloatingPointError as error:
         raise GeneratorError(str(error)) from error
     say(f"{out}: loss {card.loss}, {card.seconds:.0f} s; use it with generator.weights = '{out}'")
 
@@ -185,13 +193,16 @@ def evaluate(
         say: told the result.
 
     Raises:
+        ConfigError: there is nothing to test on.
         GeneratorError: the generator or the data cannot be used.
     """
     if data and not test:
-        raise GeneratorError("--data needs --test: real images that the generator has not seen")
+        raise ConfigError("--data needs --test: real images that the generator has not seen")
     parts = load_split(config)
-    public = read_images(data) if data else parts.public
-    tests = [read_images(test)] if test else [parts.private, parts.test]
+    public = read_images(data, config.data) if data else parts.public
+    tests = [read_images(test, config.data)] if test else [parts.private, parts.test]
+    for each in tests:
+        require_alike(public, each)
     generator = open_configured(config, public)
     gate = open_gate(config, public)
     service = BatchService(generator, gate=gate, images_max=per_class * public.classes)
@@ -203,8 +214,8 @@ def evaluate(
             seed=config.run.seed,
         )
     )
-    if not made.data:
-        raise GeneratorError(f"{generator.name} made no image: {made.error}")
+    if sum(made.delivered) < 2:
+        raise GeneratorError(f"{generator.name}: {sum(made.delivered)} images; {made.error}")
     batch = decode(made.data, classes=public.classes)
     generated = Dataset(
         name="generated",
@@ -233,6 +244,8 @@ def evaluate(
     drawn = max(made.drawn, 1)
     refused = ", ".join(f"{n} {why}" for why, n in sorted(made.refused.items())) or "none"
     say(f"{found.generator}: {len(generated)} images of {made.drawn} drawn, refused: {refused}")
+    if made.error:
+        say(made.error)
     say(f"{1000 * made.seconds / drawn:.2f} ms per image drawn")
     for score in found.scores:
         say(
@@ -274,19 +287,54 @@ def keep(out: Path, results: bytes, generated: Dataset) -> None:
             sheet.save(out / f"class-{class_id:03d}-{_plain(name)}.png")
 
 
-def read_images(path: Path) -> Dataset:
+def read_images(path: Path, how: DataConfig) -> Dataset:
     """Images from a data file, or from a folder with one folder per class.
 
+    Args:
+        path: of the file or the folder.
+        how: the size and the mode that the images of a folder are brought to.
+
     Raises:
-        GeneratorError: they cannot be read.
+        GeneratorError: they cannot be read, or a class has none.
     """
+    options = DatasetOptions(image_size=how.image_size, image_mode=how.image_mode)
     try:
-        found = datasets.load_folder(path) if path.is_dir() else datasets.load(path)
-    except (DataFileError, OSError) as error:
+        found = read_classes(path, options) if path.is_dir() else datasets.load(path)
+    except (DatasetError, OSError) as error:
         raise GeneratorError(str(error)) from error
-    if not len(found) or not np.isin(np.arange(found.classes), found.labels).all():
-        raise GeneratorError(f"{path} must hold at least one image of every class")
+    counts = zip(found.class_names, found.label_counts(), strict=True)
+    if empty := [name for name, count in counts if not count]:
+        raise GeneratorError(
+            f"{path} holds no image of {', '.join(empty)}; it must hold one of every class at least"
+        )
     return found
+
+
+def require_alike(public: Dataset, test: Dataset) -> None:
+    """Refuse real images that a generator for ``public`` cannot be tested on.
+
+    Raises:
+        GeneratorError: other classes, another size, or hardly any images.
+    """
+    if public.class_names != test.class_names:
+        raise GeneratorError(
+            f"{test.name} has the classes {_some(test.class_names)}, {public.name} has "
+            f"{_some(public.class_names)}; name real images of the same classes as --test"
+        )
+    if public.image_shape != test.image_shape:
+        raise GeneratorError(
+            f"{test.name} has images {test.image_shape} (channels, height, width), {public.name} "
+            f"{public.image_shape}; set data.image_size and data.image_mode"
+        )
+    if (fewest := min(test.label_counts())) < LEAST_TESTS:
+        raise GeneratorError(
+            f"{test.name} has {fewest} images of its rarest class; test on at least {LEAST_TESTS} "
+            "of each, and hundreds for figures that are steady"
+        )
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def _plain(name: str) -> str:

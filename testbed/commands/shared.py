@@ -124,6 +124,7 @@ def stop_on_signals() -> Iterator[threading.Event]:
 
 
 _EXIT_CODES = (
+    ("testbed.errors", "ConfigError", EXIT_CONFIG),
     ("optim.problem", "InfeasibleError", EXIT_INFEASIBLE),
     ("optim.problem", "ProblemError", EXIT_CONFIG),
     ("energy.host_profile", "ProfileError", EXIT_CONFIG),

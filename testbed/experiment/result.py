@@ -176,8 +176,7 @@ def _remarks(groups: Sequence[Sequence[Record]]) -> list[str]:
         cell = group[0].cell
         strategy = STRATEGIES[cell.config.run.strategy]
         done = [record.series for record in group if record.series is not None]
-        fills = strategy.plans_data and strategy.server != "continue" and not strategy.unlabelled
-        if fills and done and not any(run.synthetic_samples for run in done):
+        if strategy.fills_devices and done and not any(run.synthetic_samples for run in done):
             where = f" at {point_text(cell.point)}" if cell.point else ""
             limit = f"plan.error_max {cell.config.plan.error_max:g}"
             unfilled.setdefault(limit, []).append(f"{cell.label}{where}")

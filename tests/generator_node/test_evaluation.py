@@ -14,6 +14,7 @@ from generator_node.evaluation import (
     discount,
     evaluate,
     frechet_distance,
+    halves,
     likenesses,
     spread,
 )
@@ -79,6 +80,19 @@ def test_evaluate(parts: Split) -> None:
     assert found.worth == discount(found.scores[1], found.scores[3], found.scores[5])
     assert min(s.mean for s in found.scores) > 0.7
     assert [like.name for like in found.likeness] == ["few", "digits/test"]
+
+
+def test_one_test_set_is_not_compared_with_itself(parts: Split) -> None:
+    judge = read_judge(shipped_for(parts.public))
+    one, other = halves(parts.test, 0)
+    assert (len(one), len(other)) == (len(parts.test) // 2, -(-len(parts.test) // 2))
+    both = np.concatenate([one.images, other.images])
+    assert {i.tobytes() for i in both} == {i.tobytes() for i in parts.test.images}
+    few = parts.private.subset(np.arange(100), "few")
+    tiny = parts.test.subset(np.arange(8), "tiny")
+    _, measure = evaluate("real", few, few, [tiny], judge, classifiers=1).likeness
+    assert measure.name == "the other half of tiny"
+    assert measure.frechet > 1
 
 
 def score(images: int, mean: float) -> Score:

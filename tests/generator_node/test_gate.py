@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from generator_node.bootstrap import BootstrapGenerator, BootstrapSettings
 from generator_node.card import JUDGE, shipped_for
+from generator_node.drawing import made_by
 from generator_node.gate import Gate, GateSettings, Judge, Neighbours, read_judge
 from generator_node.generators import GeneratorError, Provenance, Seeds
 from generator_node.judge import train_judge
@@ -100,6 +101,14 @@ class TestVerdicts:
         together = gate.judge(images, labels)
         alone = [gate.judge(images[i : i + 1], labels[i : i + 1]) for i in range(20)]
         assert together.verdicts == tuple(one.verdicts[0] for one in alone)
+
+
+def test_verdicts_by_other_public_images_are_others(judge: Judge, parts: Split) -> None:
+    """A pool does not mix them, whatever draws: a model of text knows nothing of the split."""
+    generator = BootstrapGenerator(parts.public)
+    gates = [Gate(judge, public) for public in (parts.public, parts.private)]
+    assert len({made_by(generator, gate) for gate in gates}) == 2
+    assert made_by(generator, gates[0]) == made_by(generator, Gate(judge, parts.public))
 
 
 class TestNeighbours:

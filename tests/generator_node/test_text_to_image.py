@@ -92,6 +92,19 @@ class TestCalls:
         assert len(options["negative_prompt"]) == 6
         assert options["height"] == options["width"] == 16
 
+    def test_other_names_are_other_images(self, watched: tuple[Recording, Any]) -> None:
+        """Not those that a pool holds of a data set of the same name."""
+        pipeline, generator = watched
+        like = Dataset(
+            name="cifar100/public",
+            images=np.zeros((0, 3, 6, 6), np.uint8),
+            labels=np.zeros(0, np.int64),
+            class_names=("cat", "dog", "pear"),
+        )
+        settings = TextSettings(model="x", steps=1, size=16, batch_size=8, redraws=2)
+        other = TextToImageGenerator(pipeline, like, settings).provenance
+        assert other.data_digest != generator.provenance.data_digest
+
     def test_batches_are_halved_until_they_fit(
         self, watched: tuple[Recording, Any], shared: TextToImageGenerator
     ) -> None:

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from generator_node.card import read_card
 from generator_node.generators import GeneratorError
 from generator_node.opening import load
+from learning.datasets import save
+from testbed.errors import ConfigError
 from testbed.generator_tools import (
     CHECKPOINT,
     Recipe,
@@ -18,9 +21,10 @@ from testbed.generator_tools import (
     keep,
     parse_channels,
     read_images,
+    require_alike,
     train,
 )
-from testbed.sections import Config
+from testbed.sections import Config, DataConfig
 
 
 @pytest.fixture
@@ -52,7 +56,7 @@ def test_any_images(folder: Path, tmp_path: Path, model: str) -> None:
     assert not any(text.startswith("step 2/3") for text in said)
     card = read_card(tmp_path / "out")
     assert (card.class_names, card.image_shape) == (("cat", "dog"), (3, 12, 12))
-    assert card.data_digest == read_images(folder).digest()
+    assert card.data_digest == read_images(folder, DataConfig()).digest()
     images = load(tmp_path / "out").generate(np.array([0, 1]), np.array([1, 2], np.uint64))
     assert images.shape == (2, 3, 12, 12)
     assert "generator.weights" in said[-1]
@@ -64,7 +68,7 @@ def test_any_images(folder: Path, tmp_path: Path, model: str) -> None:
 
 
 def test_a_sheet_of_each_class(folder: Path, tmp_path: Path) -> None:
-    keep(tmp_path / "out", b'{"a":1}', read_images(folder))
+    keep(tmp_path / "out", b'{"a":1}', read_images(folder, DataConfig()))
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written == {"evaluation.json", "class-000-cat.png", "class-001-dog.png"}
     sheet = np.asarray(Image.open(tmp_path / "out" / "class-001-dog.png"))[::4, ::4]
@@ -75,43 +79,79 @@ def test_a_sheet_of_each_class(folder: Path, tmp_path: Path) -> None:
 class TestRefusals:
     def test_a_network_that_does_not_fit(self, folder: Path, tmp_path: Path) -> None:
         recipe = Recipe(steps=1, channels=(8, 8, 8, 8))
-        with pytest.raises(GeneratorError, match=r"halve the image 3 times, which 12×12 pixels"):
+        with pytest.raises(ConfigError, match=r"halve the image 3 times, which 12×12 pixels"):
             train(Config(), folder, tmp_path / "out", recipe, say=print)
 
     def test_what_is_of_diffusion_only(self, folder: Path, tmp_path: Path) -> None:
         recipe = Recipe(model="gan", steps=1, channels=(8,))
-        with pytest.raises(GeneratorError, match="--channels is of a diffusion network"):
+        with pytest.raises(ConfigError, match="--channels is of a diffusion network"):
             train(Config(), folder, tmp_path / "out", recipe, say=print)
 
     def test_a_device_that_there_is_not(self, folder: Path, tmp_path: Path) -> None:
-        with pytest.raises(GeneratorError, match="--device tpu: there are cpu and cuda"):
+        with pytest.raises(ConfigError, match="--device tpu: there are cpu and cuda"):
             train(Config(), folder, tmp_path / "out", Recipe(steps=1, device="tpu"), say=print)
+
+    def test_a_graphics_card_that_there_is_not(
+        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        recipe = Recipe(steps=1, device="cuda:2")
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        with pytest.raises(GeneratorError, match=r"no CUDA device: .*take --device cpu"):
+            train(Config(), folder, tmp_path / "out", recipe, say=print)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        with pytest.raises(GeneratorError, match="no CUDA device cuda:2; there is cuda:0, cuda:1"):
+            train(Config(), folder, tmp_path / "out", recipe, say=print)
+        assert not (tmp_path / "out").exists()
 
     def test_channels(self) -> None:
         assert parse_channels("8,16") == (8, 16)
         assert parse_channels(None) == ()
         for text in ("8,x", "0", "-1,2"):
-            with pytest.raises(GeneratorError, match="write whole numbers"):
+            with pytest.raises(ConfigError, match="write whole numbers"):
                 parse_channels(text)
 
     def test_images_that_are_none(self, folder: Path, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()
-        with pytest.raises(GeneratorError, match="no images"):
-            read_images(tmp_path / "empty")
-        (folder / "cat" / "notes.txt").write_text("no image")
-        with pytest.raises(GeneratorError, match=r"notes\.txt: not an image"):
-            read_images(folder)
+        with pytest.raises(GeneratorError, match="holds 0 class folders"):
+            read_images(tmp_path / "empty", DataConfig())
+        (folder / "cat" / "bad.png").write_text("no image")
+        with pytest.raises(GeneratorError, match=r"1 of 17 images cannot be used: .*bad\.png"):
+            read_images(folder, DataConfig())
 
     def test_images_of_two_sizes(self, folder: Path) -> None:
         Image.fromarray(np.zeros((5, 5, 3), np.uint8)).save(folder / "dog" / "z.png")
-        with pytest.raises(GeneratorError, match="scale all images to one size first"):
-            read_images(folder)
+        with pytest.raises(GeneratorError, match=r"images of 2 sizes.*set data\.image_size"):
+            read_images(folder, DataConfig())
+        assert read_images(folder, DataConfig(image_size=8)).image_shape == (3, 8, 8)
 
-    def test_a_class_without_images(self, folder: Path) -> None:
+    def test_a_class_without_images(self, folder: Path, tmp_path: Path) -> None:
+        found = read_images(folder, DataConfig())
+        save(found.subset(np.arange(8), "cats"), tmp_path / "cats.npz")
+        with pytest.raises(GeneratorError, match=r"cats\.npz holds no image of dog"):
+            read_images(tmp_path / "cats.npz", DataConfig())
         (folder / "eel").mkdir()
-        with pytest.raises(GeneratorError, match="at least one image of every class"):
-            read_images(folder)
+        with pytest.raises(GeneratorError, match="eel: no images of this class"):
+            read_images(folder, DataConfig())
+
+    def test_parts_are_no_classes(self, folder: Path) -> None:
+        folder.rename(folder.with_name("train"))
+        with pytest.raises(GeneratorError, match=r"holds parts, not classes; name one.*train$"):
+            read_images(folder.parent, DataConfig())
 
     def test_public_images_are_no_test(self, folder: Path) -> None:
-        with pytest.raises(GeneratorError, match="--data needs --test"):
+        with pytest.raises(ConfigError, match="--data needs --test"):
             evaluate(Config(), folder, None, None, per_class=2, classifiers=1, threads=1, say=print)
+
+    def test_other_classes_or_sizes_are_no_test(self, folder: Path) -> None:
+        public = read_images(folder, DataConfig())
+        require_alike(public, public)
+        with pytest.raises(
+            GeneratorError, match="1 images of its rarest class; test on at least 4"
+        ):
+            require_alike(public, public.subset(np.arange(7, 16), "few"))
+        with pytest.raises(GeneratorError, match=r"images \(3, 8, 8\) .*set data\.image_size"):
+            require_alike(public, read_images(folder, DataConfig(image_size=8)))
+        (folder / "dog").rename(folder / "eel")
+        with pytest.raises(GeneratorError, match="has the classes cat, eel, pets has cat, dog"):
+            require_alike(public, read_images(folder, DataConfig()))

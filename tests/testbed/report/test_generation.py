@@ -7,9 +7,10 @@ from pathlib import Path
 from coordinator.events import BatchDelivered
 from coordinator.store import RunStore
 from energy.joules import Energy
+from messaging.messages import DevicePlan, OperatingPoint
 from testbed.report.data import read_run
 from testbed.report.generation import extras
-from testbed.report.run_data import RunData
+from testbed.report.run_data import PlanSummary, RunData, RunInfo
 
 METERED = Energy(value_j=30.0, kind="measured", source="rapl:package-0", scope="cpu")
 
@@ -59,3 +60,30 @@ def test_what_was_in_the_pool_took_nothing(tmp_path: Path) -> None:
 def test_nothing_asked_or_not_readable(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     assert extras(run(tmp_path / "none")) == ()
+
+
+def test_why_nothing_was_asked() -> None:
+    def said(strategy: str, counts: tuple[int, ...]) -> list[str]:
+        plan = DevicePlan(
+            run="run",
+            device="a",
+            device_index=0,
+            synthetic_counts=counts,
+            batch=None,
+            point=OperatingPoint(
+                frequency_hz=1e9, bandwidth_hz=1e4, transmit_power_w=0.1, time_split=0.5
+            ),
+            predicted=(),
+        )
+        found = RunData(
+            path=Path("run"),
+            info=RunInfo(run="run", strategy=strategy),
+            plan=PlanSummary(error_max=0.06),
+            device_plans={"a": plan},
+        )
+        return [f"{extra.value} {extra.note}" for extra in extras(found)]
+
+    (why,) = said("fimi", (0, 0))
+    assert why.startswith("no images were planned: local data alone meet plan.error_max 0.06")
+    assert said("fimi", (0, 1)) == []
+    assert said("tfl", (0, 0)) == []
