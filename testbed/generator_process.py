@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from energy.joules import format_energy, format_joules
 from generator_node.bootstrap import BootstrapGenerator
@@ -30,6 +31,9 @@ from testbed.sections import Config
 from testbed.torch_cache import torch_cache
 
 ORDERS = GeneratorOrders
+
+if TYPE_CHECKING:
+    from generator_node.text_to_image import TextSettings
 
 log = logging.getLogger(__name__)
 
@@ -109,19 +113,34 @@ def open_configured(config: Config, public: Dataset) -> Generator:
             )
         import torch
 
-        from generator_node.text_to_image import TextSettings, TextToImageGenerator
+        from generator_node.text_to_image import TextToImageGenerator
 
         if chosen.engine == "cuda":
             require_cuda()
         on_gpu = chosen.engine in ("auto", "cuda") and torch.cuda.is_available()
         return TextToImageGenerator.load(
             public,
-            TextSettings(
-                model=chosen.text_model, steps=chosen.steps, guidance=chosen.text_guidance
-            ),
+            text_settings(config),
             device="cuda" if on_gpu else "cpu",
             threads=chosen.threads,
         )
+
+
+def text_settings(config: Config) -> TextSettings:
+    """How the configuration has a text-to-image model used."""
+    from generator_node.text_to_image import TextSettings
+
+    chosen = config.generator
+    return TextSettings(
+        model=chosen.text_model,
+        steps=chosen.steps,
+        guidance=chosen.text_guidance,
+        templates=chosen.text_templates,
+        negative=chosen.text_negative,
+        size=chosen.text_size,
+        batch_size=chosen.text_batch_size,
+        dtype=chosen.text_dtype,
+    )
 
 
 def card_kind(config: Config) -> CardKind | None:

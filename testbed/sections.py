@@ -18,6 +18,7 @@ from coordinator.settings import (
 )
 from coordinator.strategies import STRATEGIES
 from coordinator.strategy_settings import StrategySettings
+from generator_node.prompts import NEGATIVE, TEMPLATES
 from learning.datasets_images import ImageMode
 from learning.datasets_registry import DATASETS, DatasetOptions
 from learning.training import TrainingSettings
@@ -231,6 +232,31 @@ class GeneratorConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     text_guidance: Annotated[
         float, Meta(ge=0, le=50, description="Guidance of the text; 0 for turbo models.")
     ] = 7.0
+    text_templates: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"\{\}")], ...],
+        Meta(
+            min_length=1,
+            description="Prompts, one chosen for each image by its seed; {} stands for the class.",
+        ),
+    ] = TEMPLATES
+    text_negative: Annotated[
+        str, Meta(description="What is not wanted; without effect where text_guidance is 0.")
+    ] = NEGATIVE
+    text_size: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=4096,
+            description="Pixels a side as the model draws them; 0: what it was made for.",
+        ),
+    ] = 0
+    text_batch_size: Annotated[
+        int, Meta(ge=1, description="Images made together; halved while memory is short.")
+    ] = 8
+    text_dtype: Annotated[
+        Literal["auto", "float32", "float16", "bfloat16"],
+        Meta(description='Of the computation; "auto": half precision on CUDA, else single.'),
+    ] = "auto"
     gate: Annotated[bool, Meta(description="Judge every image; draw again what is refused.")] = True
     confidence_min: Annotated[
         tuple[Annotated[float, Meta(ge=0, le=1)], ...],

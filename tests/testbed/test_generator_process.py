@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from generator_node.card import find_for
 from generator_node.gan import GanGenerator
 from generator_node.generators import FiniteGenerator, GeneratorError
 from generator_node.onnx_diffusion import OnnxDiffusionGenerator
+from generator_node.text_to_image import TextSettings
 from learning.datasets import Dataset
 from testbed.devices import load_split
-from testbed.generator_process import check, open_configured, open_gate
+from testbed.generator_process import check, open_configured, open_gate, text_settings
 from testbed.sections import Config, DataConfig, GeneratorConfig
 
 
@@ -60,3 +62,38 @@ def test_data_that_no_shipped_gan_knows() -> None:
     config = Config(data=DataConfig(public_fraction=0.3), generator=GeneratorConfig(kind="gan"))
     with pytest.raises(GeneratorError, match="no conditional-gan that ships with fimi"):
         check(config)
+
+
+class TestText:
+    def test_the_configuration_has_the_same_defaults(self) -> None:
+        assert text_settings(configured(kind="text")) == TextSettings()
+
+    def test_every_key_arrives(self) -> None:
+        chosen = text_settings(
+            configured(
+                kind="text",
+                steps=2,
+                text_model="a/b",
+                text_guidance=0.0,
+                text_templates=("{} at night",),
+                text_negative="fog",
+                text_size=64,
+                text_batch_size=3,
+                text_dtype="bfloat16",
+            )
+        )
+        assert chosen == TextSettings(
+            model="a/b",
+            steps=2,
+            guidance=0.0,
+            templates=("{} at night",),
+            negative="fog",
+            size=64,
+            batch_size=3,
+            dtype="bfloat16",
+        )
+
+    @pytest.mark.parametrize("templates", [["a photo"], []])
+    def test_a_template_has_a_place_for_the_class(self, templates: list[str]) -> None:
+        with pytest.raises(msgspec.ValidationError, match=r"text_templates"):
+            msgspec.convert({"generator": {"text_templates": templates}}, Config)
