@@ -172,8 +172,8 @@ def main() -> None:
     parser.add_argument("--gtsrb", type=Path, help="image folder with GTSRB images")
     parser.add_argument("--image-seeds", type=int, default=1)
     parser.add_argument("--image-rounds", type=int, default=10)
-    parser.add_argument("--diffusion-steps", type=int, default=1000)
-    parser.add_argument("--gan-steps", type=int, default=600)
+    parser.add_argument("--diffusion-steps", type=int, default=700)
+    parser.add_argument("--gan-steps", type=int, default=400)
     parser.add_argument(
         "--generators", type=Path, help="folder of generators trained before, as --out keeps them"
     )
