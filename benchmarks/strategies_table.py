@@ -156,7 +156,7 @@ def said(sample: dict[str, Any]) -> str:
     count = len(sample["values"])
     value = median["value"]
     if value == "never":
-        return f"FIMI never got there in most of {count} seeds"
+        return f"FIMI never got there on {sample['never']} of {count} seeds"
     agrees = "meets" if value <= PAPER else "misses"
     never = f", {sample['never']} of {count} never" if sample["never"] else ""
     return f"{value:.2f} ({agrees} {PAPER}{never})"
