@@ -68,10 +68,10 @@ class Steady:
 class TestThread:
     def test_looks_at_the_slower_of_both_rates(self) -> None:
         meter = Steady(rate_hz=50.0)
-        sampler = Sampler(meter, MonotonicClock(), rate_hz=1000.0)
         began_s = time.monotonic()
+        sampler = Sampler(meter, MonotonicClock(), rate_hz=1000.0)
         sampler.mark()
-        meter.wait_for(12)
+        meter.wait_for(12)  # the first, the marked one, and ten of as many periods
         assert time.monotonic() - began_s > 9 / 50.0
         readings = sampler.mark()
         sampler.close()
