@@ -22,6 +22,7 @@ What trains and measures:
 * :mod:`generator_node.gan_training`  training a GAN on public data
 * :mod:`generator_node.augmentation`  small random changes of training images
 * :mod:`generator_node.checkpoint`    a training in the middle, on disk
+* :mod:`generator_node.course`    a training on its way: watched, previewed, gone on with
 * :mod:`generator_node.onnx_export`   networks as ONNX graphs
 * :mod:`generator_node.judge`         the classifier that judges images
 * :mod:`generator_node.quality`       the class accuracy score

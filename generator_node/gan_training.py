@@ -16,9 +16,6 @@ together, so which of them did it is not known.
 from __future__ import annotations
 
 import hashlib
-import json
-import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,15 +28,22 @@ from msgspec import Struct
 from torch import Tensor, nn
 from torch.nn import functional
 
-from generator_node import checkpoint as checkpoints
 from generator_node.augmentation import augment
-from generator_node.card import NO_DIGEST, Card
-from generator_node.checkpoint import Position, Training
+from generator_node.card import Card
+from generator_node.checkpoint import Training
+from generator_node.course import (
+    NETWORK,
+    Course,
+    TrainingProgress,
+    Watch,
+    first_card,
+    preview_images,
+)
 from generator_node.folder import finish
 from generator_node.gan import WEIGHTS, GanGenerator, GanSettings, GeneratorNetwork
 from generator_node.judge import train_judge
-from generator_node.network import library_versions, torch_threads
-from generator_node.training import TrainingProgress, levels_of
+from generator_node.network import torch_threads
+from generator_node.training import levels_of
 from learning.datasets import Dataset, Images
 
 
@@ -141,22 +145,7 @@ def train_gan(
         GeneratorError: the checkpoint is damaged or of another training.
     """
     settings = settings or GanSettings()
-    if not len(public):
-        raise ValueError(f"{public.name} holds no images to train on")
-    card = Card(
-        kind="conditional-gan",
-        name=name or public.name,
-        dataset=public.name,
-        class_names=public.class_names,
-        image_shape=public.image_shape,
-        levels=levels_of(public),
-        data_digest=public.digest(),
-        weights_digest=NO_DIGEST,
-        training=msgspec.to_builtins(settings),
-        loss=0.0,
-        seconds=0.0,
-        libraries=library_versions(),
-    )
+    card = first_card(public, settings, kind="conditional-gan", name=name, levels=levels_of(public))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = GeneratorNetwork(
@@ -167,14 +156,11 @@ def train_gan(
     def look(step: int) -> None:
         if preview is not None:
             drawing = GanGenerator(network, card, threads=threads, device=device)
-            labels = np.repeat(np.arange(public.classes, dtype=np.int64), 10)
-            preview(step, drawing.generate(labels, np.arange(len(labels), dtype=np.uint64)))
+            preview(step, preview_images(drawing, public.classes))
 
+    watch = Watch(progress=progress, checkpoint=checkpoint, every=every, look=look)
     with torch_threads(threads):
-        loss, seconds = _fit(
-            network.to(device), critic.to(device), public, settings, progress,
-            checkpoint=checkpoint, every=every, look=look,
-        )  # fmt: skip
+        loss, seconds = _fit(network.to(device), critic.to(device), public, settings, watch)
     card = msgspec.structs.replace(card, loss=round(loss, 6), seconds=round(seconds, 1))
     judge = train_judge(public, seed=settings.seed, steps=settings.judge_steps, threads=threads)
     return TrainedGan(network=network.cpu().eval().requires_grad_(False), card=card, judge=judge)
@@ -185,14 +171,9 @@ def _fit(
     critic: _Discriminator,
     public: Dataset,
     settings: GanSettings,
-    progress: Callable[[TrainingProgress], None] | None,
-    *,
-    checkpoint: Path | None,
-    every: int,
-    look: Callable[[int], None],
+    watch: Watch,
 ) -> tuple[float, float]:
     """Fit ``network``, leave its averaged weights in it; the running loss, the seconds."""
-    started = time.monotonic()
     device = next(network.parameters()).device
     images = torch.from_numpy(public.images.astype(np.float32) / 127.5 - 1.0).to(device)
     labels = torch.from_numpy(public.labels).to(device)
@@ -202,16 +183,18 @@ def _fit(
     doubt = torch.optim.Adam(critic.parameters(), lr=settings.critic_learning_rate, betas=betas)
     average = EMAModel(network.parameters(), decay=settings.ema_decay, use_ema_warmup=True)
     state = Training(
-        networks={"network": network, "critic": critic},
+        networks={NETWORK: network, "critic": critic},
         average=average,
         optimisers={"improve": improve, "doubt": doubt},
         draw=draw,
     )
-    purpose = json.dumps(["gan", msgspec.to_builtins(settings), public.digest()])
-    report_every, first, running = max(1, settings.steps // 100), 1, math.nan
-    if checkpoint is not None and checkpoint.exists():
-        found = checkpoints.read(checkpoint, state, purpose)
-        first, running, started = found.step + 1, found.loss, started - found.seconds
+    course = Course(
+        state,
+        steps=settings.steps,
+        learning_rate=settings.learning_rate,
+        purpose=["gan", msgspec.to_builtins(settings), public.digest()],
+        watch=watch,
+    )
 
     def fake() -> tuple[Tensor, Tensor]:
         classes = torch.randint(0, public.classes, (settings.batch_size,), generator=draw)
@@ -219,7 +202,7 @@ def _fit(
         classes = classes.to(device)
         return augment(network(noise.to(device), classes), settings.augmentation, draw), classes
 
-    for step in range(first, settings.steps + 1):
+    for step in course.steps:
         picked = torch.randint(0, len(labels), (settings.batch_size,), generator=draw).to(device)
         real = augment(images[picked], settings.augmentation, draw).requires_grad_()
         with torch.no_grad():
@@ -243,27 +226,5 @@ def _fit(
         improve.step()
         critic.requires_grad_(True)
         average.step(network.parameters())
-        value = loss.item()
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"the loss is {value} at step {step}; take a learning_rate below "
-                f"{settings.learning_rate}"
-            )
-        running = value if math.isnan(running) else 0.98 * running + 0.02 * value
-        seconds = time.monotonic() - started
-        if progress and (step % report_every == 0 or step == settings.steps):
-            progress(
-                TrainingProgress(step=step, steps=settings.steps, loss=running, seconds=seconds)
-            )
-        if step % every == 0 and step < settings.steps:
-            average.store(network.parameters())
-            average.copy_to(network.parameters())
-            look(step)
-            average.restore(network.parameters())
-            if checkpoint is not None:
-                empty = torch.empty(0, dtype=torch.int64)
-                here = Position(step=step, order=empty, at=0, loss=running, seconds=seconds)
-                checkpoints.write(checkpoint, state, here, purpose)
-    average.copy_to(network.parameters())
-    look(settings.steps)
-    return running, time.monotonic() - started
+        course.stepped(step, loss.item())
+    return course.end()

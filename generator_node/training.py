@@ -10,9 +10,7 @@ real ones and taught a classifier less (docs/generator.md).
 
 from __future__ import annotations
 
-import json
 import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -25,18 +23,23 @@ from diffusers.training_utils import EMAModel
 from msgspec import Meta, Struct
 from torch.nn import functional
 
-from generator_node import checkpoint as checkpoints
 from generator_node import folder as folders
 from generator_node.augmentation import AugmentationSettings, augment
-from generator_node.card import NO_DIGEST
-from generator_node.checkpoint import Position, Training
+from generator_node.checkpoint import Training
+from generator_node.course import (
+    NETWORK,
+    Course,
+    TrainingProgress,
+    Watch,
+    first_card,
+    preview_images,
+)
 from generator_node.diffusion import DiffusionGenerator
 from generator_node.judge import train_judge
 from generator_node.network import (
     TRAINING_TIMESTEPS,
     NetworkSettings,
     build_unet,
-    library_versions,
     sampling_solver,
     torch_threads,
     training_schedule,
@@ -81,22 +84,6 @@ class DiffusionSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only
     judge_steps: Annotated[int, Meta(ge=1)] = 720
     quantise: bool = True
     seed: Annotated[int, Meta(ge=0, lt=2**31)] = 0
-
-
-class TrainingProgress(Struct, frozen=True, kw_only=True):
-    """Where a training is.
-
-    Attributes:
-        step: steps done.
-        steps: steps in all.
-        loss: running mean of the training loss.
-        seconds: since the start.
-    """
-
-    step: int
-    steps: int
-    loss: float
-    seconds: float
 
 
 class Trained(Struct, frozen=True, kw_only=True):
@@ -154,23 +141,11 @@ def train(
         GeneratorError: the checkpoint is damaged or of another training.
     """
     settings = _checked(settings or DiffusionSettings())
-    if not len(public):
-        raise ValueError(f"{public.name} holds no images to train on")
-    unet = build_unet(settings.network, public.classes, public.image_shape, seed=settings.seed)
     levels = levels_of(public) if settings.quantise else ()
-    card = folders.Card(
-        name=name or public.name,
-        dataset=public.name,
-        class_names=public.class_names,
-        image_shape=public.image_shape,
-        levels=levels,
-        data_digest=public.digest(),
-        weights_digest=NO_DIGEST,
-        training=msgspec.to_builtins(settings),
-        loss=0.0,
-        seconds=0.0,
-        libraries=library_versions(),
+    card = first_card(
+        public, settings, kind="class-conditional-diffusion", name=name, levels=levels
     )
+    unet = build_unet(settings.network, public.classes, public.image_shape, seed=settings.seed)
 
     def look(step: int) -> None:
         if preview is not None:
@@ -178,15 +153,12 @@ def train(
             drawing = DiffusionGenerator(
                 unet, card, sampling_solver().config, steps=20, threads=threads, device=device
             )
-            labels = np.repeat(np.arange(public.classes, dtype=np.int64), 10)
-            preview(step, drawing.generate(labels, np.arange(len(labels), dtype=np.uint64)))
+            preview(step, preview_images(drawing, public.classes))
             unet.train()
 
+    watch = Watch(progress=progress, checkpoint=checkpoint, every=every, look=look)
     with torch_threads(threads):
-        loss, seconds = _fit(
-            unet.to(device), public, settings, progress, checkpoint=checkpoint, every=every,
-            look=look,
-        )  # fmt: skip
+        loss, seconds = _fit(unet.to(device), public, settings, watch)
     card = msgspec.structs.replace(card, loss=round(loss, 6), seconds=round(seconds, 1))
     judge = train_judge(public, seed=settings.seed, steps=settings.judge_steps, threads=threads)
     return Trained(unet=unet.cpu().eval().requires_grad_(False), card=card, judge=judge)
@@ -202,14 +174,9 @@ def _fit(
     unet: UNet2DModel,
     public: Dataset,
     settings: DiffusionSettings,
-    progress: Callable[[TrainingProgress], None] | None,
-    *,
-    checkpoint: Path | None,
-    every: int,
-    look: Callable[[int], None],
+    watch: Watch,
 ) -> tuple[float, float]:
     """Fit ``unet`` in place, leave its averaged weights in it; the running loss, the seconds."""
-    started = time.monotonic()
     device = unet.device
     draw = torch.Generator().manual_seed(settings.seed)
     images = torch.from_numpy(public.images)
@@ -226,23 +193,26 @@ def _fit(
         unet.parameters(), decay=settings.ema_decay, use_ema_warmup=True, inv_gamma=1.0, power=0.75
     )
     state = Training(
-        networks={"network": unet},
+        networks={NETWORK: unet},
         average=average,
         optimisers={"optimiser": optimiser},
         draw=draw,
         rate=rate,
     )
-    purpose = json.dumps([msgspec.to_builtins(settings), public.digest()])
+    course = Course(
+        state,
+        steps=settings.steps,
+        learning_rate=settings.learning_rate,
+        purpose=[msgspec.to_builtins(settings), public.digest()],
+        watch=watch,
+    )
     size = min(settings.batch_size, len(labels))
-    report_every, first, running = max(1, settings.steps // 100), 1, math.nan
-    if checkpoint is not None and checkpoint.exists():
-        found = checkpoints.read(checkpoint, state, purpose)
-        order, position, running = found.order, found.at, found.loss
-        first, started = found.step + 1, started - found.seconds
+    if (found := course.resumed) is not None:
+        order, position = found.order, found.at
     else:
         order, position = torch.randperm(len(labels), generator=draw), 0
     unet.train()
-    for step in range(first, settings.steps + 1):
+    for step in course.steps:
         if position + size > len(labels):
             order, position = torch.randperm(len(labels), generator=draw), 0
         picked = order[position : position + size]
@@ -267,29 +237,8 @@ def _fit(
         optimiser.step()
         rate.step()
         average.step(unet.parameters())
-        value = loss.item()
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"the loss is {value} at step {step}; take a learning_rate below "
-                f"{settings.learning_rate}"
-            )
-        running = value if math.isnan(running) else 0.98 * running + 0.02 * value
-        seconds = time.monotonic() - started
-        if progress and (step % report_every == 0 or step == settings.steps):
-            progress(
-                TrainingProgress(step=step, steps=settings.steps, loss=running, seconds=seconds)
-            )
-        if step % every == 0 and step < settings.steps:
-            average.store(unet.parameters())
-            average.copy_to(unet.parameters())
-            look(step)
-            average.restore(unet.parameters())
-            if checkpoint is not None:
-                here = Position(step=step, order=order, at=position, loss=running, seconds=seconds)
-                checkpoints.write(checkpoint, state, here, purpose)
-    average.copy_to(unet.parameters())
-    look(settings.steps)
-    return running, time.monotonic() - started
+        course.stepped(step, loss.item(), order, position)
+    return course.end()
 
 
 def _rate(step: int, settings: DiffusionSettings) -> float:

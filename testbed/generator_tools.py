@@ -98,9 +98,9 @@ def train(
         public = split.public
         name = f"{config.data.dataset.replace(':', '-')}-{split.kind}"
     with torch_cache():
+        from generator_node.course import TrainingProgress
         from generator_node.opening import require_cuda
         from generator_node.quality import contact_sheet
-        from generator_node.training import TrainingProgress
     if on_gpu:
         require_cuda(recipe.device, instead="--device cpu")
     out.mkdir(parents=True, exist_ok=True)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from generator_node.course import TrainingProgress
 from generator_node.gan import GanSettings
 from generator_node.gan_training import TrainedGan, train_gan
-from generator_node.training import TrainingProgress
 from learning.datasets import load_digits, split
 
 

@@ -12,6 +12,7 @@ import torch
 from contract import GeneratorContract
 
 from generator_node.card import shipped_for
+from generator_node.course import TrainingProgress
 from generator_node.evaluation import spread
 from generator_node.gan import WEIGHTS, GanSettings
 from generator_node.gan_training import TrainedGan, train_gan
@@ -19,7 +20,7 @@ from generator_node.gate import read_judge
 from generator_node.generators import Generator, GeneratorError
 from generator_node.opening import load, open_generator
 from generator_node.quality import synthesise
-from generator_node.training import DiffusionSettings, TrainingProgress, train
+from generator_node.training import DiffusionSettings, train
 from learning.datasets import Dataset, Split
 
 TINY = GanSettings(steps=3, batch_size=8, width=8, judge_steps=2, seed=1)

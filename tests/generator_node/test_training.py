@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from generator_node.augmentation import AugmentationSettings, augment
+from generator_node.course import TrainingProgress
 from generator_node.generators import GeneratorError
 from generator_node.network import NetworkSettings
 from generator_node.training import (
     DiffusionSettings,
     Trained,
-    TrainingProgress,
     levels_of,
     train,
 )
