@@ -19,6 +19,7 @@
 * :mod:`testbed.devices`            devices from a configuration: names, data, boards
 * :mod:`testbed.run_folder`         ``runs/<name>/``: store, model, report
 * :mod:`testbed.live`               progress on the terminal
+* :mod:`testbed.picture`            a picture there that is drawn anew as things go on
 * :mod:`testbed.calibrate_host`     calibrating this machine: its work and its draft profile
 * :mod:`testbed.calibrate_show`     a calibration as table, profile file and picture
 * :mod:`testbed.problem_file`       a planning problem as a TOML file

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from types import TracebackType
 from typing import IO
 
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -39,6 +37,7 @@ from coordinator.events import (
 from coordinator.results import Deployment, RoundResult
 from coordinator.training_rounds import in_words
 from energy.joules import Energy, format_energy, format_joules, total
+from testbed.picture import Picture
 from testbed.report.strategy_words import server_line
 from testbed.report.text import clean
 
@@ -122,7 +121,7 @@ class PlainView:
         return None
 
 
-class LiveView:
+class LiveView(Picture):
     """A picture of the fleet that is drawn anew four times a second.
 
     Args:
@@ -143,21 +142,7 @@ class LiveView:
         self._trained_with = ""
         self._began_s = time.monotonic()
         self._rounds_began_s: float | None = None
-        self._live = Live(
-            console=console, refresh_per_second=4, get_renderable=self._draw, transient=True
-        )
-
-    def __enter__(self) -> LiveView:
-        self._live.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._live.__exit__(kind, error, traceback)
+        super().__init__(console)
 
     def say(self, text: str) -> None:
         """Show what is going on."""

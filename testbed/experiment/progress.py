@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from types import TracebackType
 from typing import IO
 
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from testbed.experiment.runner import Task
+from testbed.picture import Picture
 from testbed.report.text import clean, seconds
 
 _EVERY_S = 60.0
@@ -64,7 +63,7 @@ class PlainView:
             self.say("; ".join(f"{t.name} {_steps(t)}".strip() for t, _ in running) + _left(left_s))
 
 
-class LiveView:
+class LiveView(Picture):
     """A picture that is drawn anew as things go on; what has ended scrolls away above it.
 
     Args:
@@ -81,21 +80,7 @@ class LiveView:
         self._running: Sequence[tuple[Task, float]] = ()
         self._left_s: float | None = None
         self._began_s = time.monotonic()
-        self._live = Live(
-            console=console, refresh_per_second=4, get_renderable=self._draw, transient=True
-        )
-
-    def __enter__(self) -> LiveView:
-        self._live.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._live.__exit__(kind, error, traceback)
+        super().__init__(console)
 
     def say(self, text: str) -> None:
         """Write a line above the picture."""
