@@ -105,18 +105,7 @@ class Fetching:
         cancelled: Callable[[], bool] | None = None,
         max_bytes: int | None = None,
     ) -> bytes:
-        """Pull a payload, verify it and tell its holder that it is here.
-
-        Args:
-            offer: what, from whom.
-            timeout_s: for the whole payload.
-            cancelled: asked a few times a second whether to give up.
-            max_bytes: largest payload to accept; by default that of this object.
-
-        Raises:
-            TransferError: too large, not complete in time, holder gone, or not what was offered.
-            TransferCancelled: given up because ``cancelled`` said so.
-        """
+        """See :meth:`messaging.transfers.Transfers.fetch`."""
         check_offer(offer, self._max_bytes if max_bytes is None else max_bytes)
         download = _Download(offer)
         with self._changed:

@@ -102,11 +102,11 @@ class Sampler:
         self._spent_s = 0.0
         self._looks = self._failed = 0
         self._cost_since_s = clock.now_s()
-        news_hz = meter.describe().rate_hz
+        described = meter.describe()
+        news_hz = described.rate_hz
         rate_hz = min(rate_hz, news_hz) if news_hz > 0.0 else rate_hz
         self._period_s = min(1.0 / rate_hz if rate_hz > 0.0 else float("inf"), _patience_s(meter))
         # A mean that is shorter than the period leaves most of it unseen, as an instant does.
-        described = meter.describe()
         whole = described.counts or self._period_s * news_hz <= _WHOLE
         self.in_step = described.averages and whole
         """Whether readings leave nothing of the period out, so that looks need not be spread."""

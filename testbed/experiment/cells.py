@@ -181,12 +181,8 @@ def state(cell: Cell) -> State:
 
 def finished_rounds(folder: Path) -> int:
     """How many rounds a run has stored so far."""
-    store = folder / "run.sqlite"
-    try:
-        with closing(sqlite3.connect(f"{store.resolve().as_uri()}?mode=ro", uri=True)) as db:
-            return int(db.execute("SELECT count(*) FROM round").fetchone()[0])
-    except sqlite3.Error:
-        return 0
+    counted = _ask(folder / "run.sqlite", "SELECT count(*) FROM round")
+    return int(counted[0][0]) if counted else 0
 
 
 def digest_of(config: Config) -> str:
@@ -299,11 +295,14 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _stored(store: Path) -> dict[str, Any]:
     """Status, configuration and wall time of a run; empty if its store cannot be read."""
+    found = _ask(store, "SELECT key, value FROM run WHERE key IN ('status', 'config', 'wall_s')")
+    return {key: msgspec.json.decode(value) for key, value in found}
+
+
+def _ask(store: Path, query: str) -> list[Any]:
+    """What a run store answers; nothing if it cannot be read."""
     try:
         with closing(sqlite3.connect(f"{store.resolve().as_uri()}?mode=ro", uri=True)) as db:
-            found = db.execute(
-                "SELECT key, value FROM run WHERE key IN ('status', 'config', 'wall_s')"
-            ).fetchall()
+            return db.execute(query).fetchall()
     except sqlite3.Error:
-        return {}
-    return {key: msgspec.json.decode(value) for key, value in found}
+        return []

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 from coordinator.prediction import Agreement, Residual, agreement
 from testbed.report import style
 from testbed.report.markup import Child, Column, Html, table
+from testbed.report.phases import mean
 from testbed.report.run_data import RunData
 from testbed.report.style import Picture
 from testbed.report.text import joules, percent, signed_percent
@@ -102,7 +102,7 @@ def residual_plot(run: RunData) -> Picture | None:
         )
         rounds = sorted({number for number, _ in groups})
         means = [
-            _mean([e for (n, _), g in groups.items() if n == r and (e := value(g)) is not None])
+            mean([e for (n, _), g in groups.items() if n == r and (e := value(g)) is not None])
             for r in rounds
         ]
         figure.add_scatter(
@@ -268,7 +268,3 @@ def _time(group: list[Residual]) -> float | None:
 def _error(pairs: list[tuple[float, float]]) -> float | None:
     measured = math.fsum(m for _, m in pairs)
     return 100.0 * (math.fsum(p for p, _ in pairs) - measured) / measured if measured > 0 else None
-
-
-def _mean(values: list[float]) -> Any:
-    return math.fsum(values) / len(values) if values else None
