@@ -24,7 +24,7 @@ from coordinator.insight import Insight, Observer
 from coordinator.plans_in_force import PlansInForce
 from coordinator.registry import Registry
 from coordinator.results import Deployment, Preparation, RoundResult, RunStatus
-from coordinator.server_training import Server, WorkMeter
+from coordinator.server_training import Server
 from coordinator.settings import FederationSettings
 from coordinator.spool import Spool
 from coordinator.stopwatch import Stopwatch
@@ -32,6 +32,7 @@ from coordinator.store import RunStore
 from coordinator.strategies import STRATEGIES
 from coordinator.synthesis import Synthesis, parts
 from coordinator.training_rounds import Model, TrainingRounds, in_words
+from energy.work_meter import Metered
 from learning import tensors
 from learning.datasets import Dataset
 from learning.graphs import MEDIA
@@ -119,7 +120,7 @@ class Coordinator:
         graphs: Callable[[], bytes] = bytes,
         export: Export | None = None,
         public: Dataset | None = None,
-        meter: WorkMeter | None = None,
+        meter: Metered | None = None,
     ) -> None:
         self._settings = settings
         self._model_bytes = len(tensors.dump(model))

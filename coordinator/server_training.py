@@ -12,11 +12,9 @@ counted among the devices'.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from contextlib import contextmanager
 
 import numpy as np
 from msgspec import Struct
@@ -30,6 +28,7 @@ from coordinator.results import ServerRound
 from coordinator.settings import FederationSettings
 from coordinator.strategies import Strategy
 from energy.joules import Energy
+from energy.work_meter import Metered
 from learning import batches
 from learning.aggregation import fedavg
 from learning.batches import Batch
@@ -40,45 +39,6 @@ from messaging.messages import SyntheticBatch
 
 TRANSFER_TIMEOUT_S = 600.0
 BATCH_MAX_BYTES = 1 << 30
-
-
-class Span(Protocol):
-    """A stretch of work; filled in when it is over."""
-
-    @property
-    def seconds(self) -> float:
-        """Wall time, s."""
-        ...
-
-    @property
-    def energy(self) -> Energy | None:
-        """What it took, idle power included; ``None`` where nothing could be read."""
-        ...
-
-
-class WorkMeter(Protocol):
-    """Meters stretches of work on this machine."""
-
-    def span(self) -> AbstractContextManager[Span]:
-        """Meter a ``with`` block."""
-        ...
-
-
-class Stopwatch:
-    """A :class:`WorkMeter` of a machine without meters: seconds, no joules."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self.energy: Energy | None = None
-
-    @contextmanager
-    def span(self) -> Iterator[Stopwatch]:
-        """Time a ``with`` block."""
-        span, began_s = Stopwatch(), time.monotonic()
-        try:
-            yield span
-        finally:
-            span.seconds = time.monotonic() - began_s
 
 
 class _Trained(Struct, frozen=True, kw_only=True):
@@ -109,14 +69,14 @@ class Server:
         settings: FederationSettings,
         trainer: Trainer,
         *,
-        meter: WorkMeter | None = None,
+        meter: Metered | None = None,
         public: Dataset | None = None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         self._strategy = strategy
         self._settings = settings
         self._trainer = trainer
-        self._meter = meter or Stopwatch()
+        self._meter = meter or Metered()
         self._cancelled = cancelled
         self._batch: Batch | None = None
         self._augmented: Future[_Trained] | None = None

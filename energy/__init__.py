@@ -6,6 +6,7 @@
 * :mod:`energy.meters`       things that can be read: counters, power meters, declared constants
 * :mod:`energy.integration`  readings to joules, with uncertainty
 * :mod:`energy.ledger`       every joule of a device, phase by phase
+* :mod:`energy.work_meter`   joules of work on this machine that is no device's
 * :mod:`energy.hardware`     the one interface between an agent and the board it runs on
 * :mod:`energy.host`         the physical board: meter, what is set and observed; what its user
   knows of it: :mod:`energy.host_profile`

@@ -33,7 +33,6 @@ What serves:
 * :mod:`generator_node.seeds`     a seed for every image of every device
 * :mod:`generator_node.gate`      what of the images is good enough
 * :mod:`generator_node.pool`      every draw, on disk, once
-* :mod:`generator_node.metering`  the node's own joules
 * :mod:`generator_node.drawing`   from addresses of images to judged draws in the pool
 * :mod:`generator_node.making`    a device's batch in the making
 * :mod:`generator_node.service`   from devices' requests to their batches

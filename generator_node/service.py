@@ -16,11 +16,11 @@ import msgspec
 from msgspec import Struct
 
 from energy.joules import Energy
+from energy.work_meter import Metered, share
 from generator_node.drawing import Drawing, Place, made_by
 from generator_node.gate import Gate
 from generator_node.generators import FiniteGenerator, Generator
 from generator_node.making import MadeBatch, Making, Tally, left_of
-from generator_node.metering import Metered, share
 from generator_node.pool import Pool
 from generator_node.seeds import image_seeds, stock_seeds
 from messaging.messages import SyntheticRequest

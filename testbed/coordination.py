@@ -16,7 +16,7 @@ from coordinator.deployment import Export
 from coordinator.events import Listener
 from coordinator.federation import Coordinator, Federation
 from coordinator.strategies import STRATEGIES
-from generator_node.metering import Metered, open_meters
+from energy.work_meter import Metered, open_meters
 from learning import graphs
 from learning.classifier import Exported
 from learning.datasets import Dataset

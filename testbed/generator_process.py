@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from energy.joules import format_energy, format_joules
+from energy.work_meter import open_meters
 from generator_node.bootstrap import BootstrapGenerator
 from generator_node.card import NO_DIGEST, CardKind, find_for, read_card
 from generator_node.drawing import made_by
 from generator_node.gate import Gate, GateSettings, Judge, read_judge
 from generator_node.generators import Generator, GeneratorError, WrongDataError
-from generator_node.metering import open_meters
 from generator_node.node import GeneratorNode, Journal
 from generator_node.opening import open_generator, require_cuda
 from generator_node.pool import Pool
@@ -69,7 +69,7 @@ def serve(
         images_max=config.generator.images_max,
         gate=gate,
         pool=kept,
-        metered=open_meters(say),
+        metered=open_meters(say, whose="generator"),
         share_images=config.generator.share_images,
     )
     journal = Journal(pool / "requests.json") if pool else None

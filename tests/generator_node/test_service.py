@@ -11,11 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from energy.clock import Clock, VirtualClock
+from energy.joules import Energy
+from energy.meters import DeclaredPower
+from energy.work_meter import Metered, share
+from generator_node.bootstrap import BootstrapGenerator
 from generator_node.diffusion import DiffusionGenerator
 from generator_node.generators import Provenance
 from generator_node.seeds import image_seeds
 from generator_node.service import BatchService, RequestRefusedError
 from learning.batches import Batch, decode
+from learning.datasets import Images, Labels, Split
 from messaging.messages import SyntheticRequest
 
 COUNTS = st.lists(st.integers(0, 8), min_size=1, max_size=6).map(tuple)
@@ -148,3 +154,32 @@ def test_only_generators_need_torch() -> None:
     """So a generator on another engine can be served without it."""
     code = "import sys, generator_node.node; sys.exit(any(m in sys.modules for m in ('torch',)))"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+class Slow(BootstrapGenerator):
+    """Takes a second of the clock per image."""
+
+    clock: VirtualClock
+
+    def generate(self, class_ids: Labels, seeds: object) -> Images:
+        self.clock.advance(float(len(class_ids)))
+        return super().generate(class_ids, seeds)  # type: ignore[arg-type]
+
+
+def test_every_batch_gets_its_share(parts: Split) -> None:
+    generator = Slow(parts.public)
+    generator.clock = VirtualClock()
+    clock: Clock = generator.clock
+    metered = Metered([DeclaredPower(5.0, clock)], clock)
+    service = BatchService(generator, metered=metered, chunk=64)
+    for device, count in (("a", 3), ("b", 1)):
+        service.submit(SyntheticRequest(run="r", device=device, counts=(count,) * 10, seed=1))
+    assert service.work() == [], "the first chunk is small"
+    a, b = service.work()
+    assert isinstance(a.energy, Energy)
+    assert isinstance(b.energy, Energy)
+    assert (a.energy.value_j, b.energy.value_j) == (pytest.approx(150), pytest.approx(50))
+    assert service.progress.energy == share(a.energy, 4 / 3)
+    assert service.progress.seconds == pytest.approx(40)
+    again = service.make(SyntheticRequest(run="r", device="a", counts=(3,) * 10, seed=1))
+    assert (again.drawn, again.energy) == (0, None)

@@ -1,8 +1,8 @@
-"""The generator node's own joules: whatever can be read on its machine, or nothing.
+"""Joules of work on this machine, whoever does it: whatever can be read, or nothing.
 
-A node draws for many devices at once. :class:`Metered` meters a whole chunk of images; the service
-gives every batch its share by the number of images drawn for it. The figure is what the meter sees
-while drawing, idle power included. Missing is missing: without a meter there is no figure.
+The generator node and a server that trains have no phases to account for, only stretches of work.
+The figure is what the meters see meanwhile, idle power included. Missing is missing: without a
+meter there are seconds and no joules. A part of a stretch gets its :func:`share`.
 """
 
 from __future__ import annotations
@@ -83,19 +83,19 @@ class Metered:
 def open_meters(
     say: Callable[[str], None],
     *,
+    whose: str,
     root: Path = Path("/"),
     clock: Clock | None = None,
     cards: Callable[[], Meter] = open_nvml,
-    whose: str = "generator",
 ) -> Metered:
     """The meters of this machine: the widest one, and the graphics cards where it misses them.
 
     Args:
         say: told once what is metered, or that nothing is; the log has why.
+        whose: energy it is, for ``say``.
         root: of the file system.
         clock: of all durations.
         cards: opens the meter of the graphics cards.
-        whose: energy it is, for ``say``.
     """
     clock = clock or MonotonicClock()
     recorders: list[MeterRecorder] = []

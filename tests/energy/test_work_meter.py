@@ -1,4 +1,4 @@
-"""generator_node.metering: all meters together, and nothing where one cannot be read."""
+"""energy.work_meter: all meters together, and nothing where one cannot be read."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from energy.clock import Clock, VirtualClock
-from energy.joules import Energy
+from energy.clock import VirtualClock
 from energy.meters import (
     DeclaredPower,
     Look,
@@ -16,11 +15,7 @@ from energy.meters import (
     MeterUnavailableError,
     Reading,
 )
-from generator_node.bootstrap import BootstrapGenerator
-from generator_node.metering import Metered, open_meters, share
-from generator_node.service import BatchService
-from learning.datasets import Images, Labels, Split
-from messaging.messages import SyntheticRequest
+from energy.work_meter import Metered, open_meters
 
 
 def no_cards() -> Meter:
@@ -50,7 +45,9 @@ class Cards:
 def test_cards_are_added_to_a_processors_meter(tmp_path: Path) -> None:
     zone = rapl(tmp_path)
     clock, cards, said = VirtualClock(), Cards(), []
-    metered = open_meters(said.append, root=tmp_path, clock=clock, cards=lambda: cards)
+    metered = open_meters(
+        said.append, whose="generator", root=tmp_path, clock=clock, cards=lambda: cards
+    )
     with metered.span() as span:
         clock.advance(1.0)
         (zone / "energy_uj").write_text("5000000\n")
@@ -102,7 +99,7 @@ def rapl(root: Path) -> Path:
 def test_rapl_where_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     said: list[str] = []
     caplog.set_level("INFO")
-    with open_meters(said.append, root=tmp_path, cards=no_cards).span() as span:
+    with open_meters(said.append, whose="generator", root=tmp_path, cards=no_cards).span() as span:
         pass
     assert span.energy is None
     assert "the generator's own energy is not metered" in said[0]
@@ -110,7 +107,9 @@ def test_rapl_where_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> N
     assert "nvml: no cards" in caplog.text
     zone = rapl(tmp_path)
     clock = VirtualClock()
-    metered = open_meters(said.append, root=tmp_path, clock=clock, cards=no_cards)
+    metered = open_meters(
+        said.append, whose="generator", root=tmp_path, clock=clock, cards=no_cards
+    )
     with metered.span() as span:
         clock.advance(1.0)
         (zone / "energy_uj").write_text("5000000\n")
@@ -118,32 +117,3 @@ def test_rapl_where_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> N
     assert "metered by rapl:package-0" in said[1]
     assert span.energy is not None
     assert (span.energy.value_j, span.energy.kind) == (pytest.approx(4.0), "measured")
-
-
-class Slow(BootstrapGenerator):
-    """Takes a second of the clock per image."""
-
-    clock: VirtualClock
-
-    def generate(self, class_ids: Labels, seeds: object) -> Images:
-        self.clock.advance(float(len(class_ids)))
-        return super().generate(class_ids, seeds)  # type: ignore[arg-type]
-
-
-def test_every_batch_gets_its_share(parts: Split) -> None:
-    generator = Slow(parts.public)
-    generator.clock = VirtualClock()
-    clock: Clock = generator.clock
-    metered = Metered([DeclaredPower(5.0, clock)], clock)
-    service = BatchService(generator, metered=metered, chunk=64)
-    for device, count in (("a", 3), ("b", 1)):
-        service.submit(SyntheticRequest(run="r", device=device, counts=(count,) * 10, seed=1))
-    assert service.work() == [], "the first chunk is small"
-    a, b = service.work()
-    assert isinstance(a.energy, Energy)
-    assert isinstance(b.energy, Energy)
-    assert (a.energy.value_j, b.energy.value_j) == (pytest.approx(150), pytest.approx(50))
-    assert service.progress.energy == share(a.energy, 4 / 3)
-    assert service.progress.seconds == pytest.approx(40)
-    again = service.make(SyntheticRequest(run="r", device="a", counts=(3,) * 10, seed=1))
-    assert (again.drawn, again.energy) == (0, None)
