@@ -26,15 +26,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from learning import datasets
-from messaging.broker import EmbeddedBroker
-from messaging.client import Peer
-from messaging.messages import Profile
-from messaging.topics import COORDINATOR
-from testbed import config as configuration
-from testbed.coordination import coordinate
-from testbed.devices import load_split, local_data
-from testbed.run_folder import RunFolder
+from fimi.learning.data import dataset
+from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.messaging.client import Peer
+from fimi.messaging.messages import Profile
+from fimi.messaging.topics import COORDINATOR
+from fimi.testbed.configuration import load as configuration
+from fimi.testbed.processes.coordinator import coordinate
+from fimi.testbed.processes.devices import load_split, local_data
+from fimi.testbed.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
 DISK_MB, MEMORY_MB, READY_S = 250.0, 120.0, 1.0
@@ -62,7 +62,7 @@ def main() -> None:
         )
         config = effective.config
         for index, share in enumerate(local_data(config, load_split(config))):
-            datasets.save(share, folder / f"{index}.npz")
+            dataset.save(share, folder / f"{index}.npz")
         with EmbeddedBroker() as broker:
             url = broker.address.url(with_password=True)
 

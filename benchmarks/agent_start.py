@@ -19,16 +19,16 @@ import tempfile
 import time
 from pathlib import Path
 
-import energy.host_profile
-from learning import datasets
-from messaging.broker import EmbeddedBroker
-from messaging.client import Peer
-from messaging.messages import DeviceState, Profile
-from messaging.topics import COORDINATOR
-from testbed import config as configuration
-from testbed.devices import load_split, local_data
+import fimi.energy.host_profile
+from fimi.learning.data import dataset
+from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.messaging.client import Peer
+from fimi.messaging.messages import DeviceState, Profile
+from fimi.messaging.topics import COORDINATOR
+from fimi.testbed.configuration import load as configuration
+from fimi.testbed.processes.devices import load_split, local_data
 
-PROFILE = (energy.host_profile.__doc__ or "").split("::\n", 1)[1]
+PROFILE = (fimi.energy.host_profile.__doc__ or "").split("::\n", 1)[1]
 LIBRARIES = "import onnxruntime, paho.mqtt.client, msgspec, numpy, psutil, safetensors, click"
 
 
@@ -38,7 +38,7 @@ def start(url: str, folder: Path, desk: Peer, fleet: str, index: int) -> tuple[f
     began_s = time.monotonic()
     process = subprocess.Popen(
         [
-            sys.executable, "-m", "testbed.cli", "agent", "run", "--index", str(index),
+            sys.executable, "-m", "fimi.testbed.cli", "agent", "run", "--index", str(index),
             "--host-profile", str(folder / "board.toml"), "--data", str(folder / "data.npz"),
             "--set", f"fleet.name={fleet}",
         ],
@@ -70,7 +70,7 @@ def main() -> None:
     fleet = "start"
     with tempfile.TemporaryDirectory() as name, EmbeddedBroker() as broker:
         folder = Path(name)
-        datasets.save(share, folder / "data.npz")
+        dataset.save(share, folder / "data.npz")
         (folder / "board.toml").write_text(PROFILE.replace("\n    ", "\n").strip())
         url = broker.address.url(with_password=True)
         alone = []

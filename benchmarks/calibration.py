@@ -25,14 +25,14 @@ import statistics
 
 from msgspec.structs import replace
 
-from energy.boards import declare_board
-from energy.calibration_emulated import calibrate, sweep_plan
-from energy.emulated import Disturbance, EmulatedBoard
-from energy.emulated_physics import PhysicalBoard, Surroundings
-from energy.held_out import energy_errors, mape_percent
-from energy.presets import PRESETS
-from energy.sampled_meter import SampledMeter
-from learning.model_cost import model_cost
+from fimi.energy.calibration.emulated import calibrate, sweep_plan
+from fimi.energy.calibration.held_out import energy_errors, mape_percent
+from fimi.energy.emulation.board import Disturbance, EmulatedBoard
+from fimi.energy.emulation.boards import declare_board
+from fimi.energy.emulation.physical_board import PhysicalBoard, Surroundings
+from fimi.energy.emulation.presets import PRESETS
+from fimi.energy.emulation.sampled_meter import SampledMeter
+from fimi.learning.networks.cost import model_cost
 
 NOISE = 0.02
 WRONG = Disturbance(profile_error=0.2)

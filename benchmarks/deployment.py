@@ -20,13 +20,13 @@ from pathlib import Path
 
 import numpy as np
 
-from learning import datasets, datasets_registry
-from learning.classifier import Classifier
-from learning.datasets import Dataset
-from learning.datasets_images import resize
-from learning.deployment import Deployer
-from learning.torch_trainer import TorchTrainer, initial_parameters
-from learning.training import TrainingSettings
+from fimi.learning.data import dataset, registry
+from fimi.learning.data.dataset import Dataset
+from fimi.learning.data.images import resize
+from fimi.learning.training.classifier import Classifier
+from fimi.learning.training.deployment import Deployer
+from fimi.learning.training.torch_trainer import TorchTrainer, initial_parameters
+from fimi.learning.training.trainer import TrainingSettings
 
 TURNS = 15
 SECONDS = 0.2
@@ -53,11 +53,11 @@ def main() -> None:
 
 def images(model: str, folder: Path | None, seed: int) -> tuple[Dataset, Dataset]:
     if folder is not None:
-        options = datasets_registry.DatasetOptions(root=str(folder))
-        collection = datasets_registry.load("image-folder", options)
+        options = registry.DatasetOptions(root=str(folder))
+        collection = registry.load("image-folder", options)
         assert collection.test is not None, "FOLDER/test is missing"
         return collection.train, collection.test
-    digits = datasets.load_digits()
+    digits = dataset.load_digits()
     if model != "small-cnn":
         digits = Dataset(
             name="digits",
@@ -65,7 +65,7 @@ def images(model: str, folder: Path | None, seed: int) -> tuple[Dataset, Dataset
             labels=digits.labels,
             class_names=digits.class_names,
         )
-    parts = datasets.split(digits, kind="random", public_fraction=0.75, seed=seed)
+    parts = dataset.split(digits, kind="random", public_fraction=0.75, seed=seed)
     return parts.public, parts.test
 
 

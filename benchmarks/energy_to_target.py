@@ -24,7 +24,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from testbed.sections import Config
+from fimi.testbed.configuration.sections import Config
 
 DEFAULT_RATE = Config().training.learning_rate
 RATES = (0.2, 0.3, 0.4)

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from generator_node import diffusion
-from generator_node.card import NO_DIGEST, Card
-from generator_node.diffusion import DiffusionGenerator
-from generator_node.generators import Generator
-from generator_node.network import build_unet, network_for, sampling_solver
-from learning.datasets import Dataset
+from fimi.generator_node.generators import diffusion
+from fimi.generator_node.generators.base import Generator
+from fimi.generator_node.generators.card import NO_DIGEST, Card
+from fimi.generator_node.generators.diffusion import DiffusionGenerator
+from fimi.generator_node.training.network import build_unet, network_for, sampling_solver
+from fimi.learning.data.dataset import Dataset
 
 TARGET_UTILISATION = 80
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -76,7 +76,7 @@ def main() -> None:
     ratio = best / TARGET_UTILISATION
     print(f"best utilisation {best:.0f} %, ratio to {TARGET_UTILISATION} %: {ratio:.2f}")
     if chosen.text:
-        from generator_node.text_to_image import TextSettings, TextToImageGenerator
+        from fimi.generator_node.generators.text_to_image import TextSettings, TextToImageGenerator
 
         like = Dataset(
             name="cifar10",

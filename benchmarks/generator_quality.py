@@ -23,12 +23,12 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from generator_node.card import find_for
-from generator_node.gate import Gate, read_judge
-from generator_node.generators import Generator
-from generator_node.opening import open_generator
-from generator_node.quality import class_accuracy_score, contact_sheet, synthesise
-from learning.datasets import Dataset, Images, load_digits, split
+from fimi.generator_node.generators.base import Generator
+from fimi.generator_node.generators.card import find_for
+from fimi.generator_node.generators.open import open_generator
+from fimi.generator_node.service.gate import Gate, read_judge
+from fimi.generator_node.training.quality import class_accuracy_score, contact_sheet, synthesise
+from fimi.learning.data.dataset import Dataset, Images, load_digits, split
 
 TARGET_SCORES = {"writers": 0.94, "random": 0.96}
 TARGET_S_PER_1000 = 1.5

@@ -26,14 +26,14 @@ import zstandard
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from generator_node.card import find_for
-from generator_node.gate import Gate, read_judge
-from generator_node.generators import Generator
-from generator_node.opening import open_generator
-from learning.batches import MEDIA, decode, encode
-from learning.datasets import Dataset, Images, Labels, load_digits, split
-from messaging.broker import EmbeddedBroker
-from messaging.client import Peer
+from fimi.generator_node.generators.base import Generator
+from fimi.generator_node.generators.card import find_for
+from fimi.generator_node.generators.open import open_generator
+from fimi.generator_node.service.gate import Gate, read_judge
+from fimi.learning.data.batches import MEDIA, decode, encode
+from fimi.learning.data.dataset import Dataset, Images, Labels, load_digits, split
+from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.messaging.client import Peer
 
 TARGET_RATIO = 1.4
 TARGET_S_PER_1000 = 1.5

@@ -26,9 +26,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from energy.integration import integrate
-from energy.meters import MeterDescription, Reading
-from energy.meters.sampler import places
+from fimi.energy.integration import integrate
+from fimi.energy.meters import MeterDescription, Reading
+from fimi.energy.meters.sampler import places
 
 Array = NDArray[np.float64]
 RATES_HZ = (1, 5, 10, 50, 100)

@@ -11,20 +11,20 @@ from __future__ import annotations
 
 import time
 
-from learning import datasets
-from learning.curve_points import measure
-from learning.torch_trainer import TorchTrainer, initial_parameters
-from learning.training import TrainingSettings
-from optim.learning_curve import LearningCurve
-from testbed.learning_curve import as_text, result_of
-from testbed.sections import Config
+from fimi.learning.data import dataset
+from fimi.learning.training.curve_points import measure
+from fimi.learning.training.torch_trainer import TorchTrainer, initial_parameters
+from fimi.learning.training.trainer import TrainingSettings
+from fimi.optim.learning_curve import LearningCurve
+from fimi.testbed.configuration.sections import Config
+from fimi.testbed.tools.learning_curve import as_text, result_of
 
 AMOUNTS = (20, 40, 72, 120, 180, 300, 500, 718)
 STEPS, DRAWS = 1000, 4
 
 
 def main() -> None:
-    split = datasets.split(datasets.load_digits())
+    split = dataset.split(dataset.load_digits())
     shape, classes = split.test.image_shape, split.test.classes
     plan = Config().plan
     configured = LearningCurve(

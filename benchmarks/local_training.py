@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from learning import models
-from learning.tensors import Parameters
-from learning.torch_trainer import TorchTrainer, initial_parameters
-from learning.training import TrainingSettings, batches, to_float
+from fimi.learning.networks import models
+from fimi.learning.training.tensors import Parameters
+from fimi.learning.training.torch_trainer import TorchTrainer, initial_parameters
+from fimi.learning.training.trainer import TrainingSettings, batches, to_float
 
 AIM = 0.90
 SETUPS = {

@@ -20,11 +20,11 @@ CHILD = """
 import sys, time
 from pathlib import Path
 root, how, seconds = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
-from energy.clock import MonotonicClock
-from energy.ledger import Ledger
-from energy.meters.detect import MeterSettings, open_recorder
-from energy.observe.frequency import Watch
-from energy.observe.throttling import Throttling
+from fimi.energy.clock import MonotonicClock
+from fimi.energy.ledger import Ledger
+from fimi.energy.meters.detect import MeterSettings, open_recorder
+from fimi.energy.observe.frequency import Watch
+from fimi.energy.observe.throttling import Throttling
 clock = MonotonicClock()
 own = ""
 began, cpu = time.monotonic(), time.process_time()

@@ -39,16 +39,16 @@ import numpy as np
 backend, model, batch, threads, steps, folder = sys.argv[1:7]
 batch, threads, steps = int(batch), int(threads), int(steps)
 from learning import graphs, tensors
-from learning.training import TrainingSettings
+from fimi.learning.training.trainer import TrainingSettings
 with np.load(Path(folder) / "data.npz") as data:
     images, labels, classes = data["images"], data["labels"], int(data["classes"])
 settings = TrainingSettings(model=model, epochs=1, batch_size=batch, learning_rate=0.001)
 start = tensors.load((Path(folder) / "start.safetensors").read_bytes())
 if backend == "onnx":
-    from learning.onnx_trainer import OnnxTrainer
+    from fimi.learning.training.onnx_trainer import OnnxTrainer
     trainer = OnnxTrainer(graphs.decode((Path(folder) / "graphs").read_bytes()), threads=threads)
 else:
-    from learning.torch_trainer import TorchTrainer
+    from fimi.learning.training.torch_trainer import TorchTrainer
     trainer = TorchTrainer(model, classes, images.shape[1:], threads=threads)
 order = np.random.default_rng(0).integers(0, len(labels), batch * steps)
 def train(count):
@@ -104,12 +104,14 @@ def main() -> None:
 
 def prepare(folder: Path, model: str, source: Path | None) -> None:
     """Data, start parameters and graphs, for both backends alike."""
-    from learning import datasets, export, graphs, tensors
-    from learning.torch_trainer import initial_parameters
-    from learning.training import TrainingSettings
+    from fimi.learning.data import dataset
+    from fimi.learning.onnx import export, graphs
+    from fimi.learning.training import tensors
+    from fimi.learning.training.torch_trainer import initial_parameters
+    from fimi.learning.training.trainer import TrainingSettings
 
     if source is None:
-        digits = datasets.load_digits()
+        digits = dataset.load_digits()
         images, labels = digits.images, digits.labels
         if model != "small-cnn":
             images = images.repeat(4, axis=2).repeat(4, axis=3)
@@ -176,10 +178,12 @@ def parity(folder: Path, model: str, batch: int, rate: float) -> None:
     import torch
     from torch.nn import functional
 
-    from learning import graphs, models, tensors
-    from learning.onnx_trainer import OnnxTrainer
-    from learning.torch_trainer import TorchTrainer
-    from learning.training import TrainingSettings, batches
+    from fimi.learning.networks import models
+    from fimi.learning.onnx import graphs
+    from fimi.learning.training import tensors
+    from fimi.learning.training.onnx_trainer import OnnxTrainer
+    from fimi.learning.training.torch_trainer import TorchTrainer
+    from fimi.learning.training.trainer import TrainingSettings, batches
 
     images, labels, classes = load(folder)
     images, labels = images[: batch * PARITY_STEPS], labels[: batch * PARITY_STEPS]
@@ -211,10 +215,11 @@ def parity(folder: Path, model: str, batch: int, rate: float) -> None:
 
 def accuracy(folder: Path, model: str) -> None:
     """One line of the table of accuracies; both backends in this process."""
-    from learning import graphs, tensors
-    from learning.onnx_trainer import OnnxTrainer
-    from learning.torch_trainer import TorchTrainer
-    from learning.training import TrainingSettings
+    from fimi.learning.onnx import graphs
+    from fimi.learning.training import tensors
+    from fimi.learning.training.onnx_trainer import OnnxTrainer
+    from fimi.learning.training.torch_trainer import TorchTrainer
+    from fimi.learning.training.trainer import TrainingSettings
 
     images, labels, classes = load(folder)
     size = min(len(labels) * 4 // 5, 8000 if model == "small-cnn" else 1600)

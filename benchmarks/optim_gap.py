@@ -17,12 +17,12 @@ import statistics
 
 import msgspec
 import numpy as np
+from policies import SEARCHES, compare
 
-from optim.feasibility import least_bandwidth
-from optim.learning_curve import LearningCurve
-from optim.planner import SearchSettings, plan
-from optim.policies import SEARCHES, compare
-from optim.problem import FimiProblem
+from fimi.optim.feasibility import least_bandwidth
+from fimi.optim.learning_curve import LearningCurve
+from fimi.optim.planner import SearchSettings, plan
+from fimi.optim.problem import FimiProblem
 
 OTHERS = tuple(name for name in SEARCHES if name != "cross-entropy")
 

@@ -14,9 +14,9 @@ import time
 import numpy as np
 from optim_gap import fleet
 
-from optim.inner import InnerSolver
-from optim.joint import solve
-from optim.reference import ReferenceSolver
+from fimi.optim.inner import InnerSolver
+from fimi.optim.joint import solve
+from fimi.optim.reference import ReferenceSolver
 
 
 def main() -> None:

@@ -12,9 +12,9 @@ import tracemalloc
 
 from optim_gap import fleet
 
-from optim.certificate import certify
-from optim.inner import InnerSolver
-from optim.joint import solve
+from fimi.optim.certificate import certify
+from fimi.optim.inner import InnerSolver
+from fimi.optim.joint import solve
 
 
 def main() -> None:

@@ -15,10 +15,10 @@ import statistics
 
 import msgspec
 from optim_gap import fleet
+from policies import RULES, compare
 
-from optim.inner import InnerSolver
-from optim.joint import solve
-from optim.policies import RULES, compare
+from fimi.optim.inner import InnerSolver
+from fimi.optim.joint import solve
 
 
 def main() -> None:

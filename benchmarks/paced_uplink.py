@@ -19,9 +19,9 @@ import subprocess
 import sys
 import time
 
-from messaging.broker import EmbeddedBroker
-from messaging.client import Peer
-from messaging.topics import COORDINATOR
+from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.messaging.client import Peer
+from fimi.messaging.topics import COORDINATOR
 
 RATES_BPS = (20e3, 100e3, 139e3, 400e3, 5e6, 20e6)
 _TCP_INFO_BYTES_SENT = 200  # offset of tcpi_bytes_sent in struct tcp_info, <linux/tcp.h>

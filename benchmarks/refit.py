@@ -21,14 +21,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from testbed.sections import Config
+from fimi.testbed.configuration.sections import Config
 
 LIMIT = Config().plan.refit_percent
 
 
 def dry_run(emulation: str, seed: int, limit: float, asked: argparse.Namespace, folder: str) -> Any:
     command = [
-        *(sys.executable, "-m", "testbed.cli", "dry-run", "--format", "json"),
+        *(sys.executable, "-m", "fimi.testbed.cli", "dry-run", "--format", "json"),
         *("--directory", folder, "--seed", str(seed), "--rounds", str(asked.rounds)),
         *("--name", f"{emulation}-{seed}-{limit:g}"),
         *("--set", f"fleet.emulation={emulation}"),

@@ -28,7 +28,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from coordinator.strategies import STRATEGIES
+from fimi.coordinator.strategies import STRATEGIES
 
 PAPER = 0.5
 

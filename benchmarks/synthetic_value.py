@@ -11,8 +11,8 @@ import statistics
 import msgspec
 import optim_gap
 
-from optim.problem import FimiProblem, InfeasibleError
-from optim.quality import plan
+from fimi.optim.problem import FimiProblem, InfeasibleError
+from fimi.optim.quality import plan
 
 
 def fleet(seed: int, devices: int, band: float) -> FimiProblem:

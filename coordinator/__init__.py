@@ -1,36 +1,39 @@
 """The process that runs a federation.
 
-* :mod:`coordinator.settings`    what a person decides: deadlines, bandwidth, learning curve, rounds
-* :mod:`coordinator.inbox`       sorts what arrives
-* :mod:`coordinator.registry`    which devices are there and what they said of themselves
-* :mod:`coordinator.strategies`  FIMI and the baselines it is held against
-* :mod:`coordinator.strategy_settings`  their keys in a configuration
-* :mod:`coordinator.strategy_plans`  what a strategy comes to for a fleet
-* :mod:`coordinator.server_training`  what the server does in a round besides averaging
-* :mod:`coordinator.mixing`      GenFL's aggregation and its weights
-* :mod:`coordinator.planning`    profiles in, plans out
-* :mod:`coordinator.fixed_steps`  where a round is a number of steps, not of passes
-* :mod:`coordinator.fleet_planner`  the fleet's plan under a strategy, made and made again
-* :mod:`coordinator.plans_in_force`  what each device was told, and what it took to follow
-* :mod:`coordinator.synthesis`   has a generator node make what the plan lacks
-* :mod:`coordinator.participation`  k of n: who takes part in a round
-* :mod:`coordinator.training_rounds`  round after round, from the draw to the entry in the store
-* :mod:`coordinator.rounds`      one round: start, collect, check, close, settle
-* :mod:`coordinator.deployment`  the trained model as files, tried on devices
-* :mod:`coordinator.spool`       updates on their way into the mean, not all in memory at once
-* :mod:`coordinator.insight`     learning metrics of a round's updates
-* :mod:`coordinator.stopwatch`   where a run's wall time goes
-* :mod:`coordinator.desk`        what everything in this room works with
-* :mod:`coordinator.federation`  the whole run, from the first profile to the result
-* :mod:`coordinator.errors`      what keeps a federation from starting or going on
-* :mod:`coordinator.events`      what happens, as it happens
-* :mod:`coordinator.results`     rounds and runs in numbers
-* :mod:`coordinator.targets`     what an accuracy has cost
-* :mod:`coordinator.prediction`  prediction held against measurement, and what errors come from
-* :mod:`coordinator.adaptation`  when predictions drift: boards fitted again by
-  :mod:`coordinator.refit`
-* :mod:`coordinator.store`       the run store: one SQLite file per run
-* :mod:`coordinator.schema`      its tables
+The run
 
-Imports :mod:`energy`, :mod:`optim`, :mod:`learning` and :mod:`messaging`.
+* :mod:`~fimi.coordinator.federation`  the whole run, from the first profile to the result
+* :mod:`~fimi.coordinator.context`  what everything in this room works with; errors that end a run;
+  its stopwatch
+* :mod:`~fimi.coordinator.settings`  what a person decides: deadlines, bandwidth, learning curve,
+  rounds, strategy
+* :mod:`~fimi.coordinator.inbox`       sorts what arrives
+* :mod:`~fimi.coordinator.registry`    which devices are there and what they said of themselves
+
+Strategies and plans
+
+* :mod:`~fimi.coordinator.strategies`      FIMI and the baselines it is held against
+* :mod:`~fimi.coordinator.strategy_plans`  what a strategy comes to for a fleet
+* :mod:`~fimi.coordinator.planning`        profiles in, plans out
+* :mod:`~fimi.coordinator.fixed_steps`     rounds that are a number of steps, not of passes
+* :mod:`~fimi.coordinator.fleet_planner`   the fleet's plan under a strategy, made and made again
+* :mod:`~fimi.coordinator.device_plans`    what each device was told, and what it took to follow
+* :mod:`~fimi.coordinator.synthesis`       has a generator node make what the plan lacks
+* :mod:`~fimi.coordinator.adaptation`      when predictions drift, boards are fitted again
+* :mod:`~fimi.coordinator.refit`           that fit
+
+Rounds
+
+* :mod:`~fimi.coordinator.training_rounds`  round after round, from the draw to the entry in the
+  store
+* :mod:`~fimi.coordinator.rounds`           one round: start, collect, check, close, settle
+* :mod:`~fimi.coordinator.participation`    k of n: who takes part in a round
+* :mod:`~fimi.coordinator.update_store`  updates on their way into the mean, on disk where memory is
+  short
+* :mod:`~fimi.coordinator.server_training`  what the server does in a round besides averaging
+* :mod:`~fimi.coordinator.mixing`           GenFL's aggregation and its weights
+* :mod:`~fimi.coordinator.deployment`       the trained model as files, tried on devices
+
+Imports :mod:`fimi.energy`, :mod:`fimi.optim`, :mod:`fimi.learning`, :mod:`fimi.messaging` and
+:mod:`fimi.record`.
 """

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 
 import msgspec
 
-from coordinator.prediction import Residual, drift_percent, residuals
-from coordinator.refit import Observation, observe, refit
-from coordinator.results import RoundResult
-from coordinator.settings import PlanSettings
-from energy.cost_model import BoardModel
-from learning.training import TrainingSettings
-from messaging.messages import DevicePlan, Profile
+from fimi.coordinator.refit import Observation, observe, refit
+from fimi.coordinator.settings import PlanSettings
+from fimi.energy.cost_model import BoardModel
+from fimi.learning.training.trainer import TrainingSettings
+from fimi.messaging.messages import DevicePlan, Profile
+from fimi.record.prediction import Residual, drift_percent, residuals
+from fimi.record.results import RoundResult
 
 
 class Adaptation:

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable
 
 from msgspec import Struct
 
-from coordinator.desk import Desk
-from coordinator.events import Deployed, NotDeployed
-from coordinator.results import Deployment
-from learning.classifier import MEDIA, Exported
-from learning.tensors import Parameters
-from messaging.messages import DeploymentReport, DeploymentTest, ModelFile
+from fimi.coordinator.context import Context
+from fimi.learning.training.classifier import MEDIA, Exported
+from fimi.learning.training.tensors import Parameters
+from fimi.messaging.messages import DeploymentReport, DeploymentTest, ModelFile
+from fimi.record.events import Deployed, NotDeployed
+from fimi.record.results import Deployment
 
 
 class Export(Struct, frozen=True, kw_only=True):
@@ -40,7 +40,7 @@ class Deployments:
     """Exports the global model and has devices try it.
 
     Args:
-        desk: the coordinator's tools.
+        context: the coordinator's tools.
         export: makes the files.
 
     Attributes:
@@ -48,9 +48,9 @@ class Deployments:
         problem: why the last export gave no file; empty if it did.
     """
 
-    def __init__(self, desk: Desk, export: Export) -> None:
-        self._desk = desk
-        self._settings = desk.settings.deployment
+    def __init__(self, context: Context, export: Export) -> None:
+        self._desk = context
+        self._settings = context.settings.deployment
         self._export = export
         self.done: list[Deployment] = []
         self.problem = ""

@@ -13,32 +13,28 @@ from concurrent.futures import ThreadPoolExecutor
 
 from msgspec import Struct
 
-from coordinator.adaptation import Adaptation
-from coordinator.deployment import Deployments, Export
-from coordinator.desk import Desk
-from coordinator.errors import FederationError as FederationError
-from coordinator.events import Event, Listener, Planned, Refitted, RunFinished
-from coordinator.fleet_planner import FleetPlanner
-from coordinator.inbox import Cancelled, Inbox
-from coordinator.insight import Insight, Observer
-from coordinator.plans_in_force import PlansInForce
-from coordinator.registry import Registry
-from coordinator.results import Deployment, Preparation, RoundResult, RunStatus
-from coordinator.server_training import Server
-from coordinator.settings import FederationSettings
-from coordinator.spool import Spool
-from coordinator.stopwatch import Stopwatch
-from coordinator.store import RunStore
-from coordinator.strategies import STRATEGIES
-from coordinator.synthesis import Synthesis, parts
-from coordinator.training_rounds import Model, TrainingRounds, in_words
-from energy.work_meter import Metered
-from learning import tensors
-from learning.datasets import Dataset
-from learning.graphs import MEDIA
-from learning.training import Trainer
-from messaging.client import Peer
-from messaging.messages import (
+from fimi.coordinator.adaptation import Adaptation
+from fimi.coordinator.context import Context, Stopwatch
+from fimi.coordinator.context import FederationError as FederationError
+from fimi.coordinator.deployment import Deployments, Export
+from fimi.coordinator.device_plans import PlansInForce
+from fimi.coordinator.fleet_planner import FleetPlanner
+from fimi.coordinator.inbox import Cancelled, Inbox
+from fimi.coordinator.insight import Observer
+from fimi.coordinator.registry import Registry
+from fimi.coordinator.server_training import Server
+from fimi.coordinator.settings import FederationSettings
+from fimi.coordinator.strategies import STRATEGIES
+from fimi.coordinator.synthesis import Synthesis, parts
+from fimi.coordinator.training_rounds import Model, TrainingRounds, in_words
+from fimi.coordinator.update_store import Spool
+from fimi.energy.work_meter import Metered
+from fimi.learning.data.dataset import Dataset
+from fimi.learning.onnx.graphs import MEDIA
+from fimi.learning.training import tensors
+from fimi.learning.training.trainer import Trainer
+from fimi.messaging.client import Peer
+from fimi.messaging.messages import (
     DeploymentClosed,
     DevicePlan,
     Offer,
@@ -46,9 +42,13 @@ from messaging.messages import (
     RunEnded,
     SyntheticBatch,
 )
-from messaging.topics import COORDINATOR, EVERYBODY
-from optim.planner import Plan
-from optim.problem import InfeasibleError
+from fimi.messaging.topics import COORDINATOR, EVERYBODY
+from fimi.optim.planner import Plan
+from fimi.optim.problem import InfeasibleError
+from fimi.record.events import Event, Listener, Planned, Refitted, RunFinished
+from fimi.record.insight import Insight
+from fimi.record.results import Deployment, Preparation, RoundResult, RunStatus
+from fimi.record.store import RunStore
 
 
 class Federation(Struct, frozen=True, kw_only=True):
@@ -137,7 +137,7 @@ class Coordinator:
             on_return=lambda device: self._plans.send(device),
             on_plan_applied=lambda reply: self._plans.record(reply),
         )
-        self._desk = desk = Desk(
+        self._desk = context = Context(
             settings=settings,
             strategy=STRATEGIES[settings.strategy],
             peer=peer,
@@ -148,19 +148,27 @@ class Coordinator:
             watch=Stopwatch(),
         )
         self._server = Server(
-            desk.strategy, settings, trainer, meter=meter, public=public, cancelled=cancel.is_set
+            context.strategy, settings, trainer, meter=meter, public=public, cancelled=cancel.is_set
         )
         observer = Observer(
             trainer, test, public, settings.training, seed=settings.seed, cancelled=cancel.is_set
         )
         self._spool = Spool(store.path.parent)
         self._synthesis = Synthesis(settings, peer, inbox, registry, self._notify)
-        self._planner = FleetPlanner(desk, self._model_bytes)
-        self._plans = PlansInForce(desk, self._model_bytes)
+        self._planner = FleetPlanner(context, self._model_bytes)
+        self._plans = PlansInForce(context, self._model_bytes)
         self._rounds = TrainingRounds(
-            desk, self._plans, trainer, test, self._server, observer, self._spool, model, on_model
+            context,
+            self._plans,
+            trainer,
+            test,
+            self._server,
+            observer,
+            self._spool,
+            model,
+            on_model,
         )
-        self._deployments = Deployments(desk, export) if export is not None else None
+        self._deployments = Deployments(context, export) if export is not None else None
         self._profiles: dict[str, Profile] = {}
         self._plan: Plan | None = None
         self._refits: list[int] = []
@@ -172,7 +180,7 @@ class Coordinator:
 
         Raises:
             FederationError: no devices, no generator node, or too few devices to go on.
-            optim.problem.InfeasibleError: no plan meets the limits.
+            fimi.optim.problem.InfeasibleError: no plan meets the limits.
         """
         status: RunStatus = "failed"
         reason = "stopped by an error"
@@ -220,7 +228,7 @@ class Coordinator:
 
     def _prepare(self) -> None:
         """Everything before the first round: fleet, plan, synthetic batches, plans in force."""
-        desk, watch = self._desk, self._desk.watch
+        context, watch = self._desk, self._desk.watch
         with watch.stage("gather"):
             self._gather()
         with watch.stage("plan"):
@@ -237,7 +245,7 @@ class Coordinator:
             with watch.stage("graphs"):
                 graphs = export.result()
         if graphs:
-            self._graphs_offer = desk.peer.transfers.serve(graphs, media=MEDIA)
+            self._graphs_offer = context.peer.transfers.serve(graphs, media=MEDIA)
         if plan is not None:
             self._rounds.adaptation = Adaptation(
                 self._settings.plan,
@@ -252,17 +260,17 @@ class Coordinator:
         self, plan: Plan | None, server_counts: tuple[int, ...]
     ) -> dict[str, SyntheticBatch]:
         """What the generator node makes for the devices; the server's own images are fetched."""
-        desk = self._desk
+        context = self._desk
         wanted = {share.device: share.synthetic_counts for share in plan.devices} if plan else {}
         own_parts = parts(server_counts, self._settings.images_per_request)
         if own_parts:
             wanted[COORDINATOR] = own_parts[0].counts
-        batches = self._synthesis.of(wanted, unlabelled=desk.strategy.unlabelled)
+        batches = self._synthesis.of(wanted, unlabelled=context.strategy.unlabelled)
         if (own := batches.pop(COORDINATOR, None)) is not None:
-            self._server.receive(own, desk.peer, self._test.image_shape)
+            self._server.receive(own, context.peer, self._test.image_shape)
         for part in own_parts[1:]:
             more = self._synthesis.of({COORDINATOR: part.counts}, skip=part.skip)
-            self._server.receive(more[COORDINATOR], desk.peer, self._test.image_shape)
+            self._server.receive(more[COORDINATOR], context.peer, self._test.image_shape)
         return batches
 
     def _train(self) -> None:
@@ -327,12 +335,12 @@ class Coordinator:
         """Export the global model where it is due, and have it tried; no round is charged."""
         if self._deployments is None or not (at_end or self._deployments.is_due(number)):
             return
-        desk, plans = self._desk, self._plans
-        devices = [d for d in sorted(self._profiles) if desk.registry.is_online(d)]
+        context, plans = self._desk, self._plans
+        devices = [d for d in sorted(self._profiles) if context.registry.is_online(d)]
         plans.fleet_time_s += self._deployments.make(number, self._rounds.model, devices)
         if not at_end:
             for device in devices:
-                desk.peer.send(
+                context.peer.send(
                     device,
                     DeploymentClosed(
                         run=self._settings.run, device=device, fleet_time_s=plans.fleet_time_s

@@ -18,11 +18,11 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from learning.training import TrainingSettings
-from optim.categories import fill
-from optim.plans import Plan
-from optim.problem import FimiProblem, InfeasibleError, tfl
-from optim.quality import effective
+from fimi.learning.training.trainer import TrainingSettings
+from fimi.optim.categories import fill
+from fimi.optim.plans import Plan
+from fimi.optim.problem import FimiProblem, InfeasibleError, tfl
+from fimi.optim.quality import effective
 
 Planner = Callable[[FimiProblem], Plan]
 

@@ -5,29 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from coordinator import fixed_steps, planning, strategy_plans
-from coordinator.desk import Desk
-from coordinator.events import SearchProgress
-from coordinator.strategy_plans import StrategyPlan
-from messaging.messages import Profile
-from optim import quality
-from optim.planner import Plan, SearchSettings
-from optim.planner import plan as make_plan
-from optim.problem import FimiProblem, InfeasibleError
-from optim.unplanned import equal_shares
+from fimi.coordinator import fixed_steps, planning, strategy_plans
+from fimi.coordinator.context import Context
+from fimi.coordinator.strategy_plans import StrategyPlan
+from fimi.messaging.messages import Profile
+from fimi.optim import quality
+from fimi.optim.planner import Plan, SearchSettings
+from fimi.optim.planner import plan as make_plan
+from fimi.optim.problem import FimiProblem, InfeasibleError
+from fimi.optim.unplanned import equal_shares
+from fimi.record.events import SearchProgress
 
 
 class FleetPlanner:
     """Plans with FIMI's optimisation, as the strategy wants it.
 
     Args:
-        desk: the coordinator's tools.
+        context: the coordinator's tools.
         model_bytes: size of the model as it travels, both ways.
     """
 
-    def __init__(self, desk: Desk, model_bytes: int) -> None:
-        self._desk = desk
-        self._settings = desk.settings
+    def __init__(self, context: Context, model_bytes: int) -> None:
+        self._desk = context
+        self._settings = context.settings
         self._model_bytes = model_bytes
 
     def plan(self, profiles: Mapping[str, Profile]) -> StrategyPlan:
@@ -93,12 +93,12 @@ class FleetPlanner:
         )
 
     def _solve(self, profiles: Mapping[str, Profile]) -> StrategyPlan:
-        settings, desk = self._settings, self._desk
+        settings, context = self._settings, self._desk
         problem = planning.with_target(self._problem(profiles), profiles, settings)
 
         def progress(iteration: int, best_j: float) -> None:
-            desk.inbox.check_cancelled()
-            desk.notify(SearchProgress(iteration=iteration, best_j=best_j))
+            context.inbox.check_cancelled()
+            context.notify(SearchProgress(iteration=iteration, best_j=best_j))
 
         def planner(problem: FimiProblem) -> Plan:
             return quality.plan(
@@ -110,7 +110,7 @@ class FleetPlanner:
             )
 
         return strategy_plans.make_plans(
-            desk.strategy,
+            context.strategy,
             problem,
             self._around(planner),
             settings=settings.options,

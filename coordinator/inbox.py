@@ -10,10 +10,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from coordinator.events import DeviceJoined, DeviceLost, Listener, PlanInForce
-from coordinator.registry import Registry
-from messaging.client import Peer
-from messaging.messages import DeviceState, Message, PlanApplied, Profile
+from fimi.coordinator.registry import Registry
+from fimi.messaging.client import Peer
+from fimi.messaging.messages import DeviceState, Message, PlanApplied, Profile
+from fimi.record.events import DeviceJoined, DeviceLost, Listener, PlanInForce
 
 
 class Cancelled(Exception):  # noqa: N818

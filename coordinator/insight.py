@@ -18,49 +18,18 @@ from collections.abc import Callable, Sequence
 from typing import overload
 
 import numpy as np
-from msgspec import Struct
 
-from coordinator.spool import MEMORY_BYTES, Updates
-from learning import metrics, tensors
-from learning.datasets import Dataset
-from learning.tensors import Parameters
-from learning.training import Trainer, TrainingSettings
+from fimi.coordinator.update_store import MEMORY_BYTES, Updates
+from fimi.learning.data.dataset import Dataset
+from fimi.learning.training import metrics, tensors
+from fimi.learning.training.tensors import Parameters
+from fimi.learning.training.trainer import Trainer, TrainingSettings
+from fimi.record.insight import DeviceInsight, Insight
 
 REFERENCE_SAMPLES = 200
 """Public samples that the IID reference trains on, at most."""
 _STREAM = 5
 """Keeps the order of the reference's samples apart from other random numbers."""
-
-
-class DeviceInsight(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a device's update says.
-
-    Attributes:
-        device: who.
-        local_error: Δ_i, 0 to 1: wrong answers on the test set before aggregation.
-        similarity: cosine to the IID update, −1 to 1; ``None`` without a reference or for an update
-            that is zero.
-    """
-
-    device: str
-    local_error: float
-    similarity: float | None
-
-
-class Insight(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the accepted updates of a round say.
-
-    Attributes:
-        round: its number.
-        orthogonality: 1 perpendicular, 0 all along one line; ``None`` with fewer than two updates.
-        reference_samples: public samples behind the IID update; 0 for none.
-        devices: whose update was accepted, in order of device id.
-    """
-
-    round: int
-    orthogonality: float | None
-    reference_samples: int
-    devices: tuple[DeviceInsight, ...]
 
 
 def balanced(public: Dataset, samples: int, seed: int) -> Dataset | None:

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from coordinator.strategy_settings import StrategySettings
-from learning.aggregation import fedavg
-from learning.tensors import Parameters
+from fimi.coordinator.settings import StrategySettings
+from fimi.learning.training.aggregation import fedavg
+from fimi.learning.training.tensors import Parameters
 
 Model = dict[str, NDArray[np.float32]]
 

@@ -16,8 +16,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from energy.cost_model import BoardModel, PhaseCost, idle_cost
-from messaging.messages import DevicePlan
+from fimi.energy.cost_model import BoardModel, PhaseCost, idle_cost
+from fimi.messaging.messages import DevicePlan
 
 _DRAW = 4
 """Keeps this stream of random numbers apart from those of other purposes."""

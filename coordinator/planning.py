@@ -1,8 +1,8 @@
 """Profiles in, plans out.
 
 The planner's problem is built from what the devices said of themselves; its result is turned into
-one :class:`~messaging.messages.DevicePlan` per device, whose prediction covers every phase of a
-round, waiting for the slowest device included.
+one :class:`~fimi.messaging.messages.DevicePlan` per device, whose prediction covers every phase of
+a round, waiting for the slowest device included.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-from coordinator.settings import BAND_PER_DEVICE_HZ, FederationSettings
-from coordinator.strategies import Strategy
-from energy.cost_model import (
+from fimi.coordinator.settings import BAND_PER_DEVICE_HZ, FederationSettings
+from fimi.coordinator.strategies import Strategy
+from fimi.energy.cost_model import (
     LinkModel,
     OperatingPoint,
     PhaseCost,
@@ -22,16 +22,16 @@ from energy.cost_model import (
     predict_round,
     uplink_rate_bps,
 )
-from learning.pseudo_labels import looked_at
-from messaging.messages import DevicePlan, Offer, Profile
-from optim.feasibility import require_feasible
-from optim.inner import InnerSolver
-from optim.learning_curve import LearningCurve
-from optim.planner import Plan
-from optim.problem import FimiProblem, InfeasibleError, from_boards
-from optim.quality import choose, feasible_law
-from optim.realise import realise
-from optim.target import RoundsModel
+from fimi.learning.training.pseudo_labels import looked_at
+from fimi.messaging.messages import DevicePlan, Offer, Profile
+from fimi.optim.feasibility import require_feasible
+from fimi.optim.inner import InnerSolver
+from fimi.optim.learning_curve import LearningCurve
+from fimi.optim.planner import Plan
+from fimi.optim.problem import FimiProblem, InfeasibleError, from_boards
+from fimi.optim.quality import choose, feasible_law
+from fimi.optim.realise import realise
+from fimi.optim.target import RoundsModel
 
 
 def make_problem(

@@ -21,10 +21,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from coordinator.results import DeviceRound, metered
-from energy.cost_model import BoardModel, OperatingPoint, computing_power_w
-from learning.pseudo_labels import looked_at
-from learning.training import TrainingSettings
+from fimi.energy.cost_model import BoardModel, OperatingPoint, computing_power_w
+from fimi.learning.training.pseudo_labels import looked_at
+from fimi.learning.training.trainer import TrainingSettings
+from fimi.record.results import DeviceRound, metered
 
 Array = NDArray[np.float64]
 

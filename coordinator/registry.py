@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from messaging.messages import DeviceState, PlanApplied, Profile
+from fimi.messaging.messages import DeviceState, PlanApplied, Profile
 
 
 class Registry:

@@ -15,18 +15,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import msgspec
 from msgspec import Struct
 
-from coordinator.events import DeviceReported, Listener, UpdateRejected
-from coordinator.inbox import Inbox
-from coordinator.registry import Registry
-from coordinator.results import DeviceRound, DeviceStatus
-from coordinator.spool import Spool, Updates
-from energy.cost_model import PhaseCost
-from learning import tensors
-from learning.tensors import Parameters, UpdateRefusedError
-from learning.training import TrainingSettings
-from messaging.client import Peer
-from messaging.errors import TransferError
-from messaging.messages import (
+from fimi.coordinator.inbox import Inbox
+from fimi.coordinator.registry import Registry
+from fimi.coordinator.update_store import Spool, Updates
+from fimi.energy.cost_model import PhaseCost
+from fimi.learning.training import tensors
+from fimi.learning.training.tensors import Parameters, UpdateRefusedError
+from fimi.learning.training.trainer import TrainingSettings
+from fimi.messaging.client import Peer
+from fimi.messaging.errors import TransferError
+from fimi.messaging.messages import (
     DevicePlan,
     Offer,
     RoundClosed,
@@ -35,6 +33,8 @@ from messaging.messages import (
     RoundStart,
     UpdateReady,
 )
+from fimi.record.events import DeviceReported, Listener, UpdateRejected
+from fimi.record.results import DeviceRound, DeviceStatus
 
 SETTLE_TIMEOUT_S = 20.0
 """Wall time to wait for the last idle phases of a round, s."""

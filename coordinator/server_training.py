@@ -21,21 +21,21 @@ from msgspec import Struct
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from coordinator.errors import FederationError
-from coordinator.inbox import Cancelled
-from coordinator.mixing import Model, mix, server_weight, weight_by_performance
-from coordinator.results import ServerRound
-from coordinator.settings import FederationSettings
-from coordinator.strategies import Strategy
-from energy.joules import Energy
-from energy.work_meter import Metered
-from learning import batches
-from learning.aggregation import fedavg
-from learning.batches import Batch
-from learning.datasets import Dataset
-from learning.training import Evaluation, Trainer, TrainingCancelled, TrainingResult
-from messaging.client import Peer
-from messaging.messages import SyntheticBatch
+from fimi.coordinator.context import FederationError
+from fimi.coordinator.inbox import Cancelled
+from fimi.coordinator.mixing import Model, mix, server_weight, weight_by_performance
+from fimi.coordinator.settings import FederationSettings
+from fimi.coordinator.strategies import Strategy
+from fimi.energy.joules import Energy
+from fimi.energy.work_meter import Metered
+from fimi.learning.data import batches
+from fimi.learning.data.batches import Batch
+from fimi.learning.data.dataset import Dataset
+from fimi.learning.training.aggregation import fedavg
+from fimi.learning.training.trainer import Evaluation, Trainer, TrainingCancelled, TrainingResult
+from fimi.messaging.client import Peer
+from fimi.messaging.messages import SyntheticBatch
+from fimi.record.results import ServerRound
 
 TRANSFER_TIMEOUT_S = 600.0
 BATCH_MAX_BYTES = 1 << 30

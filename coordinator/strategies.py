@@ -7,8 +7,8 @@ each comes from and how we read it.
 
 * :class:`Strategy`                the four choices
 * :data:`STRATEGIES`               name to strategy
-* :mod:`coordinator.strategy_plans`  what they come to for a fleet
-* :mod:`coordinator.server_training` what the server does in a round
+* :mod:`fimi.coordinator.strategy_plans`  what they come to for a fleet
+* :mod:`fimi.coordinator.server_training` what the server does in a round
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from optim.problem import FimiProblem, tfl
+from fimi.optim.problem import FimiProblem, tfl
 
 DeviceData = Literal["local", "filled", "even", "unlabelled", "none"]
 """What devices train on. ``local``: their own data. ``filled``: FIMI's amounts, classes filled up.

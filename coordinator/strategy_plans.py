@@ -20,14 +20,14 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from coordinator.strategies import Strategy
-from coordinator.strategy_settings import StrategySettings
-from learning.pseudo_labels import looked_at
-from optim.categories import fill
-from optim.plans import Plan
-from optim.problem import FimiProblem, tfl
-from optim.quality import effective
-from optim.unplanned import equal_shares
+from fimi.coordinator.settings import StrategySettings
+from fimi.coordinator.strategies import Strategy
+from fimi.learning.training.pseudo_labels import looked_at
+from fimi.optim.categories import fill
+from fimi.optim.plans import Plan
+from fimi.optim.problem import FimiProblem, tfl
+from fimi.optim.quality import effective
+from fimi.optim.unplanned import equal_shares
 
 Counts = NDArray[np.int64]
 Planner = Callable[[FimiProblem], Plan]

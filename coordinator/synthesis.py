@@ -16,13 +16,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
-from coordinator.errors import FederationError
-from coordinator.events import BatchDelivered, GenerationProgress, Listener
-from coordinator.inbox import Inbox
-from coordinator.registry import Registry
-from coordinator.settings import FederationSettings
-from messaging.client import Peer
-from messaging.messages import SyntheticBatch, SyntheticProgress, SyntheticRequest
+from fimi.coordinator.context import FederationError
+from fimi.coordinator.inbox import Inbox
+from fimi.coordinator.registry import Registry
+from fimi.coordinator.settings import FederationSettings
+from fimi.messaging.client import Peer
+from fimi.messaging.messages import SyntheticBatch, SyntheticProgress, SyntheticRequest
+from fimi.record.events import BatchDelivered, GenerationProgress, Listener
 
 SILENCE_S = 1800.0
 """How long a generator node that is online may say nothing, neither progress nor a batch, until it

@@ -11,21 +11,21 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from coordinator import participation
-from coordinator.adaptation import Adaptation
-from coordinator.desk import Desk
-from coordinator.errors import FederationError
-from coordinator.events import RoundFinished, RoundStarted
-from coordinator.insight import Insight, Observer
-from coordinator.plans_in_force import PlansInForce
-from coordinator.results import DeviceRound, RoundResult, ServerRound
-from coordinator.rounds import Round, RoundOrder
-from coordinator.server_training import Server
-from coordinator.spool import Spool, Updates
-from learning import memory, tensors
-from learning.datasets import Dataset
-from learning.training import Trainer, TrainingCancelled
-from messaging.messages import DevicePlan, Offer, Profile
+from fimi.coordinator import participation
+from fimi.coordinator.adaptation import Adaptation
+from fimi.coordinator.context import Context, FederationError
+from fimi.coordinator.device_plans import PlansInForce
+from fimi.coordinator.insight import Observer
+from fimi.coordinator.rounds import Round, RoundOrder
+from fimi.coordinator.server_training import Server
+from fimi.coordinator.update_store import Spool, Updates
+from fimi.learning.data.dataset import Dataset
+from fimi.learning.training import memory, tensors
+from fimi.learning.training.trainer import Trainer, TrainingCancelled
+from fimi.messaging.messages import DevicePlan, Offer, Profile
+from fimi.record.events import RoundFinished, RoundStarted
+from fimi.record.insight import Insight
+from fimi.record.results import DeviceRound, RoundResult, ServerRound
 
 Model = dict[str, NDArray[np.float32]]
 
@@ -37,7 +37,7 @@ class TrainingRounds:
     """Runs the rounds of a federation, one by one.
 
     Args:
-        desk: the coordinator's tools.
+        context: the coordinator's tools.
         plans: what devices were told; their clock goes on with every round.
         trainer: evaluates the global model.
         test: held-out data.
@@ -57,7 +57,7 @@ class TrainingRounds:
 
     def __init__(
         self,
-        desk: Desk,
+        context: Context,
         plans: PlansInForce,
         trainer: Trainer,
         test: Dataset,
@@ -67,8 +67,8 @@ class TrainingRounds:
         model: Model,
         on_model: Callable[[Model], None],
     ) -> None:
-        self._desk = desk
-        self._settings = desk.settings
+        self._desk = context
+        self._settings = context.settings
         self._plans = plans
         self._trainer = trainer
         self._test = test
@@ -114,7 +114,7 @@ class TrainingRounds:
             )
 
     def _with_devices(self, number: int, graphs: Offer | None) -> None:
-        settings, desk, before = self._settings, self._desk, self.model
+        settings, context, before = self._settings, self._desk, self.model
         present = self._present(number)
         drawn = participation.draw(
             tuple(self._plans.devices),
@@ -126,8 +126,8 @@ class TrainingRounds:
         participants = {device: present[device] for device in drawn}
         assert self.adaptation is not None
         boards = {d: p.board for d, p in self.adaptation.profiles(self.profiles).items()}
-        desk.notify(RoundStarted(round=number, devices=tuple(participants)))
-        offer = desk.peer.transfers.serve(tensors.dump(before), media="safetensors")
+        context.notify(RoundStarted(round=number, devices=tuple(participants)))
+        offer = context.peer.transfers.serve(tensors.dump(before), media="safetensors")
         current = Round(
             RoundOrder(
                 run=settings.run,
@@ -142,26 +142,26 @@ class TrainingRounds:
                 local_samples={d: sum(self.profiles[d].label_counts) for d in participants},
                 graphs=graphs,
             ),
-            desk.peer,
-            desk.registry,
-            desk.inbox,
+            context.peer,
+            context.registry,
+            context.inbox,
             before,
             self._spool,
-            notify=desk.notify,
+            notify=context.notify,
         )
-        with desk.watch.stage("devices"), self._server.beside(number, before):
+        with context.watch.stage("devices"), self._server.beside(number, before):
             outcome = current.run(offer)
-        with desk.watch.stage("settle"):
+        with context.watch.stage("settle"):
             devices = current.settle(outcome)
-            desk.peer.transfers.withdraw(offer.digest)
-        with desk.watch.stage("aggregate"):
+            context.peer.transfers.withdraw(offer.digest)
+        with context.watch.stage("aggregate"):
             self.model, server = self._server.aggregate(
                 number, before, outcome.updates, outcome.weights
             )
         self._finish(number, outcome.duration_s, devices, server, participants)
         every = settings.rounds.insight_every
         if every and (number - 1) % every == 0:
-            with desk.watch.stage("insight"):
+            with context.watch.stage("insight"):
                 self._look(number, before, outcome.updates)
 
     def _on_the_server(self, number: int) -> None:

@@ -1,7 +1,7 @@
 """The agent: a loop over messages, every phase metered.
 
-The life of an agent: it says hello with its :class:`~messaging.messages.Profile` whenever a
-coordinator appears; follows the :class:`~messaging.messages.DevicePlan` (fetches its synthetic
+The life of an agent: it says hello with its :class:`~fimi.messaging.messages.Profile` whenever a
+coordinator appears; follows the :class:`~fimi.messaging.messages.DevicePlan` (fetches its synthetic
 batch, sets frequency and rate, reads back); then round after round downloads the model, trains,
 uploads, reports what each phase took, and waits for the others. Asked to, it tries the trained
 model. Whatever is asked twice is answered twice and done once.
@@ -15,17 +15,18 @@ import time
 
 from msgspec import Struct
 
-from edge_agent.backends import Backends
-from edge_agent.data import MixedData
-from edge_agent.deployment import TrialOrder, try_file
-from edge_agent.exchange import Exchange
-from edge_agent.turns import Turns
-from energy.hardware import Applied, Hardware
-from energy.ledger import Ledger, PhaseRecord
-from learning import batches, memory, pseudo_labels, tensors
-from messaging.client import Peer
-from messaging.errors import TransferError
-from messaging.messages import (
+from fimi.edge_agent.backends import Backends
+from fimi.edge_agent.data import MixedData
+from fimi.edge_agent.deployment import TrialOrder, try_file
+from fimi.edge_agent.exchange import Exchange
+from fimi.edge_agent.turns import Turns
+from fimi.energy.hardware import Applied, Hardware
+from fimi.energy.ledger import Ledger, PhaseRecord
+from fimi.learning.data import batches
+from fimi.learning.training import memory, pseudo_labels, tensors
+from fimi.messaging.client import Peer
+from fimi.messaging.errors import TransferError
+from fimi.messaging.messages import (
     DeploymentClosed,
     DeploymentReport,
     DeploymentTest,
@@ -43,7 +44,7 @@ from messaging.messages import (
     Trial,
     UpdateReady,
 )
-from messaging.topics import COORDINATOR
+from fimi.messaging.topics import COORDINATOR
 
 log = logging.getLogger(__name__)
 

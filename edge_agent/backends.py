@@ -17,8 +17,9 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from learning import graphs, tensors
-from learning.training import Trainer, TrainingSettings
+from fimi.learning.onnx import graphs
+from fimi.learning.training import tensors
+from fimi.learning.training.trainer import Trainer, TrainingSettings
 
 KEPT = 8
 """Sets of graphs that are kept on disk."""
@@ -102,7 +103,7 @@ class Backends:
 
         Raises:
             BackendError: neither graphs nor PyTorch, or not what the settings ask for.
-            learning.graphs.GraphError: the graphs cannot be used.
+            fimi.learning.onnx.graphs.GraphError: the graphs cannot be used.
         """
         wanted = settings.backend
         if settings.device != "cpu" or settings.amp not in ("off", "auto"):
@@ -130,7 +131,7 @@ class Backends:
                 "pip install 'fimi-testbed[torch]', or take a network that can be exported and "
                 'training.backend = "auto"'
             )
-        from learning.torch_trainer import TorchTrainer
+        from fimi.learning.training.torch_trainer import TorchTrainer
 
         return TorchTrainer.of(settings, self._classes, self._image_shape)
 
@@ -151,7 +152,7 @@ class Backends:
             )
         if torch_is_faster(settings, decoded.multiply_adds) and _installed("torch"):
             return self._torch(settings)
-        from learning.onnx_trainer import OnnxTrainer
+        from fimi.learning.training.onnx_trainer import OnnxTrainer
 
         return OnnxTrainer(decoded, threads=settings.threads)
 

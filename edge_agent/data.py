@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from learning.datasets import Dataset, Images, Labels
+from fimi.learning.data.dataset import Dataset, Images, Labels
 
 
 class MixedData:

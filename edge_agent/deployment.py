@@ -11,18 +11,18 @@ from collections.abc import Callable
 import numpy as np
 from msgspec import Struct
 
-from energy.hardware import Hardware
-from energy.ledger import Ledger
-from learning.classifier import Classifier
-from learning.datasets import Dataset
-from messaging.messages import ModelFile, Trial
+from fimi.energy.hardware import Hardware
+from fimi.energy.ledger import Ledger
+from fimi.learning.data.dataset import Dataset
+from fimi.learning.training.classifier import Classifier
+from fimi.messaging.messages import ModelFile, Trial
 
 WARM_UP = 5
 """Inferences before those that count."""
 
 
 class TrialOrder(Struct, frozen=True, kw_only=True):
-    """How a file is tried; see :class:`messaging.messages.DeploymentTest`.
+    """How a file is tried; see :class:`fimi.messaging.messages.DeploymentTest`.
 
     Attributes:
         images: to classify.
@@ -57,7 +57,7 @@ def try_file(
         cancelled: ends the trial after the inference that is running.
 
     Raises:
-        learning.graphs.GraphError: the file cannot be used, or is for other images.
+        fimi.learning.onnx.graphs.GraphError: the file cannot be used, or is for other images.
         RuntimeError: ONNX Runtime failed.
     """
     classifier = Classifier(payload, data.classes, data.image_shape)

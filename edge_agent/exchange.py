@@ -10,12 +10,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from energy.cost_model import Phase
-from energy.hardware import Hardware
-from messaging.client import Peer
-from messaging.errors import TransferCancelled, TransferError
-from messaging.messages import Goodput, Offer
-from messaging.topics import COORDINATOR
+from fimi.energy.cost_model import Phase
+from fimi.energy.hardware import Hardware
+from fimi.messaging.client import Peer
+from fimi.messaging.errors import TransferCancelled, TransferError
+from fimi.messaging.messages import Goodput, Offer
+from fimi.messaging.topics import COORDINATOR
 
 LOOK_AGAIN_S = 0.2
 """How often a device that waits for its update to be pulled looks whether it is to stop, s."""

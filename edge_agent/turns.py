@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from messaging.errors import TransferCancelled
+from fimi.messaging.errors import TransferCancelled
 
 ROOM_BYTES = 128_000_000
 """What the models of all agents of a process may take together, unless they are few."""

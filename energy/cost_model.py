@@ -1,7 +1,7 @@
 """Seconds and joules of one federated round, as formulas.
 
-The cost model is written once, here; :mod:`optim` minimises it, the coordinator predicts with it
-and the report holds measurements against it. Equation numbers refer to ``docs/model.md``.
+The cost model is written once, here; :mod:`fimi.optim` minimises it, the coordinator predicts with
+it and the report holds measurements against it. Equation numbers refer to ``docs/model.md``.
 
 Terms
     compute    local training: (1) time, (2) energy

@@ -11,12 +11,12 @@ from typing import Annotated, Literal, Protocol
 
 from msgspec import Meta, Struct
 
-from energy.clock import Clock
-from energy.cost_model import BoardModel, NonNegative, OperatingPoint
-from energy.joules import Energy
-from energy.meters import MeterDescription, Recorder
-from energy.meters.sampler import MonitorCost
-from energy.observe.link import LinkState
+from fimi.energy.clock import Clock
+from fimi.energy.cost_model import BoardModel, NonNegative, OperatingPoint
+from fimi.energy.joules import Energy
+from fimi.energy.meters import MeterDescription, Recorder
+from fimi.energy.meters.sampler import MonitorCost
+from fimi.energy.observe.link import LinkState
 
 _Times = Annotated[int, Meta(ge=0, le=2**48)]
 
@@ -51,7 +51,7 @@ class Observation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         frequency_source: ``cycles`` (counted), ``firmware``, ``cpufreq`` (the kernel's last
             request), ``emulated``, or empty.
         cap_hz: the frequency cap in force now; ``None`` if unknown.
-        throttled: how often it was slowed down, by what (:mod:`energy.observe.throttling`);
+        throttled: how often it was slowed down, by what (:mod:`fimi.energy.observe.throttling`);
             ``None`` where nothing counts it.
         link: of the network interface towards the broker; ``None`` if unknown.
         rate_limit_bps: the sending rate in force now, read back; ``None`` if nothing limits it.

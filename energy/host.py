@@ -1,6 +1,6 @@
-"""The machine the agent really runs on: :class:`energy.hardware.Hardware` of a physical board.
+"""The machine the agent really runs on: :class:`fimi.energy.hardware.Hardware` of a physical board.
 
-What its user knows of it comes from :mod:`energy.host_profile`.
+What its user knows of it comes from :mod:`fimi.energy.host_profile`.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from types import TracebackType
 
 from msgspec.structs import replace
 
-from energy.clock import Clock, MonotonicClock
-from energy.control.cpufreq import FrequencyCap
-from energy.control.frequency import FrequencyControl
-from energy.control.journal import Journal, default_folder
-from energy.control.programs import Run, run_program
-from energy.control.rate import RateControl, Uplink
-from energy.cost_model import BoardModel, OperatingPoint, compute_power_w, uplink_rate_bps
-from energy.hardware import Applied, HardwareDescription, Observation
-from energy.host_profile import HostProfile
-from energy.joules import Energy
-from energy.meters import DeclaredPower, Recorder
-from energy.meters.detect import open_recorder
-from energy.meters.sampler import MonitorCost
-from energy.meters.vcgencmd import find_firmware
-from energy.observe.frequency import PERIOD_S, Watch
-from energy.observe.link import link_state, route_interface
-from energy.observe.throttling import Throttling
+from fimi.energy.clock import Clock, MonotonicClock
+from fimi.energy.control.cpufreq import FrequencyCap
+from fimi.energy.control.frequency import FrequencyControl
+from fimi.energy.control.journal import Journal, default_folder
+from fimi.energy.control.programs import Run, run_program
+from fimi.energy.control.rate import RateControl, Uplink
+from fimi.energy.cost_model import BoardModel, OperatingPoint, compute_power_w, uplink_rate_bps
+from fimi.energy.hardware import Applied, HardwareDescription, Observation
+from fimi.energy.host_profile import HostProfile
+from fimi.energy.joules import Energy
+from fimi.energy.meters import DeclaredPower, Recorder
+from fimi.energy.meters.detect import open_recorder
+from fimi.energy.meters.sampler import MonitorCost
+from fimi.energy.meters.vcgencmd import find_firmware
+from fimi.energy.observe.frequency import PERIOD_S, Watch
+from fimi.energy.observe.link import link_state, route_interface
+from fimi.energy.observe.throttling import Throttling
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@
 
 Keys of a profile beyond those of the example, all optional: ``meter_scope``, ``meter_rate_hz``,
 ``replay``, ``frequency_control``, ``rate_control``, and a table ``[plug]``
-(:class:`energy.meters.plug.PlugSettings`).
+(:class:`fimi.energy.meters.plug.PlugSettings`).
 
 A profile in TOML (JSON has the same keys)::
 
@@ -41,13 +41,13 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from energy.control import rate
-from energy.control.frequency import Choice
-from energy.cost_model import BoardModel, Positive, compute_power_w
-from energy.joules import Scope
-from energy.meters.detect import MeterPair, MeterSettings
-from energy.meters.plug import PlugSettings
-from energy.meters.sampler import DEFAULT_RATE_HZ
+from fimi.energy.control import rate
+from fimi.energy.control.frequency import Choice
+from fimi.energy.cost_model import BoardModel, Positive, compute_power_w
+from fimi.energy.joules import Scope
+from fimi.energy.meters.detect import MeterPair, MeterSettings
+from fimi.energy.meters.plug import PlugSettings
+from fimi.energy.meters.sampler import DEFAULT_RATE_HZ
 
 
 class ProfileError(ValueError):
@@ -109,7 +109,7 @@ def load_profile(path: Path) -> HostProfile:
         raise ProfileError(
             f"{path}: no such file. A physical board needs a profile with its calibrated cost "
             "parameters (cycles per sample, κ, idle power, link): they differ from board to board "
-            "and are never guessed. The keys are in the docstring of energy.host_profile"
+            "and are never guessed. The keys are in the docstring of fimi.energy.host_profile"
         ) from None
     except OSError as error:
         raise ProfileError(f"{path}: cannot be read ({error.strerror})") from error

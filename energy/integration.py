@@ -29,8 +29,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from energy.joules import Energy
-from energy.meters import MeterDescription, Reading
+from fimi.energy.joules import Energy
+from fimi.energy.meters import MeterDescription, Reading
 
 STANDSTILL = 10.0
 """A counter that does not move for so many of its refreshes counts nothing."""

@@ -1,8 +1,8 @@
 """Every joule of a device, phase by phase.
 
-A :class:`Ledger` forces a reading at both edges of a phase and lets :mod:`energy.integration` turn
-what lies between into joules. The :class:`PhaseRecord` it writes when a phase ends travels in the
-round report, is stored by the coordinator and shown in the report.
+A :class:`Ledger` forces a reading at both edges of a phase and lets :mod:`fimi.energy.integration`
+turn what lies between into joules. The :class:`PhaseRecord` it writes when a phase ends travels in
+the round report, is stored by the coordinator and shown in the report.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from energy.clock import Clock
-from energy.cost_model import PHASES, NonNegative, Phase
-from energy.integration import integrate, largest_gap_s
-from energy.joules import Energy
-from energy.meters import Recorder
-from energy.meters.combine import Combined
+from fimi.energy.clock import Clock
+from fimi.energy.cost_model import PHASES, NonNegative, Phase
+from fimi.energy.integration import integrate, largest_gap_s
+from fimi.energy.joules import Energy
+from fimi.energy.meters import Recorder
+from fimi.energy.meters.combine import Combined
 
 
 class PhaseRecord(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -77,7 +77,7 @@ class Ledger:
         """A phase begins now.
 
         Raises:
-            ValueError: for a phase that is not one of :data:`energy.cost_model.PHASES`.
+            ValueError: for a phase that is not one of :data:`fimi.energy.cost_model.PHASES`.
             RuntimeError: while another phase is open.
         """
         if phase not in PHASES:

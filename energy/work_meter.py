@@ -12,13 +12,13 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from energy.clock import Clock, MonotonicClock
-from energy.integration import integrate
-from energy.joules import Energy, total
-from energy.meters import Meter, MeterUnavailableError, Recorder
-from energy.meters.detect import MeterRecorder, MeterSettings, open_recorder
-from energy.meters.nvml import open_nvml
-from energy.meters.sampler import DEFAULT_RATE_HZ, Sampler
+from fimi.energy.clock import Clock, MonotonicClock
+from fimi.energy.integration import integrate
+from fimi.energy.joules import Energy, total
+from fimi.energy.meters import Meter, MeterUnavailableError, Recorder
+from fimi.energy.meters.detect import MeterRecorder, MeterSettings, open_recorder
+from fimi.energy.meters.nvml import open_nvml
+from fimi.energy.meters.sampler import DEFAULT_RATE_HZ, Sampler
 
 log = logging.getLogger(__name__)
 

@@ -1,13 +1,13 @@
 """One peer's connection: typed messages in, typed messages out, and who else is there.
 
 :class:`Peer` is what coordinator, generator node and edge agents talk through. It adds to
-:class:`~messaging.link.Link` the message types, births, heartbeats and deaths
-(:mod:`messaging.presence`), and large payloads (:mod:`messaging.transfers`).
+:class:`~fimi.messaging.link.Link` the message types, births, heartbeats and deaths
+(:mod:`fimi.messaging.presence`), and large payloads (:mod:`fimi.messaging.transfers.exchange`).
 
 What others learn of a peer: a device states itself to the coordinator, coordinator and generator
 node to everybody, so that the number of heartbeats grows with the fleet and not with its square.
 A change of another peer's state comes out of :meth:`Peer.receive` as a
-:class:`~messaging.messages.DeviceState`: once when it comes online, once when it goes offline
+:class:`~fimi.messaging.messages.DeviceState`: once when it comes online, once when it goes offline
 (whether it said goodbye, its last will did, or it has merely been silent for too long), and again
 when it is back; heartbeats in between do not.
 
@@ -30,18 +30,18 @@ from msgspec import Struct
 from paho.mqtt.client import MQTTMessageInfo
 from paho.mqtt.enums import MQTTErrorCode
 
-from messaging import topics
-from messaging.address import BrokerAddress
-from messaging.chunks import DEFAULT_CHUNK_BYTES
-from messaging.errors import MessageRefused, NotConnected, SendQueueFull
-from messaging.link import Link, Will
-from messaging.messages import DeviceState, Message
-from messaging.outbox import Outbox
-from messaging.pacing import SMOOTHING
-from messaging.presence import PeerView, Presence
-from messaging.topics import COORDINATOR, EVERYBODY, Kind
-from messaging.transfers import DEFAULT_MAX_BYTES, Transfers
-from messaging.wire import decode_message, encode_message
+from fimi.messaging import topics
+from fimi.messaging.address import BrokerAddress
+from fimi.messaging.errors import MessageRefused, NotConnected, SendQueueFull
+from fimi.messaging.link import Link, Will
+from fimi.messaging.messages import DeviceState, Message
+from fimi.messaging.outbox import Outbox
+from fimi.messaging.presence import PeerView, Presence
+from fimi.messaging.topics import COORDINATOR, EVERYBODY, Kind
+from fimi.messaging.transfers.chunks import DEFAULT_CHUNK_BYTES
+from fimi.messaging.transfers.exchange import DEFAULT_MAX_BYTES, Transfers
+from fimi.messaging.transfers.pacing import SMOOTHING
+from fimi.messaging.transfers.wire import decode_message, encode_message
 
 Role = Literal["device", "generator", "coordinator"]
 Pacing = Literal["socket-pacing", "token-bucket", "unlimited"]

@@ -21,8 +21,8 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
-from messaging.address import BrokerAddress
-from messaging.errors import BrokerError, BrokerTimeout, BrokerUnreachable, NotAuthorised
+from fimi.messaging.address import BrokerAddress
+from fimi.messaging.errors import BrokerError, BrokerTimeout, BrokerUnreachable, NotAuthorised
 
 KEEPALIVE_S = 30
 MAX_INFLIGHT = 4

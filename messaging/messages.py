@@ -7,7 +7,7 @@ sends the device its :class:`DevicePlan`; each round goes :class:`RoundStart`, :
 :class:`RoundReport`, :class:`RoundClosed`, :class:`RoundSettled`. What was made is tried on devices
 with :class:`DeploymentTest`, which they answer with :class:`DeploymentReport`. Large payloads never
 travel in a message: a message names them by an :class:`Offer`, and whoever wants one pulls it
-(:mod:`messaging.transfers`).
+(:mod:`fimi.messaging.transfers.exchange`).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from energy.cost_model import BoardModel, OperatingPoint, Phase, PhaseCost
-from energy.hardware import Applied, HardwareDescription, Observation
-from energy.joules import Energy
-from energy.ledger import PhaseRecord
-from learning.classifier import Variant
-from learning.training import TrainingSettings
+from fimi.energy.cost_model import BoardModel, OperatingPoint, Phase, PhaseCost
+from fimi.energy.hardware import Applied, HardwareDescription, Observation
+from fimi.energy.joules import Energy
+from fimi.energy.ledger import PhaseRecord
+from fimi.learning.training.classifier import Variant
+from fimi.learning.training.trainer import TrainingSettings
 
 Count = Annotated[int, Meta(ge=0, le=2**48)]
 Seconds = Annotated[float, Meta(ge=0, le=1e9)]

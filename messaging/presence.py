@@ -13,7 +13,7 @@ import threading
 import msgspec
 from msgspec import Struct
 
-from messaging.messages import DeviceState
+from fimi.messaging.messages import DeviceState
 
 
 class PeerView(Struct, frozen=True, kw_only=True):

@@ -6,8 +6,8 @@ a finite sum is the upload's (eˣ − 1)/x = Σ_{k≥0} xᵏ/(k + 1)!, x = S ln2
 where its tail no longer counts at the largest x of the solution.
 
 CVXPY states the program and Clarabel solves it. The bound that is reported is *not* the solver's
-objective but the exact dual function (:mod:`optim.dual`) at the solver's multipliers, improved by
-ascending that function where the two differ: it holds whatever the solver's tolerance, its
+objective but the exact dual function (:mod:`fimi.optim.dual`) at the solver's multipliers, improved
+by ascending that function where the two differ: it holds whatever the solver's tolerance, its
 status, or the truncation.
 
 CVXPY is imported when :func:`certify` is called: importing it takes a second.
@@ -24,9 +24,9 @@ import numpy as np
 from msgspec import Struct
 from scipy.special import gammaln
 
-from energy.cost_model import Array
-from optim.dual import ascend, dual
-from optim.inner import InnerSolver
+from fimi.energy.cost_model import Array
+from fimi.optim.dual import ascend, dual
+from fimi.optim.inner import InnerSolver
 
 _TAIL = 1e-10
 _TERMS_MAX = 640

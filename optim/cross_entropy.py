@@ -24,7 +24,7 @@ from typing import Annotated, Literal
 import numpy as np
 from msgspec import Meta, Struct
 
-from energy.cost_model import Array
+from fimi.energy.cost_model import Array
 
 Objective = Callable[[Array], tuple[Array, Array]]
 """Maps candidates (S, n) to objectives (S,) and violations (S,), 0 where feasible."""
@@ -48,8 +48,9 @@ class SearchSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             refined from the certified time splits.
         certify: prove a lower bound for every plan.
         inner: ``"fast"``, or ``"reference"``: the inner problems by CVXPY, some hundred times
-            slower (:mod:`optim.reference`).
-        devices_max: larger fleets are planned by dual decomposition alone (:mod:`optim.joint`),
+            slower (:mod:`fimi.optim.reference`).
+        devices_max: larger fleets are planned by dual decomposition alone
+            (:mod:`fimi.optim.joint`),
             because the number of candidates grows with the square of the fleet.
     """
 

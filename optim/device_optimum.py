@@ -13,9 +13,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from energy.cost_model import Array
-from optim.inner import InnerSolver
-from optim.special import LOG_X_MAX, inverse_psi, log_psi, log_theta
+from fimi.energy.cost_model import Array
+from fimi.optim.inner import InnerSolver
+from fimi.optim.special import LOG_X_MAX, inverse_psi, log_psi, log_theta
 
 _TINY, _LEAST = 1e-290, 1e-280
 """In place of a gain and of a cost of nothing: where neither counts, less time is as good."""

@@ -21,10 +21,10 @@ import math
 import numpy as np
 from msgspec import Struct
 
-from energy.cost_model import Array
-from optim.inner import InnerSolver
-from optim.roots import price_root
-from optim.special import LOG_X_MAX, inverse_psi, log_theta
+from fimi.energy.cost_model import Array
+from fimi.optim.inner import InnerSolver
+from fimi.optim.roots import price_root
+from fimi.optim.special import LOG_X_MAX, inverse_psi, log_theta
 
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 _STEPS = 90

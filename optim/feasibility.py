@@ -7,7 +7,7 @@ constraint, docs/model.md (25)-(26). Its multiplier is one scalar root, each dev
 * :func:`time_windows`      bounds on t_cmp that every feasible plan keeps: where a search looks
 * :func:`least_bandwidth`   the least total bandwidth, and the split that needs no more
 * :func:`require_reachable_error`  the part of it that costs nothing to check
-* :func:`require_feasible`  raises :class:`~optim.problem.InfeasibleError` with the remedies
+* :func:`require_feasible`  raises :class:`~fimi.optim.problem.InfeasibleError` with the remedies
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from energy.cost_model import Array
-from optim.inner import InnerSolver
-from optim.problem import FimiProblem, InfeasibleError
-from optim.roots import falling_root, price_root
-from optim.special import log_theta
+from fimi.energy.cost_model import Array
+from fimi.optim.inner import InnerSolver
+from fimi.optim.problem import FimiProblem, InfeasibleError
+from fimi.optim.roots import falling_root, price_root
+from fimi.optim.special import log_theta
 
 _SLACK = 1e-9
 _LOG_MAX = 690.0

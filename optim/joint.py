@@ -1,9 +1,9 @@
 """(P1) solved whole by dual decomposition, for fleets of any size; docs/model.md (27)-(30).
 
 Only two constraints couple the devices, so two prices decide everything: λ of the learning error
-and μ of the band. At given prices each device minimises on its own (:mod:`optim.device_optimum`).
-The prices are the root of two excesses, each decreasing in its own price. Time and memory are
-linear in the number of devices.
+and μ of the band. At given prices each device minimises on its own
+(:mod:`fimi.optim.device_optimum`). The prices are the root of two excesses, each decreasing in its
+own price. Time and memory are linear in the number of devices.
 
 :func:`solve` finds the prices, a plan from them, and the proved bound.
 """
@@ -18,12 +18,12 @@ from typing import Literal
 import numpy as np
 from msgspec import Struct
 
-from energy.cost_model import Array
-from optim.device_optimum import DeviceSolver
-from optim.dual import DualPoint, ascend, dual
-from optim.feasibility import require_feasible, require_reachable_error, time_windows
-from optim.inner import Evaluation, InnerSolver
-from optim.roots import LOG_LIMIT, price_root
+from fimi.energy.cost_model import Array
+from fimi.optim.device_optimum import DeviceSolver
+from fimi.optim.dual import DualPoint, ascend, dual
+from fimi.optim.feasibility import require_feasible, require_reachable_error, time_windows
+from fimi.optim.inner import Evaluation, InnerSolver
+from fimi.optim.roots import LOG_LIMIT, price_root
 
 _STEP_MAX = 2.0
 _DIFFERENCE = 1e-6

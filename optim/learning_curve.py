@@ -16,7 +16,7 @@ from typing import Annotated
 import numpy as np
 from msgspec import Meta, Struct
 
-from energy.cost_model import Array
+from fimi.energy.cost_model import Array
 
 Positive = Annotated[float, Meta(gt=0)]
 NonNegative = Annotated[float, Meta(ge=0)]

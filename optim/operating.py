@@ -20,10 +20,10 @@ from typing import Literal, Protocol
 import numpy as np
 from msgspec import Struct
 
-from energy.cost_model import Array
-from optim.cross_entropy import Iteration, SearchSettings, minimise
-from optim.inner import InnerSolver, UploadSolution
-from optim.problem import FimiProblem, InfeasibleError
+from fimi.energy.cost_model import Array
+from fimi.optim.cross_entropy import Iteration, SearchSettings, minimise
+from fimi.optim.inner import InnerSolver, UploadSolution
+from fimi.optim.problem import FimiProblem, InfeasibleError
 
 _BISECTIONS = 60
 _REACH = 6.0

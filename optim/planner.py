@@ -1,6 +1,6 @@
 """A plan for a fleet: search, prove, round, and say how good it is.
 
-1. Feasible at all? Otherwise :class:`~optim.problem.InfeasibleError` says what is in the way.
+1. Feasible at all? Otherwise :class:`~fimi.optim.problem.InfeasibleError` says what is in the way.
 2. (P5) the cross-entropy search over the time splits, (P2) and (P3) inside it.
 3. A certified lower bound on the energy of *every* plan, and the distance from it. A search
    result farther from the bound than the tolerance is refined from the certified time splits.
@@ -20,17 +20,17 @@ from collections.abc import Callable
 
 import numpy as np
 
-from energy.cost_model import Array, OperatingPoint
-from optim.categories import fill
-from optim.cross_entropy import Iteration, SearchResult, SearchSettings, minimise
-from optim.dual import dual
-from optim.feasibility import require_feasible, require_reachable_error
-from optim.inner import Evaluation, InnerSolver
-from optim.joint import nearest_feasible, solve
-from optim.plans import DevicePlan, Plan, PlanStatus, SearchName
-from optim.problem import FimiProblem, InfeasibleError
-from optim.realise import RunnablePlan, realise
-from optim.splits import Z_REACH, Objective, SplitSpace, try_edges
+from fimi.energy.cost_model import Array, OperatingPoint
+from fimi.optim.categories import fill
+from fimi.optim.cross_entropy import Iteration, SearchResult, SearchSettings, minimise
+from fimi.optim.dual import dual
+from fimi.optim.feasibility import require_feasible, require_reachable_error
+from fimi.optim.inner import Evaluation, InnerSolver
+from fimi.optim.joint import nearest_feasible, solve
+from fimi.optim.plans import DevicePlan, Plan, PlanStatus, SearchName
+from fimi.optim.problem import FimiProblem, InfeasibleError
+from fimi.optim.realise import RunnablePlan, realise
+from fimi.optim.splits import Z_REACH, Objective, SplitSpace, try_edges
 
 __all__ = ["DevicePlan", "Plan", "SearchSettings", "plan"]
 
@@ -201,14 +201,14 @@ def _plan_large(
 
 
 def _reference(problem: FimiProblem) -> InnerSolver:
-    from optim.reference import ReferenceSolver  # imports CVXPY
+    from fimi.optim.reference import ReferenceSolver  # imports CVXPY
 
     return ReferenceSolver(problem)
 
 
 def _prove(inner: InnerSolver, found: Evaluation) -> tuple[float, Array | None]:
     """The better of two certified bounds: at the program's multipliers, at the search's own."""
-    from optim.certificate import certify
+    from fimi.optim.certificate import certify
 
     own = dual(
         inner,

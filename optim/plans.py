@@ -6,8 +6,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from energy.cost_model import OperatingPoint
-from optim.cross_entropy import Iteration
+from fimi.energy.cost_model import OperatingPoint
+from fimi.optim.cross_entropy import Iteration
 
 SearchName = Literal[
     "cross-entropy",

@@ -17,8 +17,8 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from energy.cost_model import Array, BoardModel
-from optim.learning_curve import LearningCurve
+from fimi.energy.cost_model import Array, BoardModel
+from fimi.optim.learning_curve import LearningCurve
 
 Constraint = Literal["deadline", "bandwidth", "learning error"]
 
@@ -103,7 +103,7 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
         frequency_steps_hz: discrete operating frequencies per device, ascending; an empty entry
             means that every frequency between the limits can be set.
         worth_scale: g, (I,): D samples teach as much as g D^s of the learning curve's; 1 for none
-            but those (:mod:`optim.quality` sets it for synthetic samples of less worth).
+            but those (:mod:`fimi.optim.quality` sets it for synthetic samples of less worth).
         worth_exponent: s, (I,).
 
     Raises:

@@ -24,16 +24,16 @@ import time
 import msgspec
 import numpy as np
 
-from energy.cost_model import Array
-from optim import planner, target
-from optim.cross_entropy import SearchSettings
-from optim.dual import dual
-from optim.feasibility import least_bandwidth, require_feasible
-from optim.inner import InnerSolver
-from optim.joint import JointSolution, solve
-from optim.plans import Plan, PlanStatus
-from optim.problem import FimiProblem, InfeasibleError, ProblemError
-from optim.target import Choice, RoundsModel
+from fimi.energy.cost_model import Array
+from fimi.optim import planner, target
+from fimi.optim.cross_entropy import SearchSettings
+from fimi.optim.dual import dual
+from fimi.optim.feasibility import least_bandwidth, require_feasible
+from fimi.optim.inner import InnerSolver
+from fimi.optim.joint import JointSolution, solve
+from fimi.optim.plans import Plan, PlanStatus
+from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError
+from fimi.optim.target import Choice, RoundsModel
 
 _SMALLEST_VALUE = 1e-6
 _TANGENTS_MAX = 40
@@ -72,7 +72,7 @@ def plan(
 
     Args:
         problem: what to plan, with the learning curve of real samples.
-        synthetic_value: q, in (0, 1]; 1 is :func:`optim.planner.plan`.
+        synthetic_value: q, in (0, 1]; 1 is :func:`fimi.optim.planner.plan`.
         seed: same problem, value, settings and seed, same plan to the last digit.
         settings: of the search.
         progress: called after every iteration of the search.
@@ -127,7 +127,7 @@ def choose(
     constant_power_w: float = 0.0,
     deadline_scales: tuple[float, float] | None = None,
 ) -> Choice:
-    """:func:`optim.target.choose` with synthetic samples worth q real ones each.
+    """:func:`fimi.optim.target.choose` with synthetic samples worth q real ones each.
 
     The choice under tangents, and tangents at the plan chosen, until the joules fall no more. With
     q < 1 the bounds of the trials hold for plans under these tangents only.

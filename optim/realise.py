@@ -17,10 +17,10 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from energy.cost_model import Array
-from optim.feasibility import require_feasible
-from optim.inner import InnerSolver, UploadSolution
-from optim.problem import InfeasibleError
+from fimi.energy.cost_model import Array
+from fimi.optim.feasibility import require_feasible
+from fimi.optim.inner import InnerSolver, UploadSolution
+from fimi.optim.problem import InfeasibleError
 
 Samples = NDArray[np.int64]
 

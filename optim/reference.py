@@ -4,7 +4,7 @@ Both are stated once per problem as disciplined parametrised programs, compiled 
 candidate, and solved by Clarabel for each candidate after that; only the time windows are
 parameters. docs/model.md (31)-(32).
 
-* :class:`ReferenceSolver`  an :class:`~optim.inner.InnerSolver` whose optima come from CVXPY
+* :class:`ReferenceSolver`  an :class:`~fimi.optim.inner.InnerSolver` whose optima come from CVXPY
 
 Importing this module imports CVXPY, which takes a second.
 """
@@ -18,9 +18,9 @@ from typing import Any
 import cvxpy as cp
 import numpy as np
 
-from energy.cost_model import Array
-from optim.inner import ComputeSolution, InnerSolver, UploadSolution
-from optim.problem import FimiProblem
+from fimi.energy.cost_model import Array
+from fimi.optim.inner import ComputeSolution, InnerSolver, UploadSolution
+from fimi.optim.problem import FimiProblem
 
 _TIGHT: dict[str, float] = {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-10}
 """Two digits more than Clarabel's default; its exponential cones make no progress beyond that."""
@@ -43,7 +43,7 @@ class ReferenceSolver(InnerSolver):
         self._upload: _UploadProgram | None = None
 
     def compute(self, window_s: Array, *, start: Array | None = None) -> ComputeSolution:
-        """(31) See :meth:`optim.inner.InnerSolver.compute`; ``start`` is not used."""
+        """(31) See :meth:`fimi.optim.inner.InnerSolver.compute`; ``start`` is not used."""
         fast = super().compute(window_s)
         free = self.has_work & (self.samples_max > self.samples_min)
         if not (self.bound_by_error and free.any()):
@@ -69,7 +69,7 @@ class ReferenceSolver(InnerSolver):
         )
 
     def upload(self, window_s: Array, *, start: Array | None = None) -> UploadSolution:
-        """(32) See :meth:`optim.inner.InnerSolver.upload`; ``start`` is not used."""
+        """(32) See :meth:`fimi.optim.inner.InnerSolver.upload`; ``start`` is not used."""
         fast = super().upload(window_s)
         band, energy = fast.bandwidth_hz.copy(), fast.energy_j.copy()
         log_multiplier, violation = fast.log_multiplier.copy(), fast.violation.copy()

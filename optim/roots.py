@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.optimize import brentq
 
-from energy.cost_model import Array
+from fimi.energy.cost_model import Array
 
 LOG_LIMIT = 200.0
 """Beyond e^±200 a price is zero or infinite: the search for it ends."""

@@ -17,7 +17,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from energy.cost_model import Array
+from fimi.energy.cost_model import Array
 
 LOG_X_MAX = float(np.log(690.0))
 """Largest log x handled: e^690 is still a finite double."""

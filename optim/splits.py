@@ -1,7 +1,7 @@
 """The outer search's space: one unbounded coordinate per time split, docs/model.md (19).
 
 * :class:`SplitSpace`  points to time splits and back
-* :class:`Objective`   what points cost, for :func:`optim.cross_entropy.minimise`
+* :class:`Objective`   what points cost, for :func:`fimi.optim.cross_entropy.minimise`
 * :func:`try_edges`    the last step of a search
 """
 
@@ -12,10 +12,10 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 
-from energy.cost_model import Array
-from optim.cross_entropy import SearchResult
-from optim.feasibility import time_windows
-from optim.inner import InnerSolver
+from fimi.energy.cost_model import Array
+from fimi.optim.cross_entropy import SearchResult
+from fimi.optim.feasibility import time_windows
+from fimi.optim.inner import InnerSolver
 
 Z_EDGE = 12.0
 """A coordinate this far out is at the end of its window, to 6e-6 of its width."""

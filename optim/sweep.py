@@ -15,9 +15,9 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from optim.inner import InnerSolver
-from optim.joint import solve
-from optim.problem import FimiProblem, InfeasibleError, ProblemError
+from fimi.optim.inner import InnerSolver
+from fimi.optim.joint import solve
+from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError
 
 _VALUES_MAX = 10_000
 

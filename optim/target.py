@@ -19,13 +19,13 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from energy.cost_model import Array
-from optim.feasibility import least_bandwidth
-from optim.inner import InnerSolver
-from optim.joint import JointSolution, solve
-from optim.problem import FimiProblem, InfeasibleError, ProblemError
-from optim.realise import leanest_plan
-from optim.roots import root_between
+from fimi.energy.cost_model import Array
+from fimi.optim.feasibility import least_bandwidth
+from fimi.optim.inner import InnerSolver
+from fimi.optim.joint import JointSolution, solve
+from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError
+from fimi.optim.realise import leanest_plan
+from fimi.optim.roots import root_between
 
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 _STEPS = 40

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from energy.cost_model import (
+from fimi.energy.cost_model import (
     OperatingPoint,
     compute_energy_j,
     compute_time_s,
     uplink_rate_bps,
 )
-from optim.plans import DevicePlan, Plan
-from optim.problem import FimiProblem, InfeasibleError
+from fimi.optim.plans import DevicePlan, Plan
+from fimi.optim.problem import FimiProblem, InfeasibleError
 
 
 def equal_shares(problem: FimiProblem) -> Plan:

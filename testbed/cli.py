@@ -12,17 +12,16 @@ from typing import Any
 
 import click
 
-from learning.datasets import Split
-from learning.partition_summary import LabelSkew
-from testbed import config as configuration
-from testbed.commands.calibrate import calibrate
-from testbed.commands.experiment import experiment
-from testbed.commands.federation import coordinator, dry_run, report
-from testbed.commands.generate import generator
-from testbed.commands.learning_curve import learning_curve
-from testbed.commands.nodes import agent, broker
-from testbed.commands.optimise import optimise
-from testbed.commands.shared import (
+from fimi.learning.data.dataset import Split
+from fimi.learning.data.partition_summary import LabelSkew
+from fimi.testbed.commands.calibrate import calibrate
+from fimi.testbed.commands.experiment import experiment
+from fimi.testbed.commands.federation import coordinator, dry_run, report
+from fimi.testbed.commands.generate import generator
+from fimi.testbed.commands.learning_curve import learning_curve
+from fimi.testbed.commands.nodes import agent, broker
+from fimi.testbed.commands.optimise import optimise
+from fimi.testbed.commands.shared import (
     EXIT_CONFIG,
     EXIT_INTERRUPTED,
     EXIT_SURROUNDINGS,
@@ -30,7 +29,8 @@ from testbed.commands.shared import (
     fail,
     read_config,
 )
-from testbed.config import ConfigError
+from fimi.testbed.configuration import load as configuration
+from fimi.testbed.configuration.load import ConfigError
 
 
 class _Group(click.Group):
@@ -70,7 +70,7 @@ def init(path: Path, force: bool) -> None:
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set any key.")
 def check(path: Path | None, settings: tuple[str, ...]) -> None:
     """Validate a configuration and show every effective value with its origin."""
-    from testbed.devices import check_data, check_network
+    from fimi.testbed.processes.devices import check_data, check_network
 
     effective = read_config(path, settings, {}, divides_data=False)
     try:

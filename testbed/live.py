@@ -8,15 +8,21 @@ characters.
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
-from typing import IO
+from types import TracebackType
+from typing import IO, TypeVar
 
 from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from coordinator.events import (
+from fimi.coordinator.training_rounds import in_words
+from fimi.energy.joules import Energy, format_energy, format_joules, total
+from fimi.record.clean import clean
+from fimi.record.events import (
     BatchDelivered,
     Deployed,
     DeviceJoined,
@@ -34,15 +40,14 @@ from coordinator.events import (
     SearchProgress,
     UpdateRejected,
 )
-from coordinator.results import Deployment, RoundResult
-from coordinator.training_rounds import in_words
-from energy.joules import Energy, format_energy, format_joules, total
-from testbed.picture import Picture
-from testbed.report.strategy_words import server_line
-from testbed.report.text import clean
+from fimi.record.results import Deployment, RoundResult
+from fimi.report.besides import server_line
 
 _MOST_ROWS = 24
 _LONGEST = 1000
+
+
+_P = TypeVar("_P", bound="LivePicture")
 
 
 class PlainView:
@@ -121,7 +126,36 @@ class PlainView:
         return None
 
 
-class LiveView(Picture):
+class LivePicture(ABC):
+    """Drawn four times a second while its ``with`` block lasts, gone afterwards.
+
+    Args:
+        console: a terminal.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._live = Live(
+            console=console, refresh_per_second=4, get_renderable=self._draw, transient=True
+        )
+
+    def __enter__(self: _P) -> _P:
+        self._live.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._live.__exit__(kind, error, traceback)
+
+    @abstractmethod
+    def _draw(self) -> RenderableType:
+        """How things are."""
+
+
+class LiveView(LivePicture):
     """A picture of the fleet that is drawn anew four times a second.
 
     Args:

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from coordinator.store import RunStore, StoreError
-from learning import tensors
-from learning.classifier import Exported, Variant
-from testbed.sections import Config
+from fimi.learning.training import tensors
+from fimi.learning.training.classifier import Exported, Variant
+from fimi.record.store import RunStore, StoreError
+from fimi.testbed.configuration.sections import Config
 
 FILE_NAMES: dict[Variant, str] = {"fp32": "model.onnx", "int8": "model-int8.onnx"}
 """What the trained model is called as an ONNX file."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from coordinator.federation import Federation
-from coordinator.results import (
+from fimi.coordinator.federation import Federation
+from fimi.learning.training.classifier import FileCheck
+from fimi.learning.training.metrics import TargetCost
+from fimi.record.results import (
     RoundResult,
     board_energy,
     dynamic_energy_j,
@@ -14,9 +16,7 @@ from coordinator.results import (
     predicted_energy_j,
     server_energy,
 )
-from coordinator.targets import costs_to_targets
-from learning.classifier import FileCheck
-from learning.metrics import TargetCost
+from fimi.record.targets import costs_to_targets
 
 
 class Summary(Struct, frozen=True, kw_only=True):

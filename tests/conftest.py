@@ -13,7 +13,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from messaging.broker import EmbeddedBroker, find_mosquitto
+from fimi.messaging.broker.embedded import EmbeddedBroker, find_mosquitto
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

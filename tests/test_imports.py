@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -16,66 +18,143 @@ ALLOWED = {
     "learning": set(),
     "optim": {"energy"},
     "messaging": {"energy", "learning"},
+    "record": {"energy", "optim", "learning", "messaging"},
     "edge_agent": {"energy", "learning", "messaging"},
     "generator_node": {"energy", "learning", "messaging"},
-    "coordinator": {"energy", "optim", "learning", "messaging"},
+    "coordinator": {"energy", "optim", "learning", "messaging", "record"},
+    "report": {"energy", "learning", "messaging", "record"},
     "testbed": {
-        "energy", "optim", "learning", "messaging", "edge_agent", "generator_node", "coordinator",
+        "energy", "optim", "learning", "messaging", "record", "edge_agent", "generator_node",
+        "coordinator", "report",
     },
 }  # fmt: skip
 
+LARGEST_SHARE = 0.17
+"""Of the product's lines that one package may hold."""
+
 NEEDS_TORCH = {
-    "learning.deployment",
-    "learning.export",
-    "learning.model_count",
-    "learning.models",
-    "learning.onnx_builder",
-    "learning.onnx_convolution",
-    "learning.onnx_convolution_gradients",
-    "learning.onnx_elementwise",
-    "learning.onnx_linear",
-    "learning.onnx_lowering",
-    "learning.onnx_norms",
-    "learning.onnx_operators",
-    "learning.onnx_pooling",
-    "learning.onnx_shapes",
-    "learning.onnx_tape",
-    "learning.onnx_window",
-    "learning.precision",
-    "learning.torch_trainer",
+    "fimi.learning.training.deployment",
+    "fimi.learning.onnx.export",
+    "fimi.learning.networks.counted_cost",
+    "fimi.learning.networks.models",
+    "fimi.learning.onnx.builder",
+    "fimi.learning.onnx.convolution",
+    "fimi.learning.onnx.convolution_gradients",
+    "fimi.learning.onnx.elementwise",
+    "fimi.learning.onnx.linear",
+    "fimi.learning.onnx.lowering",
+    "fimi.learning.onnx.norms",
+    "fimi.learning.onnx.operators",
+    "fimi.learning.onnx.pooling",
+    "fimi.learning.onnx.shapes",
+    "fimi.learning.onnx.tape",
+    "fimi.learning.onnx.window",
+    "fimi.learning.training.precision",
+    "fimi.learning.training.torch_trainer",
 }
 
 
-def imported_packages(path: Path) -> set[str]:
-    """First names of everything a file imports, wherever in the file it does."""
+@cache
+def modules() -> dict[str, Path]:
+    """Every module of the product by its name, packages included."""
+    found = {}
+    for package in ALLOWED:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(("fimi", *(p for p in parts if p != "__init__")))] = path
+    return found
+
+
+def imports(path: Path) -> set[str]:
+    """Names of all modules that a file imports, wherever in the file it does."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            names.add((node.module or "").split(".")[0])
+            assert node.module is not None
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                names.add(submodule if submodule in modules() else node.module)
     return names
+
+
+def names_of_modules_in_strings(path: Path) -> set[str]:
+    """Modules that a file names as a string: to start them, or to import them by name."""
+    constants = (
+        node.value
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    return {text.split(":")[0] for text in constants} & set(modules())
+
+
+def test_what_is_ours_is_imported_below_fimi_only() -> None:
+    folders = [*ALLOWED, "tests", "benchmarks", "examples", "fimi"]
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    for path in files:
+        wrong = {name for name in imports(path) if name.split(".")[0] in ALLOWED}
+        assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
 
 
 @pytest.mark.parametrize("package", ALLOWED)
 def test_imports_run_downwards_only(package: str) -> None:
+    allowed = {f"fimi.{name}" for name in ALLOWED[package] | {package}}
     files = sorted((ROOT / package).rglob("*.py"))
     assert files
     for path in files:
-        ours = imported_packages(path) & set(ALLOWED)
-        assert ours <= ALLOWED[package] | {package}, f"{path.relative_to(ROOT)} imports {ours}"
+        ours = {".".join(n.split(".")[:2]) for n in imports(path) if n.split(".")[0] == "fimi"}
+        assert ours <= allowed, f"{path.relative_to(ROOT)} imports {ours - allowed}"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Neither at once nor later, inside a function, nor by a name in a string."""
+    graph = {
+        name: ((imports(path) | names_of_modules_in_strings(path)) & set(modules())) - {name}
+        for name, path in modules().items()
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def test_no_public_class_name_stands_twice() -> None:
+    places: dict[str, list[str]] = {}
+    for name, path in modules().items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(name)
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_no_package_is_most_of_the_house() -> None:
+    lines = {
+        package: sum(
+            len(path.read_text(encoding="utf-8").splitlines())
+            for path in (ROOT / package).rglob("*.py")
+        )
+        for package in ALLOWED
+    }
+    shares = {package: count / sum(lines.values()) for package, count in lines.items()}
+    assert max(shares.values()) <= LARGEST_SHARE, shares
 
 
 def test_the_agents_side_imports_without_torch() -> None:
-    modules = [
-        ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        for package in ("energy", "messaging", "edge_agent", "learning")
-        for path in sorted((ROOT / package).rglob("*.py"))
-        if path.stem not in ("__init__", "mosquitto_main", "amqtt_main")
+    light = [
+        name
+        for name, path in modules().items()
+        if name.split(".")[1] in ("energy", "messaging", "edge_agent", "learning")
+        and path.stem not in ("__init__", "mosquitto_main", "amqtt_main")
+        and name not in NEEDS_TORCH
     ]
-    light = [module for module in modules if module not in NEEDS_TORCH]
-    light += ["testbed.cli", "testbed.devices", "testbed.agent_process", "testbed.emulated_fleet"]
+    light += [
+        "fimi.testbed.cli",
+        "fimi.testbed.processes.devices",
+        "fimi.testbed.processes.agent",
+        "fimi.testbed.processes.emulated_fleet",
+    ]
     assert len(light) > 20
     code = (
         "import sys\n"
@@ -92,22 +171,16 @@ def test_the_agents_side_imports_without_torch() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_every_package_is_typed_and_has_a_map() -> None:
+def test_every_package_is_typed_and_linked() -> None:
     for package in ALLOWED:
         assert (ROOT / package / "py.typed").is_file()
-        text = (ROOT / package / "__init__.py").read_text(encoding="utf-8")
-        map_ = ast.get_docstring(ast.parse(text)) or ""
-        for path in (ROOT / package).glob("*.py"):
-            if path.stem != "__init__":
-                assert f"{package}.{path.stem}" in map_, f"{package}/__init__.py lacks {path.name}"
+        assert (ROOT / "fimi" / package).resolve() == ROOT / package
 
 
-@pytest.mark.parametrize(
-    "folder", ["edge_agent/doctor", "energy/meters", "energy/control", "energy/observe"]
-)
-def test_every_folder_of_a_package_has_a_map(folder: str) -> None:
-    text = (ROOT / folder / "__init__.py").read_text(encoding="utf-8")
-    map_ = ast.get_docstring(ast.parse(text)) or ""
-    for path in (ROOT / folder).glob("*.py"):
-        name = f"{folder.replace('/', '.')}.{path.stem}"
-        assert path.stem == "__init__" or name in map_, f"{folder}/__init__.py lacks {path.name}"
+def test_every_folder_has_a_map_of_what_is_in_it() -> None:
+    for name, path in modules().items():
+        if path.stem == "__init__":
+            map_ = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+            inside = [n for n in modules() if n.rpartition(".")[0] == name]
+            missing = [n for n in inside if f"`~{n}`" not in map_ and f"`{n}`" not in map_]
+            assert not missing, f"{name} does not say what is in {missing}"

@@ -8,11 +8,11 @@ import sys
 import time
 from collections.abc import Iterator
 
-from edge_agent.doctor.patient import Check, Patient
-from energy.control.programs import NOT_FOUND
-from energy.meters.vcgencmd import find_firmware
-from energy.observe.throttling import PI_BITS, Throttling
-from energy.sysfs import read_signed, read_text
+from fimi.edge_agent.doctor.patient import Check, Patient
+from fimi.energy.control.programs import NOT_FOUND
+from fimi.energy.meters.vcgencmd import find_firmware
+from fimi.energy.observe.throttling import PI_BITS, Throttling
+from fimi.energy.sysfs import read_signed, read_text
 
 HOT_C = 80.0
 

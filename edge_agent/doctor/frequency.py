@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edge_agent.doctor.patient import Check, Patient
-from energy.control.cpufreq import CEILING, FLOOR, CpuFrequency
-from energy.control.frequency import FrequencyControl
-from energy.control.journal import FILE_NAME, Journal
-from energy.host_profile import HostProfile
-from energy.meters import MeterUnavailableError
-from energy.observe.cycles import Cycles
-from energy.sysfs import read_text
+from fimi.edge_agent.doctor.patient import Check, Patient
+from fimi.energy.control.cpufreq import CEILING, FLOOR, CpuFrequency
+from fimi.energy.control.frequency import FrequencyControl
+from fimi.energy.control.journal import FILE_NAME, Journal
+from fimi.energy.host_profile import HostProfile
+from fimi.energy.meters import MeterUnavailableError
+from fimi.energy.observe.cycles import Cycles
+from fimi.energy.sysfs import read_text
 
 
 def frequency(patient: Patient) -> Iterator[Check]:

@@ -6,14 +6,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from edge_agent.doctor.patient import Check, Patient
-from energy.clock import MonotonicClock
-from energy.meters import MeterDescription, MeterUnavailableError
-from energy.meters.combine import Combined
-from energy.meters.detect import Found, MeterSettings, detect, open_recorder
-from energy.meters.plug import UNRELIABLE_BELOW_W
-from energy.meters.rapl import SIDE_CHANNEL, tmpfiles_rule
-from energy.sysfs import read_text
+from fimi.edge_agent.doctor.patient import Check, Patient
+from fimi.energy.clock import MonotonicClock
+from fimi.energy.meters import MeterDescription, MeterUnavailableError
+from fimi.energy.meters.combine import Combined
+from fimi.energy.meters.detect import Found, MeterSettings, detect, open_recorder
+from fimi.energy.meters.plug import UNRELIABLE_BELOW_W
+from fimi.energy.meters.rapl import SIDE_CHANNEL, tmpfiles_rule
+from fimi.energy.sysfs import read_text
 
 
 def meters(patient: Patient) -> Iterator[Check]:

@@ -7,10 +7,10 @@ from typing import Literal
 
 from msgspec import Struct
 
-from energy.control.journal import default_folder
-from energy.control.programs import Run, run_program
-from energy.host_profile import HostProfile
-from messaging.address import BrokerAddress
+from fimi.energy.control.journal import default_folder
+from fimi.energy.control.programs import Run, run_program
+from fimi.energy.host_profile import HostProfile
+from fimi.messaging.address import BrokerAddress
 
 
 class Check(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

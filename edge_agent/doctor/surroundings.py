@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import psutil
 
-from edge_agent.doctor.patient import Check, Patient
-from messaging.errors import MessagingError
-from messaging.link import probe
+from fimi.edge_agent.doctor.patient import Check, Patient
+from fimi.messaging.errors import MessagingError
+from fimi.messaging.link import probe
 
 LEAST_MEMORY_BYTES = 150 << 20
 LEAST_DISK_BYTES = 200 << 20

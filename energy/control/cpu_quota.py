@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from energy.control.cpufreq import FrequencyCap
-from energy.control.journal import Journal
-from energy.sysfs import read_text, why_unreadable
+from fimi.energy.control.cpufreq import FrequencyCap
+from fimi.energy.control.journal import Journal
+from fimi.energy.sysfs import read_text, why_unreadable
 
 PERIOD_US = 100_000
 

@@ -17,8 +17,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from energy.control.journal import Journal
-from energy.sysfs import read_count, read_text, why_unreadable
+from fimi.energy.control.journal import Journal
+from fimi.energy.sysfs import read_count, read_text, why_unreadable
 
 FLOOR, CEILING = "scaling_min_freq", "scaling_max_freq"
 Means = Literal["cpufreq", "nvpmodel", "duty-cycle", "none"]

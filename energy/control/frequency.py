@@ -12,12 +12,12 @@ from typing import Literal, NamedTuple, Protocol
 
 from msgspec.structs import replace
 
-from energy.control.cpu_quota import CpuQuota
-from energy.control.cpufreq import CpuFrequency, FrequencyCap
-from energy.control.journal import Journal
-from energy.control.nvpmodel import PowerModes
-from energy.control.programs import Run, run_program
-from energy.cost_model import ComputeModel
+from fimi.energy.control.cpu_quota import CpuQuota
+from fimi.energy.control.cpufreq import CpuFrequency, FrequencyCap
+from fimi.energy.control.journal import Journal
+from fimi.energy.control.nvpmodel import PowerModes
+from fimi.energy.control.programs import Run, run_program
+from fimi.energy.cost_model import ComputeModel
 
 Choice = Literal["auto", "cpufreq", "nvpmodel", "duty-cycle", "none"]
 

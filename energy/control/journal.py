@@ -24,8 +24,8 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from energy.control.programs import Run, run_program
-from energy.sysfs import read_text
+from fimi.energy.control.programs import Run, run_program
+from fimi.energy.sysfs import read_text
 
 FILE_NAME = "restore.jsonl"
 

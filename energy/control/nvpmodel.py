@@ -11,10 +11,10 @@ import os
 import re
 from pathlib import Path
 
-from energy.control.cpufreq import FrequencyCap
-from energy.control.journal import Journal
-from energy.control.programs import NOT_FOUND, Run
-from energy.sysfs import read_text
+from fimi.energy.control.cpufreq import FrequencyCap
+from fimi.energy.control.journal import Journal
+from fimi.energy.control.programs import NOT_FOUND, Run
+from fimi.energy.sysfs import read_text
 
 _MODE = re.compile(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)\s*>")
 _LIMIT = re.compile(r"^\s*CPU_(?!ONLINE)\w+\s+MAX_FREQ\s+(-?\d+)", re.MULTILINE)

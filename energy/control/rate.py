@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-from energy.control.journal import Journal
-from energy.control.programs import Run
-from energy.control.traffic import TrafficControl
+from fimi.energy.control.journal import Journal
+from fimi.energy.control.programs import Run
+from fimi.energy.control.traffic import TrafficControl
 
 Choice = Literal["auto", "socket-pacing", "tc", "none"]
 

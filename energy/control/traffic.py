@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from energy.control.journal import Journal
-from energy.control.programs import Run
+from fimi.energy.control.journal import Journal
+from fimi.energy.control.programs import Run
 
 HANDLE = "f1f1:"
 _LATENCY = "400ms"

@@ -6,22 +6,23 @@
 
 and in this folder:
 
-* :mod:`energy.meters.sampler`   a meter read at its rate by a thread: a recorder; what that costs
-* :mod:`energy.meters.thinning`  fewer readings, the same joules
-* :mod:`energy.meters.counter`   counters that wrap and are reset
-* :mod:`energy.meters.rapl`      x86 processors
-* :mod:`energy.meters.ina3221`   NVIDIA Jetson
-* :mod:`energy.meters.hwmon`     INA219, INA226 and their like, USB meters
-* :mod:`energy.meters.pmic`      Raspberry Pi 5, through :mod:`energy.meters.vcgencmd`
-* :mod:`energy.meters.battery`   a battery that is being discharged
-* :mod:`energy.meters.nvml`      NVIDIA graphics cards
-* :mod:`energy.meters.plug`      Tasmota and Shelly plugs over MQTT
-* :mod:`energy.meters.replay`    a recorded CSV file
-* :mod:`energy.meters.combine`   one meter for the total, another for the processor's share
-* :mod:`energy.meters.detect`    what there is on this machine, and what is chosen
+* :mod:`fimi.energy.meters.sampler`  a meter read at its rate by a thread: a recorder; what that
+  costs
+* :mod:`fimi.energy.meters.sampler`  fewer readings, the same joules
+* :mod:`fimi.energy.meters.counter`   counters that wrap and are reset
+* :mod:`fimi.energy.meters.rapl`      x86 processors
+* :mod:`fimi.energy.meters.ina3221`   NVIDIA Jetson
+* :mod:`fimi.energy.meters.hwmon`     INA219, INA226 and their like, USB meters
+* :mod:`fimi.energy.meters.pmic`      Raspberry Pi 5, through :mod:`fimi.energy.meters.vcgencmd`
+* :mod:`fimi.energy.meters.battery`   a battery that is being discharged
+* :mod:`fimi.energy.meters.nvml`      NVIDIA graphics cards
+* :mod:`fimi.energy.meters.plug`      Tasmota and Shelly plugs over MQTT
+* :mod:`fimi.energy.meters.replay`    a recorded CSV file
+* :mod:`fimi.energy.meters.combine`   one meter for the total, another for the processor's share
+* :mod:`fimi.energy.meters.detect`    what there is on this machine, and what is chosen
 
-:mod:`energy.integration` turns readings into joules; :mod:`energy.emulated_meter` holds that of
-emulated boards.
+:mod:`fimi.energy.integration` turns readings into joules; :mod:`fimi.energy.emulation.meter` holds
+that of emulated boards.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
-from energy.clock import Clock
-from energy.joules import Kind, Scope
+from fimi.energy.clock import Clock
+from fimi.energy.joules import Kind, Scope
 
 
 class MeterUnavailableError(Exception):

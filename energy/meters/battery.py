@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from energy.meters import NOTHING, Look, MeterDescription, MeterUnavailableError
-from energy.sysfs import read_signed, read_text
+from fimi.energy.meters import NOTHING, Look, MeterDescription, MeterUnavailableError
+from fimi.energy.sysfs import read_signed, read_text
 
 
 class Battery:

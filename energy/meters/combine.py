@@ -6,8 +6,8 @@ and nothing of the rest. Nothing is added up: the share lies inside the total.
 
 from __future__ import annotations
 
-from energy.meters import MeterDescription, MeterUnavailableError, Reading
-from energy.meters.sampler import MonitorCost, Sampler
+from fimi.energy.meters import MeterDescription, MeterUnavailableError, Reading
+from fimi.energy.meters.sampler import MonitorCost, Sampler
 
 _WIDTH = {"cpu": 0, "gpu": 0, "module": 1, "board": 2, "wall": 3}
 

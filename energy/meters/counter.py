@@ -7,7 +7,7 @@ of the plug, a driver that was loaded again), after which the sum does not conti
 
 from __future__ import annotations
 
-from energy.meters import NOTHING, Look
+from fimi.energy.meters import NOTHING, Look
 
 
 class Counter:

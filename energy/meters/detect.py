@@ -16,19 +16,19 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from energy.clock import Clock
-from energy.joules import Scope
-from energy.meters import DeclaredPower, Meter, MeterDescription, MeterUnavailableError
-from energy.meters.battery import open_battery
-from energy.meters.combine import Combined
-from energy.meters.hwmon import CHIPS, find_hwmon, open_hwmon
-from energy.meters.ina3221 import open_ina3221
-from energy.meters.nvml import open_nvml
-from energy.meters.plug import Plug, PlugSettings
-from energy.meters.pmic import open_pmic
-from energy.meters.rapl import open_rapl
-from energy.meters.replay import Replay
-from energy.meters.sampler import DEFAULT_RATE_HZ, Sampler
+from fimi.energy.clock import Clock
+from fimi.energy.joules import Scope
+from fimi.energy.meters import DeclaredPower, Meter, MeterDescription, MeterUnavailableError
+from fimi.energy.meters.battery import open_battery
+from fimi.energy.meters.combine import Combined
+from fimi.energy.meters.hwmon import CHIPS, find_hwmon, open_hwmon
+from fimi.energy.meters.ina3221 import open_ina3221
+from fimi.energy.meters.nvml import open_nvml
+from fimi.energy.meters.plug import Plug, PlugSettings
+from fimi.energy.meters.pmic import open_pmic
+from fimi.energy.meters.rapl import open_rapl
+from fimi.energy.meters.replay import Replay
+from fimi.energy.meters.sampler import DEFAULT_RATE_HZ, Sampler
 
 TOTALS = ("plug", "hwmon", "ina3221", "pmic", "battery", "rapl")
 """What ``auto`` tries for the total, in this order."""

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from energy.joules import Scope
-from energy.meters import NOTHING, Look, MeterDescription, MeterUnavailableError
-from energy.sysfs import read_count, read_signed, read_text
+from fimi.energy.joules import Scope
+from fimi.energy.meters import NOTHING, Look, MeterDescription, MeterUnavailableError
+from fimi.energy.sysfs import read_count, read_signed, read_text
 
 SENTINEL_UW = 4_294_967_295_000
 """What drivers show for a power that they do not have."""
@@ -112,8 +112,8 @@ _POWER_FILES = ("power1_input", "power1_average")
 def find_hwmon(root: Path) -> dict[str, Path]:
     """Devices that show a power, or a voltage and a current, by the name of their driver.
 
-    The INA3221 is left out (:mod:`energy.meters.ina3221` knows its rails), and so are the shadows
-    that power supplies cast here.
+    The INA3221 is left out (:mod:`fimi.energy.meters.ina3221` knows its rails), and so are the
+    shadows that power supplies cast here.
     """
     found: dict[str, Path] = {}
     for folder in sorted((root / "sys" / "class" / "hwmon").glob("hwmon*")):

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from energy.meters import NOTHING, Look, MeterDescription, MeterUnavailableError
-from energy.sysfs import read_count, read_text
+from fimi.energy.meters import NOTHING, Look, MeterDescription, MeterUnavailableError
+from fimi.energy.sysfs import read_count, read_text
 
 TOTALS: tuple[tuple[str, ...], ...] = (
     ("POM_5V_IN",),  # Nano

@@ -11,8 +11,8 @@ import importlib
 from types import ModuleType
 from typing import Any
 
-from energy.meters import NOTHING, Look, MeterDescription, MeterUnavailableError
-from energy.meters.counter import Counter, add
+from fimi.energy.meters import NOTHING, Look, MeterDescription, MeterUnavailableError
+from fimi.energy.meters.counter import Counter, add
 
 CARD_POWER_LIMIT_W = 5000.0
 """No card draws more; a counter that says so was reset."""

@@ -30,7 +30,7 @@ import paho.mqtt.client as mqtt
 from msgspec import Meta, Struct
 from paho.mqtt.enums import CallbackAPIVersion
 
-from energy.meters import NOTHING, Look, MeterDescription, MeterUnavailableError
+from fimi.energy.meters import NOTHING, Look, MeterDescription, MeterUnavailableError
 
 UNRELIABLE_BELOW_W = 6.0
 

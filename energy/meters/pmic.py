@@ -13,9 +13,9 @@ import math
 import re
 from pathlib import Path
 
-from energy.meters import NOTHING, Look, MeterDescription, MeterUnavailableError
-from energy.meters.vcgencmd import Ask, find_firmware
-from energy.sysfs import read_text
+from fimi.energy.meters import NOTHING, Look, MeterDescription, MeterUnavailableError
+from fimi.energy.meters.vcgencmd import Ask, find_firmware
+from fimi.energy.sysfs import read_text
 
 CPU_RAIL = "VDD_CORE"
 

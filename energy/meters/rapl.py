@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from energy.meters import Look, MeterDescription, MeterUnavailableError
-from energy.meters.counter import Counter, add
-from energy.sysfs import read_count, read_text, why_unreadable
+from fimi.energy.meters import Look, MeterDescription, MeterUnavailableError
+from fimi.energy.meters.counter import Counter, add
+from fimi.energy.sysfs import read_count, read_text, why_unreadable
 
 PACKAGE_POWER_LIMIT_W = 1000.0
 """No processor draws more; a counter that says so was reset, not wrapped."""

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from energy.clock import Clock
-from energy.joules import Scope
-from energy.meters import NOTHING, Look, MeterDescription, MeterUnavailableError
+from fimi.energy.clock import Clock
+from fimi.energy.joules import Scope
+from fimi.energy.meters import NOTHING, Look, MeterDescription, MeterUnavailableError
 
 
 class Replay:

@@ -1,6 +1,6 @@
 """A meter, read at its rate by a thread, as the recorder of a ledger; and what that costs.
 
-* :class:`Sampler`      looks at a :class:`energy.meters.Meter` now and then and at every edge
+* :class:`Sampler`      looks at a :class:`fimi.energy.meters.Meter` now and then and at every edge
 * :class:`MonitorCost`  the CPU time it took for that
 
 Looks are spread, one in each period (:func:`places`), unless a reading is the mean of the whole
@@ -20,9 +20,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from energy.clock import Clock
-from energy.meters import Meter, MeterDescription, Reading
-from energy.meters.thinning import thin
+from fimi.energy.clock import Clock
+from fimi.energy.meters import Meter, MeterDescription, Reading
 
 DEFAULT_RATE_HZ = 10.0
 MOST_READINGS = 4096
@@ -209,3 +208,52 @@ class Sampler:
 
 def _patience_s(meter: Meter) -> float:
     return max(meter.longest_period_s, 1e-3)
+
+
+def thin(readings: Sequence[Reading]) -> list[Reading]:
+    """About half of the readings, with the first, the last and the energy between them kept.
+
+    Args:
+        readings: in order of time. Those that hold nothing split them into stretches; of several
+            such in a row one stays.
+    """
+    kept: list[Reading] = []
+    stretch: list[Reading] = []
+    for reading in readings:
+        if reading.holds and not reading.reset:
+            stretch.append(reading)
+            continue
+        kept += _halve(stretch)
+        stretch = [reading] if reading.holds else []
+        if not reading.holds and (not kept or kept[-1].holds):
+            kept.append(reading)
+    return kept + _halve(stretch)
+
+
+def _halve(stretch: list[Reading]) -> list[Reading]:
+    kept = stretch[:1]
+    place = 0
+    while place + 4 < len(stretch):
+        five = stretch[place : place + 5]
+        kept += [_middle(five), five[4]]
+        place += 4
+    return kept + stretch[place + 1 :]
+
+
+def _middle(five: Sequence[Reading]) -> Reading:
+    """The third of five readings, with the power that keeps the energy."""
+    first, _, middle, _, last = five
+    power = [reading.power_w for reading in five]
+    if None in power or last.time_s <= first.time_s:
+        return middle
+    watts = [float(value) for value in power if value is not None]
+    times_s = [reading.time_s for reading in five]
+    twice_j = sum(
+        (times_s[i + 1] - times_s[i]) * (watts[i] + watts[i + 1]) for i in range(len(five) - 1)
+    )
+    ends_j = (times_s[2] - times_s[0]) * watts[0] + (times_s[4] - times_s[2]) * watts[4]
+    return Reading(
+        time_s=middle.time_s,
+        power_w=(twice_j - ends_j) / (times_s[4] - times_s[0]),
+        counter_j=middle.counter_j,
+    )

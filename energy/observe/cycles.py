@@ -12,7 +12,7 @@ import os
 import platform
 import struct
 
-from energy.meters import MeterUnavailableError
+from fimi.energy.meters import MeterUnavailableError
 
 _SYSCALL = {"x86_64": 298, "aarch64": 241}
 _HARDWARE, _SOFTWARE = 0, 1

@@ -11,18 +11,19 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from msgspec import Struct
 
-from energy.meters import MeterUnavailableError
-from energy.meters.vcgencmd import Ask
-from energy.observe.cycles import Cycles
-from energy.observe.temperature import hottest_c, processor_zones
-from energy.observe.throttling import Throttling
-from energy.sysfs import read_count
+from fimi.energy.meters import MeterUnavailableError
+from fimi.energy.meters.vcgencmd import Ask
+from fimi.energy.observe.cycles import Cycles
+from fimi.energy.observe.throttling import Throttling
+from fimi.energy.sysfs import read_count, read_signed, read_text
 
+_PROCESSOR = re.compile(r"cpu|x86_pkg|soc", re.IGNORECASE)
+_COLDEST_C, _HOTTEST_C = -40.0, 150.0
 PERIOD_S = 0.5
 _BUSY_SHARE = 0.3
 _CLOCK = re.compile(r"^frequency\(\d+\)=(\d+)$")
@@ -136,3 +137,23 @@ class Watch:
     def _run(self, period_s: float) -> None:
         while not self._closed.wait(period_s):
             self.sample()
+
+
+def processor_zones(root: Path) -> tuple[Path, ...]:
+    """The files that tell the processor's temperature.
+
+    Args:
+        root: of the file system.
+    """
+    zones = sorted((root / "sys/class/thermal").glob("thermal_zone*"))
+    return tuple(z / "temp" for z in zones if _PROCESSOR.search(read_text(z / "type") or ""))
+
+
+def hottest_c(zones: Sequence[Path]) -> float | None:
+    """The highest temperature of some zones, °C; ``None`` if none can be read."""
+    found = []
+    for zone in zones:
+        millidegrees = read_signed(zone)
+        if millidegrees is not None and _COLDEST_C <= millidegrees * 1e-3 <= _HOTTEST_C:
+            found.append(millidegrees * 1e-3)
+    return max(found, default=None)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from energy.control.programs import Run, run_program
-from energy.sysfs import read_count, read_text
+from fimi.energy.control.programs import Run, run_program
+from fimi.energy.sysfs import read_count, read_text
 
 _BITRATE = re.compile(r"tx bitrate:\s*([\d.]+)\s*MBit/s", re.IGNORECASE)
 _SIGNAL = re.compile(r"signal:\s*(-\d+)\s*dBm", re.IGNORECASE)

@@ -20,8 +20,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from energy.meters.vcgencmd import Ask
-from energy.sysfs import read_count, read_text
+from fimi.energy.meters.vcgencmd import Ask
+from fimi.energy.sysfs import read_count, read_text
 
 PI_BITS = ("pi-undervoltage", "pi-capped", "pi-throttled", "pi-soft-limit")
 _STICKY_SHIFT = 16

@@ -1,1 +1,1 @@
-"""The commands of ``fimi``, a module per subject; :mod:`testbed.cli` puts them together."""
+"""The commands of ``fimi``, a module per subject; :mod:`fimi.testbed.cli` puts them together."""

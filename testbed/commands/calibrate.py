@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from testbed.commands.shared import (
+from fimi.testbed.commands.shared import (
     EXIT_CONFIG,
     EXIT_INTERRUPTED,
     EXIT_SURROUNDINGS,
@@ -88,9 +88,9 @@ def calibrate(emulated: str | None, host_profile: Path | None, **given: Any) -> 
         fail(f"{out} exists; --force replaces it, --out writes another file", EXIT_CONFIG)
     if not out.resolve().parent.is_dir():
         fail(f"{out}: there is no folder {out.resolve().parent}", EXIT_SURROUNDINGS)
-    from energy.host_profile import ProfileError
-    from energy.meters import MeterUnavailableError
-    from energy.sweep import CalibrationAbortedError, CalibrationImpossibleError
+    from fimi.energy.calibration.sweep import CalibrationAbortedError, CalibrationImpossibleError
+    from fimi.energy.host_profile import ProfileError
+    from fimi.energy.meters import MeterUnavailableError
 
     with stop_on_signals() as stop:
         try:
@@ -118,13 +118,13 @@ def calibrate(emulated: str | None, host_profile: Path | None, **given: Any) -> 
 def _emulated(
     make: str, stop: threading.Event, **given: Any
 ) -> tuple[Any, Any, dict[str, Any], Any]:
-    from energy.boards import declare_board
-    from energy.calibration import calibrated
-    from energy.calibration_emulated import calibrate as run
-    from energy.calibration_emulated import sweep_plan
-    from energy.emulated import Disturbance, EmulatedBoard
-    from energy.emulated_physics import PhysicalBoard
-    from learning.model_cost import model_cost
+    from fimi.energy.calibration.emulated import calibrate as run
+    from fimi.energy.calibration.emulated import sweep_plan
+    from fimi.energy.calibration.fitted import calibrated
+    from fimi.energy.emulation.board import Disturbance, EmulatedBoard
+    from fimi.energy.emulation.boards import declare_board
+    from fimi.energy.emulation.physical_board import PhysicalBoard
+    from fimi.learning.networks.cost import model_cost
 
     kind = PhysicalBoard if given["emulation"] == "physical" else EmulatedBoard
     board = kind(
@@ -154,11 +154,11 @@ def _host(
 ) -> tuple[Any, Any, dict[str, Any], Any]:
     import numpy as np
 
-    from energy.calibration import analyse, calibrated
-    from energy.host import HostHardware
-    from energy.sweep import SweepPlan, spread, sweep
-    from learning.training import TrainingSettings
-    from testbed import calibrate_host as host
+    from fimi.energy.calibration.fitted import analyse, calibrated
+    from fimi.energy.calibration.sweep import SweepPlan, spread, sweep
+    from fimi.energy.host import HostHardware
+    from fimi.learning.training.trainer import TrainingSettings
+    from fimi.testbed.tools import calibrate_host as host
 
     assert path is not None
     draft = host.read_draft(path, root=given["root"])
@@ -197,7 +197,7 @@ def _show(
 ) -> None:
     import msgspec
 
-    from testbed import calibrate_show as show
+    from fimi.testbed.tools import calibrate_show as show
 
     plot: Path | None = given["plot"]
     page = ""

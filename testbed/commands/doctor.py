@@ -10,7 +10,7 @@ from typing import Literal
 import click
 import msgspec
 
-from testbed.commands.shared import EXIT_CONFIG, EXIT_SURROUNDINGS, ROOT, fail
+from fimi.testbed.commands.shared import EXIT_CONFIG, EXIT_SURROUNDINGS, ROOT, fail
 
 _MARKS = {"ok": "ok     ", "absent": "–      ", "warning": "warning", "failure": "FAILURE"}
 
@@ -40,10 +40,10 @@ def doctor(
 
     Exits with 0 if an agent can run, with 3 if something keeps it from running.
     """
-    from edge_agent.doctor import examine
-    from edge_agent.doctor.patient import Patient
-    from energy.host_profile import ProfileError, load_profile
-    from messaging.address import BrokerAddress
+    from fimi.edge_agent.doctor import examine
+    from fimi.edge_agent.doctor.patient import Patient
+    from fimi.energy.host_profile import ProfileError, load_profile
+    from fimi.messaging.address import BrokerAddress
 
     try:
         patient = Patient(
@@ -83,7 +83,7 @@ def doctor(
 )
 def restore(root: Path, state: Path | None) -> None:
     """Put back what a killed agent has left changed (frequency, power mode, rate caps)."""
-    from energy.control.journal import Journal, SteeredElsewhereError, default_folder
+    from fimi.energy.control.journal import Journal, SteeredElsewhereError, default_folder
 
     folder = state or default_folder(root)
     try:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import click
 
-from testbed.commands.shared import (
+from fimi.testbed.commands.shared import (
     EXIT_CONFIG,
     EXIT_FEDERATION,
     EXIT_INTERRUPTED,
@@ -16,7 +16,7 @@ from testbed.commands.shared import (
     fail,
     stop_on_signals,
 )
-from testbed.config import ConfigError
+from fimi.testbed.configuration.load import ConfigError
 
 
 @click.command()
@@ -44,20 +44,20 @@ def experiment(
     """
     from msgspec.structs import replace
 
-    from testbed.experiment import conduct
-    from testbed.experiment.cells import point_text
-    from testbed.experiment.file import read_experiment
+    from fimi.testbed.experiment import run
+    from fimi.testbed.experiment.cells import point_text
+    from fimi.testbed.experiment.file import read_experiment
 
     try:
         asked = read_experiment(path)
         if directory is not None:
             asked = replace(asked, directory=directory)
-        work = conduct.plan(asked)
+        work = run.plan(asked)
         if only_list:
             _list(work, point_text)
             return
         if not summarise:
-            conduct.check_data(work.cells)
+            run.check_data(work.cells)
     except ConfigError as error:
         fail(str(error), EXIT_CONFIG)
     stale = [(cell, state) for cell, state in work.runs if state.progress == "stale"]
@@ -74,11 +74,11 @@ def experiment(
     interrupted = False
     with errors():
         if not summarise:
-            with conduct.alone(asked.folder) as held:
+            with run.alone(asked.folder) as held:
                 # Another process may have finished runs while this one waited for the folder.
-                outcome = _run(conduct.plan(asked), jobs or 0, held)
+                outcome = _run(run.plan(asked), jobs or 0, held)
             failures, interrupted = outcome.failures, outcome.interrupted
-        result = conduct.summarise(asked)
+        result = run.summarise(asked)
         _show(result, asked.folder, output)
     if work.strangers:
         click.echo(
@@ -99,8 +99,8 @@ def experiment(
 def _run(work: Any, jobs: int, held: tuple[int, ...]) -> Any:
     from rich.console import Console
 
-    from testbed.experiment import conduct
-    from testbed.experiment.progress import LiveView, PlainView
+    from fimi.testbed.experiment import run
+    from fimi.testbed.experiment.progress import LiveView, PlainView
 
     console = Console(stderr=True)
     to_do = len(work.having("absent", "unfinished", "stale")) + len(work.lacking)
@@ -113,11 +113,11 @@ def _run(work: Any, jobs: int, held: tuple[int, ...]) -> Any:
         view = PlainView(console.file, to_do)
     with stop_on_signals() as stop, view:
         view.say(f"{title}: {to_do} to do, {kept} runs finished before")
-        return conduct.conduct(work, jobs=jobs, view=view, stop=stop, keep_open=held)
+        return run.conduct(work, jobs=jobs, view=view, stop=stop, keep_open=held)
 
 
 def _list(work: Any, point_text: Any) -> None:
-    from testbed.optimise import table
+    from fimi.testbed.tools.optimise import table
 
     state = {cell.name: found.progress for cell, found in work.runs}
     rows = [("run", "strategy", "seed", "grid point", "state")]
@@ -136,7 +136,7 @@ def _list(work: Any, point_text: Any) -> None:
 
 
 def _show(result: Any, folder: Path, output: str) -> None:
-    from testbed.experiment.tables import as_json, as_text
+    from fimi.testbed.experiment.tables import as_json, as_text
 
     if output == "json":
         click.echo(as_json(result), nl=False)

@@ -13,7 +13,7 @@ from typing import Any
 import click
 import msgspec
 
-from testbed.commands.shared import (
+from fimi.testbed.commands.shared import (
     BROKER_URL,
     COMMON,
     EXIT_INTERRUPTED,
@@ -25,7 +25,7 @@ from testbed.commands.shared import (
     read_config,
     stop_on_signals,
 )
-from testbed.config import Effective
+from fimi.testbed.configuration.load import Effective
 
 
 @click.command("dry-run")
@@ -37,7 +37,7 @@ def dry_run(config_path: Path | None, settings: tuple[str, ...], output: str, **
     effective = read_config(config_path, settings, given)
 
     def run(folder: Any, view: Any, cancel: threading.Event) -> Any:
-        from testbed.dry_run import dry_run as start
+        from fimi.testbed.processes.dry_run import dry_run as start
 
         return start(effective, folder, view=view, cancel=cancel)
 
@@ -61,7 +61,7 @@ def coordinator_run(
         address = reach(url)
 
     def run(folder: Any, view: Any, cancel: threading.Event) -> Any:
-        from testbed.coordination import coordinate
+        from fimi.testbed.processes.coordinator import coordinate
 
         return coordinate(
             effective,
@@ -93,9 +93,9 @@ def federate(
     """Run a federation with a view, store it, report it, and choose the exit code."""
     from rich.console import Console
 
-    from testbed.live import LiveView, PlainView, View
-    from testbed.run_folder import RunFolder
-    from testbed.torch_cache import torch_cache
+    from fimi.testbed.live import LiveView, PlainView, View
+    from fimi.testbed.processes.torch_cache import torch_cache
+    from fimi.testbed.run_folder import RunFolder
 
     began_s = time.monotonic()
     rounds = effective.config.rounds.count
@@ -123,7 +123,7 @@ def federate(
         if not kept:
             fail("stopped before there was a plan; nothing is kept", EXIT_INTERRUPTED)
         text = show_report(folder.path)
-        from testbed.run_summary import summarise
+        from fimi.testbed.run_summary import summarise
 
         summary = summarise(federation, str(folder.path), wall_s)
         if output == "json":
@@ -136,8 +136,8 @@ def federate(
 
 def show_report(run: Path) -> str:
     """Write ``report.html`` of a run and return its tables as text."""
-    from testbed.report.html import write_report
-    from testbed.report.tables import as_text
+    from fimi.report.page import write_report
+    from fimi.report.terminal import as_text
 
     path = write_report(run)
     return f"{as_text(run)}\nreport: {path}"

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import click
 
-from testbed.commands.shared import (
+from fimi.testbed.commands.shared import (
     BROKER_URL,
     COMMON,
     errors,
@@ -44,7 +44,7 @@ def generator_run(
 ) -> None:
     """Serve synthetic images over a broker until Ctrl-C."""
     config = read_config(config_path, settings, given).config
-    from testbed.generator_process import serve
+    from fimi.testbed.processes.generator_node import serve
 
     pool = Path(config.generator.pool or Path(config.run.directory) / "pool")
     with errors(), stop_on_signals() as stop:
@@ -99,7 +99,7 @@ def generator_train(
     options.
     """
     config = read_config(config_path, settings, given).config
-    from testbed.generator_tools import Recipe, parse_channels, train
+    from fimi.testbed.tools.generators import Recipe, parse_channels, train
 
     with errors():
         recipe = Recipe(
@@ -142,7 +142,7 @@ def generator_evaluate(
 ) -> None:
     """Measure the configured generator, quality gate included, against real images."""
     config = read_config(config_path, settings, given).config
-    from testbed.generator_tools import evaluate
+    from fimi.testbed.tools.generators import evaluate
 
     with errors():
         evaluate(

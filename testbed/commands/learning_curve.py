@@ -10,7 +10,7 @@ from typing import Any, Literal
 import click
 import msgspec
 
-from testbed.commands.shared import (
+from fimi.testbed.commands.shared import (
     COMMON,
     EXIT_CONFIG,
     EXIT_INTERRUPTED,
@@ -75,11 +75,17 @@ def learning_curve(
         wanted = tuple(sorted({int(each) for each in amounts.split(",")})) if amounts else ()
     except ValueError:
         fail(f"--amounts {amounts!r}: write whole numbers, for example 50,100,200", EXIT_CONFIG)
-    from learning.curve_points import CurvePoint, PointFile, amounts_of, check_amounts, measure
-    from learning.torch_trainer import TorchTrainer, initial_parameters
-    from learning.training import TrainingCancelled
-    from testbed import learning_curve as show
-    from testbed.devices import load_split
+    from fimi.learning.training.curve_points import (
+        CurvePoint,
+        PointFile,
+        amounts_of,
+        check_amounts,
+        measure,
+    )
+    from fimi.learning.training.torch_trainer import TorchTrainer, initial_parameters
+    from fimi.learning.training.trainer import TrainingCancelled
+    from fimi.testbed.processes.devices import load_split
+    from fimi.testbed.tools import learning_curve as show
 
     with errors(), stop_on_signals() as stop:
         split = load_split(config)

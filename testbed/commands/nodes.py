@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import click
 
-from testbed.commands.doctor import doctor, restore
-from testbed.commands.shared import (
+from fimi.testbed.commands.doctor import doctor, restore
+from fimi.testbed.commands.shared import (
     BROKER_URL,
     COMMON,
     EXIT_CONFIG,
@@ -33,7 +33,7 @@ def broker(
     bind: str, port: int, kind: Literal["auto", "mosquitto", "amqtt"], password: str | None
 ) -> None:
     """Run an MQTT broker until Ctrl-C and print the URL of it."""
-    from messaging.broker import EmbeddedBroker
+    from fimi.messaging.broker.embedded import EmbeddedBroker
 
     with (
         errors(),
@@ -107,7 +107,7 @@ def agent_run(
             f"index is {effective.config.fleet.devices - 1}",
             EXIT_CONFIG,
         )
-    from testbed.agent_process import serve
+    from fimi.testbed.processes.agent import serve
 
     with errors(), stop_on_signals() as stop:
         serve(
@@ -137,12 +137,12 @@ def agent_data(
     effective = read_config(config_path, settings, given)
     if index >= effective.config.fleet.devices:
         fail(f"--index {index}: there are {effective.config.fleet.devices} devices", EXIT_CONFIG)
-    from learning import datasets
-    from testbed.devices import load_split, local_data
+    from fimi.learning.data import dataset
+    from fimi.testbed.processes.devices import load_split, local_data
 
     with errors():
         share = local_data(effective.config, load_split(effective.config))[index]
-        datasets.save(share, file)
+        dataset.save(share, file)
     click.echo(f"{file}: {len(share)} samples of {share.name}")
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 import click
 import msgspec
 
-from testbed.commands.shared import EXIT_CONFIG, errors, fail
+from fimi.testbed.commands.shared import EXIT_CONFIG, errors, fail
 
 
 @click.command()
@@ -49,7 +49,7 @@ def optimise(
     plot: Path | None,
 ) -> None:
     """Plan a problem file: a certified plan, a sweep, or the cheapest way to an accuracy."""
-    from testbed import problem_file
+    from fimi.testbed.tools import problem_file
 
     if example:
         click.echo(problem_file.EXAMPLE, nl=False)
@@ -71,11 +71,11 @@ def optimise(
             f"--inner {inner} is for a single plan; --sweep plans by dual decomposition",
             EXIT_CONFIG,
         )
-    from optim.cross_entropy import SearchSettings
-    from optim.quality import choose, plan
-    from optim.sweep import parse_range, sweep
-    from optim.target import RoundsModel
-    from testbed import optimise as show
+    from fimi.optim.cross_entropy import SearchSettings
+    from fimi.optim.quality import choose, plan
+    from fimi.optim.sweep import parse_range, sweep
+    from fimi.optim.target import RoundsModel
+    from fimi.testbed.tools import optimise as show
 
     with errors():
         problem, file = problem_file.read(path)

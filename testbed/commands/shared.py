@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 
 import click
 
-from coordinator.strategies import STRATEGIES
-from testbed import config as configuration
-from testbed.config import ConfigError, Effective
+from fimi.coordinator.strategies import STRATEGIES
+from fimi.testbed.configuration import load as configuration
+from fimi.testbed.configuration.load import ConfigError, Effective
 
 EXIT_CONFIG, EXIT_SURROUNDINGS, EXIT_INFEASIBLE, EXIT_FEDERATION = 2, 3, 4, 5
 EXIT_INTERRUPTED = 130
@@ -97,7 +97,7 @@ def read_config(
                 overrides[_KEYS[option]] = (value, f"--{option.replace('_', '-')}")
         effective = configuration.load(path, overrides)
         if divides_data:
-            from testbed.devices import check_data
+            from fimi.testbed.processes.devices import check_data
 
             check_data(effective.config)
         return effective
@@ -124,22 +124,22 @@ def stop_on_signals() -> Iterator[threading.Event]:
 
 
 _EXIT_CODES = (
-    ("testbed.errors", "ConfigError", EXIT_CONFIG),
-    ("optim.problem", "InfeasibleError", EXIT_INFEASIBLE),
-    ("optim.problem", "ProblemError", EXIT_CONFIG),
-    ("energy.host_profile", "ProfileError", EXIT_CONFIG),
-    ("learning.datasets", "DatasetError", EXIT_CONFIG),
-    ("learning.models", "ModelError", EXIT_CONFIG),
-    ("learning.precision", "PrecisionError", EXIT_CONFIG),
-    ("learning.onnx_lowering", "ExportError", EXIT_CONFIG),
-    ("energy.meters", "MeterUnavailableError", EXIT_SURROUNDINGS),
-    ("generator_node.generators", "GeneratorError", EXIT_SURROUNDINGS),
-    ("messaging.errors", "MessagingError", EXIT_SURROUNDINGS),
-    ("coordinator.store", "StoreError", EXIT_SURROUNDINGS),
-    ("coordinator.federation", "FederationError", EXIT_FEDERATION),
-    ("testbed.run_folder", "RunFolderError", EXIT_SURROUNDINGS),
-    ("testbed.processes", "ChildFailedError", EXIT_FEDERATION),
-    ("testbed.experiment.result", "ComparisonError", EXIT_FEDERATION),
+    ("fimi.testbed.configuration.sections", "ConfigError", EXIT_CONFIG),
+    ("fimi.optim.problem", "InfeasibleError", EXIT_INFEASIBLE),
+    ("fimi.optim.problem", "ProblemError", EXIT_CONFIG),
+    ("fimi.energy.host_profile", "ProfileError", EXIT_CONFIG),
+    ("fimi.learning.data.dataset", "DatasetError", EXIT_CONFIG),
+    ("fimi.learning.networks.models", "ModelError", EXIT_CONFIG),
+    ("fimi.learning.training.precision", "PrecisionError", EXIT_CONFIG),
+    ("fimi.learning.onnx.lowering", "ExportError", EXIT_CONFIG),
+    ("fimi.energy.meters", "MeterUnavailableError", EXIT_SURROUNDINGS),
+    ("fimi.generator_node.generators.base", "GeneratorError", EXIT_SURROUNDINGS),
+    ("fimi.messaging.errors", "MessagingError", EXIT_SURROUNDINGS),
+    ("fimi.record.store", "StoreError", EXIT_SURROUNDINGS),
+    ("fimi.coordinator.federation", "FederationError", EXIT_FEDERATION),
+    ("fimi.testbed.run_folder", "RunFolderError", EXIT_SURROUNDINGS),
+    ("fimi.testbed.processes.nursery", "ChildFailedError", EXIT_FEDERATION),
+    ("fimi.testbed.experiment.result", "ComparisonError", EXIT_FEDERATION),
     ("builtins", "OSError", EXIT_SURROUNDINGS),
 )
 """Errors a person can do something about. Named, not imported: an agent's machine need not have
@@ -162,10 +162,10 @@ def reach(url: str) -> Any:
     """The address of a broker that lets us in; tried before anything heavy is loaded.
 
     Raises:
-        messaging.errors.BrokerError: it does not, or nobody is there.
+        fimi.messaging.errors.BrokerError: it does not, or nobody is there.
     """
-    from messaging.address import BrokerAddress
-    from messaging.link import probe
+    from fimi.messaging.address import BrokerAddress
+    from fimi.messaging.link import probe
 
     try:
         address = BrokerAddress.parse(url)

@@ -22,10 +22,10 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from testbed import config as configuration
-from testbed.config import ConfigError, Effective
-from testbed.experiment.definition import Experiment, Preparation, Value
-from testbed.sections import Config
+from fimi.testbed.configuration import load as configuration
+from fimi.testbed.configuration.load import ConfigError, Effective
+from fimi.testbed.configuration.sections import Config
+from fimi.testbed.experiment.definition import Experiment, Preparation, Value
 
 _WEIGHTS = "generator.weights"
 _NAME_MAX = 64

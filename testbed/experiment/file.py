@@ -1,6 +1,7 @@
 """The experiment file: a base configuration, strategies, seeds, and what is varied.
 
-:func:`read_experiment` makes a TOML file an :class:`~testbed.experiment.definition.Experiment`.
+:func:`read_experiment` makes a TOML file an
+:class:`~fimi.testbed.experiment.definition.Experiment`.
 
 Keys of the configuration are written as in ``fimi.toml``, below ``[base]``, ``[grid]`` and
 ``[overrides.STRATEGY]``: ``data.alpha = 0.1`` or a table ``[base.data]``.
@@ -18,10 +19,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from testbed import config as configuration
-from testbed.config import ConfigError
-from testbed.experiment.definition import Experiment, Label, Preparation, Target, Value
-from testbed.sections import STRATEGY_NAMES
+from fimi.testbed.configuration import load as configuration
+from fimi.testbed.configuration.load import ConfigError
+from fimi.testbed.configuration.sections import STRATEGY_NAMES
+from fimi.testbed.experiment.definition import Experiment, Label, Preparation, Target, Value
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from testbed.experiment.cells import point_text
-from testbed.experiment.pictures import point_pictures, sweep_pictures
-from testbed.experiment.result import Result
-from testbed.experiment.tables import Table, methods, tables
-from testbed.report.html import noscript, page
-from testbed.report.markup import Column, Html, element, join, table
-from testbed.report.sections import details, pair, picture, section
-from testbed.report.text import MISSING, joules, percent, seconds
-from testbed.run_folder import write_atomically
+from fimi.report.markup import Column, Html, element, join, table
+from fimi.report.page import noscript, page
+from fimi.report.sections import details, pair, picture, section
+from fimi.report.words import MISSING, joules, percent, seconds
+from fimi.testbed.experiment.cells import point_text
+from fimi.testbed.experiment.pictures import point_pictures, sweep_pictures
+from fimi.testbed.experiment.result import Result
+from fimi.testbed.experiment.tables import Table, methods, tables
+from fimi.testbed.run_folder import write_atomically
 
 
 def write_page(result: Result, path: Path) -> None:

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from testbed.experiment.cells import point_text
-from testbed.experiment.outcome import RunSeries
-from testbed.experiment.result import Result, Summary
-from testbed.experiment.statistics import Sample
-from testbed.report import style
-from testbed.report.style import Picture
-from testbed.report.text import joules, percent
+from fimi.report import plot_style
+from fimi.report.plot_style import Picture
+from fimi.report.words import joules, percent
+from fimi.testbed.experiment.cells import point_text
+from fimi.testbed.experiment.result import Result, Summary
+from fimi.testbed.experiment.series import RunSeries
+from fimi.testbed.experiment.statistics import Sample
 
 COLOURS = (
     "#2b74b8",
@@ -48,7 +48,7 @@ def point_pictures(result: Result, point: dict[str, Any], number: int) -> list[P
         (sum(known) for s in summaries for run in _series(s) if (known := _known(run.board_j))),
         default=0.0,
     )
-    scale, unit = style.joule_unit(most)
+    scale, unit = plot_style.joule_unit(most)
     found = []
     if most > 0:
         found.append(
@@ -57,7 +57,7 @@ def point_pictures(result: Result, point: dict[str, Any], number: int) -> list[P
                 summaries,
                 name=f"joules-{number}",
                 title="Accuracy against joules",
-                axis=style.axis(
+                axis=plot_style.axis(
                     f"energy of all boards so far, {unit} ({result.kind})", rangemode="tozero"
                 ),
                 x=lambda run: [value / scale for value in accumulate(_known(run.board_j))],
@@ -70,7 +70,7 @@ def point_pictures(result: Result, point: dict[str, Any], number: int) -> list[P
             summaries,
             name=f"rounds-{number}",
             title="Accuracy against rounds",
-            axis=style.axis("round", rangemode="tozero", tickformat="d"),
+            axis=plot_style.axis("round", rangemode="tozero", tickformat="d"),
             x=lambda run: [float(n) for n in range(1, len(run.accuracy) + 1)],
             hover=lambda value: f"round {value:.0f}",
         )
@@ -94,7 +94,7 @@ def sweep_pictures(result: Result) -> list[Picture]:
                 finite = [f[0] for s in here if (f := _finite(s.costs[cost])) is not None]
                 if not finite:
                     continue
-                scale, unit = style.joule_unit(max(finite))
+                scale, unit = plot_style.joule_unit(max(finite))
                 found.append(
                     _over_key(
                         result,
@@ -103,7 +103,7 @@ def sweep_pictures(result: Result) -> list[Picture]:
                         values,
                         name=f"sweep-{joule_name.lower().replace(' ', '-')}-{slug}",
                         title=f"{joule_name} to the target over {key}{where}",
-                        axis=style.axis(f"{whose}, {unit} ({result.kind})"),
+                        axis=plot_style.axis(f"{whose}, {unit} ({result.kind})"),
                         pick=lambda s, cost=cost: s.costs[cost],
                         scale=scale,
                     )
@@ -116,7 +116,7 @@ def sweep_pictures(result: Result) -> list[Picture]:
                     values,
                     name=f"sweep-accuracy-{slug}",
                     title=f"Final accuracy over {key}{where}",
-                    axis=style.axis("accuracy on held-out data, %"),
+                    axis=plot_style.axis("accuracy on held-out data, %"),
                     pick=lambda s: s.final,
                     scale=0.01,
                 )
@@ -134,8 +134,8 @@ def _curves(
     x: Any,
     hover: Any,
 ) -> Picture:
-    figure = style.figure(
-        380, xaxis=axis, yaxis=style.axis("accuracy on held-out data, %", range=[0, 102])
+    figure = plot_style.figure(
+        380, xaxis=axis, yaxis=plot_style.axis("accuracy on held-out data, %", range=[0, 102])
     )
     for summary in summaries:
         look = _look(result, summary.label)
@@ -191,7 +191,7 @@ def _over_key(
     pick: Any,
     scale: float,
 ) -> Picture:
-    figure = style.figure(340, xaxis=style.axis(key), yaxis=axis)
+    figure = plot_style.figure(340, xaxis=plot_style.axis(key), yaxis=axis)
     for label in dict.fromkeys(s.label for s in summaries):
         look = _look(result, label)
         points = sorted(

@@ -11,9 +11,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from testbed.experiment.runner import Task
-from testbed.picture import Picture
-from testbed.report.text import clean, seconds
+from fimi.record.clean import clean
+from fimi.report.words import seconds
+from fimi.testbed.experiment.runner import Task
+from fimi.testbed.live import LivePicture
 
 _EVERY_S = 60.0
 """Between two plain lines that only say what is going on."""
@@ -63,7 +64,7 @@ class PlainView:
             self.say("; ".join(f"{t.name} {_steps(t)}".strip() for t, _ in running) + _left(left_s))
 
 
-class LiveView(Picture):
+class LiveView(LivePicture):
     """A picture that is drawn anew as things go on; what has ended scrolls away above it.
 
     Args:

@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
-from coordinator.strategies import STRATEGIES
-from testbed.experiment import statistics
-from testbed.experiment.cells import Cell, point_text
-from testbed.experiment.definition import Experiment, Target, Value
-from testbed.experiment.outcome import COSTS, RunSeries
-from testbed.experiment.statistics import Sample
+from fimi.coordinator.strategies import STRATEGIES
+from fimi.testbed.experiment import statistics
+from fimi.testbed.experiment.cells import Cell, point_text
+from fimi.testbed.experiment.definition import Experiment, Target, Value
+from fimi.testbed.experiment.series import COSTS, RunSeries
+from fimi.testbed.experiment.statistics import Sample
 
 
 class ComparisonError(RuntimeError):
@@ -34,7 +34,8 @@ class Record(Struct, frozen=True, kw_only=True):
         series: its run; ``None`` if there is none to look at.
         problem: why not.
         target: accuracy whose price is asked for; ``None`` if the run that decides it is missing.
-        costs: of reaching it, by the names of :data:`~testbed.experiment.outcome.COSTS`; infinite:
+        costs: of reaching it, by the names of :data:`~fimi.testbed.experiment.series.COSTS`;
+            infinite:
             never reached; ``None``: not known.
     """
 

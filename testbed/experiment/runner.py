@@ -4,7 +4,7 @@
 * :func:`run_tasks`  all of them; a task that fails does not stop the others
 
 Every task is a process in a session of its own, so that Ctrl-C reaches it through us and it can
-finish its store. A task ends by itself when this process is gone (:mod:`testbed.experiment.child`).
+finish its store. A task ends by itself when this process is gone (:mod:`fimi.testbed.child`).
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from typing import Protocol
 import psutil
 from msgspec import Struct
 
-from testbed.experiment.child import GRACE_S
-from testbed.experiment.memory import Need, family_bytes
+from fimi.testbed.experiment.memory import Need, family_bytes
 
 _LOOK_S = 0.25
+GRACE_S = 40.0
+"""How long a command may take to end after it was asked to, s."""
 _WEIGH_S = 2.0
 """Between two looks at the memory of what runs: that takes milliseconds for each process."""
 
@@ -202,7 +203,7 @@ class _Running:
         task.log.parent.mkdir(parents=True, exist_ok=True)
         with task.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "testbed.experiment.child", *task.arguments],
+                [sys.executable, "-m", "fimi.testbed.child", *task.arguments],
                 stdin=subprocess.PIPE,
                 stdout=log if task.keeps_output else subprocess.DEVNULL,
                 stderr=log,

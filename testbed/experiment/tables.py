@@ -20,12 +20,13 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from testbed.experiment.cells import point_text
-from testbed.experiment.outcome import COSTS
-from testbed.experiment.result import Result, Summary
-from testbed.experiment.statistics import Interval, Sample
-from testbed.optimise import table as aligned
-from testbed.report.text import MISSING, clean
+from fimi.record.clean import clean
+from fimi.report.words import MISSING
+from fimi.testbed.experiment.cells import point_text
+from fimi.testbed.experiment.result import Result, Summary
+from fimi.testbed.experiment.series import COSTS
+from fimi.testbed.experiment.statistics import Interval, Sample
+from fimi.testbed.tools.optimise import table as aligned
 
 NEVER = "never"
 _UNITS: dict[str, tuple[str, tuple[tuple[float, str], ...]]] = {

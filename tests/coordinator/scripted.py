@@ -8,16 +8,16 @@ from collections.abc import Callable
 import numpy as np
 import safetensors.numpy
 
-from energy.boards import declare_board
-from energy.cost_model import PHASES
-from energy.hardware import Applied, HardwareDescription, Observation
-from energy.joules import Energy
-from energy.ledger import PhaseRecord
-from energy.meters import MeterDescription
-from learning import tensors
-from messaging.address import BrokerAddress
-from messaging.client import Peer
-from messaging.messages import (
+from fimi.energy.cost_model import PHASES
+from fimi.energy.emulation.boards import declare_board
+from fimi.energy.hardware import Applied, HardwareDescription, Observation
+from fimi.energy.joules import Energy
+from fimi.energy.ledger import PhaseRecord
+from fimi.energy.meters import MeterDescription
+from fimi.learning.training import tensors
+from fimi.messaging.address import BrokerAddress
+from fimi.messaging.client import Peer
+from fimi.messaging.messages import (
     DeploymentReport,
     DeploymentTest,
     DevicePlan,
@@ -34,7 +34,7 @@ from messaging.messages import (
     Trial,
     UpdateReady,
 )
-from messaging.topics import COORDINATOR
+from fimi.messaging.topics import COORDINATOR
 
 MODEL = {"w": np.zeros((2, 3), np.float32), "b": np.zeros(2, np.float32)}
 CLASSES = 3

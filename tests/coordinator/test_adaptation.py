@@ -4,17 +4,17 @@ import math
 
 import msgspec
 
-from coordinator.adaptation import Adaptation
-from coordinator.results import DeviceRound, RoundResult
-from coordinator.settings import PlanSettings
-from energy.boards import declare_board
-from energy.cost_model import OperatingPoint, PhaseCost, predict_round
-from energy.emulated import Disturbance, EmulatedBoard
-from energy.hardware import HardwareDescription
-from energy.ledger import Ledger
-from energy.meters import MeterDescription
-from learning.training import Evaluation, TrainingSettings
-from messaging.messages import DevicePlan, Profile
+from fimi.coordinator.adaptation import Adaptation
+from fimi.coordinator.settings import PlanSettings
+from fimi.energy.cost_model import OperatingPoint, PhaseCost, predict_round
+from fimi.energy.emulation.board import Disturbance, EmulatedBoard
+from fimi.energy.emulation.boards import declare_board
+from fimi.energy.hardware import HardwareDescription
+from fimi.energy.ledger import Ledger
+from fimi.energy.meters import MeterDescription
+from fimi.learning.training.trainer import Evaluation, TrainingSettings
+from fimi.messaging.messages import DevicePlan, Profile
+from fimi.record.results import DeviceRound, RoundResult
 
 EPOCHS, SAMPLES, BITS = 5, 200, 8.0 * 40_000
 POINT = OperatingPoint(frequency_hz=1.2e9, bandwidth_hz=1e5, transmit_power_w=0.1, time_split=0.5)

@@ -26,8 +26,24 @@ from scripted import (
     tampered,
 )
 
-from coordinator.deployment import Export
-from coordinator.events import (
+from fimi.coordinator.deployment import Export
+from fimi.coordinator.federation import Coordinator, Federation, FederationError
+from fimi.coordinator.settings import (
+    DeploymentSettings,
+    FederationSettings,
+    PlanSettings,
+    RoundSettings,
+)
+from fimi.learning.data.dataset import Dataset, Images, Labels
+from fimi.learning.training.classifier import Exported, FileCheck
+from fimi.learning.training.tensors import Parameters
+from fimi.learning.training.trainer import Evaluation, TrainingResult, TrainingSettings
+from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.messaging.client import Peer
+from fimi.messaging.messages import SyntheticBatch, SyntheticRequest
+from fimi.messaging.topics import COORDINATOR
+from fimi.optim.problem import InfeasibleError
+from fimi.record.events import (
     Deployed,
     DeviceLost,
     Event,
@@ -37,23 +53,7 @@ from coordinator.events import (
     RoundStarted,
     UpdateRejected,
 )
-from coordinator.federation import Coordinator, Federation, FederationError
-from coordinator.settings import (
-    DeploymentSettings,
-    FederationSettings,
-    PlanSettings,
-    RoundSettings,
-)
-from coordinator.store import RunStore
-from learning.classifier import Exported, FileCheck
-from learning.datasets import Dataset, Images, Labels
-from learning.tensors import Parameters
-from learning.training import Evaluation, TrainingResult, TrainingSettings
-from messaging.broker import EmbeddedBroker
-from messaging.client import Peer
-from messaging.messages import SyntheticBatch, SyntheticRequest
-from messaging.topics import COORDINATOR
-from optim.problem import InfeasibleError
+from fimi.record.store import RunStore
 
 TEST_SET = Dataset(
     name="three/test",
@@ -457,7 +457,7 @@ class TestReplanning:
         def none(*args: object, **kw: object) -> None:
             raise InfeasibleError("too slow", constraint="deadline", devices=())
 
-        monkeypatch.setattr("coordinator.strategy_plans.replan", none)
+        monkeypatch.setattr("fimi.coordinator.strategy_plans.replan", none)
         federation = lab.run(honest(), rounds=4)
         (refit,) = [event for event in lab.events if isinstance(event, Refitted)]
         assert federation.status == "completed"

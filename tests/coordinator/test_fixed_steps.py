@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coordinator.fixed_steps import FixedSteps, around, least_synthetic
-from energy.boards import fleet
-from learning.training import TrainingSettings
-from optim import planner
-from optim.learning_curve import LearningCurve
-from optim.problem import FimiProblem, InfeasibleError, from_boards, tfl
-from optim.unplanned import equal_shares
+from fimi.coordinator.fixed_steps import FixedSteps, around, least_synthetic
+from fimi.energy.emulation.boards import fleet
+from fimi.learning.training.trainer import TrainingSettings
+from fimi.optim import planner
+from fimi.optim.learning_curve import LearningCurve
+from fimi.optim.problem import FimiProblem, InfeasibleError, from_boards, tfl
+from fimi.optim.unplanned import equal_shares
 
 CURVE = LearningCurve(alpha=5.8, beta=0.93, delta0=0.027)
 

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coordinator.insight import Insight, Observer, balanced
-from coordinator.spool import Spool, Updates
-from learning import tensors
-from learning.datasets import Dataset, Images, Labels
-from learning.tensors import Parameters
-from learning.training import EpochDone, Evaluation, TrainingResult, TrainingSettings
+from fimi.coordinator.insight import Observer, balanced
+from fimi.coordinator.update_store import Spool, Updates
+from fimi.learning.data.dataset import Dataset, Images, Labels
+from fimi.learning.training import tensors
+from fimi.learning.training.tensors import Parameters
+from fimi.learning.training.trainer import EpochDone, Evaluation, TrainingResult, TrainingSettings
+from fimi.record.insight import Insight
 
 TEST = Dataset(
     name="test",
@@ -87,7 +88,7 @@ class TestObserver:
     ) -> None:
         updates = {"a": (1.0, 0.2, 0.0), "b": (0.1, 1.0, 0.3), "c": (0.5, 0.5, 0.5)}
         held = look(tmp_path, None, **updates)
-        monkeypatch.setattr("coordinator.insight.MEMORY_BYTES", 0)
+        monkeypatch.setattr("fimi.coordinator.insight.MEMORY_BYTES", 0)
         assert look(tmp_path, None, **updates) == held
 
     def test_a_round_without_updates_says_nothing(self, tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.mixing import mix, server_weight, weight_by_performance
-from coordinator.strategy_settings import StrategySettings
+from fimi.coordinator.mixing import mix, server_weight, weight_by_performance
+from fimi.coordinator.settings import StrategySettings
 
 
 def model(value: float) -> dict[str, np.ndarray]:

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.participation import draw, predicted
-from energy.boards import declare_board
-from energy.cost_model import OperatingPoint, PhaseCost
-from messaging.messages import DevicePlan
+from fimi.coordinator.participation import draw, predicted
+from fimi.energy.cost_model import OperatingPoint, PhaseCost
+from fimi.energy.emulation.boards import declare_board
+from fimi.messaging.messages import DevicePlan
 
 FLEET = tuple(f"device-{i:02d}" for i in range(20))
 

@@ -7,19 +7,24 @@ import math
 import msgspec
 import pytest
 
-from coordinator.planning import device_plans, make_problem, smallest_deadline_s, with_target
-from coordinator.settings import BAND_PER_DEVICE_HZ, FederationSettings, PlanSettings, RoundSettings
-from coordinator.strategies import STRATEGIES
-from energy.boards import fleet
-from energy.cost_model import predict_round
-from energy.hardware import HardwareDescription
-from energy.meters import MeterDescription
-from learning.training import TrainingSettings
-from messaging.messages import Profile
-from optim import quality
-from optim.planner import SearchSettings, plan
-from optim.problem import FimiProblem, InfeasibleError
-from optim.target import RoundsModel
+from fimi.coordinator.planning import device_plans, make_problem, smallest_deadline_s, with_target
+from fimi.coordinator.settings import (
+    BAND_PER_DEVICE_HZ,
+    FederationSettings,
+    PlanSettings,
+    RoundSettings,
+)
+from fimi.coordinator.strategies import STRATEGIES
+from fimi.energy.cost_model import predict_round
+from fimi.energy.emulation.boards import fleet
+from fimi.energy.hardware import HardwareDescription
+from fimi.energy.meters import MeterDescription
+from fimi.learning.training.trainer import TrainingSettings
+from fimi.messaging.messages import Profile
+from fimi.optim import quality
+from fimi.optim.planner import SearchSettings, plan
+from fimi.optim.problem import FimiProblem, InfeasibleError
+from fimi.optim.target import RoundsModel
 
 METER = MeterDescription(source="x", kind="emulated", scope="board", rate_hz=1.0)
 MODEL_BYTES = 153_600

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripted import record
 
-from coordinator.prediction import Residual, agreement, drift_percent, residuals
-from coordinator.results import DeviceRound
-from energy.boards import declare_board
-from energy.cost_model import OperatingPoint, Phase, PhaseCost, predict_round
-from energy.emulated import Disturbance
-from energy.emulated_physics import PhysicalBoard, Surroundings
-from energy.ledger import Ledger
+from fimi.energy.cost_model import OperatingPoint, Phase, PhaseCost, predict_round
+from fimi.energy.emulation.board import Disturbance
+from fimi.energy.emulation.boards import declare_board
+from fimi.energy.emulation.physical_board import PhysicalBoard, Surroundings
+from fimi.energy.ledger import Ledger
+from fimi.record.prediction import Residual, agreement, drift_percent, residuals
+from fimi.record.results import DeviceRound
 
 BOARD = declare_board("raspberry-pi-4", seed=0, index=0).model
 POINT = OperatingPoint(frequency_hz=1.2e9, bandwidth_hz=1e5, transmit_power_w=0.1, time_split=0.5)

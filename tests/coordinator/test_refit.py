@@ -5,21 +5,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from coordinator.refit import Observation, observe, refit
-from coordinator.results import DeviceRound
-from energy.boards import declare_board
-from energy.cost_model import (
+from fimi.coordinator.refit import Observation, observe, refit
+from fimi.energy.cost_model import (
     BoardModel,
     OperatingPoint,
     computing_power_w,
     operating_frequency_hz,
     predict_round,
 )
-from energy.emulated import Disturbance, EmulatedBoard
-from energy.emulated_physics import PhysicalBoard
-from energy.ledger import Ledger
-from energy.presets import PRESETS
-from learning.training import TrainingSettings
+from fimi.energy.emulation.board import Disturbance, EmulatedBoard
+from fimi.energy.emulation.boards import declare_board
+from fimi.energy.emulation.physical_board import PhysicalBoard
+from fimi.energy.emulation.presets import PRESETS
+from fimi.energy.ledger import Ledger
+from fimi.learning.training.trainer import TrainingSettings
+from fimi.record.results import DeviceRound
 
 POINT = OperatingPoint(frequency_hz=1.2e9, bandwidth_hz=1e5, transmit_power_w=0.1, time_split=0.5)
 BITS = 8.0 * 40_000

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-from coordinator.registry import Registry
-from energy.boards import declare_board
-from energy.hardware import HardwareDescription
-from energy.meters import MeterDescription
-from messaging.messages import DeviceState, PlanApplied, Profile
+from fimi.coordinator.registry import Registry
+from fimi.energy.emulation.boards import declare_board
+from fimi.energy.hardware import HardwareDescription
+from fimi.energy.meters import MeterDescription
+from fimi.messaging.messages import DeviceState, PlanApplied, Profile
 
 BOARD = declare_board(
     "mini-pc",

@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripted import record
 
-from coordinator import results
-from coordinator.results import DeviceRound, Preparation, RoundResult
-from energy.cost_model import PhaseCost
-from energy.ledger import PhaseRecord
-from learning.training import Evaluation
+from fimi.energy.cost_model import PhaseCost
+from fimi.energy.ledger import PhaseRecord
+from fimi.learning.training.trainer import Evaluation
+from fimi.record import results
+from fimi.record.results import DeviceRound, Preparation, RoundResult
 
 
 def cost(phase: str, board_j: float, dynamic_j: float = 0.0) -> PhaseCost:

@@ -17,16 +17,16 @@ import msgspec
 import pytest
 from scripted import record
 
-from coordinator.events import DeviceLost, SearchProgress
-from coordinator.results import DeviceRound, Preparation, RoundResult
-from coordinator.store import RunStore, StoreError
-from energy.cost_model import PhaseCost
-from energy.hardware import Observation
-from energy.joules import Energy
-from energy.meters.sampler import MonitorCost
-from energy.observe.link import LinkState
-from learning.training import Evaluation
-from messaging.messages import Goodput
+from fimi.energy.cost_model import PhaseCost
+from fimi.energy.hardware import Observation
+from fimi.energy.joules import Energy
+from fimi.energy.meters.sampler import MonitorCost
+from fimi.energy.observe.link import LinkState
+from fimi.learning.training.trainer import Evaluation
+from fimi.messaging.messages import Goodput
+from fimi.record.events import DeviceLost, SearchProgress
+from fimi.record.results import DeviceRound, Preparation, RoundResult
+from fimi.record.store import RunStore, StoreError
 
 ROOT = Path(__file__).parents[2]
 
@@ -161,7 +161,7 @@ def test_nothing_that_was_written_is_lost_when_the_process_is_killed(tmp_path: P
         import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests" / "coordinator")!r}]
         import itertools
         from pathlib import Path
-        from coordinator.store import RunStore
+        from fimi.record.store import RunStore
         from test_store import result
         store = RunStore(Path({str(path)!r}))
         for number in itertools.count(1):
@@ -191,7 +191,7 @@ def test_a_full_disk_is_named_and_what_was_written_stays(tmp_path: Path) -> None
         import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests" / "coordinator")!r}]
         import itertools, resource, signal
         from pathlib import Path
-        from coordinator.store import RunStore, StoreError
+        from fimi.record.store import RunStore, StoreError
         from test_store import result
         store = RunStore(Path({str(path)!r}))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # no file may grow beyond half a megabyte

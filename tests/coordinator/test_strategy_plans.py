@@ -8,19 +8,23 @@ from functools import cache
 import numpy as np
 import pytest
 
-from coordinator.planning import make_problem
-from coordinator.settings import FederationSettings, PlanSettings, RoundSettings
-from coordinator.strategies import STRATEGIES, Strategy
-from coordinator.strategy_plans import StrategyPlan, make_plans, replan, with_data
-from coordinator.strategy_settings import StrategySettings
-from energy.boards import fleet
-from energy.cost_model import compute_time_s, uplink_rate_bps
-from energy.hardware import HardwareDescription
-from energy.meters import MeterDescription
-from learning.training import TrainingSettings
-from messaging.messages import Profile
-from optim.planner import Plan, SearchSettings, plan
-from optim.problem import FimiProblem, InfeasibleError, tfl
+from fimi.coordinator.planning import make_problem
+from fimi.coordinator.settings import (
+    FederationSettings,
+    PlanSettings,
+    RoundSettings,
+    StrategySettings,
+)
+from fimi.coordinator.strategies import STRATEGIES, Strategy
+from fimi.coordinator.strategy_plans import StrategyPlan, make_plans, replan, with_data
+from fimi.energy.cost_model import compute_time_s, uplink_rate_bps
+from fimi.energy.emulation.boards import fleet
+from fimi.energy.hardware import HardwareDescription
+from fimi.energy.meters import MeterDescription
+from fimi.learning.training.trainer import TrainingSettings
+from fimi.messaging.messages import Profile
+from fimi.optim.planner import Plan, SearchSettings, plan
+from fimi.optim.problem import FimiProblem, InfeasibleError, tfl
 
 MODEL_BYTES = 153_600
 COUNTS = {"device-1": (40, 0, 2), "device-2": (3, 30, 30), "device-3": (0, 0, 9)}

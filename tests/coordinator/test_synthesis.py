@@ -1,4 +1,5 @@
-"""coordinator.synthesis: a generator node that says how far it is, vanishes, and comes back."""
+"""fimi.coordinator.synthesis: a generator node that says how far it is, vanishes, and comes
+back."""
 
 from __future__ import annotations
 
@@ -10,17 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.errors import FederationError
-from coordinator.events import BatchDelivered, Event, GenerationProgress
-from coordinator.inbox import Inbox
-from coordinator.registry import Registry
-from coordinator.settings import FederationSettings, PlanSettings, RoundSettings
-from coordinator.synthesis import Synthesis, parts
-from learning.training import TrainingSettings
-from messaging.broker import EmbeddedBroker
-from messaging.client import Peer
-from messaging.messages import SyntheticBatch, SyntheticProgress, SyntheticRequest
-from messaging.topics import COORDINATOR
+from fimi.coordinator.context import FederationError
+from fimi.coordinator.inbox import Inbox
+from fimi.coordinator.registry import Registry
+from fimi.coordinator.settings import FederationSettings, PlanSettings, RoundSettings
+from fimi.coordinator.synthesis import Synthesis, parts
+from fimi.learning.training.trainer import TrainingSettings
+from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.messaging.client import Peer
+from fimi.messaging.messages import SyntheticBatch, SyntheticProgress, SyntheticRequest
+from fimi.messaging.topics import COORDINATOR
+from fimi.record.events import BatchDelivered, Event, GenerationProgress
 
 COUNTS = {f"device-{number}": (number, 0, 1) for number in (1, 2, 3)}
 

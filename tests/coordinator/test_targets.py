@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.results import DeviceRound, Preparation, RoundResult
-from coordinator.targets import costs_to_targets
-from energy.joules import Energy
-from energy.ledger import PhaseRecord
-from learning.training import Evaluation
-from messaging.messages import Goodput
+from fimi.energy.joules import Energy
+from fimi.energy.ledger import PhaseRecord
+from fimi.learning.training.trainer import Evaluation
+from fimi.messaging.messages import Goodput
+from fimi.record.results import DeviceRound, Preparation, RoundResult
+from fimi.record.targets import costs_to_targets
 
 
 def phase(joules: float | None) -> PhaseRecord:

@@ -8,18 +8,19 @@ from typing import TypeVar
 
 import numpy as np
 
-from edge_agent.agent import Agent, AgentSettings
-from edge_agent.backends import Backends
-from edge_agent.data import MixedData
-from energy.boards import fleet
-from energy.cost_model import OperatingPoint
-from energy.emulated import Disturbance, EmulatedBoard
-from learning import batches, tensors, torch_trainer
-from learning.datasets import load_digits
-from learning.training import TrainingSettings
-from messaging.broker import EmbeddedBroker
-from messaging.client import Peer
-from messaging.messages import (
+from fimi.edge_agent.agent import Agent, AgentSettings
+from fimi.edge_agent.backends import Backends
+from fimi.edge_agent.data import MixedData
+from fimi.energy.cost_model import OperatingPoint
+from fimi.energy.emulation.board import Disturbance, EmulatedBoard
+from fimi.energy.emulation.boards import fleet
+from fimi.learning.data import batches
+from fimi.learning.data.dataset import load_digits
+from fimi.learning.training import tensors, torch_trainer
+from fimi.learning.training.trainer import TrainingSettings
+from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.messaging.client import Peer
+from fimi.messaging.messages import (
     DevicePlan,
     Message,
     Offer,
@@ -27,7 +28,7 @@ from messaging.messages import (
     RoundStart,
     UpdateReady,
 )
-from messaging.topics import COORDINATOR
+from fimi.messaging.topics import COORDINATOR
 
 DIGITS = load_digits()
 LOCAL = DIGITS.subset(np.arange(40), "digits/device-1")

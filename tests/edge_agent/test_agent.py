@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from bench import DIGITS, LOCAL, MODEL, POINT, SETTINGS, Bench, encode
 
-from learning import batches, tensors
-from learning.torch_trainer import TorchTrainer
-from messaging.broker import EmbeddedBroker
-from messaging.client import Peer
-from messaging.messages import (
+from fimi.learning.data import batches
+from fimi.learning.training import tensors
+from fimi.learning.training.torch_trainer import TorchTrainer
+from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.messaging.client import Peer
+from fimi.messaging.messages import (
     DeviceState,
     PlanApplied,
     Profile,

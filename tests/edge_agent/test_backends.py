@@ -5,11 +5,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edge_agent import backends
-from edge_agent.backends import BackendError, Backends
-from learning import export, graphs, tensors
-from learning.graphs import GraphError
-from learning.training import TrainingSettings
+from fimi.edge_agent import backends
+from fimi.edge_agent.backends import BackendError, Backends
+from fimi.learning.onnx import export, graphs
+from fimi.learning.onnx.graphs import GraphError
+from fimi.learning.training import tensors
+from fimi.learning.training.trainer import TrainingSettings
 
 SETTINGS = TrainingSettings()
 SET = export.export(SETTINGS, 10, (1, 8, 8))

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_agent.data import MixedData
-from learning.datasets import Dataset
+from fimi.edge_agent.data import MixedData
+from fimi.learning.data.dataset import Dataset
 
 
 def local(count: int = 3) -> Dataset:

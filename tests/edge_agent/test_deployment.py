@@ -9,15 +9,15 @@ from functools import cache
 import pytest
 from bench import LOCAL, MODEL, Bench
 
-from edge_agent.deployment import TrialOrder, try_file
-from energy.boards import fleet
-from energy.emulated import Disturbance, EmulatedBoard
-from energy.ledger import Ledger
-from learning.classifier import Exported
-from learning.deployment import Deployer
-from learning.torch_trainer import TorchTrainer
-from messaging.broker import EmbeddedBroker
-from messaging.messages import (
+from fimi.edge_agent.deployment import TrialOrder, try_file
+from fimi.energy.emulation.board import Disturbance, EmulatedBoard
+from fimi.energy.emulation.boards import fleet
+from fimi.energy.ledger import Ledger
+from fimi.learning.training.classifier import Exported
+from fimi.learning.training.deployment import Deployer
+from fimi.learning.training.torch_trainer import TorchTrainer
+from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.messaging.messages import (
     DeploymentClosed,
     DeploymentReport,
     DeploymentTest,

@@ -11,17 +11,17 @@ import pytest
 from click.testing import CliRunner
 from worlds import Ina226, PlugWorld, TwoPackages, write
 
-import energy.host_profile
-from edge_agent.doctor import examine, surroundings
-from edge_agent.doctor.patient import Check, Patient
-from energy.clock import VirtualClock
-from energy.control.programs import Done
-from energy.host_profile import HostProfile, load_profile
-from messaging.address import BrokerAddress
-from messaging.broker import EmbeddedBroker
-from testbed.cli import main
+import fimi.energy.host_profile
+from fimi.edge_agent.doctor import examine, surroundings
+from fimi.edge_agent.doctor.patient import Check, Patient
+from fimi.energy.clock import VirtualClock
+from fimi.energy.control.programs import Done
+from fimi.energy.host_profile import HostProfile, load_profile
+from fimi.messaging.address import BrokerAddress
+from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.testbed.cli import main
 
-EXAMPLE = (energy.host_profile.__doc__ or "").split("::\n", 1)[1]
+EXAMPLE = (fimi.energy.host_profile.__doc__ or "").split("::\n", 1)[1]
 
 
 def quiet(arguments: object) -> Done:

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from edge_agent.turns import HOLDERS_MIN, Turns
-from messaging.errors import TransferCancelled
+from fimi.edge_agent.turns import HOLDERS_MIN, Turns
+from fimi.messaging.errors import TransferCancelled
 
 LARGE = 1_000_000_000
 

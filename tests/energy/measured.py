@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from msgspec.structs import replace
 
-from energy.boards import declare_board
-from energy.calibration_fit import Setting
-from energy.emulated import Disturbance, EmulatedBoard
+from fimi.energy.calibration.fit import Setting
+from fimi.energy.emulation.board import Disturbance, EmulatedBoard
+from fimi.energy.emulation.boards import declare_board
 
 FREQUENCIES = tuple(f * 1e8 for f in range(6, 19, 2))
 IDLE_W, ACTIVE_W, KAPPA, CYCLES = 2.7, 0.9, 4.3e-28, 1.1e7

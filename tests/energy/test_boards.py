@@ -5,8 +5,8 @@ import math
 import msgspec
 import pytest
 
-from energy.boards import BoardDeclaration, declare_board, fleet
-from energy.presets import PRESETS
+from fimi.energy.emulation.boards import BoardDeclaration, declare_board, fleet
+from fimi.energy.emulation.presets import PRESETS
 
 
 class TestFleet:

@@ -4,16 +4,14 @@ import pytest
 from measured import emulated as board
 from msgspec.structs import replace
 
-from energy.calibration import analyse, calibrated
-from energy.calibration_emulated import calibrate, sweep_plan
-from energy.emulated import EmulatedBoard
-from energy.emulated_physics import PhysicalBoard
-from energy.held_out import mape_percent
-from energy.presets import PRESETS
-from energy.silicon import SILICON
-from energy.sweep import (
-    CalibrationImpossibleError,
-)
+from fimi.energy.calibration.emulated import calibrate, sweep_plan
+from fimi.energy.calibration.fitted import analyse, calibrated
+from fimi.energy.calibration.held_out import mape_percent
+from fimi.energy.calibration.sweep import CalibrationImpossibleError
+from fimi.energy.emulation.board import EmulatedBoard
+from fimi.energy.emulation.chip import SILICON
+from fimi.energy.emulation.physical_board import PhysicalBoard
+from fimi.energy.emulation.presets import PRESETS
 
 
 @pytest.mark.parametrize("make", [EmulatedBoard, PhysicalBoard])

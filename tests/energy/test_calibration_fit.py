@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from measured import ACTIVE_W, CYCLES, FREQUENCIES, IDLE_W, KAPPA, busy, idle, sweep
 from msgspec.structs import replace
 
-from energy.calibration_fit import (
+from fimi.energy.calibration.fit import (
     LEAKAGE_DOUBLING_K,
     FitError,
     Setting,
@@ -15,7 +15,7 @@ from energy.calibration_fit import (
     fit_cycles,
     fit_power,
 )
-from energy.radio_fit import fit_radio, fit_receive
+from fimi.energy.calibration.radio_fit import fit_radio, fit_receive
 
 
 class TestPower:

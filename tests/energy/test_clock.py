@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from energy.clock import MonotonicClock, VirtualClock
+from fimi.energy.clock import MonotonicClock, VirtualClock
 
 
 class TestVirtualClock:

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from energy.boards import declare_board
-from energy.cost_model import (
+from fimi.energy.cost_model import (
     PHASES,
     BoardModel,
     ComputeModel,
@@ -29,6 +28,7 @@ from energy.cost_model import (
     uplink_rate_bps,
     upload_energy_j,
 )
+from fimi.energy.emulation.boards import declare_board
 
 GAIN, N0 = 1e-10, 4e-21
 frequencies = st.floats(1e8, 4e9)

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from energy.boards import declare_board, fleet
-from energy.cost_model import OperatingPoint, predict_round
-from energy.emulated import Disturbance, EmulatedBoard
-from energy.emulated_meter import READINGS_PER_SEGMENT
-from energy.hardware import Hardware
-from energy.ledger import Ledger, PhaseRecord
-from energy.presets import PRESETS
+from fimi.energy.cost_model import OperatingPoint, predict_round
+from fimi.energy.emulation.board import Disturbance, EmulatedBoard
+from fimi.energy.emulation.boards import declare_board, fleet
+from fimi.energy.emulation.meter import READINGS_PER_SEGMENT
+from fimi.energy.emulation.presets import PRESETS
+from fimi.energy.hardware import Hardware
+from fimi.energy.ledger import Ledger, PhaseRecord
 
 EXACT = Disturbance(profile_error=0.0, load_sd=0.0, fading_sd_db=0.0)
 POINT = OperatingPoint(frequency_hz=1.2e9, bandwidth_hz=1e6, transmit_power_w=0.1, time_split=0.5)

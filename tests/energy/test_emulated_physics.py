@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from energy.boards import declare_board
-from energy.cost_model import OperatingPoint, compute_time_s
-from energy.emulated import Disturbance
-from energy.emulated_physics import PhysicalBoard, Surroundings
-from energy.hardware import Hardware
-from energy.ledger import Ledger, PhaseRecord
-from energy.presets import PRESETS
+from fimi.energy.cost_model import OperatingPoint, compute_time_s
+from fimi.energy.emulation.board import Disturbance
+from fimi.energy.emulation.boards import declare_board
+from fimi.energy.emulation.physical_board import PhysicalBoard, Surroundings
+from fimi.energy.emulation.presets import PRESETS
+from fimi.energy.hardware import Hardware
+from fimi.energy.ledger import Ledger, PhaseRecord
 
 EXACT = Disturbance(profile_error=0.0, load_sd=0.0, fading_sd_db=0.0)
 QUIET = Surroundings(background=0.0, relative_noise=0.0, dropped=0.0)

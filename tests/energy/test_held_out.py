@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from measured import ACTIVE_W, CYCLES, FREQUENCIES, IDLE_W, KAPPA, busy, idle, sweep
 
-from energy.held_out import energy_errors, held_out_error, mape_percent
+from fimi.energy.calibration.held_out import energy_errors, held_out_error, mape_percent
 
 
 class TestHeldOut:

@@ -6,16 +6,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-import energy.host_profile
-from energy.clock import VirtualClock
-from energy.cost_model import OperatingPoint
-from energy.hardware import Hardware, Observation
-from energy.host import HostHardware
-from energy.host_profile import HostProfile, load_profile
-from energy.ledger import Ledger
-from energy.meters import MeterUnavailableError
+import fimi.energy.host_profile
+from fimi.energy.clock import VirtualClock
+from fimi.energy.cost_model import OperatingPoint
+from fimi.energy.hardware import Hardware, Observation
+from fimi.energy.host import HostHardware
+from fimi.energy.host_profile import HostProfile, load_profile
+from fimi.energy.ledger import Ledger
+from fimi.energy.meters import MeterUnavailableError
 
-EXAMPLE = (energy.host_profile.__doc__ or "").split("::\n", 1)[1]
+EXAMPLE = (fimi.energy.host_profile.__doc__ or "").split("::\n", 1)[1]
 POINT = OperatingPoint(frequency_hz=1.0e9, bandwidth_hz=1e6, transmit_power_w=0.1, time_split=0.5)
 
 

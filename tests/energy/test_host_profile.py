@@ -5,10 +5,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-import energy.host_profile
-from energy.host_profile import HostProfile, ProfileError, load_profile
+import fimi.energy.host_profile
+from fimi.energy.host_profile import HostProfile, ProfileError, load_profile
 
-EXAMPLE = (energy.host_profile.__doc__ or "").split("::\n", 1)[1]
+EXAMPLE = (fimi.energy.host_profile.__doc__ or "").split("::\n", 1)[1]
 
 
 def write(path: Path, text: str = EXAMPLE) -> Path:

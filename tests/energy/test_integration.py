@@ -8,8 +8,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from energy.integration import integrate, largest_gap_s
-from energy.meters import MeterDescription, Reading
+from fimi.energy.integration import integrate, largest_gap_s
+from fimi.energy.meters import MeterDescription, Reading
 
 METER = MeterDescription(source="test", kind="measured", scope="board", rate_hz=10.0)
 

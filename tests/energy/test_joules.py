@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from energy.joules import Energy, format_energy, format_joules, total
+from fimi.energy.joules import Energy, format_energy, format_joules, total
 
 energies = st.builds(
     Energy,

@@ -5,9 +5,9 @@ import time
 import msgspec
 import pytest
 
-from energy.clock import MonotonicClock, VirtualClock
-from energy.ledger import Ledger, PhaseRecord
-from energy.meters import DeclaredPower, MeterDescription, Reading
+from fimi.energy.clock import MonotonicClock, VirtualClock
+from fimi.energy.ledger import Ledger, PhaseRecord
+from fimi.energy.meters import DeclaredPower, MeterDescription, Reading
 
 
 class CounterOfSeconds:

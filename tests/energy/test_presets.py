@@ -3,8 +3,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from energy.boards import declare_board
-from energy.presets import PRESETS, BoardPreset
+from fimi.energy.emulation.boards import declare_board
+from fimi.energy.emulation.presets import PRESETS, BoardPreset
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=list(PRESETS))

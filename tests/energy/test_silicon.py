@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from energy.boards import declare_board
-from energy.presets import PRESETS
-from energy.silicon import RADIO, SILICON, Chip
+from fimi.energy.emulation.boards import declare_board
+from fimi.energy.emulation.chip import RADIO, SILICON, Chip
+from fimi.energy.emulation.presets import PRESETS
 
 
 def chip(name: str) -> Chip:

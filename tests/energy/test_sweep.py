@@ -4,11 +4,8 @@ import pytest
 from measured import emulated as board
 from msgspec.structs import replace
 
-from energy.calibration_emulated import EmulatedLoad, calibrate, sweep_plan
-from energy.cost_model import OperatingPoint
-from energy.emulated import EmulatedBoard
-from energy.hardware import Applied, HardwareDescription
-from energy.sweep import (
+from fimi.energy.calibration.emulated import EmulatedLoad, calibrate, sweep_plan
+from fimi.energy.calibration.sweep import (
     CalibrationAbortedError,
     CalibrationImpossibleError,
     Progress,
@@ -17,6 +14,9 @@ from energy.sweep import (
     spread,
     sweep,
 )
+from fimi.energy.cost_model import OperatingPoint
+from fimi.energy.emulation.board import EmulatedBoard
+from fimi.energy.hardware import Applied, HardwareDescription
 
 
 class TestSweep:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from energy.sysfs import read_count, read_text, why_unreadable
+from fimi.energy.sysfs import read_count, read_text, why_unreadable
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""energy.work_meter: all meters together, and nothing where one cannot be read."""
+"""fimi.energy.work_meter: all meters together, and nothing where one cannot be read."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from energy.clock import VirtualClock
-from energy.meters import (
+from fimi.energy.clock import VirtualClock
+from fimi.energy.meters import (
     DeclaredPower,
     Look,
     Meter,
@@ -15,7 +15,7 @@ from energy.meters import (
     MeterUnavailableError,
     Reading,
 )
-from energy.work_meter import Metered, open_meters
+from fimi.energy.work_meter import Metered, open_meters
 
 
 def no_cards() -> Meter:

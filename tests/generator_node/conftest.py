@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from generator_node.diffusion import DiffusionGenerator
-from generator_node.network import NetworkSettings
-from generator_node.training import DiffusionSettings, Trained, train
-from learning.datasets import Dataset, Split, load_digits, split
+from fimi.generator_node.generators.diffusion import DiffusionGenerator
+from fimi.generator_node.training.diffusion_training import DiffusionSettings, Trained, train
+from fimi.generator_node.training.network import NetworkSettings
+from fimi.learning.data.dataset import Dataset, Split, load_digits, split
 
 TINY = DiffusionSettings(
     steps=2,

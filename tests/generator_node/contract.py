@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from generator_node.generators import Generator
+from fimi.generator_node.generators.base import Generator
 
 
 class GeneratorContract:

@@ -9,10 +9,10 @@ import sys
 
 import msgspec
 
-from messaging.address import BrokerAddress
-from messaging.client import Peer
-from messaging.messages import SyntheticRequest
-from messaging.topics import COORDINATOR
+from fimi.messaging.address import BrokerAddress
+from fimi.messaging.client import Peer
+from fimi.messaging.messages import SyntheticRequest
+from fimi.messaging.topics import COORDINATOR
 
 url, fleet, request = sys.argv[1:]
 with Peer(BrokerAddress.parse(url), fleet=fleet, peer=COORDINATOR, role="coordinator") as peer:

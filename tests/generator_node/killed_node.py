@@ -9,14 +9,14 @@ import sys
 import threading
 from pathlib import Path
 
-from generator_node.bootstrap import BootstrapGenerator
-from generator_node.drawing import made_by
-from generator_node.node import GeneratorNode, Journal
-from generator_node.pool import Pool
-from generator_node.service import BatchService, Progress
-from learning.datasets import load_digits, split
-from messaging.address import BrokerAddress
-from messaging.client import Peer
+from fimi.generator_node.generators.bootstrap import BootstrapGenerator
+from fimi.generator_node.service.drawing import made_by
+from fimi.generator_node.service.node import GeneratorNode, Journal
+from fimi.generator_node.service.pool import Pool
+from fimi.generator_node.service.service import BatchService, Progress
+from fimi.learning.data.dataset import load_digits, split
+from fimi.messaging.address import BrokerAddress
+from fimi.messaging.client import Peer
 
 url, fleet, folder = sys.argv[1:]
 generator = BootstrapGenerator(split(load_digits()).public)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from generator_node.course import TrainingProgress
-from generator_node.gan import GanSettings
-from generator_node.gan_training import TrainedGan, train_gan
-from learning.datasets import load_digits, split
+from fimi.generator_node.generators.gan import GanSettings
+from fimi.generator_node.training.gan_training import TrainedGan, train_gan
+from fimi.generator_node.training.loop import TrainingProgress
+from fimi.learning.data.dataset import load_digits, split
 
 
 def training(

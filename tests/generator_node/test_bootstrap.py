@@ -1,4 +1,4 @@
-"""generator_node.bootstrap: real public images, hardly changed."""
+"""fimi.generator_node.generators.bootstrap: real public images, hardly changed."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from contract import GeneratorContract
 
-from generator_node.bootstrap import BootstrapGenerator, BootstrapSettings
-from generator_node.gate import Neighbours
-from generator_node.generators import Generator, GeneratorError
-from learning.datasets import Dataset, Split
+from fimi.generator_node.generators.base import Generator, GeneratorError
+from fimi.generator_node.generators.bootstrap import BootstrapGenerator, BootstrapSettings
+from fimi.generator_node.service.gate import Neighbours
+from fimi.learning.data.dataset import Dataset, Split
 
 STILL = BootstrapSettings(rotation_degrees=0, shift_pixels=0, scale=0)
 

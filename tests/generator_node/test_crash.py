@@ -17,16 +17,16 @@ import msgspec
 import numpy as np
 import pytest
 
-from generator_node.bootstrap import BootstrapGenerator
-from generator_node.card import read_card
-from generator_node.node import GeneratorNode
-from generator_node.service import BatchService, Progress
-from learning.batches import decode
-from learning.datasets import Split
-from messaging.broker import EmbeddedBroker
-from messaging.client import Peer
-from messaging.messages import DeviceState, Offer, SyntheticBatch, SyntheticRequest
-from messaging.topics import COORDINATOR
+from fimi.generator_node.generators.bootstrap import BootstrapGenerator
+from fimi.generator_node.generators.card import read_card
+from fimi.generator_node.service.node import GeneratorNode
+from fimi.generator_node.service.service import BatchService, Progress
+from fimi.learning.data.batches import decode
+from fimi.learning.data.dataset import Split
+from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.messaging.client import Peer
+from fimi.messaging.messages import DeviceState, Offer, SyntheticBatch, SyntheticRequest
+from fimi.messaging.topics import COORDINATOR
 
 REQUESTS = [
     SyntheticRequest(run="r1", device=f"device-{n}", counts=(n, 0, 2, 0, 1, 0, 0, 3, 0, 1), seed=5)
@@ -152,7 +152,7 @@ def test_a_coordinator_that_is_killed_halfway(
     url = a_broker.address.url(with_password=True)
     stranger = Peer(a_broker.address, fleet=fleet_name, peer="device-2", role="device")
     with (
-        caplog.at_level(logging.WARNING, "generator_node.node"),
+        caplog.at_level(logging.WARNING, "fimi.generator_node.service.node"),
         Peer(a_broker.address, fleet=fleet_name, peer="generator", role="generator") as peer,
         stranger,
     ):

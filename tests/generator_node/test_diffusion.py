@@ -1,4 +1,5 @@
-"""generator_node.diffusion: the contract of generators, guidance, and the weights that ship."""
+"""fimi.generator_node.generators.diffusion: the contract of generators, guidance, and the weights
+that ship."""
 
 from __future__ import annotations
 
@@ -13,18 +14,18 @@ import pytest
 import torch
 from contract import GeneratorContract
 
-from generator_node import diffusion, onnx_diffusion
-from generator_node import folder as folders
-from generator_node.card import CARD, GRAPH, read_card, shipped_for
-from generator_node.diffusion import DiffusionGenerator
-from generator_node.gate import read_judge
-from generator_node.generators import Generator, GeneratorError, WrongDataError
-from generator_node.network import sampling_solver
-from generator_node.onnx_diffusion import OnnxDiffusionGenerator
-from generator_node.opening import load, open_generator
-from generator_node.solver import SolverName
-from generator_node.training import Trained
-from learning.datasets import Dataset, Split, load_digits, split
+from fimi.generator_node.generators import diffusion, onnx_diffusion
+from fimi.generator_node.generators import folder as folders
+from fimi.generator_node.generators.base import Generator, GeneratorError, WrongDataError
+from fimi.generator_node.generators.card import CARD, GRAPH, read_card, shipped_for
+from fimi.generator_node.generators.diffusion import DiffusionGenerator
+from fimi.generator_node.generators.onnx_diffusion import OnnxDiffusionGenerator
+from fimi.generator_node.generators.open import load, open_generator
+from fimi.generator_node.generators.solver import SolverName
+from fimi.generator_node.service.gate import read_judge
+from fimi.generator_node.training.diffusion_training import Trained
+from fimi.generator_node.training.network import sampling_solver
+from fimi.learning.data.dataset import Dataset, Split, load_digits, split
 
 
 class TestTiny(GeneratorContract):

@@ -1,15 +1,15 @@
-"""generator_node.drawing: memory that runs out, places that are settled."""
+"""fimi.generator_node.service.drawing: memory that runs out, places that are settled."""
 
 from __future__ import annotations
 
 import pytest
 
-from generator_node.bootstrap import BootstrapGenerator
-from generator_node.drawing import Drawing, Place, made_by
-from generator_node.pool import Pool
-from generator_node.service import BatchService
-from learning.datasets import Dataset, Images, Labels, Split
-from messaging.messages import SyntheticRequest
+from fimi.generator_node.generators.bootstrap import BootstrapGenerator
+from fimi.generator_node.service.drawing import Drawing, Place, made_by
+from fimi.generator_node.service.pool import Pool
+from fimi.generator_node.service.service import BatchService
+from fimi.learning.data.dataset import Dataset, Images, Labels, Split
+from fimi.messaging.messages import SyntheticRequest
 
 REQUEST = SyntheticRequest(run="r1", device="device-1", counts=(4, 0, 9) + (0,) * 7, seed=3)
 

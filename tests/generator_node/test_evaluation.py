@@ -1,4 +1,5 @@
-"""generator_node.evaluation: the measures tell what they should on images made for it."""
+"""fimi.generator_node.training.evaluation: the measures tell what they should on images made for
+it."""
 
 from __future__ import annotations
 
@@ -7,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generator_node.card import shipped_for
-from generator_node.evaluation import (
+from fimi.generator_node.generators.card import shipped_for
+from fimi.generator_node.service.gate import read_judge
+from fimi.generator_node.training.evaluation import (
     Score,
     density_and_coverage,
     discount,
@@ -18,8 +20,7 @@ from generator_node.evaluation import (
     likenesses,
     spread,
 )
-from generator_node.gate import read_judge
-from learning.datasets import Split
+from fimi.learning.data.dataset import Split
 
 
 def gauss(seed: int, count: int = 400, shift: float = 0.0) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""generator_node.folder: what is saved is what is read, and damage is named."""
+"""fimi.generator_node.generators.folder: what is saved is what is read, and damage is named."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import safetensors.torch
 import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
 
-from generator_node import folder as folders
-from generator_node.card import shipped_for
-from generator_node.gan import WEIGHTS, GanGenerator, GanSettings
-from generator_node.generators import GeneratorError
-from generator_node.training import DiffusionSettings, Trained
-from learning.datasets import Split
+from fimi.generator_node.generators import folder as folders
+from fimi.generator_node.generators.base import GeneratorError
+from fimi.generator_node.generators.card import shipped_for
+from fimi.generator_node.generators.gan import WEIGHTS, GanGenerator, GanSettings
+from fimi.generator_node.training.diffusion_training import DiffusionSettings, Trained
+from fimi.learning.data.dataset import Split
 
 
 @pytest.fixture

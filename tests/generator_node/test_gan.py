@@ -1,4 +1,5 @@
-"""generator_node.gan: the contract, there and back, and that training moves towards the data."""
+"""fimi.generator_node.generators.gan: the contract, there and back, and that training moves towards
+the data."""
 
 from __future__ import annotations
 
@@ -11,17 +12,17 @@ import pytest
 import torch
 from contract import GeneratorContract
 
-from generator_node.card import shipped_for
-from generator_node.course import TrainingProgress
-from generator_node.evaluation import spread
-from generator_node.gan import WEIGHTS, GanSettings
-from generator_node.gan_training import TrainedGan, train_gan
-from generator_node.gate import read_judge
-from generator_node.generators import Generator, GeneratorError
-from generator_node.opening import load, open_generator
-from generator_node.quality import synthesise
-from generator_node.training import DiffusionSettings, train
-from learning.datasets import Dataset, Split
+from fimi.generator_node.generators.base import Generator, GeneratorError
+from fimi.generator_node.generators.card import shipped_for
+from fimi.generator_node.generators.gan import WEIGHTS, GanSettings
+from fimi.generator_node.generators.open import load, open_generator
+from fimi.generator_node.service.gate import read_judge
+from fimi.generator_node.training.diffusion_training import DiffusionSettings, train
+from fimi.generator_node.training.evaluation import spread
+from fimi.generator_node.training.gan_training import TrainedGan, train_gan
+from fimi.generator_node.training.loop import TrainingProgress
+from fimi.generator_node.training.quality import synthesise
+from fimi.learning.data.dataset import Dataset, Split
 
 TINY = GanSettings(steps=3, batch_size=8, width=8, judge_steps=2, seed=1)
 

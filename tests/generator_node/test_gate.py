@@ -1,4 +1,4 @@
-"""generator_node.gate: what it refuses, and that it lets real images pass."""
+"""fimi.generator_node.service.gate: what it refuses, and that it lets real images pass."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generator_node.bootstrap import BootstrapGenerator, BootstrapSettings
-from generator_node.card import JUDGE, shipped_for
-from generator_node.drawing import made_by
-from generator_node.gate import Gate, GateSettings, Judge, Neighbours, read_judge
-from generator_node.generators import GeneratorError, Provenance, Seeds
-from generator_node.judge import train_judge
-from generator_node.service import BatchService
-from learning.datasets import Dataset, Images, Labels, Split
-from learning.runtime import onnxruntime
-from messaging.messages import SyntheticRequest
+from fimi.generator_node.generators.base import GeneratorError, Provenance, Seeds
+from fimi.generator_node.generators.bootstrap import BootstrapGenerator, BootstrapSettings
+from fimi.generator_node.generators.card import JUDGE, shipped_for
+from fimi.generator_node.service.drawing import made_by
+from fimi.generator_node.service.gate import Gate, GateSettings, Judge, Neighbours, read_judge
+from fimi.generator_node.service.service import BatchService
+from fimi.generator_node.training.judge import train_judge
+from fimi.learning.data.dataset import Dataset, Images, Labels, Split
+from fimi.learning.training.onnx_runtime import onnxruntime
+from fimi.messaging.messages import SyntheticRequest
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,17 @@
-"""generator_node.generators: what every generator refuses."""
+"""fimi.generator_node.generators.base: what every generator refuses."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from generator_node.generators import Provenance, WrongDataError, check_order, require_trained_on
-from learning.datasets import Dataset
+from fimi.generator_node.generators.base import (
+    Provenance,
+    WrongDataError,
+    check_order,
+    require_trained_on,
+)
+from fimi.learning.data.dataset import Dataset
 
 
 def ids(*values: int) -> np.ndarray:

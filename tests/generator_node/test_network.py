@@ -1,11 +1,11 @@
-"""generator_node.network: diffusers' classes, configured as the recipe says."""
+"""fimi.generator_node.training.network: diffusers' classes, configured as the recipe says."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from generator_node.network import (
+from fimi.generator_node.training.network import (
     NetworkSettings,
     build_unet,
     library_versions,

@@ -1,4 +1,4 @@
-"""generator_node.node: a real node with a real model, over a real broker."""
+"""fimi.generator_node.service.node: a real node with a real model, over a real broker."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from generator_node.diffusion import DiffusionGenerator
-from generator_node.generators import Provenance, Seeds
-from generator_node.node import GeneratorNode
-from generator_node.service import BatchService
-from learning.batches import decode
-from learning.datasets import Images, Labels
-from messaging.broker import EmbeddedBroker
-from messaging.client import Peer
-from messaging.errors import TransferError
-from messaging.messages import (
+from fimi.generator_node.generators.base import Provenance, Seeds
+from fimi.generator_node.generators.diffusion import DiffusionGenerator
+from fimi.generator_node.service.node import GeneratorNode
+from fimi.generator_node.service.service import BatchService
+from fimi.learning.data.batches import decode
+from fimi.learning.data.dataset import Images, Labels
+from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.messaging.client import Peer
+from fimi.messaging.errors import TransferError
+from fimi.messaging.messages import (
     Offer,
     RunEnded,
     SyntheticBatch,
@@ -25,7 +25,7 @@ from messaging.messages import (
     SyntheticRequest,
     UpdateReady,
 )
-from messaging.topics import COORDINATOR
+from fimi.messaging.topics import COORDINATOR
 
 COUNTS = (2, 0, 1, 0, 0, 0, 0, 0, 0, 1)
 

@@ -1,4 +1,5 @@
-"""generator_node.pool: what was drawn is kept, whatever happens to the process or the disk."""
+"""fimi.generator_node.service.pool: what was drawn is kept, whatever happens to the process or the
+disk."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generator_node.pool import VERDICTS, Draw, Pool, PoolError, Verdict
+from fimi.generator_node.service.pool import VERDICTS, Draw, Pool, PoolError, Verdict
 
 SHAPE = (1, 4, 4)
 

@@ -14,21 +14,21 @@ import msgspec
 import numpy as np
 import paho.mqtt.client as mqtt
 
-import generator_node
-from generator_node.bootstrap import BootstrapGenerator
-from generator_node.node import GeneratorNode
-from generator_node.service import BatchService
-from learning.datasets import Split
-from messaging.broker import EmbeddedBroker
-from messaging.client import Peer
-from messaging.messages import (
+import fimi.generator_node
+from fimi.generator_node.generators.bootstrap import BootstrapGenerator
+from fimi.generator_node.service.node import GeneratorNode
+from fimi.generator_node.service.service import BatchService
+from fimi.learning.data.dataset import Split
+from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.messaging.client import Peer
+from fimi.messaging.messages import (
     DeviceState,
     RunEnded,
     SyntheticBatch,
     SyntheticRequest,
     UpdateReady,
 )
-from messaging.topics import COORDINATOR
+from fimi.messaging.topics import COORDINATOR
 
 SECRET = b"private pixels of device-1"
 
@@ -115,7 +115,7 @@ def test_a_request_has_no_room_for_data() -> None:
 
 def test_the_node_never_fetches() -> None:
     """No code of the package asks another peer for a payload."""
-    for path in Path(generator_node.__file__).parent.glob("*.py"):
+    for path in Path(fimi.generator_node.__file__).parent.glob("*.py"):
         names = {
             node.attr
             for node in ast.walk(ast.parse(path.read_text()))

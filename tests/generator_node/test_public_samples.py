@@ -1,4 +1,5 @@
-"""generator_node.public_samples: real public images as they are, and no more than there are."""
+"""fimi.generator_node.generators.public_samples: real public images as they are, and no more than
+there are."""
 
 from __future__ import annotations
 
@@ -8,15 +9,15 @@ from contract import GeneratorContract
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generator_node.bootstrap import BootstrapGenerator
-from generator_node.generators import FiniteGenerator, Generator
-from generator_node.making import MadeBatch
-from generator_node.public_samples import PublicSamples
-from generator_node.seeds import stock_seeds
-from generator_node.service import BatchService
-from learning.batches import Batch, decode
-from learning.datasets import Dataset, Split
-from messaging.messages import SyntheticRequest
+from fimi.generator_node.generators.base import FiniteGenerator, Generator
+from fimi.generator_node.generators.bootstrap import BootstrapGenerator
+from fimi.generator_node.generators.public_samples import PublicSamples
+from fimi.generator_node.service.device_batch import MadeBatch
+from fimi.generator_node.service.seeds import stock_seeds
+from fimi.generator_node.service.service import BatchService
+from fimi.learning.data.batches import Batch, decode
+from fimi.learning.data.dataset import Dataset, Split
+from fimi.messaging.messages import SyntheticRequest
 
 
 class TestContract(GeneratorContract):

@@ -1,4 +1,4 @@
-"""generator_node.quality: the score tells good training data from bad."""
+"""fimi.generator_node.training.quality: the score tells good training data from bad."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from generator_node.diffusion import DiffusionGenerator
-from generator_node.quality import class_accuracy_score, contact_sheet, synthesise
-from learning.datasets import Split
+from fimi.generator_node.generators.diffusion import DiffusionGenerator
+from fimi.generator_node.training.quality import class_accuracy_score, contact_sheet, synthesise
+from fimi.learning.data.dataset import Split
 
 
 class TestScore:

@@ -1,4 +1,5 @@
-"""generator_node.service: the right images for the right device, and no more than allowed."""
+"""fimi.generator_node.service.service: the right images for the right device, and no more than
+allowed."""
 
 from __future__ import annotations
 
@@ -11,18 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from energy.clock import Clock, VirtualClock
-from energy.joules import Energy
-from energy.meters import DeclaredPower
-from energy.work_meter import Metered, share
-from generator_node.bootstrap import BootstrapGenerator
-from generator_node.diffusion import DiffusionGenerator
-from generator_node.generators import Provenance
-from generator_node.seeds import image_seeds
-from generator_node.service import BatchService, RequestRefusedError
-from learning.batches import Batch, decode
-from learning.datasets import Images, Labels, Split
-from messaging.messages import SyntheticRequest
+from fimi.energy.clock import Clock, VirtualClock
+from fimi.energy.joules import Energy
+from fimi.energy.meters import DeclaredPower
+from fimi.energy.work_meter import Metered, share
+from fimi.generator_node.generators.base import Provenance
+from fimi.generator_node.generators.bootstrap import BootstrapGenerator
+from fimi.generator_node.generators.diffusion import DiffusionGenerator
+from fimi.generator_node.service.seeds import image_seeds
+from fimi.generator_node.service.service import BatchService, RequestRefusedError
+from fimi.learning.data.batches import Batch, decode
+from fimi.learning.data.dataset import Images, Labels, Split
+from fimi.messaging.messages import SyntheticRequest
 
 COUNTS = st.lists(st.integers(0, 8), min_size=1, max_size=6).map(tuple)
 
@@ -152,7 +153,7 @@ class TestMake:
 
 def test_only_generators_need_torch() -> None:
     """So a generator on another engine can be served without it."""
-    code = "import sys, generator_node.node; sys.exit(any(m in sys.modules for m in ('torch',)))"
+    code = "import sys, fimi.generator_node.service.node; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 

@@ -1,4 +1,5 @@
-"""generator_node.solver: the same numbers as diffusers' schedulers, known to be right."""
+"""fimi.generator_node.generators.solver: the same numbers as diffusers' schedulers, known to be
+right."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 
-from generator_node.network import SCHEDULE, training_schedule
-from generator_node.solver import SolverName, advance, plan, signal_power
+from fimi.generator_node.generators.solver import SolverName, advance, plan, signal_power
+from fimi.generator_node.training.network import SCHEDULE, training_schedule
 
 
 def reference(solver: SolverName) -> Any:

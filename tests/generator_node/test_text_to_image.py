@@ -1,4 +1,4 @@
-"""generator_node.text_to_image: a real pipeline with random weights, offline."""
+"""fimi.generator_node.generators.text_to_image: a real pipeline with random weights, offline."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 import tiny_pipeline
 from contract import GeneratorContract
 
-from generator_node.generators import Generator, GeneratorError
-from generator_node.prompts import MEANINGS, TEMPLATES, meaning, prompts
-from generator_node.text_to_image import TextSettings, TextToImageGenerator, fit
-from learning.datasets import Dataset
+from fimi.generator_node.generators.base import Generator, GeneratorError
+from fimi.generator_node.generators.prompts import MEANINGS, TEMPLATES, meaning, prompts
+from fimi.generator_node.generators.text_to_image import TextSettings, TextToImageGenerator, fit
+from fimi.learning.data.dataset import Dataset
 
 pytest.importorskip("transformers")
 

@@ -1,4 +1,5 @@
-"""generator_node.training: reproducible, learns, and reads nothing but the public data."""
+"""fimi.generator_node.training.diffusion_training: reproducible, learns, and reads nothing but the
+public data."""
 
 from __future__ import annotations
 
@@ -11,17 +12,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generator_node.augmentation import AugmentationSettings, augment
-from generator_node.course import TrainingProgress
-from generator_node.generators import GeneratorError
-from generator_node.network import NetworkSettings
-from generator_node.training import (
+from fimi.generator_node.generators.base import GeneratorError
+from fimi.generator_node.training.augmentation import AugmentationSettings, augment
+from fimi.generator_node.training.diffusion_training import (
     DiffusionSettings,
     Trained,
     levels_of,
     train,
 )
-from learning.datasets import Dataset
+from fimi.generator_node.training.loop import TrainingProgress
+from fimi.generator_node.training.network import NetworkSettings
+from fimi.learning.data.dataset import Dataset
 
 SMALL = DiffusionSettings(
     steps=3,

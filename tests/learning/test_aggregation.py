@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learning.aggregation import fedavg
+from fimi.learning.training.aggregation import fedavg
 
 values = st.floats(-1e3, 1e3, width=32)
 

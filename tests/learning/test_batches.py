@@ -1,4 +1,4 @@
-"""learning.batches: lossless, and nothing received is trusted."""
+"""fimi.learning.data.batches: lossless, and nothing received is trusted."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_image
 
-from learning.batches import (
+from fimi.learning.data.batches import (
     BatchError,
     decode,
     decode_unlabelled,
+    differences,
     encode,
     encode_unlabelled,
 )
-from learning.datasets import Images
-from learning.image_coding import differences
+from fimi.learning.data.dataset import Images
 
 MAGIC = b"\x28\xb5\x2f\xfd"
 IMAGES = np.zeros((50, 1, 8, 8), np.uint8)

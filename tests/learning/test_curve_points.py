@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from learning.curve_points import (
+from fimi.learning.data.dataset import Dataset, DatasetError, Images, Labels
+from fimi.learning.training.curve_points import (
     CurvePoint,
     PointFile,
     amounts_of,
@@ -15,9 +16,8 @@ from learning.curve_points import (
     epochs_for,
     measure,
 )
-from learning.datasets import Dataset, DatasetError, Images, Labels
-from learning.tensors import Parameters
-from learning.training import (
+from fimi.learning.training.tensors import Parameters
+from fimi.learning.training.trainer import (
     EpochDone,
     Evaluation,
     TrainingCancelled,

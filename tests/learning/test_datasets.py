@@ -1,4 +1,4 @@
-"""learning.datasets: three disjoint parts, and digests that tell data apart."""
+"""fimi.learning.data.dataset: three disjoint parts, and digests that tell data apart."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from learning import datasets
-from learning.datasets import Dataset, DatasetError, SplitKind, load_digits, split
+from fimi.learning.data import dataset as datasets
+from fimi.learning.data.dataset import Dataset, DatasetError, SplitKind, load_digits, split
 
 DIGITS = load_digits()
 

@@ -1,4 +1,4 @@
-"""learning.datasets_folder and learning.datasets_images: unusable files are named."""
+"""fimi.learning.data.folder and fimi.learning.data.images: unusable files are named."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from learning import datasets_registry
-from learning.datasets import DatasetError
-from learning.datasets_images import SUFFIXES, convert, read_images
-from learning.datasets_registry import Collection, DatasetOptions
+from fimi.learning.data import registry
+from fimi.learning.data.dataset import DatasetError
+from fimi.learning.data.images import SUFFIXES, convert, read_images
+from fimi.learning.data.registry import Collection, DatasetOptions
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def load(root: Path, **options: object) -> Collection:
-    return datasets_registry.load("image-folder", DatasetOptions(root=str(root), **options))  # type: ignore[arg-type]
+    return registry.load("image-folder", DatasetOptions(root=str(root), **options))  # type: ignore[arg-type]
 
 
 class TestFolders:

@@ -1,4 +1,4 @@
-"""learning.datasets_registry: one contract for every data set, read in its own format."""
+"""fimi.learning.data.registry: one contract for every data set, read in its own format."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from torchvision import datasets as published
 
-from learning import datasets, datasets_registry
-from learning.datasets import Dataset, DatasetError
-from learning.datasets_registry import DATASETS, Collection, DatasetOptions
+from fimi.learning.data import dataset, registry
+from fimi.learning.data.dataset import Dataset, DatasetError
+from fimi.learning.data.registry import DATASETS, Collection, DatasetOptions
 
 EXPECTED: dict[str, tuple[int, tuple[int, int, int], bool]] = {
     "digits": (10, (1, 8, 8), False),
@@ -65,9 +65,9 @@ def open_dataset(
             kind = published.CIFAR10 if classes == 10 else published.CIFAR100
             for attribute, value in disk.write_cifar(root, classes).items():
                 monkeypatch.setattr(kind, attribute, value)
-        monkeypatch.setattr(datasets, "own", own, raising=False)
+        monkeypatch.setattr(dataset, "own", own, raising=False)
         chosen = DatasetOptions(root=str(root), **options)  # type: ignore[arg-type]
-        return datasets_registry.load("learning.datasets:own" if name == "own" else name, chosen)
+        return registry.load("fimi.learning.data.dataset:own" if name == "own" else name, chosen)
 
     return load
 
@@ -101,7 +101,7 @@ class TestContract:
 
     def test_splits(self, name: str, open_dataset: Callable[..., Collection]) -> None:
         collection = open_dataset(name)
-        parts = datasets.split(
+        parts = dataset.split(
             collection.train, kind="random", public_fraction=0.5, seed=1, test=collection.test
         )
         if collection.test is not None:
@@ -127,9 +127,9 @@ class TestContract:
             pytest.skip("needs no files")
         empty = tmp_path / "empty"
         with pytest.raises(DatasetError, match=r"set data\.root to the folder"):
-            datasets_registry.load(name, DatasetOptions())
+            registry.load(name, DatasetOptions())
         with pytest.raises(DatasetError) as caught:
-            datasets_registry.load(name, DatasetOptions(root=str(empty)))
+            registry.load(name, DatasetOptions(root=str(empty)))
         assert str(empty) in str(caught.value)
         assert "must hold" in str(caught.value)
         assert not empty.exists()
@@ -149,7 +149,7 @@ def test_gtsrbs_labels_are_its_own_numbers(
 ) -> None:
     """Also where classes are missing: torchvision alone would number the folders there are."""
     disk.write_gtsrb(tmp_path, classes=(2, 5, 42))
-    collection = datasets_registry.load("gtsrb", DatasetOptions(root=str(tmp_path)))
+    collection = registry.load("gtsrb", DatasetOptions(root=str(tmp_path)))
     for part in (collection.train, open_dataset("gtsrb").train, collection.test):
         assert part is not None
         assert (part.images == part.labels[:, None, None, None]).all()
@@ -161,7 +161,7 @@ def test_other_pickles_are_never_opened(tmp_path: Path) -> None:
     """Without the digests of the published files torchvision does not unpickle."""
     disk.write_cifar(tmp_path, 10)
     with pytest.raises(DatasetError, match=r"not found or corrupted; data\.root must hold"):
-        datasets_registry.load("cifar-10", DatasetOptions(root=str(tmp_path)))
+        registry.load("cifar-10", DatasetOptions(root=str(tmp_path)))
 
 
 class TestDownload:
@@ -191,26 +191,24 @@ class TestDownload:
         root = tmp_path / "root"
         root.mkdir()
         with pytest.raises(DatasetError, match=r"data\.download = true fetches it"):
-            datasets_registry.load("cifar-10", DatasetOptions(root=str(root)))
+            registry.load("cifar-10", DatasetOptions(root=str(root)))
         assert list(root.iterdir()) == []
-        got = datasets_registry.load("cifar-10", DatasetOptions(root=str(root), download=True))
+        got = registry.load("cifar-10", DatasetOptions(root=str(root), download=True))
         assert len(got.train) == 40
-        again = datasets_registry.load("cifar-10", DatasetOptions(root=str(root)))
+        again = registry.load("cifar-10", DatasetOptions(root=str(root)))
         assert again.train.digest() == got.train.digest()
 
     def test_that_fails(self, archive: Path, tmp_path: Path) -> None:
         archive.unlink()
         with pytest.raises(DatasetError, match="the download failed or what it brought is damaged"):
-            datasets_registry.load(
-                "cifar-10", DatasetOptions(root=str(tmp_path / "root"), download=True)
-            )
+            registry.load("cifar-10", DatasetOptions(root=str(tmp_path / "root"), download=True))
 
 
 def test_damaged_idx_files(tmp_path: Path) -> None:
     disk.write_fashion_mnist(tmp_path)
     (tmp_path / "FashionMNIST" / "raw" / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03")
     with pytest.raises(DatasetError, match="data set 'fashion-mnist' under"):
-        datasets_registry.load("fashion-mnist", DatasetOptions(root=str(tmp_path)))
+        registry.load("fashion-mnist", DatasetOptions(root=str(tmp_path)))
 
 
 class TestOnesOwn:
@@ -219,25 +217,25 @@ class TestOnesOwn:
         [
             ("cifar10", "unknown data set 'cifar10'; there are digits, cifar-10"),
             ("no_such_module:load", "the module must be importable here"),
-            ("learning.datasets:no_such_factory", "has no attribute 'no_such_factory'"),
-            ("learning.datasets:__doc__", "not a function"),
+            ("fimi.learning.data.dataset:no_such_factory", "has no attribute 'no_such_factory'"),
+            ("fimi.learning.data.dataset:__doc__", "not a function"),
         ],
     )
     def test_none_of_this_name(self, name: str, said: str) -> None:
         with pytest.raises(DatasetError, match=said):
-            datasets_registry.load(name, DatasetOptions())
+            registry.load(name, DatasetOptions())
 
     def given(self, monkeypatch: pytest.MonkeyPatch, result: object) -> None:
-        monkeypatch.setattr(datasets, "factory", lambda options: result, raising=False)
-        datasets_registry.load("learning.datasets:factory", DatasetOptions())
+        monkeypatch.setattr(dataset, "factory", lambda options: result, raising=False)
+        registry.load("fimi.learning.data.dataset:factory", DatasetOptions())
 
     def test_what_it_raises_is_said_with_its_place(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def fails(options: DatasetOptions) -> Collection:
             raise RuntimeError("no such column")
 
-        monkeypatch.setattr(datasets, "factory", fails, raising=False)
+        monkeypatch.setattr(dataset, "factory", fails, raising=False)
         with pytest.raises(DatasetError, match=r"RuntimeError: no such column \(.*registry.py:\d"):
-            datasets_registry.load("learning.datasets:factory", DatasetOptions())
+            registry.load("fimi.learning.data.dataset:factory", DatasetOptions())
 
     def test_no_collection(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(DatasetError, match="gave a list, not a"):

@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import helper
 
-from learning import deployment, export, graph_check
-from learning.classifier import Classifier, Exported
-from learning.datasets import Dataset, Images, load_digits
-from learning.deployment import Deployer, ParityError
-from learning.graphs import GraphError
-from learning.tensors import Parameters
-from learning.torch_trainer import TorchTrainer, initial_parameters
-from learning.training import TrainingSettings
+from fimi.learning.data.dataset import Dataset, Images, load_digits
+from fimi.learning.onnx import export, graph_check
+from fimi.learning.onnx.graphs import GraphError
+from fimi.learning.training import deployment
+from fimi.learning.training.classifier import Classifier, Exported
+from fimi.learning.training.deployment import Deployer, ParityError
+from fimi.learning.training.tensors import Parameters
+from fimi.learning.training.torch_trainer import TorchTrainer, initial_parameters
+from fimi.learning.training.trainer import TrainingSettings
 
 DIGITS = load_digits()
 SHAPE = (1, 8, 8)

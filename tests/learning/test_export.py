@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from learning import export, models
-from learning.export import ExportError
-from learning.onnx_trainer import OnnxTrainer
-from learning.training import TrainingSettings
+from fimi.learning.networks import models
+from fimi.learning.onnx import export
+from fimi.learning.onnx.export import ExportError
+from fimi.learning.training.onnx_trainer import OnnxTrainer
+from fimi.learning.training.trainer import TrainingSettings
 
 SHAPE = (4, 10, 10)
 CLASSES = 5
@@ -146,7 +147,7 @@ def test_a_step_and_an_evaluation(name: str) -> None:
 
 
 def iter_order():  # type: ignore[no-untyped-def]
-    from learning.training import batches
+    from fimi.learning.training.trainer import batches
 
     for _, order in batches(len(LABELS), SETTINGS, stream=(0,)):
         yield torch.from_numpy(order)

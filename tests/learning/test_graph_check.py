@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from learning import export, graph_check
-from learning.graphs import GraphError
-from learning.training import TrainingSettings
+from fimi.learning.onnx import export, graph_check
+from fimi.learning.onnx.graphs import GraphError
+from fimi.learning.training.trainer import TrainingSettings
 
 
 @cache

@@ -1,4 +1,4 @@
-"""learning.image_coding: there and back, whatever the images."""
+"""fimi.learning.data.batches: there and back, whatever the images."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from learning.datasets import Images
-from learning.image_coding import differences, from_differences
+from fimi.learning.data.batches import differences, from_differences
+from fimi.learning.data.dataset import Images
 
 SHAPES = st.tuples(st.integers(0, 4), st.integers(1, 4), st.integers(1, 6), st.integers(1, 6))
 

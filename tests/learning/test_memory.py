@@ -8,7 +8,7 @@ import numpy as np
 import psutil
 import pytest
 
-from learning import memory
+from fimi.learning.training import memory
 
 PIECES, PIECE_BYTES = 1_000, 64 * 1024
 """Pieces too small to be given back one by one: 64 MB together."""

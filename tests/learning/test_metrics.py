@@ -1,4 +1,5 @@
-"""learning.metrics: invariants of directions, and what was never reached is never a number."""
+"""fimi.learning.training.metrics: invariants of directions, and what was never reached is never a
+number."""
 
 from __future__ import annotations
 
@@ -11,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from learning import metrics
-from learning.datasets import load_digits
-from learning.metrics import Tensors
-from learning.torch_trainer import TorchTrainer, initial_parameters
-from learning.training import TrainingSettings
+from fimi.learning.data.dataset import load_digits
+from fimi.learning.training import metrics
+from fimi.learning.training.metrics import Tensors
+from fimi.learning.training.torch_trainer import TorchTrainer, initial_parameters
+from fimi.learning.training.trainer import TrainingSettings
 
 FINITE = st.floats(-1e3, 1e3, width=32)
 VECTORS = arrays(np.float32, 6, elements=FINITE)

@@ -1,4 +1,4 @@
-"""learning.model_cost: counted from shapes, and by PyTorch; the two agree."""
+"""fimi.learning.networks.built_in_cost: counted from shapes, and by PyTorch; the two agree."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from learning import models
-from learning.model_cost import model_cost
-from learning.model_count import count
+from fimi.learning.networks import models
+from fimi.learning.networks.cost import model_cost
+from fimi.learning.networks.counted_cost import count
 
 SHAPES = [(1, 8, 8), (3, 32, 32), (1, 28, 28), (3, 33, 47), (3, 64, 64), (1, 71, 96)]
 
@@ -47,7 +47,7 @@ def tiny(classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
 
 def test_a_network_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "own", tiny, raising=False)
-    cost = model_cost("learning.models:own", 5, (2, 3, 4))
+    cost = model_cost("fimi.learning.networks.models:own", 5, (2, 3, 4))
     assert (cost.forward_macs, cost.training_macs) == (24 * 5, 2 * 24 * 5)
     assert (cost.parameters, cost.size_bytes) == (125, 500)
 
@@ -67,7 +67,7 @@ class Moody(nn.Module):
 
 def test_a_network_that_looks_at_values(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "own", Moody, raising=False)
-    assert model_cost("learning.models:own", 5, (2, 3, 4)).forward_macs == 24 * 5
+    assert model_cost("fimi.learning.networks.models:own", 5, (2, 3, 4)).forward_macs == 24 * 5
 
 
 def test_an_unknown_network() -> None:

@@ -1,4 +1,5 @@
-"""learning.models: a network of one's own must fit the data before anything is trained."""
+"""fimi.learning.networks.models: a network of one's own must fit the data before anything is
+trained."""
 
 from __future__ import annotations
 
@@ -8,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from learning import models
-from learning.models import ImageShape, ModelError
+from fimi.learning.networks import models
+from fimi.learning.networks.models import ImageShape, ModelError
 
 SHAPE = (1, 8, 8)
 
 
 def build(monkeypatch: pytest.MonkeyPatch, factory: Callable[[int, ImageShape], object]) -> object:
     monkeypatch.setattr(models, "own", factory, raising=False)
-    return models.build("learning.models:own", 10, SHAPE, seed=3)
+    return models.build("fimi.learning.networks.models:own", 10, SHAPE, seed=3)
 
 
 def linear(classes: int, image_shape: ImageShape) -> nn.Module:

@@ -1,4 +1,4 @@
-"""learning.partition: everybody gets something, nothing is lost, the seed decides."""
+"""fimi.learning.data.partition: everybody gets something, nothing is lost, the seed decides."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learning import partition
+from fimi.learning.data import partition
 
 LABELS = np.repeat(np.arange(10, dtype=np.int64), 70)
 

@@ -1,4 +1,4 @@
-"""learning.partition_file: there and back, and what is no partition of this data."""
+"""fimi.learning.data.partition_file: there and back, and what is no partition of this data."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from learning import partition_file
-from learning.datasets import DatasetError, load_digits
-from learning.partition_schemes import Dealing, divide
+from fimi.learning.data import partition_file
+from fimi.learning.data.dataset import DatasetError, load_digits
+from fimi.learning.data.partition_schemes import Dealing, divide
 
 PRIVATE = load_digits().subset(np.arange(50), "digits/private")
 

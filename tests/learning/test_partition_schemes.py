@@ -1,4 +1,5 @@
-"""learning.partition_schemes: one contract for every way to divide data, then each one's point."""
+"""fimi.learning.data.partition_schemes: one contract for every way to divide data, then each one's
+point."""
 
 from __future__ import annotations
 
@@ -7,8 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learning.partition_schemes import LABEL_DIRICHLET, NEEDS_ALPHA, SCHEMES, Dealing, divide
-from learning.partition_summary import label_counts, summarise
+from fimi.learning.data.partition_schemes import (
+    LABEL_DIRICHLET,
+    NEEDS_ALPHA,
+    SCHEMES,
+    Dealing,
+    divide,
+)
+from fimi.learning.data.partition_summary import label_counts, summarise
 
 LABELS = np.random.default_rng(5).permutation(np.repeat(np.arange(10, dtype=np.int64), 60))
 

@@ -1,4 +1,4 @@
-"""learning.partition_summary: distances and entropies by hand and by their invariants."""
+"""fimi.learning.data.partition_summary: distances and entropies by hand and by their invariants."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learning.partition_summary import (
+from fimi.learning.data.partition_summary import (
     earth_movers_distance,
     entropy_bits,
     label_counts,

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from learning.datasets import load_digits
-from learning.precision import LossScale, PrecisionError, amp_of, device_of
-from learning.torch_trainer import TorchTrainer, initial_parameters
-from learning.training import TrainingSettings
+from fimi.learning.data.dataset import load_digits
+from fimi.learning.training.precision import LossScale, PrecisionError, amp_of, device_of
+from fimi.learning.training.torch_trainer import TorchTrainer, initial_parameters
+from fimi.learning.training.trainer import TrainingSettings
 
 CPU = torch.device("cpu")
 DIGITS = load_digits()

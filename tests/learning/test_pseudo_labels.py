@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from learning.pseudo_labels import choose, looked_at
+from fimi.learning.training.pseudo_labels import choose, looked_at
 
 
 def test_by_hand() -> None:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from learning import tensors
-from learning.tensors import UpdateRefusedError
+from fimi.learning.training import tensors
+from fimi.learning.training.tensors import UpdateRefusedError
 
 MODEL = {
     "head.weight": np.arange(6, dtype=np.float32).reshape(2, 3),

@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import nn
 
-from learning import export, models
-from learning.datasets import Images, load_digits
-from learning.onnx_trainer import OnnxTrainer
-from learning.tensors import Parameters
-from learning.torch_trainer import TorchTrainer, initial_parameters
-from learning.training import EpochDone, Trainer, TrainingCancelled, TrainingSettings
+from fimi.learning.data.dataset import Images, load_digits
+from fimi.learning.networks import models
+from fimi.learning.onnx import export
+from fimi.learning.training.onnx_trainer import OnnxTrainer
+from fimi.learning.training.tensors import Parameters
+from fimi.learning.training.torch_trainer import TorchTrainer, initial_parameters
+from fimi.learning.training.trainer import EpochDone, Trainer, TrainingCancelled, TrainingSettings
 
 DIGITS = load_digits()
 IMAGES, LABELS = DIGITS.images[:160], DIGITS.labels[:160]
@@ -218,7 +219,7 @@ def test_images_of_another_shape() -> None:
         trainer.train(start("small-cnn"), other, LABELS[:4], TrainingSettings(), stream=(1,))
 
 
-OWN = "learning.models:own"
+OWN = "fimi.learning.networks.models:own"
 
 
 def drowsy(classes: int, image_shape: tuple[int, int, int]) -> nn.Module:

@@ -7,10 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learning import models, torch_trainer
-from learning.datasets import load_digits
-from learning.torch_trainer import TorchTrainer
-from learning.training import TrainingSettings, batches, pieces, to_float
+from fimi.learning.data.dataset import load_digits
+from fimi.learning.networks import models
+from fimi.learning.training import torch_trainer
+from fimi.learning.training.torch_trainer import TorchTrainer
+from fimi.learning.training.trainer import TrainingSettings, batches, pieces, to_float
 
 DIGITS = load_digits()
 

@@ -10,16 +10,22 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-import messaging.link
-from energy.cost_model import BoardModel, ComputeModel, LinkModel, OperatingPoint, predict_round
-from energy.hardware import Applied, HardwareDescription
-from energy.joules import Energy
-from energy.ledger import PhaseRecord
-from energy.meters import MeterDescription
-from learning.training import TrainingSettings
-from messaging.broker import EmbeddedBroker, find_mosquitto
-from messaging.client import Peer
-from messaging.messages import (
+from fimi.energy.cost_model import (
+    BoardModel,
+    ComputeModel,
+    LinkModel,
+    OperatingPoint,
+    predict_round,
+)
+from fimi.energy.hardware import Applied, HardwareDescription
+from fimi.energy.joules import Energy
+from fimi.energy.ledger import PhaseRecord
+from fimi.energy.meters import MeterDescription
+from fimi.learning.training.trainer import TrainingSettings
+from fimi.messaging import link
+from fimi.messaging.broker.embedded import EmbeddedBroker, find_mosquitto
+from fimi.messaging.client import Peer
+from fimi.messaging.messages import (
     DeploymentClosed,
     DeploymentReport,
     DeploymentTest,
@@ -62,7 +68,7 @@ def mosquitto_missing() -> bool:
 
 @pytest.fixture
 def quick_reconnect(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(messaging.link, "RECONNECT_MIN_S", (0.1, 0.3))
+    monkeypatch.setattr(link, "RECONNECT_MIN_S", (0.1, 0.3))
 
 
 @pytest.fixture
@@ -252,8 +258,8 @@ def samples() -> tuple[tuple[str, str, Message], ...]:
 
 PEER_PROCESS = """
 import os, sys, time
-from messaging.address import BrokerAddress
-from messaging.client import Peer
+from fimi.messaging.address import BrokerAddress
+from fimi.messaging.client import Peer
 url, fleet, peer, heartbeat_s, serve = sys.argv[1:]
 me = Peer(BrokerAddress.parse(url), fleet=fleet, peer=peer, role="device",
           heartbeat_s=float(heartbeat_s))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from messaging.address import BrokerAddress
+from fimi.messaging.address import BrokerAddress
 
 words = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), max_size=20)
 

@@ -13,17 +13,17 @@ import msgspec
 import psutil
 import pytest
 
-import messaging.broker
-from messaging.address import BrokerAddress
-from messaging.broker import EmbeddedBroker, find_mosquitto, password_hash
-from messaging.errors import (
+from fimi.messaging.address import BrokerAddress
+from fimi.messaging.broker import embedded
+from fimi.messaging.broker.embedded import EmbeddedBroker, find_mosquitto, password_hash
+from fimi.messaging.errors import (
     BrokerFailed,
     BrokerMissing,
     BrokerUnreachable,
     NotAuthorised,
     PortTaken,
 )
-from messaging.link import probe
+from fimi.messaging.link import probe
 
 KINDS = [
     pytest.param(
@@ -35,8 +35,8 @@ KINDS = [
 
 PARENT = """
 import json, sys, time
-from messaging.address import BrokerAddress
-from messaging.broker import EmbeddedBroker
+from fimi.messaging.address import BrokerAddress
+from fimi.messaging.broker.embedded import EmbeddedBroker
 broker = EmbeddedBroker(sys.argv[1])
 broker.start()
 print(json.dumps([broker.pid, broker.address.port, str(broker._directory)]), flush=True)
@@ -119,7 +119,7 @@ class TestLife:
                 EmbeddedBroker(kind, port=port).start()
 
     def test_port_taken_at_the_last_moment(self, kind, monkeypatch) -> None:
-        monkeypatch.setattr(messaging.broker, "_check_port", lambda bind, port: None)
+        monkeypatch.setattr(embedded, "_check_port", lambda bind, port: None)
         with socket.create_server(("127.0.0.1", 0)) as server:
             broker = EmbeddedBroker(kind, port=server.getsockname()[1])
             with pytest.raises(PortTaken):
@@ -166,7 +166,7 @@ class TestChoice:
         assert EmbeddedBroker().kind == expected
 
     def test_auto_without_mosquitto(self, monkeypatch) -> None:
-        monkeypatch.setattr(messaging.broker, "find_mosquitto", lambda: None)
+        monkeypatch.setattr(embedded, "find_mosquitto", lambda: None)
         assert EmbeddedBroker().kind == "amqtt"
         with pytest.raises(BrokerMissing, match="install"):
             EmbeddedBroker("mosquitto")

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from messaging.chunks import (
+from fimi.messaging.errors import TransferError
+from fimi.messaging.messages import Offer
+from fimi.messaging.transfers.chunks import (
     MAX_PATIENCE_S,
     PATIENCE_S,
     WINDOW,
@@ -20,9 +22,7 @@ from messaging.chunks import (
     chunk_count,
     first_patience_s,
 )
-from messaging.errors import TransferError
-from messaging.messages import Offer
-from messaging.wire import Chunk, chunk_check
+from fimi.messaging.transfers.wire import Chunk, chunk_check
 
 
 def offer(data: bytes, chunk_bytes: int = 4) -> Offer:

@@ -12,11 +12,11 @@ import msgspec
 import psutil
 import pytest
 
-from messaging import topics
-from messaging.address import BrokerAddress
-from messaging.broker import EmbeddedBroker
-from messaging.client import Peer
-from messaging.errors import (
+from fimi.messaging import topics
+from fimi.messaging.address import BrokerAddress
+from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.messaging.client import Peer
+from fimi.messaging.errors import (
     BrokerError,
     BrokerTimeout,
     BrokerUnreachable,
@@ -24,9 +24,9 @@ from messaging.errors import (
     NotAuthorised,
     NotConnected,
 )
-from messaging.link import Link
-from messaging.messages import DeviceState, RunEnded
-from messaging.topics import COORDINATOR
+from fimi.messaging.link import Link
+from fimi.messaging.messages import DeviceState, RunEnded
+from fimi.messaging.topics import COORDINATOR
 
 
 def ended(reason: str = "completed") -> RunEnded:

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from messaging.link import Link
-from messaging.pacing import TokenBucket
-from messaging.topics import COORDINATOR
-from messaging.wire import Want, encode_transfer
+from fimi.messaging.link import Link
+from fimi.messaging.topics import COORDINATOR
+from fimi.messaging.transfers.pacing import TokenBucket
+from fimi.messaging.transfers.wire import Want, encode_transfer
 
 
 class Hands:

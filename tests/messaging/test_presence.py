@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from messaging.messages import DeviceState
-from messaging.presence import Presence
+from fimi.messaging.messages import DeviceState
+from fimi.messaging.presence import Presence
 
 
 def state(status: str = "online", boot_id: str = "1") -> DeviceState:

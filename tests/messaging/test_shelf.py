@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from messaging.shelf import MAX_WAITING, Shelf, sha256
+from fimi.messaging.transfers.serving import MAX_WAITING, Shelf, sha256
 
 
 def shelf_with(data: bytes, keep: int | None = None) -> tuple[Shelf, str]:

@@ -12,16 +12,16 @@ import msgspec
 import numpy as np
 import pytest
 
-from messaging import topics
-from messaging.address import BrokerAddress
-from messaging.broker import EmbeddedBroker
-from messaging.chunks import chunk_bounds
-from messaging.client import Peer
-from messaging.errors import TransferCancelled, TransferError
-from messaging.link import Link
-from messaging.messages import Offer
-from messaging.topics import COORDINATOR
-from messaging.wire import (
+from fimi.messaging import topics
+from fimi.messaging.address import BrokerAddress
+from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.messaging.client import Peer
+from fimi.messaging.errors import TransferCancelled, TransferError
+from fimi.messaging.link import Link
+from fimi.messaging.messages import Offer
+from fimi.messaging.topics import COORDINATOR
+from fimi.messaging.transfers.chunks import chunk_bounds
+from fimi.messaging.transfers.wire import (
     Chunk,
     Done,
     Noted,

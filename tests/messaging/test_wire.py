@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from messaging import wire
-from messaging.errors import MessageRefused
-from messaging.messages import AnyMessage, Offer, RunEnded, UpdateReady
+from fimi.messaging.errors import MessageRefused
+from fimi.messaging.messages import AnyMessage, Offer, RunEnded, UpdateReady
+from fimi.messaging.transfers import wire
 
 DIGEST = "ab" * 32
 

@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from optim.learning_curve import LearningCurve
-from optim.problem import FimiProblem
+from fimi.optim.learning_curve import LearningCurve
+from fimi.optim.problem import FimiProblem
 
 Fleet = Callable[..., FimiProblem]
 

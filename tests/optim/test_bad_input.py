@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from optim.cross_entropy import SearchSettings
-from optim.inner import InnerSolver
-from optim.joint import solve
-from optim.learning_curve import LearningCurve
-from optim.planner import plan
-from optim.problem import InfeasibleError, ProblemError
+from fimi.optim.cross_entropy import SearchSettings
+from fimi.optim.inner import InnerSolver
+from fimi.optim.joint import solve
+from fimi.optim.learning_curve import LearningCurve
+from fimi.optim.planner import plan
+from fimi.optim.problem import InfeasibleError, ProblemError
 
 pytestmark = pytest.mark.filterwarnings("error")
 ANYTHING = st.one_of(

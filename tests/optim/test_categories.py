@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optim.categories import entropy, fill
+from fimi.optim.categories import entropy, fill
 
 
 def best_entropy(local: list[int], amount: int) -> float:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optim.certificate import certify, series_terms
-from optim.inner import InnerSolver
+from fimi.optim.certificate import certify, series_terms
+from fimi.optim.inner import InnerSolver
 
 
 @pytest.mark.parametrize("x", [1e-6, 0.3, 2.0, 9.0, 20.0, 45.0, 120.0])
@@ -85,7 +85,7 @@ def test_the_bound_is_tight_even_if_the_solver_fails(
 ) -> None:
     inner = InnerSolver(fleet(3, 3))
     solved = certify(inner)
-    monkeypatch.setattr("optim.certificate._solve", lambda *_: None)
+    monkeypatch.setattr("fimi.optim.certificate._solve", lambda *_: None)
     alone = certify(inner)
     assert alone.status == "failed"
     assert math.isnan(alone.program_j)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from optim.cross_entropy import CrossEntropy, SearchSettings, minimise
+from fimi.optim.cross_entropy import CrossEntropy, SearchSettings, minimise
 
 CENTRE = np.array([1.0, -2.0, 0.5, 3.0])
 

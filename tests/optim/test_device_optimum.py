@@ -8,9 +8,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from optim.device_optimum import DeviceSolver
-from optim.dual import dual
-from optim.inner import InnerSolver
+from fimi.optim.device_optimum import DeviceSolver
+from fimi.optim.dual import dual
+from fimi.optim.inner import InnerSolver
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.floats(-3, 9), st.floats(-21, -10))

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optim.certificate import certify
-from optim.dual import ascend, dual
-from optim.inner import InnerSolver
+from fimi.optim.certificate import certify
+from fimi.optim.dual import ascend, dual
+from fimi.optim.inner import InnerSolver
 
 SEEDS = st.integers(0, 2**32 - 1)
 

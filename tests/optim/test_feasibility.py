@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optim.feasibility import least_bandwidth, require_feasible, time_windows
-from optim.inner import InnerSolver
-from optim.learning_curve import LearningCurve
-from optim.problem import InfeasibleError
+from fimi.optim.feasibility import least_bandwidth, require_feasible, time_windows
+from fimi.optim.inner import InnerSolver
+from fimi.optim.learning_curve import LearningCurve
+from fimi.optim.problem import InfeasibleError
 
 replace = msgspec.structs.replace
 

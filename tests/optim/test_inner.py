@@ -13,9 +13,14 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.special import lambertw
 
-from energy.cost_model import compute_energy_j, transmit_power_w, uplink_rate_bps, upload_energy_j
-from optim.inner import InnerSolver
-from optim.problem import FimiProblem
+from fimi.energy.cost_model import (
+    compute_energy_j,
+    transmit_power_w,
+    uplink_rate_bps,
+    upload_energy_j,
+)
+from fimi.optim.inner import InnerSolver
+from fimi.optim.problem import FimiProblem
 
 SEEDS = st.integers(0, 2**32 - 1)
 SIZES = st.integers(1, 12)

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optim.certificate import certify
-from optim.inner import InnerSolver
-from optim.joint import DeviceSolver, solve
-from optim.planner import SearchSettings, plan
-from optim.problem import InfeasibleError
+from fimi.optim.certificate import certify
+from fimi.optim.inner import InnerSolver
+from fimi.optim.joint import DeviceSolver, solve
+from fimi.optim.planner import SearchSettings, plan
+from fimi.optim.problem import InfeasibleError
 
 SEEDS = st.integers(0, 2**32 - 1)
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from optim.learning_curve import LearningCurve, fit_curve
+from fimi.optim.learning_curve import LearningCurve, fit_curve
 
 
 def test_worked_by_hand() -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optim.inner import InnerSolver
-from optim.joint import solve
-from optim.operating import OperatingPlan, PowerTable, search
-from optim.problem import FimiProblem, InfeasibleError
+from fimi.optim.inner import InnerSolver
+from fimi.optim.joint import solve
+from fimi.optim.operating import OperatingPlan, PowerTable, search
+from fimi.optim.problem import FimiProblem, InfeasibleError
 
 
 def own_cost(problem: FimiProblem) -> Any:

@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from energy.cost_model import compute_energy_j, transmit_power_w, upload_energy_j
-from optim.inner import ComputeSolution, InnerSolver, UploadSolution
-from optim.problem import FimiProblem
-from optim.reference import ReferenceSolver
+from fimi.energy.cost_model import compute_energy_j, transmit_power_w, upload_energy_j
+from fimi.optim.inner import ComputeSolution, InnerSolver, UploadSolution
+from fimi.optim.problem import FimiProblem
+from fimi.optim.reference import ReferenceSolver
 
 PROVED = 1e-9
 ROUNDING = 1e-11

@@ -11,19 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from energy.cost_model import (
+from fimi.energy.cost_model import (
     BoardModel,
     ComputeModel,
     LinkModel,
     operating_frequency_hz,
     predict_round,
 )
-from optim.cross_entropy import SearchResult, SearchSettings
-from optim.inner import InnerSolver
-from optim.learning_curve import LearningCurve
-from optim.planner import Plan, plan
-from optim.problem import FimiProblem, InfeasibleError, tfl
-from optim.splits import SplitSpace, try_edges
+from fimi.optim.cross_entropy import SearchResult, SearchSettings
+from fimi.optim.inner import InnerSolver
+from fimi.optim.learning_curve import LearningCurve
+from fimi.optim.planner import Plan, plan
+from fimi.optim.problem import FimiProblem, InfeasibleError, tfl
+from fimi.optim.splits import SplitSpace, try_edges
 
 replace = msgspec.structs.replace
 
@@ -288,5 +288,5 @@ def test_a_split_at_the_end_of_its_window_is_found() -> None:
 
 
 def test_importing_the_planner_does_not_import_cvxpy() -> None:
-    code = "import sys, optim.planner; sys.exit('cvxpy' in sys.modules)"
+    code = "import sys, fimi.optim.planner; sys.exit('cvxpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from policies import POLICIES, RULES, SEARCHES, compare
 
-from optim.inner import InnerSolver
-from optim.joint import solve
-from optim.policies import POLICIES, RULES, SEARCHES, compare
-from optim.problem import FimiProblem, InfeasibleError
+from fimi.optim.inner import InnerSolver
+from fimi.optim.joint import solve
+from fimi.optim.problem import FimiProblem, InfeasibleError
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_good_searches_come_near(problem: FimiProblem, name: str) -> None:
 
 
 def test_equal_bandwidth_by_the_cost_models_own_formulas(problem: FimiProblem) -> None:
-    from energy.cost_model import upload_energy_j
+    from fimi.energy.cost_model import upload_energy_j
 
     result = compare(problem, "equal-bandwidth")
     assert result.error == pytest.approx(problem.error_max, rel=1e-6)

@@ -7,9 +7,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from energy.cost_model import BoardModel, ComputeModel, LinkModel
-from optim.learning_curve import LearningCurve
-from optim.problem import FimiProblem, InfeasibleError, ProblemError, from_boards, tfl
+from fimi.energy.cost_model import BoardModel, ComputeModel, LinkModel
+from fimi.optim.learning_curve import LearningCurve
+from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError, from_boards, tfl
 
 BOARD = BoardModel(
     compute=ComputeModel(

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optim import planner, quality
-from optim.cross_entropy import SearchSettings
-from optim.inner import InnerSolver
-from optim.joint import solve
-from optim.problem import FimiProblem, InfeasibleError, ProblemError
-from optim.quality import chord, effective, tangent
-from optim.target import RoundsModel
+from fimi.optim import planner, quality
+from fimi.optim.cross_entropy import SearchSettings
+from fimi.optim.inner import InnerSolver
+from fimi.optim.joint import solve
+from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError
+from fimi.optim.quality import chord, effective, tangent
+from fimi.optim.target import RoundsModel
 
 SEEDS = st.integers(0, 2**32 - 1)
 VALUES = st.floats(0.3, 0.99)

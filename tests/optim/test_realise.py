@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optim.inner import InnerSolver
-from optim.planner import plan
-from optim.realise import realise, settable, whole_samples
+from fimi.optim.inner import InnerSolver
+from fimi.optim.planner import plan
+from fimi.optim.realise import realise, settable, whole_samples
 
 
 def steps_for(problem: Any, count: int) -> tuple[tuple[float, ...], ...]:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optim.inner import InnerSolver
-from optim.planner import SearchSettings, plan
-from optim.problem import tfl
-from optim.reference import ReferenceSolver
+from fimi.optim.inner import InnerSolver
+from fimi.optim.planner import SearchSettings, plan
+from fimi.optim.problem import tfl
+from fimi.optim.reference import ReferenceSolver
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6))

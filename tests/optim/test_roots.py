@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optim.roots import LOG_LIMIT, falling_root, price_root, root_between
+from fimi.optim.roots import LOG_LIMIT, falling_root, price_root, root_between
 
 
 def test_falling_root_of_functions_that_mislead_newton() -> None:

@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import lambertw
 
-from optim.special import (
-    LOG_X_MAX,
-    inverse_psi,
-    inverse_theta,
-    log_psi,
-    log_theta,
-)
+from fimi.optim.special import LOG_X_MAX, inverse_psi, inverse_theta, log_psi, log_theta
 
 GRID = np.concatenate([np.linspace(-40.0, -5.0, 201), np.linspace(-5.0, LOG_X_MAX, 4001)])
 

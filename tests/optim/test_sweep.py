@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optim.inner import InnerSolver
-from optim.joint import solve
-from optim.problem import ProblemError
-from optim.sweep import parse_range, sweep, vary
+from fimi.optim.inner import InnerSolver
+from fimi.optim.joint import solve
+from fimi.optim.problem import ProblemError
+from fimi.optim.sweep import parse_range, sweep, vary
 
 
 def test_each_point_is_the_problem_planned_alone(fleet: Any) -> None:

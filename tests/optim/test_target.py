@@ -7,10 +7,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from optim.inner import InnerSolver
-from optim.joint import solve
-from optim.problem import InfeasibleError
-from optim.target import RoundsModel, choose
+from fimi.optim.inner import InnerSolver
+from fimi.optim.joint import solve
+from fimi.optim.problem import InfeasibleError
+from fimi.optim.target import RoundsModel, choose
 
 MODEL = RoundsModel(scale=0.5, sensitivity=12.0)
 

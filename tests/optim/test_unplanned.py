@@ -9,9 +9,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from optim.planner import plan
-from optim.problem import InfeasibleError, tfl
-from optim.unplanned import equal_shares
+from fimi.optim.planner import plan
+from fimi.optim.problem import InfeasibleError, tfl
+from fimi.optim.unplanned import equal_shares
 
 
 def test_by_hand(fleet: Any) -> None:

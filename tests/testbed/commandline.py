@@ -30,7 +30,7 @@ SMALL = ("--devices", "3", "--rounds", "3", "--set", "plan.error_max=0.055")
 
 _MARK = "FIMI_TEST_WORKPLACE"
 _script = Path(sys.executable).with_name("fimi")
-PROGRAM = [str(_script)] if _script.exists() else [sys.executable, "-m", "testbed.cli"]
+PROGRAM = [str(_script)] if _script.exists() else [sys.executable, "-m", "fimi.testbed.cli"]
 
 
 def wait_until(true: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from commandline import SMALL, SharedRun, Workplace
 
-from messaging.broker import find_mosquitto
+from fimi.messaging.broker.embedded import find_mosquitto
 
 
 @pytest.fixture

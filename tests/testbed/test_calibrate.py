@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from energy import calibration, calibration_emulated, sweep
-from energy.cost_model import LinkModel, uplink_rate_bps
-from energy.host import HostHardware
-from energy.host_profile import load_profile
-from energy.presets import PRESETS
-from learning.training import TrainingSettings
-from testbed import calibrate_host, calibrate_show
-from testbed.calibrate_host import HostLoad
-from testbed.cli import main
-from testbed.commands import calibrate as calibrate_command
+from fimi.energy.calibration import emulated, fitted, sweep
+from fimi.energy.cost_model import LinkModel, uplink_rate_bps
+from fimi.energy.emulation.presets import PRESETS
+from fimi.energy.host import HostHardware
+from fimi.energy.host_profile import load_profile
+from fimi.learning.training.trainer import TrainingSettings
+from fimi.testbed.cli import main
+from fimi.testbed.commands import calibrate as calibrate_command
+from fimi.testbed.tools import calibrate_host, calibrate_show
+from fimi.testbed.tools.calibrate_host import HostLoad
 
 FAST = ("--seconds", "4", "--settle", "1")
 DRAFT = """
@@ -91,8 +91,8 @@ class TestEmulated:
 
             return calibrate(board, plan, **{**hooks, "progress": tell})  # type: ignore[arg-type]
 
-        calibrate = calibration_emulated.calibrate
-        monkeypatch.setattr(calibration_emulated, "calibrate", stopped_at_the_third)
+        calibrate = emulated.calibrate
+        monkeypatch.setattr(emulated, "calibrate", stopped_at_the_third)
         handler = signal.getsignal(signal.SIGINT)
         code, said, error = run("--emulated", "jetson-nano", "--out", tmp_path / "x.toml", *FAST)
         assert code == 130
@@ -223,7 +223,7 @@ class TestHost:
                 draft.profile, root=tmp_path, state=tmp_path / "state", uplink=load
             ) as hardware:
                 settings = sweep.sweep(hardware, load, plan)
-                found = calibration.analyse(settings, hardware.describe(), hardware.model())
+                found = fitted.analyse(settings, hardware.describe(), hardware.model())
         finally:
             over.set()
             thread.join()
@@ -231,7 +231,7 @@ class TestHost:
         assert found.power.slope.value == pytest.approx(5e-28, rel=0.25)
         assert found.hardware.meter.kind == "measured"
         assert (policy / "scaling_max_freq").read_text() == "1800000\n"
-        board = calibration.calibrated(found, draft.profile.board)
+        board = fitted.calibrated(found, draft.profile.board)
         text = calibrate_show.profile(found, board, kept=draft.kept, at="now")
         (tmp_path / "out.toml").write_text(text)
         assert load_profile(tmp_path / "out.toml").replay == "kept"

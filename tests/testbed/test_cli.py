@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from commandline import SMALL, Workplace, finish, is_whole, one_screen, run_value
 
-from messaging.broker import EmbeddedBroker
-from testbed import config as configuration
+from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.testbed.configuration import load as configuration
 
 QUICK = ("--strategy", "tfl", "--devices", "2", "--rounds", "1")
 

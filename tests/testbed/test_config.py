@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed import config as configuration
-from testbed.config import ConfigError
-from testbed.sections import Config
+from fimi.testbed.configuration import load as configuration
+from fimi.testbed.configuration.load import ConfigError
+from fimi.testbed.configuration.sections import Config
 
 if sys.version_info >= (3, 11):
     import tomllib

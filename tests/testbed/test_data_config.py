@@ -11,14 +11,15 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from learning import datasets, partition_file
-from learning.datasets import DatasetError
-from learning.models import ModelError
-from learning.partition_schemes import SCHEMES, Dealing, divide
-from testbed import config as configuration
-from testbed.cli import main
-from testbed.config import ConfigError
-from testbed.devices import (
+from fimi.learning.data import dataset, partition_file
+from fimi.learning.data.dataset import DatasetError
+from fimi.learning.data.partition_schemes import SCHEMES, Dealing, divide
+from fimi.learning.networks.models import ModelError
+from fimi.testbed.cli import main
+from fimi.testbed.configuration import load as configuration
+from fimi.testbed.configuration.load import ConfigError
+from fimi.testbed.configuration.sections import Config
+from fimi.testbed.processes.devices import (
     check_data,
     check_network,
     cycles_per_sample,
@@ -27,7 +28,6 @@ from testbed.devices import (
     local_data,
     with_cycles,
 )
-from testbed.sections import Config
 
 
 def config(**values: Any) -> Config:
@@ -102,7 +102,7 @@ class TestDatasets:
             main, ["agent", "data", "--index", "1", "--devices", "3", *arguments, str(path)]
         )
         assert done.exit_code == 0, done.output
-        share = datasets.load(path)
+        share = dataset.load(path)
         assert share.image_shape == (3, 8, 8)
         own = local_data(chosen, load_split(chosen))[1]
         assert np.array_equal(share.labels, own.labels)
@@ -207,9 +207,9 @@ class TestOnesOwnNetwork:
         assert with_cycles(config()).fleet.reference_cycles_per_sample == 0.0
 
     def test_check_says_what_a_network_costs(self) -> None:
-        said = check_network(config(training__model="own_network:linear"), datasets.load_digits())
+        said = check_network(config(training__model="own_network:linear"), dataset.load_digits())
         assert said.startswith("own_network:linear: 650 parameters, 2,600 bytes a model")
-        assert check_network(config(), datasets.load_digits()).startswith(
+        assert check_network(config(), dataset.load_digits()).startswith(
             "small-cnn: 38,282 parameters"
         )
 

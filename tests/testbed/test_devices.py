@@ -11,10 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from testbed import config as configuration
-from testbed.config import ConfigError
-from testbed.devices import check_data, device_id, emulated_board, load_split, local_data
-from testbed.sections import Config
+from fimi.testbed.configuration import load as configuration
+from fimi.testbed.configuration.load import ConfigError
+from fimi.testbed.configuration.sections import Config
+from fimi.testbed.processes.devices import (
+    check_data,
+    device_id,
+    emulated_board,
+    load_split,
+    local_data,
+)
 
 
 def config(**values: Any) -> Config:
@@ -85,5 +91,6 @@ class TestBoards:
 
 def test_nothing_here_loads_pytorch() -> None:
     """What only reads a configuration starts at once."""
-    code = "import sys, testbed.devices, testbed.cli; sys.exit('torch' in sys.modules)"
+    modules = "fimi.testbed.processes.devices, fimi.testbed.cli"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

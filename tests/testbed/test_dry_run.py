@@ -27,10 +27,10 @@ from commandline import (
     wait_until,
 )
 
-from learning import tensors
-from testbed import config as configuration
-from testbed.devices import load_split
-from testbed.run_summary import Summary
+from fimi.learning.training import tensors
+from fimi.testbed.configuration import load as configuration
+from fimi.testbed.processes.devices import load_split
+from fimi.testbed.run_summary import Summary
 
 LONG = ("--strategy", "tfl", "--devices", "2", "--rounds", "5000")
 """Quick to start, and never at its end by itself."""
@@ -86,7 +86,7 @@ class TestResult:
         assert run_value(finished.run_folder, "status") == "completed"
 
     def test_the_model_is_the_one_that_was_evaluated_last(self, finished: SharedRun) -> None:
-        from learning.torch_trainer import TorchTrainer, initial_parameters
+        from fimi.learning.training.torch_trainer import TorchTrainer, initial_parameters
 
         config = configuration.load().config
         test = load_split(config).test

@@ -1,4 +1,4 @@
-"""testbed.generator_process: which generator and which gate a configuration means."""
+"""fimi.testbed.processes.generator_node: which generator and which gate a configuration means."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from generator_node.card import find_for
-from generator_node.gan import GanGenerator
-from generator_node.generators import FiniteGenerator, GeneratorError
-from generator_node.onnx_diffusion import OnnxDiffusionGenerator
-from generator_node.text_to_image import TextSettings
-from learning.datasets import Dataset
-from testbed.devices import load_split
-from testbed.generator_process import check, open_configured, open_gate, text_settings
-from testbed.sections import Config, DataConfig, GeneratorConfig
+from fimi.generator_node.generators.base import FiniteGenerator, GeneratorError
+from fimi.generator_node.generators.card import find_for
+from fimi.generator_node.generators.gan import GanGenerator
+from fimi.generator_node.generators.onnx_diffusion import OnnxDiffusionGenerator
+from fimi.generator_node.generators.text_to_image import TextSettings
+from fimi.learning.data.dataset import Dataset
+from fimi.testbed.configuration.sections import Config, DataConfig, GeneratorConfig
+from fimi.testbed.processes.devices import load_split
+from fimi.testbed.processes.generator_node import check, open_configured, open_gate, text_settings
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""testbed.generator_tools: training what the command line asks for, and clear refusals."""
+"""fimi.testbed.tools.generators: training what the command line asks for, and clear refusals."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from generator_node.card import read_card
-from generator_node.generators import GeneratorError
-from generator_node.opening import load
-from learning.datasets import save
-from testbed.errors import ConfigError
-from testbed.generator_tools import (
+from fimi.generator_node.generators.base import GeneratorError
+from fimi.generator_node.generators.card import read_card
+from fimi.generator_node.generators.open import load
+from fimi.learning.data.dataset import save
+from fimi.testbed.configuration.sections import Config, ConfigError, DataConfig
+from fimi.testbed.tools.generators import (
     CHECKPOINT,
     Recipe,
     evaluate,
@@ -24,7 +24,6 @@ from testbed.generator_tools import (
     require_alike,
     train,
 )
-from testbed.sections import Config, DataConfig
 
 
 @pytest.fixture

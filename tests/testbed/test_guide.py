@@ -8,18 +8,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
-import energy.host_profile
-from coordinator.planning import make_problem
-from coordinator.strategies import STRATEGIES
-from energy.hardware import HardwareDescription
-from energy.host_profile import HostProfile, load_profile
-from energy.meters import MeterDescription
-from learning import tensors
-from learning.models import build, parameters_of
-from messaging.messages import Profile
-from optim.planner import SearchSettings, plan
-from testbed.config import Config
-from testbed.devices import device_id, load_split, local_data
+import fimi.energy.host_profile
+from fimi.coordinator.planning import make_problem
+from fimi.coordinator.strategies import STRATEGIES
+from fimi.energy.hardware import HardwareDescription
+from fimi.energy.host_profile import HostProfile, load_profile
+from fimi.energy.meters import MeterDescription
+from fimi.learning.networks.models import build, parameters_of
+from fimi.learning.training import tensors
+from fimi.messaging.messages import Profile
+from fimi.optim.planner import SearchSettings, plan
+from fimi.testbed.configuration.load import Config
+from fimi.testbed.processes.devices import device_id, load_split, local_data
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide.md"
 METER = MeterDescription(source="declared:5W", kind="modelled", scope="board", rate_hz=10.0)
@@ -34,7 +34,7 @@ def profile(tmp_path: Path) -> HostProfile:
 
 
 def test_the_example_of_the_code_is_that_of_the_guide(profile: HostProfile, tmp_path: Path) -> None:
-    text = (energy.host_profile.__doc__ or "").split("::\n", 1)[1]
+    text = (fimi.energy.host_profile.__doc__ or "").split("::\n", 1)[1]
     path = tmp_path / "other.toml"
     path.write_text("\n".join(line.strip() for line in text.splitlines()), encoding="utf-8")
     assert load_profile(path).board == profile.board

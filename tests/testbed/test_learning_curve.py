@@ -6,10 +6,10 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from learning.curve_points import CurvePoint
-from testbed import config as configuration
-from testbed.cli import main
-from testbed.learning_curve import as_text, result_of, write_plot
+from fimi.learning.training.curve_points import CurvePoint
+from fimi.testbed.cli import main
+from fimi.testbed.configuration import load as configuration
+from fimi.testbed.tools.learning_curve import as_text, result_of, write_plot
 
 SMALL = ("--amounts", "40,80,160", "--draws", "1", "--steps", "150", "--set")
 RATE = "training.learning_rate=0.1"

@@ -7,7 +7,10 @@ import io
 import pytest
 from rich.console import Console
 
-from coordinator.events import (
+from fimi.energy.joules import Energy
+from fimi.energy.ledger import PhaseRecord
+from fimi.learning.training.trainer import Evaluation
+from fimi.record.events import (
     BatchDelivered,
     DeviceJoined,
     DeviceLost,
@@ -20,11 +23,8 @@ from coordinator.events import (
     SearchProgress,
     UpdateRejected,
 )
-from coordinator.results import DeviceRound, RoundResult
-from energy.joules import Energy
-from energy.ledger import PhaseRecord
-from learning.training import Evaluation
-from testbed.live import LiveView, PlainView
+from fimi.record.results import DeviceRound, RoundResult
+from fimi.testbed.live import LiveView, PlainView
 
 
 def joined(device: str, board: str = "raspberry-pi-4") -> DeviceJoined:
@@ -174,8 +174,8 @@ class TestLive:
 
 
 def test_a_refit_is_one_line_in_either_case() -> None:
-    from coordinator.events import Refitted
-    from testbed.live import describe_refit
+    from fimi.record.events import Refitted
+    from fimi.testbed.live import describe_refit
 
     drifts = {"device-1": 16.0, "device-2": 31.4}
     new = describe_refit(Refitted(round=3, drift_percent=drifts, energy_j=45.0, reason=""))

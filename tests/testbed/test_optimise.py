@@ -8,11 +8,11 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from optim.planner import plan
-from optim.problem import InfeasibleError, ProblemError
-from testbed.cli import main
-from testbed.optimise import infeasible_spans
-from testbed.problem_file import EXAMPLE, read
+from fimi.optim.planner import plan
+from fimi.optim.problem import InfeasibleError, ProblemError
+from fimi.testbed.cli import main
+from fimi.testbed.tools.optimise import infeasible_spans
+from fimi.testbed.tools.problem_file import EXAMPLE, read
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ def test_a_wrong_file_is_explained(example: Path, before: str, after: str, what:
 
 
 def test_spans_of_what_is_infeasible() -> None:
-    from optim.sweep import SweepPoint
+    from fimi.optim.sweep import SweepPoint
 
     points = [SweepPoint(values={"t_max": x}, feasible=x > 2.5) for x in (1.0, 2.0, 3.0, 4.0)]
     assert infeasible_spans(points, "t_max") == [(1.0, 2.5)]

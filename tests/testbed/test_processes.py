@@ -16,7 +16,7 @@ import msgspec
 import psutil
 import pytest
 
-from testbed.processes import Child, ChildFailedError, Nursery
+from fimi.testbed.processes.nursery import Child, ChildFailedError, Nursery
 
 CHILD = """
 import threading, time
@@ -96,7 +96,7 @@ def test_a_child_that_crashes_is_reported_with_its_last_words(start) -> None:
 
 
 def test_a_deaf_child_is_ended_by_itself(start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("testbed.processes.GRACE_S", 0.3)
+    monkeypatch.setattr("fimi.testbed.processes.nursery.GRACE_S", 0.3)
     child = start("deaf")
     child.stop()
     assert gone(child.pid)
@@ -109,7 +109,7 @@ def test_a_child_ends_with_its_parent(tmp_path: Path, how: signal.Signals) -> No
         import time
         import msgspec
         from pathlib import Path
-        from testbed.processes import Nursery
+        from fimi.testbed.processes.nursery import Nursery
         class Orders(msgspec.Struct):
             mode: str
         if __name__ == "__main__":

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-import energy.host_profile
+import fimi.energy.host_profile
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE = (energy.host_profile.__doc__ or "").split("::\n", 1)[1]
+EXAMPLE = (fimi.energy.host_profile.__doc__ or "").split("::\n", 1)[1]
 AGENT = """
 import sys
 from pathlib import Path
-from energy.cost_model import OperatingPoint
-from energy.host import HostHardware
-from energy.host_profile import load_profile
-from testbed.commands.shared import stop_on_signals
+from fimi.energy.cost_model import OperatingPoint
+from fimi.energy.host import HostHardware
+from fimi.energy.host_profile import load_profile
+from fimi.testbed.commands.shared import stop_on_signals
 root, how = Path(sys.argv[1]), sys.argv[2]
 point = OperatingPoint(frequency_hz=1e9, bandwidth_hz=1e6, transmit_power_w=0.1, time_split=0.5)
 with stop_on_signals() as stop, HostHardware(

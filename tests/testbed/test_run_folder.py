@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from commandline import is_whole
 
-from coordinator.store import StoreError
-from learning import tensors
-from testbed import config as configuration
-from testbed.run_folder import RunFolder, RunFolderError, write_atomically
-from testbed.sections import Config
+from fimi.learning.training import tensors
+from fimi.record.store import StoreError
+from fimi.testbed.configuration import load as configuration
+from fimi.testbed.configuration.sections import Config
+from fimi.testbed.run_folder import RunFolder, RunFolderError, write_atomically
 
 MODEL = {"weight": np.arange(6, dtype=np.float32).reshape(2, 3)}
 

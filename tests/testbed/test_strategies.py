@@ -18,32 +18,32 @@ import msgspec
 import numpy as np
 import pytest
 
-from coordinator.errors import FederationError
-from coordinator.events import BatchDelivered, Event, RoundFinished
-from coordinator.federation import Coordinator, Federation
-from coordinator.store import RunStore
-from coordinator.strategies import STRATEGIES
-from edge_agent.agent import Agent
-from edge_agent.backends import Backends
-from edge_agent.data import MixedData
-from edge_agent.turns import Turns
-from energy.joules import Energy
-from generator_node.bootstrap import BootstrapGenerator
-from generator_node.generators import Generator
-from generator_node.node import GeneratorNode
-from generator_node.public_samples import PublicSamples
-from generator_node.service import BatchService
-from learning import aggregation
-from learning.torch_trainer import TorchTrainer, initial_parameters
-from learning.training import Trainer
-from messaging.broker import EmbeddedBroker
-from messaging.client import Peer
-from messaging.topics import COORDINATOR
-from testbed import config as configuration
-from testbed.devices import device_id, emulated_board, load_split, local_data
-from testbed.report.data import read_run
-from testbed.report.strategy_words import extras, server_line
-from testbed.sections import Config
+from fimi.coordinator.context import FederationError
+from fimi.coordinator.federation import Coordinator, Federation
+from fimi.coordinator.strategies import STRATEGIES
+from fimi.edge_agent.agent import Agent
+from fimi.edge_agent.backends import Backends
+from fimi.edge_agent.data import MixedData
+from fimi.edge_agent.turns import Turns
+from fimi.energy.joules import Energy
+from fimi.generator_node.generators.base import Generator
+from fimi.generator_node.generators.bootstrap import BootstrapGenerator
+from fimi.generator_node.generators.public_samples import PublicSamples
+from fimi.generator_node.service.node import GeneratorNode
+from fimi.generator_node.service.service import BatchService
+from fimi.learning.training import aggregation
+from fimi.learning.training.torch_trainer import TorchTrainer, initial_parameters
+from fimi.learning.training.trainer import Trainer
+from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.messaging.client import Peer
+from fimi.messaging.topics import COORDINATOR
+from fimi.record.events import BatchDelivered, Event, RoundFinished
+from fimi.record.reader import read_run
+from fimi.record.store import RunStore
+from fimi.report.besides import extras, server_line
+from fimi.testbed.configuration import load as configuration
+from fimi.testbed.configuration.sections import Config
+from fimi.testbed.processes.devices import device_id, emulated_board, load_split, local_data
 
 DEVICES, ROUNDS = 3, 2
 SPLIT = load_split(configuration.load().config)
@@ -227,7 +227,7 @@ def test_genfl_mixes_by_its_equation(run: Any, monkeypatch: pytest.MonkeyPatch) 
         calls.append((models, list(weights), mean))
         return mean
 
-    monkeypatch.setattr("coordinator.mixing.fedavg", spy)
+    monkeypatch.setattr("fimi.coordinator.mixing.fedavg", spy)
     ran = run("genfl", server_weight=0.25)
     assert len(calls) == ROUNDS
     models, weights, mixed = calls[-1]
@@ -335,7 +335,7 @@ def test_weights_by_performance_need_something_to_judge_by(
 
 def test_the_server_is_sent_nothing_of_the_devices_but_counts() -> None:
     """What it trains on follows from label counts; requests carry nothing else."""
-    from messaging.messages import SyntheticRequest
+    from fimi.messaging.messages import SyntheticRequest
 
     assert set(SyntheticRequest.__struct_fields__) == {
         "run",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.strategies import STRATEGIES
-from testbed import config as configuration
-from testbed.config import ConfigError, Effective
+from fimi.coordinator.strategies import STRATEGIES
+from fimi.testbed.configuration import load as configuration
+from fimi.testbed.configuration.load import ConfigError, Effective
 
 
 def load(**keys: object) -> Effective:

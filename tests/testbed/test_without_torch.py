@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from learning import datasets
-from messaging.broker import EmbeddedBroker
-from testbed import config as configuration
-from testbed.coordination import coordinate
-from testbed.devices import load_split, local_data
-from testbed.run_folder import RunFolder
+from fimi.learning.data import dataset
+from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.testbed.configuration import load as configuration
+from fimi.testbed.processes.coordinator import coordinate
+from fimi.testbed.processes.devices import load_split, local_data
+from fimi.testbed.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 REFUSED = (
@@ -28,7 +28,7 @@ class Refuse:
         if name.split('.')[0] in {REFUSED!r}:
             raise ModuleNotFoundError(f'{{name}} is not in the base install', name=name)
 sys.meta_path.insert(0, Refuse())
-from testbed.cli import main
+from fimi.testbed.cli import main
 try:
     main(sys.argv[1:])
 finally:
@@ -57,7 +57,7 @@ def test_a_federation_of_devices_without_torch(
         },
     )
     for index, share in enumerate(local_data(effective.config, load_split(effective.config))):
-        datasets.save(share, tmp_path / f"{index}.npz")
+        dataset.save(share, tmp_path / f"{index}.npz")
     url = a_broker.address.url(with_password=True)
     settings = [
         text

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from energy.control.cpufreq import CpuFrequency, FrequencyCap
-from energy.control.journal import Journal
+from fimi.energy.control.cpufreq import CpuFrequency, FrequencyCap
+from fimi.energy.control.journal import Journal
 
 POINTS_KHZ = (600_000, 1_000_000, 1_400_000, 1_800_000)
 

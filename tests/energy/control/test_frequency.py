@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from energy.control.cpu_quota import CpuQuota
-from energy.control.frequency import FrequencyControl
-from energy.control.journal import Journal
-from energy.control.nvpmodel import PowerModes, modes_hz, present_mode
-from energy.control.programs import NOT_FOUND, Done, run_program
-from energy.cost_model import ComputeModel
+from fimi.energy.control.cpu_quota import CpuQuota
+from fimi.energy.control.frequency import FrequencyControl
+from fimi.energy.control.journal import Journal
+from fimi.energy.control.nvpmodel import PowerModes, modes_hz, present_mode
+from fimi.energy.control.programs import NOT_FOUND, Done, run_program
+from fimi.energy.cost_model import ComputeModel
 
 NANO = """
 < POWER_MODEL ID=0 NAME=MAXN >

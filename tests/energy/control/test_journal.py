@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from energy.control.journal import FILE_NAME, Journal, SteeredElsewhereError
-from energy.control.programs import Done
+from fimi.energy.control.journal import FILE_NAME, Journal, SteeredElsewhereError
+from fimi.energy.control.programs import Done
 
 REPOSITORY = Path(__file__).parents[3]
 STEER = """
 import sys, time
 from pathlib import Path
-from energy.control.cpufreq import CpuFrequency
-from energy.control.journal import Journal
+from fimi.energy.control.cpufreq import CpuFrequency
+from fimi.energy.control.journal import Journal
 root = Path(sys.argv[1])
 journal = Journal(root / "state", root)
 cap = CpuFrequency(root, journal).cap(1e9)

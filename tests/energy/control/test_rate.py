@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from energy.control.journal import Journal
-from energy.control.programs import Done
-from energy.control.rate import TC_HEADROOM, Choice, RateControl
-from energy.control.traffic import HANDLE
+from fimi.energy.control.journal import Journal
+from fimi.energy.control.programs import Done
+from fimi.energy.control.rate import TC_HEADROOM, Choice, RateControl
+from fimi.energy.control.traffic import HANDLE
 
 
 class Connection:

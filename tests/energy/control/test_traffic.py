@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 
-from energy.control.journal import Journal
-from energy.control.programs import Done, run_program
-from energy.control.traffic import HANDLE, TrafficControl, arguments
+from fimi.energy.control.journal import Journal
+from fimi.energy.control.programs import Done, run_program
+from fimi.energy.control.traffic import HANDLE, TrafficControl, arguments
 
 REPOSITORY = Path(__file__).parents[3]
 REAL = """
 import json, sys
 from pathlib import Path
-from energy.control.journal import Journal
-from energy.control.programs import run_program
-from energy.control.traffic import TrafficControl
+from fimi.energy.control.journal import Journal
+from fimi.energy.control.programs import run_program
+from fimi.energy.control.traffic import TrafficControl
 root = Path(sys.argv[1])
 journal = Journal(root / "state", root)
 cap = TrafficControl("lo", journal, run_program).cap(2e6)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from worlds import WORLDS, PlugWorld, Recording, World
 
-from energy.clock import VirtualClock
-from energy.ledger import Ledger, PhaseRecord
-from energy.meters import NOTHING
-from energy.meters.sampler import Sampler
+from fimi.energy.clock import VirtualClock
+from fimi.energy.ledger import Ledger, PhaseRecord
+from fimi.energy.meters import NOTHING
+from fimi.energy.meters.sampler import Sampler
 
 WAYS = [(world, how) for world in WORLDS for how in world.breaks]
 

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from energy.clock import VirtualClock
-from energy.ledger import Ledger
-from energy.meters import DeclaredPower
+from fimi.energy.clock import VirtualClock
+from fimi.energy.ledger import Ledger
+from fimi.energy.meters import DeclaredPower
 
 
 class TestDeclaredPower:

@@ -17,17 +17,23 @@ from worlds import (
     write,
 )
 
-from energy.clock import VirtualClock
-from energy.ledger import Ledger
-from energy.meters import DeclaredPower, MeterUnavailableError
-from energy.meters.combine import Combined
-from energy.meters.detect import MeterPair, MeterSettings, detect, open_meter, open_recorder
-from energy.meters.ina3221 import open_ina3221
-from energy.meters.nvml import open_nvml
-from energy.meters.plug import Plug, PlugSettings, shelly_1_power_w, shelly_power_w, tasmota_power_w
-from energy.meters.pmic import rail_powers_w
-from energy.meters.replay import Replay
-from energy.meters.vcgencmd import GENCMD_TAG, answer, find_firmware, request
+from fimi.energy.clock import VirtualClock
+from fimi.energy.ledger import Ledger
+from fimi.energy.meters import DeclaredPower, MeterUnavailableError
+from fimi.energy.meters.combine import Combined
+from fimi.energy.meters.detect import MeterPair, MeterSettings, detect, open_meter, open_recorder
+from fimi.energy.meters.ina3221 import open_ina3221
+from fimi.energy.meters.nvml import open_nvml
+from fimi.energy.meters.plug import (
+    Plug,
+    PlugSettings,
+    shelly_1_power_w,
+    shelly_power_w,
+    tasmota_power_w,
+)
+from fimi.energy.meters.pmic import rail_powers_w
+from fimi.energy.meters.replay import Replay
+from fimi.energy.meters.vcgencmd import GENCMD_TAG, answer, find_firmware, request
 
 
 @pytest.fixture
@@ -141,7 +147,7 @@ class TestTrouble:
             open_meter("battery", MeterSettings(), tmp_path, clock)
 
     def test_a_raspberry_pi_4_has_no_currents(self, tmp_path: Path, clock: VirtualClock) -> None:
-        from energy.meters.pmic import open_pmic
+        from fimi.energy.meters.pmic import open_pmic
 
         with pytest.raises(MeterUnavailableError, match=r"only the Pi 5.*INA219"):
             open_pmic(tmp_path, ask=lambda _: "error=1 Command not registered")

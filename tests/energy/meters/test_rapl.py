@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from energy.clock import MonotonicClock, VirtualClock
-from energy.ledger import Ledger
-from energy.meters import MeterUnavailableError
-from energy.meters.rapl import open_rapl
-from energy.meters.sampler import Sampler
+from fimi.energy.clock import MonotonicClock, VirtualClock
+from fimi.energy.ledger import Ledger
+from fimi.energy.meters import MeterUnavailableError
+from fimi.energy.meters.rapl import open_rapl
+from fimi.energy.meters.sampler import Sampler
 
 RANGE_UJ = 262_143_328_850
 

@@ -12,12 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from energy.clock import MonotonicClock, VirtualClock
-from energy.integration import integrate
-from energy.meters import NOTHING, Look, MeterDescription, Reading
-from energy.meters.counter import Counter, add
-from energy.meters.sampler import MOST_READINGS, STRATA, Sampler, places
-from energy.meters.thinning import thin
+from fimi.energy.clock import MonotonicClock, VirtualClock
+from fimi.energy.integration import integrate
+from fimi.energy.meters import NOTHING, Look, MeterDescription, Reading
+from fimi.energy.meters.counter import Counter, add
+from fimi.energy.meters.sampler import MOST_READINGS, STRATA, Sampler, places, thin
 
 METER = MeterDescription(source="m:1", kind="measured", scope="board", rate_hz=100.0)
 

@@ -16,16 +16,16 @@ from typing import Any
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
-from energy.clock import VirtualClock
-from energy.meters import Meter
-from energy.meters.battery import open_battery
-from energy.meters.hwmon import SENTINEL_UW, open_hwmon
-from energy.meters.ina3221 import open_ina3221
-from energy.meters.nvml import open_nvml
-from energy.meters.plug import Plug, PlugSettings
-from energy.meters.pmic import open_pmic
-from energy.meters.rapl import open_rapl
-from energy.meters.replay import Replay
+from fimi.energy.clock import VirtualClock
+from fimi.energy.meters import Meter
+from fimi.energy.meters.battery import open_battery
+from fimi.energy.meters.hwmon import SENTINEL_UW, open_hwmon
+from fimi.energy.meters.ina3221 import open_ina3221
+from fimi.energy.meters.nvml import open_nvml
+from fimi.energy.meters.plug import Plug, PlugSettings
+from fimi.energy.meters.pmic import open_pmic
+from fimi.energy.meters.rapl import open_rapl
+from fimi.energy.meters.replay import Replay
 
 
 def write(path: Path, text: object) -> Path:

@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 from worlds import write
 
-from energy.control.programs import Done
-from energy.meters import MeterUnavailableError
-from energy.observe import cycles
-from energy.observe.cycles import Cycles
-from energy.observe.frequency import Watch
-from energy.observe.link import LinkState, link_state, route_interface
-from energy.observe.temperature import hottest_c, processor_zones
-from energy.observe.throttling import Throttling
+from fimi.energy.control.programs import Done
+from fimi.energy.meters import MeterUnavailableError
+from fimi.energy.observe import cycles
+from fimi.energy.observe.cycles import Cycles
+from fimi.energy.observe.frequency import Watch, hottest_c, processor_zones
+from fimi.energy.observe.link import LinkState, link_state, route_interface
+from fimi.energy.observe.throttling import Throttling
 
 IW = """Connected to aa:bb:cc:dd:ee:ff (on wlan0)
 \tSSID: lab

@@ -8,10 +8,10 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from coordinator.store import RunStore
-from testbed import config as configuration
-from testbed.config import ConfigError
-from testbed.experiment.cells import (
+from fimi.record.store import RunStore
+from fimi.testbed.configuration import load as configuration
+from fimi.testbed.configuration.load import ConfigError
+from fimi.testbed.experiment.cells import (
     Cell,
     cells,
     digest_of,
@@ -20,8 +20,8 @@ from testbed.experiment.cells import (
     state,
     toml,
 )
-from testbed.experiment.definition import Experiment, Preparation
-from testbed.experiment.file import read_experiment
+from fimi.testbed.experiment.definition import Experiment, Preparation
+from fimi.testbed.experiment.file import read_experiment
 
 TEXT = """
 strategies = ["tfl", "fimi"]

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from testbed.experiment.cells import Cell, cells
-from testbed.experiment.definition import Experiment, Target
-from testbed.experiment.file import read_experiment
-from testbed.experiment.outcome import RunSeries
-from testbed.experiment.page import render
-from testbed.experiment.result import ComparisonError, Result, compare
-from testbed.experiment.tables import as_csv, as_json, as_markdown, as_text, tables
+from fimi.testbed.experiment.cells import Cell, cells
+from fimi.testbed.experiment.definition import Experiment, Target
+from fimi.testbed.experiment.file import read_experiment
+from fimi.testbed.experiment.page import render
+from fimi.testbed.experiment.result import ComparisonError, Result, compare
+from fimi.testbed.experiment.series import RunSeries
+from fimi.testbed.experiment.tables import as_csv, as_json, as_markdown, as_text, tables
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from testbed.config import ConfigError
-from testbed.experiment.cells import cells
-from testbed.experiment.definition import Target
-from testbed.experiment.file import read_experiment
+from fimi.testbed.configuration.load import ConfigError
+from fimi.testbed.experiment.cells import cells
+from fimi.testbed.experiment.definition import Target
+from fimi.testbed.experiment.file import read_experiment
 
 READY = sorted((Path(__file__).parents[3] / "examples" / "experiments").glob("*.toml"))
 GOOD = 'strategies = ["tfl", "fimi"]\n'

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from coordinator.results import RoundResult
-from coordinator.store import RunStore
-from learning.training import Evaluation
-from testbed.experiment.outcome import read_outcome
+from fimi.learning.training.trainer import Evaluation
+from fimi.record.results import RoundResult
+from fimi.record.store import RunStore
+from fimi.testbed.experiment.series import read_outcome
 
 
 def test_where_no_device_takes_part_energy_and_bytes_are_unknown(tmp_path: Path) -> None:

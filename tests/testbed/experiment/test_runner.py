@@ -9,8 +9,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from testbed.experiment.memory import GUESS_BYTES, SPARE_BYTES, Need
-from testbed.experiment.runner import Clock, Task, last_words, run_tasks
+from fimi.testbed.experiment.runner import (
+    GUESS_BYTES,
+    SPARE_BYTES,
+    Clock,
+    Need,
+    Task,
+    last_words,
+    run_tasks,
+)
 
 
 class Heard:

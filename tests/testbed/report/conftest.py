@@ -9,17 +9,24 @@ from typing import Any
 import msgspec
 import pytest
 
-from coordinator.results import DeviceRound, Preparation, RoundResult
-from coordinator.store import RunStore
-from energy.cost_model import BoardModel, ComputeModel, LinkModel, OperatingPoint, Phase, PhaseCost
-from energy.hardware import HardwareDescription, Observation
-from energy.joules import Energy
-from energy.ledger import PhaseRecord
-from energy.meters import MeterDescription
-from energy.meters.sampler import MonitorCost
-from energy.observe.link import LinkState
-from learning.training import Evaluation
-from messaging.messages import DevicePlan, Goodput, Profile
+from fimi.energy.cost_model import (
+    BoardModel,
+    ComputeModel,
+    LinkModel,
+    OperatingPoint,
+    Phase,
+    PhaseCost,
+)
+from fimi.energy.hardware import HardwareDescription, Observation
+from fimi.energy.joules import Energy
+from fimi.energy.ledger import PhaseRecord
+from fimi.energy.meters import MeterDescription
+from fimi.energy.meters.sampler import MonitorCost
+from fimi.energy.observe.link import LinkState
+from fimi.learning.training.trainer import Evaluation
+from fimi.messaging.messages import DevicePlan, Goodput, Profile
+from fimi.record.results import DeviceRound, Preparation, RoundResult
+from fimi.record.store import RunStore
 
 # phase: seconds, measured J, predicted J, predicted dynamic J
 ROUND: dict[Phase, tuple[float, float, float, float]] = {

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from testbed.report.data import read_run
-from testbed.report.figures import pictures
-from testbed.report.html import write_report
-from testbed.report.summary import summarise
+from fimi.record.reader import read_run
+from fimi.record.summary import summarise
+from fimi.report.figures import pictures
+from fimi.report.page import write_report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from coordinator.events import PlanInForce
-from coordinator.results import DeviceRound
-from coordinator.store import RunStore
-from energy.cost_model import PHASES
-from energy.hardware import Applied
-from testbed.report.data import ReportError, read_run
+from fimi.energy.cost_model import PHASES
+from fimi.energy.hardware import Applied
+from fimi.record.events import PlanInForce
+from fimi.record.reader import ReportError, read_run
+from fimi.record.results import DeviceRound
+from fimi.record.store import RunStore
 
 
 class TestReading:
@@ -165,7 +165,7 @@ class TestRunsThatEndedEarly:
 
     def test_the_end_is_taken_from_the_log_of_events(self, tmp_path: Path) -> None:
         store = RunStore(tmp_path / "run.sqlite")
-        from coordinator.events import RunFinished
+        from fimi.record.events import RunFinished
 
         store.write_event(RunFinished(status="interrupted", reason="stopped after 0 rounds"))
         store.close()
@@ -184,7 +184,7 @@ class TestRunsThatEndedEarly:
         assert any("wall_s" in warning for warning in run.warnings)
 
     def test_notes_of_devices(self, tmp_path: Path) -> None:
-        from coordinator.events import BatchDelivered, PlanInForce
+        from fimi.record.events import BatchDelivered, PlanInForce
 
         store = RunStore(tmp_path / "run.sqlite")
         store.write_event(PlanInForce(device="a", notes=("too fast",), error=""))

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from coordinator.events import Deployed, NotDeployed
-from coordinator.results import Deployment
-from learning.classifier import FileCheck
-from learning.partition_summary import summarise
-from messaging.messages import Trial
-from testbed.report import deployment, labels
-from testbed.report.data import read_run
-from testbed.report.html import render
-from testbed.report.summary import summarise as sum_up
-from testbed.report.tables import as_text
+from fimi.learning.data.partition_summary import summarise
+from fimi.learning.training.classifier import FileCheck
+from fimi.messaging.messages import Trial
+from fimi.record.events import Deployed, NotDeployed
+from fimi.record.reader import read_run
+from fimi.record.results import Deployment
+from fimi.record.summary import summarise as sum_up
+from fimi.report import deployment, labels
+from fimi.report.page import render
+from fimi.report.terminal import as_text
 
 
 def check(variant: str, size_bytes: int, accuracy: float) -> FileCheck:

@@ -1,16 +1,16 @@
-"""testbed.report.generation: planned against delivered, seconds and joules of an image."""
+"""fimi.report.besides: planned against delivered, seconds and joules of an image."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from coordinator.events import BatchDelivered
-from coordinator.store import RunStore
-from energy.joules import Energy
-from messaging.messages import DevicePlan, OperatingPoint
-from testbed.report.data import read_run
-from testbed.report.generation import extras
-from testbed.report.run_data import PlanSummary, RunData, RunInfo
+from fimi.energy.joules import Energy
+from fimi.messaging.messages import DevicePlan, OperatingPoint
+from fimi.record.events import BatchDelivered
+from fimi.record.reader import read_run
+from fimi.record.record import PlanSummary, RunData, RunInfo
+from fimi.record.store import RunStore
+from fimi.report.besides import extras
 
 METERED = Energy(value_j=30.0, kind="measured", source="rapl:package-0", scope="cpu")
 

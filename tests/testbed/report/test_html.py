@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from testbed.report.data import ReportError, read_run
-from testbed.report.figures import pictures
-from testbed.report.html import write_report
-from testbed.report.summary import summarise
+from fimi.record.reader import ReportError, read_run
+from fimi.record.summary import summarise
+from fimi.report.figures import pictures
+from fimi.report.page import write_report
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>",

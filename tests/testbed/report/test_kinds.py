@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from energy.joules import Energy
-from testbed.report.data import read_run
-from testbed.report.figures import pictures
-from testbed.report.html import write_report
-from testbed.report.kinds import alike, cell, heading, parts, word
-from testbed.report.summary import summarise
-from testbed.report.tables import as_text
+from fimi.energy.joules import Energy
+from fimi.record.reader import read_run
+from fimi.record.summary import summarise
+from fimi.report.figures import pictures
+from fimi.report.page import write_report
+from fimi.report.terminal import as_text
+from fimi.report.words import alike, cell, heading, parts, word
 
 PLUG = Energy(value_j=3.0, kind="measured", source="plug", scope="wall")
 RAPL = Energy(value_j=1.0, kind="measured", source="rapl", scope="cpu")

@@ -6,14 +6,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from testbed.report.data import read_run
-from testbed.report.observed import (
-    DeviceObserved,
-    device_observed,
-    observed_table,
-    unusual,
-)
-from testbed.report.tables import as_text
+from fimi.record.observed import DeviceObserved, device_observed
+from fimi.record.reader import read_run
+from fimi.report.observed import observed_table, unusual
+from fimi.report.terminal import as_text
 
 
 @pytest.fixture

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from coordinator.prediction import residuals
-from coordinator.store import RunStore
-from testbed.report import prediction
-from testbed.report.data import read_run
-from testbed.report.figures import pictures
-from testbed.report.html import render
-from testbed.report.run_data import RunData
-from testbed.report.summary import summarise
-from testbed.report.tables import as_text
+from fimi.record.prediction import residuals
+from fimi.record.reader import read_run
+from fimi.record.record import RunData
+from fimi.record.store import RunStore
+from fimi.record.summary import summarise
+from fimi.report import prediction
+from fimi.report.figures import pictures
+from fimi.report.page import render
+from fimi.report.terminal import as_text
 
 NAMES = ("device-0", "device-1")
 

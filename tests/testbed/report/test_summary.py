@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from coordinator import results
-from energy.cost_model import PHASES
-from testbed.report.data import read_run
-from testbed.report.phases import error_percent, phase_seconds
-from testbed.report.summary import energy_to_target, summarise
+from fimi.energy.cost_model import PHASES
+from fimi.record import results
+from fimi.record.phases import error_percent, phase_seconds
+from fimi.record.reader import read_run
+from fimi.record.summary import energy_to_target, summarise
 
 IN_A_RUN = tuple(phase for phase in PHASES if phase != "inference")
 """Trying the finished model is told apart."""

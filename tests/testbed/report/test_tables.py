@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.console import Console
 
-from testbed.report.data import read_run
-from testbed.report.tables import as_text, print_report
+from fimi.record.reader import read_run
+from fimi.report.terminal import as_text, print_report
 
 
 def test_says_what_a_run_came_to(run_dir: Path) -> None:

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.report.markup import Column, element, table
-from testbed.report.text import (
+from fimi.record.clean import clean
+from fimi.report.markup import Column, element, table
+from fimi.report.words import (
     bits_per_second,
-    clean,
     hertz,
     joules,
     percent,

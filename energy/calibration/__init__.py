@@ -1,0 +1,13 @@
+"""Measuring what a board costs, and how well that predicts.
+
+* :mod:`~fimi.energy.calibration.sweep`  frequencies, load and traffic of a board, each metered for
+  a while
+* :mod:`~fimi.energy.calibration.fitted`  cost parameters from a sweep, with their confidence
+  intervals
+* :mod:`~fimi.energy.calibration.fit`        the fits: pure functions of measured settings
+* :mod:`~fimi.energy.calibration.radio_fit`  the fit of sending and receiving
+* :mod:`~fimi.energy.calibration.student_t`  quantiles of Student's t distribution, without SciPy
+* :mod:`~fimi.energy.calibration.held_out`  the error of predictions for settings that were left out
+  of the fit
+* :mod:`~fimi.energy.calibration.emulated`   the same sweep on an emulated board, in virtual time
+"""

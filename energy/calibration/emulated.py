@@ -1,0 +1,135 @@
+"""Calibrating an emulated board: the same sweep, in virtual time."""
+
+from __future__ import annotations
+
+import numpy as np
+from msgspec.structs import replace
+
+from fimi.energy.calibration.fit import Estimate, Setting
+from fimi.energy.calibration.fitted import Calibration, analyse
+from fimi.energy.calibration.sweep import SweepPlan, spread, sweep
+from fimi.energy.cost_model import BoardModel, OperatingPoint
+from fimi.energy.emulation.board import EmulatedBoard
+from fimi.energy.emulation.chip import SILICON
+
+BANDWIDTHS_HZ = (50e3, 200e3, 1e6, 4e6)
+"""At which an emulated board sends: rates from some 0.3 to some 20 Mbit/s."""
+
+
+class EmulatedLoad:
+    """Makes an emulated board work without anything being computed.
+
+    Args:
+        board: it.
+    """
+
+    def __init__(self, board: EmulatedBoard) -> None:
+        self._board = board
+
+    def begin(self, number: int) -> None:
+        """New background load, new fading, new noise."""
+        self._board.begin_round(number)
+
+    def rest(self, duration_s: float) -> None:
+        """Idle."""
+        self._board.join_fleet(0.0)
+        self._board.has_waited_until(duration_s)
+
+    def compute(self, duration_s: float) -> int:
+        """As many samples as the board believes to need the time for."""
+        compute = self._board.model().compute
+        hz = self._board.achieved_frequency_hz() or compute.frequency_max_hz
+        samples = max(1, round(duration_s * hz / compute.cycles_per_sample))
+        self._board.has_computed(samples)
+        return samples
+
+    def send(self, duration_s: float) -> float:
+        """What the rate of this moment carries in the time."""
+        size = max(1, round(duration_s * self._board.uplink_rate_bps() / 8.0))
+        self._board.has_sent(size)
+        return 8.0 * size
+
+    def receive(self, duration_s: float) -> float:
+        """What the downlink carries in the time."""
+        size = max(1, round(duration_s * self._board.model().link.downlink_rate_bps / 8.0))
+        self._board.has_received(size)
+        return 8.0 * size
+
+
+def sweep_plan(board: BoardModel, *, frequencies: int = 7, **more: float | int) -> SweepPlan:
+    """A sweep over an emulated board: its operating points, four bandwidths, receiving.
+
+    Args:
+        board: whose frequencies.
+        frequencies: how many at most.
+        more: fields of the plan.
+    """
+    compute = board.compute
+    steps = (
+        compute.frequency_steps_hz
+        or np.linspace(compute.frequency_min_hz, compute.frequency_max_hz, frequencies).tolist()
+    )
+    uploads = tuple(
+        OperatingPoint(
+            frequency_hz=steps[0],
+            bandwidth_hz=bandwidth_hz,
+            transmit_power_w=board.link.transmit_power_max_w,
+            time_split=0.5,
+        )
+        for bandwidth_hz in BANDWIDTHS_HZ
+    )
+    return SweepPlan(
+        frequencies_hz=spread(steps, frequencies),
+        uploads=uploads,
+        receives=True,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def calibrate(board: EmulatedBoard, plan: SweepPlan, **hooks: object) -> Calibration:
+    """Sweep and fit an emulated board.
+
+    Args:
+        board: it.
+        plan: what to measure.
+        hooks: ``progress`` and ``cancelled`` of :func:`fimi.energy.calibration.sweep.sweep`.
+    """
+    silicon = SILICON.get(board.describe().board)
+    settings = sweep(
+        board,
+        EmulatedLoad(board),
+        plan,
+        voltage_v=silicon.voltage_v if silicon else lambda frequency_hz: None,
+        **hooks,  # type: ignore[arg-type]
+    )
+    found = analyse(settings, board.describe(), board.model())
+    return replace(found, channel_gain=_channel_gain(settings, plan, board.model()))
+
+
+def _channel_gain(
+    settings: tuple[Setting, ...], plan: SweepPlan, board: BoardModel
+) -> Estimate | None:
+    """What h must be for the rates that bandwidth and power gave, (3) solved for it."""
+    sent = [s for s in settings if s.activity == "send"]
+    if len(sent) < 2:
+        return None
+    order = [
+        point
+        for k in range(plan.repeats)
+        for point in (plan.uploads[::-1] if k % 2 else plan.uploads)
+    ]
+    noise = board.link.noise_density_w_per_hz
+    gains = [
+        noise
+        * point.bandwidth_hz
+        / point.transmit_power_w
+        * np.expm1(np.log(2.0) * s.rate_bps / point.bandwidth_hz)
+        for s, point in zip(sent, order, strict=True)
+    ]
+    logs = np.log(np.array(gains))
+    middle, reach = float(logs.mean()), 2.0 * float(logs.std(ddof=1)) / np.sqrt(len(logs))
+    return Estimate(
+        value=float(np.exp(middle)),
+        low=float(np.exp(middle - reach)),
+        high=float(np.exp(middle + reach)),
+    )

@@ -1,0 +1,202 @@
+"""Cost parameters of a board from what a sweep has measured, and how sure they are.
+
+* :class:`Calibration`    everything that was found
+* :func:`analyse`         settings of :mod:`fimi.energy.calibration.sweep` to it
+* :func:`calibrated`      a :class:`~fimi.energy.cost_model.BoardModel` with the fitted values in it
+
+There is no default for a value that could not be measured: it is missing, and that is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
+
+from fimi.energy.calibration.fit import (
+    Estimate,
+    FitError,
+    PowerFit,
+    Setting,
+    cycles_trend,
+    fit_cycles,
+    fit_power,
+    power_table,
+)
+from fimi.energy.calibration.held_out import held_out_error, mape_percent
+from fimi.energy.calibration.radio_fit import RadioFit, fit_radio, fit_receive
+from fimi.energy.calibration.sweep import CalibrationImpossibleError
+from fimi.energy.cost_model import BoardModel
+from fimi.energy.hardware import HardwareDescription
+
+MEMORY_BOUND = 0.1
+"""Growth of C from the lowest to the highest frequency that is worth a word."""
+HELD_STILL = 0.7
+"""Of the growth that C has where a sample takes the same time at every frequency."""
+TRUSTED_PERCENT = 10.0
+"""Mean held-out error above which a profile is not to be relied on."""
+
+
+class Calibration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a sweep has found.
+
+    Attributes:
+        hardware: board and meter.
+        settings: as measured.
+        power: P_idle, P_act, κ.
+        voltage: the same with V² f, where the voltages are known; beside the leakage, where the
+            processor tells its temperature.
+        cycles: C.
+        cycles_trend: growth of C over the frequencies, relative.
+        radio: electronics and joules per bit; ``None`` where nothing was sent.
+        receive_w: extra power while receiving; ``None`` where nothing was received.
+        channel_gain: h, where bandwidth and power of the uploads were set.
+        downlink_bps: rate of receiving.
+        held_out: frequency to signed relative error of its joules, predicted from the others.
+        held_out_voltage: the same with V² f.
+        held_out_table: the same straight through the neighbouring frequencies.
+        notes: what a reader must know.
+    """
+
+    hardware: HardwareDescription
+    settings: tuple[Setting, ...]
+    power: PowerFit
+    voltage: PowerFit | None
+    cycles: Estimate
+    cycles_trend: float
+    radio: RadioFit | None
+    receive_w: Estimate | None
+    channel_gain: Estimate | None
+    downlink_bps: float | None
+    held_out: dict[float, float]
+    held_out_voltage: dict[float, float]
+    held_out_table: dict[float, float]
+    notes: tuple[str, ...]
+
+
+def analyse(
+    settings: Sequence[Setting], hardware: HardwareDescription, board: BoardModel
+) -> Calibration:
+    """Fit what was measured.
+
+    Args:
+        settings: from :func:`sweep`.
+        hardware: board and meter.
+        board: whose noise density and, for uploads, bandwidths were in force.
+
+    Raises:
+        CalibrationImpossibleError: the settings do not determine the parameters.
+    """
+    try:
+        power, cycles = fit_power(settings), fit_cycles(settings)
+    except FitError as error:
+        raise CalibrationImpossibleError([str(error)]) from error
+    if power.slope.low <= 0.0:
+        raise CalibrationImpossibleError(
+            [
+                "a power that grows with the frequency: κ = "
+                f"{power.slope.value:.3g} (from {power.slope.low:.3g} to {power.slope.high:.3g}) "
+                "W/Hz³ cannot be told from zero. The meter may be too coarse, the settings too "
+                "short, or the frequency was not really changed"
+            ]
+        )
+    notes = []
+    voltage = None
+    if all(s.voltage_v is not None for s in settings if s.activity == "compute"):
+        voltage = fit_power(settings, "voltage")
+    trend = cycles_trend(settings)
+    notes += _pace(settings, trend)
+    if hardware.meter.scope in ("cpu", "module"):
+        notes.append(
+            f"the meter sees the {hardware.meter.scope} only: P_idle is that of the "
+            f"{hardware.meter.scope}, not of the board"
+        )
+    radio = receive = None
+    if any(s.activity == "send" for s in settings):
+        try:
+            radio = fit_radio(settings, power.idle_w.value)
+        except FitError as error:
+            notes.append(f"radio: {error}")
+    received = [s for s in settings if s.activity == "receive"]
+    if received:
+        try:
+            receive = fit_receive(settings, power.idle_w.value)
+        except FitError as error:
+            notes.append(f"receiving: {error}")
+    held_out_table = held_out_error(settings, "table")
+    if held_out_table and mape_percent(list(held_out_table.values())) > TRUSTED_PERCENT:
+        notes.append(
+            f"not even the measured table predicts what was held out within {TRUSTED_PERCENT:g} %: "
+            "do not rely on this profile. Measure longer (--seconds, --repeats), with nothing else "
+            "running and a finer meter"
+        )
+    return Calibration(
+        hardware=hardware,
+        settings=tuple(settings),
+        power=power,
+        voltage=voltage,
+        cycles=cycles,
+        cycles_trend=trend,
+        radio=radio,
+        receive_w=receive,
+        channel_gain=None,
+        downlink_bps=float(np.mean([s.rate_bps for s in received])) if received else None,
+        held_out=held_out_error(settings),
+        held_out_voltage=held_out_error(settings, "voltage") if voltage else {},
+        held_out_table=held_out_table,
+        notes=tuple(notes),
+    )
+
+
+def _pace(settings: Sequence[Setting], trend: float) -> list[str]:
+    """What is to be said where cycles per sample are not the same at every frequency."""
+    if trend <= MEMORY_BOUND:
+        return []
+    frequencies = [s.frequency_hz for s in settings if s.activity == "compute"]
+    low_hz, high_hz = min(frequencies), max(frequencies)
+    # Where time does not depend on the frequency at all, C grows as the frequency does.
+    if trend > HELD_STILL * (high_hz - low_hz) / float(np.mean(frequencies)):
+        return [
+            f"a sample takes about as long at {low_hz / 1e9:.3g} as at {high_hz / 1e9:.3g} GHz: "
+            "the cap does not slow this processor down, or memory alone sets the pace"
+        ]
+    return [
+        f"a sample takes {trend:.0%} more cycles at the highest than at the lowest frequency: "
+        "memory sets the pace, so C is a mean over the frequencies"
+    ]
+
+
+def calibrated(calibration: Calibration, board: BoardModel) -> BoardModel:
+    """``board`` with every value that was measured; frequencies and limits stay.
+
+    Predictions follow the measured table; κ and P_act are what the optimiser needs.
+    """
+    radio, link = calibration.radio, board.link
+    if radio is not None:
+        link = replace(
+            link,
+            electronics_power_w=radio.electronics_w.value,
+            energy_per_bit_j=radio.energy_per_bit_j.value,
+        )
+    if calibration.receive_w is not None:
+        link = replace(link, receive_power_w=calibration.receive_w.value)
+    if calibration.downlink_bps is not None:
+        link = replace(link, downlink_rate_bps=calibration.downlink_bps)
+    if calibration.channel_gain is not None:
+        link = replace(link, channel_gain=calibration.channel_gain.value)
+    table_hz, table_w = power_table(calibration.settings, calibration.power.idle_w.value)
+    return replace(
+        board,
+        compute=replace(
+            board.compute,
+            table_frequencies_hz=table_hz,
+            table_power_w=table_w,
+            cycles_per_sample=calibration.cycles.value,
+            capacitance_w_per_hz3=calibration.power.slope.value,
+            active_power_w=calibration.power.active_w.value,
+        ),
+        link=link,
+        idle_power_w=calibration.power.idle_w.value,
+    )

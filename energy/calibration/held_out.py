@@ -1,0 +1,86 @@
+"""How well fitted cost parameters predict joules that they have not seen.
+
+* :func:`held_out_error`  every frequency of a sweep predicted from all the others
+* :func:`energy_errors`   any model held against measured settings
+* :func:`mape_percent`    mean absolute error
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+
+from fimi.energy.calibration.fit import (
+    Array,
+    FitError,
+    Setting,
+    by_frequency,
+    fit_cycles,
+    fit_power,
+    of_activity,
+    power_table,
+)
+
+Power = Callable[[Setting], float]
+"""Board power that a model says of a compute setting, W."""
+
+
+def held_out_error(
+    settings: Sequence[Setting], law: Literal["cubic", "voltage", "table"] = "cubic"
+) -> dict[float, float]:
+    """Leave one frequency out, fit the rest, predict its joules.
+
+    Both the power and the cycles come from the other frequencies, so this is the error that a
+    plan makes at a frequency which was never measured. ``"table"`` goes straight through the
+    neighbours, beyond the ends too.
+
+    Returns:
+        Frequency (Hz; repeats that heat held within a percent are one) to mean signed relative
+        error of the predicted energy, (predicted − measured) / measured. Empty where too few
+        frequencies are left to fit.
+    """
+    busy = of_activity(settings, "compute")
+    errors: dict[float, float] = {}
+    for frequency_hz, here in by_frequency(busy):
+        rest = [s for s in settings if s not in here]
+        try:
+            fit, cycles = fit_power(rest, "cubic" if law == "table" else law), fit_cycles(rest)
+        except FitError:
+            return {}
+        power_w = _straight(power_table(rest, 0.0)) if law == "table" else fit.power_w
+        errors[frequency_hz] = float(
+            np.mean([_energy_error(s, power_w, cycles.value) for s in here])
+        )
+    return errors
+
+
+def energy_errors(settings: Sequence[Setting], power_w: Power, cycles_per_sample: float) -> Array:
+    """Relative errors of the joules that a model predicts for the compute settings, signed."""
+    busy = of_activity(settings, "compute")
+    return np.array([_energy_error(s, power_w, cycles_per_sample) for s in busy])
+
+
+def mape_percent(errors: Sequence[float] | Array) -> float:
+    """Mean absolute error in percent."""
+    return 100.0 * float(np.mean(np.abs(np.asarray(errors, float))))
+
+
+def _energy_error(setting: Setting, power_w: Power, cycles_per_sample: float) -> float:
+    duration_s = cycles_per_sample * setting.samples / setting.frequency_hz
+    predicted_j = power_w(setting) * duration_s
+    return (predicted_j - setting.energy_j) / setting.energy_j
+
+
+def _straight(table: tuple[tuple[float, ...], tuple[float, ...]]) -> Power:
+    """A straight line through the two points around, or through the two next to an end."""
+    known, powers = np.array(table[0]), np.array(table[1])
+
+    def power_w(setting: Setting) -> float:
+        frequency_hz = setting.frequency_hz
+        k = int(np.clip(np.searchsorted(known, frequency_hz), 1, len(known) - 1))
+        share = (frequency_hz - known[k - 1]) / (known[k] - known[k - 1])
+        return float(powers[k - 1] + share * (powers[k] - powers[k - 1]))
+
+    return power_w

@@ -1,0 +1,291 @@
+"""Sweeping a board: frequencies, load and traffic, each metered for a while.
+
+* :class:`Load`           makes a board rest, compute, send and receive: real work or emulated
+* :class:`SweepPlan`      which settings, for how long, how often
+* :func:`check`           what is missing for a calibration of this board, before anything is run
+* :func:`sweep`           runs the settings; whatever happens, the board is put back as it was
+
+What the settings say of the board's cost parameters: :mod:`fimi.energy.calibration.fitted`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from fimi.energy.calibration.fit import Activity, Setting
+from fimi.energy.cost_model import BoardModel, OperatingPoint, Phase
+from fimi.energy.hardware import Hardware
+from fimi.energy.ledger import Ledger, PhaseRecord
+
+
+class CalibrationImpossibleError(RuntimeError):
+    """This board cannot be calibrated.
+
+    Attributes:
+        missing: one sentence for each thing that is missing.
+    """
+
+    def __init__(self, missing: Sequence[str]) -> None:
+        super().__init__(
+            "this board cannot be calibrated:\n" + "\n".join(f"- {m}" for m in missing)
+        )
+        self.missing = tuple(missing)
+
+
+class CalibrationAbortedError(RuntimeError):
+    """The sweep was stopped; the board is as it was, nothing was written."""
+
+
+class Load(Protocol):
+    """What a sweep makes a board do. Each takes about ``duration_s``, or ends early if stopped."""
+
+    def begin(self, number: int) -> None:
+        """A new setting begins."""
+        ...
+
+    def rest(self, duration_s: float) -> None:
+        """Do nothing."""
+        ...
+
+    def compute(self, duration_s: float) -> int:
+        """Train; returns samples."""
+        ...
+
+    def send(self, duration_s: float) -> float:
+        """Send as fast as the rate in force allows; returns bits."""
+        ...
+
+    def receive(self, duration_s: float) -> float:
+        """Receive; returns bits."""
+        ...
+
+
+class SweepPlan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which settings to measure.
+
+    Attributes:
+        frequencies_hz: at which to compute.
+        uploads: operating points at which to send; none: no radio fit.
+        receives: whether to receive as well.
+        seconds: metered time of a setting.
+        settle_s: time before it in which the board already does the same, unmetered.
+        repeats: how often everything is measured; odd ones in opposite order, so that warming up
+            does not look like a dependence on frequency.
+    """
+
+    frequencies_hz: tuple[float, ...]
+    uploads: tuple[OperatingPoint, ...] = ()
+    receives: bool = False
+    seconds: float = 10.0
+    settle_s: float = 3.0
+    repeats: int = 2
+
+    @property
+    def total_s(self) -> float:
+        """How long the sweep takes, s."""
+        return len(_tasks(self)) * (self.seconds + self.settle_s)
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """Where a sweep stands.
+
+    Attributes:
+        done: settings measured.
+        total: settings in all.
+        left_s: time left on the board's clock, s.
+        doing: what comes next, or what was found.
+    """
+
+    done: int
+    total: int
+    left_s: float
+    doing: str
+
+
+def check(hardware: Hardware, plan: SweepPlan) -> tuple[str, ...]:
+    """What is missing to calibrate this board: empty if nothing is.
+
+    Sets the lowest and the highest frequency for a moment and puts the board back.
+    """
+    missing = []
+    meter = hardware.describe().meter
+    if meter.kind == "modelled":
+        missing.append(
+            f"a meter: joules of {meter.source} are declared, not read, and say nothing about "
+            "frequency or traffic. Connect one (INA board, USB meter, plug) or open RAPL"
+        )
+    if len(set(plan.frequencies_hz)) < 3:
+        missing.append(
+            f"frequencies: {len(set(plan.frequencies_hz))} can be set, three are needed to tell "
+            "P_act from κ"
+        )
+    elif plan.frequencies_hz:
+        ends = (min(plan.frequencies_hz), max(plan.frequencies_hz))
+        try:
+            found = [hardware.apply(_point(f, hardware.model())) for f in ends]
+        finally:
+            hardware.restore()
+        if any(a.frequency_control == "none" or a.frequency_hz is None for a in found):
+            why = "; ".join(dict.fromkeys(n for a in found for n in a.notes if "uplink" not in n))
+            missing.append(f"control over the CPU frequency{': ' + why if why else ''}")
+        elif found[0].frequency_hz == found[1].frequency_hz:
+            missing.append(
+                f"control over the CPU frequency: it reads back {found[0].frequency_hz:.4g} Hz "
+                f"whether {ends[0]:.4g} or {ends[1]:.4g} Hz is set"
+            )
+    return tuple(missing)
+
+
+def sweep(
+    hardware: Hardware,
+    load: Load,
+    plan: SweepPlan,
+    *,
+    voltage_v: Callable[[float], float | None] = lambda frequency_hz: None,
+    progress: Callable[[Progress], None] = lambda progress: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> tuple[Setting, ...]:
+    """Measure every setting of a plan.
+
+    Args:
+        hardware: the board.
+        load: makes it work.
+        plan: what to measure.
+        voltage_v: core voltage at a frequency, where known.
+        progress: called before every setting and at the end.
+        cancelled: asked all the time.
+
+    Raises:
+        CalibrationImpossibleError: :func:`check` finds something missing, or the meter stays
+            silent.
+        CalibrationAbortedError: ``cancelled``.
+    """
+    if missing := check(hardware, plan):
+        raise CalibrationImpossibleError(missing)
+    tasks, settings = _tasks(plan), []
+    each_s = plan.seconds + plan.settle_s
+    ledger = Ledger(hardware.clock, hardware.recorder)
+    hardware.join_fleet(hardware.clock.now_s())
+    try:
+        for number, (activity, wanted) in enumerate(tasks):
+            progress(
+                Progress(
+                    done=number,
+                    total=len(tasks),
+                    left_s=each_s * (len(tasks) - number),
+                    doing=_words(activity, wanted),
+                )
+            )
+            load.begin(number + 1)
+            point = _point(wanted, hardware.model()) if isinstance(wanted, float) else wanted
+            applied = hardware.apply(point)
+            _work(load, activity, plan.settle_s)
+            _stop_if(cancelled)
+            hardware.observed()  # what it did until now does not count
+            with ledger.phase(_PHASES[activity]):
+                amount = _work(load, activity, plan.seconds)
+            (record,) = ledger.take()
+            _stop_if(cancelled)
+            seen = hardware.observed()
+            achieved_hz = seen.frequency_hz if activity == "compute" else None
+            frequency_hz = achieved_hz or applied.frequency_hz or point.frequency_hz
+            setting = _setting(activity, point, record, amount, frequency_hz)
+            settings.append(
+                msgspec.structs.replace(
+                    setting,
+                    voltage_v=voltage_v(frequency_hz),
+                    temperature_c=seen.temperature_c,
+                )
+            )
+        progress(Progress(done=len(tasks), total=len(tasks), left_s=0.0, doing="fitting"))
+    finally:
+        hardware.restore()
+    return tuple(settings)
+
+
+def spread(frequencies_hz: Sequence[float], count: int) -> tuple[float, ...]:
+    """At most ``count`` of these frequencies, the ends included, evenly over their order."""
+    ordered = sorted(set(frequencies_hz))
+    if len(ordered) <= count:
+        return tuple(ordered)
+    places = np.linspace(0, len(ordered) - 1, count).round().astype(int)
+    return tuple(ordered[place] for place in dict.fromkeys(places.tolist()))
+
+
+_PHASES: dict[Activity, Phase] = {
+    "idle": "idle",
+    "compute": "compute",
+    "send": "upload",
+    "receive": "model-download",
+}
+
+
+def _tasks(plan: SweepPlan) -> list[tuple[Activity, float | OperatingPoint]]:
+    lowest_hz = min(plan.frequencies_hz, default=1.0)
+    once: list[tuple[Activity, float | OperatingPoint]] = [("idle", lowest_hz)]
+    once += [("compute", f) for f in plan.frequencies_hz]
+    once += [("send", point) for point in plan.uploads]
+    once += [("receive", lowest_hz)] if plan.receives else []
+    once += [("idle", lowest_hz)]
+    return [task for k in range(plan.repeats) for task in (once[::-1] if k % 2 else once)]
+
+
+def _work(load: Load, activity: Activity, duration_s: float) -> float:
+    if duration_s <= 0.0:
+        return 0.0
+    if activity == "idle":
+        load.rest(duration_s)
+        return 0.0
+    if activity == "compute":
+        return load.compute(duration_s)
+    return load.send(duration_s) if activity == "send" else load.receive(duration_s)
+
+
+def _setting(
+    activity: Activity,
+    point: OperatingPoint,
+    record: PhaseRecord,
+    amount: float,
+    frequency_hz: float,
+) -> Setting:
+    if record.energy is None or record.duration_s <= 0.0:
+        raise CalibrationImpossibleError(
+            [f"readings: the meter said nothing while the board was to {_words(activity, point)}"]
+        )
+    return Setting(
+        activity=activity,
+        frequency_hz=frequency_hz,
+        duration_s=record.duration_s,
+        energy_j=record.energy.value_j,
+        uncertainty_j=record.energy.uncertainty_j,
+        samples=int(amount) if activity == "compute" else 0,
+        bits=amount if activity in ("send", "receive") else 0.0,
+        transmit_power_w=point.transmit_power_w if activity == "send" else 0.0,
+    )
+
+
+def _point(frequency_hz: float | OperatingPoint, board: BoardModel) -> OperatingPoint:
+    if isinstance(frequency_hz, OperatingPoint):
+        return frequency_hz
+    return OperatingPoint(
+        frequency_hz=frequency_hz,
+        bandwidth_hz=1e6,
+        transmit_power_w=board.link.transmit_power_max_w,
+        time_split=0.5,
+    )
+
+
+def _words(activity: Activity, wanted: float | OperatingPoint) -> str:
+    if activity == "compute" and isinstance(wanted, float):
+        return f"compute at {wanted / 1e9:.3g} GHz"
+    return {"idle": "rest", "send": "send", "receive": "receive", "compute": "compute"}[activity]
+
+
+def _stop_if(cancelled: Callable[[], bool]) -> None:
+    if cancelled():
+        raise CalibrationAbortedError("stopped; the board is as it was, nothing was written")

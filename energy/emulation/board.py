@@ -1,0 +1,252 @@
+"""Emulated boards in virtual time.
+
+* :class:`Disturbance`     how far a board's truth lies from its declaration
+* :class:`EmulatedBoard`   :class:`fimi.energy.hardware.Hardware` without hardware
+
+The agent that runs on an emulated board is the real one; only what its work costs is computed
+here, from a *true* cost model that differs from the declared one the planner is told, with
+background load and fading that change every round. Everything is labelled ``emulated``.
+
+Every random number comes from a stream of its own, keyed by seed, device and round: results depend
+on neither the order in which boards are asked nor on how many there are.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
+
+from fimi.energy.clock import VirtualClock
+from fimi.energy.cost_model import (
+    BoardModel,
+    OperatingPoint,
+    compute_power_w,
+    compute_time_s,
+    operating_frequency_hz,
+    uplink_rate_bps,
+)
+from fimi.energy.emulation.boards import BoardDeclaration
+from fimi.energy.emulation.meter import EmulatedMeter
+from fimi.energy.hardware import Applied, HardwareDescription, Observation
+
+_TRUTH, _ROUND = 2, 3
+
+
+class Disturbance(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How far the truth lies from the declaration; all zero: the declaration is true.
+
+    Attributes:
+        profile_error: relative standard deviation of the true κ, C, idle power, P_act and channel
+            gain around the declared ones, fixed for a board's life.
+        load_sd: relative standard deviation of the cycles a sample takes, per round.
+        fading_sd_db: standard deviation of the channel gain, dB, per round.
+    """
+
+    profile_error: float = 0.03
+    load_sd: float = 0.015
+    fading_sd_db: float = 0.5
+
+
+class EmulatedBoard:
+    """A board without hardware, in virtual time.
+
+    Args:
+        declaration: what it is said to be.
+        seed: of the emulation.
+        index: of the device; with the seed it fixes the board's truth and luck.
+        disturbance: how far its truth may lie from its declaration.
+        start_s: where its clock starts.
+    """
+
+    def __init__(
+        self,
+        declaration: BoardDeclaration,
+        *,
+        seed: int,
+        index: int,
+        disturbance: Disturbance | None = None,
+        start_s: float = 0.0,
+    ) -> None:
+        self._declaration = declaration
+        self._seed = seed
+        self._index = index
+        self._disturbance = disturbance or Disturbance()
+        self._clock = VirtualClock(start_s)
+        self._fleet_began_s = 0.0
+        truth = self._stream(_TRUTH)
+        self._truth = _disturbed(declaration.model, self._disturbance.profile_error, truth)
+        meter_error = truth.normal(0.0, declaration.meter.relative_uncertainty)
+        self._meter = self._make_meter(max(0.0, 1.0 + meter_error))
+        self._frequency_hz = self._truth.compute.frequency_max_hz
+        self._uplink: tuple[float, float] | None = None
+        self._load = 1.0
+        self._fading = 1.0
+        self.begin_round(0)
+
+    @property
+    def clock(self) -> VirtualClock:
+        """The board's virtual clock."""
+        return self._clock
+
+    @property
+    def recorder(self) -> EmulatedMeter:
+        """The board's meter."""
+        return self._meter
+
+    @property
+    def truth(self) -> BoardModel:
+        """What the board really costs, before load and fading: for tests and the report."""
+        return self._truth
+
+    def describe(self) -> HardwareDescription:
+        """The board and its meter, labelled ``emulated``."""
+        return HardwareDescription(
+            board=self._declaration.board, kind="emulated", meter=self._declaration.meter
+        )
+
+    def model(self) -> BoardModel:
+        """The declared cost parameters."""
+        return self._declaration.model
+
+    def apply(self, point: OperatingPoint) -> Applied:
+        """Run at the lowest operating point that is not below the planned frequency.
+
+        The uplink rate read back is the one at this moment; it fades from round to round.
+        """
+        compute, link = self._truth.compute, self._truth.link
+        notes = []
+        self._frequency_hz = operating_frequency_hz(compute, point.frequency_hz)
+        if self._frequency_hz < point.frequency_hz * (1.0 - 1e-9):
+            notes.append(
+                f"frequency {point.frequency_hz:.4g} Hz is above this board's highest, "
+                f"{self._frequency_hz:.4g} Hz, which is set instead"
+            )
+        power_w = min(point.transmit_power_w, link.transmit_power_max_w)
+        if power_w < point.transmit_power_w * (1.0 - 1e-9):
+            notes.append(
+                f"transmit power {point.transmit_power_w:.4g} W is above this board's highest, "
+                f"{power_w:.4g} W, which is set instead"
+            )
+        self._uplink = (point.bandwidth_hz, power_w)
+        return Applied(
+            frequency_hz=self._frequency_hz,
+            frequency_control="emulated",
+            rate_bps=self._rate_bps(*self._uplink),
+            rate_control="emulated",
+            notes=tuple(notes),
+        )
+
+    def achieved_frequency_hz(self) -> float | None:
+        """Mean frequency of this round's computing, Hz: nothing holds this board below the cap."""
+        return self._frequency_hz
+
+    def uplink_rate_bps(self) -> float:
+        """The uplink's rate at this moment, bit/s; 0 before any plan was applied."""
+        return 0.0 if self._uplink is None else self._rate_bps(*self._uplink)
+
+    def restore(self) -> None:
+        """Back to the highest frequency, and no share of the uplink."""
+        self._frequency_hz = self._truth.compute.frequency_max_hz
+        self._uplink = None
+
+    def join_fleet(self, fleet_time_s: float) -> None:
+        """From now on this board's clock and the fleet's differ by what they differ by now."""
+        self._fleet_began_s = self._clock.now_s() - fleet_time_s
+
+    def begin_round(self, round_number: int) -> None:
+        """Draw this round's background load and fading; later noise comes from its stream."""
+        luck = self._stream(_ROUND, round_number)
+        self._load = _factor(luck, self._disturbance.load_sd)
+        self._fading = 10.0 ** (luck.normal(0.0, self._disturbance.fading_sd_db) / 10.0)
+        self._meter.reseed(luck)
+
+    def observed(self) -> Observation:
+        """The frequency it runs at, labelled ``emulated``."""
+        return Observation(
+            frequency_hz=self.achieved_frequency_hz(),
+            frequency_source="emulated",
+            cap_hz=self._frequency_hz,
+        )
+
+    def has_received(self, size_bytes: int) -> None:
+        """Receive at the downlink rate."""
+        link = self._truth.link
+        duration_s = 8.0 * size_bytes / link.downlink_rate_bps
+        self._meter.observe(duration_s, self._truth.idle_power_w + link.receive_power_w)
+
+    def has_computed(self, samples: float) -> None:
+        """Compute at the operating point in force, under this round's background load."""
+        compute = self._truth.compute
+        cycles = samples * compute.cycles_per_sample * self._load
+        duration_s = float(compute_time_s(cycles, self._frequency_hz))
+        power_w = self._truth.idle_power_w + float(
+            compute_power_w(
+                self._frequency_hz, compute.capacitance_w_per_hz3, compute.active_power_w
+            )
+        )
+        self._meter.observe(duration_s, power_w)
+
+    def has_sent(self, size_bytes: int) -> None:
+        """Send over the planned share of the band at the planned power.
+
+        Raises:
+            RuntimeError: before any plan was applied.
+        """
+        if self._uplink is None:
+            raise RuntimeError(
+                f"device {self._index} has no share of the uplink to send {size_bytes} bytes over; "
+                "apply a plan first"
+            )
+        bandwidth_hz, power_w = self._uplink
+        duration_s = 8.0 * size_bytes / self._rate_bps(bandwidth_hz, power_w)
+        self._meter.observe(duration_s, self._truth.idle_power_w + power_w)
+
+    def has_waited_until(self, fleet_time_s: float) -> float:
+        """Idle until then, nothing if it is past; returns that instant on this board's clock."""
+        instant_s = fleet_time_s + self._fleet_began_s
+        waiting_s = instant_s - self._clock.now_s()
+        if waiting_s > 0.0:
+            self._meter.observe(waiting_s, self._truth.idle_power_w)
+        return instant_s
+
+    def _make_meter(self, gain: float) -> EmulatedMeter:
+        return EmulatedMeter(
+            self._declaration.meter,
+            noise_w=self._declaration.meter_noise_w,
+            gain=gain,
+            resting_power_w=self._truth.idle_power_w,
+            clock=self._clock,
+        )
+
+    def _rate_bps(self, bandwidth_hz: float, power_w: float) -> float:
+        link = self._truth.link
+        gain = link.channel_gain * self._fading
+        return float(uplink_rate_bps(bandwidth_hz, power_w, gain, link.noise_density_w_per_hz))
+
+    def _stream(self, purpose: int, round_number: int = 0) -> np.random.Generator:
+        key = (purpose, self._index, round_number)
+        return np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=key))
+
+
+def _factor(random: np.random.Generator, relative_sd: float) -> float:
+    """A lognormal factor with mean 1 and the given standard deviation."""
+    variance = math.log1p(relative_sd**2)
+    return math.exp(random.normal(-variance / 2.0, math.sqrt(variance)))
+
+
+def _disturbed(model: BoardModel, relative_sd: float, random: np.random.Generator) -> BoardModel:
+    kappa, cycles, idle, active, gain = (_factor(random, relative_sd) for _ in range(5))
+    return replace(
+        model,
+        compute=replace(
+            model.compute,
+            capacitance_w_per_hz3=model.compute.capacitance_w_per_hz3 * kappa,
+            cycles_per_sample=model.compute.cycles_per_sample * cycles,
+            active_power_w=model.compute.active_power_w * active,
+        ),
+        link=replace(model.link, channel_gain=model.link.channel_gain * gain),
+        idle_power_w=model.idle_power_w * idle,
+    )

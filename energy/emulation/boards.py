@@ -1,0 +1,149 @@
+"""Declarations of emulated boards: what a board of this make is said to cost.
+
+* :func:`declare_board`   one device of a make: its declared cost parameters and meter
+* :func:`fleet`           a heterogeneous fleet of them, reproducible device by device
+
+A declaration is what a board *believes*; what it truly costs differs, see
+:mod:`fimi.energy.emulation.board`. The makes and their figures:
+:mod:`fimi.energy.emulation.presets`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from msgspec import Struct
+
+from fimi.energy.cost_model import BoardModel, ComputeModel, LinkModel
+from fimi.energy.emulation.presets import PRESETS
+from fimi.energy.meters import MeterDescription
+
+THERMAL_NOISE_W_PER_HZ = 10 ** (-174 / 10) * 1e-3
+"""N0 = −174 dBm/Hz, thermal noise at 290 K."""
+
+REFERENCE_CYCLES_PER_SAMPLE = 1.0e7
+"""C of a small convolutional network on the reference board
+(:attr:`fimi.energy.emulation.presets.BoardPreset.cycles_factor`)."""
+
+
+_PLACE = 1  # first word of a stream's spawn key; fimi.energy.emulation.board has 2 and 3
+
+
+class BoardDeclaration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One emulated device as it is declared.
+
+    Attributes:
+        board: name of its make.
+        model: declared cost parameters: what the planner is told.
+        meter: its meter.
+        meter_noise_w: one standard deviation of a reading's noise, W.
+    """
+
+    board: str
+    model: BoardModel
+    meter: MeterDescription
+    meter_noise_w: float
+
+
+def declare_board(
+    name: str,
+    *,
+    seed: int,
+    index: int,
+    cycles_per_sample: float = REFERENCE_CYCLES_PER_SAMPLE,
+    noise_density_w_per_hz: float = THERMAL_NOISE_W_PER_HZ,
+    path_loss_db: tuple[float, float] = (95.0, 115.0),
+    downlink_rate_bps: tuple[float, float] = (10e6, 20e6),
+) -> BoardDeclaration:
+    """Declare one device.
+
+    Args:
+        name: its make, a key of :data:`PRESETS`.
+        seed: of the fleet.
+        index: of the device; with the seed it fixes where the device stands.
+        cycles_per_sample: C on the reference board; the make's efficiency scales it.
+        noise_density_w_per_hz: N0.
+        path_loss_db: range from which the device's path loss is drawn, dB.
+        downlink_rate_bps: range from which its downlink rate is drawn, bit/s.
+
+    Raises:
+        ValueError: for a make that does not exist.
+    """
+    preset = PRESETS.get(name)
+    if preset is None:
+        raise ValueError(f"no emulated board is called {name!r}; there are {', '.join(PRESETS)}")
+    place = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_PLACE, index)))
+    loss_db, rate_bps = place.uniform(*path_loss_db), place.uniform(*downlink_rate_bps)
+    return BoardDeclaration(
+        board=name,
+        model=BoardModel(
+            compute=ComputeModel(
+                cycles_per_sample=cycles_per_sample * preset.cycles_factor,
+                capacitance_w_per_hz3=preset.capacitance_w_per_hz3,
+                frequency_min_hz=preset.frequency_min_hz,
+                frequency_max_hz=preset.frequency_max_hz,
+                frequency_steps_hz=preset.frequency_steps_hz,
+                active_power_w=preset.active_power_w,
+            ),
+            link=LinkModel(
+                channel_gain=10.0 ** (-loss_db / 10.0),
+                noise_density_w_per_hz=noise_density_w_per_hz,
+                transmit_power_max_w=preset.transmit_power_max_w,
+                downlink_rate_bps=rate_bps,
+                receive_power_w=preset.receive_power_w,
+            ),
+            idle_power_w=preset.idle_power_w,
+        ),
+        meter=MeterDescription(
+            source=f"emulated:{name}:{preset.meter}",
+            kind="emulated",
+            scope="board",
+            rate_hz=preset.meter_rate_hz,
+            resolution_w=preset.meter_resolution_w,
+            relative_uncertainty=preset.meter_uncertainty,
+        ),
+        meter_noise_w=preset.meter_noise_w,
+    )
+
+
+def fleet(
+    count: int,
+    seed: int,
+    *,
+    boards: Sequence[str] = tuple(PRESETS),
+    cycles_per_sample: float = REFERENCE_CYCLES_PER_SAMPLE,
+    noise_density_w_per_hz: float = THERMAL_NOISE_W_PER_HZ,
+    path_loss_db: tuple[float, float] = (95.0, 115.0),
+    downlink_rate_bps: tuple[float, float] = (10e6, 20e6),
+) -> tuple[BoardDeclaration, ...]:
+    """A heterogeneous fleet: makes in turn, every device at its own distance.
+
+    Device ``i`` does not depend on ``count``: a larger fleet begins with the smaller one.
+
+    Args:
+        count: devices.
+        seed: of the fleet.
+        boards: makes, taken in turn.
+        cycles_per_sample: C on the reference board.
+        noise_density_w_per_hz: N0.
+        path_loss_db: range of path losses, dB.
+        downlink_rate_bps: range of downlink rates, bit/s.
+
+    Raises:
+        ValueError: for a make that does not exist, no makes, or a negative count.
+    """
+    if count < 0 or not boards:
+        raise ValueError(f"a fleet needs a count (got {count}) and makes (got {list(boards)})")
+    return tuple(
+        declare_board(
+            boards[index % len(boards)],
+            seed=seed,
+            index=index,
+            cycles_per_sample=cycles_per_sample,
+            noise_density_w_per_hz=noise_density_w_per_hz,
+            path_loss_db=path_loss_db,
+            downlink_rate_bps=downlink_rate_bps,
+        )
+        for index in range(count)
+    )

@@ -1,0 +1,247 @@
+"""What a cost model leaves out of a chip and a radio: voltage, leakage, heat, tails.
+
+* :class:`Silicon`   operating voltages, leakage, thermal mass and throttling of one make
+* :class:`Radio`     electronics, joules per bit, tail and fading of one make
+* :data:`SILICON`, :data:`RADIO`  one of each per make of
+  :data:`fimi.energy.emulation.presets.PRESETS`
+* :class:`Chip`      one chip that warms up, leaks and throttles
+
+Sources. A figure marked with one of these keys was read there; all others are our estimates.
+
+    [tegra]  Linux, drivers/clk/tegra/clk-tegra124-dfll-fcpu.c: voltages of the Tegra X1's CPU rail
+             where it is joined with others (0.84 to 1.12 V, 34 mV per 102 MHz)
+    [sbc21]  github.com/geerlingguy/sbc-reviews issue 21: sbc-bench on a Raspberry Pi 5,
+             0.72 V at 1500 MHz, 0.91 V at 2400 MHz, 45 °C at rest
+    [rpi]    Raspberry Pi documentation, frequency management: the cores are throttled from 80 °C
+             on; the Pi 4 scales its voltage with its frequency
+    [sng87]  github.com/ColinIanKing/stress-ng issue 87: a loaded Raspberry Pi 4 held at 80 to 82 °C
+    [di1206] github.com/dusty-nv/jetson-inference issue 1206: tegrastats of a Jetson Nano, CPU at
+             43 to 44 °C while the rail POM_5V_IN reads 4.1 to 4.5 W
+    [orin]   NVIDIA's power and thermal guide of the Jetson Orin Nano: software throttling near
+             the recommended limit, which lies some ten degrees below the shutdown at 97 °C
+    [psm]    Saha and others, Revisiting 802.11 Power Consumption Modeling in Smartphones: radios
+             that save power stay awake for a while after the last frame; Serrano and others,
+             Per-Frame Energy Consumption in 802.11 Devices: sending costs the host per frame too
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from msgspec import Struct
+
+from fimi.energy.cost_model import BoardModel, Positive
+
+
+class Silicon(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A make's chip beyond κ f³.
+
+    Attributes:
+        frequencies_hz: where the voltage is known, ascending.
+        voltages_v: core voltage there; linear in between, constant outside.
+        leakage_w: leakage power at the highest voltage and 45 °C, W.
+        leakage_doubling_k: warming that doubles the leakage, K.
+        ambient_c: temperature of the chip when it draws nothing, °C.
+        resistance_k_per_w: from the chip to the ambient, K/W.
+        time_constant_s: thermal, s.
+        throttle_c: from here on the frequency is stepped down, °C.
+        release_c: below it the frequency is stepped up again, °C.
+    """
+
+    frequencies_hz: tuple[Positive, ...]
+    voltages_v: tuple[Positive, ...]
+    leakage_w: float
+    leakage_doubling_k: float
+    ambient_c: float
+    resistance_k_per_w: float
+    time_constant_s: float
+    throttle_c: float
+    release_c: float
+
+    def voltage_v(self, frequency_hz: float) -> float:
+        """Core voltage at a frequency, V."""
+        return float(np.interp(frequency_hz, self.frequencies_hz, self.voltages_v))
+
+    def leakage_at_w(self, voltage_v: float, temperature_c: float) -> float:
+        """Leakage: in proportion to the voltage, doubling every so many kelvin, W."""
+        warmer = (temperature_c - 45.0) / self.leakage_doubling_k
+        return (
+            self.leakage_w
+            * voltage_v
+            / self.voltages_v[-1]
+            * math.exp(math.log(2.0) * min(warmer, 6.0))
+        )
+
+
+class Radio(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A make's radio beyond the transmit power.
+
+    Attributes:
+        electronics_w: drawn while sending, above the transmit power, W.
+        energy_per_bit_j: of the host for every bit that it sends, J.
+        tail_power_w: drawn after the last frame until the radio sleeps, W.
+        tail_s: how long that lasts, s.
+        coherence_s: the channel fades anew after this time, s.
+    """
+
+    electronics_w: float
+    energy_per_bit_j: float
+    tail_power_w: float
+    tail_s: float
+    coherence_s: float = 0.5
+
+
+SILICON: dict[str, Silicon] = {
+    "raspberry-pi-4": Silicon(
+        frequencies_hz=(600e6, 1000e6, 1500e6, 1800e6),
+        voltages_v=(0.80, 0.82, 0.87, 0.94),  # that it scales at all: [rpi]
+        leakage_w=0.25,
+        leakage_doubling_k=25.0,
+        ambient_c=40.0,
+        resistance_k_per_w=11.5,  # no heat sink: full load ends at the limit [sng87]
+        time_constant_s=90.0,
+        throttle_c=80.0,  # [rpi]
+        release_c=77.0,
+    ),
+    "raspberry-pi-5": Silicon(
+        frequencies_hz=(1500e6, 2400e6),
+        voltages_v=(0.72, 0.91),  # [sbc21]
+        leakage_w=0.3,
+        leakage_doubling_k=25.0,
+        ambient_c=43.0,  # 45 °C at rest [sbc21]
+        resistance_k_per_w=5.0,  # with the maker's fan
+        time_constant_s=60.0,
+        throttle_c=80.0,  # [rpi]
+        release_c=77.0,
+    ),
+    "jetson-nano": Silicon(
+        frequencies_hz=(408e6, 510e6, 612e6, 816e6, 1020e6, 1224e6, 1326e6, 1479e6),
+        voltages_v=(0.84, 0.844, 0.878, 0.946, 1.014, 1.082, 1.09, 1.09),  # [tegra]
+        leakage_w=0.3,
+        leakage_doubling_k=28.0,
+        ambient_c=36.0,
+        resistance_k_per_w=4.0,  # 44 °C at 4.5 W [di1206]
+        time_constant_s=120.0,
+        throttle_c=97.0,
+        release_c=94.0,
+    ),
+    "jetson-orin-nano": Silicon(
+        frequencies_hz=(115.2e6, 729.6e6, 1190.4e6, 1510.4e6),
+        voltages_v=(0.60, 0.65, 0.74, 0.83),
+        leakage_w=0.5,
+        leakage_doubling_k=28.0,
+        ambient_c=42.0,
+        resistance_k_per_w=4.0,
+        time_constant_s=70.0,
+        throttle_c=87.0,  # [orin]
+        release_c=84.0,
+    ),
+    "mini-pc": Silicon(
+        frequencies_hz=(700e6, 1500e6, 2500e6, 3400e6),
+        voltages_v=(0.65, 0.75, 0.92, 1.08),
+        leakage_w=0.8,
+        leakage_doubling_k=25.0,
+        ambient_c=38.0,
+        resistance_k_per_w=4.2,
+        time_constant_s=50.0,
+        throttle_c=95.0,
+        release_c=92.0,
+    ),
+}
+"""Chips by make."""
+
+_WIFI = Radio(electronics_w=0.35, energy_per_bit_j=6e-9, tail_power_w=0.22, tail_s=0.2)  # [psm]
+_WIFI_CARD = Radio(electronics_w=0.6, energy_per_bit_j=8e-9, tail_power_w=0.35, tail_s=0.1)
+RADIO: dict[str, Radio] = {
+    "raspberry-pi-4": _WIFI,
+    "raspberry-pi-5": _WIFI,
+    "jetson-nano": _WIFI_CARD,
+    "jetson-orin-nano": _WIFI_CARD,
+    "mini-pc": _WIFI_CARD,
+}
+"""Radios by make."""
+
+
+class Chip:
+    """A chip in virtual time.
+
+    Its totals are those of a cost model where that was made: cold and idle it draws the model's
+    idle power, cold and at the highest frequency the model's busy power. In between it follows
+    C V² f and its leakage, so that the model's κ f³ is off by as much as V is not in proportion
+    to f.
+
+    Args:
+        silicon: of its make.
+        board: cost parameters that fix its totals.
+    """
+
+    def __init__(self, silicon: Silicon, board: BoardModel) -> None:
+        self._silicon = silicon
+        compute = board.compute
+        steps = compute.frequency_steps_hz
+        self._steps = steps or tuple(
+            np.linspace(compute.frequency_min_hz, compute.frequency_max_hz, 21).tolist()
+        )
+        self._floor_v = silicon.voltage_v(self._steps[0])
+        top_hz, cold_c = compute.frequency_max_hz, silicon.ambient_c
+        top_v = silicon.voltage_v(top_hz)
+        more_leakage_w = silicon.leakage_at_w(top_v, cold_c) - silicon.leakage_at_w(
+            self._floor_v, cold_c
+        )
+        busy_w = compute.capacitance_w_per_hz3 * top_hz**3
+        self.capacitance_f = (busy_w - more_leakage_w) / (top_v**2 * top_hz)
+        """C of C V² f, F."""
+        if self.capacitance_f <= 0.0:
+            raise ValueError(
+                f"{busy_w:.3g} W of dynamic power at {top_hz:.4g} Hz are less than the "
+                f"{more_leakage_w:.3g} W that leakage grows by on the way there"
+            )
+        self._active_w = compute.active_power_w
+        self._rest_w = max(0.0, board.idle_power_w - silicon.leakage_at_w(self._floor_v, cold_c))
+        self.temperature_c = silicon.ambient_c
+        """Now, °C."""
+        self._held_hz = math.inf
+        self.throttled = 0
+        """How often heat took the frequency down a step."""
+
+    def idle_power_w(self, background: float = 0.0) -> float:
+        """Board power at rest, W.
+
+        Args:
+            background: share of the processor that other programs use.
+        """
+        leakage_w = self._silicon.leakage_at_w(self._floor_v, self.temperature_c)
+        dynamic_w = self.capacitance_f * self._floor_v**2 * self._steps[0] + self._active_w
+        return self._rest_w + leakage_w + background * dynamic_w
+
+    def busy_power_w(self, frequency_hz: float) -> float:
+        """Board power while computing, W."""
+        voltage_v = self._silicon.voltage_v(frequency_hz)
+        leakage_w = self._silicon.leakage_at_w(voltage_v, self.temperature_c)
+        dynamic_w = self.capacitance_f * voltage_v**2 * frequency_hz
+        return self._rest_w + leakage_w + self._active_w + dynamic_w
+
+    def frequency_hz(self, cap_hz: float) -> float:
+        """What the firmware allows right now under a cap, Hz."""
+        return min(cap_hz, self._held_hz)
+
+    def warm(self, power_w: float, duration_s: float) -> None:
+        """Draw power for a while: the temperature approaches its end exponentially."""
+        end_c = self._silicon.ambient_c + self._silicon.resistance_k_per_w * (
+            power_w - self._rest_w
+        )
+        decay = math.exp(-duration_s / self._silicon.time_constant_s)
+        self.temperature_c = end_c + (self.temperature_c - end_c) * decay
+
+    def govern(self, cap_hz: float) -> None:
+        """The firmware looks at the temperature: a step down, a step up, or nothing."""
+        now_hz = self.frequency_hz(cap_hz)
+        if self.temperature_c >= self._silicon.throttle_c:
+            below = [step for step in self._steps if step < now_hz * (1.0 - 1e-9)]
+            if below:
+                self._held_hz = below[-1]
+                self.throttled += 1
+        elif self.temperature_c < self._silicon.release_c and self._held_hz < math.inf:
+            above = [step for step in self._steps if step > self._held_hz * (1.0 + 1e-9)]
+            self._held_hz = above[0] if above else math.inf

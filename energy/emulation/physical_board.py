@@ -1,0 +1,221 @@
+"""An emulated board that is not its cost model played back.
+
+:class:`PhysicalBoard` is an :class:`fimi.energy.emulation.board.EmulatedBoard` whose truth has what
+no cost model has: a voltage for every frequency, leakage that grows with temperature, a thermal
+mass and firmware that throttles, other programs, a radio with a tail and a channel that fades
+during an upload, and a meter that sees power only when it looks. Virtual time: a minute takes
+milliseconds.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from fimi.energy.cost_model import uplink_rate_bps
+from fimi.energy.emulation.board import Disturbance, EmulatedBoard
+from fimi.energy.emulation.boards import BoardDeclaration
+from fimi.energy.emulation.chip import RADIO, SILICON, Chip
+from fimi.energy.emulation.meter import EmulatedMeter
+from fimi.energy.emulation.sampled_meter import SampledMeter
+from fimi.energy.hardware import Observation
+
+STEP_S = 1.0
+"""Firmware looks at the temperature this often, s."""
+SENSOR_STEP_C = 0.5
+"""Boards tell their temperature in steps of about this, °C."""
+_STEPS_MAX = 400
+
+
+class Surroundings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What disturbs a physical board besides its declaration being wrong.
+
+    Attributes:
+        background: mean share of the processor that other programs use.
+        background_spread: one standard deviation of its logarithm, second by second.
+        relative_noise: noise of a meter's reading in proportion to the power.
+        dropped: share of a meter's readings that get lost.
+        warmer_k: how much warmer than usual it is, K.
+    """
+
+    background: float = 0.02
+    background_spread: float = 0.6
+    relative_noise: float = 0.01
+    dropped: float = 0.02
+    warmer_k: float = 0.0
+
+
+class PhysicalBoard(EmulatedBoard):
+    """A board with physics.
+
+    Args:
+        declaration: what it is said to be; its make decides chip and radio.
+        seed: of the emulation.
+        index: of the device; with the seed it fixes the board's truth and luck.
+        disturbance: how far its truth may lie from its declaration.
+        surroundings: heat, other programs, the meter's manners.
+        start_s: where its clock starts.
+
+    Raises:
+        ValueError: for a make without chip and radio.
+    """
+
+    def __init__(
+        self,
+        declaration: BoardDeclaration,
+        *,
+        seed: int,
+        index: int,
+        disturbance: Disturbance | None = None,
+        surroundings: Surroundings | None = None,
+        start_s: float = 0.0,
+    ) -> None:
+        if declaration.board not in SILICON:
+            raise ValueError(
+                f"there is no chip for {declaration.board!r}; there are {', '.join(SILICON)}"
+            )
+        self._surroundings = surroundings or Surroundings()
+        self._luck = np.random.default_rng(0)
+        super().__init__(
+            declaration, seed=seed, index=index, disturbance=disturbance, start_s=start_s
+        )
+        silicon = SILICON[declaration.board]
+        self.chip = Chip(silicon, self._truth)
+        """What computes."""
+        self.chip.temperature_c += self._surroundings.warmer_k
+        self._radio = RADIO[declaration.board]
+        self._awake_until_s = -math.inf
+        self._achieved_hz: float | None = None
+        self._steps_told = 0
+        self._warmth_k_s = self._watched_s = 0.0
+
+    def begin_round(self, round_number: int) -> None:
+        """Draw this round's background load and fading; later noise comes from its stream."""
+        super().begin_round(round_number)
+        self._luck = self._stream(_BOARD, round_number)
+        self._achieved_hz = None
+
+    def achieved_frequency_hz(self) -> float | None:
+        """Mean frequency of this round's computing, Hz: below the cap where heat held it down."""
+        return self._achieved_hz
+
+    def observed(self) -> Observation:
+        """The frequency the heat allowed, the heat, and how often the firmware gave in to it."""
+        steps, self._steps_told = self.chip.throttled - self._steps_told, self.chip.throttled
+        mean_c = self._warmth_k_s / self._watched_s if self._watched_s else self.chip.temperature_c
+        self._warmth_k_s = self._watched_s = 0.0
+        return msgspec.structs.replace(
+            super().observed(),
+            throttled={"emulated": steps},
+            temperature_c=round(mean_c / SENSOR_STEP_C) * SENSOR_STEP_C,
+        )
+
+    def has_received(self, size_bytes: int) -> None:
+        """Receive at the downlink rate; the radio stays awake for a while after."""
+        link = self._truth.link
+        self._rest_for(8.0 * size_bytes / link.downlink_rate_bps, link.receive_power_w)
+        self._stay_awake()
+
+    def has_computed(self, samples: float) -> None:
+        """Compute at what the firmware allows, beside other programs."""
+        cycles = samples * self._truth.compute.cycles_per_sample * self._load
+        if cycles <= 0.0:
+            return
+        expected_s = cycles / self.chip.frequency_hz(self._frequency_hz)
+        step_s = max(STEP_S, expected_s / _STEPS_MAX)
+        began_s, area = self._clock.now_s(), 0.0
+        while cycles > 0.0:
+            frequency_hz = self.chip.frequency_hz(self._frequency_hz)
+            speed_hz = frequency_hz * (1.0 - self._background())
+            duration_s = min(step_s, cycles / speed_hz)
+            cycles -= speed_hz * duration_s
+            if cycles < speed_hz * 1e-9:
+                cycles = 0.0
+            self._draw(duration_s, self.chip.busy_power_w(frequency_hz))
+            self.chip.govern(self._frequency_hz)
+            area += frequency_hz * duration_s
+        self._achieved_hz = area / (self._clock.now_s() - began_s)
+
+    def has_sent(self, size_bytes: int) -> None:
+        """Send while the channel fades, then keep the radio awake for a while.
+
+        Raises:
+            RuntimeError: before any plan was applied.
+        """
+        if self._uplink is None:
+            raise RuntimeError(
+                f"device {self._index} has no share of the uplink to send {size_bytes} bytes over; "
+                "apply a plan first"
+            )
+        bandwidth_hz, power_w = self._uplink
+        link, radio = self._truth.link, self._radio
+        bits, mean_bps = 8.0 * size_bytes, self._rate_bps(bandwidth_hz, power_w)
+        block_s = max(radio.coherence_s, bits / mean_bps / _STEPS_MAX)
+        while bits > 0.0:
+            fading = 10.0 ** (self._luck.normal(0.0, self._disturbance.fading_sd_db) / 10.0)
+            gain = link.channel_gain * self._fading * fading
+            rate_bps = float(
+                uplink_rate_bps(bandwidth_hz, power_w, gain, link.noise_density_w_per_hz)
+            )
+            duration_s = min(block_s, bits / rate_bps)
+            bits -= rate_bps * duration_s
+            if bits < rate_bps * 1e-9:
+                bits = 0.0
+            extra_w = power_w + radio.electronics_w + radio.energy_per_bit_j * rate_bps
+            self._rest_for(duration_s, extra_w)
+        self._stay_awake()
+
+    def has_waited_until(self, fleet_time_s: float) -> float:
+        """Idle until then, nothing if it is past; returns that instant on this board's clock."""
+        instant_s = fleet_time_s + self._fleet_began_s
+        waiting_s = instant_s - self._clock.now_s()
+        if waiting_s > 0.0:
+            tail_s = min(waiting_s, max(0.0, self._awake_until_s - self._clock.now_s()))
+            self._rest_for(tail_s, self._radio.tail_power_w)
+            self._rest_for(waiting_s - tail_s, 0.0)
+        return instant_s
+
+    def _make_meter(self, gain: float) -> EmulatedMeter:
+        declaration = self._declaration
+        return SampledMeter(
+            declaration.meter,
+            noise_w=declaration.meter_noise_w,
+            relative_noise=self._surroundings.relative_noise,
+            dropped=self._surroundings.dropped,
+            gain=gain,
+            resting_power_w=self._truth.idle_power_w,
+            clock=self._clock,
+        )
+
+    def _rest_for(self, duration_s: float, extra_w: float) -> None:
+        """The processor rests, apart from other programs; the chip cools down."""
+        step_s = max(STEP_S, duration_s / _STEPS_MAX)
+        while duration_s > 0.0:
+            part_s = min(step_s, duration_s)
+            self._draw(part_s, self.chip.idle_power_w(self._background()), extra_w)
+            self.chip.govern(self._frequency_hz)
+            duration_s = duration_s - part_s if duration_s - part_s > 1e-12 else 0.0
+
+    def _draw(self, duration_s: float, chip_w: float, extra_w: float = 0.0) -> None:
+        self._meter.observe(duration_s, chip_w + extra_w)
+        before_c = self.chip.temperature_c
+        self.chip.warm(chip_w, duration_s)
+        self._warmth_k_s += (before_c + self.chip.temperature_c) / 2.0 * duration_s
+        self._watched_s += duration_s
+
+    def _background(self) -> float:
+        here = self._surroundings
+        if here.background <= 0.0:
+            return 0.0
+        spread = here.background_spread
+        return min(0.9, here.background * self._luck.lognormal(-(spread**2) / 2.0, spread))
+
+    def _stay_awake(self) -> None:
+        self._awake_until_s = self._clock.now_s() + self._radio.tail_s
+
+
+# Word of a stream's spawn key: fimi.energy.emulation.boards has 1, board 2 and 3.
+_BOARD = 4

@@ -1,0 +1,103 @@
+"""A meter that sees power only when it looks.
+
+:class:`SampledMeter` reads on its own grid, whatever the board is doing: what happens between two
+readings it misses, as a slow meter does. Readings have noise of their own and in proportion to the
+power, are rounded to the resolution, and may get lost.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+
+import numpy as np
+
+from fimi.energy.clock import VirtualClock
+from fimi.energy.emulation.meter import EmulatedMeter
+from fimi.energy.meters import MeterDescription, Reading
+
+READINGS_MAX = 2000
+"""Readings kept between two marks; beyond it the meter averages, as a logger does."""
+
+
+class SampledMeter(EmulatedMeter):
+    """An emulated meter with a sampling grid.
+
+    Args:
+        description: what it claims to be.
+        noise_w: one standard deviation of a reading's noise, W.
+        relative_noise: the same in proportion to the power.
+        dropped: probability that a reading on the grid is lost; those forced at the edges of a
+            phase are not.
+        gain: reading over truth.
+        resting_power_w: what the board draws when nothing is reported, W.
+        clock: the board's clock.
+    """
+
+    def __init__(
+        self,
+        description: MeterDescription,
+        *,
+        noise_w: float,
+        relative_noise: float = 0.0,
+        dropped: float = 0.0,
+        gain: float,
+        resting_power_w: float,
+        clock: VirtualClock,
+    ) -> None:
+        super().__init__(
+            description,
+            noise_w=noise_w,
+            gain=gain,
+            resting_power_w=resting_power_w,
+            clock=clock,
+        )
+        self._relative_noise = relative_noise
+        self._dropped = dropped
+        self._since_s = clock.now_s()
+        self._ends_s: list[float] = []
+        self._powers_w: list[float] = []
+
+    def mark(self) -> list[Reading]:
+        """Readings since the last mark: one at either edge, and the grid in between."""
+        self._rest()
+        if not self._ends_s:
+            return self._look(np.array([self._until_s]), np.array([self._resting_power_w]), 1.0)
+        rate_hz = self._description.rate_hz
+        first = math.floor(self._since_s * rate_hz) + 1
+        last = math.ceil(self._until_s * rate_hz) - 1
+        due = max(0, last - first + 1)
+        kept = min(due, READINGS_MAX)
+        grid = np.linspace(first, last, kept) / rate_hz if kept else np.zeros(0)
+        grid = grid[self._random.random(kept) >= self._dropped]
+        power = [self._powers_w[bisect_right(self._ends_s, at)] for at in grid.tolist()]
+        times = np.concatenate([[self._since_s], grid, [self._until_s]])
+        powers = np.array([self._powers_w[0], *power, self._powers_w[-1]])
+        self._since_s = self._until_s
+        self._ends_s, self._powers_w = [], []
+        return self._look(times, powers, max(1.0, due / max(kept, 1)))
+
+    def _watch(self, power_w: float) -> None:
+        duration_s = self._clock.now_s() - self._until_s
+        self._until_s = self._clock.now_s()
+        if duration_s <= 0.0:
+            return
+        self.true_energy_j += power_w * duration_s
+        if self._powers_w and self._powers_w[-1] == power_w:
+            self._ends_s[-1] = self._until_s
+        else:
+            self._ends_s.append(self._until_s)
+            self._powers_w.append(power_w)
+
+    def _look(self, times_s: np.ndarray, powers_w: np.ndarray, averaged: float) -> list[Reading]:
+        spread_w = np.hypot(self._noise_w, self._relative_noise * powers_w) / math.sqrt(averaged)
+        power = np.maximum(
+            self._gain * powers_w + spread_w * self._random.normal(size=len(times_s)), 0.0
+        )
+        step_w = self._description.resolution_w
+        if step_w:
+            power = np.rint(power / step_w) * step_w
+        return [
+            Reading(time_s=time_s, power_w=reading_w)
+            for time_s, reading_w in zip(times_s.tolist(), power.tolist(), strict=True)
+        ]

@@ -1,0 +1,1 @@
+"""FIMI testbed: energy-aware federated learning on real edge devices."""

@@ -1,0 +1,142 @@
+"""What a generator is: class ids and seeds in, uint8 images and their provenance out.
+
+Every kind of generator satisfies :class:`Generator`. Its contract:
+
+* image i depends on ``class_ids[i]`` and ``seeds[i]`` only, not on the images made beside it, up
+  to rounding in the last bits before pixels are quantised;
+* it reads no data of any device, and holds none: what it was trained on is named by the digest in
+  its :class:`Provenance`;
+* images come back as the project stores them, uint8 (N, channels, height, width).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from fimi.learning.data.dataset import Dataset, Images, Labels
+
+Seeds = NDArray[np.uint64]
+"""One per image: (N,)."""
+Image = NDArray[np.uint8]
+"""One image: (channels, height, width)."""
+
+
+class GeneratorError(Exception):
+    """A generator cannot be loaded or used; the message says why and what to do."""
+
+
+class WrongDataError(GeneratorError):
+    """A generator was trained on other data than the public part it is to serve for."""
+
+
+class Provenance(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where generated images come from.
+
+    Attributes:
+        generator: for people, for example ``"digits-writers (dpm++, 20 steps, guidance 1)"``.
+        dataset: name of the training data.
+        data_digest: digest of the training data.
+        weights_digest: digest of the weights.
+        libraries: versions that made the images.
+    """
+
+    generator: str
+    dataset: str
+    data_digest: str
+    weights_digest: str
+    libraries: dict[str, str]
+
+
+class Generator(Protocol):
+    """Makes images of given classes."""
+
+    @property
+    def name(self) -> str:
+        """What it is, for people."""
+        ...
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, K; class ids run from 0 to K − 1."""
+        ...
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        ...
+
+    @property
+    def provenance(self) -> Provenance:
+        """Where its images come from."""
+        ...
+
+    def generate(self, class_ids: Labels, seeds: Seeds) -> Images:
+        """One image per class id and seed, (N, channels, height, width), uint8.
+
+        Raises:
+            ValueError: class ids outside 0 to K − 1, or not as many seeds as class ids.
+        """
+        ...
+
+
+@runtime_checkable
+class FiniteGenerator(Generator, Protocol):
+    """A generator that has only so many different images of a class and never alters one.
+
+    Its seeds are addresses: 0 to ``stock[c]`` − 1 are the images of class c, each of them once.
+    """
+
+    @property
+    def stock(self) -> tuple[int, ...]:
+        """Different images that there are of every class, (K,)."""
+        ...
+
+
+def check_order(class_ids: Labels, seeds: Seeds, classes: int) -> None:
+    """Hold the arguments of :meth:`Generator.generate` against its contract.
+
+    Raises:
+        ValueError: says which value is wrong.
+    """
+    if class_ids.ndim != 1 or class_ids.shape != seeds.shape:
+        raise ValueError(
+            f"class_ids {class_ids.shape} and seeds {seeds.shape} must be one-dimensional and of "
+            "the same length: every image has a seed of its own"
+        )
+    if len(class_ids) and not 0 <= int(class_ids.min()) <= int(class_ids.max()) < classes:
+        wrong = int(class_ids.min()) if class_ids.min() < 0 else int(class_ids.max())
+        raise ValueError(f"class id {wrong} is unknown; the classes are 0 to {classes - 1}")
+
+
+def require_trained_on(provenance: Provenance, public: Dataset) -> None:
+    """Refuse a generator that has seen anything but ``public``.
+
+    The private and the test part of another split overlap with this one's public part, so such a
+    generator would carry what devices hold, or what the model is tested on, into their batches.
+
+    Raises:
+        WrongDataError: names both digests and the command that trains the right one.
+    """
+    if (wanted := public.digest()) != provenance.data_digest:
+        raise WrongDataError(
+            f"generator {provenance.generator!r} was trained on {provenance.dataset} with digest "
+            f"{provenance.data_digest[:12]}…, but this run's public part is {public.name} with "
+            f"digest {wanted[:12]}… ({len(public)} images): it may have seen private or test "
+            "images. Train one on this public part, `fimi generator train` with the same data "
+            "settings and seed, and name its folder as generator.weights"
+        )
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on whatever device and by whatever library."""
+    text = str(error).lower()
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "out of memory" in text
+        or "not enough memory" in text
+    )

@@ -1,0 +1,241 @@
+"""The card of a trained generator: what it makes and what it was made from. No PyTorch here.
+
+Which generator may serve a federation is decided by cards alone (:func:`find_for`), so it is known
+before anything is started.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+
+from fimi.generator_node.generators.base import (
+    GeneratorError,
+    Provenance,
+    WrongDataError,
+    require_trained_on,
+)
+from fimi.learning.data.dataset import Dataset
+
+CARD = "generator.json"
+GRAPH = "unet/model.onnx"
+JUDGE = "judge.onnx"
+Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+NO_DIGEST = "0" * 64
+"""Of a file that is not there."""
+Level = Annotated[int, Meta(ge=0, le=255)]
+CardKind = Literal["class-conditional-diffusion", "conditional-gan"]
+
+
+class Card(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a saved generator makes, and what it was made from.
+
+    Attributes:
+        kind: which class reads the folder.
+        name: for people, for example ``"digits-writers"``.
+        dataset: name of the training data, for example ``"digits/public"``.
+        class_names: one per class.
+        image_shape: channels, height, width.
+        levels: the pixel values that occur in the training data, to which generated ones are
+            snapped; empty: all of 0 to 255.
+        data_digest: of the training data (:meth:`fimi.learning.data.dataset.Dataset.digest`).
+        weights_digest: SHA-256 of the weights file.
+        graph_digest: SHA-256 of the denoiser as an ONNX graph, or :data:`NO_DIGEST`.
+        judge_digest: SHA-256 of the judge of its images, or :data:`NO_DIGEST`.
+        training: the settings it was trained with, seed included.
+        loss: running mean of the training loss at the end.
+        seconds: wall time of the training.
+        libraries: versions it was trained with.
+    """
+
+    kind: CardKind = "class-conditional-diffusion"
+    name: str
+    dataset: str
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    levels: tuple[Level, ...]
+    data_digest: Digest
+    weights_digest: Digest
+    graph_digest: Digest = NO_DIGEST
+    judge_digest: Digest = NO_DIGEST
+    training: dict[str, Any]
+    loss: float
+    seconds: float
+    libraries: dict[str, str]
+
+
+class FromCard(ABC):
+    """A generator that was saved with a card: what the card says of it.
+
+    Args:
+        card: of the folder that it was read from.
+    """
+
+    def __init__(self, card: Card) -> None:
+        self._card = card
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What it is, for people."""
+
+    @abstractmethod
+    def libraries(self) -> dict[str, str]:
+        """Versions that make its images."""
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, K."""
+        return len(self._card.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return self._card.image_shape
+
+    @property
+    def provenance(self) -> Provenance:
+        """Where its images come from."""
+        return Provenance(
+            generator=self.name,
+            dataset=self._card.dataset,
+            data_digest=self._card.data_digest,
+            weights_digest=self._card.weights_digest,
+            libraries=self.libraries(),
+        )
+
+
+def read_card(folder: Path) -> Card:
+    """The card of a saved generator.
+
+    Raises:
+        GeneratorError: there is none, or it cannot be read.
+    """
+    path = folder / CARD
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Card)
+    except FileNotFoundError:
+        raise GeneratorError(
+            f"{folder} holds no {CARD}; name a folder written by `fimi generator train`"
+        ) from None
+    except (OSError, msgspec.DecodeError) as error:
+        raise GeneratorError(f"{path} cannot be read: {error}") from error
+
+
+def read_part(folder: Path, name: str, digest: str) -> bytes:
+    """A file of a saved generator: its weights, its graph or its judge.
+
+    Args:
+        folder: of the generator.
+        name: of the file, relative to ``folder``.
+        digest: the file's SHA-256 by the card.
+
+    Raises:
+        GeneratorError: the file is missing, or it is not the one that the card describes.
+    """
+    path = folder / name
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise GeneratorError(
+            f"{path} cannot be read: {error}; copy the folder again or train it again"
+        ) from error
+    if (found := hashlib.sha256(data).hexdigest()) != digest:
+        raise GeneratorError(
+            f"{path} is not the file that {CARD} describes (SHA-256 {found[:12]}…, expected "
+            f"{digest[:12]}…); copy the folder again or train it again"
+        )
+    return data
+
+
+def shipped() -> tuple[Path, ...]:
+    """Folders of the generators that come with the package."""
+    root = Path(str(resources.files("fimi.generator_node"))) / "weights"
+    return tuple(sorted(path.parent for path in root.glob(f"*/{CARD}")))
+
+
+def find_for(public: Dataset, weights: str = "", kind: CardKind | None = None) -> Path:
+    """Folder of the generator for a public part.
+
+    Args:
+        public: what the generator may have seen, and nothing else.
+        weights: folder of a trained generator; empty: the shipped one that was trained on
+            ``public``.
+        kind: what it must be; ``None``: what the named folder holds, the diffusion model where
+            none is named.
+
+    Raises:
+        WrongDataError: no shipped generator, or not the named one, was trained on ``public``.
+        GeneratorError: the folder holds no card, or another kind of generator.
+    """
+    if not weights:
+        return shipped_for(public, kind or "class-conditional-diffusion")
+    card = read_card(Path(weights))
+    if kind is not None and card.kind != kind:
+        raise GeneratorError(
+            f"{weights} holds a {card.kind}, not a {kind}; name another folder as "
+            "generator.weights, or take generator.kind = 'trained', which takes either"
+        )
+    require_trained_on(
+        Provenance(
+            generator=card.name,
+            dataset=card.dataset,
+            data_digest=card.data_digest,
+            weights_digest=card.weights_digest,
+            libraries=card.libraries,
+        ),
+        public,
+    )
+    return Path(weights)
+
+
+def shipped_for(public: Dataset, kind: CardKind = "class-conditional-diffusion") -> Path:
+    """Folder of the shipped generator of a kind that was trained on exactly ``public``.
+
+    Raises:
+        WrongDataError: there is none; says how to train one.
+    """
+    digest = public.digest()
+    there: list[str] = []
+    for folder in shipped():
+        card = read_card(folder)
+        if card.kind == kind and card.data_digest == digest:
+            return folder
+        there.append(f"{card.name}, a {card.kind} trained on data {card.data_digest[:12]}…")
+    raise WrongDataError(
+        f"no {kind} that ships with fimi was trained on this run's public part, {public.name} "
+        f"with digest {digest[:12]}… ({len(public)} images; there is: {'; '.join(there) or 'none'})"
+        ", and one trained on other data may have seen private or test images. Train one with "
+        "`fimi generator train` and the same data settings and seed, and name its folder as "
+        "generator.weights"
+    )
+
+
+def noise_of(seed: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Standard normal noise of an image, the same on every machine.
+
+    From a counter-based generator keyed with all 64 bits of the seed. (``torch.Generator`` on the
+    CPU keeps 32 of them: of 10,000 images, two would share their noise with a probability of one
+    percent.)
+    """
+    generator = np.random.Generator(np.random.Philox(key=seed))
+    return generator.standard_normal(shape, np.float32)
+
+
+def levels_table(levels: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Table of 256 entries: the nearest of ``levels``, or the value itself if there are none."""
+    values = np.arange(256)
+    if not levels:
+        return values.astype(np.uint8)
+    allowed = np.array(sorted(levels))
+    nearest = np.abs(values[:, None] - allowed[None, :]).argmin(axis=1)
+    table: NDArray[np.uint8] = allowed[nearest].astype(np.uint8)
+    return table

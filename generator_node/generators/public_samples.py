@@ -1,0 +1,79 @@
+"""Public samples as they are, unaltered: for baselines that share real data instead of making any.
+
+There are only so many. Seed s stands for public image s modulo n of the class's n, so seeds 0 to
+n − 1 are each of them once; :func:`fimi.generator_node.service.seeds.stock_seeds` deals them out,
+and what a device asks for beyond that is missing from its batch. No PyTorch here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+
+import numpy as np
+
+from fimi.generator_node.generators.base import Provenance, Seeds, check_order
+from fimi.learning.data.dataset import Dataset, Images, Labels
+
+
+class PublicSamples:
+    """Hands out public images; a :class:`~fimi.generator_node.generators.base.FiniteGenerator`.
+
+    Args:
+        public: what it hands out, and nothing else.
+    """
+
+    def __init__(self, public: Dataset) -> None:
+        self._public = public
+        self._members = [np.flatnonzero(public.labels == c) for c in range(public.classes)]
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"samples of {self._public.name}"
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, K."""
+        return self._public.classes
+
+    @property
+    def stock(self) -> tuple[int, ...]:
+        """Images that there are of every class."""
+        return tuple(len(members) for members in self._members)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return self._public.image_shape
+
+    @property
+    def provenance(self) -> Provenance:
+        """Where its images come from; the data are all the weights there are."""
+        digest = self._public.digest()
+        return Provenance(
+            generator=self.name,
+            dataset=self._public.name,
+            data_digest=digest,
+            weights_digest=hashlib.sha256(bytes.fromhex(digest)).hexdigest(),
+            libraries={"numpy": importlib.metadata.version("numpy")},
+        )
+
+    def generate(self, class_ids: Labels, seeds: Seeds) -> Images:
+        """One image per class id and seed, (N, channels, height, width), uint8.
+
+        Raises:
+            ValueError: class ids outside 0 to K − 1 or of a class without images, or not as many
+                seeds as class ids.
+        """
+        check_order(class_ids, seeds, self.classes)
+        for class_id in np.unique(class_ids):
+            if not len(self._members[class_id]):
+                raise ValueError(
+                    f"{self._public.name} holds no image of {self._public.class_names[class_id]}"
+                )
+        chosen = [
+            self._members[class_id][int(seed) % len(self._members[class_id])]
+            for class_id, seed in zip(class_ids, seeds, strict=True)
+        ]
+        return self._public.images[np.array(chosen, np.intp)]

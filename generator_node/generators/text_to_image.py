@@ -1,0 +1,280 @@
+"""Text-to-image models as generators, through diffusers' AutoPipelineForText2Image.
+
+Any model that this class can load, by id or from a local folder; Stable Diffusion v1-5 by default,
+20 steps and guidance 7 as in GenFL. Few-step models want their own numbers: 1 to 4 steps and
+guidance 0 for the turbo kind, 2 to 8 and at most 2 for consistency models. An image is made at the
+model's size, cropped to the middle, and scaled down with antialiasing to that of the data set.
+
+Images that a model's safety checker blacks out are drawn again a few times; what is still black
+comes back black, and the service refuses images of one colour.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+import torch
+from msgspec import Meta, Struct
+from PIL import Image as Pictures
+
+from fimi.generator_node.generators.base import (
+    GeneratorError,
+    Image,
+    Provenance,
+    Seeds,
+    check_order,
+    out_of_memory,
+)
+from fimi.generator_node.generators.card import NO_DIGEST, noise_of
+from fimi.generator_node.generators.prompts import NEGATIVE, TEMPLATES, meaning, prompts
+from fimi.generator_node.service.seeds import redraw_seed
+from fimi.generator_node.training.network import library_versions, torch_threads
+from fimi.learning.data.dataset import Dataset, Images, Labels
+
+DEFAULT_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+
+log = logging.getLogger(__name__)
+
+
+class TextSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a text-to-image model is used.
+
+    Attributes:
+        model: id, or a local folder, which is never looked for elsewhere.
+        steps: denoising steps.
+        guidance: of the prompt.
+        size: pixels of the images as they are made, each way; 0: what the model was made for.
+        batch_size: images made together; halved while they do not fit into memory.
+        dtype: of the computation; ``"auto"``: half precision on CUDA, single elsewhere.
+        redraws: how often an image that the safety checker blacked out is drawn again.
+        templates: of the prompts.
+        negative: what is not wanted; ignored by models without guidance.
+        download: fetch a model that is not on this machine.
+    """
+
+    model: str = DEFAULT_MODEL
+    steps: Annotated[int, Meta(ge=1, le=1000)] = 20
+    guidance: Annotated[float, Meta(ge=0, le=50)] = 7.0
+    size: Annotated[int, Meta(ge=0, le=4096)] = 0
+    batch_size: Annotated[int, Meta(ge=1)] = 8
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    redraws: Annotated[int, Meta(ge=0, le=100)] = 3
+    templates: tuple[str, ...] = TEMPLATES
+    negative: str = NEGATIVE
+    download: bool = True
+
+
+class TextToImageGenerator:
+    """Draws images from text; satisfies :class:`fimi.generator_node.generators.base.Generator`.
+
+    Args:
+        pipeline: of diffusers, on its device.
+        like: whose class names are drawn, and at whose size; its images are not looked at.
+        settings: how.
+        digest: of the model's files.
+        threads: PyTorch's threads.
+    """
+
+    def __init__(
+        self,
+        pipeline: Any,
+        like: Dataset,
+        settings: TextSettings,
+        *,
+        digest: str = NO_DIGEST,
+        threads: int = 1,
+    ) -> None:
+        if like.image_shape[0] not in (1, 3):
+            raise GeneratorError(
+                f"{like.name} has images of {like.image_shape[0]} channels; a text-to-image model "
+                "makes colour or grey ones, 3 or 1"
+            )
+        self._pipeline = pipeline
+        self._dataset = like.name
+        self._class_names = like.class_names
+        self._shape = like.image_shape
+        self._settings = settings
+        self._digest = digest
+        self._threads = threads
+        self._batch_size = settings.batch_size
+
+    @classmethod
+    def load(
+        cls,
+        like: Dataset,
+        settings: TextSettings | None = None,
+        *,
+        device: str = "cpu",
+        threads: int = 1,
+    ) -> TextToImageGenerator:
+        """Load a model.
+
+        Raises:
+            GeneratorError: it is not there, or its files are missing, damaged or do not fit.
+        """
+        from diffusers import AutoPipelineForText2Image
+
+        settings = settings or TextSettings()
+        local = Path(settings.model).is_dir()
+        names = {"auto": "float16" if device.startswith("cuda") else "float32"}
+        dtype = getattr(torch, names.get(settings.dtype, settings.dtype))
+        try:
+            pipeline = AutoPipelineForText2Image.from_pretrained(
+                settings.model,
+                local_files_only=local or not settings.download,
+                use_safetensors=True,
+                torch_dtype=dtype,
+            )
+        except Exception as error:  # whatever the libraries below make of a bad folder
+            said = str(error).strip()
+            reason = said.splitlines()[0].rstrip(".") if said else type(error).__name__
+            raise GeneratorError(
+                f"text-to-image model {settings.model!r} cannot be loaded: {reason}; name a folder "
+                "that a diffusers pipeline was saved to, or a model id that can be reached from "
+                "here, as generator.text_model"
+            ) from error
+        pipeline.set_progress_bar_config(disable=True)
+        digest = folder_digest(Path(settings.model)) if local else NO_DIGEST
+        return cls(pipeline.to(device), like, settings, digest=digest, threads=threads)
+
+    @property
+    def name(self) -> str:
+        """For people: model, steps, guidance."""
+        chosen = self._settings
+        model = Path(chosen.model).name if Path(chosen.model).is_dir() else chosen.model
+        return f"{model} ({chosen.steps} steps, guidance {chosen.guidance:g})"
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, K."""
+        return len(self._class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return self._shape
+
+    @property
+    def provenance(self) -> Provenance:
+        """Where its images come from: a model that has never seen this data set's files."""
+        chosen = self._settings
+        meant = [meaning(self._dataset, name) for name in self._class_names]
+        how = msgspec.json.encode(
+            [chosen.templates, meant, chosen.negative, chosen.size, chosen.dtype]
+        )
+        return Provenance(
+            generator=self.name,
+            dataset=f"text: {self._dataset}",
+            data_digest=hashlib.sha256(how).hexdigest(),
+            weights_digest=self._digest,
+            libraries=library_versions(),
+        )
+
+    def generate(self, class_ids: Labels, seeds: Seeds) -> Images:
+        """One image per class id and seed, (N, channels, height, width), uint8.
+
+        Raises:
+            ValueError: class ids outside 0 to K − 1, or not as many seeds as class ids.
+            RuntimeError: not even one image fits into memory.
+        """
+        check_order(class_ids, seeds, self.classes)
+        images = np.zeros((len(class_ids), *self.image_shape), np.uint8)
+        waiting = np.arange(len(class_ids))
+        with torch_threads(self._threads), torch.inference_mode():
+            for attempt in range(self._settings.redraws + 1):
+                if not len(waiting):
+                    break
+                again = np.array([redraw_seed(int(s), attempt) for s in seeds[waiting]], np.uint64)
+                images[waiting], black = self._draw(class_ids[waiting], again)
+                waiting = waiting[black]
+        if len(waiting):
+            log.warning("%d of %d images stayed black", len(waiting), len(images))
+        return images
+
+    def _draw(self, class_ids: Labels, seeds: Seeds) -> tuple[Images, Any]:
+        """Images, and which of them are black."""
+        images = np.zeros((len(class_ids), *self.image_shape), np.uint8)
+        black = np.zeros(len(class_ids), bool)
+        start = 0
+        while start < len(class_ids):
+            part = slice(start, start + self._batch_size)
+            try:
+                images[part], black[part] = self._batch(class_ids[part], seeds[part])
+            except Exception as error:
+                if self._batch_size == 1 or not out_of_memory(error):
+                    raise
+                self._batch_size = -(-self._batch_size // 2)
+                log.warning("out of memory; %d images at a time from now on", self._batch_size)
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+            else:
+                start += self._batch_size
+        return images, black
+
+    def _batch(self, class_ids: Labels, seeds: Seeds) -> tuple[Images, Any]:
+        chosen = self._settings
+        texts = prompts(self._dataset, self._class_names, class_ids, seeds, chosen.templates)
+        options: dict[str, Any] = {
+            "num_inference_steps": chosen.steps,
+            "guidance_scale": chosen.guidance,
+            # For what a sampler draws on its way; this generator keeps 32 bits of a seed.
+            "generator": [torch.Generator("cpu").manual_seed(int(s) % 2**32) for s in seeds],
+            "output_type": "np",
+        }
+        if chosen.guidance > 1 and chosen.negative:
+            options["negative_prompt"] = [chosen.negative] * len(texts)
+        if chosen.size:
+            options["height"] = options["width"] = chosen.size
+        if (latents := self._noise(seeds)) is not None:
+            options["latents"] = latents
+        result = self._pipeline(texts, **options)
+        pictures = (np.nan_to_num(np.asarray(result.images, np.float32)) * 255).round()
+        made = np.stack([fit(picture, self.image_shape) for picture in pictures.astype(np.uint8)])
+        flagged = getattr(result, "nsfw_content_detected", None) or [False] * len(texts)
+        return made, np.array(flagged, bool) | (pictures.reshape(len(texts), -1).max(1) == 0)
+
+    def _noise(self, seeds: Seeds) -> torch.Tensor | None:
+        """What the first step starts from, by all bits of the seeds; for U-Net models."""
+        pipeline = self._pipeline
+        unet, scale = getattr(pipeline, "unet", None), getattr(pipeline, "vae_scale_factor", 0)
+        if unet is None or not scale:
+            return None
+        side = self._settings.size // scale if self._settings.size else unet.config.sample_size
+        shape = (unet.config.in_channels, side, side)
+        noise = np.stack([noise_of(int(seed), shape) for seed in seeds])
+        return torch.from_numpy(noise).to(pipeline.device, unet.dtype)
+
+
+def fit(picture: Image, image_shape: tuple[int, int, int]) -> Image:
+    """Crop a picture (H, W, 3) to the middle and scale it down with antialiasing.
+
+    Returns:
+        (channels, height, width) as asked; one channel is grey.
+    """
+    channels, height, width = image_shape
+    high, wide = picture.shape[:2]
+    scale = min(high / height, wide / width)
+    crop_h, crop_w = max(1, round(height * scale)), max(1, round(width * scale))
+    top, left = (high - crop_h) // 2, (wide - crop_w) // 2
+    image = Pictures.fromarray(picture).crop((left, top, left + crop_w, top + crop_h))
+    image = image.convert("L" if channels == 1 else "RGB")
+    image = image.resize((width, height), Pictures.Resampling.LANCZOS)
+    pixels = np.asarray(image, np.uint8)
+    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256 over the names and sizes of a pipeline's files and the text of the small ones."""
+    hasher = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        size = path.stat().st_size
+        hasher.update(json.dumps([path.relative_to(folder).as_posix(), size]).encode())
+        if size < 1 << 20:
+            hasher.update(path.read_bytes())
+    return hasher.hexdigest()

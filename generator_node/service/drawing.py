@@ -1,0 +1,148 @@
+"""Drawing: from addresses of images to draws in the pool, each judged, none made twice.
+
+A *place* is a class and an address (:mod:`fimi.generator_node.service.pool`). What the gate refuses
+is drawn again at the same place a few times; a place is settled when there is an image, or when
+none will come of drawing there again.
+
+Places are drawn at in chunks. The first is small, the others are as large as they may be without
+taking longer than :data:`LONGEST_S`, so that a slow generator is heard of as well: whoever waits
+takes silence for a node that hangs. A chunk that does not fit into memory is drawn in halves.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+
+from fimi.generator_node.generators.base import FiniteGenerator, Generator, Image, out_of_memory
+from fimi.generator_node.service.gate import Gate, GateSettings
+from fimi.generator_node.service.pool import Draw, Pool, Verdict
+from fimi.generator_node.service.seeds import redraw_seed
+from fimi.learning.data.dataset import Images, Labels
+
+Place = tuple[int, int]
+"""Class id and address of an image."""
+
+FIRST = 8
+"""Images of the first chunk, which is drawn before it is known how long images take."""
+
+LONGEST_S = 30.0
+"""How long a chunk of more than one image should take at most, s."""
+
+log = logging.getLogger(__name__)
+
+
+class Drawing:
+    """Draws, judges and keeps.
+
+    Args:
+        generator: what draws the images.
+        gate: judges them; ``None`` keeps everything but images of one colour.
+        pool: keeps them.
+        chunk: most images drawn together.
+        clock: monotonic, s.
+
+    Attributes:
+        chunk: images to be drawn together next.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        gate: Gate | None,
+        pool: Pool,
+        chunk: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.chunk = min(chunk, FIRST)
+        self._most = chunk
+        self._clock = clock
+        self._generator = generator
+        self._gate = gate
+        self._pool = pool
+        self._finite = isinstance(generator, FiniteGenerator)
+        self._redraws = (gate.settings if gate else GateSettings()).redraws
+
+    def settled(self, place: Place) -> bool:
+        """Whether there is an image at a place, or none will come of drawing there again."""
+        return self._pool.kept(*place) or self._pool.attempt(*place) > self._redraws
+
+    def draw(self, places: list[Place]) -> list[Verdict]:
+        """Draw at as many of ``places``, from the first on, as fit into memory.
+
+        Returns:
+            What became of each draw; shorter than ``places`` if memory ran out.
+
+        Raises:
+            Exception: what the generator, the gate or the pool raises.
+        """
+        chunk = len(places)
+        while True:
+            part, started = places[:chunk], self._clock()
+            try:
+                self._keep(part, *self._images(part))
+            except Exception as error:
+                if chunk == 1 or not out_of_memory(error):
+                    raise
+                self.chunk = self._most = chunk = -(-chunk // 2)
+                log.warning("out of memory (%s); %d images at a time from now on", error, chunk)
+            else:
+                image_s = (self._clock() - started) / len(part)
+                in_time = int(min(self._most, LONGEST_S / max(image_s, 1e-9)))
+                self.chunk = max(1, in_time)
+                return [self._pool.verdict(*place) for place in part]
+
+    def _images(self, places: list[Place]) -> tuple[list[int], Labels, Images]:
+        attempts = [self._pool.attempt(*place) for place in places]
+        labels = np.array([class_id for class_id, _ in places], np.int64)
+        seeds = np.array(
+            [redraw_seed(a, k) for (_, a), k in zip(places, attempts, strict=True)], np.uint64
+        )
+        return attempts, labels, self._generator.generate(labels, seeds)
+
+    def _keep(
+        self, places: list[Place], attempts: list[int], labels: Labels, images: Images
+    ) -> None:
+        flat = images.reshape(len(images), -1)
+        blank = (np.ptp(flat, 1) == 0) & (not self._finite)  # what there is is never altered
+        verdicts: list[Verdict] = ["blank" if empty else "kept" for empty in blank]
+        confidence = np.full(len(places), np.nan, np.float32)
+        if self._gate:
+            judged = self._gate.judge(images, labels)
+            verdicts, confidence = list(judged.verdicts), judged.confidence
+        by_class: dict[int, list[Draw]] = {}
+        fresh: set[tuple[int, bytes]] = set()
+        for index, (class_id, address) in enumerate(places):
+            image: Image = images[index]
+            if self._gate and verdicts[index] == "kept":
+                name = (class_id, image.tobytes())
+                if name in fresh or self._pool.has_equal(class_id, image):
+                    verdicts[index] = "repeat"
+                fresh.add(name)
+            by_class.setdefault(class_id, []).append(
+                Draw(
+                    address=address,
+                    attempt=attempts[index],
+                    verdict=verdicts[index],
+                    confidence=float(confidence[index]),
+                    image=image,
+                )
+            )
+        for class_id, draws in by_class.items():
+            self._pool.add(class_id, draws)
+
+
+def made_by(generator: Generator, gate: Gate | None) -> str:
+    """Everything that decides the pixels of a draw and its verdict, as JSON."""
+    return msgspec.json.encode(
+        {
+            "provenance": msgspec.to_builtins(generator.provenance),
+            "image_shape": generator.image_shape,
+            "gate": gate.describe() if gate else "",
+        }
+    ).decode()

@@ -1,0 +1,269 @@
+"""The generator node: requests from the coordinator in, offers of batches out.
+
+All requests that have come are drawn for together, in chunks; each is answered as soon as its batch
+is ready, and the batch waits to be fetched by the device that it is for. The node lives longer than
+a run: the end of one, or the first request of the next, frees what was made for it.
+
+What was asked and not yet freed stands in a journal next to the pool. A node that was killed reads
+it when it starts again, draws only what the pool lacks, and offers the same batches: an offer names
+its bytes by their digest, and the same request gives the same bytes, so that a device may go on
+with a download that the crash interrupted. While the coordinator is away for longer than the node
+is patient (:data:`PATIENCE_S`), nothing is drawn.
+
+Privacy: the only thing about a device that ever gets here is how many images of which class it is
+to be given. No message or transfer that this node accepts carries images, labels or parameters.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from fimi.generator_node.service.device_batch import MadeBatch
+from fimi.generator_node.service.service import BatchService, Progress, RequestRefusedError
+from fimi.learning.data.batches import MEDIA
+from fimi.messaging.client import Peer
+from fimi.messaging.errors import MessagingError
+from fimi.messaging.messages import RunEnded, SyntheticBatch, SyntheticProgress, SyntheticRequest
+from fimi.messaging.topics import COORDINATOR
+
+POLL_S = 0.2
+PROGRESS_S = 1.0
+"""Least time between two messages about progress."""
+PATIENCE_S = 60.0
+"""How long a coordinator may be offline before the node stops drawing for it."""
+
+log = logging.getLogger(__name__)
+
+
+class _Answered(Struct, frozen=True, kw_only=True):
+    request: SyntheticRequest
+    answer: SyntheticBatch
+    final: bool
+
+
+class Journal:
+    """The requests that have been asked and not yet freed, in a file.
+
+    Args:
+        path: the file; its folder exists.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> list[SyntheticRequest]:
+        """What was noted last; nothing if there is no file or it is damaged."""
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=list[SyntheticRequest])
+        except FileNotFoundError:
+            return []
+        except (OSError, msgspec.DecodeError) as error:
+            log.warning("%s cannot be read and is left out: %s", self._path, error)
+            return []
+
+    def write(self, requests: Iterable[SyntheticRequest]) -> None:
+        """Note requests in place of what was there, all or nothing."""
+        partial = self._path.with_suffix(".partial")
+        try:
+            with partial.open("wb") as file:
+                file.write(msgspec.json.encode(list(requests)))
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self._path)
+        except OSError as error:
+            log.warning("%s cannot be written: %s", self._path, error)
+
+
+class GeneratorNode:
+    """Serves synthetic batches.
+
+    Args:
+        peer: its MQTT connection, connected and closed by the caller.
+        service: what makes the batches.
+        journal: where requests are noted; ``None``: a restarted node starts afresh.
+        on_answer: called with every answer that is sent, for progress.
+        on_progress: called after every chunk that was drawn.
+        progress_every_s: least time between two messages about progress to the coordinator.
+        patience_s: how long the coordinator may be offline before nothing is drawn for it.
+    """
+
+    def __init__(
+        self,
+        peer: Peer,
+        service: BatchService,
+        *,
+        journal: Journal | None = None,
+        on_answer: Callable[[SyntheticBatch], None] | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        progress_every_s: float = PROGRESS_S,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        self._peer = peer
+        self._service = service
+        self._journal = journal
+        self._on_answer = on_answer
+        self._on_progress = on_progress
+        self._progress_every_s = progress_every_s
+        self._patience_s = patience_s
+        self._waiting: dict[str, SyntheticRequest] = {}
+        self._answered: dict[str, _Answered] = {}
+        self._told = (time.monotonic(), 0)  # when the coordinator heard of progress, drawn by then
+
+    def run(self, stop: threading.Event, *, once: bool = False) -> None:
+        """Serve until ``stop`` is set; what is still offered is withdrawn before returning.
+
+        Args:
+            stop: ends the loop; set it before closing the peer.
+            once: return at the end of the first run.
+        """
+        try:
+            for request in self._journal.read() if self._journal else ():
+                log.info("going on with the request of run %s for %s", request.run, request.device)
+                self._take(request)
+            while not stop.is_set():
+                if not self._service.busy:
+                    self._told = (time.monotonic(), self._service.progress.drawn)
+                if self._receive(once):
+                    return
+                if self._service.busy and not self._left_alone():
+                    for made in self._service.work():
+                        self._offer(made)
+                    self._tell(self._service.progress)
+        finally:
+            self._forget()
+
+    def _tell(self, progress: Progress) -> None:
+        """Say how far the queue is: always to ``on_progress``, now and then to the coordinator."""
+        if self._on_progress is not None:
+            self._on_progress(progress)
+        (at, drawn), now = self._told, time.monotonic()
+        if now - at < self._progress_every_s or not self._waiting:
+            return
+        self._told = (now, progress.drawn)
+        message = SyntheticProgress(
+            run=next(iter(self._waiting.values())).run,
+            devices_done=len(self._answered),
+            devices_asked=len(self._answered) + len(self._waiting),
+            lacking=progress.lacking,
+            images_per_s=(progress.drawn - drawn) / (now - at),
+        )
+        try:
+            self._peer.send(COORDINATOR, message)
+        except MessagingError as error:
+            log.warning("progress not sent: %s", error)
+
+    def _receive(self, once: bool) -> bool:
+        """Take all messages that have come; whether this was the end of the only run."""
+        idle = not self._service.busy or self._left_alone()
+        received = self._peer.receive(timeout_s=POLL_S if idle else 0)
+        while received is not None:
+            sender, message = received
+            if isinstance(message, SyntheticRequest | RunEnded) and sender != COORDINATOR:
+                log.warning("%s from %s ignored", type(message).__name__, sender)
+            elif isinstance(message, SyntheticRequest):
+                self._take(message)
+            elif isinstance(message, RunEnded):
+                self._forget(message.run)
+                self._note()
+                if once:
+                    return True
+            received = self._peer.receive(timeout_s=0)
+        return False
+
+    def _left_alone(self) -> bool:
+        absent_s = self._peer.absent_s(COORDINATOR)
+        return absent_s is not None and absent_s > self._patience_s
+
+    def _take(self, request: SyntheticRequest) -> None:
+        """Queue a request, or answer at once if its batch is there or it cannot be served."""
+        runs = {r.run for r in self._waiting.values()}
+        runs |= {known.request.run for known in self._answered.values()}
+        for run in runs - {request.run}:
+            self._forget(run)  # one coordinator, one run at a time
+        if self._waiting.get(request.device) == request:
+            return
+        known = self._answered.get(request.device)
+        if known is not None and known.request == request and known.final:
+            self._send(known.answer)
+            return
+        self._drop(request.device)
+        try:
+            self._service.submit(request)
+        except RequestRefusedError as error:
+            log.warning("%s", error)
+            self._send(
+                SyntheticBatch(
+                    run=request.run,
+                    device=request.device,
+                    delivered=(0,) * len(request.counts),
+                    offer=None,
+                    seconds=0.0,
+                    generator=self._service.generator.name,
+                    error=str(error),
+                )
+            )
+            return
+        self._waiting[request.device] = request
+        self._note()
+
+    def _offer(self, made: MadeBatch) -> None:
+        """Serve a batch and tell the coordinator."""
+        request = made.request
+        del self._waiting[request.device]
+        answer = SyntheticBatch(
+            run=request.run,
+            device=request.device,
+            delivered=made.delivered,
+            offer=self._peer.transfers.serve(made.data, MEDIA) if made.data else None,
+            seconds=made.seconds,
+            generator=self._service.generator.name,
+            drawn=made.drawn,
+            refused=made.refused,
+            energy=made.energy,
+            error=made.error,
+        )
+        self._answered[request.device] = _Answered(
+            request=request, answer=answer, final=not made.failed
+        )
+        self._send(answer)
+
+    def _send(self, answer: SyntheticBatch) -> None:
+        try:
+            self._peer.send(COORDINATOR, answer)
+        except MessagingError as error:
+            log.error("answer for %s not sent: %s", answer.device, error)
+            return
+        if self._on_answer is not None:
+            self._on_answer(answer)
+
+    def _note(self) -> None:
+        """Bring the journal up to date."""
+        if self._journal is not None:
+            answered = [known.request for known in self._answered.values()]
+            self._journal.write([*answered, *self._waiting.values()])
+
+    def _forget(self, run: str | None = None) -> None:
+        """Withdraw what was asked and made for a run, or for all."""
+        for device, known in list(self._answered.items()):
+            if run is None or known.request.run == run:
+                self._drop(device)
+        for device, request in list(self._waiting.items()):
+            if run is None or request.run == run:
+                self._drop(device)
+        if not self._waiting and not self._answered:
+            self._service.release()
+
+    def _drop(self, device: str) -> None:
+        if (request := self._waiting.pop(device, None)) is not None:
+            self._service.withdraw(request)
+        known = self._answered.pop(device, None)
+        if known is not None and known.answer.offer is not None:
+            self._peer.transfers.withdraw(known.answer.offer.digest)

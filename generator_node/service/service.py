@@ -1,0 +1,231 @@
+"""From devices' requests to their batches: one queue, drawn in chunks across devices. No network.
+
+Requests are taken with :meth:`BatchService.submit`; every :meth:`BatchService.work` draws one chunk
+of what is lacking, for whoever asked first, and goes on with the next device where that leaves
+room. What is drawn is judged and kept (:mod:`fimi.generator_node.service.drawing`). A batch comes
+out (:mod:`fimi.generator_node.service.device_batch`) as soon as it is whole, or as whole as it
+gets: its counts say what there is, its tally what was refused, its error what went wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+
+import msgspec
+from msgspec import Struct
+
+from fimi.energy.joules import Energy
+from fimi.energy.work_meter import Metered, share
+from fimi.generator_node.generators.base import FiniteGenerator, Generator
+from fimi.generator_node.service.device_batch import MadeBatch, Making, Tally, left_of
+from fimi.generator_node.service.drawing import Drawing, Place, made_by
+from fimi.generator_node.service.gate import Gate
+from fimi.generator_node.service.pool import Pool
+from fimi.generator_node.service.seeds import image_seeds, stock_seeds
+from fimi.messaging.messages import SyntheticRequest
+
+CHUNK = 256
+"""Most images that are drawn, judged and kept together."""
+
+log = logging.getLogger(__name__)
+
+
+class RequestRefusedError(ValueError):
+    """A request cannot be served; the message says which value is wrong."""
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """Where the queue is.
+
+    Attributes:
+        lacking: images that are still to be drawn, should none be refused.
+        devices: batches that are not ready yet.
+        drawn: images drawn since the service began.
+        refused: of those, by verdict.
+        seconds: that drawing has taken.
+        energy: what it took, or ``None`` where it was not metered throughout.
+    """
+
+    lacking: int
+    devices: int
+    drawn: int
+    refused: dict[str, int]
+    seconds: float
+    energy: Energy | None
+
+
+class BatchService:
+    """Makes batches.
+
+    Args:
+        generator: what draws the images.
+        images_max: most images in one request.
+        gate: judges them; ``None`` keeps everything but images of one colour.
+        pool: keeps them; by default in memory.
+        metered: meters the drawing; by default nothing does.
+        share_images: give all devices the same images instead of images of their own.
+        chunk: most images drawn together; less at first, and where that takes long or does not fit
+            into memory (:mod:`fimi.generator_node.service.drawing`).
+
+    Raises:
+        ValueError: images_max or chunk below 1.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        *,
+        images_max: int = 10_000,
+        gate: Gate | None = None,
+        pool: Pool | None = None,
+        metered: Metered | None = None,
+        share_images: bool = False,
+        chunk: int = CHUNK,
+    ) -> None:
+        if images_max < 1:
+            raise ValueError(f"images_max is {images_max}; allow at least one image per request")
+        if chunk < 1:
+            raise ValueError(f"chunk is {chunk}; draw at least one image at a time")
+        self.generator = generator
+        self.images_max = images_max
+        self._pool = pool or Pool(None, generator.image_shape, made_by(generator, gate))
+        self._metered = metered or Metered()
+        self._share_images = share_images
+        self._drawing = Drawing(generator, gate, self._pool, chunk)
+        self._queue: deque[Making] = deque()
+        self._tally = Tally()
+        self._provenance = msgspec.json.encode(generator.provenance).decode()
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is work to do."""
+        return bool(self._queue)
+
+    @property
+    def progress(self) -> Progress:
+        """Where the queue is."""
+        return Progress(
+            lacking=sum(len(making.lacking) for making in self._queue),
+            devices=len(self._queue),
+            drawn=self._tally.drawn,
+            refused=dict(self._tally.refused),
+            seconds=self._tally.seconds,
+            energy=self._tally.energy,
+        )
+
+    def submit(self, request: SyntheticRequest) -> None:
+        """Take a request; :meth:`work` gives its batch.
+
+        Raises:
+            RequestRefusedError: unknown classes, negative counts, or too many images.
+        """
+        self._check(request)
+        owner = "" if self._share_images else request.device
+        counts, generator, skip = request.counts, self.generator, request.skip
+        if isinstance(generator, FiniteGenerator):
+            seeds = stock_seeds(request.seed, owner, counts, generator.stock, skip)
+            counts = tuple(map(min, counts, left_of(generator, skip)))
+        else:
+            seeds = image_seeds(request.seed, owner, counts, skip)
+        self._queue.append(Making(request, counts, seeds.tolist()))
+
+    def withdraw(self, request: SyntheticRequest) -> None:
+        """Forget a request that was submitted; what was drawn for it stays in the pool."""
+        self._queue = deque(each for each in self._queue if each.request != request)
+
+    def work(self) -> list[MadeBatch]:
+        """Draw one chunk; returns the batches that are ready now, in the order of requests."""
+        chosen = self._choose()
+        if chosen:
+            self._draw(chosen)
+        ready = [making for making in self._queue if making.ready]
+        self._queue = deque(making for making in self._queue if not making.ready)
+        return [making.batch(self._pool, self.generator, self._provenance) for making in ready]
+
+    def make(self, request: SyntheticRequest) -> MadeBatch:
+        """Serve one request to its end.
+
+        Raises:
+            RequestRefusedError: unknown classes, negative counts, or too many images.
+            RuntimeError: while other requests wait.
+        """
+        if self.busy:
+            raise RuntimeError("other requests wait; use submit and work")
+        self.submit(request)
+        while not (ready := self.work()):
+            pass
+        return ready[0]
+
+    def release(self) -> None:
+        """A run is over: forget its images, unless the pool keeps them on disk."""
+        self._pool.release()
+
+    def close(self) -> None:
+        """Close the pool and stop the meters."""
+        self._pool.close()
+        self._metered.close()
+
+    def _check(self, request: SyntheticRequest) -> None:
+        who = f"request for device {request.device!r}"
+        counts, classes = request.counts, self.generator.classes
+        if len(counts) != classes:
+            raise RequestRefusedError(
+                f"{who} names {len(counts)} classes, {self.generator.name} knows {classes}; "
+                "coordinator and generator node must use the same data set"
+            )
+        if request.skip and len(request.skip) != classes:
+            raise RequestRefusedError(
+                f"{who} skips images of {len(request.skip)} classes, "
+                f"{self.generator.name} knows {classes}"
+            )
+        if min(counts) < 0:
+            raise RequestRefusedError(
+                f"{who} asks for {min(counts)} images of class {counts.index(min(counts))}; "
+                "counts cannot be negative"
+            )
+        if (wanted := sum(counts)) > self.images_max:
+            raise RequestRefusedError(
+                f"{who} asks for {wanted} images, the limit is {self.images_max}; raise "
+                "generator.images_max, or ask for fewer"
+            )
+
+    def _choose(self) -> list[tuple[Making, Place]]:
+        """Up to a chunk of places to draw at, and for whom; what is settled is struck off."""
+        chosen: list[tuple[Making, Place]] = []
+        taken: set[Place] = set()
+        most = self._drawing.chunk
+        for making in self._queue:
+            waiting: deque[Place] = deque()
+            while making.lacking and len(chosen) < most:
+                place = making.lacking.popleft()
+                if self._drawing.settled(place):
+                    continue
+                waiting.append(place)
+                if place not in taken:  # shared images: another device's draw will do
+                    taken.add(place)
+                    chosen.append((making, place))
+            making.lacking.extendleft(reversed(waiting))
+            if len(chosen) >= most:
+                break
+        return chosen
+
+    def _draw(self, chosen: list[tuple[Making, Place]]) -> None:
+        makings = list(dict.fromkeys(making for making, _ in chosen))
+        try:
+            with self._metered.span() as span:
+                verdicts = self._drawing.draw([place for _, place in chosen])
+        except Exception as error:  # one bad chunk must not end the service
+            log.warning("drawing %d images failed", len(chosen), exc_info=True)
+            for making in makings:
+                making.error = f"{type(error).__name__}: {error}"
+            return
+        self._tally.add(verdicts, span.seconds, span.energy)
+        for making in makings:
+            own = [v for v, (of, _) in zip(verdicts, chosen, strict=False) if of is making]
+            if own:
+                part = len(own) / len(verdicts)
+                energy = span.energy and share(span.energy, part)
+                making.tally.add(own, span.seconds * part, energy)
+            settled = self._drawing.settled
+            making.lacking = deque(place for place in making.lacking if not settled(place))

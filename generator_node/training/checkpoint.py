@@ -1,0 +1,140 @@
+"""A training in the middle, on disk, so that it can go on as if nothing had happened.
+
+One safetensors file: weights, their moving average, the optimisers' moments, the state of the
+random generator, the order of the images; and, as its metadata, where it is and what it is of. A
+training with other settings or other data does not go on from it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from diffusers.training_utils import EMAModel
+from msgspec import Struct
+from torch import Tensor, nn
+
+from fimi.generator_node.generators.base import GeneratorError
+
+
+class Position(Struct, frozen=True, kw_only=True):
+    """Where a training is.
+
+    Attributes:
+        step: steps done.
+        order: of the images in this pass; empty where every step picks its own.
+        at: how many of ``order`` have been used.
+        loss: its running mean.
+        seconds: it has taken so far.
+    """
+
+    step: int
+    order: Tensor
+    at: int
+    loss: float
+    seconds: float
+
+
+class Training(Struct, frozen=True, kw_only=True):
+    """What changes while networks are trained.
+
+    Attributes:
+        networks: by name; their weights.
+        average: the moving average of the weights that are kept in the end.
+        optimisers: by name; their moments.
+        draw: what everything random is drawn from.
+        rate: the learning rate's schedule, of the only optimiser; ``None``: it is constant.
+    """
+
+    networks: Mapping[str, nn.Module]
+    average: EMAModel
+    optimisers: Mapping[str, torch.optim.Optimizer]
+    draw: torch.Generator
+    rate: torch.optim.lr_scheduler.LRScheduler | None = None
+
+
+def write(path: Path, training: Training, position: Position, purpose: str) -> None:
+    """Write a checkpoint in place of the one that was there, all or nothing.
+
+    Args:
+        path: the file.
+        training: the state.
+        position: where it is.
+        purpose: what it is a training of; :func:`read` wants the same.
+    """
+    tensors = {f"average.{i}": v for i, v in enumerate(training.average.shadow_params)}
+    for name, network in training.networks.items():
+        tensors |= {f"{name}.{k}": v for k, v in network.state_dict().items()}
+    for name, optimiser in training.optimisers.items():
+        for index, state in optimiser.state_dict()["state"].items():
+            tensors |= {f"{name}.{index}.{k}": v for k, v in state.items()}
+    tensors |= {"draw": training.draw.get_state(), "order": position.order}
+    note = {
+        "step": position.step,
+        "at": position.at,
+        "loss": position.loss,
+        "seconds": position.seconds,
+        "average_steps": training.average.optimization_step,
+        "purpose": purpose,
+    }
+    # Tied tensors would be written twice or refused: contiguous copies are neither.
+    data = safetensors.torch.save(
+        {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()},
+        metadata={"training": json.dumps(note)},
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(data)
+    partial.replace(path)
+
+
+def read(path: Path, training: Training, purpose: str) -> Position:
+    """Put a checkpoint into force.
+
+    Raises:
+        GeneratorError: it cannot be read, or is of another training.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            note: dict[str, Any] = json.loads(file.metadata()["training"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
+        raise GeneratorError(
+            f"checkpoint {path} cannot be read: {error}; delete it to train from the beginning"
+        ) from error
+    if note["purpose"] != purpose:
+        raise GeneratorError(
+            f"checkpoint {path} is of a training with other settings or other data; choose another "
+            "folder, or delete it to train from the beginning"
+        )
+    for name, network in training.networks.items():
+        network.load_state_dict(_below(tensors, f"{name}."))
+    for index, shadow in enumerate(training.average.shadow_params):
+        shadow.copy_(tensors[f"average.{index}"])
+    training.average.optimization_step = note["average_steps"]
+    for name, optimiser in training.optimisers.items():
+        state = optimiser.state_dict()
+        count = sum(len(group["params"]) for group in optimiser.param_groups)
+        state["state"] = {i: _below(tensors, f"{name}.{i}.") for i in range(count)}
+        optimiser.load_state_dict(state)
+        if (rate := training.rate) is not None:
+            rate.last_epoch = note["step"]
+            for group, lr in zip(optimiser.param_groups, rate.base_lrs, strict=True):
+                group["lr"] = lr * rate.lr_lambdas[0](note["step"])  # type: ignore[attr-defined]
+    training.draw.set_state(tensors["draw"])
+    return Position(
+        step=note["step"],
+        order=tensors["order"],
+        at=note["at"],
+        loss=note["loss"],
+        seconds=note["seconds"],
+    )
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -1,0 +1,275 @@
+"""How good a generator's images are, in numbers next to those of real images.
+
+* *class accuracy score*: a classifier trained on generated images only, tested on real ones
+  (:mod:`fimi.generator_node.training.quality`);
+* *Fréchet distance* (Heusel et al., arXiv:1706.08500) between generated and real images, on the
+  features of the judge instead of Inception's: comparable for one data set and one judge only;
+* *density and coverage* (Naeem et al., arXiv:2002.09797) on the same features: how much of the
+  generated lies where real images are, and how much of the real is reached;
+* *memorisation*: the share of images that are closer to a public image than all but the closest
+  percent of public images are to each other. Real test images, which nobody memorised, give the
+  share that chance alone makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from fimi.generator_node.service.gate import Floats, Judge, Neighbours
+from fimi.generator_node.training.quality import class_accuracy_score
+from fimi.learning.data.dataset import Dataset
+
+NEIGHBOURS = 5
+COPY_QUANTILE = 0.01
+
+
+class Score(Struct, frozen=True, kw_only=True):
+    """Class accuracy score of several classifiers.
+
+    Attributes:
+        trained_on: name of the training images.
+        tested_on: name of the real images.
+        images: how many it was trained on.
+        mean: accuracy, 0 to 1.
+        deviation: standard deviation between classifiers.
+    """
+
+    trained_on: str
+    tested_on: str
+    images: int
+    mean: float
+    deviation: float
+
+
+class Likeness(Struct, frozen=True, kw_only=True):
+    """How some images compare with real ones.
+
+    Attributes:
+        name: of the images.
+        images: how many.
+        purity: share that the judge takes for what they are labelled as.
+        frechet: distance to real images that are not public, on the judge's features.
+        density: of the images around real ones; 1 for real images, 0 far away.
+        coverage: share of the real images with one of these nearby.
+        diversity: mean distance of two images of a class, relative to real images'.
+        near_copies: share closer to a public image than public images are to each other but for
+            the closest percent.
+        nearest: median distance to the nearest public image, root mean square of pixels 0 to 1.
+    """
+
+    name: str
+    images: int
+    purity: float
+    frechet: float
+    density: float
+    coverage: float
+    diversity: float
+    near_copies: float
+    nearest: float
+
+
+class Evaluation(Struct, frozen=True, kw_only=True):
+    """A generator in numbers.
+
+    Attributes:
+        generator: its name.
+        scores: class accuracy scores of generated images, of real public ones, and of a quarter
+            of those.
+        worth: what a generated image is worth in real ones, by the last test set; see
+            :func:`discount`. ``None`` if the scores do not tell.
+        likeness: of generated images, and of real test images for comparison.
+    """
+
+    generator: str
+    scores: tuple[Score, ...]
+    likeness: tuple[Likeness, ...]
+    worth: float | None
+
+
+def evaluate(
+    name: str,
+    generated: Dataset,
+    public: Dataset,
+    tests: Sequence[Dataset],
+    judge: Judge,
+    *,
+    classifiers: int = 3,
+    seed: int = 0,
+    threads: int = 1,
+) -> Evaluation:
+    """Evaluate generated images.
+
+    Args:
+        name: of what generated them.
+        generated: the images.
+        public: what the generator was trained on.
+        tests: real images that it has not seen. The images are compared with the first, and so are
+            the last, as a measure; one set alone is halved for that.
+        judge: trained on ``public``.
+        classifiers: per training set, each with its own seed.
+        seed: of the first classifier.
+        threads: PyTorch's threads.
+    """
+    drawn = np.random.default_rng(seed).permutation(len(public))[: -(-len(public) // 4)]
+    quarter = public.subset(drawn, f"a quarter of {public.name}")
+    scores = [
+        class_accuracy_scores(training, tests, classifiers=classifiers, seed=seed, threads=threads)
+        for training in (generated, public, quarter)
+    ]
+    try:
+        worth = discount(*(each[-1] for each in scores))
+    except ValueError:
+        worth = None
+    real, others = (tests[0], tests[-1]) if len(tests) > 1 else halves(tests[0], seed)
+    return Evaluation(
+        generator=name,
+        scores=tuple(score for each in scores for score in each),
+        likeness=likenesses((generated, others), public, real, judge),
+        worth=worth,
+    )
+
+
+def halves(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
+    """Two disjoint halves, drawn at random: a set compared with itself says nothing."""
+    drawn = np.random.default_rng(seed).permutation(len(dataset))
+    half = len(dataset) // 2
+    first, other = np.sort(drawn[:half]), np.sort(drawn[half:])
+    return (
+        dataset.subset(first, f"half of {dataset.name}"),
+        dataset.subset(other, f"the other half of {dataset.name}"),
+    )
+
+
+def class_accuracy_scores(
+    training: Dataset, tests: Sequence[Dataset], *, classifiers: int, seed: int, threads: int = 1
+) -> list[Score]:
+    """One score for each of ``tests``, over several classifiers."""
+    values = np.array(
+        [
+            class_accuracy_score(training, tests, seed=seed + number, threads=threads)
+            for number in range(classifiers)
+        ]
+    )
+    return [
+        Score(
+            trained_on=training.name,
+            tested_on=test.name,
+            images=len(training),
+            mean=float(column.mean()),
+            deviation=float(column.std()),
+        )
+        for test, column in zip(tests, values.T, strict=True)
+    ]
+
+
+def likenesses(
+    sets: Sequence[Dataset], public: Dataset, real: Dataset, judge: Judge
+) -> tuple[Likeness, ...]:
+    """How each of some sets compares with real images.
+
+    Args:
+        sets: to be compared.
+        public: what the generator was trained on.
+        real: real images, not public.
+        judge: gives the features.
+    """
+    neighbours = Neighbours(public.images)
+    limit = float(np.quantile(neighbours.among_themselves(), COPY_QUANTILE))
+    _, real_features = judge.look(real.images)
+    real_spread = spread(real)
+    found = []
+    for each in sets:
+        probabilities, features = judge.look(each.images)
+        distances = neighbours.distances(each.images)
+        density, coverage = density_and_coverage(real_features, features)
+        found.append(
+            Likeness(
+                name=each.name,
+                images=len(each),
+                purity=float((probabilities.argmax(1) == each.labels).mean()),
+                frechet=frechet_distance(real_features, features),
+                density=density,
+                coverage=coverage,
+                diversity=spread(each) / real_spread,
+                near_copies=float((distances < limit).mean()),
+                nearest=float(np.median(distances)),
+            )
+        )
+    return tuple(found)
+
+
+def frechet_distance(one: Floats, other: Floats) -> float:
+    """|μ₁ − μ₂|² + tr(C₁ + C₂ − 2 (C₁ C₂)^½) of two sets of features (N, F)."""
+    means = one.mean(0).astype(np.float64), other.mean(0).astype(np.float64)
+    first, second = (np.cov(each, rowvar=False, dtype=np.float64) for each in (one, other))
+    values, vectors = np.linalg.eigh(np.atleast_2d(first))
+    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    mixed = np.linalg.eigvalsh(root @ np.atleast_2d(second) @ root)
+    trace = np.trace(np.atleast_2d(first)) + np.trace(np.atleast_2d(second))
+    apart = float(((means[0] - means[1]) ** 2).sum())
+    return max(0.0, apart + float(trace) - 2 * float(np.sqrt(np.maximum(mixed, 0)).sum()))
+
+
+def density_and_coverage(
+    real: Floats, generated: Floats, neighbours: int = NEIGHBOURS
+) -> tuple[float, float]:
+    """By balls around real features (N, F) that reach their ``neighbours``-th real neighbour.
+
+    Where there are fewer, they reach the farthest.
+    """
+    neighbours = min(neighbours, len(real) - 1)
+    radii = np.sort(_distances(real, real), axis=1)[:, neighbours]
+    inside = _distances(real, generated) < radii[:, None]
+    return float(inside.sum() / (neighbours * len(generated))), float(inside.any(1).mean())
+
+
+def spread(dataset: Dataset) -> float:
+    """Mean root mean square distance of two images of the same class, pixels 0 to 1."""
+    found = []
+    for class_id in range(dataset.classes):
+        images = dataset.images[dataset.labels == class_id]
+        if len(images) > 1:
+            flat = images.reshape(len(images), -1).astype(np.float32) / 255.0
+            distances = _distances(flat, flat) / np.sqrt(flat.shape[1])
+            found.append(distances.sum() / (len(flat) * (len(flat) - 1)))
+    return float(np.mean(found)) if found else float("nan")
+
+
+def discount(synthetic: Score, real: Score, smaller: Score) -> float:
+    """What a generated image is worth in real ones, q, fitted to class accuracy scores.
+
+    Between the scores of ``smaller`` and ``real``, real training sets of different sizes, error
+    falls as a power of the number of images. q is the share of ``real.images`` at which that power
+    law gives the error that ``synthetic``, with as many images as ``real``, has.
+
+    Args:
+        synthetic: of generated images.
+        real: of real images.
+        smaller: of fewer real images.
+
+    Returns:
+        q > 0; above 1 if generated images teach more than as many real ones.
+
+    Raises:
+        ValueError: the real scores do not rise with the number of images, or one is perfect.
+    """
+    errors = [1 - score.mean for score in (synthetic, real, smaller)]
+    if min(errors) <= 0 or errors[2] <= errors[1] or smaller.images >= real.images:
+        raise ValueError(
+            f"scores {real.mean:.4f} of {real.images} and {smaller.mean:.4f} of {smaller.images} "
+            "real images do not give a learning curve; take fewer images, or more classifiers"
+        )
+    slope = np.log(errors[2] / errors[1]) / np.log(real.images / smaller.images)
+    worth = (errors[1] / errors[0]) ** (1 / slope)
+    return float(worth * real.images / synthetic.images)
+
+
+def _distances(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Euclidean distances (N, M) of rows."""
+    squares = (one**2).sum(1)[:, None] + (other**2).sum(1)[None] - 2 * one @ other.T
+    distances: NDArray[np.float32] = np.sqrt(np.maximum(squares, 0))
+    return distances

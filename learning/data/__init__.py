@@ -1,0 +1,16 @@
+"""Labelled images: where they come from, who holds them, how they travel.
+
+* :mod:`~fimi.learning.data.dataset`  labelled images and their split into public, private and test
+  parts
+* :mod:`~fimi.learning.data.registry`           data sets by name, and the interface for one's own
+* :mod:`~fimi.learning.data.torchvision`  published sets: CIFAR, Fashion-MNIST, GTSRB (torchvision
+  is imported on demand)
+* :mod:`~fimi.learning.data.folder`             images in a folder per class
+* :mod:`~fimi.learning.data.images`             decoding, size and mode of image files
+* :mod:`~fimi.learning.data.partition`          Dirichlet partitions over devices
+* :mod:`~fimi.learning.data.partition_schemes`  all ways to divide data: Dirichlet, shards, IID,
+  quantity skew
+* :mod:`~fimi.learning.data.partition_file`     a partition as a file
+* :mod:`~fimi.learning.data.partition_summary`  how uneven a partition is
+* :mod:`~fimi.learning.data.batches`            labelled images as bytes
+"""

@@ -1,0 +1,221 @@
+"""A batch of labelled synthetic images as bytes, and back.
+
+The bytes are safetensors with two tensors, ``images`` uint8 (N, channels, height, width) and
+``labels`` int64 (N,), and a note of where they come from; compressed with Zstandard where that is
+smaller. Where differences between neighbours compress better, as of photographs, there is
+``differences`` uint8 (channels, N, height, width) instead of ``images``
+(:mod:`fimi.learning.data.image_coding`). Equal batches give equal bytes, so a batch's digest names
+its content. Whoever receives a batch trusts nothing in it: :func:`decode` bounds the memory it
+takes and checks types, shapes and labels before anything is used.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+import zstandard
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from fimi.learning.data.dataset import Images, Labels
+from fimi.learning.data.image_coding import differences, from_differences
+
+MEDIA = "synthetic-batch"
+"""What an offer calls these bytes."""
+MAX_BYTES = 1 << 30
+"""Largest batch, uncompressed, that is decoded unless the caller says otherwise."""
+
+_ZSTANDARD_MAGIC = b"\x28\xb5\x2f\xfd"  # as a safetensors header length: 4 GB, never valid
+_LEVELS = {"images": 3, "differences": 1}
+"""Zstandard's level for each form; differences come out no larger than at level 3, in less time."""
+_SAMPLE = 64
+"""Images by which it is decided what compresses better."""
+_NOTE = "provenance"  # one key only: safetensors writes several in no fixed order
+
+
+class BatchError(ValueError):
+    """Bytes that are not a usable batch; the message says why."""
+
+
+class Batch(Struct, frozen=True, kw_only=True):
+    """Labelled images.
+
+    Attributes:
+        images: (N, channels, height, width), uint8.
+        labels: (N,), int64, class ids from 0.
+        provenance: where they come from, JSON or empty.
+    """
+
+    images: Images
+    labels: Labels
+    provenance: str = ""
+
+
+def encode(images: Images, labels: Labels, provenance: str = "") -> bytes:
+    """A batch as bytes, the same bytes for the same batch.
+
+    Args:
+        images: (N, channels, height, width), uint8.
+        labels: (N,), int64.
+        provenance: where they come from.
+
+    Raises:
+        BatchError: types or shapes are wrong.
+    """
+    _check_arrays(images, labels)
+    return _pack(images, {"labels": np.ascontiguousarray(labels)}, provenance)
+
+
+def decode(
+    data: bytes,
+    *,
+    classes: int,
+    image_shape: tuple[int, int, int] | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> Batch:
+    """A batch from bytes.
+
+    Args:
+        data: what :func:`encode` wrote, or anything else.
+        classes: K; labels outside 0 to K − 1 are refused.
+        image_shape: channels, height, width that the images must have; ``None``: any.
+        max_bytes: largest size, uncompressed.
+
+    Raises:
+        BatchError: says what is wrong.
+    """
+    plain = _unpack(data, max_bytes)
+    tensors = _tensors(plain, {"images", "labels"})
+    images, labels = tensors["images"], tensors["labels"]
+    _check_arrays(images, labels)
+    if image_shape is not None:
+        _check_shape(images, image_shape)
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        wrong = int(labels.min()) if labels.min() < 0 else int(labels.max())
+        raise BatchError(f"batch has label {wrong}; the classes are 0 to {classes - 1}")
+    return Batch(images=images, labels=labels, provenance=_note(plain))
+
+
+def encode_unlabelled(images: Images, provenance: str = "") -> bytes:
+    """Images alone as bytes; nothing in them says what the images show.
+
+    Args:
+        images: (N, channels, height, width), uint8, in an order that says nothing either.
+        provenance: where they come from.
+
+    Raises:
+        BatchError: types or shapes are wrong.
+    """
+    _check_arrays(images, np.zeros(len(images), np.int64))
+    return _pack(images, {}, provenance)
+
+
+def decode_unlabelled(
+    data: bytes, *, image_shape: tuple[int, int, int], max_bytes: int = MAX_BYTES
+) -> Images:
+    """Images from what :func:`encode_unlabelled` wrote, or anything else.
+
+    Args:
+        data: the bytes.
+        image_shape: channels, height, width that the images must have.
+        max_bytes: largest size, uncompressed.
+
+    Raises:
+        BatchError: says what is wrong.
+    """
+    images = _tensors(_unpack(data, max_bytes), {"images"})["images"]
+    _check_arrays(images, np.zeros(len(images), np.int64))
+    _check_shape(images, image_shape)
+    return images
+
+
+def _pack(images: Images, others: dict[str, NDArray[Any]], provenance: str) -> bytes:
+    code, level = _code_for(images)
+    tensors = {code: _coded(images, code), **others}
+    plain = safetensors.numpy.save(tensors, metadata={_NOTE: provenance} if provenance else None)
+    packed = zstandard.ZstdCompressor(level=level).compress(plain)
+    return packed if len(packed) < len(plain) else plain
+
+
+def _code_for(images: Images) -> tuple[str, int]:
+    """The form in which images compress best, by some of them, and the level for it."""
+    some = images[:: max(1, -(-len(images) // _SAMPLE))]
+    sizes = {
+        code: len(zstandard.ZstdCompressor(level=level).compress(_coded(some, code).tobytes()))
+        for code, level in _LEVELS.items()
+    }
+    code = min(sizes, key=sizes.__getitem__)  # of equals, the images as they are
+    return code, _LEVELS[code]
+
+
+def _coded(images: Images, code: str) -> Images:
+    return differences(images) if code == "differences" else np.ascontiguousarray(images)
+
+
+def _tensors(plain: bytes, names: set[str]) -> dict[str, NDArray[Any]]:
+    """The tensors of ``names``, which hold the images in either form; images as they were."""
+    try:
+        tensors: dict[str, NDArray[Any]] = safetensors.numpy.load(plain)
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise BatchError(f"batch is not safetensors: {error}") from error
+    if set(tensors) == names - {"images"} | {"differences"}:
+        coded = tensors.pop("differences")
+        if coded.dtype != np.uint8 or coded.ndim != 4 or 0 in (coded.shape[0], *coded.shape[2:]):
+            raise BatchError(
+                f"batch has differences {coded.dtype} {coded.shape}; they must be uint8 (channels, "
+                "N, height, width)"
+            )
+        tensors["images"] = from_differences(coded)
+    if set(tensors) != names:
+        raise BatchError(
+            f"batch holds tensors {sorted(tensors)}, it must hold "
+            f"{' and '.join(map(repr, sorted(names)))}"
+        )
+    return tensors
+
+
+def _check_shape(images: Images, image_shape: tuple[int, int, int]) -> None:
+    if images.shape[1:] != image_shape:
+        raise BatchError(
+            f"batch has images of shape {images.shape[1:]}, expected {image_shape} (channels, "
+            "height, width); the generator serves another data set"
+        )
+
+
+def _unpack(data: bytes, max_bytes: int) -> bytes:
+    if not data.startswith(_ZSTANDARD_MAGIC):
+        if len(data) > max_bytes:
+            raise BatchError(f"batch has {len(data)} bytes, the limit is {max_bytes}")
+        return data
+    try:
+        # A size in the frame's header would override the decompressor's own limit: look first.
+        size = zstandard.frame_content_size(data)
+        if not 0 <= size <= max_bytes:
+            said = "does not say how many bytes it" if size < 0 else f"says that {size} bytes it"
+            raise BatchError(f"compressed batch {said} unpacks to; the limit is {max_bytes} bytes")
+        return zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise BatchError(f"compressed batch is damaged: {error}") from error
+
+
+def _check_arrays(images: Images, labels: Labels) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape[1:]:
+        raise BatchError(
+            f"batch has images {images.dtype} {images.shape}; they must be uint8 (N, channels, "
+            "height, width)"
+        )
+    if labels.dtype != np.int64 or labels.shape != images.shape[:1]:
+        raise BatchError(
+            f"batch has labels {labels.dtype} {labels.shape} for {len(images)} images; they must "
+            f"be int64 ({len(images)},)"
+        )
+
+
+def _note(plain: bytes) -> str:
+    """The provenance in a safetensors header that has been found valid; the loader drops it."""
+    header = json.loads(plain[8 : 8 + int.from_bytes(plain[:8], "little")])
+    return str(header.get("__metadata__", {}).get(_NOTE, ""))

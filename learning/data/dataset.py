@@ -1,0 +1,300 @@
+"""Labelled images, and their split into a public, a private and a test part.
+
+The *public* part is what the generator may see, the *private* part is divided among the devices,
+the *test* part is held out for the coordinator's evaluation. The three are disjoint. Where images
+come from is the business of :mod:`fimi.learning.data.registry`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import importlib.util
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+Images = NDArray[np.uint8]
+"""Images as they are stored and sent: (N, channels, height, width), 0 to 255."""
+Labels = NDArray[np.int64]
+"""Class ids: (N,)."""
+SplitKind = Literal["writers", "random"]
+
+
+class Dataset(Struct, frozen=True, kw_only=True):
+    """Labelled images.
+
+    Attributes:
+        name: what they are, for example ``"digits/public"``.
+        images: (N, channels, height, width), uint8.
+        labels: (N,), class ids from 0.
+        class_names: one per class.
+    """
+
+    name: str
+    images: Images
+    labels: Labels
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, K."""
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    def subset(self, indices: NDArray[np.intp], name: str) -> Dataset:
+        """The samples at ``indices``, in that order."""
+        return Dataset(
+            name=name,
+            images=self.images[indices],
+            labels=self.labels[indices],
+            class_names=self.class_names,
+        )
+
+    def label_counts(self) -> tuple[int, ...]:
+        """Samples per class."""
+        return tuple(int(n) for n in np.bincount(self.labels, minlength=self.classes))
+
+    def digest(self) -> str:
+        """SHA-256 over shape, classes, images and labels, hexadecimal; the name is left out."""
+        hasher = hashlib.sha256(repr((self.images.shape, self.class_names)).encode())
+        hasher.update(np.ascontiguousarray(self.images).tobytes())
+        hasher.update(np.ascontiguousarray(self.labels).tobytes())
+        return hasher.hexdigest()
+
+
+class Split(Struct, frozen=True, kw_only=True):
+    """A data set in three disjoint parts.
+
+    Attributes:
+        public: for the generator.
+        private: to be divided among the devices.
+        test: held out for evaluation.
+        kind: how public and private part were told apart.
+    """
+
+    public: Dataset
+    private: Dataset
+    test: Dataset
+    kind: SplitKind
+
+
+def load_digits() -> Dataset:
+    """scikit-learn's 1,797 handwritten digits, 8×8 pixels, grey levels 0 to 16 scaled to 0 to 255.
+
+    The samples keep scikit-learn's order: neighbours were written by the same person. Reads the
+    file that comes with scikit-learn without importing it, which would cost a device 70 MB.
+
+    Raises:
+        RuntimeError: scikit-learn is not installed.
+    """
+    spec = importlib.util.find_spec("sklearn")
+    if spec is None or spec.origin is None:
+        raise RuntimeError("the digits data set comes with scikit-learn: pip install scikit-learn")
+    path = Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    with gzip.open(path, "rt", encoding="ascii") as file:
+        table = np.loadtxt(file, delimiter=",", dtype=np.int64)
+    grey, labels = table[:, :-1], table[:, -1]
+    return Dataset(
+        name="digits",
+        images=np.rint(grey * (255.0 / 16.0)).astype(np.uint8).reshape(-1, 1, 8, 8),
+        labels=np.ascontiguousarray(labels),
+        class_names=tuple(str(digit) for digit in range(10)),
+    )
+
+
+class DatasetError(ValueError):
+    """Images cannot be had or used; the message says which, why and what to do."""
+
+
+class DataFileError(DatasetError):
+    """A data file cannot be used; the message says which and why."""
+
+
+def validate(dataset: Dataset, where: str) -> Dataset:
+    """The data set itself, after a look at its types, shapes and labels.
+
+    Args:
+        dataset: labelled images from a file, a folder or a factory.
+        where: they come from, for the message.
+
+    Raises:
+        DatasetError: it is empty, or its arrays or labels are not what they must be.
+    """
+    images, labels = dataset.images, dataset.labels
+    fits = images.ndim == 4 and labels.shape == images.shape[:1]
+    if not fits or images.dtype != np.uint8 or labels.dtype != np.int64:
+        raise DatasetError(
+            f"{where}: images {images.dtype} {images.shape} and labels {labels.dtype} "
+            f"{labels.shape}; they must be uint8 (N, channels, height, width) and int64 (N,)"
+        )
+    if 0 in images.shape:
+        raise DatasetError(f"{where}: no images (their array has the shape {images.shape})")
+    least, most = int(labels.min()), int(labels.max())
+    if least < 0 or most >= dataset.classes:
+        wrong = least if least < 0 else most
+        index = int(np.flatnonzero(labels == wrong)[0])
+        raise DatasetError(
+            f"{where}: sample {index} has label {wrong}, outside 0 to {dataset.classes - 1} "
+            f"({dataset.classes} class names)"
+        )
+    return dataset
+
+
+def save(dataset: Dataset, path: Path) -> None:
+    """Write labelled images to a file that :func:`load` reads without any other package."""
+    with path.open("wb") as file:
+        np.savez_compressed(
+            file,
+            name=np.array(dataset.name),
+            images=dataset.images,
+            labels=dataset.labels,
+            class_names=np.array(dataset.class_names),
+        )
+
+
+def load(path: Path) -> Dataset:
+    """Labelled images from a file of :func:`save`.
+
+    Raises:
+        DataFileError: it is damaged, or does not hold labelled images.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            dataset = Dataset(
+                name=str(file["name"]),
+                images=file["images"],
+                labels=file["labels"],
+                class_names=tuple(str(name) for name in file["class_names"]),
+            )
+    except (KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataFileError(
+            f"{path}: not a data file ({error}); 'fimi agent data' writes one"
+        ) from error
+    try:
+        return validate(dataset, str(path))
+    except DatasetError as error:
+        raise DataFileError(str(error)) from error
+
+
+def limited(dataset: Dataset, most: int, *, seed: int) -> Dataset:
+    """At most so many samples, drawn from every class in proportion, at least one of each.
+
+    They keep their order, so that who comes first still does.
+
+    Args:
+        dataset: all samples.
+        most: how many at most; 0: all.
+        seed: of the draw.
+
+    Raises:
+        DatasetError: fewer than there are classes with samples.
+    """
+    if not most or most >= len(dataset):
+        return dataset
+    counts = np.array(dataset.label_counts())
+    there = int((counts > 0).sum())
+    if most < there:
+        raise DatasetError(
+            f"{dataset.name}: {most} samples cannot hold one of each of {there} classes; raise "
+            "data.limit"
+        )
+    share = counts * (most / counts.sum())
+    wanted = np.maximum(np.floor(share).astype(int), counts > 0)
+    while wanted.sum() != most:  # the class that is farthest from its share, up or down
+        step = 1 if wanted.sum() < most else -1
+        able = wanted < counts if step > 0 else wanted > 1
+        off = np.where(able, (share - wanted) * step, -np.inf)
+        wanted[int(off.argmax())] += step
+    generator = np.random.default_rng((seed, 0x11A17))
+    chosen = [
+        generator.permutation(np.flatnonzero(dataset.labels == label))[:count]
+        for label, count in enumerate(wanted)
+    ]
+    return dataset.subset(np.sort(np.concatenate(chosen)), dataset.name)
+
+
+def split(
+    dataset: Dataset,
+    *,
+    kind: SplitKind = "writers",
+    public_fraction: float = 0.4,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+    test: Dataset | None = None,
+) -> Split:
+    """Divide a data set into public, private and test parts.
+
+    Args:
+        dataset: all samples; without the test samples where these are given.
+        kind: ``"writers"`` takes the first samples as public, so that other people wrote them
+            than the rest (a domain gap, as public data has in practice); ``"random"`` draws the
+            public part at random.
+        public_fraction: share of ``dataset`` that is public.
+        test_fraction: share of ``dataset`` that is held out; not used where ``test`` is given.
+        seed: of the random draws; with ``"writers"`` it draws private and test only.
+        test: the data set's own test samples.
+
+    Raises:
+        ValueError: an unknown kind, or fractions that leave a part empty.
+    """
+    if kind not in ("writers", "random"):
+        raise ValueError(f"unknown split {kind!r}; there are 'writers' and 'random'")
+    count = len(dataset)
+    public_count = round(public_fraction * count)
+    drawn = 0 if test is not None else round(test_fraction * count)
+    private_count = count - public_count - drawn
+    test_count = drawn if test is None else len(test)
+    if min(public_count, test_count, private_count) < 1:
+        raise ValueError(
+            f"public_fraction {public_fraction} and test_fraction {test_fraction} of {count} "
+            f"samples leave {public_count} public, {private_count} private, {test_count} test; "
+            "each part needs at least one sample"
+        )
+    generator = np.random.default_rng((seed, 0x5EED))
+    everyone = np.arange(count)
+    if kind == "random":
+        everyone = generator.permutation(count)
+    public, rest = everyone[:public_count], generator.permutation(everyone[public_count:])
+    held_out, private = np.sort(rest[:drawn]), np.sort(rest[drawn:])
+    return Split(
+        public=dataset.subset(np.sort(public), f"{dataset.name}/public"),
+        private=dataset.subset(private, f"{dataset.name}/private"),
+        test=dataset.subset(held_out, f"{dataset.name}/test") if test is None else test,
+        kind=kind,
+    )
+
+
+def missing_classes(dataset: Dataset) -> tuple[str, ...]:
+    """Names of the classes that have no sample."""
+    counts = dataset.label_counts()
+    return tuple(name for name, count in zip(dataset.class_names, counts, strict=True) if not count)
+
+
+def check_classes(parts: Split) -> None:
+    """Make sure that every part has samples of every class.
+
+    Raises:
+        DatasetError: names the part and the classes that it lacks.
+    """
+    for name, part in (("public", parts.public), ("private", parts.private), ("test", parts.test)):
+        if missing := missing_classes(part):
+            shown = ", ".join(missing[:8]) + (", …" if len(missing) > 8 else "")
+            raise DatasetError(
+                f"the {name} part ({len(part)} samples) has none of class {shown}: "
+                f"{len(missing)} of {part.classes} classes are missing; take another fraction, or "
+                "data with samples of every class"
+            )

@@ -1,0 +1,132 @@
+"""Image files as arrays: decoding, one size, one mode, and every unusable file by its name.
+
+Needs Pillow only. Sixteen-bit and floating-point images are refused: converting them to bytes
+would clip, and how to scale them is for their owner to say.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fimi.learning.data.dataset import DatasetError, Images
+
+ImageMode = Literal["auto", "rgb", "grey"]
+SUFFIXES = (".png", ".jpg", ".jpeg", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+"""Files with other endings are not taken for images (the list of torchvision's ``ImageFolder``)."""
+
+_MODES = {"rgb": "RGB", "grey": "L"}
+_ALIKE = {"1": "grey", "L": "grey", "RGB": "rgb"}
+_DEEP = ("I", "F")
+_SHOWN = 5
+
+
+def read_images(paths: Sequence[Path], *, size: int = 0, mode: ImageMode = "auto") -> Images:
+    """Decode image files into one array.
+
+    Args:
+        paths: files, at least one.
+        size: height and width of the result, bilinear where that changes anything; 0: the size
+            that all images have.
+        mode: channels of the result: ``"rgb"`` three, ``"grey"`` one, ``"auto"`` what all images
+            have. Transparency is dropped.
+
+    Returns:
+        (N, channels, height, width), uint8.
+
+    Raises:
+        DatasetError: files that cannot be decoded, sizes or modes that differ.
+    """
+    if not paths:
+        raise DatasetError("no image files")
+    decoded: list[NDArray[np.uint8]] = []
+    broken: list[str] = []
+    sizes: dict[str, list[Path]] = defaultdict(list)
+    modes: dict[str, list[Path]] = defaultdict(list)
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                kind = _ALIKE.get(image.mode, image.mode) if mode == "auto" else mode
+                if image.mode.startswith(_DEEP):
+                    raise ValueError(f"mode {image.mode}, more than 8 bits a channel")
+                modes[kind].append(path)
+                sizes[f"{image.width}×{image.height}"].append(path)
+                pixels = image.convert(_MODES.get(kind, "RGB"))
+                if size and pixels.size != (size, size):
+                    pixels = pixels.resize((size, size), Image.Resampling.BILINEAR)
+                decoded.append(np.asarray(pixels, np.uint8))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            broken.append(f"{path} ({error})")
+    if broken:
+        raise DatasetError(
+            f"{len(broken)} of {len(paths)} images cannot be used: {_some(broken)}; repair or "
+            "remove them"
+        )
+    if len(modes) > 1 or set(modes) - set(_MODES):
+        raise DatasetError(
+            f"images of modes {_examples(modes)}; set data.image_mode to 'rgb' or 'grey' to "
+            "convert them"
+        )
+    if not size and len(sizes) > 1:
+        raise DatasetError(
+            f"images of {len(sizes)} sizes: {_examples(sizes)}; set data.image_size to the height "
+            "and width to scale them to"
+        )
+    return _channels_first(np.stack(decoded))
+
+
+def resize(images: Images, size: int) -> Images:
+    """Images scaled to ``size`` × ``size`` pixels, bilinear; as they are if they have that size.
+
+    Args:
+        images: (N, channels, height, width).
+        size: pixels.
+    """
+    if images.shape[2:] == (size, size):
+        return images
+    count, channels, height, width = images.shape
+    planes = images.reshape(count * channels, height, width)
+    scaled = [
+        np.asarray(Image.fromarray(plane).resize((size, size), Image.Resampling.BILINEAR), np.uint8)
+        for plane in planes
+    ]
+    return np.stack(scaled).reshape(count, channels, size, size)
+
+
+def convert(images: Images, mode: ImageMode) -> Images:
+    """Images with one channel (grey, ITU-R 601 luma) or three (rgb).
+
+    Args:
+        images: (N, 1 or 3, height, width).
+        mode: ``"auto"`` leaves them as they are.
+    """
+    if mode == "rgb" and images.shape[1] == 1:
+        return np.repeat(images, 3, axis=1)
+    if mode == "grey" and images.shape[1] == 3:
+        colour = images.transpose(0, 2, 3, 1)
+        grey = [np.asarray(Image.fromarray(each).convert("L"), np.uint8) for each in colour]
+        return _channels_first(np.stack(grey))
+    return images
+
+
+def _channels_first(images: NDArray[np.uint8]) -> Images:
+    """(N, channels, height, width) of (N, height, width) or (N, height, width, channels)."""
+    first = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(first)
+
+
+def _examples(found: dict[str, list[Path]]) -> str:
+    """The commonest first, each with one of its files."""
+    ranked = sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
+    return _some([f"{key} ({len(files)}, such as {files[0]})" for key, files in ranked])
+
+
+def _some(texts: Sequence[str]) -> str:
+    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    return ", ".join(texts[:_SHOWN]) + more

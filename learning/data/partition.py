@@ -1,0 +1,127 @@
+"""Who holds what: Dirichlet partitions of a data set over devices.
+
+For every class, shares over the devices are drawn from a symmetric Dirichlet distribution with
+concentration α, and the class is dealt out by these shares (Yurochkin et al., arXiv:1905.12022;
+Hsu, Qi and Brown, arXiv:1909.06335, draw per device instead). Small α: most of a class is with one
+device. Large α: all devices are alike.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fimi.learning.data.dataset import Labels
+
+MAX_DRAWS = 1_000
+"""Draws until the hope is given up that every device gets enough samples by itself."""
+
+
+def dirichlet(
+    labels: Labels, devices: int, alpha: float, seed: int, min_samples: int = 0
+) -> list[NDArray[np.intp]]:
+    """Deal samples out to devices, class by class with Dirichlet shares.
+
+    Every sample goes to exactly one device. A draw that leaves a device with fewer than
+    ``min_samples`` is thrown away and drawn again, so the result follows the Dirichlet
+    distribution given that everybody has enough. Where devices are many and α is small, hardly any
+    draw fits: after :data:`MAX_DRAWS` the one that lacks least is topped up from the richest
+    devices.
+
+    Args:
+        labels: class ids, (N,).
+        devices: number of devices.
+        alpha: concentration, above 0.
+        seed: same seed, same partition.
+        min_samples: fewest samples that a device may hold.
+
+    Returns:
+        One ascending array of indices into ``labels`` per device.
+
+    Raises:
+        ValueError: impossible values, or fewer samples than all devices need together.
+    """
+    check_alpha(alpha)
+    check_dealing(len(labels), devices, min_samples)
+    generator = np.random.default_rng((seed, 0xD112))
+    members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    sizes = np.array([len(indices) for indices in members])
+    best, least_missing = sizes[:, None], math.inf
+    for _ in range(MAX_DRAWS):
+        counts = deal(sizes, devices, alpha, generator)
+        missing = np.maximum(min_samples - counts.sum(axis=0), 0).sum()
+        if missing < least_missing:
+            best, least_missing = counts, missing
+        if missing == 0:
+            break
+    return _assign(members, top_up(best, min_samples), generator)
+
+
+def check_dealing(samples: int, devices: int, min_samples: int) -> None:
+    """Make sure that so many devices can be given so much.
+
+    Raises:
+        ValueError: impossible values, or fewer samples than all devices need together.
+    """
+    if devices < 1:
+        raise ValueError(f"devices is {devices}; a partition needs at least one device")
+    if min_samples < 0:
+        raise ValueError(f"min_samples is {min_samples}; it cannot be negative")
+    if devices * min_samples > samples:
+        raise ValueError(
+            f"{devices} devices with at least {min_samples} samples each need "
+            f"{devices * min_samples}, there are {samples}; take fewer devices or a smaller "
+            "min_samples"
+        )
+
+
+def check_alpha(alpha: float) -> None:
+    """Make sure that a concentration is one.
+
+    Raises:
+        ValueError: it is not finite and above 0.
+    """
+    if not (alpha > 0 and math.isfinite(alpha)):
+        raise ValueError(f"alpha is {alpha}; a Dirichlet distribution needs a finite alpha above 0")
+
+
+def top_up(counts: NDArray[np.intp], min_samples: int) -> NDArray[np.intp]:
+    """Give whoever has too few samples one after the other of the richest device's largest class.
+
+    Args:
+        counts: (classes, devices).
+        min_samples: fewest samples of a device; the whole must suffice for all.
+    """
+    counts = counts.copy()
+    for device in range(counts.shape[1]):
+        while counts[:, device].sum() < min_samples:
+            richest = int(counts.sum(axis=0).argmax())
+            label = int(counts[:, richest].argmax())
+            counts[label, richest] -= 1
+            counts[label, device] += 1
+    return counts
+
+
+def deal(
+    sizes: NDArray[np.intp], devices: int, alpha: float, generator: np.random.Generator
+) -> NDArray[np.intp]:
+    """Samples per class and device, (classes, devices); every row sums to its class's size."""
+    shares = generator.dirichlet(np.full(devices, alpha), size=len(sizes))
+    ends = np.rint(np.cumsum(shares, axis=1) * sizes[:, None]).astype(np.intp)
+    ends[:, -1] = sizes
+    ends = np.minimum(ends, sizes[:, None])
+    return np.diff(ends, axis=1, prepend=0)
+
+
+def _assign(
+    members: list[NDArray[np.intp]], counts: NDArray[np.intp], generator: np.random.Generator
+) -> list[NDArray[np.intp]]:
+    devices = counts.shape[1]
+    held: list[list[NDArray[np.intp]]] = [[] for _ in range(devices)]
+    for indices, row in zip(members, counts, strict=True):
+        parts = np.split(generator.permutation(indices), np.cumsum(row)[:-1])
+        for device, part in enumerate(parts):
+            held[device].append(part)
+    return [np.sort(np.concatenate(parts)) if parts else np.zeros(0, np.intp) for parts in held]

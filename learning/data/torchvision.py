@@ -1,0 +1,131 @@
+"""CIFAR-10, CIFAR-100, Fashion-MNIST and GTSRB in the formats they are published in.
+
+Torchvision reads them; it is imported only when one of them is asked for. Nothing is downloaded
+unless the options say so. The CIFAR files are Python pickles: torchvision opens them only if their
+MD5 digests are those of the published files.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from msgspec.structs import replace
+
+from fimi.learning.data.dataset import Dataset, DatasetError
+from fimi.learning.data.images import read_images
+from fimi.learning.data.registry import Collection, DatasetOptions
+
+GTSRB_SIZE = 32
+"""Height and width of GTSRB's images, 15 to 250 pixels as published, unless another is chosen."""
+GTSRB_CLASSES = 43
+
+
+def cifar10(options: DatasetOptions) -> Collection:
+    """50,000 and 10,000 photographs of ten kinds of things, 32×32 RGB."""
+    return _cifar(options, "cifar-10", "CIFAR10")
+
+
+def cifar100(options: DatasetOptions) -> Collection:
+    """50,000 and 10,000 photographs of a hundred kinds of things, 32×32 RGB."""
+    return _cifar(options, "cifar-100", "CIFAR100")
+
+
+def _cifar(options: DatasetOptions, name: str, torchvision_name: str) -> Collection:
+    def read(part: str) -> Dataset:
+        source = _open(name, torchvision_name, options, train=part == "train")
+        return Dataset(
+            name=name,
+            images=np.ascontiguousarray(source.data.transpose(0, 3, 1, 2)),
+            labels=np.array(source.targets, np.int64),
+            class_names=tuple(source.classes),
+        )
+
+    return Collection(train=read("train"), test=_test(read("test")))
+
+
+def fashion_mnist(options: DatasetOptions) -> Collection:
+    """60,000 and 10,000 articles of clothing, 28×28 grey."""
+
+    def read(part: str) -> Dataset:
+        source = _open("fashion-mnist", "FashionMNIST", options, train=part == "train")
+        return Dataset(
+            name="fashion-mnist",
+            images=source.data.numpy()[:, None].copy(),
+            labels=source.targets.numpy().astype(np.int64),
+            class_names=tuple(source.classes),
+        )
+
+    return Collection(train=read("train"), test=_test(read("test")))
+
+
+def gtsrb(options: DatasetOptions) -> Collection:
+    """26,640 and 12,630 German traffic signs of 43 classes, RGB.
+
+    Images of one track, up to 30 frames of the same sign, follow one another in the training part;
+    the test part has signs of its own. Torchvision says which files belong to which part; a class
+    id is the number that a class folder or the table of test labels states.
+    """
+    size = options.image_size or GTSRB_SIZE
+
+    def read(part: str) -> Dataset:
+        source = _open("gtsrb", "GTSRB", options, split=part)
+        files = [(Path(path), int(label)) for path, label in source._samples]
+        try:
+            labels = [label if part == "test" else int(path.parent.name) for path, label in files]
+        except ValueError as error:
+            raise DatasetError(
+                f"gtsrb: class folders must be numbers, 00000 on: {error}"
+            ) from error
+        return Dataset(
+            name="gtsrb",
+            images=read_images(
+                [path for path, _ in files],
+                size=size,
+                mode="rgb" if options.image_mode == "auto" else options.image_mode,
+            ),
+            labels=np.array(labels, np.int64),
+            class_names=tuple(f"{label:02d}" for label in range(GTSRB_CLASSES)),
+        )
+
+    return Collection(train=read("train"), test=_test(read("test")))
+
+
+def _test(dataset: Dataset) -> Dataset:
+    return replace(dataset, name=f"{dataset.name}/test")
+
+
+_PLACES = {
+    "CIFAR10": "cifar-10-batches-py/, unpacked from cifar-10-python.tar.gz",
+    "CIFAR100": "cifar-100-python/, unpacked from cifar-100-python.tar.gz",
+    "FashionMNIST": "FashionMNIST/raw/ with the four idx files, unpacked",
+    "GTSRB": "gtsrb/GTSRB/Training/, gtsrb/GTSRB/Final_Test/Images/ and gtsrb/GT-final_test.csv",
+}
+
+
+def _open(name: str, torchvision_name: str, options: DatasetOptions, **part: Any) -> Any:
+    """One part of a data set as torchvision reads it."""
+    root = options.folder(name)
+    try:
+        from torchvision import datasets
+    except ImportError as error:
+        raise DatasetError(
+            f"data set {name!r} is read by torchvision: pip install 'fimi-testbed[torch]', or "
+            "bring a device its share in a file ('fimi agent data')"
+        ) from error
+    try:
+        return getattr(datasets, torchvision_name)(str(root), download=options.download, **part)
+    except Exception as error:  # torchvision and pickle raise whatever they meet
+        if isinstance(error, MemoryError):
+            raise
+        what = f"{type(error).__name__}: {error}".replace(
+            "You can use download=True to download it", ""
+        )
+        todo = (
+            "the download failed or what it brought is damaged"
+            if options.download
+            else f"data.root must hold {_PLACES[torchvision_name]}, as published; "
+            "data.download = true fetches it"
+        )
+        raise DatasetError(f"data set {name!r} under {root}: {what.strip(' .')}; {todo}") from error

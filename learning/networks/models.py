@@ -1,0 +1,248 @@
+"""The networks, by name.
+
+A model is built from its name, the number of classes and the shape of an image; its parameters are
+named float32 tensors (:data:`fimi.learning.training.tensors.Parameters`), which is all that ever
+travels. A name of the form ``module:factory`` is a model of one's own: ``factory(classes,
+image_shape)`` from an importable module gives the network, a :class:`torch.nn.Module` from images
+to logits.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import math
+import traceback
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from fimi.learning.training.tensors import Parameters
+from fimi.learning.training.trainer import TrainingSettings
+
+ImageShape = tuple[int, int, int]
+"""Channels, height, width."""
+LARGE_IMAGE = 64
+"""Pixels from which ResNet-18 keeps its original stem, which shrinks an image fourfold."""
+
+
+class ModelError(ValueError):
+    """A network cannot be had, or does not fit the data; the message says why."""
+
+
+class SmallCNN(nn.Module):
+    """Two 3×3 convolutions, one pooling, two linear layers: 38,282 parameters on 8×8 digits."""
+
+    def __init__(self, classes: int, image_shape: ImageShape) -> None:
+        super().__init__()
+        channels, height, width = image_shape
+        if height < 2 or width < 2:
+            raise ModelError(f"small-cnn needs images of at least 2×2 pixels, not {height}×{width}")
+        self.conv1 = nn.Conv2d(channels, 16, 3, padding=1)
+        self.conv2 = nn.Conv2d(16, 32, 3, padding=1)
+        self.hidden = nn.Linear(32 * (height // 2) * (width // 2), 64)
+        self.head = nn.Linear(64, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, classes) of images (N, channels, height, width)."""
+        features = functional.relu(self.conv2(functional.relu(self.conv1(images))))
+        flat = functional.max_pool2d(features, 2).flatten(1)
+        logits: Tensor = self.head(functional.relu(self.hidden(flat)))
+        return logits
+
+
+class VGG9(nn.Module):
+    """VGG with six convolutions and three linear layers: 3.5 million parameters on 32×32 images.
+
+    The one of federated-learning papers (FedMA, arXiv 2002.06440), without its dropout.
+    """
+
+    WIDTHS = ((32, 64), (128, 128), (256, 256))
+
+    def __init__(self, classes: int, image_shape: ImageShape) -> None:
+        super().__init__()
+        channels, height, width = image_shape
+        if min(height, width) < 8:
+            raise ModelError(f"vgg-9 needs images of at least 8×8 pixels, not {height}×{width}")
+        layers: list[nn.Module] = []
+        for block in self.WIDTHS:
+            for out in block:
+                layers += [nn.Conv2d(channels, out, 3, padding=1), nn.ReLU()]
+                channels = out
+            layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Sequential(
+            nn.Linear(channels * (height // 8) * (width // 8), 512),
+            nn.ReLU(),
+            nn.Linear(512, 512),
+            nn.ReLU(),
+            nn.Linear(512, classes),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, classes) of images (N, channels, height, width)."""
+        logits: Tensor = self.classifier(self.features(images).flatten(1))
+        return logits
+
+
+def resnet18(classes: int, image_shape: ImageShape, *, norm: str = "group") -> nn.Module:
+    """Torchvision's ResNet-18: 11.2 million parameters.
+
+    Small images get a 3×3 stem without pooling, as is usual for CIFAR.
+
+    Args:
+        classes: K.
+        image_shape: channels, height, width.
+        norm: ``"group"`` (eight channels to a group at least, at most 32 groups), whose statistics
+            stay on a device and in a batch, or ``"batch"``.
+    """
+    from torchvision.models import resnet18 as original
+
+    channels, height, width = image_shape
+    layer: Callable[[int], nn.Module] = nn.BatchNorm2d
+    if norm == "group":
+        layer = _group_norm
+    network: nn.Module = original(num_classes=classes, norm_layer=layer)
+    if min(height, width) >= LARGE_IMAGE:
+        if channels != 3:
+            network.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
+    else:
+        network.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
+        network.maxpool = nn.Identity()
+    return network
+
+
+def _group_norm(channels: int) -> nn.Module:
+    return nn.GroupNorm(math.gcd(32, max(1, channels // 8)), channels)
+
+
+MODELS: dict[str, Callable[[int, ImageShape], nn.Module]] = {
+    "small-cnn": SmallCNN,
+    "vgg-9": VGG9,
+    "resnet-18": resnet18,
+    "resnet-18-batchnorm": functools.partial(resnet18, norm="batch"),
+}
+"""Model name to constructor."""
+
+
+def build(name: str, classes: int, image_shape: ImageShape, *, seed: int) -> nn.Module:
+    """A freshly initialised network.
+
+    Args:
+        name: key of :data:`MODELS`, or ``module:factory``.
+        classes: K.
+        image_shape: channels, height, width.
+        seed: fixes the initial parameters; the global generator is left as it was.
+
+    Raises:
+        ModelError: an unknown name, a network that cannot take such images, or a factory that
+            gives no network or one whose answers are not (N, classes) logits.
+    """
+    constructor = MODELS[name] if name in MODELS else _imported(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = (
+            constructor(classes, image_shape)
+            if name in MODELS
+            else _made(name, constructor, classes, image_shape)
+        )
+    if not isinstance(network, nn.Module):
+        raise ModelError(f"model {name!r} gave a {type(network).__name__}, not a torch.nn.Module")
+    if name not in MODELS:
+        _check_fit(name, network, classes, image_shape)
+    return network
+
+
+def check_micro_batches(module: nn.Module, settings: TrainingSettings) -> None:
+    """Refuse to cut batches in parts where that would change the result.
+
+    Raises:
+        ModelError: the network has batch normalisation, whose statistics are of a whole batch.
+    """
+    if settings.micro_batch and any(isinstance(m, _BatchNorm) for m in module.modules()):
+        raise ModelError(
+            f"model {settings.model!r} has batch normalisation, whose statistics are of a whole "
+            f"batch: training.micro_batch {settings.micro_batch} would change the result; set it "
+            "to 0 or take a network with group normalisation"
+        )
+
+
+def _made(
+    name: str,
+    factory: Callable[[int, ImageShape], nn.Module],
+    classes: int,
+    image_shape: ImageShape,
+) -> nn.Module:
+    """What a person's factory makes.
+
+    Raises:
+        ModelError: it raised something; says what and where.
+    """
+    try:
+        return factory(classes, image_shape)
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise ModelError(
+            f"model {name!r}: factory(classes={classes}, image_shape={image_shape}) raised "
+            f"{type(error).__name__}: {error} ({place.filename}:{place.lineno})"
+        ) from error
+
+
+@torch.no_grad()
+def _check_fit(name: str, network: nn.Module, classes: int, image_shape: ImageShape) -> None:
+    """Show it two black images and look at what it answers."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        logits = network(torch.zeros((2, *image_shape)))
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise ModelError(
+            f"model {name!r} cannot take images {image_shape} (channels, height, width): {error}"
+        ) from error
+    finally:
+        for module, training in modes:
+            module.training = training
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != (2, classes):
+        gave = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ModelError(
+            f"model {name!r} answers two images with {gave}; {classes} classes need a tensor of "
+            f"logits (2, {classes})"
+        )
+
+
+def _imported(name: str) -> Callable[[int, ImageShape], nn.Module]:
+    place, colon, factory = name.partition(":")
+    if not colon:
+        known = ", ".join(sorted(MODELS))
+        raise ModelError(
+            f"unknown model {name!r}; there are {known}, or module:factory for one of your own"
+        )
+    try:
+        found: Callable[[int, ImageShape], nn.Module] = getattr(
+            importlib.import_module(place), factory
+        )
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ModelError(
+            f"model {name!r}: {error}; the module must be importable here and hold the factory"
+        ) from error
+    return found
+
+
+def parameters_of(module: nn.Module) -> dict[str, NDArray[np.float32]]:
+    """A copy of a network's parameters and buffers."""
+    return {
+        name: tensor.detach().cpu().numpy().astype(np.float32, copy=True)
+        for name, tensor in module.state_dict().items()
+    }
+
+
+def load_parameters(module: nn.Module, parameters: Parameters) -> None:
+    """Copy parameters into a network."""
+    module.load_state_dict(
+        {name: torch.from_numpy(np.array(tensor)) for name, tensor in parameters.items()}
+    )

@@ -1,0 +1,22 @@
+"""A compiler: from a PyTorch network to ONNX graphs that train without PyTorch.
+
+Used by an agent, without torch
+
+* :mod:`~fimi.learning.onnx.graphs`       training and evaluation as ONNX graphs, as they travel
+* :mod:`~fimi.learning.onnx.graph_check`  what a received graph may hold
+
+The compiler (needs torch)
+
+* :mod:`~fimi.learning.onnx.export`  a network, its loss and its optimiser as ONNX graphs
+* :mod:`~fimi.learning.onnx.lowering`               from PyTorch's operators to ONNX nodes
+* :mod:`~fimi.learning.onnx.tape`  reverse-mode differentiation while the graph is written
+* :mod:`~fimi.learning.onnx.builder`                nodes, constants, inputs and outputs of a graph
+* :mod:`~fimi.learning.onnx.operators`  the rule for each operator, forward and backward:
+* :mod:`~fimi.learning.onnx.elementwise`            activations and arithmetic
+* :mod:`~fimi.learning.onnx.shapes`                 reshaping, transposing, joining, reducing
+* :mod:`~fimi.learning.onnx.convolution`            convolution and linear layers
+* :mod:`~fimi.learning.onnx.convolution_gradients`  their gradients
+* :mod:`~fimi.learning.onnx.pooling`                pooling
+* :mod:`~fimi.learning.onnx.norms`                  normalisation layers
+* :mod:`~fimi.learning.onnx.window`  what the kernel of a convolution or a pooling sees of an image
+"""

@@ -1,0 +1,145 @@
+"""Convolution as ONNX nodes, in the way that was fastest (``benchmarks/onnx_training.py``).
+
+Where images have shrunk to a few pixels, convolution is a matrix product over the whole batch:
+image by image, the weights would be read from memory again for every image. Elsewhere it is ONNX's
+own.
+"""
+
+from __future__ import annotations
+
+import math
+
+from fimi.learning.onnx.convolution_gradients import image_gradient, weight_gradient
+from fimi.learning.onnx.tape import Tape, Value
+from fimi.learning.onnx.window import Window, shifted
+
+SMALL_IMAGE = 16
+"""Output pixels up to which a convolution becomes one matrix product."""
+
+
+def convolve(
+    tape: Tape, image: Value, weight: Value, bias: Value | None, window: Window, groups: int
+) -> Value:
+    """A convolution.
+
+    Args:
+        tape: the graph.
+        image: (N, in, H, W).
+        weight: (out, in / groups, kernel height, kernel width).
+        bias: (out,).
+        window: kernel, stride, padding, dilation.
+        groups: groups of channels.
+    """
+    height, width = image.shape[2:]
+    out = weight.shape[0]
+    assert height and width and out
+    size = window.output(height, width)
+    tape.multiply_adds += math.prod(n or 1 for n in weight.shape) * math.prod(size)
+    if not tape.plain and groups == 1 and size[0] * size[1] <= SMALL_IMAGE:
+        return _convolve_small(tape, image, weight, bias, window, size)
+    graph = tape.graph
+    inputs = [image.name, weight.name, *([bias.name] if bias else [])]
+    name = graph.op(
+        "Conv",
+        *inputs,
+        kernel_shape=window.kernel,
+        strides=window.stride,
+        pads=window.pads,
+        dilations=window.dilation,
+        group=groups,
+    )
+
+    def backward(gradient: str) -> None:
+        if bias is not None and tape.is_active(bias):
+            tape.pass_on(bias, graph.op("ReduceSum", gradient, graph.integers(0, 2, 3), keepdims=0))
+        if tape.is_active(weight):
+            tape.pass_on(weight, weight_gradient(tape, gradient, image, weight, window, groups))
+        if tape.is_active(image):
+            tape.pass_on(image, image_gradient(tape, gradient, image, weight, window, groups))
+
+    output = Value(name=name, shape=(None, out, *size))
+    return tape.record(output, [image, weight, *([bias] if bias else [])], backward)
+
+
+def _convolve_small(
+    tape: Tape,
+    image: Value,
+    weight: Value,
+    bias: Value | None,
+    window: Window,
+    size: tuple[int, int],
+) -> Value:
+    """One matrix product for the whole batch: (out, in·k·k) × (in·k·k, N·H·W)."""
+    graph = tape.graph
+    _, channels, height, width = image.shape
+    out = weight.shape[0]
+    assert channels and height and width and out
+    kernel = window.kernel
+    taps = kernel[0] * kernel[1]
+    columns = _columns(tape, image, window, size)
+    kernels = graph.op("Reshape", weight.name, graph.integers(out, channels * taps))
+    product = graph.op("MatMul", kernels, columns)
+    if bias is not None:
+        product = graph.op("Add", product, graph.op("Reshape", bias.name, graph.integers(out, 1)))
+    name = graph.op(
+        "Transpose",
+        graph.op("Reshape", product, graph.integers(out, -1, *size)),
+        perm=[1, 0, 2, 3],
+    )
+
+    def backward(gradient: str) -> None:
+        turned = graph.op("Transpose", gradient, perm=[1, 0, 2, 3])
+        rows = graph.op("Reshape", turned, graph.integers(out, -1))
+        if bias is not None and tape.is_active(bias):
+            tape.pass_on(bias, graph.op("ReduceSum", rows, graph.integers(1), keepdims=0))
+        if tape.is_active(weight):
+            product = graph.op("Gemm", rows, columns, transB=1)
+            tape.pass_on(
+                weight, graph.op("Reshape", product, graph.integers(out, channels, *kernel))
+            )
+        if tape.is_active(image):
+            spread = graph.op("Gemm", kernels, rows, transA=1)
+            split = graph.op("Reshape", spread, graph.integers(channels * taps, -1, *size))
+            lines = graph.op(
+                "Reshape",
+                graph.op("Transpose", split, perm=[1, 0, 2, 3]),
+                graph.integers(-1, channels * taps, size[0] * size[1]),
+            )
+            tape.pass_on(
+                image,
+                graph.op(
+                    "Col2Im",
+                    lines,
+                    graph.integers(height, width),
+                    graph.integers(*kernel),
+                    strides=window.stride,
+                    pads=window.pads,
+                    dilations=window.dilation,
+                ),
+            )
+
+    output = Value(name=name, shape=(None, out, *size))
+    return tape.record(output, [image, weight, *([bias] if bias else [])], backward)
+
+
+def _columns(tape: Tape, image: Value, window: Window, size: tuple[int, int]) -> str:
+    """What each element of the kernel sees, one row for each: (in·k·k, N·H·W)."""
+    graph = tape.graph
+    _, channels, height, width = image.shape
+    assert channels and height and width
+    taps = window.kernel[0] * window.kernel[1]
+    turned = graph.op("Transpose", image.name, perm=[1, 0, 2, 3])
+    if any(window.padding):
+        pads = [0, 0, *window.padding, 0, 0, *window.padding]
+        turned = graph.op("Pad", turned, graph.integers(*pads))
+    full = (height + 2 * window.padding[0], width + 2 * window.padding[1])
+    seen = [
+        graph.op(
+            "Reshape",
+            shifted(tape, turned, offset, size, window, (2, 3), full),
+            graph.integers(channels, 1, -1),
+        )
+        for offset in window.positions()
+    ]
+    joined = graph.op("Concat", *seen, axis=1) if taps > 1 else seen[0]
+    return graph.op("Reshape", joined, graph.integers(channels * taps, -1))

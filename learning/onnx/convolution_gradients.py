@@ -1,0 +1,154 @@
+"""Gradients of ONNX's convolution, made of forward operators.
+
+ONNX Runtime has no gradient operators on a CPU, so they are put together in the way that was
+fastest (``benchmarks/onnx_training.py``):
+
+* with respect to the images, a transposed convolution;
+* with respect to the weights, one matrix product per position of the kernel, the images shifted by
+  that position: (out, N·H·W) × (N·H·W, in). A convolution whose kernel is as large as the image
+  says the same and takes three times as long; with few channels the products are joined to one.
+"""
+
+from __future__ import annotations
+
+import math
+
+from fimi.learning.onnx.tape import Tape, Value
+from fimi.learning.onnx.window import Window, shifted
+
+NARROW = 144
+"""Weights per output channel up to which the matrix products of all positions become one."""
+
+
+def image_gradient(
+    tape: Tape, gradient: str, image: Value, weight: Value, window: Window, groups: int
+) -> str:
+    """The gradient with respect to the images, (N, in, H, W).
+
+    Args:
+        tape: the graph.
+        gradient: with respect to the output, (N, out, height, width).
+        image: only its shape counts, (N, in, H, W).
+        weight: (out, in / groups, kernel height, kernel width).
+        window: kernel, stride, padding, dilation.
+        groups: groups of channels.
+    """
+    height, width = image.shape[2:]
+    assert height and width
+    size = window.output(height, width)
+    # Rows and columns at the end that no window reaches get no gradient.
+    rest = [
+        full + 2 * pad - (stride * (steps - 1) + dilation * (kernel - 1) + 1)
+        for full, pad, stride, steps, dilation, kernel in zip(
+            (height, width),
+            window.padding,
+            window.stride,
+            size,
+            window.dilation,
+            window.kernel,
+            strict=True,
+        )
+    ]
+    return tape.graph.op(
+        "ConvTranspose",
+        gradient,
+        weight.name,
+        kernel_shape=window.kernel,
+        strides=window.stride,
+        pads=window.pads,
+        dilations=window.dilation,
+        output_padding=rest,
+        group=groups,
+    )
+
+
+def weight_gradient(
+    tape: Tape, gradient: str, image: Value, weight: Value, window: Window, groups: int
+) -> str:
+    """The gradient with respect to the weights, (out, in / groups, kernel height, kernel width).
+
+    Args:
+        tape: the graph.
+        gradient: with respect to the output, (N, out, height, width).
+        image: (N, in, H, W).
+        weight: only its shape counts.
+        window: kernel, stride, padding, dilation.
+        groups: groups of channels.
+    """
+    graph = tape.graph
+    _, channels, height, width = image.shape
+    out = weight.shape[0]
+    assert channels and height and width and out
+    size = window.output(height, width)
+    inner, outer = channels // groups, out // groups
+    if groups == 1 and inner * math.prod(window.kernel) <= NARROW:
+        return _narrow_weight_gradient(tape, gradient, image, weight, window)
+    if groups == 1:
+        last = graph.op("Transpose", image.name, perm=[0, 2, 3, 1])
+        axes, columns = (1, 2), [-1, inner]
+        pads = [0, *window.padding, 0, 0, *window.padding, 0]
+        flat = graph.op("Transpose", gradient, perm=[1, 0, 2, 3])
+        rows = graph.op("Reshape", flat, graph.integers(outer, -1))
+    else:
+        split = graph.op("Reshape", image.name, graph.integers(-1, groups, inner, height, width))
+        last = graph.op("Transpose", split, perm=[1, 0, 3, 4, 2])
+        axes, columns = (2, 3), [groups, -1, inner]
+        pads = [0, 0, *window.padding, 0, 0, 0, *window.padding, 0]
+        split = graph.op("Reshape", gradient, graph.integers(-1, groups, outer, *size))
+        flat = graph.op("Transpose", split, perm=[1, 2, 0, 3, 4])
+        rows = graph.op("Reshape", flat, graph.integers(groups, outer, -1))
+    padded = graph.op("Pad", last, graph.integers(*pads)) if any(window.padding) else last
+    full = (height + 2 * window.padding[0], width + 2 * window.padding[1])
+    products = [
+        graph.op(
+            "MatMul",
+            rows,
+            graph.op(
+                "Reshape",
+                shifted(tape, padded, offset, size, window, axes, full),
+                graph.integers(*columns),
+            ),
+        )
+        for offset in window.positions()
+    ]
+    if len(products) == 1:
+        return graph.op("Reshape", products[0], graph.integers(out, inner, *window.kernel))
+    apart = [graph.op("Reshape", product, graph.integers(1, out * inner)) for product in products]
+    stacked = graph.op("Concat", *apart, axis=0)
+    turned = graph.op("Transpose", stacked, perm=[1, 0])
+    return graph.op("Reshape", turned, graph.integers(out, inner, *window.kernel))
+
+
+def _narrow_weight_gradient(
+    tape: Tape, gradient: str, image: Value, weight: Value, window: Window
+) -> str:
+    """One product for all positions: (out, H·W·N) × (H·W·N, k·k·in).
+
+    The batch comes last, so that what a position sees is copied in runs of W·N numbers, not of W.
+    """
+    graph = tape.graph
+    _, channels, height, width = image.shape
+    out = weight.shape[0]
+    assert channels and height and width and out
+    size = window.output(height, width)
+    turned = graph.op("Transpose", image.name, perm=[1, 2, 3, 0])
+    if any(window.padding):
+        turned = graph.op(
+            "Pad", turned, graph.integers(0, *window.padding, 0, 0, *window.padding, 0)
+        )
+    full = (height + 2 * window.padding[0], width + 2 * window.padding[1])
+    seen = [
+        shifted(tape, turned, offset, size, window, (1, 2), full) for offset in window.positions()
+    ]
+    taps = len(seen)
+    columns = graph.op("Concat", *seen, axis=0) if taps > 1 else seen[0]
+    rows = graph.op("Transpose", gradient, perm=[1, 2, 3, 0])
+    product = graph.op(
+        "Gemm",
+        graph.op("Reshape", rows, graph.integers(out, -1)),
+        graph.op("Reshape", columns, graph.integers(taps * channels, -1)),
+        transB=1,
+    )
+    apart = graph.op("Reshape", product, graph.integers(out, taps, channels))
+    turned = graph.op("Transpose", apart, perm=[0, 2, 1])
+    return graph.op("Reshape", turned, graph.integers(out, channels, *window.kernel))

@@ -1,0 +1,298 @@
+"""A graph from elsewhere is looked through before ONNX Runtime sees it.
+
+ONNX models can name files to read, operators of loadable libraries, nested graphs and functions.
+None of that is needed for training, so none of it is allowed: what is not on the lists below is
+refused, down to single fields of the format. The format is protocol buffers; the few dozen lines
+that read it here save a device a library. Fields may come once only where the format means one, so
+that nothing hides in a second copy.
+
+What this does not bound is time and memory of a run: a graph may compute for long, or something
+large. It cannot reach files, the network or code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from fimi.learning.onnx.graphs import GraphError
+
+MAX_NODES = 20_000
+MAX_DIMENSION = 1 << 24
+MAX_ELEMENTS = 1 << 29
+"""Largest declared input or output, elements."""
+MAX_NAME = 512
+
+# fmt: off
+OPERATORS = frozenset(
+    {
+        "Add", "And", "ArgMax", "AveragePool", "Cast", "Clip", "Col2Im", "Concat",
+        "ConstantOfShape", "Conv", "ConvTranspose", "Div", "Elu", "Equal", "Erf", "Exp",
+        "Gemm", "Greater", "GreaterOrEqual", "HardSigmoid", "Identity", "LayerNormalization",
+        "LeakyRelu", "Less", "LogSoftmax", "MatMul", "Max", "MaxPool", "Min", "Mul", "Neg",
+        "OneHot", "Pad", "Reciprocal", "ReduceMean", "ReduceSum", "ReduceSumSquare", "Relu",
+        "Reshape", "ScatterElements", "Shape", "Sigmoid", "Sign", "Size", "Slice", "Softmax",
+        "Softplus", "Split", "Sqrt", "Sub", "Sum", "Tanh", "Transpose", "Where",
+    }
+)
+# fmt: on
+"""Everything that :mod:`fimi.learning.onnx.export` emits: arithmetic, and nothing else."""
+QUANTISED = frozenset({"ConvInteger", "DynamicQuantizeLinear", "MatMulInteger"})
+"""What dynamic quantisation puts in the place of some of them."""
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_ELEMENT_BYTES = {1: 4, 2: 1, 7: 8}  # float32, uint8, int64
+# What each message may hold, field by field: wire type, and whether it may come again.
+_MODEL = {1: (_VARINT, False), 2: (_BYTES, False), 7: (_BYTES, False), 8: (_BYTES, False)}
+_OPSET = {1: (_BYTES, False), 2: (_VARINT, False)}
+_GRAPH = {
+    1: (_BYTES, True),
+    2: (_BYTES, False),
+    5: (_BYTES, True),
+    11: (_BYTES, True),
+    12: (_BYTES, True),
+}
+_NODE = {
+    1: (_BYTES, True),
+    2: (_BYTES, True),
+    3: (_BYTES, False),
+    4: (_BYTES, False),
+    5: (_BYTES, True),
+    7: (_BYTES, False),
+}
+_ATTRIBUTE = {
+    1: (_BYTES, False),
+    2: (_FIXED32, False),
+    3: (_VARINT, False),
+    4: (_BYTES, False),
+    5: (_BYTES, False),
+    8: (_VARINT, True),
+    20: (_VARINT, False),
+}
+_TENSOR = {1: (_VARINT, True), 2: (_VARINT, False), 8: (_BYTES, False), 9: (_BYTES, False)}
+_VALUE = {1: (_BYTES, False), 2: (_BYTES, False)}
+_TYPE = {1: (_BYTES, False)}
+_TENSOR_TYPE = {1: (_VARINT, False), 2: (_BYTES, False)}
+_TENSOR_SHAPE = {1: (_BYTES, True)}
+_DIMENSION = {1: (_VARINT, False), 2: (_BYTES, False)}
+_WORDS = frozenset({b"add", b"none", b"constant", b"NOTSET"})
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """How large a graph may be, and what it may be made of.
+
+    Attributes:
+        model_bytes: of the whole file.
+        constant_bytes: of all its constants.
+        operators: that it may use.
+    """
+
+    model_bytes: int
+    constant_bytes: int
+    operators: frozenset[str]
+
+
+TRAINING = Limits(model_bytes=32 << 20, constant_bytes=16 << 20, operators=OPERATORS)
+"""A graph that gets its parameters as inputs."""
+INFERENCE = Limits(model_bytes=512 << 20, constant_bytes=512 << 20, operators=OPERATORS | QUANTISED)
+"""A trained network: its parameters are constants of the graph."""
+
+
+class Checked(Struct, frozen=True, kw_only=True):
+    """What was found in an allowed graph.
+
+    Attributes:
+        nodes: how many.
+        operators: which.
+        inputs: names.
+        outputs: names.
+    """
+
+    nodes: int
+    operators: frozenset[str]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+def check(model: bytes, limits: Limits = TRAINING) -> Checked:
+    """Look through an ONNX model.
+
+    Args:
+        model: the file.
+        limits: :data:`TRAINING` or :data:`INFERENCE`.
+
+    Raises:
+        GraphError: it is damaged, or holds something that is not allowed; says what.
+    """
+    if len(model) > limits.model_bytes:
+        raise GraphError(f"it has {len(model)} bytes, the limit is {limits.model_bytes}")
+    fields = _read(memoryview(model), _MODEL, "model")
+    if _read(_one(fields, 8, "model"), _OPSET, "operator set").get(1, [b""]) != [b""]:
+        raise GraphError("it asks for an operator set other than the standard one")
+    graph = _read(_one(fields, 7, "model"), _GRAPH, "graph")
+    nodes = graph.get(1, [])
+    if not 0 < len(nodes) <= MAX_NODES:
+        raise GraphError(f"it has {len(nodes)} nodes; allowed are 1 to {MAX_NODES}")
+    operators = frozenset(_check_node(_view(node), limits.operators) for node in nodes)
+    total = sum(_check_tensor(_view(tensor)) for tensor in graph.get(5, []))
+    if total > limits.constant_bytes:
+        raise GraphError(f"its constants have {total} bytes, the limit is {limits.constant_bytes}")
+    return Checked(
+        nodes=len(nodes),
+        operators=operators,
+        inputs=tuple(_check_value(_view(value)) for value in graph.get(11, [])),
+        outputs=tuple(_check_value(_view(value)) for value in graph.get(12, [])),
+    )
+
+
+def _check_node(data: memoryview, allowed: frozenset[str]) -> str:
+    fields = _read(data, _NODE, "node")
+    operator = _text(_one(fields, 4, "node"))
+    if bytes(_view(fields.get(7, [b""])[0])):
+        raise GraphError(f"operator {operator!r} is not of the standard domain")
+    if operator not in allowed:
+        raise GraphError(f"operator {operator!r} is not allowed")
+    for number in (1, 2, 3):
+        for name in fields.get(number, []):
+            _text(_view(name))
+    for attribute in fields.get(5, []):
+        inner = _read(_view(attribute), _ATTRIBUTE, f"attribute of {operator}")
+        _text(_one(inner, 1, "attribute"))
+        if any(bytes(_view(word)) not in _WORDS for word in inner.get(4, [])):
+            raise GraphError(f"operator {operator!r} has a text attribute that is not allowed")
+        for tensor in inner.get(5, []):
+            _check_tensor(_view(tensor))
+    return operator
+
+
+def _check_tensor(data: memoryview) -> int:
+    fields = _read(data, _TENSOR, "tensor")
+    size = _ELEMENT_BYTES.get(_number(fields.get(2, [0])[0]))
+    if size is None:
+        raise GraphError(f"a constant has element type {fields.get(2, [0])[0]!r}, not allowed")
+    dimensions = [_dimension(value) for value in fields.get(1, [])]
+    content = len(_view(fields.get(9, [b""])[0]))
+    if math.prod(dimensions) * size != content:
+        raise GraphError(f"a constant of shape {dimensions} has {content} bytes of content")
+    return content
+
+
+def _check_value(data: memoryview) -> str:
+    fields = _read(data, _VALUE, "input or output")
+    name = _text(_one(fields, 1, "input or output"))
+    kind = _read(_one(fields, 2, name), _TYPE, f"type of {name}")
+    tensor = _read(_one(kind, 1, name), _TENSOR_TYPE, f"type of {name}")
+    if _number(tensor.get(1, [0])[0]) not in _ELEMENT_BYTES:
+        raise GraphError(f"{name!r} has an element type that is not allowed")
+    shape = _read(_one(tensor, 2, name), _TENSOR_SHAPE, f"shape of {name}")
+    sizes = []
+    for dimension in shape.get(1, []):
+        inner = _read(_view(dimension), _DIMENSION, f"dimension of {name}")
+        sizes += [_dimension(value) for value in inner.get(1, [])]
+    if math.prod(sizes) > MAX_ELEMENTS:
+        raise GraphError(f"{name!r} has {math.prod(sizes)} elements, the limit is {MAX_ELEMENTS}")
+    return name
+
+
+Field = int | memoryview | bytes
+
+
+def _read(
+    data: memoryview, allowed: dict[int, tuple[int, bool]], what: str
+) -> dict[int, list[Field]]:
+    """The fields of a message, by number.
+
+    Raises:
+        GraphError: damaged, a field that is not allowed, or a single field that comes twice.
+    """
+    fields: dict[int, list[Field]] = {}
+    for number, wire, value in _fields(data):
+        if number not in allowed:
+            raise GraphError(f"its {what} has field {number}, which is not allowed")
+        expected, repeats = allowed[number]
+        if wire == _BYTES and expected == _VARINT and repeats:  # several numbers in a row
+            fields.setdefault(number, []).extend(_packed(_view(value)))
+            continue
+        if wire != expected:
+            raise GraphError(f"its {what} has field {number} in wire type {wire}")
+        if number in fields and not repeats:
+            raise GraphError(f"its {what} has field {number} twice")
+        fields.setdefault(number, []).append(value)
+    return fields
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, int, Field]]:
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        number, wire = key >> 3, key & 7
+        if wire == _VARINT:
+            value, at = _varint(data, at)
+            yield number, wire, value
+            continue
+        if wire == _BYTES:
+            size, at = _varint(data, at)
+        elif wire in (_FIXED32, _FIXED64):
+            size = 4 if wire == _FIXED32 else 8
+        else:
+            raise GraphError(f"it is damaged: wire type {wire}")
+        if at + size > len(data):
+            raise GraphError("it is damaged: it ends within a field")
+        yield number, wire, data[at : at + size]
+        at += size
+
+
+def _packed(data: memoryview) -> Iterator[int]:
+    at = 0
+    while at < len(data):
+        value, at = _varint(data, at)
+        yield value
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(data):
+            raise GraphError("it is damaged: it ends within a number")
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise GraphError("it is damaged: a number is too long")
+
+
+def _one(fields: dict[int, list[Field]], number: int, what: str) -> memoryview:
+    if number not in fields:
+        raise GraphError(f"its {what} lacks field {number}")
+    return _view(fields[number][0])
+
+
+def _view(value: Field) -> memoryview:
+    if isinstance(value, int):
+        raise GraphError("it is damaged: a number where text belongs")
+    return memoryview(value)
+
+
+def _number(value: Field) -> int:
+    if not isinstance(value, int):
+        raise GraphError("it is damaged: text where a number belongs")
+    return value
+
+
+def _dimension(value: Field) -> int:
+    size = _number(value)
+    if not 0 <= size <= MAX_DIMENSION:
+        raise GraphError(f"a dimension is {size}, the limit is {MAX_DIMENSION}")
+    return size
+
+
+def _text(data: memoryview) -> str:
+    if len(data) > MAX_NAME:
+        raise GraphError(f"a name has {len(data)} bytes, the limit is {MAX_NAME}")
+    try:
+        return bytes(data).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise GraphError("a name is not UTF-8") from error

@@ -1,0 +1,231 @@
+"""A network traced by PyTorch, written as ONNX nodes.
+
+:func:`torch.export.export` gives a flat list of operators with the layer each one came from; every
+operator is handed to its rule. Batch normalisation and dropout, whose training differs from their
+evaluation, are seen to here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.export.graph_signature import InputKind
+
+from fimi.learning.onnx import norms
+from fimi.learning.onnx.operators import rule_for
+from fimi.learning.onnx.tape import NotExportableError, Shape, Tape, Value
+
+DROPOUTS = (
+    "aten.dropout",
+    "aten.feature_dropout",
+    "aten.alpha_dropout",
+    "aten.feature_alpha_dropout",
+)
+"""How operators are called that drop values at random when they train, in place or not."""
+
+
+class ExportError(ValueError):
+    """A network cannot become an ONNX graph; the message names layer and operator.
+
+    What else there is to do is for the caller to say, who knows what the graph was meant for.
+    """
+
+
+def trace(
+    module: nn.Module, image_shape: tuple[int, int, int], *, training: bool
+) -> torch.export.ExportedProgram:
+    """The operators of a network's forward pass, for any batch size.
+
+    Raises:
+        ExportError: the network does something that cannot be written as a list of operators.
+    """
+    was_training = module.training
+    module.train(training)
+    try:
+        example = (torch.zeros(2, *image_shape),)
+        free = ({0: torch.export.Dim("batch")},)
+        with _quiet():
+            return torch.export.export(module, example, dynamic_shapes=free, strict=False)
+    except Exception as error:  # torch.export raises many kinds, none of them documented
+        lines = str(error).splitlines()
+        why = lines[0] if lines else type(error).__name__
+        if "data-dependent" in why:
+            why = "its forward pass branches on values of the data"
+        raise ExportError(
+            f"PyTorch cannot trace {type(module).__name__}: {why}; make its "
+            "forward pass free of branches on data and of fixed batch sizes"
+        ) from error
+    finally:
+        module.train(was_training)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """PyTorch prints the graph so far when it cannot go on; the error says what is needed."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            yield
+    finally:
+        logging.disable(before)
+
+
+class Lowering:
+    """Writes a traced network into a graph.
+
+    Args:
+        program: of :func:`trace`.
+        tape: where nodes go.
+        parameters: every parameter and buffer of the network, by name.
+    """
+
+    def __init__(
+        self,
+        program: torch.export.ExportedProgram,
+        tape: Tape,
+        parameters: dict[str, Value],
+    ) -> None:
+        self._program = program
+        self._tape = tape
+        self._parameters = parameters
+        self._values: dict[fx.Node, Any] = {}
+        self._names: dict[fx.Node, str] = {}
+        self.new_buffers: dict[str, str] = {}
+
+    def run(self, images: Value) -> Value:
+        """Emit the forward pass; :attr:`new_buffers` then names what running statistics became.
+
+        Raises:
+            ExportError: a layer uses an operator without a rule.
+        """
+        placeholders = {spec.arg.name: spec for spec in self._program.graph_signature.input_specs}
+        for node in self._program.graph.nodes:
+            if node.op == "placeholder":
+                spec = placeholders[node.name]
+                if spec.kind is InputKind.USER_INPUT:
+                    self._values[node] = images
+                elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER) and (
+                    spec.target in self._parameters
+                ):
+                    self._names[node] = spec.target
+                    self._values[node] = self._parameters[spec.target]
+                else:
+                    self._values[node] = self._constant(spec.target or "")
+            elif node.op == "call_function":
+                self._emit(node)
+            elif node.op == "output":
+                (logits,) = node.args[0]
+                return self._tensor(logits)
+        raise ExportError("the traced network has no output")
+
+    def _constant(self, target: str) -> Value:
+        stores = (self._program.constants, self._program.state_dict)
+        tensor = next((store[target] for store in stores if target in store), None)
+        if not isinstance(tensor, torch.Tensor):
+            raise ExportError(f"the constant {target!r} of the network is not a tensor")
+        array = tensor.detach().float().numpy()
+        return Value(name=self._tape.graph.constant(array), shape=array.shape)
+
+    def _tensor(self, node: object) -> Value:
+        value = self._values[node] if isinstance(node, fx.Node) else None
+        if not isinstance(value, Value):
+            raise ExportError("the network must give one tensor, the logits")
+        return value
+
+    def _emit(self, node: fx.Node) -> None:
+        operator = str(node.target)
+        meta = node.meta.get("val")
+        if not isinstance(meta, torch.Tensor):  # a size, or arithmetic with sizes
+            self._values[node] = None
+            return
+        try:
+            value = self._call(node, operator, _shape(meta))
+        except NotExportableError as problem:
+            raise ExportError(
+                f"{_layer(node)} uses {problem}, which has no rule for ONNX; {problem.remedy}"
+            ) from problem
+        self._values[node] = value
+        if operator.split(".")[1].endswith("_") and isinstance(node.args[0], fx.Node):
+            self._values[node.args[0]] = value
+
+    def _call(self, node: fx.Node, operator: str, shape: Shape) -> Value:
+        first = node.args[0] if node.args else None
+        if isinstance(first, fx.Node) and first in self._names and operator.startswith("aten.add_"):
+            return self._count(first, node)
+        if operator.startswith("aten.batch_norm"):
+            return self._batch_norm(node)
+        if operator.startswith(DROPOUTS):
+            rate, training = float(node.args[1]), bool(node.args[2])  # type: ignore[arg-type]
+            if training and rate > 0:
+                # PyTorch's random numbers cannot be drawn elsewhere: the backends would disagree.
+                raise NotExportableError(
+                    f"dropout with rate {rate:g} ({operator})", "set the rate to 0"
+                )
+            return self._tensor(first)
+        rule = rule_for(operator) if operator.startswith("aten.") else None
+        if rule is None:
+            raise NotExportableError(f"the operator {operator}")
+        args = [self._argument(arg) for arg in node.args]
+        kwargs = {key: self._argument(arg) for key, arg in node.kwargs.items()}
+        return rule(self._tape, shape, args, kwargs)
+
+    def _argument(self, argument: Any) -> Any:
+        if isinstance(argument, fx.Node):
+            return self._values[argument]
+        if isinstance(argument, list | tuple):
+            return [self._argument(item) for item in argument]
+        return argument
+
+    def _count(self, buffer: fx.Node, node: fx.Node) -> Value:
+        """``num_batches_tracked``, the only buffer that is counted up."""
+        value = self._tensor(buffer)
+        graph = self._tape.graph
+        name = graph.op("Add", value.name, graph.number(float(node.args[1])))  # type: ignore[arg-type]
+        self.new_buffers[self._names[buffer]] = name
+        return Value(name=name, shape=value.shape)
+
+    def _batch_norm(self, node: fx.Node) -> Value:
+        arguments: list[Any] = [self._argument(arg) for arg in node.args]
+        image, weight, bias, mean, variance, training, momentum, epsilon = arguments[:8]
+        running = None if mean is None or variance is None else (mean, variance)
+        if not training:
+            if running is None:
+                raise NotExportableError("batch_norm in evaluation without running statistics")
+            return norms.batch_norm_evaluated(self._tape, image, weight, bias, running, epsilon)
+        output, updated = norms.batch_norm(
+            self._tape,
+            image,
+            weight,
+            bias,
+            running,
+            float(momentum),
+            epsilon,
+        )
+        if updated is not None:
+            for argument, name in zip(node.args[3:5], updated, strict=True):
+                assert isinstance(argument, fx.Node)
+                self.new_buffers[self._names[argument]] = name
+        return output
+
+
+def _shape(tensor: torch.Tensor) -> Shape:
+    return tuple(size if isinstance(size, int) else None for size in tensor.shape)
+
+
+def _layer(node: fx.Node) -> str:
+    """The layer an operator came from, for messages."""
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    if not stack or not stack[-1][0] or stack[-1][0].startswith("_"):
+        return "the network"
+    path, kind = stack[-1]
+    return f"layer {path!r} ({str(kind).rsplit('.', 1)[-1]})"

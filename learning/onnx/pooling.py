@@ -1,0 +1,170 @@
+"""Pooling as ONNX nodes, forward and backward.
+
+Max-pooling by 2×2 takes its windows apart into slices, so that neither indices nor scattering is
+needed. The first of equal maxima gets the gradient, as in PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fimi.learning.onnx.convolution_gradients import image_gradient
+from fimi.learning.onnx.tape import Tape, Value
+from fimi.learning.onnx.window import Window
+
+
+def max_pool(tape: Tape, image: Value, window: Window) -> Value:
+    """The largest value under each window."""
+    _, channels, height, width = image.shape
+    assert channels and height and width
+    exact = height % window.kernel[0] == 0 and width % window.kernel[1] == 0
+    pairs = window.kernel == window.stride == (2, 2) and not any(window.padding) and exact
+    if pairs and not tape.plain:
+        return _max_pool_pairs(tape, image)
+    graph = tape.graph
+    size = window.output(height, width)
+    name, *indices = graph.ops(
+        "MaxPool",
+        [image.name],
+        1 if tape.plain else 2,
+        kernel_shape=window.kernel,
+        strides=window.stride,
+        pads=window.pads,
+        dilations=window.dilation,
+    )
+
+    def backward(gradient: str) -> None:
+        # ONNX counts pixels through the whole batch.
+        flat = graph.op("Reshape", image.name, graph.integers(-1))
+        zeros = graph.op(
+            "ConstantOfShape",
+            graph.op("Shape", flat),
+            value=_tensor(np.zeros(1, np.float32)),
+        )
+        scattered = graph.op(
+            "ScatterElements",
+            zeros,
+            graph.op("Reshape", indices[0], graph.integers(-1)),
+            graph.op("Reshape", gradient, graph.integers(-1)),
+            axis=0,
+            reduction="add" if window.kernel != window.stride else "none",
+        )
+        tape.pass_on(image, graph.op("Reshape", scattered, graph.integers(-1, *image.shape[1:])))  # type: ignore[arg-type]
+
+    return tape.record(Value(name=name, shape=(None, channels, *size)), [image], backward)
+
+
+def _max_pool_pairs(tape: Tape, image: Value) -> Value:
+    """Windows of 2×2 side by side: four slices and their maximum.
+
+    Slices of even and odd columns are taken and put back by a product with a permutation matrix,
+    which is exact and, unlike a slice with a step, vectorised.
+    """
+    graph = tape.graph
+    _, channels, height, width = image.shape
+    assert channels and height and width
+    low, wide = height // 2, width // 2
+    order = np.concatenate([np.arange(0, width, 2), np.arange(1, width, 2)])
+    apart = np.zeros((width, width), np.float32)
+    apart[order, np.arange(width)] = 1.0
+    rows = graph.op("Reshape", image.name, graph.integers(-1, width))
+    parts = graph.ops(
+        "Split",
+        [
+            graph.op(
+                "Reshape",
+                graph.op("MatMul", rows, graph.constant(apart)),
+                graph.integers(-1, 2 * width),
+            ),
+            graph.integers(*[wide] * 4),
+        ],
+        4,
+        axis=1,
+    )
+    upper, lower = graph.op("Max", parts[0], parts[1]), graph.op("Max", parts[2], parts[3])
+    name = graph.op("Max", upper, lower)
+    shape = (None, channels, low, wide)
+    pooled = graph.op("Reshape", name, graph.integers(-1, *shape[1:]))
+
+    def backward(gradient: str) -> None:
+        flat = graph.op("Reshape", gradient, graph.integers(-1, wide))
+        first, second = _divide(tape, flat, upper, lower)
+        quarters = [
+            *_divide(tape, first, parts[0], parts[1]),
+            *_divide(tape, second, parts[2], parts[3]),
+        ]
+        joined = graph.op(
+            "Reshape", graph.op("Concat", *quarters, axis=1), graph.integers(-1, width)
+        )
+        together = graph.op("MatMul", joined, graph.constant(np.ascontiguousarray(apart.T)))
+        tape.pass_on(
+            image, graph.op("Reshape", together, graph.integers(-1, channels, height, width))
+        )
+
+    return tape.record(Value(name=pooled, shape=shape), [image], backward)
+
+
+def _divide(tape: Tape, gradient: str, one: str, other: str) -> tuple[str, str]:
+    """The gradient of a maximum to the larger; to ``one`` if they are equal."""
+    graph = tape.graph
+    mask = graph.op("Cast", graph.op("GreaterOrEqual", one, other), to=1)
+    mine = graph.op("Mul", gradient, mask)
+    return mine, graph.op("Sub", gradient, mine)
+
+
+def average_pool(tape: Tape, image: Value, window: Window, *, count_padding: bool) -> Value:
+    """The mean under each window.
+
+    Args:
+        tape: the graph.
+        image: (N, C, H, W).
+        window: kernel, stride, padding.
+        count_padding: whether padding counts as pixels of value zero.
+    """
+    graph = tape.graph
+    _, channels, height, width = image.shape
+    assert channels and height and width
+    size = window.output(height, width)
+    name = graph.op(
+        "AveragePool",
+        image.name,
+        kernel_shape=window.kernel,
+        strides=window.stride,
+        pads=window.pads,
+        count_include_pad=int(count_padding),
+    )
+
+    def backward(gradient: str) -> None:
+        shares = np.full(size, 1.0 / (window.kernel[0] * window.kernel[1]), np.float32)
+        if not count_padding:
+            shares = 1.0 / _pixels_inside(window, (height, width), size)
+        scaled = graph.op("Mul", gradient, graph.constant(shares))
+        alone = graph.op("Reshape", scaled, graph.integers(-1, 1, *size))
+        ones = graph.constant(np.ones((1, 1, *window.kernel), np.float32))
+        single = Value(name="", shape=(None, 1, height, width))
+        kernel = Value(name=ones, shape=(1, 1, *window.kernel))
+        spread = image_gradient(tape, alone, single, kernel, window, 1)
+        tape.pass_on(
+            image, graph.op("Reshape", spread, graph.integers(-1, channels, height, width))
+        )
+
+    return tape.record(Value(name=name, shape=(None, channels, *size)), [image], backward)
+
+
+def _pixels_inside(
+    window: Window, full: Sequence[int], size: tuple[int, int]
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    counts = []
+    for axis in range(2):
+        start = np.arange(size[axis]) * window.stride[axis] - window.padding[axis]
+        inside = np.minimum(start + window.kernel[axis], full[axis]) - np.maximum(start, 0)
+        counts.append(inside.astype(np.float32))
+    return np.outer(*counts).astype(np.float32)
+
+
+def _tensor(array: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> object:
+    from onnx import numpy_helper
+
+    return numpy_helper.from_array(array)

@@ -1,0 +1,136 @@
+"""Reverse-mode differentiation while an ONNX graph is being written.
+
+Forward nodes are emitted in order; each operator records how its gradient is emitted. Walking the
+record backwards then appends the backward nodes to the same graph. Gradients are emitted only for
+what a trainable parameter depends on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+
+from fimi.learning.onnx.builder import GraphBuilder
+
+Shape = tuple[int | None, ...]
+"""Dimensions; ``None`` where the batch size has a part in it."""
+
+
+class Value(Struct, frozen=True, kw_only=True):
+    """A float32 tensor of the graph.
+
+    Attributes:
+        name: in the graph.
+        shape: its dimensions.
+    """
+
+    name: str
+    shape: Shape
+
+
+class Tape:
+    """The graph so far, and the way back through it.
+
+    Args:
+        graph: where nodes go.
+        plain: forward only, each layer as ONNX's own operator: what tools that look for layers,
+            such as quantisation, find their way in.
+    """
+
+    def __init__(self, graph: GraphBuilder, *, plain: bool = False) -> None:
+        self.graph = graph
+        self.plain = plain
+        self._entries: list[tuple[Value, Callable[[str], None]]] = []
+        self._gradients: dict[str, str] = {}
+        self._active: set[str] = set()
+        self.rectified: dict[str, Value] = {}
+        """What a ReLU was taken of, by the name of its output."""
+        self.multiply_adds = 0
+        """Of the convolutions and linear layers so far, forward, for one sample."""
+
+    def watch(self, value: Value) -> None:
+        """A trainable parameter: its gradient is wanted."""
+        self._active.add(value.name)
+
+    def is_active(self, value: Value) -> bool:
+        """Whether a gradient with respect to ``value`` is wanted."""
+        return value.name in self._active
+
+    def record(
+        self, output: Value, inputs: Sequence[Value], backward: Callable[[str], None]
+    ) -> Value:
+        """Note how the gradient of ``output`` flows to ``inputs``.
+
+        Args:
+            output: what was made.
+            inputs: of what.
+            backward: given the name of the gradient with respect to ``output``, calls
+                :meth:`pass_on` for those inputs that are active.
+        """
+        if any(self.is_active(value) for value in inputs):
+            self._active.add(output.name)
+            self._entries.append((output, backward))
+        return output
+
+    def pass_on(self, value: Value, gradient: str) -> None:
+        """Add a gradient to what has already come for ``value``."""
+        if not self.is_active(value):
+            return
+        before = self._gradients.get(value.name)
+        self._gradients[value.name] = (
+            gradient if before is None else self.graph.op("Add", before, gradient)
+        )
+
+    def backward(self, output: Value, gradient: str) -> None:
+        """Emit the backward nodes, from the gradient with respect to ``output``."""
+        self.pass_on(output, gradient)
+        for value, backward in reversed(self._entries):
+            if value.name in self._gradients:
+                backward(self._gradients[value.name])
+
+    def gradient(self, value: Value) -> str:
+        """Name of the gradient with respect to ``value``; zeros if nothing depends on it."""
+        if value.name in self._gradients:
+            return self._gradients[value.name]
+        shape = [dimension or 1 for dimension in value.shape]
+        return self.graph.constant(np.zeros(shape, np.float32))
+
+    def sum_to(self, gradient: str, source: Shape, target: Shape) -> str:
+        """Undo broadcasting: sum a gradient of shape ``source`` to ``target``."""
+        if source == target:
+            return gradient
+        missing = len(source) - len(target)
+        axes = list(range(missing)) + [
+            missing + i for i, size in enumerate(target) if size == 1 and source[missing + i] != 1
+        ]
+        if axes:
+            gradient = self.graph.op(
+                "ReduceSum", gradient, self.graph.integers(*axes), keepdims=int(not missing)
+            )
+        return self.reshape(gradient, target) if missing else gradient
+
+    def reshape(self, name: str, shape: Shape) -> str:
+        """Reshape to a shape with at most one dimension of the batch in it."""
+        return self.graph.op("Reshape", name, self.graph.integers(*(s or -1 for s in shape)))
+
+
+Rule = Callable[[Tape, Shape, list[Any], dict[str, Any]], Value]
+"""Emits an operator: (tape, shape of the output, arguments, keyword arguments) → output.
+
+Arguments are :class:`Value` for tensors and plain Python values for the rest."""
+
+
+class NotExportableError(ValueError):
+    """An operator, or a setting of it, that no rule covers.
+
+    Args:
+        what: the operator and its setting.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, what: str, remedy: str = "change the layer") -> None:
+        super().__init__(what)
+        self.remedy = remedy

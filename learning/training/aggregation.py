@@ -1,0 +1,40 @@
+"""How the coordinator turns the devices' models into one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence, Sized
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fimi.learning.training.tensors import Parameters
+
+
+def fedavg(
+    models: Iterable[Parameters], weights: Sequence[float]
+) -> dict[str, NDArray[np.float32]]:
+    """Weighted mean of models, Σ w_i ω_i / Σ w_i (McMahan et al. 2017, arXiv 1602.05629).
+
+    Sums in float64, in the order given, so that the result depends on nothing else. Each model is
+    looked at once, so that a sequence that reads them from disk holds one at a time.
+
+    Args:
+        models: same names and shapes.
+        weights: one per model, non-negative; usually the number of training samples.
+
+    Raises:
+        ValueError: nothing to average, or weights that do not fit.
+    """
+    if not weights or (isinstance(models, Sized) and len(models) != len(weights)):
+        given = len(models) if isinstance(models, Sized) else "some"
+        raise ValueError(f"{given} models and {len(weights)} weights cannot be averaged")
+    if min(weights) < 0 or not sum(weights) > 0:
+        raise ValueError(f"weights must be non-negative with a positive sum, not {list(weights)}")
+    whole = float(sum(weights))
+    sums: dict[str, NDArray[np.float64]] = {}
+    for model, weight in zip(models, weights, strict=True):
+        for name, tensor in model.items():
+            if name not in sums:
+                sums[name] = np.zeros(tensor.shape, np.float64)
+            sums[name] += (weight / whole) * tensor
+    return {name: total.astype(np.float32) for name, total in sums.items()}

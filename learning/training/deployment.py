@@ -1,0 +1,239 @@
+"""What a federation made, as a user deploys it: ONNX files, checked against PyTorch.
+
+* :class:`Deployer`   exports, quantises and checks a model again and again
+* :class:`ParityError`  it does not
+
+``fp32`` holds the parameters as they are. ``int8`` holds the weights of convolutions and linear
+layers as unsigned bytes and quantises what flows into them as it comes (dynamic quantisation).
+Unsigned, because ONNX Runtime's ``ConvInteger`` takes three times as long with signed weights on
+x86 processors. Both take uint8 images ``(N, channels, height, width)`` under the name ``images``
+and give ``logits``.
+
+Needs onnx and torch, which a device does not.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from fimi.learning.data.dataset import Dataset, Images
+from fimi.learning.networks import models
+from fimi.learning.onnx.builder import IR_VERSION, OPSET
+from fimi.learning.onnx.export import evaluation_graph
+from fimi.learning.onnx.graphs import PARAMETER
+from fimi.learning.training import tensors
+from fimi.learning.training.classifier import Classifier, Exported, FileCheck, Variant
+from fimi.learning.training.onnx_runtime import onnxruntime as ort
+from fimi.learning.training.tensors import Parameters
+from fimi.learning.training.trainer import judge, pieces
+
+PARITY_IMAGES = 256
+"""Test images that a file is held against PyTorch on."""
+TOLERANCE = 1e-3
+"""Largest difference between a file's logits and PyTorch's, relative to the largest logit."""
+_BATCH = 64
+
+
+class ParityError(RuntimeError):
+    """An exported network does not answer as PyTorch does; the message says by how much."""
+
+
+class Network(Protocol):
+    """Answers images as the network does that was trained."""
+
+    def predict(self, parameters: Parameters, images: Images) -> NDArray[np.float32]:
+        """(N, classes)."""
+        ...
+
+
+class Deployer:
+    """Makes files of a network's parameters.
+
+    Args:
+        model: name of the network.
+        network: answers as PyTorch does.
+        test: held-out images to compare on.
+        quantise: make an ``int8`` file too.
+
+    Raises:
+        ExportError: the network cannot be exported; names layer and operator.
+    """
+
+    def __init__(
+        self, model: str, network: Network, test: Dataset, *, quantise: bool = True
+    ) -> None:
+        module = models.build(model, test.classes, test.image_shape, seed=0)
+        self._graph, self.multiply_adds = evaluation_graph(
+            module, test.classes, test.image_shape, plain=True
+        )
+        self._network = network
+        self._test = test
+        self._quantise = quantise
+
+    def export(self, parameters: Parameters) -> tuple[Exported, ...]:
+        """The files of a model, fp32 first.
+
+        Raises:
+            ParityError: fp32 does not answer as PyTorch does.
+        """
+        plain = with_parameters(self._graph, parameters)
+        test = self._test
+        expected = self._network.predict(parameters, test.images[:PARITY_IMAGES])
+        files = [compare("fp32", plain, expected, test)]
+        limit = TOLERANCE * max(1.0, float(np.abs(expected).max()))
+        found = files[0].check
+        if not found.difference <= limit:
+            raise ParityError(
+                f"the exported network's logits differ from PyTorch's by "
+                f"{found.difference:.3g} on {found.compared} test images, {limit:.3g} is "
+                f"allowed ({found.agreement:.1%} of the answers agree); the file is not used"
+            )
+        if self._quantise:
+            files.append(compare("int8", quantised(plain), expected, test))
+        return tuple(files)
+
+
+def with_parameters(graph: bytes, parameters: Parameters) -> bytes:
+    """A graph whose parameters are inputs, with them as constants.
+
+    What follows from constants alone (weights in another shape) is worked out here, once.
+
+    Args:
+        graph: of :func:`fimi.learning.onnx.export.evaluation_graph`.
+        parameters: by name, without the prefix that inputs have.
+
+    Raises:
+        ValueError: one is missing.
+    """
+    model = onnx.load_from_string(graph)
+    inputs = []
+    for given in model.graph.input:
+        if not given.name.startswith(PARAMETER):
+            inputs.append(given)
+            continue
+        name = given.name.removeprefix(PARAMETER)
+        if name not in parameters:
+            raise ValueError(f"the graph wants parameter {name!r}, which the model lacks")
+        value = np.ascontiguousarray(parameters[name], np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(value, given.name))
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    _fold(model.graph)
+    return _bytes(model)
+
+
+def quantised(model: bytes) -> bytes:
+    """The same network with its weights in 8 bits; see the module."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    log = logging.getLogger()
+    level = log.level
+    log.setLevel(logging.ERROR)  # it recommends a preparation that has been done
+    try:
+        with tempfile.TemporaryDirectory(prefix="fimi-int8-") as folder:
+            path = Path(folder) / "model.onnx"
+            quantize_dynamic(
+                onnx.load_from_string(model),
+                path,
+                weight_type=QuantType.QUInt8,
+                op_types_to_quantize=["Conv", "Gemm", "MatMul"],
+            )
+            made = onnx.load(path)
+    finally:
+        log.setLevel(level)
+    return _bytes(made)
+
+
+def compare(
+    variant: Variant, model: bytes, expected: NDArray[np.float32], test: Dataset
+) -> Exported:
+    """A file held against what PyTorch answers.
+
+    Args:
+        variant: what it is.
+        model: the file.
+        expected: PyTorch's logits of the first test images, (n, K).
+        test: all test images.
+    """
+    classifier = Classifier(model, test.classes, test.image_shape)
+    answers = np.concatenate([classifier.logits(part) for part in pieces(test.images, _BATCH)])
+    first = answers[: len(expected)]
+    check = FileCheck(
+        variant=variant,
+        digest=tensors.digest(model),
+        size_bytes=len(model),
+        accuracy=judge(answers, test.labels, test.classes).accuracy,
+        samples=len(test),
+        agreement=float((first.argmax(axis=1) == expected.argmax(axis=1)).mean()),
+        difference=float(np.abs(first - expected).max()),
+        compared=len(expected),
+    )
+    return Exported(model=model, check=check)
+
+
+def _fold(graph: onnx.GraphProto) -> None:
+    """Replace nodes that depend on constants alone by constants."""
+    known = {tensor.name for tensor in graph.initializer}
+    nodes = []
+    for node in graph.node:
+        if all(name in known for name in node.input):
+            nodes.append(node)
+            known.update(node.output)
+    if not nodes:
+        return
+    folded = {name for node in nodes for name in node.output}
+    kept = [node for node in graph.node if not folded & set(node.output)]
+    ends = sorted({name for node in kept for name in node.input} & folded)
+    part = helper.make_graph(
+        nodes,
+        "constants",
+        [],
+        [helper.make_empty_tensor_value_info(name) for name in ends],
+        graph.initializer,
+    )
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(
+        _model(part).SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    values = session.run(ends, {})
+    graph.initializer.extend(
+        numpy_helper.from_array(value, name) for name, value in zip(ends, values, strict=True)
+    )
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
+def _model(graph: onnx.GraphProto) -> onnx.ModelProto:
+    return helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="fimi-testbed",
+    )
+
+
+def _bytes(model: onnx.ModelProto) -> bytes:
+    """Nodes, inputs, outputs and the constants that are used, in one plain form."""
+    graph = model.graph
+    used = {name for node in graph.node for name in node.input}
+    plain = helper.make_graph(
+        list(graph.node),
+        graph.name,
+        list(graph.input),
+        list(graph.output),
+        [
+            numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name)
+            for tensor in graph.initializer
+            if tensor.name in used
+        ],
+    )
+    return bytes(_model(plain).SerializeToString(deterministic=True))

@@ -1,0 +1,288 @@
+"""Learning metrics: pure functions of arrays, parameters and series of rounds. No torch.
+
+* :func:`class_accuracy`, :func:`local_errors`  how good models are, by class and by device
+* :func:`gradient_of_step`, :func:`pooled_gradient`, :func:`cosine_similarity`, :func:`alignment`
+  how far each device's gradient points away from the one that IID data would give
+* :func:`orthogonality`      how little the devices' updates have to do with each other
+* :func:`cost_to_target`     rounds, joules, seconds and bytes to a target accuracy
+
+What cannot be said is ``None``, never zero: a class without samples, the direction of a zero
+vector, the cost of an accuracy that was never reached.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from fimi.learning.data.dataset import Labels
+
+Tensors = Mapping[str, NDArray[np.floating[Any]]]
+"""Name to tensor: parameters, an update or a gradient."""
+Series = Sequence[float | None]
+"""An amount per round; ``None`` where it is not known."""
+
+
+def class_accuracy(
+    right: NDArray[np.bool_], labels: Labels, classes: int
+) -> tuple[float | None, ...]:
+    """Share of right answers of each class.
+
+    Args:
+        right: whether the answer to a sample was right, (N,).
+        labels: class ids, (N,).
+        classes: K.
+
+    Returns:
+        K values, 0 to 1; ``None`` for a class without samples.
+    """
+    counts = np.bincount(labels, minlength=classes)
+    hits = np.bincount(labels[right], minlength=classes)
+    return tuple(
+        int(hit) / int(count) if count else None for hit, count in zip(hits, counts, strict=True)
+    )
+
+
+def local_errors(accuracies: Mapping[str, float]) -> dict[str, float]:
+    """Δ_i of each device: share of wrong answers of its locally trained model, 0 to 1.
+
+    Args:
+        accuracies: device to accuracy on the common test set of its model after local training
+            and before aggregation.
+
+    Raises:
+        ValueError: an accuracy outside 0 to 1.
+    """
+    for device, accuracy in accuracies.items():
+        if not 0.0 <= accuracy <= 1.0:
+            raise ValueError(f"accuracy of {device} is {accuracy}; it is a share, 0 to 1")
+    return {device: 1.0 - accuracy for device, accuracy in accuracies.items()}
+
+
+def update(before: Tensors, after: Tensors) -> dict[str, NDArray[np.floating[Any]]]:
+    """What training changed: ``after`` − ``before``.
+
+    Raises:
+        ValueError: other names or shapes.
+    """
+    _check_alike(before, after)
+    return {name: after[name] - before[name] for name in before}
+
+
+def gradient_of_step(
+    before: Tensors, after: Tensors, learning_rate: float
+) -> dict[str, NDArray[np.floating[Any]]]:
+    """The gradient that one step of plain SGD took: (``before`` − ``after``) / η.
+
+    With a batch as large as a device's data, one epoch, and neither momentum nor weight decay, any
+    trainer's result gives the gradient of the device's mean loss this way.
+
+    Raises:
+        ValueError: other names or shapes, or a rate that is not above 0.
+    """
+    if not learning_rate > 0:
+        raise ValueError(f"learning_rate is {learning_rate}; it must be above 0")
+    step = update(after, before)
+    return {name: (change / np.float32(learning_rate)) for name, change in step.items()}
+
+
+def pooled_gradient(
+    gradients: Mapping[str, Tensors], samples: Mapping[str, int]
+) -> dict[str, NDArray[np.float64]]:
+    """The gradient of the mean loss over all devices' samples: what IID data gives on average.
+
+    Σ_i D_i g_i / Σ_i D_i.
+
+    Args:
+        gradients: device to the gradient of its mean loss, all at the same parameters.
+        samples: device to D_i.
+
+    Raises:
+        ValueError: no devices, other devices in the two, no samples, or gradients of other shapes.
+    """
+    if not gradients or set(gradients) != set(samples):
+        raise ValueError(
+            f"gradients of {sorted(gradients)} and samples of {sorted(samples)}; both must name "
+            "the same devices, at least one"
+        )
+    total = sum(samples.values())
+    if total <= 0 or min(samples.values()) < 0:
+        raise ValueError(f"samples are {dict(samples)}; they must not be negative or all zero")
+    first = next(iter(gradients.values()))
+    for gradient in gradients.values():
+        _check_alike(first, gradient)
+    return {
+        name: np.asarray(
+            sum(
+                (samples[device] / total) * gradient[name].astype(np.float64)
+                for device, gradient in gradients.items()
+            ),
+            np.float64,
+        )
+        for name in first
+    }
+
+
+def cosine_similarity(a: Tensors, b: Tensors) -> float | None:
+    """Cosine of the angle between two sets of tensors taken as one vector each, −1 to 1.
+
+    ``None`` where one is zero or not finite.
+
+    Raises:
+        ValueError: other names or shapes.
+    """
+    return _cosine(a, b, _length(a), _length(b))
+
+
+def alignment(gradients: Mapping[str, Tensors], iid: Tensors) -> dict[str, float | None]:
+    """Cosine similarity of each device's gradient to the IID gradient.
+
+    Args:
+        gradients: device to gradient.
+        iid: the gradient on data of all classes in their true shares, at the same parameters;
+            :func:`pooled_gradient` where there is no such data.
+    """
+    return {device: cosine_similarity(gradient, iid) for device, gradient in gradients.items()}
+
+
+def orthogonality(updates: Sequence[Tensors]) -> float | None:
+    """1 − mean |cos| over all pairs of updates: 1 perpendicular, 0 all along one line.
+
+    Updates that are zero have no direction and are left out; ``None`` with fewer than two others.
+    Two updates are held at a time, and no copy of either, so that a sequence may read them from
+    disk.
+
+    Raises:
+        ValueError: other names or shapes.
+    """
+    cosines = []
+    lengths: dict[int, _Length | None] = {}
+    for i in range(len(updates)):
+        first = updates[i]
+        if i not in lengths:
+            lengths[i] = _length(first)
+        for j in range(i + 1, len(updates)):
+            second = updates[j]
+            if j not in lengths:
+                lengths[j] = _length(second)
+            cosine = _cosine(first, second, lengths[i], lengths[j])
+            if cosine is not None:
+                cosines.append(abs(cosine))
+    return 1.0 - math.fsum(cosines) / len(cosines) if cosines else None
+
+
+class TargetCost(Struct, frozen=True, kw_only=True):
+    """What it took to reach an accuracy.
+
+    Attributes:
+        target: accuracy, 0 to 1.
+        rounds: until it was first reached; ``None``: never.
+        energy_j: joules of these rounds; ``None``: never reached, or unknown in one of them.
+        duration_s: seconds; ``None`` likewise.
+        size_bytes: bytes; ``None`` likewise.
+    """
+
+    target: float
+    rounds: int | None
+    energy_j: float | None
+    duration_s: float | None
+    size_bytes: float | None
+
+
+def rounds_to(accuracies: Sequence[float], target: float) -> int | None:
+    """The first round, from 1, whose accuracy is at least ``target``; ``None`` if there is none."""
+    return next((n for n, accuracy in enumerate(accuracies, 1) if accuracy >= target), None)
+
+
+def cost_to_target(
+    accuracies: Sequence[float],
+    target: float,
+    *,
+    energy_j: Series = (),
+    duration_s: Series = (),
+    size_bytes: Series = (),
+) -> TargetCost:
+    """What it took to reach an accuracy.
+
+    Args:
+        accuracies: after each round, 0 to 1.
+        target: to reach.
+        energy_j: of each round, J; the first holds what came before it. Empty: not known.
+        duration_s: of each round, s. Empty: not known.
+        size_bytes: sent and received in each round. Empty: not known.
+
+    Raises:
+        ValueError: a series of another length than ``accuracies``.
+    """
+    for name, series in (
+        ("energy_j", energy_j),
+        ("duration_s", duration_s),
+        ("size_bytes", size_bytes),
+    ):
+        if series and len(series) != len(accuracies):
+            raise ValueError(f"{len(series)} values of {name} for {len(accuracies)} rounds")
+    rounds = rounds_to(accuracies, target)
+    return TargetCost(
+        target=target,
+        rounds=rounds,
+        energy_j=_total(energy_j, rounds),
+        duration_s=_total(duration_s, rounds),
+        size_bytes=_total(size_bytes, rounds),
+    )
+
+
+def _total(series: Series, rounds: int | None) -> float | None:
+    if rounds is None or not series:
+        return None
+    known = [amount for amount in series[:rounds] if amount is not None]
+    return math.fsum(known) if len(known) == rounds else None
+
+
+class _Length(NamedTuple):
+    """Of some tensors taken as one vector: its largest component, its length in units of that."""
+
+    scale: float
+    norm: float
+
+
+def _length(tensors: Tensors) -> _Length | None:
+    """Scaled first so that squares do not overflow; ``None`` if zero or not finite."""
+    peaks = [float(np.abs(tensor).max(initial=0.0)) for tensor in tensors.values()]
+    scale = max(peaks, default=0.0)
+    if not (all(map(math.isfinite, peaks)) and scale > 0.0):
+        return None
+    squares = (_dot(part, part) for part in _scaled(tensors, scale))
+    return _Length(scale, math.sqrt(math.fsum(squares)))
+
+
+def _cosine(a: Tensors, b: Tensors, of_a: _Length | None, of_b: _Length | None) -> float | None:
+    """The cosine of two sets of tensors of known length, tensor by tensor."""
+    _check_alike(a, b)
+    if of_a is None or of_b is None:
+        return None
+    pairs = zip(_scaled(a, of_a.scale), _scaled(b, of_b.scale), strict=True)
+    product = math.fsum(_dot(one, other) for one, other in pairs)
+    return min(1.0, max(-1.0, product / (of_a.norm * of_b.norm)))
+
+
+def _scaled(tensors: Tensors, scale: float) -> Iterator[NDArray[np.float64]]:
+    """Each tensor as a vector, by name."""
+    return (np.divide(tensors[name].ravel(), scale, dtype=np.float64) for name in sorted(tensors))
+
+
+def _dot(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    return float(a @ b)
+
+
+def _check_alike(a: Tensors, b: Tensors) -> None:
+    shapes, others = ({name: t.shape for name, t in each.items()} for each in (a, b))
+    if shapes != others:
+        differing = sorted(
+            name for name in shapes.keys() | others.keys() if shapes.get(name) != others.get(name)
+        )
+        raise ValueError(f"tensors differ in name or shape: {', '.join(differing[:5])}")

@@ -1,0 +1,319 @@
+"""The ONNX Runtime trainer: runs the graphs that a coordinator exported. Needs no PyTorch.
+
+Parameters and optimiser state live in two sets of buffers; a step reads one and writes the other,
+then they swap, so that nothing is copied between steps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fimi.learning.data.dataset import Images, Labels
+from fimi.learning.onnx import graph_check
+from fimi.learning.onnx.graphs import ANCHOR, NEW, PARAMETER, SUM, GraphError, GraphSet, recipe
+from fimi.learning.training.onnx_runtime import onnxruntime as ort
+from fimi.learning.training.tensors import Parameters
+from fimi.learning.training.trainer import (
+    EpochDone,
+    Evaluation,
+    Tally,
+    TrainingCancelled,
+    TrainingResult,
+    TrainingSettings,
+    batches,
+    check_samples,
+    judge,
+    pieces,
+)
+
+EVALUATION_BATCH = 64
+CANCEL_INTERVAL_S = 0.1
+"""How often a training that can be cancelled looks whether it is, s."""
+
+_TYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int64)": np.int64}
+
+
+class OnnxTrainer:
+    """Trains and evaluates one network with ONNX Runtime.
+
+    Args:
+        graphs: of the network; checked before they are loaded.
+        threads: within an operator.
+
+    Raises:
+        GraphError: a graph is not what it should be.
+    """
+
+    def __init__(self, graphs: GraphSet, *, threads: int = 1) -> None:
+        self._graphs = graphs
+        self._threads = threads
+        self._step = self._load(graphs.step, "step")
+        self._apply = self._load(graphs.apply, "apply") if graphs.recipe.accumulates else None
+        self._evaluate: ort.InferenceSession | None = None
+
+    @property
+    def backend(self) -> str:
+        """Name and version of the backend."""
+        return f"onnxruntime {ort.__version__}"
+
+    def train(
+        self,
+        parameters: Parameters,
+        images: Images,
+        labels: Labels,
+        settings: TrainingSettings,
+        *,
+        stream: tuple[int, ...],
+        synthetic: int = 0,
+        cancelled: Callable[[], bool] | None = None,
+        progress: Callable[[EpochDone], None] | None = None,
+    ) -> TrainingResult:
+        """Train from ``parameters``; see :class:`fimi.learning.training.trainer.Trainer`."""
+        check_samples(images, labels)
+        self._check(images, settings)
+        with _Cancellation(cancelled) as cancellation:
+            runner = _Runner(self._step, self._apply, parameters, settings.learning_rate)
+            tally = Tally(*settings.passes(len(labels)), progress)
+            for _, order in batches(len(labels), settings, stream=stream, synthetic=synthetic):
+                for part in pieces(order, settings.micro_batch):
+                    loss, correct = runner.step(images[part], labels[part], cancellation)
+                    # A step gives the batch's mean loss; one that only sums gives the sum.
+                    tally.add(len(part), loss if self._apply else loss * len(part), correct)
+                runner.apply(cancellation)
+        return tally.result({**parameters, **runner.parameters()})
+
+    def evaluate(self, parameters: Parameters, images: Images, labels: Labels) -> Evaluation:
+        """Accuracy, loss and per-class accuracy of ``parameters`` on ``images``."""
+        check_samples(images, labels)
+        return judge(self.predict(parameters, images), labels, self._graphs.classes)
+
+    def predict(self, parameters: Parameters, images: Images) -> NDArray[np.float32]:
+        """Logits, (N, classes); see :class:`fimi.learning.training.trainer.Trainer`."""
+        if self._evaluate is None:
+            self._evaluate = self._load(self._graphs.evaluate, "evaluate")
+        fixed = _matching(self._evaluate, PARAMETER, parameters)
+        logits = [
+            self._evaluate.run(["logits"], {**fixed, "images": part})[0]
+            for part in pieces(images, EVALUATION_BATCH)
+        ]
+        return np.concatenate([np.zeros((0, self._graphs.classes), np.float32), *logits])
+
+    def _load(self, model: bytes, what: str) -> ort.InferenceSession:
+        try:
+            graph_check.check(model)
+        except GraphError as error:
+            raise GraphError(f"{what} graph refused: {error}") from error
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's errors have no common base
+            raise GraphError(f"ONNX Runtime cannot load the {what} graph: {error}") from error
+
+    def _check(self, images: Images, settings: TrainingSettings) -> None:
+        if recipe(settings) != self._graphs.recipe:
+            raise ValueError(
+                f"the graphs were made for {self._graphs.recipe}, the round asks for "
+                f"{recipe(settings)}; the coordinator must offer graphs for its settings"
+            )
+        if images.shape[1:] != self._graphs.image_shape:
+            raise ValueError(
+                f"the graphs take images of shape {self._graphs.image_shape}, the data has "
+                f"{images.shape[1:]}"
+            )
+
+
+class _Runner:
+    """The state of one training, in buffers that ONNX Runtime reads and writes in place."""
+
+    def __init__(
+        self,
+        step: ort.InferenceSession,
+        apply: ort.InferenceSession | None,
+        parameters: Parameters,
+        learning_rate: float,
+    ) -> None:
+        self._rate = ort.OrtValue.ortvalue_from_numpy(np.array(learning_rate, np.float32))
+        self._sessions = [session for session in (step, apply) if session is not None]
+        self._buffers: dict[str, ort.OrtValue] = {}
+        self._spares: dict[str, ort.OrtValue] = {}
+        for session in self._sessions:
+            self._allocate(session, parameters)
+        self._step = _Program(step, self._buffers, self._spares, self._rate)
+        self._apply = _Program(apply, self._buffers, self._spares, self._rate) if apply else None
+
+    def _allocate(self, session: ort.InferenceSession, parameters: Parameters) -> None:
+        starts = {
+            **_matching(session, PARAMETER, parameters),
+            **_matching(session, ANCHOR, parameters),
+        }
+        carried = {output.name.removeprefix(NEW) for output in session.get_outputs()}
+        for given in session.get_inputs():
+            name = given.name
+            if given.type != "tensor(float)" or name in ("weights", "learning_rate"):
+                continue
+            if name not in self._buffers:
+                start = starts.get(name)
+                if start is None:
+                    start = np.zeros(given.shape, np.float32)
+                self._buffers[name] = ort.OrtValue.ortvalue_from_numpy(np.array(start))
+            if name in carried and name not in self._spares:
+                self._spares[name] = ort.OrtValue.ortvalue_from_numpy(
+                    np.zeros(given.shape, np.float32)
+                )
+
+    def step(
+        self, images: Images, labels: Labels, cancellation: _Cancellation
+    ) -> tuple[float, float]:
+        """One (micro-)batch; its loss and right answers."""
+        return self._step.run(images, labels, cancellation)
+
+    def apply(self, cancellation: _Cancellation) -> None:
+        """Apply the sums of gradients, if there are any, and start new ones."""
+        if self._apply is None:
+            return
+        self._apply.run(None, None, cancellation)
+        for name, buffer in self._buffers.items():
+            if name.startswith(SUM):
+                buffer.update_inplace(np.zeros(buffer.shape(), np.float32))
+
+    def parameters(self) -> dict[str, NDArray[np.float32]]:
+        """A copy of the trained parameters."""
+        return {
+            name.removeprefix(PARAMETER): np.array(buffer.numpy())
+            for name, buffer in self._buffers.items()
+            if name.startswith(PARAMETER)
+        }
+
+
+class _Program:
+    """One session with its bindings."""
+
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        buffers: dict[str, ort.OrtValue],
+        spares: dict[str, ort.OrtValue],
+        rate: ort.OrtValue,
+    ) -> None:
+        self._session = session
+        self._buffers, self._spares = buffers, spares
+        self._binding = session.io_binding()
+        inputs = [given.name for given in session.get_inputs()]
+        self._carried = [o.name for o in session.get_outputs() if o.name.startswith(NEW)]
+        self._fixed = [name for name in inputs if name in buffers]
+        self._reports = [
+            ort.OrtValue.ortvalue_from_numpy(np.zeros((), np.float32))
+            for name in ("loss", "correct")
+            if name in [output.name for output in session.get_outputs()]
+        ]
+        for name, value in zip(("loss", "correct"), self._reports, strict=False):
+            self._binding.bind_ortvalue_output(name, value)
+        if "learning_rate" in inputs:
+            self._binding.bind_ortvalue_input("learning_rate", rate)
+        self._weights = np.zeros(0, np.float32)
+
+    def run(
+        self, images: Images | None, labels: Labels | None, cancellation: _Cancellation
+    ) -> tuple[float, float]:
+        binding, buffers, spares = self._binding, self._buffers, self._spares
+        for name in self._fixed:
+            binding.bind_ortvalue_input(name, buffers[name])
+        for name in self._carried:
+            binding.bind_ortvalue_output(name, spares[name.removeprefix(NEW)])
+        if images is not None and labels is not None:
+            if len(self._weights) != len(labels):
+                self._weights = np.ones(len(labels), np.float32)
+            binding.bind_cpu_input("images", np.ascontiguousarray(images))
+            binding.bind_cpu_input("labels", np.ascontiguousarray(labels))
+            binding.bind_cpu_input("weights", self._weights)
+        cancellation.run(self._session, binding)
+        for name in self._carried:
+            key = name.removeprefix(NEW)
+            buffers[key], spares[key] = spares[key], buffers[key]
+        if not self._reports:
+            return 0.0, 0.0
+        loss, correct = (float(value.numpy()) for value in self._reports)
+        return loss, correct
+
+
+class _Cancellation:
+    """Ends a running step when asked to; costs nothing if nobody can ask.
+
+    Args:
+        cancelled: asked every tenth of a second, from a thread of its own.
+    """
+
+    def __init__(self, cancelled: Callable[[], bool] | None) -> None:
+        self._cancelled = cancelled
+        self._options = ort.RunOptions()
+        self._stop = threading.Event()
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> _Cancellation:
+        if self._cancelled is not None:
+            self._thread = threading.Thread(target=self._watch, name="cancel", daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def run(self, session: ort.InferenceSession, binding: Any) -> None:
+        """Run a session, unless cancelled."""
+        try:
+            if not self._stop.is_set():
+                session.run_with_iobinding(binding, self._options)
+        except Exception as error:  # ONNX Runtime's errors have no common base
+            if not self._stop.is_set():
+                raise RuntimeError(f"ONNX Runtime failed in a step: {error}") from error
+        if self._stop.is_set():
+            raise TrainingCancelled("the training was asked to stop")
+
+    def _watch(self) -> None:
+        assert self._cancelled is not None
+        while not self._over.wait(CANCEL_INTERVAL_S):
+            if self._cancelled():
+                self._stop.set()
+                with contextlib.suppress(AttributeError):
+                    self._options.terminate = True
+                return
+
+
+def _matching(
+    session: ort.InferenceSession, prefix: str, parameters: Parameters
+) -> Mapping[str, NDArray[np.float32]]:
+    """The parameters under the names of a graph's inputs.
+
+    Raises:
+        ValueError: one is missing or has another shape.
+    """
+    return dict(_pairs(session, prefix, parameters))
+
+
+def _pairs(
+    session: ort.InferenceSession, prefix: str, parameters: Parameters
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    for given in session.get_inputs():
+        if not given.name.startswith(prefix):
+            continue
+        name = given.name.removeprefix(prefix)
+        tensor = parameters.get(name)
+        if tensor is None or list(tensor.shape) != list(given.shape):
+            found = "nothing" if tensor is None else f"shape {tensor.shape}"
+            raise ValueError(
+                f"the graph wants parameter {name!r} of shape {tuple(given.shape)}, the model has "
+                f"{found}; graph and model are of different networks"
+            )
+        yield given.name, np.asarray(tensor, np.float32, order="C")

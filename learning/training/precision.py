@@ -1,0 +1,121 @@
+"""Where PyTorch computes and in what precision: the device, autocast, the scale of the loss.
+
+Parameters stay in single precision in every mode; only what autocast knows to be safe runs in half
+precision. Evaluation is never in half precision, so that accuracies compare.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fimi.learning.training.trainer import TrainingSettings
+
+Amp = Literal["off", "bf16", "fp16"]
+
+_START_SCALE, _GROWTH_STEPS = 65536.0, 2000
+
+
+class PrecisionError(ValueError):
+    """The settings ask for what this machine's PyTorch does not have; says what and what to do."""
+
+
+def device_of(settings: TrainingSettings) -> torch.device:
+    """The device to train on.
+
+    Raises:
+        PrecisionError: CUDA is asked for and is not there.
+    """
+    there = torch.cuda.is_available()
+    if settings.device == "cuda" and not there:
+        raise PrecisionError(
+            'training.device is "cuda", and PyTorch finds no CUDA device here; set "auto" to use '
+            'one where there is one, or "cpu"'
+        )
+    wanted = "cuda" if there and settings.device in ("auto", "cuda") else "cpu"
+    return torch.device(wanted)
+
+
+def amp_of(settings: TrainingSettings, device: torch.device) -> Amp:
+    """The precision to train in.
+
+    Raises:
+        PrecisionError: half precision that the device cannot train in.
+    """
+    cuda = device.type == "cuda"
+    if settings.amp == "auto":
+        if not cuda:
+            return "off"
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    if settings.amp == "fp16" and not cuda:
+        raise PrecisionError(
+            'training.amp is "fp16", which is for CUDA; this training is on the CPU: set "auto" '
+            '(half precision where there is CUDA), "bf16" or "off"'
+        )
+    if settings.amp == "bf16" and cuda and not torch.cuda.is_bf16_supported():
+        raise PrecisionError(
+            'training.amp is "bf16", which this CUDA device cannot; set "fp16" or "auto"'
+        )
+    return settings.amp
+
+
+def make_deterministic(device: torch.device) -> None:
+    """The same numbers every time on the same machine; a setting of the whole process.
+
+    On the CPU a fixed number of threads is enough. On CUDA it costs speed: no choice of algorithms
+    by timing, none that add up in any order, no TF32.
+    """
+    if device.type != "cuda":
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def autocast(device: torch.device, amp: Amp) -> AbstractContextManager[object]:
+    """A context in which a forward pass runs in this precision."""
+    if amp == "off":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.float16 if amp == "fp16" else torch.bfloat16)
+
+
+class LossScale:
+    """Keeps small gradients from vanishing in half precision (Micikevicius et al. 2018).
+
+    As ``torch.amp.GradScaler`` does it, for gradients that no ``torch.optim`` holds: the loss is
+    multiplied by a factor and the gradients divided by it. Where one is not finite the step is left
+    out and the factor halved; after 2,000 good steps it doubles. With ``enabled`` false nothing
+    happens.
+    """
+
+    def __init__(self, enabled: bool) -> None:
+        self.enabled = enabled
+        self.factor = _START_SCALE if enabled else 1.0
+        self._good = 0
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """The loss to differentiate."""
+        return loss * self.factor if self.enabled else loss
+
+    @torch.no_grad()
+    def unscale(self, gradients: list[Tensor]) -> bool:
+        """Bring the gradients of a step to their true size, in place; whether they can be used."""
+        if not self.enabled:
+            return True
+        torch._foreach_mul_(gradients, 1.0 / self.factor)
+        norm = torch.stack(torch._foreach_norm(gradients)).sum()
+        if not bool(torch.isfinite(norm)):
+            self.factor /= 2.0
+            self._good = 0
+            return False
+        self._good += 1
+        if self._good == _GROWTH_STEPS:
+            self.factor, self._good = 2.0 * self.factor, 0
+        return True

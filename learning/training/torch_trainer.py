@@ -1,0 +1,248 @@
+"""The PyTorch trainer: the same numbers every time, on the CPU or on CUDA."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from fimi.learning.data.dataset import Images, Labels
+from fimi.learning.networks import models
+from fimi.learning.training import precision
+from fimi.learning.training.tensors import Parameters
+from fimi.learning.training.trainer import (
+    ADAM_BETAS,
+    ADAM_EPSILON,
+    CLIP_EPSILON,
+    EpochDone,
+    Evaluation,
+    Tally,
+    TrainingCancelled,
+    TrainingResult,
+    TrainingSettings,
+    batches,
+    check_samples,
+    judge,
+    pieces,
+    to_float,
+)
+
+EVALUATION_PIXELS = 512 * 8 * 8
+"""Of the images that are evaluated at once: what a network makes of them must fit into memory."""
+EVALUATION_BATCH_MIN = 64
+
+
+class TorchTrainer:
+    """Trains and evaluates one network with PyTorch.
+
+    Args:
+        model: name of the network.
+        classes: K.
+        image_shape: channels, height, width.
+        threads: PyTorch's threads within an operator; a setting of the whole process. One thread
+            is both the reproducible and, for small networks, the faster choice.
+        device: where to train and evaluate; the CPU if left out.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        classes: int,
+        image_shape: tuple[int, int, int],
+        *,
+        threads: int = 1,
+        device: torch.device | None = None,
+    ) -> None:
+        torch.set_num_threads(threads)
+        self._device = device or torch.device("cpu")
+        precision.make_deterministic(self._device)
+        self._classes = classes
+        self._module = models.build(model, classes, image_shape, seed=0).to(self._device)
+
+    @classmethod
+    def of(
+        cls, settings: TrainingSettings, classes: int, image_shape: tuple[int, int, int]
+    ) -> TorchTrainer:
+        """The trainer that the settings ask for: network, threads, device.
+
+        Raises:
+            ModelError: there is no such network, or it cannot be trained so.
+            PrecisionError: this machine has no such device or precision.
+        """
+        device = precision.device_of(settings)
+        trainer = cls(settings.model, classes, image_shape, threads=settings.threads, device=device)
+        trainer.check(settings)
+        return trainer
+
+    def check(self, settings: TrainingSettings) -> None:
+        """Make sure that the network can be trained so.
+
+        Raises:
+            ModelError: it cannot.
+            PrecisionError: not in this precision on this device.
+        """
+        precision.amp_of(settings, self._device)
+        models.check_micro_batches(self._module, settings)
+
+    @property
+    def backend(self) -> str:
+        """Name and version of the backend."""
+        on = "" if self._device.type == "cpu" else f" on {self._device.type}"
+        return f"torch {torch.__version__.split('+')[0]}{on}"
+
+    def train(
+        self,
+        parameters: Parameters,
+        images: Images,
+        labels: Labels,
+        settings: TrainingSettings,
+        *,
+        stream: tuple[int, ...],
+        synthetic: int = 0,
+        cancelled: Callable[[], bool] | None = None,
+        progress: Callable[[EpochDone], None] | None = None,
+    ) -> TrainingResult:
+        """Train from ``parameters``; see :class:`fimi.learning.training.trainer.Trainer`."""
+        check_samples(images, labels)
+        module = self._module
+        self.check(settings)
+        models.load_parameters(module, parameters)
+        module.train()
+        devices = [torch.cuda.current_device()] if self._device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):  # what the network itself draws, dropout say
+            torch.manual_seed(int(np.random.SeedSequence(stream).generate_state(1)[0]))
+            drawn = batches(len(labels), settings, stream=stream, synthetic=synthetic)
+            return self._fit(images, labels, settings, drawn, cancelled, progress)
+
+    def _fit(
+        self,
+        images: Images,
+        labels: Labels,
+        settings: TrainingSettings,
+        drawn: Iterator[tuple[int, NDArray[np.intp]]],
+        cancelled: Callable[[], bool] | None,
+        progress: Callable[[EpochDone], None] | None,
+    ) -> TrainingResult:
+        module, device = self._module, self._device
+        inputs = torch.from_numpy(to_float(images)).to(device)
+        targets = torch.from_numpy(labels).to(device)
+        amp = precision.amp_of(settings, device)
+        scale = precision.LossScale(amp == "fp16")
+        weights: list[Tensor] = [weight for weight in module.parameters() if weight.requires_grad]
+        optimiser = _Optimiser(weights, settings)
+        tally = Tally(*settings.passes(len(labels)), progress)
+        for _, order in drawn:
+            if cancelled is not None and cancelled():
+                raise TrainingCancelled("the training was asked to stop")
+            total: list[Tensor] | None = None
+            for part in pieces(order, settings.micro_batch):
+                indices = torch.from_numpy(part).to(device)
+                with precision.autocast(device, amp):
+                    logits = module(inputs[indices])
+                    loss = functional.cross_entropy(
+                        logits.float(), targets[indices], label_smoothing=settings.label_smoothing
+                    )
+                share = len(part) / len(order)
+                gradients = _gradients(scale.scaled(loss * share), weights)
+                if total is None:
+                    total = gradients
+                else:
+                    torch._foreach_add_(total, gradients)
+                correct = (logits.detach().argmax(1) == targets[indices]).sum()
+                tally.add(len(part), float(loss.detach()) * len(part), int(correct))
+            assert total is not None
+            if scale.unscale(total):
+                optimiser.step(total)
+        return tally.result(models.parameters_of(module))
+
+    def evaluate(self, parameters: Parameters, images: Images, labels: Labels) -> Evaluation:
+        """Accuracy, loss and per-class accuracy of ``parameters`` on ``images``."""
+        check_samples(images, labels)
+        return judge(self.predict(parameters, images), labels, self._classes)
+
+    @torch.no_grad()
+    def predict(self, parameters: Parameters, images: Images) -> NDArray[np.float32]:
+        """Logits, (N, classes); see :class:`fimi.learning.training.trainer.Trainer`."""
+        module = self._module
+        models.load_parameters(module, parameters)
+        module.eval()
+        size = max(EVALUATION_BATCH_MIN, EVALUATION_PIXELS // math.prod(images.shape[2:]))
+        logits = [
+            module(torch.from_numpy(to_float(part)).to(self._device)).cpu().numpy()
+            for part in pieces(images, size)
+        ]
+        return np.concatenate([np.zeros((0, self._classes), np.float32), *logits])
+
+
+def initial_parameters(
+    model: str, classes: int, image_shape: tuple[int, int, int], *, seed: int
+) -> dict[str, NDArray[np.float32]]:
+    """The parameters a federation starts from."""
+    return models.parameters_of(models.build(model, classes, image_shape, seed=seed))
+
+
+def _gradients(loss: Tensor, weights: list[Tensor]) -> list[Tensor]:
+    """Of every weight; zero for those that the forward pass does not use."""
+    found = torch.autograd.grad(loss, weights, allow_unused=True)
+    return [
+        torch.zeros_like(weight) if gradient is None else gradient
+        for weight, gradient in zip(weights, found, strict=True)
+    ]
+
+
+class _Optimiser:
+    """SGD with momentum, or Adam, in place, as ``torch.optim`` does it.
+
+    Written out because those classes load PyTorch's compiler: 150 MB and two seconds on a device
+    that never compiles anything. A test holds the two to the same numbers.
+    """
+
+    def __init__(self, weights: list[Tensor], settings: TrainingSettings) -> None:
+        self._weights = weights
+        self._settings = settings
+        self._steps = 0
+        zeros = [torch.zeros_like(weight) for weight in weights]
+        adam = settings.optimiser == "adam"
+        self._first = zeros if adam or settings.momentum else []
+        self._second = [torch.zeros_like(weight) for weight in weights] if adam else []
+        self._anchor = [w.detach().clone() for w in weights] if settings.proximal else []
+
+    @torch.no_grad()
+    def step(self, gradients: list[Tensor]) -> None:
+        """Apply a batch's gradients; changes them."""
+        settings, weights = self._settings, self._weights
+        if self._anchor:
+            torch._foreach_add_(gradients, weights, alpha=settings.proximal)
+            torch._foreach_add_(gradients, self._anchor, alpha=-settings.proximal)
+        if settings.clip_norm:
+            norm = torch.stack(torch._foreach_norm(gradients)).norm()
+            factor = torch.clamp(settings.clip_norm / (norm + CLIP_EPSILON), max=1.0)
+            torch._foreach_mul_(gradients, factor)
+        if settings.weight_decay:
+            torch._foreach_add_(gradients, weights, alpha=settings.weight_decay)
+        if settings.optimiser == "adam":
+            self._adam(gradients)
+            return
+        if self._first:
+            torch._foreach_mul_(self._first, settings.momentum)
+            torch._foreach_add_(self._first, gradients)
+            gradients = self._first
+        torch._foreach_add_(weights, gradients, alpha=-settings.learning_rate)
+
+    def _adam(self, gradients: list[Tensor]) -> None:
+        self._steps += 1
+        one, two = ADAM_BETAS
+        torch._foreach_mul_(self._first, one)
+        torch._foreach_add_(self._first, gradients, alpha=1 - one)
+        torch._foreach_mul_(self._second, two)
+        torch._foreach_addcmul_(self._second, gradients, gradients, value=1 - two)
+        deviation = torch._foreach_sqrt(self._second)
+        torch._foreach_div_(deviation, (1 - two**self._steps) ** 0.5)
+        torch._foreach_add_(deviation, ADAM_EPSILON)
+        rate = self._settings.learning_rate / (1 - one**self._steps)
+        torch._foreach_addcdiv_(self._weights, self._first, deviation, value=-rate)

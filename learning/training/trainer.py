@@ -1,0 +1,414 @@
+"""The trainer interface, its settings, and the order in which batches are drawn.
+
+Everything that decides a training result except the arithmetic itself is fixed here, without
+torch, so that every backend trains on the same batches in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Annotated, Literal, Protocol, TypeVar
+
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+
+from fimi.learning.data.dataset import Images, Labels
+from fimi.learning.training.metrics import class_accuracy
+from fimi.learning.training.tensors import Parameters
+
+Kind = TypeVar("Kind", bound=np.generic)
+"""Of an array's elements."""
+
+ADAM_BETAS = (0.9, 0.999)
+"""Memory of Adam's two moments (Kingma and Ba 2015, arXiv 1412.6980)."""
+ADAM_EPSILON = 1e-8
+CLIP_EPSILON = 1e-6
+"""Added to a norm before it is divided by, as PyTorch does."""
+
+
+class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a device trains in one round."""
+
+    model: Annotated[
+        str,
+        Meta(
+            pattern=r"^(small-cnn|vgg-9|resnet-18|resnet-18-batchnorm|[A-Za-z_][\w.]*:\w+)$",
+            description="Network: small-cnn, vgg-9, resnet-18 (group norm), resnet-18-batchnorm, "
+            "or module:factory.",
+        ),
+    ] = "small-cnn"
+    backend: Annotated[
+        Literal["auto", "onnx", "torch"],
+        Meta(
+            description="What devices train with; auto: ONNX Runtime where the coordinator offers "
+            "a training graph, unless PyTorch is installed and faster (networks above 50 million "
+            "multiply-adds an image); else PyTorch."
+        ),
+    ] = "auto"
+    epochs: Annotated[
+        int, Meta(ge=1, le=1000, description="E: passes over the mixed data per round.")
+    ] = 5
+    steps: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1_000_000,
+            description="Steps per round instead of epochs: so many batches, whatever the amount "
+            "of data; 0: epochs decide.",
+        ),
+    ] = 0
+    synthetic_share: Annotated[
+        float,
+        Meta(
+            ge=0,
+            lt=1,
+            description="Share of synthetic samples in every batch where a device has any; both "
+            "kinds are drawn without repetition until used up, then anew. 0: as the data falls.",
+        ),
+    ] = 0.0
+    batch_size: Annotated[int, Meta(ge=1, description="Samples per step.")] = 20
+    learning_rate: Annotated[float, Meta(gt=0, le=10, description="Step size.")] = 0.2
+    optimiser: Annotated[
+        Literal["sgd", "adam"],
+        Meta(description='"sgd" or "adam" (β 0.9 and 0.999); its state starts anew each round.'),
+    ] = "sgd"
+    momentum: Annotated[
+        float,
+        Meta(ge=0, lt=1, description="Momentum of SGD; its buffer starts at zero each round."),
+    ] = 0.0
+    weight_decay: Annotated[
+        float, Meta(ge=0, le=1, description="Added to the gradient: this times the parameter.")
+    ] = 0.0
+    label_smoothing: Annotated[
+        float, Meta(ge=0, lt=1, description="Share of the label that is spread over all classes.")
+    ] = 0.0
+    proximal: Annotated[
+        float,
+        Meta(ge=0, description="FedProx μ: pulls the parameters to the round's global model."),
+    ] = 0.0
+    clip_norm: Annotated[
+        float, Meta(ge=0, description="Largest norm of a step's gradient; 0: any.")
+    ] = 0.0
+    micro_batch: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Samples that are in memory at once, gradients summed up to batch_size; "
+            "0: the whole batch. The result is the same, in less memory.",
+        ),
+    ] = 0
+    threads: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=256,
+            description="CPU threads of one training, with either backend; their number is part "
+            "of what makes numbers repeat.",
+        ),
+    ] = 1
+    device: Annotated[
+        Literal["cpu", "cuda", "auto"],
+        Meta(
+            description='What PyTorch trains on: "cpu", "cuda", or "auto": CUDA where there is '
+            "one. ONNX Runtime trains on the CPU."
+        ),
+    ] = "cpu"
+    amp: Annotated[
+        Literal["off", "bf16", "fp16", "auto"],
+        Meta(
+            description='Half precision in PyTorch\'s training (evaluation is never): "fp16" '
+            '(CUDA only, with a scaled loss), "bf16", "auto": bf16 or fp16 on CUDA, off elsewhere.'
+        ),
+    ] = "off"
+
+    def passes(self, samples: int) -> tuple[int, int]:
+        """Samples processed between two looks at loss and accuracy, and how many such looks.
+
+        Args:
+            samples: D; an epoch is one pass over them, a number of steps counts as one pass.
+        """
+        if self.steps:
+            return self.steps * min(self.batch_size, samples), 1
+        return samples, self.epochs
+
+    def processed(self, samples: int) -> int:
+        """Samples that a round of training processes: E·D, or S·min(B, D) of S steps."""
+        each, times = self.passes(samples)
+        return each * times
+
+
+class TrainingResult(Struct, frozen=True, kw_only=True):
+    """What a round of local training gave.
+
+    Attributes:
+        parameters: the trained model.
+        samples: samples processed, :meth:`TrainingSettings.processed`.
+        loss: mean training loss over the last epoch.
+        accuracy: training accuracy over the last epoch, 0 to 1.
+    """
+
+    parameters: Parameters
+    samples: int
+    loss: float
+    accuracy: float
+
+
+class Evaluation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How good a model is on a data set.
+
+    Attributes:
+        accuracy: share of right answers, 0 to 1.
+        loss: mean cross-entropy.
+        class_accuracy: accuracy of each class; NaN-free: ``None`` for a class without samples.
+        samples: how many were looked at.
+    """
+
+    accuracy: float
+    loss: float
+    class_accuracy: tuple[float | None, ...]
+    samples: int
+
+
+class EpochDone(Struct, frozen=True, kw_only=True):
+    """Progress of a local training.
+
+    Attributes:
+        epoch: finished epochs.
+        epochs: of how many.
+        loss: mean training loss of the last one.
+        accuracy: training accuracy of the last one, 0 to 1.
+    """
+
+    epoch: int
+    epochs: int
+    loss: float
+    accuracy: float
+
+
+class TrainingCancelled(RuntimeError):  # noqa: N818 - nothing went wrong
+    """The training was asked to stop before its end."""
+
+
+class Trainer(Protocol):
+    """Trains and evaluates a model; one implementation per backend."""
+
+    @property
+    def backend(self) -> str:
+        """Name of the backend and its version, for example ``"torch 2.6"``."""
+        ...
+
+    def train(
+        self,
+        parameters: Parameters,
+        images: Images,
+        labels: Labels,
+        settings: TrainingSettings,
+        *,
+        stream: tuple[int, ...],
+        synthetic: int = 0,
+        cancelled: Callable[[], bool] | None = None,
+        progress: Callable[[EpochDone], None] | None = None,
+    ) -> TrainingResult:
+        """Train from ``parameters`` on all of ``images``.
+
+        Args:
+            parameters: where to start; left as they are.
+            images: (D, channels, height, width), uint8.
+            labels: (D,).
+            settings: how.
+            stream: order of the samples, see :func:`batches`.
+            synthetic: how many of the samples, the last ones, are synthetic.
+            cancelled: asked again and again; training ends when it says yes.
+            progress: told after every epoch.
+
+        Raises:
+            ValueError: images and labels do not fit, or settings that the backend cannot do.
+            TrainingCancelled: ``cancelled`` said yes.
+        """
+        ...
+
+    def evaluate(self, parameters: Parameters, images: Images, labels: Labels) -> Evaluation:
+        """Accuracy and loss of ``parameters`` on ``images``."""
+        ...
+
+    def predict(self, parameters: Parameters, images: Images) -> NDArray[np.float32]:
+        """What a model answers: logits, (N, classes).
+
+        Args:
+            parameters: of the model.
+            images: (N, channels, height, width), uint8; none is possible.
+        """
+        ...
+
+
+def batches(
+    samples: int, settings: TrainingSettings, *, stream: tuple[int, ...], synthetic: int = 0
+) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """The batches of one local training, the same for every backend.
+
+    Args:
+        samples: D, how many samples there are.
+        settings: epochs or steps, batch size, share of synthetic samples.
+        stream: seeds the order: ``(seed of the run, device index, round)``.
+        synthetic: how many of them, the last ones, are synthetic.
+
+    Yields:
+        ``(epoch, indices)``; the last batch of an epoch may be smaller. Steps are of one epoch, all
+        of the same size. With a share of synthetic samples, no batch is off it by a whole sample.
+    """
+    generator = np.random.default_rng(stream)
+    mixes = settings.synthetic_share > 0 and 0 < synthetic < samples
+    if settings.steps or mixes:
+        made = synthetic if mixes else 0
+        yield from _drawn(samples, made, settings, generator)
+        return
+    for epoch in range(settings.epochs):
+        order = generator.permutation(samples)
+        for start in range(0, samples, settings.batch_size):
+            yield epoch, order[start : start + settings.batch_size]
+
+
+def _drawn(
+    samples: int, synthetic: int, settings: TrainingSettings, generator: np.random.Generator
+) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """Batches from two endless decks, real and synthetic."""
+    real = _Deck(np.arange(samples - synthetic), generator)
+    made = _Deck(np.arange(samples - synthetic, samples), generator)
+    share = settings.synthetic_share if synthetic else 0.0
+    each, epochs = settings.passes(samples)
+    size = min(settings.batch_size, samples)
+    seen = 0
+    for epoch in range(epochs):
+        for start in range(0, each, size):
+            count = min(size, each - start)
+            before, after = round(share * seen), round(share * (seen + count))
+            seen += count
+            yield (
+                epoch,
+                np.concatenate([real.take(count - after + before), made.take(after - before)]),
+            )
+
+
+class _Deck:
+    """Indices in random order, shuffled anew whenever all have been taken.
+
+    Args:
+        indices: of the samples; may be none if none are taken.
+        generator: shuffles.
+    """
+
+    def __init__(self, indices: NDArray[np.intp], generator: np.random.Generator) -> None:
+        self._indices = indices
+        self._generator = generator
+        self._left = indices[:0]
+
+    def take(self, count: int) -> NDArray[np.intp]:
+        """The next ``count``."""
+        while len(self._left) < count:
+            self._left = np.concatenate([self._left, self._generator.permutation(self._indices)])
+        taken, self._left = self._left[:count], self._left[count:]
+        return taken
+
+
+def pieces(array: NDArray[Kind], size: int) -> list[NDArray[Kind]]:
+    """Consecutive pieces of at most ``size`` samples; one piece for size 0."""
+    size = size or len(array)
+    return [array[start : start + size] for start in range(0, len(array), size)]
+
+
+class Tally:
+    """Adds up loss and right answers over the epochs.
+
+    Args:
+        samples: per epoch.
+        epochs: how many there will be.
+        progress: told after every epoch.
+    """
+
+    def __init__(
+        self, samples: int, epochs: int, progress: Callable[[EpochDone], None] | None
+    ) -> None:
+        self._samples = samples
+        self._epochs = epochs
+        self._progress = progress
+        self._done = self._seen = 0
+        self._loss = self._correct = 0.0
+        self.last = EpochDone(epoch=0, epochs=epochs, loss=0.0, accuracy=0.0)
+
+    def add(self, samples: int, loss: float, correct: float) -> None:
+        """Count a batch.
+
+        Args:
+            samples: in it.
+            loss: summed over them.
+            correct: right answers among them.
+        """
+        self._seen += samples
+        self._loss += loss
+        self._correct += correct
+        if self._seen < self._samples:
+            return
+        self._done += 1
+        self.last = EpochDone(
+            epoch=self._done,
+            epochs=self._epochs,
+            loss=self._loss / self._samples,
+            accuracy=self._correct / self._samples,
+        )
+        self._seen, self._loss, self._correct = 0, 0.0, 0.0
+        if self._progress is not None:
+            self._progress(self.last)
+
+    def result(self, parameters: dict[str, NDArray[np.float32]]) -> TrainingResult:
+        """The training that ended with ``parameters``, judged by its last epoch."""
+        return TrainingResult(
+            parameters=parameters,
+            samples=self._done * self._samples,
+            loss=self.last.loss,
+            accuracy=self.last.accuracy,
+        )
+
+
+def check_samples(images: Images, labels: Labels) -> None:
+    """Make sure that there is something to train on.
+
+    Raises:
+        ValueError: no images, another number of labels, or images that are not uint8.
+    """
+    if images.dtype != np.uint8:
+        raise ValueError(
+            f"images are {images.dtype}; trainers take them as stored, uint8 from 0 to 255: scale "
+            "them to that range and convert them"
+        )
+    if len(images) != len(labels) or not len(labels):
+        raise ValueError(
+            f"{len(images)} images and {len(labels)} labels: a trainer needs as many of one as of "
+            "the other, and at least one"
+        )
+
+
+def judge(logits: NDArray[np.float32], labels: Labels, classes: int) -> Evaluation:
+    """Accuracy, loss and per-class accuracy of a model's answers.
+
+    Args:
+        logits: (N, classes).
+        labels: (N,).
+        classes: K.
+    """
+    right = logits.argmax(axis=1) == labels
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    normaliser = np.log(np.exp(shifted).sum(axis=1))
+    loss = normaliser - shifted[np.arange(len(labels)), labels]
+    return Evaluation(
+        accuracy=float(right.mean()),
+        loss=float(loss.mean()),
+        class_accuracy=class_accuracy(right, labels, classes),
+        samples=len(labels),
+    )
+
+
+def to_float(images: Images) -> NDArray[np.float32]:
+    """Images as a network sees them: float32 between 0 and 1."""
+    scaled: NDArray[np.float32] = np.asarray(images, np.float32) / np.float32(255.0)
+    return scaled

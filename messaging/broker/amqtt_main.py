@@ -1,0 +1,157 @@
+"""Child process that runs amqtt, with the password enforced and four of its faults mended.
+
+Started by :mod:`fimi.messaging.broker.embedded` as ``python -m fimi.messaging.broker.amqtt_main``.
+What is mended, as of amqtt 0.12: a client with a wrong password is refused before it can touch the
+session of the client whose id it uses; a client that comes back before its old connection is
+noticed to be dead does not end up marked as disconnected; two clients that connect at the same
+moment no longer break each other's loop over the subscriptions; and a client that connects gets the
+retained messages of its own subscriptions, not of everybody's. What stays: no last will for a
+client that falls silent, and unacknowledged messages are lost on a reconnect;
+:mod:`fimi.messaging.client` and :mod:`fimi.messaging.transfers.exchange` cope with both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import amqtt.broker
+from amqtt.errors import MQTTError
+from amqtt.mqtt.connack import NOT_AUTHORIZED, ConnackPacket
+from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
+from amqtt.plugins.base import BaseAuthPlugin
+
+from fimi.messaging.broker.guard import ChildConfig, read_config, remove_directory, watch_parent
+
+TAKE_OVER_S = 2.0
+
+
+class PasswordPlugin(BaseAuthPlugin):  # type: ignore[misc]
+    """One user, one password."""
+
+    @dataclass
+    class Config:
+        """Who may connect."""
+
+        username: str
+        password: str
+
+    def __init__(self, context: Any) -> None:
+        super().__init__(context)
+        self._username = self.config.username.encode()
+        self._password = self.config.password.encode()
+
+    async def authenticate(self, *, session: Any) -> bool:
+        """Whether the session knows both."""
+        name = hmac.compare_digest((session.username or "").encode(), self._username)
+        return hmac.compare_digest((session.password or "").encode(), self._password) and name
+
+
+class _Handler(BrokerProtocolHandler):  # type: ignore[misc]
+    """Checks the password with the first packet."""
+
+    @classmethod
+    async def init_from_connect(
+        cls, reader: Any, writer: Any, plugins_manager: Any, loop: Any = None
+    ) -> Any:
+        handler, session = await super().init_from_connect(reader, writer, plugins_manager, loop)
+        verdicts = await plugins_manager.map_plugin_auth(session=session)
+        if not verdicts or not all(verdicts.values()):
+            await ConnackPacket.build(0, NOT_AUTHORIZED).to_stream(writer)
+            raise MQTTError(f"client {session.client_id} refused")
+        return handler, session
+
+
+class _Subscriptions(dict[str, Any]):
+    """Iterates over a copy: the broker awaits within its loops, and others subscribe meanwhile."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(super().__iter__()))
+
+    def items(self) -> Any:
+        return list(super().items())
+
+
+class _Broker(amqtt.broker.Broker):  # type: ignore[misc]
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__(config)
+        self._subscriptions = _Subscriptions()
+
+    async def _handle_client_session(
+        self, reader: Any, writer: Any, client_session: Any, handler: Any, *rest: Any
+    ) -> None:
+        """End the old connection of a returning client completely before the new one begins."""
+        old = self._sessions.get(client_session.client_id)
+        if (
+            old is not None
+            and old[0] is client_session
+            and client_session.transitions.is_connected()
+        ):
+            await old[1].handle_connection_closed()
+            await old[1].stop()  # or its loop goes on waiting for a receipt that cannot come
+            for _ in range(round(TAKE_OVER_S / 0.01)):
+                if not client_session.transitions.is_connected():
+                    break
+                await asyncio.sleep(0.01)
+        await super()._handle_client_session(reader, writer, client_session, handler, *rest)
+
+    async def _publish_retained_messages_for_subscription(
+        self, subscription: tuple[str, int], session: Any
+    ) -> None:
+        subscribers = self._subscriptions.get(subscription[0], ())
+        if any(known.client_id == session.client_id for known, _ in subscribers):
+            await super()._publish_retained_messages_for_subscription(subscription, session)
+
+
+async def serve(config: ChildConfig) -> None:
+    """Run the broker until a signal comes or the parent is gone."""
+    amqtt.broker.BrokerProtocolHandler = _Handler
+    host = f"[{config.bind}]" if ":" in config.bind else config.bind
+    broker = _Broker(
+        {
+            "listeners": {"default": {"type": "tcp", "bind": f"{host}:{config.port}"}},
+            "plugins": {
+                f"{__name__}.PasswordPlugin": {
+                    "username": config.username,
+                    "password": config.password,
+                }
+            },
+        }
+    )
+    await broker.start()
+    over = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def orphaned() -> None:
+        remove_directory(config.directory)
+        loop.call_soon_threadsafe(over.set)
+
+    watch_parent(orphaned)
+    signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(over.set))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    await over.wait()
+    await asyncio.wait_for(broker.shutdown(), 2.0)
+
+
+def main() -> int:
+    """Run the broker; exit status 1 if it cannot start."""
+    logging.basicConfig(level=logging.CRITICAL)
+    try:
+        asyncio.run(serve(read_config()))
+    except Exception as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    # the plugin is loaded by name: run the module under its real name, not as __main__
+    from fimi.messaging.broker.amqtt_main import main as run
+
+    sys.exit(run())

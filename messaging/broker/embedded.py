@@ -1,0 +1,360 @@
+"""The embedded broker: mosquitto where it is installed, else amqtt, in a process of its own.
+
+::
+
+    with EmbeddedBroker() as broker:
+        Peer(broker.address, ...)
+
+It listens on the loopback interface, on a free port, with a generated password. It ends with this
+process, also if this process is killed (:mod:`fimi.messaging.broker.guard`), and not by a Ctrl-C in
+the terminal, so that the peers can still say goodbye. amqtt is for dry runs and trials: it has no
+access rules, forgets everything when it ends, and carries about a tenth of what mosquitto does.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import errno
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+import msgspec
+
+from fimi.messaging.address import BrokerAddress
+from fimi.messaging.broker.guard import ChildConfig
+from fimi.messaging.errors import (
+    BrokerError,
+    BrokerFailed,
+    BrokerMissing,
+    NotAuthorised,
+    PortTaken,
+)
+from fimi.messaging.link import probe
+
+Kind = Literal["auto", "mosquitto", "amqtt"]
+
+LOOPBACK = "127.0.0.1"
+USERNAME = "fimi"
+START_S = 15.0
+STOP_S = 3.0
+PROBE_S = 0.5
+_PORT_TRIES = 5
+_HASH_ITERATIONS = 101  # mosquitto's own default; the password is 256 random bits
+_EXTRA_PATHS = ("/usr/sbin", "/usr/local/sbin", "/usr/local/bin", "/opt/homebrew/sbin")
+
+
+class EmbeddedBroker:
+    """A broker in a child process. A context manager; ``start`` and ``close`` do the same."""
+
+    def __init__(
+        self,
+        kind: Kind = "auto",
+        *,
+        bind: str = LOOPBACK,
+        port: int = 0,
+        username: str = USERNAME,
+        password: str | None = None,
+    ) -> None:
+        """Choose the program; nothing is started yet.
+
+        Args:
+            kind: ``"auto"`` takes mosquitto where it is installed, else amqtt.
+            bind: IP address to listen on.
+            port: TCP port; 0 for a free one.
+            username: of all peers.
+            password: of all peers; ``None`` for a generated one.
+
+        Raises:
+            BrokerMissing: no such program is installed.
+            ValueError: for a user name or password that a password file cannot hold.
+        """
+        if not username or re.search(r"[:\s]", username) or re.search(r"[\r\n]", password or ""):
+            raise ValueError(
+                "the broker's user name must have no ':' or white space and its password no line "
+                "break"
+            )
+        self._program = None if kind == "amqtt" else find_mosquitto()
+        if kind == "mosquitto" and self._program is None:
+            raise BrokerMissing(
+                "no mosquitto program on the PATH or in " + ", ".join(_EXTRA_PATHS) + "; install "
+                "it (for example 'apt install mosquitto') or choose the broker 'amqtt'"
+            )
+        if self._program is None and importlib.util.find_spec("amqtt") is None:
+            raise BrokerMissing(
+                "neither mosquitto nor amqtt is installed; install one of them (for example "
+                "'apt install mosquitto' or 'pip install amqtt')"
+            )
+        self.kind: Literal["mosquitto", "amqtt"] = "mosquitto" if self._program else "amqtt"
+        self.version = _version(self._program)
+        self._bind = bind
+        self._port = port
+        self._username = username
+        self._password = password or secrets.token_urlsafe(32)
+        self._address: BrokerAddress | None = None
+        self._directory: Path | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> BrokerAddress:
+        """How to connect to it from this machine.
+
+        Raises:
+            BrokerFailed: if it is not running.
+        """
+        if self._address is None:
+            raise BrokerFailed(f"the embedded {self.kind} broker has not been started")
+        return self._address
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the child, or ``None`` if there is none."""
+        return None if self._process is None else self._process.pid
+
+    def start(self) -> None:
+        """Start the process and wait until it lets a client in.
+
+        Raises:
+            PortTaken: another program listens on the wanted port.
+            BrokerFailed: it did not come up; with what it said.
+        """
+        if self._process is not None:
+            return
+        for attempt in range(_PORT_TRIES):
+            port = self._port or _free_port(self._bind)
+            if self._port:
+                _check_port(self._bind, self._port)
+            try:
+                self._launch(port)
+                return
+            except PortTaken:
+                # somebody was quicker to take the free port: look for another one
+                if self._port or attempt == _PORT_TRIES - 1:
+                    raise
+
+    def restart(self) -> None:
+        """End the process and start it again at the same address with the same password."""
+        port = self.address.port
+        self.close()
+        self._port = port
+        self.start()
+
+    def close(self) -> None:
+        """End the process and remove its files; may be repeated."""
+        process, self._process = self._process, None
+        if process is not None:
+            if process.stdin is not None:
+                with contextlib.suppress(OSError):
+                    process.stdin.close()
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+        self._directory = self._address = None
+
+    def __enter__(self) -> EmbeddedBroker:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _launch(self, port: int) -> None:
+        self._directory = directory = Path(tempfile.mkdtemp(prefix="fimi-broker-"))
+        try:
+            command: tuple[str, ...] = ()
+            if self._program is not None:
+                config = _write_mosquitto_files(
+                    directory, self._bind, port, self._username, self._password
+                )
+                command = (self._program, "-c", str(config))
+            child = ChildConfig(
+                directory=str(directory),
+                command=command,
+                bind=self._bind,
+                port=port,
+                username=self._username,
+                password=self._password,
+            )
+            with (directory / "log").open("wb") as output:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", f"messaging.{self.kind}_main"],
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=_environment(),
+                    start_new_session=True,
+                )
+            if self._process.stdin is None:
+                raise BrokerFailed("the embedded broker has no standard input")
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.write(msgspec.json.encode(child) + b"\n")
+                self._process.stdin.flush()
+            self._address = BrokerAddress(
+                host=_reachable(self._bind),
+                port=port,
+                username=self._username,
+                password=self._password,
+            )
+            self._await_ready(port)
+        except BaseException:
+            self.close()
+            raise
+
+    def _await_ready(self, port: int) -> None:
+        deadline_s = time.monotonic() + START_S
+        last: BrokerError | None = None
+        while time.monotonic() < deadline_s:
+            said = self._said()
+            if "already in use" in said:
+                raise _port_taken(self._bind, port)
+            if not self.alive:
+                raise BrokerFailed(
+                    f"the embedded {self.kind} {self.version} did not start on "
+                    f"{self._bind}:{port}: {said or 'it said nothing'}"
+                )
+            try:
+                probe(self.address, timeout_s=PROBE_S)
+                return
+            except NotAuthorised as error:
+                raise _port_taken(self._bind, port) from error  # another broker answers there
+            except BrokerError as error:
+                last = error
+                time.sleep(0.03)
+        raise BrokerFailed(
+            f"the embedded {self.kind} {self.version} lets nobody in after {START_S:g} s: {last}; "
+            f"it said: {self._said() or 'nothing'}"
+        )
+
+    def _said(self) -> str:
+        if self._directory is None:
+            return ""
+        lines = (self._directory / "log").read_text(errors="replace").splitlines()
+        errors = [line for line in lines if "rror" in line]
+        return "; ".join((errors or lines)[-3:])
+
+
+def find_mosquitto() -> str | None:
+    """Path of the mosquitto program: on the PATH, or where distributions hide daemons."""
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_EXTRA_PATHS))
+    return shutil.which("mosquitto", path=path)
+
+
+def password_hash(password: str, salt: bytes) -> str:
+    """A password as it stands in mosquitto's password file: PBKDF2-HMAC-SHA512, format ``$7$``."""
+    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _HASH_ITERATIONS)
+    parts = (base64.b64encode(salt).decode(), base64.b64encode(digest).decode())
+    return f"$7${_HASH_ITERATIONS}${parts[0]}${parts[1]}"
+
+
+def _write_mosquitto_files(
+    directory: Path, bind: str, port: int, username: str, password: str
+) -> Path:
+    passwords, rights, config = (directory / name for name in ("passwords", "rights", "conf"))
+    for file in (passwords, rights, config):
+        file.touch(mode=0o600)
+    passwords.write_text(f"{username}:{password_hash(password, secrets.token_bytes(12))}\n")
+    # one user serves the whole run; a fleet with a user per device has the rules of topics.py
+    rights.write_text(f"user {username}\ntopic readwrite fimi/v1/#\n")
+    lines = [
+        f"listener {port} {bind}",
+        "allow_anonymous false",
+        f"password_file {passwords}",
+        f"acl_file {rights}",
+        "persistence false",
+        "message_size_limit 4194304",
+        "max_queued_messages 2000",
+        "set_tcp_nodelay true",
+        "sys_interval 0",
+        "log_dest stderr",
+        "log_type error",
+        "log_type warning",
+    ]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        lines.append("user root")  # it would become 'mosquitto', who may not read these files
+    config.write_text("\n".join(lines) + "\n")
+    return config
+
+
+def _version(program: str | None) -> str:
+    if program is None:
+        return importlib.metadata.version("amqtt")
+    said = subprocess.run([program, "-h"], capture_output=True, text=True, timeout=10).stdout
+    found = re.search(r"version (\S+)", said)
+    return found.group(1) if found else "unknown"
+
+
+def _environment() -> dict[str, str]:
+    """The child must find this package wherever it was imported from."""
+    root = str(Path(__file__).absolute().parents[3])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _reachable(bind: str) -> str:
+    return {"0.0.0.0": LOOPBACK, "": LOOPBACK, "::": "::1"}.get(bind, bind)
+
+
+def _family(bind: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in bind else socket.AF_INET
+
+
+def _free_port(bind: str) -> int:
+    with socket.socket(_family(bind), socket.SOCK_STREAM) as sock:
+        try:
+            sock.bind((bind, 0))
+        except OSError as error:
+            raise _cannot_listen(bind, 0, error) from error
+        return int(sock.getsockname()[1])
+
+
+def _check_port(bind: str, port: int) -> None:
+    with socket.socket(_family(bind), socket.SOCK_STREAM) as sock:
+        if os.name == "posix":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((bind, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise _port_taken(bind, port) from error
+            raise _cannot_listen(bind, port, error) from error
+
+
+def _port_taken(bind: str, port: int) -> PortTaken:
+    return PortTaken(
+        f"port {port} on {bind} is taken by another program; choose another port, or 0 for a free "
+        "one"
+    )
+
+
+def _cannot_listen(bind: str, port: int, error: OSError) -> BrokerFailed:
+    return BrokerFailed(
+        f"cannot listen on {bind}:{port} ({error.strerror}); give an address of this machine"
+        + (" and a port above 1023" if 0 < port < 1024 else "")
+    )

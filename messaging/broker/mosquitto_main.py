@@ -1,0 +1,61 @@
+"""Child process around mosquitto: ends it when the parent is gone, whatever became of the parent.
+
+Started by :mod:`fimi.messaging.broker.embedded` as ``python -m
+fimi.messaging.broker.mosquitto_main``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+from fimi.messaging.broker.guard import read_config, remove_directory, watch_parent
+
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
+
+def main() -> int:
+    """Run mosquitto until it ends, a signal comes or the parent is gone; its exit status."""
+    config = read_config()
+    # no other thread runs yet, so a function before exec is safe
+    broker = subprocess.Popen(
+        config.command, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent()
+    )
+
+    lost = threading.Event()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        broker.terminate()
+
+    def orphaned() -> None:
+        lost.set()
+        broker.terminate()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    watch_parent(orphaned)
+    code = broker.wait()
+    if lost.is_set():
+        remove_directory(config.directory)
+    return code
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    """For the case that this process is killed itself; only Linux has it."""
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl = ctypes.CDLL(None).prctl
+
+    def preexec() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    return preexec
+
+
+if __name__ == "__main__":
+    sys.exit(main())

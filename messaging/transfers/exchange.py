@@ -1,0 +1,291 @@
+"""Large payloads: named by their digest, cut into chunks, pulled by the receiver, verified.
+
+Whoever has a payload :meth:`serves <Transfers.serve>` it and sends the :class:`Offer` in a message;
+whoever wants it :meth:`fetches <Transfers.fetch>` it::
+
+    asker                                   holder
+      want {digest, chunk indices}   ──▶      at most 4 chunks of a payload in flight
+      ◀──  chunk {digest, index, check, data}
+      done {digest}                  ──▶      the holder now knows; repeated until
+      ◀──  noted {digest}                     it has said so
+
+Nothing rests on the broker: chunks travel unacknowledged (QoS 0), the asker checks every chunk and
+asks again for what is lost or damaged, at once after a reconnect, else after a growing wait. One
+thread per peer publishes chunks, a few at a time and no faster than the rate that it was given, so
+that neither the network thread nor the messages between the chunks have to wait. The asker's side:
+:mod:`fimi.messaging.transfers.fetching`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+from paho.mqtt.client import MQTTMessageInfo
+
+from fimi.messaging.messages import Offer
+from fimi.messaging.topics import Kind
+from fimi.messaging.transfers.chunks import DEFAULT_CHUNK_BYTES, MAX_CHUNK_BYTES, WINDOW
+from fimi.messaging.transfers.fetching import Carrier, Counters, Fetching
+from fimi.messaging.transfers.pacing import TokenBucket, paced_chunk_bytes
+from fimi.messaging.transfers.serving import Order, Shelf, sha256
+from fimi.messaging.transfers.wire import (
+    Done,
+    Gone,
+    Noted,
+    decode_answer,
+    decode_request,
+    encode_transfer,
+)
+
+DEFAULT_MAX_BYTES = 256 << 20
+_MAX_ANSWERS = 1024
+
+log = logging.getLogger(__name__)
+
+
+class Transfers:
+    """All transfers of one peer, both ways. Belongs to a peer, which feeds and closes it."""
+
+    def __init__(
+        self,
+        carrier: Carrier,
+        *,
+        chunk_bytes: int = DEFAULT_CHUNK_BYTES,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        gone_after_s: float = 15.0,
+    ) -> None:
+        """No transfers yet.
+
+        Args:
+            carrier: the peer.
+            chunk_bytes: size of the chunks it serves.
+            max_bytes: largest payload it fetches.
+            gone_after_s: give a fetch up when its holder has been offline for this long.
+        """
+        if not 1 <= chunk_bytes <= MAX_CHUNK_BYTES:
+            raise ValueError(f"chunk_bytes is {chunk_bytes}; take 1 to {MAX_CHUNK_BYTES}")
+        self.counters = Counters()
+        self._carrier = carrier
+        self._changed = threading.Condition()
+        self._fetching = Fetching(
+            carrier,
+            self._changed,
+            self.counters,
+            max_bytes=max_bytes,
+            gone_after_s=gone_after_s,
+        )
+        self._shelf = Shelf(carrier.id, chunk_bytes)
+        self._chunk_bytes = chunk_bytes
+        self._bucket: TokenBucket | None = None
+        self._next: tuple[Order, float] | None = None
+        self._answers: deque[tuple[str, Gone | Noted]] = deque(maxlen=_MAX_ANSWERS)
+        self._closed = False
+        self._worker: threading.Thread | None = None
+
+    # The holder's side.
+
+    @property
+    def rate_bps(self) -> float | None:
+        """At which rate payloads leave, bit/s of payload; ``None`` if unlimited."""
+        bucket = self._bucket
+        return None if bucket is None else bucket.rate_bps
+
+    def pace(self, rate_bps: float | None) -> None:
+        """Limit the rate of everything that is served, bit/s of payload; ``None`` lifts the limit.
+
+        What is served from now on also comes in chunks that suit the rate: one that takes longer
+        than its asker is patient would be asked for twice, and messages would have to wait for it.
+        """
+        with self._changed:
+            self._bucket = None if rate_bps is None else TokenBucket(rate_bps)
+            if self._next is not None:
+                self._next = (self._next[0], time.monotonic())
+            self._changed.notify_all()
+
+    # The holder's side.
+
+    def serve(self, data: bytes, media: str, *, keep: int | None = None) -> Offer:
+        """Let others fetch ``data``.
+
+        Serving the same bytes again counts: each :meth:`serve` needs its :meth:`withdraw`.
+
+        Args:
+            data: the payload; kept by reference.
+            media: what it is, for example ``"safetensors"``.
+            keep: forget it once this many peers have all of it; ``None`` until withdrawn.
+
+        Returns:
+            What to send to whoever shall fetch it.
+        """
+        digest = sha256(data)
+        with self._changed:
+            rate_bps = self.rate_bps
+            chunk_bytes = self._chunk_bytes
+            if rate_bps is not None:
+                chunk_bytes = min(chunk_bytes, paced_chunk_bytes(rate_bps))
+            return self._shelf.put(digest, data, media, keep, chunk_bytes, rate_bps)
+
+    def withdraw(self, digest: str) -> None:
+        """Stop serving a payload; no effect if it is not served."""
+        with self._changed:
+            self._shelf.take(digest)
+
+    def served(self) -> tuple[str, ...]:
+        """Digests of what is being served."""
+        with self._changed:
+            return self._shelf.digests()
+
+    def wait_served(self, digest: str, *, by: str, timeout_s: float) -> bool:
+        """Wait until the peer ``by`` has said that it has all of a payload.
+
+        Returns:
+            Whether it has; ``False`` after ``timeout_s``, after :meth:`close`, and for a payload
+            that was never served.
+        """
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._closed or self._shelf.is_done(by, digest), timeout_s
+            )
+            return self._shelf.is_done(by, digest)
+
+    def fetch(
+        self,
+        offer: Offer,
+        timeout_s: float,
+        *,
+        cancelled: Callable[[], bool] | None = None,
+        max_bytes: int | None = None,
+    ) -> bytes:
+        """Pull a payload, verify it and tell its holder that it is here.
+
+        Args:
+            offer: what, from whom.
+            timeout_s: for the whole payload.
+            cancelled: asked a few times a second whether to give up.
+            max_bytes: largest payload to accept; by default that of this object.
+
+        Raises:
+            TransferError: too large, not complete in time, holder gone, or not what was offered.
+            TransferCancelled: given up because ``cancelled`` said so.
+        """
+        return self._fetching.fetch(offer, timeout_s, cancelled=cancelled, max_bytes=max_bytes)
+
+    # Fed by the peer, on the network thread.
+
+    def start(self) -> None:
+        """Start the thread that publishes chunks."""
+        self._worker = threading.Thread(
+            target=self._work, name=f"transfers-{self._carrier.id}", daemon=True
+        )
+        self._worker.start()
+
+    def close(self) -> None:
+        """End all transfers; waiting callers return or raise."""
+        with self._changed:
+            self._closed = True
+            self._fetching.close()
+            self._changed.notify_all()
+        if self._worker is not None:
+            self._worker.join()
+            self._worker = None
+
+    def on_reconnected(self) -> None:
+        """What was in flight is lost: ask again now."""
+        with self._changed:
+            self._fetching.hurry()
+            self._changed.notify_all()
+
+    def on_request(self, asker: str, payload: bytes) -> None:
+        """A ``want`` or ``done`` has come."""
+        try:
+            request = decode_request(payload)
+        except (msgspec.DecodeError, ValueError) as error:
+            self._refuse(f"request from {asker}: {error}")
+            return
+        with self._changed:
+            if isinstance(request, Done):
+                self._shelf.done(asker, request.digest)
+                self._answers.append((asker, Noted(digest=request.digest)))
+            elif self._shelf.has(request.digest):
+                refused = self._shelf.order(asker, request.digest, request.indices)
+                self.counters.refused += refused
+            else:
+                self._answers.append((asker, Gone(digest=request.digest)))
+            self._changed.notify_all()
+
+    def on_answer(self, holder: str, payload: bytes) -> None:
+        """A chunk, or word that there is none, has come."""
+        try:
+            answer = decode_answer(payload)
+        except (msgspec.DecodeError, ValueError) as error:
+            self._refuse(f"chunk from {holder}: {error}")
+            return
+        with self._changed:
+            wanted = self._fetching.take(holder, answer)
+            self.counters.refused += not wanted
+            self._changed.notify_all()
+
+    def _refuse(self, what: str) -> None:
+        self.counters.refused += 1
+        log.warning("dropped: %s", what)
+
+    # The worker thread.
+
+    def _work(self) -> None:
+        leaving: deque[MQTTMessageInfo] = deque()
+        while True:
+            with self._changed:
+                if self._closed:
+                    return
+                now_s = time.monotonic()
+                notes = self._notes(now_s)
+                order, due_s = self._next_chunk(now_s)
+                if not notes and order is None:
+                    wait_s = min(due_s, self._fetching.next_s()) - now_s
+                    self._changed.wait(min(max(0.0, wait_s), threading.TIMEOUT_MAX))
+                    continue
+                self.counters.sent += order is not None
+            for recipient, kind, body in notes:
+                self._carrier.publish(recipient, kind, encode_transfer(body))
+            if order is not None:
+                chunk = encode_transfer(order.chunk())
+                info = self._carrier.publish(order.asker, "chunk", chunk)
+                if info is not None:
+                    leaving.append(info)
+            while len(leaving) >= WINDOW and not self._closed:
+                info = leaving.popleft()
+                try:
+                    info.wait_for_publish(5.0)
+                except (RuntimeError, ValueError):
+                    continue  # lost with the connection: it will be asked for again
+
+    def _next_chunk(self, now_s: float) -> tuple[Order | None, float]:
+        """The chunk that leaves now, or when one does."""
+        if self._next is not None and not self._shelf.has(self._next[0].digest):
+            self._shelf.has_left(self._next[0])
+            self._next = None
+        if self._next is None:
+            if (order := self._shelf.next_order()) is None:
+                return None, float("inf")
+            wait_s = 0.0 if self._bucket is None else self._bucket.take(len(order.data))
+            self._next = (order, now_s + wait_s)
+        order, due_s = self._next
+        if due_s > now_s:
+            return None, due_s
+        self._next = None
+        self._shelf.has_left(order)
+        return order, due_s
+
+    def _notes(self, now_s: float) -> list[tuple[str, Kind, Gone | Noted | Done]]:
+        """The short answers and confirmations that are due."""
+        notes: list[tuple[str, Kind, Gone | Noted | Done]] = []
+        while self._answers:
+            recipient, answer = self._answers.popleft()
+            notes.append((recipient, "chunk", answer))
+        notes += [(holder, "want", done) for holder, done in self._fetching.confirmations(now_s)]
+        return notes

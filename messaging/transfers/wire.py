@@ -1,0 +1,185 @@
+"""How messages and chunks look in bytes, and which of them can be believed.
+
+Messages are JSON (readable with any MQTT tool), transfers MessagePack (chunks are binary). A
+message says whom it is from or for; :func:`decode_message` holds that against the topic, which the
+broker's access rules vouch for, so that no peer can speak for another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from fimi.messaging.errors import MessageRefused
+from fimi.messaging.messages import (
+    AnyMessage,
+    DevicePlan,
+    DeviceState,
+    Digest,
+    Message,
+    PlanApplied,
+    Profile,
+    RoundClosed,
+    RoundReport,
+    RoundSettled,
+    RoundStart,
+    UpdateReady,
+)
+
+MAX_MESSAGE_BYTES = 1 << 20
+"""Largest message; anything larger travels as a transfer."""
+
+MAX_WANTED = 64
+"""Most chunks that one request may name."""
+
+_SPEAKS_FOR: dict[type[Message], str] = {
+    DeviceState: "peer",
+    Profile: "device",
+    PlanApplied: "device",
+    UpdateReady: "device",
+    RoundReport: "device",
+    RoundSettled: "device",
+}
+_SPEAKS_TO: dict[type[Message], str] = {
+    DevicePlan: "device",
+    RoundStart: "device",
+    RoundClosed: "device",
+}
+
+Index = Annotated[int, Meta(ge=0)]
+
+
+class Want(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="want"):
+    """Asker to holder: send me these chunks.
+
+    Attributes:
+        digest: SHA-256 of the whole payload, hexadecimal.
+        indices: which chunks.
+    """
+
+    digest: Digest
+    indices: Annotated[tuple[Index, ...], Meta(min_length=1, max_length=MAX_WANTED)]
+
+
+class Done(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="done"):
+    """Asker to holder: I have it all; repeated until :class:`Noted` comes back."""
+
+    digest: Digest
+
+
+class Chunk(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="chunk"):
+    """Holder to asker: a piece of a payload.
+
+    Attributes:
+        digest: of the whole payload.
+        index: which piece.
+        check: :func:`chunk_check` of ``data``.
+        data: the bytes.
+    """
+
+    digest: Digest
+    index: Index
+    check: Annotated[bytes, Meta(min_length=16, max_length=16)]
+    data: memoryview
+
+
+class Gone(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="gone"):
+    """Holder to asker: I do not serve that payload (any more)."""
+
+    digest: Digest
+
+
+class Noted(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="noted"):
+    """Holder to asker: I know that you have it all."""
+
+    digest: Digest
+
+
+Request = Want | Done
+Answer = Chunk | Gone | Noted
+
+_json = msgspec.json.Encoder()
+_message = msgspec.json.Decoder[Any](AnyMessage)
+_pack = msgspec.msgpack.Encoder()
+_request = msgspec.msgpack.Decoder[Any](Request)
+_answer = msgspec.msgpack.Decoder[Any](Answer)
+
+
+def chunk_check(index: int, data: bytes | memoryview) -> bytes:
+    """BLAKE2b of a chunk and its place, 16 bytes: finds damage before the whole is here."""
+    return hashlib.blake2b(data, digest_size=16, salt=index.to_bytes(8, "big")).digest()
+
+
+def encode_message(message: Message, *, sender: str, recipient: str) -> bytes:
+    """A message as JSON.
+
+    Raises:
+        MessageRefused: if it speaks for somebody else, is addressed to somebody else, or is larger
+            than :data:`MAX_MESSAGE_BYTES`.
+    """
+    _check_parties(message, sender, recipient)
+    payload = _json.encode(message)
+    if len(payload) > MAX_MESSAGE_BYTES:
+        raise MessageRefused(
+            f"{type(message).__name__} to {recipient} has {len(payload)} B, the limit is "
+            f"{MAX_MESSAGE_BYTES} B; send large payloads as transfers"
+        )
+    return payload
+
+
+def decode_message(payload: bytes, *, sender: str, recipient: str) -> Message:
+    """A message from JSON, checked against the topic it came by.
+
+    Raises:
+        MessageRefused: says what is wrong with it.
+    """
+    if len(payload) > MAX_MESSAGE_BYTES:
+        raise MessageRefused(
+            f"message of {len(payload)} B from {sender}, the limit is {MAX_MESSAGE_BYTES} B"
+        )
+    try:
+        message: Message = _message.decode(payload)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise MessageRefused(f"message from {sender} is not one of ours: {error}") from error
+    _check_parties(message, sender, recipient)
+    return message
+
+
+def encode_transfer(body: Want | Done | Chunk | Gone | Noted) -> bytes:
+    """A request or answer as MessagePack."""
+    return _pack.encode(body)
+
+
+def decode_request(payload: bytes) -> Want | Done:
+    """What an asker wants.
+
+    Raises:
+        msgspec.DecodeError: for anything else.
+    """
+    request: Want | Done = _request.decode(payload)
+    return request
+
+
+def decode_answer(payload: bytes) -> Chunk | Gone | Noted:
+    """What a holder answers.
+
+    Raises:
+        msgspec.DecodeError: for anything else.
+    """
+    answer: Chunk | Gone | Noted = _answer.decode(payload)
+    return answer
+
+
+def _check_parties(message: Message, sender: str, recipient: str) -> None:
+    kind = type(message)
+    if (field := _SPEAKS_FOR.get(kind)) and (named := getattr(message, field)) != sender:
+        raise MessageRefused(f"{kind.__name__} from {sender} speaks for {field} {named!r}")
+    if (field := _SPEAKS_TO.get(kind)) and (named := getattr(message, field)) != recipient:
+        raise MessageRefused(f"{kind.__name__} to {recipient} is meant for {field} {named!r}")
+    if isinstance(message, UpdateReady) and message.update.holder != sender:
+        raise MessageRefused(
+            f"UpdateReady from {sender} offers a payload of {message.update.holder!r}"
+        )

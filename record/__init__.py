@@ -1,0 +1,27 @@
+"""What a run leaves behind: written by the coordinator, read by everybody else.
+
+Writing
+
+* :mod:`~fimi.record.events`   what happens in a run, as it happens
+* :mod:`~fimi.record.results`  rounds and runs in numbers
+* :mod:`~fimi.record.insight`  learning metrics of a round's updates
+* :mod:`~fimi.record.schema`   the tables of a run store
+* :mod:`~fimi.record.store`    the run store: one SQLite file per run
+
+Reading
+
+* :mod:`~fimi.record.record`  a run as types
+* :mod:`~fimi.record.reader`  a run store as a :class:`~fimi.record.record.RunData`
+* :mod:`~fimi.record.clean`   foreign text without control characters
+
+Figures
+
+* :mod:`~fimi.record.summary`  the numbers of a run, for the report, JSON, experiments and the
+  terminal
+* :mod:`~fimi.record.phases`      joules and seconds phase by phase
+* :mod:`~fimi.record.prediction`  prediction held against measurement, and what errors come from
+* :mod:`~fimi.record.observed`    what boards did besides drawing power
+* :mod:`~fimi.record.targets`     what an accuracy has cost
+
+Imports :mod:`fimi.energy`, :mod:`fimi.optim`, :mod:`fimi.learning` and :mod:`fimi.messaging`.
+"""

@@ -1,0 +1,13 @@
+"""Numbers and foreign words as a person reads them, the same in the terminal and on the page.
+
+Names of devices come from the network: :func:`clean` is the one door through which they enter a
+report. It takes control characters out; whoever writes HTML escapes the rest.
+"""
+
+from __future__ import annotations
+
+
+def clean(text: object, limit: int = 200) -> str:
+    """Foreign text without control characters, at most ``limit`` characters long."""
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"

@@ -1,0 +1,166 @@
+"""What happens in a federation, as it happens.
+
+The coordinator hands every event to one callback; the run store writes it down, the live view
+shows it. Events are facts: nothing reacts to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from fimi.energy.hardware import Applied
+from fimi.energy.joules import Energy
+from fimi.optim.planner import Plan
+from fimi.record.results import Deployment, RoundResult
+
+
+class Event(Struct, frozen=True, kw_only=True, tag_field="event"):
+    """Base of all events."""
+
+
+class DeviceJoined(Event, frozen=True, kw_only=True, tag="device-joined"):
+    """A device published its profile."""
+
+    device: str
+    board: str
+    kind: str
+    samples: int
+    backend: str
+
+
+class DeviceLost(Event, frozen=True, kw_only=True, tag="device-lost"):
+    """A device went away."""
+
+    device: str
+    reason: str
+
+
+class SearchProgress(Event, frozen=True, kw_only=True, tag="search-progress"):
+    """The planner's search has finished an iteration."""
+
+    iteration: int
+    best_j: float
+
+
+class Planned(Event, frozen=True, kw_only=True, tag="planned"):
+    """The fleet has a plan."""
+
+    plan: Plan
+    synthetic_samples: int
+
+
+class BatchDelivered(Event, frozen=True, kw_only=True, tag="batch-delivered"):
+    """The generator node has a device's synthetic batch."""
+
+    device: str
+    requested: int
+    delivered: int
+    seconds: float
+    error: str
+    refused: int = 0
+    energy: Energy | None = None
+    drawn: int = 0
+
+
+class GenerationProgress(Event, frozen=True, kw_only=True, tag="generation-progress"):
+    """How far the generator node is with the batches that it was asked for.
+
+    Attributes:
+        devices_done: batches that are ready.
+        devices_asked: batches that were asked for.
+        lacking: images still to be drawn.
+        images_per_s: drawn per second of late.
+    """
+
+    devices_done: int
+    devices_asked: int
+    lacking: int
+    images_per_s: float
+
+
+class PlanInForce(Event, frozen=True, kw_only=True, tag="plan-in-force"):
+    """A device follows its plan, or says why it cannot.
+
+    Attributes:
+        device: who.
+        notes: what could not be applied.
+        error: why it cannot follow the plan, or empty.
+        applied: what was set and read back.
+    """
+
+    device: str
+    notes: tuple[str, ...]
+    error: str
+    applied: Applied | None = None
+
+
+class RoundStarted(Event, frozen=True, kw_only=True, tag="round-started"):
+    """A round has begun."""
+
+    round: int
+    devices: tuple[str, ...]
+
+
+class DeviceReported(Event, frozen=True, kw_only=True, tag="device-reported"):
+    """A device has finished its part of a round."""
+
+    round: int
+    device: str
+    error: str
+
+
+class UpdateRejected(Event, frozen=True, kw_only=True, tag="update-rejected"):
+    """An update does not go into the model."""
+
+    round: int
+    device: str
+    reason: str
+
+
+class RoundFinished(Event, frozen=True, kw_only=True, tag="round-finished"):
+    """A round is over and accounted for."""
+
+    result: RoundResult
+
+
+class Refitted(Event, frozen=True, kw_only=True, tag="refitted"):
+    """Predictions had drifted: the boards were fitted again.
+
+    Attributes:
+        round: after which.
+        drift_percent: of each device that was beyond the limit.
+        energy_j: predicted dynamic energy of a round under the new plan; ``None`` if the old one
+            stays in force.
+        reason: why it does, or empty.
+    """
+
+    round: int
+    drift_percent: dict[str, float]
+    energy_j: float | None
+    reason: str
+
+
+class Deployed(Event, frozen=True, kw_only=True, tag="deployed"):
+    """The global model was exported, and tried where that was asked for."""
+
+    deployment: Deployment
+
+
+class NotDeployed(Event, frozen=True, kw_only=True, tag="not-deployed"):
+    """The global model could not be exported; the run goes on."""
+
+    round: int
+    reason: str
+
+
+class RunFinished(Event, frozen=True, kw_only=True, tag="run-finished"):
+    """The run is over."""
+
+    status: str
+    reason: str
+
+
+Listener = Callable[[Event], None]
+"""Whoever wants to know."""

@@ -1,0 +1,294 @@
+"""What a report knows of a run: the types that :func:`fimi.record.reader.read_run` fills.
+
+Profiles, plans of devices, rounds and phases are the types that travelled and were stored; here is
+what holds them together. Everything but the name may be missing from a run that ended early.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from fimi.energy.hardware import Applied
+from fimi.energy.joules import Energy
+from fimi.learning.training.classifier import FileCheck
+from fimi.messaging.messages import DevicePlan, Profile, Trial
+from fimi.record.insight import Insight
+from fimi.record.prediction import Residual
+from fimi.record.results import Preparation, RoundResult
+from fimi.record.store import StoreError
+
+Status = Literal["completed", "interrupted", "failed", "unfinished"]
+"""``unfinished``: the store has no end, so the run crashed, was killed or is still going."""
+
+
+class ReportError(StoreError):
+    """A run cannot be read or reported; the message says which, why and what to do."""
+
+
+class DatasetInfo(Struct, frozen=True, kw_only=True):
+    """What the federation learned from.
+
+    Attributes:
+        name: data set.
+        split: how public and private part were told apart.
+        alpha: Dirichlet α of the private parts.
+        public: samples the generator was trained on.
+        private: samples on the devices.
+        test: held-out samples.
+        class_names: one per class.
+        public_digest: of the public samples.
+        private_digest: of the private ones.
+        test_digest: of the held-out ones.
+        partition_digest: of who holds what; empty in older stores, as the others may be.
+    """
+
+    name: str = ""
+    split: str = ""
+    alpha: float | None = None
+    public: int | None = None
+    private: int | None = None
+    test: int | None = None
+    class_names: tuple[str, ...] = ()
+    public_digest: str = ""
+    private_digest: str = ""
+    test_digest: str = ""
+    partition_digest: str = ""
+
+
+class RunInfo(Struct, frozen=True, kw_only=True):
+    """The table ``run``; every key may be missing from a run that crashed.
+
+    Attributes:
+        run: its name.
+        strategy: short name.
+        strategy_title: the same in words.
+        seed: of everything that was drawn.
+        status: how it ended.
+        reason: why, in one sentence.
+        started_at: ISO 8601.
+        finished_at: ISO 8601.
+        wall_s: wall time, s.
+        config: dotted key to value.
+        origins: dotted key to where the value came from.
+        versions: package to version.
+        broker: which broker carried the messages.
+        dataset: what was learned from.
+    """
+
+    run: str
+    strategy: str = ""
+    strategy_title: str = ""
+    seed: int | None = None
+    status: Status = "unfinished"
+    reason: str = ""
+    started_at: str = ""
+    finished_at: str = ""
+    wall_s: float | None = None
+    config: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    versions: dict[str, str] = {}
+    broker: str = ""
+    dataset: DatasetInfo = DatasetInfo()
+
+
+class SearchStep(Struct, frozen=True, kw_only=True):
+    """One iteration of the planner's search.
+
+    Attributes:
+        number: from 1.
+        best: best energy so far, J; ``None`` before the first feasible candidate.
+    """
+
+    number: int
+    best: float | None = None
+
+
+class PlanSummary(Struct, frozen=True, kw_only=True):
+    """A plan of the fleet, as far as a report shows it: part of :class:`fimi.optim.planner.Plan`.
+
+    Attributes:
+        status: what is known about its quality.
+        search: which search produced it.
+        energy_j: dynamic energy of one round, as it will run, J.
+        bound_j: certified lower bound of any plan's, J.
+        gap_percent: how far ``energy_j`` is above the bound.
+        search_energy_j: before rounding to whole samples and settable frequencies, J.
+        search_gap_percent: how far that is above the bound.
+        error: mean learning error of the plan.
+        error_max: the constraint on it.
+        synthetic_value: what a synthetic sample was taken to be worth in real ones, q.
+        history: of the search.
+        stop: why the search ended.
+        evaluations: candidates it evaluated.
+        search_s: wall time of the search, s.
+        certificate_s: wall time of the certificate, s.
+    """
+
+    status: str = ""
+    search: str = ""
+    energy_j: float | None = None
+    bound_j: float | None = None
+    gap_percent: float | None = None
+    search_energy_j: float | None = None
+    search_gap_percent: float | None = None
+    error: float | None = None
+    error_max: float | None = None
+    synthetic_value: float | None = None
+    history: tuple[SearchStep, ...] = ()
+    stop: str = ""
+    evaluations: int | None = None
+    search_s: float | None = None
+    certificate_s: float | None = None
+
+
+class DeviceNotes(Struct, frozen=True, kw_only=True):
+    """What the log says of one device, sentence by sentence.
+
+    Attributes:
+        device: who.
+        notes: in order.
+    """
+
+    device: str
+    notes: tuple[str, ...]
+
+
+class Labels(Struct, frozen=True, kw_only=True):
+    """How uneven a device's labels are.
+
+    Attributes:
+        counts: samples per class.
+        emd: distance to the real samples of all devices together, 0 to 2.
+        entropy_bits: of its label distribution.
+    """
+
+    counts: tuple[int, ...]
+    emd: float | None
+    entropy_bits: float | None
+
+
+class FileTrial(Struct, frozen=True, kw_only=True):
+    """How a device ran a file of the trained model.
+
+    Attributes:
+        device: who.
+        trial: figures, or why there are none.
+    """
+
+    device: str
+    trial: Trial
+
+
+class Made(Struct, frozen=True, kw_only=True):
+    """The trained model as files, after a round.
+
+    Attributes:
+        round: after which it was exported.
+        files: as they were checked against PyTorch.
+        trials: by device and file.
+    """
+
+    round: int
+    files: tuple[FileCheck, ...]
+    trials: tuple[FileTrial, ...]
+
+
+class NotMade(Struct, frozen=True, kw_only=True):
+    """The trained model could not become a file.
+
+    Attributes:
+        round: after which that was tried.
+        reason: why not.
+    """
+
+    round: int
+    reason: str
+
+
+class Generation(Struct, frozen=True, kw_only=True):
+    """What the generator node made for a run.
+
+    Attributes:
+        requested: images that were planned.
+        delivered: images that came.
+        drawn: images drawn for them; those that were in the pool are not among them.
+        refused: of those drawn, by the quality gate.
+        seconds: that took, wall time.
+        energy: the same; ``None`` if any of it was not metered.
+    """
+
+    requested: int
+    delivered: int
+    drawn: int
+    refused: int
+    seconds: float
+    energy: Energy | None
+
+    @property
+    def undelivered(self) -> int:
+        """Images that were planned and did not come."""
+        return self.requested - self.delivered
+
+
+class RunData(Struct, frozen=True, kw_only=True):
+    """A whole run.
+
+    Attributes:
+        path: the store.
+        info: the table ``run``.
+        profiles: by device.
+        plan: the last one; ``None`` if the run never came to that.
+        device_plans: of that plan, by device.
+        preparations: receiving the synthetic batches.
+        rounds: finished rounds.
+        residuals: predicted less measured, every phase; empty in a store of before there were any.
+        refits: rounds after which boards were fitted again.
+        labels: stage (``local`` or ``filled``) and device to how uneven its labels are.
+        made: the trained model as files, each time it was exported.
+        not_made: why the last time gave none.
+        generation: what the generator node made; ``None`` if it was not asked.
+        insights: what updates say of learning, of the rounds that were looked at.
+        applied: what each device set and read back for its last plan; empty in older stores.
+        notes: what devices could not do as planned.
+        warnings: what the store holds but cannot be read.
+    """
+
+    path: Path
+    info: RunInfo
+    profiles: dict[str, Profile] = {}
+    plan: PlanSummary | None = None
+    device_plans: dict[str, DevicePlan] = {}
+    preparations: tuple[Preparation, ...] = ()
+    rounds: tuple[RoundResult, ...] = ()
+    residuals: tuple[Residual, ...] = ()
+    refits: tuple[int, ...] = ()
+    labels: dict[str, dict[str, Labels]] = {}
+    made: tuple[Made, ...] = ()
+    not_made: NotMade | None = None
+    generation: Generation | None = None
+    insights: tuple[Insight, ...] = ()
+    applied: dict[str, Applied] = {}
+    notes: tuple[DeviceNotes, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def targets(self) -> tuple[float, ...]:
+        """Accuracies whose price was asked for, sorted."""
+        listed = self.info.config.get("rounds.target_accuracies") or ()
+        planned = self.info.config.get("plan.target_accuracy") or 0.0
+        return tuple(sorted({each for each in (*listed, planned) if each}))
+
+    @property
+    def drawn(self) -> tuple[int, int] | None:
+        """K and n where only k of the n planned devices take part in a round, else ``None``."""
+        drawn, fleet = self.info.config.get("rounds.participants"), len(self.device_plans)
+        return (drawn, fleet) if isinstance(drawn, int) and 0 < drawn < fleet else None
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Everyone the store knows of, sorted."""
+        seen = {device.device for result in self.rounds for device in result.devices}
+        return tuple(sorted({*seen, *self.profiles, *self.device_plans}))

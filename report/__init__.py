@@ -1,0 +1,21 @@
+"""The report of a run, made from its record alone.
+
+* :mod:`~fimi.report.page`            one self-contained page, ``report.html``
+* :mod:`~fimi.report.sections`        its words: title, notices, headline, method
+* :mod:`~fimi.report.page_tables`     its tables
+* :mod:`~fimi.report.figures`  its pictures; those of joules and seconds are in the next module
+* :mod:`~fimi.report.energy_figures`  joules and seconds, measured beside predicted
+* :mod:`~fimi.report.prediction`      predictions against measurements, round by round
+* :mod:`~fimi.report.observed`        what boards did besides drawing power
+* :mod:`~fimi.report.labels`  how uneven the devices' labels are, before and after the plan fills
+  them
+* :mod:`~fimi.report.besides`  what a strategy did besides filling devices; what the generator node
+  made
+* :mod:`~fimi.report.deployment`      the trained model as files, and how devices ran it
+* :mod:`~fimi.report.terminal`        the report in a terminal, and as plain text
+* :mod:`~fimi.report.words`           numbers and kinds of joules as a person reads them
+* :mod:`~fimi.report.markup`          HTML that cannot be injected into
+* :mod:`~fimi.report.plot_style`      one palette, shapes beside colours, axes with units
+
+Imports :mod:`fimi.record` and the rooms below it.
+"""

@@ -1,0 +1,121 @@
+"""What was made and trained besides on devices: synthetic images, the server, pseudo-labels.
+
+The server's seconds and joules are its own and in no sum of the devices'.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from fimi.coordinator.strategies import STRATEGIES
+from fimi.energy.joules import format_joules
+from fimi.record.record import RunData
+from fimi.record.results import RoundResult, server_energy
+from fimi.report.words import percent, seconds
+
+
+class Extra(Struct, frozen=True, kw_only=True):
+    """One more thing to say of a run.
+
+    Attributes:
+        term: what it is.
+        value: the figure.
+        note: what it means.
+    """
+
+    term: str
+    value: str
+    note: str
+
+
+def extras(run: RunData) -> tuple[Extra, ...]:
+    """What there is to say of generation, the server's part and pseudo-labels."""
+    others = (_server(run.rounds), _pseudo_labels(run))
+    return (*_generation(run), *(extra for extra in others if extra is not None))
+
+
+def server_line(result: RoundResult) -> str:
+    """The server's part of a round in a few words; empty if it only averaged."""
+    server = result.server
+    if server is None:
+        return ""
+    energy = f", {server.energy}" if server.energy else ""
+    weight = "" if server.weight is None else f", κ2 {server.weight:.3g}"
+    return f"server trained on {server.images} images in {seconds(server.seconds)}{energy}{weight}"
+
+
+def _server(rounds: Sequence[RoundResult]) -> Extra | None:
+    parts = [r.server for r in rounds if r.server is not None]
+    if not parts:
+        return None
+    energy = server_energy(rounds)
+    weights = [part.weight for part in parts if part.weight is not None]
+    mixed = ""
+    if weights:
+        low, high = min(weights), max(weights)
+        mixed = f"; κ2 {low:.3g}" + (f" to {high:.3g}" if high > low else "")
+    return Extra(
+        term="server",
+        value=seconds(math.fsum(part.seconds for part in parts)),
+        note=f"of training on up to {max(part.images for part in parts)} images, "
+        f"{energy or 'joules not metered'}; in no device's joules{mixed}",
+    )
+
+
+def _pseudo_labels(run: RunData) -> Extra | None:
+    held = sum(plan.unlabelled for plan in run.device_plans.values())
+    if not held or not run.rounds:
+        return None
+    last = run.rounds[-1].participants
+    kept = sum(device.synthetic_samples for device in last)
+    looked = sum(
+        run.device_plans[d.device].unlabelled for d in last if d.device in run.device_plans
+    )
+    return Extra(
+        term="pseudo-labels",
+        value=percent(kept / looked if looked else None),
+        note=f"{kept} of {looked} unlabelled images were kept in the last round; the prediction "
+        "has all of them kept",
+    )
+
+
+def _generation(run: RunData) -> tuple[Extra, ...]:
+    """What there is to say of generation; empty for a strategy that asks for no images."""
+    made = run.generation
+    if made is None:
+        return _no_images(run)
+    missing = made.requested - made.delivered
+    said = ["that were planned" + (f", {missing} missing" if missing else "")]
+    if made.drawn:
+        said.append(f"{made.drawn} drawn for them, {made.refused} of those refused")
+        took = f"{1000 * made.seconds / made.drawn:.3g} ms"
+        if made.energy is None:
+            said.append(f"{took} of the generator node an image drawn, joules not metered")
+        else:
+            joules = format_joules(made.energy.value_j / made.drawn)
+            how = f"{made.energy.kind}, {made.energy.scope}"
+            said.append(f"{took} and {joules} ({how}) of the generator node an image drawn")
+    else:
+        said.append("drawn before, or not known how many were drawn")
+    return (
+        Extra(
+            term="synthetic",
+            value=f"{made.delivered} of {made.requested} images",
+            note=f"{'; '.join(said)}; in no device's joules",
+        ),
+    )
+
+
+def _no_images(run: RunData) -> tuple[Extra, ...]:
+    """Why devices that might have been filled were not."""
+    strategy = STRATEGIES.get(run.info.strategy)
+    limit = run.plan.error_max if run.plan else None
+    if strategy is None or not strategy.fills_devices or not run.device_plans or limit is None:
+        return ()
+    if any(sum(plan.synthetic_counts) for plan in run.device_plans.values()):
+        return ()
+    note = f"were planned: local data alone meet plan.error_max {limit:g}; lower it"
+    return (Extra(term="synthetic", value="no images", note=note),)

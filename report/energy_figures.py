@@ -1,0 +1,291 @@
+"""Pictures of joules and seconds: measured beside predicted, per device and phase."""
+
+from __future__ import annotations
+
+import math
+
+import plotly.graph_objects as go
+
+from fimi.energy.joules import Energy, format_energy
+from fimi.record.phases import phase_seconds
+from fimi.record.record import RunData
+from fimi.record.summary import Summary
+from fimi.report import plot_style
+from fimi.report.plot_style import Picture
+from fimi.report.words import joules, percent, seconds, signed_percent
+
+
+def qualifier(energy: Energy | None) -> str:
+    """What an axis says of its joules: ``(emulated, board)``, ``(mixed, wall)``."""
+    return f" ({energy.kind}, {energy.scope})" if energy else ""
+
+
+def measured_against_predicted(summary: Summary) -> Picture | None:
+    """Joules of each device, and how far the prediction of each phase is off."""
+    devices = [d for d in summary.devices if d.measured is not None]
+    if not devices:
+        return None
+    names = [d.device for d in devices]
+    largest = max(max(d.measured.value_j, d.predicted_j) for d in devices if d.measured)
+    scale, unit = plot_style.joule_unit(largest)
+    figure = plot_style.figure(
+        plot_style.row_height(len(devices), least_px=320),
+        xaxis=plot_style.axis(
+            f"energy of the run, {unit}{qualifier(summary.measured)}",
+            domain=[0, 0.47],
+            rangemode="tozero",
+        ),
+        yaxis=plot_style.rows(names),
+        xaxis2=plot_style.axis(
+            "error, % of the device’s measured energy",
+            domain=[0.53, 1],
+            anchor="y2",
+            zeroline=True,
+        ),
+        yaxis2=plot_style.rows(names, anchor="x2", matches="y", showticklabels=False),
+    )
+    joins_x: list[float | None] = []
+    joins_y: list[float | None] = []
+    for row, device in enumerate(devices):
+        if device.measured:
+            joins_x += [device.measured.value_j / scale, device.predicted_j / scale, None]
+            joins_y += [row, row, None]
+    figure.add_scatter(
+        x=joins_x,
+        y=joins_y,
+        mode="lines",
+        line={"color": plot_style.LINE, "width": 1.5},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    words = [
+        f"<b>{plot_style.label(d.device)}</b><br>measured {format_energy(d.measured)}"
+        f" ± {joules(d.measured.uncertainty_j)}<br>predicted {joules(d.predicted_j)}"
+        f"<br>error {signed_percent(d.error_percent)}"
+        for d in devices
+        if d.measured
+    ]
+    values = [d.measured.value_j / scale for d in devices if d.measured]
+    spread = [d.measured.uncertainty_j / scale for d in devices if d.measured]
+    figure.add_scatter(
+        x=[d.predicted_j / scale for d in devices],
+        y=list(range(len(devices))),
+        mode="markers",
+        name="predicted",
+        marker={
+            "symbol": "diamond-open",
+            "size": 10,
+            "color": plot_style.PREDICTED,
+            "line": {"width": 2},
+        },
+        text=words,
+        hovertemplate="%{text}<extra></extra>",
+    )
+    figure.add_scatter(
+        x=values,
+        y=list(range(len(devices))),
+        mode="markers",
+        name="measured ± 1 s.d.",
+        error_x={"array": spread, "thickness": 1.2, "width": 3, "color": plot_style.MEASURED},
+        marker={
+            "symbol": "circle",
+            "size": 9,
+            "color": plot_style.MEASURED,
+            "line": {"width": 0},
+        },
+        text=words,
+        hovertemplate="%{text}<extra></extra>",
+    )
+    _add_residuals(figure, summary, {name: row for row, name in enumerate(names)})
+    return Picture(
+        name="measured-predicted",
+        title="Energy of each device, predicted and measured",
+        caption="Left: the whole run. Right: predicted less measured joules of each phase, in "
+        "percent of all the device used, so that the phases of a device add up to its vertical "
+        "stroke; right of zero the model promised more than was used. The area of a mark is its "
+        "phase’s share of the device’s joules.",
+        figure=figure,
+        narrow={
+            "height": 2 * plot_style.row_height(len(devices), row_px=24, frame_px=90),
+            "xaxis.domain": [0, 1],
+            "yaxis.domain": [0.56, 1],
+            "xaxis2.domain": [0, 1],
+            "yaxis2.domain": [0, 0.44],
+            "yaxis2.showticklabels": True,
+        },
+    )
+
+
+def _add_residuals(figure: go.Figure, summary: Summary, row: dict[str, int]) -> None:
+    add = figure.add_scatter
+    totals = {d.device: d.measured.value_j for d in summary.devices if d.measured}
+    for phase, colour in plot_style.PHASE_COLOURS.items():
+        cells = [
+            (cell, cell.measured, totals[cell.device])
+            for cell in summary.cells
+            if cell.phase == phase
+            and cell.measured is not None
+            and cell.error_percent is not None
+            and totals.get(cell.device, 0.0) > 0.0
+        ]
+        if not cells:
+            continue
+        add(
+            x=[100 * (cell.predicted_j - cell.compared_j) / whole_j for cell, _, whole_j in cells],
+            y=[row[cell.device] for cell, _, _ in cells],
+            xaxis="x2",
+            yaxis="y2",
+            mode="markers",
+            name=plot_style.PHASE_NAMES[phase],
+            marker={
+                "symbol": plot_style.PHASE_SHAPES[phase],
+                "color": colour,
+                "opacity": 0.9,
+                "line": {"width": 0},
+                "size": [
+                    5 + 15 * math.sqrt(max(energy.value_j, 0.0) / whole_j)
+                    for _, energy, whole_j in cells
+                ],
+            },
+            text=[
+                f"<b>{plot_style.label(cell.device)}</b>, {plot_style.PHASE_NAMES[phase]}"
+                f"<br>measured {format_energy(energy)}, {percent_of(energy, whole_j)}"
+                f"<br>predicted {joules(cell.predicted_j)}"
+                f"<br>error of this phase {signed_percent(cell.error_percent)}"
+                for cell, energy, whole_j in cells
+            ],
+            hovertemplate="%{text}<extra></extra>",
+        )
+    whole = [
+        (d, error)
+        for d in summary.devices
+        if d.device in row and (error := d.error_percent) is not None
+    ]
+    add(
+        x=[error for _, error in whole],
+        y=[row[d.device] for d, _ in whole],
+        xaxis="x2",
+        yaxis="y2",
+        mode="markers",
+        name="whole device",
+        marker={
+            "symbol": "line-ns",
+            "size": 18,
+            "line": {"width": 2.5, "color": plot_style.PREDICTED},
+        },
+        text=[
+            f"<b>{plot_style.label(d.device)}</b><br>error {signed_percent(error)}"
+            for d, error in whole
+        ],
+        hovertemplate="%{text}<extra></extra>",
+    )
+
+
+def percent_of(energy: Energy, whole_j: float) -> str:
+    """A share in words."""
+    return f"{percent(energy.value_j / whole_j if whole_j > 0 else None)} of the device"
+
+
+def joules_by_phase(summary: Summary) -> Picture | None:
+    """What each device used its joules for."""
+    cells = [c for c in summary.cells if c.measured is not None]
+    if not cells:
+        return None
+    names = [d.device for d in summary.devices if d.measured is not None]
+    whole = {d.device: d.measured.value_j for d in summary.devices if d.measured is not None}
+    scale, unit = plot_style.joule_unit(max(whole.values(), default=0.0))
+    figure = plot_style.figure(
+        plot_style.row_height(len(names)),
+        xaxis=plot_style.axis(f"energy, {unit}{qualifier(summary.measured)}", rangemode="tozero"),
+        yaxis=plot_style.rows(names),
+    )
+    figure.update_layout(barmode="stack")
+    for phase, colour in plot_style.PHASE_COLOURS.items():
+        chosen = [c for c in cells if c.phase == phase and c.device in whole]
+        if not chosen:
+            continue
+        figure.add_bar(
+            orientation="h",
+            x=[c.measured.value_j / scale for c in chosen if c.measured],
+            y=[names.index(c.device) for c in chosen],
+            name=plot_style.PHASE_NAMES[phase],
+            marker={"color": colour, "line": {"width": 0}},
+            text=[
+                f"<b>{plot_style.label(c.device)}</b>, {plot_style.PHASE_NAMES[phase]}"
+                f"<br>{format_energy(c.measured)}, {percent_of(c.measured, whole[c.device])}"
+                f"<br>{c.count} times"
+                for c in chosen
+                if c.measured
+            ],
+            textposition="none",
+            hovertemplate="%{text}<extra></extra>",
+        )
+    return Picture(
+        name="joules-by-phase",
+        title="What the joules were used for",
+        caption="Metered energy of the whole board, idle power included, by phase.",
+        figure=figure,
+    )
+
+
+def round_timeline(run: RunData, summary: Summary) -> Picture | None:
+    """How each device divides a round, metered and planned."""
+    names = [d.device for d in summary.devices if d.rounds]
+    if not names:
+        return None
+    figure = plot_style.figure(
+        plot_style.row_height(len(names)),
+        xaxis=plot_style.axis("time since the round began, s", rangemode="tozero"),
+        yaxis=plot_style.rows(names),
+    )
+    times = {name: phase_seconds(run, name) for name in names}
+    for kind, (offset, width) in enumerate(((-0.34, 0.46), (0.17, 0.15))):
+        for phase, colour in plot_style.PHASE_COLOURS.items():
+            base, length, place, words = [], [], [], []
+            for row, name in enumerate(names):
+                before = 0.0
+                for other, pair in times[name].items():
+                    duration_s = pair[kind]
+                    if other == phase and duration_s:
+                        base.append(before)
+                        length.append(duration_s)
+                        place.append(row)
+                        words.append(
+                            f"<b>{plot_style.label(name)}</b>, {plot_style.PHASE_NAMES[phase]}"
+                            f"<br>mean metered {seconds(pair[0])}<br>planned {seconds(pair[1])}"
+                        )
+                    before += duration_s or 0.0
+            if not length:
+                continue
+            figure.add_bar(
+                orientation="h",
+                base=base,
+                x=length,
+                y=place,
+                offset=offset,
+                width=width,
+                name=plot_style.PHASE_NAMES[phase],
+                legendgroup=phase,
+                showlegend=kind == 0,
+                opacity=1.0 if kind == 0 else 0.65,
+                marker={"color": colour, "line": {"width": 0}},
+                text=words,
+                textposition="none",
+                hovertemplate="%{text}<extra></extra>",
+            )
+    deadline_s = run.info.config.get("plan.deadline_s")
+    if isinstance(deadline_s, int | float):
+        figure.add_scatter(
+            x=[deadline_s, deadline_s],
+            y=[-0.6, len(names) - 0.4],
+            mode="lines",
+            line={"color": plot_style.PREDICTED, "width": 2, "dash": "dot"},
+            name=f"deadline {deadline_s:g} s",
+            hovertemplate=f"deadline {deadline_s:g} s<extra></extra>",
+        )
+    return Picture(
+        name="round-timeline",
+        title="How each device divides a round",
+        caption="Mean over the rounds. Thick bar: as metered. Thin bar below it: as planned.",
+        figure=figure,
+    )

@@ -1,0 +1,347 @@
+"""The pictures of a report; :func:`pictures` makes all that a run has numbers for.
+
+Energy per device and phase is drawn in :mod:`fimi.report.energy_figures`; here are the curves
+over rounds, the planner's search, and the data.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fimi.record.clean import clean
+from fimi.record.record import RunData
+from fimi.record.summary import Summary
+from fimi.report import plot_style
+from fimi.report.energy_figures import (
+    joules_by_phase,
+    measured_against_predicted,
+    qualifier,
+    round_timeline,
+)
+from fimi.report.labels import skew
+from fimi.report.learning_figures import local_error_plot, similarity_plot
+from fimi.report.plot_style import Picture
+from fimi.report.prediction import cause_plot, residual_plot
+from fimi.report.words import joules, percent, seconds, small_percent
+
+_MEASURED_LINE = {"color": plot_style.MEASURED, "width": 2.5}
+_DYNAMIC_LINE = {"color": plot_style.PREDICTED, "width": 2.5}
+
+
+def pictures(run: RunData, summary: Summary) -> dict[str, Picture]:
+    """Every picture by its name, in the order of the page; those without numbers are left out."""
+    drawn = (
+        residual_plot(run),
+        cause_plot(run),
+        measured_against_predicted(summary),
+        accuracy_by_round(summary),
+        accuracy_by_energy(summary),
+        cumulative_energy(summary),
+        joules_by_phase(summary),
+        round_timeline(run, summary),
+        search_history(run),
+        labels(run, summary),
+        skew(run),
+        class_accuracy(run),
+        similarity_plot(run),
+        local_error_plot(run),
+    )
+    return {picture.name: picture for picture in drawn if picture is not None}
+
+
+def _whole(count: int) -> dict[str, Any]:
+    """Ticks at whole numbers only; left to itself plotly repeats them where there are few."""
+    return {"tickformat": "d", **({"dtick": 1} if count <= 12 else {})}
+
+
+def accuracy_by_round(summary: Summary) -> Picture | None:
+    """Accuracy of the global model after each round."""
+    points = summary.points
+    if not points:
+        return None
+    figure = plot_style.figure(
+        330,
+        xaxis=plot_style.axis("round", rangemode="tozero", **_whole(len(points))),
+        yaxis=plot_style.axis("accuracy on held-out data, %", range=[0, 102]),
+        showlegend=False,
+    )
+    figure.add_scatter(
+        x=[p.number for p in points],
+        y=[100 * p.accuracy for p in points],
+        mode="lines+markers",
+        line=_MEASURED_LINE,
+        marker={"size": 6},
+        text=[
+            f"<b>round {p.number}</b><br>accuracy {percent(p.accuracy)}<br>loss {p.loss:.3f}"
+            f"<br>{p.accepted} of {p.participants} updates<br>{seconds(p.duration_s)}"
+            for p in points
+        ],
+        hovertemplate="%{text}<extra></extra>",
+    )
+    return Picture(
+        name="accuracy",
+        title="Accuracy per round",
+        caption="Global model, evaluated on samples that no device and no generator has seen.",
+        figure=figure,
+    )
+
+
+def accuracy_by_energy(summary: Summary) -> Picture | None:
+    """What an accuracy costs, in both energies."""
+    points = summary.points
+    if not points or summary.measured is None:
+        return None
+    scale, unit = plot_style.joule_unit(points[-1].board_j or 0.0)
+    figure = plot_style.figure(
+        330,
+        xaxis=plot_style.axis(
+            f"energy of all devices so far, {unit}{qualifier(summary.measured)}",
+            rangemode="tozero",
+        ),
+        yaxis=plot_style.axis("accuracy on held-out data, %", range=[0, 102]),
+    )
+    for name, line, dash, values in (
+        ("dynamic (the paper’s)", _DYNAMIC_LINE, "dash", [p.dynamic_j for p in points]),
+        ("whole board", _MEASURED_LINE, "solid", [p.board_j for p in points]),
+    ):
+        figure.add_scatter(
+            x=[None if value is None else value / scale for value in values],
+            y=[100 * p.accuracy for p in points],
+            mode="lines+markers",
+            name=name,
+            line={**line, "dash": dash},
+            marker={"size": 6, "symbol": "diamond" if dash == "dash" else "circle"},
+            text=[
+                f"<b>round {p.number}</b><br>accuracy {percent(p.accuracy)}<br>{name} "
+                f"{joules(value)} ({summary.measured.kind})"
+                for p, value in zip(points, values, strict=True)
+            ],
+            hovertemplate="%{text}<extra></extra>",
+        )
+    return Picture(
+        name="energy-to-accuracy",
+        title="Energy to accuracy",
+        caption="The same curve against joules: those of the whole board, receiving the synthetic "
+        "data and idling included, and those above idle for compute and upload.",
+        figure=figure,
+    )
+
+
+def cumulative_energy(summary: Summary) -> Picture | None:
+    """Joules up to each round, measured and predicted, in both energies."""
+    points = summary.points
+    if not points or summary.measured is None:
+        return None
+    largest = max(max(p.board_j or 0.0, p.predicted_board_j or 0.0) for p in points)
+    scale, unit = plot_style.joule_unit(largest)
+    figure = plot_style.figure(
+        330,
+        xaxis=plot_style.axis("round", rangemode="tozero", **_whole(len(points))),
+        yaxis=plot_style.axis(
+            f"energy so far, {unit}{qualifier(summary.measured)}", rangemode="tozero"
+        ),
+    )
+    kind = summary.measured.kind
+    for name, line, values, origin in (
+        ("board", _MEASURED_LINE, [p.board_j for p in points], kind),
+        ("board, predicted", _MEASURED_LINE, [p.predicted_board_j for p in points], "predicted"),
+        ("dynamic", _DYNAMIC_LINE, [p.dynamic_j for p in points], kind),
+        ("dynamic, predicted", _DYNAMIC_LINE, [p.predicted_dynamic_j for p in points], "predicted"),
+    ):
+        model = origin == "predicted"
+        figure.add_scatter(
+            x=[p.number for p in points],
+            y=[None if value is None else value / scale for value in values],
+            mode="lines",
+            name=name,
+            line={**line, "width": 1.5 if model else 2.5, "dash": "dot" if model else "solid"},
+            text=[
+                f"<b>round {p.number}</b><br>{name.split(',')[0]} {joules(value)} ({origin})"
+                for p, value in zip(points, values, strict=True)
+            ],
+            hovertemplate="%{text}<extra></extra>",
+        )
+    return Picture(
+        name="cumulative-energy",
+        title="Energy up to each round",
+        caption="All devices. Solid: metered; dotted: predicted.",
+        figure=figure,
+    )
+
+
+def search_history(run: RunData) -> Picture | None:
+    """The planner's search, and the bound that no plan can go below."""
+    plan = run.plan
+    steps = [(step.number, step.best) for step in plan.history if step.best] if plan else []
+    if plan is None or not steps:
+        return None
+    scale, unit = plot_style.joule_unit(max(best for _, best in steps))
+    figure = plot_style.figure(
+        330,
+        xaxis=plot_style.axis("iteration of the search", tickformat="d"),
+        yaxis=plot_style.axis(f"energy of a round, {unit} (modelled)"),
+    )
+    bound = plan.bound_j
+    figure.add_scatter(
+        x=[iteration for iteration, _ in steps],
+        y=[best / scale for _, best in steps],
+        mode="lines",
+        name="best plan so far",
+        line={**_MEASURED_LINE, "shape": "hv"},
+        text=[
+            f"<b>iteration {iteration}</b><br>{joules(best)}"
+            + (
+                f"<br>{small_percent(100 * (best - bound) / bound)} above the bound"
+                if bound
+                else ""
+            )
+            for iteration, best in steps
+        ],
+        hovertemplate="%{text}<extra></extra>",
+    )
+    if bound is not None:
+        ends = [steps[0][0], steps[-1][0]]
+        figure.add_scatter(
+            x=ends,
+            y=[bound / scale] * 2,
+            mode="lines",
+            name="certified bound",
+            line={**_DYNAMIC_LINE, "width": 2, "dash": "dash"},
+            text=[f"no plan needs less than {joules(bound)}"] * 2,
+            hovertemplate="%{text}<extra></extra>",
+        )
+    return Picture(
+        name="search",
+        title="The search for the plan",
+        caption="Cross-entropy search over the devices’ time splits; dynamic energy of the fleet. "
+        "The bound is that of the joint convex problem, proved by its dual.",
+        figure=figure,
+    )
+
+
+def labels(run: RunData, summary: Summary) -> Picture | None:
+    """What each device holds of each class, real and synthetic."""
+    devices = [d for d in summary.devices if sum(d.local_counts)]
+    if not devices:
+        return None
+    names = [d.device for d in devices]
+    classes = max(len(d.local_counts) for d in devices)
+    titles = [clean(name, 12) for name in run.info.dataset.class_names[:classes]]
+    titles += [str(k) for k in range(len(titles), classes)]
+    parts = (
+        ("real", plot_style.MEASURED, [_padded(d.local_counts, classes) for d in devices]),
+        (
+            "synthetic",
+            plot_style.PREDICTED,
+            [_padded(d.synthetic_counts, classes) for d in devices],
+        ),
+    )
+    largest = max(
+        real + made
+        for reals, mades in zip(parts[0][2], parts[1][2], strict=True)
+        for real, made in zip(reals, mades, strict=True)
+    )
+    figure = plot_style.figure(
+        plot_style.row_height(len(devices), row_px=38),
+        xaxis=plot_style.axis(
+            "class",
+            tickmode="array",
+            tickvals=list(range(classes)),
+            ticktext=[plot_style.label(title) for title in titles],
+            showgrid=False,
+        ),
+        yaxis=plot_style.rows(
+            names, range=[len(names) - 0.45, -0.95], showgrid=True, ticklabelshift=10
+        ),
+    )
+    for part, (name, colour, counts) in enumerate(parts):
+        below = parts[0][2] if part else [[0] * classes for _ in devices]
+        scale = 0.85 / largest
+        figure.add_bar(
+            x=[k for _ in devices for k in range(classes)],
+            y=[-scale * n for row in counts for n in row],
+            base=[i - scale * n for i, row in enumerate(below) for n in row],
+            width=0.74,
+            name=name,
+            marker={"color": colour, "line": {"width": 0}},
+            text=[
+                f"<b>{plot_style.label(device.device)}</b>, class {plot_style.label(titles[k])}"
+                f"<br>{parts[0][2][i][k]} real, {parts[1][2][i][k]} synthetic samples"
+                for i, device in enumerate(devices)
+                for k in range(classes)
+            ],
+            textposition="none",
+            hovertemplate="%{text}<extra></extra>",
+        )
+    return Picture(
+        name="labels",
+        title="What each device learns from",
+        caption=f"Samples per class, one row per device; the highest bar is {largest} samples.",
+        figure=figure,
+    )
+
+
+def class_accuracy(run: RunData) -> Picture | None:
+    """Accuracy of each class after each round."""
+    rounds = [r for r in run.rounds if r.evaluation.class_accuracy]
+    if not rounds:
+        return None
+    classes = max(len(r.evaluation.class_accuracy) for r in rounds)
+    names = [clean(name, 12) for name in run.info.dataset.class_names[:classes]]
+    names += [str(k) for k in range(len(names), classes)]
+    table = [
+        [
+            r.evaluation.class_accuracy[k] if k < len(r.evaluation.class_accuracy) else None
+            for r in rounds
+        ]
+        for k in range(classes)
+    ]
+    figure = plot_style.figure(
+        min(700, plot_style.row_height(len(run.devices), row_px=38, least_px=330)),
+        xaxis=plot_style.axis("round", showgrid=False, **_whole(len(rounds))),
+        yaxis=plot_style.axis(
+            "class",
+            tickmode="array",
+            tickvals=list(range(classes)),
+            ticktext=[plot_style.label(name) for name in names],
+            range=[classes - 0.5, -0.5],
+            showgrid=False,
+        ),
+        showlegend=False,
+    )
+    figure.add_heatmap(
+        x=[r.number for r in rounds],
+        y=list(range(classes)),
+        z=[[100 * v if v is not None else None for v in row] for row in table],
+        zmin=0,
+        zmax=100,
+        colorscale=plot_style.SCALE,
+        xgap=1,
+        ygap=1,
+        colorbar={
+            "title": {"text": "%"},
+            "thickness": 10,
+            "outlinewidth": 0,
+            "tickvals": [0, 50, 100],
+        },
+        text=[
+            [
+                f"<b>round {r.number}</b>, class {plot_style.label(name)}"
+                f"<br>accuracy {percent(value)}"
+                for r, value in zip(rounds, row, strict=True)
+            ]
+            for name, row in zip(names, table, strict=True)
+        ],
+        hovertemplate="%{text}<extra></extra>",
+        hoverongaps=False,
+    )
+    return Picture(
+        name="class-accuracy",
+        title="Accuracy of each class",
+        caption="Global model on held-out data, round by round.",
+        figure=figure,
+    )
+
+
+def _padded(counts: tuple[int, ...], length: int) -> list[int]:
+    return [*counts, *[0] * (length - len(counts))][:length]

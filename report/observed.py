@@ -1,0 +1,133 @@
+"""What boards did besides drawing power: clock, throttling, link, and what watching them took.
+
+* :class:`DeviceObserved`   one device over the whole run
+* :func:`device_observed`   the same, from a run
+* :func:`unusual`           what a reader should be told without asking
+* :func:`observed_table`    the table of the page
+
+What a device did not tell is ``None`` and shown as missing: a board on which nothing counts
+throttling has not been throttled zero times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fimi.energy.observe.link import LinkState
+from fimi.record.clean import clean
+from fimi.record.observed import (
+    DeviceObserved,
+)
+from fimi.report.markup import Child, Column, Html, table
+from fimi.report.words import MISSING, bits_per_second, cell, hertz, percent
+
+CLOCK_TOLERANCE = 0.05
+"""A clock that is further from its cap than this share of it was not held."""
+
+RATE_TOLERANCE = 0.1
+"""Uploads that are further from the planned rate than this share of it did not hold it."""
+
+
+FAILED_SHARE = 0.05
+"""More looks than this share of them that gave nothing are worth a line."""
+
+
+def unusual(each: DeviceObserved) -> list[tuple[str, str]]:
+    """A term and a sentence for everything that did not go as it was set."""
+    said = []
+    clock = ""
+    if each.frequency_hz is not None and each.cap_hz:
+        clock = f"ran at {hertz(each.frequency_hz)} under a cap of {hertz(each.cap_hz)}"
+        if each.frequency_source:
+            clock += f" ({clean(each.frequency_source)})"
+    if each.throttled_times:
+        times = f"{each.throttled_times} time{'' if each.throttled_times == 1 else 's'}"
+        said.append(
+            ("throttled", f"{each.device}: {times}, {_causes(each)}{'; ' if clock else ''}{clock}")
+        )
+    elif clock and _off(each.frequency_hz, each.cap_hz, CLOCK_TOLERANCE):
+        said.append(("clock not held", f"{each.device}: {clock}"))
+    if _off(each.up_bps, each.planned_up_bps, RATE_TOLERANCE):
+        said.append(
+            (
+                "rate not held",
+                f"{each.device}: uploads at {bits_per_second(each.up_bps)}, planned "
+                f"{bits_per_second(each.planned_up_bps)}",
+            )
+        )
+    if each.monitor is not None and each.monitor.failed > FAILED_SHARE * each.monitor.looks:
+        said.append(
+            (
+                "meter",
+                f"{each.device}: {each.monitor.failed} of {each.monitor.looks} looks gave nothing",
+            )
+        )
+    return said
+
+
+def observed_table(found: Sequence[DeviceObserved]) -> Html | None:
+    """One row per device; nothing for a run of before devices told."""
+    if not any(each.anything for each in found):
+        return None
+    kinds = dict.fromkeys(e.monitor_energy.kind for e in found if e.monitor_energy is not None)
+    return table(
+        [
+            Column("Device", css="name"),
+            Column("Clock", "achieved"),
+            Column("Clock", "cap"),
+            Column("Clock", "set by", css="name"),
+            Column("Throttled", "times", css="text"),
+            Column("Goodput", "down"),
+            Column("Goodput", "up"),
+            Column("Goodput", "up, planned"),
+            Column("Rate limit", "read back"),
+            Column("Link", css="text"),
+            Column("Processor", "of the joules"),
+            Column("Monitor", "of one core"),
+            Column("Monitor", next(iter(kinds)) if len(kinds) == 1 else "energy"),
+        ],
+        (_row(each, bare=len(kinds) <= 1) for each in found),
+        caption="As the devices observed themselves",
+    )
+
+
+def _row(each: DeviceObserved, *, bare: bool) -> list[Child]:
+    applied, monitor = each.applied, each.monitor
+    return [
+        each.device,
+        hertz(each.frequency_hz),
+        hertz(each.cap_hz),
+        applied.frequency_control if applied else MISSING,
+        MISSING if each.throttled is None else _causes(each) if each.throttled_times else "0",
+        bits_per_second(each.down_bps),
+        bits_per_second(each.up_bps),
+        bits_per_second(each.planned_up_bps),
+        bits_per_second(each.limit_bps),
+        _link_words(each.link),
+        percent(each.cpu_share),
+        MISSING if monitor is None else _small(monitor.cpu_percent),
+        cell(each.monitor_energy, bare=bare),
+    ]
+
+
+def _causes(each: DeviceObserved) -> str:
+    causes = (each.throttled or {}).items()
+    return ", ".join(f"{clean(cause, 40)} {times}" for cause, times in sorted(causes) if times)
+
+
+def _link_words(link: LinkState | None) -> str:
+    if link is None:
+        return MISSING
+    signal = f"{link.signal_dbm:.0f} dBm".replace("-", "−") if link.signal_dbm is not None else None
+    rate = bits_per_second(link.rate_bps) if link.rate_bps is not None else None
+    return ", ".join(word for word in (link.interface, rate, signal) if word)
+
+
+def _small(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.2f} %"
+
+
+def _off(value: float | None, set_to: float | None, tolerance: float) -> bool:
+    if value is None or not set_to:
+        return False
+    return abs(value - set_to) > tolerance * set_to

@@ -1,0 +1,261 @@
+"""One page, ``report.html``: self-contained, offline, with pictures one can hover over.
+
+plotly.js comes from the installed package and is written into the page once. The page forbids
+itself to load anything (Content-Security-Policy) and runs no script but the two whose digests it
+names, so that nothing a device says of itself can become code.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from importlib import resources
+from pathlib import Path
+
+from plotly.offline import get_plotlyjs
+
+from fimi.record.reader import ReportError, read_run
+from fimi.record.record import RunData
+from fimi.record.summary import Summary, summarise
+from fimi.report import deployment, labels, page_tables, prediction, sections
+from fimi.report.figures import pictures
+from fimi.report.markup import Html, element, join
+from fimi.report.observed import observed_table
+from fimi.report.plot_style import Picture
+from fimi.report.sections import details, pair, picture, section
+from fimi.report.words import joules, signed_percent
+
+REPORT_NAME = "report.html"
+
+_SPLITS = {
+    "writers": "the public part was written by other people than the rest",
+    "random": "the public part was drawn at random",
+}
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write a run's page beside its store, whole or not at all.
+
+    Args:
+        run_dir: folder of the run.
+
+    Returns:
+        The page.
+
+    Raises:
+        ReportError: the run cannot be read, or the page not be written.
+    """
+    page = render(read_run(run_dir)).encode()
+    target = run_dir / REPORT_NAME
+    try:
+        handle, name = tempfile.mkstemp(prefix=".report-", suffix=".tmp", dir=run_dir)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(page)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(name).chmod(0o644)
+            Path(name).replace(target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                Path(name).unlink()
+            raise
+    except OSError as error:
+        raise ReportError(
+            f"{target}: the report cannot be written: {error.strerror or error}; the run is "
+            f"stored, 'fimi report {run_dir}' makes the report again"
+        ) from error
+    return target
+
+
+def render(run: RunData) -> str:
+    """The page of a run."""
+    summary = summarise(run)
+    drawn = pictures(run, summary)
+    return page(f"{run.info.run} · FIMI testbed", _content(run, summary, drawn), drawn)
+
+
+def page(title: str, content: Html, drawn: dict[str, Picture]) -> str:
+    """A self-contained page.
+
+    Args:
+        title: of the window.
+        content: what it shows; each picture has its place in it.
+        drawn: the pictures, by name.
+    """
+    style, script = _asset("page.css"), _asset("page.js")
+    library = get_plotlyjs().replace("</script", "<\\/script")
+    policy = (
+        f"default-src 'none'; base-uri 'none'; form-action 'none'; style-src 'unsafe-inline'; "
+        f"img-src data: blob:; script-src {_digest(library)} {_digest(script)}"
+    )
+    head = element(
+        "head",
+        Html('<meta charset="utf-8">'),
+        Html(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
+        Html('<meta name="viewport" content="width=device-width, initial-scale=1">'),
+        Html('<link rel="icon" href="data:,">'),
+        element("title", title),
+        element("style", Html(style)),
+    )
+    scripts = (
+        element("script", Html(_figures_json(drawn)), type="application/json", id="figures"),
+        element("script", Html(library)),
+        element("script", Html(script)),
+    )
+    body = element("body", element("main", content), *(scripts if drawn else ()))
+    return f'<!DOCTYPE html>\n<html lang="en">{head}{body}</html>\n'
+
+
+def _content(run: RunData, summary: Summary, drawn: dict[str, Picture]) -> Html:
+    def show(name: str) -> Html | None:
+        return picture(drawn.get(name))
+
+    return join(
+        [
+            sections.header(run),
+            sections.notices(run, summary),
+            sections.cards(run, summary),
+            sections.besides(run),
+            noscript(),
+            section(
+                "Measured against predicted",
+                _agreement(run, summary),
+                pair(show("residuals")),
+                pair(show("measured-predicted")),
+                pair(show("causes")),
+                prediction.prediction_table(run),
+                page_tables.phase_table(summary) if summary.phases else None,
+            ),
+            section(
+                "Learning, and its price",
+                "",
+                pair(show("accuracy"), show("energy-to-accuracy")),
+                pair(show("cumulative-energy"), page_tables.target_panel(run, summary)),
+                pair(show("similarity"), show("local-error")),
+            ),
+            section(
+                "Devices",
+                "",
+                pair(show("joules-by-phase"), show("round-timeline")),
+                page_tables.device_table(summary) if summary.devices else None,
+                observed_table([device.observed for device in summary.devices]),
+            ),
+            section("Plan", "", pair(show("search"), page_tables.plan_panel(run))),
+            section(
+                "Data",
+                " ".join(filter(None, [_data_words(run), labels.words(run)])),
+                pair(show("labels"), show("label-skew")),
+                pair(show("class-accuracy")),
+                details("Labels of each device", labels.skew_table(run)),
+            ),
+            section(
+                "What was made",
+                deployment.words(run),
+                deployment.absence(run),
+                deployment.file_table(run),
+                deployment.trial_table(run),
+                deployment.remarks(run),
+            ),
+            section("Method", "", sections.method(run, summary)),
+            section(
+                "Records",
+                "",
+                details("Rounds", page_tables.round_table(run)),
+                details("Notes of the devices", page_tables.notes_table(summary)),
+                details("Configuration", page_tables.configuration_table(run)),
+                details("Versions", page_tables.versions_table(run)),
+            ),
+            element(
+                "footer",
+                "Made from ",
+                element("code", run.path.name),
+                ", which holds every reading. This page loads nothing from anywhere.",
+            ),
+        ]
+    )
+
+
+def _agreement(run: RunData, summary: Summary) -> str:
+    measured = summary.measured
+    if measured is None:
+        return "Nothing was metered, so there is nothing to compare."
+    by_round = prediction.words(run)
+    return (
+        f"The fleet used {measured} ± {joules(measured.uncertainty_j)}; the plan had "
+        f"predicted {joules(summary.predicted_j)} for the same phases, "
+        f"{signed_percent(summary.bias_percent)}. Over single devices and rounds the "
+        f"mean absolute error is {sections.percent_value(summary.mape_percent)}."
+        + (f" Phase by phase: {by_round}." if by_round else "")
+    )
+
+
+def _data_words(run: RunData) -> str:
+    data = run.info.dataset
+    words = [
+        f"{data.private} private samples on the devices" if data.private is not None else None,
+        f"{data.public} public ones for the generator" if data.public is not None else None,
+        f"{data.test} held out for evaluation" if data.test is not None else None,
+    ]
+    said = ", ".join(word for word in words if word)
+    how = [
+        _division(run),
+        _SPLITS.get(data.split, f"public part: {data.split}") if data.split else None,
+    ]
+    more = "; ".join(word for word in how if word)
+    if not said and not more:
+        return ""
+    return f"{data.name or 'Data'}: {said}{'; ' if said and more else ''}{more}."
+
+
+def _division(run: RunData) -> str | None:
+    """Who got what, by the configuration; older stores know of Dirichlet's α only."""
+    config, alpha = run.info.config, run.info.dataset.alpha
+    if alpha is not None:
+        return f"divided by a Dirichlet distribution with α = {alpha:g}" + (
+            ", as many each" if config.get("data.partition") == "balanced" else ""
+        )
+    ways = {
+        "shards": f"sorted by class and dealt out in pieces, {config.get('data.shards')} each",
+        "iid": "divided at random, as many each",
+        "quantity": "divided at random, sizes by a Dirichlet distribution with "
+        f"α = {config.get('data.alpha')}",
+        "file": f"divided as {config.get('data.partition_file')} says",
+    }
+    return ways.get(str(config.get("data.partition")))
+
+
+def noscript() -> Html:
+    """Said where the pictures cannot be drawn."""
+    return element(
+        "noscript",
+        Html("<style>.plot{display:none}</style>"),
+        element(
+            "div",
+            "The pictures need JavaScript, which this page contains; the tables hold the numbers.",
+            class_="notice",
+        ),
+    )
+
+
+def _figures_json(drawn: dict[str, Picture]) -> str:
+    """The pictures as JSON that cannot end its own element."""
+    figures = {
+        name: {**json.loads(each.figure.to_json(validate=False)), "narrow": each.narrow}
+        for name, each in drawn.items()
+    }
+    text = json.dumps(figures, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _asset(name: str) -> str:
+    return (resources.files("fimi.report") / "assets" / name).read_text(encoding="utf-8")
+
+
+def _digest(script: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return f"'sha256-{digest}'"

@@ -1,0 +1,132 @@
+"""How pictures look: one palette, shapes beside colours, axes with units.
+
+The palette follows Okabe and Ito's, so that no pair of colours that share a picture is told apart
+by red and green alone; where points of several kinds meet, their shapes differ as well. Colours of
+text, grid and paper are left to the page, which knows whether it is light or dark.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+from msgspec import Struct
+
+from fimi.energy.cost_model import Phase
+from fimi.record.clean import clean
+
+MEASURED = "#2b74b8"
+PREDICTED = "#d97a1a"
+LINE = "#8b95a1"
+"""Reference lines and what joins two points."""
+
+PHASE_COLOURS: dict[Phase, str] = {
+    "synthetic-download": "#7d4e92",
+    "model-download": "#79bbe3",
+    "compute": "#2b74b8",
+    "upload": "#e39a35",
+    "idle": "#b3bbc5",
+    "inference": "#3a9a78",
+}
+PHASE_SHAPES: dict[Phase, str] = {
+    "synthetic-download": "triangle-up",
+    "model-download": "square",
+    "compute": "circle",
+    "upload": "diamond",
+    "idle": "x",
+    "inference": "star",
+}
+PHASE_NAMES: dict[Phase, str] = {
+    "synthetic-download": "synthetic download",
+    "model-download": "model download",
+    "compute": "compute",
+    "upload": "upload",
+    "idle": "idle",
+    "inference": "inference",
+}
+SCALE = [[0.0, "#eaf0f6"], [0.5, "#7fa9d1"], [1.0, "#0b3c6f"]]
+
+
+class Picture(Struct, frozen=True, kw_only=True):
+    """A figure and its words.
+
+    Attributes:
+        name: its id on the page.
+        title: what it shows.
+        caption: how to read it, one or two sentences; plain text.
+        figure: the figure, without colours of text and paper.
+        narrow: layout that replaces the figure's on a narrow screen, dotted key to value.
+    """
+
+    name: str
+    title: str
+    caption: str
+    figure: go.Figure
+    narrow: dict[str, Any] = {}
+
+
+def figure(height: int, **layout: Any) -> go.Figure:
+    """An empty figure in the report's design."""
+    drawing = go.Figure()
+    drawing.update_layout(
+        template=go.layout.Template(),
+        height=height,
+        autosize=True,
+        margin={"l": 8, "r": 14, "t": 34, "b": 8},
+        legend={
+            "orientation": "h",
+            "x": 0,
+            "xanchor": "left",
+            "y": 1.0,
+            "yanchor": "bottom",
+            "yref": "paper",
+            "itemsizing": "constant",
+            "traceorder": "normal",
+        },
+        hovermode="closest",
+        barmode="overlay",
+        bargap=0.3,
+        **layout,
+    )
+    return drawing
+
+
+def axis(title: str, **more: Any) -> dict[str, Any]:
+    """An axis with its unit in the title."""
+    return {"title": {"text": title, "standoff": 8}, "automargin": True, "zeroline": False, **more}
+
+
+def label(name: str, limit: int = 24) -> str:
+    """A foreign name as text of a figure, where a few HTML tags would be obeyed."""
+    return html.escape(clean(name, limit))
+
+
+def rows(names: Sequence[str], **more: Any) -> dict[str, Any]:
+    """A vertical axis with one row per device, the first on top; thinned out if they are many."""
+    step = max(1, -(-len(names) // 100))
+    return {
+        "tickmode": "array",
+        "tickvals": list(range(0, len(names), step)),
+        "ticktext": [label(name) for name in names[::step]],
+        "range": [len(names) - 0.4, -0.6],
+        "automargin": True,
+        "zeroline": False,
+        "showgrid": False,
+        **more,
+    }
+
+
+def row_height(count: int, row_px: int = 30, frame_px: int = 100, least_px: int = 300) -> int:
+    """Height of a figure with one row per device, px."""
+    return max(least_px, min(frame_px + row_px * count, frame_px + 1600))
+
+
+def joule_unit(largest_j: float) -> tuple[float, str]:
+    """Divisor and unit of an axis that reaches up to ``largest_j``."""
+    if largest_j >= 2e6:
+        return 1e6, "MJ"
+    if largest_j >= 2e3:
+        return 1e3, "kJ"
+    return (1.0, "J") if largest_j >= 1 else (1e-3, "mJ")

@@ -1,0 +1,270 @@
+"""Predictions against measurements, round by round: residuals, causes, refits.
+
+* :func:`residual_plot`     signed errors over the rounds, and where boards were fitted again
+* :func:`cause_plot`        which part of each device's error comes from what
+* :func:`prediction_table`  the same in numbers
+* :func:`words`             one sentence for the page and the terminal
+* :func:`mape_by_round`     mean absolute error of every round
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from fimi.record.phases import mean
+from fimi.record.prediction import Agreement, Residual, agreement
+from fimi.record.record import RunData
+from fimi.report import plot_style
+from fimi.report.markup import Child, Column, Html, table
+from fimi.report.plot_style import Picture
+from fimi.report.words import joules, percent, signed_percent
+
+CAUSES = {
+    "cycles_j": ("cycles", "#2b74b8", ""),
+    "throttling_j": ("throttling", "#7d4e92", "x"),
+    "rate_j": ("rate", "#e39a35", "/"),
+    "waiting_j": ("waiting", "#b3bbc5", ""),
+    "power_j": ("power", "#3a9a8c", "\\"),
+}
+"""What an error comes from: name, colour, pattern."""
+
+POINTS_MAX = 4000
+
+
+def mape_by_round(run: RunData) -> dict[int, float]:
+    """Mean absolute error of the joules of each round's devices, percent."""
+    rounds = sorted({residual.round for residual in run.residuals})
+    found = {n: agreement(r for r in run.residuals if r.round == n) for n in rounds}
+    return {number: each.mape_percent for number, each in found.items() if each is not None}
+
+
+def words(run: RunData) -> str:
+    """How well predictions held, and whether they were mended; empty where nothing is known."""
+    whole = agreement(run.residuals)
+    if whole is None:
+        return ""
+    said = (
+        f"mean absolute error {whole.mape_percent:.1f} % of a device’s joules in a round and "
+        f"{whole.time_mape_percent:.1f} % of its busy time; bias "
+        f"{signed_percent(whole.bias_percent)}, most of it {_largest(whole)}"
+    )
+    if not run.refits:
+        return said
+    by_round = mape_by_round(run)
+    first, last = run.refits[0], run.refits[-1]
+    before = [e for n, e in by_round.items() if n <= first]
+    after = [e for n, e in by_round.items() if n > last]
+    which = ", ".join(map(str, run.refits))
+    said += f"; fitted again after round {which}"
+    if before and after:
+        said += (
+            f": {math.fsum(before) / len(before):.1f} % before, "
+            f"{math.fsum(after) / len(after):.1f} % after"
+        )
+    return said
+
+
+def residual_plot(run: RunData) -> Picture | None:
+    """Signed errors of joules and busy time over the rounds."""
+    groups = _device_rounds(run.residuals)
+    if not groups:
+        return None
+    step = max(1, -(-len(groups) // POINTS_MAX))
+    figure = plot_style.figure(
+        340,
+        xaxis=plot_style.axis("round", domain=[0, 0.47], tickformat="d"),
+        yaxis=plot_style.axis("error of joules, %", zeroline=True),
+        xaxis2=plot_style.axis("round", domain=[0.55, 1], anchor="y2", tickformat="d", matches="x"),
+        yaxis2=plot_style.axis("error of busy time, %", anchor="x2", zeroline=True),
+    )
+    for k, (name, value) in enumerate((("joules", _energy), ("busy time", _time))):
+        points = [
+            (number, device, error)
+            for (number, device), group in list(groups.items())[::step]
+            if (error := value(group)) is not None
+        ]
+        axes = {"xaxis": "x2", "yaxis": "y2"} if k else {}
+        figure.add_scatter(
+            x=[number for number, _, _ in points],
+            y=[error for _, _, error in points],
+            mode="markers",
+            name="a device in a round",
+            showlegend=not k,
+            marker={"color": plot_style.MEASURED, "size": 6, "opacity": 0.45, "line": {"width": 0}},
+            text=[
+                f"<b>{plot_style.label(device)}</b>, round {number}<br>error of {name} "
+                f"{signed_percent(error)}"
+                for number, device, error in points
+            ],
+            hovertemplate="%{text}<extra></extra>",
+            **axes,
+        )
+        rounds = sorted({number for number, _ in groups})
+        means = [
+            mean([e for (n, _), g in groups.items() if n == r and (e := value(g)) is not None])
+            for r in rounds
+        ]
+        figure.add_scatter(
+            x=rounds,
+            y=means,
+            mode="lines+markers",
+            name="mean of the devices",
+            showlegend=not k,
+            line={"color": plot_style.PREDICTED, "width": 2.5},
+            marker={"symbol": "diamond", "size": 7},
+            hovertemplate="round %{x}<br>mean error %{y:+.1f} %<extra></extra>",
+            **axes,
+        )
+        for refit in run.refits:
+            figure.add_shape(
+                type="line",
+                x0=refit + 0.5,
+                x1=refit + 0.5,
+                y0=0,
+                y1=1,
+                xref=f"x{2 if k else ''}",
+                yref=f"y{2 if k else ''} domain",
+                line={"color": plot_style.LINE, "width": 1.5, "dash": "dash"},
+            )
+    if run.refits:
+        figure.add_scatter(
+            x=[None],
+            y=[None],
+            mode="lines",
+            name="boards fitted again, new plan",
+            line={"color": plot_style.LINE, "width": 1.5, "dash": "dash"},
+        )
+    return Picture(
+        name="residuals",
+        title="Errors of the prediction, round by round",
+        caption="(predicted − measured) / measured for each device: joules of the whole board, and "
+        "time without waiting. Above zero the model promised more than was used.",
+        figure=figure,
+        narrow={
+            "height": 620,
+            "xaxis.domain": [0, 1],
+            "yaxis.domain": [0.58, 1],
+            "xaxis2.domain": [0, 1],
+            "yaxis2.domain": [0, 0.42],
+        },
+    )
+
+
+def cause_plot(run: RunData) -> Picture | None:
+    """Predicted less measured joules of each device, by cause."""
+    found = [(name, each) for name, each in _agreements(run) if each is not None]
+    if not found:
+        return None
+    names = [name for name, _ in found]
+    figure = plot_style.figure(
+        plot_style.row_height(len(found)),
+        xaxis=plot_style.axis("predicted − measured, % of the device’s joules", zeroline=True),
+        yaxis=plot_style.rows(names),
+    )
+    figure.update_layout(barmode="relative")
+    for key, (cause, colour, pattern) in CAUSES.items():
+        values = [_share(each, key) for _, each in found]
+        if not any(abs(value) > 0.005 for value in values):
+            continue
+        figure.add_bar(
+            orientation="h",
+            x=values,
+            y=list(range(len(found))),
+            name=cause,
+            marker={
+                "color": colour,
+                "line": {"width": 0},
+                "pattern": {
+                    "shape": pattern,
+                    "fillmode": "overlay",
+                    "fgcolor": "rgba(255,255,255,0.6)",
+                    "size": 6,
+                },
+            },
+            text=[
+                f"<b>{plot_style.label(name)}</b><br>{cause} {signed_percent(value)}"
+                for name, value in zip(names, values, strict=True)
+            ],
+            textposition="none",
+            hovertemplate="%{text}<extra></extra>",
+        )
+    figure.add_scatter(
+        x=[each.bias_percent for _, each in found],
+        y=list(range(len(found))),
+        mode="markers",
+        name="sum",
+        marker={"symbol": "line-ns", "size": 16, "line": {"width": 2.5, "color": "#c23b3b"}},
+        hovertemplate="sum %{x:+.1f} %<extra></extra>",
+    )
+    return Picture(
+        name="causes",
+        title="What the errors come from",
+        caption="Over the whole run. Cycles: the work took more or less than predicted. "
+        "Throttling: another frequency than planned. Rate: the link. Waiting: the round lasted "
+        "longer or shorter. Power: the board drew more or less in the same state.",
+        figure=figure,
+    )
+
+
+def prediction_table(run: RunData) -> Html | None:
+    """Errors of each device and of the fleet, and their causes in percent of its joules."""
+    found = _agreements(run)
+    if not any(each for _, each in found):
+        return None
+    whole = agreement(run.residuals)
+    return table(
+        [
+            Column("Device", css="name"),
+            Column("Mean absolute error", "joules"),
+            Column("Mean absolute error", "busy time"),
+            Column("Bias", "joules"),
+            *(Column("of it, % of its joules", cause) for cause, _, _ in CAUSES.values()),
+        ],
+        ([name, *_cells(each)] for name, each in found if each is not None),
+        foot=["Fleet", *_cells(whole)] if whole is not None else None,
+    )
+
+
+def _cells(each: Agreement) -> list[Child]:
+    return [
+        percent(each.mape_percent / 100.0),
+        percent(each.time_mape_percent / 100.0),
+        signed_percent(each.bias_percent),
+        *(signed_percent(_share(each, key)) for key in CAUSES),
+    ]
+
+
+def _share(each: Agreement, key: str) -> float:
+    value: float = 100.0 * getattr(each.parts, key) / each.measured_j
+    return value if abs(value) >= 0.05 else 0.0
+
+
+def _largest(each: Agreement) -> str:
+    key = max(CAUSES, key=lambda name: abs(getattr(each.parts, name)))
+    value_j: float = getattr(each.parts, key)
+    return f"{CAUSES[key][0]} ({'−' if value_j < 0 else '+'}{joules(abs(value_j))})"
+
+
+def _agreements(run: RunData) -> list[tuple[str, Agreement | None]]:
+    return [(name, agreement(r for r in run.residuals if r.device == name)) for name in run.devices]
+
+
+def _device_rounds(found: Iterable[Residual]) -> dict[tuple[int, str], list[Residual]]:
+    groups: dict[tuple[int, str], list[Residual]] = {}
+    for each in found:
+        groups.setdefault((each.round, each.device), []).append(each)
+    return groups
+
+
+def _energy(group: list[Residual]) -> float | None:
+    return _error([(r.predicted_j, r.measured_j) for r in group])
+
+
+def _time(group: list[Residual]) -> float | None:
+    return _error([(r.predicted_s, r.measured_s) for r in group if r.phase != "idle"])
+
+
+def _error(pairs: list[tuple[float, float]]) -> float | None:
+    measured = math.fsum(m for _, m in pairs)
+    return 100.0 * (math.fsum(p for p, _ in pairs) - measured) / measured if measured > 0 else None

@@ -1,0 +1,267 @@
+"""The report in a terminal: one table, and the run in a few lines.
+
+:func:`print_report` writes to a console, whether it is a terminal or a file; nothing depends on
+colour. :func:`as_text` reads a run and gives the same as a string.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fimi.energy.joules import Energy
+from fimi.record.clean import clean
+from fimi.record.reader import read_run
+from fimi.record.record import RunData
+from fimi.record.summary import DeviceSummary, Summary, summarise
+from fimi.report import deployment, labels, prediction
+from fimi.report.besides import extras
+from fimi.report.observed import unusual
+from fimi.report.sections import percent_value, rounds_in_words, state
+from fimi.report.words import (
+    MISSING,
+    alike,
+    joules,
+    parts,
+    percent,
+    seconds,
+    signed_percent,
+    small_percent,
+    word,
+)
+
+PLAIN_WIDTH = 100
+"""Columns of a report that does not go to a terminal."""
+
+_BARS = "▁▂▃▄▅▆▇█"
+_PLAINER = str.maketrans(f"{_BARS}−–─·’±", "12345678---.'~")
+_TERM_WIDTH = 15
+
+
+def print_report(run: RunData, console: Console | None = None) -> None:
+    """Write a run's report.
+
+    Args:
+        run: what was read.
+        console: where to; standard output if left out. Not a terminal: plain, 100 columns.
+    """
+    console = console or Console()
+    width = console.width if console.is_terminal else max(PLAIN_WIDTH, console.width)
+    summary = summarise(run)
+    if summary.devices:
+        console.print(device_table(summary), width=width)
+    console.print(lines(run, summary, width), width=width, soft_wrap=True)
+
+
+def as_text(run_dir: Path, encoding: str | None = None) -> str:
+    """A run's report as plain text of 100 columns.
+
+    Args:
+        run_dir: folder of the run.
+        encoding: what the text is for; characters that it lacks are replaced by plainer ones.
+            Standard output's if left out.
+
+    Raises:
+        ReportError: the run cannot be read.
+    """
+    stream = io.StringIO()
+    print_report(read_run(run_dir), Console(file=stream, width=PLAIN_WIDTH, color_system=None))
+    text = "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+    encoding = encoding or sys.stdout.encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(_PLAINER).encode(encoding, "replace").decode(encoding)
+    return text
+
+
+def device_table(summary: Summary) -> Table:
+    """One row per device."""
+    all_energies = [device.measured for device in summary.devices]
+    bare = alike(all_energies)
+    kind = summary.measured.kind if summary.measured and bare else "metered"
+    boards = {device.hardware for device in summary.devices}
+    clock = {"physical": "measured", "emulated": "emulated"}.get("/".join(boards), "metered")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True, padding=(0, 1, 0, 0))
+    fleet = summary.measured
+    widest = 20 if bare else 11
+    table.add_column(
+        "\n\ndevice", footer="fleet", no_wrap=True, max_width=widest, overflow="ellipsis"
+    )
+    for title, footer in (
+        ("synth.\n\nsamples", str(sum(sum(d.synthetic_counts) for d in summary.devices))),
+        ("freq.\nGHz\nplan", ""),
+        ("freq.\nGHz\nset", ""),
+        ("band\nkHz\nplan", ""),
+        ("busy\ns/round\npred.", ""),
+        (f"busy\ns/round\n{clock}", ""),
+        ("energy\n\npredicted", joules(summary.predicted_j) if fleet else MISSING),
+        (f"energy\n\n{kind}", joules(fleet.value_j) if fleet else MISSING),
+        *([] if bare else [("\n\nof kind", _stacked(fleet, all_energies))]),
+        ("\n\nerror", signed_percent(summary.bias_percent)),
+    ):
+        table.add_column(title, footer=footer, justify="right", no_wrap=True)
+    for device in summary.devices:
+        own = None if bare else _stacked(device.measured, all_energies)
+        table.add_row(Text(clean(device.device)), *_cells(device, own))
+    return table
+
+
+def _stacked(energy: Energy | None, among: Sequence[Energy | None]) -> str:
+    return word(energy, among).replace(", ", ",\n")
+
+
+def _cells(device: DeviceSummary, kind: str | None) -> list[str]:
+    return [
+        str(sum(device.synthetic_counts)) if device.synthetic_counts else MISSING,
+        _scaled(device.frequency_planned_hz, 1e9),
+        _scaled(device.frequency_achieved_hz, 1e9),
+        _scaled(device.bandwidth_hz, 1e3),
+        _scaled(device.predicted_busy_s, 1.0),
+        _scaled(device.busy_s, 1.0),
+        joules(device.predicted_j) if device.measured else MISSING,
+        joules(device.measured.value_j) if device.measured else MISSING,
+        *([] if kind is None else [kind]),
+        signed_percent(device.error_percent),
+    ]
+
+
+def _scaled(value: float | None, unit: float) -> str:
+    """Three significant digits without the unit, which the heading has."""
+    if value is None:
+        return MISSING
+    scaled = value / unit
+    return f"{scaled:#.3g}".rstrip(".") if scaled < 1000 else f"{scaled:.0f}"
+
+
+def lines(run: RunData, summary: Summary, width: int = PLAIN_WIDTH) -> Text:
+    """The run in a few lines: accuracy, joules, the plan, and what is missing."""
+    said = [("run", _run_words(run))]
+    points = summary.points
+    if points:
+        best = max(points, key=lambda p: p.accuracy)
+        said.append(
+            (
+                "accuracy",
+                f"{percent(points[-1].accuracy)} after round {points[-1].number}, best "
+                f"{percent(best.accuracy)} in round {best.number}",
+            )
+        )
+        said.append(("per round", accuracy_curve(summary)))
+    said += _energy_words(summary)
+    said += [(extra.term, f"{extra.value} {extra.note}") for extra in extras(run)]
+    if predicted := prediction.words(run):
+        said.append(("prediction", predicted))
+    if run.plan is not None and run.plan.energy_j is not None:
+        said.append(("plan", _plan_words(run)))
+    if uneven := labels.words(run):
+        said.append(("labels", uneven))
+    said += [("made", line) for line in deployment.lines(run)]
+    said += _first(
+        [
+            ("not metered", f"{device}: {rounds_in_words(rounds)}, in no sum of joules")
+            for device, rounds in summary.unmetered
+        ]
+    )
+    said += _first([_refused(row) for row in summary.devices if row.problems])
+    found = [words for row in summary.devices for words in unusual(row.observed)]
+    for term in dict.fromkeys(term for term, _ in found):
+        said += _first([words for words in found if words[0] == term])
+    said += [("warning", warning) for warning in summary.warnings]
+    text = Text()
+    for number, (term, words) in enumerate(said):
+        text.append("\n" if number else "")
+        text.append(f"{term:<{_TERM_WIDTH}}", style="bold")
+        room = max(20, width - _TERM_WIDTH)
+        text.append(("\n" + " " * _TERM_WIDTH).join(textwrap.wrap(clean(words, 2000), room)))
+    return text
+
+
+def _refused(row: DeviceSummary) -> tuple[str, str]:
+    """How many updates of a device were not accepted, and why the last one was not."""
+    number, status, reason = row.problems[-1]
+    return (
+        "not accepted",
+        f"{row.device}: {len(row.problems)} of {row.rounds} updates; last in round {number}, "
+        f"{status}{': ' + reason if reason else ''}",
+    )
+
+
+def _first(said: list[tuple[str, str]], most: int = 5) -> list[tuple[str, str]]:
+    """The first few of what is said about devices, and how many more there are."""
+    if len(said) <= most:
+        return said
+    return [*said[:most], (said[0][0], f"{len(said) - most} more devices; the report names them")]
+
+
+def accuracy_curve(summary: Summary, most: int = 60) -> str:
+    """Accuracy per round as a row of bars from 0 to 100 %, thinned out to ``most``."""
+    points = summary.points
+    step = max(1, -(-len(points) // most))
+    shown = [*points[:-1:step], points[-1]]
+    bars = "".join(_BARS[min(7, max(0, int(8 * p.accuracy)))] for p in shown)
+    return f"{percent(points[0].accuracy)} {bars} {percent(points[-1].accuracy)}"
+
+
+def _run_words(run: RunData) -> str:
+    info = run.info
+    words = [
+        info.run,
+        info.strategy or None,
+        f"seed {info.seed}" if info.seed is not None else None,
+        state(run),
+        f"{seconds(info.wall_s)} wall time" if info.wall_s is not None else None,
+    ]
+    said = " · ".join(word for word in words if word)
+    if info.reason and info.status not in ("completed", "unfinished"):
+        said += f" ({info.reason})"
+    return said
+
+
+def _energy_words(summary: Summary) -> list[tuple[str, str]]:
+    if summary.measured is None:
+        return [("energy", "nothing was metered")]
+    mix = parts(device.measured for device in summary.devices)
+    mix = f" = {mix}" if mix else ""
+    said = [
+        (
+            "energy",
+            f"{summary.measured}{mix}, predicted {joules(summary.predicted_j)} "
+            f"({signed_percent(summary.bias_percent)}; mean absolute "
+            f"{percent_value(summary.mape_percent)})",
+        )
+    ]
+    if summary.dynamic_j is not None:
+        said.append(
+            (
+                "of it dynamic",
+                f"{joules(summary.dynamic_j)} ({summary.measured.kind}, compute and upload "
+                f"above idle), predicted {joules(summary.predicted_dynamic_j)}",
+            )
+        )
+    return said
+
+
+def _plan_words(run: RunData) -> str:
+    plan = run.plan
+    if plan is None or plan.energy_j is None:
+        return MISSING
+    said = f"{joules(plan.energy_j)} per round (modelled, dynamic)"
+    if run.drawn is not None:
+        drawn, fleet = run.drawn
+        said += f" of all {fleet} devices, of which {drawn} are drawn for each"
+    if plan.bound_j is None:
+        return f"{said}, no bound was certified"
+    return (
+        f"{said}, certified bound {joules(plan.bound_j)}: gap "
+        f"{small_percent(plan.gap_percent)}, {small_percent(plan.search_gap_percent)} of it the "
+        "search’s"
+    )

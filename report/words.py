@@ -1,0 +1,136 @@
+"""Numbers and foreign words as a person reads them, the same in the terminal and on the page.
+
+Names of devices come from the network: :func:`clean` is the one door through which they enter a
+report. It takes control characters out; whoever writes HTML escapes the rest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from fimi.energy.joules import Energy, SumKind, format_energy, format_joules
+
+MISSING = "–"
+"""Shown where there is no number; missing is never zero."""
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share between 0 and 1: ``93.1 %``."""
+    return MISSING if share is None else f"{100 * share:.{digits}f} %"
+
+
+def signed_percent(value: float | None, digits: int = 1) -> str:
+    """An error in percent with its sign: ``+3.1 %``."""
+    if value is None:
+        return MISSING
+    return f"{value:+.{digits}f} %".replace("-", "−")
+
+
+def small_percent(value: float | None) -> str:
+    """A percentage that may be tiny: ``0.42 %``, ``< 0.0001 %``."""
+    if value is None:
+        return MISSING
+    if 0 < abs(value) < 1e-4:
+        return "< 0.0001 %"
+    return f"{value:.2g} %" if abs(value) < 0.1 else f"{value:.2f} %"
+
+
+def joules(value_j: float | None) -> str:
+    """``12.3 J``; what is left of rounding errors is ``0 J``."""
+    if value_j is None:
+        return MISSING
+    return format_joules(value_j if abs(value_j) >= 1e-9 else 0.0)
+
+
+def hertz(value_hz: float | None) -> str:
+    """``1.80 GHz``, ``123 kHz``."""
+    return _scaled(value_hz, "Hz")
+
+
+def byte_count(value: float | None) -> str:
+    """``1.25 MB``, ``80.0 kB``."""
+    return _scaled(value, "B")
+
+
+def bits_per_second(value_bps: float | None) -> str:
+    """``1.25 Mbit/s``, ``80.0 kbit/s``."""
+    return _scaled(value_bps, "bit/s")
+
+
+def _scaled(value: float | None, unit: str) -> str:
+    if value is None or not math.isfinite(value):
+        return MISSING
+    for scale, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= scale * 0.9995:
+            return f"{value / scale:#.3g}".rstrip(".") + f" {prefix}{unit}"
+    return f"{value:.3g} {unit}"
+
+
+def seconds(value_s: float | None) -> str:
+    """``1.23 ms``, ``3.21 s``, ``12.3 s``, ``4 min 05 s``."""
+    if value_s is None:
+        return MISSING
+    if abs(value_s) < 1e-6:
+        return "0 s"
+    if value_s >= 99.95:
+        minutes, rest = divmod(round(value_s), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+    scale, unit = (1.0, "s") if value_s >= 0.01 else (1e3, "ms")
+    return f"{scale * value_s:#.3g}".rstrip(".") + f" {unit}"
+
+
+_ORDER: tuple[SumKind, ...] = ("measured", "modelled", "emulated", "mixed")
+
+
+def alike(energies: Iterable[Energy | None]) -> bool:
+    """Whether one heading can speak for all of them."""
+    return len({(e.kind, e.scope) for e in energies if e is not None}) <= 1
+
+
+def heading(energies: Iterable[Energy | None]) -> str:
+    """What a column says of its joules: ``emulated, board``, or that each says it for itself."""
+    known = [energy for energy in energies if energy is not None]
+    if not known:
+        return MISSING
+    return f"{known[0].kind}, {known[0].scope}" if alike(known) else "each of its kind"
+
+
+def cell(energy: Energy | None, *, bare: bool) -> str:
+    """Joules in a table: bare under a heading that says their kind, else with it."""
+    if energy is None:
+        return MISSING
+    return format_joules(energy.value_j) if bare else format_energy(energy)
+
+
+def word(energy: Energy | None, among: Iterable[Energy | None]) -> str:
+    """What tells an energy from the others: its kind, its scope, or both."""
+    if energy is None:
+        return MISSING
+    known = [each for each in among if each is not None]
+    words = [
+        mine
+        for mine, others in (
+            (energy.kind, {each.kind for each in known}),
+            (energy.scope, {each.scope for each in known}),
+        )
+        if len(others) > 1
+    ]
+    return ", ".join(words)
+
+
+def parts(energies: Iterable[Energy | None]) -> str:
+    """How much of a mixed total is of which kind: ``30.3 J measured + 8.00 J emulated``.
+
+    Empty where there is one kind only.
+    """
+    by_kind: dict[SumKind, list[float]] = {}
+    for energy in energies:
+        if energy is not None:
+            by_kind.setdefault(energy.kind, []).append(energy.value_j)
+    if len(by_kind) < 2:
+        return ""
+    return " + ".join(
+        f"{format_joules(math.fsum(by_kind[kind]))} {kind}" for kind in _ORDER if kind in by_kind
+    )

@@ -1,0 +1,297 @@
+"""A configuration from files and options: every effective value, and where it came from.
+
+A configuration is TOML with one table per section. The sections
+(:mod:`fimi.testbed.configuration.sections`) are frozen types whose fields carry their own
+documentation, so ``fimi init`` (the commented template), ``fimi check`` (every effective value with
+its origin) and validation cannot drift apart. Unknown keys are refused.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from fimi.coordinator.strategies import STRATEGIES
+from fimi.energy.emulation.presets import PRESETS
+from fimi.testbed.configuration import strategy_config
+from fimi.testbed.configuration.sections import Config
+from fimi.testbed.configuration.sections import ConfigError as ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+LEAST_BAND_HZ = 1000.0
+"""A band below this was probably meant in another unit, Hz."""
+
+
+class Effective(Struct, frozen=True, kw_only=True):
+    """A configuration and the origin of every value in it.
+
+    Attributes:
+        config: the values.
+        origins: dotted key to ``"default"``, the file's name, or the command-line option.
+    """
+
+    config: Config
+    origins: dict[str, str]
+
+
+def load(
+    path: Path | None = None, overrides: Mapping[str, tuple[Any, str]] | None = None
+) -> Effective:
+    """Read a configuration file and lay the command line over it.
+
+    Args:
+        path: TOML file, or ``None`` for the defaults.
+        overrides: dotted key to (value, option name), from the command line.
+
+    Raises:
+        ConfigError: unreadable file, unknown key, wrong type, impossible value.
+    """
+    origins = {key: "default" for key, _ in fields()}
+    tree: dict[str, dict[str, Any]] = {}
+    if path is not None:
+        for section, table in _read(path).items():
+            if not isinstance(table, dict):
+                raise ConfigError(
+                    f"{path}: {section} = {table!r} stands outside any table; keys belong to a "
+                    f"section: {', '.join(f'[{name}]' for name in Config.__struct_fields__)}"
+                )
+            for key, value in table.items():
+                _refuse_unknown(f"{section}.{key}", origins, str(path))
+                tree.setdefault(section, {})[key] = value
+                origins[f"{section}.{key}"] = str(path)
+    for dotted, (value, option) in (overrides or {}).items():
+        section, key = dotted.split(".")
+        tree.setdefault(section, {})[key] = value
+        origins[dotted] = option
+    try:
+        config = msgspec.convert(tree, Config, strict=True)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_explain(error, tree, origins)) from error
+    _check_together(config, origins)
+    config = strategy_config.settle(config, origins)
+    return Effective(config=config, origins=origins)
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Take ``section.key=value`` apart; the value is TOML, or a bare word.
+
+    Raises:
+        ConfigError: no such key, or not of this form.
+    """
+    dotted, equals, raw = text.partition("=")
+    dotted = dotted.strip()
+    if not equals or dotted.count(".") != 1:
+        raise ConfigError(
+            f"--set {text!r}: write section.key=value, for example plan.deadline_s=20"
+        )
+    _refuse_unknown(dotted, dict(fields()), "--set")
+    try:
+        return dotted, tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        return dotted, raw.strip()
+
+
+def fields() -> Iterator[tuple[str, msgspec.inspect.Field]]:
+    """Every key of the configuration, dotted, with its type and default."""
+    for section in msgspec.structs.fields(Config):
+        for field in msgspec.structs.fields(section.type):
+            yield f"{section.name}.{field.name}", typing.cast("msgspec.inspect.Field", field)
+
+
+def template() -> str:
+    """A commented configuration with every key at its default."""
+    lines = ["# Configuration of a FIMI federation. Every key is shown with its default.", ""]
+    for section in msgspec.structs.fields(Config):
+        lines += [f"# {_summary(section.type)}", f"[{section.name}]"]
+        for field in msgspec.structs.fields(section.type):
+            lines += [f"# {line}" for line in _wrap(_description(field.type))]
+            lines += [f"{field.name} = {to_toml(field.default)}", ""]
+    return "\n".join(lines)
+
+
+def to_toml(value: object) -> str:
+    """A value as TOML writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(to_toml(item) for item in value) + "]"
+    if isinstance(value, float):
+        return repr(value) if abs(value) < 1e6 else f"{value:.6g}".replace("e+0", "e")
+    return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")
+
+
+def require_known(dotted: str, where: str) -> None:
+    """Make sure that there is such a key.
+
+    Args:
+        dotted: ``section.key``.
+        where: it was read, for the error.
+
+    Raises:
+        ConfigError: there is not; says which one may be meant.
+    """
+    _refuse_unknown(dotted, dict(fields()), where)
+
+
+def values(config: Config) -> dict[str, Any]:
+    """Dotted key to value, in the order of the template."""
+    return {
+        f"{section}.{field}": getattr(getattr(config, section), field)
+        for section in config.__struct_fields__
+        for field in getattr(config, section).__struct_fields__
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            loaded: dict[str, Any] = tomllib.load(file)
+            return loaded
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file; 'fimi init' writes one") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+
+
+def _refuse_unknown(dotted: str, known: Mapping[str, object], where: str) -> None:
+    if dotted in known:
+        return
+    section, key = dotted.split(".", 1)
+    sections = Config.__struct_fields__
+    if section not in sections:
+        raise ConfigError(
+            f"{where}: unknown section [{section}]; there are "
+            f"{', '.join(f'[{name}]' for name in sections)}"
+        )
+    same = [name.split(".")[1] for name in known if name.startswith(f"{section}.")]
+    elsewhere = [name for name in known if name.endswith(f".{key}")]
+    close = difflib.get_close_matches(key, same, n=1)
+    hint = (
+        f"did you mean {close[0]!r}?"
+        if close
+        else f"it belongs to [{elsewhere[0].split('.')[0]}]"
+        if elsewhere
+        else f"[{section}] has {', '.join(same)}"
+    )
+    raise ConfigError(f"{where}: unknown key {key!r} in [{section}]; {hint}")
+
+
+def _explain(
+    error: msgspec.ValidationError, tree: dict[str, dict[str, Any]], origins: Mapping[str, str]
+) -> str:
+    text, _, place = str(error).partition(" - at `$.")
+    dotted = place.rstrip("`").split("[")[0]
+    section, _, key = dotted.partition(".")
+    value = tree.get(section, {}).get(key)
+    what = text.replace("Expected", "expected").replace("Object", "object").strip()
+    message = f"{origins.get(dotted, dotted)}: {dotted} = {value!r}: {what}"
+    for name, field in fields():
+        if name == dotted:
+            message += f"\n  {dotted}: {_description(field.type)} Default: {to_toml(field.default)}"
+    if isinstance(value, str) and any(c.isdigit() for c in value):
+        message += "\n  Write a number without a unit; the key's name says the unit."
+    return message
+
+
+def _check_together(config: Config, origins: Mapping[str, str]) -> None:
+    data, plan = config.data, config.plan
+    if unknown := [name for name in config.fleet.boards if name not in PRESETS]:
+        raise ConfigError(
+            f"fleet.boards ({origins['fleet.boards']}) names {', '.join(map(repr, unknown))}; "
+            f"there are {', '.join(PRESETS)}"
+        )
+    if data.public_fraction + data.test_fraction >= 1:
+        raise ConfigError(
+            f"data.public_fraction {data.public_fraction} ({origins['data.public_fraction']}) and "
+            f"data.test_fraction {data.test_fraction} ({origins['data.test_fraction']}) leave no "
+            "private samples for the devices; their sum must be below 1"
+        )
+    if (data.partition == "file") != bool(data.partition_file):
+        raise ConfigError(
+            f"data.partition is {data.partition!r} ({origins['data.partition']}) and "
+            f"data.partition_file {data.partition_file!r} ({origins['data.partition_file']}); a "
+            'file is read with data.partition = "file", and only then'
+        )
+    training = config.training
+    if training.backend == "onnx" and (training.device, training.amp) != ("cpu", "off"):
+        raise ConfigError(
+            f'training.backend is "onnx" ({origins["training.backend"]}), which trains on the '
+            f"CPU in single precision; training.device is {training.device!r} "
+            f"({origins['training.device']}) and training.amp {training.amp!r} "
+            f'({origins["training.amp"]}): set backend to "auto" or "torch", or leave them out'
+        )
+    strategy = STRATEGIES[config.run.strategy]
+    if plan.curve_delta0 >= plan.error_max and strategy.plans_data:
+        raise ConfigError(
+            f"plan.error_max {plan.error_max} ({origins['plan.error_max']}) is not above "
+            f"plan.curve_delta0 {plan.curve_delta0} ({origins['plan.curve_delta0']}), the error "
+            "that no amount of data removes; raise error_max"
+        )
+    if 0 < plan.bandwidth_hz < LEAST_BAND_HZ:
+        raise ConfigError(
+            f"plan.bandwidth_hz {plan.bandwidth_hz:g} ({origins['plan.bandwidth_hz']}) is in Hz; "
+            f"less than {LEAST_BAND_HZ:g} Hz for a whole fleet looks like kHz or MHz"
+        )
+    if strategy.plans_data and config.generator.images_max < plan.synthetic_max:
+        raise ConfigError(
+            f"generator.images_max {config.generator.images_max} "
+            f"({origins['generator.images_max']}) is below plan.synthetic_max "
+            f"{plan.synthetic_max} ({origins['plan.synthetic_max']}), so a plan may ask for more "
+            "images than the generator node gives; raise the one or lower the other"
+        )
+    drawn = config.rounds.participants
+    if drawn > config.fleet.devices:
+        raise ConfigError(
+            f"rounds.participants {drawn} ({origins['rounds.participants']}) is above "
+            f"fleet.devices {config.fleet.devices} ({origins['fleet.devices']}); 0 lets all take "
+            "part"
+        )
+    if 0 < drawn < config.rounds.min_devices:
+        raise ConfigError(
+            f"rounds.min_devices {config.rounds.min_devices} "
+            f"({origins['rounds.min_devices']}) is above rounds.participants {drawn} "
+            f"({origins['rounds.participants']}), so that no round could start"
+        )
+    if config.training.steps and (plan.target_accuracy or config.run.strategy == "semi"):
+        other = "run.strategy" if config.run.strategy == "semi" else "plan.target_accuracy"
+        raise ConfigError(
+            f"training.steps {config.training.steps} ({origins['training.steps']}) does not go "
+            f"with {other} ({origins[other]}), which needs a cost for every sample; set "
+            "training.steps to 0 and training.epochs instead"
+        )
+    if config.rounds.min_devices > config.fleet.devices:
+        raise ConfigError(
+            f"rounds.min_devices {config.rounds.min_devices} "
+            f"({origins['rounds.min_devices']}) is above fleet.devices {config.fleet.devices} "
+            f"({origins['fleet.devices']})"
+        )
+
+
+def _description(annotation: Any) -> str:
+    for meta in typing.get_args(annotation)[1:]:
+        if isinstance(meta, Meta) and meta.description:
+            return meta.description
+    raise TypeError(f"a configuration key has no description: {annotation}")
+
+
+def _summary(section: type) -> str:
+    return (section.__doc__ or "").strip().splitlines()[0]
+
+
+def _wrap(text: str, width: int = 96) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, width)

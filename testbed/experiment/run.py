@@ -1,0 +1,288 @@
+"""An experiment from beginning to end: what is to do, doing it, summing it up.
+
+* :func:`plan`        cells and what there is of each
+* :func:`check_data`  whether every cell's data are there and can be divided
+* :func:`conduct`     train generators, run what is missing
+* :func:`summarise`   read all runs and write the results beside them
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from fimi.generator_node.generators.card import CARD
+from fimi.record.reader import ReportError
+from fimi.testbed.configuration.sections import Config
+from fimi.testbed.experiment import cells as making
+from fimi.testbed.experiment.cells import Cell, PreparedGenerator, State
+from fimi.testbed.experiment.definition import Experiment
+from fimi.testbed.experiment.memory import Need
+from fimi.testbed.experiment.page import write_page
+from fimi.testbed.experiment.result import Result, compare
+from fimi.testbed.experiment.runner import Clock, Outcome, Task, View, last_words, run_tasks
+from fimi.testbed.experiment.series import RunSeries, read_outcome
+from fimi.testbed.experiment.tables import as_csv, as_json, as_markdown
+from fimi.testbed.processes.devices import check_data as check_division
+from fimi.testbed.run_folder import RunFolderError, write_atomically
+
+_PATIENCE_S = 60.0
+"""How long to wait for the processes of an interrupted experiment to end."""
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """What an experiment comes to.
+
+    Attributes:
+        experiment: as the file has it.
+        cells: all of them.
+        runs: one cell per run, with what there is of it.
+        generators: to have before the runs.
+    """
+
+    experiment: Experiment
+    cells: tuple[Cell, ...]
+    runs: tuple[tuple[Cell, State], ...]
+    generators: tuple[PreparedGenerator, ...]
+
+    def having(self, *progress: str) -> list[Cell]:
+        """Runs of which there is that much."""
+        return [cell for cell, state in self.runs if state.progress in progress]
+
+    @property
+    def lacking(self) -> list[PreparedGenerator]:
+        """Generators that are not there."""
+        return [each for each in self.generators if not (each.folder / CARD).exists()]
+
+    @property
+    def strangers(self) -> list[str]:
+        """Runs in the folder that belong to no cell."""
+        mine = {cell.name for cell in self.cells}
+        try:
+            there = [path.name for path in (self.experiment.folder / "runs").iterdir()]
+        except OSError:
+            return []
+        return sorted(set(there) - mine)
+
+
+def plan(experiment: Experiment) -> Plan:
+    """Cells, and what there is of each.
+
+    Raises:
+        ConfigError: a value in the file is impossible.
+    """
+    found = making.cells(experiment)
+    return Plan(
+        experiment=experiment,
+        cells=tuple(found),
+        runs=tuple((cell, making.state(cell)) for cell in making.distinct(found)),
+        generators=tuple(making.preparations(experiment, found)),
+    )
+
+
+def check_data(cells: Sequence[Cell]) -> None:
+    """Make sure that every cell's data are there and can be divided.
+
+    Raises:
+        ConfigError: they are not, or cannot.
+    """
+    seen: set[bytes] = set()
+    for cell in cells:
+        config = cell.config
+        decides = msgspec.json.encode((config.data, config.fleet.devices, config.run.seed))
+        if decides not in seen:
+            seen.add(decides)
+            check_division(config)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[tuple[int, ...]]:
+    """Hold an experiment's folder for this process and its children; gives the open files.
+
+    Raises:
+        RunFolderError: another one works there, or the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("wb")
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot write {folder}: {error.strerror}; set directory in the experiment file (or "
+            "--directory) to a folder that can be written"
+        ) from error
+    with file:
+        try:
+            import fcntl
+        except ImportError:  # Windows: nobody is kept out
+            yield ()
+            return
+        limit = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() > limit:
+                    raise RunFolderError(
+                        f"another 'fimi experiment' works in {folder}, or runs of one that was "
+                        "killed are still ending; wait for it, or end it"
+                    ) from error
+                time.sleep(0.5)
+        yield (file.fileno(),)
+
+
+def conduct(
+    work: Plan, *, jobs: int, view: View, stop: threading.Event, keep_open: Sequence[int]
+) -> Outcome:
+    """Train the generators that lack, then do every run that is not finished.
+
+    Args:
+        work: what is to do.
+        jobs: runs side by side; 0: by cores and memory.
+        view: told how it goes.
+        stop: ends it.
+        keep_open: files that children hold open.
+    """
+    experiment = work.experiment
+    clock = Clock(
+        [
+            (cell.label, state.wall_s)
+            for cell, state in work.runs
+            if state.progress == "finished" and state.wall_s
+        ]
+    )
+    trained = run_tasks(
+        [_training(experiment, each) for each in work.lacking],
+        jobs=1,
+        need=Need(),
+        clock=Clock(),
+        view=view,
+        stop=stop,
+        keep_open=keep_open,
+    )
+    if trained.interrupted or trained.failures:
+        return trained
+    return run_tasks(
+        [_run(experiment, cell) for cell in work.having("absent", "unfinished", "stale")],
+        jobs=jobs or experiment.jobs,
+        need=Need(experiment.memory_gb),
+        clock=clock,
+        view=view,
+        stop=stop,
+        keep_open=keep_open,
+    )
+
+
+def summarise(experiment: Experiment) -> Result:
+    """Read all runs and write ``results.csv``, ``results.json``, ``table.md``, ``table.html``.
+
+    Raises:
+        ComparisonError: runs that are to be compared had different data.
+        RunFolderError: the results cannot be written.
+    """
+    work = plan(experiment)
+    runs: dict[str, RunSeries] = {}
+    problems: dict[str, str] = {}
+    for cell, state in work.runs:
+        if state.progress == "finished":
+            try:
+                runs[cell.name] = read_outcome(cell.folder)
+            except ReportError as error:
+                problems[cell.name] = str(error)
+        else:
+            problems[cell.name] = _why(experiment, cell, state)
+    result = compare(experiment, work.cells, runs, problems)
+    folder = experiment.folder
+    write_atomically(folder / "results.csv", as_csv(result).encode())
+    write_atomically(folder / "results.json", as_json(result))
+    write_atomically(folder / "table.md", as_markdown(result).encode())
+    write_page(result, folder / "table.html")
+    return result
+
+
+def _why(experiment: Experiment, cell: Cell, state: State) -> str:
+    if state.progress == "stale":
+        return f"left out, its configuration has changed: {'; '.join(state.changed)}"
+    log = _log(experiment, cell)
+    if log.exists() and log.stat().st_size:
+        return f"not finished: {last_words(log)}"
+    return "not run yet" if state.progress == "absent" else "not finished"
+
+
+def _log(experiment: Experiment, cell: Cell) -> Path:
+    return experiment.folder / "logs" / f"{cell.name}.log"
+
+
+def _run(experiment: Experiment, cell: Cell) -> Task:
+    file = experiment.folder / "cells" / f"{cell.name}.toml"
+
+    def before() -> None:
+        shutil.rmtree(cell.folder, ignore_errors=True)
+        _write_config(file, cell.config)
+
+    def problem() -> str:
+        state = making.state(cell)
+        return "" if state.progress == "finished" else f"its run is {state.progress}"
+
+    return Task(
+        name=cell.name,
+        kind=cell.label,
+        arguments=("dry-run", "--config", str(file), "--format", "json"),
+        log=_log(experiment, cell),
+        before=before,
+        problem=problem,
+        done=partial(making.finished_rounds, cell.folder),
+        steps=cell.config.rounds.count,
+    )
+
+
+def _training(experiment: Experiment, each: PreparedGenerator) -> Task:
+    file = experiment.folder / "cells" / f"generator-{each.recipe.name}-{each.folder.name}.toml"
+    recipe = each.recipe
+    arguments = [
+        *("generator", "train", "--config", str(file), "--out", str(each.folder)),
+        *("--model", recipe.kind, "--steps", str(recipe.steps)),
+        *("--device", recipe.device, "--threads", str(recipe.threads)),
+    ]
+    if recipe.batch_size:
+        arguments += ["--batch-size", str(recipe.batch_size)]
+    if recipe.channels:
+        arguments += ["--channels", ",".join(map(str, recipe.channels))]
+    log = experiment.folder / "logs" / f"generator-{recipe.name}-{each.folder.name}.log"
+    return Task(
+        name=f"generator {recipe.name}",
+        kind=f"generator {recipe.kind}",
+        arguments=tuple(arguments),
+        log=log,
+        keeps_output=True,
+        before=partial(_write_config, file, each.config),
+        problem=lambda: (
+            "" if (each.folder / CARD).exists() else f"{each.folder} holds no generator"
+        ),
+        done=partial(trained_steps, log),
+        steps=recipe.steps,
+    )
+
+
+def trained_steps(log: Path) -> int:
+    """How many steps ``fimi generator train`` has said it has done."""
+    try:
+        said = log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return 0
+    steps = re.findall(r"^step (\d+)/", said, re.MULTILINE)
+    return int(steps[-1]) if steps else 0
+
+
+def _write_config(file: Path, config: Config) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, making.toml(config).encode())

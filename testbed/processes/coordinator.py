@@ -1,0 +1,216 @@
+"""A coordinator from a configuration: run it, store what happens.
+
+Shared by ``fimi dry-run``, which also starts everything else, and ``fimi coordinator run``.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from fimi.coordinator.deployment import Export
+from fimi.coordinator.federation import Coordinator, Federation
+from fimi.coordinator.strategies import STRATEGIES
+from fimi.energy.work_meter import Metered, open_meters
+from fimi.learning.data.dataset import Dataset
+from fimi.learning.data.partition_schemes import LABEL_DIRICHLET
+from fimi.learning.networks.cost import model_cost
+from fimi.learning.onnx import graphs
+from fimi.learning.training.classifier import Exported
+from fimi.learning.training.tensors import Parameters
+from fimi.learning.training.torch_trainer import TorchTrainer, initial_parameters
+from fimi.messaging.address import BrokerAddress
+from fimi.messaging.client import Peer
+from fimi.messaging.topics import COORDINATOR
+from fimi.record.events import Listener
+from fimi.testbed.configuration.load import Effective, values
+from fimi.testbed.configuration.sections import Config
+from fimi.testbed.processes.devices import load_split, partition_digest
+from fimi.testbed.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from fimi.learning.training.deployment import Deployer
+
+_PACKAGES = (
+    "fimi-testbed",
+    "torch",
+    "diffusers",
+    "numpy",
+    "cvxpy",
+    "paho-mqtt",
+    "onnx",
+    "onnxruntime",
+)
+
+
+def coordinate(
+    effective: Effective,
+    address: BrokerAddress,
+    folder: RunFolder,
+    *,
+    broker: str,
+    view: Listener,
+    cancel: threading.Event,
+    say: Callable[[str], None] = lambda text: None,
+) -> Federation:
+    """Run a federation as its coordinator.
+
+    Args:
+        effective: configuration and origins.
+        address: of the broker.
+        folder: where results go; its store is filled and stays open.
+        broker: name and version, for the record.
+        view: hears every event.
+        cancel: ends the run.
+        say: told what devices train with.
+
+    Raises:
+        ExportError: the configuration asks for ONNX and the network
+        cannot. fimi.learning.networks.models.ModelError: the network cannot be trained as
+        configured.
+    """
+    config = effective.config
+    settings = config.federation(folder.name)
+    split = load_split(config)
+    shape, classes = split.test.image_shape, split.test.classes
+    store = folder.store
+    store.put(
+        run=settings.run,
+        strategy=settings.strategy,
+        strategy_title=STRATEGIES[settings.strategy].title,
+        seed=settings.seed,
+        status="running",
+        reason="",
+        started_at=_now(),
+        config=values(config),
+        origins=effective.origins,
+        versions=versions(),
+        broker=broker,
+        dataset={
+            "name": config.data.dataset,
+            "limit": config.data.limit or None,
+            "split": split.kind,
+            "partition": config.data.partition,
+            "alpha": config.data.alpha if config.data.partition in LABEL_DIRICHLET else None,
+            "public": len(split.public),
+            "private": len(split.private),
+            "test": len(split.test),
+            "class_names": split.test.class_names,
+            "public_digest": split.public.digest(),
+            "private_digest": split.private.digest(),
+            "test_digest": split.test.digest(),
+            "partition_digest": partition_digest(config, split),
+        },
+    )
+    trainer = TorchTrainer.of(config.training, classes, shape)
+    offered: list[bytes] = []
+    if config.training.backend == "onnx":  # what cannot be exported is known before anything begins
+        offered.append(training_graphs(config, classes, shape, say))
+
+    def make_graphs() -> bytes:
+        return offered[0] if offered else training_graphs(config, classes, shape, say)
+
+    trains = STRATEGIES[settings.strategy].trains_on_server
+    meter = open_meters(say, whose="server") if trains else Metered()
+    peer = Peer(address, fleet=config.fleet.name, peer=COORDINATOR, role="coordinator")
+    try:
+        with peer:
+            federation = Coordinator(
+                settings,
+                peer,
+                trainer,
+                initial_parameters(config.training.model, classes, shape, seed=config.run.seed),
+                split.test,
+                store=store,
+                listener=view,
+                on_model=folder.write_model,
+                cancel=cancel,
+                graphs=make_graphs,
+                export=_export(config, trainer, split.test, folder),
+                public=split.public,
+                meter=meter,
+            ).run()
+    except KeyboardInterrupt:
+        store.put(status="interrupted", reason="broken off", finished_at=_now())
+        raise
+    except BaseException as error:
+        store.put(status="failed", reason=str(error), finished_at=_now())
+        raise
+    finally:
+        meter.close()
+    store.put(status=federation.status, reason=federation.reason, finished_at=_now())
+    return federation
+
+
+def training_graphs(
+    config: Config,
+    classes: int,
+    image_shape: tuple[int, int, int],
+    say: Callable[[str], None],
+) -> bytes:
+    """What devices without PyTorch train with; empty if they train with PyTorch.
+
+    Args:
+        config: network and backend.
+        classes: K.
+        image_shape: channels, height, width.
+        say: told which backend it is, and why.
+
+    Raises:
+        ExportError: ``training.backend`` is ``"onnx"`` and the network cannot.
+    """
+    training = config.training
+    if training.backend == "torch":
+        say('devices train with PyTorch (training.backend = "torch")')
+        return b""
+    from fimi.learning.onnx.export import ExportError, export
+
+    try:
+        payload = graphs.encode(export(training, classes, image_shape))
+    except ExportError as error:
+        if training.backend == "onnx":
+            raise ExportError(
+                f'{error}. Or let devices train with PyTorch: training.backend = "torch"'
+            ) from error
+        say(f"devices train with PyTorch, for there is no training graph: {error}")
+        return b""
+    say(f"devices are offered {training.model} as a training graph of {len(payload)} bytes")
+    return payload
+
+
+def _export(config: Config, trainer: TorchTrainer, test: Dataset, folder: RunFolder) -> Export:
+    """How the trained model becomes files in the run folder."""
+    model = config.training.model
+    kept: list[Deployer] = []
+
+    def make(parameters: Parameters) -> tuple[Exported, ...]:
+        from fimi.learning.training.deployment import Deployer
+
+        if not kept:
+            kept.append(Deployer(model, trainer, test, quantise=config.deployment.quantise))
+        return kept[0].export(parameters)
+
+    return Export(
+        make=make,
+        keep=folder.write_files,
+        inference_share=model_cost(model, test.classes, test.image_shape).inference_share,
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide results; absent ones left out."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")

@@ -1,0 +1,157 @@
+"""A whole federation on one machine: broker, generator node, emulated devices, coordinator.
+
+Nothing here is a simulation of the parts: they are the same programs that run on a fleet, each in
+its own process (the coordinator in this one), talking over a real broker. Only the boards are
+emulated, and every joule of theirs says so.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import ExitStack
+
+from fimi.coordinator.federation import Federation
+from fimi.coordinator.strategies import STRATEGIES
+from fimi.edge_agent.backends import torch_is_faster
+from fimi.learning.networks.built_in_cost import BUILT_IN
+from fimi.learning.networks.cost import model_cost
+from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.testbed.configuration.load import Effective
+from fimi.testbed.configuration.sections import Config
+from fimi.testbed.live import View
+from fimi.testbed.processes.devices import load_split, with_cycles
+from fimi.testbed.processes.generator_node import check as check_generator
+from fimi.testbed.processes.nursery import ChildFailedError, Nursery
+from fimi.testbed.processes.orders import FleetOrders, GeneratorOrders
+from fimi.testbed.run_folder import RunFolder
+
+DEVICES_PER_PROCESS_MAX = 50
+
+
+def dry_run(
+    effective: Effective, folder: RunFolder, *, view: View, cancel: threading.Event
+) -> Federation:
+    """Run a federation of emulated devices on this machine.
+
+    Args:
+        effective: configuration and origins.
+        folder: where results go.
+        view: shows what happens.
+        cancel: ends the run; what was done is in the result.
+
+    Raises:
+        GeneratorError: there is no generator for the public part.
+        fimi.learning.networks.models.ModelError: a network of one's own does not fit the data.
+        ChildFailedError: the generator node or the emulated devices ended by themselves.
+    """
+    config = effective.config
+    makes_images = STRATEGIES[config.run.strategy].needs_images
+    if makes_images:
+        check_generator(config)
+    known = with_cycles(config)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks: threads only get in the way
+    # Of glibc's memory pools, one for each thread, every device that trained would keep one full.
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
+    with ExitStack() as stack:
+        broker = stack.enter_context(
+            EmbeddedBroker(kind=config.broker.kind, port=config.broker.port)
+        )
+        view.say(f"broker: {broker.kind} {broker.version} on {broker.address.host}")
+        preload = ("fimi.learning.training.torch_trainer",) if _trains_with_torch(config) else ()
+        nursery = stack.enter_context(Nursery(folder.logs, preload=preload))
+        for index, devices in enumerate(_shares(config)):
+            nursery.start(
+                f"devices-{index + 1}",
+                "fimi.testbed.processes.emulated_fleet",
+                FleetOrders(config=known, broker=broker.address, devices=devices),
+            )
+        if makes_images:
+            nursery.start(
+                "generator",
+                "fimi.testbed.processes.generator_node",
+                GeneratorOrders(config=config, broker=broker.address),
+            )
+        guard = stack.enter_context(_Guard(nursery, cancel))
+        # Loads PyTorch while the children do as well.
+        from fimi.testbed.processes.coordinator import coordinate
+
+        try:
+            federation = coordinate(
+                effective,
+                broker.address,
+                folder,
+                broker=f"{broker.kind} {broker.version}",
+                view=view,
+                cancel=guard.cancel,
+                say=view.say,
+            )
+        finally:
+            if guard.failure is not None:
+                folder.store.put(status="failed", reason=guard.failure.what)
+                raise guard.failure
+        return federation
+
+
+def _trains_with_torch(config: Config) -> bool:
+    """Whether all devices will: they share what is loaded before they are made.
+
+    Devices that train with ONNX Runtime have no use for PyTorch, and no memory for it.
+    """
+    training = config.training
+    if training.backend != "auto" or training.model not in BUILT_IN:
+        return training.backend == "torch"
+    data = load_split(config).test
+    cost = model_cost(training.model, data.classes, data.image_shape)
+    return torch_is_faster(training, cost.forward_macs)
+
+
+def _shares(config: Config) -> list[tuple[int, ...]]:
+    """Device indices per process: one process per core, and not too many devices in one."""
+    devices = config.fleet.devices
+    cores = os.cpu_count() or 1
+    processes = min(devices, max(min(cores, 4), -(-devices // DEVICES_PER_PROCESS_MAX)))
+    return [tuple(range(start, devices, processes)) for start in range(processes)]
+
+
+class _Guard:
+    """Ends the run when the person asks for it, or when a child has died.
+
+    Args:
+        nursery: whose children to watch.
+        asked: set by the person (Ctrl-C).
+
+    Attributes:
+        cancel: ends the coordinator's run.
+        failure: what a child died of, if one did.
+    """
+
+    def __init__(self, nursery: Nursery, asked: threading.Event) -> None:
+        self.cancel = threading.Event()
+        self._nursery = nursery
+        self._asked = asked
+        self.failure: ChildFailedError | None = None
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="guard", daemon=True)
+
+    def __enter__(self) -> _Guard:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._done.is_set():
+            if self._asked.wait(0.2):
+                self.cancel.set()
+                return
+            try:
+                self._nursery.check()
+            except ChildFailedError as failure:
+                self.failure = failure
+                self.cancel.set()
+                return
+            time.sleep(0.1)

@@ -1,0 +1,67 @@
+"""The process that hosts emulated devices: real agents, real connections, one thread each.
+
+Devices of one process take turns training: their boards' time is virtual, this machine's cores
+are not. With ONNX Runtime nothing here loads PyTorch.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from fimi.edge_agent.agent import Agent
+from fimi.edge_agent.backends import Trainers
+from fimi.edge_agent.turns import Turns
+from fimi.learning.data.dataset import Dataset
+from fimi.messaging.client import Peer
+from fimi.testbed.configuration.sections import Config
+from fimi.testbed.processes.devices import (
+    device_id,
+    emulated_board,
+    load_split,
+    make_agent,
+    share,
+    shares,
+)
+from fimi.testbed.processes.orders import FleetOrders
+from fimi.testbed.processes.torch_cache import torch_cache
+
+ORDERS = FleetOrders
+
+
+def main(orders: FleetOrders, stop: threading.Event) -> None:
+    """Host devices until ``stop`` is set."""
+    with torch_cache():  # a parent that was killed cannot remove its own
+        _host(orders, stop)
+
+
+def _host(orders: FleetOrders, stop: threading.Event) -> None:
+    config = orders.config
+    data = _data(config, orders.devices)
+    turns, trainers = Turns(), Trainers()
+    threads = []
+    for index in orders.devices:
+        peer = Peer(
+            orders.broker,
+            fleet=config.fleet.name,
+            peer=device_id(index, config.fleet.devices),
+            role="device",
+        )
+        board = emulated_board(config, index, data[index])
+        agent = make_agent(peer, data[index], board, turns=turns, trainers=trainers)
+
+        def live(peer: Peer = peer, agent: Agent = agent) -> None:
+            with peer:
+                agent.run(stop)
+
+        threads.append(threading.Thread(target=live, name=peer.id))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _data(config: Config, devices: tuple[int, ...]) -> dict[int, Dataset]:
+    """What these devices hold; the rest of the data set is not kept."""
+    split = load_split(config)
+    parts = shares(config, split)
+    return {index: share(config, split, parts, index) for index in devices}

@@ -1,0 +1,249 @@
+"""The generator node as a process: a child of a dry run, or by itself."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fimi.energy.joules import format_energy, format_joules
+from fimi.energy.work_meter import open_meters
+from fimi.generator_node.generators.base import Generator, GeneratorError, WrongDataError
+from fimi.generator_node.generators.bootstrap import BootstrapGenerator
+from fimi.generator_node.generators.card import NO_DIGEST, CardKind, find_for, read_card
+from fimi.generator_node.generators.open import open_generator, require_cuda
+from fimi.generator_node.generators.public_samples import PublicSamples
+from fimi.generator_node.service.drawing import made_by
+from fimi.generator_node.service.gate import Gate, GateSettings, Judge, read_judge
+from fimi.generator_node.service.node import GeneratorNode, Journal
+from fimi.generator_node.service.pool import Pool
+from fimi.generator_node.service.service import BatchService, Progress
+from fimi.learning.data.dataset import Dataset
+from fimi.messaging.address import BrokerAddress
+from fimi.messaging.client import Peer
+from fimi.messaging.errors import MessagingError
+from fimi.messaging.messages import SyntheticBatch
+from fimi.testbed.configuration.sections import Config
+from fimi.testbed.processes.devices import load_split
+from fimi.testbed.processes.orders import GeneratorOrders
+from fimi.testbed.processes.torch_cache import torch_cache
+
+ORDERS = GeneratorOrders
+
+if TYPE_CHECKING:
+    from fimi.generator_node.generators.text_to_image import TextSettings
+
+log = logging.getLogger(__name__)
+
+
+def serve(
+    config: Config,
+    address: BrokerAddress,
+    *,
+    peer: str,
+    stop: threading.Event,
+    say: Callable[[str], None],
+    pool: Path | None = None,
+) -> None:
+    """Run a generator node until ``stop`` is set.
+
+    Args:
+        config: of the federation.
+        address: of the broker.
+        peer: id of the node.
+        stop: ends it.
+        say: told what is going on.
+        pool: where draws and requests are kept; ``None``: in memory.
+
+    Raises:
+        GeneratorError: no usable weights, or weights trained on other data than the public part.
+    """
+    public = load_split(config).public
+    generator = open_configured(config, public)
+    gate = open_gate(config, public, pool)
+    kept = Pool(pool, generator.image_shape, made_by(generator, gate)) if pool else None
+    service = BatchService(
+        generator,
+        images_max=config.generator.images_max,
+        gate=gate,
+        pool=kept,
+        metered=open_meters(say, whose="generator"),
+        share_images=config.generator.share_images,
+    )
+    journal = Journal(pool / "requests.json") if pool else None
+    try:
+        with Peer(address, fleet=config.fleet.name, peer=peer, role="generator") as connection:
+            say(f"{peer}: {generator.name}, {len(public)} public images, at {address}")
+            GeneratorNode(
+                connection,
+                service,
+                journal=journal,
+                on_answer=lambda answer: say(describe(answer)),
+                on_progress=lambda progress: log.info("%s", describe_progress(progress)),
+            ).run(stop)
+    finally:
+        service.close()
+    say(f"{peer}: stopped; {describe_progress(service.progress)}")
+
+
+def open_configured(config: Config, public: Dataset) -> Generator:
+    """The configured generator.
+
+    Raises:
+        GeneratorError: it cannot be used for ``public``.
+    """
+    chosen = config.generator
+    if chosen.kind == "bootstrap":
+        return BootstrapGenerator(public)
+    if chosen.kind == "public":
+        return PublicSamples(public)
+    with torch_cache():
+        if chosen.kind in ("trained", "gan"):
+            return open_generator(
+                public,
+                chosen.weights,
+                kind=card_kind(config),
+                steps=chosen.steps,
+                guidance=chosen.guidance,
+                solver=chosen.solver,
+                engine=chosen.engine,
+                threads=chosen.threads,
+            )
+        import torch
+
+        from fimi.generator_node.generators.text_to_image import TextToImageGenerator
+
+        if chosen.engine == "cuda":
+            require_cuda()
+        on_gpu = chosen.engine in ("auto", "cuda") and torch.cuda.is_available()
+        return TextToImageGenerator.load(
+            public,
+            text_settings(config),
+            device="cuda" if on_gpu else "cpu",
+            threads=chosen.threads,
+        )
+
+
+def text_settings(config: Config) -> TextSettings:
+    """How the configuration has a text-to-image model used."""
+    from fimi.generator_node.generators.text_to_image import TextSettings
+
+    chosen = config.generator
+    return TextSettings(
+        model=chosen.text_model,
+        steps=chosen.steps,
+        guidance=chosen.text_guidance,
+        templates=chosen.text_templates,
+        negative=chosen.text_negative,
+        size=chosen.text_size,
+        batch_size=chosen.text_batch_size,
+        dtype=chosen.text_dtype,
+    )
+
+
+def card_kind(config: Config) -> CardKind | None:
+    """What the configured folder of weights must hold; ``None``: whatever it holds."""
+    return "conditional-gan" if config.generator.kind == "gan" else None
+
+
+def open_gate(config: Config, public: Dataset, pool: Path | None = None) -> Gate | None:
+    """The configured gate: with the judge of the trained generator, or one trained now.
+
+    Public samples have none: they are copies by intention, and nothing else is to be found out.
+
+    Args:
+        config: whose gate.
+        public: what it judges by.
+        pool: where a judge that is trained now is kept.
+
+    Raises:
+        GeneratorError: the judge cannot be read.
+    """
+    chosen = config.generator
+    if not chosen.gate or chosen.kind == "public":
+        return None
+    settings = GateSettings(
+        confidence_min=chosen.confidence_min,
+        copy_quantile=chosen.copy_quantile,
+        redraws=chosen.redraws,
+    )
+    try:
+        return Gate(_judge(config, public, pool), public, settings)
+    except ValueError as error:
+        raise GeneratorError(f"generator.confidence_min: {error}") from error
+
+
+def _judge(config: Config, public: Dataset, pool: Path | None) -> Judge:
+    threads = config.generator.threads
+    try:
+        folder = find_for(public, config.generator.weights, card_kind(config))
+        if read_card(folder).judge_digest != NO_DIGEST:
+            return read_judge(folder, threads=threads)
+    except WrongDataError:
+        if config.generator.kind in ("trained", "gan"):
+            raise
+    kept = pool and pool / f"judge-{public.digest()[:32]}.onnx"
+    if kept and kept.is_file():
+        try:
+            return Judge(kept.read_bytes(), threads=threads)
+        except (OSError, GeneratorError) as error:
+            log.warning("%s is trained again: %s", kept, error)
+    with torch_cache():
+        from fimi.generator_node.training.judge import train_judge
+
+        data = train_judge(public, threads=threads)
+    if kept:
+        partial = kept.with_suffix(".partial")
+        try:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(data)
+            partial.replace(kept)
+        except OSError as error:
+            log.warning("%s cannot be kept, and is trained again next time: %s", kept, error)
+    return Judge(data, threads=threads)
+
+
+def describe(answer: SyntheticBatch) -> str:
+    """A batch in words."""
+    text = f"{answer.device}: {sum(answer.delivered)} images ready, {answer.drawn} drawn"
+    if answer.refused:
+        text += ", refused " + ", ".join(f"{n} {why}" for why, n in sorted(answer.refused.items()))
+    if answer.drawn:
+        text += f", {1000 * answer.seconds / answer.drawn:.2f} ms per image"
+    if answer.energy is not None and answer.drawn:
+        text += f", {format_energy(answer.energy)}"
+    return text + (f"; {answer.error}" if answer.error else "")
+
+
+def describe_progress(progress: Progress) -> str:
+    """The queue in words."""
+    refused = sum(progress.refused.values())
+    text = f"{progress.drawn} images drawn, {refused} refused, {progress.lacking} lacking"
+    if progress.drawn:
+        text += f"; {1000 * progress.seconds / progress.drawn:.2f} ms"
+        if progress.energy is not None:
+            joules = format_joules(progress.energy.value_j / progress.drawn)
+            text += f" and {joules} ({progress.energy.kind}, {progress.energy.scope})"
+        text += " per image"
+    return text
+
+
+def check(config: Config) -> None:
+    """Make sure that there is a generator for the public part, before anything is started.
+
+    Raises:
+        GeneratorError: there is none, or it was trained on other data.
+    """
+    if config.generator.kind in ("trained", "gan"):
+        find_for(load_split(config).public, config.generator.weights, card_kind(config))
+
+
+def main(orders: GeneratorOrders, stop: threading.Event) -> None:
+    """Be the generator node of a dry run until ``stop`` is set."""
+    try:
+        pool = Path(orders.config.generator.pool) if orders.config.generator.pool else None
+        serve(orders.config, orders.broker, peer="generator", stop=stop, say=log.info, pool=pool)
+    except (GeneratorError, MessagingError) as error:
+        raise SystemExit(str(error)) from error

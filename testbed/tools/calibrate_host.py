@@ -1,0 +1,296 @@
+"""Calibrating the machine it runs on: real training, real traffic, real time.
+
+* :class:`Draft`       what must be known beforehand: name, link, meter, frequencies
+* :func:`read_draft`   from a profile, finished or not, and this machine's cpufreq files
+* :class:`HostLoad`    rests, trains with the fleet's training graph, sends paced traffic
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from fimi.energy.calibration.sweep import CalibrationImpossibleError
+from fimi.energy.control.cpufreq import CpuFrequency
+from fimi.energy.control.journal import Journal, default_folder
+from fimi.energy.cost_model import (
+    BoardModel,
+    ComputeModel,
+    LinkModel,
+    OperatingPoint,
+    uplink_rate_bps,
+)
+from fimi.energy.host_profile import HostProfile, ProfileError
+from fimi.learning.onnx import graphs
+from fimi.learning.training.trainer import Trainer, TrainingSettings
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_SO_MAX_PACING_RATE = 47
+_NO_LIMIT = 0xFFFF_FFFF
+_CHUNK = bytes(1 << 16)
+_SEND_BUFFER = 1 << 17
+_SAMPLES = 200
+_CPUFREQ = "sys/devices/system/cpu/cpufreq"
+
+
+class Draft(Struct, frozen=True, kw_only=True):
+    """What a calibration cannot find out by itself.
+
+    Attributes:
+        profile: what is known, with placeholders for what calibration finds. They serve to build
+            the hardware; :func:`fimi.energy.calibration.fitted.calibrated` replaces every one of
+            them, or there is no profile.
+        frequencies_hz: operating points, or the lowest and the highest frequency.
+        discrete: whether ``frequencies_hz`` are all there are.
+        kept: keys of the file that calibration leaves as they are.
+    """
+
+    profile: HostProfile
+    frequencies_hz: tuple[float, ...]
+    discrete: bool
+    kept: dict[str, Any]
+
+
+def read_draft(path: Path, *, root: Path = Path("/")) -> Draft:
+    """A draft from a profile, which may lack what calibration finds.
+
+    Args:
+        path: TOML with at least ``name`` and ``[board.link]``.
+        root: of the file system, for the frequencies that this machine can set.
+
+    Raises:
+        ProfileError: no such file, not TOML, or a value that cannot be.
+        CalibrationImpossibleError: name, link or frequencies are missing.
+    """
+    tree = _read(path)
+    missing = []
+    if not tree.get("name"):
+        missing.append(f'{path}: name, for example name = "raspberry-pi-4"')
+    link = tree.get("board", {}).get("link")
+    if not isinstance(link, dict):
+        missing.append(
+            f"{path}: [board.link] with channel_gain, noise_density_w_per_hz, "
+            "transmit_power_max_w and downlink_rate_bps: no sweep on one device can tell them"
+        )
+    frequencies, discrete = settable_frequencies(root)
+    if not frequencies:
+        missing.append(
+            f"control over the CPU frequency: no cpufreq policy under {root / _CPUFREQ}. Virtual "
+            "machines and containers have none"
+        )
+    if missing:
+        raise CalibrationImpossibleError(missing)
+    kept = {key: value for key, value in tree.items() if key not in ("name", "board")}
+    try:
+        board = BoardModel(
+            compute=ComputeModel(
+                cycles_per_sample=1.0,
+                capacitance_w_per_hz3=1e-30,
+                frequency_min_hz=frequencies[0],
+                frequency_max_hz=frequencies[-1],
+                frequency_steps_hz=frequencies if discrete else (),
+            ),
+            link=msgspec.convert(link, LinkModel),
+            idle_power_w=0.0,
+        )
+        known = {"name": tree["name"], "board": msgspec.to_builtins(board), **kept}
+        profile = msgspec.convert(known, HostProfile)
+    except msgspec.ValidationError as error:
+        raise ProfileError(f"{path}: {error}") from error
+    return Draft(profile=profile, frequencies_hz=frequencies, discrete=discrete, kept=kept)
+
+
+def settable_frequencies(root: Path) -> tuple[tuple[float, ...], bool]:
+    """What cpufreq offers on this machine, Hz, and whether these are all frequencies."""
+    return CpuFrequency(root, Journal(default_folder(root), root)).range_hz()
+
+
+def paced(link: LinkModel, rates_bps: Sequence[float], frequency_hz: float) -> tuple[Any, ...]:
+    """Operating points whose planned rate is each of these, at full power."""
+    points = []
+    for rate_bps in rates_bps:
+        low, high = 1e-9, 1e12
+        for _ in range(200):
+            middle = float(np.sqrt(low * high))
+            reached = uplink_rate_bps(
+                middle, link.transmit_power_max_w, link.channel_gain, link.noise_density_w_per_hz
+            )
+            low, high = (middle, high) if reached < rate_bps else (low, middle)
+        points.append(
+            OperatingPoint(
+                frequency_hz=frequency_hz,
+                bandwidth_hz=high,
+                transmit_power_w=link.transmit_power_max_w,
+                time_split=0.5,
+            )
+        )
+    return tuple(points)
+
+
+class HostLoad:
+    """Makes this machine work.
+
+    Args:
+        trainer: of the fleet's network, with its first parameters.
+        stop: ends whatever it is doing.
+        sink: host and port of something that reads and discards; ``None`` for no traffic.
+    """
+
+    def __init__(
+        self,
+        trainer: tuple[Trainer, dict[str, Any], tuple[int, int, int], int, TrainingSettings],
+        stop: threading.Event,
+        sink: tuple[str, int] | None = None,
+    ) -> None:
+        self._trainer, self._parameters, shape, classes, settings = trainer
+        self._settings = msgspec.structs.replace(settings, epochs=1, steps=0)
+        draw = np.random.default_rng(0)
+        self._images = draw.integers(0, 255, (_SAMPLES, *shape), dtype=np.uint8)
+        self._labels = draw.integers(0, classes, _SAMPLES)
+        self._stop = stop
+        self._sink = sink
+        self._socket: socket.socket | None = None
+        self._rate_bps: float | None = None
+
+    def begin(self, number: int) -> None:
+        """Nothing to draw on a real machine."""
+
+    def rest(self, duration_s: float) -> None:
+        """Sleep."""
+        self._stop.wait(duration_s)
+
+    def compute(self, duration_s: float) -> int:
+        """Train until the time is over; returns samples."""
+        samples, until_s = 0, time.monotonic() + duration_s
+        while time.monotonic() < until_s and not self._stop.is_set():
+            result = self._trainer.train(
+                self._parameters, self._images, self._labels, self._settings, stream=(0, 0, samples)
+            )
+            samples += result.samples
+        return max(samples, 1)
+
+    def send(self, duration_s: float) -> float:
+        """Send zeros to the sink until the time is over; returns bits."""
+        connection = self._connection()
+        sent, until_s = 0, time.monotonic() + duration_s
+        while time.monotonic() < until_s and not self._stop.is_set():
+            sent += connection.send(_CHUNK)
+        return max(8.0 * sent, 1.0)
+
+    def receive(self, duration_s: float) -> float:
+        """Not on one machine alone."""
+        raise NotImplementedError("a host does not receive during its calibration")
+
+    def set_pacing(self, rate_bps: float | None) -> str:
+        """Pace the connection to the sink, bit/s; how, or nothing where it cannot be."""
+        if self._sink is None:
+            return ""
+        limit = _NO_LIMIT if rate_bps is None else max(1, int(rate_bps / 8))
+        try:
+            self._connection().setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, limit)
+        except OSError:
+            return ""
+        self._rate_bps = rate_bps
+        return "socket-pacing"
+
+    def pacing_bps(self) -> float | None:
+        """The rate in force, bit/s; ``None`` if there is none."""
+        return self._rate_bps
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _connection(self) -> socket.socket:
+        if self._socket is None:
+            if self._sink is None:
+                raise OSError("there is nowhere to send to")
+            self._socket = socket.create_connection(self._sink, timeout=10.0)
+            # What only lies in the kernel's buffer has not been sent.
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        return self._socket
+
+
+def load_trainer(
+    graph_file: Path | None, settings: TrainingSettings
+) -> tuple[Trainer, dict[str, Any], tuple[int, int, int], int, TrainingSettings]:
+    """What the sweep trains: a kept training graph, or one exported here.
+
+    Args:
+        graph_file: as an agent keeps it with ``--cache``; ``None`` to export one.
+        settings: network and step.
+
+    Raises:
+        CalibrationImpossibleError: neither a graph nor PyTorch.
+    """
+    if graph_file is None:
+        try:
+            from fimi.learning.onnx.export import export
+
+            decoded = export(settings, 10, (1, 8, 8))
+        except ImportError as error:
+            raise CalibrationImpossibleError(
+                [
+                    "the network that is to be timed: --graphs FILE with a training graph (an "
+                    "agent with --cache FOLDER keeps those it gets), or pip install "
+                    "'fimi-testbed[coordinator]' to export one here"
+                ]
+            ) from error
+    else:
+        decoded = graphs.decode(graph_file.read_bytes())
+    from fimi.learning.training.onnx_trainer import OnnxTrainer
+
+    settings = msgspec.structs.replace(settings, model=decoded.recipe.model)
+    draw = np.random.default_rng(0)
+    return (
+        OnnxTrainer(decoded),
+        {
+            name: draw.normal(0.0, 0.05, shape).astype(np.float32)
+            for name, shape in _parameter_shapes(decoded.step)
+        },
+        decoded.image_shape,
+        decoded.classes,
+        settings,
+    )
+
+
+def _parameter_shapes(step: bytes) -> list[tuple[str, tuple[int, ...]]]:
+    from fimi.learning.training.onnx_runtime import onnxruntime
+
+    session = onnxruntime.InferenceSession(step, providers=["CPUExecutionProvider"])
+    return [
+        (given.name.removeprefix(graphs.PARAMETER), tuple(given.shape))
+        for given in session.get_inputs()
+        if given.name.startswith(graphs.PARAMETER)
+    ]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            tree: dict[str, Any] = tomllib.load(file)
+            return tree
+    except FileNotFoundError:
+        raise ProfileError(
+            f"{path}: no such file. Write a draft with name and [board.link] first; calibration "
+            "adds the rest. The keys are in the docstring of fimi.energy.host_profile"
+        ) from None
+    except OSError as error:
+        raise ProfileError(f"{path}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ProfileError(f"{path}: not TOML: {error}") from error

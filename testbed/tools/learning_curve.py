@@ -1,0 +1,141 @@
+"""A measured learning curve for people: the table, the fit, the lines to paste, the picture."""
+
+from __future__ import annotations
+
+import html
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from msgspec import Struct
+
+from fimi.learning.training.curve_points import CurvePoint
+from fimi.optim.learning_curve import CurveFit, Interval, fit_curve
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """All draws of an amount.
+
+    Attributes:
+        samples: D.
+        draws: how many.
+        error: mean over them, 0 to 1.
+        deviation: standard deviation; ``None`` of one draw.
+        fitted: error by the curve; ``None`` without one.
+    """
+
+    samples: int
+    draws: int
+    error: float
+    deviation: float | None
+    fitted: float | None
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    """What ``--format json`` prints.
+
+    Attributes:
+        points: every training.
+        rows: by amount.
+        fit: to all points; ``None`` where there is none.
+        reason: why there is none, or empty.
+        interrupted: whether measuring was broken off.
+    """
+
+    points: tuple[CurvePoint, ...]
+    rows: tuple[Row, ...]
+    fit: CurveFit | None
+    reason: str
+    interrupted: bool
+
+
+def result_of(points: Sequence[CurvePoint], *, interrupted: bool) -> Result:
+    """Fit the points and sum them up."""
+    fit, reason = None, ""
+    try:
+        fit = fit_curve([p.samples for p in points], [p.error for p in points])
+    except ValueError as error:
+        reason = str(error)
+    rows = []
+    for samples in sorted({point.samples for point in points}):
+        errors = [point.error for point in points if point.samples == samples]
+        rows.append(
+            Row(
+                samples=samples,
+                draws=len(errors),
+                error=statistics.mean(errors),
+                deviation=statistics.stdev(errors) if len(errors) > 1 else None,
+                fitted=float(fit.curve.error(samples)) if fit else None,
+            )
+        )
+    return Result(
+        points=tuple(points), rows=tuple(rows), fit=fit, reason=reason, interrupted=interrupted
+    )
+
+
+def as_text(result: Result) -> str:
+    """Table, fit, and the lines for a configuration."""
+    lines = ["samples  draws   error  ± s.d.   curve"]
+    for row in result.rows:
+        deviation = f"{row.deviation:.4f}" if row.deviation is not None else "–"
+        fitted = f"{row.fitted:.4f}" if row.fitted is not None else "–"
+        lines.append(
+            f"{row.samples:7}  {row.draws:5}  {row.error:.4f}  {deviation:>6}  {fitted:>6}"
+        )
+    fit = result.fit
+    if fit is None:
+        return "\n".join([*lines, "", f"no curve: {result.reason}"])
+    lines += [
+        "",
+        "Δ(D) = α D^(−β) + δ0, 95 % intervals from the curvature of the squares over all draws:",
+        f"  α  = {fit.curve.alpha:.4g}  ({_between(fit.alpha)})",
+        f"  β  = {fit.curve.beta:.4g}  ({_between(fit.beta)})",
+        f"  δ0 = {fit.curve.delta0:.4g}  ({_between(fit.delta0)})",
+        f"  what it leaves unexplained: {fit.residual:.4f} (root mean square)",
+    ]
+    if fit.problems:
+        lines += ["", "These points do not determine the curve; use it between them only:"]
+        lines += [f"  {problem}" for problem in fit.problems]
+    lines += [
+        "",
+        "[plan]",
+        f"curve_alpha = {fit.curve.alpha:.6g}",
+        f"curve_beta = {fit.curve.beta:.6g}",
+        f"curve_delta0 = {fit.curve.delta0:.6g}",
+    ]
+    return "\n".join(lines)
+
+
+def write_plot(result: Result, title: str, path: Path) -> None:
+    """Points and curve as a self-contained page."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[point.samples for point in result.points],
+        y=[point.error for point in result.points],
+        mode="markers",
+        name="trained and tested",
+    )
+    if result.fit is not None and result.rows:
+        along = np.geomspace(result.rows[0].samples, result.rows[-1].samples, 200)
+        figure.add_scatter(
+            x=along.tolist(), y=result.fit.curve.error(along).tolist(), mode="lines", name="fit"
+        )
+    figure.update_layout(
+        title=html.escape(title),
+        xaxis={
+            "title": "samples D",
+            "type": "log",
+            "tickvals": sorted({point.samples for point in result.points}),
+            "ticks": "outside",
+        },
+        yaxis={"title": "error on held-out data", "rangemode": "tozero"},
+        template="plotly_white",
+    )
+    path.write_text(figure.to_html(include_plotlyjs=True, full_html=True), encoding="utf-8")
+
+
+def _between(interval: Interval) -> str:
+    return f"{interval.low:.3g} to {interval.high:.3g}"

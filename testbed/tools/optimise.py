@@ -1,0 +1,258 @@
+"""``fimi optimise``: a problem file planned, swept, or searched for the cheapest way to a target.
+
+* :func:`plan_table`    a plan for people
+* :func:`sweep_table`, :func:`sweep_csv`, :func:`write_plot`  the results of a sweep
+* :func:`choice_table`  joules to a target accuracy
+"""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from fimi.optim.planner import Plan
+from fimi.optim.problem import ProblemError
+from fimi.optim.sweep import SweepPoint
+from fimi.optim.target import Choice, Trial
+
+UNITS = {"t_max": "s", "bandwidth": "Hz"}
+TITLES = {
+    "t_max": "T_max",
+    "error_max": "Δ_max",
+    "bandwidth": "B",
+    "devices": "devices",
+    "alpha": "Dirichlet α",
+}
+_PLAN_COLUMNS = (
+    "device",
+    "synthetic per class",
+    "samples",
+    "f GHz",
+    "b kHz",
+    "p W",
+    "τ",
+    "train s",
+    "upload s",
+    "train J",
+    "upload J",
+)
+_CSV_COLUMNS = (
+    "feasible",
+    "energy_j",
+    "bound_j",
+    "gap_percent",
+    "error",
+    "synthetic_samples",
+    "obstacle",
+)
+
+
+def parse_deadlines(text: str | None) -> tuple[float, float] | None:
+    """``0.5:2`` as two factors.
+
+    Raises:
+        ProblemError: not of this form.
+    """
+    if text is None:
+        return None
+    try:
+        least, most = map(float, text.split(":"))
+    except ValueError:
+        raise ProblemError(
+            f"--deadlines {text!r}: write two factors on t_max_s, for example 0.5:2"
+        ) from None
+    return least, most
+
+
+def plan_rows(plan: Plan) -> list[tuple[str, ...]]:
+    """One row per device, with a heading."""
+    rows: list[tuple[str, ...]] = [_PLAN_COLUMNS]
+    for share in plan.devices:
+        point = share.point
+        rows.append(
+            (
+                share.device,
+                " ".join(map(str, share.synthetic_counts)),
+                str(share.samples),
+                f"{point.frequency_hz / 1e9:.4g}",
+                f"{point.bandwidth_hz / 1e3:.4g}",
+                f"{point.transmit_power_w:.4g}",
+                f"{point.time_split:.4f}",
+                f"{share.compute_s:.4g}",
+                f"{share.upload_s:.4g}",
+                f"{share.compute_j:.4g}",
+                f"{share.upload_j:.4g}",
+            )
+        )
+    return rows
+
+
+def plan_table(plan: Plan) -> str:
+    """A plan for people."""
+    lines = [table(plan_rows(plan)), ""]
+    lines.append(f"energy of a round {plan.energy_j:.6g} J (dynamic, compute and upload)")
+    if plan.bound_j is not None and plan.gap_percent is not None:
+        lines.append(
+            f"no plan uses less than {plan.bound_j:.6g} J: at most {plan.gap_percent:.3g} % above"
+        )
+        if plan.search_gap_percent is not None and plan.search_gap_percent < plan.gap_percent:
+            lines.append(
+                f"search gap {max(plan.search_gap_percent, 0.0):.2g} %; the rest is whole samples "
+                "and settable frequencies, chosen by descent"
+            )
+    if plan.error is not None and plan.error_max is not None:
+        lines.append(f"mean learning error {plan.error:.4g} of at most {plan.error_max:.4g}")
+    if plan.synthetic_value < 1:
+        lines.append(f"a synthetic sample counts as {plan.synthetic_value:g} real ones")
+    lines.append(
+        f"found by {plan.search} in {plan.search_s + plan.certificate_s:.2f} s, "
+        f"{plan.evaluations} candidates"
+    )
+    return "\n".join(lines)
+
+
+def choice_table(choice: Choice) -> str:
+    """Joules to a target accuracy, over Δ_max."""
+    rows: list[tuple[str, ...]] = [("", "Δ_max", "deadline ×", "rounds", "J per round", "J in all")]
+    # The search gathers close to the best: of trials that read alike, one, and the best before any.
+    shown = {_as_read(trial): trial for trial in choice.trials} | {
+        _as_read(choice.best): choice.best
+    }
+    picked = list(shown.values())
+    step = max(1, len(picked) // 12)
+    for trial in sorted(
+        {*picked[::step], choice.best, picked[-1]}, key=lambda t: (t.error_max, t.deadline_scale)
+    ):
+        rows.append(
+            (
+                "→" if trial == choice.best else "",
+                *_as_read(trial),
+                f"{trial.rounds:.1f}",
+                f"{trial.round_j:.5g}",
+                f"{trial.total_j:.5g}",
+            )
+        )
+    best = choice.best
+    return (
+        f"{table(rows)}\n\nerror_max {best.error_max:.4g} needs the fewest joules to "
+        f"{100 * choice.accuracy:g} % accuracy: {best.total_j:.5g} J in {best.rounds:.1f} rounds, "
+        "predicted"
+    )
+
+
+def _as_read(trial: Trial) -> tuple[str, str]:
+    return f"{trial.error_max:.3g}", f"{trial.deadline_scale:.3g}"
+
+
+def sweep_table(points: Sequence[SweepPoint]) -> str:
+    """A sweep for people; infeasible points say what stands in the way."""
+    names = list(points[0].values) if points else []
+    heading = [f"{TITLES[n]} {UNITS.get(n, '')}".strip() for n in names]
+    rows: list[tuple[str, ...]] = [(*heading, "J per round", "gap %", "Δ", "synthetic")]
+    for point in points:
+        values = [f"{point.values[n]:.6g}" for n in names]
+        if point.feasible:
+            rows.append(
+                (
+                    *values,
+                    f"{point.energy_j:.6g}",
+                    "-" if point.gap_percent is None else f"{point.gap_percent:.1g}",
+                    "-" if point.error is None else f"{point.error:.4g}",
+                    f"{point.synthetic_samples:.0f}",
+                )
+            )
+        else:
+            rows.append((*values, "infeasible", f"({point.obstacle})", "", ""))
+    return table(rows)
+
+
+def sweep_csv(points: Sequence[SweepPoint]) -> str:
+    """A sweep as CSV, one line per point."""
+    names = list(points[0].values) if points else []
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*names, *_CSV_COLUMNS])
+    for point in points:
+        cells = [getattr(point, column) for column in _CSV_COLUMNS]
+        writer.writerow(
+            [*(repr(point.values[n]) for n in names), *("" if c is None else c for c in cells)]
+        )
+    return out.getvalue()
+
+
+def write_plot(points: Sequence[SweepPoint], path: Path) -> None:
+    """Energy against the first parameter, a line per value of the others; a self-contained page.
+
+    Where no plan exists the background is shaded.
+    """
+    import plotly.graph_objects as go
+
+    names = list(points[0].values)
+    first, others = names[0], names[1:]
+    figure = go.Figure()
+    groups: dict[tuple[float, ...], list[SweepPoint]] = {}
+    for point in points:
+        groups.setdefault(tuple(point.values[n] for n in others), []).append(point)
+    for key, group in groups.items():
+        label = ", ".join(f"{TITLES[n]} {v:.4g}" for n, v in zip(others, key, strict=True))
+        figure.add_scatter(
+            x=[point.values[first] for point in group],
+            y=[point.energy_j for point in group],
+            mode="lines+markers",
+            name=label or "J per round",
+            connectgaps=False,
+        )
+    for low, high in infeasible_spans(points, first):
+        figure.add_vrect(
+            x0=low,
+            x1=high,
+            fillcolor="#888",
+            opacity=0.25,
+            line_width=0,
+            annotation_text="infeasible",
+            annotation_position="top left",
+        )
+    unit = f", {UNITS[first]}" if first in UNITS else ""
+    figure.update_layout(
+        title=html.escape("Energy of a round, certified"),
+        xaxis_title=f"{TITLES[first]}{unit}",
+        yaxis_title="J per round",
+        template="plotly_white",
+        showlegend=bool(others),
+    )
+    path.write_text(figure.to_html(include_plotlyjs=True, full_html=True), encoding="utf-8")
+
+
+def infeasible_spans(points: Sequence[SweepPoint], first: str) -> list[tuple[float, float]]:
+    """Ranges of the first parameter in which no plan was found for any value of the others.
+
+    The border lies half-way between the last infeasible value and the first feasible one.
+    """
+    values = sorted({point.values[first] for point in points})
+    possible = {point.values[first] for point in points if point.feasible}
+    spans: list[tuple[float, float]] = []
+    for i, value in enumerate(values):
+        if value in possible:
+            continue
+        low = value if i == 0 else (values[i - 1] + value) / 2.0
+        high = value if i == len(values) - 1 else (value + values[i + 1]) / 2.0
+        if spans and spans[-1][1] == low:
+            low = spans.pop()[0]
+        spans.append((low, high))
+    return spans
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Aligned columns: text to the left, numbers to the right."""
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if k == 0 else cell.rjust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
