@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from fimi.coordinator.refit import Observation, observe, refit
+from fimi.coordinator.refit import RefitPoint, observe, refit
 from fimi.coordinator.settings import PlanSettings
 from fimi.energy.cost_model import BoardModel
 from fimi.learning.training.trainer import TrainingSettings
@@ -43,7 +43,7 @@ class Adaptation:
         self._boards = dict(self._first)
         self._training = training
         self._model_bits = model_bits
-        self._seen: dict[str, deque[Observation]] = {}
+        self._seen: dict[str, deque[RefitPoint]] = {}
         self._since: dict[str, list[Residual]] = {}
         self._rounds_since = 0
 

@@ -20,7 +20,7 @@ from fimi.optim.planner import Plan
 from fimi.record.results import Preparation
 
 
-class PlansInForce:
+class DevicePlans:
     """The devices' plans.
 
     Args:

@@ -17,7 +17,7 @@ from fimi.coordinator.adaptation import Adaptation
 from fimi.coordinator.context import Context, Stopwatch
 from fimi.coordinator.context import FederationError as FederationError
 from fimi.coordinator.deployment import Deployments, Export
-from fimi.coordinator.device_plans import PlansInForce
+from fimi.coordinator.device_plans import DevicePlans
 from fimi.coordinator.fleet_planner import FleetPlanner
 from fimi.coordinator.inbox import Cancelled, Inbox
 from fimi.coordinator.insight import Observer
@@ -27,7 +27,7 @@ from fimi.coordinator.settings import FederationSettings
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.coordinator.synthesis import Synthesis, parts
 from fimi.coordinator.training_rounds import Model, TrainingRounds, in_words
-from fimi.coordinator.update_store import Spool
+from fimi.coordinator.update_store import UpdateStore
 from fimi.energy.work_meter import Metered
 from fimi.learning.data.dataset import Dataset
 from fimi.learning.onnx.graphs import MEDIA
@@ -153,10 +153,10 @@ class Coordinator:
         observer = Observer(
             trainer, test, public, settings.training, seed=settings.seed, cancelled=cancel.is_set
         )
-        self._spool = Spool(store.path.parent)
+        self._spool = UpdateStore(store.path.parent)
         self._synthesis = Synthesis(settings, peer, inbox, registry, self._notify)
         self._planner = FleetPlanner(context, self._model_bytes)
-        self._plans = PlansInForce(context, self._model_bytes)
+        self._plans = DevicePlans(context, self._model_bytes)
         self._rounds = TrainingRounds(
             context,
             self._plans,

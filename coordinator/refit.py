@@ -6,7 +6,7 @@ as a profile may be wrong, and by each reading as tightly as it is sure. With ma
 several frequencies after replanning, the readings win. Where the profile has a measured table, its
 shape is kept and its scale is fitted.
 
-* :class:`Observation`  what a device-round says about its board
+* :class:`RefitPoint`  what a device-round says about its board
 * :func:`observe`       from a device's entry in a round
 * :func:`refit`         profile and observations to new cost parameters
 """
@@ -42,7 +42,7 @@ RATE_SD = 0.05
 """The same of a download's rate."""
 
 
-class Observation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class RefitPoint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a device-round says about its board.
 
     Attributes:
@@ -68,7 +68,7 @@ class Observation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 def observe(
     entry: DeviceRound, point: OperatingPoint, *, training: TrainingSettings, model_bits: float
-) -> Observation | None:
+) -> RefitPoint | None:
     """What a device's entry says; ``None`` where it never reported.
 
     Args:
@@ -92,7 +92,7 @@ def observe(
         if energy is not None and energy.value_j > 0.0:
             power_w[phase] = energy.value_j / duration_s
             power_sd_w[phase] = energy.uncertainty_j / duration_s
-    return Observation(
+    return RefitPoint(
         point=point,
         frequency_hz=entry.frequency_hz or point.frequency_hz,
         samples=training.processed(entry.local_samples + entry.synthetic_samples)
@@ -105,7 +105,7 @@ def observe(
     )
 
 
-def refit(profile: BoardModel, observations: Sequence[Observation]) -> BoardModel:
+def refit(profile: BoardModel, observations: Sequence[RefitPoint]) -> BoardModel:
     """New cost parameters of a board; the profile itself where there are no observations.
 
     Args:
@@ -158,7 +158,7 @@ def refit(profile: BoardModel, observations: Sequence[Observation]) -> BoardMode
 
 
 def _powers(
-    profile: BoardModel, observations: Sequence[Observation]
+    profile: BoardModel, observations: Sequence[RefitPoint]
 ) -> tuple[float, float, float, float, float]:
     """P_idle, P_act, κ, P_rx and P_el: linear in the mean powers of the phases."""
     compute, link = profile.compute, profile.link
@@ -226,8 +226,8 @@ def _not_below(a: Array, b: Array, floor: Array) -> Array:
 
 
 def _log_ratio(
-    observations: Sequence[Observation],
-    ratio: Callable[[Observation], float],
+    observations: Sequence[RefitPoint],
+    ratio: Callable[[RefitPoint], float],
     phase: str,
     deviation: float,
 ) -> float:
@@ -241,7 +241,7 @@ def _log_ratio(
     return math.exp(mean * sure / (sure + 1.0 / PRIOR_SD**2))
 
 
-def _gain(o: Observation, profile: BoardModel) -> float:
+def _gain(o: RefitPoint, profile: BoardModel) -> float:
     """Channel gain that explains an upload's time: (3) solved for h."""
     nats = math.log(2.0) * o.upload_bits / o.seconds["upload"] / o.point.bandwidth_hz
     noise_w = profile.link.noise_density_w_per_hz * o.point.bandwidth_hz

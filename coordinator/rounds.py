@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from fimi.coordinator.inbox import Inbox
 from fimi.coordinator.registry import Registry
-from fimi.coordinator.update_store import Spool, Updates
+from fimi.coordinator.update_store import Updates, UpdateStore
 from fimi.energy.cost_model import PhaseCost
 from fimi.learning.training import tensors
 from fimi.learning.training.tensors import Parameters, UpdateRefusedError
@@ -121,7 +121,7 @@ class Round:
         registry: Registry,
         inbox: Inbox,
         global_model: Parameters,
-        spool: Spool,
+        spool: UpdateStore,
         *,
         notify: Listener,
     ) -> None:

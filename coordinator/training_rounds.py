@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from fimi.coordinator import participation
 from fimi.coordinator.adaptation import Adaptation
 from fimi.coordinator.context import Context, FederationError
-from fimi.coordinator.device_plans import PlansInForce
+from fimi.coordinator.device_plans import DevicePlans
 from fimi.coordinator.insight import Observer
 from fimi.coordinator.rounds import Round, RoundOrder
 from fimi.coordinator.server_training import Server
-from fimi.coordinator.update_store import Spool, Updates
+from fimi.coordinator.update_store import Updates, UpdateStore
 from fimi.learning.data.dataset import Dataset
 from fimi.learning.training import memory, tensors
 from fimi.learning.training.trainer import Trainer, TrainingCancelled
@@ -58,12 +58,12 @@ class TrainingRounds:
     def __init__(
         self,
         context: Context,
-        plans: PlansInForce,
+        plans: DevicePlans,
         trainer: Trainer,
         test: Dataset,
         server: Server,
         observer: Observer,
-        spool: Spool,
+        spool: UpdateStore,
         model: Model,
         on_model: Callable[[Model], None],
     ) -> None:

@@ -1,7 +1,7 @@
 """The updates of a round between their arrival and their turn in the mean.
 
 A mean must be summed in a fixed order, and devices do not send in that order; with a large network
-and many devices, what waits for its turn does not fit into memory. :class:`Spool` keeps small
+and many devices, what waits for its turn does not fit into memory. :class:`UpdateStore` keeps small
 updates in memory and the rest in files, :class:`Updates` hands them out one at a time.
 """
 
@@ -24,7 +24,7 @@ MEMORY_BYTES = 64_000_000
 """What all waiting updates together may take in memory."""
 
 
-class Spool:
+class UpdateStore:
     """Payloads by device, in memory as long as they are small together, else in files.
 
     Safe to use from several threads.
@@ -93,7 +93,7 @@ class Updates(Sequence[dict[str, NDArray[np.float32]]]):
         devices: whose, in order.
     """
 
-    def __init__(self, spool: Spool, devices: Sequence[str]) -> None:
+    def __init__(self, spool: UpdateStore, devices: Sequence[str]) -> None:
         self._spool = spool
         self.devices = tuple(devices)
 

@@ -25,7 +25,7 @@ from fimi.energy.meters import DeclaredPower, Recorder
 from fimi.energy.meters.detect import open_recorder
 from fimi.energy.meters.sampler import MonitorCost
 from fimi.energy.meters.vcgencmd import find_firmware
-from fimi.energy.observe.frequency import PERIOD_S, Watch
+from fimi.energy.observe.frequency import PERIOD_S, FrequencyWatch
 from fimi.energy.observe.link import link_state, route_interface
 from fimi.energy.observe.throttling import Throttling
 
@@ -90,7 +90,7 @@ class HostHardware:
         self._recorder = open_recorder(profile.meters(), root, self._clock)
         firmware = find_firmware(root)
         self._throttling = Throttling(root, firmware)
-        self._watch = Watch(root, firmware, self._throttling, period_s=watch_period_s)
+        self._watch = FrequencyWatch(root, firmware, self._throttling, period_s=watch_period_s)
 
     def __enter__(self) -> HostHardware:
         return self

@@ -12,6 +12,7 @@ A peer's connection
 * :mod:`~fimi.messaging.address`   where the broker is and how to get in
 * :mod:`~fimi.messaging.link`  one MQTT connection as bytes on topics; what the broker has not
   confirmed yet
+* :mod:`~fimi.messaging.outbox`    what was sent and the broker has not confirmed yet
 * :mod:`~fimi.messaging.presence`  which other peers are there
 * :mod:`~fimi.messaging.errors`    everything that can go wrong
 

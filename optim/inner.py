@@ -76,7 +76,7 @@ class UploadSolution(Struct, frozen=True, eq=False):
     violation: Array
 
 
-class Evaluation(Struct, frozen=True, eq=False):
+class SplitCosts(Struct, frozen=True, eq=False):
     """What S time splits cost.
 
     Attributes:
@@ -316,7 +316,7 @@ class InnerSolver:
         """
         return inverse_theta(np.maximum(self._log_reach[columns] + log_t, _LEAST_THETA))
 
-    def evaluate(self, tau: Array, *, starts: tuple[Array, Array] | None = None) -> Evaluation:
+    def evaluate(self, tau: Array, *, starts: tuple[Array, Array] | None = None) -> SplitCosts:
         """Energy of time splits: compute within τ T, upload in the rest.
 
         Args:
@@ -327,7 +327,7 @@ class InnerSolver:
         log_lam, log_mu = starts or (None, None)
         compute = self.compute(window_s, start=log_lam)
         upload = self.upload(self.problem.t_max_s - window_s, start=log_mu)
-        return Evaluation(
+        return SplitCosts(
             energy_j=compute.energy_j.sum(axis=1) + upload.energy_j.sum(axis=1),
             violation=compute.violation + upload.violation,
             compute=compute,

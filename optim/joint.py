@@ -22,7 +22,7 @@ from fimi.energy.cost_model import Array
 from fimi.optim.device_optimum import DeviceSolver
 from fimi.optim.dual import DualPoint, ascend, dual
 from fimi.optim.feasibility import require_feasible, require_reachable_error, time_windows
-from fimi.optim.inner import Evaluation, InnerSolver
+from fimi.optim.inner import InnerSolver, SplitCosts
 from fimi.optim.roots import LOG_LIMIT, price_root
 
 _STEP_MAX = 2.0
@@ -57,7 +57,7 @@ class JointSolution(Struct, frozen=True, eq=False):
     energy_j: float
     bound_j: float
     tau: Array
-    evaluation: Evaluation
+    evaluation: SplitCosts
     learning_multiplier: float
     band_multiplier: float
     steps: int
@@ -196,7 +196,7 @@ def _guess(inner: InnerSolver) -> tuple[float, float]:
     return (lam if math.isfinite(lam) else 0.0), (mu if math.isfinite(mu) else 0.0)
 
 
-def nearest_feasible(inner: InnerSolver, tau: Array) -> tuple[Array, Evaluation]:
+def nearest_feasible(inner: InnerSolver, tau: Array) -> tuple[Array, SplitCosts]:
     """A feasible plan at or next to given splits: a small move to the leanest plan if need be.
 
     Args:

@@ -63,7 +63,7 @@ class LearningCurve(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             return np.asarray((self.alpha / excess) ** (1.0 / self.beta))
 
 
-class Interval(Struct, frozen=True, forbid_unknown_fields=True):
+class ConfidenceInterval(Struct, frozen=True, forbid_unknown_fields=True):
     """A confidence interval."""
 
     low: float
@@ -85,9 +85,9 @@ class CurveFit(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """
 
     curve: LearningCurve
-    alpha: Interval
-    beta: Interval
-    delta0: Interval
+    alpha: ConfidenceInterval
+    beta: ConfidenceInterval
+    delta0: ConfidenceInterval
     residual: float
     identified: bool
     problems: tuple[str, ...]
@@ -148,9 +148,9 @@ def fit_curve(
         spread = quantile * np.sqrt(np.maximum(np.diag(covariance), 0.0))
     factor = np.exp(np.minimum(spread[:2], 690.0))
     intervals = (
-        Interval(alpha / float(factor[0]), alpha * float(factor[0])),
-        Interval(beta / float(factor[1]), beta * float(factor[1])),
-        Interval(max(delta0 - float(spread[2]), 0.0), delta0 + float(spread[2])),
+        ConfidenceInterval(alpha / float(factor[0]), alpha * float(factor[0])),
+        ConfidenceInterval(beta / float(factor[1]), beta * float(factor[1])),
+        ConfidenceInterval(max(delta0 - float(spread[2]), 0.0), delta0 + float(spread[2])),
     )
     problems = _doubts(d, e, curve, intervals, freedom)
     return CurveFit(
@@ -205,7 +205,7 @@ def _doubts(
     amounts: Array,
     errors: Array,
     curve: LearningCurve,
-    intervals: tuple[Interval, Interval, Interval],
+    intervals: tuple[ConfidenceInterval, ConfidenceInterval, ConfidenceInterval],
     freedom: int,
 ) -> tuple[str, ...]:
     doubts = []

@@ -25,14 +25,14 @@ from fimi.optim.categories import fill
 from fimi.optim.cross_entropy import Iteration, SearchResult, SearchSettings, minimise
 from fimi.optim.dual import dual
 from fimi.optim.feasibility import require_feasible, require_reachable_error
-from fimi.optim.inner import Evaluation, InnerSolver
+from fimi.optim.inner import InnerSolver, SplitCosts
 from fimi.optim.joint import nearest_feasible, solve
-from fimi.optim.plans import DevicePlan, Plan, PlanStatus, SearchName
+from fimi.optim.plans import DeviceShare, Plan, PlanStatus, SearchName
 from fimi.optim.problem import FimiProblem, InfeasibleError
 from fimi.optim.realise import RunnablePlan, realise
 from fimi.optim.splits import Z_REACH, Objective, SplitSpace, try_edges
 
-__all__ = ["DevicePlan", "Plan", "SearchSettings", "plan"]
+__all__ = ["DeviceShare", "Plan", "SearchSettings", "plan"]
 
 _SPLIT_EDGE = 1e-9
 _PROGRAM_DEVICES_MAX = 120
@@ -103,7 +103,7 @@ def plan(
 
 
 def _runnable(
-    inner: InnerSolver, found: Evaluation, tau: Array, leanest_tau: Callable[[], Array]
+    inner: InnerSolver, found: SplitCosts, tau: Array, leanest_tau: Callable[[], Array]
 ) -> RunnablePlan:
     """The plan in whole samples; where rounding leaves no room, the nearest one that has it."""
     try:
@@ -206,7 +206,7 @@ def _reference(problem: FimiProblem) -> InnerSolver:
     return ReferenceSolver(problem)
 
 
-def _prove(inner: InnerSolver, found: Evaluation) -> tuple[float, Array | None]:
+def _prove(inner: InnerSolver, found: SplitCosts) -> tuple[float, Array | None]:
     """The better of two certified bounds: at the program's multipliers, at the search's own."""
     from fimi.optim.certificate import certify
 
@@ -247,7 +247,7 @@ def gap_percent(energy_j: float, bound_j: float) -> float:
 def _assemble(
     problem: FimiProblem,
     runnable: RunnablePlan,
-    found: Evaluation,
+    found: SplitCosts,
     result: SearchResult,
     settings: SearchSettings,
     name: SearchName,
@@ -259,7 +259,7 @@ def _assemble(
         generated = int(runnable.samples[i] - problem.local_samples[i])
         split = float(runnable.compute_s[i] / problem.t_max_s[i])
         devices.append(
-            DevicePlan(
+            DeviceShare(
                 device=device,
                 synthetic_counts=fill(problem.local_counts[i], generated),
                 samples=int(runnable.samples[i]),

@@ -22,7 +22,7 @@ is not, because of the search or of whole samples and settable frequencies. ``un
 bound was asked for."""
 
 
-class DevicePlan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class DeviceShare(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One device's share of a plan.
 
     Attributes:
@@ -71,7 +71,7 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         synthetic_value: q: what a synthetic sample was taken to be worth in real ones.
     """
 
-    devices: tuple[DevicePlan, ...]
+    devices: tuple[DeviceShare, ...]
     status: PlanStatus
     search: SearchName
     energy_j: float

@@ -90,7 +90,7 @@ class RoundsModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         return cls(scale=float(np.exp(offset)), sensitivity=float(slope))
 
 
-class Trial(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class TargetTrial(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One certified plan of the search.
 
     Attributes:
@@ -120,8 +120,8 @@ class Choice(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         accuracy: the target.
     """
 
-    best: Trial
-    trials: tuple[Trial, ...]
+    best: TargetTrial
+    trials: tuple[TargetTrial, ...]
     accuracy: float
 
     def apply(self, problem: FimiProblem) -> FimiProblem:
@@ -158,7 +158,7 @@ def choose(
         raise ProblemError("target accuracy: the problem has no learning curve; give Δ(D)")
     model = rounds or RoundsModel()
     model.rounds(0.0, accuracy)  # refuses what is no accuracy
-    trials: list[Trial] = []
+    trials: list[TargetTrial] = []
     last: list[JointSolution] = []
 
     def total(log_scale: float, log_excess: float) -> tuple[float, float]:
@@ -176,7 +176,7 @@ def choose(
         constant = constant_power_w * float(scaled.t_max_s.max())
         count = model.rounds(error_max, accuracy)
         trials.append(
-            Trial(
+            TargetTrial(
                 error_max=error_max,
                 deadline_scale=math.exp(log_scale),
                 rounds=count,
@@ -223,7 +223,7 @@ def choose(
     )
 
 
-def _with_room(problem: FimiProblem, best: Trial) -> float:
+def _with_room(problem: FimiProblem, best: TargetTrial) -> float:
     """Δ_max of the best trial, or the next above it for which whole samples have a plan.
 
     Close to the smallest Δ_max that can be met only fractions of samples fit. Steps upwards start

@@ -14,7 +14,7 @@ from fimi.energy.cost_model import (
     compute_time_s,
     uplink_rate_bps,
 )
-from fimi.optim.plans import DevicePlan, Plan
+from fimi.optim.plans import DeviceShare, Plan
 from fimi.optim.problem import FimiProblem, InfeasibleError
 
 
@@ -58,7 +58,7 @@ def equal_shares(problem: FimiProblem) -> Plan:
     total_j = float(compute_j.sum() + upload_j.sum())
     return Plan(
         devices=tuple(
-            DevicePlan(
+            DeviceShare(
                 device=device,
                 synthetic_counts=(0,) * problem.local_counts.shape[1],
                 samples=int(samples[i]),

@@ -119,7 +119,7 @@ class RoundPoint(Struct, frozen=True, kw_only=True):
     participants: int
 
 
-class Target(Struct, frozen=True, kw_only=True):
+class TargetReached(Struct, frozen=True, kw_only=True):
     """When an accuracy was first reached, and what it had cost by then.
 
     Attributes:
@@ -202,10 +202,10 @@ def summarise(run: RunData) -> Summary:
     )
 
 
-def energy_to_target(summary: Summary, accuracies: Sequence[float]) -> tuple[Target, ...]:
+def energy_to_target(summary: Summary, accuracies: Sequence[float]) -> tuple[TargetReached, ...]:
     """Joules until each accuracy was first reached."""
     return tuple(
-        Target(
+        TargetReached(
             accuracy=accuracy,
             reached=next((p for p in summary.points if p.accuracy >= accuracy), None),
         )

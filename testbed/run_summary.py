@@ -19,7 +19,7 @@ from fimi.record.results import (
 from fimi.record.targets import costs_to_targets
 
 
-class Summary(Struct, frozen=True, kw_only=True):
+class RunSummary(Struct, frozen=True, kw_only=True):
     """A run in numbers, as ``--format json`` prints it.
 
     Attributes:
@@ -81,7 +81,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     similarity: dict[int, dict[str, float | None]]
     targets: tuple[TargetCost, ...]
     run_dir: str
-    deployment: Deployed | None
+    deployment: DeployedModel | None
     deployment_problem: str
     server_seconds: float | None
     server_j: float | None
@@ -114,7 +114,7 @@ class DeviceFigures(Struct, frozen=True, kw_only=True):
     error: str
 
 
-class Deployed(Struct, frozen=True, kw_only=True):
+class DeployedModel(Struct, frozen=True, kw_only=True):
     """The trained model as files; the joules are in no other figure.
 
     Attributes:
@@ -128,11 +128,11 @@ class Deployed(Struct, frozen=True, kw_only=True):
     devices: tuple[DeviceFigures, ...]
 
 
-def _deployed(federation: Federation) -> Deployed | None:
+def _deployed(federation: Federation) -> DeployedModel | None:
     if not federation.deployments:
         return None
     last = federation.deployments[-1]
-    return Deployed(
+    return DeployedModel(
         round=last.round,
         files=last.files,
         devices=tuple(
@@ -155,7 +155,7 @@ def _deployed(federation: Federation) -> Deployed | None:
     )
 
 
-def summarise(federation: Federation, run_dir: str, wall_s: float) -> Summary:
+def summarise(federation: Federation, run_dir: str, wall_s: float) -> RunSummary:
     """Sum up a run."""
     server = [r.server for r in federation.rounds if r.server is not None]
     rounds, preparations, plan = federation.rounds, federation.preparations, federation.plan
@@ -164,7 +164,7 @@ def summarise(federation: Federation, run_dir: str, wall_s: float) -> Summary:
     )
     energy = board_energy(preparations, rounds)
     each = [board_energy(preparations if r.number == 1 else (), (r,)) for r in rounds]
-    return Summary(
+    return RunSummary(
         status=federation.status,
         strategy=federation.settings.strategy,
         seed=federation.settings.seed,

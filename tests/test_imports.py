@@ -81,13 +81,13 @@ def imports(path: Path) -> set[str]:
 
 
 def names_of_modules_in_strings(path: Path) -> set[str]:
-    """Modules that a file names as a string: to start them, or to import them by name."""
+    """Modules whose contents a file names as ``"module:name"``, to import them later."""
     constants = (
         node.value
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     )
-    return {text.split(":")[0] for text in constants} & set(modules())
+    return {text.split(":")[0] for text in constants if ":" in text} & set(modules())
 
 
 def test_what_is_ours_is_imported_below_fimi_only() -> None:

@@ -91,7 +91,7 @@ class SweepPlan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return len(_tasks(self)) * (self.seconds + self.settle_s)
 
 
-class Progress(Struct, frozen=True, kw_only=True):
+class SweepProgress(Struct, frozen=True, kw_only=True):
     """Where a sweep stands.
 
     Attributes:
@@ -147,7 +147,7 @@ def sweep(
     plan: SweepPlan,
     *,
     voltage_v: Callable[[float], float | None] = lambda frequency_hz: None,
-    progress: Callable[[Progress], None] = lambda progress: None,
+    progress: Callable[[SweepProgress], None] = lambda progress: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> tuple[Setting, ...]:
     """Measure every setting of a plan.
@@ -174,7 +174,7 @@ def sweep(
     try:
         for number, (activity, wanted) in enumerate(tasks):
             progress(
-                Progress(
+                SweepProgress(
                     done=number,
                     total=len(tasks),
                     left_s=each_s * (len(tasks) - number),
@@ -202,7 +202,7 @@ def sweep(
                     temperature_c=seen.temperature_c,
                 )
             )
-        progress(Progress(done=len(tasks), total=len(tasks), left_s=0.0, doing="fitting"))
+        progress(SweepProgress(done=len(tasks), total=len(tasks), left_s=0.0, doing="fitting"))
     finally:
         hardware.restore()
     return tuple(settings)

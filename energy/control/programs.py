@@ -10,7 +10,7 @@ TIMEOUT_S = 10.0
 NOT_FOUND = 127
 
 
-class Done(NamedTuple):
+class ProgramResult(NamedTuple):
     """What a program left.
 
     Attributes:
@@ -24,11 +24,11 @@ class Done(NamedTuple):
     error: str
 
 
-Run = Callable[[Sequence[str]], Done]
+Run = Callable[[Sequence[str]], ProgramResult]
 """Runs a program; injected, so that tests can stand in for one that is not installed."""
 
 
-def run_program(arguments: Sequence[str]) -> Done:
+def run_program(arguments: Sequence[str]) -> ProgramResult:
     """Run a program with nothing to read and wait for it."""
     try:
         done = subprocess.run(
@@ -40,9 +40,9 @@ def run_program(arguments: Sequence[str]) -> Done:
             check=False,
         )
     except FileNotFoundError:
-        return Done(NOT_FOUND, "", f"{arguments[0]} is not installed")
+        return ProgramResult(NOT_FOUND, "", f"{arguments[0]} is not installed")
     except subprocess.TimeoutExpired:
-        return Done(124, "", f"{arguments[0]} did not end within {TIMEOUT_S:g} s")
+        return ProgramResult(124, "", f"{arguments[0]} did not end within {TIMEOUT_S:g} s")
     except OSError as error:
-        return Done(126, "", f"{arguments[0]}: {error.strerror}")
-    return Done(done.returncode, done.stdout, done.stderr.strip())
+        return ProgramResult(126, "", f"{arguments[0]}: {error.strerror}")
+    return ProgramResult(done.returncode, done.stdout, done.stderr.strip())

@@ -1,6 +1,6 @@
 """What a cost model leaves out of a chip and a radio: voltage, leakage, heat, tails.
 
-* :class:`Silicon`   operating voltages, leakage, thermal mass and throttling of one make
+* :class:`ChipTraits`   operating voltages, leakage, thermal mass and throttling of one make
 * :class:`Radio`     electronics, joules per bit, tail and fading of one make
 * :data:`SILICON`, :data:`RADIO`  one of each per make of
   :data:`fimi.energy.emulation.presets.PRESETS`
@@ -34,7 +34,7 @@ from msgspec import Struct
 from fimi.energy.cost_model import BoardModel, Positive
 
 
-class Silicon(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class ChipTraits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A make's chip beyond κ f³.
 
     Attributes:
@@ -92,8 +92,8 @@ class Radio(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     coherence_s: float = 0.5
 
 
-SILICON: dict[str, Silicon] = {
-    "raspberry-pi-4": Silicon(
+SILICON: dict[str, ChipTraits] = {
+    "raspberry-pi-4": ChipTraits(
         frequencies_hz=(600e6, 1000e6, 1500e6, 1800e6),
         voltages_v=(0.80, 0.82, 0.87, 0.94),  # that it scales at all: [rpi]
         leakage_w=0.25,
@@ -104,7 +104,7 @@ SILICON: dict[str, Silicon] = {
         throttle_c=80.0,  # [rpi]
         release_c=77.0,
     ),
-    "raspberry-pi-5": Silicon(
+    "raspberry-pi-5": ChipTraits(
         frequencies_hz=(1500e6, 2400e6),
         voltages_v=(0.72, 0.91),  # [sbc21]
         leakage_w=0.3,
@@ -115,7 +115,7 @@ SILICON: dict[str, Silicon] = {
         throttle_c=80.0,  # [rpi]
         release_c=77.0,
     ),
-    "jetson-nano": Silicon(
+    "jetson-nano": ChipTraits(
         frequencies_hz=(408e6, 510e6, 612e6, 816e6, 1020e6, 1224e6, 1326e6, 1479e6),
         voltages_v=(0.84, 0.844, 0.878, 0.946, 1.014, 1.082, 1.09, 1.09),  # [tegra]
         leakage_w=0.3,
@@ -126,7 +126,7 @@ SILICON: dict[str, Silicon] = {
         throttle_c=97.0,
         release_c=94.0,
     ),
-    "jetson-orin-nano": Silicon(
+    "jetson-orin-nano": ChipTraits(
         frequencies_hz=(115.2e6, 729.6e6, 1190.4e6, 1510.4e6),
         voltages_v=(0.60, 0.65, 0.74, 0.83),
         leakage_w=0.5,
@@ -137,7 +137,7 @@ SILICON: dict[str, Silicon] = {
         throttle_c=87.0,  # [orin]
         release_c=84.0,
     ),
-    "mini-pc": Silicon(
+    "mini-pc": ChipTraits(
         frequencies_hz=(700e6, 1500e6, 2500e6, 3400e6),
         voltages_v=(0.65, 0.75, 0.92, 1.08),
         leakage_w=0.8,
@@ -176,7 +176,7 @@ class Chip:
         board: cost parameters that fix its totals.
     """
 
-    def __init__(self, silicon: Silicon, board: BoardModel) -> None:
+    def __init__(self, silicon: ChipTraits, board: BoardModel) -> None:
         self._silicon = silicon
         compute = board.compute
         steps = compute.frequency_steps_hz

@@ -12,7 +12,7 @@ from fimi.energy.meters.sampler import MonitorCost, Sampler
 _WIDTH = {"cpu": 0, "gpu": 0, "module": 1, "board": 2, "wall": 3}
 
 
-class Split:
+class SplitRecorder:
     """The processor's meter, marked whenever the total's is."""
 
     def __init__(self, sampler: Sampler) -> None:
@@ -51,7 +51,7 @@ class Combined:
                 f"({narrow.scope}) is a share: choose a meter that sees more for the total"
             )
         self._total = total
-        self.split = Split(split)
+        self.split = SplitRecorder(split)
 
     def describe(self) -> MeterDescription:
         """What the total is measured with."""

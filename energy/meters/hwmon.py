@@ -22,7 +22,7 @@ SENTINEL_UW = 4_294_967_295_000
 _SENTINEL_MA = 2**32 - 1
 
 
-class Chip(Struct, frozen=True):
+class HwmonDriver(Struct, frozen=True):
     """What is known of a driver.
 
     Attributes:
@@ -38,14 +38,22 @@ class Chip(Struct, frozen=True):
     relative_uncertainty: float = 0.02
 
 
-CHIPS: dict[str, Chip] = {
+CHIPS: dict[str, HwmonDriver] = {
     # Boards for the supply line: 0.5 % (INA219), 0.1 % (INA226) of the chip, 1 to 2 % of the shunt.
-    **{name: Chip(scope="board") for name in ("ina219", "ina220", "ina226", "ina230", "ina231")},
-    **{name: Chip(scope="board") for name in ("ina228", "ina232", "ina233", "ina237", "ina238")},
-    "ina260": Chip(scope="board", resolution_w=0.01, relative_uncertainty=0.005),
+    **{
+        name: HwmonDriver(scope="board")
+        for name in ("ina219", "ina220", "ina226", "ina230", "ina231")
+    },
+    **{
+        name: HwmonDriver(scope="board")
+        for name in ("ina228", "ina232", "ina233", "ina237", "ina238")
+    },
+    "ina260": HwmonDriver(scope="board", resolution_w=0.01, relative_uncertainty=0.005),
     # In the USB-C cable, with a signed current; the sign says which way the meter was plugged in.
-    "powerz": Chip(scope="board", volts="in0_input", resolution_w=1e-3, relative_uncertainty=0.005),
-    "power_meter": Chip(scope="wall", resolution_w=1.0, relative_uncertainty=0.05),
+    "powerz": HwmonDriver(
+        scope="board", volts="in0_input", resolution_w=1e-3, relative_uncertainty=0.005
+    ),
+    "power_meter": HwmonDriver(scope="wall", resolution_w=1.0, relative_uncertainty=0.05),
 }
 """Drivers whose meter is known to see a whole device."""
 
@@ -60,7 +68,7 @@ class Hwmon:
         scope: what it sees, where its user knows better.
     """
 
-    def __init__(self, folder: Path, name: str, chip: Chip, scope: Scope | None) -> None:
+    def __init__(self, folder: Path, name: str, chip: HwmonDriver, scope: Scope | None) -> None:
         self._power = next(
             (folder / file for file in _POWER_FILES if (folder / file).exists()), None
         )
@@ -152,7 +160,7 @@ def open_hwmon(root: Path, name: str | None = None, scope: Scope | None = None) 
             f"hwmon device {name!r} shows a power and nobody knows of what; if you do, write "
             f'meter = "hwmon:{name}" and meter_scope = "board" (or another) into the profile'
         )
-    meter = Hwmon(found[name], name, CHIPS.get(name, Chip(scope=scope or "board")), scope)
+    meter = Hwmon(found[name], name, CHIPS.get(name, HwmonDriver(scope=scope or "board")), scope)
     if meter.look(0.0) == NOTHING:
         raise MeterUnavailableError(
             f"hwmon device {name!r} ({found[name]}) is there and shows no number at present; check "

@@ -29,7 +29,7 @@ _BUSY_SHARE = 0.3
 _CLOCK = re.compile(r"^frequency\(\d+\)=(\d+)$")
 
 
-class Clock(Struct, frozen=True, kw_only=True):
+class AchievedClock(Struct, frozen=True, kw_only=True):
     """What the processor ran at.
 
     Attributes:
@@ -43,7 +43,7 @@ class Clock(Struct, frozen=True, kw_only=True):
     temperature_c: float | None = None
 
 
-class Watch:
+class FrequencyWatch:
     """Samples clock and throttling by a thread until it is closed.
 
     Args:
@@ -99,19 +99,19 @@ class Watch:
             if self._cycles is None and (now_hz := self._now_hz()) is not None:
                 self._samples_hz.append(now_hz)
 
-    def take(self) -> Clock:
+    def take(self) -> AchievedClock:
         """The clock since the last take."""
         with self._lock:
             samples, self._samples_hz = self._samples_hz, []
             (sum_c, count), self._warmth_c = self._warmth_c, (0.0, 0)
             mean_c = sum_c / count if count else None
             if self._cycles is not None:
-                return Clock(
+                return AchievedClock(
                     frequency_hz=self._cycles.take_hz(), source="cycles", temperature_c=mean_c
                 )
             source = "firmware" if self._ask is not None else "cpufreq"
             mean_hz = sum(samples) / len(samples) if samples else None
-            return Clock(
+            return AchievedClock(
                 frequency_hz=mean_hz, source=source if mean_hz else "", temperature_c=mean_c
             )
 

@@ -44,7 +44,7 @@ class MadeBatch(Struct, frozen=True, kw_only=True):
     failed: bool = False
 
 
-class Tally:
+class DrawingTally:
     """What drawing took so far."""
 
     def __init__(self) -> None:
@@ -93,7 +93,7 @@ class Making:
         labels = np.repeat(np.arange(len(counts)), counts).tolist()
         self._places: list[Place] = list(zip(labels, addresses, strict=True))
         self.lacking = deque(self._places)
-        self.tally = Tally()
+        self.tally = DrawingTally()
         self.error = ""
 
     @property

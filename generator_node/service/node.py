@@ -27,7 +27,7 @@ import msgspec
 from msgspec import Struct
 
 from fimi.generator_node.service.device_batch import MadeBatch
-from fimi.generator_node.service.service import BatchService, Progress, RequestRefusedError
+from fimi.generator_node.service.service import BatchService, QueueProgress, RequestRefusedError
 from fimi.learning.data.batches import MEDIA
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import MessagingError
@@ -49,7 +49,7 @@ class _Answered(Struct, frozen=True, kw_only=True):
     final: bool
 
 
-class Journal:
+class RequestJournal:
     """The requests that have been asked and not yet freed, in a file.
 
     Args:
@@ -100,9 +100,9 @@ class GeneratorNode:
         peer: Peer,
         service: BatchService,
         *,
-        journal: Journal | None = None,
+        journal: RequestJournal | None = None,
         on_answer: Callable[[SyntheticBatch], None] | None = None,
-        on_progress: Callable[[Progress], None] | None = None,
+        on_progress: Callable[[QueueProgress], None] | None = None,
         progress_every_s: float = PROGRESS_S,
         patience_s: float = PATIENCE_S,
     ) -> None:
@@ -140,7 +140,7 @@ class GeneratorNode:
         finally:
             self._forget()
 
-    def _tell(self, progress: Progress) -> None:
+    def _tell(self, progress: QueueProgress) -> None:
         """Say how far the queue is: always to ``on_progress``, now and then to the coordinator."""
         if self._on_progress is not None:
             self._on_progress(progress)

@@ -18,7 +18,7 @@ from msgspec import Struct
 from fimi.energy.joules import Energy
 from fimi.energy.work_meter import Metered, share
 from fimi.generator_node.generators.base import FiniteGenerator, Generator
-from fimi.generator_node.service.device_batch import MadeBatch, Making, Tally, left_of
+from fimi.generator_node.service.device_batch import DrawingTally, MadeBatch, Making, left_of
 from fimi.generator_node.service.drawing import Drawing, Place, made_by
 from fimi.generator_node.service.gate import Gate
 from fimi.generator_node.service.pool import Pool
@@ -35,7 +35,7 @@ class RequestRefusedError(ValueError):
     """A request cannot be served; the message says which value is wrong."""
 
 
-class Progress(Struct, frozen=True, kw_only=True):
+class QueueProgress(Struct, frozen=True, kw_only=True):
     """Where the queue is.
 
     Attributes:
@@ -94,7 +94,7 @@ class BatchService:
         self._share_images = share_images
         self._drawing = Drawing(generator, gate, self._pool, chunk)
         self._queue: deque[Making] = deque()
-        self._tally = Tally()
+        self._tally = DrawingTally()
         self._provenance = msgspec.json.encode(generator.provenance).decode()
 
     @property
@@ -103,9 +103,9 @@ class BatchService:
         return bool(self._queue)
 
     @property
-    def progress(self) -> Progress:
+    def progress(self) -> QueueProgress:
         """Where the queue is."""
-        return Progress(
+        return QueueProgress(
             lacking=sum(len(making.lacking) for making in self._queue),
             devices=len(self._queue),
             drawn=self._tally.drawn,

@@ -32,7 +32,7 @@ from fimi.generator_node.training.loop import (
     NETWORK,
     Course,
     TrainingProgress,
-    Watch,
+    TrainingWatch,
     first_card,
     preview_images,
 )
@@ -156,7 +156,7 @@ def train(
             preview(step, preview_images(drawing, public.classes))
             unet.train()
 
-    watch = Watch(progress=progress, checkpoint=checkpoint, every=every, look=look)
+    watch = TrainingWatch(progress=progress, checkpoint=checkpoint, every=every, look=look)
     with torch_threads(threads):
         loss, seconds = _fit(unet.to(device), public, settings, watch)
     card = msgspec.structs.replace(card, loss=round(loss, 6), seconds=round(seconds, 1))
@@ -174,7 +174,7 @@ def _fit(
     unet: UNet2DModel,
     public: Dataset,
     settings: DiffusionSettings,
-    watch: Watch,
+    watch: TrainingWatch,
 ) -> tuple[float, float]:
     """Fit ``unet`` in place, leave its averaged weights in it; the running loss, the seconds."""
     device = unet.device

@@ -72,7 +72,7 @@ class Likeness(Struct, frozen=True, kw_only=True):
     nearest: float
 
 
-class Evaluation(Struct, frozen=True, kw_only=True):
+class GeneratorEvaluation(Struct, frozen=True, kw_only=True):
     """A generator in numbers.
 
     Attributes:
@@ -100,7 +100,7 @@ def evaluate(
     classifiers: int = 3,
     seed: int = 0,
     threads: int = 1,
-) -> Evaluation:
+) -> GeneratorEvaluation:
     """Evaluate generated images.
 
     Args:
@@ -125,7 +125,7 @@ def evaluate(
     except ValueError:
         worth = None
     real, others = (tests[0], tests[-1]) if len(tests) > 1 else halves(tests[0], seed)
-    return Evaluation(
+    return GeneratorEvaluation(
         generator=name,
         scores=tuple(score for each in scores for score in each),
         likeness=likenesses((generated, others), public, real, judge),

@@ -39,7 +39,7 @@ from fimi.generator_node.training.loop import (
     NETWORK,
     Course,
     TrainingProgress,
-    Watch,
+    TrainingWatch,
     first_card,
     preview_images,
 )
@@ -158,7 +158,7 @@ def train_gan(
             drawing = GanGenerator(network, card, threads=threads, device=device)
             preview(step, preview_images(drawing, public.classes))
 
-    watch = Watch(progress=progress, checkpoint=checkpoint, every=every, look=look)
+    watch = TrainingWatch(progress=progress, checkpoint=checkpoint, every=every, look=look)
     with torch_threads(threads):
         loss, seconds = _fit(network.to(device), critic.to(device), public, settings, watch)
     card = msgspec.structs.replace(card, loss=round(loss, 6), seconds=round(seconds, 1))
@@ -171,7 +171,7 @@ def _fit(
     critic: _Discriminator,
     public: Dataset,
     settings: GanSettings,
-    watch: Watch,
+    watch: TrainingWatch,
 ) -> tuple[float, float]:
     """Fit ``network``, leave its averaged weights in it; the running loss, the seconds."""
     device = next(network.parameters()).device

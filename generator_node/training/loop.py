@@ -50,7 +50,7 @@ class TrainingProgress(Struct, frozen=True, kw_only=True):
     seconds: float
 
 
-class Watch(Struct, frozen=True, kw_only=True):
+class TrainingWatch(Struct, frozen=True, kw_only=True):
     """What is to be done while training.
 
     Attributes:
@@ -84,7 +84,13 @@ class Course:
     """
 
     def __init__(
-        self, training: Training, *, steps: int, learning_rate: float, purpose: Any, watch: Watch
+        self,
+        training: Training,
+        *,
+        steps: int,
+        learning_rate: float,
+        purpose: Any,
+        watch: TrainingWatch,
     ) -> None:
         self._training = training
         self._network = training.networks[NETWORK]

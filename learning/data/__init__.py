@@ -2,7 +2,8 @@
 
 * :mod:`~fimi.learning.data.dataset`  labelled images and their split into public, private and test
   parts
-* :mod:`~fimi.learning.data.registry`           data sets by name, and the interface for one's own
+* :mod:`~fimi.learning.data.collection`         the interface for a data set of one's own
+* :mod:`~fimi.learning.data.registry`           data sets by name
 * :mod:`~fimi.learning.data.torchvision`  published sets: CIFAR, Fashion-MNIST, GTSRB (torchvision
   is imported on demand)
 * :mod:`~fimi.learning.data.folder`             images in a folder per class
@@ -12,5 +13,6 @@
   quantity skew
 * :mod:`~fimi.learning.data.partition_file`     a partition as a file
 * :mod:`~fimi.learning.data.partition_summary`  how uneven a partition is
+* :mod:`~fimi.learning.data.image_coding`  images as differences, which compress better
 * :mod:`~fimi.learning.data.batches`            labelled images as bytes
 """

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from fimi.learning.data.collection import Collection, DatasetOptions
 from fimi.learning.data.dataset import Dataset, DatasetError
 from fimi.learning.data.images import SUFFIXES, read_images
-from fimi.learning.data.registry import Collection, DatasetOptions
 
 
 def image_folder(options: DatasetOptions) -> Collection:

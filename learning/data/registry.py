@@ -1,7 +1,7 @@
-"""Data sets by name, and the interface for one's own.
+"""Data sets by name.
 
-A data set is a function from :class:`DatasetOptions` to a :class:`Collection`. A name of the form
-``module:factory`` is a data set of one's own: any function of that type in an importable module.
+A name of the form ``module:factory`` is a data set of one's own: any function in an importable
+module that satisfies :class:`~fimi.learning.data.collection.DatasetFactory`.
 What any of them gives is validated here, so that the rest of the testbed can rely on it.
 """
 
@@ -9,77 +9,12 @@ from __future__ import annotations
 
 import importlib
 import traceback
-from pathlib import Path
-from typing import Protocol
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from fimi.learning.data.dataset import Dataset, DatasetError, SplitKind, load_digits, validate
-from fimi.learning.data.images import ImageMode, convert, resize
-
-
-class DatasetOptions(Struct, frozen=True, kw_only=True):
-    """What a data set is asked for.
-
-    Attributes:
-        root: folder with its files; empty for one that needs none.
-        download: fetch what is missing into ``root``.
-        image_size: height and width of the images; 0: as they are.
-        image_mode: ``"rgb"``, ``"grey"``, or ``"auto"``: as they are.
-    """
-
-    root: str = ""
-    download: bool = False
-    image_size: int = 0
-    image_mode: ImageMode = "auto"
-
-    def folder(self, name: str) -> Path:
-        """The root as a path.
-
-        Raises:
-            DatasetError: it is empty.
-        """
-        if not self.root:
-            raise DatasetError(
-                f"data set {name!r} is read from files: set data.root to the folder that holds them"
-            )
-        return Path(self.root).expanduser()
-
-
-class Collection(Struct, frozen=True, kw_only=True):
-    """A data set as it is published.
-
-    Attributes:
-        train: all samples, or all but the test samples.
-        test: the data set's own test samples, of the same classes and shape; ``None``: it has
-            none, and some of ``train`` will be held out.
-        writers: the first samples of ``train`` come from other people than the rest, so that a
-            public part of them has a real domain gap.
-    """
-
-    train: Dataset
-    test: Dataset | None = None
-    writers: bool = False
-
-    @property
-    def split_kind(self) -> SplitKind:
-        """How public and private part are told apart unless the configuration says."""
-        return "writers" if self.writers else "random"
-
-
-class DatasetFactory(Protocol):
-    """A data set: gives the same images in the same order whenever it is called.
-
-    It need not look at ``image_size`` and ``image_mode``: what it gives is scaled and converted
-    afterwards where it has to be.
-
-    Raises :class:`fimi.learning.data.dataset.DatasetError` if it cannot.
-    """
-
-    def __call__(self, options: DatasetOptions, /) -> Collection:
-        """All of its images."""
-        ...
+from fimi.learning.data.collection import Collection, DatasetFactory, DatasetOptions
+from fimi.learning.data.dataset import Dataset, DatasetError, load_digits, validate
+from fimi.learning.data.images import convert, resize
 
 
 def digits(options: DatasetOptions) -> Collection:
@@ -125,7 +60,7 @@ def load(name: str, options: DatasetOptions) -> Collection:
     if not isinstance(collection, Collection):
         raise DatasetError(
             f"data set {name!r} gave a {type(collection).__name__}, not a "
-            "fimi.learning.data.registry.Collection"
+            "fimi.learning.data.collection.Collection"
         )
     train = _fit(validate(collection.train, f"data set {name!r}"), options)
     test = collection.test

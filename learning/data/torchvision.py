@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from msgspec.structs import replace
 
+from fimi.learning.data.collection import Collection, DatasetOptions
 from fimi.learning.data.dataset import Dataset, DatasetError
 from fimi.learning.data.images import read_images
-from fimi.learning.data.registry import Collection, DatasetOptions
 
 GTSRB_SIZE = 32
 """Height and width of GTSRB's images, 15 to 250 pixels as published, unless another is chosen."""

@@ -14,8 +14,9 @@ The compiler (needs torch)
 * :mod:`~fimi.learning.onnx.operators`  the rule for each operator, forward and backward:
 * :mod:`~fimi.learning.onnx.elementwise`            activations and arithmetic
 * :mod:`~fimi.learning.onnx.shapes`                 reshaping, transposing, joining, reducing
-* :mod:`~fimi.learning.onnx.convolution`            convolution and linear layers
-* :mod:`~fimi.learning.onnx.convolution_gradients`  their gradients
+* :mod:`~fimi.learning.onnx.convolution`            convolution
+* :mod:`~fimi.learning.onnx.convolution_gradients`  its gradients
+* :mod:`~fimi.learning.onnx.linear`  the fully connected layer
 * :mod:`~fimi.learning.onnx.pooling`                pooling
 * :mod:`~fimi.learning.onnx.norms`                  normalisation layers
 * :mod:`~fimi.learning.onnx.window`  what the kernel of a convolution or a pooling sees of an image

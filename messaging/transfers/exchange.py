@@ -32,7 +32,7 @@ from fimi.messaging.topics import Kind
 from fimi.messaging.transfers.chunks import DEFAULT_CHUNK_BYTES, MAX_CHUNK_BYTES, WINDOW
 from fimi.messaging.transfers.fetching import Carrier, Counters, Fetching
 from fimi.messaging.transfers.pacing import TokenBucket, paced_chunk_bytes
-from fimi.messaging.transfers.serving import Order, Shelf, sha256
+from fimi.messaging.transfers.serving import Order, ServedPayloads, sha256
 from fimi.messaging.transfers.wire import (
     Done,
     Gone,
@@ -79,7 +79,7 @@ class Transfers:
             max_bytes=max_bytes,
             gone_after_s=gone_after_s,
         )
-        self._shelf = Shelf(carrier.id, chunk_bytes)
+        self._shelf = ServedPayloads(carrier.id, chunk_bytes)
         self._chunk_bytes = chunk_bytes
         self._bucket: TokenBucket | None = None
         self._next: tuple[Order, float] | None = None

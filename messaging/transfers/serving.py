@@ -47,7 +47,7 @@ class Order(Struct, frozen=True):
         )
 
 
-class Shelf:
+class ServedPayloads:
     """The payloads that one peer serves. Not safe to use from several threads without a lock."""
 
     def __init__(self, holder: str, chunk_bytes: int) -> None:

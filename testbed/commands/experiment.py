@@ -100,17 +100,17 @@ def _run(work: Any, jobs: int, held: tuple[int, ...]) -> Any:
     from rich.console import Console
 
     from fimi.testbed.experiment import run
-    from fimi.testbed.experiment.progress import LiveView, PlainView
+    from fimi.testbed.experiment.progress import ExperimentLiveView, ExperimentPlainView
 
     console = Console(stderr=True)
     to_do = len(work.having("absent", "unfinished", "stale")) + len(work.lacking)
     kept = len(work.having("finished"))
     title = f"experiment {work.experiment.name}"
-    view: LiveView | PlainView
+    view: ExperimentLiveView | ExperimentPlainView
     if console.is_terminal:
-        view = LiveView(console, to_do, title)
+        view = ExperimentLiveView(console, to_do, title)
     else:
-        view = PlainView(console.file, to_do)
+        view = ExperimentPlainView(console.file, to_do)
     with stop_on_signals() as stop, view:
         view.say(f"{title}: {to_do} to do, {kept} runs finished before")
         return run.conduct(work, jobs=jobs, view=view, stop=stop, keep_open=held)

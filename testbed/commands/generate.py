@@ -99,10 +99,10 @@ def generator_train(
     options.
     """
     config = read_config(config_path, settings, given).config
-    from fimi.testbed.tools.generators import Recipe, parse_channels, train
+    from fimi.testbed.tools.generators import GeneratorRecipe, parse_channels, train
 
     with errors():
-        recipe = Recipe(
+        recipe = GeneratorRecipe(
             model=model,
             steps=steps,
             batch_size=batch_size,

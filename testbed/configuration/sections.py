@@ -19,8 +19,9 @@ from fimi.coordinator.settings import (
 )
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.generator_node.generators.prompts import NEGATIVE, TEMPLATES
+from fimi.learning.data.collection import DatasetOptions
 from fimi.learning.data.images import ImageMode
-from fimi.learning.data.registry import DATASETS, DatasetOptions
+from fimi.learning.data.registry import DATASETS
 from fimi.learning.training.trainer import TrainingSettings
 
 STRATEGY_NAMES = tuple(STRATEGIES)

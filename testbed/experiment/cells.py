@@ -25,7 +25,7 @@ from msgspec import Struct
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.load import ConfigError, Effective
 from fimi.testbed.configuration.sections import Config
-from fimi.testbed.experiment.definition import Experiment, Preparation, Value
+from fimi.testbed.experiment.definition import Experiment, GeneratorPreparation, Value
 
 _WEIGHTS = "generator.weights"
 _NAME_MAX = 64
@@ -74,7 +74,7 @@ class PreparedGenerator(Struct, frozen=True, kw_only=True):
         config: decides the public part.
     """
 
-    recipe: Preparation
+    recipe: GeneratorPreparation
     folder: Path
     config: Config
 
@@ -234,7 +234,7 @@ def _configured(
     )
 
 
-def _generator_folder(experiment: Experiment, recipe: Preparation, config: Config) -> Path:
+def _generator_folder(experiment: Experiment, recipe: GeneratorPreparation, config: Config) -> Path:
     """Where a generator is kept: as declared, else by its recipe and its public part."""
     if recipe.folder:
         return Path(recipe.folder).expanduser()

@@ -1,8 +1,8 @@
 """What an experiment is, once its file has been read and every name in it checked.
 
 * :class:`Experiment`    strategies, seeds, a base configuration, and what is varied
-* :class:`Preparation`   a generator that is trained before the runs
-* :class:`Target`        the accuracy whose price is asked for
+* :class:`GeneratorPreparation`   a generator that is trained before the runs
+* :class:`AccuracyTarget`        the accuracy whose price is asked for
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Value = Any
 """Of a key of the configuration, as TOML has it."""
 
 
-class Preparation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class GeneratorPreparation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A generator that is trained once, before the runs, unless its folder is there.
 
     Attributes:
@@ -41,7 +41,7 @@ class Preparation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     threads: Annotated[int, Meta(ge=1, le=256)] = 1
 
 
-class Target(Struct, frozen=True):
+class AccuracyTarget(Struct, frozen=True):
     """An accuracy to reach.
 
     Attributes:
@@ -89,7 +89,7 @@ class Experiment(Struct, frozen=True, kw_only=True):
     strategies: tuple[str, ...]
     seeds: tuple[int, ...]
     baseline: str
-    target: Target
+    target: AccuracyTarget
     jobs: int
     memory_gb: float
     confidence: float
@@ -97,7 +97,7 @@ class Experiment(Struct, frozen=True, kw_only=True):
     base: dict[str, Value]
     grid: dict[str, tuple[Value, ...]]
     overrides: dict[str, dict[str, Value]]
-    generators: tuple[Preparation, ...]
+    generators: tuple[GeneratorPreparation, ...]
 
     @property
     def folder(self) -> Path:

@@ -22,7 +22,13 @@ from msgspec import Meta, Struct
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.load import ConfigError
 from fimi.testbed.configuration.sections import STRATEGY_NAMES
-from fimi.testbed.experiment.definition import Experiment, Label, Preparation, Target, Value
+from fimi.testbed.experiment.definition import (
+    AccuracyTarget,
+    Experiment,
+    GeneratorPreparation,
+    Label,
+    Value,
+)
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -57,7 +63,7 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     base: dict[str, Any] = {}
     grid: dict[str, Any] = {}
     overrides: dict[str, dict[str, Any]] = {}
-    generator: tuple[Preparation, ...] = ()
+    generator: tuple[GeneratorPreparation, ...] = ()
 
 
 def read_experiment(path: Path) -> Experiment:
@@ -219,20 +225,22 @@ def _check_labels(
             )
 
 
-def _target(said: str | float, baseline: str, labels: tuple[str, ...], path: Path) -> Target:
+def _target(
+    said: str | float, baseline: str, labels: tuple[str, ...], path: Path
+) -> AccuracyTarget:
     if isinstance(said, float):
         if not 0 < said < 1:
             raise ConfigError(
                 f"{path}: target = {said:g}; an accuracy lies between 0 and 1, for example 0.9"
             )
-        return Target(value=said)
+        return AccuracyTarget(value=said)
     label, dash, which = (said or f"{baseline}-final").rpartition("-")
     if not dash or which not in ("final", "best") or label not in labels:
         raise ConfigError(
             f"{path}: target = {said!r}; write a number such as 0.9, or a strategy of the "
             f'experiment with "-final" or "-best", for example "{baseline}-best"'
         )
-    return Target(of=label, which="final" if which == "final" else "best")
+    return AccuracyTarget(of=label, which="final" if which == "final" else "best")
 
 
 def _check_generators(experiment: Experiment) -> None:

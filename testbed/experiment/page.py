@@ -10,12 +10,12 @@ from fimi.report.sections import details, pair, picture, section
 from fimi.report.words import MISSING, joules, percent, seconds
 from fimi.testbed.experiment.cells import point_text
 from fimi.testbed.experiment.pictures import point_pictures, sweep_pictures
-from fimi.testbed.experiment.result import Result
+from fimi.testbed.experiment.result import ExperimentResult
 from fimi.testbed.experiment.tables import Table, methods, tables
 from fimi.testbed.run_folder import write_atomically
 
 
-def write_page(result: Result, path: Path) -> None:
+def write_page(result: ExperimentResult, path: Path) -> None:
     """Write the page, whole or not at all.
 
     Raises:
@@ -24,7 +24,7 @@ def write_page(result: Result, path: Path) -> None:
     write_atomically(path, render(result).encode())
 
 
-def render(result: Result) -> str:
+def render(result: ExperimentResult) -> str:
     """The page of an experiment."""
     sweeps = sweep_pictures(result)
     drawn = {each.name: each for each in sweeps}
@@ -63,7 +63,7 @@ def render(result: Result) -> str:
     return page(f"{result.name} · FIMI testbed", content, drawn)
 
 
-def _header(result: Result) -> Html:
+def _header(result: ExperimentResult) -> Html:
     seeds = max((len(s.records) for s in result.summaries), default=0)
     labels = list(dict.fromkeys(s.label for s in result.summaries))
     facts = [
@@ -86,7 +86,7 @@ def _header(result: Result) -> Html:
     )
 
 
-def _notices(result: Result) -> Html | None:
+def _notices(result: ExperimentResult) -> Html | None:
     if not result.notes:
         return None
     shown = result.notes[:20]
@@ -109,7 +109,7 @@ def _table(each: Table, where: str) -> Html:
     return table(columns, each.rows, caption=caption[0].upper() + caption[1:])
 
 
-def _runs(result: Result) -> Html:
+def _runs(result: ExperimentResult) -> Html:
     columns = (
         Column("run", css="name"),
         Column("final accuracy"),

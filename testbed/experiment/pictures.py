@@ -13,7 +13,7 @@ from fimi.report import plot_style
 from fimi.report.plot_style import Picture
 from fimi.report.words import joules, percent
 from fimi.testbed.experiment.cells import point_text
-from fimi.testbed.experiment.result import Result, Summary
+from fimi.testbed.experiment.result import ExperimentResult, StrategySummary
 from fimi.testbed.experiment.series import RunSeries
 from fimi.testbed.experiment.statistics import Sample
 
@@ -33,7 +33,7 @@ _DASHES = ("solid", "dash", "dot")
 _SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "cross", "star")
 
 
-def point_pictures(result: Result, point: dict[str, Any], number: int) -> list[Picture]:
+def point_pictures(result: ExperimentResult, point: dict[str, Any], number: int) -> list[Picture]:
     """Accuracy against joules and rounds at one grid point.
 
     Args:
@@ -78,7 +78,7 @@ def point_pictures(result: Result, point: dict[str, Any], number: int) -> list[P
     return found
 
 
-def sweep_pictures(result: Result) -> list[Picture]:
+def sweep_pictures(result: ExperimentResult) -> list[Picture]:
     """What reaching the target costs, and what accuracy there is in the end, over a grid key."""
     found = []
     for key, values in _swept(result).items():
@@ -125,8 +125,8 @@ def sweep_pictures(result: Result) -> list[Picture]:
 
 
 def _curves(
-    result: Result,
-    summaries: Sequence[Summary],
+    result: ExperimentResult,
+    summaries: Sequence[StrategySummary],
     *,
     name: str,
     title: str,
@@ -180,8 +180,8 @@ def _curves(
 
 
 def _over_key(
-    result: Result,
-    summaries: Sequence[Summary],
+    result: ExperimentResult,
+    summaries: Sequence[StrategySummary],
     key: str,
     values: Sequence[float],
     *,
@@ -234,7 +234,7 @@ def _finite(sample: Sample) -> tuple[float, float, float] | None:
     return median.value, low, high
 
 
-def _look(result: Result, label: str) -> dict[str, str]:
+def _look(result: ExperimentResult, label: str) -> dict[str, str]:
     labels = list(dict.fromkeys(s.label for s in result.summaries))
     index = labels.index(label)
     return {
@@ -244,7 +244,7 @@ def _look(result: Result, label: str) -> dict[str, str]:
     }
 
 
-def _series(summary: Summary) -> list[RunSeries]:
+def _series(summary: StrategySummary) -> list[RunSeries]:
     return [record.series for record in summary.records if record.series is not None]
 
 
@@ -258,7 +258,7 @@ def _known(values: Sequence[float | None]) -> list[float]:
     return found
 
 
-def _swept(result: Result) -> dict[str, list[float]]:
+def _swept(result: ExperimentResult) -> dict[str, list[float]]:
     """Grid keys that take three numbers or more."""
     found: dict[str, list[float]] = {}
     for key in result.points[0] if result.points else ():
@@ -268,5 +268,5 @@ def _swept(result: Result) -> dict[str, list[float]]:
     return found
 
 
-def _elsewhere(summary: Summary, key: str) -> str:
+def _elsewhere(summary: StrategySummary, key: str) -> str:
     return point_text({k: v for k, v in summary.point.items() if k != key})

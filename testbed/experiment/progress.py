@@ -20,7 +20,7 @@ _EVERY_S = 60.0
 """Between two plain lines that only say what is going on."""
 
 
-class PlainView:
+class ExperimentPlainView:
     """A line for each task that ends, and one a minute in between.
 
     Args:
@@ -35,7 +35,7 @@ class PlainView:
         self._began_s = self._spoke_s = time.monotonic()
         self._left_s: float | None = None
 
-    def __enter__(self) -> PlainView:
+    def __enter__(self) -> ExperimentPlainView:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -64,7 +64,7 @@ class PlainView:
             self.say("; ".join(f"{t.name} {_steps(t)}".strip() for t, _ in running) + _left(left_s))
 
 
-class LiveView(LivePicture):
+class ExperimentLiveView(LivePicture):
     """A picture that is drawn anew as things go on; what has ended scrolls away above it.
 
     Args:

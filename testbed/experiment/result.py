@@ -1,8 +1,8 @@
 """Every grid point and strategy in numbers, and compared with the baseline.
 
-* :func:`compare`     what all runs come to, as a :class:`Result`
+* :func:`compare`     what all runs come to, as a :class:`CurveResult`
 * :class:`Record`     one cell: its run, its target, what reaching that cost
-* :class:`Summary`    one strategy at one grid point, over all seeds
+* :class:`RunSummary`    one strategy at one grid point, over all seeds
 * :class:`Comparison` the same against the baseline, seed by seed
 
 Runs are compared only if their stores say that the devices held the same samples.
@@ -17,7 +17,7 @@ from msgspec import Struct
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.testbed.experiment import statistics
 from fimi.testbed.experiment.cells import Cell, point_text
-from fimi.testbed.experiment.definition import Experiment, Target, Value
+from fimi.testbed.experiment.definition import AccuracyTarget, Experiment, Value
 from fimi.testbed.experiment.series import COSTS, RunSeries
 from fimi.testbed.experiment.statistics import Sample
 
@@ -46,7 +46,7 @@ class Record(Struct, frozen=True, kw_only=True):
     costs: dict[str, float | None]
 
 
-class Summary(Struct, frozen=True, kw_only=True):
+class StrategySummary(Struct, frozen=True, kw_only=True):
     """One strategy at one grid point.
 
     Attributes:
@@ -84,7 +84,7 @@ class Comparison(Struct, frozen=True, kw_only=True):
     ratios: dict[str, Sample]
 
 
-class Result(Struct, frozen=True, kw_only=True):
+class ExperimentResult(Struct, frozen=True, kw_only=True):
     """An experiment's result.
 
     Attributes:
@@ -103,11 +103,11 @@ class Result(Struct, frozen=True, kw_only=True):
     name: str
     title: str
     baseline: str
-    target: Target
+    target: AccuracyTarget
     confidence: float
     kind: str
     records: tuple[Record, ...]
-    summaries: tuple[Summary, ...]
+    summaries: tuple[StrategySummary, ...]
     comparisons: tuple[Comparison, ...]
     notes: tuple[str, ...]
 
@@ -126,7 +126,7 @@ def compare(
     cells: Sequence[Cell],
     runs: Mapping[str, RunSeries],
     problems: Mapping[str, str],
-) -> Result:
+) -> ExperimentResult:
     """What all runs come to.
 
     Args:
@@ -150,7 +150,7 @@ def compare(
     notes = [f"{name}: {why}" for name, why in problems.items()]
     notes += [f"{name}: {text}" for name, run in runs.items() for text in run.warnings]
     notes += _remarks([*groups.values()])
-    return Result(
+    return ExperimentResult(
         name=experiment.name,
         title=experiment.title,
         baseline=experiment.baseline,
@@ -261,11 +261,11 @@ def _accuracy(series: RunSeries | None, which: str) -> float | None:
     return series.accuracy[-1] if which == "final" else max(series.accuracy)
 
 
-def _summary(records: Sequence[Record], confidence: float) -> Summary:
+def _summary(records: Sequence[Record], confidence: float) -> StrategySummary:
     def over(values: Sequence[float | None]) -> Sample:
         return statistics.sample(values, confidence)
 
-    return Summary(
+    return StrategySummary(
         point=records[0].cell.point,
         label=records[0].cell.label,
         records=tuple(records),
@@ -275,7 +275,7 @@ def _summary(records: Sequence[Record], confidence: float) -> Summary:
     )
 
 
-def _comparison(ours: Summary, base: Summary, confidence: float) -> Comparison:
+def _comparison(ours: StrategySummary, base: StrategySummary, confidence: float) -> Comparison:
     def difference(a: Sample, b: Sample) -> Sample:
         return statistics.sample(statistics.differences(a.values, b.values), confidence)
 

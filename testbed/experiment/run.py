@@ -28,8 +28,8 @@ from fimi.testbed.experiment.cells import Cell, PreparedGenerator, State
 from fimi.testbed.experiment.definition import Experiment
 from fimi.testbed.experiment.memory import Need
 from fimi.testbed.experiment.page import write_page
-from fimi.testbed.experiment.result import Result, compare
-from fimi.testbed.experiment.runner import Clock, Outcome, Task, View, last_words, run_tasks
+from fimi.testbed.experiment.result import ExperimentResult, compare
+from fimi.testbed.experiment.runner import Outcome, Task, TaskTimes, View, last_words, run_tasks
 from fimi.testbed.experiment.series import RunSeries, read_outcome
 from fimi.testbed.experiment.tables import as_csv, as_json, as_markdown
 from fimi.testbed.processes.devices import check_data as check_division
@@ -39,7 +39,7 @@ _PATIENCE_S = 60.0
 """How long to wait for the processes of an interrupted experiment to end."""
 
 
-class Plan(Struct, frozen=True, kw_only=True):
+class ExperimentPlan(Struct, frozen=True, kw_only=True):
     """What an experiment comes to.
 
     Attributes:
@@ -74,14 +74,14 @@ class Plan(Struct, frozen=True, kw_only=True):
         return sorted(set(there) - mine)
 
 
-def plan(experiment: Experiment) -> Plan:
+def plan(experiment: Experiment) -> ExperimentPlan:
     """Cells, and what there is of each.
 
     Raises:
         ConfigError: a value in the file is impossible.
     """
     found = making.cells(experiment)
-    return Plan(
+    return ExperimentPlan(
         experiment=experiment,
         cells=tuple(found),
         runs=tuple((cell, making.state(cell)) for cell in making.distinct(found)),
@@ -141,7 +141,7 @@ def alone(folder: Path) -> Iterator[tuple[int, ...]]:
 
 
 def conduct(
-    work: Plan, *, jobs: int, view: View, stop: threading.Event, keep_open: Sequence[int]
+    work: ExperimentPlan, *, jobs: int, view: View, stop: threading.Event, keep_open: Sequence[int]
 ) -> Outcome:
     """Train the generators that lack, then do every run that is not finished.
 
@@ -153,7 +153,7 @@ def conduct(
         keep_open: files that children hold open.
     """
     experiment = work.experiment
-    clock = Clock(
+    clock = TaskTimes(
         [
             (cell.label, state.wall_s)
             for cell, state in work.runs
@@ -164,7 +164,7 @@ def conduct(
         [_training(experiment, each) for each in work.lacking],
         jobs=1,
         need=Need(),
-        clock=Clock(),
+        clock=TaskTimes(),
         view=view,
         stop=stop,
         keep_open=keep_open,
@@ -182,7 +182,7 @@ def conduct(
     )
 
 
-def summarise(experiment: Experiment) -> Result:
+def summarise(experiment: Experiment) -> ExperimentResult:
     """Read all runs and write ``results.csv``, ``results.json``, ``table.md``, ``table.html``.
 
     Raises:

@@ -82,7 +82,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     interrupted: bool
 
 
-class Clock:
+class TaskTimes:
     """How long tasks take, learnt from those that are done.
 
     Args:
@@ -132,7 +132,7 @@ def run_tasks(
     *,
     jobs: int,
     need: Need,
-    clock: Clock,
+    clock: TaskTimes,
     view: View,
     stop: threading.Event,
     keep_open: Sequence[int] = (),

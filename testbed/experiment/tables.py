@@ -23,7 +23,7 @@ from msgspec import Struct
 from fimi.record.clean import clean
 from fimi.report.words import MISSING
 from fimi.testbed.experiment.cells import point_text
-from fimi.testbed.experiment.result import Result, Summary
+from fimi.testbed.experiment.result import ExperimentResult, StrategySummary
 from fimi.testbed.experiment.series import COSTS
 from fimi.testbed.experiment.statistics import Interval, Sample
 from fimi.testbed.tools.optimise import table as aligned
@@ -59,7 +59,7 @@ class Table(Struct, frozen=True, kw_only=True):
     rows: tuple[tuple[str, ...], ...]
 
 
-def tables(result: Result) -> list[Table]:
+def tables(result: ExperimentResult) -> list[Table]:
     """Three tables for each grid point."""
     found = []
     for point in result.points:
@@ -74,7 +74,7 @@ def tables(result: Result) -> list[Table]:
     return found
 
 
-def methods(result: Result) -> list[str]:
+def methods(result: ExperimentResult) -> list[str]:
     """How the numbers came about, a sentence each."""
     percent = f"{100 * result.confidence:g} %"
     return [
@@ -90,7 +90,7 @@ def methods(result: Result) -> list[str]:
     ]
 
 
-def as_text(result: Result) -> str:
+def as_text(result: ExperimentResult) -> str:
     """For a terminal."""
     blocks = [result.title] if result.title else []
     for each in tables(result):
@@ -102,7 +102,7 @@ def as_text(result: Result) -> str:
     return "\n\n".join(blocks)
 
 
-def as_markdown(result: Result) -> str:
+def as_markdown(result: ExperimentResult) -> str:
     """For a page or an issue."""
     lines = [f"# {result.title or result.name}", ""]
     for each in tables(result):
@@ -114,7 +114,7 @@ def as_markdown(result: Result) -> str:
     return "\n".join(lines) + "\n"
 
 
-def as_csv(result: Result) -> str:
+def as_csv(result: ExperimentResult) -> str:
     """One line per run; a cell that has not run has a line as well."""
     out = io.StringIO()
     keys = list(result.points[0]) if result.points else []
@@ -147,7 +147,7 @@ def as_csv(result: Result) -> str:
     return out.getvalue()
 
 
-def as_json(result: Result) -> bytes:
+def as_json(result: ExperimentResult) -> bytes:
     """Everything, series of single runs included."""
     body: dict[str, Any] = {
         "name": result.name,
@@ -198,8 +198,8 @@ def as_json(result: Result) -> bytes:
 
 
 def _costs(
-    result: Result,
-    summaries: Sequence[Summary],
+    result: ExperimentResult,
+    summaries: Sequence[StrategySummary],
     caption: str,
     pick: Callable[[Sample], Interval | None],
 ) -> Table:
@@ -233,7 +233,7 @@ def _costs(
     return Table(caption=caption, heading=tuple(heading), rows=tuple(rows))
 
 
-def _against(result: Result, point: dict[str, Any], where: str) -> Table:
+def _against(result: ExperimentResult, point: dict[str, Any], where: str) -> Table:
     heading = ["strategy", "final accuracy\npoints, mean", "pairs"]
     heading += [f"{_UNITS[cost][0]}\nratio, median" for cost in COSTS]
     rows = []

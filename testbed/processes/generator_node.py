@@ -17,9 +17,9 @@ from fimi.generator_node.generators.open import open_generator, require_cuda
 from fimi.generator_node.generators.public_samples import PublicSamples
 from fimi.generator_node.service.drawing import made_by
 from fimi.generator_node.service.gate import Gate, GateSettings, Judge, read_judge
-from fimi.generator_node.service.node import GeneratorNode, Journal
+from fimi.generator_node.service.node import GeneratorNode, RequestJournal
 from fimi.generator_node.service.pool import Pool
-from fimi.generator_node.service.service import BatchService, Progress
+from fimi.generator_node.service.service import BatchService, QueueProgress
 from fimi.learning.data.dataset import Dataset
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.client import Peer
@@ -72,7 +72,7 @@ def serve(
         metered=open_meters(say, whose="generator"),
         share_images=config.generator.share_images,
     )
-    journal = Journal(pool / "requests.json") if pool else None
+    journal = RequestJournal(pool / "requests.json") if pool else None
     try:
         with Peer(address, fleet=config.fleet.name, peer=peer, role="generator") as connection:
             say(f"{peer}: {generator.name}, {len(public)} public images, at {address}")
@@ -217,7 +217,7 @@ def describe(answer: SyntheticBatch) -> str:
     return text + (f"; {answer.error}" if answer.error else "")
 
 
-def describe_progress(progress: Progress) -> str:
+def describe_progress(progress: QueueProgress) -> str:
     """The queue in words."""
     refused = sum(progress.refused.values())
     text = f"{progress.drawn} images drawn, {refused} refused, {progress.lacking} lacking"

@@ -14,9 +14,9 @@ from fimi.generator_node.generators.card import CARD
 from fimi.generator_node.service.service import BatchService
 from fimi.learning.data import dataset
 from fimi.learning.data.batches import decode
+from fimi.learning.data.collection import DatasetOptions
 from fimi.learning.data.dataset import Dataset, DatasetError, Images
 from fimi.learning.data.folder import read_classes
-from fimi.learning.data.registry import DatasetOptions
 from fimi.messaging.messages import SyntheticRequest
 from fimi.testbed.configuration.sections import Config, ConfigError, DataConfig
 from fimi.testbed.processes.devices import load_split
@@ -28,7 +28,7 @@ LEAST_TESTS = 4
 """Real images of a class without which nothing can be compared."""
 
 
-class Recipe(Struct, frozen=True, kw_only=True):
+class GeneratorRecipe(Struct, frozen=True, kw_only=True):
     """What is trained, and how.
 
     Attributes:
@@ -66,7 +66,12 @@ def parse_channels(text: str | None) -> tuple[int, ...]:
 
 
 def train(
-    config: Config, data: Path | None, out: Path, recipe: Recipe, *, say: Callable[[str], None]
+    config: Config,
+    data: Path | None,
+    out: Path,
+    recipe: GeneratorRecipe,
+    *,
+    say: Callable[[str], None],
 ) -> None:
     """Train a generator and save it.
 

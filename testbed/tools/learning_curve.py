@@ -11,7 +11,7 @@ import numpy as np
 from msgspec import Struct
 
 from fimi.learning.training.curve_points import CurvePoint
-from fimi.optim.learning_curve import CurveFit, Interval, fit_curve
+from fimi.optim.learning_curve import ConfidenceInterval, CurveFit, fit_curve
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -32,7 +32,7 @@ class Row(Struct, frozen=True, kw_only=True):
     fitted: float | None
 
 
-class Result(Struct, frozen=True, kw_only=True):
+class CurveResult(Struct, frozen=True, kw_only=True):
     """What ``--format json`` prints.
 
     Attributes:
@@ -50,7 +50,7 @@ class Result(Struct, frozen=True, kw_only=True):
     interrupted: bool
 
 
-def result_of(points: Sequence[CurvePoint], *, interrupted: bool) -> Result:
+def result_of(points: Sequence[CurvePoint], *, interrupted: bool) -> CurveResult:
     """Fit the points and sum them up."""
     fit, reason = None, ""
     try:
@@ -69,12 +69,12 @@ def result_of(points: Sequence[CurvePoint], *, interrupted: bool) -> Result:
                 fitted=float(fit.curve.error(samples)) if fit else None,
             )
         )
-    return Result(
+    return CurveResult(
         points=tuple(points), rows=tuple(rows), fit=fit, reason=reason, interrupted=interrupted
     )
 
 
-def as_text(result: Result) -> str:
+def as_text(result: CurveResult) -> str:
     """Table, fit, and the lines for a configuration."""
     lines = ["samples  draws   error  ± s.d.   curve"]
     for row in result.rows:
@@ -107,7 +107,7 @@ def as_text(result: Result) -> str:
     return "\n".join(lines)
 
 
-def write_plot(result: Result, title: str, path: Path) -> None:
+def write_plot(result: CurveResult, title: str, path: Path) -> None:
     """Points and curve as a self-contained page."""
     import plotly.graph_objects as go
 
@@ -137,5 +137,5 @@ def write_plot(result: Result, title: str, path: Path) -> None:
     path.write_text(figure.to_html(include_plotlyjs=True, full_html=True), encoding="utf-8")
 
 
-def _between(interval: Interval) -> str:
+def _between(interval: ConfidenceInterval) -> str:
     return f"{interval.low:.3g} to {interval.high:.3g}"

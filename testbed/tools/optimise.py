@@ -16,7 +16,7 @@ from pathlib import Path
 from fimi.optim.planner import Plan
 from fimi.optim.problem import ProblemError
 from fimi.optim.sweep import SweepPoint
-from fimi.optim.target import Choice, Trial
+from fimi.optim.target import Choice, TargetTrial
 
 UNITS = {"t_max": "s", "bandwidth": "Hz"}
 TITLES = {
@@ -143,7 +143,7 @@ def choice_table(choice: Choice) -> str:
     )
 
 
-def _as_read(trial: Trial) -> tuple[str, str]:
+def _as_read(trial: TargetTrial) -> tuple[str, str]:
     return f"{trial.error_max:.3g}", f"{trial.deadline_scale:.3g}"
 
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from fimi.coordinator.refit import Observation, observe, refit
+from fimi.coordinator.refit import RefitPoint, observe, refit
 from fimi.energy.cost_model import (
     BoardModel,
     OperatingPoint,
@@ -49,7 +49,7 @@ def play(board: EmulatedBoard, number: int, point: OperatingPoint = POINT) -> De
     )
 
 
-def seen(board: EmulatedBoard, rounds: int, point: OperatingPoint = POINT) -> list[Observation]:
+def seen(board: EmulatedBoard, rounds: int, point: OperatingPoint = POINT) -> list[RefitPoint]:
     found = [
         observe(play(board, n, point), point, training=TrainingSettings(epochs=5), model_bits=BITS)
         for n in range(1, rounds + 1)
@@ -154,7 +154,7 @@ def test_whatever_is_reported_gives_parameters_that_a_plan_can_use(
     scale: float, phases: dict[str, tuple[float, float]]
 ) -> None:
     model = declare_board("jetson-nano", seed=0, index=0).model
-    observation = Observation(
+    observation = RefitPoint(
         point=POINT,
         frequency_hz=1e9,
         samples=max(1, int(100 * scale)),

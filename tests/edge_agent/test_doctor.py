@@ -15,7 +15,7 @@ import fimi.energy.host_profile
 from fimi.edge_agent.doctor import examine, surroundings
 from fimi.edge_agent.doctor.patient import Check, Patient
 from fimi.energy.clock import VirtualClock
-from fimi.energy.control.programs import Done
+from fimi.energy.control.programs import ProgramResult
 from fimi.energy.host_profile import HostProfile, load_profile
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.broker.embedded import EmbeddedBroker
@@ -24,8 +24,8 @@ from fimi.testbed.cli import main
 EXAMPLE = (fimi.energy.host_profile.__doc__ or "").split("::\n", 1)[1]
 
 
-def quiet(arguments: object) -> Done:
-    return Done(127, "", "not installed")
+def quiet(arguments: object) -> ProgramResult:
+    return ProgramResult(127, "", "not installed")
 
 
 @pytest.fixture
@@ -216,8 +216,8 @@ class TestSurroundings:
         assert fix in check.fix
 
     def test_a_clock_that_nobody_sets(self, tmp_path: Path) -> None:
-        def wrong_date(arguments: object) -> Done:
-            return Done(0, "no\n", "")
+        def wrong_date(arguments: object) -> ProgramResult:
+            return ProgramResult(0, "no\n", "")
 
         patient = Patient(root=tmp_path, state=tmp_path / "state", run=wrong_date)
         found = {check.name: check for check in examine(patient)}

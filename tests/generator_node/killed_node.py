@@ -11,9 +11,9 @@ from pathlib import Path
 
 from fimi.generator_node.generators.bootstrap import BootstrapGenerator
 from fimi.generator_node.service.drawing import made_by
-from fimi.generator_node.service.node import GeneratorNode, Journal
+from fimi.generator_node.service.node import GeneratorNode, RequestJournal
 from fimi.generator_node.service.pool import Pool
-from fimi.generator_node.service.service import BatchService, Progress
+from fimi.generator_node.service.service import BatchService, QueueProgress
 from fimi.learning.data.dataset import load_digits, split
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.client import Peer
@@ -24,11 +24,11 @@ pool = Pool(Path(folder), generator.image_shape, made_by(generator, None))
 service = BatchService(generator, pool=pool, chunk=8)
 
 
-def stop_here(progress: Progress) -> None:
+def stop_here(progress: QueueProgress) -> None:
     print(progress.drawn, flush=True)
     sys.stdin.readline()
 
 
 with Peer(BrokerAddress.parse(url), fleet=fleet, peer="generator", role="generator") as peer:
-    journal = Journal(Path(folder) / "requests.json")
+    journal = RequestJournal(Path(folder) / "requests.json")
     GeneratorNode(peer, service, journal=journal, on_progress=stop_here).run(threading.Event())

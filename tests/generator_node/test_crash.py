@@ -20,7 +20,7 @@ import pytest
 from fimi.generator_node.generators.bootstrap import BootstrapGenerator
 from fimi.generator_node.generators.card import read_card
 from fimi.generator_node.service.node import GeneratorNode
-from fimi.generator_node.service.service import BatchService, Progress
+from fimi.generator_node.service.service import BatchService, QueueProgress
 from fimi.learning.data.batches import decode
 from fimi.learning.data.dataset import Split
 from fimi.messaging.broker.embedded import EmbeddedBroker
@@ -145,7 +145,7 @@ def test_a_coordinator_that_is_killed_halfway(
     drawn: queue.Queue[int] = queue.Queue()
     go_on, stop = threading.Semaphore(0), threading.Event()
 
-    def stop_here(progress: Progress) -> None:
+    def stop_here(progress: QueueProgress) -> None:
         drawn.put(progress.drawn)
         go_on.acquire()
 

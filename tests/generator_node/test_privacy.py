@@ -115,7 +115,7 @@ def test_a_request_has_no_room_for_data() -> None:
 
 def test_the_node_never_fetches() -> None:
     """No code of the package asks another peer for a payload."""
-    for path in Path(fimi.generator_node.__file__).parent.glob("*.py"):
+    for path in Path(fimi.generator_node.__file__).parent.rglob("*.py"):
         names = {
             node.attr
             for node in ast.walk(ast.parse(path.read_text()))

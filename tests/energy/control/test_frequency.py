@@ -12,7 +12,7 @@ from fimi.energy.control.cpu_quota import CpuQuota
 from fimi.energy.control.frequency import FrequencyControl
 from fimi.energy.control.journal import Journal
 from fimi.energy.control.nvpmodel import PowerModes, modes_hz, present_mode
-from fimi.energy.control.programs import NOT_FOUND, Done, run_program
+from fimi.energy.control.programs import NOT_FOUND, ProgramResult, run_program
 from fimi.energy.cost_model import ComputeModel
 
 NANO = """
@@ -53,13 +53,13 @@ class Module:
         (root / "etc").mkdir(exist_ok=True)
         (root / "etc/nvpmodel.conf").write_text(NANO)
 
-    def run(self, arguments: Sequence[str]) -> Done:
+    def run(self, arguments: Sequence[str]) -> ProgramResult:
         if arguments[1] == "-q":
-            return Done(0, f"NV Power Mode: X\n{self.mode}\n", "")
+            return ProgramResult(0, f"NV Power Mode: X\n{self.mode}\n", "")
         if self.refuses:
-            return Done(1, "", "must be root")
+            return ProgramResult(1, "", "must be root")
         self.mode = int(arguments[2])
-        return Done(0, "", "")
+        return ProgramResult(0, "", "")
 
 
 def cgroup(root: Path, processes: str = str(os.getpid())) -> Path:
@@ -97,7 +97,7 @@ class TestPowerModes:
         journal = Journal(tmp_path / "state", tmp_path)
         assert "not a Jetson" in PowerModes(tmp_path, journal, run_program).cap(1e9).notes[0]
         Module(tmp_path)
-        modes = PowerModes(tmp_path, journal, lambda _: Done(NOT_FOUND, "", ""))
+        modes = PowerModes(tmp_path, journal, lambda _: ProgramResult(NOT_FOUND, "", ""))
         assert "not installed" in modes.cap(1e9).notes[0]
 
     @pytest.mark.parametrize("text", ["", "NV Power Mode: MAXN", "12 34x"])

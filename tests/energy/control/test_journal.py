@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fimi.energy.control.journal import FILE_NAME, Journal, SteeredElsewhereError
-from fimi.energy.control.programs import Done
+from fimi.energy.control.programs import ProgramResult
 
 REPOSITORY = Path(__file__).parents[3]
 STEER = """
@@ -147,7 +147,7 @@ class TestJournal:
         (tmp_path / "state").mkdir()
         (tmp_path / "state" / FILE_NAME).write_text(line + "\n")
 
-        def run(arguments: Sequence[str]) -> Done:
+        def run(arguments: Sequence[str]) -> ProgramResult:
             raise AssertionError(f"ran {arguments}")
 
         said = Journal(tmp_path / "state", tmp_path, run).recover()
@@ -158,9 +158,9 @@ class TestJournal:
     def test_programs_are_undone_by_programs(self, tmp_path: Path) -> None:
         ran: list[list[str]] = []
 
-        def run(arguments: Sequence[str]) -> Done:
+        def run(arguments: Sequence[str]) -> ProgramResult:
             ran.append(list(arguments))
-            return Done(0, "", "")
+            return ProgramResult(0, "", "")
 
         boot(tmp_path, "first")
         journal = Journal(tmp_path / "state", tmp_path, run)

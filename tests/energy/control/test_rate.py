@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fimi.energy.control.journal import Journal
-from fimi.energy.control.programs import Done
+from fimi.energy.control.programs import ProgramResult
 from fimi.energy.control.rate import TC_HEADROOM, Choice, RateControl
 from fimi.energy.control.traffic import HANDLE
 
@@ -38,15 +38,15 @@ class Tc:
         self.works = works
         self.rate_bytes = 0
 
-    def __call__(self, arguments: Sequence[str]) -> Done:
+    def __call__(self, arguments: Sequence[str]) -> ProgramResult:
         if "show" in arguments:
             shown = {"root": True, "kind": "tbf", "handle": HANDLE}
             shown |= {"options": {"rate": self.rate_bytes}}
-            return Done(0, json.dumps([shown]), "")
+            return ProgramResult(0, json.dumps([shown]), "")
         if not self.works:
-            return Done(2, "", "Operation not permitted")
+            return ProgramResult(2, "", "Operation not permitted")
         self.rate_bytes = int(arguments[arguments.index("rate") + 1].removesuffix("bit")) // 8
-        return Done(0, "", "")
+        return ProgramResult(0, "", "")
 
 
 def control(

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fimi.energy.control.journal import Journal
-from fimi.energy.control.programs import Done, run_program
+from fimi.energy.control.programs import ProgramResult, run_program
 from fimi.energy.control.traffic import HANDLE, TrafficControl, arguments
 
 REPOSITORY = Path(__file__).parents[3]
@@ -44,15 +44,15 @@ class Tc:
         self.error = error
         self.ran: list[list[str]] = []
 
-    def __call__(self, arguments: Sequence[str]) -> Done:
+    def __call__(self, arguments: Sequence[str]) -> ProgramResult:
         self.ran.append(list(arguments))
         if "show" in arguments:
-            return Done(0, json.dumps([{**self.root, "root": True}]), "")
+            return ProgramResult(0, json.dumps([{**self.root, "root": True}]), "")
         if self.error:
-            return Done(2, "", self.error)
+            return ProgramResult(2, "", self.error)
         rate = int(arguments[arguments.index("rate") + 1].removesuffix("bit")) // 8
         self.root = {"kind": "tbf", "handle": HANDLE, "options": {"rate": rate}}
-        return Done(0, "", "")
+        return ProgramResult(0, "", "")
 
 
 def control(folder: Path, tc: Tc) -> TrafficControl:
@@ -91,7 +91,9 @@ def test_not_allowed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("answer", ["", "not json"])
 def test_an_answer_that_is_none(tmp_path: Path, answer: str) -> None:
-    traffic = TrafficControl("x", Journal(tmp_path, tmp_path), lambda _: Done(0, answer, ""))
+    traffic = TrafficControl(
+        "x", Journal(tmp_path, tmp_path), lambda _: ProgramResult(0, answer, "")
+    )
     assert "tc answers" in traffic.cap(1e6).note
 
 

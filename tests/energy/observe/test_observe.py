@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from worlds import write
 
-from fimi.energy.control.programs import Done
+from fimi.energy.control.programs import ProgramResult
 from fimi.energy.meters import MeterUnavailableError
 from fimi.energy.observe import cycles
 from fimi.energy.observe.cycles import Cycles
-from fimi.energy.observe.frequency import Watch, hottest_c, processor_zones
+from fimi.energy.observe.frequency import FrequencyWatch, hottest_c, processor_zones
 from fimi.energy.observe.link import LinkState, link_state, route_interface
 from fimi.energy.observe.throttling import Throttling
 
@@ -73,7 +73,7 @@ class TestClock:
     def test_only_busy_samples_count(self, tmp_path: Path) -> None:
         now = write(tmp_path / "sys/devices/system/cpu/cpufreq/policy0/scaling_cur_freq", 600000)
         busy = Busy()
-        watch = Watch(tmp_path, None, Throttling(tmp_path), period_s=0.0, busy_s=busy)
+        watch = FrequencyWatch(tmp_path, None, Throttling(tmp_path), period_s=0.0, busy_s=busy)
         watch.sample()  # idle at 600 MHz
         for khz in (1400000, 1000000):
             write(now, khz)
@@ -88,7 +88,9 @@ class TestClock:
         write(tmp_path / "sys/devices/system/cpu/cpufreq/policy0/scaling_cur_freq", 1800000)
         answers = {"measure_clock arm": "frequency(48)=1000212240"}
         busy = Busy()
-        watch = Watch(tmp_path, answers.get, Throttling(tmp_path), period_s=0.0, busy_s=busy)
+        watch = FrequencyWatch(
+            tmp_path, answers.get, Throttling(tmp_path), period_s=0.0, busy_s=busy
+        )
         busy.seconds = 1.0
         watch.sample()
         clock = watch.take()
@@ -99,7 +101,7 @@ class TestClock:
     def test_garbage_is_unknown(self, tmp_path: Path, text: str) -> None:
         write(tmp_path / "sys/devices/system/cpu/cpufreq/policy0/scaling_cur_freq", text)
         busy = Busy()
-        watch = Watch(tmp_path, None, Throttling(tmp_path), period_s=0.0, busy_s=busy)
+        watch = FrequencyWatch(tmp_path, None, Throttling(tmp_path), period_s=0.0, busy_s=busy)
         busy.seconds = 1.0
         watch.sample()
         assert watch.take().frequency_hz is None
@@ -127,7 +129,7 @@ class TestTemperature:
 
     def test_the_mean_since_the_last_take(self, tmp_path: Path) -> None:
         temp = self.zone(tmp_path, 0, "cpu-thermal", 40000)
-        watch = Watch(tmp_path, None, Throttling(tmp_path), period_s=0.0)
+        watch = FrequencyWatch(tmp_path, None, Throttling(tmp_path), period_s=0.0)
         for text in (50000, 70000, "garbage"):
             write(temp, text)
             watch.sample()
@@ -186,8 +188,8 @@ class TestThrottling:
 
 
 class TestLink:
-    def run(self, arguments: Sequence[str]) -> Done:
-        return Done(0, IW, "")
+    def run(self, arguments: Sequence[str]) -> ProgramResult:
+        return ProgramResult(0, IW, "")
 
     def test_wire(self, tmp_path: Path) -> None:
         speed = write(tmp_path / "sys/class/net/eth0/speed", 1000)
@@ -204,7 +206,7 @@ class TestLink:
             tmp_path / "proc/net/wireless",
             "Inter-| sta-|   Quality\n face | tus | link level\n wlan0: 0000   53.  -61.  -256  0",
         )
-        without = link_state(tmp_path, "wlan0", lambda _: Done(127, "", "no iw"))
+        without = link_state(tmp_path, "wlan0", lambda _: ProgramResult(127, "", "no iw"))
         assert (without.rate_bps, without.signal_dbm) == (None, -61.0)
 
     def test_the_interface_towards_the_broker(self, tmp_path: Path) -> None:

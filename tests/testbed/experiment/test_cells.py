@@ -20,7 +20,7 @@ from fimi.testbed.experiment.cells import (
     state,
     toml,
 )
-from fimi.testbed.experiment.definition import Experiment, Preparation
+from fimi.testbed.experiment.definition import Experiment, GeneratorPreparation
 from fimi.testbed.experiment.file import read_experiment
 
 TEXT = """
@@ -136,7 +136,7 @@ class TestGenerators:
         return replace(
             experiment,
             base={"generator.weights": "@small", "data.split": "random"},
-            generators=(Preparation(name="small", **recipe),),  # type: ignore[arg-type]
+            generators=(GeneratorPreparation(name="small", **recipe),),  # type: ignore[arg-type]
         )
 
     def test_each_public_part_has_its_own(self, experiment: Experiment) -> None:

@@ -12,10 +12,10 @@ import pytest
 from msgspec.structs import replace
 
 from fimi.testbed.experiment.cells import Cell, cells
-from fimi.testbed.experiment.definition import Experiment, Target
+from fimi.testbed.experiment.definition import AccuracyTarget, Experiment
 from fimi.testbed.experiment.file import read_experiment
 from fimi.testbed.experiment.page import render
-from fimi.testbed.experiment.result import ComparisonError, Result, compare
+from fimi.testbed.experiment.result import ComparisonError, ExperimentResult, compare
 from fimi.testbed.experiment.series import RunSeries
 from fimi.testbed.experiment.tables import as_csv, as_json, as_markdown, as_text, tables
 
@@ -50,7 +50,7 @@ RUNS = {
 }
 
 
-def result(experiment: Experiment, **changes: RunSeries) -> Result:
+def result(experiment: Experiment, **changes: RunSeries) -> ExperimentResult:
     return compare(experiment, cells(experiment), {**RUNS, **changes}, {})
 
 
@@ -72,7 +72,7 @@ class TestTargets:
         assert set(found["fimi-seed1"].values()) == {math.inf}
 
     def test_a_number_is_the_same_for_all(self, experiment: Experiment) -> None:
-        found = result(replace(experiment, target=Target(value=0.45)))
+        found = result(replace(experiment, target=AccuracyTarget(value=0.45)))
         assert {r.target for r in found.records} == {0.45}
 
 

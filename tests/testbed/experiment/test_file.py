@@ -9,7 +9,7 @@ import pytest
 
 from fimi.testbed.configuration.load import ConfigError
 from fimi.testbed.experiment.cells import cells
-from fimi.testbed.experiment.definition import Target
+from fimi.testbed.experiment.definition import AccuracyTarget
 from fimi.testbed.experiment.file import read_experiment
 
 READY = sorted((Path(__file__).parents[3] / "examples" / "experiments").glob("*.toml"))
@@ -34,7 +34,7 @@ class TestWhatItSays:
         found = read_experiment(write(GOOD))
         assert found.name == "small-try"
         assert found.seeds == (0, 1, 2, 3, 4)
-        assert (found.baseline, found.target) == ("tfl", Target(of="tfl", which="final"))
+        assert (found.baseline, found.target) == ("tfl", AccuracyTarget(of="tfl", which="final"))
         assert found.jobs == 0
 
     def test_keys_may_be_tables_or_dotted(self, write: Write) -> None:
@@ -60,12 +60,12 @@ class TestWhatItSays:
     @pytest.mark.parametrize(
         ("said", "target"),
         [
-            ("0.9", Target(value=0.9)),
-            ('"tfl-best"', Target(of="tfl", which="best")),
-            ('"fimi-final"', Target(of="fimi", which="final")),
+            ("0.9", AccuracyTarget(value=0.9)),
+            ('"tfl-best"', AccuracyTarget(of="tfl", which="best")),
+            ('"fimi-final"', AccuracyTarget(of="fimi", which="final")),
         ],
     )
-    def test_targets(self, write: Write, said: str, target: Target) -> None:
+    def test_targets(self, write: Write, said: str, target: AccuracyTarget) -> None:
         assert read_experiment(write(f"{GOOD}target = {said}\n")).target == target
 
 

@@ -12,9 +12,9 @@ import pytest
 from fimi.testbed.experiment.runner import (
     GUESS_BYTES,
     SPARE_BYTES,
-    Clock,
     Need,
     Task,
+    TaskTimes,
     last_words,
     run_tasks,
 )
@@ -52,7 +52,7 @@ def test_one_that_fails_is_reported_and_stops_no_other(tmp_path: Path) -> None:
         ],
         jobs=1,
         need=Need(),
-        clock=Clock(),
+        clock=TaskTimes(),
         view=heard,
         stop=threading.Event(),
     )
@@ -70,7 +70,7 @@ def test_a_log_may_have_standard_output_too(tmp_path: Path) -> None:
         task(tmp_path, "loud", "optimise", "--example"), keeps_output=True
     )
     run_tasks(
-        [quiet, loud], jobs=2, need=Need(), clock=Clock(), view=Heard(), stop=threading.Event()
+        [quiet, loud], jobs=2, need=Need(), clock=TaskTimes(), view=Heard(), stop=threading.Event()
     )
     assert "[[device]]" not in quiet.log.read_text()
     assert "[[device]]" in loud.log.read_text()
@@ -84,7 +84,7 @@ def test_nothing_is_started_once_stopped(tmp_path: Path) -> None:
         [task(tmp_path, "one", "optimise", "--example")],
         jobs=2,
         need=Need(),
-        clock=Clock(),
+        clock=TaskTimes(),
         view=heard,
         stop=stop,
     )
@@ -117,22 +117,22 @@ class TestNeed:
 
 class TestClock:
     def test_nothing_is_said_before_anything_is_known(self, tmp_path: Path) -> None:
-        assert Clock().left_s([task(tmp_path, "a")], [], 2) is None
+        assert TaskTimes().left_s([task(tmp_path, "a")], [], 2) is None
 
     def test_tasks_share_the_jobs(self, tmp_path: Path) -> None:
-        clock = Clock([("k", 10.0), ("k", 20.0), ("other", 99.0)])
+        clock = TaskTimes([("k", 10.0), ("k", 20.0), ("other", 99.0)])
         waiting = [task(tmp_path, "a"), task(tmp_path, "b")]
         assert clock.left_s(waiting, [(task(tmp_path, "c"), 5.0)], 2) == pytest.approx(20.0)
 
     def test_one_that_takes_long_already_adds_nothing(self, tmp_path: Path) -> None:
-        clock = Clock([("k", 10.0)])
+        clock = TaskTimes([("k", 10.0)])
         assert clock.left_s([], [(task(tmp_path, "a"), 50.0)], 2) == 0.0
 
     def test_before_one_has_ended_by_the_steps_of_what_runs(self, tmp_path: Path) -> None:
         running = msgspec.structs.replace(task(tmp_path, "a"), steps=20, done=lambda: 5)
         waiting = [task(tmp_path, "b")]
-        assert Clock().left_s(waiting, [(running, 10.0)], 1) == pytest.approx(30.0 + 40.0)
-        assert Clock().left_s(waiting, [(running, 10.0)], 2) == pytest.approx((30.0 + 40.0) / 2)
+        assert TaskTimes().left_s(waiting, [(running, 10.0)], 1) == pytest.approx(30.0 + 40.0)
+        assert TaskTimes().left_s(waiting, [(running, 10.0)], 2) == pytest.approx((30.0 + 40.0) / 2)
 
 
 class TestLastWords:

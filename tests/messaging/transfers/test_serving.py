@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-from fimi.messaging.transfers.serving import MAX_WAITING, Shelf, sha256
+from fimi.messaging.transfers.serving import MAX_WAITING, ServedPayloads, sha256
 
 
-def shelf_with(data: bytes, keep: int | None = None) -> tuple[Shelf, str]:
-    shelf, digest = Shelf("h", chunk_bytes=4), sha256(data)
+def shelf_with(data: bytes, keep: int | None = None) -> tuple[ServedPayloads, str]:
+    shelf, digest = ServedPayloads("h", chunk_bytes=4), sha256(data)
     shelf.put(digest, data, "x", keep)
     return shelf, digest
 

@@ -30,7 +30,7 @@ from commandline import (
 from fimi.learning.training import tensors
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.processes.devices import load_split
-from fimi.testbed.run_summary import Summary
+from fimi.testbed.run_summary import RunSummary
 
 LONG = ("--strategy", "tfl", "--devices", "2", "--rounds", "5000")
 """Quick to start, and never at its end by itself."""
@@ -40,7 +40,7 @@ class TestResult:
     def test_it_says_how_it_went(self, finished: SharedRun) -> None:
         assert finished.code == 0, finished.err
         result = finished.result
-        assert set(result) == set(Summary.__struct_fields__)
+        assert set(result) == set(RunSummary.__struct_fields__)
         assert (result["strategy"], result["seed"], result["rounds"]) == ("fimi", 0, 3)
         assert result["status"] == "completed"
         assert len(result["accuracy"]) == 3

@@ -8,8 +8,8 @@ from fimi.energy.calibration.emulated import EmulatedLoad, calibrate, sweep_plan
 from fimi.energy.calibration.sweep import (
     CalibrationAbortedError,
     CalibrationImpossibleError,
-    Progress,
     SweepPlan,
+    SweepProgress,
     check,
     spread,
     sweep,
@@ -21,7 +21,7 @@ from fimi.energy.hardware import Applied, HardwareDescription
 
 class TestSweep:
     def test_tells_where_it_stands_and_how_long_it_takes(self) -> None:
-        device, said = board(), list[Progress]()
+        device, said = board(), list[SweepProgress]()
         plan = sweep_plan(device.model(), seconds=2.0, settle_s=1.0)
         calibrate(device, plan, progress=said.append)
         assert said[0].left_s == pytest.approx(plan.total_s)
@@ -30,7 +30,7 @@ class TestSweep:
         assert device.clock.now_s() == pytest.approx(plan.total_s, rel=0.5)
 
     def test_stopping_puts_the_board_back_and_gives_nothing(self) -> None:
-        device, seen = board(), list[Progress]()
+        device, seen = board(), list[SweepProgress]()
         with pytest.raises(CalibrationAbortedError, match="nothing was written"):
             calibrate(
                 device,

@@ -16,7 +16,7 @@ from fimi.learning.data.dataset import save
 from fimi.testbed.configuration.sections import Config, ConfigError, DataConfig
 from fimi.testbed.tools.generators import (
     CHECKPOINT,
-    Recipe,
+    GeneratorRecipe,
     evaluate,
     keep,
     parse_channels,
@@ -42,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
 def test_any_images(folder: Path, tmp_path: Path, model: str) -> None:
     said: list[str] = []
     channels = (8,) if model == "diffusion" else ()
-    recipe = Recipe(model=model, steps=3, batch_size=4, channels=channels, every=2)  # type: ignore[arg-type]
+    recipe = GeneratorRecipe(model=model, steps=3, batch_size=4, channels=channels, every=2)  # type: ignore[arg-type]
 
     def stop(text: str) -> None:
         if text.startswith("step 3/3"):
@@ -77,23 +77,29 @@ def test_a_sheet_of_each_class(folder: Path, tmp_path: Path) -> None:
 
 class TestRefusals:
     def test_a_network_that_does_not_fit(self, folder: Path, tmp_path: Path) -> None:
-        recipe = Recipe(steps=1, channels=(8, 8, 8, 8))
+        recipe = GeneratorRecipe(steps=1, channels=(8, 8, 8, 8))
         with pytest.raises(ConfigError, match=r"halve the image 3 times, which 12×12 pixels"):
             train(Config(), folder, tmp_path / "out", recipe, say=print)
 
     def test_what_is_of_diffusion_only(self, folder: Path, tmp_path: Path) -> None:
-        recipe = Recipe(model="gan", steps=1, channels=(8,))
+        recipe = GeneratorRecipe(model="gan", steps=1, channels=(8,))
         with pytest.raises(ConfigError, match="--channels is of a diffusion network"):
             train(Config(), folder, tmp_path / "out", recipe, say=print)
 
     def test_a_device_that_there_is_not(self, folder: Path, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="--device tpu: there are cpu and cuda"):
-            train(Config(), folder, tmp_path / "out", Recipe(steps=1, device="tpu"), say=print)
+            train(
+                Config(),
+                folder,
+                tmp_path / "out",
+                GeneratorRecipe(steps=1, device="tpu"),
+                say=print,
+            )
 
     def test_a_graphics_card_that_there_is_not(
         self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        recipe = Recipe(steps=1, device="cuda:2")
+        recipe = GeneratorRecipe(steps=1, device="cuda:2")
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         with pytest.raises(GeneratorError, match=r"no CUDA device: .*take --device cpu"):
             train(Config(), folder, tmp_path / "out", recipe, say=print)

@@ -17,7 +17,7 @@ else:
     import tomli as tomllib
 
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
 def write(folder: Path, text: str) -> Path:

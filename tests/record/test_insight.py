@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fimi.coordinator.insight import Observer, balanced
-from fimi.coordinator.update_store import Spool, Updates
+from fimi.coordinator.update_store import Updates, UpdateStore
 from fimi.learning.data.dataset import Dataset, Images, Labels
 from fimi.learning.training import tensors
 from fimi.learning.training.tensors import Parameters
@@ -59,7 +59,7 @@ def public(*counts: int) -> Dataset:
 
 
 def look(folder: Path, data: Dataset | None, **updates: tuple[float, float, float]) -> Insight:
-    spool = Spool(folder)
+    spool = UpdateStore(folder)
     for device, weights in updates.items():
         spool.put(device, tensors.dump({"w": np.array(weights, np.float32)}))
     observer = Observer(AlongTheAxes(), TEST, data, TrainingSettings(), seed=0)
@@ -111,7 +111,7 @@ class TestSpool:
     def test_what_went_in_comes_out_from_memory_or_disk(
         self, tmp_path: Path, memory_bytes: int
     ) -> None:
-        spool = Spool(tmp_path, memory_bytes)
+        spool = UpdateStore(tmp_path, memory_bytes)
         spool.put("a", b"1234")
         spool.put("b", b"567")
         spool.put("a", b"89")
@@ -125,7 +125,7 @@ class TestSpool:
             spool.get("a")
 
     def test_updates_come_in_the_order_asked_for(self, tmp_path: Path) -> None:
-        spool = Spool(tmp_path, 0)
+        spool = UpdateStore(tmp_path, 0)
         for value, device in enumerate("abc"):
             spool.put(device, tensors.dump({"w": np.full(2, value, np.float32)}))
         updates = Updates(spool, ("c", "a", "b"))

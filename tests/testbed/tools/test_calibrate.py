@@ -85,7 +85,7 @@ class TestEmulated:
         def stopped_at_the_third(board: object, plan: object, **hooks: object) -> object:
             boards.append(board)
 
-            def tell(progress: sweep.Progress) -> None:
+            def tell(progress: sweep.SweepProgress) -> None:
                 if progress.done == 3:
                     signal.raise_signal(signal.SIGINT)
 

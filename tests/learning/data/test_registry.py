@@ -17,8 +17,9 @@ import pytest
 from torchvision import datasets as published
 
 from fimi.learning.data import dataset, registry
+from fimi.learning.data.collection import Collection, DatasetOptions
 from fimi.learning.data.dataset import Dataset, DatasetError
-from fimi.learning.data.registry import DATASETS, Collection, DatasetOptions
+from fimi.learning.data.registry import DATASETS
 
 EXPECTED: dict[str, tuple[int, tuple[int, int, int], bool]] = {
     "digits": (10, (1, 8, 8), False),

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from fimi.learning.data import registry
+from fimi.learning.data.collection import Collection, DatasetOptions
 from fimi.learning.data.dataset import DatasetError
 from fimi.learning.data.images import SUFFIXES, convert, read_images
-from fimi.learning.data.registry import Collection, DatasetOptions
 
 
 @pytest.fixture
