@@ -204,7 +204,7 @@ class EmbeddedBroker:
             )
             with (directory / "log").open("wb") as output:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", f"messaging.{self.kind}_main"],
+                    [sys.executable, "-m", f"fimi.messaging.broker.{self.kind}_main"],
                     stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=subprocess.STDOUT,

@@ -6,7 +6,7 @@ import time
 from paho.mqtt.client import MQTTMessageInfo
 from paho.mqtt.enums import MQTTErrorCode
 
-from fimi.messaging.link import Outbox
+from fimi.messaging.outbox import Outbox
 
 
 def sent(number: int) -> MQTTMessageInfo:
