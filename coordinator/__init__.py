@@ -30,7 +30,7 @@ Rounds
 * :mod:`~fimi.coordinator.participation`    k of n: who takes part in a round
 * :mod:`~fimi.coordinator.update_store`  updates on their way into the mean, on disk where memory is
   short
-* :mod:`~fimi.coordinator.insight`          learning metrics of a round, taken while updates are here
+* :mod:`~fimi.coordinator.insight`          learning metrics of a round's updates
 * :mod:`~fimi.coordinator.server_training`  what the server does in a round besides averaging
 * :mod:`~fimi.coordinator.mixing`           GenFL's aggregation and its weights
 * :mod:`~fimi.coordinator.deployment`       the trained model as files, tried on devices

@@ -29,6 +29,7 @@ from fimi.record.results import DeviceRound, Preparation, RoundResult
 from fimi.record.store import RunStore, StoreError
 
 ROOT = Path(__file__).parents[2]
+PATHS = [str(ROOT / each) for each in ("", "tests/coordinator", "tests/record")]
 
 
 def cost(phase: str, board_j: float) -> PhaseCost:
@@ -158,7 +159,7 @@ def test_no_such_folder(tmp_path: Path) -> None:
 def test_nothing_that_was_written_is_lost_when_the_process_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "run.sqlite"
     code = textwrap.dedent(f"""
-        import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests" / "coordinator")!r}, {str(ROOT / "tests/record")!r}]
+        import sys; sys.path[:0] = {PATHS!r}
         import itertools
         from pathlib import Path
         from fimi.record.store import RunStore
@@ -188,7 +189,7 @@ def test_nothing_that_was_written_is_lost_when_the_process_is_killed(tmp_path: P
 def test_a_full_disk_is_named_and_what_was_written_stays(tmp_path: Path) -> None:
     path = tmp_path / "run.sqlite"
     code = textwrap.dedent(f"""
-        import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests" / "coordinator")!r}, {str(ROOT / "tests/record")!r}]
+        import sys; sys.path[:0] = {PATHS!r}
         import itertools, resource, signal
         from pathlib import Path
         from fimi.record.store import RunStore, StoreError
