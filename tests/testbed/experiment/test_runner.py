@@ -9,15 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fimi.testbed.experiment.runner import (
-    GUESS_BYTES,
-    SPARE_BYTES,
-    Need,
-    Task,
-    TaskTimes,
-    last_words,
-    run_tasks,
-)
+from fimi.testbed.experiment.memory import GUESS_BYTES, SPARE_BYTES, Need
+from fimi.testbed.experiment.runner import Task, TaskTimes, last_words, run_tasks
 
 
 class Heard:
