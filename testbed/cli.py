@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from fimi.files import write_whole
 from fimi.learning.data.dataset import Split
 from fimi.learning.data.partition_summary import LabelSkew
 from fimi.testbed.commands.calibrate import calibrate
@@ -59,7 +60,7 @@ def init(path: Path, force: bool) -> None:
     if path.exists() and not force:
         fail(f"{path} exists; --force replaces it", EXIT_CONFIG)
     try:
-        path.write_text(configuration.template(), encoding="utf-8")
+        write_whole(path, configuration.template())
     except OSError as error:
         fail(f"cannot write {path}: {error.strerror}", EXIT_SURROUNDINGS)
     click.echo(f"{path} written; check it with: fimi check {path}")

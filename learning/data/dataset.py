@@ -19,6 +19,8 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from fimi.files import whole_file
+
 Images = NDArray[np.uint8]
 """Images as they are stored and sent: (N, channels, height, width), 0 to 255."""
 Labels = NDArray[np.int64]
@@ -156,7 +158,7 @@ def validate(dataset: Dataset, where: str) -> Dataset:
 
 def save(dataset: Dataset, path: Path) -> None:
     """Write labelled images to a file that :func:`load` reads without any other package."""
-    with path.open("wb") as file:
+    with whole_file(path) as file:
         np.savez_compressed(
             file,
             name=np.array(dataset.name),

@@ -34,6 +34,7 @@ from typing import Literal
 
 import msgspec
 
+from fimi.files import write_whole
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.broker.guard import ChildConfig
 from fimi.messaging.errors import (
@@ -277,11 +278,11 @@ def _write_mosquitto_files(
     directory: Path, bind: str, port: int, username: str, password: str
 ) -> Path:
     passwords, rights, config = (directory / name for name in ("passwords", "rights", "conf"))
-    for file in (passwords, rights, config):
-        file.touch(mode=0o600)
-    passwords.write_text(f"{username}:{password_hash(password, secrets.token_bytes(12))}\n")
+    hashed = password_hash(password, secrets.token_bytes(12))
+    write_whole(passwords, f"{username}:{hashed}\n", mode=0o600, durable=False)
     # one user serves the whole run; a fleet with a user per device has the rules of topics.py
-    rights.write_text(f"user {username}\ntopic readwrite fimi/v1/#\n")
+    access = f"user {username}\ntopic readwrite fimi/v1/#\n"
+    write_whole(rights, access, mode=0o600, durable=False)
     lines = [
         f"listener {port} {bind}",
         "allow_anonymous false",
@@ -298,7 +299,7 @@ def _write_mosquitto_files(
     ]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         lines.append("user root")  # it would become 'mosquitto', who may not read these files
-    config.write_text("\n".join(lines) + "\n")
+    write_whole(config, "\n".join(lines) + "\n", mode=0o600, durable=False)
     return config
 
 
