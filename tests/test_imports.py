@@ -29,7 +29,7 @@ ALLOWED = {
     },
 }  # fmt: skip
 
-MORTAR = {"fimi.children", "fimi.errors", "fimi.files"}
+MORTAR = {"fimi.children", "fimi.errors", "fimi.files", "fimi.fork_server"}
 """Modules in the folder ``fimi`` itself that every room may import; they import no room."""
 
 LARGEST_SHARE = 0.17
