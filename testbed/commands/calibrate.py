@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from fimi.testbed.commands.base import Command
 from fimi.testbed.commands.shared import (
     EXIT_CONFIG,
     EXIT_INTERRUPTED,
@@ -23,7 +24,7 @@ from fimi.testbed.commands.shared import (
 MAKES = ("raspberry-pi-4", "raspberry-pi-5", "jetson-nano", "jetson-orin-nano", "mini-pc")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--emulated", type=click.Choice(MAKES), help="Calibrate an emulated board.")
 @click.option(
     "--host-profile",

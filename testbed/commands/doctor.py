@@ -10,12 +10,13 @@ from typing import Literal
 import click
 import msgspec
 
+from fimi.testbed.commands.base import Command
 from fimi.testbed.commands.shared import EXIT_CONFIG, EXIT_SURROUNDINGS, ROOT, fail
 
 _MARKS = {"ok": "ok     ", "absent": "–      ", "warning": "warning", "failure": "FAILURE"}
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option(
     "--broker",
     "url",
@@ -73,7 +74,7 @@ def doctor(
     sys.exit(EXIT_SURROUNDINGS if failures else 0)
 
 
-@click.command()
+@click.command(cls=Command)
 @ROOT
 @click.option(
     "--state",

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import click
 
+from fimi.testbed.commands.base import Command
 from fimi.testbed.commands.shared import (
     EXIT_CONFIG,
     EXIT_FEDERATION,
@@ -19,7 +20,7 @@ from fimi.testbed.commands.shared import (
 from fimi.testbed.configuration.load import ConfigError
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--list", "--dry", "only_list", is_flag=True, help="Show the cells; run nothing.")
 @click.option("--summarise", is_flag=True, help="Make the results again; run nothing.")

@@ -13,6 +13,7 @@ from typing import Any
 import click
 import msgspec
 
+from fimi.testbed.commands.base import Command, Group
 from fimi.testbed.commands.shared import (
     BROKER_URL,
     COMMON,
@@ -28,7 +29,7 @@ from fimi.testbed.commands.shared import (
 from fimi.testbed.configuration.load import Effective
 
 
-@click.command("dry-run")
+@click.command("dry-run", cls=Command)
 @options(COMMON, RUN)
 @click.option("--broker-kind", help="broker.kind: auto, mosquitto or amqtt")
 @click.option("--port", type=int, help="broker.port")
@@ -44,7 +45,7 @@ def dry_run(config_path: Path | None, settings: tuple[str, ...], output: str, **
     federate(effective, output, "FIMI dry run, emulated devices", run)
 
 
-@click.group()
+@click.group(cls=Group)
 def coordinator() -> None:
     """The process that plans, aggregates and evaluates."""
 
@@ -76,7 +77,7 @@ def coordinator_run(
     federate(effective, output, "FIMI coordinator", run)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("run", type=click.Path(path_type=Path))
 def report(run: Path) -> None:
     """Make the report of a run again from its run store."""

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import click
 
+from fimi.testbed.commands.base import Group, Process
 from fimi.testbed.commands.shared import (
     BROKER_URL,
     COMMON,
@@ -30,12 +31,12 @@ PUBLIC = [
 ]
 
 
-@click.group()
+@click.group(cls=Group)
 def generator() -> None:
     """The process that makes synthetic images."""
 
 
-@generator.command("run")
+@generator.command("run", cls=Process)
 @options(COMMON)
 @BROKER_URL
 @click.option("--id", "peer", default="generator", help="Name of this node.")

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import click
 import msgspec
 
+from fimi.testbed.commands.base import Command
 from fimi.testbed.commands.shared import (
     COMMON,
     EXIT_CONFIG,
@@ -22,7 +23,7 @@ from fimi.testbed.commands.shared import (
 )
 
 
-@click.command("learning-curve")
+@click.command("learning-curve", cls=Command)
 @options(COMMON)
 @click.option(
     "--amounts",

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import click
 
+from fimi.testbed.commands.base import Command, Group, Process
 from fimi.testbed.commands.doctor import doctor, restore
 from fimi.testbed.commands.shared import (
     BROKER_URL,
@@ -24,7 +25,7 @@ from fimi.testbed.commands.shared import (
 )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--bind", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", type=int, default=1883, help="Port to listen on.")
 @click.option("--kind", type=click.Choice(["auto", "mosquitto", "amqtt"]), default="auto")
@@ -55,12 +56,12 @@ def broker(
                 fail("the broker ended by itself", EXIT_SURROUNDINGS)
 
 
-@click.group()
+@click.group(cls=Group)
 def agent() -> None:
     """The process on a device."""
 
 
-@agent.command("run")
+@agent.command("run", cls=Process)
 @options(COMMON)
 @BROKER_URL
 @click.option("--index", type=click.IntRange(0), required=True, help="Which device, from 0.")

@@ -8,10 +8,11 @@ from typing import Literal
 import click
 import msgspec
 
+from fimi.testbed.commands.base import Command
 from fimi.testbed.commands.shared import EXIT_CONFIG, errors, fail
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("path", type=click.Path(path_type=Path), required=False)
 @click.option("--example", is_flag=True, help="Print a problem file with every key explained.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
