@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import click
 
+from fimi.testbed import logs
 from fimi.testbed.commands.base import Command
 from fimi.testbed.commands.shared import (
     EXIT_CONFIG,
@@ -108,7 +109,7 @@ def _run(work: Any, jobs: int, held: tuple[int, ...]) -> Any:
     kept = len(work.having("finished"))
     title = f"experiment {work.experiment.name}"
     view: ExperimentLiveView | ExperimentPlainView
-    if console.is_terminal:
+    if console.is_terminal and not logs.quiet():
         view = ExperimentLiveView(console, to_do, title)
     else:
         view = ExperimentPlainView(console.file, to_do)

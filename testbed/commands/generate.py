@@ -49,7 +49,7 @@ def generator_run(
 
     pool = Path(config.generator.pool or Path(config.run.directory) / "pool")
     with errors(), stop_on_signals() as stop:
-        serve(config, reach(url), peer=peer, stop=stop, say=click.echo, pool=pool)
+        serve(config, reach(url), peer=peer, stop=stop, pool=pool)
 
 
 @generator.command("train")

@@ -22,6 +22,7 @@ from typing import Protocol
 import psutil
 from msgspec import Struct
 
+from fimi.testbed import logs
 from fimi.testbed.experiment.memory import Need, family_bytes
 
 _LOOK_S = 0.25
@@ -203,7 +204,7 @@ class _Running:
         task.log.parent.mkdir(parents=True, exist_ok=True)
         with task.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "fimi.testbed.child", *task.arguments],
+                [sys.executable, "-m", "fimi.testbed.child", *logs.arguments(), *task.arguments],
                 stdin=subprocess.PIPE,
                 stdout=log if task.keeps_output else subprocess.DEVNULL,
                 stderr=log,

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import logging
 import multiprocessing
 import os
 import signal
@@ -27,6 +26,8 @@ from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
 
 import msgspec
+
+from fimi.testbed import logs
 
 GRACE_S = 8.0
 """How long a child may take to stop before it is made to, s."""
@@ -117,7 +118,8 @@ class Child:
         log_path.touch()
         theirs, self._ours = context.Pipe(duplex=False)
         self._process = context.Process(
-            target=_live, args=(module, msgspec.json.encode(orders), theirs, str(log_path))
+            target=_live,
+            args=(module, msgspec.json.encode(orders), theirs, str(log_path), logs.current()),
         )
         self._process.start()
         theirs.close()
@@ -181,7 +183,9 @@ def _ctrl_c_waits() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _live(module: str, orders: bytes, pipe: Connection, log_path: str) -> None:
+def _live(
+    module: str, orders: bytes, pipe: Connection, log_path: str, said: logs.LogSettings
+) -> None:
     """What a child does: set itself up, then be the module."""
     if hasattr(os, "setsid"):
         os.setsid()
@@ -190,7 +194,7 @@ def _live(module: str, orders: bytes, pipe: Connection, log_path: str) -> None:
         os.dup2(log, stream)
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    logs.set_up(said, child=True)
     stop = threading.Event()
 
     def watch() -> None:
