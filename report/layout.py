@@ -138,18 +138,27 @@ def table(
     rest = sum(width + gap for width in widths[1:])
     widths[0] = min(widths[0], max(_SHORTEST, paper.width - rest))
     room = paper.width - widths[0]
-    blocks: list[list[int]] = [[]]
-    left = room
-    for k in range(1, len(widths)):
-        widths[k] = min(widths[k], room - gap)
-        if blocks[-1] and left < widths[k] + gap:
-            blocks.append([])
-            left = room
-        blocks[-1].append(k)
-        left -= widths[k] + gap
+    widths[1:] = [min(width, room - gap) for width in widths[1:]]
+    blocks = _split(widths, gap, room)
+    while room and len(narrower := _split(widths, gap, room - 1)) == len(blocks):
+        blocks, room = narrower, room - 1  # tables of about the same width
+    gap = 2 if len(blocks) > 1 else gap
     return "\n\n".join(
         _block(every, [0, *block], widths, gap, paper, foot=bool(footer)) for block in blocks
     )
+
+
+def _split(widths: Sequence[int], gap: int, room: int) -> list[list[int]]:
+    """Which columns stand in which table, if each has room for so many columns of text."""
+    blocks: list[list[int]] = [[]]
+    left = room
+    for k, width in enumerate(widths[1:], start=1):
+        if blocks[-1] and left < width + gap:
+            blocks.append([])
+            left = room
+        blocks[-1].append(k)
+        left -= width + gap
+    return blocks
 
 
 def _block(

@@ -273,11 +273,10 @@ class LiveView(LivePicture):
         if self._plan:
             parts.append(Text(self._plan, style="dim"))
         bar = Table.grid(padding=(0, 1))
-        bar.add_row(
-            ProgressBar(total=self._rounds, completed=done, width=20),
-            f"{done}/{in_words(self._rounds)}",
-            *self._figures(done),
-        )
+        cells = (f"{done}/{in_words(self._rounds)}", *self._figures(done))
+        for _ in range(1 + len(cells)):
+            bar.add_column(no_wrap=True)
+        bar.add_row(ProgressBar(total=self._rounds, completed=done, width=14), *cells)
         parts.append(bar)
         most = max(1, min(_MOST_ROWS, self._console.height - _AROUND))
         parts.append(self._table(most))
