@@ -8,6 +8,7 @@ finished is in the result, however the run ends.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -42,13 +43,25 @@ from fimi.messaging.messages import (
     RunEnded,
     SyntheticBatch,
 )
-from fimi.messaging.topics import COORDINATOR, EVERYBODY
+from fimi.messaging.topics import COORDINATOR, EVERYBODY, missing
 from fimi.optim.planner import Plan
 from fimi.optim.problem import InfeasibleError
-from fimi.record.events import Event, Listener, Planned, Refitted, RunFinished
+from fimi.record.clean import enumerated
+from fimi.record.events import (
+    Event,
+    Gathering,
+    Listener,
+    Planned,
+    Refitted,
+    RunFinished,
+    SearchProgress,
+)
 from fimi.record.insight import Insight
 from fimi.record.results import Deployment, Preparation, RoundResult, RunStatus
 from fimi.record.store import RunStore
+
+_GATHERING_S = 0.5
+"""Between two events that say who is missing."""
 
 
 class Federation(Struct, frozen=True, kw_only=True):
@@ -155,7 +168,7 @@ class Coordinator:
         )
         self._spool = UpdateStore(store.path.parent)
         self._synthesis = Synthesis(settings, peer, inbox, registry, self._notify)
-        self._planner = FleetPlanner(context, self._model_bytes)
+        self._planner = FleetPlanner(settings, self._model_bytes, self._searched)
         self._plans = DevicePlans(context, self._model_bytes)
         self._rounds = TrainingRounds(
             context,
@@ -291,12 +304,31 @@ class Coordinator:
         """Wait for the fleet."""
         wanted, patience = self._settings.devices, self._settings.rounds.gather_timeout_s
         registry = self._desk.registry
-        if not self._desk.inbox.wait(lambda: len(registry.devices) >= wanted, patience):
+        limit_s, told = time.monotonic() + patience, 0.0
+
+        def complete() -> bool:
+            nonlocal told
+            there, now_s = registry.devices, time.monotonic()
+            if now_s - told > _GATHERING_S:
+                told = now_s
+                self._listener(  # not stored: it only says what has not happened yet
+                    Gathering(
+                        here=len(there),
+                        wanted=wanted,
+                        missing=missing(there, wanted),
+                        left_s=max(0.0, limit_s - now_s),
+                    )
+                )
+            return len(there) >= wanted
+
+        if not self._desk.inbox.wait(complete, patience):
             there = registry.devices
+            names = missing(there, wanted)
             raise FederationError(
                 f"{len(there)} of {wanted} devices came within {patience:g} s"
-                f"{': ' + ', '.join(there) if there else ''}; start the missing agents, ask for "
-                "fewer devices, or raise rounds.gather_timeout_s"
+                f"{': ' + ', '.join(there) if there else ''}"
+                f"{'; missing: ' + enumerated(names) if names else ''}; start the missing agents, "
+                "ask for fewer devices, or raise rounds.gather_timeout_s"
             )
         self._profiles = {d: registry.profile(d) for d in registry.devices[:wanted]}
         self._rounds.profiles = self._profiles
@@ -346,6 +378,11 @@ class Coordinator:
                         run=self._settings.run, device=device, fleet_time_s=plans.fleet_time_s
                     ),
                 )
+
+    def _searched(self, iteration: int, best_j: float) -> None:
+        """A search has come so far; stop it if the run is to stop."""
+        self._desk.inbox.check_cancelled()
+        self._notify(SearchProgress(iteration=iteration, best_j=best_j))
 
     def _notify(self, event: Event) -> None:
         self._store.write_event(event)

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from fimi.files import write_whole
+from fimi.testbed.commands.base import Command
 from fimi.testbed.commands.shared import (
     EXIT_CONFIG,
     EXIT_INTERRUPTED,
@@ -24,7 +25,7 @@ from fimi.testbed.commands.shared import (
 MAKES = ("raspberry-pi-4", "raspberry-pi-5", "jetson-nano", "jetson-orin-nano", "mini-pc")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--emulated", type=click.Choice(MAKES), help="Calibrate an emulated board.")
 @click.option(
     "--host-profile",
@@ -198,6 +199,7 @@ def _show(
 ) -> None:
     import msgspec
 
+    from fimi.report.layout import Paper
     from fimi.testbed.tools import calibrate_show as show
 
     plot: Path | None = given["plot"]
@@ -218,7 +220,7 @@ def _show(
         body = {"calibration": found, "board": board, "profile": str(out)}
         click.echo(msgspec.json.encode(body))
         return
-    click.echo(show.table(found, declared))
+    click.echo(show.table(found, declared, Paper.of(sys.stdout)))
     click.echo(f"profile: {out}")
     if page:
         click.echo(f"picture: {plot}")

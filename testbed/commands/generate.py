@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import click
 
+from fimi.testbed.commands.base import Group, Process
 from fimi.testbed.commands.shared import (
     BROKER_URL,
     COMMON,
@@ -30,12 +31,12 @@ PUBLIC = [
 ]
 
 
-@click.group()
+@click.group(cls=Group)
 def generator() -> None:
     """The process that makes synthetic images."""
 
 
-@generator.command("run")
+@generator.command("run", cls=Process)
 @options(COMMON)
 @BROKER_URL
 @click.option("--id", "peer", default="generator", help="Name of this node.")
@@ -48,7 +49,7 @@ def generator_run(
 
     pool = Path(config.generator.pool or Path(config.run.directory) / "pool")
     with errors(), stop_on_signals() as stop:
-        serve(config, reach(url), peer=peer, stop=stop, say=click.echo, pool=pool)
+        serve(config, reach(url), peer=peer, stop=stop, pool=pool)
 
 
 @generator.command("train")

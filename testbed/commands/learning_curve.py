@@ -10,6 +10,7 @@ from typing import Any, Literal
 import click
 import msgspec
 
+from fimi.testbed.commands.base import Command
 from fimi.testbed.commands.shared import (
     COMMON,
     EXIT_CONFIG,
@@ -22,7 +23,7 @@ from fimi.testbed.commands.shared import (
 )
 
 
-@click.command("learning-curve")
+@click.command("learning-curve", cls=Command)
 @options(COMMON)
 @click.option(
     "--amounts",
@@ -84,6 +85,7 @@ def learning_curve(
     )
     from fimi.learning.training.torch_trainer import TorchTrainer, initial_parameters
     from fimi.learning.training.trainer import TrainingCancelled
+    from fimi.report.layout import Paper
     from fimi.testbed.processes.devices import load_split
     from fimi.testbed.tools import learning_curve as show
 
@@ -141,7 +143,9 @@ def learning_curve(
             title = f"{training.model} on {config.data.dataset}, {part} part"
             show.write_plot(result, title, plot)
         click.echo(
-            msgspec.json.encode(result).decode() if output == "json" else show.as_text(result)
+            msgspec.json.encode(result).decode()
+            if output == "json"
+            else show.as_text(result, Paper.of(sys.stdout))
         )
         if interrupted:
             sys.exit(EXIT_INTERRUPTED)

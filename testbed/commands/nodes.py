@@ -8,9 +8,11 @@ from typing import Any, Literal
 
 import click
 
+from fimi.testbed.commands.base import Command, Group, Process
 from fimi.testbed.commands.doctor import doctor, restore
 from fimi.testbed.commands.shared import (
     BROKER_URL,
+    BROKER_VARIABLE,
     COMMON,
     EXIT_CONFIG,
     EXIT_SURROUNDINGS,
@@ -24,7 +26,7 @@ from fimi.testbed.commands.shared import (
 )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--bind", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", type=int, default=1883, help="Port to listen on.")
 @click.option("--kind", type=click.Choice(["auto", "mosquitto", "amqtt"]), default="auto")
@@ -32,7 +34,7 @@ from fimi.testbed.commands.shared import (
 def broker(
     bind: str, port: int, kind: Literal["auto", "mosquitto", "amqtt"], password: str | None
 ) -> None:
-    """Run an MQTT broker until Ctrl-C and print the URL of it."""
+    """Run an MQTT broker until Ctrl-C and print a line that tells other commands its URL."""
     from fimi.messaging.broker.embedded import EmbeddedBroker
 
     with (
@@ -40,7 +42,8 @@ def broker(
         stop_on_signals() as stop,
         EmbeddedBroker(kind=kind, port=port, bind=bind, password=password) as running,
     ):
-        click.echo(f"{running.kind} {running.version}")
+        address = running.address
+        click.echo(f"{running.kind} {running.version} on {address.host}, port {address.port}")
         if bind not in ("127.0.0.1", "::1", "localhost"):
             click.echo(
                 "warning: one password for everybody, unencrypted, and everybody may speak for "
@@ -48,19 +51,19 @@ def broker(
                 "a mosquitto of your own)",
                 err=True,
             )
-        click.echo(running.address.url(with_password=True))
+        click.echo(f"export {BROKER_VARIABLE}='{address.url(with_password=True)}'")
         sys.stdout.flush()
         while not stop.wait(0.5):
             if not running.alive:
                 fail("the broker ended by itself", EXIT_SURROUNDINGS)
 
 
-@click.group()
+@click.group(cls=Group)
 def agent() -> None:
     """The process on a device."""
 
 
-@agent.command("run")
+@agent.command("run", cls=Process)
 @options(COMMON)
 @BROKER_URL
 @click.option("--index", type=click.IntRange(0), required=True, help="Which device, from 0.")
@@ -120,7 +123,6 @@ def agent_run(
             data_file=data_file,
             cache=cache,
             stop=stop,
-            say=click.echo,
         )
 
 

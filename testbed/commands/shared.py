@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import threading
@@ -15,13 +16,19 @@ import click
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.load import ConfigError, Effective
+from fimi.testbed.logs import SHOWN
+
+log = logging.getLogger(__name__)
 
 EXIT_CONFIG, EXIT_SURROUNDINGS, EXIT_INFEASIBLE, EXIT_FEDERATION = 2, 3, 4, 5
 EXIT_INTERRUPTED = 130
 
 COMMON = [
     click.option(
-        "--config", "config_path", type=click.Path(path_type=Path), help="TOML file (fimi init)."
+        "--config",
+        "config_path",
+        type=click.Path(path_type=Path),
+        help="TOML file (fimi init). Left out: ./fimi.toml where there is one.",
     ),
     click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set any key."),
     click.option("--seed", type=int, help="run.seed"),
@@ -58,13 +65,31 @@ ROOT = click.option(
     default=Path("/"),
     help="Find sysfs, /proc and /dev below this folder: a tree of files instead of the machine.",
 )
+
+
+BROKER_VARIABLE = "FIMI_BROKER"
+"""Environment variable that holds the URL of the broker."""
+
+
+def _require_broker(ctx: click.Context, param: click.Parameter, url: str | None) -> str:
+    if not (url or ctx.resilient_parsing):
+        raise click.UsageError(
+            "Missing option '--broker', the URL of the broker; FIMI_BROKER can hold it instead.\n"
+            "'fimi broker' starts a broker and prints a line to paste:\n"
+            "  export FIMI_BROKER='mqtt://…'",
+            ctx,
+        )
+    return url or ""
+
+
 BROKER_URL = click.option(
     "--broker",
     "url",
-    envvar="FIMI_BROKER",
-    required=True,
+    envvar=BROKER_VARIABLE,
+    callback=_require_broker,
     metavar="URL",
-    help="mqtt://user:password@host:1883 (or the variable FIMI_BROKER, which hides it from ps).",
+    help="mqtt://user:password@host:1883 (or the variable FIMI_BROKER, which hides it from ps).  "
+    "[required]",
 )
 
 
@@ -86,7 +111,11 @@ def read_config(
     *,
     divides_data: bool = True,
 ) -> Effective:
-    """The effective configuration of a command, or a one-screen error."""
+    """The effective configuration of a command, or a one-screen error.
+
+    Without a path, that of ``fimi.toml`` in the working folder if there is one.
+    """
+    path = path or configuration.default_file()
     overrides: dict[str, tuple[Any, str]] = {}
     try:
         for text in settings:
@@ -100,6 +129,7 @@ def read_config(
             from fimi.testbed.processes.devices import check_data
 
             check_data(effective.config)
+        log.debug("configuration: %s", path or f"defaults; there is no ./{configuration.FILE_NAME}")
         return effective
     except ConfigError as error:
         fail(str(error), EXIT_CONFIG)
@@ -177,5 +207,6 @@ def reach(url: str) -> Any:
 
 def fail(message: str, code: int) -> NoReturn:
     """Print an error and leave."""
+    log.error("%s", message, extra=SHOWN)
     click.echo(f"fimi: {message}", err=True)
     sys.exit(code)

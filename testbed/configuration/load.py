@@ -8,29 +8,41 @@ its origin) and validation cannot drift apart. Unknown keys are refused.
 
 from __future__ import annotations
 
-import difflib
 import sys
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.energy.emulation.presets import PRESETS
+from fimi.learning.data.registry import DATASETS
+from fimi.learning.networks.built_in_cost import BUILT_IN
 from fimi.testbed.configuration import strategy_config
 from fimi.testbed.configuration.sections import Config
 from fimi.testbed.configuration.sections import ConfigError as ConfigError
+from fimi.testbed.nearest import hint, nearest
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
+FILE_NAME = "fimi.toml"
+"""Read from the working folder where no other file is named."""
 LEAST_BAND_HZ = 1000.0
 """A band below this was probably meant in another unit, Hz."""
+
+
+_NAMED: dict[str, Iterable[str]] = {
+    "run.strategy": STRATEGIES,
+    "data.dataset": DATASETS,
+    "training.model": BUILT_IN,
+}
+"""Keys whose values are names from a table, besides those that are a ``Literal``."""
 
 
 class Effective(Struct, frozen=True, kw_only=True):
@@ -43,6 +55,12 @@ class Effective(Struct, frozen=True, kw_only=True):
 
     config: Config
     origins: dict[str, str]
+
+
+def default_file() -> Path | None:
+    """``fimi.toml`` if the working folder has one."""
+    path = Path(FILE_NAME)
+    return path if path.is_file() else None
 
 
 def load(
@@ -110,14 +128,28 @@ def fields() -> Iterator[tuple[str, msgspec.inspect.Field]]:
 
 
 def template() -> str:
-    """A commented configuration with every key at its default."""
-    lines = ["# Configuration of a FIMI federation. Every key is shown with its default.", ""]
+    """A configuration with every key and what it means; the defaults are comments.
+
+    So that a file holds nothing but what differs from the defaults.
+    """
+    lines = [
+        "# Configuration of a FIMI federation.",
+        "# A key behind '#' without a space is at its default: take the '#' away to set another",
+        "# value. 'fimi check' shows every value with its origin and says whether there is a plan.",
+        "",
+    ]
     for section in msgspec.structs.fields(Config):
         lines += [f"# {_summary(section.type)}", f"[{section.name}]"]
         for field in msgspec.structs.fields(section.type):
             lines += [f"# {line}" for line in _wrap(_description(field.type))]
-            lines += [f"{field.name} = {to_toml(field.default)}", ""]
+            lines += [f"#{field.name} = {to_toml(field.default)}", ""]
     return "\n".join(lines)
+
+
+def changed(config: Config) -> dict[str, Any]:
+    """Dotted key to default value of every key that is not at its default."""
+    defaults = values(Config())
+    return {key: defaults[key] for key, value in values(config).items() if value != defaults[key]}
 
 
 def to_toml(value: object) -> str:
@@ -172,21 +204,23 @@ def _refuse_unknown(dotted: str, known: Mapping[str, object], where: str) -> Non
     section, key = dotted.split(".", 1)
     sections = Config.__struct_fields__
     if section not in sections:
+        meant = nearest(section, sections)
         raise ConfigError(
-            f"{where}: unknown section [{section}]; there are "
-            f"{', '.join(f'[{name}]' for name in sections)}"
+            f"{where}: unknown section [{section}]; "
+            + (f"did you mean [{meant}]? " if meant else "")
+            + f"there are {', '.join(f'[{name}]' for name in sections)}"
         )
     same = [name.split(".")[1] for name in known if name.startswith(f"{section}.")]
     elsewhere = [name for name in known if name.endswith(f".{key}")]
-    close = difflib.get_close_matches(key, same, n=1)
-    hint = (
-        f"did you mean {close[0]!r}?"
+    close = nearest(key, same)
+    said = (
+        f"did you mean {close!r}?"
         if close
         else f"it belongs to [{elsewhere[0].split('.')[0]}]"
         if elsewhere
         else f"[{section}] has {', '.join(same)}"
     )
-    raise ConfigError(f"{where}: unknown key {key!r} in [{section}]; {hint}")
+    raise ConfigError(f"{where}: unknown key {key!r} in [{section}]; {said}")
 
 
 def _explain(
@@ -197,13 +231,27 @@ def _explain(
     section, _, key = dotted.partition(".")
     value = tree.get(section, {}).get(key)
     what = text.replace("Expected", "expected").replace("Object", "object").strip()
+    names = _names(dotted)
+    if isinstance(value, str) and names:
+        what = f"there is none of that name; {hint(value, names)}"
     message = f"{origins.get(dotted, dotted)}: {dotted} = {value!r}: {what}"
     for name, field in fields():
         if name == dotted:
             message += f"\n  {dotted}: {_description(field.type)} Default: {to_toml(field.default)}"
-    if isinstance(value, str) and any(c.isdigit() for c in value):
+    if isinstance(value, str) and not names and any(c.isdigit() for c in value):
         message += "\n  Write a number without a unit; the key's name says the unit."
     return message
+
+
+def _names(dotted: str) -> tuple[str, ...]:
+    """What a key can be, where it is one of some names."""
+    if dotted in _NAMED:
+        return tuple(_NAMED[dotted])
+    for name, field in fields():
+        if name == dotted:
+            choice = typing.get_args(field.type)[0]
+            return typing.get_args(choice) if typing.get_origin(choice) is Literal else ()
+    return ()
 
 
 def _check_together(config: Config, origins: Mapping[str, str]) -> None:
@@ -211,7 +259,7 @@ def _check_together(config: Config, origins: Mapping[str, str]) -> None:
     if unknown := [name for name in config.fleet.boards if name not in PRESETS]:
         raise ConfigError(
             f"fleet.boards ({origins['fleet.boards']}) names {', '.join(map(repr, unknown))}; "
-            f"there are {', '.join(PRESETS)}"
+            f"{hint(unknown[0], PRESETS)}"
         )
     if data.public_fraction + data.test_fraction >= 1:
         raise ConfigError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -34,7 +33,6 @@ def serve(
     data_file: Path | None = None,
     cache: Path | None = None,
     stop: threading.Event,
-    say: Callable[[str], None],
 ) -> None:
     """Run a device until ``stop`` is set.
 
@@ -49,7 +47,6 @@ def serve(
         data_file: its samples; its share of the configured data set if ``None``.
         cache: folder for training graphs; in memory only if ``None``.
         stop: ends it.
-        say: told what is going on.
 
     Raises:
         fimi.energy.host_profile.ProfileError: the profile cannot be used.
@@ -77,10 +74,4 @@ def serve(
         )
         agent = make_agent(peer, data, hardware, cache=cache)
         stack.enter_context(peer)
-        board = hardware.describe()
-        say(
-            f"{peer.id}: {board.board} ({board.kind}), {len(data)} samples, joules from "
-            f"{board.meter.source} ({board.meter.kind}), connected to {address}"
-        )
         agent.run(stop)
-    say(f"{peer.id}: stopped")

@@ -28,14 +28,9 @@ from fimi.learning.data.partition_summary import LabelSkew, summarise
 from fimi.learning.networks import built_in_cost
 from fimi.learning.networks import cost as network_cost
 from fimi.messaging.client import Peer
+from fimi.messaging.topics import device_id as device_id
 from fimi.testbed.configuration.load import ConfigError
 from fimi.testbed.configuration.sections import Config
-
-
-def device_id(index: int, count: int) -> str:
-    """Name of a device: ``device-01``."""
-    width = max(2, len(str(count)))
-    return f"device-{index + 1:0{width}d}"
 
 
 def load_split(config: Config) -> Split:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +44,6 @@ def serve(
     *,
     peer: str,
     stop: threading.Event,
-    say: Callable[[str], None],
     pool: Path | None = None,
 ) -> None:
     """Run a generator node until ``stop`` is set.
@@ -55,7 +53,6 @@ def serve(
         address: of the broker.
         peer: id of the node.
         stop: ends it.
-        say: told what is going on.
         pool: where draws and requests are kept; ``None``: in memory.
 
     Raises:
@@ -70,23 +67,30 @@ def serve(
         images_max=config.generator.images_max,
         gate=gate,
         pool=kept,
-        metered=open_meters(say, whose="generator"),
+        metered=open_meters(log.info, whose="generator"),
         share_images=config.generator.share_images,
     )
     journal = RequestJournal(pool / "requests.json") if pool else None
     try:
         with Peer(address, fleet=config.fleet.name, peer=peer, role="generator") as connection:
-            say(f"{peer}: {generator.name}, {len(public)} public images, at {address}")
+            log.info(
+                "%s: %s, %d public images, connected to %s, fleet %s",
+                peer,
+                generator.name,
+                len(public),
+                address,
+                config.fleet.name,
+            )
             GeneratorNode(
                 connection,
                 service,
                 journal=journal,
-                on_answer=lambda answer: say(describe(answer)),
-                on_progress=lambda progress: log.info("%s", describe_progress(progress)),
+                on_answer=lambda answer: log.debug("%s", describe(answer)),
+                on_progress=lambda progress: log.debug("%s", describe_progress(progress)),
             ).run(stop)
     finally:
         service.close()
-    say(f"{peer}: stopped; {describe_progress(service.progress)}")
+    log.info("%s: stopped; %s", peer, describe_progress(service.progress))
 
 
 def open_configured(config: Config, public: Dataset) -> Generator:
@@ -243,6 +247,6 @@ def main(orders: GeneratorOrders, stop: threading.Event) -> None:
     """Be the generator node of a dry run until ``stop`` is set."""
     try:
         pool = Path(orders.config.generator.pool) if orders.config.generator.pool else None
-        serve(orders.config, orders.broker, peer="generator", stop=stop, say=log.info, pool=pool)
+        serve(orders.config, orders.broker, peer="generator", stop=stop, pool=pool)
     except (GeneratorError, MessagingError) as error:
         raise SystemExit(str(error)) from error
