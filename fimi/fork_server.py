@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, NoReturn
+from typing import IO, NoReturn
 
 import msgspec
 
@@ -178,11 +178,10 @@ def main(orders: bytes) -> int:
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    parent = os.getppid()
-    sources: list[Any] = [0, line, woken]
     news: dict[int, int] = {}
+    parent, children.parent_pid = children.parent_pid, os.getpid()  # the latter for the forked
     while os.getppid() == parent:
-        ready = select.select(sources, [], [], _POLL_S)[0]
+        ready = select.select([0, line, woken], [], [], _POLL_S)[0]
         if 0 in ready:
             break
         if woken in ready:
