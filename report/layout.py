@@ -34,6 +34,8 @@ _CODES: dict[str, str] = {
 _KINDS = re.compile(r"\b(measured|modelled|emulated|mixed)\b")
 _SHORTEST = 10
 """Columns below which a name is not cut."""
+_LONGEST = 20
+"""Columns of a name for whose sake columns move closer together."""
 _UNIT = re.compile(r"(?<=\d) (?=(?:%|[kMGmµn]?[JWsBV]|[kMG]?Hz|[kM]?bit/s|min|h|°C)(?![\w/]))")
 """The space between a number and its unit."""
 
@@ -134,7 +136,8 @@ def table(
         max(columns(line) for row in every for line in row[k].split("\n"))
         for k in range(len(heading))
     ]
-    gap = 2 if sum(w + 2 for w in widths) - 2 <= paper.width else 1
+    named = min(widths[0], _LONGEST)
+    gap = 2 if named + sum(width + 2 for width in widths[1:]) <= paper.width else 1
     rest = sum(width + gap for width in widths[1:])
     widths[0] = min(widths[0], max(_SHORTEST, paper.width - rest))
     room = paper.width - widths[0]

@@ -11,6 +11,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Callable
 from types import TracebackType
 from typing import IO, TypeVar
 
@@ -66,16 +67,25 @@ class PlainView:
         stream: where to write; ``None``: to the log file only.
         rounds: how many are planned.
         quiet: whether the stream gets problems only.
+        clock: monotonic time, s.
     """
 
-    def __init__(self, stream: IO[str] | None, rounds: int, *, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        stream: IO[str] | None,
+        rounds: int,
+        *,
+        quiet: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._stream = stream
         self._quiet = quiet
+        self._clock = clock
         self._rounds = rounds
-        self._gathering_s = time.monotonic() + 5.0  # of a dry run nobody is missing for long
+        self._gathering_s = clock() + 5.0  # of a dry run nobody is missing for long
         self._energies: list[Energy] = []
         self._trained_with = ""
-        self._began_s = time.monotonic()
+        self._began_s = clock()
 
     def __enter__(self) -> PlainView:
         return self
@@ -87,7 +97,7 @@ class PlainView:
         """Write a line."""
         log.log(logging.WARNING if problem else logging.INFO, "%s", text, extra=SHOWN)
         if self._stream is not None and (problem or not self._quiet):
-            at_s = time.monotonic() - self._began_s
+            at_s = self._clock() - self._began_s
             one_line = clean(text.replace("\n", "; "), _LONGEST)
             print(f"[{at_s:6.1f} s] {one_line}", file=self._stream, flush=True)
 
@@ -98,8 +108,8 @@ class PlainView:
 
     def _line(self, event: Event) -> str | None:
         match event:
-            case Gathering() if event.here < event.wanted and time.monotonic() > self._gathering_s:
-                self._gathering_s = time.monotonic() + _GATHERING_S
+            case Gathering() if event.here < event.wanted and self._clock() > self._gathering_s:
+                self._gathering_s = self._clock() + _GATHERING_S
                 return describe_gathering(event)
             case DeviceJoined():
                 return (

@@ -13,6 +13,7 @@ to. Processes that this one starts are set up like it (:func:`current`, :func:`a
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from datetime import datetime
@@ -150,6 +151,10 @@ class _File(logging.FileHandler):
             "the run goes on without a log file",
             file=sys.stderr,
         )
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # what could not be written, now neither
+            super().close()
 
 
 def one_line(text: str) -> str:

@@ -151,13 +151,12 @@ def choice_table(choice: Choice, paper: Paper | None = None) -> str:
                 f"{trial.total_j:.5g}",
             )
         )
-    best = choice.best
-    return (
-        f"{table(heading, rows, paper=paper)}\n\n"
-        f"error_max {best.error_max:.4g} needs the fewest joules to "
-        f"{100 * choice.accuracy:g} % accuracy: {best.total_j:.5g} J in {best.rounds:.1f} rounds, "
-        "predicted"
+    best, paper = choice.best, paper or Paper()
+    sentence = (
+        f"error_max {best.error_max:.4g} needs the fewest joules to {100 * choice.accuracy:g} % "
+        f"accuracy: {best.total_j:.5g} J in {best.rounds:.1f} rounds, predicted"
     )
+    return "\n".join([table(heading, rows, paper=paper), "", *wrap(sentence, paper.text_width)])
 
 
 def _as_read(trial: TargetTrial) -> tuple[str, str]:
