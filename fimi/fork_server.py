@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import IO, NoReturn
+from typing import IO, Any, NoReturn
 
 import msgspec
 
@@ -180,8 +180,9 @@ def main(orders: bytes) -> int:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     news: dict[int, int] = {}
     parent, children.parent_pid = children.parent_pid, os.getpid()  # the latter for the forked
+    sources: list[Any] = [0, line, woken]
     while os.getppid() == parent:
-        ready = select.select([0, line, woken], [], [], _POLL_S)[0]
+        ready = select.select(sources, [], [], _POLL_S)[0]
         if 0 in ready:
             break
         if woken in ready:
