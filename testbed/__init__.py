@@ -9,6 +9,8 @@
 * :mod:`~fimi.testbed.run_summary`    a run in numbers
 * :mod:`~fimi.testbed.run_folder`     ``runs/<name>/``: store, model, report
 * :mod:`~fimi.testbed.live`           progress on the terminal
+* :mod:`~fimi.testbed.logs`           what a process says: -q, -v, --log-file
+* :mod:`~fimi.testbed.nearest`        the nearest of known names
 * :mod:`~fimi.testbed.child`          ``fimi`` as a child of an experiment
 
 Imports all other packages; nobody imports it.

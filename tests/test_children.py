@@ -70,6 +70,7 @@ def start(
     (tmp_path / "modules" / "fimi_test_child.py").write_text(CHILD)
     monkeypatch.syspath_prepend(tmp_path / "modules")
     started: list[Child] = []
+    before = psutil.Process().children()  # brokers of other tests
     with ForkServer() as server:
 
         def start(orders: str) -> Child:
@@ -83,7 +84,7 @@ def start(
 
         yield start
         children.end(started, 0.5)
-    assert psutil.Process().children() == []
+    assert psutil.Process().children() == before
 
 
 def test_orders_of_any_size_arrive_and_output_is_kept(start: Start) -> None:
@@ -162,10 +163,11 @@ def test_when_the_server_dies_its_children_end_and_it_is_known(
 ) -> None:
     (tmp_path / "fimi_test_child.py").write_text(CHILD)
     monkeypatch.syspath_prepend(tmp_path)
+    before = psutil.Process().children()
     with ForkServer() as server:
         child = server.start("fimi_test_child", b'""', tmp_path / "log")
         pid = child.pid
-        (process,) = psutil.Process().children()
+        (process,) = (p for p in psutil.Process().children() if p not in before)
         process.kill()
         wait_for(lambda: gone(pid))
         assert ended(child) == 255

@@ -2,7 +2,7 @@
 
 * :class:`Command`  sets logging up before it runs, wherever on the line the options stand
 * :class:`Group`    commands with a common first word
-* :class:`Process`  a command whose only output is what it says
+* :class:`ServiceCommand`  a command whose only output is what it says
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Command(click.Command):
             raise
 
 
-class Process(Command):
+class ServiceCommand(Command):
     """A command that runs until Ctrl-C and whose only output is what it says."""
 
     talks = True

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import click
 
-from fimi.testbed.commands.base import Group, Process
+from fimi.testbed.commands.base import Group, ServiceCommand
 from fimi.testbed.commands.shared import (
     BROKER_URL,
     COMMON,
@@ -36,7 +36,7 @@ def generator() -> None:
     """The process that makes synthetic images."""
 
 
-@generator.command("run", cls=Process)
+@generator.command("run", cls=ServiceCommand)
 @options(COMMON)
 @BROKER_URL
 @click.option("--id", "peer", default="generator", help="Name of this node.")

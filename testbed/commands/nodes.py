@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import click
 
-from fimi.testbed.commands.base import Command, Group, Process
+from fimi.testbed.commands.base import Command, Group, ServiceCommand
 from fimi.testbed.commands.doctor import doctor, restore
 from fimi.testbed.commands.shared import (
     BROKER_URL,
@@ -63,7 +63,7 @@ def agent() -> None:
     """The process on a device."""
 
 
-@agent.command("run", cls=Process)
+@agent.command("run", cls=ServiceCommand)
 @options(COMMON)
 @BROKER_URL
 @click.option("--index", type=click.IntRange(0), required=True, help="Which device, from 0.")
