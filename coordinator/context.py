@@ -16,12 +16,13 @@ from fimi.coordinator.inbox import Inbox
 from fimi.coordinator.registry import Registry
 from fimi.coordinator.settings import FederationSettings
 from fimi.coordinator.strategies import Strategy
+from fimi.errors import RunFailedError
 from fimi.messaging.client import Peer
 from fimi.record.events import Listener
 from fimi.record.store import RunStore
 
 
-class FederationError(RuntimeError):
+class FederationError(RunFailedError, RuntimeError):
     """A federation cannot start or go on; the message says what is missing."""
 
 

@@ -29,6 +29,9 @@ ALLOWED = {
     },
 }  # fmt: skip
 
+MORTAR = {"errors"}
+"""Modules of the package ``fimi`` itself that every room may import; they import no room."""
+
 LARGEST_SHARE = 0.17
 """Of the product's lines that one package may hold."""
 
@@ -100,12 +103,18 @@ def test_what_is_ours_is_imported_below_fimi_only() -> None:
 
 @pytest.mark.parametrize("package", ALLOWED)
 def test_imports_run_downwards_only(package: str) -> None:
-    allowed = {f"fimi.{name}" for name in ALLOWED[package] | {package}}
+    allowed = {f"fimi.{name}" for name in ALLOWED[package] | MORTAR | {package}}
     files = sorted((ROOT / package).rglob("*.py"))
     assert files
     for path in files:
         ours = {".".join(n.split(".")[:2]) for n in imports(path) if n.split(".")[0] == "fimi"}
         assert ours <= allowed, f"{path.relative_to(ROOT)} imports {ours - allowed}"
+
+
+@pytest.mark.parametrize("module", MORTAR)
+def test_what_every_room_may_import_imports_no_room(module: str) -> None:
+    ours = {name for name in imports(ROOT / "fimi" / f"{module}.py") if name.startswith("fimi")}
+    assert not ours
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

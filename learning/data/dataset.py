@@ -19,6 +19,8 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from fimi.errors import InputError
+
 Images = NDArray[np.uint8]
 """Images as they are stored and sent: (N, channels, height, width), 0 to 255."""
 Labels = NDArray[np.int64]
@@ -116,7 +118,7 @@ def load_digits() -> Dataset:
     )
 
 
-class DatasetError(ValueError):
+class DatasetError(InputError, ValueError):
     """Images cannot be had or used; the message says which, why and what to do."""
 
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from fimi.errors import InputError
 from fimi.learning.training.tensors import Parameters
 from fimi.learning.training.trainer import TrainingSettings
 
@@ -31,7 +32,7 @@ LARGE_IMAGE = 64
 """Pixels from which ResNet-18 keeps its original stem, which shrinks an image fourfold."""
 
 
-class ModelError(ValueError):
+class ModelError(InputError, ValueError):
     """A network cannot be had, or does not fit the data; the message says why."""
 
 

@@ -18,6 +18,7 @@ from fimi.coordinator.settings import (
     StrategySettings,
 )
 from fimi.coordinator.strategies import STRATEGIES
+from fimi.errors import InputError
 from fimi.generator_node.generators.prompts import NEGATIVE, TEMPLATES
 from fimi.learning.data.collection import DatasetOptions
 from fimi.learning.data.images import ImageMode
@@ -27,7 +28,7 @@ from fimi.learning.training.trainer import TrainingSettings
 STRATEGY_NAMES = tuple(STRATEGIES)
 
 
-class ConfigError(ValueError):
+class ConfigError(InputError, ValueError):
     """A configuration cannot be used; the message says which key of which file, and what to do."""
 
 

@@ -28,6 +28,8 @@ from pathlib import Path
 
 import msgspec
 
+from fimi.errors import RunFailedError
+
 GRACE_S = 8.0
 """How long a child may take to stop before it is made to, s."""
 
@@ -37,7 +39,7 @@ _SOCKET_PATH_MAX = 103
 _SOCKET_NAME = len("/pymp-12345678/listener-12345678")
 
 
-class ChildFailedError(RuntimeError):
+class ChildFailedError(RunFailedError, RuntimeError):
     """A child process ended by itself; the message holds the end of its log.
 
     Args:
