@@ -48,6 +48,7 @@ class Context:
     """A coordinator's tools, the same for everything that it does in a run.
 
     Attributes:
+        run: run id, unique within the fleet.
         settings: what was decided.
         strategy: the one of the settings.
         peer: the coordinator's connection.
@@ -58,6 +59,7 @@ class Context:
         watch: says where wall time goes.
     """
 
+    run: str
     settings: FederationSettings
     strategy: Strategy
     peer: Peer

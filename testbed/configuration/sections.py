@@ -12,7 +12,6 @@ from msgspec import Meta, Struct
 
 from fimi.coordinator.settings import (
     DeploymentSettings,
-    FederationSettings,
     PlanSettings,
     RoundSettings,
     StrategySettings,
@@ -329,18 +328,3 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     strategy: StrategySettings = StrategySettings()
     generator: GeneratorConfig = GeneratorConfig()
     broker: BrokerConfig = BrokerConfig()
-
-    def federation(self, run: str) -> FederationSettings:
-        """The coordinator's share of the configuration."""
-        return FederationSettings(
-            run=run,
-            strategy=self.run.strategy,
-            seed=self.run.seed,
-            devices=self.fleet.devices,
-            training=self.training,
-            plan=self.plan,
-            rounds=self.rounds,
-            deployment=self.deployment,
-            options=self.strategy,
-            images_per_request=self.generator.images_max,
-        )
