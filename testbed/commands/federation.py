@@ -26,7 +26,7 @@ from fimi.testbed.commands.shared import (
     read_config,
     stop_on_signals,
 )
-from fimi.testbed.configuration.load import Effective
+from fimi.testbed.configuration.scenario import Scenario
 
 
 @click.command("dry-run", cls=Command)
@@ -35,14 +35,14 @@ from fimi.testbed.configuration.load import Effective
 @click.option("--port", type=int, help="broker.port")
 def dry_run(config_path: Path | None, settings: tuple[str, ...], output: str, **given: Any) -> None:
     """Run a whole federation of emulated devices on this machine."""
-    effective = read_config(config_path, settings, given)
+    scenario = read_config(config_path, settings, given)
 
     def run(folder: Any, view: Any, cancel: threading.Event) -> Any:
         from fimi.testbed.processes.dry_run import dry_run as start
 
-        return start(effective, folder, view=view, cancel=cancel)
+        return start(scenario, folder, view=view, cancel=cancel)
 
-    federate(effective, output, "FIMI dry run, emulated devices", run)
+    federate(scenario, output, "FIMI dry run, emulated devices", run)
 
 
 @click.group(cls=Group)
@@ -57,7 +57,7 @@ def coordinator_run(
     url: str, config_path: Path | None, settings: tuple[str, ...], output: str, **given: Any
 ) -> None:
     """Run a federation over a broker, with devices and generator node started elsewhere."""
-    effective = read_config(config_path, settings, given)
+    scenario = read_config(config_path, settings, given)
     with errors():
         address = reach(url)
 
@@ -65,7 +65,7 @@ def coordinator_run(
         from fimi.testbed.processes.coordinator import coordinate
 
         return coordinate(
-            effective,
+            scenario,
             address,
             folder,
             broker=str(address),
@@ -74,7 +74,7 @@ def coordinator_run(
             say=view.say,
         )
 
-    federate(effective, output, "FIMI coordinator", run)
+    federate(scenario, output, "FIMI coordinator", run)
 
 
 @click.command(cls=Command)
@@ -86,7 +86,7 @@ def report(run: Path) -> None:
 
 
 def federate(
-    effective: Effective,
+    scenario: Scenario,
     output: str,
     title: str,
     run: Callable[[Any, Any, threading.Event], Any],
@@ -99,7 +99,7 @@ def federate(
     from fimi.testbed.run_folder import RunFolder
 
     began_s = time.monotonic()
-    rounds = effective.config.rounds.count
+    rounds = scenario.config.rounds.count
     console = Console(stderr=output == "json")
     view: View
     if console.is_terminal:
@@ -107,7 +107,7 @@ def federate(
     else:
         view = PlainView(console.file, rounds)
     with errors(), stop_on_signals() as stop, torch_cache():
-        folder = RunFolder(effective.config)
+        folder = RunFolder(scenario.config)
         federation: Any = None
         try:
             with view:

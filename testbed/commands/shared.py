@@ -16,7 +16,7 @@ import click
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.errors import FimiError, InputError, RunFailedError, SurroundingsError
 from fimi.testbed.configuration import load as configuration
-from fimi.testbed.configuration.load import ConfigError, Effective
+from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.logs import SHOWN
 
 log = logging.getLogger(__name__)
@@ -109,8 +109,8 @@ def read_config(
     given: dict[str, Any],
     *,
     divides_data: bool = True,
-) -> Effective:
-    """The effective configuration of a command, or a one-screen error.
+) -> Scenario:
+    """What a command works with, or a one-screen error.
 
     Without a path, that of ``fimi.toml`` in the working folder if there is one.
     """
@@ -123,14 +123,12 @@ def read_config(
         for option, value in given.items():
             if value is not None:
                 overrides[_KEYS[option]] = (value, f"--{option.replace('_', '-')}")
-        effective = configuration.load(path, overrides)
+        scenario = configuration.load(path, overrides)
         if divides_data:
-            from fimi.testbed.processes.devices import check_data
-
-            check_data(effective.config)
+            scenario.check()
         log.debug("configuration: %s", path or f"defaults; there is no ./{configuration.FILE_NAME}")
-        return effective
-    except ConfigError as error:
+        return scenario
+    except InputError as error:
         fail(str(error), EXIT_CONFIG)
 
 

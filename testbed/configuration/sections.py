@@ -1,7 +1,7 @@
 """The sections of a configuration: every key with its type, its default and what it means.
 
 A key's description is what ``fimi init`` writes above it. What keys must be together is checked in
-:mod:`fimi.testbed.configuration.load`, which also reads files and remembers where values come from.
+:mod:`fimi.testbed.configuration.rules`.
 """
 
 from __future__ import annotations
