@@ -41,9 +41,9 @@ def test_trained_takes_a_gan_too_but_gan_no_diffusion_model(public: Dataset) -> 
     gan = str(find_for(public, kind="conditional-gan"))
     assert isinstance(open_configured(configured(weights=gan), public), GanGenerator)
     wrong = configured(kind="gan", weights=str(find_for(public)))
-    for use in (check, lambda config: open_gate(config, public)):
+    for use in (check, lambda scenario: open_gate(scenario.config, public)):
         with pytest.raises(GeneratorError, match=r"not a conditional-gan; name another folder"):
-            use(wrong)
+            use(Scenario(config=wrong))
 
 
 def test_public_samples_are_not_judged(public: Dataset) -> None:
