@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from fimi.files import write_whole
 from fimi.report.layout import Paper, entries
 from fimi.testbed.commands.base import CONTEXT, Group
 from fimi.testbed.commands.calibrate import calibrate
@@ -45,7 +46,7 @@ def init(path: Path, force: bool) -> None:
     if path.exists() and not force:
         fail(f"{path} exists; --force replaces it", EXIT_CONFIG)
     try:
-        path.write_text(configuration.template(), encoding="utf-8")
+        write_whole(path, configuration.template())
     except OSError as error:
         fail(f"cannot write {path}: {error.strerror}", EXIT_SURROUNDINGS)
     click.echo(f"{path} written; check it with: fimi check {path}")

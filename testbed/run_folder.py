@@ -7,9 +7,7 @@ it is removed again if the run ended before it had a plan to show.
 from __future__ import annotations
 
 import itertools
-import os
 import shutil
-import tempfile
 from datetime import datetime
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fimi.errors import SurroundingsError
+from fimi.files import write_whole
 from fimi.learning.training import tensors
 from fimi.learning.training.classifier import Exported, Variant
 from fimi.record.store import RunStore, StoreError
@@ -111,24 +110,14 @@ def _made(wanted: Path) -> Path:
     return path
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all.
+def write_atomically(path: Path, data: bytes | str) -> None:
+    """Write a file of a run or an experiment, whole or not at all.
 
     Raises:
         RunFolderError: the disk is full or read-only; what was there before is untouched.
     """
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_whole(path, data)
     except OSError as error:
         raise RunFolderError(
             f"cannot write {path}: {error.strerror}; free some space and run again"

@@ -21,6 +21,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from fimi.errors import InputError
+from fimi.files import whole_file
 
 Images = NDArray[np.uint8]
 """Images as they are stored and sent: (N, channels, height, width), 0 to 255."""
@@ -163,7 +164,7 @@ def validate(dataset: Dataset, where: str) -> Dataset:
 
 def save(dataset: Dataset, path: Path) -> None:
     """Write labelled images to a file that :func:`load` reads without any other package."""
-    with path.open("wb") as file:
+    with whole_file(path) as file:
         np.savez_compressed(
             file,
             name=np.array(dataset.name),

@@ -3,5 +3,5 @@
 * :mod:`~fimi.messaging.broker.embedded`        starting it, its password, its end
 * :mod:`~fimi.messaging.broker.mosquitto_main`  the child process around mosquitto
 * :mod:`~fimi.messaging.broker.amqtt_main`      the child process that runs amqtt
-* :mod:`~fimi.messaging.broker.guard`           ends the child when its parent is gone
+* :mod:`~fimi.messaging.broker.orders`          what the child process is told
 """

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from fimi.files import write_whole
 from fimi.testbed.commands.base import Command
 from fimi.testbed.commands.shared import (
     EXIT_CONFIG,
@@ -211,9 +212,9 @@ def _show(
                 err=True,
             )
     now = datetime.now().astimezone().isoformat(timespec="seconds")
-    show.write(out, show.profile(found, board, kept=kept, at=now))
+    write_whole(out, show.profile(found, board, kept=kept, at=now))
     if plot is not None and page:
-        show.write(plot, page)
+        write_whole(plot, page)
     if given["output"] == "json":
         body = {"calibration": found, "board": board, "profile": str(out)}
         click.echo(msgspec.json.encode(body))

@@ -210,9 +210,9 @@ def summarise(experiment: Experiment) -> ExperimentResult:
             problems[cell.name] = _why(experiment, cell, state)
     result = compare(experiment, work.cells, runs, problems)
     folder = experiment.folder
-    write_atomically(folder / "results.csv", as_csv(result).encode())
+    write_atomically(folder / "results.csv", as_csv(result))
     write_atomically(folder / "results.json", as_json(result))
-    write_atomically(folder / "table.md", as_markdown(result).encode())
+    write_atomically(folder / "table.md", as_markdown(result))
     write_page(result, folder / "table.html")
     return result
 
@@ -293,4 +293,4 @@ def trained_steps(log: Path) -> int:
 
 def _write_config(file: Path, config: Config) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, making.toml(config).encode())
+    write_atomically(file, making.toml(config))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fimi.energy.joules import format_energy, format_joules
 from fimi.energy.work_meter import open_meters
+from fimi.files import write_whole
 from fimi.generator_node.generators.base import Generator, GeneratorError, WrongDataError
 from fimi.generator_node.generators.bootstrap import BootstrapGenerator
 from fimi.generator_node.generators.card import NO_DIGEST, CardKind, find_for, read_card
@@ -196,11 +197,9 @@ def _judge(config: Config, public: Dataset, pool: Path | None) -> Judge:
 
         data = train_judge(public, threads=threads)
     if kept:
-        partial = kept.with_suffix(".partial")
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(data)
-            partial.replace(kept)
+            write_whole(kept, data)
         except OSError as error:
             log.warning("%s cannot be kept, and is trained again next time: %s", kept, error)
     return Judge(data, threads=threads)

@@ -8,11 +8,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -120,24 +116,6 @@ def profile(found: Calibration, board: BoardModel, *, kept: dict[str, Any], at: 
         lines += ["", f"[{section}]"]
         lines += [_key(k, v, notes) for k, v in msgspec.structs.asdict(part).items()]
     return "\n".join(line for line in lines if line is not None) + "\n"
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file, whole or not at all.
-
-    Raises:
-        OSError: it cannot be written; what was there is still there.
-    """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise
 
 
 def page(found: Calibration, declared: BoardModel | None = None) -> str:

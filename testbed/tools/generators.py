@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from fimi.files import write_whole
 from fimi.generator_node.generators.base import GeneratorError
 from fimi.generator_node.generators.card import CARD
 from fimi.generator_node.service.service import BatchService
@@ -284,7 +285,7 @@ def keep(out: Path, results: bytes, generated: Dataset) -> None:
     with torch_cache():
         from fimi.generator_node.training.quality import contact_sheet
     out.mkdir(parents=True, exist_ok=True)
-    (out / "evaluation.json").write_bytes(msgspec.json.format(results, indent=2) + b"\n")
+    write_whole(out / "evaluation.json", msgspec.json.format(results, indent=2) + b"\n")
     for class_id, name in enumerate(generated.class_names):
         images = generated.images[generated.labels == class_id][:100]
         if len(images):

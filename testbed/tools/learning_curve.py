@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from msgspec import Struct
 
+from fimi.files import write_whole
 from fimi.learning.training.curve_points import CurvePoint
 from fimi.optim.learning_curve import ConfidenceInterval, CurveFit, fit_curve
 
@@ -134,7 +135,7 @@ def write_plot(result: CurveResult, title: str, path: Path) -> None:
         yaxis={"title": "error on held-out data", "rangemode": "tozero"},
         template="plotly_white",
     )
-    path.write_text(figure.to_html(include_plotlyjs=True, full_html=True), encoding="utf-8")
+    write_whole(path, figure.to_html(include_plotlyjs=True, full_html=True))
 
 
 def _between(interval: ConfidenceInterval) -> str:

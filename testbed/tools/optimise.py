@@ -13,6 +13,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from fimi.files import write_whole
 from fimi.optim.planner import Plan
 from fimi.optim.problem import ProblemError
 from fimi.optim.sweep import SweepPoint
@@ -223,7 +224,7 @@ def write_plot(points: Sequence[SweepPoint], path: Path) -> None:
         template="plotly_white",
         showlegend=bool(others),
     )
-    path.write_text(figure.to_html(include_plotlyjs=True, full_html=True), encoding="utf-8")
+    write_whole(path, figure.to_html(include_plotlyjs=True, full_html=True))
 
 
 def infeasible_spans(points: Sequence[SweepPoint], first: str) -> list[tuple[float, float]]:
