@@ -50,3 +50,9 @@ class RunFailedError(FimiError):
     """A federation could not start or go on."""
 
     exit_code = 5
+
+
+def of_exit_code(code: int) -> type[FimiError]:
+    """The kind of error that ends the command ``fimi`` with this code; else a failed run."""
+    kinds = {kind.exit_code: kind for kind in FimiError.__subclasses__()}
+    return kinds.get(code, RunFailedError)

@@ -2,6 +2,7 @@
 
 * :func:`plan`        cells and what there is of each
 * :func:`check_data`  whether every cell's data are there and can be divided
+* :func:`require_fresh`  whether finished runs are what is asked for
 * :func:`conduct`     train generators, run what is missing
 * :func:`summarise`   read all runs and write the results beside them
 """
@@ -25,7 +26,7 @@ from fimi.learning.data import registry
 from fimi.learning.data.collection import DatasetOptions
 from fimi.record.reader import ReportError
 from fimi.testbed.configuration.scenario import check_division
-from fimi.testbed.configuration.sections import Config
+from fimi.testbed.configuration.sections import Config, ConfigError
 from fimi.testbed.experiment import cells as making
 from fimi.testbed.experiment.cells import Cell, PreparedGenerator, State
 from fimi.testbed.experiment.definition import Experiment
@@ -110,6 +111,24 @@ def check_data(cells: Sequence[Cell]) -> None:
         if wanted != loaded:
             loaded, collection = wanted, registry.load(*wanted)
         check_division(config, collection)
+
+
+def require_fresh(work: ExperimentPlan) -> None:
+    """Make sure that every finished run has the configuration that is now asked for.
+
+    Raises:
+        ConfigError: names the runs that have another, and what differs.
+    """
+    stale = [(cell, state) for cell, state in work.runs if state.progress == "stale"]
+    if stale:
+        asked = work.experiment
+        lines = [f"  {cell.name}: {'; '.join(state.changed)}" for cell, state in stale[:8]]
+        lines += ["  …"] if len(stale) > 8 else []
+        raise ConfigError(
+            f"{len(stale)} finished runs in {asked.folder} have another configuration than "
+            f"{asked.path} now asks for:\n" + "\n".join(lines) + "\n--redo (redo=True in Python) "
+            "runs them again and discards the old ones; or give the experiment another name"
+        )
 
 
 @contextlib.contextmanager
