@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from fimi.errors import RunFailedError
 from fimi.messaging.client import Peer
 from fimi.record.events import Listener
 from fimi.record.store import RunStore
+
+log = logging.getLogger(__name__)
 
 
 class FederationError(RunFailedError, RuntimeError):
@@ -41,6 +44,8 @@ class Stopwatch:
         finally:
             passed_s = time.monotonic() - began_s
             self.seconds[name] = self.seconds.get(name, 0.0) + passed_s
+            if passed_s >= 0.001:
+                log.debug("coordinator, %s: %.3g s", name, passed_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

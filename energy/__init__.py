@@ -6,21 +6,21 @@ Joules
 * :mod:`~fimi.energy.cost_model`   seconds and joules of a round as formulas (docs/model.md)
 * :mod:`~fimi.energy.integration`  readings to joules, with uncertainty
 * :mod:`~fimi.energy.ledger`       every joule of a device, phase by phase
-* :mod:`~fimi.energy.work_meter`   joules of work on this machine that is no device's
+* :mod:`~fimi.energy.work_meter`   joules of work that no device does: generator node and server
 * :mod:`~fimi.energy.clock`        monotonic and virtual time
 
 Boards
 
 * :mod:`~fimi.energy.hardware`      the interface between an agent and the board it runs on
-* :mod:`~fimi.energy.host`          the physical board: its meter, what is set and what is observed
-* :mod:`~fimi.energy.host_profile`  what the board's user knows of it
+* :mod:`~fimi.energy.host`          the physical board: its meter, its controls, its observations
+* :mod:`~fimi.energy.host_profile`  the profile of a physical board, from its user's file
 * :mod:`~fimi.energy.sysfs`         reading numbers out of the kernel's files
 
 Rooms
 
 * :mod:`~fimi.energy.meters`  counters, power meters and declared constants (RAPL, INA, Jetson,
   plugs …)
-* :mod:`~fimi.energy.control`      setting the frequency and the sending rate, and putting them back
+* :mod:`~fimi.energy.control`      setting the frequency and the sending rate, and restoring them
 * :mod:`~fimi.energy.observe`      what the board did: clock, temperature, throttling, link
 * :mod:`~fimi.energy.emulation`    emulated boards and their meters
 * :mod:`~fimi.energy.calibration`  cost parameters of a board from measurements

@@ -26,7 +26,7 @@ class MonotonicClock:
 
 
 class VirtualClock:
-    """A clock that stands still until it is told how much time has passed.
+    """A clock that stands still until :meth:`advance` lets time pass.
 
     An emulated round of a minute takes milliseconds, and the same work takes the same time on
     every machine.

@@ -1,7 +1,7 @@
 """Seconds and joules of one federated round, as formulas.
 
-The cost model is written once, here; :mod:`fimi.optim` minimises it, the coordinator predicts with
-it and the report holds measurements against it. Equation numbers refer to ``docs/model.md``.
+The cost model is written once, here. :mod:`fimi.optim` minimises it, the coordinator predicts with
+it, and the report compares measurements with it. Equation numbers refer to ``docs/model.md``.
 
 Terms
     compute    local training: (1) time, (2) energy
@@ -39,13 +39,13 @@ PHASES: tuple[Phase, ...] = (
     "idle",
     "inference",
 )
-"""In the order of a round; trying the trained model (``inference``) belongs to none."""
+"""In the order of a round; ``inference``, the trial of the trained model, belongs to no round."""
 
 _LN2 = math.log(2.0)
 
 
 class ComputeModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a device's processor costs.
+    """Cost parameters of a device's processor.
 
     Attributes:
         cycles_per_sample: C, CPU cycles for the forward and backward pass of one sample.
@@ -54,9 +54,10 @@ class ComputeModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         frequency_min_hz: lowest frequency the governor allows, Hz.
         frequency_max_hz: highest frequency the governor allows, Hz.
         frequency_steps_hz: the discrete operating points, ascending; empty if continuous.
-        table_frequencies_hz: where the power while computing was measured, ascending.
-        table_power_w: that power above idle, W. Predictions follow this table where there is one;
-            the optimiser follows κ f³ + P_act.
+        table_frequencies_hz: frequencies at which the power while computing was measured,
+            ascending.
+        table_power_w: that power above idle, W. Predictions use this table where there is one;
+            the optimiser uses κ f³ + P_act.
     """
 
     cycles_per_sample: Positive
@@ -94,7 +95,7 @@ class ComputeModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class LinkModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a device's radio costs.
+    """Cost parameters of a device's radio.
 
     Attributes:
         channel_gain: h, power gain from the device's antenna to the receiver, dimensionless.
@@ -103,7 +104,7 @@ class LinkModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         downlink_rate_bps: rate at which the device receives, bit/s.
         receive_power_w: extra power while receiving, W.
         electronics_power_w: extra power while sending, above the transmit power, W.
-        energy_per_bit_j: what every sent bit costs the host, J.
+        energy_per_bit_j: energy that the host takes for every sent bit, J.
     """
 
     channel_gain: Positive
@@ -130,14 +131,14 @@ class BoardModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class OperatingPoint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How a device is to work: one row of a plan.
+    """How a device works under a plan.
 
     Attributes:
         frequency_hz: f, CPU frequency cap, Hz.
         bandwidth_hz: b, share of the uplink band, Hz.
         transmit_power_w: p, W.
         time_split: τ, share of the round's working time that is planned for compute.
-        rate_bps: r, the uplink rate that the plan counts on, bit/s; a board that limits its rate
+        rate_bps: r, the uplink rate that the plan assumes, bit/s; a board that limits its rate
             limits it to this. ``None``: (3) with the board's own link budget.
     """
 
@@ -149,11 +150,11 @@ class OperatingPoint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class PhaseCost(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the model says about one phase of one round.
+    """Seconds and joules of one phase of one round by the cost model.
 
     Attributes:
-        phase: which phase.
-        duration_s: seconds.
+        phase: the phase.
+        duration_s: duration, s.
         dynamic_j: energy above idle, J: the paper's energy for ``compute`` and ``upload``.
         board_j: energy of the whole board during the phase, J.
     """
@@ -167,8 +168,9 @@ class PhaseCost(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 def operating_frequency_hz(compute: ComputeModel, frequency_hz: float) -> float:
     """The frequency a board runs at when a plan asks for ``frequency_hz``.
 
-    The lowest operating point that is not below it, so that the planned deadline holds; never
-    outside the board's range. A request within 1 ppb above an operating point means that point.
+    It is the lowest operating point that is not below it, so that the planned deadline holds, and
+    never outside the board's range. A request within 1 ppb above an operating point means that
+    point.
     """
     steps = compute.frequency_steps_hz
     floor, ceiling = compute.frequency_min_hz, compute.frequency_max_hz
@@ -194,7 +196,7 @@ def compute_power_w(
 
 
 def computing_power_w(compute: ComputeModel, frequency_hz: float) -> float:
-    """Power of a processor while computing, above idle: its measured table, else (2)."""
+    """Power of a processor while computing, above idle, W: by its measured table, else by (2)."""
     if compute.table_frequencies_hz:
         return float(np.interp(frequency_hz, compute.table_frequencies_hz, compute.table_power_w))
     return float(
@@ -253,13 +255,13 @@ def upload_energy_j(
 
 
 def download_cost(phase: Phase, board: BoardModel, size_bits: float) -> PhaseCost:
-    """(6) What receiving takes: t = bits / downlink rate, e = P_rx t."""
+    """(6) Time and energy of receiving: t = bits / downlink rate, e = P_rx t."""
     duration_s = size_bits / board.link.downlink_rate_bps
     return _phase(phase, duration_s, board.link.receive_power_w * duration_s, board.idle_power_w)
 
 
 def idle_cost(board: BoardModel, duration_s: float) -> PhaseCost:
-    """(7) What waiting takes: nothing above idle."""
+    """(7) Time and energy of waiting: no power above idle."""
     return _phase("idle", max(0.0, duration_s), 0.0, board.idle_power_w)
 
 
@@ -272,15 +274,15 @@ def predict_round(
     download_bits: float,
     round_s: float | None = None,
 ) -> tuple[PhaseCost, ...]:
-    """What one round will take and cost at an operating point, phase by phase.
+    """Seconds and joules of one round at an operating point, phase by phase.
 
     Args:
         board: the device's cost parameters.
-        point: how it will work.
+        point: its operating point.
         cycles: E · C · D, CPU cycles of the round's training.
         upload_bits: S, size of the model update.
         download_bits: size of the global model.
-        round_s: when the round ends for everybody; adds the idle phase (7) up to then.
+        round_s: when the round ends for all devices, s; adds the idle phase (7) up to then.
 
     Returns:
         One :class:`PhaseCost` per phase, in the order in which they happen.

@@ -1,8 +1,8 @@
 """The one interface between an agent and the board it runs on.
 
-An agent never asks whether its board is real. It applies a plan, does its work and tells the
-hardware what it has done; a physical board ignores that (the time has already passed), an emulated
-one lets its virtual time pass and draws the power that the work would have drawn.
+An agent does not know whether its board is physical. It applies a plan, does its work and tells the
+hardware what it has done. A physical board ignores that, because the time has already passed. An
+emulated one lets its virtual time pass and draws the power of that work.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _Times = Annotated[int, Meta(ge=0, le=2**48)]
 
 
 class Applied(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What became of an operating point: asked for, read back.
+    """The result of applying an operating point, as read back.
 
     Attributes:
         frequency_hz: the CPU frequency cap in force after applying, or ``None`` if unknown.
         frequency_control: how it was set (``"cpufreq"``, ``"nvpmodel"``, ``"duty-cycle"``,
-            ``"emulated"``, ``"none"``). A duty cycle is no frequency: its energy does not follow
-            κ f².
+            ``"emulated"``, ``"none"``). A duty cycle is not a frequency: its energy does not
+            follow κ f².
         rate_bps: the uplink rate in force, or ``None`` where nothing limits it.
         rate_control: how it was set (``"socket-pacing"``, ``"token-bucket"``, ``"tc"``,
             ``"emulated"``, ``"none"``).
@@ -43,21 +43,21 @@ class Applied(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Observation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a board did besides drawing power, since it was last asked.
+    """What a board did besides drawing power, since the last observation.
 
     Attributes:
-        frequency_hz: the clock that the processor ran at while the agent was busy; ``None`` if
-            unknown.
+        frequency_hz: the frequency that the processor ran at while the agent was busy; ``None``
+            if unknown.
         frequency_source: ``cycles`` (counted), ``firmware``, ``cpufreq`` (the kernel's last
             request), ``emulated``, or empty.
         cap_hz: the frequency cap in force now; ``None`` if unknown.
-        throttled: how often it was slowed down, by what (:mod:`fimi.energy.observe.throttling`);
+        throttled: how often it was throttled, by cause (:mod:`fimi.energy.observe.throttling`);
             ``None`` where nothing counts it.
-        link: of the network interface towards the broker; ``None`` if unknown.
+        link: state of the network interface towards the broker; ``None`` if unknown.
         rate_limit_bps: the sending rate in force now, read back; ``None`` if nothing limits it.
-        monitor: what watching the meter took; ``None`` where none is watched.
+        monitor: time that reading the meter took; ``None`` where no meter is read.
         monitor_energy: the joules of that, at most, by the profile's power; ``None`` if unknown.
-        temperature_c: of the processor, mean, °C; ``None`` where nothing tells.
+        temperature_c: mean temperature of the processor, °C; ``None`` where it cannot be read.
     """
 
     frequency_hz: NonNegative | None = None
@@ -95,7 +95,7 @@ class Hardware(Protocol):
 
     @property
     def recorder(self) -> Recorder:
-        """The readings of its meter."""
+        """The recorder of its meter's readings."""
         ...
 
     def describe(self) -> HardwareDescription:
@@ -103,11 +103,11 @@ class Hardware(Protocol):
         ...
 
     def model(self) -> BoardModel:
-        """The cost parameters this board believes in: calibrated, or declared by its preset."""
+        """The cost parameters that this board publishes: calibrated, or declared by its preset."""
         ...
 
     def apply(self, point: OperatingPoint) -> Applied:
-        """Set frequency and uplink rate, read back what came of it."""
+        """Set frequency and uplink rate, and read them back."""
         ...
 
     def restore(self) -> None:
@@ -115,7 +115,7 @@ class Hardware(Protocol):
         ...
 
     def join_fleet(self, fleet_time_s: float) -> None:
-        """The fleet's clock shows this right now; emulated boards live by it from here on."""
+        """The fleet's clock shows this time now; emulated boards follow it from here on."""
         ...
 
     def begin_round(self, round_number: int) -> None:
@@ -123,11 +123,11 @@ class Hardware(Protocol):
         ...
 
     def observed(self) -> Observation:
-        """What it did since this was last asked."""
+        """What the board did since the last call."""
         ...
 
     def has_received(self, size_bytes: int) -> None:
-        """The agent has received this much."""
+        """The agent has received so many bytes."""
         ...
 
     def has_computed(self, samples: float) -> None:
@@ -135,14 +135,14 @@ class Hardware(Protocol):
         ...
 
     def has_sent(self, size_bytes: int) -> None:
-        """The agent has sent this much."""
+        """The agent has sent so many bytes."""
         ...
 
     def has_waited_until(self, fleet_time_s: float) -> float:
         """The agent has waited until this time (no effect if it is past, or on real boards).
 
         Returns:
-            What the board's own clock showed at that instant, s. It lies in the past where an
-            emulated board comes too late: a round is busy from the fleet's start, not from its own.
+            That time on the board's own clock, s. It lies in the past where an emulated board
+            starts late: a round counts from the fleet's start, not from the board's.
         """
         ...

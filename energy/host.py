@@ -1,6 +1,6 @@
-"""The machine the agent really runs on: :class:`fimi.energy.hardware.Hardware` of a physical board.
+"""The machine that the agent runs on: :class:`fimi.energy.hardware.Hardware` of a physical board.
 
-What its user knows of it comes from :mod:`fimi.energy.host_profile`.
+Its profile comes from :mod:`fimi.energy.host_profile`.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ class HostHardware:
     Its ``has_...`` methods do nothing: the work has taken its time and joules already.
 
     Args:
-        profile: what its user knows of it.
-        root: of the file system.
-        clock: of its durations.
+        profile: its profile.
+        root: root of the file system.
+        clock: clock of its durations.
         uplink: the agent's connection, whose sending rate is limited.
-        broker_host: towards whom the agent sends; decides the network interface.
+        broker_host: host that the agent sends to; decides the network interface.
         state: folder of the journal of changes; this user's if left out.
         run: runs programs.
-        watch_period_s: between two looks at clock and throttling; 0 for none by itself.
+        watch_period_s: time between two samples of clock and throttling; 0 for none by itself.
 
     Raises:
-        MeterUnavailableError: if no meter can be read and no power is declared.
+        MeterUnavailableError: no meter can be read and no power is declared.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class HostHardware:
 
     @property
     def recorder(self) -> Recorder:
-        """The readings of its meter."""
+        """The recorder of its meter's readings."""
         return self._recorder
 
     def describe(self) -> HardwareDescription:
@@ -137,7 +137,7 @@ class HostHardware:
         )
         notes = list(cap.notes)
         in_force_bps, means = self._rate.limit(rate_bps, notes)
-        self._watch.take()  # what ran until now ran under another cap
+        self._watch.take()  # discards the samples under the cap before
         return Applied(
             frequency_hz=cap.frequency_hz,
             frequency_control=cap.means,
@@ -147,7 +147,7 @@ class HostHardware:
         )
 
     def restore(self) -> None:
-        """Put back what was there before."""
+        """Restore the state before :meth:`apply`."""
         self._journal.restore()
         self._rate.lift()
 
@@ -159,7 +159,7 @@ class HostHardware:
         self._recorder.close()
 
     def observed(self) -> Observation:
-        """Clock, throttling, link, and the monitor's own cost since this was last asked."""
+        """Clock, throttling, link, and the cost of monitoring since the last call."""
         clock = self._watch.take()
         monitor = None if isinstance(self._recorder, DeclaredPower) else self._recorder.take_cost()
         return Observation(
@@ -181,7 +181,7 @@ class HostHardware:
         return self._frequency.cap(frequency_hz)
 
     def _undo_the_dead(self) -> None:
-        """Put back what an agent that was killed has left, before anything is read or set."""
+        """Undo the changes of an agent that was killed, before anything is read or set."""
         try:
             for line in self._journal.recover():
                 log.warning("left by an earlier agent, %s", line)
@@ -189,7 +189,7 @@ class HostHardware:
             log.warning("%s: %s", error.filename, error.strerror)
 
     def _cost_of(self, monitor: MonitorCost, frequency_hz: float | None) -> Energy:
-        """At most what the profile says that computing for so long takes."""
+        """Energy of monitoring, at most: computing for that long by the profile's power."""
         compute = self._profile.board.compute
         power_w = float(
             compute_power_w(

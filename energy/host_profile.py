@@ -1,6 +1,6 @@
-"""What the user of a physical board knows of it, from a file: never guessed.
+"""The profile of a physical board, from a file that its user writes: nothing in it is guessed.
 
-* :class:`HostProfile`    its cost parameters, and what meters and steers it
+* :class:`HostProfile`    its cost parameters, its meter and its controls
 * :func:`load_profile`    reads and checks that file
 
 Keys of a profile beyond those of the example, all optional: ``meter_scope``, ``meter_rate_hz``,
@@ -56,17 +56,17 @@ class ProfileError(InputError, ValueError):
 
 
 class HostProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the user of a physical board knows of it.
+    """The profile of a physical board, as its user writes it.
 
     Attributes:
-        name: of the board, for example ``"raspberry-pi-4"``.
+        name: name of the board, for example ``"raspberry-pi-4"``.
         board: calibrated cost parameters.
         meter: which meter to use: ``auto``, a name that ``fimi agent doctor`` lists, or
             ``{total = …, split = …}`` for one meter of the whole and one of the processor's share.
-        meter_scope: what an hwmon device of unknown kind, or a recording, sees.
-        meter_rate_hz: how often to look at it, Hz.
-        constant_power_w: what the board draws, W, declared for want of a meter.
-        plug: where the plug is that the board hangs on.
+        meter_scope: scope of an hwmon device of unknown kind, or of a recording.
+        meter_rate_hz: how often to read it, Hz.
+        constant_power_w: declared power of the board, W, used where no meter can be read.
+        plug: where the plug is found that supplies the board.
         replay: a recorded CSV file, for ``meter = "replay"``.
         frequency_control: how to cap the frequency; ``auto``: cpufreq, else a power mode (Jetson),
             else a duty cycle.
@@ -86,7 +86,7 @@ class HostProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     rate_control: rate.Choice = "auto"
 
     def meters(self) -> MeterSettings:
-        """The share of the profile that is about meters."""
+        """The keys of the profile that are about meters."""
         return MeterSettings(
             meter=self.meter,
             scope=self.meter_scope,
@@ -101,8 +101,8 @@ def load_profile(path: Path) -> HostProfile:
     """Read a board's profile, TOML or JSON by the file's ending.
 
     Raises:
-        ProfileError: if there is none, it does not parse, a key is unknown, missing or of the
-            wrong type, or a value cannot be in the unit that its name says.
+        ProfileError: there is no such file, it cannot be parsed, a key is unknown, missing or of
+            the wrong type, or a value cannot be in the unit that its name says.
     """
     try:
         data = path.read_bytes()
@@ -133,7 +133,7 @@ def load_profile(path: Path) -> HostProfile:
 
 
 def _check_units(path: Path, board: BoardModel) -> None:
-    """Refuse values that no board has and a wrong unit would explain."""
+    """Refuse values that no board has and that a wrong unit would explain."""
     compute = board.compute
     if compute.frequency_max_hz < 1e6:
         raise ProfileError(

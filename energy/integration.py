@@ -1,9 +1,9 @@
-"""Readings to joules, with an honest uncertainty.
+"""Joules from readings, with their uncertainty.
 
-Counters first: the difference of an energy counter between the edges of a phase. Otherwise the
-trapezoid rule over power readings, exact for power that is linear between two readings. Readings
-that lie beyond an edge are interpolated to it, so that the joules belong to exactly the seconds
-they are reported with.
+For an energy counter: its difference between the edges of a phase. For power readings: the
+trapezoid rule, which is exact for power that is linear between two readings. Readings beyond an
+edge are interpolated to it, so that the joules belong to exactly the seconds they are reported
+with.
 
 The uncertainty (one standard deviation) is the quadrature sum of
 
@@ -11,14 +11,14 @@ The uncertainty (one standard deviation) is the quadrature sum of
     resolution  a step q of the meter leaves q/√12 unknown, for the whole duration at worst
     readings    Σ (Δp Δt)²/2 over neighbouring readings: successive differences estimate the
                 noise of the readings (von Neumann 1941), and exceed the largest error, Δp Δt/2,
-                that one step of power somewhere in the gap can make
+                that one step of power somewhere in the gap can cause
     refresh     a counter that refreshes every T is up to T old at either edge: P T/√6
-    missing     seconds without readings, at the edges or around a reading that holds nothing:
-                filled with the mean power of the rest, unknown between nothing and twice that:
-                P t/√3
+    missing     seconds without readings, at the edges or around a reading that holds nothing.
+                They get the mean power of the rest, which is uncertain between zero and twice
+                that: P t/√3
 
-Missing is missing: where readings cover less than half of a phase there is no figure at all, nor
-where a counter stood still for many of its refreshes, as the counters of some virtual machines do.
+There is no figure where readings cover less than half of a phase, or where a counter stood still
+for many of its refreshes, as the counters of some virtual machines do.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from fimi.energy.joules import Energy
 from fimi.energy.meters import MeterDescription, Reading
 
 STANDSTILL = 10.0
-"""A counter that does not move for so many of its refreshes counts nothing."""
+"""A counter that does not change for so many of its refreshes is taken to be broken."""
 
 _Array = NDArray[np.float64]
 
@@ -44,18 +44,18 @@ def integrate(
     """Energy between two times.
 
     Args:
-        readings: in order of time; two at the same time are the two sides of a step; one that
+        readings: in order of time. Two at the same time are the two sides of a step; one that
             holds nothing says that the meter could not be read.
         start_s: beginning on the readings' clock, s.
         end_s: end, s.
-        meter: what made the readings.
+        meter: the meter of the readings.
 
     Returns:
-        The energy, or ``None`` if the readings do not support a figure: too few of them, less than
-        half of the time covered, or a counter that ran backwards, was reset or stood still.
+        The energy, or ``None`` if the readings do not support a figure: there are too few of them,
+        they cover less than half of the time, or a counter ran backwards, was reset or stood still.
 
     Raises:
-        ValueError: if the end lies before the start.
+        ValueError: the end lies before the start.
     """
     if end_s < start_s:
         raise ValueError(f"a phase cannot end ({end_s} s) before it starts ({start_s} s)")
@@ -144,7 +144,7 @@ def _by_power(
 
 
 def _holes(readings: Sequence[Reading], times: _Array) -> NDArray[np.bool_]:
-    """Which gaps between usable readings hold one that could not be made, shape (len − 1,)."""
+    """Which gaps between usable readings contain a reading that failed, shape (len − 1,)."""
     holes = np.zeros(max(len(times) - 1, 0), bool)
     failed = [r.time_s for r in readings if not r.holds]
     if failed:

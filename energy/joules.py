@@ -1,8 +1,8 @@
 """A joule is never bare: it has a value, a kind, a source, a scope and an uncertainty.
 
 :class:`Energy` is the only type in which an amount of energy leaves a meter, travels, is stored
-or is shown. A sum of energies of one kind is of that kind; one of several kinds is ``mixed``, which
-claims nothing: what each part is, the parts say.
+or is shown. A sum of energies of one kind is of that kind. A sum of several kinds is ``mixed``:
+only its parts say how they came to be.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Literal
 from msgspec import Struct
 
 Kind = Literal["measured", "modelled", "emulated"]
-"""``measured``: a physical meter read it. ``modelled``: a formula said it. ``emulated``: no
-physical device was involved at all."""
+"""``measured``: a physical meter read it. ``modelled``: a formula or a declared power gave it.
+``emulated``: no physical device was involved."""
 
 SumKind = Literal["measured", "modelled", "emulated", "mixed"]
-"""The same of a sum."""
+"""The kind of a sum."""
 
 Scope = Literal["cpu", "gpu", "module", "board", "wall"]
 """What the meter sees: the processor, the graphics card, the compute module, the whole board, or
-what comes out of the wall."""
+all that the device takes from the wall."""
 
 _WIDTH: dict[Scope, int] = {"cpu": 0, "gpu": 0, "module": 1, "board": 2, "wall": 3}
 
@@ -61,16 +61,16 @@ class Energy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 def total(parts: Iterable[Energy], *, one_meter: bool = False) -> Energy | None:
-    """Sum of energies, or ``None`` for no parts (missing is missing, never zero).
+    """Sum of energies, or ``None`` for no parts (missing is never zero).
 
-    The sum carries the kind of its parts or ``mixed``, the widest scope, and every source of its
+    The sum has the kind of its parts or ``mixed``, the widest scope, and every source of its
     parts, each named once and joined by ``+``.
 
     Args:
-        parts: what to add.
-        one_meter: the parts come from the same meter, or the same meters: what their gain is off
-            by is the same in every part, so uncertainties add up. Those of different meters are
-            independent and add in quadrature.
+        parts: the energies to add.
+        one_meter: the parts come from the same meter or meters. Then the error of the gain is the
+            same in every part, and uncertainties add up. Otherwise they are independent and add in
+            quadrature.
     """
     items = list(parts)
     if not items:
@@ -93,7 +93,7 @@ def _quadrature(values: Iterable[float]) -> float:
 
 
 def format_joules(value_j: float) -> str:
-    """Joules with three significant digits and a fitting prefix: ``12.3 J``, ``4.56 kJ``."""
+    """Joules with three significant digits and a suitable prefix: ``12.3 J``, ``4.56 kJ``."""
     if value_j == 0.0:
         return "0 J"
     units = ((1e9, "GJ"), (1e6, "MJ"), (1e3, "kJ"), (1.0, "J"), (1e-3, "mJ"))

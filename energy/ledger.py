@@ -1,8 +1,8 @@
 """Every joule of a device, phase by phase.
 
-A :class:`Ledger` forces a reading at both edges of a phase and lets :mod:`fimi.energy.integration`
-turn what lies between into joules. The :class:`PhaseRecord` it writes when a phase ends travels in
-the round report, is stored by the coordinator and shown in the report.
+A :class:`Ledger` forces a reading at both edges of a phase, and :mod:`fimi.energy.integration`
+turns the readings into joules. When a phase ends, the ledger writes a :class:`PhaseRecord`. It
+travels in the round report, is stored by the coordinator and shown in the report.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class PhaseRecord(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     """One phase as it was metered.
 
     Attributes:
-        phase: which phase.
+        phase: the phase.
         start_s: when it began on the device's own clock, s.
         duration_s: how long it took, s.
-        energy: what it took, or ``None`` where nothing could be read: missing is never zero.
-        sample_count: readings that the figure rests on.
+        energy: its energy, or ``None`` where nothing could be read: missing is never zero.
+        sample_count: number of readings that the figure is computed from.
         largest_gap_s: longest time between two readings, s.
         cpu: the processor's share of ``energy``, by a meter of its own, or ``None``.
     """
@@ -54,12 +54,12 @@ class PhaseRecord(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 class Ledger:
     """Meters the phases of one device.
 
-    Phases do not overlap; what is drawn between two phases belongs to none of them. One thread
+    Phases do not overlap; energy drawn between two phases belongs to none of them. One thread
     uses a ledger at a time.
 
     Args:
-        clock: the device's clock, the one its readings are stamped with.
-        recorder: its meter.
+        clock: the device's clock, which also stamps the readings.
+        recorder: the recorder of its meter.
     """
 
     def __init__(self, clock: Clock, recorder: Recorder) -> None:
@@ -93,7 +93,7 @@ class Ledger:
         """The open phase ends now.
 
         Returns:
-            Its record, which :meth:`take` will hand out as well.
+            Its record, which :meth:`take` returns as well.
 
         Raises:
             RuntimeError: if no phase is open.

@@ -1,6 +1,6 @@
-"""Reading numbers out of sysfs: what is missing, unreadable or garbage is ``None``, never zero.
+"""Reading numbers from sysfs: a missing, unreadable or invalid value is ``None``, never zero.
 
-The root is a parameter everywhere, so that a tree of files stands in for a board in tests.
+The root is a parameter everywhere, so that tests can use a tree of files instead of a board.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ def read_text(path: Path) -> str | None:
 
 
 def read_count(path: Path) -> int | None:
-    """The non-negative integer a file holds, or ``None`` if it holds or gives anything else."""
+    """The non-negative integer in a file, or ``None`` if it cannot be read or is anything else."""
     text = read_text(path)
     return int(text) if text is not None and text.isdecimal() else None
 
 
 def read_signed(path: Path) -> int | None:
-    """The integer a file holds, of either sign, or ``None``."""
+    """The integer in a file, of either sign, or ``None``."""
     text = read_text(path)
     if text is None or not text.removeprefix("-").isdecimal():
         return None

@@ -1,8 +1,8 @@
-"""Joules of work on this machine, whoever does it: whatever can be read, or nothing.
+"""Joules of work on this machine that is not a device's: of the generator node or the server.
 
-The generator node and a server that trains have no phases to account for, only stretches of work.
-The figure is what the meters see meanwhile, idle power included. Missing is missing: without a
-meter there are seconds and no joules. A part of a stretch gets its :func:`share`.
+The generator node and a server that trains have no phases, only spans of work. The energy of a span
+is what the meters see in that time, idle power included. Without a meter there are seconds and no
+joules. :func:`share` gives the energy of a part of a span.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ log = logging.getLogger(__name__)
 
 
 class Span:
-    """A stretch of work, filled in when it is over.
+    """A span of work; its values are set when it is over.
 
     Attributes:
-        seconds: how long it took.
-        energy: what it took, or ``None`` where nothing could be read.
+        seconds: how long it took, s.
+        energy: its energy, or ``None`` where nothing could be read.
     """
 
     def __init__(self) -> None:
@@ -37,12 +37,12 @@ class Span:
 
 
 class Metered:
-    """Meters stretches of work with all meters of a machine together.
+    """Meters spans of work with all meters of a machine together.
 
     Args:
-        recorders: meters of parts that do not overlap, for example processor and GPU; each reads
+        recorders: recorders of parts that do not overlap, for example processor and GPU; each uses
             ``clock``.
-        clock: of all durations.
+        clock: clock of all durations.
     """
 
     def __init__(self, recorders: Sequence[Recorder] = (), clock: Clock | None = None) -> None:
@@ -51,7 +51,7 @@ class Metered:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """What is read, for people."""
+        """The meters that are read, as text for people."""
         return tuple(recorder.describe().source for recorder in self._recorders)
 
     @contextlib.contextmanager
@@ -88,13 +88,14 @@ def open_meters(
     clock: Clock | None = None,
     cards: Callable[[], Meter] = open_nvml,
 ) -> Metered:
-    """The meters of this machine: the widest one, and the graphics cards where it misses them.
+    """The meters of this machine: the widest one, and the graphics cards if it does not see them.
 
     Args:
-        say: told once what is metered, or that nothing is; the log has why.
-        whose: energy it is, for ``say``.
-        root: of the file system.
-        clock: of all durations.
+        say: called once with a sentence that says what is metered, or that nothing is; the log
+            has the reason.
+        whose: owner of the energy, for that sentence.
+        root: root of the file system.
+        clock: clock of all durations.
         cards: opens the meter of the graphics cards.
     """
     clock = clock or MonotonicClock()
@@ -113,7 +114,7 @@ def open_meters(
     if recorders:
         say(f"the {whose}'s own energy is metered by {', '.join(metered.sources)}")
     else:
-        log.info("no meter: %s", "; ".join(problems))
+        log.debug("no meter: %s", "; ".join(problems))
         say(
             f"the {whose}'s own energy is not metered: no meter of this machine can be read; "
             "'fimi agent doctor' says what each of them lacks"
@@ -122,7 +123,7 @@ def open_meters(
 
 
 def share(energy: Energy, part: float) -> Energy:
-    """A part of an energy, 0 to 1: of the same meter, with as large a relative uncertainty."""
+    """A part of an energy, 0 to 1: from the same meter, with the same relative uncertainty."""
     return Energy(
         value_j=energy.value_j * part,
         kind=energy.kind,

@@ -44,6 +44,9 @@ _POLL_S = 1.0
 """Between two looks at whether the parent still lives, s."""
 _LENGTH = struct.Struct("!Q")
 
+parent_pid = os.getppid()
+"""Of this process, noted early: a parent that dies before it is watched is missed all the same."""
+
 # Neither the working folder nor another installation may come before the package of the parent.
 _BOOTSTRAP = """\
 import sys
@@ -271,8 +274,7 @@ def wait_for_parent() -> None:
     Another process may have inherited the parent's end of the life line; that the parent has
     changed is noticed all the same.
     """
-    parent = os.getppid()
-    while os.getppid() == parent:
+    while os.getppid() == parent_pid:
         if os.name == "posix" and not select.select([0], [], [], _POLL_S)[0]:
             continue
         with contextlib.suppress(OSError):

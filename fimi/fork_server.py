@@ -178,8 +178,8 @@ def main(orders: bytes) -> int:
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    parent = os.getppid()
     news: dict[int, int] = {}
+    parent, children.parent_pid = children.parent_pid, os.getpid()  # the latter for the forked
     while os.getppid() == parent:
         ready = select.select([0, line, woken], [], [], _POLL_S)[0]
         if 0 in ready:

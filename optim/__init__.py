@@ -1,23 +1,23 @@
 """FIMI's optimisation problem: search, exact inner solvers, and a certificate of optimality.
 
-* :mod:`fimi.optim.problem`         (P1) as arrays over devices; what infeasible means
+* :mod:`fimi.optim.problem`         (P1) as arrays over devices; the error for infeasible problems
 * :mod:`fimi.optim.learning_curve`  how the error falls with data
 * :mod:`fimi.optim.inner`           (P2) data and frequency, (P3) bandwidth and power, vectorised
-* :mod:`fimi.optim.cross_entropy`   (P5) the outer search, on its own for any objective
+* :mod:`fimi.optim.cross_entropy`   (P5) the outer search, for any objective
 * :mod:`fimi.optim.categories`      (P4) which classes to synthesise
 * :mod:`fimi.optim.dual`            a lower bound from any multipliers
 * :mod:`fimi.optim.certificate`     the joint convex program with CVXPY; good multipliers
 * :mod:`fimi.optim.device_optimum`  each device's own optimum at given prices of error and band
 * :mod:`fimi.optim.joint`           the whole problem by dual decomposition, for fleets of any size
-* :mod:`fimi.optim.reference`       (P2) and (P3) by CVXPY, what the fast solvers are held to
-* :mod:`fimi.optim.feasibility`     can there be a plan, and what would make one possible
+* :mod:`fimi.optim.reference`       (P2) and (P3) by CVXPY: the reference for the fast solvers
+* :mod:`fimi.optim.feasibility`     whether a plan exists, and what would make one possible
 * :mod:`fimi.optim.splits`          time splits as points of an unbounded space
 * :mod:`fimi.optim.realise`         whole samples and settable frequencies
 * :mod:`fimi.optim.plans`           a plan as values
-* :mod:`fimi.optim.planner`         all of it: :func:`fimi.optim.planner.plan`
+* :mod:`fimi.optim.planner`         plans a fleet with all of these: :func:`fimi.optim.planner.plan`
 * :mod:`fimi.optim.quality`         plans in which a synthetic sample is worth less than a real one
 * :mod:`fimi.optim.operating`       the search for any cost: measured tables, steps, whole samples
-* :mod:`fimi.optim.unplanned`       what a fleet does when nobody optimises its resources
+* :mod:`fimi.optim.unplanned`       a fleet whose resources nobody optimises
 * :mod:`fimi.optim.problem_file`    a problem as a TOML file
 * :mod:`fimi.optim.ask`             a problem or its file planned in one call: ``fimi.plan``
 * :mod:`fimi.optim.sweep`           certified plans over ranges of the limits

@@ -42,7 +42,7 @@ def fill(local: Sequence[int] | Counts, amount: int) -> tuple[int, ...]:
         raise ValueError(f"synthetic samples: {amount}; the amount cannot be negative")
     order = np.argsort(counts, kind="stable")
     ascending = counts[order]
-    # needed[j]: samples that lift the j smallest classes to the height of class j.
+    # needed[j]: samples that fill the j smallest classes up to the size of class j.
     steps = np.arange(1, counts.size, dtype=np.int64) * np.diff(ascending)
     needed = np.concatenate(([0], np.cumsum(steps)))
     filled = int(np.searchsorted(needed, amount, side="right"))  # classes at the common level

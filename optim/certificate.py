@@ -3,12 +3,12 @@
 In the variables log D, log t_cmp, log t_com, log b the problem is a generalised geometric program:
 energies, times and errors are sums of exponentials of affine functions. The one term that is not
 a finite sum is the upload's (eˣ − 1)/x = Σ_{k≥0} xᵏ/(k + 1)!, x = S ln2/(b t_com); it is cut off
-where its tail no longer counts at the largest x of the solution.
+where its tail is negligible at the largest x of the solution.
 
 CVXPY states the program and Clarabel solves it. The bound that is reported is *not* the solver's
 objective but the exact dual function (:mod:`fimi.optim.dual`) at the solver's multipliers, improved
-by ascending that function where the two differ: it holds whatever the solver's tolerance, its
-status, or the truncation.
+by ascending that function where the two differ. It holds for every tolerance and status of the
+solver and for every truncation.
 
 CVXPY is imported when :func:`certify` is called: importing it takes a second.
 """
@@ -87,7 +87,7 @@ def certify(
 
     Args:
         inner: the problem's inner solver; the problem should be feasible.
-        scale_j: about what the fleet's energy is, for the solver's conditioning.
+        scale_j: the approximate energy of the fleet, J, for the solver's conditioning.
         log_x_guess: logarithm of the largest x expected; the series grows if it was too small.
 
     Returns:
@@ -102,11 +102,11 @@ def certify(
     terms = used = 0
     while terms == 0 or (series_terms(x) > terms and terms < _TERMS_MAX):
         terms = series_terms(x)
-        # The scale decides whether Clarabel's last digits converge; there is no best one.
+        # Whether Clarabel's last digits converge depends on the scale; no scale is always best.
         attempts = (_solve(inner, terms, scale) for scale in scales_j)
         longer = next((attempt for attempt in attempts if attempt is not None), None)
         if longer is None:
-            break  # multipliers of a shorter series still make a good start
+            break  # multipliers of a shorter series are still a good start
         solution, used = longer, terms
         x = 1.3 * float(solution["x"].max()) if series_terms(solution["x"].max()) > terms else 0.0
     if solution is None:

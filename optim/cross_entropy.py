@@ -1,18 +1,16 @@
 """Cross-entropy search over an unbounded space, with an ask/tell interface; docs/model.md (19).
 
 Each iteration draws candidates from independent Gaussians, ranks them, and moves mean and
-deviation of the Gaussians towards the best. Infeasible candidates are ranked by how much they
-violate and come after all feasible ones, so that the search finds its way into a small feasible
-region instead of waiting for a lucky draw. The objective is any function: nothing here knows
-about energy, convexity or time splits.
+deviation of the Gaussians towards the best. Infeasible candidates are ranked by their violation and
+come after all feasible ones, so that the search moves into a small feasible region. The objective
+is any function: this module does not know about energy, convexity or time splits.
 
-* :class:`SearchSettings`  what can be tuned; the defaults follow from the dimension
-* :class:`CrossEntropy`    ``ask()`` for candidates, ``tell()`` what they cost, until ``stopped``
-* :func:`minimise`         the loop around it
-* :class:`SearchResult`    best candidate, history, why it stopped
+* :class:`SearchSettings`  settings of the search; the defaults depend on the dimension
+* :class:`CrossEntropy`    ``ask()`` gives candidates, ``tell()`` takes costs, until ``stopped``
+* :func:`minimise`         runs it until it stops
+* :class:`SearchResult`    best candidate, history, reason of the stop
 
-The cross-entropy method is R. Y. Rubinstein's; rank-weighted elites are borrowed from evolution
-strategies.
+The cross-entropy method is R. Y. Rubinstein's; rank-weighted elites come from evolution strategies.
 """
 
 from __future__ import annotations
@@ -34,24 +32,24 @@ _STALL = 10
 
 
 class SearchSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How the search works.
+    """Settings of the search.
 
     Attributes:
-        samples: candidates per iteration; ``None`` lets it follow from the dimension.
+        samples: candidates per iteration; ``None``: by the dimension.
         elite_fraction: share of the candidates that the Gaussians move towards.
         mean_smoothing: weight of the elites' mean against the old mean.
         deviation_smoothing: the same for the deviations.
-        initial_deviation: of the first Gaussians.
-        iterations: at most this many.
+        initial_deviation: deviation of the first Gaussians.
+        iterations: most iterations.
         tolerance: converged when the elites' objectives differ by less than this, relatively.
         gap_tolerance_percent: a plan that is farther than this from its certified bound is
             refined from the certified time splits.
-        certify: prove a lower bound for every plan.
+        certify: whether to prove a lower bound for every plan.
         inner: ``"fast"``, or ``"reference"``: the inner problems by CVXPY, some hundred times
             slower (:mod:`fimi.optim.reference`).
         devices_max: larger fleets are planned by dual decomposition alone
-            (:mod:`fimi.optim.joint`),
-            because the number of candidates grows with the square of the fleet.
+            (:mod:`fimi.optim.joint`), because the number of candidates grows with the square of
+            the fleet.
     """
 
     samples: Annotated[int, Meta(ge=4)] | None = None
@@ -75,7 +73,7 @@ class Iteration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One line of the search's history.
 
     Attributes:
-        number: from 1.
+        number: number of the iteration, from 1.
         best: best objective so far; ``None`` before the first feasible candidate.
         violation: of the best candidate so far; 0 once one is feasible; ``None`` if it is infinite.
         elite_mean: mean objective of this iteration's feasible elites; ``None`` if there are none.
@@ -92,7 +90,7 @@ class Iteration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class SearchResult(Struct, frozen=True, eq=False):
-    """What a search found.
+    """The result of a search.
 
     Attributes:
         best: (n,) the best candidate.
@@ -116,11 +114,11 @@ class CrossEntropy:
 
     Args:
         mean: (n,) centre of the first Gaussians.
-        seed: of the candidates.
-        settings: how to search.
+        seed: seed of the candidates.
+        settings: settings of the search.
         deviation: (n,) or a number instead of the settings' initial deviation (warm start).
-        reach: the mean stays within ± this. Where an objective flattens out far from the middle,
-            as behind a logit, a mean that has drifted there would not find back.
+        reach: the mean stays within ± this. An objective may become flat far from the middle, as
+            with a logit; a mean there would not return.
     """
 
     def __init__(
@@ -157,7 +155,7 @@ class CrossEntropy:
         return np.concatenate([self.mean[None], self.mean + draws, self.mean - draws])
 
     def tell(self, candidates: Array, values: Array, violations: Array) -> None:
-        """What the candidates of :meth:`ask` cost.
+        """Take the costs of the candidates of :meth:`ask`.
 
         Args:
             candidates: (S, n).
@@ -177,7 +175,7 @@ class CrossEntropy:
         settings = self._settings
         chosen = candidates[elites]
         centre = (weights * chosen).sum(axis=0)
-        # Deviations are taken about the old mean: a move of the mean widens the search that way.
+        # Deviations are taken about the old mean: a move of the mean widens the search there.
         spread = np.sqrt((weights * (chosen - self.mean) ** 2).sum(axis=0))
         self.mean += settings.mean_smoothing * (centre - self.mean)
         self.mean = np.clip(self.mean, -self._reach, self._reach)
@@ -197,7 +195,7 @@ class CrossEntropy:
         self._decide(good)
 
     def result(self) -> SearchResult:
-        """What was found so far."""
+        """The result so far."""
         return SearchResult(
             best=self.best.copy(),
             value=self.value,
@@ -245,10 +243,10 @@ def minimise(
     """Run the search until it stops by itself.
 
     Args:
-        objective: what to minimise.
+        objective: the function to minimise.
         mean: (n,) where to start.
-        seed: same seed, same result.
-        settings: how to search.
+        seed: the same seed gives the same result.
+        settings: settings of the search.
         deviation: initial spread, for a warm start.
         reach: the mean stays within ± this.
         progress: called after every iteration.

@@ -1,8 +1,8 @@
 """Every device's own optimum at given prices of error and band; docs/model.md (27)-(30).
 
-At given prices λ and μ no device matters to another, and what is left of each one's problem is
-convex in log t_cmp with a derivative in closed form: one vectorised Newton iteration for all of
-them at once, in time and memory linear in their number.
+At given prices λ and μ the devices are independent. What is left of each device's problem is convex
+in log t_cmp with a derivative in closed form. One vectorised Newton iteration solves all of them at
+once, in time and memory linear in their number.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fimi.optim.inner import InnerSolver
 from fimi.optim.special import LOG_X_MAX, inverse_psi, log_psi, log_theta
 
 _TINY, _LEAST = 1e-290, 1e-280
-"""In place of a gain and of a cost of nothing: where neither counts, less time is as good."""
+"""Used for a gain and for a cost of zero: where both are zero, less time is as good."""
 _ITERATIONS = 120
 _SETTLED = 1e-13
 
@@ -114,7 +114,7 @@ class DeviceSolver:
             low, high = np.where(rises, x, low), np.where(rises, high, x)
             tried_low, tried_high = tried_low | rises, tried_high | ~rises
             newton = np.clip(x - value / np.minimum(slope, -1e-12), low, high)
-            # At a jump Newton's steps lead back to an end that was tried before.
+            # At a jump of the derivative Newton's steps return to an end that was tried before.
             back = np.where(rises, tried_high & (newton >= high), tried_low & (newton <= low))
             good = (np.abs(value) <= 0.5 * before) & ~back
             step = np.where(good, newton, (low + high) / 2.0)
@@ -134,7 +134,7 @@ class DeviceSolver:
     def _samples(
         self, log_t: Array, rows: NDArray[np.intp], log_lam: float
     ) -> tuple[Array, Flags, Flags]:
-        """Log D of devices with work; where it follows t; whether it is free otherwise."""
+        """Log D of devices with work; where it is limited by t; where it is free."""
         inner, work = self._inner, self._work[rows]
         lowest, highest = self._low_d[rows], self._high_d[rows]
         fast = np.log(inner.problem.frequency_max_hz / inner.problem.cycles_per_pass)[work] + log_t
@@ -154,7 +154,7 @@ class DeviceSolver:
     def _balance(
         self, log_t: Array, rows: NDArray[np.intp], log_lam: float, log_mu: float
     ) -> tuple[Array, Array]:
-        """(29) Log of what more time for computing saves over what it costs; falls with log t."""
+        """(29) Log of the saving by more compute time over its cost; falls with log t."""
         inner, problem, work = self._inner, self._inner.problem, self._work[rows]
         beta = inner.beta[work]
         total_s = self._total_s[rows]
@@ -167,14 +167,14 @@ class DeviceSolver:
         frequency = np.clip(needed, floor, problem.frequency_max_hz[work])
         runs = needed > floor * (1.0 + 1e-14)
         switching = kappa * frequency**3 * t
-        # What computing saves by more time, and the slope of its logarithm.
+        # What more time saves in computing, and the slope of its logarithm.
         worth = np.zeros_like(t)
         if inner.bound_by_error and math.isfinite(log_lam):
             log_worth = log_lam + inner.log_weight[work] + np.log(beta) - beta * log_d
             worth = np.exp(np.minimum(log_worth, 690.0))
         gain = np.where(follows, worth, np.where(runs, 2.0 * switching, 0.0))
         gain_slope = np.where(follows, -beta, np.where(free, -2.0 * beta / (3.0 + beta), -2.0))
-        # What it costs: power that flows all the time, and an upload in less time.
+        # What it costs: power that flows during that time, and an upload in less time.
         cost = np.where(follows, switching + active * t, np.where(runs, active * t, 0.0))
         upload, upload_slope = self._upload_cost(t, left, work, log_mu)
         total = cost + upload
@@ -196,7 +196,7 @@ class DeviceSolver:
         price = math.exp(log_mu)
         free = price * ratio * np.exp(log_nats - log_left - wanted)
         free_slope = 1.0 + ratio * (2.0 - 1.0 / steepness)
-        # At full power: p_max is paid for longer, bandwidth b_min(t') is saved.
+        # At full power: p_max flows for longer, bandwidth b_min(t') is saved.
         x = np.exp(limit)
         spread = np.maximum(x + np.expm1(-x), 1e-300)
         freed = price * ratio * np.exp(np.minimum(log_nats - log_left - np.log(spread), 690.0))
@@ -204,11 +204,11 @@ class DeviceSolver:
         power = problem.transmit_power_max_w[work] * t
         limited = np.maximum(freed - power, _TINY)
         limited_slope = (freed * (1.0 + ratio * (2.0 + bend)) - power) / limited
-        # With all the band there is.
+        # With the whole band.
         log_wide = np.minimum(log_nats - log_left - math.log(problem.bandwidth_hz), LOG_X_MAX)
         psi, psi_slope = log_psi(log_wide)
         whole = np.exp(np.minimum(inner.log_k[work] + psi, 690.0)) * problem.bandwidth_hz * t
-        # Where the window ends full power needs all the band: what the device wants decides.
+        # At the end of the window full power needs the whole band: the wanted band decides.
         at_limit = wanted >= limit
         widest = (wanted <= log_wide) & ~at_limit
         cost = np.where(at_limit, limited, np.where(widest, whole, free))

@@ -1,4 +1,4 @@
-"""A lower bound that needs no trust in a solver: Lagrange's dual function, docs/model.md (22)-(24).
+"""A lower bound without trust in a solver: Lagrange's dual function, docs/model.md (22)-(24).
 
 Only two constraints couple the devices: the band Σ b ≤ B and the mean error. For *any*
 multipliers μ, λ ≥ 0 the sum over devices of the least of
@@ -37,7 +37,7 @@ class DualPoint(Struct, frozen=True, eq=False):
     """The dual function at one pair of multipliers.
 
     Attributes:
-        bound_j: lower bound on the fleet's dynamic energy, rounding errors taken off.
+        bound_j: lower bound on the fleet's dynamic energy, less rounding errors.
         learning_multiplier: λ ≥ 0, J per unit of mean error.
         band_multiplier: μ ≥ 0, J/Hz.
         tau: (I,) time splits that attain it; 0 for devices without work.
@@ -68,8 +68,8 @@ def dual(
         inner: the problem's inner solver.
         learning_multiplier: λ ≥ 0, J per unit of mean error; ignored without a learning constraint.
         band_multiplier: μ ≥ 0, J/Hz.
-        resolution: of log t_cmp. Coarser than the default gives the minimisers quickly, but no
-            bound to rely on.
+        resolution: resolution of log t_cmp. A coarser one than the default gives the minimisers
+            quickly, but the bound is then not reliable.
 
     Returns:
         The bound; −inf if a device has no feasible point at all.
@@ -176,7 +176,7 @@ def ascend(inner: InnerSolver, learning_multiplier: float, band_multiplier: floa
 
 
 def _start(multiplier: float) -> tuple[float, float]:
-    """Where to look for a multiplier first, as a logarithm, and how far around it."""
+    """The first guess of a multiplier, as a logarithm, and the first step around it."""
     return (math.log(multiplier), _NEAR) if multiplier > 0 else (0.0, _FAR)
 
 
@@ -203,7 +203,7 @@ def _device_terms(
         counted = problem.weights > 0
         worth = inner.log_weight[counted] - inner.beta[counted] * best[counted]
         term[counted] += np.exp(log_lam + worth)
-    least_s = inner.full_power_s(problem.bandwidth_hz)  # what rounding may leave less of
+    least_s = inner.full_power_s(problem.bandwidth_hz)  # rounding may leave less than this
     rest_s = np.maximum(problem.t_max_s - np.where(work, window_s, 0.0), least_s)
     log_rest = np.log(rest_s)
     limit = inner.narrowest(log_rest)[0]

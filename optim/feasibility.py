@@ -1,12 +1,13 @@
-"""Can any plan exist, and if not, what stands in the way and what would help?
+"""Whether a plan exists; if not, which constraint prevents it and what would help.
 
-At full speed and full power energy does not matter, and what is left is one convex problem: the
-least bandwidth Σ b_min(T − E C D / f_max) over the data amounts that meet the learning
-constraint, docs/model.md (25)-(26). Its multiplier is one scalar root, each device's D another.
+Feasibility does not depend on energy, so devices can be taken at full speed and full power. What is
+left is one convex problem: the least bandwidth Σ b_min(T − E C D / f_max) over the data amounts
+that meet the learning constraint, docs/model.md (25)-(26). Its multiplier is one scalar root, each
+device's D another.
 
-* :func:`time_windows`      bounds on t_cmp that every feasible plan keeps: where a search looks
+* :func:`time_windows`      bounds on t_cmp that every feasible plan keeps: the range of a search
 * :func:`least_bandwidth`   the least total bandwidth, and the split that needs no more
-* :func:`require_reachable_error`  the part of it that costs nothing to check
+* :func:`require_reachable_error`  checks the learning constraint alone, in no time
 * :func:`require_feasible`  raises :class:`~fimi.optim.problem.InfeasibleError` with the remedies
 """
 
@@ -47,9 +48,9 @@ class Leanest(Struct, frozen=True, eq=False):
 def time_windows(inner: InnerSolver) -> tuple[Array, Array]:
     """Shortest and longest t_cmp, (I,) each, in any feasible plan.
 
-    The shortest trains the least data at full speed; the longest leaves the upload the time it
-    takes at full power with the band that the others cannot do without. Where the second is below
-    the first the problem is infeasible.
+    The shortest trains the least data at full speed. The longest leaves the upload the time that it
+    takes at full power with the band that is left when the other devices have the least they need.
+    Where the second is below the first the problem is infeasible.
     """
     problem = inner.problem
     spare = problem.t_max_s - inner.earliest_s
@@ -66,9 +67,9 @@ def least_bandwidth(problem: FimiProblem, *, band_limit_hz: float = math.inf) ->
     """The least total bandwidth at full speed and power.
 
     Args:
-        problem: whose data, deadlines and learning constraint must be met.
-        band_limit_hz: with a finite limit the roles turn: the least *error* whose bandwidth is
-            within the limit; the learning constraint is ignored.
+        problem: the problem whose data bounds, deadlines and learning constraint must be met.
+        band_limit_hz: with a finite limit the result is the least *error* whose bandwidth is
+            within the limit; the learning constraint is then ignored.
     """
     inner = InnerSolver(problem)
     per_sample = problem.cycles_per_pass / problem.frequency_max_hz  # s per sample
@@ -101,7 +102,7 @@ def least_bandwidth(problem: FimiProblem, *, band_limit_hz: float = math.inf) ->
     log_high = np.log(np.where(moving, high, 1.0))
 
     def samples_at(log_price: float) -> Array:
-        """The D of every device where worth (error) and cost (bandwidth) of a sample balance."""
+        """The D of every device at which a sample's worth (error) equals its cost (bandwidth)."""
 
         def balance(log_samples: Array) -> tuple[Array, Array]:
             busy = per_sample * np.exp(log_samples)
@@ -156,7 +157,7 @@ def require_feasible(inner: InnerSolver) -> Leanest:
     """The leanest feasible plan.
 
     Raises:
-        InfeasibleError: if there is none; with what would make one possible.
+        InfeasibleError: there is none; the error says what would make one possible.
     """
     problem = inner.problem
     require_reachable_error(inner)
@@ -220,10 +221,11 @@ def _loose(problem: FimiProblem) -> float:
 
 
 def require_reachable_error(inner: InnerSolver) -> None:
-    """No deadline and no band help if all the data there can be is too little.
+    """Check that the largest possible amounts of data meet the learning constraint.
 
     Raises:
-        InfeasibleError: naming the devices that can have no data, or the smallest error.
+        InfeasibleError: they do not, so that no deadline and no band helps; names the devices that
+            can have no data, or the smallest error.
     """
     problem = inner.problem
     if not inner.bound_by_error or problem.curve is None:
@@ -252,7 +254,7 @@ def require_reachable_error(inner: InnerSolver) -> None:
 
 
 def _extra_time_s(problem: FimiProblem) -> float | None:
-    """How much later every deadline must be, all else equal; ``None`` if that cannot help."""
+    """By how much every deadline must be later, all else equal, s; ``None`` if it cannot help."""
 
     def feasible(extra_s: float) -> bool:
         longer = msgspec.structs.replace(problem, t_max_s=problem.t_max_s + extra_s)

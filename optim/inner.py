@@ -8,9 +8,9 @@ windows two problems remain, each with one scalar multiplier per row, which
 * (P3) :meth:`InnerSolver.upload`: bandwidth and power, docs/model.md (9)-(11), (17)-(18)
 * :meth:`InnerSolver.evaluate`: both, for time splits τ
 
-A row that cannot meet its constraints is not an error: it comes back with a positive *violation*,
-the sum of the logarithms of what is too large by which factor, so that a search can rank it. Zero
-means feasible.
+A row that cannot meet its constraints is not an error. It gets a positive *violation*, so that a
+search can rank it: the sum of the logarithms of the factors by which its constraints are broken.
+Zero means feasible.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ _ROUNDING = 1e-12
 """Relative violations below this are rounding, not violations."""
 _LEAST_THETA = 1e-12
 _TIGHTENED = 0.99
-"""A little less than the learning constraint asks for, so that it and no bound of D has a price."""
+"""D is bounded a little below what the learning constraint asks for, so that the price belongs to
+the constraint and not to the bound."""
 _LOG_MAX = 690.0
 """Its exponential is still a finite double."""
 _SHORTEST = 1e-12
-"""Upload windows below this share of t_max are none."""
+"""Upload windows below this share of t_max count as zero."""
 
 
 class ComputeSolution(Struct, frozen=True, eq=False):
@@ -77,7 +78,7 @@ class UploadSolution(Struct, frozen=True, eq=False):
 
 
 class SplitCosts(Struct, frozen=True, eq=False):
-    """What S time splits cost.
+    """Energies and violations of S time splits.
 
     Attributes:
         energy_j: dynamic energy of the fleet, (S,).
@@ -93,16 +94,16 @@ class SplitCosts(Struct, frozen=True, eq=False):
 
 
 class InnerSolver:
-    """Inner problems of one :class:`FimiProblem`, with everything precomputed that no τ changes.
+    """Inner problems of one :class:`FimiProblem`; what does not depend on τ is precomputed.
 
     Attributes:
-        problem: what is solved.
+        problem: the problem to solve.
         samples_min: no feasible plan has a smaller D, (I,): D_loc, or nearly what the learning
             constraint asks for with every other device at its largest.
         samples_max: D_loc + D_gen_max, (I,).
-        has_work: devices that train at all, (I,) of bool: not those with no data and no need of it.
+        has_work: devices that train, (I,) of bool; those without data that need none do not.
         earliest_s: shortest t_cmp of any feasible plan: the least data at full speed, (I,).
-        floor_hz: the frequency below which a device gains nothing, (14), (I,).
+        floor_hz: the frequency below which a device saves nothing, (14), (I,).
         log_weight: log w α of each device's power law, (I,).
         beta: its exponent, (I,).
     """
@@ -185,7 +186,7 @@ class InnerSolver:
     def log_samples(
         self, log_t: Array, log_multiplier: Array, columns: NDArray[np.intp]
     ) -> tuple[Array, Array]:
-        """(16) The log D at which one more sample costs what it is worth, before the D bounds.
+        """(16) The log D at which one more sample costs what it is worth, without the bounds on D.
 
         Args:
             log_t: logarithm of the compute window, (S, len(columns)).
@@ -230,7 +231,7 @@ class InnerSolver:
     def _prices(
         self, log_t: Array, log_samples: Array, columns: NDArray[np.intp]
     ) -> tuple[Array, Array]:
-        """The log λ at which a device is at ``log_samples``, the inverse of (16): from, to.
+        """The smallest and largest log λ that lead to ``log_samples``: the inverse of (16).
 
         The two differ at the kink, where a range of prices leads to the same D.
         """
@@ -255,7 +256,7 @@ class InnerSolver:
         """Bandwidths and powers of least energy within upload windows.
 
         Args:
-            window_s: t_com, (S, I); a row with one at or below 0 comes back with a violation.
+            window_s: t_com, (S, I); a row with a window at or below 0 gets a violation.
             start: guesses of log μ, (S,).
         """
         problem = self.problem
@@ -287,7 +288,7 @@ class InnerSolver:
         log_multiplier = falling_root(excess, low, high, start=start)
         log_x = np.minimum(inverse_psi(log_multiplier[:, None] - offset)[0], limit)
         band = np.exp(log_a - log_x)
-        # The last rounding error of Σ b = B goes to those whose power is not at its limit.
+        # The last rounding error of Σ b = B goes to devices whose power is not at its limit.
         free = log_x < limit
         room = problem.bandwidth_hz - np.where(free, 0.0, band).sum(axis=1)
         taken = np.where(free, band, 0.0).sum(axis=1)
@@ -299,7 +300,7 @@ class InnerSolver:
         return UploadSolution(band, energy / window_s, energy, log_multiplier, violation)
 
     def narrowest(self, log_t: Array) -> tuple[Array, Array]:
-        """(18) The largest log x that p_max allows, and how far a window is too short for any x.
+        """(18) The largest log x that p_max allows; by how much a window is too short for any x.
 
         Args:
             log_t: logarithm of the upload window, (..., I).

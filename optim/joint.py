@@ -1,6 +1,6 @@
 """(P1) solved whole by dual decomposition, for fleets of any size; docs/model.md (27)-(30).
 
-Only two constraints couple the devices, so two prices decide everything: λ of the learning error
+Only two constraints couple the devices, so that two prices are enough: λ of the learning error
 and μ of the band. At given prices each device minimises on its own
 (:mod:`fimi.optim.device_optimum`). The prices are the root of two excesses, each decreasing in its
 own price. Time and memory are linear in the number of devices.
@@ -35,22 +35,22 @@ _HALVINGS = 4
 _BLENDS = np.logspace(-9, 0, 37)
 
 JointStatus = Literal["optimal", "feasible"]
-"""``optimal``: plan and bound agree to 1e-6. ``feasible``: the plan is what was found."""
+"""``optimal``: plan and bound agree to 1e-6. ``feasible``: they do not."""
 
 
 class JointSolution(Struct, frozen=True, eq=False):
     """A plan in real numbers, and the bound that says how good it is.
 
     Attributes:
-        status: what is known about it.
+        status: whether it is proved to be optimal.
         energy_j: dynamic energy of the fleet in one round.
         bound_j: no feasible plan uses less.
         tau: (I,) time splits; 0 for devices without work.
         evaluation: the inner problems solved at these splits, one row.
         learning_multiplier: λ, J per unit of mean error.
         band_multiplier: μ, J/Hz.
-        steps: at how many prices the devices were solved.
-        seconds: time taken.
+        steps: number of price pairs at which the devices were solved.
+        seconds: wall time, s.
     """
 
     status: JointStatus
@@ -112,7 +112,7 @@ def solve(inner: InnerSolver, *, start: tuple[float, float] | None = None) -> Jo
 def _prices(
     devices: DeviceSolver, inner: InnerSolver, start: tuple[float, float] | None
 ) -> tuple[float, float]:
-    """λ and μ at which both excesses vanish: Newton in two logarithms, else one root in another."""
+    """λ and μ at which both excesses are zero: Newton in two logarithms, else two nested roots."""
     learns = inner.bound_by_error and _error_at_least(inner) > _CLOSE
     if start is None or start[1] <= 0 or (learns and start[0] <= 0):
         log_lam, log_mu = _guess(inner)
@@ -126,12 +126,12 @@ def _prices(
         log_lam, log_mu, found = _newton(devices, log_lam, log_mu)
         if found:
             return math.exp(log_lam), math.exp(log_mu)
-    require_feasible(inner)  # prices without limit are what an infeasible problem looks like
+    require_feasible(inner)  # in an infeasible problem the prices grow without limit
     return _nested(devices, log_lam, log_mu)
 
 
 def _newton(devices: DeviceSolver, log_lam: float, log_mu: float) -> tuple[float, float, bool]:
-    """Newton's method for both prices as long as it makes progress, and whether it arrived."""
+    """Newton's method for both prices as long as it makes progress; whether it converged."""
     point = np.array([log_lam, log_mu])
     here = np.array(devices.excess(*point))
     for _ in range(_NEWTON_STEPS):
@@ -158,7 +158,7 @@ def _newton(devices: DeviceSolver, log_lam: float, log_mu: float) -> tuple[float
 
 
 def _nested(devices: DeviceSolver, log_lam: float, log_mu: float) -> tuple[float, float]:
-    """One root inside the other: slower, but nothing can go wrong with two monotone functions."""
+    """One root inside the other: slower, but always possible with two monotone functions."""
     lam = min(max(log_lam, -LOG_LIMIT / 2), LOG_LIMIT / 2)
 
     def too_wide(m: float) -> float:
@@ -201,7 +201,7 @@ def nearest_feasible(inner: InnerSolver, tau: Array) -> tuple[Array, SplitCosts]
 
     Args:
         inner: the problem's inner solver.
-        tau: time splits, (I,), for example an optimum that rounding has put outside.
+        tau: time splits, (I,), for example an optimum that is infeasible by rounding.
 
     Returns:
         Splits, (I,), and the plan there.

@@ -4,7 +4,7 @@ The power law is the form FIMI assumes; the parameters are fitted to errors meas
 amounts of data.
 
 * :class:`LearningCurve`  the curve and its inverse
-* :func:`fit_curve`       a curve from measurements, (33), with what the data cannot tell
+* :func:`fit_curve`       a curve from measurements, (33), and what they do not determine
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class LearningCurve(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     Attributes:
         alpha: α, scale: the error above the floor with one sample.
         beta: β, exponent; beyond 15 the powers of D leave the range of a double.
-        delta0: δ0, the error no amount of data removes.
+        delta0: δ0, the error that no amount of data removes.
     """
 
     alpha: Positive
@@ -71,17 +71,18 @@ class ConfidenceInterval(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CurveFit(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A fitted learning curve and what is known about it.
+    """A fitted learning curve with its uncertainty.
 
     Attributes:
         curve: the best fit; within the range of the amounts it may be used even where its
             parameters are not identified.
         alpha: confidence interval of α.
-        beta: of β.
-        delta0: of δ0.
-        residual: root mean square of what the curve leaves unexplained.
+        beta: confidence interval of β.
+        delta0: confidence interval of δ0.
+        residual: root mean square of measured less fitted errors.
         identified: whether the data determines all three parameters.
-        problems: in words, what it does not determine and what would help; empty if identified.
+        problems: sentences that say what it does not determine and what would help; empty if
+            identified.
     """
 
     curve: LearningCurve
@@ -108,7 +109,7 @@ def fit_curve(
     Args:
         amounts: D > 0, (n,), n ≥ 3 with at least three different amounts.
         errors: measured errors ≥ 0, (n,).
-        confidence: of the intervals.
+        confidence: confidence level of the intervals.
 
     Raises:
         ValueError: fewer than three amounts, values out of range, or errors that never differ.

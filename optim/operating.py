@@ -30,7 +30,7 @@ _REACH = 6.0
 
 
 class Cost(Protocol):
-    """What training costs; called with many candidates at once."""
+    """Seconds and joules of training; called with many candidates at once."""
 
     def __call__(self, samples: Array, frequency_hz: Array) -> tuple[Array, Array]:
         """Seconds and joules of a round's training, (S, I) each.
@@ -47,7 +47,7 @@ class PowerTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     Attributes:
         frequencies_hz: per device, ascending.
-        powers_w: per device, one per frequency. They may be anything, even fall.
+        powers_w: per device, one per frequency. They may even fall with the frequency.
         cycles_per_pass: E C, per device.
     """
 
@@ -69,7 +69,7 @@ class PowerTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
                 )
 
     def __call__(self, samples: Array, frequency_hz: Array) -> tuple[Array, Array]:
-        """Seconds and joules; a frequency between two entries has the power between theirs."""
+        """Seconds and joules; the power between two frequencies of the table is interpolated."""
         seconds = np.asarray(self.cycles_per_pass) * samples / frequency_hz
         power = np.stack(
             [
@@ -95,9 +95,9 @@ class OperatingPlan(Struct, frozen=True, eq=False):
         upload_j: joules of the upload.
         bandwidth_hz: b.
         power_w: p.
-        history: of the search.
-        stop: why it ended.
-        evaluations: candidates it evaluated.
+        history: history of the search.
+        stop: why the search ended.
+        evaluations: number of candidates that it evaluated.
     """
 
     samples: Array
@@ -119,7 +119,7 @@ class OperatingPlan(Struct, frozen=True, eq=False):
 
 
 class _Space:
-    """Points to whole samples and settable frequencies, and what they cost."""
+    """Maps points to whole samples and settable frequencies, and to their cost."""
 
     def __init__(
         self, problem: FimiProblem, cost: Cost, frequencies_hz: Sequence[Sequence[float]] | None
@@ -180,7 +180,7 @@ class _Space:
     def evaluate(
         self, z: Array
     ) -> tuple[Array, Array, tuple[Array, Array, Array, Array, UploadSolution]]:
-        """Energy, violation, and everything else of points (S, n)."""
+        """Energy, violation and all other results of points (S, n)."""
         samples, frequency = self.decode(z)
         seconds, joules = self.cost(samples, frequency)
         good = np.isfinite(seconds) & np.isfinite(joules) & (seconds >= 0)
@@ -214,19 +214,18 @@ def search(
         problem: limits, links, data; its own model of computing is not used.
         cost: seconds and joules of training. A candidate for which it gives NaN or infinity is
             infeasible.
-        seed: same seed, same result.
-        settings: of the search.
-        frequencies_hz: what each device can set; an empty row, any frequency within its limits.
-            The problem's own steps if left out.
+        seed: the same seed gives the same result.
+        settings: settings of the search.
+        frequencies_hz: frequencies that each device can set; an empty row means any frequency
+            within its limits. The problem's own steps if left out.
 
     Raises:
-        InfeasibleError: no feasible candidate was found; the search proves nothing, so one may
-            still exist.
+        InfeasibleError: no feasible candidate was found. This is no proof: one may still exist.
     """
     space = _Space(problem, cost, frequencies_hz)
     settings = settings or SearchSettings()
     start = np.zeros(space.dimension)
-    start[: problem.size] = 1.5  # rather fast than late
+    start[: problem.size] = 1.5  # near the highest frequency, so that the deadline holds
     result = minimise(
         lambda z: space.evaluate(z)[:2], start, seed=seed, settings=settings, reach=_REACH
     )

@@ -1,14 +1,14 @@
-"""A plan for a fleet: search, prove, round, and say how good it is.
+"""A plan for a fleet: it is searched for, certified and rounded to what devices can run.
 
-1. Feasible at all? Otherwise :class:`~fimi.optim.problem.InfeasibleError` says what is in the way.
+1. Whether a plan exists; if not, :class:`~fimi.optim.problem.InfeasibleError` says why.
 2. (P5) the cross-entropy search over the time splits, (P2) and (P3) inside it.
 3. A certified lower bound on the energy of *every* plan, and the distance from it. A search
    result farther from the bound than the tolerance is refined from the certified time splits.
 4. Whole samples, (P4) spread over the classes, and frequencies that the devices can set.
 
-Two energies come out, each with its gap to the same bound: ``search_energy_j`` of the plan in real
-numbers, whose gap says how well the search did; and ``energy_j`` of the plan as it will run,
-whose gap contains the price of whole samples and discrete frequencies as well.
+The result has two energies, each with its gap to the same bound: ``search_energy_j`` of the plan in
+real numbers, whose gap says how good the search was; and ``energy_j`` of the plan as it will run,
+whose gap also contains the price of whole samples and discrete frequencies.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = ["DeviceShare", "Plan", "SearchSettings", "plan"]
 
 _SPLIT_EDGE = 1e-9
 _PROGRAM_DEVICES_MAX = 120
-"""Above, dual decomposition proves the same bound in a fraction of CVXPY's time."""
+"""For larger fleets dual decomposition proves the same bound in a fraction of CVXPY's time."""
 _WARM_DEVIATION = 0.3
 _REFINE_DEVIATION = 0.01
 _RETREATS = np.logspace(-4.0, 0.0, 17)
@@ -58,12 +58,12 @@ def plan(
     """Plan a fleet.
 
     Args:
-        problem: what to plan.
-        seed: same problem, settings and seed, same plan to the last digit.
-        settings: of the search.
+        problem: the problem to plan.
+        seed: the same problem, settings and seed give the same plan to the last digit.
+        settings: settings of the search.
         progress: called after every iteration of the search.
-        start: a plan for a similar problem, from whose time splits the search sets out; devices
-            are matched by id.
+        start: a plan for a similar problem; the search starts from its time splits. Devices are
+            matched by id.
 
     Raises:
         InfeasibleError: no plan meets the constraints.
@@ -105,7 +105,7 @@ def plan(
 def _runnable(
     inner: InnerSolver, found: SplitCosts, tau: Array, leanest_tau: Callable[[], Array]
 ) -> RunnablePlan:
-    """The plan in whole samples; where rounding leaves no room, the nearest one that has it."""
+    """The plan in whole samples; where rounding makes it infeasible, the nearest feasible one."""
     try:
         return realise(inner, found.compute.samples[0], tau, leanest_tau)
     except InfeasibleError:
@@ -123,7 +123,7 @@ def _runnable(
 def _starting_point(space: SplitSpace, start: Plan | None) -> tuple[Array, Callable[[], Array]]:
     """Where the search begins, and the leanest split for when it is needed.
 
-    Whether the problem is feasible is settled here: by a feasible split among a few obvious
+    This also decides whether the problem is feasible: by a feasible split among a few obvious
     ones, or else by the exact answer.
     """
     inner = space.inner
@@ -181,7 +181,7 @@ def _search(
 def _plan_large(
     inner: InnerSolver, settings: SearchSettings, began: float, start: Plan | None
 ) -> Plan:
-    """Dual decomposition is plan and proof at once."""
+    """The plan of a large fleet: dual decomposition gives plan and bound at once."""
     prices = None if start is None else (start.learning_multiplier, start.band_multiplier)
     solution = solve(inner, start=prices)
     solved_s = time.perf_counter() - began

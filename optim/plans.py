@@ -1,4 +1,4 @@
-"""A plan as values: each device's share, the energy, the bound, and which search found it."""
+"""A plan as values: each device's share, energy, bound, and the search that found it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class DeviceShare(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     """One device's share of a plan.
 
     Attributes:
-        device: id.
+        device: id of the device.
         synthetic_counts: synthetic samples per class.
         samples: D, local and synthetic.
         point: frequency, bandwidth, power, time split.
@@ -47,12 +47,12 @@ class DeviceShare(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class Plan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A plan for every device, and how good it is.
+    """A plan for every device, with its bound.
 
     Attributes:
-        devices: in the problem's order.
-        status: what is known about its quality.
-        search: which search produced it.
+        devices: the devices' shares, in the problem's order.
+        status: whether it is proved to be optimal.
+        search: the search that found it.
         energy_j: dynamic energy of the fleet in one round, as it will run.
         bound_j: certified lower bound on the energy of every plan; ``None`` if not asked for.
         gap_percent: distance of ``energy_j`` from the bound, in percent of the bound.
@@ -61,14 +61,14 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         error: mean learning error Σ w Δ of the whole samples, synthetic ones counted as
             ``synthetic_value``; ``None`` without a learning constraint.
         error_max: the constraint on it; ``None`` for none.
-        learning_multiplier: λ: joules a round would save per unit of error allowed more.
-        band_multiplier: μ: joules a round would save per hertz more.
-        history: of the search, one entry per iteration.
+        learning_multiplier: λ: joules that a round would save per unit by which Δ_max is raised.
+        band_multiplier: μ: joules that a round would save per additional hertz.
+        history: history of the search, one entry per iteration.
         stop: why the search ended.
-        evaluations: candidates it evaluated.
-        search_s: wall time of the search.
-        certificate_s: wall time of the certificate.
-        synthetic_value: q: what a synthetic sample was taken to be worth in real ones.
+        evaluations: number of candidates that it evaluated.
+        search_s: wall time of the search, s.
+        certificate_s: wall time of the certificate, s.
+        synthetic_value: q: the worth of a synthetic sample in real ones that was assumed.
     """
 
     devices: tuple[DeviceShare, ...]

@@ -3,7 +3,7 @@
 * :class:`FimiProblem`     everything a plan depends on, checked; SI units, shape (I,) per device
 * :func:`from_boards`      the problem for a fleet of calibrated boards
 * :func:`tfl`              the same fleet without synthetic data and without a learning constraint
-* :class:`InfeasibleError` no plan exists: which constraint, which devices, and what would help
+* :class:`InfeasibleError` no plan exists: because of which constraint and devices; what would help
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _POSITIVE = (
 )
 _NON_NEGATIVE = ("active_power_w", "generated_max", "weights")
 _SMALLEST, _LARGEST = 1e-40, 1e40
-"""Of any quantity but 0: far beyond hardware, and far enough from the limits of a double for every
-product of the model. What lies outside is a mistake of units."""
+"""Limits of any quantity but 0: far beyond hardware, and far enough from the limits of a double for
+every product of the model. A value outside is a mistake of units."""
 _SAMPLES_MAX = 1e15
 """Whole numbers up to here are exact doubles."""
 
@@ -53,10 +53,10 @@ class InfeasibleError(NoPlanError, ValueError):
 
     Attributes:
         constraint: which constraint cannot be met.
-        devices: by which devices; all of them where it is a matter of the whole fleet.
-        smallest_t_max_s: (I,) deadlines that would do, all else equal; ``None`` if none does.
+        devices: the devices that cannot meet it; all of them if it concerns the whole fleet.
+        smallest_t_max_s: (I,) deadlines that would be enough, all else equal; ``None`` if none is.
         smallest_error_max: smallest Δ_max that can be met, all else equal; ``None`` if none can.
-        bandwidth_needed_hz: smallest bandwidth budget that would do; ``None`` if none does.
+        bandwidth_needed_hz: smallest bandwidth that would be enough; ``None`` if none is.
     """
 
     def __init__(
@@ -103,12 +103,12 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
         curve: Δ(D); needed only for a finite ``error_max``.
         frequency_steps_hz: discrete operating frequencies per device, ascending; an empty entry
             means that every frequency between the limits can be set.
-        worth_scale: g, (I,): D samples teach as much as g D^s of the learning curve's; 1 for none
-            but those (:mod:`fimi.optim.quality` sets it for synthetic samples of less worth).
+        worth_scale: g, (I,): D samples teach as much as g D^s samples of the learning curve. It is
+            1 unless :mod:`fimi.optim.quality` sets it for synthetic samples of less worth.
         worth_exponent: s, (I,).
 
     Raises:
-        ProblemError: naming device, field and value.
+        ProblemError: a value is impossible; names device, field and value.
     """
 
     devices: tuple[str, ...]
@@ -164,12 +164,12 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
 
     @property
     def cycles_per_pass(self) -> Array:
-        """E · C, cycles that one more sample costs in a round, (I,)."""
+        """E · C, cycles of one sample in a round, (I,)."""
         return self.epochs * self.cycles_per_sample
 
     @property
     def error_budget(self) -> float:
-        """Δ_max − δ0: what Σ w α D^(−β) may be; infinite for no learning constraint."""
+        """Δ_max − δ0: the limit on Σ w α D^(−β); infinite without a learning constraint."""
         return self.error_max - (self.curve.delta0 if self.curve is not None else 0.0)
 
     def error(self, samples: Array) -> float:
@@ -288,7 +288,7 @@ def from_boards(
         epochs: E.
         deadline_s: T_max of a round, from the start of the model's download.
         upload_bits: S.
-        download_bits: size of the global model; the time it takes is off ``t_max_s``.
+        download_bits: size of the global model; its download time is subtracted from ``t_max_s``.
         bandwidth_hz: B.
         generated_max: D_gen_max, (I,) or one for all.
         error_max: Δ_max.
@@ -296,8 +296,8 @@ def from_boards(
         weights: w; equal if ``None``.
 
     Raises:
-        ProblemError: for impossible values.
-        InfeasibleError: if a device cannot even receive the model before the deadline.
+        ProblemError: a value is impossible.
+        InfeasibleError: a device cannot even receive the model before the deadline.
     """
     devices = tuple(boards)
     missing = [device for device in devices if device not in local_counts]

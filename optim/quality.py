@@ -1,11 +1,12 @@
 """Plans with synthetic samples that are worth less than real ones, docs/model.md (43)-(45).
 
 A synthetic sample teaches as much as q real ones and costs as much to train on as one. The error
-then falls with D_loc + q D_gen, which is no power of D. Over log D its logarithm is convex, so that
+then falls with D_loc + q D_gen, which is not a power of D. Its logarithm is convex in log D, so
+that
 
-* a tangent lies below it: the power law that touches it at some D promises no more than the data
-  is worth. A plan under that power law keeps the real limit on the error. Laying the tangent at
-  the best plan under the last one lowers the energy until both are the same.
+* a tangent lies below it: the power law that touches it at some D never exceeds the worth of the
+  data. A plan under that power law keeps the real limit on the error. The next tangent is taken at
+  the best plan under the last one; the energy falls until the two are the same.
 * a chord lies above it: over a range of D no plan needs less data than the chord says. The dual
   function with chords over many short ranges is a lower bound on every plan.
 
@@ -38,21 +39,21 @@ from fimi.optim.target import Choice, RoundsModel
 _SMALLEST_VALUE = 1e-6
 _TANGENTS_MAX = 40
 _SETTLED = 1e-8
-"""Relative change of the energy at which tangents move no more."""
+"""Relative change of the energy below which the tangents have settled."""
 _CHOICE_SETTLED = 1e-5
 _SLACK = 1e-9
 _SEGMENTS = 32
 _MARGIN = 1e-11
 """Taken off the bound, relative to its terms, for rounding errors."""
 _LOOSE = 1e30
-"""A limit on the error that binds nobody: the segments of the bound need none."""
+"""A limit on the error that never binds: the segments of the bound need none."""
 
 
 def effective(problem: FimiProblem, synthetic_value: float, samples: Array) -> Array:
     """(43) D_loc + q D_gen.
 
     Args:
-        problem: whose local data it is.
+        problem: the problem with the local data.
         synthetic_value: q.
         samples: D = D_loc + D_gen, (I,).
     """
@@ -71,16 +72,16 @@ def plan(
     """Plan a fleet whose synthetic samples are worth q real ones each.
 
     Args:
-        problem: what to plan, with the learning curve of real samples.
+        problem: the problem to plan, with the learning curve of real samples.
         synthetic_value: q, in (0, 1]; 1 is :func:`fimi.optim.planner.plan`.
-        seed: same problem, value, settings and seed, same plan to the last digit.
-        settings: of the search.
+        seed: the same problem, value, settings and seed give the same plan to the last digit.
+        settings: settings of the search.
         progress: called after every iteration of the search.
 
     Returns:
         A plan whose ``error`` counts synthetic samples as q, at most Δ_max with whole samples. Its
-        bound is one on every discounted plan; ``optimal`` says the search is as near to it as the
-        tolerance asks. Without a bound the plan is a local optimum if q (1 + β) < 1, else the best.
+        bound holds for every plan with this q; ``optimal``: its gap is within the tolerance.
+        Without a bound the plan is a local optimum if q (1 + β) < 1, else the optimum.
 
     Raises:
         ProblemError: q is not in (0, 1].
@@ -129,19 +130,20 @@ def choose(
 ) -> Choice:
     """:func:`fimi.optim.target.choose` with synthetic samples worth q real ones each.
 
-    The choice under tangents, and tangents at the plan chosen, until the joules fall no more. With
-    q < 1 the bounds of the trials hold for plans under these tangents only.
+    Δ_max is chosen under tangents, then tangents are taken at the chosen plan, until the joules do
+    not fall any more. With q < 1 the bounds of the trials hold for plans under these tangents only.
 
     Args:
-        problem: as there.
-        accuracy: as there.
+        problem: see there.
+        accuracy: see there.
         synthetic_value: q, in (0, 1].
-        rounds: as there.
-        constant_power_w: as there.
-        deadline_scales: as there.
+        rounds: see there.
+        constant_power_w: see there.
+        deadline_scales: see there.
 
     Raises:
-        ProblemError: q is not in (0, 1], no learning curve, or a target that is no accuracy.
+        ProblemError: q is not in (0, 1], there is no learning curve, or the target is not an
+            accuracy.
         InfeasibleError: no Δ_max has a plan.
     """
     _check(synthetic_value)
@@ -241,7 +243,7 @@ def feasible_law(problem: FimiProblem, q: float) -> FimiProblem:
 
     Args:
         problem: with the learning curve of real samples.
-        q: what a synthetic sample is worth; with 1 the problem itself comes back, unchecked.
+        q: worth of a synthetic sample; with 1 the problem itself is returned, unchecked.
 
     Raises:
         InfeasibleError: the error is too large even there.
@@ -284,7 +286,7 @@ def _bound(problem: FimiProblem, q: float, solution: JointSolution) -> float:
     counts = problem.weights > 0
     most = problem.local_samples + problem.generated_max
     lowest = np.where(counts, np.maximum(problem.local_samples, 1.0), problem.local_samples)
-    # As much as can be trained on while the upload has the whole band.
+    # The largest D that can be trained on while the upload has the whole band.
     left_s = problem.t_max_s - InnerSolver(problem).full_power_s(problem.bandwidth_hz)
     capacity = left_s * problem.frequency_max_hz / problem.cycles_per_pass
     highest = np.where(counts, np.maximum(np.minimum(most, np.floor(capacity)), lowest), lowest)

@@ -2,7 +2,7 @@
 
 1. :func:`whole_samples` rounds the data amounts so that the learning constraint still holds.
 2. :func:`realise` gives each device the lowest frequency it can set that still meets its compute
-   window, hands the time this frees to the upload and solves (P3) again; where frequencies are
+   window, gives the time that this frees to the upload and solves (P3) again. Where frequencies are
    discrete, a descent over single steps (one device one step up or down) follows, because
    rounding every device up is rarely the best of the discrete plans.
 
@@ -59,7 +59,7 @@ class RunnablePlan(Struct, frozen=True, eq=False):
 
 
 def whole_samples(inner: InnerSolver, samples: Array, tau: Array) -> Samples:
-    """Round D to whole samples, up for no more devices than the learning constraint asks for.
+    """Round D to whole samples: up for as few devices as the learning constraint allows.
 
     Args:
         inner: the problem's inner solver.
@@ -95,11 +95,11 @@ def realise(
         inner: the problem's inner solver.
         samples: D in real numbers, (I,).
         tau: time splits of the same plan, (I,).
-        leanest_tau: gives the splits that need the least bandwidth: where to turn if rounding up
-            has taken more time than there was.
+        leanest_tau: gives the splits that need the least bandwidth; used if rounding up needs more
+            time than there is.
 
     Raises:
-        InfeasibleError: if no split that was tried has room for whole samples.
+        InfeasibleError: no split that was tried has room for whole samples.
     """
     problem = inner.problem
     whole = whole_samples(inner, samples, tau)
@@ -139,7 +139,7 @@ def leanest_plan(inner: InnerSolver) -> RunnablePlan:
     """The runnable plan at the time splits of least bandwidth.
 
     Raises:
-        InfeasibleError: none in real numbers, or no room to round it to whole samples.
+        InfeasibleError: there is none in real numbers, or none in whole samples.
     """
     tau = require_feasible(inner).tau
     samples = inner.evaluate(tau[None]).compute.samples[0]
@@ -147,7 +147,7 @@ def leanest_plan(inner: InnerSolver) -> RunnablePlan:
 
 
 def _frequencies(inner: InnerSolver, cycles: Array, tau: Array) -> Array:
-    """What each device sets to train within τ T, (S, I)."""
+    """The frequency that each device needs to train within τ T, (S, I)."""
     problem = inner.problem
     with np.errstate(divide="ignore", invalid="ignore"):
         needed = np.where(cycles > 0, cycles / (tau * problem.t_max_s), 0.0)
@@ -184,7 +184,7 @@ def _descend(inner: InnerSolver, cycles: Array, frequency_hz: Array, energy_j: f
     steps = inner.problem.frequency_steps_hz
     stepped = [i for i, row in enumerate(steps) if len(row) > 1]
     if len(stepped) > _DESCENT_DEVICES_MAX:
-        return frequency_hz  # each round of moves grows with the square of the fleet
+        return frequency_hz  # the cost of a pass of moves grows with the square of the fleet
     current = frequency_hz
     for _ in range(8 * len(stepped)):
         moves = []

@@ -1,4 +1,4 @@
-"""(P2) and (P3) as a solver sees them: the reference for the fast inner solvers.
+"""(P2) and (P3) solved by CVXPY: the reference for the fast inner solvers.
 
 Both are stated once per problem as disciplined parametrised programs, compiled on the first
 candidate, and solved by Clarabel for each candidate after that; only the time windows are
@@ -29,12 +29,11 @@ _TIGHT: dict[str, float] = {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_fea
 class ReferenceSolver(InnerSolver):
     """Inner problems by CVXPY and Clarabel, one candidate at a time.
 
-    Whether a candidate is feasible, and by how much it is not, is a formula and no optimisation;
-    that is shared with the fast solvers. A candidate that Clarabel gives up on counts as
-    infeasible.
+    Whether a candidate is feasible, and by how much it is not, is a formula, which is shared with
+    the fast solvers. A candidate for which Clarabel finds no solution counts as infeasible.
 
     Args:
-        problem: what is solved.
+        problem: the problem to solve.
     """
 
     def __init__(self, problem: FimiProblem) -> None:
@@ -47,7 +46,7 @@ class ReferenceSolver(InnerSolver):
         fast = super().compute(window_s)
         free = self.has_work & (self.samples_max > self.samples_min)
         if not (self.bound_by_error and free.any()):
-            return fast  # nothing to choose: D is D_loc
+            return fast  # D is fixed to D_loc
         samples, frequency = fast.samples.copy(), fast.frequency_hz.copy()
         log_multiplier, violation = fast.log_multiplier.copy(), fast.violation.copy()
         if self._compute is None:
@@ -121,7 +120,7 @@ class _ComputeProgram:
         )
 
     def solve(self, window_s: Array, scale_j: float) -> tuple[Array, Array, float] | None:
-        """D, f and log λ; ``None`` if the solver gives up."""
+        """D, f and log λ; ``None`` if the solver finds no solution."""
         inner, work = self._inner, self._work
         self._log_window.value = np.log(window_s[work])
         self._log_scale.value = math.log(scale_j)
@@ -161,7 +160,7 @@ class _UploadProgram:
         self._price_j = inner.noise_over_gain * unit
 
     def solve(self, window_s: Array) -> tuple[Array, Array, float] | None:
-        """B, e_com and log μ; ``None`` if the solver gives up."""
+        """b, e_com and log μ; ``None`` if the solver finds no solution."""
         problem = self._inner.problem
         equal = np.minimum(self._unit * problem.size / (problem.bandwidth_hz * window_s), 100.0)
         scale_j = float((self._price_j * np.expm1(equal) / equal).sum())
@@ -181,7 +180,7 @@ class _UploadProgram:
 
 
 def _solve(program: Any) -> bool:
-    """Whether there is an optimum: the tight one, else the default one, else an inaccurate one."""
+    """Solve with tight tolerances, else default ones, else inaccurately; whether one succeeded."""
     for tolerances, enough in ((_TIGHT, ("optimal",)), ({}, ("optimal", "optimal_inaccurate"))):
         try:
             with warnings.catch_warnings():

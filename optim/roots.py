@@ -1,4 +1,4 @@
-"""Roots of monotone functions: every multiplier, price and break-even point is one.
+"""Roots of monotone functions, by which multipliers, prices and break-even points are found.
 
 * :func:`falling_root`  many decreasing functions at once, each inside a bracket
 * :func:`price_root`    one decreasing function of a logarithm, without a bracket
@@ -35,12 +35,12 @@ def falling_root(
         function: maps n arguments to n values and n derivatives (≤ 0).
         low: shape (n,), where the value is ≥ 0.
         high: shape (n,), where the value is ≤ 0.
-        start: shape (n,), first guesses; the middle where absent or outside the bracket.
+        start: shape (n,), first guesses; the middle of the bracket if left out or outside of it.
         tolerance: relative (absolute below 1) accuracy of the argument.
         iterations: bisections alone need about 50 to the last digit.
 
     Returns:
-        Shape (n,). Where the value does not change sign the end of the bracket nearest to a root.
+        Shape (n,). Where the value does not change sign, the end of the bracket nearest to a root.
     """
     low, high = np.array(low, float), np.array(high, float)
     if low.size == 0:
@@ -54,7 +54,7 @@ def falling_root(
         low = np.where(value > 0.0, x, low)
         high = np.where(value <= 0.0, x, high)
         with np.errstate(divide="ignore", invalid="ignore"):
-            # Beyond the bracket its end is tried: if there is no root, it ends there at once.
+            # A step beyond the bracket tries its end: without a root, the iteration ends there.
             newton = np.clip(x - value / slope, low, high)
         # A Newton step must have made progress since the last one.
         good = np.isfinite(newton) & (np.abs(value) <= 0.5 * before)
@@ -76,8 +76,8 @@ def price_root(
     Args:
         falling: one function, with a value for every argument.
         guess: where to start.
-        step: how far to look first; each next step is longer.
-        tolerance: of the argument.
+        step: length of the first step; each next step is longer.
+        tolerance: absolute accuracy of the argument.
     """
     x, value = guess, falling(guess)
     while value != 0.0 and abs(x) < LOG_LIMIT:
@@ -101,11 +101,11 @@ def root_between(
     """Brent's method between two points where the function has different signs.
 
     Args:
-        function: monotone.
-        first: a point and the value there. It is not evaluated again: the functions here start
-            from where they last were, and a second call may differ in its last digit.
-        second: another one.
-        tolerance: of the argument.
+        function: a monotone function.
+        first: a point and the value there. It is not evaluated again, because the functions here
+            start from their last result, and a second call may differ in its last digit.
+        second: another point and its value.
+        tolerance: absolute accuracy of the argument.
     """
     known = dict((first, second))
     low, high = sorted(known)

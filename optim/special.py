@@ -7,8 +7,8 @@ With x = S ln2 / (b t), the nats that one hertz-second of an upload carries (doc
 
 Both are increasing in x, and neither inverse is elementary (ψ⁻¹ is 1 + W0((q − 1)/e), Lambert's
 W). :func:`inverse_psi` and :func:`inverse_theta` start from a table in logarithms and take one
-Newton step, which brings them to 1e-11 or better for x from 0 to 690, at a third of the time of
-:func:`scipy.special.lambertw` and without its cancellation near q = 0.
+Newton step. Their error is 1e-11 or less for x from 0 to 690. They take a third of the time of
+:func:`scipy.special.lambertw`, and have no cancellation near q = 0.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def log_psi(log_x: Array) -> tuple[Array, Array]:
         series = np.full_like(y, _PSI_SERIES[0])
         for coefficient in _PSI_SERIES[1:]:
             series = series * y + coefficient
-        # For x below 1e-150 the square underflows; its logarithm is taken apart instead.
+        # For x below 1e-150 the square underflows; its logarithm is computed instead.
         psi[small] = series
         value = np.log(psi)
         value[small] += 2.0 * log_x[small]
@@ -84,7 +84,7 @@ def inverse_psi(log_q: Array) -> tuple[Array, Array]:
         log_q: logarithm of q, any shape.
     """
     nodes, log_psi_nodes, _ = _tables()
-    # ψ(x) ≥ x²/2, with equality for x → 0: the table's lower end is not the function's.
+    # ψ(x) ≥ x²/2, with equality for x → 0: used below the lower end of the table.
     start = np.minimum(np.interp(log_q, log_psi_nodes, nodes), (log_q + _LOG2) / 2.0)
     value, slope = log_psi(start)
     return np.minimum(start - (value - log_q) / slope, LOG_X_MAX), slope

@@ -1,7 +1,7 @@
 """The outer search's space: one unbounded coordinate per time split, docs/model.md (19).
 
-* :class:`SplitSpace`  points to time splits and back
-* :class:`Objective`   what points cost, for :func:`fimi.optim.cross_entropy.minimise`
+* :class:`SplitSpace`  maps points to time splits and back
+* :class:`Objective`   the cost of points, for :func:`fimi.optim.cross_entropy.minimise`
 * :func:`try_edges`    the last step of a search
 """
 
@@ -20,9 +20,9 @@ from fimi.optim.inner import InnerSolver
 Z_EDGE = 12.0
 """A coordinate this far out is at the end of its window, to 6e-6 of its width."""
 Z_REACH = 5.0
-"""How far out the search's Gaussians may be centred."""
+"""Largest distance of the centre of the search's Gaussians from 0."""
 _BLOCK = 10_000
-"""Candidates times devices evaluated at once: their arrays stay in the processor's cache."""
+"""Candidates times devices that are evaluated at once: their arrays fit the processor's cache."""
 
 
 class SplitSpace:
@@ -44,7 +44,7 @@ class SplitSpace:
 
     @property
     def dimension(self) -> int:
-        """How many splits there are to choose."""
+        """Number of splits to choose."""
         return int(self._work.size)
 
     def tau(self, z: Array) -> Array:
@@ -68,7 +68,7 @@ class SplitSpace:
 
 
 class Objective:
-    """Energy and violation of points; the multipliers of one batch start the next."""
+    """Energy and violation of points. The multipliers of one batch are the start of the next."""
 
     def __init__(self, space: SplitSpace) -> None:
         self._space = space
@@ -99,10 +99,10 @@ class Objective:
 def try_edges(
     objective: Callable[[Array], tuple[Array, Array]], result: SearchResult
 ) -> SearchResult:
-    """Put coordinates at the ends of their windows, one at a time, as long as it helps.
+    """Move coordinates to the ends of their windows, one at a time, as long as it helps.
 
-    The Gaussians come near an end but not to it; where the optimum is there (a device at full
-    speed on its least data), this is the last step.
+    The Gaussians come near an end but do not reach it. Where the optimum is at an end (a device at
+    full speed on its least data), this is the last step.
     """
     best, value = result.best.copy(), result.value
     outer = np.flatnonzero(np.abs(best) > Z_REACH / 2.0)

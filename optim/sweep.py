@@ -1,6 +1,6 @@
-"""How energy follows the limits: the same problem planned over a range of one or more of them.
+"""How energy depends on the limits: the same problem planned over a range of one or more of them.
 
-* :data:`PARAMETERS`  what can be varied
+* :data:`PARAMETERS`  the parameters that can be varied
 * :func:`vary`        a problem with one of them changed
 * :func:`sweep`       certified plans over every combination of values
 """
@@ -26,15 +26,15 @@ class SweepPoint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One combination of values.
 
     Attributes:
-        values: of the parameters that were varied.
+        values: values of the parameters that were varied.
         feasible: whether any plan exists.
         energy_j: dynamic energy of the fleet in one round; ``None`` if infeasible.
         bound_j: certified lower bound on it.
-        gap_percent: between the two.
+        gap_percent: gap between the two, percent of the bound.
         error: mean learning error of the plan; ``None`` without a learning curve.
         synthetic_samples: of all devices, a real number.
-        obstacle: which constraint cannot be met.
-        message: why not, and what would help.
+        obstacle: the constraint that cannot be met; empty if feasible.
+        message: why it cannot be met, and what would help.
     """
 
     values: dict[str, float]
@@ -54,19 +54,19 @@ def sweep(
     """Plans over every combination of values, by dual decomposition, in real numbers.
 
     Args:
-        problem: what is varied.
-        ranges: parameter to values; see :data:`PARAMETERS`.
-        seed: of the partitions where α is varied; the same for every α.
+        problem: the problem to vary.
+        ranges: values of each parameter; see :data:`PARAMETERS`.
+        seed: seed of the partitions where α is varied; the same for every α.
 
     Raises:
-        ProblemError: no such parameter, or an impossible value.
+        ProblemError: there is no such parameter, or a value is impossible.
     """
     points = []
     prices: tuple[float, float] | None = None
     for combination in itertools.product(*ranges.values()):
         values = dict(zip(ranges, map(float, combination), strict=True))
         changed = problem
-        # A new partition and a smaller fleet first: the limits are those of what is left.
+        # First a new partition and a smaller fleet: the limits are those of the devices left.
         for name in sorted(
             values, key=lambda n: list(PARAMETERS).index(n) if n in PARAMETERS else 0
         ):
@@ -101,13 +101,13 @@ def vary(problem: FimiProblem, name: str, value: float, *, seed: int = 0) -> Fim
     """The problem with one parameter changed.
 
     Args:
-        problem: to start from.
+        problem: the problem to change.
         name: one of :data:`PARAMETERS`.
         value: its new value.
-        seed: of a new partition.
+        seed: seed of a new partition.
 
     Raises:
-        ProblemError: no such parameter, or an impossible value.
+        ProblemError: there is no such parameter, or the value is impossible.
     """
     if name not in PARAMETERS:
         raise ProblemError(f"cannot vary {name!r}; there are {', '.join(PARAMETERS)}")
@@ -142,12 +142,12 @@ def _devices(problem: FimiProblem, value: float, _: int) -> FimiProblem:
 
 
 def _alpha(problem: FimiProblem, value: float, seed: int) -> FimiProblem:
-    """The same samples of each class, spread anew: shares by Dirichlet(α), amounts multinomial."""
+    """The same samples of each class, divided again: shares by Dirichlet(α), counts multinomial."""
     rng = np.random.default_rng(seed)
     totals = problem.local_counts.sum(axis=0)
     counts = np.zeros_like(problem.local_counts)
     for k, total in enumerate(totals):
-        # Gamma draws below 1e-300 are 0; somebody must get the samples.
+        # Gamma draws below 1e-300 are 0; at least one device must get the samples.
         draws = rng.gamma(value, size=problem.size)
         if not draws.sum() > 0:
             draws[rng.integers(problem.size)] = 1.0
@@ -170,17 +170,17 @@ PARAMETERS: dict[str, Callable[[FimiProblem, float, int], FimiProblem]] = {
     "error_max": _replace("error_max"),
     "bandwidth": _replace("bandwidth_hz"),
 }
-"""What can be varied: ``t_max`` (s, every device's), ``error_max``, ``bandwidth`` (Hz),
+"""The parameters: ``t_max`` (s, of every device), ``error_max``, ``bandwidth`` (Hz),
 ``devices`` (the first so many), ``alpha`` (of a Dirichlet partition of the same samples)."""
 
 
 def parse_range(text: str) -> tuple[str, tuple[float, ...]]:
-    """Take ``t_max=5:20:7`` (from, to, how many) or ``t_max=5,8,12`` apart.
+    """Parameter and values of ``t_max=5:20:7`` (from, to, how many) or ``t_max=5,8,12``.
 
     A range of devices is rounded to whole numbers, each once.
 
     Raises:
-        ProblemError: not of this form.
+        ProblemError: the text has another form.
     """
     name, equals, spec = text.partition("=")
     name = name.strip()

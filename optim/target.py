@@ -1,13 +1,13 @@
-"""Which Δ_max, and which deadline, cost the fewest joules to a target accuracy; (34)-(36).
+"""The Δ_max, and the deadline, of fewest joules to a target accuracy; docs/model.md (34)-(36).
 
-FIMI takes Δ_max as given. More synthetic data makes a round dearer and rounds fewer, so there is
-a best Δ_max. With rounds(Δ) = r ln(1/ε) e^(cΔ) the joules to the target are log-convex in
-log(Δ_max − δ0) and log T, because the optimum of a generalised geometric program is log-convex in
-its limits: a one-dimensional search finds the best of all, each of its steps a certified
-plan. The slope in Δ_max comes with the plan: it is −λ.
+FIMI takes Δ_max as given. With more synthetic data a round costs more and fewer rounds are needed,
+so there is a best Δ_max. With rounds(Δ) = r ln(1/ε) e^(cΔ) the joules to the target are log-convex
+in log(Δ_max − δ0) and log T, because the optimum of a generalised geometric program is log-convex
+in its limits. So a one-dimensional search finds the global optimum; each of its steps is a
+certified plan. The slope in Δ_max comes with the plan: it is −λ.
 
 * :class:`RoundsModel`  rounds to an accuracy, and its fit
-* :func:`choose`        the best Δ_max, and T where it is left open
+* :func:`choose`        the best Δ_max, and the best T if asked for
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from fimi.optim.roots import root_between
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 _STEPS = 40
 _RESOLUTION, _COARSE = 1e-3, 1e-2
-"""Of log(Δ_max − δ0) and log T. At a minimum its square is what counts."""
+"""Resolution of log(Δ_max − δ0) and log T. At a minimum the error grows with its square."""
 _MARGIN = 1e-3
 
 
@@ -72,11 +72,12 @@ class RoundsModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
         Args:
             errors: Δ of each run, (n,), at least two different ones.
-            accuracies: the accuracy each was run to, (n,).
-            rounds: how many rounds that took, (n,), ≥ 1.
+            accuracies: the accuracy that each reached, (n,).
+            rounds: number of rounds to it, (n,), ≥ 1.
 
         Raises:
-            ValueError: too few runs, values out of range, or more rounds with less error.
+            ValueError: there are too few runs, values are out of range, or rounds grow as the
+                error falls.
         """
         delta, target, count = (np.asarray(v, float) for v in (errors, accuracies, rounds))
         if not (delta.shape == target.shape == count.shape) or np.unique(delta).size < 2:
@@ -94,8 +95,8 @@ class TargetTrial(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     """One certified plan of the search.
 
     Attributes:
-        error_max: Δ_max of it.
-        deadline_scale: by how much every ``t_max_s`` was multiplied.
+        error_max: its Δ_max.
+        deadline_scale: factor on every ``t_max_s``.
         rounds: predicted rounds to the target.
         round_j: joules of one round, constant power included.
         round_bound_j: certified lower bound on them.
@@ -111,7 +112,7 @@ class TargetTrial(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class Choice(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The best Δ_max found, and everything that was tried.
+    """The best Δ_max that was found, and all trials.
 
     Attributes:
         best: its trial. Its Δ_max has a plan in whole samples, so it may lie slightly above that of
@@ -151,13 +152,13 @@ def choose(
         deadline_scales: smallest and largest factor on every ``t_max_s``; ``None`` keeps them.
 
     Raises:
-        ProblemError: no learning curve, or a target that is no accuracy.
+        ProblemError: there is no learning curve, or the target is not an accuracy.
         InfeasibleError: no Δ_max has a plan.
     """
     if problem.curve is None:
         raise ProblemError("target accuracy: the problem has no learning curve; give Δ(D)")
     model = rounds or RoundsModel()
-    model.rounds(0.0, accuracy)  # refuses what is no accuracy
+    model.rounds(0.0, accuracy)  # raises if it is not an accuracy
     trials: list[TargetTrial] = []
     last: list[JointSolution] = []
 
@@ -226,13 +227,13 @@ def choose(
 def _with_room(problem: FimiProblem, best: TargetTrial) -> float:
     """Δ_max of the best trial, or the next above it for which whole samples have a plan.
 
-    Close to the smallest Δ_max that can be met only fractions of samples fit. Steps upwards start
-    at a thousandth of Δ_max and double, up to the Δ of the local data alone. What is asked for is
-    room at the time splits of least bandwidth, where every plan turns in the end: so it does not
-    depend on the seed or the search of the plan that follows.
+    Close to the smallest Δ_max that can be met, only fractions of samples are feasible. Steps
+    upwards start at a thousandth of Δ_max and double, up to the Δ of the local data alone. Whole
+    samples are tried at the time splits of least bandwidth, the last resort of every plan, so that
+    the result does not depend on the seed or the search of the plan that follows.
 
     Raises:
-        InfeasibleError: no Δ_max above has room either.
+        InfeasibleError: no larger Δ_max has such a plan either.
     """
     delta0 = _delta0(problem)
     largest = delta0 + _error(problem, np.maximum(problem.local_samples, 1.0))
@@ -271,7 +272,7 @@ def _error(problem: FimiProblem, samples: Array) -> float:
 
 
 def _least(function: Callable[[float], tuple[float, float]], low: float, high: float) -> float:
-    """Least value of a convex function with a slope, between two ends."""
+    """The least value of a convex function that also gives its slope, between two ends."""
     values: list[float] = []
 
     def slope(x: float) -> float:
@@ -288,7 +289,7 @@ def _least(function: Callable[[float], tuple[float, float]], low: float, high: f
 
 
 def _golden(function: Callable[[float], float], low: float, high: float) -> float:
-    """Least value of a convex function found between two ends, the ends included."""
+    """The least value of a convex function, between two ends or at one of them."""
     ends = [function(low)]
     if high <= low:
         return ends[0]
@@ -297,7 +298,7 @@ def _golden(function: Callable[[float], float], low: float, high: float) -> floa
     at_left, at_right = function(left), function(right)
     best = min(*ends, at_left, at_right)
     for _ in range(_STEPS):
-        # Infeasible points lie below: too little error or time.
+        # Infeasible points are on the lower side: too little error or time.
         if at_left <= at_right and math.isfinite(at_left):
             high, right, at_right = right, left, at_left
             left = high - _GOLDEN * (high - low)

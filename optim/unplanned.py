@@ -1,7 +1,7 @@
-"""Resources without a plan: what a fleet does when nobody optimises.
+"""Resources without a plan: a fleet that nobody optimises.
 
 Every device gets the same share of the band, runs at its highest frequency and sends at its highest
-power. It is done as early as it can be and pays for that.
+power. It finishes as early as possible, at the price of more energy.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ def equal_shares(problem: FimiProblem) -> Plan:
     """The plan of a fleet with equal bandwidth, highest frequency and highest power.
 
     Args:
-        problem: with the data that devices train on in ``local_counts``; synthetic data that it
-            allows and its learning constraint do not count.
+        problem: the problem, with the data that devices train on in ``local_counts``; its limits on
+            synthetic data and on the error are ignored.
 
     Returns:
         A plan without bound or history.
 
     Raises:
-        InfeasibleError: a device is not done before the deadline.
+        InfeasibleError: a device does not finish before the deadline.
     """
     samples = problem.local_samples
     frequency, power = problem.frequency_max_hz, problem.transmit_power_max_w

@@ -32,9 +32,12 @@ _CODES: dict[str, str] = {
     "measured": "32", "modelled": "34", "emulated": "36", "mixed": "35",
 }  # fmt: skip
 _KINDS = re.compile(r"\b(measured|modelled|emulated|mixed)\b")
-_GAP = 2
-_SHORTEST = 12
+_SHORTEST = 10
 """Columns below which a name is not cut."""
+_LONGEST = 20
+"""Columns of a name for whose sake columns move closer together."""
+_UNIT = re.compile(r"(?<=\d) (?=(?:%|[kMGmµn]?[JWsBV]|[kMG]?Hz|[kM]?bit/s|min|h|°C)(?![\w/]))")
+"""The space between a number and its unit."""
 
 
 class Paper(NamedTuple):
@@ -64,7 +67,9 @@ class Paper(NamedTuple):
     def ink(self, text: str, style: Style | None = None) -> str:
         """A text in its style, if colours are shown; its own one if it is :class:`Marked`."""
         style = style or getattr(text, "style", None)
-        return f"\x1b[{_CODES[style]}m{text}\x1b[0m" if self.colour and style and text else text
+        if not (self.colour and style and text):
+            return text
+        return f"\x1b[{_CODES[style]}m{text}\x1b[{22 if style == 'title' else 39}m"
 
     def kinds(self, text: str) -> str:
         """A text with every kind of joules in the colour of that kind."""
@@ -112,7 +117,7 @@ def table(
 ) -> str:
     """Aligned columns: the first to the left, the others to the right.
 
-    Where the paper is too narrow names in the first column are cut with an ellipsis, down to 12
+    Where the paper is too narrow names in the first column are cut with an ellipsis, down to 10
     columns; where that is not enough, columns go on in a second table below that names the rows
     again.
 
@@ -131,22 +136,42 @@ def table(
         max(columns(line) for row in every for line in row[k].split("\n"))
         for k in range(len(heading))
     ]
-    first = min(widths[0], max(_SHORTEST, paper.width - sum(w + _GAP for w in widths[1:])))
+    named = min(widths[0], _LONGEST)
+    gap = 2 if named + sum(width + 2 for width in widths[1:]) <= paper.width else 1
+    rest = sum(width + gap for width in widths[1:])
+    widths[0] = min(widths[0], max(_SHORTEST, paper.width - rest))
+    room = paper.width - widths[0]
+    widths[1:] = [min(width, room - gap) for width in widths[1:]]
+    blocks = _split(widths, gap, room)
+    while room and len(narrower := _split(widths, gap, room - 1)) == len(blocks):
+        blocks, room = narrower, room - 1  # tables of about the same width
+    gap = 2 if len(blocks) > 1 else gap
+    return "\n\n".join(
+        _block(every, [0, *block], widths, gap, paper, foot=bool(footer)) for block in blocks
+    )
+
+
+def _split(widths: Sequence[int], gap: int, room: int) -> list[list[int]]:
+    """Which columns stand in which table, if each has room for so many columns of text."""
     blocks: list[list[int]] = [[]]
-    left = paper.width - first
+    left = room
     for k, width in enumerate(widths[1:], start=1):
-        if blocks[-1] and left < width + _GAP:
+        if blocks[-1] and left < width + gap:
             blocks.append([])
-            left = paper.width - first
-        widths[k] = min(width, paper.width - first - _GAP)
+            left = room
         blocks[-1].append(k)
-        left -= width + _GAP
-    widths[0] = first
-    return "\n\n".join(_block(every, [0, *block], widths, bool(footer), paper) for block in blocks)
+        left -= width + gap
+    return blocks
 
 
 def _block(
-    every: Sequence[Sequence[str]], shown: list[int], widths: list[int], foot: bool, paper: Paper
+    every: Sequence[Sequence[str]],
+    shown: list[int],
+    widths: list[int],
+    gap: int,
+    paper: Paper,
+    *,
+    foot: bool,
 ) -> str:
     def lines(row: Sequence[str], *, bottom: bool = False) -> list[str]:
         cells = [_lines(row[k]) for k in shown]
@@ -159,14 +184,21 @@ def _block(
                 word = fitted(cell[at], widths[k]) if 0 <= at < len(cell) else ""
                 space = " " * (widths[k] - columns(word))
                 words.append(paper.ink(word) + space if k == 0 else space + paper.ink(word))
-            made.append((" " * _GAP).join(words).rstrip())
+            made.append((" " * gap).join(words).rstrip())
         return made
 
     top = [paper.ink(line, "title") for line in lines(every[0], bottom=True)]
-    rule = "─" * (sum(widths[k] for k in shown) + _GAP * (len(shown) - 1))
+    rule = "─" * (sum(widths[k] for k in shown) + gap * (len(shown) - 1))
     rows = every[1 : len(every) - foot]
     made = [*top, rule, *(line for row in rows for line in lines(row))]
     return "\n".join([*made, rule, *lines(every[-1])] if foot else made)
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """Lines of a paragraph; a number and its unit stay together."""
+    bound = _UNIT.sub("\N{NO-BREAK SPACE}", text)
+    lines = textwrap.wrap(bound, max(20, width), break_on_hyphens=False) or [""]
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
 
 
 def _lines(cell: str) -> list[str]:
@@ -192,9 +224,7 @@ def entries(
     paper = paper or Paper()
     made = []
     for term, words in said:
-        wrapped = textwrap.wrap(
-            words, max(20, paper.text_width - indent), break_on_hyphens=False
-        ) or [""]
+        wrapped = wrap(words, paper.text_width - indent)
         lead = paper.ink(term, getattr(term, "style", style)) + " " * (indent - columns(term))
         made.append((lead + ("\n" + " " * indent).join(wrapped)).rstrip())
     return "\n".join(made)

@@ -13,11 +13,12 @@ to. Processes that this one starts are set up like it (:func:`current`, :func:`a
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from msgspec import Struct
 
@@ -47,6 +48,11 @@ _current = LogSettings()
 def current() -> LogSettings:
     """The settings of this process."""
     return _current
+
+
+def quiet() -> bool:
+    """Whether results, warnings and errors are all that is wanted."""
+    return _current.verbosity < 0
 
 
 def arguments() -> tuple[str, ...]:
@@ -119,13 +125,20 @@ class _Terminal(logging.Handler):
         try:
             problem = record.levelno >= logging.WARNING
             stream = sys.stdout if self._talks and not problem else sys.stderr
-            text = self._line.format(record) if self._line else one_line(record.getMessage())
-            if problem and self._line is None:
-                style: Style = "problem" if record.levelno >= logging.ERROR else "warning"
-                text = f"{Paper.of(stream).ink(record.levelname.lower(), style)}: {text}"
-            print(text, file=stream, flush=True)
+            print(self._line.format(record) if self._line else _said(record, stream), file=stream)
+            stream.flush()
         except Exception:
             self.handleError(record)
+
+
+def _said(record: logging.LogRecord, stream: IO[str]) -> str:
+    text = record.getMessage()
+    if record.exc_info and (error := record.exc_info[1]):
+        text += f": {type(error).__name__}: {error}"
+    if record.levelno < logging.WARNING:
+        return one_line(text)
+    style: Style = "problem" if record.levelno >= logging.ERROR else "warning"
+    return f"{Paper.of(stream).ink(record.levelname.lower(), style)}: {one_line(text)}"
 
 
 class _File(logging.FileHandler):
@@ -138,6 +151,10 @@ class _File(logging.FileHandler):
             "the run goes on without a log file",
             file=sys.stderr,
         )
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # what could not be written, now neither
+            super().close()
 
 
 def one_line(text: str) -> str:

@@ -18,8 +18,10 @@ from fimi.errors import SurroundingsError
 from fimi.files import write_whole
 from fimi.learning.training import tensors
 from fimi.learning.training.classifier import Exported, Variant
+from fimi.record.reader import STORE_NAME
 from fimi.record.store import RunStore, StoreError
 from fimi.testbed.configuration.sections import Config
+from fimi.testbed.nearest import nearest
 
 FILE_NAMES: dict[Variant, str] = {"fp32": "model.onnx", "int8": "model-int8.onnx"}
 """What the trained model is called as an ONNX file."""
@@ -96,6 +98,22 @@ class RunFolder:
         if not any(self.logs.iterdir()):
             self.logs.rmdir()
         return True
+
+
+def find_run(path: Path) -> Path:
+    """The run that is meant by a path: one that is there, or one of that name below ``runs/``.
+
+    Raises:
+        RunFolderError: there is none; says which one may be meant.
+    """
+    for candidate in (path, Path("runs") / path):
+        if candidate.exists():
+            return candidate
+    for folder in (path.parent, Path("runs")):
+        runs = sorted(store.parent.name for store in folder.glob(f"*/{STORE_NAME}"))
+        if meant := nearest(path.name, runs):
+            raise RunFolderError(f"{path}: there is no run here; did you mean {folder / meant}?")
+    raise RunFolderError(f"{path}: there is no run here; name a folder below runs/")
 
 
 def _made(wanted: Path) -> Path:

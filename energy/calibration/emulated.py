@@ -13,21 +13,21 @@ from fimi.energy.emulation.board import EmulatedBoard
 from fimi.energy.emulation.chip import SILICON
 
 BANDWIDTHS_HZ = (50e3, 200e3, 1e6, 4e6)
-"""At which an emulated board sends: rates from some 0.3 to some 20 Mbit/s."""
+"""Bandwidths at which an emulated board sends: rates of about 0.3 to 20 Mbit/s."""
 
 
 class EmulatedLoad:
-    """Makes an emulated board work without anything being computed.
+    """Makes an emulated board work in virtual time; nothing is computed.
 
     Args:
-        board: it.
+        board: the emulated board.
     """
 
     def __init__(self, board: EmulatedBoard) -> None:
         self._board = board
 
     def begin(self, number: int) -> None:
-        """New background load, new fading, new noise."""
+        """Begin a setting: draw background load, fading and noise again."""
         self._board.begin_round(number)
 
     def rest(self, duration_s: float) -> None:
@@ -36,7 +36,7 @@ class EmulatedLoad:
         self._board.has_waited_until(duration_s)
 
     def compute(self, duration_s: float) -> int:
-        """As many samples as the board believes to need the time for."""
+        """Train on as many samples as the declaration allows in the time; returns samples."""
         compute = self._board.model().compute
         hz = self._board.achieved_frequency_hz() or compute.frequency_max_hz
         samples = max(1, round(duration_s * hz / compute.cycles_per_sample))
@@ -44,13 +44,13 @@ class EmulatedLoad:
         return samples
 
     def send(self, duration_s: float) -> float:
-        """What the rate of this moment carries in the time."""
+        """Send at the present rate for the time; returns bits."""
         size = max(1, round(duration_s * self._board.uplink_rate_bps() / 8.0))
         self._board.has_sent(size)
         return 8.0 * size
 
     def receive(self, duration_s: float) -> float:
-        """What the downlink carries in the time."""
+        """Receive at the downlink rate for the time; returns bits."""
         size = max(1, round(duration_s * self._board.model().link.downlink_rate_bps / 8.0))
         self._board.has_received(size)
         return 8.0 * size
@@ -60,8 +60,8 @@ def sweep_plan(board: BoardModel, *, frequencies: int = 7, **more: float | int) 
     """A sweep over an emulated board: its operating points, four bandwidths, receiving.
 
     Args:
-        board: whose frequencies.
-        frequencies: how many at most.
+        board: the cost model whose frequencies are swept.
+        frequencies: how many of them at most.
         more: fields of the plan.
     """
     compute = board.compute
@@ -90,7 +90,7 @@ def calibrate(board: EmulatedBoard, plan: SweepPlan, **hooks: object) -> Calibra
     """Sweep and fit an emulated board.
 
     Args:
-        board: it.
+        board: the emulated board.
         plan: what to measure.
         hooks: ``progress`` and ``cancelled`` of :func:`fimi.energy.calibration.sweep.sweep`.
     """
@@ -109,7 +109,7 @@ def calibrate(board: EmulatedBoard, plan: SweepPlan, **hooks: object) -> Calibra
 def _channel_gain(
     settings: tuple[Setting, ...], plan: SweepPlan, board: BoardModel
 ) -> Estimate | None:
-    """What h must be for the rates that bandwidth and power gave, (3) solved for it."""
+    """The channel gain h that explains the measured rates: (3) solved for h."""
     sent = [s for s in settings if s.activity == "send"]
     if len(sent) < 2:
         return None

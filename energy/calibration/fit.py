@@ -1,16 +1,18 @@
 """Cost parameters from measured settings: pure functions, NumPy only.
 
-* :class:`Setting`      what a board was made to do, and what it took
+* :class:`Setting`      one measured setting: what the board did, for how long, with which joules
 * :class:`Estimate`     a value with its confidence interval
 * :func:`fit_power`     P_idle, P_act and κ of P = P_idle + P_act + κ f³, docs/model.md (39), or
-                        the capacitance of V² f beside the leakage, where voltage and heat are known
+                        the capacitance of V² f and the leakage, where voltage and temperature
+                        are known
 * :func:`fit_cycles`    C from times and frequencies
 * :func:`power_table`   the measured powers themselves
 
 Sending and receiving: :mod:`fimi.energy.calibration.radio_fit`. How well they predict:
 :mod:`fimi.energy.calibration.held_out`.
 
-Powers are weighted by their own size, since a meter's noise is: the fit minimises relative errors.
+Each power is weighted by 1/P², because a meter's noise grows with the power: the fit minimises
+relative errors.
 """
 
 from __future__ import annotations
@@ -31,14 +33,15 @@ Activity = Literal["idle", "compute", "send", "receive"]
 
 CONFIDENCE = 0.95
 LEAKAGE_DOUBLING_K = 25.0
-"""Warming that doubles a chip's leakage, K. Our choice: a sweep is too cool and too short to tell
-it (its estimates scatter from 12 to 60), and 20 or 35 move the capacitance by 2 to 4 %."""
+"""Rise in temperature that doubles a chip's leakage, K. The value is our choice, because a sweep is
+too cool and too short to determine it: its estimates scatter from 12 to 60. 20 or 35 change the
+capacitance by 2 to 4 %."""
 LEAST_WARMING_K = 3.0
-"""Settings that differ by less say nothing about leakage."""
+"""Smallest difference between the temperatures of settings for which leakage is fitted, K."""
 
 
 class Setting(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a board did for a while, and what its meter said.
+    """What a board did for some seconds, and what its meter read.
 
     Attributes:
         activity: what it did.
@@ -46,11 +49,11 @@ class Setting(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         duration_s: how long.
         energy_j: metered energy of the board, J.
         uncertainty_j: one standard deviation of it.
-        samples: trained on meanwhile.
-        bits: sent or received meanwhile.
+        samples: number of samples trained on.
+        bits: number of bits sent or received.
         transmit_power_w: p while sending.
         voltage_v: core voltage at that frequency, where known.
-        temperature_c: of the processor meanwhile, where it tells, °C.
+        temperature_c: mean temperature of the processor, °C, where it can be read.
     """
 
     activity: Activity
@@ -93,7 +96,7 @@ class Estimate(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     high: float
 
     def scaled(self, factor: float) -> Estimate:
-        """In another unit."""
+        """The same estimate times a factor, for another unit."""
         return Estimate(value=self.value * factor, low=self.low * factor, high=self.high * factor)
 
 
@@ -101,14 +104,15 @@ class PowerFit(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """P = P_idle, and P_idle + P_act + slope · g(f) while computing.
 
     Attributes:
-        law: what g is: ``"cubic"``, f³ and the slope is κ in W/Hz³; ``"voltage"``, V² f and the
-            slope is the switched capacitance in F.
-        idle_w: P_idle; less the leakage at rest, where that is known by itself.
+        law: which function g is. ``"cubic"``: f³, and the slope is κ in W/Hz³. ``"voltage"``:
+            V² f, and the slope is the switched capacitance in F.
+        idle_w: P_idle; without the leakage at rest, where the leakage is fitted.
         active_w: P_act.
         slope: κ or C.
-        leakage_a: leakage current at 45 °C, A: V times it flows in every state and doubles every
-            :data:`LEAKAGE_DOUBLING_K`; ``None`` where voltage or temperature are not known.
-        degrees: of freedom.
+        leakage_a: leakage current at 45 °C, A. Times V it is a power that flows in every state; it
+            doubles every :data:`LEAKAGE_DOUBLING_K`. ``None`` where voltage or temperature is
+            not known.
+        degrees: degrees of freedom.
         residual_percent: root mean square of the relative residuals.
     """
 
@@ -129,7 +133,7 @@ class PowerFit(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         """Fitted power while computing, W.
 
         Raises:
-            FitError: the law needs a voltage or a temperature that is not given.
+            FitError: the law needs a voltage or a temperature, and it is not given.
         """
         power_w = (
             self.idle_w.value
@@ -152,13 +156,13 @@ def fit_power(settings: Sequence[Setting], law: Literal["cubic", "voltage"] = "c
 
     Args:
         settings: idle and compute settings; others are ignored.
-        law: how power grows with frequency; ``"voltage"`` needs the voltage of every compute
-            setting, and where every setting has a temperature too it tells leakage, which grows
-            with the heat, from what switching costs.
+        law: how power grows with frequency. ``"voltage"`` needs the voltage of every compute
+            setting. Where every setting has a temperature as well, leakage, which grows with
+            temperature, is separated from switching power.
 
     Raises:
-        FitError: no idle setting, fewer than three frequencies, unknown voltages, or a reading
-            that is no power.
+        FitError: there is no idle setting, there are fewer than three frequencies, voltages are
+            unknown, or a power is not positive and finite.
     """
     idle, busy = of_activity(settings, "idle"), of_activity(settings, "compute")
     if not idle:
@@ -204,7 +208,7 @@ def fit_cycles(settings: Sequence[Setting]) -> Estimate:
     """C: the mean of time × frequency / samples over the compute settings.
 
     Raises:
-        FitError: fewer than two of them, or one without samples.
+        FitError: there are fewer than two compute settings, or one has no samples.
     """
     busy = of_activity(settings, "compute")
     if len(busy) < 2 or any(s.samples < 1 for s in busy):
@@ -214,9 +218,10 @@ def fit_cycles(settings: Sequence[Setting]) -> Estimate:
 
 
 def cycles_trend(settings: Sequence[Setting]) -> float:
-    """How much more cycles a sample takes at the highest than at the lowest frequency.
+    """How many more cycles a sample takes at the highest than at the lowest frequency.
 
-    Relative; well above zero where memory, whose speed does not follow the CPU's, sets the pace.
+    Relative, dimensionless. It is well above zero where memory limits the speed, because memory
+    does not become faster with the CPU's frequency.
     """
     busy = of_activity(settings, "compute")
     frequency = np.array([s.frequency_hz for s in busy])
@@ -231,7 +236,7 @@ def cycles_trend(settings: Sequence[Setting]) -> float:
 def power_table(
     settings: Sequence[Setting], idle_w: float
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Frequencies at which it computed, ascending, and the mean power above idle at each."""
+    """Frequencies of the compute settings, ascending, Hz; mean power above idle at each, W."""
     groups = by_frequency(of_activity(settings, "compute"))
     powers = [max(0.0, float(np.mean([s.power_w for s in g])) - idle_w) for _, g in groups]
     return tuple(f for f, _ in groups), tuple(powers)
@@ -240,7 +245,7 @@ def power_table(
 def _leaking(settings: Sequence[Setting]) -> Array | None:
     """What each setting draws per ampere of leakage, V; ``None`` where that is not known.
 
-    A board at rest is at its lowest voltage.
+    A board at rest is taken to be at its lowest voltage.
     """
     temperatures = [s.temperature_c for s in settings if s.temperature_c is not None]
     if len(temperatures) < len(settings):
@@ -255,7 +260,7 @@ def _leaking(settings: Sequence[Setting]) -> Array | None:
 
 
 def _warmth(temperature_c: float) -> float:
-    """Leakage over that at 45 °C."""
+    """Leakage at a temperature, relative to that at 45 °C."""
     return math.pow(2.0, (temperature_c - 45.0) / LEAKAGE_DOUBLING_K)
 
 
@@ -268,7 +273,7 @@ def _activity(law: str, frequency_hz: float, voltage_v: float | None) -> float:
 
 
 def by_frequency(busy: Sequence[Setting]) -> list[tuple[float, list[Setting]]]:
-    """Repeats of one frequency: those that follow each other within a percent, and their mean."""
+    """Settings grouped by frequency: ascending, neighbours within a percent are one group."""
     groups: list[list[Setting]] = []
     for setting in sorted(busy, key=lambda s: s.frequency_hz):
         if groups and setting.frequency_hz <= 1.01 * groups[-1][-1].frequency_hz:
@@ -284,7 +289,7 @@ def of_activity(settings: Sequence[Setting], activity: Activity) -> list[Setting
 
 
 def mean_of(values: Array) -> Estimate:
-    """The mean of some values, and how sure it is."""
+    """The mean of some values with its confidence interval."""
     count = len(values)
     mean = float(values.mean())
     spread = float(values.std(ddof=1)) / math.sqrt(count)
@@ -297,8 +302,8 @@ def non_negative(
 ) -> tuple[Array, Array, Array, int, float]:
     """Weighted least squares with no coefficient below zero, and confidence intervals.
 
-    With four columns at most, trying every set of coefficients that are free is exact. The
-    interval of a coefficient that ends at zero is that of the free fit, cut off at zero.
+    There are four columns at most, so every set of free coefficients is tried: the result is exact.
+    The interval of a coefficient that ends at zero is that of the free fit, cut off at zero.
 
     Returns:
         Values, lower and upper ends, degrees of freedom, root mean square of the weighted

@@ -1,10 +1,10 @@
-"""Cost parameters of a board from what a sweep has measured, and how sure they are.
+"""Cost parameters of a board from a sweep, with their confidence intervals.
 
-* :class:`Calibration`    everything that was found
-* :func:`analyse`         settings of :mod:`fimi.energy.calibration.sweep` to it
+* :class:`Calibration`    the result: parameters, errors, notes
+* :func:`analyse`         makes it from the settings of :mod:`fimi.energy.calibration.sweep`
 * :func:`calibrated`      a :class:`~fimi.energy.cost_model.BoardModel` with the fitted values in it
 
-There is no default for a value that could not be measured: it is missing, and that is said.
+A value that could not be measured has no default: it is missing, and a note says so.
 """
 
 from __future__ import annotations
@@ -32,32 +32,34 @@ from fimi.energy.cost_model import BoardModel
 from fimi.energy.hardware import HardwareDescription
 
 MEMORY_BOUND = 0.1
-"""Growth of C from the lowest to the highest frequency that is worth a word."""
+"""Relative growth of C from the lowest to the highest frequency above which a note is written."""
 HELD_STILL = 0.7
-"""Of the growth that C has where a sample takes the same time at every frequency."""
+"""Share of the growth that C has where a sample takes the same time at every frequency. Above it a
+note says that the frequency makes no difference."""
 TRUSTED_PERCENT = 10.0
-"""Mean held-out error above which a profile is not to be relied on."""
+"""Mean held-out error above which a note says that the profile cannot be relied on, percent."""
 
 
 class Calibration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a sweep has found.
+    """Cost parameters that were fitted to a sweep, and how well they predict.
 
     Attributes:
         hardware: board and meter.
-        settings: as measured.
+        settings: the settings as measured.
         power: P_idle, P_act, κ.
-        voltage: the same with V² f, where the voltages are known; beside the leakage, where the
-            processor tells its temperature.
+        voltage: the same with V² f, where the voltages are known; with the leakage, where the
+            temperature of the processor is known too.
         cycles: C.
         cycles_trend: growth of C over the frequencies, relative.
         radio: electronics and joules per bit; ``None`` where nothing was sent.
         receive_w: extra power while receiving; ``None`` where nothing was received.
         channel_gain: h, where bandwidth and power of the uploads were set.
-        downlink_bps: rate of receiving.
-        held_out: frequency to signed relative error of its joules, predicted from the others.
+        downlink_bps: rate of receiving, bit/s.
+        held_out: for every frequency the signed relative error of its joules, predicted from the
+            other frequencies.
         held_out_voltage: the same with V² f.
-        held_out_table: the same straight through the neighbouring frequencies.
-        notes: what a reader must know.
+        held_out_table: the same with a straight line through the neighbouring frequencies.
+        notes: warnings for the reader, one sentence each.
     """
 
     hardware: HardwareDescription
@@ -84,7 +86,7 @@ def analyse(
     Args:
         settings: from :func:`sweep`.
         hardware: board and meter.
-        board: whose noise density and, for uploads, bandwidths were in force.
+        board: the cost model whose noise density was in force during uploads.
 
     Raises:
         CalibrationImpossibleError: the settings do not determine the parameters.
@@ -151,12 +153,12 @@ def analyse(
 
 
 def _pace(settings: Sequence[Setting], trend: float) -> list[str]:
-    """What is to be said where cycles per sample are not the same at every frequency."""
+    """Notes where cycles per sample are not the same at every frequency."""
     if trend <= MEMORY_BOUND:
         return []
     frequencies = [s.frequency_hz for s in settings if s.activity == "compute"]
     low_hz, high_hz = min(frequencies), max(frequencies)
-    # Where time does not depend on the frequency at all, C grows as the frequency does.
+    # If the time does not depend on the frequency, C grows in proportion to the frequency.
     if trend > HELD_STILL * (high_hz - low_hz) / float(np.mean(frequencies)):
         return [
             f"a sample takes about as long at {low_hz / 1e9:.3g} as at {high_hz / 1e9:.3g} GHz: "
@@ -171,7 +173,7 @@ def _pace(settings: Sequence[Setting], trend: float) -> list[str]:
 def calibrated(calibration: Calibration, board: BoardModel) -> BoardModel:
     """``board`` with every value that was measured; frequencies and limits stay.
 
-    Predictions follow the measured table; κ and P_act are what the optimiser needs.
+    Predictions use the measured table; the optimiser uses κ and P_act.
     """
     radio, link = calibration.radio, board.link
     if radio is not None:

@@ -1,7 +1,7 @@
-"""How well fitted cost parameters predict joules that they have not seen.
+"""How well fitted cost parameters predict joules that were left out of the fit.
 
-* :func:`held_out_error`  every frequency of a sweep predicted from all the others
-* :func:`energy_errors`   any model held against measured settings
+* :func:`held_out_error`  predicts every frequency of a sweep from all the others
+* :func:`energy_errors`   compares any model with measured settings
 * :func:`mape_percent`    mean absolute error
 """
 
@@ -24,7 +24,7 @@ from fimi.energy.calibration.fit import (
 )
 
 Power = Callable[[Setting], float]
-"""Board power that a model says of a compute setting, W."""
+"""A model: gives the board power of a compute setting, W."""
 
 
 def held_out_error(
@@ -33,13 +33,13 @@ def held_out_error(
     """Leave one frequency out, fit the rest, predict its joules.
 
     Both the power and the cycles come from the other frequencies, so this is the error that a
-    plan makes at a frequency which was never measured. ``"table"`` goes straight through the
-    neighbours, beyond the ends too.
+    plan makes at a frequency which was never measured. ``"table"`` is a straight line through the
+    neighbours; it is extended beyond the ends.
 
     Returns:
-        Frequency (Hz; repeats that heat held within a percent are one) to mean signed relative
-        error of the predicted energy, (predicted − measured) / measured. Empty where too few
-        frequencies are left to fit.
+        Frequency (Hz; neighbours within a percent are one) to mean signed relative error of the
+        predicted energy, (predicted − measured) / measured. Empty where too few frequencies are
+        left for a fit.
     """
     busy = of_activity(settings, "compute")
     errors: dict[float, float] = {}
@@ -74,7 +74,7 @@ def _energy_error(setting: Setting, power_w: Power, cycles_per_sample: float) ->
 
 
 def _straight(table: tuple[tuple[float, ...], tuple[float, ...]]) -> Power:
-    """A straight line through the two points around, or through the two next to an end."""
+    """A straight line through the two neighbouring points, or through the two points at an end."""
     known, powers = np.array(table[0]), np.array(table[1])
 
     def power_w(setting: Setting) -> float:

@@ -1,4 +1,4 @@
-"""What sending and receiving cost, from measured settings.
+"""The power and energy of sending and receiving, from measured settings.
 
 * :func:`fit_radio`    electronics and joules per bit from paced traffic, docs/model.md (40)
 * :func:`fit_receive`  extra power while receiving
@@ -22,7 +22,7 @@ from fimi.energy.calibration.fit import (
 
 
 class RadioFit(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What sending draws beyond the transmit power: P_el + e_bit · rate.
+    """The power of sending beyond the transmit power: P_el + e_bit · rate.
 
     Attributes:
         electronics_w: P_el.
@@ -39,7 +39,7 @@ def fit_radio(settings: Sequence[Setting], idle_w: float) -> RadioFit:
     """Electronics and joules per bit: least squares of P − P_idle − p over the rate.
 
     Raises:
-        FitError: fewer than three settings, or all at one rate.
+        FitError: there are fewer than three settings, or all have the same rate.
     """
     sent = of_activity(settings, "send")
     rates = np.array([s.rate_bps for s in sent])

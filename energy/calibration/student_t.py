@@ -10,7 +10,7 @@ import math
 
 
 def cdf(t: float, degrees: float) -> float:
-    """Probability that a value of Student's t with so many degrees of freedom is at most ``t``."""
+    """Probability that a value of Student's t with ``degrees`` of freedom is at most ``t``."""
     tail = 0.5 * _incomplete_beta(degrees / 2.0, 0.5, degrees / (degrees + t * t))
     return tail if t < 0 else 1.0 - tail
 
@@ -23,7 +23,7 @@ def quantile(probability: float, degrees: float) -> float:
         degrees: degrees of freedom, above 0; infinite is the normal distribution's limit.
 
     Raises:
-        ValueError: for values outside.
+        ValueError: a value is outside its range.
     """
     if not (0.0 < probability < 1.0 and degrees > 0.0):
         raise ValueError(f"no quantile for probability {probability} and {degrees} degrees")

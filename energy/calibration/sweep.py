@@ -1,11 +1,11 @@
-"""Sweeping a board: frequencies, load and traffic, each metered for a while.
+"""Sweeping a board: frequencies, load and traffic, each metered for some seconds.
 
 * :class:`Load`           makes a board rest, compute, send and receive: real work or emulated
 * :class:`SweepPlan`      which settings, for how long, how often
 * :func:`check`           what is missing for a calibration of this board, before anything is run
-* :func:`sweep`           runs the settings; whatever happens, the board is put back as it was
+* :func:`sweep`           runs the settings; whatever happens, the board is restored
 
-What the settings say of the board's cost parameters: :mod:`fimi.energy.calibration.fitted`.
+:mod:`fimi.energy.calibration.fitted` finds the board's cost parameters from the settings.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class CalibrationImpossibleError(RuntimeError):
 
 
 class CalibrationAbortedError(RuntimeError):
-    """The sweep was stopped; the board is as it was, nothing was written."""
+    """The sweep was stopped; the board was restored and nothing was written."""
 
 
 class Load(Protocol):
-    """What a sweep makes a board do. Each takes about ``duration_s``, or ends early if stopped."""
+    """Makes a board work. Each method takes about ``duration_s``, or ends early if stopped."""
 
     def begin(self, number: int) -> None:
         """A new setting begins."""
@@ -69,13 +69,13 @@ class SweepPlan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Which settings to measure.
 
     Attributes:
-        frequencies_hz: at which to compute.
-        uploads: operating points at which to send; none: no radio fit.
+        frequencies_hz: frequencies at which to compute.
+        uploads: operating points at which to send; if empty, the radio is not fitted.
         receives: whether to receive as well.
-        seconds: metered time of a setting.
-        settle_s: time before it in which the board already does the same, unmetered.
-        repeats: how often everything is measured; odd ones in opposite order, so that warming up
-            does not look like a dependence on frequency.
+        seconds: metered time of a setting, s.
+        settle_s: time before it in which the board already does the same, unmetered, s.
+        repeats: how often everything is measured. Every second pass runs in opposite order, so
+            that warming up does not look like a dependence on frequency.
     """
 
     frequencies_hz: tuple[float, ...]
@@ -92,13 +92,13 @@ class SweepPlan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class SweepProgress(Struct, frozen=True, kw_only=True):
-    """Where a sweep stands.
+    """The progress of a sweep.
 
     Attributes:
         done: settings measured.
         total: settings in all.
         left_s: time left on the board's clock, s.
-        doing: what comes next, or what was found.
+        doing: the next setting, or the last result.
     """
 
     done: int
@@ -110,7 +110,7 @@ class SweepProgress(Struct, frozen=True, kw_only=True):
 def check(hardware: Hardware, plan: SweepPlan) -> tuple[str, ...]:
     """What is missing to calibrate this board: empty if nothing is.
 
-    Sets the lowest and the highest frequency for a moment and puts the board back.
+    Sets the lowest and the highest frequency for a moment and restores the board.
     """
     missing = []
     meter = hardware.describe().meter
@@ -158,12 +158,12 @@ def sweep(
         plan: what to measure.
         voltage_v: core voltage at a frequency, where known.
         progress: called before every setting and at the end.
-        cancelled: asked all the time.
+        cancelled: called repeatedly; the sweep stops when it returns true.
 
     Raises:
-        CalibrationImpossibleError: :func:`check` finds something missing, or the meter stays
-            silent.
-        CalibrationAbortedError: ``cancelled``.
+        CalibrationImpossibleError: :func:`check` finds something missing, or the meter gives no
+            reading.
+        CalibrationAbortedError: ``cancelled`` returned true.
     """
     if missing := check(hardware, plan):
         raise CalibrationImpossibleError(missing)
@@ -186,7 +186,7 @@ def sweep(
             applied = hardware.apply(point)
             _work(load, activity, plan.settle_s)
             _stop_if(cancelled)
-            hardware.observed()  # what it did until now does not count
+            hardware.observed()  # discards what was observed before this setting
             with ledger.phase(_PHASES[activity]):
                 amount = _work(load, activity, plan.seconds)
             (record,) = ledger.take()
@@ -209,7 +209,7 @@ def sweep(
 
 
 def spread(frequencies_hz: Sequence[float], count: int) -> tuple[float, ...]:
-    """At most ``count`` of these frequencies, the ends included, evenly over their order."""
+    """At most ``count`` of these frequencies: both ends, and evenly spaced ones between them."""
     ordered = sorted(set(frequencies_hz))
     if len(ordered) <= count:
         return tuple(ordered)

@@ -1,11 +1,11 @@
-"""Setting what a plan asks for, reading it back, and putting back what was there.
+"""Setting what a plan asks for, reading it back, and restoring the previous state.
 
-* :mod:`fimi.energy.control.journal`    what has been changed, on disk before it is changed
+* :mod:`fimi.energy.control.journal`    previous states, on disk before a change is made
 * :mod:`fimi.energy.control.cpufreq`    the kernel's frequency caps
 * :mod:`fimi.energy.control.nvpmodel`   the power modes of NVIDIA Jetson
 * :mod:`fimi.energy.control.cpu_quota`  a share of the processor's time: a duty cycle, no frequency
-* :mod:`fimi.energy.control.frequency`  which of these three is used
-* :mod:`fimi.energy.control.rate`       what limits the uplink
+* :mod:`fimi.energy.control.frequency`  chooses one of these three
+* :mod:`fimi.energy.control.rate`       limits the uplink
 * :mod:`fimi.energy.control.traffic`    a rate cap on a network interface
-* :mod:`fimi.energy.control.programs`   running the programs that some of them need
+* :mod:`fimi.energy.control.programs`   runs the programs that some of them need
 """

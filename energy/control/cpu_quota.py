@@ -1,9 +1,9 @@
-"""A share of the processor's time through cgroup v2: the last resort, and a duty cycle.
+"""A share of the processor's time through cgroup v2: a duty cycle, used as the last resort.
 
 ``cpu.max`` lets the agent run for part of every period and stops it for the rest. The work takes as
-long as it would at the planned frequency; the clock and the voltage stay as they are, so that the
-energy of a cycle does not fall with the square of a frequency. It is labelled ``duty-cycle`` and
-never passes for a frequency.
+long as it would at the planned frequency. Clock and voltage stay as they are, so the energy of a
+cycle does not fall with the square of a frequency. It is labelled ``duty-cycle``, and is never
+reported as a frequency.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class CpuQuota:
     """The quota of the cgroup that this process is in.
 
     Args:
-        root: of the file system.
-        journal: through which it writes.
-        frequency_max_hz: the highest frequency of the processor: all of its time.
+        root: root of the file system.
+        journal: the journal that writes the files.
+        frequency_max_hz: the highest frequency of the processor; it stands for all of its time.
         cpus: over how many processors the time is counted.
-        process: whose group; this one if left out.
+        process: the process whose group is limited; this one if left out.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class CpuQuota:
         return None
 
     def cap(self, frequency_hz: float) -> FrequencyCap:
-        """Give this process the share of time that is the share of the highest frequency."""
+        """Limit this process to the share ``frequency_hz`` / ``frequency_max_hz`` of the time."""
         folder = self.folder()
         if folder is None or not (folder / "cpu.max").exists():
             return _refused(

@@ -1,11 +1,11 @@
-"""Capping the CPU's frequency through the kernel's cpufreq files, and putting it back.
+"""Capping the CPU's frequency through the kernel's cpufreq files, and restoring it.
 
 A cap is ``scaling_max_freq`` of every policy (a policy is a group of cores that share a clock).
 The lowest operating point that is not below the planned frequency is written, because the kernel
 itself would round down and break the planned deadline. What is written is read back: firmware,
 other daemons and thermal limits may overrule it.
 
-The cap outlives the process; the journal through which it is written puts back what was there.
+The cap outlives the process. The journal that writes it restores the previous state.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ Means = Literal["cpufreq", "nvpmodel", "duty-cycle", "none"]
 
 
 class FrequencyCap(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What became of a cap.
+    """The result of setting a cap.
 
     Attributes:
         frequency_hz: the cap in force, the highest of all policies; ``None`` if unknown.
-        applied: whether it was taken everywhere.
-        means: how.
+        applied: whether every policy accepted it.
+        means: how it was set.
         notes: what could not be applied and why, one sentence each.
     """
 
@@ -44,8 +44,8 @@ class CpuFrequency:
     """The cpufreq policies of this machine.
 
     Args:
-        root: of the file system.
-        journal: through which it writes.
+        root: root of the file system.
+        journal: the journal that writes the files.
     """
 
     def __init__(self, root: Path, journal: Journal) -> None:
@@ -53,7 +53,7 @@ class CpuFrequency:
         self._journal = journal
 
     def policies(self) -> list[Path]:
-        """The folders of its policies."""
+        """The folders of the policies."""
         return sorted(self._folder.glob("policy*"))
 
     def in_force_hz(self) -> float | None:
@@ -66,7 +66,8 @@ class CpuFrequency:
         """What can be set: the operating points of the fastest policy, or the ends of its range.
 
         Returns:
-            Frequencies, ascending; none if they cannot be read. Whether they are all there are.
+            Frequencies, ascending, Hz; none if they cannot be read. Whether only these can be set
+            (true) or everything between the ends as well (false).
         """
         policies = [(read_count(p / "cpuinfo_max_freq") or 0, p) for p in self.policies()]
         if not policies:
@@ -80,7 +81,7 @@ class CpuFrequency:
         return (tuple(1e3 * end for end in ends if end) if all(ends) else ()), False
 
     def why_not(self) -> str:
-        """Why its frequency cannot be set, as far as files tell; empty if it can."""
+        """Why the frequency cannot be set, as far as the files show; empty if it can."""
         policies = self.policies()
         if not policies:
             return self._no_policy()
@@ -129,7 +130,7 @@ class CpuFrequency:
         )
 
     def _cap_policy(self, policy: Path, frequency_hz: float) -> str:
-        """Cap one policy; returns what went wrong, or nothing."""
+        """Cap one policy; returns what went wrong, or an empty string."""
         ceiling, floor = policy / CEILING, policy / FLOOR
         before_khz, floor_khz = read_count(ceiling), read_count(floor)
         if before_khz is None:

@@ -1,8 +1,8 @@
 """Which means caps the frequency, and which frequencies it can reach.
 
-Cpufreq, else a power mode, else a share of the processor's time as a last resort. Only the first
-two set a frequency. Where neither can, the processor runs at what it runs at, and a plan must know
-that: :meth:`FrequencyControl.reachable` is what a device publishes.
+Cpufreq is tried first, then a power mode, and a share of the processor's time as a last resort.
+Only the first two set a frequency. Where neither can, the frequency is fixed, and a plan must know
+it: a device publishes :meth:`FrequencyControl.reachable`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Reach(NamedTuple):
     """What a plan may ask of this machine's processor.
 
     Attributes:
-        compute: cost parameters with the frequencies that can be set; one single frequency where
-            none can.
-        why_fixed: why none can; empty where some can.
+        compute: cost parameters with the frequencies that can be set; a single frequency where
+            the frequency is fixed.
+        why_fixed: why it is fixed; empty where it is not.
     """
 
     compute: ComputeModel
@@ -43,10 +43,10 @@ class FrequencyControl:
     """Caps the frequency of this machine.
 
     Args:
-        root: of the file system.
-        journal: remembers what was there.
+        root: root of the file system.
+        journal: keeps the previous state.
         choice: the means; ``auto`` tries cpufreq, then power modes, then a duty cycle.
-        frequency_max_hz: the processor's highest frequency, where the kernel does not tell.
+        frequency_max_hz: the processor's highest frequency, used where the kernel does not show it.
         run: runs programs.
     """
 
@@ -71,11 +71,11 @@ class FrequencyControl:
         self._means = [each for name, each in means.items() if choice in ("auto", name)]
 
     def reachable(self, compute: ComputeModel) -> Reach:
-        """Cost parameters with the frequencies that can be set here, without setting any.
+        """Cost parameters with the frequencies that can be set here; nothing is set.
 
-        Where nothing sets one, that is the cap in force, under which a busy processor runs, or
-        ``frequency_max_hz`` where the kernel tells of none. A duty cycle is no frequency: its
-        whole range is planned with only for who has asked for it by name.
+        Where the frequency is fixed, it is the cap in force, at which a busy processor runs, or
+        ``frequency_max_hz`` where the kernel shows no cap. A duty cycle is not a frequency: its
+        whole range is offered only if the profile asks for ``duty-cycle`` by name.
         """
         if self._choice == "duty-cycle":
             return Reach(compute, "")
@@ -124,12 +124,12 @@ class FrequencyControl:
 
 
 def _within(compute: ComputeModel, settable_hz: tuple[float, ...], discrete: bool) -> ComputeModel:
-    """The frequencies of a profile that the machine has as well."""
+    """The frequencies that the profile allows and the machine can set."""
     if not settable_hz:
         return compute
     lowest_hz = max(compute.frequency_min_hz, settable_hz[0])
     highest_hz = min(compute.frequency_max_hz, settable_hz[-1])
-    if lowest_hz > highest_hz:  # the profile is another machine's; the kernel knows better
+    if lowest_hz > highest_hz:  # the profile is of another machine; the kernel's range is right
         lowest_hz, highest_hz = settable_hz[0], settable_hz[-1]
     offered = settable_hz if discrete else compute.frequency_steps_hz
     steps = tuple(point for point in offered if lowest_hz <= point <= highest_hz)

@@ -1,13 +1,13 @@
-"""What has been changed on this machine, on disk before it is changed.
+"""The previous state of everything that an agent changes on its machine, kept on disk.
 
 A :class:`Journal` writes down the previous state and waits until it is on the disk; only then the
-change is made. :meth:`Journal.restore` puts everything back, on exit, exceptions and SIGTERM. After
-SIGKILL or a power cut the lines are still there: the next agent, ``fimi agent restore`` (which a
-systemd unit runs as ``ExecStopPost``) or :func:`recover` undoes them. One process steers a machine
-at a time: the journal is locked for as long as it lives, and the kernel lifts the lock of a process
-that dies.
+change is made. :meth:`Journal.restore` undoes all changes, on exit, exceptions and SIGTERM. After
+SIGKILL or a power cut the lines are still in the file: the next agent, ``fimi agent restore``
+(which a systemd unit runs as ``ExecStopPost``) or :func:`recover` undoes the changes. One process
+steers a machine at a time: the journal is locked for as long as the process lives, and the kernel
+releases the lock of a process that dies.
 
-Only the kernel's frequency and quota files, power modes and queueing disciplines are ever put back,
+Only the kernel's frequency and quota files, power modes and queueing disciplines are ever restored,
 whatever a journal says.
 """
 
@@ -39,13 +39,13 @@ log = logging.getLogger(__name__)
 
 
 class Change(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One thing that was changed.
+    """One change of the machine, with the state before it.
 
     Attributes:
-        kind: a file that was written, a power mode, a queueing discipline.
+        kind: what was changed: a file, the power mode or a queueing discipline.
         target: the file below the root, or the network interface.
         before: what the file held, or the number of the power mode.
-        boot_id: of the boot in which it was changed.
+        boot_id: the boot in which it was changed.
     """
 
     kind: Literal["file", "power-mode", "qdisc"]
@@ -59,11 +59,11 @@ class SteeredElsewhereError(OSError):
 
 
 class Journal:
-    """The changes of this process.
+    """A file that keeps the state before every change of this machine, until it is restored.
 
     Args:
-        folder: where the journal lies; made if needed.
-        root: of the file system.
+        folder: folder of the journal; made if needed.
+        root: root of the file system.
         run: runs programs.
     """
 
@@ -76,21 +76,21 @@ class Journal:
 
     @property
     def changes(self) -> tuple[Change, ...]:
-        """What is changed at present."""
+        """The changes that have not been undone."""
         return tuple(self._changes)
 
     @property
     def writable(self) -> bool:
-        """Whether this user may write it, or the folders that it needs."""
+        """Whether this user may write the journal, or make the folders that it needs."""
         nearest = self.path
         while not nearest.exists():
             nearest = nearest.parent
         return os.access(nearest, os.W_OK)
 
     def claim(self) -> None:
-        """Become the one process that steers this machine; undo what one that died has left.
+        """Become the one process that steers this machine; undo the changes of a dead process.
 
-        Before anything is asked for its previous state: that must not be a dead agent's.
+        Called before any previous state is read: that must not be the cap of a dead agent.
 
         Raises:
             SteeredElsewhereError: another process steers this machine.
@@ -106,7 +106,7 @@ class Journal:
             self._rewrite()
 
     def write(self, path: Path, text: str) -> None:
-        """Write a kernel file; what it held before the first write comes back at the end.
+        """Write a kernel file; :meth:`restore` writes what it held before the first write.
 
         Raises:
             OSError: if the journal or the file cannot be written, or the file cannot be read.
@@ -117,7 +117,7 @@ class Journal:
         self._write(path, text)
 
     def change(self, kind: Literal["power-mode", "qdisc"], target: str, before: str) -> None:
-        """Something else is about to be changed, after :meth:`claim`.
+        """Note the state before another change is made. Needs :meth:`claim`.
 
         Raises:
             OSError: if the journal cannot be written.
@@ -125,7 +125,7 @@ class Journal:
         self._record(kind, target, before)
 
     def restore(self) -> None:
-        """Put everything back; what fails is logged and stays in the journal."""
+        """Undo all changes; what fails is logged and stays in the journal."""
         if not self._changes:
             self.close()
             return
@@ -137,13 +137,13 @@ class Journal:
             self.close()
 
     def recover(self) -> list[str]:
-        """Undo what a process that died has left behind.
+        """Undo the changes that a dead process has left.
 
         Returns:
-            One sentence for each thing that was put back or could not be.
+            One sentence for each change that was undone or could not be.
 
         Raises:
-            SteeredElsewhereError: the process that left it is alive.
+            SteeredElsewhereError: the process that made the changes is alive.
             OSError: the journal cannot be opened.
         """
         if not self.path.exists():
@@ -158,7 +158,7 @@ class Journal:
         return back + [f"not put back: {problem}" for problem in problems]
 
     def close(self) -> None:
-        """Let go of the lock; what is still in the journal stays there."""
+        """Release the lock; what is still in the journal stays there."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
@@ -203,13 +203,13 @@ class Journal:
         path.write_text(f"{text}\n", encoding="ascii")
 
     def _undo(self, changes: list[Change]) -> tuple[list[Change], list[str]]:
-        """Undo changes, the last first; returns what is left and why."""
+        """Undo changes, the last one first; returns those that failed, and why."""
         boot_id = read_text(self._root / "proc/sys/kernel/random/boot_id") or ""
-        # A reboot has put back everything but the power mode.
+        # A reboot has undone everything but the power mode.
         left = [c for c in changes if c.boot_id == boot_id or c.kind == "power-mode"]
         problems: list[str] = []
         while left:
-            # The kernel refuses a floor above its ceiling: what fails may work after the rest.
+            # The kernel refuses a minimum above the maximum: what fails may work after the rest.
             failed: list[Change] = []
             problems = []
             for change in reversed(left):
@@ -228,7 +228,7 @@ class Journal:
             path = self._root / change.target
             try:
                 if not path.exists():
-                    return ""  # a cgroup that is gone
+                    return ""  # the cgroup does not exist any more
                 self._write(path, change.before)
             except OSError as error:
                 return f"{path} could not be set back to {change.before}: {error.strerror}"
@@ -246,7 +246,7 @@ class Journal:
 
 
 def default_folder(root: Path = Path("/")) -> Path:
-    """Where this user's journal lies: ``/var/lib/fimi`` for root, else the user's state folder."""
+    """Folder of this user's journal: ``/var/lib/fimi`` for root, else the user's state folder."""
     if os.geteuid() == 0:
         return root / "var" / "lib" / "fimi"
     state = os.environ.get("XDG_STATE_HOME")
@@ -259,6 +259,6 @@ def _read(path: Path) -> list[Change]:
         try:
             changes.append(msgspec.json.decode(line, type=Change))
         except msgspec.DecodeError:
-            # A line that was being written when the power went: its change was not made yet.
+            # The power failed while this line was written: its change was not made yet.
             log.warning("%s: a line is not whole and is ignored", path)
     return changes

@@ -1,8 +1,8 @@
 """The power modes of NVIDIA Jetson: presets of clocks and cores, set by ``nvpmodel``.
 
-Coarser than cpufreq (a handful of modes, which also switch cores and the graphics part), and some
-changes ask for a reboot, which is refused here. The mode survives a reboot; so does its entry in
-the journal.
+They are coarser than cpufreq: a handful of modes, which also switch cores and the graphics part.
+Some changes need a reboot; these are refused here. The mode survives a reboot, and so does its
+entry in the journal.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def modes_hz(text: str) -> dict[int, float | None]:
     """Highest CPU frequency of every power mode, Hz; ``None`` where a mode sets no limit.
 
     Args:
-        text: of ``/etc/nvpmodel.conf``.
+        text: the text of ``/etc/nvpmodel.conf``.
     """
     parts = _MODE.split(text)
     modes: dict[int, float | None] = {}
@@ -36,7 +36,7 @@ def modes_hz(text: str) -> dict[int, float | None]:
 
 
 def present_mode(text: str) -> int | None:
-    """The mode in what ``nvpmodel -q`` prints: its number stands alone on the last line."""
+    """The present mode from the output of ``nvpmodel -q``: the number alone on the last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return int(lines[-1]) if lines and lines[-1].isdecimal() else None
 
@@ -45,8 +45,8 @@ class PowerModes:
     """The power modes of this module.
 
     Args:
-        root: of the file system.
-        journal: remembers the mode that was set.
+        root: root of the file system.
+        journal: keeps the previous mode.
         run: runs ``nvpmodel``.
     """
 
@@ -56,7 +56,7 @@ class PowerModes:
         self._run = run
 
     def limits_hz(self) -> tuple[float | None, ...]:
-        """CPU limits of the modes that this user may set; ``None`` is a mode without one."""
+        """CPU limits of the modes that this user may set, Hz; ``None`` for a mode without limit."""
         text = read_text(self._config)
         if text is None or os.geteuid() != 0 or not self._journal.writable:
             return ()
@@ -64,7 +64,7 @@ class PowerModes:
         return () if present_mode(asked.out) is None else tuple(modes_hz(text).values())
 
     def cap(self, frequency_hz: float) -> FrequencyCap:
-        """Take the mode with the lowest CPU limit that is not below ``frequency_hz``."""
+        """Set the mode with the lowest CPU limit that is not below ``frequency_hz``."""
         text = read_text(self._config)
         if text is None:
             return _refused(f"no power modes: {self._config} cannot be read (not a Jetson)")

@@ -1,4 +1,4 @@
-"""Running a system's programs: arguments as a list, a time limit, a missing one is no surprise."""
+"""Running programs of the system: with a list of arguments and a time limit."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ NOT_FOUND = 127
 
 
 class ProgramResult(NamedTuple):
-    """What a program left.
+    """The result of a program.
 
     Attributes:
         code: exit status; 127 if there is no such program, 124 if it did not end in time.
-        out: what it printed.
-        error: what it complained of.
+        out: its standard output.
+        error: its standard error.
     """
 
     code: int
@@ -25,11 +25,11 @@ class ProgramResult(NamedTuple):
 
 
 Run = Callable[[Sequence[str]], ProgramResult]
-"""Runs a program; injected, so that tests can stand in for one that is not installed."""
+"""Runs a program. It is passed in, so that tests can replace a program that is not installed."""
 
 
 def run_program(arguments: Sequence[str]) -> ProgramResult:
-    """Run a program with nothing to read and wait for it."""
+    """Run a program with empty standard input, and wait until it ends."""
     try:
         done = subprocess.run(
             list(arguments),

@@ -1,7 +1,7 @@
 """Which means limits the uplink: the agent's own connection, or the whole interface on request.
 
-The agent's connection holds its payload to the planned rate in either case; a cap of the interface
-limits what other programs send beside it.
+The agent's connection limits its payload to the planned rate in either case. A cap of the interface
+also limits what other programs send.
 """
 
 from __future__ import annotations
@@ -15,19 +15,23 @@ from fimi.energy.control.traffic import TrafficControl
 Choice = Literal["auto", "socket-pacing", "tc", "none"]
 
 TC_HEADROOM = 1.25
-"""The interface's cap over the planned rate. A plan's rate counts payload; the interface carries
-headers as well (5 to 15 % from 50 kbit/s upwards) and everybody's other traffic."""
+"""The interface's cap over the planned rate. A plan's rate counts payload; the interface also
+carries headers (5 to 15 % from 50 kbit/s upwards) and the traffic of other programs."""
 
 
 class Uplink(Protocol):
     """The agent's connection, as far as its sending rate goes."""
 
     def set_pacing(self, rate_bps: float | None) -> str:
-        """Limit what is sent, bit/s; ``None`` lifts the limit. Returns how, or nothing."""
+        """Limit the sending rate, bit/s; ``None`` removes the limit.
+
+        Returns:
+            How the rate is limited; empty if it is not.
+        """
         ...
 
     def pacing_bps(self) -> float | None:
-        """The limit in force, read back; ``None`` if there is none."""
+        """The limit in force, read back, bit/s; ``None`` if there is none."""
         ...
 
 
@@ -37,8 +41,8 @@ class RateControl:
     Args:
         choice: the means; ``tc`` falls back to the connection where it is refused.
         uplink: the agent's connection.
-        interface: towards the broker, for ``tc``.
-        journal: remembers a capped interface.
+        interface: the network interface towards the broker, for ``tc``.
+        journal: notes a capped interface.
         run: runs programs.
     """
 
@@ -61,10 +65,10 @@ class RateControl:
 
         Args:
             rate_bps: bits of payload per second.
-            notes: gets a sentence for each means that could not be used.
+            notes: a sentence is added for each means that could not be used.
 
         Returns:
-            The rate in force, read back (``None`` if nothing limits it), and how.
+            The rate in force, read back (``None`` if nothing limits it), and how it is limited.
         """
         if self._choice == "none":
             notes.append('the uplink is not limited: rate_control = "none"')
@@ -89,7 +93,7 @@ class RateControl:
         return in_force_bps, means
 
     def _within(self, interface_bps: float, rate_bps: float) -> float:
-        """Hold the payload to its rate under the cap of the interface; the rate in force."""
+        """Limit the payload's rate below the cap of the interface; returns the rate in force."""
         in_force_bps = interface_bps / TC_HEADROOM
         if self._uplink is not None and self._uplink.set_pacing(rate_bps):
             in_force_bps = min(in_force_bps, self._uplink.pacing_bps() or in_force_bps)
@@ -100,6 +104,6 @@ class RateControl:
         return self._uplink.pacing_bps() if self._uplink is not None else None
 
     def lift(self) -> None:
-        """Lift the limit of the connection; the journal lifts that of the interface."""
+        """Remove the limit of the connection; the journal removes that of the interface."""
         if self._uplink is not None and self._uplink.pacing_bps() is not None:
             self._uplink.set_pacing(None)

@@ -1,8 +1,8 @@
 """A cap on what a network interface sends, by the kernel's token bucket (``tc … tbf``).
 
-It slows everything that leaves through the interface, not the agent alone, and needs
-CAP_NET_ADMIN; the default is to pace the agent's socket, which needs neither. An interface whose
-queueing discipline somebody has chosen is left alone: it could not be put back.
+It slows down everything that leaves through the interface, not only the agent, and needs
+CAP_NET_ADMIN. The default is to pace the agent's socket, which does neither. An interface whose
+queueing discipline somebody has chosen is left alone, because that choice could not be restored.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _LATENCY = "400ms"
 
 
 class RateCap(Struct, frozen=True, kw_only=True):
-    """What became of a rate cap.
+    """The result of setting a rate cap.
 
     Attributes:
-        rate_bps: the rate in force; ``None`` if nothing limits it.
+        rate_bps: the rate in force, bit/s; ``None`` if nothing limits it.
         note: what could not be done and why.
     """
 
@@ -48,7 +48,7 @@ class TrafficControl:
 
     Args:
         interface: its name.
-        journal: remembers that it is capped.
+        journal: notes that it is capped.
         run: runs ``tc``.
     """
 

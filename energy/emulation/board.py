@@ -3,12 +3,12 @@
 * :class:`Disturbance`     how far a board's truth lies from its declaration
 * :class:`EmulatedBoard`   :class:`fimi.energy.hardware.Hardware` without hardware
 
-The agent that runs on an emulated board is the real one; only what its work costs is computed
-here, from a *true* cost model that differs from the declared one the planner is told, with
-background load and fading that change every round. Everything is labelled ``emulated``.
+The agent that runs on an emulated board is the real one. Only the cost of its work is computed
+here, by a *true* cost model. It differs from the declared one, which the planner gets, and its
+background load and fading change every round. Everything is labelled ``emulated``.
 
-Every random number comes from a stream of its own, keyed by seed, device and round: results depend
-on neither the order in which boards are asked nor on how many there are.
+Random numbers come from streams keyed by seed, device and round. Results depend neither on the
+order in which boards are used nor on how many there are.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _TRUTH, _ROUND = 2, 3
 
 
 class Disturbance(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How far the truth lies from the declaration; all zero: the declaration is true.
+    """How far the truth lies from the declaration. If all are zero, the declaration is true.
 
     Attributes:
         profile_error: relative standard deviation of the true κ, C, idle power, P_act and channel
@@ -54,11 +54,11 @@ class EmulatedBoard:
     """A board without hardware, in virtual time.
 
     Args:
-        declaration: what it is said to be.
-        seed: of the emulation.
-        index: of the device; with the seed it fixes the board's truth and luck.
+        declaration: what the planner is told of it.
+        seed: seed of the emulation.
+        index: index of the device; with the seed it determines everything random of the board.
         disturbance: how far its truth may lie from its declaration.
-        start_s: where its clock starts.
+        start_s: what its clock shows at the start, s.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class EmulatedBoard:
 
     @property
     def truth(self) -> BoardModel:
-        """What the board really costs, before load and fading: for tests and the report."""
+        """The true cost model, without load and fading: for tests and the report."""
         return self._truth
 
     def describe(self) -> HardwareDescription:
@@ -114,7 +114,7 @@ class EmulatedBoard:
     def apply(self, point: OperatingPoint) -> Applied:
         """Run at the lowest operating point that is not below the planned frequency.
 
-        The uplink rate read back is the one at this moment; it fades from round to round.
+        The uplink rate read back is the present one; it changes with fading from round to round.
         """
         compute, link = self._truth.compute, self._truth.link
         notes = []
@@ -140,7 +140,7 @@ class EmulatedBoard:
         )
 
     def achieved_frequency_hz(self) -> float | None:
-        """Mean frequency of this round's computing, Hz: nothing holds this board below the cap."""
+        """Mean frequency of this round's computing, Hz: this board always reaches its cap."""
         return self._frequency_hz
 
     def uplink_rate_bps(self) -> float:
@@ -148,12 +148,12 @@ class EmulatedBoard:
         return 0.0 if self._uplink is None else self._rate_bps(*self._uplink)
 
     def restore(self) -> None:
-        """Back to the highest frequency, and no share of the uplink."""
+        """Return to the highest frequency and give back the share of the uplink."""
         self._frequency_hz = self._truth.compute.frequency_max_hz
         self._uplink = None
 
     def join_fleet(self, fleet_time_s: float) -> None:
-        """From now on this board's clock and the fleet's differ by what they differ by now."""
+        """Fix the difference between this board's clock and the fleet's to the present one."""
         self._fleet_began_s = self._clock.now_s() - fleet_time_s
 
     def begin_round(self, round_number: int) -> None:
@@ -205,7 +205,7 @@ class EmulatedBoard:
         self._meter.observe(duration_s, self._truth.idle_power_w + power_w)
 
     def has_waited_until(self, fleet_time_s: float) -> float:
-        """Idle until then, nothing if it is past; returns that instant on this board's clock."""
+        """Idle until that time, unless it is past; returns that time on this board's clock, s."""
         instant_s = fleet_time_s + self._fleet_began_s
         waiting_s = instant_s - self._clock.now_s()
         if waiting_s > 0.0:

@@ -1,9 +1,9 @@
-"""Declarations of emulated boards: what a board of this make is said to cost.
+"""Declarations of emulated boards: the cost parameters that the planner is told.
 
 * :func:`declare_board`   one device of a make: its declared cost parameters and meter
 * :func:`fleet`           a heterogeneous fleet of them, reproducible device by device
 
-A declaration is what a board *believes*; what it truly costs differs, see
+The true cost of a board differs from its declaration, see
 :mod:`fimi.energy.emulation.board`. The makes and their figures:
 :mod:`fimi.energy.emulation.presets`.
 """
@@ -31,11 +31,11 @@ _PLACE = 1  # first word of a stream's spawn key; fimi.energy.emulation.board ha
 
 
 class BoardDeclaration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One emulated device as it is declared.
+    """The declaration of one emulated device.
 
     Attributes:
         board: name of its make.
-        model: declared cost parameters: what the planner is told.
+        model: declared cost parameters, which the planner gets.
         meter: its meter.
         meter_noise_w: one standard deviation of a reading's noise, W.
     """
@@ -60,8 +60,8 @@ def declare_board(
 
     Args:
         name: its make, a key of :data:`PRESETS`.
-        seed: of the fleet.
-        index: of the device; with the seed it fixes where the device stands.
+        seed: seed of the fleet.
+        index: index of the device; with the seed it determines path loss and downlink rate.
         cycles_per_sample: C on the reference board; the make's efficiency scales it.
         noise_density_w_per_hz: N0.
         path_loss_db: range from which the device's path loss is drawn, dB.
@@ -117,13 +117,13 @@ def fleet(
     path_loss_db: tuple[float, float] = (95.0, 115.0),
     downlink_rate_bps: tuple[float, float] = (10e6, 20e6),
 ) -> tuple[BoardDeclaration, ...]:
-    """A heterogeneous fleet: makes in turn, every device at its own distance.
+    """A heterogeneous fleet: makes in turn, every device with its own path loss.
 
     Device ``i`` does not depend on ``count``: a larger fleet begins with the smaller one.
 
     Args:
-        count: devices.
-        seed: of the fleet.
+        count: number of devices.
+        seed: seed of the fleet.
         boards: makes, taken in turn.
         cycles_per_sample: C on the reference board.
         noise_density_w_per_hz: N0.

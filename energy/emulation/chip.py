@@ -1,4 +1,4 @@
-"""What a cost model leaves out of a chip and a radio: voltage, leakage, heat, tails.
+"""Properties of chips and radios that a cost model leaves out: voltage, leakage, heat, radio tails.
 
 * :class:`ChipTraits`   operating voltages, leakage, thermal mass and throttling of one make
 * :class:`Radio`     electronics, joules per bit, tail and fading of one make
@@ -35,17 +35,17 @@ from fimi.energy.cost_model import BoardModel, Positive
 
 
 class ChipTraits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A make's chip beyond κ f³.
+    """What a make's chip has beyond κ f³: voltage, leakage, heat.
 
     Attributes:
-        frequencies_hz: where the voltage is known, ascending.
-        voltages_v: core voltage there; linear in between, constant outside.
+        frequencies_hz: frequencies at which the voltage is known, ascending.
+        voltages_v: core voltage at these; linear in between, constant outside.
         leakage_w: leakage power at the highest voltage and 45 °C, W.
-        leakage_doubling_k: warming that doubles the leakage, K.
+        leakage_doubling_k: rise in temperature that doubles the leakage, K.
         ambient_c: temperature of the chip when it draws nothing, °C.
-        resistance_k_per_w: from the chip to the ambient, K/W.
-        time_constant_s: thermal, s.
-        throttle_c: from here on the frequency is stepped down, °C.
+        resistance_k_per_w: thermal resistance from the chip to the ambient, K/W.
+        time_constant_s: thermal time constant, s.
+        throttle_c: at this temperature and above, the frequency is stepped down, °C.
         release_c: below it the frequency is stepped up again, °C.
     """
 
@@ -75,14 +75,14 @@ class ChipTraits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Radio(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A make's radio beyond the transmit power.
+    """What a make's radio has beyond the transmit power.
 
     Attributes:
-        electronics_w: drawn while sending, above the transmit power, W.
-        energy_per_bit_j: of the host for every bit that it sends, J.
-        tail_power_w: drawn after the last frame until the radio sleeps, W.
+        electronics_w: extra power while sending, above the transmit power, W.
+        energy_per_bit_j: energy that the host takes for every sent bit, J.
+        tail_power_w: extra power after the last frame until the radio sleeps, W.
         tail_s: how long that lasts, s.
-        coherence_s: the channel fades anew after this time, s.
+        coherence_s: time after which fading is drawn again, s.
     """
 
     electronics_w: float
@@ -166,14 +166,13 @@ RADIO: dict[str, Radio] = {
 class Chip:
     """A chip in virtual time.
 
-    Its totals are those of a cost model where that was made: cold and idle it draws the model's
-    idle power, cold and at the highest frequency the model's busy power. In between it follows
-    C V² f and its leakage, so that the model's κ f³ is off by as much as V is not in proportion
-    to f.
+    It agrees with a cost model in two states: cold and idle it draws the model's idle power, cold
+    and at the highest frequency the model's busy power. In between it follows C V² f and its
+    leakage, so that the model's κ f³ is wrong to the extent that V is not in proportion to f.
 
     Args:
-        silicon: of its make.
-        board: cost parameters that fix its totals.
+        silicon: properties of its make.
+        board: the cost model that it agrees with in these two states.
     """
 
     def __init__(self, silicon: ChipTraits, board: BoardModel) -> None:
@@ -200,10 +199,10 @@ class Chip:
         self._active_w = compute.active_power_w
         self._rest_w = max(0.0, board.idle_power_w - silicon.leakage_at_w(self._floor_v, cold_c))
         self.temperature_c = silicon.ambient_c
-        """Now, °C."""
+        """Present temperature, °C."""
         self._held_hz = math.inf
         self.throttled = 0
-        """How often heat took the frequency down a step."""
+        """How often heat has stepped the frequency down."""
 
     def idle_power_w(self, background: float = 0.0) -> float:
         """Board power at rest, W.
@@ -223,11 +222,11 @@ class Chip:
         return self._rest_w + leakage_w + self._active_w + dynamic_w
 
     def frequency_hz(self, cap_hz: float) -> float:
-        """What the firmware allows right now under a cap, Hz."""
+        """Frequency that the firmware allows at present under a cap, Hz."""
         return min(cap_hz, self._held_hz)
 
     def warm(self, power_w: float, duration_s: float) -> None:
-        """Draw power for a while: the temperature approaches its end exponentially."""
+        """Draw power for a time: the temperature approaches its final value exponentially."""
         end_c = self._silicon.ambient_c + self._silicon.resistance_k_per_w * (
             power_w - self._rest_w
         )
@@ -235,7 +234,7 @@ class Chip:
         self.temperature_c = end_c + (self.temperature_c - end_c) * decay
 
     def govern(self, cap_hz: float) -> None:
-        """The firmware looks at the temperature: a step down, a step up, or nothing."""
+        """Let the firmware react to the temperature: one step down, one step up, or no change."""
         now_hz = self.frequency_hz(cap_hz)
         if self.temperature_c >= self._silicon.throttle_c:
             below = [step for step in self._steps if step < now_hz * (1.0 - 1e-9)]

@@ -10,21 +10,21 @@ from fimi.energy.clock import VirtualClock
 from fimi.energy.meters import MeterDescription, Reading
 
 READINGS_PER_SEGMENT = 40
-"""Readings kept of a stretch of constant power; beyond it the meter averages, as a logger does."""
+"""Most readings kept of a time of constant power; beyond it the meter averages as a logger does."""
 
 
 class EmulatedMeter:
-    """A power meter that watches an emulated board.
+    """A power meter of an emulated board.
 
-    Its gain is off by a factor that is drawn once; each reading has noise and is rounded to the
-    resolution. A stretch of constant power is read at its beginning, at the meter's rate and at its
-    end, so that a step of power never lies between two readings of one phase's edge.
+    Its gain is wrong by a factor that is drawn once. Each reading has noise and is rounded to the
+    resolution. A time of constant power is read at its beginning, at the meter's rate and at its
+    end, so that a step of power never lies between two readings at the edge of a phase.
 
     Args:
-        description: what it claims to be.
+        description: what it says of itself.
         noise_w: one standard deviation of a reading's noise, W.
         gain: reading over truth.
-        resting_power_w: what the board draws when nothing is reported, W.
+        resting_power_w: power of the board when no work is reported, W.
         clock: the board's clock.
     """
 
@@ -46,10 +46,10 @@ class EmulatedMeter:
         self._readings: list[Reading] = []
         self._random = np.random.default_rng(0)
         self.true_energy_j = 0.0
-        """What really flowed since the beginning, J: for tests; no real board knows it."""
+        """True energy since the beginning, J: for tests; a real board does not know it."""
 
     def describe(self) -> MeterDescription:
-        """What it claims to be."""
+        """What it says of itself."""
         return self._description
 
     def reseed(self, random: np.random.Generator) -> None:
@@ -57,13 +57,13 @@ class EmulatedMeter:
         self._random = random
 
     def observe(self, duration_s: float, power_w: float) -> None:
-        """The board draws ``power_w`` for ``duration_s`` from now; lets that time pass."""
+        """Let ``duration_s`` pass, in which the board draws ``power_w``."""
         self._rest()
         self._clock.advance(duration_s)
         self._watch(power_w)
 
     def mark(self) -> list[Reading]:
-        """Readings since the last mark; the next list begins with a fresh one."""
+        """Readings since the last mark; the next list begins with a new reading."""
         self._rest()
         if not self._readings:
             self._read(np.array([self._until_s]), self._resting_power_w, 1.0)

@@ -1,10 +1,9 @@
-"""An emulated board that is not its cost model played back.
+"""An emulated board with physics that its cost model does not have.
 
-:class:`PhysicalBoard` is an :class:`fimi.energy.emulation.board.EmulatedBoard` whose truth has what
-no cost model has: a voltage for every frequency, leakage that grows with temperature, a thermal
-mass and firmware that throttles, other programs, a radio with a tail and a channel that fades
-during an upload, and a meter that sees power only when it looks. Virtual time: a minute takes
-milliseconds.
+:class:`PhysicalBoard` is an :class:`fimi.energy.emulation.board.EmulatedBoard` whose truth goes
+beyond the cost model: a voltage for every frequency, leakage that grows with temperature, a thermal
+mass and firmware that throttles, other programs, a radio with a tail, a channel that fades during
+an upload, and a meter that misses what happens between its readings. It runs in virtual time.
 """
 
 from __future__ import annotations
@@ -24,21 +23,21 @@ from fimi.energy.emulation.sampled_meter import SampledMeter
 from fimi.energy.hardware import Observation
 
 STEP_S = 1.0
-"""Firmware looks at the temperature this often, s."""
+"""Time between two reactions of the firmware to the temperature, s."""
 SENSOR_STEP_C = 0.5
-"""Boards tell their temperature in steps of about this, °C."""
+"""Resolution of a board's temperature sensor, °C."""
 _STEPS_MAX = 400
 
 
 class Surroundings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What disturbs a physical board besides its declaration being wrong.
+    """What disturbs a physical board besides a wrong declaration.
 
     Attributes:
         background: mean share of the processor that other programs use.
         background_spread: one standard deviation of its logarithm, second by second.
-        relative_noise: noise of a meter's reading in proportion to the power.
-        dropped: share of a meter's readings that get lost.
-        warmer_k: how much warmer than usual it is, K.
+        relative_noise: standard deviation of a meter's reading over the power, dimensionless.
+        dropped: share of a meter's readings that are lost.
+        warmer_k: how much the ambient is warmer than usual, K.
     """
 
     background: float = 0.02
@@ -49,18 +48,18 @@ class Surroundings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class PhysicalBoard(EmulatedBoard):
-    """A board with physics.
+    """An emulated board with voltage, leakage, heat, throttling and a fading channel.
 
     Args:
-        declaration: what it is said to be; its make decides chip and radio.
-        seed: of the emulation.
-        index: of the device; with the seed it fixes the board's truth and luck.
+        declaration: what the planner is told of it; its make decides chip and radio.
+        seed: seed of the emulation.
+        index: index of the device; with the seed it determines everything random of the board.
         disturbance: how far its truth may lie from its declaration.
-        surroundings: heat, other programs, the meter's manners.
-        start_s: where its clock starts.
+        surroundings: heat, other programs, noise and losses of the meter.
+        start_s: what its clock shows at the start, s.
 
     Raises:
-        ValueError: for a make without chip and radio.
+        ValueError: the make has no chip and radio in :mod:`fimi.energy.emulation.chip`.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class PhysicalBoard(EmulatedBoard):
         )
         silicon = SILICON[declaration.board]
         self.chip = Chip(silicon, self._truth)
-        """What computes."""
+        """Its processor."""
         self.chip.temperature_c += self._surroundings.warmer_k
         self._radio = RADIO[declaration.board]
         self._awake_until_s = -math.inf
@@ -99,11 +98,11 @@ class PhysicalBoard(EmulatedBoard):
         self._achieved_hz = None
 
     def achieved_frequency_hz(self) -> float | None:
-        """Mean frequency of this round's computing, Hz: below the cap where heat held it down."""
+        """Mean frequency of this round's computing, Hz: below the cap where it was throttled."""
         return self._achieved_hz
 
     def observed(self) -> Observation:
-        """The frequency the heat allowed, the heat, and how often the firmware gave in to it."""
+        """Achieved frequency, temperature, and how often the firmware throttled."""
         steps, self._steps_told = self.chip.throttled - self._steps_told, self.chip.throttled
         mean_c = self._warmth_k_s / self._watched_s if self._watched_s else self.chip.temperature_c
         self._warmth_k_s = self._watched_s = 0.0
@@ -114,13 +113,13 @@ class PhysicalBoard(EmulatedBoard):
         )
 
     def has_received(self, size_bytes: int) -> None:
-        """Receive at the downlink rate; the radio stays awake for a while after."""
+        """Receive at the downlink rate; then the radio stays awake for its tail."""
         link = self._truth.link
         self._rest_for(8.0 * size_bytes / link.downlink_rate_bps, link.receive_power_w)
         self._stay_awake()
 
     def has_computed(self, samples: float) -> None:
-        """Compute at what the firmware allows, beside other programs."""
+        """Compute at the frequency that the firmware allows, beside other programs."""
         cycles = samples * self._truth.compute.cycles_per_sample * self._load
         if cycles <= 0.0:
             return
@@ -140,7 +139,7 @@ class PhysicalBoard(EmulatedBoard):
         self._achieved_hz = area / (self._clock.now_s() - began_s)
 
     def has_sent(self, size_bytes: int) -> None:
-        """Send while the channel fades, then keep the radio awake for a while.
+        """Send while the channel fades; then the radio stays awake for its tail.
 
         Raises:
             RuntimeError: before any plan was applied.
@@ -169,7 +168,7 @@ class PhysicalBoard(EmulatedBoard):
         self._stay_awake()
 
     def has_waited_until(self, fleet_time_s: float) -> float:
-        """Idle until then, nothing if it is past; returns that instant on this board's clock."""
+        """Idle until that time, unless it is past; returns that time on this board's clock, s."""
         instant_s = fleet_time_s + self._fleet_began_s
         waiting_s = instant_s - self._clock.now_s()
         if waiting_s > 0.0:
@@ -191,7 +190,7 @@ class PhysicalBoard(EmulatedBoard):
         )
 
     def _rest_for(self, duration_s: float, extra_w: float) -> None:
-        """The processor rests, apart from other programs; the chip cools down."""
+        """Let the processor rest, except for other programs; the chip cools down."""
         step_s = max(STEP_S, duration_s / _STEPS_MAX)
         while duration_s > 0.0:
             part_s = min(step_s, duration_s)
@@ -217,5 +216,5 @@ class PhysicalBoard(EmulatedBoard):
         self._awake_until_s = self._clock.now_s() + self._radio.tail_s
 
 
-# Word of a stream's spawn key: fimi.energy.emulation.boards has 1, board 2 and 3.
+# First word of a stream's spawn key: fimi.energy.emulation.boards uses 1, board uses 2 and 3.
 _BOARD = 4

@@ -2,11 +2,11 @@
 
 * :data:`PRESETS`   the makes, by name
 
-Origins: a figure marked with one of these keys was read there; [K] is common knowledge of the make,
-not checked again; everything else is our estimate, chosen so that idle + P_act + κ f_max³ gives the
-busy power that is named beside it. κ stands for the whole chip with all cores training; published κ
-lie between 1e-28 and 1e-27 W/Hz³. The chips' voltages and heat, with their sources:
-fimi.energy.emulation.chip.
+Origins: a figure marked with one of these keys was read there. [K] is common knowledge of the make,
+which was not checked again. Everything else is our estimate, chosen so that idle + P_act + κ f_max³
+gives the busy power in the comment beside it. κ stands for the whole chip with all cores training;
+published κ lie between 1e-28 and 1e-27 W/Hz³. The chips' voltages and heat, with their sources, are
+in :mod:`fimi.energy.emulation.chip`.
 
     [chip]   chipwired.com/raspberry-pi-power-use: 36 readings of a Raspberry Pi 4 by two USB meters
              and one at the wall: idle 2.2 to 3.0 W, high load 5.1 to 6.3 W
@@ -36,11 +36,11 @@ class BoardPreset(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         idle_power_w: whole board doing nothing, W.
         active_power_w: P_act, W.
         capacitance_w_per_hz3: κ, W/Hz³.
-        cycles_factor: cycles for the same work, a Raspberry Pi 4 being 1.
+        cycles_factor: cycles for the same work, relative to a Raspberry Pi 4.
         transmit_power_max_w: p_max, W.
         receive_power_w: extra power while receiving, W.
-        meter: which meter it is emulated with.
-        meter_rate_hz: how often that is read.
+        meter: name of the meter that is emulated.
+        meter_rate_hz: how often that is read, Hz.
         meter_noise_w: one standard deviation of a reading's noise, W.
         meter_resolution_w: smallest step of a reading, W.
         meter_uncertainty: one standard deviation of its gain, dimensionless.

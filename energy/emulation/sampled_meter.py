@@ -1,8 +1,8 @@
-"""A meter that sees power only when it looks.
+"""A meter that sees power only at its readings.
 
-:class:`SampledMeter` reads on its own grid, whatever the board is doing: what happens between two
-readings it misses, as a slow meter does. Readings have noise of their own and in proportion to the
-power, are rounded to the resolution, and may get lost.
+:class:`SampledMeter` reads on a time grid of its own, whatever the board is doing. It misses what
+happens between two readings, as a slow meter does. Readings have constant noise and noise in
+proportion to the power, are rounded to the resolution, and may be lost.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class SampledMeter(EmulatedMeter):
     """An emulated meter with a sampling grid.
 
     Args:
-        description: what it claims to be.
+        description: what it says of itself.
         noise_w: one standard deviation of a reading's noise, W.
         relative_noise: the same in proportion to the power.
         dropped: probability that a reading on the grid is lost; those forced at the edges of a
             phase are not.
         gain: reading over truth.
-        resting_power_w: what the board draws when nothing is reported, W.
+        resting_power_w: power of the board when no work is reported, W.
         clock: the board's clock.
     """
 
@@ -59,7 +59,7 @@ class SampledMeter(EmulatedMeter):
         self._powers_w: list[float] = []
 
     def mark(self) -> list[Reading]:
-        """Readings since the last mark: one at either edge, and the grid in between."""
+        """Readings since the last mark: one at either edge, and those on the grid in between."""
         self._rest()
         if not self._ends_s:
             return self._look(np.array([self._until_s]), np.array([self._resting_power_w]), 1.0)

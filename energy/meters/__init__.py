@@ -1,28 +1,26 @@
-"""Things that can be read, and readings.
+"""Meters and their readings.
 
-* :class:`Meter`             one look at a meter: power, or an energy counter
+* :class:`Meter`             a meter of power, or an energy counter, that is read on demand
 * :class:`Recorder`          the readings between two edges of a phase, one forced at each edge
 * :class:`DeclaredPower`     the recorder of a board that has no meter
 
 and in this folder:
 
-* :mod:`fimi.energy.meters.sampler`  a meter read at its rate by a thread: a recorder; what that
-  costs
-* :mod:`fimi.energy.meters.sampler`  fewer readings, the same joules
+* :mod:`fimi.energy.meters.sampler`   the recorder of a meter that a thread reads, and its own cost
 * :mod:`fimi.energy.meters.counter`   counters that wrap and are reset
 * :mod:`fimi.energy.meters.rapl`      x86 processors
 * :mod:`fimi.energy.meters.ina3221`   NVIDIA Jetson
-* :mod:`fimi.energy.meters.hwmon`     INA219, INA226 and their like, USB meters
+* :mod:`fimi.energy.meters.hwmon`     INA219, INA226 and similar chips, USB meters
 * :mod:`fimi.energy.meters.pmic`      Raspberry Pi 5, through :mod:`fimi.energy.meters.vcgencmd`
 * :mod:`fimi.energy.meters.battery`   a battery that is being discharged
 * :mod:`fimi.energy.meters.nvml`      NVIDIA graphics cards
 * :mod:`fimi.energy.meters.plug`      Tasmota and Shelly plugs over MQTT
 * :mod:`fimi.energy.meters.replay`    a recorded CSV file
 * :mod:`fimi.energy.meters.combine`   one meter for the total, another for the processor's share
-* :mod:`fimi.energy.meters.detect`    what there is on this machine, and what is chosen
+* :mod:`fimi.energy.meters.detect`    which meters this machine has, and which one is chosen
 
-:mod:`fimi.energy.integration` turns readings into joules; :mod:`fimi.energy.emulation.meter` holds
-that of emulated boards.
+:mod:`fimi.energy.integration` turns readings into joules; :mod:`fimi.energy.emulation.meter` is the
+meter of emulated boards.
 """
 
 from __future__ import annotations
@@ -45,15 +43,15 @@ class MeterDescription(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """What a meter is.
 
     Attributes:
-        source: name that every joule of it carries, for example ``"rapl:package-0"``.
-        kind: what its joules are.
+        source: name of the source of its joules, for example ``"rapl:package-0"``.
+        kind: kind of its joules.
         scope: what it sees.
-        rate_hz: how often it has something new: a power meter is read that often, a counter
+        rate_hz: how often it has a new value, Hz: a power meter is read that often, a counter
             refreshes that often.
         resolution_w: smallest step of a power reading, W (0 if it counts energy).
         relative_uncertainty: one standard deviation of its gain, dimensionless.
-        averages: a reading is the mean over the ``1/rate_hz`` before it, or counts, instead of
-            showing an instant.
+        averages: whether a reading is the mean over the ``1/rate_hz`` before it, or a counter,
+            instead of the power at one instant.
     """
 
     source: str
@@ -66,17 +64,17 @@ class MeterDescription(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     @property
     def counts(self) -> bool:
-        """Whether it is a counter: nothing is missed between two readings of it."""
+        """Whether it is a counter, which misses nothing between two readings."""
         return self.averages and self.resolution_w == 0.0
 
 
 class Reading(Struct, frozen=True, kw_only=True, gc=False):
     """One reading: power, or an energy counter's value, at a time of the device's clock.
 
-    One with neither says that the meter could not be read then.
+    A reading with neither says that the meter could not be read at that time.
 
     Attributes:
-        time_s: when.
+        time_s: its time, s.
         power_w: power, W, for power meters.
         counter_j: accumulated energy, J, for counters (already unwrapped).
         reset: the counter does not continue from the reading before.
@@ -89,17 +87,17 @@ class Reading(Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def holds(self) -> bool:
-        """Whether anything could be read."""
+        """Whether it holds a value."""
         return self.power_w is not None or self.counter_j is not None
 
 
 class Look(NamedTuple):
-    """What one look at a meter gave; nothing at all if it could not be read.
+    """The value of a meter, without its time; empty if the meter could not be read.
 
     Attributes:
         power_w: power, W.
         counter_j: accumulated energy, J.
-        reset: the counter does not continue from the look before.
+        reset: the counter does not continue from the value before.
     """
 
     power_w: float | None = None
@@ -112,11 +110,11 @@ NOTHING = Look()
 
 
 class Meter(Protocol):
-    """A meter that is looked at."""
+    """A meter that is read on demand."""
 
     @property
     def longest_period_s(self) -> float:
-        """A look at least this often loses nothing (a counter may wrap unnoticed), s."""
+        """Longest time between two readings in which a counter cannot wrap unnoticed, s."""
         ...
 
     def describe(self) -> MeterDescription:
@@ -124,39 +122,39 @@ class Meter(Protocol):
         ...
 
     def look(self, time_s: float) -> Look:
-        """Look at it now, which is ``time_s``; :data:`NOTHING` if it cannot be read."""
+        """Read it now, which is ``time_s``; :data:`NOTHING` if it cannot be read."""
         ...
 
     def close(self) -> None:
-        """Give back whatever it holds open; may be repeated."""
+        """Close whatever it holds open; may be called again."""
         ...
 
 
 class Recorder(Protocol):
-    """A meter that is being read."""
+    """Keeps the readings of a meter between two edges."""
 
     def describe(self) -> MeterDescription:
-        """What is being read."""
+        """The meter that is read."""
         ...
 
     def mark(self) -> list[Reading]:
         """Readings since the last mark, both edges included.
 
-        Forces a reading now, which closes this list; the next list opens with a reading at the
-        same instant: the same one, or a fresh one where the power steps at the edge, so that no
-        phase is charged with half of another's power. Where the meter could not be read, the list
-        is empty or holds readings that hold nothing.
+        Forces a reading now, which closes this list. The next list begins with a reading at the
+        same instant: the same one, or a new one where the power steps at the edge, so that no
+        phase gets half of another's power. Where the meter could not be read, the list is empty or
+        consists of readings without a value.
         """
         ...
 
 
 class DeclaredPower:
-    """The meter of a board that has none: a constant power that its user has declared.
+    """The recorder of a board without a meter: a constant power that its user has declared.
 
-    Its joules are ``modelled``. There is no default: whoever declares a power also answers for it.
+    Its joules are ``modelled``. There is no default power.
 
     Args:
-        power_w: what the board draws, W.
+        power_w: declared power of the board, W.
         clock: the board's clock.
         scope: what the declared power covers.
         relative_uncertainty: one standard deviation of the declared power, dimensionless.

@@ -1,7 +1,7 @@
-"""A battery that is being discharged: what leaves it, the device draws.
+"""A battery as a meter: while it is discharged, its power is the power of the device.
 
-Valid only while it is discharging: on the charger the current says how it is charged. Drivers
-disagree about the sign of the current, so only its size is used. Most refresh after seconds.
+While it is charged, the current is that of charging, so it cannot be used. Drivers disagree about
+the sign of the current, so only its size is used. Most refresh every few seconds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class Battery:
     """One battery.
 
     Args:
-        folder: of the power supply.
+        folder: folder of the power supply below ``/sys/class/power_supply``.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -41,7 +41,7 @@ class Battery:
         return self._description
 
     def look(self, time_s: float) -> Look:
-        """What leaves it; nothing unless it is discharging."""
+        """The power that leaves it; empty unless it is discharging."""
         if read_text(self._folder / "status") != "Discharging":
             return NOTHING
         microwatts = read_signed(self._folder / "power_now")

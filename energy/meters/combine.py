@@ -1,7 +1,7 @@
 """Two meters at once: one for the total, one for the processor's share of it.
 
-A wall plug knows what a device draws and not what for; a CPU rail knows what the processor draws
-and nothing of the rest. Nothing is added up: the share lies inside the total.
+A wall plug sees the whole device, but not the processor's share. A CPU rail sees the processor and
+nothing else. The two are not added up: the share is part of the total.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ _WIDTH = {"cpu": 0, "gpu": 0, "module": 1, "board": 2, "wall": 3}
 
 
 class SplitRecorder:
-    """The processor's meter, marked whenever the total's is."""
+    """The recorder of the processor's share; it is marked together with that of the total."""
 
     def __init__(self, sampler: Sampler) -> None:
         self.sampler = sampler
         self._taken: list[Reading] = []
 
     def describe(self) -> MeterDescription:
-        """What the share is measured with."""
+        """The meter of the share."""
         return self.sampler.describe()
 
     def mark(self) -> None:
@@ -28,7 +28,7 @@ class SplitRecorder:
         self._taken = self.sampler.mark()
 
     def taken(self) -> list[Reading]:
-        """The list that the last mark closed."""
+        """The list of readings that the last mark closed."""
         return self._taken
 
 
@@ -54,7 +54,7 @@ class Combined:
         self.split = SplitRecorder(split)
 
     def describe(self) -> MeterDescription:
-        """What the total is measured with."""
+        """The meter of the total."""
         return self._total.describe()
 
     def mark(self) -> list[Reading]:
@@ -63,7 +63,7 @@ class Combined:
         return self._total.mark()
 
     def take_cost(self) -> MonitorCost:
-        """What watching both took since the last time this was asked."""
+        """The cost of reading both since the last call."""
         one, other = self._total.take_cost(), self.split.sampler.take_cost()
         return MonitorCost(
             cpu_s=one.cpu_s + other.cpu_s,
@@ -73,6 +73,6 @@ class Combined:
         )
 
     def close(self) -> None:
-        """End both."""
+        """Close both."""
         self._total.close()
         self.split.sampler.close()

@@ -1,8 +1,8 @@
 """Energy counters that wrap, stand still and are reset.
 
-A counter's register runs from 0 to its range and begins again. Looked at often enough, a step
-backwards is a wrap; one that would need more power than the device can draw is a reset (a reboot
-of the plug, a driver that was loaded again), after which the sum does not continue.
+A counter's register runs from 0 to its range and begins again. If it is read often enough, a step
+backwards is a wrap. If a wrap would mean more power than the device can draw, the counter was reset
+(a reboot of the plug, a driver that was loaded again), and the sum does not continue.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class Counter:
     Args:
         unit_j: joules per step of the register.
         range_steps: its largest value; ``None`` for one that never wraps.
-        power_limit_w: the device draws no more than this; a counter that says so was reset.
+        power_limit_w: the device draws no more than this, W; a counter that shows more was reset.
         refresh_s: how old a value may be when it is read.
     """
 
@@ -36,11 +36,11 @@ class Counter:
         self._total_steps = 0
 
     def advance(self, raw: int | None, time_s: float) -> Look:
-        """Joules since the first look.
+        """Joules since the first reading.
 
         Args:
-            raw: what the register shows; ``None`` if it could not be read.
-            time_s: when.
+            raw: value of the register; ``None`` if it could not be read.
+            time_s: time of the reading, s.
         """
         if raw is None or raw < 0 or (self._range_steps is not None and raw > self._range_steps):
             return NOTHING
@@ -50,7 +50,7 @@ class Counter:
         steps = raw - last[1]
         if steps < 0 and self._range_steps is not None:
             steps += self._range_steps + 1
-        # One refresh more than the time between the looks: the register moves in steps.
+        # One refresh more than the time between the readings: the register moves in steps.
         most_j = self._power_limit_w * (time_s - last[0] + self._refresh_s)
         if not 0 <= steps * self._unit_j <= most_j:
             return Look(counter_j=self._total_steps * self._unit_j, reset=True)
@@ -59,7 +59,7 @@ class Counter:
 
 
 def add(looks: list[Look]) -> Look:
-    """The sum of several counters: nothing if one gave nothing, reset if one was."""
+    """The sum of several counters: empty if one could not be read, reset if one was reset."""
     total_j = 0.0
     for look in looks:
         if look.counter_j is None:

@@ -1,12 +1,12 @@
-"""Which meters this machine has, why others cannot be used, and the one that is chosen.
+"""Which meters this machine has, why others cannot be used, and which one is chosen.
 
 * :class:`MeterSettings`  what the board's profile says about meters
 * :func:`detect`          every meter, usable or not
-* :func:`open_recorder`   the chosen one, being read
+* :func:`open_recorder`   the recorder of the chosen one
 
 ``auto`` takes the meter that sees most of the device (plug, board, module, processor) and adds the
-processor's share where a second meter knows it; a declared power comes last. A graphics card is
-never chosen by itself: its joules are not the device's.
+processor's share where a second meter sees it; a declared power comes last. ``auto`` never takes a
+graphics card: its joules are not those of the device.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class MeterSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     Attributes:
         meter: ``auto``, one of :data:`NAMES`, ``hwmon:<driver>``, or a pair of these.
         scope: what an hwmon device or a recording sees, where that is not known.
-        rate_hz: how often to look.
-        plug: where the plug is.
+        rate_hz: how often to read it, Hz.
+        plug: where the plug is found.
         replay: a recorded CSV file.
         constant_power_w: the declared power, W.
     """
@@ -75,9 +75,9 @@ class Found(Struct, frozen=True, kw_only=True):
     """A meter, or why it cannot be used.
 
     Attributes:
-        name: to choose it by.
+        name: name by which it is chosen.
         description: what it is; ``None`` if it cannot be used.
-        power_w: what it shows now, W; ``None`` for counters.
+        power_w: present power, W; ``None`` for counters.
         problem: why it cannot be used, and what to do.
     """
 
@@ -88,7 +88,7 @@ class Found(Struct, frozen=True, kw_only=True):
 
 
 MeterRecorder = Sampler | Combined | DeclaredPower
-"""What reads a physical board's meter."""
+"""The recorders of physical boards."""
 
 
 def detect(settings: MeterSettings, root: Path, clock: Clock) -> tuple[Found, ...]:
@@ -111,10 +111,10 @@ def detect(settings: MeterSettings, root: Path, clock: Clock) -> tuple[Found, ..
 
 
 def open_recorder(settings: MeterSettings, root: Path, clock: Clock) -> MeterRecorder:
-    """The chosen meter, being read.
+    """The recorder of the chosen meter.
 
     Raises:
-        MeterUnavailableError: if it cannot be used, or ``auto`` finds none; says what to do.
+        MeterUnavailableError: it cannot be used, or ``auto`` finds none; says what to do.
     """
     choice = settings.meter
     if isinstance(choice, MeterPair):
@@ -143,7 +143,7 @@ def open_meter(name: str, settings: MeterSettings, root: Path, clock: Clock) -> 
     """A meter by its name.
 
     Raises:
-        MeterUnavailableError: if it cannot be used, or there is none of that name.
+        MeterUnavailableError: it cannot be used, or there is none of that name.
     """
     driver = name.partition(":")[2] or None
     openers: dict[str, Callable[[], Meter]] = {
@@ -190,7 +190,7 @@ def _combined(
 def _with_split(
     total: Sampler, settings: MeterSettings, root: Path, clock: Clock
 ) -> Sampler | Combined:
-    """The total with the processor's share, where a narrower meter knows it."""
+    """The total together with the processor's share, where a narrower meter sees it."""
     if total.describe().scope == "cpu":
         return total
     for name in SPLITS:

@@ -1,9 +1,9 @@
 """Power monitors that the kernel shows below ``/sys/class/hwmon``.
 
-Chips on small boards in the supply line (INA219, INA226 and their like), USB meters with a kernel
-driver (POWER-Z), the ACPI power meter of some servers. Devices are matched by the driver's name:
-the number in ``hwmonN`` changes between boots. Power is read in µW where the driver gives it, else
-voltage (mV) and current (mA) are multiplied.
+These are chips on small boards in the supply line (INA219, INA226 and similar ones), USB meters
+with a kernel driver (POWER-Z), and the ACPI power meter of some servers. Devices are matched by the
+driver's name, because the number in ``hwmonN`` changes between boots. Power is read in µW where the
+driver gives it; else voltage (mV) and current (mA) are multiplied.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from fimi.energy.meters import NOTHING, Look, MeterDescription, MeterUnavailable
 from fimi.energy.sysfs import read_count, read_signed, read_text
 
 SENTINEL_UW = 4_294_967_295_000
-"""What drivers show for a power that they do not have."""
+"""The value that drivers show instead of a power that they do not have, µW."""
 
 _SENTINEL_MA = 2**32 - 1
 
 
 class HwmonDriver(Struct, frozen=True):
-    """What is known of a driver.
+    """Properties of a driver.
 
     Attributes:
         scope: what its meter usually sees.
-        volts: the voltage file beside ``curr1_input`` where there is no power file.
+        volts: name of the voltage file beside ``curr1_input``, where there is no power file.
         resolution_w: smallest step of power, W.
         relative_uncertainty: one standard deviation of its gain.
     """
@@ -49,7 +49,7 @@ CHIPS: dict[str, HwmonDriver] = {
         for name in ("ina228", "ina232", "ina233", "ina237", "ina238")
     },
     "ina260": HwmonDriver(scope="board", resolution_w=0.01, relative_uncertainty=0.005),
-    # In the USB-C cable, with a signed current; the sign says which way the meter was plugged in.
+    # In the USB-C cable, with a signed current; the sign depends on how the meter is plugged in.
     "powerz": HwmonDriver(
         scope="board", volts="in0_input", resolution_w=1e-3, relative_uncertainty=0.005
     ),
@@ -62,10 +62,10 @@ class Hwmon:
     """One device below ``/sys/class/hwmon``.
 
     Args:
-        folder: the device.
-        name: its driver.
-        chip: what is known of that.
-        scope: what it sees, where its user knows better.
+        folder: folder of the device.
+        name: name of its driver.
+        chip: properties of the driver.
+        scope: what it sees, if its user has said so.
     """
 
     def __init__(self, folder: Path, name: str, chip: HwmonDriver, scope: Scope | None) -> None:
@@ -83,7 +83,7 @@ class Hwmon:
             rate_hz=1e3 / interval_ms if interval_ms else 10.0,
             resolution_w=chip.resolution_w,
             relative_uncertainty=chip.relative_uncertainty,
-            # Without it nothing says over how long the chip averages: an INA219 does not.
+            # Without this file it is not known over how long the chip averages (INA219: never).
             averages=bool(interval_ms),
         )
 
@@ -97,7 +97,7 @@ class Hwmon:
         return self._description
 
     def look(self, time_s: float) -> Look:
-        """Its power; nothing for garbage, a negative number or a sentinel."""
+        """Its power; empty for garbage, a negative number or :data:`SENTINEL_UW`."""
         if self._power is not None:
             microwatts = read_count(self._power)
             if microwatts is None or microwatts >= SENTINEL_UW:
@@ -120,8 +120,8 @@ _POWER_FILES = ("power1_input", "power1_average")
 def find_hwmon(root: Path) -> dict[str, Path]:
     """Devices that show a power, or a voltage and a current, by the name of their driver.
 
-    The INA3221 is left out (:mod:`fimi.energy.meters.ina3221` knows its rails), and so are the
-    shadows that power supplies cast here.
+    The INA3221 is left out (:mod:`fimi.energy.meters.ina3221` reads its rails), and so are the
+    entries that the kernel makes here for power supplies.
     """
     found: dict[str, Path] = {}
     for folder in sorted((root / "sys" / "class" / "hwmon").glob("hwmon*")):
@@ -137,12 +137,12 @@ def open_hwmon(root: Path, name: str | None = None, scope: Scope | None = None) 
     """A device by its driver's name, or the first one that is known to see a whole device.
 
     Args:
-        root: of the file system.
+        root: root of the file system.
         name: for example ``"ina226"``; ``None`` for any of :data:`CHIPS`.
         scope: what it sees; needed for a driver that is not one of :data:`CHIPS`.
 
     Raises:
-        MeterUnavailableError: if there is none, it cannot be read, or what it sees is not known.
+        MeterUnavailableError: there is none, it cannot be read, or its scope is not known.
     """
     found = find_hwmon(root)
     if name is None:

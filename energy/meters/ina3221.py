@@ -1,13 +1,13 @@
 """NVIDIA Jetson: the INA3221 power monitors of the module.
 
-JetPack 4 shows them as industrial-I/O devices with power in mW; JetPack 5 and 6 as hwmon devices
-with voltage in mV and current in mA and no power, and three channels that are not rails: shunt
-voltages, their sum, and inputs labelled ``NC``. Both are matched by the chip's driver and the
-labels of the rails, never by the number of a device, which changes between boots.
+JetPack 4 shows them as industrial-I/O devices with power in mW. JetPack 5 and 6 show them as hwmon
+devices with voltage in mV and current in mA, without power, and with three channels that are not
+rails: shunt voltages, their sum, and inputs labelled ``NC``. Both are matched by the chip's driver
+and the labels of the rails, never by the number of a device, which changes between boots.
 
-Which rails add up differs between modules: where one rail is the module's input it is the total
-and contains the others; AGX Orin has none, and its total is a sum of three. The carrier board is
-not metered by any of them.
+Which rails add up to the total differs between modules. Where one rail is the module's input, it is
+the total and contains the others. AGX Orin has no such rail, and its total is a sum of three. None
+of them meters the carrier board.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ TOTALS: tuple[tuple[str, ...], ...] = (
     ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"),  # AGX Orin
     ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"),  # AGX Xavier
 )
-"""Rails that add up to a module, first match wins; none of a row lies inside another."""
+"""Rails that add up to a module; the first row that matches is used. No rail of a row contains
+another."""
 
 CPU_RAILS = ("POM_5V_CPU", "VDD_CPU_GPU_CV", "VDD_CPU_CV", "CPU")
 """The rail that feeds the processor (on some modules the graphics part as well)."""
@@ -40,10 +41,10 @@ class Rail(Struct, frozen=True):
     """One channel.
 
     Attributes:
-        label: as the device tree names it.
-        read_w: its power, W, or ``None``.
-        period_s: the chip has something new this often.
-        averages: it is the mean over that time; JetPack 4 does not say.
+        label: its name in the device tree.
+        read_w: reads its power, W, or ``None``.
+        period_s: time between two new values of the chip, s.
+        averages: whether a value is the mean over that time; JetPack 4 does not say.
     """
 
     label: str
@@ -56,7 +57,7 @@ class Ina3221:
     """The sum of some rails.
 
     Args:
-        rails: rails of which none lies inside another.
+        rails: the rails; none of them contains another.
         what: ``"total"``, ``"cpu"``: which of the module's powers this is.
     """
 
@@ -83,7 +84,7 @@ class Ina3221:
         return self._description
 
     def look(self, time_s: float) -> Look:
-        """The sum of the rails; nothing if one of them fails."""
+        """The sum of the rails; empty if one of them cannot be read."""
         total_w = 0.0
         for rail in self._rails:
             power_w = rail.read_w()
@@ -100,12 +101,12 @@ def open_ina3221(root: Path, what: str = "total") -> Ina3221:
     """The module's total, or its CPU rail.
 
     Args:
-        root: of the file system.
+        root: root of the file system.
         what: ``"total"`` or ``"cpu"``.
 
     Raises:
-        MeterUnavailableError: if there is no INA3221, it cannot be read, or it is not known which
-            of its rails make up the total.
+        MeterUnavailableError: there is no INA3221, it cannot be read, or it is not known which of
+            its rails make up the total.
     """
     rails = {rail.label: rail for rail in find_rails(root)}
     if not rails:

@@ -1,8 +1,8 @@
 """NVIDIA graphics cards, through NVML (optional: ``pip install 'fimi-testbed[nvidia]'``).
 
 Cards since Volta count their energy; older ones show a power. Since Ampere the power is an average
-over a second, which smears short phases: the counter is used wherever there is one. Jetson Nano has
-no NVML.
+over a second, which is too slow for short phases, so the counter is used wherever there is one.
+Jetson Nano has no NVML.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from fimi.energy.meters import NOTHING, Look, MeterDescription, MeterUnavailable
 from fimi.energy.meters.counter import Counter, add
 
 CARD_POWER_LIMIT_W = 5000.0
-"""No card draws more; a counter that says so was reset."""
+"""No card draws more, W; a counter that shows more was reset."""
 
 _REFRESH_S = 0.1
 
 
 class Nvml:
-    """The sum of some cards, counted or read.
+    """The sum of some graphics cards, by their counters or their power.
 
     Args:
         library: the module ``pynvml``, initialised; shut down by :meth:`close`.
-        cards: its handles.
+        cards: handles of the cards.
 
     Raises:
-        MeterUnavailableError: if a card shows neither energy nor power.
+        MeterUnavailableError: a card shows neither energy nor power.
     """
 
     def __init__(self, library: Any, cards: list[Any]) -> None:
@@ -56,7 +56,7 @@ class Nvml:
 
     @property
     def longest_period_s(self) -> float:
-        """The counter has 64 bits."""
+        """No limit: the counter has 64 bits."""
         return float("inf")
 
     def describe(self) -> MeterDescription:
@@ -73,7 +73,7 @@ class Nvml:
         return Look(power_w=sum(known_w)) if len(known_w) == len(powers_w) else NOTHING
 
     def close(self) -> None:
-        """Give the library back."""
+        """Shut the library down."""
         if self._cards:
             self._cards = []
             self._library.nvmlShutdown()

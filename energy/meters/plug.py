@@ -1,7 +1,7 @@
 """Power plugs that speak MQTT: Tasmota, and Shelly of both generations.
 
-A plug publishes when it likes (Tasmota every 300 s by default, Shelly when something changes), so
-each look asks it and waits for the answer:
+By itself a plug publishes too rarely (Tasmota every 300 s by default, Shelly when something
+changes), so each reading asks it and waits for the answer:
 
 =========  ===============================  =================================================
 model      question                         answer
@@ -41,15 +41,15 @@ class PlugSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """Where a plug is found.
 
     Attributes:
-        model: which language it speaks; ``shelly-1`` is the first generation.
+        model: which messages it understands; ``shelly-1`` is the first generation.
         topic: its topic: Tasmota's ``%topic%``, Shelly's device id or topic prefix
             (``shellies/<id>`` for the first generation).
-        host: of the broker.
-        port: of the broker.
-        username: for the broker.
-        password: for the broker.
-        timeout_s: how long to wait for an answer.
-        rate_hz: how often to ask.
+        host: host of the broker.
+        port: port of the broker.
+        username: user name at the broker.
+        password: password at the broker.
+        timeout_s: how long to wait for an answer, s.
+        rate_hz: how often to ask, Hz.
     """
 
     model: Literal["tasmota", "shelly", "shelly-1"]
@@ -63,13 +63,13 @@ class PlugSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class Plug:
-    """A plug behind a broker.
+    """A plug that is asked through a broker.
 
     Args:
-        settings: where it is.
+        settings: where it is found.
 
     Raises:
-        MeterUnavailableError: if the broker cannot be reached or the plug does not answer.
+        MeterUnavailableError: the broker cannot be reached or the plug does not answer.
     """
 
     def __init__(self, settings: PlugSettings) -> None:
@@ -104,7 +104,7 @@ class Plug:
         return self._description
 
     def look(self, time_s: float) -> Look:
-        """Ask and wait for the answer; nothing if none comes in time or it holds no power."""
+        """Ask and wait for the answer; empty if none comes in time or it holds no power."""
         with self._changed:
             seen = self._answers
             for topic, question in self._questions:
@@ -115,7 +115,7 @@ class Plug:
             return Look(power_w=self._power_w)
 
     def close(self) -> None:
-        """Leave the broker; may be repeated."""
+        """Leave the broker; may be called again."""
         self._client.disconnect()
         self._client.loop_stop()
 
@@ -182,7 +182,7 @@ class Plug:
 
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         if message.retain:
-            return  # what the plug drew once
+            return  # a retained message: an old reading
         answer = bytes(message.payload)
         power_w = self._power_of(answer)
         with self._changed:
@@ -195,7 +195,7 @@ class Plug:
 def tasmota_power_w(payload: bytes) -> float | None:
     """Power in an answer to ``STATUS 10`` or in a ``SENSOR`` message, W.
 
-    Plugs with several sockets publish arrays, whose sum is what is drawn through them.
+    Plugs with several sockets publish arrays; their sum is the power of the plug.
     """
     body = _json(payload)
     sensors = body.get("StatusSNS", body)
@@ -233,7 +233,7 @@ def _send_at_once(_client: mqtt.Client, _data: Any, sock: Any) -> None:
 def _language(
     settings: PlugSettings, client_id: str
 ) -> tuple[list[tuple[str, str]], str, Callable[[bytes], float | None]]:
-    """What to ask where, where the answer comes, and how to read it."""
+    """Topic and payload of the question, topic of the answer, and the function that reads it."""
     topic = settings.topic
     if settings.model == "tasmota":
         return [(f"cmnd/{topic}/STATUS", "10")], f"stat/{topic}/STATUS10", tasmota_power_w
@@ -256,7 +256,7 @@ def _is_number(value: object) -> bool:
 
 
 def _watts(value: Any) -> float | None:
-    """A power that a plug can mean: a finite number that is not negative, or such a string."""
+    """A power, W, from a finite number that is not negative, or from a string of one."""
     if not (isinstance(value, str) or _is_number(value)):
         return None
     try:

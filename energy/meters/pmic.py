@@ -1,8 +1,8 @@
 """Raspberry Pi 5: the power management chip measures twelve of its rails.
 
-The firmware lists currents and voltages, one a line (``VDD_CORE_A current(7)=1.54489000A``), which
-are paired by the name of the rail. What goes past the chip (USB devices, fans, HATs on the 5 V
-pins, the losses of the chip itself) is in none of them, hence the scope ``module``.
+The firmware lists currents and voltages, one per line (``VDD_CORE_A current(7)=1.54489000A``),
+which are paired by the name of the rail. The chip does not see USB devices, fans, HATs on the 5 V
+pins, nor its own losses; hence the scope ``module``.
 
 A Raspberry Pi 4 or older has no such measurement.
 """
@@ -26,7 +26,7 @@ def rail_powers_w(listing: str) -> dict[str, float]:
     """Power of every rail that has both a current and a voltage, W.
 
     Args:
-        listing: what ``vcgencmd pmic_read_adc`` prints.
+        listing: the output of ``vcgencmd pmic_read_adc``.
     """
     values: dict[str, dict[str, float]] = {}
     for rail, quantity, number in _LINE.findall(listing):
@@ -45,11 +45,11 @@ class Pmic:
     """The sum of the rails, or the processor's rail alone.
 
     Args:
-        ask: the way to the firmware.
+        ask: asks the firmware.
         what: ``"total"`` or ``"cpu"``.
 
     Raises:
-        MeterUnavailableError: if the firmware lists no rails.
+        MeterUnavailableError: the firmware lists no rails.
     """
 
     def __init__(self, ask: Ask, what: str = "total") -> None:
@@ -68,7 +68,7 @@ class Pmic:
             scope="cpu" if what == "cpu" else "module",
             rate_hz=10.0,
             resolution_w=0.01,
-            # Our estimate: neither the chip's maker nor the board's promises an accuracy.
+            # Our estimate: neither the maker of the chip nor that of the board states an accuracy.
             relative_uncertainty=0.03,
         )
 
@@ -82,7 +82,7 @@ class Pmic:
         return self._description
 
     def look(self, time_s: float) -> Look:
-        """The sum of the rails; nothing if one that was there at first is missing."""
+        """The sum of the rails; empty if a rail is missing that was listed at first."""
         powers_w = self._read()
         if not self._rails <= powers_w.keys():
             return NOTHING
@@ -101,12 +101,12 @@ def open_pmic(root: Path, what: str = "total", ask: Ask | None = None) -> Pmic:
     """The power management chip of this Raspberry Pi 5.
 
     Args:
-        root: of the file system.
+        root: root of the file system.
         what: ``"total"`` or ``"cpu"``.
-        ask: the way to the firmware; looked for if left out.
+        ask: asks the firmware; found by itself if left out.
 
     Raises:
-        MeterUnavailableError: if there is none, or none that this user may ask.
+        MeterUnavailableError: there is none, or this user may not ask it.
     """
     ask = ask or find_firmware(root)
     if ask is not None:

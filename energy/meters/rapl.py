@@ -1,9 +1,9 @@
 """RAPL: the energy counters of x86 processors, through the kernel's powercap files.
 
-Facts the code rests on: ``intel-rapl:N`` whose name begins with ``package`` is a whole processor;
-its sub-zones lie inside it and ``psys`` contains it, so neither may be added; AMD uses the same
-names. A counter goes from ``max_energy_range_uj`` back to zero, each zone on its own, at 61 µJ per
-step of a 32-bit counter after 262 kJ. Since Linux 5.10 only root may read it.
+What the code relies on: a zone ``intel-rapl:N`` whose name begins with ``package`` is a whole
+processor. Its sub-zones are part of it, and ``psys`` contains it, so neither may be added. AMD uses
+the same names. Each zone's counter returns to zero after ``max_energy_range_uj``: with 61 µJ per
+step and 32 bits, after 262 kJ. Since Linux 5.10 only root may read it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fimi.energy.meters.counter import Counter, add
 from fimi.energy.sysfs import read_count, read_text, why_unreadable
 
 PACKAGE_POWER_LIMIT_W = 1000.0
-"""No processor draws more; a counter that says so was reset, not wrapped."""
+"""No processor draws more, W; a counter that shows more was reset, not wrapped."""
 
 SIDE_CHANNEL = (
     "readable RAPL counters are a side channel: every program of that group can learn from them "
@@ -65,14 +65,14 @@ class Rapl:
             kind="measured",
             scope="cpu",
             rate_hz=_REFRESH_HZ,
-            # Our estimate: vendors promise no accuracy.
+            # Our estimate: vendors state no accuracy.
             relative_uncertainty=0.03,
             averages=True,
         )
 
     @property
     def longest_period_s(self) -> float:
-        """Half of what one turn of a counter takes at the highest power that is believed."""
+        """Half of the time in which a counter wraps at :data:`PACKAGE_POWER_LIMIT_W`, s."""
         return self._turn_s / 2.0
 
     def describe(self) -> MeterDescription:
@@ -80,7 +80,7 @@ class Rapl:
         return self._description
 
     def look(self, time_s: float) -> Look:
-        """The sum of the counters; nothing if one of them fails."""
+        """The sum of the counters; empty if one of them cannot be read."""
         pairs = zip(self._counters, self._files, strict=True)
         return add([counter.advance(read_count(file), time_s) for counter, file in pairs])
 
@@ -92,7 +92,7 @@ def open_rapl(root: Path) -> Rapl:
     """The package counters under ``<root>/sys/class/powercap``.
 
     Raises:
-        MeterUnavailableError: if there are none or they cannot be read; says what to do.
+        MeterUnavailableError: there are none or they cannot be read; says what to do.
     """
     folder = root / "sys" / "class" / "powercap"
     zones = [

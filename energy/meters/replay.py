@@ -1,8 +1,8 @@
-"""A recorded CSV file played back against this run's clock.
+"""A recorded CSV file as a meter, replayed on this run's clock.
 
-Columns ``time_s`` and ``power_w`` or ``energy_j`` (a counter), any others are ignored. Its first
-row is now; between rows it is interpolated, after the last one there is nothing. Its joules were
-drawn by another run, if by any: they are labelled ``emulated``.
+It has the columns ``time_s`` and ``power_w`` or ``energy_j`` (a counter); others are ignored. Its
+first row stands for the time when it is opened. Between rows it is interpolated; after the last row
+there are no values. Its joules are not of this run: they are labelled ``emulated``.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class Replay:
 
     Args:
         path: the CSV file.
-        clock: that it is played back against.
+        clock: the clock on which it is replayed.
         scope: what the meter that recorded it saw.
 
     Raises:
-        MeterUnavailableError: if it cannot be read or does not hold a recording; names the line.
+        MeterUnavailableError: it cannot be read or is no recording; names the line.
     """
 
     def __init__(self, path: Path, clock: Clock, *, scope: Scope = "board") -> None:
@@ -51,7 +51,7 @@ class Replay:
         return self._description
 
     def look(self, time_s: float) -> Look:
-        """What was recorded as long after its beginning as it is now."""
+        """The recorded value at the time since the replay began."""
         at_s = time_s - self._since_s
         if at_s > self._times_s[-1]:
             return NOTHING

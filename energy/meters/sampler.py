@@ -1,13 +1,14 @@
-"""A meter, read at its rate by a thread, as the recorder of a ledger; and what that costs.
+"""The recorder of a meter that a thread reads at its rate, and what this costs.
 
-* :class:`Sampler`      looks at a :class:`fimi.energy.meters.Meter` now and then and at every edge
-* :class:`MonitorCost`  the CPU time it took for that
+* :class:`Sampler`      reads a :class:`fimi.energy.meters.Meter` at its rate and at every edge
+* :class:`MonitorCost`  the CPU time that this took
+* :func:`thin`          fewer readings with the same joules
 
-Looks are spread, one in each period (:func:`places`), unless a reading is the mean of the whole
-period: ``benchmarks/integration_error.py`` shows what either is worth. A reading is stamped with
-the middle of the time that the look took. What could not be read is kept as a reading that holds
-nothing; so is a stretch in which the thread did not run (the machine slept, or something held it
-up), so that nobody takes a straight line across it for a measurement.
+There is one reading in each period, at a random place in it (:func:`places`), unless a reading is
+the mean of the whole period: ``benchmarks/integration_error.py`` compares both. A reading is
+stamped with the middle of the time that it took. A failed reading is kept as a reading without a
+value. So is a time in which the thread did not run (the machine slept or was too busy), so that no
+straight line across it is taken for a measurement.
 """
 
 from __future__ import annotations
@@ -25,26 +26,26 @@ from fimi.energy.meters import Meter, MeterDescription, Reading
 
 DEFAULT_RATE_HZ = 10.0
 MOST_READINGS = 4096
-"""Readings kept of one phase; beyond it they are thinned, without a joule changing."""
+"""Most readings kept of one phase; beyond it they are thinned, which does not change the joules."""
 
 _OVERDUE_PERIODS, _OVERDUE_S = 10.0, 2.0
-_WHOLE = 1.05  # a mean over this much less than the period is over all of it
+_WHOLE = 1.05  # a mean counts as that of the whole period if it is shorter by up to this factor
 
 STRATA = 64
-"""So many parts of the period are visited in so many periods; more change nothing on the loads of
-``benchmarks/integration_error.py``, 16 leave a third more error."""
+"""Number of parts of the period; each is visited once in so many periods. More change nothing on
+the loads of ``benchmarks/integration_error.py``; 16 leave a third more error."""
 
 _Amount = Annotated[float, Meta(ge=0, le=1e9)]
 
 
 class MonitorCost(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What watching a meter took.
+    """What reading a meter took.
 
     Attributes:
-        cpu_s: CPU time of the looks, and of the thread between them, s.
-        wall_s: over this long, s.
-        looks: how often the meter was looked at.
-        failed: how many of them gave nothing.
+        cpu_s: CPU time of the readings, and of the thread between them, s.
+        wall_s: wall time in which this was taken, s.
+        looks: how often the meter was read.
+        failed: how many of these readings failed.
     """
 
     cpu_s: _Amount
@@ -54,19 +55,18 @@ class MonitorCost(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
     @property
     def cpu_percent(self) -> float | None:
-        """Share of one core, %; ``None`` over no time."""
+        """Share of one core, %; ``None`` if no time has passed."""
         return 100.0 * self.cpu_s / self.wall_s if self.wall_s > 0.0 else None
 
 
 def places(dice: random.Random) -> Iterator[float]:
-    """Where to look in each period, from 0 to 1, for ever.
+    """Where in each period to read, from 0 to 1, without end.
 
-    A load that repeats in step with the looks would be read at the same place of every turn, and no
-    number of readings would show it. So places are random; and any two periods in a row have one in
+    A load that repeats in step with the readings would be read at the same place of every turn, and
+    no number of readings would show it. So places are random. Any two periods in a row have one in
     each half, any four one in each quarter, up to :data:`STRATA`, so that such a load is seen
     evenly however short the phase is: nested uniform scrambling (Owen 1995), with the order within
-    each pair drawn anew. A load in no step with the looks sees places that are as good as
-    independent.
+    each pair drawn again. For a load that is not in step, the places are as good as independent.
     """
     while True:
         for stratum in _balanced(range(STRATA), dice):
@@ -74,7 +74,7 @@ def places(dice: random.Random) -> Iterator[float]:
 
 
 def _balanced(strata: Sequence[int], dice: random.Random) -> list[int]:
-    """The strata in an order of which any aligned 2, 4, 8 … lie one in each half, quarter, …."""
+    """The strata, ordered so that any aligned 2, 4, 8 … lie in different halves, quarters …."""
     if len(strata) == 1:
         return list(strata)
     middle = len(strata) // 2
@@ -83,13 +83,13 @@ def _balanced(strata: Sequence[int], dice: random.Random) -> list[int]:
 
 
 class Sampler:
-    """Looks at a meter and keeps the readings of the open phase.
+    """Reads a meter and keeps the readings of the open phase.
 
     Args:
-        meter: what to look at; belongs to the sampler, which closes it.
-        clock: of the readings.
-        rate_hz: how often to look, at most as often as the meter has something new; 0 for looks
-            at the edges only, without a thread.
+        meter: the meter to read; belongs to the sampler, which closes it.
+        clock: clock of the readings.
+        rate_hz: how often to read, Hz, at most as often as the meter has a new value; 0 for
+            readings at the edges only, without a thread.
     """
 
     def __init__(self, meter: Meter, clock: Clock, *, rate_hz: float = DEFAULT_RATE_HZ) -> None:
@@ -105,10 +105,10 @@ class Sampler:
         news_hz = described.rate_hz
         rate_hz = min(rate_hz, news_hz) if news_hz > 0.0 else rate_hz
         self._period_s = min(1.0 / rate_hz if rate_hz > 0.0 else float("inf"), _patience_s(meter))
-        # A mean that is shorter than the period leaves most of it unseen, as an instant does.
+        # A mean that is shorter than the period misses most of it, as an instant does.
         whole = described.counts or self._period_s * news_hz <= _WHOLE
         self.in_step = described.averages and whole
-        """Whether readings leave nothing of the period out, so that looks need not be spread."""
+        """Whether readings cover the whole period, so that they need not be spread."""
         self._thread: threading.Thread | None = None
         self.poll()
         if self._period_s <= threading.TIMEOUT_MAX and rate_hz > 0.0:
@@ -116,23 +116,23 @@ class Sampler:
             self._thread.start()
 
     def describe(self) -> MeterDescription:
-        """What is being read."""
+        """The meter's description."""
         return self._meter.describe()
 
     @property
     def meter(self) -> Meter:
-        """What is being read."""
+        """The meter that is read."""
         return self._meter
 
     def poll(self) -> None:
-        """Look at the meter now."""
+        """Read the meter now."""
         began_s = time.thread_time()
         with self._lock:
             self._look()
             self._spent_s += time.thread_time() - began_s
 
     def mark(self) -> list[Reading]:
-        """Readings since the last mark, both edges included; the last one opens the next list."""
+        """Readings since the last mark, both edges included; the last one begins the next list."""
         began_s = time.thread_time()
         with self._lock:
             self._look()
@@ -141,7 +141,7 @@ class Sampler:
             return readings
 
     def take_cost(self) -> MonitorCost:
-        """What watching took since the last time this was asked."""
+        """What reading the meter took since the last call."""
         with self._lock:
             now_s = self._clock.now_s()
             cost = MonitorCost(
@@ -155,7 +155,7 @@ class Sampler:
             return cost
 
     def close(self) -> None:
-        """End the thread and close the meter; may be repeated."""
+        """End the thread and close the meter; may be called again."""
         self._closed.set()
         if self._thread is not None:
             self._thread.join()
@@ -173,7 +173,7 @@ class Sampler:
         self._failed += not reading.holds
         last_s = self._readings[-1].time_s if self._readings else time_s
         if time_s < last_s:
-            # No clock of ours does this; if one does, what came before cannot be placed.
+            # No clock of ours runs backwards; if one does, earlier readings have no place in time.
             self._readings = [Reading(time_s=time_s)]
         elif time_s - last_s > self._overdue_s and look.counter_j is None:
             self._readings.append(Reading(time_s=(last_s + time_s) / 2.0))
@@ -192,7 +192,7 @@ class Sampler:
         spread = places(random.Random())
         period_begins_s = time.monotonic()
         while True:
-            # One look in every period, so that the time a look takes does not lower the rate.
+            # One reading in every period, so that the time a reading takes does not lower the rate.
             place = 1.0 if self.in_step else next(spread)
             due_s = period_begins_s + place * self._period_s
             if self._closed.wait(max(0.0, due_s - time.monotonic())):
@@ -211,11 +211,11 @@ def _patience_s(meter: Meter) -> float:
 
 
 def thin(readings: Sequence[Reading]) -> list[Reading]:
-    """About half of the readings, with the first, the last and the energy between them kept.
+    """About half of the readings; the first, the last and the energy between them stay the same.
 
     Args:
-        readings: in order of time. Those that hold nothing split them into stretches; of several
-            such in a row one stays.
+        readings: in order of time. Those without a value separate parts that are thinned by
+            themselves; of several such in a row one stays.
     """
     kept: list[Reading] = []
     stretch: list[Reading] = []
@@ -241,7 +241,7 @@ def _halve(stretch: list[Reading]) -> list[Reading]:
 
 
 def _middle(five: Sequence[Reading]) -> Reading:
-    """The third of five readings, with the power that keeps the energy."""
+    """The third of five readings, with a power that keeps the energy the same."""
     first, _, middle, _, last = five
     power = [reading.power_w for reading in five]
     if None in power or last.time_s <= first.time_s:

@@ -1,8 +1,8 @@
 """Questions to the firmware of a Raspberry Pi, as ``vcgencmd`` asks them.
 
-Through the mailbox device where this user may open it (``/dev/vcio_gencmd``, else ``/dev/vcio``;
-group ``video``), which takes well under a millisecond of this process; else through the program
-``vcgencmd``, which costs a process per question.
+They go through the mailbox device where this user may open it (``/dev/vcio_gencmd``, else
+``/dev/vcio``; group ``video``), which takes well under a millisecond of this process; else through
+the program ``vcgencmd``, which costs a process per question.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _HEAD = struct.Struct("=6I")
 
 
 def find_firmware(root: Path) -> Ask | None:
-    """The way to this machine's firmware, or ``None`` if there is none."""
+    """A function that asks this machine's firmware, or ``None`` if there is none."""
     for name in ("vcio_gencmd", "vcio"):
         device = root / "dev" / name
         ask = _through(device)
@@ -44,7 +44,7 @@ def request(question: str) -> bytearray:
     firmware's error number), the question as a string, and an end tag.
 
     Raises:
-        ValueError: for a question that is too long.
+        ValueError: the question is too long.
     """
     text = question.encode("ascii")
     if len(text) >= _ANSWER_BYTES:

@@ -1,8 +1,8 @@
 """CPU cycles of this process, counted by the processor (``perf_event_open``).
 
-Cycles over the time that its threads were running is the clock they really ran at, whatever was
-set. Allowed for one's own process while ``kernel.perf_event_paranoid`` is at most 2; virtual
-machines often have no such counter. Threads that are started after the counter are counted too.
+Cycles over the time that the threads were running give the achieved frequency, whatever was set. A
+process may count its own cycles while ``kernel.perf_event_paranoid`` is at most 2. Virtual machines
+often have no such counter. Threads that are started after the counter are counted too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Cycles:
     """Counts cycles and running time from now on.
 
     Raises:
-        MeterUnavailableError: if this kernel or machine does not count them; says why.
+        MeterUnavailableError: this kernel or machine does not count them; says why.
     """
 
     def __init__(self) -> None:

@@ -1,9 +1,10 @@
-"""The clock that the processor really ran at, and how warm it was.
+"""The achieved frequency of the processor, and its temperature.
 
-Set and achieved differ: firmware, heat and undervoltage slow a processor down without telling the
-kernel's files (on a Raspberry Pi ``scaling_cur_freq`` shows the last request). In order of trust:
-cycles counted for this process; the firmware's own measurement on a Raspberry Pi; the kernel's
-figure. The last two are sampled, and only samples in which this process was busy count.
+The achieved frequency may differ from the one that was set: firmware, heat and undervoltage slow a
+processor down, and the kernel's files do not show it (on a Raspberry Pi ``scaling_cur_freq`` shows
+the last request). The most reliable source is used: cycles counted for this process; else the
+firmware's measurement on a Raspberry Pi; else the kernel's figure. The last two are sampled, and
+only samples in which this process was busy count.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _CLOCK = re.compile(r"^frequency\(\d+\)=(\d+)$")
 
 
 class AchievedClock(Struct, frozen=True, kw_only=True):
-    """What the processor ran at.
+    """The achieved frequency and where it was read.
 
     Attributes:
         frequency_hz: while this process was busy; ``None`` if unknown.
@@ -47,11 +48,11 @@ class FrequencyWatch:
     """Samples clock and throttling by a thread until it is closed.
 
     Args:
-        root: of the file system.
-        ask: the way to a Raspberry Pi's firmware.
-        throttling: polled as well, because its bits come and go.
-        period_s: between two samples; 0 for none but those asked for by :meth:`sample`.
-        busy_s: CPU time of this process so far.
+        root: root of the file system.
+        ask: asks a Raspberry Pi's firmware.
+        throttling: polled as well, because some of its bits are set only for a time.
+        period_s: time between two samples, s; 0 for those by :meth:`sample` only.
+        busy_s: gives the CPU time of this process so far, s.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class FrequencyWatch:
             self._thread.start()
 
     def sample(self) -> None:
-        """Look at the clock and at what throttles it."""
+        """Read the frequency, the temperature and the throttling bits."""
         with self._lock:
             self._throttling.poll()
             if (temperature_c := hottest_c(self._zones)) is not None:
@@ -100,7 +101,7 @@ class FrequencyWatch:
                 self._samples_hz.append(now_hz)
 
     def take(self) -> AchievedClock:
-        """The clock since the last take."""
+        """The achieved frequency since the last take."""
         with self._lock:
             samples, self._samples_hz = self._samples_hz, []
             (sum_c, count), self._warmth_c = self._warmth_c, (0.0, 0)
@@ -140,10 +141,10 @@ class FrequencyWatch:
 
 
 def processor_zones(root: Path) -> tuple[Path, ...]:
-    """The files that tell the processor's temperature.
+    """The files with the processor's temperature.
 
     Args:
-        root: of the file system.
+        root: root of the file system.
     """
     zones = sorted((root / "sys/class/thermal").glob("thermal_zone*"))
     return tuple(z / "temp" for z in zones if _PROCESSOR.search(read_text(z / "type") or ""))

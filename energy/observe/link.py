@@ -1,7 +1,7 @@
-"""Rate and signal of the network interface, as far as the kernel tells.
+"""Rate and signal of the network interface, as far as the kernel shows them.
 
-The link rate is what the hardware has agreed on, not what an application gets: that is the
-goodput, which the agent reports for every transfer.
+The link rate is what the hardware has negotiated. An application gets less: the goodput, which the
+agent reports for every transfer.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class LinkState(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     Attributes:
         interface: its name.
-        rate_bps: the link's rate; ``None`` where nobody tells.
-        signal_dbm: of the access point, for radio.
+        rate_bps: the link's rate, bit/s; ``None`` if unknown.
+        signal_dbm: signal of the access point, dBm, for radio.
     """
 
     interface: str
@@ -35,11 +35,11 @@ class LinkState(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 def route_interface(root: Path, host: str) -> str | None:
-    """The interface by which packets for an IPv4 host leave; ``None`` if the kernel has no route.
+    """The interface that sends to an IPv4 host; ``None`` if the kernel has no route.
 
     Args:
-        root: of the file system.
-        host: name or address.
+        root: root of the file system.
+        host: name or address of the host.
     """
     try:
         (address,) = struct.unpack("=I", socket.inet_aton(socket.gethostbyname(host)))
@@ -59,7 +59,7 @@ def route_interface(root: Path, host: str) -> str | None:
 
 
 def link_state(root: Path, interface: str, run: Run = run_program) -> LinkState:
-    """What the kernel says of an interface."""
+    """Rate and signal of an interface from the kernel."""
     folder = root / "sys/class/net" / interface
     if (folder / "wireless").exists() or (folder / "phy80211").exists():
         told = run(["iw", "dev", interface, "link"]).out
@@ -74,7 +74,7 @@ def link_state(root: Path, interface: str, run: Run = run_program) -> LinkState:
 
 
 def _signal_dbm(root: Path, interface: str) -> float | None:
-    """From ``/proc/net/wireless``, which needs no program: the level of a line of its own."""
+    """Signal level from the interface's line in ``/proc/net/wireless``, dBm."""
     for line in (read_text(root / "proc/net/wireless") or "").splitlines():
         name, colon, rest = line.strip().partition(":")
         columns = rest.split()

@@ -1,4 +1,4 @@
-"""How often the processor was slowed down, and by what.
+"""How often the processor was throttled, and by what.
 
 ==================  ===========================================================================
 name                counts
@@ -13,7 +13,7 @@ orin-oc1 …          events of the over-current alarms
 cpu-quota           periods in which a duty cycle stopped the agent (``cpu.stat``)
 ==================  ===========================================================================
 
-What cannot be read is not in the table: no count is not a count of zero.
+A counter that cannot be read is left out; it is not zero.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Throttling:
     """The counters of this machine.
 
     Args:
-        root: of the file system.
-        ask: the way to a Raspberry Pi's firmware.
+        root: root of the file system.
+        ask: asks a Raspberry Pi's firmware.
     """
 
     def __init__(self, root: Path, ask: Ask | None = None) -> None:
@@ -43,7 +43,7 @@ class Throttling:
         self._last = self.counts()
 
     def poll(self) -> None:
-        """Look at the bits that come and go."""
+        """Read the bits that are set only for a time."""
         bits = self._pi_bits()
         if bits is None:
             return
@@ -64,7 +64,7 @@ class Throttling:
         return {**self._pi, **self._x86(), **self._orin(), **self._quota()}
 
     def take(self) -> dict[str, int] | None:
-        """What was counted since the last take; ``None`` if nothing here counts anything."""
+        """Counts since the last take; ``None`` if this machine has no counter."""
         now, last = self.counts(), self._last
         self._last = now
         fresh = {name: value - last[name] for name, value in now.items() if name in last}

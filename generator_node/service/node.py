@@ -121,7 +121,7 @@ class GeneratorNode:
         """
         try:
             for request in self._journal.read() if self._journal else ():
-                log.info("going on with the request of run %s for %s", request.run, request.device)
+                log.debug("going on with the request of run %s for %s", request.run, request.device)
                 self._take(request)
             while not stop.is_set():
                 if not self._service.busy:

@@ -1,8 +1,8 @@
-"""Labelled images: where they come from, who holds them, how they travel.
+"""Data sets, their partition over devices, and batches as bytes.
 
 * :mod:`~fimi.learning.data.dataset`  labelled images and their split into public, private and test
-  parts
-* :mod:`~fimi.learning.data.collection`         the interface for a data set of one's own
+  part
+* :mod:`~fimi.learning.data.collection`         the interface for a data set of the user's own
 * :mod:`~fimi.learning.data.registry`           data sets by name
 * :mod:`~fimi.learning.data.torchvision`  published sets: CIFAR, Fashion-MNIST, GTSRB (torchvision
   is imported on demand)

@@ -1,12 +1,12 @@
 """A batch of labelled synthetic images as bytes, and back.
 
 The bytes are safetensors with two tensors, ``images`` uint8 (N, channels, height, width) and
-``labels`` int64 (N,), and a note of where they come from; compressed with Zstandard where that is
-smaller. Where differences between neighbours compress better, as of photographs, there is
+``labels`` int64 (N,), and a note of their origin. They are compressed with Zstandard where that is
+smaller. Where differences between neighbours compress better, as for photographs, there is
 ``differences`` uint8 (channels, N, height, width) instead of ``images``
 (:mod:`fimi.learning.data.image_coding`). Equal batches give equal bytes, so a batch's digest names
-its content. Whoever receives a batch trusts nothing in it: :func:`decode` bounds the memory it
-takes and checks types, shapes and labels before anything is used.
+its content. A received batch is not trusted: :func:`decode` limits the memory that it takes, and
+checks types, shapes and labels before anything is used.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from fimi.learning.data.dataset import Images, Labels
 from fimi.learning.data.image_coding import differences, from_differences
 
 MEDIA = "synthetic-batch"
-"""What an offer calls these bytes."""
+"""Name of these bytes in an offer."""
 MAX_BYTES = 1 << 30
-"""Largest batch, uncompressed, that is decoded unless the caller says otherwise."""
+"""Largest batch, uncompressed, that is decoded, unless the caller gives another limit."""
 
 _ZSTANDARD_MAGIC = b"\x28\xb5\x2f\xfd"  # as a safetensors header length: 4 GB, never valid
 _LEVELS = {"images": 3, "differences": 1}
 """Zstandard's level for each form; differences come out no larger than at level 3, in less time."""
 _SAMPLE = 64
-"""Images by which it is decided what compresses better."""
+"""Number of images that are compressed to decide which form is smaller."""
 _NOTE = "provenance"  # one key only: safetensors writes several in no fixed order
 
 
@@ -47,7 +47,7 @@ class Batch(Struct, frozen=True, kw_only=True):
     Attributes:
         images: (N, channels, height, width), uint8.
         labels: (N,), int64, class ids from 0.
-        provenance: where they come from, JSON or empty.
+        provenance: their origin, JSON or empty.
     """
 
     images: Images
@@ -61,7 +61,7 @@ def encode(images: Images, labels: Labels, provenance: str = "") -> bytes:
     Args:
         images: (N, channels, height, width), uint8.
         labels: (N,), int64.
-        provenance: where they come from.
+        provenance: their origin.
 
     Raises:
         BatchError: types or shapes are wrong.
@@ -80,7 +80,7 @@ def decode(
     """A batch from bytes.
 
     Args:
-        data: what :func:`encode` wrote, or anything else.
+        data: bytes of :func:`encode`; any other bytes are refused.
         classes: K; labels outside 0 to K − 1 are refused.
         image_shape: channels, height, width that the images must have; ``None``: any.
         max_bytes: largest size, uncompressed.
@@ -101,11 +101,11 @@ def decode(
 
 
 def encode_unlabelled(images: Images, provenance: str = "") -> bytes:
-    """Images alone as bytes; nothing in them says what the images show.
+    """Images alone as bytes; the bytes do not show their classes.
 
     Args:
-        images: (N, channels, height, width), uint8, in an order that says nothing either.
-        provenance: where they come from.
+        images: (N, channels, height, width), uint8, in an order that does not show them either.
+        provenance: their origin.
 
     Raises:
         BatchError: types or shapes are wrong.
@@ -117,10 +117,10 @@ def encode_unlabelled(images: Images, provenance: str = "") -> bytes:
 def decode_unlabelled(
     data: bytes, *, image_shape: tuple[int, int, int], max_bytes: int = MAX_BYTES
 ) -> Images:
-    """Images from what :func:`encode_unlabelled` wrote, or anything else.
+    """Images from bytes of :func:`encode_unlabelled`.
 
     Args:
-        data: the bytes.
+        data: the bytes; any other bytes are refused.
         image_shape: channels, height, width that the images must have.
         max_bytes: largest size, uncompressed.
 
@@ -142,7 +142,7 @@ def _pack(images: Images, others: dict[str, NDArray[Any]], provenance: str) -> b
 
 
 def _code_for(images: Images) -> tuple[str, int]:
-    """The form in which images compress best, by some of them, and the level for it."""
+    """The form in which some of the images compress best, and the level for it."""
     some = images[:: max(1, -(-len(images) // _SAMPLE))]
     sizes = {
         code: len(zstandard.ZstdCompressor(level=level).compress(_coded(some, code).tobytes()))
@@ -157,7 +157,7 @@ def _coded(images: Images, code: str) -> Images:
 
 
 def _tensors(plain: bytes, names: set[str]) -> dict[str, NDArray[Any]]:
-    """The tensors of ``names``, which hold the images in either form; images as they were."""
+    """The tensors of ``names``, with images in their original form whichever form is stored."""
     try:
         tensors: dict[str, NDArray[Any]] = safetensors.numpy.load(plain)
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OverflowError) as error:
@@ -192,7 +192,7 @@ def _unpack(data: bytes, max_bytes: int) -> bytes:
             raise BatchError(f"batch has {len(data)} bytes, the limit is {max_bytes}")
         return data
     try:
-        # A size in the frame's header would override the decompressor's own limit: look first.
+        # A size in the frame's header would override the decompressor's limit: check it first.
         size = zstandard.frame_content_size(data)
         if not 0 <= size <= max_bytes:
             said = "does not say how many bytes it" if size < 0 else f"says that {size} bytes it"

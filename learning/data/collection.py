@@ -1,4 +1,4 @@
-"""What a data set is asked for, and what it gives: the interface for one's own.
+"""The interface of a data set: its options and its result, also for a data set of the user's own.
 
 A data set is a function from :class:`DatasetOptions` to a :class:`Collection`.
 """
@@ -15,12 +15,12 @@ from fimi.learning.data.images import ImageMode
 
 
 class DatasetOptions(Struct, frozen=True, kw_only=True):
-    """What a data set is asked for.
+    """Options of a data set.
 
     Attributes:
         root: folder with its files; empty for one that needs none.
-        download: fetch what is missing into ``root``.
-        image_size: height and width of the images; 0: as they are.
+        download: whether to fetch missing files into ``root``.
+        image_size: height and width of the images, pixels; 0: as they are.
         image_mode: ``"rgb"``, ``"grey"``, or ``"auto"``: as they are.
     """
 
@@ -59,17 +59,17 @@ class Collection(Struct, frozen=True, kw_only=True):
 
     @property
     def split_kind(self) -> SplitKind:
-        """How public and private part are told apart unless the configuration says."""
+        """How public and private part are separated, unless the configuration says it."""
         return "writers" if self.writers else "random"
 
 
 class DatasetFactory(Protocol):
     """A data set: gives the same images in the same order whenever it is called.
 
-    It need not look at ``image_size`` and ``image_mode``: what it gives is scaled and converted
-    afterwards where it has to be.
+    It may ignore ``image_size`` and ``image_mode``: its images are scaled and converted afterwards
+    where needed.
 
-    Raises :class:`fimi.learning.data.dataset.DatasetError` if it cannot.
+    Raises :class:`fimi.learning.data.dataset.DatasetError` if it cannot give them.
     """
 
     def __call__(self, options: DatasetOptions, /) -> Collection:

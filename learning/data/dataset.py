@@ -1,8 +1,8 @@
 """Labelled images, and their split into a public, a private and a test part.
 
-The *public* part is what the generator may see, the *private* part is divided among the devices,
-the *test* part is held out for the coordinator's evaluation. The three are disjoint. Where images
-come from is the business of :mod:`fimi.learning.data.registry`.
+The generator node may see the *public* part, the *private* part is divided among the devices, and
+the *test* part is held out for the coordinator's evaluation. The three are disjoint.
+:mod:`fimi.learning.data.registry` loads the images.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Dataset(Struct, frozen=True, kw_only=True, dict=True):
     """Labelled images.
 
     Attributes:
-        name: what they are, for example ``"digits/public"``.
+        name: name of the data set and its part, for example ``"digits/public"``.
         images: (N, channels, height, width), uint8.
         labels: (N,), class ids from 0.
         class_names: one per class.
@@ -91,7 +91,7 @@ class Split(Struct, frozen=True, kw_only=True):
         public: for the generator.
         private: to be divided among the devices.
         test: held out for evaluation.
-        kind: how public and private part were told apart.
+        kind: how public and private part were separated.
     """
 
     public: Dataset
@@ -103,8 +103,8 @@ class Split(Struct, frozen=True, kw_only=True):
 def load_digits() -> Dataset:
     """scikit-learn's 1,797 handwritten digits, 8×8 pixels, grey levels 0 to 16 scaled to 0 to 255.
 
-    The samples keep scikit-learn's order: neighbours were written by the same person. Reads the
-    file that comes with scikit-learn without importing it, which would cost a device 70 MB.
+    The samples keep scikit-learn's order: neighbours were written by the same person. The file that
+    comes with scikit-learn is read without importing it, which would take 70 MB on a device.
 
     Raises:
         RuntimeError: scikit-learn is not installed.
@@ -125,7 +125,7 @@ def load_digits() -> Dataset:
 
 
 class DatasetError(InputError, ValueError):
-    """Images cannot be had or used; the message says which, why and what to do."""
+    """Images cannot be read or used; the message says which, why and what to do."""
 
 
 class DataFileError(DatasetError):
@@ -133,11 +133,11 @@ class DataFileError(DatasetError):
 
 
 def validate(dataset: Dataset, where: str) -> Dataset:
-    """The data set itself, after a look at its types, shapes and labels.
+    """The data set itself, after its types, shapes and labels were checked.
 
     Args:
         dataset: labelled images from a file, a folder or a factory.
-        where: they come from, for the message.
+        where: their origin, for the message.
 
     Raises:
         DatasetError: it is empty, or its arrays or labels are not what they must be.
@@ -201,15 +201,15 @@ def load(path: Path) -> Dataset:
 def limited(dataset: Dataset, most: int, *, seed: int) -> Dataset:
     """At most so many samples, drawn from every class in proportion, at least one of each.
 
-    They keep their order, so that who comes first still does.
+    They keep their order, so that the first samples stay the first.
 
     Args:
         dataset: all samples.
         most: how many at most; 0: all.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Raises:
-        DatasetError: fewer than there are classes with samples.
+        DatasetError: ``most`` is less than the number of classes with samples.
     """
     if not most or most >= len(dataset):
         return dataset
@@ -253,7 +253,7 @@ def split(
             public part at random.
         public_fraction: share of ``dataset`` that is public.
         test_fraction: share of ``dataset`` that is held out; not used where ``test`` is given.
-        seed: of the random draws; with ``"writers"`` it draws private and test only.
+        seed: seed of the random draws; with ``"writers"`` it draws private and test part only.
         test: the data set's own test samples.
 
     Raises:

@@ -20,7 +20,8 @@ def image_folder(options: DatasetOptions) -> Collection:
     """Read a tree of image files.
 
     Raises:
-        DatasetError: no such folder, no classes, a class without images, unusable images.
+        DatasetError: there is no such folder, it has no classes, a class has no images, or images
+            are unusable.
     """
     root = options.folder("image-folder")
     if not root.is_dir():
@@ -50,7 +51,7 @@ def read_classes(root: Path, options: DatasetOptions) -> Dataset:
 
     Args:
         root: holds a folder for each class.
-        options: size and mode of the images; its root is not looked at.
+        options: size and mode of the images; its root is ignored.
 
     Raises:
         DatasetError: ``root`` holds parts, fewer than two classes or a class without images, or

@@ -1,10 +1,10 @@
-"""Images as differences between neighbours, which photographs are compressed better as.
+"""Images as differences between neighbours: photographs compress better in this form.
 
-Three reversible steps on bytes that wrap around: of three channels, the second is taken from the
-first and the third (as WebP's lossless format does with green, RFC 9649, section 3.5.3); every
-pixel but the first of a row becomes the difference to the one on its left, then to the one above
-(PNG's filters "Sub" and "Up", RFC 2083, section 6, one after the other); and channels come one
-after the other. Drawings of few levels are better left as they are.
+There are three reversible steps on bytes, modulo 256. With three channels, the second is subtracted
+from the first and the third (as WebP's lossless format does with green, RFC 9649, section 3.5.3).
+Every pixel but the first of a row becomes the difference to the one on its left, then to the one
+above (PNG's filters "Sub" and "Up", RFC 2083, section 6, one after the other). The channels are
+stored one after the other. Drawings with few levels compress better without these steps.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def differences(images: Images) -> Images:
 
 
 def from_differences(coded: Images) -> Images:
-    """The images (N, channels, height, width) that :func:`differences` was given."""
+    """The images (N, channels, height, width), uint8, from their :func:`differences`."""
     lines = coded.copy()  # summed line by line: four times as fast as NumPy's cumulative sum
     for y in range(1, lines.shape[2]):
         lines[:, :, y] += lines[:, :, y - 1]

@@ -1,7 +1,7 @@
-"""Image files as arrays: decoding, one size, one mode, and every unusable file by its name.
+"""Image files as arrays of one size and one mode; unusable files are named.
 
 Needs Pillow only. Sixteen-bit and floating-point images are refused: converting them to bytes
-would clip, and how to scale them is for their owner to say.
+would clip, and only their owner can say how to scale them.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ def read_images(paths: Sequence[Path], *, size: int = 0, mode: ImageMode = "auto
 
     Args:
         paths: files, at least one.
-        size: height and width of the result, bilinear where that changes anything; 0: the size
-            that all images have.
-        mode: channels of the result: ``"rgb"`` three, ``"grey"`` one, ``"auto"`` what all images
-            have. Transparency is dropped.
+        size: height and width of the result, scaled bilinearly where needed; 0: the size that all
+            images have.
+        mode: channels of the result: ``"rgb"`` three, ``"grey"`` one, ``"auto"`` those that all
+            images have. Transparency is dropped.
 
     Returns:
         (N, channels, height, width), uint8.
 
     Raises:
-        DatasetError: files that cannot be decoded, sizes or modes that differ.
+        DatasetError: files cannot be decoded, or sizes or modes differ.
     """
     if not paths:
         raise DatasetError("no image files")
@@ -86,7 +86,7 @@ def resize(images: Images, size: int) -> Images:
 
     Args:
         images: (N, channels, height, width).
-        size: pixels.
+        size: height and width, pixels.
     """
     if images.shape[2:] == (size, size):
         return images
@@ -116,13 +116,13 @@ def convert(images: Images, mode: ImageMode) -> Images:
 
 
 def _channels_first(images: NDArray[np.uint8]) -> Images:
-    """(N, channels, height, width) of (N, height, width) or (N, height, width, channels)."""
+    """(N, channels, height, width) from (N, height, width) or (N, height, width, channels)."""
     first = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
     return np.ascontiguousarray(first)
 
 
 def _examples(found: dict[str, list[Path]]) -> str:
-    """The commonest first, each with one of its files."""
+    """The most frequent first, each with one of its files, as text."""
     ranked = sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
     return _some([f"{key} ({len(files)}, such as {files[0]})" for key, files in ranked])
 

@@ -1,9 +1,9 @@
-"""Who holds what: Dirichlet partitions of a data set over devices.
+"""Dirichlet partitions of a data set over devices.
 
 For every class, shares over the devices are drawn from a symmetric Dirichlet distribution with
-concentration α, and the class is dealt out by these shares (Yurochkin et al., arXiv:1905.12022;
-Hsu, Qi and Brown, arXiv:1909.06335, draw per device instead). Small α: most of a class is with one
-device. Large α: all devices are alike.
+concentration α, and the class is divided by these shares (Yurochkin et al., arXiv:1905.12022;
+Hsu, Qi and Brown, arXiv:1909.06335, draw per device instead). With a small α one device holds most
+of a class. With a large α all devices are alike.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from numpy.typing import NDArray
 from fimi.learning.data.dataset import Labels
 
 MAX_DRAWS = 1_000
-"""Draws until the hope is given up that every device gets enough samples by itself."""
+"""Number of draws in which every device may get enough samples by itself."""
 
 
 def dirichlet(
     labels: Labels, devices: int, alpha: float, seed: int, min_samples: int = 0
 ) -> list[NDArray[np.intp]]:
-    """Deal samples out to devices, class by class with Dirichlet shares.
+    """Divide samples among devices, class by class with Dirichlet shares.
 
     Every sample goes to exactly one device. A draw that leaves a device with fewer than
-    ``min_samples`` is thrown away and drawn again, so the result follows the Dirichlet
-    distribution given that everybody has enough. Where devices are many and α is small, hardly any
-    draw fits: after :data:`MAX_DRAWS` the one that lacks least is topped up from the richest
-    devices.
+    ``min_samples`` is discarded and repeated, so the result follows the Dirichlet distribution
+    under the condition that every device has enough. With many devices and a small α hardly any
+    draw fulfils it: after :data:`MAX_DRAWS` the best one is topped up from the devices with most
+    samples.
 
     Args:
         labels: class ids, (N,).
         devices: number of devices.
         alpha: concentration, above 0.
-        seed: same seed, same partition.
+        seed: the same seed gives the same partition.
         min_samples: fewest samples that a device may hold.
 
     Returns:
         One ascending array of indices into ``labels`` per device.
 
     Raises:
-        ValueError: impossible values, or fewer samples than all devices need together.
+        ValueError: a value is impossible, or there are fewer samples than all devices need.
     """
     check_alpha(alpha)
     check_dealing(len(labels), devices, min_samples)
@@ -60,10 +60,10 @@ def dirichlet(
 
 
 def check_dealing(samples: int, devices: int, min_samples: int) -> None:
-    """Make sure that so many devices can be given so much.
+    """Make sure that there are enough samples for so many devices.
 
     Raises:
-        ValueError: impossible values, or fewer samples than all devices need together.
+        ValueError: a value is impossible, or there are fewer samples than all devices need.
     """
     if devices < 1:
         raise ValueError(f"devices is {devices}; a partition needs at least one device")
@@ -78,7 +78,7 @@ def check_dealing(samples: int, devices: int, min_samples: int) -> None:
 
 
 def check_alpha(alpha: float) -> None:
-    """Make sure that a concentration is one.
+    """Make sure that a concentration is valid.
 
     Raises:
         ValueError: it is not finite and above 0.
@@ -88,11 +88,11 @@ def check_alpha(alpha: float) -> None:
 
 
 def top_up(counts: NDArray[np.intp], min_samples: int) -> NDArray[np.intp]:
-    """Give whoever has too few samples one after the other of the richest device's largest class.
+    """Give devices with too few samples some of the largest class of the device with most samples.
 
     Args:
         counts: (classes, devices).
-        min_samples: fewest samples of a device; the whole must suffice for all.
+        min_samples: fewest samples of a device; the sum of all counts must be enough for it.
     """
     counts = counts.copy()
     for device in range(counts.shape[1]):

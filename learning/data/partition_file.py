@@ -1,8 +1,8 @@
 """A partition as a JSON file: which device holds which samples of the private part.
 
 ``{"digest": "…", "devices": [[0, 5, 9], [1, 2]]}``: indices into the private part, in the order of
-the devices. ``digest`` names the private part that they mean (:meth:`Dataset.digest`) and may be
-left out of a file written by hand. Samples in no list are left out of the federation.
+the devices. ``digest`` names this private part (:meth:`Dataset.digest`); a file that is written by
+hand may leave it out. Samples in no list are not used.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ def read(path: Path, private: Dataset, *, devices: int, min_samples: int = 0) ->
     """A partition from a file.
 
     Args:
-        path: of the file.
-        private: the samples it divides.
-        devices: how many lists there must be.
+        path: the file.
+        private: the samples that it divides.
+        devices: number of devices, which is that of its lists.
         min_samples: fewest samples that a device may hold.
 
     Returns:
         One ascending array of indices per device.
 
     Raises:
-        DatasetError: the file is missing or no partition, is one of other data, gives a sample
-            twice or one that does not exist, or leaves a device with too little.
+        DatasetError: the file is missing or is not a partition, belongs to other data, has a sample
+            twice or one that does not exist, or gives a device too few.
     """
     try:
         content = msgspec.json.decode(path.read_bytes(), type=_File)

@@ -2,12 +2,12 @@
 
 * ``dirichlet``: class by class with Dirichlet shares
   (:func:`fimi.learning.data.partition.dirichlet`)
-* ``balanced``: every device as many samples, each with a class mixture of its own drawn from a
-  Dirichlet distribution (after Hsu, Qi and Brown, arXiv 1909.06335; α is that of a class of mean
-  size, which makes it comparable to the former)
-* ``shards``: sorted by class, cut into pieces, as many pieces to each device (McMahan et al.,
-  arXiv 1602.05629)
-* ``iid``: at random, every device as many
+* ``balanced``: the same number of samples for every device, with a class mixture of its own drawn
+  from a Dirichlet distribution (after Hsu, Qi and Brown, arXiv 1909.06335; α is that of a class of
+  mean size, so that it can be compared with ``dirichlet``)
+* ``shards``: sorted by class and cut into pieces; every device gets the same number of pieces
+  (McMahan et al., arXiv 1602.05629)
+* ``iid``: at random, the same number for every device
 * ``quantity``: at random, sizes with Dirichlet shares (Li et al., arXiv 2102.02079)
 
 Every sample goes to exactly one device, and every device gets at least ``min_samples``.
@@ -30,13 +30,13 @@ Parts = list[NDArray[np.intp]]
 
 
 class Dealing(Struct, frozen=True, kw_only=True):
-    """How data is divided.
+    """Parameters of a partition.
 
     Attributes:
         devices: number of devices.
-        seed: same seed, same partition.
+        seed: the same seed gives the same partition.
         min_samples: fewest samples that a device may hold.
-        alpha: concentration of ``dirichlet``, ``balanced`` and ``quantity``: small is uneven.
+        alpha: concentration of ``dirichlet``, ``balanced`` and ``quantity``; a small one is uneven.
         shards: pieces per device with ``shards``.
     """
 
@@ -48,18 +48,18 @@ class Dealing(Struct, frozen=True, kw_only=True):
 
 
 def divide(scheme: str, labels: Labels, dealing: Dealing) -> Parts:
-    """Deal samples out to devices.
+    """Divide samples among devices.
 
     Args:
         scheme: key of :data:`SCHEMES`.
         labels: class ids, (N,).
-        dealing: how.
+        dealing: parameters of the partition.
 
     Returns:
         One ascending array of indices into ``labels`` per device.
 
     Raises:
-        ValueError: unknown scheme, impossible values, or a device would hold too little.
+        ValueError: the scheme is unknown, a value is impossible, or a device would hold too few.
     """
     if scheme not in SCHEMES:
         raise ValueError(f"unknown partition {scheme!r}; there are {', '.join(SCHEMES)}")
@@ -76,7 +76,7 @@ def _dirichlet(labels: Labels, dealing: Dealing) -> Parts:
 
 
 def _balanced(labels: Labels, dealing: Dealing) -> Parts:
-    """Devices take turns; each takes a sample of a class by its mixture of what is left."""
+    """Devices take turns; each draws the class of its next sample by its mixture of those left."""
     random = np.random.default_rng((dealing.seed, 0xBA1A))
     classes, counts = np.unique(labels, return_counts=True)
     if not len(classes):
@@ -129,7 +129,7 @@ def _iid(labels: Labels, dealing: Dealing) -> Parts:
 
 
 def _quantity(labels: Labels, dealing: Dealing) -> Parts:
-    """As with classes: redraw until all have enough, at last top up the best draw."""
+    """Draw sizes until all devices have enough; if no draw fits, top up the best one."""
     random = np.random.default_rng((dealing.seed, 0x9A47))
     total = np.array([len(labels)])
     best, least_missing = partition.deal(total, dealing.devices, dealing.alpha, random), math.inf
@@ -157,5 +157,5 @@ SCHEMES: dict[str, Callable[[Labels, Dealing], Parts]] = {
 }
 """Name to function."""
 LABEL_DIRICHLET = ("dirichlet", "balanced")
-"""Those whose α is one of label distributions."""
+"""Schemes in which α controls the label distributions."""
 NEEDS_ALPHA = (*LABEL_DIRICHLET, "quantity")

@@ -1,4 +1,4 @@
-"""How uneven a partition came out: label histograms, distance to the population, entropy."""
+"""How uneven a partition is: label histograms, distance to the population, entropy."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from fimi.learning.data.dataset import Labels
 
 
 class LabelSkew(Struct, frozen=True, kw_only=True):
-    """A partition's realised label histograms and what they amount to.
+    """The label histograms of a partition, with distances and entropies.
 
     Attributes:
         counts: samples per class, one row per device.
-        samples: per device.
+        samples: samples per device.
         emd: per device, distance of its label distribution to that of all devices together, 0
             (alike) to 2 (nothing in common); ``None`` for a device without samples.
-        entropy_bits: per device, of its label distribution; ``None`` without samples.
-        mean_emd: mean of ``emd`` weighted by samples; ``None`` if nobody has any.
+        entropy_bits: per device, entropy of its label distribution, bits; ``None`` without samples.
+        mean_emd: mean of ``emd`` weighted by samples; ``None`` if no device has any.
     """
 
     counts: tuple[tuple[int, ...], ...]
@@ -50,7 +50,7 @@ def earth_movers_distance(counts: ArrayLike, population: ArrayLike) -> float | N
 
     Args:
         counts: samples per class of a device, (K,).
-        population: samples per class of everybody, (K,).
+        population: samples per class of all devices together, (K,).
 
     Returns:
         0 to 2; ``None`` where either has no samples.
@@ -71,7 +71,7 @@ def entropy_bits(counts: ArrayLike) -> float | None:
 
 
 def summarise(counts: ArrayLike, population: ArrayLike | None = None) -> LabelSkew:
-    """Sum up label histograms.
+    """Distances and entropies of label histograms.
 
     Args:
         counts: samples per device and class, (devices, classes).

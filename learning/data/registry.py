@@ -1,8 +1,8 @@
 """Data sets by name.
 
-A name of the form ``module:factory`` is a data set of one's own: any function in an importable
-module that satisfies :class:`~fimi.learning.data.collection.DatasetFactory`.
-What any of them gives is validated here, so that the rest of the testbed can rely on it.
+A name of the form ``module:factory`` is a data set of the user's own: any function in an importable
+module that satisfies :class:`~fimi.learning.data.collection.DatasetFactory`. The result of every
+data set is validated here, so that the rest of the testbed can rely on it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DATASETS = {
     "gtsrb": "fimi.learning.data.torchvision:gtsrb",
     "image-folder": "fimi.learning.data.folder:image_folder",
 }
-"""Name to ``module:factory``: a module is imported when its data set is asked for."""
+"""Name to ``module:factory``: a module is imported when its data set is loaded."""
 
 
 def load(name: str, options: DatasetOptions) -> Collection:
@@ -38,11 +38,11 @@ def load(name: str, options: DatasetOptions) -> Collection:
 
     Args:
         name: key of :data:`DATASETS`, or ``module:factory``.
-        options: what it is asked for.
+        options: options of the data set.
 
     Raises:
-        DatasetError: no such data set, its files are missing or unusable, or what a factory gave
-            is not a valid collection.
+        DatasetError: there is no such data set, its files are missing or unusable, or the result
+            of a factory is not a valid collection.
     """
     factory = _find(name)
     try:
@@ -76,7 +76,7 @@ def load(name: str, options: DatasetOptions) -> Collection:
 
 
 def _fit(dataset: Dataset, options: DatasetOptions) -> Dataset:
-    """In the size and mode that the options ask for, if it has another."""
+    """The data set in the size and mode of the options."""
     images = convert(dataset.images, options.image_mode)
     if options.image_size:
         images = resize(images, options.image_size)

@@ -1,6 +1,6 @@
 """CIFAR-10, CIFAR-100, Fashion-MNIST and GTSRB in the formats they are published in.
 
-Torchvision reads them; it is imported only when one of them is asked for. Nothing is downloaded
+Torchvision reads them; it is imported only when one of them is loaded. Nothing is downloaded
 unless the options say so. The CIFAR files are Python pickles: torchvision opens them only if their
 MD5 digests are those of the published files.
 """
@@ -18,7 +18,7 @@ from fimi.learning.data.dataset import Dataset, DatasetError
 from fimi.learning.data.images import read_images
 
 GTSRB_SIZE = 32
-"""Height and width of GTSRB's images, 15 to 250 pixels as published, unless another is chosen."""
+"""Height and width of GTSRB's images, unless another is chosen; 15 to 250 pixels as published."""
 GTSRB_CLASSES = 43
 
 
@@ -64,8 +64,8 @@ def gtsrb(options: DatasetOptions) -> Collection:
     """26,640 and 12,630 German traffic signs of 43 classes, RGB.
 
     Images of one track, up to 30 frames of the same sign, follow one another in the training part;
-    the test part has signs of its own. Torchvision says which files belong to which part; a class
-    id is the number that a class folder or the table of test labels states.
+    the test part has other signs. Torchvision says which files belong to which part; a class id is
+    the number of the class folder or in the table of test labels.
     """
     size = options.image_size or GTSRB_SIZE
 
@@ -105,7 +105,7 @@ _PLACES = {
 
 
 def _open(name: str, torchvision_name: str, options: DatasetOptions, **part: Any) -> Any:
-    """One part of a data set as torchvision reads it."""
+    """One part of a data set, opened by torchvision."""
     root = options.folder(name)
     try:
         from torchvision import datasets
@@ -116,7 +116,7 @@ def _open(name: str, torchvision_name: str, options: DatasetOptions, **part: Any
         ) from error
     try:
         return getattr(datasets, torchvision_name)(str(root), download=options.download, **part)
-    except Exception as error:  # torchvision and pickle raise whatever they meet
+    except Exception as error:  # torchvision and pickle raise errors of any type
         if isinstance(error, MemoryError):
             raise
         what = f"{type(error).__name__}: {error}".replace(

@@ -1,4 +1,4 @@
-"""The networks, and what one sample costs in each.
+"""The networks, and the cost of one sample in each.
 
 * :mod:`~fimi.learning.networks.models`         the networks by name (needs torch)
 * :mod:`~fimi.learning.networks.cost`  multiply-accumulates, cycles and bytes of any network

@@ -1,10 +1,10 @@
-"""What the built-in networks cost: multiply-accumulates, CPU cycles per sample, bytes. No torch.
+"""Cost of the built-in networks: multiply-accumulates, CPU cycles per sample, bytes. No torch.
 
-They are counted layer by layer from their shapes, so that a device can do it;
-``tests/learning/test_model_cost.py`` holds the counts to PyTorch's own flop counter. A network of
-one's own is counted by :func:`fimi.learning.networks.counted_cost.count`, which needs torch.
+They are counted layer by layer from their shapes, so that a device can do it. A test compares the
+counts with PyTorch's flop counter. A network of the user's own is counted by
+:func:`fimi.learning.networks.counted_cost.count`, which needs torch.
 
-Counted are convolutions and linear layers; norms, activations and pooling are a few percent.
+Convolutions and linear layers are counted; norms, activations and pooling are a few percent.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from msgspec import Struct
 ImageShape = tuple[int, int, int]
 """Channels, height, width."""
 MACS_PER_CYCLE = 0.25
-"""Multiply-accumulates that a Raspberry Pi 4 does in a CPU cycle when it trains; our estimate."""
+"""Multiply-accumulates of a Raspberry Pi 4 in a CPU cycle while training; our estimate."""
 FLOAT_BYTES = 4
 
 
 class ModelCost(Struct, frozen=True, kw_only=True):
-    """What a network costs for one sample.
+    """Cost of a network for one sample.
 
     Attributes:
-        parameters: numbers that are trained.
-        size_bytes: of all tensors that travel, float32: parameters and buffers, without framing.
+        parameters: number of trained parameters.
+        size_bytes: size of all tensors that travel: float32 parameters and buffers, no header.
         forward_macs: multiply-accumulates of a forward pass.
-        training_macs: of a forward and a backward pass.
+        training_macs: multiply-accumulates of a forward and a backward pass.
     """
 
     parameters: int
@@ -38,7 +38,7 @@ class ModelCost(Struct, frozen=True, kw_only=True):
 
     @property
     def inference_share(self) -> float:
-        """What an inference costs of training on a sample; a third where nothing was counted."""
+        """Cost of an inference over that of training on a sample; 1/3 where nothing was counted."""
         return self.forward_macs / self.training_macs if self.training_macs else 1 / 3
 
     def cycles_per_sample(self, macs_per_cycle: float = MACS_PER_CYCLE) -> float:
@@ -49,7 +49,7 @@ class ModelCost(Struct, frozen=True, kw_only=True):
 class _Layer(Struct, frozen=True):
     """A layer's multiply-accumulates, parameters and buffer elements.
 
-    ``first``: nothing before it is trained, so its backward pass is one product, not two.
+    ``first``: no layer before it is trained, so its backward pass is one product, not two.
     """
 
     macs: int
@@ -59,7 +59,7 @@ class _Layer(Struct, frozen=True):
 
 
 def total(layers: Iterator[_Layer]) -> ModelCost:
-    """The cost of layers, one after the other."""
+    """The summed cost of layers."""
     every = list(layers)
     forward = sum(layer.macs for layer in every)
     parameters = sum(layer.parameters for layer in every)

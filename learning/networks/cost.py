@@ -1,4 +1,4 @@
-"""What one sample costs in any network: the built-in ones by their shapes, others by PyTorch."""
+"""Cost of one sample in any network: of the built-in ones by their shapes, of others by PyTorch."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def model_cost(model: str, classes: int, image_shape: ImageShape) -> ModelCost:
         image_shape: channels, height, width.
 
     Raises:
-        ValueError: unknown network (of one's own: what :func:`fimi.learning.networks.models.build`
-            raises).
-        ImportError: a network of one's own, and no PyTorch here.
+        ValueError: the network is unknown, or
+            :func:`fimi.learning.networks.models.build` refuses a network of the user's own.
+        ImportError: it is a network of the user's own, and PyTorch is not installed.
     """
     if model in BUILT_IN:
         return built_in_cost.total(BUILT_IN[model](classes, image_shape))

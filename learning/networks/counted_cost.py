@@ -1,4 +1,4 @@
-"""Counting what any PyTorch network costs, with PyTorch's flop counter."""
+"""Cost of any PyTorch network, counted by PyTorch's flop counter."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from fimi.learning.networks.built_in_cost import FLOAT_BYTES, ModelCost
 
 
 def count(network: nn.Module, image_shape: tuple[int, int, int]) -> ModelCost:
-    """What a network costs for one sample.
+    """Cost of a network for one sample.
 
-    Nothing is computed, only shapes are followed, unless the network looks at values.
+    Only shapes are computed, unless the network depends on values.
 
     Args:
-        network: from images to logits; left as it is.
+        network: from images to logits; it is not changed.
         image_shape: channels, height, width.
     """
     try:
         return _count(network, image_shape, "meta")
-    except (RuntimeError, NotImplementedError):  # a branch on data, a tensor that is no buffer
+    except (RuntimeError, NotImplementedError):  # a branch on data, a tensor that is not a buffer
         return _count(network, image_shape, "cpu")
 
 

@@ -1,10 +1,9 @@
 """The networks, by name.
 
-A model is built from its name, the number of classes and the shape of an image; its parameters are
-named float32 tensors (:data:`fimi.learning.training.tensors.Parameters`), which is all that ever
-travels. A name of the form ``module:factory`` is a model of one's own: ``factory(classes,
-image_shape)`` from an importable module gives the network, a :class:`torch.nn.Module` from images
-to logits.
+A network is built from its name, the number of classes and the shape of an image. Its parameters
+are named float32 tensors (:data:`fimi.learning.training.tensors.Parameters`); nothing else of it
+travels. A name of the form ``module:factory`` is a network of the user's own: ``factory(classes,
+image_shape)`` from an importable module gives a :class:`torch.nn.Module` from images to logits.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ from fimi.learning.training.trainer import TrainingSettings
 ImageShape = tuple[int, int, int]
 """Channels, height, width."""
 LARGE_IMAGE = 64
-"""Pixels from which ResNet-18 keeps its original stem, which shrinks an image fourfold."""
+"""Smallest height, pixels, with which ResNet-18 keeps its original stem, which divides it by 4."""
 
 
 class ModelError(InputError, ValueError):
-    """A network cannot be had, or does not fit the data; the message says why."""
+    """A network cannot be built, or does not fit the data; the message says why."""
 
 
 class SmallCNN(nn.Module):
@@ -60,7 +59,7 @@ class SmallCNN(nn.Module):
 class VGG9(nn.Module):
     """VGG with six convolutions and three linear layers: 3.5 million parameters on 32×32 images.
 
-    The one of federated-learning papers (FedMA, arXiv 2002.06440), without its dropout.
+    It is the VGG-9 of federated-learning papers (FedMA, arXiv 2002.06440), without its dropout.
     """
 
     WIDTHS = ((32, 64), (128, 128), (256, 256))
@@ -99,8 +98,8 @@ def resnet18(classes: int, image_shape: ImageShape, *, norm: str = "group") -> n
     Args:
         classes: K.
         image_shape: channels, height, width.
-        norm: ``"group"`` (eight channels to a group at least, at most 32 groups), whose statistics
-            stay on a device and in a batch, or ``"batch"``.
+        norm: ``"group"`` (groups of at least eight channels, at most 32 groups), which has no
+            running statistics, or ``"batch"``.
     """
     from torchvision.models import resnet18 as original
 
@@ -138,11 +137,11 @@ def build(name: str, classes: int, image_shape: ImageShape, *, seed: int) -> nn.
         name: key of :data:`MODELS`, or ``module:factory``.
         classes: K.
         image_shape: channels, height, width.
-        seed: fixes the initial parameters; the global generator is left as it was.
+        seed: determines the initial parameters; PyTorch's global generator is not changed.
 
     Raises:
-        ModelError: an unknown name, a network that cannot take such images, or a factory that
-            gives no network or one whose answers are not (N, classes) logits.
+        ModelError: the name is unknown, the network cannot take such images, or a factory gives
+            no network or one whose outputs are not (N, classes) logits.
     """
     constructor = MODELS[name] if name in MODELS else _imported(name)
     with torch.random.fork_rng(devices=[]):
@@ -160,7 +159,7 @@ def build(name: str, classes: int, image_shape: ImageShape, *, seed: int) -> nn.
 
 
 def check_micro_batches(module: nn.Module, settings: TrainingSettings) -> None:
-    """Refuse to cut batches in parts where that would change the result.
+    """Refuse micro-batches where they would change the result.
 
     Raises:
         ModelError: the network has batch normalisation, whose statistics are of a whole batch.
@@ -179,10 +178,10 @@ def _made(
     classes: int,
     image_shape: ImageShape,
 ) -> nn.Module:
-    """What a person's factory makes.
+    """The network of a user's factory.
 
     Raises:
-        ModelError: it raised something; says what and where.
+        ModelError: the factory raised an error; says which and where.
     """
     try:
         return factory(classes, image_shape)
@@ -196,7 +195,7 @@ def _made(
 
 @torch.no_grad()
 def _check_fit(name: str, network: nn.Module, classes: int, image_shape: ImageShape) -> None:
-    """Show it two black images and look at what it answers."""
+    """Give the network two black images and check its output."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:

@@ -3,15 +3,15 @@
 Used by an agent, without torch
 
 * :mod:`~fimi.learning.onnx.graphs`       training and evaluation as ONNX graphs, as they travel
-* :mod:`~fimi.learning.onnx.graph_check`  what a received graph may hold
+* :mod:`~fimi.learning.onnx.graph_check`  checks what a received graph holds
 
 The compiler (needs torch)
 
 * :mod:`~fimi.learning.onnx.export`  a network, its loss and its optimiser as ONNX graphs
 * :mod:`~fimi.learning.onnx.lowering`               from PyTorch's operators to ONNX nodes
-* :mod:`~fimi.learning.onnx.tape`  reverse-mode differentiation while the graph is written
+* :mod:`~fimi.learning.onnx.tape`                   reverse-mode differentiation of the graph
 * :mod:`~fimi.learning.onnx.builder`                nodes, constants, inputs and outputs of a graph
-* :mod:`~fimi.learning.onnx.operators`  the rule for each operator, forward and backward:
+* :mod:`~fimi.learning.onnx.operators`              the rule for each operator; rules are in
 * :mod:`~fimi.learning.onnx.elementwise`            activations and arithmetic
 * :mod:`~fimi.learning.onnx.shapes`                 reshaping, transposing, joining, reducing
 * :mod:`~fimi.learning.onnx.convolution`            convolution
@@ -19,5 +19,5 @@ The compiler (needs torch)
 * :mod:`~fimi.learning.onnx.linear`  the fully connected layer
 * :mod:`~fimi.learning.onnx.pooling`                pooling
 * :mod:`~fimi.learning.onnx.norms`                  normalisation layers
-* :mod:`~fimi.learning.onnx.window`  what the kernel of a convolution or a pooling sees of an image
+* :mod:`~fimi.learning.onnx.window`                 the window of a convolution or a pooling
 """

@@ -1,6 +1,6 @@
 """An ONNX graph under construction: nodes, constants, inputs and outputs by name.
 
-Only names travel between the parts that emit a graph; a constant that is asked for twice is stored
+The parts that emit a graph pass only names to each other. A constant that is used twice is stored
 once. Every node belongs to the standard operator set.
 """
 
@@ -28,7 +28,7 @@ class GraphBuilder:
     """Collects nodes and makes a model of them.
 
     Args:
-        name: of the graph.
+        name: name of the graph.
     """
 
     def __init__(self, name: str) -> None:
@@ -88,7 +88,7 @@ class GraphBuilder:
         """The finished model, without nodes that no output needs.
 
         Args:
-            notes: metadata to keep in it.
+            notes: metadata to store in it.
         """
         nodes = _rename_outputs(_needed(self._nodes, [o.name for o in self._outputs]))
         used = {name for node in nodes for name in node.input}
@@ -120,7 +120,7 @@ def _needed(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> list[onn
 
 
 def _rename_outputs(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
-    """Let the node that makes an output write it under its name, without an Identity between."""
+    """Give outputs their names directly, without a node ``Identity`` for the renaming."""
     made = {name: node for node in nodes for name in node.output}
     new_name: dict[str, str] = {}
     gone = []

@@ -1,8 +1,8 @@
-"""Convolution as ONNX nodes, in the way that was fastest (``benchmarks/onnx_training.py``).
+"""Convolution as ONNX nodes, in the form that was fastest (``benchmarks/onnx_training.py``).
 
-Where images have shrunk to a few pixels, convolution is a matrix product over the whole batch:
-image by image, the weights would be read from memory again for every image. Elsewhere it is ONNX's
-own.
+Where images have shrunk to a few pixels, convolution is a matrix product over the whole batch,
+because image by image the weights would be read from memory again for every image. Elsewhere it is
+ONNX's operator.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _convolve_small(
 
 
 def _columns(tape: Tape, image: Value, window: Window, size: tuple[int, int]) -> str:
-    """What each element of the kernel sees, one row for each: (in·k·k, N·H·W)."""
+    """The pixels under each element of the kernel, one row for each: (in·k·k, N·H·W)."""
     graph = tape.graph
     _, channels, height, width = image.shape
     assert channels and height and width

@@ -1,12 +1,13 @@
 """Gradients of ONNX's convolution, made of forward operators.
 
-ONNX Runtime has no gradient operators on a CPU, so they are put together in the way that was
+ONNX Runtime has no gradient operators on a CPU, so gradients are composed in the form that was
 fastest (``benchmarks/onnx_training.py``):
 
 * with respect to the images, a transposed convolution;
-* with respect to the weights, one matrix product per position of the kernel, the images shifted by
-  that position: (out, N·H·W) × (N·H·W, in). A convolution whose kernel is as large as the image
-  says the same and takes three times as long; with few channels the products are joined to one.
+* with respect to the weights, one matrix product per position of the kernel, with the images
+  shifted by that position: (out, N·H·W) × (N·H·W, in). A convolution whose kernel is as large as
+  the image gives the same and takes three times as long. With few channels the products are joined
+  to one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from fimi.learning.onnx.tape import Tape, Value
 from fimi.learning.onnx.window import Window, shifted
 
 NARROW = 144
-"""Weights per output channel up to which the matrix products of all positions become one."""
+"""Largest number of weights per output channel with which all matrix products are joined to one."""
 
 
 def image_gradient(
@@ -28,7 +29,7 @@ def image_gradient(
     Args:
         tape: the graph.
         gradient: with respect to the output, (N, out, height, width).
-        image: only its shape counts, (N, in, H, W).
+        image: only its shape is used, (N, in, H, W).
         weight: (out, in / groups, kernel height, kernel width).
         window: kernel, stride, padding, dilation.
         groups: groups of channels.
@@ -71,7 +72,7 @@ def weight_gradient(
         tape: the graph.
         gradient: with respect to the output, (N, out, height, width).
         image: (N, in, H, W).
-        weight: only its shape counts.
+        weight: only its shape is used.
         window: kernel, stride, padding, dilation.
         groups: groups of channels.
     """
@@ -124,7 +125,8 @@ def _narrow_weight_gradient(
 ) -> str:
     """One product for all positions: (out, H·W·N) × (H·W·N, k·k·in).
 
-    The batch comes last, so that what a position sees is copied in runs of W·N numbers, not of W.
+    The batch is the last dimension, so that the pixels of a position are copied in runs of W·N
+    numbers, not of W.
     """
     graph = tape.graph
     _, channels, height, width = image.shape

@@ -1,4 +1,4 @@
-"""Activations and arithmetic: what is computed for each element alone, and its gradient."""
+"""Activations and arithmetic, which are computed element by element, and their gradients."""
 
 from __future__ import annotations
 

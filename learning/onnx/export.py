@@ -1,10 +1,10 @@
 """A network, its loss and its optimiser as ONNX graphs that train without PyTorch.
 
-One graph is one step: batch, labels, sample weights, learning rate, parameters and optimiser state
-go in; loss, number of right answers, new parameters and new state come out. The batch may have any
-size. With ``micro_batch`` the step is cut in two, so that gradients of parts of a batch are summed
-before they are applied. What the names of inputs and outputs mean stands in
-:mod:`fimi.learning.onnx.graphs`.
+One graph is one step. Inputs are batch, labels, sample weights, learning rate, parameters and
+optimiser state; outputs are loss, number of right answers, new parameters and new state. The batch
+may have any size. With ``micro_batch`` the step is divided in two graphs, so that gradients of
+parts of a batch are summed before they are applied. :mod:`fimi.learning.onnx.graphs` explains the
+names of inputs and outputs.
 
 Needs torch and onnx, which a device does not.
 """
@@ -39,7 +39,7 @@ def export(settings: TrainingSettings, classes: int, image_shape: tuple[int, int
 
     Raises:
         ExportError: the network cannot be exported; names layer and operator.
-        ValueError: no such network.
+        ValueError: there is no such network.
     """
     module = models.build(settings.model, classes, image_shape, seed=0)
     return export_module(module, settings, classes, image_shape)
@@ -141,9 +141,9 @@ def _training(
 
 
 def _is_plain(settings: TrainingSettings) -> bool:
-    """Whether a step is the gradient times the learning rate and nothing else.
+    """Whether a step is only the gradient times the learning rate.
 
-    Then the rate multiplies the gradient of a few logits instead of that of every parameter.
+    Then the rate can multiply the gradient of a few logits instead of that of every parameter.
     """
     return (
         settings.optimiser == "sgd"
@@ -181,10 +181,10 @@ def _loss(
     summed: bool,
     scale: str | None,
 ) -> None:
-    """Cross-entropy with label smoothing, weighted by sample; starts the way back.
+    """Cross-entropy with label smoothing, weighted by sample; starts the backward pass.
 
-    The mean over the batch is Σ w·l / Σ w; ``summed`` leaves the division to later. Gradients, not
-    the loss, are multiplied by ``scale``.
+    The mean over the batch is Σ w·l / Σ w; with ``summed`` the division is done later. Gradients,
+    not the loss, are multiplied by ``scale``.
     """
     graph = tape.graph
     smooth = settings.label_smoothing
@@ -218,7 +218,7 @@ def _descend(
     rate: str,
     settings: TrainingSettings,
 ) -> None:
-    """The optimiser: what ``torch.optim`` computes, after FedProx's pull and clipping."""
+    """The optimiser, as in ``torch.optim``, after FedProx's proximal term and clipping."""
     if settings.proximal:
         for name, value in values.items():
             anchor = _input(graph, ANCHOR + name, value.shape)
@@ -255,7 +255,7 @@ def _descend(
 def _adam(
     graph: GraphBuilder, values: Mapping[str, Value], gradients: Mapping[str, str], rate: str
 ) -> None:
-    """Adam (Kingma and Ba 2015, arXiv 1412.6980), its bias correction as PyTorch orders it."""
+    """Adam (Kingma and Ba 2015, arXiv 1412.6980), with PyTorch's order of the bias correction."""
     steps = _input(graph, STATE + "steps", ())
     count = graph.op("Add", steps.name, graph.number(1.0))
     _output(graph, steps, count)
@@ -283,7 +283,7 @@ def _adam(
 
 
 def _images(graph: GraphBuilder, image_shape: tuple[int, int, int]) -> Value:
-    """Images as stored, 0 to 255, made floats between 0 and 1."""
+    """Images as stored, 0 to 255, converted to floats between 0 and 1."""
     raw = graph.input("images", "uint8", [BATCH, *image_shape])
     name = graph.op("Div", graph.op("Cast", raw, to=1), graph.number(255.0))
     return Value(name=name, shape=(None, *image_shape))

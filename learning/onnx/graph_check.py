@@ -1,13 +1,13 @@
-"""A graph from elsewhere is looked through before ONNX Runtime sees it.
+"""Checks a received graph before ONNX Runtime loads it.
 
 ONNX models can name files to read, operators of loadable libraries, nested graphs and functions.
 None of that is needed for training, so none of it is allowed: what is not on the lists below is
-refused, down to single fields of the format. The format is protocol buffers; the few dozen lines
-that read it here save a device a library. Fields may come once only where the format means one, so
-that nothing hides in a second copy.
+refused, down to single fields of the format. The format is protocol buffers; it is read here in a
+few dozen lines, so that a device does not need a library for it. A single field that comes twice is
+refused, so that nothing is hidden in a second copy.
 
-What this does not bound is time and memory of a run: a graph may compute for long, or something
-large. It cannot reach files, the network or code.
+The check does not limit time and memory of a run: a graph may compute for long or use much memory.
+It cannot reach files, the network or code.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ OPERATORS = frozenset(
     }
 )
 # fmt: on
-"""Everything that :mod:`fimi.learning.onnx.export` emits: arithmetic, and nothing else."""
+"""The operators that :mod:`fimi.learning.onnx.export` emits: only arithmetic."""
 QUANTISED = frozenset({"ConvInteger", "DynamicQuantizeLinear", "MatMulInteger"})
-"""What dynamic quantisation puts in the place of some of them."""
+"""The operators by which dynamic quantisation replaces some of them."""
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _ELEMENT_BYTES = {1: 4, 2: 1, 7: 8}  # float32, uint8, int64
-# What each message may hold, field by field: wire type, and whether it may come again.
+# The allowed fields of each message: wire type, and whether the field may be repeated.
 _MODEL = {1: (_VARINT, False), 2: (_BYTES, False), 7: (_BYTES, False), 8: (_BYTES, False)}
 _OPSET = {1: (_BYTES, False), 2: (_VARINT, False)}
 _GRAPH = {
@@ -81,12 +81,12 @@ _WORDS = frozenset({b"add", b"none", b"constant", b"NOTSET"})
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """How large a graph may be, and what it may be made of.
+    """Limits on a graph's size and operators.
 
     Attributes:
-        model_bytes: of the whole file.
-        constant_bytes: of all its constants.
-        operators: that it may use.
+        model_bytes: largest size of the whole file.
+        constant_bytes: largest size of all its constants.
+        operators: the operators that it may use.
     """
 
     model_bytes: int
@@ -95,19 +95,19 @@ class Limits(Struct, frozen=True, kw_only=True):
 
 
 TRAINING = Limits(model_bytes=32 << 20, constant_bytes=16 << 20, operators=OPERATORS)
-"""A graph that gets its parameters as inputs."""
+"""Limits of a graph that gets its parameters as inputs."""
 INFERENCE = Limits(model_bytes=512 << 20, constant_bytes=512 << 20, operators=OPERATORS | QUANTISED)
-"""A trained network: its parameters are constants of the graph."""
+"""Limits of a trained network, whose parameters are constants of the graph."""
 
 
 class Checked(Struct, frozen=True, kw_only=True):
-    """What was found in an allowed graph.
+    """Properties of a graph that passed the check.
 
     Attributes:
-        nodes: how many.
-        operators: which.
-        inputs: names.
-        outputs: names.
+        nodes: number of nodes.
+        operators: its operators.
+        inputs: names of its inputs.
+        outputs: names of its outputs.
     """
 
     nodes: int
@@ -117,14 +117,14 @@ class Checked(Struct, frozen=True, kw_only=True):
 
 
 def check(model: bytes, limits: Limits = TRAINING) -> Checked:
-    """Look through an ONNX model.
+    """Check an ONNX model.
 
     Args:
         model: the file.
         limits: :data:`TRAINING` or :data:`INFERENCE`.
 
     Raises:
-        GraphError: it is damaged, or holds something that is not allowed; says what.
+        GraphError: it is damaged, or contains something that is not allowed; says what.
     """
     if len(model) > limits.model_bytes:
         raise GraphError(f"it has {len(model)} bytes, the limit is {limits.model_bytes}")
@@ -205,7 +205,7 @@ def _read(
     """The fields of a message, by number.
 
     Raises:
-        GraphError: damaged, a field that is not allowed, or a single field that comes twice.
+        GraphError: the message is damaged, a field is not allowed, or a single field comes twice.
     """
     fields: dict[int, list[Field]] = {}
     for number, wire, value in _fields(data):

@@ -1,10 +1,10 @@
 """Training and evaluation of one network as ONNX graphs, as they travel.
 
 The coordinator exports them once (:mod:`fimi.learning.onnx.export`); a device runs them with ONNX
-Runtime (:mod:`fimi.learning.training.onnx_trainer`) and needs no PyTorch. Names say what a graph's
-inputs and outputs are: ``parameter.*`` the network's, ``state.*`` the optimiser's, ``sum.*``
-gradients so far, ``anchor.*`` the round's first parameters; an output ``new.X`` is the next step's
-input ``X``.
+Runtime (:mod:`fimi.learning.training.onnx_trainer`) and needs no PyTorch. The names of inputs and
+outputs have prefixes: ``parameter.*`` for the network's parameters, ``state.*`` for the optimiser's
+state, ``sum.*`` for summed gradients, ``anchor.*`` for the parameters at the start of the round. An
+output ``new.X`` is the next step's input ``X``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from msgspec import Struct
 from fimi.learning.training.trainer import TrainingSettings
 
 MEDIA = "onnx-graphs"
-"""What an offer calls these bytes."""
+"""Name of these bytes in an offer."""
 MAX_BYTES = 64 << 20
 """Largest set of graphs, unpacked, that is decoded."""
 
@@ -41,7 +41,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 def recipe(settings: TrainingSettings) -> Recipe:
-    """What of the settings a graph depends on."""
+    """The part of the settings on which a graph depends."""
     return Recipe(
         model=settings.model,
         optimiser=settings.optimiser,
@@ -58,13 +58,14 @@ class GraphSet(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything a device needs to train one network in one way.
 
     Attributes:
-        recipe: what was built in.
+        recipe: the settings that are built in.
         classes: K.
         image_shape: channels, height, width.
         step: ONNX model of a step; with ``accumulates`` it adds to the sums of gradients only.
         apply: ONNX model that applies the sums; empty without ``accumulates``.
         evaluate: ONNX model from images and parameters to logits.
-        multiply_adds: of the convolutions and linear layers, forward, for one image.
+        multiply_adds: multiply-accumulates of the convolutions and linear layers, forward, for one
+            image.
     """
 
     recipe: Recipe
@@ -82,7 +83,7 @@ def encode(graphs: GraphSet) -> bytes:
 
 
 def decode(data: bytes) -> GraphSet:
-    """Graphs from bytes; :mod:`fimi.learning.onnx.graph_check` looks into their content.
+    """Graphs from bytes; :mod:`fimi.learning.onnx.graph_check` checks their content.
 
     Raises:
         GraphError: says what is wrong.

@@ -1,8 +1,8 @@
 """A network traced by PyTorch, written as ONNX nodes.
 
-:func:`torch.export.export` gives a flat list of operators with the layer each one came from; every
-operator is handed to its rule. Batch normalisation and dropout, whose training differs from their
-evaluation, are seen to here.
+:func:`torch.export.export` gives a flat list of operators with the layer of each. The rule of each
+operator writes its nodes. Batch normalisation and dropout, whose training differs from their
+evaluation, are handled here.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ DROPOUTS = (
     "aten.alpha_dropout",
     "aten.feature_alpha_dropout",
 )
-"""How operators are called that drop values at random when they train, in place or not."""
+"""Names of the operators that drop values at random in training, in place or not."""
 
 
 class ExportError(InputError, ValueError):
     """A network cannot become an ONNX graph; the message names layer and operator.
 
-    What else there is to do is for the caller to say, who knows what the graph was meant for.
+    The caller adds what can be done, because it knows the purpose of the graph.
     """
 
 
@@ -44,7 +44,7 @@ def trace(
     """The operators of a network's forward pass, for any batch size.
 
     Raises:
-        ExportError: the network does something that cannot be written as a list of operators.
+        ExportError: the network cannot be written as a list of operators.
     """
     was_training = module.training
     module.train(training)
@@ -68,7 +68,7 @@ def trace(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """PyTorch prints the graph so far when it cannot go on; the error says what is needed."""
+    """Suppress PyTorch's print of the graph when it fails; the error says what is needed."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -85,8 +85,8 @@ class Lowering:
     """Writes a traced network into a graph.
 
     Args:
-        program: of :func:`trace`.
-        tape: where nodes go.
+        program: result of :func:`trace`.
+        tape: the tape on which nodes are recorded.
         parameters: every parameter and buffer of the network, by name.
     """
 
@@ -104,7 +104,7 @@ class Lowering:
         self.new_buffers: dict[str, str] = {}
 
     def run(self, images: Value) -> Value:
-        """Emit the forward pass; :attr:`new_buffers` then names what running statistics became.
+        """Emit the forward pass; :attr:`new_buffers` then names the new running statistics.
 
         Raises:
             ExportError: a layer uses an operator without a rule.
@@ -168,7 +168,7 @@ class Lowering:
         if operator.startswith(DROPOUTS):
             rate, training = float(node.args[1]), bool(node.args[2])  # type: ignore[arg-type]
             if training and rate > 0:
-                # PyTorch's random numbers cannot be drawn elsewhere: the backends would disagree.
+                # Only PyTorch can draw PyTorch's random numbers: the backends would disagree.
                 raise NotExportableError(
                     f"dropout with rate {rate:g} ({operator})", "set the rate to 0"
                 )
@@ -188,7 +188,7 @@ class Lowering:
         return argument
 
     def _count(self, buffer: fx.Node, node: fx.Node) -> Value:
-        """``num_batches_tracked``, the only buffer that is counted up."""
+        """``num_batches_tracked``, the only buffer that is a counter."""
         value = self._tensor(buffer)
         graph = self._tape.graph
         name = graph.op("Add", value.name, graph.number(float(node.args[1])))  # type: ignore[arg-type]

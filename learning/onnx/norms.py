@@ -14,9 +14,9 @@ def group_norm(
 ) -> Value:
     """Group normalisation (Wu and He 2018, arXiv 1803.08494).
 
-    With x̂ the normalised values, r the reciprocal of the standard deviation, D the values per group
-    and γ the weights, the gradient is ∂x = r·(γ∂y − Σγ∂y / D − x̂·Σ(γ∂y·x̂) / D). The sums over a
-    group are put together from sums over channels, which the gradients of γ and β need anyway.
+    With x̂ the normalised values, r the reciprocal of the standard deviation, D the values per
+    group and γ the weights, the gradient is ∂x = r·(γ∂y − Σγ∂y / D − x̂·Σ(γ∂y·x̂) / D). The sums
+    over a group are computed from sums over channels, which the gradients of γ and β need as well.
 
     Args:
         tape: the graph.

@@ -1,7 +1,7 @@
-"""The rule for each PyTorch operator: what it becomes in ONNX, forward and backward.
+"""The rule for each PyTorch operator, which writes its ONNX nodes, forward and backward.
 
-Rules are looked up by the operator's name as :func:`torch.export.export` writes it. Those here
-read PyTorch's arguments for convolution, pooling and normalisation; the modules they call emit the
+Rules are found by the operator's name as :func:`torch.export.export` writes it. The rules here read
+PyTorch's arguments for convolution, pooling and normalisation; the modules that they call emit the
 nodes.
 """
 
@@ -20,7 +20,7 @@ from fimi.learning.onnx.window import Window
 
 
 def convolution(tape: Tape, _shape: Shape, args: list[Any], _: dict[str, Any]) -> Value:
-    """``conv2d`` with numbers or a word for the padding."""
+    """``conv2d``; its padding is numbers or a word."""
     image, weight = args[0], args[1]
     given = args[2:]
     bias = given[0] if given else None
@@ -48,8 +48,8 @@ def max_pool(tape: Tape, _shape: Shape, args: list[Any], _: dict[str, Any]) -> V
     before = tape.rectified.get(args[0].name)
     if before is None:
         return pooling.max_pool(tape, args[0], window)
-    # The ReLU of the maximum is the maximum of the ReLUs, and there are fewer of it; what gets a
-    # gradient is the same, because a maximum that is not positive gets none either way.
+    # The ReLU of the maximum equals the maximum of the ReLUs, and has fewer elements. The gradients
+    # are the same, because a maximum that is not positive gets none either way.
     pooled = pooling.max_pool(tape, before, window)
     return relu(tape, pooled.shape, [pooled], {})
 
@@ -140,5 +140,5 @@ _RULES: dict[str, Rule] = {
 
 
 def rule_for(operator: str) -> Rule | None:
-    """The rule for an operator such as ``aten.relu_.default``; in place or not is the same here."""
+    """The rule for an operator such as ``aten.relu_.default``, in place or not."""
     return _RULES.get(operator.split(".")[1].rstrip("_"))

@@ -1,6 +1,6 @@
 """Pooling as ONNX nodes, forward and backward.
 
-Max-pooling by 2×2 takes its windows apart into slices, so that neither indices nor scattering is
+Max-pooling by 2×2 divides its windows into slices, so that neither indices nor scattering is
 needed. The first of equal maxima gets the gradient, as in PyTorch.
 """
 
@@ -36,7 +36,7 @@ def max_pool(tape: Tape, image: Value, window: Window) -> Value:
     )
 
     def backward(gradient: str) -> None:
-        # ONNX counts pixels through the whole batch.
+        # ONNX numbers the pixels of the whole batch consecutively.
         flat = graph.op("Reshape", image.name, graph.integers(-1))
         zeros = graph.op(
             "ConstantOfShape",
@@ -59,8 +59,8 @@ def max_pool(tape: Tape, image: Value, window: Window) -> Value:
 def _max_pool_pairs(tape: Tape, image: Value) -> Value:
     """Windows of 2×2 side by side: four slices and their maximum.
 
-    Slices of even and odd columns are taken and put back by a product with a permutation matrix,
-    which is exact and, unlike a slice with a step, vectorised.
+    A product with a permutation matrix separates even and odd columns, and joins them again. It is
+    exact and, unlike a slice with a step, vectorised.
     """
     graph = tape.graph
     _, channels, height, width = image.shape
@@ -107,7 +107,7 @@ def _max_pool_pairs(tape: Tape, image: Value) -> Value:
 
 
 def _divide(tape: Tape, gradient: str, one: str, other: str) -> tuple[str, str]:
-    """The gradient of a maximum to the larger; to ``one`` if they are equal."""
+    """The gradients of a maximum's operands: the larger gets all, ``one`` if they are equal."""
     graph = tape.graph
     mask = graph.op("Cast", graph.op("GreaterOrEqual", one, other), to=1)
     mine = graph.op("Mul", gradient, mask)

@@ -1,4 +1,4 @@
-"""Tensors in another shape: reshaped, turned, joined, or reduced to a mean or a sum."""
+"""Tensors in another shape: reshaped, transposed, joined, or reduced to a mean or a sum."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def reshape(tape: Tape, shape: Shape, args: list[Any], _: dict[str, Any]) -> Val
 
 
 def identity(_tape: Tape, _shape: Shape, args: list[Any], _: dict[str, Any]) -> Value:
-    """Nothing."""
+    """No change; no node."""
     value: Value = args[0]
     return value
 
@@ -53,7 +53,7 @@ def transpose(tape: Tape, shape: Shape, args: list[Any], kwargs: dict[str, Any])
 
 
 def concatenate(tape: Tape, shape: Shape, args: list[Any], _: dict[str, Any]) -> Value:
-    """Tensors side by side."""
+    """Tensors joined along a dimension."""
     graph = tape.graph
     parts: list[Value] = args[0]
     axis = int(args[1] if len(args) > 1 else 0) % len(shape)

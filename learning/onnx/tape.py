@@ -1,8 +1,8 @@
-"""Reverse-mode differentiation while an ONNX graph is being written.
+"""Reverse-mode differentiation while an ONNX graph is written.
 
-Forward nodes are emitted in order; each operator records how its gradient is emitted. Walking the
-record backwards then appends the backward nodes to the same graph. Gradients are emitted only for
-what a trainable parameter depends on.
+Forward nodes are emitted in order; each operator records how its gradient is emitted. Going through
+the record backwards then appends the backward nodes to the same graph. Gradients are emitted only
+for values that depend on a trainable parameter.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from msgspec import Struct
 from fimi.learning.onnx.builder import GraphBuilder
 
 Shape = tuple[int | None, ...]
-"""Dimensions; ``None`` where the batch size has a part in it."""
+"""Dimensions; ``None`` for one that depends on the batch size."""
 
 
 class Value(Struct, frozen=True, kw_only=True):
     """A float32 tensor of the graph.
 
     Attributes:
-        name: in the graph.
+        name: its name in the graph.
         shape: its dimensions.
     """
 
@@ -32,12 +32,12 @@ class Value(Struct, frozen=True, kw_only=True):
 
 
 class Tape:
-    """The graph so far, and the way back through it.
+    """The graph so far, and the record for its backward pass.
 
     Args:
-        graph: where nodes go.
-        plain: forward only, each layer as ONNX's own operator: what tools that look for layers,
-            such as quantisation, find their way in.
+        graph: the graph to which nodes are added.
+        plain: forward only, each layer as ONNX's own operator. Tools that look for layers, such as
+            quantisation, need this form.
     """
 
     def __init__(self, graph: GraphBuilder, *, plain: bool = False) -> None:
@@ -47,12 +47,12 @@ class Tape:
         self._gradients: dict[str, str] = {}
         self._active: set[str] = set()
         self.rectified: dict[str, Value] = {}
-        """What a ReLU was taken of, by the name of its output."""
+        """The input of each ReLU, by the name of its output."""
         self.multiply_adds = 0
-        """Of the convolutions and linear layers so far, forward, for one sample."""
+        """Multiply-accumulates of convolutions and linear layers so far, forward, one sample."""
 
     def watch(self, value: Value) -> None:
-        """A trainable parameter: its gradient is wanted."""
+        """Mark a trainable parameter, whose gradient is wanted."""
         self._active.add(value.name)
 
     def is_active(self, value: Value) -> bool:
@@ -65,9 +65,9 @@ class Tape:
         """Note how the gradient of ``output`` flows to ``inputs``.
 
         Args:
-            output: what was made.
-            inputs: of what.
-            backward: given the name of the gradient with respect to ``output``, calls
+            output: the output of an operator.
+            inputs: its inputs.
+            backward: gets the name of the gradient with respect to ``output`` and calls
                 :meth:`pass_on` for those inputs that are active.
         """
         if any(self.is_active(value) for value in inputs):
@@ -76,7 +76,7 @@ class Tape:
         return output
 
     def pass_on(self, value: Value, gradient: str) -> None:
-        """Add a gradient to what has already come for ``value``."""
+        """Add a gradient to those that ``value`` has already got."""
         if not self.is_active(value):
             return
         before = self._gradients.get(value.name)
@@ -113,7 +113,7 @@ class Tape:
         return self.reshape(gradient, target) if missing else gradient
 
     def reshape(self, name: str, shape: Shape) -> str:
-        """Reshape to a shape with at most one dimension of the batch in it."""
+        """Reshape to a shape in which at most one dimension depends on the batch size."""
         return self.graph.op("Reshape", name, self.graph.integers(*(s or -1 for s in shape)))
 
 
@@ -124,7 +124,7 @@ Arguments are :class:`Value` for tensors and plain Python values for the rest.""
 
 
 class NotExportableError(ValueError):
-    """An operator, or a setting of it, that no rule covers.
+    """An operator or a setting of it has no rule.
 
     Args:
         what: the operator and its setting.

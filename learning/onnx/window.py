@@ -1,4 +1,4 @@
-"""How the kernel of a convolution or a pooling moves over an image, and what it sees."""
+"""The window of a convolution or a pooling: how a kernel moves over an image, and its pixels."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Window(Struct, frozen=True, kw_only=True):
 
     @property
     def pads(self) -> list[int]:
-        """As ONNX wants it: begin of both axes, then end of both."""
+        """Padding in ONNX's order: begin of both axes, then end of both."""
         return [*self.padding, *self.padding]
 
     def output(self, height: int, width: int) -> tuple[int, int]:
@@ -56,15 +56,15 @@ def shifted(
     axes: tuple[int, int],
     full: tuple[int, int],
 ) -> str:
-    """What the kernel's element at ``offset`` sees: size[0]×size[1] pixels.
+    """The size[0]×size[1] pixels under the kernel's element at ``offset``.
 
     Args:
         tape: the graph.
         name: the padded image.
-        offset: of the element, see :meth:`Window.positions`.
-        size: of the output.
-        window: whose step counts.
-        axes: where the image has its rows and columns.
+        offset: offset of the element, see :meth:`Window.positions`.
+        size: size of the output.
+        window: the window whose stride is used.
+        axes: axes of the image's rows and columns.
         full: size of the padded image.
     """
     if offset == (0, 0) and size == full and window.stride == (1, 1):

@@ -6,14 +6,14 @@ Without torch
   batches
 * :mod:`~fimi.learning.training.onnx_trainer`   the trainer that runs ONNX graphs
 * :mod:`~fimi.learning.training.onnx_runtime`   ONNX Runtime, without its telemetry
-* :mod:`~fimi.learning.training.classifier`     a trained network as an ONNX file, as a user runs it
+* :mod:`~fimi.learning.training.classifier`     runs a trained network from an ONNX file
 * :mod:`~fimi.learning.training.tensors`        named parameters: safetensors bytes, checks, digests
 * :mod:`~fimi.learning.training.aggregation`    FedAvg
 * :mod:`~fimi.learning.training.metrics`  learning metrics: pure functions of arrays and series
-* :mod:`~fimi.learning.training.pseudo_labels`  labels that a model gives to images that have none
+* :mod:`~fimi.learning.training.pseudo_labels`  labels that a model gives to unlabelled images
 * :mod:`~fimi.learning.training.curve_points`  errors at several amounts of data, for a learning
   curve
-* :mod:`~fimi.learning.training.memory`         freed memory, given back to the system
+* :mod:`~fimi.learning.training.memory`         gives freed memory back to the system
 
 With torch
 

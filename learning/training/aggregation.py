@@ -1,4 +1,4 @@
-"""How the coordinator turns the devices' models into one."""
+"""The mean of the devices' models, by which the coordinator makes the global model."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ def fedavg(
 ) -> dict[str, NDArray[np.float32]]:
     """Weighted mean of models, Σ w_i ω_i / Σ w_i (McMahan et al. 2017, arXiv 1602.05629).
 
-    Sums in float64, in the order given, so that the result depends on nothing else. Each model is
-    looked at once, so that a sequence that reads them from disk holds one at a time.
+    It sums in float64 and in the given order, so that the result depends on nothing else. Each
+    model is read once, so that a sequence that reads them from disk holds one at a time.
 
     Args:
-        models: same names and shapes.
+        models: models with the same names and shapes.
         weights: one per model, non-negative; usually the number of training samples.
 
     Raises:
-        ValueError: nothing to average, or weights that do not fit.
+        ValueError: there are no models, or the weights do not fit.
     """
     if not weights or (isinstance(models, Sized) and len(models) != len(weights)):
         given = len(models) if isinstance(models, Sized) else "some"

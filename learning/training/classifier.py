@@ -1,8 +1,7 @@
-"""A trained network as a user runs it: an ONNX file, ONNX Runtime, no PyTorch.
+"""Runs a trained network from an ONNX file, with ONNX Runtime and without PyTorch.
 
-* :class:`Classifier`  runs one
-* :class:`Exported`  a file that :mod:`fimi.learning.training.deployment` made, and how it was
-  checked
+* :class:`Classifier`  runs a file
+* :class:`Exported`    a file of :mod:`fimi.learning.training.deployment`, with its check
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from fimi.learning.onnx.graphs import GraphError
 from fimi.learning.training.onnx_runtime import onnxruntime as ort
 
 MEDIA = "onnx-model"
-"""What an offer calls these bytes."""
+"""Name of these bytes in an offer."""
 IMAGES, LOGITS = "images", "logits"
 
 
@@ -31,14 +30,14 @@ class FileCheck(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How a file compares with PyTorch, on the coordinator.
 
     Attributes:
-        variant: what its arithmetic is.
+        variant: arithmetic of the file.
         digest: SHA-256 of the file.
-        size_bytes: of the file.
-        accuracy: on all test images, 0 to 1, by ONNX Runtime.
-        samples: how many those are.
+        size_bytes: size of the file.
+        accuracy: accuracy on all test images, 0 to 1, by ONNX Runtime.
+        samples: number of test images.
         agreement: share of the compared images that PyTorch puts into the same class.
         difference: largest difference of a logit from PyTorch's.
-        compared: how many images were compared.
+        compared: number of compared images.
     """
 
     variant: Variant
@@ -52,10 +51,10 @@ class FileCheck(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Exported(Struct, frozen=True, kw_only=True):
-    """One file.
+    """One exported file.
 
     Attributes:
-        model: the ONNX file.
+        model: content of the ONNX file.
         check: how it compares with PyTorch.
     """
 
@@ -64,17 +63,17 @@ class Exported(Struct, frozen=True, kw_only=True):
 
 
 class Classifier:
-    """Answers images with logits.
+    """Gives the logits of images.
 
     Args:
         model: an ONNX file of :mod:`fimi.learning.training.deployment`; checked before it is
             loaded.
         classes: K.
         image_shape: channels, height, width.
-        threads: within an operator.
+        threads: number of threads within an operator.
 
     Raises:
-        GraphError: it is not a network from such images to so many logits, or not allowed.
+        GraphError: it is not a network from such images to so many logits, or is not allowed.
     """
 
     def __init__(

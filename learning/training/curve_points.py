@@ -1,7 +1,7 @@
 """Errors at several amounts of data: the measurements behind a learning curve.
 
-:func:`measure` trains from the same start on several draws of each amount and tests what came of
-it. What is finished can be kept with :class:`PointFile` and is not measured again.
+:func:`measure` trains from the same start on several draws of each amount and tests the results.
+:class:`PointFile` keeps finished points, so that they are not measured again.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from fimi.learning.training.trainer import Trainer, TrainingSettings
 
 
 class CurvePoint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One training.
+    """The result of one training.
 
     Attributes:
-        samples: D that it trained on.
-        draw: which draw of that many, from 0.
-        epochs: passes over them.
+        samples: D, number of training samples.
+        draw: number of the draw of that amount, from 0.
+        epochs: passes over the samples.
         error: share of wrong answers on the test set, 0 to 1.
-        seconds: it took, wall time.
+        seconds: wall time, s.
     """
 
     samples: int
@@ -39,10 +39,10 @@ class CurvePoint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 def amounts_of(available: int, batch_size: int, count: int = 8) -> tuple[int, ...]:
-    """Amounts from one batch to all there is, evenly spaced in the logarithm.
+    """Amounts from one batch to all samples, evenly spaced in the logarithm.
 
     Raises:
-        DatasetError: not twice as many samples as a batch has.
+        DatasetError: there are fewer than two batches of samples.
     """
     if available < 2 * batch_size:
         raise DatasetError(
@@ -54,7 +54,7 @@ def amounts_of(available: int, batch_size: int, count: int = 8) -> tuple[int, ..
 
 
 def epochs_for(samples: int, settings: TrainingSettings, steps: int) -> int:
-    """Epochs until about so many steps are done, at least one; the configured ones for 0 steps."""
+    """Epochs with about so many steps, at least one; for 0 steps the configured number."""
     if not steps:
         return settings.epochs
     return max(1, round(steps / math.ceil(samples / settings.batch_size)))
@@ -64,8 +64,8 @@ def check_amounts(data: Dataset, amounts: Sequence[int]) -> None:
     """Make sure that a curve can be measured.
 
     Raises:
-        DatasetError: a class without samples, fewer than three amounts, or an amount that is not
-            there.
+        DatasetError: a class has no samples, there are fewer than three amounts, or an amount is
+            larger than the data.
     """
     lacking = [n for n, k in zip(data.class_names, data.label_counts(), strict=True) if not k]
     if lacking:
@@ -103,28 +103,28 @@ def measure(
 ) -> Iterator[CurvePoint]:
     """Train and test, one point after the other, one draw of every amount before the next draw.
 
-    So a measurement that ends early has every amount as often as possible.
+    A measurement that ends early therefore has every amount as often as possible.
 
     Args:
-        trainer: of the network.
-        start: parameters that every training starts from.
-        data: what is drawn from, without regard to class.
+        trainer: trainer of the network.
+        start: parameters from which every training starts.
+        data: samples to draw from, without regard to class.
         test: held-out data.
-        settings: how; epochs are set by ``steps``.
+        settings: training settings; ``steps`` sets the epochs.
         amounts: D of each training, see :func:`check_amounts`.
-        draws: of each amount.
-        steps: about how many are done, see :func:`epochs_for`.
-        seed: of the draws and the order of samples.
-        done: points that there are; not measured again.
-        cancelled: asked during training.
-        clock: seconds, monotonic.
+        draws: number of draws of each amount.
+        steps: approximate number of steps, see :func:`epochs_for`.
+        seed: seed of the draws and of the order of samples.
+        done: points that are not measured again.
+        cancelled: called during training; stops it by returning true.
+        clock: gives monotonic seconds.
 
     Yields:
         New points.
 
     Raises:
         DatasetError: see :func:`check_amounts`.
-        fimi.learning.training.trainer.TrainingCancelled: ``cancelled`` said yes.
+        fimi.learning.training.trainer.TrainingCancelled: ``cancelled`` returned true.
     """
     check_amounts(data, amounts)
     there = {(point.samples, point.draw) for point in done}
@@ -155,14 +155,14 @@ def measure(
 
 
 class PointFile:
-    """Points that outlive the process: JSON lines, the first of which says what they are of.
+    """Points in a file of JSON lines; the first line says what was measured.
 
     Args:
-        path: the file; made if it is not there.
-        what: everything that decides a point besides amount and draw.
+        path: the file; made if it does not exist.
+        what: everything that determines a point besides amount and draw.
 
     Raises:
-        DatasetError: the file holds points of something else, or no points.
+        DatasetError: the file holds points of another measurement, or is not such a file.
     """
 
     def __init__(self, path: Path, what: dict[str, str]) -> None:
@@ -174,7 +174,7 @@ class PointFile:
         lines = path.read_bytes().splitlines()
         try:
             kept = msgspec.json.decode(lines[0], type=dict[str, str])
-            # A line that was being written when the machine went down is measured again.
+            # A line that was not written completely is measured again.
             whole = lines[1:] if path.read_bytes().endswith(b"\n") else lines[1:-1]
             self.points = tuple(msgspec.json.decode(line, type=CurvePoint) for line in whole)
         except (IndexError, msgspec.DecodeError) as error:

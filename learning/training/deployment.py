@@ -1,10 +1,10 @@
-"""What a federation made, as a user deploys it: ONNX files, checked against PyTorch.
+"""The trained model as ONNX files for users, checked against PyTorch.
 
-* :class:`Deployer`   exports, quantises and checks a model again and again
-* :class:`ParityError`  it does not
+* :class:`Deployer`     exports, quantises and checks models
+* :class:`ParityError`  an exported model differs too much from PyTorch
 
 ``fp32`` holds the parameters as they are. ``int8`` holds the weights of convolutions and linear
-layers as unsigned bytes and quantises what flows into them as it comes (dynamic quantisation).
+layers as unsigned bytes, and quantises their inputs when it runs (dynamic quantisation).
 Unsigned, because ONNX Runtime's ``ConvInteger`` takes three times as long with signed weights on
 x86 processors. Both take uint8 images ``(N, channels, height, width)`` under the name ``images``
 and give ``logits``.
@@ -36,21 +36,21 @@ from fimi.learning.training.tensors import Parameters
 from fimi.learning.training.trainer import judge, pieces
 
 PARITY_IMAGES = 256
-"""Test images that a file is held against PyTorch on."""
+"""Number of test images on which a file is compared with PyTorch."""
 TOLERANCE = 1e-3
 """Largest difference between a file's logits and PyTorch's, relative to the largest logit."""
 _BATCH = 64
 
 
 class ParityError(RuntimeError):
-    """An exported network does not answer as PyTorch does; the message says by how much."""
+    """An exported network differs too much from PyTorch; the message says by how much."""
 
 
 class Network(Protocol):
-    """Answers images as the network does that was trained."""
+    """Gives the logits of the trained network."""
 
     def predict(self, parameters: Parameters, images: Images) -> NDArray[np.float32]:
-        """(N, classes)."""
+        """Logits, (N, classes)."""
         ...
 
 
@@ -59,9 +59,9 @@ class Deployer:
 
     Args:
         model: name of the network.
-        network: answers as PyTorch does.
-        test: held-out images to compare on.
-        quantise: make an ``int8`` file too.
+        network: gives PyTorch's logits.
+        test: held-out images for the comparison.
+        quantise: whether to make an ``int8`` file too.
 
     Raises:
         ExportError: the network cannot be exported; names layer and operator.
@@ -82,7 +82,7 @@ class Deployer:
         """The files of a model, fp32 first.
 
         Raises:
-            ParityError: fp32 does not answer as PyTorch does.
+            ParityError: fp32 differs too much from PyTorch.
         """
         plain = with_parameters(self._graph, parameters)
         test = self._test
@@ -102,16 +102,16 @@ class Deployer:
 
 
 def with_parameters(graph: bytes, parameters: Parameters) -> bytes:
-    """A graph whose parameters are inputs, with them as constants.
+    """A graph with its parameters as constants instead of inputs.
 
-    What follows from constants alone (weights in another shape) is worked out here, once.
+    Nodes that depend on constants alone (weights in another shape) are computed here, once.
 
     Args:
-        graph: of :func:`fimi.learning.onnx.export.evaluation_graph`.
-        parameters: by name, without the prefix that inputs have.
+        graph: graph of :func:`fimi.learning.onnx.export.evaluation_graph`.
+        parameters: parameters by name, without the prefix that inputs have.
 
     Raises:
-        ValueError: one is missing.
+        ValueError: a parameter is missing.
     """
     model = onnx.load_from_string(graph)
     inputs = []
@@ -136,7 +136,7 @@ def quantised(model: bytes) -> bytes:
 
     log = logging.getLogger()
     level = log.level
-    log.setLevel(logging.ERROR)  # it recommends a preparation that has been done
+    log.setLevel(logging.ERROR)  # it recommends a preparation that is done already
     try:
         with tempfile.TemporaryDirectory(prefix="fimi-int8-") as folder:
             path = Path(folder) / "model.onnx"
@@ -155,11 +155,11 @@ def quantised(model: bytes) -> bytes:
 def compare(
     variant: Variant, model: bytes, expected: NDArray[np.float32], test: Dataset
 ) -> Exported:
-    """A file held against what PyTorch answers.
+    """Compare a file with PyTorch.
 
     Args:
-        variant: what it is.
-        model: the file.
+        variant: arithmetic of the file.
+        model: content of the file.
         expected: PyTorch's logits of the first test images, (n, K).
         test: all test images.
     """
@@ -222,7 +222,7 @@ def _model(graph: onnx.GraphProto) -> onnx.ModelProto:
 
 
 def _bytes(model: onnx.ModelProto) -> bytes:
-    """Nodes, inputs, outputs and the constants that are used, in one plain form."""
+    """Nodes, inputs, outputs and the used constants as bytes, the same for the same graph."""
     graph = model.graph
     used = {name for node in graph.node for name in node.input}
     plain = helper.make_graph(

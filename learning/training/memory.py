@@ -1,7 +1,7 @@
-"""Memory that has been freed, given back to the system.
+"""Gives freed memory back to the system.
 
-glibc keeps what was freed for later. After a large network was trained that is most of a process,
-of no use until the next training and not to be had by any other process.
+glibc keeps freed memory for later. After the training of a large network this is most of the memory
+of a process. It is of no use until the next training, and no other process can have it.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import sys
 from collections.abc import Callable
 
 LARGE_BYTES = 8_000_000
-"""A model from this size on leaves enough behind to be worth looking for it."""
+"""Smallest size of a model after whose training memory is given back, bytes."""
 
 
 def give_back(model_bytes: int) -> None:
-    """Give free memory back after work with a model; nothing to do for small ones.
+    """Give free memory back after work with a model; does nothing for small models.
 
     Args:
         model_bytes: size of the model.

@@ -2,12 +2,12 @@
 
 * :func:`class_accuracy`, :func:`local_errors`  how good models are, by class and by device
 * :func:`gradient_of_step`, :func:`pooled_gradient`, :func:`cosine_similarity`, :func:`alignment`
-  how far each device's gradient points away from the one that IID data would give
-* :func:`orthogonality`      how little the devices' updates have to do with each other
+  how far each device's gradient points away from the gradient on IID data
+* :func:`orthogonality`      how perpendicular the devices' updates are to each other
 * :func:`cost_to_target`     rounds, joules, seconds and bytes to a target accuracy
 
-What cannot be said is ``None``, never zero: a class without samples, the direction of a zero
-vector, the cost of an accuracy that was never reached.
+An unknown value is ``None``, never zero: the accuracy of a class without samples, the direction of
+a zero vector, the cost of an accuracy that was never reached.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fimi.learning.data.dataset import Labels
 Tensors = Mapping[str, NDArray[np.floating[Any]]]
 """Name to tensor: parameters, an update or a gradient."""
 Series = Sequence[float | None]
-"""An amount per round; ``None`` where it is not known."""
+"""An amount per round; ``None`` where it is unknown."""
 
 
 def class_accuracy(
@@ -56,7 +56,7 @@ def local_errors(accuracies: Mapping[str, float]) -> dict[str, float]:
             and before aggregation.
 
     Raises:
-        ValueError: an accuracy outside 0 to 1.
+        ValueError: an accuracy is outside 0 to 1.
     """
     for device, accuracy in accuracies.items():
         if not 0.0 <= accuracy <= 1.0:
@@ -65,10 +65,10 @@ def local_errors(accuracies: Mapping[str, float]) -> dict[str, float]:
 
 
 def update(before: Tensors, after: Tensors) -> dict[str, NDArray[np.floating[Any]]]:
-    """What training changed: ``after`` − ``before``.
+    """The change by training: ``after`` − ``before``.
 
     Raises:
-        ValueError: other names or shapes.
+        ValueError: names or shapes differ.
     """
     _check_alike(before, after)
     return {name: after[name] - before[name] for name in before}
@@ -77,13 +77,13 @@ def update(before: Tensors, after: Tensors) -> dict[str, NDArray[np.floating[Any
 def gradient_of_step(
     before: Tensors, after: Tensors, learning_rate: float
 ) -> dict[str, NDArray[np.floating[Any]]]:
-    """The gradient that one step of plain SGD took: (``before`` − ``after``) / η.
+    """The gradient of one step of plain SGD: (``before`` − ``after``) / η.
 
-    With a batch as large as a device's data, one epoch, and neither momentum nor weight decay, any
-    trainer's result gives the gradient of the device's mean loss this way.
+    If a batch is as large as the device's data, there is one epoch, and neither momentum nor weight
+    decay, this is the gradient of the device's mean loss.
 
     Raises:
-        ValueError: other names or shapes, or a rate that is not above 0.
+        ValueError: names or shapes differ, or the rate is not above 0.
     """
     if not learning_rate > 0:
         raise ValueError(f"learning_rate is {learning_rate}; it must be above 0")
@@ -103,7 +103,8 @@ def pooled_gradient(
         samples: device to D_i.
 
     Raises:
-        ValueError: no devices, other devices in the two, no samples, or gradients of other shapes.
+        ValueError: there are no devices or no samples, the devices of the two differ, or the
+            shapes of gradients differ.
     """
     if not gradients or set(gradients) != set(samples):
         raise ValueError(
@@ -134,7 +135,7 @@ def cosine_similarity(a: Tensors, b: Tensors) -> float | None:
     ``None`` where one is zero or not finite.
 
     Raises:
-        ValueError: other names or shapes.
+        ValueError: names or shapes differ.
     """
     return _cosine(a, b, _length(a), _length(b))
 
@@ -151,14 +152,13 @@ def alignment(gradients: Mapping[str, Tensors], iid: Tensors) -> dict[str, float
 
 
 def orthogonality(updates: Sequence[Tensors]) -> float | None:
-    """1 − mean |cos| over all pairs of updates: 1 perpendicular, 0 all along one line.
+    """1 − mean |cos| over all pairs of updates: 1 if perpendicular, 0 if all are parallel.
 
     Updates that are zero have no direction and are left out; ``None`` with fewer than two others.
-    Two updates are held at a time, and no copy of either, so that a sequence may read them from
-    disk.
+    Two updates are held at a time, without copies, so that a sequence may read them from disk.
 
     Raises:
-        ValueError: other names or shapes.
+        ValueError: names or shapes differ.
     """
     cosines = []
     lengths: dict[int, _Length | None] = {}
@@ -177,14 +177,14 @@ def orthogonality(updates: Sequence[Tensors]) -> float | None:
 
 
 class TargetCost(Struct, frozen=True, kw_only=True):
-    """What it took to reach an accuracy.
+    """The cost of reaching an accuracy.
 
     Attributes:
         target: accuracy, 0 to 1.
-        rounds: until it was first reached; ``None``: never.
+        rounds: number of rounds until it was first reached; ``None``: never.
         energy_j: joules of these rounds; ``None``: never reached, or unknown in one of them.
-        duration_s: seconds; ``None`` likewise.
-        size_bytes: bytes; ``None`` likewise.
+        duration_s: seconds of these rounds; ``None`` likewise.
+        size_bytes: bytes of these rounds; ``None`` likewise.
     """
 
     target: float
@@ -207,17 +207,17 @@ def cost_to_target(
     duration_s: Series = (),
     size_bytes: Series = (),
 ) -> TargetCost:
-    """What it took to reach an accuracy.
+    """The cost of reaching an accuracy.
 
     Args:
-        accuracies: after each round, 0 to 1.
-        target: to reach.
-        energy_j: of each round, J; the first holds what came before it. Empty: not known.
-        duration_s: of each round, s. Empty: not known.
-        size_bytes: sent and received in each round. Empty: not known.
+        accuracies: accuracy after each round, 0 to 1.
+        target: the accuracy to reach.
+        energy_j: energy of each round, J; the first includes what came before it. Empty: unknown.
+        duration_s: duration of each round, s. Empty: unknown.
+        size_bytes: bytes sent and received in each round. Empty: unknown.
 
     Raises:
-        ValueError: a series of another length than ``accuracies``.
+        ValueError: a series has another length than ``accuracies``.
     """
     for name, series in (
         ("energy_j", energy_j),
@@ -244,14 +244,14 @@ def _total(series: Series, rounds: int | None) -> float | None:
 
 
 class _Length(NamedTuple):
-    """Of some tensors taken as one vector: its largest component, its length in units of that."""
+    """Tensors as one vector: its largest component, and its length in units of that."""
 
     scale: float
     norm: float
 
 
 def _length(tensors: Tensors) -> _Length | None:
-    """Scaled first so that squares do not overflow; ``None`` if zero or not finite."""
+    """The length, scaled so that squares do not overflow; ``None`` if zero or not finite."""
     peaks = [float(np.abs(tensor).max(initial=0.0)) for tensor in tensors.values()]
     scale = max(peaks, default=0.0)
     if not (all(map(math.isfinite, peaks)) and scale > 0.0):

@@ -1,8 +1,8 @@
-"""ONNX Runtime without its telemetry; everybody imports it from here.
+"""ONNX Runtime without its telemetry; all modules import it from here.
 
-Some builds collect usage data unless they are told not to before they are loaded, and leave a file
-in the folder for temporary files. Import this where the library is needed, not before: it takes a
-moment to load.
+Some builds collect usage data, and leave a file in the folder for temporary files, unless this is
+switched off before they are loaded. Import this module only where the library is needed: loading it
+takes a moment.
 """
 
 from __future__ import annotations

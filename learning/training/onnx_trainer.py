@@ -1,7 +1,7 @@
 """The ONNX Runtime trainer: runs the graphs that a coordinator exported. Needs no PyTorch.
 
-Parameters and optimiser state live in two sets of buffers; a step reads one and writes the other,
-then they swap, so that nothing is copied between steps.
+Parameters and optimiser state have two sets of buffers. A step reads one and writes the other, then
+they are swapped, so that nothing is copied between steps.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from fimi.learning.training.trainer import (
 
 EVALUATION_BATCH = 64
 CANCEL_INTERVAL_S = 0.1
-"""How often a training that can be cancelled looks whether it is, s."""
+"""Time between two checks whether a training is cancelled, s."""
 
 _TYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int64)": np.int64}
 
@@ -43,11 +43,11 @@ class OnnxTrainer:
     """Trains and evaluates one network with ONNX Runtime.
 
     Args:
-        graphs: of the network; checked before they are loaded.
-        threads: within an operator.
+        graphs: graphs of the network; checked before they are loaded.
+        threads: number of threads within an operator.
 
     Raises:
-        GraphError: a graph is not what it should be.
+        GraphError: a graph is not allowed, or has wrong inputs or outputs.
     """
 
     def __init__(self, graphs: GraphSet, *, threads: int = 1) -> None:
@@ -83,7 +83,7 @@ class OnnxTrainer:
             for _, order in batches(len(labels), settings, stream=stream, synthetic=synthetic):
                 for part in pieces(order, settings.micro_batch):
                     loss, correct = runner.step(images[part], labels[part], cancellation)
-                    # A step gives the batch's mean loss; one that only sums gives the sum.
+                    # A step gives the batch's mean loss; a step that only sums gives the sum.
                     tally.add(len(part), loss if self._apply else loss * len(part), correct)
                 runner.apply(cancellation)
         return tally.result({**parameters, **runner.parameters()})
@@ -173,11 +173,11 @@ class _Runner:
     def step(
         self, images: Images, labels: Labels, cancellation: _Cancellation
     ) -> tuple[float, float]:
-        """One (micro-)batch; its loss and right answers."""
+        """Train on one (micro-)batch; returns its loss and right answers."""
         return self._step.run(images, labels, cancellation)
 
     def apply(self, cancellation: _Cancellation) -> None:
-        """Apply the sums of gradients, if there are any, and start new ones."""
+        """Apply the summed gradients, if there are any, and start new sums."""
         if self._apply is None:
             return
         self._apply.run(None, None, cancellation)
@@ -246,10 +246,10 @@ class _Program:
 
 
 class _Cancellation:
-    """Ends a running step when asked to; costs nothing if nobody can ask.
+    """Ends a running step when the training is cancelled; free of cost if it cannot be.
 
     Args:
-        cancelled: asked every tenth of a second, from a thread of its own.
+        cancelled: called every tenth of a second, from a thread of its own.
     """
 
     def __init__(self, cancelled: Callable[[], bool] | None) -> None:

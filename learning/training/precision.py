@@ -1,7 +1,7 @@
-"""Where PyTorch computes and in what precision: the device, autocast, the scale of the loss.
+"""Where PyTorch computes and in which precision: the device, autocast, the scale of the loss.
 
-Parameters stay in single precision in every mode; only what autocast knows to be safe runs in half
-precision. Evaluation is never in half precision, so that accuracies compare.
+Parameters stay in single precision in every mode; only operators that autocast takes to be safe run
+in half precision. Evaluation is never in half precision, so that accuracies can be compared.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _START_SCALE, _GROWTH_STEPS = 65536.0, 2000
 
 
 class PrecisionError(InputError, ValueError):
-    """The settings ask for what this machine's PyTorch does not have; says what and what to do."""
+    """This machine's PyTorch cannot follow the settings; the message says why and what to do."""
 
 
 def device_of(settings: TrainingSettings) -> torch.device:
     """The device to train on.
 
     Raises:
-        PrecisionError: CUDA is asked for and is not there.
+        PrecisionError: the settings ask for CUDA, and there is none.
     """
     there = torch.cuda.is_available()
     if settings.device == "cuda" and not there:
@@ -45,7 +45,7 @@ def amp_of(settings: TrainingSettings, device: torch.device) -> Amp:
     """The precision to train in.
 
     Raises:
-        PrecisionError: half precision that the device cannot train in.
+        PrecisionError: the device cannot train in the half precision of the settings.
     """
     cuda = device.type == "cuda"
     if settings.amp == "auto":
@@ -65,10 +65,10 @@ def amp_of(settings: TrainingSettings, device: torch.device) -> Amp:
 
 
 def make_deterministic(device: torch.device) -> None:
-    """The same numbers every time on the same machine; a setting of the whole process.
+    """Make results repeatable on the same machine; a setting of the whole process.
 
-    On the CPU a fixed number of threads is enough. On CUDA it costs speed: no choice of algorithms
-    by timing, none that add up in any order, no TF32.
+    On the CPU a fixed number of threads is enough. On CUDA it costs speed: algorithms are not
+    chosen by timing, none sums in random order, and TF32 is off.
     """
     if device.type != "cuda":
         return
@@ -88,12 +88,12 @@ def autocast(device: torch.device, amp: Amp) -> AbstractContextManager[object]:
 
 
 class LossScale:
-    """Keeps small gradients from vanishing in half precision (Micikevicius et al. 2018).
+    """Keeps small gradients from becoming zero in half precision (Micikevicius et al. 2018).
 
-    As ``torch.amp.GradScaler`` does it, for gradients that no ``torch.optim`` holds: the loss is
-    multiplied by a factor and the gradients divided by it. Where one is not finite the step is left
-    out and the factor halved; after 2,000 good steps it doubles. With ``enabled`` false nothing
-    happens.
+    It works as ``torch.amp.GradScaler``, but for gradients that are not in a ``torch.optim``. The
+    loss is multiplied by a factor and the gradients are divided by it. If a gradient is not finite,
+    the step is left out and the factor halved; after 2,000 good steps it is doubled. With
+    ``enabled`` false nothing is changed.
     """
 
     def __init__(self, enabled: bool) -> None:
@@ -107,7 +107,7 @@ class LossScale:
 
     @torch.no_grad()
     def unscale(self, gradients: list[Tensor]) -> bool:
-        """Bring the gradients of a step to their true size, in place; whether they can be used."""
+        """Divide the gradients by the factor, in place; returns whether all are finite."""
         if not self.enabled:
             return True
         torch._foreach_mul_(gradients, 1.0 / self.factor)

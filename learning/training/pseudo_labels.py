@@ -1,8 +1,8 @@
-"""Labels that a model gives to images of which nobody says what they show.
+"""Labels that a model gives to unlabelled images.
 
-Pseudo-labels after Lee (2013, *Pseudo-Label: The Simple and Efficient Semi-Supervised Learning
-Method for Deep Neural Networks*), kept only where the model is sure, as in FixMatch (Sohn et al.
-2020, arXiv 2001.07685).
+These are pseudo-labels after Lee (2013, *Pseudo-Label: The Simple and Efficient Semi-Supervised
+Learning Method for Deep Neural Networks*), kept only where the model is confident, as in FixMatch
+(Sohn et al. 2020, arXiv 2001.07685).
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from fimi.learning.data.dataset import Labels
 
 FORWARD_SHARE = 1.0 / 3.0
-"""Work of looking at a sample, as a share of training on it: the backward pass of a network is
-about two forward ones."""
+"""Work of labelling a sample, as a share of the work of training on it: the backward pass of a
+network is about two forward passes."""
 
 
 def choose(logits: NDArray[np.float32], confidence_min: float) -> tuple[NDArray[np.intp], Labels]:
     """The images whose likeliest class has at least this probability.
 
     Args:
-        logits: (N, K), of the model.
+        logits: logits of the model, (N, K).
         confidence_min: least softmax probability, 0 to 1.
 
     Returns:
@@ -38,5 +38,5 @@ def choose(logits: NDArray[np.float32], confidence_min: float) -> tuple[NDArray[
 
 
 def looked_at(images: int) -> int:
-    """Looking at images once, in samples trained on, rounded up."""
+    """Work of labelling so many images, in samples trained on, rounded up."""
     return math.ceil(images * FORWARD_SHARE)

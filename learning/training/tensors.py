@@ -1,7 +1,7 @@
-"""Named parameters of a model: their bytes, their digest, and what an update must look like.
+"""Named parameters of a model: their bytes, their digest, and the check of an update.
 
-Parameters travel and rest as safetensors, never as pickles. Whatever was received is checked
-against the model it claims to update before anything is computed with it.
+Parameters are sent and stored as safetensors, never as pickles. Received parameters are compared
+with the model that they update before anything is computed with them.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def load(data: bytes, *, like: Parameters | None = None) -> dict[str, NDArray[np
     """Parameters from safetensors bytes.
 
     Args:
-        data: what :func:`dump` wrote.
-        like: if given, the result must have its names, shapes and types and finite values.
+        data: bytes of :func:`dump`.
+        like: if given, the result must have its names, shapes and types, and finite values.
 
     Raises:
-        UpdateRefusedError: not safetensors, or not like ``like``.
+        UpdateRefusedError: the bytes are not safetensors, or differ from ``like``.
     """
     if like is not None:
         limit = 2 * sum(tensor.nbytes for tensor in like.values()) + 1_000_000
@@ -54,7 +54,7 @@ def load(data: bytes, *, like: Parameters | None = None) -> dict[str, NDArray[np
 
 
 def check(tensors: Mapping[str, NDArray[np.generic]], like: Parameters) -> None:
-    """Hold tensors against a model's parameters.
+    """Compare tensors with a model's parameters.
 
     Raises:
         UpdateRefusedError: a tensor is missing, unknown, of another shape or type, or not finite.
@@ -81,7 +81,7 @@ def check(tensors: Mapping[str, NDArray[np.generic]], like: Parameters) -> None:
 
 
 def digest(data: bytes) -> str:
-    """SHA-256 of some bytes, hexadecimal: the name of every transfer."""
+    """SHA-256 of some bytes, hexadecimal; it names every payload."""
     return hashlib.sha256(data).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""The PyTorch trainer: the same numbers every time, on the CPU or on CUDA."""
+"""The PyTorch trainer, with repeatable results on the CPU or on CUDA."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ from fimi.learning.training.trainer import (
 )
 
 EVALUATION_PIXELS = 512 * 8 * 8
-"""Of the images that are evaluated at once: what a network makes of them must fit into memory."""
+"""Pixels of the images that are evaluated at once, so that the network's activations fit into
+memory."""
 EVALUATION_BATCH_MIN = 64
 
 
@@ -45,7 +46,7 @@ class TorchTrainer:
         classes: K.
         image_shape: channels, height, width.
         threads: PyTorch's threads within an operator; a setting of the whole process. One thread
-            is both the reproducible and, for small networks, the faster choice.
+            is repeatable and, for small networks, also faster.
         device: where to train and evaluate; the CPU if left out.
     """
 
@@ -71,7 +72,7 @@ class TorchTrainer:
         """The trainer that the settings ask for: network, threads, device.
 
         Raises:
-            ModelError: there is no such network, or it cannot be trained so.
+            ModelError: there is no such network, or it cannot be trained with these settings.
             PrecisionError: this machine has no such device or precision.
         """
         device = precision.device_of(settings)
@@ -80,11 +81,11 @@ class TorchTrainer:
         return trainer
 
     def check(self, settings: TrainingSettings) -> None:
-        """Make sure that the network can be trained so.
+        """Make sure that the network can be trained with these settings.
 
         Raises:
             ModelError: it cannot.
-            PrecisionError: not in this precision on this device.
+            PrecisionError: it cannot be trained in this precision on this device.
         """
         precision.amp_of(settings, self._device)
         models.check_micro_batches(self._module, settings)
@@ -114,7 +115,7 @@ class TorchTrainer:
         models.load_parameters(module, parameters)
         module.train()
         devices = [torch.cuda.current_device()] if self._device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):  # what the network itself draws, dropout say
+        with torch.random.fork_rng(devices=devices):  # for the network's own draws, such as dropout
             torch.manual_seed(int(np.random.SeedSequence(stream).generate_state(1)[0]))
             drawn = batches(len(labels), settings, stream=stream, synthetic=synthetic)
             return self._fit(images, labels, settings, drawn, cancelled, progress)
@@ -182,12 +183,12 @@ class TorchTrainer:
 def initial_parameters(
     model: str, classes: int, image_shape: tuple[int, int, int], *, seed: int
 ) -> dict[str, NDArray[np.float32]]:
-    """The parameters a federation starts from."""
+    """The parameters from which a run starts."""
     return models.parameters_of(models.build(model, classes, image_shape, seed=seed))
 
 
 def _gradients(loss: Tensor, weights: list[Tensor]) -> list[Tensor]:
-    """Of every weight; zero for those that the forward pass does not use."""
+    """The gradient of every weight; zero for those that the forward pass does not use."""
     found = torch.autograd.grad(loss, weights, allow_unused=True)
     return [
         torch.zeros_like(weight) if gradient is None else gradient
@@ -196,10 +197,10 @@ def _gradients(loss: Tensor, weights: list[Tensor]) -> list[Tensor]:
 
 
 class _Optimiser:
-    """SGD with momentum, or Adam, in place, as ``torch.optim`` does it.
+    """SGD with momentum, or Adam, in place, with the results of ``torch.optim``.
 
-    Written out because those classes load PyTorch's compiler: 150 MB and two seconds on a device
-    that never compiles anything. A test holds the two to the same numbers.
+    It is written here because those classes load PyTorch's compiler: 150 MB and two seconds on a
+    device that never compiles anything. A test compares the results of the two.
     """
 
     def __init__(self, weights: list[Tensor], settings: TrainingSettings) -> None:
@@ -214,7 +215,7 @@ class _Optimiser:
 
     @torch.no_grad()
     def step(self, gradients: list[Tensor]) -> None:
-        """Apply a batch's gradients; changes them."""
+        """Apply a batch's gradients; the gradients are changed."""
         settings, weights = self._settings, self._weights
         if self._anchor:
             torch._foreach_add_(gradients, weights, alpha=settings.proximal)

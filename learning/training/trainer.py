@@ -1,7 +1,7 @@
 """The trainer interface, its settings, and the order in which batches are drawn.
 
-Everything that decides a training result except the arithmetic itself is fixed here, without
-torch, so that every backend trains on the same batches in the same order.
+Everything that determines a training result except the arithmetic is defined here, without torch,
+so that every backend trains on the same batches in the same order.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from fimi.learning.training.metrics import class_accuracy
 from fimi.learning.training.tensors import Parameters
 
 Kind = TypeVar("Kind", bound=np.generic)
-"""Of an array's elements."""
+"""Type of an array's elements."""
 
 ADAM_BETAS = (0.9, 0.999)
-"""Memory of Adam's two moments (Kingma and Ba 2015, arXiv 1412.6980)."""
+"""Decay rates of Adam's two moments (Kingma and Ba 2015, arXiv 1412.6980)."""
 ADAM_EPSILON = 1e-8
 CLIP_EPSILON = 1e-6
-"""Added to a norm before it is divided by, as PyTorch does."""
+"""Added to a norm before it is used as a divisor, as in PyTorch."""
 
 
 class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -123,10 +123,10 @@ class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = "off"
 
     def passes(self, samples: int) -> tuple[int, int]:
-        """Samples processed between two looks at loss and accuracy, and how many such looks.
+        """Samples per pass, and number of passes; loss and accuracy are computed once a pass.
 
         Args:
-            samples: D; an epoch is one pass over them, a number of steps counts as one pass.
+            samples: D; an epoch is one pass over them, a number of steps is one pass.
         """
         if self.steps:
             return self.steps * min(self.batch_size, samples), 1
@@ -139,11 +139,11 @@ class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class TrainingResult(Struct, frozen=True, kw_only=True):
-    """What a round of local training gave.
+    """The result of a round of local training.
 
     Attributes:
         parameters: the trained model.
-        samples: samples processed, :meth:`TrainingSettings.processed`.
+        samples: number of processed samples, :meth:`TrainingSettings.processed`.
         loss: mean training loss over the last epoch.
         accuracy: training accuracy over the last epoch, 0 to 1.
     """
@@ -160,8 +160,8 @@ class Evaluation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     Attributes:
         accuracy: share of right answers, 0 to 1.
         loss: mean cross-entropy.
-        class_accuracy: accuracy of each class; NaN-free: ``None`` for a class without samples.
-        samples: how many were looked at.
+        class_accuracy: accuracy of each class; ``None`` for a class without samples.
+        samples: number of evaluated samples.
     """
 
     accuracy: float
@@ -174,8 +174,8 @@ class EpochDone(Struct, frozen=True, kw_only=True):
     """Progress of a local training.
 
     Attributes:
-        epoch: finished epochs.
-        epochs: of how many.
+        epoch: number of finished epochs.
+        epochs: number of all epochs.
         loss: mean training loss of the last one.
         accuracy: training accuracy of the last one, 0 to 1.
     """
@@ -213,18 +213,18 @@ class Trainer(Protocol):
         """Train from ``parameters`` on all of ``images``.
 
         Args:
-            parameters: where to start; left as they are.
+            parameters: where to start; they are not changed.
             images: (D, channels, height, width), uint8.
             labels: (D,).
-            settings: how.
+            settings: training settings.
             stream: order of the samples, see :func:`batches`.
             synthetic: how many of the samples, the last ones, are synthetic.
-            cancelled: asked again and again; training ends when it says yes.
-            progress: told after every epoch.
+            cancelled: called repeatedly; training ends when it returns true.
+            progress: called after every epoch.
 
         Raises:
-            ValueError: images and labels do not fit, or settings that the backend cannot do.
-            TrainingCancelled: ``cancelled`` said yes.
+            ValueError: images and labels do not fit, or the backend cannot follow the settings.
+            TrainingCancelled: ``cancelled`` returned true.
         """
         ...
 
@@ -233,11 +233,11 @@ class Trainer(Protocol):
         ...
 
     def predict(self, parameters: Parameters, images: Images) -> NDArray[np.float32]:
-        """What a model answers: logits, (N, classes).
+        """Logits of a model, (N, classes).
 
         Args:
-            parameters: of the model.
-            images: (N, channels, height, width), uint8; none is possible.
+            parameters: parameters of the model.
+            images: (N, channels, height, width), uint8; N may be 0.
         """
         ...
 
@@ -248,14 +248,15 @@ def batches(
     """The batches of one local training, the same for every backend.
 
     Args:
-        samples: D, how many samples there are.
+        samples: D, the number of samples.
         settings: epochs or steps, batch size, share of synthetic samples.
         stream: seeds the order: ``(seed of the run, device index, round)``.
         synthetic: how many of them, the last ones, are synthetic.
 
     Yields:
-        ``(epoch, indices)``; the last batch of an epoch may be smaller. Steps are of one epoch, all
-        of the same size. With a share of synthetic samples, no batch is off it by a whole sample.
+        ``(epoch, indices)``; the last batch of an epoch may be smaller. Steps belong to one epoch
+        and all have the same size. With a share of synthetic samples, every batch has this share to
+        within one sample.
     """
     generator = np.random.default_rng(stream)
     mixes = settings.synthetic_share > 0 and 0 < synthetic < samples
@@ -272,7 +273,7 @@ def batches(
 def _drawn(
     samples: int, synthetic: int, settings: TrainingSettings, generator: np.random.Generator
 ) -> Iterator[tuple[int, NDArray[np.intp]]]:
-    """Batches from two endless decks, real and synthetic."""
+    """Batches from two repeated random orders, one of real and one of synthetic samples."""
     real = _Deck(np.arange(samples - synthetic), generator)
     made = _Deck(np.arange(samples - synthetic, samples), generator)
     share = settings.synthetic_share if synthetic else 0.0
@@ -291,11 +292,11 @@ def _drawn(
 
 
 class _Deck:
-    """Indices in random order, shuffled anew whenever all have been taken.
+    """Indices in random order, shuffled again whenever all have been taken.
 
     Args:
-        indices: of the samples; may be none if none are taken.
-        generator: shuffles.
+        indices: indices of the samples; may be empty if none are taken.
+        generator: random generator for the order.
     """
 
     def __init__(self, indices: NDArray[np.intp], generator: np.random.Generator) -> None:
@@ -304,7 +305,7 @@ class _Deck:
         self._left = indices[:0]
 
     def take(self, count: int) -> NDArray[np.intp]:
-        """The next ``count``."""
+        """The next ``count`` indices."""
         while len(self._left) < count:
             self._left = np.concatenate([self._left, self._generator.permutation(self._indices)])
         taken, self._left = self._left[:count], self._left[count:]
@@ -318,12 +319,12 @@ def pieces(array: NDArray[Kind], size: int) -> list[NDArray[Kind]]:
 
 
 class Tally:
-    """Adds up loss and right answers over the epochs.
+    """Sums loss and right answers over the epochs.
 
     Args:
-        samples: per epoch.
-        epochs: how many there will be.
-        progress: told after every epoch.
+        samples: samples per epoch.
+        epochs: number of epochs.
+        progress: called after every epoch.
     """
 
     def __init__(
@@ -340,9 +341,9 @@ class Tally:
         """Count a batch.
 
         Args:
-            samples: in it.
-            loss: summed over them.
-            correct: right answers among them.
+            samples: number of samples in it.
+            loss: loss summed over them.
+            correct: number of right answers.
         """
         self._seen += samples
         self._loss += loss
@@ -361,7 +362,7 @@ class Tally:
             self._progress(self.last)
 
     def result(self, parameters: dict[str, NDArray[np.float32]]) -> TrainingResult:
-        """The training that ended with ``parameters``, judged by its last epoch."""
+        """The result of the training, with loss and accuracy of its last epoch."""
         return TrainingResult(
             parameters=parameters,
             samples=self._done * self._samples,
@@ -371,10 +372,10 @@ class Tally:
 
 
 def check_samples(images: Images, labels: Labels) -> None:
-    """Make sure that there is something to train on.
+    """Make sure that there are samples to train on.
 
     Raises:
-        ValueError: no images, another number of labels, or images that are not uint8.
+        ValueError: there are no images, another number of labels, or images that are not uint8.
     """
     if images.dtype != np.uint8:
         raise ValueError(
@@ -389,7 +390,7 @@ def check_samples(images: Images, labels: Labels) -> None:
 
 
 def judge(logits: NDArray[np.float32], labels: Labels, classes: int) -> Evaluation:
-    """Accuracy, loss and per-class accuracy of a model's answers.
+    """Accuracy, loss and per-class accuracy of a model's logits.
 
     Args:
         logits: (N, classes).
@@ -409,6 +410,6 @@ def judge(logits: NDArray[np.float32], labels: Labels, classes: int) -> Evaluati
 
 
 def to_float(images: Images) -> NDArray[np.float32]:
-    """Images as a network sees them: float32 between 0 and 1."""
+    """Images as a network takes them: float32 between 0 and 1."""
     scaled: NDArray[np.float32] = np.asarray(images, np.float32) / np.float32(255.0)
     return scaled

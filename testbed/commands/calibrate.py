@@ -199,6 +199,7 @@ def _show(
 ) -> None:
     import msgspec
 
+    from fimi.report.layout import Paper
     from fimi.testbed.tools import calibrate_show as show
 
     plot: Path | None = given["plot"]
@@ -219,7 +220,7 @@ def _show(
         body = {"calibration": found, "board": board, "profile": str(out)}
         click.echo(msgspec.json.encode(body))
         return
-    click.echo(show.table(found, declared))
+    click.echo(show.table(found, declared, Paper.of(sys.stdout)))
     click.echo(f"profile: {out}")
     if page:
         click.echo(f"picture: {plot}")

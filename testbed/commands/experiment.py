@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import click
 
+from fimi.testbed import logs
 from fimi.testbed.commands.base import Command
 from fimi.testbed.commands.shared import (
     EXIT_FEDERATION,
@@ -95,7 +96,7 @@ def _run(work: Any, jobs: int, held: tuple[int, ...]) -> Any:
     kept = len(work.having("finished"))
     title = f"experiment {work.experiment.name}"
     view: ExperimentLiveView | ExperimentPlainView
-    if console.is_terminal:
+    if console.is_terminal and not logs.quiet():
         view = ExperimentLiveView(console, to_do, title)
     else:
         view = ExperimentPlainView(console.file, to_do)
@@ -105,15 +106,15 @@ def _run(work: Any, jobs: int, held: tuple[int, ...]) -> Any:
 
 
 def _list(work: Any, point_text: Any) -> None:
-    from fimi.testbed.tools.optimise import table
+    from fimi.report.layout import Paper, table
 
     state = {cell.name: found.progress for cell, found in work.runs}
-    rows = [("run", "strategy", "seed", "grid point", "state")]
-    rows += [
+    rows = [
         (cell.name, cell.label, str(cell.seed), point_text(cell.point) or "-", state[cell.name])
         for cell in work.cells
     ]
-    click.echo(table(rows))
+    heading = ("run", "strategy", "seed", "grid point", "state")
+    click.echo(table(heading, rows, paper=Paper.of(sys.stdout)))
     for cell, found in work.runs:
         if found.changed:
             click.echo(f"stale: {cell.name}: {'; '.join(found.changed)}")
@@ -124,10 +125,11 @@ def _list(work: Any, point_text: Any) -> None:
 
 
 def _show(result: Any, folder: Path, output: str) -> None:
+    from fimi.report.layout import Paper
     from fimi.testbed.experiment.tables import as_json, as_text
 
     if output == "json":
         click.echo(as_json(result), nl=False)
     else:
-        click.echo(as_text(result))
+        click.echo(as_text(result, Paper.of(sys.stdout)))
         click.echo(f"\nresults: {folder}/table.html, table.md, results.csv, results.json")

@@ -13,6 +13,7 @@ from typing import Any
 import click
 import msgspec
 
+from fimi.testbed import logs
 from fimi.testbed.commands.base import Command, Group
 from fimi.testbed.commands.shared import (
     BROKER_URL,
@@ -81,8 +82,10 @@ def coordinator_run(
 @click.argument("run", type=click.Path(path_type=Path))
 def report(run: Path) -> None:
     """Make the report of a run again from its run store."""
+    from fimi.testbed.run_folder import find_run
+
     with errors():
-        click.echo(show_report(run))
+        click.echo(show_report(find_run(run)))
 
 
 def federate(
@@ -100,12 +103,12 @@ def federate(
 
     began_s = time.monotonic()
     rounds = scenario.config.rounds.count
-    console = Console(stderr=output == "json")
+    console = Console(stderr=output == "json" or logs.quiet())
     view: View
-    if console.is_terminal:
+    if console.is_terminal and not logs.quiet():
         view = LiveView(console, rounds, title)
     else:
-        view = PlainView(console.file, rounds)
+        view = PlainView(console.file, rounds, quiet=logs.quiet())
     with errors(), stop_on_signals() as stop, torch_cache():
         folder = RunFolder(scenario.config)
         federation: Any = None
@@ -136,9 +139,10 @@ def federate(
 
 
 def show_report(run: Path) -> str:
-    """Write ``report.html`` of a run and return its tables as text."""
+    """Write ``report.html`` of a run and return its tables as text for standard output."""
+    from fimi.report.layout import Paper
     from fimi.report.page import write_report
     from fimi.report.terminal import as_text
 
     path = write_report(run)
-    return f"{as_text(run)}\nreport: {path}"
+    return f"{as_text(run, paper=Paper.of(sys.stdout))}\nreport: {path}"

@@ -51,7 +51,7 @@ def generator_run(
     del scenario  # the private part is not held while the node runs
     pool = Path(config.generator.pool or Path(config.run.directory) / "pool")
     with errors(), stop_on_signals() as stop:
-        serve(config, public, reach(url), peer=peer, stop=stop, say=click.echo, pool=pool)
+        serve(config, public, reach(url), peer=peer, stop=stop, pool=pool)
 
 
 @generator.command("train")

@@ -86,6 +86,7 @@ def learning_curve(
     )
     from fimi.learning.training.torch_trainer import TorchTrainer, initial_parameters
     from fimi.learning.training.trainer import TrainingCancelled
+    from fimi.report.layout import Paper
     from fimi.testbed.tools import learning_curve as show
 
     with errors(), stop_on_signals() as stop:
@@ -142,7 +143,9 @@ def learning_curve(
             title = f"{training.model} on {config.data.dataset}, {part} part"
             show.write_plot(result, title, plot)
         click.echo(
-            msgspec.json.encode(result).decode() if output == "json" else show.as_text(result)
+            msgspec.json.encode(result).decode()
+            if output == "json"
+            else show.as_text(result, Paper.of(sys.stdout))
         )
         if interrupted:
             sys.exit(EXIT_INTERRUPTED)

@@ -12,6 +12,7 @@ from fimi.testbed.commands.base import Command, Group, Process
 from fimi.testbed.commands.doctor import doctor, restore
 from fimi.testbed.commands.shared import (
     BROKER_URL,
+    BROKER_VARIABLE,
     COMMON,
     EXIT_CONFIG,
     EXIT_SURROUNDINGS,
@@ -33,7 +34,7 @@ from fimi.testbed.commands.shared import (
 def broker(
     bind: str, port: int, kind: Literal["auto", "mosquitto", "amqtt"], password: str | None
 ) -> None:
-    """Run an MQTT broker until Ctrl-C and print the URL of it."""
+    """Run an MQTT broker until Ctrl-C and print a line that tells other commands its URL."""
     from fimi.messaging.broker.embedded import EmbeddedBroker
 
     with (
@@ -41,7 +42,8 @@ def broker(
         stop_on_signals() as stop,
         EmbeddedBroker(kind=kind, port=port, bind=bind, password=password) as running,
     ):
-        click.echo(f"{running.kind} {running.version}")
+        address = running.address
+        click.echo(f"{running.kind} {running.version} on {address.host}, port {address.port}")
         if bind not in ("127.0.0.1", "::1", "localhost"):
             click.echo(
                 "warning: one password for everybody, unencrypted, and everybody may speak for "
@@ -49,7 +51,7 @@ def broker(
                 "a mosquitto of your own)",
                 err=True,
             )
-        click.echo(running.address.url(with_password=True))
+        click.echo(f"export {BROKER_VARIABLE}='{address.url(with_password=True)}'")
         sys.stdout.flush()
         while not stop.wait(0.5):
             if not running.alive:
@@ -126,7 +128,6 @@ def agent_run(
             root=root,
             cache=cache,
             stop=stop,
-            say=click.echo,
         )
 
 

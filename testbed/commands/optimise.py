@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -76,8 +77,10 @@ def optimise(
     from fimi.optim.quality import choose, plan
     from fimi.optim.sweep import parse_range, sweep
     from fimi.optim.target import RoundsModel
+    from fimi.report.layout import Paper
     from fimi.testbed.tools import optimise as show
 
+    paper = Paper.of(sys.stdout)
     with errors():
         problem, file = problem_file.read(path)
         value = file.problem.synthetic_value
@@ -97,7 +100,7 @@ def optimise(
             if plot is not None:
                 show.write_plot(points, plot)
             texts = {
-                "table": lambda: show.sweep_table(points) + "\n",
+                "table": lambda: show.sweep_table(points, paper) + "\n",
                 "csv": lambda: show.sweep_csv(points),
                 "json": lambda: msgspec.json.encode(points).decode() + "\n",
             }
@@ -114,7 +117,7 @@ def optimise(
             )
             problem = choice.apply(problem)
             if output != "json":
-                click.echo(show.choice_table(choice) + "\n", err=output == "csv")
+                click.echo(show.choice_table(choice, paper) + "\n", err=output == "csv")
         found = plan(
             problem, synthetic_value=value, seed=seed, settings=SearchSettings(inner=inner)
         )
@@ -124,4 +127,4 @@ def optimise(
         elif output == "csv":
             click.echo("\n".join(",".join(row) for row in show.plan_rows(found)))
         else:
-            click.echo(show.plan_table(found))
+            click.echo(paper.kinds(show.plan_table(found, paper)))

@@ -70,6 +70,10 @@ ROOT = click.option(
 )
 
 
+BROKER_VARIABLE = "FIMI_BROKER"
+"""Environment variable that holds the URL of the broker."""
+
+
 def _require_broker(ctx: click.Context, param: click.Parameter, url: str | None) -> str:
     if not (url or ctx.resilient_parsing):
         raise click.UsageError(
@@ -84,7 +88,7 @@ def _require_broker(ctx: click.Context, param: click.Parameter, url: str | None)
 BROKER_URL = click.option(
     "--broker",
     "url",
-    envvar="FIMI_BROKER",
+    envvar=BROKER_VARIABLE,
     callback=_require_broker,
     metavar="URL",
     help="mqtt://user:password@host:1883 (or the variable FIMI_BROKER, which hides it from ps).  "

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,7 +33,7 @@ else:
 
 FILE_NAME = "fimi.toml"
 """Read from the working folder where no other file is named."""
-_NAMED = {
+_NAMED: dict[str, Iterable[str]] = {
     "run.strategy": STRATEGIES,
     "data.dataset": DATASETS,
     "training.model": BUILT_IN,
@@ -215,8 +215,8 @@ def _explain(
     section, _, key = dotted.partition(".")
     value = tree.get(section, {}).get(key)
     what = text.replace("Expected", "expected").replace("Object", "object").strip()
-    names = _names(dotted) if isinstance(value, str) else ()
-    if names:
+    names = _names(dotted)
+    if isinstance(value, str) and names:
         what = f"there is none of that name; {hint(value, names)}"
     message = f"{origins.get(dotted, dotted)}: {dotted} = {value!r}: {what}"
     for name, field in fields():

@@ -77,12 +77,12 @@ def read_experiment(path: Path) -> Experiment:
     for key in raw:
         if key not in top:
             sections = {name.split(".")[0] for name, _ in configuration.fields()}
-            said = (
+            meant = (
                 f"sections of the configuration stand below base: [base.{key}]"
                 if key in sections and isinstance(raw[key], dict)
                 else hint(key, top)
             )
-            raise ConfigError(f"{path}: unknown key {key!r}; {said}")
+            raise ConfigError(f"{path}: unknown key {key!r}; {meant}")
     if "strategies" not in raw:
         raise ConfigError(
             f"{path}: it names no strategies; write for example "
@@ -216,8 +216,8 @@ def _check_labels(
         strategy = overrides.get(label, {}).get("run.strategy", label)
         if strategy not in STRATEGIES:
             raise ConfigError(
-                f"{path}: strategies: there is no strategy {strategy!r}; there are "
-                f"{', '.join(STRATEGIES)}. A label of your own says what it stands for: "
+                f"{path}: strategies: there is no strategy {strategy!r}; "
+                f"{hint(strategy, STRATEGIES)}. A label of your own says what it stands for: "
                 f'[overrides.{label}] run.strategy = "tfl"'
             )
 

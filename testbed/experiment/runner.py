@@ -20,6 +20,7 @@ import psutil
 from msgspec import Struct
 
 from fimi import children
+from fimi.testbed import logs
 from fimi.testbed.experiment.memory import Need, family_bytes
 
 _LOOK_S = 0.25
@@ -201,7 +202,7 @@ class _Running:
         task.log.parent.mkdir(parents=True, exist_ok=True)
         self.child = children.start(
             "fimi.testbed.child",
-            arguments=task.arguments,
+            arguments=(*logs.arguments(), *task.arguments),
             log=task.log,
             keeps_output=task.keeps_output,
             keep_open=keep_open,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -29,7 +28,6 @@ def serve(
     root: Path = Path("/"),
     cache: Path | None = None,
     stop: threading.Event,
-    say: Callable[[str], None],
 ) -> None:
     """Run a device until ``stop`` is set.
 
@@ -44,7 +42,6 @@ def serve(
         root: where this machine's files are found.
         cache: folder for training graphs; in memory only if ``None``.
         stop: ends it.
-        say: told what is going on.
 
     Raises:
         fimi.energy.host_profile.ProfileError: the profile cannot be used.
@@ -68,10 +65,4 @@ def serve(
         )
         agent = make_agent(peer, data, hardware, cache=cache)
         stack.enter_context(peer)
-        board = hardware.describe()
-        say(
-            f"{peer.id}: {board.board} ({board.kind}), {len(data)} samples, joules from "
-            f"{board.meter.source} ({board.meter.kind}), connected to {address}"
-        )
         agent.run(stop)
-    say(f"{peer.id}: stopped")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,7 +45,6 @@ def serve(
     *,
     peer: str,
     stop: threading.Event,
-    say: Callable[[str], None],
     pool: Path | None = None,
 ) -> None:
     """Run a generator node until ``stop`` is set.
@@ -57,7 +55,6 @@ def serve(
         address: of the broker.
         peer: id of the node.
         stop: ends it.
-        say: told what is going on.
         pool: where draws and requests are kept; ``None``: in memory.
 
     Raises:
@@ -71,23 +68,30 @@ def serve(
         images_max=config.generator.images_max,
         gate=gate,
         pool=kept,
-        metered=open_meters(say, whose="generator"),
+        metered=open_meters(log.info, whose="generator"),
         share_images=config.generator.share_images,
     )
     journal = RequestJournal(pool / "requests.json") if pool else None
     try:
         with Peer(address, fleet=config.fleet.name, peer=peer, role="generator") as connection:
-            say(f"{peer}: {generator.name}, {len(public)} public images, at {address}")
+            log.info(
+                "%s: %s, %d public images, connected to %s, fleet %s",
+                peer,
+                generator.name,
+                len(public),
+                address,
+                config.fleet.name,
+            )
             GeneratorNode(
                 connection,
                 service,
                 journal=journal,
-                on_answer=lambda answer: say(describe(answer)),
-                on_progress=lambda progress: log.info("%s", describe_progress(progress)),
+                on_answer=lambda answer: log.debug("%s", describe(answer)),
+                on_progress=lambda progress: log.debug("%s", describe_progress(progress)),
             ).run(stop)
     finally:
         service.close()
-    say(f"{peer}: stopped; {describe_progress(service.progress)}")
+    log.info("%s: stopped; %s", peer, describe_progress(service.progress))
 
 
 def open_configured(config: Config, public: Dataset) -> Generator:
@@ -247,6 +251,6 @@ def main(orders: GeneratorOrders, stop: threading.Event) -> None:
         config = orders.config
         pool = Path(config.generator.pool) if config.generator.pool else None
         public = Scenario(config=config).split.public
-        serve(config, public, orders.broker, peer="generator", stop=stop, say=log.info, pool=pool)
+        serve(config, public, orders.broker, peer="generator", stop=stop, pool=pool)
     except (GeneratorError, MessagingError) as error:
         raise SystemExit(str(error)) from error

@@ -7,7 +7,6 @@ has died (:mod:`fimi.children`, :mod:`fimi.fork_server`).
 from __future__ import annotations
 
 import importlib
-import logging
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from fimi import children
 from fimi.children import Child
 from fimi.errors import RunFailedError
 from fimi.fork_server import ForkServer
+from fimi.testbed import logs
 
 GRACE_S = 8.0
 """How long a child may take to stop before it is made to, s."""
@@ -65,7 +65,9 @@ class Nursery:
             module: has ``main(orders, stop)`` and the type of its orders as ``ORDERS``.
             orders: what to tell it.
         """
-        told = _Orders(module=module, orders=msgspec.Raw(msgspec.json.encode(orders)))
+        told = _Orders(
+            module=module, orders=msgspec.Raw(msgspec.json.encode(orders)), logs=logs.current()
+        )
         child = self._server.start(
             __name__, msgspec.json.encode(told), self._log_folder / f"{name}.log"
         )
@@ -91,16 +93,18 @@ class _Orders(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         module: whose ``main`` it runs.
         orders: for that.
+        logs: how much it says, and where.
     """
 
     module: str
     orders: msgspec.Raw
+    logs: logs.LogSettings
 
 
 def main(orders: bytes) -> None:
     """What a child does: set itself up, then be the module."""
     told = msgspec.json.decode(orders, type=_Orders)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    logs.set_up(told.logs, child=True)
     stop = threading.Event()
     children.when_parent_is_gone(stop.set, GRACE_S)
     loaded = importlib.import_module(told.module)

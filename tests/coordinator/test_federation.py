@@ -46,6 +46,7 @@ from fimi.record.events import (
     Deployed,
     DeviceLost,
     Event,
+    Gathering,
     NotDeployed,
     Refitted,
     RoundFinished,
@@ -333,6 +334,12 @@ class TestComingAndGoing:
     def test_too_few_devices(self, lab: Lab) -> None:
         with pytest.raises(FederationError, match="1 of 3 devices came within 1 s: device-1"):
             lab.run(honest(), wanted=3, gather_timeout_s=1.0)
+        told = [event for event in lab.events if isinstance(event, Gathering)]
+        assert told[-1].here == 1
+        assert told[-1].wanted == 3
+        assert 0 <= told[-1].left_s < told[0].left_s <= 1.0
+        # "device-1" is not how a fleet of three is named, so nobody knows who is missing.
+        assert told[-1].missing == ()
 
     def test_everybody_leaves(self, lab: Lab) -> None:
         def leave(device: ScriptedDevice, start: object) -> None:

@@ -62,7 +62,7 @@ def test_synthetic_samples_worth_less(example: Path) -> None:
 def test_a_sweep_with_its_infeasible_region(example: Path, tmp_path: Path) -> None:
     page = tmp_path / "sweep.html"
     text = fimi(example, "--sweep", "t_max=2,10,20", "--plot", page)
-    lines = [line.split() for line in text.splitlines()]
+    lines = [line.split() for line in text.splitlines()][1:]
     assert lines[1][1] == "infeasible"
     assert float(lines[2][1]) > float(lines[3][1])
     html = page.read_text(encoding="utf-8")

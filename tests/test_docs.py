@@ -1,0 +1,244 @@
+"""What the documentation names exists: links, files, modules, functions, keys of the configuration.
+
+And decisions and the glossary have the form that they promise.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from datetime import date
+from functools import cache
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from fimi.testbed.configuration.sections import Config
+
+ROOT = Path(__file__).parents[1]
+HEADINGS = ["Decision", "Why", "Tried", "Numbers", "Date"]
+FOLDERS = [path.parent.name for path in (ROOT / "fimi").glob("*/__init__.py")]
+TOP = [*FOLDERS, "fimi", "benchmarks", "docs", "examples", "packaging", "scripts", "tests"]
+DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+PAGES = sorted({*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")})
+TODAY = [page for page in PAGES if page.name != "CHANGELOG.md"]
+"""Pages that describe the tree as it is; the change log also describes what it was."""
+
+
+def title(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def without_code(text: str) -> str:
+    text = re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"`[^`]*`", "", text)
+
+
+def spans(text: str) -> list[str]:
+    """What stands between single backticks, line breaks as spaces."""
+    text = re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)
+    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text)]
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors that GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+@cache
+def definitions() -> dict[str, set[str]]:
+    """What each module of the product defines: ``name`` and ``Class.name``; fields and arguments.
+
+    Keys are the modules' names from ``fimi`` on.
+    """
+    tree = ast.parse((ROOT / "fimi" / "__init__.py").read_text(encoding="utf-8"))
+    found = {"fimi": {*_names(tree.body), *_exported(tree)}}
+    for folder in FOLDERS:
+        for path in (ROOT / folder).rglob("*.py"):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            module = ".".join(("fimi", *(part for part in parts if part != "__init__")))
+            found[module] = set(_names(ast.parse(path.read_text(encoding="utf-8")).body))
+    return found
+
+
+def _exported(tree: ast.Module) -> list[str]:
+    """What a module names in ``__all__``."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return list(ast.literal_eval(node.value))
+    return []
+
+
+def _names(body: list[ast.stmt], before: str = "") -> list[str]:
+    names = []
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            inside = f"{before}{node.name}."
+            names += [before + node.name, *_names(node.body, inside)]
+            names += [
+                inside + part.attr
+                for part in ast.walk(node)
+                if isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Store)
+                if isinstance(part.value, ast.Name) and part.value.id == "self"
+            ]
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            names.append(before + node.name)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names += [before + target.id for target in targets if isinstance(target, ast.Name)]
+    return names
+
+
+def exists(dotted: str) -> bool:
+    """Whether a name from ``fimi`` on is a module or something that a module defines."""
+    parts = dotted.split(".")
+    for length in range(len(parts), 0, -1):
+        module = ".".join(parts[:length])
+        if module in definitions():
+            rest = ".".join(parts[length:])
+            return not rest or rest in definitions()[module]
+    return False
+
+
+def test_there_are_pages_and_decisions() -> None:
+    assert len(FOLDERS) >= 10
+    assert len(DECISIONS) >= 43
+    assert len(PAGES) >= len(DECISIONS) + 10
+    assert "plan" in definitions()["fimi.optim.planner"]
+    assert exists("fimi.energy.joules.Energy") and not exists("fimi.energy.joules.Nothing")
+
+
+@pytest.mark.parametrize("page", DECISIONS, ids=lambda page: page.stem)
+def test_a_decision_has_its_five_headings_and_something_below_each(page: Path) -> None:
+    first, *sections = re.split(r"^## ", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert re.fullmatch(rf"# {page.stem[:4]} \S.*\n\n", first)
+    assert [section.split("\n", 1)[0] for section in sections] == HEADINGS
+    assert all(section.split("\n", 1)[1].strip() for section in sections)
+    date.fromisoformat(sections[-1].split("\n", 1)[1].strip())
+
+
+def test_the_index_lists_every_decision_with_its_title_and_date() -> None:
+    index = (ROOT / "docs" / "decisions" / "index.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| \[(\d{4})\]\((.*?)\) \| (.*?) \| (.*?) \| \S.* \|$", index, re.MULTILINE
+    )
+    expected = []
+    for page in DECISIONS:
+        text = page.read_text(encoding="utf-8")
+        heading = text.split("\n", 1)[0].removeprefix(f"# {page.stem[:4]} ")
+        expected.append((page.stem[:4], page.name, heading, text.split("## Date")[1].strip()))
+    assert rows == expected
+    assert [int(row[0]) for row in rows] == list(range(1, len(rows) + 1))
+
+
+def test_terms_of_the_glossary_stand_once_and_in_the_order_of_the_alphabet() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    terms = [term.lower() for term in re.findall(r"^\| \*\*(.+?)\*\*", text, re.MULTILINE)]
+    assert len(terms) > 40
+    assert terms == sorted(set(terms))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=title)
+def test_relative_links_resolve(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_code(text)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        goal = (page.parent / file).resolve() if file else page
+        assert goal.exists(), f"{title(page)} links to {target}"
+        if anchor:
+            assert anchor in anchors(goal.read_text(encoding="utf-8")), target
+
+
+def test_pages_link_to_each_other() -> None:
+    """Every page of docs/ is reached by links from README.md."""
+    reached, ahead = set[Path](), [ROOT / "README.md"]
+    while ahead:
+        page = ahead.pop()
+        reached.add(page)
+        text = without_code(page.read_text(encoding="utf-8"))
+        goals = {
+            (page.parent / target.split("#")[0]).resolve()
+            for target in re.findall(r"\]\(([^)\s]+\.md(?:#\S*)?)\)", text)
+            if not re.match(r"[a-z]+:", target)
+        }
+        ahead += [goal for goal in goals if goal not in reached and goal not in ahead]
+    assert {title(page) for page in PAGES} - {title(page) for page in reached} == set()
+
+
+def test_names_below_fimi_exist() -> None:
+    named = set[tuple[str, str]]()
+    for page in TODAY:
+        text = page.read_text(encoding="utf-8")
+        for module, list_ in re.findall(r"^from (fimi[\w.]*) import (.+)$", text, re.MULTILINE):
+            text += "".join(f" {module}.{name.strip()}" for name in list_.split(","))
+        found = re.findall(r"(?<![\w/.\-])fimi\.[A-Za-z_][\w.]*\w", text)
+        named |= {(title(page), name) for name in found if name != "fimi.toml"}
+    assert len(named) >= 5
+    assert sorted((page, name) for page, name in named if not exists(name)) == []
+
+
+def test_files_named_in_pages_exist() -> None:
+    named = {
+        (title(page), path)
+        for page in TODAY
+        for path in re.findall(
+            rf"(?<![\w/.\-~<])(?:{'|'.join(TOP)})/(?!v1/)[\w./\-]*\w",
+            re.sub(r"\]\([^)]*\)", "]", page.read_text(encoding="utf-8")),
+        )
+    }
+    assert len(named) >= 60
+    assert sorted((page, path) for page, path in named if not (ROOT / path).exists()) == []
+
+
+def test_keys_named_in_pages_are_keys_of_the_configuration() -> None:
+    keys = {
+        section.name: {field.name for field in msgspec.structs.fields(section.type)}
+        for section in msgspec.structs.fields(Config)
+    }
+    named = 0
+    for page in TODAY:
+        for span in spans(page.read_text(encoding="utf-8")):
+            match = re.match(rf"({'|'.join(keys)})\.([a-z_0-9]+)(\*?)(?![\w.(])", span)
+            if match and span.split(".")[1].split()[0].rstrip("*") not in FILE_ENDINGS:
+                section, key, star = match.groups()
+                named += 1
+                known = [name for name in keys[section] if name == key or star]
+                known = [name for name in known if name.startswith(key)]
+                assert known, f"{title(page)} names {span}"
+    assert named >= 60
+
+
+FILE_ENDINGS = {"py", "toml", "html", "sqlite", "onnx", "csv"}
+
+
+def test_functions_of_the_model_exist() -> None:
+    """Where docs/model.md says which function computes an equation, the function is there.
+
+    A name between backticks is a function, a class, a method or a field of the product.
+    """
+    known = set[str]()
+    for names in definitions().values():
+        known |= names | {name.rpartition(".")[2] for name in names}
+    arguments = {
+        argument.arg
+        for folder in ("energy", "optim", "learning", "coordinator")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.arguments)
+        for argument in [*node.args, *node.kwonlyargs]
+    }
+    text = (ROOT / "docs" / "model.md").read_text(encoding="utf-8")
+    sections = {section.name for section in msgspec.structs.fields(Config)}
+    symbols = text.split("## Symbols")[1].split("\n## ")[0]
+    known |= arguments & set(spans(symbols))
+    named = [
+        span
+        for span in spans(text)
+        if re.fullmatch(r"[A-Za-z_][\w.]*", span) and span.split(".")[0] not in sections
+    ]
+    assert len(named) >= 60
+    assert [name for name in named if name not in known] == []
