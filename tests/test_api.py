@@ -174,13 +174,12 @@ def test_a_file_is_planned_as_the_command_plans_it(tmp_path: Path) -> None:
     from fimi.optim.quality import plan
 
     path = tmp_path / "problem.toml"
-    small = EXAMPLE[: EXAMPLE.rindex("[[device]]")].replace("count = 3", "count = 1")
-    path.write_text(small.replace("synthetic_value = 1.0", "synthetic_value = 0.5"))
+    path.write_text(EXAMPLE.replace("synthetic_value = 1.0", "synthetic_value = 0.5"))
     problem, _ = read(path)
     found = fimi.plan(str(path), seed=3)
     expected = plan(problem, synthetic_value=0.5, seed=3)
     assert (found.energy_j, found.synthetic_value) == (expected.energy_j, 0.5)
     assert fimi.plan(problem, synthetic_value=0.5, seed=3).devices == expected.devices
+    path.write_text(EXAMPLE)
     cheapest = fimi.plan(path, target_accuracy=0.8)
-    assert cheapest.error_max is not None
-    assert cheapest.error_max != found.error_max
+    assert cheapest.error_max not in (None, problem.error_max)
