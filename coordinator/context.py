@@ -17,6 +17,7 @@ from fimi.coordinator.inbox import Inbox
 from fimi.coordinator.registry import Registry
 from fimi.coordinator.settings import FederationSettings
 from fimi.coordinator.strategies import Strategy
+from fimi.errors import RunFailedError
 from fimi.messaging.client import Peer
 from fimi.record.events import Listener
 from fimi.record.store import RunStore
@@ -24,7 +25,7 @@ from fimi.record.store import RunStore
 log = logging.getLogger(__name__)
 
 
-class FederationError(RuntimeError):
+class FederationError(RunFailedError, RuntimeError):
     """A federation cannot start or go on; the message says what is missing."""
 
 
@@ -52,6 +53,7 @@ class Context:
     """A coordinator's tools, the same for everything that it does in a run.
 
     Attributes:
+        run: run id, unique within the fleet.
         settings: what was decided.
         strategy: the one of the settings.
         peer: the coordinator's connection.
@@ -62,6 +64,7 @@ class Context:
         watch: says where wall time goes.
     """
 
+    run: str
     settings: FederationSettings
     strategy: Strategy
     peer: Peer

@@ -33,7 +33,7 @@ class FleetPlanner:
         progress: Callable[[int, float], None] = lambda iteration, best_j: None,
     ) -> None:
         self._settings = settings
-        self._strategy = STRATEGIES[settings.strategy]
+        self._strategy = STRATEGIES[settings.run.strategy]
         self._model_bytes = model_bytes
         self._progress = progress
 
@@ -84,7 +84,9 @@ class FleetPlanner:
         problem = self._problem(profiles)
 
         def planner(fixed: FimiProblem) -> Plan:
-            return make_plan(fixed, seed=self._settings.seed, settings=self._search(), start=start)
+            return make_plan(
+                fixed, seed=self._settings.run.seed, settings=self._search(), start=start
+            )
 
         return strategy_plans.replan(
             self._strategy,
@@ -107,7 +109,7 @@ class FleetPlanner:
             return quality.plan(
                 problem,
                 synthetic_value=settings.plan.synthetic_value,
-                seed=settings.seed,
+                seed=settings.run.seed,
                 settings=self._search(),
                 progress=self._progress,
             )
@@ -116,7 +118,7 @@ class FleetPlanner:
             self._strategy,
             problem,
             self._around(planner),
-            settings=settings.options,
+            settings=settings.strategy,
             rounds=settings.rounds.count,
             synthetic_value=settings.plan.synthetic_value,
             unplanned=self._around(equal_shares),

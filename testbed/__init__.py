@@ -2,6 +2,7 @@
 
 * :mod:`~fimi.testbed.cli`            the command ``fimi``
 * :mod:`~fimi.testbed.commands`       its commands, a module per subject
+* :mod:`~fimi.testbed.interface`      runs and experiments from Python
 * :mod:`~fimi.testbed.configuration`  configurations: keys, files, rules
 * :mod:`~fimi.testbed.processes`      the processes of a federation
 * :mod:`~fimi.testbed.experiment`     many runs compared: strategies, seeds and a grid of settings

@@ -60,25 +60,23 @@ def check(path: Path | None, settings: tuple[str, ...]) -> None:
 
     Without PATH, ./fimi.toml where there is one. Exits with 4 if no plan meets the limits.
     """
-    from fimi.testbed.processes.devices import check_data, check_network
     from fimi.testbed.tools import check as show
 
-    effective = read_config(path, settings, {}, divides_data=False)
+    scenario = read_config(path, settings, {})
     with errors():
-        division = check_data(effective.config)
-        network = check_network(effective.config, division.split.test)
+        network = show.network_words(scenario)
     paper = Paper.of(sys.stdout)
-    for line in show.value_lines(effective, paper, whole=not sys.stdout.isatty()):
+    for line in show.value_lines(scenario, paper, whole=not sys.stdout.isatty()):
         click.echo(line)
     said = [
         ("file", f"{path or configuration.default_file() or 'none; every default'}"),
-        ("differing", show.differing(effective.config)),
-        *show.data_words(division),
+        ("differing", show.differing(scenario.config)),
+        *show.data_words(scenario),
         ("network", network),
     ]
     click.echo("\n" + entries(said, indent=11, paper=paper))
     with errors():
-        plan = show.plan_words(effective.config, division)
+        plan = show.plan_words(scenario)
     click.echo(entries([("plan", plan)], indent=11, paper=paper))
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fimi.errors import SurroundingsError
 from fimi.files import write_whole
 from fimi.learning.training import tensors
 from fimi.learning.training.classifier import Exported, Variant
@@ -26,7 +27,7 @@ FILE_NAMES: dict[Variant, str] = {"fp32": "model.onnx", "int8": "model-int8.onnx
 """What the trained model is called as an ONNX file."""
 
 
-class RunFolderError(RuntimeError):
+class RunFolderError(SurroundingsError, RuntimeError):
     """A run folder cannot be used; the message says which and why."""
 
 

@@ -12,6 +12,7 @@ import hashlib
 import importlib.util
 import zipfile
 import zlib
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from fimi.errors import InputError
 from fimi.files import whole_file
 
 Images = NDArray[np.uint8]
@@ -28,7 +30,7 @@ Labels = NDArray[np.int64]
 SplitKind = Literal["writers", "random"]
 
 
-class Dataset(Struct, frozen=True, kw_only=True):
+class Dataset(Struct, frozen=True, kw_only=True, dict=True):
     """Labelled images.
 
     Attributes:
@@ -72,6 +74,10 @@ class Dataset(Struct, frozen=True, kw_only=True):
 
     def digest(self) -> str:
         """SHA-256 over shape, classes, images and labels, hexadecimal; the name is left out."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         hasher = hashlib.sha256(repr((self.images.shape, self.class_names)).encode())
         hasher.update(np.ascontiguousarray(self.images).tobytes())
         hasher.update(np.ascontiguousarray(self.labels).tobytes())
@@ -118,7 +124,7 @@ def load_digits() -> Dataset:
     )
 
 
-class DatasetError(ValueError):
+class DatasetError(InputError, ValueError):
     """Images cannot be read or used; the message says which, why and what to do."""
 
 

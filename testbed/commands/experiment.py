@@ -11,14 +11,11 @@ import click
 from fimi.testbed import logs
 from fimi.testbed.commands.base import Command
 from fimi.testbed.commands.shared import (
-    EXIT_CONFIG,
     EXIT_FEDERATION,
     EXIT_INTERRUPTED,
     errors,
-    fail,
     stop_on_signals,
 )
-from fimi.testbed.configuration.load import ConfigError
 
 
 @click.command(cls=Command)
@@ -50,7 +47,7 @@ def experiment(
     from fimi.testbed.experiment.cells import point_text
     from fimi.testbed.experiment.file import read_experiment
 
-    try:
+    with errors():
         asked = read_experiment(path)
         if directory is not None:
             asked = replace(asked, directory=directory)
@@ -60,18 +57,8 @@ def experiment(
             return
         if not summarise:
             run.check_data(work.cells)
-    except ConfigError as error:
-        fail(str(error), EXIT_CONFIG)
-    stale = [(cell, state) for cell, state in work.runs if state.progress == "stale"]
-    if stale and not (redo or summarise):
-        lines = [f"  {cell.name}: {'; '.join(state.changed)}" for cell, state in stale[:8]]
-        lines += ["  …"] if len(stale) > 8 else []
-        fail(
-            f"{len(stale)} finished runs in {asked.folder} have another configuration than {path} "
-            "now asks for:\n" + "\n".join(lines) + "\n--redo runs them again and discards the old "
-            "ones; or give the experiment another name",
-            EXIT_CONFIG,
-        )
+            if not redo:
+                run.require_fresh(work)
     failures: dict[str, str] = {}
     interrupted = False
     with errors():

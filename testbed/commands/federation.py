@@ -27,7 +27,7 @@ from fimi.testbed.commands.shared import (
     read_config,
     stop_on_signals,
 )
-from fimi.testbed.configuration.load import Effective
+from fimi.testbed.configuration.scenario import Scenario
 
 
 @click.command("dry-run", cls=Command)
@@ -36,14 +36,14 @@ from fimi.testbed.configuration.load import Effective
 @click.option("--port", type=int, help="broker.port")
 def dry_run(config_path: Path | None, settings: tuple[str, ...], output: str, **given: Any) -> None:
     """Run a whole federation of emulated devices on this machine."""
-    effective = read_config(config_path, settings, given)
+    scenario = read_config(config_path, settings, given)
 
     def run(folder: Any, view: Any, cancel: threading.Event) -> Any:
         from fimi.testbed.processes.dry_run import dry_run as start
 
-        return start(effective, folder, view=view, cancel=cancel)
+        return start(scenario, folder, view=view, cancel=cancel)
 
-    federate(effective, output, "FIMI dry run, emulated devices", run)
+    federate(scenario, output, "FIMI dry run, emulated devices", run)
 
 
 @click.group(cls=Group)
@@ -58,7 +58,7 @@ def coordinator_run(
     url: str, config_path: Path | None, settings: tuple[str, ...], output: str, **given: Any
 ) -> None:
     """Run a federation over a broker, with devices and generator node started elsewhere."""
-    effective = read_config(config_path, settings, given)
+    scenario = read_config(config_path, settings, given)
     with errors():
         address = reach(url)
 
@@ -66,7 +66,7 @@ def coordinator_run(
         from fimi.testbed.processes.coordinator import coordinate
 
         return coordinate(
-            effective,
+            scenario,
             address,
             folder,
             broker=str(address),
@@ -75,7 +75,7 @@ def coordinator_run(
             say=view.say,
         )
 
-    federate(effective, output, "FIMI coordinator", run)
+    federate(scenario, output, "FIMI coordinator", run)
 
 
 @click.command(cls=Command)
@@ -89,7 +89,7 @@ def report(run: Path) -> None:
 
 
 def federate(
-    effective: Effective,
+    scenario: Scenario,
     output: str,
     title: str,
     run: Callable[[Any, Any, threading.Event], Any],
@@ -102,7 +102,7 @@ def federate(
     from fimi.testbed.run_folder import RunFolder
 
     began_s = time.monotonic()
-    rounds = effective.config.rounds.count
+    rounds = scenario.config.rounds.count
     console = Console(stderr=output == "json" or logs.quiet())
     view: View
     if console.is_terminal and not logs.quiet():
@@ -110,7 +110,7 @@ def federate(
     else:
         view = PlainView(console.file, rounds, quiet=logs.quiet())
     with errors(), stop_on_signals() as stop, torch_cache():
-        folder = RunFolder(effective.config)
+        folder = RunFolder(scenario.config)
         federation: Any = None
         try:
             with view:

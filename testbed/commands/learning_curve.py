@@ -68,7 +68,8 @@ def learning_curve(
 
     Network, training settings and data set are those of the configuration.
     """
-    config = read_config(config_path, settings, given, divides_data=False).config
+    scenario = read_config(config_path, settings, given, divides_data=False)
+    config = scenario.config
     for path in (keep, plot):
         if path is not None and not path.absolute().parent.is_dir():
             fail(f"{path}: there is no folder {path.parent}; create it", EXIT_CONFIG)
@@ -86,11 +87,10 @@ def learning_curve(
     from fimi.learning.training.torch_trainer import TorchTrainer, initial_parameters
     from fimi.learning.training.trainer import TrainingCancelled
     from fimi.report.layout import Paper
-    from fimi.testbed.processes.devices import load_split
     from fimi.testbed.tools import learning_curve as show
 
     with errors(), stop_on_signals() as stop:
-        split = load_split(config)
+        split = scenario.split
         data = split.private if part == "private" else split.public
         wanted = wanted or amounts_of(len(data), config.training.batch_size)
         check_amounts(data, wanted)

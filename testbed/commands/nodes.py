@@ -103,24 +103,29 @@ def agent_run(
     **given: Any,
 ) -> None:
     """Run one device until Ctrl-C."""
-    effective = read_config(config_path, settings, given, divides_data=data_file is None)
-    if index >= effective.config.fleet.devices:
+    scenario = read_config(config_path, settings, given, divides_data=data_file is None)
+    config = scenario.config
+    if index >= config.fleet.devices:
         fail(
-            f"--index {index}: fleet.devices is {effective.config.fleet.devices}, so the last "
-            f"index is {effective.config.fleet.devices - 1}",
+            f"--index {index}: fleet.devices is {config.fleet.devices}, so the last index is "
+            f"{config.fleet.devices - 1}",
             EXIT_CONFIG,
         )
+    from fimi.learning.data import dataset
     from fimi.testbed.processes.agent import serve
 
     with errors(), stop_on_signals() as stop:
+        address = reach(url)
+        data = dataset.load(data_file) if data_file is not None else scenario.share(index)
+        del scenario  # the other devices' samples are not held while the agent runs
         serve(
-            effective.config,
+            config,
             index,
-            reach(url),
+            data,
+            address,
             name=name,
             host_profile=host_profile,
             root=root,
-            data_file=data_file,
             cache=cache,
             stop=stop,
         )
@@ -136,14 +141,14 @@ def agent_data(
     file: Path, index: int, config_path: Path | None, settings: tuple[str, ...], **given: Any
 ) -> None:
     """Write a device's share of the data to FILE (.npz), to be copied to the device."""
-    effective = read_config(config_path, settings, given)
-    if index >= effective.config.fleet.devices:
-        fail(f"--index {index}: there are {effective.config.fleet.devices} devices", EXIT_CONFIG)
+    scenario = read_config(config_path, settings, given)
+    devices = scenario.config.fleet.devices
+    if index >= devices:
+        fail(f"--index {index}: there are {devices} devices", EXIT_CONFIG)
     from fimi.learning.data import dataset
-    from fimi.testbed.processes.devices import load_split, local_data
 
     with errors():
-        share = local_data(effective.config, load_split(effective.config))[index]
+        share = scenario.share(index)
         dataset.save(share, file)
     click.echo(f"{file}: {len(share)} samples of {share.name}")
 

@@ -51,7 +51,7 @@ def optimise(
     plot: Path | None,
 ) -> None:
     """Plan a problem file: a certified plan, a sweep, or the cheapest way to an accuracy."""
-    from fimi.testbed.tools import problem_file
+    from fimi.optim import problem_file
 
     if example:
         click.echo(problem_file.EXAMPLE, nl=False)

@@ -14,13 +14,16 @@ from typing import Any, NoReturn
 import click
 
 from fimi.coordinator.strategies import STRATEGIES
+from fimi.errors import FimiError, InputError, RunFailedError, SurroundingsError
 from fimi.testbed.configuration import load as configuration
-from fimi.testbed.configuration.load import ConfigError, Effective
+from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.logs import SHOWN
 
 log = logging.getLogger(__name__)
 
-EXIT_CONFIG, EXIT_SURROUNDINGS, EXIT_INFEASIBLE, EXIT_FEDERATION = 2, 3, 4, 5
+EXIT_CONFIG = InputError.exit_code
+EXIT_SURROUNDINGS = SurroundingsError.exit_code
+EXIT_FEDERATION = RunFailedError.exit_code
 EXIT_INTERRUPTED = 130
 
 COMMON = [
@@ -110,8 +113,8 @@ def read_config(
     given: dict[str, Any],
     *,
     divides_data: bool = True,
-) -> Effective:
-    """The effective configuration of a command, or a one-screen error.
+) -> Scenario:
+    """What a command works with, or a one-screen error.
 
     Without a path, that of ``fimi.toml`` in the working folder if there is one.
     """
@@ -124,14 +127,12 @@ def read_config(
         for option, value in given.items():
             if value is not None:
                 overrides[_KEYS[option]] = (value, f"--{option.replace('_', '-')}")
-        effective = configuration.load(path, overrides)
+        scenario = configuration.load(path, overrides)
         if divides_data:
-            from fimi.testbed.processes.devices import check_data
-
-            check_data(effective.config)
+            scenario.check()
         log.debug("configuration: %s", path or f"defaults; there is no ./{configuration.FILE_NAME}")
-        return effective
-    except ConfigError as error:
+        return scenario
+    except InputError as error:
         fail(str(error), EXIT_CONFIG)
 
 
@@ -153,39 +154,15 @@ def stop_on_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-_EXIT_CODES = (
-    ("fimi.testbed.configuration.sections", "ConfigError", EXIT_CONFIG),
-    ("fimi.optim.problem", "InfeasibleError", EXIT_INFEASIBLE),
-    ("fimi.optim.problem", "ProblemError", EXIT_CONFIG),
-    ("fimi.energy.host_profile", "ProfileError", EXIT_CONFIG),
-    ("fimi.learning.data.dataset", "DatasetError", EXIT_CONFIG),
-    ("fimi.learning.networks.models", "ModelError", EXIT_CONFIG),
-    ("fimi.learning.training.precision", "PrecisionError", EXIT_CONFIG),
-    ("fimi.learning.onnx.lowering", "ExportError", EXIT_CONFIG),
-    ("fimi.energy.meters", "MeterUnavailableError", EXIT_SURROUNDINGS),
-    ("fimi.generator_node.generators.base", "GeneratorError", EXIT_SURROUNDINGS),
-    ("fimi.messaging.errors", "MessagingError", EXIT_SURROUNDINGS),
-    ("fimi.record.store", "StoreError", EXIT_SURROUNDINGS),
-    ("fimi.coordinator.federation", "FederationError", EXIT_FEDERATION),
-    ("fimi.testbed.run_folder", "RunFolderError", EXIT_SURROUNDINGS),
-    ("fimi.testbed.processes.nursery", "ChildFailedError", EXIT_FEDERATION),
-    ("fimi.testbed.experiment.result", "ComparisonError", EXIT_FEDERATION),
-    ("builtins", "OSError", EXIT_SURROUNDINGS),
-)
-"""Errors a person can do something about. Named, not imported: an agent's machine need not have
-the coordinator's libraries, and an error comes from a module that is loaded already."""
-
-
 @contextmanager
 def errors() -> Iterator[None]:
     """Turn the errors a person can do something about into one screen and an exit code."""
     try:
         yield
-    except Exception as error:
-        for module, name, code in _EXIT_CODES:
-            if module in sys.modules and isinstance(error, getattr(sys.modules[module], name)):
-                fail(str(error), code)
-        raise
+    except FimiError as error:
+        fail(str(error), error.exit_code)
+    except OSError as error:
+        fail(str(error), EXIT_SURROUNDINGS)
 
 
 def reach(url: str) -> Any:

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from fimi.coordinator.strategies import STRATEGIES
-from fimi.energy.emulation.presets import PRESETS
 from fimi.learning.data.registry import DATASETS
 from fimi.learning.networks.built_in_cost import BUILT_IN
-from fimi.testbed.configuration import strategy_config
+from fimi.testbed.configuration import rules, strategy_config
+from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
 from fimi.testbed.configuration.sections import ConfigError as ConfigError
 from fimi.testbed.nearest import hint, nearest
@@ -33,28 +33,12 @@ else:
 
 FILE_NAME = "fimi.toml"
 """Read from the working folder where no other file is named."""
-LEAST_BAND_HZ = 1000.0
-"""A band below this was probably meant in another unit, Hz."""
-
-
 _NAMED: dict[str, Iterable[str]] = {
     "run.strategy": STRATEGIES,
     "data.dataset": DATASETS,
     "training.model": BUILT_IN,
 }
 """Keys whose values are names from a table, besides those that are a ``Literal``."""
-
-
-class Effective(Struct, frozen=True, kw_only=True):
-    """A configuration and the origin of every value in it.
-
-    Attributes:
-        config: the values.
-        origins: dotted key to ``"default"``, the file's name, or the command-line option.
-    """
-
-    config: Config
-    origins: dict[str, str]
 
 
 def default_file() -> Path | None:
@@ -65,7 +49,7 @@ def default_file() -> Path | None:
 
 def load(
     path: Path | None = None, overrides: Mapping[str, tuple[Any, str]] | None = None
-) -> Effective:
+) -> Scenario:
     """Read a configuration file and lay the command line over it.
 
     Args:
@@ -96,9 +80,9 @@ def load(
         config = msgspec.convert(tree, Config, strict=True)
     except msgspec.ValidationError as error:
         raise ConfigError(_explain(error, tree, origins)) from error
-    _check_together(config, origins)
+    rules.check(config, origins)
     config = strategy_config.settle(config, origins)
-    return Effective(config=config, origins=origins)
+    return Scenario(config=config, origins=origins)
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -252,80 +236,6 @@ def _names(dotted: str) -> tuple[str, ...]:
             choice = typing.get_args(field.type)[0]
             return typing.get_args(choice) if typing.get_origin(choice) is Literal else ()
     return ()
-
-
-def _check_together(config: Config, origins: Mapping[str, str]) -> None:
-    data, plan = config.data, config.plan
-    if unknown := [name for name in config.fleet.boards if name not in PRESETS]:
-        raise ConfigError(
-            f"fleet.boards ({origins['fleet.boards']}) names {', '.join(map(repr, unknown))}; "
-            f"{hint(unknown[0], PRESETS)}"
-        )
-    if data.public_fraction + data.test_fraction >= 1:
-        raise ConfigError(
-            f"data.public_fraction {data.public_fraction} ({origins['data.public_fraction']}) and "
-            f"data.test_fraction {data.test_fraction} ({origins['data.test_fraction']}) leave no "
-            "private samples for the devices; their sum must be below 1"
-        )
-    if (data.partition == "file") != bool(data.partition_file):
-        raise ConfigError(
-            f"data.partition is {data.partition!r} ({origins['data.partition']}) and "
-            f"data.partition_file {data.partition_file!r} ({origins['data.partition_file']}); a "
-            'file is read with data.partition = "file", and only then'
-        )
-    training = config.training
-    if training.backend == "onnx" and (training.device, training.amp) != ("cpu", "off"):
-        raise ConfigError(
-            f'training.backend is "onnx" ({origins["training.backend"]}), which trains on the '
-            f"CPU in single precision; training.device is {training.device!r} "
-            f"({origins['training.device']}) and training.amp {training.amp!r} "
-            f'({origins["training.amp"]}): set backend to "auto" or "torch", or leave them out'
-        )
-    strategy = STRATEGIES[config.run.strategy]
-    if plan.curve_delta0 >= plan.error_max and strategy.plans_data:
-        raise ConfigError(
-            f"plan.error_max {plan.error_max} ({origins['plan.error_max']}) is not above "
-            f"plan.curve_delta0 {plan.curve_delta0} ({origins['plan.curve_delta0']}), the error "
-            "that no amount of data removes; raise error_max"
-        )
-    if 0 < plan.bandwidth_hz < LEAST_BAND_HZ:
-        raise ConfigError(
-            f"plan.bandwidth_hz {plan.bandwidth_hz:g} ({origins['plan.bandwidth_hz']}) is in Hz; "
-            f"less than {LEAST_BAND_HZ:g} Hz for a whole fleet looks like kHz or MHz"
-        )
-    if strategy.plans_data and config.generator.images_max < plan.synthetic_max:
-        raise ConfigError(
-            f"generator.images_max {config.generator.images_max} "
-            f"({origins['generator.images_max']}) is below plan.synthetic_max "
-            f"{plan.synthetic_max} ({origins['plan.synthetic_max']}), so a plan may ask for more "
-            "images than the generator node gives; raise the one or lower the other"
-        )
-    drawn = config.rounds.participants
-    if drawn > config.fleet.devices:
-        raise ConfigError(
-            f"rounds.participants {drawn} ({origins['rounds.participants']}) is above "
-            f"fleet.devices {config.fleet.devices} ({origins['fleet.devices']}); 0 lets all take "
-            "part"
-        )
-    if 0 < drawn < config.rounds.min_devices:
-        raise ConfigError(
-            f"rounds.min_devices {config.rounds.min_devices} "
-            f"({origins['rounds.min_devices']}) is above rounds.participants {drawn} "
-            f"({origins['rounds.participants']}), so that no round could start"
-        )
-    if config.training.steps and (plan.target_accuracy or config.run.strategy == "semi"):
-        other = "run.strategy" if config.run.strategy == "semi" else "plan.target_accuracy"
-        raise ConfigError(
-            f"training.steps {config.training.steps} ({origins['training.steps']}) does not go "
-            f"with {other} ({origins[other]}), which needs a cost for every sample; set "
-            "training.steps to 0 and training.epochs instead"
-        )
-    if config.rounds.min_devices > config.fleet.devices:
-        raise ConfigError(
-            f"rounds.min_devices {config.rounds.min_devices} "
-            f"({origins['rounds.min_devices']}) is above fleet.devices {config.fleet.devices} "
-            f"({origins['fleet.devices']})"
-        )
 
 
 def _description(annotation: Any) -> str:

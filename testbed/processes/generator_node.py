@@ -25,8 +25,8 @@ from fimi.messaging.address import BrokerAddress
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import MessagingError
 from fimi.messaging.messages import SyntheticBatch
+from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
-from fimi.testbed.processes.devices import load_split
 from fimi.testbed.processes.orders import GeneratorOrders
 from fimi.testbed.processes.torch_cache import torch_cache
 
@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 def serve(
     config: Config,
+    public: Dataset,
     address: BrokerAddress,
     *,
     peer: str,
@@ -50,6 +51,7 @@ def serve(
 
     Args:
         config: of the federation.
+        public: what the generator may see.
         address: of the broker.
         peer: id of the node.
         stop: ends it.
@@ -58,7 +60,6 @@ def serve(
     Raises:
         GeneratorError: no usable weights, or weights trained on other data than the public part.
     """
-    public = load_split(config).public
     generator = open_configured(config, public)
     gate = open_gate(config, public, pool)
     kept = Pool(pool, generator.image_shape, made_by(generator, gate)) if pool else None
@@ -233,20 +234,23 @@ def describe_progress(progress: QueueProgress) -> str:
     return text
 
 
-def check(config: Config) -> None:
+def check(scenario: Scenario) -> None:
     """Make sure that there is a generator for the public part, before anything is started.
 
     Raises:
         GeneratorError: there is none, or it was trained on other data.
     """
+    config = scenario.config
     if config.generator.kind in ("trained", "gan"):
-        find_for(load_split(config).public, config.generator.weights, card_kind(config))
+        find_for(scenario.split.public, config.generator.weights, card_kind(config))
 
 
 def main(orders: GeneratorOrders, stop: threading.Event) -> None:
     """Be the generator node of a dry run until ``stop`` is set."""
     try:
-        pool = Path(orders.config.generator.pool) if orders.config.generator.pool else None
-        serve(orders.config, orders.broker, peer="generator", stop=stop, pool=pool)
+        config = orders.config
+        pool = Path(config.generator.pool) if config.generator.pool else None
+        public = Scenario(config=config).split.public
+        serve(config, public, orders.broker, peer="generator", stop=stop, pool=pool)
     except (GeneratorError, MessagingError) as error:
         raise SystemExit(str(error)) from error

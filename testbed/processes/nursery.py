@@ -15,6 +15,7 @@ import msgspec
 
 from fimi import children
 from fimi.children import Child
+from fimi.errors import RunFailedError
 from fimi.fork_server import ForkServer
 from fimi.testbed import logs
 
@@ -22,7 +23,7 @@ GRACE_S = 8.0
 """How long a child may take to stop before it is made to, s."""
 
 
-class ChildFailedError(RuntimeError):
+class ChildFailedError(RunFailedError, RuntimeError):
     """A child process ended by itself; the message holds the end of its log.
 
     Args:

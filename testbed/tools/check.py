@@ -3,6 +3,7 @@
 * :func:`value_lines`  every value, where it comes from, and whether it is the default
 * :func:`differing`    which values are not at their defaults
 * :func:`data_words`   what the data come to
+* :func:`network_words`  what the network costs
 * :func:`plan_words`   the plan of the emulated fleet, made as a dry run makes it
 """
 
@@ -13,26 +14,26 @@ from collections.abc import Iterator
 from fimi.record.clean import enumerated
 from fimi.report.layout import Paper, fitted
 from fimi.testbed.configuration import load as configuration
-from fimi.testbed.configuration.load import Effective
+from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
-from fimi.testbed.processes.devices import Division, emulated_board, share, shares
+from fimi.testbed.processes.devices import emulated_board
 
 _VALUE_WIDTH = 22
 
 
-def value_lines(effective: Effective, paper: Paper, *, whole: bool) -> Iterator[str]:
+def value_lines(scenario: Scenario, paper: Paper, *, whole: bool) -> Iterator[str]:
     """Every value with its origin; ``*`` marks what differs from the default.
 
     Args:
-        effective: configuration and origins.
+        scenario: configuration and origins.
         paper: what it is for.
         whole: whether lines may be longer than the paper is wide, so that nothing is cut.
     """
-    changed = configuration.changed(effective.config)
-    rows = configuration.values(effective.config)
+    changed = configuration.changed(scenario.config)
+    rows = configuration.values(scenario.config)
     width = max(map(len, rows))
     for key, value in rows.items():
-        shown, origin, mark = configuration.to_toml(value), effective.origins[key], " "
+        shown, origin, mark = configuration.to_toml(value), scenario.origins[key], " "
         if key in changed:
             mark, origin = "*", f"{origin}, default {configuration.to_toml(changed[key])}"
         if not whole:
@@ -52,9 +53,9 @@ def differing(config: Config) -> str:
     )
 
 
-def data_words(division: Division) -> Iterator[tuple[str, str]]:
+def data_words(scenario: Scenario) -> Iterator[tuple[str, str]]:
     """The parts of the data, and their division among the devices."""
-    split, skew = division.split, division.skew
+    split, skew = scenario.split, scenario.skew
     test = split.test
     size = "×".join(map(str, test.image_shape))
     yield (
@@ -74,7 +75,7 @@ def data_words(division: Division) -> Iterator[tuple[str, str]]:
     yield "devices", "; ".join(word for word in words if word)
 
 
-def plan_words(config: Config, division: Division) -> str:
+def plan_words(scenario: Scenario) -> str:
     """The plan of the emulated fleet in one sentence, or why none was tried.
 
     Raises:
@@ -90,9 +91,9 @@ def plan_words(config: Config, division: Division) -> str:
     from fimi.messaging.messages import Profile
     from fimi.messaging.topics import device_id
 
-    parts, profiles = shares(config, division.split), {}
-    for index in range(len(parts)):
-        device, held = device_id(index, len(parts)), share(config, division.split, parts, index)
+    config, test, profiles = scenario.config, scenario.split.test, {}
+    for index, held in enumerate(scenario.shares):
+        device = device_id(index, config.fleet.devices)
         board = emulated_board(config, index, held)
         profiles[device] = Profile(
             device=device,
@@ -103,11 +104,10 @@ def plan_words(config: Config, division: Division) -> str:
             board=board.model(),
             backend="",
         )
-    test = division.split.test
     model = initial_parameters(
         config.training.model, test.classes, test.image_shape, seed=config.run.seed
     )
-    planner = FleetPlanner(config.federation("check"), len(tensors.dump(model)))
+    planner = FleetPlanner(config, len(tensors.dump(model)))
     plan = planner.plan(profiles).plan
     if plan is None:
         return f"none is needed: devices do not train under strategy {config.run.strategy}"
@@ -116,7 +116,19 @@ def plan_words(config: Config, division: Division) -> str:
     if plan.bound_j is not None and plan.gap_percent is not None:
         bound = f", certified bound {format_joules(plan.bound_j)} (gap {plan.gap_percent:.2g} %)"
     return (
-        f"there is one for the {len(parts)} emulated boards: "
+        f"there is one for the {len(profiles)} emulated boards: "
         f"{format_joules(plan.energy_j)} a round (modelled, dynamic){bound}, "
         f"{synthetic} synthetic samples"
+    )
+
+
+def network_words(scenario: Scenario) -> str:
+    """What the configured network costs, in one line; one of the user's own is made for it."""
+    cost = scenario.network
+    return (
+        f"{scenario.config.training.model}: {cost.parameters:,} parameters, "
+        f"{cost.size_bytes:,} bytes a model, "
+        f"{cost.forward_macs / 1e6:.3g} million multiply-accumulates an inference, "
+        f"{cost.training_macs / 1e6:.3g} million a training sample "
+        f"({cost.cycles_per_sample():.2g} cycles on the reference board)"
     )

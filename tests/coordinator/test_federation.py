@@ -30,7 +30,6 @@ from fimi.coordinator.deployment import Export
 from fimi.coordinator.federation import Coordinator, Federation, FederationError
 from fimi.coordinator.settings import (
     DeploymentSettings,
-    FederationSettings,
     PlanSettings,
     RoundSettings,
 )
@@ -55,6 +54,7 @@ from fimi.record.events import (
     UpdateRejected,
 )
 from fimi.record.store import RunStore
+from fimi.testbed.configuration.sections import Config, FleetConfig, RunConfig
 
 TEST_SET = Dataset(
     name="three/test",
@@ -115,11 +115,9 @@ class Lab:
         deployment: DeploymentSettings | None = None,
         mute: tuple[int, ...] = (),
     ) -> Federation:
-        settings = FederationSettings(
-            run="r1",
-            strategy=strategy,
-            seed=0,
-            devices=wanted or len(behaviours),
+        settings = Config(
+            run=RunConfig(strategy=strategy),
+            fleet=FleetConfig(devices=wanted or len(behaviours)),
             training=TrainingSettings(epochs=1),
             plan=PlanSettings(deadline_s=deadline_s, iterations=20),
             rounds=RoundSettings(
@@ -159,6 +157,7 @@ class Lab:
                 )
             )
             federation = Coordinator(
+                "r1",
                 settings,
                 peer,
                 MeanOfWeights(),

@@ -10,9 +10,9 @@ from click.testing import CliRunner
 
 from fimi.optim.planner import plan
 from fimi.optim.problem import InfeasibleError, ProblemError
+from fimi.optim.problem_file import EXAMPLE, read
 from fimi.testbed.cli import main
 from fimi.testbed.tools.optimise import infeasible_spans
-from fimi.testbed.tools.problem_file import EXAMPLE, read
 
 
 @pytest.fixture
