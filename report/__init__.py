@@ -3,7 +3,7 @@
 * :mod:`~fimi.report.page`            one self-contained page, ``report.html``
 * :mod:`~fimi.report.sections`        its words: title, notices, headline, method
 * :mod:`~fimi.report.page_tables`     its tables
-* :mod:`~fimi.report.figures`  its pictures; those of joules, seconds and learning are in the next two modules
+* :mod:`~fimi.report.figures`  its pictures; those of joules and of learning follow
 * :mod:`~fimi.report.energy_figures`  joules and seconds, measured beside predicted
 * :mod:`~fimi.report.learning_figures`  what updates say of learning, round by round
 * :mod:`~fimi.report.prediction`      predictions against measurements, round by round
