@@ -25,6 +25,7 @@ from fimi.messaging.address import BrokerAddress
 from fimi.messaging.client import Peer
 from fimi.messaging.topics import COORDINATOR
 from fimi.record.events import Listener
+from fimi.record.record import DatasetInfo, RunInfo
 from fimi.testbed.configuration.load import values
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
@@ -75,33 +76,34 @@ def coordinate(
     strategy, digests = STRATEGIES[config.run.strategy], scenario.digests
     shape, classes = split.test.image_shape, split.test.classes
     store = folder.store
-    store.put(
-        run=folder.name,
-        strategy=strategy.name,
-        strategy_title=strategy.title,
-        seed=config.run.seed,
-        status="running",
-        reason="",
-        started_at=_now(),
-        config=values(config),
-        origins=scenario.origins,
-        versions=versions(),
-        broker=broker,
-        dataset={
-            "name": config.data.dataset,
-            "limit": config.data.limit or None,
-            "split": split.kind,
-            "partition": config.data.partition,
-            "alpha": config.data.alpha if config.data.partition in LABEL_DIRICHLET else None,
-            "public": len(split.public),
-            "private": len(split.private),
-            "test": len(split.test),
-            "class_names": split.test.class_names,
-            "public_digest": digests.public,
-            "private_digest": digests.private,
-            "test_digest": digests.test,
-            "partition_digest": digests.partition,
-        },
+    store.describe(
+        RunInfo(
+            run=folder.name,
+            strategy=strategy.name,
+            strategy_title=strategy.title,
+            fills_devices=strategy.fills_devices,
+            seed=config.run.seed,
+            started_at=_now(),
+            config=values(config),
+            origins=scenario.origins,
+            versions=versions(),
+            broker=broker,
+            dataset=DatasetInfo(
+                name=config.data.dataset,
+                limit=config.data.limit or None,
+                split=split.kind,
+                partition=config.data.partition,
+                alpha=config.data.alpha if config.data.partition in LABEL_DIRICHLET else None,
+                public=len(split.public),
+                private=len(split.private),
+                test=len(split.test),
+                class_names=split.test.class_names,
+                public_digest=digests.public,
+                private_digest=digests.private,
+                test_digest=digests.test,
+                partition_digest=digests.partition,
+            ),
+        )
     )
     trainer = TorchTrainer.of(config.training, classes, shape)
     offered: list[bytes] = []
@@ -132,14 +134,14 @@ def coordinate(
                 meter=meter,
             ).run()
     except KeyboardInterrupt:
-        store.put(status="interrupted", reason="broken off", finished_at=_now())
+        store.end("interrupted", "broken off", _now())
         raise
     except BaseException as error:
-        store.put(status="failed", reason=str(error), finished_at=_now())
+        store.end("failed", str(error), _now())
         raise
     finally:
         meter.close()
-    store.put(status=federation.status, reason=federation.reason, finished_at=_now())
+    store.end(federation.status, federation.reason, _now())
     return federation
 
 

@@ -141,7 +141,7 @@ class TestRunsThatEndedEarly:
     def test_no_round_no_plan_no_keys(self, tmp_path: Path) -> None:
         RunStore(tmp_path / "run.sqlite").close()
         run = read_run(tmp_path)
-        assert run.info.status == "unfinished"
+        assert run.info.status == "running"
         assert run.info.run == tmp_path.name
         assert (run.rounds, run.plan, run.devices) == ((), None, ())
 
@@ -149,7 +149,7 @@ class TestRunsThatEndedEarly:
         store = build.write(tmp_path, close=False)
         try:
             run = read_run(tmp_path)
-            assert run.info.status == "unfinished"
+            assert run.info.status == "running"
             assert len(run.rounds) == 3
         finally:
             store.close()
