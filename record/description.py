@@ -90,48 +90,32 @@ def energy(meaning: str, at: str, prefix: str = "", name: str = "energy_j") -> t
         prefix: before the names of the last four.
         name: of the joules' own column.
     """
+    kinds, scopes = "measured, modelled, emulated, mixed", "cpu, gpu, module, board, wall"
+    sigma = f"one standard deviation of `{name}`"
     return (
-        real(
-            name, "J", f"{meaning}; unknown where it could not be read", f"{at}.value_j", null=True
-        ),
-        text(
-            f"{prefix}kind",
-            f"what `{name}` is: measured, modelled, emulated, mixed",
-            f"{at}.kind",
-            null=True,
-        ),
+        real(name, "J", meaning, f"{at}.value_j", null=True),
+        text(f"{prefix}kind", f"what `{name}` is: {kinds}", f"{at}.kind", null=True),
         text(f"{prefix}source", f"meter or formula of `{name}`", f"{at}.source", null=True),
-        text(
-            f"{prefix}scope",
-            f"what `{name}` covers: cpu, gpu, module, board, wall",
-            f"{at}.scope",
-            null=True,
-        ),
-        real(
-            f"{prefix}uncertainty_j",
-            "J",
-            f"one standard deviation of `{name}`",
-            f"{at}.uncertainty_j",
-            null=True,
-        ),
+        text(f"{prefix}scope", f"what `{name}` covers: {scopes}", f"{at}.scope", null=True),
+        real(f"{prefix}uncertainty_j", "J", sigma, f"{at}.uncertainty_j", null=True),
     )
 
 
-class Table(Struct, Generic[T], frozen=True, kw_only=True):
+class Table(Struct, Generic[T], frozen=True):
     """One table: a row is a value of a type, with what the value does not say of itself beside it.
 
     Attributes:
         name: of the table.
-        about: what a row is.
         of: type of the values.
+        about: what a row is.
         columns: of the value.
         beside: columns that the writer adds: round, device.
         primary: columns that tell rows apart and order them.
     """
 
     name: str
-    about: str
     of: type[T]
+    about: str
     columns: tuple[Column, ...]
     beside: tuple[Column, ...] = ()
     primary: tuple[str, ...] = ("id",)

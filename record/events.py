@@ -214,18 +214,9 @@ class RunFinished(Event, frozen=True, kw_only=True, tag="run-finished"):
 
 
 Logged = (
-    DeviceJoined
-    | DeviceLost
-    | BatchDelivered
-    | GenerationProgress
-    | PlanInForce
-    | RoundStarted
-    | DeviceReported
-    | UpdateRejected
-    | Refitted
-    | NotDeployed
-    | RunFinished
-)
+    DeviceJoined | DeviceLost | BatchDelivered | GenerationProgress | PlanInForce | RoundStarted
+    | DeviceReported | UpdateRejected | Refitted | NotDeployed | RunFinished
+)  # fmt: skip
 """What the log keeps whole, told apart by its tag."""
 
 Listener = Callable[[Event], None]

@@ -11,6 +11,7 @@ a prediction stood in the row of the last stretch of its phase.
 from __future__ import annotations
 
 import sqlite3
+from typing import Any
 
 from fimi.record.description import Column, Table
 from fimi.record.schema import DEPLOYMENT, PREDICTION, RUN, SAMPLE, TABLES, VERSION
@@ -47,7 +48,7 @@ def _lay(db: sqlite3.Connection, name: str, select: str) -> None:
     db.execute(f"CREATE TEMP VIEW {name} AS {select}")
 
 
-def _select(table: Table[object], there: set[str], source: str, **moved: str) -> str:
+def _select(table: Table[Any], there: set[str], source: str, **moved: str) -> str:
     """All columns of a table: those that are there, those that were called otherwise, NULL."""
     columns = ", ".join(
         f"{moved.get(c.name) or (c.name if c.name in there else _absent(c, source))} AS {c.name}"

@@ -305,8 +305,12 @@ class _Reader:
         observed, server = dict(self._values(schema.OBSERVATION)), self._groups(schema.SERVER_ROUND)
 
         def of(number: int, device: str) -> dict[str, Any]:
-            tables = {"phases": phases, "predicted": predicted, "transfers": transfers}
-            return {name: table.get((number, device), ()) for name, table in tables.items()}
+            key = (number, device)
+            return {
+                "phases": phases.get(key, ()),
+                "predicted": predicted.get(key, ()),
+                "transfers": transfers.get(key, ()),
+            }
 
         before = sorted({d for n, d in (*phases, *predicted, *transfers) if n == 0})
         devices: dict[int, list[DeviceRound]] = {}

@@ -46,34 +46,21 @@ def metered(at: str = "") -> tuple[Column, ...]:
         real("start_s", "s", "beginning on the device's own clock", f"{at}start_s", null=bool(at)),
         real("duration_s", "s", "length", f"{at}duration_s", null=bool(at)),
         *energy("board energy of the stretch, idle power included", f"{at}energy"),
-        whole(
-            "readings",
-            "readings",
-            "readings of the meter behind the figure",
-            f"{at}sample_count",
-            null=bool(at),
-        ),
-        real(
-            "largest_gap_s",
-            "s",
-            "longest time between two readings",
-            f"{at}largest_gap_s",
-            null=bool(at),
-        ),
+        whole("readings", "readings", "of the meter behind it", f"{at}sample_count", null=bool(at)),
+        real("largest_gap_s", "s", "between readings", f"{at}largest_gap_s", null=bool(at)),
     )
 
 
+# fmt: off
 RUN = Table(
-    name="run",
+    "run", RunInfo, primary=("run",),
     about="The run itself, in one row.",
-    of=RunInfo,
-    primary=("run",),
     columns=(
         text("run", "name of the run"),
         text("strategy", "short name of the strategy"),
         text("strategy_title", "the same in words"),
         whole("fills_devices", "0 or 1", "whether it gives devices synthetic samples", null=True),
-        whole("seed", "", "of everything that was drawn", null=True),
+        whole("seed", "1", "of everything that was drawn", null=True),
         text("status", "running (still, or it was killed), completed, interrupted, failed"),
         text("reason", "why it ended, in one sentence"),
         text("started_at", "ISO 8601, with time zone"),
@@ -85,9 +72,7 @@ RUN = Table(
         packed("versions", "package to version"),
         text("broker", "broker and its version"),
         text("dataset", "data set", "dataset.name"),
-        whole(
-            "sample_limit", "samples", "of the data set that were used", "dataset.limit", null=True
-        ),
+        whole("sample_limit", "samples", "of the data set in use", "dataset.limit", null=True),
         text("split", "how public and private part were told apart", "dataset.split"),
         text("partition", "how the private part was dealt to devices", "dataset.partition"),
         real("alpha", "1", "Dirichlet α of the partition", "dataset.alpha", null=True),
@@ -99,71 +84,51 @@ RUN = Table(
         text("private_digest", "SHA-256 of the private samples", "dataset.private_digest"),
         text("test_digest", "SHA-256 of the held-out samples", "dataset.test_digest"),
         text("partition_digest", "SHA-256 of who holds what", "dataset.partition_digest"),
-    ),
-)
+    ))
 
 EVENT = Table(
-    name="event",
+    "event", Event,
     about="Everything that happened, in order. Plans and rounds are in tables of their own.",
-    of=Event,
     beside=(
-        ID,
-        real("at", "s", "when it was written, UNIX time"),
-        text("event", "what happened"),
-        packed("body", "what there is to say of it"),
+        ID, real("at", "s", "when it was written, UNIX time"),
+        text("event", "what happened"), packed("body", "what there is to say of it"),
     ),
-    columns=(),
-)
+    columns=())
 
 PROFILE = Table(
-    name="profile",
+    "profile", Profile, primary=("device",),
     about="What each device said of itself. View `profiles` has the same in columns.",
-    of=Profile,
-    primary=("device",),
     beside=(DEVICE,),
-    columns=body("the profile"),
-)
+    columns=body("the profile"))
 
 PLAN = Table(
-    name="plan",
+    "plan", PlanSummary,
     about="Plans of the fleet, the last one in force. View `plans` has the same in columns.",
-    of=PlanSummary,
     beside=(ID,),
-    columns=body("the plan with its bound, its gap and the history of the search"),
-)
+    columns=body("the plan with its bound, its gap and the history of the search"))
 
 DEVICE_PLAN = Table(
-    name="device_plan",
+    "device_plan", DevicePlan, primary=("plan", "device"),
     about="Each device's share of a plan. View `device_plans` has the same in columns.",
-    of=DevicePlan,
-    primary=("plan", "device"),
     beside=(whole("plan", "rows", "`id` of the plan"), DEVICE),
-    columns=body("what the device was told"),
-)
+    columns=body("what the device was told"))
 
 ROUNDS = Table(
-    name="round",
+    "round", RoundResult, primary=("number",),
     about="Finished rounds. View `rounds` adds their joules.",
-    of=RoundResult,
-    primary=("number",),
     columns=(
         whole("number", "rounds", "number of the round, from 1"),
         real("start_s", "s", "beginning on the fleet's clock"),
         real("duration_s", "s", "length on the fleet's clock"),
-        real(
-            "accuracy", "0 to 1", "of the new global model on the test set", "evaluation.accuracy"
-        ),
+        real("accuracy", "0 to 1", "of the new model on the test set", "evaluation.accuracy"),
         real("loss", "nat", "mean cross-entropy on the test set", "evaluation.loss"),
         packed("class_accuracy", "accuracy of every class, 0 to 1", "evaluation.class_accuracy"),
         whole("test_samples", "samples", "the test set has", "evaluation.samples"),
-    ),
-)
+    ))
 
 DEVICE_ROUND = Table(
-    name="device_round",
+    "device_round", DeviceRound, primary=("round", "device"),
     about="What became of each device in each round. View `device_rounds` adds its joules.",
-    of=DeviceRound,
-    primary=("round", "device"),
     beside=(ROUND,),
     columns=(
         DEVICE,
@@ -172,66 +137,49 @@ DEVICE_ROUND = Table(
         real("busy_s", "s", "from the round's start to the end of its upload", null=True),
         real("frequency_hz", "Hz", "CPU frequency achieved", null=True),
         whole("local_samples", "samples", "real ones per epoch"),
-        whole(
-            "synthetic_samples", "samples", "synthetic ones per epoch; of unlabelled, those kept"
-        ),
+        whole("synthetic_samples", "samples", "synthetic ones; of unlabelled ones, those kept"),
         real("training_loss", "nat", "mean of its last epoch", null=True),
         real("training_accuracy", "0 to 1", "of its last epoch, on its own data", null=True),
         text("backend", "what it trained with; empty if it did not"),
-        real(
-            "trained_from",
-            "s",
-            "UNIX time of its own clock when training began",
-            "trained_at.0",
-            null=True,
-        ),
+        real("trained_from", "s", "UNIX time when training began", "trained_at.0", null=True),
         real("trained_until", "s", "the same when training ended", "trained_at.1", null=True),
         whole("unlabelled_samples", "samples", "images it looked at for a label", null=True),
-    ),
-)
+    ))
 
 SAMPLE = Table(
-    name="sample",
+    "sample", PhaseRecord,
     about="Every metered stretch of a phase; a phase of a round may have several.",
-    of=PhaseRecord,
     beside=(ID, ROUND_OR_BEFORE, DEVICE),
     columns=(
         PHASE,
         *metered(),
         *energy("the processor's share, by a meter of its own", "cpu", "cpu_", "cpu_j"),
-    ),
-)
+    ))
 
 PREDICTION = Table(
-    name="prediction",
+    "prediction", PhaseCost,
     about="What the cost model said of a phase: joules of the whole board, modelled.",
-    of=PhaseCost,
     beside=(ID, ROUND_OR_BEFORE, DEVICE),
     columns=(
         PHASE,
         real("duration_s", "s", "length"),
         real("board_j", "J", "whole board, idle power included"),
         real("dynamic_j", "J", "above idle; the paper's energy for compute and upload"),
-    ),
-)
+    ))
 
 TRANSFER = Table(
-    name="transfer",
+    "transfer", Goodput,
     about="Every payload that a device moved.",
-    of=Goodput,
     beside=(ID, ROUND_OR_BEFORE, DEVICE),
     columns=(
         PHASE,
         whole("size_bytes", "bytes", "of the payload"),
         real("duration_s", "s", "from asking until all of it was there, on the device's clock"),
-    ),
-)
+    ))
 
 OBSERVATION = Table(
-    name="observation",
+    "observation", Observation, primary=("round", "device"),
     about="What a device did in a round besides drawing power; unknown where it did not tell.",
-    of=Observation,
-    primary=("round", "device"),
     beside=(ROUND, DEVICE),
     columns=(
         real("frequency_hz", "Hz", "clock of the processor while the agent was busy", null=True),
@@ -248,13 +196,11 @@ OBSERVATION = Table(
         whole("monitor_failed", "looks", "that gave nothing", "monitor.failed", null=True),
         *energy("what watching the meter took, at most", "monitor_energy", "monitor_", "monitor_j"),
         real("temperature_c", "°C", "of the processor, mean", null=True),
-    ),
-)
+    ))
 
 RESIDUAL = Table(
-    name="residual",
+    "residual", Residual,
     about="Predicted less measured board energy of a phase, and what the difference comes from.",
-    of=Residual,
     beside=(ID,),
     columns=(
         ROUND,
@@ -269,27 +215,21 @@ RESIDUAL = Table(
         real("rate_j", "J", "the link was faster or slower", "parts.rate_j"),
         real("waiting_j", "J", "the round was longer or shorter", "parts.waiting_j"),
         real("power_j", "J", "the board drew another power", "parts.power_j"),
-    ),
-)
+    ))
 
 REFIT = Table(
-    name="refit",
+    "refit", BoardModel, primary=("round", "device"),
     about="Cost parameters that were fitted after a round.",
-    of=BoardModel,
-    primary=("round", "device"),
     beside=(
         ROUND,
         DEVICE,
         real("drift_percent", "%", "how far predictions were off, where that is why", null=True),
     ),
-    columns=body("the cost parameters"),
-)
+    columns=body("the cost parameters"))
 
 SERVER_ROUND = Table(
-    name="server_round",
+    "server_round", ServerRound, primary=("round",),
     about="What the server trained in a round: its own seconds and joules, no device's.",
-    of=ServerRound,
-    primary=("round",),
     beside=(ROUND,),
     columns=(
         whole("images", "images", "it trained on"),
@@ -299,27 +239,21 @@ SERVER_ROUND = Table(
         real("federated_accuracy", "0 to 1", "of the mean model on public images", null=True),
         real("augmented_accuracy", "0 to 1", "of the server's model on the same", null=True),
         *energy("of the server's machine meanwhile, idle power included", "energy"),
-    ),
-)
+    ))
 
 LABEL_SKEW = Table(
-    name="label_skew",
+    "label_skew", Labels, primary=("device", "stage"),
     about="How uneven the labels of a device are.",
-    of=Labels,
-    primary=("device", "stage"),
     beside=(DEVICE, text("stage", "local: its own data; filled: with the planned synthetic ones")),
     columns=(
         packed("counts", "samples of every class"),
         real("emd", "0 to 2", "distance to the real samples of all devices", null=True),
         real("entropy_bits", "bit", "of its label distribution", null=True),
-    ),
-)
+    ))
 
 MODEL_FILE = Table(
-    name="model_file",
+    "model_file", FileCheck, primary=("round", "variant"),
     about="The trained model as a file, checked against PyTorch on the coordinator.",
-    of=FileCheck,
-    primary=("round", "variant"),
     beside=(ROUND,),
     columns=(
         text("variant", "its arithmetic: fp32 or int8"),
@@ -330,14 +264,11 @@ MODEL_FILE = Table(
         real("agreement", "0 to 1", "share of images in the same class as PyTorch has them"),
         real("difference", "logit", "largest difference from PyTorch"),
         whole("compared", "samples", "images that were compared"),
-    ),
-)
+    ))
 
 DEPLOYMENT = Table(
-    name="deployment",
+    "deployment", Trial, primary=("round", "device", "variant"),
     about="How a device ran a file; unknown, with the reason in `error`, where it could not.",
-    of=Trial,
-    primary=("round", "device", "variant"),
     beside=(ROUND, DEVICE),
     columns=(
         text("variant", "which file: fp32 or int8"),
@@ -351,33 +282,27 @@ DEPLOYMENT = Table(
         *metered("metered."),
         *energy("the processor's share", "metered.cpu", "cpu_", "cpu_j"),
         text("error", "why it could not run the file, or empty"),
-    ),
-)
+    ))
 
 INSIGHT = Table(
-    name="insight",
+    "insight", Insight, primary=("round",),
     about="What the updates of a round say of learning.",
-    of=Insight,
-    primary=("round",),
     columns=(
         ROUND,
         real("orthogonality", "0 to 1", "how little updates have to do with each other", null=True),
         whole("reference_samples", "samples", "behind the IID update; 0 for none"),
-    ),
-)
+    ))
 
 DEVICE_INSIGHT = Table(
-    name="device_insight",
+    "device_insight", DeviceInsight, primary=("round", "device"),
     about="What the update of a device says of learning.",
-    of=DeviceInsight,
-    primary=("round", "device"),
     beside=(ROUND,),
     columns=(
         DEVICE,
         real("local_error", "0 to 1", "of its model on the test set before aggregation"),
         real("similarity", "-1 to 1", "cosine to the IID update", null=True),
-    ),
-)
+    ))
+# fmt: on
 
 TABLES: tuple[Table[Any], ...] = (
     RUN, EVENT, PROFILE, PLAN, DEVICE_PLAN, ROUNDS, DEVICE_ROUND, SAMPLE, PREDICTION, TRANSFER,

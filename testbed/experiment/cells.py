@@ -177,9 +177,7 @@ def state(cell: Cell) -> State:
         for key, value in _deciding(cell.config).items()
         if before.get(key, default[key]) != value
     )
-    return State(
-        progress="stale" if changed else "finished", changed=changed, wall_s=info.wall_s
-    )
+    return State(progress="stale" if changed else "finished", changed=changed, wall_s=info.wall_s)
 
 
 def finished_rounds(folder: Path) -> int:

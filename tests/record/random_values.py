@@ -34,7 +34,7 @@ def structs(kind: type, **given: st.SearchStrategy[Any]) -> st.SearchStrategy[An
     return st.builds(kind, **fields, **given)
 
 
-def _of(info: inspect.Type) -> st.SearchStrategy[Any]:  # noqa: PLR0911 - one line a kind of type
+def _of(info: inspect.Type) -> st.SearchStrategy[Any]:
     match info:
         case inspect.StructType():
             return values(info.cls) if info.cls in _OWN else structs(info.cls)

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace
 from random_values import structs, values
 
 from fimi.energy.cost_model import BoardModel
@@ -31,6 +30,7 @@ NAMES = st.text(min_size=1, max_size=6)
 MANY = settings(
     max_examples=60,
     deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # shrinking whole runs takes minutes
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
