@@ -33,8 +33,10 @@ class DatasetInfo(Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: data set.
+        limit: samples of it that were used; ``None`` for all.
         split: how public and private part were told apart.
-        alpha: Dirichlet α of the private parts.
+        partition: how the private part was dealt to devices.
+        alpha: Dirichlet α of the private parts; ``None`` where the partition has none.
         public: samples the generator was trained on.
         private: samples on the devices.
         test: held-out samples.
@@ -46,7 +48,9 @@ class DatasetInfo(Struct, frozen=True, kw_only=True):
     """
 
     name: str = ""
+    limit: int | None = None
     split: str = ""
+    partition: str = ""
     alpha: float | None = None
     public: int | None = None
     private: int | None = None
