@@ -16,7 +16,6 @@ from fimi.coordinator.deployment import Export
 from fimi.coordinator.federation import Coordinator, Federation
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.energy.work_meter import Metered, open_meters
-from fimi.learning.data.partition_schemes import LABEL_DIRICHLET
 from fimi.learning.onnx import graphs
 from fimi.learning.training.classifier import Exported
 from fimi.learning.training.tensors import Parameters
@@ -25,7 +24,7 @@ from fimi.messaging.address import BrokerAddress
 from fimi.messaging.client import Peer
 from fimi.messaging.topics import COORDINATOR
 from fimi.record.events import Listener
-from fimi.record.record import DatasetInfo, RunInfo
+from fimi.record.record import RunInfo
 from fimi.testbed.configuration.load import values
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
@@ -73,7 +72,7 @@ def coordinate(
         configured.
     """
     config, split = scenario.config, scenario.split
-    strategy, digests = STRATEGIES[config.run.strategy], scenario.digests
+    strategy = STRATEGIES[config.run.strategy]
     shape, classes = split.test.image_shape, split.test.classes
     store = folder.store
     store.describe(
@@ -88,21 +87,7 @@ def coordinate(
             origins=scenario.origins,
             versions=versions(),
             broker=broker,
-            dataset=DatasetInfo(
-                name=config.data.dataset,
-                limit=config.data.limit or None,
-                split=split.kind,
-                partition=config.data.partition,
-                alpha=config.data.alpha if config.data.partition in LABEL_DIRICHLET else None,
-                public=len(split.public),
-                private=len(split.private),
-                test=len(split.test),
-                class_names=split.test.class_names,
-                public_digest=digests.public,
-                private_digest=digests.private,
-                test_digest=digests.test,
-                partition_digest=digests.partition,
-            ),
+            dataset=scenario.dataset,
         )
     )
     trainer = TorchTrainer.of(config.training, classes, shape)
