@@ -1,8 +1,8 @@
-"""The life line between a broker's child process and the process that started it.
+"""Ends a broker's child process when the process that started it ends or is killed.
 
-The parent holds the writing end of the child's standard input. When it closes it, or dies in
-whatever way, the child reads the end of file and ends itself; should a third process have
-inherited that end by a fork, the child still notices that its parent has changed.
+The parent holds the writing end of the child's standard input. When the parent closes it or dies,
+the child reads the end of file and ends itself. If a third process has inherited that end by a
+fork, the child still notices that its parent has changed.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ POLL_S = 1.0
 
 
 class ChildConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the parent writes as the first line of the child's standard input.
+    """The child's configuration; the parent writes it as the first line of its standard input.
 
     Attributes:
         directory: temporary directory; the child removes it if the parent dies.
         command: program to run, for mosquitto.
         bind: IP address to listen on, for amqtt.
         port: TCP port, for amqtt.
-        username: who may connect, for amqtt.
-        password: and with what, for amqtt.
+        username: user name of all clients, for amqtt.
+        password: password of all clients, for amqtt.
     """
 
     directory: str
@@ -45,7 +45,7 @@ def read_config() -> ChildConfig:
 
 
 def watch_parent(on_lost: Callable[[], None]) -> None:
-    """Call ``on_lost`` once, on another thread, when the parent closes the life line or dies."""
+    """Call ``on_lost`` once, on another thread, when the parent closes the pipe or dies."""
     parent = os.getppid()
     over = threading.Event()
 
