@@ -32,8 +32,8 @@ from fimi.messaging.client import Peer
 from fimi.messaging.messages import Profile
 from fimi.messaging.topics import COORDINATOR
 from fimi.testbed.configuration import load as configuration
+from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.processes.coordinator import coordinate
-from fimi.testbed.processes.devices import load_split, local_data
 from fimi.testbed.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
@@ -61,7 +61,7 @@ def main() -> None:
             },
         )
         config = effective.config
-        for index, share in enumerate(local_data(config, load_split(config))):
+        for index, share in enumerate(Scenario(config=config).shares):
             dataset.save(share, folder / f"{index}.npz")
         with EmbeddedBroker() as broker:
             url = broker.address.url(with_password=True)

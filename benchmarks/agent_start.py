@@ -26,7 +26,6 @@ from fimi.messaging.client import Peer
 from fimi.messaging.messages import DeviceState, Profile
 from fimi.messaging.topics import COORDINATOR
 from fimi.testbed.configuration import load as configuration
-from fimi.testbed.processes.devices import load_split, local_data
 
 PROFILE = (fimi.energy.host_profile.__doc__ or "").split("::\n", 1)[1]
 LIBRARIES = "import onnxruntime, paho.mqtt.client, msgspec, numpy, psutil, safetensors, click"
@@ -65,8 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--times", type=int, default=5)
     times = parser.parse_args().times
-    config = configuration.load(None, {}).config
-    share = local_data(config, load_split(config))[0]
+    share = configuration.load().share(0)
     fleet = "start"
     with tempfile.TemporaryDirectory() as name, EmbeddedBroker() as broker:
         folder = Path(name)

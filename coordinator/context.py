@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,12 +17,15 @@ from fimi.coordinator.inbox import Inbox
 from fimi.coordinator.registry import Registry
 from fimi.coordinator.settings import FederationSettings
 from fimi.coordinator.strategies import Strategy
+from fimi.errors import RunFailedError
 from fimi.messaging.client import Peer
 from fimi.record.events import Listener
 from fimi.record.store import RunStore
 
+log = logging.getLogger(__name__)
 
-class FederationError(RuntimeError):
+
+class FederationError(RunFailedError, RuntimeError):
     """A federation cannot start or go on; the message says what is missing."""
 
 
@@ -40,6 +44,8 @@ class Stopwatch:
         finally:
             passed_s = time.monotonic() - began_s
             self.seconds[name] = self.seconds.get(name, 0.0) + passed_s
+            if passed_s >= 0.001:
+                log.debug("coordinator, %s: %.3g s", name, passed_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +53,7 @@ class Context:
     """A coordinator's tools, the same for everything that it does in a run.
 
     Attributes:
+        run: run id, unique within the fleet.
         settings: what was decided.
         strategy: the one of the settings.
         peer: the coordinator's connection.
@@ -57,6 +64,7 @@ class Context:
         watch: says where wall time goes.
     """
 
+    run: str
     settings: FederationSettings
     strategy: Strategy
     peer: Peer

@@ -49,7 +49,7 @@ class Deployments:
     """
 
     def __init__(self, context: Context, export: Export) -> None:
-        self._desk = context
+        self._context = context
         self._settings = context.settings.deployment
         self._export = export
         self.done: list[Deployment] = []
@@ -77,7 +77,7 @@ class Deployments:
             files = self._export.make(model)
         except (ValueError, RuntimeError) as problem:
             self.problem = str(problem)
-            self._desk.notify(NotDeployed(round=number, reason=self.problem))
+            self._context.notify(NotDeployed(round=number, reason=self.problem))
             return 0.0
         self.problem = ""
         self._export.keep(files)
@@ -89,9 +89,9 @@ class Deployments:
             trials={device: reports[device].trials for device in sorted(reports)},
             silent=tuple(sorted(set(tried) - set(reports))),
         )
-        self._desk.store.write_deployment(deployment)
+        self._context.store.write_deployment(deployment)
         self.done.append(deployment)
-        self._desk.notify(Deployed(deployment=deployment))
+        self._context.notify(Deployed(deployment=deployment))
         return max((report.seconds for report in reports.values()), default=0.0)
 
     def _try(
@@ -100,19 +100,19 @@ class Deployments:
         offers = tuple(
             ModelFile(
                 variant=file.check.variant,
-                model=self._desk.peer.transfers.serve(file.model, media=MEDIA),
+                model=self._context.peer.transfers.serve(file.model, media=MEDIA),
             )
             for file in files
         )
         reports: dict[str, DeploymentReport] = {}
-        registry = self._desk.registry
+        registry = self._context.registry
         lives = {device: registry.boot_id(device) for device in devices}
         try:
             for device in devices:
-                self._desk.peer.send(
+                self._context.peer.send(
                     device,
                     DeploymentTest(
-                        run=self._desk.settings.run,
+                        run=self._context.run,
                         device=device,
                         round=number,
                         files=offers,
@@ -128,17 +128,17 @@ class Deployments:
                     for d in devices
                 )
 
-            for sender, message in self._desk.inbox.until(
-                everybody, self._desk.settings.rounds.wall_timeout_s
+            for sender, message in self._context.inbox.until(
+                everybody, self._context.settings.rounds.wall_timeout_s
             ):
                 ours = (
                     isinstance(message, DeploymentReport)
-                    and (message.run, message.round) == (self._desk.settings.run, number)
+                    and (message.run, message.round) == (self._context.run, number)
                     and sender in devices
                 )
                 if ours and isinstance(message, DeploymentReport):
                     reports.setdefault(sender, message)
         finally:
             for offer in offers:
-                self._desk.peer.transfers.withdraw(offer.model.digest)
+                self._context.peer.transfers.withdraw(offer.model.digest)
         return reports

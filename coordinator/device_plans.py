@@ -21,10 +21,11 @@ from fimi.record.results import Preparation
 
 
 class DevicePlans:
-    """The devices' plans.
+    """The devices' plans; the inbox tells them what concerns them.
 
     Args:
         context: the coordinator's tools.
+        profiles: of the fleet's devices.
         model_bytes: size of the model as it travels, both ways.
 
     Attributes:
@@ -33,33 +34,31 @@ class DevicePlans:
         fleet_time_s: what the fleet's clock shows, s.
     """
 
-    def __init__(self, context: Context, model_bytes: int) -> None:
-        self._desk = context
+    def __init__(self, context: Context, profiles: Mapping[str, Profile], model_bytes: int) -> None:
+        self._context = context
+        self._profiles = profiles
         self._model_bytes = model_bytes
-        self._profiles: Mapping[str, Profile] = {}
         self.devices: dict[str, DevicePlan] = {}
         self.preparations: list[Preparation] = []
         self.fleet_time_s = 0.0
+        context.inbox.tell(self)
 
-    def put(
-        self, plan: Plan, profiles: Mapping[str, Profile], batches: Mapping[str, SyntheticBatch]
-    ) -> None:
+    def put(self, plan: Plan, batches: Mapping[str, SyntheticBatch]) -> None:
         """Tell every device its plan and wait for the answers.
 
         Args:
             plan: of the fleet.
-            profiles: of its devices.
-            batches: what the generator node made for them.
+            batches: what the generator node made for its devices.
         """
-        self._profiles = profiles
         self.devices = planning.device_plans(
             plan,
-            profiles,
-            self._desk.settings,
+            self._profiles,
+            self._context.settings,
+            run=self._context.run,
             model_bytes=self._model_bytes,
             delivered={device: batch.delivered for device, batch in batches.items()},
             batches={device: b.offer for device, b in batches.items() if b.offer is not None},
-            unlabelled=self._desk.strategy.unlabelled,
+            unlabelled=self._context.strategy.unlabelled,
         )
         self._record_labels()
         self._announce()
@@ -67,7 +66,7 @@ class DevicePlans:
             (
                 sum(phase.duration_s for phase in preparation.phases)
                 for preparation in self.preparations
-                if profiles[preparation.device].hardware.kind == "emulated"
+                if self._profiles[preparation.device].hardware.kind == "emulated"
             ),
             default=0.0,
         )
@@ -82,7 +81,8 @@ class DevicePlans:
         self.devices = planning.device_plans(
             plan,
             profiles,
-            self._desk.settings,
+            self._context.settings,
+            run=self._context.run,
             model_bytes=self._model_bytes,
             delivered=self.delivered,
             batches={d: p.batch for d, p in self.devices.items() if p.batch is not None},
@@ -96,13 +96,13 @@ class DevicePlans:
 
     def ready(self) -> dict[str, DevicePlan]:
         """Plans of the devices that are there and follow theirs."""
-        return {d: p for d, p in self.devices.items() if self._desk.registry.follows_plan(d)}
+        return {d: p for d, p in self.devices.items() if self._context.registry.follows_plan(d)}
 
     def send(self, device: str) -> None:
         """Tell a device its plan, if it has one."""
         if device in self.devices:
             plan = msgspec.structs.replace(self.devices[device], fleet_time_s=self.fleet_time_s)
-            self._desk.peer.send(device, plan)
+            self._context.peer.send(device, plan)
 
     def record(self, reply: PlanApplied) -> None:
         """Enter what a device's first answer says of receiving its batch."""
@@ -116,12 +116,12 @@ class DevicePlans:
             predicted=(download_cost("synthetic-download", board, 8.0 * plan.batch.size_bytes),),
             transfers=reply.transfers,
         )
-        self._desk.store.write_preparation(preparation)
+        self._context.store.write_preparation(preparation)
         self.preparations.append(preparation)
         self.preparations.sort(key=lambda preparation: preparation.device)
 
     def _announce(self) -> None:
-        context = self._desk
+        context = self._context
         context.store.write_device_plans(self.devices)
         context.registry.expect_answers()
         for device in self.devices:
@@ -139,7 +139,7 @@ class DevicePlans:
         devices = sorted(self.devices)
         local = np.array([self._profiles[device].label_counts for device in devices])
         made = np.array([self.devices[device].synthetic_counts for device in devices])
-        self._desk.store.write_labels(
+        self._context.store.write_labels(
             devices,
             {"local": summarise(local), "filled": summarise(local + made, local.sum(axis=0))},
         )

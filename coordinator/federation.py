@@ -8,6 +8,7 @@ finished is in the result, however the run ends.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -42,13 +43,25 @@ from fimi.messaging.messages import (
     RunEnded,
     SyntheticBatch,
 )
-from fimi.messaging.topics import COORDINATOR, EVERYBODY
+from fimi.messaging.topics import COORDINATOR, EVERYBODY, missing
 from fimi.optim.planner import Plan
 from fimi.optim.problem import InfeasibleError
-from fimi.record.events import Event, Listener, Planned, Refitted, RunFinished
+from fimi.record.clean import enumerated
+from fimi.record.events import (
+    Event,
+    Gathering,
+    Listener,
+    Planned,
+    Refitted,
+    RunFinished,
+    SearchProgress,
+)
 from fimi.record.insight import Insight
 from fimi.record.results import Deployment, Preparation, RoundResult, RunStatus
 from fimi.record.store import RunStore
+
+_GATHERING_S = 0.5
+"""Between two events that say who is missing."""
 
 
 class Federation(Struct, frozen=True, kw_only=True):
@@ -89,6 +102,7 @@ class Coordinator:
     """Runs one federation.
 
     Args:
+        run: run id, unique within the fleet.
         settings: what was decided.
         peer: connected, with the peer id ``coordinator``.
         trainer: evaluates the global model.
@@ -107,6 +121,7 @@ class Coordinator:
 
     def __init__(
         self,
+        run: str,
         settings: FederationSettings,
         peer: Peer,
         trainer: Trainer,
@@ -129,20 +144,13 @@ class Coordinator:
         self._store = store
         cancel = cancel or threading.Event()
         registry = Registry()
-        inbox = Inbox(
-            peer,
-            registry,
-            self._notify,
-            cancel,
-            on_return=lambda device: self._plans.send(device),
-            on_plan_applied=lambda reply: self._plans.record(reply),
-        )
-        self._desk = context = Context(
+        self._context = context = Context(
+            run=run,
             settings=settings,
-            strategy=STRATEGIES[settings.strategy],
+            strategy=STRATEGIES[settings.run.strategy],
             peer=peer,
             registry=registry,
-            inbox=inbox,
+            inbox=Inbox(peer, registry, self._notify, cancel),
             store=store,
             notify=self._notify,
             watch=Stopwatch(),
@@ -150,30 +158,29 @@ class Coordinator:
         self._server = Server(
             context.strategy, settings, trainer, meter=meter, public=public, cancelled=cancel.is_set
         )
-        observer = Observer(
-            trainer, test, public, settings.training, seed=settings.seed, cancelled=cancel.is_set
-        )
-        self._spool = UpdateStore(store.path.parent)
-        self._synthesis = Synthesis(settings, peer, inbox, registry, self._notify)
-        self._planner = FleetPlanner(context, self._model_bytes)
-        self._plans = DevicePlans(context, self._model_bytes)
-        self._rounds = TrainingRounds(
-            context,
-            self._plans,
+        self._observer = Observer(
             trainer,
             test,
-            self._server,
-            observer,
-            self._spool,
-            model,
-            on_model,
+            public,
+            settings.training,
+            seed=settings.run.seed,
+            cancelled=cancel.is_set,
         )
+        self._trainer = trainer
+        self._model = model
+        self._on_model = on_model
+        self._spool = UpdateStore(store.path.parent)
+        self._synthesis = Synthesis(context)
+        self._planner = FleetPlanner(settings, self._model_bytes, self._searched)
         self._deployments = Deployments(context, export) if export is not None else None
-        self._profiles: dict[str, Profile] = {}
-        self._plan: Plan | None = None
-        self._refits: list[int] = []
         self._graphs = graphs
         self._graphs_offer: Offer | None = None
+        # What there is only once the run has come so far:
+        self._profiles: dict[str, Profile] = {}
+        self._plan: Plan | None = None
+        self._plans: DevicePlans | None = None
+        self._rounds: TrainingRounds | None = None
+        self._refits: list[int] = []
 
     def run(self) -> Federation:
         """Run the federation to its end, or to wherever it is cancelled.
@@ -184,55 +191,60 @@ class Coordinator:
         """
         status: RunStatus = "failed"
         reason = "stopped by an error"
-        results = self._rounds.results
         try:
-            self._prepare()
-            self._train()
-            status, reason = "completed", in_words(len(results))
+            plans, rounds = self._prepare()
+            self._train(plans, rounds)
+            status, reason = "completed", self._done
         except Cancelled:
-            status, reason = "interrupted", f"stopped after {in_words(len(results))}"
-            if self._deployments and results:
-                self._deployments.make(results[-1].number, self._rounds.model)
+            status, reason = "interrupted", f"stopped after {self._done}"
+            if self._deployments and self._rounds and self._rounds.results:
+                self._deployments.make(self._rounds.results[-1].number, self._rounds.model)
         except KeyboardInterrupt:
-            status, reason = "interrupted", f"broken off after {in_words(len(results))}"
+            status, reason = "interrupted", f"broken off after {self._done}"
             raise
         except Exception as error:
             reason = str(error)
             raise
         finally:
             self._spool.clear()
-            self._store.put(stages_wall_s=self._desk.watch.seconds)
+            self._store.put(stages_wall_s=self._context.watch.seconds)
             if self._graphs_offer is not None:
-                self._desk.peer.transfers.withdraw(self._graphs_offer.digest)
-            self._desk.peer.send(EVERYBODY, RunEnded(run=self._settings.run, reason=reason))
+                self._context.peer.transfers.withdraw(self._graphs_offer.digest)
+            self._context.peer.send(EVERYBODY, RunEnded(run=self._context.run, reason=reason))
             self._notify(RunFinished(status=status, reason=reason))
         return self.result(status, reason)
 
     def result(self, status: RunStatus, reason: str) -> Federation:
         """What there is so far."""
+        plans, rounds = self._plans, self._rounds
         return Federation(
             settings=self._settings,
             status=status,
             reason=reason,
             profiles=self._profiles,
             plan=self._plan,
-            device_plans=self._plans.devices,
-            preparations=tuple(self._plans.preparations),
-            rounds=tuple(self._rounds.results),
-            model=self._rounds.model,
+            device_plans=plans.devices if plans else {},
+            preparations=tuple(plans.preparations) if plans else (),
+            rounds=tuple(rounds.results) if rounds else (),
+            model=rounds.model if rounds else self._model,
             refits=tuple(self._refits),
             deployments=tuple(self._deployments.done) if self._deployments else (),
             not_deployed=self._deployments.problem if self._deployments else "",
-            insights=tuple(self._rounds.insights),
+            insights=tuple(rounds.insights) if rounds else (),
         )
 
-    def _prepare(self) -> None:
+    @property
+    def _done(self) -> str:
+        """The finished rounds in words."""
+        return in_words(len(self._rounds.results) if self._rounds else 0)
+
+    def _prepare(self) -> tuple[DevicePlans, TrainingRounds]:
         """Everything before the first round: fleet, plan, synthetic batches, plans in force."""
-        context, watch = self._desk, self._desk.watch
+        context, watch = self._context, self._context.watch
         with watch.stage("gather"):
-            self._gather()
+            self._profiles = profiles = self._gather()
         with watch.stage("plan"):
-            made = self._planner.plan(self._profiles)
+            made = self._planner.plan(profiles)
             self._plan = plan = made.plan
             if plan is not None:
                 self._store.write_plan(plan)
@@ -246,23 +258,39 @@ class Coordinator:
                 graphs = export.result()
         if graphs:
             self._graphs_offer = context.peer.transfers.serve(graphs, media=MEDIA)
+        self._plans = plans = DevicePlans(context, profiles, self._model_bytes)
+        adaptation = None
         if plan is not None:
-            self._rounds.adaptation = Adaptation(
+            adaptation = Adaptation(
                 self._settings.plan,
-                self._profiles,
+                profiles,
                 training=self._settings.training,
                 model_bits=8.0 * self._model_bytes,
             )
             with watch.stage("announce"):
-                self._plans.put(plan, self._profiles, batches)
+                plans.put(plan, batches)
+        self._rounds = rounds = TrainingRounds(
+            context,
+            profiles,
+            plans,
+            adaptation,
+            self._trainer,
+            self._test,
+            self._server,
+            self._observer,
+            self._spool,
+            self._model,
+            self._on_model,
+        )
+        return plans, rounds
 
     def _synthesise(
         self, plan: Plan | None, server_counts: tuple[int, ...]
     ) -> dict[str, SyntheticBatch]:
         """What the generator node makes for the devices; the server's own images are fetched."""
-        context = self._desk
+        context = self._context
         wanted = {share.device: share.synthetic_counts for share in plan.devices} if plan else {}
-        own_parts = parts(server_counts, self._settings.images_per_request)
+        own_parts = parts(server_counts, self._settings.generator.images_max)
         if own_parts:
             wanted[COORDINATOR] = own_parts[0].counts
         batches = self._synthesis.of(wanted, unlabelled=context.strategy.unlabelled)
@@ -273,79 +301,104 @@ class Coordinator:
             self._server.receive(more[COORDINATOR], context.peer, self._test.image_shape)
         return batches
 
-    def _train(self) -> None:
+    def _train(self, plans: DevicePlans, rounds: TrainingRounds) -> None:
         """All rounds, and what becomes of the model."""
-        watch, last = self._desk.watch, self._settings.rounds.count
+        watch, last = self._context.watch, self._settings.rounds.count
         for number in range(1, last + 1):
-            self._rounds.run(number, self._graphs_offer)
+            rounds.run(number, self._graphs_offer)
             if number < last:
                 with watch.stage("deploy"):
-                    self._deploy(number)
+                    self._deploy(number, plans, rounds)
                 with watch.stage("adapt"):
-                    self._adapt(number)
-        self._rounds.require_an_update()
+                    self._adapt(number, plans, rounds.adaptation)
+        rounds.require_an_update()
         with watch.stage("deploy"):
-            self._deploy(last, at_end=True)
+            self._deploy(last, plans, rounds, at_end=True)
 
-    def _gather(self) -> None:
-        """Wait for the fleet."""
-        wanted, patience = self._settings.devices, self._settings.rounds.gather_timeout_s
-        registry = self._desk.registry
-        if not self._desk.inbox.wait(lambda: len(registry.devices) >= wanted, patience):
+    def _gather(self) -> dict[str, Profile]:
+        """Wait for the fleet; device id to profile."""
+        wanted, patience = self._settings.fleet.devices, self._settings.rounds.gather_timeout_s
+        registry = self._context.registry
+        limit_s, told = time.monotonic() + patience, 0.0
+
+        def complete() -> bool:
+            nonlocal told
+            there, now_s = registry.devices, time.monotonic()
+            if now_s - told > _GATHERING_S:
+                told = now_s
+                self._listener(  # not stored: it only says what has not happened yet
+                    Gathering(
+                        here=len(there),
+                        wanted=wanted,
+                        missing=missing(there, wanted),
+                        left_s=max(0.0, limit_s - now_s),
+                    )
+                )
+            return len(there) >= wanted
+
+        if not self._context.inbox.wait(complete, patience):
             there = registry.devices
+            names = missing(there, wanted)
             raise FederationError(
                 f"{len(there)} of {wanted} devices came within {patience:g} s"
-                f"{': ' + ', '.join(there) if there else ''}; start the missing agents, ask for "
-                "fewer devices, or raise rounds.gather_timeout_s"
+                f"{': ' + ', '.join(there) if there else ''}"
+                f"{'; missing: ' + enumerated(names) if names else ''}; start the missing agents, "
+                "ask for fewer devices, or raise rounds.gather_timeout_s"
             )
-        self._profiles = {d: registry.profile(d) for d in registry.devices[:wanted]}
-        self._rounds.profiles = self._profiles
-        for device, profile in self._profiles.items():
+        profiles = {d: registry.profile(d) for d in registry.devices[:wanted]}
+        for device, profile in profiles.items():
             self._store.write_profile(device, profile)
             if len(profile.label_counts) != self._test.classes:
                 raise FederationError(
                     f"{device} counts {len(profile.label_counts)} classes ({profile.dataset}), the "
                     f"test set has {self._test.classes}; give every process the same data settings"
                 )
+        return profiles
 
-    def _adapt(self, number: int) -> None:
+    def _adapt(self, number: int, plans: DevicePlans, adaptation: Adaptation | None) -> None:
         """Where predictions have drifted: fit the boards again, and plan again for the same data.
 
         A fleet for which there is no plan any more keeps the one it has, with new predictions.
         """
-        adaptation = self._rounds.adaptation
         if adaptation is None or self._plan is None or not (drifts := adaptation.drifted()):
             return
-        if self._desk.strategy.unlabelled:
+        if self._context.strategy.unlabelled:
             return  # the prediction has every image kept: being off says nothing of the board
         self._refits.append(number)
         self._store.write_refit(number, adaptation.refit(), drifts)
         profiles = adaptation.profiles(self._profiles)
         energy_j, reason = None, ""
         try:
-            self._plan = self._planner.replan(profiles, self._plans.delivered, self._plan)
+            self._plan = self._planner.replan(profiles, plans.delivered, self._plan)
             energy_j = self._plan.energy_j
         except InfeasibleError as error:
             reason = f"the plan in force stays: {error}"
         self._store.write_plan(self._plan)
         self._notify(Refitted(round=number, drift_percent=drifts, energy_j=energy_j, reason=reason))
-        self._plans.change(self._plan, profiles)
+        plans.change(self._plan, profiles)
 
-    def _deploy(self, number: int, *, at_end: bool = False) -> None:
+    def _deploy(
+        self, number: int, plans: DevicePlans, rounds: TrainingRounds, *, at_end: bool = False
+    ) -> None:
         """Export the global model where it is due, and have it tried; no round is charged."""
         if self._deployments is None or not (at_end or self._deployments.is_due(number)):
             return
-        context, plans = self._desk, self._plans
+        context = self._context
         devices = [d for d in sorted(self._profiles) if context.registry.is_online(d)]
-        plans.fleet_time_s += self._deployments.make(number, self._rounds.model, devices)
+        plans.fleet_time_s += self._deployments.make(number, rounds.model, devices)
         if not at_end:
             for device in devices:
                 context.peer.send(
                     device,
                     DeploymentClosed(
-                        run=self._settings.run, device=device, fleet_time_s=plans.fleet_time_s
+                        run=context.run, device=device, fleet_time_s=plans.fleet_time_s
                     ),
                 )
+
+    def _searched(self, iteration: int, best_j: float) -> None:
+        """A search has come so far; stop it if the run is to stop."""
+        self._context.inbox.check_cancelled()
+        self._notify(SearchProgress(iteration=iteration, best_j=best_j))
 
     def _notify(self, event: Event) -> None:
         self._store.write_event(event)

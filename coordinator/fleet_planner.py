@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from fimi.coordinator import fixed_steps, planning, strategy_plans
-from fimi.coordinator.context import Context
+from fimi.coordinator.settings import FederationSettings
+from fimi.coordinator.strategies import STRATEGIES
 from fimi.coordinator.strategy_plans import StrategyPlan
 from fimi.messaging.messages import Profile
 from fimi.optim import quality
@@ -14,21 +15,27 @@ from fimi.optim.planner import Plan, SearchSettings
 from fimi.optim.planner import plan as make_plan
 from fimi.optim.problem import FimiProblem, InfeasibleError
 from fimi.optim.unplanned import equal_shares
-from fimi.record.events import SearchProgress
 
 
 class FleetPlanner:
     """Plans with FIMI's optimisation, as the strategy wants it.
 
     Args:
-        context: the coordinator's tools.
+        settings: what was decided.
         model_bytes: size of the model as it travels, both ways.
+        progress: called with every iteration of a search and its best energy so far, J; may raise.
     """
 
-    def __init__(self, context: Context, model_bytes: int) -> None:
-        self._desk = context
-        self._settings = context.settings
+    def __init__(
+        self,
+        settings: FederationSettings,
+        model_bytes: int,
+        progress: Callable[[int, float], None] = lambda iteration, best_j: None,
+    ) -> None:
+        self._settings = settings
+        self._strategy = STRATEGIES[settings.run.strategy]
         self._model_bytes = model_bytes
+        self._progress = progress
 
     def plan(self, profiles: Mapping[str, Profile]) -> StrategyPlan:
         """Solve the fleet's problem under the strategy.
@@ -42,10 +49,10 @@ class FleetPlanner:
         try:
             return self._solve(profiles)
         except InfeasibleError as error:
-            if not self._desk.strategy.planned_at_once or self._settings.training.steps:
+            if not self._strategy.planned_at_once or self._settings.training.steps:
                 raise  # the smallest deadline is that of another problem
             deadline_s = planning.smallest_deadline_s(
-                profiles, self._settings, self._desk.strategy, model_bytes=self._model_bytes
+                profiles, self._settings, self._strategy, model_bytes=self._model_bytes
             )
             given = self._settings.plan
             if deadline_s is None or deadline_s <= given.deadline_s:
@@ -77,10 +84,12 @@ class FleetPlanner:
         problem = self._problem(profiles)
 
         def planner(fixed: FimiProblem) -> Plan:
-            return make_plan(fixed, seed=self._settings.seed, settings=self._search(), start=start)
+            return make_plan(
+                fixed, seed=self._settings.run.seed, settings=self._search(), start=start
+            )
 
         return strategy_plans.replan(
-            self._desk.strategy,
+            self._strategy,
             problem,
             [delivered[device] for device in problem.devices],
             self._around(planner),
@@ -89,31 +98,27 @@ class FleetPlanner:
 
     def _problem(self, profiles: Mapping[str, Profile]) -> FimiProblem:
         return planning.make_problem(
-            profiles, self._settings, self._desk.strategy, model_bytes=self._model_bytes
+            profiles, self._settings, self._strategy, model_bytes=self._model_bytes
         )
 
     def _solve(self, profiles: Mapping[str, Profile]) -> StrategyPlan:
-        settings, context = self._settings, self._desk
+        settings = self._settings
         problem = planning.with_target(self._problem(profiles), profiles, settings)
-
-        def progress(iteration: int, best_j: float) -> None:
-            context.inbox.check_cancelled()
-            context.notify(SearchProgress(iteration=iteration, best_j=best_j))
 
         def planner(problem: FimiProblem) -> Plan:
             return quality.plan(
                 problem,
                 synthetic_value=settings.plan.synthetic_value,
-                seed=settings.seed,
+                seed=settings.run.seed,
                 settings=self._search(),
-                progress=progress,
+                progress=self._progress,
             )
 
         return strategy_plans.make_plans(
-            context.strategy,
+            self._strategy,
             problem,
             self._around(planner),
-            settings=settings.options,
+            settings=settings.strategy,
             rounds=settings.rounds.count,
             synthetic_value=settings.plan.synthetic_value,
             unplanned=self._around(equal_shares),

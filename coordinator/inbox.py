@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from fimi.coordinator.registry import Registry
 from fimi.messaging.client import Peer
@@ -20,6 +21,16 @@ class Cancelled(Exception):  # noqa: N818
     """The run was asked to stop."""
 
 
+class PlanKeeper(Protocol):
+    """Whoever keeps the devices' plans."""
+
+    def send(self, device: str) -> None:
+        """A device has started anew: tell it its plan again, if it has one."""
+
+    def record(self, reply: PlanApplied) -> None:
+        """A device has answered its plan for the first time."""
+
+
 class Inbox:
     """Hands out messages while keeping the registry true.
 
@@ -28,8 +39,6 @@ class Inbox:
         registry: is kept true.
         notify: hears of devices that come and go.
         cancel: ends every waiting with :class:`Cancelled`.
-        on_return: called with the id of a device that has started anew.
-        on_plan_applied: called with every first answer to a plan.
     """
 
     def __init__(
@@ -38,16 +47,16 @@ class Inbox:
         registry: Registry,
         notify: Listener,
         cancel: threading.Event,
-        *,
-        on_return: Callable[[str], None],
-        on_plan_applied: Callable[[PlanApplied], None],
     ) -> None:
         self._peer = peer
         self._registry = registry
         self._notify = notify
         self._cancel = cancel
-        self._on_return = on_return
-        self._on_plan_applied = on_plan_applied
+        self._plans: PlanKeeper | None = None
+
+    def tell(self, plans: PlanKeeper) -> None:
+        """From now on, what concerns the devices' plans goes to ``plans``."""
+        self._plans = plans
 
     def until(self, done: Callable[[], bool], timeout_s: float) -> Iterator[tuple[str, Message]]:
         """Messages that are not for the registry, until ``done()`` or the time is over.
@@ -92,7 +101,8 @@ class Inbox:
                         backend=message.backend,
                     )
                 )
-                self._on_return(sender)
+                if self._plans is not None:
+                    self._plans.send(sender)
         elif isinstance(message, PlanApplied):
             if self._registry.heard_plan_applied(message):
                 notes = message.applied.notes if message.applied else ()
@@ -101,7 +111,8 @@ class Inbox:
                         device=sender, notes=notes, error=message.error, applied=message.applied
                     )
                 )
-                self._on_plan_applied(message)
+                if self._plans is not None:
+                    self._plans.record(message)
         else:
             return False
         return True

@@ -40,6 +40,7 @@ def make_problem(
     strategy: Strategy,
     *,
     model_bytes: int,
+    deadline_s: float | None = None,
 ) -> FimiProblem:
     """The optimisation problem (P1) of a fleet under a strategy.
 
@@ -48,6 +49,7 @@ def make_problem(
         settings: deadlines, bandwidth, learning curve.
         strategy: which constraints and how much synthetic data.
         model_bytes: size of the model as it travels, both ways.
+        deadline_s: in place of ``plan.deadline_s``.
 
     Raises:
         ProblemError: impossible values.
@@ -59,7 +61,7 @@ def make_problem(
         {device: profiles[device].board for device in devices},
         local_counts={device: profiles[device].label_counts for device in devices},
         epochs=settings.training.epochs,
-        deadline_s=plan.deadline_s * (1.0 - plan.deadline_margin),
+        deadline_s=(deadline_s or plan.deadline_s) * (1.0 - plan.deadline_margin),
         upload_bits=8.0 * model_bytes,
         download_bits=8.0 * model_bytes,
         bandwidth_hz=plan.bandwidth_hz or BAND_PER_DEVICE_HZ * len(devices),
@@ -119,9 +121,9 @@ def smallest_deadline_s(
     """
 
     def problem_of(deadline_s: float) -> FimiProblem:
-        plan = msgspec.structs.replace(settings.plan, deadline_s=deadline_s)
-        changed = msgspec.structs.replace(settings, plan=plan)
-        return make_problem(profiles, changed, strategy, model_bytes=model_bytes)
+        return make_problem(
+            profiles, settings, strategy, model_bytes=model_bytes, deadline_s=deadline_s
+        )
 
     usable = 1.0 - settings.plan.deadline_margin
     download_s = max(
@@ -167,6 +169,7 @@ def device_plans(
     profiles: Mapping[str, Profile],
     settings: FederationSettings,
     *,
+    run: str,
     model_bytes: int,
     delivered: Mapping[str, tuple[int, ...]],
     batches: Mapping[str, Offer],
@@ -178,6 +181,7 @@ def device_plans(
         plan: of the fleet.
         profiles: device id to profile.
         settings: training settings.
+        run: run id.
         model_bytes: size of the model as it travels.
         delivered: synthetic samples per class that the generator really made, by device.
         batches: where each device gets them.
@@ -200,14 +204,14 @@ def device_plans(
     round_s = max(seconds.values())
     return {
         share.device: DevicePlan(
-            run=settings.run,
+            run=run,
             device=share.device,
             device_index=index,
             synthetic_counts=(0,) * len(share.synthetic_counts)
             if unlabelled
             else delivered.get(share.device, (0,) * len(share.synthetic_counts)),
             unlabelled=sum(delivered.get(share.device, ())) if unlabelled else 0,
-            confidence_min=settings.options.confidence_min if unlabelled else 0.0,
+            confidence_min=settings.strategy.confidence_min if unlabelled else 0.0,
             batch=batches.get(share.device),
             point=_with_rate(share.point, profiles[share.device].board.link),
             predicted=(

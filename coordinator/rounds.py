@@ -11,18 +11,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from fimi.coordinator.inbox import Inbox
-from fimi.coordinator.registry import Registry
+from fimi.coordinator.context import Context
 from fimi.coordinator.update_store import Updates, UpdateStore
 from fimi.energy.cost_model import PhaseCost
 from fimi.learning.training import tensors
 from fimi.learning.training.tensors import Parameters, UpdateRefusedError
-from fimi.learning.training.trainer import TrainingSettings
-from fimi.messaging.client import Peer
 from fimi.messaging.errors import TransferError
 from fimi.messaging.messages import (
     DevicePlan,
@@ -33,7 +31,7 @@ from fimi.messaging.messages import (
     RoundStart,
     UpdateReady,
 )
-from fimi.record.events import DeviceReported, Listener, UpdateRejected
+from fimi.record.events import DeviceReported, UpdateRejected
 from fimi.record.results import DeviceRound, DeviceStatus
 
 SETTLE_TIMEOUT_S = 20.0
@@ -44,26 +42,18 @@ class RoundOrder(Struct, frozen=True, kw_only=True):
     """What a round needs to know.
 
     Attributes:
-        run: run id.
         number: from 1.
-        seed: of the run.
         start_s: its beginning on the fleet's clock, s.
-        deadline_s: its length at most, fleet's clock, s.
         wall_timeout_s: how long to wait for reports, wall time, s.
-        training: how devices train.
         plans: plan of every participant.
         predicted: phases of every device that is there, participating or not.
         local_samples: D_loc of every participant, from its profile.
         graphs: what ONNX Runtime trains with, if there is such a thing.
     """
 
-    run: str
     number: int
-    seed: int
     start_s: float
-    deadline_s: float
     wall_timeout_s: float
-    training: TrainingSettings
     plans: dict[str, DevicePlan]
     predicted: dict[str, tuple[PhaseCost, ...]]
     local_samples: dict[str, int]
@@ -102,57 +92,45 @@ class RoundOutcome(Struct, kw_only=True):
 
 
 class Round:
-    """Runs one round over a peer.
+    """Runs one round.
 
     Args:
+        context: the coordinator's tools.
         order: what to do.
-        peer: the coordinator's connection.
-        registry: who is there.
-        inbox: where messages come from.
         global_model: parameters that every update is held against.
         spool: keeps the updates; cleared first.
-        notify: hears what happens.
     """
 
     def __init__(
-        self,
-        order: RoundOrder,
-        peer: Peer,
-        registry: Registry,
-        inbox: Inbox,
-        global_model: Parameters,
-        spool: UpdateStore,
-        *,
-        notify: Listener,
+        self, context: Context, order: RoundOrder, global_model: Parameters, spool: UpdateStore
     ) -> None:
+        self._context = context
         self._order = order
-        self._peer = peer
-        self._registry = registry
-        self._inbox = inbox
+        self._registry = context.registry
         self._model = global_model
         self._spool = spool
-        self._notify = notify
         self._reports: dict[str, RoundReport] = {}
         self._settled: dict[str, RoundSettled] = {}
-        self._boots = {device: registry.boot_id(device) for device in order.predicted}
+        self._boots = {device: self._registry.boot_id(device) for device in order.predicted}
+        self._deadline_s = context.settings.plan.deadline_s
         self._over = threading.Event()
         self._updates: dict[str, Future[None]] = {}
 
     def run(self, model_offer: Offer) -> RoundOutcome:
         """Start the round, wait for the reports, judge them."""
-        order = self._order
+        context, order = self._context, self._order
         self._spool.clear()
         for device in order.plans:
-            self._peer.send(
+            context.peer.send(
                 device,
                 RoundStart(
-                    run=order.run,
+                    run=context.run,
                     device=device,
                     round=order.number,
                     model=model_offer,
-                    training=order.training,
+                    training=context.settings.training,
                     graphs=order.graphs,
-                    seed=order.seed,
+                    seed=context.settings.run.seed,
                     fleet_time_s=order.start_s,
                 ),
             )
@@ -180,10 +158,10 @@ class Round:
                 device=device, status="resting", predicted=order.predicted[device]
             )
         for device, entry in outcome.devices.items():
-            self._peer.send(
+            self._context.peer.send(
                 device,
                 RoundClosed(
-                    run=order.run,
+                    run=self._context.run,
                     device=device,
                     round=order.number,
                     accepted=entry.status == "accepted",
@@ -211,7 +189,7 @@ class Round:
         timeout_s: float,
         updates_into: ThreadPoolExecutor | None = None,
     ) -> None:
-        for sender, message in self._inbox.until(lambda: not pending(), timeout_s):
+        for sender, message in self._context.inbox.until(lambda: not pending(), timeout_s):
             if not self._is_ours(sender, message):
                 continue
             if isinstance(message, UpdateReady) and updates_into is not None:
@@ -220,7 +198,7 @@ class Round:
             elif isinstance(message, RoundReport):
                 if sender not in self._reports:
                     self._reports[sender] = message
-                    self._notify(
+                    self._context.notify(
                         DeviceReported(round=message.round, device=sender, error=message.error)
                     )
             elif isinstance(message, RoundSettled):
@@ -229,7 +207,7 @@ class Round:
     def _is_ours(self, sender: str, message: object) -> bool:
         return (
             isinstance(message, UpdateReady | RoundReport | RoundSettled)
-            and message.run == self._order.run
+            and message.run == self._context.run
             and message.round == self._order.number
             and sender
             in (self._order.predicted if isinstance(message, RoundSettled) else self._order.plans)
@@ -238,7 +216,7 @@ class Round:
     def _pull(self, device: str, offer: Offer) -> None:
         """Fetch an update, check it, and put it by."""
         limit = 2 * tensors.size_bytes(self._model) + 1_000_000
-        payload = self._peer.transfers.fetch(
+        payload = self._context.peer.transfers.fetch(
             offer,
             timeout_s=self._order.wall_timeout_s,
             max_bytes=limit,
@@ -254,39 +232,25 @@ class Round:
         for device in sorted(order.plans):
             status, reason = self._verdict(device)
             report = self._reports.get(device)
-            predicted = order.predicted[device]
-            if report is None or _implausible(report, order.samples(device, report)):
-                entry = DeviceRound(
-                    device=device, status=status, reason=reason, predicted=predicted
-                )
-            else:
-                entry = DeviceRound(
-                    device=device,
-                    status=status,
-                    reason=reason,
-                    busy_s=report.busy_s,
-                    frequency_hz=report.frequency_hz,
-                    local_samples=report.local_samples,
-                    synthetic_samples=report.synthetic_samples,
-                    training_loss=report.training_loss,
-                    training_accuracy=report.training_accuracy,
-                    backend=report.backend,
-                    phases=report.phases,
-                    predicted=predicted,
-                    transfers=report.transfers,
-                    observed=report.observed,
-                    unlabelled_samples=report.unlabelled,
-                    trained_at=report.trained_at,
-                )
-            outcome.devices[device] = entry
+            if report is not None and _implausible(report, order.samples(device, report)):
+                report = None
+            outcome.devices[device] = DeviceRound(
+                device=device,
+                status=status,
+                reason=reason,
+                predicted=order.predicted[device],
+                **(_reported(report) if report is not None else {}),
+            )
             if status == "accepted" and report is not None:
                 outcome.updates = Updates(self._spool, (*outcome.updates.devices, device))
                 outcome.weights.append(float(sum(order.samples(device, report))))
             else:
-                self._notify(UpdateRejected(round=order.number, device=device, reason=reason))
+                self._context.notify(
+                    UpdateRejected(round=order.number, device=device, reason=reason)
+                )
         everybody = all(e.status in ("accepted", "refused") for e in outcome.devices.values())
         busy = [e.busy_s for e in outcome.devices.values() if e.busy_s is not None]
-        outcome.duration_s = max(busy) if everybody and busy else order.deadline_s
+        outcome.duration_s = max(busy) if everybody and busy else self._deadline_s
         return outcome
 
     def _verdict(self, device: str) -> tuple[DeviceStatus, str]:
@@ -298,8 +262,8 @@ class Round:
             return "failed", report.error
         if reason := _implausible(report, self._order.samples(device, report)):
             return "refused", reason
-        if report.busy_s > self._order.deadline_s:
-            return "late", f"busy {report.busy_s:.3f} s, deadline {self._order.deadline_s:g} s"
+        if report.busy_s > self._deadline_s:
+            return "late", f"busy {report.busy_s:.3f} s, deadline {self._deadline_s:g} s"
         try:
             future = self._updates[device]
         except KeyError:
@@ -309,6 +273,16 @@ class Round:
         except (UpdateRefusedError, TransferError, OSError) as error:
             return "refused", str(error)
         return "accepted", ""
+
+
+_REPORTED = {*DeviceRound.__struct_fields__} & {*RoundReport.__struct_fields__} - {"device"}
+"""What a device's entry takes from its report, under the same name."""
+
+
+def _reported(report: RoundReport) -> dict[str, Any]:
+    """What a device's entry takes from a report that is believed."""
+    fields = {name: getattr(report, name) for name in _REPORTED}
+    return fields | {"unlabelled_samples": report.unlabelled}
 
 
 def _implausible(report: RoundReport, samples: tuple[int, int]) -> str:

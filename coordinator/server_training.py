@@ -81,16 +81,16 @@ class Server:
         self._batch: Batch | None = None
         self._augmented: Future[_Trained] | None = None
         self._training = settings.training
-        if epochs := settings.options.server_epochs:
+        if epochs := settings.strategy.server_epochs:
             self._training = replace(settings.training, epochs=epochs, steps=0)
         self._validation: Dataset | None = None
-        if strategy.server == "mix" and settings.options.weights == "performance":
+        if strategy.server == "mix" and settings.strategy.weights == "performance":
             if public is None or not len(public):
                 raise FederationError(
                     'strategy.weights is "performance", and there are no public images to judge '
                     'the models by; take "constant" or "scheduled"'
                 )
-            self._validation = _some(public, settings.options.validation_images, settings.seed)
+            self._validation = _some(public, settings.strategy.validation_images, settings.run.seed)
 
     def receive(self, batch: SyntheticBatch, peer: Peer, image_shape: tuple[int, int, int]) -> None:
         """Fetch the server's images, in addition to those that it has.
@@ -168,7 +168,7 @@ class Server:
         self, number: int, updates: Sequence[Model], weights: Sequence[float]
     ) -> tuple[Model, ServerRound]:
         assert self._augmented is not None
-        options, trained = self._settings.options, self._augmented.result()
+        options, trained = self._settings.strategy, self._augmented.result()
         augmented = dict(trained.result.parameters)
         federated = judged = None
         if self._validation is None:
@@ -201,7 +201,11 @@ class Server:
                     self._batch.images[chosen],
                     self._batch.labels[chosen],
                     self._training,
-                    stream=(self._settings.seed, self._settings.devices, number),  # no device's
+                    stream=(
+                        self._settings.run.seed,
+                        self._settings.fleet.devices,
+                        number,
+                    ),  # no device's
                     cancelled=self._cancelled,
                 )
         except TrainingCancelled as error:
@@ -214,7 +218,7 @@ class Server:
         labels = self._batch.labels
         if not self._strategy.grows_server_set:
             return np.arange(len(labels))
-        most = min(number * self._settings.options.images_per_round, len(labels))
+        most = min(number * self._settings.strategy.images_per_round, len(labels))
         of_class = [np.flatnonzero(labels == label)[:most] for label in np.unique(labels)]
         return np.sort(np.concatenate(of_class))
 

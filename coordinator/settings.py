@@ -1,11 +1,13 @@
-"""What a person decides about a federation: sections ``plan``, ``rounds`` and ``deployment``.
+"""What a person decides about a federation.
 
-The descriptions are the documentation that ``fimi init`` writes.
+The sections ``plan``, ``rounds``, ``deployment`` and ``strategy`` of a configuration are defined
+here; their descriptions are the documentation that ``fimi init`` writes.
+:class:`FederationSettings` says what a coordinator reads of a whole configuration.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 from msgspec import Meta, Struct
 
@@ -275,35 +277,71 @@ class StrategySettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = 0.9
 
 
-class FederationSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Everything a coordinator needs to know.
-
-    Attributes:
-        run: run id, unique within the fleet.
-        strategy: name, see :mod:`fimi.coordinator.strategies`.
-        seed: of everything that is drawn.
-        devices: how many devices to wait for.
-        training: how devices train.
-        plan: limits and search.
-        rounds: how many, and patience.
-        deployment: what becomes of the trained model.
-        options: of the strategies that train on the server or with pseudo-labels.
-        images_per_request: the most that a generator node is asked for at once.
-    """
-
-    run: str
-    strategy: str
-    seed: int
-    devices: int
-    training: TrainingSettings
-    plan: PlanSettings
-    rounds: RoundSettings
-    deployment: DeploymentSettings = DeploymentSettings()
-    options: StrategySettings = StrategySettings()
-    images_per_request: Annotated[int, Meta(ge=1)] = 10_000
+class RunSection(Protocol):
+    """Section ``run``, as far as a coordinator reads it."""
 
     @property
-    def targets(self) -> tuple[float, ...]:
-        """Accuracies whose price is reported, sorted."""
-        planned = (self.plan.target_accuracy,) if self.plan.target_accuracy else ()
-        return tuple(sorted({*self.rounds.target_accuracies, *planned}))
+    def strategy(self) -> str:
+        """Name, see :mod:`fimi.coordinator.strategies`."""
+
+    @property
+    def seed(self) -> int:
+        """Of everything that is drawn."""
+
+
+class FleetSection(Protocol):
+    """Section ``fleet``, as far as a coordinator reads it."""
+
+    @property
+    def devices(self) -> int:
+        """How many devices to wait for."""
+
+
+class GeneratorSection(Protocol):
+    """Section ``generator``, as far as a coordinator reads it."""
+
+    @property
+    def images_max(self) -> int:
+        """The most images that a generator node is asked for at once."""
+
+
+class FederationSettings(Protocol):
+    """A configuration, as far as a coordinator reads it: sections by name, as they are."""
+
+    @property
+    def run(self) -> RunSection:
+        """Strategy and seed."""
+
+    @property
+    def fleet(self) -> FleetSection:
+        """How many devices."""
+
+    @property
+    def training(self) -> TrainingSettings:
+        """How devices train."""
+
+    @property
+    def plan(self) -> PlanSettings:
+        """Limits and search."""
+
+    @property
+    def rounds(self) -> RoundSettings:
+        """How many, and patience."""
+
+    @property
+    def deployment(self) -> DeploymentSettings:
+        """What becomes of the trained model."""
+
+    @property
+    def strategy(self) -> StrategySettings:
+        """Of strategies that train on the server or with pseudo-labels."""
+
+    @property
+    def generator(self) -> GeneratorSection:
+        """How much is asked for at once."""
+
+
+def targets(settings: FederationSettings) -> tuple[float, ...]:
+    """Accuracies whose price is reported, sorted."""
+    planned = (settings.plan.target_accuracy,) if settings.plan.target_accuracy else ()
+    return tuple(sorted({*settings.rounds.target_accuracies, *planned}))

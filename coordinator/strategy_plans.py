@@ -69,15 +69,12 @@ def make_plans(
     Raises:
         InfeasibleError: no plan meets the limits.
     """
-    held = problem.local_counts.sum(axis=0)
-    server_counts: tuple[int, ...] = ()
-    if strategy.grows_server_set:
-        each = min(settings.images_per_round * rounds, settings.images_max)
-        server_counts = tuple(each if count else 0 for count in held.tolist())
+    solve = planner if strategy.planned_resources else unplanned
+    server_counts = _growing_set(strategy, problem, settings, rounds)
     if not strategy.devices_train:
         return StrategyPlan(plan=None, server_counts=server_counts)
-    if not strategy.plans_data and not strategy.planned_resources:
-        return StrategyPlan(plan=unplanned(problem), server_counts=server_counts)
+    if not strategy.plans_data:
+        return StrategyPlan(plan=solve(problem), server_counts=server_counts)
     first = planner(problem)
     if strategy.planned_at_once:
         return StrategyPlan(plan=first, server_counts=server_counts)
@@ -85,20 +82,17 @@ def make_plans(
         totals = np.sum([share.synthetic_counts for share in first.devices], axis=0)
         return StrategyPlan(plan=planner(tfl(problem)), server_counts=tuple(totals.tolist()))
     counts = _counts(strategy, problem, first)
-    solve = planner if strategy.planned_resources else unplanned
+    samples = problem.local_samples + counts.sum(axis=1)
+    constrained = not strategy.unlabelled and math.isfinite(problem.error_max)
     plan = solve(with_data(problem, _load(strategy, counts, problem)))
-    error = None
-    if not strategy.unlabelled and math.isfinite(problem.error_max):
-        samples = problem.local_samples + counts.sum(axis=1)
-        error = problem.error(effective(problem, synthetic_value, samples))
-    shares = [
-        msgspec.structs.replace(share, synthetic_counts=tuple(row), samples=int(local + sum(row)))
-        for share, row, local in zip(
-            plan.devices, counts.tolist(), problem.local_samples, strict=True
-        )
-    ]
     plan = msgspec.structs.replace(
-        plan, devices=tuple(shares), error=error, synthetic_value=synthetic_value
+        plan,
+        devices=tuple(
+            msgspec.structs.replace(share, synthetic_counts=tuple(row), samples=int(total))
+            for share, row, total in zip(plan.devices, counts.tolist(), samples, strict=True)
+        ),
+        error=problem.error(effective(problem, synthetic_value, samples)) if constrained else None,
+        synthetic_value=synthetic_value,
     )
     return StrategyPlan(plan=plan, server_counts=server_counts)
 
@@ -137,6 +131,16 @@ def with_data(problem: FimiProblem, counts: Counts) -> FimiProblem:
     return msgspec.structs.replace(
         tfl(problem), local_counts=np.asarray(problem.local_counts + counts, np.int64)
     )
+
+
+def _growing_set(
+    strategy: Strategy, problem: FimiProblem, settings: StrategySettings, rounds: int
+) -> tuple[int, ...]:
+    """Images per class of a server's set that grows, after the last round; of the others none."""
+    if not strategy.grows_server_set:
+        return ()
+    each = min(settings.images_per_round * rounds, settings.images_max)
+    return tuple(each if held else 0 for held in problem.local_counts.sum(axis=0).tolist())
 
 
 def _counts(strategy: Strategy, problem: FimiProblem, plan: Plan) -> Counts:

@@ -16,13 +16,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
-from fimi.coordinator.context import FederationError
-from fimi.coordinator.inbox import Inbox
-from fimi.coordinator.registry import Registry
-from fimi.coordinator.settings import FederationSettings
-from fimi.messaging.client import Peer
+from fimi.coordinator.context import Context, FederationError
 from fimi.messaging.messages import SyntheticBatch, SyntheticProgress, SyntheticRequest
-from fimi.record.events import BatchDelivered, GenerationProgress, Listener
+from fimi.record.events import BatchDelivered, GenerationProgress
 
 SILENCE_S = 1800.0
 """How long a generator node that is online may say nothing, neither progress nor a batch, until it
@@ -33,29 +29,12 @@ class Synthesis:
     """Has synthetic batches made.
 
     Args:
-        settings: of the federation.
-        peer: the coordinator's connection.
-        inbox: where answers arrive.
-        registry: which generator nodes are there.
-        notify: hears of every batch, and of progress.
+        context: the coordinator's tools.
         silence_s: how long a generator node that is online may say nothing.
     """
 
-    def __init__(
-        self,
-        settings: FederationSettings,
-        peer: Peer,
-        inbox: Inbox,
-        registry: Registry,
-        notify: Listener,
-        *,
-        silence_s: float = SILENCE_S,
-    ) -> None:
-        self._settings = settings
-        self._peer = peer
-        self._inbox = inbox
-        self._registry = registry
-        self._notify = notify
+    def __init__(self, context: Context, *, silence_s: float = SILENCE_S) -> None:
+        self._context = context
         self._silence_s = silence_s
 
     def of(
@@ -82,10 +61,11 @@ class Synthesis:
         wanted = {device: each for device, each in counts.items() if sum(each)}
         if not wanted:
             return {}
-        registry, patience = self._registry, self._settings.rounds.gather_timeout_s
-        if not self._inbox.wait(lambda: bool(registry.generators), patience):
+        context, registry = self._context, self._context.registry
+        patience = context.settings.rounds.gather_timeout_s
+        if not context.inbox.wait(lambda: bool(registry.generators), patience):
             raise FederationError(
-                f"{self._settings.strategy} asks for {sum(map(sum, wanted.values()))} images, and "
+                f"{context.strategy.name} asks for {sum(map(sum, wanted.values()))} images, and "
                 f"no generator node came within {patience:g} s; start one, or use --strategy tfl"
             )
         batches: dict[str, SyntheticBatch] = {}
@@ -95,7 +75,7 @@ class Synthesis:
             self._ask_for_batches(generator, lacking, unlabelled, skip)
             for batch in self._batches_of(generator, lacking):
                 batches[batch.device] = batch
-                self._notify(
+                context.notify(
                     BatchDelivered(
                         device=batch.device,
                         requested=sum(wanted[batch.device]),
@@ -115,7 +95,7 @@ class Synthesis:
                     f"and then gave no sign of life for {self._silence_s:g} s; see its log, and "
                     "start it again"
                 )
-            if not self._inbox.wait(lambda: bool(registry.generators), patience):
+            if not context.inbox.wait(lambda: bool(registry.generators), patience):
                 raise FederationError(
                     f"generator node {generator} delivered {len(batches)} of {len(wanted)} batches,"
                     f" went away and did not come back within {patience:g} s; start it again and "
@@ -135,14 +115,15 @@ class Synthesis:
         unlabelled: bool,
         skip: tuple[int, ...],
     ) -> None:
+        context = self._context
         for device, counts in wanted.items():
-            self._peer.send(
+            context.peer.send(
                 generator,
                 SyntheticRequest(
-                    run=self._settings.run,
+                    run=context.run,
                     device=device,
                     counts=counts,
-                    seed=self._settings.seed,
+                    seed=context.settings.run.seed,
                     unlabelled=unlabelled,
                     skip=skip,
                 ),
@@ -152,19 +133,19 @@ class Synthesis:
         self, generator: str, wanted: dict[str, tuple[int, ...]]
     ) -> Iterator[SyntheticBatch]:
         """One batch for each device as they come, for as long as the generator node is alive."""
-        registry, missing = self._registry, set(wanted)
+        context, missing = self._context, set(wanted)
         heard_s = time.monotonic()
 
         def done() -> bool:
             silent = time.monotonic() - heard_s > self._silence_s
-            return not missing or silent or generator not in registry.generators
+            return not missing or silent or generator not in context.registry.generators
 
-        for sender, message in self._inbox.until(done, math.inf):
+        for sender, message in context.inbox.until(done, math.inf):
             if sender != generator:
                 continue
             heard_s = time.monotonic()
-            if isinstance(message, SyntheticProgress) and message.run == self._settings.run:
-                self._notify(
+            if isinstance(message, SyntheticProgress) and message.run == context.run:
+                context.notify(
                     GenerationProgress(
                         devices_done=message.devices_done,
                         devices_asked=message.devices_asked,
@@ -174,7 +155,7 @@ class Synthesis:
                 )
             elif (
                 isinstance(message, SyntheticBatch)
-                and message.run == self._settings.run
+                and message.run == context.run
                 and message.device in missing
             ):
                 missing.remove(message.device)

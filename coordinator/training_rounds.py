@@ -38,7 +38,9 @@ class TrainingRounds:
 
     Args:
         context: the coordinator's tools.
+        profiles: of the fleet's devices.
         plans: what devices were told; their clock goes on with every round.
+        adaptation: see the attribute.
         trainer: evaluates the global model.
         test: held-out data.
         server: what it does in a round.
@@ -51,14 +53,15 @@ class TrainingRounds:
         model: the global model after the last finished round.
         results: finished rounds.
         insights: of the rounds that were looked at.
-        profiles: of the fleet's devices, set once they are known.
         adaptation: holds predictions against what was metered; ``None`` where devices do not train.
     """
 
     def __init__(
         self,
         context: Context,
+        profiles: Mapping[str, Profile],
         plans: DevicePlans,
+        adaptation: Adaptation | None,
         trainer: Trainer,
         test: Dataset,
         server: Server,
@@ -67,9 +70,11 @@ class TrainingRounds:
         model: Model,
         on_model: Callable[[Model], None],
     ) -> None:
-        self._desk = context
+        self._context = context
         self._settings = context.settings
+        self._profiles = profiles
         self._plans = plans
+        self.adaptation = adaptation
         self._trainer = trainer
         self._test = test
         self._server = server
@@ -79,8 +84,6 @@ class TrainingRounds:
         self.model = model
         self.results: list[RoundResult] = []
         self.insights: list[Insight] = []
-        self.profiles: Mapping[str, Profile] = {}
-        self.adaptation: Adaptation | None = None
 
     def run(self, number: int, graphs: Offer | None) -> None:
         """One round, from its start to its entry in the result.
@@ -93,7 +96,7 @@ class TrainingRounds:
             FederationError: too few devices are there.
             Cancelled: the run was asked to stop.
         """
-        if self._desk.strategy.devices_train:
+        if self._context.strategy.devices_train:
             self._with_devices(number, graphs)
         else:
             self._on_the_server(number)
@@ -114,40 +117,33 @@ class TrainingRounds:
             )
 
     def _with_devices(self, number: int, graphs: Offer | None) -> None:
-        settings, context, before = self._settings, self._desk, self.model
+        settings, context, before = self._settings, self._context, self.model
         present = self._present(number)
         drawn = participation.draw(
             tuple(self._plans.devices),
             present,
             settings.rounds.participants,
-            seed=settings.seed,
+            seed=settings.run.seed,
             number=number,
         )
         participants = {device: present[device] for device in drawn}
         assert self.adaptation is not None
-        boards = {d: p.board for d, p in self.adaptation.profiles(self.profiles).items()}
+        boards = {d: p.board for d, p in self.adaptation.profiles(self._profiles).items()}
         context.notify(RoundStarted(round=number, devices=tuple(participants)))
         offer = context.peer.transfers.serve(tensors.dump(before), media="safetensors")
         current = Round(
+            context,
             RoundOrder(
-                run=settings.run,
                 number=number,
-                seed=settings.seed,
                 start_s=self._plans.fleet_time_s,
-                deadline_s=settings.plan.deadline_s,
                 wall_timeout_s=self._wall_timeout_s(participants),
-                training=settings.training,
                 plans=participants,
                 predicted=participation.predicted(present, drawn, boards),
-                local_samples={d: sum(self.profiles[d].label_counts) for d in participants},
+                local_samples={d: sum(self._profiles[d].label_counts) for d in participants},
                 graphs=graphs,
             ),
-            context.peer,
-            context.registry,
-            context.inbox,
             before,
             self._spool,
-            notify=context.notify,
         )
         with context.watch.stage("devices"), self._server.beside(number, before):
             outcome = current.run(offer)
@@ -166,8 +162,8 @@ class TrainingRounds:
 
     def _on_the_server(self, number: int) -> None:
         """A round in which the server trains by itself; it lasts as long as that takes."""
-        self._desk.inbox.check_cancelled()
-        self._desk.notify(RoundStarted(round=number, devices=()))
+        self._context.inbox.check_cancelled()
+        self._context.notify(RoundStarted(round=number, devices=()))
         self.model, server = self._server.aggregate(number, self.model, (), ())
         self._finish(number, server.seconds if server else 0.0, (), server, {})
 
@@ -180,7 +176,7 @@ class TrainingRounds:
         plans: dict[str, DevicePlan],
     ) -> None:
         """Evaluate the new global model and enter the round in the result."""
-        watch = self._desk.watch
+        watch = self._context.watch
         with watch.stage("evaluate"):
             evaluation = self._trainer.evaluate(self.model, self._test.images, self._test.labels)
         result = RoundResult(
@@ -195,9 +191,9 @@ class TrainingRounds:
         residuals = self.adaptation.learn(result, plans) if self.adaptation else ()
         with watch.stage("store"):
             self._on_model(self.model)
-            self._desk.store.write_round(result, residuals)
+            self._context.store.write_round(result, residuals)
         self.results.append(result)
-        self._desk.notify(RoundFinished(result=result))
+        self._context.notify(RoundFinished(result=result))
 
     def _look(self, number: int, before: Model, updates: Updates) -> None:
         """See what the updates of a finished round say."""
@@ -205,13 +201,13 @@ class TrainingRounds:
             insight = self._observer.look(number, before, updates)
         except TrainingCancelled:
             return
-        self._desk.store.write_insight(insight)
+        self._context.store.write_insight(insight)
         self.insights.append(insight)
 
     def _present(self, number: int) -> dict[str, DevicePlan]:
         """Devices whose plan is in force; waits for their return if they are too few."""
         settings, ready = self._settings.rounds, self._plans.ready
-        if not self._desk.inbox.wait(
+        if not self._context.inbox.wait(
             lambda: len(ready()) >= settings.min_devices, settings.gather_timeout_s
         ):
             raise FederationError(
@@ -223,7 +219,7 @@ class TrainingRounds:
 
     def _wall_timeout_s(self, participants: dict[str, DevicePlan]) -> float:
         """Physical devices are waited for up to the deadline, emulated ones up to the limit."""
-        kinds = {self.profiles[device].hardware.kind for device in participants}
+        kinds = {self._profiles[device].hardware.kind for device in participants}
         if kinds == {"physical"}:
             return self._settings.plan.deadline_s + DEADLINE_GRACE_S
         return self._settings.rounds.wall_timeout_s

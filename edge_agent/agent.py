@@ -102,9 +102,22 @@ class Agent:
         self._last_settled: RoundSettled | None = None
         self._last_deployment: DeploymentReport | None = None
         self._trained_at: tuple[float, float] | None = None
+        self._rounds = 0
 
     def run(self, stop: threading.Event) -> None:
         """Handle messages until ``stop`` is set; then restore the board."""
+        board = self._hardware.describe()
+        log.info(
+            "%s: %s (%s), %d samples, joules from %s (%s, %s), connected to %s",
+            self._peer.id,
+            board.board,
+            board.kind,
+            len(self._data.local),
+            board.meter.source,
+            board.meter.kind,
+            board.meter.scope,
+            self._peer.address,
+        )
         try:
             while not stop.is_set():
                 received = self._peer.receive(timeout_s=0.2)
@@ -115,6 +128,7 @@ class Agent:
                     self._handle(message, stop)
         finally:
             self._hardware.restore()
+            log.info("%s: stopped after %d rounds", self._peer.id, self._rounds)
 
     def _handle(self, message: object, stop: threading.Event) -> None:
         if isinstance(message, DeviceState):
@@ -179,7 +193,7 @@ class Agent:
             run=plan.run,
             device=plan.device,
             applied=self._applied,
-            phases=self._metered(),
+            phases=self._metered(0),
             error=error,
             transfers=self._exchange.take(),
         )
@@ -240,7 +254,7 @@ class Agent:
             training_accuracy=accuracy,
             frequency_hz=observed.frequency_hz or observed.cap_hz,
             busy_s=self._hardware.clock.now_s() - began_s,
-            phases=self._metered(),
+            phases=self._metered(start.round),
             backend=backend,
             error=error,
             transfers=self._exchange.take(),
@@ -248,6 +262,7 @@ class Agent:
             unlabelled=0 if self._data.unlabelled is None else len(self._data.unlabelled),
             trained_at=self._trained_at,
         )
+        self._rounds += not error
         self._peer.send(COORDINATOR, self._last_report)
         self._ledger.begin("idle")
 
@@ -322,7 +337,7 @@ class Agent:
             run=closed.run,
             device=self._plan.device,
             round=closed.round,
-            phases=self._metered(),
+            phases=self._metered(closed.round),
         )
         self._peer.send(COORDINATOR, self._last_settled)
         self._ledger.begin("idle")
@@ -395,10 +410,24 @@ class Agent:
         self._last_settled = None
         self._last_deployment = None
 
-    def _metered(self) -> tuple[PhaseRecord, ...]:
-        """Phases metered since the last message, without idle phases of zero seconds."""
-        return tuple(
+    def _metered(self, number: int) -> tuple[PhaseRecord, ...]:
+        """Phases metered since the last message, without idle phases of zero seconds.
+
+        Args:
+            number: number of the round; 0 before the first.
+        """
+        records = tuple(
             record
             for record in self._ledger.take()
             if record.phase != "idle" or record.duration_s > 0
         )
+        for record in records:
+            log.debug(
+                "%s, round %d: %s %.3g s, %s",
+                self._peer.id,
+                number,
+                record.phase,
+                record.duration_s,
+                record.energy or "not metered",
+            )
+        return records

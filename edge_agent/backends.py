@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from fimi.files import write_whole
 from fimi.learning.onnx import graphs
 from fimi.learning.training import tensors
 from fimi.learning.training.trainer import Trainer, TrainingSettings
@@ -175,9 +175,7 @@ class Backends:
         if path is None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.part")
-        partial.write_bytes(payload)
-        partial.replace(path)
+        write_whole(path, payload, durable=False)  # a damaged one is noticed by its digest
         kept = sorted(path.parent.glob("*.graphs"), key=lambda p: p.stat().st_mtime)
         for old in kept[:-KEPT]:
             old.unlink(missing_ok=True)

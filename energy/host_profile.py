@@ -48,9 +48,10 @@ from fimi.energy.joules import Scope
 from fimi.energy.meters.detect import MeterPair, MeterSettings
 from fimi.energy.meters.plug import PlugSettings
 from fimi.energy.meters.sampler import DEFAULT_RATE_HZ
+from fimi.errors import InputError
 
 
-class ProfileError(ValueError):
+class ProfileError(InputError, ValueError):
     """A board's profile is missing or wrong; the message says where and what to do."""
 
 

@@ -114,7 +114,7 @@ def open_meters(
     if recorders:
         say(f"the {whose}'s own energy is metered by {', '.join(metered.sources)}")
     else:
-        log.info("no meter: %s", "; ".join(problems))
+        log.debug("no meter: %s", "; ".join(problems))
         say(
             f"the {whose}'s own energy is not metered: no meter of this machine can be read; "
             "'fimi agent doctor' says what each of them lacks"

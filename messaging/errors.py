@@ -20,8 +20,10 @@
 # ruff: noqa: N818 - the names say what has happened, not that it is an error
 from __future__ import annotations
 
+from fimi.errors import SurroundingsError
 
-class MessagingError(Exception):
+
+class MessagingError(SurroundingsError):
     """Base of all errors of this package."""
 
 

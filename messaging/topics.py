@@ -13,6 +13,7 @@ two subscriptions, which never overlap, serve any peer.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Literal
 
 from msgspec import Struct
@@ -46,6 +47,24 @@ def check_name(name: str, what: str) -> str:
             "beginning with a letter or digit, and not the word 'all'"
         )
     return name
+
+
+def device_id(index: int, count: int) -> str:
+    """Name of a device that was given no other: ``device-01``.
+
+    Args:
+        index: of the device, from 0.
+        count: devices in the fleet.
+    """
+    width = max(2, len(str(count)))
+    return f"device-{index + 1:0{width}d}"
+
+
+def missing(here: Collection[str], count: int) -> tuple[str, ...]:
+    """Who of a fleet has not come; nobody if a device has another name than :func:`device_id`."""
+    names = [device_id(index, count) for index in range(count)]
+    absent = tuple(name for name in names if name not in here)
+    return absent if len(here) + len(absent) == count else ()
 
 
 def topic(fleet: str, sender: str, recipient: str, kind: Kind) -> str:

@@ -18,6 +18,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from fimi.energy.cost_model import Array, BoardModel
+from fimi.errors import InputError, NoPlanError
 from fimi.optim.learning_curve import LearningCurve
 
 Constraint = Literal["deadline", "bandwidth", "learning error"]
@@ -43,11 +44,11 @@ _SAMPLES_MAX = 1e15
 """Whole numbers up to here are exact doubles."""
 
 
-class ProblemError(ValueError):
+class ProblemError(InputError, ValueError):
     """A problem was described with impossible values."""
 
 
-class InfeasibleError(ValueError):
+class InfeasibleError(NoPlanError, ValueError):
     """No plan meets every constraint.
 
     Attributes:

@@ -6,8 +6,17 @@ report. It takes control characters out; whoever writes HTML escapes the rest.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def clean(text: object, limit: int = 200) -> str:
     """Foreign text without control characters, at most ``limit`` characters long."""
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def enumerated(names: Sequence[str], most: int = 5) -> str:
+    """``a, b, c``; of many names the first few, and how many more there are."""
+    more = len(names) - most
+    said = ", ".join(clean(name, 64) for name in names[:most])
+    return said if more <= 0 else f"{said} and {more} more"

@@ -37,6 +37,22 @@ class DeviceLost(Event, frozen=True, kw_only=True, tag="device-lost"):
     reason: str
 
 
+class Gathering(Event, frozen=True, kw_only=True, tag="gathering"):
+    """The fleet is not complete yet. Not stored: devices that come and go are.
+
+    Attributes:
+        here: how many devices have come.
+        wanted: how many are waited for.
+        missing: who has not come; empty where names are not known.
+        left_s: until waiting ends, wall time, s.
+    """
+
+    here: int
+    wanted: int
+    missing: tuple[str, ...]
+    left_s: float
+
+
 class SearchProgress(Event, frozen=True, kw_only=True, tag="search-progress"):
     """The planner's search has finished an iteration."""
 

@@ -55,7 +55,7 @@ _TABLES = {"run", "event", "profile", "plan", "device_plan", "round", "device_ro
 _T = TypeVar("_T")
 
 
-def read_run(path: Path) -> RunData:
+def read_run(path: Path | str) -> RunData:
     """Read a run.
 
     Args:
@@ -64,6 +64,7 @@ def read_run(path: Path) -> RunData:
     Raises:
         ReportError: there is none, it is no run store, or it cannot be read.
     """
+    path = Path(path)
     store = path / STORE_NAME if path.is_dir() else path
     if not store.exists():
         raise ReportError(

@@ -23,6 +23,7 @@ from fimi.energy.cost_model import PhaseCost
 from fimi.energy.hardware import Observation
 from fimi.energy.joules import Energy
 from fimi.energy.ledger import PhaseRecord
+from fimi.errors import SurroundingsError
 from fimi.learning.data.partition_summary import LabelSkew
 from fimi.messaging.messages import Goodput, Trial
 from fimi.record.events import Deployed, Event, Planned, RoundFinished, SearchProgress
@@ -32,7 +33,7 @@ from fimi.record.results import Deployment, Preparation, RoundResult
 from fimi.record.schema import SCHEMA
 
 
-class StoreError(RuntimeError):
+class StoreError(SurroundingsError, RuntimeError):
     """The run store cannot be created, written or read; the message says where and why."""
 
 

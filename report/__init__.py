@@ -3,8 +3,9 @@
 * :mod:`~fimi.report.page`            one self-contained page, ``report.html``
 * :mod:`~fimi.report.sections`        its words: title, notices, headline, method
 * :mod:`~fimi.report.page_tables`     its tables
-* :mod:`~fimi.report.figures`  its pictures; those of joules and seconds are in the next module
+* :mod:`~fimi.report.figures`  its pictures; those of joules and of learning follow
 * :mod:`~fimi.report.energy_figures`  joules and seconds, measured beside predicted
+* :mod:`~fimi.report.learning_figures`  what updates say of learning, round by round
 * :mod:`~fimi.report.prediction`      predictions against measurements, round by round
 * :mod:`~fimi.report.observed`        what boards did besides drawing power
 * :mod:`~fimi.report.labels`  how uneven the devices' labels are, before and after the plan fills
@@ -13,6 +14,7 @@
   made
 * :mod:`~fimi.report.deployment`      the trained model as files, and how devices ran it
 * :mod:`~fimi.report.terminal`        the report in a terminal, and as plain text
+* :mod:`~fimi.report.layout`          text for a terminal of 80 columns
 * :mod:`~fimi.report.words`           numbers and kinds of joules as a person reads them
 * :mod:`~fimi.report.markup`          HTML that cannot be injected into
 * :mod:`~fimi.report.plot_style`      one palette, shapes beside colours, axes with units

@@ -8,16 +8,14 @@ names, so that nothing a device says of itself can become code.
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import json
-import os
-import tempfile
 from importlib import resources
 from pathlib import Path
 
 from plotly.offline import get_plotlyjs
 
+from fimi.files import write_whole
 from fimi.record.reader import ReportError, read_run
 from fimi.record.record import RunData
 from fimi.record.summary import Summary, summarise
@@ -49,21 +47,10 @@ def write_report(run_dir: Path) -> Path:
     Raises:
         ReportError: the run cannot be read, or the page not be written.
     """
-    page = render(read_run(run_dir)).encode()
+    page = render(read_run(run_dir))
     target = run_dir / REPORT_NAME
     try:
-        handle, name = tempfile.mkstemp(prefix=".report-", suffix=".tmp", dir=run_dir)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(page)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).chmod(0o644)
-            Path(name).replace(target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                Path(name).unlink()
-            raise
+        write_whole(target, page)
     except OSError as error:
         raise ReportError(
             f"{target}: the report cannot be written: {error.strerror or error}; the run is "

@@ -1,21 +1,14 @@
 """The report in a terminal: one table, and the run in a few lines.
 
-:func:`print_report` writes to a console, whether it is a terminal or a file; nothing depends on
-colour. :func:`as_text` reads a run and gives the same as a string.
+:func:`as_text` reads a run and writes it for a terminal of some width, or as plain text of 80
+columns; colours repeat what the words say.
 """
 
 from __future__ import annotations
 
-import io
 import sys
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from fimi.energy.joules import Energy
 from fimi.record.clean import clean
@@ -24,6 +17,7 @@ from fimi.record.record import RunData
 from fimi.record.summary import DeviceSummary, Summary, summarise
 from fimi.report import deployment, labels, prediction
 from fimi.report.besides import extras
+from fimi.report.layout import Marked, Paper, Style, entries, table
 from fimi.report.observed import unusual
 from fimi.report.sections import percent_value, rounds_in_words, state
 from fimi.report.words import (
@@ -38,43 +32,34 @@ from fimi.report.words import (
     word,
 )
 
-PLAIN_WIDTH = 100
-"""Columns of a report that does not go to a terminal."""
-
 _BARS = "▁▂▃▄▅▆▇█"
-_PLAINER = str.maketrans(f"{_BARS}−–─·’±", "12345678---.'~")
+_PLAINER = str.maketrans(f"{_BARS}−–─·’±…", "12345678---.'~.")
 _TERM_WIDTH = 15
+_STYLES: dict[str, Style] = {
+    "not accepted": "problem",
+    "not metered": "warning",
+    "warning": "warning",
+}
 
 
-def print_report(run: RunData, console: Console | None = None) -> None:
-    """Write a run's report.
-
-    Args:
-        run: what was read.
-        console: where to; standard output if left out. Not a terminal: plain, 100 columns.
-    """
-    console = console or Console()
-    width = console.width if console.is_terminal else max(PLAIN_WIDTH, console.width)
-    summary = summarise(run)
-    if summary.devices:
-        console.print(device_table(summary), width=width)
-    console.print(lines(run, summary, width), width=width, soft_wrap=True)
-
-
-def as_text(run_dir: Path, encoding: str | None = None) -> str:
-    """A run's report as plain text of 100 columns.
+def as_text(run_dir: Path, encoding: str | None = None, paper: Paper | None = None) -> str:
+    """A run's report as text.
 
     Args:
         run_dir: folder of the run.
         encoding: what the text is for; characters that it lacks are replaced by plainer ones.
             Standard output's if left out.
+        paper: what the text is for; plain text of 80 columns if left out.
 
     Raises:
         ReportError: the run cannot be read.
     """
-    stream = io.StringIO()
-    print_report(read_run(run_dir), Console(file=stream, width=PLAIN_WIDTH, color_system=None))
-    text = "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+    paper = paper or Paper()
+    run = read_run(run_dir)
+    summary = summarise(run)
+    blocks = [device_table(summary, paper)] if summary.devices else []
+    blocks.append(entries(lines(run, summary), indent=_TERM_WIDTH, paper=paper))
+    text = paper.kinds("\n\n".join(blocks)) + "\n"
     encoding = encoding or sys.stdout.encoding or "utf-8"
     try:
         text.encode(encoding)
@@ -83,36 +68,34 @@ def as_text(run_dir: Path, encoding: str | None = None) -> str:
     return text
 
 
-def device_table(summary: Summary) -> Table:
+def device_table(summary: Summary, paper: Paper) -> str:
     """One row per device."""
     all_energies = [device.measured for device in summary.devices]
     bare = alike(all_energies)
     kind = summary.measured.kind if summary.measured and bare else "metered"
     boards = {device.hardware for device in summary.devices}
     clock = {"physical": "measured", "emulated": "emulated"}.get("/".join(boards), "metered")
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True, padding=(0, 1, 0, 0))
     fleet = summary.measured
-    widest = 20 if bare else 11
-    table.add_column(
-        "\n\ndevice", footer="fleet", no_wrap=True, max_width=widest, overflow="ellipsis"
-    )
-    for title, footer in (
-        ("synth.\n\nsamples", str(sum(sum(d.synthetic_counts) for d in summary.devices))),
-        ("freq.\nGHz\nplan", ""),
-        ("freq.\nGHz\nset", ""),
-        ("band\nkHz\nplan", ""),
+    columns = (
+        ("device", "fleet"),
+        ("synth.\nimages", str(sum(sum(d.synthetic_counts) for d in summary.devices))),
+        ("GHz\nplan", ""),
+        ("GHz\nset", ""),
+        ("kHz\nplan", ""),
         ("busy\ns/round\npred.", ""),
         (f"busy\ns/round\n{clock}", ""),
-        ("energy\n\npredicted", joules(summary.predicted_j) if fleet else MISSING),
+        ("energy\n\npred.", joules(summary.predicted_j) if fleet else MISSING),
         (f"energy\n\n{kind}", joules(fleet.value_j) if fleet else MISSING),
-        *([] if bare else [("\n\nof kind", _stacked(fleet, all_energies))]),
-        ("\n\nerror", signed_percent(summary.bias_percent)),
-    ):
-        table.add_column(title, footer=footer, justify="right", no_wrap=True)
+        *([] if bare else [("of kind", _stacked(fleet, all_energies))]),
+        ("error", signed_percent(summary.bias_percent)),
+    )
+    rows = []
     for device in summary.devices:
         own = None if bare else _stacked(device.measured, all_energies)
-        table.add_row(Text(clean(device.device)), *_cells(device, own))
-    return table
+        name = clean(device.device)
+        rows.append((Marked(name, "problem") if device.problems else name, *_cells(device, own)))
+    heading, footer = zip(*columns, strict=True)
+    return table(heading, rows, footer=footer, paper=paper)
 
 
 def _stacked(energy: Energy | None, among: Sequence[Energy | None]) -> str:
@@ -142,8 +125,8 @@ def _scaled(value: float | None, unit: float) -> str:
     return f"{scaled:#.3g}".rstrip(".") if scaled < 1000 else f"{scaled:.0f}"
 
 
-def lines(run: RunData, summary: Summary, width: int = PLAIN_WIDTH) -> Text:
-    """The run in a few lines: accuracy, joules, the plan, and what is missing."""
+def lines(run: RunData, summary: Summary) -> list[tuple[str, str]]:
+    """The run in a few entries: accuracy, joules, the plan, and what is missing."""
     said = [("run", _run_words(run))]
     points = summary.points
     if points:
@@ -176,13 +159,10 @@ def lines(run: RunData, summary: Summary, width: int = PLAIN_WIDTH) -> Text:
     for term in dict.fromkeys(term for term, _ in found):
         said += _first([words for words in found if words[0] == term])
     said += [("warning", warning) for warning in summary.warnings]
-    text = Text()
-    for number, (term, words) in enumerate(said):
-        text.append("\n" if number else "")
-        text.append(f"{term:<{_TERM_WIDTH}}", style="bold")
-        room = max(20, width - _TERM_WIDTH)
-        text.append(("\n" + " " * _TERM_WIDTH).join(textwrap.wrap(clean(words, 2000), room)))
-    return text
+    return [
+        (Marked(term, _STYLES[term]) if term in _STYLES else term, clean(words, 2000))
+        for term, words in said
+    ]
 
 
 def _refused(row: DeviceSummary) -> tuple[str, str]:

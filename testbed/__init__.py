@@ -2,6 +2,7 @@
 
 * :mod:`~fimi.testbed.cli`            the command ``fimi``
 * :mod:`~fimi.testbed.commands`       its commands, a module per subject
+* :mod:`~fimi.testbed.interface`      runs and experiments from Python
 * :mod:`~fimi.testbed.configuration`  configurations: keys, files, rules
 * :mod:`~fimi.testbed.processes`      the processes of a federation
 * :mod:`~fimi.testbed.experiment`     many runs compared: strategies, seeds and a grid of settings
@@ -9,6 +10,8 @@
 * :mod:`~fimi.testbed.run_summary`    a run in numbers
 * :mod:`~fimi.testbed.run_folder`     ``runs/<name>/``: store, model, report
 * :mod:`~fimi.testbed.live`           progress on the terminal
+* :mod:`~fimi.testbed.logs`           what a process says: -q, -v, --log-file
+* :mod:`~fimi.testbed.nearest`        the nearest of known names
 * :mod:`~fimi.testbed.child`          ``fimi`` as a child of an experiment
 
 Imports all other packages; nobody imports it.

@@ -7,13 +7,14 @@ port, disk, permissions); 4 no plan meets the limits; 5 the federation could not
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
-from fimi.learning.data.dataset import Split
-from fimi.learning.data.partition_summary import LabelSkew
+from fimi.files import write_whole
+from fimi.report.layout import Paper, entries
+from fimi.testbed.commands.base import CONTEXT, Group
 from fimi.testbed.commands.calibrate import calibrate
 from fimi.testbed.commands.experiment import experiment
 from fimi.testbed.commands.federation import coordinator, dry_run, report
@@ -23,43 +24,29 @@ from fimi.testbed.commands.nodes import agent, broker
 from fimi.testbed.commands.optimise import optimise
 from fimi.testbed.commands.shared import (
     EXIT_CONFIG,
-    EXIT_INTERRUPTED,
     EXIT_SURROUNDINGS,
     errors,
     fail,
     read_config,
 )
 from fimi.testbed.configuration import load as configuration
-from fimi.testbed.configuration.load import ConfigError
 
 
-class _Group(click.Group):
-    """Ctrl-C that no command handles (while it is still loading) also ends with 130."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            fail("stopped", EXIT_INTERRUPTED)
-
-
-@click.group(
-    cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
-)
+@click.group(cls=Group, context_settings=CONTEXT)
 @click.version_option(package_name="fimi-testbed", prog_name="fimi")
 def main() -> None:
     """Energy-aware federated learning on real edge devices."""
 
 
 @main.command()
-@click.argument("path", type=click.Path(path_type=Path), default=Path("fimi.toml"))
+@click.argument("path", type=click.Path(path_type=Path), default=Path(configuration.FILE_NAME))
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 def init(path: Path, force: bool) -> None:
-    """Write a configuration with every key, its default and what it means."""
+    """Write a configuration with every key and what it means, defaults as comments."""
     if path.exists() and not force:
         fail(f"{path} exists; --force replaces it", EXIT_CONFIG)
     try:
-        path.write_text(configuration.template(), encoding="utf-8")
+        write_whole(path, configuration.template())
     except OSError as error:
         fail(f"cannot write {path}: {error.strerror}", EXIT_SURROUNDINGS)
     click.echo(f"{path} written; check it with: fimi check {path}")
@@ -69,47 +56,28 @@ def init(path: Path, force: bool) -> None:
 @click.argument("path", type=click.Path(path_type=Path), required=False)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set any key.")
 def check(path: Path | None, settings: tuple[str, ...]) -> None:
-    """Validate a configuration and show every effective value with its origin."""
-    from fimi.testbed.processes.devices import check_data, check_network
+    """Validate a configuration, show every value with its origin, and plan the fleet.
 
-    effective = read_config(path, settings, {}, divides_data=False)
-    try:
-        division = check_data(effective.config)
-    except ConfigError as error:
-        fail(str(error), EXIT_CONFIG)
+    Without PATH, ./fimi.toml where there is one. Exits with 4 if no plan meets the limits.
+    """
+    from fimi.testbed.tools import check as show
+
+    scenario = read_config(path, settings, {})
     with errors():
-        network = check_network(effective.config, division.split.test)
-    rows = configuration.values(effective.config)
-    width = max(map(len, rows))
-    for key, value in rows.items():
-        click.echo(f"{key:<{width}}  {configuration.to_toml(value):<28} {effective.origins[key]}")
-    click.echo(f"\n{_parts(division.split)}")
-    click.echo(_in_words(division.skew))
-    click.echo(network)
-
-
-def _parts(split: Split) -> str:
-    """The parts of the data in one line."""
-    test = split.test
-    size = "×".join(map(str, test.image_shape))
-    return (
-        f"{test.name.split('/')[0]}: {size} images of {test.classes} classes; "
-        f"{len(split.public)} public ({split.kind}), {len(split.private)} private, "
-        f"{len(test)} for tests"
-    )
-
-
-def _in_words(skew: LabelSkew) -> str:
-    """A division of the data in one line."""
-    known = [bits for bits in skew.entropy_bits if bits is not None]
-    words = [
-        f"{len(skew.samples)} devices with {min(skew.samples)} to {max(skew.samples)} samples each",
-        f"label entropy {min(known):.2f} to {max(known):.2f} bits" if known else None,
-        f"mean distance to the population {skew.mean_emd:.2f} (0 alike, 2 nothing in common)"
-        if skew.mean_emd is not None
-        else None,
+        network = show.network_words(scenario)
+    paper = Paper.of(sys.stdout)
+    for line in show.value_lines(scenario, paper, whole=not sys.stdout.isatty()):
+        click.echo(line)
+    said = [
+        ("file", f"{path or configuration.default_file() or 'none; every default'}"),
+        ("differing", show.differing(scenario.config)),
+        *show.data_words(scenario),
+        ("network", network),
     ]
-    return "; ".join(word for word in words if word)
+    click.echo("\n" + entries(said, indent=11, paper=paper))
+    with errors():
+        plan = show.plan_words(scenario)
+    click.echo(entries([("plan", plan)], indent=11, paper=paper))
 
 
 for _command in (

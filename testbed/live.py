@@ -7,9 +7,11 @@ characters.
 
 from __future__ import annotations
 
+import logging
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
+from collections.abc import Callable
 from types import TracebackType
 from typing import IO, TypeVar
 
@@ -21,7 +23,7 @@ from rich.text import Text
 
 from fimi.coordinator.training_rounds import in_words
 from fimi.energy.joules import Energy, format_energy, format_joules, total
-from fimi.record.clean import clean
+from fimi.record.clean import clean, enumerated
 from fimi.record.events import (
     BatchDelivered,
     Deployed,
@@ -29,6 +31,7 @@ from fimi.record.events import (
     DeviceLost,
     DeviceReported,
     Event,
+    Gathering,
     GenerationProgress,
     NotDeployed,
     PlanInForce,
@@ -42,28 +45,47 @@ from fimi.record.events import (
 )
 from fimi.record.results import Deployment, RoundResult
 from fimi.report.besides import server_line
+from fimi.report.words import alike, cell, heading
+from fimi.testbed.logs import SHOWN
+
+log = logging.getLogger(__name__)
 
 _MOST_ROWS = 24
+_AROUND = 9
+"""Lines of a live picture besides those of devices."""
 _LONGEST = 1000
-
+_GATHERING_S = 30.0
+"""Between two plain lines about who is missing."""
 
 _P = TypeVar("_P", bound="LivePicture")
 
 
 class PlainView:
-    """One line per event worth a line.
+    """One line per event worth a line, on a stream and in the log file.
 
     Args:
-        stream: where to write.
+        stream: where to write; ``None``: to the log file only.
         rounds: how many are planned.
+        quiet: whether the stream gets problems only.
+        clock: monotonic time, s.
     """
 
-    def __init__(self, stream: IO[str], rounds: int) -> None:
+    def __init__(
+        self,
+        stream: IO[str] | None,
+        rounds: int,
+        *,
+        quiet: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._stream = stream
+        self._quiet = quiet
+        self._clock = clock
         self._rounds = rounds
+        self._gathering_s = clock() + 5.0  # of a dry run nobody is missing for long
         self._energies: list[Energy] = []
         self._trained_with = ""
-        self._began_s = time.monotonic()
+        self._began_s = clock()
 
     def __enter__(self) -> PlainView:
         return self
@@ -71,19 +93,24 @@ class PlainView:
     def __exit__(self, *_: object) -> None:
         return None
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, *, problem: bool = False) -> None:
         """Write a line."""
-        at_s = time.monotonic() - self._began_s
-        one_line = clean(text.replace("\n", "; "), _LONGEST)
-        print(f"[{at_s:6.1f} s] {one_line}", file=self._stream, flush=True)
+        log.log(logging.WARNING if problem else logging.INFO, "%s", text, extra=SHOWN)
+        if self._stream is not None and (problem or not self._quiet):
+            at_s = self._clock() - self._began_s
+            one_line = clean(text.replace("\n", "; "), _LONGEST)
+            print(f"[{at_s:6.1f} s] {one_line}", file=self._stream, flush=True)
 
     def __call__(self, event: Event) -> None:
         """Hear an event."""
         if (line := self._line(event)) is not None:
-            self.say(line)
+            self.say(line, problem=is_problem(event))
 
     def _line(self, event: Event) -> str | None:
         match event:
+            case Gathering() if event.here < event.wanted and self._clock() > self._gathering_s:
+                self._gathering_s = self._clock() + _GATHERING_S
+                return describe_gathering(event)
             case DeviceJoined():
                 return (
                     f"{event.device} joined: {event.board} ({event.kind}), "
@@ -165,10 +192,14 @@ class LiveView(LivePicture):
     """
 
     def __init__(self, console: Console, rounds: int, title: str) -> None:
+        self._console = console
+        self._log = PlainView(None, rounds)
         self._rounds = rounds
         self._title = title
         self._doing = "starting broker, generator node and devices"
         self._devices: dict[str, list[str]] = {}
+        self._kinds: set[str] = set()
+        self._latest: dict[str, Energy] = {}
         self._notices: list[str] = []
         self._plan = ""
         self._results: list[RoundResult] = []
@@ -180,20 +211,23 @@ class LiveView(LivePicture):
 
     def say(self, text: str) -> None:
         """Show what is going on."""
+        self._log.say(text)
         self._doing = text
 
     def __call__(self, event: Event) -> None:
         """Hear an event."""
+        self._log(event)
         match event:
+            case Gathering():
+                self._doing = describe_gathering(event)
             case DeviceJoined():
+                self._kinds.add(event.kind)
                 self._devices[event.device] = [
                     f"{event.board} ({event.kind})",
                     str(event.samples),
                     "",
                     "joined",
-                    "",
                 ]
-                self._doing = "gathering the fleet"
             case DeviceLost():
                 self._set(event.device, 3, "gone")
             case SearchProgress():
@@ -226,7 +260,7 @@ class LiveView(LivePicture):
                     self._trained_with = f" · {with_what}"
                 for entry in event.result.devices:
                     if entry.energy is not None:
-                        self._set(entry.device, 4, format_energy(entry.energy))
+                        self._latest[entry.device] = entry.energy
             case Refitted():
                 self._notices = [*self._notices[-2:], describe_refit(event)]
             case Deployed():
@@ -244,29 +278,46 @@ class LiveView(LivePicture):
     def _draw(self) -> RenderableType:
         done = len(self._results)
         elapsed = time.monotonic() - self._began_s
-        head = Text.assemble(
-            (self._title, "bold"), f"   {elapsed:.0f} s   ", self._doing + self._trained_with
-        )
-        parts: list[RenderableType] = [head]
+        head = Text.assemble((self._title, "bold"), f"   {elapsed:.0f} s{self._trained_with}")
+        parts: list[RenderableType] = [head, Text(clean(self._doing, _LONGEST))]
         if self._plan:
             parts.append(Text(self._plan, style="dim"))
         bar = Table.grid(padding=(0, 1))
-        bar.add_row(
-            ProgressBar(total=self._rounds, completed=done, width=40),
-            f"{done}/{in_words(self._rounds)}",
-            *self._figures(done),
-        )
+        cells = (f"{done}/{in_words(self._rounds)}", *self._figures(done))
+        for _ in range(1 + len(cells)):
+            bar.add_column(no_wrap=True)
+        bar.add_row(ProgressBar(total=self._rounds, completed=done, width=14), *cells)
         parts.append(bar)
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for column in ("device", "board", "samples", "synthetic", "doing", "last round"):
-            table.add_column(column, no_wrap=True)
-        for device, cells in sorted(self._devices.items())[:_MOST_ROWS]:
-            table.add_row(device, *(Text(clean(cell)) for cell in cells))
-        parts.append(table)
-        if len(self._devices) > _MOST_ROWS:
-            parts.append(Text(f"… and {len(self._devices) - _MOST_ROWS} more devices", "dim"))
+        most = max(1, min(_MOST_ROWS, self._console.height - _AROUND))
+        parts.append(self._table(most))
+        if len(self._devices) > most:
+            parts.append(Text(f"… and {len(self._devices) - most} more devices", "dim"))
         parts += [Text(clean(notice), style="yellow") for notice in self._notices]
         return Group(*parts)
+
+    def _table(self, most: int) -> Table:
+        """A row per device; what is the same for all stands in the heading."""
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        (kind,) = self._kinds if len(self._kinds) == 1 else ("",)
+        bare = alike(self._latest.values())
+        energy = heading(self._latest.values()) if bare and self._latest else ""
+        for title, numeric in (
+            ("device", False),
+            (f"board\n{kind}", False),
+            ("samples\nown", True),
+            ("\nsynth.", True),
+            ("doing", False),
+            (f"last round\n{energy}", True),
+        ):
+            table.add_column(title, no_wrap=True, justify="right" if numeric else "left")
+        for device, (board, *cells) in sorted(self._devices.items())[:most]:
+            table.add_row(
+                Text(clean(device)),
+                Text(clean(board.removesuffix(f" ({kind})"))),
+                *(Text(clean(text)) for text in cells),
+                cell(self._latest[device], bare=bare) if device in self._latest else "",
+            )
+        return table
 
     def _figures(self, done: int) -> list[str]:
         figures = []
@@ -280,6 +331,22 @@ class LiveView(LivePicture):
 
 
 View = PlainView | LiveView
+
+
+def is_problem(event: Event) -> bool:
+    """Whether an event is worth a line however little somebody wants to read."""
+    if isinstance(event, BatchDelivered | PlanInForce):
+        return bool(event.error)
+    return isinstance(event, DeviceLost | UpdateRejected | NotDeployed)
+
+
+def describe_gathering(event: Gathering) -> str:
+    """Who is here and who is missing, in one line: ``1 of 2 devices here, 84 s left: ...``."""
+    said = f"{event.here} of {event.wanted} devices here"
+    if event.here >= event.wanted:
+        return said
+    who = enumerated(event.missing) or f"{event.wanted - event.here}"
+    return f"{said}, {event.left_s:.0f} s left: {who} missing"
 
 
 def describe_plan(event: Planned) -> str:

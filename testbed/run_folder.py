@@ -7,25 +7,27 @@ it is removed again if the run ended before it had a plan to show.
 from __future__ import annotations
 
 import itertools
-import os
 import shutil
-import tempfile
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fimi.errors import SurroundingsError
+from fimi.files import write_whole
 from fimi.learning.training import tensors
 from fimi.learning.training.classifier import Exported, Variant
+from fimi.record.reader import STORE_NAME
 from fimi.record.store import RunStore, StoreError
 from fimi.testbed.configuration.sections import Config
+from fimi.testbed.nearest import nearest
 
 FILE_NAMES: dict[Variant, str] = {"fp32": "model.onnx", "int8": "model-int8.onnx"}
 """What the trained model is called as an ONNX file."""
 
 
-class RunFolderError(RuntimeError):
+class RunFolderError(SurroundingsError, RuntimeError):
     """A run folder cannot be used; the message says which and why."""
 
 
@@ -98,6 +100,22 @@ class RunFolder:
         return True
 
 
+def find_run(path: Path) -> Path:
+    """The run that is meant by a path: one that is there, or one of that name below ``runs/``.
+
+    Raises:
+        RunFolderError: there is none; says which one may be meant.
+    """
+    for candidate in (path, Path("runs") / path):
+        if candidate.exists():
+            return candidate
+    for folder in (path.parent, Path("runs")):
+        runs = sorted(store.parent.name for store in folder.glob(f"*/{STORE_NAME}"))
+        if meant := nearest(path.name, runs):
+            raise RunFolderError(f"{path}: there is no run here; did you mean {folder / meant}?")
+    raise RunFolderError(f"{path}: there is no run here; name a folder below runs/")
+
+
 def _made(wanted: Path) -> Path:
     """Make a folder, with a number behind its name if a run began in the same second."""
     for number in itertools.count(1):
@@ -110,24 +128,14 @@ def _made(wanted: Path) -> Path:
     return path
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all.
+def write_atomically(path: Path, data: bytes | str) -> None:
+    """Write a file of a run or an experiment, whole or not at all.
 
     Raises:
         RunFolderError: the disk is full or read-only; what was there before is untouched.
     """
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_whole(path, data)
     except OSError as error:
         raise RunFolderError(
             f"cannot write {path}: {error.strerror}; free some space and run again"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from fimi.coordinator.federation import Federation
+from fimi.coordinator.settings import targets
 from fimi.learning.training.classifier import FileCheck
 from fimi.learning.training.metrics import TargetCost
 from fimi.record.results import (
@@ -166,8 +167,8 @@ def summarise(federation: Federation, run_dir: str, wall_s: float) -> RunSummary
     each = [board_energy(preparations if r.number == 1 else (), (r,)) for r in rounds]
     return RunSummary(
         status=federation.status,
-        strategy=federation.settings.strategy,
-        seed=federation.settings.seed,
+        strategy=federation.settings.run.strategy,
+        seed=federation.settings.run.seed,
         rounds=len(rounds),
         accuracy=tuple(r.evaluation.accuracy for r in rounds),
         energy_kind=energy.kind if energy else None,
@@ -196,7 +197,7 @@ def summarise(federation: Federation, run_dir: str, wall_s: float) -> RunSummary
             for each in federation.insights
         },
         targets=costs_to_targets(
-            federation.settings.targets, federation.preparations, federation.rounds
+            targets(federation.settings), federation.preparations, federation.rounds
         ),
         run_dir=run_dir,
         deployment=_deployed(federation),

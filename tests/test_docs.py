@@ -55,6 +55,9 @@ def definitions() -> dict[str, set[str]]:
     """
     tree = ast.parse((ROOT / "fimi" / "__init__.py").read_text(encoding="utf-8"))
     found = {"fimi": {*_names(tree.body), *_exported(tree)}}
+    mortar = [path for path in (ROOT / "fimi").glob("*.py") if path.stem != "__init__"]
+    for path in mortar:
+        found[f"fimi.{path.stem}"] = set(_names(ast.parse(path.read_text(encoding="utf-8")).body))
     for folder in FOLDERS:
         for path in (ROOT / folder).rglob("*.py"):
             parts = path.relative_to(ROOT).with_suffix("").parts

@@ -29,6 +29,9 @@ ALLOWED = {
     },
 }  # fmt: skip
 
+MORTAR = {"fimi.children", "fimi.errors", "fimi.files", "fimi.fork_server"}
+"""Modules in the folder ``fimi`` itself that every room may import; they import no room."""
+
 LARGEST_SHARE = 0.17
 """Of the product's lines that one package may hold."""
 
@@ -57,7 +60,11 @@ NEEDS_TORCH = {
 @cache
 def modules() -> dict[str, Path]:
     """Every module of the product by its name, packages included."""
-    found = {}
+    found = {
+        name: path
+        for name in sorted(MORTAR)
+        if (path := ROOT / "fimi" / f"{name.removeprefix('fimi.')}.py").exists()
+    }
     for package in ALLOWED:
         for path in sorted((ROOT / package).rglob("*.py")):
             parts = path.relative_to(ROOT).with_suffix("").parts
@@ -100,12 +107,21 @@ def test_what_is_ours_is_imported_below_fimi_only() -> None:
 
 @pytest.mark.parametrize("package", ALLOWED)
 def test_imports_run_downwards_only(package: str) -> None:
-    allowed = {f"fimi.{name}" for name in ALLOWED[package] | {package}}
+    allowed = {f"fimi.{name}" for name in ALLOWED[package] | {package}} | MORTAR
     files = sorted((ROOT / package).rglob("*.py"))
     assert files
     for path in files:
         ours = {".".join(n.split(".")[:2]) for n in imports(path) if n.split(".")[0] == "fimi"}
         assert ours <= allowed, f"{path.relative_to(ROOT)} imports {ours - allowed}"
+
+
+def test_mortar_imports_no_room() -> None:
+    found = {path.stem for path in (ROOT / "fimi").glob("*.py")} - {"__init__"}
+    assert found
+    assert {f"fimi.{name}" for name in found} <= MORTAR
+    for name in found:
+        ours = {n for n in imports(ROOT / "fimi" / f"{name}.py") if n.split(".")[0] == "fimi"}
+        assert ours <= MORTAR, f"fimi/{name}.py imports {ours - MORTAR}"
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

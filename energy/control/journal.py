@@ -26,6 +26,7 @@ from msgspec import Struct
 
 from fimi.energy.control.programs import Run, run_program
 from fimi.energy.sysfs import read_text
+from fimi.files import sync_folder
 
 FILE_NAME = "restore.jsonl"
 
@@ -183,7 +184,7 @@ class Journal:
                 errno.EBUSY, "another process steers this machine", str(self.path)
             ) from None
         if fresh:
-            _sync_folder(self.path.parent)
+            sync_folder(self.path.parent)
         self._file = file
         self._changes = list(_read(self.path))
 
@@ -261,11 +262,3 @@ def _read(path: Path) -> list[Change]:
             # The power failed while this line was written: its change was not made yet.
             log.warning("%s: a line is not whole and is ignored", path)
     return changes
-
-
-def _sync_folder(folder: Path) -> None:
-    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

@@ -32,9 +32,10 @@ from msgspec import Struct
 
 from fimi.energy.clock import Clock
 from fimi.energy.joules import Kind, Scope
+from fimi.errors import SurroundingsError
 
 
-class MeterUnavailableError(Exception):
+class MeterUnavailableError(SurroundingsError):
     """A meter cannot be read; the message says which, why, and what to do about it."""
 
 

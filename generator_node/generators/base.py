@@ -17,6 +17,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from fimi.errors import SurroundingsError
 from fimi.learning.data.dataset import Dataset, Images, Labels
 
 Seeds = NDArray[np.uint64]
@@ -25,7 +26,7 @@ Image = NDArray[np.uint8]
 """One image: (channels, height, width)."""
 
 
-class GeneratorError(Exception):
+class GeneratorError(SurroundingsError):
     """A generator cannot be loaded or used; the message says why and what to do."""
 
 

@@ -31,6 +31,7 @@ import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 
+from fimi.files import write_whole
 from fimi.generator_node.generators.base import GeneratorError
 from fimi.generator_node.generators.card import (
     CARD,
@@ -90,22 +91,19 @@ def save(
     (folder / CARD).unlink(missing_ok=True)
     for part in ("unet", "scheduler"):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    (folder / UNET_CONFIG).write_text(unet.to_json_string(), encoding="utf-8")
-    (folder / UNET_WEIGHTS).write_bytes(weights)
-    (folder / GRAPH).write_bytes(graph)
-    (folder / SCHEDULER_CONFIG).write_text(scheduler.to_json_string(), encoding="utf-8")
+    write_whole(folder / UNET_CONFIG, unet.to_json_string())
+    write_whole(folder / UNET_WEIGHTS, weights)
+    write_whole(folder / GRAPH, graph)
+    write_whole(folder / SCHEDULER_CONFIG, scheduler.to_json_string())
     return finish(folder, card, judge)
 
 
 def finish(folder: Path, card: Card, judge: bytes) -> Card:
     """Write the judge, if any, and the card; returns the card as written."""
     if judge:
-        (folder / JUDGE).write_bytes(judge)
+        write_whole(folder / JUDGE, judge)
         card = msgspec.structs.replace(card, judge_digest=_sha256(judge))
-    text = msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n"
-    partial = folder / (CARD + ".partial")
-    partial.write_bytes(text)
-    partial.replace(folder / CARD)
+    write_whole(folder / CARD, msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
     return card
 
 

@@ -17,7 +17,6 @@ message or transfer that this node accepts carries images, labels or parameters.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -26,6 +25,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from fimi.files import write_whole
 from fimi.generator_node.service.device_batch import MadeBatch
 from fimi.generator_node.service.service import BatchService, QueueProgress, RequestRefusedError
 from fimi.learning.data.batches import MEDIA
@@ -71,13 +71,8 @@ class RequestJournal:
 
     def write(self, requests: Iterable[SyntheticRequest]) -> None:
         """Replace the content by these requests, completely or not at all."""
-        partial = self._path.with_suffix(".partial")
         try:
-            with partial.open("wb") as file:
-                file.write(msgspec.json.encode(list(requests)))
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self._path)
+            write_whole(self._path, msgspec.json.encode(list(requests)))
         except OSError as error:
             log.warning("%s cannot be written: %s", self._path, error)
 
@@ -126,7 +121,7 @@ class GeneratorNode:
         """
         try:
             for request in self._journal.read() if self._journal else ():
-                log.info("going on with the request of run %s for %s", request.run, request.device)
+                log.debug("going on with the request of run %s for %s", request.run, request.device)
                 self._take(request)
             while not stop.is_set():
                 if not self._service.busy:

@@ -35,6 +35,7 @@ from typing import IO, Literal
 import numpy as np
 from msgspec import Struct
 
+from fimi.files import write_whole
 from fimi.generator_node.generators.base import GeneratorError, Image
 
 Verdict = Literal["kept", "below-chance", "blank", "near-copy", "repeat"]
@@ -200,7 +201,7 @@ class Pool:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(folder / "lock")
-            (self._folder / "pool.json").write_text(made_by + "\n", encoding="utf-8")
+            write_whole(self._folder / "pool.json", made_by + "\n")
         except OSError as error:
             self.close()
             raise PoolError(

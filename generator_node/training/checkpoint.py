@@ -19,6 +19,7 @@ from diffusers.training_utils import EMAModel
 from msgspec import Struct
 from torch import Tensor, nn
 
+from fimi.files import write_whole
 from fimi.generator_node.generators.base import GeneratorError
 
 
@@ -88,9 +89,7 @@ def write(path: Path, training: Training, position: Position, purpose: str) -> N
         metadata={"training": json.dumps(note)},
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(data)
-    partial.replace(path)
+    write_whole(path, data)
 
 
 def read(path: Path, training: Training, purpose: str) -> Position:

@@ -29,6 +29,7 @@ from msgspec import Struct
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fimi.files import write_whole
 from fimi.generator_node.generators.card import Card
 from fimi.generator_node.generators.folder import finish
 from fimi.generator_node.generators.gan import WEIGHTS, GanGenerator, GanSettings, GeneratorNetwork
@@ -107,7 +108,7 @@ class TrainedGan(Struct, frozen=True, kw_only=True):
             {name: value.detach().contiguous() for name, value in self.network.state_dict().items()}
         )
         (folder / WEIGHTS).parent.mkdir(parents=True, exist_ok=True)
-        (folder / WEIGHTS).write_bytes(weights)
+        write_whole(folder / WEIGHTS, weights)
         digest = hashlib.sha256(weights).hexdigest()
         return finish(folder, msgspec.structs.replace(self.card, weights_digest=digest), self.judge)
 

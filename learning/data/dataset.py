@@ -12,12 +12,16 @@ import hashlib
 import importlib.util
 import zipfile
 import zlib
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
+
+from fimi.errors import InputError
+from fimi.files import whole_file
 
 Images = NDArray[np.uint8]
 """Images as they are stored and sent: (N, channels, height, width), 0 to 255."""
@@ -26,7 +30,7 @@ Labels = NDArray[np.int64]
 SplitKind = Literal["writers", "random"]
 
 
-class Dataset(Struct, frozen=True, kw_only=True):
+class Dataset(Struct, frozen=True, kw_only=True, dict=True):
     """Labelled images.
 
     Attributes:
@@ -70,6 +74,10 @@ class Dataset(Struct, frozen=True, kw_only=True):
 
     def digest(self) -> str:
         """SHA-256 over shape, classes, images and labels, hexadecimal; the name is left out."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         hasher = hashlib.sha256(repr((self.images.shape, self.class_names)).encode())
         hasher.update(np.ascontiguousarray(self.images).tobytes())
         hasher.update(np.ascontiguousarray(self.labels).tobytes())
@@ -116,7 +124,7 @@ def load_digits() -> Dataset:
     )
 
 
-class DatasetError(ValueError):
+class DatasetError(InputError, ValueError):
     """Images cannot be read or used; the message says which, why and what to do."""
 
 
@@ -156,7 +164,7 @@ def validate(dataset: Dataset, where: str) -> Dataset:
 
 def save(dataset: Dataset, path: Path) -> None:
     """Write labelled images to a file that :func:`load` reads without any other package."""
-    with path.open("wb") as file:
+    with whole_file(path) as file:
         np.savez_compressed(
             file,
             name=np.array(dataset.name),

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from fimi.files import write_whole
 from fimi.learning.data.dataset import Dataset, DatasetError
 from fimi.learning.data.partition_schemes import Parts
 
@@ -25,7 +26,7 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 def write(path: Path, parts: Parts, private: Dataset) -> None:
     """Write a partition of ``private``."""
     content = _File(devices=[indices.tolist() for indices in parts], digest=private.digest())
-    path.write_bytes(msgspec.json.encode(content))
+    write_whole(path, msgspec.json.encode(content))
 
 
 def read(path: Path, private: Dataset, *, devices: int, min_samples: int = 0) -> Parts:

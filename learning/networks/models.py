@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from fimi.errors import InputError
 from fimi.learning.training.tensors import Parameters
 from fimi.learning.training.trainer import TrainingSettings
 
@@ -30,7 +31,7 @@ LARGE_IMAGE = 64
 """Smallest height, pixels, with which ResNet-18 keeps its original stem, which divides it by 4."""
 
 
-class ModelError(ValueError):
+class ModelError(InputError, ValueError):
     """A network cannot be built, or does not fit the data; the message says why."""
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import fx, nn
 from torch.export.graph_signature import InputKind
 
+from fimi.errors import InputError
 from fimi.learning.onnx import norms
 from fimi.learning.onnx.operators import rule_for
 from fimi.learning.onnx.tape import NotExportableError, Shape, Tape, Value
@@ -30,7 +31,7 @@ DROPOUTS = (
 """Names of the operators that drop values at random in training, in place or not."""
 
 
-class ExportError(ValueError):
+class ExportError(InputError, ValueError):
     """A network cannot become an ONNX graph; the message names layer and operator.
 
     The caller adds what can be done, because it knows the purpose of the graph.

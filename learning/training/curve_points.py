@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from fimi.files import write_whole
 from fimi.learning.data.dataset import Dataset, DatasetError
 from fimi.learning.training.tensors import Parameters
 from fimi.learning.training.trainer import Trainer, TrainingSettings
@@ -168,7 +169,7 @@ class PointFile:
         self._path = path
         self.points: tuple[CurvePoint, ...] = ()
         if not path.exists():
-            path.write_bytes(msgspec.json.encode(what) + b"\n")
+            write_whole(path, msgspec.json.encode(what) + b"\n")
             return
         lines = path.read_bytes().splitlines()
         try:
@@ -185,7 +186,7 @@ class PointFile:
                 "it"
             )
         if len(whole) < len(lines) - 1:
-            path.write_bytes(b"\n".join([lines[0], *whole]) + b"\n")
+            write_whole(path, b"\n".join([lines[0], *whole]) + b"\n")
 
     def add(self, point: CurvePoint) -> None:
         """Keep a point."""

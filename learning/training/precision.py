@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fimi.errors import InputError
 from fimi.learning.training.trainer import TrainingSettings
 
 Amp = Literal["off", "bf16", "fp16"]
@@ -20,7 +21,7 @@ Amp = Literal["off", "bf16", "fp16"]
 _START_SCALE, _GROWTH_STEPS = 65536.0, 2000
 
 
-class PrecisionError(ValueError):
+class PrecisionError(InputError, ValueError):
     """This machine's PyTorch cannot follow the settings; the message says why and what to do."""
 
 

@@ -3,5 +3,5 @@
 * :mod:`~fimi.messaging.broker.embedded`        starts and ends it, and sets its password
 * :mod:`~fimi.messaging.broker.mosquitto_main`  the child process that runs mosquitto
 * :mod:`~fimi.messaging.broker.amqtt_main`      the child process that runs amqtt
-* :mod:`~fimi.messaging.broker.guard`           ends the child when its parent is gone
+* :mod:`~fimi.messaging.broker.orders`          what the child process is told
 """

@@ -1,6 +1,6 @@
 """Child process that runs amqtt, with the password enforced and four of its faults corrected.
 
-Started by :mod:`fimi.messaging.broker.embedded` as ``python -m fimi.messaging.broker.amqtt_main``.
+Started by :mod:`fimi.messaging.broker.embedded` (:mod:`fimi.children`).
 What is corrected, as of amqtt 0.12:
 
 * A client with a wrong password is refused before it can change the session of the client whose id
@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -26,12 +27,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import amqtt.broker
+import msgspec
 from amqtt.errors import MQTTError
 from amqtt.mqtt.connack import NOT_AUTHORIZED, ConnackPacket
 from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 from amqtt.plugins.base import BaseAuthPlugin
 
-from fimi.messaging.broker.guard import ChildConfig, read_config, remove_directory, watch_parent
+from fimi.children import when_parent_is_gone
+from fimi.messaging.broker.orders import GRACE_S, BrokerOrders
 
 TAKE_OVER_S = 2.0
 
@@ -113,7 +116,7 @@ class _Broker(amqtt.broker.Broker):  # type: ignore[misc]
             await super()._publish_retained_messages_for_subscription(subscription, session)
 
 
-async def serve(config: ChildConfig) -> None:
+async def serve(config: BrokerOrders) -> None:
     """Run the broker until it gets a signal or the parent has ended."""
     amqtt.broker.BrokerProtocolHandler = _Handler
     host = f"[{config.bind}]" if ":" in config.bind else config.bind
@@ -133,29 +136,22 @@ async def serve(config: ChildConfig) -> None:
     loop = asyncio.get_running_loop()
 
     def orphaned() -> None:
-        remove_directory(config.directory)
+        shutil.rmtree(config.directory, ignore_errors=True)
         loop.call_soon_threadsafe(over.set)
 
-    watch_parent(orphaned)
+    when_parent_is_gone(orphaned, GRACE_S)
     signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(over.set))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     await over.wait()
     await asyncio.wait_for(broker.shutdown(), 2.0)
 
 
-def main() -> int:
-    """Run the broker; exit status 1 if it cannot start."""
+def main(orders: bytes) -> int:
+    """Run the broker as :class:`BrokerOrders` say; exit status 1 if it cannot start."""
     logging.basicConfig(level=logging.CRITICAL)
     try:
-        asyncio.run(serve(read_config()))
+        asyncio.run(serve(msgspec.json.decode(orders, type=BrokerOrders)))
     except Exception as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    # the plugin is loaded by name: run the module under its real name, not as __main__
-    from fimi.messaging.broker.amqtt_main import main as run
-
-    sys.exit(run())

@@ -6,15 +6,14 @@
         Peer(broker.address, ...)
 
 It listens on the loopback interface, on a free port, with a generated password. It ends when this
-process ends or is killed (:mod:`fimi.messaging.broker.guard`). Ctrl-C in the terminal does not end
-it, so that the peers can still send their last messages. amqtt is for dry runs and trials: it has
-no access rules, keeps nothing when it ends, and has about a tenth of mosquitto's throughput.
+process ends or is killed (:mod:`fimi.children`). Ctrl-C in the terminal does not end it, so that
+the peers can still send their last messages. amqtt is for dry runs and trials: it has no access
+rules, keeps nothing when it ends, and has about a tenth of mosquitto's throughput.
 """
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import errno
 import hashlib
 import importlib.metadata
@@ -25,7 +24,6 @@ import secrets
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -34,8 +32,11 @@ from typing import Literal
 
 import msgspec
 
+from fimi import children
+from fimi.children import Child
+from fimi.files import write_whole
 from fimi.messaging.address import BrokerAddress
-from fimi.messaging.broker.guard import ChildConfig
+from fimi.messaging.broker.orders import BrokerOrders
 from fimi.messaging.errors import (
     BrokerError,
     BrokerFailed,
@@ -106,7 +107,7 @@ class EmbeddedBroker:
         self._password = password or secrets.token_urlsafe(32)
         self._address: BrokerAddress | None = None
         self._directory: Path | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child: Child | None = None
 
     @property
     def address(self) -> BrokerAddress:
@@ -122,12 +123,12 @@ class EmbeddedBroker:
     @property
     def alive(self) -> bool:
         """Whether its process runs."""
-        return self._process is not None and self._process.poll() is None
+        return self._child is not None and self._child.code is None
 
     @property
     def pid(self) -> int | None:
         """Process id of the child, or ``None`` if there is none."""
-        return None if self._process is None else self._process.pid
+        return None if self._child is None else self._child.pid
 
     def start(self) -> None:
         """Start the process and wait until a client can connect.
@@ -136,7 +137,7 @@ class EmbeddedBroker:
             PortTaken: another program listens on the wanted port.
             BrokerFailed: it did not start; the message has its output.
         """
-        if self._process is not None:
+        if self._child is not None:
             return
         for attempt in range(_PORT_TRIES):
             port = self._port or _free_port(self._bind)
@@ -159,16 +160,9 @@ class EmbeddedBroker:
 
     def close(self) -> None:
         """End the process and remove its files; may be called again."""
-        process, self._process = self._process, None
-        if process is not None:
-            if process.stdin is not None:
-                with contextlib.suppress(OSError):
-                    process.stdin.close()
-            try:
-                process.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        child, self._child = self._child, None
+        if child is not None:
+            child.end(STOP_S)
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
         self._directory = self._address = None
@@ -194,7 +188,7 @@ class EmbeddedBroker:
                     directory, self._bind, port, self._username, self._password
                 )
                 command = (self._program, "-c", str(config))
-            child = ChildConfig(
+            orders = BrokerOrders(
                 directory=str(directory),
                 command=command,
                 bind=self._bind,
@@ -202,20 +196,11 @@ class EmbeddedBroker:
                 username=self._username,
                 password=self._password,
             )
-            with (directory / "log").open("wb") as output:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-m", f"fimi.messaging.broker.{self.kind}_main"],
-                    stdin=subprocess.PIPE,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    env=_environment(),
-                    start_new_session=True,
-                )
-            if self._process.stdin is None:
-                raise BrokerFailed("the embedded broker has no standard input")
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.write(msgspec.json.encode(child) + b"\n")
-                self._process.stdin.flush()
+            self._child = children.start(
+                f"fimi.messaging.broker.{self.kind}_main",
+                msgspec.json.encode(orders),
+                log=directory / "log",
+            )
             self._address = BrokerAddress(
                 host=_reachable(self._bind),
                 port=port,
@@ -277,11 +262,11 @@ def _write_mosquitto_files(
     directory: Path, bind: str, port: int, username: str, password: str
 ) -> Path:
     passwords, rights, config = (directory / name for name in ("passwords", "rights", "conf"))
-    for file in (passwords, rights, config):
-        file.touch(mode=0o600)
-    passwords.write_text(f"{username}:{password_hash(password, secrets.token_bytes(12))}\n")
+    hashed = password_hash(password, secrets.token_bytes(12))
+    write_whole(passwords, f"{username}:{hashed}\n", mode=0o600, durable=False)
     # all peers of the run are one user; for a user per device, use the rules in topics.py
-    rights.write_text(f"user {username}\ntopic readwrite fimi/v1/#\n")
+    access = f"user {username}\ntopic readwrite fimi/v1/#\n"
+    write_whole(rights, access, mode=0o600, durable=False)
     lines = [
         f"listener {port} {bind}",
         "allow_anonymous false",
@@ -298,7 +283,7 @@ def _write_mosquitto_files(
     ]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         lines.append("user root")  # it would become 'mosquitto', who may not read these files
-    config.write_text("\n".join(lines) + "\n")
+    write_whole(config, "\n".join(lines) + "\n", mode=0o600, durable=False)
     return config
 
 
@@ -308,13 +293,6 @@ def _version(program: str | None) -> str:
     said = subprocess.run([program, "-h"], capture_output=True, text=True, timeout=10).stdout
     found = re.search(r"version (\S+)", said)
     return found.group(1) if found else "unknown"
-
-
-def _environment() -> dict[str, str]:
-    """Environment in which the child finds this package wherever it was imported from."""
-    root = str(Path(__file__).absolute().parents[3])
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _reachable(bind: str) -> str:

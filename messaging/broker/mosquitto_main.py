@@ -1,12 +1,12 @@
 """Child process that runs mosquitto, and ends it when the parent ends or is killed.
 
-Started by :mod:`fimi.messaging.broker.embedded` as ``python -m
-fimi.messaging.broker.mosquitto_main``.
+Started by :mod:`fimi.messaging.broker.embedded` (:mod:`fimi.children`).
 """
 
 from __future__ import annotations
 
 import ctypes
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,14 +14,17 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
-from fimi.messaging.broker.guard import read_config, remove_directory, watch_parent
+import msgspec
+
+from fimi.children import when_parent_is_gone
+from fimi.messaging.broker.orders import GRACE_S, BrokerOrders
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
-def main() -> int:
+def main(orders: bytes) -> int:
     """Run mosquitto until it ends, a signal comes or the parent has ended; its exit status."""
-    config = read_config()
+    config = msgspec.json.decode(orders, type=BrokerOrders)
     # no other thread runs yet, so a function before exec is safe
     broker = subprocess.Popen(
         config.command, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent()
@@ -38,10 +41,10 @@ def main() -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    watch_parent(orphaned)
+    when_parent_is_gone(orphaned, GRACE_S)
     code = broker.wait()
     if lost.is_set():
-        remove_directory(config.directory)
+        shutil.rmtree(config.directory, ignore_errors=True)
     return code
 
 
@@ -55,7 +58,3 @@ def _die_with_parent() -> Callable[[], None] | None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
     return preexec
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,1 +1,15 @@
-"""The commands of ``fimi``, a module per subject; :mod:`fimi.testbed.cli` puts them together."""
+"""The commands of ``fimi``, a module per subject; :mod:`fimi.testbed.cli` puts them together.
+
+* :mod:`~fimi.testbed.commands.base`  what all commands share: -q, -v, --log-file, suggestions,
+  ./fimi.toml
+* :mod:`~fimi.testbed.commands.shared`  options of several commands, exit codes, errors, signals
+* :mod:`~fimi.testbed.commands.federation`  ``fimi dry-run``, ``fimi coordinator run``, ``fimi
+  report``
+* :mod:`~fimi.testbed.commands.nodes`           ``fimi broker`` and ``fimi agent run``
+* :mod:`~fimi.testbed.commands.generate`        ``fimi generator``: run, train, evaluate
+* :mod:`~fimi.testbed.commands.experiment`      ``fimi experiment``
+* :mod:`~fimi.testbed.commands.optimise`        ``fimi optimise``
+* :mod:`~fimi.testbed.commands.learning_curve`  ``fimi learning-curve``
+* :mod:`~fimi.testbed.commands.calibrate`       ``fimi calibrate``
+* :mod:`~fimi.testbed.commands.doctor`          ``fimi agent doctor`` and ``fimi agent restore``
+"""

@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from fimi.files import write_whole
+from fimi.testbed.commands.base import Command
 from fimi.testbed.commands.shared import (
     EXIT_CONFIG,
     EXIT_INTERRUPTED,
@@ -23,7 +25,7 @@ from fimi.testbed.commands.shared import (
 MAKES = ("raspberry-pi-4", "raspberry-pi-5", "jetson-nano", "jetson-orin-nano", "mini-pc")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--emulated", type=click.Choice(MAKES), help="Calibrate an emulated board.")
 @click.option(
     "--host-profile",
@@ -197,6 +199,7 @@ def _show(
 ) -> None:
     import msgspec
 
+    from fimi.report.layout import Paper
     from fimi.testbed.tools import calibrate_show as show
 
     plot: Path | None = given["plot"]
@@ -210,14 +213,14 @@ def _show(
                 err=True,
             )
     now = datetime.now().astimezone().isoformat(timespec="seconds")
-    show.write(out, show.profile(found, board, kept=kept, at=now))
+    write_whole(out, show.profile(found, board, kept=kept, at=now))
     if plot is not None and page:
-        show.write(plot, page)
+        write_whole(plot, page)
     if given["output"] == "json":
         body = {"calibration": found, "board": board, "profile": str(out)}
         click.echo(msgspec.json.encode(body))
         return
-    click.echo(show.table(found, declared))
+    click.echo(show.table(found, declared, Paper.of(sys.stdout)))
     click.echo(f"profile: {out}")
     if page:
         click.echo(f"picture: {plot}")

@@ -10,12 +10,20 @@ from typing import Literal
 import click
 import msgspec
 
+from fimi.record.clean import clean
+from fimi.report.layout import Marked, Paper, wrap
+from fimi.testbed.commands.base import Command
 from fimi.testbed.commands.shared import EXIT_CONFIG, EXIT_SURROUNDINGS, ROOT, fail
 
-_MARKS = {"ok": "ok     ", "absent": "–      ", "warning": "warning", "failure": "FAILURE"}
+_MARKS = {
+    "ok": Marked("ok", "good"),
+    "absent": "–",
+    "warning": Marked("warning", "warning"),
+    "failure": Marked("FAILURE", "problem"),
+}
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option(
     "--broker",
     "url",
@@ -59,9 +67,14 @@ def doctor(
         body = {"ready": not failures, "checks": checks}
         click.echo(msgspec.json.format(msgspec.json.encode(body)).decode())
     else:
-        width = max(len(check.name) for check in checks)
+        paper = Paper.of(sys.stdout)
+        indent = 11 + max(len(check.name) for check in checks)
         for check in checks:
-            click.echo(f"{_MARKS[check.status]}  {check.name:<{width}}  {check.found}")
+            mark = _MARKS[check.status]
+            term = f"{paper.ink(mark)}{'':{9 - len(mark)}}{check.name}"
+            lines = wrap(clean(check.found, 1000), paper.text_width - indent)
+            space = " " * (indent - 9 - len(check.name))
+            click.echo(term + space + f"\n{'':{indent}}".join(lines))
             if check.fix and check.fix != check.found:
                 # Not wrapped: it is there to be copied.
                 click.echo(textwrap.indent(check.fix, f"{'':9}→ "))
@@ -73,7 +86,7 @@ def doctor(
     sys.exit(EXIT_SURROUNDINGS if failures else 0)
 
 
-@click.command()
+@click.command(cls=Command)
 @ROOT
 @click.option(
     "--state",

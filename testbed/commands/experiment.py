@@ -8,18 +8,17 @@ from typing import Any, Literal
 
 import click
 
+from fimi.testbed import logs
+from fimi.testbed.commands.base import Command
 from fimi.testbed.commands.shared import (
-    EXIT_CONFIG,
     EXIT_FEDERATION,
     EXIT_INTERRUPTED,
     errors,
-    fail,
     stop_on_signals,
 )
-from fimi.testbed.configuration.load import ConfigError
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--list", "--dry", "only_list", is_flag=True, help="Show the cells; run nothing.")
 @click.option("--summarise", is_flag=True, help="Make the results again; run nothing.")
@@ -48,7 +47,7 @@ def experiment(
     from fimi.testbed.experiment.cells import point_text
     from fimi.testbed.experiment.file import read_experiment
 
-    try:
+    with errors():
         asked = read_experiment(path)
         if directory is not None:
             asked = replace(asked, directory=directory)
@@ -58,18 +57,8 @@ def experiment(
             return
         if not summarise:
             run.check_data(work.cells)
-    except ConfigError as error:
-        fail(str(error), EXIT_CONFIG)
-    stale = [(cell, state) for cell, state in work.runs if state.progress == "stale"]
-    if stale and not (redo or summarise):
-        lines = [f"  {cell.name}: {'; '.join(state.changed)}" for cell, state in stale[:8]]
-        lines += ["  …"] if len(stale) > 8 else []
-        fail(
-            f"{len(stale)} finished runs in {asked.folder} have another configuration than {path} "
-            "now asks for:\n" + "\n".join(lines) + "\n--redo runs them again and discards the old "
-            "ones; or give the experiment another name",
-            EXIT_CONFIG,
-        )
+            if not redo:
+                run.require_fresh(work)
     failures: dict[str, str] = {}
     interrupted = False
     with errors():
@@ -107,7 +96,7 @@ def _run(work: Any, jobs: int, held: tuple[int, ...]) -> Any:
     kept = len(work.having("finished"))
     title = f"experiment {work.experiment.name}"
     view: ExperimentLiveView | ExperimentPlainView
-    if console.is_terminal:
+    if console.is_terminal and not logs.quiet():
         view = ExperimentLiveView(console, to_do, title)
     else:
         view = ExperimentPlainView(console.file, to_do)
@@ -117,15 +106,15 @@ def _run(work: Any, jobs: int, held: tuple[int, ...]) -> Any:
 
 
 def _list(work: Any, point_text: Any) -> None:
-    from fimi.testbed.tools.optimise import table
+    from fimi.report.layout import Paper, table
 
     state = {cell.name: found.progress for cell, found in work.runs}
-    rows = [("run", "strategy", "seed", "grid point", "state")]
-    rows += [
+    rows = [
         (cell.name, cell.label, str(cell.seed), point_text(cell.point) or "-", state[cell.name])
         for cell in work.cells
     ]
-    click.echo(table(rows))
+    heading = ("run", "strategy", "seed", "grid point", "state")
+    click.echo(table(heading, rows, paper=Paper.of(sys.stdout)))
     for cell, found in work.runs:
         if found.changed:
             click.echo(f"stale: {cell.name}: {'; '.join(found.changed)}")
@@ -136,10 +125,11 @@ def _list(work: Any, point_text: Any) -> None:
 
 
 def _show(result: Any, folder: Path, output: str) -> None:
+    from fimi.report.layout import Paper
     from fimi.testbed.experiment.tables import as_json, as_text
 
     if output == "json":
         click.echo(as_json(result), nl=False)
     else:
-        click.echo(as_text(result))
+        click.echo(as_text(result, Paper.of(sys.stdout)))
         click.echo(f"\nresults: {folder}/table.html, table.md, results.csv, results.json")

@@ -13,6 +13,8 @@ from typing import Any
 import click
 import msgspec
 
+from fimi.testbed import logs
+from fimi.testbed.commands.base import Command, Group
 from fimi.testbed.commands.shared import (
     BROKER_URL,
     COMMON,
@@ -25,26 +27,26 @@ from fimi.testbed.commands.shared import (
     read_config,
     stop_on_signals,
 )
-from fimi.testbed.configuration.load import Effective
+from fimi.testbed.configuration.scenario import Scenario
 
 
-@click.command("dry-run")
+@click.command("dry-run", cls=Command)
 @options(COMMON, RUN)
 @click.option("--broker-kind", help="broker.kind: auto, mosquitto or amqtt")
 @click.option("--port", type=int, help="broker.port")
 def dry_run(config_path: Path | None, settings: tuple[str, ...], output: str, **given: Any) -> None:
     """Run a whole federation of emulated devices on this machine."""
-    effective = read_config(config_path, settings, given)
+    scenario = read_config(config_path, settings, given)
 
     def run(folder: Any, view: Any, cancel: threading.Event) -> Any:
         from fimi.testbed.processes.dry_run import dry_run as start
 
-        return start(effective, folder, view=view, cancel=cancel)
+        return start(scenario, folder, view=view, cancel=cancel)
 
-    federate(effective, output, "FIMI dry run, emulated devices", run)
+    federate(scenario, output, "FIMI dry run, emulated devices", run)
 
 
-@click.group()
+@click.group(cls=Group)
 def coordinator() -> None:
     """The process that plans, aggregates and evaluates."""
 
@@ -56,7 +58,7 @@ def coordinator_run(
     url: str, config_path: Path | None, settings: tuple[str, ...], output: str, **given: Any
 ) -> None:
     """Run a federation over a broker, with devices and generator node started elsewhere."""
-    effective = read_config(config_path, settings, given)
+    scenario = read_config(config_path, settings, given)
     with errors():
         address = reach(url)
 
@@ -64,7 +66,7 @@ def coordinator_run(
         from fimi.testbed.processes.coordinator import coordinate
 
         return coordinate(
-            effective,
+            scenario,
             address,
             folder,
             broker=str(address),
@@ -73,19 +75,21 @@ def coordinator_run(
             say=view.say,
         )
 
-    federate(effective, output, "FIMI coordinator", run)
+    federate(scenario, output, "FIMI coordinator", run)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("run", type=click.Path(path_type=Path))
 def report(run: Path) -> None:
     """Make the report of a run again from its run store."""
+    from fimi.testbed.run_folder import find_run
+
     with errors():
-        click.echo(show_report(run))
+        click.echo(show_report(find_run(run)))
 
 
 def federate(
-    effective: Effective,
+    scenario: Scenario,
     output: str,
     title: str,
     run: Callable[[Any, Any, threading.Event], Any],
@@ -98,15 +102,15 @@ def federate(
     from fimi.testbed.run_folder import RunFolder
 
     began_s = time.monotonic()
-    rounds = effective.config.rounds.count
-    console = Console(stderr=output == "json")
+    rounds = scenario.config.rounds.count
+    console = Console(stderr=output == "json" or logs.quiet())
     view: View
-    if console.is_terminal:
+    if console.is_terminal and not logs.quiet():
         view = LiveView(console, rounds, title)
     else:
-        view = PlainView(console.file, rounds)
+        view = PlainView(console.file, rounds, quiet=logs.quiet())
     with errors(), stop_on_signals() as stop, torch_cache():
-        folder = RunFolder(effective.config)
+        folder = RunFolder(scenario.config)
         federation: Any = None
         try:
             with view:
@@ -135,9 +139,10 @@ def federate(
 
 
 def show_report(run: Path) -> str:
-    """Write ``report.html`` of a run and return its tables as text."""
+    """Write ``report.html`` of a run and return its tables as text for standard output."""
+    from fimi.report.layout import Paper
     from fimi.report.page import write_report
     from fimi.report.terminal import as_text
 
     path = write_report(run)
-    return f"{as_text(run)}\nreport: {path}"
+    return f"{as_text(run, paper=Paper.of(sys.stdout))}\nreport: {path}"

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import click
 
+from fimi.testbed.commands.base import Group, ServiceCommand
 from fimi.testbed.commands.shared import (
     BROKER_URL,
     COMMON,
@@ -30,12 +31,12 @@ PUBLIC = [
 ]
 
 
-@click.group()
+@click.group(cls=Group)
 def generator() -> None:
     """The process that makes synthetic images."""
 
 
-@generator.command("run")
+@generator.command("run", cls=ServiceCommand)
 @options(COMMON)
 @BROKER_URL
 @click.option("--id", "peer", default="generator", help="Name of this node.")
@@ -43,12 +44,14 @@ def generator_run(
     url: str, peer: str, config_path: Path | None, settings: tuple[str, ...], **given: Any
 ) -> None:
     """Serve synthetic images over a broker until Ctrl-C."""
-    config = read_config(config_path, settings, given).config
+    scenario = read_config(config_path, settings, given)
     from fimi.testbed.processes.generator_node import serve
 
+    config, public = scenario.config, scenario.split.public
+    del scenario  # the private part is not held while the node runs
     pool = Path(config.generator.pool or Path(config.run.directory) / "pool")
     with errors(), stop_on_signals() as stop:
-        serve(config, reach(url), peer=peer, stop=stop, say=click.echo, pool=pool)
+        serve(config, public, reach(url), peer=peer, stop=stop, pool=pool)
 
 
 @generator.command("train")
@@ -98,7 +101,7 @@ def generator_train(
     A training that was stopped goes on from its checkpoint if it is started again with the same
     options.
     """
-    config = read_config(config_path, settings, given).config
+    scenario = read_config(config_path, settings, given)
     from fimi.testbed.tools.generators import GeneratorRecipe, parse_channels, train
 
     with errors():
@@ -111,7 +114,7 @@ def generator_train(
             every=every,
             threads=threads,
         )
-        train(config, data_file, out, recipe, say=click.echo)
+        train(scenario, data_file, out, recipe, say=click.echo)
 
 
 @generator.command("evaluate")
@@ -141,12 +144,12 @@ def generator_evaluate(
     **given: Any,
 ) -> None:
     """Measure the configured generator, quality gate included, against real images."""
-    config = read_config(config_path, settings, given).config
+    scenario = read_config(config_path, settings, given)
     from fimi.testbed.tools.generators import evaluate
 
     with errors():
         evaluate(
-            config,
+            scenario,
             data_file,
             test_file,
             out,

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import click
 import msgspec
 
+from fimi.testbed.commands.base import Command
 from fimi.testbed.commands.shared import (
     COMMON,
     EXIT_CONFIG,
@@ -22,7 +23,7 @@ from fimi.testbed.commands.shared import (
 )
 
 
-@click.command("learning-curve")
+@click.command("learning-curve", cls=Command)
 @options(COMMON)
 @click.option(
     "--amounts",
@@ -67,7 +68,8 @@ def learning_curve(
 
     Network, training settings and data set are those of the configuration.
     """
-    config = read_config(config_path, settings, given, divides_data=False).config
+    scenario = read_config(config_path, settings, given, divides_data=False)
+    config = scenario.config
     for path in (keep, plot):
         if path is not None and not path.absolute().parent.is_dir():
             fail(f"{path}: there is no folder {path.parent}; create it", EXIT_CONFIG)
@@ -84,11 +86,11 @@ def learning_curve(
     )
     from fimi.learning.training.torch_trainer import TorchTrainer, initial_parameters
     from fimi.learning.training.trainer import TrainingCancelled
-    from fimi.testbed.processes.devices import load_split
+    from fimi.report.layout import Paper
     from fimi.testbed.tools import learning_curve as show
 
     with errors(), stop_on_signals() as stop:
-        split = load_split(config)
+        split = scenario.split
         data = split.private if part == "private" else split.public
         wanted = wanted or amounts_of(len(data), config.training.batch_size)
         check_amounts(data, wanted)
@@ -141,7 +143,9 @@ def learning_curve(
             title = f"{training.model} on {config.data.dataset}, {part} part"
             show.write_plot(result, title, plot)
         click.echo(
-            msgspec.json.encode(result).decode() if output == "json" else show.as_text(result)
+            msgspec.json.encode(result).decode()
+            if output == "json"
+            else show.as_text(result, Paper.of(sys.stdout))
         )
         if interrupted:
             sys.exit(EXIT_INTERRUPTED)

@@ -8,9 +8,11 @@ from typing import Any, Literal
 
 import click
 
+from fimi.testbed.commands.base import Command, Group, ServiceCommand
 from fimi.testbed.commands.doctor import doctor, restore
 from fimi.testbed.commands.shared import (
     BROKER_URL,
+    BROKER_VARIABLE,
     COMMON,
     EXIT_CONFIG,
     EXIT_SURROUNDINGS,
@@ -24,7 +26,7 @@ from fimi.testbed.commands.shared import (
 )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--bind", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", type=int, default=1883, help="Port to listen on.")
 @click.option("--kind", type=click.Choice(["auto", "mosquitto", "amqtt"]), default="auto")
@@ -32,7 +34,7 @@ from fimi.testbed.commands.shared import (
 def broker(
     bind: str, port: int, kind: Literal["auto", "mosquitto", "amqtt"], password: str | None
 ) -> None:
-    """Run an MQTT broker until Ctrl-C and print the URL of it."""
+    """Run an MQTT broker until Ctrl-C and print a line that tells other commands its URL."""
     from fimi.messaging.broker.embedded import EmbeddedBroker
 
     with (
@@ -40,7 +42,8 @@ def broker(
         stop_on_signals() as stop,
         EmbeddedBroker(kind=kind, port=port, bind=bind, password=password) as running,
     ):
-        click.echo(f"{running.kind} {running.version}")
+        address = running.address
+        click.echo(f"{running.kind} {running.version} on {address.host}, port {address.port}")
         if bind not in ("127.0.0.1", "::1", "localhost"):
             click.echo(
                 "warning: one password for everybody, unencrypted, and everybody may speak for "
@@ -48,19 +51,19 @@ def broker(
                 "a mosquitto of your own)",
                 err=True,
             )
-        click.echo(running.address.url(with_password=True))
+        click.echo(f"export {BROKER_VARIABLE}='{address.url(with_password=True)}'")
         sys.stdout.flush()
         while not stop.wait(0.5):
             if not running.alive:
                 fail("the broker ended by itself", EXIT_SURROUNDINGS)
 
 
-@click.group()
+@click.group(cls=Group)
 def agent() -> None:
     """The process on a device."""
 
 
-@agent.command("run")
+@agent.command("run", cls=ServiceCommand)
 @options(COMMON)
 @BROKER_URL
 @click.option("--index", type=click.IntRange(0), required=True, help="Which device, from 0.")
@@ -100,27 +103,31 @@ def agent_run(
     **given: Any,
 ) -> None:
     """Run one device until Ctrl-C."""
-    effective = read_config(config_path, settings, given, divides_data=data_file is None)
-    if index >= effective.config.fleet.devices:
+    scenario = read_config(config_path, settings, given, divides_data=data_file is None)
+    config = scenario.config
+    if index >= config.fleet.devices:
         fail(
-            f"--index {index}: fleet.devices is {effective.config.fleet.devices}, so the last "
-            f"index is {effective.config.fleet.devices - 1}",
+            f"--index {index}: fleet.devices is {config.fleet.devices}, so the last index is "
+            f"{config.fleet.devices - 1}",
             EXIT_CONFIG,
         )
+    from fimi.learning.data import dataset
     from fimi.testbed.processes.agent import serve
 
     with errors(), stop_on_signals() as stop:
+        address = reach(url)
+        data = dataset.load(data_file) if data_file is not None else scenario.share(index)
+        del scenario  # the other devices' samples are not held while the agent runs
         serve(
-            effective.config,
+            config,
             index,
-            reach(url),
+            data,
+            address,
             name=name,
             host_profile=host_profile,
             root=root,
-            data_file=data_file,
             cache=cache,
             stop=stop,
-            say=click.echo,
         )
 
 
@@ -134,14 +141,14 @@ def agent_data(
     file: Path, index: int, config_path: Path | None, settings: tuple[str, ...], **given: Any
 ) -> None:
     """Write a device's share of the data to FILE (.npz), to be copied to the device."""
-    effective = read_config(config_path, settings, given)
-    if index >= effective.config.fleet.devices:
-        fail(f"--index {index}: there are {effective.config.fleet.devices} devices", EXIT_CONFIG)
+    scenario = read_config(config_path, settings, given)
+    devices = scenario.config.fleet.devices
+    if index >= devices:
+        fail(f"--index {index}: there are {devices} devices", EXIT_CONFIG)
     from fimi.learning.data import dataset
-    from fimi.testbed.processes.devices import load_split, local_data
 
     with errors():
-        share = local_data(effective.config, load_split(effective.config))[index]
+        share = scenario.share(index)
         dataset.save(share, file)
     click.echo(f"{file}: {len(share)} samples of {share.name}")
 

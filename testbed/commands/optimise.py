@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Literal
 
 import click
 import msgspec
 
+from fimi.testbed.commands.base import Command
 from fimi.testbed.commands.shared import EXIT_CONFIG, errors, fail
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("path", type=click.Path(path_type=Path), required=False)
 @click.option("--example", is_flag=True, help="Print a problem file with every key explained.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
@@ -49,7 +51,7 @@ def optimise(
     plot: Path | None,
 ) -> None:
     """Plan a problem file: a certified plan, a sweep, or the cheapest way to an accuracy."""
-    from fimi.testbed.tools import problem_file
+    from fimi.optim import problem_file
 
     if example:
         click.echo(problem_file.EXAMPLE, nl=False)
@@ -75,8 +77,10 @@ def optimise(
     from fimi.optim.quality import choose, plan
     from fimi.optim.sweep import parse_range, sweep
     from fimi.optim.target import RoundsModel
+    from fimi.report.layout import Paper
     from fimi.testbed.tools import optimise as show
 
+    paper = Paper.of(sys.stdout)
     with errors():
         problem, file = problem_file.read(path)
         value = file.problem.synthetic_value
@@ -96,7 +100,7 @@ def optimise(
             if plot is not None:
                 show.write_plot(points, plot)
             texts = {
-                "table": lambda: show.sweep_table(points) + "\n",
+                "table": lambda: show.sweep_table(points, paper) + "\n",
                 "csv": lambda: show.sweep_csv(points),
                 "json": lambda: msgspec.json.encode(points).decode() + "\n",
             }
@@ -113,7 +117,7 @@ def optimise(
             )
             problem = choice.apply(problem)
             if output != "json":
-                click.echo(show.choice_table(choice) + "\n", err=output == "csv")
+                click.echo(show.choice_table(choice, paper) + "\n", err=output == "csv")
         found = plan(
             problem, synthetic_value=value, seed=seed, settings=SearchSettings(inner=inner)
         )
@@ -123,4 +127,4 @@ def optimise(
         elif output == "csv":
             click.echo("\n".join(",".join(row) for row in show.plan_rows(found)))
         else:
-            click.echo(show.plan_table(found))
+            click.echo(paper.kinds(show.plan_table(found, paper)))

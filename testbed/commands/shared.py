@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import threading
@@ -13,15 +14,24 @@ from typing import Any, NoReturn
 import click
 
 from fimi.coordinator.strategies import STRATEGIES
+from fimi.errors import FimiError, InputError, RunFailedError, SurroundingsError
 from fimi.testbed.configuration import load as configuration
-from fimi.testbed.configuration.load import ConfigError, Effective
+from fimi.testbed.configuration.scenario import Scenario
+from fimi.testbed.logs import SHOWN
 
-EXIT_CONFIG, EXIT_SURROUNDINGS, EXIT_INFEASIBLE, EXIT_FEDERATION = 2, 3, 4, 5
+log = logging.getLogger(__name__)
+
+EXIT_CONFIG = InputError.exit_code
+EXIT_SURROUNDINGS = SurroundingsError.exit_code
+EXIT_FEDERATION = RunFailedError.exit_code
 EXIT_INTERRUPTED = 130
 
 COMMON = [
     click.option(
-        "--config", "config_path", type=click.Path(path_type=Path), help="TOML file (fimi init)."
+        "--config",
+        "config_path",
+        type=click.Path(path_type=Path),
+        help="TOML file (fimi init). Left out: ./fimi.toml where there is one.",
     ),
     click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set any key."),
     click.option("--seed", type=int, help="run.seed"),
@@ -58,13 +68,31 @@ ROOT = click.option(
     default=Path("/"),
     help="Find sysfs, /proc and /dev below this folder: a tree of files instead of the machine.",
 )
+
+
+BROKER_VARIABLE = "FIMI_BROKER"
+"""Environment variable that holds the URL of the broker."""
+
+
+def _require_broker(ctx: click.Context, param: click.Parameter, url: str | None) -> str:
+    if not (url or ctx.resilient_parsing):
+        raise click.UsageError(
+            "Missing option '--broker', the URL of the broker; FIMI_BROKER can hold it instead.\n"
+            "'fimi broker' starts a broker and prints a line to paste:\n"
+            "  export FIMI_BROKER='mqtt://…'",
+            ctx,
+        )
+    return url or ""
+
+
 BROKER_URL = click.option(
     "--broker",
     "url",
-    envvar="FIMI_BROKER",
-    required=True,
+    envvar=BROKER_VARIABLE,
+    callback=_require_broker,
     metavar="URL",
-    help="mqtt://user:password@host:1883 (or the variable FIMI_BROKER, which hides it from ps).",
+    help="mqtt://user:password@host:1883 (or the variable FIMI_BROKER, which hides it from ps).  "
+    "[required]",
 )
 
 
@@ -85,8 +113,12 @@ def read_config(
     given: dict[str, Any],
     *,
     divides_data: bool = True,
-) -> Effective:
-    """The effective configuration of a command, or a one-screen error."""
+) -> Scenario:
+    """What a command works with, or a one-screen error.
+
+    Without a path, that of ``fimi.toml`` in the working folder if there is one.
+    """
+    path = path or configuration.default_file()
     overrides: dict[str, tuple[Any, str]] = {}
     try:
         for text in settings:
@@ -95,13 +127,12 @@ def read_config(
         for option, value in given.items():
             if value is not None:
                 overrides[_KEYS[option]] = (value, f"--{option.replace('_', '-')}")
-        effective = configuration.load(path, overrides)
+        scenario = configuration.load(path, overrides)
         if divides_data:
-            from fimi.testbed.processes.devices import check_data
-
-            check_data(effective.config)
-        return effective
-    except ConfigError as error:
+            scenario.check()
+        log.debug("configuration: %s", path or f"defaults; there is no ./{configuration.FILE_NAME}")
+        return scenario
+    except InputError as error:
         fail(str(error), EXIT_CONFIG)
 
 
@@ -123,39 +154,15 @@ def stop_on_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-_EXIT_CODES = (
-    ("fimi.testbed.configuration.sections", "ConfigError", EXIT_CONFIG),
-    ("fimi.optim.problem", "InfeasibleError", EXIT_INFEASIBLE),
-    ("fimi.optim.problem", "ProblemError", EXIT_CONFIG),
-    ("fimi.energy.host_profile", "ProfileError", EXIT_CONFIG),
-    ("fimi.learning.data.dataset", "DatasetError", EXIT_CONFIG),
-    ("fimi.learning.networks.models", "ModelError", EXIT_CONFIG),
-    ("fimi.learning.training.precision", "PrecisionError", EXIT_CONFIG),
-    ("fimi.learning.onnx.lowering", "ExportError", EXIT_CONFIG),
-    ("fimi.energy.meters", "MeterUnavailableError", EXIT_SURROUNDINGS),
-    ("fimi.generator_node.generators.base", "GeneratorError", EXIT_SURROUNDINGS),
-    ("fimi.messaging.errors", "MessagingError", EXIT_SURROUNDINGS),
-    ("fimi.record.store", "StoreError", EXIT_SURROUNDINGS),
-    ("fimi.coordinator.federation", "FederationError", EXIT_FEDERATION),
-    ("fimi.testbed.run_folder", "RunFolderError", EXIT_SURROUNDINGS),
-    ("fimi.testbed.processes.nursery", "ChildFailedError", EXIT_FEDERATION),
-    ("fimi.testbed.experiment.result", "ComparisonError", EXIT_FEDERATION),
-    ("builtins", "OSError", EXIT_SURROUNDINGS),
-)
-"""Errors a person can do something about. Named, not imported: an agent's machine need not have
-the coordinator's libraries, and an error comes from a module that is loaded already."""
-
-
 @contextmanager
 def errors() -> Iterator[None]:
     """Turn the errors a person can do something about into one screen and an exit code."""
     try:
         yield
-    except Exception as error:
-        for module, name, code in _EXIT_CODES:
-            if module in sys.modules and isinstance(error, getattr(sys.modules[module], name)):
-                fail(str(error), code)
-        raise
+    except FimiError as error:
+        fail(str(error), error.exit_code)
+    except OSError as error:
+        fail(str(error), EXIT_SURROUNDINGS)
 
 
 def reach(url: str) -> Any:
@@ -177,5 +184,6 @@ def reach(url: str) -> Any:
 
 def fail(message: str, code: int) -> NoReturn:
     """Print an error and leave."""
+    log.error("%s", message, extra=SHOWN)
     click.echo(f"fimi: {message}", err=True)
     sys.exit(code)

@@ -8,46 +8,48 @@ its origin) and validation cannot drift apart. Unknown keys are refused.
 
 from __future__ import annotations
 
-import difflib
 import sys
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from fimi.coordinator.strategies import STRATEGIES
-from fimi.energy.emulation.presets import PRESETS
-from fimi.testbed.configuration import strategy_config
+from fimi.learning.data.registry import DATASETS
+from fimi.learning.networks.built_in_cost import BUILT_IN
+from fimi.testbed.configuration import rules, strategy_config
+from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
 from fimi.testbed.configuration.sections import ConfigError as ConfigError
+from fimi.testbed.nearest import hint, nearest
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-LEAST_BAND_HZ = 1000.0
-"""A band below this was probably meant in another unit, Hz."""
+FILE_NAME = "fimi.toml"
+"""Read from the working folder where no other file is named."""
+_NAMED: dict[str, Iterable[str]] = {
+    "run.strategy": STRATEGIES,
+    "data.dataset": DATASETS,
+    "training.model": BUILT_IN,
+}
+"""Keys whose values are names from a table, besides those that are a ``Literal``."""
 
 
-class Effective(Struct, frozen=True, kw_only=True):
-    """A configuration and the origin of every value in it.
-
-    Attributes:
-        config: the values.
-        origins: dotted key to ``"default"``, the file's name, or the command-line option.
-    """
-
-    config: Config
-    origins: dict[str, str]
+def default_file() -> Path | None:
+    """``fimi.toml`` if the working folder has one."""
+    path = Path(FILE_NAME)
+    return path if path.is_file() else None
 
 
 def load(
     path: Path | None = None, overrides: Mapping[str, tuple[Any, str]] | None = None
-) -> Effective:
+) -> Scenario:
     """Read a configuration file and lay the command line over it.
 
     Args:
@@ -78,9 +80,9 @@ def load(
         config = msgspec.convert(tree, Config, strict=True)
     except msgspec.ValidationError as error:
         raise ConfigError(_explain(error, tree, origins)) from error
-    _check_together(config, origins)
+    rules.check(config, origins)
     config = strategy_config.settle(config, origins)
-    return Effective(config=config, origins=origins)
+    return Scenario(config=config, origins=origins)
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -110,14 +112,28 @@ def fields() -> Iterator[tuple[str, msgspec.inspect.Field]]:
 
 
 def template() -> str:
-    """A commented configuration with every key at its default."""
-    lines = ["# Configuration of a FIMI federation. Every key is shown with its default.", ""]
+    """A configuration with every key and what it means; the defaults are comments.
+
+    So that a file holds nothing but what differs from the defaults.
+    """
+    lines = [
+        "# Configuration of a FIMI federation.",
+        "# A key behind '#' without a space is at its default: take the '#' away to set another",
+        "# value. 'fimi check' shows every value with its origin and says whether there is a plan.",
+        "",
+    ]
     for section in msgspec.structs.fields(Config):
         lines += [f"# {_summary(section.type)}", f"[{section.name}]"]
         for field in msgspec.structs.fields(section.type):
             lines += [f"# {line}" for line in _wrap(_description(field.type))]
-            lines += [f"{field.name} = {to_toml(field.default)}", ""]
+            lines += [f"#{field.name} = {to_toml(field.default)}", ""]
     return "\n".join(lines)
+
+
+def changed(config: Config) -> dict[str, Any]:
+    """Dotted key to default value of every key that is not at its default."""
+    defaults = values(Config())
+    return {key: defaults[key] for key, value in values(config).items() if value != defaults[key]}
 
 
 def to_toml(value: object) -> str:
@@ -172,21 +188,23 @@ def _refuse_unknown(dotted: str, known: Mapping[str, object], where: str) -> Non
     section, key = dotted.split(".", 1)
     sections = Config.__struct_fields__
     if section not in sections:
+        meant = nearest(section, sections)
         raise ConfigError(
-            f"{where}: unknown section [{section}]; there are "
-            f"{', '.join(f'[{name}]' for name in sections)}"
+            f"{where}: unknown section [{section}]; "
+            + (f"did you mean [{meant}]? " if meant else "")
+            + f"there are {', '.join(f'[{name}]' for name in sections)}"
         )
     same = [name.split(".")[1] for name in known if name.startswith(f"{section}.")]
     elsewhere = [name for name in known if name.endswith(f".{key}")]
-    close = difflib.get_close_matches(key, same, n=1)
-    hint = (
-        f"did you mean {close[0]!r}?"
+    close = nearest(key, same)
+    said = (
+        f"did you mean {close!r}?"
         if close
         else f"it belongs to [{elsewhere[0].split('.')[0]}]"
         if elsewhere
         else f"[{section}] has {', '.join(same)}"
     )
-    raise ConfigError(f"{where}: unknown key {key!r} in [{section}]; {hint}")
+    raise ConfigError(f"{where}: unknown key {key!r} in [{section}]; {said}")
 
 
 def _explain(
@@ -197,87 +215,27 @@ def _explain(
     section, _, key = dotted.partition(".")
     value = tree.get(section, {}).get(key)
     what = text.replace("Expected", "expected").replace("Object", "object").strip()
+    names = _names(dotted)
+    if isinstance(value, str) and names:
+        what = f"there is none of that name; {hint(value, names)}"
     message = f"{origins.get(dotted, dotted)}: {dotted} = {value!r}: {what}"
     for name, field in fields():
         if name == dotted:
             message += f"\n  {dotted}: {_description(field.type)} Default: {to_toml(field.default)}"
-    if isinstance(value, str) and any(c.isdigit() for c in value):
+    if isinstance(value, str) and not names and any(c.isdigit() for c in value):
         message += "\n  Write a number without a unit; the key's name says the unit."
     return message
 
 
-def _check_together(config: Config, origins: Mapping[str, str]) -> None:
-    data, plan = config.data, config.plan
-    if unknown := [name for name in config.fleet.boards if name not in PRESETS]:
-        raise ConfigError(
-            f"fleet.boards ({origins['fleet.boards']}) names {', '.join(map(repr, unknown))}; "
-            f"there are {', '.join(PRESETS)}"
-        )
-    if data.public_fraction + data.test_fraction >= 1:
-        raise ConfigError(
-            f"data.public_fraction {data.public_fraction} ({origins['data.public_fraction']}) and "
-            f"data.test_fraction {data.test_fraction} ({origins['data.test_fraction']}) leave no "
-            "private samples for the devices; their sum must be below 1"
-        )
-    if (data.partition == "file") != bool(data.partition_file):
-        raise ConfigError(
-            f"data.partition is {data.partition!r} ({origins['data.partition']}) and "
-            f"data.partition_file {data.partition_file!r} ({origins['data.partition_file']}); a "
-            'file is read with data.partition = "file", and only then'
-        )
-    training = config.training
-    if training.backend == "onnx" and (training.device, training.amp) != ("cpu", "off"):
-        raise ConfigError(
-            f'training.backend is "onnx" ({origins["training.backend"]}), which trains on the '
-            f"CPU in single precision; training.device is {training.device!r} "
-            f"({origins['training.device']}) and training.amp {training.amp!r} "
-            f'({origins["training.amp"]}): set backend to "auto" or "torch", or leave them out'
-        )
-    strategy = STRATEGIES[config.run.strategy]
-    if plan.curve_delta0 >= plan.error_max and strategy.plans_data:
-        raise ConfigError(
-            f"plan.error_max {plan.error_max} ({origins['plan.error_max']}) is not above "
-            f"plan.curve_delta0 {plan.curve_delta0} ({origins['plan.curve_delta0']}), the error "
-            "that no amount of data removes; raise error_max"
-        )
-    if 0 < plan.bandwidth_hz < LEAST_BAND_HZ:
-        raise ConfigError(
-            f"plan.bandwidth_hz {plan.bandwidth_hz:g} ({origins['plan.bandwidth_hz']}) is in Hz; "
-            f"less than {LEAST_BAND_HZ:g} Hz for a whole fleet looks like kHz or MHz"
-        )
-    if strategy.plans_data and config.generator.images_max < plan.synthetic_max:
-        raise ConfigError(
-            f"generator.images_max {config.generator.images_max} "
-            f"({origins['generator.images_max']}) is below plan.synthetic_max "
-            f"{plan.synthetic_max} ({origins['plan.synthetic_max']}), so a plan may ask for more "
-            "images than the generator node gives; raise the one or lower the other"
-        )
-    drawn = config.rounds.participants
-    if drawn > config.fleet.devices:
-        raise ConfigError(
-            f"rounds.participants {drawn} ({origins['rounds.participants']}) is above "
-            f"fleet.devices {config.fleet.devices} ({origins['fleet.devices']}); 0 lets all take "
-            "part"
-        )
-    if 0 < drawn < config.rounds.min_devices:
-        raise ConfigError(
-            f"rounds.min_devices {config.rounds.min_devices} "
-            f"({origins['rounds.min_devices']}) is above rounds.participants {drawn} "
-            f"({origins['rounds.participants']}), so that no round could start"
-        )
-    if config.training.steps and (plan.target_accuracy or config.run.strategy == "semi"):
-        other = "run.strategy" if config.run.strategy == "semi" else "plan.target_accuracy"
-        raise ConfigError(
-            f"training.steps {config.training.steps} ({origins['training.steps']}) does not go "
-            f"with {other} ({origins[other]}), which needs a cost for every sample; set "
-            "training.steps to 0 and training.epochs instead"
-        )
-    if config.rounds.min_devices > config.fleet.devices:
-        raise ConfigError(
-            f"rounds.min_devices {config.rounds.min_devices} "
-            f"({origins['rounds.min_devices']}) is above fleet.devices {config.fleet.devices} "
-            f"({origins['fleet.devices']})"
-        )
+def _names(dotted: str) -> tuple[str, ...]:
+    """What a key can be, where it is one of some names."""
+    if dotted in _NAMED:
+        return tuple(_NAMED[dotted])
+    for name, field in fields():
+        if name == dotted:
+            choice = typing.get_args(field.type)[0]
+            return typing.get_args(choice) if typing.get_origin(choice) is Literal else ()
+    return ()
 
 
 def _description(annotation: Any) -> str:

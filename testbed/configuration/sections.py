@@ -1,7 +1,7 @@
 """The sections of a configuration: every key with its type, its default and what it means.
 
 A key's description is what ``fimi init`` writes above it. What keys must be together is checked in
-:mod:`fimi.testbed.configuration.load`, which also reads files and remembers where values come from.
+:mod:`fimi.testbed.configuration.rules`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from msgspec import Meta, Struct
 
 from fimi.coordinator.settings import (
     DeploymentSettings,
-    FederationSettings,
     PlanSettings,
     RoundSettings,
     StrategySettings,
 )
 from fimi.coordinator.strategies import STRATEGIES
+from fimi.errors import InputError
 from fimi.generator_node.generators.prompts import NEGATIVE, TEMPLATES
 from fimi.learning.data.collection import DatasetOptions
 from fimi.learning.data.images import ImageMode
@@ -27,7 +27,7 @@ from fimi.learning.training.trainer import TrainingSettings
 STRATEGY_NAMES = tuple(STRATEGIES)
 
 
-class ConfigError(ValueError):
+class ConfigError(InputError, ValueError):
     """A configuration cannot be used; the message says which key of which file, and what to do."""
 
 
@@ -328,18 +328,3 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     strategy: StrategySettings = StrategySettings()
     generator: GeneratorConfig = GeneratorConfig()
     broker: BrokerConfig = BrokerConfig()
-
-    def federation(self, run: str) -> FederationSettings:
-        """The coordinator's share of the configuration."""
-        return FederationSettings(
-            run=run,
-            strategy=self.run.strategy,
-            seed=self.run.seed,
-            devices=self.fleet.devices,
-            training=self.training,
-            plan=self.plan,
-            rounds=self.rounds,
-            deployment=self.deployment,
-            options=self.strategy,
-            images_per_request=self.generator.images_max,
-        )

@@ -23,7 +23,8 @@ import msgspec
 from msgspec import Struct
 
 from fimi.testbed.configuration import load as configuration
-from fimi.testbed.configuration.load import ConfigError, Effective
+from fimi.testbed.configuration.load import ConfigError
+from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
 from fimi.testbed.experiment.definition import Experiment, GeneratorPreparation, Value
 
@@ -43,7 +44,7 @@ class Cell(Struct, frozen=True, kw_only=True):
         label: of the strategy.
         seed: of the run.
         name: of the run's folder.
-        effective: its configuration, with name and folder.
+        scenario: its configuration, with name and folder.
         digest: of what decides its result.
     """
 
@@ -51,13 +52,13 @@ class Cell(Struct, frozen=True, kw_only=True):
     label: str
     seed: int
     name: str
-    effective: Effective
+    scenario: Scenario
     digest: str
 
     @property
     def config(self) -> Config:
-        """The values of :attr:`effective`."""
-        return self.effective.config
+        """The values of :attr:`scenario`."""
+        return self.scenario.config
 
     @property
     def folder(self) -> Path:
@@ -106,8 +107,8 @@ def cells(experiment: Experiment) -> list[Cell]:
     for values in itertools.product(*experiment.grid.values()):
         point = dict(zip(experiment.grid, values, strict=True))
         for label, seed in itertools.product(experiment.strategies, experiment.seeds):
-            effective = _configured(experiment, point, label, seed)
-            digest = digest_of(effective.config)
+            scenario = _configured(experiment, point, label, seed)
+            digest = digest_of(scenario.config)
             decided = experiment.overrides.get(label, {})
             own = {key: value for key, value in point.items() if key not in decided}
             name = shared.get(digest) or _name(own, label, seed)
@@ -115,15 +116,15 @@ def cells(experiment: Experiment) -> list[Cell]:
                 name = f"{name[: _NAME_MAX - 9]}-{digest[:8]}"
             taken[name] = digest
             shared[digest] = name
-            run = msgspec.structs.replace(effective.config.run, name=name, directory=runs)
-            config = msgspec.structs.replace(effective.config, run=run)
+            run = msgspec.structs.replace(scenario.config.run, name=name, directory=runs)
+            config = msgspec.structs.replace(scenario.config, run=run)
             found.append(
                 Cell(
                     point=point,
                     label=label,
                     seed=seed,
                     name=name,
-                    effective=msgspec.structs.replace(effective, config=config),
+                    scenario=msgspec.structs.replace(scenario, config=config),
                     digest=digest,
                 )
             )
@@ -210,7 +211,7 @@ def toml(config: Config) -> str:
 
 def _configured(
     experiment: Experiment, point: Mapping[str, Value], label: str, seed: int
-) -> Effective:
+) -> Scenario:
     path = experiment.path
     overrides: dict[str, tuple[Value, str]] = {
         key: (value, f"{path} [base]") for key, value in experiment.base.items()
@@ -222,15 +223,15 @@ def _configured(
         for key, value in experiment.overrides.get(label, {}).items()
     }
     overrides["run.seed"] = (seed, f"{path} seeds")
-    effective = configuration.load(experiment.base_file, overrides)
-    weights = effective.config.generator.weights
+    scenario = configuration.load(experiment.base_file, overrides)
+    weights = scenario.config.generator.weights
     if not weights.startswith("@"):
-        return effective
+        return scenario
     recipe = next(each for each in experiment.generators if f"@{each.name}" == weights)
-    folder = str(_generator_folder(experiment, recipe, effective.config))
-    generator = msgspec.structs.replace(effective.config.generator, weights=folder)
+    folder = str(_generator_folder(experiment, recipe, scenario.config))
+    generator = msgspec.structs.replace(scenario.config.generator, weights=folder)
     return msgspec.structs.replace(
-        effective, config=msgspec.structs.replace(effective.config, generator=generator)
+        scenario, config=msgspec.structs.replace(scenario.config, generator=generator)
     )
 
 

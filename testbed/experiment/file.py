@@ -9,7 +9,6 @@ Keys of the configuration are written as in ``fimi.toml``, below ``[base]``, ``[
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
 from collections.abc import Mapping
@@ -29,6 +28,7 @@ from fimi.testbed.experiment.definition import (
     Label,
     Value,
 )
+from fimi.testbed.nearest import hint
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -76,16 +76,13 @@ def read_experiment(path: Path) -> Experiment:
     top = _File.__struct_fields__
     for key in raw:
         if key not in top:
-            close = difflib.get_close_matches(key, top, n=1)
             sections = {name.split(".")[0] for name, _ in configuration.fields()}
-            hint = (
+            meant = (
                 f"sections of the configuration stand below base: [base.{key}]"
                 if key in sections and isinstance(raw[key], dict)
-                else f"did you mean {close[0]!r}?"
-                if close
-                else f"there are {', '.join(top)}"
+                else hint(key, top)
             )
-            raise ConfigError(f"{path}: unknown key {key!r}; {hint}")
+            raise ConfigError(f"{path}: unknown key {key!r}; {meant}")
     if "strategies" not in raw:
         raise ConfigError(
             f"{path}: it names no strategies; write for example "
@@ -219,8 +216,8 @@ def _check_labels(
         strategy = overrides.get(label, {}).get("run.strategy", label)
         if strategy not in STRATEGIES:
             raise ConfigError(
-                f"{path}: strategies: there is no strategy {strategy!r}; there are "
-                f"{', '.join(STRATEGIES)}. A label of your own says what it stands for: "
+                f"{path}: strategies: there is no strategy {strategy!r}; "
+                f"{hint(strategy, STRATEGIES)}. A label of your own says what it stands for: "
                 f'[overrides.{label}] run.strategy = "tfl"'
             )
 

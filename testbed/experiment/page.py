@@ -21,7 +21,7 @@ def write_page(result: ExperimentResult, path: Path) -> None:
     Raises:
         RunFolderError: it cannot be written.
     """
-    write_atomically(path, render(result).encode())
+    write_atomically(path, render(result))
 
 
 def render(result: ExperimentResult) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from typing import IO
@@ -15,6 +16,9 @@ from fimi.record.clean import clean
 from fimi.report.words import seconds
 from fimi.testbed.experiment.runner import Task
 from fimi.testbed.live import LivePicture
+from fimi.testbed.logs import SHOWN, quiet
+
+log = logging.getLogger(__name__)
 
 _EVERY_S = 60.0
 """Between two plain lines that only say what is going on."""
@@ -44,11 +48,13 @@ class ExperimentPlainView:
     def say(self, text: str) -> None:
         """Write a line."""
         self._spoke_s = time.monotonic()
-        print(
-            f"[{self._spoke_s - self._began_s:6.1f} s] {clean(text, 1000)}",
-            file=self._stream,
-            flush=True,
-        )
+        log.info("%s", text, extra=SHOWN)
+        if not quiet():
+            print(
+                f"[{self._spoke_s - self._began_s:6.1f} s] {clean(text, 1000)}",
+                file=self._stream,
+                flush=True,
+            )
 
     def started(self, task: Task) -> None:
         """Nothing is said of it."""
@@ -85,6 +91,7 @@ class ExperimentLiveView(LivePicture):
 
     def say(self, text: str) -> None:
         """Write a line above the picture."""
+        log.info("%s", text, extra=SHOWN)
         self._console.print(Text(clean(text, 1000)))
 
     def started(self, task: Task) -> None:

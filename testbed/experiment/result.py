@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 from fimi.coordinator.strategies import STRATEGIES
+from fimi.errors import RunFailedError
 from fimi.testbed.experiment import statistics
 from fimi.testbed.experiment.cells import Cell, point_text
 from fimi.testbed.experiment.definition import AccuracyTarget, Experiment, Value
@@ -22,7 +23,7 @@ from fimi.testbed.experiment.series import COSTS, RunSeries
 from fimi.testbed.experiment.statistics import Sample
 
 
-class ComparisonError(RuntimeError):
+class ComparisonError(RunFailedError, RuntimeError):
     """Runs that cannot be compared; the message says which, why and what to do."""
 
 

@@ -2,6 +2,7 @@
 
 * :func:`plan`        cells and what there is of each
 * :func:`check_data`  whether every cell's data are there and can be divided
+* :func:`require_fresh`  whether finished runs are what is asked for
 * :func:`conduct`     train generators, run what is missing
 * :func:`summarise`   read all runs and write the results beside them
 """
@@ -21,8 +22,11 @@ import msgspec
 from msgspec import Struct
 
 from fimi.generator_node.generators.card import CARD
+from fimi.learning.data import registry
+from fimi.learning.data.collection import DatasetOptions
 from fimi.record.reader import ReportError
-from fimi.testbed.configuration.sections import Config
+from fimi.testbed.configuration.scenario import check_division
+from fimi.testbed.configuration.sections import Config, ConfigError
 from fimi.testbed.experiment import cells as making
 from fimi.testbed.experiment.cells import Cell, PreparedGenerator, State
 from fimi.testbed.experiment.definition import Experiment
@@ -32,7 +36,6 @@ from fimi.testbed.experiment.result import ExperimentResult, compare
 from fimi.testbed.experiment.runner import Outcome, Task, TaskTimes, View, last_words, run_tasks
 from fimi.testbed.experiment.series import RunSeries, read_outcome
 from fimi.testbed.experiment.tables import as_csv, as_json, as_markdown
-from fimi.testbed.processes.devices import check_data as check_division
 from fimi.testbed.run_folder import RunFolderError, write_atomically
 
 _PATIENCE_S = 60.0
@@ -90,18 +93,42 @@ def plan(experiment: Experiment) -> ExperimentPlan:
 
 
 def check_data(cells: Sequence[Cell]) -> None:
-    """Make sure that every cell's data are there and can be divided.
+    """Make sure that every cell's data are there and can be divided; a data set is loaded once.
 
     Raises:
-        ConfigError: they are not, or cannot.
+        ConfigError: they cannot be divided.
+        DatasetError: they are missing or unusable.
     """
     seen: set[bytes] = set()
-    for cell in cells:
+    loaded: tuple[str, DatasetOptions] | None = None
+    for cell in sorted(cells, key=lambda cell: msgspec.json.encode(cell.config.data)):
         config = cell.config
         decides = msgspec.json.encode((config.data, config.fleet.devices, config.run.seed))
-        if decides not in seen:
-            seen.add(decides)
-            check_division(config)
+        if decides in seen:
+            continue
+        seen.add(decides)
+        wanted = config.data.dataset, config.data.options()
+        if wanted != loaded:
+            loaded, collection = wanted, registry.load(*wanted)
+        check_division(config, collection)
+
+
+def require_fresh(work: ExperimentPlan) -> None:
+    """Make sure that every finished run has the configuration that is now asked for.
+
+    Raises:
+        ConfigError: names the runs that have another, and what differs.
+    """
+    stale = [(cell, state) for cell, state in work.runs if state.progress == "stale"]
+    if stale:
+        asked = work.experiment
+        lines = [f"  {cell.name}: {'; '.join(state.changed)}" for cell, state in stale[:8]]
+        lines += ["  …"] if len(stale) > 8 else []
+        raise ConfigError(
+            f"{len(stale)} finished runs in {asked.folder} have another configuration than "
+            f"{asked.path} now asks for:\n" + "\n".join(lines) + "\n--redo (redo=True in Python) "
+            "runs them again and discards the old ones; or give the experiment another name"
+        )
 
 
 @contextlib.contextmanager
@@ -202,9 +229,9 @@ def summarise(experiment: Experiment) -> ExperimentResult:
             problems[cell.name] = _why(experiment, cell, state)
     result = compare(experiment, work.cells, runs, problems)
     folder = experiment.folder
-    write_atomically(folder / "results.csv", as_csv(result).encode())
+    write_atomically(folder / "results.csv", as_csv(result))
     write_atomically(folder / "results.json", as_json(result))
-    write_atomically(folder / "table.md", as_markdown(result).encode())
+    write_atomically(folder / "table.md", as_markdown(result))
     write_page(result, folder / "table.html")
     return result
 
@@ -285,4 +312,4 @@ def trained_steps(log: Path) -> int:
 
 def _write_config(file: Path, config: Config) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, making.toml(config).encode())
+    write_atomically(file, making.toml(config))

@@ -9,10 +9,7 @@ finish its store. A task ends by itself when this process is gone (:mod:`fimi.te
 
 from __future__ import annotations
 
-import contextlib
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +19,8 @@ from typing import Protocol
 import psutil
 from msgspec import Struct
 
+from fimi import children
+from fimi.testbed import logs
 from fimi.testbed.experiment.memory import Need, family_bytes
 
 _LOOK_S = 0.25
@@ -160,7 +159,7 @@ def run_tasks(
         while (waiting and not stop.is_set()) or running:
             if stop.is_set():
                 break
-            for each in [r for r in running if r.process.poll() is not None]:
+            for each in [r for r in running if r.child.code is not None]:
                 running.remove(each)
                 seconds = time.monotonic() - each.began_s
                 problem = each.problem()
@@ -189,7 +188,7 @@ def run_tasks(
             view.tick(gone, clock.left_s(waiting, gone, most))
             stop.wait(_LOOK_S)
     finally:
-        _end(running)
+        children.end([each.child for each in running], GRACE_S + 5.0)
     return Outcome(failures=failures, interrupted=stop.is_set() and bool(waiting or running))
 
 
@@ -201,28 +200,25 @@ class _Running:
         self.task = task
         self.peak = self.now = 0.0
         task.log.parent.mkdir(parents=True, exist_ok=True)
-        with task.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "fimi.testbed.child", *task.arguments],
-                stdin=subprocess.PIPE,
-                stdout=log if task.keeps_output else subprocess.DEVNULL,
-                stderr=log,
-                start_new_session=True,
-                pass_fds=tuple(keep_open) if os.name == "posix" else (),
-            )
+        self.child = children.start(
+            "fimi.testbed.child",
+            arguments=(*logs.arguments(), *task.arguments),
+            log=task.log,
+            keeps_output=task.keeps_output,
+            keep_open=keep_open,
+        )
         self.began_s = time.monotonic()
 
     def weigh(self) -> float:
         """Memory that it takes now, bytes."""
-        self.now = family_bytes(self.process.pid)
+        self.now = family_bytes(self.child.pid)
         self.peak = max(self.peak, self.now)
         return self.now
 
     def problem(self) -> str:
         """What is wrong with a process that has ended, or nothing."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        code = self.process.returncode
+        self.child.ask_to_end()
+        code = self.child.code
         return self.task.problem() if code == 0 else last_words(self.task.log, code)
 
 
@@ -240,21 +236,3 @@ def last_words(log: Path, code: int | None = None) -> str:
     )
     said = said or "it said nothing"
     return said if code is None else f"{said} (exit code {code})"
-
-
-def _end(running: Sequence[_Running]) -> None:
-    """Ask every process to end, wait, and make it end if need be."""
-    for each in running:
-        if each.process.stdin is not None:
-            with contextlib.suppress(OSError):
-                each.process.stdin.close()
-    limit = time.monotonic() + GRACE_S + 5.0
-    try:
-        for each in running:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                each.process.wait(max(0.1, limit - time.monotonic()))
-    finally:
-        for each in running:
-            if each.process.poll() is None:
-                each.process.kill()
-                each.process.wait()

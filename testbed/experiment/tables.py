@@ -21,12 +21,12 @@ import msgspec
 from msgspec import Struct
 
 from fimi.record.clean import clean
+from fimi.report.layout import Marked, Paper, entries, table, wrap
 from fimi.report.words import MISSING
 from fimi.testbed.experiment.cells import point_text
 from fimi.testbed.experiment.result import ExperimentResult, StrategySummary
 from fimi.testbed.experiment.series import COSTS
 from fimi.testbed.experiment.statistics import Interval, Sample
-from fimi.testbed.tools.optimise import table as aligned
 
 NEVER = "never"
 _UNITS: dict[str, tuple[str, tuple[tuple[float, str], ...]]] = {
@@ -90,16 +90,19 @@ def methods(result: ExperimentResult) -> list[str]:
     ]
 
 
-def as_text(result: ExperimentResult) -> str:
-    """For a terminal."""
-    blocks = [result.title] if result.title else []
+def as_text(result: ExperimentResult, paper: Paper | None = None) -> str:
+    """For a terminal; an interval stands below its value."""
+    paper = paper or Paper()
+    blocks = [paper.ink(result.title, "title")] if result.title else []
     for each in tables(result):
-        heading = tuple(cell.replace("\n", ", ") for cell in each.heading)
-        blocks.append(f"{each.caption}\n{aligned([heading, *each.rows])}")
-    blocks.append("\n".join(methods(result)))
+        heading = [cell.replace(" ", "\n") for cell in each.heading]
+        rows = [[cell.replace(" [", "\n[") for cell in row] for row in each.rows]
+        blocks.append(f"{each.caption}\n{table(heading, rows, paper=paper)}")
+    blocks += ["\n".join(wrap(sentence, paper.text_width)) for sentence in methods(result)]
     if result.notes:
-        blocks.append("\n".join(f"note: {clean(note, 500)}" for note in result.notes))
-    return "\n\n".join(blocks)
+        said = [(Marked("note", "warning"), clean(note, 500)) for note in result.notes]
+        blocks.append(entries(said, indent=6, paper=paper))
+    return paper.kinds("\n\n".join(blocks))
 
 
 def as_markdown(result: ExperimentResult) -> str:

@@ -3,62 +3,50 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 from fimi.energy.hardware import Hardware
 from fimi.energy.host import HostHardware
 from fimi.energy.host_profile import load_profile
-from fimi.learning.data import dataset
+from fimi.learning.data.dataset import Dataset
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.client import Peer
+from fimi.messaging.topics import device_id
 from fimi.testbed.configuration.sections import Config
-from fimi.testbed.processes.devices import (
-    device_id,
-    emulated_board,
-    load_split,
-    local_data,
-    make_agent,
-)
+from fimi.testbed.processes.devices import emulated_board, make_agent
 
 
 def serve(
     config: Config,
     index: int,
+    data: Dataset,
     address: BrokerAddress,
     *,
     name: str | None,
     host_profile: Path | None,
     root: Path = Path("/"),
-    data_file: Path | None = None,
     cache: Path | None = None,
     stop: threading.Event,
-    say: Callable[[str], None],
 ) -> None:
     """Run a device until ``stop`` is set.
 
     Args:
-        config: of the federation; decides the device's share of the data.
+        config: of the federation.
         index: of the device, from 0.
+        data: its samples.
         address: of the broker.
         name: its id; from the index if ``None``.
         host_profile: calibrated cost parameters of this machine, to meter and steer it; ``None``
             for an emulated board.
         root: where this machine's files are found.
-        data_file: its samples; its share of the configured data set if ``None``.
         cache: folder for training graphs; in memory only if ``None``.
         stop: ends it.
-        say: told what is going on.
 
     Raises:
         fimi.energy.host_profile.ProfileError: the profile cannot be used.
         fimi.energy.meters.MeterUnavailableError: the host has no meter and declares no power.
     """
-    if data_file is not None:
-        data = dataset.load(data_file)
-    else:
-        data = local_data(config, load_split(config))[index]
     peer = Peer(
         address,
         fleet=config.fleet.name,
@@ -77,10 +65,4 @@ def serve(
         )
         agent = make_agent(peer, data, hardware, cache=cache)
         stack.enter_context(peer)
-        board = hardware.describe()
-        say(
-            f"{peer.id}: {board.board} ({board.kind}), {len(data)} samples, joules from "
-            f"{board.meter.source} ({board.meter.kind}), connected to {address}"
-        )
         agent.run(stop)
-    say(f"{peer.id}: stopped")

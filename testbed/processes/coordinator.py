@@ -16,9 +16,7 @@ from fimi.coordinator.deployment import Export
 from fimi.coordinator.federation import Coordinator, Federation
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.energy.work_meter import Metered, open_meters
-from fimi.learning.data.dataset import Dataset
 from fimi.learning.data.partition_schemes import LABEL_DIRICHLET
-from fimi.learning.networks.cost import model_cost
 from fimi.learning.onnx import graphs
 from fimi.learning.training.classifier import Exported
 from fimi.learning.training.tensors import Parameters
@@ -27,9 +25,9 @@ from fimi.messaging.address import BrokerAddress
 from fimi.messaging.client import Peer
 from fimi.messaging.topics import COORDINATOR
 from fimi.record.events import Listener
-from fimi.testbed.configuration.load import Effective, values
+from fimi.testbed.configuration.load import values
+from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
-from fimi.testbed.processes.devices import load_split, partition_digest
 from fimi.testbed.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -48,7 +46,7 @@ _PACKAGES = (
 
 
 def coordinate(
-    effective: Effective,
+    scenario: Scenario,
     address: BrokerAddress,
     folder: RunFolder,
     *,
@@ -60,7 +58,7 @@ def coordinate(
     """Run a federation as its coordinator.
 
     Args:
-        effective: configuration and origins.
+        scenario: what to run.
         address: of the broker.
         folder: where results go; its store is filled and stays open.
         broker: name and version, for the record.
@@ -73,21 +71,20 @@ def coordinate(
         cannot. fimi.learning.networks.models.ModelError: the network cannot be trained as
         configured.
     """
-    config = effective.config
-    settings = config.federation(folder.name)
-    split = load_split(config)
+    config, split = scenario.config, scenario.split
+    strategy, digests = STRATEGIES[config.run.strategy], scenario.digests
     shape, classes = split.test.image_shape, split.test.classes
     store = folder.store
     store.put(
-        run=settings.run,
-        strategy=settings.strategy,
-        strategy_title=STRATEGIES[settings.strategy].title,
-        seed=settings.seed,
+        run=folder.name,
+        strategy=strategy.name,
+        strategy_title=strategy.title,
+        seed=config.run.seed,
         status="running",
         reason="",
         started_at=_now(),
         config=values(config),
-        origins=effective.origins,
+        origins=scenario.origins,
         versions=versions(),
         broker=broker,
         dataset={
@@ -100,10 +97,10 @@ def coordinate(
             "private": len(split.private),
             "test": len(split.test),
             "class_names": split.test.class_names,
-            "public_digest": split.public.digest(),
-            "private_digest": split.private.digest(),
-            "test_digest": split.test.digest(),
-            "partition_digest": partition_digest(config, split),
+            "public_digest": digests.public,
+            "private_digest": digests.private,
+            "test_digest": digests.test,
+            "partition_digest": digests.partition,
         },
     )
     trainer = TorchTrainer.of(config.training, classes, shape)
@@ -114,13 +111,13 @@ def coordinate(
     def make_graphs() -> bytes:
         return offered[0] if offered else training_graphs(config, classes, shape, say)
 
-    trains = STRATEGIES[settings.strategy].trains_on_server
-    meter = open_meters(say, whose="server") if trains else Metered()
+    meter = open_meters(say, whose="server") if strategy.trains_on_server else Metered()
     peer = Peer(address, fleet=config.fleet.name, peer=COORDINATOR, role="coordinator")
     try:
         with peer:
             federation = Coordinator(
-                settings,
+                folder.name,
+                config,
                 peer,
                 trainer,
                 initial_parameters(config.training.model, classes, shape, seed=config.run.seed),
@@ -130,7 +127,7 @@ def coordinate(
                 on_model=folder.write_model,
                 cancel=cancel,
                 graphs=make_graphs,
-                export=_export(config, trainer, split.test, folder),
+                export=_export(scenario, trainer, folder),
                 public=split.public,
                 meter=meter,
             ).run()
@@ -182,8 +179,9 @@ def training_graphs(
     return payload
 
 
-def _export(config: Config, trainer: TorchTrainer, test: Dataset, folder: RunFolder) -> Export:
+def _export(scenario: Scenario, trainer: TorchTrainer, folder: RunFolder) -> Export:
     """How the trained model becomes files in the run folder."""
+    config, test = scenario.config, scenario.split.test
     model = config.training.model
     kept: list[Deployer] = []
 
@@ -197,7 +195,7 @@ def _export(config: Config, trainer: TorchTrainer, test: Dataset, folder: RunFol
     return Export(
         make=make,
         keep=folder.write_files,
-        inference_share=model_cost(model, test.classes, test.image_shape).inference_share,
+        inference_share=scenario.network.inference_share,
     )
 
 

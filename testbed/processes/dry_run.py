@@ -16,12 +16,10 @@ from fimi.coordinator.federation import Federation
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.edge_agent.backends import torch_is_faster
 from fimi.learning.networks.built_in_cost import BUILT_IN
-from fimi.learning.networks.cost import model_cost
 from fimi.messaging.broker.embedded import EmbeddedBroker
-from fimi.testbed.configuration.load import Effective
+from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
 from fimi.testbed.live import View
-from fimi.testbed.processes.devices import load_split, with_cycles
 from fimi.testbed.processes.generator_node import check as check_generator
 from fimi.testbed.processes.nursery import ChildFailedError, Nursery
 from fimi.testbed.processes.orders import FleetOrders, GeneratorOrders
@@ -31,12 +29,12 @@ DEVICES_PER_PROCESS_MAX = 50
 
 
 def dry_run(
-    effective: Effective, folder: RunFolder, *, view: View, cancel: threading.Event
+    scenario: Scenario, folder: RunFolder, *, view: View, cancel: threading.Event
 ) -> Federation:
     """Run a federation of emulated devices on this machine.
 
     Args:
-        effective: configuration and origins.
+        scenario: what to run.
         folder: where results go.
         view: shows what happens.
         cancel: ends the run; what was done is in the result.
@@ -46,11 +44,11 @@ def dry_run(
         fimi.learning.networks.models.ModelError: a network of one's own does not fit the data.
         ChildFailedError: the generator node or the emulated devices ended by themselves.
     """
-    config = effective.config
+    config = scenario.config
     makes_images = STRATEGIES[config.run.strategy].needs_images
     if makes_images:
-        check_generator(config)
-    known = with_cycles(config)
+        check_generator(scenario)
+    known = scenario.for_devices
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks: threads only get in the way
     # Of glibc's memory pools, one for each thread, every device that trained would keep one full.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
@@ -59,7 +57,7 @@ def dry_run(
             EmbeddedBroker(kind=config.broker.kind, port=config.broker.port)
         )
         view.say(f"broker: {broker.kind} {broker.version} on {broker.address.host}")
-        preload = ("fimi.learning.training.torch_trainer",) if _trains_with_torch(config) else ()
+        preload = ("fimi.learning.training.torch_trainer",) if _trains_with_torch(scenario) else ()
         nursery = stack.enter_context(Nursery(folder.logs, preload=preload))
         for index, devices in enumerate(_shares(config)):
             nursery.start(
@@ -79,7 +77,7 @@ def dry_run(
 
         try:
             federation = coordinate(
-                effective,
+                scenario,
                 broker.address,
                 folder,
                 broker=f"{broker.kind} {broker.version}",
@@ -94,17 +92,15 @@ def dry_run(
         return federation
 
 
-def _trains_with_torch(config: Config) -> bool:
+def _trains_with_torch(scenario: Scenario) -> bool:
     """Whether all devices will: they share what is loaded before they are made.
 
     Devices that train with ONNX Runtime have no use for PyTorch, and no memory for it.
     """
-    training = config.training
+    training = scenario.config.training
     if training.backend != "auto" or training.model not in BUILT_IN:
         return training.backend == "torch"
-    data = load_split(config).test
-    cost = model_cost(training.model, data.classes, data.image_shape)
-    return torch_is_faster(training, cost.forward_macs)
+    return torch_is_faster(training, scenario.network.forward_macs)
 
 
 def _shares(config: Config) -> list[tuple[int, ...]]:

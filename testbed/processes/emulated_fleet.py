@@ -13,15 +13,10 @@ from fimi.edge_agent.backends import Trainers
 from fimi.edge_agent.turns import Turns
 from fimi.learning.data.dataset import Dataset
 from fimi.messaging.client import Peer
+from fimi.messaging.topics import device_id
+from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
-from fimi.testbed.processes.devices import (
-    device_id,
-    emulated_board,
-    load_split,
-    make_agent,
-    share,
-    shares,
-)
+from fimi.testbed.processes.devices import emulated_board, make_agent
 from fimi.testbed.processes.orders import FleetOrders
 from fimi.testbed.processes.torch_cache import torch_cache
 
@@ -62,6 +57,5 @@ def _host(orders: FleetOrders, stop: threading.Event) -> None:
 
 def _data(config: Config, devices: tuple[int, ...]) -> dict[int, Dataset]:
     """What these devices hold; the rest of the data set is not kept."""
-    split = load_split(config)
-    parts = shares(config, split)
-    return {index: share(config, split, parts, index) for index in devices}
+    scenario = Scenario(config=config)
+    return {index: scenario.share(index) for index in devices}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fimi.energy.joules import format_energy, format_joules
 from fimi.energy.work_meter import open_meters
+from fimi.files import write_whole
 from fimi.generator_node.generators.base import Generator, GeneratorError, WrongDataError
 from fimi.generator_node.generators.bootstrap import BootstrapGenerator
 from fimi.generator_node.generators.card import NO_DIGEST, CardKind, find_for, read_card
@@ -25,8 +25,8 @@ from fimi.messaging.address import BrokerAddress
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import MessagingError
 from fimi.messaging.messages import SyntheticBatch
+from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
-from fimi.testbed.processes.devices import load_split
 from fimi.testbed.processes.orders import GeneratorOrders
 from fimi.testbed.processes.torch_cache import torch_cache
 
@@ -40,27 +40,26 @@ log = logging.getLogger(__name__)
 
 def serve(
     config: Config,
+    public: Dataset,
     address: BrokerAddress,
     *,
     peer: str,
     stop: threading.Event,
-    say: Callable[[str], None],
     pool: Path | None = None,
 ) -> None:
     """Run a generator node until ``stop`` is set.
 
     Args:
         config: of the federation.
+        public: what the generator may see.
         address: of the broker.
         peer: id of the node.
         stop: ends it.
-        say: told what is going on.
         pool: where draws and requests are kept; ``None``: in memory.
 
     Raises:
         GeneratorError: no usable weights, or weights trained on other data than the public part.
     """
-    public = load_split(config).public
     generator = open_configured(config, public)
     gate = open_gate(config, public, pool)
     kept = Pool(pool, generator.image_shape, made_by(generator, gate)) if pool else None
@@ -69,23 +68,30 @@ def serve(
         images_max=config.generator.images_max,
         gate=gate,
         pool=kept,
-        metered=open_meters(say, whose="generator"),
+        metered=open_meters(log.info, whose="generator"),
         share_images=config.generator.share_images,
     )
     journal = RequestJournal(pool / "requests.json") if pool else None
     try:
         with Peer(address, fleet=config.fleet.name, peer=peer, role="generator") as connection:
-            say(f"{peer}: {generator.name}, {len(public)} public images, at {address}")
+            log.info(
+                "%s: %s, %d public images, connected to %s, fleet %s",
+                peer,
+                generator.name,
+                len(public),
+                address,
+                config.fleet.name,
+            )
             GeneratorNode(
                 connection,
                 service,
                 journal=journal,
-                on_answer=lambda answer: say(describe(answer)),
-                on_progress=lambda progress: log.info("%s", describe_progress(progress)),
+                on_answer=lambda answer: log.debug("%s", describe(answer)),
+                on_progress=lambda progress: log.debug("%s", describe_progress(progress)),
             ).run(stop)
     finally:
         service.close()
-    say(f"{peer}: stopped; {describe_progress(service.progress)}")
+    log.info("%s: stopped; %s", peer, describe_progress(service.progress))
 
 
 def open_configured(config: Config, public: Dataset) -> Generator:
@@ -195,11 +201,9 @@ def _judge(config: Config, public: Dataset, pool: Path | None) -> Judge:
 
         data = train_judge(public, threads=threads)
     if kept:
-        partial = kept.with_suffix(".partial")
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(data)
-            partial.replace(kept)
+            write_whole(kept, data)
         except OSError as error:
             log.warning("%s cannot be kept, and is trained again next time: %s", kept, error)
     return Judge(data, threads=threads)
@@ -230,20 +234,23 @@ def describe_progress(progress: QueueProgress) -> str:
     return text
 
 
-def check(config: Config) -> None:
+def check(scenario: Scenario) -> None:
     """Make sure that there is a generator for the public part, before anything is started.
 
     Raises:
         GeneratorError: there is none, or it was trained on other data.
     """
+    config = scenario.config
     if config.generator.kind in ("trained", "gan"):
-        find_for(load_split(config).public, config.generator.weights, card_kind(config))
+        find_for(scenario.split.public, config.generator.weights, card_kind(config))
 
 
 def main(orders: GeneratorOrders, stop: threading.Event) -> None:
     """Be the generator node of a dry run until ``stop`` is set."""
     try:
-        pool = Path(orders.config.generator.pool) if orders.config.generator.pool else None
-        serve(orders.config, orders.broker, peer="generator", stop=stop, say=log.info, pool=pool)
+        config = orders.config
+        pool = Path(config.generator.pool) if config.generator.pool else None
+        public = Scenario(config=config).split.public
+        serve(config, public, orders.broker, peer="generator", stop=stop, pool=pool)
     except (GeneratorError, MessagingError) as error:
         raise SystemExit(str(error)) from error

@@ -1,7 +1,6 @@
 """The work behind commands that run no federation.
 
 * :mod:`~fimi.testbed.tools.optimise`        plans, sweeps and targets as tables, CSV and plots
-* :mod:`~fimi.testbed.tools.problem_file`    a planning problem as a TOML file
 * :mod:`~fimi.testbed.tools.calibrate_host`  calibrating this machine
 * :mod:`~fimi.testbed.tools.calibrate_show`  a calibration as table, profile file and picture
 * :mod:`~fimi.testbed.tools.generators`      training generators and measuring them

@@ -8,74 +8,90 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from fimi.energy.calibration.fit import CONFIDENCE, Estimate, by_frequency
 from fimi.energy.calibration.fitted import Calibration
 from fimi.energy.calibration.held_out import energy_errors, mape_percent
 from fimi.energy.cost_model import BoardModel
+from fimi.report import layout as display
+from fimi.report.layout import Marked, Paper, entries, wrap
+from fimi.report.words import MISSING
 
 
-def table(found: Calibration, declared: BoardModel | None = None) -> str:
+def table(
+    found: Calibration, declared: BoardModel | None = None, paper: Paper | None = None
+) -> str:
     """The result for people.
 
     Args:
         found: it.
         declared: cost parameters that would be used without a calibration, where there are any.
+        paper: what it is for; plain text of 80 columns if left out.
     """
+    paper = paper or Paper()
     meter = found.hardware.meter
-    lines = [
-        f"{found.hardware.board}: {len(found.settings)} settings, joules from {meter.source} "
-        f"({meter.kind}, {meter.scope})",
-        "",
-        f"{'parameter':<34}{'value':>14}   {CONFIDENCE:.0%} confidence",
+    rows = [
+        _row("P_idle", "W", found.power.idle_w),
+        _row("P_act", "W", found.power.active_w),
+        _row("κ", "W/Hz³", found.power.slope),
+        _row("C", "cycles a sample", found.cycles),
     ]
-    lines += [
-        _row("P_idle, W", found.power.idle_w),
-        _row("P_act, W", found.power.active_w),
-        _row("κ, W/Hz³", found.power.slope),
-        _row("C, cycles per sample", found.cycles),
-    ]
-    if found.voltage is not None:
-        lines += [
-            _row("  with V² f: P_act, W", found.voltage.active_w),
-            _row("  with V² f: capacitance, nF", found.voltage.slope.scaled(1e9)),
-        ]
-        if found.voltage.leakage_a is not None:
-            lines.append(
-                _row("  with V² f: leakage at 45 °C, mA", found.voltage.leakage_a.scaled(1e3))
-            )
+    if (voltage := found.voltage) is not None:
+        rows.append(_row("with V² f: P_act", "W", voltage.active_w))
+        rows.append(_row("with V² f: capacitance", "nF", voltage.slope.scaled(1e9)))
+        if voltage.leakage_a is not None:
+            rows.append(_row("with V² f: leakage, 45 °C", "mA", voltage.leakage_a.scaled(1e3)))
     if found.radio is not None:
-        lines += [
-            _row("radio electronics, W", found.radio.electronics_w),
-            _row("sending, nJ/bit", found.radio.energy_per_bit_j.scaled(1e9)),
-        ]
+        rows.append(_row("radio electronics", "W", found.radio.electronics_w))
+        rows.append(_row("sending", "nJ/bit", found.radio.energy_per_bit_j.scaled(1e9)))
     if found.receive_w is not None:
-        lines.append(_row("receiving, W", found.receive_w))
+        rows.append(_row("receiving", "W", found.receive_w))
     if found.channel_gain is not None:
-        lines.append(_row("channel gain", found.channel_gain))
-    lines += ["", "Energy of computing, each frequency predicted from the others (held out):"]
-    lines.append(_errors("κ f³", found.held_out))
+        rows.append(_row("channel gain", "", found.channel_gain))
+    errors = {"κ f³": found.held_out}
     if found.voltage is not None:
-        lines.append(_errors("V² f", found.held_out_voltage))
-    lines.append(_errors("measured table", found.held_out_table))
+        errors["V² f"] = found.held_out_voltage
+    errors["measured table"] = found.held_out_table
+    uncalibrated = None
     if declared is not None:
         busy_power_w = _cubic(declared)
-        errors = energy_errors(
+        uncalibrated = energy_errors(
             found.settings,
             lambda setting: busy_power_w(setting.frequency_hz),
             declared.compute.cycles_per_sample,
         )
-        lines.append(f"  {'uncalibrated':<16}{mape_percent(errors):6.1f} % mean absolute")
-    return "\n".join([*lines, *(f"note: {note}" for note in found.notes)])
+    notes = [(Marked("note", "warning"), note) for note in found.notes]
+    text = "\n\n".join(
+        [
+            "\n".join(
+                wrap(
+                    f"{found.hardware.board}: {len(found.settings)} settings, joules from "
+                    f"{meter.source} ({meter.kind}, {meter.scope})",
+                    paper.text_width,
+                )
+            ),
+            display.table(
+                ("parameter", "value", "unit", f"{CONFIDENCE:.0%} confidence"), rows, paper=paper
+            ),
+            "\n".join(
+                wrap(
+                    "Error of the energy of computing, each frequency predicted from the others "
+                    "(held out), %:",
+                    paper.text_width,
+                )
+            )
+            + "\n"
+            + _error_table(errors, uncalibrated, paper),
+            *([entries(notes, indent=6, paper=paper)] if notes else []),
+        ]
+    )
+    return paper.kinds(text)
 
 
 def profile(found: Calibration, board: BoardModel, *, kept: dict[str, Any], at: str) -> str:
@@ -120,24 +136,6 @@ def profile(found: Calibration, board: BoardModel, *, kept: dict[str, Any], at: 
         lines += ["", f"[{section}]"]
         lines += [_key(k, v, notes) for k, v in msgspec.structs.asdict(part).items()]
     return "\n".join(line for line in lines if line is not None) + "\n"
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file, whole or not at all.
-
-    Raises:
-        OSError: it cannot be written; what was there is still there.
-    """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise
 
 
 def page(found: Calibration, declared: BoardModel | None = None) -> str:
@@ -249,15 +247,29 @@ def _cubic(board: BoardModel) -> Callable[[float], float]:
     return busy_power_w
 
 
-def _row(name: str, estimate: Estimate) -> str:
-    return f"{name:<34}{estimate.value:>14.4g}   {estimate.low:.4g} to {estimate.high:.4g}"
+def _row(name: str, unit: str, estimate: Estimate) -> tuple[str, ...]:
+    return name, f"{estimate.value:.4g}", unit, f"{estimate.low:.4g} to {estimate.high:.4g}"
 
 
-def _errors(name: str, errors: dict[float, float]) -> str:
-    if not errors:
-        return f"  {name:<16}too few frequencies to hold one out"
-    each = ", ".join(f"{100 * e:+.1f} % at {f / 1e9:.2f}" for f, e in errors.items())
-    return f"  {name:<16}{mape_percent(list(errors.values())):6.1f} % mean absolute ({each} GHz)"
+def _error_table(
+    errors: dict[str, dict[float, float]],
+    uncalibrated: Sequence[float] | NDArray[np.float64] | None,
+    paper: Paper,
+) -> str:
+    """A row per model, a column per frequency."""
+    frequencies_hz = sorted({frequency for each in errors.values() for frequency in each})
+    heading = ["", "mean\nabsolute", *(f"{f / 1e9:.2f}\nGHz" for f in frequencies_hz)]
+    rows = []
+    for name, each in errors.items():
+        known = list(each.values())
+        cells = [f"{100 * each[f]:+.1f}" if f in each else MISSING for f in frequencies_hz]
+        rows.append((name, f"{mape_percent(known):.1f}" if known else MISSING, *cells))
+    if uncalibrated is not None:
+        blank = [MISSING] * len(frequencies_hz)
+        rows.append(("uncalibrated", f"{mape_percent(uncalibrated):.1f}", *blank))
+    text = display.table(heading, rows, paper=paper)
+    few = [name for name, each in errors.items() if not each]
+    return f"{text}\n{', '.join(few)}: too few frequencies to hold one out" if few else text
 
 
 def _interval(estimate: Estimate) -> str:

@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from fimi.files import write_whole
 from fimi.generator_node.generators.base import GeneratorError
 from fimi.generator_node.generators.card import CARD
 from fimi.generator_node.service.service import BatchService
@@ -18,8 +19,8 @@ from fimi.learning.data.collection import DatasetOptions
 from fimi.learning.data.dataset import Dataset, DatasetError, Images
 from fimi.learning.data.folder import read_classes
 from fimi.messaging.messages import SyntheticRequest
-from fimi.testbed.configuration.sections import Config, ConfigError, DataConfig
-from fimi.testbed.processes.devices import load_split
+from fimi.testbed.configuration.scenario import Scenario
+from fimi.testbed.configuration.sections import ConfigError, DataConfig
 from fimi.testbed.processes.generator_node import open_configured, open_gate
 from fimi.testbed.processes.torch_cache import torch_cache
 
@@ -66,7 +67,7 @@ def parse_channels(text: str | None) -> tuple[int, ...]:
 
 
 def train(
-    config: Config,
+    scenario: Scenario,
     data: Path | None,
     out: Path,
     recipe: GeneratorRecipe,
@@ -76,7 +77,7 @@ def train(
     """Train a generator and save it.
 
     Args:
-        config: of the federation; decides the public part.
+        scenario: decides the public part.
         data: public images instead of it.
         out: folder to write; must not hold a generator yet.
         recipe: what is trained.
@@ -87,6 +88,7 @@ def train(
         GeneratorError: the folder is taken, or the training diverged.
         OSError: it cannot be written.
     """
+    config = scenario.config
     if recipe.model == "gan" and recipe.channels:
         raise ConfigError("--channels is of a diffusion network; leave it out for a GAN")
     on_gpu = recipe.device.startswith("cuda")
@@ -98,7 +100,7 @@ def train(
         public = read_images(data, config.data)
         name = public.name.replace("/", "-")
     else:
-        split = load_split(config)
+        split = scenario.split
         public = split.public
         name = f"{config.data.dataset.replace(':', '-')}-{split.kind}"
     with torch_cache():
@@ -174,7 +176,7 @@ def train(
 
 
 def evaluate(
-    config: Config,
+    scenario: Scenario,
     data: Path | None,
     test: Path | None,
     out: Path | None,
@@ -187,7 +189,7 @@ def evaluate(
     """Measure the configured generator, quality gate included.
 
     Args:
-        config: which generator, which gate, which data.
+        scenario: which generator, which gate, which data.
         data: public images instead of the configured ones.
         test: real images to test on instead of the configured ones.
         out: folder for ``evaluation.json`` and a sheet of samples per class; ``None``: none.
@@ -202,7 +204,7 @@ def evaluate(
     """
     if data and not test:
         raise ConfigError("--data needs --test: real images that the generator has not seen")
-    parts = load_split(config)
+    config, parts = scenario.config, scenario.split
     public = read_images(data, config.data) if data else parts.public
     tests = [read_images(test, config.data)] if test else [parts.private, parts.test]
     for each in tests:
@@ -283,7 +285,7 @@ def keep(out: Path, results: bytes, generated: Dataset) -> None:
     with torch_cache():
         from fimi.generator_node.training.quality import contact_sheet
     out.mkdir(parents=True, exist_ok=True)
-    (out / "evaluation.json").write_bytes(msgspec.json.format(results, indent=2) + b"\n")
+    write_whole(out / "evaluation.json", msgspec.json.format(results, indent=2) + b"\n")
     for class_id, name in enumerate(generated.class_names):
         images = generated.images[generated.labels == class_id][:100]
         if len(images):

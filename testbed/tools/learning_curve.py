@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 from msgspec import Struct
 
+from fimi.files import write_whole
 from fimi.learning.training.curve_points import CurvePoint
 from fimi.optim.learning_curve import ConfidenceInterval, CurveFit, fit_curve
+from fimi.report.layout import Paper, table, wrap
+from fimi.report.words import MISSING
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -74,21 +77,30 @@ def result_of(points: Sequence[CurvePoint], *, interrupted: bool) -> CurveResult
     )
 
 
-def as_text(result: CurveResult) -> str:
+def as_text(result: CurveResult, paper: Paper | None = None) -> str:
     """Table, fit, and the lines for a configuration."""
-    lines = ["samples  draws   error  ± s.d.   curve"]
-    for row in result.rows:
-        deviation = f"{row.deviation:.4f}" if row.deviation is not None else "–"
-        fitted = f"{row.fitted:.4f}" if row.fitted is not None else "–"
-        lines.append(
-            f"{row.samples:7}  {row.draws:5}  {row.error:.4f}  {deviation:>6}  {fitted:>6}"
+    paper = paper or Paper()
+    rows = [
+        (
+            str(row.samples),
+            str(row.draws),
+            f"{row.error:.4f}",
+            f"{row.deviation:.4f}" if row.deviation is not None else MISSING,
+            f"{row.fitted:.4f}" if row.fitted is not None else MISSING,
         )
+        for row in result.rows
+    ]
+    lines = [table(("samples", "draws", "error", "± s.d.", "curve"), rows, paper=paper)]
     fit = result.fit
     if fit is None:
         return "\n".join([*lines, "", f"no curve: {result.reason}"])
     lines += [
         "",
-        "Δ(D) = α D^(−β) + δ0, 95 % intervals from the curvature of the squares over all draws:",
+        *wrap(
+            "Δ(D) = α D^(−β) + δ0, 95 % intervals from the curvature of the squares over all "
+            "draws:",
+            paper.text_width,
+        ),
         f"  α  = {fit.curve.alpha:.4g}  ({_between(fit.alpha)})",
         f"  β  = {fit.curve.beta:.4g}  ({_between(fit.beta)})",
         f"  δ0 = {fit.curve.delta0:.4g}  ({_between(fit.delta0)})",
@@ -96,7 +108,7 @@ def as_text(result: CurveResult) -> str:
     ]
     if fit.problems:
         lines += ["", "These points do not determine the curve; use it between them only:"]
-        lines += [f"  {problem}" for problem in fit.problems]
+        lines += [f"  {line}" for each in fit.problems for line in wrap(each, paper.text_width - 2)]
     lines += [
         "",
         "[plan]",
@@ -134,7 +146,7 @@ def write_plot(result: CurveResult, title: str, path: Path) -> None:
         yaxis={"title": "error on held-out data", "rangemode": "tozero"},
         template="plotly_white",
     )
-    path.write_text(figure.to_html(include_plotlyjs=True, full_html=True), encoding="utf-8")
+    write_whole(path, figure.to_html(include_plotlyjs=True, full_html=True))
 
 
 def _between(interval: ConfidenceInterval) -> str:

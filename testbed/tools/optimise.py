@@ -13,10 +13,12 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from fimi.files import write_whole
 from fimi.optim.planner import Plan
 from fimi.optim.problem import ProblemError
 from fimi.optim.sweep import SweepPoint
 from fimi.optim.target import Choice, TargetTrial
+from fimi.report.layout import Marked, Paper, table, wrap
 
 UNITS = {"t_max": "s", "bandwidth": "Hz"}
 TITLES = {
@@ -90,33 +92,47 @@ def plan_rows(plan: Plan) -> list[tuple[str, ...]]:
     return rows
 
 
-def plan_table(plan: Plan) -> str:
-    """A plan for people."""
-    lines = [table(plan_rows(plan)), ""]
-    lines.append(f"energy of a round {plan.energy_j:.6g} J (dynamic, compute and upload)")
+def plan_table(plan: Plan, paper: Paper | None = None) -> str:
+    """A plan for people: resources, then images class by class."""
+    paper = paper or Paper()
+    heading = ["device", "synth.\nimages", "\nsamples", "f\nGHz", "b\nkHz", "p\nmW"]
+    heading += ["train\ns", "upload\ns", "train\nJ", "upload\nJ"]
+    rows = []
+    for share in plan.devices:
+        point = share.point
+        figures = [point.frequency_hz / 1e9, point.bandwidth_hz / 1e3, point.transmit_power_w * 1e3]
+        figures += [share.compute_s, share.upload_s, share.compute_j, share.upload_j]
+        counts = [str(sum(share.synthetic_counts)), str(share.samples)]
+        rows.append([share.device, *counts, *(f"{figure:.4g}" for figure in figures)])
+    lines = [table(heading, rows, paper=paper), ""]
+    classes = len(plan.devices[0].synthetic_counts) if plan.devices else 0
+    each = [(share.device, *map(str, share.synthetic_counts)) for share in plan.devices]
+    lines += [table(["images of class", *map(str, range(classes))], each, paper=paper), ""]
+    said = [f"energy of a round {plan.energy_j:.6g} J (dynamic, compute and upload)"]
     if plan.bound_j is not None and plan.gap_percent is not None:
-        lines.append(
+        said.append(
             f"no plan uses less than {plan.bound_j:.6g} J: at most {plan.gap_percent:.3g} % above"
         )
         if plan.search_gap_percent is not None and plan.search_gap_percent < plan.gap_percent:
-            lines.append(
+            said.append(
                 f"search gap {max(plan.search_gap_percent, 0.0):.2g} %; the rest is whole samples "
                 "and settable frequencies, chosen by descent"
             )
     if plan.error is not None and plan.error_max is not None:
-        lines.append(f"mean learning error {plan.error:.4g} of at most {plan.error_max:.4g}")
+        said.append(f"mean learning error {plan.error:.4g} of at most {plan.error_max:.4g}")
     if plan.synthetic_value < 1:
-        lines.append(f"a synthetic sample counts as {plan.synthetic_value:g} real ones")
-    lines.append(
+        said.append(f"a synthetic sample counts as {plan.synthetic_value:g} real ones")
+    said.append(
         f"found by {plan.search} in {plan.search_s + plan.certificate_s:.2f} s, "
         f"{plan.evaluations} candidates"
     )
-    return "\n".join(lines)
+    return "\n".join([*lines, *(line for each in said for line in wrap(each, paper.text_width))])
 
 
-def choice_table(choice: Choice) -> str:
+def choice_table(choice: Choice, paper: Paper | None = None) -> str:
     """Joules to a target accuracy, over Δ_max."""
-    rows: list[tuple[str, ...]] = [("", "Δ_max", "deadline ×", "rounds", "J per round", "J in all")]
+    heading = ("", "Δ_max", "deadline ×", "rounds", "J per round", "J in all")
+    rows: list[tuple[str, ...]] = []
     # The search gathers close to the best: of trials that read alike, one, and the best before any.
     shown = {_as_read(trial): trial for trial in choice.trials} | {
         _as_read(choice.best): choice.best
@@ -135,23 +151,24 @@ def choice_table(choice: Choice) -> str:
                 f"{trial.total_j:.5g}",
             )
         )
-    best = choice.best
-    return (
-        f"{table(rows)}\n\nerror_max {best.error_max:.4g} needs the fewest joules to "
-        f"{100 * choice.accuracy:g} % accuracy: {best.total_j:.5g} J in {best.rounds:.1f} rounds, "
-        "predicted"
+    best, paper = choice.best, paper or Paper()
+    sentence = (
+        f"error_max {best.error_max:.4g} needs the fewest joules to {100 * choice.accuracy:g} % "
+        f"accuracy: {best.total_j:.5g} J in {best.rounds:.1f} rounds, predicted"
     )
+    return "\n".join([table(heading, rows, paper=paper), "", *wrap(sentence, paper.text_width)])
 
 
 def _as_read(trial: TargetTrial) -> tuple[str, str]:
     return f"{trial.error_max:.3g}", f"{trial.deadline_scale:.3g}"
 
 
-def sweep_table(points: Sequence[SweepPoint]) -> str:
+def sweep_table(points: Sequence[SweepPoint], paper: Paper | None = None) -> str:
     """A sweep for people; infeasible points say what stands in the way."""
     names = list(points[0].values) if points else []
     heading = [f"{TITLES[n]} {UNITS.get(n, '')}".strip() for n in names]
-    rows: list[tuple[str, ...]] = [(*heading, "J per round", "gap %", "Δ", "synthetic")]
+    heading += ["J per round", "gap %", "Δ", "synthetic"]
+    rows: list[tuple[str, ...]] = []
     for point in points:
         values = [f"{point.values[n]:.6g}" for n in names]
         if point.feasible:
@@ -165,8 +182,8 @@ def sweep_table(points: Sequence[SweepPoint]) -> str:
                 )
             )
         else:
-            rows.append((*values, "infeasible", f"({point.obstacle})", "", ""))
-    return table(rows)
+            rows.append((*values, Marked("infeasible", "problem"), f"({point.obstacle})", "", ""))
+    return table(heading, rows, paper=paper)
 
 
 def sweep_csv(points: Sequence[SweepPoint]) -> str:
@@ -223,7 +240,7 @@ def write_plot(points: Sequence[SweepPoint], path: Path) -> None:
         template="plotly_white",
         showlegend=bool(others),
     )
-    path.write_text(figure.to_html(include_plotlyjs=True, full_html=True), encoding="utf-8")
+    write_whole(path, figure.to_html(include_plotlyjs=True, full_html=True))
 
 
 def infeasible_spans(points: Sequence[SweepPoint], first: str) -> list[tuple[float, float]]:
@@ -243,16 +260,3 @@ def infeasible_spans(points: Sequence[SweepPoint], first: str) -> list[tuple[flo
             low = spans.pop()[0]
         spans.append((low, high))
     return spans
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Aligned columns: text to the left, numbers to the right."""
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if k == 0 else cell.rjust(width)
-            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)

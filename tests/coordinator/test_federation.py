@@ -30,7 +30,6 @@ from fimi.coordinator.deployment import Export
 from fimi.coordinator.federation import Coordinator, Federation, FederationError
 from fimi.coordinator.settings import (
     DeploymentSettings,
-    FederationSettings,
     PlanSettings,
     RoundSettings,
 )
@@ -47,6 +46,7 @@ from fimi.record.events import (
     Deployed,
     DeviceLost,
     Event,
+    Gathering,
     NotDeployed,
     Refitted,
     RoundFinished,
@@ -54,6 +54,7 @@ from fimi.record.events import (
     UpdateRejected,
 )
 from fimi.record.store import RunStore
+from fimi.testbed.configuration.sections import Config, FleetConfig, RunConfig
 
 TEST_SET = Dataset(
     name="three/test",
@@ -114,11 +115,9 @@ class Lab:
         deployment: DeploymentSettings | None = None,
         mute: tuple[int, ...] = (),
     ) -> Federation:
-        settings = FederationSettings(
-            run="r1",
-            strategy=strategy,
-            seed=0,
-            devices=wanted or len(behaviours),
+        settings = Config(
+            run=RunConfig(strategy=strategy),
+            fleet=FleetConfig(devices=wanted or len(behaviours)),
             training=TrainingSettings(epochs=1),
             plan=PlanSettings(deadline_s=deadline_s, iterations=20),
             rounds=RoundSettings(
@@ -158,6 +157,7 @@ class Lab:
                 )
             )
             federation = Coordinator(
+                "r1",
                 settings,
                 peer,
                 MeanOfWeights(),
@@ -334,6 +334,12 @@ class TestComingAndGoing:
     def test_too_few_devices(self, lab: Lab) -> None:
         with pytest.raises(FederationError, match="1 of 3 devices came within 1 s: device-1"):
             lab.run(honest(), wanted=3, gather_timeout_s=1.0)
+        told = [event for event in lab.events if isinstance(event, Gathering)]
+        assert told[-1].here == 1
+        assert told[-1].wanted == 3
+        assert 0 <= told[-1].left_s < told[0].left_s <= 1.0
+        # "device-1" is not how a fleet of three is named, so nobody knows who is missing.
+        assert told[-1].missing == ()
 
     def test_everybody_leaves(self, lab: Lab) -> None:
         def leave(device: ScriptedDevice, start: object) -> None:

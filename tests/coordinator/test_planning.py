@@ -8,12 +8,7 @@ import msgspec
 import pytest
 
 from fimi.coordinator.planning import device_plans, make_problem, smallest_deadline_s, with_target
-from fimi.coordinator.settings import (
-    BAND_PER_DEVICE_HZ,
-    FederationSettings,
-    PlanSettings,
-    RoundSettings,
-)
+from fimi.coordinator.settings import BAND_PER_DEVICE_HZ, PlanSettings
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.energy.cost_model import predict_round
 from fimi.energy.emulation.boards import fleet
@@ -25,18 +20,15 @@ from fimi.optim import quality
 from fimi.optim.planner import SearchSettings, plan
 from fimi.optim.problem import FimiProblem, InfeasibleError
 from fimi.optim.target import RoundsModel
+from fimi.testbed.configuration.sections import Config, FleetConfig
 
 METER = MeterDescription(source="x", kind="emulated", scope="board", rate_hz=1.0)
 MODEL_BYTES = 153_600
 COUNTS = {"device-1": (40, 0, 2), "device-2": (3, 30, 30), "device-3": (0, 0, 9)}
-SETTINGS = FederationSettings(
-    run="r",
-    strategy="fimi",
-    seed=0,
-    devices=3,
+SETTINGS = Config(
+    fleet=FleetConfig(devices=3),
     training=TrainingSettings(epochs=5),
     plan=PlanSettings(iterations=40),
-    rounds=RoundSettings(),
 )
 
 
@@ -66,6 +58,7 @@ def test_every_device_meets_the_deadline_it_was_planned_for(strategy: str) -> No
         found,
         fleet_profiles,
         SETTINGS,
+        run="r",
         model_bytes=MODEL_BYTES,
         delivered=delivered,
         batches={},
@@ -154,7 +147,13 @@ def test_a_shortfall_of_the_generator_is_predicted_with_what_was_delivered() -> 
     problem = make_problem(fleet_profiles, SETTINGS, STRATEGIES["fimi"], model_bytes=MODEL_BYTES)
     found = plan(problem, seed=0, settings=SearchSettings(iterations=40))
     told = device_plans(
-        found, fleet_profiles, SETTINGS, model_bytes=MODEL_BYTES, delivered={}, batches={}
+        found,
+        fleet_profiles,
+        SETTINGS,
+        run="r",
+        model_bytes=MODEL_BYTES,
+        delivered={},
+        batches={},
     )
     share = told["device-3"]
     board = fleet_profiles["device-3"].board
@@ -184,7 +183,7 @@ def test_the_smallest_deadline_can_be_planned_for_and_little_less_cannot(
 ) -> None:
     fleet_profiles, chosen = profiles(), STRATEGIES[strategy]
 
-    def with_deadline(deadline_s: float) -> FederationSettings:
+    def with_deadline(deadline_s: float) -> Config:
         limits = msgspec.structs.replace(
             SETTINGS.plan, deadline_s=deadline_s, error_max=0.1, synthetic_value=value
         )

@@ -10,7 +10,6 @@ import pytest
 
 from fimi.coordinator.planning import make_problem
 from fimi.coordinator.settings import (
-    FederationSettings,
     PlanSettings,
     RoundSettings,
     StrategySettings,
@@ -25,6 +24,7 @@ from fimi.learning.training.trainer import TrainingSettings
 from fimi.messaging.messages import Profile
 from fimi.optim.planner import Plan, SearchSettings, plan
 from fimi.optim.problem import FimiProblem, InfeasibleError, tfl
+from fimi.testbed.configuration.sections import Config, FleetConfig, RunConfig
 
 MODEL_BYTES = 153_600
 COUNTS = {"device-1": (40, 0, 2), "device-2": (3, 30, 30), "device-3": (0, 0, 9)}
@@ -32,16 +32,14 @@ ROUNDS = 4
 OPTIONS = StrategySettings(images_per_round=5, images_max=12)
 
 
-def settings_of(name: str, deadline_s: float = 10.0) -> FederationSettings:
-    return FederationSettings(
-        run="r",
-        strategy=name,
-        seed=0,
-        devices=3,
+def settings_of(name: str, deadline_s: float = 10.0) -> Config:
+    return Config(
+        run=RunConfig(strategy=name),
+        fleet=FleetConfig(devices=3),
         training=TrainingSettings(epochs=5),
         plan=PlanSettings(iterations=40, deadline_s=deadline_s),
         rounds=RoundSettings(count=ROUNDS),
-        options=OPTIONS,
+        strategy=OPTIONS,
     )
 
 

@@ -3,25 +3,30 @@ back."""
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fimi.coordinator.context import FederationError
+from fimi.coordinator.context import Context, FederationError, Stopwatch
 from fimi.coordinator.inbox import Inbox
 from fimi.coordinator.registry import Registry
-from fimi.coordinator.settings import FederationSettings, PlanSettings, RoundSettings
+from fimi.coordinator.settings import RoundSettings
+from fimi.coordinator.strategies import STRATEGIES
 from fimi.coordinator.synthesis import Synthesis, parts
-from fimi.learning.training.trainer import TrainingSettings
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
 from fimi.messaging.messages import SyntheticBatch, SyntheticProgress, SyntheticRequest
 from fimi.messaging.topics import COORDINATOR
 from fimi.record.events import BatchDelivered, Event, GenerationProgress
+from fimi.record.store import RunStore
+from fimi.testbed.configuration.sections import Config, FleetConfig
 
 COUNTS = {f"device-{number}": (number, 0, 1) for number in (1, 2, 3)}
 
@@ -97,32 +102,31 @@ def synthesise(
     on_end: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, SyntheticBatch], list[Event]]:
     """What comes of :data:`COUNTS` while the generator node lives its lives in a thread."""
-    settings = FederationSettings(
-        run="r1",
-        strategy="fimi",
-        seed=0,
-        devices=3,
-        training=TrainingSettings(),
-        plan=PlanSettings(),
-        rounds=RoundSettings(gather_timeout_s=patience_s),
+    settings = Config(
+        fleet=FleetConfig(devices=3), rounds=RoundSettings(gather_timeout_s=patience_s)
     )
     events: list[Event] = []
     registry = Registry()
-    with Peer(broker.address, fleet=fleet, peer=COORDINATOR, role="coordinator") as peer:
-        inbox = Inbox(
-            peer,
-            registry,
-            events.append,
-            threading.Event(),
-            on_return=lambda device: None,
-            on_plan_applied=lambda reply: None,
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Peer(broker.address, fleet=fleet, peer=COORDINATOR, role="coordinator") as peer,
+        closing(RunStore(Path(folder) / "run.sqlite")) as store,
+    ):
+        context = Context(
+            run="r1",
+            settings=settings,
+            strategy=STRATEGIES["fimi"],
+            peer=peer,
+            registry=registry,
+            inbox=Inbox(peer, registry, events.append, threading.Event()),
+            store=store,
+            notify=events.append,
+            watch=Stopwatch(),
         )
         thread = threading.Thread(target=lives)
         thread.start()
         try:
-            made = Synthesis(
-                settings, peer, inbox, registry, events.append, silence_s=silence_s
-            ).of(COUNTS)
+            made = Synthesis(context, silence_s=silence_s).of(COUNTS)
         finally:
             on_end()
             thread.join()

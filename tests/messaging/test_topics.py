@@ -59,6 +59,19 @@ class TestNames:
                 topic()
 
 
+class TestWhoIsMissing:
+    def test_those_whose_names_are_known(self) -> None:
+        assert topics.missing(["device-02"], 3) == ("device-01", "device-03")
+        assert topics.missing([], 1) == ("device-01",)
+        assert topics.missing([topics.device_id(7, 1000)], 1000)[:1] == ("device-0001",)
+
+    def test_nobody_where_a_device_has_a_name_of_its_own(self) -> None:
+        assert topics.missing(["kitchen"], 3) == ()
+
+    def test_nobody_where_all_are_here(self) -> None:
+        assert topics.missing(["device-01", "device-02"], 2) == ()
+
+
 class TestSubscriptions:
     @given(names, names, names | st.just("all"), names)
     def test_own_and_everybodys_once(self, fleet, sender, recipient, peer) -> None:

@@ -1,32 +1,47 @@
 from __future__ import annotations
 
-import io
+import re
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+import pytest
 
-from fimi.record.reader import read_run
-from fimi.report.terminal import as_text, print_report
+from fimi.report.layout import Paper
+from fimi.report.terminal import as_text
 
 
 def test_says_what_a_run_came_to(run_dir: Path) -> None:
     text = as_text(run_dir, "utf-8")
     assert "completed, 3 rounds" in text
     assert "70.0 % after round 3, best 80.0 % in round 2" in text
-    assert "172 J (emulated, board), predicted 184 J (+6.9 %; mean absolute 7.0 %)" in text
-    assert "certified bound 10.0 J: gap 1.00 %" in text
+    words = " ".join(text.split())
+    assert "172 J (emulated, board), predicted 184 J (+6.9 %; mean absolute 7.0 %)" in words
+    assert "certified bound 10.0 J: gap 1.00 %" in words
     row = next(line for line in text.splitlines() if "device-1" in line)
     assert " ".join(row.split()) == "device-1 6 1.35 1.40 50.0 5.50 5.50 92.0 J 86.1 J +6.9 %"
 
 
-def test_fits_a_hundred_columns(tmp_path: Path, build: Any) -> None:
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_row_per_device_whatever_its_name(tmp_path: Path, build: Any, width: int) -> None:
     name = "a-device-with-a-very-long-name-that-somebody-gave-it"
     late = build.device_round(name, status="late", reason="busy for far too long " * 8)
     build.write(tmp_path, names=[name], rounds=[build.round_result(1, [late], 0.5)])
-    text = as_text(tmp_path, "utf-8")
-    assert max(map(len, text.splitlines())) <= 100
-    assert "…" in text  # nothing is cut off silently
+    text = as_text(tmp_path, "utf-8", Paper(width))
+    assert max(map(len, text.splitlines())) <= width
+    table = text.split("\n\n")[0].splitlines()
+    (row,) = [line for line in table if line.startswith("a-device")]
+    assert name in row or "…" in row  # nothing is cut off silently
+    assert table[-1].startswith("fleet")
+
+
+def test_colours_are_for_terminals_and_say_nothing_alone(tmp_path: Path, build: Any) -> None:
+    late = build.device_round("a", status="late", reason="busy")
+    build.write(tmp_path, names="a", rounds=[build.round_result(1, [late], 0.5)])
+    plain, coloured = (as_text(tmp_path, "utf-8", Paper(80, c)) for c in (False, True))
+    assert "\x1b" not in plain
+    assert "\x1b[31ma\x1b[39m" in coloured  # the device whose update was not accepted
+    assert "\x1b[31mnot accepted\x1b[39m" in coloured
+    assert re.sub(r"\x1b\[\d+m", "", coloured) == plain
 
 
 def test_unmetered_and_refused_are_named(tmp_path: Path, build: Any) -> None:
@@ -56,9 +71,7 @@ def test_no_rounds(tmp_path: Path, build: Any) -> None:
 def test_names_cannot_steer_the_terminal(tmp_path: Path, build: Any) -> None:
     names = ["[bold]x[/bold]", "\x1b[2Jgone", "line\nbreak"]
     build.write(tmp_path, names=names)
-    stream = io.StringIO()
-    print_report(read_run(tmp_path), Console(file=stream, width=100, force_terminal=True))
-    text = stream.getvalue()
+    text = as_text(tmp_path, "utf-8", Paper(100, True))
     assert "[bold]x[/bold]" in text
     assert "\x1b[2J" not in text
     assert "line\nbreak" not in text

@@ -56,7 +56,7 @@ class Workplace:
             "TMPDIR": str(self.temporary),
             _MARK: self.mark,
         }
-        for name in ("FIMI_BROKER", "FIMI_PASSWORD", "FORCE_COLOR", "COLUMNS"):
+        for name in ("FIMI_BROKER", "FIMI_PASSWORD", "FORCE_COLOR", "NO_COLOR", "COLUMNS"):
             self.environment.pop(name, None)
 
     def start(
@@ -78,6 +78,35 @@ class Workplace:
     def run(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run ``fimi`` to its end."""
         return finish(self.start(*arguments, **options))
+
+    def on_a_terminal(
+        self, *arguments: str, columns: int = 80, environment: Mapping[str, str] | None = None
+    ) -> tuple[int, str]:
+        """Run ``fimi`` to its end on a terminal of 24 lines; exit code and what it showed."""
+        import fcntl
+        import pty
+        import struct
+        import termios
+
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        process = self.start(
+            *arguments,
+            environment={"TERM": "xterm-256color", **(environment or {})},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        )
+        os.close(theirs)
+        shown = b""
+        try:
+            while piece := os.read(ours, 65536):
+                shown += piece
+        except OSError:  # it has ended: that is how Linux says so
+            pass
+        finally:
+            os.close(ours)
+        return process.wait(PATIENCE_S), shown.decode().replace("\r\n", "\n")
 
     def processes(self) -> list[psutil.Process]:
         """Whoever was started from here, directly or not, and still runs."""

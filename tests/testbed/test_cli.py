@@ -8,13 +8,19 @@ import resource
 import shutil
 import socket
 import subprocess
+import sys
+from collections.abc import Iterator
 from importlib import metadata, resources
 from pathlib import Path
 
+import click
 import pytest
-from commandline import SMALL, Workplace, finish, is_whole, one_screen, run_value
+from click.testing import CliRunner
+from commandline import SMALL, SharedRun, Workplace, finish, is_whole, one_screen, run_value
 
+from fimi.energy.joules import format_joules
 from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.testbed.cli import main
 from fimi.testbed.configuration import load as configuration
 
 QUICK = ("--strategy", "tfl", "--devices", "2", "--rounds", "1")
@@ -25,7 +31,7 @@ class TestInit:
         assert place.run("init").returncode == 0
         checked = place.run("check", "fimi.toml")
         assert checked.returncode == 0, checked.stderr
-        assert "  fimi.toml\n" in checked.stdout
+        assert "no value differs from its default" in checked.stdout
 
     def test_it_does_not_overwrite(self, place: Workplace) -> None:
         mine = place.folder / "mine.toml"
@@ -43,22 +49,63 @@ class TestInit:
         assert "cannot write none/fimi.toml: No such file or directory" in done.stderr
 
 
-def test_check_shows_every_value_with_its_origin(place: Workplace) -> None:
-    (place.folder / "my.toml").write_text("[plan]\ndeadline_s = 20\n")
-    done = place.run("check", "my.toml", "--set", "run.seed=7")
-    assert done.returncode == 0, done.stderr
-    table, _, division = done.stdout.partition("\n\n")
-    shown = {line.split()[0]: line.split()[1:] for line in table.splitlines()}
-    assert set(shown) == {key for key, _ in configuration.fields()}
-    assert shown["plan.deadline_s"] == ["20.0", "my.toml"]
-    assert shown["run.seed"] == ["7", "--set", "run.seed"]
-    assert shown["rounds.count"] == ["20", "default"]
-    parts, devices, *_ = division.splitlines()
-    assert parts == (
-        "digits: 1×8×8 images of 10 classes; 719 public (writers), 719 private, 359 for tests"
-    )
-    assert devices.startswith("10 devices with ")
-    assert "mean distance to the population" in division
+class TestCheck:
+    def test_every_value_with_its_origin_and_what_differs(self, place: Workplace) -> None:
+        (place.folder / "my.toml").write_text("[plan]\ndeadline_s = 20\n[run]\nseed = 0\n")
+        done = place.run("check", "my.toml", "--set", "rounds.count=7")
+        assert done.returncode == 0, done.stderr
+        table, _, words = done.stdout.partition("\n\n")
+        shown = {line[2:].split()[0]: line[:2] + line[36:] for line in table.splitlines()}
+        assert set(shown) == {key for key, _ in configuration.fields()}
+        squeezed = {key: " ".join(line.split()) for key, line in shown.items()}
+        assert squeezed["plan.deadline_s"] == "* 20.0 my.toml, default 10.0"
+        assert squeezed["rounds.count"] == "* 7 --set rounds.count, default 20"
+        assert squeezed["run.seed"] == "0 my.toml"  # said, but no other value
+        assert squeezed["fleet.devices"] == "10 default"
+        words = " ".join(words.split())
+        assert "file my.toml differing 2 of " in words
+        assert "values (*): plan.deadline_s, rounds.count" in words
+        assert (
+            "digits: 1×8×8 images of 10 classes; 719 public (writers), 719 private, 359 for tests"
+        ) in words
+        assert "10 devices with " in words
+        assert "mean distance to the population" in words
+        assert "there is one for the 10 emulated boards: " in words
+        assert "a round (modelled, dynamic), certified bound " in words
+
+    def test_the_plan_is_that_of_the_dry_run(self, place: Workplace, reference: SharedRun) -> None:
+        settings = ["--set", "fleet.devices=3", "--set", "plan.error_max=0.055"]
+        done = place.run("check", *settings)
+        plan = done.stdout.split("\nplan ")[1]
+        assert f"{format_joules(reference.result['plan_energy_j'])} a round" in plan
+        assert f"{reference.result['synthetic_samples']} synthetic samples" in " ".join(
+            plan.split()
+        )
+
+    def test_no_plan(self, place: Workplace) -> None:
+        done = place.run("check", "--set", "plan.deadline_s=0.5")
+        refused(done, 4, "device-03 needs", "the smallest that this fleet can meet is")
+        assert "plan.deadline_s" in done.stdout  # the values are shown nevertheless
+
+    def test_devices_that_do_not_train_need_none(self, place: Workplace) -> None:
+        done = place.run("check", "--set", 'run.strategy="sst"')
+        assert done.returncode == 0, done.stderr
+        assert "\nplan " in done.stdout
+
+    def test_the_file_of_the_working_folder_is_read_by_every_command(
+        self, place: Workplace
+    ) -> None:
+        (place.folder / "fimi.toml").write_text("[fleet]\ndevices = 4\n[data]\nalpha = 10.0\n")
+        done = place.run("check")
+        assert "file       fimi.toml" in done.stdout
+        assert "4 devices with " in done.stdout
+        done = place.run("agent", "data", "--index", "4", "d.npz", "-v")
+        refused(done, 2, "configuration: fimi.toml", "--index 4: there are 4 devices")
+        done = place.run("agent", "data", "--index", "4", "d.npz", "--config", "other.toml")
+        refused(done, 2, "other.toml: no such file")
+        (place.folder / "fimi.toml").write_text("[fleet]\ndevises = 4\n")
+        done = place.run("dry-run")
+        refused(done, 2, "fimi.toml: unknown key 'devises' in [fleet]; did you mean 'devices'?")
 
 
 def test_version(place: Workplace) -> None:
@@ -84,7 +131,13 @@ class TestUsage:
             (["check", "--set", "data.public_fraction=0.0001"], "leave 0 public"),
             (["agent", "run", "--index", "10", "--broker", "mqtt://x"], "the last index is 9"),
             (["agent", "run", "--index", "0", "--broker", "http://x"], "not mqtt:// or mqtts://"),
-            (["generator", "run"], "Missing option '--broker'"),
+            (["generator", "run"], "Missing option '--broker', the URL of the broker; FIMI_BROKER"),
+            (["coordinator", "run"], "'fimi broker' starts a broker and prints a line to paste"),
+            (["agent", "run", "--index", "0"], "export FIMI_BROKER='mqtt://…'"),
+            (["dryrun"], "No such command 'dryrun'. Did you mean 'dry-run'?"),
+            (["agent", "docter"], "Did you mean 'doctor'?"),
+            (["abacus"], "No such command 'abacus'."),
+            (["dry-run", "--devics", "2"], "--devices"),
             (["dry-run", "--format", "xml"], "'xml' is not one of"),
         ],
     )
@@ -98,6 +151,100 @@ class TestUsage:
         assert one_screen(done.stderr)
         assert done.stdout == ""
         assert not (place.folder / "runs").exists()
+
+
+def every_command(group: click.Group, *names: str) -> Iterator[tuple[str, ...]]:
+    yield names
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from every_command(command, *names, name)
+        else:
+            yield (*names, name)
+
+
+class TestEverywhere:
+    @pytest.mark.parametrize("command", [*every_command(main)], ids=" ".join)
+    def test_help_and_what_is_said(self, command: tuple[str, ...]) -> None:
+        short, long = (CliRunner().invoke(main, [*command, option]) for option in ("-h", "--help"))
+        assert (short.exit_code, long.exit_code) == (0, 0)
+        assert short.output == long.output
+        for option in ("-q, --quiet", "-v, --verbose", "--log-file PATH", "-h, --help"):
+            assert option in short.output
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            ([], False),
+            (["-v"], True),
+            (["agent", "data", "-v"], True),
+            (["-q", "agent", "-v", "data"], False),
+        ],
+    )
+    def test_v_and_q_before_and_after_the_command(
+        self, place: Workplace, arguments: list[str], said: bool
+    ) -> None:
+        words = [*arguments]
+        words += [name for name in ("agent", "data") if name not in words]
+        done = place.run(*words, "--index", "0", "d.npz", "--log-file", "fimi.log")
+        assert done.returncode == 0, done.stderr
+        assert ("configuration: defaults" in done.stderr) == said
+        assert "configuration: defaults" in (place.folder / "fimi.log").read_text("utf-8")
+        assert done.stdout.startswith("d.npz: ")  # the result, however little is said
+
+    def test_a_log_file_that_cannot_be_written(self, place: Workplace) -> None:
+        done = place.run("check", "--log-file", "none/fimi.log")
+        refused(done, 3, "--log-file none/fimi.log cannot be written: No such file or directory")
+        assert done.stdout == ""
+
+    def test_an_error_is_in_the_log_file(self, place: Workplace) -> None:
+        done = place.run("--log-file", "fimi.log", "report", "runs/none")
+        assert done.returncode == 3
+        line = (place.folder / "fimi.log").read_text("utf-8")
+        assert re.fullmatch(r"\S+ ERROR +testbed +runs/none: there is no run here; .*\n", line)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="opens a pseudo-terminal")
+class TestTerminal:
+    @pytest.mark.parametrize("columns", [80, 120])
+    def test_a_report_fits_and_has_colours(
+        self, place: Workplace, reference: SharedRun, columns: int
+    ) -> None:
+        run = str(reference.run_folder)
+        code, shown = place.on_a_terminal("report", run, columns=columns)
+        assert code == 0
+        assert "\x1b[36memulated\x1b[39m" in shown
+        plain = re.sub(r"\x1b\[\d+m", "", shown)
+        assert "\x1b" not in plain
+        lines = [line for line in plain.splitlines() if not line.startswith("report: ")]
+        assert max(map(len, lines)) <= columns
+        for device in ("device-01", "device-02", "device-03"):
+            assert sum(line.startswith(device) for line in lines) == 1  # a row is one line
+        _, without = place.on_a_terminal(
+            "report", run, columns=columns, environment={"NO_COLOR": "1"}
+        )
+        assert without == plain
+
+    def test_a_pipe_gets_neither_colours_nor_control_characters(
+        self, place: Workplace, reference: SharedRun
+    ) -> None:
+        done = place.run("report", str(reference.run_folder), environment={"COLUMNS": "200"})
+        assert "\x1b" not in done.stdout + done.stderr
+        lines = [line for line in done.stdout.splitlines() if not line.startswith("report: ")]
+        assert max(map(len, lines)) <= 80
+
+    def test_other_tables_fit_as_well(self, place: Workplace) -> None:
+        _, example = place.on_a_terminal("optimise", "--example")
+        (place.folder / "p.toml").write_text(example, encoding="utf-8")
+        for arguments in (
+            ("optimise", "p.toml"),
+            ("optimise", "p.toml", "--sweep", "t_max=5,20"),
+            ("optimise", "p.toml", "--target-accuracy", "0.9"),
+            ("check",),
+        ):
+            code, shown = place.on_a_terminal(*arguments)
+            assert code == 0, shown
+            plain = re.sub(r"\x1b\[\d+m", "", shown)
+            assert max(map(len, plain.splitlines())) <= 80, arguments
 
 
 class TestRunFolder:
@@ -213,6 +360,13 @@ class TestGenerator:
 class TestReport:
     def test_of_nothing(self, place: Workplace) -> None:
         refused(place.run("report", "runs/none"), 3, "there is no run here")
+
+    @pytest.mark.parametrize("asked", ["runs/miine", "miine", "mine/"])
+    def test_of_a_name_that_is_nearly_right(self, place: Workplace, asked: str) -> None:
+        (place.folder / "runs" / "mine").mkdir(parents=True)
+        (place.folder / "runs" / "mine" / "run.sqlite").write_text("hello")
+        meant = "not a readable run store" if asked == "mine/" else "did you mean runs/mine?"
+        refused(place.run("report", asked), 3, meant)
 
     def test_of_something_else(self, place: Workplace) -> None:
         (place.folder / "run.sqlite").write_text("hello")

@@ -17,9 +17,10 @@ from fimi.energy.meters import MeterDescription
 from fimi.learning.networks.models import build, parameters_of
 from fimi.learning.training import tensors
 from fimi.messaging.messages import Profile
+from fimi.messaging.topics import device_id
 from fimi.optim.planner import SearchSettings, plan
 from fimi.testbed.configuration.load import Config
-from fimi.testbed.processes.devices import device_id, load_split, local_data
+from fimi.testbed.configuration.scenario import Scenario
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide.md"
 METER = MeterDescription(source="declared:5W", kind="modelled", scope="board", rate_hz=10.0)
@@ -44,7 +45,7 @@ def test_the_example_of_the_code_is_that_of_the_guide(profile: HostProfile, tmp_
 def test_two_such_boards_have_a_plan_by_default(profile: HostProfile, strategy: str) -> None:
     config = Config()
     config = msgspec.structs.replace(config, fleet=msgspec.structs.replace(config.fleet, devices=2))
-    data = local_data(config, load_split(config))
+    data = list(Scenario(config=config).shares)
     profiles = {
         (name := device_id(index, 2)): Profile(
             device=name,
@@ -60,7 +61,7 @@ def test_two_such_boards_have_a_plan_by_default(profile: HostProfile, strategy: 
     network = build(config.training.model, data[0].classes, data[0].image_shape, seed=0)
     problem = make_problem(
         profiles,
-        config.federation("r"),
+        config,
         STRATEGIES[strategy],
         model_bytes=len(tensors.dump(parameters_of(network))),
     )

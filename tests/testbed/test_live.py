@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 
 import pytest
 from rich.console import Console
@@ -16,6 +17,7 @@ from fimi.record.events import (
     DeviceLost,
     DeviceReported,
     Event,
+    Gathering,
     PlanInForce,
     RoundFinished,
     RoundStarted,
@@ -24,7 +26,7 @@ from fimi.record.events import (
     UpdateRejected,
 )
 from fimi.record.results import DeviceRound, RoundResult
-from fimi.testbed.live import LiveView, PlainView
+from fimi.testbed.live import LiveView, PlainView, describe_gathering
 
 
 def joined(device: str, board: str = "raspberry-pi-4") -> DeviceJoined:
@@ -61,6 +63,10 @@ def a_round(number: int, value_j: float | None) -> RoundFinished:
             ),
         )
     )
+
+
+def gathering(*missing: str, here: int = 1, wanted: int = 2) -> Gathering:
+    return Gathering(here=here, wanted=wanted, missing=missing, left_s=84.2)
 
 
 STORY: list[Event] = [
@@ -102,6 +108,37 @@ class TestPlain:
             "run completed: 2 rounds",
         ]
 
+    def test_quiet_it_says_problems_only(self) -> None:
+        stream = io.StringIO()
+        view = PlainView(stream, rounds=4, quiet=True)
+        for event in STORY:
+            view(event)
+        assert [line.split("] ", 1)[1] for line in stream.getvalue().splitlines()] == [
+            "device-01: 8 of 9 synthetic images (too late)",
+            "device-02: went offline",
+            "device-02: device-02 went offline",
+        ]
+
+    def test_what_it_says_is_logged_too(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO, "fimi")
+        said = self.tell(*STORY)
+        assert [record.getMessage() for record in caplog.records] == said
+        assert all(record.shown for record in caplog.records)  # type: ignore[attr-defined]
+        problems = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+        assert "device-02: went offline" in problems
+
+    def test_who_is_missing_is_said_now_and_then(self) -> None:
+        seconds = iter(range(1000))
+        stream = io.StringIO()
+        view = PlainView(stream, rounds=4, clock=lambda: float(next(seconds)))
+        for _ in range(45):
+            view(gathering("device-02"))
+        view(gathering(here=2))
+        told = [line.split(" s] ") for line in stream.getvalue().splitlines()]
+        assert {words for _, words in told} == {"1 of 2 devices here, 84 s left: device-02 missing"}
+        first, second = (float(at.strip("[ ")) for at, _ in told)
+        assert second - first > 30
+
     def test_what_was_not_metered_is_not_zero(self) -> None:
         assert "energy not metered so far" in self.tell(a_round(1, None))[0]
 
@@ -139,19 +176,41 @@ class TestLive:
         lines = self.show(screen, *STORY)
         (first,) = [line.split() for line in lines if line.startswith("device-01")]
         (second,) = [line.split() for line in lines if line.startswith("device-02")]
-        assert first == [
-            "device-01",
-            "raspberry-pi-4",
-            "(emulated)",
-            "70",
-            "reported",
-            "20.0",
-            "J",
-            "(emulated,",
-            "board)",
+        assert first == ["device-01", "raspberry-pi-4", "70", "reported", "20.0", "J"]
+        assert second == ["device-02", "raspberry-pi-4", "70", "gone"]
+        heading = next(line for line in lines if line.startswith("device "))
+        assert heading.split() == [
+            "device",
+            "emulated",
+            "own",
+            "synth.",
+            "doing",
+            "emulated,",
+            "board",
         ]
-        assert second == ["device-02", "raspberry-pi-4", "(emulated)", "70", "gone"]
         assert any("device-02 went offline" in line for line in lines)
+
+    def test_where_kinds_differ_every_row_has_its_own(self, screen: Console) -> None:
+        other = DeviceJoined(
+            device="device-02", board="mini-pc", kind="physical", samples=7, backend="onnx"
+        )
+        lines = self.show(screen, joined("device-01"), other)
+        assert any("raspberry-pi-4 (emulated)" in line for line in lines)
+        assert any("mini-pc (physical)" in line for line in lines)
+
+    def test_it_fits_a_terminal_of_80_by_24(self) -> None:
+        small = Console(
+            file=io.StringIO(), force_terminal=True, width=80, height=24, color_system=None
+        )
+        fleet = [joined(f"device-{i:03d}") for i in range(1, 101)]
+        lines = self.show(small, *fleet, *STORY)
+        assert len(lines) <= 24
+        assert max(map(len, lines)) <= 80
+        assert any("30.0 J (emulated, board)" in line for line in lines)
+
+    def test_who_is_missing(self, screen: Console) -> None:
+        lines = self.show(screen, joined("device-01"), gathering("device-02"))
+        assert lines[1] == "1 of 2 devices here, 84 s left: device-02 missing"
 
     def test_a_large_fleet_is_cut(self, screen: Console) -> None:
         lines = self.show(screen, *(joined(f"device-{i:03d}") for i in range(1, 101)))
@@ -171,6 +230,22 @@ class TestLive:
         assert "device-01" in written
         assert written.endswith("\x1b[2K")
         assert written.count("\x1b[?25l") == written.count("\x1b[?25h") == 1
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        (gathering("device-02"), "1 of 2 devices here, 84 s left: device-02 missing"),
+        (gathering(wanted=4), "1 of 4 devices here, 84 s left: 3 missing"),
+        (
+            gathering(*(f"d{n}" for n in range(9)), wanted=10),
+            "1 of 10 devices here, 84 s left: d0, d1, d2, d3, d4 and 4 more missing",
+        ),
+        (gathering(here=2), "2 of 2 devices here"),
+    ],
+)
+def test_the_gathering_in_one_line(event: Gathering, said: str) -> None:
+    assert describe_gathering(event) == said
 
 
 def test_a_refit_is_one_line_in_either_case() -> None:

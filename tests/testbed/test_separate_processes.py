@@ -22,7 +22,7 @@ class Fleet:
         self.place = place
         self.programs: dict[str, subprocess.Popen[str]] = {}
         broker = self._launch("broker", "broker", "--port", "0")
-        self.broker = self._hear(broker, 2)[1].strip()
+        (self.broker,) = re.findall(r"^export FIMI_BROKER='(.*)'$", self._hear(broker, 2)[1])
         self.programs["generator"] = self._launch("generator", "generator", "run")
         for index in range(3):
             self.start_agent(index)
@@ -149,7 +149,10 @@ def everybody_ends_in_order(fleet: Fleet) -> None:
         assert code == 0, (name, err)
         assert one_screen(err), (name, err)
         if name != "broker":
-            assert ": stopped" in out.splitlines()[-1], name
+            first, *rest = out.splitlines()
+            assert ", connected to mqtt://fimi:***@127.0.0.1" in first, name
+            assert ": stopped" in rest[-1], name
+            assert len(rest) == 1, rest  # one line at the start, one at the end
     assert time.monotonic() - began_s < 60
     assert fleet.place.leftovers() == []
 

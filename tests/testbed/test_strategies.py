@@ -36,17 +36,18 @@ from fimi.learning.training.torch_trainer import TorchTrainer, initial_parameter
 from fimi.learning.training.trainer import Trainer
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
-from fimi.messaging.topics import COORDINATOR
+from fimi.messaging.topics import COORDINATOR, device_id
 from fimi.record.events import BatchDelivered, Event, RoundFinished
 from fimi.record.reader import read_run
 from fimi.record.store import RunStore
 from fimi.report.besides import extras, server_line
 from fimi.testbed.configuration import load as configuration
+from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
-from fimi.testbed.processes.devices import device_id, emulated_board, load_split, local_data
+from fimi.testbed.processes.devices import emulated_board
 
 DEVICES, ROUNDS = 3, 2
-SPLIT = load_split(configuration.load().config)
+SPLIT = configuration.load().split
 
 
 class Watt:
@@ -71,7 +72,7 @@ class Ran:
         self.path = path / "run.sqlite"
         config = self.config = configured(name, **options)
         self.events: list[Event] = []
-        self.data = [MixedData(part) for part in local_data(config, SPLIT)]
+        self.data = [MixedData(part) for part in Scenario(config=config).shares]
         self.held: dict[str, tuple[int, int]] = {}
         self.federation = self._run(broker, fleet)
 
@@ -113,7 +114,8 @@ class Ran:
 
             try:
                 return Coordinator(
-                    config.federation("r"),
+                    "r",
+                    config,
                     peer(COORDINATOR, "coordinator"),
                     trainer,
                     initial_parameters("small-cnn", 10, (1, 8, 8), seed=0),
@@ -329,7 +331,7 @@ def test_weights_by_performance_need_something_to_judge_by(
     trainer = TorchTrainer("small-cnn", 10, (1, 8, 8))
     model = initial_parameters("small-cnn", 10, (1, 8, 8), seed=0)
     with pytest.raises(FederationError, match=r'"constant" or "scheduled"'):
-        Coordinator(config.federation("r"), peer, trainer, model, SPLIT.test, store=store)
+        Coordinator("r", config, peer, trainer, model, SPLIT.test, store=store)
     store.close()
 
 

@@ -13,7 +13,6 @@ from fimi.learning.data import dataset
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.processes.coordinator import coordinate
-from fimi.testbed.processes.devices import load_split, local_data
 from fimi.testbed.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +55,7 @@ def test_a_federation_of_devices_without_torch(
             "training.backend": ("onnx", "test"),
         },
     )
-    for index, share in enumerate(local_data(effective.config, load_split(effective.config))):
+    for index, share in enumerate(effective.shares):
         dataset.save(share, tmp_path / f"{index}.npz")
     url = a_broker.address.url(with_password=True)
     settings = [

@@ -54,7 +54,7 @@ class TestThereAndBack:
         before = (copy / folders.UNET_WEIGHTS).read_bytes()
         tiny.save(copy)
         assert (copy / folders.UNET_WEIGHTS).read_bytes() == before
-        assert not list(copy.rglob("*.partial"))
+        assert not list(copy.rglob("*.part"))
 
     def test_a_save_that_fails_leaves_no_card(self, tiny: Trained, tmp_path: Path) -> None:
         (tmp_path / "unet").write_text("in the way")

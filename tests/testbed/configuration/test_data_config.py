@@ -18,21 +18,19 @@ from fimi.learning.networks.models import ModelError
 from fimi.testbed.cli import main
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.load import ConfigError
+from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
-from fimi.testbed.processes.devices import (
-    check_data,
-    check_network,
-    cycles_per_sample,
-    emulated_board,
-    load_split,
-    local_data,
-    with_cycles,
-)
+from fimi.testbed.processes.devices import cycles_per_sample, emulated_board
+from fimi.testbed.tools.check import network_words
+
+
+def scenario(**values: Any) -> Scenario:
+    overrides = {key.replace("__", "."): (value, "test") for key, value in values.items()}
+    return configuration.load(None, overrides)
 
 
 def config(**values: Any) -> Config:
-    overrides = {key.replace("__", "."): (value, "test") for key, value in values.items()}
-    return configuration.load(None, overrides).config
+    return scenario(**values).config
 
 
 @pytest.fixture
@@ -57,22 +55,22 @@ def of_folder(folder: Path, **values: Any) -> Config:
 class TestDatasets:
     def test_a_folder_becomes_devices_data(self, folder: Path) -> None:
         chosen = of_folder(folder, data__partition="iid")
-        check_data(chosen)
-        split = load_split(chosen)
+        Scenario(config=chosen).check()
+        split = Scenario(config=chosen).split
         assert split.kind == "random"
-        shares = local_data(chosen, split)
+        shares = list(Scenario(config=chosen).shares)
         assert shares[0].name == "image-folder/device-01"
         assert sum(map(len, shares)) == len(split.private) == 36 - 14 - 7
 
     def test_digits_are_split_by_writers(self) -> None:
         """The shipped generator was trained on that part."""
-        split = load_split(config())
+        split = scenario().split
         assert split.kind == "writers"
-        assert split.public.digest() == load_split(config(data__split="writers")).public.digest()
+        assert split.public.digest() == scenario(data__split="writers").split.public.digest()
 
     def test_writers_are_not_known_of_a_folder(self, folder: Path) -> None:
-        with pytest.raises(ConfigError, match="does not say who made which samples"):
-            check_data(of_folder(folder, data__split="writers"))
+        with pytest.raises(DatasetError, match="does not say who made which samples"):
+            Scenario(config=of_folder(folder, data__split="writers")).check()
 
     @pytest.mark.parametrize("name", ["mnist", "cifar10", "a-b:c", "a:b:c", ""])
     def test_no_such_data_set(self, name: str) -> None:
@@ -80,16 +78,16 @@ class TestDatasets:
             config(data__dataset=name)
 
     def test_files_that_are_not_there(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match=r"data\.download = true fetches it"):
-            check_data(config(data__dataset="cifar-10", data__root=str(tmp_path)))
-        with pytest.raises(ConfigError, match=r"set data\.root to the folder"):
-            check_data(config(data__dataset="gtsrb"))
+        with pytest.raises(DatasetError, match=r"data\.download = true fetches it"):
+            scenario(data__dataset="cifar-10", data__root=str(tmp_path)).check()
+        with pytest.raises(DatasetError, match=r"set data\.root to the folder"):
+            scenario(data__dataset="gtsrb").check()
 
     def test_a_part_without_a_class(self, folder: Path) -> None:
         for path in sorted((folder / "dim").iterdir())[2:]:
             path.unlink()
-        with pytest.raises(ConfigError, match=r"the \w+ part .* has none of class dim: 1 of 3"):
-            check_data(of_folder(folder, fleet__devices=2))
+        with pytest.raises(DatasetError, match=r"the \w+ part .* has none of class dim: 1 of 3"):
+            Scenario(config=of_folder(folder, fleet__devices=2)).check()
 
     def test_a_devices_file(self, folder: Path, tmp_path: Path) -> None:
         """``fimi agent data`` writes what a device without the data set reads."""
@@ -104,18 +102,18 @@ class TestDatasets:
         assert done.exit_code == 0, done.output
         share = dataset.load(path)
         assert share.image_shape == (3, 8, 8)
-        own = local_data(chosen, load_split(chosen))[1]
+        own = list(Scenario(config=chosen).shares)[1]
         assert np.array_equal(share.labels, own.labels)
         assert np.array_equal(share.images[:, :1], own.images)
 
 
 class TestLimit:
     def test_fewer_of_every_class(self) -> None:
-        split = load_split(config(data__limit=300))
+        split = scenario(data__limit=300).split
         parts = (split.public, split.private, split.test)
         assert sum(map(len, parts)) == 300
         assert split.kind == "writers"
-        whole = load_split(config())
+        whole = scenario().split
         known = {
             image.tobytes()
             for part in (whole.public, whole.private, whole.test)
@@ -130,38 +128,38 @@ class TestLimit:
                 target.mkdir(parents=True)
                 for n in range(count):
                     (target / f"{n}.png").write_bytes((folder / name / f"{n}.png").read_bytes())
-        split = load_split(of_folder(folder.parent / "parted", data__limit=12))
+        split = Scenario(config=of_folder(folder.parent / "parted", data__limit=12)).split
         assert len(split.public) + len(split.private) == 12
         assert split.test.label_counts() == (3, 3)
 
     def test_too_few(self) -> None:
-        with pytest.raises(ConfigError, match=r"9 samples cannot hold.*raise data\.limit"):
-            check_data(config(data__limit=9))
+        with pytest.raises(DatasetError, match=r"9 samples cannot hold.*raise data\.limit"):
+            scenario(data__limit=9).check()
 
 
 class TestPartitions:
     @pytest.mark.parametrize("scheme", SCHEMES)
     def test_each_divides_the_private_part(self, scheme: str) -> None:
         chosen = config(data__partition=scheme, fleet__devices=4)
-        split = load_split(chosen)
-        parts = local_data(chosen, split)
+        split = Scenario(config=chosen).split
+        parts = list(Scenario(config=chosen).shares)
         assert sum(map(len, parts)) == len(split.private)
         assert min(map(len, parts)) >= chosen.data.min_samples
 
     def test_the_default_has_not_moved(self) -> None:
         """Golden values of the partition before there were others: seed 0, ten devices."""
-        sizes = [len(part) for part in local_data(config(), load_split(config()))]
+        sizes = [len(part) for part in scenario().shares]
         assert sizes == [64, 105, 83, 110, 20, 8, 95, 7, 115, 112]
 
     def test_from_a_file(self, tmp_path: Path) -> None:
-        split = load_split(config())
+        split = scenario().split
         parts = divide("iid", split.private.labels, Dealing(devices=3, seed=9))
         partition_file.write(tmp_path / "p.json", parts, split.private)
         chosen = config(
             data__partition="file", data__partition_file=str(tmp_path / "p.json"), fleet__devices=3
         )
-        check_data(chosen)
-        shares = local_data(chosen, split)
+        Scenario(config=chosen).check()
+        shares = list(Scenario(config=chosen).shares)
         assert [len(share) for share in shares] == [len(part) for part in parts]
 
     def test_a_device_without_data(self, tmp_path: Path) -> None:
@@ -169,8 +167,8 @@ class TestPartitions:
         chosen = config(
             data__partition="file", data__partition_file=str(tmp_path / "p.json"), fleet__devices=2
         )
-        with pytest.raises(ConfigError, match=r"devices\[1\] holds 0 samples, fewer than"):
-            check_data(chosen)
+        with pytest.raises(DatasetError, match=r"devices\[1\] holds 0 samples, fewer than"):
+            Scenario(config=chosen).check()
         with pytest.raises(ConfigError, match="min_samples = 0"):
             config(data__min_samples=0)
 
@@ -184,34 +182,32 @@ class TestPartitions:
 
 class TestCycles:
     def test_of_the_default_are_those_of_the_readme(self) -> None:
-        assert cycles_per_sample(config(), load_split(config()).test) == 4.0e6
+        assert cycles_per_sample(config(), scenario().split.test) == 4.0e6
 
     def test_of_a_larger_network(self) -> None:
         chosen = config(training__model="resnet-18")
-        data = load_split(chosen).test
+        data = Scenario(config=chosen).split.test
         board = emulated_board(chosen, 0, data).model()  # a Raspberry Pi 4, the reference
         assert board.compute.cycles_per_sample == cycles_per_sample(chosen, data) == 4.2e8
 
     def test_as_configured(self) -> None:
         chosen = config(fleet__reference_cycles_per_sample=1e7, training__model="resnet-18")
-        assert cycles_per_sample(chosen, load_split(chosen).test) == 1e7
+        assert cycles_per_sample(chosen, Scenario(config=chosen).split.test) == 1e7
 
 
 class TestOnesOwnNetwork:
     def test_its_cycles_are_counted_once_for_all_devices(self) -> None:
         """64 pixels, 10 classes, one layer, which is the first: two products of 640 terms."""
         chosen = config(training__model="own_network:linear")
-        known = with_cycles(chosen)
+        known = Scenario(config=chosen).for_devices
         assert known.fleet.reference_cycles_per_sample == 5.1e3  # of 5,120
-        assert with_cycles(known) is known
-        assert with_cycles(config()).fleet.reference_cycles_per_sample == 0.0
+        assert Scenario(config=known).for_devices is known
+        assert scenario().for_devices.fleet.reference_cycles_per_sample == 0.0
 
     def test_check_says_what_a_network_costs(self) -> None:
-        said = check_network(config(training__model="own_network:linear"), dataset.load_digits())
+        said = network_words(scenario(training__model="own_network:linear"))
         assert said.startswith("own_network:linear: 650 parameters, 2,600 bytes a model")
-        assert check_network(config(), dataset.load_digits()).startswith(
-            "small-cnn: 38,282 parameters"
-        )
+        assert network_words(scenario()).startswith("small-cnn: 38,282 parameters")
 
     @pytest.mark.parametrize(
         ("model", "reason"),
@@ -228,10 +224,10 @@ class TestOnesOwnNetwork:
 
     def test_that_does_not_fit_the_classes(self) -> None:
         with pytest.raises(ModelError, match="10 classes need a tensor of logits"):
-            with_cycles(config(training__model="own_network:too_few"))
+            _ = scenario(training__model="own_network:too_few").for_devices
 
 
 def test_a_missing_partition_file_is_an_error_of_its_own(tmp_path: Path) -> None:
     chosen = config(data__partition="file", data__partition_file=str(tmp_path / "none.json"))
     with pytest.raises(DatasetError, match=r"none\.json: No such file"):
-        local_data(chosen, load_split(chosen))
+        list(Scenario(config=chosen).shares)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -27,17 +28,24 @@ def write(folder: Path, text: str) -> Path:
 
 
 class TestTemplate:
-    def test_it_says_the_defaults(self, tmp_path: Path) -> None:
+    def test_it_says_the_defaults_in_comments(self, tmp_path: Path) -> None:
         path = write(tmp_path, configuration.template())
         effective = configuration.load(path)
         assert effective.config == Config()
+        assert set(effective.origins.values()) == {"default"}
+
+    def test_without_the_comment_signs_it_says_them_itself(self, tmp_path: Path) -> None:
+        path = write(tmp_path, re.sub(r"^#(?! )", "", configuration.template(), flags=re.M))
+        effective = configuration.load(path)
+        assert effective.config == Config()
         assert set(effective.origins.values()) == {str(path)}
+        assert configuration.changed(effective.config) == {}
 
     def test_it_documents_every_key(self) -> None:
         lines = configuration.template().splitlines()
         for dotted, _ in configuration.fields():
             key = dotted.split(".")[1]
-            place = next(i for i, line in enumerate(lines) if line.startswith(f"{key} = "))
+            place = next(i for i, line in enumerate(lines) if line.startswith(f"#{key} = "))
             assert lines[place - 1].startswith("# "), dotted
 
     @given(
@@ -113,6 +121,12 @@ class TestBadInput:
             ),
             ("[generator]\nimages_max = 5", "is below plan.synthetic_max 500"),
             ("[fleet]\nboards = ['abacus']", "names 'abacus'; there are raspberry-pi-4"),
+            ("[fleet]\nboards = ['minipc']", "did you mean 'mini-pc'?"),
+            ("[run]\nstrategy = 'fimmi'", "did you mean 'fimi'?"),
+            ("[data]\ndataset = 'cifar10'", "did you mean 'cifar-10'?"),
+            ("[data]\npartition = 'dirchlet'", "did you mean 'dirichlet'?"),
+            ("[training]\nmodel = 'resnet18'", "did you mean 'resnet-18'?"),
+            ("[plan]\ninner = 'slow'", "there is none of that name; there are fast, reference"),
             ("[run]\nstrategy = 'fedavg'", "run.strategy"),
             ("[run]\nname = '../up'", "run.name"),
             ("[run", "not TOML"),

@@ -6,10 +6,11 @@ import pytest
 
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.testbed.configuration import load as configuration
-from fimi.testbed.configuration.load import ConfigError, Effective
+from fimi.testbed.configuration.load import ConfigError
+from fimi.testbed.configuration.scenario import Scenario
 
 
-def load(**keys: object) -> Effective:
+def load(**keys: object) -> Scenario:
     given = {key.replace("__", "."): (value, "--set") for key, value in keys.items()}
     return configuration.load(None, given)
 

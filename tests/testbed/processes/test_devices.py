@@ -11,16 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fimi.messaging.topics import device_id
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.load import ConfigError
+from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
-from fimi.testbed.processes.devices import (
-    check_data,
-    device_id,
-    emulated_board,
-    load_split,
-    local_data,
-)
+from fimi.testbed.processes.devices import emulated_board
 
 
 def config(**values: Any) -> Config:
@@ -46,8 +42,8 @@ class TestData:
         self, devices: int, alpha: float, seed: int
     ) -> None:
         chosen = config(fleet__devices=devices, data__alpha=alpha, run__seed=seed)
-        split = load_split(chosen)
-        parts = local_data(chosen, split)
+        split = Scenario(config=chosen).split
+        parts = list(Scenario(config=chosen).shares)
         assert len(parts) == devices
         assert min(map(len, parts)) >= chosen.data.min_samples
         held = sorted(image.tobytes() for part in parts for image in part.images)
@@ -57,7 +53,7 @@ class TestData:
         )
 
     def test_the_same_for_everybody_who_asks(self) -> None:
-        first, second = (local_data(config(), load_split(config())) for _ in range(2))
+        first, second = (list(Scenario(config=config()).shares) for _ in range(2))
         assert [part.digest() for part in first] == [part.digest() for part in second]
 
     @pytest.mark.parametrize(
@@ -70,7 +66,7 @@ class TestData:
     )
     def test_what_cannot_be_divided_is_refused(self, values: dict[str, Any], said: str) -> None:
         with pytest.raises(ConfigError) as caught:
-            check_data(config(**values))
+            Scenario(config=config(**values)).check()
         assert said in str(caught.value)
         assert "Keys: fleet.devices" in str(caught.value)
 
@@ -78,12 +74,12 @@ class TestData:
 class TestBoards:
     def test_taken_in_turn(self) -> None:
         chosen = config(fleet__devices=4, fleet__boards=["mini-pc", "jetson-nano"])
-        data = load_split(chosen).test
+        data = Scenario(config=chosen).split.test
         boards = [emulated_board(chosen, index, data).describe().board for index in range(4)]
         assert boards == ["mini-pc", "jetson-nano"] * 2
 
     def test_the_same_for_everybody_who_asks(self) -> None:
-        data = load_split(config()).test
+        data = Scenario(config=config()).split.test
         models = [emulated_board(config(), 3, data).model() for _ in range(2)]
         assert models[0] == models[1]
         assert models[0] != emulated_board(config(run__seed=1), 3, data).model()

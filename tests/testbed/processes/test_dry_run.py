@@ -29,7 +29,7 @@ from commandline import (
 
 from fimi.learning.training import tensors
 from fimi.testbed.configuration import load as configuration
-from fimi.testbed.processes.devices import load_split
+from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.run_summary import RunSummary
 
 LONG = ("--strategy", "tfl", "--devices", "2", "--rounds", "5000")
@@ -89,7 +89,7 @@ class TestResult:
         from fimi.learning.training.torch_trainer import TorchTrainer, initial_parameters
 
         config = configuration.load().config
-        test = load_split(config).test
+        test = Scenario(config=config).split.test
         like = initial_parameters(config.training.model, test.classes, test.image_shape, seed=0)
         model = tensors.load((finished.run_folder / "model.safetensors").read_bytes(), like=like)
         assert any(not np.array_equal(model[name], like[name]) for name in like)

@@ -13,14 +13,14 @@ from fimi.generator_node.generators.gan import GanGenerator
 from fimi.generator_node.generators.onnx_diffusion import OnnxDiffusionGenerator
 from fimi.generator_node.generators.text_to_image import TextSettings
 from fimi.learning.data.dataset import Dataset
+from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config, DataConfig, GeneratorConfig
-from fimi.testbed.processes.devices import load_split
 from fimi.testbed.processes.generator_node import check, open_configured, open_gate, text_settings
 
 
 @pytest.fixture(scope="module")
 def public() -> Dataset:
-    return load_split(Config()).public
+    return Scenario(config=Config()).split.public
 
 
 def configured(**chosen: object) -> Config:
@@ -32,7 +32,7 @@ def configured(**chosen: object) -> Config:
 )
 def test_without_weights_the_shipped_one(kind: str, what: type, public: Dataset) -> None:
     config = configured(kind=kind)
-    check(config)
+    check(Scenario(config=config))
     assert isinstance(open_configured(config, public), what)
     assert open_gate(config, public) is not None
 
@@ -41,27 +41,27 @@ def test_trained_takes_a_gan_too_but_gan_no_diffusion_model(public: Dataset) -> 
     gan = str(find_for(public, kind="conditional-gan"))
     assert isinstance(open_configured(configured(weights=gan), public), GanGenerator)
     wrong = configured(kind="gan", weights=str(find_for(public)))
-    for use in (check, lambda config: open_gate(config, public)):
+    for use in (check, lambda scenario: open_gate(scenario.config, public)):
         with pytest.raises(GeneratorError, match=r"not a conditional-gan; name another folder"):
-            use(wrong)
+            use(Scenario(config=wrong))
 
 
 def test_public_samples_are_not_judged(public: Dataset) -> None:
     config = configured(kind="public", gate=True)
-    check(config)
+    check(Scenario(config=config))
     assert isinstance(open_configured(config, public), FiniteGenerator)
     assert open_gate(config, public) is None
 
 
 def test_weights_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(GeneratorError, match=r"holds no generator\.json"):
-        check(configured(kind="gan", weights=str(tmp_path)))
+        check(Scenario(config=configured(kind="gan", weights=str(tmp_path))))
 
 
 def test_data_that_no_shipped_gan_knows() -> None:
     config = Config(data=DataConfig(public_fraction=0.3), generator=GeneratorConfig(kind="gan"))
     with pytest.raises(GeneratorError, match="no conditional-gan that ships with fimi"):
-        check(config)
+        check(Scenario(config=config))
 
 
 class TestText:

@@ -6,17 +6,17 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import psutil
 import pytest
 
-from fimi.testbed.processes.nursery import Child, ChildFailedError, Nursery
+from fimi.children import Child
+from fimi.testbed.processes.nursery import ChildFailedError, Nursery
 
 CHILD = """
 import threading, time
@@ -40,17 +40,17 @@ class Orders(msgspec.Struct):
 
 
 @pytest.fixture
-def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Child]]:
+def nursery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nursery]:
     (tmp_path / "fimi_test_child.py").write_text(CHILD)
     monkeypatch.syspath_prepend(tmp_path)
     with Nursery(tmp_path) as nursery:
+        yield nursery
 
-        def start(mode: str) -> Child:
-            child = nursery.start(mode, "fimi_test_child", Orders(mode))
-            wait_for(lambda: f"mode {mode}" in child.log_path.read_text())
-            return child
 
-        yield start
+def start(nursery: Nursery, mode: str) -> Child:
+    child = nursery.start(mode, "fimi_test_child", Orders(mode))
+    wait_for(lambda: f"mode {mode}" in child.tail())
+    return child
 
 
 ROOT = str(Path(__file__).parents[3])
@@ -67,39 +67,41 @@ def gone(pid: int) -> bool:
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
-def test_a_child_gets_its_orders_and_stops_when_asked(start) -> None:
-    child = start("obedient")
-    child.check()
-    child.stop()
+def test_a_child_gets_its_orders_and_stops_when_asked(nursery: Nursery) -> None:
+    child = start(nursery, "obedient")
+    nursery.check()
+    child.end(8.0)
     assert gone(child.pid)
-    assert "stopped" in child.log_path.read_text()
+    assert child.code == 0
+    assert child.tail().endswith("stopped")
 
 
-def test_below_a_temporary_folder_with_a_long_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A fork server's socket would not fit; children start without one."""
-    (tmp_path / "fimi_test_child.py").write_text(CHILD)
-    monkeypatch.syspath_prepend(tmp_path)
-    long = tmp_path / ("x" * 120)
-    long.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(long))
-    with Nursery(tmp_path) as nursery:
-        child = nursery.start("obedient", "fimi_test_child", Orders("obedient"))
-        wait_for(lambda: "mode obedient" in child.log_path.read_text())
+def test_children_share_a_server_and_are_ended_together(nursery: Nursery) -> None:
+    pids = [start(nursery, mode).pid for mode in ("obedient", "obedient", "obedient")]
+    nursery.__exit__()
+    assert len({*pids}) == 3
+    assert all(gone(pid) for pid in pids)
+    assert psutil.Process().children() == []
 
 
-def test_a_child_that_crashes_is_reported_with_its_last_words(start) -> None:
-    child = start("crash")
-    with pytest.raises(ChildFailedError, match="disk on fire"):
-        wait_for(child.check)  # the process is gone a little before its exit code is known
+def test_a_child_that_crashes_is_reported_with_its_last_words(nursery: Nursery) -> None:
+    start(nursery, "crash")
+    with pytest.raises(ChildFailedError, match=r"'crash' ended by itself \(exit code 1\).*\n.*\n"
+                                               "boom: disk on fire"):  # fmt: skip
+        wait_for(nursery.check)  # the process is gone a little before its exit code is known
 
 
-def test_a_deaf_child_is_ended_by_itself(start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fimi.testbed.processes.nursery.GRACE_S", 0.3)
-    child = start("deaf")
-    child.stop()
+def test_a_child_that_is_killed_is_reported(nursery: Nursery) -> None:
+    os.kill(start(nursery, "obedient").pid, signal.SIGKILL)
+    with pytest.raises(ChildFailedError, match=r"exit code -9"):
+        wait_for(nursery.check)
+
+
+def test_a_deaf_child_is_ended(nursery: Nursery) -> None:
+    child = start(nursery, "deaf")
+    child.end(0.3)
     assert gone(child.pid)
+    assert child.code == -signal.SIGTERM
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
@@ -112,10 +114,9 @@ def test_a_child_ends_with_its_parent(tmp_path: Path, how: signal.Signals) -> No
         from fimi.testbed.processes.nursery import Nursery
         class Orders(msgspec.Struct):
             mode: str
-        if __name__ == "__main__":
-            with Nursery(Path({str(tmp_path)!r})) as nursery:
-                print(nursery.start("kid", "fimi_test_child", Orders("obedient")).pid, flush=True)
-                time.sleep(60)
+        with Nursery(Path({str(tmp_path)!r})) as nursery:
+            print(nursery.start("kid", "fimi_test_child", Orders("obedient")).pid, flush=True)
+            time.sleep(60)
     """)
     script = tmp_path / "parent.py"
     script.write_text(code)

@@ -48,7 +48,15 @@ class TestEmulated:
             "--emulated", "raspberry-pi-4", "--out", out, "--plot", plot, *FAST
         )
         assert code == 0
-        for name in ("P_idle", "κ, W/Hz³", "C, cycles", "nJ/bit", "held out", "uncalibrated"):
+        for name in (
+            "P_idle",
+            "κ  ",
+            "W/Hz³",
+            "cycles a sample",
+            "nJ/bit",
+            "held out",
+            "uncalibrated",
+        ):
             assert name in said
         assert "s left" in progress
         profile = load_profile(out)

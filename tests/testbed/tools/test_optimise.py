@@ -10,9 +10,9 @@ from click.testing import CliRunner
 
 from fimi.optim.planner import plan
 from fimi.optim.problem import InfeasibleError, ProblemError
+from fimi.optim.problem_file import EXAMPLE, read
 from fimi.testbed.cli import main
 from fimi.testbed.tools.optimise import infeasible_spans
-from fimi.testbed.tools.problem_file import EXAMPLE, read
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_synthetic_samples_worth_less(example: Path) -> None:
 def test_a_sweep_with_its_infeasible_region(example: Path, tmp_path: Path) -> None:
     page = tmp_path / "sweep.html"
     text = fimi(example, "--sweep", "t_max=2,10,20", "--plot", page)
-    lines = [line.split() for line in text.splitlines()]
+    lines = [line.split() for line in text.splitlines()][1:]
     assert lines[1][1] == "infeasible"
     assert float(lines[2][1]) > float(lines[3][1])
     html = page.read_text(encoding="utf-8")

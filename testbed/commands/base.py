@@ -1,0 +1,122 @@
+"""What every command of ``fimi`` has: ``-h``, ``-q``, ``-v``, ``--log-file``, and suggestions.
+
+* :class:`Command`  sets logging up before it runs, wherever on the line the options stand
+* :class:`Group`    commands with a common first word
+* :class:`ServiceCommand`  a command whose only output is what it says
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fimi.testbed import logs
+from fimi.testbed.commands.shared import EXIT_INTERRUPTED, EXIT_SURROUNDINGS, fail
+from fimi.testbed.nearest import nearest
+
+log = logging.getLogger(__name__)
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def _count(ctx: click.Context, param: click.Parameter, value: int) -> None:
+    sign = -1 if param.name == "quiet" else 1
+    ctx.meta[logs.__name__] = ctx.meta.get(logs.__name__, 0) + sign * value
+
+
+def _name(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
+    if value is not None:
+        ctx.meta[f"{logs.__name__}.file"] = value
+
+
+_OPTIONS: list[click.Parameter] = [
+    click.Option(
+        ["-q", "--quiet"], count=True, expose_value=False, callback=_count,
+        help="Only results, warnings and errors.",
+    ),
+    click.Option(
+        ["-v", "--verbose"], count=True, expose_value=False, callback=_count,
+        help="Also every phase of every round; -vv: what libraries say, too.",
+    ),
+    click.Option(
+        ["--log-file"], expose_value=False, callback=_name, metavar="PATH",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Append what -v shows to this file, with time, level and room.",
+    ),
+]  # fmt: skip
+
+
+def _beside_help(own: list[click.Parameter]) -> list[click.Parameter]:
+    """Parameters of a command, and what every command has just before --help."""
+    return [*own[:-1], *_OPTIONS, *own[-1:]]
+
+
+class Command(click.Command):
+    """A command of ``fimi``."""
+
+    talks = False
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Its own parameters and those that every command has."""
+        return _beside_help(super().get_params(ctx))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Set logging up, and run it."""
+        file = ctx.meta.get(f"{logs.__name__}.file")
+        settings = logs.LogSettings(
+            verbosity=ctx.meta.get(logs.__name__, 0), file=logs.absolute(file)
+        )
+        try:
+            logs.set_up(settings, talks=self.talks)
+        except OSError as error:
+            fail(
+                f"--log-file {file} cannot be written: {error.strerror}; name a file in a folder "
+                "that exists and can be written",
+                EXIT_SURROUNDINGS,
+            )
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except Exception:
+            log.critical("stopped by an error of ours", exc_info=True, extra=logs.SHOWN)
+            raise
+
+
+class ServiceCommand(Command):
+    """A command that runs until Ctrl-C and whose only output is what it says."""
+
+    talks = True
+
+
+class Group(click.Group):
+    """Commands with a common first word."""
+
+    command_class = Command
+    group_class = type
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Its own parameters and those that every command has."""
+        return _beside_help(super().get_params(ctx))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command, or say which one may be meant."""
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            meant = nearest(args[0], self.list_commands(ctx))
+            ctx.fail(
+                f"No such command {args[0]!r}. "
+                + (f"Did you mean {meant!r}?" if meant else f"'{ctx.command_path} -h' lists them.")
+            )
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Ctrl-C that no command handles, while it is still loading, ends with 130 as well."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            fail("stopped", EXIT_INTERRUPTED)

@@ -1,0 +1,152 @@
+"""What the keys of a configuration must be together: a table of rules.
+
+* :class:`Rule`    a sentence about some keys, and when it is true
+* :data:`RULES`    all of them
+* :func:`check`    hold a configuration to them
+* :func:`told`     a sentence with the values of its keys, and where they come from
+
+What a single key may be is a matter of its type (:mod:`fimi.testbed.configuration.sections`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from msgspec import Struct
+
+from fimi.coordinator.strategies import STRATEGIES, Strategy
+from fimi.energy.emulation.presets import PRESETS
+from fimi.testbed.configuration.sections import Config, ConfigError
+from fimi.testbed.nearest import hint
+
+LEAST_BAND_HZ = 1000.0
+"""A band below this was probably meant in another unit, Hz."""
+
+_KEY = re.compile(r"\{(\w+)\.(\w+)\}")
+
+
+class Rule(Struct, frozen=True):
+    """What a configuration must not be.
+
+    Attributes:
+        broken: whether a configuration is like that; text it gives stands for ``{}`` in the
+            sentence.
+        sentence: what is wrong and what to do. ``{section.key}`` stands for the key with its value
+            and origin.
+    """
+
+    broken: Callable[[Config], object]
+    sentence: str
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys that it is about, dotted, in the order of the sentence."""
+        return tuple(".".join(key) for key in _KEY.findall(self.sentence))
+
+
+def _strategy(config: Config) -> Strategy:
+    return STRATEGIES[config.run.strategy]
+
+
+def _unknown_boards(config: Config) -> str:
+    unknown = [name for name in config.fleet.boards if name not in PRESETS]
+    return f"{', '.join(map(repr, unknown))}; {hint(unknown[0], PRESETS)}" if unknown else ""
+
+
+RULES = (
+    Rule(_unknown_boards, "{fleet.boards} names {}"),
+    Rule(
+        lambda c: c.data.public_fraction + c.data.test_fraction >= 1,
+        "{data.public_fraction} and {data.test_fraction} leave no private samples for the devices; "
+        "their sum must be below 1",
+    ),
+    Rule(
+        lambda c: (c.data.partition == "file") != bool(c.data.partition_file),
+        "{data.partition} and {data.partition_file} do not go together; a file is read with "
+        'data.partition = "file", and only then',
+    ),
+    Rule(
+        lambda c: (
+            c.training.backend == "onnx" and (c.training.device, c.training.amp) != ("cpu", "off")
+        ),
+        "{training.backend} trains on the CPU in single precision, which does not go with "
+        '{training.device} and {training.amp}; set backend to "auto" or "torch", or leave them out',
+    ),
+    Rule(
+        lambda c: c.plan.curve_delta0 >= c.plan.error_max and _strategy(c).plans_data,
+        "{plan.error_max} is not above {plan.curve_delta0}, the error that no amount of data "
+        "removes; raise error_max",
+    ),
+    Rule(
+        lambda c: 0 < c.plan.bandwidth_hz < LEAST_BAND_HZ,
+        f"{{plan.bandwidth_hz}} is in Hz; less than {LEAST_BAND_HZ:g} Hz for a whole fleet looks "
+        "like kHz or MHz",
+    ),
+    Rule(
+        lambda c: _strategy(c).plans_data and c.generator.images_max < c.plan.synthetic_max,
+        "{generator.images_max} is below {plan.synthetic_max}, so a plan may ask for more images "
+        "than the generator node gives; raise the one or lower the other",
+    ),
+    Rule(
+        lambda c: c.rounds.participants > c.fleet.devices,
+        "{rounds.participants} is above {fleet.devices}; 0 lets all take part",
+    ),
+    Rule(
+        lambda c: 0 < c.rounds.participants < c.rounds.min_devices,
+        "{rounds.min_devices} is above {rounds.participants}, so that no round could start",
+    ),
+    Rule(
+        lambda c: c.training.steps and c.run.strategy == "semi",
+        "{training.steps} does not go with {run.strategy}, which needs a cost for every sample; "
+        "set training.steps to 0 and training.epochs instead",
+    ),
+    Rule(
+        lambda c: c.training.steps and c.plan.target_accuracy,
+        "{training.steps} does not go with {plan.target_accuracy}, which needs a cost for every "
+        "sample; set training.steps to 0 and training.epochs instead",
+    ),
+    Rule(
+        lambda c: c.rounds.min_devices > c.fleet.devices,
+        "{rounds.min_devices} is above {fleet.devices}",
+    ),
+    Rule(
+        lambda c: (
+            _strategy(c).server == "mix"
+            and c.strategy.weights == "performance"
+            and c.generator.kind in ("public", "bootstrap")
+        ),
+        "{strategy.weights} judges both models by public images, and with {generator.kind} the "
+        "server's model is trained on just those; take another generator, or strategy.weights "
+        '"constant" or "scheduled"',
+    ),
+)
+"""In the order in which they are checked."""
+
+
+def check(config: Config, origins: Mapping[str, str]) -> None:
+    """Hold a configuration to all rules.
+
+    Args:
+        config: as given.
+        origins: dotted key to where its value comes from.
+
+    Raises:
+        ConfigError: the sentence of the first rule that it breaks.
+    """
+    for rule in RULES:
+        if found := rule.broken(config):
+            raise ConfigError(told(rule.sentence, config, origins).replace("{}", str(found)))
+
+
+def told(sentence: str, config: Config, origins: Mapping[str, str]) -> str:
+    """A sentence in which ``{section.key}`` is the key with its value and origin."""
+
+    def shown(key: re.Match[str]) -> str:
+        dotted = f"{key[1]}.{key[2]}"
+        value = getattr(getattr(config, key[1]), key[2])
+        items = value if isinstance(value, tuple) else (value,)
+        text = ", ".join(f"{v:g}" if isinstance(v, float) else repr(v) for v in items)
+        return f"{dotted} {text} ({origins[dotted]})"
+
+    return _KEY.sub(shown, sentence)

@@ -1,0 +1,251 @@
+"""What a process works with: a configuration, and what it comes to.
+
+* :class:`Scenario`        configuration, division of the data, network cost, digests
+* :func:`split_of`         images in three parts, as configured
+* :func:`check_division`   whether images can be divided as configured
+* :func:`network_of`       what the configured network costs
+
+Every process that needs to know who holds what derives it from the same configuration, so that a
+device is the same whether it runs in a dry run or alone in its own process. It does so once: a
+scenario keeps what it has found out, and is handed on as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from fimi.learning.data import dataset, partition_file, partition_schemes, registry
+from fimi.learning.data.collection import Collection
+from fimi.learning.data.dataset import Dataset, DatasetError, Split
+from fimi.learning.data.partition_summary import LabelSkew, label_counts, summarise
+from fimi.learning.networks.built_in_cost import BUILT_IN, ModelCost
+from fimi.learning.networks.cost import model_cost
+from fimi.messaging.topics import device_id
+from fimi.testbed.configuration.sections import Config, ConfigError
+
+
+class DataDigests(Struct, frozen=True, kw_only=True):
+    """SHA-256 of the parts of the data, hexadecimal: runs compare where they are equal.
+
+    Attributes:
+        public: of the public part.
+        private: of the private part.
+        test: of the test part.
+        partition: over every device's samples: equal only where all hold the same.
+    """
+
+    public: str
+    private: str
+    test: str
+    partition: str
+
+
+class Scenario(Struct, frozen=True, kw_only=True, dict=True):
+    """A configuration, and what it comes to: found out when it is asked for, and then kept.
+
+    A process that goes on without the data drops the scenario.
+
+    Attributes:
+        config: the values.
+        origins: dotted key to ``"default"``, the file's name, or the command-line option; empty
+            where the configuration came from another process.
+    """
+
+    config: Config
+    origins: dict[str, str] = {}
+
+    @cached_property
+    def split(self) -> Split:
+        """Public, private and test part of the configured data set.
+
+        Raises:
+            DatasetError: its files are missing or unusable.
+            ConfigError: a part would be empty.
+        """
+        data = self.config.data
+        return split_of(self.config, registry.load(data.dataset, data.options()))
+
+    @cached_property
+    def parts(self) -> list[NDArray[np.intp]]:
+        """Which samples of the private part each device holds.
+
+        Raises:
+            DatasetError: a partition file that cannot be used.
+            ConfigError: the private part cannot be divided as configured.
+        """
+        return _parts_of(self.config, self.split.private)
+
+    def share(self, index: int) -> Dataset:
+        """The samples of a device, from 0, copied from the private part."""
+        name = f"{self.config.data.dataset}/{device_id(index, len(self.parts))}"
+        return self.split.private.subset(self.parts[index], name)
+
+    @property
+    def shares(self) -> Iterator[Dataset]:
+        """The samples of every device, one after another."""
+        return map(self.share, range(len(self.parts)))
+
+    @cached_property
+    def skew(self) -> LabelSkew:
+        """How uneven the devices' labels are."""
+        private = self.split.private
+        return summarise(label_counts(private.labels, self.parts, private.classes))
+
+    @cached_property
+    def digests(self) -> DataDigests:
+        """Of everything that is learned from."""
+        devices = "\n".join(share.digest() for share in self.shares)
+        return DataDigests(
+            public=self.split.public.digest(),
+            private=self.split.private.digest(),
+            test=self.split.test.digest(),
+            partition=hashlib.sha256(devices.encode()).hexdigest(),
+        )
+
+    @cached_property
+    def network(self) -> ModelCost:
+        """What the configured network costs; one of the user's own is made for it.
+
+        Raises:
+            ConfigError: a network of one's own, and no PyTorch here to make it.
+            fimi.learning.networks.models.ModelError: it cannot be had or does not fit the data.
+        """
+        return network_of(self.config, self.split.test)
+
+    @cached_property
+    def for_devices(self) -> Config:
+        """The configuration with the cycles per sample in it that only PyTorch can count.
+
+        So that processes of emulated devices need neither PyTorch nor the module of one's own
+        network.
+
+        Raises:
+            ConfigError: as :attr:`network`.
+            fimi.learning.networks.models.ModelError: as :attr:`network`.
+        """
+        config = self.config
+        if config.fleet.reference_cycles_per_sample or config.training.model in BUILT_IN:
+            return config
+        cycles = self.network.cycles_per_sample()
+        return replace(config, fleet=replace(config.fleet, reference_cycles_per_sample=cycles))
+
+    def check(self) -> None:
+        """Make sure that the data can be divided as configured, before anything is started.
+
+        Raises:
+            ConfigError: says why not, and which keys decide it.
+            DatasetError: the data set is missing or unusable, or a part of it lacks a class.
+        """
+        _ = self.parts
+        dataset.check_classes(self.split)
+
+
+def check_division(config: Config, collection: Collection) -> None:
+    """What :meth:`Scenario.check` makes sure of, for images that are loaded already.
+
+    Raises:
+        ConfigError: they cannot be divided as configured.
+        DatasetError: a part of them lacks a class, or a partition file cannot be used.
+    """
+    split = split_of(config, collection)
+    _parts_of(config, split.private)
+    dataset.check_classes(split)
+
+
+def split_of(config: Config, collection: Collection) -> Split:
+    """Public, private and test part of a collection of images.
+
+    Raises:
+        DatasetError: it cannot be told who made which samples, as configured.
+        ConfigError: a part would be empty.
+    """
+    data = config.data
+    kind = collection.split_kind if data.split == "auto" else data.split
+    if kind == "writers" and not collection.writers:
+        raise DatasetError(
+            f'data.split is "writers", but data set {data.dataset!r} does not say who made which '
+            'samples; set data.split to "random"'
+        )
+    seed = config.run.seed if data.split_seed < 0 else data.split_seed
+    train, test = collection.train, collection.test
+    with _division():
+        if data.limit and test is not None:
+            # of test samples of its own, the same share, one of each class at least
+            share = min(1.0, data.limit / len(train))
+            test = dataset.limited(test, max(test.classes, round(share * len(test))), seed=seed)
+        return dataset.split(
+            dataset.limited(train, data.limit, seed=seed),
+            kind=kind,
+            public_fraction=data.public_fraction,
+            test_fraction=data.test_fraction,
+            seed=seed,
+            test=test,
+        )
+
+
+def network_of(config: Config, data: Dataset) -> ModelCost:
+    """What the configured network costs on images like these.
+
+    Args:
+        config: names the network.
+        data: images of the shape and classes that it is for.
+
+    Raises:
+        ConfigError: a network of one's own, and no PyTorch here to make it.
+        fimi.learning.networks.models.ModelError: it cannot be had or does not fit the data.
+    """
+    model = config.training.model
+    try:
+        return model_cost(model, data.classes, data.image_shape)
+    except ImportError as error:
+        raise ConfigError(
+            f"training.model {model!r} is counted with PyTorch, which is not here ({error}); set "
+            "fleet.reference_cycles_per_sample to do without"
+        ) from error
+
+
+def _parts_of(config: Config, private: Dataset) -> list[NDArray[np.intp]]:
+    data, devices = config.data, config.fleet.devices
+    with _division():
+        if data.partition == "file":
+            return partition_file.read(
+                Path(data.partition_file).expanduser(),
+                private,
+                devices=devices,
+                min_samples=data.min_samples,
+            )
+        return partition_schemes.divide(
+            data.partition,
+            private.labels,
+            partition_schemes.Dealing(
+                devices=devices,
+                seed=config.run.seed,
+                min_samples=data.min_samples,
+                alpha=data.alpha,
+                shards=data.shards,
+            ),
+        )
+
+
+@contextmanager
+def _division() -> Iterator[None]:
+    """A division that is impossible names the keys that decide it."""
+    try:
+        yield
+    except DatasetError:
+        raise
+    except ValueError as error:
+        raise ConfigError(
+            f"the data cannot be divided as configured: {error}\n  Keys: fleet.devices, "
+            "data.alpha, data.partition, data.shards, data.min_samples, data.public_fraction, "
+            "data.test_fraction, run.seed"
+        ) from error

@@ -1,0 +1,194 @@
+"""Federations from Python: ``fimi.dry_run`` and ``fimi.run_experiment``.
+
+Both do what the commands of that name do, by the same commands, in processes of their own. So they
+work in a script (with or without ``if __name__ == "__main__"``), in a notebook and at a prompt:
+nothing here is forked, no signal handler is replaced, and PyTorch is not loaded into the caller.
+Ctrl-C, or "interrupt" in a notebook, ends the run in order and then raises
+:class:`KeyboardInterrupt`; what was finished is stored.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from fimi import children, errors
+from fimi.record.reader import read_run
+from fimi.record.record import RunData
+from fimi.testbed.commands.shared import EXIT_INTERRUPTED
+from fimi.testbed.configuration import load as configuration
+from fimi.testbed.configuration.sections import ConfigError
+from fimi.testbed.experiment import run
+from fimi.testbed.experiment.file import read_experiment
+from fimi.testbed.experiment.result import ExperimentResult
+from fimi.testbed.experiment.runner import GRACE_S, Task, last_words
+
+_LOOK_S = 0.2
+"""Between two looks at what a run says."""
+
+Say = Callable[[str], object]
+
+
+def dry_run(
+    config: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    run_dir: str | Path | None = None,
+    say: Say | None = None,
+) -> RunData:
+    """Run a federation of emulated devices on this machine: ``fimi dry-run``.
+
+    Args:
+        config: a configuration file (``fimi init`` writes one); ``None``: all defaults.
+        settings: dotted key to value, over the file: ``{"fleet.devices": 3, "rounds.count": 5}``.
+            ``fimi check`` lists all keys.
+        run_dir: folder for the run, which must not exist yet; ``None``: as ``run.directory`` and
+            ``run.name`` say, a new folder below ``runs``.
+        say: called with every line of progress, for example :func:`print`; ``None``: silence.
+
+    Returns:
+        The run as :func:`fimi.read_run` reads it; ``path`` says where it is stored. Joules are
+        :class:`fimi.energy.joules.Energy`, with kind, scope and uncertainty; the kind of emulated
+        boards is ``"emulated"``.
+
+    Raises:
+        fimi.errors.InputError: a key, a value, a file or the data cannot be used.
+        fimi.errors.SurroundingsError: the folder exists or cannot be written, no broker could be
+            started, or there is no generator for the data.
+        fimi.errors.NoPlanError: no plan meets the limits.
+        fimi.errors.RunFailedError: the federation could not start or go on.
+        KeyboardInterrupt: the person broke the run off.
+    """
+    given = dict(settings or {})
+    if run_dir is not None:
+        path = Path(run_dir).absolute()
+        given |= {"run.directory": str(path.parent), "run.name": path.name}
+    written = [f"{key}={_toml(key, value)}" for key, value in given.items()]
+    read = dict(map(configuration.parse_setting, written))
+    file = None if config is None else Path(config)
+    configuration.load(file, {key: (value, "settings") for key, value in read.items()})
+    with tempfile.TemporaryDirectory(prefix="fimi-dry-run-") as folder:
+        log = Path(folder) / "output"
+        if file is None:
+            file = Path(folder) / configuration.FILE_NAME
+            file.touch()
+        arguments = ["dry-run", "--format", "json", "--config", str(file)]
+        for setting in written:
+            arguments += ["--set", setting]
+        child = children.start("fimi.testbed.child", arguments=arguments, log=log)
+        said = 0
+        try:
+            while child.code is None:
+                child.wait(_LOOK_S)
+                said = _pass_on(log, said, say)
+        finally:
+            child.end(GRACE_S)
+        _pass_on(log, said, say)
+        if (code := child.code) in (-signal.SIGKILL, -signal.SIGTERM, EXIT_INTERRUPTED):
+            raise errors.RunFailedError(f"the run was stopped from outside (exit code {code})")
+        if code:
+            raise errors.of_exit_code(code)(last_words(log))
+        result = log.read_text(encoding="utf-8").splitlines()[-1]
+        return read_run(Path(msgspec.json.decode(result, type=_Printed).run_dir))
+
+
+def run_experiment(
+    file: str | Path,
+    *,
+    directory: str | Path | None = None,
+    jobs: int = 0,
+    redo: bool = False,
+    say: Say | None = None,
+) -> ExperimentResult:
+    """Run what an experiment file asks for and is not finished, and compare: ``fimi experiment``.
+
+    Args:
+        file: strategies, seeds and a grid of settings; ``docs/experiments.md`` describes it.
+        directory: where the experiment is kept, in place of the file's ``directory``.
+        jobs: runs side by side; 0: what the file says, or as many as cores and memory allow.
+        redo: whether finished runs whose configuration has changed are run again.
+        say: called with a line for every run that ends; ``None``: silence.
+
+    Returns:
+        One summary per strategy and grid point, with intervals over the seeds: accuracies 0 to 1,
+        costs of the target accuracy in rounds, J, s and bytes. Runs that failed are in ``notes``,
+        with the reason. The folder of the experiment holds the same as tables and pictures.
+
+    Raises:
+        fimi.errors.InputError: the file or the data cannot be used, or finished runs have another
+            configuration and ``redo`` is not set.
+        fimi.errors.SurroundingsError: the folder cannot be written, or another process works in it.
+        fimi.errors.RunFailedError: runs that are to be compared had different data.
+        KeyboardInterrupt: the person broke it off; calling it again goes on from there.
+    """
+    asked = read_experiment(Path(file))
+    if directory is not None:
+        asked = msgspec.structs.replace(asked, directory=Path(directory))
+    work = run.plan(asked)
+    run.check_data(work.cells)
+    if not redo:
+        run.require_fresh(work)
+    with run.alone(asked.folder) as held:
+        run.conduct(
+            run.plan(asked), jobs=jobs, view=_Lines(say), stop=threading.Event(), keep_open=held
+        )
+    return run.summarise(asked)
+
+
+class _Printed(Struct):
+    """What is needed of the JSON object that ``fimi dry-run`` prints."""
+
+    run_dir: str
+
+
+class _Lines:
+    """A line for each run that ends.
+
+    Args:
+        say: called with it.
+    """
+
+    def __init__(self, say: Say | None) -> None:
+        self._say = say
+
+    def started(self, task: Task) -> None:
+        """Nothing is said of it."""
+
+    def finished(self, task: Task, seconds: float, problem: str) -> None:
+        """Say how it went."""
+        if self._say is not None:
+            self._say(f"{task.name}: {problem or 'done'} ({seconds:.0f} s)")
+
+    def tick(self, running: Sequence[tuple[Task, float]], left_s: float | None) -> None:
+        """Nothing is said of it."""
+
+
+def _toml(key: str, value: Any) -> str:
+    """A setting as TOML has it; paths and NumPy's numbers are taken for what they mean."""
+    plain = os.fspath(value) if isinstance(value, os.PathLike) else value
+    try:
+        return configuration.to_toml(plain.item() if hasattr(plain, "item") else plain)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"settings: {key} is a {type(value).__name__}; give a number, a text, a truth value or "
+            "a list of those"
+        ) from error
+
+
+def _pass_on(log: Path, before: int, say: Say | None) -> int:
+    """Say the whole lines after the first ``before`` bytes; how many bytes are said then."""
+    data = log.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if say is not None:
+        for line in data[before:whole].decode(errors="replace").splitlines():
+            if not line.startswith("{"):
+                say(line)
+    return max(before, whole)

@@ -1,0 +1,167 @@
+"""What a process says while it works: on the terminal, and in a file (``--log-file``).
+
+Every module speaks through ``logging.getLogger(__name__)``. What the terminal shows::
+
+    -q     warnings and errors
+           and what begins and ends (INFO)
+    -v     and every phase of every round (DEBUG of fimi)
+    -vv    and what libraries say (DEBUG of everybody)
+
+A log file gets what ``-v`` shows, or more at ``-vv``, whatever the terminal shows; it is appended
+to. Processes that this one starts are set up like it (:func:`current`, :func:`arguments`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from msgspec import Struct
+
+from fimi.record.clean import clean
+from fimi.report.layout import Paper, Style
+
+SHOWN: dict[str, Any] = {"shown": True}
+"""``extra`` of a record that the terminal shows in another way already."""
+_LONGEST = 10_000
+
+
+class LogSettings(Struct, frozen=True, kw_only=True):
+    """How much a process says, and where.
+
+    Attributes:
+        verbosity: how often ``-v`` was given, less how often ``-q``.
+        file: absolute path of the log file; empty for none.
+    """
+
+    verbosity: int = 0
+    file: str = ""
+
+
+_current = LogSettings()
+
+
+def current() -> LogSettings:
+    """The settings of this process."""
+    return _current
+
+
+def quiet() -> bool:
+    """Whether results, warnings and errors are all that is wanted."""
+    return _current.verbosity < 0
+
+
+def arguments() -> tuple[str, ...]:
+    """Options that set a ``fimi`` up like this process."""
+    letter = "v" if _current.verbosity > 0 else "q"
+    asked = (f"-{letter * abs(_current.verbosity)}",) if _current.verbosity else ()
+    return (*asked, "--log-file", _current.file) if _current.file else asked
+
+
+def set_up(settings: LogSettings, *, talks: bool = False, child: bool = False) -> None:
+    """Set this process up; what was set up before ends.
+
+    Args:
+        settings: how much, and where.
+        talks: what is no warning goes to standard output, not to standard error.
+        child: standard error is a file that holds problems only, unless ``-v`` asks for more.
+
+    Raises:
+        OSError: the log file cannot be opened.
+    """
+    global _current
+    verbosity = settings.verbosity
+    handlers: list[logging.Handler] = [_Terminal(talks, child)]
+    quiet = verbosity < (1 if child else 0)
+    handlers[0].setLevel(
+        logging.WARNING if quiet else logging.INFO if verbosity <= 0 else logging.DEBUG
+    )
+    if settings.file:
+        handlers.append(_File(settings.file, encoding="utf-8"))
+        handlers[1].setFormatter(_Line())
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        if isinstance(handler, _Terminal | _File):
+            root.removeHandler(handler)
+            handler.close()
+    for handler in handlers:
+        root.addHandler(handler)
+    root.setLevel(logging.DEBUG if verbosity > 1 else logging.WARNING)
+    logging.getLogger("fimi").setLevel(logging.DEBUG if settings.file else handlers[0].level)
+    _current = settings
+
+
+class _Line(logging.Formatter):
+    """``2026-01-31T12:00:00.000+01:00 INFO    edge_agent  device-01: ...``, always one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
+        words = record.name.split(".")
+        room = words[1] if words[0] == "fimi" and len(words) > 1 else record.name
+        line = f"{at} {record.levelname:<7} {room:<14} {one_line(record.getMessage())}"
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+class _Terminal(logging.Handler):
+    """Messages as a person reads them; a child's have time and room, for they lie in a file.
+
+    The streams are looked up anew each time: a live picture puts its own in their place.
+    """
+
+    def __init__(self, talks: bool, child: bool) -> None:
+        super().__init__()
+        self._talks = talks
+        self._line = _Line() if child else None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "shown", False):
+            return
+        try:
+            problem = record.levelno >= logging.WARNING
+            stream = sys.stdout if self._talks and not problem else sys.stderr
+            print(self._line.format(record) if self._line else _said(record, stream), file=stream)
+            stream.flush()
+        except Exception:
+            self.handleError(record)
+
+
+def _said(record: logging.LogRecord, stream: IO[str]) -> str:
+    text = record.getMessage()
+    if record.exc_info and (error := record.exc_info[1]):
+        text += f": {type(error).__name__}: {error}"
+    if record.levelno < logging.WARNING:
+        return one_line(text)
+    style: Style = "problem" if record.levelno >= logging.ERROR else "warning"
+    return f"{Paper.of(stream).ink(record.levelname.lower(), style)}: {one_line(text)}"
+
+
+class _File(logging.FileHandler):
+    """A log file that says once on standard error when it cannot be written any more."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        self.setLevel(logging.CRITICAL + 1)
+        print(
+            f"fimi: {self.baseFilename} cannot be written any more: {sys.exc_info()[1]}; "
+            "the run goes on without a log file",
+            file=sys.stderr,
+        )
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # what could not be written, now neither
+            super().close()
+
+
+def one_line(text: str) -> str:
+    """A message without line breaks or control characters; it may come from the network."""
+    return clean("; ".join(text.splitlines()), _LONGEST)
+
+
+def absolute(path: Path | None) -> str:
+    """A log file's path as settings hold it: children may run elsewhere."""
+    return str(path.absolute()) if path else ""

@@ -1,0 +1,23 @@
+"""What somebody may have meant by a name that is not known."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like a word; ``None`` if none is like it.
+
+    Neither case nor the difference between ``-`` and ``_`` counts.
+    """
+    plain = {name.lower().replace("_", "-"): name for name in known}
+    found = difflib.get_close_matches(word.lower().replace("_", "-"), plain, n=1)
+    return plain[found[0]] if found else None
+
+
+def hint(word: str, known: Iterable[str]) -> str:
+    """``did you mean 'fimi'?``, or what there is: ``there are tfl, fimi``."""
+    names = tuple(known)
+    meant = nearest(word, names)
+    return f"did you mean {meant!r}?" if meant else f"there are {', '.join(names)}"

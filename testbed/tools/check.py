@@ -1,0 +1,134 @@
+"""``fimi check``: a configuration's values, its data, and whether the fleet has a plan.
+
+* :func:`value_lines`  every value, where it comes from, and whether it is the default
+* :func:`differing`    which values are not at their defaults
+* :func:`data_words`   what the data come to
+* :func:`network_words`  what the network costs
+* :func:`plan_words`   the plan of the emulated fleet, made as a dry run makes it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fimi.record.clean import enumerated
+from fimi.report.layout import Paper, fitted
+from fimi.testbed.configuration import load as configuration
+from fimi.testbed.configuration.scenario import Scenario
+from fimi.testbed.configuration.sections import Config
+from fimi.testbed.processes.devices import emulated_board
+
+_VALUE_WIDTH = 22
+
+
+def value_lines(scenario: Scenario, paper: Paper, *, whole: bool) -> Iterator[str]:
+    """Every value with its origin; ``*`` marks what differs from the default.
+
+    Args:
+        scenario: configuration and origins.
+        paper: what it is for.
+        whole: whether lines may be longer than the paper is wide, so that nothing is cut.
+    """
+    changed = configuration.changed(scenario.config)
+    rows = configuration.values(scenario.config)
+    width = max(map(len, rows))
+    for key, value in rows.items():
+        shown, origin, mark = configuration.to_toml(value), scenario.origins[key], " "
+        if key in changed:
+            mark, origin = "*", f"{origin}, default {configuration.to_toml(changed[key])}"
+        if not whole:
+            shown = fitted(shown, _VALUE_WIDTH)
+        line = f"{mark} {key:<{width}}  {shown:<{_VALUE_WIDTH}}  {origin}"
+        line = line if whole else fitted(line, paper.width)
+        yield paper.ink(line, "title") if key in changed else line
+
+
+def differing(config: Config) -> str:
+    """Which keys are not at their defaults."""
+    changed = tuple(configuration.changed(config))
+    if not changed:
+        return "no value differs from its default"
+    return f"{len(changed)} of {len(configuration.values(config))} values (*): " + enumerated(
+        changed, 8
+    )
+
+
+def data_words(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    """The parts of the data, and their division among the devices."""
+    split, skew = scenario.split, scenario.skew
+    test = split.test
+    size = "×".join(map(str, test.image_shape))
+    yield (
+        "data",
+        f"{test.name.split('/')[0]}: {size} images of {test.classes} classes; "
+        f"{len(split.public)} public ({split.kind}), {len(split.private)} private, "
+        f"{len(test)} for tests",
+    )
+    known = [bits for bits in skew.entropy_bits if bits is not None]
+    words = [
+        f"{len(skew.samples)} devices with {min(skew.samples)} to {max(skew.samples)} samples each",
+        f"label entropy {min(known):.2f} to {max(known):.2f} bits" if known else None,
+        f"mean distance to the population {skew.mean_emd:.2f} (0 alike, 2 nothing in common)"
+        if skew.mean_emd is not None
+        else None,
+    ]
+    yield "devices", "; ".join(word for word in words if word)
+
+
+def plan_words(scenario: Scenario) -> str:
+    """The plan of the emulated fleet in one sentence, or why none was tried.
+
+    Raises:
+        fimi.optim.problem.InfeasibleError: no plan meets the limits; says why, and what would do.
+    """
+    try:
+        from fimi.coordinator.fleet_planner import FleetPlanner
+        from fimi.learning.training import tensors
+        from fimi.learning.training.torch_trainer import initial_parameters
+    except ImportError as error:
+        return f"not tried, for it needs the packages of the coordinator ({error})"
+    from fimi.energy.joules import format_joules
+    from fimi.messaging.messages import Profile
+    from fimi.messaging.topics import device_id
+
+    config, test, profiles = scenario.config, scenario.split.test, {}
+    for index, held in enumerate(scenario.shares):
+        device = device_id(index, config.fleet.devices)
+        board = emulated_board(config, index, held)
+        profiles[device] = Profile(
+            device=device,
+            boot_id="check",
+            dataset=held.name,
+            label_counts=held.label_counts(),
+            hardware=board.describe(),
+            board=board.model(),
+            backend="",
+        )
+    model = initial_parameters(
+        config.training.model, test.classes, test.image_shape, seed=config.run.seed
+    )
+    planner = FleetPlanner(config, len(tensors.dump(model)))
+    plan = planner.plan(profiles).plan
+    if plan is None:
+        return f"none is needed: devices do not train under strategy {config.run.strategy}"
+    synthetic = sum(sum(device.synthetic_counts) for device in plan.devices)
+    bound = ""
+    if plan.bound_j is not None and plan.gap_percent is not None:
+        bound = f", certified bound {format_joules(plan.bound_j)} (gap {plan.gap_percent:.2g} %)"
+    return (
+        f"there is one for the {len(profiles)} emulated boards: "
+        f"{format_joules(plan.energy_j)} a round (modelled, dynamic){bound}, "
+        f"{synthetic} synthetic samples"
+    )
+
+
+def network_words(scenario: Scenario) -> str:
+    """What the configured network costs, in one line; one of the user's own is made for it."""
+    cost = scenario.network
+    return (
+        f"{scenario.config.training.model}: {cost.parameters:,} parameters, "
+        f"{cost.size_bytes:,} bytes a model, "
+        f"{cost.forward_macs / 1e6:.3g} million multiply-accumulates an inference, "
+        f"{cost.training_macs / 1e6:.3g} million a training sample "
+        f"({cost.cycles_per_sample():.2g} cycles on the reference board)"
+    )
