@@ -1,10 +1,10 @@
 """The agent: a loop over messages, every phase metered.
 
-The life of an agent: it says hello with its :class:`~fimi.messaging.messages.Profile` whenever a
-coordinator appears; follows the :class:`~fimi.messaging.messages.DevicePlan` (fetches its synthetic
-batch, sets frequency and rate, reads back); then round after round downloads the model, trains,
-uploads, reports what each phase took, and waits for the others. Asked to, it tries the trained
-model. Whatever is asked twice is answered twice and done once.
+The agent publishes its :class:`~fimi.messaging.messages.Profile` whenever a coordinator comes
+online. It follows the :class:`~fimi.messaging.messages.DevicePlan`: it fetches its synthetic batch,
+sets frequency and rate, and reads them back. In every round it downloads the model, trains,
+uploads, reports all phases, and waits for the others. When asked, it tries the trained model. A
+message that comes twice is answered twice, and its work is done once.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 
 
 class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How an agent behaves towards the network.
+    """Limits of an agent's transfers.
 
     Attributes:
         transfer_timeout_s: how long one transfer may take, wall time, s.
@@ -72,8 +72,8 @@ class Agent:
         peer: its MQTT connection, connected by :meth:`run`.
         hardware: the board it runs on.
         data: its local data.
-        backends: what trains.
-        turns: shared by the agents of a process; its own for an agent that is alone.
+        backends: chooses the trainer.
+        turns: shared by the agents of a process; left out, an agent has its own.
         settings: timeouts and limits.
     """
 
@@ -105,7 +105,7 @@ class Agent:
         self._rounds = 0
 
     def run(self, stop: threading.Event) -> None:
-        """Serve until ``stop`` is set. The board is put back as it was before returning."""
+        """Handle messages until ``stop`` is set; then restore the board."""
         board = self._hardware.describe()
         log.info(
             "%s: %s (%s), %d samples, joules from %s (%s, %s), connected to %s",
@@ -162,7 +162,7 @@ class Agent:
         )
 
     def _follow(self, plan: DevicePlan, stop: threading.Event) -> None:
-        """Put a plan into force: fetch the batch, set the operating point, read it back."""
+        """Follow a plan: fetch the batch, set the operating point, read it back."""
         if plan == self._plan and self._last_plan_reply is not None:
             self._peer.send(COORDINATOR, self._last_plan_reply)
             return
@@ -201,7 +201,7 @@ class Agent:
         self._ledger.begin("idle")
 
     def _keep(self, plan: DevicePlan, payload: bytes) -> None:
-        """Take a batch in, with labels or without."""
+        """Add a batch to the data, with labels or without."""
         local = self._data.local
         if plan.unlabelled:
             self._data.hold(batches.decode_unlabelled(payload, image_shape=local.image_shape))
@@ -210,7 +210,7 @@ class Agent:
             self._data.fill(batch.images, batch.labels)
 
     def _has_data_of(self, plan: DevicePlan) -> bool:
-        """Whether the plan in force is of the same run and its batch is here already."""
+        """Whether the plan in force is of the same run and has the same batch."""
         before, reply = self._plan, self._last_plan_reply
         return (
             before is not None
@@ -269,7 +269,7 @@ class Agent:
     def _train_and_upload(
         self, plan: DevicePlan, start: RoundStart, stop: threading.Event
     ) -> tuple[float, float, str]:
-        """Loss, accuracy, and what trained."""
+        """Train and upload; returns loss, accuracy and backend."""
         exchange, settings = self._exchange, self._settings
         with self._ledger.phase("model-download"):
             payload = exchange.fetch(
@@ -291,7 +291,7 @@ class Agent:
         with self._turns.training, self._ledger.phase("compute"):
             began_s = time.time()
             parameters = tensors.load(payload)
-            del payload  # from here on each large thing goes as soon as the next one is there
+            del payload  # from here on, each large object is freed as soon as possible
             looked = 0
             if (unlabelled := self._data.unlabelled) is not None:
                 logits = trainer.predict(parameters, unlabelled)
@@ -324,8 +324,8 @@ class Agent:
         return loss, accuracy, trainer.backend
 
     def _settle(self, closed: RoundClosed) -> None:
-        """The round is over for everybody: what did waiting take?"""
-        self._exchange.withdraw()  # one that was never pulled
+        """End the idle phase of a round that was closed, and report it."""
+        self._exchange.withdraw()  # an update that was never pulled
         if self._plan is None or self._plan.run != closed.run:
             return
         if self._last_settled is not None and self._last_settled.round >= closed.round:
@@ -343,7 +343,7 @@ class Agent:
         self._ledger.begin("idle")
 
     def _try_out(self, test: DeploymentTest, stop: threading.Event) -> None:
-        """Run the trained model. No round is charged for it, nor for waiting until the next."""
+        """Run the trained model. Its energy, and that of waiting after it, belong to no round."""
         last = self._last_deployment
         if last is not None and (last.run, last.round) == (test.run, test.round):
             self._peer.send(COORDINATOR, last)
@@ -389,7 +389,7 @@ class Agent:
             )
 
     def _go_on(self, closed: DeploymentClosed) -> None:
-        """Rounds go on: waiting counts again from here."""
+        """Rounds continue: idle energy belongs to a round again from here on."""
         if self._plan is None or self._plan.run != closed.run:
             return
         self._hardware.has_waited_until(closed.fleet_time_s)
@@ -398,7 +398,7 @@ class Agent:
         self._ledger.begin("idle")
 
     def _forget(self) -> None:
-        """The run is over: the board is free again."""
+        """End the run: restore the board and drop all data of the run."""
         self._ledger.close()
         self._ledger.take()
         self._exchange.withdraw()
@@ -411,10 +411,10 @@ class Agent:
         self._last_deployment = None
 
     def _metered(self, number: int) -> tuple[PhaseRecord, ...]:
-        """What was metered since the last message, without idling that took no time.
+        """Phases metered since the last message, without idle phases of zero seconds.
 
         Args:
-            number: of the round; 0 before the first.
+            number: number of the round; 0 before the first.
         """
         records = tuple(
             record

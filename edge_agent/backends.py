@@ -1,11 +1,11 @@
-"""What a device trains with: ONNX Runtime on the coordinator's graphs, or PyTorch.
+"""Chooses the trainer of a device: ONNX Runtime on the coordinator's graphs, or PyTorch.
 
 Where a device may choose (``training.backend = "auto"``) and has both, it takes the one that is
-faster for networks of that size. The rule looks at the network and at what is installed, never at a
-clock: two runs with the same seed must not differ by which backend happened to win a race.
+faster for networks of that size. The rule depends on the network and on what is installed, never on
+a time measurement: two runs with the same seed must use the same backend.
 
-Graphs are kept by digest, on disk too if there is a folder for it, so that a device fetches a graph
-once. A kept graph whose content no longer has its digest is thrown away.
+Graphs are kept by digest, also on disk if there is a folder for it, so that a device fetches a
+graph once. A kept graph whose content does not have its digest is deleted.
 """
 
 from __future__ import annotations
@@ -22,25 +22,26 @@ from fimi.learning.training import tensors
 from fimi.learning.training.trainer import Trainer, TrainingSettings
 
 KEPT = 8
-"""Sets of graphs that are kept on disk."""
+"""Number of sets of graphs that are kept on disk."""
 HEAVY_MULTIPLY_ADDS = 50_000_000
-"""Multiply-adds of one image, forward, above which PyTorch is the faster one.
+"""Multiply-accumulates of one image, forward, above which PyTorch is faster.
 
-From ``benchmarks/onnx_training.py``: the small CNN (0.4 million on digits) trains faster on ONNX
-Runtime; VGG-9 (over 100 million) and ResNet-18 (over 500 million), which are all matrix products,
-mostly train faster on PyTorch's kernels (not always at batch 1). Between them nothing was measured.
+From ``benchmarks/onnx_training.py``: the small CNN (0.4 million on digits) trains faster with ONNX
+Runtime; VGG-9 (over 100 million) and ResNet-18 (over 500 million), which consist of matrix
+products, mostly train faster with PyTorch (not always at batch 1). Between them nothing was
+measured.
 """
 
 
 class BackendError(RuntimeError):
-    """There is nothing to train with; the message says what to install or set."""
+    """There is no backend for the training; the message says what to install or set."""
 
 
 class Trainers:
     """Trainers that several devices of one process use in turn.
 
-    Whatever a trainer keeps, a network or buffers, is then there once and not once for each device.
-    Only devices that take turns training may share: a trainer does one thing at a time.
+    A trainer's network and buffers then exist once and not once for each device. Only devices that
+    take turns may share a trainer, because it does one training at a time.
     """
 
     def __init__(self) -> None:
@@ -52,7 +53,7 @@ class Trainers:
         """The trainer of a key; only the last one is kept."""
         with self._lock:
             if self._key != key or self._trainer is None:
-                self._trainer = None  # before the next one takes its memory
+                self._trainer = None  # frees its memory before the next one is made
                 self._trainer, self._key = make(), key
             return self._trainer
 
@@ -97,17 +98,17 @@ class Backends:
         """The trainer of a round; the same one as long as nothing changes.
 
         Args:
-            settings: of the round.
-            digest: of the graphs that the coordinator offers; ``None`` if it offers none.
-            fetch: gets them; called only if they are not kept here.
+            settings: training settings of the round.
+            digest: digest of the graphs that the coordinator offers; ``None`` if it offers none.
+            fetch: fetches them; called only if they are not kept here.
 
         Raises:
-            BackendError: neither graphs nor PyTorch, or not what the settings ask for.
+            BackendError: there are neither graphs nor PyTorch, or not the backend of the settings.
             fimi.learning.onnx.graphs.GraphError: the graphs cannot be used.
         """
         wanted = settings.backend
         if settings.device != "cpu" or settings.amp not in ("off", "auto"):
-            wanted = "torch"  # ONNX Runtime has neither
+            wanted = "torch"  # ONNX Runtime can do neither
         if wanted == "onnx" and digest is None:
             raise BackendError(
                 'training.backend is "onnx" and the coordinator offers no graph; it needs the '
@@ -116,7 +117,7 @@ class Backends:
         if wanted == "torch" or digest is None:
             return self._trainers.get(f"torch {settings.model}", lambda: self._torch(settings))
         payload = None
-        if self._fetched != digest:  # every device fetches for itself, whoever shares the result
+        if self._fetched != digest:  # every device fetches by itself, even if trainers are shared
             payload = self._payload(digest, fetch)
             self._fetched = digest
         return self._trainers.get(
@@ -136,7 +137,7 @@ class Backends:
         return TorchTrainer.of(settings, self._classes, self._image_shape)
 
     def _payload(self, digest: str, fetch: Callable[[], bytes]) -> bytes:
-        """Graphs by digest, from here if they are kept here."""
+        """Graphs by digest: kept ones, else fetched ones."""
         payload = self._kept(digest)
         if payload is None:
             payload = fetch()
@@ -183,11 +184,11 @@ class Backends:
 def torch_is_faster(settings: TrainingSettings, multiply_adds: int) -> bool:
     """Whether a device that may choose takes PyTorch, where it is installed.
 
-    A network of one's own stays with its graph: its code may not be on the device.
+    A network of the user's own uses its graph, because its code may not be on the device.
 
     Args:
-        settings: of the training.
-        multiply_adds: of one image, forward.
+        settings: training settings.
+        multiply_adds: multiply-accumulates of one image, forward.
     """
     own = ":" in settings.model
     return settings.backend == "auto" and not own and multiply_adds > HEAVY_MULTIPLY_ADDS

@@ -1,6 +1,6 @@
-"""The device's own data and the synthetic batch it was given.
+"""The device's local data and its synthetic batch.
 
-Local data never leaves the device; what does is the number of samples per class.
+Local data never leaves the device; only the number of samples per class does.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from fimi.learning.data.dataset import Dataset, Images, Labels
 
 
 class MixedData:
-    """Local samples, with the synthetic ones of the current plan behind them.
+    """Local samples, followed by the synthetic ones of the plan in force.
 
     Args:
-        local: the device's own data.
+        local: the device's local data.
     """
 
     def __init__(self, local: Dataset) -> None:
@@ -34,7 +34,7 @@ class MixedData:
         return 0 if self._synthetic is None else len(self._synthetic[1])
 
     def fill(self, images: Images, labels: Labels) -> None:
-        """Put a synthetic batch in place of the previous one.
+        """Replace the previous batch by a synthetic batch.
 
         Raises:
             ValueError: its images have another shape than the local ones.
@@ -47,7 +47,7 @@ class MixedData:
         self._synthetic = (images, labels)
 
     def hold(self, images: Images) -> None:
-        """Put images without labels in place of the previous batch."""
+        """Replace the previous batch by images without labels."""
         self.clear()
         self._unlabelled = images
 
@@ -57,17 +57,17 @@ class MixedData:
         return self._unlabelled
 
     def label(self, kept: NDArray[np.intp], labels: Labels) -> None:
-        """Train on some of the unlabelled images, as if they showed this, until told otherwise.
+        """Use some of the unlabelled images with these labels for training, until the next call.
 
         Args:
-            kept: which of them.
-            labels: (kept,).
+            kept: indices of these images, (n,).
+            labels: their labels, (n,).
         """
         assert self._unlabelled is not None
         self._synthetic = (self._unlabelled[kept], labels)
 
     def clear(self) -> None:
-        """Local data only."""
+        """Drop the batch: train on local data only."""
         self._synthetic = None
         self._unlabelled = None
 

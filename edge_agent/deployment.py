@@ -1,7 +1,7 @@
-"""The trained model on this device: one image at a time, as a user runs it.
+"""Tries the trained model on this device, one image at a time.
 
-Accuracy, latency and joules come from the same inferences, after a few that warm up. The images are
-the device's own and stay where they are; what leaves is the share of right answers.
+Accuracy, latency and joules come from the same inferences, after a few for warming up. The images
+are the device's own and never leave it; only the share of right answers does.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from fimi.learning.training.classifier import Classifier
 from fimi.messaging.messages import ModelFile, Trial
 
 WARM_UP = 5
-"""Inferences before those that count."""
+"""Number of inferences for warming up, which are not counted."""
 
 
 class TrialOrder(Struct, frozen=True, kw_only=True):
     """How a file is tried; see :class:`fimi.messaging.messages.DeploymentTest`.
 
     Attributes:
-        images: to classify.
-        seconds: at least, s.
-        training_share: what an inference costs of training on one sample.
+        images: number of images to classify.
+        seconds: least duration, s.
+        training_share: work of an inference over that of training on one sample.
     """
 
     images: int
@@ -48,13 +48,13 @@ def try_file(
     """Run a file on the device's own images.
 
     Args:
-        file: which it is.
+        file: the file's variant and offer.
         payload: its content.
-        data: of the device.
+        data: local data of the device.
         order: how many images, for how long.
-        hardware: the board, told of every inference.
-        ledger: meters them as one phase; no phase may be open.
-        cancelled: ends the trial after the inference that is running.
+        hardware: the board; every inference is reported to it.
+        ledger: meters the inferences as one phase; no phase may be open.
+        cancelled: when it returns true, the trial ends after the running inference.
 
     Raises:
         fimi.learning.onnx.graphs.GraphError: the file cannot be used, or is for other images.

@@ -1,8 +1,8 @@
-"""What a device moves over the network: bounded, timed, and told to the board's radio.
+"""The transfers of a device: limited in size, timed, and reported to the board.
 
-* :meth:`Exchange.fetch`  something that was offered to the device
-* :meth:`Exchange.ship`   an update, until the coordinator has pulled it
-* :meth:`Exchange.take`   how fast both went
+* :meth:`Exchange.fetch`  pulls a payload that was offered to the device
+* :meth:`Exchange.ship`   offers an update until the coordinator has pulled it
+* :meth:`Exchange.take`   the goodput of both
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fimi.messaging.messages import Goodput, Offer
 from fimi.messaging.topics import COORDINATOR
 
 LOOK_AGAIN_S = 0.2
-"""How often a device that waits for its update to be pulled looks whether it is to stop, s."""
+"""Time between two checks for cancellation while an update waits to be pulled, s."""
 
 
 class Exchange:
@@ -26,7 +26,7 @@ class Exchange:
 
     Args:
         peer: its connection.
-        hardware: whose radio they use and whose clock times them.
+        hardware: the board, whose radio they use and whose clock times them.
         timeout_s: how long one may take, wall time, s.
     """
 
@@ -45,13 +45,13 @@ class Exchange:
         cancelled: Callable[[], bool],
         phase: Phase | None = None,
     ) -> bytes:
-        """Pull what is offered.
+        """Pull a payload.
 
         Args:
-            offer: what, and from whom.
+            offer: the payload and its holder.
             max_bytes: largest size that is accepted.
-            cancelled: asked whether to give up.
-            phase: under which its speed is noted; ``None`` for not at all.
+            cancelled: called repeatedly; the transfer ends when it returns true.
+            phase: the phase of its goodput; ``None``: the goodput is not noted.
 
         Raises:
             TransferError: it is too large, damaged or late, or was cancelled.
@@ -73,11 +73,11 @@ class Exchange:
         Args:
             update: the trained parameters.
             announce: tells the coordinator of the offer.
-            cancelled: asked whether to give up.
+            cancelled: called repeatedly; the transfer ends when it returns true.
 
         Raises:
-            TransferCancelled: given up because ``cancelled`` said so.
-            TransferError: nobody pulled it in time.
+            TransferCancelled: ``cancelled`` returned true.
+            TransferError: the coordinator did not pull it in time.
         """
         began_s = self._hardware.clock.now_s()
         offer = self._peer.transfers.serve(update, media="safetensors")
@@ -90,13 +90,13 @@ class Exchange:
         self._note("upload", len(update), began_s)
 
     def withdraw(self) -> None:
-        """Offer no update any more."""
+        """Stop offering an update."""
         if self._served is not None:
             self._peer.transfers.withdraw(self._served)
             self._served = None
 
     def take(self) -> tuple[Goodput, ...]:
-        """The transfers since this was last asked."""
+        """The transfers since the last call."""
         moved, self._moved = tuple(self._moved), []
         return moved
 

@@ -1,7 +1,7 @@
-"""How agents of one process share it: one trains at a time, and few hold a model meanwhile.
+"""How agents in one process share memory and processor: one trains at a time, few hold a model.
 
-A device that waits for its turn needs no model yet. It fetches one when there is room, and gives
-the room back once its update is with the coordinator; one device can then train while another
+A device that waits for its turn needs no model yet. It fetches one when there is room in memory,
+and releases the room once the coordinator has its update. So one device can train while another
 fetches or sends. An agent that is alone never waits.
 """
 
@@ -14,15 +14,15 @@ from contextlib import contextmanager
 from fimi.messaging.errors import TransferCancelled
 
 ROOM_BYTES = 128_000_000
-"""What the models of all agents of a process may take together, unless they are few."""
+"""Memory for the models of all agents of a process, bytes, unless they are few."""
 HOLDERS_MIN = 2
-"""So many agents may hold a model however large it is: one trains, one fetches or sends."""
+"""Number of agents that may always hold a model, of any size: one trains, one fetches or sends."""
 LOOK_AGAIN_S = 0.2
-"""How often an agent that waits for room looks whether it is to give up, s."""
+"""Time between two checks for cancellation while an agent waits for room, s."""
 
 
 class Turns:
-    """Shared by the agents of one process.
+    """Room for models and the turn to train, shared by the agents of one process.
 
     Args:
         room_bytes: see :data:`ROOM_BYTES`.
@@ -40,14 +40,14 @@ class Turns:
 
     @contextmanager
     def holding(self, model_bytes: int, cancelled: Callable[[], bool]) -> Iterator[None]:
-        """Wait until there is room for another model; it is taken while the ``with`` block lasts.
+        """Wait until there is room for another model; the ``with`` block holds this room.
 
         Args:
-            model_bytes: size of the model; its update takes as much again and is counted as well.
-            cancelled: asked a few times a second whether to give up.
+            model_bytes: size of the model; its update has the same size and is counted as well.
+            cancelled: called a few times a second; the wait ends when it returns true.
 
         Raises:
-            TransferCancelled: given up because ``cancelled`` said so.
+            TransferCancelled: ``cancelled`` returned true.
         """
         size_bytes = 2 * model_bytes
         with self._changed:

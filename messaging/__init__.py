@@ -1,26 +1,24 @@
-"""What travels between the processes, and how.
+"""Messages and large payloads between the processes, over MQTT.
 
-What is said
+Messages
 
-* :mod:`~fimi.messaging.topics`    who may publish what where
+* :mod:`~fimi.messaging.topics`    topics, and who may publish on which
 * :mod:`~fimi.messaging.messages`  the types of all messages
 
 A peer's connection
 
-* :mod:`~fimi.messaging.client`  typed messages in, typed messages out:
+* :mod:`~fimi.messaging.client`    sends and receives typed messages:
   :class:`~fimi.messaging.client.Peer`
-* :mod:`~fimi.messaging.address`   where the broker is and how to get in
-* :mod:`~fimi.messaging.link`  one MQTT connection as bytes on topics; what the broker has not
-  confirmed yet
-* :mod:`~fimi.messaging.outbox`    what was sent and the broker has not confirmed yet
-* :mod:`~fimi.messaging.presence`  which other peers are there
-* :mod:`~fimi.messaging.errors`    everything that can go wrong
+* :mod:`~fimi.messaging.address`   address and credentials of the broker
+* :mod:`~fimi.messaging.link`      one MQTT connection, as bytes on topics
+* :mod:`~fimi.messaging.outbox`    messages that the broker has not confirmed yet
+* :mod:`~fimi.messaging.presence`  which other peers are online
+* :mod:`~fimi.messaging.errors`    the errors of this package
 
 Rooms
 
 * :mod:`~fimi.messaging.transfers`  large payloads
 * :mod:`~fimi.messaging.broker`     the broker for one machine
 
-Imports :mod:`fimi.energy` and :mod:`fimi.learning` for the types it carries, and none of the
-processes.
+Imports :mod:`fimi.energy` and :mod:`fimi.learning` for the types in messages, and no process.
 """

@@ -1,4 +1,4 @@
-"""Where a broker is and how to get in: :class:`BrokerAddress` and its URL form.
+"""Address and credentials of a broker: :class:`BrokerAddress` and its URL form.
 
 ``mqtt://user:password@host:1883`` is plain TCP, ``mqtts://user:password@host:8883?ca=/path/ca.pem``
 is TLS; without ``ca`` the system's certificates are trusted. Special characters in user name and
@@ -23,9 +23,9 @@ class BrokerAddress(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     Attributes:
         host: name or IP address (IPv6 without brackets).
         port: TCP port.
-        username: or empty, for a broker that asks for none.
-        password: of ``username``.
-        tls: encrypt, and check the broker's certificate.
+        username: user name; empty for a broker that asks for none.
+        password: password of ``username``.
+        tls: whether to encrypt, and to check the broker's certificate.
         ca_path: PEM file of the authority to trust; ``None`` for the system's own.
     """
 
@@ -78,7 +78,7 @@ class BrokerAddress(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         )
 
     def url(self, *, with_password: bool = False) -> str:
-        """The URL form; the password shows as ``***`` unless asked for."""
+        """The URL form; the password is ``***`` unless ``with_password``."""
         login = quote(self.username, safe="")
         if self.password:
             login += ":" + (quote(self.password, safe="") if with_password else "***")

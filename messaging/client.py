@@ -1,19 +1,19 @@
-"""One peer's connection: typed messages in, typed messages out, and who else is there.
+"""One peer's connection: it sends and receives typed messages and follows which peers are online.
 
-:class:`Peer` is what coordinator, generator node and edge agents talk through. It adds to
-:class:`~fimi.messaging.link.Link` the message types, births, heartbeats and deaths
+Coordinator, generator node and edge agents communicate through :class:`Peer`. To
+:class:`~fimi.messaging.link.Link` it adds the message types, births, heartbeats and deaths
 (:mod:`fimi.messaging.presence`), and large payloads (:mod:`fimi.messaging.transfers.exchange`).
 
-What others learn of a peer: a device states itself to the coordinator, coordinator and generator
-node to everybody, so that the number of heartbeats grows with the fleet and not with its square.
-A change of another peer's state comes out of :meth:`Peer.receive` as a
-:class:`~fimi.messaging.messages.DeviceState`: once when it comes online, once when it goes offline
-(whether it said goodbye, its last will did, or it has merely been silent for too long), and again
-when it is back; heartbeats in between do not.
+A device sends its state to the coordinator; coordinator and generator node send theirs to all
+peers. So the number of heartbeats grows with the fleet and not with its square.
+:meth:`Peer.receive` gives a :class:`~fimi.messaging.messages.DeviceState` when another peer's state
+changes: once when it comes online, once when it goes offline (by its own message, by its last will,
+or because it was silent for too long), and again when it returns. It does not give the heartbeats
+in between.
 
-Messages are delivered at least once while the broker keeps its memory, and may be lost with a
-broker that restarts: whoever waits for an answer waits with a deadline, and every message can be
-applied twice without harm because it names run, device and round.
+Messages are delivered at least once while the broker runs, and may be lost when it restarts. A peer
+therefore waits for an answer with a deadline. Every message can be applied twice without harm,
+because it names run, device and round.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ log = logging.getLogger(__name__)
 
 
 class PeerCounters(Struct):
-    """What has come in so far; for diagnosis and tests."""
+    """Numbers of received messages; for diagnosis and tests."""
 
     received: int = 0
     refused: int = 0
@@ -83,13 +83,14 @@ class Peer:
             fleet: name of the fleet.
             peer: own id, unique in the fleet; the MQTT client id is ``fleet:peer``.
             role: what kind of process this is.
-            heartbeat_s: time between two signs of life.
-            silent_after_s: others count as offline after this silence; by default three heartbeats.
+            heartbeat_s: time between two heartbeats, s.
+            silent_after_s: others count as offline after this silence, s; by default three
+                heartbeats.
             chunk_bytes: size of the chunks served by ``transfers``.
             max_bytes: largest payload fetched by ``transfers``.
 
         Raises:
-            ValueError: for a fleet or peer id that cannot stand in a topic.
+            ValueError: the name of the fleet or the peer id cannot be part of a topic.
         """
         self.address = address
         self.fleet = topics.check_name(fleet, "fleet")
@@ -125,13 +126,13 @@ class Peer:
     def connect(self, timeout_s: float = 10.0) -> None:
         """Connect, subscribe and come online.
 
-        After this the connection looks after itself: it reconnects when it is lost.
+        After this the connection is made again whenever it is lost.
 
         Raises:
-            BrokerUnreachable: nobody answers at that host and port.
-            NotAuthorised: wrong user name or password.
-            BrokerTimeout: no proper answer within ``timeout_s``.
-            BrokerError: any other refusal.
+            BrokerUnreachable: there is no answer at that host and port.
+            NotAuthorised: the user name or password is wrong.
+            BrokerTimeout: there is no valid answer within ``timeout_s``.
+            BrokerError: the broker refuses for another reason.
         """
         if self._connected or self._closing.is_set():
             raise NotConnected(f"peer {self.id} has been connected before; make a new one")
@@ -141,7 +142,7 @@ class Peer:
         self._pulse.start()
 
     def close(self) -> None:
-        """Say goodbye, disconnect, and end all threads; may be repeated."""
+        """Publish the state offline, disconnect, and end all threads; may be called again."""
         if self._closing.is_set():
             return
         self._closing.set()
@@ -172,25 +173,25 @@ class Peer:
 
     @property
     def online(self) -> bool:
-        """Whether the broker is connected at this moment."""
+        """Whether the broker is connected at present."""
         return self._link.ready
 
     @property
     def peers(self) -> dict[str, PeerView]:
-        """Everybody whose state was ever heard, by peer id."""
+        """All peers whose state was ever received, by peer id."""
         return self._presence.views()
 
     def send(self, recipient: str, message: Message) -> None:
-        """Send a message (QoS 1); returns at once, while offline the message waits.
+        """Send a message (QoS 1); returns at once. While offline, the message waits.
 
         Args:
             recipient: a peer id, or ``"all"``.
-            message: what to say.
+            message: the message.
 
         Raises:
-            MessageRefused: if it is too large, or speaks for or is meant for somebody else.
-            SendQueueFull: offline for too long.
-            NotConnected: before :meth:`connect` or after :meth:`close`.
+            MessageRefused: it is too large, or names another sender or recipient.
+            SendQueueFull: this peer has been offline for too long.
+            NotConnected: called before :meth:`connect` or after :meth:`close`.
         """
         if not self._connected or self._closing.is_set():
             raise NotConnected(
@@ -211,28 +212,28 @@ class Peer:
         return self._outbox.settled_within(timeout_s)
 
     def receive(self, timeout_s: float | None = None) -> tuple[str, Message] | None:
-        """The next message with its sender, or change of another peer's state.
+        """The next message, or the next change of another peer's state.
 
         Args:
-            timeout_s: how long to wait; ``None`` for as long as it takes.
+            timeout_s: how long to wait, s; ``None``: without limit.
 
         Returns:
-            ``(sender, message)``, or ``None`` after the time is over or once the peer is closed.
+            ``(sender, message)``, or ``None`` after this time or once the peer is closed.
         """
         try:
             item = self._inbox.get(timeout=timeout_s)
         except queue.Empty:
             return None
         if item is None:
-            self._put(None)  # for the next who asks
+            self._put(None)  # for the next call
         return item
 
     def set_pacing(self, rate_bps: float | None) -> Pacing:
-        """Limit the rate of what is served, bit/s of payload; ``None`` lifts the limit.
+        """Limit the rate of payloads that are served, bit/s; ``None`` removes the limit.
 
         Returns:
-            How: with the operating system spreading each chunk over the wire (Linux), or by this
-            peer alone; ``"unlimited"`` once the limit is lifted.
+            How it is limited: together with the operating system, which spreads each chunk over
+            time (Linux), or by this peer alone; ``"unlimited"`` without a limit.
         """
         by_kernel = self._link.set_pacing(None if rate_bps is None else SMOOTHING * rate_bps)
         self.transfers.pace(rate_bps)
@@ -245,7 +246,7 @@ class Peer:
         limits = (self.transfers.rate_bps, self._link.pacing_bps())
         return min((rate for rate in limits if rate is not None), default=None)
 
-    # What transfers need.
+    # The carrier of transfers (:class:`~fimi.messaging.transfers.fetching.Carrier`).
 
     def publish(self, recipient: str, kind: Kind, payload: bytes) -> MQTTMessageInfo | None:
         """Publish bytes without acknowledgement; ``None`` while offline."""
@@ -306,7 +307,7 @@ class Peer:
             self._put((place.sender, message))
 
     def _meet_rival(self, payload: bytes, retained: bool, kind: str) -> None:
-        """Our own words come back; other words under our id come from another process."""
+        """Detect another process with our id: a message under it that we did not send."""
         if retained or kind != "state" or not payload:
             return
         try:
@@ -330,7 +331,7 @@ class Peer:
             self.counters.overflowed += 1
             log.error("message dropped: %d already wait to be received", MAX_RECEIVED)
 
-    # Signs of life.
+    # Heartbeats.
 
     def _beat(self) -> None:
         tick_s = min(self._heartbeat_s, self._presence.silent_after_s / 4)

@@ -1,18 +1,18 @@
-"""Everything that can go wrong between the processes.
+"""The errors between the processes.
 
 ::
 
     MessagingError
-    ├── BrokerError                 the broker, or the way to it
-    │   ├── BrokerUnreachable       nobody answers at that host and port
-    │   ├── BrokerTimeout           somebody answers, but not in time or not in MQTT
+    ├── BrokerError                 the broker, or the connection to it
+    │   ├── BrokerUnreachable       there is no answer at that host and port
+    │   ├── BrokerTimeout           there is an answer, but not in time or not in MQTT
     │   ├── NotAuthorised           wrong user name or password, or refused by the broker
     │   ├── BrokerMissing           no broker program is installed
     │   ├── PortTaken               another program listens on the port
     │   └── BrokerFailed            the embedded broker did not start or ended by itself
     ├── NotConnected                used before ``connect`` or after ``close``
     ├── SendQueueFull               offline for so long that no more messages can wait
-    ├── MessageRefused              a message that must not be sent, or cannot be believed
+    ├── MessageRefused              a message must not be sent, or is not valid
     └── TransferError               a payload could not be fetched
         └── TransferCancelled       because the caller no longer wants it
 """
@@ -28,11 +28,11 @@ class MessagingError(SurroundingsError):
 
 
 class BrokerError(MessagingError):
-    """The broker, or the way to it, is at fault."""
+    """The broker, or the connection to it, is at fault."""
 
 
 class BrokerUnreachable(BrokerError):
-    """Nobody answers at the broker's host and port."""
+    """There is no answer at the broker's host and port."""
 
 
 class BrokerTimeout(BrokerError):
@@ -64,7 +64,7 @@ class SendQueueFull(MessagingError):
 
 
 class MessageRefused(MessagingError):
-    """A message that must not be sent, or that cannot be believed."""
+    """A message must not be sent, or a received one is not valid."""
 
 
 class TransferError(MessagingError):

@@ -1,8 +1,8 @@
 """One MQTT connection as bytes on topics: connecting, refusals, reconnecting, pacing, closing.
 
-:class:`Link` wraps paho-mqtt (MQTT 3.1.1) so that its sharp edges stay in this module: callbacks
-that raise do not kill its thread, queues are finite, reconnecting is jittered, subscriptions are
-renewed after every reconnect, and closing leaves neither thread nor socket.
+:class:`Link` wraps paho-mqtt (MQTT 3.1.1) and corrects its weak points: callbacks that raise do not
+end its thread, queues are finite, reconnect delays are random, subscriptions are renewed after
+every reconnect, and closing leaves neither thread nor socket.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 class Will:
-    """What the broker is to publish, retained, if this link ends without saying goodbye."""
+    """The last will: the broker publishes it, retained, if this link ends without :meth:`close`."""
 
     def __init__(self, topic: str, payload: bytes) -> None:
         self.topic = topic
@@ -47,11 +47,11 @@ class Will:
 
 
 class Link:
-    """A connection that keeps itself alive until it is closed. Used once.
+    """A connection that reconnects until it is closed. It can be used once.
 
     ``on_message(topic, payload, retained)`` and ``on_ready(first)`` run on the network thread and
-    must return quickly; ``on_ready`` comes after every (re)connect, once the broker has confirmed
-    the subscriptions.
+    must return quickly. ``on_ready`` is called after every (re)connect, once the broker has
+    confirmed the subscriptions.
     """
 
     def __init__(
@@ -99,17 +99,17 @@ class Link:
 
     @property
     def ready(self) -> bool:
-        """Connected, with subscriptions in force."""
+        """Whether it is connected, with confirmed subscriptions."""
         return self._ready.is_set() and self._client.is_connected()
 
     def connect(self, timeout_s: float) -> None:
-        """Connect and wait until the subscriptions are in force.
+        """Connect and wait until the subscriptions are confirmed.
 
         Raises:
-            BrokerUnreachable: nobody answers there.
+            BrokerUnreachable: there is no answer.
             NotAuthorised: the broker refuses.
-            BrokerTimeout: no proper answer within ``timeout_s``.
-            BrokerError: TLS does not come about.
+            BrokerTimeout: there is no valid answer within ``timeout_s``.
+            BrokerError: a TLS connection is not possible.
         """
         where = self.address
         self._client.connect_timeout = max(0.5, min(timeout_s, CONNECT_TIMEOUT_S))
@@ -148,14 +148,14 @@ class Link:
     def publish(
         self, topic: str, payload: bytes, *, qos: int, retain: bool = False
     ) -> mqtt.MQTTMessageInfo:
-        """Hand bytes to the network thread; never waits."""
+        """Pass bytes to the network thread; never waits."""
         return self._client.publish(topic, payload, qos=qos, retain=retain)
 
     def set_pacing(self, rate_bps: float | None) -> bool:
-        """Let the kernel pace what this connection sends, now and after reconnects.
+        """Let the kernel pace this connection, now and after reconnects.
 
         Args:
-            rate_bps: bits per second, TCP and IP headers included; ``None`` lifts the limit.
+            rate_bps: bits per second, TCP and IP headers included; ``None`` removes the limit.
 
         Returns:
             Whether the operating system has accepted it for the present connection.
@@ -166,7 +166,7 @@ class Link:
         return _pace(self._client.socket(), rate_bps)
 
     def pacing_bps(self) -> float | None:
-        """What the kernel says that it paces this connection to; ``None`` if it does not."""
+        """The rate to which the kernel paces this connection, bit/s; ``None`` if it does not."""
         sock: Any = self._client.socket()
         if sock is None or not sys.platform.startswith("linux"):
             return None
@@ -178,7 +178,7 @@ class Link:
         return None if rate == _UNPACED else 8.0 * rate
 
     def close(self) -> None:
-        """Say goodbye and wait until thread and socket are gone; may be repeated."""
+        """Disconnect and wait until thread and socket have ended; may be called again."""
         if self._closed:
             return
         self._closed = True
@@ -187,8 +187,8 @@ class Link:
         client.disconnect()
         client.loop_stop()
         for name in ("on_connect", "on_disconnect", "on_subscribe", "on_message", "on_socket_open"):
-            setattr(client, name, None)  # no cycle: the sockets go with the last reference
-        # loop_stop leaves the pair of sockets that wakes the thread to the garbage collector
+            setattr(client, name, None)  # breaks the reference cycle, so that sockets are closed
+        # loop_stop does not close the two sockets that wake the thread
         with contextlib.suppress(AttributeError):
             client._reset_sockets()
 
@@ -254,7 +254,7 @@ class Link:
             _pace(sock, self._pacing_bps)
 
     def _draw_reconnect_delays(self) -> None:
-        """Jitter, so that a fleet does not come back in step after the broker was away."""
+        """Draw random delays, so that a fleet does not reconnect all at once."""
         dice = secrets.SystemRandom()
         # paho types these as int but only doubles and compares them
         shortest: Any = dice.uniform(*RECONNECT_MIN_S)
@@ -267,7 +267,7 @@ class Link:
 
 
 def probe(address: BrokerAddress, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
-    """Connect once and leave again, without a trace at the broker.
+    """Connect once and disconnect, without leaving anything at the broker.
 
     Raises:
         BrokerError: as :meth:`Link.connect`.

@@ -1,13 +1,13 @@
-"""The types of everything that is said between coordinator, generator node and edge agents.
+"""The types of all messages between coordinator, generator node and edge agents.
 
-One JSON object per message, unknown fields refused. The way of the data: a device publishes its
-:class:`DeviceState` and :class:`Profile`; the coordinator asks the generator node with
-:class:`SyntheticRequest`, gets :class:`SyntheticProgress` and a :class:`SyntheticBatch` back, and
-sends the device its :class:`DevicePlan`; each round goes :class:`RoundStart`, :class:`UpdateReady`,
-:class:`RoundReport`, :class:`RoundClosed`, :class:`RoundSettled`. What was made is tried on devices
-with :class:`DeploymentTest`, which they answer with :class:`DeploymentReport`. Large payloads never
-travel in a message: a message names them by an :class:`Offer`, and whoever wants one pulls it
-(:mod:`fimi.messaging.transfers.exchange`).
+A message is one JSON object; unknown fields are refused. The order of messages: a device publishes
+its :class:`DeviceState` and :class:`Profile`. The coordinator sends the generator node a
+:class:`SyntheticRequest`, and gets :class:`SyntheticProgress` and a :class:`SyntheticBatch`. It
+sends the device its :class:`DevicePlan`, which answers :class:`PlanApplied`. In each round follow
+:class:`RoundStart`, :class:`UpdateReady`, :class:`RoundReport`, :class:`RoundClosed` and
+:class:`RoundSettled`. A :class:`DeploymentTest` asks devices to try the trained model; they answer
+with :class:`DeploymentReport`. Large payloads never travel in a message: a message names them by an
+:class:`Offer`, and the receiver pulls them (:mod:`fimi.messaging.transfers.exchange`).
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ class Message(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag
 
 
 class Offer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A payload that its holder serves to whoever may ask.
+    """A payload that its holder serves to other peers.
 
     Attributes:
-        holder: peer id of who has it.
+        holder: peer id of the holder.
         digest: SHA-256 of the whole payload.
         size_bytes: its size.
         chunk_bytes: size of every chunk but the last.
-        media: what it is, for example ``"safetensors"``.
-        rate_bps: no faster than this will its holder send it, bit/s; ``None`` for unlimited.
+        media: type of the payload, for example ``"safetensors"``.
+        rate_bps: highest rate at which the holder sends it, bit/s; ``None`` for unlimited.
     """
 
     holder: str
@@ -55,12 +55,12 @@ class Offer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Goodput(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One transfer as the application saw it.
+    """Size and duration of one transfer of payload.
 
     Attributes:
         phase: the phase it belongs to.
-        size_bytes: of the payload.
-        duration_s: from asking until all of it was there, on the device's clock.
+        size_bytes: size of the payload.
+        duration_s: from the request until all of it had arrived, on the device's clock, s.
     """
 
     phase: Phase
@@ -69,7 +69,7 @@ class Goodput(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def rate_bps(self) -> float | None:
-        """Payload bits per second; ``None`` over no time."""
+        """Payload bits per second; ``None`` if no time has passed."""
         return 8.0 * self.size_bytes / self.duration_s if self.duration_s > 0.0 else None
 
 
@@ -77,10 +77,10 @@ class DeviceState(Message, frozen=True, kw_only=True, tag="state"):
     """Birth, heartbeat and death of a peer (retained; the last will says ``offline``).
 
     Attributes:
-        peer: who.
+        peer: id of the peer.
         role: what kind of process it is.
         status: online or offline.
-        boot_id: differs after every start, so that a late death notice is recognised.
+        boot_id: differs after every start, so that a late last will is recognised.
     """
 
     peer: str
@@ -90,13 +90,13 @@ class DeviceState(Message, frozen=True, kw_only=True, tag="state"):
 
 
 class Profile(Message, frozen=True, kw_only=True, tag="profile"):
-    """What a device says of itself before it is planned for.
+    """The profile of a device, which it publishes before the plan is made.
 
     Attributes:
         device: its id.
-        boot_id: of this start.
-        dataset: what its labels mean, for example ``"digits"``.
-        label_counts: local samples per class; the only thing about its data that leaves it.
+        boot_id: id of this start.
+        dataset: name of the data set, which defines the labels, for example ``"digits"``.
+        label_counts: local samples per class; nothing else about its data leaves the device.
         hardware: board and meter.
         board: cost parameters.
         backend: trainers that are installed, for example ``"onnxruntime 1.31, torch 2.6"``.
@@ -116,13 +116,12 @@ class SyntheticRequest(Message, frozen=True, kw_only=True, tag="synthetic-reques
 
     Attributes:
         run: run id.
-        device: for whom.
+        device: the device that gets them.
         counts: images per class.
-        seed: fixes the images.
-        unlabelled: whether the batch is to hold the images alone, in an order that does not tell
-            what they show.
-        skip: images of each class that an earlier request brought; these come after them. Empty:
-            none.
+        seed: determines the images.
+        unlabelled: whether the batch holds the images alone, in an order that does not show their
+            classes.
+        skip: images of each class that earlier requests brought; these follow them. Empty: none.
     """
 
     run: str
@@ -138,15 +137,15 @@ class SyntheticBatch(Message, frozen=True, kw_only=True, tag="synthetic-batch"):
 
     Attributes:
         run: run id.
-        device: for whom.
+        device: the device that gets it.
         delivered: images per class in the batch.
-        offer: where to get it; ``None`` if it is empty.
-        seconds: wall time of making it.
-        generator: what made it, for example ``"digits-ddpm (dpm++, 20 steps)"``.
-        drawn: images that were drawn for it now; what was in the node's pool is not among them.
+        offer: the offer of the batch; ``None`` if it is empty.
+        seconds: wall time of making it, s.
+        generator: its generator, for example ``"digits-ddpm (dpm++, 20 steps)"``.
+        drawn: images that were drawn for it now, without those from the node's pool.
         refused: how many of those the quality gate refused, by reason.
-        energy: what drawing them took the node, idle power included; ``None`` if not metered.
-        error: why it falls short of the request, or empty.
+        energy: energy of drawing them on the node, idle power included; ``None`` if unmetered.
+        error: why it has fewer images than requested, or empty.
     """
 
     run: str
@@ -162,13 +161,13 @@ class SyntheticBatch(Message, frozen=True, kw_only=True, tag="synthetic-batch"):
 
 
 class SyntheticProgress(Message, frozen=True, kw_only=True, tag="synthetic-progress"):
-    """Generator node to coordinator, at most once a second while it draws: how far it is.
+    """Generator node to coordinator, at most once a second while it draws: its progress.
 
     Attributes:
         run: run id.
         devices_done: batches that are ready.
-        devices_asked: batches that were asked for.
-        lacking: images still to be drawn for the others, should none be refused.
+        devices_asked: batches that were requested.
+        lacking: images still to be drawn for the other batches, if none is refused.
         images_per_s: images drawn per second since the last such message.
     """
 
@@ -180,20 +179,20 @@ class SyntheticProgress(Message, frozen=True, kw_only=True, tag="synthetic-progr
 
 
 class DevicePlan(Message, frozen=True, kw_only=True, tag="plan"):
-    """Coordinator to device: how to work until further notice.
+    """Coordinator to device: its plan, which holds until another one comes.
 
     Attributes:
         run: run id.
-        device: for whom.
+        device: the device that gets it.
         device_index: position in the plan; with the round it seeds the batch order.
         synthetic_counts: synthetic samples per class, as delivered.
-        batch: where to get them; ``None`` for no synthetic data.
-        point: frequency, bandwidth, power, time split.
+        batch: the offer of the synthetic batch; ``None`` for no synthetic data.
+        point: the operating point.
         predicted: seconds and joules per phase of one round.
-        fleet_time_s: what the fleet's clock shows; emulated boards set theirs by it.
-        unlabelled: images in the batch, if it is one without labels; the device labels them anew
-            every round with the model that it was sent.
-        confidence_min: how sure the model must be of a label for the image to be trained on.
+        fleet_time_s: present time of the fleet's clock, s; emulated boards set theirs by it.
+        unlabelled: number of images in a batch without labels, else 0; the device labels them again
+            every round with the global model.
+        confidence_min: least probability of a label for its image to be trained on.
     """
 
     run: str
@@ -209,15 +208,15 @@ class DevicePlan(Message, frozen=True, kw_only=True, tag="plan"):
 
 
 class PlanApplied(Message, frozen=True, kw_only=True, tag="plan-applied"):
-    """Device to coordinator: the plan is in force, the synthetic batch is here.
+    """Device to coordinator: the plan is in force, and the synthetic batch has arrived.
 
     Attributes:
         run: run id.
-        device: who.
+        device: the device.
         applied: what was set and read back.
-        phases: what receiving the batch took.
+        phases: the metered phase of receiving the batch.
         error: why the plan could not be followed, or empty.
-        transfers: how fast the batch came.
+        transfers: goodput of the batch.
     """
 
     run: str
@@ -233,12 +232,12 @@ class RoundStart(Message, frozen=True, kw_only=True, tag="round-start"):
 
     Attributes:
         run: run id.
-        device: for whom.
-        round: number, from 1.
+        device: the device.
+        round: number of the round, from 1.
         model: the global model.
         graphs: training and evaluation as ONNX graphs; ``None`` if devices need PyTorch.
-        training: how.
-        seed: of the run; with device and round it fixes the order of batches.
+        training: training settings.
+        seed: seed of the run; with device and round it determines the order of batches.
         fleet_time_s: the round's beginning on the fleet's clock (virtual time of emulated boards).
     """
 
@@ -253,13 +252,13 @@ class RoundStart(Message, frozen=True, kw_only=True, tag="round-start"):
 
 
 class UpdateReady(Message, frozen=True, kw_only=True, tag="update-ready"):
-    """Device to coordinator: trained; the update can be pulled.
+    """Device to coordinator: it has trained, and the update can be pulled.
 
     Attributes:
         run: run id.
-        device: who.
-        round: number.
-        update: the trained parameters.
+        device: the device.
+        round: number of the round.
+        update: the offer of the trained parameters.
     """
 
     run: str
@@ -269,24 +268,25 @@ class UpdateReady(Message, frozen=True, kw_only=True, tag="update-ready"):
 
 
 class RoundReport(Message, frozen=True, kw_only=True, tag="round-report"):
-    """Device to coordinator: the update has been pulled; what the round took.
+    """Device to coordinator: the round report, after the update was pulled.
 
     Attributes:
         run: run id.
-        device: who.
-        round: number.
+        device: the device.
+        round: number of the round.
         local_samples: real samples trained on per epoch.
         synthetic_samples: synthetic samples trained on per epoch; of unlabelled ones, those kept.
         training_loss: mean loss of the last epoch.
         training_accuracy: accuracy of the last epoch.
         frequency_hz: achieved CPU frequency, or ``None`` if unknown.
         busy_s: from the round's start until the upload ended, device's clock.
-        phases: what was metered since the last report.
-        backend: what it trained with, for example ``"onnxruntime 1.31"``; empty if it did not.
+        phases: phases metered since the last report.
+        backend: backend of the training, for example ``"onnxruntime 1.31"``; empty if it did not
+            train.
         error: what went wrong, or empty.
-        transfers: how fast model and update went over the network.
-        observed: clock, throttling, link and the monitor's own cost since the last report.
-        unlabelled: images that it looked at for a label.
+        transfers: goodput of model and update.
+        observed: frequency, throttling, link and the cost of monitoring since the last report.
+        unlabelled: number of images that it labelled.
         trained_at: when training began and ended by the machine's own clock, UNIX time, s; wall
             time also where ``phases`` are emulated.
     """
@@ -310,12 +310,12 @@ class RoundReport(Message, frozen=True, kw_only=True, tag="round-report"):
 
 
 class RoundClosed(Message, frozen=True, kw_only=True, tag="round-closed"):
-    """Coordinator to device: the round is over for everybody.
+    """Coordinator to device: the round is over for all devices.
 
     Attributes:
         run: run id.
-        device: for whom.
-        round: number.
+        device: the device.
+        round: number of the round.
         accepted: whether this device's update went into the model.
         fleet_time_s: the round's end on the fleet's clock.
     """
@@ -328,12 +328,12 @@ class RoundClosed(Message, frozen=True, kw_only=True, tag="round-closed"):
 
 
 class RoundSettled(Message, frozen=True, kw_only=True, tag="round-settled"):
-    """Device to coordinator: what waiting for the others took.
+    """Device to coordinator: the idle phase, in which it waited for the others.
 
     Attributes:
         run: run id.
-        device: who.
-        round: number.
+        device: the device.
+        round: number of the round.
         phases: the idle phase.
     """
 
@@ -347,8 +347,8 @@ class ModelFile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A trained network as an ONNX file.
 
     Attributes:
-        variant: what its arithmetic is.
-        model: the file.
+        variant: arithmetic of the file.
+        model: the offer of the file.
     """
 
     variant: Variant
@@ -360,13 +360,14 @@ class DeploymentTest(Message, frozen=True, kw_only=True, tag="deployment-test"):
 
     Attributes:
         run: run id.
-        device: for whom.
-        round: after which round the model was exported.
-        files: what to run.
-        images: own images to classify, one at a time, again from the first after the last.
-        seconds: and for at least so long on the device's clock, s.
-        training_share: what an inference costs of training on one sample; emulated boards let so
-            much time pass.
+        device: the device.
+        round: the round after which the model was exported.
+        files: the files to run.
+        images: number of its own images to classify, one at a time, from the first again after the
+            last.
+        seconds: least duration on the device's clock, s.
+        training_share: work of an inference over that of training on one sample, by which emulated
+            boards let time pass.
     """
 
     run: str
@@ -383,10 +384,10 @@ class Trial(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     Attributes:
         variant: which file.
-        inferences: that were timed and metered, one image each.
-        images: different ones among them.
+        inferences: number of timed and metered inferences, one image each.
+        images: number of different images.
         accuracy: share of those that it classified right; ``None`` if it could not run the file.
-        latency_median_s: of an inference, s.
+        latency_median_s: median latency of an inference, s.
         latency_p95_s: 95th percentile, s.
         latency_kind: ``measured``, or ``emulated`` in virtual time.
         metered: the phase of all inferences.
@@ -405,7 +406,7 @@ class Trial(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def energy_j(self) -> float | None:
-        """Of one inference, whole board, J; ``None`` if not metered."""
+        """Energy of one inference, whole board, J; ``None`` if unmetered."""
         energy = self.metered.energy if self.metered else None
         return energy.value_j / self.inferences if energy and self.inferences else None
 
@@ -415,10 +416,10 @@ class DeploymentReport(Message, frozen=True, kw_only=True, tag="deployment-repor
 
     Attributes:
         run: run id.
-        device: who.
-        round: of the test.
+        device: the device.
+        round: the round of the test.
         trials: one for each file.
-        seconds: that all of it took, downloads included, on the device's clock, s.
+        seconds: duration of all trials, downloads included, on the device's clock, s.
     """
 
     run: str
@@ -429,11 +430,11 @@ class DeploymentReport(Message, frozen=True, kw_only=True, tag="deployment-repor
 
 
 class DeploymentClosed(Message, frozen=True, kw_only=True, tag="deployment-closed"):
-    """Coordinator to device: rounds go on; what was drawn since the last one belongs to none.
+    """Coordinator to device: rounds continue; energy since the last round belongs to no round.
 
     Attributes:
         run: run id.
-        device: for whom.
+        device: the device.
         fleet_time_s: the next round's beginning on the fleet's clock.
     """
 
@@ -443,7 +444,7 @@ class DeploymentClosed(Message, frozen=True, kw_only=True, tag="deployment-close
 
 
 class RunEnded(Message, frozen=True, kw_only=True, tag="run-ended"):
-    """Coordinator to everybody: the run is over.
+    """Coordinator to all devices: the run is over.
 
     Attributes:
         run: run id.

@@ -1,4 +1,4 @@
-"""What was sent and the broker has not confirmed yet."""
+"""Messages that were sent and that the broker has not confirmed yet."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from paho.mqtt.client import MQTTMessageInfo
 
 
 class Outbox:
-    """Messages on their way, in the order in which they were sent. Safe from several threads."""
+    """Unconfirmed messages, in the order in which they were sent. Safe from several threads."""
 
     def __init__(self) -> None:
         self._sending: deque[MQTTMessageInfo] = deque()
         self._lock = threading.Lock()
 
     def add(self, info: MQTTMessageInfo) -> None:
-        """A message was handed to the network thread."""
+        """Note a message that was passed to the network thread."""
         with self._lock:
             self._sending.append(info)
         self.settled()
 
     def settled(self) -> bool:
-        """Whether the broker has confirmed everything that it ever will."""
+        """Whether the broker has confirmed all messages that it can still confirm."""
         with self._lock:
             while self._sending and _is_settled(self._sending[0]):
                 self._sending.popleft()
@@ -40,10 +40,10 @@ class Outbox:
 
 
 def _is_settled(info: MQTTMessageInfo) -> bool:
-    """Whether the broker has confirmed a message, or it never will be."""
+    """Whether the broker has confirmed a message, or can never do so."""
     try:
         return info.is_published()
     except ValueError:
-        return True  # was never queued
+        return True  # it was never queued
     except RuntimeError:
         return False  # offline now; paho keeps it and sends it after reconnecting

@@ -1,9 +1,9 @@
-"""Who is there: births, heartbeats, deaths and silences of the other peers.
+"""Which other peers are online, from their births, heartbeats, deaths and silence.
 
-Pure bookkeeping; times come in as arguments and every change goes out as the
-:class:`DeviceState` to deliver. A death notice (last will) of an earlier start is recognised by its
-boot id and ignored. A peer that says nothing for long enough is declared offline here, because not
-every broker does.
+It has no clock and no network: times are arguments, and every change is returned as the
+:class:`DeviceState` to deliver. A last will of an earlier start is recognised by its boot id and
+ignored. A peer that sends nothing for long enough is declared offline here, because not every
+broker does that.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from fimi.messaging.messages import DeviceState
 
 
 class PeerView(Struct, frozen=True, kw_only=True):
-    """What is known of another peer.
+    """The state of another peer.
 
     Attributes:
-        state: the last state that was believed.
-        last_heard_s: when anything at all came from it, seconds on the monotonic clock.
-        since_s: when ``state`` last changed between online and offline, or to a new start.
-        silent: it was declared offline for its silence; it did not say so itself.
+        state: its last valid state.
+        last_heard_s: time of its last message of any kind, on the monotonic clock, s.
+        since_s: when ``state`` last changed between online and offline, or to a new start, s.
+        silent: whether it was declared offline because it was silent.
     """
 
     state: DeviceState
@@ -33,7 +33,7 @@ class PeerView(Struct, frozen=True, kw_only=True):
 
     @property
     def online(self) -> bool:
-        """Whether it is believed to be there."""
+        """Whether it counts as online."""
         return self.state.status == "online"
 
 
@@ -56,12 +56,12 @@ class Presence:
             return dict(self._views)
 
     def view(self, peer: str) -> PeerView | None:
-        """One peer, or ``None`` if its state was never heard."""
+        """One peer, or ``None`` if its state was never received."""
         with self._lock:
             return self._views.get(peer)
 
     def heard(self, peer: str, now_s: float) -> DeviceState | None:
-        """Something other than a state came from ``peer``; returns a change to deliver, if any."""
+        """Note another message than a state from ``peer``; returns a change to deliver, if any."""
         with self._lock:
             view = self._views.get(peer)
             if view is None:
@@ -70,21 +70,21 @@ class Presence:
                 self._views[peer] = msgspec.structs.replace(view, last_heard_s=now_s)
                 return None
             if not view.silent:
-                return None  # a straggler of a peer that has said goodbye
+                return None  # a late message of a peer that has gone offline by itself
             back = msgspec.structs.replace(view.state, status="online")
             self._views[peer] = PeerView(state=back, last_heard_s=now_s, since_s=now_s)
             return back
 
     def stated(self, state: DeviceState, now_s: float) -> DeviceState | None:
-        """A state was heard; returns it if it changes anything."""
+        """Note a state; returns it if it changes anything."""
         with self._lock:
             view = self._views.get(state.peer)
             if view is None and state.status == "offline":
                 self._views[state.peer] = PeerView(state=state, last_heard_s=now_s, since_s=now_s)
-                return None  # nobody is missed who was never there
+                return None  # it was never online
             if view is not None:
                 if state.status == "offline" and state.boot_id != view.state.boot_id:
-                    return None  # the late death notice of an earlier start
+                    return None  # the late last will of an earlier start
                 if state == view.state:
                     last_heard_s = now_s if view.online else view.last_heard_s
                     self._views[state.peer] = msgspec.structs.replace(
@@ -95,7 +95,7 @@ class Presence:
             return state
 
     def silent(self, now_s: float) -> list[DeviceState]:
-        """Declare whoever has been silent for too long offline; returns those changes."""
+        """Declare peers offline that have been silent for too long; returns those changes."""
         lost = []
         with self._lock:
             for peer, view in self._views.items():
@@ -108,7 +108,7 @@ class Presence:
         return lost
 
     def pardon(self, now_s: float) -> None:
-        """Nobody can be blamed for a silence that was our own: count from ``now_s`` again."""
+        """Count every silence from ``now_s`` again, after this peer itself was offline."""
         with self._lock:
             for peer, view in self._views.items():
                 if view.online:

@@ -1,13 +1,13 @@
-"""Who may say what where.
+"""MQTT topics, and which peer may publish and read which.
 
 Every peer (coordinator, generator node, device) has an id, and every message one topic::
 
     fimi/v1/{fleet}/{sender}/{recipient}/{kind}
 
 ``recipient`` is a peer id or ``all``. A peer writes only below its own ``{sender}`` and reads only
-``{recipient}`` = itself or ``all``, so two lines of broker access rules (``pattern write
-fimi/v1/+/%u/#``, ``pattern read fimi/v1/+/+/%u/#``) keep devices from speaking for each other, and
-two subscriptions serve any peer. They never overlap.
+``{recipient}`` = itself or ``all``. So two lines of broker access rules (``pattern write
+fimi/v1/+/%u/#``, ``pattern read fimi/v1/+/+/%u/#``) prevent devices from publishing as another, and
+two subscriptions, which never overlap, serve any peer.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Topic(Struct, frozen=True, kw_only=True):
 
 
 def check_name(name: str, what: str) -> str:
-    """Return ``name`` if it can stand in a topic.
+    """Return ``name`` if it can be part of a topic.
 
     Raises:
-        ValueError: for anything but 1 to 64 letters, digits, ``.``, ``_`` and ``-``.
+        ValueError: it is not 1 to 64 letters, digits, ``.``, ``_`` and ``-``.
     """
     if not _NAME.fullmatch(name) or (what != "recipient" and name == EVERYBODY):
         raise ValueError(
@@ -76,7 +76,7 @@ def topic(fleet: str, sender: str, recipient: str, kind: Kind) -> str:
 
 
 def parse(text: str) -> Topic | None:
-    """Take a topic apart; ``None`` if it is not one of ours."""
+    """The parts of a topic; ``None`` if it has another form."""
     parts = text.split("/")
     if len(parts) != 6 or parts[0] != "fimi" or parts[1] != VERSION:
         return None
@@ -84,7 +84,7 @@ def parse(text: str) -> Topic | None:
 
 
 def subscriptions(fleet: str, peer: str) -> tuple[str, str]:
-    """The two subscriptions of a peer: what is for it, and what is for everybody."""
+    """The two subscriptions of a peer: messages for it, and messages for all."""
     check_name(fleet, "fleet")
     check_name(peer, "peer")
     return (f"fimi/{VERSION}/{fleet}/+/{peer}/#", f"fimi/{VERSION}/{fleet}/+/{EVERYBODY}/#")

@@ -108,7 +108,7 @@ class SearchStep(Struct, frozen=True, kw_only=True):
 
 
 class PlanSummary(Struct, frozen=True, kw_only=True):
-    """A plan of the fleet, as far as a report shows it: part of :class:`fimi.optim.planner.Plan`.
+    """A plan of the fleet, as far as a report shows it: part of :class:`fimi.optim.plans.Plan`.
 
     Attributes:
         status: what is known about its quality.

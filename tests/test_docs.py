@@ -197,6 +197,28 @@ def test_files_named_in_pages_exist() -> None:
     assert sorted((page, path) for page, path in named if not (ROOT / path).exists()) == []
 
 
+def test_what_docstrings_refer_to_exists() -> None:
+    """Cross-references to names below ``fimi``, and files of the tree that docstrings name."""
+    names, files = set[tuple[str, str]](), set[tuple[str, str]]()
+    for folder in (*FOLDERS, "fimi", "benchmarks", "examples"):
+        for path in (ROOT / folder).glob("*.py" if folder == "fimi" else "**/*.py"):
+            text = path.read_text(encoding="utf-8")
+            place = str(path.relative_to(ROOT))
+            names |= {
+                (place, n) for n in re.findall(r":[a-z]+:`[^`<]*?<?~?(fimi\.[\w.]+)>?`", text)
+            }
+            files |= {
+                (place, file)
+                for file in re.findall(
+                    rf"(?<![\w/.\-])(?:{'|'.join(TOP)})/[\w/]+\.(?:py|md)\b", text
+                )
+            }
+    assert len(names) >= 300
+    assert len(files) >= 30
+    assert sorted((place, name) for place, name in names if not exists(name)) == []
+    assert sorted((place, file) for place, file in files if not (ROOT / file).exists()) == []
+
+
 def test_keys_named_in_pages_are_keys_of_the_configuration() -> None:
     keys = {
         section.name: {field.name for field in msgspec.structs.fields(section.type)}

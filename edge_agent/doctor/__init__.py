@@ -1,15 +1,15 @@
-"""Is this machine ready to be a device? One check, one line, and the command that mends it.
+"""Checks whether this machine can be a device: one line per check, with a command that helps.
 
-* :func:`examine`                     runs every check; none of them changes anything
-* :mod:`fimi.edge_agent.doctor.patient`    what is examined, and what is found
-* :mod:`fimi.edge_agent.doctor.meters`     what joules come from
-* :mod:`fimi.edge_agent.doctor.frequency`  whether its clock can be set and counted
-* :mod:`fimi.edge_agent.doctor.board`      what is limited and observed
-* :mod:`fimi.edge_agent.doctor.surroundings`  what the process needs around it
+* :func:`examine`                          runs every check; none of them changes anything
+* :mod:`fimi.edge_agent.doctor.patient`    the machine to check, and the result of one check
+* :mod:`fimi.edge_agent.doctor.meters`     the meters
+* :mod:`fimi.edge_agent.doctor.frequency`  whether the frequency can be set and its cycles counted
+* :mod:`fimi.edge_agent.doctor.board`      sending rate, clock, temperature and throttling
+* :mod:`fimi.edge_agent.doctor.surroundings`  libraries, broker, memory and disk
 
-A check is ``ok``, something that is simply ``absent``, a ``warning`` (the agent runs, with less: a
-declared power instead of a meter, no frequency cap) or a ``failure`` (it cannot run, or its joules
-would be missing).
+The status of a check is ``ok``; ``absent`` for what this machine does not have; ``warning`` if the
+agent runs with restrictions (a declared power instead of a meter, no frequency cap); or ``failure``
+if it cannot run, or its joules would be missing.
 """
 
 from __future__ import annotations
@@ -35,5 +35,5 @@ _PARTS: tuple[Callable[[Patient], Iterator[Check]], ...] = (
 
 
 def examine(patient: Patient) -> tuple[Check, ...]:
-    """Run every check, in the order in which somebody sets a board up."""
+    """Run every check, in the order in which a board is set up."""
     return tuple(check for part in _PARTS for check in part(patient))

@@ -1,4 +1,4 @@
-"""What the agent limits and observes: sending rate, clock of durations, heat."""
+"""Checks of what the agent limits and observes: sending rate, clock, temperature."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def rate(patient: Patient) -> Iterator[Check]:
 
 
 def clock(patient: Patient) -> Iterator[Check]:
-    """The clock of durations, and whether the time of day is right."""
+    """The monotonic clock, and whether the time of day is right."""
     info = time.get_clock_info("monotonic")
     source = read_text(
         patient.root / "sys/devices/system/clocksource/clocksource0/current_clocksource"

@@ -1,4 +1,4 @@
-"""Whether the CPU's frequency can be set, what plans take it for, and who puts it back."""
+"""Checks of the CPU's frequency: whether it can be set, what plans assume, how it is restored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fimi.energy.sysfs import read_text
 
 
 def frequency(patient: Patient) -> Iterator[Check]:
-    """Frequency, cycle counter, and the journal that puts changes back."""
+    """Frequency, cycle counter, and the journal that restores changes."""
     journal = Journal(patient.journal_folder, patient.root)
     cpufreq = CpuFrequency(patient.root, journal)
     if patient.profile is not None:
@@ -31,7 +31,7 @@ def frequency(patient: Patient) -> Iterator[Check]:
 def _of_profile(
     patient: Patient, profile: HostProfile, journal: Journal, cpufreq: CpuFrequency
 ) -> Check:
-    """What an agent with this profile will publish."""
+    """The frequencies that an agent with this profile will publish."""
     compute, why = FrequencyControl(
         patient.root,
         journal,

@@ -1,4 +1,4 @@
-"""What the agent's joules come from: every meter of this machine, and the one that is chosen."""
+"""Checks of the meters: every meter of this machine, and the one that is chosen."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def meters(patient: Patient) -> Iterator[Check]:
 
 
 def _usable(each: Found, found: MeterDescription, settings: MeterSettings) -> Check:
-    """One line of a meter that can be read."""
+    """The check of a meter that can be read."""
     told = [found.kind, f"scope {found.scope}"]
     if found.rate_hz:
         told.append(f"{found.rate_hz:g} Hz")
@@ -91,7 +91,7 @@ _INTERVAL = "/sys/class/hwmon/hwmon*/update_interval"
 
 
 def _absent(each: Found, settings: MeterSettings, root: Path) -> Check:
-    """One line of a meter that cannot be read; a warning where it should be there."""
+    """The check of a meter that cannot be read; a warning if the profile asks for it."""
     problem, _, fix = each.problem.partition(". ")
     closed = _closed_rapl(root) if each.name == "rapl" else []
     if closed:
@@ -112,7 +112,7 @@ def _absent(each: Found, settings: MeterSettings, root: Path) -> Check:
 
 
 def _closed_rapl(root: Path) -> list[Path]:
-    """The counters of packages that are there and may not be read, by their real paths."""
+    """The package counters that exist and may not be read, by their real paths."""
     zones = (root / "sys/class/powercap").glob("intel-rapl:*")
     return [
         (zone / name).resolve()

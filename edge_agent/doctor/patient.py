@@ -1,4 +1,4 @@
-"""What is examined, and one line of what is found."""
+"""The machine to check, and the result of one check."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from fimi.messaging.address import BrokerAddress
 
 
 class Check(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One line of the doctor.
+    """The result of one check: one line of the doctor.
 
     Attributes:
-        name: what was looked at.
+        name: what was checked.
         status: ``ok``, ``absent``, ``warning`` or ``failure``.
-        found: what there is, or what is wrong.
-        fix: the command or rule that mends it; empty where there is nothing to mend.
+        found: what was found, or what is wrong.
+        fix: the command or rule that helps; empty where nothing is wrong.
     """
 
     name: str
@@ -30,12 +30,12 @@ class Check(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Patient(Struct, frozen=True, kw_only=True):
-    """What is examined.
+    """The machine to check.
 
     Attributes:
-        root: of the file system.
-        profile: of the board, if there is one already.
-        broker: where the agent shall connect, if known.
+        root: root of the file system.
+        profile: profile of the board, if there is one already.
+        broker: address of the agent's broker, if known.
         state: folder of the journal; this user's if left out.
         run: runs programs.
     """

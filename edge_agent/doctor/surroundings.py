@@ -1,4 +1,4 @@
-"""What an agent's process needs around it: libraries, a broker, memory, disk."""
+"""Checks of what an agent's process needs: libraries, a broker, memory, disk."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def python(_: Patient) -> Iterator[Check]:
 
 
 def broker(patient: Patient) -> Iterator[Check]:
-    """Whether the broker lets us in."""
+    """Whether the broker accepts a connection."""
     if patient.broker is None:
         yield Check(
             name="broker",

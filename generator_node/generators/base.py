@@ -1,12 +1,12 @@
-"""What a generator is: class ids and seeds in, uint8 images and their provenance out.
+"""The interface of a generator: from class ids and seeds to uint8 images with their provenance.
 
 Every kind of generator satisfies :class:`Generator`. Its contract:
 
-* image i depends on ``class_ids[i]`` and ``seeds[i]`` only, not on the images made beside it, up
-  to rounding in the last bits before pixels are quantised;
-* it reads no data of any device, and holds none: what it was trained on is named by the digest in
-  its :class:`Provenance`;
-* images come back as the project stores them, uint8 (N, channels, height, width).
+* image i depends on ``class_ids[i]`` and ``seeds[i]`` only, not on the other images of the call,
+  up to rounding in the last bits before pixels are quantised;
+* it reads and holds no data of any device: the digest in its :class:`Provenance` names its training
+  data;
+* images have the project's form, uint8 (N, channels, height, width).
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ class GeneratorError(SurroundingsError):
 
 
 class WrongDataError(GeneratorError):
-    """A generator was trained on other data than the public part it is to serve for."""
+    """A generator was trained on other data than the public part of the run."""
 
 
 class Provenance(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where generated images come from.
+    """The origin of generated images.
 
     Attributes:
-        generator: for people, for example ``"digits-writers (dpm++, 20 steps, guidance 1)"``.
+        generator: text for people, for example ``"digits-writers (dpm++, 20 steps, guidance 1)"``.
         dataset: name of the training data.
         data_digest: digest of the training data.
         weights_digest: digest of the weights.
-        libraries: versions that made the images.
+        libraries: versions of the libraries that made the images.
     """
 
     generator: str
@@ -57,7 +57,7 @@ class Generator(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is, for people."""
+        """Its name, for people."""
         ...
 
     @property
@@ -72,7 +72,7 @@ class Generator(Protocol):
 
     @property
     def provenance(self) -> Provenance:
-        """Where its images come from."""
+        """The origin of its images."""
         ...
 
     def generate(self, class_ids: Labels, seeds: Seeds) -> Images:
@@ -86,19 +86,19 @@ class Generator(Protocol):
 
 @runtime_checkable
 class FiniteGenerator(Generator, Protocol):
-    """A generator that has only so many different images of a class and never alters one.
+    """A generator that has a fixed number of images of each class and never changes one.
 
     Its seeds are addresses: 0 to ``stock[c]`` − 1 are the images of class c, each of them once.
     """
 
     @property
     def stock(self) -> tuple[int, ...]:
-        """Different images that there are of every class, (K,)."""
+        """Number of different images of every class, (K,)."""
         ...
 
 
 def check_order(class_ids: Labels, seeds: Seeds, classes: int) -> None:
-    """Hold the arguments of :meth:`Generator.generate` against its contract.
+    """Check the arguments of :meth:`Generator.generate`.
 
     Raises:
         ValueError: says which value is wrong.
@@ -114,10 +114,10 @@ def check_order(class_ids: Labels, seeds: Seeds, classes: int) -> None:
 
 
 def require_trained_on(provenance: Provenance, public: Dataset) -> None:
-    """Refuse a generator that has seen anything but ``public``.
+    """Refuse a generator that was trained on other data than ``public``.
 
-    The private and the test part of another split overlap with this one's public part, so such a
-    generator would carry what devices hold, or what the model is tested on, into their batches.
+    Its training data may overlap with the private and the test part of this split. Then its batches
+    would contain what devices hold, or what the model is tested on.
 
     Raises:
         WrongDataError: names both digests and the command that trains the right one.
@@ -133,7 +133,7 @@ def require_trained_on(provenance: Provenance, public: Dataset) -> None:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on whatever device and by whatever library."""
+    """Whether an error of any library says that memory ran out, on the CPU or a GPU."""
     text = str(error).lower()
     return (
         isinstance(error, MemoryError)

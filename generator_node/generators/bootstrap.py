@@ -1,7 +1,7 @@
-"""Public samples, drawn with replacement and slightly changed: what generation has to beat.
+"""Public samples, drawn with replacement and slightly changed: a baseline for generators.
 
-Real public images, turned, shifted and scaled at random, cost next to nothing. A generator that
-fills devices no better than this is not worth its joules. No PyTorch here.
+Real public images, rotated, shifted and scaled at random, take almost no energy. A generator whose
+images are not better than these is not worth its joules. No PyTorch here.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class BootstrapGenerator:
     """Draws public images; satisfies :class:`fimi.generator_node.generators.base.Generator`.
 
     Args:
-        public: what it draws from, and nothing else.
+        public: the images to draw from.
         settings: how images are changed.
 
     Raises:
@@ -63,7 +63,7 @@ class BootstrapGenerator:
                 f"{public.name} holds no image of {', '.join(empty)}; a bootstrap generator can "
                 "only give what is there"
             )
-        # Every image is padded by its own border, so that nothing comes in from outside it.
+        # Every image is padded by its own border, so that no other pixels enter it.
         self._pad = max(1, math.ceil(max(public.image_shape[1:]) / 2))
 
     @property
@@ -83,7 +83,7 @@ class BootstrapGenerator:
 
     @property
     def provenance(self) -> Provenance:
-        """Where its images come from; its settings take the place of weights."""
+        """The origin of its images; it has settings instead of weights."""
         settings = msgspec.json.encode(self._settings)
         return Provenance(
             generator=self.name,
@@ -108,7 +108,7 @@ class BootstrapGenerator:
         return images
 
     def _change(self, image: Image, random: np.random.Generator) -> Image:
-        """Turn, scale, shift about the middle; bicubic, because bilinear blurs small images."""
+        """Rotate, scale, shift about the middle; bicubic, because bilinear blurs small images."""
         chosen, pad = self._settings, self._pad
         angle = math.radians(chosen.rotation_degrees) * random.uniform(-1, 1)
         size = 1 + chosen.scale * random.uniform(-1, 1)
@@ -117,7 +117,7 @@ class BootstrapGenerator:
         _, height, width = image.shape
         cos, sin = math.cos(angle) * size, math.sin(angle) * size
         middle_x, middle_y = width / 2, height / 2
-        # Pillow asks where in the old image a pixel of the new one comes from.
+        # Pillow needs the position in the old image for each pixel of the new one.
         back = (
             mirror * cos,
             -sin,

@@ -1,7 +1,7 @@
-"""The card of a trained generator: what it makes and what it was made from. No PyTorch here.
+"""The card of a trained generator: its images, its training data, its files. No PyTorch here.
 
-Which generator may serve a federation is decided by cards alone (:func:`find_for`), so it is known
-before anything is started.
+Which generator may be used in a run is decided by cards alone (:func:`find_for`), so that it is
+known before anything is started.
 """
 
 from __future__ import annotations
@@ -30,30 +30,31 @@ GRAPH = "unet/model.onnx"
 JUDGE = "judge.onnx"
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 NO_DIGEST = "0" * 64
-"""Of a file that is not there."""
+"""Digest of a file that does not exist."""
 Level = Annotated[int, Meta(ge=0, le=255)]
 CardKind = Literal["class-conditional-diffusion", "conditional-gan"]
 
 
 class Card(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a saved generator makes, and what it was made from.
+    """Description of a saved generator: its images, its training data, its files.
 
     Attributes:
-        kind: which class reads the folder.
-        name: for people, for example ``"digits-writers"``.
+        kind: kind of generator, which decides how the folder is read.
+        name: name for people, for example ``"digits-writers"``.
         dataset: name of the training data, for example ``"digits/public"``.
         class_names: one per class.
         image_shape: channels, height, width.
         levels: the pixel values that occur in the training data, to which generated ones are
-            snapped; empty: all of 0 to 255.
-        data_digest: of the training data (:meth:`fimi.learning.data.dataset.Dataset.digest`).
+            rounded; empty: all of 0 to 255.
+        data_digest: digest of the training data
+            (:meth:`fimi.learning.data.dataset.Dataset.digest`).
         weights_digest: SHA-256 of the weights file.
         graph_digest: SHA-256 of the denoiser as an ONNX graph, or :data:`NO_DIGEST`.
         judge_digest: SHA-256 of the judge of its images, or :data:`NO_DIGEST`.
-        training: the settings it was trained with, seed included.
+        training: settings of the training, seed included.
         loss: running mean of the training loss at the end.
-        seconds: wall time of the training.
-        libraries: versions it was trained with.
+        seconds: wall time of the training, s.
+        libraries: versions of the libraries of the training.
     """
 
     kind: CardKind = "class-conditional-diffusion"
@@ -73,10 +74,10 @@ class Card(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class FromCard(ABC):
-    """A generator that was saved with a card: what the card says of it.
+    """Base of generators that are read from a folder: the properties that their card states.
 
     Args:
-        card: of the folder that it was read from.
+        card: card of the folder.
     """
 
     def __init__(self, card: Card) -> None:
@@ -85,11 +86,11 @@ class FromCard(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """What it is, for people."""
+        """Its name, for people."""
 
     @abstractmethod
     def libraries(self) -> dict[str, str]:
-        """Versions that make its images."""
+        """Versions of the libraries that make its images."""
 
     @property
     def classes(self) -> int:
@@ -103,7 +104,7 @@ class FromCard(ABC):
 
     @property
     def provenance(self) -> Provenance:
-        """Where its images come from."""
+        """The origin of its images."""
         return Provenance(
             generator=self.name,
             dataset=self._card.dataset,
@@ -117,7 +118,7 @@ def read_card(folder: Path) -> Card:
     """The card of a saved generator.
 
     Raises:
-        GeneratorError: there is none, or it cannot be read.
+        GeneratorError: there is no card, or it cannot be read.
     """
     path = folder / CARD
     try:
@@ -134,12 +135,12 @@ def read_part(folder: Path, name: str, digest: str) -> bytes:
     """A file of a saved generator: its weights, its graph or its judge.
 
     Args:
-        folder: of the generator.
-        name: of the file, relative to ``folder``.
+        folder: folder of the generator.
+        name: name of the file, relative to ``folder``.
         digest: the file's SHA-256 by the card.
 
     Raises:
-        GeneratorError: the file is missing, or it is not the one that the card describes.
+        GeneratorError: the file is missing, or its digest differs from the card's.
     """
     path = folder / name
     try:
@@ -166,11 +167,11 @@ def find_for(public: Dataset, weights: str = "", kind: CardKind | None = None) -
     """Folder of the generator for a public part.
 
     Args:
-        public: what the generator may have seen, and nothing else.
+        public: the only data on which the generator may have been trained.
         weights: folder of a trained generator; empty: the shipped one that was trained on
             ``public``.
-        kind: what it must be; ``None``: what the named folder holds, the diffusion model where
-            none is named.
+        kind: kind of generator; ``None``: that of the named folder, or the diffusion model if no
+            folder is named.
 
     Raises:
         WrongDataError: no shipped generator, or not the named one, was trained on ``public``.
@@ -222,9 +223,9 @@ def shipped_for(public: Dataset, kind: CardKind = "class-conditional-diffusion")
 def noise_of(seed: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Standard normal noise of an image, the same on every machine.
 
-    From a counter-based generator keyed with all 64 bits of the seed. (``torch.Generator`` on the
-    CPU keeps 32 of them: of 10,000 images, two would share their noise with a probability of one
-    percent.)
+    It comes from a counter-based generator keyed with all 64 bits of the seed. (``torch.Generator``
+    on the CPU uses only 32 of them: of 10,000 images, two would have the same noise with a
+    probability of one percent.)
     """
     generator = np.random.Generator(np.random.Philox(key=seed))
     return generator.standard_normal(shape, np.float32)

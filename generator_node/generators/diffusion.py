@@ -1,9 +1,8 @@
-"""Sampling images from a trained class-conditional diffusion model.
+"""Sampling images from a trained class-conditional diffusion model with PyTorch.
 
-With PyTorch and diffusers' own schedulers, on a CPU or a CUDA device.
-
-This is the engine for GPUs, and for folders without an exported graph; on a CPU
-:mod:`fimi.generator_node.generators.onnx_diffusion` does the same faster.
+It uses diffusers' own schedulers, on a CPU or a CUDA device. This is the engine for GPUs, and for
+folders without an exported graph; on a CPU :mod:`fimi.generator_node.generators.onnx_diffusion`
+does the same faster.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from fimi.generator_node.training.network import library_versions, torch_threads
 from fimi.learning.data.dataset import Images, Labels
 
 CHUNK = 256
-"""Images that pass through the network together; measured, more is not faster on a CPU."""
+"""Images that pass through the network together; by measurement, more is not faster on a CPU."""
 
 
 class DiffusionGenerator(FromCard):
@@ -35,17 +34,17 @@ class DiffusionGenerator(FromCard):
 
     Args:
         unet: the network, in inference mode.
-        card: what it makes and was made from.
+        card: its card.
         scheduler: the solver's configuration.
         steps: denoising steps, network evaluations per image.
         guidance: weight w of v_null + w · (v_class − v_null); 1 is the plain model at half the
-            cost. More looks better and trains worse: less variety.
+            cost. With more, images look better but vary less, and train a classifier worse.
         solver: ``"dpm++"`` or ``"ddim"``.
         threads: PyTorch's threads while it draws.
-        device: ``"cpu"`` or a CUDA device; there it computes in half precision.
+        device: ``"cpu"``, or a CUDA device, where it computes in half precision.
 
     Raises:
-        ValueError: steps, guidance or threads out of range.
+        ValueError: steps, guidance or threads are out of range.
     """
 
     def __init__(
@@ -93,7 +92,7 @@ class DiffusionGenerator(FromCard):
 
         Raises:
             GeneratorError: files are missing, damaged, or do not belong together.
-            ValueError: steps, guidance or threads out of range.
+            ValueError: steps, guidance or threads are out of range.
         """
         card = folders.read_card(folder)
         return cls(
@@ -109,13 +108,13 @@ class DiffusionGenerator(FromCard):
 
     @property
     def name(self) -> str:
-        """For people: weights, solver, steps, guidance."""
+        """Weights, solver, steps and guidance as text for people."""
         return (
             f"{self._card.name} ({self._solver}, {self._steps} steps, guidance {self._guidance:g})"
         )
 
     def libraries(self) -> dict[str, str]:
-        """Versions that make its images."""
+        """Versions of the libraries that make its images."""
         return library_versions()
 
     def generate(self, class_ids: Labels, seeds: Seeds) -> Images:

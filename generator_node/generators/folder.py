@@ -1,9 +1,9 @@
-"""A trained generator at rest: a folder laid out as diffusers lays out its pipelines.
+"""A trained generator on disk: a folder in the layout of diffusers' pipelines.
 
 ::
 
     digits-writers/
-        generator.json                               the card: what it makes, what it was made from
+        generator.json                               the card
         unet/config.json                             as UNet2DModel.save_config writes it
         unet/diffusion_pytorch_model.safetensors     its weights
         unet/model.onnx                              the same network for ONNX Runtime
@@ -11,10 +11,9 @@
         scheduler/scheduler_config.json              as the solver's save_config writes it
 
 So ``UNet2DModel.from_pretrained(folder, subfolder="unet")`` reads it too. Nothing is ever
-unpickled. The card names the digest of the data that the weights were trained on: a generator that
-has seen other data than the public part would carry private samples to the devices, so whoever
-serves one compares the digests first
-(:func:`fimi.generator_node.generators.base.require_trained_on`).
+unpickled. The card states the digest of the training data. A generator that was trained on other
+data than the public part could send private samples to the devices, so the digests are compared
+before it is used (:func:`fimi.generator_node.generators.base.require_trained_on`).
 """
 
 from __future__ import annotations
@@ -71,14 +70,14 @@ def save(
     scheduler: DPMSolverMultistepScheduler,
     judge: bytes = b"",
 ) -> Card:
-    """Write a generator; the card last, so that a folder with a card is whole.
+    """Write a generator; the card last, so that a folder with a card is complete.
 
     Args:
-        folder: where to.
-        card: what it is; its digests are set here.
+        folder: the folder to write.
+        card: its card; the digests are set here.
         unet: the network.
         scheduler: the solver.
-        judge: of its images, as an ONNX graph; empty for none.
+        judge: the judge of its images as an ONNX graph; empty for none.
 
     Returns:
         The card as written.
@@ -116,14 +115,14 @@ def read_network(folder: Path, name: str, card: Card, build: Callable[[], Networ
     """A network of a saved generator, ready for inference.
 
     Args:
-        folder: of the generator.
-        name: of the file of weights, relative to ``folder``.
-        card: of the generator.
-        build: makes the network, with whatever weights.
+        folder: folder of the generator.
+        name: name of the file of weights, relative to ``folder``.
+        card: card of the generator.
+        build: makes the network, with any weights.
 
     Raises:
-        GeneratorError: the file is missing or not the one that the card describes, or its weights
-            are not of such a network.
+        GeneratorError: the file is missing, its digest differs from the card's, or its weights
+            belong to another network.
     """
     data = read_part(folder, name, card.weights_digest)
     try:
@@ -167,7 +166,7 @@ def read_scheduler(folder: Path) -> Mapping[str, Any]:
     """The solver's configuration; make a solver of it with its ``from_config``.
 
     Raises:
-        GeneratorError: it is missing or not one that this project can sample with.
+        GeneratorError: it is missing, or this project cannot sample with it.
     """
     config = _read_json(folder / SCHEDULER_CONFIG)
     kind = config.get("_class_name")

@@ -1,7 +1,7 @@
 """A conditional GAN of modest size: its generator, and drawing images with it.
 
-Noise and class become an image by two upsampling blocks, every layer of which they modulate. How it
-is trained: :mod:`fimi.generator_node.training.gan_training`.
+Two upsampling blocks make an image; noise and class modulate every layer of them. It is trained by
+:mod:`fimi.generator_node.training.gan_training`.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ CHUNK = 256
 
 
 class GanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How a GAN is trained.
+    """Settings of the training of a GAN.
 
     Attributes:
-        steps: of the generator; the discriminator takes as many.
+        steps: steps of the generator; the discriminator takes as many.
         batch_size: images per step.
-        width: channels at full size; twice as many at half, four times at a quarter.
+        width: channels at full size; twice as many at half size, four times at a quarter.
         noise: length of the noise vector.
-        learning_rate: of the generator's Adam.
-        critic_learning_rate: of the discriminator's.
+        learning_rate: learning rate of the generator's Adam.
+        critic_learning_rate: learning rate of the discriminator's Adam.
         penalty: weight of R1, half of the mean squared gradient.
-        penalty_every: steps from one penalty to the next, which weighs as much more.
-        ema_decay: of the moving average of the generator's weights.
+        penalty_every: steps from one penalty to the next; the weight is multiplied by it.
+        ema_decay: decay of the moving average of the generator's weights.
         judge_steps: optimiser steps of the judge.
-        augmentation: changes of what the discriminator sees.
-        seed: of everything that is drawn.
+        augmentation: random changes of the discriminator's images.
+        seed: seed of everything that is drawn.
     """
 
     steps: Annotated[int, Meta(ge=1)] = 6000
@@ -118,8 +118,8 @@ class GanGenerator(FromCard):
     """Draws images from a GAN; satisfies :class:`fimi.generator_node.generators.base.Generator`.
 
     Args:
-        network: in inference mode.
-        card: what it makes and was made from.
+        network: the network, in inference mode.
+        card: its card.
         threads: PyTorch's threads while it draws.
         device: ``"cpu"`` or a CUDA device.
     """
@@ -164,7 +164,7 @@ class GanGenerator(FromCard):
         return f"{self._card.name} (conditional GAN)"
 
     def libraries(self) -> dict[str, str]:
-        """Versions that make its images."""
+        """Versions of the libraries that make its images."""
         return library_versions()
 
     def generate(self, class_ids: Labels, seeds: Seeds) -> Images:

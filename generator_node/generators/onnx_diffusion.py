@@ -1,8 +1,8 @@
 """Sampling from a trained diffusion model with ONNX Runtime: no PyTorch, and faster on a CPU.
 
 The denoiser was exported when it was trained (``unet/model.onnx``); the solver is
-:mod:`fimi.generator_node.generators.solver`. Images pass through in small parts, small enough for a
-processor's caches, and every thread denoises parts of its own: measured on two cores, that beats
+:mod:`fimi.generator_node.generators.solver`. Images are denoised in parts that fit a processor's
+caches, and every thread denoises parts of its own. By measurement on two cores, this is faster than
 letting the runtime divide each operator.
 """
 
@@ -28,7 +28,7 @@ from fimi.generator_node.generators.solver import Floats, SolverName, advance, p
 from fimi.learning.data.dataset import Images, Labels
 
 PART = 64
-"""Images that are denoised together; of 32 to 512, the fastest."""
+"""Images that are denoised together; the fastest number of those from 32 to 512."""
 
 
 class OnnxDiffusionGenerator(FromCard):
@@ -36,16 +36,16 @@ class OnnxDiffusionGenerator(FromCard):
 
     Args:
         graph: the denoiser: images, timestep, classes to velocity.
-        card: what it makes and was made from.
+        card: its card.
         steps: denoising steps, evaluations of the graph per image.
         guidance: weight w of v_null + w · (v_class − v_null); 1 is the plain model at half the
-            cost. More looks better and trains worse: less variety.
+            cost. With more, images look better but vary less, and train a classifier worse.
         solver: ``"dpm++"`` or ``"ddim"``.
         threads: parts that are denoised at the same time.
 
     Raises:
         GeneratorError: the graph cannot be loaded, or does not fit the card.
-        ValueError: steps, guidance, solver or threads out of range.
+        ValueError: steps, guidance, solver or threads are out of range.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class OnnxDiffusionGenerator(FromCard):
 
         Raises:
             GeneratorError: files are missing, damaged, or do not belong together.
-            ValueError: steps, guidance, solver or threads out of range.
+            ValueError: steps, guidance, solver or threads are out of range.
         """
         card = read_card(folder)
         graph = read_part(folder, GRAPH, card.graph_digest)
@@ -113,14 +113,14 @@ class OnnxDiffusionGenerator(FromCard):
 
     @property
     def name(self) -> str:
-        """For people: weights, solver, steps, guidance, engine."""
+        """Weights, solver, steps, guidance and engine as text for people."""
         return (
             f"{self._card.name} ({self._solver}, {len(self._plan)} steps, guidance "
             f"{self._guidance:g}, onnxruntime)"
         )
 
     def libraries(self) -> dict[str, str]:
-        """Versions that make its images."""
+        """Versions of the libraries that make its images."""
         return {name: importlib.metadata.version(name) for name in ("numpy", "onnxruntime")}
 
     def generate(self, class_ids: Labels, seeds: Seeds) -> Images:

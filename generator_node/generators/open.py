@@ -1,4 +1,4 @@
-"""Which generator serves a public part: finding it, checking it, loading it.
+"""Finds, checks and loads the generator for a public part.
 
 Heavy libraries are loaded only by the generators that need them.
 """
@@ -31,7 +31,7 @@ def open_generator(
     """The trained generator for a public part.
 
     Args:
-        public: what the generator may have seen, and nothing else.
+        public: the only data on which the generator may have been trained.
         weights: folder of a trained generator; empty: the shipped one that was trained on
             ``public``.
         kind: see :func:`fimi.generator_node.generators.card.find_for`.
@@ -45,7 +45,7 @@ def open_generator(
     Raises:
         WrongDataError: no shipped generator, or not the named one, was trained on ``public``.
         GeneratorError: the folder or the engine cannot be used.
-        ValueError: steps, guidance, solver or threads out of range.
+        ValueError: steps, guidance, solver or threads are out of range.
     """
     folder = find_for(public, weights, kind)
     generator = load(
@@ -74,7 +74,7 @@ def load(
     engine: Engine = "auto",
     threads: int = 1,
 ) -> Generator:
-    """A generator from its folder, whatever it was trained on; see :func:`open_generator`."""
+    """A generator from its folder, with any training data; see :func:`open_generator`."""
     card = read_card(folder)
     device = "cuda" if engine == "cuda" else "cpu"
     if device == "cuda":
@@ -99,14 +99,14 @@ def load(
 
 
 def require_cuda(device: str = "cuda", instead: str = "generator.engine = 'auto'") -> None:
-    """Refuse to go on without a CUDA device.
+    """Make sure that there is a CUDA device.
 
     Args:
-        device: ``"cuda"``, or one of several, ``"cuda:1"``.
-        instead: what to take where there is none.
+        device: ``"cuda"``, or one of several, such as ``"cuda:1"``.
+        instead: the setting that the message suggests where there is none.
 
     Raises:
-        GeneratorError: PyTorch sees none, or not that one.
+        GeneratorError: PyTorch finds none, or not that one.
     """
     import torch
 

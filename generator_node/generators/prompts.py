@@ -1,8 +1,8 @@
-"""What a text-to-image model is asked for: templates, and class names that say what is meant.
+"""Prompts for text-to-image models: templates, and class names with their meaning.
 
 A class name alone is often ambiguous: an apple may be a computer, a beetle a car, a ray light. For
-each data set :data:`MEANINGS` says what its names mean; names that are not there are taken as they
-are, with underscores read as spaces.
+each data set :data:`MEANINGS` says what its names mean. Other names are used as they are, with
+underscores replaced by spaces.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ TEMPLATES: tuple[str, ...] = (
     "a snapshot of {} in bad light",
     "a sharp photograph of {}, centred",
 )
-"""``{}`` stands for what is meant. Variety of prompts makes variety of images."""
+"""``{}`` stands for the class. Different prompts make images more different."""
 
 _PROMPT = 1 << 64  # the template is drawn from another stream than the image
 NEGATIVE = "drawing, painting, cartoon, text, watermark, frame, collage, blurred, deformed"
-"""What is not wanted."""
+"""The negative prompt: what images should not show."""
 
 MEANINGS: dict[str, Mapping[str, str]] = {
     "digits": {
@@ -84,7 +84,7 @@ MEANINGS: dict[str, Mapping[str, str]] = {
         "whale": "a whale in the sea",
     },
 }
-"""Data set to class name to what is meant by it."""
+"""Data set to class name to its meaning."""
 
 
 def meaning(dataset: str, class_name: str) -> str:
@@ -103,11 +103,11 @@ def prompts(
     """A prompt for every image: a template chosen by the image's seed, and its class.
 
     Args:
-        dataset: whose class names these are.
+        dataset: the data set of the class names.
         class_names: one per class.
         class_ids: (N,).
         seeds: (N,).
-        templates: to choose from.
+        templates: the templates to choose from.
     """
     return [
         templates[

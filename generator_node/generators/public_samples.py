@@ -1,8 +1,8 @@
-"""Public samples as they are, unaltered: for baselines that share real data instead of making any.
+"""Public samples, unchanged: for baselines that share real data instead of synthetic samples.
 
-There are only so many. Seed s stands for public image s modulo n of the class's n, so seeds 0 to
-n − 1 are each of them once; :func:`fimi.generator_node.service.seeds.stock_seeds` deals them out,
-and what a device asks for beyond that is missing from its batch. No PyTorch here.
+A class has n of them. Seed s stands for public image s modulo n, so seeds 0 to n − 1 are each of
+them once. :func:`fimi.generator_node.service.seeds.stock_seeds` gives devices their seeds; what a
+device asks for beyond n is missing from its batch. No PyTorch here.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from fimi.learning.data.dataset import Dataset, Images, Labels
 
 
 class PublicSamples:
-    """Hands out public images; a :class:`~fimi.generator_node.generators.base.FiniteGenerator`.
+    """Gives public images; a :class:`~fimi.generator_node.generators.base.FiniteGenerator`.
 
     Args:
-        public: what it hands out, and nothing else.
+        public: the images that it gives.
     """
 
     def __init__(self, public: Dataset) -> None:
@@ -39,7 +39,7 @@ class PublicSamples:
 
     @property
     def stock(self) -> tuple[int, ...]:
-        """Images that there are of every class."""
+        """Number of images of every class, (K,)."""
         return tuple(len(members) for members in self._members)
 
     @property
@@ -49,7 +49,7 @@ class PublicSamples:
 
     @property
     def provenance(self) -> Provenance:
-        """Where its images come from; the data are all the weights there are."""
+        """The origin of its images; the data stand for the weights."""
         digest = self._public.digest()
         return Provenance(
             generator=self.name,
@@ -63,8 +63,8 @@ class PublicSamples:
         """One image per class id and seed, (N, channels, height, width), uint8.
 
         Raises:
-            ValueError: class ids outside 0 to K − 1 or of a class without images, or not as many
-                seeds as class ids.
+            ValueError: class ids are outside 0 to K − 1 or of a class without images, or there are
+                not as many seeds as class ids.
         """
         check_order(class_ids, seeds, self.classes)
         for class_id in np.unique(class_ids):

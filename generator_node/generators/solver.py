@@ -1,8 +1,8 @@
-"""The reverse process as numbers: what one denoising step multiplies and adds.
+"""The denoising steps as coefficients of linear updates.
 
-Both samplers of a v-prediction model with the squared-cosine schedule, as linear updates whose
-coefficients are known before the first image is drawn. The same updates serve NumPy arrays; for
-PyTorch, diffusers' own schedulers do the same (the tests compare them).
+There are two samplers, for a v-prediction model with the squared-cosine schedule. Their
+coefficients are known before the first image is drawn. The updates here are for NumPy arrays; for
+PyTorch, diffusers' schedulers do the same (tests compare them).
 
 With ᾱ the share of signal power left at a time step, α = √ᾱ, σ = √(1 − ᾱ), λ = log(α/σ), and the
 predicted image x̂ = αx − σv:
@@ -34,9 +34,9 @@ class Step(Struct, frozen=True, gc=False):
     """One step: x̂ = alpha x − sigma v, then x′ = keep x + now x̂ + before x̂_before.
 
     Attributes:
-        timestep: what the network is told.
-        alpha: of the signal before the step.
-        sigma: of the noise before the step.
+        timestep: the time step, an input of the network.
+        alpha: amplitude of the signal before the step.
+        sigma: amplitude of the noise before the step.
         keep: weight of the noisy image.
         now: weight of the predicted image.
         before: weight of the image predicted a step earlier; 0 in the first step.
@@ -67,11 +67,11 @@ def plan(solver: SolverName, steps: int, *, training_steps: int = 1000) -> tuple
 
     Args:
         solver: ``"dpm++"`` or ``"ddim"``.
-        steps: how many; they trail, so that the first is the noisiest time step there is.
-        training_steps: time steps that the network was trained with.
+        steps: number of steps, with "trailing" spacing: the first is the noisiest time step.
+        training_steps: number of time steps with which the network was trained.
 
     Raises:
-        ValueError: no such solver, or steps out of range.
+        ValueError: there is no such solver, or steps are out of range.
     """
     if solver not in SOLVERS:
         raise ValueError(f"solver is {solver!r}; there are {', '.join(SOLVERS)}")
@@ -108,10 +108,10 @@ def advance(step: Step, noisy: Floats, velocity: Floats, before: Floats) -> tupl
     """One step.
 
     Args:
-        step: which.
-        noisy: (N, channels, height, width).
+        step: the step.
+        noisy: the noisy images, (N, channels, height, width).
         velocity: the network's prediction for it.
-        before: the image predicted a step earlier; anything in the first step.
+        before: the image predicted a step earlier; ignored in the first step.
 
     Returns:
         The less noisy images, and the predicted ones.

@@ -1,12 +1,13 @@
 """Text-to-image models as generators, through diffusers' AutoPipelineForText2Image.
 
-Any model that this class can load, by id or from a local folder; Stable Diffusion v1-5 by default,
-20 steps and guidance 7 as in GenFL. Few-step models want their own numbers: 1 to 4 steps and
-guidance 0 for the turbo kind, 2 to 8 and at most 2 for consistency models. An image is made at the
-model's size, cropped to the middle, and scaled down with antialiasing to that of the data set.
+Any model that this class can load can be used, by id or from a local folder. The default is Stable
+Diffusion v1-5 with 20 steps and guidance 7, as in GenFL. Few-step models need other settings: 1 to
+4 steps and guidance 0 for turbo models, 2 to 8 steps and guidance of at most 2 for consistency
+models. An image is made at the model's size, cropped to the middle, and scaled down with
+antialiasing to the size of the data set.
 
-Images that a model's safety checker blacks out are drawn again a few times; what is still black
-comes back black, and the service refuses images of one colour.
+Images that a model's safety checker makes black are drawn again a few times. Images that are still
+black are returned as they are; the service refuses images of one colour.
 """
 
 from __future__ import annotations
@@ -43,19 +44,19 @@ log = logging.getLogger(__name__)
 
 
 class TextSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How a text-to-image model is used.
+    """Settings of a text-to-image model.
 
     Attributes:
-        model: id, or a local folder, which is never looked for elsewhere.
+        model: id, or a local folder, for which no other place is searched.
         steps: denoising steps.
-        guidance: of the prompt.
-        size: pixels of the images as they are made, each way; 0: what the model was made for.
+        guidance: weight of the guidance by the prompt.
+        size: height and width of the images before scaling, pixels; 0: the model's default.
         batch_size: images made together; halved while they do not fit into memory.
-        dtype: of the computation; ``"auto"``: half precision on CUDA, single elsewhere.
-        redraws: how often an image that the safety checker blacked out is drawn again.
-        templates: of the prompts.
-        negative: what is not wanted; ignored by models without guidance.
-        download: fetch a model that is not on this machine.
+        dtype: precision of the computation; ``"auto"``: half on CUDA, single elsewhere.
+        redraws: how often an image that the safety checker made black is drawn again.
+        templates: templates of the prompts.
+        negative: negative prompt; ignored by models without guidance.
+        download: whether to fetch a model that is not on this machine.
     """
 
     model: str = DEFAULT_MODEL
@@ -74,10 +75,10 @@ class TextToImageGenerator:
     """Draws images from text; satisfies :class:`fimi.generator_node.generators.base.Generator`.
 
     Args:
-        pipeline: of diffusers, on its device.
-        like: whose class names are drawn, and at whose size; its images are not looked at.
-        settings: how.
-        digest: of the model's files.
+        pipeline: pipeline of diffusers, on its device.
+        like: data set that gives class names and image size; its images are not used.
+        settings: settings of the model.
+        digest: digest of the model's files.
         threads: PyTorch's threads.
     """
 
@@ -116,7 +117,8 @@ class TextToImageGenerator:
         """Load a model.
 
         Raises:
-            GeneratorError: it is not there, or its files are missing, damaged or do not fit.
+            GeneratorError: there is no such model, or its files are missing, damaged or do not
+                fit.
         """
         from diffusers import AutoPipelineForText2Image
 
@@ -131,7 +133,7 @@ class TextToImageGenerator:
                 use_safetensors=True,
                 torch_dtype=dtype,
             )
-        except Exception as error:  # whatever the libraries below make of a bad folder
+        except Exception as error:  # the libraries raise errors of any type for a bad folder
             said = str(error).strip()
             reason = said.splitlines()[0].rstrip(".") if said else type(error).__name__
             raise GeneratorError(
@@ -145,7 +147,7 @@ class TextToImageGenerator:
 
     @property
     def name(self) -> str:
-        """For people: model, steps, guidance."""
+        """Model, steps and guidance as text for people."""
         chosen = self._settings
         model = Path(chosen.model).name if Path(chosen.model).is_dir() else chosen.model
         return f"{model} ({chosen.steps} steps, guidance {chosen.guidance:g})"
@@ -162,7 +164,7 @@ class TextToImageGenerator:
 
     @property
     def provenance(self) -> Provenance:
-        """Where its images come from: a model that has never seen this data set's files."""
+        """The origin of its images: a model that was not trained on this data set's files."""
         chosen = self._settings
         meant = [meaning(self._dataset, name) for name in self._class_names]
         how = msgspec.json.encode(
@@ -223,7 +225,7 @@ class TextToImageGenerator:
         options: dict[str, Any] = {
             "num_inference_steps": chosen.steps,
             "guidance_scale": chosen.guidance,
-            # For what a sampler draws on its way; this generator keeps 32 bits of a seed.
+            # For random numbers during the steps; this generator uses only 32 bits of a seed.
             "generator": [torch.Generator("cpu").manual_seed(int(s) % 2**32) for s in seeds],
             "output_type": "np",
         }
@@ -240,7 +242,7 @@ class TextToImageGenerator:
         return made, np.array(flagged, bool) | (pictures.reshape(len(texts), -1).max(1) == 0)
 
     def _noise(self, seeds: Seeds) -> torch.Tensor | None:
-        """What the first step starts from, by all bits of the seeds; for U-Net models."""
+        """The noise before the first step, from all bits of the seeds; for U-Net models."""
         pipeline = self._pipeline
         unet, scale = getattr(pipeline, "unet", None), getattr(pipeline, "vae_scale_factor", 0)
         if unet is None or not scale:
@@ -255,7 +257,7 @@ def fit(picture: Image, image_shape: tuple[int, int, int]) -> Image:
     """Crop a picture (H, W, 3) to the middle and scale it down with antialiasing.
 
     Returns:
-        (channels, height, width) as asked; one channel is grey.
+        Image of shape ``image_shape``; with one channel it is grey.
     """
     channels, height, width = image_shape
     high, wide = picture.shape[:2]

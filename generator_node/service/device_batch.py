@@ -1,4 +1,4 @@
-"""One device's batch in the making: what of it lacks, what it took, and its bytes in the end."""
+"""One device's batch while it is made: the missing images, the time and joules, and the bytes."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class MadeBatch(Struct, frozen=True, kw_only=True):
     """A device's batch.
 
     Attributes:
-        request: what was asked.
-        data: what :func:`fimi.learning.data.batches.encode` wrote; empty for no images.
+        request: the request.
+        data: bytes of :func:`fimi.learning.data.batches.encode`; empty for no images.
         delivered: images per class.
-        seconds: wall time of drawing and encoding it, its share of what was drawn with others'.
-        drawn: images that were drawn for it now; what the pool held already is not among them.
+        seconds: wall time of drawing and encoding it, s; of chunks for several devices, its share.
+        drawn: images that were drawn for it now, without those that the pool held already.
         refused: how many of those the gate refused, by verdict.
-        energy: what that took, idle power included; ``None`` where it was not metered, or where
-            nothing was drawn.
-        error: why it falls short of the request, or empty.
-        failed: whether something broke on the way, so that asking again may help.
+        energy: energy of drawing them, idle power included; ``None`` where it was unmetered, or
+            where nothing was drawn.
+        error: why it has fewer images than requested, or empty.
+        failed: whether an error occurred, so that a repeated request may help.
     """
 
     request: SyntheticRequest
@@ -45,7 +45,7 @@ class MadeBatch(Struct, frozen=True, kw_only=True):
 
 
 class DrawingTally:
-    """What drawing took so far."""
+    """Draws so far, with their verdicts, seconds and joules."""
 
     def __init__(self) -> None:
         self.drawn = 0
@@ -55,7 +55,7 @@ class DrawingTally:
         self._metered = True
 
     def add(self, verdicts: list[Verdict], seconds: float, energy: Energy | None) -> None:
-        """Count draws, what became of them, and what they took."""
+        """Count draws with their verdicts, seconds and joules."""
         self.drawn += len(verdicts)
         self.seconds += seconds
         self.refused.update(verdict for verdict in verdicts if verdict != "kept")
@@ -68,22 +68,22 @@ class DrawingTally:
 
     @property
     def energy(self) -> Energy | None:
-        """Idle power included; ``None`` if it was not metered throughout, or nothing was drawn."""
+        """Energy, idle power included; ``None`` if a part is unmetered, or nothing was drawn."""
         return total(self._energies) if self._metered else None
 
 
 class Making:
-    """A request on its way.
+    """A request whose batch is being made.
 
     Args:
-        request: what was asked.
-        counts: images per class that it is to have, no more than were asked.
+        request: the request.
+        counts: images per class of its batch, at most those requested.
         addresses: one per image, sorted by class.
 
     Attributes:
         lacking: places that are not settled yet.
-        tally: what drawing for it took.
-        error: what broke; a batch with an error is not drawn for any more.
+        tally: draws for it so far.
+        error: the error that occurred, or empty; after an error nothing more is drawn for it.
     """
 
     def __init__(
@@ -98,16 +98,16 @@ class Making:
 
     @property
     def ready(self) -> bool:
-        """Whether nothing more will be drawn for it."""
+        """Whether its batch is as complete as it can be."""
         return bool(self.error) or not self.lacking
 
     def batch(self, pool: Pool, generator: Generator, provenance: str) -> MadeBatch:
-        """What there is of it, from the pool.
+        """The batch with those of its images that the pool holds.
 
         Args:
             pool: holds its images.
-            generator: what drew them.
-            provenance: a note for the batch.
+            generator: the generator that drew them.
+            provenance: origin of the images, for the batch.
         """
         started = time.monotonic()
         there = [place for place in self._places if pool.kept(*place)]
@@ -134,7 +134,7 @@ class Making:
         )
 
     def _shortfall(self, generator: Generator, there: int) -> Iterator[str]:
-        """Why ``there`` images are fewer than were asked."""
+        """Why ``there`` images are fewer than requested."""
         asked, planned = self.request.counts, len(self._places)
         if isinstance(generator, FiniteGenerator) and sum(asked) > planned:
             left = left_of(generator, self.request.skip)
@@ -154,7 +154,7 @@ class Making:
 
 
 def left_of(generator: FiniteGenerator, skip: Sequence[int]) -> tuple[int, ...]:
-    """Images of each class that there are after the first ones."""
+    """Number of images of each class that are left after the first ones."""
     return tuple(
         max(stock - first, 0)
         for stock, first in zip(generator.stock, skip or (0,) * len(generator.stock), strict=True)

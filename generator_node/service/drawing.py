@@ -1,12 +1,12 @@
-"""Drawing: from addresses of images to draws in the pool, each judged, none made twice.
+"""Draws images for addresses, judges them and keeps them in the pool; none is drawn twice.
 
-A *place* is a class and an address (:mod:`fimi.generator_node.service.pool`). What the gate refuses
-is drawn again at the same place a few times; a place is settled when there is an image, or when
-none will come of drawing there again.
+A *place* is a class and an address (:mod:`fimi.generator_node.service.pool`). If the gate refuses a
+draw, the image is drawn again at the same place a few times. A place is *settled* when it has an
+image, or when another draw cannot give one.
 
-Places are drawn at in chunks. The first is small, the others are as large as they may be without
-taking longer than :data:`LONGEST_S`, so that a slow generator is heard of as well: whoever waits
-takes silence for a node that hangs. A chunk that does not fit into memory is drawn in halves.
+Images are drawn in chunks. The first chunk is small. The others are as large as possible without
+taking longer than :data:`LONGEST_S`, so that a slow generator reports often enough: the coordinator
+gives up a node that is silent. A chunk that does not fit into memory is drawn in halves.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ Place = tuple[int, int]
 """Class id and address of an image."""
 
 FIRST = 8
-"""Images of the first chunk, which is drawn before it is known how long images take."""
+"""Images of the first chunk, whose duration is not known yet."""
 
 LONGEST_S = 30.0
-"""How long a chunk of more than one image should take at most, s."""
+"""Longest intended duration of a chunk of more than one image, s."""
 
 log = logging.getLogger(__name__)
 
 
 class Drawing:
-    """Draws, judges and keeps.
+    """Draws images with a generator, judges them with a gate and keeps them in a pool.
 
     Args:
-        generator: what draws the images.
-        gate: judges them; ``None`` keeps everything but images of one colour.
-        pool: keeps them.
+        generator: the generator.
+        gate: judges images; ``None`` accepts all but images of one colour.
+        pool: keeps draws.
         chunk: most images drawn together.
-        clock: monotonic, s.
+        clock: gives monotonic seconds.
 
     Attributes:
-        chunk: images to be drawn together next.
+        chunk: number of images of the next chunk.
     """
 
     def __init__(
@@ -69,17 +69,17 @@ class Drawing:
         self._redraws = (gate.settings if gate else GateSettings()).redraws
 
     def settled(self, place: Place) -> bool:
-        """Whether there is an image at a place, or none will come of drawing there again."""
+        """Whether a place has an image, or another draw cannot give one."""
         return self._pool.kept(*place) or self._pool.attempt(*place) > self._redraws
 
     def draw(self, places: list[Place]) -> list[Verdict]:
         """Draw at as many of ``places``, from the first on, as fit into memory.
 
         Returns:
-            What became of each draw; shorter than ``places`` if memory ran out.
+            The verdict of each draw; fewer than ``places`` if memory ran out.
 
         Raises:
-            Exception: what the generator, the gate or the pool raises.
+            Exception: any error of the generator, the gate or the pool.
         """
         chunk = len(places)
         while True:
@@ -109,7 +109,7 @@ class Drawing:
         self, places: list[Place], attempts: list[int], labels: Labels, images: Images
     ) -> None:
         flat = images.reshape(len(images), -1)
-        blank = (np.ptp(flat, 1) == 0) & (not self._finite)  # what there is is never altered
+        blank = (np.ptp(flat, 1) == 0) & (not self._finite)  # given images are never refused
         verdicts: list[Verdict] = ["blank" if empty else "kept" for empty in blank]
         confidence = np.full(len(places), np.nan, np.float32)
         if self._gate:
@@ -138,7 +138,7 @@ class Drawing:
 
 
 def made_by(generator: Generator, gate: Gate | None) -> str:
-    """Everything that decides the pixels of a draw and its verdict, as JSON."""
+    """Everything that determines the pixels of a draw and its verdict, as JSON."""
     return msgspec.json.encode(
         {
             "provenance": msgspec.to_builtins(generator.provenance),

@@ -1,16 +1,15 @@
-"""The quality gate: what of the drawn images is good enough to be trained on.
+"""The quality gate, which accepts or refuses drawn images.
 
 A *judge* (:mod:`fimi.generator_node.training.judge`), a classifier trained on the public data and
-served by ONNX Runtime, gives every image its confidence in the image's own class. An image is
-refused as
+served by ONNX Runtime, gives its confidence that an image shows its class. An image is refused as
 
-* ``blank`` if its pixels vary less than any real image's, with a margin;
+* ``blank`` if its pixels vary less than those of any real image, with a margin;
 * ``below-chance`` if the confidence is below a limit, by default that of a guess, 1/K;
 * ``near-copy`` if it is closer to a public image than all but the closest percent of public images
   are to each other.
 
-Nothing stricter by default: keeping only what the judge is sure of makes the images alike, and a
-classifier trained on them worse. No PyTorch here.
+The default is not stricter: if only images of high confidence are accepted, they become too
+similar, and a classifier trained on them becomes worse. No PyTorch here.
 """
 
 from __future__ import annotations
@@ -31,21 +30,21 @@ from fimi.learning.data.dataset import Dataset, Images, Labels
 Floats = NDArray[np.float32]
 
 BLANK_SHARE = 0.5
-"""An image is blank if it varies less than this share of what the flattest public image does."""
+"""An image is blank if its deviation is less than this share of the smallest of public images."""
 
 BLOCK = 512
-"""Images that are compared with the public ones together."""
+"""Number of images that are compared with the public ones at once."""
 
 
 class GateSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How strict the gate is.
+    """Limits of the gate.
 
     Attributes:
         confidence_min: least confidence, one for all classes or one per class; empty: that of a
             guess, 1/K.
-        copy_quantile: share of the distances between real public images below which a distance
-            makes a near-copy; 0 lets copies pass.
-        redraws: how often an image that was refused is drawn again.
+        copy_quantile: an image is a near-copy if its distance is below this quantile of the
+            distances between public images; 0 accepts copies.
+        redraws: how often a refused image is drawn again.
     """
 
     confidence_min: tuple[Annotated[float, Meta(ge=0, le=1)], ...] = ()
@@ -58,10 +57,10 @@ class Judge:
 
     Args:
         data: the graph.
-        threads: of ONNX Runtime.
+        threads: threads of ONNX Runtime.
 
     Raises:
-        GeneratorError: it is no such graph.
+        GeneratorError: it is not such a graph.
     """
 
     def __init__(self, data: bytes, *, threads: int = 1) -> None:
@@ -91,13 +90,14 @@ class Judge:
 
 
 class Judged(Struct, frozen=True, kw_only=True):
-    """What the gate says of some images.
+    """The gate's verdicts on some images.
 
     Attributes:
-        verdicts: kept, or why not; (N,).
-        confidence: of the judge in the image's own class, (N,).
-        distance: to the nearest public image, root mean square over pixels from 0 to 1, (N,).
-        deviation: of the pixels, 0 to 1, (N,).
+        verdicts: ``kept``, or the reason of the refusal, (N,).
+        confidence: the judge's confidence in the image's class, 0 to 1, (N,).
+        distance: distance to the nearest public image, root mean square over pixels from 0 to 1,
+            (N,).
+        deviation: standard deviation of the pixels, 0 to 1, (N,).
     """
 
     verdicts: tuple[Verdict, ...]
@@ -107,15 +107,15 @@ class Judged(Struct, frozen=True, kw_only=True):
 
 
 class Gate:
-    """Judges images by the public data.
+    """Accepts or refuses images by comparison with the public data.
 
     Args:
-        judge: trained on ``public``.
-        public: real images; what copies are measured against.
-        settings: how strict.
+        judge: a judge that was trained on ``public``.
+        public: public images, with which images are compared.
+        settings: limits of the gate.
 
     Raises:
-        ValueError: not as many confidences as classes.
+        ValueError: there are not as many confidences as classes.
     """
 
     def __init__(self, judge: Judge, public: Dataset, settings: GateSettings | None = None) -> None:
@@ -138,7 +138,7 @@ class Gate:
         )
 
     def judge(self, images: Images, class_ids: Labels) -> Judged:
-        """Judge images of given classes; each by itself."""
+        """Judge images of given classes, each independently of the others."""
         probabilities, _ = self.judged_by.look(images)
         confidence = probabilities[np.arange(len(images)), class_ids]
         distance = self._real.distances(images)
@@ -159,13 +159,13 @@ class Gate:
         )
 
     def describe(self) -> str:
-        """What decides verdicts: the settings, and what images are judged by."""
+        """Everything that determines verdicts: settings, judge and public data."""
         judged_by = {"settings": self.settings, "public": self._public_digest}
         return msgspec.json.encode(judged_by).decode()
 
 
 class Neighbours:
-    """Distances to the nearest of some images, by brute force.
+    """Distances to the nearest of some images, by comparison with all of them.
 
     Args:
         images: (N, channels, height, width), uint8.
@@ -208,10 +208,10 @@ def read_judge(folder: Path, *, threads: int = 1) -> Judge:
     """The judge of a saved generator's images.
 
     Args:
-        folder: of the generator.
-        threads: of ONNX Runtime.
+        folder: folder of the generator.
+        threads: threads of ONNX Runtime.
 
     Raises:
-        GeneratorError: there is none, or it is not the one that the card describes.
+        GeneratorError: there is none, or its digest differs from the card's.
     """
     return Judge(read_part(folder, JUDGE, read_card(folder).judge_digest), threads=threads)

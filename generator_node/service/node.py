@@ -1,17 +1,17 @@
-"""The generator node: requests from the coordinator in, offers of batches out.
+"""The generator node: receives requests from the coordinator and offers batches.
 
-All requests that have come are drawn for together, in chunks; each is answered as soon as its batch
-is ready, and the batch waits to be fetched by the device that it is for. The node lives longer than
-a run: the end of one, or the first request of the next, frees what was made for it.
+The images of all requests are drawn together, in chunks. Each request is answered as soon as its
+batch is ready; its device then fetches the batch. The node lives longer than a run: the end of a
+run, or the first request of the next one, frees the batches of the run.
 
-What was asked and not yet freed stands in a journal next to the pool. A node that was killed reads
-it when it starts again, draws only what the pool lacks, and offers the same batches: an offer names
-its bytes by their digest, and the same request gives the same bytes, so that a device may go on
-with a download that the crash interrupted. While the coordinator is away for longer than the node
-is patient (:data:`PATIENCE_S`), nothing is drawn.
+A journal next to the pool holds the requests whose batches are not freed yet. A node that was
+killed reads it when it starts again, draws only the images that the pool does not have, and offers
+the same batches. An offer names its bytes by their digest, and the same request gives the same
+bytes, so that a device can continue an interrupted download. If the coordinator is offline for
+longer than :data:`PATIENCE_S`, nothing is drawn until it is back.
 
-Privacy: the only thing about a device that ever gets here is how many images of which class it is
-to be given. No message or transfer that this node accepts carries images, labels or parameters.
+Privacy: of a device this node gets only the number of images of each class that it is to get. No
+message or transfer that this node accepts carries images, labels or parameters.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from fimi.messaging.topics import COORDINATOR
 
 POLL_S = 0.2
 PROGRESS_S = 1.0
-"""Least time between two messages about progress."""
+"""Least time between two progress messages, s."""
 PATIENCE_S = 60.0
-"""How long a coordinator may be offline before the node stops drawing for it."""
+"""How long a coordinator may be offline before the node stops drawing for it, s."""
 
 log = logging.getLogger(__name__)
 
@@ -50,17 +50,17 @@ class _Answered(Struct, frozen=True, kw_only=True):
 
 
 class RequestJournal:
-    """The requests that have been asked and not yet freed, in a file.
+    """The requests whose batches are not freed yet, in a file.
 
     Args:
-        path: the file; its folder exists.
+        path: the file; its folder must exist.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def read(self) -> list[SyntheticRequest]:
-        """What was noted last; nothing if there is no file or it is damaged."""
+        """The requests that were written last; none if there is no file or it is damaged."""
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=list[SyntheticRequest])
         except FileNotFoundError:
@@ -70,7 +70,7 @@ class RequestJournal:
             return []
 
     def write(self, requests: Iterable[SyntheticRequest]) -> None:
-        """Note requests in place of what was there, all or nothing."""
+        """Replace the content by these requests, completely or not at all."""
         try:
             write_whole(self._path, msgspec.json.encode(list(requests)))
         except OSError as error:
@@ -82,12 +82,12 @@ class GeneratorNode:
 
     Args:
         peer: its MQTT connection, connected and closed by the caller.
-        service: what makes the batches.
-        journal: where requests are noted; ``None``: a restarted node starts afresh.
-        on_answer: called with every answer that is sent, for progress.
-        on_progress: called after every chunk that was drawn.
-        progress_every_s: least time between two messages about progress to the coordinator.
-        patience_s: how long the coordinator may be offline before nothing is drawn for it.
+        service: makes the batches.
+        journal: keeps requests; ``None``: a restarted node has no requests.
+        on_answer: called with every answer that is sent, to show progress.
+        on_progress: called after every chunk.
+        progress_every_s: least time between two progress messages to the coordinator, s.
+        patience_s: how long the coordinator may be offline before nothing is drawn for it, s.
     """
 
     def __init__(
@@ -110,10 +110,10 @@ class GeneratorNode:
         self._patience_s = patience_s
         self._waiting: dict[str, SyntheticRequest] = {}
         self._answered: dict[str, _Answered] = {}
-        self._told = (time.monotonic(), 0)  # when the coordinator heard of progress, drawn by then
+        self._told = (time.monotonic(), 0)  # time of the last progress message, images by then
 
     def run(self, stop: threading.Event, *, once: bool = False) -> None:
-        """Serve until ``stop`` is set; what is still offered is withdrawn before returning.
+        """Serve until ``stop`` is set; then withdraw all offers.
 
         Args:
             stop: ends the loop; set it before closing the peer.
@@ -136,7 +136,7 @@ class GeneratorNode:
             self._forget()
 
     def _tell(self, progress: QueueProgress) -> None:
-        """Say how far the queue is: always to ``on_progress``, now and then to the coordinator."""
+        """Report progress: always to ``on_progress``, and at intervals to the coordinator."""
         if self._on_progress is not None:
             self._on_progress(progress)
         (at, drawn), now = self._told, time.monotonic()
@@ -156,7 +156,7 @@ class GeneratorNode:
             log.warning("progress not sent: %s", error)
 
     def _receive(self, once: bool) -> bool:
-        """Take all messages that have come; whether this was the end of the only run."""
+        """Handle all messages that have arrived; returns whether the node is to end (``once``)."""
         idle = not self._service.busy or self._left_alone()
         received = self._peer.receive(timeout_s=POLL_S if idle else 0)
         while received is not None:
@@ -178,11 +178,11 @@ class GeneratorNode:
         return absent_s is not None and absent_s > self._patience_s
 
     def _take(self, request: SyntheticRequest) -> None:
-        """Queue a request, or answer at once if its batch is there or it cannot be served."""
+        """Queue a request, or answer at once if its batch exists or it cannot be served."""
         runs = {r.run for r in self._waiting.values()}
         runs |= {known.request.run for known in self._answered.values()}
         for run in runs - {request.run}:
-            self._forget(run)  # one coordinator, one run at a time
+            self._forget(run)  # there is one coordinator, which has one run at a time
         if self._waiting.get(request.device) == request:
             return
         known = self._answered.get(request.device)
@@ -240,13 +240,13 @@ class GeneratorNode:
             self._on_answer(answer)
 
     def _note(self) -> None:
-        """Bring the journal up to date."""
+        """Write the present requests to the journal."""
         if self._journal is not None:
             answered = [known.request for known in self._answered.values()]
             self._journal.write([*answered, *self._waiting.values()])
 
     def _forget(self, run: str | None = None) -> None:
-        """Withdraw what was asked and made for a run, or for all."""
+        """Drop the requests and batches of one run, or of all."""
         for device, known in list(self._answered.items()):
             if run is None or known.request.run == run:
                 self._drop(device)

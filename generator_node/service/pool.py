@@ -1,25 +1,25 @@
-"""The pool: every draw that was ever made, kept, so that nothing is drawn twice.
+"""The pool: it keeps every draw, so that nothing is drawn twice.
 
 A *draw* is one image that the generator made for one *address*, a 64-bit number that stands for an
 image of a run ("the third 7 of device-04",
 :func:`fimi.generator_node.service.seeds.image_seeds`). An address is drawn again, with the next
-*attempt*, only if the quality gate refused the last draw. So what there is at an address is a fact,
-and a node that was killed goes on exactly where it was.
+*attempt*, only if the quality gate refused the last draw. So an accepted image never changes, and a
+node that was killed continues where it was.
 
 ::
 
     pool/
         lock                            one node at a time writes here
-        3f9a…/                          one generator with one gate, named by what decides pixels
-            pool.json                   what that is
+        3f9a…/                          one generator with one gate, named by their digest
+            pool.json                   which generator and gate
             class-0007.draws            draws of one class, appended, each with its own checksum
 
 A file is a sequence of records of one size: address, attempt, verdict, confidence, pixels,
-checksum. A record that was cut short or damaged does not count, and its draw is made again. The
-checksum of the pixels alone is an image's *name*: two equal images have equal names, which is how
-repeats are noticed.
+checksum. An incomplete or damaged record is ignored, and its draw is made again. The checksum of
+the pixels alone is an image's *name*: two equal images have equal names, by which repeats are
+found.
 
-Without a folder, or when the disk refuses to take more, draws are kept in memory.
+Without a folder, or when the disk is full, draws are kept in memory.
 """
 
 from __future__ import annotations
@@ -39,10 +39,11 @@ from fimi.files import write_whole
 from fimi.generator_node.generators.base import GeneratorError, Image
 
 Verdict = Literal["kept", "below-chance", "blank", "near-copy", "repeat"]
-"""What became of a draw: kept, or why not (:mod:`fimi.generator_node.service.gate`)."""
+"""The verdict on a draw: kept, or the reason of the refusal
+(:mod:`fimi.generator_node.service.gate`)."""
 
 VERDICTS: tuple[Verdict, ...] = ("kept", "below-chance", "blank", "near-copy", "repeat")
-"""In the order of their codes on disk: append, never reorder."""
+"""Verdicts in the order of their codes on disk: append, never reorder."""
 
 _HEAD = struct.Struct("<QHBf")
 _CHECK_BYTES = 8
@@ -58,10 +59,10 @@ class Draw(Struct, frozen=True, kw_only=True):
     """One image that was drawn.
 
     Attributes:
-        address: which image of the run it was drawn for.
-        attempt: 0 for the first.
-        verdict: kept, or why not.
-        confidence: of the judge in the image's own class, 0 to 1; NaN without a judge.
+        address: address for which it was drawn.
+        attempt: number of the attempt, from 0.
+        verdict: kept, or the reason of the refusal.
+        confidence: the judge's confidence in the image's class, 0 to 1; NaN without a judge.
         image: (channels, height, width), uint8.
     """
 
@@ -73,7 +74,7 @@ class Draw(Struct, frozen=True, kw_only=True):
 
 
 class _Settled(Struct, frozen=True, gc=False):
-    """What is known of an address: its last draw. ``place``: offset in the file, or the pixels."""
+    """The last draw of an address. ``place``: its offset in the file, or the pixels."""
 
     attempt: int
     verdict: Verdict
@@ -96,7 +97,7 @@ class _Drawer:
             self._read(self._file)
 
     def _read(self, file: IO[bytes]) -> None:
-        """Take note of what there is; what was cut short at the end is cut off."""
+        """Read the records of a file; an incomplete one at the end is removed."""
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
         damaged = 0
@@ -127,7 +128,7 @@ class _Drawer:
             self.named.setdefault(_digest(pixels), address)
 
     def add(self, draws: Iterable[Draw], *, durable: bool) -> bool:
-        """Append draws; whether they reached the disk (or none was asked for)."""
+        """Append draws; returns whether they are on the disk (or need not be)."""
         records, noted = [], []
         for draw in draws:
             pixels = np.ascontiguousarray(draw.image).tobytes()
@@ -143,7 +144,7 @@ class _Drawer:
         return start is not None or not durable or self._file is None
 
     def _append(self, data: bytes) -> int | None:
-        """Where ``data`` was written, whole and for good; ``None`` if the disk took only part."""
+        """Offset at which ``data`` was written completely; ``None`` if the disk is full."""
         assert self._file is not None
         start = self._file.seek(0, os.SEEK_END)
         try:
@@ -177,10 +178,10 @@ class Pool:
     """Draws by class and address.
 
     Args:
-        folder: where they are kept; ``None``: in memory.
+        folder: folder in which they are kept; ``None``: in memory.
         image_shape: channels, height, width.
-        made_by: everything that decides the pixels of a draw and its verdict, as text; draws of
-            different makers never mix.
+        made_by: everything that determines the pixels of a draw and its verdict, as text; draws
+            with different values are kept apart.
 
     Raises:
         PoolError: the folder cannot be used, or another node uses it.
@@ -208,17 +209,17 @@ class Pool:
             ) from error
 
     def attempt(self, class_id: int, address: int) -> int:
-        """Number of the next attempt at an address, 0 if nothing was drawn there yet."""
+        """Number of the next attempt at an address; 0 if nothing was drawn there yet."""
         known = self._drawer(class_id).last.get(address)
         return 0 if known is None else known.attempt + 1
 
     def kept(self, class_id: int, address: int) -> bool:
-        """Whether there is an image at an address."""
+        """Whether an address has an accepted image."""
         known = self._drawer(class_id).last.get(address)
         return known is not None and known.verdict == "kept"
 
     def verdict(self, class_id: int, address: int) -> Verdict:
-        """What became of the last draw of an address.
+        """The verdict on the last draw of an address.
 
         Raises:
             KeyError: nothing was drawn there.
@@ -240,7 +241,7 @@ class Pool:
         return _digest(np.ascontiguousarray(image).tobytes()) in self._drawer(class_id).named
 
     def add(self, class_id: int, draws: Iterable[Draw]) -> None:
-        """Keep draws. A disk that takes no more is reported once; from then on, memory does."""
+        """Keep draws. A full disk is reported once, and memory is used from then on."""
         if not self._drawer(class_id).add(draws, durable=self.durable):
             self.durable = False
             log.error(
@@ -250,7 +251,7 @@ class Pool:
             )
 
     def release(self) -> None:
-        """Forget everything, if it is in memory only."""
+        """Drop all draws that are in memory only."""
         if self._folder is None:
             self._drawers.clear()
 
@@ -280,7 +281,7 @@ def _digest(data: bytes) -> bytes:
 
 
 def _lock(path: Path) -> IO[bytes]:
-    """Hold a lock that ends with this process, however it ends; where the system has none, none."""
+    """Hold a lock until this process ends or is killed; without effect where locks are missing."""
     file = path.open("ab")
     try:
         import fcntl

@@ -1,8 +1,9 @@
-"""Seeds: every image of every device has one of its own.
+"""Seeds: every image of every device has its own seed.
 
-They are hashed from (run seed, device, class, index), so two devices get different images, a
-repeated request gives the identical batch, and asking for more of a class keeps what there was and
-adds to it. The run's id is not among them: the same seed gives the same images in every run.
+They are hashed from (run seed, device, class, index). So two devices get different images, a
+repeated request gives the identical batch, and a request for more images of a class keeps the
+earlier ones and adds to them. The run's id is not used: the same seed gives the same images in
+every run.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ def image_seeds(
     """A seed for every image of a device, class after class.
 
     Args:
-        seed: of the run.
-        device: for whom; empty for images that all devices share.
+        seed: seed of the run.
+        device: id of the device; empty for images that all devices share.
         counts: images per class.
         skip: images of each class that come before them; empty: none.
 
@@ -45,19 +46,19 @@ def stock_seeds(
     stock: tuple[int, ...],
     skip: tuple[int, ...] = (),
 ) -> Seeds:
-    """Addresses of a device's images where there are only so many of a class.
+    """Addresses of a device's images where the number of images of a class is fixed.
 
     Args:
-        seed: of the run.
-        device: for whom; empty for images that all devices share.
+        seed: seed of the run.
+        device: id of the device; empty for images that all devices share.
         counts: images per class.
-        stock: different images that there are of every class.
+        stock: number of different images of every class.
         skip: images of each class that come before them; empty: none.
 
     Returns:
-        (sum over classes of the smaller of count and what is left,), uint64: of every class the
-        first ones after those of an order of 0 to stock − 1 that is the device's own, so that
-        nothing comes twice and asking for more adds to what there was.
+        (sum over classes of the smaller of count and images left,), uint64. Each device has its
+        own random order of 0 to stock − 1 for every class; these are the next ones after ``skip``.
+        So no image comes twice, and a request for more adds to the earlier ones.
     """
     dealt = [
         np.random.Generator(np.random.Philox(key=_hash(f"fimi/stock/{seed}/{class_id}/{device}")))
@@ -71,7 +72,7 @@ def stock_seeds(
 
 
 def redraw_seed(seed: int, attempt: int) -> int:
-    """The seed for drawing an image again: that of the image itself at attempt 0."""
+    """The seed of an attempt at an image; at attempt 0 it is the image's own seed."""
     return seed if attempt == 0 else _hash(f"fimi/redraw/{seed}/{attempt}")
 
 

@@ -1,10 +1,11 @@
 """From devices' requests to their batches: one queue, drawn in chunks across devices. No network.
 
-Requests are taken with :meth:`BatchService.submit`; every :meth:`BatchService.work` draws one chunk
-of what is lacking, for whoever asked first, and goes on with the next device where that leaves
-room. What is drawn is judged and kept (:mod:`fimi.generator_node.service.drawing`). A batch comes
-out (:mod:`fimi.generator_node.service.device_batch`) as soon as it is whole, or as whole as it
-gets: its counts say what there is, its tally what was refused, its error what went wrong.
+:meth:`BatchService.submit` takes requests. Every :meth:`BatchService.work` draws one chunk of
+missing images, for the first request first, and fills up the chunk with images of the next
+requests. Draws are judged and kept (:mod:`fimi.generator_node.service.drawing`). A batch is
+returned (:mod:`fimi.generator_node.service.device_batch`) as soon as it is complete, or as complete
+as it can
+be: it states its counts, the refused images and any error.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from fimi.generator_node.service.seeds import image_seeds, stock_seeds
 from fimi.messaging.messages import SyntheticRequest
 
 CHUNK = 256
-"""Most images that are drawn, judged and kept together."""
+"""Most images of a chunk."""
 
 log = logging.getLogger(__name__)
 
@@ -36,15 +37,15 @@ class RequestRefusedError(ValueError):
 
 
 class QueueProgress(Struct, frozen=True, kw_only=True):
-    """Where the queue is.
+    """Progress of the queue.
 
     Attributes:
-        lacking: images that are still to be drawn, should none be refused.
+        lacking: images that are still to be drawn, if none is refused.
         devices: batches that are not ready yet.
         drawn: images drawn since the service began.
-        refused: of those, by verdict.
-        seconds: that drawing has taken.
-        energy: what it took, or ``None`` where it was not metered throughout.
+        refused: how many of those were refused, by verdict.
+        seconds: time of drawing, s.
+        energy: energy of drawing, or ``None`` where a part of it is unmetered.
     """
 
     lacking: int
@@ -56,20 +57,20 @@ class QueueProgress(Struct, frozen=True, kw_only=True):
 
 
 class BatchService:
-    """Makes batches.
+    """Makes the batches of requests.
 
     Args:
-        generator: what draws the images.
+        generator: the generator.
         images_max: most images in one request.
-        gate: judges them; ``None`` keeps everything but images of one colour.
-        pool: keeps them; by default in memory.
-        metered: meters the drawing; by default nothing does.
-        share_images: give all devices the same images instead of images of their own.
-        chunk: most images drawn together; less at first, and where that takes long or does not fit
+        gate: judges images; ``None`` accepts all but images of one colour.
+        pool: keeps draws; by default in memory.
+        metered: meters the drawing; by default it is unmetered.
+        share_images: whether all devices get the same images instead of images of their own.
+        chunk: most images drawn together; fewer at first, and where these take long or do not fit
             into memory (:mod:`fimi.generator_node.service.drawing`).
 
     Raises:
-        ValueError: images_max or chunk below 1.
+        ValueError: images_max or chunk is below 1.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class BatchService:
 
     @property
     def progress(self) -> QueueProgress:
-        """Where the queue is."""
+        """Progress of the queue."""
         return QueueProgress(
             lacking=sum(len(making.lacking) for making in self._queue),
             devices=len(self._queue),
@@ -115,10 +116,11 @@ class BatchService:
         )
 
     def submit(self, request: SyntheticRequest) -> None:
-        """Take a request; :meth:`work` gives its batch.
+        """Take a request; :meth:`work` returns its batch.
 
         Raises:
-            RequestRefusedError: unknown classes, negative counts, or too many images.
+            RequestRefusedError: a class is unknown, a count is negative, or there are too many
+                images.
         """
         self._check(request)
         owner = "" if self._share_images else request.device
@@ -131,11 +133,11 @@ class BatchService:
         self._queue.append(Making(request, counts, seeds.tolist()))
 
     def withdraw(self, request: SyntheticRequest) -> None:
-        """Forget a request that was submitted; what was drawn for it stays in the pool."""
+        """Drop a request that was submitted; its draws stay in the pool."""
         self._queue = deque(each for each in self._queue if each.request != request)
 
     def work(self) -> list[MadeBatch]:
-        """Draw one chunk; returns the batches that are ready now, in the order of requests."""
+        """Draw one chunk; returns the batches that are ready, in the order of requests."""
         chosen = self._choose()
         if chosen:
             self._draw(chosen)
@@ -144,11 +146,12 @@ class BatchService:
         return [making.batch(self._pool, self.generator, self._provenance) for making in ready]
 
     def make(self, request: SyntheticRequest) -> MadeBatch:
-        """Serve one request to its end.
+        """Make the batch of one request.
 
         Raises:
-            RequestRefusedError: unknown classes, negative counts, or too many images.
-            RuntimeError: while other requests wait.
+            RequestRefusedError: a class is unknown, a count is negative, or there are too many
+                images.
+            RuntimeError: other requests are waiting.
         """
         if self.busy:
             raise RuntimeError("other requests wait; use submit and work")
@@ -158,7 +161,7 @@ class BatchService:
         return ready[0]
 
     def release(self) -> None:
-        """A run is over: forget its images, unless the pool keeps them on disk."""
+        """Drop the images of a run that has ended, unless the pool keeps them on disk."""
         self._pool.release()
 
     def close(self) -> None:
@@ -191,7 +194,7 @@ class BatchService:
             )
 
     def _choose(self) -> list[tuple[Making, Place]]:
-        """Up to a chunk of places to draw at, and for whom; what is settled is struck off."""
+        """Up to a chunk of places to draw at, with their requests; settled places are removed."""
         chosen: list[tuple[Making, Place]] = []
         taken: set[Place] = set()
         most = self._drawing.chunk
@@ -202,7 +205,7 @@ class BatchService:
                 if self._drawing.settled(place):
                     continue
                 waiting.append(place)
-                if place not in taken:  # shared images: another device's draw will do
+                if place not in taken:  # with shared images, one draw is for several devices
                     taken.add(place)
                     chosen.append((making, place))
             making.lacking.extendleft(reversed(waiting))

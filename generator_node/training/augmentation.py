@@ -1,7 +1,7 @@
 """Small random affine changes of training images.
 
-Bicubic: bilinear interpolation blurs 8×8 digits so much that the Fréchet distance of what is
-learned from them to the data rises eightfold.
+Interpolation is bicubic: bilinear interpolation blurs 8×8 digits so much that the Fréchet distance
+between the data and the images of a generator trained on them is eight times as large.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class AugmentationSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_o
 def augment(images: Tensor, settings: AugmentationSettings, draw: torch.Generator) -> Tensor:
     """Random affine changes of images (N, channels, height, width) between −1 and 1.
 
-    What is random is drawn on the CPU, wherever the images are.
+    Random numbers are drawn on the CPU, wherever the images are.
     """
     count, _, height, width = images.shape
 
@@ -55,7 +55,7 @@ def augment(images: Tensor, settings: AugmentationSettings, draw: torch.Generato
         1,
     )
     grid = functional.affine_grid(maps.to(images.device), list(images.shape), align_corners=False)
-    # Shifted up by one, so that what comes in from outside is black, not grey.
+    # Shifted up by one, so that pixels from outside the image are black, not grey.
     moved = functional.grid_sample(images + 1, grid, mode="bicubic", align_corners=False) - 1
     chosen = torch.rand(count, generator=draw) < settings.probability
     return torch.where(chosen.to(images.device)[:, None, None, None], moved.clamp(-1, 1), images)

@@ -1,8 +1,8 @@
-"""A training in the middle, on disk, so that it can go on as if nothing had happened.
+"""The state of a training on disk, from which it continues as if it had not been interrupted.
 
-One safetensors file: weights, their moving average, the optimisers' moments, the state of the
-random generator, the order of the images; and, as its metadata, where it is and what it is of. A
-training with other settings or other data does not go on from it.
+It is one safetensors file with weights, their moving average, the optimisers' moments, the state of
+the random generator and the order of the images. Its metadata hold the position and the purpose. A
+training with other settings or other data cannot continue from it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from fimi.generator_node.generators.base import GeneratorError
 
 
 class Position(Struct, frozen=True, kw_only=True):
-    """Where a training is.
+    """The position of a training.
 
     Attributes:
-        step: steps done.
-        order: of the images in this pass; empty where every step picks its own.
+        step: number of finished steps.
+        order: order of the images in this pass; empty where every step draws its own.
         at: how many of ``order`` have been used.
-        loss: its running mean.
-        seconds: it has taken so far.
+        loss: running mean of the loss.
+        seconds: wall time so far, s.
     """
 
     step: int
@@ -42,14 +42,14 @@ class Position(Struct, frozen=True, kw_only=True):
 
 
 class Training(Struct, frozen=True, kw_only=True):
-    """What changes while networks are trained.
+    """The state that changes during a training.
 
     Attributes:
-        networks: by name; their weights.
-        average: the moving average of the weights that are kept in the end.
-        optimisers: by name; their moments.
-        draw: what everything random is drawn from.
-        rate: the learning rate's schedule, of the only optimiser; ``None``: it is constant.
+        networks: networks by name, with their weights.
+        average: moving average of the weights, which is the result of the training.
+        optimisers: optimisers by name, with their moments.
+        draw: the random generator for everything that is drawn.
+        rate: schedule of the learning rate, of the only optimiser; ``None``: it is constant.
     """
 
     networks: Mapping[str, nn.Module]
@@ -60,13 +60,13 @@ class Training(Struct, frozen=True, kw_only=True):
 
 
 def write(path: Path, training: Training, position: Position, purpose: str) -> None:
-    """Write a checkpoint in place of the one that was there, all or nothing.
+    """Replace a checkpoint, completely or not at all.
 
     Args:
         path: the file.
         training: the state.
-        position: where it is.
-        purpose: what it is a training of; :func:`read` wants the same.
+        position: its position.
+        purpose: settings and data of the training; :func:`read` needs the same.
     """
     tensors = {f"average.{i}": v for i, v in enumerate(training.average.shadow_params)}
     for name, network in training.networks.items():
@@ -83,7 +83,7 @@ def write(path: Path, training: Training, position: Position, purpose: str) -> N
         "average_steps": training.average.optimization_step,
         "purpose": purpose,
     }
-    # Tied tensors would be written twice or refused: contiguous copies are neither.
+    # Tied tensors would be written twice or refused; contiguous copies avoid both.
     data = safetensors.torch.save(
         {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()},
         metadata={"training": json.dumps(note)},
@@ -93,10 +93,10 @@ def write(path: Path, training: Training, position: Position, purpose: str) -> N
 
 
 def read(path: Path, training: Training, purpose: str) -> Position:
-    """Put a checkpoint into force.
+    """Read a checkpoint into ``training``; returns its position.
 
     Raises:
-        GeneratorError: it cannot be read, or is of another training.
+        GeneratorError: it cannot be read, or belongs to another training.
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:

@@ -3,9 +3,9 @@
 :func:`train` returns a :class:`Trained`, whose :meth:`Trained.save` writes the folder that
 :mod:`fimi.generator_node.generators.folder` describes. The recipe: v-prediction, AdamW with warm-up
 and cosine decay, exponential moving average of the weights, the label dropped in 10 % of the cases
-(null class), and random affine changes of four images in five. The generated images have these
+(null class), and random affine changes of four images in five. The generated images show these
 changes too. A model with changes half as large, trained for 6,000 steps, made images that looked
-more like real ones and taught a classifier less (docs/generator.md).
+more like real ones, but a classifier learned less from them (docs/generator.md).
 """
 
 from __future__ import annotations
@@ -47,27 +47,28 @@ from fimi.generator_node.training.network import (
 from fimi.learning.data.dataset import Dataset, Images
 
 MOST_LEVELS = 64
-"""Data with more distinct pixel values than this are taken to use all of 0 to 255."""
+"""Data with more different pixel values than this are taken to use all of 0 to 255."""
 
 Positive = Annotated[float, Meta(gt=0)]
 
 
 class DiffusionSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How a diffusion model is trained.
+    """Settings of the training of a diffusion model.
 
     Attributes:
         steps: optimiser steps.
         batch_size: images per step.
-        learning_rate: of AdamW, at its height.
-        warmup_steps: steps until the learning rate is at its height.
-        weight_decay: of AdamW.
-        ema_decay: of the moving average of the weights, at its end.
-        null_share: share of the labels that is replaced by the null class.
+        learning_rate: largest learning rate of AdamW.
+        warmup_steps: steps until the learning rate is largest.
+        weight_decay: weight decay of AdamW.
+        ema_decay: final decay of the moving average of the weights.
+        null_share: share of the labels that are replaced by the null class.
         network: size of the U-Net.
         augmentation: random changes of the images.
         judge_steps: optimiser steps of the judge.
-        quantise: snap generated pixels to the values that occur in the data, if they are few.
-        seed: of everything that is drawn.
+        quantise: whether to round generated pixels to the values that occur in the data, if these
+            are few.
+        seed: seed of everything that is drawn.
     """
 
     steps: Annotated[int, Meta(ge=1)] = 8000
@@ -87,12 +88,12 @@ class DiffusionSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class Trained(Struct, frozen=True, kw_only=True):
-    """A trained model, not yet on disk.
+    """A trained diffusion model, not yet on disk.
 
     Attributes:
         unet: the network with its averaged weights.
-        card: what it was made from; its digests are set by saving.
-        judge: of its images (:func:`fimi.generator_node.training.judge.train_judge`).
+        card: its card; the digests are set by :meth:`save`.
+        judge: judge of its images (:func:`fimi.generator_node.training.judge.train_judge`).
     """
 
     unet: UNet2DModel
@@ -123,22 +124,24 @@ def train(
     """Train a diffusion model on public data; nothing else is read.
 
     Args:
-        public: the images that the generator may see.
-        settings: the recipe.
+        public: the images to train on.
+        settings: settings of the training.
         progress: called about a hundred times, and after the last step.
-        name: of the generator; the data's name by default.
+        name: name of the generator; by default that of the data.
         threads: PyTorch's threads. The same seed gives the same weights with the same libraries
             and number of threads.
         device: ``"cpu"``, or a CUDA device, where it computes in bfloat16 where that is safe.
-        checkpoint: file that is written every so often, and gone on from if it is there.
+        checkpoint: file that is written every ``every`` steps; if it exists, the training
+            continues from it.
         every: steps between two checkpoints or previews.
         preview: called with the step and ten images of every class, drawn with the averaged
             weights.
 
     Raises:
-        ValueError: no images, settings out of range, or a network that does not fit the images.
+        ValueError: there are no images, settings are out of range, or the network does not fit the
+            images.
         FloatingPointError: the loss is not finite any more.
-        GeneratorError: the checkpoint is damaged or of another training.
+        GeneratorError: the checkpoint is damaged or belongs to another training.
     """
     settings = _checked(settings or DiffusionSettings())
     levels = levels_of(public) if settings.quantise else ()
@@ -176,7 +179,7 @@ def _fit(
     settings: DiffusionSettings,
     watch: TrainingWatch,
 ) -> tuple[float, float]:
-    """Fit ``unet`` in place, leave its averaged weights in it; the running loss, the seconds."""
+    """Train ``unet``, which gets the averaged weights; returns the running loss and the seconds."""
     device = unet.device
     draw = torch.Generator().manual_seed(settings.seed)
     images = torch.from_numpy(public.images)
@@ -242,7 +245,7 @@ def _fit(
 
 
 def _rate(step: int, settings: DiffusionSettings) -> float:
-    """Learning rate relative to its height: linear warm-up, then a cosine down to 2 %."""
+    """Learning rate relative to the largest: linear warm-up, then a cosine down to 2 %."""
     warm = min(1.0, (step + 1) / settings.warmup_steps)
     done = min(1.0, step / settings.steps)
     return warm * (0.49 * (1 + math.cos(math.pi * done)) + 0.02)

@@ -1,14 +1,14 @@
-"""How good a generator's images are, in numbers next to those of real images.
+"""How good a generator's images are: scores, and the same scores of real images.
 
 * *class accuracy score*: a classifier trained on generated images only, tested on real ones
   (:mod:`fimi.generator_node.training.quality`);
 * *Fréchet distance* (Heusel et al., arXiv:1706.08500) between generated and real images, on the
   features of the judge instead of Inception's: comparable for one data set and one judge only;
-* *density and coverage* (Naeem et al., arXiv:2002.09797) on the same features: how much of the
-  generated lies where real images are, and how much of the real is reached;
+* *density and coverage* (Naeem et al., arXiv:2002.09797) on the same features: how many generated
+  images lie near real ones, and how many real images have generated ones nearby;
 * *memorisation*: the share of images that are closer to a public image than all but the closest
-  percent of public images are to each other. Real test images, which nobody memorised, give the
-  share that chance alone makes.
+  percent of public images are to each other. Real test images, which the generator has not seen,
+  give the share by chance.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Score(Struct, frozen=True, kw_only=True):
     Attributes:
         trained_on: name of the training images.
         tested_on: name of the real images.
-        images: how many it was trained on.
-        mean: accuracy, 0 to 1.
+        images: number of training images.
+        mean: mean accuracy, 0 to 1.
         deviation: standard deviation between classifiers.
     """
 
@@ -46,18 +46,18 @@ class Score(Struct, frozen=True, kw_only=True):
 
 
 class Likeness(Struct, frozen=True, kw_only=True):
-    """How some images compare with real ones.
+    """Comparison of some images with real ones.
 
     Attributes:
-        name: of the images.
-        images: how many.
-        purity: share that the judge takes for what they are labelled as.
-        frechet: distance to real images that are not public, on the judge's features.
-        density: of the images around real ones; 1 for real images, 0 far away.
+        name: name of the images.
+        images: number of images.
+        purity: share of images that the judge assigns to their label.
+        frechet: Fréchet distance to real images that are not public, on the judge's features.
+        density: density of the images around real ones; 1 for real images, 0 far away.
         coverage: share of the real images with one of these nearby.
-        diversity: mean distance of two images of a class, relative to real images'.
-        near_copies: share closer to a public image than public images are to each other but for
-            the closest percent.
+        diversity: mean distance of two images of a class, relative to that of real images.
+        near_copies: share of images that are closer to a public image than all but the closest
+            percent of public images are to each other.
         nearest: median distance to the nearest public image, root mean square of pixels 0 to 1.
     """
 
@@ -73,15 +73,15 @@ class Likeness(Struct, frozen=True, kw_only=True):
 
 
 class GeneratorEvaluation(Struct, frozen=True, kw_only=True):
-    """A generator in numbers.
+    """Scores of a generator.
 
     Attributes:
         generator: its name.
         scores: class accuracy scores of generated images, of real public ones, and of a quarter
             of those.
-        worth: what a generated image is worth in real ones, by the last test set; see
-            :func:`discount`. ``None`` if the scores do not tell.
-        likeness: of generated images, and of real test images for comparison.
+        worth: worth of a generated image in real ones, by the last test set; see
+            :func:`discount`. ``None`` if the scores do not determine it.
+        likeness: comparisons of generated images, and of real test images, with real ones.
     """
 
     generator: str
@@ -104,14 +104,14 @@ def evaluate(
     """Evaluate generated images.
 
     Args:
-        name: of what generated them.
-        generated: the images.
-        public: what the generator was trained on.
-        tests: real images that it has not seen. The images are compared with the first, and so are
-            the last, as a measure; one set alone is halved for that.
-        judge: trained on ``public``.
-        classifiers: per training set, each with its own seed.
-        seed: of the first classifier.
+        name: name of the generator.
+        generated: its images.
+        public: its training data.
+        tests: real images that it has not seen. The generated images and, for comparison, the last
+            set are compared with the first set; a single set is divided in halves for this.
+        judge: a judge that was trained on ``public``.
+        classifiers: number of classifiers per training set, each with its own seed.
+        seed: seed of the first classifier.
         threads: PyTorch's threads.
     """
     drawn = np.random.default_rng(seed).permutation(len(public))[: -(-len(public) // 4)]
@@ -134,7 +134,7 @@ def evaluate(
 
 
 def halves(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
-    """Two disjoint halves, drawn at random: a set compared with itself says nothing."""
+    """Two disjoint halves, drawn at random: a comparison of a set with itself would be useless."""
     drawn = np.random.default_rng(seed).permutation(len(dataset))
     half = len(dataset) // 2
     first, other = np.sort(drawn[:half]), np.sort(drawn[half:])
@@ -169,12 +169,12 @@ def class_accuracy_scores(
 def likenesses(
     sets: Sequence[Dataset], public: Dataset, real: Dataset, judge: Judge
 ) -> tuple[Likeness, ...]:
-    """How each of some sets compares with real images.
+    """Comparisons of several sets with real images.
 
     Args:
-        sets: to be compared.
-        public: what the generator was trained on.
-        real: real images, not public.
+        sets: the sets to compare.
+        public: training data of the generator.
+        real: real images that are not public.
         judge: gives the features.
     """
     neighbours = Neighbours(public.images)
@@ -217,9 +217,9 @@ def frechet_distance(one: Floats, other: Floats) -> float:
 def density_and_coverage(
     real: Floats, generated: Floats, neighbours: int = NEIGHBOURS
 ) -> tuple[float, float]:
-    """By balls around real features (N, F) that reach their ``neighbours``-th real neighbour.
+    """Density and coverage, with balls around real features (N, F).
 
-    Where there are fewer, they reach the farthest.
+    A ball reaches the ``neighbours``-th nearest real feature, or the farthest if there are fewer.
     """
     neighbours = min(neighbours, len(real) - 1)
     radii = np.sort(_distances(real, real), axis=1)[:, neighbours]
@@ -240,16 +240,16 @@ def spread(dataset: Dataset) -> float:
 
 
 def discount(synthetic: Score, real: Score, smaller: Score) -> float:
-    """What a generated image is worth in real ones, q, fitted to class accuracy scores.
+    """The worth of a generated image in real ones, q, fitted to class accuracy scores.
 
-    Between the scores of ``smaller`` and ``real``, real training sets of different sizes, error
-    falls as a power of the number of images. q is the share of ``real.images`` at which that power
-    law gives the error that ``synthetic``, with as many images as ``real``, has.
+    ``smaller`` and ``real`` are scores of real training sets of different sizes. Between them the
+    error is taken to fall as a power of the number of images. q is the share of ``real.images`` at
+    which that power law gives the error of ``synthetic``, which has as many images as ``real``.
 
     Args:
-        synthetic: of generated images.
-        real: of real images.
-        smaller: of fewer real images.
+        synthetic: score of generated images.
+        real: score of real images.
+        smaller: score of fewer real images.
 
     Returns:
         q > 0; above 1 if generated images teach more than as many real ones.

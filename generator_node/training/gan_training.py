@@ -1,16 +1,17 @@
-"""Training a conditional GAN: the baseline that diffusion has to beat.
+"""Training a conditional GAN, the baseline for diffusion models.
 
-Discriminator: class projection (Miyato and Koyama, arXiv:1802.05637), the deviation within the
-batch as one more channel (Karras et al., arXiv:1710.10196), a gradient penalty on real images, R1
-(Mescheder et al., arXiv:1801.04406). Every image that it sees is changed at random, so that a few
-hundred training images are not learned by heart (Zhao et al., arXiv:2006.10738). What is kept is a
-moving average of the generator's weights.
+The discriminator has class projection (Miyato and Koyama, arXiv:1802.05637), the deviation within
+the batch as one more channel (Karras et al., arXiv:1710.10196), and a gradient penalty on real
+images, R1 (Mescheder et al., arXiv:1801.04406). Every image of the discriminator is changed at
+random, so that it does not memorise a few hundred training images (Zhao et al., arXiv:2006.10738).
+The result is a moving average of the generator's weights.
 
-It learns four times as fast as the generator (Heusel et al., arXiv:1706.08500). What was tried
-before, one training each: another network with spectral normalisation and hinge loss kept 0.10 of
-real images' diversity after 6,000 steps; this one with equal rates 0.33 and 0.22 after 1,500 steps
-with penalties of 1 and 0.05, with these rates and 0.3 it kept 0.82. Rates and penalty were changed
-together, so which of them did it is not known.
+The discriminator learns four times as fast as the generator (Heusel et al., arXiv:1706.08500).
+Tried before, with one training each: another network with spectral normalisation and hinge loss
+reached 0.10 of real images' diversity after 6,000 steps. This network with equal rates reached 0.33
+and 0.22 after 1,500 steps with penalties of 1 and 0.05; with the present rates and a penalty of 0.3
+it reached 0.82. Rates and penalty were changed together, so it is not known which of them had the
+effect.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ from fimi.learning.data.dataset import Dataset, Images
 
 
 class _Discriminator(nn.Module):
-    """Images and classes to realness (N,), each seen in the light of its batch."""
+    """From images and classes to realness (N,); the deviation within the batch is used as well."""
 
     def __init__(self, classes: int, image_shape: tuple[int, int, int], width: int) -> None:
         super().__init__()
@@ -89,8 +90,8 @@ class TrainedGan(Struct, frozen=True, kw_only=True):
 
     Attributes:
         network: the generator with its averaged weights.
-        card: what it was made from; its digests are set by saving.
-        judge: of its images.
+        card: its card; the digests are set by :meth:`save`.
+        judge: judge of its images.
     """
 
     network: GeneratorNetwork
@@ -127,23 +128,24 @@ def train_gan(
     """Train a conditional GAN on public data; nothing else is read.
 
     Args:
-        public: the images that the generator may see.
-        settings: the recipe.
+        public: the images to train on.
+        settings: settings of the training.
         progress: called about a hundred times, and after the last step.
-        name: of the generator; the data's name by default.
+        name: name of the generator; by default that of the data.
         threads: PyTorch's threads. On the CPU the same seed gives the same weights with the same
             libraries and number of threads, interrupted or not.
-        device: ``"cpu"``, or a CUDA device, in single precision there too: the penalty is a
-            gradient of a gradient.
-        checkpoint: file that is written every so often, and gone on from if it is there.
+        device: ``"cpu"`` or a CUDA device; both compute in single precision, because the penalty is
+            a gradient of a gradient.
+        checkpoint: file that is written every ``every`` steps; if it exists, the training
+            continues from it.
         every: steps between two checkpoints or previews.
         preview: called with the step and ten images of every class, drawn with the averaged
             weights.
 
     Raises:
-        ValueError: no images, or sides that the network cannot make.
+        ValueError: there are no images, or the network cannot make images of their size.
         FloatingPointError: the loss is not finite any more.
-        GeneratorError: the checkpoint is damaged or of another training.
+        GeneratorError: the checkpoint is damaged or belongs to another training.
     """
     settings = settings or GanSettings()
     card = first_card(public, settings, kind="conditional-gan", name=name, levels=levels_of(public))
@@ -174,7 +176,7 @@ def _fit(
     settings: GanSettings,
     watch: TrainingWatch,
 ) -> tuple[float, float]:
-    """Fit ``network``, leave its averaged weights in it; the running loss, the seconds."""
+    """Train ``network``, which gets the averaged weights; returns the running loss and seconds."""
     device = next(network.parameters()).device
     images = torch.from_numpy(public.images.astype(np.float32) / 127.5 - 1.0).to(device)
     labels = torch.from_numpy(public.labels).to(device)

@@ -1,8 +1,8 @@
 """Training the judge of the quality gate: a classifier on public data, as an ONNX graph.
 
-The small CNN, on images changed as the generator's training changes them, served by
-:class:`fimi.generator_node.service.gate.Judge`. Its features, the values before the last layer, are
-what Fréchet distances are computed on.
+It is the small CNN, trained on images with the same random changes as in the generator's training,
+and served by :class:`fimi.generator_node.service.gate.Judge`. Fréchet distances are computed on its
+features, the values before the last layer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fimi.learning.networks import models
 
 
 class _Looks(nn.Module):
-    """Images as stored to logits and features."""
+    """From images as stored to logits and features."""
 
     def __init__(self, network: models.SmallCNN) -> None:
         super().__init__()
@@ -37,9 +37,9 @@ def train_judge(
     """A judge trained on public data.
 
     Args:
-        public: what the generator may see, and nothing else.
-        seed: of weights, batches and changes.
-        steps: of the optimiser.
+        public: the data to train on.
+        seed: seed of weights, batches and changes.
+        steps: optimiser steps.
         threads: PyTorch's threads.
 
     Returns:

@@ -1,8 +1,7 @@
-"""A training on its way, whatever is trained: watched, previewed, written, gone on with.
+"""The loop of a training: progress, previews, checkpoints, continuing from one.
 
-What learns differs between :mod:`fimi.generator_node.training.diffusion_training` and
-:mod:`fimi.generator_node.training.gan_training`; what is said and kept of it after every step does
-not.
+:mod:`fimi.generator_node.training.diffusion_training` and
+:mod:`fimi.generator_node.training.gan_training` train different networks; both use this loop.
 """
 
 from __future__ import annotations
@@ -28,20 +27,20 @@ from fimi.generator_node.training.network import library_versions
 from fimi.learning.data.dataset import Dataset, Images
 
 NETWORK = "network"
-"""The name, in a checkpoint's :class:`Training`, of what is kept in the end."""
+"""Name, in a checkpoint's :class:`Training`, of the network that is the result."""
 PREVIEW_IMAGES = 10
-"""Of every class."""
+"""Number of preview images of every class."""
 _UNORDERED = torch.empty(0, dtype=torch.int64)
 
 
 class TrainingProgress(Struct, frozen=True, kw_only=True):
-    """Where a training is.
+    """Progress of a training.
 
     Attributes:
-        step: steps done.
-        steps: steps in all.
+        step: number of finished steps.
+        steps: number of all steps.
         loss: running mean of the training loss.
-        seconds: since the start.
+        seconds: wall time since the start, s.
     """
 
     step: int
@@ -51,13 +50,14 @@ class TrainingProgress(Struct, frozen=True, kw_only=True):
 
 
 class TrainingWatch(Struct, frozen=True, kw_only=True):
-    """What is to be done while training.
+    """Progress, checkpoints and previews of a training.
 
     Attributes:
         progress: called about a hundred times, and after the last step.
-        checkpoint: file that is written every so often, and gone on from if it is there.
+        checkpoint: file that is written every ``every`` steps; if it exists, the training
+            continues from it.
         every: steps between two checkpoints or previews.
-        look: called with the step while the averaged weights are in place.
+        look: called with the step while the network has the averaged weights.
     """
 
     progress: Callable[[TrainingProgress], None] | None
@@ -67,20 +67,20 @@ class TrainingWatch(Struct, frozen=True, kw_only=True):
 
 
 class Course:
-    """The way from the first step, or from a checkpoint, to the last.
+    """The steps of a training, from the first one or from a checkpoint to the last.
 
     Args:
-        training: what changes; its network named :data:`NETWORK` is kept.
-        steps: in all.
-        learning_rate: to be named when the loss is not finite.
-        purpose: what a checkpoint has to be of.
-        watch: what is to be done on the way.
+        training: its state; the network named :data:`NETWORK` is the result.
+        steps: number of all steps.
+        learning_rate: learning rate, for the message when the loss is not finite.
+        purpose: settings and data of the training, which a checkpoint must have too.
+        watch: progress, checkpoints and previews.
 
     Attributes:
-        resumed: where a checkpoint had come to; ``None`` without one.
+        resumed: position of the checkpoint; ``None`` without one.
 
     Raises:
-        GeneratorError: the checkpoint is damaged or of another training.
+        GeneratorError: the checkpoint is damaged or belongs to another training.
     """
 
     def __init__(
@@ -109,16 +109,16 @@ class Course:
 
     @property
     def steps(self) -> range:
-        """Those that are left, from 1."""
+        """The steps that are left, numbered from 1."""
         return range(self.resumed.step + 1 if self.resumed else 1, self._steps + 1)
 
     def stepped(self, step: int, loss: float, order: Tensor = _UNORDERED, at: int = 0) -> None:
-        """A step was done.
+        """Handle the end of a step: average, progress, checkpoint, preview.
 
         Args:
-            step: which.
-            loss: of its batch.
-            order: of the images in this pass; empty where every step picks its own.
+            step: number of the step.
+            loss: loss of its batch.
+            order: order of the images in this pass; empty where every step draws its own.
             at: how many of ``order`` have been used.
 
         Raises:
@@ -147,7 +147,7 @@ class Course:
                 checkpoints.write(watch.checkpoint, self._training, here, self._purpose)
 
     def end(self) -> tuple[float, float]:
-        """Leave the averaged weights in place; the running loss, the seconds."""
+        """Give the network the averaged weights; returns the running loss and the seconds."""
         self._training.average.copy_to(self._network.parameters())
         self._watch.look(self._steps)
         return self._loss, time.monotonic() - self._began_s
@@ -159,14 +159,14 @@ def first_card(
     """The card of a training that begins.
 
     Args:
-        public: what is trained on.
-        settings: the recipe.
-        kind: of generator.
-        name: of the generator; empty: the data's.
-        levels: pixel values that images are snapped to.
+        public: the data to train on.
+        settings: settings of the training.
+        kind: kind of generator.
+        name: name of the generator; empty: that of the data.
+        levels: pixel values to which images are rounded.
 
     Raises:
-        ValueError: no images to train on.
+        ValueError: there are no images to train on.
     """
     if not len(public):
         raise ValueError(f"{public.name} holds no images to train on")
@@ -187,6 +187,6 @@ def first_card(
 
 
 def preview_images(generator: Generator, classes: int) -> Images:
-    """:data:`PREVIEW_IMAGES` of every class, class after class, always of the same seeds."""
+    """:data:`PREVIEW_IMAGES` of every class, class after class, always with the same seeds."""
     labels = np.repeat(np.arange(classes, dtype=np.int64), PREVIEW_IMAGES)
     return generator.generate(labels, np.arange(len(labels), dtype=np.uint64))

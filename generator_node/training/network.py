@@ -1,12 +1,13 @@
 """The denoising network, its noise schedule and its solvers: diffusers' own classes, configured.
 
-A U-Net predicts the velocity v of a noisy image, its time step and its class; one class more than
-the data set has, the *null class*, stands for "any", which is what guidance needs. The schedule is
-the squared cosine (Nichol and Dhariwal, arXiv:2102.09672), the prediction v (Salimans and Ho,
-arXiv:2202.00512), the sampler DPM-Solver++ of order 2 (Lu et al., arXiv:2211.01095).
+A U-Net predicts the velocity v from a noisy image, its time step and its class. There is one class
+more than in the data set, the *null class*, which means "any class" and which guidance needs. The
+schedule is the squared cosine (Nichol and Dhariwal, arXiv:2102.09672), the prediction is v
+(Salimans and Ho, arXiv:2202.00512), the sampler is DPM-Solver++ of order 2 (Lu et al.,
+arXiv:2211.01095).
 
-Epsilon prediction with this schedule and this solver gives garbage, because the last time step has
-no signal left to divide by; v-prediction does not.
+Epsilon prediction does not work with this schedule and this solver, because the last time step has
+no signal left to divide by; v-prediction does.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class NetworkSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """The size of the U-Net; the defaults make 160,401 parameters for ten classes.
 
     Attributes:
-        channels: of each resolution level; every level but the last halves the image.
+        channels: channels of each resolution level; every level but the last halves the image.
         layers_per_block: residual layers per level.
         norm_groups: groups of the group normalisation; divides all ``channels``.
     """
@@ -48,11 +49,11 @@ class NetworkSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 def network_for(
     image_shape: tuple[int, int, int], channels: tuple[int, ...] = ()
 ) -> NetworkSettings:
-    """A network for images of a size.
+    """Settings of a network for images of a size.
 
     Args:
         image_shape: channels, height, width.
-        channels: of its levels, if they are to be others than usual.
+        channels: channels of its levels, if they differ from the default.
     """
     if not channels and min(image_shape[1:]) <= 16:
         return NetworkSettings()
@@ -65,17 +66,16 @@ def network_for(
 def build_unet(
     settings: NetworkSettings, classes: int, image_shape: tuple[int, int, int], *, seed: int
 ) -> UNet2DModel:
-    """A freshly initialised U-Net; the global random generator is left as it was.
+    """A freshly initialised U-Net; PyTorch's global generator is not changed.
 
     Args:
         settings: its size.
         classes: K; the network gets one more, the null class K.
         image_shape: channels, height, width.
-        seed: fixes the initial weights.
+        seed: determines the initial weights.
 
     Raises:
-        ValueError: for images that cannot be halved often enough, or channels that the groups do
-            not divide.
+        ValueError: images cannot be halved often enough, or the groups do not divide the channels.
     """
     channels, height, width = image_shape
     factor = 2 ** (len(settings.channels) - 1)
@@ -108,7 +108,7 @@ def build_unet(
 
 
 def training_schedule() -> DDPMScheduler:
-    """The forward process: how noise is added, and which velocity is to be predicted."""
+    """The forward process: how noise is added, and which velocity the network predicts."""
     return DDPMScheduler(**SCHEDULE)
 
 
@@ -131,5 +131,5 @@ def torch_threads(threads: int) -> Iterator[None]:
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of what decides the numbers."""
+    """Versions of the libraries that determine the results."""
     return {name: importlib.metadata.version(name) for name in ("diffusers", "numpy", "torch")}

@@ -1,7 +1,7 @@
 """Networks as ONNX graphs for inference: the denoiser and the judge.
 
-PyTorch's tracing exporter; it needs no package beyond PyTorch and inlines what does not depend on
-the batch. Graphs travel and rest with the weights inside.
+PyTorch's tracing exporter is used. It needs no other package, and inlines what does not depend on
+the batch. Graphs contain the weights.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ def to_onnx(
     """A network as an ONNX graph.
 
     Args:
-        module: in inference mode; takes ``inputs`` in their order.
-        inputs: name to an example.
-        outputs: names of what it returns.
-        batched: names of inputs whose first axis is the batch; that of every output is.
+        module: the network, in inference mode; takes ``inputs`` in their order.
+        inputs: an example of each input, by name.
+        outputs: names of its outputs, whose first axis is the batch.
+        batched: names of the inputs whose first axis is the batch.
     """
     buffer = io.BytesIO()
     axes = {name: {0: "batch"} for name in (*outputs, *sorted(batched))}
     with warnings.catch_warnings(), torch.no_grad():
-        # The exporter itself is deprecated, and what it says of constants is meant: sides of
-        # images do not change.
+        # Two kinds of warnings are ignored: the exporter is deprecated, and the sizes of images
+        # become constants, which is intended.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module.eval(),
@@ -48,11 +48,11 @@ def to_onnx(
 
 
 class _GroupNorm(nn.Module):
-    """Group normalisation by operators that ONNX Runtime has fast kernels for.
+    """Group normalisation by operators for which ONNX Runtime has fast kernels.
 
-    Every group is normalised as a layer; what scales and shifts channels is written as a batch
-    normalisation whose statistics are 0 and 1. As the exporter writes it, these were two passes
-    with broadcasting, and shapes were computed at run time: 8 % of the denoiser's time.
+    Every group is normalised as a layer. The scale and shift of channels is a batch normalisation
+    with statistics 0 and 1. In the exporter's form they were two passes with broadcasting, and
+    shapes were computed at run time: 8 % of the denoiser's time.
     """
 
     def __init__(self, norm: nn.GroupNorm) -> None:
@@ -80,7 +80,7 @@ def _with_fast_norms(module: nn.Module) -> nn.Module:
 
 
 class _Velocity(nn.Module):
-    """A U-Net with positional arguments and one plain result."""
+    """A U-Net with positional arguments and a tensor as its result."""
 
     def __init__(self, unet: nn.Module) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class _Velocity(nn.Module):
 
 
 def denoiser_graph(unet: nn.Module, image_shape: tuple[int, int, int]) -> bytes:
-    """A U-Net as a graph: images (N, …), timestep (1,), classes (N,) to velocity (N, …)."""
+    """A U-Net as a graph from images (N, …), timestep (1,), classes (N,) to velocity (N, …)."""
     inputs = {
         "images": torch.zeros(2, *image_shape),
         "timestep": torch.tensor([500]),

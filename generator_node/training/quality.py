@@ -1,8 +1,8 @@
-"""How good generated images are, seen from what they are made for: training a classifier.
+"""How good generated images are for their purpose, the training of a classifier.
 
 The *class accuracy score* (Ravuri and Vinyals, arXiv:1905.10887) trains a classifier on generated
-images only and tests it on real ones. Real images of the same number and the same source give the
-measure to compare with; :func:`contact_sheet` gives the eye its turn.
+images only and tests it on real ones. It is compared with the score of the same number of real
+images of the same origin. :func:`contact_sheet` shows images to people.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def synthesise(generator: Generator, like: Dataset, per_class: int, *, seed: int
     """A data set of generated images.
 
     Args:
-        generator: what draws them.
-        like: gives the class names.
-        per_class: images of every class.
-        seed: image i of the whole has the seed ``seed`` · 2³² + i.
+        generator: draws the images.
+        like: data set that gives the class names.
+        per_class: number of images of every class.
+        seed: image i of all images has the seed ``seed`` · 2³² + i.
     """
     labels = np.repeat(np.arange(generator.classes, dtype=np.int64), per_class)
     seeds: Seeds = np.arange(len(labels), dtype=np.uint64) + np.uint64(seed << 32)
@@ -60,9 +60,9 @@ def class_accuracy_score(
 
     Args:
         training: images to learn from.
-        tests: real images that ``training`` does not hold.
-        seed: of initial weights and order of batches.
-        steps: of the optimiser.
+        tests: real images that ``training`` does not contain.
+        seed: seed of initial weights and order of batches.
+        steps: optimiser steps.
         threads: PyTorch's threads.
 
     Returns:
@@ -75,12 +75,12 @@ def class_accuracy_score(
 
 
 def contact_sheet(images: Images, *, columns: int, zoom: int = 4) -> Image.Image:
-    """Images side by side, row after row, on a grey ground.
+    """Images in rows on a grey background.
 
     Args:
         images: (N, 1 or 3, height, width), uint8.
         columns: images per row.
-        zoom: pixels of the sheet per pixel of an image, each way.
+        zoom: pixels of the sheet per pixel of an image, in both directions.
     """
     count, channels, height, width = images.shape
     rows = -(-count // columns)
@@ -99,11 +99,11 @@ def fit(
     """Train a classifier in place, with the recipe of :func:`class_accuracy_score`.
 
     Args:
-        network: from images to logits.
+        network: the network, from images to logits.
         training: images to learn from.
-        seed: of the order of batches.
-        steps: of the optimiser.
-        augmented: change every second image at random.
+        seed: seed of the order of batches.
+        steps: optimiser steps.
+        augmented: whether to change every second image at random.
     """
     order = np.random.default_rng((seed, 0xCA5))
     changes = torch.Generator().manual_seed(seed)

@@ -1,13 +1,17 @@
-"""Child process that runs amqtt, with the password enforced and four of its faults mended.
+"""Child process that runs amqtt, with the password enforced and four of its faults corrected.
 
 Started by :mod:`fimi.messaging.broker.embedded` (:mod:`fimi.children`).
-What is mended, as of amqtt 0.12: a client with a wrong password is refused before it can touch the
-session of the client whose id it uses; a client that comes back before its old connection is
-noticed to be dead does not end up marked as disconnected; two clients that connect at the same
-moment no longer break each other's loop over the subscriptions; and a client that connects gets the
-retained messages of its own subscriptions, not of everybody's. What stays: no last will for a
-client that falls silent, and unacknowledged messages are lost on a reconnect;
-:mod:`fimi.messaging.client` and :mod:`fimi.messaging.transfers.exchange` cope with both.
+What is corrected, as of amqtt 0.12:
+
+* A client with a wrong password is refused before it can change the session of the client whose id
+  it uses.
+* A client that returns before its old connection is found to be dead is not marked as disconnected.
+* Two clients that connect at the same time do not break each other's loop over the subscriptions.
+* A client that connects gets the retained messages of its own subscriptions, not those of all.
+
+Two faults remain: there is no last will for a client that becomes silent, and unacknowledged
+messages are lost on a reconnect. :mod:`fimi.messaging.client` and
+:mod:`fimi.messaging.transfers.exchange` handle both.
 """
 
 from __future__ import annotations
@@ -40,7 +44,7 @@ class PasswordPlugin(BaseAuthPlugin):  # type: ignore[misc]
 
     @dataclass
     class Config:
-        """Who may connect."""
+        """User name and password of all clients."""
 
         username: str
         password: str
@@ -51,7 +55,7 @@ class PasswordPlugin(BaseAuthPlugin):  # type: ignore[misc]
         self._password = self.config.password.encode()
 
     async def authenticate(self, *, session: Any) -> bool:
-        """Whether the session knows both."""
+        """Whether the session has the right user name and password."""
         name = hmac.compare_digest((session.username or "").encode(), self._username)
         return hmac.compare_digest((session.password or "").encode(), self._password) and name
 
@@ -72,7 +76,7 @@ class _Handler(BrokerProtocolHandler):  # type: ignore[misc]
 
 
 class _Subscriptions(dict[str, Any]):
-    """Iterates over a copy: the broker awaits within its loops, and others subscribe meanwhile."""
+    """Iterates over a copy, because clients subscribe while the broker awaits in its loops."""
 
     def __iter__(self) -> Iterator[str]:
         return iter(list(super().__iter__()))
@@ -97,7 +101,7 @@ class _Broker(amqtt.broker.Broker):  # type: ignore[misc]
             and client_session.transitions.is_connected()
         ):
             await old[1].handle_connection_closed()
-            await old[1].stop()  # or its loop goes on waiting for a receipt that cannot come
+            await old[1].stop()  # otherwise its loop waits for an acknowledgement that cannot come
             for _ in range(round(TAKE_OVER_S / 0.01)):
                 if not client_session.transitions.is_connected():
                     break
@@ -113,7 +117,7 @@ class _Broker(amqtt.broker.Broker):  # type: ignore[misc]
 
 
 async def serve(config: BrokerOrders) -> None:
-    """Run the broker until a signal comes or the parent is gone."""
+    """Run the broker until it gets a signal or the parent has ended."""
     amqtt.broker.BrokerProtocolHandler = _Handler
     host = f"[{config.bind}]" if ":" in config.bind else config.bind
     broker = _Broker(

@@ -5,10 +5,10 @@
     with EmbeddedBroker() as broker:
         Peer(broker.address, ...)
 
-It listens on the loopback interface, on a free port, with a generated password. It ends with this
-process, also if this process is killed (:mod:`fimi.children`), and not by a Ctrl-C in
-the terminal, so that the peers can still say goodbye. amqtt is for dry runs and trials: it has no
-access rules, forgets everything when it ends, and carries about a tenth of what mosquitto does.
+It listens on the loopback interface, on a free port, with a generated password. It ends when this
+process ends or is killed (:mod:`fimi.children`). Ctrl-C in the terminal does not end it, so that
+the peers can still send their last messages. amqtt is for dry runs and trials: it has no access
+rules, keeps nothing when it ends, and has about a tenth of mosquitto's throughput.
 """
 
 from __future__ import annotations
@@ -76,12 +76,12 @@ class EmbeddedBroker:
             kind: ``"auto"`` takes mosquitto where it is installed, else amqtt.
             bind: IP address to listen on.
             port: TCP port; 0 for a free one.
-            username: of all peers.
-            password: of all peers; ``None`` for a generated one.
+            username: user name of all peers.
+            password: password of all peers; ``None`` for a generated one.
 
         Raises:
             BrokerMissing: no such program is installed.
-            ValueError: for a user name or password that a password file cannot hold.
+            ValueError: a password file cannot hold the user name or the password.
         """
         if not username or re.search(r"[:\s]", username) or re.search(r"[\r\n]", password or ""):
             raise ValueError(
@@ -114,7 +114,7 @@ class EmbeddedBroker:
         """How to connect to it from this machine.
 
         Raises:
-            BrokerFailed: if it is not running.
+            BrokerFailed: it is not running.
         """
         if self._address is None:
             raise BrokerFailed(f"the embedded {self.kind} broker has not been started")
@@ -131,11 +131,11 @@ class EmbeddedBroker:
         return None if self._child is None else self._child.pid
 
     def start(self) -> None:
-        """Start the process and wait until it lets a client in.
+        """Start the process and wait until a client can connect.
 
         Raises:
             PortTaken: another program listens on the wanted port.
-            BrokerFailed: it did not come up; with what it said.
+            BrokerFailed: it did not start; the message has its output.
         """
         if self._child is not None:
             return
@@ -147,7 +147,7 @@ class EmbeddedBroker:
                 self._launch(port)
                 return
             except PortTaken:
-                # somebody was quicker to take the free port: look for another one
+                # another program has taken the free port: try another one
                 if self._port or attempt == _PORT_TRIES - 1:
                     raise
 
@@ -159,7 +159,7 @@ class EmbeddedBroker:
         self.start()
 
     def close(self) -> None:
-        """End the process and remove its files; may be repeated."""
+        """End the process and remove its files; may be called again."""
         child, self._child = self._child, None
         if child is not None:
             child.end(STOP_S)
@@ -246,13 +246,13 @@ class EmbeddedBroker:
 
 
 def find_mosquitto() -> str | None:
-    """Path of the mosquitto program: on the PATH, or where distributions hide daemons."""
+    """Path of the mosquitto program: on the PATH, or in a folder for daemons."""
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_EXTRA_PATHS))
     return shutil.which("mosquitto", path=path)
 
 
 def password_hash(password: str, salt: bytes) -> str:
-    """A password as it stands in mosquitto's password file: PBKDF2-HMAC-SHA512, format ``$7$``."""
+    """A password for mosquitto's password file: PBKDF2-HMAC-SHA512, format ``$7$``."""
     digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _HASH_ITERATIONS)
     parts = (base64.b64encode(salt).decode(), base64.b64encode(digest).decode())
     return f"$7${_HASH_ITERATIONS}${parts[0]}${parts[1]}"
@@ -264,7 +264,7 @@ def _write_mosquitto_files(
     passwords, rights, config = (directory / name for name in ("passwords", "rights", "conf"))
     hashed = password_hash(password, secrets.token_bytes(12))
     write_whole(passwords, f"{username}:{hashed}\n", mode=0o600, durable=False)
-    # one user serves the whole run; a fleet with a user per device has the rules of topics.py
+    # all peers of the run are one user; for a user per device, use the rules in topics.py
     access = f"user {username}\ntopic readwrite fimi/v1/#\n"
     write_whole(rights, access, mode=0o600, durable=False)
     lines = [

@@ -1,4 +1,4 @@
-"""Child process around mosquitto: ends it when the parent is gone, whatever became of the parent.
+"""Child process that runs mosquitto, and ends it when the parent ends or is killed.
 
 Started by :mod:`fimi.messaging.broker.embedded` (:mod:`fimi.children`).
 """
@@ -23,7 +23,7 @@ _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def main(orders: bytes) -> int:
-    """Run mosquitto until it ends, a signal comes or the parent is gone; its exit status."""
+    """Run mosquitto until it ends, a signal comes or the parent has ended; its exit status."""
     config = msgspec.json.decode(orders, type=BrokerOrders)
     # no other thread runs yet, so a function before exec is safe
     broker = subprocess.Popen(
@@ -49,7 +49,7 @@ def main(orders: bytes) -> int:
 
 
 def _die_with_parent() -> Callable[[], None] | None:
-    """For the case that this process is killed itself; only Linux has it."""
+    """Makes the kernel end mosquitto if this process is killed; ``None`` except on Linux."""
     if not sys.platform.startswith("linux"):
         return None
     prctl = ctypes.CDLL(None).prctl

@@ -1,7 +1,8 @@
-"""How a payload is cut into chunks, and how one is put together again from whatever arrives.
+"""How a payload is divided into chunks, and how it is assembled from the chunks that arrive.
 
-Pure: no network, no threads, times come in as arguments. :class:`Assembly` decides which chunks to
-ask for and when to ask again; :mod:`fimi.messaging.transfers.exchange` does the asking.
+There is no network, no thread and no clock here: times are arguments. :class:`Assembly` decides
+which chunks to ask for and when to ask again; :mod:`fimi.messaging.transfers.exchange` sends the
+requests.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ DEFAULT_CHUNK_BYTES = 120 * 1024
 MAX_CHUNK_BYTES = 1 << 20
 MAX_CHUNKS = 1 << 16
 WINDOW = 4
-"""Chunks in flight per fetch; more only makes everything else on the connection wait."""
+"""Chunks in flight per fetch. With more, everything else on the connection would only wait."""
 
 PATIENCE_S = 2.0
-"""How long to wait for a chunk before it is asked for again, if its holder is not slow."""
+"""How long to wait for a chunk before it is asked for again, if its holder is not slow, s."""
 
 MAX_PATIENCE_S = 10.0
-"""How long to wait at most after several attempts, if its holder is not slow."""
+"""How long to wait at most after several attempts, if its holder is not slow, s."""
 
 WINDOWS = 3.0
-"""The same in windows of a holder that is: one for the chunks asked for before, two to be late."""
+"""How long to wait for a slow holder, in windows: one for the chunks before, two for delay."""
 
 Verdict = Literal["new", "duplicate", "corrupt"]
 
@@ -42,7 +43,7 @@ def chunk_bounds(size_bytes: int, chunk_bytes: int, index: int) -> tuple[int, in
     """Where chunk ``index`` begins and ends in the payload, bytes.
 
     Raises:
-        IndexError: if the payload has no such chunk.
+        IndexError: the payload has no such chunk.
     """
     if not 0 <= index < chunk_count(size_bytes, chunk_bytes):
         raise IndexError(f"no chunk {index} in {size_bytes} B of chunks of {chunk_bytes} B")
@@ -51,10 +52,10 @@ def chunk_bounds(size_bytes: int, chunk_bytes: int, index: int) -> tuple[int, in
 
 
 def check_offer(offer: Offer, max_bytes: int) -> None:
-    """Refuse an offer that would take more than it should, before anything is allocated.
+    """Refuse an offer beyond the limits, before memory is allocated.
 
     Raises:
-        TransferError: names the limit.
+        TransferError: the offer is beyond a limit, which is named.
     """
     what = f"{offer.media} payload {offer.digest[:12]} offered by {offer.holder}"
     if offer.size_bytes > max_bytes:
@@ -74,33 +75,34 @@ def check_offer(offer: Offer, max_bytes: int) -> None:
 
 
 def first_patience_s(offer: Offer) -> float:
-    """How long to wait for a chunk before it is asked for again, by what its holder says."""
+    """How long to wait for a chunk before it is asked for again, by its holder's rate, s."""
     if offer.rate_bps is None:
         return PATIENCE_S
     return max(PATIENCE_S, WINDOWS * WINDOW * 8.0 * offer.chunk_bytes / offer.rate_bps)
 
 
 class _Flight(Struct):
-    """A chunk that was asked for: when, and how long to wait for it."""
+    """A chunk in flight: when it was asked for, and how long to wait for it."""
 
     asked_s: float
     patience_s: float
 
 
 class Assembly:
-    """A payload that is being put together.
+    """A payload that is being assembled.
 
-    :meth:`ask` says which chunks to ask for now, :meth:`accept` takes what arrives, :meth:`next_s`
-    says when to look again. A chunk that does not come is asked for again, each time after a longer
-    wait; while others of the same payload arrive, the holder is alive and the wait starts anew.
+    :meth:`ask` says which chunks to ask for now, :meth:`accept` takes a chunk, :meth:`next_s` says
+    when to call :meth:`ask` again. A chunk that does not come is asked for again, each time after a
+    longer wait. While other chunks of the payload arrive, the holder is alive and the wait starts
+    again.
     """
 
     def __init__(self, offer: Offer, *, patience_s: float | None = None) -> None:
-        """Nothing is here yet.
+        """An assembly without chunks.
 
         Args:
-            offer: what is to be put together.
-            patience_s: by default :func:`first_patience_s`.
+            offer: the payload to assemble.
+            patience_s: first wait for a chunk, s; by default :func:`first_patience_s`.
         """
         self.offer = offer
         self.count = chunk_count(offer.size_bytes, offer.chunk_bytes)
@@ -118,7 +120,7 @@ class Assembly:
 
     @property
     def received(self) -> int:
-        """Chunks that are here."""
+        """Number of chunks that have arrived."""
         return self.count - self.missing
 
     def ask(self, now_s: float) -> tuple[int, ...]:
@@ -135,11 +137,11 @@ class Assembly:
         return tuple(due)
 
     def next_s(self) -> float:
-        """When :meth:`ask` will have something to say if nothing arrives until then."""
+        """When :meth:`ask` will have chunks to ask for if nothing arrives until then."""
         return min(map(self._due_s, self._flights.values()), default=float("inf"))
 
     def expects(self, index: int) -> bool:
-        """Whether this chunk has been asked for and is not here yet."""
+        """Whether this chunk has been asked for and has not arrived yet."""
         return index in self._flights
 
     def accept(self, chunk: Chunk, now_s: float) -> Verdict:
@@ -159,13 +161,13 @@ class Assembly:
         self.missing -= 1
         self._progress_s = now_s
         if (flight := self._flights.pop(chunk.index, None)) is not None:
-            # a slow link is not a lossy one: wait a few times as long as the last answer took
+            # a slow link does not lose chunks: wait a few times as long as the last answer took
             took_s = 3 * (now_s - flight.asked_s)
             self._patience_s = min(max(self._patience_s, took_s), self._max_patience_s)
         return "new"
 
     def hurry(self) -> None:
-        """The connection was lost: whatever was in flight is to be asked for again at once."""
+        """Ask again at once for all chunks in flight: the connection was lost."""
         self._progress_s = float("-inf")
         for flight in self._flights.values():
             flight.asked_s = float("-inf")
@@ -175,7 +177,7 @@ class Assembly:
         """The payload, its SHA-256 checked.
 
         Raises:
-            TransferError: if the chunks do not make up what was offered.
+            TransferError: the chunks do not give the offered payload.
         """
         found = hashlib.sha256(self._data).hexdigest()
         if self.missing or found != self.offer.digest:

@@ -1,18 +1,18 @@
-"""Large payloads: named by their digest, cut into chunks, pulled by the receiver, verified.
+"""Large payloads: named by their digest, divided into chunks, pulled by the receiver, verified.
 
-Whoever has a payload :meth:`serves <Transfers.serve>` it and sends the :class:`Offer` in a message;
-whoever wants it :meth:`fetches <Transfers.fetch>` it::
+The holder of a payload :meth:`serves <Transfers.serve>` it and sends the :class:`Offer` in a
+message; the receiver (asker) :meth:`fetches <Transfers.fetch>` it::
 
     asker                                   holder
       want {digest, chunk indices}   ──▶      at most 4 chunks of a payload in flight
       ◀──  chunk {digest, index, check, data}
-      done {digest}                  ──▶      the holder now knows; repeated until
-      ◀──  noted {digest}                     it has said so
+      done {digest}                  ──▶      repeated until the holder
+      ◀──  noted {digest}                     has confirmed it
 
-Nothing rests on the broker: chunks travel unacknowledged (QoS 0), the asker checks every chunk and
-asks again for what is lost or damaged, at once after a reconnect, else after a growing wait. One
-thread per peer publishes chunks, a few at a time and no faster than the rate that it was given, so
-that neither the network thread nor the messages between the chunks have to wait. The asker's side:
+Nothing depends on the broker: chunks travel unacknowledged (QoS 0). The asker checks every chunk
+and asks again for lost or damaged ones, at once after a reconnect, else after a growing wait. One
+thread per peer publishes chunks, a few at a time and no faster than its rate, so that neither the
+network thread nor the messages between the chunks have to wait. The asker's side is
 :mod:`fimi.messaging.transfers.fetching`.
 """
 
@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 
 
 class Transfers:
-    """All transfers of one peer, both ways. Belongs to a peer, which feeds and closes it."""
+    """All transfers of one peer, in both directions. The peer passes messages in and closes it."""
 
     def __init__(
         self,
@@ -59,13 +59,13 @@ class Transfers:
         max_bytes: int = DEFAULT_MAX_BYTES,
         gone_after_s: float = 15.0,
     ) -> None:
-        """No transfers yet.
+        """An object without transfers.
 
         Args:
             carrier: the peer.
             chunk_bytes: size of the chunks it serves.
             max_bytes: largest payload it fetches.
-            gone_after_s: give a fetch up when its holder has been offline for this long.
+            gone_after_s: a fetch fails when its holder has been offline for this long, s.
         """
         if not 1 <= chunk_bytes <= MAX_CHUNK_BYTES:
             raise ValueError(f"chunk_bytes is {chunk_bytes}; take 1 to {MAX_CHUNK_BYTES}")
@@ -91,15 +91,15 @@ class Transfers:
 
     @property
     def rate_bps(self) -> float | None:
-        """At which rate payloads leave, bit/s of payload; ``None`` if unlimited."""
+        """The rate at which payloads are sent, bit/s of payload; ``None`` if unlimited."""
         bucket = self._bucket
         return None if bucket is None else bucket.rate_bps
 
     def pace(self, rate_bps: float | None) -> None:
-        """Limit the rate of everything that is served, bit/s of payload; ``None`` lifts the limit.
+        """Limit the rate of all payloads that are served, bit/s; ``None`` removes the limit.
 
-        What is served from now on also comes in chunks that suit the rate: one that takes longer
-        than its asker is patient would be asked for twice, and messages would have to wait for it.
+        Payloads served from now on have chunks that suit the rate. A larger chunk would take longer
+        than its asker waits and be asked for twice, and messages would have to wait for it.
         """
         with self._changed:
             self._bucket = None if rate_bps is None else TokenBucket(rate_bps)
@@ -112,15 +112,15 @@ class Transfers:
     def serve(self, data: bytes, media: str, *, keep: int | None = None) -> Offer:
         """Let others fetch ``data``.
 
-        Serving the same bytes again counts: each :meth:`serve` needs its :meth:`withdraw`.
+        Calls for the same bytes are counted: each :meth:`serve` needs its :meth:`withdraw`.
 
         Args:
             data: the payload; kept by reference.
-            media: what it is, for example ``"safetensors"``.
-            keep: forget it once this many peers have all of it; ``None`` until withdrawn.
+            media: type of the payload, for example ``"safetensors"``.
+            keep: withdraw it once this many peers have all of it; ``None``: never by itself.
 
         Returns:
-            What to send to whoever shall fetch it.
+            The offer to send to the receivers.
         """
         digest = sha256(data)
         with self._changed:
@@ -136,12 +136,12 @@ class Transfers:
             self._shelf.take(digest)
 
     def served(self) -> tuple[str, ...]:
-        """Digests of what is being served."""
+        """Digests of the payloads that are served."""
         with self._changed:
             return self._shelf.digests()
 
     def wait_served(self, digest: str, *, by: str, timeout_s: float) -> bool:
-        """Wait until the peer ``by`` has said that it has all of a payload.
+        """Wait until the peer ``by`` has confirmed that it has all of a payload.
 
         Returns:
             Whether it has; ``False`` after ``timeout_s``, after :meth:`close`, and for a payload
@@ -161,21 +161,22 @@ class Transfers:
         cancelled: Callable[[], bool] | None = None,
         max_bytes: int | None = None,
     ) -> bytes:
-        """Pull a payload, verify it and tell its holder that it is here.
+        """Pull a payload, verify it and confirm it to its holder.
 
         Args:
-            offer: what, from whom.
-            timeout_s: for the whole payload.
-            cancelled: asked a few times a second whether to give up.
+            offer: the payload and its holder.
+            timeout_s: time for the whole payload, s.
+            cancelled: called a few times a second; the fetch ends when it returns true.
             max_bytes: largest payload to accept; by default that of this object.
 
         Raises:
-            TransferError: too large, not complete in time, holder gone, or not what was offered.
-            TransferCancelled: given up because ``cancelled`` said so.
+            TransferError: the payload is too large, incomplete after ``timeout_s`` or differs from
+                the offer, or the holder is offline.
+            TransferCancelled: ``cancelled`` returned true.
         """
         return self._fetching.fetch(offer, timeout_s, cancelled=cancelled, max_bytes=max_bytes)
 
-    # Fed by the peer, on the network thread.
+    # Called by the peer, on the network thread.
 
     def start(self) -> None:
         """Start the thread that publishes chunks."""
@@ -195,13 +196,13 @@ class Transfers:
             self._worker = None
 
     def on_reconnected(self) -> None:
-        """What was in flight is lost: ask again now."""
+        """Ask again now for all chunks in flight: they are lost."""
         with self._changed:
             self._fetching.hurry()
             self._changed.notify_all()
 
     def on_request(self, asker: str, payload: bytes) -> None:
-        """A ``want`` or ``done`` has come."""
+        """Handle a ``want`` or ``done``."""
         try:
             request = decode_request(payload)
         except (msgspec.DecodeError, ValueError) as error:
@@ -219,7 +220,7 @@ class Transfers:
             self._changed.notify_all()
 
     def on_answer(self, holder: str, payload: bytes) -> None:
-        """A chunk, or word that there is none, has come."""
+        """Handle a chunk, a ``gone`` or a ``noted``."""
         try:
             answer = decode_answer(payload)
         except (msgspec.DecodeError, ValueError) as error:
@@ -265,7 +266,7 @@ class Transfers:
                     continue  # lost with the connection: it will be asked for again
 
     def _next_chunk(self, now_s: float) -> tuple[Order | None, float]:
-        """The chunk that leaves now, or when one does."""
+        """The chunk to send now, or the wait until the next one, s."""
         if self._next is not None and not self._shelf.has(self._next[0].digest):
             self._shelf.has_left(self._next[0])
             self._next = None

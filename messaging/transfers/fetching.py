@@ -1,8 +1,8 @@
-"""The asker's side of transfers: pulling payloads and telling their holders that they are here.
+"""The asker's side of transfers: pulls payloads and confirms them to their holders.
 
-:class:`Fetching` belongs to a :class:`~fimi.messaging.transfers.exchange.Transfers`, shares its
-lock, and is fed what arrives. Each fetch runs on its caller's thread; which chunks to ask for, and
-when again, is decided by :class:`~fimi.messaging.transfers.chunks.Assembly`.
+:class:`Fetching` belongs to a :class:`~fimi.messaging.transfers.exchange.Transfers`, which shares
+its lock with it and passes it what arrives. Each fetch runs on its caller's thread.
+:class:`~fimi.messaging.transfers.chunks.Assembly` decides which chunks to ask for, and when again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Carrier(Protocol):
-    """What transfers need of the peer that they belong to."""
+    """What transfers use of their peer."""
 
     @property
     def id(self) -> str:
@@ -47,7 +47,7 @@ class Carrier(Protocol):
 
 
 class Counters(Struct):
-    """What has happened to chunks so far; for diagnosis and tests."""
+    """Numbers of chunks and requests; for diagnosis and tests."""
 
     sent: int = 0
     received: int = 0
@@ -57,7 +57,7 @@ class Counters(Struct):
 
 
 class _Download:
-    """One fetch in progress, filled by the network thread and emptied by the caller's."""
+    """One fetch in progress: the network thread adds chunks, the caller's thread takes them."""
 
     def __init__(self, offer: Offer) -> None:
         self.offer = offer
@@ -68,7 +68,7 @@ class _Download:
 
 
 class Fetching:
-    """All fetches of one peer. Its owner holds ``changed`` wherever that is said."""
+    """All fetches of one peer. Its owner holds the lock ``changed`` where a comment says so."""
 
     def __init__(
         self,
@@ -79,14 +79,14 @@ class Fetching:
         max_bytes: int,
         gone_after_s: float,
     ) -> None:
-        """No fetches yet.
+        """An object without fetches.
 
         Args:
             carrier: the peer.
-            changed: the owner's lock, notified whenever something has come.
-            counters: the owner's.
+            changed: the owner's lock, notified whenever something has arrived.
+            counters: the owner's counters.
             max_bytes: largest payload it fetches.
-            gone_after_s: give a fetch up when its holder has been offline for this long.
+            gone_after_s: a fetch fails when its holder has been offline for this long, s.
         """
         self._carrier = carrier
         self._changed = changed
@@ -181,11 +181,11 @@ class Fetching:
     # With the lock held.
 
     def close(self) -> None:
-        """Fetches in progress fail, later ones are refused."""
+        """Let fetches in progress fail, and refuse later ones."""
         self._closed = True
 
     def hurry(self) -> None:
-        """What was in flight is lost: ask again now."""
+        """Ask again now for all chunks in flight: they are lost."""
         for download in self._downloads:
             download.hurry = True
         now_s = time.monotonic()
@@ -193,7 +193,7 @@ class Fetching:
             self._unconfirmed[key] = (now_s, tries)
 
     def take(self, holder: str, answer: Chunk | Gone | Noted) -> bool:
-        """Something has come from a holder; returns whether anybody wanted it."""
+        """Handle an answer of a holder; returns whether a fetch expected it."""
         if isinstance(answer, Noted):
             self._unconfirmed.pop((holder, answer.digest), None)
             return True
@@ -210,7 +210,7 @@ class Fetching:
         return wanted
 
     def confirmations(self, now_s: float) -> list[tuple[str, Done]]:
-        """Which holders are to be told now that their payload is here."""
+        """The holders to which a payload is to be confirmed now."""
         due: list[tuple[str, Done]] = []
         for (holder, digest), (due_s, tries) in list(self._unconfirmed.items()):
             if due_s > now_s:
@@ -223,5 +223,5 @@ class Fetching:
         return due
 
     def next_s(self) -> float:
-        """When :meth:`confirmations` will have something to say."""
+        """When :meth:`confirmations` will have something to send."""
         return min((due_s for due_s, _ in self._unconfirmed.values()), default=float("inf"))

@@ -1,13 +1,13 @@
-"""Sending at a rate: what a peer serves leaves as if a link of exactly that rate carried it.
+"""Sending at a rate: payloads leave as over a link of exactly that rate.
 
-The reference is the payload. A plan's seconds of an upload are the bits of the update over the
-planned rate (equation 4 of docs/model.md), so those are the bits that are counted; what MQTT, TCP
-and IP add goes on top.
+The rate counts payload. A plan's seconds of an upload are the bits of the update over the planned
+rate (equation 4 of docs/model.md), so only those bits are counted; the headers of MQTT, TCP and IP
+come in addition.
 
-The operating system's own pacing (SO_MAX_PACING_RATE) cannot hold such a rate: Linux counts
-headers, lets the first ten packets of a connection and up to half of every pause go for nothing,
-and sends a packet of 64 kB at once where packets are that large. So a :class:`TokenBucket` settles
-the rate, and the kernel, at :data:`SMOOTHING` times that rate, spreads each chunk over the wire.
+The operating system's pacing (SO_MAX_PACING_RATE) cannot hold such a rate: Linux counts headers,
+does not count the first ten packets of a connection and up to half of every pause, and sends a
+packet of 64 kB at once where packets are that large. So a :class:`TokenBucket` sets the rate, and
+the kernel, at :data:`SMOOTHING` times that rate, spreads each chunk over time.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import time
 from collections.abc import Callable
 
 CHUNK_S = 0.25
-"""How long a chunk of a paced peer takes: messages wait no longer for the one before them."""
+"""Duration of a chunk of a paced peer, s: a message waits no longer for the chunk before it."""
 
 LEAST_CHUNK_BYTES = 1024
 """Smaller chunks would be mostly headers; MQTT and this protocol add about 130 B to each."""
 
 SMOOTHING = 4.0
-"""The kernel's limit over the planned rate: above what headers need at any chunk size, so that it
-holds nothing up; the last chunk of a payload arrives a quarter of its time late, at most."""
+"""The kernel's limit over the planned rate: enough for the headers at any chunk size, so that it
+delays nothing. The last chunk of a payload arrives late by a quarter of its duration at most."""
 
 
 def paced_chunk_bytes(rate_bps: float) -> int:
@@ -34,16 +34,16 @@ def paced_chunk_bytes(rate_bps: float) -> int:
 class TokenBucket:
     """Says how long to wait until a link of this rate would have carried so many bytes.
 
-    Whoever comes back late, because a thread was not woken in time, has so much of the delay made
-    good that the average stays the rate.
+    A thread may wake up late. Up to ``late_s`` of such a delay is subtracted from the next waits,
+    so that the average rate is kept.
 
     Args:
         rate_bps: bits per second on average.
-        late_s: how much delay is made good, s.
+        late_s: largest delay that is subtracted, s.
         now_s: a clock that never runs backwards.
 
     Raises:
-        ValueError: for a rate that is not positive.
+        ValueError: the rate is not positive.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class TokenBucket:
         self._free_s = now_s()
 
     def take(self, size_bytes: int) -> float:
-        """Book these bytes; seconds to wait until the last of them would be sent."""
+        """Count these bytes; returns the seconds until the last of them would be sent."""
         now_s = self._now_s()
         self._free_s = max(self._free_s, now_s - self._late_s) + 8.0 * size_bytes / self.rate_bps
         return max(0.0, self._free_s - now_s)

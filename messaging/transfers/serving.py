@@ -1,7 +1,7 @@
-"""What a peer serves to others: the payloads, who has asked for which chunk, who has it all.
+"""The holder's side of transfers: payloads, requested chunks, and the peers that have all of them.
 
-No network and no threads of its own; :class:`~fimi.messaging.transfers.exchange.Transfers` guards
-it with its lock and publishes what it hands out.
+It has no network and no thread. :class:`~fimi.messaging.transfers.exchange.Transfers` guards it
+with its lock and publishes the chunks.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from fimi.messaging.transfers.chunks import chunk_bounds, chunk_count
 from fimi.messaging.transfers.wire import Chunk, chunk_check
 
 MAX_WAITING = 4096
-"""Most chunks that may wait to be sent; what is asked for beyond has to be asked for again."""
+"""Most chunks that may wait to be sent; further ones have to be asked for again."""
 
 REMEMBERED = 256
-"""For how many withdrawn payloads it is still known who had them."""
+"""Number of withdrawn payloads for which it is still known which peers had them."""
 
 
 class _Payload(Struct):
@@ -30,7 +30,7 @@ class _Payload(Struct):
 
 
 class Order(Struct, frozen=True):
-    """A chunk to send; :meth:`chunk` makes it, which takes a moment and needs no lock."""
+    """A chunk to send; :meth:`chunk` makes it, which takes some time and needs no lock."""
 
     asker: str
     digest: str
@@ -67,7 +67,7 @@ class ServedPayloads:
         chunk_bytes: int | None = None,
         rate_bps: float | None = None,
     ) -> Offer:
-        """Serve a payload; the same payload may be put several times, in the chunks it has."""
+        """Serve a payload. It may be put several times; the size of its chunks then stays."""
         if (payload := self._payloads.get(digest)) is not None:
             payload.served += 1
             payload.keep = keep
@@ -98,7 +98,7 @@ class ServedPayloads:
                 del self._payloads[digest]
 
     def digests(self) -> tuple[str, ...]:
-        """What is served."""
+        """Digests of the payloads that are served."""
         return tuple(self._payloads)
 
     def has(self, digest: str) -> bool:
@@ -106,7 +106,7 @@ class ServedPayloads:
         return digest in self._payloads
 
     def done(self, asker: str, digest: str) -> None:
-        """``asker`` has all of it."""
+        """Note that ``asker`` has all of a payload."""
         if (have_it := self._have_it.get(digest)) is None:
             return
         have_it.add(asker)
@@ -115,11 +115,11 @@ class ServedPayloads:
             del self._payloads[digest]
 
     def is_done(self, asker: str, digest: str) -> bool:
-        """Whether ``asker`` has said that it has all of it."""
+        """Whether ``asker`` has confirmed that it has all of a payload."""
         return asker in self._have_it.get(digest, ())
 
     def order(self, asker: str, digest: str, indices: tuple[int, ...]) -> int:
-        """Note chunks to be sent, each once; returns how many were refused."""
+        """Note chunks to send, each once; returns how many were refused."""
         if (payload := self._payloads.get(digest)) is None:
             return len(indices)
         count = chunk_count(len(payload.data), payload.chunk_bytes)
@@ -148,10 +148,10 @@ class ServedPayloads:
         return None
 
     def has_left(self, order: Order) -> None:
-        """A chunk is on its way: from now on it may be asked for again."""
+        """Note that a chunk was sent: from now on it may be asked for again."""
         self._ordered.discard((order.asker, order.digest, order.index))
 
 
 def sha256(data: bytes) -> str:
-    """The name of a payload."""
+    """SHA-256 of a payload, hexadecimal: its name."""
     return hashlib.sha256(data).hexdigest()

@@ -1,8 +1,8 @@
-"""How messages and chunks look in bytes, and which of them can be believed.
+"""Messages and chunks as bytes, and the checks of received ones.
 
 Messages are JSON (readable with any MQTT tool), transfers MessagePack (chunks are binary). A
-message says whom it is from or for; :func:`decode_message` holds that against the topic, which the
-broker's access rules vouch for, so that no peer can speak for another.
+message names its sender or recipient. :func:`decode_message` compares this with the topic, which is
+protected by the broker's access rules, so that no peer can send a message as another.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from fimi.messaging.messages import (
 )
 
 MAX_MESSAGE_BYTES = 1 << 20
-"""Largest message; anything larger travels as a transfer."""
+"""Largest message, bytes; anything larger is sent as a payload."""
 
 MAX_WANTED = 64
 """Most chunks that one request may name."""
@@ -53,7 +53,7 @@ Index = Annotated[int, Meta(ge=0)]
 
 
 class Want(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="want"):
-    """Asker to holder: send me these chunks.
+    """Asker to holder: request for chunks.
 
     Attributes:
         digest: SHA-256 of the whole payload, hexadecimal.
@@ -65,7 +65,7 @@ class Want(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="w
 
 
 class Done(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="done"):
-    """Asker to holder: I have it all; repeated until :class:`Noted` comes back."""
+    """Asker to holder: it has the whole payload; repeated until :class:`Noted` arrives."""
 
     digest: Digest
 
@@ -74,8 +74,8 @@ class Chunk(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="
     """Holder to asker: a piece of a payload.
 
     Attributes:
-        digest: of the whole payload.
-        index: which piece.
+        digest: digest of the whole payload.
+        index: number of the piece, from 0.
         check: :func:`chunk_check` of ``data``.
         data: the bytes.
     """
@@ -87,13 +87,13 @@ class Chunk(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="
 
 
 class Gone(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="gone"):
-    """Holder to asker: I do not serve that payload (any more)."""
+    """Holder to asker: it does not serve that payload (any more)."""
 
     digest: Digest
 
 
 class Noted(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="noted"):
-    """Holder to asker: I know that you have it all."""
+    """Holder to asker: confirms :class:`Done`."""
 
     digest: Digest
 
@@ -109,7 +109,7 @@ _answer = msgspec.msgpack.Decoder[Any](Answer)
 
 
 def chunk_check(index: int, data: bytes | memoryview) -> bytes:
-    """BLAKE2b of a chunk and its place, 16 bytes: finds damage before the whole is here."""
+    """BLAKE2b of a chunk and its index, 16 bytes: finds damage before the payload is complete."""
     return hashlib.blake2b(data, digest_size=16, salt=index.to_bytes(8, "big")).digest()
 
 
@@ -117,8 +117,8 @@ def encode_message(message: Message, *, sender: str, recipient: str) -> bytes:
     """A message as JSON.
 
     Raises:
-        MessageRefused: if it speaks for somebody else, is addressed to somebody else, or is larger
-            than :data:`MAX_MESSAGE_BYTES`.
+        MessageRefused: it names another sender or recipient, or is larger than
+            :data:`MAX_MESSAGE_BYTES`.
     """
     _check_parties(message, sender, recipient)
     payload = _json.encode(message)
@@ -131,10 +131,10 @@ def encode_message(message: Message, *, sender: str, recipient: str) -> bytes:
 
 
 def decode_message(payload: bytes, *, sender: str, recipient: str) -> Message:
-    """A message from JSON, checked against the topic it came by.
+    """A message from JSON, compared with the topic on which it arrived.
 
     Raises:
-        MessageRefused: says what is wrong with it.
+        MessageRefused: it is not valid; says why.
     """
     if len(payload) > MAX_MESSAGE_BYTES:
         raise MessageRefused(
@@ -154,20 +154,20 @@ def encode_transfer(body: Want | Done | Chunk | Gone | Noted) -> bytes:
 
 
 def decode_request(payload: bytes) -> Want | Done:
-    """What an asker wants.
+    """An asker's request from MessagePack.
 
     Raises:
-        msgspec.DecodeError: for anything else.
+        msgspec.DecodeError: it is something else.
     """
     request: Want | Done = _request.decode(payload)
     return request
 
 
 def decode_answer(payload: bytes) -> Chunk | Gone | Noted:
-    """What a holder answers.
+    """A holder's answer from MessagePack.
 
     Raises:
-        msgspec.DecodeError: for anything else.
+        msgspec.DecodeError: it is something else.
     """
     answer: Chunk | Gone | Noted = _answer.decode(payload)
     return answer
