@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, NoReturn
+from typing import IO, NoReturn
 
 import msgspec
 
@@ -180,15 +180,14 @@ def main(orders: bytes) -> int:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     news: dict[int, int] = {}
     parent, children.parent_pid = children.parent_pid, os.getpid()  # the latter for the forked
-    sources: list[Any] = [0, line, woken]
     while os.getppid() == parent:
-        ready = select.select(sources, [], [], _POLL_S)[0]
+        ready = select.select([0, line.fileno(), woken], [], [], _POLL_S)[0]
         if 0 in ready:
             break
         if woken in ready:
             os.read(woken, 4096)
             _reap(news)
-        if line in ready:
+        if line.fileno() in ready:
             data, passed, *_ = socket.recv_fds(line, 1, 3)
             if not data:
                 break

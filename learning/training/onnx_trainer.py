@@ -36,8 +36,6 @@ EVALUATION_BATCH = 64
 CANCEL_INTERVAL_S = 0.1
 """Time between two checks whether a training is cancelled, s."""
 
-_TYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int64)": np.int64}
-
 
 class OnnxTrainer:
     """Trains and evaluates one network with ONNX Runtime.

@@ -151,13 +151,6 @@ class EmbeddedBroker:
                 if self._port or attempt == _PORT_TRIES - 1:
                     raise
 
-    def restart(self) -> None:
-        """End the process and start it again at the same address with the same password."""
-        port = self.address.port
-        self.close()
-        self._port = port
-        self.start()
-
     def close(self) -> None:
         """End the process and remove its files; may be repeated."""
         child, self._child = self._child, None
