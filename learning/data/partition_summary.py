@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from msgspec import Struct
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+
+from fimi.learning.data.dataset import Labels
 
 
 class LabelSkew(Struct, frozen=True, kw_only=True):
@@ -26,6 +29,20 @@ class LabelSkew(Struct, frozen=True, kw_only=True):
     emd: tuple[float | None, ...]
     entropy_bits: tuple[float | None, ...]
     mean_emd: float | None
+
+
+def label_counts(
+    labels: Labels, parts: Sequence[NDArray[np.intp]], classes: int
+) -> NDArray[np.int64]:
+    """Samples per device and class, (devices, classes).
+
+    Args:
+        labels: class ids, (N,).
+        parts: indices into ``labels``, one array per device.
+        classes: K.
+    """
+    rows = [np.bincount(labels[indices], minlength=classes) for indices in parts]
+    return np.array(rows, np.int64).reshape(len(parts), classes)
 
 
 def earth_movers_distance(counts: ArrayLike, population: ArrayLike) -> float | None:

@@ -7,24 +7,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from fimi.learning.data.partition_schemes import (
     LABEL_DIRICHLET,
     NEEDS_ALPHA,
     SCHEMES,
     Dealing,
-    Parts,
     divide,
 )
-from fimi.learning.data.partition_summary import summarise
+from fimi.learning.data.partition_summary import label_counts, summarise
 
 LABELS = np.random.default_rng(5).permutation(np.repeat(np.arange(10, dtype=np.int64), 60))
-
-
-def label_counts(parts: Parts) -> NDArray[np.int64]:
-    """Samples per device and class."""
-    return np.array([np.bincount(LABELS[indices], minlength=10) for indices in parts])
 
 
 def sizes(scheme: str, dealing: Dealing) -> list[int]:
@@ -83,7 +76,7 @@ def test_small_alpha_is_far_from_the_population(scheme: str) -> None:
     emd = []
     for alpha in (0.05, 0.5, 5.0, 1e5):
         parts = divide(scheme, LABELS, Dealing(devices=10, seed=3, alpha=alpha))
-        emd.append(summarise(label_counts(parts)).mean_emd or 0.0)
+        emd.append(summarise(label_counts(LABELS, parts, 10)).mean_emd or 0.0)
     assert emd == sorted(emd, reverse=True)
     assert emd[0] > 1.0
     assert emd[-1] < 0.5
@@ -98,7 +91,7 @@ def test_sizes_alike(scheme: str) -> None:
 def test_shards_hold_few_classes() -> None:
     """60 samples of a class, 20 shards of 30: no shard has more than one class."""
     parts = divide("shards", LABELS, Dealing(devices=10, seed=0, shards=2))
-    held = (label_counts(parts) > 0).sum(axis=1)
+    held = (label_counts(LABELS, parts, 10) > 0).sum(axis=1)
     assert held.max() <= 2
     assert {len(part) for part in parts} == {60}
 
@@ -121,7 +114,7 @@ def test_quantity_is_uneven_in_size_only() -> None:
     parts = divide("quantity", LABELS, dealing)
     got = [len(part) for part in parts]
     assert max(got) > 3 * min(got)
-    skew = summarise(label_counts(parts))
+    skew = summarise(label_counts(LABELS, parts, 10))
     assert skew.mean_emd is not None
     assert skew.mean_emd < 0.35
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,10 +12,18 @@ from hypothesis import strategies as st
 from fimi.learning.data.partition_summary import (
     earth_movers_distance,
     entropy_bits,
+    label_counts,
     summarise,
 )
 
 COUNTS = st.lists(st.integers(0, 1000), min_size=4, max_size=4)
+
+
+def test_label_counts() -> None:
+    labels = np.array([0, 2, 2, 1, 0])
+    parts = [np.array([0, 1, 2]), np.array([], np.intp), np.array([4])]
+    assert label_counts(labels, parts, 4).tolist() == [[1, 0, 2, 0], [0] * 4, [1, 0, 0, 0]]
+    assert label_counts(labels, [], 4).shape == (0, 4)
 
 
 class TestDistance:
