@@ -27,7 +27,6 @@ from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
 from fimi.testbed.experiment.definition import Experiment, GeneratorPreparation, Value
 
-_WEIGHTS = "generator.weights"
 _NAME_MAX = 64
 _OUTSIDE = ("run.name", "run.directory", "broker.kind", "broker.port")
 """Keys that decide where a run is, not what it gives."""
