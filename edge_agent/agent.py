@@ -108,7 +108,7 @@ class Agent:
         """Handle messages until ``stop`` is set; then restore the board."""
         board = self._hardware.describe()
         log.info(
-            "%s: %s (%s), %d samples, joules from %s (%s, %s), connected to %s",
+            "%s: %s (%s), %d samples, joules from %s (%s, %s), connected to %s, fleet %s",
             self._peer.id,
             board.board,
             board.kind,
@@ -117,6 +117,7 @@ class Agent:
             board.meter.kind,
             board.meter.scope,
             self._peer.address,
+            self._peer.fleet,
         )
         try:
             while not stop.is_set():
@@ -128,7 +129,8 @@ class Agent:
                     self._handle(message, stop)
         finally:
             self._hardware.restore()
-            log.info("%s: stopped after %d rounds", self._peer.id, self._rounds)
+            done = "1 round" if self._rounds == 1 else f"{self._rounds} rounds"
+            log.info("%s: stopped after %s", self._peer.id, done)
 
     def _handle(self, message: object, stop: threading.Event) -> None:
         if isinstance(message, DeviceState):

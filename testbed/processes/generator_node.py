@@ -63,24 +63,26 @@ def serve(
     generator = open_configured(config, public)
     gate = open_gate(config, public, pool)
     kept = Pool(pool, generator.image_shape, made_by(generator, gate)) if pool else None
+    about_meters: list[str] = []
     service = BatchService(
         generator,
         images_max=config.generator.images_max,
         gate=gate,
         pool=kept,
-        metered=open_meters(log.info, whose="generator"),
+        metered=open_meters(about_meters.append, whose="generator"),
         share_images=config.generator.share_images,
     )
     journal = RequestJournal(pool / "requests.json") if pool else None
     try:
         with Peer(address, fleet=config.fleet.name, peer=peer, role="generator") as connection:
             log.info(
-                "%s: %s, %d public images, connected to %s, fleet %s",
+                "%s: %s, %d public images, connected to %s, fleet %s; %s",
                 peer,
                 generator.name,
                 len(public),
                 address,
                 config.fleet.name,
+                "; ".join(about_meters),
             )
             GeneratorNode(
                 connection,

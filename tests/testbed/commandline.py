@@ -137,6 +137,10 @@ class Workplace:
         (folder,) = (self.folder / "runs").iterdir()
         return folder
 
+    def run_logs(self, run: str) -> list[Path]:
+        """What the processes of a run have said, a file each."""
+        return sorted((self.folder / "runs" / run / "logs").glob("*.log"))
+
     def finished_rounds(self) -> int:
         """How many rounds a running ``fimi`` has stored so far."""
         folders = [*(self.folder / "runs").glob("*/run.sqlite")]

@@ -191,6 +191,34 @@ class TestEverywhere:
         assert "configuration: defaults" in (place.folder / "fimi.log").read_text("utf-8")
         assert done.stdout.startswith("d.npz: ")  # the result, however little is said
 
+    def test_a_dry_run_and_its_children_obey(self, place: Workplace) -> None:
+        run = ("dry-run", *QUICK, "--log-file", "fimi.log")
+        done = place.run(*run, "-v", "--name", "loud")
+        assert done.returncode == 0, done.stderr
+        phase = r"device-01, round 1: compute [\d.]+ s, [\d.]+ J \(emulated, board\)"
+        logs = {path.name: path.read_text("utf-8") for path in place.run_logs("loud")}
+        assert any(re.search(phase, text) for text in logs.values())
+        assert "configuration: defaults" in done.stderr
+        (place.folder / "fimi.log").rename(place.folder / "loud.log")
+
+        done = place.run("-q", *run, "--name", "quiet")
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        assert done.stdout.startswith(" ")  # the table of the report comes first
+        assert "report: runs/quiet/report.html" in done.stdout
+        assert not (place.folder / "runs" / "quiet" / "logs").exists()
+        for name in ("fimi.log", "loud.log"):  # the file is the same, whatever was shown
+            lines = (place.folder / name).read_text("utf-8").splitlines()
+            said = [re.fullmatch(r"\S+ (DEBUG|INFO) +(\w+) +(.*)", line) for line in lines]
+            rooms = {match[2] for match in said if match}
+            assert {"testbed", "edge_agent", "coordinator"} <= rooms
+            text = "\n".join(match[3] for match in said if match)
+            assert len(re.findall(phase, text)) == 1
+            assert text.count("device-01: raspberry-pi-4 (emulated), ") == 1  # who, on which board,
+            assert "joules from emulated:raspberry-pi-4:ina219 (emulated, board)" in text  # meter
+            assert text.count(": stopped after 1 round") == 2
+            assert "round 1/1: accuracy " in text
+
     def test_a_log_file_that_cannot_be_written(self, place: Workplace) -> None:
         done = place.run("check", "--log-file", "none/fimi.log")
         refused(done, 3, "--log-file none/fimi.log cannot be written: No such file or directory")

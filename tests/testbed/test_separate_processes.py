@@ -23,7 +23,9 @@ class Fleet:
         self.programs: dict[str, subprocess.Popen[str]] = {}
         broker = self._launch("broker", "broker", "--port", "0")
         (self.broker,) = re.findall(r"^export FIMI_BROKER='(.*)'$", self._hear(broker, 2)[1])
-        self.programs["generator"] = self._launch("generator", "generator", "run")
+        self.programs["generator"] = self._launch(
+            "generator", "generator", "run", "--log-file", "generator.log"
+        )
         for index in range(3):
             self.start_agent(index)
         self._hear(self.programs["generator"], 1)
@@ -153,6 +155,8 @@ def everybody_ends_in_order(fleet: Fleet) -> None:
         if name != "broker":
             (last,) = out.splitlines()  # of the other line, at the start, it was known who is here
             assert last.startswith(f"{name}: stopped"), last
+    log = (fleet.place.folder / "generator.log").read_text("utf-8")
+    assert re.search(r" DEBUG +testbed +device-01: \d+ images ready, \d+ drawn", log)
     assert time.monotonic() - began_s < 60
     assert fleet.place.leftovers() == []
 
