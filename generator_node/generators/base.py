@@ -1,6 +1,6 @@
 """The interface of a generator: from class ids and seeds to uint8 images with their provenance.
 
-Every kind of generator satisfies :class:`Generator`. Its contract:
+Every kind of generator is a :class:`Generator`. Its contract:
 
 * image i depends on ``class_ids[i]`` and ``seeds[i]`` only, not on the other images of the call,
   up to rounding in the last bits before pixels are quantised;
@@ -11,7 +11,7 @@ Every kind of generator satisfies :class:`Generator`. Its contract:
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from abc import ABC, abstractmethod
 
 import numpy as np
 from msgspec import Struct
@@ -52,49 +52,55 @@ class Provenance(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     libraries: dict[str, str]
 
 
-class Generator(Protocol):
-    """Makes images of given classes."""
+class Generator(ABC):
+    """Makes images of given classes.
+
+    Args:
+        classes: number of classes, K; class ids run from 0 to K − 1.
+        image_shape: channels, height, width.
+    """
+
+    def __init__(self, classes: int, image_shape: tuple[int, int, int]) -> None:
+        self.classes = classes
+        self.image_shape = image_shape
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """Its name, for people."""
-        ...
 
     @property
-    def classes(self) -> int:
-        """Number of classes, K; class ids run from 0 to K − 1."""
-        ...
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
-        ...
-
-    @property
+    @abstractmethod
     def provenance(self) -> Provenance:
         """The origin of its images."""
-        ...
 
     def generate(self, class_ids: Labels, seeds: Seeds) -> Images:
         """One image per class id and seed, (N, channels, height, width), uint8.
 
         Raises:
-            ValueError: class ids outside 0 to K − 1, or not as many seeds as class ids.
+            ValueError: class ids outside 0 to K − 1 or of a class that it cannot make, or not as
+                many seeds as class ids.
+            GeneratorError: the network gives values that are not finite.
+            RuntimeError: not even one image fits into memory.
         """
-        ...
+        check_order(class_ids, seeds, self.classes)
+        return self._make(class_ids, seeds)
+
+    @abstractmethod
+    def _make(self, class_ids: Labels, seeds: Seeds) -> Images:
+        """The images of :meth:`generate`, whose arguments have been checked."""
 
 
-@runtime_checkable
-class FiniteGenerator(Generator, Protocol):
+class FiniteGenerator(Generator):
     """A generator that has a fixed number of images of each class and never changes one.
 
     Its seeds are addresses: 0 to ``stock[c]`` − 1 are the images of class c, each of them once.
     """
 
     @property
+    @abstractmethod
     def stock(self) -> tuple[int, ...]:
         """Number of different images of every class, (K,)."""
-        ...
 
 
 def check_order(class_ids: Labels, seeds: Seeds, classes: int) -> None:

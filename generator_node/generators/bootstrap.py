@@ -17,11 +17,11 @@ from msgspec import Meta, Struct
 from PIL import Image as Pictures
 
 from fimi.generator_node.generators.base import (
+    Generator,
     GeneratorError,
     Image,
     Provenance,
     Seeds,
-    check_order,
 )
 from fimi.learning.data.dataset import Dataset, Images, Labels
 
@@ -42,8 +42,8 @@ class BootstrapSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only
     flip: bool = False
 
 
-class BootstrapGenerator:
-    """Draws public images; satisfies :class:`fimi.generator_node.generators.base.Generator`.
+class BootstrapGenerator(Generator):
+    """Draws public images.
 
     Args:
         public: the images to draw from.
@@ -54,6 +54,7 @@ class BootstrapGenerator:
     """
 
     def __init__(self, public: Dataset, settings: BootstrapSettings | None = None) -> None:
+        super().__init__(public.classes, public.image_shape)
         self._public = public
         self._settings = settings or BootstrapSettings()
         self._members = [np.flatnonzero(public.labels == c) for c in range(public.classes)]
@@ -72,16 +73,6 @@ class BootstrapGenerator:
         return f"bootstrap of {self._public.name}"
 
     @property
-    def classes(self) -> int:
-        """Number of classes, K."""
-        return self._public.classes
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
-        return self._public.image_shape
-
-    @property
     def provenance(self) -> Provenance:
         """The origin of its images; it has settings instead of weights."""
         settings = msgspec.json.encode(self._settings)
@@ -93,13 +84,7 @@ class BootstrapGenerator:
             libraries={name: importlib.metadata.version(name) for name in ("numpy", "pillow")},
         )
 
-    def generate(self, class_ids: Labels, seeds: Seeds) -> Images:
-        """One image per class id and seed, (N, channels, height, width), uint8.
-
-        Raises:
-            ValueError: class ids outside 0 to K − 1, or not as many seeds as class ids.
-        """
-        check_order(class_ids, seeds, self.classes)
+    def _make(self, class_ids: Labels, seeds: Seeds) -> Images:
         images = np.empty((len(class_ids), *self.image_shape), np.uint8)
         for index, (class_id, seed) in enumerate(zip(class_ids, seeds, strict=True)):
             random = np.random.Generator(np.random.Philox(key=int(seed)))

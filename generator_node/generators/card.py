@@ -7,7 +7,7 @@ known before anything is started.
 from __future__ import annotations
 
 import hashlib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,6 +18,7 @@ from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from fimi.generator_node.generators.base import (
+    Generator,
     GeneratorError,
     Provenance,
     WrongDataError,
@@ -73,7 +74,7 @@ class Card(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     libraries: dict[str, str]
 
 
-class FromCard(ABC):
+class FromCard(Generator):
     """Base of generators that are read from a folder: the properties that their card states.
 
     Args:
@@ -81,26 +82,12 @@ class FromCard(ABC):
     """
 
     def __init__(self, card: Card) -> None:
+        super().__init__(len(card.class_names), card.image_shape)
         self._card = card
-
-    @property
-    @abstractmethod
-    def name(self) -> str:
-        """Its name, for people."""
 
     @abstractmethod
     def libraries(self) -> dict[str, str]:
         """Versions of the libraries that make its images."""
-
-    @property
-    def classes(self) -> int:
-        """Number of classes, K."""
-        return len(self._card.class_names)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
-        return self._card.image_shape
 
     @property
     def provenance(self) -> Provenance:

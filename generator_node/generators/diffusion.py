@@ -19,7 +19,7 @@ from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultist
 from torch import Tensor
 
 from fimi.generator_node.generators import folder as folders
-from fimi.generator_node.generators.base import GeneratorError, Seeds, check_order
+from fimi.generator_node.generators.base import GeneratorError, Seeds
 from fimi.generator_node.generators.card import FromCard, levels_table, noise_of
 from fimi.generator_node.generators.solver import SOLVERS, SolverName
 from fimi.generator_node.training.network import library_versions, torch_threads
@@ -117,14 +117,7 @@ class DiffusionGenerator(FromCard):
         """Versions of the libraries that make its images."""
         return library_versions()
 
-    def generate(self, class_ids: Labels, seeds: Seeds) -> Images:
-        """One image per class id and seed, (N, channels, height, width), uint8.
-
-        Raises:
-            ValueError: class ids outside 0 to K − 1, or not as many seeds as class ids.
-            GeneratorError: the network gives values that are not finite.
-        """
-        check_order(class_ids, seeds, self.classes)
+    def _make(self, class_ids: Labels, seeds: Seeds) -> Images:
         images = np.empty((len(class_ids), *self.image_shape), np.uint8)
         with torch_threads(self._threads), torch.inference_mode():
             for start in range(0, len(class_ids), CHUNK):

@@ -17,7 +17,7 @@ from msgspec import Meta, Struct
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fimi.generator_node.generators.base import GeneratorError, Seeds, check_order
+from fimi.generator_node.generators.base import GeneratorError, Seeds
 from fimi.generator_node.generators.card import (
     CARD,
     Card,
@@ -115,7 +115,7 @@ class GeneratorNetwork(nn.Module):
 
 
 class GanGenerator(FromCard):
-    """Draws images from a GAN; satisfies :class:`fimi.generator_node.generators.base.Generator`.
+    """Draws images from a GAN.
 
     Args:
         network: the network, in inference mode.
@@ -167,13 +167,7 @@ class GanGenerator(FromCard):
         """Versions of the libraries that make its images."""
         return library_versions()
 
-    def generate(self, class_ids: Labels, seeds: Seeds) -> Images:
-        """One image per class id and seed, (N, channels, height, width), uint8.
-
-        Raises:
-            ValueError: class ids outside 0 to K − 1, or not as many seeds as class ids.
-        """
-        check_order(class_ids, seeds, self.classes)
+    def _make(self, class_ids: Labels, seeds: Seeds) -> Images:
         images = np.empty((len(class_ids), *self.image_shape), np.uint8)
         with torch_threads(self._threads), torch.inference_mode():
             for start in range(0, len(class_ids), CHUNK):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fimi.generator_node.generators.base import GeneratorError, Seeds, check_order
+from fimi.generator_node.generators.base import GeneratorError, Seeds
 from fimi.generator_node.generators.card import (
     GRAPH,
     Card,
@@ -32,7 +32,7 @@ PART = 64
 
 
 class OnnxDiffusionGenerator(FromCard):
-    """Draws images; satisfies :class:`fimi.generator_node.generators.base.Generator`.
+    """Draws images with ONNX Runtime.
 
     Args:
         graph: the denoiser: images, timestep, classes to velocity.
@@ -123,14 +123,7 @@ class OnnxDiffusionGenerator(FromCard):
         """Versions of the libraries that make its images."""
         return {name: importlib.metadata.version(name) for name in ("numpy", "onnxruntime")}
 
-    def generate(self, class_ids: Labels, seeds: Seeds) -> Images:
-        """One image per class id and seed, (N, channels, height, width), uint8.
-
-        Raises:
-            ValueError: class ids outside 0 to K − 1, or not as many seeds as class ids.
-            GeneratorError: the network gives values that are not finite.
-        """
-        check_order(class_ids, seeds, self.classes)
+    def _make(self, class_ids: Labels, seeds: Seeds) -> Images:
         images = np.empty((len(class_ids), *self.image_shape), np.uint8)
         parts = [slice(start, start + PART) for start in range(0, len(class_ids), PART)]
 

@@ -12,18 +12,19 @@ import importlib.metadata
 
 import numpy as np
 
-from fimi.generator_node.generators.base import Provenance, Seeds, check_order
+from fimi.generator_node.generators.base import FiniteGenerator, Provenance, Seeds
 from fimi.learning.data.dataset import Dataset, Images, Labels
 
 
-class PublicSamples:
-    """Gives public images; a :class:`~fimi.generator_node.generators.base.FiniteGenerator`.
+class PublicSamples(FiniteGenerator):
+    """Gives public images as they are.
 
     Args:
         public: the images that it gives.
     """
 
     def __init__(self, public: Dataset) -> None:
+        super().__init__(public.classes, public.image_shape)
         self._public = public
         self._members = [np.flatnonzero(public.labels == c) for c in range(public.classes)]
 
@@ -33,19 +34,9 @@ class PublicSamples:
         return f"samples of {self._public.name}"
 
     @property
-    def classes(self) -> int:
-        """Number of classes, K."""
-        return self._public.classes
-
-    @property
     def stock(self) -> tuple[int, ...]:
         """Number of images of every class, (K,)."""
         return tuple(len(members) for members in self._members)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
-        return self._public.image_shape
 
     @property
     def provenance(self) -> Provenance:
@@ -59,14 +50,7 @@ class PublicSamples:
             libraries={"numpy": importlib.metadata.version("numpy")},
         )
 
-    def generate(self, class_ids: Labels, seeds: Seeds) -> Images:
-        """One image per class id and seed, (N, channels, height, width), uint8.
-
-        Raises:
-            ValueError: class ids are outside 0 to K − 1 or of a class without images, or there are
-                not as many seeds as class ids.
-        """
-        check_order(class_ids, seeds, self.classes)
+    def _make(self, class_ids: Labels, seeds: Seeds) -> Images:
         for class_id in np.unique(class_ids):
             if not len(self._members[class_id]):
                 raise ValueError(

@@ -25,11 +25,11 @@ from msgspec import Meta, Struct
 from PIL import Image as Pictures
 
 from fimi.generator_node.generators.base import (
+    Generator,
     GeneratorError,
     Image,
     Provenance,
     Seeds,
-    check_order,
     out_of_memory,
 )
 from fimi.generator_node.generators.card import NO_DIGEST, noise_of
@@ -71,8 +71,8 @@ class TextSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     download: bool = True
 
 
-class TextToImageGenerator:
-    """Draws images from text; satisfies :class:`fimi.generator_node.generators.base.Generator`.
+class TextToImageGenerator(Generator):
+    """Draws images from text.
 
     Args:
         pipeline: pipeline of diffusers, on its device.
@@ -96,10 +96,10 @@ class TextToImageGenerator:
                 f"{like.name} has images of {like.image_shape[0]} channels; a text-to-image model "
                 "makes colour or grey ones, 3 or 1"
             )
+        super().__init__(like.classes, like.image_shape)
         self._pipeline = pipeline
         self._dataset = like.name
         self._class_names = like.class_names
-        self._shape = like.image_shape
         self._settings = settings
         self._digest = digest
         self._threads = threads
@@ -153,16 +153,6 @@ class TextToImageGenerator:
         return f"{model} ({chosen.steps} steps, guidance {chosen.guidance:g})"
 
     @property
-    def classes(self) -> int:
-        """Number of classes, K."""
-        return len(self._class_names)
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
-        return self._shape
-
-    @property
     def provenance(self) -> Provenance:
         """The origin of its images: a model that was not trained on this data set's files."""
         chosen = self._settings
@@ -178,14 +168,7 @@ class TextToImageGenerator:
             libraries=library_versions(),
         )
 
-    def generate(self, class_ids: Labels, seeds: Seeds) -> Images:
-        """One image per class id and seed, (N, channels, height, width), uint8.
-
-        Raises:
-            ValueError: class ids outside 0 to K − 1, or not as many seeds as class ids.
-            RuntimeError: not even one image fits into memory.
-        """
-        check_order(class_ids, seeds, self.classes)
+    def _make(self, class_ids: Labels, seeds: Seeds) -> Images:
         images = np.zeros((len(class_ids), *self.image_shape), np.uint8)
         waiting = np.arange(len(class_ids))
         with torch_threads(self._threads), torch.inference_mode():
