@@ -1,6 +1,6 @@
 """Numbers and foreign words as a person reads them, the same in the terminal and on the page.
 
-Names of devices come from the network: :func:`clean` is the one door through which they enter a
+Names of devices come from the network: :func:`fimi.record.clean.clean` is the one door through which they enter a
 report. It takes control characters out; whoever writes HTML escapes the rest.
 """
 
