@@ -27,7 +27,7 @@ from msgspec.structs import replace
 
 from fimi.energy.calibration.emulated import calibrate, sweep_plan
 from fimi.energy.calibration.held_out import energy_errors, mape_percent
-from fimi.energy.emulation.board import Disturbance, EmulatedBoard
+from fimi.energy.emulation.board import Disturbance, EmulatedBoard, VirtualBoard
 from fimi.energy.emulation.boards import declare_board
 from fimi.energy.emulation.physical_board import PhysicalBoard, Surroundings
 from fimi.energy.emulation.presets import PRESETS
@@ -54,7 +54,7 @@ class NoisyBoard(EmulatedBoard):
         )
 
 
-def board(make: str, kind: str, seed: int, *, own_meter: bool) -> EmulatedBoard:
+def board(make: str, kind: str, seed: int, *, own_meter: bool) -> VirtualBoard:
     declared = declare_board(make, seed=seed, index=0, cycles_per_sample=CYCLES)
     if not own_meter:
         meter = replace(declared.meter, relative_uncertainty=0.0)

@@ -23,17 +23,36 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from fimi.generator_node.generators.base import Generator
+from fimi.generator_node.generators.base import Generator, Seeds
 from fimi.generator_node.generators.card import find_for
 from fimi.generator_node.generators.open import open_generator
 from fimi.generator_node.service.gate import Gate, read_judge
-from fimi.generator_node.training.quality import class_accuracy_score, contact_sheet, synthesise
+from fimi.generator_node.training.quality import class_accuracy_score, contact_sheet
 from fimi.learning.data.dataset import Dataset, Images, load_digits, split
 
 TARGET_SCORES = {"writers": 0.94, "random": 0.96}
 TARGET_S_PER_1000 = 1.5
 SAMPLE = 720  # about as many as there are real public images
 LARGE_SAMPLE = 3600
+
+
+def synthesise(generator: Generator, like: Dataset, per_class: int, *, seed: int = 0) -> Dataset:
+    """A data set of generated images.
+
+    Args:
+        generator: what draws them.
+        like: gives the class names.
+        per_class: images of every class.
+        seed: image i of the whole has the seed ``seed`` · 2³² + i.
+    """
+    labels = np.repeat(np.arange(generator.classes, dtype=np.int64), per_class)
+    seeds: Seeds = np.arange(len(labels), dtype=np.uint64) + np.uint64(seed << 32)
+    return Dataset(
+        name=f"synthetic/{generator.name}",
+        images=generator.generate(labels, seeds),
+        labels=labels,
+        class_names=like.class_names,
+    )
 
 
 def main() -> None:

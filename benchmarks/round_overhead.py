@@ -59,7 +59,7 @@ def dry_run(rounds: int) -> tuple[float, dict[str, float], float]:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wall_s = time.monotonic() - began_s
         db = sqlite3.connect(Path(folder) / "overhead" / "run.sqlite")
-        (stages,) = db.execute("SELECT value FROM run WHERE key = 'stages_wall_s'").fetchone()
+        (stages,) = db.execute("SELECT stages_wall_s FROM run").fetchone()
         training_s = covered_s(
             db.execute(
                 "SELECT trained_from, trained_until FROM device_round"

@@ -207,7 +207,7 @@ class Coordinator:
             raise
         finally:
             self._spool.clear()
-            self._store.put(stages_wall_s=self._context.watch.seconds)
+            self._store.spend(stages_wall_s=self._context.watch.seconds)
             if self._graphs_offer is not None:
                 self._context.peer.transfers.withdraw(self._graphs_offer.digest)
             self._context.peer.send(EVERYBODY, RunEnded(run=self._context.run, reason=reason))

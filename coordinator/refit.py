@@ -96,7 +96,7 @@ def observe(
         point=point,
         frequency_hz=entry.frequency_hz or point.frequency_hz,
         samples=training.processed(entry.local_samples + entry.synthetic_samples)
-        + looked_at(entry.unlabelled_samples),
+        + looked_at(entry.unlabelled_samples or 0),
         upload_bits=model_bits,
         download_bits=model_bits,
         seconds=seconds,

@@ -68,11 +68,6 @@ class Ledger:
         self._open: tuple[Phase, float] | None = None
         self._records: list[PhaseRecord] = []
 
-    @property
-    def open_phase(self) -> Phase | None:
-        """The phase that has begun and not ended."""
-        return self._open[0] if self._open else None
-
     def begin(self, phase: Phase) -> None:
         """A phase begins now.
 

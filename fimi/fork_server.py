@@ -27,8 +27,7 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, NoReturn
+from typing import IO, NoReturn
 
 import msgspec
 
@@ -57,12 +56,7 @@ class ForkServer:
     def __enter__(self) -> ForkServer:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._line is not None:
             self._line.close()
         if self._server is not None:
@@ -180,15 +174,14 @@ def main(orders: bytes) -> int:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     news: dict[int, int] = {}
     parent, children.parent_pid = children.parent_pid, os.getpid()  # the latter for the forked
-    sources: list[Any] = [0, line, woken]
     while os.getppid() == parent:
-        ready = select.select(sources, [], [], _POLL_S)[0]
+        ready = select.select([0, line.fileno(), woken], [], [], _POLL_S)[0]
         if 0 in ready:
             break
         if woken in ready:
             os.read(woken, 4096)
             _reap(news)
-        if line in ready:
+        if line.fileno() in ready:
             data, passed, *_ = socket.recv_fds(line, 1, 3)
             if not data:
                 break

@@ -23,7 +23,6 @@ import queue
 import secrets
 import threading
 import time
-from types import TracebackType
 from typing import Literal
 
 from msgspec import Struct
@@ -163,12 +162,7 @@ class Peer:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property

@@ -52,17 +52,3 @@ def fill(local: Sequence[int] | Counts, amount: int) -> tuple[int, ...]:
     at_level = np.flatnonzero(counts + added == level)
     added[at_level[: extra % filled]] += 1
     return tuple(int(n) for n in added)
-
-
-def entropy(counts: Sequence[int] | Counts) -> float:
-    """Shannon's entropy of the class shares in nats; 0 for no samples.
-
-    Args:
-        counts: (K,) samples per class.
-    """
-    m = np.asarray(counts, float)
-    total = m.sum()
-    if total == 0:
-        return 0.0
-    shares = m[m > 0] / total
-    return float(-(shares * np.log(shares)).sum())

@@ -5,14 +5,17 @@ Writing
 * :mod:`~fimi.record.events`   what happens in a run, as it happens
 * :mod:`~fimi.record.results`  rounds and runs in numbers
 * :mod:`~fimi.record.insight`  learning metrics of a round's updates
-* :mod:`~fimi.record.schema`   the tables of a run store
+* :mod:`~fimi.record.schema`   the tables of a run store: every column, once
+* :mod:`~fimi.record.views`    its flat views, for people and their tools
+* :mod:`~fimi.record.description`  what a description of a table is, and what follows from it
 * :mod:`~fimi.record.store`    the run store: one SQLite file per run
 
 Reading
 
-* :mod:`~fimi.record.record`  a run as types
-* :mod:`~fimi.record.reader`  a run store as a :class:`~fimi.record.record.RunData`
-* :mod:`~fimi.record.clean`   foreign text without control characters
+* :mod:`~fimi.record.record`     a run as types
+* :mod:`~fimi.record.reader`     a run store as a :class:`~fimi.record.record.RunData`
+* :mod:`~fimi.record.migration`  an older store as this version has it
+* :mod:`~fimi.record.clean`      foreign text without control characters
 
 Figures
 

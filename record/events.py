@@ -1,23 +1,40 @@
 """What happens in a federation, as it happens.
 
 The coordinator hands every event to one callback; the run store writes it down, the live view
-shows it. Events are facts: nothing reacts to them.
+shows it. Events are facts: nothing reacts to them. What the log keeps of an event,
+:meth:`Event.logged` says: plans, rounds and exports are whole in tables of their own.
+
+* :class:`Event`        base of all events
+* :data:`Logged`        the events that the log keeps whole; it is read back as these
+* :func:`tag`           the name of an event in the log
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from fimi.energy.hardware import Applied
 from fimi.energy.joules import Energy
 from fimi.optim.planner import Plan
-from fimi.record.results import Deployment, RoundResult
+from fimi.record.results import Deployment, RoundResult, RunStatus
 
 
 class Event(Struct, frozen=True, kw_only=True, tag_field="event"):
     """Base of all events."""
+
+    def logged(self) -> dict[str, Any] | None:
+        """What the run store's log keeps of it, with its tag; ``None`` for nothing."""
+        found: dict[str, Any] = msgspec.to_builtins(self)
+        return found
+
+
+def tag(kind: type[Event]) -> str:
+    """The name of an event in the log."""
+    return str(kind.__struct_config__.tag)
 
 
 class DeviceJoined(Event, frozen=True, kw_only=True, tag="device-joined"):
@@ -52,6 +69,9 @@ class Gathering(Event, frozen=True, kw_only=True, tag="gathering"):
     missing: tuple[str, ...]
     left_s: float
 
+    def logged(self) -> None:
+        """Nothing."""
+
 
 class SearchProgress(Event, frozen=True, kw_only=True, tag="search-progress"):
     """The planner's search has finished an iteration."""
@@ -59,12 +79,19 @@ class SearchProgress(Event, frozen=True, kw_only=True, tag="search-progress"):
     iteration: int
     best_j: float
 
+    def logged(self) -> None:
+        """Nothing: the plan holds the history of its search."""
+
 
 class Planned(Event, frozen=True, kw_only=True, tag="planned"):
     """The fleet has a plan."""
 
     plan: Plan
     synthetic_samples: int
+
+    def logged(self) -> dict[str, Any]:
+        """All but the plan."""
+        return {"event": tag(Planned), "synthetic_samples": self.synthetic_samples}
 
 
 class BatchDelivered(Event, frozen=True, kw_only=True, tag="batch-delivered"):
@@ -140,6 +167,10 @@ class RoundFinished(Event, frozen=True, kw_only=True, tag="round-finished"):
 
     result: RoundResult
 
+    def logged(self) -> dict[str, Any]:
+        """The number of the round."""
+        return {"event": tag(RoundFinished), "round": self.result.number}
+
 
 class Refitted(Event, frozen=True, kw_only=True, tag="refitted"):
     """Predictions had drifted: the boards were fitted again.
@@ -163,6 +194,10 @@ class Deployed(Event, frozen=True, kw_only=True, tag="deployed"):
 
     deployment: Deployment
 
+    def logged(self) -> dict[str, Any]:
+        """The number of the round."""
+        return {"event": tag(Deployed), "round": self.deployment.round}
+
 
 class NotDeployed(Event, frozen=True, kw_only=True, tag="not-deployed"):
     """The global model could not be exported; the run goes on."""
@@ -174,9 +209,15 @@ class NotDeployed(Event, frozen=True, kw_only=True, tag="not-deployed"):
 class RunFinished(Event, frozen=True, kw_only=True, tag="run-finished"):
     """The run is over."""
 
-    status: str
+    status: RunStatus
     reason: str
 
+
+Logged = (
+    DeviceJoined | DeviceLost | BatchDelivered | GenerationProgress | PlanInForce | RoundStarted
+    | DeviceReported | UpdateRejected | Refitted | NotDeployed | RunFinished
+)  # fmt: skip
+"""What the log keeps whole, told apart by its tag."""
 
 Listener = Callable[[Event], None]
 """Whoever wants to know."""

@@ -45,4 +45,4 @@ class Insight(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     round: int
     orthogonality: float | None
     reference_samples: int
-    devices: tuple[DeviceInsight, ...]
+    devices: tuple[DeviceInsight, ...] = ()

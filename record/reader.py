@@ -1,6 +1,7 @@
 """Reading a run from its store: read-only, tolerant of a run that ended early, never inventing.
 
 * :func:`read_run`     the store of a run folder as a :class:`~fimi.record.record.RunData`
+* :func:`open_store`   a store for SQL, an older one as this version has it
 * :class:`ReportError` no such run, not a run store, unreadable
 
 What cannot be read for a reason that does not spoil the rest is named in ``RunData.warnings``.
@@ -11,27 +12,32 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
-from fimi.energy.cost_model import PhaseCost
-from fimi.energy.hardware import Applied, Observation
-from fimi.energy.joules import Energy, total
-from fimi.energy.ledger import PhaseRecord
-from fimi.energy.meters.sampler import MonitorCost
-from fimi.energy.observe.link import LinkState
-from fimi.learning.training.classifier import FileCheck
-from fimi.learning.training.trainer import Evaluation
-from fimi.messaging.messages import DevicePlan, Goodput, Profile, Trial
-from fimi.record import reader
+from fimi.energy.hardware import Applied
+from fimi.energy.joules import total
+from fimi.messaging.messages import DevicePlan
+from fimi.record import migration, schema
 from fimi.record.clean import clean
-from fimi.record.events import BatchDelivered
-from fimi.record.insight import DeviceInsight, Insight
-from fimi.record.prediction import Parts, Residual
+from fimi.record.description import StoreTable, T
+from fimi.record.events import (
+    BatchDelivered,
+    Deployed,
+    DeviceLost,
+    Event,
+    Logged,
+    NotDeployed,
+    PlanInForce,
+    RunFinished,
+    tag,
+)
+from fimi.record.insight import Insight
 from fimi.record.record import (
     DeviceNotes,
     FileTrial,
@@ -40,19 +46,19 @@ from fimi.record.record import (
     Made,
     NotMade,
     PlanSummary,
-    ReportError,
     RunData,
     RunInfo,
 )
-from fimi.record.results import DeviceRound, Preparation, RoundResult, ServerRound
+from fimi.record.results import DeviceRound, Preparation, RoundResult
+from fimi.record.store import StoreError
 
-__all__ = ["STORE_NAME", "ReportError", "RunData", "read_run"]
+__all__ = ["STORE_NAME", "ReportError", "RunData", "open_store", "read_info", "read_run"]
 
 STORE_NAME = "run.sqlite"
 
-_TABLES = {"run", "event", "profile", "plan", "device_plan", "round", "device_round", "sample"}
 
-_T = TypeVar("_T")
+class ReportError(StoreError):
+    """A run cannot be read or reported; the message says which, why and what to do."""
 
 
 def read_run(path: Path | str) -> RunData:
@@ -62,7 +68,42 @@ def read_run(path: Path | str) -> RunData:
         path: its folder, or the store itself.
 
     Raises:
-        ReportError: there is none, it is no run store, or it cannot be read.
+        ReportError: there is none, it is no run store, it is of a newer version, or it cannot be
+            read.
+    """
+    with open_store(path) as (store, db), _faults(store):
+        return _Reader(store, db).read()
+
+
+def read_info(path: Path | str) -> tuple[RunInfo, int]:
+    """What a run says of itself, and how many rounds it has finished.
+
+    Args:
+        path: its folder, or the store itself.
+
+    Raises:
+        ReportError: as :func:`read_run`.
+    """
+    with open_store(path) as (store, db), _faults(store):
+        (rounds,) = db.execute(f"SELECT count(*) FROM {schema.ROUNDS.name}").fetchone()
+        return _Reader(store, db).info(), rounds
+
+
+@contextmanager
+def open_store(path: Path | str) -> Iterator[tuple[Path, sqlite3.Connection]]:
+    """A run store for reading, inside one transaction: one moment of a run that may be going on.
+
+    Tables and views are those of ``docs/record.md``, also where the store is an older one.
+
+    Args:
+        path: the folder of the run, or the store itself.
+
+    Yields:
+        The path of the store, and the connection.
+
+    Raises:
+        ReportError: there is none, it is no run store, it is of a newer version, or it cannot be
+            read.
     """
     path = Path(path)
     store = path / STORE_NAME if path.is_dir() else path
@@ -70,9 +111,19 @@ def read_run(path: Path | str) -> RunData:
         raise ReportError(
             f"{path}: there is no run here (no {STORE_NAME}); name a folder below runs/"
         )
+    with ExitStack() as stack:
+        with _faults(store):
+            db = stack.enter_context(_open(store))
+            _check(store, db)
+            migration.bring_up(db)
+        yield store, db
+
+
+@contextmanager
+def _faults(store: Path) -> Iterator[None]:
+    """Say of which store it is that something cannot be read."""
     try:
-        with _open(store) as db:
-            return _Reader(store, db).read()
+        yield
     except sqlite3.Error as error:
         raise ReportError(f"{store}: not a readable run store: {error}") from error
     except OSError as error:
@@ -81,9 +132,24 @@ def read_run(path: Path | str) -> RunData:
         raise ReportError(f"{store}: damaged, or of another version: {error}") from error
 
 
+def _check(store: Path, db: sqlite3.Connection) -> None:
+    found = migration.version(db)
+    if found > schema.VERSION:
+        raise ReportError(
+            f"{store}: written by a newer version of the testbed (run store version {found}, this "
+            f"one reads up to {schema.VERSION}); update fimi-testbed to read it"
+        )
+    there = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+    if not there >= migration.ALWAYS:
+        raise ReportError(
+            f"{store}: not a run store; it lacks the tables "
+            f"{', '.join(sorted(migration.ALWAYS - there))}"
+        )
+
+
 @contextmanager
 def _open(store: Path) -> Iterator[sqlite3.Connection]:
-    """A read-only connection inside one transaction: one moment of a run that may be going on.
+    """A read-only connection.
 
     A log left over by a crash can be unreadable where the folder is read-only, since SQLite wants
     to index it; then a copy is read.
@@ -114,7 +180,6 @@ def _open(store: Path) -> Iterator[sqlite3.Connection]:
 def _connect(store: Path) -> sqlite3.Connection:
     db = sqlite3.connect(f"{store.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
     try:
-        db.row_factory = sqlite3.Row
         db.execute("BEGIN")
         db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.Error:
@@ -132,380 +197,196 @@ class _Reader:
         self._warnings: list[str] = []
 
     def read(self) -> RunData:
-        there = {row["name"] for row in self._rows("SELECT name FROM sqlite_master")}
-        if not there >= _TABLES:
-            raise ReportError(
-                f"{self._store}: not a run store; it lacks the tables "
-                f"{', '.join(sorted(_TABLES - there))}"
-            )
-        events = self._events()
-        samples = self._samples()
-        transfers = self._transfers() if "transfer" in there else {}
-        observed = self._observed() if "observation" in there else {}
+        """All of it."""
         plan, device_plans = self._plan()
+        events, spoilt = self._events(DeviceLost, PlanInForce, BatchDelivered)
+        preparations, rounds = self._metered()
         return RunData(
             path=self._store,
-            info=self._info(events),
-            profiles=self._bodies("SELECT device, body FROM profile ORDER BY device", Profile),
+            info=self.info(),
+            profiles={device: profile for (device,), profile in self._bodies(schema.PROFILE)},
             plan=plan,
             device_plans=device_plans,
-            preparations=tuple(
-                Preparation(
-                    device=device,
-                    phases=phases,
-                    predicted=predicted,
-                    transfers=transfers.get((0, device), ()),
-                )
-                for (number, device), (phases, predicted) in samples.items()
-                if number == 0
-            ),
-            rounds=self._rounds(
-                samples, transfers, observed, self._server() if "server_round" in there else {}
-            ),
-            residuals=self._residuals() if "residual" in there else (),
-            refits=tuple(
-                row["round"]
-                for row in self._rows("SELECT DISTINCT round FROM refit ORDER BY round")
-            )
-            if "refit" in there
-            else (),
-            labels=self._labels() if "label_skew" in there else {},
-            made=self._made() if "deployment" in there else (),
-            not_made=reader.not_made(events),
-            generation=reader.generation(events),
-            insights=self._insights() if "device_insight" in there else (),
-            applied=reader.applied(events),
-            notes=reader.notes(events),
+            preparations=preparations,
+            rounds=rounds,
+            residuals=tuple(residual for _, residual in self._values(schema.RESIDUAL)),
+            refits=tuple(sorted({number for (number, *_), _ in schema.REFIT.rows(self._db)})),
+            labels=self._labels(),
+            made=self._made(),
+            not_made=self._not_made(),
+            generation=None if tag(BatchDelivered) in spoilt else generation(events),
+            insights=self._insights(),
+            applied=applied(events),
+            notes=notes(events),
             warnings=tuple(self._warnings),
         )
 
-    def _rows(self, query: str, values: tuple[object, ...] = ()) -> list[sqlite3.Row]:
-        return self._db.execute(query, values).fetchall()
+    def info(self) -> RunInfo:
+        """The run itself; the log knows the end of one that could not enter it any more."""
+        found: dict[str, Any] = {}
+        shape = schema.RUN.shape()
+        for _, row in schema.RUN.rows(self._db):
+            found = shape.build(row, spoilt=lambda field, why: self._warn(f"run.{field}", why))
+        for field in msgspec.structs.fields(RunInfo):
+            try:
+                msgspec.convert(found.get(field.name), field.type | None, strict=False)
+            except msgspec.ValidationError as error:
+                self._warn(f"run.{field.name}", str(error))
+                del found[field.name]
+        found.setdefault("run", self._store.resolve().parent.name)
+        info = msgspec.convert(found, RunInfo, strict=False)
+        ends = [e for e in self._events(RunFinished)[0] if isinstance(e, RunFinished)]
+        if info.status == "running" and ends:
+            info = replace(info, status=ends[-1].status, reason=ends[-1].reason)
+        return info
 
-    def _decode(self, what: str, text: str, kind: type[_T]) -> _T | None:
-        try:
-            return msgspec.json.decode(text, type=kind, strict=False)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
-            self._warnings.append(f"{clean(what)} cannot be read and is left out: {error}")
+    def _warn(self, what: str, why: str) -> None:
+        self._warnings.append(f"{clean(what)} cannot be read and is left out: {why}")
+
+    def _values(self, table: StoreTable[T]) -> Iterator[tuple[tuple[Any, ...], T]]:
+        """Rows as values, with the columns beside each of them."""
+        shape = table.shape()
+        for beside, row in table.rows(self._db):
+            yield beside, msgspec.convert(shape.build(row) or {}, table.of, strict=False)
+
+    def _bodies(self, table: StoreTable[T]) -> Iterator[tuple[tuple[Any, ...], T]]:
+        """The same of values in one column; what cannot be read is left out and named."""
+        for beside, (text,) in table.rows(self._db):
+            try:
+                yield beside, msgspec.json.decode(text, type=table.of, strict=False)
+            except (msgspec.DecodeError, msgspec.ValidationError) as error:
+                self._warn(" ".join([table.name, *map(str, beside)]), str(error))
+
+    def _groups(self, table: StoreTable[T]) -> dict[tuple[Any, ...], tuple[T, ...]]:
+        """Values by the columns beside them."""
+        found: dict[tuple[Any, ...], list[T]] = {}
+        for beside, value in self._values(table):
+            found.setdefault(beside, []).append(value)
+        return {beside: tuple(values) for beside, values in found.items()}
+
+    def _log(self, *kinds: type[Event]) -> list[tuple[str, str]]:
+        marks = ", ".join("?" * len(kinds))
+        return self._db.execute(
+            f"SELECT event, body FROM {schema.EVENT.name} WHERE event IN ({marks}) ORDER BY id",
+            [tag(kind) for kind in kinds],
+        ).fetchall()
+
+    def _events(self, *kinds: type[Event]) -> tuple[list[Event], set[str]]:
+        """What the log says of these kinds, and the kinds of which some cannot be read."""
+        found: list[Event] = []
+        spoilt = set()
+        for name, body in self._log(*kinds):
+            try:
+                found.append(msgspec.json.decode(body, type=Logged))
+            except (msgspec.DecodeError, msgspec.ValidationError) as error:
+                self._warn(f"event {name}", str(error))
+                spoilt.add(name)
+        return found, spoilt
+
+    def _not_made(self) -> NotMade | None:
+        """Why the last export gave no file; ``None`` if it did, or nothing was exported."""
+        last = self._log(Deployed, NotDeployed)[-1:]
+        if not last or last[0][0] == tag(Deployed):
             return None
-
-    def _bodies(self, query: str, kind: type[_T], values: tuple[object, ...] = ()) -> dict[str, _T]:
-        found = (
-            (row["device"], self._decode(f"{kind.__name__} of {row['device']}", row["body"], kind))
-            for row in self._rows(query, values)
-        )
-        return {device: body for device, body in found if body is not None}
-
-    def _info(self, events: list[dict[str, Any]]) -> RunInfo:
-        known: dict[str, Any] = {"run": self._store.resolve().parent.name}
-        for event in events:
-            if event.get("event") == "run-finished":
-                known |= {"status": event.get("status"), "reason": event.get("reason")}
-        fields = {field.name: field.type for field in msgspec.structs.fields(RunInfo)}
-        for row in self._rows("SELECT key, value FROM run"):
-            key = row["key"]
-            if key in fields:
-                value = self._decode(f"run.{key}", row["value"], fields[key])
-                if value is not None:
-                    known[key] = value
-        return msgspec.convert({k: v for k, v in known.items() if v is not None}, RunInfo)
-
-    def _events(self) -> list[dict[str, Any]]:
-        query = (
-            "SELECT event, body FROM event WHERE event IN ('plan-in-force', 'batch-delivered', "
-            "'device-lost', 'deployed', 'not-deployed', 'run-finished') ORDER BY id"
-        )
-        bodies = (
-            self._decode(f"event {row['event']}", row["body"], dict[str, Any])
-            for row in self._rows(query)
-        )
-        return [body for body in bodies if body is not None]
+        event = msgspec.json.decode(last[0][1], type=NotDeployed)
+        return NotMade(round=event.round, reason=clean(event.reason, 1000))
 
     def _plan(self) -> tuple[PlanSummary | None, dict[str, DevicePlan]]:
-        latest = self._rows("SELECT id, body FROM plan ORDER BY id DESC LIMIT 1")
-        if not latest:
-            return None, {}
-        plan = self._decode("the plan", latest[0]["body"], PlanSummary)
-        devices = self._bodies(
-            "SELECT device, body FROM device_plan WHERE plan = ? ORDER BY device",
-            DevicePlan,
-            (latest[0]["id"],),
-        )
-        return plan, devices
+        """The last plan, and each device's share of it."""
+        (number,) = self._db.execute(f"SELECT max(id) FROM {schema.PLAN.name}").fetchone()
+        plans = [plan for _, plan in self._bodies(schema.PLAN)][-1:]
+        shares = self._bodies(schema.DEVICE_PLAN)
+        return (plans[0] if plans else None), {d: each for (n, d), each in shares if n == number}
 
-    def _samples(
-        self,
-    ) -> dict[tuple[int, str], tuple[tuple[PhaseRecord, ...], tuple[PhaseCost, ...]]]:
-        found: dict[tuple[int, str], tuple[list[PhaseRecord], list[PhaseCost]]] = {}
-        for row in self._rows("SELECT * FROM sample ORDER BY round, device, id"):
-            phases, predicted = found.setdefault((row["round"], row["device"]), ([], []))
-            if row["duration_s"] is not None:
-                phases.append(reader.phase_record(row))
-            if row["predicted_s"] is not None:
-                predicted.append(
-                    PhaseCost(
-                        phase=row["phase"],
-                        duration_s=row["predicted_s"],
-                        dynamic_j=row["predicted_dynamic_j"],
-                        board_j=row["predicted_board_j"],
-                    )
+    def _metered(self) -> tuple[tuple[Preparation, ...], tuple[RoundResult, ...]]:
+        """What devices did before the first round and in every round."""
+        phases, predicted = self._groups(schema.SAMPLE), self._groups(schema.PREDICTION)
+        transfers = self._groups(schema.TRANSFER)
+        observed, server = dict(self._values(schema.OBSERVATION)), self._groups(schema.SERVER_ROUND)
+
+        def of(number: int, device: str) -> dict[str, Any]:
+            key = (number, device)
+            return {
+                "phases": phases.get(key, ()),
+                "predicted": predicted.get(key, ()),
+                "transfers": transfers.get(key, ()),
+            }
+
+        before = sorted({d for n, d in (*phases, *predicted, *transfers) if n == 0})
+        devices: dict[int, list[DeviceRound]] = {}
+        for (number,), entry in self._values(schema.DEVICE_ROUND):
+            seen = observed.get((number, entry.device))
+            more = of(number, entry.device)
+            devices.setdefault(number, []).append(replace(entry, observed=seen, **more))
+        return (
+            tuple(Preparation(device=device, **of(0, device)) for device in before),
+            tuple(
+                replace(
+                    result,
+                    devices=tuple(devices.get(result.number, ())),
+                    server=next(iter(server.get((result.number,), ())), None),
                 )
-        return {key: (tuple(p), tuple(c)) for key, (p, c) in found.items()}
-
-    def _transfers(self) -> dict[tuple[int, str], tuple[Goodput, ...]]:
-        found: dict[tuple[int, str], list[Goodput]] = {}
-        for row in self._rows("SELECT * FROM transfer ORDER BY round, device, id"):
-            found.setdefault((row["round"], row["device"]), []).append(reader.goodput(row))
-        return {key: tuple(moved) for key, moved in found.items()}
-
-    def _observed(self) -> dict[tuple[int, str], Observation]:
-        return {
-            (row["round"], row["device"]): reader.observation(row)
-            for row in self._rows("SELECT * FROM observation ORDER BY round, device")
-        }
-
-    def _server(self) -> dict[int, ServerRound]:
-        return {
-            row["round"]: reader.server_round(row)
-            for row in self._rows("SELECT * FROM server_round")
-        }
-
-    def _insights(self) -> tuple[Insight, ...]:
-        devices: dict[int, list[DeviceInsight]] = {}
-        for row in self._rows("SELECT * FROM device_insight ORDER BY round, device"):
-            values = {key: row[key] for key in DeviceInsight.__struct_fields__}
-            devices.setdefault(row["round"], []).append(DeviceInsight(**values))
-        return tuple(
-            Insight(
-                round=row["round"],
-                orthogonality=row["orthogonality"],
-                reference_samples=row["reference_samples"],
-                devices=tuple(devices.get(row["round"], ())),
-            )
-            for row in self._rows("SELECT * FROM insight ORDER BY round")
+                for _, result in self._values(schema.ROUNDS)
+            ),
         )
-
-    def _residuals(self) -> tuple[Residual, ...]:
-        parts = Parts.__struct_fields__
-        found = []
-        for row in self._rows("SELECT * FROM residual ORDER BY round, device, rowid"):
-            values = {key: row[key] for key in row.keys() if key not in parts}  # noqa: SIM118
-            found.append(Residual(**values, parts=Parts(**{name: row[name] for name in parts})))
-        return tuple(found)
 
     def _labels(self) -> dict[str, dict[str, Labels]]:
         found: dict[str, dict[str, Labels]] = {}
-        for row in self._rows("SELECT * FROM label_skew ORDER BY device"):
-            counts = self._decode("a label histogram", row["counts"], tuple[int, ...])
-            if counts is not None:
-                found.setdefault(row["stage"], {})[row["device"]] = Labels(
-                    counts=counts, emd=row["emd"], entropy_bits=row["entropy_bits"]
-                )
+        for (device, stage), labels in self._values(schema.LABEL_SKEW):
+            found.setdefault(stage, {})[device] = labels
         return found
 
     def _made(self) -> tuple[Made, ...]:
-        files: dict[int, list[FileCheck]] = {}
-        for row in self._rows("SELECT * FROM model_file ORDER BY round, variant"):
-            files.setdefault(row["round"], []).append(reader.file_check(row))
         trials: dict[int, list[FileTrial]] = {}
-        for row in self._rows("SELECT * FROM deployment ORDER BY round, device, variant"):
-            trials.setdefault(row["round"], []).append(
-                FileTrial(device=row["device"], trial=reader.trial(row))
-            )
+        for (number, device), trial in self._values(schema.DEPLOYMENT):
+            trials.setdefault(number, []).append(FileTrial(device=device, trial=trial))
         return tuple(
-            Made(round=number, files=tuple(each), trials=tuple(trials.get(number, ())))
-            for number, each in files.items()
+            Made(round=number, files=files, trials=tuple(trials.get(number, ())))
+            for (number,), files in self._groups(schema.MODEL_FILE).items()
         )
 
-    def _rounds(
-        self,
-        samples: dict[tuple[int, str], tuple[tuple[PhaseRecord, ...], tuple[PhaseCost, ...]]],
-        transfers: dict[tuple[int, str], tuple[Goodput, ...]],
-        observed: dict[tuple[int, str], Observation],
-        server: dict[int, ServerRound],
-    ) -> tuple[RoundResult, ...]:
-        devices: dict[int, list[DeviceRound]] = {}
-        for row in self._rows("SELECT * FROM device_round ORDER BY round, device"):
-            values = {key: row[key] for key in row.keys() if key != "round"}  # noqa: SIM118
-            span = values.pop("trained_from", None), values.pop("trained_until", None)
-            key = (row["round"], row["device"])
-            phases, predicted = samples.get(key, ((), ()))
-            devices.setdefault(row["round"], []).append(
-                DeviceRound(
-                    **values,
-                    trained_at=None if None in span else span,
-                    phases=phases,
-                    predicted=predicted,
-                    transfers=transfers.get(key, ()),
-                    observed=observed.get(key),
-                )
-            )
+    def _insights(self) -> tuple[Insight, ...]:
+        devices = self._groups(schema.DEVICE_INSIGHT)
         return tuple(
-            RoundResult(
-                number=row["number"],
-                start_s=row["start_s"],
-                duration_s=row["duration_s"],
-                evaluation=Evaluation(
-                    accuracy=row["accuracy"],
-                    loss=row["loss"],
-                    class_accuracy=self._decode(
-                        f"class accuracy of round {row['number']}",
-                        row["class_accuracy"],
-                        tuple[float | None, ...],
-                    )
-                    or (),
-                    samples=row["test_samples"],
-                ),
-                devices=tuple(devices.get(row["number"], ())),
-                server=server.get(row["number"]),
-            )
-            for row in self._rows("SELECT * FROM round ORDER BY number")
+            replace(insight, devices=devices.get((insight.round,), ()))
+            for _, insight in self._values(schema.INSIGHT)
         )
 
 
-def phase_record(row: sqlite3.Row) -> PhaseRecord:
-    """A row of ``sample`` that was metered."""
-    return PhaseRecord(
-        phase=row["phase"],
-        start_s=row["start_s"],
-        duration_s=row["duration_s"],
-        energy=_energy(row),
-        sample_count=row["readings"],
-        largest_gap_s=row["largest_gap_s"],
-        cpu=_energy(row, "cpu_", "cpu_j") if "cpu_j" in row.keys() else None,  # noqa: SIM118
-    )
-
-
-def goodput(row: sqlite3.Row) -> Goodput:
-    """A row of ``transfer``."""
-    return Goodput(phase=row["phase"], size_bytes=row["size_bytes"], duration_s=row["duration_s"])
-
-
-def observation(row: sqlite3.Row) -> Observation:
-    """A row of ``observation``."""
-    link = monitor = None
-    if row["link_interface"] is not None:
-        link = LinkState(
-            interface=row["link_interface"],
-            rate_bps=row["link_rate_bps"],
-            signal_dbm=row["link_signal_dbm"],
-        )
-    if row["monitor_cpu_s"] is not None:
-        monitor = MonitorCost(
-            cpu_s=row["monitor_cpu_s"],
-            wall_s=row["monitor_wall_s"],
-            looks=row["monitor_looks"],
-            failed=row["monitor_failed"],
-        )
-    counts = row["throttled"]
-    return Observation(
-        frequency_hz=row["frequency_hz"],
-        frequency_source=row["frequency_source"],
-        cap_hz=row["cap_hz"],
-        throttled=None if counts is None else msgspec.json.decode(counts, type=dict[str, int]),
-        link=link,
-        rate_limit_bps=row["rate_limit_bps"],
-        monitor=monitor,
-        monitor_energy=_energy(row, "monitor_", "monitor_j"),
-        temperature_c=row["temperature_c"] if "temperature_c" in row.keys() else None,  # noqa: SIM118
-    )
-
-
-def file_check(row: sqlite3.Row) -> FileCheck:
-    """A row of ``model_file``."""
-    return msgspec.convert({name: row[name] for name in FileCheck.__struct_fields__}, FileCheck)
-
-
-def trial(row: sqlite3.Row) -> Trial:
-    """A row of ``deployment``."""
-    if row["accuracy"] is None:
-        return Trial(variant=row["variant"], error=row["error"])
-    metered = PhaseRecord(
-        phase="inference",
-        start_s=row["start_s"],
-        duration_s=row["duration_s"],
-        energy=_energy(row),
-        sample_count=row["readings"],
-        largest_gap_s=row["largest_gap_s"],
-    )
-    return Trial(
-        variant=row["variant"],
-        inferences=row["inferences"],
-        images=row["images"],
-        accuracy=row["accuracy"],
-        latency_median_s=row["latency_median_s"],
-        latency_p95_s=row["latency_p95_s"],
-        latency_kind=row["latency_kind"],
-        metered=metered,
-        error=row["error"],
-    )
-
-
-def server_round(row: sqlite3.Row) -> ServerRound:
-    """A row of ``server_round``."""
-    return ServerRound(
-        images=row["images"],
-        seconds=row["seconds"],
-        energy=_energy(row),
-        loss=row["loss"],
-        weight=row["weight"],
-        federated_accuracy=row["federated_accuracy"],
-        augmented_accuracy=row["augmented_accuracy"],
-    )
-
-
-def _energy(row: sqlite3.Row, prefix: str = "", value: str = "energy_j") -> Energy | None:
-    if row[value] is None:
-        return None
-    fields = {name: row[f"{prefix}{name}"] for name in ("kind", "source", "scope", "uncertainty_j")}
-    return msgspec.convert({"value_j": row[value], **fields}, Energy)
-
-
-Events = Iterable[Mapping[str, Any]]
-
-
-def applied(events: Events) -> dict[str, Applied]:
+def applied(events: Iterable[Event]) -> dict[str, Applied]:
     """What each device set and read back, by its last answer to a plan."""
     return {
-        str(event.get("device", "")): msgspec.convert(event["applied"], Applied)
+        event.device: event.applied
         for event in events
-        if event.get("event") == "plan-in-force" and event.get("applied") is not None
+        if isinstance(event, PlanInForce) and event.applied is not None
     }
 
 
-def notes(events: Events) -> tuple[DeviceNotes, ...]:
+def notes(events: Iterable[Event]) -> tuple[DeviceNotes, ...]:
     """What each device had to say, once each, sorted by device."""
     found: dict[str, list[str]] = {}
     for event in events:
-        device = str(event.get("device", ""))
-        said: list[object] = []
-        if event.get("event") == "plan-in-force":
-            said += [*event.get("notes", ()), event.get("error")]
-        elif event.get("event") == "batch-delivered":
-            said.append(event.get("error"))
-            if event.get("delivered") != event.get("requested"):
+        if isinstance(event, PlanInForce):
+            said = [*event.notes, event.error]
+        elif isinstance(event, BatchDelivered):
+            said = [event.error]
+            if event.delivered != event.requested:
                 said.append(
-                    f"{event.get('delivered')} of {event.get('requested')} synthetic samples "
-                    "were delivered"
+                    f"{event.delivered} of {event.requested} synthetic samples were delivered"
                 )
-        elif event.get("event") == "device-lost":
-            said.append(event.get("reason"))
-        found.setdefault(device, []).extend(clean(each) for each in said if each)
+        elif isinstance(event, DeviceLost):
+            said = [event.reason]
+        else:
+            continue
+        found.setdefault(event.device, []).extend(clean(each) for each in said if each)
     return tuple(
         DeviceNotes(device=d, notes=tuple(dict.fromkeys(n))) for d, n in sorted(found.items()) if n
     )
 
 
-def generation(events: Events) -> Generation | None:
-    """What the generator node made; ``None`` if no batch came, or one cannot be read."""
-    try:
-        batches = [
-            msgspec.convert(event, BatchDelivered)
-            for event in events
-            if event.get("event") == "batch-delivered"
-        ]
-    except msgspec.ValidationError:  # a sum of some would be wrong
-        return None
+def generation(events: Iterable[Event]) -> Generation | None:
+    """What the generator node made; ``None`` if no batch came."""
+    batches = [event for event in events if isinstance(event, BatchDelivered)]
     if not batches:
         return None
     drawn = [batch for batch in batches if batch.drawn]
@@ -518,13 +399,3 @@ def generation(events: Events) -> Generation | None:
         seconds=sum(batch.seconds for batch in drawn),
         energy=total(energies, one_meter=True) if len(energies) == len(drawn) else None,
     )
-
-
-def not_made(events: Events) -> NotMade | None:
-    """Why the last export gave no file; ``None`` if it did, or nothing was exported."""
-    last = next(
-        (e for e in reversed([*events]) if e.get("event") in ("deployed", "not-deployed")), None
-    )
-    if last is None or last["event"] == "deployed":
-        return None
-    return NotMade(round=int(last["round"]), reason=clean(last.get("reason", ""), 1000))

@@ -7,7 +7,7 @@ what holds them together. Everything but the name may be missing from a run that
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from msgspec import Struct
 
@@ -17,15 +17,7 @@ from fimi.learning.training.classifier import FileCheck
 from fimi.messaging.messages import DevicePlan, Profile, Trial
 from fimi.record.insight import Insight
 from fimi.record.prediction import Residual
-from fimi.record.results import Preparation, RoundResult
-from fimi.record.store import StoreError
-
-Status = Literal["completed", "interrupted", "failed", "unfinished"]
-"""``unfinished``: the store has no end, so the run crashed, was killed or is still going."""
-
-
-class ReportError(StoreError):
-    """A run cannot be read or reported; the message says which, why and what to do."""
+from fimi.record.results import Preparation, RoundResult, RunStatus
 
 
 class DatasetInfo(Struct, frozen=True, kw_only=True):
@@ -33,8 +25,10 @@ class DatasetInfo(Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: data set.
+        limit: samples of it that were used; ``None`` for all.
         split: how public and private part were told apart.
-        alpha: Dirichlet α of the private parts.
+        partition: how the private part was dealt to devices.
+        alpha: Dirichlet α of the private parts; ``None`` where the partition has none.
         public: samples the generator was trained on.
         private: samples on the devices.
         test: held-out samples.
@@ -46,7 +40,9 @@ class DatasetInfo(Struct, frozen=True, kw_only=True):
     """
 
     name: str = ""
+    limit: int | None = None
     split: str = ""
+    partition: str = ""
     alpha: float | None = None
     public: int | None = None
     private: int | None = None
@@ -59,18 +55,21 @@ class DatasetInfo(Struct, frozen=True, kw_only=True):
 
 
 class RunInfo(Struct, frozen=True, kw_only=True):
-    """The table ``run``; every key may be missing from a run that crashed.
+    """What a run says of itself: the table ``run``. All but its name may be missing.
 
     Attributes:
         run: its name.
         strategy: short name.
         strategy_title: the same in words.
+        fills_devices: whether the strategy gives devices labelled synthetic samples; ``None`` in
+            stores of before this was kept.
         seed: of everything that was drawn.
-        status: how it ended.
+        status: how it ended; ``running`` until then.
         reason: why, in one sentence.
         started_at: ISO 8601.
         finished_at: ISO 8601.
         wall_s: wall time, s.
+        stages_wall_s: wall time of the coordinator's stages, s.
         config: dotted key to value.
         origins: dotted key to where the value came from.
         versions: package to version.
@@ -81,12 +80,14 @@ class RunInfo(Struct, frozen=True, kw_only=True):
     run: str
     strategy: str = ""
     strategy_title: str = ""
+    fills_devices: bool | None = None
     seed: int | None = None
-    status: Status = "unfinished"
+    status: RunStatus = "running"
     reason: str = ""
     started_at: str = ""
     finished_at: str = ""
     wall_s: float | None = None
+    stages_wall_s: dict[str, float] = {}
     config: dict[str, Any] = {}
     origins: dict[str, str] = {}
     versions: dict[str, str] = {}

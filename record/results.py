@@ -23,7 +23,8 @@ from fimi.learning.training.trainer import Evaluation
 from fimi.messaging.messages import Goodput, Trial
 
 DeviceStatus = Literal["accepted", "late", "refused", "failed", "missing", "resting"]
-RunStatus = Literal["completed", "interrupted", "failed"]
+RunStatus = Literal["running", "completed", "interrupted", "failed"]
+"""``running``: the run goes on, or its process was killed before it could say how it ended."""
 
 
 class DeviceRound(Struct, frozen=True, kw_only=True):
@@ -47,6 +48,7 @@ class DeviceRound(Struct, frozen=True, kw_only=True):
         transfers: how fast model and update went over the network, as the device saw it.
         observed: clock, throttling, link and the monitor's own cost; ``None`` if not told.
         unlabelled_samples: images it looked at for a label; those kept are synthetic samples.
+            ``None`` in stores of before they were kept.
         trained_at: when training began and ended by the device's own clock, UNIX time, s.
     """
 
@@ -64,7 +66,7 @@ class DeviceRound(Struct, frozen=True, kw_only=True):
     predicted: tuple[PhaseCost, ...] = ()
     transfers: tuple[Goodput, ...] = ()
     observed: Observation | None = None
-    unlabelled_samples: int = 0
+    unlabelled_samples: int | None = 0
     trained_at: tuple[float, float] | None = None
 
     @property
@@ -118,7 +120,7 @@ class RoundResult(Struct, frozen=True, kw_only=True):
     start_s: float
     duration_s: float
     evaluation: Evaluation
-    devices: tuple[DeviceRound, ...]
+    devices: tuple[DeviceRound, ...] = ()
     server: ServerRound | None = None
 
     @property

@@ -1,104 +1,312 @@
-"""The tables of a run store.
+"""The tables of a run store, each described once.
 
-Tables::
+A new column is one more entry here, and nothing else: see :mod:`fimi.record.description` for what
+follows from an entry. Columns and tables are only ever added. Then a store of before is read with
+that column unknown, and a reader of before does not see the column; :data:`VERSION` stays. Whoever
+moves or redefines a column raises :data:`VERSION` and says in :mod:`fimi.record.migration` where
+it stood before.
 
-    run           key, value             configuration, versions, status; one row per key
-    event         id, at, event, body    everything that happened, in order
-    profile       device, body           what each device said of itself
-    plan          id, body               the fleet's plan with bound, gap and search history
-    device_plan   plan, device, body     each device's share of it
-    round         number, ...            time, accuracy and loss of each round
-    device_round  round, device, ...     what became of each device in each round
-    sample        round, device, phase   every metered phase beside its prediction (round 0: before)
-    transfer      round, device, phase   every payload that a device moved, and how long it took
-    observation   round, device, ...     clock, throttling (JSON), heat, link, monitor's own cost
-    residual      round, device, phase   predicted less measured joules, and what they come from
-    refit         round, device, body    cost parameters that were fitted after a round
-    server_round  round, ...             what the server trained in a round: its own seconds, joules
-    label_skew    device, stage          label histogram, its distance to the population, entropy:
-                                         of the local data, and filled as the plan has it
-    model_file    round, variant, ...    what was exported, checked against PyTorch
-    deployment    round, device, ...     how a device ran it: accuracy, latency, joules of inference
-    insight       round, ...             orthogonality of a round's updates, size of the IID sample
-    device_insight  round, device        local error, similarity to the IID update
-
-``body`` columns hold JSON. An unknown value is NULL, never zero. Tables and columns are only ever
-added, at the end, so that older runs can still be read: ``cpu_*``, ``transfer`` and ``observation``
-are missing from stores of before there were any, and so are ``residual``, ``refit``,
-``server_round`` and all below it, and ``trained_from`` and ``trained_until`` (UNIX time). A device
-that was asked to try a file and could not has NULLs and the reason there.
+An unknown value is NULL, never zero. ``id`` counts rows in the order in which they were written.
 """
 
 from __future__ import annotations
 
-SCHEMA = """
-CREATE TABLE run (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE event (
-    id INTEGER PRIMARY KEY, at REAL NOT NULL, event TEXT NOT NULL, body TEXT NOT NULL) STRICT;
-CREATE TABLE profile (device TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
-CREATE TABLE plan (id INTEGER PRIMARY KEY, body TEXT NOT NULL) STRICT;
-CREATE TABLE device_plan (
-    plan INTEGER NOT NULL REFERENCES plan, device TEXT NOT NULL, body TEXT NOT NULL,
-    PRIMARY KEY (plan, device)) STRICT;
-CREATE TABLE round (
-    number INTEGER PRIMARY KEY, start_s REAL NOT NULL, duration_s REAL NOT NULL,
-    accuracy REAL NOT NULL, loss REAL NOT NULL, class_accuracy TEXT NOT NULL,
-    test_samples INTEGER NOT NULL) STRICT;
-CREATE TABLE device_round (
-    round INTEGER NOT NULL REFERENCES round, device TEXT NOT NULL, status TEXT NOT NULL,
-    reason TEXT NOT NULL, busy_s REAL, frequency_hz REAL, local_samples INTEGER NOT NULL,
-    synthetic_samples INTEGER NOT NULL, training_loss REAL, training_accuracy REAL,
-    backend TEXT NOT NULL, trained_from REAL, trained_until REAL,
-    PRIMARY KEY (round, device)) STRICT;
-CREATE TABLE sample (
-    id INTEGER PRIMARY KEY, round INTEGER NOT NULL, device TEXT NOT NULL, phase TEXT NOT NULL,
-    start_s REAL, duration_s REAL, energy_j REAL, kind TEXT, source TEXT, scope TEXT,
-    uncertainty_j REAL, readings INTEGER, largest_gap_s REAL,
-    predicted_s REAL, predicted_board_j REAL, predicted_dynamic_j REAL,
-    cpu_j REAL, cpu_kind TEXT, cpu_source TEXT, cpu_scope TEXT, cpu_uncertainty_j REAL) STRICT;
-CREATE TABLE transfer (
-    id INTEGER PRIMARY KEY, round INTEGER NOT NULL, device TEXT NOT NULL, phase TEXT NOT NULL,
-    size_bytes INTEGER NOT NULL, duration_s REAL NOT NULL) STRICT;
-CREATE TABLE observation (
-    round INTEGER NOT NULL REFERENCES round, device TEXT NOT NULL, frequency_hz REAL,
-    frequency_source TEXT NOT NULL, cap_hz REAL, throttled TEXT, rate_limit_bps REAL,
-    link_interface TEXT, link_rate_bps REAL, link_signal_dbm REAL,
-    monitor_cpu_s REAL, monitor_wall_s REAL, monitor_looks INTEGER, monitor_failed INTEGER,
-    monitor_j REAL, monitor_kind TEXT, monitor_source TEXT, monitor_scope TEXT,
-    monitor_uncertainty_j REAL, temperature_c REAL, PRIMARY KEY (round, device)) STRICT;
-CREATE TABLE residual (
-    round INTEGER NOT NULL REFERENCES round, device TEXT NOT NULL, phase TEXT NOT NULL,
-    predicted_s REAL NOT NULL, measured_s REAL NOT NULL, predicted_j REAL NOT NULL,
-    measured_j REAL NOT NULL, cycles_j REAL NOT NULL, throttling_j REAL NOT NULL,
-    rate_j REAL NOT NULL, waiting_j REAL NOT NULL, power_j REAL NOT NULL,
-    PRIMARY KEY (round, device, phase)) STRICT;
-CREATE TABLE refit (
-    round INTEGER NOT NULL REFERENCES round, device TEXT NOT NULL, drift_percent REAL,
-    body TEXT NOT NULL, PRIMARY KEY (round, device)) STRICT;
-CREATE TABLE server_round (
-    round INTEGER PRIMARY KEY REFERENCES round, images INTEGER NOT NULL, seconds REAL NOT NULL,
-    loss REAL NOT NULL, weight REAL, federated_accuracy REAL, augmented_accuracy REAL,
-    energy_j REAL, kind TEXT, source TEXT, scope TEXT, uncertainty_j REAL) STRICT;
-CREATE TABLE label_skew (
-    device TEXT NOT NULL, stage TEXT NOT NULL, counts TEXT NOT NULL, emd REAL, entropy_bits REAL,
-    PRIMARY KEY (device, stage)) STRICT;
-CREATE TABLE model_file (
-    round INTEGER NOT NULL, variant TEXT NOT NULL, digest TEXT NOT NULL,
-    size_bytes INTEGER NOT NULL, accuracy REAL NOT NULL, samples INTEGER NOT NULL,
-    agreement REAL NOT NULL, difference REAL NOT NULL, compared INTEGER NOT NULL,
-    PRIMARY KEY (round, variant)) STRICT;
-CREATE TABLE deployment (
-    round INTEGER NOT NULL, device TEXT NOT NULL, variant TEXT NOT NULL,
-    inferences INTEGER, images INTEGER, accuracy REAL, latency_median_s REAL, latency_p95_s REAL,
-    latency_kind TEXT, start_s REAL, duration_s REAL, energy_j REAL, kind TEXT, source TEXT,
-    scope TEXT, uncertainty_j REAL, readings INTEGER, largest_gap_s REAL, error TEXT NOT NULL,
-    PRIMARY KEY (round, device, variant)) STRICT;
-CREATE TABLE insight (
-    round INTEGER PRIMARY KEY REFERENCES round, orthogonality REAL,
-    reference_samples INTEGER NOT NULL) STRICT;
-CREATE TABLE device_insight (
-    round INTEGER NOT NULL REFERENCES insight, device TEXT NOT NULL, local_error REAL NOT NULL,
-    similarity REAL, PRIMARY KEY (round, device)) STRICT;
-CREATE INDEX sample_by_round ON sample (round, device);
-CREATE INDEX transfer_by_round ON transfer (round, device);
-"""
+from typing import Any
+
+from fimi.energy.cost_model import BoardModel, PhaseCost
+from fimi.energy.hardware import Observation
+from fimi.energy.ledger import PhaseRecord
+from fimi.learning.training.classifier import FileCheck
+from fimi.messaging.messages import DevicePlan, Goodput, Profile, Trial
+from fimi.record.description import StoreColumn, StoreTable, energy, packed, real, text, whole
+from fimi.record.events import Event
+from fimi.record.insight import DeviceInsight, Insight
+from fimi.record.prediction import Residual
+from fimi.record.record import Labels, PlanSummary, RunInfo
+from fimi.record.results import DeviceRound, RoundResult, ServerRound
+
+VERSION = 2
+"""Kept in the file as ``PRAGMA user_version``; stores of before there were versions have 0."""
+
+ID = whole("id", "rows", "counts up")
+ROUND = whole("round", "rounds", "number of the round, from 1")
+ROUND_OR_BEFORE = whole("round", "rounds", "number of the round; 0 for the time before the first")
+DEVICE = text("device", "id of the device")
+PHASE = text("phase", "synthetic-download, model-download, compute, upload, idle, or inference")
+
+
+def body(meaning: str) -> tuple[StoreColumn, ...]:
+    """One column that holds the whole value."""
+    return (packed("body", meaning, "."),)
+
+
+def metered(at: str = "") -> tuple[StoreColumn, ...]:
+    """How a stretch of a phase was metered, without its phase."""
+    return (
+        real("start_s", "s", "beginning on the device's own clock", f"{at}start_s", null=bool(at)),
+        real("duration_s", "s", "length", f"{at}duration_s", null=bool(at)),
+        *energy("board energy of the stretch, idle power included", f"{at}energy"),
+        whole("readings", "readings", "of the meter behind it", f"{at}sample_count", null=bool(at)),
+        real("largest_gap_s", "s", "between readings", f"{at}largest_gap_s", null=bool(at)),
+    )
+
+
+# fmt: off
+RUN = StoreTable(
+    "run", RunInfo, primary=("run",),
+    about="The run itself, in one row.",
+    columns=(
+        text("run", "name of the run"),
+        text("strategy", "short name of the strategy"),
+        text("strategy_title", "the same in words"),
+        whole("fills_devices", "0 or 1", "whether it gives devices synthetic samples", null=True),
+        whole("seed", "1", "of everything that was drawn", null=True),
+        text("status", "running (still, or it was killed), completed, interrupted, failed"),
+        text("reason", "why it ended, in one sentence"),
+        text("started_at", "ISO 8601, with time zone"),
+        text("finished_at", "ISO 8601, with time zone; empty while it runs"),
+        real("wall_s", "s", "wall time of all of it", null=True),
+        packed("stages_wall_s", "stage of the coordinator to its wall time, s"),
+        packed("config", "key to value"),
+        packed("origins", "key to where its value came from"),
+        packed("versions", "package to version"),
+        text("broker", "broker and its version"),
+        text("dataset", "data set", "dataset.name"),
+        whole("sample_limit", "samples", "of the data set in use", "dataset.limit", null=True),
+        text("split", "how public and private part were told apart", "dataset.split"),
+        text("partition", "how the private part was dealt to devices", "dataset.partition"),
+        real("alpha", "1", "Dirichlet α of the partition", "dataset.alpha", null=True),
+        whole("public_samples", "samples", "for the generator", "dataset.public", null=True),
+        whole("private_samples", "samples", "on the devices", "dataset.private", null=True),
+        whole("test_samples", "samples", "held out", "dataset.test", null=True),
+        packed("class_names", "of every class", "dataset.class_names"),
+        text("public_digest", "SHA-256 of the public samples", "dataset.public_digest"),
+        text("private_digest", "SHA-256 of the private samples", "dataset.private_digest"),
+        text("test_digest", "SHA-256 of the held-out samples", "dataset.test_digest"),
+        text("partition_digest", "SHA-256 of who holds what", "dataset.partition_digest"),
+    ))
+
+EVENT = StoreTable(
+    "event", Event,
+    about="Everything that happened, in order. Plans and rounds are in tables of their own.",
+    beside=(
+        ID, real("at", "s", "when it was written, UNIX time"),
+        text("event", "what happened"), packed("body", "what there is to say of it"),
+    ),
+    columns=())
+
+PROFILE = StoreTable(
+    "profile", Profile, primary=("device",),
+    about="What each device said of itself. View `profiles` has the same in columns.",
+    beside=(DEVICE,),
+    columns=body("the profile"))
+
+PLAN = StoreTable(
+    "plan", PlanSummary,
+    about="Plans of the fleet, the last one in force. View `plans` has the same in columns.",
+    beside=(ID,),
+    columns=body("the plan with its bound, its gap and the history of the search"))
+
+DEVICE_PLAN = StoreTable(
+    "device_plan", DevicePlan, primary=("plan", "device"),
+    about="Each device's share of a plan. View `device_plans` has the same in columns.",
+    beside=(whole("plan", "rows", "`id` of the plan"), DEVICE),
+    columns=body("what the device was told"))
+
+ROUNDS = StoreTable(
+    "round", RoundResult, primary=("number",),
+    about="Finished rounds. View `rounds` adds their joules.",
+    columns=(
+        whole("number", "rounds", "number of the round, from 1"),
+        real("start_s", "s", "beginning on the fleet's clock"),
+        real("duration_s", "s", "length on the fleet's clock"),
+        real("accuracy", "0 to 1", "of the new model on the test set", "evaluation.accuracy"),
+        real("loss", "nat", "mean cross-entropy on the test set", "evaluation.loss"),
+        packed("class_accuracy", "accuracy of every class, 0 to 1", "evaluation.class_accuracy"),
+        whole("test_samples", "samples", "the test set has", "evaluation.samples"),
+    ))
+
+DEVICE_ROUND = StoreTable(
+    "device_round", DeviceRound, primary=("round", "device"),
+    about="What became of each device in each round. View `device_rounds` adds its joules.",
+    beside=(ROUND,),
+    columns=(
+        DEVICE,
+        text("status", "of its update: accepted, late, refused, failed, missing, resting"),
+        text("reason", "one sentence for every other status than accepted and resting"),
+        real("busy_s", "s", "from the round's start to the end of its upload", null=True),
+        real("frequency_hz", "Hz", "CPU frequency achieved", null=True),
+        whole("local_samples", "samples", "real ones per epoch"),
+        whole("synthetic_samples", "samples", "synthetic ones; of unlabelled ones, those kept"),
+        real("training_loss", "nat", "mean of its last epoch", null=True),
+        real("training_accuracy", "0 to 1", "of its last epoch, on its own data", null=True),
+        text("backend", "what it trained with; empty if it did not"),
+        real("trained_from", "s", "UNIX time when training began", "trained_at.0", null=True),
+        real("trained_until", "s", "the same when training ended", "trained_at.1", null=True),
+        whole("unlabelled_samples", "samples", "images it looked at for a label", null=True),
+    ))
+
+SAMPLE = StoreTable(
+    "sample", PhaseRecord,
+    about="Every metered stretch of a phase; a phase of a round may have several.",
+    beside=(ID, ROUND_OR_BEFORE, DEVICE),
+    columns=(
+        PHASE,
+        *metered(),
+        *energy("the processor's share, by a meter of its own", "cpu", "cpu_", "cpu_j"),
+    ))
+
+PREDICTION = StoreTable(
+    "prediction", PhaseCost,
+    about="What the cost model said of a phase: joules of the whole board, modelled.",
+    beside=(ID, ROUND_OR_BEFORE, DEVICE),
+    columns=(
+        PHASE,
+        real("duration_s", "s", "length"),
+        real("board_j", "J", "whole board, idle power included"),
+        real("dynamic_j", "J", "above idle; the paper's energy for compute and upload"),
+    ))
+
+TRANSFER = StoreTable(
+    "transfer", Goodput,
+    about="Every payload that a device moved.",
+    beside=(ID, ROUND_OR_BEFORE, DEVICE),
+    columns=(
+        PHASE,
+        whole("size_bytes", "bytes", "of the payload"),
+        real("duration_s", "s", "from asking until all of it was there, on the device's clock"),
+    ))
+
+OBSERVATION = StoreTable(
+    "observation", Observation, primary=("round", "device"),
+    about="What a device did in a round besides drawing power; unknown where it did not tell.",
+    beside=(ROUND, DEVICE),
+    columns=(
+        real("frequency_hz", "Hz", "clock of the processor while the agent was busy", null=True),
+        text("frequency_source", "who says so: cycles, firmware, cpufreq, emulated"),
+        real("cap_hz", "Hz", "frequency cap in force, read back", null=True),
+        packed("throttled", "cause to how often it slowed the device down", null=True),
+        real("rate_limit_bps", "bit/s", "limit of the sending rate, read back", null=True),
+        text("link_interface", "network interface", "link.interface", null=True),
+        real("link_rate_bps", "bit/s", "rate of the link", "link.rate_bps", null=True),
+        real("link_signal_dbm", "dBm", "of the access point", "link.signal_dbm", null=True),
+        real("monitor_cpu_s", "s", "CPU time of watching the meter", "monitor.cpu_s", null=True),
+        real("monitor_wall_s", "s", "over this long", "monitor.wall_s", null=True),
+        whole("monitor_looks", "looks", "at the meter", "monitor.looks", null=True),
+        whole("monitor_failed", "looks", "that gave nothing", "monitor.failed", null=True),
+        *energy("what watching the meter took, at most", "monitor_energy", "monitor_", "monitor_j"),
+        real("temperature_c", "°C", "of the processor, mean", null=True),
+    ))
+
+RESIDUAL = StoreTable(
+    "residual", Residual,
+    about="Predicted less measured board energy of a phase, and what the difference comes from.",
+    beside=(ID,),
+    columns=(
+        ROUND,
+        DEVICE,
+        PHASE,
+        real("predicted_s", "s", "length in the plan in force"),
+        real("measured_s", "s", "length as metered"),
+        real("predicted_j", "J", "board energy, modelled"),
+        real("measured_j", "J", "board energy, of the kind that `sample` says"),
+        real("cycles_j", "J", "work took other cycles than predicted", "parts.cycles_j"),
+        real("throttling_j", "J", "it ran at another frequency", "parts.throttling_j"),
+        real("rate_j", "J", "the link was faster or slower", "parts.rate_j"),
+        real("waiting_j", "J", "the round was longer or shorter", "parts.waiting_j"),
+        real("power_j", "J", "the board drew another power", "parts.power_j"),
+    ))
+
+REFIT = StoreTable(
+    "refit", BoardModel, primary=("round", "device"),
+    about="Cost parameters that were fitted after a round.",
+    beside=(
+        ROUND,
+        DEVICE,
+        real("drift_percent", "%", "how far predictions were off, where that is why", null=True),
+    ),
+    columns=body("the cost parameters"))
+
+SERVER_ROUND = StoreTable(
+    "server_round", ServerRound, primary=("round",),
+    about="What the server trained in a round: its own seconds and joules, no device's.",
+    beside=(ROUND,),
+    columns=(
+        whole("images", "images", "it trained on"),
+        real("seconds", "s", "wall time of the training"),
+        real("loss", "nat", "mean of the last epoch"),
+        real("weight", "1", "κ2 of the server's model where models were mixed", null=True),
+        real("federated_accuracy", "0 to 1", "of the mean model on public images", null=True),
+        real("augmented_accuracy", "0 to 1", "of the server's model on the same", null=True),
+        *energy("of the server's machine meanwhile, idle power included", "energy"),
+    ))
+
+LABEL_SKEW = StoreTable(
+    "label_skew", Labels, primary=("device", "stage"),
+    about="How uneven the labels of a device are.",
+    beside=(DEVICE, text("stage", "local: its own data; filled: with the planned synthetic ones")),
+    columns=(
+        packed("counts", "samples of every class"),
+        real("emd", "0 to 2", "distance to the real samples of all devices", null=True),
+        real("entropy_bits", "bit", "of its label distribution", null=True),
+    ))
+
+MODEL_FILE = StoreTable(
+    "model_file", FileCheck, primary=("round", "variant"),
+    about="The trained model as a file, checked against PyTorch on the coordinator.",
+    beside=(ROUND,),
+    columns=(
+        text("variant", "its arithmetic: fp32 or int8"),
+        text("digest", "SHA-256 of the file"),
+        whole("size_bytes", "bytes", "of the file"),
+        real("accuracy", "0 to 1", "on all test images, by ONNX Runtime"),
+        whole("samples", "samples", "how many those are"),
+        real("agreement", "0 to 1", "share of images in the same class as PyTorch has them"),
+        real("difference", "logit", "largest difference from PyTorch"),
+        whole("compared", "samples", "images that were compared"),
+    ))
+
+DEPLOYMENT = StoreTable(
+    "deployment", Trial, primary=("round", "device", "variant"),
+    about="How a device ran a file; unknown, with the reason in `error`, where it could not.",
+    beside=(ROUND, DEVICE),
+    columns=(
+        text("variant", "which file: fp32 or int8"),
+        whole("inferences", "inferences", "timed and metered", null=True, only_with="accuracy"),
+        whole("images", "images", "different ones among them", null=True, only_with="accuracy"),
+        real("accuracy", "0 to 1", "of the inferences", null=True),
+        real("latency_median_s", "s", "of an inference", null=True),
+        real("latency_p95_s", "s", "95th percentile", null=True),
+        text("latency_kind", "measured or emulated", null=True, only_with="accuracy"),
+        text("phase", "inference", "metered.phase", null=True),
+        *metered("metered."),
+        *energy("the processor's share", "metered.cpu", "cpu_", "cpu_j"),
+        text("error", "why it could not run the file, or empty"),
+    ))
+
+INSIGHT = StoreTable(
+    "insight", Insight, primary=("round",),
+    about="What the updates of a round say of learning.",
+    columns=(
+        ROUND,
+        real("orthogonality", "0 to 1", "how little updates have to do with each other", null=True),
+        whole("reference_samples", "samples", "behind the IID update; 0 for none"),
+    ))
+
+DEVICE_INSIGHT = StoreTable(
+    "device_insight", DeviceInsight, primary=("round", "device"),
+    about="What the update of a device says of learning.",
+    beside=(ROUND,),
+    columns=(
+        DEVICE,
+        real("local_error", "0 to 1", "of its model on the test set before aggregation"),
+        real("similarity", "-1 to 1", "cosine to the IID update", null=True),
+    ))
+# fmt: on
+
+TABLES: tuple[StoreTable[Any], ...] = (
+    RUN, EVENT, PROFILE, PLAN, DEVICE_PLAN, ROUNDS, DEVICE_ROUND, SAMPLE, PREDICTION, TRANSFER,
+    OBSERVATION, RESIDUAL, REFIT, SERVER_ROUND, LABEL_SKEW, MODEL_FILE, DEPLOYMENT, INSIGHT,
+    DEVICE_INSIGHT,
+)  # fmt: skip
+"""All of them, in the order of ``docs/record.md``."""

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from fimi.coordinator.strategies import STRATEGIES
 from fimi.energy.joules import format_joules
 from fimi.record.record import RunData
 from fimi.record.results import RoundResult, server_energy
@@ -111,9 +110,8 @@ def _generation(run: RunData) -> tuple[Extra, ...]:
 
 def _no_images(run: RunData) -> tuple[Extra, ...]:
     """Why devices that might have been filled were not."""
-    strategy = STRATEGIES.get(run.info.strategy)
     limit = run.plan.error_max if run.plan else None
-    if strategy is None or not strategy.fills_devices or not run.device_plans or limit is None:
+    if not run.info.fills_devices or not run.device_plans or limit is None:
         return ()
     if any(sum(plan.synthetic_counts) for plan in run.device_plans.values()):
         return ()

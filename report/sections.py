@@ -29,6 +29,8 @@ def badge(word: str) -> Html:
 def state(run: RunData) -> str:
     """How the run ended, in a few words."""
     count = len(run.rounds)
+    if run.info.status == "running":
+        return f"running, {count} round{'' if count == 1 else 's'} finished so far"
     if count == 0:
         return f"{run.info.status} before the first round was finished"
     done = f"{count} round{'' if count == 1 else 's'}"
@@ -67,8 +69,8 @@ def notices(run: RunData, summary: Summary) -> Html:
     said: list[Html] = []
     if run.info.status != "completed":
         why = (
-            "The store has no end: the run is still going, or it was cut off. "
-            if run.info.status == "unfinished"
+            "The run is still going, or it was killed. "
+            if run.info.status == "running"
             else f"{run.info.reason.rstrip('.')}. "
             if run.info.status == "failed" and run.info.reason
             else ""

@@ -201,7 +201,7 @@ def _run_words(run: RunData) -> str:
         f"{seconds(info.wall_s)} wall time" if info.wall_s is not None else None,
     ]
     said = " · ".join(word for word in words if word)
-    if info.reason and info.status not in ("completed", "unfinished"):
+    if info.reason and info.status not in ("completed", "running"):
         said += f" ({info.reason})"
     return said
 

@@ -54,15 +54,26 @@ def a_broker(request: pytest.FixtureRequest) -> EmbeddedBroker:
     return broker
 
 
+def a_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port that nobody listens on."""
+    return a_free_port()
+
+
 @pytest.fixture(scope="session")
 def home_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The port of a mosquitto as somebody's smart home has it: everybody may say anything."""
     program = find_mosquitto()
     if program is None:
         pytest.skip("mosquitto is not installed (apt install mosquitto)")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = a_free_port()
     folder: Path = tmp_path_factory.mktemp("home-broker")
     config = folder / "mosquitto.conf"
     config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")

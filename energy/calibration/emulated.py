@@ -9,7 +9,7 @@ from fimi.energy.calibration.fit import Estimate, Setting
 from fimi.energy.calibration.fitted import Calibration, analyse
 from fimi.energy.calibration.sweep import SweepPlan, spread, sweep
 from fimi.energy.cost_model import BoardModel, OperatingPoint
-from fimi.energy.emulation.board import EmulatedBoard
+from fimi.energy.emulation.board import VirtualBoard
 from fimi.energy.emulation.chip import SILICON
 
 BANDWIDTHS_HZ = (50e3, 200e3, 1e6, 4e6)
@@ -23,7 +23,7 @@ class EmulatedLoad:
         board: the emulated board.
     """
 
-    def __init__(self, board: EmulatedBoard) -> None:
+    def __init__(self, board: VirtualBoard) -> None:
         self._board = board
 
     def begin(self, number: int) -> None:
@@ -86,7 +86,7 @@ def sweep_plan(board: BoardModel, *, frequencies: int = 7, **more: float | int) 
     )
 
 
-def calibrate(board: EmulatedBoard, plan: SweepPlan, **hooks: object) -> Calibration:
+def calibrate(board: VirtualBoard, plan: SweepPlan, **hooks: object) -> Calibration:
     """Sweep and fit an emulated board.
 
     Args:

@@ -1,7 +1,10 @@
 """Emulated boards in virtual time.
 
 * :class:`Disturbance`     how far a board's truth lies from its declaration
-* :class:`EmulatedBoard`   :class:`fimi.energy.hardware.Hardware` without hardware
+* :class:`VirtualBoard`    what all emulated boards share: settings, clock, truth, luck
+* :class:`EmulatedBoard`   a board that costs what a cost model says
+
+Both are :class:`fimi.energy.hardware.Hardware` without hardware.
 
 The agent that runs on an emulated board is the real one. Only the cost of its work is computed
 here, by a *true* cost model. It differs from the declared one, which the planner gets, and its
@@ -13,6 +16,7 @@ order in which boards are used nor on how many there are.
 
 from __future__ import annotations
 
+import abc
 import math
 
 import numpy as np
@@ -30,7 +34,7 @@ from fimi.energy.cost_model import (
 )
 from fimi.energy.emulation.boards import BoardDeclaration
 from fimi.energy.emulation.meter import EmulatedMeter
-from fimi.energy.hardware import Applied, HardwareDescription, Observation
+from fimi.energy.hardware import Applied, Hardware, HardwareDescription, Observation
 
 _TRUTH, _ROUND = 2, 3
 
@@ -50,8 +54,8 @@ class Disturbance(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     fading_sd_db: float = 0.5
 
 
-class EmulatedBoard:
-    """A board without hardware, in virtual time.
+class VirtualBoard(Hardware):
+    """A board without hardware, in virtual time; what its work costs is for a subclass to say.
 
     Args:
         declaration: what the planner is told of it.
@@ -139,10 +143,6 @@ class EmulatedBoard:
             notes=tuple(notes),
         )
 
-    def achieved_frequency_hz(self) -> float | None:
-        """Mean frequency of this round's computing, Hz: this board always reaches its cap."""
-        return self._frequency_hz
-
     def uplink_rate_bps(self) -> float:
         """The uplink's rate at this moment, bit/s; 0 before any plan was applied."""
         return 0.0 if self._uplink is None else self._rate_bps(*self._uplink)
@@ -162,6 +162,56 @@ class EmulatedBoard:
         self._load = _factor(luck, self._disturbance.load_sd)
         self._fading = 10.0 ** (luck.normal(0.0, self._disturbance.fading_sd_db) / 10.0)
         self._meter.reseed(luck)
+
+    def has_waited_until(self, fleet_time_s: float) -> float:
+        """Idle until then, nothing if it is past; returns that instant on this board's clock."""
+        instant_s = fleet_time_s + self._fleet_began_s
+        waiting_s = instant_s - self._clock.now_s()
+        if waiting_s > 0.0:
+            self._idle(waiting_s)
+        return instant_s
+
+    @abc.abstractmethod
+    def achieved_frequency_hz(self) -> float | None:
+        """Mean frequency of this round's computing, Hz; ``None`` before there was any."""
+
+    @abc.abstractmethod
+    def _idle(self, duration_s: float) -> None:
+        """Do nothing for so long."""
+
+    @abc.abstractmethod
+    def _make_meter(self, gain: float) -> EmulatedMeter:
+        """A meter that shows ``gain`` times the power."""
+
+    def _share_of_uplink(self, size_bytes: int) -> tuple[float, float]:
+        """Bandwidth, Hz, and transmit power, W, to send something with.
+
+        Raises:
+            RuntimeError: before any plan was applied.
+        """
+        if self._uplink is None:
+            raise RuntimeError(
+                f"device {self._index} has no share of the uplink to send {size_bytes} bytes over; "
+                "apply a plan first"
+            )
+        return self._uplink
+
+    def _rate_bps(self, bandwidth_hz: float, power_w: float) -> float:
+        link = self._truth.link
+        gain = link.channel_gain * self._fading
+        return float(uplink_rate_bps(bandwidth_hz, power_w, gain, link.noise_density_w_per_hz))
+
+    def _stream(self, purpose: int, round_number: int = 0) -> np.random.Generator:
+        key = (purpose, self._index, round_number)
+        return np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=key))
+
+
+class EmulatedBoard(VirtualBoard):
+    """A board that costs what its true cost model says."""
+
+    def achieved_frequency_hz(self) -> float | None:
+        """Mean frequency of this round's computing, Hz: this board always reaches its cap."""
+        return self._frequency_hz
 
     def observed(self) -> Observation:
         """The frequency it runs at, labelled ``emulated``."""
@@ -195,22 +245,12 @@ class EmulatedBoard:
         Raises:
             RuntimeError: before any plan was applied.
         """
-        if self._uplink is None:
-            raise RuntimeError(
-                f"device {self._index} has no share of the uplink to send {size_bytes} bytes over; "
-                "apply a plan first"
-            )
-        bandwidth_hz, power_w = self._uplink
+        bandwidth_hz, power_w = self._share_of_uplink(size_bytes)
         duration_s = 8.0 * size_bytes / self._rate_bps(bandwidth_hz, power_w)
         self._meter.observe(duration_s, self._truth.idle_power_w + power_w)
 
-    def has_waited_until(self, fleet_time_s: float) -> float:
-        """Idle until that time, unless it is past; returns that time on this board's clock, s."""
-        instant_s = fleet_time_s + self._fleet_began_s
-        waiting_s = instant_s - self._clock.now_s()
-        if waiting_s > 0.0:
-            self._meter.observe(waiting_s, self._truth.idle_power_w)
-        return instant_s
+    def _idle(self, duration_s: float) -> None:
+        self._meter.observe(duration_s, self._truth.idle_power_w)
 
     def _make_meter(self, gain: float) -> EmulatedMeter:
         return EmulatedMeter(
@@ -220,15 +260,6 @@ class EmulatedBoard:
             resting_power_w=self._truth.idle_power_w,
             clock=self._clock,
         )
-
-    def _rate_bps(self, bandwidth_hz: float, power_w: float) -> float:
-        link = self._truth.link
-        gain = link.channel_gain * self._fading
-        return float(uplink_rate_bps(bandwidth_hz, power_w, gain, link.noise_density_w_per_hz))
-
-    def _stream(self, purpose: int, round_number: int = 0) -> np.random.Generator:
-        key = (purpose, self._index, round_number)
-        return np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=key))
 
 
 def _factor(random: np.random.Generator, relative_sd: float) -> float:

@@ -1,6 +1,6 @@
 """An emulated board with physics that its cost model does not have.
 
-:class:`PhysicalBoard` is an :class:`fimi.energy.emulation.board.EmulatedBoard` whose truth goes
+:class:`PhysicalBoard` is a :class:`fimi.energy.emulation.board.VirtualBoard` whose truth goes
 beyond the cost model: a voltage for every frequency, leakage that grows with temperature, a thermal
 mass and firmware that throttles, other programs, a radio with a tail, a channel that fades during
 an upload, and a meter that misses what happens between its readings. It runs in virtual time.
@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import math
 
-import msgspec
 import numpy as np
 from msgspec import Struct
 
 from fimi.energy.cost_model import uplink_rate_bps
-from fimi.energy.emulation.board import Disturbance, EmulatedBoard
+from fimi.energy.emulation.board import Disturbance, VirtualBoard
 from fimi.energy.emulation.boards import BoardDeclaration
 from fimi.energy.emulation.chip import RADIO, SILICON, Chip
 from fimi.energy.emulation.meter import EmulatedMeter
@@ -47,7 +46,7 @@ class Surroundings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     warmer_k: float = 0.0
 
 
-class PhysicalBoard(EmulatedBoard):
+class PhysicalBoard(VirtualBoard):
     """An emulated board with voltage, leakage, heat, throttling and a fading channel.
 
     Args:
@@ -106,8 +105,10 @@ class PhysicalBoard(EmulatedBoard):
         steps, self._steps_told = self.chip.throttled - self._steps_told, self.chip.throttled
         mean_c = self._warmth_k_s / self._watched_s if self._watched_s else self.chip.temperature_c
         self._warmth_k_s = self._watched_s = 0.0
-        return msgspec.structs.replace(
-            super().observed(),
+        return Observation(
+            frequency_hz=self._achieved_hz,
+            frequency_source="emulated",
+            cap_hz=self._frequency_hz,
             throttled={"emulated": steps},
             temperature_c=round(mean_c / SENSOR_STEP_C) * SENSOR_STEP_C,
         )
@@ -144,12 +145,7 @@ class PhysicalBoard(EmulatedBoard):
         Raises:
             RuntimeError: before any plan was applied.
         """
-        if self._uplink is None:
-            raise RuntimeError(
-                f"device {self._index} has no share of the uplink to send {size_bytes} bytes over; "
-                "apply a plan first"
-            )
-        bandwidth_hz, power_w = self._uplink
+        bandwidth_hz, power_w = self._share_of_uplink(size_bytes)
         link, radio = self._truth.link, self._radio
         bits, mean_bps = 8.0 * size_bytes, self._rate_bps(bandwidth_hz, power_w)
         block_s = max(radio.coherence_s, bits / mean_bps / _STEPS_MAX)
@@ -167,15 +163,10 @@ class PhysicalBoard(EmulatedBoard):
             self._rest_for(duration_s, extra_w)
         self._stay_awake()
 
-    def has_waited_until(self, fleet_time_s: float) -> float:
-        """Idle until that time, unless it is past; returns that time on this board's clock, s."""
-        instant_s = fleet_time_s + self._fleet_began_s
-        waiting_s = instant_s - self._clock.now_s()
-        if waiting_s > 0.0:
-            tail_s = min(waiting_s, max(0.0, self._awake_until_s - self._clock.now_s()))
-            self._rest_for(tail_s, self._radio.tail_power_w)
-            self._rest_for(waiting_s - tail_s, 0.0)
-        return instant_s
+    def _idle(self, duration_s: float) -> None:
+        tail_s = min(duration_s, max(0.0, self._awake_until_s - self._clock.now_s()))
+        self._rest_for(tail_s, self._radio.tail_power_w)
+        self._rest_for(duration_s - tail_s, 0.0)
 
     def _make_meter(self, gain: float) -> EmulatedMeter:
         declaration = self._declaration

@@ -25,6 +25,7 @@ meter of emulated boards.
 
 from __future__ import annotations
 
+import abc
 import math
 from typing import NamedTuple, Protocol
 
@@ -109,25 +110,30 @@ NOTHING = Look()
 """The meter could not be read."""
 
 
-class Meter(Protocol):
-    """A meter that is read on demand."""
+class Meter(abc.ABC):
+    """A meter that is read on demand.
+
+    A subclass sets its description. One whose counter wraps, or that holds something open,
+    overrides the rest.
+    """
+
+    _description: MeterDescription
 
     @property
     def longest_period_s(self) -> float:
         """Longest time between two readings in which a counter cannot wrap unnoticed, s."""
-        ...
+        return math.inf
 
     def describe(self) -> MeterDescription:
         """What it is."""
-        ...
+        return self._description
 
+    @abc.abstractmethod
     def look(self, time_s: float) -> Look:
         """Read it now, which is ``time_s``; :data:`NOTHING` if it cannot be read."""
-        ...
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  most hold nothing open
         """Close whatever it holds open; may be called again."""
-        ...
 
 
 class Recorder(Protocol):

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fimi.energy.meters import NOTHING, Look, MeterDescription, MeterUnavailableError
+from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, MeterUnavailableError
 from fimi.energy.sysfs import read_signed, read_text
 
 
-class Battery:
+class Battery(Meter):
     """One battery.
 
     Args:
@@ -31,15 +31,6 @@ class Battery:
             relative_uncertainty=0.05,
         )
 
-    @property
-    def longest_period_s(self) -> float:
-        """A power meter loses nothing that a counter would."""
-        return float("inf")
-
-    def describe(self) -> MeterDescription:
-        """The battery."""
-        return self._description
-
     def look(self, time_s: float) -> Look:
         """The power that leaves it; empty unless it is discharging."""
         if read_text(self._folder / "status") != "Discharging":
@@ -52,9 +43,6 @@ class Battery:
         if microamperes is None or microvolts is None or microvolts <= 0:
             return NOTHING
         return Look(power_w=abs(microamperes) * microvolts * 1e-12)
-
-    def close(self) -> None:
-        """Nothing is held open."""
 
 
 def open_battery(root: Path) -> Battery:

@@ -13,7 +13,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from fimi.energy.joules import Scope
-from fimi.energy.meters import NOTHING, Look, MeterDescription, MeterUnavailableError
+from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, MeterUnavailableError
 from fimi.energy.sysfs import read_count, read_signed, read_text
 
 SENTINEL_UW = 4_294_967_295_000
@@ -58,7 +58,7 @@ CHIPS: dict[str, HwmonDriver] = {
 """Drivers whose meter is known to see a whole device."""
 
 
-class Hwmon:
+class Hwmon(Meter):
     """One device below ``/sys/class/hwmon``.
 
     Args:
@@ -87,15 +87,6 @@ class Hwmon:
             averages=bool(interval_ms),
         )
 
-    @property
-    def longest_period_s(self) -> float:
-        """A power meter loses nothing that a counter would."""
-        return float("inf")
-
-    def describe(self) -> MeterDescription:
-        """The device."""
-        return self._description
-
     def look(self, time_s: float) -> Look:
         """Its power; empty for garbage, a negative number or :data:`SENTINEL_UW`."""
         if self._power is not None:
@@ -109,9 +100,6 @@ class Hwmon:
         if millivolts >= _SENTINEL_MA or abs(milliamperes) >= _SENTINEL_MA:
             return NOTHING
         return Look(power_w=millivolts * abs(milliamperes) * 1e-6)
-
-    def close(self) -> None:
-        """Nothing is held open."""
 
 
 _POWER_FILES = ("power1_input", "power1_average")

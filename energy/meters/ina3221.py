@@ -17,7 +17,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from fimi.energy.meters import NOTHING, Look, MeterDescription, MeterUnavailableError
+from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, MeterUnavailableError
 from fimi.energy.sysfs import read_count, read_text
 
 TOTALS: tuple[tuple[str, ...], ...] = (
@@ -53,7 +53,7 @@ class Rail(Struct, frozen=True):
     averages: bool
 
 
-class Ina3221:
+class Ina3221(Meter):
     """The sum of some rails.
 
     Args:
@@ -74,15 +74,6 @@ class Ina3221:
             averages=all(rail.averages for rail in rails),
         )
 
-    @property
-    def longest_period_s(self) -> float:
-        """A power meter loses nothing that a counter would."""
-        return float("inf")
-
-    def describe(self) -> MeterDescription:
-        """The rails that are added."""
-        return self._description
-
     def look(self, time_s: float) -> Look:
         """The sum of the rails; empty if one of them cannot be read."""
         total_w = 0.0
@@ -92,9 +83,6 @@ class Ina3221:
                 return NOTHING
             total_w += power_w
         return Look(power_w=total_w)
-
-    def close(self) -> None:
-        """Nothing is held open."""
 
 
 def open_ina3221(root: Path, what: str = "total") -> Ina3221:

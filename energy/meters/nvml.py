@@ -11,7 +11,7 @@ import importlib
 from types import ModuleType
 from typing import Any
 
-from fimi.energy.meters import NOTHING, Look, MeterDescription, MeterUnavailableError
+from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, MeterUnavailableError
 from fimi.energy.meters.counter import Counter, add
 
 CARD_POWER_LIMIT_W = 5000.0
@@ -20,7 +20,7 @@ CARD_POWER_LIMIT_W = 5000.0
 _REFRESH_S = 0.1
 
 
-class Nvml:
+class Nvml(Meter):
     """The sum of some graphics cards, by their counters or their power.
 
     Args:
@@ -53,15 +53,6 @@ class Nvml:
             relative_uncertainty=0.05,
             averages=self._counts,
         )
-
-    @property
-    def longest_period_s(self) -> float:
-        """No limit: the counter has 64 bits."""
-        return float("inf")
-
-    def describe(self) -> MeterDescription:
-        """The cards."""
-        return self._description
 
     def look(self, time_s: float) -> Look:
         """Energy of all cards where they count it, else their power."""

@@ -30,7 +30,7 @@ import paho.mqtt.client as mqtt
 from msgspec import Meta, Struct
 from paho.mqtt.enums import CallbackAPIVersion
 
-from fimi.energy.meters import NOTHING, Look, MeterDescription, MeterUnavailableError
+from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, MeterUnavailableError
 
 UNRELIABLE_BELOW_W = 6.0
 
@@ -62,7 +62,7 @@ class PlugSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     rate_hz: Annotated[float, Meta(gt=0, le=10)] = 1.0
 
 
-class Plug:
+class Plug(Meter):
     """A plug that is asked through a broker.
 
     Args:
@@ -93,15 +93,6 @@ class Plug:
         if self.look(0.0) == NOTHING:
             self.close()
             raise MeterUnavailableError(self._why_silent())
-
-    @property
-    def longest_period_s(self) -> float:
-        """A power meter loses nothing that a counter would."""
-        return float("inf")
-
-    def describe(self) -> MeterDescription:
-        """The plug."""
-        return self._description
 
     def look(self, time_s: float) -> Look:
         """Ask and wait for the answer; empty if none comes in time or it holds no power."""

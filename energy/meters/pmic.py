@@ -13,7 +13,7 @@ import math
 import re
 from pathlib import Path
 
-from fimi.energy.meters import NOTHING, Look, MeterDescription, MeterUnavailableError
+from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, MeterUnavailableError
 from fimi.energy.meters.vcgencmd import Ask, find_firmware
 from fimi.energy.sysfs import read_text
 
@@ -41,7 +41,7 @@ def rail_powers_w(listing: str) -> dict[str, float]:
     }
 
 
-class Pmic:
+class Pmic(Meter):
     """The sum of the rails, or the processor's rail alone.
 
     Args:
@@ -72,15 +72,6 @@ class Pmic:
             relative_uncertainty=0.03,
         )
 
-    @property
-    def longest_period_s(self) -> float:
-        """A power meter loses nothing that a counter would."""
-        return float("inf")
-
-    def describe(self) -> MeterDescription:
-        """The rails that are added."""
-        return self._description
-
     def look(self, time_s: float) -> Look:
         """The sum of the rails; empty if a rail is missing that was listed at first."""
         powers_w = self._read()
@@ -89,9 +80,6 @@ class Pmic:
         if self._what == "cpu":
             return Look(power_w=powers_w[CPU_RAIL])
         return Look(power_w=math.fsum(powers_w[rail] for rail in self._rails))
-
-    def close(self) -> None:
-        """Nothing is held open."""
 
     def _read(self) -> dict[str, float]:
         return rail_powers_w(self._ask("pmic_read_adc") or "")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from fimi.energy.meters import Look, MeterDescription, MeterUnavailableError
+from fimi.energy.meters import Look, Meter, MeterDescription, MeterUnavailableError
 from fimi.energy.meters.counter import Counter, add
 from fimi.energy.sysfs import read_count, read_text, why_unreadable
 
@@ -27,7 +27,7 @@ _REFRESH_HZ = 1000.0
 _SUB_ZONE = re.compile(r"^intel-rapl:\d+$")
 
 
-class Rapl:
+class Rapl(Meter):
     """The sum of all package counters.
 
     Args:
@@ -75,17 +75,10 @@ class Rapl:
         """Half of the time in which a counter wraps at :data:`PACKAGE_POWER_LIMIT_W`, s."""
         return self._turn_s / 2.0
 
-    def describe(self) -> MeterDescription:
-        """All packages of this machine."""
-        return self._description
-
     def look(self, time_s: float) -> Look:
         """The sum of the counters; empty if one of them cannot be read."""
         pairs = zip(self._counters, self._files, strict=True)
         return add([counter.advance(read_count(file), time_s) for counter, file in pairs])
-
-    def close(self) -> None:
-        """Nothing is held open."""
 
 
 def open_rapl(root: Path) -> Rapl:

@@ -16,10 +16,10 @@ import numpy as np
 
 from fimi.energy.clock import Clock
 from fimi.energy.joules import Scope
-from fimi.energy.meters import NOTHING, Look, MeterDescription, MeterUnavailableError
+from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, MeterUnavailableError
 
 
-class Replay:
+class Replay(Meter):
     """A recording.
 
     Args:
@@ -41,15 +41,6 @@ class Replay:
             source=f"replay:{path.name}", kind="emulated", scope=scope, rate_hz=1.0 / gap_s
         )
 
-    @property
-    def longest_period_s(self) -> float:
-        """A recording loses nothing."""
-        return float("inf")
-
-    def describe(self) -> MeterDescription:
-        """The recording."""
-        return self._description
-
     def look(self, time_s: float) -> Look:
         """The recorded value at the time since the replay began."""
         at_s = time_s - self._since_s
@@ -57,9 +48,6 @@ class Replay:
             return NOTHING
         value = float(np.interp(at_s, self._times_s, self._values))
         return Look(counter_j=value) if self._counts else Look(power_w=value)
-
-    def close(self) -> None:
-        """Nothing is held open."""
 
 
 def _read(path: Path) -> tuple[list[float], list[float], bool]:

@@ -9,6 +9,7 @@ only samples in which this process was busy count.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 import time
@@ -75,10 +76,8 @@ class FrequencyWatch:
         self._last = (time.monotonic(), busy_s())
         self._closed = threading.Event()
         self._cycles: Cycles | None = None
-        try:
+        with contextlib.suppress(MeterUnavailableError):
             self._cycles = Cycles()
-        except MeterUnavailableError as error:
-            self.why_no_cycles = str(error)
         self._thread: threading.Thread | None = None
         if period_s > 0.0:
             self._thread = threading.Thread(

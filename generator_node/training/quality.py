@@ -15,7 +15,6 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from fimi.generator_node.generators.base import Generator, Seeds
 from fimi.generator_node.training.augmentation import AugmentationSettings, augment
 from fimi.generator_node.training.network import torch_threads
 from fimi.learning.data.dataset import Dataset, Images
@@ -24,25 +23,6 @@ from fimi.learning.training.trainer import to_float
 
 CLASSIFIER_STEPS = 720
 BATCH_SIZE = 64
-
-
-def synthesise(generator: Generator, like: Dataset, per_class: int, *, seed: int = 0) -> Dataset:
-    """A data set of generated images.
-
-    Args:
-        generator: draws the images.
-        like: data set that gives the class names.
-        per_class: number of images of every class.
-        seed: image i of all images has the seed ``seed`` · 2³² + i.
-    """
-    labels = np.repeat(np.arange(generator.classes, dtype=np.int64), per_class)
-    seeds: Seeds = np.arange(len(labels), dtype=np.uint64) + np.uint64(seed << 32)
-    return Dataset(
-        name=f"synthetic/{generator.name}",
-        images=generator.generate(labels, seeds),
-        labels=labels,
-        class_names=like.class_names,
-    )
 
 
 def class_accuracy_score(

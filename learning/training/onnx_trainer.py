@@ -20,15 +20,10 @@ from fimi.learning.onnx.graphs import ANCHOR, NEW, PARAMETER, SUM, GraphError, G
 from fimi.learning.training.onnx_runtime import onnxruntime as ort
 from fimi.learning.training.tensors import Parameters
 from fimi.learning.training.trainer import (
-    EpochDone,
-    Evaluation,
-    Tally,
+    LocalTraining,
+    Trainer,
     TrainingCancelled,
-    TrainingResult,
     TrainingSettings,
-    batches,
-    check_samples,
-    judge,
     pieces,
 )
 
@@ -36,10 +31,8 @@ EVALUATION_BATCH = 64
 CANCEL_INTERVAL_S = 0.1
 """Time between two checks whether a training is cancelled, s."""
 
-_TYPES = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(int64)": np.int64}
 
-
-class OnnxTrainer:
+class OnnxTrainer(Trainer):
     """Trains and evaluates one network with ONNX Runtime.
 
     Args:
@@ -51,6 +44,7 @@ class OnnxTrainer:
     """
 
     def __init__(self, graphs: GraphSet, *, threads: int = 1) -> None:
+        super().__init__(graphs.classes)
         self._graphs = graphs
         self._threads = threads
         self._step = self._load(graphs.step, "step")
@@ -62,36 +56,19 @@ class OnnxTrainer:
         """Name and version of the backend."""
         return f"onnxruntime {ort.__version__}"
 
-    def train(
-        self,
-        parameters: Parameters,
-        images: Images,
-        labels: Labels,
-        settings: TrainingSettings,
-        *,
-        stream: tuple[int, ...],
-        synthetic: int = 0,
-        cancelled: Callable[[], bool] | None = None,
-        progress: Callable[[EpochDone], None] | None = None,
-    ) -> TrainingResult:
-        """Train from ``parameters``; see :class:`fimi.learning.training.trainer.Trainer`."""
-        check_samples(images, labels)
+    def _train(self, training: LocalTraining) -> dict[str, NDArray[np.float32]]:
+        parameters, images, labels, settings = training[:4]
         self._check(images, settings)
-        with _Cancellation(cancelled) as cancellation:
+        with _Cancellation(training.cancelled) as cancellation:
             runner = _Runner(self._step, self._apply, parameters, settings.learning_rate)
-            tally = Tally(*settings.passes(len(labels)), progress)
-            for _, order in batches(len(labels), settings, stream=stream, synthetic=synthetic):
+            for _, order in training.batches:
                 for part in pieces(order, settings.micro_batch):
                     loss, correct = runner.step(images[part], labels[part], cancellation)
                     # A step gives the batch's mean loss; a step that only sums gives the sum.
-                    tally.add(len(part), loss if self._apply else loss * len(part), correct)
+                    loss = loss if self._apply else loss * len(part)
+                    training.tally.add(len(part), loss, correct)
                 runner.apply(cancellation)
-        return tally.result({**parameters, **runner.parameters()})
-
-    def evaluate(self, parameters: Parameters, images: Images, labels: Labels) -> Evaluation:
-        """Accuracy, loss and per-class accuracy of ``parameters`` on ``images``."""
-        check_samples(images, labels)
-        return judge(self.predict(parameters, images), labels, self._graphs.classes)
+        return {**parameters, **runner.parameters()}
 
     def predict(self, parameters: Parameters, images: Images) -> NDArray[np.float32]:
         """Logits, (N, classes); see :class:`fimi.learning.training.trainer.Trainer`."""
@@ -102,7 +79,7 @@ class OnnxTrainer:
             self._evaluate.run(["logits"], {**fixed, "images": part})[0]
             for part in pieces(images, EVALUATION_BATCH)
         ]
-        return np.concatenate([np.zeros((0, self._graphs.classes), np.float32), *logits])
+        return np.concatenate([np.zeros((0, self._classes), np.float32), *logits])
 
     def _load(self, model: bytes, what: str) -> ort.InferenceSession:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from fimi.learning.data.dataset import Images, Labels
+from fimi.learning.data.dataset import Images
 from fimi.learning.networks import models
 from fimi.learning.training import precision
 from fimi.learning.training.tensors import Parameters
@@ -19,15 +18,10 @@ from fimi.learning.training.trainer import (
     ADAM_BETAS,
     ADAM_EPSILON,
     CLIP_EPSILON,
-    EpochDone,
-    Evaluation,
-    Tally,
+    LocalTraining,
+    Trainer,
     TrainingCancelled,
-    TrainingResult,
     TrainingSettings,
-    batches,
-    check_samples,
-    judge,
     pieces,
     to_float,
 )
@@ -38,7 +32,7 @@ memory."""
 EVALUATION_BATCH_MIN = 64
 
 
-class TorchTrainer:
+class TorchTrainer(Trainer):
     """Trains and evaluates one network with PyTorch.
 
     Args:
@@ -59,10 +53,10 @@ class TorchTrainer:
         threads: int = 1,
         device: torch.device | None = None,
     ) -> None:
+        super().__init__(classes)
         torch.set_num_threads(threads)
         self._device = device or torch.device("cpu")
         precision.make_deterministic(self._device)
-        self._classes = classes
         self._module = models.build(model, classes, image_shape, seed=0).to(self._device)
 
     @classmethod
@@ -96,49 +90,28 @@ class TorchTrainer:
         on = "" if self._device.type == "cpu" else f" on {self._device.type}"
         return f"torch {torch.__version__.split('+')[0]}{on}"
 
-    def train(
-        self,
-        parameters: Parameters,
-        images: Images,
-        labels: Labels,
-        settings: TrainingSettings,
-        *,
-        stream: tuple[int, ...],
-        synthetic: int = 0,
-        cancelled: Callable[[], bool] | None = None,
-        progress: Callable[[EpochDone], None] | None = None,
-    ) -> TrainingResult:
-        """Train from ``parameters``; see :class:`fimi.learning.training.trainer.Trainer`."""
-        check_samples(images, labels)
+    def _train(self, training: LocalTraining) -> dict[str, NDArray[np.float32]]:
         module = self._module
-        self.check(settings)
-        models.load_parameters(module, parameters)
+        self.check(training.settings)
+        models.load_parameters(module, training.parameters)
         module.train()
         devices = [torch.cuda.current_device()] if self._device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):  # for the network's own draws, such as dropout
-            torch.manual_seed(int(np.random.SeedSequence(stream).generate_state(1)[0]))
-            drawn = batches(len(labels), settings, stream=stream, synthetic=synthetic)
-            return self._fit(images, labels, settings, drawn, cancelled, progress)
+            torch.manual_seed(int(np.random.SeedSequence(training.stream).generate_state(1)[0]))
+            self._fit(training)
+        return models.parameters_of(module)
 
-    def _fit(
-        self,
-        images: Images,
-        labels: Labels,
-        settings: TrainingSettings,
-        drawn: Iterator[tuple[int, NDArray[np.intp]]],
-        cancelled: Callable[[], bool] | None,
-        progress: Callable[[EpochDone], None] | None,
-    ) -> TrainingResult:
+    def _fit(self, training: LocalTraining) -> None:
         module, device = self._module, self._device
+        _, images, labels, settings = training[:4]
         inputs = torch.from_numpy(to_float(images)).to(device)
         targets = torch.from_numpy(labels).to(device)
         amp = precision.amp_of(settings, device)
         scale = precision.LossScale(amp == "fp16")
         weights: list[Tensor] = [weight for weight in module.parameters() if weight.requires_grad]
         optimiser = _Optimiser(weights, settings)
-        tally = Tally(*settings.passes(len(labels)), progress)
-        for _, order in drawn:
-            if cancelled is not None and cancelled():
+        for _, order in training.batches:
+            if training.cancelled is not None and training.cancelled():
                 raise TrainingCancelled("the training was asked to stop")
             total: list[Tensor] | None = None
             for part in pieces(order, settings.micro_batch):
@@ -155,16 +128,10 @@ class TorchTrainer:
                 else:
                     torch._foreach_add_(total, gradients)
                 correct = (logits.detach().argmax(1) == targets[indices]).sum()
-                tally.add(len(part), float(loss.detach()) * len(part), int(correct))
+                training.tally.add(len(part), float(loss.detach()) * len(part), int(correct))
             assert total is not None
             if scale.unscale(total):
                 optimiser.step(total)
-        return tally.result(models.parameters_of(module))
-
-    def evaluate(self, parameters: Parameters, images: Images, labels: Labels) -> Evaluation:
-        """Accuracy, loss and per-class accuracy of ``parameters`` on ``images``."""
-        check_samples(images, labels)
-        return judge(self.predict(parameters, images), labels, self._classes)
 
     @torch.no_grad()
     def predict(self, parameters: Parameters, images: Images) -> NDArray[np.float32]:

@@ -6,8 +6,9 @@ so that every backend trains on the same batches in the same order.
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable, Iterator
-from typing import Annotated, Literal, Protocol, TypeVar
+from typing import Annotated, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from msgspec import Meta, Struct
@@ -190,13 +191,44 @@ class TrainingCancelled(RuntimeError):  # noqa: N818 - nothing went wrong
     """The training was asked to stop before its end."""
 
 
-class Trainer(Protocol):
-    """Trains and evaluates a model; one implementation per backend."""
+class LocalTraining(NamedTuple):
+    """What a backend is to do.
+
+    Attributes:
+        parameters: where to start.
+        images: (D, channels, height, width), uint8, checked.
+        labels: (D,).
+        settings: how.
+        stream: seeds whatever the network itself draws.
+        batches: see :func:`batches`.
+        tally: takes loss and right answers.
+        cancelled: asked again and again; ``None``: nobody cancels it.
+    """
+
+    parameters: Parameters
+    images: Images
+    labels: Labels
+    settings: TrainingSettings
+    stream: tuple[int, ...]
+    batches: Iterator[tuple[int, NDArray[np.intp]]]
+    tally: Tally
+    cancelled: Callable[[], bool] | None
+
+
+class Trainer(abc.ABC):
+    """Trains and evaluates a model; one subclass per backend.
+
+    Args:
+        classes: K.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self._classes = classes
 
     @property
+    @abc.abstractmethod
     def backend(self) -> str:
         """Name of the backend and its version, for example ``"torch 2.6"``."""
-        ...
 
     def train(
         self,
@@ -226,12 +258,24 @@ class Trainer(Protocol):
             ValueError: images and labels do not fit, or the backend cannot follow the settings.
             TrainingCancelled: ``cancelled`` returned true.
         """
-        ...
+        check_samples(images, labels)
+        drawn = batches(len(labels), settings, stream=stream, synthetic=synthetic)
+        tally = Tally(*settings.passes(len(labels)), progress)
+        training = LocalTraining(
+            parameters, images, labels, settings, stream, drawn, tally, cancelled
+        )
+        return tally.result(self._train(training))
 
     def evaluate(self, parameters: Parameters, images: Images, labels: Labels) -> Evaluation:
-        """Accuracy and loss of ``parameters`` on ``images``."""
-        ...
+        """Accuracy, loss and per-class accuracy of ``parameters`` on ``images``."""
+        check_samples(images, labels)
+        return judge(self.predict(parameters, images), labels, self._classes)
 
+    @abc.abstractmethod
+    def _train(self, training: LocalTraining) -> dict[str, NDArray[np.float32]]:
+        """The trained parameters; errors as of :meth:`train`."""
+
+    @abc.abstractmethod
     def predict(self, parameters: Parameters, images: Images) -> NDArray[np.float32]:
         """Logits of a model, (N, classes).
 
@@ -239,7 +283,6 @@ class Trainer(Protocol):
             parameters: parameters of the model.
             images: (N, channels, height, width), uint8; N may be 0.
         """
-        ...
 
 
 def batches(

@@ -27,7 +27,6 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Literal
 
 import msgspec
@@ -151,13 +150,6 @@ class EmbeddedBroker:
                 if self._port or attempt == _PORT_TRIES - 1:
                     raise
 
-    def restart(self) -> None:
-        """End the process and start it again at the same address with the same password."""
-        port = self.address.port
-        self.close()
-        self._port = port
-        self.start()
-
     def close(self) -> None:
         """End the process and remove its files; may be called again."""
         child, self._child = self._child, None
@@ -171,12 +163,7 @@ class EmbeddedBroker:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _launch(self, port: int) -> None:

@@ -108,7 +108,6 @@ class Assembly:
         self.count = chunk_count(offer.size_bytes, offer.chunk_bytes)
         self.missing = self.count
         self.asked_again = 0
-        self.duplicates = 0
         self.corrupt = 0
         self._data = bytearray(offer.size_bytes)
         self._have = bytearray(self.count)
@@ -150,7 +149,6 @@ class Assembly:
             self.corrupt += 1
             return "corrupt"
         if self._have[chunk.index]:
-            self.duplicates += 1
             return "duplicate"
         start, stop = chunk_bounds(self.offer.size_bytes, self.offer.chunk_bytes, chunk.index)
         if len(chunk.data) != stop - start or chunk_check(chunk.index, chunk.data) != chunk.check:

@@ -123,12 +123,12 @@ def _emulated(
     from fimi.energy.calibration.emulated import calibrate as run
     from fimi.energy.calibration.emulated import sweep_plan
     from fimi.energy.calibration.fitted import calibrated
-    from fimi.energy.emulation.board import Disturbance, EmulatedBoard
+    from fimi.energy.emulation.board import Disturbance, EmulatedBoard, VirtualBoard
     from fimi.energy.emulation.boards import declare_board
     from fimi.energy.emulation.physical_board import PhysicalBoard
     from fimi.learning.networks.cost import model_cost
 
-    kind = PhysicalBoard if given["emulation"] == "physical" else EmulatedBoard
+    kind: type[VirtualBoard] = PhysicalBoard if given["emulation"] == "physical" else EmulatedBoard
     board = kind(
         declare_board(
             make,

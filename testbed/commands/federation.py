@@ -118,7 +118,7 @@ def federate(
         finally:
             wall_s = time.monotonic() - began_s
             try:
-                folder.store.put(wall_s=wall_s)
+                folder.store.spend(wall_s=wall_s)
             finally:
                 kept = folder.close()
             if kept and federation is None:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from msgspec import Struct
@@ -32,21 +33,8 @@ from fimi.learning.networks.cost import model_cost
 from fimi.messaging.topics import device_id
 from fimi.testbed.configuration.sections import Config, ConfigError
 
-
-class DataDigests(Struct, frozen=True, kw_only=True):
-    """SHA-256 of the parts of the data, hexadecimal: runs compare where they are equal.
-
-    Attributes:
-        public: of the public part.
-        private: of the private part.
-        test: of the test part.
-        partition: over every device's samples: equal only where all hold the same.
-    """
-
-    public: str
-    private: str
-    test: str
-    partition: str
+if TYPE_CHECKING:
+    from fimi.record.record import DatasetInfo
 
 
 class Scenario(Struct, frozen=True, kw_only=True, dict=True):
@@ -101,14 +89,26 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
         return summarise(label_counts(private.labels, self.parts, private.classes))
 
     @cached_property
-    def digests(self) -> DataDigests:
-        """Of everything that is learned from."""
+    def dataset(self) -> DatasetInfo:
+        """What is learned from, for the record of a run; by its digests runs compare."""
+        from fimi.record.record import DatasetInfo
+
+        data, split = self.config.data, self.split
         devices = "\n".join(share.digest() for share in self.shares)
-        return DataDigests(
-            public=self.split.public.digest(),
-            private=self.split.private.digest(),
-            test=self.split.test.digest(),
-            partition=hashlib.sha256(devices.encode()).hexdigest(),
+        return DatasetInfo(
+            name=data.dataset,
+            limit=data.limit or None,
+            split=split.kind,
+            partition=data.partition,
+            alpha=data.alpha if data.partition in partition_schemes.LABEL_DIRICHLET else None,
+            public=len(split.public),
+            private=len(split.private),
+            test=len(split.test),
+            class_names=split.test.class_names,
+            public_digest=split.public.digest(),
+            private_digest=split.private.digest(),
+            test_digest=split.test.digest(),
+            partition_digest=hashlib.sha256(devices.encode()).hexdigest(),
         )
 
     @cached_property

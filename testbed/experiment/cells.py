@@ -13,22 +13,20 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-import sqlite3
 from collections.abc import Iterable, Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 
+from fimi.record.reader import ReportError, read_info
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.load import ConfigError
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
 from fimi.testbed.experiment.definition import Experiment, GeneratorPreparation, Value
 
-_WEIGHTS = "generator.weights"
 _NAME_MAX = 64
 _OUTSIDE = ("run.name", "run.directory", "broker.kind", "broker.port")
 """Keys that decide where a run is, not what it gives."""
@@ -164,10 +162,13 @@ def state(cell: Cell) -> State:
     """What there is of a cell's run, by the run's own store."""
     if not cell.folder.exists():
         return State(progress="absent")
-    stored = _stored(cell.folder / "run.sqlite")
-    if stored.get("status") != "completed":
+    try:
+        info, _ = read_info(cell.folder)
+    except ReportError:
         return State(progress="unfinished")
-    before: dict[str, Any] = stored.get("config") or {}
+    if info.status != "completed":
+        return State(progress="unfinished")
+    before = info.config
     default = _plain(configuration.values(Config()))
     changed = tuple(
         f"{key} was {configuration.to_toml(before.get(key, default[key]))}, "
@@ -175,15 +176,15 @@ def state(cell: Cell) -> State:
         for key, value in _deciding(cell.config).items()
         if before.get(key, default[key]) != value
     )
-    return State(
-        progress="stale" if changed else "finished", changed=changed, wall_s=stored.get("wall_s")
-    )
+    return State(progress="stale" if changed else "finished", changed=changed, wall_s=info.wall_s)
 
 
 def finished_rounds(folder: Path) -> int:
     """How many rounds a run has stored so far."""
-    counted = _ask(folder / "run.sqlite", "SELECT count(*) FROM round")
-    return int(counted[0][0]) if counted else 0
+    try:
+        return read_info(folder)[1]
+    except ReportError:
+        return 0
 
 
 def digest_of(config: Config) -> str:
@@ -292,18 +293,3 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """Values as JSON has them, which is how a run store keeps them."""
     plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(values))
     return plain
-
-
-def _stored(store: Path) -> dict[str, Any]:
-    """Status, configuration and wall time of a run; empty if its store cannot be read."""
-    found = _ask(store, "SELECT key, value FROM run WHERE key IN ('status', 'config', 'wall_s')")
-    return {key: msgspec.json.decode(value) for key, value in found}
-
-
-def _ask(store: Path, query: str) -> list[Any]:
-    """What a run store answers; nothing if it cannot be read."""
-    try:
-        with closing(sqlite3.connect(f"{store.resolve().as_uri()}?mode=ro", uri=True)) as db:
-            return db.execute(query).fetchall()
-    except sqlite3.Error:
-        return []

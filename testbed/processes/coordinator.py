@@ -16,7 +16,6 @@ from fimi.coordinator.deployment import Export
 from fimi.coordinator.federation import Coordinator, Federation
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.energy.work_meter import Metered, open_meters
-from fimi.learning.data.partition_schemes import LABEL_DIRICHLET
 from fimi.learning.onnx import graphs
 from fimi.learning.training.classifier import Exported
 from fimi.learning.training.tensors import Parameters
@@ -25,6 +24,7 @@ from fimi.messaging.address import BrokerAddress
 from fimi.messaging.client import Peer
 from fimi.messaging.topics import COORDINATOR
 from fimi.record.events import Listener
+from fimi.record.record import RunInfo
 from fimi.testbed.configuration.load import values
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
@@ -72,36 +72,23 @@ def coordinate(
         configured.
     """
     config, split = scenario.config, scenario.split
-    strategy, digests = STRATEGIES[config.run.strategy], scenario.digests
+    strategy = STRATEGIES[config.run.strategy]
     shape, classes = split.test.image_shape, split.test.classes
     store = folder.store
-    store.put(
-        run=folder.name,
-        strategy=strategy.name,
-        strategy_title=strategy.title,
-        seed=config.run.seed,
-        status="running",
-        reason="",
-        started_at=_now(),
-        config=values(config),
-        origins=scenario.origins,
-        versions=versions(),
-        broker=broker,
-        dataset={
-            "name": config.data.dataset,
-            "limit": config.data.limit or None,
-            "split": split.kind,
-            "partition": config.data.partition,
-            "alpha": config.data.alpha if config.data.partition in LABEL_DIRICHLET else None,
-            "public": len(split.public),
-            "private": len(split.private),
-            "test": len(split.test),
-            "class_names": split.test.class_names,
-            "public_digest": digests.public,
-            "private_digest": digests.private,
-            "test_digest": digests.test,
-            "partition_digest": digests.partition,
-        },
+    store.describe(
+        RunInfo(
+            run=folder.name,
+            strategy=strategy.name,
+            strategy_title=strategy.title,
+            fills_devices=strategy.fills_devices,
+            seed=config.run.seed,
+            started_at=_now(),
+            config=values(config),
+            origins=scenario.origins,
+            versions=versions(),
+            broker=broker,
+            dataset=scenario.dataset,
+        )
     )
     trainer = TorchTrainer.of(config.training, classes, shape)
     offered: list[bytes] = []
@@ -132,14 +119,14 @@ def coordinate(
                 meter=meter,
             ).run()
     except KeyboardInterrupt:
-        store.put(status="interrupted", reason="broken off", finished_at=_now())
+        store.end("interrupted", "broken off", _now())
         raise
     except BaseException as error:
-        store.put(status="failed", reason=str(error), finished_at=_now())
+        store.end("failed", str(error), _now())
         raise
     finally:
         meter.close()
-    store.put(status=federation.status, reason=federation.reason, finished_at=_now())
+    store.end(federation.status, federation.reason, _now())
     return federation
 
 

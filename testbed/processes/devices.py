@@ -9,7 +9,7 @@ from fimi.edge_agent.backends import Backends, Trainers
 from fimi.edge_agent.data import MixedData
 from fimi.edge_agent.turns import Turns
 from fimi.energy.emulation import boards
-from fimi.energy.emulation.board import Disturbance, EmulatedBoard
+from fimi.energy.emulation.board import Disturbance, EmulatedBoard, VirtualBoard
 from fimi.energy.emulation.physical_board import PhysicalBoard
 from fimi.energy.hardware import Hardware
 from fimi.learning.data.dataset import Dataset
@@ -34,7 +34,7 @@ def cycles_per_sample(config: Config, data: Dataset) -> float:
     return configured or network_of(config, data).cycles_per_sample()
 
 
-def emulated_board(config: Config, index: int, data: Dataset) -> EmulatedBoard:
+def emulated_board(config: Config, index: int, data: Dataset) -> VirtualBoard:
     """The emulated board of a device.
 
     Args:
@@ -48,7 +48,9 @@ def emulated_board(config: Config, index: int, data: Dataset) -> EmulatedBoard:
         boards=config.fleet.boards,
         cycles_per_sample=cycles_per_sample(config, data),
     )[index]
-    make = PhysicalBoard if config.fleet.emulation == "physical" else EmulatedBoard
+    make: type[VirtualBoard] = (
+        PhysicalBoard if config.fleet.emulation == "physical" else EmulatedBoard
+    )
     return make(
         declaration,
         seed=config.run.seed,

@@ -87,7 +87,7 @@ def dry_run(
             )
         finally:
             if guard.failure is not None:
-                folder.store.put(status="failed", reason=guard.failure.what)
+                folder.store.end("failed", guard.failure.what)
                 raise guard.failure
         return federation
 

@@ -1,5 +1,6 @@
 """The work behind commands that run no federation.
 
+* :mod:`~fimi.testbed.tools.check`           a configuration's values, data and plan
 * :mod:`~fimi.testbed.tools.optimise`        plans, sweeps and targets as tables, CSV and plots
 * :mod:`~fimi.testbed.tools.calibrate_host`  calibrating this machine
 * :mod:`~fimi.testbed.tools.calibrate_show`  a calibration as table, profile file and picture

@@ -419,7 +419,7 @@ class TestStore:
                 "SELECT status, count(*) FROM device_round GROUP BY status"
             ).fetchall() == [("accepted", 2), ("failed", 2)]
             measured, predicted = db.execute(
-                "SELECT sum(energy_j), sum(predicted_board_j) FROM sample"
+                "SELECT sum(energy_j), sum(predicted_board_j) FROM phases"
             ).fetchone()
             assert db.execute(
                 "SELECT throttled, cap_hz, frequency_hz, count(*) FROM observation"

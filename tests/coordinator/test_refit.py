@@ -13,7 +13,7 @@ from fimi.energy.cost_model import (
     operating_frequency_hz,
     predict_round,
 )
-from fimi.energy.emulation.board import Disturbance, EmulatedBoard
+from fimi.energy.emulation.board import Disturbance, EmulatedBoard, VirtualBoard
 from fimi.energy.emulation.boards import declare_board
 from fimi.energy.emulation.physical_board import PhysicalBoard
 from fimi.energy.emulation.presets import PRESETS
@@ -26,7 +26,7 @@ BITS = 8.0 * 40_000
 SAMPLES = 400
 
 
-def play(board: EmulatedBoard, number: int, point: OperatingPoint = POINT) -> DeviceRound:
+def play(board: VirtualBoard, number: int, point: OperatingPoint = POINT) -> DeviceRound:
     """A round as an agent works through it."""
     ledger = Ledger(board.clock, board.recorder)
     board.apply(point)
@@ -49,7 +49,7 @@ def play(board: EmulatedBoard, number: int, point: OperatingPoint = POINT) -> De
     )
 
 
-def seen(board: EmulatedBoard, rounds: int, point: OperatingPoint = POINT) -> list[RefitPoint]:
+def seen(board: VirtualBoard, rounds: int, point: OperatingPoint = POINT) -> list[RefitPoint]:
     found = [
         observe(play(board, n, point), point, training=TrainingSettings(epochs=5), model_bits=BITS)
         for n in range(1, rounds + 1)
@@ -57,7 +57,7 @@ def seen(board: EmulatedBoard, rounds: int, point: OperatingPoint = POINT) -> li
     return [o for o in found if o is not None]
 
 
-def error(board: EmulatedBoard, model: BoardModel, number: int) -> float:
+def error(board: VirtualBoard, model: BoardModel, number: int) -> float:
     entry = play(board, number)
     hz = operating_frequency_hz(model.compute, POINT.frequency_hz)
     predicted = predict_round(
@@ -71,7 +71,7 @@ def error(board: EmulatedBoard, model: BoardModel, number: int) -> float:
     return abs(sum(p.board_j for p in predicted) / measured_j - 1.0)
 
 
-def board(name: str, make: type[EmulatedBoard], seed: int = 4, wrong: float = 0.2) -> EmulatedBoard:
+def board(name: str, make: type[VirtualBoard], seed: int = 4, wrong: float = 0.2) -> VirtualBoard:
     declared = declare_board(name, seed=seed, index=0, cycles_per_sample=4e6)
     return make(
         declared, seed=seed, index=0, disturbance=Disturbance(profile_error=wrong, load_sd=0.01)
@@ -80,7 +80,7 @@ def board(name: str, make: type[EmulatedBoard], seed: int = 4, wrong: float = 0.
 
 @pytest.mark.parametrize("make", [EmulatedBoard, PhysicalBoard])
 @pytest.mark.parametrize("name", PRESETS)
-def test_three_rounds_make_the_next_prediction_better(name: str, make: type[EmulatedBoard]) -> None:
+def test_three_rounds_make_the_next_prediction_better(name: str, make: type[VirtualBoard]) -> None:
     before, after = 0.0, 0.0
     for seed in range(6):
         device = board(name, make, seed)

@@ -6,7 +6,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from fimi.energy.calibration.fit import Setting
-from fimi.energy.emulation.board import Disturbance, EmulatedBoard
+from fimi.energy.emulation.board import Disturbance, EmulatedBoard, VirtualBoard
 from fimi.energy.emulation.boards import declare_board
 
 FREQUENCIES = tuple(f * 1e8 for f in range(6, 19, 2))
@@ -56,9 +56,9 @@ WRONG = Disturbance(profile_error=0.2)
 def emulated(
     name: str = "raspberry-pi-4",
     seed: int = 1,
-    make: type[EmulatedBoard] = EmulatedBoard,
+    make: type[VirtualBoard] = EmulatedBoard,
     gain_error: float = 0.0,
-) -> EmulatedBoard:
+) -> VirtualBoard:
     declared = declare_board(name, seed=seed, index=0, cycles_per_sample=4e6)
     declared = replace(declared, meter=replace(declared.meter, relative_uncertainty=gain_error))
     return make(declared, seed=seed, index=0, disturbance=WRONG)

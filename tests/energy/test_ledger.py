@@ -71,12 +71,11 @@ class TestPhases:
         with pytest.raises(KeyError), ledger.phase("compute"):
             clock.advance(1.0)
             raise KeyError("in the middle")
-        assert ledger.open_phase is None
+        assert ledger.close() is None
         assert [record.duration_s for record in ledger.take()] == [1.0]
 
     def test_explicit_edges(self, ledger: Ledger, clock: VirtualClock) -> None:
         ledger.begin("upload")
-        assert ledger.open_phase == "upload"
         clock.advance(4.0)
         assert ledger.end() == ledger.take()[0]
 
@@ -85,7 +84,7 @@ class TestPhases:
         ledger.begin("idle")
         clock.advance(4.0)
         assert (ledger.close(),) == ledger.take()
-        assert ledger.open_phase is None
+        assert ledger.close() is None
 
     def test_do_not_overlap(self, ledger: Ledger) -> None:
         ledger.begin("upload")

@@ -286,16 +286,19 @@ class TestHostility:
 class TestConnectionLoss:
     @pytest.mark.usefixtures("quick_reconnect")
     @pytest.mark.parametrize("kind", ["mosquitto", "amqtt"])
-    def test_broker_restart(self, kind, fleet: str, until, mosquitto_missing: bool) -> None:
+    def test_broker_restart(
+        self, kind, fleet: str, until, mosquitto_missing: bool, free_port: int
+    ) -> None:
         if kind == "mosquitto" and mosquitto_missing:
             pytest.skip("mosquitto is not installed")
         with (
-            EmbeddedBroker(kind) as broker,
+            EmbeddedBroker(kind, port=free_port) as broker,
             Peer(broker.address, fleet=fleet, peer="d1", role="device") as device,
             Peer(broker.address, fleet=fleet, peer=COORDINATOR, role="coordinator") as coordinator,
         ):
             until(lambda: "d1" in coordinator.peers)
-            broker.restart()
+            broker.close()
+            broker.start()
             until(lambda: device.online and coordinator.online)
             coordinator.send("d1", ended())
             assert next_message(device) == (COORDINATOR, ended())

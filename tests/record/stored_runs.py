@@ -25,6 +25,7 @@ from fimi.energy.meters.sampler import MonitorCost
 from fimi.energy.observe.link import LinkState
 from fimi.learning.training.trainer import Evaluation
 from fimi.messaging.messages import DevicePlan, Goodput, Profile
+from fimi.record.record import DatasetInfo, RunInfo
 from fimi.record.results import DeviceRound, Preparation, RoundResult
 from fimi.record.store import RunStore
 
@@ -169,7 +170,7 @@ def device_plan(name: str, index: int) -> DevicePlan:
     )
 
 
-PLAN = {
+PLAN: dict[str, Any] = {
     "status": "optimal",
     "search": "cross-entropy",
     "energy_j": 10.1,
@@ -182,18 +183,19 @@ PLAN = {
     "a_field_of_the_future": [1, 2],
 }
 
-ABOUT = {
-    "run": "a-run",
-    "strategy": "fimi",
-    "strategy_title": "FIMI",
-    "seed": 3,
-    "started_at": "2025-01-01T00:00:00",
-    "config": {"rounds.count": 3, "plan.deadline_s": 12.0, "run.name": "a-run"},
-    "origins": {"rounds.count": "--rounds", "plan.deadline_s": "default"},
-    "versions": {"torch": "2.6"},
-    "broker": "amqtt 0.11",
-    "dataset": {"name": "digits", "alpha": 0.1, "test": 40, "class_names": ["zero", "one"]},
-}
+ABOUT = RunInfo(
+    run="a-run",
+    strategy="fimi",
+    strategy_title="FIMI",
+    fills_devices=True,
+    seed=3,
+    started_at="2025-01-01T00:00:00",
+    config={"rounds.count": 3, "plan.deadline_s": 12.0, "run.name": "a-run"},
+    origins={"rounds.count": "--rounds", "plan.deadline_s": "default"},
+    versions={"torch": "2.6"},
+    broker="amqtt 0.11",
+    dataset=DatasetInfo(name="digits", alpha=0.1, test=40, class_names=("zero", "one")),
+)
 
 
 def really(entry: Any) -> Any:
@@ -227,7 +229,9 @@ def write_run(
     """
     folder.mkdir(parents=True, exist_ok=True)
     store = RunStore(folder / "run.sqlite")
-    store.put(**(ABOUT if about is None else about))
+    store.describe(
+        ABOUT if about is None else msgspec.convert({"run": folder.name} | about, RunInfo)
+    )
     if rounds is None:
         rounds = [
             round_result(
@@ -262,7 +266,8 @@ def write_run(
         store.write_round(result)
     if close:
         if about is None:
-            store.put(status="completed", reason="3 rounds", wall_s=12.5)
+            store.end("completed", "3 rounds")
+            store.spend(wall_s=12.5)
         store.close()
     return store
 

@@ -25,6 +25,7 @@ from fimi.energy.observe.link import LinkState
 from fimi.learning.training.trainer import Evaluation
 from fimi.messaging.messages import Goodput
 from fimi.record.events import DeviceLost, SearchProgress
+from fimi.record.record import RunInfo
 from fimi.record.results import DeviceRound, Preparation, RoundResult
 from fimi.record.store import RunStore, StoreError
 
@@ -55,8 +56,9 @@ def result(number: int) -> RoundResult:
 
 def test_a_round_is_read_back_as_it_was(tmp_path: Path) -> None:
     store = RunStore(tmp_path / "run.sqlite")
-    store.put(strategy="fimi", seed=3)
-    store.put(seed=4)
+    store.describe(RunInfo(run="a", strategy="fimi", seed=4))
+    store.spend(wall_s=2.0)
+    store.end("failed", "no devices")
     store.write_event(DeviceLost(device="device-2", reason="went offline"))
     store.write_event(SearchProgress(iteration=1, best_j=1.0))
     store.write_preparation(
@@ -69,7 +71,9 @@ def test_a_round_is_read_back_as_it_was(tmp_path: Path) -> None:
     store.write_round(result(1))
     store.close()
     with sqlite3.connect(tmp_path / "run.sqlite") as db:
-        assert dict(db.execute("SELECT * FROM run")) == {"strategy": '"fimi"', "seed": "4"}
+        assert db.execute(
+            "SELECT run, strategy, seed, wall_s, status, reason FROM run"
+        ).fetchall() == [("a", "fimi", 4, 2.0, "failed", "no devices")]
         events = [json.loads(body) for (body,) in db.execute("SELECT body FROM event")]
         assert events == [{"event": "device-lost", "device": "device-2", "reason": "went offline"}]
         assert json.loads(db.execute("SELECT class_accuracy FROM round").fetchone()[0]) == [
@@ -77,14 +81,21 @@ def test_a_round_is_read_back_as_it_was(tmp_path: Path) -> None:
             None,
         ]
         assert db.execute(
-            "SELECT round, device, phase, energy_j, kind, predicted_board_j FROM sample ORDER BY id"
+            "SELECT round, device, phase, energy_j, kind FROM sample ORDER BY id"
         ).fetchall() == [
-            (0, "device-1", "synthetic-download", 0.25, "emulated", 0.2),
-            (1, "device-1", "idle", 0.5, "emulated", None),
-            (1, "device-1", "compute", 3.0, "emulated", 2.5),
-            (1, "device-1", "idle", None, None, 1.0),  # read nothing: missing, not zero
-            (1, "device-1", "upload", None, None, 1.5),
-            (1, "device-2", "idle", None, None, 9.0),
+            (0, "device-1", "synthetic-download", 0.25, "emulated"),
+            (1, "device-1", "idle", 0.5, "emulated"),
+            (1, "device-1", "compute", 3.0, "emulated"),
+            (1, "device-1", "idle", None, None),  # read nothing: missing, not zero
+        ]
+        assert db.execute(
+            "SELECT round, device, phase, board_j FROM prediction ORDER BY id"
+        ).fetchall() == [
+            (0, "device-1", "synthetic-download", 0.2),
+            (1, "device-1", "compute", 2.5),
+            (1, "device-1", "upload", 1.5),
+            (1, "device-1", "idle", 1.0),
+            (1, "device-2", "idle", 9.0),
         ]
     assert [path.name for path in tmp_path.iterdir()] == ["run.sqlite"]
 
@@ -142,7 +153,7 @@ def test_a_round_is_written_once(tmp_path: Path) -> None:
     store.write_round(result(2))
     store.close()
     with sqlite3.connect(tmp_path / "run.sqlite") as db:
-        assert db.execute("SELECT count(*) FROM sample WHERE round > 0").fetchone() == (10,)
+        assert db.execute("SELECT count(*) FROM sample WHERE round > 0").fetchone() == (6,)
 
 
 def test_it_does_not_write_over_a_run(tmp_path: Path) -> None:
@@ -182,7 +193,8 @@ def test_nothing_that_was_written_is_lost_when_the_process_is_killed(tmp_path: P
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         (rounds,) = db.execute("SELECT count(*) FROM round").fetchone()
         assert rounds in (acknowledged, acknowledged + 1)
-        assert db.execute("SELECT count(*) FROM sample").fetchone() == (rounds * 5,)
+        assert db.execute("SELECT count(*) FROM sample").fetchone() == (rounds * 3,)
+        assert db.execute("SELECT count(*) FROM prediction").fetchone() == (rounds * 4,)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits of processes are a POSIX thing")
@@ -225,7 +237,6 @@ def reader(path: Path) -> sqlite3.Connection:
 def test_a_reader_is_no_reason_to_fail(tmp_path: Path, inside: bool) -> None:
     path = tmp_path / "run.sqlite"
     store = RunStore(path)
-    store.put(status="running")
     db = reader(path)
     if inside:
         db.execute("BEGIN")

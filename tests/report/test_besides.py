@@ -63,7 +63,7 @@ def test_nothing_asked_or_not_readable(tmp_path: Path) -> None:
 
 
 def test_why_nothing_was_asked() -> None:
-    def said(strategy: str, counts: tuple[int, ...]) -> list[str]:
+    def said(fills_devices: bool | None, counts: tuple[int, ...]) -> list[str]:
         plan = DevicePlan(
             run="run",
             device="a",
@@ -77,13 +77,14 @@ def test_why_nothing_was_asked() -> None:
         )
         found = RunData(
             path=Path("run"),
-            info=RunInfo(run="run", strategy=strategy),
+            info=RunInfo(run="run", strategy="any", fills_devices=fills_devices),
             plan=PlanSummary(error_max=0.06),
             device_plans={"a": plan},
         )
         return [f"{extra.value} {extra.note}" for extra in extras(found)]
 
-    (why,) = said("fimi", (0, 0))
+    (why,) = said(True, (0, 0))
     assert why.startswith("no images were planned: local data alone meet plan.error_max 0.06")
-    assert said("fimi", (0, 1)) == []
-    assert said("tfl", (0, 0)) == []
+    assert said(True, (0, 1)) == []
+    assert said(False, (0, 0)) == []
+    assert said(None, (0, 0)) == []  # an older store does not say

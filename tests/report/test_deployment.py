@@ -60,7 +60,8 @@ def deployed(tmp_path: Path, build: Any) -> Path:
         ["device-0", "device-1"],
         {"local": summarise(local), "filled": summarise([[4, 4], [3, 3]], [5, 3])},
     )
-    store.put(status="completed", reason="3 rounds", wall_s=1.0)
+    store.end("completed", "3 rounds")
+    store.spend(wall_s=1.0)
     store.close()
     return tmp_path
 

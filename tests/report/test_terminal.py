@@ -64,7 +64,7 @@ def test_of_many_refused_devices_the_first_are_named(tmp_path: Path, build: Any)
 def test_no_rounds(tmp_path: Path, build: Any) -> None:
     build.write(tmp_path, names=(), rounds=[], about={})
     text = as_text(tmp_path, "utf-8")
-    assert "unfinished before the first round was finished" in text
+    assert "running, 0 rounds finished so far" in text
     assert "nothing was metered" in text
 
 

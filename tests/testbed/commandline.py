@@ -197,9 +197,9 @@ def rows(store: Path, query: str) -> list[tuple[Any, ...]]:
 
 
 def run_value(folder: Path, key: str) -> Any:
-    """One key of a run store's table ``run``."""
-    ((value,),) = rows(folder / "run.sqlite", f"SELECT value FROM run WHERE key = '{key}'")
-    return msgspec.json.decode(value)
+    """One column of a run store's table ``run``."""
+    ((value,),) = rows(folder / "run.sqlite", f"SELECT {key} FROM run")
+    return value
 
 
 def is_whole(store: Path, *, everybody: bool = True) -> bool:

@@ -8,7 +8,7 @@ from fimi.energy.calibration.emulated import calibrate, sweep_plan
 from fimi.energy.calibration.fitted import analyse, calibrated
 from fimi.energy.calibration.held_out import mape_percent
 from fimi.energy.calibration.sweep import CalibrationImpossibleError
-from fimi.energy.emulation.board import EmulatedBoard
+from fimi.energy.emulation.board import EmulatedBoard, VirtualBoard
 from fimi.energy.emulation.chip import SILICON
 from fimi.energy.emulation.physical_board import PhysicalBoard
 from fimi.energy.emulation.presets import PRESETS
@@ -17,7 +17,7 @@ from fimi.energy.emulation.presets import PRESETS
 @pytest.mark.parametrize("make", [EmulatedBoard, PhysicalBoard])
 @pytest.mark.parametrize("name", PRESETS)
 class TestEveryEmulatedBoard:
-    def test_predicts_what_it_has_not_seen(self, name: str, make: type[EmulatedBoard]) -> None:
+    def test_predicts_what_it_has_not_seen(self, name: str, make: type[VirtualBoard]) -> None:
         found = calibrate(device := board(name, make=make), sweep_plan(device.model()))
         best = min(
             mape_percent(list(found.held_out.values())),

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from contract import GeneratorContract
+from generator_quality import synthesise
 
 from fimi.generator_node.generators.base import Generator, GeneratorError
 from fimi.generator_node.generators.card import shipped_for
@@ -21,7 +22,6 @@ from fimi.generator_node.training.diffusion_training import DiffusionSettings, t
 from fimi.generator_node.training.evaluation import spread
 from fimi.generator_node.training.gan_training import TrainedGan, train_gan
 from fimi.generator_node.training.loop import TrainingProgress
-from fimi.generator_node.training.quality import synthesise
 from fimi.learning.data.dataset import Dataset, Split
 
 TINY = GanSettings(steps=3, batch_size=8, width=8, judge_steps=2, seed=1)

@@ -6,8 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from fimi.generator_node.generators.diffusion import DiffusionGenerator
-from fimi.generator_node.training.quality import class_accuracy_score, contact_sheet, synthesise
+from fimi.generator_node.training.quality import class_accuracy_score, contact_sheet
 from fimi.learning.data.dataset import Split
 
 
@@ -27,13 +26,6 @@ class TestScore:
         ]
         assert len(scores[0]) == 2
         assert scores[0] == scores[1]
-
-
-def test_synthesise(tiny_generator: DiffusionGenerator, parts: Split) -> None:
-    first, other = (synthesise(tiny_generator, parts.public, 2, seed=s) for s in (0, 1))
-    assert first.label_counts() == (2,) * 10
-    assert first.class_names == parts.public.class_names
-    assert not any(np.array_equal(a, b) for a, b in zip(first.images, other.images, strict=True))
 
 
 @pytest.mark.parametrize("channels", [1, 3])

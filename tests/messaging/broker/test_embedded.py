@@ -106,7 +106,8 @@ class TestLife:
             port = sock.getsockname()[1]
         with EmbeddedBroker(kind, port=port, username="lab", password='p"ä $:#\\') as broker:
             assert (broker.address.port, broker.address.username) == (port, "lab")
-            broker.restart()
+            broker.close()
+            broker.start()
             assert broker.address.port == port
             probe(broker.address)
         with pytest.raises(BrokerUnreachable):

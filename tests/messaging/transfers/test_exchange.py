@@ -270,12 +270,14 @@ class TestLoss:
 
     @pytest.mark.usefixtures("quick_reconnect")
     @pytest.mark.parametrize("kind", ["mosquitto", "amqtt"])
-    def test_broker_restarts(self, kind, fleet: str, mosquitto_missing: bool) -> None:
+    def test_broker_restarts(
+        self, kind, fleet: str, mosquitto_missing: bool, free_port: int
+    ) -> None:
         if kind == "mosquitto" and mosquitto_missing:
             pytest.skip("mosquitto is not installed")
         data = noise(2_000_000)
         with (
-            EmbeddedBroker(kind) as broker,
+            EmbeddedBroker(kind, port=free_port) as broker,
             Peer(broker.address, fleet=fleet, peer="d1", role="device") as device,
             Peer(broker.address, fleet=fleet, peer=COORDINATOR, role="coordinator") as coordinator,
             ThreadPoolExecutor(1) as pool,
@@ -285,7 +287,8 @@ class TestLoss:
             fetch = pool.submit(coordinator.transfers.fetch, offer, 30.0)
             time.sleep(0.3)
             assert not (paced and fetch.done())
-            broker.restart()
+            broker.close()
+            broker.start()
             assert fetch.result() == data
             assert device.transfers.wait_served(offer.digest, by=COORDINATOR, timeout_s=10.0)
             # resumed, not begun again

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from fimi.record.record import RunInfo
 from fimi.record.store import RunStore
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.load import ConfigError
@@ -45,7 +46,8 @@ def stored(cell: Cell, status: str, **changes: object) -> None:
     """A run store that says it was made with the cell's configuration."""
     cell.folder.mkdir(parents=True)
     store = RunStore(cell.folder / "run.sqlite")
-    store.put(status=status, config=configuration.values(cell.config) | changes, wall_s=12.0)
+    config = configuration.values(cell.config) | changes
+    store.describe(RunInfo(run=cell.name, status=status, config=config, wall_s=12.0))  # type: ignore[arg-type]
     store.close()
 
 
@@ -126,7 +128,7 @@ class TestState:
         values = configuration.values(cell.config)
         del values["data.split_seed"]
         store = RunStore(cell.folder / "run.sqlite")
-        store.put(status="completed", config=values)
+        store.describe(RunInfo(run=cell.name, status="completed", config=values))
         store.close()
         assert state(cell).progress == "finished"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fimi.learning.training.trainer import Evaluation
+from fimi.record.record import RunInfo
 from fimi.record.results import RoundResult
 from fimi.record.store import RunStore
 from fimi.testbed.experiment.series import read_outcome
@@ -12,7 +13,7 @@ from fimi.testbed.experiment.series import read_outcome
 
 def test_where_no_device_takes_part_energy_and_bytes_are_unknown(tmp_path: Path) -> None:
     store = RunStore(tmp_path / "run.sqlite")
-    store.put(run="alone", strategy="aigc-only", status="completed")
+    store.describe(RunInfo(run="alone", strategy="aigc-only", status="completed"))
     for number, accuracy in ((1, 0.4), (2, 0.7)):
         store.write_round(
             RoundResult(

@@ -64,7 +64,7 @@ class TestResult:
         assert sum(result["round_energy_j"]) == pytest.approx(result["energy_measured_j"])
         samples = rows(
             finished.run_folder / "run.sqlite",
-            "SELECT kind, energy_j, predicted_board_j FROM sample WHERE phase = 'compute'",
+            "SELECT kind, energy_j, predicted_board_j FROM phases WHERE phase = 'compute'",
         )
         assert len(samples) == 9
         for kind, energy_j, predicted_j in samples:

@@ -1,0 +1,100 @@
+"""A store of before, seen as this version has it.
+
+:func:`bring_up` lays temporary views over an open, read-only store: what reads the tables of
+:mod:`fimi.record.schema` by name then finds every table and column. Nothing is written to the file,
+nothing is copied, and what an older store does not say is unknown.
+
+Before there were versions (``user_version`` 0), the run was described by rows of key and JSON, and
+a prediction stood in the row of the last stretch of its phase.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from fimi.record.description import StoreColumn, StoreTable
+from fimi.record.schema import DEPLOYMENT, PREDICTION, RUN, SAMPLE, TABLES, VERSION
+from fimi.record.views import VIEWS
+
+ALWAYS = {"run", "event", "profile", "plan", "device_plan", "round", "device_round", "sample"}
+"""Tables that every version has had."""
+
+
+def version(db: sqlite3.Connection) -> int:
+    """The version that a store was written by."""
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def bring_up(db: sqlite3.Connection) -> None:
+    """Let every described table, column and view be found by its name.
+
+    Args:
+        db: an open store, of this version or an older one.
+    """
+    before_versions = version(db) == 0
+    for table in TABLES:
+        there = {row[1] for row in db.execute(f"PRAGMA main.table_info({table.name})")}
+        if before_versions and table.name in _OF_BEFORE and (there or table is PREDICTION):
+            _lay(db, table.name, _OF_BEFORE[table.name](there))
+        elif not there >= {column.name for column in table.described}:
+            _lay(db, table.name, _select(table, there, table.name if there else ""))
+    if version(db) < VERSION:
+        for view in VIEWS:
+            db.execute(view.create.replace("CREATE VIEW", "CREATE TEMP VIEW", 1))
+
+
+def _lay(db: sqlite3.Connection, name: str, select: str) -> None:
+    db.execute(f"CREATE TEMP VIEW {name} AS {select}")
+
+
+def _select(table: StoreTable[Any], there: set[str], source: str, **moved: str) -> str:
+    """All columns of a table: those that are there, those that were called otherwise, NULL."""
+    columns = ", ".join(
+        f"{moved.get(c.name) or (c.name if c.name in there else _absent(c, source))} AS {c.name}"
+        for c in table.described
+    )
+    return f"SELECT {columns} FROM main.{source}" if source else f"SELECT {columns} WHERE 0"
+
+
+def _absent(column: StoreColumn, source: str) -> str:
+    return "rowid" if column.name == "id" and source else "NULL"
+
+
+def _run(_: set[str]) -> str:
+    """Rows of key and JSON as one row."""
+
+    def value(column: StoreColumn) -> str:
+        key, *inside = column.path
+        where = ".".join(["$", *inside])
+        return f"json_extract((SELECT value FROM main.run WHERE key = '{key}'), '{where}')"
+
+    columns = ", ".join(f"{value(column)} AS {column.name}" for column in RUN.columns)
+    return f"SELECT {columns}"
+
+
+def _samples(there: set[str]) -> str:
+    return f"{_select(SAMPLE, there, 'sample')} WHERE duration_s IS NOT NULL"
+
+
+def _predictions(there: set[str]) -> str:
+    moved = {
+        "duration_s": "predicted_s",
+        "board_j": "predicted_board_j",
+        "dynamic_j": "predicted_dynamic_j",
+    }
+    there = {"id", "round", "device", "phase"}
+    return f"{_select(PREDICTION, there, 'sample', **moved)} WHERE predicted_s IS NOT NULL"
+
+
+def _deployments(there: set[str]) -> str:
+    phase = "CASE WHEN start_s IS NOT NULL THEN 'inference' END"
+    return _select(DEPLOYMENT, there, "deployment", phase=phase)
+
+
+_OF_BEFORE = {
+    "run": _run,
+    "sample": _samples,
+    "prediction": _predictions,
+    "deployment": _deployments,
+}

@@ -1,0 +1,378 @@
+"""The views of a run store: flat rows, no JSON, units in the names, for ``sqlite3`` and pandas.
+
+* ``phases``         a device, round and phase: metered beside predicted
+* ``device_rounds``  a device and round
+* ``rounds``         a round
+* ``plans``, ``device_plans``, ``profiles``  what is JSON in their tables, in columns
+* ``settings``, ``classes``, ``labels``      one value a row
+
+A sum with an unreadable part is unknown, here as everywhere; ``known_j`` beside it has what could
+be read, and ``unmetered`` counts what could not. Every column of joules has columns beside it that
+say their kind, source, scope and uncertainty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from msgspec.structs import replace
+
+from fimi.record import schema
+from fimi.record.description import StoreColumn, StoreView, energy, real, text, whole
+
+_WIDEST = (
+    "substr(max(CASE {0} WHEN 'cpu' THEN '0cpu' WHEN 'gpu' THEN '0gpu' WHEN 'module' THEN "
+    "'1module' WHEN 'board' THEN '2board' WHEN 'wall' THEN '3wall' END), 2)"
+)
+
+
+def _of(alias: str, columns: Iterable[StoreColumn]) -> tuple[StoreColumn, ...]:
+    """Columns of a table or a query, as they are; JSON is left out."""
+    return tuple(replace(c, at=f"{alias}.{c.name}") for c in columns if c.kind != "JSON")
+
+
+def _select(columns: Iterable[StoreColumn]) -> str:
+    return ", ".join(f"{column.at} AS {column.name}" for column in columns)
+
+
+def _sum(
+    meaning: str, of: str, to: str, name: str, complete: str = "1", independent: bool = False
+) -> tuple[StoreColumn, ...]:
+    """The five columns of a sum of energies over the rows of a group.
+
+    Args:
+        meaning: what the sum is of.
+        of: prefix of the energies' columns in the rows.
+        to: prefix of the sum's columns.
+        name: of the sum's joules.
+        complete: SQL that is true where no part is missing.
+        independent: whether the parts are of different meters, so that the squares of their
+            uncertainties add up; the sum's is to be the :func:`_root` of that.
+    """
+    squared = f"sum({of}uncertainty_j * {of}uncertainty_j)"
+    parts = (
+        f"sum({of}j)",
+        f"CASE WHEN min({of}kind) < max({of}kind) THEN 'mixed' ELSE min({of}kind) END",
+        f"replace(group_concat(DISTINCT {of}source), ',', '+')",
+        _WIDEST.format(f"{of}scope"),
+        squared if independent else f"sum({of}uncertainty_j)",
+    )
+    return tuple(
+        replace(column, at=f"CASE WHEN {complete} THEN {part} END")
+        for column, part in zip(energy(meaning, "", to, name), parts, strict=True)
+    )
+
+
+def _root(square: str) -> str:
+    """SQL of a square root by Heron's rule; not every SQLite is built with a ``sqrt``."""
+    return (
+        f"(WITH RECURSIVE heron(square, root, step) AS (SELECT {square}, {square}, 0 UNION ALL "
+        "SELECT square, (root + square / root) / 2, step + 1 FROM heron "
+        "WHERE step < 99 AND root > 0) SELECT root FROM heron ORDER BY step DESC LIMIT 1)"
+    )
+
+
+def _sum_and_known(
+    meaning: str, complete: str, independent: bool = False
+) -> tuple[StoreColumn, ...]:
+    """A sum of energies that is unknown where a part is missing, and the part that is known."""
+    return (
+        *_sum(meaning, "known_", "", "energy_j", complete, independent),
+        *_sum("the part of `energy_j` that could be read", "known_", "known_", "known_j",
+              independent=independent),
+    )  # fmt: skip
+
+
+def _modelled(prefix: str, *columns: StoreColumn) -> tuple[StoreColumn, ...]:
+    """Joules that the cost model said, with what is known about them."""
+    return (
+        *columns,
+        text(f"{prefix}kind", "what these joules are", "'modelled'"),
+        text(f"{prefix}source", "what said so", "'cost model'"),
+        text(f"{prefix}scope", "what they cover", "'board'"),
+        real(f"{prefix}uncertainty_j", "J", "never known", "NULL", null=True),
+    )
+
+
+def _in_body(path: str, column: StoreColumn) -> StoreColumn:
+    """A column that stands in the JSON of ``body``."""
+    return replace(column, at=f"json_extract(b.body, '$.{path}')", null=True)
+
+
+def _counted(path: str) -> str:
+    return f"(SELECT sum(value) FROM json_each(b.body, '$.{path}'))"
+
+
+def _planned(key: str, phases: str) -> str:
+    return (
+        f"(SELECT sum(json_extract(value, '$.{key}')) FROM json_each(b.body, '$.predicted') "
+        f"WHERE json_extract(value, '$.phase') IN ({phases}))"
+    )
+
+
+_STRETCHES = (
+    whole("stretches", "stretches", "of phases that were metered", "sum(stretches)"),
+    whole("unmetered", "stretches", "among them that could not be read", "sum(unmetered)"),
+)
+_READ = "sum(stretches) > 0 AND sum(unmetered) = 0"
+_PREDICTED = (
+    real("predicted_board_j", "J", "whole board", "sum(predicted_board_j)", null=True),
+    real(
+        "predicted_dynamic_j",
+        "J",
+        "compute and upload above idle: the paper's energy",
+        "sum(CASE WHEN phase IN ('compute', 'upload') THEN predicted_dynamic_j END)",
+        null=True,
+    ),
+)
+_METERED = (
+    "duration_s, energy_j AS known_j, kind AS known_kind, source AS known_source, scope AS "
+    "known_scope, uncertainty_j AS known_uncertainty_j, readings, largest_gap_s, cpu_j, cpu_kind, "
+    "cpu_source, cpu_scope, cpu_uncertainty_j"
+)
+_NULLS = ", ".join(["NULL"] * 13)
+
+PHASES = StoreView(
+    name="phases",
+    about="One row per device, round and phase: what was metered beside what was predicted. Round "
+    "0 is the time before the first round.",
+    columns=(
+        *_of("x", (schema.ROUND_OR_BEFORE, schema.DEVICE, schema.PHASE)),
+        *_STRETCHES,
+        real("start_s", "s", "beginning of the first, device's clock", "min(start_s)", null=True),
+        real("duration_s", "s", "length of all", "sum(duration_s)", null=True),
+        *_sum_and_known("board energy, idle power included", _READ),
+        whole("readings", "readings", "of the meter", "sum(readings)", null=True),
+        real("largest_gap_s", "s", "between two readings", "max(largest_gap_s)", null=True),
+        *_sum("the processor's share", "cpu_", "cpu_", "cpu_j", "sum(stretches) = count(cpu_j)"),
+        real("predicted_s", "s", "length by the cost model", "sum(predicted_s)", null=True),
+        *_modelled(
+            "predicted_",
+            _PREDICTED[0],
+            real("predicted_dynamic_j", "J", "above idle", "sum(predicted_dynamic_j)", null=True),
+        ),
+    ),
+    rows=f"(SELECT round, device, phase, 1 AS stretches, energy_j IS NULL AS unmetered, start_s, "
+    f"{_METERED}, NULL AS predicted_s, NULL AS predicted_board_j, NULL AS predicted_dynamic_j "
+    f"FROM sample UNION ALL SELECT round, device, phase, 0, 0, NULL, {_NULLS}, duration_s, "
+    "board_j, dynamic_j FROM prediction) x GROUP BY round, device, phase",
+)
+
+_DEVICE_SUMS = (
+    *_STRETCHES,
+    *_sum_and_known("board energy of all phases, idle power included", _READ),
+    *_PREDICTED,
+)
+_MOVED = (
+    whole("down_bytes", "bytes", "received", "sum((phase <> 'upload') * size_bytes)", null=True),
+    whole("up_bytes", "bytes", "sent", "sum((phase = 'upload') * size_bytes)", null=True),
+)
+_OBSERVED = tuple(
+    replace(c, name="clock_hz", at="o.frequency_hz") if c.name == "frequency_hz" else c
+    for c in _of("o", schema.OBSERVATION.columns)
+)
+
+DEVICE_ROUNDS = StoreView(
+    name="device_rounds",
+    about="One row per device and round.",
+    columns=(
+        *_of("d", schema.DEVICE_ROUND.described),
+        *_modelled("predicted_", *_of("e", _DEVICE_SUMS)),
+        *_of("m", _MOVED),
+        whole(
+            "throttled",
+            "times",
+            "it was slowed down, all causes",
+            "(SELECT sum(value) FROM json_each(o.throttled))",
+            null=True,
+        ),
+        *_OBSERVED,
+    ),
+    rows="device_round d LEFT JOIN observation o USING (round, device) LEFT JOIN (SELECT round, "
+    f"device, {_select(_DEVICE_SUMS)} FROM phases GROUP BY round, device) e USING (round, device) "
+    f"LEFT JOIN (SELECT round, device, {_select(_MOVED)} FROM transfer GROUP BY round, device) m "
+    "USING (round, device)",
+)
+
+_ROUND_SUMS = (
+    whole("devices", "devices", "that were there", "count(*)"),
+    whole("participants", "devices", "that were drawn", "sum(status <> 'resting')"),
+    whole("accepted", "devices", "whose update went into the model", "sum(status = 'accepted')"),
+    whole("unmetered", "devices", "whose joules are incomplete", "sum(energy_j IS NULL)"),
+    *_sum_and_known("board energy of all devices", "sum(energy_j IS NULL) = 0", independent=True),
+    real("predicted_board_j", "J", "of the same boards", "sum(predicted_board_j)", null=True),
+    real("predicted_dynamic_j", "J", "of the same", "sum(predicted_dynamic_j)", null=True),
+)
+
+ROUNDS = StoreView(
+    name="rounds",
+    about="One row per round. The server's joules are in no sum of the devices'.",
+    columns=(
+        *_of("r", schema.ROUNDS.columns),
+        *_modelled(
+            "predicted_",
+            *(
+                replace(c, at=_root(c.at)) if c.name.endswith("uncertainty_j") else c
+                for c in _of("d", _ROUND_SUMS)
+            ),
+        ),
+        real("server_s", "s", "wall time of training on the server", "s.seconds", null=True),
+        whole("server_images", "images", "the server trained on", "s.images", null=True),
+        *(
+            replace(column, at=f"s.{column.name.replace('server_j', 'server_energy_j')[7:]}")
+            for column in energy("board energy of the server meanwhile", "", "server_", "server_j")
+        ),
+    ),
+    rows=f"round r LEFT JOIN (SELECT round, {_select(_ROUND_SUMS)} FROM device_rounds GROUP BY "
+    "round) d ON d.round = r.number LEFT JOIN server_round s ON s.round = r.number",
+)
+
+PLANS = StoreView(
+    name="plans",
+    about="One row per plan of the fleet; the last is in force.",
+    columns=(
+        whole("plan", "rows", "`id` of the plan", "b.id"),
+        *(
+            _in_body(path, column)
+            for path, column in {
+                "status": text("status", "optimal, feasible, or uncertified"),
+                "search": text("search", "which search found it"),
+                "stop": text("stop", "why the search ended"),
+                "gap_percent": real("gap_percent", "%", "`planned_j` above the bound"),
+                "error": real("error", "0 to 1", "mean learning error"),
+                "error_max": real("error_max", "0 to 1", "the limit on it"),
+                "synthetic_value": real("synthetic_value", "1", "worth of a synthetic sample"),
+                "evaluations": whole("evaluations", "candidates", "that were evaluated"),
+                "search_s": real("search_s", "s", "wall time of the search"),
+                "certificate_s": real("certificate_s", "s", "wall time of the certificate"),
+            }.items()
+        ),
+        *_modelled(
+            "planned_",
+            _in_body("energy_j", real("planned_j", "J", "fleet and round, above idle, as it runs")),
+            _in_body("bound_j", real("planned_bound_j", "J", "certified: no plan takes less")),
+            _in_body("search_energy_j", real("planned_search_j", "J", "before rounding")),
+        ),
+    ),
+    rows="plan b",
+)
+
+DEVICE_PLANS = StoreView(
+    name="device_plans",
+    about="One row per plan and device.",
+    columns=(
+        *_of("b", schema.DEVICE_PLAN.described),
+        _in_body("point.frequency_hz", real("frequency_hz", "Hz", "cap of the CPU's frequency")),
+        _in_body("point.bandwidth_hz", real("bandwidth_hz", "Hz", "share of the uplink band")),
+        _in_body("point.transmit_power_w", real("transmit_power_w", "W", "of the radio")),
+        _in_body("point.time_split", real("time_split", "0 to 1", "of working time for compute")),
+        _in_body("point.rate_bps", real("rate_bps", "bit/s", "uplink rate that is counted on")),
+        whole("synthetic_samples", "samples", "as delivered", _counted("synthetic_counts")),
+        _in_body("unlabelled", whole("unlabelled_samples", "samples", "of those without labels")),
+        _in_body("confidence_min", real("confidence_min", "0 to 1", "to train on such a one")),
+        _in_body("batch.size_bytes", whole("batch_bytes", "bytes", "of the synthetic samples")),
+        real("compute_s", "s", "of a round", _planned("duration_s", "'compute'"), null=True),
+        real("upload_s", "s", "of a round", _planned("duration_s", "'upload'"), null=True),
+        *_modelled(
+            "planned_",
+            real(
+                "planned_board_j",
+                "J",
+                "of a round, all phases",
+                _planned("board_j", "json_extract(value, '$.phase')"),
+                null=True,
+            ),
+            real(
+                "planned_dynamic_j",
+                "J",
+                "of a round, compute and upload above idle",
+                _planned("dynamic_j", "'compute', 'upload'"),
+                null=True,
+            ),
+        ),
+    ),
+    rows="device_plan b",
+)
+
+PROFILES = StoreView(
+    name="profiles",
+    about="One row per device: board, meter, cost parameters (docs/model.md).",
+    columns=(
+        schema.DEVICE,
+        whole("local_samples", "samples", "it holds", _counted("label_counts")),
+        *(
+            _in_body(path, column)
+            for path, column in {
+                "dataset": text("dataset", "what its labels mean"),
+                "backend": text("backend", "what it can train with"),
+                "hardware.board": text("board", "model of the board"),
+                "hardware.kind": text("hardware", "physical or emulated"),
+                "hardware.meter.source": text("meter", "where its joules come from"),
+                "hardware.meter.kind": text("meter_kind", "measured, modelled, or emulated"),
+                "hardware.meter.scope": text("meter_scope", "cpu, gpu, module, board, or wall"),
+                "hardware.meter.rate_hz": real("meter_rate_hz", "Hz", "readings per second"),
+                "board.idle_power_w": real("idle_power_w", "W", "when it does nothing"),
+                "board.compute.cycles_per_sample": real("cycles_per_sample", "cycles", "C"),
+                "board.compute.capacitance_w_per_hz3": real("capacitance_w_per_hz3", "W/Hz³", "κ"),
+                "board.compute.active_power_w": real("active_power_w", "W", "while computing"),
+                "board.compute.frequency_min_hz": real("frequency_min_hz", "Hz", "lowest"),
+                "board.compute.frequency_max_hz": real("frequency_max_hz", "Hz", "highest"),
+                "board.link.channel_gain": real("channel_gain", "1", "h, power gain"),
+                "board.link.noise_density_w_per_hz": real("noise_density_w_per_hz", "W/Hz", "N0"),
+                "board.link.transmit_power_max_w": real("transmit_power_max_w", "W", "p_max"),
+                "board.link.downlink_rate_bps": real("downlink_rate_bps", "bit/s", "receiving"),
+                "board.link.receive_power_w": real("receive_power_w", "W", "while receiving"),
+                "board.link.electronics_power_w": real("electronics_power_w", "W", "sending"),
+                "board.link.energy_per_bit_j": real("host_j_per_bit", "J/bit", "sending"),
+            }.items()
+        ),
+    ),
+    rows="profile b",
+)
+
+SETTINGS = StoreView(
+    name="settings",
+    about="One row per configuration key.",
+    columns=(
+        text("key", "section and name, with a dot between", "c.key"),
+        text("value", "as text; a list as JSON has it", "CAST(c.value AS TEXT)", null=True),
+        text("origin", "where it came from", "o.value", null=True),
+    ),
+    rows="run, json_each(run.config) c LEFT JOIN (SELECT key, value FROM run, "
+    "json_each(run.origins)) o ON o.key = c.key",
+)
+
+CLASSES = StoreView(
+    name="classes",
+    about="One row per round and class.",
+    columns=(
+        whole("round", "rounds", "number of the round, from 1", "r.number"),
+        whole("class", "classes", "from 0", "c.key"),
+        real("accuracy", "0 to 1", "on the test samples of this class", "c.value", null=True),
+    ),
+    rows="round r, json_each(r.class_accuracy) c",
+)
+
+LABELS = StoreView(
+    name="labels",
+    about="One row per device, stage and class.",
+    columns=(
+        *_of("l", schema.LABEL_SKEW.beside),
+        whole("class", "classes", "from 0", "c.key"),
+        whole("samples", "samples", "of this class", "c.value"),
+    ),
+    rows="label_skew l, json_each(l.counts) c",
+)
+
+VIEWS = (
+    PHASES,
+    DEVICE_ROUNDS,
+    ROUNDS,
+    PLANS,
+    DEVICE_PLANS,
+    PROFILES,
+    SETTINGS,
+    CLASSES,
+    LABELS,
+)
+"""All of them, in the order of ``docs/record.md``; each reads tables and views above it."""

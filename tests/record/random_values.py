@@ -1,0 +1,113 @@
+"""Random values of any typed record, from the types alone: a new field is tried without a word."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import msgspec
+from hypothesis import strategies as st
+from msgspec import inspect
+
+from fimi.energy.cost_model import ComputeModel
+from fimi.energy.joules import Energy
+from fimi.energy.ledger import PhaseRecord
+from fimi.messaging.messages import Trial
+
+_LARGE = 1e12
+_TEXT = st.text(max_size=8)
+
+
+@cache
+def values(kind: Any) -> st.SearchStrategy[Any]:
+    """Values of a type that it would accept itself."""
+    return _OWN[kind]() if kind in _OWN else _of(inspect.type_info(kind))
+
+
+def structs(kind: type, **given: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Values of a struct, some fields by strategies of their own."""
+    fields = {
+        f.name: _of(f.type)
+        for f in inspect.type_info(kind).fields
+        if f.name not in given  # type: ignore[attr-defined]
+    }
+    return st.builds(kind, **fields, **given)
+
+
+def _of(info: inspect.Type) -> st.SearchStrategy[Any]:
+    match info:
+        case inspect.StructType():
+            return values(info.cls) if info.cls in _OWN else structs(info.cls)
+        case inspect.UnionType():
+            return st.one_of(*map(_of, info.types))
+        case inspect.NoneType():
+            return st.none()
+        case inspect.BoolType():
+            return st.booleans()
+        case inspect.IntType():
+            low, high = (-(2**40) if info.ge is None else info.ge), info.le or 2**40
+            return st.integers(low, high)
+        case inspect.FloatType():
+            low = next((each for each in (info.ge, info.gt) if each is not None), -_LARGE)
+            high = next((each for each in (info.le, info.lt) if each is not None), _LARGE)
+            return st.floats(
+                low,
+                high,
+                exclude_min=info.gt is not None,
+                exclude_max=info.lt is not None,
+                allow_subnormal=False,
+            )
+        case inspect.StrType():
+            return st.from_regex(info.pattern, fullmatch=True) if info.pattern else _TEXT
+        case inspect.LiteralType():
+            return st.sampled_from(info.values)
+        case inspect.VarTupleType():
+            return st.lists(_of(info.item_type), max_size=4).map(tuple)
+        case inspect.TupleType():
+            return st.tuples(*map(_of, info.item_types))
+        case inspect.DictType():
+            return st.dictionaries(_of(info.key_type), _of(info.value_type), max_size=3)
+        case inspect.AnyType():
+            return st.one_of(st.none(), st.booleans(), st.integers(0, 9), _TEXT, st.lists(_TEXT))
+    raise NotImplementedError(f"no random values of {info}")
+
+
+def _energies(least_j: float = -_LARGE) -> st.SearchStrategy[Energy]:
+    return structs(Energy, value_j=st.floats(least_j, _LARGE), uncertainty_j=st.floats(0.0, _LARGE))
+
+
+def _phase_records() -> st.SearchStrategy[PhaseRecord]:
+    joules = st.none() | _energies(0.0)
+    return structs(PhaseRecord, energy=joules, cpu=joules)
+
+
+@st.composite
+def _compute_models(draw: st.DrawFn) -> ComputeModel:
+    low, high = sorted(draw(st.lists(st.floats(1e6, 1e10), min_size=2, max_size=2)))
+    hertz = sorted(draw(st.sets(st.floats(low, high), max_size=4)))
+    watts = draw(st.lists(st.floats(0.0, 1e3), min_size=len(hertz), max_size=len(hertz)))
+    limits = {"frequency_min_hz": st.just(low), "frequency_max_hz": st.just(high)}
+    steps = st.sampled_from([(), tuple(hertz)])
+    table = {
+        "table_frequencies_hz": st.just(tuple(hertz)),
+        "table_power_w": st.just(tuple(watts)),
+    }
+    model: ComputeModel = draw(structs(ComputeModel, frequency_steps_hz=steps, **limits, **table))
+    return model
+
+
+@st.composite
+def _trials(draw: st.DrawFn) -> Trial:
+    """One that ran, or one that says why it did not."""
+    trial: Trial = draw(structs(Trial, metered=st.none()))
+    if trial.accuracy is None:
+        return Trial(variant=trial.variant, error=trial.error)
+    return msgspec.structs.replace(trial, metered=draw(st.none() | _phase_records()))
+
+
+_OWN: dict[Any, Any] = {
+    Energy: _energies,
+    PhaseRecord: _phase_records,
+    ComputeModel: _compute_models,
+    Trial: _trials,
+}

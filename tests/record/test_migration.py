@@ -1,0 +1,108 @@
+"""A store that was written before there were versions is read, and so is one with less in it.
+
+``store_before_versions.sql`` is the whole store of a dry run with three devices and two rounds.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from fimi.record.reader import open_store, read_info, read_run
+from fimi.record.record import RunData
+from fimi.record.views import VIEWS
+
+DUMP = Path(__file__).parent / "store_before_versions.sql"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path: Path = tmp_path_factory.mktemp("before") / "run.sqlite"
+    db = sqlite3.connect(path)
+    db.executescript(DUMP.read_text(encoding="utf-8"))
+    db.close()
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(store: Path) -> RunData:
+    return read_run(store)
+
+
+def asked(store: Path, query: str) -> list[tuple[object, ...]]:
+    """What the file itself holds, in its own tables."""
+    db = sqlite3.connect(store)
+    try:
+        return db.execute(query).fetchall()
+    finally:
+        db.close()
+
+
+def test_the_run_itself(run: RunData) -> None:
+    info = run.info
+    assert (info.run, info.strategy, info.seed, info.status) == ("before", "fimi", 3, "completed")
+    assert info.config["plan.error_max"] == 0.05
+    assert info.origins["plan.error_max"] == "--set plan.error_max"
+    assert info.dataset.name == "digits"
+    assert (info.dataset.partition, info.dataset.limit) == ("dirichlet", None)
+    assert len(info.dataset.class_names) == 10
+    assert info.stages_wall_s["devices"] > 0.0
+    assert info.fills_devices is None
+    assert run.warnings == ()
+
+
+def test_metered_and_predicted_phases(store: Path, run: RunData) -> None:
+    entries = [entry for result in run.rounds for entry in result.devices]
+    phases = [p for e in (*run.preparations, *entries) for p in e.phases]
+    costs = [c for e in (*run.preparations, *entries) for c in e.predicted]
+    assert [(p.phase, p.energy.value_j) for p in phases if p.energy] == asked(
+        store, "SELECT phase, energy_j FROM sample WHERE duration_s > 0 ORDER BY round, device, id"
+    )
+    assert [(c.phase, c.board_j, c.dynamic_j) for c in costs] == asked(
+        store,
+        "SELECT phase, predicted_board_j, predicted_dynamic_j FROM sample "
+        "WHERE predicted_s IS NOT NULL ORDER BY round, device, id",
+    )
+    assert {e.unlabelled_samples for e in entries} == {None}
+    assert all(e.transfers and e.observed and e.trained_at for e in entries)
+
+
+def test_all_the_rest_is_there(run: RunData) -> None:
+    assert run.devices == ("device-01", "device-02", "device-03")
+    assert set(run.profiles) == set(run.device_plans) == set(run.devices)
+    assert run.plan is not None
+    assert run.plan.error_max == 0.05
+    assert [len(made.trials) for made in run.made] == [6]
+    assert all(each.trial.metered for made in run.made for each in made.trials)
+    assert run.residuals
+    assert set(run.labels) == {"local", "filled"}
+    assert run.generation is not None
+    assert run.generation.requested > 0
+    assert set(run.applied) == set(run.devices)
+
+
+def test_views_are_there_and_nothing_is_written(store: Path, run: RunData) -> None:
+    before = store.read_bytes()
+    with open_store(store) as (_, db):
+        for view in VIEWS:
+            assert db.execute(f"SELECT * FROM {view.name}").fetchone() is not None, view.name
+        energies = db.execute("SELECT energy_j FROM rounds ORDER BY number").fetchall()
+    assert [joules for (joules,) in energies] == [
+        pytest.approx(result.energy.value_j) for result in run.rounds if result.energy
+    ]
+    assert store.read_bytes() == before
+    assert read_info(store) == (run.info, 2)
+
+
+def test_a_run_of_before_that_was_killed(store: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run.sqlite"
+    path.write_bytes(store.read_bytes())
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE run SET value = '\"running\"' WHERE key = 'status'")
+        db.execute("DELETE FROM event WHERE event = 'run-finished'")
+    db.close()
+    run = read_run(path)
+    assert (run.info.status, run.warnings) == ("running", ())
+    assert len(run.rounds) == 2
