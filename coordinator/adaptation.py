@@ -1,7 +1,7 @@
-"""When predictions drift: new cost parameters, then a new plan for the same data.
+"""When predictions drift: a refit of the cost parameters, then a new plan for the same data.
 
-:class:`Adaptation` remembers what the rounds took, says when a device's predictions have drifted,
-and refits the fleet. It decides nothing else: the federation plans again.
+:class:`Adaptation` keeps the observations of the rounds, says when a device's predictions have
+drifted, and refits the fleet. The federation then makes the new plan.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from fimi.record.results import RoundResult
 
 
 class Adaptation:
-    """The coordinator's memory of predictions and what came of them.
+    """The residuals of past rounds, and the refits that follow from them.
 
     Args:
         settings: limit and window.
-        profiles: what the devices said of themselves first.
+        profiles: the first profiles of the devices.
         training: epochs or steps.
-        model_bits: size of the model, both ways.
+        model_bits: size of the model and of an update, bits.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class Adaptation:
         self._rounds_since = 0
 
     def learn(self, result: RoundResult, plans: Mapping[str, DevicePlan]) -> tuple[Residual, ...]:
-        """Take note of a round; returns its residuals.
+        """Add a round; returns its residuals.
 
         Args:
-            result: the round; what devices that rested in it drew says nothing new.
-            plans: what its participants were told.
+            result: the round; its resting devices are ignored.
+            plans: the plans of its participants.
         """
         found: list[Residual] = []
         for entry in result.participants:
@@ -70,10 +70,10 @@ class Adaptation:
         return tuple(found)
 
     def drifted(self) -> dict[str, float]:
-        """Devices whose predictions since the last fit are off by more than the limit, percent.
+        """Devices whose predictions since the last refit are wrong by more than the limit, percent.
 
-        Empty before a whole window of rounds, and where refitting is switched off. The window is
-        of a device's own rounds: where few of many are drawn, they lie apart.
+        Empty before a whole window of rounds, and where refits are off. The window counts a
+        device's own rounds; if k of n devices are drawn, these are not consecutive.
         """
         settings = self._settings
         if not settings.refit_percent or self._rounds_since < settings.refit_window:
@@ -87,14 +87,14 @@ class Adaptation:
         return {d: drift for d, drift in drifts.items() if drift > settings.refit_percent}
 
     def refit(self) -> dict[str, BoardModel]:
-        """New cost parameters of every device that has reported; they count from here on."""
+        """New cost parameters of every device that has reported; they are in force from now on."""
         for device, seen in self._seen.items():
             self._boards[device] = refit(self._first[device], tuple(seen))
         self._since, self._rounds_since = {}, 0
         return dict(self._boards)
 
     def profiles(self, profiles: Mapping[str, Profile]) -> dict[str, Profile]:
-        """Profiles with the cost parameters that count now."""
+        """Profiles with the cost parameters in force."""
         return {
             device: msgspec.structs.replace(profile, board=self._boards[device])
             for device, profile in profiles.items()

@@ -1,8 +1,8 @@
-"""What everything in this room works with.
+"""The objects that all parts of a coordinator use.
 
-* :class:`Context`          connection, devices, messages, store: a coordinator's tools
-* :class:`Stopwatch`        where a run's wall time goes
-* :class:`FederationError`  what keeps a federation from starting or going on
+* :class:`Context`          connection, devices, messages and run store
+* :class:`Stopwatch`        the wall time of a run's stages
+* :class:`FederationError`  a federation cannot start or continue
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ log = logging.getLogger(__name__)
 
 
 class FederationError(RunFailedError, RuntimeError):
-    """A federation cannot start or go on; the message says what is missing."""
+    """A federation cannot start or continue; the message says what is missing."""
 
 
 class Stopwatch:
-    """Adds up the wall time of named stages, which do not overlap."""
+    """Sums the wall time of named stages, which do not overlap."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Everything inside counts for ``name``, also if it fails."""
+        """Add the time of the ``with`` block to ``name``, also if it fails."""
         began_s = time.monotonic()
         try:
             yield
@@ -50,18 +50,18 @@ class Stopwatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """A coordinator's tools, the same for everything that it does in a run.
+    """The objects of one run that all parts of its coordinator use.
 
     Attributes:
         run: run id, unique within the fleet.
-        settings: what was decided.
-        strategy: the one of the settings.
+        settings: the configuration.
+        strategy: the strategy of the settings.
         peer: the coordinator's connection.
-        registry: who is there, and what they said of themselves.
-        inbox: where messages come from.
-        store: keeps everything.
-        notify: hears what happens.
-        watch: says where wall time goes.
+        registry: which devices are online, and their profiles.
+        inbox: source of messages.
+        store: the run store.
+        notify: called with every event.
+        watch: measures the wall time of stages.
     """
 
     run: str

@@ -1,11 +1,11 @@
-"""What the federation made, as a user would deploy it: exported, and tried on the devices.
+"""Exports the trained model, and has it tried on the devices.
 
-After every so many rounds and at the end the global model becomes ONNX files. Some devices run
-them on their own images and report accuracy, latency and joules. None of that is part of a round:
-it has records of its own, and its joules are in no sum of the training's.
+After a set number of rounds and at the end the global model is written as ONNX files. Some devices
+run them on their own images and report accuracy, latency and joules. This is not part of a round:
+it has its own records, and its joules are in no sum of the training's.
 
-Of a model that cannot be exported, or a device that cannot run it, the reason is told and stored;
-the run goes on.
+If a model cannot be exported, or a device cannot run it, the reason is shown and stored, and the
+run continues.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from fimi.record.results import Deployment
 
 
 class Export(Struct, frozen=True, kw_only=True):
-    """How a model becomes files.
+    """How a model is exported.
 
     Attributes:
-        make: files from parameters; raises ValueError or RuntimeError with the reason why not.
-        keep: puts them where a user finds them.
-        inference_share: what an inference costs of training on one sample.
+        make: makes files from parameters; raises ValueError or RuntimeError with the reason if it
+            cannot.
+        keep: writes them into the run folder.
+        inference_share: work of an inference over that of training on one sample.
     """
 
     make: Callable[[Parameters], tuple[Exported, ...]]
@@ -40,11 +41,11 @@ class Deployments:
     """Exports the global model and has devices try it.
 
     Args:
-        context: the coordinator's tools.
+        context: the context of the run.
         export: makes the files.
 
     Attributes:
-        done: what came of it, each time.
+        done: results of all exports so far.
         problem: why the last export gave no file; empty if it did.
     """
 
@@ -56,17 +57,17 @@ class Deployments:
         self.problem = ""
 
     def is_due(self, number: int) -> bool:
-        """Whether the model is exported after this round although it is not the last."""
+        """Whether the model is exported after this round, which is not the last."""
         every = self._settings.every_rounds
         return self._settings.export and every > 0 and number % every == 0
 
     def make(self, number: int, model: Parameters, devices: Iterable[str] = ()) -> float:
-        """Export a model and have it tried; ends without an error whatever comes of it.
+        """Export a model and have it tried; failures are stored and raise no error.
 
         Args:
-            number: round after which it is the global model.
+            number: the round after which it is the global model.
             model: its parameters.
-            devices: that may try it, in order.
+            devices: devices that may try it, in order.
 
         Returns:
             How long the slowest device took on its own clock, s.

@@ -1,7 +1,7 @@
-"""What each device has been told, and what it took to follow.
+"""The plans of all devices, and the phases of receiving their synthetic batches.
 
-A plan is announced to every device and answered by it; a device that starts anew is told again. The
-first answer carries what receiving the synthetic batch took, the device's preparation.
+Every device gets its plan and answers it; a device that starts again gets it again. The first
+answer holds the metered phase of receiving the synthetic batch, the device's preparation.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from fimi.record.results import Preparation
 
 
 class DevicePlans:
-    """The devices' plans; the inbox tells them what concerns them.
+    """The devices' plans; the inbox passes answers to it.
 
     Args:
-        context: the coordinator's tools.
-        profiles: of the fleet's devices.
-        model_bytes: size of the model as it travels, both ways.
+        context: the context of the run.
+        profiles: profiles of the fleet's devices.
+        model_bytes: size of the model and of an update as sent.
 
     Attributes:
-        devices: device id to what it was told.
-        preparations: what receiving the synthetic batches took, in order of device id.
-        fleet_time_s: what the fleet's clock shows, s.
+        devices: device id to its plan.
+        preparations: phases of receiving the synthetic batches, in order of device id.
+        fleet_time_s: present time of the fleet's clock, s.
     """
 
     def __init__(self, context: Context, profiles: Mapping[str, Profile], model_bytes: int) -> None:
@@ -44,11 +44,11 @@ class DevicePlans:
         context.inbox.tell(self)
 
     def put(self, plan: Plan, batches: Mapping[str, SyntheticBatch]) -> None:
-        """Tell every device its plan and wait for the answers.
+        """Send every device its plan and wait for the answers.
 
         Args:
-            plan: of the fleet.
-            batches: what the generator node made for its devices.
+            plan: plan of the fleet.
+            batches: the devices' batches from the generator node.
         """
         self.devices = planning.device_plans(
             plan,
@@ -72,11 +72,11 @@ class DevicePlans:
         )
 
     def change(self, plan: Plan, profiles: Mapping[str, Profile]) -> None:
-        """Tell every device to work differently, with the data that it has.
+        """Send every device a new operating point; its data stays.
 
         Args:
-            plan: of the fleet.
-            profiles: with boards as they are known now.
+            plan: new plan of the fleet.
+            profiles: profiles with the cost parameters in force.
         """
         self.devices = planning.device_plans(
             plan,
@@ -95,20 +95,20 @@ class DevicePlans:
         return {device: plan.synthetic_counts for device, plan in self.devices.items()}
 
     def ready(self) -> dict[str, DevicePlan]:
-        """Plans of the devices that are there and follow theirs."""
+        """Plans of the devices that are online and follow theirs."""
         return {d: p for d, p in self.devices.items() if self._context.registry.follows_plan(d)}
 
     def send(self, device: str) -> None:
-        """Tell a device its plan, if it has one."""
+        """Send a device its plan, if it has one."""
         if device in self.devices:
             plan = msgspec.structs.replace(self.devices[device], fleet_time_s=self.fleet_time_s)
             self._context.peer.send(device, plan)
 
     def record(self, reply: PlanApplied) -> None:
-        """Enter what a device's first answer says of receiving its batch."""
+        """Store the preparation from a device's first answer."""
         plan = self.devices.get(reply.device)
         if plan is None or plan.batch is None or not reply.phases:
-            return  # no batch, or it was there already
+            return  # no batch, or the device had it already
         board = self._profiles[reply.device].board
         preparation = Preparation(
             device=reply.device,
@@ -135,7 +135,7 @@ class DevicePlans:
         )
 
     def _record_labels(self) -> None:
-        """How uneven the devices' labels are, and what the synthetic samples make of it."""
+        """Store how uneven the devices' labels are, without and with the synthetic samples."""
         devices = sorted(self.devices)
         local = np.array([self._profiles[device].label_counts for device in devices])
         made = np.array([self.devices[device].synthetic_counts for device in devices])

@@ -1,10 +1,11 @@
-"""Planning where a round is a number of steps, not of passes over the data.
+"""Planning where a round is a number of steps, not of passes over the data; docs/model.md (F1).
 
-S steps of B samples cost S·B·C cycles, however many samples there are to draw from: data costs
-nothing to train on. So (P1) comes apart. What a device is given is the least that meets Δ_max, all
-devices together; frequency, bandwidth and power are planned for S·B samples.
+S steps of B samples cost S·B·C cycles, whatever the number of samples: more data costs nothing to
+train on. So (P1) has two parts. First the least synthetic samples of all devices that meet Δ_max
+are found; then frequency, bandwidth and power are planned for S·B samples.
 
-* :class:`FixedSteps`       plans a fleet so, with any planner of resources; :func:`around` one
+* :class:`FixedSteps`       plans a fleet in this way, with any planner of resources
+* :func:`around`            wraps a planner of resources where training has fixed steps
 * :func:`least_synthetic`   the least synthetic samples that meet a learning constraint
 """
 
@@ -28,11 +29,11 @@ Planner = Callable[[FimiProblem], Plan]
 
 
 class FixedSteps(Struct, frozen=True, kw_only=True):
-    """How many steps of how many samples.
+    """Plans fleets whose rounds have a fixed number of steps.
 
     Attributes:
-        training: its ``steps`` and ``batch_size``.
-        synthetic_value: q, how many real samples a synthetic one is worth.
+        training: gives ``steps`` and ``batch_size``.
+        synthetic_value: q, the worth of a synthetic sample in real ones.
     """
 
     training: TrainingSettings
@@ -42,14 +43,16 @@ class FixedSteps(Struct, frozen=True, kw_only=True):
         """Plan a fleet.
 
         Args:
-            problem: with the learning constraint, if there is one; its epochs do not count.
-            planner: finds frequency, bandwidth and power for data that is decided.
+            problem: the problem, with its learning constraint if there is one; its epochs are
+                ignored.
+            planner: finds frequency, bandwidth and power for given data.
 
         Returns:
             A plan whose bound is that of the resources for these samples.
 
         Raises:
-            InfeasibleError: no amount of synthetic samples meets Δ_max, or no resources do.
+            InfeasibleError: no amount of synthetic samples meets Δ_max, or no resources meet the
+                other limits.
         """
         made = least_synthetic(problem, self.synthetic_value)
         samples = problem.local_samples.astype(np.int64) + made
@@ -77,7 +80,7 @@ class FixedSteps(Struct, frozen=True, kw_only=True):
 
 
 def around(planner: Planner, training: TrainingSettings, synthetic_value: float) -> Planner:
-    """A planner of resources as a planner for this training; the same one where epochs decide."""
+    """A planner for this training from a planner of resources; the same one for epochs."""
     if not training.steps:
         return planner
     steps = FixedSteps(training=training, synthetic_value=synthetic_value)
@@ -85,14 +88,14 @@ def around(planner: Planner, training: TrainingSettings, synthetic_value: float)
 
 
 def least_synthetic(problem: FimiProblem, synthetic_value: float = 1.0) -> NDArray[np.int64]:
-    """Synthetic samples per device, (I,), the least together that meet Δ_max.
+    """Synthetic samples per device, (I,), with the least sum that meets Δ_max.
 
-    A sample goes where it lowers Σ w Δ most: w α β (D_loc + q D_gen)^(−β−1) is the same for all
-    devices that get some, and falls with every sample, so one threshold decides. Whole samples are
-    rounded down at that threshold and added one by one, the most useful first.
+    Each sample is given where it lowers Σ w Δ most. At the optimum w α β (D_loc + q D_gen)^(−β−1)
+    is the same for all devices that get some; it falls with every sample, so there is one
+    threshold. Amounts are rounded down there, and single samples are added, the most useful first.
 
     Raises:
-        InfeasibleError: the constraint is not met with all that may be given.
+        InfeasibleError: the constraint is not met with the largest amounts.
     """
     made = np.zeros(problem.size, np.int64)
     curve = problem.curve
@@ -117,7 +120,7 @@ def least_synthetic(problem: FimiProblem, synthetic_value: float = 1.0) -> NDArr
         )
 
     def at(level: float) -> NDArray[np.int64]:
-        """With all samples whose worth is above e^(−level): data up to w^(1/(1+β)) e^level."""
+        """Amounts with all samples whose worth is above e^(−level): up to w^(1/(1+β)) e^level."""
         wanted = weights ** (1.0 / (1.0 + curve.beta)) * math.exp(level)
         amounts = np.floor((wanted - local) / synthetic_value)
         return np.clip(amounts, 0, most).astype(np.int64)
@@ -134,7 +137,7 @@ def least_synthetic(problem: FimiProblem, synthetic_value: float = 1.0) -> NDArr
         have = np.maximum(local + synthetic_value * made, 1e-9)
         worth = np.where(made < most, weights * have ** (-curve.beta - 1.0), -1.0)
         made[int(worth.argmax())] += 1
-    for i in range(problem.size):  # the last one added may have made another one needless
+    for i in range(problem.size):  # the last added sample may have made another one unnecessary
         fewer = made.copy()
         fewer[i] -= 1
         if fewer[i] >= 0 and error(fewer) <= problem.error_max:

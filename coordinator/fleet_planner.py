@@ -18,11 +18,11 @@ from fimi.optim.unplanned import equal_shares
 
 
 class FleetPlanner:
-    """Plans with FIMI's optimisation, as the strategy wants it.
+    """Plans the fleet with FIMI's optimisation under the strategy of the settings.
 
     Args:
-        settings: what was decided.
-        model_bytes: size of the model as it travels, both ways.
+        settings: the configuration.
+        model_bytes: size of the model and of an update as sent.
         progress: called with every iteration of a search and its best energy so far, J; may raise.
     """
 
@@ -41,16 +41,16 @@ class FleetPlanner:
         """Solve the fleet's problem under the strategy.
 
         Args:
-            profiles: of the devices to plan for.
+            profiles: profiles of the devices to plan for.
 
         Raises:
-            InfeasibleError: no plan meets the limits; names the smallest deadline that would do.
+            InfeasibleError: no plan meets the limits; names the smallest deadline with a plan.
         """
         try:
             return self._solve(profiles)
         except InfeasibleError as error:
             if not self._strategy.planned_at_once or self._settings.training.steps:
-                raise  # the smallest deadline is that of another problem
+                raise  # the smallest deadline would be that of another problem
             deadline_s = planning.smallest_deadline_s(
                 profiles, self._settings, self._strategy, model_bytes=self._model_bytes
             )
@@ -71,10 +71,10 @@ class FleetPlanner:
         delivered: Mapping[str, tuple[int, ...]],
         start: Plan,
     ) -> Plan:
-        """Frequency, bandwidth and power once more, for the data that devices have.
+        """Plan frequency, bandwidth and power again, for the data that devices have.
 
         Args:
-            profiles: with boards as they are known now.
+            profiles: profiles with the cost parameters in force.
             delivered: images per class that each device holds.
             start: the plan in force.
 
@@ -125,7 +125,7 @@ class FleetPlanner:
         )
 
     def _around(self, planner: fixed_steps.Planner) -> fixed_steps.Planner:
-        """The planner for the way devices train: epochs, or steps."""
+        """The planner for the training of devices: by epochs or by steps."""
         settings = self._settings
         return fixed_steps.around(planner, settings.training, settings.plan.synthetic_value)
 

@@ -1,7 +1,7 @@
-"""The coordinator's ear: sorts what arrives.
+"""Receives the coordinator's messages and sorts them.
 
-Who is there, what devices say of themselves and which plans are in force goes to the registry
-whatever the coordinator is busy with; everything else goes to whoever is listening right now.
+States, profiles and answers to plans go to the registry at any time; all other messages go to the
+part of the coordinator that waits for messages at the moment.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ class Cancelled(Exception):  # noqa: N818
 
 
 class PlanKeeper(Protocol):
-    """Whoever keeps the devices' plans."""
+    """What keeps the devices' plans."""
 
     def send(self, device: str) -> None:
-        """A device has started anew: tell it its plan again, if it has one."""
+        """Send a device its plan again, if it has one: it has started again."""
 
     def record(self, reply: PlanApplied) -> None:
-        """A device has answered its plan for the first time."""
+        """Store a device's first answer to its plan."""
 
 
 class Inbox:
-    """Hands out messages while keeping the registry true.
+    """Gives messages to its callers and keeps the registry up to date.
 
     Args:
         peer: the coordinator's connection.
-        registry: is kept true.
-        notify: hears of devices that come and go.
-        cancel: ends every waiting with :class:`Cancelled`.
+        registry: the registry to keep up to date.
+        notify: called when devices come online or go offline.
+        cancel: when set, every wait ends with :class:`Cancelled`.
     """
 
     def __init__(
@@ -55,14 +55,14 @@ class Inbox:
         self._plans: PlanKeeper | None = None
 
     def tell(self, plans: PlanKeeper) -> None:
-        """From now on, what concerns the devices' plans goes to ``plans``."""
+        """Pass answers to plans, and devices that have started again, to ``plans`` from now on."""
         self._plans = plans
 
     def until(self, done: Callable[[], bool], timeout_s: float) -> Iterator[tuple[str, Message]]:
         """Messages that are not for the registry, until ``done()`` or the time is over.
 
         Args:
-            done: asked before every wait.
+            done: called before every wait.
             timeout_s: wall time, s.
 
         Raises:
@@ -76,7 +76,7 @@ class Inbox:
                 yield received
 
     def wait(self, done: Callable[[], bool], timeout_s: float) -> bool:
-        """Let the registry fill until ``done()``; whether that came in time."""
+        """Update the registry until ``done()``; returns whether this was in time."""
         for _ in self.until(done, timeout_s):
             pass
         return done()

@@ -1,15 +1,15 @@
-"""What a round's updates say about learning, looked at by the coordinator every few rounds.
+"""Insight: learning metrics of a round's updates, computed every few rounds.
 
 * local error Δ_i, docs/model.md (L6): of each device's model on the test set, before aggregation
-* similarity, (L3) and (L7): the cosine between what a device's data did to the global model and
-  what IID data would have done, which is the figure that FIMI's paper draws
-* orthogonality, (L4): how little the devices' updates have to do with each other
+* similarity, (L3) and (L7): the cosine between a device's update and the update of IID data, which
+  FIMI's paper plots
+* orthogonality, (L4): how perpendicular the devices' updates are to each other
 
-The IID reference is an update, not a gradient: the same local training, from the same global model,
-on public samples of which every class has as many. Devices train for epochs, so that what they send
-is no gradient either; with one step of plain SGD the two are the same.
+The IID reference is an update, not a gradient: the result of the same local training, from the same
+global model, on public samples with the same number of every class. Devices train for epochs, so
+their updates are not gradients either; with one step of plain SGD the two are the same.
 
-Nothing here goes into the model.
+Insight does not change the model.
 """
 
 from __future__ import annotations
@@ -27,18 +27,19 @@ from fimi.learning.training.trainer import Trainer, TrainingSettings
 from fimi.record.insight import DeviceInsight, Insight
 
 REFERENCE_SAMPLES = 200
-"""Public samples that the IID reference trains on, at most."""
+"""Largest number of public samples that the IID reference trains on."""
 _STREAM = 5
-"""Keeps the order of the reference's samples apart from other random numbers."""
+"""Number of the random stream for the order of the reference's samples."""
 
 
 def balanced(public: Dataset, samples: int, seed: int) -> Dataset | None:
-    """As many samples of every class, ``None`` where a class has none.
+    """The same number of samples of every class; ``None`` if a class has none.
 
     Args:
-        public: where they come from.
-        samples: at most; each class gets its share, or what the scarcest class has.
-        seed: draws them.
+        public: the samples to draw from.
+        samples: largest number of all samples; each class gets an equal share of it, or as many as
+            the smallest class has.
+        seed: seed of the draw.
     """
     counts = public.label_counts()
     each = min(min(counts), max(1, samples // len(counts)))
@@ -51,15 +52,15 @@ def balanced(public: Dataset, samples: int, seed: int) -> Dataset | None:
 
 
 class Observer:
-    """Looks at updates.
+    """Computes the insight of a round's updates.
 
     Args:
         trainer: evaluates the devices' models, and trains the reference.
         test: held-out data.
-        public: where the IID sample is drawn from; ``None`` for no reference.
-        training: how devices train.
-        seed: of the run.
-        cancelled: ends the training of the reference.
+        public: samples for the IID reference; ``None`` for no reference.
+        training: training settings of devices.
+        seed: seed of the run.
+        cancelled: when it returns true, the training of the reference ends.
     """
 
     def __init__(
@@ -80,11 +81,11 @@ class Observer:
         self._reference = None if public is None else balanced(public, REFERENCE_SAMPLES, seed)
 
     def look(self, number: int, before: Parameters, updates: Updates) -> Insight:
-        """What a round's updates say.
+        """The insight of a round.
 
         Args:
-            number: of the round.
-            before: the global model that devices trained from.
+            number: number of the round.
+            before: the global model from which devices trained.
             updates: accepted models, by device.
         """
         iid = self._iid_update(number, before) if updates else None
@@ -122,7 +123,7 @@ class Observer:
 
 
 def _changes(before: Parameters, updates: Updates) -> Sequence[metrics.Tensors]:
-    """Updates less the global model: at hand if they are small, else made when asked for."""
+    """Updates less the global model: all in memory if they are small, else one by one."""
     changes = _Changes(before, updates)
     small = len(updates) * tensors.size_bytes(before) <= MEMORY_BYTES
     return list(changes) if small else changes

@@ -1,4 +1,4 @@
-"""GenFL's aggregation: the mean of the devices' models mixed with one that the server has trained.
+"""GenFL's aggregation: the mean of the devices' models, mixed with a model of the server.
 
 After Qiang, Chang and Liang, *AIGC-assisted Federated Learning for Edge Intelligence: Architecture
 Design, Research Challenges and Future Directions*, section III, equation (1).
@@ -33,12 +33,12 @@ def mix(
 
     Args:
         updates: ω_n, at least one.
-        weights: of the updates; ρ_n is each one's share of their sum.
+        weights: weights of the updates; ρ_n is each one's share of their sum.
         augmented: ω_a.
         server_weight: κ2; κ1 is 1 − κ2.
 
     Raises:
-        ValueError: nothing to mix, or a weight outside 0 to 1.
+        ValueError: there are no updates, or κ2 is outside 0 to 1.
     """
     if not 0.0 <= server_weight <= 1.0:
         raise ValueError(f"κ2 is {server_weight}; κ1 + κ2 = 1 needs it between 0 and 1")
@@ -54,8 +54,8 @@ def server_weight(settings: StrategySettings, number: int, rounds: int) -> float
 
     Args:
         settings: policy, first and last weight.
-        number: of the round, from 1.
-        rounds: how many there will be.
+        number: number of the round, from 1.
+        rounds: number of all rounds.
     """
     first, last = settings.server_weight, settings.server_weight_end
     if settings.weights == "constant" or rounds == 1:
@@ -64,15 +64,15 @@ def server_weight(settings: StrategySettings, number: int, rounds: int) -> float
 
 
 def weight_by_performance(federated_accuracy: float, augmented_accuracy: float, n: int) -> float:
-    """κ2 = e_f / (e_f + e_a): the better model weighs more, equal models weigh the same.
+    """κ2 = e_f / (e_f + e_a): the better model has more weight, equal models have the same.
 
-    Errors are (wrong + 1) / (n + 2), the mean of a uniform prior after n looks, so that a model
-    without a mistake does not take everything.
+    Errors are (wrong + 1) / (n + 2), the posterior mean of a uniform prior after n images, so that
+    a model without a mistake does not get all the weight.
 
     Args:
-        federated_accuracy: of Σ ρ_n ω_n on public images, 0 to 1.
-        augmented_accuracy: of ω_a on the same.
-        n: how many images those were.
+        federated_accuracy: accuracy of Σ ρ_n ω_n on public images, 0 to 1.
+        augmented_accuracy: accuracy of ω_a on the same images, 0 to 1.
+        n: number of these images.
     """
     federated, augmented = (
         (n * (1.0 - accuracy) + 1.0) / (n + 2.0)

@@ -1,12 +1,11 @@
-"""k of n: which devices take part in a round, and what each device is then expected to draw.
+"""k of n devices: which of them take part in a round, and the prediction of that round.
 
 * :func:`draw`       the participants of a round, by seed and round alone
-* :func:`predicted`  the phases of a round of these participants, for them and for those that rest
+* :func:`predicted`  the phases of a round, for its participants and its resting devices
 
-The plan divides the band among all devices of the fleet, so that any k of them fit into it; those
-that are not drawn leave their share unused. A device that rests still draws its idle power for as
-long as the round lasts, and that is counted: a board that stands ready for a federation is part of
-what the federation costs.
+The plan divides the band among all devices of the fleet, so that any k of them fit into it; the
+share of resting devices is not used. A resting device still draws its idle power for as long as the
+round lasts. This energy is counted, because a board that waits is part of the cost of a federation.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from fimi.energy.cost_model import BoardModel, PhaseCost, idle_cost
 from fimi.messaging.messages import DevicePlan
 
 _DRAW = 4
-"""Keeps this stream of random numbers apart from those of other purposes."""
+"""Number of the random stream for the draw of participants."""
 
 
 def draw(
@@ -28,16 +27,16 @@ def draw(
 ) -> tuple[str, ...]:
     """The participants of a round.
 
-    The whole fleet is put in a random order, and the first ``count`` that are there take part: so
-    who has come back or when plays no part in it, and where someone drawn is absent, the next in
-    that order steps in without changing anything for the others.
+    The whole fleet gets a random order, and the first ``count`` devices that are online take part.
+    So the draw does not depend on when devices return. If a drawn device is offline, the next one
+    in that order takes part, and nothing changes for the others.
 
     Args:
         fleet: ids of all planned devices.
-        present: those of them that are there and follow their plan.
-        count: k; 0 for all that are there. If fewer are there, all of them.
-        seed: of the run.
-        number: of the round.
+        present: those of them that are online and follow their plan.
+        count: k; 0 for all that are online. If fewer are online, all of them.
+        seed: seed of the run.
+        number: number of the round.
 
     Returns:
         Ids, sorted.
@@ -52,14 +51,14 @@ def draw(
 def predicted(
     present: Mapping[str, DevicePlan], drawn: Collection[str], boards: Mapping[str, BoardModel]
 ) -> dict[str, tuple[PhaseCost, ...]]:
-    """What a round of these participants is expected to take.
+    """The predicted phases of a round.
 
-    It lasts as long as the slowest participant is busy. Participants wait for that one, the others
-    idle through all of it.
+    It lasts as long as the slowest participant is busy. Participants wait for that one; resting
+    devices idle for the whole round.
 
     Args:
-        present: plans of all devices that are there.
-        drawn: those that take part, at least one.
+        present: plans of all devices that are online.
+        drawn: the participants, at least one.
         boards: cost parameters of every device.
     """
     busy = {

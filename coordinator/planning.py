@@ -1,8 +1,8 @@
-"""Profiles in, plans out.
+"""From profiles to the problem (P1), and from its plan to device plans.
 
-The planner's problem is built from what the devices said of themselves; its result is turned into
-one :class:`~fimi.messaging.messages.DevicePlan` per device, whose prediction covers every phase of
-a round, waiting for the slowest device included.
+The problem is built from the devices' profiles. The plan becomes one
+:class:`~fimi.messaging.messages.DevicePlan` per device, whose prediction covers every phase of a
+round, including the idle phase.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ def make_problem(
     Args:
         profiles: device id to profile.
         settings: deadlines, bandwidth, learning curve.
-        strategy: which constraints and how much synthetic data.
-        model_bytes: size of the model as it travels, both ways.
-        deadline_s: in place of ``plan.deadline_s``.
+        strategy: which constraints, and how much synthetic data.
+        model_bytes: size of the model and of an update as sent.
+        deadline_s: used instead of ``plan.deadline_s`` if given, s.
 
     Raises:
-        ProblemError: impossible values.
-        InfeasibleError: a device cannot even receive the model in time.
+        ProblemError: a value is impossible.
+        InfeasibleError: a device cannot even receive the model before the deadline.
     """
     devices = sorted(profiles)
     plan = settings.plan
@@ -77,11 +77,11 @@ def with_target(
 ) -> FimiProblem:
     """The problem with the Δ_max of fewest predicted joules to ``plan.target_accuracy``.
 
-    The joules are those of whole boards, idle power included. Without a target, or without a
-    learning constraint (TFL), the problem as it is.
+    The joules are board energy. Without a target, or without a learning constraint (TFL), the
+    problem is returned as it is.
 
     Args:
-        problem: from :func:`make_problem`.
+        problem: problem of :func:`make_problem`.
         profiles: device id to profile.
         settings: the target, and the model of rounds.
 
@@ -110,14 +110,14 @@ def smallest_deadline_s(
 ) -> float | None:
     """The smallest ``plan.deadline_s`` that can be met, all else equal; ``None`` if none can.
 
-    Exact for fractions of samples; from there, in steps of a thousandth, to where a plan of whole
-    samples and frequency steps fits.
+    It is exact for real numbers of samples. From there it is increased in steps of a thousandth
+    until a plan with whole samples and frequency steps exists.
 
     Args:
         profiles: device id to profile.
-        settings: whose deadline cannot be met.
-        strategy: which constraints and how much synthetic data.
-        model_bytes: size of the model as it travels, both ways.
+        settings: the configuration whose deadline cannot be met.
+        strategy: which constraints, and how much synthetic data.
+        model_bytes: size of the model and of an update as sent.
     """
 
     def problem_of(deadline_s: float) -> FimiProblem:
@@ -139,7 +139,7 @@ def smallest_deadline_s(
             return None
         too_short_s = deadline_s
         deadline_s += float((error.smallest_t_max_s - problem.t_max_s).max()) / usable
-        # Of discounted samples that deadline is known to do, not to be the smallest.
+        # With q below 1 this deadline is enough, but it need not be the smallest.
         while value < 1.0 and deadline_s - too_short_s > 0.001 * deadline_s:
             middle_s = (too_short_s + deadline_s) / 2.0
             if _fits(problem_of(middle_s), value):
@@ -154,7 +154,7 @@ def smallest_deadline_s(
 
 
 def _fits(problem: FimiProblem, synthetic_value: float) -> bool:
-    """Whether the plan that needs the least bandwidth also runs in whole samples."""
+    """Whether the plan that needs the least bandwidth also exists in whole samples."""
     try:
         inner = InnerSolver(feasible_law(problem, synthetic_value))
         tau = require_feasible(inner).tau
@@ -175,18 +175,18 @@ def device_plans(
     batches: Mapping[str, Offer],
     unlabelled: bool = False,
 ) -> dict[str, DevicePlan]:
-    """What each device is told.
+    """The plan of each device.
 
     Args:
-        plan: of the fleet.
+        plan: plan of the fleet.
         profiles: device id to profile.
         settings: training settings.
         run: run id.
-        model_bytes: size of the model as it travels.
-        delivered: synthetic samples per class that the generator really made, by device.
-        batches: where each device gets them.
-        unlabelled: whether they have no labels. The prediction then has the device look at all of
-            them and keep every one, the most that it can come to.
+        model_bytes: size of the model and of an update as sent.
+        delivered: synthetic samples per class that the generator node has made, by device.
+        batches: offers of the devices' batches.
+        unlabelled: whether the batches have no labels. The prediction then assumes that the device
+            labels all images and keeps all of them, which is an upper bound.
     """
     bits = 8.0 * model_bytes
     busy: dict[str, tuple[PhaseCost, ...]] = {}
@@ -224,7 +224,7 @@ def device_plans(
 
 
 def _with_rate(point: OperatingPoint, link: LinkModel) -> OperatingPoint:
-    """With its rate: once boards are fitted again, a device's own link budget gives another."""
+    """The operating point with its rate: after a refit the device's own link budget is outdated."""
     rate_bps = uplink_rate_bps(
         point.bandwidth_hz, point.transmit_power_w, link.channel_gain, link.noise_density_w_per_hz
     )

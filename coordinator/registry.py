@@ -1,4 +1,4 @@
-"""Which devices are there, what they said of themselves, and whose plan is in force."""
+"""Which devices are online, their profiles, and whose plan is in force."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from fimi.messaging.messages import DeviceState, PlanApplied, Profile
 
 
 class Registry:
-    """The devices and generator nodes that a coordinator has heard of."""
+    """The devices and generator nodes that are known to a coordinator."""
 
     def __init__(self) -> None:
         self._profiles: dict[str, Profile] = {}
@@ -16,11 +16,11 @@ class Registry:
         self._applied: dict[str, PlanApplied] = {}
 
     def heard_state(self, state: DeviceState) -> bool:
-        """Take note of a birth or death notice.
+        """Note a peer's state.
 
         Returns:
-            Whether a device that was online is not any more. A death notice of an earlier life
-            (another boot id) counts for nothing.
+            Whether a device has gone offline. A last will of an earlier start (another boot id) is
+            ignored.
         """
         online = state.status == "online"
         if state.role == "generator":
@@ -39,10 +39,10 @@ class Registry:
         return was_online
 
     def heard_profile(self, profile: Profile) -> bool:
-        """Take note of a profile.
+        """Note a profile.
 
         Returns:
-            Whether the device is new, or has started anew since its last profile.
+            Whether the device is new, or has started again since its last profile.
         """
         known = self._profiles.get(profile.device)
         self._see_boot(profile.device, profile.boot_id)
@@ -51,20 +51,20 @@ class Registry:
         return known is None or known.boot_id != profile.boot_id
 
     def heard_plan_applied(self, reply: PlanApplied) -> bool:
-        """Take note of a device's answer to its plan; whether it is the first to this plan."""
+        """Note a device's answer to its plan; returns whether it is the first to this plan."""
         first = self._applied.get(reply.device) != reply
         self._applied[reply.device] = reply
         return first
 
     def expect_answers(self) -> None:
-        """New plans go out: what was answered before counts no more."""
+        """Drop all answers to plans, because new plans are sent."""
         self._applied.clear()
 
     def profile(self, device: str) -> Profile:
-        """What a device said of itself.
+        """The profile of a device.
 
         Raises:
-            KeyError: it has said nothing.
+            KeyError: it has not published one.
         """
         return self._profiles[device]
 
@@ -79,11 +79,11 @@ class Registry:
         return tuple(sorted(self._generators))
 
     def boot_id(self, device: str) -> str | None:
-        """Which life of a device is known, or ``None``."""
+        """The boot id of a device's last known start, or ``None``."""
         return self._boot_ids.get(device)
 
     def is_online(self, device: str) -> bool:
-        """Whether a device is there right now."""
+        """Whether a device is online."""
         return device in self._online
 
     def has_answered(self, device: str) -> bool:
@@ -91,7 +91,7 @@ class Registry:
         return device in self._applied
 
     def follows_plan(self, device: str) -> bool:
-        """Whether a device is there and its plan is in force."""
+        """Whether a device is online and its plan is in force."""
         reply = self._applied.get(device)
         return reply is not None and not reply.error and self.is_online(device)
 

@@ -1,9 +1,9 @@
 """One round: start, collect, check, close, settle.
 
-A round ends when every participant has reported, or at its deadline with whoever did. A report is
-late when the device was busy for longer than the deadline on its own clock; a device that is gone,
-or silent until the wall-clock limit, is missing. Only checked updates of punctual devices go into
-the model.
+A round ends when every participant has reported, or at its deadline with those that have. A report
+is late if the device was busy for longer than the deadline on its own clock. A device that is
+offline, or silent until the wall-clock limit, is missing. Only checked updates of punctual devices
+go into the model.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ SETTLE_TIMEOUT_S = 20.0
 
 
 class RoundOrder(Struct, frozen=True, kw_only=True):
-    """What a round needs to know.
+    """The inputs of a round.
 
     Attributes:
-        number: from 1.
+        number: number of the round, from 1.
         start_s: its beginning on the fleet's clock, s.
         wall_timeout_s: how long to wait for reports, wall time, s.
         plans: plan of every participant.
-        predicted: phases of every device that is there, participating or not.
+        predicted: predicted phases of every device that is online, participating or resting.
         local_samples: D_loc of every participant, from its profile.
-        graphs: what ONNX Runtime trains with, if there is such a thing.
+        graphs: offer of the training graphs; ``None`` if there are none.
     """
 
     number: int
@@ -61,13 +61,13 @@ class RoundOrder(Struct, frozen=True, kw_only=True):
 
     @property
     def resting(self) -> tuple[str, ...]:
-        """Devices that are there and were not drawn, sorted."""
+        """Resting devices, sorted."""
         return tuple(sorted(set(self.predicted) - set(self.plans)))
 
     def samples(self, device: str, report: RoundReport) -> tuple[int, int]:
-        """Local and synthetic samples that a participant trained on, as it was planned.
+        """Planned local and synthetic samples of a participant.
 
-        Of unlabelled images a device decides itself how many it keeps, up to all of them.
+        Of unlabelled images the device keeps some or all; their number is that of its report.
         """
         plan = self.plans[device]
         synthetic = sum(plan.synthetic_counts) or min(report.synthetic_samples, plan.unlabelled)
@@ -75,14 +75,14 @@ class RoundOrder(Struct, frozen=True, kw_only=True):
 
 
 class RoundOutcome(Struct, kw_only=True):
-    """What came of a round before it was settled.
+    """The result of a round before it is settled.
 
     Attributes:
         duration_s: its length on the fleet's clock, s.
         updates: checked parameters of punctual devices, in order of device id; each access decodes
-            one anew.
+            one again.
         weights: training samples of those devices, in the same order.
-        devices: what became of each participant, idle phases not yet included.
+        devices: entry of each participant, without its idle phase.
     """
 
     duration_s: float
@@ -95,9 +95,9 @@ class Round:
     """Runs one round.
 
     Args:
-        context: the coordinator's tools.
-        order: what to do.
-        global_model: parameters that every update is held against.
+        context: the context of the run.
+        order: inputs of the round.
+        global_model: parameters with which every update is compared.
         spool: keeps the updates; cleared first.
     """
 
@@ -117,7 +117,7 @@ class Round:
         self._updates: dict[str, Future[None]] = {}
 
     def run(self, model_offer: Offer) -> RoundOutcome:
-        """Start the round, wait for the reports, judge them."""
+        """Start the round, wait for the reports, check them."""
         context, order = self._context, self._order
         self._spool.clear()
         for device in order.plans:
@@ -142,14 +142,14 @@ class Round:
                     updates_into=pool,
                 )
             finally:
-                self._over.set()  # a device reports after its update was pulled: wait for no more
+                self._over.set()  # a device reports after its update was pulled: no pull is pending
         return self._judge()
 
     def settle(self, outcome: RoundOutcome) -> tuple[DeviceRound, ...]:
-        """Close the round for everybody and collect what waiting took.
+        """Close the round for all devices and collect their idle phases.
 
-        Devices that were not drawn have idled through all of it: their clocks follow, and their
-        joules count.
+        Resting devices have idled for the whole round: their clocks advance, and their joules
+        count.
         """
         order = self._order
         end_s = order.start_s + outcome.duration_s
@@ -214,7 +214,7 @@ class Round:
         )
 
     def _pull(self, device: str, offer: Offer) -> None:
-        """Fetch an update, check it, and put it by."""
+        """Fetch an update, check it, and keep it."""
         limit = 2 * tensors.size_bytes(self._model) + 1_000_000
         payload = self._context.peer.transfers.fetch(
             offer,
@@ -276,17 +276,17 @@ class Round:
 
 
 _REPORTED = {*DeviceRound.__struct_fields__} & {*RoundReport.__struct_fields__} - {"device"}
-"""What a device's entry takes from its report, under the same name."""
+"""Fields that a device's entry copies from its report."""
 
 
 def _reported(report: RoundReport) -> dict[str, Any]:
-    """What a device's entry takes from a report that is believed."""
+    """Values that a device's entry copies from a valid report."""
     fields = {name: getattr(report, name) for name in _REPORTED}
     return fields | {"unlabelled_samples": report.unlabelled}
 
 
 def _implausible(report: RoundReport, samples: tuple[int, int]) -> str:
-    """Why a report cannot be believed, or nothing. Such a report counts neither way."""
+    """Why a report is implausible, or an empty string. An implausible report is not used."""
     if (report.local_samples, report.synthetic_samples) != samples:
         return (
             f"reports {report.local_samples} local and {report.synthetic_samples} synthetic "
@@ -296,10 +296,10 @@ def _implausible(report: RoundReport, samples: tuple[int, int]) -> str:
 
 
 def _settled(entry: DeviceRound, settled: RoundSettled | None) -> DeviceRound:
-    """A device's entry with its idle phase; without it, its idling is not predicted either.
+    """A device's entry with its idle phase; if that is missing, its prediction is left out too.
 
-    What a participant that never reported says of its idling is a part of its energy, not its
-    energy; of a device that was not drawn it is all.
+    For a participant that did not report, the idle phase is only a part of its energy. For a
+    resting device it is all of it.
     """
     if not entry.phases and entry.status != "resting":
         return entry

@@ -1,13 +1,14 @@
-"""What the server does in a round besides averaging: it trains on images that never leave it.
+"""The server's training in a round, on images that never leave it.
 
 * ``mix`` (GenFL) trains a model ω_a from the global model while the devices train, and mixes it in.
 * ``continue`` (SST) averages the devices' updates and trains that mean further.
 * ``alone`` (AIGC only) trains the global model; there are no devices.
 
-The images come from the generator node before the first round, and are used class by class in the
-order in which they come: with a set that grows, a round trains on the first few of each class.
-Wall seconds are recorded, and joules where the machine has a meter; both are the server's and never
-counted among the devices'.
+The images come from the generator node before the first round. They are used class by class in
+their
+order: with a growing set, a round trains on the first images of each class. Wall seconds are
+recorded, and joules where the machine has a meter. Both belong to the server and are never added to
+those of the devices.
 """
 
 from __future__ import annotations
@@ -52,15 +53,15 @@ class Server:
     """The server's part of every round.
 
     Args:
-        strategy: says what that is.
-        settings: of the federation.
-        trainer: the same as the one that evaluates.
-        meter: of this machine; seconds only if left out.
-        public: what models may be judged by besides the test set; ``None`` if there is nothing.
-        cancelled: asked while it trains.
+        strategy: the strategy, which says what the server does.
+        settings: the configuration.
+        trainer: the trainer that also evaluates.
+        meter: meter of this machine; if left out, only seconds are recorded.
+        public: public images on which models can be compared; ``None`` if there are none.
+        cancelled: called repeatedly; training ends when it returns true.
 
     Raises:
-        FederationError: weights by performance, and no public images to judge by.
+        FederationError: the weight policy is ``performance``, and there are no public images.
     """
 
     def __init__(
@@ -96,15 +97,15 @@ class Server:
         """Fetch the server's images, in addition to those that it has.
 
         Args:
-            batch: what the generator node has made.
-            peer: fetches it.
-            image_shape: channels, height, width that they must have.
+            batch: the batch from the generator node.
+            peer: the connection that fetches it.
+            image_shape: channels, height, width that the images must have.
 
         Raises:
-            FederationError: there are none at all, or they cannot be used.
+            FederationError: there are no images at all, or they cannot be used.
         """
         if batch.offer is None and self._batch is not None:
-            return  # no more than there were: the event of the delivery says why
+            return  # no further images; the event of the delivery has the reason
         if batch.offer is None:
             raise FederationError(
                 f"{self._strategy.name}: the generator node made no images for the server: "
@@ -130,10 +131,10 @@ class Server:
 
     @contextmanager
     def beside(self, number: int, model: Model) -> Iterator[None]:
-        """Train ω_a from ``model`` while the ``with`` block lasts, if the strategy wants that.
+        """Train ω_a from ``model`` while the ``with`` block runs, if the strategy needs it.
 
         Args:
-            number: of the round.
+            number: number of the round.
             model: ω^t, the round's global model.
         """
         if self._strategy.server != "mix" or self._batch is None:
@@ -146,17 +147,17 @@ class Server:
     def aggregate(
         self, number: int, model: Model, updates: Sequence[Model], weights: Sequence[float]
     ) -> tuple[Model, ServerRound | None]:
-        """The new global model, and what the server did for it.
+        """The new global model, and the record of the server's training.
 
         Args:
-            number: of the round.
-            model: the round's global model, which stays where nothing comes in its place.
-            updates: of the devices.
-            weights: of those, training samples.
+            number: number of the round.
+            model: the round's global model, which stays if there is no new one.
+            updates: updates of the devices.
+            weights: their training samples.
         """
         part = self._strategy.server
         if part == "mix" and self._batch is not None:
-            # Without an update the devices' share is the model that they were sent.
+            # Without an update the model that was sent replaces the devices' mean.
             return self._mix(number, updates or [model], weights or [1.0])
         mean = fedavg(updates, weights) if updates else model
         if part == "average" or self._batch is None:  # FIMI may find that nothing is missing
@@ -213,7 +214,7 @@ class Server:
         return _Trained(result=result, images=len(chosen), seconds=span.seconds, energy=span.energy)
 
     def _chosen(self, number: int) -> NDArray[np.intp]:
-        """The images of a round: of a set that grows, the first so many of each class."""
+        """Indices of a round's images: of a growing set, the first images of each class."""
         assert self._batch is not None
         labels = self._batch.labels
         if not self._strategy.grows_server_set:

@@ -1,7 +1,6 @@
-"""What a person decides about a federation.
+"""The sections ``plan``, ``rounds``, ``deployment`` and ``strategy`` of a configuration.
 
-The sections ``plan``, ``rounds``, ``deployment`` and ``strategy`` of a configuration are defined
-here; their descriptions are the documentation that ``fimi init`` writes.
+The descriptions of the keys are the documentation that ``fimi init`` writes.
 :class:`FederationSettings` says what a coordinator reads of a whole configuration.
 """
 
@@ -16,7 +15,7 @@ from fimi.learning.training.trainer import TrainingSettings
 WeightPolicy = Literal["constant", "scheduled", "performance"]
 
 BAND_PER_DEVICE_HZ = 20e3
-"""Share of a device in the uplink band where none is configured, Hz."""
+"""A device's share of the uplink band where none is configured, Hz."""
 
 
 class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -128,7 +127,7 @@ class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class RoundSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How many rounds, and whom to wait for how long."""
+    """The number of rounds, participants, and how long to wait for devices."""
 
     count: Annotated[int, Meta(ge=1, le=100_000, description="Rounds of training.")] = 20
     participants: Annotated[
@@ -282,11 +281,11 @@ class RunSection(Protocol):
 
     @property
     def strategy(self) -> str:
-        """Name, see :mod:`fimi.coordinator.strategies`."""
+        """Name of the strategy, see :mod:`fimi.coordinator.strategies`."""
 
     @property
     def seed(self) -> int:
-        """Of everything that is drawn."""
+        """Seed of everything that is drawn."""
 
 
 class FleetSection(Protocol):
@@ -294,7 +293,7 @@ class FleetSection(Protocol):
 
     @property
     def devices(self) -> int:
-        """How many devices to wait for."""
+        """Number of devices to wait for."""
 
 
 class GeneratorSection(Protocol):
@@ -302,11 +301,11 @@ class GeneratorSection(Protocol):
 
     @property
     def images_max(self) -> int:
-        """The most images that a generator node is asked for at once."""
+        """The most images in one request to a generator node."""
 
 
 class FederationSettings(Protocol):
-    """A configuration, as far as a coordinator reads it: sections by name, as they are."""
+    """A configuration, as far as a coordinator reads it: its sections by name."""
 
     @property
     def run(self) -> RunSection:
@@ -314,11 +313,11 @@ class FederationSettings(Protocol):
 
     @property
     def fleet(self) -> FleetSection:
-        """How many devices."""
+        """The number of devices."""
 
     @property
     def training(self) -> TrainingSettings:
-        """How devices train."""
+        """Training settings of devices."""
 
     @property
     def plan(self) -> PlanSettings:
@@ -326,22 +325,22 @@ class FederationSettings(Protocol):
 
     @property
     def rounds(self) -> RoundSettings:
-        """How many, and patience."""
+        """Number of rounds, and limits on waiting."""
 
     @property
     def deployment(self) -> DeploymentSettings:
-        """What becomes of the trained model."""
+        """Export and trial of the trained model."""
 
     @property
     def strategy(self) -> StrategySettings:
-        """Of strategies that train on the server or with pseudo-labels."""
+        """Settings of strategies that train on the server or with pseudo-labels."""
 
     @property
     def generator(self) -> GeneratorSection:
-        """How much is asked for at once."""
+        """Limit on a request to the generator node."""
 
 
 def targets(settings: FederationSettings) -> tuple[float, ...]:
-    """Accuracies whose price is reported, sorted."""
+    """The targets: accuracies whose cost is reported, sorted."""
     planned = (settings.plan.target_accuracy,) if settings.plan.target_accuracy else ()
     return tuple(sorted({*settings.rounds.target_accuracies, *planned}))

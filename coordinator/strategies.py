@@ -1,14 +1,14 @@
-"""FIMI and the strategies it is held against.
+"""FIMI and the strategies with which it is compared.
 
-A strategy is four choices: what devices train on, how their resources are planned, who makes the
-images, and what the server does besides averaging. Planner, deadlines, bandwidth, learning curve,
-rounds and data are the same for all, so that strategies compare. ``docs/strategies.md`` says where
-each comes from and how we read it.
+A strategy is four choices: what devices train on, how their resources are planned, which generator
+makes the images, and what the server does besides averaging. Planner, deadlines, bandwidth,
+learning curve, rounds and data are the same for all, so that strategies can be compared.
+``docs/strategies.md`` gives the source of each and our interpretation.
 
 * :class:`Strategy`                the four choices
 * :data:`STRATEGIES`               name to strategy
-* :mod:`fimi.coordinator.strategy_plans`  what they come to for a fleet
-* :mod:`fimi.coordinator.server_training` what the server does in a round
+* :mod:`fimi.coordinator.strategy_plans`  the plan of a fleet under a strategy
+* :mod:`fimi.coordinator.server_training` the server's training in a round
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from msgspec import Struct
 from fimi.optim.problem import FimiProblem, tfl
 
 DeviceData = Literal["local", "filled", "even", "unlabelled", "none"]
-"""What devices train on. ``local``: their own data. ``filled``: FIMI's amounts, classes filled up.
+"""What devices train on. ``local``: local data. ``filled``: FIMI's amounts, classes filled up.
 ``even``: FIMI's mean amount for every device, classes filled up. ``unlabelled``: FIMI's amounts,
-every class alike, without labels. ``none``: devices take no part."""
+the same number of every class, without labels. ``none``: devices take no part."""
 ServerPart = Literal["average", "mix", "continue", "alone"]
-"""What the server does. ``average``: the weighted mean of updates. ``mix``: that, mixed with a
-model that it trains itself (GenFL). ``continue``: it trains the mean further. ``alone``: it trains,
-devices do not."""
+"""What the server does. ``average``: the weighted mean of updates. ``mix``: that mean, mixed with a
+model that it trains itself (GenFL). ``continue``: it trains the mean further. ``alone``: only the
+server trains."""
 ImageKind = Literal["any", "gan", "public"]
 """Which generator makes the images; ``any``: the configured one."""
 
 
 class Strategy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How a federation works.
+    """A strategy: four choices about how a federation works.
 
     Attributes:
-        name: as given on the command line.
-        title: as shown in the report.
+        name: name on the command line.
+        title: name in the report.
         data: what devices train on.
         planned_resources: whether frequency, bandwidth and power are FIMI's optimum; else every
             device gets the same bandwidth and runs and sends at its highest frequency and power.
@@ -53,7 +53,7 @@ class Strategy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def plans_data(self) -> bool:
-        """Whether FIMI's data plan is made: for devices, or for the server in their place."""
+        """Whether FIMI's data plan is made, for devices or for the server instead."""
         return self.data in ("filled", "even", "unlabelled") or self.server == "continue"
 
     @property
@@ -63,7 +63,7 @@ class Strategy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def planned_at_once(self) -> bool:
-        """Whether one solution is the plan: nothing is changed in it and planned again."""
+        """Whether one solution is the plan, so that nothing is changed and planned again."""
         return (
             self.planned_resources
             and self.data in ("local", "filled")

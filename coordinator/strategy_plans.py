@@ -1,13 +1,13 @@
-"""What a strategy comes to for a fleet: a plan for the devices, and images for the server.
+"""The plan of a fleet under a strategy: a plan for the devices, and images for the server.
 
-Every strategy that makes use of FIMI's data plan starts from that very plan: the same planner, the
-same limits. What then differs (who gets how much, or who decides about frequency, bandwidth and
-power) is planned anew for that data.
+Every strategy that uses FIMI's data plan starts from the same plan, with the same planner and the
+same limits. If a strategy then changes the amounts of devices, or does not plan the resources,
+frequency, bandwidth and power are set again for that data.
 
-* :class:`StrategyPlan`  the outcome
-* :func:`make_plans`     strategy and problem to outcome
-* :func:`replan`         resources again, once the data is where it is
-* :func:`with_data`      the problem for data that is decided
+* :class:`StrategyPlan`  the result
+* :func:`make_plans`     the result for a strategy and a problem
+* :func:`replan`         plans resources again for the data that devices have
+* :func:`with_data`      the problem for given data
 """
 
 from __future__ import annotations
@@ -34,11 +34,13 @@ Planner = Callable[[FimiProblem], Plan]
 
 
 class StrategyPlan(Struct, frozen=True, kw_only=True):
-    """What a strategy comes to.
+    """The plan of a fleet under a strategy.
 
     Attributes:
-        plan: for the devices, with the images that each is to get; ``None`` if they do not train.
-        server_counts: images per class for the server in the end; empty if it does not train.
+        plan: plan for the devices, with the images that each is to get; ``None`` if they do not
+            train.
+        server_counts: images per class for the server in the last round; empty if it does not
+            train.
     """
 
     plan: Plan | None
@@ -58,11 +60,11 @@ def make_plans(
     """Plan a fleet under a strategy.
 
     Args:
-        strategy: what is planned.
-        problem: as :meth:`Strategy.constrain` leaves it.
+        strategy: the strategy.
+        problem: the problem from :meth:`Strategy.constrain`.
         planner: solves a problem.
         settings: size of the server's set.
-        rounds: how many there will be.
+        rounds: number of rounds.
         synthetic_value: q, for the error of a data plan.
         unplanned: gives resources where they are not planned.
 
@@ -104,11 +106,11 @@ def replan(
     planner: Planner,
     unplanned: Planner = equal_shares,
 ) -> Plan:
-    """Frequency, bandwidth and power once more, for the data that devices have.
+    """Plan frequency, bandwidth and power again, for the data that devices have.
 
     Args:
-        strategy: says whether they are planned at all.
-        problem: with boards as they are known now.
+        strategy: says whether resources are planned.
+        problem: the problem with the cost parameters in force.
         counts: images per class that each device holds, in the problem's order.
         planner: solves a problem.
         unplanned: gives resources where they are not planned.
@@ -122,10 +124,10 @@ def replan(
 
 
 def with_data(problem: FimiProblem, counts: Counts) -> FimiProblem:
-    """The problem once devices hold further samples: frequency, bandwidth and power.
+    """The problem of frequency, bandwidth and power when devices hold further samples.
 
     Args:
-        problem: of the fleet.
+        problem: problem of the fleet.
         counts: (I, K) samples per class besides the local ones.
     """
     return msgspec.structs.replace(
@@ -136,7 +138,7 @@ def with_data(problem: FimiProblem, counts: Counts) -> FimiProblem:
 def _growing_set(
     strategy: Strategy, problem: FimiProblem, settings: StrategySettings, rounds: int
 ) -> tuple[int, ...]:
-    """Images per class of a server's set that grows, after the last round; of the others none."""
+    """Images per class of a growing server set after the last round; empty for other strategies."""
     if not strategy.grows_server_set:
         return ()
     each = min(settings.images_per_round * rounds, settings.images_max)
@@ -158,7 +160,7 @@ def _counts(strategy: Strategy, problem: FimiProblem, plan: Plan) -> Counts:
 
 
 def _load(strategy: Strategy, counts: Counts, problem: FimiProblem) -> Counts:
-    """What the images cost, in samples trained on: unlabelled ones, all kept, looking as well."""
+    """Work of the images in samples trained on; for unlabelled ones with the work of labelling."""
     if not strategy.unlabelled:
         return counts
     load: Counts = counts.copy()

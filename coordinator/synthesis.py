@@ -1,11 +1,10 @@
-"""What the plan lacks, from a generator node.
+"""Requests the plan's synthetic batches from a generator node.
 
-* :class:`Synthesis`  has batches made
-* :func:`parts`       cuts what one request may not hold into several
+* :class:`Synthesis`  requests batches and waits for them
+* :func:`parts`       divides a request that is too large into several
 
-A generator node that goes away is waited for and asked again for what it has not delivered; one
-that is there but says nothing any more is given up. Its batches are offers, which devices fetch by
-themselves.
+If the generator node goes offline, the coordinator waits for it and asks again for what is missing.
+It gives up a node that is online but silent. Batches are offers, which devices fetch by themselves.
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ from fimi.messaging.messages import SyntheticBatch, SyntheticProgress, Synthetic
 from fimi.record.events import BatchDelivered, GenerationProgress
 
 SILENCE_S = 1800.0
-"""How long a generator node that is online may say nothing, neither progress nor a batch, until it
-is taken to hang, s of wall time. One that dies is noticed sooner."""
+"""How long a generator node that is online may send neither progress nor a batch before it is given
+up, s of wall time. A node that dies is noticed sooner."""
 
 
 class Synthesis:
-    """Has synthetic batches made.
+    """Requests synthetic batches and waits for them.
 
     Args:
-        context: the coordinator's tools.
-        silence_s: how long a generator node that is online may say nothing.
+        context: the context of the run.
+        silence_s: how long a generator node that is online may be silent, s.
     """
 
     def __init__(self, context: Context, *, silence_s: float = SILENCE_S) -> None:
@@ -44,19 +43,19 @@ class Synthesis:
         unlabelled: bool = False,
         skip: tuple[int, ...] = (),
     ) -> dict[str, SyntheticBatch]:
-        """Ask a generator node for images; wait until everybody has an answer.
+        """Ask a generator node for images; wait until all requests are answered.
 
         Args:
-            counts: images per class, by who is to get them.
-            unlabelled: whether their labels are withheld.
-            skip: images of each class that were delivered before; these come after them. Then it
-                is no error if not one more was made.
+            counts: images per class, by receiver (device or server).
+            unlabelled: whether the batches have no labels.
+            skip: images of each class that were delivered before; these follow them. Then it is no
+                error if there are no further ones.
 
         Returns:
-            The batch of everybody who is to get one.
+            The batch of each receiver.
 
         Raises:
-            FederationError: nobody makes them, or not one was made.
+            FederationError: there is no generator node, or it has made no image.
         """
         wanted = {device: each for device, each in counts.items() if sum(each)}
         if not wanted:
@@ -132,7 +131,7 @@ class Synthesis:
     def _batches_of(
         self, generator: str, wanted: dict[str, tuple[int, ...]]
     ) -> Iterator[SyntheticBatch]:
-        """One batch for each device as they come, for as long as the generator node is alive."""
+        """The batches as they arrive, as long as the generator node is not given up."""
         context, missing = self._context, set(wanted)
         heard_s = time.monotonic()
 
@@ -163,11 +162,11 @@ class Synthesis:
 
 
 class Part(Struct, frozen=True, kw_only=True):
-    """A share of many images that are asked for one share after another.
+    """A part of a large request; the parts are sent one after another.
 
     Attributes:
         counts: images per class.
-        skip: of each class, those of the shares before; empty for the first share.
+        skip: images of each class in the parts before; empty for the first part.
     """
 
     counts: tuple[int, ...]
@@ -175,11 +174,11 @@ class Part(Struct, frozen=True, kw_only=True):
 
 
 def parts(counts: Sequence[int], most: int) -> tuple[Part, ...]:
-    """Cut a wish for images into shares of at most ``most``, the last one smaller.
+    """Divide a request for images into parts of at most ``most``; the last one may be smaller.
 
     Args:
         counts: images per class.
-        most: images in a share, 1 or more.
+        most: most images in a part, 1 or more.
     """
     found: list[Part] = []
     before = [0] * len(counts)

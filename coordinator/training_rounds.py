@@ -1,7 +1,7 @@
-"""Round after round: who takes part, what comes of it, and what it says.
+"""Runs the rounds one after another, and holds the global model.
 
-Owns the global model. A round's updates are averaged, or mixed with what the server has trained;
-the result is evaluated, kept, and held against the predictions.
+A round's updates are averaged, or mixed with the server's model. The result is evaluated, stored,
+and compared with the predictions.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ from fimi.record.results import DeviceRound, RoundResult, ServerRound
 Model = dict[str, NDArray[np.float32]]
 
 DEADLINE_GRACE_S = 5.0
-"""Wall time beyond the deadline before a physical device's silence counts as missing, s."""
+"""Wall time beyond the deadline after which a silent physical device counts as missing, s."""
 
 
 class TrainingRounds:
     """Runs the rounds of a federation, one by one.
 
     Args:
-        context: the coordinator's tools.
-        profiles: of the fleet's devices.
-        plans: what devices were told; their clock goes on with every round.
+        context: the context of the run.
+        profiles: profiles of the fleet's devices.
+        plans: plans of devices; the fleet's clock in it advances with every round.
         adaptation: see the attribute.
         trainer: evaluates the global model.
         test: held-out data.
-        server: what it does in a round.
-        observer: sees what updates say.
-        spool: where updates wait for the mean.
+        server: the server's part of a round.
+        observer: computes insights.
+        spool: keeps updates until they are averaged.
         model: parameters to start from.
         on_model: called with the new global model after every round.
 
     Attributes:
         model: the global model after the last finished round.
         results: finished rounds.
-        insights: of the rounds that were looked at.
-        adaptation: holds predictions against what was metered; ``None`` where devices do not train.
+        insights: insights so far.
+        adaptation: compares predictions with measurements; ``None`` where devices do not train.
     """
 
     def __init__(
@@ -89,11 +89,11 @@ class TrainingRounds:
         """One round, from its start to its entry in the result.
 
         Args:
-            number: from 1.
-            graphs: what devices train with, if ONNX Runtime is to.
+            number: number of the round, from 1.
+            graphs: offer of the training graphs, if devices train with ONNX Runtime.
 
         Raises:
-            FederationError: too few devices are there.
+            FederationError: too few devices are online.
             Cancelled: the run was asked to stop.
         """
         if self._context.strategy.devices_train:
@@ -103,10 +103,10 @@ class TrainingRounds:
         memory.give_back(tensors.size_bytes(self.model))
 
     def require_an_update(self) -> None:
-        """A model that nobody has trained is no result.
+        """Make sure that the model was trained.
 
         Raises:
-            FederationError: not one update was accepted in all rounds.
+            FederationError: no update was accepted in any round.
         """
         devices = [device for each in self.results for device in each.participants]
         if devices and not any(device.status == "accepted" for device in devices):
@@ -161,7 +161,7 @@ class TrainingRounds:
                 self._look(number, before, outcome.updates)
 
     def _on_the_server(self, number: int) -> None:
-        """A round in which the server trains by itself; it lasts as long as that takes."""
+        """A round in which only the server trains; it lasts as long as this training."""
         self._context.inbox.check_cancelled()
         self._context.notify(RoundStarted(round=number, devices=()))
         self.model, server = self._server.aggregate(number, self.model, (), ())
@@ -175,7 +175,7 @@ class TrainingRounds:
         server: ServerRound | None,
         plans: dict[str, DevicePlan],
     ) -> None:
-        """Evaluate the new global model and enter the round in the result."""
+        """Evaluate the new global model and store the round."""
         watch = self._context.watch
         with watch.stage("evaluate"):
             evaluation = self._trainer.evaluate(self.model, self._test.images, self._test.labels)
@@ -196,7 +196,7 @@ class TrainingRounds:
         self._context.notify(RoundFinished(result=result))
 
     def _look(self, number: int, before: Model, updates: Updates) -> None:
-        """See what the updates of a finished round say."""
+        """Compute the insight of a finished round, if it is due."""
         try:
             insight = self._observer.look(number, before, updates)
         except TrainingCancelled:
@@ -218,7 +218,7 @@ class TrainingRounds:
         return ready()
 
     def _wall_timeout_s(self, participants: dict[str, DevicePlan]) -> float:
-        """Physical devices are waited for up to the deadline, emulated ones up to the limit."""
+        """How long to wait: for physical devices until the deadline, else the configured limit."""
         kinds = {self._profiles[device].hardware.kind for device in participants}
         if kinds == {"physical"}:
             return self._settings.plan.deadline_s + DEADLINE_GRACE_S
@@ -226,5 +226,5 @@ class TrainingRounds:
 
 
 def in_words(rounds: int) -> str:
-    """A number of rounds."""
+    """A number of rounds as text."""
     return f"{rounds} round{'' if rounds == 1 else 's'}"

@@ -1,8 +1,8 @@
-"""The updates of a round between their arrival and their turn in the mean.
+"""The updates of a round, kept until they are averaged.
 
-A mean must be summed in a fixed order, and devices do not send in that order; with a large network
-and many devices, what waits for its turn does not fit into memory. :class:`UpdateStore` keeps small
-updates in memory and the rest in files, :class:`Updates` hands them out one at a time.
+A mean must be summed in a fixed order, and devices do not send in that order. With a large network
+and many devices, the waiting updates do not fit into memory. :class:`UpdateStore` keeps small
+updates in memory and the rest in files; :class:`Updates` gives them one at a time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fimi.learning.training import tensors
 
 MEMORY_BYTES = 64_000_000
-"""What all waiting updates together may take in memory."""
+"""Most memory of all waiting updates together, bytes."""
 
 
 class UpdateStore:
@@ -30,8 +30,9 @@ class UpdateStore:
     Safe to use from several threads.
 
     Args:
-        folder: where files go; one folder of their own below it, removed by :meth:`clear`.
-        memory_bytes: what may stay in memory.
+        folder: folder for the files; they are in a folder of their own below it, which
+            :meth:`clear` removes.
+        memory_bytes: most bytes that stay in memory.
     """
 
     def __init__(self, folder: Path, memory_bytes: int = MEMORY_BYTES) -> None:
@@ -43,7 +44,7 @@ class UpdateStore:
         self._held_bytes = 0
 
     def put(self, device: str, payload: bytes) -> None:
-        """Keep a payload; the last one of a device counts.
+        """Keep a payload; it replaces an earlier one of the device.
 
         Raises:
             OSError: there is no room on the disk.
@@ -60,10 +61,10 @@ class UpdateStore:
             file.write(payload)
 
     def get(self, device: str) -> bytes:
-        """A payload.
+        """The payload of a device.
 
         Raises:
-            KeyError: there is none of this device.
+            KeyError: there is none.
         """
         with self._lock:
             if device in self._held:
@@ -72,7 +73,7 @@ class UpdateStore:
         return path.read_bytes()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop all payloads."""
         with self._lock:
             for device in [*self._held, *self._files]:
                 self._drop(device)
@@ -86,11 +87,11 @@ class UpdateStore:
 
 
 class Updates(Sequence[dict[str, NDArray[np.float32]]]):
-    """Checked updates in a fixed order, decoded anew every time one is asked for.
+    """Checked updates in a fixed order; each access decodes one again.
 
     Args:
-        spool: holds them.
-        devices: whose, in order.
+        spool: keeps their payloads.
+        devices: their devices, in order.
     """
 
     def __init__(self, spool: UpdateStore, devices: Sequence[str]) -> None:

@@ -2,8 +2,6 @@
 
 * :class:`DeviceObserved`   one device over the whole run
 * :func:`device_observed`   the same, from a run
-* :func:`unusual`           what a reader should be told without asking
-* :func:`observed_table`    the table of the page
 
 What a device did not tell is ``None`` and shown as missing: a board on which nothing counts
 throttling has not been throttled zero times.

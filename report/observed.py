@@ -1,8 +1,6 @@
 """What boards did besides drawing power: clock, throttling, link, and what watching them took.
 
-* :class:`DeviceObserved`   one device over the whole run
-* :func:`device_observed`   the same, from a run
-* :func:`unusual`           what a reader should be told without asking
+* :func:`unusual`           sentences about unusual observations
 * :func:`observed_table`    the table of the page
 
 What a device did not tell is ``None`` and shown as missing: a board on which nothing counts

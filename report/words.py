@@ -1,7 +1,7 @@
 """Numbers and foreign words as a person reads them, the same in the terminal and on the page.
 
-Names of devices come from the network: :func:`clean` is the one door through which they enter a
-report. It takes control characters out; whoever writes HTML escapes the rest.
+Names of devices come from the network. :func:`fimi.record.clean.clean` removes control characters
+from all of them before they are used in a report; HTML is escaped where it is written.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""``fimi`` as a child of an experiment: the same command line, ended when the parent is gone.
+"""``fimi`` as a child process of an experiment: the same command, which ends with its parent.
 
-When the parent closes the life line (:mod:`fimi.children`) or dies, the command gets the signal
-that ends it cleanly, and a moment later is made to end.
+When the parent asks it to end or dies (:mod:`fimi.children`), the command gets the signal that ends
+it cleanly; if it does not end in time, it is killed.
 """
 
 from __future__ import annotations

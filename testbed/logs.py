@@ -1,14 +1,14 @@
-"""What a process says while it works: on the terminal, and in a file (``--log-file``).
+"""The log of a process: on the terminal, and in a file (``--log-file``).
 
-Every module speaks through ``logging.getLogger(__name__)``. What the terminal shows::
+Every module logs with ``logging.getLogger(__name__)``. The terminal shows::
 
     -q     warnings and errors
-           and what begins and ends (INFO)
+           and the beginning and end of work (INFO)
     -v     and every phase of every round (DEBUG of fimi)
-    -vv    and what libraries say (DEBUG of everybody)
+    -vv    and messages of libraries (DEBUG of all)
 
-A log file gets what ``-v`` shows, or more at ``-vv``, whatever the terminal shows; it is appended
-to. Processes that this one starts are set up like it (:func:`current`, :func:`arguments`).
+A log file gets the messages of ``-v``, or of ``-vv``, whatever the terminal shows; they are
+appended. Child processes get the same settings (:func:`current`, :func:`arguments`).
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from fimi.record.clean import clean
 from fimi.report.layout import Paper, Style
 
 SHOWN: dict[str, Any] = {"shown": True}
-"""``extra`` of a record that the terminal shows in another way already."""
+"""``extra`` of a record that the terminal already shows in another way."""
 _LONGEST = 10_000
 
 
 class LogSettings(Struct, frozen=True, kw_only=True):
-    """How much a process says, and where.
+    """How much a process logs, and where.
 
     Attributes:
         verbosity: how often ``-v`` was given, less how often ``-q``.
@@ -51,24 +51,24 @@ def current() -> LogSettings:
 
 
 def quiet() -> bool:
-    """Whether results, warnings and errors are all that is wanted."""
+    """Whether only results, warnings and errors are to be shown."""
     return _current.verbosity < 0
 
 
 def arguments() -> tuple[str, ...]:
-    """Options that set a ``fimi`` up like this process."""
+    """Options that give another ``fimi`` the log settings of this process."""
     letter = "v" if _current.verbosity > 0 else "q"
     asked = (f"-{letter * abs(_current.verbosity)}",) if _current.verbosity else ()
     return (*asked, "--log-file", _current.file) if _current.file else asked
 
 
 def set_up(settings: LogSettings, *, talks: bool = False, child: bool = False) -> None:
-    """Set this process up; what was set up before ends.
+    """Set up the log of this process; earlier settings end.
 
     Args:
         settings: how much, and where.
-        talks: what is no warning goes to standard output, not to standard error.
-        child: standard error is a file that holds problems only, unless ``-v`` asks for more.
+        talks: whether messages below warnings go to standard output instead of standard error.
+        child: whether standard error is a file that has only problems, unless ``-v`` is given.
 
     Raises:
         OSError: the log file cannot be opened.
@@ -109,9 +109,9 @@ class _Line(logging.Formatter):
 
 
 class _Terminal(logging.Handler):
-    """Messages as a person reads them; a child's have time and room, for they lie in a file.
+    """Messages for people; those of a child have time and module, because they are in a file.
 
-    The streams are looked up anew each time: a live picture puts its own in their place.
+    The streams are looked up for every message, because a live display replaces them.
     """
 
     def __init__(self, talks: bool, child: bool) -> None:
@@ -142,7 +142,7 @@ def _said(record: logging.LogRecord, stream: IO[str]) -> str:
 
 
 class _File(logging.FileHandler):
-    """A log file that says once on standard error when it cannot be written any more."""
+    """A log file; if it cannot be written any more, standard error says so once."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         self.setLevel(logging.CRITICAL + 1)
@@ -153,7 +153,7 @@ class _File(logging.FileHandler):
         )
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):  # what could not be written, now neither
+        with contextlib.suppress(OSError):  # what could not be written before cannot be flushed
             super().close()
 
 
@@ -163,5 +163,5 @@ def one_line(text: str) -> str:
 
 
 def absolute(path: Path | None) -> str:
-    """A log file's path as settings hold it: children may run elsewhere."""
+    """The absolute path of a log file, because children may have another working folder."""
     return str(path.absolute()) if path else ""

@@ -1,7 +1,7 @@
 """``runs/<name>/``: the run store, the model, the report.
 
-A run folder is made before anything is started, so that a read-only or full disk is noticed first;
-it is removed again if the run ended before it had a plan to show.
+A run folder is made before anything is started, so that a read-only or full disk is noticed first.
+It is removed again if the run ended before it had a plan.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fimi.testbed.configuration.sections import Config
 from fimi.testbed.nearest import nearest
 
 FILE_NAMES: dict[Variant, str] = {"fp32": "model.onnx", "int8": "model-int8.onnx"}
-"""What the trained model is called as an ONNX file."""
+"""Names of the trained model's ONNX files."""
 
 
 class RunFolderError(SurroundingsError, RuntimeError):
@@ -35,7 +35,7 @@ class RunFolder:
     """One run's files.
 
     Args:
-        config: says where, and what the run is called.
+        config: the configuration, with the name of the run and the folder of runs.
 
     Raises:
         RunFolderError: it exists, or cannot be written.
@@ -70,7 +70,7 @@ class RunFolder:
             raise
 
     def write_model(self, model: dict[str, NDArray[np.float32]]) -> None:
-        """Replace ``model.safetensors``; a reader sees the old one or the new one, never half."""
+        """Replace ``model.safetensors``; a reader sees the old or the new file, never a part."""
         write_atomically(self.path / "model.safetensors", tensors.dump(model))
 
     def write_files(self, files: tuple[Exported, ...]) -> None:
@@ -79,10 +79,10 @@ class RunFolder:
             write_atomically(self.path / FILE_NAMES[file.check.variant], file.model)
 
     def close(self) -> bool:
-        """Finish the run store; remove what says nothing: empty logs, or a run without a plan.
+        """Close the run store; remove empty logs, or the whole folder of a run without a plan.
 
         Returns:
-            Whether there is a run to look at.
+            Whether the run folder is kept.
         """
         worth_keeping = self.store.worth_keeping
         try:
@@ -101,10 +101,10 @@ class RunFolder:
 
 
 def find_run(path: Path) -> Path:
-    """The run that is meant by a path: one that is there, or one of that name below ``runs/``.
+    """The run folder for a path: that path, or a folder of that name below ``runs/``.
 
     Raises:
-        RunFolderError: there is none; says which one may be meant.
+        RunFolderError: there is none; suggests the nearest name.
     """
     for candidate in (path, Path("runs") / path):
         if candidate.exists():
@@ -129,10 +129,10 @@ def _made(wanted: Path) -> Path:
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
-    """Write a file of a run or an experiment, whole or not at all.
+    """Write a file of a run or an experiment, completely or not at all.
 
     Raises:
-        RunFolderError: the disk is full or read-only; what was there before is untouched.
+        RunFolderError: the disk is full or read-only; an earlier file is unchanged.
     """
     try:
         write_whole(path, data)

@@ -6,6 +6,7 @@ And decisions and the glossary have the form that they promise.
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 from datetime import date
 from functools import cache
@@ -217,6 +218,33 @@ def test_what_docstrings_refer_to_exists() -> None:
     assert len(files) >= 30
     assert sorted((place, name) for place, name in names if not exists(name)) == []
     assert sorted((place, file) for place, file in files if not (ROOT / file).exists()) == []
+
+
+def test_what_a_docstring_refers_to_in_its_module_is_there() -> None:
+    """Functions, classes, methods and data that a docstring names without a module."""
+    wrong, count = [], 0
+    for folder in FOLDERS:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            text = path.read_text(encoding="utf-8")
+            tree = ast.parse(text)
+            known = set(_names(tree.body))
+            known |= {name.rpartition(".")[2] for name in known}
+            for node in ast.walk(tree):
+                if isinstance(node, (ast.Import, ast.ImportFrom)):
+                    known |= {(alias.asname or alias.name) for alias in node.names}
+            for name in re.findall(
+                r":(?:func|class|data|meth|attr|exc):`(?:[^`<]*<)?~?(\w[\w.]*)>?`", text
+            ):
+                if name.split(".")[0] not in OUTSIDE:
+                    count += 1
+                    if name not in known and name.split(".")[0] not in known:
+                        wrong.append((str(path.relative_to(ROOT)), name))
+    assert count >= 300
+    assert wrong == []
+
+
+OUTSIDE = {"fimi", "torch", "scipy", *vars(builtins)}
+"""First words of names that stand in other modules, in packages of others, or in no module."""
 
 
 def test_keys_named_in_pages_are_keys_of_the_configuration() -> None:

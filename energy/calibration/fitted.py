@@ -84,7 +84,7 @@ def analyse(
     """Fit what was measured.
 
     Args:
-        settings: from :func:`sweep`.
+        settings: result of :func:`fimi.energy.calibration.sweep.sweep`.
         hardware: board and meter.
         board: the cost model whose noise density was in force during uploads.
 

@@ -1,8 +1,8 @@
-"""What every command of ``fimi`` has: ``-h``, ``-q``, ``-v``, ``--log-file``, and suggestions.
+"""Options of every command of ``fimi``: ``-h``, ``-q``, ``-v``, ``--log-file``; and suggestions.
 
-* :class:`Command`  sets logging up before it runs, wherever on the line the options stand
+* :class:`Command`  sets up logging before it runs, at any position of the options
 * :class:`Group`    commands with a common first word
-* :class:`ServiceCommand`  a command whose only output is what it says
+* :class:`ServiceCommand`  a command whose only output is its log
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _OPTIONS: list[click.Parameter] = [
 
 
 def _beside_help(own: list[click.Parameter]) -> list[click.Parameter]:
-    """Parameters of a command, and what every command has just before --help."""
+    """Parameters of a command, with those of every command just before ``--help``."""
     return [*own[:-1], *_OPTIONS, *own[-1:]]
 
 
@@ -64,7 +64,7 @@ class Command(click.Command):
         return _beside_help(super().get_params(ctx))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Set logging up, and run it."""
+        """Set up logging, and run the command."""
         file = ctx.meta.get(f"{logs.__name__}.file")
         settings = logs.LogSettings(
             verbosity=ctx.meta.get(logs.__name__, 0), file=logs.absolute(file)
@@ -87,7 +87,7 @@ class Command(click.Command):
 
 
 class ServiceCommand(Command):
-    """A command that runs until Ctrl-C and whose only output is what it says."""
+    """A command that runs until Ctrl-C and whose only output is its log."""
 
     talks = True
 
@@ -105,7 +105,7 @@ class Group(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find a command, or say which one may be meant."""
+        """Find a command, or suggest the nearest name."""
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             meant = nearest(args[0], self.list_commands(ctx))
             ctx.fail(
@@ -115,7 +115,7 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Ctrl-C that no command handles, while it is still loading, ends with 130 as well."""
+        """Run the command; Ctrl-C while it is still loading also ends with exit code 130."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

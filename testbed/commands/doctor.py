@@ -1,4 +1,4 @@
-"""``fimi agent doctor`` and ``fimi agent restore``: looking after a device's machine."""
+"""``fimi agent doctor`` and ``fimi agent restore``: checking and restoring a device's machine."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def doctor(
             space = " " * (indent - 9 - len(check.name))
             click.echo(term + space + f"\n{'':{indent}}".join(lines))
             if check.fix and check.fix != check.found:
-                # Not wrapped: it is there to be copied.
+                # Not wrapped, so that it can be copied.
                 click.echo(textwrap.indent(check.fix, f"{'':9}→ "))
         warnings = sum(check.status == "warning" for check in checks)
         click.echo(

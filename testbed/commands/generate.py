@@ -1,4 +1,4 @@
-"""``fimi generator``: the generator node, and the training and evaluation of what it draws with."""
+"""``fimi generator``: the generator node, and the training and evaluation of generators."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def generator_run(
     from fimi.testbed.processes.generator_node import serve
 
     config, public = scenario.config, scenario.split.public
-    del scenario  # the private part is not held while the node runs
+    del scenario  # frees the private part while the node runs
     pool = Path(config.generator.pool or Path(config.run.directory) / "pool")
     with errors(), stop_on_signals() as stop:
         serve(config, public, reach(url), peer=peer, stop=stop, pool=pool)

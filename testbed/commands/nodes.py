@@ -117,7 +117,7 @@ def agent_run(
     with errors(), stop_on_signals() as stop:
         address = reach(url)
         data = dataset.load(data_file) if data_file is not None else scenario.share(index)
-        del scenario  # the other devices' samples are not held while the agent runs
+        del scenario  # frees the other devices' samples while the agent runs
         serve(
             config,
             index,

@@ -1,4 +1,4 @@
-"""What the commands share: options, exit codes, errors, signals, the broker to reach."""
+"""Parts that several commands use: options, exit codes, errors, signals, the broker."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ ROOT = click.option(
 
 
 BROKER_VARIABLE = "FIMI_BROKER"
-"""Environment variable that holds the URL of the broker."""
+"""Environment variable with the URL of the broker."""
 
 
 def _require_broker(ctx: click.Context, param: click.Parameter, url: str | None) -> str:
@@ -114,9 +114,9 @@ def read_config(
     *,
     divides_data: bool = True,
 ) -> Scenario:
-    """What a command works with, or a one-screen error.
+    """The scenario of a command; errors are printed on one screen.
 
-    Without a path, that of ``fimi.toml`` in the working folder if there is one.
+    Without a path, ``fimi.toml`` in the working folder is read if there is one.
     """
     path = path or configuration.default_file()
     overrides: dict[str, tuple[Any, str]] = {}
@@ -138,7 +138,7 @@ def read_config(
 
 @contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C or SIGTERM into an event; a second one breaks off at once."""
+    """Turn the first Ctrl-C or SIGTERM into an event; a second one ends the process at once."""
     stop = threading.Event()
 
     def ask(number: int, _: object) -> None:
@@ -156,7 +156,7 @@ def stop_on_signals() -> Iterator[threading.Event]:
 
 @contextmanager
 def errors() -> Iterator[None]:
-    """Turn the errors a person can do something about into one screen and an exit code."""
+    """Print errors that a user can act on, on one screen, and exit with their code."""
     try:
         yield
     except FimiError as error:
@@ -166,10 +166,10 @@ def errors() -> Iterator[None]:
 
 
 def reach(url: str) -> Any:
-    """The address of a broker that lets us in; tried before anything heavy is loaded.
+    """The address of a broker, after a trial connection; called before heavy libraries are loaded.
 
     Raises:
-        fimi.messaging.errors.BrokerError: it does not, or nobody is there.
+        fimi.messaging.errors.BrokerError: it refuses, or there is no answer.
     """
     from fimi.messaging.address import BrokerAddress
     from fimi.messaging.link import probe
@@ -183,7 +183,7 @@ def reach(url: str) -> Any:
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """Print an error and leave."""
+    """Print an error and exit."""
     log.error("%s", message, extra=SHOWN)
     click.echo(f"fimi: {message}", err=True)
     sys.exit(code)

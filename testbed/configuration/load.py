@@ -1,9 +1,9 @@
-"""A configuration from files and options: every effective value, and where it came from.
+"""A configuration from files and options: every effective value, and its origin.
 
 A configuration is TOML with one table per section. The sections
 (:mod:`fimi.testbed.configuration.sections`) are frozen types whose fields carry their own
 documentation, so ``fimi init`` (the commented template), ``fimi check`` (every effective value with
-its origin) and validation cannot drift apart. Unknown keys are refused.
+its origin) and validation always agree. Unknown keys are refused.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ else:
     import tomli as tomllib
 
 FILE_NAME = "fimi.toml"
-"""Read from the working folder where no other file is named."""
+"""Name of the file in the working folder that is read if no other file is named."""
 _NAMED: dict[str, Iterable[str]] = {
     "run.strategy": STRATEGIES,
     "data.dataset": DATASETS,
     "training.model": BUILT_IN,
 }
-"""Keys whose values are names from a table, besides those that are a ``Literal``."""
+"""Keys whose values are names from a table and whose type is no ``Literal``, with these names."""
 
 
 def default_file() -> Path | None:
@@ -50,14 +50,15 @@ def default_file() -> Path | None:
 def load(
     path: Path | None = None, overrides: Mapping[str, tuple[Any, str]] | None = None
 ) -> Scenario:
-    """Read a configuration file and lay the command line over it.
+    """Read a configuration file and replace values by those of the command line.
 
     Args:
         path: TOML file, or ``None`` for the defaults.
         overrides: dotted key to (value, option name), from the command line.
 
     Raises:
-        ConfigError: unreadable file, unknown key, wrong type, impossible value.
+        ConfigError: the file cannot be read, a key is unknown, or a value has the wrong type or is
+            impossible.
     """
     origins = {key: "default" for key, _ in fields()}
     tree: dict[str, dict[str, Any]] = {}
@@ -86,10 +87,10 @@ def load(
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
-    """Take ``section.key=value`` apart; the value is TOML, or a bare word.
+    """Key and value of ``section.key=value``; the value is TOML, or a bare word.
 
     Raises:
-        ConfigError: no such key, or not of this form.
+        ConfigError: there is no such key, or the text has another form.
     """
     dotted, equals, raw = text.partition("=")
     dotted = dotted.strip()
@@ -112,9 +113,9 @@ def fields() -> Iterator[tuple[str, msgspec.inspect.Field]]:
 
 
 def template() -> str:
-    """A configuration with every key and what it means; the defaults are comments.
+    """A configuration with every key and its description; the defaults are comments.
 
-    So that a file holds nothing but what differs from the defaults.
+    So the values of a file are only those that differ from the defaults.
     """
     lines = [
         "# Configuration of a FIMI federation.",
@@ -137,7 +138,7 @@ def changed(config: Config) -> dict[str, Any]:
 
 
 def to_toml(value: object) -> str:
-    """A value as TOML writes it."""
+    """A value in TOML."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple | list):
@@ -152,10 +153,10 @@ def require_known(dotted: str, where: str) -> None:
 
     Args:
         dotted: ``section.key``.
-        where: it was read, for the error.
+        where: where it was read, for the error.
 
     Raises:
-        ConfigError: there is not; says which one may be meant.
+        ConfigError: there is no such key; suggests the nearest one.
     """
     _refuse_unknown(dotted, dict(fields()), where)
 
@@ -228,7 +229,7 @@ def _explain(
 
 
 def _names(dotted: str) -> tuple[str, ...]:
-    """What a key can be, where it is one of some names."""
+    """The names that a key can have; empty if its value is not a name."""
     if dotted in _NAMED:
         return tuple(_NAMED[dotted])
     for name, field in fields():

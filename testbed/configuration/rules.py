@@ -1,11 +1,11 @@
-"""What the keys of a configuration must be together: a table of rules.
+"""Rules about several keys of a configuration: a table.
 
-* :class:`Rule`    a sentence about some keys, and when it is true
-* :data:`RULES`    all of them
-* :func:`check`    hold a configuration to them
-* :func:`told`     a sentence with the values of its keys, and where they come from
+* :class:`Rule`    a condition on some keys, and the sentence of its error
+* :data:`RULES`    all rules
+* :func:`check`    checks a configuration against them
+* :func:`told`     a sentence with the values of its keys, and their origins
 
-What a single key may be is a matter of its type (:mod:`fimi.testbed.configuration.sections`).
+The type of a single key limits its value (:mod:`fimi.testbed.configuration.sections`).
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _KEY = re.compile(r"\{(\w+)\.(\w+)\}")
 
 
 class Rule(Struct, frozen=True):
-    """What a configuration must not be.
+    """A rule that a configuration must not break.
 
     Attributes:
-        broken: whether a configuration is like that; text it gives stands for ``{}`` in the
-            sentence.
-        sentence: what is wrong and what to do. ``{section.key}`` stands for the key with its value
-            and origin.
+        broken: whether a configuration breaks the rule; if the result is text, it replaces ``{}``
+            in the sentence.
+        sentence: what is wrong and what to do. ``{section.key}`` is replaced by the key with its
+            value and origin.
     """
 
     broken: Callable[[Config], object]
@@ -41,7 +41,7 @@ class Rule(Struct, frozen=True):
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys that it is about, dotted, in the order of the sentence."""
+        """The keys of the rule, dotted, in the order of the sentence."""
         return tuple(".".join(key) for key in _KEY.findall(self.sentence))
 
 
@@ -121,15 +121,15 @@ RULES = (
         '"constant" or "scheduled"',
     ),
 )
-"""In the order in which they are checked."""
+"""All rules, in the order in which they are checked."""
 
 
 def check(config: Config, origins: Mapping[str, str]) -> None:
-    """Hold a configuration to all rules.
+    """Check a configuration against all rules.
 
     Args:
-        config: as given.
-        origins: dotted key to where its value comes from.
+        config: the configuration.
+        origins: dotted key to the origin of its value.
 
     Raises:
         ConfigError: the sentence of the first rule that it breaks.
@@ -140,7 +140,7 @@ def check(config: Config, origins: Mapping[str, str]) -> None:
 
 
 def told(sentence: str, config: Config, origins: Mapping[str, str]) -> str:
-    """A sentence in which ``{section.key}`` is the key with its value and origin."""
+    """A sentence with each ``{section.key}`` replaced by the key with its value and origin."""
 
     def shown(key: re.Match[str]) -> str:
         dotted = f"{key[1]}.{key[2]}"

@@ -1,7 +1,7 @@
-"""The sections of a configuration: every key with its type, its default and what it means.
+"""The sections of a configuration: every key with its type, its default and its description.
 
-A key's description is what ``fimi init`` writes above it. What keys must be together is checked in
-:mod:`fimi.testbed.configuration.rules`.
+``fimi init`` writes a key's description above it. :mod:`fimi.testbed.configuration.rules` checks
+conditions on several keys.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ConfigError(InputError, ValueError):
 
 
 class RunConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What is run, and where its results go."""
+    """The run: strategy, seed, name, and the folder of its results."""
 
     strategy: Annotated[
         str,
@@ -97,7 +97,7 @@ class FleetConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
 
 class DataConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which images, and who holds what."""
+    """The data set, its split into parts, and its partition over devices."""
 
     dataset: Annotated[
         str,
@@ -186,7 +186,7 @@ class DataConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 5
 
     def options(self) -> DatasetOptions:
-        """What the data set is asked for."""
+        """The options of the data set."""
         return DatasetOptions(
             root=self.root,
             download=self.download,
@@ -316,7 +316,7 @@ class BrokerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A whole configuration, one section each."""
+    """A whole configuration; each field is a section."""
 
     run: RunConfig = RunConfig()
     fleet: FleetConfig = FleetConfig()

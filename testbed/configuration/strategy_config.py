@@ -1,8 +1,8 @@
-"""What a strategy asks of the rest of a configuration: the generator that it needs, above all.
+"""Values that a strategy sets in the rest of a configuration, such as its generator.
 
-A strategy that is about images of a certain kind decides ``generator.kind``; every process is given
-the same configuration and comes to the same generator. Where a person has asked for another kind,
-one of the two is a mistake.
+A strategy that needs images of a certain kind sets ``generator.kind``. Every process has the same
+configuration, and so the same generator. If the user has set another kind, one of the two is a
+mistake, and the configuration is refused.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ def settle(config: Config, origins: dict[str, str]) -> Config:
     """The configuration with the generator that its strategy needs.
 
     Args:
-        config: as given.
-        origins: of its values; ``generator.kind`` is marked as the strategy's where it is.
+        config: the configuration.
+        origins: origins of its values; that of ``generator.kind`` is changed if the strategy sets
+            it.
 
     Raises:
         ConfigError: strategy and generator contradict each other.
@@ -42,7 +43,7 @@ def settle(config: Config, origins: dict[str, str]) -> Config:
 
 
 def _kind(config: Config) -> Literal["gan", "public"] | None:
-    """The generator kind that the strategy decides, or nothing."""
+    """The generator kind that the strategy sets, or ``None``."""
     strategy = STRATEGIES[config.run.strategy]
     if strategy.unlabelled:
         return "public" if config.strategy.unlabelled == "public" else None

@@ -1,7 +1,7 @@
-"""How much memory a family of processes takes, and whether one more fits.
+"""Memory of a process with its descendants, and whether one more run fits.
 
-:class:`Need` learns from what runs: until anything has been measured it goes by what is declared,
-or by a cautious guess.
+:class:`Need` learns the memory of a run from those that run. Before the first measurement it uses
+the declared value, or a cautious guess.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Iterable
 import psutil
 
 GUESS_BYTES = 1.5e9
-"""Of a run, before any has been measured."""
+"""Assumed memory of a run before any has been measured, bytes."""
 SPARE_BYTES = 0.5e9
-"""Left to everything else on the machine."""
+"""Memory that is left for everything else on the machine, bytes."""
 
 
 def family_bytes(pid: int) -> float:
-    """Memory of a process and its descendants, shared pages once where the system can tell."""
+    """Memory of a process and its descendants, bytes; shared pages count once if possible."""
     try:
         parent = psutil.Process(pid)
         family = [parent, *parent.children(recursive=True)]
@@ -34,10 +34,10 @@ def family_bytes(pid: int) -> float:
 
 
 class Need:
-    """What one run takes at most.
+    """The largest memory of one run.
 
     Args:
-        declared_gb: by the experiment file; 0: to be measured.
+        declared_gb: value of the experiment file, GB; 0: to be measured.
     """
 
     def __init__(self, declared_gb: float = 0.0) -> None:
@@ -52,7 +52,7 @@ class Need:
 
     @property
     def size_bytes(self) -> float:
-        """To be reckoned with for one run."""
+        """Memory to reserve for one run, bytes."""
         if self._declared:
             return self._declared
         return self._peak if self._whole else max(self._peak, GUESS_BYTES)
@@ -61,8 +61,8 @@ class Need:
         """Whether there is room for one more.
 
         Args:
-            available_bytes: that the machine could give now.
-            running_bytes: what each running one takes now; what it may still grow by is reserved.
+            available_bytes: memory that is available now.
+            running_bytes: present memory of each run; its possible growth is reserved.
         """
         need = self.size_bytes
         growth = sum(max(0.0, need - now) for now in running_bytes)

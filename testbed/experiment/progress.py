@@ -1,4 +1,4 @@
-"""What a person sees while an experiment runs: a picture, or plain lines without a terminal."""
+"""Progress of an experiment: a live display in a terminal, else plain lines."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from fimi.testbed.logs import SHOWN, quiet
 log = logging.getLogger(__name__)
 
 _EVERY_S = 60.0
-"""Between two plain lines that only say what is going on."""
+"""Time between two plain lines that only show progress, s."""
 
 
 class ExperimentPlainView:
     """A line for each task that ends, and one a minute in between.
 
     Args:
-        stream: where to write.
-        tasks: how many there are to do.
+        stream: the stream to write to.
+        tasks: number of tasks.
     """
 
     def __init__(self, stream: IO[str], tasks: int) -> None:
@@ -57,7 +57,7 @@ class ExperimentPlainView:
             )
 
     def started(self, task: Task) -> None:
-        """Nothing is said of it."""
+        """Write nothing."""
 
     def finished(self, task: Task, seconds: float, problem: str) -> None:
         """Say how it went."""
@@ -65,18 +65,18 @@ class ExperimentPlainView:
         self.say(f"{self._ended} of {self._tasks}: {describe(task, seconds, problem)}")
 
     def tick(self, running: Sequence[tuple[Task, float]], left_s: float | None) -> None:
-        """Say what is going on if nothing was said for a while."""
+        """Write a line of progress if nothing was written for some time."""
         if running and time.monotonic() - self._spoke_s > _EVERY_S:
             self.say("; ".join(f"{t.name} {_steps(t)}".strip() for t, _ in running) + _left(left_s))
 
 
 class ExperimentLiveView(LivePicture):
-    """A picture that is drawn anew as things go on; what has ended scrolls away above it.
+    """A display that is redrawn as tasks run; lines of ended tasks are printed above it.
 
     Args:
         console: a terminal.
-        tasks: how many there are to do.
-        title: what is running.
+        tasks: number of tasks.
+        title: name of the experiment.
     """
 
     def __init__(self, console: Console, tasks: int, title: str) -> None:
@@ -90,12 +90,12 @@ class ExperimentLiveView(LivePicture):
         super().__init__(console)
 
     def say(self, text: str) -> None:
-        """Write a line above the picture."""
+        """Write a line above the display."""
         log.info("%s", text, extra=SHOWN)
         self._console.print(Text(clean(text, 1000)))
 
     def started(self, task: Task) -> None:
-        """It will be in the next picture."""
+        """Do nothing: the next display shows it."""
 
     def finished(self, task: Task, seconds: float, problem: str) -> None:
         """Say how it went."""
@@ -103,7 +103,7 @@ class ExperimentLiveView(LivePicture):
         self.say(describe(task, seconds, problem))
 
     def tick(self, running: Sequence[tuple[Task, float]], left_s: float | None) -> None:
-        """Remember what goes on for the next picture."""
+        """Keep the running tasks for the next display."""
         self._running, self._left_s = running, left_s
 
     def _draw(self) -> RenderableType:
@@ -122,7 +122,7 @@ class ExperimentLiveView(LivePicture):
 
 
 def describe(task: Task, took_s: float, problem: str) -> str:
-    """How a task went."""
+    """The result of a task as text."""
     return f"{task.name} FAILED: {problem}" if problem else f"{task.name}: {seconds(took_s)}"
 
 

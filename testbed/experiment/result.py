@@ -1,9 +1,9 @@
 """Every grid point and strategy in numbers, and compared with the baseline.
 
-* :func:`compare`     what all runs come to, as a :class:`CurveResult`
-* :class:`Record`     one cell: its run, its target, what reaching that cost
-* :class:`RunSummary`    one strategy at one grid point, over all seeds
-* :class:`Comparison` the same against the baseline, seed by seed
+* :func:`compare`           what all runs come to, as an :class:`ExperimentResult`
+* :class:`Record`           one cell: its run, its target, what reaching that cost
+* :class:`StrategySummary`  one strategy at one grid point, over all seeds
+* :class:`Comparison`       the same against the baseline, seed by seed
 
 Runs are compared only if their stores say that the devices held the same samples.
 """

@@ -1,7 +1,7 @@
-"""Processes side by side: as many as cores and memory allow, ended together.
+"""Runs processes at the same time, as many as cores and memory allow, and ends them together.
 
-* :class:`Task`      one command line of ``fimi``, and how far it has come
-* :func:`run_tasks`  all of them; a task that fails does not stop the others
+* :class:`Task`      one command line of ``fimi``, with its progress
+* :func:`run_tasks`  runs all tasks; a task that fails does not stop the others
 
 Every task is a process in a session of its own, so that Ctrl-C reaches it through us and it can
 finish its store. A task ends by itself when this process is gone (:mod:`fimi.testbed.child`).
@@ -27,22 +27,23 @@ _LOOK_S = 0.25
 GRACE_S = 40.0
 """How long a command may take to end after it was asked to, s."""
 _WEIGH_S = 2.0
-"""Between two looks at the memory of what runs: that takes milliseconds for each process."""
+"""Time between two measurements of memory, s; one takes milliseconds for each process."""
 
 
 class Task(Struct, frozen=True, kw_only=True):
     """One command line.
 
     Attributes:
-        name: for people.
-        kind: tasks of a kind take about as long as each other.
-        arguments: of ``fimi``.
-        log: gets what it says on standard error.
+        name: name for people.
+        kind: tasks of the same kind take about the same time.
+        arguments: arguments of ``fimi``.
+        log: file for its standard error.
         keeps_output: whether the log gets standard output too.
         before: called just before it starts.
-        problem: called after it has ended well: what is nevertheless wrong, or nothing.
-        done: how many steps it has done.
-        steps: how many it has; 0: not known.
+        problem: called after it has ended without error; returns what is wrong nevertheless, or an
+            empty string.
+        done: gives the number of finished steps.
+        steps: number of all steps; 0: unknown.
     """
 
     name: str
@@ -57,24 +58,24 @@ class Task(Struct, frozen=True, kw_only=True):
 
 
 class View(Protocol):
-    """Is told how it goes."""
+    """Shows the progress of tasks."""
 
     def started(self, task: Task) -> None:
-        """A task has begun."""
+        """Show that a task has begun."""
 
     def finished(self, task: Task, seconds: float, problem: str) -> None:
-        """A task has ended; ``problem`` says what is wrong, if anything is."""
+        """Show that a task has ended; ``problem`` says what is wrong, or is empty."""
 
     def tick(self, running: Sequence[tuple[Task, float]], left_s: float | None) -> None:
-        """Called several times a second with what runs, for how long, and the time left."""
+        """Called several times a second with running tasks, their durations, and the time left."""
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
-    """How all tasks went.
+    """The result of all tasks.
 
     Attributes:
-        failures: task to what is wrong.
-        interrupted: whether they were stopped before they had all been done.
+        failures: name of a failed task to its problem.
+        interrupted: whether they were stopped before all had ended.
     """
 
     failures: dict[str, str]
@@ -82,30 +83,30 @@ class Outcome(Struct, frozen=True, kw_only=True):
 
 
 class TaskTimes:
-    """How long tasks take, learnt from those that are done.
+    """How long tasks take, learnt from those that have ended.
 
     Args:
-        known_s: kind to seconds, from before.
+        known_s: kind to seconds, from earlier runs.
     """
 
     def __init__(self, known_s: Sequence[tuple[str, float]] = ()) -> None:
         self._known = list(known_s)
 
     def learn(self, kind: str, seconds: float) -> None:
-        """A task of that kind took so long."""
+        """Note the duration of a task of that kind, s."""
         self._known.append((kind, seconds))
 
     def expected_s(self, kind: str) -> float | None:
-        """Of a task of that kind, s; of any task where none of its kind is done."""
+        """Expected duration of a task of that kind, s; if none has ended, that of any task."""
         same = [s for k, s in self._known if k == kind] or [s for _, s in self._known]
         return sum(same) / len(same) if same else None
 
     def left_s(
         self, waiting: Sequence[Task], running: Sequence[tuple[Task, float]], jobs: int
     ) -> float | None:
-        """Until all is done, s; ``None`` before anything is known.
+        """Time until all tasks have ended, s; ``None`` if nothing is known yet.
 
-        Before a task has ended, by the steps of those that run.
+        Before the first task has ended, it follows from the finished steps of running tasks.
         """
         guesses = [gone * t.steps / done for t, gone in running if t.steps and (done := t.done())]
         rest = 0.0
@@ -136,19 +137,19 @@ def run_tasks(
     stop: threading.Event,
     keep_open: Sequence[int] = (),
 ) -> Outcome:
-    """Do tasks, several at a time, until all are done or ``stop`` is set.
+    """Run tasks, several at a time, until all have ended or ``stop`` is set.
 
     Args:
-        tasks: in this order.
-        jobs: at most so many at a time; 0: one for each core.
-        need: memory of one, learnt as they run.
-        clock: how long they take.
-        view: told how it goes.
-        stop: ends all that runs, cleanly.
+        tasks: the tasks, in this order.
+        jobs: most tasks at a time; 0: one for each core.
+        need: memory of one task, learnt as they run.
+        clock: durations of tasks.
+        view: shows progress.
+        stop: when set, all tasks are ended cleanly.
         keep_open: files that tasks hold open as long as they live: locks.
 
     Raises:
-        OSError: a log cannot be written, or no process be started; what runs is ended.
+        OSError: a log cannot be written, or a process cannot be started; running tasks are ended.
     """
     most = jobs or cores()
     waiting = list(tasks)
@@ -210,13 +211,13 @@ class _Running:
         self.began_s = time.monotonic()
 
     def weigh(self) -> float:
-        """Memory that it takes now, bytes."""
+        """Its present memory, bytes."""
         self.now = family_bytes(self.child.pid)
         self.peak = max(self.peak, self.now)
         return self.now
 
     def problem(self) -> str:
-        """What is wrong with a process that has ended, or nothing."""
+        """What is wrong with a process that has ended, or an empty string."""
         self.child.ask_to_end()
         code = self.child.code
         return self.task.problem() if code == 0 else last_words(self.task.log, code)

@@ -4,10 +4,10 @@
 * :func:`median_interval`   median with the percentile interval of the bootstrap
 * :func:`differences`, :func:`ratios`   pairs of the same seed
 
-A cost that was never paid because its goal was never reached is *infinite*: it counts for medians
-and makes a mean infinite. A value that is not known is ``None``; it is counted, and left out of
-what is computed. The t interval supposes that the mean is about normal; with few seeds a bootstrap
-interval is too narrow rather than too wide (five seeds: its ends are among the five values).
+The cost of a target that was never reached is *infinite*: it counts for medians and makes a mean
+infinite. An unknown value is ``None``; it is counted, and left out of the computation. The t
+interval assumes that the mean is about normal. With few seeds a bootstrap interval is too narrow
+rather than too wide (with five seeds its ends are among the five values).
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from scipy import stats
 _RESAMPLES = 9_999
 _SEED = 20231013
 _HUGE = 1e150
-"""Stands for infinity where scipy would make NaN of it."""
+"""Replaces infinity where scipy would give NaN."""
 
 
 class Interval(Struct, frozen=True):
-    """An estimate and where it may lie.
+    """An estimate with its interval.
 
     Attributes:
-        value: the estimate; infinite if the goal was not reached.
-        low: lower end; ``None``: cannot be said, for example from one seed.
-        high: upper end; infinite where the data allow no bound.
+        value: the estimate; infinite if the target was not reached.
+        low: lower end; ``None``: unknown, for example with one seed.
+        high: upper end; infinite where the data give no bound.
     """
 
     value: float
@@ -43,9 +43,9 @@ class Sample(Struct, frozen=True, kw_only=True):
     """One quantity over all seeds.
 
     Attributes:
-        values: one per seed; infinite: never reached; ``None``: not known.
-        mean: with its t interval; ``None`` if a value is infinite, or none is known.
-        median: with its bootstrap interval; ``None`` if no value is known.
+        values: one per seed; infinite: never reached; ``None``: unknown.
+        mean: mean with its t interval; ``None`` if a value is infinite, or none is known.
+        median: median with its bootstrap interval; ``None`` if no value is known.
     """
 
     values: tuple[float | None, ...]
@@ -54,17 +54,17 @@ class Sample(Struct, frozen=True, kw_only=True):
 
     @property
     def reached(self) -> int:
-        """How many are finite."""
+        """Number of finite values."""
         return sum(value is not None and math.isfinite(value) for value in self.values)
 
     @property
     def never(self) -> int:
-        """How many are infinite."""
+        """Number of infinite values."""
         return sum(value is not None and math.isinf(value) for value in self.values)
 
     @property
     def unknown(self) -> int:
-        """How many are not known."""
+        """Number of unknown values."""
         return sum(value is None for value in self.values)
 
 
@@ -72,8 +72,8 @@ def sample(values: Sequence[float | None], confidence: float) -> Sample:
     """A quantity over all seeds, with both intervals.
 
     Args:
-        values: one per seed; infinite: never reached; ``None``: not known.
-        confidence: of the intervals, 0 to 1.
+        values: one per seed; infinite: never reached; ``None``: unknown.
+        confidence: confidence level of the intervals, 0 to 1.
     """
     known = [value for value in values if value is not None]
     return Sample(
@@ -87,7 +87,7 @@ def mean_interval(values: Sequence[float], confidence: float) -> Interval:
     """Mean ± t · s / √n, Student's t with n − 1 degrees of freedom.
 
     Raises:
-        ValueError: no values, or one that is not finite.
+        ValueError: there are no values, or one is not finite.
     """
     if not values or not all(map(math.isfinite, values)):
         raise ValueError(f"the mean of {list(values)} cannot be given")
@@ -106,7 +106,7 @@ def median_interval(values: Sequence[float], confidence: float) -> Interval:
     Infinite values are larger than all others; a median half-way to one is infinite.
 
     Raises:
-        ValueError: no values, NaN, or minus infinity.
+        ValueError: there are no values, or one is NaN or minus infinity.
     """
     if not values or any(math.isnan(v) or v == -math.inf for v in values):
         raise ValueError(f"the median of {list(values)} cannot be given")
@@ -128,15 +128,15 @@ def median_interval(values: Sequence[float], confidence: float) -> Interval:
 
 
 def differences(ours: Sequence[float | None], theirs: Sequence[float | None]) -> list[float | None]:
-    """``ours`` − ``theirs``, seed by seed; ``None`` where either is not known."""
+    """``ours`` − ``theirs``, seed by seed; ``None`` where either is unknown."""
     return [None if a is None or b is None else a - b for a, b in zip(ours, theirs, strict=True)]
 
 
 def ratios(ours: Sequence[float | None], theirs: Sequence[float | None]) -> list[float | None]:
     """``ours`` / ``theirs``, seed by seed.
 
-    Infinite where only we never got there; 0 where only they never did, the limit of a ratio to
-    ever more; ``None`` where neither did, either is not known, or theirs is 0.
+    Infinite where only ``ours`` is infinite; 0, the limit of such ratios, where only ``theirs`` is;
+    ``None`` where both are, either is unknown, or ``theirs`` is 0.
     """
     return [_ratio(a, b) for a, b in zip(ours, theirs, strict=True)]
 
@@ -148,5 +148,5 @@ def _ratio(a: float | None, b: float | None) -> float | None:
 
 
 def _back(value: float) -> float:
-    """Undo the stand-in for infinity; a mean of it and something else is infinite as well."""
+    """Replace values near :data:`_HUGE` by infinity; a mean with such a value is infinite too."""
     return math.inf if value > _HUGE / 1e6 else value

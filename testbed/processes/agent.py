@@ -32,16 +32,16 @@ def serve(
     """Run a device until ``stop`` is set.
 
     Args:
-        config: of the federation.
-        index: of the device, from 0.
+        config: the configuration.
+        index: index of the device, from 0.
         data: its samples.
-        address: of the broker.
+        address: address of the broker.
         name: its id; from the index if ``None``.
-        host_profile: calibrated cost parameters of this machine, to meter and steer it; ``None``
-            for an emulated board.
-        root: where this machine's files are found.
+        host_profile: profile of this machine, which is then metered and controlled; ``None`` for an
+            emulated board.
+        root: root of this machine's file system.
         cache: folder for training graphs; in memory only if ``None``.
-        stop: ends it.
+        stop: when set, the device ends.
 
     Raises:
         fimi.energy.host_profile.ProfileError: the profile cannot be used.

@@ -1,7 +1,7 @@
 """The process that hosts emulated devices: real agents, real connections, one thread each.
 
-Devices of one process take turns training: their boards' time is virtual, this machine's cores
-are not. With ONNX Runtime nothing here loads PyTorch.
+Devices of one process train one at a time, because they share this machine's cores; their boards'
+time is virtual. With ONNX Runtime this process does not load PyTorch.
 """
 
 from __future__ import annotations
@@ -56,6 +56,6 @@ def _host(orders: FleetOrders, stop: threading.Event) -> None:
 
 
 def _data(config: Config, devices: tuple[int, ...]) -> dict[int, Dataset]:
-    """What these devices hold; the rest of the data set is not kept."""
+    """The data of these devices; the rest of the data set is not kept in memory."""
     scenario = Scenario(config=config)
     return {index: scenario.share(index) for index in devices}

@@ -50,15 +50,16 @@ def serve(
     """Run a generator node until ``stop`` is set.
 
     Args:
-        config: of the federation.
-        public: what the generator may see.
-        address: of the broker.
+        config: the configuration.
+        public: the public part.
+        address: address of the broker.
         peer: id of the node.
-        stop: ends it.
-        pool: where draws and requests are kept; ``None``: in memory.
+        stop: when set, the node ends.
+        pool: folder of draws and requests; ``None``: in memory.
 
     Raises:
-        GeneratorError: no usable weights, or weights trained on other data than the public part.
+        GeneratorError: the weights cannot be used, or were trained on other data than the public
+            part.
     """
     generator = open_configured(config, public)
     gate = open_gate(config, public, pool)
@@ -135,7 +136,7 @@ def open_configured(config: Config, public: Dataset) -> Generator:
 
 
 def text_settings(config: Config) -> TextSettings:
-    """How the configuration has a text-to-image model used."""
+    """The configured settings of a text-to-image model."""
     from fimi.generator_node.generators.text_to_image import TextSettings
 
     chosen = config.generator
@@ -152,19 +153,19 @@ def text_settings(config: Config) -> TextSettings:
 
 
 def card_kind(config: Config) -> CardKind | None:
-    """What the configured folder of weights must hold; ``None``: whatever it holds."""
+    """The kind of generator that the configured folder must hold; ``None``: any kind."""
     return "conditional-gan" if config.generator.kind == "gan" else None
 
 
 def open_gate(config: Config, public: Dataset, pool: Path | None = None) -> Gate | None:
     """The configured gate: with the judge of the trained generator, or one trained now.
 
-    Public samples have none: they are copies by intention, and nothing else is to be found out.
+    There is none for public samples, which are copies of public images by intention.
 
     Args:
-        config: whose gate.
-        public: what it judges by.
-        pool: where a judge that is trained now is kept.
+        config: the configuration.
+        public: the public images with which draws are compared.
+        pool: folder in which a judge that is trained now is kept.
 
     Raises:
         GeneratorError: the judge cannot be read.
@@ -212,7 +213,7 @@ def _judge(config: Config, public: Dataset, pool: Path | None) -> Judge:
 
 
 def describe(answer: SyntheticBatch) -> str:
-    """A batch in words."""
+    """A batch as text."""
     text = f"{answer.device}: {sum(answer.delivered)} images ready, {answer.drawn} drawn"
     if answer.refused:
         text += ", refused " + ", ".join(f"{n} {why}" for why, n in sorted(answer.refused.items()))
@@ -224,7 +225,7 @@ def describe(answer: SyntheticBatch) -> str:
 
 
 def describe_progress(progress: QueueProgress) -> str:
-    """The queue in words."""
+    """The progress of the queue as text."""
     refused = sum(progress.refused.values())
     text = f"{progress.drawn} images drawn, {refused} refused, {progress.lacking} lacking"
     if progress.drawn:
@@ -248,7 +249,7 @@ def check(scenario: Scenario) -> None:
 
 
 def main(orders: GeneratorOrders, stop: threading.Event) -> None:
-    """Be the generator node of a dry run until ``stop`` is set."""
+    """Run the generator node of a dry run until ``stop`` is set."""
     try:
         config = orders.config
         pool = Path(config.generator.pool) if config.generator.pool else None

@@ -1,7 +1,8 @@
-"""The child processes of a dry run: they share what is loaded once, and end with their parent.
+"""The child processes of a dry run, which end with their parent.
 
-A child runs ``main(orders, stop)`` of a module; ``stop`` is set when the parent asks it to end or
-has died (:mod:`fimi.children`, :mod:`fimi.fork_server`).
+They share the modules that are loaded once. A child runs ``main(orders, stop)`` of a module;
+``stop`` is set when the parent asks it to end or has died (:mod:`fimi.children`,
+:mod:`fimi.fork_server`).
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from fimi.fork_server import ForkServer
 from fimi.testbed import logs
 
 GRACE_S = 8.0
-"""How long a child may take to stop before it is made to, s."""
+"""How long a child may take to stop before it is killed, s."""
 
 
 class ChildFailedError(RunFailedError, RuntimeError):
     """A child process ended by itself; the message holds the end of its log.
 
     Args:
-        what: happened, in one line.
+        what: what happened, in one line.
         tail: end of its log.
     """
 
@@ -41,7 +42,7 @@ class Nursery:
     """Starts children; a context manager that ends them all.
 
     Args:
-        log_folder: where their output goes, as ``<name>.log``.
+        log_folder: folder for their output, as ``<name>.log``.
         preload: modules that are loaded once for all children.
     """
 
@@ -61,9 +62,9 @@ class Nursery:
         """Start a child.
 
         Args:
-            name: for messages and the log file.
-            module: has ``main(orders, stop)`` and the type of its orders as ``ORDERS``.
-            orders: what to tell it.
+            name: name for messages and the log file.
+            module: a module with ``main(orders, stop)`` and the type of its orders as ``ORDERS``.
+            orders: its orders.
         """
         told = _Orders(
             module=module, orders=msgspec.Raw(msgspec.json.encode(orders)), logs=logs.current()
@@ -78,7 +79,7 @@ class Nursery:
         """Make sure that all children are alive.
 
         Raises:
-            ChildFailedError: one is not.
+            ChildFailedError: one has ended.
         """
         for name, child in self._children.items():
             if (code := child.code) is not None:
@@ -88,12 +89,12 @@ class Nursery:
 
 
 class _Orders(msgspec.Struct, frozen=True, kw_only=True):
-    """What a child is told.
+    """The orders of a child.
 
     Attributes:
-        module: whose ``main`` it runs.
-        orders: for that.
-        logs: how much it says, and where.
+        module: the module whose ``main`` it runs.
+        orders: orders for that function.
+        logs: its log settings.
     """
 
     module: str
@@ -102,7 +103,7 @@ class _Orders(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def main(orders: bytes) -> None:
-    """What a child does: set itself up, then be the module."""
+    """Set up the child, then run the ``main`` of its module."""
     told = msgspec.json.decode(orders, type=_Orders)
     logs.set_up(told.logs, child=True)
     stop = threading.Event()

@@ -1,4 +1,7 @@
-"""What the child processes of a dry run are told. Light to import: the parent starts them first."""
+"""The orders of the child processes of a dry run.
+
+This module is light to import, because the parent starts its children first.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,9 @@ class FleetOrders(Struct, frozen=True, kw_only=True):
     """Which emulated devices to host.
 
     Attributes:
-        config: of the federation.
-        broker: where to connect.
-        devices: indices, from 0.
+        config: the configuration.
+        broker: address of the broker.
+        devices: indices of the devices, from 0.
     """
 
     config: Config
@@ -23,11 +26,11 @@ class FleetOrders(Struct, frozen=True, kw_only=True):
 
 
 class GeneratorOrders(Struct, frozen=True, kw_only=True):
-    """How to be the generator node.
+    """Orders of the generator node.
 
     Attributes:
-        config: of the federation.
-        broker: where to connect.
+        config: the configuration.
+        broker: address of the broker.
     """
 
     config: Config

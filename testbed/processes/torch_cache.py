@@ -1,7 +1,7 @@
 """A place for the folder that PyTorch makes for its compiler as soon as diffusers is imported.
 
-Left alone it is ``torchinductor_<user>`` among the temporary files and stays there for ever, empty:
-nothing is compiled here.
+By default this is ``torchinductor_<user>`` among the temporary files. It would stay there, empty,
+because nothing is compiled here.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _PREFIX = "fimi-torch-"
 
 @contextmanager
 def torch_cache() -> Iterator[None]:
-    """Give PyTorch, here and in child processes, a folder that is gone afterwards.
+    """Give PyTorch, here and in child processes, a folder that is removed at the end.
 
-    A child that finds its parent's folder removes it as well, in case the parent was killed. What
-    the person has set is left alone.
+    A child that uses its parent's folder removes it as well, in case the parent was killed. A
+    folder that the user has set is not changed.
     """
     given = os.environ.get(_VARIABLE)
     folder = given or tempfile.mkdtemp(prefix=_PREFIX)

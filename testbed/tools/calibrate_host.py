@@ -1,7 +1,7 @@
-"""Calibrating the machine it runs on: real training, real traffic, real time.
+"""Calibrating this machine: with real training, real traffic and in real time.
 
-* :class:`Draft`       what must be known beforehand: name, link, meter, frequencies
-* :func:`read_draft`   from a profile, finished or not, and this machine's cpufreq files
+* :class:`Draft`       values that must be known beforehand: name, link, meter, frequencies
+* :func:`read_draft`   reads it from a profile, complete or not, and this machine's cpufreq files
 * :class:`HostLoad`    rests, trains with the fleet's training graph, sends paced traffic
 """
 
@@ -47,15 +47,15 @@ _CPUFREQ = "sys/devices/system/cpu/cpufreq"
 
 
 class Draft(Struct, frozen=True, kw_only=True):
-    """What a calibration cannot find out by itself.
+    """Values that a calibration cannot measure.
 
     Attributes:
-        profile: what is known, with placeholders for what calibration finds. They serve to build
-            the hardware; :func:`fimi.energy.calibration.fitted.calibrated` replaces every one of
-            them, or there is no profile.
+        profile: a profile with placeholders for the values that calibration finds. It is used to
+            build the hardware. :func:`fimi.energy.calibration.fitted.calibrated` replaces every
+            placeholder; otherwise no profile is written.
         frequencies_hz: operating points, or the lowest and the highest frequency.
-        discrete: whether ``frequencies_hz`` are all there are.
-        kept: keys of the file that calibration leaves as they are.
+        discrete: whether only ``frequencies_hz`` can be set, and nothing between them.
+        kept: keys of the file that calibration does not change.
     """
 
     profile: HostProfile
@@ -65,14 +65,14 @@ class Draft(Struct, frozen=True, kw_only=True):
 
 
 def read_draft(path: Path, *, root: Path = Path("/")) -> Draft:
-    """A draft from a profile, which may lack what calibration finds.
+    """A draft from a profile, in which the values that calibration finds may be missing.
 
     Args:
-        path: TOML with at least ``name`` and ``[board.link]``.
-        root: of the file system, for the frequencies that this machine can set.
+        path: TOML file with at least ``name`` and ``[board.link]``.
+        root: root of the file system, for the frequencies that this machine can set.
 
     Raises:
-        ProfileError: no such file, not TOML, or a value that cannot be.
+        ProfileError: there is no such file, it is not TOML, or a value is impossible.
         CalibrationImpossibleError: name, link or frequencies are missing.
     """
     tree = _read(path)
@@ -114,12 +114,12 @@ def read_draft(path: Path, *, root: Path = Path("/")) -> Draft:
 
 
 def settable_frequencies(root: Path) -> tuple[tuple[float, ...], bool]:
-    """What cpufreq offers on this machine, Hz, and whether these are all frequencies."""
+    """Frequencies of cpufreq on this machine, Hz, and whether only these can be set."""
     return CpuFrequency(root, Journal(default_folder(root), root)).range_hz()
 
 
 def paced(link: LinkModel, rates_bps: Sequence[float], frequency_hz: float) -> tuple[Any, ...]:
-    """Operating points whose planned rate is each of these, at full power."""
+    """One operating point for each of these rates, at full power."""
     points = []
     for rate_bps in rates_bps:
         low, high = 1e-9, 1e12
@@ -144,9 +144,9 @@ class HostLoad:
     """Makes this machine work.
 
     Args:
-        trainer: of the fleet's network, with its first parameters.
-        stop: ends whatever it is doing.
-        sink: host and port of something that reads and discards; ``None`` for no traffic.
+        trainer: trainer of the fleet's network, with its first parameters.
+        stop: when set, the running work ends.
+        sink: host and port of a program that reads and discards; ``None`` for no traffic.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class HostLoad:
         self._rate_bps: float | None = None
 
     def begin(self, number: int) -> None:
-        """Nothing to draw on a real machine."""
+        """Do nothing: on a real machine nothing is drawn."""
 
     def rest(self, duration_s: float) -> None:
         """Sleep."""
@@ -191,11 +191,11 @@ class HostLoad:
         return max(8.0 * sent, 1.0)
 
     def receive(self, duration_s: float) -> float:
-        """Not on one machine alone."""
+        """Receive nothing: one machine alone cannot measure receiving."""
         raise NotImplementedError("a host does not receive during its calibration")
 
     def set_pacing(self, rate_bps: float | None) -> str:
-        """Pace the connection to the sink, bit/s; how, or nothing where it cannot be."""
+        """Pace the connection to the sink, bit/s; returns how, or an empty string if it cannot."""
         if self._sink is None:
             return ""
         limit = _NO_LIMIT if rate_bps is None else max(1, int(rate_bps / 8))
@@ -221,7 +221,7 @@ class HostLoad:
             if self._sink is None:
                 raise OSError("there is nowhere to send to")
             self._socket = socket.create_connection(self._sink, timeout=10.0)
-            # What only lies in the kernel's buffer has not been sent.
+            # Bytes that are still in the kernel's buffer have not been sent.
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         return self._socket
 
@@ -229,14 +229,14 @@ class HostLoad:
 def load_trainer(
     graph_file: Path | None, settings: TrainingSettings
 ) -> tuple[Trainer, dict[str, Any], tuple[int, int, int], int, TrainingSettings]:
-    """What the sweep trains: a kept training graph, or one exported here.
+    """The trainer for the sweep: of a kept training graph, or of one that is exported now.
 
     Args:
-        graph_file: as an agent keeps it with ``--cache``; ``None`` to export one.
+        graph_file: a graph that an agent has kept with ``--cache``; ``None`` to export one.
         settings: network and step.
 
     Raises:
-        CalibrationImpossibleError: neither a graph nor PyTorch.
+        CalibrationImpossibleError: there is neither a graph nor PyTorch.
     """
     if graph_file is None:
         try:

@@ -1,8 +1,7 @@
-"""A calibration shown: table, profile file, picture.
+"""The output of a calibration: table, profile file, plot.
 
 * :func:`table`      every parameter with its confidence interval, and the held-out errors
-* :func:`profile`    the profile as TOML, its origin in comments
-* :func:`write`      a file, whole or not at all
+* :func:`profile`    the profile as TOML, with its origin in comments
 * :func:`page`       the fit as a self-contained page; needs plotly
 """
 
@@ -27,12 +26,12 @@ from fimi.report.words import MISSING
 def table(
     found: Calibration, declared: BoardModel | None = None, paper: Paper | None = None
 ) -> str:
-    """The result for people.
+    """The result as a table for people.
 
     Args:
-        found: it.
-        declared: cost parameters that would be used without a calibration, where there are any.
-        paper: what it is for; plain text of 80 columns if left out.
+        found: the result of a calibration.
+        declared: cost parameters that would be used without a calibration, if there are any.
+        paper: layout of the output; plain text of 80 columns if left out.
     """
     paper = paper or Paper()
     meter = found.hardware.meter
@@ -98,10 +97,10 @@ def profile(found: Calibration, board: BoardModel, *, kept: dict[str, Any], at: 
     """The profile as TOML, with intervals and origin in comments.
 
     Args:
-        found: what the values come from.
-        board: what is published.
-        kept: further keys of the profile, such as which meter the agent is to use.
-        at: when it was calibrated.
+        found: the result of a calibration.
+        board: the cost parameters to write.
+        kept: further keys of the profile, such as the agent's meter.
+        at: time of the calibration.
     """
     power, compute, link = found.power, board.compute, board.link
     source = found.hardware.meter
@@ -139,7 +138,7 @@ def profile(found: Calibration, board: BoardModel, *, kept: dict[str, Any], at: 
 
 
 def page(found: Calibration, declared: BoardModel | None = None) -> str:
-    """The fit as a page that loads nothing: powers, fits and held-out errors over frequency.
+    """The fit as a self-contained page: powers, fits and held-out errors over frequency.
 
     Raises:
         ImportError: plotly is not installed.
@@ -162,7 +161,7 @@ def page(found: Calibration, declared: BoardModel | None = None) -> str:
             x=grid / 1e9, y=[curve(f) for f in grid], mode="lines", name=name, line=line
         )
     if found.voltage is not None:
-        # Voltages and temperatures are known where it was measured, not in between.
+        # Voltages and temperatures are known at the measured frequencies only.
         groups = by_frequency(busy)
         figure.add_scatter(
             x=[f / 1e9 for f, _ in groups],

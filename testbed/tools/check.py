@@ -1,10 +1,10 @@
 """``fimi check``: a configuration's values, its data, and whether the fleet has a plan.
 
-* :func:`value_lines`  every value, where it comes from, and whether it is the default
-* :func:`differing`    which values are not at their defaults
-* :func:`data_words`   what the data come to
-* :func:`network_words`  what the network costs
-* :func:`plan_words`   the plan of the emulated fleet, made as a dry run makes it
+* :func:`value_lines`  every value, its origin, and whether it is the default
+* :func:`differing`    the values that differ from their defaults
+* :func:`data_words`   the parts of the data and their partition
+* :func:`network_words`  the cost of the network
+* :func:`plan_words`   the plan of the emulated fleet, as in a dry run
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def value_lines(scenario: Scenario, paper: Paper, *, whole: bool) -> Iterator[st
 
     Args:
         scenario: configuration and origins.
-        paper: what it is for.
-        whole: whether lines may be longer than the paper is wide, so that nothing is cut.
+        paper: layout of the output.
+        whole: whether lines may be longer than the output is wide, so that nothing is cut.
     """
     changed = configuration.changed(scenario.config)
     rows = configuration.values(scenario.config)
@@ -44,7 +44,7 @@ def value_lines(scenario: Scenario, paper: Paper, *, whole: bool) -> Iterator[st
 
 
 def differing(config: Config) -> str:
-    """Which keys are not at their defaults."""
+    """The keys that differ from their defaults, as text."""
     changed = tuple(configuration.changed(config))
     if not changed:
         return "no value differs from its default"
@@ -54,7 +54,7 @@ def differing(config: Config) -> str:
 
 
 def data_words(scenario: Scenario) -> Iterator[tuple[str, str]]:
-    """The parts of the data, and their division among the devices."""
+    """The parts of the data, and their partition over the devices."""
     split, skew = scenario.split, scenario.skew
     test = split.test
     size = "×".join(map(str, test.image_shape))
@@ -79,7 +79,7 @@ def plan_words(scenario: Scenario) -> str:
     """The plan of the emulated fleet in one sentence, or why none was tried.
 
     Raises:
-        fimi.optim.problem.InfeasibleError: no plan meets the limits; says why, and what would do.
+        fimi.optim.problem.InfeasibleError: no plan meets the limits; says why, and what would help.
     """
     try:
         from fimi.coordinator.fleet_planner import FleetPlanner
@@ -123,7 +123,7 @@ def plan_words(scenario: Scenario) -> str:
 
 
 def network_words(scenario: Scenario) -> str:
-    """What the configured network costs, in one line; one of the user's own is made for it."""
+    """The cost of the configured network, in one line; a network of the user's own is built."""
     cost = scenario.network
     return (
         f"{scenario.config.training.model}: {cost.parameters:,} parameters, "

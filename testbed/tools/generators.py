@@ -26,20 +26,20 @@ from fimi.testbed.processes.torch_cache import torch_cache
 
 CHECKPOINT = "checkpoint.safetensors"
 LEAST_TESTS = 4
-"""Real images of a class without which nothing can be compared."""
+"""Smallest number of real images of a class for a comparison."""
 
 
 class GeneratorRecipe(Struct, frozen=True, kw_only=True):
-    """What is trained, and how.
+    """Settings of the training of a generator.
 
     Attributes:
         model: diffusion model or GAN.
-        steps: of the optimiser; ``None``: the model's default.
+        steps: optimiser steps; ``None``: the model's default.
         batch_size: images per step; ``None``: the model's default.
-        channels: of the levels of a diffusion network; empty: from the images' size.
+        channels: channels of a diffusion network's levels; empty: by the size of images.
         device: ``"cpu"`` or a CUDA device.
         every: steps between checkpoints and sheets.
-        threads: of PyTorch.
+        threads: PyTorch's threads.
     """
 
     model: Literal["diffusion", "gan"] = "diffusion"
@@ -55,7 +55,7 @@ def parse_channels(text: str | None) -> tuple[int, ...]:
     """``"64,128"`` as numbers.
 
     Raises:
-        ConfigError: they are no positive numbers.
+        ConfigError: they are not positive numbers.
     """
     try:
         found = tuple(int(part) for part in text.split(",")) if text else ()
@@ -77,15 +77,15 @@ def train(
     """Train a generator and save it.
 
     Args:
-        scenario: decides the public part.
-        data: public images instead of it.
-        out: folder to write; must not hold a generator yet.
-        recipe: what is trained.
-        say: told how it goes.
+        scenario: gives the public part.
+        data: public images to use instead.
+        out: folder to write; must not contain a generator yet.
+        recipe: settings of the training.
+        say: called with lines of progress.
 
     Raises:
-        ConfigError: the recipe does not fit itself or the images.
-        GeneratorError: the folder is taken, or the training diverged.
+        ConfigError: the settings contradict each other or do not fit the images.
+        GeneratorError: the folder contains a generator, or the training diverged.
         OSError: it cannot be written.
     """
     config = scenario.config
@@ -189,17 +189,17 @@ def evaluate(
     """Measure the configured generator, quality gate included.
 
     Args:
-        scenario: which generator, which gate, which data.
-        data: public images instead of the configured ones.
+        scenario: gives generator, gate and data.
+        data: public images to use instead of the configured ones.
         test: real images to test on instead of the configured ones.
         out: folder for ``evaluation.json`` and a sheet of samples per class; ``None``: none.
-        per_class: images of every class.
-        classifiers: per class accuracy score.
-        threads: of PyTorch.
-        say: told the result.
+        per_class: number of images of every class.
+        classifiers: number of classifiers per class accuracy score.
+        threads: PyTorch's threads.
+        say: called with lines of the result.
 
     Raises:
-        ConfigError: there is nothing to test on.
+        ConfigError: there are no images to test on.
         GeneratorError: the generator or the data cannot be used.
     """
     if data and not test:
@@ -297,11 +297,11 @@ def read_images(path: Path, how: DataConfig) -> Dataset:
     """Images from a data file, or from a folder with one folder per class.
 
     Args:
-        path: of the file or the folder.
-        how: the size and the mode that the images of a folder are brought to.
+        path: the file or the folder.
+        how: size and mode to which the images of a folder are converted.
 
     Raises:
-        GeneratorError: they cannot be read, or a class has none.
+        GeneratorError: they cannot be read, or a class has no images.
     """
     options = DatasetOptions(image_size=how.image_size, image_mode=how.image_mode)
     try:
@@ -320,7 +320,7 @@ def require_alike(public: Dataset, test: Dataset) -> None:
     """Refuse real images that a generator for ``public`` cannot be tested on.
 
     Raises:
-        GeneratorError: other classes, another size, or hardly any images.
+        GeneratorError: they have other classes, another size, or too few images.
     """
     if public.class_names != test.class_names:
         raise GeneratorError(

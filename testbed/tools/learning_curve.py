@@ -1,4 +1,4 @@
-"""A measured learning curve for people: the table, the fit, the lines to paste, the picture."""
+"""The output of a measured learning curve: table, fit, lines for a configuration, plot."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from fimi.report.words import MISSING
 
 
 class Row(Struct, frozen=True, kw_only=True):
-    """All draws of an amount.
+    """The results of all draws of one amount.
 
     Attributes:
         samples: D.
-        draws: how many.
-        error: mean over them, 0 to 1.
-        deviation: standard deviation; ``None`` of one draw.
-        fitted: error by the curve; ``None`` without one.
+        draws: number of draws.
+        error: mean error, 0 to 1.
+        deviation: standard deviation of the error; ``None`` with one draw.
+        fitted: error by the fitted curve; ``None`` without a curve.
     """
 
     samples: int
@@ -36,14 +36,14 @@ class Row(Struct, frozen=True, kw_only=True):
 
 
 class CurveResult(Struct, frozen=True, kw_only=True):
-    """What ``--format json`` prints.
+    """The output of ``--format json``.
 
     Attributes:
-        points: every training.
-        rows: by amount.
-        fit: to all points; ``None`` where there is none.
+        points: results of every training.
+        rows: results by amount.
+        fit: fit to all points; ``None`` if there is none.
         reason: why there is none, or empty.
-        interrupted: whether measuring was broken off.
+        interrupted: whether the measurement was interrupted.
     """
 
     points: tuple[CurvePoint, ...]
@@ -54,7 +54,7 @@ class CurveResult(Struct, frozen=True, kw_only=True):
 
 
 def result_of(points: Sequence[CurvePoint], *, interrupted: bool) -> CurveResult:
-    """Fit the points and sum them up."""
+    """The fit and the rows of some points."""
     fit, reason = None, ""
     try:
         fit = fit_curve([p.samples for p in points], [p.error for p in points])

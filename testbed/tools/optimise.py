@@ -1,4 +1,4 @@
-"""``fimi optimise``: a problem file planned, swept, or searched for the cheapest way to a target.
+"""The output of ``fimi optimise``: a plan, a sweep, or the fewest joules to a target.
 
 * :func:`plan_table`    a plan for people
 * :func:`sweep_table`, :func:`sweep_csv`, :func:`write_plot`  the results of a sweep
@@ -56,7 +56,7 @@ def parse_deadlines(text: str | None) -> tuple[float, float] | None:
     """``0.5:2`` as two factors.
 
     Raises:
-        ProblemError: not of this form.
+        ProblemError: the text has another form.
     """
     if text is None:
         return None
@@ -93,7 +93,7 @@ def plan_rows(plan: Plan) -> list[tuple[str, ...]]:
 
 
 def plan_table(plan: Plan, paper: Paper | None = None) -> str:
-    """A plan for people: resources, then images class by class."""
+    """A plan as tables: resources, then images by class."""
     paper = paper or Paper()
     heading = ["device", "synth.\nimages", "\nsamples", "f\nGHz", "b\nkHz", "p\nmW"]
     heading += ["train\ns", "upload\ns", "train\nJ", "upload\nJ"]
@@ -133,7 +133,8 @@ def choice_table(choice: Choice, paper: Paper | None = None) -> str:
     """Joules to a target accuracy, over Δ_max."""
     heading = ("", "Δ_max", "deadline ×", "rounds", "J per round", "J in all")
     rows: list[tuple[str, ...]] = []
-    # The search gathers close to the best: of trials that read alike, one, and the best before any.
+    # Many trials are close to the best: of trials with the same text one is shown, if possible
+    # the best.
     shown = {_as_read(trial): trial for trial in choice.trials} | {
         _as_read(choice.best): choice.best
     }
@@ -164,7 +165,7 @@ def _as_read(trial: TargetTrial) -> tuple[str, str]:
 
 
 def sweep_table(points: Sequence[SweepPoint], paper: Paper | None = None) -> str:
-    """A sweep for people; infeasible points say what stands in the way."""
+    """A sweep as a table; infeasible points name the constraint that cannot be met."""
     names = list(points[0].values) if points else []
     heading = [f"{TITLES[n]} {UNITS.get(n, '')}".strip() for n in names]
     heading += ["J per round", "gap %", "Δ", "synthetic"]
@@ -246,7 +247,7 @@ def write_plot(points: Sequence[SweepPoint], path: Path) -> None:
 def infeasible_spans(points: Sequence[SweepPoint], first: str) -> list[tuple[float, float]]:
     """Ranges of the first parameter in which no plan was found for any value of the others.
 
-    The border lies half-way between the last infeasible value and the first feasible one.
+    The border is half-way between the last infeasible value and the first feasible one.
     """
     values = sorted({point.values[first] for point in points})
     possible = {point.values[first] for point in points if point.feasible}
