@@ -1,13 +1,13 @@
 """How a table of the run store is described, and everything that follows from a description.
 
-A :class:`Table` names its columns once: SQL type, unit, meaning, and where in a typed value each is
-found. Creating the table, writing a value, reading it back and ``docs/record.md`` derive from it,
-so a new column is one more entry in :mod:`fimi.record.schema`.
+A :class:`StoreTable` names its columns once: SQL type, unit, meaning, and where in a typed value
+each is found. Creating the table, writing a value, reading it back and ``docs/record.md`` derive
+from it, so a new column is one more entry in :mod:`fimi.record.schema`.
 
-* :class:`Column`  one column of a table or a view
+* :class:`StoreColumn`  one column of a table or a view
 * :func:`text`, :func:`whole`, :func:`real`, :func:`packed`, :func:`energy`  columns in short
-* :class:`Table`   columns, and the type whose values its rows are
-* :class:`View`    columns computed from tables
+* :class:`StoreTable`   columns, and the type whose values its rows are
+* :class:`StoreView`    columns computed from tables
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from msgspec import Struct
 T = TypeVar("T")
 
 
-class Column(Struct, frozen=True, kw_only=True):
+class StoreColumn(Struct, frozen=True, kw_only=True):
     """One column.
 
     Attributes:
@@ -61,27 +61,29 @@ class Column(Struct, frozen=True, kw_only=True):
         return to_json(value) if self.kind == "JSON" and value is not None else value
 
 
-def text(name: str, meaning: str, at: str = "", **more: Any) -> Column:
+def text(name: str, meaning: str, at: str = "", **more: Any) -> StoreColumn:
     """A column of text."""
-    return Column(name=name, kind="TEXT", meaning=meaning, at=at, **more)
+    return StoreColumn(name=name, kind="TEXT", meaning=meaning, at=at, **more)
 
 
-def whole(name: str, unit: str, meaning: str, at: str = "", **more: Any) -> Column:
+def whole(name: str, unit: str, meaning: str, at: str = "", **more: Any) -> StoreColumn:
     """A column of integers."""
-    return Column(name=name, kind="INTEGER", unit=unit, meaning=meaning, at=at, **more)
+    return StoreColumn(name=name, kind="INTEGER", unit=unit, meaning=meaning, at=at, **more)
 
 
-def real(name: str, unit: str, meaning: str, at: str = "", **more: Any) -> Column:
+def real(name: str, unit: str, meaning: str, at: str = "", **more: Any) -> StoreColumn:
     """A column of real numbers."""
-    return Column(name=name, kind="REAL", unit=unit, meaning=meaning, at=at, **more)
+    return StoreColumn(name=name, kind="REAL", unit=unit, meaning=meaning, at=at, **more)
 
 
-def packed(name: str, meaning: str, at: str = "", **more: Any) -> Column:
+def packed(name: str, meaning: str, at: str = "", **more: Any) -> StoreColumn:
     """A column of JSON."""
-    return Column(name=name, kind="JSON", meaning=meaning, at=at, **more)
+    return StoreColumn(name=name, kind="JSON", meaning=meaning, at=at, **more)
 
 
-def energy(meaning: str, at: str, prefix: str = "", name: str = "energy_j") -> tuple[Column, ...]:
+def energy(
+    meaning: str, at: str, prefix: str = "", name: str = "energy_j"
+) -> tuple[StoreColumn, ...]:
     """The five columns of a :class:`fimi.energy.joules.Energy`: a joule is never bare.
 
     Args:
@@ -101,7 +103,7 @@ def energy(meaning: str, at: str, prefix: str = "", name: str = "energy_j") -> t
     )
 
 
-class Table(Struct, Generic[T], frozen=True):
+class StoreTable(Struct, Generic[T], frozen=True):
     """One table: a row is a value of a type, with what the value does not say of itself beside it.
 
     Attributes:
@@ -116,12 +118,12 @@ class Table(Struct, Generic[T], frozen=True):
     name: str
     of: type[T]
     about: str
-    columns: tuple[Column, ...]
-    beside: tuple[Column, ...] = ()
+    columns: tuple[StoreColumn, ...]
+    beside: tuple[StoreColumn, ...] = ()
     primary: tuple[str, ...] = ("id",)
 
     @property
-    def described(self) -> tuple[Column, ...]:
+    def described(self) -> tuple[StoreColumn, ...]:
         """All columns, in order."""
         return self.beside + self.columns
 
@@ -175,7 +177,7 @@ class Table(Struct, Generic[T], frozen=True):
         return Shape(self.of, [(i, c.path, c) for i, c in enumerate(self.columns)])
 
 
-class View(Struct, frozen=True, kw_only=True):
+class StoreView(Struct, frozen=True, kw_only=True):
     """One view: flat rows for people and their tools.
 
     Attributes:
@@ -187,7 +189,7 @@ class View(Struct, frozen=True, kw_only=True):
 
     name: str
     about: str
-    columns: tuple[Column, ...]
+    columns: tuple[StoreColumn, ...]
     rows: str
 
     @property
@@ -208,10 +210,10 @@ class Shape:
         columns: index in the row, path from ``of``, column.
     """
 
-    def __init__(self, of: Any, columns: list[tuple[int, list[str], Column]]) -> None:
+    def __init__(self, of: Any, columns: list[tuple[int, list[str], StoreColumn]]) -> None:
         self._is_tuple = get_origin(of) is tuple
         types = {} if self._is_tuple else {f.name: f.type for f in msgspec.structs.fields(of)}
-        groups: dict[str, list[tuple[int, list[str], Column]]] = {}
+        groups: dict[str, list[tuple[int, list[str], StoreColumn]]] = {}
         self._leaves: list[tuple[str, bool, int, bool]] = []
         for index, (field, *rest), column in columns:
             if rest:
@@ -224,12 +226,12 @@ class Shape:
             for field, inside in groups.items()
         ]
 
-    def build(self, row: tuple[Any, ...], spoilt: Callable[[str, str], None] | None = None) -> Any:
+    def build(self, row: tuple[Any, ...], spoilt: Callable[[str, str], Any] | None = None) -> Any:
         """A row as nested builtins, for :func:`msgspec.convert`; ``None`` if all of it is unknown.
 
         Args:
             row: the columns of the value.
-            spoilt: told of a field whose JSON cannot be read, and why; it is unknown then.
+            spoilt: told of a field whose JSON cannot be read, and why; says what stands in for it.
 
         Raises:
             msgspec.DecodeError: JSON cannot be read, and nobody wants to be told.

@@ -13,7 +13,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from fimi.record.description import Column, Table
+from fimi.record.description import StoreColumn, StoreTable
 from fimi.record.schema import DEPLOYMENT, PREDICTION, RUN, SAMPLE, TABLES, VERSION
 from fimi.record.views import VIEWS
 
@@ -48,7 +48,7 @@ def _lay(db: sqlite3.Connection, name: str, select: str) -> None:
     db.execute(f"CREATE TEMP VIEW {name} AS {select}")
 
 
-def _select(table: Table[Any], there: set[str], source: str, **moved: str) -> str:
+def _select(table: StoreTable[Any], there: set[str], source: str, **moved: str) -> str:
     """All columns of a table: those that are there, those that were called otherwise, NULL."""
     columns = ", ".join(
         f"{moved.get(c.name) or (c.name if c.name in there else _absent(c, source))} AS {c.name}"
@@ -57,14 +57,14 @@ def _select(table: Table[Any], there: set[str], source: str, **moved: str) -> st
     return f"SELECT {columns} FROM main.{source}" if source else f"SELECT {columns} WHERE 0"
 
 
-def _absent(column: Column, source: str) -> str:
+def _absent(column: StoreColumn, source: str) -> str:
     return "rowid" if column.name == "id" and source else "NULL"
 
 
 def _run(_: set[str]) -> str:
     """Rows of key and JSON as one row."""
 
-    def value(column: Column) -> str:
+    def value(column: StoreColumn) -> str:
         key, *inside = column.path
         where = ".".join(["$", *inside])
         return f"json_extract((SELECT value FROM main.run WHERE key = '{key}'), '{where}')"

@@ -12,7 +12,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from fimi.energy.joules import total
 from fimi.messaging.messages import DevicePlan
 from fimi.record import migration, schema
 from fimi.record.clean import clean
-from fimi.record.description import T, Table
+from fimi.record.description import StoreTable, T
 from fimi.record.events import (
     BatchDelivered,
     Deployed,
@@ -243,13 +243,21 @@ class _Reader:
     def _warn(self, what: str, why: str) -> None:
         self._warnings.append(f"{clean(what)} cannot be read and is left out: {why}")
 
-    def _values(self, table: Table[T]) -> Iterator[tuple[tuple[Any, ...], T]]:
+    def _nothing(self, field: str, why: str) -> tuple[()]:
+        """What stands in for a list that cannot be read."""
+        self._warn(field, why)
+        return ()
+
+    def _values(
+        self, table: StoreTable[T], spoilt: Callable[[str, str], Any] | None = None
+    ) -> Iterator[tuple[tuple[Any, ...], T]]:
         """Rows as values, with the columns beside each of them."""
         shape = table.shape()
         for beside, row in table.rows(self._db):
-            yield beside, msgspec.convert(shape.build(row) or {}, table.of, strict=False)
+            found = shape.build(row, spoilt) or {}
+            yield beside, msgspec.convert(found, table.of, strict=False)
 
-    def _bodies(self, table: Table[T]) -> Iterator[tuple[tuple[Any, ...], T]]:
+    def _bodies(self, table: StoreTable[T]) -> Iterator[tuple[tuple[Any, ...], T]]:
         """The same of values in one column; what cannot be read is left out and named."""
         for beside, (text,) in table.rows(self._db):
             try:
@@ -257,7 +265,7 @@ class _Reader:
             except (msgspec.DecodeError, msgspec.ValidationError) as error:
                 self._warn(" ".join([table.name, *map(str, beside)]), str(error))
 
-    def _groups(self, table: Table[T]) -> dict[tuple[Any, ...], tuple[T, ...]]:
+    def _groups(self, table: StoreTable[T]) -> dict[tuple[Any, ...], tuple[T, ...]]:
         """Values by the columns beside them."""
         found: dict[tuple[Any, ...], list[T]] = {}
         for beside, value in self._values(table):
@@ -326,7 +334,7 @@ class _Reader:
                     devices=tuple(devices.get(result.number, ())),
                     server=next(iter(server.get((result.number,), ())), None),
                 )
-                for _, result in self._values(schema.ROUNDS)
+                for _, result in self._values(schema.ROUNDS, self._nothing)
             ),
         )
 

@@ -18,7 +18,7 @@ from fimi.energy.hardware import Observation
 from fimi.energy.ledger import PhaseRecord
 from fimi.learning.training.classifier import FileCheck
 from fimi.messaging.messages import DevicePlan, Goodput, Profile, Trial
-from fimi.record.description import Column, Table, energy, packed, real, text, whole
+from fimi.record.description import StoreColumn, StoreTable, energy, packed, real, text, whole
 from fimi.record.events import Event
 from fimi.record.insight import DeviceInsight, Insight
 from fimi.record.prediction import Residual
@@ -35,12 +35,12 @@ DEVICE = text("device", "id of the device")
 PHASE = text("phase", "synthetic-download, model-download, compute, upload, idle, or inference")
 
 
-def body(meaning: str) -> tuple[Column, ...]:
+def body(meaning: str) -> tuple[StoreColumn, ...]:
     """One column that holds the whole value."""
     return (packed("body", meaning, "."),)
 
 
-def metered(at: str = "") -> tuple[Column, ...]:
+def metered(at: str = "") -> tuple[StoreColumn, ...]:
     """How a stretch of a phase was metered, without its phase."""
     return (
         real("start_s", "s", "beginning on the device's own clock", f"{at}start_s", null=bool(at)),
@@ -52,7 +52,7 @@ def metered(at: str = "") -> tuple[Column, ...]:
 
 
 # fmt: off
-RUN = Table(
+RUN = StoreTable(
     "run", RunInfo, primary=("run",),
     about="The run itself, in one row.",
     columns=(
@@ -86,7 +86,7 @@ RUN = Table(
         text("partition_digest", "SHA-256 of who holds what", "dataset.partition_digest"),
     ))
 
-EVENT = Table(
+EVENT = StoreTable(
     "event", Event,
     about="Everything that happened, in order. Plans and rounds are in tables of their own.",
     beside=(
@@ -95,25 +95,25 @@ EVENT = Table(
     ),
     columns=())
 
-PROFILE = Table(
+PROFILE = StoreTable(
     "profile", Profile, primary=("device",),
     about="What each device said of itself. View `profiles` has the same in columns.",
     beside=(DEVICE,),
     columns=body("the profile"))
 
-PLAN = Table(
+PLAN = StoreTable(
     "plan", PlanSummary,
     about="Plans of the fleet, the last one in force. View `plans` has the same in columns.",
     beside=(ID,),
     columns=body("the plan with its bound, its gap and the history of the search"))
 
-DEVICE_PLAN = Table(
+DEVICE_PLAN = StoreTable(
     "device_plan", DevicePlan, primary=("plan", "device"),
     about="Each device's share of a plan. View `device_plans` has the same in columns.",
     beside=(whole("plan", "rows", "`id` of the plan"), DEVICE),
     columns=body("what the device was told"))
 
-ROUNDS = Table(
+ROUNDS = StoreTable(
     "round", RoundResult, primary=("number",),
     about="Finished rounds. View `rounds` adds their joules.",
     columns=(
@@ -126,7 +126,7 @@ ROUNDS = Table(
         whole("test_samples", "samples", "the test set has", "evaluation.samples"),
     ))
 
-DEVICE_ROUND = Table(
+DEVICE_ROUND = StoreTable(
     "device_round", DeviceRound, primary=("round", "device"),
     about="What became of each device in each round. View `device_rounds` adds its joules.",
     beside=(ROUND,),
@@ -146,7 +146,7 @@ DEVICE_ROUND = Table(
         whole("unlabelled_samples", "samples", "images it looked at for a label", null=True),
     ))
 
-SAMPLE = Table(
+SAMPLE = StoreTable(
     "sample", PhaseRecord,
     about="Every metered stretch of a phase; a phase of a round may have several.",
     beside=(ID, ROUND_OR_BEFORE, DEVICE),
@@ -156,7 +156,7 @@ SAMPLE = Table(
         *energy("the processor's share, by a meter of its own", "cpu", "cpu_", "cpu_j"),
     ))
 
-PREDICTION = Table(
+PREDICTION = StoreTable(
     "prediction", PhaseCost,
     about="What the cost model said of a phase: joules of the whole board, modelled.",
     beside=(ID, ROUND_OR_BEFORE, DEVICE),
@@ -167,7 +167,7 @@ PREDICTION = Table(
         real("dynamic_j", "J", "above idle; the paper's energy for compute and upload"),
     ))
 
-TRANSFER = Table(
+TRANSFER = StoreTable(
     "transfer", Goodput,
     about="Every payload that a device moved.",
     beside=(ID, ROUND_OR_BEFORE, DEVICE),
@@ -177,7 +177,7 @@ TRANSFER = Table(
         real("duration_s", "s", "from asking until all of it was there, on the device's clock"),
     ))
 
-OBSERVATION = Table(
+OBSERVATION = StoreTable(
     "observation", Observation, primary=("round", "device"),
     about="What a device did in a round besides drawing power; unknown where it did not tell.",
     beside=(ROUND, DEVICE),
@@ -198,7 +198,7 @@ OBSERVATION = Table(
         real("temperature_c", "°C", "of the processor, mean", null=True),
     ))
 
-RESIDUAL = Table(
+RESIDUAL = StoreTable(
     "residual", Residual,
     about="Predicted less measured board energy of a phase, and what the difference comes from.",
     beside=(ID,),
@@ -217,7 +217,7 @@ RESIDUAL = Table(
         real("power_j", "J", "the board drew another power", "parts.power_j"),
     ))
 
-REFIT = Table(
+REFIT = StoreTable(
     "refit", BoardModel, primary=("round", "device"),
     about="Cost parameters that were fitted after a round.",
     beside=(
@@ -227,7 +227,7 @@ REFIT = Table(
     ),
     columns=body("the cost parameters"))
 
-SERVER_ROUND = Table(
+SERVER_ROUND = StoreTable(
     "server_round", ServerRound, primary=("round",),
     about="What the server trained in a round: its own seconds and joules, no device's.",
     beside=(ROUND,),
@@ -241,7 +241,7 @@ SERVER_ROUND = Table(
         *energy("of the server's machine meanwhile, idle power included", "energy"),
     ))
 
-LABEL_SKEW = Table(
+LABEL_SKEW = StoreTable(
     "label_skew", Labels, primary=("device", "stage"),
     about="How uneven the labels of a device are.",
     beside=(DEVICE, text("stage", "local: its own data; filled: with the planned synthetic ones")),
@@ -251,7 +251,7 @@ LABEL_SKEW = Table(
         real("entropy_bits", "bit", "of its label distribution", null=True),
     ))
 
-MODEL_FILE = Table(
+MODEL_FILE = StoreTable(
     "model_file", FileCheck, primary=("round", "variant"),
     about="The trained model as a file, checked against PyTorch on the coordinator.",
     beside=(ROUND,),
@@ -266,7 +266,7 @@ MODEL_FILE = Table(
         whole("compared", "samples", "images that were compared"),
     ))
 
-DEPLOYMENT = Table(
+DEPLOYMENT = StoreTable(
     "deployment", Trial, primary=("round", "device", "variant"),
     about="How a device ran a file; unknown, with the reason in `error`, where it could not.",
     beside=(ROUND, DEVICE),
@@ -284,7 +284,7 @@ DEPLOYMENT = Table(
         text("error", "why it could not run the file, or empty"),
     ))
 
-INSIGHT = Table(
+INSIGHT = StoreTable(
     "insight", Insight, primary=("round",),
     about="What the updates of a round say of learning.",
     columns=(
@@ -293,7 +293,7 @@ INSIGHT = Table(
         whole("reference_samples", "samples", "behind the IID update; 0 for none"),
     ))
 
-DEVICE_INSIGHT = Table(
+DEVICE_INSIGHT = StoreTable(
     "device_insight", DeviceInsight, primary=("round", "device"),
     about="What the update of a device says of learning.",
     beside=(ROUND,),
@@ -304,7 +304,7 @@ DEVICE_INSIGHT = Table(
     ))
 # fmt: on
 
-TABLES: tuple[Table[Any], ...] = (
+TABLES: tuple[StoreTable[Any], ...] = (
     RUN, EVENT, PROFILE, PLAN, DEVICE_PLAN, ROUNDS, DEVICE_ROUND, SAMPLE, PREDICTION, TRANSFER,
     OBSERVATION, RESIDUAL, REFIT, SERVER_ROUND, LABEL_SKEW, MODEL_FILE, DEPLOYMENT, INSIGHT,
     DEVICE_INSIGHT,

@@ -25,7 +25,7 @@ from fimi.learning.data.partition_summary import LabelSkew
 from fimi.messaging.messages import DevicePlan, Profile, Trial
 from fimi.optim.plans import Plan
 from fimi.record import schema
-from fimi.record.description import Table, to_json
+from fimi.record.description import StoreTable, to_json
 from fimi.record.events import Event
 from fimi.record.insight import Insight
 from fimi.record.prediction import Residual
@@ -241,7 +241,7 @@ class RunStore:
                 time.sleep(0.02)
 
     def _insert(
-        self, table: Table[Any], values: Iterable[Any], *, replace: bool = False, **beside: Any
+        self, table: StoreTable[Any], values: Iterable[Any], *, replace: bool = False, **beside: Any
     ) -> None:
         """Write values as rows, with the columns that stand beside each of them."""
         rows = [table.row(value, **beside) for value in values]

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from fimi.record import schema
-from fimi.record.description import Column, View, energy, real, text, whole
+from fimi.record.description import StoreColumn, StoreView, energy, real, text, whole
 
 _WIDEST = (
     "substr(max(CASE {0} WHEN 'cpu' THEN '0cpu' WHEN 'gpu' THEN '0gpu' WHEN 'module' THEN "
@@ -26,18 +26,18 @@ _WIDEST = (
 )
 
 
-def _of(alias: str, columns: Iterable[Column]) -> tuple[Column, ...]:
+def _of(alias: str, columns: Iterable[StoreColumn]) -> tuple[StoreColumn, ...]:
     """Columns of a table or a query, as they are; JSON is left out."""
     return tuple(replace(c, at=f"{alias}.{c.name}") for c in columns if c.kind != "JSON")
 
 
-def _select(columns: Iterable[Column]) -> str:
+def _select(columns: Iterable[StoreColumn]) -> str:
     return ", ".join(f"{column.at} AS {column.name}" for column in columns)
 
 
 def _sum(
     meaning: str, of: str, to: str, name: str, complete: str = "1", independent: bool = False
-) -> tuple[Column, ...]:
+) -> tuple[StoreColumn, ...]:
     """The five columns of a sum of energies over the rows of a group.
 
     Args:
@@ -72,7 +72,9 @@ def _root(square: str) -> str:
     )
 
 
-def _sum_and_known(meaning: str, complete: str, independent: bool = False) -> tuple[Column, ...]:
+def _sum_and_known(
+    meaning: str, complete: str, independent: bool = False
+) -> tuple[StoreColumn, ...]:
     """A sum of energies that is unknown where a part is missing, and the part that is known."""
     return (
         *_sum(meaning, "known_", "", "energy_j", complete, independent),
@@ -81,7 +83,7 @@ def _sum_and_known(meaning: str, complete: str, independent: bool = False) -> tu
     )  # fmt: skip
 
 
-def _modelled(prefix: str, *columns: Column) -> tuple[Column, ...]:
+def _modelled(prefix: str, *columns: StoreColumn) -> tuple[StoreColumn, ...]:
     """Joules that the cost model said, with what is known about them."""
     return (
         *columns,
@@ -92,7 +94,7 @@ def _modelled(prefix: str, *columns: Column) -> tuple[Column, ...]:
     )
 
 
-def _in_body(path: str, column: Column) -> Column:
+def _in_body(path: str, column: StoreColumn) -> StoreColumn:
     """A column that stands in the JSON of ``body``."""
     return replace(column, at=f"json_extract(b.body, '$.{path}')", null=True)
 
@@ -130,7 +132,7 @@ _METERED = (
 )
 _NULLS = ", ".join(["NULL"] * 13)
 
-PHASES = View(
+PHASES = StoreView(
     name="phases",
     about="One row per device, round and phase: what was metered beside what was predicted. Round "
     "0 is the time before the first round.",
@@ -170,7 +172,7 @@ _OBSERVED = tuple(
     for c in _of("o", schema.OBSERVATION.columns)
 )
 
-DEVICE_ROUNDS = View(
+DEVICE_ROUNDS = StoreView(
     name="device_rounds",
     about="One row per device and round.",
     columns=(
@@ -202,7 +204,7 @@ _ROUND_SUMS = (
     real("predicted_dynamic_j", "J", "of the same", "sum(predicted_dynamic_j)", null=True),
 )
 
-ROUNDS = View(
+ROUNDS = StoreView(
     name="rounds",
     about="One row per round. The server's joules are in no sum of the devices'.",
     columns=(
@@ -225,7 +227,7 @@ ROUNDS = View(
     "round) d ON d.round = r.number LEFT JOIN server_round s ON s.round = r.number",
 )
 
-PLANS = View(
+PLANS = StoreView(
     name="plans",
     about="One row per plan of the fleet; the last is in force.",
     columns=(
@@ -255,7 +257,7 @@ PLANS = View(
     rows="plan b",
 )
 
-DEVICE_PLANS = View(
+DEVICE_PLANS = StoreView(
     name="device_plans",
     about="One row per plan and device.",
     columns=(
@@ -292,7 +294,7 @@ DEVICE_PLANS = View(
     rows="device_plan b",
 )
 
-PROFILES = View(
+PROFILES = StoreView(
     name="profiles",
     about="One row per device: board, meter, cost parameters (docs/model.md).",
     columns=(
@@ -328,7 +330,7 @@ PROFILES = View(
     rows="profile b",
 )
 
-SETTINGS = View(
+SETTINGS = StoreView(
     name="settings",
     about="One row per configuration key.",
     columns=(
@@ -340,7 +342,7 @@ SETTINGS = View(
     "json_each(run.origins)) o ON o.key = c.key",
 )
 
-CLASSES = View(
+CLASSES = StoreView(
     name="classes",
     about="One row per round and class.",
     columns=(
@@ -351,7 +353,7 @@ CLASSES = View(
     rows="round r, json_each(r.class_accuracy) c",
 )
 
-LABELS = View(
+LABELS = StoreView(
     name="labels",
     about="One row per device, stage and class.",
     columns=(

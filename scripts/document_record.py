@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from fimi.record.description import Column
+from fimi.record.description import StoreColumn
 from fimi.record.schema import TABLES
 from fimi.record.views import VIEWS
 
@@ -19,7 +19,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "record.md"
 MARK = "<!-- From here on the page is made by scripts/document_record.py -->\n"
 
 
-def section(name: str, about: str, columns: Iterable[Column]) -> str:
+def section(name: str, about: str, columns: Iterable[StoreColumn]) -> str:
     """One table or view."""
     rows = [
         f"| `{c.name}` | {c.kind} | {c.unit or '–'} | {c.meaning}"

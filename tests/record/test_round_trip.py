@@ -17,7 +17,7 @@ from fimi.learning.training.classifier import FileCheck
 from fimi.messaging.messages import DevicePlan, Profile, Trial
 from fimi.optim.plans import Plan
 from fimi.record import schema
-from fimi.record.description import Table
+from fimi.record.description import StoreTable
 from fimi.record.events import Event, Logged
 from fimi.record.insight import DeviceInsight, Insight
 from fimi.record.prediction import Residual
@@ -194,7 +194,7 @@ def test_every_column_of_every_table_is_reached() -> None:
         "insight": {"devices"},
     }
 
-    def held(table: Table[Any]) -> set[str]:
+    def held(table: StoreTable[Any]) -> set[str]:
         return {column.path[0] for column in table.columns if column.path}
 
     for table in schema.TABLES:
