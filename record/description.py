@@ -226,12 +226,12 @@ class Shape:
             for field, inside in groups.items()
         ]
 
-    def build(self, row: tuple[Any, ...], spoilt: Callable[[str, str], None] | None = None) -> Any:
+    def build(self, row: tuple[Any, ...], spoilt: Callable[[str, str], Any] | None = None) -> Any:
         """A row as nested builtins, for :func:`msgspec.convert`; ``None`` if all of it is unknown.
 
         Args:
             row: the columns of the value.
-            spoilt: told of a field whose JSON cannot be read, and why; it is unknown then.
+            spoilt: told of a field whose JSON cannot be read, and why; says what stands in for it.
 
         Raises:
             msgspec.DecodeError: JSON cannot be read, and nobody wants to be told.

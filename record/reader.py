@@ -12,7 +12,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -243,11 +243,19 @@ class _Reader:
     def _warn(self, what: str, why: str) -> None:
         self._warnings.append(f"{clean(what)} cannot be read and is left out: {why}")
 
-    def _values(self, table: StoreTable[T]) -> Iterator[tuple[tuple[Any, ...], T]]:
+    def _nothing(self, field: str, why: str) -> tuple[()]:
+        """What stands in for a list that cannot be read."""
+        self._warn(field, why)
+        return ()
+
+    def _values(
+        self, table: StoreTable[T], spoilt: Callable[[str, str], Any] | None = None
+    ) -> Iterator[tuple[tuple[Any, ...], T]]:
         """Rows as values, with the columns beside each of them."""
         shape = table.shape()
         for beside, row in table.rows(self._db):
-            yield beside, msgspec.convert(shape.build(row) or {}, table.of, strict=False)
+            found = shape.build(row, spoilt) or {}
+            yield beside, msgspec.convert(found, table.of, strict=False)
 
     def _bodies(self, table: StoreTable[T]) -> Iterator[tuple[tuple[Any, ...], T]]:
         """The same of values in one column; what cannot be read is left out and named."""
@@ -326,7 +334,7 @@ class _Reader:
                     devices=tuple(devices.get(result.number, ())),
                     server=next(iter(server.get((result.number,), ())), None),
                 )
-                for _, result in self._values(schema.ROUNDS)
+                for _, result in self._values(schema.ROUNDS, self._nothing)
             ),
         )
 

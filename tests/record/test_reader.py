@@ -170,10 +170,13 @@ class TestRunsThatEndedEarly:
     def test_what_cannot_be_decoded_is_named_and_the_rest_is_read(self, run_dir: Path) -> None:
         with sqlite3.connect(run_dir / "run.sqlite") as db:
             db.execute("UPDATE profile SET body = '{\"x\": 1}' WHERE device = 'device-1'")
+            db.execute("UPDATE round SET class_accuracy = '[0.5' WHERE number = 2")
             db.execute("UPDATE run SET config = '[1', origins = '[1]'")
         db.close()
         run = read_run(run_dir)
         assert list(run.profiles) == ["device-0"]
+        assert [r.evaluation.class_accuracy for r in run.rounds] == [(0.5, None), (), (0.7, None)]
+        assert any("class_accuracy" in warning for warning in run.warnings)
         assert (run.info.config, run.info.origins, run.info.seed) == ({}, {}, 3)
         assert any("device-1" in warning for warning in run.warnings)
         assert any("run.config" in warning for warning in run.warnings)
