@@ -21,10 +21,11 @@ Figures
 
 * :mod:`~fimi.record.summary`  the numbers of a run, for the report, JSON, experiments and the
   terminal
+* :mod:`~fimi.record.sums`        sums of joules that say what they lack
 * :mod:`~fimi.record.phases`      joules and seconds phase by phase
+* :mod:`~fimi.record.curve`       round by round, and what an accuracy has cost
 * :mod:`~fimi.record.prediction`  prediction held against measurement, and what errors come from
 * :mod:`~fimi.record.observed`    what boards did besides drawing power
-* :mod:`~fimi.record.targets`     what an accuracy has cost
 
 Imports :mod:`fimi.energy`, :mod:`fimi.optim`, :mod:`fimi.learning` and :mod:`fimi.messaging`.
 """

@@ -15,13 +15,13 @@ from collections.abc import Iterable, Sequence
 from msgspec import Struct
 
 from fimi.energy.hardware import Applied, Observation
-from fimi.energy.joules import Energy
+from fimi.energy.joules import Energy, total
 from fimi.energy.meters.sampler import MonitorCost
 from fimi.energy.observe.link import LinkState
 from fimi.messaging.messages import Goodput
-from fimi.record.phases import correlated, mean
 from fimi.record.record import RunData
 from fimi.record.results import DeviceRound
+from fimi.record.sums import mean
 
 
 class DeviceObserved(Struct, frozen=True, kw_only=True):
@@ -83,7 +83,7 @@ def device_observed(run: RunData, device: str) -> DeviceObserved:
     records = [record for p in before for record in p.phases]
     records += [record for entry in entries for record in entry.phases]
     split = [(r.cpu, r.energy) for r in records if r.cpu is not None]
-    cpu = correlated(part for part, _ in split)
+    cpu = total((part for part, _ in split), one_meter=True)
     whole_j = math.fsum(energy.value_j for _, energy in split if energy is not None)
     known = all(energy is not None for _, energy in split)
     monitored = [o for o in seen if o.monitor is not None]
@@ -106,7 +106,7 @@ def device_observed(run: RunData, device: str) -> DeviceObserved:
         cpu=cpu,
         cpu_share=cpu.value_j / whole_j if cpu is not None and known and whole_j > 0.0 else None,
         monitor=_cost([o.monitor for o in monitored if o.monitor is not None]),
-        monitor_energy=correlated(spent) if len(spent) == len(monitored) else None,
+        monitor_energy=total(spent, one_meter=True) if len(spent) == len(monitored) else None,
     )
 
 

@@ -1,30 +1,32 @@
-"""Joules and seconds phase by phase, and how uncertain their sums are.
+"""A run phase by phase: the parts that all sums are made of, and what each phase came to.
 
+* :func:`round_parts`, :func:`run_parts`  the parts of a round, and of a whole run
 * :class:`PhaseCell`      one device, or the fleet, in one phase over the whole run
 * :func:`device_cells`    the phases of a device
 * :func:`fleet_cells`     the same of all devices together
 * :func:`phase_seconds`   how long a device's phases take in a round
-* :func:`correlated`, :func:`independent`  sums of energies with an honest uncertainty
-
-All readings of a device share the gain of its meter, which dominates. So the phases of one device
-add up linearly (an upper estimate), and different devices in quadrature.
+* :func:`idle_powers_w`   what each device draws while it idles
+* :func:`add_dynamic`     the paper's energy: compute and upload above idle
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
 
 from fimi.energy.cost_model import PHASES, Phase, PhaseCost
-from fimi.energy.joules import Energy, total
+from fimi.energy.joules import Energy
 from fimi.energy.ledger import PhaseRecord
-from fimi.record import results
 from fimi.record.record import RunData
-from fimi.record.results import DeviceRound, Preparation
+from fimi.record.results import Preparation, RoundResult, metered
+from fimi.record.sums import Compared, EnergyPart, EnergyTally, Sum, mean
+
+_OF_A_ROUND: tuple[Phase, ...] = ("model-download", "compute", "upload", "idle")
+DYNAMIC: tuple[Phase, ...] = ("compute", "upload")
+"""The phases whose energy above idle the paper counts."""
 
 
 class PhaseCell(Struct, frozen=True, kw_only=True):
@@ -33,9 +35,8 @@ class PhaseCell(Struct, frozen=True, kw_only=True):
     Attributes:
         device: who; empty for the fleet.
         phase: which.
-        measured: over every occurrence that was metered; ``None`` if none was.
-        compared_j: the part of ``measured`` that has a prediction, J.
-        predicted_j: what the model said of that part, board, J.
+        energy: whole board, every time that it took place.
+        compared: the same against its prediction.
         measured_s: mean length of one occurrence (of the fleet: mean over devices), s.
         predicted_s: what the model said, s.
         count: occurrences that were metered.
@@ -43,123 +44,204 @@ class PhaseCell(Struct, frozen=True, kw_only=True):
 
     device: str
     phase: Phase
-    measured: Energy | None
-    compared_j: float
-    predicted_j: float
+    energy: Sum
+    compared: Compared
     measured_s: float | None
     predicted_s: float | None
     count: int
 
-    @property
-    def error_percent(self) -> float | None:
-        """Signed error of the prediction."""
-        return error_percent(self.predicted_j, self.compared_j)
+
+def round_parts(result: RoundResult) -> tuple[EnergyPart, ...]:
+    """What a round is made of, device by device in the order of a round.
+
+    A device that told nothing has a silent part for each phase that was predicted of it; without
+    a prediction for each phase of a round, or for idling alone if it was not drawn.
+    """
+    parts: list[EnergyPart] = []
+    for entry in result.devices:
+        rests = entry.status == "resting"
+        phases: tuple[Phase, ...] = ("idle",) if rests else _OF_A_ROUND
+        parts += _parts(
+            entry.device,
+            result.number,
+            entry.phases,
+            entry.predicted,
+            silent=tuple(cost.phase for cost in entry.predicted) or phases,
+            participant=not rests,
+        )
+    return tuple(parts)
 
 
-def error_percent(predicted: float, measured: float) -> float | None:
-    """(predicted − measured) / measured in percent; ``None`` where nothing was measured."""
-    return 100.0 * (predicted - measured) / measured if measured > 0 else None
+def preparation_parts(preparations: Iterable[Preparation]) -> tuple[EnergyPart, ...]:
+    """What came before the first round, device by device; their round is 0."""
+    return tuple(
+        part
+        for each in preparations
+        for part in _parts(
+            each.device, 0, each.phases, each.predicted, silent=("synthetic-download",)
+        )
+    )
 
 
-def device_cells(run: RunData, device: str) -> tuple[PhaseCell, ...]:
-    """The phases of a device over the whole run, in the order of a round."""
-    return _phase_cells(device, _entries(run, device))
+def run_parts(run: RunData) -> tuple[EnergyPart, ...]:
+    """What a run is made of, from the preparation on."""
+    during = (part for result in run.rounds for part in round_parts(result))
+    return (*preparation_parts(run.preparations), *during)
 
 
-def fleet_cells(cells: Sequence[PhaseCell]) -> tuple[PhaseCell, ...]:
-    """The phases of all devices together, in the order of a round."""
-    there = {cell.phase for cell in cells}
-    return tuple(_fleet_cell(phase, cells) for phase in PHASES if phase in there)
+def device_cells(run: RunData, device: str, parts: Sequence[EnergyPart]) -> tuple[PhaseCell, ...]:
+    """The phases of a device over the whole run, in the order of a round.
+
+    Args:
+        run: the run.
+        device: who.
+        parts: of that device.
+    """
+    costs = [c for p in run.preparations if p.device == device for c in p.predicted]
+    costs += [
+        c
+        for r in run.rounds
+        for entry in r.devices
+        if entry.device == device
+        for c in entry.predicted
+    ]
+    return tuple(
+        _cell(
+            device,
+            phase,
+            chosen,
+            mean([part.duration_s for part in chosen if part.duration_s is not None]),
+            mean([cost.duration_s for cost in costs if cost.phase == phase]),
+        )
+        for phase in PHASES
+        if (chosen := [part for part in parts if part.phase == phase])
+        or any(cost.phase == phase for cost in costs)
+    )
+
+
+def fleet_cells(cells: Sequence[PhaseCell], parts: Sequence[EnergyPart]) -> tuple[PhaseCell, ...]:
+    """The phases of all devices together, in the order of a round.
+
+    Args:
+        cells: of all devices.
+        parts: of the run.
+    """
+    there = [phase for phase in PHASES if any(cell.phase == phase for cell in cells)]
+    return tuple(
+        _cell(
+            "",
+            phase,
+            [part for part in parts if part.phase == phase],
+            mean([c.measured_s for c in cells if c.phase == phase and c.measured_s is not None]),
+            mean([c.predicted_s for c in cells if c.phase == phase and c.predicted_s is not None]),
+        )
+        for phase in there
+    )
 
 
 def phase_seconds(run: RunData, device: str) -> dict[Phase, tuple[float | None, float | None]]:
     """Mean length of a device's phases in the rounds it took part in, metered and predicted, s."""
-    entries = [
-        (entry.phases, entry.predicted)
-        for result in run.rounds
-        for entry in result.participants
-        if entry.device == device
-    ]
-    cells = _phase_cells(device, entries)
-    return {cell.phase: (cell.measured_s, cell.predicted_s) for cell in cells}
-
-
-def correlated(parts: Iterable[Energy]) -> Energy | None:
-    """Sum of one meter's energies: what its gain is off by does not average out."""
-    items = list(parts)
-    return _with_uncertainty(total(items), math.fsum(part.uncertainty_j for part in items))
-
-
-def independent(whole: Energy | None, parts: Iterable[Energy | None]) -> Energy | None:
-    """``whole``, with the uncertainty of a sum of different meters' energies."""
-    return _with_uncertainty(whole, math.hypot(*(p.uncertainty_j for p in parts if p is not None)))
-
-
-def _with_uncertainty(energy: Energy | None, uncertainty_j: float) -> Energy | None:
-    return msgspec.structs.replace(energy, uncertainty_j=uncertainty_j) if energy else None
-
-
-def mean(values: Sequence[float]) -> float | None:
-    """Mean, or ``None`` of nothing."""
-    return math.fsum(values) / len(values) if values else None
-
-
-_Entry = tuple[Sequence[PhaseRecord], Sequence[PhaseCost]]
-
-
-def _entries(run: RunData, device: str) -> list[_Entry]:
-    """What a device metered and was predicted, one entry per round."""
-    before: list[Preparation | DeviceRound] = list(run.preparations)
-    during = [entry for result in run.rounds for entry in result.devices]
-    return [
-        (entry.phases, entry.predicted) for entry in (*before, *during) if entry.device == device
-    ]
-
-
-def _phase_cells(device: str, entries: Iterable[_Entry]) -> tuple[PhaseCell, ...]:
-    energies: dict[Phase, list[Energy]] = defaultdict(list)
-    compared: dict[Phase, list[tuple[float, float]]] = defaultdict(list)
-    measured_s: dict[Phase, list[float]] = defaultdict(list)
-    predicted_s: dict[Phase, list[float]] = defaultdict(list)
-    for phases, predicted in entries:
-        costs = {cost.phase: cost for cost in predicted}
-        for phase in dict.fromkeys(record.phase for record in phases):
-            records = [record for record in phases if record.phase == phase]
-            measured_s[phase].append(math.fsum(record.duration_s for record in records))
-            energy = results.metered(records)
-            if energy is not None:
-                energies[phase].append(energy)
-                if phase in costs:
-                    compared[phase].append((energy.value_j, costs[phase].board_j))
-        for phase, cost in costs.items():
-            predicted_s[phase].append(cost.duration_s)
-    return tuple(
-        PhaseCell(
-            device=device,
-            phase=phase,
-            measured=correlated(energies[phase]),
-            compared_j=math.fsum(measured for measured, _ in compared[phase]),
-            predicted_j=math.fsum(cost for _, cost in compared[phase]),
-            measured_s=mean(measured_s[phase]),
-            predicted_s=mean(predicted_s[phase]),
-            count=len(energies[phase]),
-        )
-        for phase in PHASES
-        if measured_s[phase] or predicted_s[phase]
+    rounds = tuple(
+        msgspec.structs.replace(r, devices=tuple(d for d in r.participants if d.device == device))
+        for r in run.rounds
     )
+    alone = msgspec.structs.replace(run, preparations=(), rounds=rounds)
+    return {
+        cell.phase: (cell.measured_s, cell.predicted_s)
+        for cell in device_cells(alone, device, run_parts(alone))
+    }
 
 
-def _fleet_cell(phase: Phase, cells: Iterable[PhaseCell]) -> PhaseCell:
-    """A phase of all devices."""
-    chosen = [cell for cell in cells if cell.phase == phase]
-    parts = [cell.measured for cell in chosen if cell.measured is not None]
+def idle_powers_w(parts: Iterable[EnergyPart], declared_w: Mapping[str, float]) -> dict[str, float]:
+    """Idle power of each device, W: its mean over the idle phases that were metered.
+
+    Args:
+        parts: of a run.
+        declared_w: idle power of each device's profile, for those that never idled.
+    """
+    energy_j: dict[str, list[float]] = {}
+    duration_s: dict[str, list[float]] = {}
+    for part in parts:
+        if part.phase == "idle" and part.energy is not None and part.duration_s:
+            energy_j.setdefault(part.device, []).append(part.energy.value_j)
+            duration_s.setdefault(part.device, []).append(part.duration_s)
+    metered_w = {d: math.fsum(energy_j[d]) / math.fsum(duration_s[d]) for d in energy_j}
+    return {**declared_w, **metered_w}
+
+
+def add_dynamic(
+    tally: EnergyTally, parts: Iterable[EnergyPart], idle_w: Mapping[str, float]
+) -> None:
+    """Add what compute and upload took above idle.
+
+    A part of a device whose idle power is not known is missing. The uncertainty is that of the
+    phase: an upper estimate as far as the meter's gain goes, which the idle power shares.
+
+    Args:
+        tally: what to add to.
+        parts: any; those of other phases are left out.
+        idle_w: idle power of each device, W, as far as it is known.
+    """
+    for part in parts:
+        if part.phase not in DYNAMIC:
+            continue
+        above: Energy | None = None
+        if part.energy is not None and part.duration_s is not None and part.device in idle_w:
+            value_j = part.energy.value_j - idle_w[part.device] * part.duration_s
+            above = msgspec.structs.replace(part.energy, value_j=value_j)
+        tally.enter(part.gap, above, part.predicted_dynamic_j)
+
+
+def _parts(
+    device: str,
+    number: int,
+    records: Sequence[PhaseRecord],
+    predicted: Sequence[PhaseCost],
+    *,
+    silent: tuple[Phase, ...],
+    participant: bool = False,
+) -> list[EnergyPart]:
+    if not records:
+        return [
+            EnergyPart(
+                device=device, round=number, phase=phase, silent=True, participant=participant
+            )
+            for phase in silent
+        ]
+    costs = {cost.phase: cost for cost in predicted}
+    found = []
+    for phase in dict.fromkeys(record.phase for record in records):
+        same = [record for record in records if record.phase == phase]
+        cost = costs.get(phase)
+        found.append(
+            EnergyPart(
+                device=device,
+                round=number,
+                phase=phase,
+                participant=participant,
+                energy=metered(same),
+                duration_s=math.fsum(record.duration_s for record in same),
+                predicted_j=cost.board_j if cost else None,
+                predicted_dynamic_j=cost.dynamic_j if cost else None,
+            )
+        )
+    return found
+
+
+def _cell(
+    device: str,
+    phase: Phase,
+    parts: Sequence[EnergyPart],
+    measured_s: float | None,
+    predicted_s: float | None,
+) -> PhaseCell:
+    tally = EnergyTally(parts)
     return PhaseCell(
-        device="",
+        device=device,
         phase=phase,
-        measured=independent(total(parts), parts),
-        compared_j=math.fsum(cell.compared_j for cell in chosen),
-        predicted_j=math.fsum(cell.predicted_j for cell in chosen),
-        measured_s=mean([c.measured_s for c in chosen if c.measured_s is not None]),
-        predicted_s=mean([c.predicted_s for c in chosen if c.predicted_s is not None]),
-        count=sum(cell.count for cell in chosen),
+        energy=tally.sum(),
+        compared=tally.compared(),
+        measured_s=measured_s,
+        predicted_s=predicted_s,
+        count=sum(part.energy is not None for part in parts),
     )

@@ -4,6 +4,7 @@
 * :func:`residuals`     all phases of a device-round
 * :class:`Agreement`    a set of residuals in numbers: MAPE, bias, parts
 * :func:`agreement`     of any set of residuals
+* :func:`energy_error`, :func:`time_error`  of a device in a round, or of any set
 
 An error is (predicted − measured) / measured: positive where the model promised more than was used.
 
@@ -16,7 +17,7 @@ the whole difference, whatever the order of the factors. docs/model.md (41).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
@@ -77,7 +78,8 @@ class Agreement(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     Attributes:
         mape_percent: mean absolute error of the joules of a device-round.
         bias_percent: error of the sum of all joules.
-        time_mape_percent: mean absolute error of a device's busy time in a round.
+        time_mape_percent: mean absolute error of a device's busy time in a round; ``None`` if no
+            time but idling was measured.
         parts: of the difference of all joules.
         measured_j: all measured joules.
         count: device-rounds.
@@ -85,7 +87,7 @@ class Agreement(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     mape_percent: float
     bias_percent: float
-    time_mape_percent: float
+    time_mape_percent: float | None
     parts: Parts
     measured_j: float
     count: int
@@ -133,18 +135,16 @@ def residuals(
 def agreement(found: Iterable[Residual]) -> Agreement | None:
     """A set of residuals in numbers; ``None`` if there is nothing to compare."""
     items = list(found)
-    rounds: dict[tuple[int, str], list[Residual]] = {}
-    for each in items:
-        rounds.setdefault((each.round, each.device), []).append(each)
-    energy = [e for group in rounds.values() if (e := _energy_error(group)) is not None]
-    times = [e for group in rounds.values() if (e := _time_error(group)) is not None]
+    rounds = by_device_round(items)
+    energy = [e for group in rounds.values() if (e := energy_error(group)) is not None]
+    times = [e for group in rounds.values() if (e := time_error(group)) is not None]
     measured_j = math.fsum(r.measured_j for r in items)
     if not energy or measured_j <= 0.0:
         return None
     return Agreement(
         mape_percent=100.0 * math.fsum(map(abs, energy)) / len(energy),
         bias_percent=100.0 * (math.fsum(r.predicted_j for r in items) - measured_j) / measured_j,
-        time_mape_percent=100.0 * math.fsum(map(abs, times)) / len(times) if times else 0.0,
+        time_mape_percent=100.0 * math.fsum(map(abs, times)) / len(times) if times else None,
         parts=Parts(
             **{
                 name: math.fsum(getattr(r.parts, name) for r in items)
@@ -156,30 +156,38 @@ def agreement(found: Iterable[Residual]) -> Agreement | None:
     )
 
 
+def by_device_round(found: Iterable[Residual]) -> dict[tuple[int, str], list[Residual]]:
+    """Residuals of the same device in the same round together."""
+    groups: dict[tuple[int, str], list[Residual]] = {}
+    for each in found:
+        groups.setdefault((each.round, each.device), []).append(each)
+    return groups
+
+
 def drift_percent(found: Iterable[Residual]) -> float:
     """How far one device's predictions are off in the same direction, percent.
 
     The larger of the mean signed errors of a round's joules and of its busy time, without sign:
     noise averages out, a wrong profile does not.
     """
-    rounds: dict[int, list[Residual]] = {}
-    for each in found:
-        rounds.setdefault(each.round, []).append(each)
+    rounds = by_device_round(found)
     means = []
-    for error in (_energy_error, _time_error):
+    for error in (energy_error, time_error):
         values = [e for group in rounds.values() if (e := error(group)) is not None]
         means.append(abs(math.fsum(values)) / len(values) if values else 0.0)
     return 100.0 * max(means)
 
 
-def _energy_error(group: list[Residual]) -> float | None:
+def energy_error(group: Sequence[Residual]) -> float | None:
+    """Signed error of the sum of their joules, 1 = 100 %; ``None`` if nothing was measured."""
     measured_j = math.fsum(r.measured_j for r in group)
     if measured_j <= 0.0:
         return None
     return (math.fsum(r.predicted_j for r in group) - measured_j) / measured_j
 
 
-def _time_error(group: list[Residual]) -> float | None:
+def time_error(group: Sequence[Residual]) -> float | None:
+    """The same of the time without waiting."""
     busy = [r for r in group if r.phase != "idle"]
     measured_s = math.fsum(r.measured_s for r in busy)
     if measured_s <= 0.0:

@@ -1,14 +1,7 @@
-"""Rounds and runs in numbers: what the store keeps, the live view shows and the report draws.
-
-Two energies are told apart everywhere. *Board* energy is what the meter read over every phase,
-idling included. *Dynamic* energy is the paper's: compute and upload above idle; it is the metered
-energy of those phases less the idle power of the same device times their duration, where the idle
-power is the mean over that device's own metered idle phases (its profile's where it never idled).
-"""
+"""Rounds and runs in numbers: what the store keeps, the live view shows and the report draws."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Literal
 
@@ -74,11 +67,6 @@ class DeviceRound(Struct, frozen=True, kw_only=True):
         """Metered energy of the round; ``None`` if a phase could not be read."""
         return metered(self.phases)
 
-    @property
-    def predicted_j(self) -> float:
-        """Predicted board energy of the round, J."""
-        return math.fsum(phase.board_j for phase in self.predicted)
-
 
 class ServerRound(Struct, frozen=True, kw_only=True):
     """What the server did in a round besides averaging: its own seconds and joules, no device's.
@@ -122,21 +110,6 @@ class RoundResult(Struct, frozen=True, kw_only=True):
     evaluation: Evaluation
     devices: tuple[DeviceRound, ...] = ()
     server: ServerRound | None = None
-
-    @property
-    def energy(self) -> Energy | None:
-        """Metered energy of all devices that reported."""
-        return total(e for device in self.devices if (e := device.energy) is not None)
-
-    @property
-    def unmetered(self) -> tuple[str, ...]:
-        """Devices whose energy is missing from :attr:`energy`."""
-        return tuple(device.device for device in self.devices if device.energy is None)
-
-    @property
-    def predicted_j(self) -> float:
-        """Predicted board energy of the devices that are in :attr:`energy`, J."""
-        return math.fsum(d.predicted_j for d in self.devices if d.energy is not None)
 
     @property
     def participants(self) -> tuple[DeviceRound, ...]:
@@ -183,86 +156,8 @@ class Deployment(Struct, frozen=True, kw_only=True):
 
 def metered(phases: Iterable[PhaseRecord]) -> Energy | None:
     """Sum over phases; ``None`` if there are none or one could not be read."""
-    items = list(phases)
-    energies = [phase.energy for phase in items if phase.energy is not None]
-    if not energies or len(energies) < len(items):
-        return None
-    return total(energies, one_meter=True)
-
-
-def board_energy(
-    preparations: Iterable[Preparation], rounds: Iterable[RoundResult]
-) -> Energy | None:
-    """Metered energy of a run, preparation included."""
-    parts = [metered(p.phases) for p in preparations] + [r.energy for r in rounds]
-    return total((part for part in parts if part is not None), one_meter=True)
-
-
-def predicted_energy_j(
-    preparations: Iterable[Preparation], rounds: Iterable[RoundResult]
-) -> float | None:
-    """Predicted board energy of what :func:`board_energy` sums, J; ``None`` like that."""
-    before = [c.board_j for p in preparations if metered(p.phases) for c in p.predicted]
-    during = [d.predicted_j for r in rounds for d in r.devices if d.energy is not None]
-    return math.fsum([*before, *during]) if before or during else None
-
-
-def server_energy(rounds: Iterable[RoundResult]) -> Energy | None:
-    """What training on the server took; ``None`` if there was none, or one was not metered."""
-    parts = [r.server.energy for r in rounds if r.server is not None]
-    known = [part for part in parts if part is not None]
-    return total(known, one_meter=True) if known and len(known) == len(parts) else None
-
-
-def idle_powers_w(rounds: Iterable[RoundResult], declared_w: dict[str, float]) -> dict[str, float]:
-    """Idle power of each device: metered where it idled, W.
-
-    Args:
-        rounds: finished rounds.
-        declared_w: idle power of each device's profile, the fallback.
-    """
-    energy_j: dict[str, list[float]] = {}
-    duration_s: dict[str, list[float]] = {}
-    for phase, device in _phases(rounds):
-        if phase.phase == "idle" and phase.energy is not None and phase.duration_s > 0:
-            energy_j.setdefault(device, []).append(phase.energy.value_j)
-            duration_s.setdefault(device, []).append(phase.duration_s)
-    metered_w = {d: math.fsum(energy_j[d]) / math.fsum(duration_s[d]) for d in energy_j}
-    return {**declared_w, **metered_w}
-
-
-def dynamic_energy_j(rounds: Iterable[RoundResult], idle_w: dict[str, float]) -> float | None:
-    """The paper's energy of some rounds: compute and upload above idle, J.
-
-    Leaves out what :attr:`RoundResult.unmetered` names, as :func:`predicted_dynamic_j` does.
-    ``None`` where nothing is left: no device took part, or none was metered.
-    """
-    known = [device for result in rounds for device in result.devices if device.energy is not None]
-    if not known:
-        return None
-    return math.fsum(
-        phase.energy.value_j - idle_w[device.device] * phase.duration_s
-        for device in known
-        for phase in device.phases
-        if phase.phase in ("compute", "upload") and phase.energy is not None
-    )
-
-
-def predicted_dynamic_j(rounds: Iterable[RoundResult]) -> float | None:
-    """The cost model's figure for :func:`dynamic_energy_j`, J; ``None`` like that."""
-    known = [device for result in rounds for device in result.devices if device.energy is not None]
-    if not known:
-        return None
-    return math.fsum(
-        cost.dynamic_j
-        for device in known
-        for cost in device.predicted
-        if cost.phase in ("compute", "upload")
-    )
-
-
-def _phases(rounds: Iterable[RoundResult]) -> Iterable[tuple[PhaseRecord, str]]:
-    for result in rounds:
-        for device in result.devices:
-            for phase in device.phases:
-                yield phase, device.device
+    energies = [phase.energy for phase in phases]
+    known = [energy for energy in energies if energy is not None]
+    if len(energies) == 1 or len(known) < len(energies):
+        return energies[0] if len(energies) == 1 else None
+    return total(known, one_meter=True)

@@ -3,7 +3,7 @@
 * :mod:`~fimi.report.page`            one self-contained page, ``report.html``
 * :mod:`~fimi.report.sections`        its words: title, notices, headline, method
 * :mod:`~fimi.report.page_tables`     its tables
-* :mod:`~fimi.report.figures`  its pictures; those of joules and of learning follow
+* :mod:`~fimi.report.figures`         its pictures, but for those of the next two modules
 * :mod:`~fimi.report.energy_figures`  joules and seconds, measured beside predicted
 * :mod:`~fimi.report.learning_figures`  what updates say of learning, round by round
 * :mod:`~fimi.report.prediction`      predictions against measurements, round by round
@@ -15,6 +15,8 @@
 * :mod:`~fimi.report.deployment`      the trained model as files, and how devices ran it
 * :mod:`~fimi.report.terminal`        the report in a terminal, and as plain text
 * :mod:`~fimi.report.layout`          text for a terminal of 80 columns
+* :mod:`~fimi.report.document`        a run in numbers, as ``--format json`` prints it
+* :mod:`~fimi.report.comparison`      runs of an experiment compared
 * :mod:`~fimi.report.words`           numbers and kinds of joules as a person reads them
 * :mod:`~fimi.report.markup`          HTML that cannot be injected into
 * :mod:`~fimi.report.plot_style`      one palette, shapes beside colours, axes with units

@@ -5,15 +5,15 @@ The server's seconds and joules are its own and in no sum of the devices'.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from msgspec import Struct
 
 from fimi.energy.joules import format_joules
 from fimi.record.record import RunData
-from fimi.record.results import RoundResult, server_energy
-from fimi.report.words import percent, seconds
+from fimi.record.results import RoundResult
+from fimi.record.summary import Summary
+from fimi.report.words import percent, seconds, whole
 
 
 class Extra(Struct, frozen=True, kw_only=True):
@@ -30,9 +30,9 @@ class Extra(Struct, frozen=True, kw_only=True):
     note: str
 
 
-def extras(run: RunData) -> tuple[Extra, ...]:
+def extras(run: RunData, summary: Summary) -> tuple[Extra, ...]:
     """What there is to say of generation, the server's part and pseudo-labels."""
-    others = (_server(run.rounds), _pseudo_labels(run))
+    others = (_server(run.rounds, summary), _pseudo_labels(run))
     return (*_generation(run), *(extra for extra in others if extra is not None))
 
 
@@ -46,11 +46,11 @@ def server_line(result: RoundResult) -> str:
     return f"server trained on {server.images} images in {seconds(server.seconds)}{energy}{weight}"
 
 
-def _server(rounds: Sequence[RoundResult]) -> Extra | None:
+def _server(rounds: Sequence[RoundResult], summary: Summary) -> Extra | None:
     parts = [r.server for r in rounds if r.server is not None]
     if not parts:
         return None
-    energy = server_energy(rounds)
+    energy = whole(summary.server) if summary.server.known else "joules not metered"
     weights = [part.weight for part in parts if part.weight is not None]
     mixed = ""
     if weights:
@@ -58,9 +58,9 @@ def _server(rounds: Sequence[RoundResult]) -> Extra | None:
         mixed = f"; κ2 {low:.3g}" + (f" to {high:.3g}" if high > low else "")
     return Extra(
         term="server",
-        value=seconds(math.fsum(part.seconds for part in parts)),
+        value=seconds(summary.server_s),
         note=f"of training on up to {max(part.images for part in parts)} images, "
-        f"{energy or 'joules not metered'}; in no device's joules{mixed}",
+        f"{energy}; in no device's joules{mixed}",
     )
 
 

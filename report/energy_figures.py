@@ -12,7 +12,7 @@ from fimi.record.record import RunData
 from fimi.record.summary import Summary
 from fimi.report import plot_style
 from fimi.report.plot_style import Picture
-from fimi.report.words import joules, percent, seconds, signed_percent
+from fimi.report.words import gaps, joules, percent, seconds, signed_percent
 
 
 def qualifier(energy: Energy | None) -> str:
@@ -22,16 +22,21 @@ def qualifier(energy: Energy | None) -> str:
 
 def measured_against_predicted(summary: Summary) -> Picture | None:
     """Joules of each device, and how far the prediction of each phase is off."""
-    devices = [d for d in summary.devices if d.measured is not None]
+    devices = [d for d in summary.devices if d.compared.measured is not None]
     if not devices:
         return None
     names = [d.device for d in devices]
-    largest = max(max(d.measured.value_j, d.predicted_j) for d in devices if d.measured)
+    pairs = [
+        (d, d.compared.measured, d.compared.predicted_j)
+        for d in devices
+        if d.compared.measured is not None and d.compared.predicted_j is not None
+    ]
+    largest = max(max(energy.value_j, predicted_j) for _, energy, predicted_j in pairs)
     scale, unit = plot_style.joule_unit(largest)
     figure = plot_style.figure(
         plot_style.row_height(len(devices), least_px=320),
         xaxis=plot_style.axis(
-            f"energy of the run, {unit}{qualifier(summary.measured)}",
+            f"energy of the run, {unit}{qualifier(summary.energy.known)}",
             domain=[0, 0.47],
             rangemode="tozero",
         ),
@@ -46,10 +51,9 @@ def measured_against_predicted(summary: Summary) -> Picture | None:
     )
     joins_x: list[float | None] = []
     joins_y: list[float | None] = []
-    for row, device in enumerate(devices):
-        if device.measured:
-            joins_x += [device.measured.value_j / scale, device.predicted_j / scale, None]
-            joins_y += [row, row, None]
+    for row, (_, energy, predicted_j) in enumerate(pairs):
+        joins_x += [energy.value_j / scale, predicted_j / scale, None]
+        joins_y += [row, row, None]
     figure.add_scatter(
         x=joins_x,
         y=joins_y,
@@ -59,16 +63,15 @@ def measured_against_predicted(summary: Summary) -> Picture | None:
         showlegend=False,
     )
     words = [
-        f"<b>{plot_style.label(d.device)}</b><br>measured {format_energy(d.measured)}"
-        f" ± {joules(d.measured.uncertainty_j)}<br>predicted {joules(d.predicted_j)}"
-        f"<br>error {signed_percent(d.error_percent)}"
-        for d in devices
-        if d.measured
+        f"<b>{plot_style.label(d.device)}</b><br>measured {format_energy(energy)}"
+        f" ± {joules(energy.uncertainty_j)}<br>predicted {joules(predicted_j)}"
+        f"<br>error {signed_percent(d.compared.error_percent)}"
+        + (f"<br>without {plot_style.label(gaps(missing), 200)}" if missing else "")
+        for d, energy, predicted_j in pairs
+        for missing in [d.compared.missing]
     ]
-    values = [d.measured.value_j / scale for d in devices if d.measured]
-    spread = [d.measured.uncertainty_j / scale for d in devices if d.measured]
     figure.add_scatter(
-        x=[d.predicted_j / scale for d in devices],
+        x=[predicted_j / scale for _, _, predicted_j in pairs],
         y=list(range(len(devices))),
         mode="markers",
         name="predicted",
@@ -79,14 +82,18 @@ def measured_against_predicted(summary: Summary) -> Picture | None:
             "line": {"width": 2},
         },
         text=words,
-        hovertemplate="%{text}<extra></extra>",
     )
     figure.add_scatter(
-        x=values,
+        x=[energy.value_j / scale for _, energy, _ in pairs],
         y=list(range(len(devices))),
         mode="markers",
         name="measured ± 1 s.d.",
-        error_x={"array": spread, "thickness": 1.2, "width": 3, "color": plot_style.MEASURED},
+        error_x={
+            "array": [energy.uncertainty_j / scale for _, energy, _ in pairs],
+            "thickness": 1.2,
+            "width": 3,
+            "color": plot_style.MEASURED,
+        },
         marker={
             "symbol": "circle",
             "size": 9,
@@ -94,16 +101,15 @@ def measured_against_predicted(summary: Summary) -> Picture | None:
             "line": {"width": 0},
         },
         text=words,
-        hovertemplate="%{text}<extra></extra>",
     )
     _add_residuals(figure, summary, {name: row for row, name in enumerate(names)})
     return Picture(
         name="measured-predicted",
         title="Energy of each device, predicted and measured",
-        caption="Left: the whole run. Right: predicted less measured joules of each phase, in "
-        "percent of all the device used, so that the phases of a device add up to its vertical "
-        "stroke; right of zero the model promised more than was used. The area of a mark is its "
-        "phase’s share of the device’s joules.",
+        caption="Left: the whole run, as far as it was metered and predicted. Right: predicted "
+        "less measured joules of each phase, in percent of the device’s joules on the left, so "
+        "that the phases of a device add up to its vertical stroke; right of zero the model "
+        "promised more than was used. The area of a mark is its phase’s share of these joules.",
         figure=figure,
         narrow={
             "height": 2 * plot_style.row_height(len(devices), row_px=24, frame_px=90),
@@ -118,21 +124,24 @@ def measured_against_predicted(summary: Summary) -> Picture | None:
 
 def _add_residuals(figure: go.Figure, summary: Summary, row: dict[str, int]) -> None:
     add = figure.add_scatter
-    totals = {d.device: d.measured.value_j for d in summary.devices if d.measured}
+    totals = {d.device: d.compared.measured.value_j for d in summary.devices if d.compared.measured}
     for phase, colour in plot_style.PHASE_COLOURS.items():
         cells = [
-            (cell, cell.measured, totals[cell.device])
+            (cell, cell.compared, energy, totals[cell.device])
             for cell in summary.cells
             if cell.phase == phase
-            and cell.measured is not None
-            and cell.error_percent is not None
+            and (energy := cell.compared.measured) is not None
+            and cell.compared.error_percent is not None
             and totals.get(cell.device, 0.0) > 0.0
         ]
         if not cells:
             continue
         add(
-            x=[100 * (cell.predicted_j - cell.compared_j) / whole_j for cell, _, whole_j in cells],
-            y=[row[cell.device] for cell, _, _ in cells],
+            x=[
+                100 * ((both.predicted_j or 0.0) - energy.value_j) / whole_j
+                for _, both, energy, whole_j in cells
+            ],
+            y=[row[cell.device] for cell, _, _, _ in cells],
             xaxis="x2",
             yaxis="y2",
             mode="markers",
@@ -144,22 +153,21 @@ def _add_residuals(figure: go.Figure, summary: Summary, row: dict[str, int]) -> 
                 "line": {"width": 0},
                 "size": [
                     5 + 15 * math.sqrt(max(energy.value_j, 0.0) / whole_j)
-                    for _, energy, whole_j in cells
+                    for _, _, energy, whole_j in cells
                 ],
             },
             text=[
                 f"<b>{plot_style.label(cell.device)}</b>, {plot_style.PHASE_NAMES[phase]}"
                 f"<br>measured {format_energy(energy)}, {percent_of(energy, whole_j)}"
-                f"<br>predicted {joules(cell.predicted_j)}"
-                f"<br>error of this phase {signed_percent(cell.error_percent)}"
-                for cell, energy, whole_j in cells
+                f"<br>predicted {joules(both.predicted_j)}"
+                f"<br>error of this phase {signed_percent(both.error_percent)}"
+                for cell, both, energy, whole_j in cells
             ],
-            hovertemplate="%{text}<extra></extra>",
         )
     whole = [
         (d, error)
         for d in summary.devices
-        if d.device in row and (error := d.error_percent) is not None
+        if d.device in row and (error := d.compared.error_percent) is not None
     ]
     add(
         x=[error for _, error in whole],
@@ -177,7 +185,6 @@ def _add_residuals(figure: go.Figure, summary: Summary, row: dict[str, int]) -> 
             f"<b>{plot_style.label(d.device)}</b><br>error {signed_percent(error)}"
             for d, error in whole
         ],
-        hovertemplate="%{text}<extra></extra>",
     )
 
 
@@ -188,42 +195,42 @@ def percent_of(energy: Energy, whole_j: float) -> str:
 
 def joules_by_phase(summary: Summary) -> Picture | None:
     """What each device used its joules for."""
-    cells = [c for c in summary.cells if c.measured is not None]
+    cells = [(c, energy) for c in summary.cells if (energy := c.energy.known) is not None]
     if not cells:
         return None
-    names = [d.device for d in summary.devices if d.measured is not None]
-    whole = {d.device: d.measured.value_j for d in summary.devices if d.measured is not None}
+    whole = {d.device: d.energy.known.value_j for d in summary.devices if d.energy.known}
+    names = list(whole)
     scale, unit = plot_style.joule_unit(max(whole.values(), default=0.0))
     figure = plot_style.figure(
         plot_style.row_height(len(names)),
-        xaxis=plot_style.axis(f"energy, {unit}{qualifier(summary.measured)}", rangemode="tozero"),
+        xaxis=plot_style.axis(
+            f"energy, {unit}{qualifier(summary.energy.known)}", rangemode="tozero"
+        ),
         yaxis=plot_style.rows(names),
     )
     figure.update_layout(barmode="stack")
     for phase, colour in plot_style.PHASE_COLOURS.items():
-        chosen = [c for c in cells if c.phase == phase and c.device in whole]
+        chosen = [(c, energy) for c, energy in cells if c.phase == phase and c.device in whole]
         if not chosen:
             continue
         figure.add_bar(
             orientation="h",
-            x=[c.measured.value_j / scale for c in chosen if c.measured],
-            y=[names.index(c.device) for c in chosen],
+            x=[energy.value_j / scale for _, energy in chosen],
+            y=[names.index(c.device) for c, _ in chosen],
             name=plot_style.PHASE_NAMES[phase],
-            marker={"color": colour, "line": {"width": 0}},
+            marker={"color": colour},
             text=[
                 f"<b>{plot_style.label(c.device)}</b>, {plot_style.PHASE_NAMES[phase]}"
-                f"<br>{format_energy(c.measured)}, {percent_of(c.measured, whole[c.device])}"
+                f"<br>{format_energy(energy)}, {percent_of(energy, whole[c.device])}"
                 f"<br>{c.count} times"
-                for c in chosen
-                if c.measured
+                for c, energy in chosen
             ],
-            textposition="none",
-            hovertemplate="%{text}<extra></extra>",
         )
     return Picture(
         name="joules-by-phase",
         title="What the joules were used for",
-        caption="Metered energy of the whole board, idle power included, by phase.",
+        caption="Metered energy of the whole board, idle power included, by phase"
+        + ("; what is known of it." if summary.energy.missing else "."),
         figure=figure,
     )
 
@@ -268,10 +275,8 @@ def round_timeline(run: RunData, summary: Summary) -> Picture | None:
                 legendgroup=phase,
                 showlegend=kind == 0,
                 opacity=1.0 if kind == 0 else 0.65,
-                marker={"color": colour, "line": {"width": 0}},
+                marker={"color": colour},
                 text=words,
-                textposition="none",
-                hovertemplate="%{text}<extra></extra>",
             )
     deadline_s = run.info.config.get("plan.deadline_s")
     if isinstance(deadline_s, int | float):

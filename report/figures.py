@@ -6,11 +6,13 @@ over rounds, the planner's search, and the data.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fimi.record.clean import clean
 from fimi.record.record import RunData
 from fimi.record.summary import Summary
+from fimi.record.sums import Gap, Sum
 from fimi.report import plot_style
 from fimi.report.energy_figures import (
     joules_by_phase,
@@ -22,7 +24,7 @@ from fimi.report.labels import skew
 from fimi.report.learning_figures import local_error_plot, similarity_plot
 from fimi.report.plot_style import Picture
 from fimi.report.prediction import cause_plot, residual_plot
-from fimi.report.words import joules, percent, seconds, small_percent
+from fimi.report.words import MISSING, joules, percent, seconds, small_percent, whole
 
 _MEASURED_LINE = {"color": plot_style.MEASURED, "width": 2.5}
 _DYNAMIC_LINE = {"color": plot_style.PREDICTED, "width": 2.5}
@@ -32,7 +34,7 @@ def pictures(run: RunData, summary: Summary) -> dict[str, Picture]:
     """Every picture by its name, in the order of the page; those without numbers are left out."""
     drawn = (
         residual_plot(run),
-        cause_plot(run),
+        cause_plot(summary),
         measured_against_predicted(summary),
         accuracy_by_round(summary),
         accuracy_by_energy(summary),
@@ -73,10 +75,9 @@ def accuracy_by_round(summary: Summary) -> Picture | None:
         marker={"size": 6},
         text=[
             f"<b>round {p.number}</b><br>accuracy {percent(p.accuracy)}<br>loss {p.loss:.3f}"
-            f"<br>{p.accepted} of {p.participants} updates<br>{seconds(p.duration_s)}"
+            f"<br>{p.accepted} of {p.participants} updates<br>{seconds(p.round_s)}"
             for p in points
         ],
-        hovertemplate="%{text}<extra></extra>",
     )
     return Picture(
         name="accuracy",
@@ -89,34 +90,33 @@ def accuracy_by_round(summary: Summary) -> Picture | None:
 def accuracy_by_energy(summary: Summary) -> Picture | None:
     """What an accuracy costs, in both energies."""
     points = summary.points
-    if not points or summary.measured is None:
+    if not points or summary.energy.known is None:
         return None
-    scale, unit = plot_style.joule_unit(points[-1].board_j or 0.0)
+    scale, unit = plot_style.joule_unit(points[-1].energy_so_far.known_j or 0.0)
     figure = plot_style.figure(
         330,
         xaxis=plot_style.axis(
-            f"energy of all devices so far, {unit}{qualifier(summary.measured)}",
+            f"energy of all devices so far, {unit}{qualifier(summary.energy.known)}",
             rangemode="tozero",
         ),
         yaxis=plot_style.axis("accuracy on held-out data, %", range=[0, 102]),
     )
-    for name, line, dash, values in (
-        ("dynamic (the paper’s)", _DYNAMIC_LINE, "dash", [p.dynamic_j for p in points]),
-        ("whole board", _MEASURED_LINE, "solid", [p.board_j for p in points]),
+    for name, line, dash, sums in (
+        ("dynamic (the paper’s)", _DYNAMIC_LINE, "dash", [p.dynamic_so_far for p in points]),
+        ("whole board", _MEASURED_LINE, "solid", [p.energy_so_far for p in points]),
     ):
         figure.add_scatter(
-            x=[None if value is None else value / scale for value in values],
+            x=[None if each.known is None else each.known.value_j / scale for each in sums],
             y=[100 * p.accuracy for p in points],
             mode="lines+markers",
-            name=name,
+            name=name + _partly(sums[-1].missing),
             line={**line, "dash": dash},
             marker={"size": 6, "symbol": "diamond" if dash == "dash" else "circle"},
             text=[
                 f"<b>round {p.number}</b><br>accuracy {percent(p.accuracy)}<br>{name} "
-                f"{joules(value)} ({summary.measured.kind})"
-                for p, value in zip(points, values, strict=True)
+                f"{_hover(each)}"
+                for p, each in zip(points, sums, strict=True)
             ],
-            hovertemplate="%{text}<extra></extra>",
         )
     return Picture(
         name="energy-to-accuracy",
@@ -127,44 +127,74 @@ def accuracy_by_energy(summary: Summary) -> Picture | None:
     )
 
 
+def _partly(missing: Sequence[Gap]) -> str:
+    """Said of a curve that lacks parts."""
+    return ", what is known" if missing else ""
+
+
+def _hover(total: Sum) -> str:
+    return plot_style.label(whole(total) or MISSING, 300)
+
+
 def cumulative_energy(summary: Summary) -> Picture | None:
     """Joules up to each round, measured and predicted, in both energies."""
     points = summary.points
-    if not points or summary.measured is None:
+    if not points or summary.energy.known is None:
         return None
-    largest = max(max(p.board_j or 0.0, p.predicted_board_j or 0.0) for p in points)
+    last = points[-1]
+    largest = max(last.energy_so_far.known_j or 0.0, last.compared_so_far.predicted_j or 0.0)
     scale, unit = plot_style.joule_unit(largest)
     figure = plot_style.figure(
         330,
         xaxis=plot_style.axis("round", rangemode="tozero", **_whole(len(points))),
         yaxis=plot_style.axis(
-            f"energy so far, {unit}{qualifier(summary.measured)}", rangemode="tozero"
+            f"energy so far, {unit}{qualifier(summary.energy.known)}", rangemode="tozero"
         ),
     )
-    kind = summary.measured.kind
-    for name, line, values, origin in (
-        ("board", _MEASURED_LINE, [p.board_j for p in points], kind),
-        ("board, predicted", _MEASURED_LINE, [p.predicted_board_j for p in points], "predicted"),
-        ("dynamic", _DYNAMIC_LINE, [p.dynamic_j for p in points], kind),
-        ("dynamic, predicted", _DYNAMIC_LINE, [p.predicted_dynamic_j for p in points], "predicted"),
+    for name, line, sums, compared in (
+        (
+            "board",
+            _MEASURED_LINE,
+            [p.energy_so_far for p in points],
+            [p.compared_so_far for p in points],
+        ),
+        (
+            "dynamic",
+            _DYNAMIC_LINE,
+            [p.dynamic_so_far for p in points],
+            [p.dynamic_compared_so_far for p in points],
+        ),
     ):
-        model = origin == "predicted"
-        figure.add_scatter(
-            x=[p.number for p in points],
-            y=[None if value is None else value / scale for value in values],
-            mode="lines",
-            name=name,
-            line={**line, "width": 1.5 if model else 2.5, "dash": "dot" if model else "solid"},
-            text=[
-                f"<b>round {p.number}</b><br>{name.split(',')[0]} {joules(value)} ({origin})"
-                for p, value in zip(points, values, strict=True)
-            ],
-            hovertemplate="%{text}<extra></extra>",
-        )
+        predicted = [each.whole_predicted_j for each in compared]
+        for title, dash, values, hovers in (
+            (
+                name + _partly(sums[-1].missing),
+                "solid",
+                [each.known_j for each in sums],
+                [_hover(each) for each in sums],
+            ),
+            (
+                f"{name}, predicted",
+                "dot",
+                predicted,
+                [f"{joules(v)} (predicted)" for v in predicted],
+            ),
+        ):
+            figure.add_scatter(
+                x=[p.number for p in points],
+                y=[None if value is None else value / scale for value in values],
+                mode="lines",
+                name=title,
+                line={**line, "width": 2.5 if dash == "solid" else 1.5, "dash": dash},
+                text=[
+                    f"<b>round {p.number}</b><br>{name} {said}"
+                    for p, said in zip(points, hovers, strict=True)
+                ],
+            )
     return Picture(
         name="cumulative-energy",
         title="Energy up to each round",
-        caption="All devices. Solid: metered; dotted: predicted.",
+        caption="All devices. Solid: metered; dotted: predicted, as far as all of it was.",
         figure=figure,
     )
 
@@ -197,7 +227,6 @@ def search_history(run: RunData) -> Picture | None:
             )
             for iteration, best in steps
         ],
-        hovertemplate="%{text}<extra></extra>",
     )
     if bound is not None:
         ends = [steps[0][0], steps[-1][0]]
@@ -208,7 +237,6 @@ def search_history(run: RunData) -> Picture | None:
             name="certified bound",
             line={**_DYNAMIC_LINE, "width": 2, "dash": "dash"},
             text=[f"no plan needs less than {joules(bound)}"] * 2,
-            hovertemplate="%{text}<extra></extra>",
         )
     return Picture(
         name="search",
@@ -263,15 +291,13 @@ def labels(run: RunData, summary: Summary) -> Picture | None:
             base=[i - scale * n for i, row in enumerate(below) for n in row],
             width=0.74,
             name=name,
-            marker={"color": colour, "line": {"width": 0}},
+            marker={"color": colour},
             text=[
                 f"<b>{plot_style.label(device.device)}</b>, class {plot_style.label(titles[k])}"
                 f"<br>{parts[0][2][i][k]} real, {parts[1][2][i][k]} synthetic samples"
                 for i, device in enumerate(devices)
                 for k in range(classes)
             ],
-            textposition="none",
-            hovertemplate="%{text}<extra></extra>",
         )
     return Picture(
         name="labels",
@@ -332,7 +358,6 @@ def class_accuracy(run: RunData) -> Picture | None:
             ]
             for name, row in zip(names, table, strict=True)
         ],
-        hovertemplate="%{text}<extra></extra>",
         hoverongaps=False,
     )
     return Picture(

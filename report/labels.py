@@ -66,7 +66,6 @@ def skew(run: RunData) -> Picture | None:
                 f"{_number(stage[d].entropy_bits)} bit, {sum(stage[d].counts)} samples"
                 for _, d in there
             ],
-            hovertemplate="%{text}<extra></extra>",
         )
     return Picture(
         name="label-skew",

@@ -25,7 +25,7 @@ from fimi.report.markup import Html, element, join
 from fimi.report.observed import observed_table
 from fimi.report.plot_style import Picture
 from fimi.report.sections import details, pair, picture, section
-from fimi.report.words import joules, signed_percent
+from fimi.report.words import joules, percent_value, predicted, whole
 
 REPORT_NAME = "report.html"
 
@@ -107,7 +107,7 @@ def _content(run: RunData, summary: Summary, drawn: dict[str, Picture]) -> Html:
             sections.header(run),
             sections.notices(run, summary),
             sections.cards(run, summary),
-            sections.besides(run),
+            sections.besides(run, summary),
             noscript(),
             section(
                 "Measured against predicted",
@@ -115,7 +115,7 @@ def _content(run: RunData, summary: Summary, drawn: dict[str, Picture]) -> Html:
                 pair(show("residuals")),
                 pair(show("measured-predicted")),
                 pair(show("causes")),
-                prediction.prediction_table(run),
+                prediction.prediction_table(summary),
                 page_tables.phase_table(summary) if summary.phases else None,
             ),
             section(
@@ -152,7 +152,7 @@ def _content(run: RunData, summary: Summary, drawn: dict[str, Picture]) -> Html:
             section(
                 "Records",
                 "",
-                details("Rounds", page_tables.round_table(run)),
+                details("Rounds", page_tables.round_table(run, summary)),
                 details("Notes of the devices", page_tables.notes_table(summary)),
                 details("Configuration", page_tables.configuration_table(run)),
                 details("Versions", page_tables.versions_table(run)),
@@ -168,15 +168,17 @@ def _content(run: RunData, summary: Summary, drawn: dict[str, Picture]) -> Html:
 
 
 def _agreement(run: RunData, summary: Summary) -> str:
-    measured = summary.measured
-    if measured is None:
+    total, compared = summary.energy, summary.compared
+    if total.known is None:
         return "Nothing was metered, so there is nothing to compare."
-    by_round = prediction.words(run)
+    by_round = prediction.words(run, summary)
     return (
-        f"The fleet used {measured} ± {joules(measured.uncertainty_j)}; the plan had "
-        f"predicted {joules(summary.predicted_j)} for the same phases, "
-        f"{signed_percent(summary.bias_percent)}. Over single devices and rounds the "
-        f"mean absolute error is {sections.percent_value(summary.mape_percent)}."
+        f"The fleet used {total.known} ± {joules(total.known.uncertainty_j)}"
+        if not total.missing
+        else f"What the fleet used is {whole(total)}"
+    ) + (
+        f"; the plan had {predicted(compared, total)}. Over single devices and rounds the mean "
+        f"absolute error is {percent_value(summary.mape_percent)}."
         + (f" Phase by phase: {by_round}." if by_round else "")
     )
 

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import json
 
+from fimi.record.curve import Moved, price
 from fimi.record.record import RunData
-from fimi.record.summary import DeviceSummary, Summary, energy_to_target
-from fimi.record.targets import costs_to_targets
+from fimi.record.summary import DeviceSummary, Summary
+from fimi.record.sums import Compared
 from fimi.report import plot_style
 from fimi.report.markup import Child, Column, Html, definitions, element, table
 from fimi.report.words import (
     MISSING,
     alike,
     byte_count,
-    cell,
+    gaps,
+    gaps_by_device,
     heading,
     hertz,
     joules,
@@ -24,6 +26,7 @@ from fimi.report.words import (
     seconds,
     signed_percent,
     small_percent,
+    sum_cell,
 )
 
 TARGETS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
@@ -32,7 +35,8 @@ TARGETS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 
 def device_table(summary: Summary) -> Html:
     """One row per device."""
-    bare = alike(d.measured for d in summary.devices)
+    known = [d.energy.known for d in summary.devices]
+    bare = alike(known)
     columns = [
         Column("Device", css="name"),
         Column("Board", css="name"),
@@ -44,11 +48,10 @@ def device_table(summary: Summary) -> Html:
         Column("Busy per round", "predicted"),
         Column("Busy per round", "metered"),
         Column("Energy", "predicted"),
-        Column("Energy", heading(d.measured for d in summary.devices)),
+        Column("Energy", heading(known)),
         Column("Error"),
         Column("Updates", "accepted"),
     ]
-    predicted = summary.predicted_j if summary.measured else None
     return table(
         columns,
         (_device_row(device, bare=bare) for device in summary.devices),
@@ -58,9 +61,9 @@ def device_table(summary: Summary) -> Html:
             str(sum(sum(d.local_counts) for d in summary.devices)),
             str(sum(sum(d.synthetic_counts) for d in summary.devices)),
             *[None] * 5,
-            joules(predicted),
-            cell(summary.measured, bare=bare),
-            signed_percent(summary.bias_percent),
+            _predicted(summary.compared),
+            sum_cell(summary.energy, bare=bare),
+            signed_percent(summary.compared.error_percent),
             f"{sum(d.accepted for d in summary.devices)}/{sum(d.rounds for d in summary.devices)}",
         ],
     )
@@ -77,11 +80,19 @@ def _device_row(device: DeviceSummary, *, bare: bool) -> list[Child]:
         hertz(device.bandwidth_hz),
         seconds(device.predicted_busy_s),
         seconds(device.busy_s),
-        joules(device.predicted_j if device.measured else None),
-        cell(device.measured, bare=bare),
-        signed_percent(device.error_percent),
+        _predicted(device.compared),
+        sum_cell(device.energy, bare=bare),
+        signed_percent(device.compared.error_percent),
         f"{device.accepted}/{device.rounds}",
     ]
+
+
+def _predicted(compared: Compared) -> str:
+    """A prediction, and of how much it is where that is not all."""
+    if compared.measured is None:
+        return MISSING
+    of_part = f" for {joules(compared.measured.value_j)}" if compared.missing else ""
+    return f"{joules(compared.predicted_j)}{of_part}"
 
 
 def _board(device: DeviceSummary) -> str:
@@ -92,13 +103,14 @@ def _board(device: DeviceSummary) -> str:
 
 def phase_table(summary: Summary) -> Html:
     """One row per phase, the whole fleet."""
-    bare = alike(phase.measured for phase in summary.phases)
-    whole = summary.measured.value_j if summary.measured else 0.0
+    known = [phase.energy.known for phase in summary.phases]
+    bare = alike(known)
+    whole_j = summary.energy.value_j
     return table(
         [
             Column("Phase", css="text"),
             Column("Energy", "predicted"),
-            Column("Energy", heading(phase.measured for phase in summary.phases)),
+            Column("Energy", heading(known)),
             Column("Error"),
             Column("Share of energy"),
             Column("Mean length", "predicted"),
@@ -107,10 +119,12 @@ def phase_table(summary: Summary) -> Html:
         (
             [
                 plot_style.PHASE_NAMES.get(phase.phase, phase.phase),
-                joules(phase.predicted_j if phase.count else None),
-                cell(phase.measured, bare=bare),
-                signed_percent(phase.error_percent),
-                percent(phase.measured.value_j / whole if phase.measured and whole else None),
+                _predicted(phase.compared),
+                sum_cell(phase.energy, bare=bare),
+                signed_percent(phase.compared.error_percent),
+                percent(phase.energy.value.value_j / whole_j)
+                if phase.energy.value and whole_j
+                else MISSING,
                 seconds(phase.predicted_s),
                 seconds(phase.measured_s),
             ]
@@ -121,21 +135,19 @@ def phase_table(summary: Summary) -> Html:
 
 def target_panel(run: RunData, summary: Summary) -> Html | None:
     """The price of accuracies."""
-    if not summary.points or summary.measured is None:
+    if not summary.points or summary.energy.known is None:
         return None
-    kind = summary.measured.kind
-    targets = energy_to_target(summary, TARGETS)
-    asked = energy_to_target(summary, run.targets)
-    shown = sorted(
-        {*targets[: 1 + sum(target.reached is not None for target in targets)], *asked},
-        key=lambda target: target.accuracy,
+    kind = summary.energy.known.kind
+    prices = [price(summary.points, target) for target in TARGETS]
+    usual = prices[: 1 + sum(each.rounds is not None for each in prices)]
+    asked = [each for each in summary.prices if each.target not in {u.target for u in usual}]
+    missing = dict.fromkeys(
+        gap
+        for each in (*usual, *asked)
+        for total in (each.energy, each.dynamic, each.moved)
+        if total is not None
+        for gap in total.missing
     )
-    prices = {
-        cost.target: cost
-        for cost in costs_to_targets(
-            [target.accuracy for target in shown], run.preparations, run.rounds
-        )
-    }
     return element(
         "div",
         element("h3", "The price of an accuracy"),
@@ -156,18 +168,26 @@ def target_panel(run: RunData, summary: Summary) -> Html | None:
             ],
             (
                 [
-                    percent(target.accuracy, 0 if target.accuracy in TARGETS else 1),
-                    str(target.reached.number) if target.reached else "not reached",
-                    joules(target.reached.board_j if target.reached else None),
-                    joules(target.reached.dynamic_j if target.reached else None),
-                    seconds(prices[target.accuracy].duration_s),
-                    byte_count(prices[target.accuracy].size_bytes),
+                    percent(each.target, 0 if each.target in TARGETS else 1),
+                    "not reached" if each.rounds is None else str(each.rounds),
+                    sum_cell(each.energy, bare=True) if each.energy else MISSING,
+                    sum_cell(each.dynamic, bare=True) if each.dynamic else MISSING,
+                    seconds(each.duration_s),
+                    _bytes(each.moved),
                 ]
-                for target in shown
+                for each in sorted([*usual, *asked], key=lambda each: each.target)
             ),
         ),
+        element("p", f"Unknown without {gaps(missing)}.", class_="how") if missing else None,
         class_="panel",
     )
+
+
+def _bytes(moved: Moved | None) -> str:
+    if moved is None or not moved.missing:
+        return byte_count(moved.size_bytes if moved else None)
+    known = moved.known_bytes
+    return "unknown" if known is None else f"unknown; {byte_count(known)} known"
 
 
 def _plan_scope(run: RunData) -> str:
@@ -230,7 +250,7 @@ def plan_panel(run: RunData) -> Html | None:
     )
 
 
-def round_table(run: RunData) -> Html | None:
+def round_table(run: RunData, summary: Summary) -> Html | None:
     """One row per round."""
     if not run.rounds:
         return None
@@ -252,8 +272,8 @@ def round_table(run: RunData) -> Html | None:
                 f"{r.evaluation.loss:.3f}",
                 seconds(r.duration_s),
                 f"{r.accepted}/{len(r.participants)}",
-                str(r.energy) if r.energy else MISSING,
-                joules(r.predicted_j if r.energy else None),
+                sum_cell(point.energy, bare=False),
+                _predicted(point.compared),
                 "; ".join(
                     [
                         *(
@@ -261,12 +281,16 @@ def round_table(run: RunData) -> Html | None:
                             for d in r.participants
                             if d.status != "accepted"
                         ),
-                        *(f"{name} not metered" for name in r.unmetered),
+                        *(
+                            f"{device} not metered: {which}"
+                            for device, which in gaps_by_device(point.energy.missing).items()
+                        ),
                     ]
                 ),
             ]
-            for r in run.rounds
+            for r, point in zip(run.rounds, summary.points, strict=True)
         ),
+        caption="The first round holds receiving the synthetic data",
     )
 
 

@@ -68,10 +68,12 @@ class Picture(Struct, frozen=True, kw_only=True):
 
 
 def figure(height: int, **layout: Any) -> go.Figure:
-    """An empty figure in the report's design."""
+    """An empty figure in the report's design; where not said otherwise, hovering shows texts."""
     drawing = go.Figure()
+    text = {"hovertemplate": "%{text}<extra></extra>"}
+    bar = {**text, "textposition": "none", "marker": {"line": {"width": 0}}}
     drawing.update_layout(
-        template=go.layout.Template(),
+        template={"data": {"scatter": [text], "heatmap": [text], "bar": [bar]}},
         height=height,
         autosize=True,
         margin={"l": 8, "r": 14, "t": 34, "b": 8},

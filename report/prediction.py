@@ -4,21 +4,18 @@
 * :func:`cause_plot`        which part of each device's error comes from what
 * :func:`prediction_table`  the same in numbers
 * :func:`words`             one sentence for the page and the terminal
-* :func:`mape_by_round`     mean absolute error of every round
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-
-from fimi.record.phases import mean
-from fimi.record.prediction import Agreement, Residual, agreement
+from fimi.record.prediction import Agreement, by_device_round, energy_error, time_error
 from fimi.record.record import RunData
+from fimi.record.summary import Summary
+from fimi.record.sums import mean
 from fimi.report import plot_style
 from fimi.report.markup import Child, Column, Html, table
 from fimi.report.plot_style import Picture
-from fimi.report.words import joules, percent, signed_percent
+from fimi.report.words import joules, percent_value, signed_percent
 
 CAUSES = {
     "cycles_j": ("cycles", "#2b74b8", ""),
@@ -32,42 +29,32 @@ CAUSES = {
 POINTS_MAX = 4000
 
 
-def mape_by_round(run: RunData) -> dict[int, float]:
-    """Mean absolute error of the joules of each round's devices, percent."""
-    rounds = sorted({residual.round for residual in run.residuals})
-    found = {n: agreement(r for r in run.residuals if r.round == n) for n in rounds}
-    return {number: each.mape_percent for number, each in found.items() if each is not None}
-
-
-def words(run: RunData) -> str:
+def words(run: RunData, summary: Summary) -> str:
     """How well predictions held, and whether they were mended; empty where nothing is known."""
-    whole = agreement(run.residuals)
+    whole = summary.agreement
     if whole is None:
         return ""
     said = (
-        f"mean absolute error {whole.mape_percent:.1f} % of a device’s joules in a round and "
-        f"{whole.time_mape_percent:.1f} % of its busy time; bias "
+        f"mean absolute error {percent_value(whole.mape_percent)} of a device’s joules in a round "
+        f"and {percent_value(whole.time_mape_percent)} of its busy time; bias "
         f"{signed_percent(whole.bias_percent)}, most of it {_largest(whole)}"
     )
     if not run.refits:
         return said
-    by_round = mape_by_round(run)
     first, last = run.refits[0], run.refits[-1]
-    before = [e for n, e in by_round.items() if n <= first]
-    after = [e for n, e in by_round.items() if n > last]
+    errors = [(p.number, e) for p in summary.points if (e := p.error_percent) is not None]
+    before = mean([error for number, error in errors if number <= first])
+    after = mean([error for number, error in errors if number > last])
     which = ", ".join(map(str, run.refits))
     said += f"; fitted again after round {which}"
-    if before and after:
-        said += (
-            f": {math.fsum(before) / len(before):.1f} % before, "
-            f"{math.fsum(after) / len(after):.1f} % after"
-        )
+    if before is not None and after is not None:
+        said += f": {percent_value(before)} before, {percent_value(after)} after"
     return said
 
 
 def residual_plot(run: RunData) -> Picture | None:
     """Signed errors of joules and busy time over the rounds."""
-    groups = _device_rounds(run.residuals)
+    groups = by_device_round(run.residuals)
     if not groups:
         return None
     step = max(1, -(-len(groups) // POINTS_MAX))
@@ -78,9 +65,9 @@ def residual_plot(run: RunData) -> Picture | None:
         xaxis2=plot_style.axis("round", domain=[0.55, 1], anchor="y2", tickformat="d", matches="x"),
         yaxis2=plot_style.axis("error of busy time, %", anchor="x2", zeroline=True),
     )
-    for k, (name, value) in enumerate((("joules", _energy), ("busy time", _time))):
+    for k, (name, value) in enumerate((("joules", energy_error), ("busy time", time_error))):
         points = [
-            (number, device, error)
+            (number, device, 100.0 * error)
             for (number, device), group in list(groups.items())[::step]
             if (error := value(group)) is not None
         ]
@@ -97,12 +84,17 @@ def residual_plot(run: RunData) -> Picture | None:
                 f"{signed_percent(error)}"
                 for number, device, error in points
             ],
-            hovertemplate="%{text}<extra></extra>",
             **axes,
         )
         rounds = sorted({number for number, _ in groups})
         means = [
-            mean([e for (n, _), g in groups.items() if n == r and (e := value(g)) is not None])
+            mean(
+                [
+                    100.0 * e
+                    for (n, _), g in groups.items()
+                    if n == r and (e := value(g)) is not None
+                ]
+            )
             for r in rounds
         ]
         figure.add_scatter(
@@ -151,9 +143,9 @@ def residual_plot(run: RunData) -> Picture | None:
     )
 
 
-def cause_plot(run: RunData) -> Picture | None:
+def cause_plot(summary: Summary) -> Picture | None:
     """Predicted less measured joules of each device, by cause."""
-    found = [(name, each) for name, each in _agreements(run) if each is not None]
+    found = _agreements(summary)
     if not found:
         return None
     names = [name for name, _ in found]
@@ -186,8 +178,6 @@ def cause_plot(run: RunData) -> Picture | None:
                 f"<b>{plot_style.label(name)}</b><br>{cause} {signed_percent(value)}"
                 for name, value in zip(names, values, strict=True)
             ],
-            textposition="none",
-            hovertemplate="%{text}<extra></extra>",
         )
     figure.add_scatter(
         x=[each.bias_percent for _, each in found],
@@ -207,12 +197,11 @@ def cause_plot(run: RunData) -> Picture | None:
     )
 
 
-def prediction_table(run: RunData) -> Html | None:
+def prediction_table(summary: Summary) -> Html | None:
     """Errors of each device and of the fleet, and their causes in percent of its joules."""
-    found = _agreements(run)
-    if not any(each for _, each in found):
+    found, whole = _agreements(summary), summary.agreement
+    if not found:
         return None
-    whole = agreement(run.residuals)
     return table(
         [
             Column("Device", css="name"),
@@ -221,15 +210,15 @@ def prediction_table(run: RunData) -> Html | None:
             Column("Bias", "joules"),
             *(Column("of it, % of its joules", cause) for cause, _, _ in CAUSES.values()),
         ],
-        ([name, *_cells(each)] for name, each in found if each is not None),
+        ([name, *_cells(each)] for name, each in found),
         foot=["Fleet", *_cells(whole)] if whole is not None else None,
     )
 
 
 def _cells(each: Agreement) -> list[Child]:
     return [
-        percent(each.mape_percent / 100.0),
-        percent(each.time_mape_percent / 100.0),
+        percent_value(each.mape_percent),
+        percent_value(each.time_mape_percent),
         signed_percent(each.bias_percent),
         *(signed_percent(_share(each, key)) for key in CAUSES),
     ]
@@ -246,25 +235,5 @@ def _largest(each: Agreement) -> str:
     return f"{CAUSES[key][0]} ({'−' if value_j < 0 else '+'}{joules(abs(value_j))})"
 
 
-def _agreements(run: RunData) -> list[tuple[str, Agreement | None]]:
-    return [(name, agreement(r for r in run.residuals if r.device == name)) for name in run.devices]
-
-
-def _device_rounds(found: Iterable[Residual]) -> dict[tuple[int, str], list[Residual]]:
-    groups: dict[tuple[int, str], list[Residual]] = {}
-    for each in found:
-        groups.setdefault((each.round, each.device), []).append(each)
-    return groups
-
-
-def _energy(group: list[Residual]) -> float | None:
-    return _error([(r.predicted_j, r.measured_j) for r in group])
-
-
-def _time(group: list[Residual]) -> float | None:
-    return _error([(r.predicted_s, r.measured_s) for r in group if r.phase != "idle"])
-
-
-def _error(pairs: list[tuple[float, float]]) -> float | None:
-    measured = math.fsum(m for _, m in pairs)
-    return 100.0 * (math.fsum(p for p, _ in pairs) - measured) / measured if measured > 0 else None
+def _agreements(summary: Summary) -> list[tuple[str, Agreement]]:
+    return [(d.device, d.agreement) for d in summary.devices if d.agreement is not None]

@@ -5,19 +5,25 @@ Everything is made with :mod:`fimi.report.markup`, which escapes what it did not
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from fimi.record.record import RunData
 from fimi.record.summary import Summary
+from fimi.record.sums import Sum
 from fimi.report.besides import extras
 from fimi.report.markup import Child, Html, element, join
 from fimi.report.plot_style import Picture
 from fimi.report.words import (
     MISSING,
+    gaps_by_device,
     joules,
     parts,
     percent,
+    percent_value,
     seconds,
     signed_percent,
     small_percent,
+    whole,
 )
 
 
@@ -84,18 +90,13 @@ def notices(run: RunData, summary: Summary) -> Html:
                 else "There is nothing to compare.",
             )
         )
-    if summary.unmetered:
+    if summary.energy.missing:
+        lacking = gaps_by_device(summary.energy.missing).items()
         said.append(
             _notice(
                 "Energy is incomplete. ",
-                "These are in no sum of joules, measured or predicted:",
-                element(
-                    "ul",
-                    *(
-                        element("li", f"{device}: {rounds_in_words(rounds)}")
-                        for device, rounds in summary.unmetered
-                    ),
-                ),
+                "These could not be read, so that every sum they belong to is unknown:",
+                element("ul", *_items([f"{device}: {which}" for device, which in lacking])),
             )
         )
     if summary.warnings:
@@ -105,23 +106,26 @@ def notices(run: RunData, summary: Summary) -> Html:
 
 def cards(run: RunData, summary: Summary) -> Html:
     """The headline."""
-    points, measured, plan = summary.points, summary.measured, run.plan
+    points, known, plan = summary.points, summary.energy.known, run.plan
+    compared = summary.compared
     best = max(points, key=lambda p: p.accuracy) if points else None
-    kind = badge(measured.kind) if measured else None
-    mix = parts(device.measured for device in summary.devices)
+    kind = badge(known.kind) if known else None
+    mix = parts(device.energy.known for device in summary.devices)
     board = (
         _card(
             "Energy, whole board",
-            joules(measured.value_j),
-            join([kind, f" ± {joules(measured.uncertainty_j)}", f" {mix}" if mix else None]),
+            _headline(summary.energy),
+            join(
+                [
+                    kind,
+                    f" ± {joules(known.uncertainty_j)}",
+                    f" {mix}" if mix else None,
+                    _of_it(summary.energy),
+                ]
+            ),
         )
-        if measured
-        else _card("Energy, whole board", MISSING, "nothing was metered")
-    )
-    dynamic_error = (
-        100 * (summary.predicted_dynamic_j - summary.dynamic_j) / summary.dynamic_j
-        if summary.dynamic_j and summary.predicted_dynamic_j is not None
-        else None
+        if known
+        else _card("Energy, whole board", _headline(summary.energy), "nothing was metered")
     )
     return element(
         "dl",
@@ -135,17 +139,28 @@ def cards(run: RunData, summary: Summary) -> Html:
         board,
         _card(
             "Energy, predicted",
-            joules(summary.predicted_j) if measured else MISSING,
-            f"{signed_percent(summary.bias_percent)} in all; "
-            f"{percent_value(summary.mape_percent)} mean absolute"
-            if measured
+            joules(compared.predicted_j),
+            f"{signed_percent(compared.error_percent)} "
+            + (
+                f"of the {joules(compared.measured.value_j)} that were metered and predicted; "
+                if compared.missing
+                else "in all; "
+            )
+            + f"{percent_value(summary.mape_percent)} mean absolute"
+            if compared.measured
             else "nothing to compare",
         ),
         _card(
             "Energy, dynamic",
-            joules(summary.dynamic_j),
-            join([kind, f" predicted {signed_percent(dynamic_error)}"])
-            if measured
+            _headline(summary.dynamic),
+            join(
+                [
+                    kind,
+                    f" predicted {signed_percent(summary.dynamic_compared.error_percent)}",
+                    _of_it(summary.dynamic),
+                ]
+            )
+            if known
             else "compute and upload above idle",
         ),
         _card(
@@ -162,9 +177,18 @@ def cards(run: RunData, summary: Summary) -> Html:
     )
 
 
-def besides(run: RunData) -> Html | None:
+def _headline(total: Sum) -> str:
+    return "unknown" if total.missing else joules(total.value_j)
+
+
+def _of_it(total: Sum) -> str | None:
+    """The known part of a sum that is not."""
+    return f" {whole(total)}" if total.missing else None
+
+
+def besides(run: RunData, summary: Summary) -> Html | None:
     """What else was made and taken, in no device's joules: a line each below the headline."""
-    said = extras(run)
+    said = extras(run, summary)
     if not said:
         return None
     return element(
@@ -233,13 +257,14 @@ def method(run: RunData, summary: Summary) -> Html:
         "measured": "A physical meter on each device read these joules.",
         "modelled": "A formula, not a meter, gave at least some of these joules.",
         "mixed": "The devices were not all of one kind: "
-        f"{parts(device.measured for device in summary.devices)}. Tables say of each number what "
-        "it is; a sum of several kinds is no measurement.",
+        f"{parts(device.energy.known for device in summary.devices)}. Tables say of each number "
+        "what it is; a sum of several kinds is no measurement.",
         "emulated": "No physical device was involved: each device’s joules come from an emulated "
         "board in virtual time, whose true cost differs from the profile the planner was given, "
         "read by an emulated meter with gain error and noise. They test the method, not a board.",
     }
-    sources = summary.measured.source.split("+") if summary.measured else []
+    known = summary.energy.known
+    sources = known.source.split("+") if known else []
     paragraphs = [
         (
             "Measured.",
@@ -248,8 +273,8 @@ def method(run: RunData, summary: Summary) -> Html:
             "edges of each. The energy of the run is their sum over devices and rounds.",
         ),
         (
-            f"{summary.measured.kind.capitalize()}." if summary.measured else "Not metered.",
-            kinds[summary.measured.kind] if summary.measured else "No joule was read.",
+            f"{known.kind.capitalize()}." if known else "Not metered.",
+            kinds[known.kind] if known else "No joule was read.",
         ),
         (
             "Predicted.",
@@ -271,8 +296,9 @@ def method(run: RunData, summary: Summary) -> Html:
         ),
         (
             "Missing is missing.",
-            "A device-round with a phase that could not be read is left out of both sides of "
-            "every comparison, and named above.",
+            "A sum of joules that lacks a part is unknown; what is known of it and what is missing "
+            "stand beside it. Predictions are compared with measurements over exactly the phases "
+            "of which both are known.",
         ),
         (
             "Accuracy.",
@@ -293,31 +319,11 @@ def method(run: RunData, summary: Summary) -> Html:
     )
 
 
-def rounds_in_words(rounds: tuple[int, ...]) -> str:
-    """``rounds 4, 6–9`` and ``preparation``."""
-    runs: list[list[int]] = []
-    for number in (n for n in sorted(rounds) if n > 0):
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    words = ["preparation"] if 0 in rounds else []
-    if runs:
-        spans = ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in runs)
-        words.append(f"round{'s' if len(runs) > 1 or runs[0][0] < runs[0][1] else ''} {spans}")
-    return ", ".join(words)
-
-
-def percent_value(value: float | None) -> str:
-    """A percentage without a sign."""
-    return MISSING if value is None else f"{value:.1f} %"
-
-
 def _notice(head: str, *rest: Child) -> Html:
     return element("div", element("strong", head), *rest, class_="notice")
 
 
-def _items(lines: tuple[str, ...]) -> list[Html]:
+def _items(lines: Iterable[str]) -> list[Html]:
     return [element("li", line) for line in lines]
 
 

@@ -15,20 +15,25 @@ from fimi.record.clean import clean
 from fimi.record.reader import read_run
 from fimi.record.record import RunData
 from fimi.record.summary import DeviceSummary, Summary, summarise
+from fimi.record.sums import Sum
 from fimi.report import deployment, labels, prediction
 from fimi.report.besides import extras
 from fimi.report.layout import Marked, Paper, Style, entries, table
 from fimi.report.observed import unusual
-from fimi.report.sections import percent_value, rounds_in_words, state
+from fimi.report.sections import state
 from fimi.report.words import (
     MISSING,
     alike,
+    gaps_by_device,
     joules,
     parts,
     percent,
+    percent_value,
+    predicted,
     seconds,
     signed_percent,
     small_percent,
+    whole,
     word,
 )
 
@@ -70,12 +75,12 @@ def as_text(run_dir: Path, encoding: str | None = None, paper: Paper | None = No
 
 def device_table(summary: Summary, paper: Paper) -> str:
     """One row per device."""
-    all_energies = [device.measured for device in summary.devices]
+    all_energies = [device.energy.known for device in summary.devices]
     bare = alike(all_energies)
-    kind = summary.measured.kind if summary.measured and bare else "metered"
+    fleet = summary.energy.known
+    kind = fleet.kind if fleet and bare else "metered"
     boards = {device.hardware for device in summary.devices}
     clock = {"physical": "measured", "emulated": "emulated"}.get("/".join(boards), "metered")
-    fleet = summary.measured
     columns = (
         ("device", "fleet"),
         ("synth.\nimages", str(sum(sum(d.synthetic_counts) for d in summary.devices))),
@@ -84,14 +89,14 @@ def device_table(summary: Summary, paper: Paper) -> str:
         ("kHz\nplan", ""),
         ("busy\ns/round\npred.", ""),
         (f"busy\ns/round\n{clock}", ""),
-        ("energy\n\npred.", joules(summary.predicted_j) if fleet else MISSING),
-        (f"energy\n\n{kind}", joules(fleet.value_j) if fleet else MISSING),
+        ("energy\n\npred.", joules(summary.compared.predicted_j)),
+        (f"energy\n\n{kind}", _joules(summary.energy)),
         *([] if bare else [("of kind", _stacked(fleet, all_energies))]),
-        ("error", signed_percent(summary.bias_percent)),
+        ("error", signed_percent(summary.compared.error_percent)),
     )
     rows = []
     for device in summary.devices:
-        own = None if bare else _stacked(device.measured, all_energies)
+        own = None if bare else _stacked(device.energy.known, all_energies)
         name = clean(device.device)
         rows.append((Marked(name, "problem") if device.problems else name, *_cells(device, own)))
     heading, footer = zip(*columns, strict=True)
@@ -110,11 +115,16 @@ def _cells(device: DeviceSummary, kind: str | None) -> list[str]:
         _scaled(device.bandwidth_hz, 1e3),
         _scaled(device.predicted_busy_s, 1.0),
         _scaled(device.busy_s, 1.0),
-        joules(device.predicted_j) if device.measured else MISSING,
-        joules(device.measured.value_j) if device.measured else MISSING,
+        joules(device.compared.predicted_j),
+        _joules(device.energy),
         *([] if kind is None else [kind]),
-        signed_percent(device.error_percent),
+        signed_percent(device.compared.error_percent),
     ]
+
+
+def _joules(total: Sum) -> str:
+    """A sum in the table; the lines below it name what is missing."""
+    return "unknown" if total.missing else joules(total.value_j)
 
 
 def _scaled(value: float | None, unit: float) -> str:
@@ -140,9 +150,9 @@ def lines(run: RunData, summary: Summary) -> list[tuple[str, str]]:
         )
         said.append(("per round", accuracy_curve(summary)))
     said += _energy_words(summary)
-    said += [(extra.term, f"{extra.value} {extra.note}") for extra in extras(run)]
-    if predicted := prediction.words(run):
-        said.append(("prediction", predicted))
+    said += [(extra.term, f"{extra.value} {extra.note}") for extra in extras(run, summary)]
+    if held := prediction.words(run, summary):
+        said.append(("prediction", held))
     if run.plan is not None and run.plan.energy_j is not None:
         said.append(("plan", _plan_words(run)))
     if uneven := labels.words(run):
@@ -150,8 +160,9 @@ def lines(run: RunData, summary: Summary) -> list[tuple[str, str]]:
     said += [("made", line) for line in deployment.lines(run)]
     said += _first(
         [
-            ("not metered", f"{device}: {rounds_in_words(rounds)}, in no sum of joules")
-            for device, rounds in summary.unmetered
+            ("not metered", f"{row.device}: {gaps_by_device(row.energy.missing)[row.device]}")
+            for row in summary.devices
+            if row.energy.missing
         ]
     )
     said += _first([_refused(row) for row in summary.devices if row.problems])
@@ -207,27 +218,22 @@ def _run_words(run: RunData) -> str:
 
 
 def _energy_words(summary: Summary) -> list[tuple[str, str]]:
-    if summary.measured is None:
+    if summary.energy.known is None:
         return [("energy", "nothing was metered")]
-    mix = parts(device.measured for device in summary.devices)
+    mix = parts(device.energy.known for device in summary.devices)
     mix = f" = {mix}" if mix else ""
-    said = [
+    mape = f"; mean absolute {percent_value(summary.mape_percent)}"
+    return [
         (
             "energy",
-            f"{summary.measured}{mix}, predicted {joules(summary.predicted_j)} "
-            f"({signed_percent(summary.bias_percent)}; mean absolute "
-            f"{percent_value(summary.mape_percent)})",
-        )
+            f"{whole(summary.energy)}{mix}, {predicted(summary.compared, summary.energy, mape)}",
+        ),
+        (
+            "of it dynamic",
+            f"{whole(summary.dynamic)}, compute and upload above idle, "
+            f"{predicted(summary.dynamic_compared, summary.dynamic)}",
+        ),
     ]
-    if summary.dynamic_j is not None:
-        said.append(
-            (
-                "of it dynamic",
-                f"{joules(summary.dynamic_j)} ({summary.measured.kind}, compute and upload "
-                f"above idle), predicted {joules(summary.predicted_dynamic_j)}",
-            )
-        )
-    return said
 
 
 def _plan_words(run: RunData) -> str:

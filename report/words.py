@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable
 
 from fimi.energy.joules import Energy, SumKind, format_energy, format_joules
+from fimi.record.sums import Compared, Gap, Sum
 
 MISSING = "–"
 """Shown where there is no number; missing is never zero."""
@@ -36,11 +37,85 @@ def small_percent(value: float | None) -> str:
     return f"{value:.2g} %" if abs(value) < 0.1 else f"{value:.2f} %"
 
 
+def percent_value(value: float | None) -> str:
+    """A percentage without a sign."""
+    return MISSING if value is None else f"{value:.1f} %"
+
+
 def joules(value_j: float | None) -> str:
     """``12.3 J``; what is left of rounding errors is ``0 J``."""
     if value_j is None:
         return MISSING
     return format_joules(value_j if abs(value_j) >= 1e-9 else 0.0)
+
+
+def whole(total: Sum) -> str:
+    """A sum with its kind; empty where there was nothing to add.
+
+    With gaps: ``unknown; 165 J (emulated, board) known, without compute in round 2 of device-01``.
+    """
+    if total.value is not None or not total.missing:
+        return format_energy(total.value) if total.value else ""
+    known = f"; {format_energy(total.known)} known" if total.known else ""
+    return f"unknown{known}, without {gaps(total.missing)}"
+
+
+def predicted(compared: Compared, total: Sum, more: str = "") -> str:
+    """What was predicted of a sum: ``predicted 184 J (+6.9 %)``, or of which part of it.
+
+    Args:
+        compared: prediction against measurement.
+        total: the sum.
+        more: stands behind the error.
+    """
+    if compared.measured is None:
+        return "predicted nothing of it"
+    error = signed_percent(compared.error_percent) + more
+    if not compared.missing:
+        return f"predicted {joules(compared.predicted_j)} ({error})"
+    lacking = [gap for gap in compared.missing if gap not in total.missing]
+    unpredicted = f", without {gaps(lacking)}, not predicted" if lacking else ""
+    return (
+        f"predicted {joules(compared.predicted_j)} for the {joules(compared.measured.value_j)} "
+        f"of which both are known ({error}){unpredicted}"
+    )
+
+
+def gaps(missing: Iterable[Gap], most: int = 3) -> str:
+    """What is missing: ``compute in round 2 of device-01, rounds 3–4 of device-02``."""
+    found = [f"{which} of {device}" for device, which in gaps_by_device(missing).items()]
+    more = f" and of {len(found) - most} more devices" if len(found) > most else ""
+    return ", ".join(found[:most]) + more
+
+
+def gaps_by_device(missing: Iterable[Gap]) -> dict[str, str]:
+    """The same device by device: ``compute in round 2, rounds 3–4``."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for gap in missing:
+        found.setdefault(gap.device, {}).setdefault(gap.phase or "", []).append(gap.round)
+    return {
+        device: ", ".join(
+            f"{phase} in {rounds_in_words(rounds)}" if phase else rounds_in_words(rounds)
+            for phase, rounds in sorted(phases.items())
+        )
+        for device, phases in sorted(found.items())
+    }
+
+
+def rounds_in_words(rounds: Iterable[int]) -> str:
+    """``rounds 4, 6–9`` and ``preparation``, which is round 0."""
+    spans: list[list[int]] = []
+    numbers = sorted(set(rounds))
+    for number in (n for n in numbers if n > 0):
+        if spans and number == spans[-1][1] + 1:
+            spans[-1][1] = number
+        else:
+            spans.append([number, number])
+    words = ["preparation"] if 0 in numbers else []
+    if spans:
+        said = ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in spans)
+        words.append(f"round{'s' if len(spans) > 1 or spans[0][0] < spans[0][1] else ''} {said}")
+    return ", ".join(words)
 
 
 def hertz(value_hz: float | None) -> str:
@@ -102,6 +177,13 @@ def cell(energy: Energy | None, *, bare: bool) -> str:
     if energy is None:
         return MISSING
     return format_joules(energy.value_j) if bare else format_energy(energy)
+
+
+def sum_cell(total: Sum, *, bare: bool) -> str:
+    """The same of a sum; one with gaps as ``unknown; 9.80 J known``."""
+    if not total.missing:
+        return cell(total.value, bare=bare)
+    return f"unknown; {cell(total.known, bare=bare)} known" if total.known else "unknown"
 
 
 def word(energy: Energy | None, among: Iterable[Energy | None]) -> str:

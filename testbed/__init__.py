@@ -7,7 +7,6 @@
 * :mod:`~fimi.testbed.processes`      the processes of a federation
 * :mod:`~fimi.testbed.experiment`     many runs compared: strategies, seeds and a grid of settings
 * :mod:`~fimi.testbed.tools`          the work behind commands that run no federation
-* :mod:`~fimi.testbed.run_summary`    a run in numbers
 * :mod:`~fimi.testbed.run_folder`     ``runs/<name>/``: store, model, report
 * :mod:`~fimi.testbed.live`           progress on the terminal
 * :mod:`~fimi.testbed.logs`           what a process says: -q, -v, --log-file

@@ -23,12 +23,12 @@ from msgspec import Struct
 from fimi import children, errors
 from fimi.record.reader import read_run
 from fimi.record.record import RunData
+from fimi.report.comparison.result import ExperimentResult
 from fimi.testbed.commands.shared import EXIT_INTERRUPTED
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.sections import ConfigError
 from fimi.testbed.experiment import run
 from fimi.testbed.experiment.file import read_experiment
-from fimi.testbed.experiment.result import ExperimentResult
 from fimi.testbed.experiment.runner import GRACE_S, Task, last_words
 
 _LOOK_S = 0.2

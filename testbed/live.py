@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fimi.coordinator.training_rounds import in_words
-from fimi.energy.joules import Energy, format_energy, format_joules, total
+from fimi.energy.joules import format_joules
 from fimi.record.clean import clean, enumerated
 from fimi.record.events import (
     BatchDelivered,
@@ -43,9 +43,11 @@ from fimi.record.events import (
     SearchProgress,
     UpdateRejected,
 )
+from fimi.record.phases import round_parts
 from fimi.record.results import Deployment, RoundResult
+from fimi.record.sums import EnergyTally, Sum
 from fimi.report.besides import server_line
-from fimi.report.words import alike, cell, heading
+from fimi.report.words import alike, heading, sum_cell
 from fimi.testbed.logs import SHOWN
 
 log = logging.getLogger(__name__)
@@ -83,7 +85,7 @@ class PlainView:
         self._clock = clock
         self._rounds = rounds
         self._gathering_s = clock() + 5.0  # of a dry run nobody is missing for long
-        self._energies: list[Energy] = []
+        self._energy = EnergyTally()
         self._trained_with = ""
         self._began_s = clock()
 
@@ -132,11 +134,8 @@ class PlainView:
             case PlanInForce() if event.error or event.notes:
                 return f"{event.device}: {event.error or '; '.join(event.notes)}"
             case RoundFinished():
-                if (energy := event.result.energy) is not None:
-                    self._energies.append(energy)
-                line = describe_round(
-                    event.result, self._rounds, total(self._energies, one_meter=True)
-                )
+                self._energy.add(round_parts(event.result))
+                line = describe_round(event.result, self._rounds, self._energy.sum())
                 with_what = describe_backends(event.result)
                 if with_what == self._trained_with:
                     return line
@@ -199,11 +198,11 @@ class LiveView(LivePicture):
         self._doing = "starting broker, generator node and devices"
         self._devices: dict[str, list[str]] = {}
         self._kinds: set[str] = set()
-        self._latest: dict[str, Energy] = {}
+        self._latest: dict[str, Sum] = {}
         self._notices: list[str] = []
         self._plan = ""
         self._results: list[RoundResult] = []
-        self._energies: list[Energy] = []
+        self._energy, self._so_far = EnergyTally(), Sum()
         self._trained_with = ""
         self._began_s = time.monotonic()
         self._rounds_began_s: float | None = None
@@ -254,13 +253,14 @@ class LiveView(LivePicture):
                 self._notices = [*self._notices[-2:], f"round {event.round}: {event.reason}"]
             case RoundFinished():
                 self._results.append(event.result)
-                if (energy := event.result.energy) is not None:
-                    self._energies.append(energy)
+                parts = round_parts(event.result)
+                self._energy.add(parts)
+                self._so_far = self._energy.sum()
                 if with_what := describe_backends(event.result):
                     self._trained_with = f" · {with_what}"
-                for entry in event.result.devices:
-                    if entry.energy is not None:
-                        self._latest[entry.device] = entry.energy
+                for device in {part.device: None for part in parts}:
+                    own = EnergyTally(part for part in parts if part.device == device)
+                    self._latest[device] = own.sum()
             case Refitted():
                 self._notices = [*self._notices[-2:], describe_refit(event)]
             case Deployed():
@@ -299,8 +299,9 @@ class LiveView(LivePicture):
         """A row per device; what is the same for all stands in the heading."""
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         (kind,) = self._kinds if len(self._kinds) == 1 else ("",)
-        bare = alike(self._latest.values())
-        energy = heading(self._latest.values()) if bare and self._latest else ""
+        known = [total.known for total in self._latest.values()]
+        bare = alike(known)
+        energy = heading(known) if bare and any(known) else ""
         for title, numeric in (
             ("device", False),
             (f"board\n{kind}", False),
@@ -315,7 +316,7 @@ class LiveView(LivePicture):
                 Text(clean(device)),
                 Text(clean(board.removesuffix(f" ({kind})"))),
                 *(Text(clean(text)) for text in cells),
-                cell(self._latest[device], bare=bare) if device in self._latest else "",
+                sum_cell(self._latest[device], bare=bare) if device in self._latest else "",
             )
         return table
 
@@ -323,8 +324,8 @@ class LiveView(LivePicture):
         figures = []
         if done and self._rounds_began_s is not None:
             figures.append(f"accuracy {self._results[-1].evaluation.accuracy:.1%}")
-            if (energy := total(self._energies, one_meter=True)) is not None:
-                figures.append(format_energy(energy))
+            if self._so_far.known is not None:
+                figures.append(sum_cell(self._so_far, bare=False))
             each_s = (time.monotonic() - self._rounds_began_s) / done
             figures.append(f"{each_s * (self._rounds - done):.0f} s left")
         return figures
@@ -401,12 +402,16 @@ def describe_failure(event: NotDeployed) -> str:
     return f"no ONNX file of the model after round {event.round}: {event.reason}"
 
 
-def describe_round(result: RoundResult, rounds: int, so_far: Energy | None) -> str:
+def describe_round(result: RoundResult, rounds: int, so_far: Sum) -> str:
     """A round in one line."""
     said = [f"round {result.number}/{rounds}: accuracy {result.evaluation.accuracy:.1%}"]
     if result.devices:
-        energy = format_energy(so_far) if so_far else "energy not metered"
-        said.append(f"{result.accepted} of {len(result.participants)} updates, {energy} so far")
+        energy = (
+            f"{sum_cell(so_far, bare=False)} so far"
+            if so_far.known
+            else "energy not metered so far"
+        )
+        said.append(f"{result.accepted} of {len(result.participants)} updates, {energy}")
     if server := server_line(result):
         said.append(server)
     return ", ".join(said)

@@ -24,7 +24,7 @@ CODES = {
     "fimi.optim.problem:InfeasibleError": 4,
     "fimi.coordinator.federation:FederationError": 5,
     "fimi.testbed.processes.nursery:ChildFailedError": 5,
-    "fimi.testbed.experiment.result:ComparisonError": 5,
+    "fimi.report.comparison.result:ComparisonError": 5,
 }
 """What the README promises of them; scripts rely on it."""
 

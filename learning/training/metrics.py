@@ -1,13 +1,12 @@
-"""Learning metrics: pure functions of arrays, parameters and series of rounds. No torch.
+"""Learning metrics: pure functions of arrays and parameters. No torch.
 
 * :func:`class_accuracy`, :func:`local_errors`  how good models are, by class and by device
 * :func:`gradient_of_step`, :func:`pooled_gradient`, :func:`cosine_similarity`, :func:`alignment`
   how far each device's gradient points away from the gradient on IID data
 * :func:`orthogonality`      how perpendicular the devices' updates are to each other
-* :func:`cost_to_target`     rounds, joules, seconds and bytes to a target accuracy
 
 An unknown value is ``None``, never zero: the accuracy of a class without samples, the direction of
-a zero vector, the cost of an accuracy that was never reached.
+a zero vector.
 """
 
 from __future__ import annotations
@@ -17,15 +16,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from msgspec import Struct
 from numpy.typing import NDArray
 
 from fimi.learning.data.dataset import Labels
 
 Tensors = Mapping[str, NDArray[np.floating[Any]]]
 """Name to tensor: parameters, an update or a gradient."""
-Series = Sequence[float | None]
-"""An amount per round; ``None`` where it is unknown."""
 
 
 def class_accuracy(
@@ -174,73 +170,6 @@ def orthogonality(updates: Sequence[Tensors]) -> float | None:
             if cosine is not None:
                 cosines.append(abs(cosine))
     return 1.0 - math.fsum(cosines) / len(cosines) if cosines else None
-
-
-class TargetCost(Struct, frozen=True, kw_only=True):
-    """The cost of reaching an accuracy.
-
-    Attributes:
-        target: accuracy, 0 to 1.
-        rounds: number of rounds until it was first reached; ``None``: never.
-        energy_j: joules of these rounds; ``None``: never reached, or unknown in one of them.
-        duration_s: seconds of these rounds; ``None`` likewise.
-        size_bytes: bytes of these rounds; ``None`` likewise.
-    """
-
-    target: float
-    rounds: int | None
-    energy_j: float | None
-    duration_s: float | None
-    size_bytes: float | None
-
-
-def rounds_to(accuracies: Sequence[float], target: float) -> int | None:
-    """The first round, from 1, whose accuracy is at least ``target``; ``None`` if there is none."""
-    return next((n for n, accuracy in enumerate(accuracies, 1) if accuracy >= target), None)
-
-
-def cost_to_target(
-    accuracies: Sequence[float],
-    target: float,
-    *,
-    energy_j: Series = (),
-    duration_s: Series = (),
-    size_bytes: Series = (),
-) -> TargetCost:
-    """The cost of reaching an accuracy.
-
-    Args:
-        accuracies: accuracy after each round, 0 to 1.
-        target: the accuracy to reach.
-        energy_j: energy of each round, J; the first includes what came before it. Empty: unknown.
-        duration_s: duration of each round, s. Empty: unknown.
-        size_bytes: bytes sent and received in each round. Empty: unknown.
-
-    Raises:
-        ValueError: a series has another length than ``accuracies``.
-    """
-    for name, series in (
-        ("energy_j", energy_j),
-        ("duration_s", duration_s),
-        ("size_bytes", size_bytes),
-    ):
-        if series and len(series) != len(accuracies):
-            raise ValueError(f"{len(series)} values of {name} for {len(accuracies)} rounds")
-    rounds = rounds_to(accuracies, target)
-    return TargetCost(
-        target=target,
-        rounds=rounds,
-        energy_j=_total(energy_j, rounds),
-        duration_s=_total(duration_s, rounds),
-        size_bytes=_total(size_bytes, rounds),
-    )
-
-
-def _total(series: Series, rounds: int | None) -> float | None:
-    if rounds is None or not series:
-        return None
-    known = [amount for amount in series[:rounds] if amount is not None]
-    return math.fsum(known) if len(known) == rounds else None
 
 
 class _Length(NamedTuple):

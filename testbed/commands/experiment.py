@@ -44,7 +44,6 @@ def experiment(
     from msgspec.structs import replace
 
     from fimi.testbed.experiment import run
-    from fimi.testbed.experiment.cells import point_text
     from fimi.testbed.experiment.file import read_experiment
 
     with errors():
@@ -53,7 +52,7 @@ def experiment(
             asked = replace(asked, directory=directory)
         work = run.plan(asked)
         if only_list:
-            _list(work, point_text)
+            _list(work)
             return
         if not summarise:
             run.check_data(work.cells)
@@ -105,7 +104,8 @@ def _run(work: Any, jobs: int, held: tuple[int, ...]) -> Any:
         return run.conduct(work, jobs=jobs, view=view, stop=stop, keep_open=held)
 
 
-def _list(work: Any, point_text: Any) -> None:
+def _list(work: Any) -> None:
+    from fimi.report.comparison.runs import point_text
     from fimi.report.layout import Paper, table
 
     state = {cell.name: found.progress for cell, found in work.runs}
@@ -125,8 +125,8 @@ def _list(work: Any, point_text: Any) -> None:
 
 
 def _show(result: Any, folder: Path, output: str) -> None:
+    from fimi.report.comparison.tables import as_json, as_text
     from fimi.report.layout import Paper
-    from fimi.testbed.experiment.tables import as_json, as_text
 
     if output == "json":
         click.echo(as_json(result), nl=False)

@@ -80,12 +80,16 @@ def coordinator_run(
 
 @click.command(cls=Command)
 @click.argument("run", type=click.Path(path_type=Path))
-def report(run: Path) -> None:
-    """Make the report of a run again from its run store."""
+@click.option(
+    "--format", "output", type=click.Choice(["text", "json"]), default="text", help="Result."
+)
+def report(run: Path, output: str) -> None:
+    """Make the report of a run again from its run store; as JSON, print its numbers only."""
     from fimi.testbed.run_folder import find_run
 
     with errors():
-        click.echo(show_report(find_run(run)))
+        folder = find_run(run)
+        click.echo(as_json(folder) if output == "json" else show_report(folder))
 
 
 def federate(
@@ -116,9 +120,8 @@ def federate(
             with view:
                 federation = run(folder, view, stop)
         finally:
-            wall_s = time.monotonic() - began_s
             try:
-                folder.store.spend(wall_s=wall_s)
+                folder.store.spend(wall_s=time.monotonic() - began_s)
             finally:
                 kept = folder.close()
             if kept and federation is None:
@@ -127,15 +130,19 @@ def federate(
         if not kept:
             fail("stopped before there was a plan; nothing is kept", EXIT_INTERRUPTED)
         text = show_report(folder.path)
-        from fimi.testbed.run_summary import summarise
-
-        summary = summarise(federation, str(folder.path), wall_s)
-        if output == "json":
-            click.echo(msgspec.json.encode(summary))
-        else:
-            click.echo(text)
+        click.echo(as_json(folder.path) if output == "json" else text)
     if federation.status == "interrupted":
         sys.exit(EXIT_INTERRUPTED)
+
+
+def as_json(run: Path) -> bytes:
+    """The numbers of a stored run as one JSON document."""
+    from fimi.record.reader import read_run
+    from fimi.record.summary import summarise
+    from fimi.report.document import document
+
+    data = read_run(run)
+    return msgspec.json.encode(document(data, summarise(data)))
 
 
 def show_report(run: Path) -> str:

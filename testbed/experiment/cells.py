@@ -192,11 +192,6 @@ def digest_of(config: Config) -> str:
     return hashlib.sha256(msgspec.json.encode(_deciding(config))).hexdigest()
 
 
-def point_text(point: Mapping[str, Value]) -> str:
-    """A grid point for people: ``data.alpha = 0.1, plan.deadline_s = 20``."""
-    return ", ".join(f"{key} = {configuration.to_toml(value)}" for key, value in point.items())
-
-
 def toml(config: Config) -> str:
     """A configuration as a file that ``fimi dry-run --config`` reads."""
     lines: list[str] = []

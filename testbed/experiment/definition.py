@@ -2,7 +2,6 @@
 
 * :class:`Experiment`    strategies, seeds, a base configuration, and what is varied
 * :class:`GeneratorPreparation`   a generator that is trained before the runs
-* :class:`AccuracyTarget`        the accuracy whose price is asked for
 """
 
 from __future__ import annotations
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
+
+from fimi.report.comparison.runs import AccuracyTarget
 
 Label = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]{0,31}$")]
 Value = Any
@@ -39,25 +40,6 @@ class GeneratorPreparation(Struct, frozen=True, forbid_unknown_fields=True, kw_o
     channels: tuple[Annotated[int, Meta(ge=1)], ...] = ()
     device: str = "cpu"
     threads: Annotated[int, Meta(ge=1, le=256)] = 1
-
-
-class AccuracyTarget(Struct, frozen=True):
-    """An accuracy to reach.
-
-    Attributes:
-        of: strategy whose own accuracy it is, at the same seed and grid point; empty: ``value``.
-        which: that strategy's ``final`` or ``best`` accuracy.
-        value: 0 to 1, where ``of`` is empty.
-    """
-
-    of: str = ""
-    which: Literal["final", "best"] = "final"
-    value: float = 0.0
-
-    def __str__(self) -> str:
-        if self.of:
-            return f"{self.of}'s {self.which} accuracy, same seed"
-        return f"{100 * self.value:g} % accuracy"
 
 
 class Experiment(Struct, frozen=True, kw_only=True):

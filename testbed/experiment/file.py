@@ -18,11 +18,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from fimi.report.comparison.runs import AccuracyTarget
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.load import ConfigError
 from fimi.testbed.configuration.sections import STRATEGY_NAMES
 from fimi.testbed.experiment.definition import (
-    AccuracyTarget,
     Experiment,
     GeneratorPreparation,
     Label,

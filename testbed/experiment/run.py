@@ -21,21 +21,22 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from fimi.coordinator.strategies import STRATEGIES
 from fimi.generator_node.generators.card import CARD
 from fimi.learning.data import registry
 from fimi.learning.data.collection import DatasetOptions
-from fimi.record.reader import ReportError
+from fimi.record.reader import ReportError, read_run
+from fimi.report.comparison.page import render
+from fimi.report.comparison.result import ExperimentResult, compare
+from fimi.report.comparison.runs import ComparedCell, RunFigures, figures_of
+from fimi.report.comparison.tables import as_csv, as_json, as_markdown
 from fimi.testbed.configuration.scenario import check_division
 from fimi.testbed.configuration.sections import Config, ConfigError
 from fimi.testbed.experiment import cells as making
 from fimi.testbed.experiment.cells import Cell, PreparedGenerator, State
 from fimi.testbed.experiment.definition import Experiment
 from fimi.testbed.experiment.memory import Need
-from fimi.testbed.experiment.page import write_page
-from fimi.testbed.experiment.result import ExperimentResult, compare
 from fimi.testbed.experiment.runner import Outcome, Task, TaskTimes, View, last_words, run_tasks
-from fimi.testbed.experiment.series import RunSeries, read_outcome
-from fimi.testbed.experiment.tables import as_csv, as_json, as_markdown
 from fimi.testbed.run_folder import RunFolderError, write_atomically
 
 _PATIENCE_S = 60.0
@@ -217,23 +218,52 @@ def summarise(experiment: Experiment) -> ExperimentResult:
         RunFolderError: the results cannot be written.
     """
     work = plan(experiment)
-    runs: dict[str, RunSeries] = {}
-    problems: dict[str, str] = {}
+    runs: dict[str, RunFigures | str] = {}
     for cell, state in work.runs:
-        if state.progress == "finished":
-            try:
-                runs[cell.name] = read_outcome(cell.folder)
-            except ReportError as error:
-                problems[cell.name] = str(error)
-        else:
-            problems[cell.name] = _why(experiment, cell, state)
-    result = compare(experiment, work.cells, runs, problems)
+        try:
+            runs[cell.name] = (
+                figures_of(read_run(cell.folder))
+                if state.progress == "finished"
+                else _why(experiment, cell, state)
+            )
+        except ReportError as error:
+            runs[cell.name] = str(error)
+    result = compare(
+        [compared_cell(cell, runs[cell.name]) for cell in work.cells],
+        name=experiment.name,
+        title=experiment.title,
+        baseline=experiment.baseline,
+        target=experiment.target,
+        confidence=experiment.confidence,
+    )
     folder = experiment.folder
     write_atomically(folder / "results.csv", as_csv(result))
     write_atomically(folder / "results.json", as_json(result))
     write_atomically(folder / "table.md", as_markdown(result))
-    write_page(result, folder / "table.html")
+    write_atomically(folder / "table.html", render(result))
     return result
+
+
+def compared_cell(cell: Cell, run: RunFigures | str) -> ComparedCell:
+    """A cell as the comparison takes it.
+
+    Args:
+        cell: of the experiment.
+        run: what its run gave, or why there is none to look at.
+    """
+    strategy = STRATEGIES[cell.config.run.strategy]
+    return ComparedCell(
+        name=cell.name,
+        folder=str(cell.folder),
+        label=cell.label,
+        seed=cell.seed,
+        point=cell.point,
+        fills_devices=strategy.fills_devices,
+        devices_train=strategy.devices_train,
+        error_max=cell.config.plan.error_max,
+        figures=None if isinstance(run, str) else run,
+        problem=run if isinstance(run, str) else "",
+    )
 
 
 def _why(experiment: Experiment, cell: Cell, state: State) -> str:

@@ -53,7 +53,10 @@ from fimi.record.events import (
     RoundStarted,
     UpdateRejected,
 )
+from fimi.record.phases import round_parts
+from fimi.record.results import RoundResult
 from fimi.record.store import RunStore
+from fimi.record.sums import EnergyTally, Gap, Sum
 from fimi.testbed.configuration.sections import Config, FleetConfig, RunConfig
 
 TEST_SET = Dataset(
@@ -183,6 +186,11 @@ def lab(a_broker: EmbeddedBroker, fleet_name: str, tmp_path: Path) -> Lab:
     return Lab(a_broker, fleet_name, tmp_path)
 
 
+def energy_of(result: RoundResult) -> Sum:
+    """The energy of all boards in a round."""
+    return EnergyTally(round_parts(result)).sum()
+
+
 def statuses(federation: Federation, number: int = 1) -> dict[str, str]:
     return {d.device: d.status for d in federation.rounds[number - 1].devices}
 
@@ -222,9 +230,7 @@ class TestRounds:
             assert result.duration_s == 1.0 + max(drawn)
             clock_s += result.duration_s
             # The scripts say 2 J of computing, 2 J of sending, 1 J of idling.
-            assert result.energy is not None
-            assert result.energy.value_j == pytest.approx(2 * (2 + 2 + 1) + 2 * 1)
-            assert result.unmetered == ()
+            assert energy_of(result).value_j == pytest.approx(2 * (2 + 2 + 1) + 2 * 1)
             lasts = [sum(c.duration_s for c in d.predicted) for d in result.devices]
             assert lasts == pytest.approx([max(lasts)] * 4)
         for device in lab.devices:  # resting or not, everybody's clock follows
@@ -237,7 +243,7 @@ class TestRounds:
 
     def test_energy_is_the_sum_of_all_phases_idle_included(self, lab: Lab) -> None:
         federation = lab.run(honest(), honest(), rounds=1)
-        energy = federation.rounds[0].energy
+        energy = energy_of(federation.rounds[0]).value
         assert energy is not None
         assert energy.value_j == pytest.approx(2 * (2 + 2 + 1))
         assert energy.kind == "emulated"
@@ -276,7 +282,7 @@ class TestRounds:
         federation = lab.run(honest(2.0), silent, rounds=1, wall_timeout_s=4.0)
         assert time.monotonic() - began_s < 15.0
         assert statuses(federation)["device-2"] == "missing"
-        assert federation.rounds[0].unmetered == ("device-2",)
+        assert energy_of(federation.rounds[0]).missing == (Gap(device="device-2", round=1),)
         assert federation.rounds[0].duration_s == 10.0
         np.testing.assert_allclose(federation.model["w"], 2.0)
 
@@ -432,8 +438,11 @@ class TestStore:
                 " WHERE event = 'plan-in-force'"
             ).fetchall()
             assert applied == [("emulated",)] * 2
-        assert measured == pytest.approx(sum(r.energy.value_j for r in federation.rounds))  # type: ignore[union-attr]
-        assert predicted == pytest.approx(sum(r.predicted_j for r in federation.rounds))
+        entries = [entry for r in federation.rounds for entry in r.devices]
+        assert measured == pytest.approx(sum(e.energy.value_j for e in entries if e.energy))
+        assert predicted == pytest.approx(
+            sum(cost.board_j for e in entries for cost in e.predicted)
+        )
 
 
 class TestReplanning:
@@ -522,7 +531,7 @@ class TestDeployment:
         assert rows[0] == ("device-1", "fp32", 0.6, 1.0, "emulated", "")
         assert rows[1] == ("device-1", "int8", None, None, None, "GraphError: no")
         assert "inference" not in phases
-        energy = federation.rounds[-1].energy
+        energy = energy_of(federation.rounds[-1]).value
         assert energy is not None
         assert energy.value_j == pytest.approx(2 * (2 + 2 + 1))
 

@@ -10,9 +10,14 @@ from fimi.record.events import BatchDelivered
 from fimi.record.reader import read_run
 from fimi.record.record import PlanSummary, RunData, RunInfo
 from fimi.record.store import RunStore
-from fimi.report.besides import extras
+from fimi.record.summary import summarise
+from fimi.report.besides import Extra, extras
 
 METERED = Energy(value_j=30.0, kind="measured", source="rapl:package-0", scope="cpu")
+
+
+def told(back: RunData) -> tuple[Extra, ...]:
+    return extras(back, summarise(back))
 
 
 def run(folder: Path, *batches: BatchDelivered) -> RunData:
@@ -37,7 +42,7 @@ def batch(device: str, *, drawn: int = 100, energy: Energy | None = METERED) -> 
 
 
 def test_all_metered(tmp_path: Path) -> None:
-    (extra,) = extras(run(tmp_path, batch("a"), batch("b")))
+    (extra,) = told(run(tmp_path, batch("a"), batch("b")))
     assert extra.value == "180 of 190 images"
     assert extra.note == (
         "that were planned, 10 missing; 200 drawn for them, 20 of those refused; 20 ms and 300 mJ "
@@ -46,20 +51,20 @@ def test_all_metered(tmp_path: Path) -> None:
 
 
 def test_a_part_that_was_not_metered_leaves_no_figure(tmp_path: Path) -> None:
-    (extra,) = extras(run(tmp_path, batch("a"), batch("b", energy=None)))
+    (extra,) = told(run(tmp_path, batch("a"), batch("b", energy=None)))
     assert "joules not metered" in extra.note
 
 
 def test_what_was_in_the_pool_took_nothing(tmp_path: Path) -> None:
     back = run(tmp_path, batch("a"), batch("b", drawn=0, energy=None))
-    (extra,) = extras(back)
+    (extra,) = told(back)
     assert "100 drawn for them" in extra.note
     assert "300 mJ" in extra.note
 
 
 def test_nothing_asked_or_not_readable(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
-    assert extras(run(tmp_path / "none")) == ()
+    assert told(run(tmp_path / "none")) == ()
 
 
 def test_why_nothing_was_asked() -> None:
@@ -81,7 +86,7 @@ def test_why_nothing_was_asked() -> None:
             plan=PlanSummary(error_max=0.06),
             device_plans={"a": plan},
         )
-        return [f"{extra.value} {extra.note}" for extra in extras(found)]
+        return [f"{extra.value} {extra.note}" for extra in told(found)]
 
     (why,) = said(True, (0, 0))
     assert why.startswith("no images were planned: local data alone meet plan.error_max 0.06")

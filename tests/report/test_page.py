@@ -28,8 +28,8 @@ HOSTILE = [
 
 OWN_TAGS = set(
     """html head meta link title style body main header p h1 h2 h3 div span dl dt dd section figure
-    figcaption table thead tbody tfoot tr th td small ul li details summary code b footer noscript
-    script strong""".split()  # noqa: SIM905
+    figcaption table caption thead tbody tfoot tr th td small ul li details summary code b footer
+    noscript script strong""".split()  # noqa: SIM905
 )
 
 
@@ -161,7 +161,7 @@ class TestPage:
             for n in (1, 2, 4)
         ]
         build.write(tmp_path, names=["quiet"], rounds=rounds)
-        assert "quiet: rounds 1–2, 4" in Page(write_report(tmp_path)).text
+        assert "quiet: compute in rounds 1–2, 4" in Page(write_report(tmp_path)).text
 
 
 class TestHostileNames:

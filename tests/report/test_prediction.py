@@ -80,7 +80,7 @@ def test_errors_and_the_refit_are_drawn(stored: RunData) -> None:
 
 
 def test_causes_of_a_device_add_up_to_its_bias(stored: RunData) -> None:
-    drawn = prediction.cause_plot(stored)
+    drawn = prediction.cause_plot(summarise(stored))
     assert drawn is not None
     bars = [trace for trace in drawn.figure.data if trace.type == "bar"]
     total = sum(bar.x[0] for bar in bars)
@@ -88,11 +88,12 @@ def test_causes_of_a_device_add_up_to_its_bias(stored: RunData) -> None:
 
 
 def test_words_and_tables(stored: RunData) -> None:
-    said = prediction.words(stored)
+    said = prediction.words(stored, summarise(stored))
     assert "mean absolute error 7.0 %" in said
     assert "fitted again after round 1: 7.0 % before, 7.0 % after" in said
-    assert prediction.mape_by_round(stored) == pytest.approx({1: 100 * 2 / 28.5, 2: 100 * 2 / 28.5})
-    table = prediction.prediction_table(stored)
+    errors = {point.number: point.error_percent for point in summarise(stored).points}
+    assert errors == pytest.approx({1: 100 * 2 / 28.5, 2: 100 * 2 / 28.5})
+    table = prediction.prediction_table(summarise(stored))
     assert table is not None
     assert "device-1" in str(table)
     assert "−0.0" not in str(table)
@@ -109,6 +110,6 @@ def test_a_store_of_before_there_were_residuals(tmp_path: Path, build: Any) -> N
         db.execute("DROP TABLE refit")
     run = read_run(tmp_path / "old")
     assert (run.residuals, run.refits) == ((), ())
-    assert prediction.words(run) == ""
-    assert prediction.residual_plot(run) is prediction.cause_plot(run) is None
+    assert prediction.words(run, summarise(run)) == ""
+    assert prediction.residual_plot(run) is prediction.cause_plot(summarise(run)) is None
     assert 'id="residuals"' not in render(run)

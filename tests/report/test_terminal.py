@@ -48,7 +48,9 @@ def test_unmetered_and_refused_are_named(tmp_path: Path, build: Any) -> None:
     entry = build.device_round("a", unread={"idle"}, status="refused", reason="NaN in conv1")
     build.write(tmp_path, names="a", rounds=[build.round_result(1, [entry], 0.5)])
     text = as_text(tmp_path, "utf-8")
-    assert "a: round 1, in no sum of joules" in text
+    assert "not metered    a: idle in round 1" in text
+    words = " ".join(text.split())
+    assert "unknown; 25.1 J (emulated, board) known, without idle in round 1 of a" in words
     assert "1 of 1 updates; last in round 1, refused: NaN in conv1" in text
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from fimi.report.comparison.runs import AccuracyTarget
 from fimi.testbed.configuration.load import ConfigError
 from fimi.testbed.experiment.cells import cells
-from fimi.testbed.experiment.definition import AccuracyTarget
 from fimi.testbed.experiment.file import read_experiment
 
 READY = sorted((Path(__file__).parents[3] / "examples" / "experiments").glob("*.toml"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import time
@@ -28,9 +29,9 @@ from commandline import (
 )
 
 from fimi.learning.training import tensors
+from fimi.report.document import RunDocument
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.scenario import Scenario
-from fimi.testbed.run_summary import RunSummary
 
 LONG = ("--strategy", "tfl", "--devices", "2", "--rounds", "5000")
 """Quick to start, and never at its end by itself."""
@@ -40,7 +41,7 @@ class TestResult:
     def test_it_says_how_it_went(self, finished: SharedRun) -> None:
         assert finished.code == 0, finished.err
         result = finished.result
-        assert set(result) == set(RunSummary.__struct_fields__)
+        assert set(result) == set(RunDocument.__struct_fields__)
         assert (result["strategy"], result["seed"], result["rounds"]) == ("fimi", 0, 3)
         assert result["status"] == "completed"
         assert len(result["accuracy"]) == 3
@@ -50,6 +51,13 @@ class TestResult:
         assert result["synthetic_samples"] > 0
         assert Path(finished.folder, result["run_dir"]) == finished.run_folder
         assert result["wall_s"] > 0
+
+    def test_the_report_prints_the_same_document(self, finished: SharedRun, tmp_path: Path) -> None:
+        place = Workplace(tmp_path)
+        shutil.copytree(finished.folder / "runs", tmp_path / "runs")
+        done = place.run("report", finished.result["run_dir"], "--format", "json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout) == finished.result
 
     def test_joules_are_emulated_and_near_the_prediction_but_not_the_prediction(
         self, finished: SharedRun

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fimi.testbed.experiment.statistics import (
+from fimi.report.comparison.statistics import (
     differences,
     mean_interval,
     median_interval,

@@ -21,12 +21,11 @@ import msgspec
 from msgspec import Struct
 
 from fimi.record.clean import clean
+from fimi.report.comparison.result import ExperimentResult, StrategySummary
+from fimi.report.comparison.runs import COSTS, RunFigures, point_text
+from fimi.report.comparison.statistics import Interval, Sample
 from fimi.report.layout import Marked, Paper, entries, table, wrap
 from fimi.report.words import MISSING
-from fimi.testbed.experiment.cells import point_text
-from fimi.testbed.experiment.result import ExperimentResult, StrategySummary
-from fimi.testbed.experiment.series import COSTS
-from fimi.testbed.experiment.statistics import Interval, Sample
 
 NEVER = "never"
 _UNITS: dict[str, tuple[str, tuple[tuple[float, str], ...]]] = {
@@ -124,27 +123,26 @@ def as_csv(result: ExperimentResult) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*keys, *_CSV_COLUMNS])
     for record in result.records:
-        cell, series = record.cell, record.series
-        accuracy = series.accuracy if series else ()
+        cell, run = record.cell, record.cell.figures
+        accuracy = run.accuracy if run else ()
+        last = run.points[-1] if run and run.points else None
         writer.writerow(
             [
                 *(_csv_value(cell.point[key]) for key in keys),
                 cell.label,
                 cell.seed,
                 cell.name,
-                clean(record.problem, 500),
-                len(accuracy) if series else "",
+                clean(cell.problem, 500),
+                len(accuracy) if run else "",
                 accuracy[-1] if accuracy else "",
                 max(accuracy) if accuracy else "",
                 "" if record.target is None else record.target,
                 *(_csv_value(_named(record.costs[cost])) for cost in COSTS),
-                *(
-                    _csv_value(_sum(values))
-                    for values in ((series.board_j, series.dynamic_j) if series else ((), ()))
-                ),
-                (series.kind or "") if series else "",
-                series.synthetic_samples if series else "",
-                series.data["partition"] if series else "",
+                _csv_value(last.energy_so_far.value_j if last else None),
+                _csv_value(last.dynamic_so_far.value_j if last else None),
+                (run.kind or "") if run else "",
+                run.synthetic_samples if run else "",
+                run.data["partition"] if run else "",
             ]
         )
     return out.getvalue()
@@ -189,10 +187,10 @@ def as_json(result: ExperimentResult) -> bytes:
                 "strategy": r.cell.label,
                 "seed": r.cell.seed,
                 "run": r.cell.name,
-                "problem": r.problem,
+                "problem": r.cell.problem,
                 "target_accuracy": r.target,
                 "to_target": {cost: _named(r.costs[cost]) for cost in COSTS},
-                "series": r.series,
+                "series": _series(r.cell.figures),
             }
             for r in result.records
         ],
@@ -311,9 +309,26 @@ def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _sum(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return math.fsum(known) if known and len(known) == len(values) else None
+def _series(run: RunFigures | None) -> dict[str, Any] | None:
+    """A run round by round; what came before the first round counts to it."""
+    if run is None:
+        return None
+    return {
+        "accuracy": run.accuracy,
+        "board_j": [point.energy.value_j for point in run.points],
+        "board_known_j": [point.energy.known_j for point in run.points],
+        "dynamic_j": [point.dynamic.value_j for point in run.points],
+        "dynamic_known_j": [point.dynamic.known_j for point in run.points],
+        "duration_s": [point.duration_s for point in run.points],
+        "size_bytes": [point.moved.size_bytes for point in run.points],
+        "missing": run.points[-1].energy_so_far.missing if run.points else (),
+        "kind": run.kind,
+        "data": run.data,
+        "synthetic_samples": run.synthetic_samples,
+        "wall_s": run.wall_s,
+        "warnings": run.warnings,
+        "undelivered": run.undelivered,
+    }
 
 
 def _named(value: float | None) -> float | str | None:

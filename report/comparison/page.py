@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from fimi.report.comparison.pictures import point_pictures, sweep_pictures
+from fimi.report.comparison.result import ExperimentResult
+from fimi.report.comparison.runs import point_text
+from fimi.report.comparison.tables import Table, methods, tables
 from fimi.report.markup import Column, Html, element, join, table
 from fimi.report.page import noscript, page
 from fimi.report.sections import details, pair, picture, section
 from fimi.report.words import MISSING, joules, percent, seconds
-from fimi.testbed.experiment.cells import point_text
-from fimi.testbed.experiment.pictures import point_pictures, sweep_pictures
-from fimi.testbed.experiment.result import ExperimentResult
-from fimi.testbed.experiment.tables import Table, methods, tables
-from fimi.testbed.run_folder import write_atomically
-
-
-def write_page(result: ExperimentResult, path: Path) -> None:
-    """Write the page, whole or not at all.
-
-    Raises:
-        RunFolderError: it cannot be written.
-    """
-    write_atomically(path, render(result))
 
 
 def render(result: ExperimentResult) -> str:
@@ -121,18 +109,18 @@ def _runs(result: ExperimentResult) -> Html:
     )
     rows = []
     for record in result.records:
-        series, costs = record.series, record.costs
+        run, costs = record.cell.figures, record.costs
         never = costs["rounds"] == float("inf")
         rounds = costs["rounds"]
         rows.append(
             (
                 record.cell.name,
-                percent(series.accuracy[-1] if series and series.accuracy else None),
+                percent(run.accuracy[-1] if run and run.points else None),
                 percent(record.target),
                 "never" if never else MISSING if rounds is None else f"{rounds:.0f}",
                 "never" if never else joules(costs["board_j"]),
-                seconds(series.wall_s if series else None),
-                record.problem,
+                seconds(run.wall_s if run else None),
+                record.cell.problem,
             )
         )
     return table(columns, rows)

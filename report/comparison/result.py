@@ -10,17 +10,21 @@ Runs are compared only if their stores say that the devices held the same sample
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from msgspec import Struct
 
-from fimi.coordinator.strategies import STRATEGIES
 from fimi.errors import RunFailedError
-from fimi.testbed.experiment import statistics
-from fimi.testbed.experiment.cells import Cell, point_text
-from fimi.testbed.experiment.definition import AccuracyTarget, Experiment, Value
-from fimi.testbed.experiment.series import COSTS, RunSeries
-from fimi.testbed.experiment.statistics import Sample
+from fimi.report.comparison import statistics
+from fimi.report.comparison.runs import (
+    COSTS,
+    AccuracyTarget,
+    ComparedCell,
+    RunFigures,
+    point_text,
+)
+from fimi.report.comparison.statistics import Sample
 
 
 class ComparisonError(RunFailedError, RuntimeError):
@@ -31,18 +35,13 @@ class Record(Struct, frozen=True, kw_only=True):
     """One cell.
 
     Attributes:
-        cell: which.
-        series: its run; ``None`` if there is none to look at.
-        problem: why not.
+        cell: which, with its run.
         target: accuracy whose price is asked for; ``None`` if the run that decides it is missing.
-        costs: of reaching it, by the names of :data:`~fimi.testbed.experiment.series.COSTS`;
-            infinite:
-            never reached; ``None``: not known.
+        costs: of reaching it, by the names of :data:`~fimi.report.comparison.runs.COSTS`;
+            infinite: never reached; ``None``: not known.
     """
 
-    cell: Cell
-    series: RunSeries | None
-    problem: str
+    cell: ComparedCell
     target: float | None
     costs: dict[str, float | None]
 
@@ -59,7 +58,7 @@ class StrategySummary(Struct, frozen=True, kw_only=True):
         costs: of reaching the target.
     """
 
-    point: dict[str, Value]
+    point: dict[str, Any]
     label: str
     records: tuple[Record, ...]
     final: Sample
@@ -78,7 +77,7 @@ class Comparison(Struct, frozen=True, kw_only=True):
         ratios: of the costs, strategy over baseline.
     """
 
-    point: dict[str, Value]
+    point: dict[str, Any]
     label: str
     final: Sample
     best: Sample
@@ -113,9 +112,9 @@ class ExperimentResult(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...]
 
     @property
-    def points(self) -> list[dict[str, Value]]:
+    def points(self) -> list[dict[str, Any]]:
         """The grid points, in order."""
-        found: list[dict[str, Value]] = []
+        found: list[dict[str, Any]] = []
         for summary in self.summaries:
             if summary.point not in found:
                 found.append(summary.point)
@@ -123,68 +122,73 @@ class ExperimentResult(Struct, frozen=True, kw_only=True):
 
 
 def compare(
-    experiment: Experiment,
-    cells: Sequence[Cell],
-    runs: Mapping[str, RunSeries],
-    problems: Mapping[str, str],
+    cells: Sequence[ComparedCell],
+    *,
+    name: str,
+    title: str,
+    baseline: str,
+    target: AccuracyTarget,
+    confidence: float,
 ) -> ExperimentResult:
     """What all runs come to.
 
     Args:
-        experiment: what was asked for.
-        cells: all of them.
-        runs: name of a run to what it gave.
-        problems: name of a run to why there is nothing to look at.
+        cells: all of them, with their runs.
+        name: of the experiment.
+        title: for people.
+        baseline: label that the others are compared with.
+        target: the accuracy whose price is asked for.
+        confidence: of the intervals, 0 to 1.
 
     Raises:
         ComparisonError: devices held other samples in runs that are to be compared.
     """
-    check_pairs(cells, runs)
-    records = [_record(experiment, cell, cells, runs, problems) for cell in cells]
+    check_pairs(cells)
+    records = [_record(target, cell, cells) for cell in cells]
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         key = (point_text(record.cell.point), record.cell.label)
         groups.setdefault(key, []).append(record)
-    summaries = [_summary(group, experiment.confidence) for group in groups.values()]
-    base = {point_text(s.point): s for s in summaries if s.label == experiment.baseline}
-    kinds = {run.kind for run in runs.values() if run.kind}
-    notes = [f"{name}: {why}" for name, why in problems.items()]
-    notes += [f"{name}: {text}" for name, run in runs.items() for text in run.warnings]
-    notes += _remarks([*groups.values()])
+    summaries = [_summary(group, confidence) for group in groups.values()]
+    base = {point_text(s.point): s for s in summaries if s.label == baseline}
+    runs = {cell.name: cell for cell in cells}.values()
+    kinds = {run.figures.kind for run in runs if run.figures and run.figures.kind}
+    notes = [f"{run.name}: {run.problem}" for run in runs if run.problem]
+    notes += [f"{r.name}: {text}" for r in runs if r.figures for text in r.figures.warnings]
+    notes += _remarks([[record.cell for record in group] for group in groups.values()])
     return ExperimentResult(
-        name=experiment.name,
-        title=experiment.title,
-        baseline=experiment.baseline,
-        target=experiment.target,
-        confidence=experiment.confidence,
+        name=name,
+        title=title,
+        baseline=baseline,
+        target=target,
+        confidence=confidence,
         kind="+".join(sorted(kinds)) or "no joules",
         records=tuple(records),
         summaries=tuple(summaries),
         comparisons=tuple(
-            _comparison(s, base[point_text(s.point)], experiment.confidence)
+            _comparison(s, base[point_text(s.point)], confidence)
             for s in summaries
-            if s.label != experiment.baseline
+            if s.label != baseline
         ),
         notes=tuple(notes),
     )
 
 
-def _remarks(groups: Sequence[Sequence[Record]]) -> list[str]:
+def _remarks(groups: Sequence[Sequence[ComparedCell]]) -> list[str]:
     """What a reader would take for something else: too little filled, and another clock."""
     unfilled: dict[str, list[str]] = {}
     lacking: dict[str, list[int]] = {}
     alone: dict[str, None] = {}
     for group in groups:
-        cell = group[0].cell
-        strategy = STRATEGIES[cell.config.run.strategy]
-        done = [record.series for record in group if record.series is not None]
-        if strategy.fills_devices and done and not any(run.synthetic_samples for run in done):
+        cell = group[0]
+        done = [each.figures for each in group if each.figures is not None]
+        if cell.fills_devices and done and not any(run.synthetic_samples for run in done):
             where = f" at {point_text(cell.point)}" if cell.point else ""
-            limit = f"plan.error_max {cell.config.plan.error_max:g}"
+            limit = f"plan.error_max {cell.error_max:g}"
             unfilled.setdefault(limit, []).append(f"{cell.label}{where}")
         if missing := sum(run.undelivered for run in done):
             lacking.setdefault(cell.label, []).append(missing)
-        if not strategy.devices_train:
+        if not cell.devices_train:
             alone[cell.label] = None
     said = [
         f"{', '.join(labels)}: devices got no synthetic samples in any run, because local data "
@@ -205,24 +209,24 @@ def _remarks(groups: Sequence[Sequence[Record]]) -> list[str]:
     return said
 
 
-def check_pairs(cells: Sequence[Cell], runs: Mapping[str, RunSeries]) -> None:
+def check_pairs(cells: Sequence[ComparedCell]) -> None:
     """Make sure that at each grid point and seed all strategies had the same data.
 
     Raises:
         ComparisonError: they had not, or a run does not say.
     """
-    first: dict[tuple[str, int], Cell] = {}
+    first: dict[tuple[str, int], tuple[ComparedCell, dict[str, str]]] = {}
     for cell in cells:
-        if cell.name not in runs:
+        if cell.figures is None:
             continue
-        data = runs[cell.name].data
+        data = cell.figures.data
         if missing := [part for part, digest in data.items() if not digest]:
             raise ComparisonError(
                 f"{cell.folder}: its store lacks digests ({', '.join(missing)}) and cannot "
                 "be compared with others; remove that folder and run the experiment again"
             )
-        other = first.setdefault((point_text(cell.point), cell.seed), cell)
-        differing = [part for part in data if data[part] != runs[other.name].data[part]]
+        other, theirs = first.setdefault((point_text(cell.point), cell.seed), (cell, data))
+        differing = [part for part in data if data[part] != theirs[part]]
         if differing:
             raise ComparisonError(
                 f"{cell.folder} and {other.folder} are to be compared, but had different data "
@@ -231,35 +235,25 @@ def check_pairs(cells: Sequence[Cell], runs: Mapping[str, RunSeries]) -> None:
             )
 
 
-def _record(
-    experiment: Experiment,
-    cell: Cell,
-    cells: Sequence[Cell],
-    runs: Mapping[str, RunSeries],
-    problems: Mapping[str, str],
-) -> Record:
-    series = runs.get(cell.name)
-    goal = experiment.target
+def _record(goal: AccuracyTarget, cell: ComparedCell, cells: Sequence[ComparedCell]) -> Record:
     target: float | None = goal.value
     if goal.of:
         decides = next(
             c for c in cells if (c.point, c.seed, c.label) == (cell.point, cell.seed, goal.of)
         )
-        target = _accuracy(runs.get(decides.name), goal.which)
-    known = series is not None and target is not None
+        target = _accuracy(decides.figures, goal.which)
+    unknown: dict[str, float | None] = dict.fromkeys(COSTS)
     return Record(
         cell=cell,
-        series=series,
-        problem="" if series else problems.get(cell.name, "not run yet"),
         target=target,
-        costs=series.cost(target) if known else dict.fromkeys(COSTS),  # type: ignore[union-attr,arg-type]
+        costs=unknown if cell.figures is None or target is None else cell.figures.cost(target),
     )
 
 
-def _accuracy(series: RunSeries | None, which: str) -> float | None:
-    if series is None or not series.accuracy:
+def _accuracy(figures: RunFigures | None, which: str) -> float | None:
+    if figures is None or not figures.points:
         return None
-    return series.accuracy[-1] if which == "final" else max(series.accuracy)
+    return figures.accuracy[-1] if which == "final" else max(figures.accuracy)
 
 
 def _summary(records: Sequence[Record], confidence: float) -> StrategySummary:
@@ -270,8 +264,8 @@ def _summary(records: Sequence[Record], confidence: float) -> StrategySummary:
         point=records[0].cell.point,
         label=records[0].cell.label,
         records=tuple(records),
-        final=over([_accuracy(r.series, "final") for r in records]),
-        best=over([_accuracy(r.series, "best") for r in records]),
+        final=over([_accuracy(r.cell.figures, "final") for r in records]),
+        best=over([_accuracy(r.cell.figures, "best") for r in records]),
         costs={cost: over([r.costs[cost] for r in records]) for cost in COSTS},
     )
 

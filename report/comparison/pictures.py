@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
 from fimi.report import plot_style
+from fimi.report.comparison.result import ExperimentResult, StrategySummary
+from fimi.report.comparison.runs import RunFigures, point_text
+from fimi.report.comparison.statistics import Sample
 from fimi.report.plot_style import Picture
 from fimi.report.words import joules, percent
-from fimi.testbed.experiment.cells import point_text
-from fimi.testbed.experiment.result import ExperimentResult, StrategySummary
-from fimi.testbed.experiment.series import RunSeries
-from fimi.testbed.experiment.statistics import Sample
 
 COLOURS = (
     "#2b74b8",
@@ -41,11 +39,11 @@ def point_pictures(result: ExperimentResult, point: dict[str, Any], number: int)
         point: of its grid.
         number: of the point, for the pictures' names.
     """
-    summaries = [s for s in result.summaries if s.point == point and _series(s)]
+    summaries = [s for s in result.summaries if s.point == point and _runs(s)]
     if not summaries:
         return []
     most = max(
-        (sum(known) for s in summaries for run in _series(s) if (known := _known(run.board_j))),
+        (known[-1] for s in summaries for run in _runs(s) if (known := _known_j(run))),
         default=0.0,
     )
     scale, unit = plot_style.joule_unit(most)
@@ -60,7 +58,7 @@ def point_pictures(result: ExperimentResult, point: dict[str, Any], number: int)
                 axis=plot_style.axis(
                     f"energy of all boards so far, {unit} ({result.kind})", rangemode="tozero"
                 ),
-                x=lambda run: [value / scale for value in accumulate(_known(run.board_j))],
+                x=lambda run: [value / scale for value in _known_j(run)],
                 hover=lambda value: f"{joules(value * scale)} ({result.kind})",
             )
         )
@@ -71,7 +69,7 @@ def point_pictures(result: ExperimentResult, point: dict[str, Any], number: int)
             name=f"rounds-{number}",
             title="Accuracy against rounds",
             axis=plot_style.axis("round", rangemode="tozero", tickformat="d"),
-            x=lambda run: [float(n) for n in range(1, len(run.accuracy) + 1)],
+            x=lambda run: [float(n) for n in range(1, len(run.points) + 1)],
             hover=lambda value: f"round {value:.0f}",
         )
     )
@@ -139,7 +137,7 @@ def _curves(
     )
     for summary in summaries:
         look = _look(result, summary.label)
-        runs = [(x(run), run.accuracy) for run in _series(summary)]
+        runs = [(x(run), run.accuracy) for run in _runs(summary)]
         for xs, accuracy in runs if len(runs) > 1 else ():
             figure.add_scatter(
                 x=xs,
@@ -169,7 +167,6 @@ def _curves(
                 f"<br>{hover(float(at))}"
                 for n, (at, a) in enumerate(zip(middle_x, middle, strict=True), 1)
             ],
-            hovertemplate="%{text}<extra></extra>",
         )
     return Picture(
         name=name,
@@ -212,6 +209,7 @@ def _over_key(
             mode="lines+markers",
             name=label,
             connectgaps=False,
+            hovertemplate="(%{x}, %{y})",
             line={"color": look["color"], "width": 2.5, "dash": look["dash"]},
             marker={"size": 7, "symbol": look["symbol"]},
         )
@@ -244,18 +242,13 @@ def _look(result: ExperimentResult, label: str) -> dict[str, str]:
     }
 
 
-def _series(summary: StrategySummary) -> list[RunSeries]:
-    return [record.series for record in summary.records if record.series is not None]
+def _runs(summary: StrategySummary) -> list[RunFigures]:
+    return [record.cell.figures for record in summary.records if record.cell.figures is not None]
 
 
-def _known(values: Sequence[float | None]) -> list[float]:
-    """The values before the first that is not known."""
-    found: list[float] = []
-    for value in values:
-        if value is None:
-            break
-        found.append(value)
-    return found
+def _known_j(run: RunFigures) -> list[float]:
+    """Joules of the whole boards after each round, up to the first gap."""
+    return [value for point in run.points if (value := point.energy_so_far.value_j) is not None]
 
 
 def _swept(result: ExperimentResult) -> dict[str, list[float]]:

@@ -1,0 +1,226 @@
+"""A run round by round: what each round took, what all took so far, what an accuracy has cost.
+
+* :class:`RoundPoint`  a round, and the run after it
+* :func:`points`       all of them
+* :class:`Price`       rounds, joules, seconds and bytes until an accuracy was first reached
+* :func:`price`        of one accuracy
+
+The first round holds what came before it: receiving the synthetic data, and waiting for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec import Struct
+
+from fimi.record.phases import add_dynamic
+from fimi.record.record import RunData
+from fimi.record.sums import (
+    Compared,
+    EnergyPart,
+    EnergyTally,
+    Gap,
+    Sum,
+    error_percent,
+    mean,
+)
+
+
+class Moved(Struct, frozen=True, kw_only=True):
+    """Bytes that devices sent and received, as they tell.
+
+    Attributes:
+        size_bytes: all of them; ``None`` if a device did not tell, or none took part.
+        known_bytes: of the devices that told; ``None`` if none did.
+        missing: the devices that did not, by round.
+    """
+
+    size_bytes: int | None = None
+    known_bytes: int | None = None
+    missing: tuple[Gap, ...] = ()
+
+
+class RoundPoint(Struct, frozen=True, kw_only=True):
+    """A round, and the run up to its end.
+
+    Attributes:
+        number: from 1.
+        accuracy: of the global model, 0 to 1.
+        loss: of the global model.
+        round_s: length of this round, fleet's clock, s; without what came before the first.
+        accepted: updates in this round's model.
+        participants: devices in this round.
+        error_percent: mean absolute error of the predicted joules of its participants, over the
+            phases that were both metered and predicted; ``None`` without any.
+        energy: of whole boards in this round.
+        dynamic: the paper's energy in this round.
+        compared: ``energy`` against its prediction.
+        duration_s: of this round, with the time on the fleet's clock before the first, s.
+        moved: in this round.
+        energy_so_far: whole boards from the beginning.
+        dynamic_so_far: the paper's energy from the beginning.
+        compared_so_far: whole boards from the beginning, against the prediction.
+        dynamic_compared_so_far: the paper's energy likewise.
+        elapsed_s: from the beginning, s.
+        moved_so_far: from the beginning.
+    """
+
+    number: int
+    accuracy: float
+    loss: float
+    round_s: float
+    accepted: int
+    participants: int
+    error_percent: float | None
+    energy: Sum
+    dynamic: Sum
+    compared: Compared
+    duration_s: float
+    moved: Moved
+    energy_so_far: Sum
+    dynamic_so_far: Sum
+    compared_so_far: Compared
+    dynamic_compared_so_far: Compared
+    elapsed_s: float
+    moved_so_far: Moved
+
+
+class Price(Struct, frozen=True, kw_only=True):
+    """What an accuracy had cost when the global model first reached it.
+
+    Attributes:
+        target: accuracy, 0 to 1.
+        rounds: until then; ``None``, as all below, if it was never reached.
+        energy_j: whole boards, J; ``None`` if a part is missing.
+        dynamic_j: the paper's energy, J; ``None`` likewise.
+        duration_s: on the fleet's clock, s.
+        size_bytes: that devices moved; ``None`` if one did not tell.
+        energy: ``energy_j`` with its kind, its known part and what is missing.
+        dynamic: ``dynamic_j`` likewise.
+        moved: ``size_bytes`` likewise.
+    """
+
+    target: float
+    rounds: int | None = None
+    energy_j: float | None = None
+    dynamic_j: float | None = None
+    duration_s: float | None = None
+    size_bytes: int | None = None
+    energy: Sum | None = None
+    dynamic: Sum | None = None
+    moved: Moved | None = None
+
+
+def points(
+    run: RunData, parts: Iterable[EnergyPart], idle_w: Mapping[str, float]
+) -> tuple[RoundPoint, ...]:
+    """A run round by round.
+
+    Args:
+        run: the run.
+        parts: of the run.
+        idle_w: idle power of each device, W, as far as it is known.
+    """
+    of_round: dict[int, list[EnergyPart]] = {}
+    for part in parts:
+        of_round.setdefault(part.round, []).append(part)
+    board, dynamic = EnergyTally(), EnergyTally()
+    before = of_round.get(0, [])
+    waited_s = run.rounds[0].start_s if run.rounds else 0.0
+    moved, elapsed_s = _transfers(run), 0.0
+    sizes: list[int] = []
+    silent: list[Gap] = []
+    found = []
+    for index, result in enumerate(run.rounds):
+        during = of_round.get(result.number, [])
+        here, here_dynamic = EnergyTally(), EnergyTally()
+        for whole, above in ((board, dynamic), (here, here_dynamic)):
+            whole.add([*before, *during])
+            add_dynamic(above, during, idle_w)
+        told, quiet = moved[index]
+        sizes += told
+        silent += quiet
+        elapsed_s += waited_s + result.duration_s
+        found.append(
+            RoundPoint(
+                number=result.number,
+                accuracy=result.evaluation.accuracy,
+                loss=result.evaluation.loss,
+                round_s=result.duration_s,
+                accepted=result.accepted,
+                participants=len(result.participants),
+                error_percent=mean(device_errors(during)),
+                energy=here.sum(),
+                dynamic=here_dynamic.sum(),
+                compared=here.compared(),
+                duration_s=waited_s + result.duration_s,
+                moved=_moved(told, quiet),
+                energy_so_far=board.sum(),
+                dynamic_so_far=dynamic.sum(),
+                compared_so_far=board.compared(),
+                dynamic_compared_so_far=dynamic.compared(),
+                elapsed_s=elapsed_s,
+                moved_so_far=_moved(sizes, silent),
+            )
+        )
+        before, waited_s = [], 0.0
+    return tuple(found)
+
+
+def device_errors(parts: Iterable[EnergyPart]) -> list[float]:
+    """Absolute errors of the predicted joules of each participant in each round, percent."""
+    sums: dict[tuple[int, str], tuple[list[float], list[float]]] = {}
+    for part in parts:
+        if part.participant and part.energy is not None and part.predicted_j is not None:
+            predicted, measured = sums.setdefault((part.round, part.device), ([], []))
+            predicted.append(part.predicted_j)
+            measured.append(part.energy.value_j)
+    errors = (error_percent(math.fsum(p), math.fsum(m)) for p, m in sums.values())
+    return [abs(error) for error in errors if error is not None]
+
+
+def price(found: Sequence[RoundPoint], target: float) -> Price:
+    """What an accuracy had cost when it was first reached.
+
+    Args:
+        found: a run round by round.
+        target: accuracy, 0 to 1.
+    """
+    point = next((point for point in found if point.accuracy >= target), None)
+    if point is None:
+        return Price(target=target)
+    return Price(
+        target=target,
+        rounds=point.number,
+        energy_j=point.energy_so_far.value_j,
+        dynamic_j=point.dynamic_so_far.value_j,
+        duration_s=point.elapsed_s,
+        size_bytes=point.moved_so_far.size_bytes,
+        energy=point.energy_so_far,
+        dynamic=point.dynamic_so_far,
+        moved=point.moved_so_far,
+    )
+
+
+def _transfers(run: RunData) -> list[tuple[list[int], list[Gap]]]:
+    """Of each round the bytes that devices tell of, and the devices that do not."""
+    found = []
+    for index, result in enumerate(run.rounds):
+        entries = [(result.number, d.device, d.transfers) for d in result.participants]
+        if index == 0:
+            entries = [(0, p.device, p.transfers) for p in run.preparations] + entries
+        told = [t.size_bytes for _, _, transfers in entries for t in transfers]
+        quiet = [Gap(device=d, round=n) for n, d, transfers in entries if not transfers]
+        found.append((told, quiet))
+    return found
+
+
+def _moved(told: Sequence[int], quiet: Sequence[Gap]) -> Moved:
+    known = sum(told) if told else None
+    return Moved(
+        size_bytes=None if quiet else known,
+        known_bytes=known,
+        missing=tuple(quiet),
+    )

@@ -1,0 +1,190 @@
+"""Sums of joules that say what they lack; every energy of a report is one of these.
+
+* :class:`Gap`       a part that is missing
+* :class:`Sum`       joules, the known part of them, and the gaps
+* :class:`Compared`  prediction against measurement over the parts that have both
+* :class:`EnergyTally`     adds up parts, and gives both at any time
+
+One rule: a sum with a missing part is unknown. Its known part and what is missing stand beside it,
+so that nothing that was read is lost and nothing unread passes for zero. The smallest part is one
+phase of one device in one round.
+
+All readings of a device share the gain of its meter, which dominates. So the uncertainties of one
+device's parts add up linearly (an upper estimate), those of different devices in quadrature.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from fimi.energy.cost_model import Phase
+from fimi.energy.joules import Energy, total
+
+
+class Gap(Struct, frozen=True, kw_only=True):
+    """A part that is not in a sum.
+
+    Attributes:
+        device: whose; ``server`` for training on the server.
+        round: of which round; 0: before the first.
+        phase: which; ``None`` for all of a round of which a device told nothing.
+    """
+
+    device: str
+    round: int
+    phase: Phase | None = None
+
+
+class Sum(Struct, frozen=True, kw_only=True):
+    """A sum of joules.
+
+    Attributes:
+        value: the whole sum; ``None`` if a part is missing, or there is no part at all.
+        known: the sum of the parts that are known; ``None`` if none is.
+        missing: the parts that are not in ``known``.
+    """
+
+    value: Energy | None = None
+    known: Energy | None = None
+    missing: tuple[Gap, ...] = ()
+
+    @property
+    def value_j(self) -> float | None:
+        """The whole sum, J; ``None`` if it is not known."""
+        return self.value.value_j if self.value else None
+
+    @property
+    def known_j(self) -> float | None:
+        """The known part, J; ``None`` if nothing is known."""
+        return self.known.value_j if self.known else None
+
+
+class Compared(Struct, frozen=True, kw_only=True):
+    """Prediction against measurement, over exactly the parts of which both are known.
+
+    Attributes:
+        measured: of these parts; ``None`` if there are none.
+        predicted_j: of the same parts, J; likewise.
+        error_percent: (predicted − measured) / measured; ``None`` if nothing was measured.
+        missing: parts that are left out, as their reading or their prediction is missing.
+    """
+
+    measured: Energy | None = None
+    predicted_j: float | None = None
+    error_percent: float | None = None
+    missing: tuple[Gap, ...] = ()
+
+    @property
+    def whole_predicted_j(self) -> float | None:
+        """The prediction of everything that was measured, J; ``None`` if a part has none."""
+        return None if self.missing else self.predicted_j
+
+
+class EnergyPart(Struct, frozen=True, kw_only=True):
+    """One phase of one device in one round.
+
+    Attributes:
+        device: whose.
+        round: number; 0: before the first.
+        phase: which.
+        silent: the device told nothing at all of this round, so that it is a gap as a whole.
+        participant: whether the device was drawn for the round; ``False`` before the first.
+        energy: of the whole board, metered; ``None`` if it could not be read.
+        duration_s: metered, s; ``None`` likewise.
+        predicted_j: what the cost model said of ``energy``, J; ``None`` without a prediction.
+        predicted_dynamic_j: the same above idle, J; likewise.
+    """
+
+    device: str
+    round: int
+    phase: Phase
+    silent: bool = False
+    participant: bool = False
+    energy: Energy | None = None
+    duration_s: float | None = None
+    predicted_j: float | None = None
+    predicted_dynamic_j: float | None = None
+
+    @property
+    def gap(self) -> Gap:
+        """This part where it is missing."""
+        return Gap(device=self.device, round=self.round, phase=None if self.silent else self.phase)
+
+
+class EnergyTally:
+    """Adds up parts.
+
+    Args:
+        parts: to begin with, by their board energy.
+    """
+
+    def __init__(self, parts: Iterable[EnergyPart] = ()) -> None:
+        self._known: dict[str, list[Energy]] = {}
+        self._both: dict[str, list[Energy]] = {}
+        self._predicted: list[float] = []
+        self._gaps: dict[Gap, None] = {}
+        self._lacking: dict[Gap, None] = {}
+        self.add(parts)
+
+    def add(self, parts: Iterable[EnergyPart]) -> None:
+        """Add the board energy of parts."""
+        for part in parts:
+            self.enter(part.gap, part.energy, part.predicted_j)
+
+    def enter(self, gap: Gap, energy: Energy | None, predicted_j: float | None = None) -> None:
+        """Add any energy.
+
+        Args:
+            gap: what is missing if ``energy`` is ``None``; its device is the one of the meter.
+            energy: to add.
+            predicted_j: what was predicted of it, J.
+        """
+        if energy is None:
+            self._gaps[gap] = None
+        else:
+            self._known.setdefault(gap.device, []).append(energy)
+        if energy is None or predicted_j is None:
+            self._lacking[gap] = None
+        else:
+            self._both.setdefault(gap.device, []).append(energy)
+            self._predicted.append(predicted_j)
+
+    def sum(self) -> Sum:
+        """What was added so far."""
+        known = _over_devices(self._known)
+        return Sum(value=None if self._gaps else known, known=known, missing=tuple(self._gaps))
+
+    def compared(self) -> Compared:
+        """What was added so far, prediction against measurement."""
+        measured = _over_devices(self._both)
+        self._predicted = [math.fsum(self._predicted)] if self._predicted else []
+        predicted_j = self._predicted[0] if self._predicted else None
+        return Compared(
+            measured=measured,
+            predicted_j=predicted_j,
+            error_percent=error_percent(predicted_j, measured.value_j)
+            if measured is not None and predicted_j is not None
+            else None,
+            missing=tuple(self._lacking),
+        )
+
+
+def error_percent(predicted: float, measured: float) -> float | None:
+    """(predicted − measured) / measured in percent; ``None`` where nothing was measured."""
+    return 100.0 * (predicted - measured) / measured if measured > 0 else None
+
+
+def mean(values: list[float]) -> float | None:
+    """Mean, or ``None`` of nothing."""
+    return math.fsum(values) / len(values) if values else None
+
+
+def _over_devices(energies: dict[str, list[Energy]]) -> Energy | None:
+    """Each device's by one meter, all devices' together by many."""
+    for device, parts in energies.items():
+        if len(parts) > 1 and (added := total(parts, one_meter=True)) is not None:
+            energies[device] = [added]
+    return total(part for parts in energies.values() for part in parts)

@@ -1,0 +1,144 @@
+"""What a comparison knows of each run.
+
+* :class:`AccuracyTarget`  the accuracy whose price is asked for
+* :class:`RunFigures`      a run in numbers
+* :func:`figures_of`       the same from a stored run
+* :class:`ComparedCell`    a strategy at a seed and a grid point, and its run
+* :func:`point_text`       a grid point in words
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from fimi.record.curve import RoundPoint, price
+from fimi.record.record import RunData
+from fimi.record.summary import summarise
+
+COSTS = ("rounds", "board_j", "dynamic_j", "duration_s", "size_bytes")
+"""What an accuracy may cost, in the order of the tables."""
+
+
+class AccuracyTarget(Struct, frozen=True):
+    """An accuracy to reach.
+
+    Attributes:
+        of: strategy whose own accuracy it is, at the same seed and grid point; empty: ``value``.
+        which: that strategy's ``final`` or ``best`` accuracy.
+        value: 0 to 1, where ``of`` is empty.
+    """
+
+    of: str = ""
+    which: Literal["final", "best"] = "final"
+    value: float = 0.0
+
+    def __str__(self) -> str:
+        if self.of:
+            return f"{self.of}'s {self.which} accuracy, same seed"
+        return f"{100 * self.value:g} % accuracy"
+
+
+class RunFigures(Struct, frozen=True, kw_only=True):
+    """A run in numbers.
+
+    Attributes:
+        points: the run round by round.
+        kind: what its joules are; ``None`` without any.
+        data: digests of the parts of the data and of who holds what; equal for paired runs.
+        synthetic_samples: that the devices were to get together.
+        wall_s: how long the run took, s; ``None`` if not known.
+        warnings: what else a reader must know.
+        undelivered: synthetic samples that were asked for and did not come.
+    """
+
+    points: tuple[RoundPoint, ...]
+    kind: str | None
+    data: dict[str, str]
+    synthetic_samples: int
+    wall_s: float | None
+    warnings: tuple[str, ...] = ()
+    undelivered: int = 0
+
+    @property
+    def accuracy(self) -> tuple[float, ...]:
+        """Of the global model after each round, 0 to 1."""
+        return tuple(point.accuracy for point in self.points)
+
+    def cost(self, target: float) -> dict[str, float | None]:
+        """What it took to reach an accuracy, by the names of :data:`COSTS`; ``None``: unknown.
+
+        All are infinite if it was never reached.
+        """
+        paid = price(self.points, target)
+        if paid.rounds is None:
+            return dict.fromkeys(COSTS, math.inf)
+        costs = (paid.rounds, paid.energy_j, paid.dynamic_j, paid.duration_s, paid.size_bytes)
+        return {
+            name: None if value is None else float(value)
+            for name, value in zip(COSTS, costs, strict=True)
+        }
+
+
+class ComparedCell(Struct, frozen=True, kw_only=True):
+    """A strategy at a seed and a grid point, and its run.
+
+    Attributes:
+        name: of the run.
+        folder: of the run.
+        label: of the strategy.
+        seed: of the run.
+        point: grid key to value.
+        fills_devices: whether the strategy gives devices synthetic samples.
+        devices_train: whether devices take part in it.
+        error_max: ``plan.error_max``.
+        figures: of its run; ``None`` if there is none to look at.
+        problem: why not.
+    """
+
+    name: str
+    folder: str
+    label: str
+    seed: int
+    point: dict[str, Any]
+    fills_devices: bool
+    devices_train: bool
+    error_max: float
+    figures: RunFigures | None = None
+    problem: str = ""
+
+
+def figures_of(run: RunData) -> RunFigures:
+    """A stored run in numbers."""
+    summary, data = summarise(run), run.info.dataset
+    return RunFigures(
+        points=summary.points,
+        kind=summary.energy.known.kind if summary.energy.known else None,
+        data={
+            "public": data.public_digest,
+            "private": data.private_digest,
+            "test": data.test_digest,
+            "partition": data.partition_digest,
+        },
+        synthetic_samples=summary.synthetic_samples,
+        wall_s=run.info.wall_s,
+        warnings=run.warnings,
+        undelivered=run.generation.undelivered if run.generation else 0,
+    )
+
+
+def point_text(point: Mapping[str, Any]) -> str:
+    """A grid point for people: ``data.alpha = 0.1, plan.deadline_s = 20``."""
+    return ", ".join(f"{key} = {_value_text(value)}" for key, value in point.items())
+
+
+def _value_text(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_value_text, value))}]"
+    if isinstance(value, float):
+        return repr(value) if abs(value) < 1e6 else f"{value:.6g}".replace("e+0", "e")
+    return msgspec.json.encode(value).decode()

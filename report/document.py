@@ -1,0 +1,225 @@
+"""A run in numbers as one JSON document, which ``fimi dry-run`` and ``fimi report`` print.
+
+* :class:`RunDocument`  its keys
+* :func:`document`      of a run
+
+docs/report.md describes the keys with their units.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from fimi.learning.training.classifier import FileCheck
+from fimi.record.curve import Price
+from fimi.record.record import RunData
+from fimi.record.summary import Summary
+from fimi.record.sums import Compared, Sum
+
+
+class RunDocument(Struct, frozen=True, kw_only=True):
+    """A run in numbers, as ``--format json`` prints it.
+
+    Keys that end in ``_j`` are ``None`` where a part of the sum is missing; the key of the same
+    energy without that ending has the known part and what is missing.
+
+    Attributes:
+        status: how it ended.
+        strategy: its name.
+        seed: of the run.
+        rounds: finished rounds.
+        accuracy: on the test set after each round, 0 to 1.
+        energy_kind: ``measured``, ``modelled``, ``emulated`` or ``mixed``: what the joules below
+            are.
+        energy_measured_j: whole boards, all phases, all devices, J.
+        energy_predicted_j: the cost model's figure for the same, J; ``None`` if a phase was not
+            metered or has no prediction.
+        energy: ``energy_measured_j`` with kind, source, scope, uncertainty and gaps.
+        energy_compared: prediction and measurement of the phases that have both.
+        dynamic_measured_j: compute and upload above idle, the paper's energy, J.
+        dynamic_predicted_j: the cost model's figure for the same, J; likewise.
+        dynamic: as ``energy``, of the paper's energy.
+        dynamic_compared: as ``energy_compared``, of the paper's energy.
+        round_energy_j: whole boards, each round, J; the first holds the synthetic download too.
+        round_energy_known_j: the known part of each, J.
+        round_dynamic_j: the paper's energy, each round, J.
+        round_dynamic_known_j: the known part of each, J.
+        round_error_percent: mean absolute error of the predicted joules of each round's
+            participants, over the phases that were both metered and predicted.
+        refitted_after: rounds after which boards were fitted again.
+        unmetered: ``round/device`` with a phase that could not be read; round 0: before the first.
+        synthetic_samples: that the plan ships to all devices together, with labels or without.
+        plan_energy_j: the plan's dynamic energy of a round, J.
+        plan_bound_j: certified lower bound of it, J.
+        plan_gap_percent: distance between the two.
+        orthogonality: of the devices' updates, in rounds that were looked at
+            (``rounds.insight_every``); ``None`` with fewer than two updates.
+        local_error: Δ_i of each device in those rounds, 0 to 1.
+        similarity: cosine of each device's update to the IID one in those rounds; ``None`` if there
+            is none.
+        targets: rounds, joules, seconds and bytes to each of ``rounds.target_accuracies`` and to
+            ``plan.target_accuracy``; ``None`` where it was never reached.
+        run_dir: where everything is kept.
+        deployment: each exported file as each device ran it, the last time it was tried.
+        deployment_problem: why there is no exported file, or empty.
+        server_seconds: wall time of training on the server, s; ``None`` if it does not train.
+        server_j: joules of that, J, not among the devices'.
+        server: ``server_j`` with kind, source, scope, uncertainty and gaps.
+        wall_s: how long it took, s.
+    """
+
+    status: str
+    strategy: str
+    seed: int | None
+    rounds: int
+    accuracy: tuple[float, ...]
+    energy_kind: str | None
+    energy_measured_j: float | None
+    energy_predicted_j: float | None
+    energy: Sum
+    energy_compared: Compared
+    dynamic_measured_j: float | None
+    dynamic_predicted_j: float | None
+    dynamic: Sum
+    dynamic_compared: Compared
+    round_energy_j: tuple[float | None, ...]
+    round_energy_known_j: tuple[float | None, ...]
+    round_dynamic_j: tuple[float | None, ...]
+    round_dynamic_known_j: tuple[float | None, ...]
+    round_error_percent: tuple[float | None, ...]
+    refitted_after: tuple[int, ...]
+    unmetered: tuple[str, ...]
+    synthetic_samples: int
+    plan_energy_j: float | None
+    plan_bound_j: float | None
+    plan_gap_percent: float | None
+    orthogonality: dict[int, float | None]
+    local_error: dict[int, dict[str, float]]
+    similarity: dict[int, dict[str, float | None]]
+    targets: tuple[Price, ...]
+    run_dir: str
+    deployment: DeployedModel | None
+    deployment_problem: str
+    server_seconds: float | None
+    server_j: float | None
+    server: Sum
+    wall_s: float | None
+
+
+class DeviceFigures(Struct, frozen=True, kw_only=True):
+    """How a device ran a file.
+
+    Attributes:
+        device: who.
+        variant: ``fp32`` or ``int8``.
+        accuracy: on its own training images.
+        latency_median_s: of one inference, s.
+        latency_p95_s: 95th percentile, s.
+        latency_kind: ``measured`` or ``emulated``.
+        energy_per_inference_j: whole board, J; ``None`` if not metered.
+        energy_kind: ``measured``, ``modelled`` or ``emulated``.
+        error: why it could not, or empty.
+    """
+
+    device: str
+    variant: str
+    accuracy: float | None
+    latency_median_s: float | None
+    latency_p95_s: float | None
+    latency_kind: str
+    energy_per_inference_j: float | None
+    energy_kind: str | None
+    error: str
+
+
+class DeployedModel(Struct, frozen=True, kw_only=True):
+    """The trained model as files; the joules are in no other figure.
+
+    Attributes:
+        round: after which it was exported.
+        files: each as it was checked against PyTorch.
+        devices: each file on each device that answered.
+    """
+
+    round: int
+    files: tuple[FileCheck, ...]
+    devices: tuple[DeviceFigures, ...]
+
+
+def document(run: RunData, summary: Summary) -> RunDocument:
+    """A run in numbers.
+
+    Args:
+        run: as it was read.
+        summary: its figures.
+    """
+    plan, points = run.plan, summary.points
+    energy, dynamic = summary.energy, summary.dynamic
+    return RunDocument(
+        status=run.info.status,
+        strategy=run.info.strategy,
+        seed=run.info.seed,
+        rounds=len(points),
+        accuracy=tuple(point.accuracy for point in points),
+        energy_kind=energy.known.kind if energy.known else None,
+        energy_measured_j=energy.value_j,
+        energy_predicted_j=summary.compared.whole_predicted_j,
+        energy=energy,
+        energy_compared=summary.compared,
+        dynamic_measured_j=dynamic.value_j,
+        dynamic_predicted_j=summary.dynamic_compared.whole_predicted_j,
+        dynamic=dynamic,
+        dynamic_compared=summary.dynamic_compared,
+        round_energy_j=tuple(point.energy.value_j for point in points),
+        round_energy_known_j=tuple(point.energy.known_j for point in points),
+        round_dynamic_j=tuple(point.dynamic.value_j for point in points),
+        round_dynamic_known_j=tuple(point.dynamic.known_j for point in points),
+        round_error_percent=tuple(point.error_percent for point in points),
+        refitted_after=run.refits,
+        unmetered=tuple(dict.fromkeys(f"{gap.round}/{gap.device}" for gap in energy.missing)),
+        synthetic_samples=summary.synthetic_samples,
+        plan_energy_j=plan.energy_j if plan else None,
+        plan_bound_j=plan.bound_j if plan else None,
+        plan_gap_percent=plan.gap_percent if plan else None,
+        orthogonality={each.round: each.orthogonality for each in run.insights},
+        local_error={
+            each.round: {d.device: d.local_error for d in each.devices} for each in run.insights
+        },
+        similarity={
+            each.round: {d.device: d.similarity for d in each.devices} for each in run.insights
+        },
+        targets=summary.prices,
+        run_dir=str(run.path.parent),
+        deployment=_deployed(run),
+        deployment_problem=run.not_made.reason if run.not_made else "",
+        server_seconds=summary.server_s,
+        server_j=summary.server.value_j,
+        server=summary.server,
+        wall_s=run.info.wall_s,
+    )
+
+
+def _deployed(run: RunData) -> DeployedModel | None:
+    if not run.made:
+        return None
+    last = run.made[-1]
+    return DeployedModel(
+        round=last.round,
+        files=last.files,
+        devices=tuple(
+            DeviceFigures(
+                device=each.device,
+                variant=each.trial.variant,
+                accuracy=each.trial.accuracy,
+                latency_median_s=each.trial.latency_median_s,
+                latency_p95_s=each.trial.latency_p95_s,
+                latency_kind=each.trial.latency_kind,
+                energy_per_inference_j=each.trial.energy_j,
+                energy_kind=each.trial.metered.energy.kind
+                if each.trial.metered and each.trial.metered.energy
+                else None,
+                error=each.trial.error,
+            )
+            for each in last.trials
+        ),
+    )
