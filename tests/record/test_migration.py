@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from fimi.record.phases import round_parts
 from fimi.record.reader import open_store, read_info, read_run
 from fimi.record.record import RunData
+from fimi.record.sums import EnergyTally
 from fimi.record.views import VIEWS
 
 DUMP = Path(__file__).parent / "store_before_versions.sql"
