@@ -3,9 +3,8 @@
 * :func:`declare_board`   one device of a make: its declared cost parameters and meter
 * :func:`fleet`           a heterogeneous fleet of them, reproducible device by device
 
-The true cost of a board differs from its declaration, see
-:mod:`fimi.energy.emulation.board`. The makes and their figures:
-:mod:`fimi.energy.emulation.presets`.
+The true cost of a board differs from its declaration, see :mod:`fimi.energy.emulation.board`. The
+makes and their figures: :mod:`fimi.energy.emulation.presets`.
 """
 
 from __future__ import annotations

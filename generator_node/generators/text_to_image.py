@@ -117,8 +117,7 @@ class TextToImageGenerator(Generator):
         """Load a model.
 
         Raises:
-            GeneratorError: there is no such model, or its files are missing, damaged or do not
-                fit.
+            GeneratorError: there is no such model, or its files are missing, damaged or do not fit.
         """
         from diffusers import AutoPipelineForText2Image
 

@@ -1,10 +1,9 @@
 """The pool: it keeps every draw, so that nothing is drawn twice.
 
 A *draw* is one image that the generator made for one *address*, a 64-bit number that stands for an
-image of a run ("the third 7 of device-04",
-:func:`fimi.generator_node.service.seeds.image_seeds`). An address is drawn again, with the next
-*attempt*, only if the quality gate refused the last draw. So an accepted image never changes, and a
-node that was killed continues where it was.
+image of a run ("the third 7 of device-04", :func:`fimi.generator_node.service.seeds.image_seeds`).
+An address is drawn again, with the next *attempt*, only if the quality gate refused the last draw.
+So an accepted image never changes, and a node that was killed continues where it was.
 
 ::
 
