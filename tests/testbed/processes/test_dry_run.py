@@ -29,6 +29,7 @@ from commandline import (
 )
 
 from fimi.learning.training import tensors
+from fimi.record.schema import TABLES
 from fimi.report.document import RunDocument
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.scenario import Scenario
