@@ -17,6 +17,7 @@ from fimi.energy.cost_model import download_cost
 from fimi.learning.data.partition_summary import summarise
 from fimi.messaging.messages import DevicePlan, PlanApplied, Profile, SyntheticBatch
 from fimi.optim.planner import Plan
+from fimi.record.events import Prepared
 from fimi.record.results import Preparation
 
 
@@ -117,6 +118,7 @@ class DevicePlans:
             transfers=reply.transfers,
         )
         self._context.store.write_preparation(preparation)
+        self._context.notify(Prepared(preparation=preparation))
         self.preparations.append(preparation)
         self.preparations.sort(key=lambda preparation: preparation.device)
 

@@ -19,6 +19,7 @@ from msgspec import Struct
 from fimi.coordinator.context import Context
 from fimi.coordinator.update_store import Updates, UpdateStore
 from fimi.energy.cost_model import PhaseCost
+from fimi.energy.ledger import PhaseRecord
 from fimi.learning.training import tensors
 from fimi.learning.training.tensors import Parameters, UpdateRefusedError
 from fimi.messaging.errors import TransferError
@@ -171,7 +172,7 @@ class Round:
         waiting = {*self._reports, *order.resting}
         self._collect(lambda: self._pending(waiting, self._settled), SETTLE_TIMEOUT_S)
         return tuple(
-            _settled(entry, self._settled.get(device))
+            _settled(entry, self._settled.get(device), outcome.duration_s)
             for device, entry in sorted(outcome.devices.items())
         )
 
@@ -295,15 +296,33 @@ def _implausible(report: RoundReport, samples: tuple[int, int]) -> str:
     return ""
 
 
-def _settled(entry: DeviceRound, settled: RoundSettled | None) -> DeviceRound:
-    """A device's entry with its idle phase; if that is missing, its prediction is left out too.
+def _settled(entry: DeviceRound, settled: RoundSettled | None, round_s: float) -> DeviceRound:
+    """A device's entry with its idle phase.
 
     For a participant that did not report, the idle phase is only a part of its energy. For a
-    resting device it is all of it.
+    resting device it is all of it. If a device reported its part of the round and not its idle
+    phase, this phase has no energy, and its prediction is left out.
+
+    Args:
+        entry: the device's entry without its idle phase.
+        settled: its idle phase; ``None`` if it was not received.
+        round_s: length of the round on the fleet's clock, s.
     """
     if not entry.phases and entry.status != "resting":
         return entry
-    if settled is not None:
-        return msgspec.structs.replace(entry, phases=entry.phases + settled.phases)
-    busy = tuple(cost for cost in entry.predicted if cost.phase != "idle")
-    return msgspec.structs.replace(entry, predicted=busy)
+    phases = settled.phases if settled is not None else ()
+    if settled is None:
+        busy = tuple(cost for cost in entry.predicted if cost.phase != "idle")
+        entry = msgspec.structs.replace(entry, predicted=busy)
+        if entry.busy_s is not None and entry.busy_s < round_s:
+            last = entry.phases[-1]
+            idle = PhaseRecord(
+                phase="idle",
+                start_s=last.start_s + last.duration_s,
+                duration_s=round_s - entry.busy_s,
+                energy=None,
+                sample_count=0,
+                largest_gap_s=0.0,
+            )
+            phases = (idle,)
+    return msgspec.structs.replace(entry, phases=entry.phases + phases)

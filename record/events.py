@@ -20,7 +20,7 @@ from msgspec import Struct
 from fimi.energy.hardware import Applied
 from fimi.energy.joules import Energy
 from fimi.optim.planner import Plan
-from fimi.record.results import Deployment, RoundResult, RunStatus
+from fimi.record.results import Deployment, Preparation, RoundResult, RunStatus
 
 
 class Event(Struct, frozen=True, kw_only=True, tag_field="event"):
@@ -121,6 +121,15 @@ class GenerationProgress(Event, frozen=True, kw_only=True, tag="generation-progr
     devices_asked: int
     lacking: int
     images_per_s: float
+
+
+class Prepared(Event, frozen=True, kw_only=True, tag="prepared"):
+    """A device has received its synthetic batch, and its phases are known."""
+
+    preparation: Preparation
+
+    def logged(self) -> None:
+        """Nothing: the run store has preparations in a table of their own."""
 
 
 class PlanInForce(Event, frozen=True, kw_only=True, tag="plan-in-force"):

@@ -76,6 +76,7 @@ class ScriptedDevice:
         self.counts = counts
         self.kind = kind
         self.tries = True
+        self.settles = True
         self.tests: list[DeploymentTest] = []
         self.board = declare_board(
             "raspberry-pi-4",
@@ -202,6 +203,8 @@ class ScriptedDevice:
                     self.behaviour(self, start)
                 case (_, RoundClosed() as closed):
                     self.closed.append(closed)
+                    if not self.settles:
+                        continue
                     self.peer.send(
                         COORDINATOR,
                         RoundSettled(

@@ -54,6 +54,7 @@ from fimi.record.events import (
     UpdateRejected,
 )
 from fimi.record.phases import round_parts
+from fimi.record.reader import read_run
 from fimi.record.results import RoundResult
 from fimi.record.store import RunStore
 from fimi.record.sums import EnergyTally, Gap, Sum
@@ -117,6 +118,7 @@ class Lab:
         export: Export | None = None,
         deployment: DeploymentSettings | None = None,
         mute: tuple[int, ...] = (),
+        unsettled: tuple[int, ...] = (),
     ) -> Federation:
         settings = Config(
             run=RunConfig(strategy=strategy),
@@ -145,6 +147,8 @@ class Lab:
         ]
         for index in mute:
             self.devices[index].tries = False
+        for index in unsettled:
+            self.devices[index].settles = False
         store = RunStore(self.path)
         with ExitStack() as stack:
             stack.callback(store.close)
@@ -247,6 +251,25 @@ class TestRounds:
         assert energy is not None
         assert energy.value_j == pytest.approx(2 * (2 + 2 + 1))
         assert energy.kind == "emulated"
+
+    def test_a_lost_report_of_idling_is_missing_in_the_sum(
+        self, lab: Lab, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("fimi.coordinator.rounds.SETTLE_TIMEOUT_S", 1.0)
+        federation = lab.run(
+            honest(busy_s=2.0), honest(busy_s=5.0), honest(busy_s=3.0), rounds=1, unsettled=(0, 1)
+        )
+        result = federation.rounds[0]
+        energy = energy_of(result)
+        assert energy.value is None
+        assert energy.known_j == pytest.approx(3 * (2 + 2) + 1)
+        # The second device was busy until the end of the round: it did not idle.
+        assert energy.missing == (Gap(device="device-1", round=1, phase="idle"),)
+        idle = result.devices[0].phases[-1]
+        assert (idle.phase, idle.energy, idle.duration_s) == ("idle", None, 3.0)
+        assert all(cost.phase != "idle" for d in result.devices[:2] for cost in d.predicted)
+        stored = read_run(lab.path).rounds[0]
+        assert energy_of(stored).missing == energy.missing
 
     @pytest.mark.parametrize(
         ("behaviour", "status", "reason"),
