@@ -9,6 +9,7 @@
 * :mod:`~fimi.testbed.tools`          the work behind commands that run no federation
 * :mod:`~fimi.testbed.run_folder`     ``runs/<name>/``: store, model, report
 * :mod:`~fimi.testbed.live`           progress on the terminal
+* :mod:`~fimi.testbed.sentences`      events in one line each
 * :mod:`~fimi.testbed.logs`           what a process says: -q, -v, --log-file
 * :mod:`~fimi.testbed.nearest`        the nearest of known names
 * :mod:`~fimi.testbed.child`          ``fimi`` as a child of an experiment

@@ -1,18 +1,18 @@
-"""Progress of a run on the terminal: a live picture, or plain lines where there is no terminal.
+"""Progress of a run on the terminal: a live display, or plain lines where there is no terminal.
 
-Both views are listeners of the coordinator's events and show the same facts; energies are shown
-with their kind, as everywhere. What a device says of itself reaches the terminal without control
-characters.
+* :class:`PlainView`    a line for each event
+* :class:`LiveView`     a display of the fleet that is redrawn four times a second
+* :class:`Lines`, :class:`LiveDisplay`  their bases, and those of the views of an experiment
+
+Both views are called with the coordinator's events and show the same facts. Every energy is shown
+with its kind. Control characters are removed from texts of devices.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Callable
-from types import TracebackType
 from typing import IO, TypeVar
 
 from rich.console import Console, Group, RenderableType
@@ -22,8 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fimi.coordinator.training_rounds import in_words
-from fimi.energy.joules import format_joules
-from fimi.record.clean import clean, enumerated
+from fimi.record.clean import clean
 from fimi.record.events import (
     BatchDelivered,
     Deployed,
@@ -36,6 +35,7 @@ from fimi.record.events import (
     NotDeployed,
     PlanInForce,
     Planned,
+    Prepared,
     Refitted,
     RoundFinished,
     RoundStarted,
@@ -43,31 +43,30 @@ from fimi.record.events import (
     SearchProgress,
     UpdateRejected,
 )
-from fimi.record.phases import round_parts
-from fimi.record.results import Deployment, RoundResult
+from fimi.record.phases import preparation_parts, round_parts
+from fimi.record.results import RoundResult
 from fimi.record.sums import EnergyTally, Sum
-from fimi.report.besides import server_line
 from fimi.report.words import alike, heading, sum_cell
 from fimi.testbed.logs import SHOWN, one_line
+from fimi.testbed.sentences import describe, describe_backends, describe_round, is_problem
 
 log = logging.getLogger(__name__)
 
 _MOST_ROWS = 24
 _AROUND = 9
-"""Lines of a live picture besides those of devices."""
+"""Lines of a live display besides those of devices."""
 _LONGEST = 1000
 _GATHERING_S = 30.0
-"""Between two plain lines about who is missing."""
+"""Time between two plain lines about missing devices, s."""
 
 _L = TypeVar("_L", bound="Lines")
-_P = TypeVar("_P", bound="LivePicture")
 
 
 class Lines:
     """Plain lines with the seconds since the first, on a stream and in the log file.
 
     Args:
-        stream: where to write; ``None``: to the log file only.
+        stream: the stream to write to; ``None``: to the log file only.
         quiet: whether the stream gets problems only.
         clock: monotonic time, s.
     """
@@ -100,13 +99,17 @@ class Lines:
 
 
 class PlainView(Lines):
-    """One line per event worth a line.
+    """A line for each event that is worth one.
 
     Args:
-        stream: as of :class:`Lines`.
-        rounds: how many are planned.
-        quiet: whether the stream gets problems only.
-        clock: monotonic time, s.
+        stream: this and the other parameters are those of :class:`Lines`.
+        rounds: number of planned rounds.
+        quiet: see there.
+        clock: see there.
+
+    Attributes:
+        so_far: energy of all boards since the beginning of the run.
+        trained_with: what the devices of the last round trained with, as text.
     """
 
     def __init__(
@@ -119,99 +122,60 @@ class PlainView(Lines):
     ) -> None:
         super().__init__(stream, quiet=quiet, clock=clock)
         self._rounds = rounds
-        self._gathering_s = clock() + 5.0  # of a dry run nobody is missing for long
+        self._gathering_s = clock() + 5.0  # the devices of a dry run come within seconds
         self._energy = EnergyTally()
-        self._trained_with = ""
+        self.so_far = Sum()
+        self.trained_with = ""
 
     def __call__(self, event: Event) -> None:
-        """Hear an event."""
-        if (line := self._line(event)) is not None:
+        """Show an event."""
+        if line := self._line(event):
             self.say(line, problem=is_problem(event))
 
-    def _line(self, event: Event) -> str | None:
+    def _line(self, event: Event) -> str:
         match event:
-            case Gathering() if event.here < event.wanted and self._clock() > self._gathering_s:
+            case Gathering():
+                if event.here >= event.wanted or self._clock() <= self._gathering_s:
+                    return ""
                 self._gathering_s = self._clock() + _GATHERING_S
-                return describe_gathering(event)
-            case DeviceJoined():
-                return (
-                    f"{event.device} joined: {event.board} ({event.kind}), "
-                    f"{event.samples} samples, {event.backend}"
-                )
-            case DeviceLost() | UpdateRejected():
-                return f"{event.device}: {event.reason}"
-            case Planned():
-                return describe_plan(event)
-            case BatchDelivered():
-                error = f" ({event.error})" if event.error else ""
-                metered = f", {event.energy}" if event.energy else ""
-                return (
-                    f"{event.device}: {event.delivered} of {event.requested} synthetic images"
-                    f"{metered}{error}"
-                )
-            case GenerationProgress():
-                return describe_generation(event)
-            case PlanInForce() if event.error or event.notes:
-                return f"{event.device}: {event.error or '; '.join(event.notes)}"
+            case Prepared():
+                self._energy.add(preparation_parts([event.preparation]))
+                self.so_far = self._energy.sum()
             case RoundFinished():
                 self._energy.add(round_parts(event.result))
-                line = describe_round(event.result, self._rounds, self._energy.sum())
+                self.so_far = self._energy.sum()
+                line = describe_round(event.result, self._rounds, self.so_far)
                 with_what = describe_backends(event.result)
-                if with_what == self._trained_with:
+                if with_what == self.trained_with:
                     return line
-                self._trained_with = with_what
+                self.trained_with = with_what
                 return f"{line}; {with_what}"
-            case Refitted():
-                return describe_refit(event)
-            case Deployed():
-                return describe_deployment(event.deployment)
-            case NotDeployed():
-                return describe_failure(event)
-            case RunFinished():
-                return f"run {event.status}: {event.reason}"
-        return None
+        return describe(event)
 
 
-class LivePicture(ABC):
-    """Drawn four times a second while its ``with`` block lasts, gone afterwards.
+class LiveDisplay(Live):
+    """Redrawn four times a second while its ``with`` block lasts, and removed afterwards.
+
+    Subclasses override :meth:`get_renderable`, and call this constructor last, because it draws.
 
     Args:
         console: a terminal.
     """
 
     def __init__(self, console: Console) -> None:
-        self._live = Live(
-            console=console, refresh_per_second=4, get_renderable=self._draw, transient=True
-        )
-
-    def __enter__(self: _P) -> _P:
-        self._live.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._live.__exit__(kind, error, traceback)
-
-    @abstractmethod
-    def _draw(self) -> RenderableType:
-        """How things are."""
+        super().__init__(console=console, refresh_per_second=4, transient=True)
 
 
-class LiveView(LivePicture):
-    """A picture of the fleet that is drawn anew four times a second.
+class LiveView(LiveDisplay):
+    """A display of the fleet.
 
     Args:
         console: a terminal.
-        rounds: how many are planned.
+        rounds: number of planned rounds.
         title: what is running.
     """
 
     def __init__(self, console: Console, rounds: int, title: str) -> None:
-        self._console = console
         self._log = PlainView(None, rounds)
         self._rounds = rounds
         self._title = title
@@ -222,8 +186,6 @@ class LiveView(LivePicture):
         self._notices: list[str] = []
         self._plan = ""
         self._results: list[RoundResult] = []
-        self._energy, self._so_far = EnergyTally(), Sum()
-        self._trained_with = ""
         self._began_s = time.monotonic()
         self._rounds_began_s: float | None = None
         super().__init__(console)
@@ -234,32 +196,26 @@ class LiveView(LivePicture):
         self._doing = text
 
     def __call__(self, event: Event) -> None:
-        """Hear an event."""
+        """Show an event."""
         self._log(event)
         match event:
-            case Gathering():
-                self._doing = describe_gathering(event)
+            case Gathering() | GenerationProgress():
+                self._doing = describe(event)
             case DeviceJoined():
                 self._kinds.add(event.kind)
-                self._devices[event.device] = [
-                    f"{event.board} ({event.kind})",
-                    str(event.samples),
-                    "",
-                    "joined",
-                ]
+                board = f"{event.board} ({event.kind})"
+                self._devices[event.device] = [board, str(event.samples), "", "joined"]
             case DeviceLost():
                 self._set(event.device, 3, "gone")
             case SearchProgress():
                 self._doing = f"planning: iteration {event.iteration}"
             case Planned():
-                self._plan = describe_plan(event)
+                self._plan = describe(event)
                 self._doing = "making synthetic images"
                 for share in event.plan.devices:
                     self._set(share.device, 2, str(sum(share.synthetic_counts)))
             case BatchDelivered():
                 self._set(event.device, 3, "batch made")
-            case GenerationProgress():
-                self._doing = describe_generation(event)
             case PlanInForce():
                 self._set(event.device, 3, event.error or "plan in force")
             case RoundStarted():
@@ -274,20 +230,11 @@ class LiveView(LivePicture):
             case RoundFinished():
                 self._results.append(event.result)
                 parts = round_parts(event.result)
-                self._energy.add(parts)
-                self._so_far = self._energy.sum()
-                if with_what := describe_backends(event.result):
-                    self._trained_with = f" · {with_what}"
                 for device in {part.device: None for part in parts}:
                     own = EnergyTally(part for part in parts if part.device == device)
                     self._latest[device] = own.sum()
-            case Refitted():
-                self._notices = [*self._notices[-2:], describe_refit(event)]
-            case Deployed():
-                said = describe_deployment(event.deployment)
-                self._notices = [*self._notices[-2:], said]
-            case NotDeployed():
-                self._notices = [*self._notices[-2:], describe_failure(event)]
+            case Refitted() | Deployed() | NotDeployed():
+                self._notices = [*self._notices[-2:], describe(event)]
             case RunFinished():
                 self._doing = event.status
 
@@ -295,10 +242,12 @@ class LiveView(LivePicture):
         if device in self._devices:
             self._devices[device][column] = text
 
-    def _draw(self) -> RenderableType:
+    def get_renderable(self) -> RenderableType:
+        """The display at this moment."""
         done = len(self._results)
         elapsed = time.monotonic() - self._began_s
-        head = Text.assemble((self._title, "bold"), f"   {elapsed:.0f} s{self._trained_with}")
+        with_what = f" · {self._log.trained_with}" if self._log.trained_with else ""
+        head = Text.assemble((self._title, "bold"), f"   {elapsed:.0f} s{with_what}")
         parts: list[RenderableType] = [head, Text(clean(self._doing, _LONGEST))]
         if self._plan:
             parts.append(Text(self._plan, style="dim"))
@@ -308,7 +257,7 @@ class LiveView(LivePicture):
             bar.add_column(no_wrap=True)
         bar.add_row(ProgressBar(total=self._rounds, completed=done, width=14), *cells)
         parts.append(bar)
-        most = max(1, min(_MOST_ROWS, self._console.height - _AROUND))
+        most = max(1, min(_MOST_ROWS, self.console.height - _AROUND))
         parts.append(self._table(most))
         if len(self._devices) > most:
             parts.append(Text(f"… and {len(self._devices) - most} more devices", "dim"))
@@ -344,101 +293,11 @@ class LiveView(LivePicture):
         figures = []
         if done and self._rounds_began_s is not None:
             figures.append(f"accuracy {self._results[-1].evaluation.accuracy:.1%}")
-            if self._so_far.known is not None:
-                figures.append(sum_cell(self._so_far, bare=False))
+            if self._log.so_far.known is not None:
+                figures.append(sum_cell(self._log.so_far, bare=False))
             each_s = (time.monotonic() - self._rounds_began_s) / done
             figures.append(f"{each_s * (self._rounds - done):.0f} s left")
         return figures
 
 
 View = PlainView | LiveView
-
-
-def is_problem(event: Event) -> bool:
-    """Whether an event is worth a line however little somebody wants to read."""
-    if isinstance(event, BatchDelivered | PlanInForce):
-        return bool(event.error)
-    return isinstance(event, DeviceLost | UpdateRejected | NotDeployed)
-
-
-def describe_gathering(event: Gathering) -> str:
-    """Who is here and who is missing, in one line: ``1 of 2 devices here, 84 s left: ...``."""
-    said = f"{event.here} of {event.wanted} devices here"
-    if event.here >= event.wanted:
-        return said
-    who = enumerated(event.missing) or f"{event.wanted - event.here}"
-    return f"{said}, {event.left_s:.0f} s left: {who} missing"
-
-
-def describe_plan(event: Planned) -> str:
-    """The plan in one line."""
-    plan = event.plan
-    gap = "" if plan.gap_percent is None else f", gap {plan.gap_percent:.2g} %"
-    bound = "" if plan.bound_j is None else f" (certified bound {format_joules(plan.bound_j)}{gap})"
-    return (
-        f"plan: {event.synthetic_samples} synthetic samples, {format_joules(plan.energy_j)} "
-        f"dynamic energy a round{bound}, found by {plan.search}"
-    )
-
-
-def describe_generation(event: GenerationProgress) -> str:
-    """How far synthetic images are, in one line."""
-    return (
-        f"synthetic images: {event.devices_done} of {event.devices_asked} batches ready, "
-        f"{event.lacking} images to draw, {event.images_per_s:.0f} a second"
-    )
-
-
-def describe_refit(event: Refitted) -> str:
-    """A refit in one line."""
-    worst = max(event.drift_percent, key=lambda device: event.drift_percent[device])
-    said = (
-        f"after round {event.round} predictions of {len(event.drift_percent)} devices had drifted "
-        f"(worst {worst}, {event.drift_percent[worst]:.0f} %): boards fitted again"
-    )
-    if event.energy_j is None:
-        return f"{said}; {event.reason}"
-    return (
-        f"{said}, new plan with {format_joules(event.energy_j)} dynamic energy a round (modelled)"
-    )
-
-
-def describe_deployment(made: Deployment) -> str:
-    """What was exported, in one line."""
-    files = [
-        f"{f.variant} {f.size_bytes / 1e3:.0f} kB, {f.accuracy:.1%} on test images"
-        for f in made.files
-    ]
-    failed = [d for d, trials in made.trials.items() if any(t.error for t in trials)]
-    count = len(made.trials)
-    tried = f"; tried on {count} device{'' if count == 1 else 's'}" if count else ""
-    problems = f", {len(failed)} of them failed" if failed else ""
-    silent = f"; no answer from {', '.join(made.silent[:3])}" if made.silent else ""
-    return f"exported after round {made.round}: {'; '.join(files)}{tried}{problems}{silent}"
-
-
-def describe_failure(event: NotDeployed) -> str:
-    """Why there is no file, in one line."""
-    return f"no ONNX file of the model after round {event.round}: {event.reason}"
-
-
-def describe_round(result: RoundResult, rounds: int, so_far: Sum) -> str:
-    """A round in one line."""
-    said = [f"round {result.number}/{rounds}: accuracy {result.evaluation.accuracy:.1%}"]
-    if result.devices:
-        energy = (
-            f"{sum_cell(so_far, bare=False)} so far"
-            if so_far.known
-            else "energy not metered so far"
-        )
-        said.append(f"{result.accepted} of {len(result.participants)} updates, {energy}")
-    if server := server_line(result):
-        said.append(server)
-    return ", ".join(said)
-
-
-def describe_backends(result: RoundResult) -> str:
-    """What the devices of a round trained with, and how many each; empty if none did."""
-    counts = Counter(device.backend for device in result.devices if device.backend)
-    each = [f"{count} with {backend}" for backend, count in sorted(counts.items())]
-    return f"trained: {', '.join(each)}" if each else ""

@@ -15,7 +15,7 @@ from rich.text import Text
 from fimi.record.clean import clean
 from fimi.report.words import seconds
 from fimi.testbed.experiment.runner import Task
-from fimi.testbed.live import Lines, LivePicture
+from fimi.testbed.live import Lines, LiveDisplay
 from fimi.testbed.logs import SHOWN
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class ExperimentPlainView(Lines):
             self.say("; ".join(f"{t.name} {_steps(t)}".strip() for t, _ in running) + _left(left_s))
 
 
-class ExperimentLiveView(LivePicture):
+class ExperimentLiveView(LiveDisplay):
     """A display that is redrawn as tasks run; lines of ended tasks are printed above it.
 
     Args:
@@ -63,7 +63,6 @@ class ExperimentLiveView(LivePicture):
     """
 
     def __init__(self, console: Console, tasks: int, title: str) -> None:
-        self._console = console
         self._tasks = tasks
         self._title = title
         self._ended = 0
@@ -75,7 +74,7 @@ class ExperimentLiveView(LivePicture):
     def say(self, text: str) -> None:
         """Write a line above the display."""
         log.info("%s", text, extra=SHOWN)
-        self._console.print(Text(clean(text, 1000)))
+        self.console.print(Text(clean(text, 1000)))
 
     def started(self, task: Task) -> None:
         """Do nothing: the next display shows it."""
@@ -89,7 +88,8 @@ class ExperimentLiveView(LivePicture):
         """Keep the running tasks for the next display."""
         self._running, self._left_s = running, left_s
 
-    def _draw(self) -> RenderableType:
+    def get_renderable(self) -> RenderableType:
+        """The display at this moment."""
         gone = time.monotonic() - self._began_s
         head = Text.assemble(
             (self._title, "bold"),
@@ -99,9 +99,8 @@ class ExperimentLiveView(LivePicture):
         for task, since in self._running:
             bar = ProgressBar(total=task.steps or 1, completed=task.done(), width=24)
             rows.add_row(task.name, bar, _steps(task), seconds(since))
-        parts: list[RenderableType] = [head]
-        parts.append(ProgressBar(total=max(self._tasks, 1), completed=self._ended, width=60))
-        return Group(*parts, rows)
+        bar = ProgressBar(total=max(self._tasks, 1), completed=self._ended, width=60)
+        return Group(head, bar, rows)
 
 
 def describe(task: Task, took_s: float, problem: str) -> str:

@@ -19,14 +19,16 @@ from fimi.record.events import (
     Event,
     Gathering,
     PlanInForce,
+    Prepared,
     RoundFinished,
     RoundStarted,
     RunFinished,
     SearchProgress,
     UpdateRejected,
 )
-from fimi.record.results import DeviceRound, RoundResult
-from fimi.testbed.live import LiveView, PlainView, describe_gathering
+from fimi.record.results import DeviceRound, Preparation, RoundResult
+from fimi.testbed.live import LiveView, PlainView
+from fimi.testbed.sentences import describe
 
 
 def joined(device: str, board: str = "raspberry-pi-4") -> DeviceJoined:
@@ -62,6 +64,13 @@ def a_round(number: int, value_j: float | None) -> RoundFinished:
                 ),
             ),
         )
+    )
+
+
+def prepared(value_j: float | None) -> Prepared:
+    (device,) = a_round(1, value_j).result.devices
+    return Prepared(
+        preparation=Preparation(device=device.device, phases=device.phases, predicted=())
     )
 
 
@@ -142,6 +151,12 @@ class TestPlain:
     def test_what_was_not_metered_is_not_zero(self) -> None:
         assert "energy not metered so far" in self.tell(a_round(1, None))[0]
 
+    def test_receiving_the_batch_is_part_of_the_energy(self) -> None:
+        (first,) = self.tell(prepared(5.0), a_round(1, 10.0))
+        assert "15.0 J (emulated, board) so far" in first
+        (first,) = self.tell(prepared(None), a_round(1, 10.0))
+        assert "unknown; 10.0 J (emulated, board) known so far" in first
+
     def test_a_device_cannot_write_on_the_terminal(self) -> None:
         (line,) = self.tell(joined("device-01", "evil\x1b[2J\nround 9/9: accuracy 100%"))
         assert "\x1b" not in line
@@ -161,7 +176,7 @@ class TestLive:
         for event in events:
             view(event)
         with screen.capture() as captured:
-            screen.print(view._draw())
+            screen.print(view.get_renderable())
         return captured.get().splitlines()
 
     def test_where_the_run_is(self, screen: Console) -> None:
@@ -171,6 +186,10 @@ class TestLive:
         assert "accuracy 50.0%" in picture
         assert "30.0 J (emulated, board)" in picture
         assert "s left" in picture
+
+    def test_receiving_the_batch_is_part_of_the_energy(self, screen: Console) -> None:
+        picture = "\n".join(self.show(screen, prepared(5.0), *STORY))
+        assert "35.0 J (emulated, board)" in picture
 
     def test_a_line_per_device(self, screen: Console) -> None:
         lines = self.show(screen, *STORY)
@@ -245,18 +264,17 @@ class TestLive:
     ],
 )
 def test_the_gathering_in_one_line(event: Gathering, said: str) -> None:
-    assert describe_gathering(event) == said
+    assert describe(event) == said
 
 
 def test_a_refit_is_one_line_in_either_case() -> None:
     from fimi.record.events import Refitted
-    from fimi.testbed.live import describe_refit
 
     drifts = {"device-1": 16.0, "device-2": 31.4}
-    new = describe_refit(Refitted(round=3, drift_percent=drifts, energy_j=45.0, reason=""))
+    new = describe(Refitted(round=3, drift_percent=drifts, energy_j=45.0, reason=""))
     assert "worst device-2, 31 %" in new
     assert "new plan with 45.0 J" in new
-    old = describe_refit(
+    old = describe(
         Refitted(round=3, drift_percent=drifts, energy_j=None, reason="the plan in force stays: x")
     )
     assert old.endswith("the plan in force stays: x")

@@ -1,0 +1,147 @@
+"""Events of a federation in one line each, as they are shown and logged.
+
+* :func:`describe`        any event that needs no knowledge of earlier ones
+* :func:`describe_round`  a round, with the energy so far
+* :func:`describe_backends`  what devices train with
+* :func:`is_problem`      whether an event is shown with ``-q`` too
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from fimi.energy.joules import format_joules
+from fimi.record.clean import enumerated
+from fimi.record.events import (
+    BatchDelivered,
+    Deployed,
+    DeviceJoined,
+    DeviceLost,
+    Event,
+    Gathering,
+    GenerationProgress,
+    NotDeployed,
+    PlanInForce,
+    Planned,
+    Refitted,
+    RunFinished,
+    UpdateRejected,
+)
+from fimi.record.results import Deployment, RoundResult
+from fimi.record.sums import Sum
+from fimi.report.besides import server_line
+from fimi.report.words import sum_cell
+
+
+def is_problem(event: Event) -> bool:
+    """Whether an event is a problem."""
+    if isinstance(event, BatchDelivered | PlanInForce):
+        return bool(event.error)
+    return isinstance(event, DeviceLost | UpdateRejected | NotDeployed)
+
+
+def describe(event: Event) -> str:
+    """An event in one line; empty if it is not worth one."""
+    match event:
+        case Gathering():
+            said = f"{event.here} of {event.wanted} devices here"
+            if event.here >= event.wanted:
+                return said
+            who = enumerated(event.missing) or f"{event.wanted - event.here}"
+            return f"{said}, {event.left_s:.0f} s left: {who} missing"
+        case DeviceJoined():
+            return (
+                f"{event.device} joined: {event.board} ({event.kind}), "
+                f"{event.samples} samples, {event.backend}"
+            )
+        case DeviceLost() | UpdateRejected():
+            return f"{event.device}: {event.reason}"
+        case Planned():
+            return _plan(event)
+        case BatchDelivered():
+            error = f" ({event.error})" if event.error else ""
+            metered = f", {event.energy}" if event.energy else ""
+            return (
+                f"{event.device}: {event.delivered} of {event.requested} synthetic images"
+                f"{metered}{error}"
+            )
+        case GenerationProgress():
+            return (
+                f"synthetic images: {event.devices_done} of {event.devices_asked} batches ready, "
+                f"{event.lacking} images to draw, {event.images_per_s:.0f} a second"
+            )
+        case PlanInForce() if event.error or event.notes:
+            return f"{event.device}: {event.error or '; '.join(event.notes)}"
+        case Refitted():
+            return _refit(event)
+        case Deployed():
+            return _deployment(event.deployment)
+        case NotDeployed():
+            return f"no ONNX file of the model after round {event.round}: {event.reason}"
+        case RunFinished():
+            return f"run {event.status}: {event.reason}"
+    return ""
+
+
+def describe_round(result: RoundResult, rounds: int, so_far: Sum) -> str:
+    """A round in one line.
+
+    Args:
+        result: the round.
+        rounds: number of planned rounds.
+        so_far: energy of all boards from the beginning of the run to the end of this round.
+    """
+    said = [f"round {result.number}/{rounds}: accuracy {result.evaluation.accuracy:.1%}"]
+    if result.devices:
+        energy = (
+            f"{sum_cell(so_far, bare=False)} so far"
+            if so_far.known
+            else "energy not metered so far"
+        )
+        said.append(f"{result.accepted} of {len(result.participants)} updates, {energy}")
+    if server := server_line(result):
+        said.append(server)
+    return ", ".join(said)
+
+
+def describe_backends(result: RoundResult) -> str:
+    """What the devices of a round trained with, and how many each; empty if none did."""
+    counts = Counter(device.backend for device in result.devices if device.backend)
+    each = [f"{count} with {backend}" for backend, count in sorted(counts.items())]
+    return f"trained: {', '.join(each)}" if each else ""
+
+
+def _plan(event: Planned) -> str:
+    plan = event.plan
+    gap = "" if plan.gap_percent is None else f", gap {plan.gap_percent:.2g} %"
+    bound = "" if plan.bound_j is None else f" (certified bound {format_joules(plan.bound_j)}{gap})"
+    return (
+        f"plan: {event.synthetic_samples} synthetic samples, {format_joules(plan.energy_j)} "
+        f"dynamic energy a round{bound}, found by {plan.search}"
+    )
+
+
+def _refit(event: Refitted) -> str:
+    worst, drift = max(event.drift_percent.items(), key=lambda each: each[1])
+    said = (
+        f"after round {event.round} predictions of {len(event.drift_percent)} devices had drifted "
+        f"(worst {worst}, {drift:.0f} %): boards fitted again"
+    )
+    if event.energy_j is None:
+        return f"{said}; {event.reason}"
+    return (
+        f"{said}, new plan with {format_joules(event.energy_j)} dynamic energy a round (modelled)"
+    )
+
+
+def _deployment(made: Deployment) -> str:
+    files = [
+        f"{f.variant} {f.size_bytes / 1e3:.0f} kB, {f.accuracy:.1%} on test images"
+        for f in made.files
+    ]
+    failed = [d for d, trials in made.trials.items() if any(t.error for t in trials)]
+    count = len(made.trials)
+    tried = f"; tried on {count} device{'' if count == 1 else 's'}" if count else ""
+    problems = f", {len(failed)} of them failed" if failed else ""
+    silent = f"; no answer from {', '.join(made.silent[:3])}" if made.silent else ""
+    return f"exported after round {made.round}: {'; '.join(files)}{tried}{problems}{silent}"
