@@ -2,7 +2,7 @@
 
 Exit codes: 0 done; 1 an error of ours; 2 wrong usage or configuration; 3 the surroundings (broker,
 port, disk, permissions); 4 no plan meets the limits; 5 the federation could not start or go on;
-130 stopped by Ctrl-C, with the report of what was done.
+130 stopped by Ctrl-C, with the report of what was done; 141 the reader of the output has closed it.
 """
 
 from __future__ import annotations

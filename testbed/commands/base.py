@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from fimi.testbed import logs
-from fimi.testbed.commands.shared import EXIT_INTERRUPTED, EXIT_SURROUNDINGS, fail
+from fimi.testbed.commands.shared import EXIT_INTERRUPTED, EXIT_SURROUNDINGS, end_if_unread, fail
 from fimi.testbed.nearest import nearest
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,9 @@ class Command(click.Command):
             return super().invoke(ctx)
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
-        except Exception:
+        except Exception as error:
+            if isinstance(error, BrokenPipeError):
+                end_if_unread()
             log.critical("stopped by an error of ours", exc_info=True, extra=logs.SHOWN)
             raise
 

@@ -18,7 +18,10 @@ from fimi.testbed.commands.shared import (
     EXIT_INTERRUPTED,
     EXIT_SURROUNDINGS,
     ROOT,
+    Choice,
+    errors,
     fail,
+    result_format,
     stop_on_signals,
 )
 
@@ -26,7 +29,7 @@ MAKES = ("raspberry-pi-4", "raspberry-pi-5", "jetson-nano", "jetson-orin-nano", 
 
 
 @click.command(cls=Command)
-@click.option("--emulated", type=click.Choice(MAKES), help="Calibrate an emulated board.")
+@click.option("--emulated", type=Choice(MAKES), help="Calibrate an emulated board.")
 @click.option(
     "--host-profile",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -68,7 +71,7 @@ MAKES = ("raspberry-pi-4", "raspberry-pi-5", "jetson-nano", "jetson-orin-nano", 
 )
 @click.option(
     "--emulation",
-    type=click.Choice(["physical", "model"]),
+    type=Choice(["physical", "model"]),
     default="physical",
     show_default=True,
     help="With --emulated: how the board is emulated.",
@@ -80,7 +83,7 @@ MAKES = ("raspberry-pi-4", "raspberry-pi-5", "jetson-nano", "jetson-orin-nano", 
     show_default=True,
     help="With --emulated: which board of its make.",
 )
-@click.option("--format", "output", type=click.Choice(["table", "json"]), default="table")
+@result_format("table", "json")
 def calibrate(emulated: str | None, host_profile: Path | None, **given: Any) -> None:
     """Measure a board's cost parameters: κ, idle power, cycles per sample, radio."""
     if (emulated is None) == (host_profile is None):
@@ -91,10 +94,9 @@ def calibrate(emulated: str | None, host_profile: Path | None, **given: Any) -> 
     if not out.resolve().parent.is_dir():
         fail(f"{out}: there is no folder {out.resolve().parent}", EXIT_SURROUNDINGS)
     from fimi.energy.calibration.sweep import CalibrationAbortedError, CalibrationImpossibleError
-    from fimi.energy.host_profile import ProfileError
     from fimi.energy.meters import MeterUnavailableError
 
-    with stop_on_signals() as stop:
+    with errors(), stop_on_signals() as stop:
         try:
             if emulated is not None:
                 found, board, kept, declared = _emulated(emulated, stop, **given)
@@ -107,14 +109,10 @@ def calibrate(emulated: str | None, host_profile: Path | None, **given: Any) -> 
             fail(str(error), EXIT_INTERRUPTED)
         except CalibrationImpossibleError as error:
             fail(f"{error}\nNothing was written.", EXIT_SURROUNDINGS)
-        except ProfileError as error:
-            fail(str(error), EXIT_CONFIG)
         except MeterUnavailableError as error:
             fail(f"this board cannot be calibrated:\n- a meter: {error}", EXIT_SURROUNDINGS)
         except ValueError as error:
             fail(str(error), EXIT_CONFIG)
-        except OSError as error:
-            fail(str(error), EXIT_SURROUNDINGS)
 
 
 def _emulated(

@@ -13,7 +13,7 @@ import msgspec
 from fimi.record.clean import clean
 from fimi.report.layout import Marked, Paper, wrap
 from fimi.testbed.commands.base import Command
-from fimi.testbed.commands.shared import EXIT_CONFIG, EXIT_SURROUNDINGS, ROOT, fail
+from fimi.testbed.commands.shared import EXIT_CONFIG, EXIT_SURROUNDINGS, ROOT, fail, result_format
 
 _MARKS = {
     "ok": Marked("ok", "good"),
@@ -37,9 +37,7 @@ _MARKS = {
     metavar="FILE",
     help="Check what this profile asks for.",
 )
-@click.option(
-    "--format", "output", type=click.Choice(["text", "json"]), default="text", help="Result."
-)
+@result_format("text", "json")
 @ROOT
 def doctor(
     url: str | None, host_profile: Path | None, output: Literal["text", "json"], root: Path

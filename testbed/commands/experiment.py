@@ -14,6 +14,7 @@ from fimi.testbed.commands.shared import (
     EXIT_FEDERATION,
     EXIT_INTERRUPTED,
     errors,
+    result_format,
     stop_on_signals,
 )
 
@@ -25,9 +26,7 @@ from fimi.testbed.commands.shared import (
 @click.option("--redo", is_flag=True, help="Run cells again whose configuration has changed.")
 @click.option("--jobs", type=click.IntRange(1), help="Runs side by side, over the file's jobs.")
 @click.option("--directory", type=click.Path(path_type=Path), help="Over the file's directory.")
-@click.option(
-    "--format", "output", type=click.Choice(["text", "json"]), default="text", help="Result."
-)
+@result_format("text", "json")
 def experiment(
     path: Path,
     only_list: bool,

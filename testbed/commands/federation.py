@@ -25,6 +25,7 @@ from fimi.testbed.commands.shared import (
     options,
     reach,
     read_config,
+    result_format,
     stop_on_signals,
 )
 from fimi.testbed.configuration.scenario import Scenario
@@ -80,9 +81,7 @@ def coordinator_run(
 
 @click.command(cls=Command)
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option(
-    "--format", "output", type=click.Choice(["text", "json"]), default="text", help="Result."
-)
+@result_format("text", "json")
 def report(run: Path, output: str) -> None:
     """Make the report of a run again from its run store; as JSON, print its numbers only."""
     from fimi.testbed.run_folder import find_run

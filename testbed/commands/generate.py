@@ -11,6 +11,7 @@ from fimi.testbed.commands.base import Group, ServiceCommand
 from fimi.testbed.commands.shared import (
     BROKER_URL,
     COMMON,
+    Choice,
     errors,
     options,
     reach,
@@ -59,7 +60,7 @@ def generator_run(
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @click.option(
     "--model",
-    type=click.Choice(["diffusion", "gan"]),
+    type=Choice(["diffusion", "gan"]),
     default="diffusion",
     show_default=True,
 )

@@ -15,10 +15,12 @@ from fimi.testbed.commands.shared import (
     COMMON,
     EXIT_CONFIG,
     EXIT_INTERRUPTED,
+    Choice,
     errors,
     fail,
     options,
     read_config,
+    result_format,
     stop_on_signals,
 )
 
@@ -40,7 +42,7 @@ from fimi.testbed.commands.shared import (
 )
 @click.option(
     "--part",
-    type=click.Choice(["private", "public"]),
+    type=Choice(["private", "public"]),
     default="private",
     show_default=True,
     help="Which part of the data set samples are drawn from.",
@@ -50,7 +52,7 @@ from fimi.testbed.commands.shared import (
     type=click.Path(path_type=Path, dir_okay=False),
     help="File of finished trainings: made, or gone on with.",
 )
-@click.option("--format", "output", type=click.Choice(["text", "json"]), default="text")
+@result_format("text", "json")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="An HTML page.")
 def learning_curve(
     config_path: Path | None,

@@ -17,6 +17,7 @@ from fimi.testbed.commands.shared import (
     EXIT_CONFIG,
     EXIT_SURROUNDINGS,
     ROOT,
+    Choice,
     errors,
     fail,
     options,
@@ -29,7 +30,7 @@ from fimi.testbed.commands.shared import (
 @click.command(cls=Command)
 @click.option("--bind", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", type=int, default=1883, help="Port to listen on.")
-@click.option("--kind", type=click.Choice(["auto", "mosquitto", "amqtt"]), default="auto")
+@click.option("--kind", type=Choice(["auto", "mosquitto", "amqtt"]), default="auto")
 @click.option("--password", envvar="FIMI_PASSWORD", help="Password; generated if left out.")
 def broker(
     bind: str, port: int, kind: Literal["auto", "mosquitto", "amqtt"], password: str | None

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from fimi.testbed.commands.base import Command
-from fimi.testbed.commands.shared import EXIT_CONFIG, errors, fail
+from fimi.testbed.commands.shared import EXIT_CONFIG, Choice, errors, fail, result_format
 
 
 @click.command(cls=Command)
@@ -32,12 +32,12 @@ from fimi.testbed.commands.shared import EXIT_CONFIG, errors, fail
 )
 @click.option(
     "--inner",
-    type=click.Choice(["fast", "reference"]),
+    type=Choice(["fast", "reference"]),
     default="fast",
     show_default=True,
     help="Inner problems by our own solvers, or by CVXPY.",
 )
-@click.option("--format", "output", type=click.Choice(["table", "json", "csv"]), default="table")
+@result_format("table", "json", "csv")
 @click.option("--plot", type=click.Path(path_type=Path), help="With --sweep: an HTML page.")
 def optimise(
     path: Path | None,

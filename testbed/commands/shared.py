@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import select
 import signal
 import sys
 import threading
@@ -18,6 +20,7 @@ from fimi.errors import FimiError, InputError, RunFailedError, SurroundingsError
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.logs import SHOWN
+from fimi.testbed.nearest import nearest
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +28,26 @@ EXIT_CONFIG = InputError.exit_code
 EXIT_SURROUNDINGS = SurroundingsError.exit_code
 EXIT_FEDERATION = RunFailedError.exit_code
 EXIT_INTERRUPTED = 130
+EXIT_UNREAD = 141
+"""Of a command whose output nobody reads any more, as a shell shows a process that SIGPIPE ends."""
+
+
+class Choice(click.Choice):  # type: ignore[type-arg]  # in click 8.1 it is not generic
+    """One of some words; the error of an unknown word suggests the nearest."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The word."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            meant = nearest(str(value), map(str, self.choices))
+            self.fail(error.message + (f" Did you mean {meant!r}?" if meant else ""), param, ctx)
+
+
+def result_format(*names: str) -> Callable[[Any], Any]:
+    """The option ``--format`` of a command, whose default is the first name."""
+    return click.option("--format", "output", type=Choice(names), default=names[0], help="Result.")
+
 
 COMMON = [
     click.option(
@@ -46,9 +69,7 @@ RUN = [
     ),
     click.option("--name", help="run.name"),
     click.option("--directory", help="run.directory"),
-    click.option(
-        "--format", "output", type=click.Choice(["text", "json"]), default="text", help="Result."
-    ),
+    result_format("text", "json"),
 ]
 _KEYS = {
     "seed": "run.seed",
@@ -161,8 +182,28 @@ def errors() -> Iterator[None]:
         yield
     except FimiError as error:
         fail(str(error), error.exit_code)
+    except BrokenPipeError as error:
+        end_if_unread()
+        fail(str(error), EXIT_SURROUNDINGS)
     except OSError as error:
         fail(str(error), EXIT_SURROUNDINGS)
+
+
+def end_if_unread() -> None:
+    """End without a word if the reader of standard output or standard error has closed it.
+
+    This is no error: ``fimi report RUN | head -3``.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            look = select.poll()
+            look.register(stream, 0)
+        except (AttributeError, OSError, ValueError):  # Windows, or a stream without a file
+            continue
+        if any(state & select.POLLERR for _, state in look.poll(0)):
+            # The interpreter flushes at its end, which must not fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            sys.exit(EXIT_UNREAD)
 
 
 def reach(url: str) -> Any:

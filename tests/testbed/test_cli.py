@@ -14,12 +14,15 @@ from importlib import metadata, resources
 from pathlib import Path
 
 import click
+import msgspec
 import pytest
 from click.testing import CliRunner
 from commandline import SMALL, SharedRun, Workplace, finish, is_whole, one_screen, run_value
 
 from fimi.energy.joules import format_joules
 from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.record.sums import Sum
+from fimi.report.words import sum_cell
 from fimi.testbed.cli import main
 from fimi.testbed.configuration import load as configuration
 
@@ -139,6 +142,9 @@ class TestUsage:
             (["abacus"], "No such command 'abacus'."),
             (["dry-run", "--devics", "2"], "--devices"),
             (["dry-run", "--format", "xml"], "'xml' is not one of"),
+            (["dry-run", "--format", "jsn"], "Did you mean 'json'?"),
+            (["dry-run", "--strategy", "fimigenfl"], "did you mean 'fimi-genfl'?"),
+            (["calibrate", "--emulated", "raspberrypi4"], "Did you mean 'raspberry-pi-4'?"),
         ],
     )
     def test_refused_before_anything_is_done(
@@ -273,6 +279,26 @@ class TestTerminal:
             assert max(map(len, plain.splitlines())) <= 80, arguments
 
 
+class TestPipe:
+    @pytest.mark.parametrize("output", ["text", "json"])
+    def test_a_reader_that_leaves_is_no_error(
+        self, place: Workplace, reference: SharedRun, output: str
+    ) -> None:
+        reading, writing = os.pipe()
+        os.close(reading)
+        arguments = ("report", str(reference.run_folder), "--format", output)
+        with os.fdopen(writing) as pipe:
+            done = place.run(*arguments, stdout=pipe)
+        assert (done.returncode, done.stderr) == (141, "")
+
+    def test_of_a_command_that_prints_piece_by_piece(self, place: Workplace) -> None:
+        reading, writing = os.pipe()
+        os.close(reading)
+        with os.fdopen(writing) as pipe:
+            done = place.run("check", stdout=pipe)
+        assert (done.returncode, done.stderr) == (141, "")
+
+
 class TestRunFolder:
     def test_a_name_that_is_taken(self, place: Workplace) -> None:
         (place.folder / "runs" / "mine").mkdir(parents=True)
@@ -393,6 +419,11 @@ class TestReport:
         (place.folder / "runs" / "mine" / "run.sqlite").write_text("hello")
         meant = "not a readable run store" if asked == "mine/" else "did you mean runs/mine?"
         refused(place.run("report", asked), 3, meant)
+
+    def test_its_joules_are_those_of_the_last_line_of_the_run(self, reference: SharedRun) -> None:
+        lines = [line for line in reference.err.splitlines() if " so far" in line]
+        energy = msgspec.convert(reference.result["energy"], Sum)
+        assert f" {sum_cell(energy, bare=False)} so far" in lines[-1]
 
     def test_of_something_else(self, place: Workplace) -> None:
         (place.folder / "run.sqlite").write_text("hello")
