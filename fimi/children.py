@@ -2,23 +2,24 @@
 
 The parent's side:
 
-* :func:`start`                one child with an interpreter of its own
-* :class:`Child`               one that was started, here or by :mod:`fimi.fork_server`
-* :func:`end`                  ask several to end, wait, and make them
+* :func:`start`                starts a child with an interpreter of its own
+* :class:`Child`               a child, started here or by :mod:`fimi.fork_server`
+* :func:`end`                  asks children to end, waits, and kills those that do not
 
 The child's side:
 
-* :func:`run`                  what a new interpreter does: hear the orders, then be the module
-* :func:`when_parent_is_gone`  end when the parent asks for it or has died, in whatever way
+* :func:`run`                  reads the orders and runs the module that they name
+* :func:`when_parent_is_gone`  acts when the parent asks the child to end, or has died
 
-A child is a module with ``main(orders)``. Its standard input is its life line: it holds the orders,
-and after them nothing until the parent closes it or dies. Orders are not on the command line, which
-everybody can read. A child lives in a session of its own: Ctrl-C reaches the parent alone, which
-ends its children in order.
+A child runs ``main(orders)`` of a module. The parent writes the orders to the child's standard
+input and keeps this pipe open. The child ends when the pipe is closed: by the parent, or because
+the parent has died. Orders are not on the command line, which every user of the machine can read. A
+child has a session of its own, so that Ctrl-C reaches the parent only, which then ends its
+children.
 
-A child looks for modules where its parent does, but in the working folder last. Python puts that
-folder first for ``python -m``, ``python -c`` and a script in it; a file there that happens to be
-called ``queue.py`` would be imported in place of the real module.
+A child searches modules where its parent does, but in the working folder last. Python searches that
+folder first for ``python -m``, ``python -c`` and scripts in it, so that a file ``queue.py`` there
+would be imported instead of Python's own module.
 """
 
 from __future__ import annotations
@@ -39,15 +40,15 @@ from typing import IO, Any, NoReturn, Protocol
 import msgspec
 
 _INSIST_S = 2.0
-"""How long a child may take to end after a signal that makes it, s."""
+"""How long a child may take to end after a signal, s."""
 _POLL_S = 1.0
-"""Between two looks at whether the parent still lives, s."""
+"""Time between two checks that the parent is alive, s."""
 _LENGTH = struct.Struct("!Q")
 
 parent_pid = os.getppid()
-"""Of this process, noted early: a parent that dies before it is watched is missed all the same."""
+"""Process id of the parent, read at import, so that its death is noticed from then on."""
 
-# Neither the working folder nor another installation may come before the package of the parent.
+# The child imports the parent's ``fimi``, not one of the working folder or another installation.
 _BOOTSTRAP = """\
 import sys
 sys.path[:] = [place for place in sys.path if place]
@@ -62,7 +63,7 @@ run()
 
 
 class Process(Protocol):
-    """What a :class:`Child` needs of a process: :class:`subprocess.Popen` has it."""
+    """The methods of :class:`subprocess.Popen` that a :class:`Child` uses."""
 
     stdin: IO[bytes] | None
 
@@ -77,31 +78,31 @@ class Process(Protocol):
         """Exit code; raises :class:`subprocess.TimeoutExpired`."""
 
     def terminate(self) -> None:
-        """Signal that asks it to end."""
+        """Send SIGTERM."""
 
     def kill(self) -> None:
-        """Signal that ends it."""
+        """Send SIGKILL."""
 
 
 class Child:
     """A process that was started and ends with this one.
 
     Args:
-        process: the process; its standard input is its life line.
-        module: whose ``main(orders)`` it runs.
-        orders: for ``main``, as JSON.
+        process: the process; its standard input is a pipe from this one.
+        module: module whose ``main(orders)`` it runs.
+        orders: argument of ``main``, as JSON.
         log: file with its output.
     """
 
     def __init__(self, process: Process, module: str, orders: bytes, log: Path | None) -> None:
         self._process = process
         self._log = log
-        told = msgspec.json.encode(
-            _Told(module=module, path=module_path(), orders=msgspec.Raw(orders))
+        start_message = msgspec.json.encode(
+            _Start(module=module, path=module_path(), orders=msgspec.Raw(orders))
         )
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has ended; its log says why
-            process.stdin.write(_LENGTH.pack(len(told)) + told)
+            process.stdin.write(_LENGTH.pack(len(start_message)) + start_message)
             process.stdin.flush()
 
     @property
@@ -120,33 +121,33 @@ class Child:
         return "\n".join(text.splitlines()[-lines:])
 
     def ask_to_end(self) -> None:
-        """Close its life line."""
+        """Close the pipe to its standard input."""
         if self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
 
     def end(self, grace_s: float) -> None:
-        """Ask it to end, wait, and make it if need be; see :func:`end`."""
+        """End it; see :func:`end`."""
         end([self], grace_s)
 
     def wait(self, timeout_s: float) -> None:
-        """Wait until it has ended, or not any longer."""
+        """Wait until it has ended, for ``timeout_s`` at most."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(max(0.0, timeout_s))
 
     def insist(self, *, politely: bool) -> None:
-        """Send it the signal that asks it to end, or the one that ends it."""
+        """Send it SIGTERM (``politely``) or SIGKILL."""
         if self.code is None:
             (self._process.terminate if politely else self._process.kill)()
 
 
-class _Told(msgspec.Struct, frozen=True, kw_only=True):
-    """What a child hears first.
+class _Start(msgspec.Struct, frozen=True, kw_only=True):
+    """What the parent writes to a child's standard input.
 
     Attributes:
-        module: whose ``main`` it runs.
-        path: where it looks for modules.
-        orders: for ``main``, as JSON.
+        module: module whose ``main`` it runs.
+        path: folders in which it searches modules.
+        orders: argument of ``main``, as JSON.
     """
 
     module: str
@@ -167,13 +168,13 @@ def start(
     """Start a child with an interpreter of its own.
 
     Args:
-        module: has ``main(orders)``, which gives its exit code; ``None`` is 0.
-        orders: for ``main``, as JSON.
-        arguments: of its command line, ``sys.argv[1:]``.
-        log: file for its output, replaced; ``None``: errors go where this process's go.
+        module: has ``main(orders)``, which returns the exit code; ``None`` is 0.
+        orders: argument of ``main``, as JSON.
+        arguments: its command line, ``sys.argv[1:]``.
+        log: file for its output, replaced; ``None``: it has this process's standard error.
         keeps_output: whether the log gets standard output too, or errors only.
-        environment: its variables; ``None``: those of this process.
-        keep_open: files that it holds open as long as it lives.
+        environment: its environment variables; ``None``: those of this process.
+        keep_open: files that stay open as long as it runs.
 
     Raises:
         OSError: the log cannot be written, or no process be started.
@@ -194,11 +195,11 @@ def start(
 
 
 def end(children: Sequence[Child], grace_s: float) -> None:
-    """Ask children to end, wait, and make them if need be.
+    """Ask children to end, wait, and send signals to those that still run.
 
     Args:
-        children: all that are to end; those that have ended already do no harm.
-        grace_s: how long all of them together may take before they are made to, s.
+        children: the children; some may have ended already.
+        grace_s: how long all of them together may take before signals are sent, s.
     """
     for child in children:
         child.ask_to_end()
@@ -215,7 +216,7 @@ def end(children: Sequence[Child], grace_s: float) -> None:
 
 
 def module_path() -> list[str]:
-    """Where a child looks for modules: where this process does, in the working folder last.
+    """Folders in which a child searches modules: those of this process, the working folder last.
 
     A working folder that stands in ``PYTHONPATH`` keeps its place there.
     """
@@ -226,22 +227,22 @@ def module_path() -> list[str]:
 
 
 def run() -> NoReturn:
-    """Hear the orders, be the module they name, and end with its exit code."""
-    size = _LENGTH.unpack(_hear(_LENGTH.size))[0]
-    told = msgspec.json.decode(_hear(size), type=_Told)
-    sys.path[:] = told.path
-    sys.argv[:] = sys.argv[1:] or [told.module]
+    """Read the orders, run the module that they name, and end with its exit code."""
+    size = _LENGTH.unpack(_read(_LENGTH.size))[0]
+    start_message = msgspec.json.decode(_read(size), type=_Start)
+    sys.path[:] = start_message.path
+    sys.argv[:] = sys.argv[1:] or [start_message.module]
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    main: Callable[[bytes], Any] = import_module(told.module).main
-    sys.exit(main(bytes(told.orders)))
+    main: Callable[[bytes], Any] = import_module(start_message.module).main
+    sys.exit(main(bytes(start_message.orders)))
 
 
-def _hear(size: int) -> bytes:
-    """So many bytes of standard input.
+def _read(size: int) -> bytes:
+    """The next ``size`` bytes of standard input.
 
     Raises:
-        SystemExit: it ended before: the parent is gone.
+        SystemExit: the input has ended, because the parent is gone.
     """
     data = b""
     while len(data) < size:
@@ -252,11 +253,11 @@ def _hear(size: int) -> bytes:
 
 
 def when_parent_is_gone(act: Callable[[], object], grace_s: float) -> None:
-    """Call ``act`` once, on another thread, when the parent closes the life line or dies.
+    """Call ``act`` once, on another thread, when the parent closes the pipe or dies.
 
     Args:
-        act: makes this process end.
-        grace_s: how long that may take before the process ends at once, s.
+        act: ends this process in order.
+        grace_s: how long that may take before the process is ended at once, s.
     """
 
     def watch() -> None:
@@ -269,10 +270,10 @@ def when_parent_is_gone(act: Callable[[], object], grace_s: float) -> None:
 
 
 def wait_for_parent() -> None:
-    """Return when the parent has closed the life line or died.
+    """Return when the parent has closed the pipe to standard input, or has died.
 
-    Another process may have inherited the parent's end of the life line; that the parent has
-    changed is noticed all the same.
+    The pipe may still be open after the parent's death, if another process has inherited it.
+    Therefore the process id of the parent is checked as well.
     """
     while os.getppid() == parent_pid:
         if os.name == "posix" and not select.select([0], [], [], _POLL_S)[0]:

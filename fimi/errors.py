@@ -1,4 +1,4 @@
-"""Errors that a person can do something about: every room's derive from one of these.
+"""Base classes of all errors that a user can act on.
 
 =========================  =========  ==============================================
 class                      exit code  what is wrong
@@ -9,8 +9,8 @@ class                      exit code  what is wrong
 :class:`RunFailedError`    5          a federation could not start or go on
 =========================  =========  ==============================================
 
-The command ``fimi`` shows the message of such an error and ends with its exit code. Imports nothing
-of ours; every room may import it.
+The command ``fimi`` prints the message of such an error and ends with its exit code. This module
+imports no other module of the project; every package may import it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import ClassVar
 
 
 class FimiError(Exception):
-    """An error whose message tells a person what is wrong, where, and what to do.
+    """An error whose message says what is wrong, where, and what to do.
 
     Attributes:
-        exit_code: of the command ``fimi`` that ends with this error.
+        exit_code: exit code of the command ``fimi`` for this error.
     """
 
     exit_code: ClassVar[int] = 1
@@ -53,6 +53,6 @@ class RunFailedError(FimiError):
 
 
 def of_exit_code(code: int) -> type[FimiError]:
-    """The kind of error that ends the command ``fimi`` with this code; else a failed run."""
+    """The class of errors with this exit code; :class:`RunFailedError` if there is none."""
     kinds = {kind.exit_code: kind for kind in FimiError.__subclasses__()}
     return kinds.get(code, RunFailedError)

@@ -1,13 +1,13 @@
-"""Files that appear whole or not at all; every room may import this.
+"""Files that are written completely or not at all; every package may import this.
 
 * :func:`write_whole`   replace a file by new content
 * :func:`whole_file`    the same for content that is written piece by piece
 * :func:`sync_folder`   wait until the names in a folder are on the disk
 
 The content goes to a hidden file beside the target, which then takes the target's name. A reader
-sees the old file or the new one, never a part. If the disk is full, the old file stays and the
-hidden one is removed. A process that is killed may leave its hidden file behind; a later write of
-the same target removes what is older than an hour.
+sees the old file or the new one, never a part of one. If the disk is full, the old file stays and
+the hidden one is removed. A process that is killed may leave a hidden file; a later write to the
+same target removes it when it is older than an hour.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO
 
 _STALE_S = 3600.0
-"""Age at which a hidden file is taken to be of a process that was killed, s."""
+"""Age at which a hidden file is removed, s: the process that wrote it was killed."""
 
 
 def write_whole(

@@ -1,14 +1,14 @@
 """Children that share the memory of what one process has loaded for them.
 
 A :class:`ForkServer` is a child (:mod:`fimi.children`) that imports some modules, for example
-PyTorch, and then makes a copy of itself for each child that is asked for: it starts at once, and
-the modules are in memory once. Unlike :mod:`multiprocessing`'s fork server it imports neither the
-main module of the parent, which may be a script without a guard or no file at all, nor anything
-from the working folder, and it needs no socket with a path. Where the system cannot fork, or not
-pass open files on, each child has an interpreter of its own.
+PyTorch, and then copies itself for each further child. So children start at once, and the modules
+are in memory once. Unlike :mod:`multiprocessing`'s fork server it imports neither the main module
+of the parent, which may be a script without ``if __name__ == "__main__"`` or no file at all, nor
+anything from the working folder, and it needs no socket with a path. Where the system cannot fork
+or pass on open files, each child has an interpreter of its own.
 
-For every child the parent sends three open files: the reading end of its life line, its log, and
-a socket on which the server says the child's process id and later its exit code.
+For every child the parent sends three open files: the child's standard input, its log, and a socket
+on which the server writes the child's process id and later its exit code.
 """
 
 from __future__ import annotations
@@ -96,43 +96,43 @@ class _Forked:
     """A process that the server has made.
 
     Args:
-        stdin: writing end of its life line.
-        news: on which the server says its process id and its exit code.
+        stdin: writing end of the pipe to its standard input.
+        news: socket from which its process id and its exit code are read.
     """
 
     def __init__(self, stdin: IO[bytes], news: socket.socket) -> None:
         self.stdin: IO[bytes] | None = stdin
         self._news = news
-        self._told: list[int] = []
+        self._numbers: list[int] = []
         self._lock = threading.Lock()
 
     @property
     def pid(self) -> int:
         """Its process id; waits until there is one. 0 if the server has died."""
-        self._listen(1, None)
-        return self._told[0]
+        self._number(1, None)
+        return self._numbers[0]
 
     def poll(self) -> int | None:
-        """Its exit code, if it has ended."""
-        return self._listen(2, 0.0)
+        """Its exit code; ``None`` while it runs."""
+        return self._number(2, 0.0)
 
     def wait(self, timeout: float | None = None) -> int:
         """Its exit code.
 
         Raises:
-            subprocess.TimeoutExpired: it goes on.
+            subprocess.TimeoutExpired: it still runs.
         """
-        code = self._listen(2, timeout)
+        code = self._number(2, timeout)
         if code is None:
             raise subprocess.TimeoutExpired("a forked child", timeout or 0.0)
         return code
 
     def terminate(self) -> None:
-        """Ask it to end."""
+        """Send SIGTERM."""
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it."""
+        """Send SIGKILL."""
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: signal.Signals) -> None:
@@ -140,11 +140,11 @@ class _Forked:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
-    def _listen(self, count: int, timeout_s: float | None) -> int | None:
-        """The last of so many numbers of the server, once it has said them."""
+    def _number(self, count: int, timeout_s: float | None) -> int | None:
+        """Number ``count`` of those that the server sends; ``None`` if it is not sent in time."""
         limit_s = None if timeout_s is None else time.monotonic() + timeout_s
         with self._lock:
-            while len(self._told) < count:
+            while len(self._numbers) < count:
                 left_s = None if limit_s is None else max(0.0, limit_s - time.monotonic())
                 self._news.settimeout(left_s)
                 try:
@@ -152,14 +152,14 @@ class _Forked:
                 except (BlockingIOError, TimeoutError):
                     return None
                 if data:
-                    self._told.append(_NUMBER.unpack(data)[0])
+                    self._numbers.append(_NUMBER.unpack(data)[0])
                 else:
-                    self._told = [*(self._told or [0]), _LOST]
-            return self._told[count - 1]
+                    self._numbers = [*(self._numbers or [0]), _LOST]
+            return self._numbers[count - 1]
 
 
 def main(orders: bytes) -> int:
-    """Be the server, until the parent is gone.
+    """Run the server until the parent is gone.
 
     Args:
         orders: the modules to import, as JSON.
@@ -188,8 +188,8 @@ def main(orders: bytes) -> int:
             pid = os.fork()
             if pid == 0:
                 line.close()
-                _be_a_child(passed, [woken, wake, *news.values()])
-            _say(passed[2], pid)
+                _run_child(passed, [woken, wake, *news.values()])
+            _send(passed[2], pid)
             news[pid] = passed[2]
             for each in passed[:2]:
                 os.close(each)
@@ -197,26 +197,26 @@ def main(orders: bytes) -> int:
 
 
 def _reap(news: dict[int, int]) -> None:
-    """Say the exit codes of the children that have ended."""
+    """Send the exit codes of the children that have ended."""
     while news:
         pid, status = os.waitpid(-1, os.WNOHANG)
         if pid == 0:
             return
-        _say(news[pid], os.waitstatus_to_exitcode(status))
+        _send(news[pid], os.waitstatus_to_exitcode(status))
         os.close(news.pop(pid))
 
 
-def _say(listener: int, number: int) -> None:
-    with contextlib.suppress(OSError):  # nobody listens any more
+def _send(listener: int, number: int) -> None:
+    with contextlib.suppress(OSError):  # the parent has closed the socket
         os.write(listener, _NUMBER.pack(number))
 
 
-def _be_a_child(passed: Sequence[int], others: Sequence[int]) -> NoReturn:
-    """Become what the parent asks for.
+def _run_child(passed: Sequence[int], others: Sequence[int]) -> NoReturn:
+    """Run as a child in a copy of the server, and end this process.
 
     Args:
-        passed: life line, log, and the socket of the server.
-        others: open files of the server.
+        passed: standard input, log, and the socket of the exit code.
+        others: open files of the server, which are closed.
     """
     code = 1
     try:

@@ -1,10 +1,10 @@
 """Federations from Python: ``fimi.dry_run`` and ``fimi.run_experiment``.
 
-Both do what the commands of that name do, by the same commands, in processes of their own. So they
-work in a script (with or without ``if __name__ == "__main__"``), in a notebook and at a prompt:
-nothing here is forked, no signal handler is replaced, and PyTorch is not loaded into the caller.
-Ctrl-C, or "interrupt" in a notebook, ends the run in order and then raises
-:class:`KeyboardInterrupt`; what was finished is stored.
+Both run the commands of the same name in processes of their own. So they work in a script (with or
+without ``if __name__ == "__main__"``), in a notebook and in an interactive interpreter: this
+process is not forked, its signal handlers stay, and it does not load PyTorch. Ctrl-C, or
+"interrupt" in a notebook, ends the run in order and then raises :class:`KeyboardInterrupt`;
+finished rounds and runs are stored.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,10 @@ from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.sections import ConfigError
 from fimi.testbed.experiment import run
 from fimi.testbed.experiment.file import read_experiment
-from fimi.testbed.experiment.runner import GRACE_S, Task, last_words
+from fimi.testbed.experiment.runner import GRACE_S, Task, View, last_words
 
 _LOOK_S = 0.2
-"""Between two looks at what a run says."""
+"""Time between two reads of the output of a run, s."""
 
 Say = Callable[[str], object]
 
@@ -65,7 +65,7 @@ def dry_run(
             started, or there is no generator for the data.
         fimi.errors.NoPlanError: no plan meets the limits.
         fimi.errors.RunFailedError: the federation could not start or go on.
-        KeyboardInterrupt: the person broke the run off.
+        KeyboardInterrupt: Ctrl-C.
     """
     given = dict(settings or {})
     if run_dir is not None:
@@ -127,7 +127,7 @@ def run_experiment(
             configuration and ``redo`` is not set.
         fimi.errors.SurroundingsError: the folder cannot be written, or another process works in it.
         fimi.errors.RunFailedError: runs that are to be compared had different data.
-        KeyboardInterrupt: the person broke it off; calling it again goes on from there.
+        KeyboardInterrupt: Ctrl-C; the next call continues with the runs that are not finished.
     """
     asked = read_experiment(Path(file))
     if directory is not None:
@@ -144,12 +144,12 @@ def run_experiment(
 
 
 class _Printed(Struct):
-    """What is needed of the JSON object that ``fimi dry-run`` prints."""
+    """The part of the JSON object printed by ``fimi dry-run`` that is read here."""
 
     run_dir: str
 
 
-class _Lines:
+class _Lines(View):
     """A line for each run that ends.
 
     Args:
@@ -159,20 +159,14 @@ class _Lines:
     def __init__(self, say: Say | None) -> None:
         self._say = say
 
-    def started(self, task: Task) -> None:
-        """Nothing is said of it."""
-
     def finished(self, task: Task, seconds: float, problem: str) -> None:
         """Say how it went."""
         if self._say is not None:
             self._say(f"{task.name}: {problem or 'done'} ({seconds:.0f} s)")
 
-    def tick(self, running: Sequence[tuple[Task, float]], left_s: float | None) -> None:
-        """Nothing is said of it."""
-
 
 def _toml(key: str, value: Any) -> str:
-    """A setting as TOML has it; paths and NumPy's numbers are taken for what they mean."""
+    """A setting in TOML; a path becomes a text, a number of NumPy a plain number."""
     plain = os.fspath(value) if isinstance(value, os.PathLike) else value
     try:
         return configuration.to_toml(plain.item() if hasattr(plain, "item") else plain)
@@ -184,7 +178,7 @@ def _toml(key: str, value: Any) -> str:
 
 
 def _pass_on(log: Path, before: int, say: Say | None) -> int:
-    """Say the whole lines after the first ``before`` bytes; how many bytes are said then."""
+    """Call ``say`` with the complete lines after the first ``before`` bytes; returns their end."""
     data = log.read_bytes()
     whole = data.rfind(b"\n") + 1
     if say is not None:
