@@ -56,8 +56,7 @@ from fimi.record.events import (
     RunFinished,
     SearchProgress,
 )
-from fimi.record.insight import Insight
-from fimi.record.results import Deployment, Preparation, RoundResult, RunStatus
+from fimi.record.results import Deployment, RoundResult, RunStatus
 from fimi.record.store import RunStore
 
 _GATHERING_S = 0.5
@@ -68,34 +67,26 @@ class Federation(Struct, frozen=True, kw_only=True):
     """What a run leaves behind.
 
     Attributes:
-        settings: what was decided.
         status: how it ended.
         reason: why, in one sentence.
         profiles: of the devices that were planned for.
         plan: of the fleet; ``None`` if it never came to that.
         device_plans: what each device was told.
-        preparations: what receiving the synthetic batches took.
         rounds: finished rounds.
         model: the global model after the last finished round.
-        refits: rounds after which boards were fitted again.
         deployments: what was exported, and how devices ran it.
         not_deployed: why the last export gave no file; empty if it did.
-        insights: what the updates of some rounds say.
     """
 
-    settings: FederationSettings
     status: RunStatus
     reason: str
     profiles: dict[str, Profile]
     plan: Plan | None
     device_plans: dict[str, DevicePlan]
-    preparations: tuple[Preparation, ...]
     rounds: tuple[RoundResult, ...]
     model: Model
-    refits: tuple[int, ...] = ()
     deployments: tuple[Deployment, ...] = ()
     not_deployed: str = ""
-    insights: tuple[Insight, ...] = ()
 
 
 class Coordinator:
@@ -180,7 +171,6 @@ class Coordinator:
         self._plan: Plan | None = None
         self._plans: DevicePlans | None = None
         self._rounds: TrainingRounds | None = None
-        self._refits: list[int] = []
 
     def run(self) -> Federation:
         """Run the federation to its end, or to wherever it is cancelled.
@@ -218,19 +208,15 @@ class Coordinator:
         """What there is so far."""
         plans, rounds = self._plans, self._rounds
         return Federation(
-            settings=self._settings,
             status=status,
             reason=reason,
             profiles=self._profiles,
             plan=self._plan,
             device_plans=plans.devices if plans else {},
-            preparations=tuple(plans.preparations) if plans else (),
             rounds=tuple(rounds.results) if rounds else (),
             model=rounds.model if rounds else self._model,
-            refits=tuple(self._refits),
             deployments=tuple(self._deployments.done) if self._deployments else (),
             not_deployed=self._deployments.problem if self._deployments else "",
-            insights=tuple(rounds.insights) if rounds else (),
         )
 
     @property
@@ -364,7 +350,6 @@ class Coordinator:
             return
         if self._context.strategy.unlabelled:
             return  # the prediction has every image kept: being off says nothing of the board
-        self._refits.append(number)
         self._store.write_refit(number, adaptation.refit(), drifts)
         profiles = adaptation.profiles(self._profiles)
         energy_j, reason = None, ""

@@ -5,8 +5,7 @@
 * ``alone`` (AIGC only) trains the global model; there are no devices.
 
 The images come from the generator node before the first round. They are used class by class in
-their
-order: with a growing set, a round trains on the first images of each class. Wall seconds are
+their order: with a growing set, a round trains on the first images of each class. Wall seconds are
 recorded, and joules where the machine has a meter. Both belong to the server and are never added to
 those of the devices.
 """
@@ -18,7 +17,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
-from msgspec import Struct
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
@@ -27,26 +25,18 @@ from fimi.coordinator.inbox import Cancelled
 from fimi.coordinator.mixing import Model, mix, server_weight, weight_by_performance
 from fimi.coordinator.settings import FederationSettings
 from fimi.coordinator.strategies import Strategy
-from fimi.energy.joules import Energy
 from fimi.energy.work_meter import Metered
 from fimi.learning.data import batches
 from fimi.learning.data.batches import Batch
 from fimi.learning.data.dataset import Dataset
 from fimi.learning.training.aggregation import fedavg
-from fimi.learning.training.trainer import Evaluation, Trainer, TrainingCancelled, TrainingResult
+from fimi.learning.training.trainer import Evaluation, Trainer, TrainingCancelled
 from fimi.messaging.client import Peer
 from fimi.messaging.messages import SyntheticBatch
 from fimi.record.results import ServerRound
 
 TRANSFER_TIMEOUT_S = 600.0
 BATCH_MAX_BYTES = 1 << 30
-
-
-class _Trained(Struct, frozen=True, kw_only=True):
-    result: TrainingResult
-    images: int
-    seconds: float
-    energy: Energy | None
 
 
 class Server:
@@ -80,7 +70,7 @@ class Server:
         self._meter = meter or Metered()
         self._cancelled = cancelled
         self._batch: Batch | None = None
-        self._augmented: Future[_Trained] | None = None
+        self._augmented: Future[tuple[Model, ServerRound]] | None = None
         self._training = settings.training
         if epochs := settings.strategy.server_epochs:
             self._training = replace(settings.training, epochs=epochs, steps=0)
@@ -162,15 +152,13 @@ class Server:
         mean = fedavg(updates, weights) if updates else model
         if part == "average" or self._batch is None:  # FIMI may find that nothing is missing
             return mean, None
-        trained = self._train(number, mean)
-        return dict(trained.result.parameters), _entry(trained)
+        return self._train(number, mean)
 
     def _mix(
         self, number: int, updates: Sequence[Model], weights: Sequence[float]
     ) -> tuple[Model, ServerRound]:
         assert self._augmented is not None
-        options, trained = self._settings.strategy, self._augmented.result()
-        augmented = dict(trained.result.parameters)
+        options, (augmented, entry) = self._settings.strategy, self._augmented.result()
         federated = judged = None
         if self._validation is None:
             weight = server_weight(options, number, self._settings.rounds.count)
@@ -181,7 +169,7 @@ class Server:
                 federated.accuracy, judged.accuracy, len(self._validation)
             )
         return mix(updates, weights, augmented, weight), replace(
-            _entry(trained),
+            entry,
             weight=weight,
             federated_accuracy=federated and federated.accuracy,
             augmented_accuracy=judged and judged.accuracy,
@@ -191,8 +179,8 @@ class Server:
         assert self._validation is not None
         return self._trainer.evaluate(model, self._validation.images, self._validation.labels)
 
-    def _train(self, number: int, model: Model) -> _Trained:
-        """Train from ``model`` on the images of a round."""
+    def _train(self, number: int, model: Model) -> tuple[Model, ServerRound]:
+        """Train from ``model`` on the images of a round; the new model and the record of it."""
         assert self._batch is not None
         chosen = self._chosen(number)
         try:
@@ -202,16 +190,15 @@ class Server:
                     self._batch.images[chosen],
                     self._batch.labels[chosen],
                     self._training,
-                    stream=(
-                        self._settings.run.seed,
-                        self._settings.fleet.devices,
-                        number,
-                    ),  # no device's
+                    # of no device
+                    stream=(self._settings.run.seed, self._settings.fleet.devices, number),
                     cancelled=self._cancelled,
                 )
         except TrainingCancelled as error:
             raise Cancelled from error
-        return _Trained(result=result, images=len(chosen), seconds=span.seconds, energy=span.energy)
+        return dict(result.parameters), ServerRound(
+            images=len(chosen), seconds=span.seconds, energy=span.energy, loss=result.loss
+        )
 
     def _chosen(self, number: int) -> NDArray[np.intp]:
         """Indices of a round's images: of a growing set, the first images of each class."""
@@ -222,15 +209,6 @@ class Server:
         most = min(number * self._settings.strategy.images_per_round, len(labels))
         of_class = [np.flatnonzero(labels == label)[:most] for label in np.unique(labels)]
         return np.sort(np.concatenate(of_class))
-
-
-def _entry(trained: _Trained) -> ServerRound:
-    return ServerRound(
-        images=trained.images,
-        seconds=trained.seconds,
-        energy=trained.energy,
-        loss=trained.result.loss,
-    )
 
 
 def _some(public: Dataset, most: int, seed: int) -> Dataset:

@@ -24,7 +24,6 @@ from fimi.learning.training import memory, tensors
 from fimi.learning.training.trainer import Trainer, TrainingCancelled
 from fimi.messaging.messages import DevicePlan, Offer, Profile
 from fimi.record.events import RoundFinished, RoundStarted
-from fimi.record.insight import Insight
 from fimi.record.results import DeviceRound, RoundResult, ServerRound
 
 Model = dict[str, NDArray[np.float32]]
@@ -52,7 +51,6 @@ class TrainingRounds:
     Attributes:
         model: the global model after the last finished round.
         results: finished rounds.
-        insights: insights so far.
         adaptation: compares predictions with measurements; ``None`` where devices do not train.
     """
 
@@ -83,7 +81,6 @@ class TrainingRounds:
         self._on_model = on_model
         self.model = model
         self.results: list[RoundResult] = []
-        self.insights: list[Insight] = []
 
     def run(self, number: int, graphs: Offer | None) -> None:
         """One round, from its start to its entry in the result.
@@ -202,7 +199,6 @@ class TrainingRounds:
         except TrainingCancelled:
             return
         self._context.store.write_insight(insight)
-        self.insights.append(insight)
 
     def _present(self, number: int) -> dict[str, DevicePlan]:
         """Devices whose plan is in force; waits for their return if they are too few."""
