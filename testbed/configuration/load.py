@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from fimi.coordinator.strategies import STRATEGIES
+from fimi.errors import InputError
 from fimi.learning.data.registry import DATASETS
 from fimi.learning.networks.built_in_cost import BUILT_IN
 from fimi.testbed.configuration import rules, strategy_config
@@ -63,7 +64,7 @@ def load(
     origins = {key: "default" for key, _ in fields()}
     tree: dict[str, dict[str, Any]] = {}
     if path is not None:
-        for section, table in _read(path).items():
+        for section, table in read_toml(path, absent="; 'fimi init' writes one").items():
             if not isinstance(table, dict):
                 raise ConfigError(
                     f"{path}: {section} = {table!r} stands outside any table; keys belong to a "
@@ -170,17 +171,29 @@ def values(config: Config) -> dict[str, Any]:
     }
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_toml(
+    path: Path, *, absent: str, problem: Callable[[str], InputError] = ConfigError
+) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Args:
+        path: of the file.
+        absent: what to do if there is no such file, for the error.
+        problem: the type of the errors.
+
+    Raises:
+        InputError: of that type; the file cannot be read, or is not TOML.
+    """
     try:
         with path.open("rb") as file:
             loaded: dict[str, Any] = tomllib.load(file)
             return loaded
     except FileNotFoundError as error:
-        raise ConfigError(f"{path}: no such file; 'fimi init' writes one") from error
+        raise problem(f"{path}: no such file{absent}") from error
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+        raise problem(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from error
+        raise problem(f"{path}: not TOML: {error}") from error
 
 
 def _refuse_unknown(dotted: str, known: Mapping[str, object], where: str) -> None:

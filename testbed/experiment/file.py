@@ -10,7 +10,6 @@ Keys of the configuration are written as in ``fimi.toml``, below ``[base]``, ``[
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,11 +28,6 @@ from fimi.testbed.experiment.definition import (
     Value,
 )
 from fimi.testbed.nearest import hint
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 STRATEGIES = tuple(STRATEGY_NAMES)
 
@@ -72,7 +66,7 @@ def read_experiment(path: Path) -> Experiment:
     Raises:
         ConfigError: unreadable, or something in it is unknown or impossible; says what to do.
     """
-    raw = _load(path)
+    raw = configuration.read_toml(path, absent="; examples/experiments holds some to start from")
     top = _File.__struct_fields__
     for key in raw:
         if key not in top:
@@ -138,21 +132,6 @@ def read_experiment(path: Path) -> Experiment:
     )
     _check_generators(experiment)
     return experiment
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            found: dict[str, Any] = tomllib.load(file)
-            return found
-    except FileNotFoundError as error:
-        raise ConfigError(
-            f"{path}: no such file; examples/experiments holds some to start from"
-        ) from error
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from error
 
 
 def _keys(table: Mapping[str, Any], where: str, allowed: set[str]) -> dict[str, Value]:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from fimi.record.clean import clean
 from fimi.report.words import seconds
-from fimi.testbed.experiment.runner import Task
+from fimi.testbed.experiment.runner import Task, View
 from fimi.testbed.live import Lines, LiveDisplay
 from fimi.testbed.logs import SHOWN
 
@@ -24,7 +24,7 @@ _EVERY_S = 60.0
 """Time between two plain lines that only show progress, s."""
 
 
-class ExperimentPlainView(Lines):
+class ExperimentPlainView(Lines, View):
     """A line for each task that ends, and one a minute in between.
 
     Args:
@@ -38,9 +38,6 @@ class ExperimentPlainView(Lines):
         self._tasks = tasks
         self._ended = 0
 
-    def started(self, task: Task) -> None:
-        """Write nothing."""
-
     def finished(self, task: Task, seconds: float, problem: str) -> None:
         """Say how it went."""
         self._ended += 1
@@ -53,7 +50,7 @@ class ExperimentPlainView(Lines):
             self.say("; ".join(f"{t.name} {_steps(t)}".strip() for t, _ in running) + _left(left_s))
 
 
-class ExperimentLiveView(LiveDisplay):
+class ExperimentLiveView(LiveDisplay, View):
     """A display that is redrawn as tasks run; lines of ended tasks are printed above it.
 
     Args:
@@ -75,9 +72,6 @@ class ExperimentLiveView(LiveDisplay):
         """Write a line above the display."""
         log.info("%s", text, extra=SHOWN)
         self.console.print(Text(clean(text, 1000)))
-
-    def started(self, task: Task) -> None:
-        """Do nothing: the next display shows it."""
 
     def finished(self, task: Task, seconds: float, problem: str) -> None:
         """Say how it went."""

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import psutil
 from msgspec import Struct
@@ -57,8 +56,8 @@ class Task(Struct, frozen=True, kw_only=True):
     steps: int = 0
 
 
-class View(Protocol):
-    """Shows the progress of tasks."""
+class View:
+    """Shows the progress of tasks; this one shows nothing."""
 
     def started(self, task: Task) -> None:
         """Show that a task has begun."""
@@ -182,9 +181,8 @@ def run_tasks(
                     or need.fits(psutil.virtual_memory().available, [r.now for r in running])
                 )
             ):
-                task = waiting.pop(0)
-                running.append(_Running(task, keep_open))
-                view.started(task)
+                running.append(_Running(waiting.pop(0), keep_open))
+                view.started(running[-1].task)
             gone = [(r.task, time.monotonic() - r.began_s) for r in running]
             view.tick(gone, clock.left_s(waiting, gone, most))
             stop.wait(_LOOK_S)

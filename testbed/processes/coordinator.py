@@ -67,9 +67,9 @@ def coordinate(
         say: told what devices train with.
 
     Raises:
-        ExportError: the configuration asks for ONNX and the network
-        cannot. fimi.learning.networks.models.ModelError: the network cannot be trained as
-        configured.
+        fimi.learning.onnx.export.ExportError: ``training.backend`` is ``"onnx"`` and the network
+            cannot be exported.
+        fimi.learning.networks.models.ModelError: the network cannot be trained as configured.
     """
     config, split = scenario.config, scenario.split
     strategy = STRATEGIES[config.run.strategy]

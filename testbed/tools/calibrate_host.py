@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -32,17 +31,17 @@ from fimi.energy.cost_model import (
 from fimi.energy.host_profile import HostProfile, ProfileError
 from fimi.learning.onnx import graphs
 from fimi.learning.training.trainer import Trainer, TrainingSettings
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from fimi.testbed.configuration.load import read_toml
 
 _SO_MAX_PACING_RATE = 47
 _NO_LIMIT = 0xFFFF_FFFF
 _CHUNK = bytes(1 << 16)
 _SEND_BUFFER = 1 << 17
 _SAMPLES = 200
+_NO_DRAFT = (
+    ". Write a draft with name and [board.link] first; calibration adds the rest. The keys are in "
+    "the docstring of fimi.energy.host_profile"
+)
 _CPUFREQ = "sys/devices/system/cpu/cpufreq"
 
 
@@ -75,7 +74,7 @@ def read_draft(path: Path, *, root: Path = Path("/")) -> Draft:
         ProfileError: there is no such file, it is not TOML, or a value is impossible.
         CalibrationImpossibleError: name, link or frequencies are missing.
     """
-    tree = _read(path)
+    tree = read_toml(path, absent=_NO_DRAFT, problem=ProfileError)
     missing = []
     if not tree.get("name"):
         missing.append(f'{path}: name, for example name = "raspberry-pi-4"')
@@ -278,19 +277,3 @@ def _parameter_shapes(step: bytes) -> list[tuple[str, tuple[int, ...]]]:
         for given in session.get_inputs()
         if given.name.startswith(graphs.PARAMETER)
     ]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            tree: dict[str, Any] = tomllib.load(file)
-            return tree
-    except FileNotFoundError:
-        raise ProfileError(
-            f"{path}: no such file. Write a draft with name and [board.link] first; calibration "
-            "adds the rest. The keys are in the docstring of fimi.energy.host_profile"
-        ) from None
-    except OSError as error:
-        raise ProfileError(f"{path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ProfileError(f"{path}: not TOML: {error}") from error

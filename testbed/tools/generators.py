@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -126,6 +126,13 @@ def train(
     def preview(step: int, images: Images) -> None:
         contact_sheet(images, columns=10).save(out / f"samples-{step:06d}.png")
 
+    common: dict[str, Any] = {
+        "threads": recipe.threads,
+        "device": recipe.device,
+        "checkpoint": out / CHECKPOINT,
+        "every": recipe.every,
+        "preview": preview,
+    }
     try:
         if recipe.model == "gan":
             from fimi.generator_node.generators.gan import GanSettings
@@ -140,11 +147,7 @@ def train(
                 ),
                 progress,
                 name=f"{name}-gan",
-                threads=recipe.threads,
-                device=recipe.device,
-                checkpoint=out / CHECKPOINT,
-                every=recipe.every,
-                preview=preview,
+                **common,
             ).save(out)
         else:
             from fimi.generator_node.training.diffusion_training import DiffusionSettings
@@ -161,11 +164,7 @@ def train(
                 ),
                 progress,
                 name=name,
-                threads=recipe.threads,
-                device=recipe.device,
-                checkpoint=out / CHECKPOINT,
-                every=recipe.every,
-                preview=preview,
+                **common,
             ).save(out)
         (out / CHECKPOINT).unlink(missing_ok=True)
     except ValueError as error:

@@ -10,10 +10,10 @@ import msgspec
 import pytest
 
 from fimi.testbed.experiment.memory import GUESS_BYTES, SPARE_BYTES, Need
-from fimi.testbed.experiment.runner import Task, TaskTimes, last_words, run_tasks
+from fimi.testbed.experiment.runner import Task, TaskTimes, View, last_words, run_tasks
 
 
-class Heard:
+class Heard(View):
     """A view that remembers."""
 
     def __init__(self) -> None:
