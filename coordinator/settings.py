@@ -1,6 +1,6 @@
 """The sections ``plan``, ``rounds``, ``deployment`` and ``strategy`` of a configuration.
 
-The descriptions of the keys are the documentation that ``fimi init`` writes.
+The text in the annotation of a key is its description, which ``fimi init`` writes.
 :class:`FederationSettings` says what a coordinator reads of a whole configuration.
 """
 
@@ -22,191 +22,138 @@ class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """The limits of the optimisation problem and the search that solves it."""
 
     deadline_s: Annotated[
-        float,
-        Meta(
-            gt=0,
-            le=86400,
-            description="T_max: a round ends after this time, on the fleet's clock, s.",
-        ),
+        float, Meta(gt=0, le=86400), "T_max: a round ends after this time, on the fleet's clock, s."
     ] = 10.0
     deadline_margin: Annotated[
         float,
-        Meta(
-            ge=0,
-            lt=1,
-            description="Share of the deadline that the plan leaves free for fading and load.",
-        ),
+        Meta(ge=0, lt=1),
+        "Share of the deadline that the plan leaves free for fading and load.",
     ] = 0.1
     error_max: Annotated[
-        float,
-        Meta(gt=0, le=1, description="Δ_max: largest allowed mean local learning error, 0 to 1."),
+        float, Meta(gt=0, le=1), "Δ_max: largest allowed mean local learning error, 0 to 1."
     ] = 0.08
     curve_alpha: Annotated[
-        float, Meta(ge=1e-6, le=1e6, description="α of the learning curve Δ(D) = α D^(−β) + δ0.")
+        float, Meta(ge=1e-6, le=1e6), "α of the learning curve Δ(D) = α D^(−β) + δ0."
     ] = 5.8
-    curve_beta: Annotated[float, Meta(ge=1e-3, le=5, description="β of the learning curve.")] = 0.93
+    curve_beta: Annotated[float, Meta(ge=1e-3, le=5), "β of the learning curve."] = 0.93
     curve_delta0: Annotated[
-        float, Meta(ge=0, lt=1, description="δ0 of the learning curve: error that no data removes.")
+        float, Meta(ge=0, lt=1), "δ0 of the learning curve: error that no data removes."
     ] = 0.027
     synthetic_value: Annotated[
         float,
-        Meta(
-            ge=1e-6,
-            le=1,
-            description="q: how many real samples a synthetic one is worth to the learning curve, "
-            'as "fimi generator evaluate" finds it; 1: as many as it costs, one.',
-        ),
+        Meta(ge=1e-6, le=1),
+        "q: how many real samples a synthetic one is worth to the learning curve, "
+        'as "fimi generator evaluate" finds it; 1: as many as it costs, one.',
     ] = 1.0
-    synthetic_max: Annotated[
-        int, Meta(ge=0, description="Most synthetic samples that one device may get.")
-    ] = 500
+    synthetic_max: Annotated[int, Meta(ge=0), "Most synthetic samples that one device may get."] = (
+        500
+    )
     bandwidth_hz: Annotated[
         float,
-        Meta(
-            ge=0,
-            le=1e11,
-            description="B: uplink band that all devices share, Hz; 0: 20 kHz for each device.",
-        ),
+        Meta(ge=0, le=1e11),
+        "B: uplink band that all devices share, Hz; 0: 20 kHz for each device.",
     ] = 0.0
     candidates: Annotated[
         int,
-        Meta(
-            ge=0,
-            le=100_000,
-            description="Candidates per iteration of the search; 0: follows from the fleet's size.",
-        ),
+        Meta(ge=0, le=100_000),
+        "Candidates per iteration of the search; 0: follows from the fleet's size.",
     ] = 0
-    iterations: Annotated[
-        int, Meta(ge=1, le=10_000, description="Most iterations of the search.")
-    ] = 200
+    iterations: Annotated[int, Meta(ge=1, le=10_000), "Most iterations of the search."] = 200
     gap_tolerance_percent: Annotated[
         float,
-        Meta(
-            gt=0,
-            description="A plan further above its certified bound is refined from the certificate.",
-        ),
+        Meta(gt=0),
+        "A plan further above its certified bound is refined from the certificate.",
     ] = 0.01
     inner: Annotated[
         Literal["fast", "reference"],
-        Meta(
-            description='Who solves the inner problems: "fast", our own; "reference", CVXPY, some '
-            "hundred times slower."
-        ),
+        'Who solves the inner problems: "fast", our own; "reference", CVXPY, some '
+        "hundred times slower.",
     ] = "fast"
     target_accuracy: Annotated[
         float,
-        Meta(
-            ge=0,
-            lt=1,
-            description="Accuracy to reach: error_max is then chosen so that the predicted joules "
-            "to reach it are least; 0: error_max as given.",
-        ),
+        Meta(ge=0, lt=1),
+        "Accuracy to reach: error_max is then chosen so that the predicted joules "
+        "to reach it are least; 0: error_max as given.",
     ] = 0.0
     refit_percent: Annotated[
         float,
-        Meta(
-            ge=0,
-            description="A device whose predicted joules or busy time are off by more than this on "
-            "average over refit_window rounds makes the coordinator refit all boards and plan "
-            "frequency, bandwidth and power again, %; 0: never.",
-        ),
+        Meta(ge=0),
+        "A device whose predicted joules or busy time are off by more than this on "
+        "average over refit_window rounds makes the coordinator refit all boards and plan "
+        "frequency, bandwidth and power again, %; 0: never.",
     ] = 15.0
     refit_window: Annotated[
-        int, Meta(ge=1, le=1000, description="Rounds that drift and refit look back on.")
+        int, Meta(ge=1, le=1000), "Rounds that drift and refit look back on."
     ] = 3
     rounds_scale: Annotated[
         float,
-        Meta(
-            gt=0,
-            description="r of rounds(Δ) = r ln(1/(1 − accuracy)) e^(cΔ); for target_accuracy only.",
-        ),
+        Meta(gt=0),
+        "r of rounds(Δ) = r ln(1/(1 − accuracy)) e^(cΔ); for target_accuracy only.",
     ] = 1.27
     rounds_sensitivity: Annotated[
-        float, Meta(gt=0, description="c of rounds(Δ); for target_accuracy only.")
+        float, Meta(gt=0), "c of rounds(Δ); for target_accuracy only."
     ] = 10.7
 
 
 class RoundSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The number of rounds, participants, and how long to wait for devices."""
 
-    count: Annotated[int, Meta(ge=1, le=100_000, description="Rounds of training.")] = 20
+    count: Annotated[int, Meta(ge=1, le=100_000), "Rounds of training."] = 20
     participants: Annotated[
         int,
-        Meta(
-            ge=0,
-            description="Devices that take part in a round, drawn anew for each by run.seed; the "
-            "others idle, and their idle energy counts. 0: all. If fewer are there, those are.",
-        ),
+        Meta(ge=0),
+        "Devices that take part in a round, drawn anew for each by run.seed; the "
+        "others idle, and their idle energy counts. 0: all. If fewer are there, those are.",
     ] = 0
     insight_every: Annotated[
         int,
-        Meta(
-            ge=0,
-            description="Rounds from one look at the devices' updates to the next: local errors, "
-            "orthogonality, similarity to the IID update. Takes about one local training and one "
-            "evaluation for each device; 0: never.",
-        ),
+        Meta(ge=0),
+        "Rounds from one look at the devices' updates to the next: local errors, "
+        "orthogonality, similarity to the IID update. Takes about one local training and one "
+        "evaluation for each device; 0: never.",
     ] = 10
     target_accuracies: Annotated[
         tuple[Annotated[float, Meta(gt=0, le=1)], ...],
-        Meta(
-            description="Accuracies whose price in rounds, joules, seconds and bytes is reported, "
-            "beside plan.target_accuracy; nothing is planned by them."
-        ),
+        "Accuracies whose price in rounds, joules, seconds and bytes is reported, "
+        "beside plan.target_accuracy; nothing is planned by them.",
     ] = ()
     min_devices: Annotated[
-        int, Meta(ge=1, description="With fewer devices to start a round with, the run ends.")
+        int, Meta(ge=1), "With fewer devices to start a round with, the run ends."
     ] = 1
     gather_timeout_s: Annotated[
-        float,
-        Meta(gt=0, description="Wall time to wait for devices and generator at the start, s."),
+        float, Meta(gt=0), "Wall time to wait for devices and generator at the start, s."
     ] = 90.0
     wall_timeout_s: Annotated[
         float,
-        Meta(
-            gt=0,
-            description="Wall time after which a round of emulated devices is closed with whoever "
-            "reported, s. A round of physical devices is closed at its deadline.",
-        ),
+        Meta(gt=0),
+        "Wall time after which a round of emulated devices is closed with whoever "
+        "reported, s. A round of physical devices is closed at its deadline.",
     ] = 120.0
 
 
 class DeploymentSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Exporting the trained model as ONNX, and trying it on the devices."""
 
-    export: Annotated[
-        bool,
-        Meta(description="Write the global model as model.onnx, checked against PyTorch."),
-    ] = True
+    export: Annotated[bool, "Write the global model as model.onnx, checked against PyTorch."] = True
     quantise: Annotated[
-        bool,
-        Meta(description="Write model-int8.onnx too: weights in 8 bits, a quarter of the size."),
+        bool, "Write model-int8.onnx too: weights in 8 bits, a quarter of the size."
     ] = True
     devices: Annotated[
         int,
-        Meta(
-            ge=0,
-            le=1000,
-            description="Most devices that try the exported model on their own images, the first "
-            "by name; 0: none. Its joules are metered apart from the rounds'.",
-        ),
+        Meta(ge=0, le=1000),
+        "Most devices that try the exported model on their own images, the first "
+        "by name; 0: none. Its joules are metered apart from the rounds'.",
     ] = 10
     every_rounds: Annotated[
-        int,
-        Meta(ge=0, description="Export and try after every so many rounds; 0: at the end only."),
+        int, Meta(ge=0), "Export and try after every so many rounds; 0: at the end only."
     ] = 0
     images: Annotated[
-        int,
-        Meta(ge=1, le=1_000_000, description="Own images that a device classifies, one at a time."),
+        int, Meta(ge=1, le=1_000_000), "Own images that a device classifies, one at a time."
     ] = 50
     seconds: Annotated[
         float,
-        Meta(
-            ge=0,
-            le=3600,
-            description="A device goes on for at least so long, s; a slow meter needs many of its "
-            "readings.",
-        ),
+        Meta(ge=0, le=3600),
+        "A device goes on for at least so long, s; a slow meter needs many of its readings.",
     ] = 0.5
 
 
@@ -215,64 +162,45 @@ class StrategySettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     images_per_round: Annotated[
         int,
-        Meta(
-            ge=1,
-            le=100_000,
-            description="genfl, fimi-genfl, aigc-only: images of each class by which the server's "
-            "set grows every round.",
-        ),
+        Meta(ge=1, le=100_000),
+        "genfl, fimi-genfl, aigc-only: images of each class by which the server's "
+        "set grows every round.",
     ] = 10
     images_max: Annotated[
-        int,
-        Meta(ge=1, le=1_000_000, description="The same: most images of each class in that set."),
+        int, Meta(ge=1, le=1_000_000), "The same: most images of each class in that set."
     ] = 300
     server_epochs: Annotated[
         int,
-        Meta(
-            ge=0,
-            le=1000,
-            description="Passes over its images in each training of the server; 0: "
-            "training.epochs.",
-        ),
+        Meta(ge=0, le=1000),
+        "Passes over its images in each training of the server; 0: training.epochs.",
     ] = 0
     weights: Annotated[
         WeightPolicy,
-        Meta(
-            description='genfl, fimi-genfl: weight κ2 of the server\'s model. "constant": '
-            'server_weight; "scheduled": from there in equal steps to server_weight_end in the '
-            'last round; "performance": by the errors of both models on public images.'
-        ),
+        'genfl, fimi-genfl: weight κ2 of the server\'s model. "constant": '
+        'server_weight; "scheduled": from there in equal steps to server_weight_end in the '
+        'last round; "performance": by the errors of both models on public images.',
     ] = "constant"
     server_weight: Annotated[
-        float, Meta(ge=0, le=1, description="κ2, of the first round where it is scheduled.")
+        float, Meta(ge=0, le=1), "κ2, of the first round where it is scheduled."
     ] = 0.3
     server_weight_end: Annotated[
-        float, Meta(ge=0, le=1, description='κ2 of the last round with weights = "scheduled".')
+        float, Meta(ge=0, le=1), 'κ2 of the last round with weights = "scheduled".'
     ] = 0.0
     validation_images: Annotated[
         int,
-        Meta(
-            ge=1,
-            le=1_000_000,
-            description="Most public images that both models are judged by with weights = "
-            '"performance".',
-        ),
+        Meta(ge=1, le=1_000_000),
+        'Most public images that both models are judged by with weights = "performance".',
     ] = 1000
     unlabelled: Annotated[
         Literal["public", "synthetic"],
-        Meta(
-            description='semi: which images devices get without labels: "public", or "synthetic" '
-            "ones of the configured generator."
-        ),
+        'semi: which images devices get without labels: "public", or "synthetic" '
+        "ones of the configured generator.",
     ] = "public"
     confidence_min: Annotated[
         float,
-        Meta(
-            ge=0,
-            le=1,
-            description="semi: an image is trained on in a round in which the global model is at "
-            "least this sure of its label.",
-        ),
+        Meta(ge=0, le=1),
+        "semi: an image is trained on in a round in which the global model is at "
+        "least this sure of its label.",
     ] = 0.9
 
 

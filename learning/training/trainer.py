@@ -33,94 +33,69 @@ class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     model: Annotated[
         str,
-        Meta(
-            pattern=r"^(small-cnn|vgg-9|resnet-18|resnet-18-batchnorm|[A-Za-z_][\w.]*:\w+)$",
-            description="Network: small-cnn, vgg-9, resnet-18 (group norm), resnet-18-batchnorm, "
-            "or module:factory.",
-        ),
+        Meta(pattern=r"^(small-cnn|vgg-9|resnet-18|resnet-18-batchnorm|[A-Za-z_][\w.]*:\w+)$"),
+        "Network: small-cnn, vgg-9, resnet-18 (group norm), resnet-18-batchnorm, "
+        "or module:factory.",
     ] = "small-cnn"
     backend: Annotated[
         Literal["auto", "onnx", "torch"],
-        Meta(
-            description="What devices train with; auto: ONNX Runtime where the coordinator offers "
-            "a training graph, unless PyTorch is installed and faster (networks above 50 million "
-            "multiply-adds an image); else PyTorch."
-        ),
+        "What devices train with; auto: ONNX Runtime where the coordinator offers "
+        "a training graph, unless PyTorch is installed and faster (networks above 50 million "
+        "multiply-adds an image); else PyTorch.",
     ] = "auto"
-    epochs: Annotated[
-        int, Meta(ge=1, le=1000, description="E: passes over the mixed data per round.")
-    ] = 5
+    epochs: Annotated[int, Meta(ge=1, le=1000), "E: passes over the mixed data per round."] = 5
     steps: Annotated[
         int,
-        Meta(
-            ge=0,
-            le=1_000_000,
-            description="Steps per round instead of epochs: so many batches, whatever the amount "
-            "of data; 0: epochs decide.",
-        ),
+        Meta(ge=0, le=1_000_000),
+        "Steps per round instead of epochs: so many batches, whatever the amount "
+        "of data; 0: epochs decide.",
     ] = 0
     synthetic_share: Annotated[
         float,
-        Meta(
-            ge=0,
-            lt=1,
-            description="Share of synthetic samples in every batch where a device has any; both "
-            "kinds are drawn without repetition until used up, then anew. 0: as the data falls.",
-        ),
+        Meta(ge=0, lt=1),
+        "Share of synthetic samples in every batch where a device has any; both "
+        "kinds are drawn without repetition until used up, then anew. 0: as the data falls.",
     ] = 0.0
-    batch_size: Annotated[int, Meta(ge=1, description="Samples per step.")] = 20
-    learning_rate: Annotated[float, Meta(gt=0, le=10, description="Step size.")] = 0.2
+    batch_size: Annotated[int, Meta(ge=1), "Samples per step."] = 20
+    learning_rate: Annotated[float, Meta(gt=0, le=10), "Step size."] = 0.2
     optimiser: Annotated[
         Literal["sgd", "adam"],
-        Meta(description='"sgd" or "adam" (β 0.9 and 0.999); its state starts anew each round.'),
+        '"sgd" or "adam" (β 0.9 and 0.999); its state starts anew each round.',
     ] = "sgd"
     momentum: Annotated[
-        float,
-        Meta(ge=0, lt=1, description="Momentum of SGD; its buffer starts at zero each round."),
+        float, Meta(ge=0, lt=1), "Momentum of SGD; its buffer starts at zero each round."
     ] = 0.0
     weight_decay: Annotated[
-        float, Meta(ge=0, le=1, description="Added to the gradient: this times the parameter.")
+        float, Meta(ge=0, le=1), "Added to the gradient: this times the parameter."
     ] = 0.0
     label_smoothing: Annotated[
-        float, Meta(ge=0, lt=1, description="Share of the label that is spread over all classes.")
+        float, Meta(ge=0, lt=1), "Share of the label that is spread over all classes."
     ] = 0.0
     proximal: Annotated[
-        float,
-        Meta(ge=0, description="FedProx μ: pulls the parameters to the round's global model."),
+        float, Meta(ge=0), "FedProx μ: pulls the parameters to the round's global model."
     ] = 0.0
-    clip_norm: Annotated[
-        float, Meta(ge=0, description="Largest norm of a step's gradient; 0: any.")
-    ] = 0.0
+    clip_norm: Annotated[float, Meta(ge=0), "Largest norm of a step's gradient; 0: any."] = 0.0
     micro_batch: Annotated[
         int,
-        Meta(
-            ge=0,
-            description="Samples that are in memory at once, gradients summed up to batch_size; "
-            "0: the whole batch. The result is the same, in less memory.",
-        ),
+        Meta(ge=0),
+        "Samples that are in memory at once, gradients summed up to batch_size; "
+        "0: the whole batch. The result is the same, in less memory.",
     ] = 0
     threads: Annotated[
         int,
-        Meta(
-            ge=1,
-            le=256,
-            description="CPU threads of one training, with either backend; their number is part "
-            "of what makes numbers repeat.",
-        ),
+        Meta(ge=1, le=256),
+        "CPU threads of one training, with either backend; their number is part "
+        "of what makes numbers repeat.",
     ] = 1
     device: Annotated[
         Literal["cpu", "cuda", "auto"],
-        Meta(
-            description='What PyTorch trains on: "cpu", "cuda", or "auto": CUDA where there is '
-            "one. ONNX Runtime trains on the CPU."
-        ),
+        'What PyTorch trains on: "cpu", "cuda", or "auto": CUDA where there is '
+        "one. ONNX Runtime trains on the CPU.",
     ] = "cpu"
     amp: Annotated[
         Literal["off", "bf16", "fp16", "auto"],
-        Meta(
-            description='Half precision in PyTorch\'s training (evaluation is never): "fp16" '
-            '(CUDA only, with a scaled loss), "bf16", "auto": bf16 or fp16 on CUDA, off elsewhere.'
-        ),
+        'Half precision in PyTorch\'s training (evaluation is never): "fp16" '
+        '(CUDA only, with a scaled loss), "bf16", "auto": bf16 or fp16 on CUDA, off elsewhere.',
     ] = "off"
 
     def passes(self, samples: int) -> tuple[int, int]:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-from msgspec import Meta
 
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.errors import InputError
@@ -253,9 +252,9 @@ def _names(dotted: str) -> tuple[str, ...]:
 
 
 def _description(annotation: Any) -> str:
-    for meta in typing.get_args(annotation)[1:]:
-        if isinstance(meta, Meta) and meta.description:
-            return meta.description
+    for extra in typing.get_args(annotation)[1:]:
+        if isinstance(extra, str):
+            return extra
     raise TypeError(f"a configuration key has no description: {annotation}")
 
 

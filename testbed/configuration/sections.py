@@ -1,7 +1,7 @@
 """The sections of a configuration: every key with its type, its default and its description.
 
-``fimi init`` writes a key's description above it. :mod:`fimi.testbed.configuration.rules` checks
-conditions on several keys.
+The text in the annotation of a key is its description, which ``fimi init`` writes above it.
+:mod:`fimi.testbed.configuration.rules` checks conditions on several keys.
 """
 
 from __future__ import annotations
@@ -36,21 +36,17 @@ class RunConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     strategy: Annotated[
         str,
-        Meta(
-            pattern=rf"^({'|'.join(STRATEGY_NAMES)})$",
-            description=f"One of {', '.join(STRATEGY_NAMES)}; docs/strategies.md says what they "
-            "are. All of them keep the same deadlines.",
-        ),
+        Meta(pattern=rf"^({'|'.join(STRATEGY_NAMES)})$"),
+        f"One of {', '.join(STRATEGY_NAMES)}; docs/strategies.md says what they "
+        "are. All of them keep the same deadlines.",
     ] = "fimi"
-    seed: Annotated[int, Meta(ge=0, lt=2**31, description="Seed of everything that is drawn.")] = 0
+    seed: Annotated[int, Meta(ge=0, lt=2**31), "Seed of everything that is drawn."] = 0
     name: Annotated[
         str,
-        Meta(
-            pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,63})?$",
-            description="Folder of this run below run.directory; empty: strategy, seed and time.",
-        ),
+        Meta(pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,63})?$"),
+        "Folder of this run below run.directory; empty: strategy, seed and time.",
     ] = ""
-    directory: Annotated[str, Meta(min_length=1, description="Where runs are kept.")] = "runs"
+    directory: Annotated[str, Meta(min_length=1), "Where runs are kept."] = "runs"
 
 
 class FleetConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -58,41 +54,30 @@ class FleetConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
     name: Annotated[
         str,
-        Meta(
-            pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$",
-            description="Name of the fleet: processes find each other by it on a broker.",
-        ),
+        Meta(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"),
+        "Name of the fleet: processes find each other by it on a broker.",
     ] = "desk"
-    devices: Annotated[int, Meta(ge=1, le=1000, description="Number of devices.")] = 10
+    devices: Annotated[int, Meta(ge=1, le=1000), "Number of devices."] = 10
     boards: Annotated[
-        tuple[str, ...],
-        Meta(min_length=1, description="Boards of the emulated devices, taken in turn."),
+        tuple[str, ...], Meta(min_length=1), "Boards of the emulated devices, taken in turn."
     ] = ("raspberry-pi-4", "raspberry-pi-5", "jetson-nano", "raspberry-pi-4", "mini-pc")
     reference_cycles_per_sample: Annotated[
         float,
-        Meta(
-            ge=0,
-            le=1e13,
-            description="CPU cycles to train on one sample on a Raspberry Pi 4. 0: from the "
-            "network's multiply-accumulates forward and backward, a quarter per cycle (our "
-            "estimate), in two figures; 4.0e6 for the small CNN on the digits.",
-        ),
+        Meta(ge=0, le=1e13),
+        "CPU cycles to train on one sample on a Raspberry Pi 4. 0: from the "
+        "network's multiply-accumulates forward and backward, a quarter per cycle (our "
+        "estimate), in two figures; 4.0e6 for the small CNN on the digits.",
     ] = 0.0
     profile_error: Annotated[
         float,
-        Meta(
-            ge=0,
-            le=0.5,
-            description="Relative standard deviation between an emulated board and its profile.",
-        ),
+        Meta(ge=0, le=0.5),
+        "Relative standard deviation between an emulated board and its profile.",
     ] = 0.03
     emulation: Annotated[
         Literal["model", "physical"],
-        Meta(
-            description='How boards are emulated. "model": the cost model with other parameters, '
-            'load and fading; "physical": voltage, leakage, heat and throttling, other programs, '
-            "radio tails, a meter that only sees what it reads."
-        ),
+        'How boards are emulated. "model": the cost model with other parameters, '
+        'load and fading; "physical": voltage, leakage, heat and throttling, other programs, '
+        "radio tails, a meter that only sees what it reads.",
     ] = "model"
 
 
@@ -101,89 +86,63 @@ class DataConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     dataset: Annotated[
         str,
-        Meta(
-            pattern=rf"^({'|'.join(DATASETS)}|[A-Za-z_][\w.]*:\w+)$",
-            description='"digits": 1,797 real 8×8 images, bundled; cifar-10, cifar-100, '
-            "fashion-mnist and gtsrb as torchvision reads them under data.root; image-folder: "
-            "data.root/CLASS/FILE or data.root/train|test/CLASS/FILE; module:factory for one of "
-            "your own.",
-        ),
+        Meta(pattern=rf"^({'|'.join(DATASETS)}|[A-Za-z_][\w.]*:\w+)$"),
+        '"digits": 1,797 real 8×8 images, bundled; cifar-10, cifar-100, '
+        "fashion-mnist and gtsrb as torchvision reads them under data.root; image-folder: "
+        "data.root/CLASS/FILE or data.root/train|test/CLASS/FILE; module:factory for one of "
+        "your own.",
     ] = "digits"
-    root: Annotated[
-        str, Meta(description="Folder of the data set's files; the digits need none.")
-    ] = ""
-    download: Annotated[
-        bool, Meta(description="Fetch a missing data set into data.root, through torchvision.")
-    ] = False
+    root: Annotated[str, "Folder of the data set's files; the digits need none."] = ""
+    download: Annotated[bool, "Fetch a missing data set into data.root, through torchvision."] = (
+        False
+    )
     limit: Annotated[
         int,
-        Meta(
-            ge=0,
-            description="Use at most so many samples of the data set, drawn from every class in "
-            "proportion by the split's seed (of test samples of its own, the same share); 0: all.",
-        ),
+        Meta(ge=0),
+        "Use at most so many samples of the data set, drawn from every class in "
+        "proportion by the split's seed (of test samples of its own, the same share); 0: all.",
     ] = 0
     image_size: Annotated[
         int,
-        Meta(
-            ge=0,
-            le=1024,
-            description="Scale images to this height and width; 0: as they are (gtsrb: 32).",
-        ),
+        Meta(ge=0, le=1024),
+        "Scale images to this height and width; 0: as they are (gtsrb: 32).",
     ] = 0
-    image_mode: Annotated[
-        ImageMode, Meta(description='Convert images to "rgb" or "grey"; "auto": as they are.')
-    ] = "auto"
+    image_mode: Annotated[ImageMode, 'Convert images to "rgb" or "grey"; "auto": as they are.'] = (
+        "auto"
+    )
     split: Annotated[
         Literal["auto", "writers", "random"],
-        Meta(
-            description='"writers": the public part was written by other people than the rest, a '
-            'real domain gap (digits only); "random": no gap (the shipped generator knows '
-            'the one of seed 0); "auto": writers for the digits, else random.'
-        ),
+        '"writers": the public part was written by other people than the rest, a '
+        'real domain gap (digits only); "random": no gap (the shipped generator knows '
+        'the one of seed 0); "auto": writers for the digits, else random.',
     ] = "auto"
     split_seed: Annotated[
         int,
-        Meta(
-            ge=-1,
-            lt=2**31,
-            description="Seed of the division into public, private and test part; -1: run.seed. "
-            "Set it where runs of several seeds share one trained generator.",
-        ),
+        Meta(ge=-1, lt=2**31),
+        "Seed of the division into public, private and test part; -1: run.seed. "
+        "Set it where runs of several seeds share one trained generator.",
     ] = -1
     public_fraction: Annotated[
-        float, Meta(gt=0, lt=1, description="Share of the samples that the generator may see.")
+        float, Meta(gt=0, lt=1), "Share of the samples that the generator may see."
     ] = 0.4
     test_fraction: Annotated[
         float,
-        Meta(
-            gt=0,
-            lt=1,
-            description="Share of the samples held out for evaluation; not used where the data "
-            "set has a test part of its own.",
-        ),
+        Meta(gt=0, lt=1),
+        "Share of the samples held out for evaluation; not used where the data "
+        "set has a test part of its own.",
     ] = 0.2
     partition: Annotated[
         Literal["dirichlet", "balanced", "shards", "iid", "quantity", "file"],
-        Meta(
-            description='Who holds what. "dirichlet": class by class; "balanced": as many samples '
-            'each, mixtures Dirichlet; "shards": sorted by class and cut; "iid": at random; '
-            '"quantity": at random, sizes Dirichlet; "file": data.partition_file.'
-        ),
+        'Who holds what. "dirichlet": class by class; "balanced": as many samples '
+        'each, mixtures Dirichlet; "shards": sorted by class and cut; "iid": at random; '
+        '"quantity": at random, sizes Dirichlet; "file": data.partition_file.',
     ] = "dirichlet"
-    alpha: Annotated[
-        float,
-        Meta(gt=0, le=1e6, description="Dirichlet α: small is uneven, large is alike."),
-    ] = 0.05
-    shards: Annotated[
-        int, Meta(ge=1, le=1000, description='Pieces per device with partition = "shards".')
-    ] = 2
-    partition_file: Annotated[
-        str, Meta(description="JSON file with a list of private samples for each device.")
-    ] = ""
-    min_samples: Annotated[
-        int, Meta(ge=1, description="Every device gets at least this many samples.")
-    ] = 5
+    alpha: Annotated[float, Meta(gt=0, le=1e6), "Dirichlet α: small is uneven, large is alike."] = (
+        0.05
+    )
+    shards: Annotated[int, Meta(ge=1, le=1000), 'Pieces per device with partition = "shards".'] = 2
+    partition_file: Annotated[str, "JSON file with a list of private samples for each device."] = ""
+    min_samples: Annotated[int, Meta(ge=1), "Every device gets at least this many samples."] = 5
 
     def options(self) -> DatasetOptions:
         """The options of the data set."""
@@ -200,107 +159,78 @@ class GeneratorConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     kind: Annotated[
         Literal["trained", "gan", "bootstrap", "public", "text"],
-        Meta(
-            description='"trained": the diffusion model, or what generator.weights names, trained '
-            'on the public part; "gan": a conditional GAN, likewise; "bootstrap": public images, '
-            'slightly changed; "public": public images as they are, none twice for a device; '
-            '"text": a text-to-image model.'
-        ),
+        '"trained": the diffusion model, or what generator.weights names, trained '
+        'on the public part; "gan": a conditional GAN, likewise; "bootstrap": public images, '
+        'slightly changed; "public": public images as they are, none twice for a device; '
+        '"text": a text-to-image model.',
     ] = "trained"
     weights: Annotated[
         str,
-        Meta(
-            description="Folder of a trained generator; empty: the diffusion model or the GAN that "
-            "ships with fimi."
-        ),
+        "Folder of a trained generator; empty: the diffusion model or the GAN that "
+        "ships with fimi.",
     ] = ""
     engine: Annotated[
         Literal["auto", "onnx", "torch", "cuda"],
-        Meta(
-            description='What draws: "onnx" (ONNX Runtime), "torch", both on the CPU; "cuda"; '
-            '"auto": ONNX Runtime where the folder holds a graph, for text CUDA where there is one.'
-        ),
+        'What draws: "onnx" (ONNX Runtime), "torch", both on the CPU; "cuda"; '
+        '"auto": ONNX Runtime where the folder holds a graph, for text CUDA where there is one.',
     ] = "auto"
-    solver: Annotated[
-        Literal["dpm++", "ddim"], Meta(description="Sampler of a diffusion model.")
-    ] = "dpm++"
-    steps: Annotated[int, Meta(ge=1, le=1000, description="Denoising steps.")] = 20
+    solver: Annotated[Literal["dpm++", "ddim"], "Sampler of a diffusion model."] = "dpm++"
+    steps: Annotated[int, Meta(ge=1, le=1000), "Denoising steps."] = 20
     guidance: Annotated[
-        float,
-        Meta(
-            ge=0, le=50, description="Classifier-free guidance; above 1 looks better, trains worse."
-        ),
+        float, Meta(ge=0, le=50), "Classifier-free guidance; above 1 looks better, trains worse."
     ] = 1.0
     text_model: Annotated[
-        str, Meta(min_length=1, description="Text-to-image model: an id, or a local folder.")
+        str, Meta(min_length=1), "Text-to-image model: an id, or a local folder."
     ] = "stable-diffusion-v1-5/stable-diffusion-v1-5"
     text_guidance: Annotated[
-        float, Meta(ge=0, le=50, description="Guidance of the text; 0 for turbo models.")
+        float, Meta(ge=0, le=50), "Guidance of the text; 0 for turbo models."
     ] = 7.0
     text_templates: Annotated[
         tuple[Annotated[str, Meta(pattern=r"\{\}")], ...],
-        Meta(
-            min_length=1,
-            description="Prompts, one chosen for each image by its seed; {} stands for the class.",
-        ),
+        Meta(min_length=1),
+        "Prompts, one chosen for each image by its seed; {} stands for the class.",
     ] = TEMPLATES
     text_negative: Annotated[
-        str, Meta(description="What is not wanted; without effect where text_guidance is 0.")
+        str, "What is not wanted; without effect where text_guidance is 0."
     ] = NEGATIVE
     text_size: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=4096,
-            description="Pixels a side as the model draws them; 0: what it was made for.",
-        ),
+        int, Meta(ge=0, le=4096), "Pixels a side as the model draws them; 0: what it was made for."
     ] = 0
     text_batch_size: Annotated[
-        int, Meta(ge=1, description="Images made together; halved while memory is short.")
+        int, Meta(ge=1), "Images made together; halved while memory is short."
     ] = 8
     text_dtype: Annotated[
         Literal["auto", "float32", "float16", "bfloat16"],
-        Meta(description='Of the computation; "auto": half precision on CUDA, else single.'),
+        'Of the computation; "auto": half precision on CUDA, else single.',
     ] = "auto"
-    gate: Annotated[bool, Meta(description="Judge every image; draw again what is refused.")] = True
+    gate: Annotated[bool, "Judge every image; draw again what is refused."] = True
     confidence_min: Annotated[
         tuple[Annotated[float, Meta(ge=0, le=1)], ...],
-        Meta(
-            description="Least confidence of the judge in an image's class, one value or one per "
-            "class; empty: that of a guess. Strictness hurts."
-        ),
+        "Least confidence of the judge in an image's class, one value or one per "
+        "class; empty: that of a guess. Strictness hurts.",
     ] = ()
     copy_quantile: Annotated[
         float,
-        Meta(
-            ge=0,
-            le=0.5,
-            description="An image closer to a public one than this share of public images are to "
-            "each other is a copy; 0 lets copies pass.",
-        ),
+        Meta(ge=0, le=0.5),
+        "An image closer to a public one than this share of public images are to "
+        "each other is a copy; 0 lets copies pass.",
     ] = 0.01
-    redraws: Annotated[
-        int, Meta(ge=0, le=100, description="How often a refused image is drawn again.")
-    ] = 3
-    share_images: Annotated[
-        bool, Meta(description="Give all devices the same images, not images of their own.")
-    ] = False
+    redraws: Annotated[int, Meta(ge=0, le=100), "How often a refused image is drawn again."] = 3
+    share_images: Annotated[bool, "Give all devices the same images, not images of their own."] = (
+        False
+    )
     pool: Annotated[
         str,
-        Meta(
-            description="Folder that keeps what was drawn, so that nothing is drawn twice and a "
-            'node goes on after a crash; empty: "pool" below run.directory, in a dry run memory.'
-        ),
+        "Folder that keeps what was drawn, so that nothing is drawn twice and a "
+        'node goes on after a crash; empty: "pool" below run.directory, in a dry run memory.',
     ] = ""
     images_max: Annotated[
         int,
-        Meta(
-            ge=1,
-            description="Most images in one request: as many as one device may be given. What a "
-            "server trains on is asked for in as many requests as it takes.",
-        ),
+        Meta(ge=1),
+        "Most images in one request: as many as one device may be given. What a "
+        "server trains on is asked for in as many requests as it takes.",
     ] = 10_000
-    threads: Annotated[int, Meta(ge=1, le=256, description="CPU threads of the generator.")] = 1
+    threads: Annotated[int, Meta(ge=1, le=256), "CPU threads of the generator."] = 1
 
 
 class BrokerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -308,11 +238,9 @@ class BrokerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     kind: Annotated[
         Literal["auto", "mosquitto", "amqtt"],
-        Meta(description="Embedded broker; auto: mosquitto where it is installed, else amqtt."),
+        "Embedded broker; auto: mosquitto where it is installed, else amqtt.",
     ] = "auto"
-    port: Annotated[
-        int, Meta(ge=0, le=65535, description="Port of the embedded broker; 0: a free one.")
-    ] = 0
+    port: Annotated[int, Meta(ge=0, le=65535), "Port of the embedded broker; 0: a free one."] = 0
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
