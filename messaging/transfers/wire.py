@@ -8,6 +8,7 @@ protected by the broker's access rules, so that no peer can send a message as an
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -103,9 +104,15 @@ Answer = Chunk | Gone | Noted
 
 _json = msgspec.json.Encoder()
 _message = msgspec.json.Decoder[Any](AnyMessage)
-_pack = msgspec.msgpack.Encoder()
-_request = msgspec.msgpack.Decoder[Any](Request)
-_answer = msgspec.msgpack.Decoder[Any](Answer)
+
+encode_transfer: Callable[[Request | Answer], bytes] = msgspec.msgpack.Encoder().encode
+"""A request or answer as MessagePack."""
+
+decode_request: Callable[[bytes], Request] = msgspec.msgpack.Decoder[Any](Request).decode
+"""An asker's request from MessagePack; raises :class:`msgspec.DecodeError` for anything else."""
+
+decode_answer: Callable[[bytes], Answer] = msgspec.msgpack.Decoder[Any](Answer).decode
+"""A holder's answer from MessagePack; raises :class:`msgspec.DecodeError` for anything else."""
 
 
 def chunk_check(index: int, data: bytes | memoryview) -> bytes:
@@ -146,31 +153,6 @@ def decode_message(payload: bytes, *, sender: str, recipient: str) -> Message:
         raise MessageRefused(f"message from {sender} is not one of ours: {error}") from error
     _check_parties(message, sender, recipient)
     return message
-
-
-def encode_transfer(body: Want | Done | Chunk | Gone | Noted) -> bytes:
-    """A request or answer as MessagePack."""
-    return _pack.encode(body)
-
-
-def decode_request(payload: bytes) -> Want | Done:
-    """An asker's request from MessagePack.
-
-    Raises:
-        msgspec.DecodeError: it is something else.
-    """
-    request: Want | Done = _request.decode(payload)
-    return request
-
-
-def decode_answer(payload: bytes) -> Chunk | Gone | Noted:
-    """A holder's answer from MessagePack.
-
-    Raises:
-        msgspec.DecodeError: it is something else.
-    """
-    answer: Chunk | Gone | Noted = _answer.decode(payload)
-    return answer
 
 
 def _check_parties(message: Message, sender: str, recipient: str) -> None:
