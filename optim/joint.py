@@ -177,15 +177,9 @@ def _price(falling: Callable[[float], float], guess: float) -> float:
 
 def _error_at_least(inner: InnerSolver) -> float:
     """Log of the error over its budget with the least data."""
-    problem = inner.problem
-    counted = problem.weights > 0
-    if not counted.any():
-        return -math.inf
-    samples = inner.samples_min[counted]
-    if (samples <= 0).any():
-        return math.inf
-    error = np.exp(inner.log_weight[counted] - inner.beta[counted] * np.log(samples)).sum()
-    return math.log(float(error) / problem.error_budget)
+    with np.errstate(divide="ignore"):
+        error = inner.error_above_floor(np.log(inner.samples_min))
+        return float(np.log(error / inner.problem.error_budget))
 
 
 def _guess(inner: InnerSolver) -> tuple[float, float]:
