@@ -17,14 +17,17 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from fimi.energy.cost_model import Array
+from fimi.energy.cost_model import Array, OperatingPoint
+from fimi.optim.categories import fill
 from fimi.optim.feasibility import require_feasible
 from fimi.optim.inner import InnerSolver, UploadSolution
-from fimi.optim.problem import InfeasibleError
+from fimi.optim.plans import DeviceShare
+from fimi.optim.problem import FimiProblem, InfeasibleError
 
 Samples = NDArray[np.int64]
 
 _SLACK = 1e-9
+_SPLIT_EDGE = 1e-9
 _DESCENT_DEVICES_MAX = 300
 _BLENDS = np.linspace(0.0, 1.0, 33)
 
@@ -56,6 +59,35 @@ class RunnablePlan(Struct, frozen=True, eq=False):
     def energy_j(self) -> float:
         """Dynamic energy of the fleet in one round."""
         return float(self.compute_j.sum() + self.upload_j.sum())
+
+    def shares(self, problem: FimiProblem, time_splits: Array) -> tuple[DeviceShare, ...]:
+        """The plan device by device, with synthetic samples spread over the classes by (P4).
+
+        Args:
+            problem: the problem that it solves.
+            time_splits: τ, (I,); moved off 0 and 1, where no device can be.
+        """
+        splits = np.clip(time_splits, _SPLIT_EDGE, 1.0 - _SPLIT_EDGE)
+        return tuple(
+            DeviceShare(
+                device=device,
+                synthetic_counts=fill(
+                    problem.local_counts[i], int(self.samples[i] - problem.local_samples[i])
+                ),
+                samples=int(self.samples[i]),
+                point=OperatingPoint(
+                    frequency_hz=float(self.frequency_hz[i]),
+                    bandwidth_hz=float(self.bandwidth_hz[i]),
+                    transmit_power_w=float(self.power_w[i]),
+                    time_split=float(splits[i]),
+                ),
+                compute_s=float(self.compute_s[i]),
+                upload_s=float(self.upload_s[i]),
+                compute_j=float(self.compute_j[i]),
+                upload_j=float(self.upload_j[i]),
+            )
+            for i, device in enumerate(problem.devices)
+        )
 
 
 def whole_samples(inner: InnerSolver, samples: Array, tau: Array) -> Samples:
