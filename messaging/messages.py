@@ -246,11 +246,7 @@ class RoundStart(RoundMessage, frozen=True, kw_only=True, tag="round-start"):
 
 
 class UpdateReady(RoundMessage, frozen=True, kw_only=True, tag="update-ready"):
-    """Device to coordinator: it has trained, and the update can be pulled.
-
-    Attributes:
-        update: the offer of the trained parameters.
-    """
+    """Device to coordinator: it has trained, and ``update`` can be pulled: the parameters."""
 
     update: Offer
 
@@ -304,22 +300,13 @@ class RoundClosed(RoundMessage, frozen=True, kw_only=True, tag="round-closed"):
 
 
 class RoundSettled(RoundMessage, frozen=True, kw_only=True, tag="round-settled"):
-    """Device to coordinator: the idle phase, in which it waited for the others.
-
-    Attributes:
-        phases: the idle phase.
-    """
+    """Device to coordinator: the idle phase, in which it waited for the others."""
 
     phases: tuple[PhaseRecord, ...]
 
 
 class ModelFile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A trained network as an ONNX file.
-
-    Attributes:
-        variant: arithmetic of the file.
-        model: the offer of the file.
-    """
+    """A trained network as an ONNX file, with the arithmetic ``variant``."""
 
     variant: Variant
     model: Offer
@@ -388,21 +375,16 @@ class DeploymentReport(RoundMessage, frozen=True, kw_only=True, tag="deployment-
 
 
 class DeploymentClosed(DeviceMessage, frozen=True, kw_only=True, tag="deployment-closed"):
-    """Coordinator to device: rounds continue; energy since the last round belongs to no round.
+    """Coordinator to device: rounds continue at this time of the fleet's clock.
 
-    Attributes:
-        fleet_time_s: the next round's beginning on the fleet's clock.
+    The energy since the last round belongs to no round.
     """
 
     fleet_time_s: Seconds
 
 
 class RunEnded(RunMessage, frozen=True, kw_only=True, tag="run-ended"):
-    """Coordinator to all devices: the run is over.
-
-    Attributes:
-        reason: ``completed``, or why it ended early.
-    """
+    """Coordinator to all devices: the run is ``completed``, or why it ended early."""
 
     reason: str
 

@@ -78,13 +78,9 @@ def series_terms(x: float) -> int:
 def certify(inner: InnerSolver, *, scale_j: float | None = None) -> Certificate:
     """Solve the joint program and prove a lower bound.
 
-    Args:
-        inner: the problem's inner solver; the problem should be feasible.
-        scale_j: the approximate energy of the fleet, J, for the solver's conditioning.
-
-    Returns:
-        The certificate. Its bound is tight even where the solver fails (status ``"failed"``): the
-        multipliers are then found by ascending the dual function alone.
+    The problem should be feasible. The bound is tight even where the solver fails (status
+    ``"failed"``): the multipliers are then found by ascending the dual function alone.
+    ``scale_j`` is the approximate energy of the fleet, J, for the solver's conditioning.
     """
     began = time.perf_counter()
     x = 4.0  # the series grows if this was too small

@@ -132,10 +132,7 @@ def ascend(inner: InnerSolver, learning_multiplier: float, band_multiplier: floa
     learning constraint, and the μ at which the least-cost bandwidths then add up to B. Both
     excesses are the dual function's own slopes, so a point where they vanish is its maximum.
 
-    Args:
-        inner: the problem's inner solver.
-        learning_multiplier: λ to start from; 0 where nothing is known.
-        band_multiplier: μ to start from; 0 where nothing is known.
+    λ and μ to start from are 0 where nothing is known.
     """
     problem = inner.problem
     best = dual(inner, learning_multiplier, band_multiplier)

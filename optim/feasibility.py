@@ -64,12 +64,10 @@ def time_windows(inner: InnerSolver) -> tuple[Array, Array]:
 
 
 def least_bandwidth(problem: FimiProblem, *, band_limit_hz: float = math.inf) -> Leanest:
-    """The least total bandwidth at full speed and power.
+    """The least total bandwidth at full speed and power that meets every other constraint.
 
-    Args:
-        problem: the problem whose data bounds, deadlines and learning constraint must be met.
-        band_limit_hz: with a finite limit the result is the least *error* whose bandwidth is
-            within the limit; the learning constraint is then ignored.
+    With a finite ``band_limit_hz`` it is the least *error* whose bandwidth is within the limit; the
+    learning constraint is then ignored.
     """
     inner = InnerSolver(problem)
     per_sample = problem.cycles_per_pass / problem.frequency_max_hz  # s per sample

@@ -72,9 +72,7 @@ class JointSolution(Struct, frozen=True, eq=False):
 def solve(inner: InnerSolver, *, start: tuple[float, float] | None = None) -> JointSolution:
     """The optimum of (P1) in real numbers, with its proof.
 
-    Args:
-        inner: the problem's inner solver.
-        start: λ and μ of a similar problem; not used where a price that is needed is 0.
+    ``start``: λ and μ of a similar problem; not used where a price that is needed is 0.
 
     Raises:
         InfeasibleError: no plan meets the constraints.
@@ -191,14 +189,9 @@ def _guess(inner: InnerSolver) -> tuple[float, float]:
 
 
 def nearest_feasible(inner: InnerSolver, tau: Array) -> tuple[Array, SplitCosts]:
-    """A feasible plan at or next to given splits: a small move to the leanest plan if need be.
+    """A feasible plan, and its splits, (I,), at or next to given ones, (I,).
 
-    Args:
-        inner: the problem's inner solver.
-        tau: time splits, (I,), for example an optimum that is infeasible by rounding.
-
-    Returns:
-        Splits, (I,), and the plan there.
+    An optimum that is infeasible by rounding is moved a little towards the leanest plan.
     """
     found = inner.evaluate(tau[None])
     if found.violation[0] == 0:

@@ -323,18 +323,18 @@ def from_boards(
             constraint="deadline",
             devices=late,
         )
-    steps = [c.frequency_steps_hz for c in compute]
+    steps = tuple(c.frequency_steps_hz for c in compute)
+    limits = [
+        (s[0], s[-1]) if s else (c.frequency_min_hz, c.frequency_max_hz)
+        for c, s in zip(compute, steps, strict=True)
+    ]
     return FimiProblem(
         devices=devices,
         local_counts=np.asarray([list(local_counts[d]) for d in devices], dtype=np.int64),
         epochs=epochs,
-        frequency_min_hz=_column(
-            s[0] if s else c.frequency_min_hz for c, s in zip(compute, steps, strict=True)
-        ),
-        frequency_max_hz=_column(
-            s[-1] if s else c.frequency_max_hz for c, s in zip(compute, steps, strict=True)
-        ),
-        frequency_steps_hz=tuple(steps),
+        frequency_min_hz=_column(low for low, _ in limits),
+        frequency_max_hz=_column(high for _, high in limits),
+        frequency_steps_hz=steps,
         payload_bits=np.full(len(devices), float(upload_bits)),
         t_max_s=deadline_s - download_s,
         bandwidth_hz=bandwidth_hz,

@@ -63,9 +63,7 @@ class RunnablePlan(Struct, frozen=True, eq=False):
     def shares(self, problem: FimiProblem, time_splits: Array) -> tuple[DeviceShare, ...]:
         """The plan device by device, with synthetic samples spread over the classes by (P4).
 
-        Args:
-            problem: the problem that it solves.
-            time_splits: τ, (I,); moved off 0 and 1, where no device can be.
+        The time splits, (I,), are moved off 0 and 1, where no device can be.
         """
         splits = np.clip(time_splits, _SPLIT_EDGE, 1.0 - _SPLIT_EDGE)
         return tuple(
@@ -91,12 +89,9 @@ class RunnablePlan(Struct, frozen=True, eq=False):
 
 
 def whole_samples(inner: InnerSolver, samples: Array, tau: Array) -> Samples:
-    """Round D to whole samples: up for as few devices as the learning constraint allows.
+    """Round a feasible D, (I,): up for as few devices as the learning constraint allows.
 
-    Args:
-        inner: the problem's inner solver.
-        samples: D in real numbers, feasible, (I,).
-        tau: its time splits; devices that have time for one more sample are rounded up first.
+    Devices with time for one more sample, by the splits ``tau``, (I,), are rounded up first.
     """
     problem = inner.problem
     down = np.maximum(np.floor(samples + 1e-6), problem.local_samples)
@@ -121,14 +116,10 @@ def whole_samples(inner: InnerSolver, samples: Array, tau: Array) -> Samples:
 def realise(
     inner: InnerSolver, samples: Array, tau: Array, leanest_tau: Callable[[], Array]
 ) -> RunnablePlan:
-    """The plan as it will run.
+    """The plan with D and τ in real numbers, (I,) each, as it will run.
 
-    Args:
-        inner: the problem's inner solver.
-        samples: D in real numbers, (I,).
-        tau: time splits of the same plan, (I,).
-        leanest_tau: gives the splits that need the least bandwidth; used if rounding up needs more
-            time than there is.
+    ``leanest_tau`` gives the splits that need the least bandwidth; it is used if rounding up needs
+    more time than there is.
 
     Raises:
         InfeasibleError: no split that was tried has room for whole samples.

@@ -186,7 +186,7 @@ class EmbeddedBroker:
                 log=directory / "log",
             )
             self._address = BrokerAddress(
-                host=_reachable(self._bind),
+                host={"0.0.0.0": LOOPBACK, "": LOOPBACK, "::": "::1"}.get(self._bind, self._bind),
                 port=port,
                 username=self._username,
                 password=self._password,
@@ -277,10 +277,6 @@ def _version(program: str | None) -> str:
     said = subprocess.run([program, "-h"], capture_output=True, text=True, timeout=10).stdout
     found = re.search(r"version (\S+)", said)
     return found.group(1) if found else "unknown"
-
-
-def _reachable(bind: str) -> str:
-    return {"0.0.0.0": LOOPBACK, "": LOOPBACK, "::": "::1"}.get(bind, bind)
 
 
 def _unused_port(bind: str, port: int) -> int:

@@ -54,12 +54,7 @@ Index = Annotated[int, Meta(ge=0)]
 
 
 class Want(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="want"):
-    """Asker to holder: request for chunks.
-
-    Attributes:
-        digest: SHA-256 of the whole payload, hexadecimal.
-        indices: which chunks.
-    """
+    """Asker to holder: request for chunks of a payload."""
 
     digest: Digest
     indices: Annotated[tuple[Index, ...], Meta(min_length=1, max_length=MAX_WANTED)]
@@ -72,14 +67,7 @@ class Done(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="d
 
 
 class Chunk(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="chunk"):
-    """Holder to asker: a piece of a payload.
-
-    Attributes:
-        digest: digest of the whole payload.
-        index: number of the piece, from 0.
-        check: :func:`chunk_check` of ``data``.
-        data: the bytes.
-    """
+    """Holder to asker: a piece of a payload, with its number from 0 and :func:`chunk_check`."""
 
     digest: Digest
     index: Index
