@@ -182,11 +182,7 @@ class Peer:
         return self._presence.views()
 
     def send(self, recipient: str, message: Message) -> None:
-        """Send a message (QoS 1); returns at once. While offline, the message waits.
-
-        Args:
-            recipient: a peer id, or ``"all"``.
-            message: the message.
+        """Send a message (QoS 1) to a peer id or ``"all"``; returns at once. Offline, it waits.
 
         Raises:
             MessageRefused: it is too large, or names another sender or recipient.
@@ -212,13 +208,9 @@ class Peer:
         return self._outbox.settled_within(timeout_s)
 
     def receive(self, timeout_s: float | None = None) -> tuple[str, Message] | None:
-        """The next message, or the next change of another peer's state.
+        """The next message, or the next change of another peer's state: ``(sender, message)``.
 
-        Args:
-            timeout_s: how long to wait, s; ``None``: without limit.
-
-        Returns:
-            ``(sender, message)``, or ``None`` after this time or once the peer is closed.
+        ``None`` after ``timeout_s``, or once the peer is closed.
         """
         try:
             item = self._inbox.get(timeout=timeout_s)

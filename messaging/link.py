@@ -33,6 +33,7 @@ RECONNECT_MAX_S = (20.0, 40.0)
 
 _SO_MAX_PACING_RATE = 47  # <asm-generic/socket.h>; Python's socket module has no name for it
 _UNPACED = 0xFFFFFFFF
+_CALLBACKS = ("on_connect", "on_disconnect", "on_subscribe", "on_message", "on_socket_open")
 _CHECK = "check host and port, and that the broker is running there"
 
 log = logging.getLogger(__name__)
@@ -88,11 +89,8 @@ class Link:
             client.username_pw_set(address.username, address.password)
         if will is not None:
             client.will_set(*will, qos=1, retain=True)
-        client.on_connect = self._on_connect
-        client.on_disconnect = self._on_disconnect
-        client.on_subscribe = self._on_subscribe
-        client.on_message = self._on_message
-        client.on_socket_open = self._on_socket_open
+        for name in _CALLBACKS:
+            setattr(client, name, getattr(self, f"_{name}"))
         self._client = client
         self._draw_reconnect_delays()
 
@@ -180,7 +178,7 @@ class Link:
         client = self._client
         client.disconnect()
         client.loop_stop()
-        for name in ("on_connect", "on_disconnect", "on_subscribe", "on_message", "on_socket_open"):
+        for name in _CALLBACKS:
             setattr(client, name, None)  # breaks the reference cycle, so that sockets are closed
         # loop_stop does not close the two sockets that wake the thread
         with contextlib.suppress(AttributeError):
@@ -188,26 +186,22 @@ class Link:
 
     # On the network thread.
 
-    def _on_connect(
-        self, client: mqtt.Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any
-    ) -> None:
+    def _on_connect(self, _c: Any, _d: Any, _f: Any, reason: ReasonCode, _p: Any) -> None:
         if reason.is_failure:
             if not self._answered.is_set():
                 self._refusal = reason
                 self._answered.set()
-                client.disconnect()
+                self._client.disconnect()
             else:
                 log.warning("%s refuses to have us back: %s", self.address, reason)
             return
         self._draw_reconnect_delays()
         if self._subscriptions:
-            client.subscribe([(name, 1) for name in self._subscriptions])
+            self._client.subscribe([(name, 1) for name in self._subscriptions])
         else:
             self._now_ready()
 
-    def _on_subscribe(
-        self, _client: mqtt.Client, _data: Any, _mid: int, reasons: list[ReasonCode], _p: Any
-    ) -> None:
+    def _on_subscribe(self, _c: Any, _d: Any, _m: int, reasons: list[ReasonCode], _p: Any) -> None:
         if refused := [reason for reason in reasons if reason.is_failure]:
             log.error("%s refuses a subscription: %s", self.address, refused[0])
             if not self._answered.is_set():
@@ -225,20 +219,18 @@ class Link:
             log.exception("after connecting to %s", self.address)
         self._answered.set()
 
-    def _on_disconnect(
-        self, _client: mqtt.Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any
-    ) -> None:
+    def _on_disconnect(self, _c: Any, _d: Any, _f: Any, reason: ReasonCode, _p: Any) -> None:
         if self._ready.is_set() and not self._closed:
             log.warning("connection to %s lost (%s); reconnecting", self.address, reason)
         self._ready.clear()
 
-    def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+    def _on_message(self, _c: Any, _d: Any, message: mqtt.MQTTMessage) -> None:
         try:
             self._message_handler(message.topic, bytes(message.payload), message.retain)
         except Exception:
             log.exception("message of %d B dropped", len(message.payload))
 
-    def _on_socket_open(self, _client: mqtt.Client, _data: Any, sock: Any) -> None:
+    def _on_socket_open(self, _c: Any, _d: Any, sock: Any) -> None:
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._pacing_bps is not None:

@@ -124,21 +124,20 @@ def least_bandwidth(problem: FimiProblem, *, band_limit_hz: float = math.inf) ->
 
     if not constrained or not moving.any():
         return result(low) if turned or error(low) <= _loose(problem) else nothing
-    if not turned and error(high) > _loose(problem):
-        return nothing
-    if not turned and error(low) <= problem.error_budget:
-        return result(low)
-    start = np.where(moving, np.exp(log_low), low)
-    if turned and band(start).sum() > band_limit_hz:
-        return nothing
     if turned:
-        if float(band(high).sum()) <= band_limit_hz:
+        if band(np.where(moving, np.exp(log_low), low)).sum() > band_limit_hz:
+            return nothing
+        if band(high).sum() <= band_limit_hz:
             return result(high)
 
         def spare(log_price: float) -> float:
             return math.log(band_limit_hz / float(band(samples_at(log_price)).sum()))
 
         return result(samples_at(_price(spare) - 1e-9))
+    if error(high) > _loose(problem):
+        return nothing
+    if error(low) <= problem.error_budget:
+        return result(low)
 
     def excess(log_price: float) -> float:
         return math.log(error(samples_at(log_price)) / problem.error_budget)

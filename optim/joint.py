@@ -11,7 +11,6 @@ own price. Time and memory are linear in the number of devices.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from typing import Literal
 
@@ -50,7 +49,6 @@ class JointSolution(Struct, frozen=True, eq=False):
         learning_multiplier: λ, J per unit of mean error.
         band_multiplier: μ, J/Hz.
         steps: number of price pairs at which the devices were solved.
-        seconds: wall time, s.
     """
 
     status: JointStatus
@@ -61,7 +59,6 @@ class JointSolution(Struct, frozen=True, eq=False):
     learning_multiplier: float
     band_multiplier: float
     steps: int
-    seconds: float
 
     @property
     def relative_gap(self) -> float:
@@ -77,7 +74,6 @@ def solve(inner: InnerSolver, *, start: tuple[float, float] | None = None) -> Jo
     Raises:
         InfeasibleError: no plan meets the constraints.
     """
-    began = time.perf_counter()
     require_reachable_error(inner)
     earliest, latest = time_windows(inner)
     if (latest < earliest).any():
@@ -103,7 +99,6 @@ def solve(inner: InnerSolver, *, start: tuple[float, float] | None = None) -> Jo
         learning_multiplier=point.learning_multiplier,
         band_multiplier=point.band_multiplier,
         steps=devices.steps,
-        seconds=time.perf_counter() - began,
     )
 
 

@@ -34,12 +34,7 @@ class Cost(Protocol):
     """Seconds and joules of training; called with many candidates at once."""
 
     def __call__(self, samples: Array, frequency_hz: Array) -> tuple[Array, Array]:
-        """Seconds and joules of a round's training, (S, I) each.
-
-        Args:
-            samples: D, whole numbers, (S, I).
-            frequency_hz: f, (S, I).
-        """
+        """Seconds and joules of a round's training with whole D at f, all four (S, I)."""
         ...
 
 

@@ -97,13 +97,7 @@ def sweep(
 
 
 def vary(problem: FimiProblem, name: str, value: float, *, seed: int = 0) -> FimiProblem:
-    """The problem with one parameter changed.
-
-    Args:
-        problem: the problem to change.
-        name: one of :data:`PARAMETERS`.
-        value: its new value.
-        seed: seed of a new partition.
+    """The problem with one of :data:`PARAMETERS` changed; ``seed`` is that of a new partition.
 
     Raises:
         ProblemError: there is no such parameter, or the value is impossible.

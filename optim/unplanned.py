@@ -17,9 +17,8 @@ from fimi.optim.realise import RunnablePlan
 def equal_shares(problem: FimiProblem) -> Plan:
     """The plan of a fleet with equal bandwidth, highest frequency and power; no bound, no history.
 
-    Args:
-        problem: the problem, with the data that devices train on in ``local_counts``; its limits on
-            synthetic data and on the error are ignored.
+    ``local_counts`` is the data that devices train on. The limits on synthetic data and on the
+    error are ignored.
 
     Raises:
         InfeasibleError: a device does not finish before the deadline.

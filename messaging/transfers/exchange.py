@@ -48,13 +48,9 @@ class Transfers(Fetching):
         max_bytes: int = DEFAULT_MAX_BYTES,
         gone_after_s: float = 15.0,
     ) -> None:
-        """An object without transfers.
+        """An object without transfers; the limits are those of :class:`~fimi.messaging.client.Peer`.
 
-        Args:
-            carrier: the peer.
-            chunk_bytes: size of the chunks it serves.
-            max_bytes: largest payload it fetches.
-            gone_after_s: a fetch fails when its holder has been offline for this long, s.
+        A fetch fails when its holder has been offline for ``gone_after_s``.
         """
         if not 1 <= chunk_bytes <= MAX_CHUNK_BYTES:
             raise ValueError(f"chunk_bytes is {chunk_bytes}; take 1 to {MAX_CHUNK_BYTES}")

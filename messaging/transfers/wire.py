@@ -36,19 +36,9 @@ MAX_MESSAGE_BYTES = 1 << 20
 MAX_WANTED = 64
 """Most chunks that one request may name."""
 
-_SPEAKS_FOR: dict[type[Message], str] = {
-    DeviceState: "peer",
-    Profile: "device",
-    PlanApplied: "device",
-    UpdateReady: "device",
-    RoundReport: "device",
-    RoundSettled: "device",
-}
-_SPEAKS_TO: dict[type[Message], str] = {
-    DevicePlan: "device",
-    RoundStart: "device",
-    RoundClosed: "device",
-}
+_FROM_DEVICE = (Profile, PlanApplied, UpdateReady, RoundReport, RoundSettled)
+_SPEAKS_FOR = {DeviceState: "peer", **dict.fromkeys(_FROM_DEVICE, "device")}
+_SPEAKS_TO = dict.fromkeys((DevicePlan, RoundStart, RoundClosed), "device")
 
 Index = Annotated[int, Meta(ge=0)]
 
