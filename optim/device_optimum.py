@@ -58,7 +58,7 @@ class DeviceSolver:
         return tau
 
     def excess(self, log_lam: float, log_mu: float) -> tuple[float, float]:
-        """(28) Logarithms of error over budget and of bandwidth over B at log λ, −inf for 0, log μ."""
+        """(28) Logarithms of error over budget and bandwidth over B at log λ (or −inf), log μ."""
         inner, problem = self._inner, self._inner.problem
         self.steps += 1
         self._log_t = self._minimise(log_lam, log_mu)

@@ -56,7 +56,8 @@ class PasswordPlugin(BaseAuthPlugin):  # type: ignore[misc]
             (session.password or "", self.config.password),
         )
         # both are compared, so that the time does not tell which of them is wrong
-        return all([hmac.compare_digest(*map(str.encode, pair)) for pair in pairs])
+        name, password = (hmac.compare_digest(*map(str.encode, pair)) for pair in pairs)
+        return name and password
 
 
 class _Handler(BrokerProtocolHandler):  # type: ignore[misc]

@@ -48,7 +48,7 @@ class Transfers(Fetching):
         max_bytes: int = DEFAULT_MAX_BYTES,
         gone_after_s: float = 15.0,
     ) -> None:
-        """An object without transfers; the limits are those of :class:`~fimi.messaging.client.Peer`.
+        """An object without transfers; the sizes are explained in :mod:`fimi.messaging.client`.
 
         A fetch fails when its holder has been offline for ``gone_after_s``.
         """
