@@ -98,7 +98,10 @@ class Ledger:
         (phase, start_s), self._open = self._open, None
         end_s = self._clock.now_s()
         readings = self._recorder.mark()
-        split = self._recorder.split if isinstance(self._recorder, Combined) else None
+        cpu = None
+        if isinstance(self._recorder, Combined):
+            split, meter = self._recorder.split_readings, self._recorder.split.describe()
+            cpu = integrate(split, start_s, end_s, meter)
         usable = [reading for reading in readings if reading.holds]
         record = PhaseRecord(
             phase=phase,
@@ -107,7 +110,7 @@ class Ledger:
             energy=integrate(readings, start_s, end_s, self._recorder.describe()),
             sample_count=len(usable),
             largest_gap_s=largest_gap_s(usable, start_s, end_s),
-            cpu=integrate(split.taken(), start_s, end_s, split.describe()) if split else None,
+            cpu=cpu,
         )
         self._records.append(record)
         return record

@@ -93,15 +93,10 @@ class FrequencyControl:
             if self._choice == "nvpmodel":
                 why = "no power mode can be set: not a Jetson, no nvpmodel, or not root"
         fixed_hz = self.cpufreq.in_force_hz() or compute.frequency_max_hz
-        return Reach(
-            replace(
-                compute,
-                frequency_min_hz=fixed_hz,
-                frequency_max_hz=fixed_hz,
-                frequency_steps_hz=(),
-            ),
-            why,
+        fixed = replace(
+            compute, frequency_min_hz=fixed_hz, frequency_max_hz=fixed_hz, frequency_steps_hz=()
         )
+        return Reach(fixed, why)
 
     def cap(self, frequency_hz: float) -> FrequencyCap:
         """Cap the frequency by the first means that can; the notes say why others could not."""
@@ -110,12 +105,7 @@ class FrequencyControl:
             cap = means.cap(frequency_hz)
             notes += cap.notes
             if cap.applied:
-                return FrequencyCap(
-                    frequency_hz=cap.frequency_hz,
-                    applied=True,
-                    means=cap.means,
-                    notes=tuple(notes),
-                )
+                return replace(cap, notes=tuple(notes))
         if not self._means:
             notes.append('the frequency stays as it is: frequency_control = "none"')
         return FrequencyCap(
