@@ -69,12 +69,7 @@ class Agent:
     """One edge device.
 
     Args:
-        peer: its MQTT connection, connected by :meth:`run`.
-        hardware: the board it runs on.
-        data: its local data.
-        backends: chooses the trainer.
         turns: shared by the agents of a process; left out, an agent has its own.
-        settings: timeouts and limits.
     """
 
     def __init__(

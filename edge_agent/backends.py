@@ -65,8 +65,7 @@ class Backends:
         classes: K.
         image_shape: channels, height, width.
         cache: folder for graphs; ``None`` keeps them in memory only.
-        trainers: shared with devices of the same process that take turns training; its own if
-            ``None``.
+        trainers: shared with devices of the process that take turns training; else its own.
     """
 
     def __init__(

@@ -32,14 +32,8 @@ def try_file(
 ) -> Trial:
     """Run a file on the device's own images.
 
-    Args:
-        file: the file's variant and offer.
-        payload: its content.
-        data: local data of the device.
-        order: how many images, for how long.
-        hardware: the board; every inference is reported to it.
-        ledger: meters the inferences as one phase; no phase may be open.
-        cancelled: when it returns true, the trial ends after the running inference.
+    Every inference is reported to the hardware. The ledger meters them as one phase; no phase may
+    be open. When ``cancelled`` returns true, the trial ends after the running inference.
 
     Raises:
         fimi.learning.onnx.graphs.GraphError: the file cannot be used, or is for other images.

@@ -22,8 +22,6 @@ class CpuQuota:
     """The quota of the cgroup that this process is in.
 
     Args:
-        root: root of the file system.
-        journal: the journal that writes the files.
         frequency_max_hz: the highest frequency of the processor; it stands for all of its time.
         cpus: over how many processors the time is counted.
     """

@@ -46,12 +46,7 @@ def refused(note: str, frequency_hz: float | None = None) -> FrequencyCap:
 
 
 class CpuFrequency:
-    """The cpufreq policies of this machine.
-
-    Args:
-        root: root of the file system.
-        journal: writes the files.
-    """
+    """The cpufreq policies of this machine; a journal writes their files."""
 
     def __init__(self, root: Path, journal: Journal) -> None:
         self._folder = root / "sys" / "devices" / "system" / "cpu" / "cpufreq"

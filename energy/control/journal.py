@@ -65,10 +65,7 @@ class SteeredElsewhereError(OSError):
 class Journal:
     """A file that keeps the state before every change of this machine, until it is restored.
 
-    Args:
-        folder: folder of the journal; made if needed.
-        root: root of the file system.
-        run: runs programs.
+    Its folder is made if needed.
     """
 
     def __init__(self, folder: Path, root: Path = Path("/"), run: Run = run_program) -> None:
@@ -116,7 +113,7 @@ class Journal:
         self.claim()
         target = path.relative_to(self._root).as_posix()
         self.change("file", target, path.read_text(encoding="ascii").strip())
-        path.write_text(f"{text}\n", encoding="ascii")
+        self._write(path, text)
 
     def change(self, kind: ChangeKind, target: str, before: str) -> None:
         """Note the state before a change is made, if it is the first one. Needs :meth:`claim`.
@@ -186,6 +183,9 @@ class Journal:
         os.write(self._file, b"".join(msgspec.json.encode(each) + b"\n" for each in changes))
         os.fsync(self._file)
 
+    def _write(self, path: Path, text: str) -> None:
+        path.write_text(f"{text}\n", encoding="ascii")
+
     def _boot_id(self) -> str:
         return read_text(self._root / "proc/sys/kernel/random/boot_id") or ""
 
@@ -214,7 +214,7 @@ class Journal:
             try:
                 if not path.exists():
                     return ""  # the cgroup does not exist any more
-                path.write_text(f"{change.before}\n", encoding="ascii")
+                self._write(path, change.before)
             except OSError as error:
                 return f"{path} could not be set back to {change.before}: {error.strerror}"
             return ""

@@ -21,11 +21,7 @@ _LIMIT = re.compile(r"^\s*CPU_(?!ONLINE)\w+\s+MAX_FREQ\s+(-?\d+)", re.MULTILINE)
 
 
 def modes_hz(text: str) -> dict[int, float | None]:
-    """Highest CPU frequency of every power mode, Hz; ``None`` where a mode sets no limit.
-
-    Args:
-        text: the text of ``/etc/nvpmodel.conf``.
-    """
+    """Highest CPU frequency of every mode in ``/etc/nvpmodel.conf``, Hz; ``None``: no limit."""
     parts = _MODE.split(text)
     modes: dict[int, float | None] = {}
     for number, body in zip(parts[1::3], parts[3::3], strict=True):
@@ -42,13 +38,7 @@ def present_mode(text: str) -> int | None:
 
 
 class PowerModes:
-    """The power modes of this module.
-
-    Args:
-        root: root of the file system.
-        journal: keeps the previous mode.
-        run: runs ``nvpmodel``.
-    """
+    """The power modes of this module; a journal keeps the previous one."""
 
     def __init__(self, root: Path, journal: Journal, run: Run) -> None:
         self._config = root / "etc" / "nvpmodel.conf"

@@ -55,14 +55,7 @@ CHIPS: dict[str, HwmonDriver] = {
 
 
 class Hwmon(Meter):
-    """One device below ``/sys/class/hwmon``.
-
-    Args:
-        folder: folder of the device.
-        name: name of its driver.
-        chip: properties of the driver.
-        scope: what it sees, if its user has said so.
-    """
+    """One device below ``/sys/class/hwmon``; ``scope`` is what its user says that it sees."""
 
     def __init__(self, folder: Path, name: str, chip: HwmonDriver, scope: Scope | None) -> None:
         powers = [folder / file for file in _POWER_FILES if (folder / file).exists()]
@@ -117,12 +110,9 @@ def find_hwmon(root: Path) -> dict[str, Path]:
 
 
 def open_hwmon(root: Path, name: str | None = None, scope: Scope | None = None) -> Hwmon:
-    """A device by its driver's name, or the first one that is known to see a whole device.
+    """A device by its driver's name (``"ina226"``), or the first one of :data:`CHIPS`.
 
-    Args:
-        root: root of the file system.
-        name: for example ``"ina226"``; ``None`` for any of :data:`CHIPS`.
-        scope: what it sees; needed for a driver that is not one of :data:`CHIPS`.
+    A driver that is not one of these needs a scope.
 
     Raises:
         MeterUnavailableError: there is none, it cannot be read, or its scope is not known.

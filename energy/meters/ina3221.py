@@ -63,12 +63,7 @@ class Rail(Struct, frozen=True):
 
 
 class Ina3221(Meter):
-    """The sum of some rails.
-
-    Args:
-        rails: the rails; none of them contains another.
-        what: ``"total"``, ``"cpu"``: which of the module's powers this is.
-    """
+    """The sum of rails of which none contains another: the module's total, or its processor's."""
 
     def __init__(self, rails: list[Rail], what: str) -> None:
         self._rails = rails
@@ -90,11 +85,7 @@ class Ina3221(Meter):
 
 
 def open_ina3221(root: Path, what: str = "total") -> Ina3221:
-    """The module's total, or its CPU rail.
-
-    Args:
-        root: root of the file system.
-        what: ``"total"`` or ``"cpu"``.
+    """The module's ``"total"``, or its ``"cpu"`` rail.
 
     Raises:
         MeterUnavailableError: there is no INA3221, it cannot be read, or it is not known which of
@@ -130,8 +121,8 @@ def find_rails(root: Path) -> list[Rail]:
     rails = []
     for device in sorted(drivers.glob("ina3221x/*/iio:device*")):
         for name in sorted(device.glob("rail_name_[0-9]")):
-            files = (device / f"in_power{name.name[-1]}_input",)
-            rails.append(Rail(read_text(name) or name.name, files, 1e-3, 0.1, averages=False))
+            power, label = device / f"in_power{name.name[-1]}_input", read_text(name)
+            rails.append(Rail(label or name.name, (power,), 1e-3, 0.1, averages=False))
     for device in sorted(drivers.glob("ina3221/*/hwmon/hwmon*")):
         interval_ms = read_count(device / "update_interval")
         for channel in (1, 2, 3):

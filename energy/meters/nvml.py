@@ -83,10 +83,7 @@ class Nvml(Meter):
 
 
 def open_nvml(library: ModuleType | Any = None) -> Nvml:
-    """All NVIDIA cards of this machine.
-
-    Args:
-        library: the module ``pynvml``; imported if left out.
+    """All NVIDIA cards of this machine; ``library`` is the module ``pynvml``.
 
     Raises:
         MeterUnavailableError: if the library, its driver or a card is missing.

@@ -28,10 +28,7 @@ _SUB_ZONE = re.compile(r"^intel-rapl:\d+$")
 
 
 class Rapl(Meter):
-    """The sum of all package counters.
-
-    Args:
-        zones: folders of the package zones.
+    """The sum of the counters of some package zones, by their folders.
 
     Raises:
         MeterUnavailableError: if a zone cannot be read.
