@@ -12,11 +12,7 @@ from fimi.learning.data.dataset import Dataset, Images, Labels
 
 
 class MixedData:
-    """Local samples, followed by the synthetic ones of the plan in force.
-
-    Args:
-        local: the device's local data.
-    """
+    """Local samples, followed by the synthetic ones of the plan in force."""
 
     def __init__(self, local: Dataset) -> None:
         self.local = local

@@ -42,12 +42,7 @@ class Exchange:
         self._served: str | None = None
 
     def fetch(self, offer: Offer, max_bytes: int, phase: Phase | None = None) -> bytes:
-        """Pull a payload.
-
-        Args:
-            offer: the payload and its holder.
-            max_bytes: largest size that is accepted.
-            phase: the phase of its goodput; ``None``: the goodput is not noted.
+        """Pull a payload; its goodput is noted if a phase is given.
 
         Raises:
             TransferError: it is too large, damaged or late, or was cancelled.
@@ -62,11 +57,7 @@ class Exchange:
         return payload
 
     def ship(self, update: bytes, announce: Callable[[Offer], None]) -> None:
-        """Offer an update and wait until the coordinator has pulled it.
-
-        Args:
-            update: the trained parameters.
-            announce: tells the coordinator of the offer.
+        """Offer an update, announce the offer, and wait until the coordinator has pulled it.
 
         Raises:
             TransferCancelled: it was cancelled.

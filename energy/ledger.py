@@ -55,11 +55,7 @@ class Ledger:
     """Meters the phases of one device.
 
     Phases do not overlap; energy drawn between two phases belongs to none of them. One thread
-    uses a ledger at a time.
-
-    Args:
-        clock: the device's clock, which also stamps the readings.
-        recorder: the recorder of its meter.
+    uses a ledger at a time. The clock is that of the recorder's readings.
     """
 
     def __init__(self, clock: Clock, recorder: Recorder) -> None:

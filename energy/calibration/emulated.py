@@ -55,10 +55,7 @@ class EmulatedLoad:
 def sweep_plan(board: BoardModel, *, frequencies: int = 7, **more: float | int) -> SweepPlan:
     """A sweep over an emulated board: its operating points, four bandwidths, receiving.
 
-    Args:
-        board: the cost model whose frequencies are swept.
-        frequencies: how many of them at most.
-        more: fields of the plan.
+    At most so many of its frequencies are swept; ``more`` are other fields of the plan.
     """
     compute = board.compute
     steps = (

@@ -146,13 +146,8 @@ def sweep(
 ) -> tuple[Setting, ...]:
     """Measure every setting of a plan.
 
-    Args:
-        hardware: the board.
-        load: makes it work.
-        plan: what to measure.
-        voltage_v: core voltage at a frequency, where known.
-        progress: called before every setting and at the end.
-        cancelled: called repeatedly; the sweep stops when it returns true.
+    ``voltage_v`` gives the core voltage at a frequency, V, where known. ``progress`` is called
+    before every setting and at the end, ``cancelled`` repeatedly; the sweep stops when it is true.
 
     Raises:
         CalibrationImpossibleError: :func:`check` finds something missing, or the meter gives no

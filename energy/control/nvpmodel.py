@@ -67,20 +67,18 @@ class PowerModes:
         limit_hz, mode = min(enough) if enough else unlimited[0]
         try:
             self._journal.claim()
+            asked = self._run(["nvpmodel", "-q"])
+            before = present_mode(asked.out)
+            if asked.code or before is None:
+                missing = asked.code == NOT_FOUND
+                return refused(
+                    "nvpmodel is not installed" if missing else f"nvpmodel -q failed: {asked.error}"
+                )
+            if mode != before:
+                self._journal.change("power-mode", "", str(before))
         except OSError as error:
             return refused(f"{error.filename}: {error.strerror}; the power mode stays")
-        asked = self._run(["nvpmodel", "-q"])
-        before = present_mode(asked.out)
-        if asked.code or before is None:
-            missing = asked.code == NOT_FOUND
-            return refused(
-                "nvpmodel is not installed" if missing else f"nvpmodel -q failed: {asked.error}"
-            )
         if mode != before:
-            try:
-                self._journal.change("power-mode", "", str(before))
-            except OSError as error:
-                return refused(f"{error.filename}: {error.strerror}; the power mode stays")
             done = self._run(["nvpmodel", "-m", str(mode)])
             after = present_mode(self._run(["nvpmodel", "-q"]).out)
             if done.code or after != mode:

@@ -38,7 +38,6 @@ class RateControl:
 
     Args:
         choice: the means; ``tc`` falls back to the connection where it is refused.
-        uplink: the agent's connection.
         interface: the network interface towards the broker, for ``tc``.
     """
 

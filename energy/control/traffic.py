@@ -55,18 +55,15 @@ class TrafficControl:
         """Cap what the interface sends, and read the cap back."""
         try:
             self._journal.claim()
-        except OSError as error:
-            return RateCap(note=f"{error.filename}: {error.strerror}")
-        present = self._root_qdisc()
-        if isinstance(present, str):
-            return RateCap(note=present)
-        handle = present.get("handle", "0:")
-        if handle not in ("0:", HANDLE):
-            return RateCap(
-                note=f"{self._interface} has the queueing discipline {present.get('kind')} "
-                f"{handle}, which somebody has chosen: it is left alone"
-            )
-        try:
+            present = self._root_qdisc()
+            if isinstance(present, str):
+                return RateCap(note=present)
+            handle = present.get("handle", "0:")
+            if handle not in ("0:", HANDLE):
+                return RateCap(
+                    note=f"{self._interface} has the queueing discipline {present.get('kind')} "
+                    f"{handle}, which somebody has chosen: it is left alone"
+                )
             self._journal.change("qdisc", self._interface, "")
         except OSError as error:
             return RateCap(note=f"{error.filename}: {error.strerror}")

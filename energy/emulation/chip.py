@@ -165,10 +165,6 @@ class Chip:
     It agrees with a cost model in two states: cold and idle it draws the model's idle power, cold
     and at the highest frequency the model's busy power. In between it follows C V² f and its
     leakage, so that the model's κ f³ is wrong to the extent that V is not in proportion to f.
-
-    Args:
-        silicon: properties of its make.
-        board: the cost model that it agrees with in these two states.
     """
 
     def __init__(self, silicon: ChipTraits, board: BoardModel) -> None:

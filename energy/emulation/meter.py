@@ -21,11 +21,9 @@ class EmulatedMeter:
     end, so that a step of power never lies between two readings at the edge of a phase.
 
     Args:
-        description: what it says of itself.
         noise_w: one standard deviation of a reading's noise, W.
         gain: reading over truth.
         resting_power_w: power of the board when no work is reported, W.
-        clock: the board's clock.
     """
 
     def __init__(

@@ -24,7 +24,6 @@ class SampledMeter(EmulatedMeter):
     """An emulated meter with a sampling grid.
 
     Args:
-        description: what it says of itself.
         relative_noise: one standard deviation of a reading's noise over the power.
         dropped: probability that a reading on the grid is lost; those forced at the edges of a
             phase are not.

@@ -152,8 +152,7 @@ class DeclaredPower:
     Its joules are ``modelled``. There is no default power.
 
     Args:
-        power_w: declared power of the board, W.
-        clock: the board's clock.
+        power_w: of the board, W.
         relative_uncertainty: one standard deviation of the declared power, dimensionless.
 
     Raises:

@@ -14,10 +14,6 @@ from fimi.energy.meters.sampler import MonitorCost, Sampler
 class Combined:
     """A recorder of totals that also records the processor's share.
 
-    Args:
-        total: the wider meter.
-        split: the processor's.
-
     Attributes:
         split: the recorder of the processor's share.
         split_readings: its readings between the last two marks.

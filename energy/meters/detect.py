@@ -54,15 +54,9 @@ class MeterPair(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class MeterSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a board's profile says about meters.
+    """What a board's profile (:class:`fimi.energy.host_profile.HostProfile`) says about meters.
 
-    Attributes:
-        meter: ``auto``, one of :data:`NAMES`, ``hwmon:<driver>``, or a pair of these.
-        scope: what an hwmon device or a recording sees, where that is not known.
-        rate_hz: how often to read it, Hz.
-        plug: where the plug is found.
-        replay: a recorded CSV file.
-        constant_power_w: the declared power, W.
+    ``meter`` is ``auto``, one of :data:`NAMES`, ``hwmon:<driver>``, or a pair of these.
     """
 
     meter: str | MeterPair = "auto"

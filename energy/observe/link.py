@@ -70,13 +70,6 @@ def link_state(root: Path, interface: str, run: Run = run_program) -> LinkState:
 
 def _signal_dbm(root: Path, interface: str) -> float | None:
     """Signal level from the interface's line in ``/proc/net/wireless``, dBm."""
-    for line in (read_text(root / "proc/net/wireless") or "").splitlines():
-        name, colon, rest = line.strip().partition(":")
-        columns = rest.split()
-        if colon and name == interface and len(columns) >= 3:
-            try:
-                level = float(columns[2].rstrip("."))
-            except ValueError:
-                return None
-            return level if level < 0.0 else None
-    return None
+    listed = read_text(root / "proc/net/wireless") or ""
+    line = re.search(rf"^\s*{re.escape(interface)}:\s*\S+\s+\S+\s+(-\d+)", listed, re.MULTILINE)
+    return float(line[1]) if line else None
