@@ -8,7 +8,7 @@ for values that depend on a trainable parameter.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from msgspec import Struct
@@ -55,18 +55,18 @@ class Tape:
         """Mark a trainable parameter, whose gradient is wanted."""
         self._active.add(value.name)
 
-    def is_active(self, value: Value) -> bool:
-        """Whether a gradient with respect to ``value`` is wanted."""
-        return value.name in self._active
+    def is_active(self, value: Value | None) -> TypeGuard[Value]:
+        """Whether there is this value and a gradient with respect to it is wanted."""
+        return value is not None and value.name in self._active
 
     def record(
-        self, output: Value, inputs: Sequence[Value], backward: Callable[[str], None]
+        self, output: Value, inputs: Sequence[Value | None], backward: Callable[[str], None]
     ) -> Value:
         """Note how the gradient of ``output`` flows to ``inputs``.
 
         Args:
             output: the output of an operator.
-            inputs: its inputs.
+            inputs: its inputs; ``None`` for an optional one that is not there.
             backward: gets the name of the gradient with respect to ``output`` and calls
                 :meth:`pass_on` for those inputs that are active.
         """
@@ -114,7 +114,7 @@ class Tape:
 
     def reshape(self, name: str, shape: Shape) -> str:
         """Reshape to a shape in which at most one dimension depends on the batch size."""
-        return self.graph.op("Reshape", name, self.graph.integers(*(s or -1 for s in shape)))
+        return self.graph.reshape(name, *(size or -1 for size in shape))
 
 
 Rule = Callable[[Tape, Shape, list[Any], dict[str, Any]], Value]
