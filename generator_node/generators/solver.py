@@ -62,6 +62,22 @@ def signal_power(count: int) -> NDArray[np.float64]:
     return powers
 
 
+def check_sampling(
+    solver: str, steps: int, guidance: float = 1.0, training_steps: int = 1000
+) -> None:
+    """Check the settings of a sampler.
+
+    Raises:
+        ValueError: there is no such solver, or steps or guidance are out of range.
+    """
+    if solver not in SOLVERS:
+        raise ValueError(f"solver is {solver!r}; there are {', '.join(SOLVERS)}")
+    if not 1 <= steps <= training_steps:
+        raise ValueError(f"steps is {steps}; a sampler takes 1 to {training_steps} denoising steps")
+    if not 0 <= guidance <= 50:
+        raise ValueError(f"guidance is {guidance}; take a value from 0 to 50")
+
+
 def plan(solver: SolverName, steps: int, *, training_steps: int = 1000) -> tuple[Step, ...]:
     """The steps from pure noise to an image.
 
@@ -73,10 +89,7 @@ def plan(solver: SolverName, steps: int, *, training_steps: int = 1000) -> tuple
     Raises:
         ValueError: there is no such solver, or steps are out of range.
     """
-    if solver not in SOLVERS:
-        raise ValueError(f"solver is {solver!r}; there are {', '.join(SOLVERS)}")
-    if not 1 <= steps <= training_steps:
-        raise ValueError(f"steps is {steps}; a sampler takes 1 to {training_steps} denoising steps")
+    check_sampling(solver, steps, training_steps=training_steps)
     times = np.round(np.arange(training_steps, 0, -training_steps / steps)[:steps]).astype(int) - 1
     powers = np.append(signal_power(training_steps)[times], 1.0)
     alphas, sigmas = np.sqrt(powers), np.sqrt(1 - powers)

@@ -231,8 +231,7 @@ class TextToImageGenerator(Generator):
             return None
         side = self._settings.size // scale if self._settings.size else unet.config.sample_size
         shape = (unet.config.in_channels, side, side)
-        noise = np.stack([noise_of(int(seed), shape) for seed in seeds])
-        return torch.from_numpy(noise).to(pipeline.device, unet.dtype)
+        return torch.from_numpy(noise_of(seeds, shape)).to(pipeline.device, unet.dtype)
 
 
 def fit(picture: Image, image_shape: tuple[int, int, int]) -> Image:

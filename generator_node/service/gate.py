@@ -64,17 +64,11 @@ class Judge:
     """
 
     def __init__(self, data: bytes, *, threads: int = 1) -> None:
-        from fimi.learning.training.onnx_runtime import (  # when it is needed: it takes a moment
-            onnxruntime,
-        )
+        # Imported when it is needed: it takes a moment.
+        from fimi.learning.training.onnx_runtime import session_of
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(
-                data, options, providers=["CPUExecutionProvider"]
-            )
+            self._session = session_of(data, threads)
         except Exception as error:  # ONNX Runtime's errors have no common base
             reason = str(error).splitlines()[0]
             raise GeneratorError(f"the judge cannot be loaded: {reason}") from error
@@ -131,11 +125,10 @@ class Gate:
         self._limits = np.broadcast_to(np.array(limits, np.float32), public.classes)
         self._real = Neighbours(public.images)
         self._blank = BLANK_SHARE * float(_deviation(public.images).min())
-        self.copy_distance = (
-            float(np.quantile(self._real.among_themselves(), settings.copy_quantile))
-            if settings.copy_quantile
-            else 0.0
-        )
+        self.copy_distance = 0.0
+        if settings.copy_quantile:
+            among = self._real.among_themselves()
+            self.copy_distance = float(np.quantile(among, settings.copy_quantile))
 
     def judge(self, images: Images, class_ids: Labels) -> Judged:
         """Judge images of given classes, each independently of the others."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import torch
@@ -128,6 +128,13 @@ def torch_threads(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def draw_each(draw: Callable[[slice], None], parts: list[slice], threads: int) -> None:
+    """Call ``draw`` for every part, without gradients and with so many of PyTorch's threads."""
+    with torch_threads(threads), torch.inference_mode():
+        for part in parts:
+            draw(part)
 
 
 def library_versions() -> dict[str, str]:

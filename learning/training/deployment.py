@@ -17,14 +17,13 @@ from __future__ import annotations
 import logging
 import tempfile
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from fimi.learning.data.dataset import Dataset, Images
+from fimi.learning.data.dataset import Dataset
 from fimi.learning.networks import models
 from fimi.learning.onnx.builder import model_of
 from fimi.learning.onnx.export import evaluation_graph
@@ -33,7 +32,7 @@ from fimi.learning.training import tensors
 from fimi.learning.training.classifier import Classifier, Exported, FileCheck, Variant
 from fimi.learning.training.onnx_runtime import session_of
 from fimi.learning.training.tensors import Parameters
-from fimi.learning.training.trainer import judge, pieces
+from fimi.learning.training.trainer import Trainer, judge, pieces
 
 PARITY_IMAGES = 256
 """Number of test images on which a file is compared with PyTorch."""
@@ -44,14 +43,6 @@ _BATCH = 64
 
 class ParityError(RuntimeError):
     """An exported network differs too much from PyTorch; the message says by how much."""
-
-
-class Network(Protocol):
-    """Gives the logits of the trained network."""
-
-    def predict(self, parameters: Parameters, images: Images) -> NDArray[np.float32]:
-        """Logits, (N, classes)."""
-        ...
 
 
 class Deployer:
@@ -68,7 +59,7 @@ class Deployer:
     """
 
     def __init__(
-        self, model: str, network: Network, test: Dataset, *, quantise: bool = True
+        self, model: str, network: Trainer, test: Dataset, *, quantise: bool = True
     ) -> None:
         module = models.build(model, test.classes, test.image_shape, seed=0)
         self._graph, self.multiply_adds = evaluation_graph(
