@@ -113,14 +113,9 @@ def pooled_gradient(
     first = next(iter(gradients.values()))
     for gradient in gradients.values():
         _check_alike(first, gradient)
+    shares = [(samples[device] / total, gradient) for device, gradient in gradients.items()]
     return {
-        name: np.asarray(
-            sum(
-                (samples[device] / total) * gradient[name].astype(np.float64)
-                for device, gradient in gradients.items()
-            ),
-            np.float64,
-        )
+        name: np.asarray(sum(share * each[name].astype(np.float64) for share, each in shares))
         for name in first
     }
 
