@@ -37,11 +37,7 @@ class BootstrapSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class BootstrapGenerator(Generator):
-    """Draws public images.
-
-    Args:
-        public: the images to draw from.
-        settings: how images are changed.
+    """Draws public images and changes them.
 
     Raises:
         GeneratorError: a class has no public image.

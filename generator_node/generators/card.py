@@ -79,12 +79,8 @@ class Card(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class FromCard(Generator):
     """Base of generators that are read from a folder: what their card states, and their images.
 
-    Args:
-        card: card of the folder.
-        threads: threads while it draws.
-
     Raises:
-        ValueError: there is not one thread.
+        ValueError: ``threads``, those that draw, are fewer than one.
     """
 
     part = 256
@@ -160,12 +156,7 @@ def read_card(folder: Path) -> Card:
 
 
 def read_part(folder: Path, name: str, digest: str) -> bytes:
-    """A file of a saved generator: its weights, its graph or its judge.
-
-    Args:
-        folder: folder of the generator.
-        name: name of the file, relative to ``folder``.
-        digest: the file's SHA-256 by the card.
+    """A file of a saved generator: its weights, its graph or its judge, with the card's SHA-256.
 
     Raises:
         GeneratorError: the file is missing, or its digest differs from the card's.

@@ -28,18 +28,11 @@ from fimi.learning.data.dataset import Labels
 
 
 class DiffusionGenerator(FromCard):
-    """Draws images with DPM-Solver++; a :class:`~fimi.generator_node.generators.base.Generator`.
+    """Draws images with a solver of diffusers.
 
-    Args:
-        unet: the network, in inference mode.
-        card: its card.
-        scheduler: the solver's configuration.
-        steps: denoising steps, network evaluations per image.
-        guidance: weight w of v_null + w · (v_class − v_null); 1 is the plain model at half the
-            cost. With more, images look better but vary less, and train a classifier worse.
-        solver: ``"dpm++"`` or ``"ddim"``.
-        threads: PyTorch's threads while it draws.
-        device: ``"cpu"``, or a CUDA device, where it computes in half precision.
+    Steps, guidance and solver are explained in
+    :class:`fimi.generator_node.generators.onnx_diffusion.OnnxDiffusionGenerator`. ``unet`` is in
+    inference mode. A CUDA device computes in half precision.
 
     Raises:
         ValueError: steps, guidance or threads are out of range.

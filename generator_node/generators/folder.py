@@ -52,15 +52,8 @@ def save(
 ) -> Card:
     """Write a generator; the card last, so that a folder with a card is complete.
 
-    Args:
-        folder: the folder to write.
-        card: its card; the digests are set here.
-        unet: the network.
-        scheduler: the solver.
-        judge: the judge of its images as an ONNX graph; empty for none.
-
-    Returns:
-        The card as written.
+    ``judge`` is the judge of its images as an ONNX graph; empty for none. Returns the card as
+    written, with all digests.
     """
     weights = safetensors.torch.save(
         {name: tensor.detach().cpu().contiguous() for name, tensor in unet.state_dict().items()}
@@ -87,13 +80,7 @@ def finish(folder: Path, card: Card, judge: bytes) -> Card:
 
 
 def read_network(folder: Path, name: str, card: Card, build: Callable[[], Network]) -> Network:
-    """A network of a saved generator, ready for inference.
-
-    Args:
-        folder: folder of the generator.
-        name: name of the file of weights, relative to ``folder``.
-        card: card of the generator.
-        build: makes the network, with any weights.
+    """A network of a saved generator, ready for inference; ``build`` makes it with any weights.
 
     Raises:
         GeneratorError: the file is missing, its digest differs from the card's, or its weights

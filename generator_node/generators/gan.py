@@ -109,14 +109,7 @@ class GeneratorNetwork(nn.Module):
 
 
 class GanGenerator(FromCard):
-    """Draws images from a GAN.
-
-    Args:
-        network: the network, in inference mode.
-        card: its card.
-        threads: PyTorch's threads while it draws.
-        device: ``"cpu"`` or a CUDA device.
-    """
+    """Draws images from a GAN, whose network is in inference mode, on the CPU or a CUDA device."""
 
     def __init__(
         self, network: GeneratorNetwork, card: Card, *, threads: int = 1, device: str = "cpu"

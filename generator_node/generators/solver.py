@@ -118,16 +118,13 @@ def plan(solver: SolverName, steps: int, *, training_steps: int = 1000) -> tuple
 
 
 def advance(step: Step, noisy: Floats, velocity: Floats, before: Floats) -> tuple[Floats, Floats]:
-    """One step.
+    """The less noisy images after a step, and the predicted ones.
 
     Args:
         step: the step.
         noisy: the noisy images, (N, channels, height, width).
-        velocity: the network's prediction for it.
-        before: the image predicted a step earlier; ignored in the first step.
-
-    Returns:
-        The less noisy images, and the predicted ones.
+        velocity: the network's prediction for them.
+        before: those predicted a step earlier; ignored in the first step.
     """
     predicted: Floats = np.float32(step.alpha) * noisy - np.float32(step.sigma) * velocity
     result: Floats = np.float32(step.keep) * noisy + np.float32(step.now) * predicted

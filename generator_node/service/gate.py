@@ -55,10 +55,6 @@ class GateSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 class Judge:
     """A classifier as an ONNX graph: images (N, C, H, W) uint8 to logits and features.
 
-    Args:
-        data: the graph.
-        threads: threads of ONNX Runtime.
-
     Raises:
         GeneratorError: it is not such a graph.
     """
@@ -105,8 +101,8 @@ class Gate:
 
     Args:
         judge: a judge that was trained on ``public``.
-        public: public images, with which images are compared.
-        settings: limits of the gate.
+        public: images with which others are compared.
+        settings: limits.
 
     Raises:
         ValueError: there are not as many confidences as classes.
@@ -199,10 +195,6 @@ def _deviation(images: Images) -> Floats:
 
 def read_judge(folder: Path, *, threads: int = 1) -> Judge:
     """The judge of a saved generator's images.
-
-    Args:
-        folder: folder of the generator.
-        threads: threads of ONNX Runtime.
 
     Raises:
         GeneratorError: there is none, or its digest differs from the card's.

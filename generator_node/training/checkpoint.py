@@ -65,11 +65,7 @@ class Training(Struct, frozen=True, kw_only=True):
 def write(path: Path, training: Training, position: Position, purpose: str) -> None:
     """Replace a checkpoint, completely or not at all.
 
-    Args:
-        path: the file.
-        training: the state.
-        position: its position.
-        purpose: settings and data of the training; :func:`read` needs the same.
+    ``purpose`` names settings and data of the training; :func:`read` needs the same.
     """
     tensors = {f"average.{i}": v for i, v in enumerate(training.average.shadow_params)}
     for name, network in training.networks.items():

@@ -89,12 +89,9 @@ class DiffusionSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class Trained(Struct, frozen=True, kw_only=True):
-    """A trained diffusion model, not yet on disk.
+    """A trained diffusion model with averaged weights, and the judge of its images.
 
-    Attributes:
-        unet: the network with its averaged weights.
-        card: its card; the digests are set by :meth:`save`.
-        judge: judge of its images (:func:`fimi.generator_node.training.judge.train_judge`).
+    It is not yet on disk; :meth:`save` sets the card's digests.
     """
 
     unet: UNet2DModel

@@ -86,12 +86,9 @@ class _Discriminator(nn.Module):
 
 
 class TrainedGan(Struct, frozen=True, kw_only=True):
-    """A trained GAN, not yet on disk.
+    """A trained GAN with averaged weights, and the judge of its images.
 
-    Attributes:
-        network: the generator with its averaged weights.
-        card: its card; the digests are set by :meth:`save`.
-        judge: judge of its images.
+    It is not yet on disk; :meth:`save` sets the card's digests.
     """
 
     network: GeneratorNetwork
