@@ -56,12 +56,7 @@ class Batch(Struct, frozen=True, kw_only=True):
 
 
 def encode(images: Images, labels: Labels, provenance: str = "") -> bytes:
-    """A batch as bytes, the same bytes for the same batch.
-
-    Args:
-        images: (N, channels, height, width), uint8.
-        labels: (N,), int64.
-        provenance: their origin.
+    """A batch (see :class:`Batch`) as bytes, the same bytes for the same batch.
 
     Raises:
         BatchError: types or shapes are wrong.
@@ -99,11 +94,9 @@ def decode(
 
 
 def encode_unlabelled(images: Images, provenance: str = "") -> bytes:
-    """Images alone as bytes; the bytes do not show their classes.
+    """Images alone, (N, channels, height, width), uint8, as bytes, which do not show their classes.
 
-    Args:
-        images: (N, channels, height, width), uint8, in an order that does not show them either.
-        provenance: their origin.
+    The order of the images must not show them either.
 
     Raises:
         BatchError: types or shapes are wrong.
@@ -115,12 +108,7 @@ def encode_unlabelled(images: Images, provenance: str = "") -> bytes:
 def decode_unlabelled(
     data: bytes, *, image_shape: tuple[int, int, int], max_bytes: int = MAX_BYTES
 ) -> Images:
-    """Images from bytes of :func:`encode_unlabelled`.
-
-    Args:
-        data: the bytes; any other bytes are refused.
-        image_shape: channels, height, width that the images must have.
-        max_bytes: largest size, uncompressed.
+    """Images from bytes of :func:`encode_unlabelled`; see :func:`decode`.
 
     Raises:
         BatchError: says what is wrong.

@@ -107,9 +107,7 @@ def check_alpha(alpha: float) -> None:
 def top_up(counts: NDArray[np.intp], min_samples: int) -> NDArray[np.intp]:
     """Give devices with too few samples some of the largest class of the device with most samples.
 
-    Args:
-        counts: (classes, devices).
-        min_samples: fewest samples of a device; the sum of all counts must be enough for it.
+    The sum of ``counts``, (classes, devices), must be enough for all.
     """
     counts = counts.copy()
     for device in range(counts.shape[1]):

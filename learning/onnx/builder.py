@@ -25,11 +25,7 @@ _TYPES = {
 
 
 class GraphBuilder:
-    """Collects nodes and makes a model of them.
-
-    Args:
-        name: name of the graph.
-    """
+    """Collects the nodes of a graph and makes a model of them."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -93,11 +89,7 @@ class GraphBuilder:
         self._outputs.append(helper.make_tensor_value_info(name, _TYPES[dtype], list(shape)))
 
     def model(self, notes: Mapping[str, str]) -> bytes:
-        """The finished model, without nodes that no output needs.
-
-        Args:
-            notes: metadata to store in it.
-        """
+        """The finished model with its metadata, without nodes that no output needs."""
         nodes = _rename_outputs(_needed(self._nodes, [o.name for o in self._outputs]))
         used = {name for node in nodes for name in node.input}
         constants = [tensor for tensor in self._initialisers if tensor.name in used]

@@ -39,16 +39,10 @@ def image_gradient(
     size = window.output(height, width)
     # Rows and columns at the end that no window reaches get no gradient.
     rest = [
-        full + 2 * pad - (stride * (steps - 1) + dilation * (kernel - 1) + 1)
-        for full, pad, stride, steps, dilation, kernel in zip(
-            (height, width),
-            window.padding,
-            window.stride,
-            size,
-            window.dilation,
-            window.kernel,
-            strict=True,
-        )
+        full
+        + 2 * window.padding[i]
+        - (window.stride[i] * (size[i] - 1) + window.dilation[i] * (window.kernel[i] - 1) + 1)
+        for i, full in enumerate((height, width))
     ]
     return tape.graph.op(
         "ConvTranspose",
@@ -66,13 +60,7 @@ def weight_gradient(
 ) -> str:
     """The gradient with respect to the weights, (out, in / groups, kernel height, kernel width).
 
-    Args:
-        tape: the graph.
-        gradient: with respect to the output, (N, out, height, width).
-        image: (N, in, H, W).
-        weight: only its shape is used.
-        window: kernel, stride, padding, dilation.
-        groups: groups of channels.
+    The arguments are those of :func:`image_gradient`; only the shape of ``weight`` is used.
     """
     graph = tape.graph
     _, channels, height, width = image.shape

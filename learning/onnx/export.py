@@ -70,11 +70,7 @@ def evaluation_graph(
 ) -> tuple[bytes, int]:
     """The graph from images and parameters to logits, and its multiply-adds for one image.
 
-    Args:
-        module: the network.
-        classes: K.
-        image_shape: channels, height, width.
-        plain: each layer as ONNX's own operator.
+    Where ``plain``, each layer is ONNX's own operator.
 
     Raises:
         ExportError: the network cannot be exported; names layer and operator.

@@ -82,14 +82,7 @@ INFERENCE = Limits(model_bytes=512 << 20, constant_bytes=512 << 20, operators=OP
 
 
 class Checked(Struct, frozen=True, kw_only=True):
-    """Properties of a graph that passed the check.
-
-    Attributes:
-        nodes: number of nodes.
-        operators: its operators.
-        inputs: names of its inputs.
-        outputs: names of its outputs.
-    """
+    """A graph that passed the check: its number of nodes, its operators, inputs and outputs."""
 
     nodes: int
     operators: frozenset[str]
@@ -98,11 +91,7 @@ class Checked(Struct, frozen=True, kw_only=True):
 
 
 def check(model: bytes, limits: Limits = TRAINING) -> Checked:
-    """Check an ONNX model.
-
-    Args:
-        model: the file.
-        limits: :data:`TRAINING` or :data:`INFERENCE`.
+    """Check an ONNX model by the limits :data:`TRAINING` or :data:`INFERENCE`.
 
     Raises:
         GraphError: it is damaged, or contains something that is not allowed; says what.

@@ -75,12 +75,9 @@ def _quiet() -> Iterator[None]:
 
 
 class Lowering:
-    """Writes a traced network into a graph.
+    """Writes a network traced by :func:`trace` into a graph, whose nodes the tape records.
 
-    Args:
-        program: result of :func:`trace`.
-        tape: the tape on which nodes are recorded.
-        parameters: every parameter and buffer of the network, by name.
+    ``parameters`` are all parameters and buffers of the network, by name.
     """
 
     def __init__(

@@ -20,12 +20,7 @@ Shape = tuple[int | None, ...]
 
 
 class Value(Struct, frozen=True, kw_only=True):
-    """A float32 tensor of the graph.
-
-    Attributes:
-        name: its name in the graph.
-        shape: its dimensions.
-    """
+    """A float32 tensor of the graph, by its name in it."""
 
     name: str
     shape: Shape
@@ -124,12 +119,7 @@ Arguments are :class:`Value` for tensors and plain Python values for the rest.""
 
 
 class NotExportableError(ValueError):
-    """An operator or a setting of it has no rule.
-
-    Args:
-        what: the operator and its setting.
-        remedy: what to do about it.
-    """
+    """An operator or a setting of it has no rule; ``remedy`` says what to do about it."""
 
     def __init__(self, what: str, remedy: str = "change the layer") -> None:
         super().__init__(what)

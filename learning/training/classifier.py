@@ -50,12 +50,7 @@ class FileCheck(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Exported(Struct, frozen=True, kw_only=True):
-    """One exported file.
-
-    Attributes:
-        model: content of the ONNX file.
-        check: how it compares with PyTorch.
-    """
+    """The content of one exported file, and how it compares with PyTorch."""
 
     model: bytes
     check: FileCheck

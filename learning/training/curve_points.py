@@ -106,7 +106,7 @@ def measure(
 
     Args:
         trainer: trainer of the network.
-        start: parameters from which every training starts.
+        start: where every training starts.
         data: samples to draw from, without regard to class.
         test: held-out data.
         settings: training settings; ``steps`` sets the epochs.

@@ -95,11 +95,8 @@ class Deployer:
 def with_parameters(graph: bytes, parameters: Parameters) -> bytes:
     """A graph with its parameters as constants instead of inputs.
 
-    Nodes that depend on constants alone (weights in another shape) are computed here, once.
-
-    Args:
-        graph: graph of :func:`fimi.learning.onnx.export.evaluation_graph`.
-        parameters: parameters by name, without the prefix that inputs have.
+    Nodes that depend on constants alone (weights in another shape) are computed here, once. The
+    graph is one of :func:`fimi.learning.onnx.export.evaluation_graph`.
 
     Raises:
         ValueError: a parameter is missing.
@@ -141,14 +138,7 @@ def quantised(model: bytes) -> bytes:
 def compare(
     variant: Variant, model: bytes, expected: NDArray[np.float32], test: Dataset
 ) -> Exported:
-    """Compare a file with PyTorch.
-
-    Args:
-        variant: arithmetic of the file.
-        model: content of the file.
-        expected: PyTorch's logits of the first test images, (n, K).
-        test: all test images.
-    """
+    """Compare a file with PyTorch, which gave the logits (n, K) of the first test images."""
     classifier = Classifier(model, test.classes, test.image_shape)
     answers = np.concatenate([classifier.logits(part) for part in pieces(test.images, _BATCH)])
     first = answers[: len(expected)]

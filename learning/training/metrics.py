@@ -27,15 +27,9 @@ Tensors = Mapping[str, NDArray[np.floating[Any]]]
 def class_accuracy(
     right: NDArray[np.bool_], labels: Labels, classes: int
 ) -> tuple[float | None, ...]:
-    """Share of right answers of each class.
+    """Share of right answers of each class, (K,), 0 to 1; ``None`` for a class without samples.
 
-    Args:
-        right: whether the answer to a sample was right, (N,).
-        labels: class ids, (N,).
-        classes: K.
-
-    Returns:
-        K values, 0 to 1; ``None`` for a class without samples.
+    ``right``, (N,), says whether the answer to a sample was right.
     """
     counts = np.bincount(labels, minlength=classes)
     hits = np.bincount(labels[right], minlength=classes)
