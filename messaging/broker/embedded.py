@@ -139,11 +139,8 @@ class EmbeddedBroker:
         if self._child is not None:
             return
         for attempt in range(_PORT_TRIES):
-            port = self._port or _free_port(self._bind)
-            if self._port:
-                _check_port(self._bind, self._port)
             try:
-                self._launch(port)
+                self._launch(_unused_port(self._bind, self._port))
                 return
             except PortTaken:
                 # another program has taken the free port: try another one
@@ -189,7 +186,7 @@ class EmbeddedBroker:
                 log=directory / "log",
             )
             self._address = BrokerAddress(
-                host=_reachable(self._bind),
+                host={"0.0.0.0": LOOPBACK, "": LOOPBACK, "::": "::1"}.get(self._bind, self._bind),
                 port=port,
                 username=self._username,
                 password=self._password,
@@ -282,44 +279,26 @@ def _version(program: str | None) -> str:
     return found.group(1) if found else "unknown"
 
 
-def _reachable(bind: str) -> str:
-    return {"0.0.0.0": LOOPBACK, "": LOOPBACK, "::": "::1"}.get(bind, bind)
-
-
-def _family(bind: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in bind else socket.AF_INET
-
-
-def _free_port(bind: str) -> int:
-    with socket.socket(_family(bind), socket.SOCK_STREAM) as sock:
-        try:
-            sock.bind((bind, 0))
-        except OSError as error:
-            raise _cannot_listen(bind, 0, error) from error
-        return int(sock.getsockname()[1])
-
-
-def _check_port(bind: str, port: int) -> None:
-    with socket.socket(_family(bind), socket.SOCK_STREAM) as sock:
-        if os.name == "posix":
+def _unused_port(bind: str, port: int) -> int:
+    """The port, where nobody listens on it; a free one for 0."""
+    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as sock:
+        if port and os.name == "posix":
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind((bind, port))
         except OSError as error:
-            if error.errno == errno.EADDRINUSE:
+            if port and error.errno == errno.EADDRINUSE:
                 raise _port_taken(bind, port) from error
-            raise _cannot_listen(bind, port, error) from error
+            raise BrokerFailed(
+                f"cannot listen on {bind}:{port} ({error.strerror}); give an address of this "
+                "machine" + (" and a port above 1023" if 0 < port < 1024 else "")
+            ) from error
+        return int(sock.getsockname()[1])
 
 
 def _port_taken(bind: str, port: int) -> PortTaken:
     return PortTaken(
         f"port {port} on {bind} is taken by another program; choose another port, or 0 for a free "
         "one"
-    )
-
-
-def _cannot_listen(bind: str, port: int, error: OSError) -> BrokerFailed:
-    return BrokerFailed(
-        f"cannot listen on {bind}:{port} ({error.strerror}); give an address of this machine"
-        + (" and a port above 1023" if 0 < port < 1024 else "")
     )
