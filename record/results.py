@@ -153,6 +153,11 @@ class Deployment(Struct, frozen=True, kw_only=True):
     trials: dict[str, tuple[Trial, ...]] = {}
     silent: tuple[str, ...] = ()
 
+    @property
+    def tried(self) -> list[tuple[str, Trial]]:
+        """Each device that answered with each of its trials."""
+        return [(device, trial) for device, trials in self.trials.items() for trial in trials]
+
 
 def metered(phases: Iterable[PhaseRecord]) -> Energy | None:
     """Sum over phases; ``None`` if there are none or one could not be read."""

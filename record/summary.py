@@ -205,6 +205,6 @@ def _device(run: RunData, name: str, parts: list[EnergyPart]) -> DeviceSummary:
         rounds=len(drawn),
         accepted=sum(d.status == "accepted" for _, d in entries),
         problems=tuple((n, d.status, d.reason) for n, d in drawn if d.status != "accepted"),
-        notes=next((each.notes for each in run.notes if each.device == name), ()),
+        notes=run.notes.get(name, ()),
         observed=device_observed(run, name),
     )

@@ -8,12 +8,14 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
+
 from fimi.record.prediction import Agreement, by_device_round, energy_error, time_error
 from fimi.record.record import RunData
 from fimi.record.summary import Summary
 from fimi.record.sums import mean
 from fimi.report import plot_style
-from fimi.report.markup import Child, Column, Html, table
+from fimi.report.markup import Column, Html, table
 from fimi.report.plot_style import Picture
 from fimi.report.words import joules, percent_value, signed_percent
 
@@ -202,20 +204,17 @@ def prediction_table(summary: Summary) -> Html | None:
     found, whole = _agreements(summary), summary.agreement
     if not found:
         return None
-    return table(
-        [
-            Column("Device", css="name"),
-            Column("Mean absolute error", "joules"),
-            Column("Mean absolute error", "busy time"),
-            Column("Bias", "joules"),
-            *(Column("of it, % of its joules", cause) for cause, _, _ in CAUSES.values()),
-        ],
-        ([name, *_cells(each)] for name, each in found),
-        foot=["Fleet", *_cells(whole)] if whole is not None else None,
-    )
+    foot = _cells(whole) if whole is not None else [None] * (3 + len(CAUSES))
+    titles = [("Mean absolute error", "joules"), ("Mean absolute error", "busy time")]
+    titles += [("Bias", "joules")]
+    titles += [("of it, % of its joules", cause) for cause, _, _ in CAUSES.values()]
+    columns = [Column("Device", "", itemgetter(0), "name", "Fleet" if whole else None)]
+    for k, (title, unit) in enumerate(titles):
+        columns.append(Column(title, unit, itemgetter(k + 1), foot=foot[k]))
+    return table(columns, [(name, *_cells(each)) for name, each in found])
 
 
-def _cells(each: Agreement) -> list[Child]:
+def _cells(each: Agreement) -> list[str]:
     return [
         percent_value(each.mape_percent),
         percent_value(each.time_mape_percent),
