@@ -17,7 +17,14 @@ from fimi.messaging.messages import DevicePlan, Profile
 from fimi.record.events import NotDeployed
 from fimi.record.insight import Insight
 from fimi.record.prediction import Residual
-from fimi.record.results import Deployment, Preparation, RoundResult, RunStatus
+from fimi.record.results import (
+    Deployment,
+    DeviceRound,
+    DeviceStretch,
+    Preparation,
+    RoundResult,
+    RunStatus,
+)
 
 
 class DatasetInfo(Struct, frozen=True, kw_only=True):
@@ -238,6 +245,15 @@ class RunData(Struct, frozen=True, kw_only=True):
         """K and n where only k of the n planned devices take part in a round, else ``None``."""
         drawn, fleet = self.info.config.get("rounds.participants"), len(self.device_plans)
         return (drawn, fleet) if isinstance(drawn, int) and 0 < drawn < fleet else None
+
+    def rounds_of(self, device: str) -> list[tuple[int, DeviceRound]]:
+        """A device in each round that it was there, with the number of the round."""
+        return [(r.number, d) for r in self.rounds for d in r.devices if d.device == device]
+
+    def stretches_of(self, device: str) -> list[DeviceStretch]:
+        """A device before the first round and in every round."""
+        before = [each for each in self.preparations if each.device == device]
+        return [*before, *(entry for _, entry in self.rounds_of(device))]
 
     @property
     def devices(self) -> tuple[str, ...]:
