@@ -100,6 +100,24 @@ def axis(title: str, **more: Any) -> dict[str, Any]:
     return {"title": {"text": title, "standoff": 8}, "automargin": True, "zeroline": False, **more}
 
 
+def accuracy_axis() -> dict[str, Any]:
+    """The axis of an accuracy of the global model."""
+    return axis("accuracy on held-out data, %", range=[0, 102])
+
+
+def add_mean(drawing: go.Figure, x: Sequence[int], y: Sequence[float | None], **more: Any) -> None:
+    """Add the strong line of the devices' mean."""
+    drawing.add_scatter(
+        x=x,
+        y=y,
+        mode="lines+markers",
+        name="mean of the devices",
+        line={"color": PREDICTED, "width": 2.5},
+        marker={"symbol": "diamond", "size": 7},
+        **more,
+    )
+
+
 def label(name: str, limit: int = 24) -> str:
     """A foreign name as text of a figure, where a few HTML tags would be obeyed."""
     return html.escape(clean(name, limit))

@@ -44,9 +44,9 @@ def words(run: RunData, summary: Summary) -> str:
     if not run.refits:
         return said
     first, last = run.refits[0], run.refits[-1]
-    errors = [(p.number, e) for p in summary.points if (e := p.error_percent) is not None]
-    before = mean([error for number, error in errors if number <= first])
-    after = mean([error for number, error in errors if number > last])
+    errors = [(point.number, point.error_percent) for point in summary.points]
+    before = mean(error for number, error in errors if number <= first)
+    after = mean(error for number, error in errors if number > last)
     which = ", ".join(map(str, run.refits))
     said += f"; fitted again after round {which}"
     if before is not None and after is not None:
@@ -89,27 +89,13 @@ def residual_plot(run: RunData) -> Picture | None:
             **axes,
         )
         rounds = sorted({number for number, _ in groups})
-        means = [
-            mean(
-                [
-                    100.0 * e
-                    for (n, _), g in groups.items()
-                    if n == r and (e := value(g)) is not None
-                ]
-            )
-            for r in rounds
-        ]
-        figure.add_scatter(
-            x=rounds,
-            y=means,
-            mode="lines+markers",
-            name="mean of the devices",
-            showlegend=not k,
-            line={"color": plot_style.PREDICTED, "width": 2.5},
-            marker={"symbol": "diamond", "size": 7},
-            hovertemplate="round %{x}<br>mean error %{y:+.1f} %<extra></extra>",
-            **axes,
-        )
+        of_round: dict[int, list[float]] = {number: [] for number in rounds}
+        for (number, _), group in groups.items():
+            if (error := value(group)) is not None:
+                of_round[number].append(100.0 * error)
+        hover = "round %{x}<br>mean error %{y:+.1f} %<extra></extra>"
+        means = [mean(errors) for errors in of_round.values()]
+        plot_style.add_mean(figure, rounds, means, showlegend=not k, hovertemplate=hover, **axes)
         for refit in run.refits:
             figure.add_shape(
                 type="line",

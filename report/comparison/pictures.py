@@ -132,9 +132,7 @@ def _curves(
     x: Any,
     hover: Any,
 ) -> Picture:
-    figure = plot_style.figure(
-        380, xaxis=axis, yaxis=plot_style.axis("accuracy on held-out data, %", range=[0, 102])
-    )
+    figure = plot_style.figure(380, xaxis=axis, yaxis=plot_style.accuracy_axis())
     for summary in summaries:
         look = _look(result, summary.label)
         runs = [(x(run), run.accuracy) for run in _runs(summary)]
