@@ -121,13 +121,7 @@ def residual_plot(run: RunData) -> Picture | None:
         caption="(predicted − measured) / measured for each device: joules of the whole board, and "
         "time without waiting. Above zero the model promised more than was used.",
         figure=figure,
-        narrow={
-            "height": 620,
-            "xaxis.domain": [0, 1],
-            "yaxis.domain": [0.58, 1],
-            "xaxis2.domain": [0, 1],
-            "yaxis2.domain": [0, 0.42],
-        },
+        narrow={"height": 620, **plot_style.one_below_the_other(0.42, 0.58)},
     )
 
 
@@ -172,7 +166,7 @@ def cause_plot(summary: Summary) -> Picture | None:
         y=list(range(len(found))),
         mode="markers",
         name="sum",
-        marker={"symbol": "line-ns", "size": 16, "line": {"width": 2.5, "color": "#c23b3b"}},
+        marker=plot_style.stroke(16, "#c23b3b"),
         hovertemplate="sum %{x:+.1f} %<extra></extra>",
     )
     return Picture(
