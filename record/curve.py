@@ -17,15 +17,8 @@ from msgspec import Struct
 
 from fimi.record.phases import add_dynamic
 from fimi.record.record import RunData
-from fimi.record.sums import (
-    Compared,
-    EnergyPart,
-    EnergyTally,
-    Gap,
-    Sum,
-    error_percent,
-    mean,
-)
+from fimi.record.results import DeviceStretch
+from fimi.record.sums import Compared, EnergyPart, EnergyTally, Gap, Sum, error_percent, mean
 
 
 class Moved(Struct, frozen=True, kw_only=True):
@@ -129,19 +122,23 @@ def points(
     board, dynamic = EnergyTally(), EnergyTally()
     before = of_round.get(0, [])
     waited_s = run.rounds[0].start_s if run.rounds else 0.0
-    moved, elapsed_s = _transfers(run), 0.0
-    sizes: list[int] = []
-    silent: list[Gap] = []
+    moving: list[tuple[int, DeviceStretch]] = [(0, each) for each in run.preparations]
+    moved_so_far, elapsed_s = Moved(), 0.0
     found = []
-    for index, result in enumerate(run.rounds):
+    for result in run.rounds:
         during = of_round.get(result.number, [])
         here, here_dynamic = EnergyTally(), EnergyTally()
         for whole, above in ((board, dynamic), (here, here_dynamic)):
             whole.add([*before, *during])
             add_dynamic(above, during, idle_w)
-        told, quiet = moved[index]
-        sizes += told
-        silent += quiet
+        moving += [(result.number, entry) for entry in result.participants]
+        moved = _moved(
+            [transfer.size_bytes for _, entry in moving for transfer in entry.transfers],
+            tuple(Gap(device=e.device, round=n) for n, e in moving if not e.transfers),
+        )
+        moved_so_far = _moved(
+            [moved_so_far.known_bytes, moved.known_bytes], moved_so_far.missing + moved.missing
+        )
         elapsed_s += waited_s + result.duration_s
         found.append(
             RoundPoint(
@@ -156,16 +153,16 @@ def points(
                 dynamic=here_dynamic.sum(),
                 compared=here.compared(),
                 duration_s=waited_s + result.duration_s,
-                moved=_moved(told, quiet),
+                moved=moved,
                 energy_so_far=board.sum(),
                 dynamic_so_far=dynamic.sum(),
                 compared_so_far=board.compared(),
                 dynamic_compared_so_far=dynamic.compared(),
                 elapsed_s=elapsed_s,
-                moved_so_far=_moved(sizes, silent),
+                moved_so_far=moved_so_far,
             )
         )
-        before, waited_s = [], 0.0
+        before, moving, waited_s = [], [], 0.0
     return tuple(found)
 
 
@@ -204,23 +201,7 @@ def price(found: Sequence[RoundPoint], target: float) -> Price:
     )
 
 
-def _transfers(run: RunData) -> list[tuple[list[int], list[Gap]]]:
-    """Of each round the bytes that devices tell of, and the devices that do not."""
-    found = []
-    for index, result in enumerate(run.rounds):
-        entries = [(result.number, d.device, d.transfers) for d in result.participants]
-        if index == 0:
-            entries = [(0, p.device, p.transfers) for p in run.preparations] + entries
-        told = [t.size_bytes for _, _, transfers in entries for t in transfers]
-        quiet = [Gap(device=d, round=n) for n, d, transfers in entries if not transfers]
-        found.append((told, quiet))
-    return found
-
-
-def _moved(told: Sequence[int], quiet: Sequence[Gap]) -> Moved:
-    known = sum(told) if told else None
-    return Moved(
-        size_bytes=None if quiet else known,
-        known_bytes=known,
-        missing=tuple(quiet),
-    )
+def _moved(told: Iterable[int | None], missing: tuple[Gap, ...]) -> Moved:
+    sizes = [size for size in told if size is not None]
+    known = sum(sizes) if sizes else None
+    return Moved(size_bytes=None if missing else known, known_bytes=known, missing=missing)

@@ -74,15 +74,12 @@ class DeviceObserved(Struct, frozen=True, kw_only=True):
 
 def device_observed(run: RunData, device: str) -> DeviceObserved:
     """What a device did over the whole run."""
-    entries = [entry for r in run.rounds for entry in r.devices if entry.device == device]
-    before = [p for p in run.preparations if p.device == device]
-    moved = [t for p in before for t in p.transfers]
-    moved += [t for entry in entries for t in entry.transfers]
+    entries = [entry for _, entry in run.rounds_of(device)]
+    stretches = run.stretches_of(device)
+    moved = [transfer for each in stretches for transfer in each.transfers]
     seen = [entry.observed for entry in entries if entry.observed is not None]
     clocks = [(o.frequency_hz, o.cap_hz) for o in seen if o.frequency_hz is not None]
-    records = [record for p in before for record in p.phases]
-    records += [record for entry in entries for record in entry.phases]
-    split = [(r.cpu, r.energy) for r in records if r.cpu is not None]
+    split = [(r.cpu, r.energy) for each in stretches for r in each.phases if r.cpu is not None]
     cpu = total((part for part, _ in split), one_meter=True)
     whole_j = math.fsum(energy.value_j for _, energy in split if energy is not None)
     known = all(energy is not None for _, energy in split)
@@ -90,12 +87,11 @@ def device_observed(run: RunData, device: str) -> DeviceObserved:
     spent = [o.monitor_energy for o in monitored if o.monitor_energy is not None]
     return DeviceObserved(
         device=device,
-        frequency_hz=mean([clock for clock, _ in clocks]),
+        frequency_hz=mean(clock for clock, _ in clocks),
         frequency_source=", ".join(
             dict.fromkeys(o.frequency_source for o in seen if o.frequency_source)
         ),
-        cap_hz=mean([cap for _, cap in clocks if cap is not None])
-        or mean([o.cap_hz for o in seen if o.cap_hz is not None]),
+        cap_hz=mean(cap for _, cap in clocks) or mean(o.cap_hz for o in seen),
         throttled=_counts(seen),
         down_bps=_goodput(t for t in moved if t.phase.endswith("download")),
         up_bps=_goodput(t for t in moved if t.phase == "upload"),

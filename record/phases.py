@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import msgspec
 from msgspec import Struct
 
-from fimi.energy.cost_model import PHASES, Phase, PhaseCost
+from fimi.energy.cost_model import PHASES, Phase
 from fimi.energy.joules import Energy
-from fimi.energy.ledger import PhaseRecord
 from fimi.record.record import RunData
-from fimi.record.results import Preparation, RoundResult, metered
+from fimi.record.results import DeviceStretch, RoundResult, metered
 from fimi.record.sums import Compared, EnergyPart, EnergyTally, Sum, mean
 
 _OF_A_ROUND: tuple[Phase, ...] = ("model-download", "compute", "upload", "idle")
@@ -60,33 +60,17 @@ def round_parts(result: RoundResult) -> tuple[EnergyPart, ...]:
     parts: list[EnergyPart] = []
     for entry in result.devices:
         rests = entry.status == "resting"
-        phases: tuple[Phase, ...] = ("idle",) if rests else _OF_A_ROUND
-        parts += _parts(
-            entry.device,
-            result.number,
-            entry.phases,
-            entry.predicted,
-            silent=tuple(cost.phase for cost in entry.predicted) or phases,
-            participant=not rests,
-        )
+        silent = tuple(cost.phase for cost in entry.predicted)
+        silent = silent or (("idle",) if rests else _OF_A_ROUND)
+        parts += _parts(entry, result.number, silent, participant=not rests)
     return tuple(parts)
 
 
-def preparation_parts(preparations: Iterable[Preparation]) -> tuple[EnergyPart, ...]:
-    """What came before the first round, device by device; their round is 0."""
-    return tuple(
-        part
-        for each in preparations
-        for part in _parts(
-            each.device, 0, each.phases, each.predicted, silent=("synthetic-download",)
-        )
-    )
-
-
 def run_parts(run: RunData) -> tuple[EnergyPart, ...]:
-    """What a run is made of, from the preparation on."""
-    during = (part for result in run.rounds for part in round_parts(result))
-    return (*preparation_parts(run.preparations), *during)
+    """What a run is made of; the round of what came before the first is 0."""
+    silent: tuple[Phase, ...] = ("synthetic-download",)
+    before = (part for each in run.preparations for part in _parts(each, 0, silent))
+    return (*before, *(part for result in run.rounds for part in round_parts(result)))
 
 
 def device_cells(run: RunData, device: str, parts: Sequence[EnergyPart]) -> tuple[PhaseCell, ...]:
@@ -97,21 +81,14 @@ def device_cells(run: RunData, device: str, parts: Sequence[EnergyPart]) -> tupl
         device: who.
         parts: of that device.
     """
-    costs = [c for p in run.preparations if p.device == device for c in p.predicted]
-    costs += [
-        c
-        for r in run.rounds
-        for entry in r.devices
-        if entry.device == device
-        for c in entry.predicted
-    ]
+    costs = [cost for stretch in run.stretches_of(device) for cost in stretch.predicted]
     return tuple(
         _cell(
             device,
             phase,
             chosen,
-            mean([part.duration_s for part in chosen if part.duration_s is not None]),
-            mean([cost.duration_s for cost in costs if cost.phase == phase]),
+            mean(part.duration_s for part in chosen),
+            mean(cost.duration_s for cost in costs if cost.phase == phase),
         )
         for phase in PHASES
         if (chosen := [part for part in parts if part.phase == phase])
@@ -132,8 +109,8 @@ def fleet_cells(cells: Sequence[PhaseCell], parts: Sequence[EnergyPart]) -> tupl
             "",
             phase,
             [part for part in parts if part.phase == phase],
-            mean([c.measured_s for c in cells if c.phase == phase and c.measured_s is not None]),
-            mean([c.predicted_s for c in cells if c.phase == phase and c.predicted_s is not None]),
+            mean(cell.measured_s for cell in cells if cell.phase == phase),
+            mean(cell.predicted_s for cell in cells if cell.phase == phase),
         )
         for phase in there
     )
@@ -193,32 +170,19 @@ def add_dynamic(
 
 
 def _parts(
-    device: str,
-    number: int,
-    records: Sequence[PhaseRecord],
-    predicted: Sequence[PhaseCost],
-    *,
-    silent: tuple[Phase, ...],
-    participant: bool = False,
+    entry: DeviceStretch, number: int, silent: tuple[Phase, ...], *, participant: bool = False
 ) -> list[EnergyPart]:
-    if not records:
-        return [
-            EnergyPart(
-                device=device, round=number, phase=phase, silent=True, participant=participant
-            )
-            for phase in silent
-        ]
-    costs = {cost.phase: cost for cost in predicted}
+    part = partial(EnergyPart, device=entry.device, round=number, participant=participant)
+    if not entry.phases:
+        return [part(phase=phase, silent=True) for phase in silent]
+    costs = {cost.phase: cost for cost in entry.predicted}
     found = []
-    for phase in dict.fromkeys(record.phase for record in records):
-        same = [record for record in records if record.phase == phase]
+    for phase in dict.fromkeys(record.phase for record in entry.phases):
+        same = [record for record in entry.phases if record.phase == phase]
         cost = costs.get(phase)
         found.append(
-            EnergyPart(
-                device=device,
-                round=number,
+            part(
                 phase=phase,
-                participant=participant,
                 energy=metered(same),
                 duration_s=math.fsum(record.duration_s for record in same),
                 predicted_j=cost.board_j if cost else None,

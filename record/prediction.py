@@ -180,19 +180,18 @@ def drift_percent(found: Iterable[Residual]) -> float:
 
 def energy_error(group: Sequence[Residual]) -> float | None:
     """Signed error of the sum of their joules, 1 = 100 %; ``None`` if nothing was measured."""
-    measured_j = math.fsum(r.measured_j for r in group)
-    if measured_j <= 0.0:
-        return None
-    return (math.fsum(r.predicted_j for r in group) - measured_j) / measured_j
+    return _error((r.predicted_j for r in group), (r.measured_j for r in group))
 
 
 def time_error(group: Sequence[Residual]) -> float | None:
     """The same of the time without waiting."""
     busy = [r for r in group if r.phase != "idle"]
-    measured_s = math.fsum(r.measured_s for r in busy)
-    if measured_s <= 0.0:
-        return None
-    return (math.fsum(r.predicted_s for r in busy) - measured_s) / measured_s
+    return _error((r.predicted_s for r in busy), (r.measured_s for r in busy))
+
+
+def _error(predicted: Iterable[float], measured: Iterable[float]) -> float | None:
+    whole = math.fsum(measured)
+    return (math.fsum(predicted) - whole) / whole if whole > 0.0 else None
 
 
 def _parts(

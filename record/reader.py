@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from fimi.energy.hardware import Applied
 from fimi.energy.joules import total
-from fimi.messaging.messages import DevicePlan
+from fimi.messaging.messages import DevicePlan, Trial
 from fimi.record import migration, schema
 from fimi.record.clean import clean
 from fimi.record.description import StoreTable, T
@@ -38,18 +38,8 @@ from fimi.record.events import (
     tag,
 )
 from fimi.record.insight import Insight
-from fimi.record.record import (
-    DeviceNotes,
-    FileTrial,
-    Generation,
-    Labels,
-    Made,
-    NotMade,
-    PlanSummary,
-    RunData,
-    RunInfo,
-)
-from fimi.record.results import DeviceRound, Preparation, RoundResult
+from fimi.record.record import Generation, Labels, PlanSummary, RunData, RunInfo
+from fimi.record.results import Deployment, DeviceRound, Preparation, RoundResult
 from fimi.record.store import StoreError
 
 __all__ = ["STORE_NAME", "ReportError", "RunData", "open_store", "read_info", "read_run"]
@@ -291,13 +281,13 @@ class _Reader:
                 spoilt.add(name)
         return found, spoilt
 
-    def _not_made(self) -> NotMade | None:
+    def _not_made(self) -> NotDeployed | None:
         """Why the last export gave no file; ``None`` if it did, or nothing was exported."""
         last = self._log(Deployed, NotDeployed)[-1:]
         if not last or last[0][0] == tag(Deployed):
             return None
         event = msgspec.json.decode(last[0][1], type=NotDeployed)
-        return NotMade(round=event.round, reason=clean(event.reason, 1000))
+        return replace(event, reason=clean(event.reason, 1000))
 
     def _plan(self) -> tuple[PlanSummary | None, dict[str, DevicePlan]]:
         """The last plan, and each device's share of it."""
@@ -344,12 +334,12 @@ class _Reader:
             found.setdefault(stage, {})[device] = labels
         return found
 
-    def _made(self) -> tuple[Made, ...]:
-        trials: dict[int, list[FileTrial]] = {}
-        for (number, device), trial in self._values(schema.DEPLOYMENT):
-            trials.setdefault(number, []).append(FileTrial(device=device, trial=trial))
+    def _made(self) -> tuple[Deployment, ...]:
+        trials: dict[int, dict[str, tuple[Trial, ...]]] = {}
+        for (number, device), own in self._groups(schema.DEPLOYMENT).items():
+            trials.setdefault(number, {})[device] = own
         return tuple(
-            Made(round=number, files=files, trials=tuple(trials.get(number, ())))
+            Deployment(round=number, files=files, trials=trials.get(number, {}))
             for (number,), files in self._groups(schema.MODEL_FILE).items()
         )
 
@@ -370,8 +360,8 @@ def applied(events: Iterable[Event]) -> dict[str, Applied]:
     }
 
 
-def notes(events: Iterable[Event]) -> tuple[DeviceNotes, ...]:
-    """What each device had to say, once each, sorted by device."""
+def notes(events: Iterable[Event]) -> dict[str, tuple[str, ...]]:
+    """What each device had to say, once each."""
     found: dict[str, list[str]] = {}
     for event in events:
         if isinstance(event, PlanInForce):
@@ -387,9 +377,7 @@ def notes(events: Iterable[Event]) -> tuple[DeviceNotes, ...]:
         else:
             continue
         found.setdefault(event.device, []).extend(clean(each) for each in said if each)
-    return tuple(
-        DeviceNotes(device=d, notes=tuple(dict.fromkeys(n))) for d, n in sorted(found.items()) if n
-    )
+    return {device: tuple(dict.fromkeys(said)) for device, said in found.items() if said}
 
 
 def generation(events: Iterable[Event]) -> Generation | None:

@@ -13,11 +13,18 @@ from msgspec import Struct
 
 from fimi.energy.hardware import Applied
 from fimi.energy.joules import Energy
-from fimi.learning.training.classifier import FileCheck
-from fimi.messaging.messages import DevicePlan, Profile, Trial
+from fimi.messaging.messages import DevicePlan, Profile
+from fimi.record.events import NotDeployed
 from fimi.record.insight import Insight
 from fimi.record.prediction import Residual
-from fimi.record.results import Preparation, RoundResult, RunStatus
+from fimi.record.results import (
+    Deployment,
+    DeviceRound,
+    DeviceStretch,
+    Preparation,
+    RoundResult,
+    RunStatus,
+)
 
 
 class DatasetInfo(Struct, frozen=True, kw_only=True):
@@ -145,18 +152,6 @@ class PlanSummary(Struct, frozen=True, kw_only=True):
     certificate_s: float | None = None
 
 
-class DeviceNotes(Struct, frozen=True, kw_only=True):
-    """What the log says of one device, sentence by sentence.
-
-    Attributes:
-        device: who.
-        notes: in order.
-    """
-
-    device: str
-    notes: tuple[str, ...]
-
-
 class Labels(Struct, frozen=True, kw_only=True):
     """How uneven a device's labels are.
 
@@ -169,44 +164,6 @@ class Labels(Struct, frozen=True, kw_only=True):
     counts: tuple[int, ...]
     emd: float | None
     entropy_bits: float | None
-
-
-class FileTrial(Struct, frozen=True, kw_only=True):
-    """How a device ran a file of the trained model.
-
-    Attributes:
-        device: who.
-        trial: figures, or why there are none.
-    """
-
-    device: str
-    trial: Trial
-
-
-class Made(Struct, frozen=True, kw_only=True):
-    """The trained model as files, after a round.
-
-    Attributes:
-        round: after which it was exported.
-        files: as they were checked against PyTorch.
-        trials: by device and file.
-    """
-
-    round: int
-    files: tuple[FileCheck, ...]
-    trials: tuple[FileTrial, ...]
-
-
-class NotMade(Struct, frozen=True, kw_only=True):
-    """The trained model could not become a file.
-
-    Attributes:
-        round: after which that was tried.
-        reason: why not.
-    """
-
-    round: int
-    reason: str
 
 
 class Generation(Struct, frozen=True, kw_only=True):
@@ -248,12 +205,13 @@ class RunData(Struct, frozen=True, kw_only=True):
         residuals: predicted less measured, every phase; empty in a store of before there were any.
         refits: rounds after which boards were fitted again.
         labels: stage (``local`` or ``filled``) and device to how uneven its labels are.
-        made: the trained model as files, each time it was exported.
+        made: the trained model as files, each time it was exported; a device that was silent has
+            trials that say so.
         not_made: why the last time gave none.
         generation: what the generator node made; ``None`` if it was not asked.
         insights: what updates say of learning, of the rounds that were looked at.
         applied: what each device set and read back for its last plan; empty in older stores.
-        notes: what devices could not do as planned.
+        notes: what each device could not do as planned, sentence by sentence.
         warnings: what the store holds but cannot be read.
     """
 
@@ -267,12 +225,12 @@ class RunData(Struct, frozen=True, kw_only=True):
     residuals: tuple[Residual, ...] = ()
     refits: tuple[int, ...] = ()
     labels: dict[str, dict[str, Labels]] = {}
-    made: tuple[Made, ...] = ()
-    not_made: NotMade | None = None
+    made: tuple[Deployment, ...] = ()
+    not_made: NotDeployed | None = None
     generation: Generation | None = None
     insights: tuple[Insight, ...] = ()
     applied: dict[str, Applied] = {}
-    notes: tuple[DeviceNotes, ...] = ()
+    notes: dict[str, tuple[str, ...]] = {}
     warnings: tuple[str, ...] = ()
 
     @property
@@ -287,6 +245,15 @@ class RunData(Struct, frozen=True, kw_only=True):
         """K and n where only k of the n planned devices take part in a round, else ``None``."""
         drawn, fleet = self.info.config.get("rounds.participants"), len(self.device_plans)
         return (drawn, fleet) if isinstance(drawn, int) and 0 < drawn < fleet else None
+
+    def rounds_of(self, device: str) -> list[tuple[int, DeviceRound]]:
+        """A device in each round that it was there, with the number of the round."""
+        return [(r.number, d) for r in self.rounds for d in r.devices if d.device == device]
+
+    def stretches_of(self, device: str) -> list[DeviceStretch]:
+        """A device before the first round and in every round."""
+        before = [each for each in self.preparations if each.device == device]
+        return [*before, *(entry for _, entry in self.rounds_of(device))]
 
     @property
     def devices(self) -> tuple[str, ...]:

@@ -20,11 +20,35 @@ RunStatus = Literal["running", "completed", "interrupted", "failed"]
 """``running``: the run goes on, or its process was killed before it could say how it ended."""
 
 
-class DeviceRound(Struct, frozen=True, kw_only=True):
-    """One device in one round.
+class DeviceStretch(Struct, frozen=True, kw_only=True):
+    """What a device did for some time: before the first round, or in a round.
 
     Attributes:
         device: who.
+        phases: as metered, idle included; empty where nothing was reported.
+        predicted: as the cost model had it; idle included where the device has reported its own.
+        transfers: how fast payloads went over the network, as the device saw it.
+    """
+
+    device: str
+    phases: tuple[PhaseRecord, ...] = ()
+    predicted: tuple[PhaseCost, ...] = ()
+    transfers: tuple[Goodput, ...] = ()
+
+    @property
+    def energy(self) -> Energy | None:
+        """Metered energy of all its phases; ``None`` if one could not be read."""
+        return metered(self.phases)
+
+
+class Preparation(DeviceStretch, frozen=True, kw_only=True):
+    """What a device did before the first round: receiving its synthetic batch."""
+
+
+class DeviceRound(DeviceStretch, frozen=True, kw_only=True):
+    """One device in one round.
+
+    Attributes:
         status: what became of its update. ``late``: after the deadline. ``refused``: the update
             failed a check. ``failed``: the device said so. ``missing``: it never reported.
             ``resting``: it was not drawn for this round and idled through it.
@@ -36,16 +60,12 @@ class DeviceRound(Struct, frozen=True, kw_only=True):
         training_loss: of its last epoch; ``None`` if it never trained.
         training_accuracy: of its last epoch, on its own data.
         backend: what it trained with; empty if it never trained.
-        phases: as metered, idle included; empty where nothing was reported.
-        predicted: as the cost model had it; idle included where the device has reported its own.
-        transfers: how fast model and update went over the network, as the device saw it.
         observed: clock, throttling, link and the monitor's own cost; ``None`` if not told.
         unlabelled_samples: images it looked at for a label; those kept are synthetic samples.
             ``None`` in stores of before they were kept.
         trained_at: when training began and ended by the device's own clock, UNIX time, s.
     """
 
-    device: str
     status: DeviceStatus
     reason: str = ""
     busy_s: float | None = None
@@ -55,17 +75,9 @@ class DeviceRound(Struct, frozen=True, kw_only=True):
     training_loss: float | None = None
     training_accuracy: float | None = None
     backend: str = ""
-    phases: tuple[PhaseRecord, ...] = ()
-    predicted: tuple[PhaseCost, ...] = ()
-    transfers: tuple[Goodput, ...] = ()
     observed: Observation | None = None
     unlabelled_samples: int | None = 0
     trained_at: tuple[float, float] | None = None
-
-    @property
-    def energy(self) -> Energy | None:
-        """Metered energy of the round; ``None`` if a phase could not be read."""
-        return metered(self.phases)
 
 
 class ServerRound(Struct, frozen=True, kw_only=True):
@@ -122,22 +134,6 @@ class RoundResult(Struct, frozen=True, kw_only=True):
         return sum(device.status == "accepted" for device in self.devices)
 
 
-class Preparation(Struct, frozen=True, kw_only=True):
-    """What a device did before the first round: receiving its synthetic batch.
-
-    Attributes:
-        device: who.
-        phases: as metered.
-        predicted: as the cost model had it.
-        transfers: how fast the batch came, as the device saw it.
-    """
-
-    device: str
-    phases: tuple[PhaseRecord, ...]
-    predicted: tuple[PhaseCost, ...]
-    transfers: tuple[Goodput, ...] = ()
-
-
 class Deployment(Struct, frozen=True, kw_only=True):
     """The trained model as files, and how devices ran them; in no energy of a round or a run.
 
@@ -152,6 +148,11 @@ class Deployment(Struct, frozen=True, kw_only=True):
     files: tuple[FileCheck, ...]
     trials: dict[str, tuple[Trial, ...]] = {}
     silent: tuple[str, ...] = ()
+
+    @property
+    def tried(self) -> list[tuple[str, Trial]]:
+        """Each device that answered with each of its trials."""
+        return [(device, trial) for device, trials in self.trials.items() for trial in trials]
 
 
 def metered(phases: Iterable[PhaseRecord]) -> Energy | None:

@@ -20,13 +20,7 @@ from msgspec import Struct
 
 from fimi.record.curve import Price, RoundPoint, device_errors, points, price
 from fimi.record.observed import DeviceObserved, device_observed
-from fimi.record.phases import (
-    PhaseCell,
-    device_cells,
-    fleet_cells,
-    idle_powers_w,
-    run_parts,
-)
+from fimi.record.phases import PhaseCell, device_cells, fleet_cells, idle_powers_w, run_parts
 from fimi.record.prediction import Agreement, agreement
 from fimi.record.record import RunData
 from fimi.record.sums import Compared, EnergyPart, EnergyTally, Gap, Sum, mean
@@ -177,7 +171,7 @@ def summarise(run: RunData) -> Summary:
 
 def _device(run: RunData, name: str, parts: list[EnergyPart]) -> DeviceSummary:
     profile, plan = run.profiles.get(name), run.device_plans.get(name)
-    entries = [(r.number, d) for r in run.rounds for d in r.devices if d.device == name]
+    entries = run.rounds_of(name)
     drawn = [(number, d) for number, d in entries if d.status != "resting"]
     tally = EnergyTally(parts)
     busy = [
@@ -196,9 +190,7 @@ def _device(run: RunData, name: str, parts: list[EnergyPart]) -> DeviceSummary:
         local_counts=profile.label_counts if profile else (),
         synthetic_counts=plan.synthetic_counts if plan else (),
         frequency_planned_hz=plan.point.frequency_hz if plan else None,
-        frequency_achieved_hz=mean(
-            [d.frequency_hz for _, d in entries if d.frequency_hz is not None]
-        ),
+        frequency_achieved_hz=mean(d.frequency_hz for _, d in entries),
         bandwidth_hz=plan.point.bandwidth_hz if plan else None,
         energy=tally.sum(),
         compared=tally.compared(),
@@ -212,6 +204,6 @@ def _device(run: RunData, name: str, parts: list[EnergyPart]) -> DeviceSummary:
         rounds=len(drawn),
         accepted=sum(d.status == "accepted" for _, d in entries),
         problems=tuple((n, d.status, d.reason) for n, d in drawn if d.status != "accepted"),
-        notes=next((each.notes for each in run.notes if each.device == name), ()),
+        notes=run.notes.get(name, ()),
         observed=device_observed(run, name),
     )

@@ -177,9 +177,10 @@ def error_percent(predicted: float, measured: float) -> float | None:
     return 100.0 * (predicted - measured) / measured if measured > 0 else None
 
 
-def mean(values: list[float]) -> float | None:
-    """Mean, or ``None`` of nothing."""
-    return math.fsum(values) / len(values) if values else None
+def mean(values: Iterable[float | None]) -> float | None:
+    """Mean of the values that are known, or ``None`` of nothing."""
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None
 
 
 def _over_devices(energies: dict[str, list[Energy]]) -> Energy | None:

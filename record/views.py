@@ -94,9 +94,11 @@ def _modelled(prefix: str, *columns: StoreColumn) -> tuple[StoreColumn, ...]:
     )
 
 
-def _in_body(path: str, column: StoreColumn) -> StoreColumn:
-    """A column that stands in the JSON of ``body``."""
-    return replace(column, at=f"json_extract(b.body, '$.{path}')", null=True)
+def _in_body(*columns: StoreColumn) -> tuple[StoreColumn, ...]:
+    """Columns whose ``at`` is a path in the JSON of ``body``."""
+    return tuple(
+        replace(c, at=f"json_extract(b.body, '$.{c.at or c.name}')", null=True) for c in columns
+    )
 
 
 def _counted(path: str) -> str:
@@ -232,26 +234,25 @@ PLANS = StoreView(
     about="One row per plan of the fleet; the last is in force.",
     columns=(
         whole("plan", "rows", "`id` of the plan", "b.id"),
-        *(
-            _in_body(path, column)
-            for path, column in {
-                "status": text("status", "optimal, feasible, or uncertified"),
-                "search": text("search", "which search found it"),
-                "stop": text("stop", "why the search ended"),
-                "gap_percent": real("gap_percent", "%", "`planned_j` above the bound"),
-                "error": real("error", "0 to 1", "mean learning error"),
-                "error_max": real("error_max", "0 to 1", "the limit on it"),
-                "synthetic_value": real("synthetic_value", "1", "worth of a synthetic sample"),
-                "evaluations": whole("evaluations", "candidates", "that were evaluated"),
-                "search_s": real("search_s", "s", "wall time of the search"),
-                "certificate_s": real("certificate_s", "s", "wall time of the certificate"),
-            }.items()
+        *_in_body(
+            text("status", "optimal, feasible, or uncertified"),
+            text("search", "which search found it"),
+            text("stop", "why the search ended"),
+            real("gap_percent", "%", "`planned_j` above the bound"),
+            real("error", "0 to 1", "mean learning error"),
+            real("error_max", "0 to 1", "the limit on it"),
+            real("synthetic_value", "1", "worth of a synthetic sample"),
+            whole("evaluations", "candidates", "that were evaluated"),
+            real("search_s", "s", "wall time of the search"),
+            real("certificate_s", "s", "wall time of the certificate"),
         ),
         *_modelled(
             "planned_",
-            _in_body("energy_j", real("planned_j", "J", "fleet and round, above idle, as it runs")),
-            _in_body("bound_j", real("planned_bound_j", "J", "certified: no plan takes less")),
-            _in_body("search_energy_j", real("planned_search_j", "J", "before rounding")),
+            *_in_body(
+                real("planned_j", "J", "fleet and round, above idle, as it runs", "energy_j"),
+                real("planned_bound_j", "J", "certified: no plan takes less", "bound_j"),
+                real("planned_search_j", "J", "before rounding", "search_energy_j"),
+            ),
         ),
     ),
     rows="plan b",
@@ -262,15 +263,19 @@ DEVICE_PLANS = StoreView(
     about="One row per plan and device.",
     columns=(
         *_of("b", schema.DEVICE_PLAN.described),
-        _in_body("point.frequency_hz", real("frequency_hz", "Hz", "cap of the CPU's frequency")),
-        _in_body("point.bandwidth_hz", real("bandwidth_hz", "Hz", "share of the uplink band")),
-        _in_body("point.transmit_power_w", real("transmit_power_w", "W", "of the radio")),
-        _in_body("point.time_split", real("time_split", "0 to 1", "of working time for compute")),
-        _in_body("point.rate_bps", real("rate_bps", "bit/s", "uplink rate that is counted on")),
+        *_in_body(
+            real("frequency_hz", "Hz", "cap of the CPU's frequency", "point.frequency_hz"),
+            real("bandwidth_hz", "Hz", "share of the uplink band", "point.bandwidth_hz"),
+            real("transmit_power_w", "W", "of the radio", "point.transmit_power_w"),
+            real("time_split", "0 to 1", "of working time for compute", "point.time_split"),
+            real("rate_bps", "bit/s", "uplink rate that is counted on", "point.rate_bps"),
+        ),
         whole("synthetic_samples", "samples", "as delivered", _counted("synthetic_counts")),
-        _in_body("unlabelled", whole("unlabelled_samples", "samples", "of those without labels")),
-        _in_body("confidence_min", real("confidence_min", "0 to 1", "to train on such a one")),
-        _in_body("batch.size_bytes", whole("batch_bytes", "bytes", "of the synthetic samples")),
+        *_in_body(
+            whole("unlabelled_samples", "samples", "of those without labels", "unlabelled"),
+            real("confidence_min", "0 to 1", "to train on such a one"),
+            whole("batch_bytes", "bytes", "of the synthetic samples", "batch.size_bytes"),
+        ),
         real("compute_s", "s", "of a round", _planned("duration_s", "'compute'"), null=True),
         real("upload_s", "s", "of a round", _planned("duration_s", "'upload'"), null=True),
         *_modelled(
@@ -300,31 +305,28 @@ PROFILES = StoreView(
     columns=(
         schema.DEVICE,
         whole("local_samples", "samples", "it holds", _counted("label_counts")),
-        *(
-            _in_body(path, column)
-            for path, column in {
-                "dataset": text("dataset", "what its labels mean"),
-                "backend": text("backend", "what it can train with"),
-                "hardware.board": text("board", "model of the board"),
-                "hardware.kind": text("hardware", "physical or emulated"),
-                "hardware.meter.source": text("meter", "where its joules come from"),
-                "hardware.meter.kind": text("meter_kind", "measured, modelled, or emulated"),
-                "hardware.meter.scope": text("meter_scope", "cpu, gpu, module, board, or wall"),
-                "hardware.meter.rate_hz": real("meter_rate_hz", "Hz", "readings per second"),
-                "board.idle_power_w": real("idle_power_w", "W", "when it does nothing"),
-                "board.compute.cycles_per_sample": real("cycles_per_sample", "cycles", "C"),
-                "board.compute.capacitance_w_per_hz3": real("capacitance_w_per_hz3", "W/Hz³", "κ"),
-                "board.compute.active_power_w": real("active_power_w", "W", "while computing"),
-                "board.compute.frequency_min_hz": real("frequency_min_hz", "Hz", "lowest"),
-                "board.compute.frequency_max_hz": real("frequency_max_hz", "Hz", "highest"),
-                "board.link.channel_gain": real("channel_gain", "1", "h, power gain"),
-                "board.link.noise_density_w_per_hz": real("noise_density_w_per_hz", "W/Hz", "N0"),
-                "board.link.transmit_power_max_w": real("transmit_power_max_w", "W", "p_max"),
-                "board.link.downlink_rate_bps": real("downlink_rate_bps", "bit/s", "receiving"),
-                "board.link.receive_power_w": real("receive_power_w", "W", "while receiving"),
-                "board.link.electronics_power_w": real("electronics_power_w", "W", "sending"),
-                "board.link.energy_per_bit_j": real("host_j_per_bit", "J/bit", "sending"),
-            }.items()
+        *_in_body(
+            text("dataset", "what its labels mean"),
+            text("backend", "what it can train with"),
+            text("board", "model of the board", "hardware.board"),
+            text("hardware", "physical or emulated", "hardware.kind"),
+            text("meter", "where its joules come from", "hardware.meter.source"),
+            text("meter_kind", "measured, modelled, or emulated", "hardware.meter.kind"),
+            text("meter_scope", "cpu, gpu, module, board, or wall", "hardware.meter.scope"),
+            real("meter_rate_hz", "Hz", "readings per second", "hardware.meter.rate_hz"),
+            real("idle_power_w", "W", "when it does nothing", "board.idle_power_w"),
+            real("cycles_per_sample", "cycles", "C", "board.compute.cycles_per_sample"),
+            real("capacitance_w_per_hz3", "W/Hz³", "κ", "board.compute.capacitance_w_per_hz3"),
+            real("active_power_w", "W", "while computing", "board.compute.active_power_w"),
+            real("frequency_min_hz", "Hz", "lowest", "board.compute.frequency_min_hz"),
+            real("frequency_max_hz", "Hz", "highest", "board.compute.frequency_max_hz"),
+            real("channel_gain", "1", "h, power gain", "board.link.channel_gain"),
+            real("noise_density_w_per_hz", "W/Hz", "N0", "board.link.noise_density_w_per_hz"),
+            real("transmit_power_max_w", "W", "p_max", "board.link.transmit_power_max_w"),
+            real("downlink_rate_bps", "bit/s", "receiving", "board.link.downlink_rate_bps"),
+            real("receive_power_w", "W", "while receiving", "board.link.receive_power_w"),
+            real("electronics_power_w", "W", "sending", "board.link.electronics_power_w"),
+            real("host_j_per_bit", "J/bit", "sending", "board.link.energy_per_bit_j"),
         ),
     ),
     rows="profile b",

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import statistics
 
-from fimi.record.record import FileTrial, Made, RunData
-from fimi.report.markup import Child, Column, Html, element, table
+from fimi.learning.training.classifier import FileCheck
+from fimi.messaging.messages import Trial
+from fimi.record.record import RunData
+from fimi.record.results import Deployment
+from fimi.report.markup import Column, Html, element, table
 from fimi.report.words import MISSING, joules, percent, seconds
 
 FILE_NAMES = {"fp32": "model.onnx", "int8": "model-int8.onnx"}
@@ -20,7 +23,7 @@ def words(run: RunData) -> str:
     made = _last(run)
     if made is None:
         return ""
-    names = " and ".join(FILE_NAMES.get(file.variant, file.variant) for file in made.files)
+    names = " and ".join(_name(file) for file in made.files)
     return (
         f"The global model after round {made.round} as {names}, beside this page: uint8 images "
         "(N, channels, height, width) in, logits out. Joules are of inference alone, one image at "
@@ -41,7 +44,7 @@ def lines(run: RunData) -> list[str]:
     if made is None:
         return why
     return why + [
-        f"{FILE_NAMES.get(file.variant, file.variant)}: {size(file.size_bytes)}, "
+        f"{_name(file)}: {size(file.size_bytes)}, "
         f"{percent(file.accuracy)} on test images{_typical(made, file.variant)}"
         for file in made.files
     ]
@@ -52,27 +55,19 @@ def file_table(run: RunData) -> Html | None:
     made = _last(run)
     if made is None:
         return None
-    return table(
-        [
-            Column("File", css="name"),
-            Column("Weights", css="name"),
-            Column("Size"),
-            Column("Accuracy", "test images"),
-            Column("Same answer as PyTorch"),
-            Column("Largest difference", "of a logit"),
-        ],
-        (
-            [
-                FILE_NAMES.get(file.variant, file.variant),
-                "8 bits" if file.variant == "int8" else "32 bits",
-                size(file.size_bytes),
-                percent(file.accuracy),
-                f"{percent(file.agreement)} of {file.compared}",
-                f"{file.difference:.2g}",
-            ]
-            for file in made.files
-        ),
-    )
+    columns: list[Column[FileCheck]] = [
+        Column("File", "", _name, "name"),
+        Column("Weights", "", lambda f: _bits(f.variant), "name"),
+        Column("Size", "", lambda f: size(f.size_bytes)),
+        Column("Accuracy", "test images", lambda f: percent(f.accuracy)),
+        Column("Same answer as PyTorch", "", lambda f: f"{percent(f.agreement)} of {f.compared}"),
+        Column("Largest difference", "of a logit", lambda f: f"{f.difference:.2g}"),
+    ]
+    return table(columns, made.files)
+
+
+def _bits(variant: str) -> str:
+    return "8 bits" if variant == "int8" else "32 bits"
 
 
 def trial_table(run: RunData) -> Html | None:
@@ -80,30 +75,44 @@ def trial_table(run: RunData) -> Html | None:
     made = _last(run)
     if made is None or not made.trials:
         return None
-    return table(
-        [
-            Column("Device", css="name"),
-            Column("Board", css="name"),
-            Column("Weights", css="name"),
-            Column("Accuracy", "own images"),
-            Column("Latency", "median"),
-            Column("Latency", "95th percentile"),
-            Column("Latency", "kind"),
-            Column("Energy per inference"),
-            Column("Inferences"),
-            Column("Not run", css="text"),
-        ],
-        (_trial_row(run, each) for each in made.trials),
-    )
+
+    def board(device: str) -> str:
+        profile = run.profiles.get(device)
+        return profile.hardware.board if profile else MISSING
+
+    def ran(trial: Trial, what: str) -> str:
+        return what if trial.accuracy is not None else MISSING
+
+    columns: list[Column[tuple[str, Trial]]] = [
+        Column("Device", "", lambda r: r[0], "name"),
+        Column("Board", "", lambda r: board(r[0]), "name"),
+        Column("Weights", "", lambda r: _bits(r[1].variant), "name"),
+        Column(
+            "Accuracy",
+            "own images",
+            lambda r: ran(r[1], f"{percent(r[1].accuracy)} of {r[1].images}"),
+        ),
+        Column("Latency", "median", lambda r: seconds(r[1].latency_median_s)),
+        Column("Latency", "95th percentile", lambda r: seconds(r[1].latency_p95_s)),
+        Column("Latency", "kind", lambda r: ran(r[1], r[1].latency_kind)),
+        Column(
+            "Energy per inference",
+            "",
+            lambda r: _energy(r[1]),
+        ),
+        Column("Inferences", "", lambda r: ran(r[1], str(r[1].inferences))),
+        Column("Not run", "", lambda r: r[1].error, "text"),
+    ]
+    return table(columns, made.tried)
 
 
 def remarks(run: RunData) -> Html | None:
     """How to read the table."""
     made = _last(run)
-    if made is None or not any(each.trial.accuracy is not None for each in made.trials):
+    if made is None or all(trial.accuracy is None for _, trial in made.tried):
         return None
     said = "A device’s own images are those it trained on, so its accuracy is no test of the model."
-    if any(each.trial.latency_kind == "emulated" for each in made.trials if not each.trial.error):
+    if any(t.latency_kind == "emulated" for _, t in made.tried if not t.error):
         said += (
             " On emulated boards, latency and energy follow from the cost model’s cycles of a "
             "forward pass, in virtual time; it knows no 8-bit arithmetic, so both files cost the "
@@ -117,53 +126,37 @@ def size(size_bytes: int) -> str:
     return f"{size_bytes / 1e6:.3g} MB" if size_bytes >= 1e6 else f"{size_bytes / 1e3:.3g} kB"
 
 
-def _trial_row(run: RunData, each: FileTrial) -> list[Child]:
-    trial, profile = each.trial, run.profiles.get(each.device)
-    ran = trial.accuracy is not None
-    return [
-        each.device,
-        profile.hardware.board if profile else MISSING,
-        "8 bits" if trial.variant == "int8" else "32 bits",
-        f"{percent(trial.accuracy)} of {trial.images}" if ran else MISSING,
-        seconds(trial.latency_median_s),
-        seconds(trial.latency_p95_s),
-        trial.latency_kind if ran else MISSING,
-        _energy(each),
-        str(trial.inferences) if ran else MISSING,
-        trial.error,
-    ]
+def _name(file: FileCheck) -> str:
+    return FILE_NAMES.get(file.variant, file.variant)
 
 
-def _energy(each: FileTrial) -> str:
-    energy = each.trial.metered.energy if each.trial.metered else None
-    if energy is None or each.trial.energy_j is None:
-        return MISSING
-    return f"{joules(each.trial.energy_j)} ({energy.kind}, {energy.scope})"
+def _kind(trial: Trial) -> str:
+    """``emulated, board``; empty where the joules of an inference are not known."""
+    energy = trial.metered.energy if trial.metered and trial.energy_j is not None else None
+    return f"{energy.kind}, {energy.scope}" if energy else ""
 
 
-def _typical(made: Made, variant: str) -> str:
+def _energy(trial: Trial) -> str:
+    kind = _kind(trial)
+    return f"{joules(trial.energy_j)} ({kind})" if kind else MISSING
+
+
+def _typical(made: Deployment, variant: str) -> str:
     """Median over devices of latency and energy."""
-    ran = [
-        each.trial
-        for each in made.trials
-        if each.trial.variant == variant and each.trial.latency_median_s is not None
-    ]
-    failed = sum(each.trial.variant == variant and bool(each.trial.error) for each in made.trials)
+    trials = [trial for _, trial in made.tried if trial.variant == variant]
+    latencies_s = [t.latency_median_s for t in trials if t.latency_median_s is not None]
+    ran = [trial for trial in trials if trial.latency_median_s is not None]
+    failed = sum(bool(trial.error) for trial in trials)
     said = ""
     if ran:
-        latency_s = statistics.median(trial.latency_median_s or 0.0 for trial in ran)
         kinds = sorted({trial.latency_kind for trial in ran})
         who = f"{len(ran)} device{'' if len(ran) == 1 else 's'}"
-        said = f"; an inference on {who} {seconds(latency_s)} ({', '.join(kinds)})"
-        metered = [
-            (trial.energy_j, trial.metered.energy)
-            for trial in ran
-            if trial.energy_j is not None and trial.metered and trial.metered.energy
-        ]
-        if metered:
-            sources = sorted({f"{energy.kind}, {energy.scope}" for _, energy in metered})
-            middle_j = statistics.median(value_j for value_j, _ in metered)
-            said += f" and {joules(middle_j)} ({'; '.join(sources)})"
+        middle_s = statistics.median(latencies_s)
+        said = f"; an inference on {who} {seconds(middle_s)} ({', '.join(kinds)})"
+        energies_j = [trial.energy_j for trial in ran if trial.energy_j is not None]
+        if energies_j:
+            sources = sorted({kind for trial in ran if (kind := _kind(trial))})
+            said += f" and {joules(statistics.median(energies_j))} ({'; '.join(sources)})"
         said += ", medians"
     return said + (f"; {failed} could not run it" if failed else "")
 
@@ -177,5 +170,5 @@ def _why_not(run: RunData) -> str:
     )
 
 
-def _last(run: RunData) -> Made | None:
+def _last(run: RunData) -> Deployment | None:
     return run.made[-1] if run.made else None

@@ -20,52 +20,9 @@ from fimi.record.sums import Compared, Sum
 class RunDocument(Struct, frozen=True, kw_only=True):
     """A run in numbers, as ``--format json`` prints it.
 
-    Keys that end in ``_j`` are ``None`` where a part of the sum is missing; the key of the same
-    energy without that ending has the known part and what is missing.
-
-    Attributes:
-        status: how it ended.
-        strategy: its name.
-        seed: of the run.
-        rounds: finished rounds.
-        accuracy: on the test set after each round, 0 to 1.
-        energy_kind: ``measured``, ``modelled``, ``emulated`` or ``mixed``: what the joules below
-            are.
-        energy_measured_j: whole boards, all phases, all devices, J.
-        energy_predicted_j: the cost model's figure for the same, J; ``None`` if a phase was not
-            metered or has no prediction.
-        energy: ``energy_measured_j`` with kind, source, scope, uncertainty and gaps.
-        energy_compared: prediction and measurement of the phases that have both.
-        dynamic_measured_j: compute and upload above idle, the paper's energy, J.
-        dynamic_predicted_j: the cost model's figure for the same, J; likewise.
-        dynamic: as ``energy``, of the paper's energy.
-        dynamic_compared: as ``energy_compared``, of the paper's energy.
-        round_energy_j: whole boards, each round, J; the first holds the synthetic download too.
-        round_energy_known_j: the known part of each, J.
-        round_dynamic_j: the paper's energy, each round, J.
-        round_dynamic_known_j: the known part of each, J.
-        round_error_percent: mean absolute error of the predicted joules of each round's
-            participants, over the phases that were both metered and predicted.
-        refitted_after: rounds after which boards were fitted again.
-        unmetered: ``round/device`` with a phase that could not be read; round 0: before the first.
-        synthetic_samples: that the plan ships to all devices together, with labels or without.
-        plan_energy_j: the plan's dynamic energy of a round, J.
-        plan_bound_j: certified lower bound of it, J.
-        plan_gap_percent: distance between the two.
-        orthogonality: of the devices' updates, in rounds that were looked at
-            (``rounds.insight_every``); ``None`` with fewer than two updates.
-        local_error: Δ_i of each device in those rounds, 0 to 1.
-        similarity: cosine of each device's update to the IID one in those rounds; ``None`` if there
-            is none.
-        targets: rounds, joules, seconds and bytes to each of ``rounds.target_accuracies`` and to
-            ``plan.target_accuracy``; ``None`` where it was never reached.
-        run_dir: where everything is kept.
-        deployment: each exported file as each device ran it, the last time it was tried.
-        deployment_problem: why there is no exported file, or empty.
-        server_seconds: wall time of training on the server, s; ``None`` if it does not train.
-        server_j: joules of that, J, not among the devices'.
-        server: ``server_j`` with kind, source, scope, uncertainty and gaps.
-        wall_s: how long it took, s.
+    docs/report.md says of each key what it is and in which unit. Keys that end in ``_j`` are
+    ``None`` where a part of the sum is missing; the key of the same energy without that ending has
+    the known part and what is missing.
     """
 
     status: str
@@ -208,18 +165,17 @@ def _deployed(run: RunData) -> DeployedModel | None:
         files=last.files,
         devices=tuple(
             DeviceFigures(
-                device=each.device,
-                variant=each.trial.variant,
-                accuracy=each.trial.accuracy,
-                latency_median_s=each.trial.latency_median_s,
-                latency_p95_s=each.trial.latency_p95_s,
-                latency_kind=each.trial.latency_kind,
-                energy_per_inference_j=each.trial.energy_j,
-                energy_kind=each.trial.metered.energy.kind
-                if each.trial.metered and each.trial.metered.energy
-                else None,
-                error=each.trial.error,
+                device=device,
+                variant=trial.variant,
+                accuracy=trial.accuracy,
+                latency_median_s=trial.latency_median_s,
+                latency_p95_s=trial.latency_p95_s,
+                latency_kind=trial.latency_kind,
+                energy_per_inference_j=trial.energy_j,
+                energy_kind=energy.kind if energy else None,
+                error=trial.error,
             )
-            for each in last.trials
+            for device, trial in last.tried
+            for energy in [trial.metered.energy if trial.metered else None]
         ),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import plotly.graph_objects as go
 
@@ -22,31 +23,26 @@ def qualifier(energy: Energy | None) -> str:
 
 def measured_against_predicted(summary: Summary) -> Picture | None:
     """Joules of each device, and how far the prediction of each phase is off."""
-    devices = [d for d in summary.devices if d.compared.measured is not None]
-    if not devices:
-        return None
-    names = [d.device for d in devices]
     pairs = [
         (d, d.compared.measured, d.compared.predicted_j)
-        for d in devices
+        for d in summary.devices
         if d.compared.measured is not None and d.compared.predicted_j is not None
     ]
+    if not pairs:
+        return None
+    names = [d.device for d, _, _ in pairs]
     largest = max(max(energy.value_j, predicted_j) for _, energy, predicted_j in pairs)
+    error = "error, % of the device’s measured energy"
     scale, unit = plot_style.joule_unit(largest)
     figure = plot_style.figure(
-        plot_style.row_height(len(devices), least_px=320),
+        plot_style.row_height(len(names), least_px=320),
         xaxis=plot_style.axis(
             f"energy of the run, {unit}{qualifier(summary.energy.known)}",
             domain=[0, 0.47],
             rangemode="tozero",
         ),
         yaxis=plot_style.rows(names),
-        xaxis2=plot_style.axis(
-            "error, % of the device’s measured energy",
-            domain=[0.53, 1],
-            anchor="y2",
-            zeroline=True,
-        ),
+        xaxis2=plot_style.axis(error, domain=[0.53, 1], anchor="y2", zeroline=True),
         yaxis2=plot_style.rows(names, anchor="x2", matches="y", showticklabels=False),
     )
     joins_x: list[float | None] = []
@@ -70,37 +66,19 @@ def measured_against_predicted(summary: Summary) -> Picture | None:
         for d, energy, predicted_j in pairs
         for missing in [d.compared.missing]
     ]
-    figure.add_scatter(
+    deviations = [energy.uncertainty_j / scale for _, energy, _ in pairs]
+    bars = {"array": deviations, "thickness": 1.2, "width": 3, "color": plot_style.MEASURED}
+    add = partial(figure.add_scatter, y=list(range(len(pairs))), mode="markers", text=words)
+    add(
         x=[predicted_j / scale for _, _, predicted_j in pairs],
-        y=list(range(len(devices))),
-        mode="markers",
         name="predicted",
-        marker={
-            "symbol": "diamond-open",
-            "size": 10,
-            "color": plot_style.PREDICTED,
-            "line": {"width": 2},
-        },
-        text=words,
+        marker=plot_style.marker("diamond-open", 10, plot_style.PREDICTED, line_width=2),
     )
-    figure.add_scatter(
+    add(
         x=[energy.value_j / scale for _, energy, _ in pairs],
-        y=list(range(len(devices))),
-        mode="markers",
         name="measured ± 1 s.d.",
-        error_x={
-            "array": [energy.uncertainty_j / scale for _, energy, _ in pairs],
-            "thickness": 1.2,
-            "width": 3,
-            "color": plot_style.MEASURED,
-        },
-        marker={
-            "symbol": "circle",
-            "size": 9,
-            "color": plot_style.MEASURED,
-            "line": {"width": 0},
-        },
-        text=words,
+        error_x=bars,
+        marker=plot_style.marker("circle", 9, plot_style.MEASURED),
     )
     _add_residuals(figure, summary, {name: row for row, name in enumerate(names)})
     return Picture(
@@ -112,18 +90,15 @@ def measured_against_predicted(summary: Summary) -> Picture | None:
         "promised more than was used. The area of a mark is its phase’s share of these joules.",
         figure=figure,
         narrow={
-            "height": 2 * plot_style.row_height(len(devices), row_px=24, frame_px=90),
-            "xaxis.domain": [0, 1],
-            "yaxis.domain": [0.56, 1],
-            "xaxis2.domain": [0, 1],
-            "yaxis2.domain": [0, 0.44],
+            **plot_style.one_below_the_other(0.44, 0.56),
+            "height": 2 * plot_style.row_height(len(names), row_px=24, frame_px=90),
             "yaxis2.showticklabels": True,
         },
     )
 
 
 def _add_residuals(figure: go.Figure, summary: Summary, row: dict[str, int]) -> None:
-    add = figure.add_scatter
+    add = partial(figure.add_scatter, xaxis="x2", yaxis="y2", mode="markers")
     totals = {d.device: d.compared.measured.value_j for d in summary.devices if d.compared.measured}
     for phase, colour in plot_style.PHASE_COLOURS.items():
         cells = [
@@ -136,26 +111,16 @@ def _add_residuals(figure: go.Figure, summary: Summary, row: dict[str, int]) -> 
         ]
         if not cells:
             continue
+        shares = [max(energy.value_j, 0.0) / whole_j for _, _, energy, whole_j in cells]
+        sizes = [5 + 15 * math.sqrt(share) for share in shares]
         add(
             x=[
                 100 * ((both.predicted_j or 0.0) - energy.value_j) / whole_j
                 for _, both, energy, whole_j in cells
             ],
             y=[row[cell.device] for cell, _, _, _ in cells],
-            xaxis="x2",
-            yaxis="y2",
-            mode="markers",
             name=plot_style.PHASE_NAMES[phase],
-            marker={
-                "symbol": plot_style.PHASE_SHAPES[phase],
-                "color": colour,
-                "opacity": 0.9,
-                "line": {"width": 0},
-                "size": [
-                    5 + 15 * math.sqrt(max(energy.value_j, 0.0) / whole_j)
-                    for _, _, energy, whole_j in cells
-                ],
-            },
+            marker=plot_style.marker(plot_style.PHASE_SHAPES[phase], sizes, colour, opacity=0.9),
             text=[
                 f"<b>{plot_style.label(cell.device)}</b>, {plot_style.PHASE_NAMES[phase]}"
                 f"<br>measured {format_energy(energy)}, {percent_of(energy, whole_j)}"
@@ -172,15 +137,8 @@ def _add_residuals(figure: go.Figure, summary: Summary, row: dict[str, int]) -> 
     add(
         x=[error for _, error in whole],
         y=[row[d.device] for d, _ in whole],
-        xaxis="x2",
-        yaxis="y2",
-        mode="markers",
         name="whole device",
-        marker={
-            "symbol": "line-ns",
-            "size": 18,
-            "line": {"width": 2.5, "color": plot_style.PREDICTED},
-        },
+        marker=plot_style.stroke(18, plot_style.PREDICTED),
         text=[
             f"<b>{plot_style.label(d.device)}</b><br>error {signed_percent(error)}"
             for d, error in whole

@@ -64,7 +64,7 @@ def accuracy_by_round(summary: Summary) -> Picture | None:
     figure = plot_style.figure(
         330,
         xaxis=plot_style.axis("round", rangemode="tozero", **_whole(len(points))),
-        yaxis=plot_style.axis("accuracy on held-out data, %", range=[0, 102]),
+        yaxis=plot_style.accuracy_axis(),
         showlegend=False,
     )
     figure.add_scatter(
@@ -99,14 +99,14 @@ def accuracy_by_energy(summary: Summary) -> Picture | None:
             f"energy of all devices so far, {unit}{qualifier(summary.energy.known)}",
             rangemode="tozero",
         ),
-        yaxis=plot_style.axis("accuracy on held-out data, %", range=[0, 102]),
+        yaxis=plot_style.accuracy_axis(),
     )
     for name, line, dash, sums in (
         ("dynamic (the paper’s)", _DYNAMIC_LINE, "dash", [p.dynamic_so_far for p in points]),
         ("whole board", _MEASURED_LINE, "solid", [p.energy_so_far for p in points]),
     ):
         figure.add_scatter(
-            x=[None if each.known is None else each.known.value_j / scale for each in sums],
+            x=[None if each.known_j is None else each.known_j / scale for each in sums],
             y=[100 * p.accuracy for p in points],
             mode="lines+markers",
             name=name + _partly(sums[-1].missing),
@@ -151,34 +151,18 @@ def cumulative_energy(summary: Summary) -> Picture | None:
             f"energy so far, {unit}{qualifier(summary.energy.known)}", rangemode="tozero"
         ),
     )
-    for name, line, sums, compared in (
-        (
-            "board",
-            _MEASURED_LINE,
-            [p.energy_so_far for p in points],
-            [p.compared_so_far for p in points],
-        ),
-        (
-            "dynamic",
-            _DYNAMIC_LINE,
-            [p.dynamic_so_far for p in points],
-            [p.dynamic_compared_so_far for p in points],
-        ),
+    for name, line, pairs in (
+        ("board", _MEASURED_LINE, [(p.energy_so_far, p.compared_so_far) for p in points]),
+        ("dynamic", _DYNAMIC_LINE, [(p.dynamic_so_far, p.dynamic_compared_so_far) for p in points]),
     ):
-        predicted = [each.whole_predicted_j for each in compared]
+        known = [total.known_j for total, _ in pairs]
+        predicted = [compared.whole_predicted_j for _, compared in pairs]
+        said = [_hover(total) for total, _ in pairs]
+        promised = [f"{joules(value)} (predicted)" for value in predicted]
+        metered = name + _partly(pairs[-1][0].missing)
         for title, dash, values, hovers in (
-            (
-                name + _partly(sums[-1].missing),
-                "solid",
-                [each.known_j for each in sums],
-                [_hover(each) for each in sums],
-            ),
-            (
-                f"{name}, predicted",
-                "dot",
-                predicted,
-                [f"{joules(v)} (predicted)" for v in predicted],
-            ),
+            (metered, "solid", known, said),
+            (f"{name}, predicted", "dot", predicted, promised),
         ):
             figure.add_scatter(
                 x=[p.number for p in points],
@@ -254,37 +238,24 @@ def labels(run: RunData, summary: Summary) -> Picture | None:
         return None
     names = [d.device for d in devices]
     classes = max(len(d.local_counts) for d in devices)
-    titles = [clean(name, 12) for name in run.info.dataset.class_names[:classes]]
-    titles += [str(k) for k in range(len(titles), classes)]
-    parts = (
-        ("real", plot_style.MEASURED, [_padded(d.local_counts, classes) for d in devices]),
-        (
-            "synthetic",
-            plot_style.PREDICTED,
-            [_padded(d.synthetic_counts, classes) for d in devices],
-        ),
-    )
-    largest = max(
-        real + made
-        for reals, mades in zip(parts[0][2], parts[1][2], strict=True)
-        for real, made in zip(reals, mades, strict=True)
-    )
+    titles = _class_names(run, classes)
+    real = [_padded(d.local_counts, classes) for d in devices]
+    made = [_padded(d.synthetic_counts, classes) for d in devices]
+    rows = zip(real, made, strict=True)
+    largest = max(sum(pair) for row in rows for pair in zip(*row, strict=True))
+    scale = 0.85 / largest
     figure = plot_style.figure(
         plot_style.row_height(len(devices), row_px=38),
-        xaxis=plot_style.axis(
-            "class",
-            tickmode="array",
-            tickvals=list(range(classes)),
-            ticktext=[plot_style.label(title) for title in titles],
-            showgrid=False,
-        ),
+        xaxis=_class_axis(titles),
         yaxis=plot_style.rows(
             names, range=[len(names) - 0.45, -0.95], showgrid=True, ticklabelshift=10
         ),
     )
-    for part, (name, colour, counts) in enumerate(parts):
-        below = parts[0][2] if part else [[0] * classes for _ in devices]
-        scale = 0.85 / largest
+    nothing = [[0] * classes for _ in devices]
+    for name, colour, counts, below in (
+        ("real", plot_style.MEASURED, real, nothing),
+        ("synthetic", plot_style.PREDICTED, made, real),
+    ):
         figure.add_bar(
             x=[k for _ in devices for k in range(classes)],
             y=[-scale * n for row in counts for n in row],
@@ -294,7 +265,7 @@ def labels(run: RunData, summary: Summary) -> Picture | None:
             marker={"color": colour},
             text=[
                 f"<b>{plot_style.label(device.device)}</b>, class {plot_style.label(titles[k])}"
-                f"<br>{parts[0][2][i][k]} real, {parts[1][2][i][k]} synthetic samples"
+                f"<br>{real[i][k]} real, {made[i][k]} synthetic samples"
                 for i, device in enumerate(devices)
                 for k in range(classes)
             ],
@@ -313,26 +284,13 @@ def class_accuracy(run: RunData) -> Picture | None:
     if not rounds:
         return None
     classes = max(len(r.evaluation.class_accuracy) for r in rounds)
-    names = [clean(name, 12) for name in run.info.dataset.class_names[:classes]]
-    names += [str(k) for k in range(len(names), classes)]
-    table = [
-        [
-            r.evaluation.class_accuracy[k] if k < len(r.evaluation.class_accuracy) else None
-            for r in rounds
-        ]
-        for k in range(classes)
-    ]
+    names = _class_names(run, classes)
+    columns = [[*r.evaluation.class_accuracy] for r in rounds]
+    table = [[row[k] if k < len(row) else None for row in columns] for k in range(classes)]
     figure = plot_style.figure(
         min(700, plot_style.row_height(len(run.devices), row_px=38, least_px=330)),
         xaxis=plot_style.axis("round", showgrid=False, **_whole(len(rounds))),
-        yaxis=plot_style.axis(
-            "class",
-            tickmode="array",
-            tickvals=list(range(classes)),
-            ticktext=[plot_style.label(name) for name in names],
-            range=[classes - 0.5, -0.5],
-            showgrid=False,
-        ),
+        yaxis=_class_axis(names, range=[classes - 0.5, -0.5]),
         showlegend=False,
     )
     figure.add_heatmap(
@@ -365,6 +323,22 @@ def class_accuracy(run: RunData) -> Picture | None:
         title="Accuracy of each class",
         caption="Global model on held-out data, round by round.",
         figure=figure,
+    )
+
+
+def _class_names(run: RunData, classes: int) -> list[str]:
+    names = [clean(name, 12) for name in run.info.dataset.class_names[:classes]]
+    return names + [str(k) for k in range(len(names), classes)]
+
+
+def _class_axis(names: Sequence[str], **more: Any) -> dict[str, Any]:
+    return plot_style.axis(
+        "class",
+        tickmode="array",
+        tickvals=list(range(len(names))),
+        ticktext=[plot_style.label(name) for name in names],
+        showgrid=False,
+        **more,
     )
 
 

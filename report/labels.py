@@ -6,7 +6,7 @@ import math
 
 from fimi.record.record import Labels, RunData
 from fimi.report import plot_style
-from fimi.report.markup import Child, Column, Html, table
+from fimi.report.markup import Column, Html, table
 from fimi.report.plot_style import Picture
 from fimi.report.words import MISSING
 
@@ -81,28 +81,16 @@ def skew_table(run: RunData) -> Html | None:
     before, after = _stage(run, BEFORE), _stage(run, AFTER)
     if not before:
         return None
-
-    def row(device: str) -> list[Child]:
-        stages = [before[device], after.get(device, before[device])]
-        return [
-            device,
-            *(str(sum(each.counts)) for each in stages),
-            *(_number(each.emd) for each in stages),
-            *(_number(each.entropy_bits) for each in stages),
-        ]
-
-    return table(
-        [
-            Column("Device", css="name"),
-            Column("Samples", "local"),
-            Column("Samples", "filled"),
-            Column("EMD", "local"),
-            Column("EMD", "filled"),
-            Column("Entropy, bit", "local"),
-            Column("Entropy, bit", "filled"),
-        ],
-        (row(device) for device in before),
-    )
+    columns: list[Column[tuple[str, Labels, Labels]]] = [
+        Column("Device", "", lambda r: r[0], "name"),
+        Column("Samples", "local", lambda r: str(sum(r[1].counts))),
+        Column("Samples", "filled", lambda r: str(sum(r[2].counts))),
+        Column("EMD", "local", lambda r: _number(r[1].emd)),
+        Column("EMD", "filled", lambda r: _number(r[2].emd)),
+        Column("Entropy, bit", "local", lambda r: _number(r[1].entropy_bits)),
+        Column("Entropy, bit", "filled", lambda r: _number(r[2].entropy_bits)),
+    ]
+    return table(columns, [(d, own, after.get(d, own)) for d, own in before.items()])
 
 
 def _stage(run: RunData, stage: str) -> dict[str, Labels]:

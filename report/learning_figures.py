@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from fimi.record.insight import DeviceInsight
 from fimi.record.record import RunData
+from fimi.record.sums import mean
 from fimi.report import plot_style
 from fimi.report.plot_style import Picture
 
@@ -75,18 +75,8 @@ def _plot(
             hovertemplate=f"<b>{plot_style.label(device)}</b><br>round %{{x}}<br>{unit} %{{y:.2f}}"
             "<extra></extra>",
         )
-    means = []
-    for each in run.insights:
-        known = [found for d in each.devices if (found := value(d)) is not None]
-        if known:
-            means.append((each.round, math.fsum(known) / len(known)))
-    figure.add_scatter(
-        x=[number for number, _ in means],
-        y=[found for _, found in means],
-        mode="lines+markers",
-        name="mean of the devices",
-        line={"color": plot_style.PREDICTED, "width": 2.5},
-        marker={"symbol": "diamond", "size": 7},
-        hovertemplate=f"round %{{x}}<br>mean {unit} %{{y:.2f}}<extra></extra>",
-    )
+    means = {each.round: mean(map(value, each.devices)) for each in run.insights}
+    known = {number: found for number, found in means.items() if found is not None}
+    hover = f"round %{{x}}<br>mean {unit} %{{y:.2f}}<extra></extra>"
+    plot_style.add_mean(figure, [*known], [*known.values()], hovertemplate=hover)
     return Picture(name=name, title=title, caption=caption, figure=figure)

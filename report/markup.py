@@ -8,8 +8,8 @@ from __future__ import annotations
 import html
 import itertools
 import re
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Generic, Literal, TypeVar
 
 from msgspec import Struct
 
@@ -28,6 +28,7 @@ class Html(str):
 
 
 Child = str | None
+T = TypeVar("T")
 
 
 def escape(text: str) -> Html:
@@ -52,21 +53,25 @@ def element(name: str, *children: Child, **attributes: str | None) -> Html:
     return Html(f"<{name}{written}>{join(children)}</{name}>")
 
 
-class Column(Struct, frozen=True):
+class Column(Struct, Generic[T], frozen=True):
     """One column of a table; neighbours of the same title share it, side by side.
 
     Attributes:
         title: its heading.
         unit: in the heading's second line.
+        of: the cell of an item.
         css: ``number``; ``name``, a word that is not broken; or ``text``.
+        foot: its cell below the items.
     """
 
     title: str
-    unit: str = ""
+    unit: str
+    of: Callable[[T], Child]
     css: Literal["number", "name", "text"] = "number"
+    foot: Child = None
 
 
-def _head(columns: Sequence[Column]) -> Html:
+def _head(columns: Sequence[Column[T]]) -> Html:
     groups = [list(same) for _, same in itertools.groupby(columns, key=lambda c: c.title)]
     two_lines = any(len(group) > 1 for group in groups)
     upper, lower = [], []
@@ -83,32 +88,22 @@ def _head(columns: Sequence[Column]) -> Html:
     return join([element("tr", *upper), element("tr", *lower) if lower else None])
 
 
-def table(
-    columns: Sequence[Column],
-    rows: Iterable[Sequence[Child]],
-    *,
-    caption: str | None = None,
-    foot: Sequence[Child] | None = None,
-) -> Html:
-    """A table that scrolls sideways where it is too wide."""
+def table(columns: Sequence[Column[T]], items: Iterable[T], *, caption: str | None = None) -> Html:
+    """A table with a row for each item; it scrolls sideways where it is too wide."""
 
-    def line(cells: Sequence[Child]) -> Html:
-        return element(
-            "tr",
-            *(
-                element("td", cell, class_=column.css)
-                for column, cell in zip(columns, cells, strict=True)
-            ),
-        )
+    def row(cells: Iterable[Child]) -> Html:
+        made = zip(columns, cells, strict=True)
+        return element("tr", *(element("td", cell, class_=column.css) for column, cell in made))
 
+    foot = [column.foot for column in columns]
     return element(
         "div",
         element(
             "table",
             element("caption", caption) if caption else None,
             element("thead", _head(columns)),
-            element("tbody", *(line(row) for row in rows)),
-            element("tfoot", line(foot)) if foot else None,
+            element("tbody", *(row(column.of(item) for column in columns) for item in items)),
+            element("tfoot", row(foot)) if any(foot) else None,
         ),
         class_="scroll",
         tabindex="0",
@@ -119,10 +114,5 @@ def table(
 
 def definitions(pairs: Iterable[tuple[str, Child]]) -> Html:
     """Terms and what they are."""
-    return element(
-        "dl", *(child for term, what in pairs for child in _pair(term, what)), class_="facts"
-    )
-
-
-def _pair(term: str, what: Child) -> tuple[Html, Html]:
-    return element("dt", term), element("dd", what)
+    made = (element("dt", term) + element("dd", what) for term, what in pairs)
+    return element("dl", *map(Html, made), class_="facts")

@@ -13,11 +13,9 @@ from collections.abc import Sequence
 
 from fimi.energy.observe.link import LinkState
 from fimi.record.clean import clean
-from fimi.record.observed import (
-    DeviceObserved,
-)
-from fimi.report.markup import Child, Column, Html, table
-from fimi.report.words import MISSING, bits_per_second, cell, hertz, percent
+from fimi.record.observed import DeviceObserved
+from fimi.report.markup import Column, Html, table
+from fimi.report.words import MISSING, bits_per_second, cell, hertz, percent, percent_value
 
 CLOCK_TOLERANCE = 0.05
 """A clock that is further from its cap than this share of it was not held."""
@@ -68,49 +66,46 @@ def observed_table(found: Sequence[DeviceObserved]) -> Html | None:
     if not any(each.anything for each in found):
         return None
     kinds = dict.fromkeys(e.monitor_energy.kind for e in found if e.monitor_energy is not None)
-    return table(
-        [
-            Column("Device", css="name"),
-            Column("Clock", "achieved"),
-            Column("Clock", "cap"),
-            Column("Clock", "set by", css="name"),
-            Column("Throttled", "times", css="text"),
-            Column("Goodput", "down"),
-            Column("Goodput", "up"),
-            Column("Goodput", "up, planned"),
-            Column("Rate limit", "read back"),
-            Column("Link", css="text"),
-            Column("Processor", "of the joules"),
-            Column("Monitor", "of one core"),
-            Column("Monitor", next(iter(kinds)) if len(kinds) == 1 else "energy"),
-        ],
-        (_row(each, bare=len(kinds) <= 1) for each in found),
-        caption="As the devices observed themselves",
-    )
-
-
-def _row(each: DeviceObserved, *, bare: bool) -> list[Child]:
-    applied, monitor = each.applied, each.monitor
-    return [
-        each.device,
-        hertz(each.frequency_hz),
-        hertz(each.cap_hz),
-        applied.frequency_control if applied else MISSING,
-        MISSING if each.throttled is None else _causes(each) if each.throttled_times else "0",
-        bits_per_second(each.down_bps),
-        bits_per_second(each.up_bps),
-        bits_per_second(each.planned_up_bps),
-        bits_per_second(each.limit_bps),
-        _link_words(each.link),
-        percent(each.cpu_share),
-        MISSING if monitor is None else _small(monitor.cpu_percent),
-        cell(each.monitor_energy, bare=bare),
+    bare, kind = len(kinds) <= 1, next(iter(kinds)) if len(kinds) == 1 else "energy"
+    columns: list[Column[DeviceObserved]] = [
+        Column("Device", "", lambda e: e.device, "name"),
+        Column("Clock", "achieved", lambda e: hertz(e.frequency_hz)),
+        Column("Clock", "cap", lambda e: hertz(e.cap_hz)),
+        Column("Clock", "set by", _set_by, "name"),
+        Column("Throttled", "times", _throttled, "text"),
+        Column("Goodput", "down", lambda e: bits_per_second(e.down_bps)),
+        Column("Goodput", "up", lambda e: bits_per_second(e.up_bps)),
+        Column("Goodput", "up, planned", lambda e: bits_per_second(e.planned_up_bps)),
+        Column("Rate limit", "read back", lambda e: bits_per_second(e.limit_bps)),
+        Column("Link", "", lambda e: _link_words(e.link), "text"),
+        Column("Processor", "of the joules", lambda e: percent(e.cpu_share)),
+        Column(
+            "Monitor",
+            "of one core",
+            _watching,
+        ),
+        Column("Monitor", kind, lambda e: cell(e.monitor_energy, bare=bare)),
     ]
+    return table(columns, found, caption="As the devices observed themselves")
+
+
+def _set_by(each: DeviceObserved) -> str:
+    return each.applied.frequency_control if each.applied else MISSING
+
+
+def _throttled(each: DeviceObserved) -> str:
+    if each.throttled is None:
+        return MISSING
+    return _causes(each) if each.throttled_times else "0"
 
 
 def _causes(each: DeviceObserved) -> str:
     causes = (each.throttled or {}).items()
     return ", ".join(f"{clean(cause, 40)} {times}" for cause, times in sorted(causes) if times)
+
+
+def _watching(each: DeviceObserved) -> str:
+    return percent_value(each.monitor.cpu_percent if each.monitor else None, 2)
 
 
 def _link_words(link: LinkState | None) -> str:
@@ -119,10 +114,6 @@ def _link_words(link: LinkState | None) -> str:
     signal = f"{link.signal_dbm:.0f} dBm".replace("-", "−") if link.signal_dbm is not None else None
     rate = bits_per_second(link.rate_bps) if link.rate_bps is not None else None
     return ", ".join(word for word in (link.interface, rate, signal) if word)
-
-
-def _small(value: float | None) -> str:
-    return MISSING if value is None else f"{value:.2f} %"
 
 
 def _off(value: float | None, set_to: float | None, tolerance: float) -> bool:

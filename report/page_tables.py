@@ -6,13 +6,17 @@ Everything is made with :mod:`fimi.report.markup`, which escapes what it did not
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from operator import itemgetter
 
-from fimi.record.curve import Moved, price
+from fimi.record.curve import Moved, Price, RoundPoint, price
+from fimi.record.phases import PhaseCell
 from fimi.record.record import RunData
+from fimi.record.results import RoundResult
 from fimi.record.summary import DeviceSummary, Summary
-from fimi.record.sums import Compared
+from fimi.record.sums import Compared, Sum
 from fimi.report import plot_style
-from fimi.report.markup import Child, Column, Html, definitions, element, table
+from fimi.report.markup import Column, Html, definitions, element, table
 from fimi.report.words import (
     MISSING,
     alike,
@@ -35,56 +39,36 @@ TARGETS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 
 def device_table(summary: Summary) -> Html:
     """One row per device."""
-    known = [d.energy.known for d in summary.devices]
+    devices, compared = summary.devices, summary.compared
+    known = [d.energy.known for d in devices]
     bare = alike(known)
-    columns = [
-        Column("Device", css="name"),
-        Column("Board", css="name"),
-        Column("Samples", "real"),
-        Column("Samples", "synthetic"),
-        Column("Frequency", "planned"),
-        Column("Frequency", "achieved"),
-        Column("Bandwidth", "planned"),
-        Column("Busy per round", "predicted"),
-        Column("Busy per round", "metered"),
-        Column("Energy", "predicted"),
-        Column("Energy", heading(known)),
-        Column("Error"),
-        Column("Updates", "accepted"),
-    ]
-    return table(
-        columns,
-        (_device_row(device, bare=bare) for device in summary.devices),
-        foot=[
-            "Fleet",
-            None,
-            str(sum(sum(d.local_counts) for d in summary.devices)),
-            str(sum(sum(d.synthetic_counts) for d in summary.devices)),
-            *[None] * 5,
-            _predicted(summary.compared),
-            sum_cell(summary.energy, bare=bare),
-            signed_percent(summary.compared.error_percent),
-            f"{sum(d.accepted for d in summary.devices)}/{sum(d.rounds for d in summary.devices)}",
-        ],
+    real, made = (
+        str(sum(sum(getattr(d, name)) for d in devices))
+        for name in ("local_counts", "synthetic_counts")
     )
-
-
-def _device_row(device: DeviceSummary, *, bare: bool) -> list[Child]:
-    return [
-        device.device,
-        _board(device),
-        str(sum(device.local_counts)) if device.local_counts else MISSING,
-        str(sum(device.synthetic_counts)) if device.synthetic_counts else MISSING,
-        hertz(device.frequency_planned_hz),
-        hertz(device.frequency_achieved_hz),
-        hertz(device.bandwidth_hz),
-        seconds(device.predicted_busy_s),
-        seconds(device.busy_s),
-        _predicted(device.compared),
-        sum_cell(device.energy, bare=bare),
-        signed_percent(device.compared.error_percent),
-        f"{device.accepted}/{device.rounds}",
+    updates = f"{sum(d.accepted for d in devices)}/{sum(d.rounds for d in devices)}"
+    error = signed_percent(compared.error_percent)
+    fleet = sum_cell(summary.energy, bare=bare)
+    columns: list[Column[DeviceSummary]] = [
+        Column("Device", "", lambda d: d.device, "name", "Fleet"),
+        Column("Board", "", _board, "name"),
+        Column("Samples", "real", lambda d: _count(d.local_counts), foot=real),
+        Column("Samples", "synthetic", lambda d: _count(d.synthetic_counts), foot=made),
+        Column("Frequency", "planned", lambda d: hertz(d.frequency_planned_hz)),
+        Column("Frequency", "achieved", lambda d: hertz(d.frequency_achieved_hz)),
+        Column("Bandwidth", "planned", lambda d: hertz(d.bandwidth_hz)),
+        Column("Busy per round", "predicted", lambda d: seconds(d.predicted_busy_s)),
+        Column("Busy per round", "metered", lambda d: seconds(d.busy_s)),
+        Column("Energy", "predicted", lambda d: _predicted(d.compared), foot=_predicted(compared)),
+        Column("Energy", heading(known), lambda d: sum_cell(d.energy, bare=bare), foot=fleet),
+        Column("Error", "", lambda d: signed_percent(d.compared.error_percent), foot=error),
+        Column("Updates", "accepted", lambda d: f"{d.accepted}/{d.rounds}", foot=updates),
     ]
+    return table(columns, devices)
+
+
+def _count(counts: Sequence[int]) -> str:
+    return str(sum(counts)) if counts else MISSING
 
 
 def _predicted(compared: Compared) -> str:
@@ -106,31 +90,20 @@ def phase_table(summary: Summary) -> Html:
     known = [phase.energy.known for phase in summary.phases]
     bare = alike(known)
     whole_j = summary.energy.value_j
-    return table(
-        [
-            Column("Phase", css="text"),
-            Column("Energy", "predicted"),
-            Column("Energy", heading(known)),
-            Column("Error"),
-            Column("Share of energy"),
-            Column("Mean length", "predicted"),
-            Column("Mean length", "metered"),
-        ],
-        (
-            [
-                plot_style.PHASE_NAMES.get(phase.phase, phase.phase),
-                _predicted(phase.compared),
-                sum_cell(phase.energy, bare=bare),
-                signed_percent(phase.compared.error_percent),
-                percent(phase.energy.value.value_j / whole_j)
-                if phase.energy.value and whole_j
-                else MISSING,
-                seconds(phase.predicted_s),
-                seconds(phase.measured_s),
-            ]
-            for phase in summary.phases
-        ),
-    )
+    columns: list[Column[PhaseCell]] = [
+        Column("Phase", "", lambda p: plot_style.PHASE_NAMES.get(p.phase, p.phase), "text"),
+        Column("Energy", "predicted", lambda p: _predicted(p.compared)),
+        Column("Energy", heading(known), lambda p: sum_cell(p.energy, bare=bare)),
+        Column("Error", "", lambda p: signed_percent(p.compared.error_percent)),
+        Column("Share of energy", "", lambda p: percent(_share(p.energy.value_j, whole_j))),
+        Column("Mean length", "predicted", lambda p: seconds(p.predicted_s)),
+        Column("Mean length", "metered", lambda p: seconds(p.measured_s)),
+    ]
+    return table(columns, summary.phases)
+
+
+def _share(part: float | None, whole: float | None) -> float | None:
+    return part / whole if part is not None and whole else None
 
 
 def target_panel(run: RunData, summary: Summary) -> Html | None:
@@ -148,6 +121,14 @@ def target_panel(run: RunData, summary: Summary) -> Html | None:
         if total is not None
         for gap in total.missing
     )
+    columns: list[Column[Price]] = [
+        Column("Accuracy", "", lambda p: percent(p.target, 0 if p.target in TARGETS else 1)),
+        Column("Round", "", lambda p: "not reached" if p.rounds is None else str(p.rounds)),
+        Column("Whole board", kind, lambda p: _spent(p.energy)),
+        Column("Dynamic", kind, lambda p: _spent(p.dynamic)),
+        Column("Time", "", lambda p: seconds(p.duration_s)),
+        Column("Bytes", "", lambda p: _bytes(p.moved)),
+    ]
     return element(
         "div",
         element("h3", "The price of an accuracy"),
@@ -157,30 +138,14 @@ def target_panel(run: RunData, summary: Summary) -> Html | None:
             "then, the time on the fleet’s clock, and the bytes that devices had moved.",
             class_="how",
         ),
-        table(
-            [
-                Column("Accuracy"),
-                Column("Round"),
-                Column("Whole board", kind),
-                Column("Dynamic", kind),
-                Column("Time"),
-                Column("Bytes"),
-            ],
-            (
-                [
-                    percent(each.target, 0 if each.target in TARGETS else 1),
-                    "not reached" if each.rounds is None else str(each.rounds),
-                    sum_cell(each.energy, bare=True) if each.energy else MISSING,
-                    sum_cell(each.dynamic, bare=True) if each.dynamic else MISSING,
-                    seconds(each.duration_s),
-                    _bytes(each.moved),
-                ]
-                for each in sorted([*usual, *asked], key=lambda each: each.target)
-            ),
-        ),
+        table(columns, sorted([*usual, *asked], key=lambda each: each.target)),
         element("p", f"Unknown without {gaps(missing)}.", class_="how") if missing else None,
         class_="panel",
     )
+
+
+def _spent(total: Sum | None) -> str:
+    return MISSING if total is None else sum_cell(total, bare=True)
 
 
 def _bytes(moved: Moved | None) -> str:
@@ -254,77 +219,63 @@ def round_table(run: RunData, summary: Summary) -> Html | None:
     """One row per round."""
     if not run.rounds:
         return None
+    columns: list[Column[tuple[RoundResult, RoundPoint]]] = [
+        Column("Round", "", lambda r: str(r[0].number)),
+        Column("Accuracy", "", lambda r: percent(r[1].accuracy)),
+        Column("Loss", "", lambda r: f"{r[1].loss:.3f}"),
+        Column("Length", "fleet’s clock", lambda r: seconds(r[1].round_s)),
+        Column("Updates", "accepted", lambda r: f"{r[1].accepted}/{r[1].participants}"),
+        Column("Energy", "metered", lambda r: sum_cell(r[1].energy, bare=False)),
+        Column("Energy", "predicted", lambda r: _predicted(r[1].compared)),
+        Column("Not accepted, not metered", "", lambda r: _problems(*r), "text"),
+    ]
     return table(
-        [
-            Column("Round"),
-            Column("Accuracy"),
-            Column("Loss"),
-            Column("Length", "fleet’s clock"),
-            Column("Updates", "accepted"),
-            Column("Energy", "metered"),
-            Column("Energy", "predicted"),
-            Column("Not accepted, not metered", css="text"),
-        ],
-        (
-            [
-                str(r.number),
-                percent(r.evaluation.accuracy),
-                f"{r.evaluation.loss:.3f}",
-                seconds(r.duration_s),
-                f"{r.accepted}/{len(r.participants)}",
-                sum_cell(point.energy, bare=False),
-                _predicted(point.compared),
-                "; ".join(
-                    [
-                        *(
-                            f"{d.device} {d.status}{': ' + d.reason if d.reason else ''}"
-                            for d in r.participants
-                            if d.status != "accepted"
-                        ),
-                        *(
-                            f"{device} not metered: {which}"
-                            for device, which in gaps_by_device(point.energy.missing).items()
-                        ),
-                    ]
-                ),
-            ]
-            for r, point in zip(run.rounds, summary.points, strict=True)
-        ),
+        columns,
+        zip(run.rounds, summary.points, strict=True),
         caption="The first round holds receiving the synthetic data",
     )
+
+
+def _problems(result: RoundResult, point: RoundPoint) -> str:
+    said = [
+        f"{d.device} {d.status}{': ' + d.reason if d.reason else ''}"
+        for d in result.participants
+        if d.status != "accepted"
+    ]
+    missing = gaps_by_device(point.energy.missing).items()
+    return "; ".join([*said, *(f"{device} not metered: {which}" for device, which in missing)])
 
 
 def notes_table(summary: Summary) -> Html | None:
     """What devices could not do as planned."""
     noted = [(d.device, note) for d in summary.devices for note in d.notes]
-    if not noted:
-        return None
-    return table([Column("Device", css="name"), Column("Note", css="text")], noted)
+    return _plain(noted, Column("Device", "", itemgetter(0), "name"), _text("Note", 1))
 
 
 def configuration_table(run: RunData) -> Html | None:
     """Every effective value with its origin."""
-    if not run.info.config:
-        return None
-    return table(
-        [Column("Key", css="text"), Column("Value", css="text"), Column("Origin", css="text")],
+    rows = [
         (
-            [
-                element("code", key),
-                element("code", json.dumps(value, ensure_ascii=False)),
-                run.info.origins.get(key, MISSING),
-            ]
-            for key, value in run.info.config.items()
-        ),
-    )
+            element("code", key),
+            element("code", json.dumps(value, ensure_ascii=False)),
+            run.info.origins.get(key, MISSING),
+        )
+        for key, value in run.info.config.items()
+    ]
+    return _plain(rows, _text("Key", 0), _text("Value", 1), _text("Origin", 2))
 
 
 def versions_table(run: RunData) -> Html | None:
     """What it ran on."""
-    if not run.info.versions:
-        return None
-    rows = [*sorted(run.info.versions.items())]
-    return table([Column("Package", css="text"), Column("Version", css="text")], rows)
+    return _plain(sorted(run.info.versions.items()), _text("Package", 0), _text("Version", 1))
+
+
+def _plain(rows: Sequence[Sequence[str]], *columns: Column[Sequence[str]]) -> Html | None:
+    return table(columns, rows) if rows else None
+
+
+def _text(title: str, at: int) -> Column[Sequence[str]]:
+    return Column(title, "", itemgetter(at), "text")
 
 
 def _precise(value_j: float | None) -> str:

@@ -100,6 +100,48 @@ def axis(title: str, **more: Any) -> dict[str, Any]:
     return {"title": {"text": title, "standoff": 8}, "automargin": True, "zeroline": False, **more}
 
 
+def accuracy_axis() -> dict[str, Any]:
+    """The axis of an accuracy of the global model."""
+    return axis("accuracy on held-out data, %", range=[0, 102])
+
+
+def marker(
+    symbol: str, size: float | Sequence[float], colour: str, *, line_width: float = 0, **more: Any
+) -> dict[str, Any]:
+    """A mark, by default without an outline; its size is in px."""
+    outline = {"width": line_width}
+    return {"symbol": symbol, "size": size, "color": colour, "line": outline, **more}
+
+
+def stroke(size: float, colour: str) -> dict[str, Any]:
+    """A vertical stroke; its height is in px."""
+    return {"symbol": "line-ns", "size": size, "line": {"width": 2.5, "color": colour}}
+
+
+def one_below_the_other(top: float, bottom: float) -> dict[str, Any]:
+    """Layout of two pictures side by side, for a narrow screen.
+
+    Args:
+        top: of the lower one, as a share of the height.
+        bottom: of the upper one.
+    """
+    whole = {"xaxis.domain": [0, 1], "xaxis2.domain": [0, 1]}
+    return {**whole, "yaxis.domain": [bottom, 1], "yaxis2.domain": [0, top]}
+
+
+def add_mean(drawing: go.Figure, x: Sequence[int], y: Sequence[float | None], **more: Any) -> None:
+    """Add the strong line of the devices' mean."""
+    drawing.add_scatter(
+        x=x,
+        y=y,
+        mode="lines+markers",
+        name="mean of the devices",
+        line={"color": PREDICTED, "width": 2.5},
+        marker={"symbol": "diamond", "size": 7},
+        **more,
+    )
+
+
 def label(name: str, limit: int = 24) -> str:
     """A foreign name as text of a figure, where a few HTML tags would be obeyed."""
     return html.escape(clean(name, limit))

@@ -8,12 +8,14 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
+
 from fimi.record.prediction import Agreement, by_device_round, energy_error, time_error
 from fimi.record.record import RunData
 from fimi.record.summary import Summary
 from fimi.record.sums import mean
 from fimi.report import plot_style
-from fimi.report.markup import Child, Column, Html, table
+from fimi.report.markup import Column, Html, table
 from fimi.report.plot_style import Picture
 from fimi.report.words import joules, percent_value, signed_percent
 
@@ -42,9 +44,9 @@ def words(run: RunData, summary: Summary) -> str:
     if not run.refits:
         return said
     first, last = run.refits[0], run.refits[-1]
-    errors = [(p.number, e) for p in summary.points if (e := p.error_percent) is not None]
-    before = mean([error for number, error in errors if number <= first])
-    after = mean([error for number, error in errors if number > last])
+    errors = [(point.number, point.error_percent) for point in summary.points]
+    before = mean(error for number, error in errors if number <= first)
+    after = mean(error for number, error in errors if number > last)
     which = ", ".join(map(str, run.refits))
     said += f"; fitted again after round {which}"
     if before is not None and after is not None:
@@ -87,27 +89,13 @@ def residual_plot(run: RunData) -> Picture | None:
             **axes,
         )
         rounds = sorted({number for number, _ in groups})
-        means = [
-            mean(
-                [
-                    100.0 * e
-                    for (n, _), g in groups.items()
-                    if n == r and (e := value(g)) is not None
-                ]
-            )
-            for r in rounds
-        ]
-        figure.add_scatter(
-            x=rounds,
-            y=means,
-            mode="lines+markers",
-            name="mean of the devices",
-            showlegend=not k,
-            line={"color": plot_style.PREDICTED, "width": 2.5},
-            marker={"symbol": "diamond", "size": 7},
-            hovertemplate="round %{x}<br>mean error %{y:+.1f} %<extra></extra>",
-            **axes,
-        )
+        of_round: dict[int, list[float]] = {number: [] for number in rounds}
+        for (number, _), group in groups.items():
+            if (error := value(group)) is not None:
+                of_round[number].append(100.0 * error)
+        hover = "round %{x}<br>mean error %{y:+.1f} %<extra></extra>"
+        means = [mean(errors) for errors in of_round.values()]
+        plot_style.add_mean(figure, rounds, means, showlegend=not k, hovertemplate=hover, **axes)
         for refit in run.refits:
             figure.add_shape(
                 type="line",
@@ -133,13 +121,7 @@ def residual_plot(run: RunData) -> Picture | None:
         caption="(predicted − measured) / measured for each device: joules of the whole board, and "
         "time without waiting. Above zero the model promised more than was used.",
         figure=figure,
-        narrow={
-            "height": 620,
-            "xaxis.domain": [0, 1],
-            "yaxis.domain": [0.58, 1],
-            "xaxis2.domain": [0, 1],
-            "yaxis2.domain": [0, 0.42],
-        },
+        narrow={"height": 620, **plot_style.one_below_the_other(0.42, 0.58)},
     )
 
 
@@ -184,7 +166,7 @@ def cause_plot(summary: Summary) -> Picture | None:
         y=list(range(len(found))),
         mode="markers",
         name="sum",
-        marker={"symbol": "line-ns", "size": 16, "line": {"width": 2.5, "color": "#c23b3b"}},
+        marker=plot_style.stroke(16, "#c23b3b"),
         hovertemplate="sum %{x:+.1f} %<extra></extra>",
     )
     return Picture(
@@ -202,20 +184,17 @@ def prediction_table(summary: Summary) -> Html | None:
     found, whole = _agreements(summary), summary.agreement
     if not found:
         return None
-    return table(
-        [
-            Column("Device", css="name"),
-            Column("Mean absolute error", "joules"),
-            Column("Mean absolute error", "busy time"),
-            Column("Bias", "joules"),
-            *(Column("of it, % of its joules", cause) for cause, _, _ in CAUSES.values()),
-        ],
-        ([name, *_cells(each)] for name, each in found),
-        foot=["Fleet", *_cells(whole)] if whole is not None else None,
-    )
+    foot = _cells(whole) if whole is not None else [None] * (3 + len(CAUSES))
+    titles = [("Mean absolute error", "joules"), ("Mean absolute error", "busy time")]
+    titles += [("Bias", "joules")]
+    titles += [("of it, % of its joules", cause) for cause, _, _ in CAUSES.values()]
+    columns = [Column("Device", "", itemgetter(0), "name", "Fleet" if whole else None)]
+    for k, (title, unit) in enumerate(titles):
+        columns.append(Column(title, unit, itemgetter(k + 1), foot=foot[k]))
+    return table(columns, [(name, *_cells(each)) for name, each in found])
 
 
-def _cells(each: Agreement) -> list[Child]:
+def _cells(each: Agreement) -> list[str]:
     return [
         percent_value(each.mape_percent),
         percent_value(each.time_mape_percent),

@@ -7,10 +7,9 @@ columns; colours repeat what the words say.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from fimi.energy.joules import Energy
 from fimi.record.clean import clean
 from fimi.record.reader import read_run
 from fimi.record.record import RunData
@@ -81,45 +80,37 @@ def device_table(summary: Summary, paper: Paper) -> str:
     kind = fleet.kind if fleet and bare else "metered"
     boards = {device.hardware for device in summary.devices}
     clock = {"physical": "measured", "emulated": "emulated"}.get("/".join(boards), "metered")
-    columns = (
-        ("device", "fleet"),
-        ("synth.\nimages", str(sum(sum(d.synthetic_counts) for d in summary.devices))),
-        ("GHz\nplan", ""),
-        ("GHz\nset", ""),
-        ("kHz\nplan", ""),
-        ("busy\ns/round\npred.", ""),
-        (f"busy\ns/round\n{clock}", ""),
-        ("energy\n\npred.", joules(summary.compared.predicted_j)),
-        (f"energy\n\n{kind}", _joules(summary.energy)),
-        *([] if bare else [("of kind", _stacked(fleet, all_energies))]),
-        ("error", signed_percent(summary.compared.error_percent)),
-    )
-    rows = []
-    for device in summary.devices:
-        own = None if bare else _stacked(device.energy.known, all_energies)
-        name = clean(device.device)
-        rows.append((Marked(name, "problem") if device.problems else name, *_cells(device, own)))
-    heading, footer = zip(*columns, strict=True)
-    return table(heading, rows, footer=footer, paper=paper)
-
-
-def _stacked(energy: Energy | None, among: Sequence[Energy | None]) -> str:
-    return word(energy, among).replace(", ", ",\n")
-
-
-def _cells(device: DeviceSummary, kind: str | None) -> list[str]:
-    return [
-        str(sum(device.synthetic_counts)) if device.synthetic_counts else MISSING,
-        _scaled(device.frequency_planned_hz, 1e9),
-        _scaled(device.frequency_achieved_hz, 1e9),
-        _scaled(device.bandwidth_hz, 1e3),
-        _scaled(device.predicted_busy_s, 1.0),
-        _scaled(device.busy_s, 1.0),
-        joules(device.compared.predicted_j),
-        _joules(device.energy),
-        *([] if kind is None else [kind]),
-        signed_percent(device.compared.error_percent),
+    images = str(sum(sum(d.synthetic_counts) for d in summary.devices))
+    columns: list[tuple[str, Callable[[DeviceSummary], str], str]] = [
+        ("device", _name, "fleet"),
+        ("synth.\nimages", _images, images),
+        ("GHz\nplan", lambda d: _scaled(d.frequency_planned_hz, 1e9), ""),
+        ("GHz\nset", lambda d: _scaled(d.frequency_achieved_hz, 1e9), ""),
+        ("kHz\nplan", lambda d: _scaled(d.bandwidth_hz, 1e3), ""),
+        ("busy\ns/round\npred.", lambda d: _scaled(d.predicted_busy_s, 1.0), ""),
+        (f"busy\ns/round\n{clock}", lambda d: _scaled(d.busy_s, 1.0), ""),
     ]
+    of_joules: list[tuple[str, Callable[[DeviceSummary | Summary], str]]] = [
+        ("energy\n\npred.", lambda d: joules(d.compared.predicted_j)),
+        (f"energy\n\n{kind}", lambda d: _joules(d.energy)),
+        ("of kind", lambda d: word(d.energy.known, all_energies).replace(", ", ",\n")),
+        ("error", lambda d: signed_percent(d.compared.error_percent)),
+    ]
+    for heading, cell in of_joules:
+        if heading != "of kind" or not bare:
+            columns.append((heading, cell, cell(summary)))
+    rows = [[cell(device) for _, cell, _ in columns] for device in summary.devices]
+    headings, footer = [each for each, _, _ in columns], [each for _, _, each in columns]
+    return table(headings, rows, footer=footer, paper=paper)
+
+
+def _name(device: DeviceSummary) -> str:
+    name = clean(device.device)
+    return Marked(name, "problem") if device.problems else name
+
+
+def _images(device: DeviceSummary) -> str:
+    return str(sum(device.synthetic_counts)) if device.synthetic_counts else MISSING
 
 
 def _joules(total: Sum) -> str:

@@ -37,9 +37,9 @@ def small_percent(value: float | None) -> str:
     return f"{value:.2g} %" if abs(value) < 0.1 else f"{value:.2f} %"
 
 
-def percent_value(value: float | None) -> str:
+def percent_value(value: float | None, digits: int = 1) -> str:
     """A percentage without a sign."""
-    return MISSING if value is None else f"{value:.1f} %"
+    return MISSING if value is None else f"{value:.{digits}f} %"
 
 
 def joules(value_j: float | None) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from operator import itemgetter
+
 from fimi.report.comparison.pictures import point_pictures, sweep_pictures
-from fimi.report.comparison.result import ExperimentResult
+from fimi.report.comparison.result import ExperimentResult, Record, accuracy
 from fimi.report.comparison.runs import point_text
-from fimi.report.comparison.tables import Table, methods, tables
+from fimi.report.comparison.tables import NEVER, Table, methods, tables
 from fimi.report.markup import Column, Html, element, join, table
 from fimi.report.page import noscript, page
 from fimi.report.sections import details, pair, picture, section
@@ -89,8 +93,8 @@ def _notices(result: ExperimentResult) -> Html | None:
 
 
 def _table(each: Table, where: str) -> Html:
-    columns = [
-        Column(title, unit, "name" if k == 0 else "number")
+    columns: list[Column[tuple[str, ...]]] = [
+        Column(title, unit, itemgetter(k), "number" if k else "name")
         for k, (title, _, unit) in enumerate(h.partition("\n") for h in each.heading)
     ]
     caption = each.caption.removeprefix(f"{where}: ") if where else each.caption
@@ -98,29 +102,24 @@ def _table(each: Table, where: str) -> Html:
 
 
 def _runs(result: ExperimentResult) -> Html:
-    columns = (
-        Column("run", css="name"),
-        Column("final accuracy"),
-        Column("target"),
-        Column("rounds", "to target"),
-        Column("whole board", "to target"),
-        Column("wall time"),
-        Column("problem", css="text"),
-    )
-    rows = []
-    for record in result.records:
-        run, costs = record.cell.figures, record.costs
-        never = costs["rounds"] == float("inf")
-        rounds = costs["rounds"]
-        rows.append(
-            (
-                record.cell.name,
-                percent(run.accuracy[-1] if run and run.points else None),
-                percent(record.target),
-                "never" if never else MISSING if rounds is None else f"{rounds:.0f}",
-                "never" if never else joules(costs["board_j"]),
-                seconds(run.wall_s if run else None),
-                record.cell.problem,
-            )
-        )
-    return table(columns, rows)
+    def reaching(record: Record, cost: str, shown: Callable[[float | None], str]) -> str:
+        return NEVER if record.costs["rounds"] == math.inf else shown(record.costs[cost])
+
+    columns: list[Column[Record]] = [
+        Column("run", "", lambda r: r.cell.name, "name"),
+        Column("final accuracy", "", lambda r: percent(accuracy(r.cell.figures, "final"))),
+        Column("target", "", lambda r: percent(r.target)),
+        Column("rounds", "to target", lambda r: reaching(r, "rounds", _count)),
+        Column("whole board", "to target", lambda r: reaching(r, "board_j", joules)),
+        Column("wall time", "", _wall_time),
+        Column("problem", "", lambda r: r.cell.problem, "text"),
+    ]
+    return table(columns, result.records)
+
+
+def _wall_time(record: Record) -> str:
+    return seconds(record.cell.figures.wall_s if record.cell.figures else None)
+
+
+def _count(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.0f}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,16 +17,9 @@ from fimi.report.plot_style import Picture
 from fimi.report.words import joules, percent
 
 COLOURS = (
-    "#2b74b8",
-    "#d97a1a",
-    "#2f9471",
-    "#b8579b",
-    "#7d4e92",
-    "#c9a400",
-    "#4fa8d8",
-    "#b3452c",
+    "#2b74b8", "#d97a1a", "#2f9471", "#b8579b", "#7d4e92", "#c9a400", "#4fa8d8", "#b3452c",
     "#6b7683",
-)
+)  # fmt: skip
 """After Okabe and Ito; where they come round again, dashes differ."""
 _DASHES = ("solid", "dash", "dot")
 _SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "cross", "star")
@@ -47,44 +41,38 @@ def point_pictures(result: ExperimentResult, point: dict[str, Any], number: int)
         default=0.0,
     )
     scale, unit = plot_style.joule_unit(most)
-    found = []
-    if most > 0:
-        found.append(
-            _curves(
-                result,
-                summaries,
-                name=f"joules-{number}",
-                title="Accuracy against joules",
-                axis=plot_style.axis(
-                    f"energy of all boards so far, {unit} ({result.kind})", rangemode="tozero"
-                ),
-                x=lambda run: [value / scale for value in _known_j(run)],
-                hover=lambda value: f"{joules(value * scale)} ({result.kind})",
-            )
-        )
-    found.append(
-        _curves(
-            result,
-            summaries,
-            name=f"rounds-{number}",
-            title="Accuracy against rounds",
-            axis=plot_style.axis("round", rangemode="tozero", tickformat="d"),
-            x=lambda run: [float(n) for n in range(1, len(run.points) + 1)],
-            hover=lambda value: f"round {value:.0f}",
-        )
+    against_joules = partial(
+        _curves,
+        name=f"joules-{number}",
+        title="Accuracy against joules",
+        axis=plot_style.axis(
+            f"energy of all boards so far, {unit} ({result.kind})", rangemode="tozero"
+        ),
+        x=lambda run: [value / scale for value in _known_j(run)],
+        hover=lambda value: f"{joules(value * scale)} ({result.kind})",
     )
-    return found
+    against_rounds = partial(
+        _curves,
+        name=f"rounds-{number}",
+        title="Accuracy against rounds",
+        axis=plot_style.axis("round", rangemode="tozero", tickformat="d"),
+        x=lambda run: [float(n) for n in range(1, len(run.points) + 1)],
+        hover=lambda value: f"round {value:.0f}",
+    )
+    drawn = (against_joules, against_rounds) if most > 0 else (against_rounds,)
+    return [draw(result, summaries) for draw in drawn]
 
 
 def sweep_pictures(result: ExperimentResult) -> list[Picture]:
     """What reaching the target costs, and what accuracy there is in the end, over a grid key."""
     found = []
-    for key, values in _swept(result).items():
+    for key in _swept(result):
         others = sorted({_elsewhere(s, key) for s in result.summaries})
         for number, other in enumerate(others):
             here = [s for s in result.summaries if _elsewhere(s, key) == other]
             where = f" ({other})" if other else ""
             slug = f"{key.replace('.', '-')}-{number}"
+            draw = partial(_over_key, result, here, key)
             for cost, joule_name, whose in (
                 ("board_j", "Joules", "whole boards"),
                 ("dynamic_j", "Dynamic joules", "compute and upload above idle"),
@@ -94,11 +82,7 @@ def sweep_pictures(result: ExperimentResult) -> list[Picture]:
                     continue
                 scale, unit = plot_style.joule_unit(max(finite))
                 found.append(
-                    _over_key(
-                        result,
-                        here,
-                        key,
-                        values,
+                    draw(
                         name=f"sweep-{joule_name.lower().replace(' ', '-')}-{slug}",
                         title=f"{joule_name} to the target over {key}{where}",
                         axis=plot_style.axis(f"{whose}, {unit} ({result.kind})"),
@@ -107,11 +91,7 @@ def sweep_pictures(result: ExperimentResult) -> list[Picture]:
                     )
                 )
             found.append(
-                _over_key(
-                    result,
-                    here,
-                    key,
-                    values,
+                draw(
                     name=f"sweep-accuracy-{slug}",
                     title=f"Final accuracy over {key}{where}",
                     axis=plot_style.axis("accuracy on held-out data, %"),
@@ -132,9 +112,7 @@ def _curves(
     x: Any,
     hover: Any,
 ) -> Picture:
-    figure = plot_style.figure(
-        380, xaxis=axis, yaxis=plot_style.axis("accuracy on held-out data, %", range=[0, 102])
-    )
+    figure = plot_style.figure(380, xaxis=axis, yaxis=plot_style.accuracy_axis())
     for summary in summaries:
         look = _look(result, summary.label)
         runs = [(x(run), run.accuracy) for run in _runs(summary)]
@@ -180,7 +158,6 @@ def _over_key(
     result: ExperimentResult,
     summaries: Sequence[StrategySummary],
     key: str,
-    values: Sequence[float],
     *,
     name: str,
     title: str,
@@ -251,14 +228,13 @@ def _known_j(run: RunFigures) -> list[float]:
     return [value for point in run.points if (value := point.energy_so_far.value_j) is not None]
 
 
-def _swept(result: ExperimentResult) -> dict[str, list[float]]:
+def _swept(result: ExperimentResult) -> list[str]:
     """Grid keys that take three numbers or more."""
-    found: dict[str, list[float]] = {}
-    for key in result.points[0] if result.points else ():
-        values = {point[key] for point in result.points if isinstance(point[key], int | float)}
-        if len(values) > 2:
-            found[key] = sorted(values)
-    return found
+    return [
+        key
+        for key in (result.points[0] if result.points else ())
+        if len({p[key] for p in result.points if isinstance(p[key], int | float)}) > 2
+    ]
 
 
 def _elsewhere(summary: StrategySummary, key: str) -> str:

@@ -241,7 +241,7 @@ def _record(goal: AccuracyTarget, cell: ComparedCell, cells: Sequence[ComparedCe
         decides = next(
             c for c in cells if (c.point, c.seed, c.label) == (cell.point, cell.seed, goal.of)
         )
-        target = _accuracy(decides.figures, goal.which)
+        target = accuracy(decides.figures, goal.which)
     unknown: dict[str, float | None] = dict.fromkeys(COSTS)
     return Record(
         cell=cell,
@@ -250,7 +250,8 @@ def _record(goal: AccuracyTarget, cell: ComparedCell, cells: Sequence[ComparedCe
     )
 
 
-def _accuracy(figures: RunFigures | None, which: str) -> float | None:
+def accuracy(figures: RunFigures | None, which: str) -> float | None:
+    """The ``final`` or the best accuracy of a run; ``None`` where no round was finished."""
     if figures is None or not figures.points:
         return None
     return figures.accuracy[-1] if which == "final" else max(figures.accuracy)
@@ -264,8 +265,8 @@ def _summary(records: Sequence[Record], confidence: float) -> StrategySummary:
         point=records[0].cell.point,
         label=records[0].cell.label,
         records=tuple(records),
-        final=over([_accuracy(r.cell.figures, "final") for r in records]),
-        best=over([_accuracy(r.cell.figures, "best") for r in records]),
+        final=over([accuracy(r.cell.figures, "final") for r in records]),
+        best=over([accuracy(r.cell.figures, "best") for r in records]),
         costs={cost: over([r.costs[cost] for r in records]) for cost in COSTS},
     )
 

@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from fimi.record.clean import clean
-from fimi.report.comparison.result import ExperimentResult, StrategySummary
+from fimi.report.comparison.result import ExperimentResult, Record, StrategySummary, accuracy
 from fimi.report.comparison.runs import COSTS, RunFigures, point_text
 from fimi.report.comparison.statistics import Interval, Sample
 from fimi.report.layout import Marked, Paper, entries, table, wrap
@@ -36,12 +36,6 @@ _UNITS: dict[str, tuple[str, tuple[tuple[float, str], ...]]] = {
     "size_bytes": ("moved", ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))),
 }
 """Of a cost: its heading, and units with their sizes, the largest first."""
-
-_CSV_COLUMNS = (
-    *("strategy", "seed", "run", "problem", "rounds_run", "final_accuracy", "best_accuracy"),
-    *("target_accuracy", *(f"{cost}_to_target" for cost in COSTS)),
-    *("total_board_j", "total_dynamic_j", "energy_kind", "synthetic_samples", "partition"),
-)
 
 
 class Table(Struct, frozen=True, kw_only=True):
@@ -119,33 +113,34 @@ def as_markdown(result: ExperimentResult) -> str:
 def as_csv(result: ExperimentResult) -> str:
     """One line per run; a cell that has not run has a line as well."""
     out = io.StringIO()
-    keys = list(result.points[0]) if result.points else []
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*keys, *_CSV_COLUMNS])
-    for record in result.records:
-        cell, run = record.cell, record.cell.figures
-        accuracy = run.accuracy if run else ()
-        last = run.points[-1] if run and run.points else None
-        writer.writerow(
-            [
-                *(_csv_value(cell.point[key]) for key in keys),
-                cell.label,
-                cell.seed,
-                cell.name,
-                clean(cell.problem, 500),
-                len(accuracy) if run else "",
-                accuracy[-1] if accuracy else "",
-                max(accuracy) if accuracy else "",
-                "" if record.target is None else record.target,
-                *(_csv_value(_named(record.costs[cost])) for cost in COSTS),
-                _csv_value(last.energy_so_far.value_j if last else None),
-                _csv_value(last.dynamic_so_far.value_j if last else None),
-                (run.kind or "") if run else "",
-                run.synthetic_samples if run else "",
-                run.data["partition"] if run else "",
-            ]
-        )
+    rows = [_csv_row(record) for record in result.records]
+    writer = csv.DictWriter(out, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: _csv_value(value) for key, value in row.items()} for row in rows)
     return out.getvalue()
+
+
+def _csv_row(record: Record) -> dict[str, Any]:
+    """A cell of an experiment; ``None`` is an empty cell of the table."""
+    cell, run = record.cell, record.cell.figures
+    last = run.points[-1] if run and run.points else None
+    return {
+        **cell.point,
+        "strategy": cell.label,
+        "seed": cell.seed,
+        "run": cell.name,
+        "problem": clean(cell.problem, 500),
+        "rounds_run": len(run.points) if run else None,
+        "final_accuracy": accuracy(run, "final"),
+        "best_accuracy": accuracy(run, "best"),
+        "target_accuracy": record.target,
+        **{f"{cost}_to_target": _named(record.costs[cost]) for cost in COSTS},
+        "total_board_j": last.energy_so_far.value_j if last else None,
+        "total_dynamic_j": last.dynamic_so_far.value_j if last else None,
+        "energy_kind": run.kind if run else None,
+        "synthetic_samples": run.synthetic_samples if run else None,
+        "partition": run.data["partition"] if run else None,
+    }
 
 
 def as_json(result: ExperimentResult) -> bytes:

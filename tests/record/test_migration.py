@@ -76,8 +76,8 @@ def test_all_the_rest_is_there(run: RunData) -> None:
     assert set(run.profiles) == set(run.device_plans) == set(run.devices)
     assert run.plan is not None
     assert run.plan.error_max == 0.05
-    assert [len(made.trials) for made in run.made] == [6]
-    assert all(each.trial.metered for made in run.made for each in made.trials)
+    assert [len(made.tried) for made in run.made] == [6]
+    assert all(trial.metered for made in run.made for _, trial in made.tried)
     assert run.residuals
     assert set(run.labels) == {"local", "filled"}
     assert run.generation is not None

@@ -193,11 +193,9 @@ class TestRunsThatEndedEarly:
         store.write_event(PlanInForce(device="b", notes=(), error=""))
         store.close()
         run = read_run(tmp_path)
-        (noted,) = run.notes
         assert run.generation is not None
         assert run.generation.undelivered == 2
-        assert noted.device == "a"
-        assert noted.notes == ("too fast", "7 of 9 synthetic samples were delivered")
+        assert run.notes == {"a": ("too fast", "7 of 9 synthetic samples were delivered")}
 
 
 class TestErrors:

@@ -22,7 +22,7 @@ from fimi.record.events import Event, Logged
 from fimi.record.insight import DeviceInsight, Insight
 from fimi.record.prediction import Residual
 from fimi.record.reader import open_store, read_run
-from fimi.record.record import FileTrial, Labels, Made, PlanSummary, RunInfo
+from fimi.record.record import Labels, PlanSummary, RunInfo
 from fimi.record.results import Deployment, DeviceRound, Preparation, RoundResult
 from fimi.record.store import RunStore
 
@@ -81,7 +81,7 @@ def by_device(kind: Any) -> st.SearchStrategy[dict[str, Any]]:
     return st.dictionaries(NAMES, values(kind), max_size=3)
 
 
-def as_made(deployment: Deployment) -> Made:
+def as_made(deployment: Deployment) -> Deployment:
     """What is read of a deployment: a device that was silent has trials that say so."""
     trials = {
         **deployment.trials,
@@ -92,15 +92,8 @@ def as_made(deployment: Deployment) -> Made:
             for device in deployment.silent
         },
     }
-    return Made(
-        round=deployment.round,
-        files=deployment.files,
-        trials=tuple(
-            FileTrial(device=device, trial=trial)
-            for device in sorted(trials)
-            for trial in trials[device]
-        ),
-    )
+    there = {device: found for device, found in trials.items() if found}
+    return msgspec.structs.replace(deployment, trials=there, silent=())
 
 
 @MANY

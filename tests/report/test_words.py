@@ -68,7 +68,7 @@ class TestMarkup:
         assert element("p", "12 J of 5 %") == "<p>12\N{NO-BREAK SPACE}J of 5\N{NO-BREAK SPACE}%</p>"
 
     def test_neighbours_of_one_title_share_it(self) -> None:
-        shown = table([Column("E", "a"), Column("E", "b"), Column("F")], [["1", "2", "3"]])
+        shown = table([Column("E", "a", str), Column("E", "b", str), Column("F", "", str)], [1])
         assert 'colspan="2"' in shown
         assert shown.count(">E<") == 1
         assert 'rowspan="2"' in shown
