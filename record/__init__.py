@@ -4,7 +4,7 @@ Writing
 
 * :mod:`~fimi.record.events`   what happens in a run, as it happens
 * :mod:`~fimi.record.results`  rounds and runs in numbers
-* :mod:`~fimi.record.insight`  learning metrics of a round's updates
+* :mod:`~fimi.record.insight`  types of the learning metrics of a round
 * :mod:`~fimi.record.schema`   the tables of a run store: every column, once
 * :mod:`~fimi.record.views`    its flat views, for people and their tools
 * :mod:`~fimi.record.description`  what a description of a table is, and what follows from it
@@ -25,7 +25,7 @@ Figures
 * :mod:`~fimi.record.phases`      joules and seconds phase by phase
 * :mod:`~fimi.record.curve`       round by round, and what an accuracy has cost
 * :mod:`~fimi.record.prediction`  prediction held against measurement, and what errors come from
-* :mod:`~fimi.record.observed`    what boards did besides drawing power
+* :mod:`~fimi.record.observed`    clock, throttling and link of every board, in numbers
 
 Imports :mod:`fimi.energy`, :mod:`fimi.optim`, :mod:`fimi.learning` and :mod:`fimi.messaging`.
 """

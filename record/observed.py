@@ -1,10 +1,10 @@
-"""What boards did besides drawing power: clock, throttling, link, and what watching them took.
+"""What boards did besides drawing power: clock, throttling, link, and the cost of metering them.
 
 * :class:`DeviceObserved`   one device over the whole run
 * :func:`device_observed`   the same, from a run
 
-What a device did not tell is ``None`` and shown as missing: a board on which nothing counts
-throttling has not been throttled zero times.
+A value that a device did not report is ``None``, never zero: a board without a counter of
+throttling may have been throttled.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class DeviceObserved(Struct, frozen=True, kw_only=True):
     """One device over the whole run.
 
     Attributes:
-        device: who.
+        device: its id.
         frequency_hz: clock it ran at, mean over its rounds.
-        frequency_source: who says so.
+        frequency_source: what that clock was read from.
         cap_hz: cap in force, read back, mean over the same rounds.
         throttled: how often it was slowed down, by cause; ``None`` where nothing counts it.
         down_bps: payload bits per second of all downloads, synthetic batch included.

@@ -7,7 +7,7 @@
 * :mod:`~fimi.report.energy_figures`  joules and seconds, measured beside predicted
 * :mod:`~fimi.report.learning_figures`  what updates say of learning, round by round
 * :mod:`~fimi.report.prediction`      predictions against measurements, round by round
-* :mod:`~fimi.report.observed`        what boards did besides drawing power
+* :mod:`~fimi.report.observed`        table and words of :mod:`fimi.record.observed`
 * :mod:`~fimi.report.labels`  how uneven the devices' labels are, before and after the plan fills
   them
 * :mod:`~fimi.report.besides`  what a strategy did besides filling devices; what the generator node

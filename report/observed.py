@@ -1,10 +1,9 @@
-"""What boards did besides drawing power: clock, throttling, link, and what watching them took.
+"""The words and the table of :mod:`fimi.record.observed`: clock, throttling, link, metering.
 
 * :func:`unusual`           sentences about unusual observations
 * :func:`observed_table`    the table of the page
 
-What a device did not tell is ``None`` and shown as missing: a board on which nothing counts
-throttling has not been throttled zero times.
+A value that a device did not report is shown as missing, never as zero.
 """
 
 from __future__ import annotations
