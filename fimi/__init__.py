@@ -9,6 +9,27 @@ The public interface; ``docs/api.md`` describes it, ``examples/tour.py`` shows i
 * :class:`Problem`        what is planned, as arrays over devices
 * :func:`run_experiment`  many runs compared
 
+Rooms, from the lowest to the highest; each is a folder at the top level of the repository, to which
+``fimi/`` holds a link:
+
+* :mod:`fimi.energy`          boards: cost models, meters, controls, calibration
+* :mod:`fimi.optim`           the optimisation problem and its solvers
+* :mod:`fimi.learning`        data sets, networks, training, ONNX graphs
+* :mod:`fimi.messaging`       MQTT: messages, topics, payloads
+* :mod:`fimi.record`          the run store and the figures of a run
+* :mod:`fimi.edge_agent`      the process on a device
+* :mod:`fimi.generator_node`  the process that makes synthetic samples
+* :mod:`fimi.coordinator`     the process that runs a federation
+* :mod:`fimi.report`          the report of a run
+* :mod:`fimi.testbed`         the command ``fimi``, configurations, experiments
+
+Modules of this folder, which every room may import:
+
+* :mod:`fimi.children`     child processes that never outlive their parent
+* :mod:`fimi.fork_server`  children that share loaded modules
+* :mod:`fimi.files`        files that are written completely or not at all
+* :mod:`fimi.errors`       base classes of all errors that a user can act on
+
 Errors that a person can do something about are :class:`fimi.errors.FimiError`. Everything else
 below ``fimi`` is private: it may change without notice. What is named here is loaded when it is
 first used, so that ``import fimi`` takes no time.
