@@ -23,6 +23,8 @@ SIDE_CHANNEL = (
     "what others compute (CVE-2020-8694, Platypus)"
 )
 
+_JOULES_PER_STEP = 1e-6
+"""The files count microjoules; :class:`fimi.energy.meters.counter.Counter` multiplies by this."""
 _REFRESH_HZ = 1000.0
 _SUB_ZONE = re.compile(r"^intel-rapl:\d+$")
 
@@ -48,14 +50,14 @@ class Rapl(Meter):
                 )
         self._counters = [
             Counter(
-                1e-6,
+                _JOULES_PER_STEP,
                 range_steps=range_uj,
                 power_limit_w=PACKAGE_POWER_LIMIT_W,
                 refresh_s=1.0 / _REFRESH_HZ,
             )
             for range_uj in ranges_uj
         ]
-        self._turn_s = min(ranges_uj) * 1e-6 / PACKAGE_POWER_LIMIT_W
+        self._turn_s = min(ranges_uj) * _JOULES_PER_STEP / PACKAGE_POWER_LIMIT_W
         names = ",".join(sorted(read_text(zone / "name") or zone.name for zone in zones))
         self._description = MeterDescription(
             source=f"rapl:{names}",

@@ -29,8 +29,6 @@ from fimi.testbed.experiment.definition import (
 )
 from fimi.testbed.nearest import hint
 
-STRATEGIES = tuple(STRATEGY_NAMES)
-
 _DECIDED_HERE = {
     "run.seed": "seeds = [0, 1, 2]",
     "run.name": "nothing: cells are named by what they are",
@@ -193,10 +191,10 @@ def _check_labels(
             )
     for label in labels:
         strategy = overrides.get(label, {}).get("run.strategy", label)
-        if strategy not in STRATEGIES:
+        if strategy not in STRATEGY_NAMES:
             raise ConfigError(
                 f"{path}: strategies: there is no strategy {strategy!r}; "
-                f"{hint(strategy, STRATEGIES)}. A label of your own says what it stands for: "
+                f"{hint(strategy, STRATEGY_NAMES)}. A label of your own says what it stands for: "
                 f'[overrides.{label}] run.strategy = "tfl"'
             )
 
