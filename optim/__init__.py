@@ -26,8 +26,8 @@
 * :mod:`fimi.optim.roots`           roots of monotone functions, one or many at once
 
 Certification: :func:`fimi.optim.dual.dual` computes the bound, ``certificate`` proposes multipliers
-for it, and ``_prove`` in ``planner`` takes the better bound. Large fleets are planned and certified by
-``joint``, synthetic samples of a worth below 1 by ``quality``.
+for it, and ``_prove`` in ``planner`` takes the better bound. ``joint`` plans and certifies large
+fleets, ``quality`` synthetic samples of a worth below 1.
 
 Equations are numbered in ``docs/model.md``. Imports only :mod:`fimi.energy`.
 """

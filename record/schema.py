@@ -3,9 +3,9 @@
 A new column is one more entry here, and nothing else: see :mod:`fimi.record.description` for what
 follows from an entry. :func:`~fimi.record.description.energy` makes the five columns of a joule:
 ``energy_j``, ``kind``, ``source``, ``scope``, ``uncertainty_j``. The views are in
-:mod:`fimi.record.views`. Columns and tables are only ever added: an older store is read with the new
-column unknown, an older reader does not see it, and :data:`VERSION` stays. Whoever moves or redefines
-a column raises :data:`VERSION` and says in :mod:`fimi.record.migration` where it was before.
+:mod:`fimi.record.views`. Columns and tables are only ever added: an older store is read with the
+new column unknown, an older reader does not see it, and :data:`VERSION` stays. Whoever moves or
+redefines a column raises :data:`VERSION` and says in :mod:`fimi.record.migration` where it was.
 
 An unknown value is NULL, never zero. ``id`` counts rows in the order in which they were written.
 """
