@@ -168,7 +168,7 @@ def require_feasible(inner: InnerSolver) -> Leanest:
         local.noise_over_gain / problem.transmit_power_max_w
     )
     late = np.flatnonzero(shortest >= problem.t_max_s)
-    remedies = [f"every deadline {longer_s:.4g} s later"] if longer_s is not None else []
+    remedies = [f"every deadline extended by {longer_s:.4g} s"] if longer_s is not None else []
     if error_max is not None:
         remedies.append(f"error_max of at least {error_max:.6g}")
     needed = leanest.bandwidth_hz if math.isfinite(leanest.bandwidth_hz) else None
@@ -182,7 +182,7 @@ def require_feasible(inner: InnerSolver) -> Leanest:
     if late.size:
         constraint, concerned = "deadline", tuple(problem.devices[i] for i in late)
         rows = ", ".join(
-            f"{problem.devices[i]} needs {shortest[i]:.4g} s of {problem.t_max_s[i]:.4g} s"
+            f"{problem.devices[i]} needs {shortest[i]:.4g} s and has {problem.t_max_s[i]:.4g} s"
             for i in late
         )
         what = (

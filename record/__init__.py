@@ -14,7 +14,7 @@ Reading
 
 * :mod:`~fimi.record.record`     a run as types
 * :mod:`~fimi.record.reader`     a run store as a :class:`~fimi.record.record.RunData`
-* :mod:`~fimi.record.migration`  an older store as this version has it
+* :mod:`~fimi.record.migration`  an older store, read with the tables of this version
 * :mod:`~fimi.record.clean`      foreign text without control characters
 
 Figures

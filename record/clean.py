@@ -1,7 +1,7 @@
-"""Numbers and foreign words as a person reads them, the same in the terminal and on the page.
+"""Foreign text without control characters.
 
-Names of devices come from the network: :func:`clean` is the one door through which they enter a
-report. It takes control characters out; whoever writes HTML escapes the rest.
+Names of devices and other texts come from the network. Whatever prints them passes them through
+:func:`clean` first; :mod:`fimi.report.markup` also escapes them for HTML.
 """
 
 from __future__ import annotations

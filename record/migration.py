@@ -1,4 +1,4 @@
-"""A store of before, seen as this version has it.
+"""An older run store, read with the tables of this version.
 
 :func:`bring_up` lays temporary views over an open, read-only store: what reads the tables of
 :mod:`fimi.record.schema` by name then finds every table and column. Nothing is written to the file,

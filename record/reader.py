@@ -1,10 +1,10 @@
-"""Reading a run from its store: read-only, tolerant of a run that ended early, never inventing.
+"""Reads a run from its store, read-only, also if it ended early; what is missing stays unknown.
 
 * :func:`read_run`     the store of a run folder as a :class:`~fimi.record.record.RunData`
-* :func:`open_store`   a store for SQL, an older one as this version has it
+* :func:`open_store`   a store for SQL; an older one with the tables of this version
 * :class:`ReportError` no such run, not a run store, unreadable
 
-What cannot be read for a reason that does not spoil the rest is named in ``RunData.warnings``.
+A part that cannot be read is named in ``RunData.warnings`` if the rest can be used.
 """
 
 from __future__ import annotations

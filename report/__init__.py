@@ -1,7 +1,7 @@
 """The report of a run, made from its record alone.
 
 * :mod:`~fimi.report.page`            one self-contained page, ``report.html``
-* :mod:`~fimi.report.sections`        its words: title, notices, headline, method
+* :mod:`~fimi.report.sections`        its texts: title, notices, headline, method
 * :mod:`~fimi.report.page_tables`     its tables
 * :mod:`~fimi.report.figures`         its pictures, but for those of the next two modules
 * :mod:`~fimi.report.energy_figures`  joules and seconds, measured beside predicted
@@ -10,8 +10,7 @@
 * :mod:`~fimi.report.observed`        table and words of :mod:`fimi.record.observed`
 * :mod:`~fimi.report.labels`  how uneven the devices' labels are, before and after the plan fills
   them
-* :mod:`~fimi.report.besides`  what a strategy did besides filling devices; what the generator node
-  made
+* :mod:`~fimi.report.besides`         generation, training on the server, pseudo-labels
 * :mod:`~fimi.report.deployment`      the trained model as files, and how devices ran it
 * :mod:`~fimi.report.terminal`        the report in a terminal, and as plain text
 * :mod:`~fimi.report.layout`          text for a terminal of 80 columns

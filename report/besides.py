@@ -1,6 +1,6 @@
-"""What was made and trained besides on devices: synthetic images, the server, pseudo-labels.
+"""Figures of a run beside those of devices: generation, training on the server, pseudo-labels.
 
-The server's seconds and joules are its own and in no sum of the devices'.
+The server's seconds and joules are in no sum of the devices'.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fimi.report.words import percent, seconds, whole
 
 
 class Extra(Struct, frozen=True, kw_only=True):
-    """One more thing to say of a run.
+    """One more figure of a run.
 
     Attributes:
         term: what it is.

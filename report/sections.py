@@ -1,6 +1,6 @@
-"""The words of a report page: title, notices, headline, method, and what holds its parts.
+"""The texts of a report page (title, notices, headline, method), and frames for its parts.
 
-Everything is made with :mod:`fimi.report.markup`, which escapes what it did not make itself.
+All HTML is made with :mod:`fimi.report.markup`, which escapes every text.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def _of_it(total: Sum) -> str | None:
 
 
 def besides(run: RunData, summary: Summary) -> Html | None:
-    """What else was made and taken, in no device's joules: a line each below the headline."""
+    """The figures of :mod:`fimi.report.besides`: a line each below the headline."""
     said = extras(run, summary)
     if not said:
         return None

@@ -148,7 +148,7 @@ def lines(run: RunData, summary: Summary) -> list[tuple[str, str]]:
         said.append(("plan", _plan_words(run)))
     if uneven := labels.words(run):
         said.append(("labels", uneven))
-    said += [("made", line) for line in deployment.lines(run)]
+    said += [("model file", line) for line in deployment.lines(run)]
     said += _first(
         [
             ("not metered", f"{row.device}: {gaps_by_device(row.energy.missing)[row.device]}")
@@ -220,7 +220,7 @@ def _energy_words(summary: Summary) -> list[tuple[str, str]]:
             f"{whole(summary.energy)}{mix}, {predicted(summary.compared, summary.energy, mape)}",
         ),
         (
-            "of it dynamic",
+            "dynamic energy",
             f"{whole(summary.dynamic)}, compute and upload above idle, "
             f"{predicted(summary.dynamic_compared, summary.dynamic)}",
         ),
@@ -239,6 +239,6 @@ def _plan_words(run: RunData) -> str:
         return f"{said}, no bound was certified"
     return (
         f"{said}, certified bound {joules(plan.bound_j)}: gap "
-        f"{small_percent(plan.gap_percent)}, {small_percent(plan.search_gap_percent)} of it the "
-        "search’s"
+        f"{small_percent(plan.gap_percent)}, of the search alone "
+        f"{small_percent(plan.search_gap_percent)}"
     )

@@ -1,7 +1,7 @@
 """Checks whether this machine can be a device: one line per check, with a command that helps.
 
 * :func:`examine`                          runs every check; none of them changes anything
-* :mod:`fimi.edge_agent.doctor.patient`    the machine to check, and the result of one check
+* :mod:`fimi.edge_agent.doctor.machine`    the machine to check, and the result of one check
 * :mod:`fimi.edge_agent.doctor.meters`     the meters
 * :mod:`fimi.edge_agent.doctor.frequency`  whether the frequency can be set and its cycles counted
 * :mod:`fimi.edge_agent.doctor.board`      sending rate, clock, temperature and throttling
@@ -16,13 +16,13 @@ from __future__ import annotations
 
 from fimi.edge_agent.doctor.board import clock, heat, rate
 from fimi.edge_agent.doctor.frequency import frequency
+from fimi.edge_agent.doctor.machine import Check, Machine
 from fimi.edge_agent.doctor.meters import meters
-from fimi.edge_agent.doctor.patient import Check, Patient
 from fimi.edge_agent.doctor.surroundings import broker, python, room
 
 _PARTS = (python, meters, frequency, rate, clock, heat, broker, room)
 
 
-def examine(patient: Patient) -> tuple[Check, ...]:
+def examine(machine: Machine) -> tuple[Check, ...]:
     """Run every check, in the order in which a board is set up."""
-    return tuple(check for part in _PARTS for check in part(patient))
+    return tuple(check for part in _PARTS for check in part(machine))

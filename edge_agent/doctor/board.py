@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from fimi.edge_agent.doctor.patient import Check, Patient, judged
+from fimi.edge_agent.doctor.machine import Check, Machine, judged
 from fimi.energy.control.programs import NOT_FOUND
 from fimi.energy.meters.vcgencmd import find_firmware
 from fimi.energy.observe.throttling import PI_BITS, Throttling
@@ -19,7 +19,7 @@ HOT_C = 80.0
 _PACING_OPTION = 47  # SO_MAX_PACING_RATE
 
 
-def rate(patient: Patient) -> Iterator[Check]:
+def rate(machine: Machine) -> Iterator[Check]:
     """Whether the sending rate can be limited."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
         try:
@@ -28,9 +28,9 @@ def rate(patient: Patient) -> Iterator[Check]:
         except OSError:
             found = "the kernel does not pace sockets; the agent holds its chunks back itself"
     yield judged("rate", found)
-    if patient.profile is not None and patient.profile.rate_control == "tc":
-        done = patient.run(["tc", "-j", "qdisc", "show"])
-        allowed = os.geteuid() == 0 or "cap_net_admin" in patient.run(["capsh", "--print"]).out
+    if machine.profile is not None and machine.profile.rate_control == "tc":
+        done = machine.run(["tc", "-j", "qdisc", "show"])
+        allowed = os.geteuid() == 0 or "cap_net_admin" in machine.run(["capsh", "--print"]).out
         if done.code == 0 and allowed:
             yield judged("tc", "tc may be used")
             return
@@ -43,11 +43,11 @@ def rate(patient: Patient) -> Iterator[Check]:
         yield judged("tc", done.error or "not allowed", fix)
 
 
-def clock(patient: Patient) -> Iterator[Check]:
+def clock(machine: Machine) -> Iterator[Check]:
     """The monotonic clock, and whether the time of day is right."""
     info = time.get_clock_info("monotonic")
     source = read_text(
-        patient.root / "sys/devices/system/clocksource/clocksource0/current_clocksource"
+        machine.root / "sys/devices/system/clocksource/clocksource0/current_clocksource"
     )
     fine = info.monotonic and info.resolution <= 1e-3
     yield judged(
@@ -56,7 +56,7 @@ def clock(patient: Patient) -> Iterator[Check]:
         "" if fine else "durations cannot be measured on this machine",
         "failure",
     )
-    done = patient.run(["timedatectl", "show", "-p", "NTPSynchronized", "--value"])
+    done = machine.run(["timedatectl", "show", "-p", "NTPSynchronized", "--value"])
     if done.code == 0 and done.out.strip() == "no":
         yield judged(
             "time of day",
@@ -65,9 +65,9 @@ def clock(patient: Patient) -> Iterator[Check]:
         )
 
 
-def heat(patient: Patient) -> Iterator[Check]:
+def heat(machine: Machine) -> Iterator[Check]:
     """Temperature and throttling."""
-    zones = (patient.root / "sys/class/thermal").glob("thermal_zone*/temp")
+    zones = (machine.root / "sys/class/thermal").glob("thermal_zone*/temp")
     readings = [reading for zone in zones if (reading := read_signed(zone)) is not None]
     hottest_c = max(readings) * 1e-3 if readings else None
     hot = hottest_c is not None and hottest_c >= HOT_C
@@ -76,7 +76,7 @@ def heat(patient: Patient) -> Iterator[Check]:
         "no thermal zone" if hottest_c is None else f"{hottest_c:.0f} °C at the hottest",
         "cool the board (fan, heat sink) before calibrating: it will throttle" if hot else "",
     )
-    counts = Throttling(patient.root, find_firmware(patient.root)).counts()
+    counts = Throttling(machine.root, find_firmware(machine.root)).counts()
     if now := [name for name in PI_BITS if counts.get(name)]:
         yield judged(
             "throttling",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fimi.edge_agent.doctor.patient import Check, Patient, judged, open_files
+from fimi.edge_agent.doctor.machine import Check, Machine, judged, open_files
 from fimi.energy.control.cpufreq import CEILING, FLOOR, CpuFrequency
 from fimi.energy.control.frequency import FrequencyControl
 from fimi.energy.control.journal import FILE_NAME, Journal
@@ -14,30 +14,30 @@ from fimi.energy.observe.cycles import Cycles
 from fimi.energy.sysfs import read_text
 
 
-def frequency(patient: Patient) -> Iterator[Check]:
+def frequency(machine: Machine) -> Iterator[Check]:
     """Frequency, cycle counter, and the journal that restores changes."""
-    journal = Journal(patient.journal_folder, patient.root)
-    cpufreq = CpuFrequency(patient.root, journal)
-    if patient.profile is not None:
-        yield _of_profile(patient, patient.profile, journal, cpufreq)
+    journal = Journal(machine.journal_folder, machine.root)
+    cpufreq = CpuFrequency(machine.root, journal)
+    if machine.profile is not None:
+        yield _of_profile(machine, machine.profile, journal, cpufreq)
     elif why := cpufreq.why_not():
         yield _fixed(why, cpufreq.in_force_hz(), cpufreq)
     else:
         yield judged("frequency", f"can be set{_kernel(cpufreq)}")
     yield _cycles()
-    yield _journal(patient)
+    yield _journal(machine)
 
 
 def _of_profile(
-    patient: Patient, profile: HostProfile, journal: Journal, cpufreq: CpuFrequency
+    machine: Machine, profile: HostProfile, journal: Journal, cpufreq: CpuFrequency
 ) -> Check:
     """The frequencies that an agent with this profile will publish."""
     compute, why = FrequencyControl(
-        patient.root,
+        machine.root,
         journal,
         choice=profile.frequency_control,
         frequency_max_hz=profile.board.compute.frequency_max_hz,
-        run=patient.run,
+        run=machine.run,
     ).reachable(profile.board.compute)
     if why:
         wanted = profile.frequency_control == "none"
@@ -81,14 +81,14 @@ def _cycles() -> Check:
         return judged(
             "cycles",
             str(error).split(":")[0],
-            "sudo sysctl kernel.perf_event_paranoid=2 (no virtual machine without such a "
-            "counter will have one by that; the clock is sampled instead)",
+            "sudo sysctl kernel.perf_event_paranoid=2 (does not help in a virtual machine "
+            "without such a counter; the clock is sampled instead)",
         )
     return judged("cycles", "the processor's cycle counter can be read")
 
 
-def _journal(patient: Patient) -> Check:
-    folder = patient.journal_folder
+def _journal(machine: Machine) -> Check:
+    folder = machine.journal_folder
     journal = folder / FILE_NAME
     if journal.exists() and journal.stat().st_size:
         return judged(
@@ -96,7 +96,7 @@ def _journal(patient: Patient) -> Check:
             f"{journal} holds changes: an agent is running, or one was killed",
             "fimi agent restore",
         )
-    if Journal(folder, patient.root).writable:
+    if Journal(folder, machine.root).writable:
         return judged("journal", f"{journal} can be written")
     return judged(
         "journal",

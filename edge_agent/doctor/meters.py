@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from fimi.edge_agent.doctor.patient import Check, Patient, judged, open_files
+from fimi.edge_agent.doctor.machine import Check, Machine, judged, open_files
 from fimi.energy.clock import MonotonicClock
 from fimi.energy.meters import MeterDescription, MeterUnavailableError
 from fimi.energy.meters.combine import Combined
@@ -15,13 +15,13 @@ from fimi.energy.meters.plug import UNRELIABLE_BELOW_W
 from fimi.energy.meters.rapl import SIDE_CHANNEL, package_zones, tmpfiles_rule
 
 
-def meters(patient: Patient) -> Iterator[Check]:
+def meters(machine: Machine) -> Iterator[Check]:
     """Every meter, and the one that would be used."""
-    profile, clock = patient.profile, MonotonicClock()
+    profile, clock = machine.profile, MonotonicClock()
     settings = profile.meters() if profile else MeterSettings()
-    listed = detect(settings, patient.root, clock)
+    listed = detect(settings, machine.root, clock)
     try:
-        recorder = open_recorder(settings, patient.root, clock)
+        recorder = open_recorder(settings, machine.root, clock)
         chosen = recorder.describe()
         split = recorder.split.describe().source if isinstance(recorder, Combined) else ""
         recorder.close()
@@ -44,7 +44,7 @@ def meters(patient: Patient) -> Iterator[Check]:
         )
     for each in listed:
         if (found := each.description) is None:
-            yield _absent(each, settings, patient.root)
+            yield _absent(each, settings, machine.root)
         else:
             yield _usable(each, found, settings)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import psutil
 
-from fimi.edge_agent.doctor.patient import Check, Patient, judged
+from fimi.edge_agent.doctor.machine import Check, Machine, judged
 from fimi.messaging.errors import MessagingError
 from fimi.messaging.link import probe
 
@@ -23,7 +23,7 @@ _WHEELS = (
 )
 
 
-def python(_: Patient) -> Iterator[Check]:
+def python(_: Machine) -> Iterator[Check]:
     """The interpreter and the libraries of an agent."""
     version = ".".join(map(str, sys.version_info[:3]))
     enough = sys.version_info >= (3, 10)
@@ -47,9 +47,9 @@ def python(_: Patient) -> Iterator[Check]:
     )
 
 
-def broker(patient: Patient) -> Iterator[Check]:
+def broker(machine: Machine) -> Iterator[Check]:
     """Whether the broker accepts a connection."""
-    if patient.broker is None:
+    if machine.broker is None:
         yield judged(
             "broker",
             "not tried: no URL was given",
@@ -57,19 +57,19 @@ def broker(patient: Patient) -> Iterator[Check]:
         )
         return
     try:
-        probe(patient.broker)
-        yield judged("broker", f"{patient.broker} lets us in")
+        probe(machine.broker)
+        yield judged("broker", f"{machine.broker} accepts a connection")
     except MessagingError as error:
         yield judged(
             "broker",
             str(error),
-            f"on the desk: fimi broker --bind 0.0.0.0 --port {patient.broker.port}; from here: "
-            f"nc -vz {patient.broker.host} {patient.broker.port}",
+            f"on the desk: fimi broker --bind 0.0.0.0 --port {machine.broker.port}; from here: "
+            f"nc -vz {machine.broker.host} {machine.broker.port}",
             "failure",
         )
 
 
-def room(patient: Patient) -> Iterator[Check]:
+def room(machine: Machine) -> Iterator[Check]:
     """Free memory and disk."""
     memory_bytes = psutil.virtual_memory().available
     yield judged(
@@ -80,7 +80,7 @@ def room(patient: Patient) -> Iterator[Check]:
         else "stop other programs (systemctl set-default multi-user.target frees "
         "a desktop's), or train with --set training.micro_batch=8",
     )
-    folder = patient.journal_folder
+    folder = machine.journal_folder
     while not folder.exists():
         folder = folder.parent
     disk_bytes = shutil.disk_usage(folder).free

@@ -141,7 +141,7 @@ def open_meter(name: str, settings: MeterSettings, root: Path, clock: Clock) -> 
     """A meter by its name.
 
     Raises:
-        MeterUnavailableError: it cannot be used, or there is none of that name.
+        MeterUnavailableError: it cannot be used, or no meter has this name.
     """
     driver = name.partition(":")[2] or None
     openers: dict[str, Callable[[], Meter]] = {

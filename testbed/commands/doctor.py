@@ -47,19 +47,19 @@ def doctor(
     Exits with 0 if an agent can run, with 3 if something keeps it from running.
     """
     from fimi.edge_agent.doctor import examine
-    from fimi.edge_agent.doctor.patient import Patient
+    from fimi.edge_agent.doctor.machine import Machine
     from fimi.energy.host_profile import ProfileError, load_profile
     from fimi.messaging.address import BrokerAddress
 
     try:
-        patient = Patient(
+        machine = Machine(
             root=root,
             profile=load_profile(host_profile) if host_profile else None,
             broker=BrokerAddress.parse(url) if url else None,
         )
     except (ProfileError, ValueError) as error:
         fail(str(error), EXIT_CONFIG)
-    checks = examine(patient)
+    checks = examine(machine)
     failures = sum(check.status == "failure" for check in checks)
     if output == "json":
         body = {"ready": not failures, "checks": checks}

@@ -230,7 +230,7 @@ def _explain(
     what = text.replace("Expected", "expected").replace("Object", "object").strip()
     names = _names(dotted)
     if isinstance(value, str) and names:
-        what = f"there is none of that name; {hint(value, names)}"
+        what = f"no such name; {hint(value, names)}"
     message = f"{origins.get(dotted, dotted)}: {dotted} = {value!r}: {what}"
     for name, field in fields():
         if name == dotted:

@@ -13,7 +13,7 @@ from worlds import Ina226, PlugWorld, TwoPackages, write
 
 import fimi.energy.host_profile
 from fimi.edge_agent.doctor import examine, surroundings
-from fimi.edge_agent.doctor.patient import Check, Patient
+from fimi.edge_agent.doctor.machine import Check, Machine
 from fimi.energy.clock import VirtualClock
 from fimi.energy.control.programs import ProgramResult
 from fimi.energy.host_profile import HostProfile, load_profile
@@ -41,8 +41,8 @@ def profile(profile_file: Path) -> HostProfile:
 
 
 def checks(root: Path, **options: object) -> dict[str, Check]:
-    patient = Patient(root=root, state=root / "state", run=quiet, **options)  # type: ignore[arg-type]
-    return {check.name: check for check in examine(patient)}
+    machine = Machine(root=root, state=root / "state", run=quiet, **options)  # type: ignore[arg-type]
+    return {check.name: check for check in examine(machine)}
 
 
 class TestMeters:
@@ -219,8 +219,8 @@ class TestSurroundings:
         def wrong_date(arguments: object) -> ProgramResult:
             return ProgramResult(0, "no\n", "")
 
-        patient = Patient(root=tmp_path, state=tmp_path / "state", run=wrong_date)
-        found = {check.name: check for check in examine(patient)}
+        machine = Machine(root=tmp_path, state=tmp_path / "state", run=wrong_date)
+        found = {check.name: check for check in examine(machine)}
         assert found["clock"].status == "ok"
         assert found["time of day"].fix == "sudo timedatectl set-ntp true"
 

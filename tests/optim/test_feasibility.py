@@ -41,7 +41,7 @@ def test_windows_contain_every_feasible_split(fleet: Any, seed: int, size: int) 
 
 def test_deadline_names_the_devices_and_the_remedy_works(fleet: Any) -> None:
     problem = fleet(1, 3, t_max_s=np.array([2.0, 60.0, 60.0]))
-    with pytest.raises(InfeasibleError, match=r"device-0 needs .* s of 2 s") as caught:
+    with pytest.raises(InfeasibleError, match=r"device-0 needs .* s and has 2 s") as caught:
         require_feasible(InnerSolver(problem))
     assert caught.value.constraint == "deadline"
     assert caught.value.devices == ("device-0",)

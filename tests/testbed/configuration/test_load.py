@@ -126,7 +126,7 @@ class TestBadInput:
             ("[data]\ndataset = 'cifar10'", "did you mean 'cifar-10'?"),
             ("[data]\npartition = 'dirchlet'", "did you mean 'dirichlet'?"),
             ("[training]\nmodel = 'resnet18'", "did you mean 'resnet-18'?"),
-            ("[plan]\ninner = 'slow'", "there is none of that name; there are fast, reference"),
+            ("[plan]\ninner = 'slow'", "no such name; there are fast, reference"),
             ("[run]\nstrategy = 'fedavg'", "run.strategy"),
             ("[run]\nname = '../up'", "run.name"),
             ("[run", "not TOML"),

@@ -44,7 +44,7 @@ def open_files(rules: str, name: str) -> str:
     )
 
 
-class Patient(Struct, frozen=True, kw_only=True):
+class Machine(Struct, frozen=True, kw_only=True):
     """The machine to check.
 
     Attributes:
