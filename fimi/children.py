@@ -8,13 +8,13 @@ The parent's side:
 
 The child's side:
 
-* :func:`run`                  what a new interpreter does: hear the orders, then be the module
+* :func:`run`                  what a new interpreter does: read the orders and run the module
 * :func:`when_parent_is_gone`  end when the parent asks for it or has died, in whatever way
 
-A child is a module with ``main(orders)``. Its standard input is its life line: it holds the orders,
-and after them nothing until the parent closes it or dies. Orders are not on the command line, which
-everybody can read. A child lives in a session of its own: Ctrl-C reaches the parent alone, which
-ends its children in order.
+A child is a module with ``main(orders)``. It reads the orders from its standard input, not from the
+command line, which everybody can read. This input stays open until the parent closes it or dies: so
+the child notices both, and it is called its life line. A child has a session of its own: Ctrl-C
+reaches the parent alone, which ends its children in order.
 
 A child looks for modules where its parent does, but in the working folder last. Python puts that
 folder first for ``python -m``, ``python -c`` and a script in it; a file there that happens to be
@@ -141,13 +141,7 @@ class Child:
 
 
 class _Told(msgspec.Struct, frozen=True, kw_only=True):
-    """What a child hears first.
-
-    Attributes:
-        module: whose ``main`` it runs.
-        path: where it looks for modules.
-        orders: for ``main``, as JSON.
-    """
+    """What a child reads first; ``path`` is where it looks for modules."""
 
     module: str
     path: list[str]
@@ -226,7 +220,7 @@ def module_path() -> list[str]:
 
 
 def run() -> NoReturn:
-    """Hear the orders, be the module they name, and end with its exit code."""
+    """Read the orders, run the module that they name, and end with its exit code."""
     size = _LENGTH.unpack(_hear(_LENGTH.size))[0]
     told = msgspec.json.decode(_hear(size), type=_Told)
     sys.path[:] = told.path
@@ -238,11 +232,7 @@ def run() -> NoReturn:
 
 
 def _hear(size: int) -> bytes:
-    """So many bytes of standard input.
-
-    Raises:
-        SystemExit: it ended before: the parent is gone.
-    """
+    """So many bytes of standard input; this process ends if its parent has ended before."""
     data = b""
     while len(data) < size:
         if not (more := os.read(0, size - len(data))):

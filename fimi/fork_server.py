@@ -159,11 +159,7 @@ class _Forked:
 
 
 def main(orders: bytes) -> int:
-    """Be the server, until the parent is gone.
-
-    Args:
-        orders: the modules to import, as JSON.
-    """
+    """Run the server until the parent has ended; ``orders``: the modules to import, as JSON."""
     for module in msgspec.json.decode(orders, type=list[str]):
         with contextlib.suppress(ImportError):
             import_module(module)
@@ -212,7 +208,7 @@ def _say(listener: int, number: int) -> None:
 
 
 def _be_a_child(passed: Sequence[int], others: Sequence[int]) -> NoReturn:
-    """Become what the parent asks for.
+    """Run the module that the parent asks for, in a process that was just forked.
 
     Args:
         passed: life line, log, and the socket of the server.

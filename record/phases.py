@@ -74,13 +74,7 @@ def run_parts(run: RunData) -> tuple[EnergyPart, ...]:
 
 
 def device_cells(run: RunData, device: str, parts: Sequence[EnergyPart]) -> tuple[PhaseCell, ...]:
-    """The phases of a device over the whole run, in the order of a round.
-
-    Args:
-        run: the run.
-        device: who.
-        parts: of that device.
-    """
+    """The phases of a device over the whole run, in the order of a round; ``parts`` are its own."""
     costs = [cost for stretch in run.stretches_of(device) for cost in stretch.predicted]
     return tuple(
         _cell(
@@ -97,12 +91,7 @@ def device_cells(run: RunData, device: str, parts: Sequence[EnergyPart]) -> tupl
 
 
 def fleet_cells(cells: Sequence[PhaseCell], parts: Sequence[EnergyPart]) -> tuple[PhaseCell, ...]:
-    """The phases of all devices together, in the order of a round.
-
-    Args:
-        cells: of all devices.
-        parts: of the run.
-    """
+    """The phases of all devices together, in the order of a round."""
     there = [phase for phase in PHASES if any(cell.phase == phase for cell in cells)]
     return tuple(
         _cell(

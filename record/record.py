@@ -1,7 +1,7 @@
 """What a report knows of a run: the types that :func:`fimi.record.reader.read_run` fills.
 
-Profiles, plans of devices, rounds and phases are the types that travelled and were stored; here is
-what holds them together. Everything but the name may be missing from a run that ended early.
+Profiles, plans of devices, rounds and phases are the types that were sent and stored; the types
+here contain them. Everything but the name may be missing from a run that ended early.
 """
 
 from __future__ import annotations
