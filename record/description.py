@@ -214,17 +214,14 @@ class Shape:
         self._is_tuple = get_origin(of) is tuple
         types = {} if self._is_tuple else {f.name: f.type for f in msgspec.structs.fields(of)}
         groups: dict[str, list[tuple[int, list[str], StoreColumn]]] = {}
-        self._leaves: list[tuple[str, bool, int, bool]] = []
+        places: list[tuple[str, int | Shape, bool]] = []
         for index, (field, *rest), column in columns:
             if rest:
                 groups.setdefault(field, []).append((index, rest, column))
             else:
-                may_miss = type(None) in get_args(types.get(field))
-                self._leaves.append((field, may_miss, index, column.kind == "JSON"))
-        self._groups = [
-            (field, type(None) in get_args(types[field]), Shape(_inner(types[field]), inside))
-            for field, inside in groups.items()
-        ]
+                places.append((field, index, column.kind == "JSON"))
+        places += [(f, Shape(_inner(types[f]), inside), False) for f, inside in groups.items()]
+        self._fields = [(*place, type(None) in get_args(types.get(place[0]))) for place in places]
 
     def build(self, row: tuple[Any, ...], spoilt: Callable[[str, str], Any] | None = None) -> Any:
         """A row as nested builtins, for :func:`msgspec.convert`; ``None`` if all of it is unknown.
@@ -238,8 +235,8 @@ class Shape:
         """
         found: dict[str, Any] = {}
         known = False
-        for field, may_miss, index, is_json in self._leaves:
-            value = row[index]
+        for field, place, is_json, may_miss in self._fields:
+            value = place.build(row, spoilt) if isinstance(place, Shape) else row[place]
             if is_json and value is not None:
                 try:
                     value = msgspec.json.decode(value)
@@ -247,11 +244,6 @@ class Shape:
                     if spoilt is None:
                         raise
                     value = spoilt(field, str(error))
-            if value is not None or may_miss:
-                found[field] = value
-            known = known or value is not None
-        for field, may_miss, shape in self._groups:
-            value = shape.build(row, spoilt)
             if value is not None or may_miss:
                 found[field] = value
             known = known or value is not None
