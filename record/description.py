@@ -143,8 +143,7 @@ class StoreTable(Struct, Generic[T], frozen=True):
     def insert(self, *, replace: bool = False) -> str:
         """The statement that writes a :meth:`row`; an ``id`` counts up by itself.
 
-        Args:
-            replace: whether it takes the place of a row with the same :attr:`primary` columns.
+        With ``replace`` it takes the place of a row with the same :attr:`primary` columns.
         """
         names = [column.name for column in self.described if column.name != "id"]
         values = ", ".join(f":{name}" for name in names)
@@ -152,12 +151,7 @@ class StoreTable(Struct, Generic[T], frozen=True):
         return f"{how} INTO {self.name} ({', '.join(names)}) VALUES ({values})"
 
     def row(self, value: T, **beside: Any) -> dict[str, Any]:
-        """A value as column name to what SQLite stores.
-
-        Args:
-            value: of the table's type.
-            beside: the columns :attr:`beside` by name.
-        """
+        """A value, with the columns :attr:`beside` it, as column name to what SQLite stores."""
         return beside | {column.name: column.taken_from(value) for column in self.columns}
 
     def rows(self, db: sqlite3.Connection) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:

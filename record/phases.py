@@ -119,11 +119,9 @@ def phase_seconds(run: RunData, device: str) -> dict[Phase, tuple[float | None, 
 
 
 def idle_powers_w(parts: Iterable[EnergyPart], declared_w: Mapping[str, float]) -> dict[str, float]:
-    """Idle power of each device, W: its mean over the idle phases that were metered.
+    """Idle power of each device, W: its mean over the idle phases of a run that were metered.
 
-    Args:
-        parts: of a run.
-        declared_w: idle power of each device's profile, for those that never idled.
+    ``declared_w`` has that of each device's profile, for those that never idled.
     """
     energy_j: dict[str, list[float]] = {}
     duration_s: dict[str, list[float]] = {}
@@ -140,13 +138,8 @@ def add_dynamic(
 ) -> None:
     """Add what compute and upload took above idle.
 
-    A part of a device whose idle power is not known is missing. The uncertainty is that of the
+    A part of a device whose idle power, W, is not known is missing. The uncertainty is that of the
     phase: an upper estimate as far as the meter's gain goes, which the idle power shares.
-
-    Args:
-        tally: what to add to.
-        parts: any; those of other phases are left out.
-        idle_w: idle power of each device, W, as far as it is known.
     """
     for part in parts:
         if part.phase not in DYNAMIC:

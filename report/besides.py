@@ -1,4 +1,4 @@
-"""What was made and trained besides on devices: synthetic images, the server, pseudo-labels.
+"""Synthetic images, training on the server, pseudo-labels: what else there was in a run.
 
 The server's seconds and joules are its own and in no sum of the devices'.
 """

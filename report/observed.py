@@ -49,7 +49,7 @@ def unusual(each: DeviceObserved) -> list[tuple[str, str]]:
 
 
 def observed_table(found: Sequence[DeviceObserved]) -> Html | None:
-    """One row per device; nothing for a run of before devices told."""
+    """One row per device; nothing where no device told anything, as in older runs."""
     if not any(each.anything for each in found):
         return None
     kinds = dict.fromkeys(e.monitor_energy.kind for e in found if e.monitor_energy is not None)

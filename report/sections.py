@@ -193,11 +193,11 @@ def section(title: str, lede: str, *parts: Html | None) -> Html | None:
     )
 
 
-def details(title: str, content: Html | None, *, opened: bool = False) -> Html | None:
-    """Something to unfold."""
+def details(title: str, content: Html | None) -> Html | None:
+    """A part of the page that is closed until it is clicked."""
     if content is None:
         return None
-    return element("details", element("summary", title), content, open="" if opened else None)
+    return element("details", element("summary", title), content)
 
 
 def method(run: RunData, summary: Summary) -> Html:
