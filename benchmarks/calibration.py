@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -32,6 +33,7 @@ from fimi.energy.emulation.boards import declare_board
 from fimi.energy.emulation.physical_board import PhysicalBoard, Surroundings
 from fimi.energy.emulation.presets import PRESETS
 from fimi.energy.emulation.sampled_meter import SampledMeter
+from fimi.energy.meters import MeterDescription
 from fimi.learning.networks.cost import model_cost
 
 NOISE = 0.02
@@ -43,15 +45,8 @@ LIMIT = 5.0
 class NoisyBoard(EmulatedBoard):
     """The cost model as truth, through a meter with noise in proportion to the power."""
 
-    def _make_meter(self, gain: float) -> SampledMeter:
-        return SampledMeter(
-            self._declaration.meter,
-            noise_w=0.0,
-            relative_noise=NOISE,
-            gain=gain,
-            resting_power_w=self._truth.idle_power_w,
-            clock=self._clock,
-        )
+    def _make_meter(self, description: MeterDescription, **settings: Any) -> SampledMeter:
+        return SampledMeter(description, relative_noise=NOISE, **{**settings, "noise_w": 0.0})
 
 
 def board(make: str, kind: str, seed: int, *, own_meter: bool) -> VirtualBoard:

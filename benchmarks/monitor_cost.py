@@ -23,7 +23,7 @@ root, how, seconds = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 from fimi.energy.clock import MonotonicClock
 from fimi.energy.ledger import Ledger
 from fimi.energy.meters.detect import MeterSettings, open_recorder
-from fimi.energy.observe.frequency import Watch
+from fimi.energy.observe.frequency import FrequencyWatch
 from fimi.energy.observe.throttling import Throttling
 clock = MonotonicClock()
 own = ""
@@ -33,7 +33,7 @@ if how == "without":
 else:
     rate_hz = 10.0 if how == "with" else 1000.0
     recorder = open_recorder(MeterSettings(rate_hz=rate_hz), root, clock)
-    watch = Watch(root, None, Throttling(root))
+    watch = FrequencyWatch(root, None, Throttling(root))
     ledger = Ledger(clock, recorder)
     while time.monotonic() - began < seconds:
         with ledger.phase("idle"):

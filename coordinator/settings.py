@@ -338,9 +338,3 @@ class FederationSettings(Protocol):
     @property
     def generator(self) -> GeneratorSection:
         """Limit on a request to the generator node."""
-
-
-def targets(settings: FederationSettings) -> tuple[float, ...]:
-    """The targets: accuracies whose cost is reported, sorted."""
-    planned = (settings.plan.target_accuracy,) if settings.plan.target_accuracy else ()
-    return tuple(sorted({*settings.rounds.target_accuracies, *planned}))

@@ -17,10 +17,10 @@ from msgspec import Struct
 
 from fimi.edge_agent.backends import Backends
 from fimi.edge_agent.data import MixedData
-from fimi.edge_agent.deployment import TrialOrder, try_file
+from fimi.edge_agent.deployment import try_file
 from fimi.edge_agent.exchange import Exchange
 from fimi.edge_agent.turns import Turns
-from fimi.energy.hardware import Applied, Hardware
+from fimi.energy.hardware import Hardware
 from fimi.energy.ledger import Ledger, PhaseRecord
 from fimi.learning.data import batches
 from fimi.learning.training import memory, pseudo_labels, tensors
@@ -69,12 +69,7 @@ class Agent:
     """One edge device.
 
     Args:
-        peer: its MQTT connection, connected by :meth:`run`.
-        hardware: the board it runs on.
-        data: its local data.
-        backends: chooses the trainer.
         turns: shared by the agents of a process; left out, an agent has its own.
-        settings: timeouts and limits.
     """
 
     def __init__(
@@ -93,10 +88,12 @@ class Agent:
         self._backends = backends
         self._turns = turns or Turns()
         self._settings = settings or AgentSettings()
-        self._exchange = Exchange(peer, hardware, self._settings.transfer_timeout_s)
+        self._stop = threading.Event()
+        self._exchange = Exchange(
+            peer, hardware, self._settings.transfer_timeout_s, self._is_stopped
+        )
         self._ledger = Ledger(hardware.clock, hardware.recorder)
         self._plan: DevicePlan | None = None
-        self._applied: Applied | None = None
         self._last_plan_reply: PlanApplied | None = None
         self._last_report: RoundReport | None = None
         self._last_settled: RoundSettled | None = None
@@ -106,6 +103,7 @@ class Agent:
 
     def run(self, stop: threading.Event) -> None:
         """Handle messages until ``stop`` is set; then restore the board."""
+        self._stop = stop
         board = self._hardware.describe()
         log.info(
             "%s: %s (%s), %d samples, joules from %s (%s, %s), connected to %s, fleet %s",
@@ -122,32 +120,32 @@ class Agent:
         try:
             while not stop.is_set():
                 received = self._peer.receive(timeout_s=0.2)
-                if received is None:
-                    continue
-                sender, message = received
-                if sender == COORDINATOR:
-                    self._handle(message, stop)
+                if received is not None and received[0] == COORDINATOR:
+                    self._handle(received[1])
         finally:
             self._hardware.restore()
             done = "1 round" if self._rounds == 1 else f"{self._rounds} rounds"
             log.info("%s: stopped after %s", self._peer.id, done)
 
-    def _handle(self, message: object, stop: threading.Event) -> None:
-        if isinstance(message, DeviceState):
-            if message.status == "online":
+    def _handle(self, message: object) -> None:
+        match message:
+            case DeviceState(status="online"):
                 self._say_hello()
-        elif isinstance(message, DevicePlan):
-            self._follow(message, stop)
-        elif isinstance(message, RoundStart):
-            self._work(message, stop)
-        elif isinstance(message, RoundClosed):
-            self._settle(message)
-        elif isinstance(message, DeploymentTest):
-            self._try_out(message, stop)
-        elif isinstance(message, DeploymentClosed):
-            self._go_on(message)
-        elif isinstance(message, RunEnded):
-            self._forget()
+            case DevicePlan():
+                self._follow(message)
+            case RoundStart():
+                self._work(message)
+            case RoundClosed():
+                self._settle(message)
+            case DeploymentTest():
+                self._try_out(message)
+            case DeploymentClosed():
+                self._go_on(message)
+            case RunEnded():
+                self._forget()
+
+    def _is_stopped(self) -> bool:
+        return self._stop.is_set()
 
     def _say_hello(self) -> None:
         self._peer.send(
@@ -163,38 +161,34 @@ class Agent:
             ),
         )
 
-    def _follow(self, plan: DevicePlan, stop: threading.Event) -> None:
+    def _follow(self, plan: DevicePlan) -> None:
         """Follow a plan: fetch the batch, set the operating point, read it back."""
         if plan == self._plan and self._last_plan_reply is not None:
             self._peer.send(COORDINATOR, self._last_plan_reply)
             return
-        self._ledger.close()
-        self._ledger.take()
+        self._drop_phases()
         replanned = self._has_data_of(plan)
         if not replanned:
             self._hardware.join_fleet(plan.fleet_time_s)
             self._data.clear()
-        self._applied, error = None, ""
+        applied, error = None, ""
         try:
             if plan.batch is not None and not replanned:
                 with self._ledger.phase("synthetic-download"):
                     payload = self._exchange.fetch(
-                        plan.batch,
-                        max_bytes=self._settings.batch_max_bytes,
-                        cancelled=stop.is_set,
-                        phase="synthetic-download",
+                        plan.batch, self._settings.batch_max_bytes, "synthetic-download"
                     )
                 self._keep(plan, payload)
-            self._applied = self._hardware.apply(plan.point)
+            applied = self._hardware.apply(plan.point)
         except (TransferError, ValueError, OSError) as problem:
-            error = f"{type(problem).__name__}: {problem}"
+            error = _words(problem)
             log.warning("%s cannot follow its plan: %s", self._peer.id, error)
         self._plan = plan
         self._last_report = self._last_settled = None
         self._last_plan_reply = PlanApplied(
             run=plan.run,
             device=plan.device,
-            applied=self._applied,
+            applied=applied,
             phases=self._metered(0),
             error=error,
             transfers=self._exchange.take(),
@@ -221,7 +215,7 @@ class Agent:
             and (before.run, before.batch) == (plan.run, plan.batch)
         )
 
-    def _work(self, start: RoundStart, stop: threading.Event) -> None:
+    def _work(self, start: RoundStart) -> None:
         """One round: download, train, upload, report."""
         plan = self._plan
         if plan is None or plan.run != start.run:
@@ -239,10 +233,10 @@ class Agent:
         backend = error = ""
         self._trained_at = None
         try:
-            with self._turns.holding(start.model.size_bytes, stop.is_set):
-                loss, accuracy, backend = self._train_and_upload(plan, start, stop)
+            with self._turns.holding(start.model.size_bytes, self._is_stopped):
+                loss, accuracy, backend = self._train_and_upload(plan, start)
         except (TransferError, ValueError, OSError, RuntimeError) as problem:
-            error = f"{type(problem).__name__}: {problem}"
+            error = _words(problem)
             log.warning("%s, round %d: %s", self._peer.id, start.round, error)
         self._ledger.close()
         observed = self._hardware.observed()
@@ -268,24 +262,15 @@ class Agent:
         self._peer.send(COORDINATOR, self._last_report)
         self._ledger.begin("idle")
 
-    def _train_and_upload(
-        self, plan: DevicePlan, start: RoundStart, stop: threading.Event
-    ) -> tuple[float, float, str]:
+    def _train_and_upload(self, plan: DevicePlan, start: RoundStart) -> tuple[float, float, str]:
         """Train and upload; returns loss, accuracy and backend."""
         exchange, settings = self._exchange, self._settings
         with self._ledger.phase("model-download"):
-            payload = exchange.fetch(
-                start.model,
-                max_bytes=settings.model_max_bytes,
-                cancelled=stop.is_set,
-                phase="model-download",
-            )
+            payload = exchange.fetch(start.model, settings.model_max_bytes, "model-download")
 
             def fetch_graphs() -> bytes:
                 assert start.graphs is not None
-                return exchange.fetch(
-                    start.graphs, max_bytes=settings.graphs_max_bytes, cancelled=stop.is_set
-                )
+                return exchange.fetch(start.graphs, settings.graphs_max_bytes)
 
             trainer = self._backends.trainer(
                 start.training, start.graphs.digest if start.graphs else None, fetch_graphs
@@ -307,7 +292,7 @@ class Agent:
                 start.training,
                 stream=(start.seed, plan.device_index, start.round),
                 synthetic=self._data.synthetic_samples,
-                cancelled=stop.is_set,
+                cancelled=self._is_stopped,
             )
             self._hardware.has_computed(result.samples + looked)
             del parameters, images, labels
@@ -322,7 +307,7 @@ class Agent:
             self._peer.send(COORDINATOR, ready)
 
         with self._ledger.phase("upload"):
-            exchange.ship(update, announce, cancelled=stop.is_set)
+            exchange.ship(update, announce)
         return loss, accuracy, trainer.backend
 
     def _settle(self, closed: RoundClosed) -> None:
@@ -344,26 +329,22 @@ class Agent:
         self._peer.send(COORDINATOR, self._last_settled)
         self._ledger.begin("idle")
 
-    def _try_out(self, test: DeploymentTest, stop: threading.Event) -> None:
+    def _try_out(self, test: DeploymentTest) -> None:
         """Run the trained model. Its energy, and that of waiting after it, belong to no round."""
         last = self._last_deployment
         if last is not None and (last.run, last.round) == (test.run, test.round):
             self._peer.send(COORDINATOR, last)
             return
-        self._ledger.close()
-        self._ledger.take()
+        self._drop_phases()
         began_s = self._hardware.clock.now_s()
-        order = TrialOrder(
-            images=test.images, seconds=test.seconds, training_share=test.training_share
-        )
         trials = []
         for file in test.files:
             try:
-                with self._turns.holding(file.model.size_bytes, stop.is_set):
-                    trials.append(self._try_file(file, order, stop))
+                with self._turns.holding(file.model.size_bytes, self._is_stopped):
+                    trials.append(self._try_file(file, test))
             except (TransferError, ValueError, OSError, RuntimeError) as problem:
                 self._ledger.take()
-                error = f"{type(problem).__name__}: {problem}"
+                error = _words(problem)
                 log.warning("%s, %s model: %s", self._peer.id, file.variant, error)
                 trials.append(Trial(variant=file.variant, error=error))
         self._last_deployment = DeploymentReport(
@@ -375,19 +356,17 @@ class Agent:
         )
         self._peer.send(COORDINATOR, self._last_deployment)
 
-    def _try_file(self, file: ModelFile, order: TrialOrder, stop: threading.Event) -> Trial:
-        payload = self._exchange.fetch(
-            file.model, max_bytes=self._settings.model_max_bytes, cancelled=stop.is_set
-        )
+    def _try_file(self, file: ModelFile, test: DeploymentTest) -> Trial:
+        payload = self._exchange.fetch(file.model, self._settings.model_max_bytes)
         with self._turns.training:
             return try_file(
                 file,
                 payload,
                 self._data.local,
-                order,
+                test,
                 hardware=self._hardware,
                 ledger=self._ledger,
-                cancelled=stop.is_set,
+                cancelled=self._is_stopped,
             )
 
     def _go_on(self, closed: DeploymentClosed) -> None:
@@ -395,29 +374,25 @@ class Agent:
         if self._plan is None or self._plan.run != closed.run:
             return
         self._hardware.has_waited_until(closed.fleet_time_s)
-        self._ledger.close()
-        self._ledger.take()
+        self._drop_phases()
         self._ledger.begin("idle")
 
     def _forget(self) -> None:
         """End the run: restore the board and drop all data of the run."""
-        self._ledger.close()
-        self._ledger.take()
+        self._drop_phases()
         self._exchange.withdraw()
         self._hardware.restore()
         self._data.clear()
-        self._plan = self._applied = None
-        self._last_plan_reply = None
-        self._last_report = None
-        self._last_settled = None
-        self._last_deployment = None
+        self._plan = self._last_plan_reply = None
+        self._last_report = self._last_settled = self._last_deployment = None
+
+    def _drop_phases(self) -> None:
+        """End the open phase; it and those before it are reported nowhere."""
+        self._ledger.close()
+        self._ledger.take()
 
     def _metered(self, number: int) -> tuple[PhaseRecord, ...]:
-        """Phases metered since the last message, without idle phases of zero seconds.
-
-        Args:
-            number: number of the round; 0 before the first.
-        """
+        """Phases metered since the last message, without idle phases of zero seconds."""
         records = tuple(
             record
             for record in self._ledger.take()
@@ -433,3 +408,7 @@ class Agent:
                 record.energy or "not metered",
             )
         return records
+
+
+def _words(problem: Exception) -> str:
+    return f"{type(problem).__name__}: {problem}"

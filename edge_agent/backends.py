@@ -65,8 +65,7 @@ class Backends:
         classes: K.
         image_shape: channels, height, width.
         cache: folder for graphs; ``None`` keeps them in memory only.
-        trainers: shared with devices of the same process that take turns training; its own if
-            ``None``.
+        trainers: shared with devices of the process that take turns training; else its own.
     """
 
     def __init__(
@@ -86,10 +85,11 @@ class Backends:
     @property
     def available(self) -> str:
         """The backends that are installed, with versions, without loading them."""
-        found = []
-        for package in ("onnxruntime", "torch"):
-            if _installed(package):
-                found.append(f"{package} {importlib.metadata.version(package).split('+')[0]}")
+        found = [
+            f"{package} {importlib.metadata.version(package).split('+')[0]}"
+            for package in ("onnxruntime", "torch")
+            if _installed(package)
+        ]
         return ", ".join(found) or "none"
 
     def trainer(
@@ -137,11 +137,21 @@ class Backends:
         return TorchTrainer.of(settings, self._classes, self._image_shape)
 
     def _payload(self, digest: str, fetch: Callable[[], bytes]) -> bytes:
-        """Graphs by digest: kept ones, else fetched ones."""
-        payload = self._kept(digest)
-        if payload is None:
-            payload = fetch()
-            self._store(digest, payload)
+        """Graphs by digest: kept ones, else fetched ones, which are kept from then on."""
+        if self._cache is None:
+            return fetch()
+        path = self._cache / f"{digest}.graphs"
+        if path.is_file():
+            payload = path.read_bytes()
+            if tensors.digest(payload) == digest:
+                return payload
+            path.unlink()
+        payload = fetch()
+        self._cache.mkdir(parents=True, exist_ok=True)
+        write_whole(path, payload, durable=False)  # a damaged one is noticed by its digest
+        kept = sorted(self._cache.glob("*.graphs"), key=lambda p: p.stat().st_mtime)
+        for old in kept[:-KEPT]:
+            old.unlink(missing_ok=True)
         return payload
 
     def _from_graphs(self, settings: TrainingSettings, payload: bytes) -> Trainer:
@@ -157,38 +167,12 @@ class Backends:
 
         return OnnxTrainer(decoded, threads=settings.threads)
 
-    def _path(self, digest: str) -> Path | None:
-        return None if self._cache is None else self._cache / f"{digest}.graphs"
-
-    def _kept(self, digest: str) -> bytes | None:
-        path = self._path(digest)
-        if path is None or not path.is_file():
-            return None
-        payload = path.read_bytes()
-        if tensors.digest(payload) == digest:
-            return payload
-        path.unlink()
-        return None
-
-    def _store(self, digest: str, payload: bytes) -> None:
-        path = self._path(digest)
-        if path is None:
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, payload, durable=False)  # a damaged one is noticed by its digest
-        kept = sorted(path.parent.glob("*.graphs"), key=lambda p: p.stat().st_mtime)
-        for old in kept[:-KEPT]:
-            old.unlink(missing_ok=True)
-
 
 def torch_is_faster(settings: TrainingSettings, multiply_adds: int) -> bool:
     """Whether a device that may choose takes PyTorch, where it is installed.
 
     A network of the user's own uses its graph, because its code may not be on the device.
-
-    Args:
-        settings: training settings.
-        multiply_adds: multiply-accumulates of one image, forward.
+    ``multiply_adds`` are the multiply-accumulates of one image, forward.
     """
     own = ":" in settings.model
     return settings.backend == "auto" and not own and multiply_adds > HEAVY_MULTIPLY_ADDS

@@ -12,16 +12,13 @@ from fimi.learning.data.dataset import Dataset, Images, Labels
 
 
 class MixedData:
-    """Local samples, followed by the synthetic ones of the plan in force.
-
-    Args:
-        local: the device's local data.
-    """
+    """Local samples, followed by the synthetic ones of the plan in force."""
 
     def __init__(self, local: Dataset) -> None:
         self.local = local
+        self.unlabelled: Images | None = None
+        """Images without labels, if there are any."""
         self._synthetic: tuple[Images, Labels] | None = None
-        self._unlabelled: Images | None = None
 
     @property
     def local_samples(self) -> int:
@@ -49,27 +46,16 @@ class MixedData:
     def hold(self, images: Images) -> None:
         """Replace the previous batch by images without labels."""
         self.clear()
-        self._unlabelled = images
-
-    @property
-    def unlabelled(self) -> Images | None:
-        """Images without labels, if there are any."""
-        return self._unlabelled
+        self.unlabelled = images
 
     def label(self, kept: NDArray[np.intp], labels: Labels) -> None:
-        """Use some of the unlabelled images with these labels for training, until the next call.
-
-        Args:
-            kept: indices of these images, (n,).
-            labels: their labels, (n,).
-        """
-        assert self._unlabelled is not None
-        self._synthetic = (self._unlabelled[kept], labels)
+        """Until the next call, train on unlabelled images ``kept`` (n,) with ``labels`` (n,)."""
+        assert self.unlabelled is not None
+        self._synthetic = (self.unlabelled[kept], labels)
 
     def clear(self) -> None:
         """Drop the batch: train on local data only."""
-        self._synthetic = None
-        self._unlabelled = None
+        self._synthetic = self.unlabelled = None
 
     def training_set(self) -> tuple[Images, Labels]:
         """All samples to train on: (D, channels, height, width) and (D,)."""

@@ -9,37 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from msgspec import Struct
 
 from fimi.energy.hardware import Hardware
 from fimi.energy.ledger import Ledger
 from fimi.learning.data.dataset import Dataset
 from fimi.learning.training.classifier import Classifier
-from fimi.messaging.messages import ModelFile, Trial
+from fimi.messaging.messages import DeploymentTest, ModelFile, Trial
 
 WARM_UP = 5
 """Number of inferences for warming up, which are not counted."""
-
-
-class TrialOrder(Struct, frozen=True, kw_only=True):
-    """How a file is tried; see :class:`fimi.messaging.messages.DeploymentTest`.
-
-    Attributes:
-        images: number of images to classify.
-        seconds: least duration, s.
-        training_share: work of an inference over that of training on one sample.
-    """
-
-    images: int
-    seconds: float
-    training_share: float
 
 
 def try_file(
     file: ModelFile,
     payload: bytes,
     data: Dataset,
-    order: TrialOrder,
+    order: DeploymentTest,
     *,
     hardware: Hardware,
     ledger: Ledger,
@@ -47,14 +32,8 @@ def try_file(
 ) -> Trial:
     """Run a file on the device's own images.
 
-    Args:
-        file: the file's variant and offer.
-        payload: its content.
-        data: local data of the device.
-        order: how many images, for how long.
-        hardware: the board; every inference is reported to it.
-        ledger: meters the inferences as one phase; no phase may be open.
-        cancelled: when it returns true, the trial ends after the running inference.
+    Every inference is reported to the hardware. The ledger meters them as one phase; no phase may
+    be open. When ``cancelled`` returns true, the trial ends after the running inference.
 
     Raises:
         fimi.learning.onnx.graphs.GraphError: the file cannot be used, or is for other images.
@@ -64,19 +43,19 @@ def try_file(
     count = min(order.images, len(data))
     for i in range(WARM_UP):
         classifier.logits(data.images[i % count : i % count + 1])
-    clock = hardware.clock
+    now = hardware.clock.now_s
     latencies: list[float] = []
     right = 0
     with ledger.phase("inference"):
-        began_s = now_s = clock.now_s()
+        began_s = now_s = now()
         while len(latencies) < order.images or now_s - began_s < order.seconds:
             if cancelled():
                 break
             at = len(latencies) % count
-            before_s = clock.now_s()
+            before_s = now()
             answer = int(classifier.logits(data.images[at : at + 1]).argmax())
             hardware.has_computed(order.training_share)
-            now_s = clock.now_s()
+            now_s = now()
             if len(latencies) < count:
                 right += answer == int(data.labels[at])
             latencies.append(now_s - before_s)

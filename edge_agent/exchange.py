@@ -28,55 +28,39 @@ class Exchange:
         peer: its connection.
         hardware: the board, whose radio they use and whose clock times them.
         timeout_s: how long one may take, wall time, s.
+        cancelled: called repeatedly; a transfer ends when it returns true.
     """
 
-    def __init__(self, peer: Peer, hardware: Hardware, timeout_s: float) -> None:
+    def __init__(
+        self, peer: Peer, hardware: Hardware, timeout_s: float, cancelled: Callable[[], bool]
+    ) -> None:
         self._peer = peer
         self._hardware = hardware
         self._timeout_s = timeout_s
+        self._cancelled = cancelled
         self._moved: list[Goodput] = []
         self._served: str | None = None
 
-    def fetch(
-        self,
-        offer: Offer,
-        *,
-        max_bytes: int,
-        cancelled: Callable[[], bool],
-        phase: Phase | None = None,
-    ) -> bytes:
-        """Pull a payload.
-
-        Args:
-            offer: the payload and its holder.
-            max_bytes: largest size that is accepted.
-            cancelled: called repeatedly; the transfer ends when it returns true.
-            phase: the phase of its goodput; ``None``: the goodput is not noted.
+    def fetch(self, offer: Offer, max_bytes: int, phase: Phase | None = None) -> bytes:
+        """Pull a payload; its goodput is noted if a phase is given.
 
         Raises:
             TransferError: it is too large, damaged or late, or was cancelled.
         """
         began_s = self._hardware.clock.now_s()
         payload = self._peer.transfers.fetch(
-            offer, timeout_s=self._timeout_s, max_bytes=max_bytes, cancelled=cancelled
+            offer, timeout_s=self._timeout_s, max_bytes=max_bytes, cancelled=self._cancelled
         )
         self._hardware.has_received(len(payload))
         if phase is not None:
             self._note(phase, len(payload), began_s)
         return payload
 
-    def ship(
-        self, update: bytes, announce: Callable[[Offer], None], *, cancelled: Callable[[], bool]
-    ) -> None:
-        """Offer an update and wait until the coordinator has pulled it.
-
-        Args:
-            update: the trained parameters.
-            announce: tells the coordinator of the offer.
-            cancelled: called repeatedly; the transfer ends when it returns true.
+    def ship(self, update: bytes, announce: Callable[[Offer], None]) -> None:
+        """Offer an update, announce the offer, and wait until the coordinator has pulled it.
 
         Raises:
-            TransferCancelled: ``cancelled`` returned true.
+            TransferCancelled: it was cancelled.
             TransferError: the coordinator did not pull it in time.
         """
         began_s = self._hardware.clock.now_s()
@@ -84,7 +68,7 @@ class Exchange:
         self.withdraw()
         self._served = offer.digest
         announce(offer)
-        self._wait_until_pulled(offer.digest, cancelled)
+        self._wait_until_pulled(offer.digest)
         self.withdraw()
         self._hardware.has_sent(len(update))
         self._note("upload", len(update), began_s)
@@ -104,11 +88,11 @@ class Exchange:
         duration_s = self._hardware.clock.now_s() - began_s
         self._moved.append(Goodput(phase=phase, size_bytes=size_bytes, duration_s=duration_s))
 
-    def _wait_until_pulled(self, digest: str, cancelled: Callable[[], bool]) -> None:
+    def _wait_until_pulled(self, digest: str) -> None:
         limit = time.monotonic() + self._timeout_s
         transfers = self._peer.transfers
         while not transfers.wait_served(digest, by=COORDINATOR, timeout_s=LOOK_AGAIN_S):
-            if cancelled():
+            if self._cancelled():
                 raise TransferCancelled("the agent was asked to stop during its upload")
             if time.monotonic() > limit:
                 raise TransferError(

@@ -20,7 +20,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import numpy as np
 from msgspec import Meta, Struct
@@ -31,14 +31,7 @@ Positive = Annotated[float, Meta(gt=0)]
 NonNegative = Annotated[float, Meta(ge=0)]
 
 Phase = Literal["synthetic-download", "model-download", "compute", "upload", "idle", "inference"]
-PHASES: tuple[Phase, ...] = (
-    "synthetic-download",
-    "model-download",
-    "compute",
-    "upload",
-    "idle",
-    "inference",
-)
+PHASES: tuple[Phase, ...] = get_args(Phase)
 """In the order of a round; ``inference``, the trial of the trained model, belongs to no round."""
 
 _LN2 = math.log(2.0)
@@ -81,11 +74,10 @@ class ComputeModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
                 f"table_frequencies_hz has {len(table_hz)} values, table_power_w "
                 f"{len(self.table_power_w)}; they belong together"
             )
-        if any(low >= high for low, high in itertools.pairwise(table_hz)):
-            raise ValueError(f"table_frequencies_hz must ascend strictly: {table_hz}")
         steps = self.frequency_steps_hz
-        if any(low >= high for low, high in itertools.pairwise(steps)):
-            raise ValueError(f"frequency_steps_hz must ascend strictly: {steps}")
+        for name, points in (("table_frequencies_hz", table_hz), ("frequency_steps_hz", steps)):
+            if any(low >= high for low, high in itertools.pairwise(points)):
+                raise ValueError(f"{name} must ascend strictly: {points}")
         if steps and not self.frequency_min_hz <= steps[0] <= steps[-1] <= self.frequency_max_hz:
             raise ValueError(
                 f"frequency_steps_hz reach from {steps[0]:.4g} to {steps[-1]:.4g}, outside "
@@ -195,13 +187,17 @@ def compute_power_w(
     return np.asarray(np.asarray(capacitance_w_per_hz3, float) * frequency**3 + active_power_w)
 
 
+def formula_power_w(compute: ComputeModel, frequency_hz: float) -> float:
+    """(2) Power of a processor while computing, above idle, W, by its κ and P_act."""
+    power_w = compute_power_w(frequency_hz, compute.capacitance_w_per_hz3, compute.active_power_w)
+    return float(power_w)
+
+
 def computing_power_w(compute: ComputeModel, frequency_hz: float) -> float:
     """Power of a processor while computing, above idle, W: by its measured table, else by (2)."""
     if compute.table_frequencies_hz:
         return float(np.interp(frequency_hz, compute.table_frequencies_hz, compute.table_power_w))
-    return float(
-        compute_power_w(frequency_hz, compute.capacitance_w_per_hz3, compute.active_power_w)
-    )
+    return formula_power_w(compute, frequency_hz)
 
 
 def compute_energy_j(
@@ -225,6 +221,12 @@ def uplink_rate_bps(
     bandwidth = np.asarray(bandwidth_hz, float)
     snr = np.asarray(transmit_power_w, float) * channel_gain / (noise_density_w_per_hz * bandwidth)
     return np.asarray(bandwidth * np.log1p(snr) / _LN2)
+
+
+def point_rate_bps(link: LinkModel, point: OperatingPoint) -> float:
+    """(3) Uplink rate of a device at an operating point, by its link budget, bit/s."""
+    gain, noise = link.channel_gain, link.noise_density_w_per_hz
+    return float(uplink_rate_bps(point.bandwidth_hz, point.transmit_power_w, gain, noise))
 
 
 def transmit_power_w(
@@ -292,15 +294,7 @@ def predict_round(
     t_cmp = float(compute_time_s(cycles, point.frequency_hz))
     e_cmp = computing_power_w(board.compute, point.frequency_hz) * t_cmp
     phases.append(_phase("compute", t_cmp, e_cmp, idle_w))
-    rate = float(
-        uplink_rate_bps(
-            point.bandwidth_hz,
-            point.transmit_power_w,
-            link.channel_gain,
-            link.noise_density_w_per_hz,
-        )
-    )
-    t_com = upload_bits / rate  # (4)
+    t_com = upload_bits / point_rate_bps(link, point)  # (4)
     sending_w = point.transmit_power_w + link.electronics_power_w
     e_com = sending_w * t_com + link.energy_per_bit_j * upload_bits  # (5) and (40)
     phases.append(_phase("upload", t_com, e_com, idle_w))

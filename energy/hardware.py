@@ -86,57 +86,50 @@ class HardwareDescription(Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 class Hardware(Protocol):
-    """A board, physical or emulated."""
+    """A board, physical or emulated. What only emulated boards must do is nothing by default.
 
-    @property
-    def clock(self) -> Clock:
-        """The clock of every duration on this board."""
-        ...
+    Attributes:
+        clock: the clock of every duration on this board.
+        recorder: the recorder of its meter's readings.
+    """
 
-    @property
-    def recorder(self) -> Recorder:
-        """The recorder of its meter's readings."""
-        ...
+    clock: Clock
+    recorder: Recorder
 
     def describe(self) -> HardwareDescription:
         """What this board is."""
-        ...
 
     def model(self) -> BoardModel:
         """The cost parameters that this board publishes: calibrated, or declared by its preset."""
-        ...
 
     def apply(self, point: OperatingPoint) -> Applied:
         """Set frequency and uplink rate, and read them back."""
-        ...
 
     def restore(self) -> None:
         """Undo :meth:`apply`."""
-        ...
 
     def join_fleet(self, fleet_time_s: float) -> None:
         """The fleet's clock shows this time now; emulated boards follow it from here on."""
-        ...
+        return
 
     def begin_round(self, round_number: int) -> None:
         """A round begins: an emulated board draws its fading and background load for it."""
-        ...
+        return
 
     def observed(self) -> Observation:
         """What the board did since the last call."""
-        ...
 
     def has_received(self, size_bytes: int) -> None:
         """The agent has received so many bytes."""
-        ...
+        return
 
     def has_computed(self, samples: float) -> None:
         """The agent has trained on this many samples; an inference is a part of one."""
-        ...
+        return
 
     def has_sent(self, size_bytes: int) -> None:
         """The agent has sent so many bytes."""
-        ...
+        return
 
     def has_waited_until(self, fleet_time_s: float) -> float:
         """The agent has waited until this time (no effect if it is past, or on real boards).
@@ -145,4 +138,3 @@ class Hardware(Protocol):
             That time on the board's own clock, s. It lies in the past where an emulated board
             starts late: a round counts from the fleet's start, not from the board's.
         """
-        ...

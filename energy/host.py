@@ -16,12 +16,12 @@ from fimi.energy.control.frequency import FrequencyControl
 from fimi.energy.control.journal import Journal, default_folder
 from fimi.energy.control.programs import Run, run_program
 from fimi.energy.control.rate import RateControl, Uplink
-from fimi.energy.cost_model import BoardModel, OperatingPoint, compute_power_w, uplink_rate_bps
-from fimi.energy.hardware import Applied, HardwareDescription, Observation
+from fimi.energy.cost_model import BoardModel, OperatingPoint, formula_power_w, point_rate_bps
+from fimi.energy.hardware import Applied, Hardware, HardwareDescription, Observation
 from fimi.energy.host_profile import HostProfile
 from fimi.energy.joules import Energy
-from fimi.energy.meters import DeclaredPower, Recorder
-from fimi.energy.meters.detect import open_recorder
+from fimi.energy.meters import DeclaredPower
+from fimi.energy.meters.detect import MeterRecorder, open_recorder
 from fimi.energy.meters.sampler import MonitorCost
 from fimi.energy.meters.vcgencmd import find_firmware
 from fimi.energy.observe.frequency import PERIOD_S, FrequencyWatch
@@ -31,19 +31,15 @@ from fimi.energy.observe.throttling import Throttling
 log = logging.getLogger(__name__)
 
 
-class HostHardware:
+class HostHardware(Hardware):
     """A physical board.
 
-    Its ``has_...`` methods do nothing: the work has taken its time and joules already.
+    Most ``has_...`` methods do nothing: the work has taken its time and joules already.
 
     Args:
-        profile: its profile.
-        root: root of the file system.
-        clock: clock of its durations.
         uplink: the agent's connection, whose sending rate is limited.
         broker_host: host that the agent sends to; decides the network interface.
         state: folder of the journal of changes; this user's if left out.
-        run: runs programs.
         watch_period_s: time between two samples of clock and throttling; 0 for none by itself.
 
     Raises:
@@ -64,7 +60,7 @@ class HostHardware:
     ) -> None:
         self._profile = profile
         self._root = root
-        self._clock = clock or MonotonicClock()
+        self.clock = clock or MonotonicClock()
         self._run = run
         self._journal = Journal(state or default_folder(root), root, run)
         self._undo_the_dead()
@@ -86,7 +82,7 @@ class HostHardware:
             )
         self._interface = route_interface(root, broker_host) if broker_host else None
         self._rate = RateControl(profile.rate_control, uplink, self._interface, self._journal, run)
-        self._recorder = open_recorder(profile.meters(), root, self._clock)
+        self.recorder: MeterRecorder = open_recorder(profile.meters(), root, self.clock)
         firmware = find_firmware(root)
         self._throttling = Throttling(root, firmware)
         self._watch = FrequencyWatch(root, firmware, self._throttling, period_s=watch_period_s)
@@ -97,20 +93,10 @@ class HostHardware:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @property
-    def clock(self) -> Clock:
-        """The clock of every duration on this board."""
-        return self._clock
-
-    @property
-    def recorder(self) -> Recorder:
-        """The recorder of its meter's readings."""
-        return self._recorder
-
     def describe(self) -> HardwareDescription:
         """The board's name and its meter."""
         return HardwareDescription(
-            board=self._profile.name, kind="physical", meter=self._recorder.describe()
+            board=self._profile.name, kind="physical", meter=self.recorder.describe()
         )
 
     def model(self) -> BoardModel:
@@ -120,15 +106,7 @@ class HostHardware:
     def apply(self, point: OperatingPoint) -> Applied:
         """Cap the frequency, limit the uplink to the planned rate; what fails is noted."""
         cap = self._cap(point.frequency_hz)
-        link = self._profile.board.link
-        rate_bps = point.rate_bps or float(
-            uplink_rate_bps(
-                point.bandwidth_hz,
-                point.transmit_power_w,
-                link.channel_gain,
-                link.noise_density_w_per_hz,
-            )
-        )
+        rate_bps = point.rate_bps or point_rate_bps(self._profile.board.link, point)
         notes = list(cap.notes)
         in_force_bps, means = self._rate.limit(rate_bps, notes)
         self._watch.take()  # discards the samples under the cap before
@@ -150,12 +128,12 @@ class HostHardware:
         self.restore()
         self._journal.close()
         self._watch.close()
-        self._recorder.close()
+        self.recorder.close()
 
     def observed(self) -> Observation:
         """Clock, throttling, link, and the cost of monitoring since the last call."""
         clock = self._watch.take()
-        monitor = None if isinstance(self._recorder, DeclaredPower) else self._recorder.take_cost()
+        monitor = None if isinstance(self.recorder, DeclaredPower) else self.recorder.take_cost()
         return Observation(
             frequency_hz=clock.frequency_hz,
             frequency_source=clock.source,
@@ -185,13 +163,7 @@ class HostHardware:
     def _cost_of(self, monitor: MonitorCost, frequency_hz: float | None) -> Energy:
         """Energy of monitoring, at most: computing for that long by the profile's power."""
         compute = self._profile.board.compute
-        power_w = float(
-            compute_power_w(
-                frequency_hz or compute.frequency_max_hz,
-                compute.capacitance_w_per_hz3,
-                compute.active_power_w,
-            )
-        )
+        power_w = formula_power_w(compute, frequency_hz or compute.frequency_max_hz)
         return Energy(
             value_j=monitor.cpu_s * power_w,
             kind="modelled",
@@ -200,21 +172,6 @@ class HostHardware:
             uncertainty_j=monitor.cpu_s * power_w / 2.0,
         )
 
-    def join_fleet(self, fleet_time_s: float) -> None:
-        """Nothing to do on a physical board: it has a clock of its own."""
-
-    def begin_round(self, round_number: int) -> None:
-        """Nothing to do on a physical board."""
-
-    def has_received(self, size_bytes: int) -> None:
-        """Nothing to do on a physical board."""
-
-    def has_computed(self, samples: float) -> None:
-        """Nothing to do on a physical board."""
-
-    def has_sent(self, size_bytes: int) -> None:
-        """Nothing to do on a physical board."""
-
     def has_waited_until(self, fleet_time_s: float) -> float:
         """Nothing to do on a physical board; returns its clock."""
-        return self._clock.now_s()
+        return self.clock.now_s()

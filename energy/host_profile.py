@@ -43,7 +43,7 @@ from msgspec import Meta, Struct
 
 from fimi.energy.control import rate
 from fimi.energy.control.frequency import Choice
-from fimi.energy.cost_model import BoardModel, Positive, compute_power_w
+from fimi.energy.cost_model import BoardModel, Positive, formula_power_w
 from fimi.energy.joules import Scope
 from fimi.energy.meters.detect import MeterPair, MeterSettings
 from fimi.energy.meters.plug import PlugSettings
@@ -97,6 +97,12 @@ class HostProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         )
 
 
+_DECODERS: dict[str, Callable[..., HostProfile]] = {
+    ".json": msgspec.json.decode,
+    ".toml": msgspec.toml.decode,
+}
+
+
 def load_profile(path: Path) -> HostProfile:
     """Read a board's profile, TOML or JSON by the file's ending.
 
@@ -114,15 +120,10 @@ def load_profile(path: Path) -> HostProfile:
         ) from None
     except OSError as error:
         raise ProfileError(f"{path}: cannot be read ({error.strerror})") from error
-    decode: Callable[..., HostProfile]
-    if path.suffix == ".json":
-        decode = msgspec.json.decode
-    elif path.suffix == ".toml":
-        decode = msgspec.toml.decode
-    else:
+    if path.suffix not in _DECODERS:
         raise ProfileError(f"{path}: a profile's name ends in .toml or .json")
     try:
-        profile = decode(data, type=HostProfile)
+        profile = _DECODERS[path.suffix](data, type=HostProfile)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ProfileError(f"{path}: {error}") from error
     for key, value in _numbers(msgspec.to_builtins(profile)):
@@ -140,11 +141,7 @@ def _check_units(path: Path, board: BoardModel) -> None:
             f"{path}: board.compute.frequency_max_hz is {compute.frequency_max_hz:g}, below 1 MHz; "
             "frequencies are in Hz, not MHz or GHz"
         )
-    power_w = board.idle_power_w + float(
-        compute_power_w(
-            compute.frequency_max_hz, compute.capacitance_w_per_hz3, compute.active_power_w
-        )
-    )
+    power_w = board.idle_power_w + formula_power_w(compute, compute.frequency_max_hz)
     if not 0.01 <= power_w <= 10_000.0:
         raise ProfileError(
             f"{path}: idle_power_w + active_power_w + capacitance_w_per_hz3 · frequency_max_hz³ is "

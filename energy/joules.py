@@ -24,7 +24,8 @@ Scope = Literal["cpu", "gpu", "module", "board", "wall"]
 """What the meter sees: the processor, the graphics card, the compute module, the whole board, or
 all that the device takes from the wall."""
 
-_WIDTH: dict[Scope, int] = {"cpu": 0, "gpu": 0, "module": 1, "board": 2, "wall": 3}
+SCOPE_WIDTH: dict[Scope, int] = {"cpu": 0, "gpu": 0, "module": 1, "board": 2, "wall": 3}
+"""How much a meter sees: the larger, the more."""
 
 
 class Energy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -76,20 +77,15 @@ def total(parts: Iterable[Energy], *, one_meter: bool = False) -> Energy | None:
     if not items:
         return None
     kinds = {part.kind for part in items}
+    deviations_j = [part.uncertainty_j for part in items]
     sources = sorted({source for part in items for source in part.source.split("+")})
     return Energy(
         value_j=math.fsum(part.value_j for part in items),
         kind=kinds.pop() if len(kinds) == 1 else "mixed",
         source="+".join(sources),
-        scope=max((part.scope for part in items), key=_WIDTH.__getitem__),
-        uncertainty_j=(math.fsum if one_meter else _quadrature)(
-            part.uncertainty_j for part in items
-        ),
+        scope=max((part.scope for part in items), key=SCOPE_WIDTH.__getitem__),
+        uncertainty_j=math.fsum(deviations_j) if one_meter else math.hypot(*deviations_j),
     )
-
-
-def _quadrature(values: Iterable[float]) -> float:
-    return math.hypot(*values)
 
 
 def format_joules(value_j: float) -> str:

@@ -55,11 +55,7 @@ class Ledger:
     """Meters the phases of one device.
 
     Phases do not overlap; energy drawn between two phases belongs to none of them. One thread
-    uses a ledger at a time.
-
-    Args:
-        clock: the device's clock, which also stamps the readings.
-        recorder: the recorder of its meter.
+    uses a ledger at a time. The clock is that of the recorder's readings.
     """
 
     def __init__(self, clock: Clock, recorder: Recorder) -> None:
@@ -98,7 +94,10 @@ class Ledger:
         (phase, start_s), self._open = self._open, None
         end_s = self._clock.now_s()
         readings = self._recorder.mark()
-        split = self._recorder.split if isinstance(self._recorder, Combined) else None
+        cpu = None
+        if isinstance(self._recorder, Combined):
+            split, meter = self._recorder.split_readings, self._recorder.split.describe()
+            cpu = integrate(split, start_s, end_s, meter)
         usable = [reading for reading in readings if reading.holds]
         record = PhaseRecord(
             phase=phase,
@@ -107,7 +106,7 @@ class Ledger:
             energy=integrate(readings, start_s, end_s, self._recorder.describe()),
             sample_count=len(usable),
             largest_gap_s=largest_gap_s(usable, start_s, end_s),
-            cpu=integrate(split.taken(), start_s, end_s, split.describe()) if split else None,
+            cpu=cpu,
         )
         self._records.append(record)
         return record

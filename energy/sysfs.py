@@ -5,7 +5,11 @@ The root is a parameter everywhere, so that tests can use a tree of files instea
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
+
+Value = TypeVar("Value")
 
 
 def read_text(path: Path) -> str | None:
@@ -28,6 +32,21 @@ def read_signed(path: Path) -> int | None:
     if text is None or not text.removeprefix("-").isdecimal():
         return None
     return int(text)
+
+
+def complete(values: Iterable[Value | None]) -> list[Value]:
+    """The values, or none of them where one is missing: a sum without it would be wrong."""
+    every = list(values)
+    known = [value for value in every if value is not None]
+    return known if len(known) == len(every) else []
+
+
+def own_cgroup(root: Path) -> Path | None:
+    """The folder of this process's cgroup, if cgroup v2 is mounted."""
+    for line in (read_text(root / "proc/self/cgroup") or "").splitlines():
+        if line.startswith("0::"):
+            return root / "sys/fs/cgroup" / line[3:].lstrip("/")
+    return None
 
 
 def why_unreadable(path: Path) -> str:

@@ -12,6 +12,9 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from fimi.energy.clock import Clock, MonotonicClock
 from fimi.energy.integration import integrate
 from fimi.energy.joules import Energy, total
@@ -19,11 +22,12 @@ from fimi.energy.meters import Meter, MeterUnavailableError, Recorder
 from fimi.energy.meters.detect import MeterRecorder, MeterSettings, open_recorder
 from fimi.energy.meters.nvml import open_nvml
 from fimi.energy.meters.sampler import DEFAULT_RATE_HZ, Sampler
+from fimi.energy.sysfs import complete
 
 log = logging.getLogger(__name__)
 
 
-class Span:
+class Span(Struct):
     """A span of work; its values are set when it is over.
 
     Attributes:
@@ -31,9 +35,8 @@ class Span:
         energy: its energy, or ``None`` where nothing could be read.
     """
 
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self.energy: Energy | None = None
+    seconds: float = 0.0
+    energy: Energy | None = None
 
 
 class Metered:
@@ -66,12 +69,11 @@ class Metered:
         finally:
             end_s = self._clock.now_s()
             span.seconds = end_s - start_s
-            parts = [
+            parts = (
                 integrate(recorder.mark(), start_s, end_s, recorder.describe())
                 for recorder in self._recorders
-            ]
-            known = [part for part in parts if part is not None]
-            span.energy = total(known) if known and len(known) == len(parts) else None
+            )
+            span.energy = total(complete(parts))
 
     def close(self) -> None:
         """Stop reading."""
@@ -124,10 +126,5 @@ def open_meters(
 
 def share(energy: Energy, part: float) -> Energy:
     """A part of an energy, 0 to 1: from the same meter, with the same relative uncertainty."""
-    return Energy(
-        value_j=energy.value_j * part,
-        kind=energy.kind,
-        source=energy.source,
-        scope=energy.scope,
-        uncertainty_j=energy.uncertainty_j * part,
-    )
+    value_j, uncertainty_j = energy.value_j * part, energy.uncertainty_j * part
+    return replace(energy, value_j=value_j, uncertainty_j=uncertainty_j)

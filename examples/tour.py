@@ -65,13 +65,15 @@ print(run.info.status, [f"{each.evaluation.accuracy:.0%}" for each in run.rounds
 # ## A stored run is data
 #
 # Joules come with what they are: value, kind (measured, modelled or emulated), scope, uncertainty.
-# A joule that could not be read is `None`, never 0.
+# A joule that could not be read is `None`, never 0. `summarise` gives the figures of the report.
 
 # %%
 run = fimi.read_run(folder / "first")
 for each in run.rounds:
     for device in each.devices:
-        print(each.number, device.device, device.energy, f"predicted {device.predicted_j:.1f} J")
+        print(each.number, device.device, device.energy)
+figures = fimi.summarise(run)
+print(f"{figures.energy.value}, predicted {figures.compared.predicted_j:.1f} J")
 
 # %% [markdown]
 # ## Many runs compared

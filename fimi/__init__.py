@@ -4,6 +4,7 @@ The public interface; ``docs/api.md`` describes it, ``examples/tour.py`` shows i
 
 * :func:`dry_run`         run a whole federation of emulated devices on this machine
 * :func:`read_run`        a stored run as data
+* :func:`summarise`       its figures, as in the report
 * :func:`plan`            a certified plan for a fleet
 * :class:`Problem`        what is planned, as arrays over devices
 * :func:`run_experiment`  many runs compared
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
     from fimi.optim.ask import plan
     from fimi.optim.problem import FimiProblem as Problem
     from fimi.record.reader import read_run
+    from fimi.record.summary import summarise
     from fimi.testbed.interface import dry_run, run_experiment
 
-__all__ = ["Problem", "dry_run", "plan", "read_run", "run_experiment"]
+__all__ = ["Problem", "dry_run", "plan", "read_run", "run_experiment", "summarise"]
 
 _PLACES = {
     "Problem": ("fimi.optim.problem", "FimiProblem"),
@@ -32,6 +34,7 @@ _PLACES = {
     "plan": ("fimi.optim.ask", "plan"),
     "read_run": ("fimi.record.reader", "read_run"),
     "run_experiment": ("fimi.testbed.interface", "run_experiment"),
+    "summarise": ("fimi.record.summary", "summarise"),
 }
 
 

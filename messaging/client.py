@@ -25,6 +25,7 @@ import threading
 import time
 from typing import Literal
 
+import msgspec
 from msgspec import Struct
 from paho.mqtt.client import MQTTMessageInfo
 from paho.mqtt.enums import MQTTErrorCode
@@ -96,9 +97,14 @@ class Peer:
         self.id = topics.check_name(peer, "peer")
         self.boot_id = secrets.token_hex(8)
         self.counters = PeerCounters()
-        self._online = DeviceState(peer=peer, role=role, status="online", boot_id=self.boot_id)
-        self._offline = DeviceState(peer=peer, role=role, status="offline", boot_id=self.boot_id)
         self._state_to = COORDINATOR if role == "device" else EVERYBODY
+        self._state_topic = topics.topic(fleet, peer, self._state_to, "state")
+        online = DeviceState(peer=peer, role=role, status="online", boot_id=self.boot_id)
+        offline = msgspec.structs.replace(online, status="offline")
+        self._online, self._offline = (
+            encode_message(state, sender=peer, recipient=self._state_to)
+            for state in (online, offline)
+        )
         self._heartbeat_s = heartbeat_s
         self._presence = Presence(3 * heartbeat_s if silent_after_s is None else silent_after_s)
         self._inbox: queue.Queue[tuple[str, Message] | None] = queue.Queue(MAX_RECEIVED)
@@ -109,7 +115,7 @@ class Peer:
         self._link = Link(
             address,
             f"{fleet}:{peer}",  # unique at the broker, which may serve several fleets
-            will=Will(self._state_topic(), self._encode_state(self._offline)),
+            will=Will(self._state_topic, self._offline),
             subscriptions=topics.subscriptions(fleet, peer),
             on_message=self._on_message,
             on_ready=self._on_ready,
@@ -176,11 +182,7 @@ class Peer:
         return self._presence.views()
 
     def send(self, recipient: str, message: Message) -> None:
-        """Send a message (QoS 1); returns at once. While offline, the message waits.
-
-        Args:
-            recipient: a peer id, or ``"all"``.
-            message: the message.
+        """Send a message (QoS 1) to a peer id or ``"all"``; returns at once. Offline, it waits.
 
         Raises:
             MessageRefused: it is too large, or names another sender or recipient.
@@ -206,13 +208,9 @@ class Peer:
         return self._outbox.settled_within(timeout_s)
 
     def receive(self, timeout_s: float | None = None) -> tuple[str, Message] | None:
-        """The next message, or the next change of another peer's state.
+        """The next message, or the next change of another peer's state: ``(sender, message)``.
 
-        Args:
-            timeout_s: how long to wait, s; ``None``: without limit.
-
-        Returns:
-            ``(sender, message)``, or ``None`` after this time or once the peer is closed.
+        ``None`` after ``timeout_s``, or once the peer is closed.
         """
         try:
             item = self._inbox.get(timeout=timeout_s)
@@ -229,8 +227,8 @@ class Peer:
             How it is limited: together with the operating system, which spreads each chunk over
             time (Linux), or by this peer alone; ``"unlimited"`` without a limit.
         """
-        by_kernel = self._link.set_pacing(None if rate_bps is None else SMOOTHING * rate_bps)
         self.transfers.pace(rate_bps)
+        by_kernel = self._link.set_pacing(None if rate_bps is None else SMOOTHING * rate_bps)
         if rate_bps is None:
             return "unlimited"
         return "socket-pacing" if by_kernel else "token-bucket"
@@ -343,15 +341,7 @@ class Peer:
             for state in self._presence.silent(now_s):
                 self._put((state.peer, state))
 
-    def _publish_state(self, state: DeviceState, *, qos: int) -> None:
-        info = self._link.publish(
-            self._state_topic(), self._encode_state(state), qos=qos, retain=True
-        )
+    def _publish_state(self, state: bytes, *, qos: int) -> None:
+        info = self._link.publish(self._state_topic, state, qos=qos, retain=True)
         if qos:
             self._outbox.add(info)
-
-    def _state_topic(self) -> str:
-        return topics.topic(self.fleet, self.id, self._state_to, "state")
-
-    def _encode_state(self, state: DeviceState) -> bytes:
-        return encode_message(state, sender=self.id, recipient=self._state_to)

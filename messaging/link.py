@@ -15,7 +15,7 @@ import ssl
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
@@ -33,17 +33,17 @@ RECONNECT_MAX_S = (20.0, 40.0)
 
 _SO_MAX_PACING_RATE = 47  # <asm-generic/socket.h>; Python's socket module has no name for it
 _UNPACED = 0xFFFFFFFF
+_CALLBACKS = ("on_connect", "on_disconnect", "on_subscribe", "on_message", "on_socket_open")
 _CHECK = "check host and port, and that the broker is running there"
 
 log = logging.getLogger(__name__)
 
 
-class Will:
-    """The last will: the broker publishes it, retained, if this link ends without :meth:`close`."""
+class Will(NamedTuple):
+    """The last will: the broker publishes it, retained, if a link ends without ``close``."""
 
-    def __init__(self, topic: str, payload: bytes) -> None:
-        self.topic = topic
-        self.payload = payload
+    topic: str
+    payload: bytes
 
 
 class Link:
@@ -62,8 +62,8 @@ class Link:
         clean_session: bool = False,
         will: Will | None = None,
         subscriptions: tuple[str, ...] = (),
-        on_message: Callable[[str, bytes, bool], None] | None = None,
-        on_ready: Callable[[bool], None] | None = None,
+        on_message: Callable[[str, bytes, bool], None] = lambda *_: None,
+        on_ready: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self.address = address
         self._subscriptions = subscriptions
@@ -88,12 +88,9 @@ class Link:
         if address.username:
             client.username_pw_set(address.username, address.password)
         if will is not None:
-            client.will_set(will.topic, will.payload, qos=1, retain=True)
-        client.on_connect = self._on_connect
-        client.on_disconnect = self._on_disconnect
-        client.on_subscribe = self._on_subscribe
-        client.on_message = self._on_message
-        client.on_socket_open = self._on_socket_open
+            client.will_set(*will, qos=1, retain=True)
+        for name in _CALLBACKS:
+            setattr(client, name, getattr(self, f"_{name}"))
         self._client = client
         self._draw_reconnect_delays()
 
@@ -111,39 +108,36 @@ class Link:
             BrokerTimeout: there is no valid answer within ``timeout_s``.
             BrokerError: a TLS connection is not possible.
         """
-        where = self.address
+        try:
+            self._connect(self.address, timeout_s)
+        except BrokerError:
+            self.close()
+            raise
+
+    def _connect(self, where: BrokerAddress, timeout_s: float) -> None:
         self._client.connect_timeout = max(0.5, min(timeout_s, CONNECT_TIMEOUT_S))
         try:
             if where.tls:
                 self._client.tls_set(ca_certs=where.ca_path)
             self._client.connect(where.host, where.port, keepalive=KEEPALIVE_S)
         except ssl.SSLError as error:
-            raise self._failed(
-                BrokerError(f"{where}: no TLS connection ({error}); check the ca file and the port")
+            raise BrokerError(
+                f"{where}: no TLS connection ({error}); check the ca file and the port"
             ) from error
         except TimeoutError as error:
-            raise self._failed(
-                BrokerTimeout(f"{where}: no answer within {timeout_s:g} s; {_CHECK}")
-            ) from error
+            raise BrokerTimeout(f"{where}: no answer within {timeout_s:g} s; {_CHECK}") from error
         except FileNotFoundError as error:
-            raise self._failed(
-                BrokerError(f"{where}: the ca file {where.ca_path!r} does not exist")
-            ) from error
+            raise BrokerError(f"{where}: the ca file {where.ca_path!r} does not exist") from error
         except (OSError, UnicodeError) as error:
-            raise self._failed(
-                BrokerUnreachable(f"{where}: cannot be reached ({error}); {_CHECK}")
-            ) from error
+            raise BrokerUnreachable(f"{where}: cannot be reached ({error}); {_CHECK}") from error
         self._client.loop_start()
         if not self._answered.wait(timeout_s):
-            raise self._failed(
-                BrokerTimeout(
-                    f"{where}: accepts connections but does not answer in MQTT within "
-                    f"{timeout_s:g} s; check that a broker listens there, and whether it wants TLS "
-                    "(mqtts://)"
-                )
+            raise BrokerTimeout(
+                f"{where}: accepts connections but does not answer in MQTT within {timeout_s:g} s; "
+                "check that a broker listens there, and whether it wants TLS (mqtts://)"
             )
         if self._refusal is not None:
-            raise self._failed(_refused(where, self._refusal))
+            raise _refused(where, self._refusal)
 
     def publish(
         self, topic: str, payload: bytes, *, qos: int, retain: bool = False
@@ -160,8 +154,6 @@ class Link:
         Returns:
             Whether the operating system has accepted it for the present connection.
         """
-        if rate_bps is not None and not rate_bps > 0:
-            raise ValueError(f"a sending rate of {rate_bps} bit/s is not possible; it must be > 0")
         self._pacing_bps = rate_bps
         return _pace(self._client.socket(), rate_bps)
 
@@ -186,7 +178,7 @@ class Link:
         client = self._client
         client.disconnect()
         client.loop_stop()
-        for name in ("on_connect", "on_disconnect", "on_subscribe", "on_message", "on_socket_open"):
+        for name in _CALLBACKS:
             setattr(client, name, None)  # breaks the reference cycle, so that sockets are closed
         # loop_stop does not close the two sockets that wake the thread
         with contextlib.suppress(AttributeError):
@@ -194,26 +186,22 @@ class Link:
 
     # On the network thread.
 
-    def _on_connect(
-        self, client: mqtt.Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any
-    ) -> None:
+    def _on_connect(self, _c: Any, _d: Any, _f: Any, reason: ReasonCode, _p: Any) -> None:
         if reason.is_failure:
             if not self._answered.is_set():
                 self._refusal = reason
                 self._answered.set()
-                client.disconnect()
+                self._client.disconnect()
             else:
                 log.warning("%s refuses to have us back: %s", self.address, reason)
             return
         self._draw_reconnect_delays()
         if self._subscriptions:
-            client.subscribe([(name, 1) for name in self._subscriptions])
+            self._client.subscribe([(name, 1) for name in self._subscriptions])
         else:
             self._now_ready()
 
-    def _on_subscribe(
-        self, _client: mqtt.Client, _data: Any, _mid: int, reasons: list[ReasonCode], _p: Any
-    ) -> None:
+    def _on_subscribe(self, _c: Any, _d: Any, _m: int, reasons: list[ReasonCode], _p: Any) -> None:
         if refused := [reason for reason in reasons if reason.is_failure]:
             log.error("%s refuses a subscription: %s", self.address, refused[0])
             if not self._answered.is_set():
@@ -225,29 +213,24 @@ class Link:
     def _now_ready(self) -> None:
         first, self._was_ready = not self._was_ready, True
         self._ready.set()
-        if self._ready_handler is not None:
-            try:
-                self._ready_handler(first)
-            except Exception:
-                log.exception("after connecting to %s", self.address)
+        try:
+            self._ready_handler(first)
+        except Exception:
+            log.exception("after connecting to %s", self.address)
         self._answered.set()
 
-    def _on_disconnect(
-        self, _client: mqtt.Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any
-    ) -> None:
+    def _on_disconnect(self, _c: Any, _d: Any, _f: Any, reason: ReasonCode, _p: Any) -> None:
         if self._ready.is_set() and not self._closed:
             log.warning("connection to %s lost (%s); reconnecting", self.address, reason)
         self._ready.clear()
 
-    def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
-        if self._message_handler is None:
-            return
+    def _on_message(self, _c: Any, _d: Any, message: mqtt.MQTTMessage) -> None:
         try:
             self._message_handler(message.topic, bytes(message.payload), message.retain)
         except Exception:
             log.exception("message of %d B dropped", len(message.payload))
 
-    def _on_socket_open(self, _client: mqtt.Client, _data: Any, sock: Any) -> None:
+    def _on_socket_open(self, _c: Any, _d: Any, sock: Any) -> None:
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._pacing_bps is not None:
@@ -260,10 +243,6 @@ class Link:
         shortest: Any = dice.uniform(*RECONNECT_MIN_S)
         longest: Any = dice.uniform(*RECONNECT_MAX_S)
         self._client.reconnect_delay_set(shortest, longest)
-
-    def _failed(self, error: BrokerError) -> BrokerError:
-        self.close()
-        return error
 
 
 def probe(address: BrokerAddress, timeout_s: float = CONNECT_TIMEOUT_S) -> None:

@@ -34,6 +34,24 @@ class Message(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag
     """Base of all messages; the field ``type`` of the JSON object names the class."""
 
 
+class RunMessage(Message, frozen=True, kw_only=True):
+    """Base of the messages of a run, ``run``."""
+
+    run: str
+
+
+class DeviceMessage(RunMessage, frozen=True, kw_only=True):
+    """Base of the messages to, from or for one device of a run, ``device``."""
+
+    device: str
+
+
+class RoundMessage(DeviceMessage, frozen=True, kw_only=True):
+    """Base of the messages of one device in one round, ``round``, counted from 1."""
+
+    round: Annotated[int, Meta(ge=1)]
+
+
 class Offer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A payload that its holder serves to other peers.
 
@@ -111,12 +129,10 @@ class Profile(Message, frozen=True, kw_only=True, tag="profile"):
     backend: str
 
 
-class SyntheticRequest(Message, frozen=True, kw_only=True, tag="synthetic-request"):
+class SyntheticRequest(DeviceMessage, frozen=True, kw_only=True, tag="synthetic-request"):
     """Coordinator to generator node: make these images for this device.
 
     Attributes:
-        run: run id.
-        device: the device that gets them.
         counts: images per class.
         seed: determines the images.
         unlabelled: whether the batch holds the images alone, in an order that does not show their
@@ -124,20 +140,16 @@ class SyntheticRequest(Message, frozen=True, kw_only=True, tag="synthetic-reques
         skip: images of each class that earlier requests brought; these follow them. Empty: none.
     """
 
-    run: str
-    device: str
     counts: tuple[Count, ...]
     seed: int
     unlabelled: bool = False
     skip: tuple[Count, ...] = ()
 
 
-class SyntheticBatch(Message, frozen=True, kw_only=True, tag="synthetic-batch"):
+class SyntheticBatch(DeviceMessage, frozen=True, kw_only=True, tag="synthetic-batch"):
     """Generator node to coordinator: a device's batch is ready (or as much of it as could be made).
 
     Attributes:
-        run: run id.
-        device: the device that gets it.
         delivered: images per class in the batch.
         offer: the offer of the batch; ``None`` if it is empty.
         seconds: wall time of making it, s.
@@ -148,8 +160,6 @@ class SyntheticBatch(Message, frozen=True, kw_only=True, tag="synthetic-batch"):
         error: why it has fewer images than requested, or empty.
     """
 
-    run: str
-    device: str
     delivered: tuple[Count, ...]
     offer: Offer | None
     seconds: Seconds
@@ -160,30 +170,26 @@ class SyntheticBatch(Message, frozen=True, kw_only=True, tag="synthetic-batch"):
     error: str = ""
 
 
-class SyntheticProgress(Message, frozen=True, kw_only=True, tag="synthetic-progress"):
+class SyntheticProgress(RunMessage, frozen=True, kw_only=True, tag="synthetic-progress"):
     """Generator node to coordinator, at most once a second while it draws: its progress.
 
     Attributes:
-        run: run id.
         devices_done: batches that are ready.
         devices_asked: batches that were requested.
         lacking: images still to be drawn for the other batches, if none is refused.
         images_per_s: images drawn per second since the last such message.
     """
 
-    run: str
     devices_done: Count
     devices_asked: Count
     lacking: Count
     images_per_s: Annotated[float, Meta(ge=0)]
 
 
-class DevicePlan(Message, frozen=True, kw_only=True, tag="plan"):
+class DevicePlan(DeviceMessage, frozen=True, kw_only=True, tag="plan"):
     """Coordinator to device: its plan, which holds until another one comes.
 
     Attributes:
-        run: run id.
-        device: the device that gets it.
         device_index: position in the plan; with the round it seeds the batch order.
         synthetic_counts: synthetic samples per class, as delivered.
         batch: the offer of the synthetic batch; ``None`` for no synthetic data.
@@ -195,8 +201,6 @@ class DevicePlan(Message, frozen=True, kw_only=True, tag="plan"):
         confidence_min: least probability of a label for its image to be trained on.
     """
 
-    run: str
-    device: str
     device_index: Count
     synthetic_counts: tuple[Count, ...]
     batch: Offer | None
@@ -207,33 +211,26 @@ class DevicePlan(Message, frozen=True, kw_only=True, tag="plan"):
     confidence_min: Share = 0.0
 
 
-class PlanApplied(Message, frozen=True, kw_only=True, tag="plan-applied"):
+class PlanApplied(DeviceMessage, frozen=True, kw_only=True, tag="plan-applied"):
     """Device to coordinator: the plan is in force, and the synthetic batch has arrived.
 
     Attributes:
-        run: run id.
-        device: the device.
         applied: what was set and read back.
         phases: the metered phase of receiving the batch.
         error: why the plan could not be followed, or empty.
         transfers: goodput of the batch.
     """
 
-    run: str
-    device: str
     applied: Applied | None
     phases: tuple[PhaseRecord, ...]
     error: str = ""
     transfers: tuple[Goodput, ...] = ()
 
 
-class RoundStart(Message, frozen=True, kw_only=True, tag="round-start"):
+class RoundStart(RoundMessage, frozen=True, kw_only=True, tag="round-start"):
     """Coordinator to device: train.
 
     Attributes:
-        run: run id.
-        device: the device.
-        round: number of the round, from 1.
         model: the global model.
         graphs: training and evaluation as ONNX graphs; ``None`` if devices need PyTorch.
         training: training settings.
@@ -241,9 +238,6 @@ class RoundStart(Message, frozen=True, kw_only=True, tag="round-start"):
         fleet_time_s: the round's beginning on the fleet's clock (virtual time of emulated boards).
     """
 
-    run: str
-    device: str
-    round: Annotated[int, Meta(ge=1)]
     model: Offer
     training: TrainingSettings
     seed: Count
@@ -251,29 +245,16 @@ class RoundStart(Message, frozen=True, kw_only=True, tag="round-start"):
     graphs: Offer | None = None
 
 
-class UpdateReady(Message, frozen=True, kw_only=True, tag="update-ready"):
-    """Device to coordinator: it has trained, and the update can be pulled.
+class UpdateReady(RoundMessage, frozen=True, kw_only=True, tag="update-ready"):
+    """Device to coordinator: it has trained, and ``update`` can be pulled: the parameters."""
 
-    Attributes:
-        run: run id.
-        device: the device.
-        round: number of the round.
-        update: the offer of the trained parameters.
-    """
-
-    run: str
-    device: str
-    round: Annotated[int, Meta(ge=1)]
     update: Offer
 
 
-class RoundReport(Message, frozen=True, kw_only=True, tag="round-report"):
+class RoundReport(RoundMessage, frozen=True, kw_only=True, tag="round-report"):
     """Device to coordinator: the round report, after the update was pulled.
 
     Attributes:
-        run: run id.
-        device: the device.
-        round: number of the round.
         local_samples: real samples trained on per epoch.
         synthetic_samples: synthetic samples trained on per epoch; of unlabelled ones, those kept.
         training_loss: mean loss of the last epoch.
@@ -291,9 +272,6 @@ class RoundReport(Message, frozen=True, kw_only=True, tag="round-report"):
             time also where ``phases`` are emulated.
     """
 
-    run: str
-    device: str
-    round: Annotated[int, Meta(ge=1)]
     local_samples: Count
     synthetic_samples: Count
     training_loss: float
@@ -309,59 +287,35 @@ class RoundReport(Message, frozen=True, kw_only=True, tag="round-report"):
     trained_at: tuple[float, float] | None = None
 
 
-class RoundClosed(Message, frozen=True, kw_only=True, tag="round-closed"):
+class RoundClosed(RoundMessage, frozen=True, kw_only=True, tag="round-closed"):
     """Coordinator to device: the round is over for all devices.
 
     Attributes:
-        run: run id.
-        device: the device.
-        round: number of the round.
         accepted: whether this device's update went into the model.
         fleet_time_s: the round's end on the fleet's clock.
     """
 
-    run: str
-    device: str
-    round: Annotated[int, Meta(ge=1)]
     accepted: bool
     fleet_time_s: Seconds
 
 
-class RoundSettled(Message, frozen=True, kw_only=True, tag="round-settled"):
-    """Device to coordinator: the idle phase, in which it waited for the others.
+class RoundSettled(RoundMessage, frozen=True, kw_only=True, tag="round-settled"):
+    """Device to coordinator: the idle phase, in which it waited for the others."""
 
-    Attributes:
-        run: run id.
-        device: the device.
-        round: number of the round.
-        phases: the idle phase.
-    """
-
-    run: str
-    device: str
-    round: Annotated[int, Meta(ge=1)]
     phases: tuple[PhaseRecord, ...]
 
 
 class ModelFile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A trained network as an ONNX file.
-
-    Attributes:
-        variant: arithmetic of the file.
-        model: the offer of the file.
-    """
+    """A trained network as an ONNX file, with the arithmetic ``variant``."""
 
     variant: Variant
     model: Offer
 
 
-class DeploymentTest(Message, frozen=True, kw_only=True, tag="deployment-test"):
-    """Coordinator to device: run the trained model as a user would.
+class DeploymentTest(RoundMessage, frozen=True, kw_only=True, tag="deployment-test"):
+    """Coordinator to device: run the model exported after ``round`` as a user would.
 
     Attributes:
-        run: run id.
-        device: the device.
-        round: the round after which the model was exported.
         files: the files to run.
         images: number of its own images to classify, one at a time, from the first again after the
             last.
@@ -370,9 +324,6 @@ class DeploymentTest(Message, frozen=True, kw_only=True, tag="deployment-test"):
             boards let time pass.
     """
 
-    run: str
-    device: str
-    round: Annotated[int, Meta(ge=1)]
     files: tuple[ModelFile, ...]
     images: Annotated[int, Meta(ge=1, le=2**24)]
     seconds: Seconds
@@ -411,47 +362,30 @@ class Trial(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return energy.value_j / self.inferences if energy and self.inferences else None
 
 
-class DeploymentReport(Message, frozen=True, kw_only=True, tag="deployment-report"):
+class DeploymentReport(RoundMessage, frozen=True, kw_only=True, tag="deployment-report"):
     """Device to coordinator: how the trained model ran.
 
     Attributes:
-        run: run id.
-        device: the device.
-        round: the round of the test.
         trials: one for each file.
         seconds: duration of all trials, downloads included, on the device's clock, s.
     """
 
-    run: str
-    device: str
-    round: Annotated[int, Meta(ge=1)]
     trials: tuple[Trial, ...]
     seconds: Seconds
 
 
-class DeploymentClosed(Message, frozen=True, kw_only=True, tag="deployment-closed"):
-    """Coordinator to device: rounds continue; energy since the last round belongs to no round.
+class DeploymentClosed(DeviceMessage, frozen=True, kw_only=True, tag="deployment-closed"):
+    """Coordinator to device: rounds continue at this time of the fleet's clock.
 
-    Attributes:
-        run: run id.
-        device: the device.
-        fleet_time_s: the next round's beginning on the fleet's clock.
+    The energy since the last round belongs to no round.
     """
 
-    run: str
-    device: str
     fleet_time_s: Seconds
 
 
-class RunEnded(Message, frozen=True, kw_only=True, tag="run-ended"):
-    """Coordinator to all devices: the run is over.
+class RunEnded(RunMessage, frozen=True, kw_only=True, tag="run-ended"):
+    """Coordinator to all devices: the run is ``completed``, or why it ended early."""
 
-    Attributes:
-        run: run id.
-        reason: ``completed``, or why it ended early.
-    """
-
-    run: str
     reason: str
 
 

@@ -41,11 +41,7 @@ class Presence:
     """The table of peers. Safe to use from several threads."""
 
     def __init__(self, silent_after_s: float) -> None:
-        """An empty table.
-
-        Args:
-            silent_after_s: a peer not heard of for this long counts as offline.
-        """
+        """An empty table; a peer not heard of for ``silent_after_s`` counts as offline."""
         self.silent_after_s = silent_after_s
         self._views: dict[str, PeerView] = {}
         self._lock = threading.Lock()
@@ -86,10 +82,9 @@ class Presence:
                 if state.status == "offline" and state.boot_id != view.state.boot_id:
                     return None  # the late last will of an earlier start
                 if state == view.state:
-                    last_heard_s = now_s if view.online else view.last_heard_s
-                    self._views[state.peer] = msgspec.structs.replace(
-                        view, last_heard_s=last_heard_s, silent=False
-                    )
+                    heard_s = now_s if view.online else view.last_heard_s
+                    view = msgspec.structs.replace(view, last_heard_s=heard_s, silent=False)
+                    self._views[state.peer] = view
                     return None
             self._views[state.peer] = PeerView(state=state, last_heard_s=now_s, since_s=now_s)
             return state

@@ -50,14 +50,8 @@ def check_name(name: str, what: str) -> str:
 
 
 def device_id(index: int, count: int) -> str:
-    """Name of a device that was given no other: ``device-01``.
-
-    Args:
-        index: of the device, from 0.
-        count: devices in the fleet.
-    """
-    width = max(2, len(str(count)))
-    return f"device-{index + 1:0{width}d}"
+    """Name of a device that was given no other: ``device-01`` for index 0 in a fleet of 2."""
+    return f"device-{index + 1:0{max(2, len(str(count)))}d}"
 
 
 def missing(here: Collection[str], count: int) -> tuple[str, ...]:

@@ -16,7 +16,6 @@ CVXPY is imported when :func:`certify` is called: importing it takes a second.
 from __future__ import annotations
 
 import math
-import time
 import warnings
 from typing import Any, Literal
 
@@ -45,9 +44,7 @@ class Certificate(Struct, frozen=True, eq=False):
         tau: (I,) its time splits t_cmp / t_max; 0 for devices without work.
         learning_multiplier: λ, J per unit of mean error.
         band_multiplier: μ, J/Hz.
-        terms: length of the truncated series.
         status: how the solver ended; the bound holds in every case.
-        seconds: time taken.
     """
 
     bound_j: float
@@ -55,59 +52,44 @@ class Certificate(Struct, frozen=True, eq=False):
     tau: Array
     learning_multiplier: float
     band_multiplier: float
-    terms: int
     status: CertificateStatus
-    seconds: float
 
 
 def series_terms(x: float) -> int:
-    """How many terms of Σ xᵏ/(k + 1)! leave a relative tail below 1e-10.
-
-    Args:
-        x: the largest argument.
-    """
+    """How many terms of Σ xᵏ/(k + 1)! leave a relative tail below 1e-10 up to this x."""
     count = 4
     while count < _TERMS_MAX:
         # Behind term n the series falls faster than geometrically with ratio x / (n + 2).
         ratio = x / (count + 2)
         if ratio < 0.5:
             log_term = count * math.log(max(x, 1e-300)) - math.lgamma(count + 2)
-            if log_term - math.log1p(-ratio) - max(0.0, x - math.log(max(x, 1.0))) < math.log(
-                _TAIL
-            ):
+            log_tail = log_term - math.log1p(-ratio) - max(0.0, x - math.log(max(x, 1.0)))
+            if log_tail < math.log(_TAIL):
                 break
         count += 2
     return count
 
 
-def certify(
-    inner: InnerSolver, *, scale_j: float | None = None, log_x_guess: float | None = None
-) -> Certificate:
+def certify(inner: InnerSolver, *, scale_j: float | None = None) -> Certificate:
     """Solve the joint program and prove a lower bound.
 
-    Args:
-        inner: the problem's inner solver; the problem should be feasible.
-        scale_j: the approximate energy of the fleet, J, for the solver's conditioning.
-        log_x_guess: logarithm of the largest x expected; the series grows if it was too small.
-
-    Returns:
-        The certificate. Its bound is tight even where the solver fails (status ``"failed"``): the
-        multipliers are then found by ascending the dual function alone.
+    The problem should be feasible. The bound is tight even where the solver fails (status
+    ``"failed"``): the multipliers are then found by ascending the dual function alone.
+    ``scale_j`` is the approximate energy of the fleet, J, for the solver's conditioning.
     """
-    began = time.perf_counter()
-    x = 4.0 if log_x_guess is None else math.exp(log_x_guess) * 1.1
+    x = 4.0  # the series grows if this was too small
     scales_j = [_energy_scale(inner) if scale_j is None else scale_j, 1.0]
     scales_j.append(30.0 * scales_j[0])
     solution: dict[str, Any] | None = None
-    terms = used = 0
+    terms = 0
     while terms == 0 or (series_terms(x) > terms and terms < _TERMS_MAX):
         terms = series_terms(x)
         # Whether Clarabel's last digits converge depends on the scale; no scale is always best.
-        attempts = (_solve(inner, terms, scale) for scale in scales_j)
-        longer = next((attempt for attempt in attempts if attempt is not None), None)
+        found = (_solve(inner, terms, scale) for scale in scales_j)
+        longer = next((solved for solved in found if solved is not None), None)
         if longer is None:
             break  # multipliers of a shorter series are still a good start
-        solution, used = longer, terms
+        solution = longer
         x = 1.3 * float(solution["x"].max()) if series_terms(solution["x"].max()) > terms else 0.0
     if solution is None:
         best = ascend(inner, 0.0, 0.0)
@@ -121,10 +103,21 @@ def certify(
         tau=best.tau if solution is None else np.clip(solution["tau"], 0.0, 1.0),
         learning_multiplier=best.learning_multiplier,
         band_multiplier=best.band_multiplier,
-        terms=used,
         status=_STATUS.get("failed" if solution is None else solution["status"], "inaccurate"),
-        seconds=time.perf_counter() - began,
     )
+
+
+def attempt(program: Any, **tolerances: float) -> bool:
+    """Solve a CVXPY program with Clarabel; whether the solver has ended with any status."""
+    import cvxpy as cp
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "inaccurate" is in the status
+            program.solve(solver=cp.CLARABEL, **tolerances)
+    except (cp.SolverError, ArithmeticError, ValueError):
+        return False
+    return True
 
 
 def _energy_scale(inner: InnerSolver) -> float:
@@ -182,13 +175,7 @@ def _solve(inner: InnerSolver, terms: int, scale_j: float) -> dict[str, Any] | N
     if learning is not None:
         constraints.append(learning)
     program = cp.Problem(cp.Minimize(energy), constraints)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "inaccurate" is in the status
-            program.solve(solver=cp.CLARABEL)
-    except (cp.SolverError, ArithmeticError, ValueError):
-        return None
-    if log_c.value is None or band.dual_value is None:
+    if not attempt(program) or log_c.value is None or band.dual_value is None:
         return None
     tau = np.zeros(size)
     if work.size:

@@ -240,16 +240,9 @@ def minimise(
     reach: float = math.inf,
     progress: Callable[[Iteration], None] | None = None,
 ) -> SearchResult:
-    """Run the search until it stops by itself.
+    """Run a :class:`CrossEntropy` of these arguments until it stops by itself.
 
-    Args:
-        objective: the function to minimise.
-        mean: (n,) where to start.
-        seed: the same seed gives the same result.
-        settings: settings of the search.
-        deviation: initial spread, for a warm start.
-        reach: the mean stays within ± this.
-        progress: called after every iteration.
+    ``progress`` is called after every iteration.
     """
     search = CrossEntropy(mean, seed=seed, settings=settings, deviation=deviation, reach=reach)
     while search.stopped is None:

@@ -30,9 +30,6 @@ class DeviceSolver:
 
     Each call starts from the result of the one before.
 
-    Args:
-        inner: the problem's inner solver.
-
     Attributes:
         tau: (I,) time splits of the latest call; 0 for devices without work.
         steps: number of calls.
@@ -61,12 +58,7 @@ class DeviceSolver:
         return tau
 
     def excess(self, log_lam: float, log_mu: float) -> tuple[float, float]:
-        """(28) Logarithms of error over budget and of bandwidth over B at prices λ, μ.
-
-        Args:
-            log_lam: log λ; −inf for none.
-            log_mu: log μ.
-        """
+        """(28) Logarithms of error over budget and bandwidth over B at log λ (or −inf), log μ."""
         inner, problem = self._inner, self._inner.problem
         self.steps += 1
         self._log_t = self._minimise(log_lam, log_mu)
@@ -83,11 +75,7 @@ class DeviceSolver:
             return -math.inf, wide
         log_d = np.full(problem.size, -np.inf)
         log_d[self._work] = self._samples(self._log_t, np.arange(self._work.size), log_lam)[0]
-        counted = problem.weights > 0
-        error = float(
-            np.exp(inner.log_weight[counted] - inner.beta[counted] * log_d[counted]).sum()
-        )
-        return math.log(error / problem.error_budget), wide
+        return math.log(float(inner.error_above_floor(log_d)) / problem.error_budget), wide
 
     def short_at(self, log_mu: float) -> Callable[[float], float]:
         """The excess of the error as a function of log λ."""
@@ -188,7 +176,7 @@ class DeviceSolver:
         """(30) d(e_com + μ b)/d log t_cmp, and the slope of its logarithm."""
         inner, problem = self._inner, self._inner.problem
         log_left = np.log(left)
-        limit = inner.narrowest_of(log_left, work)
+        limit = inner.narrowest(log_left, work)[0]
         wanted, steepness = self._wanted_band(log_left, log_mu, work)
         ratio = t / left
         log_nats = inner.log_nats[work]

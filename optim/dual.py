@@ -109,22 +109,18 @@ def dual(
         if (high - low).max() < resolution:
             break
     ends = np.stack([low, (low + high) / 2.0, high])
-    values = [value(log_t) for log_t in ends]
-    pick = np.argmin(np.stack([v[0] for v in values]), axis=0)
-    columns = np.arange(problem.size)
-    terms = np.stack([v[0] for v in values])[pick, columns]
-    charges = [
-        lam * problem.error_budget if inner.bound_by_error else 0.0,
-        mu * problem.bandwidth_hz,
-    ]
+    values = np.array([value(log_t) for log_t in ends])  # (ends, term or D or b, I)
+    pick, columns = np.argmin(values[:, 0], axis=0), np.arange(problem.size)
+    terms, samples, bandwidth_hz = values[pick, :, columns].T
+    charges = [lam * problem.error_budget if lam else 0.0, mu * problem.bandwidth_hz]
     margin = _MARGIN * (float(np.abs(terms).sum()) + sum(charges))
     return DualPoint(
         bound_j=math.fsum(terms) - math.fsum(charges) - margin,
         learning_multiplier=lam,
         band_multiplier=mu,
         tau=np.where(work, np.exp(ends[pick, columns]) / total_s, 0.0),
-        samples=np.stack([v[1] for v in values])[pick, columns],
-        bandwidth_hz=np.stack([v[2] for v in values])[pick, columns],
+        samples=samples,
+        bandwidth_hz=bandwidth_hz,
         terms_j=terms,
     )
 
@@ -136,15 +132,11 @@ def ascend(inner: InnerSolver, learning_multiplier: float, band_multiplier: floa
     learning constraint, and the μ at which the least-cost bandwidths then add up to B. Both
     excesses are the dual function's own slopes, so a point where they vanish is its maximum.
 
-    Args:
-        inner: the problem's inner solver.
-        learning_multiplier: λ to start from; 0 where nothing is known.
-        band_multiplier: μ to start from; 0 where nothing is known.
+    λ and μ to start from are 0 where nothing is known.
     """
     problem = inner.problem
     best = dual(inner, learning_multiplier, band_multiplier)
-    counted = np.flatnonzero(problem.weights > 0)
-    learns = inner.bound_by_error and counted.size > 0
+    learns = inner.bound_by_error and bool((problem.weights > 0).any())
     log_lam, lam_step = _start(best.learning_multiplier)
     log_mu, mu_step = _start(best.band_multiplier)
 
@@ -159,9 +151,8 @@ def ascend(inner: InnerSolver, learning_multiplier: float, band_multiplier: floa
 
         def too_large(log_l: float) -> float:
             with np.errstate(divide="ignore"):
-                log_d = np.log(visit(math.exp(log_l), log_m).samples[counted])
-            error = np.exp(inner.log_weight[counted] - inner.beta[counted] * log_d).sum()
-            return float(np.log(error / problem.error_budget))
+                log_d = np.log(visit(math.exp(log_l), log_m).samples)
+            return float(np.log(inner.error_above_floor(log_d) / problem.error_budget))
 
         log_lam = price_root(too_large, log_lam, step=lam_step, tolerance=1e-7)
         lam_step = _NEAR
@@ -196,9 +187,7 @@ def _device_terms(
     samples = np.where(work, np.exp(best), inner.samples_min)
     cycles = problem.cycles_per_pass * samples
     frequency = np.clip(cycles / window_s, inner.floor_hz, problem.frequency_max_hz)
-    term = cycles * (
-        problem.capacitance_w_per_hz3 * frequency**2 + problem.active_power_w / frequency
-    )
+    term = problem.compute_j(cycles, frequency)
     if inner.bound_by_error:
         counted = problem.weights > 0
         worth = inner.log_weight[counted] - inner.beta[counted] * best[counted]

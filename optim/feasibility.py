@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from fimi.energy.cost_model import Array
 from fimi.optim.inner import InnerSolver
-from fimi.optim.problem import FimiProblem, InfeasibleError
+from fimi.optim.problem import Constraint, FimiProblem, InfeasibleError
 from fimi.optim.roots import falling_root, price_root
 from fimi.optim.special import log_theta
 
@@ -64,12 +64,10 @@ def time_windows(inner: InnerSolver) -> tuple[Array, Array]:
 
 
 def least_bandwidth(problem: FimiProblem, *, band_limit_hz: float = math.inf) -> Leanest:
-    """The least total bandwidth at full speed and power.
+    """The least total bandwidth at full speed and power that meets every other constraint.
 
-    Args:
-        problem: the problem whose data bounds, deadlines and learning constraint must be met.
-        band_limit_hz: with a finite limit the result is the least *error* whose bandwidth is
-            within the limit; the learning constraint is then ignored.
+    With a finite ``band_limit_hz`` it is the least *error* whose bandwidth is within the limit; the
+    learning constraint is then ignored.
     """
     inner = InnerSolver(problem)
     per_sample = problem.cycles_per_pass / problem.frequency_max_hz  # s per sample
@@ -90,8 +88,7 @@ def least_bandwidth(problem: FimiProblem, *, band_limit_hz: float = math.inf) ->
         if not constrained:
             return 0.0
         with np.errstate(divide="ignore"):
-            log_d = np.log(samples[counted])
-            return float(np.exp(inner.log_weight[counted] - beta[counted] * log_d).sum())
+            return float(inner.error_above_floor(np.log(samples)))
 
     def band(samples: Array) -> Array:
         log_t = np.log(np.maximum(problem.t_max_s - per_sample * samples, no_band_s))
@@ -127,21 +124,20 @@ def least_bandwidth(problem: FimiProblem, *, band_limit_hz: float = math.inf) ->
 
     if not constrained or not moving.any():
         return result(low) if turned or error(low) <= _loose(problem) else nothing
-    if not turned and error(high) > _loose(problem):
-        return nothing
-    if not turned and error(low) <= problem.error_budget:
-        return result(low)
-    start = np.where(moving, np.exp(log_low), low)
-    if turned and band(start).sum() > band_limit_hz:
-        return nothing
     if turned:
-        if float(band(high).sum()) <= band_limit_hz:
+        if band(np.where(moving, np.exp(log_low), low)).sum() > band_limit_hz:
+            return nothing
+        if band(high).sum() <= band_limit_hz:
             return result(high)
 
         def spare(log_price: float) -> float:
             return math.log(band_limit_hz / float(band(samples_at(log_price)).sum()))
 
         return result(samples_at(_price(spare) - 1e-9))
+    if error(high) > _loose(problem):
+        return nothing
+    if error(low) <= problem.error_budget:
+        return result(low)
 
     def excess(log_price: float) -> float:
         return math.log(error(samples_at(log_price)) / problem.error_budget)
@@ -181,38 +177,36 @@ def require_feasible(inner: InnerSolver) -> Leanest:
             f"bandwidth_hz of at least {needed:.6g} ({needed - problem.bandwidth_hz:.4g} Hz more)"
         )
     advice = "; feasible with " + ", or ".join(remedies) if remedies else ""
-    details = {
-        "smallest_t_max_s": None if longer_s is None else problem.t_max_s + longer_s,
-        "smallest_error_max": error_max,
-        "bandwidth_needed_hz": needed,
-    }
+    constraint: Constraint = "learning error"
+    concerned = problem.devices
     if late.size:
+        constraint, concerned = "deadline", tuple(problem.devices[i] for i in late)
         rows = ", ".join(
             f"{problem.devices[i]} needs {shortest[i]:.4g} s of {problem.t_max_s[i]:.4g} s"
             for i in late
         )
-        raise InfeasibleError(
-            "deadline: at full speed and power, with all the bandwidth there is, training on the "
-            f"local data and uploading takes too long: {rows}{advice}",
-            constraint="deadline",
-            devices=[problem.devices[i] for i in late],
-            **details,  # type: ignore[arg-type]
+        what = (
+            "at full speed and power, with all the bandwidth there is, training on the local data "
+            f"and uploading takes too long: {rows}"
         )
-    alone = least_bandwidth(relaxed).bandwidth_hz
-    if alone > problem.bandwidth_hz * (1.0 + _SLACK):
-        raise InfeasibleError(
-            f"bandwidth: to upload in time at full power the fleet needs {alone:.6g} Hz even "
-            f"without synthetic data; bandwidth_hz is {problem.bandwidth_hz:.6g}{advice}",
-            constraint="bandwidth",
-            devices=problem.devices,
-            **details,  # type: ignore[arg-type]
+    elif (alone := least_bandwidth(relaxed).bandwidth_hz) > problem.bandwidth_hz * (1.0 + _SLACK):
+        constraint = "bandwidth"
+        what = (
+            f"to upload in time at full power the fleet needs {alone:.6g} Hz even without "
+            f"synthetic data; bandwidth_hz is {problem.bandwidth_hz:.6g}"
+        )
+    else:
+        what = (
+            f"error_max {problem.error_max:.6g} asks for more data than the fleet can train on and "
+            f"upload in time with bandwidth_hz {problem.bandwidth_hz:.6g}"
         )
     raise InfeasibleError(
-        f"learning error: error_max {problem.error_max:.6g} asks for more data than the fleet can "
-        f"train on and upload in time with bandwidth_hz {problem.bandwidth_hz:.6g}{advice}",
-        constraint="learning error",
-        devices=problem.devices,
-        **details,  # type: ignore[arg-type]
+        f"{constraint}: {what}{advice}",
+        constraint=constraint,
+        devices=concerned,
+        smallest_t_max_s=None if longer_s is None else problem.t_max_s + longer_s,
+        smallest_error_max=error_max,
+        bandwidth_needed_hz=needed,
     )
 
 

@@ -16,6 +16,7 @@ Zero means feasible.
 from __future__ import annotations
 
 import math
+from types import EllipsisType
 
 import numpy as np
 from msgspec import Struct
@@ -140,6 +141,12 @@ class InnerSolver:
 
     # (P2)
 
+    def error_above_floor(self, log_samples: Array) -> Array:
+        """(8) Σ w α D^(−β), the mean error less δ0, (...), at log D, (..., I)."""
+        c = self._counted
+        terms = np.exp(self.log_weight[c] - self.beta[c] * log_samples[..., c])
+        return np.asarray(terms.sum(axis=-1))
+
     def compute(self, window_s: Array, *, start: Array | None = None) -> ComputeSolution:
         """Samples and frequencies of least energy within compute windows.
 
@@ -160,11 +167,9 @@ class InnerSolver:
         if self.bound_by_error and self._counted.size:
             c = self._counted
             log_budget = math.log(problem.error_budget) if problem.error_budget > 0 else -np.inf
-            least = np.log(np.exp(self.log_weight[c] - self.beta[c] * high[:, c]).sum(axis=1))
-            short = _beyond(least - log_budget)
+            short = _beyond(np.log(self.error_above_floor(high)) - log_budget)
             violation = violation + short
-            now = np.exp(self.log_weight[c] - self.beta[c] * low[c]).sum()
-            if np.log(now) > log_budget:
+            if np.log(self.error_above_floor(low)) > log_budget:
                 log_samples[:, c] = high[:, c]
                 rows = np.flatnonzero(short == 0)
                 first = None if start is None else start[rows]
@@ -176,9 +181,7 @@ class InnerSolver:
         samples = np.exp(log_samples)
         cycles = problem.cycles_per_pass * samples
         frequency = np.clip(cycles / np.exp(log_t), self.floor_hz, problem.frequency_max_hz)
-        energy = (
-            problem.capacitance_w_per_hz3 * frequency**2 + problem.active_power_w / frequency
-        ) * cycles
+        energy = problem.compute_j(cycles, frequency)
         return ComputeSolution(
             samples, frequency, cycles / frequency, energy, log_multiplier, violation
         )
@@ -299,23 +302,17 @@ class InnerSolver:
         energy = np.exp(self.log_k + self.log_nats + log_theta(np.minimum(log_x, LOG_X_MAX))[0])
         return UploadSolution(band, energy / window_s, energy, log_multiplier, violation)
 
-    def narrowest(self, log_t: Array) -> tuple[Array, Array]:
+    def narrowest(
+        self, log_t: Array, columns: NDArray[np.intp] | EllipsisType = ...
+    ) -> tuple[Array, Array]:
         """(18) The largest log x that p_max allows; by how much a window is too short for any x.
 
         Args:
-            log_t: logarithm of the upload window, (..., I).
+            log_t: logarithm of the upload windows of these devices, (..., len(columns)).
+            columns: which devices; all if left out.
         """
-        theta = self._log_reach + log_t
+        theta = self._log_reach[columns] + log_t
         return inverse_theta(np.maximum(theta, _LEAST_THETA)), _beyond(-theta)
-
-    def narrowest_of(self, log_t: Array, columns: NDArray[np.intp]) -> Array:
-        """:meth:`narrowest` for some of the devices, log x only.
-
-        Args:
-            log_t: logarithm of their upload windows, (..., len(columns)).
-            columns: which devices.
-        """
-        return inverse_theta(np.maximum(self._log_reach[columns] + log_t, _LEAST_THETA))
 
     def evaluate(self, tau: Array, *, starts: tuple[Array, Array] | None = None) -> SplitCosts:
         """Energy of time splits: compute within τ T, upload in the rest.

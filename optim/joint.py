@@ -11,7 +11,6 @@ own price. Time and memory are linear in the number of devices.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from typing import Literal
 
@@ -50,7 +49,6 @@ class JointSolution(Struct, frozen=True, eq=False):
         learning_multiplier: λ, J per unit of mean error.
         band_multiplier: μ, J/Hz.
         steps: number of price pairs at which the devices were solved.
-        seconds: wall time, s.
     """
 
     status: JointStatus
@@ -61,7 +59,6 @@ class JointSolution(Struct, frozen=True, eq=False):
     learning_multiplier: float
     band_multiplier: float
     steps: int
-    seconds: float
 
     @property
     def relative_gap(self) -> float:
@@ -72,14 +69,11 @@ class JointSolution(Struct, frozen=True, eq=False):
 def solve(inner: InnerSolver, *, start: tuple[float, float] | None = None) -> JointSolution:
     """The optimum of (P1) in real numbers, with its proof.
 
-    Args:
-        inner: the problem's inner solver.
-        start: λ and μ of a similar problem; not used where a price that is needed is 0.
+    ``start``: λ and μ of a similar problem; not used where a price that is needed is 0.
 
     Raises:
         InfeasibleError: no plan meets the constraints.
     """
-    began = time.perf_counter()
     require_reachable_error(inner)
     earliest, latest = time_windows(inner)
     if (latest < earliest).any():
@@ -105,7 +99,6 @@ def solve(inner: InnerSolver, *, start: tuple[float, float] | None = None) -> Jo
         learning_multiplier=point.learning_multiplier,
         band_multiplier=point.band_multiplier,
         steps=devices.steps,
-        seconds=time.perf_counter() - began,
     )
 
 
@@ -177,15 +170,9 @@ def _price(falling: Callable[[float], float], guess: float) -> float:
 
 def _error_at_least(inner: InnerSolver) -> float:
     """Log of the error over its budget with the least data."""
-    problem = inner.problem
-    counted = problem.weights > 0
-    if not counted.any():
-        return -math.inf
-    samples = inner.samples_min[counted]
-    if (samples <= 0).any():
-        return math.inf
-    error = np.exp(inner.log_weight[counted] - inner.beta[counted] * np.log(samples)).sum()
-    return math.log(float(error) / problem.error_budget)
+    with np.errstate(divide="ignore"):
+        error = inner.error_above_floor(np.log(inner.samples_min))
+        return float(np.log(error / inner.problem.error_budget))
 
 
 def _guess(inner: InnerSolver) -> tuple[float, float]:
@@ -197,14 +184,9 @@ def _guess(inner: InnerSolver) -> tuple[float, float]:
 
 
 def nearest_feasible(inner: InnerSolver, tau: Array) -> tuple[Array, SplitCosts]:
-    """A feasible plan at or next to given splits: a small move to the leanest plan if need be.
+    """A feasible plan, and its splits, (I,), at or next to given ones, (I,).
 
-    Args:
-        inner: the problem's inner solver.
-        tau: time splits, (I,), for example an optimum that is infeasible by rounding.
-
-    Returns:
-        Splits, (I,), and the plan there.
+    An optimum that is infeasible by rounding is moved a little towards the leanest plan.
     """
     found = inner.evaluate(tau[None])
     if found.violation[0] == 0:

@@ -48,11 +48,7 @@ class LearningCurve(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
                 )
 
     def error(self, samples: Array | float) -> Array:
-        """(8) Δ(D); infinite for no data.
-
-        Args:
-            samples: D ≥ 0, any shape.
-        """
+        """(8) Δ(D) for D ≥ 0 of any shape; infinite for no data."""
         with np.errstate(divide="ignore"):
             return np.asarray(self.alpha * np.asarray(samples, float) ** -self.beta + self.delta0)
 

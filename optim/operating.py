@@ -15,15 +15,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from msgspec import Struct
 
 from fimi.energy.cost_model import Array
-from fimi.optim.cross_entropy import Iteration, SearchSettings, minimise
+from fimi.optim.cross_entropy import Iteration, SearchSettings, Stop, minimise
 from fimi.optim.inner import InnerSolver, UploadSolution
 from fimi.optim.problem import FimiProblem, InfeasibleError
+from fimi.optim.realise import RunnablePlan
 
 _BISECTIONS = 60
 _REACH = 6.0
@@ -33,12 +34,7 @@ class Cost(Protocol):
     """Seconds and joules of training; called with many candidates at once."""
 
     def __call__(self, samples: Array, frequency_hz: Array) -> tuple[Array, Array]:
-        """Seconds and joules of a round's training, (S, I) each.
-
-        Args:
-            samples: D, whole numbers, (S, I).
-            frequency_hz: f, (S, I).
-        """
+        """Seconds and joules of a round's training with whole D at f, all four (S, I)."""
         ...
 
 
@@ -83,39 +79,18 @@ class PowerTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return seconds, power * seconds
 
 
-class OperatingPlan(Struct, frozen=True, eq=False):
-    """The best operating point that was found, shape (I,) each. There is no bound on it.
+class OperatingPlan(RunnablePlan, frozen=True, eq=False):
+    """The best operating point that was found. There is no bound on it.
 
     Attributes:
-        samples: D, whole numbers.
-        frequency_hz: f.
-        compute_s: seconds of training.
-        compute_j: joules of training, by the given cost.
-        upload_s: all the time that is left.
-        upload_j: joules of the upload.
-        bandwidth_hz: b.
-        power_w: p.
         history: history of the search.
         stop: why the search ended.
         evaluations: number of candidates that it evaluated.
     """
 
-    samples: Array
-    frequency_hz: Array
-    compute_s: Array
-    compute_j: Array
-    upload_s: Array
-    upload_j: Array
-    bandwidth_hz: Array
-    power_w: Array
     history: tuple[Iteration, ...]
-    stop: Literal["converged", "stalled", "iterations"]
+    stop: Stop
     evaluations: int
-
-    @property
-    def energy_j(self) -> float:
-        """Dynamic energy of the fleet in one round."""
-        return float(self.compute_j.sum() + self.upload_j.sum())
 
 
 class _Space:
@@ -159,8 +134,6 @@ class _Space:
         """D proportional to e^z between its bounds, at the scale that just meets Δ_max."""
         least = np.where((self.problem.weights > 0) & (self.low == 0), 1.0, self.low)
         least = np.minimum(least, self.high)
-        counted = self.problem.weights > 0
-        weight, beta = self.inner.log_weight[counted], self.inner.beta[counted]
         log_budget = math.log(self.problem.error_budget)
         base = np.log(np.maximum(self.high, 1.0)) + z
         low, high = np.full(len(z), -40.0), np.full(len(z), 40.0)
@@ -171,9 +144,9 @@ class _Space:
 
         for _ in range(_BISECTIONS):
             middle = (low + high) / 2.0
-            samples = at(middle)[:, counted]
-            error = np.log(np.exp(weight - beta * np.log(samples)).sum(axis=1))
-            enough = error <= log_budget + 1e-12
+            with np.errstate(divide="ignore"):  # devices without weight may have no data
+                error = self.inner.error_above_floor(np.log(at(middle)))
+            enough = np.log(error) <= log_budget + 1e-12
             low, high = np.where(enough, low, middle), np.where(enough, middle, high)
         return at(high)
 
@@ -185,15 +158,13 @@ class _Space:
         seconds, joules = self.cost(samples, frequency)
         good = np.isfinite(seconds) & np.isfinite(joules) & (seconds >= 0)
         left = self.problem.t_max_s - np.where(good, seconds, np.inf)
-        late = np.where(left > 0, 0.0, np.log1p(np.maximum(-left, 0.0) / self.problem.t_max_s))
-        late = np.where(left > 0, 0.0, np.maximum(np.minimum(late, 700.0), 1e-9))
+        late = np.log1p(np.maximum(-left, 0.0) / self.problem.t_max_s)
+        late = np.where(left > 0, 0.0, np.clip(late, 1e-9, 700.0))
         upload = self.inner.upload(np.where(left > 0, left, 0.0))
         violation = upload.violation + late.sum(axis=1)
         if self.learns:
-            counted = self.problem.weights > 0
-            log_d = np.log(samples[:, counted])
-            weight = self.inner.log_weight[counted]
-            error = np.exp(weight - self.inner.beta[counted] * log_d).sum(axis=1)
+            with np.errstate(divide="ignore"):  # devices without weight may have no data
+                error = self.inner.error_above_floor(np.log(samples))
             short = np.log(error / self.problem.error_budget)
             violation = violation + np.where(short > 1e-9, short, 0.0)
         energy = np.where(good, joules, np.inf).sum(axis=1) + upload.energy_j.sum(axis=1)

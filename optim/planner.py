@@ -14,14 +14,14 @@ whose gap also contains the price of whole samples and discrete frequencies.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Callable
 
 import numpy as np
 
-from fimi.energy.cost_model import Array, OperatingPoint
-from fimi.optim.categories import fill
+from fimi.energy.cost_model import Array
 from fimi.optim.cross_entropy import Iteration, SearchResult, SearchSettings, minimise
 from fimi.optim.dual import dual
 from fimi.optim.feasibility import require_feasible, require_reachable_error
@@ -34,7 +34,6 @@ from fimi.optim.splits import Z_REACH, Objective, SplitSpace, try_edges
 
 __all__ = ["DeviceShare", "Plan", "SearchSettings", "plan"]
 
-_SPLIT_EDGE = 1e-9
 _PROGRAM_DEVICES_MAX = 120
 """For larger fleets dual decomposition proves the same bound in a fraction of CVXPY's time."""
 _WARM_DEVIATION = 0.3
@@ -79,18 +78,15 @@ def plan(
     result = _search(space, first, seed, settings, progress, warm=start is not None)
     if result.violation > 0:  # the leanest split is feasible by construction
         result = _search(space, space.point(leanest_tau()), seed, settings, progress, warm=True)
-    tau = space.tau(result.best[None])
+    tau = leanest_tau()[None] if result.violation > 0 else space.tau(result.best[None])
     found = inner.evaluate(tau)
-    if result.violation > 0:
-        tau = leanest_tau()[None]
-        found = inner.evaluate(tau)
     search_s = time.perf_counter() - began
     name: SearchName = "cross-entropy" if space.dimension else "no split to search"
     bound_j = None
     if settings.certify:
         bound_j, certified_tau = _prove(inner, found)
         gap = gap_percent(float(found.energy_j[0]), bound_j)
-        if gap > settings.gap_tolerance_percent and certified_tau is not None:
+        if status_of(gap, settings) == "feasible":
             refined = _refine(space, certified_tau, seed, settings)
             better = inner.evaluate(refined)
             if better.violation[0] == 0 and better.energy_j[0] < found.energy_j[0]:
@@ -127,12 +123,10 @@ def _starting_point(space: SplitSpace, start: Plan | None) -> tuple[Array, Calla
     ones, or else by the exact answer.
     """
     inner = space.inner
-    cache: list[Array] = []
 
+    @functools.cache
     def leanest() -> Array:
-        if not cache:
-            cache.append(require_feasible(inner).tau)
-        return cache[0]
+        return require_feasible(inner).tau
 
     obvious = np.linspace(-4.0, 4.0, 17)[:, None] * np.ones(space.dimension)
     if start is not None:
@@ -206,7 +200,7 @@ def _reference(problem: FimiProblem) -> InnerSolver:
     return ReferenceSolver(problem)
 
 
-def _prove(inner: InnerSolver, found: SplitCosts) -> tuple[float, Array | None]:
+def _prove(inner: InnerSolver, found: SplitCosts) -> tuple[float, Array]:
     """The better of two certified bounds: at the program's multipliers, at the search's own."""
     from fimi.optim.certificate import certify
 
@@ -239,9 +233,18 @@ def _refine(space: SplitSpace, tau: Array, seed: int, settings: SearchSettings) 
     return tau[None]
 
 
-def gap_percent(energy_j: float, bound_j: float) -> float:
-    """(24) How far an energy is above a bound; infinite for a bound of 0."""
+def gap_percent(energy_j: float, bound_j: float | None) -> float | None:
+    """(24) How far an energy is above a bound; infinite for a bound of 0, ``None`` for none."""
+    if bound_j is None:
+        return None
     return 100.0 * (energy_j - bound_j) / bound_j if bound_j > 0 else math.inf
+
+
+def status_of(gap: float | None, settings: SearchSettings) -> PlanStatus:
+    """What a plan with this gap (percent; ``None`` without a bound) is proved to be."""
+    if gap is None:
+        return "uncertified"
+    return "optimal" if gap <= settings.gap_tolerance_percent else "feasible"
 
 
 def _assemble(
@@ -254,42 +257,18 @@ def _assemble(
     bound_j: float | None,
     seconds: tuple[float, float],
 ) -> Plan:
-    devices = []
-    for i, device in enumerate(problem.devices):
-        generated = int(runnable.samples[i] - problem.local_samples[i])
-        split = float(runnable.compute_s[i] / problem.t_max_s[i])
-        devices.append(
-            DeviceShare(
-                device=device,
-                synthetic_counts=fill(problem.local_counts[i], generated),
-                samples=int(runnable.samples[i]),
-                point=OperatingPoint(
-                    frequency_hz=float(runnable.frequency_hz[i]),
-                    bandwidth_hz=float(runnable.bandwidth_hz[i]),
-                    transmit_power_w=float(runnable.power_w[i]),
-                    time_split=min(max(split, _SPLIT_EDGE), 1.0 - _SPLIT_EDGE),
-                ),
-                compute_s=float(runnable.compute_s[i]),
-                upload_s=float(runnable.upload_s[i]),
-                compute_j=float(runnable.compute_j[i]),
-                upload_j=float(runnable.upload_j[i]),
-            )
-        )
     search_energy_j = float(found.energy_j[0])
-    gap = None if bound_j is None else gap_percent(runnable.energy_j, bound_j)
-    status: PlanStatus = "uncertified"
-    if gap is not None:
-        status = "optimal" if gap <= settings.gap_tolerance_percent else "feasible"
+    gap = gap_percent(runnable.energy_j, bound_j)
     constrained = math.isfinite(problem.error_max)
     return Plan(
-        devices=tuple(devices),
-        status=status,
+        devices=runnable.shares(problem, runnable.compute_s / problem.t_max_s),
+        status=status_of(gap, settings),
         search=name,
         energy_j=runnable.energy_j,
         bound_j=bound_j,
         gap_percent=gap,
         search_energy_j=search_energy_j,
-        search_gap_percent=None if bound_j is None else gap_percent(search_energy_j, bound_j),
+        search_gap_percent=gap_percent(search_energy_j, bound_j),
         error=problem.error(runnable.samples.astype(float)) if constrained else None,
         error_max=problem.error_max if constrained else None,
         learning_multiplier=float(np.exp(found.compute.log_multiplier[0])),

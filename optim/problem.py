@@ -36,6 +36,8 @@ _POSITIVE = (
     "worth_scale",
     "worth_exponent",
 )
+_OF_COMPUTE = ("cycles_per_sample", "capacitance_w_per_hz3", "active_power_w")
+_OF_LINK = ("channel_gain", "noise_density_w_per_hz", "transmit_power_max_w")
 _NON_NEGATIVE = ("active_power_w", "generated_max", "weights")
 _SMALLEST, _LARGEST = 1e-40, 1e40
 """Limits of any quantity but 0: far beyond hardware, and far enough from the limits of a double for
@@ -170,19 +172,25 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
     @property
     def error_budget(self) -> float:
         """Δ_max − δ0: the limit on Σ w α D^(−β); infinite without a learning constraint."""
-        return self.error_max - (self.curve.delta0 if self.curve is not None else 0.0)
+        return self.error_max - self.error_floor
+
+    @property
+    def error_floor(self) -> float:
+        """δ0; 0 without a learning curve."""
+        return self.curve.delta0 if self.curve is not None else 0.0
 
     def error(self, samples: Array) -> float:
-        """Σ w Δ(g D^s), the mean learning error of a data plan; NaN without a learning curve.
-
-        Args:
-            samples: D, (I,).
-        """
+        """Σ w Δ(g D^s), the mean learning error of D, (I,); NaN without a learning curve."""
         if self.curve is None:
             return math.nan
         counted = self.weights > 0
         worth = (self.worth_scale * samples**self.worth_exponent)[counted]
         return float((self.weights[counted] * self.curve.error(worth)).sum())
+
+    def compute_j(self, cycles: Array, frequency_hz: Array) -> Array:
+        """(2) e_cmp of so many cycles at f, J, (..., I) each."""
+        switching = self.capacitance_w_per_hz3 * frequency_hz**2
+        return cycles * (switching + self.active_power_w / frequency_hz)
 
     def _set(self, field: str, value: object) -> None:
         msgspec.structs.force_setattr(self, field, value)
@@ -315,24 +323,18 @@ def from_boards(
             constraint="deadline",
             devices=late,
         )
-    steps = [c.frequency_steps_hz for c in compute]
+    steps = tuple(c.frequency_steps_hz for c in compute)
+    limits = [
+        (s[0], s[-1]) if s else (c.frequency_min_hz, c.frequency_max_hz)
+        for c, s in zip(compute, steps, strict=True)
+    ]
     return FimiProblem(
         devices=devices,
         local_counts=np.asarray([list(local_counts[d]) for d in devices], dtype=np.int64),
         epochs=epochs,
-        cycles_per_sample=_column(c.cycles_per_sample for c in compute),
-        capacitance_w_per_hz3=_column(c.capacitance_w_per_hz3 for c in compute),
-        active_power_w=_column(c.active_power_w for c in compute),
-        frequency_min_hz=_column(
-            s[0] if s else c.frequency_min_hz for c, s in zip(compute, steps, strict=True)
-        ),
-        frequency_max_hz=_column(
-            s[-1] if s else c.frequency_max_hz for c, s in zip(compute, steps, strict=True)
-        ),
-        frequency_steps_hz=tuple(steps),
-        channel_gain=_column(link.channel_gain for link in links),
-        noise_density_w_per_hz=_column(link.noise_density_w_per_hz for link in links),
-        transmit_power_max_w=_column(link.transmit_power_max_w for link in links),
+        frequency_min_hz=_column(low for low, _ in limits),
+        frequency_max_hz=_column(high for _, high in limits),
+        frequency_steps_hz=steps,
         payload_bits=np.full(len(devices), float(upload_bits)),
         t_max_s=deadline_s - download_s,
         bandwidth_hz=bandwidth_hz,
@@ -340,6 +342,8 @@ def from_boards(
         error_max=error_max,
         curve=curve,
         weights=np.zeros(0) if weights is None else np.asarray(weights, float),
+        **{name: _column(getattr(c, name) for c in compute) for name in _OF_COMPUTE},
+        **{name: _column(getattr(link, name) for link in links) for name in _OF_LINK},
     )
 
 

@@ -116,6 +116,15 @@ class Device(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     count: Annotated[int, Meta(ge=1, le=100_000)] = 1
 
 
+_COLUMNS = tuple(
+    field
+    for field in Device.__struct_fields__
+    if field in FimiProblem.__struct_fields__
+    and field not in ("local_counts", "frequency_steps_hz")
+)
+"""What a device and a problem call by the same name: one number per device."""
+
+
 class ProblemFile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole file."""
 
@@ -192,10 +201,7 @@ def build(file: ProblemFile) -> FimiProblem:
         raise ProblemError("weight: give it for every device or for none")
 
     def column(field: str) -> Any:
-        return np.array([getattr(device, field) for device, _ in rows], float)
-
-    def with_default(field: str) -> Any:
-        default = getattr(shared, field)
+        default = getattr(shared, field, None)
         values = []
         for device, _ in rows:
             own = getattr(device, field)
@@ -211,20 +217,10 @@ def build(file: ProblemFile) -> FimiProblem:
         devices=tuple(d.id if d.count == 1 else f"{d.id}-{k}" for d, k in rows),
         local_counts=np.array([device.local_counts for device, _ in rows], dtype=np.int64),
         epochs=shared.epochs,
-        cycles_per_sample=column("cycles_per_sample"),
-        capacitance_w_per_hz3=column("capacitance_w_per_hz3"),
-        active_power_w=column("active_power_w"),
-        frequency_min_hz=column("frequency_min_hz"),
-        frequency_max_hz=column("frequency_max_hz"),
         frequency_steps_hz=tuple(device.frequency_steps_hz for device, _ in rows),
-        channel_gain=column("channel_gain"),
-        noise_density_w_per_hz=column("noise_density_w_per_hz"),
-        transmit_power_max_w=column("transmit_power_max_w"),
-        payload_bits=with_default("payload_bits"),
-        t_max_s=with_default("t_max_s"),
         bandwidth_hz=shared.bandwidth_hz,
-        generated_max=with_default("generated_max"),
         weights=np.zeros(0) if weights[0] is None else column("weight"),
         error_max=shared.error_max,
         curve=file.curve,
+        **{field: column(field) for field in _COLUMNS},
     )

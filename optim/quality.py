@@ -18,6 +18,7 @@ that
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import time
@@ -32,7 +33,7 @@ from fimi.optim.dual import dual
 from fimi.optim.feasibility import least_bandwidth, require_feasible
 from fimi.optim.inner import InnerSolver
 from fimi.optim.joint import JointSolution, solve
-from fimi.optim.plans import Plan, PlanStatus
+from fimi.optim.plans import Plan
 from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError
 from fimi.optim.target import Choice, RoundsModel
 
@@ -50,13 +51,7 @@ _LOOSE = 1e30
 
 
 def effective(problem: FimiProblem, synthetic_value: float, samples: Array) -> Array:
-    """(43) D_loc + q D_gen.
-
-    Args:
-        problem: the problem with the local data.
-        synthetic_value: q.
-        samples: D = D_loc + D_gen, (I,).
-    """
+    """(43) D_loc + q D_gen for D = D_loc + D_gen, (I,)."""
     local = problem.local_samples
     return np.asarray(local + synthetic_value * (samples - local))
 
@@ -99,18 +94,12 @@ def plan(
     error = problem.error(effective(problem, synthetic_value, whole))
     began = time.perf_counter()
     bound_j = _bound(problem, synthetic_value, solution) if settings.certify else None
-    gap, search_gap = (
-        None if bound_j is None else planner.gap_percent(energy_j, bound_j)
-        for energy_j in (found.energy_j, found.search_energy_j)
-    )
-    status: PlanStatus = "uncertified"
-    if search_gap is not None:
-        status = "optimal" if search_gap <= settings.gap_tolerance_percent else "feasible"
+    search_gap = planner.gap_percent(found.search_energy_j, bound_j)
     return msgspec.structs.replace(
         found,
-        status=status,
+        status=planner.status_of(search_gap, settings),
         bound_j=bound_j,
-        gap_percent=gap,
+        gap_percent=planner.gap_percent(found.energy_j, bound_j),
         search_gap_percent=search_gap,
         error=error,
         synthetic_value=synthetic_value,
@@ -133,30 +122,19 @@ def choose(
     Δ_max is chosen under tangents, then tangents are taken at the chosen plan, until the joules do
     not fall any more. With q < 1 the bounds of the trials hold for plans under these tangents only.
 
-    Args:
-        problem: see there.
-        accuracy: see there.
-        synthetic_value: q, in (0, 1].
-        rounds: see there.
-        constant_power_w: see there.
-        deadline_scales: see there.
-
     Raises:
         ProblemError: q is not in (0, 1], there is no learning curve, or the target is not an
             accuracy.
         InfeasibleError: no Δ_max has a plan.
     """
     _check(synthetic_value)
-
-    def under(law: FimiProblem) -> Choice:
-        return target.choose(
-            law,
-            accuracy,
-            rounds=rounds,
-            constant_power_w=constant_power_w,
-            deadline_scales=deadline_scales,
-        )
-
+    under = functools.partial(
+        target.choose,
+        accuracy=accuracy,
+        rounds=rounds,
+        constant_power_w=constant_power_w,
+        deadline_scales=deadline_scales,
+    )
     if synthetic_value == 1.0:
         return under(problem)
     most = problem.local_samples + problem.generated_max
@@ -181,31 +159,24 @@ def _check(synthetic_value: float) -> None:
 
 
 def tangent(problem: FimiProblem, synthetic_value: float, samples: Array) -> FimiProblem:
-    """(44) The problem with each device's power law that touches the discounted curve at D.
+    """(44) The problem with each device's power law that touches the discounted curve at D, (I,).
 
-    Args:
-        problem: with the learning curve of real samples.
-        synthetic_value: q.
-        samples: D, (I,); 0 is possible where there are no local samples.
+    The problem has the learning curve of real samples; D may be 0 where there are no local ones.
     """
-    local, q = problem.local_samples, synthetic_value
     at = np.where(samples > 0, samples, 1.0)
-    worth = local + q * (at - local)
-    return _with_law(problem, at, worth, np.where(local > 0, q * at / worth, 1.0))
+    worth = effective(problem, synthetic_value, at)
+    exponent = np.where(problem.local_samples > 0, synthetic_value * at / worth, 1.0)
+    return _with_law(problem, at, worth, exponent)
 
 
 def chord(problem: FimiProblem, synthetic_value: float, low: Array, high: Array) -> FimiProblem:
     """(45) The problem with each device's power law through the discounted curve's ends of a range.
 
-    Args:
-        problem: with the learning curve of real samples.
-        synthetic_value: q.
-        low: least D, (I,), at least 1 where there are local samples.
-        high: largest D, (I,), not below ``low``.
+    The problem has the learning curve of real samples. The range of D is from ``low``, (I,), at
+    least 1 where there are local samples, to ``high``, (I,), not below it.
     """
     low, high = np.maximum(low, 1.0), np.maximum(high, 1.0)
-    local = problem.local_samples
-    worth, worth_high = (local + synthetic_value * (at - local) for at in (low, high))
+    worth, worth_high = (effective(problem, synthetic_value, at) for at in (low, high))
     width = np.log(high / low)
     rise = np.log(worth_high / worth)
     exponent = np.where(width > 0, rise / np.where(width > 0, width, 1.0), 1.0)
@@ -241,9 +212,7 @@ def _settle(problem: FimiProblem, q: float) -> tuple[FimiProblem, JointSolution]
 def feasible_law(problem: FimiProblem, q: float) -> FimiProblem:
     """Tangents under which a plan exists: where the error that time and band allow is least.
 
-    Args:
-        problem: with the learning curve of real samples.
-        q: worth of a synthetic sample; with 1 the problem itself is returned, unchecked.
+    With q = 1 the problem itself is returned, unchecked.
 
     Raises:
         InfeasibleError: the error is too large even there.

@@ -17,14 +17,17 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from fimi.energy.cost_model import Array
+from fimi.energy.cost_model import Array, OperatingPoint
+from fimi.optim.categories import fill
 from fimi.optim.feasibility import require_feasible
 from fimi.optim.inner import InnerSolver, UploadSolution
-from fimi.optim.problem import InfeasibleError
+from fimi.optim.plans import DeviceShare
+from fimi.optim.problem import FimiProblem, InfeasibleError
 
 Samples = NDArray[np.int64]
 
 _SLACK = 1e-9
+_SPLIT_EDGE = 1e-9
 _DESCENT_DEVICES_MAX = 300
 _BLENDS = np.linspace(0.0, 1.0, 33)
 
@@ -57,14 +60,38 @@ class RunnablePlan(Struct, frozen=True, eq=False):
         """Dynamic energy of the fleet in one round."""
         return float(self.compute_j.sum() + self.upload_j.sum())
 
+    def shares(self, problem: FimiProblem, time_splits: Array) -> tuple[DeviceShare, ...]:
+        """The plan device by device, with synthetic samples spread over the classes by (P4).
+
+        The time splits, (I,), are moved off 0 and 1, where no device can be.
+        """
+        splits = np.clip(time_splits, _SPLIT_EDGE, 1.0 - _SPLIT_EDGE)
+        return tuple(
+            DeviceShare(
+                device=device,
+                synthetic_counts=fill(
+                    problem.local_counts[i], int(self.samples[i] - problem.local_samples[i])
+                ),
+                samples=int(self.samples[i]),
+                point=OperatingPoint(
+                    frequency_hz=float(self.frequency_hz[i]),
+                    bandwidth_hz=float(self.bandwidth_hz[i]),
+                    transmit_power_w=float(self.power_w[i]),
+                    time_split=float(splits[i]),
+                ),
+                compute_s=float(self.compute_s[i]),
+                upload_s=float(self.upload_s[i]),
+                compute_j=float(self.compute_j[i]),
+                upload_j=float(self.upload_j[i]),
+            )
+            for i, device in enumerate(problem.devices)
+        )
+
 
 def whole_samples(inner: InnerSolver, samples: Array, tau: Array) -> Samples:
-    """Round D to whole samples: up for as few devices as the learning constraint allows.
+    """Round a feasible D, (I,): up for as few devices as the learning constraint allows.
 
-    Args:
-        inner: the problem's inner solver.
-        samples: D in real numbers, feasible, (I,).
-        tau: its time splits; devices that have time for one more sample are rounded up first.
+    Devices with time for one more sample, by the splits ``tau``, (I,), are rounded up first.
     """
     problem = inner.problem
     down = np.maximum(np.floor(samples + 1e-6), problem.local_samples)
@@ -89,14 +116,10 @@ def whole_samples(inner: InnerSolver, samples: Array, tau: Array) -> Samples:
 def realise(
     inner: InnerSolver, samples: Array, tau: Array, leanest_tau: Callable[[], Array]
 ) -> RunnablePlan:
-    """The plan as it will run.
+    """The plan with D and τ in real numbers, (I,) each, as it will run.
 
-    Args:
-        inner: the problem's inner solver.
-        samples: D in real numbers, (I,).
-        tau: time splits of the same plan, (I,).
-        leanest_tau: gives the splits that need the least bandwidth; used if rounding up needs more
-            time than there is.
+    ``leanest_tau`` gives the splits that need the least bandwidth; it is used if rounding up needs
+    more time than there is.
 
     Raises:
         InfeasibleError: no split that was tried has room for whole samples.

@@ -12,13 +12,13 @@ Importing this module imports CVXPY, which takes a second.
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import cvxpy as cp
 import numpy as np
 
 from fimi.energy.cost_model import Array
+from fimi.optim.certificate import attempt
 from fimi.optim.inner import ComputeSolution, InnerSolver, UploadSolution
 from fimi.optim.problem import FimiProblem
 
@@ -31,9 +31,6 @@ class ReferenceSolver(InnerSolver):
 
     Whether a candidate is feasible, and by how much it is not, is a formula, which is shared with
     the fast solvers. A candidate for which Clarabel finds no solution counts as infeasible.
-
-    Args:
-        problem: the problem to solve.
     """
 
     def __init__(self, problem: FimiProblem) -> None:
@@ -58,11 +55,8 @@ class ReferenceSolver(InnerSolver):
                 violation[row] = np.inf
                 continue
             samples[row], frequency[row], log_multiplier[row] = found
-        problem = self.problem
-        cycles = problem.cycles_per_pass * samples
-        energy = cycles * (
-            problem.capacitance_w_per_hz3 * frequency**2 + problem.active_power_w / frequency
-        )
+        cycles = self.problem.cycles_per_pass * samples
+        energy = self.problem.compute_j(cycles, frequency)
         return ComputeSolution(
             samples, frequency, cycles / frequency, energy, log_multiplier, violation
         )
@@ -182,12 +176,6 @@ class _UploadProgram:
 def _solve(program: Any) -> bool:
     """Solve with tight tolerances, else default ones, else inaccurately; whether one succeeded."""
     for tolerances, enough in ((_TIGHT, ("optimal",)), ({}, ("optimal", "optimal_inaccurate"))):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # "inaccurate" is in the status
-                program.solve(solver=cp.CLARABEL, **tolerances)
-        except (cp.SolverError, ArithmeticError, ValueError):
-            continue
-        if program.status in enough:
+        if attempt(program, **tolerances) and program.status in enough:
             return True
     return False

@@ -30,20 +30,13 @@ _PSI_SERIES = (1 / 45360, 1 / 5760, 1 / 840, 1 / 144, 1 / 30, 1 / 8, 1 / 3, 1 / 
 
 
 def log_psi(log_x: Array) -> tuple[Array, Array]:
-    """Log ψ(x) and its derivative by log x.
-
-    Args:
-        log_x: any shape; at most :data:`LOG_X_MAX`.
-    """
+    """Log ψ(x) and its derivative by log x, for log x of any shape, up to :data:`LOG_X_MAX`."""
     x = np.exp(log_x)
     e = np.exp(x)
     psi = x * e - np.expm1(x)
     small = x < _SMALL_PSI
     if small.any():
-        y = x[small]
-        series = np.full_like(y, _PSI_SERIES[0])
-        for coefficient in _PSI_SERIES[1:]:
-            series = series * y + coefficient
+        series = np.polyval(_PSI_SERIES, x[small])
         # For x below 1e-150 the square underflows; its logarithm is computed instead.
         psi[small] = series
         value = np.log(psi)
@@ -57,11 +50,7 @@ def log_psi(log_x: Array) -> tuple[Array, Array]:
 
 
 def log_theta(log_x: Array) -> tuple[Array, Array]:
-    """θ(x) = log((eˣ − 1)/x) and its derivative by x.
-
-    Args:
-        log_x: any shape; at most :data:`LOG_X_MAX`.
-    """
+    """θ(x) and its derivative by x, for log x of any shape, up to :data:`LOG_X_MAX`."""
     x = np.exp(log_x)
     series = x < _SMALL_THETA
     y = np.where(series, 1.0, x)
@@ -78,11 +67,7 @@ def _tables() -> tuple[Array, Array, Array]:
 
 
 def inverse_psi(log_q: Array) -> tuple[Array, Array]:
-    """Log x with ψ(x) = q, and d log q / d log x there.
-
-    Args:
-        log_q: logarithm of q, any shape.
-    """
+    """Log x with ψ(x) = q, and d log q / d log x there, for log q of any shape."""
     nodes, log_psi_nodes, _ = _tables()
     # ψ(x) ≥ x²/2, with equality for x → 0: used below the lower end of the table.
     start = np.minimum(np.interp(log_q, log_psi_nodes, nodes), (log_q + _LOG2) / 2.0)
@@ -91,11 +76,7 @@ def inverse_psi(log_q: Array) -> tuple[Array, Array]:
 
 
 def inverse_theta(theta: Array) -> Array:
-    """Log x with θ(x) = ``theta``.
-
-    Args:
-        theta: positive, any shape.
-    """
+    """Log x with θ(x) = ``theta``, positive, of any shape."""
     nodes, _, log_theta_nodes = _tables()
     log_c = np.log(theta)
     start = np.minimum(np.interp(log_c, log_theta_nodes, nodes), log_c + _LOG2)  # θ(x) ≥ x/2

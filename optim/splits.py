@@ -29,9 +29,6 @@ class SplitSpace:
     """Time splits as points of an unbounded space: a logit inside each device's time window.
 
     τ = low + (high − low) / (1 + e^(−z)), (19). Devices without work have no coordinate.
-
-    Args:
-        inner: the problem's inner solver.
     """
 
     def __init__(self, inner: InnerSolver) -> None:
@@ -49,9 +46,7 @@ class SplitSpace:
 
     def tau(self, z: Array) -> Array:
         """(S, n) points to (S, I) time splits; 0 for devices without work."""
-        tau = np.zeros((len(z), self.inner.problem.size))
-        tau[:, self._work] = self._low + self._width / (1.0 + np.exp(-z))
-        return tau
+        return self.whole(self._low + self._width / (1.0 + np.exp(-z)))
 
     def whole(self, tau: Array) -> Array:
         """(S, n) time splits of the devices with work to those of all devices, (S, I)."""

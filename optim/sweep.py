@@ -67,10 +67,9 @@ def sweep(
         values = dict(zip(ranges, map(float, combination), strict=True))
         changed = problem
         # First a new partition and a smaller fleet: the limits are those of the devices left.
-        for name in sorted(
-            values, key=lambda n: list(PARAMETERS).index(n) if n in PARAMETERS else 0
-        ):
-            changed = vary(changed, name, values[name], seed=seed)
+        for name in dict.fromkeys((*PARAMETERS, *values)):
+            if name in values:
+                changed = vary(changed, name, values[name], seed=seed)
         try:
             solution = solve(InnerSolver(changed), start=prices)
         except InfeasibleError as error:
@@ -98,13 +97,7 @@ def sweep(
 
 
 def vary(problem: FimiProblem, name: str, value: float, *, seed: int = 0) -> FimiProblem:
-    """The problem with one parameter changed.
-
-    Args:
-        problem: the problem to change.
-        name: one of :data:`PARAMETERS`.
-        value: its new value.
-        seed: seed of a new partition.
+    """The problem with one of :data:`PARAMETERS` changed; ``seed`` is that of a new partition.
 
     Raises:
         ProblemError: there is no such parameter, or the value is impossible.
@@ -156,11 +149,7 @@ def _alpha(problem: FimiProblem, value: float, seed: int) -> FimiProblem:
 
 
 def _replace(field: str) -> Callable[[FimiProblem, float, int], FimiProblem]:
-    def change(problem: FimiProblem, value: float, _: int) -> FimiProblem:
-        new = np.full(problem.size, value) if field == "t_max_s" else value
-        return msgspec.structs.replace(problem, **{field: new})
-
-    return change
+    return lambda problem, value, _: msgspec.structs.replace(problem, **{field: value})
 
 
 PARAMETERS: dict[str, Callable[[FimiProblem, float, int], FimiProblem]] = {

@@ -19,7 +19,6 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from fimi.energy.cost_model import Array
 from fimi.optim.feasibility import least_bandwidth
 from fimi.optim.inner import InnerSolver
 from fimi.optim.joint import JointSolution, solve
@@ -53,12 +52,7 @@ class RoundsModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
                 raise ProblemError(f"rounds model: {field} is {value}; it must be finite, > 0")
 
     def rounds(self, error: float, accuracy: float) -> float:
-        """Rounds to an accuracy, a real number ≥ 1.
-
-        Args:
-            error: Δ, mean local learning error.
-            accuracy: target, in (0, 1).
-        """
+        """Rounds to an accuracy in (0, 1) at mean local learning error Δ, a real number ≥ 1."""
         if not 0 < accuracy < 1:
             raise ProblemError(f"target accuracy is {accuracy}; it must be between 0 and 1")
         exponent = min(self.sensitivity * error, 690.0)
@@ -164,7 +158,7 @@ def choose(
 
     def total(log_scale: float, log_excess: float) -> tuple[float, float]:
         """Log of the joules to the target, and its derivative by ``log_excess``, (35)."""
-        error_max = _delta0(problem) + math.exp(log_excess)
+        error_max = problem.error_floor + math.exp(log_excess)
         scaled = msgspec.structs.replace(
             problem, error_max=error_max, t_max_s=problem.t_max_s * math.exp(log_scale)
         )
@@ -215,7 +209,7 @@ def choose(
     best = min(trials, key=lambda trial: trial.total_j)
     error_max = _with_room(problem, best)
     if error_max != best.error_max:
-        total(math.log(best.deadline_scale), math.log(error_max - _delta0(problem)))
+        total(math.log(best.deadline_scale), math.log(error_max - problem.error_floor))
         best = trials[-1]
     return Choice(
         best=best,
@@ -235,8 +229,7 @@ def _with_room(problem: FimiProblem, best: TargetTrial) -> float:
     Raises:
         InfeasibleError: no larger Δ_max has such a plan either.
     """
-    delta0 = _delta0(problem)
-    largest = delta0 + _error(problem, np.maximum(problem.local_samples, 1.0))
+    largest = _local_error(problem)
     error_max, step = best.error_max, _MARGIN * best.error_max
     t_max_s = problem.t_max_s * best.deadline_scale
     while True:
@@ -252,23 +245,19 @@ def _with_room(problem: FimiProblem, best: TargetTrial) -> float:
             return error_max
 
 
-def _delta0(problem: FimiProblem) -> float:
-    return problem.curve.delta0 if problem.curve is not None else 0.0
-
-
 def _excess_range(problem: FimiProblem, scale: float) -> tuple[float, float]:
     """Δ_max − δ0 from the smallest that can be met to that of the local data alone."""
-    most = np.maximum(problem.local_samples, 1.0)
     scaled = msgspec.structs.replace(problem, error_max=math.inf, t_max_s=problem.t_max_s * scale)
     lean = least_bandwidth(scaled, band_limit_hz=problem.bandwidth_hz)
-    high = _error(problem, most)
+    high = _local_error(problem) - problem.error_floor
     if not math.isfinite(lean.error):
         return high, high
     return min(lean.error * (1.0 + _MARGIN), high), high
 
 
-def _error(problem: FimiProblem, samples: Array) -> float:
-    return problem.error(samples) - _delta0(problem)
+def _local_error(problem: FimiProblem) -> float:
+    """Δ of the local data alone, of one sample where a device has none."""
+    return problem.error(np.maximum(problem.local_samples, 1.0))
 
 
 def _least(function: Callable[[float], tuple[float, float]], low: float, high: float) -> float:

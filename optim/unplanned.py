@@ -8,25 +8,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from fimi.energy.cost_model import (
-    OperatingPoint,
-    compute_energy_j,
-    compute_time_s,
-    uplink_rate_bps,
-)
-from fimi.optim.plans import DeviceShare, Plan
+from fimi.energy.cost_model import compute_energy_j, compute_time_s, uplink_rate_bps
+from fimi.optim.plans import Plan
 from fimi.optim.problem import FimiProblem, InfeasibleError
+from fimi.optim.realise import RunnablePlan
 
 
 def equal_shares(problem: FimiProblem) -> Plan:
-    """The plan of a fleet with equal bandwidth, highest frequency and highest power.
+    """The plan of a fleet with equal bandwidth, highest frequency and power; no bound, no history.
 
-    Args:
-        problem: the problem, with the data that devices train on in ``local_counts``; its limits on
-            synthetic data and on the error are ignored.
-
-    Returns:
-        A plan without bound or history.
+    ``local_counts`` is the data that devices train on. The limits on synthetic data and on the
+    error are ignored.
 
     Raises:
         InfeasibleError: a device does not finish before the deadline.
@@ -55,32 +47,24 @@ def equal_shares(problem: FimiProblem) -> Plan:
             devices=late,
             smallest_t_max_s=busy_s,
         )
-    total_j = float(compute_j.sum() + upload_j.sum())
+    fleet = RunnablePlan(
+        samples=samples.astype(np.int64),
+        frequency_hz=frequency,
+        compute_s=compute_s,
+        compute_j=compute_j,
+        upload_s=upload_s,
+        upload_j=upload_j,
+        bandwidth_hz=np.full(problem.size, band),
+        power_w=power,
+    )
     return Plan(
-        devices=tuple(
-            DeviceShare(
-                device=device,
-                synthetic_counts=(0,) * problem.local_counts.shape[1],
-                samples=int(samples[i]),
-                point=OperatingPoint(
-                    frequency_hz=float(frequency[i]),
-                    bandwidth_hz=band,
-                    transmit_power_w=float(power[i]),
-                    time_split=float(np.clip(compute_s[i] / busy_s[i], 1e-9, 1.0 - 1e-9)),
-                ),
-                compute_s=float(compute_s[i]),
-                upload_s=float(upload_s[i]),
-                compute_j=float(compute_j[i]),
-                upload_j=float(upload_j[i]),
-            )
-            for i, device in enumerate(problem.devices)
-        ),
+        devices=fleet.shares(problem, compute_s / busy_s),
         status="uncertified",
         search="no search",
-        energy_j=total_j,
+        energy_j=fleet.energy_j,
         bound_j=None,
         gap_percent=None,
-        search_energy_j=total_j,
+        search_energy_j=fleet.energy_j,
         search_gap_percent=None,
         error=None,
         error_max=None,

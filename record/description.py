@@ -35,6 +35,7 @@ class StoreColumn(Struct, frozen=True, kw_only=True):
         at: where the value is: a path of fields into the table's type (its own name if left out,
             ``.`` for the whole value), or the SQL expression of a view.
         only_with: path of a field; where that is ``None``, this is unknown as well.
+        path: the fields of :attr:`at`; none for the whole value. Made, not given.
     """
 
     name: str
@@ -44,11 +45,11 @@ class StoreColumn(Struct, frozen=True, kw_only=True):
     null: bool = False
     at: str = ""
     only_with: str = ""
+    path: tuple[str, ...] = ()
 
-    @property
-    def path(self) -> list[str]:
-        """Fields to follow from the value to this column; none for the whole value."""
-        return (self.at or self.name).strip(".").split(".") if self.at != "." else []
+    def __post_init__(self) -> None:
+        path = () if self.at == "." else tuple((self.at or self.name).split("."))
+        msgspec.structs.force_setattr(self, "path", path)
 
     def taken_from(self, value: Any) -> Any:
         """This column of a value, as SQLite stores it; ``None`` where it is unknown."""
@@ -57,7 +58,7 @@ class StoreColumn(Struct, frozen=True, kw_only=True):
         for field in self.path:
             if value is None:
                 return None
-            value = value[int(field)] if field.isdigit() else getattr(value, field)
+            value = value[int(field)] if isinstance(value, tuple) else getattr(value, field)
         return to_json(value) if self.kind == "JSON" and value is not None else value
 
 
@@ -168,7 +169,7 @@ class StoreTable(Struct, Generic[T], frozen=True):
 
     def shape(self) -> Shape:
         """How to put a value together from its columns."""
-        return Shape(self.of, [(i, c.path, c) for i, c in enumerate(self.columns)])
+        return Shape(self.of, [(i, list(c.path), c) for i, c in enumerate(self.columns)])
 
 
 class StoreView(Struct, frozen=True, kw_only=True):

@@ -113,7 +113,14 @@ class Summary(Struct, frozen=True, kw_only=True):
 
 
 def summarise(run: RunData) -> Summary:
-    """Every number of a run."""
+    """Every number of a run, as report, terminal and ``--format json`` show it.
+
+    Args:
+        run: from :func:`fimi.record.reader.read_run`.
+
+    Returns:
+        Sums of joules with what is missing from them: a sum with a missing part is unknown.
+    """
     parts = run_parts(run)
     declared_w = {device: profile.board.idle_power_w for device, profile in run.profiles.items()}
     idle_w = idle_powers_w(parts, declared_w)

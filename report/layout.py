@@ -136,16 +136,17 @@ def table(
         max(columns(line) for row in every for line in row[k].split("\n"))
         for k in range(len(heading))
     ]
-    named = min(widths[0], _LONGEST)
-    gap = 2 if named + sum(width + 2 for width in widths[1:]) <= paper.width else 1
-    rest = sum(width + gap for width in widths[1:])
-    widths[0] = min(widths[0], max(_SHORTEST, paper.width - rest))
+    named, rest = min(widths[0], _LONGEST), sum(widths[1:])
+    several = len(widths) - 1
+    # Columns move closer together for the sake of a name, or of a table in one piece.
+    closer = named + rest + 2 * several > paper.width >= min(named, _SHORTEST) + rest + several
+    gap = 1 if closer else 2
+    widths[0] = min(widths[0], max(_SHORTEST, paper.width - rest - gap * several))
     room = paper.width - widths[0]
     widths[1:] = [min(width, room - gap) for width in widths[1:]]
     blocks = _split(widths, gap, room)
     while room and len(narrower := _split(widths, gap, room - 1)) == len(blocks):
         blocks, room = narrower, room - 1  # tables of about the same width
-    gap = 2 if len(blocks) > 1 else gap
     return "\n\n".join(
         _block(every, [0, *block], widths, gap, paper, foot=bool(footer)) for block in blocks
     )
@@ -206,25 +207,18 @@ def _lines(cell: str) -> list[str]:
     return [Marked(line, style) if style else line for line in cell.split("\n")]
 
 
-def entries(
-    said: Iterable[tuple[str, str]],
-    *,
-    indent: int,
-    paper: Paper | None = None,
-    style: Style = "title",
-) -> str:
+def entries(said: Iterable[tuple[str, str]], *, indent: int, paper: Paper | None = None) -> str:
     """Terms to the left, wrapped explanations to the right.
 
     Args:
         said: term and explanation; a marked term keeps its style.
         indent: where explanations begin, columns.
         paper: what it is for; plain text of 80 columns if left out.
-        style: of terms.
     """
     paper = paper or Paper()
     made = []
     for term, words in said:
         wrapped = wrap(words, paper.text_width - indent)
-        lead = paper.ink(term, getattr(term, "style", style)) + " " * (indent - columns(term))
+        lead = paper.ink(term, getattr(term, "style", "title")) + " " * (indent - columns(term))
         made.append((lead + ("\n" + " " * indent).join(wrapped)).rstrip())
     return "\n".join(made)

@@ -48,7 +48,7 @@ from fimi.record.results import Deployment, RoundResult
 from fimi.record.sums import EnergyTally, Sum
 from fimi.report.besides import server_line
 from fimi.report.words import alike, heading, sum_cell
-from fimi.testbed.logs import SHOWN
+from fimi.testbed.logs import SHOWN, one_line
 
 log = logging.getLogger(__name__)
 
@@ -59,14 +59,51 @@ _LONGEST = 1000
 _GATHERING_S = 30.0
 """Between two plain lines about who is missing."""
 
+_L = TypeVar("_L", bound="Lines")
 _P = TypeVar("_P", bound="LivePicture")
 
 
-class PlainView:
-    """One line per event worth a line, on a stream and in the log file.
+class Lines:
+    """Plain lines with the seconds since the first, on a stream and in the log file.
 
     Args:
         stream: where to write; ``None``: to the log file only.
+        quiet: whether the stream gets problems only.
+        clock: monotonic time, s.
+    """
+
+    def __init__(
+        self,
+        stream: IO[str] | None,
+        *,
+        quiet: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stream = stream
+        self._quiet = quiet
+        self._clock = clock
+        self._began_s = self._said_s = clock()
+
+    def __enter__(self: _L) -> _L:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def say(self, text: str, *, problem: bool = False) -> None:
+        """Write a line."""
+        self._said_s = self._clock()
+        log.log(logging.WARNING if problem else logging.INFO, "%s", text, extra=SHOWN)
+        if self._stream is not None and (problem or not self._quiet):
+            line = f"[{self._said_s - self._began_s:6.1f} s] {clean(one_line(text), _LONGEST)}"
+            print(line, file=self._stream, flush=True)
+
+
+class PlainView(Lines):
+    """One line per event worth a line.
+
+    Args:
+        stream: as of :class:`Lines`.
         rounds: how many are planned.
         quiet: whether the stream gets problems only.
         clock: monotonic time, s.
@@ -80,28 +117,11 @@ class PlainView:
         quiet: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._stream = stream
-        self._quiet = quiet
-        self._clock = clock
+        super().__init__(stream, quiet=quiet, clock=clock)
         self._rounds = rounds
         self._gathering_s = clock() + 5.0  # of a dry run nobody is missing for long
         self._energy = EnergyTally()
         self._trained_with = ""
-        self._began_s = clock()
-
-    def __enter__(self) -> PlainView:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def say(self, text: str, *, problem: bool = False) -> None:
-        """Write a line."""
-        log.log(logging.WARNING if problem else logging.INFO, "%s", text, extra=SHOWN)
-        if self._stream is not None and (problem or not self._quiet):
-            at_s = self._clock() - self._began_s
-            one_line = clean(text.replace("\n", "; "), _LONGEST)
-            print(f"[{at_s:6.1f} s] {one_line}", file=self._stream, flush=True)
 
     def __call__(self, event: Event) -> None:
         """Hear an event."""

@@ -14,24 +14,13 @@ if it cannot run, or its joules would be missing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 from fimi.edge_agent.doctor.board import clock, heat, rate
 from fimi.edge_agent.doctor.frequency import frequency
 from fimi.edge_agent.doctor.meters import meters
 from fimi.edge_agent.doctor.patient import Check, Patient
 from fimi.edge_agent.doctor.surroundings import broker, python, room
 
-_PARTS: tuple[Callable[[Patient], Iterator[Check]], ...] = (
-    python,
-    meters,
-    frequency,
-    rate,
-    clock,
-    heat,
-    broker,
-    room,
-)
+_PARTS = (python, meters, frequency, rate, clock, heat, broker, room)
 
 
 def examine(patient: Patient) -> tuple[Check, ...]:

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from fimi.edge_agent.doctor.patient import Check, Patient
+from fimi.edge_agent.doctor.patient import Check, Patient, judged
 from fimi.energy.control.programs import NOT_FOUND
 from fimi.energy.meters.vcgencmd import find_firmware
 from fimi.energy.observe.throttling import PI_BITS, Throttling
@@ -27,21 +27,20 @@ def rate(patient: Patient) -> Iterator[Check]:
             found = "the kernel paces sockets"
         except OSError:
             found = "the kernel does not pace sockets; the agent holds its chunks back itself"
-    yield Check(name="rate", status="ok", found=found)
+    yield judged("rate", found)
     if patient.profile is not None and patient.profile.rate_control == "tc":
         done = patient.run(["tc", "-j", "qdisc", "show"])
         allowed = os.geteuid() == 0 or "cap_net_admin" in patient.run(["capsh", "--print"]).out
-        yield Check(
-            name="tc",
-            status="ok" if done.code == 0 and allowed else "warning",
-            found="tc may be used" if done.code == 0 and allowed else done.error or "not allowed",
-            fix=""
-            if done.code == 0 and allowed
-            else "sudo apt install iproute2"
+        if done.code == 0 and allowed:
+            yield judged("tc", "tc may be used")
+            return
+        fix = (
+            "sudo apt install iproute2"
             if done.code == NOT_FOUND
             else "run the agent as root or with AmbientCapabilities=CAP_NET_ADMIN in its unit; or "
-            'rate_control = "socket-pacing"',
+            'rate_control = "socket-pacing"'
         )
+        yield judged("tc", done.error or "not allowed", fix)
 
 
 def clock(patient: Patient) -> Iterator[Check]:
@@ -51,19 +50,18 @@ def clock(patient: Patient) -> Iterator[Check]:
         patient.root / "sys/devices/system/clocksource/clocksource0/current_clocksource"
     )
     fine = info.monotonic and info.resolution <= 1e-3
-    yield Check(
-        name="clock",
-        status="ok" if fine else "failure",
-        found=f"monotonic, {info.resolution:g} s resolution, source {source or 'unknown'}",
-        fix="" if fine else "durations cannot be measured on this machine",
+    yield judged(
+        "clock",
+        f"monotonic, {info.resolution:g} s resolution, source {source or 'unknown'}",
+        "" if fine else "durations cannot be measured on this machine",
+        "failure",
     )
     done = patient.run(["timedatectl", "show", "-p", "NTPSynchronized", "--value"])
     if done.code == 0 and done.out.strip() == "no":
-        yield Check(
-            name="time of day",
-            status="warning",
-            found="not synchronised: dates in reports will be wrong (durations are not)",
-            fix="sudo timedatectl set-ntp true",
+        yield judged(
+            "time of day",
+            "not synchronised: dates in reports will be wrong (durations are not)",
+            "sudo timedatectl set-ntp true",
         )
 
 
@@ -73,22 +71,18 @@ def heat(patient: Patient) -> Iterator[Check]:
     readings = [reading for zone in zones if (reading := read_signed(zone)) is not None]
     hottest_c = max(readings) * 1e-3 if readings else None
     hot = hottest_c is not None and hottest_c >= HOT_C
-    yield Check(
-        name="temperature",
-        status="warning" if hot else "ok",
-        found="no thermal zone" if hottest_c is None else f"{hottest_c:.0f} °C at the hottest",
-        fix="cool the board (fan, heat sink) before calibrating: it will throttle" if hot else "",
+    yield judged(
+        "temperature",
+        "no thermal zone" if hottest_c is None else f"{hottest_c:.0f} °C at the hottest",
+        "cool the board (fan, heat sink) before calibrating: it will throttle" if hot else "",
     )
-    ask = find_firmware(patient.root)
-    counts = Throttling(patient.root, ask).counts()
-    now = [name for name in PI_BITS if counts.get(name)]
-    if now:
-        yield Check(
-            name="throttling",
-            status="warning",
-            found=f"the firmware slows the processor down now: {', '.join(now)}",
-            fix="undervoltage: use the board's own power supply and a short cable; else cool it",
+    counts = Throttling(patient.root, find_firmware(patient.root)).counts()
+    if now := [name for name in PI_BITS if counts.get(name)]:
+        yield judged(
+            "throttling",
+            f"the firmware slows the processor down now: {', '.join(now)}",
+            "undervoltage: use the board's own power supply and a short cable; else cool it",
         )
     else:
         found = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-        yield Check(name="throttling", status="ok", found=found or "nothing here counts it")
+        yield judged("throttling", found or "nothing here counts it")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fimi.edge_agent.doctor.patient import Check, Patient
+from fimi.edge_agent.doctor.patient import Check, Patient, judged, open_files
 from fimi.energy.control.cpufreq import CEILING, FLOOR, CpuFrequency
 from fimi.energy.control.frequency import FrequencyControl
 from fimi.energy.control.journal import FILE_NAME, Journal
@@ -23,7 +23,7 @@ def frequency(patient: Patient) -> Iterator[Check]:
     elif why := cpufreq.why_not():
         yield _fixed(why, cpufreq.in_force_hz(), cpufreq)
     else:
-        yield Check(name="frequency", status="ok", found=f"can be set{_kernel(cpufreq)}")
+        yield judged("frequency", f"can be set{_kernel(cpufreq)}")
     yield _cycles()
     yield _journal(patient)
 
@@ -43,23 +43,16 @@ def _of_profile(
         wanted = profile.frequency_control == "none"
         return _fixed(why, compute.frequency_max_hz, cpufreq, wanted=wanted)
     low, high = compute.frequency_min_hz / 1e9, compute.frequency_max_hz / 1e9
-    return Check(
-        name="frequency",
-        status="ok",
-        found=f"plans choose from {low:.4g} to {high:.4g} GHz{_kernel(cpufreq)}",
-    )
+    found = f"plans choose from {low:.4g} to {high:.4g} GHz{_kernel(cpufreq)}"
+    return judged("frequency", found)
 
 
 def _fixed(
     why: str, frequency_hz: float | None, cpufreq: CpuFrequency, *, wanted: bool = False
 ) -> Check:
     at = f" at {frequency_hz / 1e9:.4g} GHz" if frequency_hz else ""
-    return Check(
-        name="frequency",
-        status="ok" if wanted else "warning",
-        found=f"plans take it as fixed{at}: {why}",
-        fix="" if wanted else _how_to_open(cpufreq),
-    )
+    fix = "" if wanted else _how_to_open(cpufreq)
+    return judged("frequency", f"plans take it as fixed{at}: {why}", fix)
 
 
 def _how_to_open(cpufreq: CpuFrequency) -> str:
@@ -67,11 +60,7 @@ def _how_to_open(cpufreq: CpuFrequency) -> str:
         return "run the agent on the board itself; here no plan can save energy by a lower clock"
     folder = "/sys/devices/system/cpu/cpufreq/policy*"
     rules = "\\n".join(f"z {folder}/{name} 0664 root fimi -" for name in (CEILING, FLOOR))
-    return (
-        "sudo groupadd -f fimi && sudo usermod -aG fimi $USER && printf "
-        f"'{rules}\\n' | sudo tee /etc/tmpfiles.d/fimi-cpufreq.conf && sudo systemd-tmpfiles "
-        "--create, then log in again; or run the agent as root"
-    )
+    return f"{open_files(rules, 'cpufreq')}; or run the agent as root"
 
 
 def _kernel(cpufreq: CpuFrequency) -> str:
@@ -89,31 +78,28 @@ def _cycles() -> Check:
     try:
         Cycles().close()
     except MeterUnavailableError as error:
-        return Check(
-            name="cycles",
-            status="warning",
-            found=str(error).split(":")[0],
-            fix="sudo sysctl kernel.perf_event_paranoid=2 (no virtual machine without such a "
+        return judged(
+            "cycles",
+            str(error).split(":")[0],
+            "sudo sysctl kernel.perf_event_paranoid=2 (no virtual machine without such a "
             "counter will have one by that; the clock is sampled instead)",
         )
-    return Check(name="cycles", status="ok", found="the processor's cycle counter can be read")
+    return judged("cycles", "the processor's cycle counter can be read")
 
 
 def _journal(patient: Patient) -> Check:
     folder = patient.journal_folder
     journal = folder / FILE_NAME
     if journal.exists() and journal.stat().st_size:
-        return Check(
-            name="journal",
-            status="warning",
-            found=f"{journal} holds changes: an agent is running, or one was killed",
-            fix="fimi agent restore",
+        return judged(
+            "journal",
+            f"{journal} holds changes: an agent is running, or one was killed",
+            "fimi agent restore",
         )
     if Journal(folder, patient.root).writable:
-        return Check(name="journal", status="ok", found=f"{journal} can be written")
-    return Check(
-        name="journal",
-        status="warning",
-        found=f"{journal} cannot be written, so nothing will be changed on this machine",
-        fix=f"sudo install -d -o $USER {folder}",
+        return judged("journal", f"{journal} can be written")
+    return judged(
+        "journal",
+        f"{journal} cannot be written, so nothing will be changed on this machine",
+        f"sudo install -d -o $USER {folder}",
     )

@@ -6,14 +6,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from fimi.edge_agent.doctor.patient import Check, Patient
+from fimi.edge_agent.doctor.patient import Check, Patient, judged, open_files
 from fimi.energy.clock import MonotonicClock
 from fimi.energy.meters import MeterDescription, MeterUnavailableError
 from fimi.energy.meters.combine import Combined
 from fimi.energy.meters.detect import Found, MeterSettings, detect, open_recorder
 from fimi.energy.meters.plug import UNRELIABLE_BELOW_W
-from fimi.energy.meters.rapl import SIDE_CHANNEL, tmpfiles_rule
-from fimi.energy.sysfs import read_text
+from fimi.energy.meters.rapl import SIDE_CHANNEL, package_zones, tmpfiles_rule
 
 
 def meters(patient: Patient) -> Iterator[Check]:
@@ -26,32 +25,28 @@ def meters(patient: Patient) -> Iterator[Check]:
         chosen = recorder.describe()
         split = recorder.split.describe().source if isinstance(recorder, Combined) else ""
         recorder.close()
-        yield Check(
-            name="meter",
-            status="ok" if chosen.kind == "measured" else "warning",
-            found=f"{chosen.source}: {chosen.kind}, scope {chosen.scope}"
+        yield judged(
+            "meter",
+            f"{chosen.source}: {chosen.kind}, scope {chosen.scope}"
             + (f"; the processor's share from {split}" if split else ""),
-            fix=""
+            ""
             if chosen.kind == "measured"
             else "its joules are not measured; a meter below that can be mended gives better ones",
         )
     except MeterUnavailableError as error:
-        yield Check(
-            name="meter",
-            status="failure",
-            found="no meter can be used and no power is declared"
-            if settings.meter == "auto"
-            else str(error),
-            fix="mend one of the meters below, or declare constant_power_w in the board's profile "
+        auto = settings.meter == "auto"
+        yield judged(
+            "meter",
+            "no meter can be used and no power is declared" if auto else str(error),
+            "mend one of the meters below, or declare constant_power_w in the board's profile "
             "(fimi agent doctor --host-profile FILE checks it)",
+            "failure",
         )
     for each in listed:
-        found = each.description
-        yield (
-            _absent(each, settings, patient.root)
-            if found is None
-            else _usable(each, found, settings)
-        )
+        if (found := each.description) is None:
+            yield _absent(each, settings, patient.root)
+        else:
+            yield _usable(each, found, settings)
 
 
 def _usable(each: Found, found: MeterDescription, settings: MeterSettings) -> Check:
@@ -95,13 +90,8 @@ def _absent(each: Found, settings: MeterSettings, root: Path) -> Check:
     problem, _, fix = each.problem.partition(". ")
     closed = _closed_rapl(root) if each.name == "rapl" else []
     if closed:
-        rule = tmpfiles_rule(closed).replace("\n", "\\n")
-        fix = (
-            "sudo groupadd -f fimi && sudo usermod -aG fimi $USER && "
-            f"printf '{rule}\\n' | sudo tee /etc/tmpfiles.d/fimi-rapl.conf && "
-            "sudo systemd-tmpfiles --create, then log in again. "
-            f"Mind that {SIDE_CHANNEL}"
-        )
+        rules = tmpfiles_rule(closed).replace("\n", "\\n")
+        fix = f"{open_files(rules, 'rapl')}. Mind that {SIDE_CHANNEL}"
     named = {"plug": settings.plug, "replay": settings.replay}.get(each.name) is not None
     return Check(
         name=f"meter {each.name}",
@@ -113,10 +103,5 @@ def _absent(each: Found, settings: MeterSettings, root: Path) -> Check:
 
 def _closed_rapl(root: Path) -> list[Path]:
     """The package counters that exist and may not be read, by their real paths."""
-    zones = (root / "sys/class/powercap").glob("intel-rapl:*")
-    return [
-        (zone / name).resolve()
-        for zone in sorted(zones)
-        if (read_text(zone / "name") or "").startswith("package")
-        for name in ("energy_uj", "max_energy_range_uj")
-    ]
+    files = ("energy_uj", "max_energy_range_uj")
+    return [(zone / name).resolve() for zone in package_zones(root) for name in files]

@@ -12,6 +12,8 @@ from fimi.energy.control.programs import Run, run_program
 from fimi.energy.host_profile import HostProfile
 from fimi.messaging.address import BrokerAddress
 
+Status = Literal["ok", "absent", "warning", "failure"]
+
 
 class Check(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The result of one check: one line of the doctor.
@@ -24,9 +26,22 @@ class Check(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """
 
     name: str
-    status: Literal["ok", "absent", "warning", "failure"]
+    status: Status
     found: str
     fix: str = ""
+
+
+def judged(name: str, found: str, fix: str = "", otherwise: Status = "warning") -> Check:
+    """The result of a check: ``ok`` where there is nothing to fix, ``otherwise`` where there is."""
+    return Check(name=name, status=otherwise if fix else "ok", found=found, fix=fix)
+
+
+def open_files(rules: str, name: str) -> str:
+    """The command that lets the group ``fimi`` use files, by tmpfiles rules that stay."""
+    return (
+        f"sudo groupadd -f fimi && sudo usermod -aG fimi $USER && printf '{rules}\\n' | sudo tee "
+        f"/etc/tmpfiles.d/fimi-{name}.conf && sudo systemd-tmpfiles --create, then log in again"
+    )
 
 
 class Patient(Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import psutil
 
-from fimi.edge_agent.doctor.patient import Check, Patient
+from fimi.edge_agent.doctor.patient import Check, Patient, judged
 from fimi.messaging.errors import MessagingError
 from fimi.messaging.link import probe
 
@@ -27,11 +27,11 @@ def python(_: Patient) -> Iterator[Check]:
     """The interpreter and the libraries of an agent."""
     version = ".".join(map(str, sys.version_info[:3]))
     enough = sys.version_info >= (3, 10)
-    yield Check(
-        name="python",
-        status="ok" if enough else "failure",
-        found=f"Python {version}",
-        fix="" if enough else "install Python 3.10 or newer (JetPack 6 and Raspberry Pi OS 12 do)",
+    yield judged(
+        "python",
+        f"Python {version}",
+        "" if enough else "install Python 3.10 or newer (JetPack 6 and Raspberry Pi OS 12 do)",
+        "failure",
     )
     found, missing = [], []
     for name in _WHEELS:
@@ -39,47 +39,44 @@ def python(_: Patient) -> Iterator[Check]:
             found.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             missing.append(name)
-    yield Check(
-        name="wheels",
-        status="failure" if missing else "ok",
-        found=f"missing: {', '.join(missing)}" if missing else ", ".join(found),
-        fix=f"python3 -m pip install {' '.join(missing)}" if missing else "",
+    yield judged(
+        "wheels",
+        f"missing: {', '.join(missing)}" if missing else ", ".join(found),
+        f"python3 -m pip install {' '.join(missing)}" if missing else "",
+        "failure",
     )
 
 
 def broker(patient: Patient) -> Iterator[Check]:
     """Whether the broker accepts a connection."""
     if patient.broker is None:
-        yield Check(
-            name="broker",
-            status="warning",
-            found="not tried: no URL was given",
-            fix="fimi agent doctor --broker mqtt://user:password@host:1883",
+        yield judged(
+            "broker",
+            "not tried: no URL was given",
+            "fimi agent doctor --broker mqtt://user:password@host:1883",
         )
         return
     try:
         probe(patient.broker)
-        yield Check(name="broker", status="ok", found=f"{patient.broker} lets us in")
+        yield judged("broker", f"{patient.broker} lets us in")
     except MessagingError as error:
-        yield Check(
-            name="broker",
-            status="failure",
-            found=str(error),
-            fix=f"on the desk: fimi broker --bind 0.0.0.0 --port {patient.broker.port}; from here: "
+        yield judged(
+            "broker",
+            str(error),
+            f"on the desk: fimi broker --bind 0.0.0.0 --port {patient.broker.port}; from here: "
             f"nc -vz {patient.broker.host} {patient.broker.port}",
+            "failure",
         )
 
 
 def room(patient: Patient) -> Iterator[Check]:
     """Free memory and disk."""
     memory_bytes = psutil.virtual_memory().available
-    enough = memory_bytes >= LEAST_MEMORY_BYTES
-    yield Check(
-        name="memory",
-        status="ok" if enough else "warning",
-        found=f"{memory_bytes / 2**20:.0f} MiB free",
-        fix=""
-        if enough
+    yield judged(
+        "memory",
+        f"{memory_bytes / 2**20:.0f} MiB free",
+        ""
+        if memory_bytes >= LEAST_MEMORY_BYTES
         else "stop other programs (systemctl set-default multi-user.target frees "
         "a desktop's), or train with --set training.micro_batch=8",
     )
@@ -87,10 +84,9 @@ def room(patient: Patient) -> Iterator[Check]:
     while not folder.exists():
         folder = folder.parent
     disk_bytes = shutil.disk_usage(folder).free
-    enough = disk_bytes >= LEAST_DISK_BYTES
-    yield Check(
-        name="disk",
-        status="ok" if enough else "warning",
-        found=f"{disk_bytes / 2**20:.0f} MiB free on {folder}",
-        fix="" if enough else "sudo apt clean && sudo journalctl --vacuum-size=50M",
+    scarce = disk_bytes < LEAST_DISK_BYTES
+    yield judged(
+        "disk",
+        f"{disk_bytes / 2**20:.0f} MiB free on {folder}",
+        "sudo apt clean && sudo journalctl --vacuum-size=50M" if scarce else "",
     )

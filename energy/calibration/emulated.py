@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from msgspec.structs import replace
 
-from fimi.energy.calibration.fit import Estimate, Setting
+from fimi.energy.calibration.fit import Estimate, Setting, of_activity
 from fimi.energy.calibration.fitted import Calibration, analyse
 from fimi.energy.calibration.sweep import SweepPlan, spread, sweep
 from fimi.energy.cost_model import BoardModel, OperatingPoint
@@ -17,11 +17,7 @@ BANDWIDTHS_HZ = (50e3, 200e3, 1e6, 4e6)
 
 
 class EmulatedLoad:
-    """Makes an emulated board work in virtual time; nothing is computed.
-
-    Args:
-        board: the emulated board.
-    """
+    """Makes an emulated board work in virtual time; nothing is computed."""
 
     def __init__(self, board: VirtualBoard) -> None:
         self._board = board
@@ -59,10 +55,7 @@ class EmulatedLoad:
 def sweep_plan(board: BoardModel, *, frequencies: int = 7, **more: float | int) -> SweepPlan:
     """A sweep over an emulated board: its operating points, four bandwidths, receiving.
 
-    Args:
-        board: the cost model whose frequencies are swept.
-        frequencies: how many of them at most.
-        more: fields of the plan.
+    At most so many of its frequencies are swept; ``more`` are other fields of the plan.
     """
     compute = board.compute
     steps = (
@@ -89,10 +82,7 @@ def sweep_plan(board: BoardModel, *, frequencies: int = 7, **more: float | int) 
 def calibrate(board: VirtualBoard, plan: SweepPlan, **hooks: object) -> Calibration:
     """Sweep and fit an emulated board.
 
-    Args:
-        board: the emulated board.
-        plan: what to measure.
-        hooks: ``progress`` and ``cancelled`` of :func:`fimi.energy.calibration.sweep.sweep`.
+    ``hooks`` are ``progress`` and ``cancelled`` of :func:`fimi.energy.calibration.sweep.sweep`.
     """
     silicon = SILICON.get(board.describe().board)
     settings = sweep(
@@ -110,7 +100,7 @@ def _channel_gain(
     settings: tuple[Setting, ...], plan: SweepPlan, board: BoardModel
 ) -> Estimate | None:
     """The channel gain h that explains the measured rates: (3) solved for h."""
-    sent = [s for s in settings if s.activity == "send"]
+    sent = of_activity(settings, "send")
     if len(sent) < 2:
         return None
     order = [

@@ -27,6 +27,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from fimi.energy.calibration import student_t
+from fimi.energy.sysfs import complete
 
 Array = NDArray[np.float64]
 Activity = Literal["idle", "compute", "send", "receive"]
@@ -135,11 +136,8 @@ class PowerFit(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Raises:
             FitError: the law needs a voltage or a temperature, and it is not given.
         """
-        power_w = (
-            self.idle_w.value
-            + self.active_w.value
-            + self.slope.value * _activity(self.law, frequency_hz, voltage_v)
-        )
+        growth = _activity(self.law, frequency_hz, voltage_v)
+        power_w = self.idle_w.value + self.active_w.value + self.slope.value * growth
         if self.leakage_a is not None:
             if voltage_v is None or temperature_c is None:
                 raise FitError(f"voltage or temperature at {frequency_hz:.4g} Hz is unknown")
@@ -188,11 +186,7 @@ def fit_power(settings: Sequence[Setting], law: Literal["cubic", "voltage"] = "c
     leaking = _leaking((*idle, *busy)) if law == "voltage" else None
     if leaking is not None:
         design = np.column_stack([design, leaking])
-    values, low, high, degrees, residual = non_negative(design, powers, 1.0 / powers)
-    estimates = [
-        Estimate(value=float(v), low=float(a), high=float(b))
-        for v, a, b in zip(values, low, high, strict=True)
-    ]
+    estimates, degrees, residual = non_negative(design, powers, 1.0 / powers)
     return PowerFit(
         law=law,
         idle_w=estimates[0],
@@ -213,8 +207,7 @@ def fit_cycles(settings: Sequence[Setting]) -> Estimate:
     busy = of_activity(settings, "compute")
     if len(busy) < 2 or any(s.samples < 1 for s in busy):
         raise FitError("cycles per sample need at least two compute settings with samples")
-    cycles = np.array([s.duration_s * s.frequency_hz / s.samples for s in busy])
-    return mean_of(cycles)
+    return mean_of(_cycles(busy))
 
 
 def cycles_trend(settings: Sequence[Setting]) -> float:
@@ -225,7 +218,7 @@ def cycles_trend(settings: Sequence[Setting]) -> float:
     """
     busy = of_activity(settings, "compute")
     frequency = np.array([s.frequency_hz for s in busy])
-    cycles = np.array([s.duration_s * s.frequency_hz / s.samples for s in busy])
+    cycles = _cycles(busy)
     span_hz = float(frequency.max() - frequency.min())
     if span_hz <= 0.0:
         return 0.0
@@ -242,21 +235,22 @@ def power_table(
     return tuple(f for f, _ in groups), tuple(powers)
 
 
+def _cycles(busy: Sequence[Setting]) -> Array:
+    """Cycles per sample of each compute setting."""
+    return np.array([s.duration_s * s.frequency_hz / s.samples for s in busy])
+
+
 def _leaking(settings: Sequence[Setting]) -> Array | None:
     """What each setting draws per ampere of leakage, V; ``None`` where that is not known.
 
     A board at rest is taken to be at its lowest voltage.
     """
-    temperatures = [s.temperature_c for s in settings if s.temperature_c is not None]
-    if len(temperatures) < len(settings):
-        return None
-    if max(temperatures) - min(temperatures) < LEAST_WARMING_K:
+    temperatures = complete(s.temperature_c for s in settings)
+    if not temperatures or max(temperatures) - min(temperatures) < LEAST_WARMING_K:
         return None
     floor_v = min(s.voltage_v for s in settings if s.voltage_v is not None)
-    volts = [s.voltage_v if s.activity == "compute" else floor_v for s in settings]
-    return np.array(
-        [v * _warmth(t) for v, t in zip(volts, temperatures, strict=True) if v is not None]
-    )
+    volts = complete(s.voltage_v if s.activity == "compute" else floor_v for s in settings)
+    return np.array([v * _warmth(t) for v, t in zip(volts, temperatures, strict=True)])
 
 
 def _warmth(temperature_c: float) -> float:
@@ -297,17 +291,14 @@ def mean_of(values: Array) -> Estimate:
     return Estimate(value=mean, low=mean - reach, high=mean + reach)
 
 
-def non_negative(
-    design: Array, values: Array, weights: Array
-) -> tuple[Array, Array, Array, int, float]:
+def non_negative(design: Array, values: Array, weights: Array) -> tuple[list[Estimate], int, float]:
     """Weighted least squares with no coefficient below zero, and confidence intervals.
 
     There are four columns at most, so every set of free coefficients is tried: the result is exact.
     The interval of a coefficient that ends at zero is that of the free fit, cut off at zero.
 
     Returns:
-        Values, lower and upper ends, degrees of freedom, root mean square of the weighted
-        residuals.
+        The coefficients, degrees of freedom, root mean square of the weighted residuals.
     """
     a, b = design * weights[:, None], values * weights
     columns = design.shape[1]
@@ -329,5 +320,7 @@ def non_negative(
     variance = squares / degrees
     covariance = variance * np.linalg.pinv(a.T @ a)
     reach = student_t.quantile(0.5 + CONFIDENCE / 2.0, degrees) * np.sqrt(np.diag(covariance))
-    low, high = np.maximum(found - reach, 0.0), found + reach
-    return found, low, high, degrees, math.sqrt(squares / len(b))
+    ends = (found, np.maximum(found - reach, 0.0), found + reach)
+    rows = np.column_stack(ends).tolist()
+    estimates = [Estimate(value=value, low=low, high=high) for value, low, high in rows]
+    return estimates, degrees, math.sqrt(squares / len(b))

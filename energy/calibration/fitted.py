@@ -55,8 +55,8 @@ class Calibration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         receive_w: extra power while receiving; ``None`` where nothing was received.
         channel_gain: h, where bandwidth and power of the uploads were set.
         downlink_bps: rate of receiving, bit/s.
-        held_out: for every frequency the signed relative error of its joules, predicted from the
-            other frequencies.
+        held_out: signed relative error of the joules of every frequency, predicted from the
+            others.
         held_out_voltage: the same with V² f.
         held_out_table: the same with a straight line through the neighbouring frequencies.
         notes: warnings for the reader, one sentence each.
@@ -104,12 +104,11 @@ def analyse(
                 "short, or the frequency was not really changed"
             ]
         )
-    notes = []
     voltage = None
     if all(s.voltage_v is not None for s in settings if s.activity == "compute"):
         voltage = fit_power(settings, "voltage")
     trend = cycles_trend(settings)
-    notes += _pace(settings, trend)
+    notes = _pace(settings, trend)
     if hardware.meter.scope in ("cpu", "module"):
         notes.append(
             f"the meter sees the {hardware.meter.scope} only: P_idle is that of the "
@@ -175,19 +174,13 @@ def calibrated(calibration: Calibration, board: BoardModel) -> BoardModel:
 
     Predictions use the measured table; the optimiser uses κ and P_act.
     """
-    radio, link = calibration.radio, board.link
-    if radio is not None:
-        link = replace(
-            link,
-            electronics_power_w=radio.electronics_w.value,
-            energy_per_bit_j=radio.energy_per_bit_j.value,
-        )
-    if calibration.receive_w is not None:
-        link = replace(link, receive_power_w=calibration.receive_w.value)
+    fitted = {"receive_power_w": calibration.receive_w, "channel_gain": calibration.channel_gain}
+    if (radio := calibration.radio) is not None:
+        fitted["electronics_power_w"] = radio.electronics_w
+        fitted["energy_per_bit_j"] = radio.energy_per_bit_j
+    found = {name: each.value for name, each in fitted.items() if each is not None}
     if calibration.downlink_bps is not None:
-        link = replace(link, downlink_rate_bps=calibration.downlink_bps)
-    if calibration.channel_gain is not None:
-        link = replace(link, channel_gain=calibration.channel_gain.value)
+        found["downlink_rate_bps"] = calibration.downlink_bps
     table_hz, table_w = power_table(calibration.settings, calibration.power.idle_w.value)
     return replace(
         board,
@@ -199,6 +192,6 @@ def calibrated(calibration: Calibration, board: BoardModel) -> BoardModel:
             capacitance_w_per_hz3=calibration.power.slope.value,
             active_power_w=calibration.power.active_w.value,
         ),
-        link=link,
+        link=replace(board.link, **found),
         idle_power_w=calibration.power.idle_w.value,
     )

@@ -41,36 +41,29 @@ def held_out_error(
         predicted energy, (predicted − measured) / measured. Empty where too few frequencies are
         left for a fit.
     """
-    busy = of_activity(settings, "compute")
     errors: dict[float, float] = {}
-    for frequency_hz, here in by_frequency(busy):
+    for frequency_hz, here in by_frequency(of_activity(settings, "compute")):
         rest = [s for s in settings if s not in here]
         try:
             fit, cycles = fit_power(rest, "cubic" if law == "table" else law), fit_cycles(rest)
         except FitError:
             return {}
         power_w = _straight(power_table(rest, 0.0)) if law == "table" else fit.power_w
-        errors[frequency_hz] = float(
-            np.mean([_energy_error(s, power_w, cycles.value) for s in here])
-        )
+        errors[frequency_hz] = float(energy_errors(here, power_w, cycles.value).mean())
     return errors
 
 
 def energy_errors(settings: Sequence[Setting], power_w: Power, cycles_per_sample: float) -> Array:
     """Relative errors of the joules that a model predicts for the compute settings, signed."""
     busy = of_activity(settings, "compute")
-    return np.array([_energy_error(s, power_w, cycles_per_sample) for s in busy])
+    durations_s = [cycles_per_sample * s.samples / s.frequency_hz for s in busy]
+    pairs = zip(busy, durations_s, strict=True)
+    return np.array([(power_w(s) * d - s.energy_j) / s.energy_j for s, d in pairs])
 
 
 def mape_percent(errors: Sequence[float] | Array) -> float:
     """Mean absolute error in percent."""
     return 100.0 * float(np.mean(np.abs(np.asarray(errors, float))))
-
-
-def _energy_error(setting: Setting, power_w: Power, cycles_per_sample: float) -> float:
-    duration_s = cycles_per_sample * setting.samples / setting.frequency_hz
-    predicted_j = power_w(setting) * duration_s
-    return (predicted_j - setting.energy_j) / setting.energy_j
 
 
 def _straight(table: tuple[tuple[float, ...], tuple[float, ...]]) -> Power:

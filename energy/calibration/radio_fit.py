@@ -51,14 +51,9 @@ def fit_radio(settings: Sequence[Setting], idle_w: float) -> RadioFit:
     scale = float(rates.max())
     design = np.column_stack([np.ones(len(sent)), rates / scale])
     weights = 1.0 / np.array([s.power_w for s in sent])
-    values, low, high, _, _ = non_negative(design, extra, weights)
-    parts = [
-        Estimate(value=float(v), low=float(a), high=float(b))
-        for v, a, b in zip(values, low, high, strict=True)
-    ]
-    return RadioFit(
-        electronics_w=parts[0], energy_per_bit_j=parts[1].scaled(1.0 / scale), rate_bps=scale
-    )
+    (electronics_w, per_bit), _, _ = non_negative(design, extra, weights)
+    per_bit_j = per_bit.scaled(1.0 / scale)
+    return RadioFit(electronics_w=electronics_w, energy_per_bit_j=per_bit_j, rate_bps=scale)
 
 
 def fit_receive(settings: Sequence[Setting], idle_w: float) -> Estimate:

@@ -59,20 +59,19 @@ def _incomplete_beta(a: float, b: float, x: float) -> float:
 
 def _continued_fraction(a: float, b: float, x: float) -> float:
     """By Lentz's method, to the last digits."""
-    tiny = 1e-300
-    c, d = 1.0, 1.0 / _nonzero(1.0 - (a + b) * x / (a + 1.0), tiny)
+    c, d = 1.0, 1.0 / _nonzero(1.0 - (a + b) * x / (a + 1.0))
     value = d
     for m in range(1, 10_000):
         even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
         odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
         for term in (even, odd):
-            d = 1.0 / _nonzero(1.0 + term * d, tiny)
-            c = _nonzero(1.0 + term / c, tiny)
+            d = 1.0 / _nonzero(1.0 + term * d)
+            c = _nonzero(1.0 + term / c)
             value *= c * d
         if abs(c * d - 1.0) < 1e-15:
             break
     return value
 
 
-def _nonzero(value: float, tiny: float) -> float:
-    return value if abs(value) > tiny else tiny
+def _nonzero(value: float) -> float:
+    return value if abs(value) > 1e-300 else 1e-300

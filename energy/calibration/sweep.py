@@ -13,14 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-import msgspec
 import numpy as np
 from msgspec import Struct
 
 from fimi.energy.calibration.fit import Activity, Setting
 from fimi.energy.cost_model import BoardModel, OperatingPoint, Phase
 from fimi.energy.hardware import Hardware
-from fimi.energy.ledger import Ledger, PhaseRecord
+from fimi.energy.ledger import Ledger
 
 
 class CalibrationImpossibleError(RuntimeError):
@@ -46,23 +45,18 @@ class Load(Protocol):
 
     def begin(self, number: int) -> None:
         """A new setting begins."""
-        ...
 
     def rest(self, duration_s: float) -> None:
         """Do nothing."""
-        ...
 
     def compute(self, duration_s: float) -> int:
         """Train; returns samples."""
-        ...
 
     def send(self, duration_s: float) -> float:
         """Send as fast as the rate in force allows; returns bits."""
-        ...
 
     def receive(self, duration_s: float) -> float:
         """Receive; returns bits."""
-        ...
 
 
 class SweepPlan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -152,13 +146,8 @@ def sweep(
 ) -> tuple[Setting, ...]:
     """Measure every setting of a plan.
 
-    Args:
-        hardware: the board.
-        load: makes it work.
-        plan: what to measure.
-        voltage_v: core voltage at a frequency, where known.
-        progress: called before every setting and at the end.
-        cancelled: called repeatedly; the sweep stops when it returns true.
+    ``voltage_v`` gives the core voltage at a frequency, V, where known. ``progress`` is called
+    before every setting and at the end, ``cancelled`` repeatedly; the sweep stops when it is true.
 
     Raises:
         CalibrationImpossibleError: :func:`check` finds something missing, or the meter gives no
@@ -173,16 +162,10 @@ def sweep(
     hardware.join_fleet(hardware.clock.now_s())
     try:
         for number, (activity, wanted) in enumerate(tasks):
-            progress(
-                SweepProgress(
-                    done=number,
-                    total=len(tasks),
-                    left_s=each_s * (len(tasks) - number),
-                    doing=_words(activity, wanted),
-                )
-            )
+            left_s, doing = each_s * (len(tasks) - number), _words(activity, wanted)
+            progress(SweepProgress(done=number, total=len(tasks), left_s=left_s, doing=doing))
             load.begin(number + 1)
-            point = _point(wanted, hardware.model()) if isinstance(wanted, float) else wanted
+            point = _point(wanted, hardware.model())
             applied = hardware.apply(point)
             _work(load, activity, plan.settle_s)
             _stop_if(cancelled)
@@ -194,14 +177,22 @@ def sweep(
             seen = hardware.observed()
             achieved_hz = seen.frequency_hz if activity == "compute" else None
             frequency_hz = achieved_hz or applied.frequency_hz or point.frequency_hz
-            setting = _setting(activity, point, record, amount, frequency_hz)
-            settings.append(
-                msgspec.structs.replace(
-                    setting,
-                    voltage_v=voltage_v(frequency_hz),
-                    temperature_c=seen.temperature_c,
-                )
+            if record.energy is None or record.duration_s <= 0.0:
+                silent = f"the meter said nothing while the board was to {_words(activity, point)}"
+                raise CalibrationImpossibleError([f"readings: {silent}"])
+            setting = Setting(
+                activity=activity,
+                frequency_hz=frequency_hz,
+                duration_s=record.duration_s,
+                energy_j=record.energy.value_j,
+                uncertainty_j=record.energy.uncertainty_j,
+                samples=int(amount) if activity == "compute" else 0,
+                bits=amount if activity in ("send", "receive") else 0.0,
+                transmit_power_w=point.transmit_power_w if activity == "send" else 0.0,
+                voltage_v=voltage_v(frequency_hz),
+                temperature_c=seen.temperature_c,
             )
+            settings.append(setting)
         progress(SweepProgress(done=len(tasks), total=len(tasks), left_s=0.0, doing="fitting"))
     finally:
         hardware.restore()
@@ -236,44 +227,21 @@ def _tasks(plan: SweepPlan) -> list[tuple[Activity, float | OperatingPoint]]:
 
 
 def _work(load: Load, activity: Activity, duration_s: float) -> float:
+    """Samples or bits of an activity; 0 for resting."""
     if duration_s <= 0.0:
         return 0.0
     if activity == "idle":
         load.rest(duration_s)
         return 0.0
-    if activity == "compute":
-        return load.compute(duration_s)
-    return load.send(duration_s) if activity == "send" else load.receive(duration_s)
+    do = {"compute": load.compute, "send": load.send, "receive": load.receive}[activity]
+    return do(duration_s)
 
 
-def _setting(
-    activity: Activity,
-    point: OperatingPoint,
-    record: PhaseRecord,
-    amount: float,
-    frequency_hz: float,
-) -> Setting:
-    if record.energy is None or record.duration_s <= 0.0:
-        raise CalibrationImpossibleError(
-            [f"readings: the meter said nothing while the board was to {_words(activity, point)}"]
-        )
-    return Setting(
-        activity=activity,
-        frequency_hz=frequency_hz,
-        duration_s=record.duration_s,
-        energy_j=record.energy.value_j,
-        uncertainty_j=record.energy.uncertainty_j,
-        samples=int(amount) if activity == "compute" else 0,
-        bits=amount if activity in ("send", "receive") else 0.0,
-        transmit_power_w=point.transmit_power_w if activity == "send" else 0.0,
-    )
-
-
-def _point(frequency_hz: float | OperatingPoint, board: BoardModel) -> OperatingPoint:
-    if isinstance(frequency_hz, OperatingPoint):
-        return frequency_hz
+def _point(wanted: float | OperatingPoint, board: BoardModel) -> OperatingPoint:
+    if isinstance(wanted, OperatingPoint):
+        return wanted
     return OperatingPoint(
-        frequency_hz=frequency_hz,
+        frequency_hz=wanted,
         bandwidth_hz=1e6,
         transmit_power_w=board.link.transmit_power_max_w,
         time_split=0.5,
@@ -283,7 +251,7 @@ def _point(frequency_hz: float | OperatingPoint, board: BoardModel) -> Operating
 def _words(activity: Activity, wanted: float | OperatingPoint) -> str:
     if activity == "compute" and isinstance(wanted, float):
         return f"compute at {wanted / 1e9:.3g} GHz"
-    return {"idle": "rest", "send": "send", "receive": "receive", "compute": "compute"}[activity]
+    return "rest" if activity == "idle" else activity
 
 
 def _stop_if(cancelled: Callable[[], bool]) -> None:

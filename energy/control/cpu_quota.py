@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from fimi.energy.control.cpufreq import FrequencyCap
+from fimi.energy.control.cpufreq import FrequencyCap, refused
 from fimi.energy.control.journal import Journal
-from fimi.energy.sysfs import read_text, why_unreadable
+from fimi.energy.sysfs import own_cgroup, read_text, why_unreadable
 
 PERIOD_US = 100_000
 
@@ -22,11 +22,8 @@ class CpuQuota:
     """The quota of the cgroup that this process is in.
 
     Args:
-        root: root of the file system.
-        journal: the journal that writes the files.
         frequency_max_hz: the highest frequency of the processor; it stands for all of its time.
         cpus: over how many processors the time is counted.
-        process: the process whose group is limited; this one if left out.
     """
 
     def __init__(
@@ -36,32 +33,23 @@ class CpuQuota:
         *,
         frequency_max_hz: float,
         cpus: int | None = None,
-        process: int | None = None,
     ) -> None:
         self._root = root
         self._journal = journal
         self._frequency_max_hz = frequency_max_hz
         self._cpus = cpus or len(os.sched_getaffinity(0))
-        self._process = process or os.getpid()
-
-    def folder(self) -> Path | None:
-        """The cgroup of this process, if cgroup v2 is mounted."""
-        for line in (read_text(self._root / "proc/self/cgroup") or "").splitlines():
-            if line.startswith("0::"):
-                return self._root / "sys/fs/cgroup" / line[3:].lstrip("/")
-        return None
 
     def cap(self, frequency_hz: float) -> FrequencyCap:
         """Limit this process to the share ``frequency_hz`` / ``frequency_max_hz`` of the time."""
-        folder = self.folder()
+        folder = own_cgroup(self._root)
         if folder is None or not (folder / "cpu.max").exists():
-            return _refused(
+            return refused(
                 "no CPU quota: this process is in no cgroup (v2) with a cpu.max; start it with "
                 "systemd-run --scope -p Delegate=yes fimi agent run …"
             )
-        others = set((read_text(folder / "cgroup.procs") or "").split()) - {str(self._process)}
+        others = set((read_text(folder / "cgroup.procs") or "").split()) - {str(os.getpid())}
         if others:
-            return _refused(
+            return refused(
                 f"no CPU quota: {len(others)} other processes are in {folder} and would be slowed "
                 "down too; start the agent with systemd-run --scope -p Delegate=yes"
             )
@@ -71,10 +59,10 @@ class CpuQuota:
         try:
             self._journal.write(file, f"{quota_us} {PERIOD_US}")
         except OSError as error:
-            return _refused(f"{error.filename or file} cannot be written ({error.strerror})")
+            return refused(f"{error.filename or file} cannot be written ({error.strerror})")
         if (now := read_text(file)) != f"{quota_us} {PERIOD_US}":
             now = why_unreadable(file) if now is None else f"reads back {now!r}"
-            return _refused(f"{file} was set to {quota_us} {PERIOD_US} and {now}")
+            return refused(f"{file} was set to {quota_us} {PERIOD_US} and {now}")
         return FrequencyCap(
             frequency_hz=None,
             applied=True,
@@ -84,7 +72,3 @@ class CpuQuota:
                 f"{PERIOD_US}): a duty cycle, whose energy does not follow κ f²",
             ),
         )
-
-
-def _refused(note: str) -> FrequencyCap:
-    return FrequencyCap(frequency_hz=None, applied=False, notes=(note,))

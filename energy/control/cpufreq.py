@@ -18,7 +18,7 @@ from typing import Literal
 from msgspec import Struct
 
 from fimi.energy.control.journal import Journal
-from fimi.energy.sysfs import read_count, read_text, why_unreadable
+from fimi.energy.sysfs import complete, read_count, read_text, why_unreadable
 
 FLOOR, CEILING = "scaling_min_freq", "scaling_max_freq"
 Means = Literal["cpufreq", "nvpmodel", "duty-cycle", "none"]
@@ -40,13 +40,13 @@ class FrequencyCap(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     notes: tuple[str, ...] = ()
 
 
-class CpuFrequency:
-    """The cpufreq policies of this machine.
+def refused(note: str, frequency_hz: float | None = None) -> FrequencyCap:
+    """No cap was set, for this reason; ``frequency_hz`` is the one in force, if known."""
+    return FrequencyCap(frequency_hz=frequency_hz, applied=False, notes=(note,))
 
-    Args:
-        root: root of the file system.
-        journal: the journal that writes the files.
-    """
+
+class CpuFrequency:
+    """The cpufreq policies of this machine; a journal writes their files."""
 
     def __init__(self, root: Path, journal: Journal) -> None:
         self._folder = root / "sys" / "devices" / "system" / "cpu" / "cpufreq"
@@ -58,9 +58,8 @@ class CpuFrequency:
 
     def in_force_hz(self) -> float | None:
         """The cap in force, the highest of all policies; ``None`` if one cannot be read."""
-        caps_khz = [read_count(policy / CEILING) for policy in self.policies()]
-        known = [cap_khz for cap_khz in caps_khz if cap_khz is not None]
-        return max(known) * 1e3 if known and len(known) == len(caps_khz) else None
+        caps_khz = complete(read_count(policy / CEILING) for policy in self.policies())
+        return max(caps_khz) * 1e3 if caps_khz else None
 
     def range_hz(self) -> tuple[tuple[float, ...], bool]:
         """What can be set: the operating points of the fastest policy, or the ends of its range.
@@ -73,10 +72,9 @@ class CpuFrequency:
         if not policies:
             return (), False
         _, fastest = max(policies)
-        listed = read_text(fastest / "scaling_available_frequencies") or ""
-        points = sorted({int(word) * 1e3 for word in listed.split() if word.isdecimal()})
-        if len(points) > 1:
-            return tuple(points), True
+        points_khz = _operating_points_khz(fastest)
+        if len(points_khz) > 1:
+            return tuple(1e3 * khz for khz in points_khz), True
         ends = [read_count(fastest / f"cpuinfo_{end}_freq") for end in ("min", "max")]
         return (tuple(1e3 * end for end in ends if end) if all(ends) else ()), False
 
@@ -106,15 +104,12 @@ class CpuFrequency:
         """Cap all policies at the lowest operating point not below ``frequency_hz``."""
         policies = self.policies()
         if not policies:
-            return FrequencyCap(frequency_hz=None, applied=False, notes=(self._no_policy(),))
+            return refused(self._no_policy())
         try:
             self._journal.claim()
         except OSError as error:
-            return FrequencyCap(
-                frequency_hz=self.in_force_hz(),
-                applied=False,
-                notes=(f"{error.filename}: {error.strerror}; the frequency stays as it is",),
-            )
+            note = f"{error.filename}: {error.strerror}; the frequency stays as it is"
+            return refused(note, self.in_force_hz())
         notes = [note for policy in policies if (note := self._cap_policy(policy, frequency_hz))]
         in_force_hz = self.in_force_hz()
         applied = not notes
@@ -156,10 +151,14 @@ class CpuFrequency:
         return ""
 
 
+def _operating_points_khz(policy: Path) -> list[int]:
+    listed = read_text(policy / "scaling_available_frequencies") or ""
+    return sorted({int(word) for word in listed.split() if word.isdecimal()})
+
+
 def _operating_point_khz(policy: Path, frequency_hz: float) -> int:
     wanted_khz = math.ceil(frequency_hz / 1e3 * (1.0 - 1e-9))
-    listed = read_text(policy / "scaling_available_frequencies") or ""
-    points = sorted(int(word) for word in listed.split() if word.isdecimal())
+    points = _operating_points_khz(policy)
     point = next((khz for khz in points if khz >= wanted_khz), points[-1] if points else wanted_khz)
     lowest = read_count(policy / "cpuinfo_min_freq")
     highest = read_count(policy / "cpuinfo_max_freq")

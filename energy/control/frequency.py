@@ -8,7 +8,7 @@ it: a device publishes :meth:`FrequencyControl.reachable`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 from msgspec.structs import replace
 
@@ -35,19 +35,12 @@ class Reach(NamedTuple):
     why_fixed: str
 
 
-class _Means(Protocol):
-    def cap(self, frequency_hz: float) -> FrequencyCap: ...
-
-
 class FrequencyControl:
     """Caps the frequency of this machine.
 
     Args:
-        root: root of the file system.
-        journal: keeps the previous state.
         choice: the means; ``auto`` tries cpufreq, then power modes, then a duty cycle.
         frequency_max_hz: the processor's highest frequency, used where the kernel does not show it.
-        run: runs programs.
     """
 
     def __init__(
@@ -63,7 +56,7 @@ class FrequencyControl:
         self._modes = PowerModes(root, journal, run)
         self._choice = choice
         full_hz = self.cpufreq.in_force_hz() or frequency_max_hz
-        means: dict[str, _Means] = {
+        means: dict[str, CpuFrequency | PowerModes | CpuQuota] = {
             "cpufreq": self.cpufreq,
             "nvpmodel": self._modes,
             "duty-cycle": CpuQuota(root, journal, frequency_max_hz=full_hz),
@@ -93,15 +86,10 @@ class FrequencyControl:
             if self._choice == "nvpmodel":
                 why = "no power mode can be set: not a Jetson, no nvpmodel, or not root"
         fixed_hz = self.cpufreq.in_force_hz() or compute.frequency_max_hz
-        return Reach(
-            replace(
-                compute,
-                frequency_min_hz=fixed_hz,
-                frequency_max_hz=fixed_hz,
-                frequency_steps_hz=(),
-            ),
-            why,
+        fixed = replace(
+            compute, frequency_min_hz=fixed_hz, frequency_max_hz=fixed_hz, frequency_steps_hz=()
         )
+        return Reach(fixed, why)
 
     def cap(self, frequency_hz: float) -> FrequencyCap:
         """Cap the frequency by the first means that can; the notes say why others could not."""
@@ -110,12 +98,7 @@ class FrequencyControl:
             cap = means.cap(frequency_hz)
             notes += cap.notes
             if cap.applied:
-                return FrequencyCap(
-                    frequency_hz=cap.frequency_hz,
-                    applied=True,
-                    means=cap.means,
-                    notes=tuple(notes),
-                )
+                return replace(cap, notes=tuple(notes))
         if not self._means:
             notes.append('the frequency stays as it is: frequency_control = "none"')
         return FrequencyCap(

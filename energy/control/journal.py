@@ -38,17 +38,21 @@ _INTERFACE = re.compile(r"^[\w.:-]{1,15}$")
 log = logging.getLogger(__name__)
 
 
+ChangeKind = Literal["file", "power-mode", "qdisc"]
+"""A file, the power mode or a queueing discipline."""
+
+
 class Change(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One change of the machine, with the state before it.
 
     Attributes:
-        kind: what was changed: a file, the power mode or a queueing discipline.
+        kind: what was changed.
         target: the file below the root, or the network interface.
         before: what the file held, or the number of the power mode.
         boot_id: the boot in which it was changed.
     """
 
-    kind: Literal["file", "power-mode", "qdisc"]
+    kind: ChangeKind
     target: str
     before: str
     boot_id: str
@@ -61,10 +65,7 @@ class SteeredElsewhereError(OSError):
 class Journal:
     """A file that keeps the state before every change of this machine, until it is restored.
 
-    Args:
-        folder: folder of the journal; made if needed.
-        root: root of the file system.
-        run: runs programs.
+    Its folder is made if needed.
     """
 
     def __init__(self, folder: Path, root: Path = Path("/"), run: Run = run_program) -> None:
@@ -100,10 +101,8 @@ class Journal:
             return
         self._open()
         if self._changes:
-            self._changes, problems = self._undo(self._changes)
-            for problem in problems:
+            for problem in self._undo():
                 log.warning("left by an earlier process and not put back: %s", problem)
-            self._rewrite()
 
     def write(self, path: Path, text: str) -> None:
         """Write a kernel file; :meth:`restore` writes what it held before the first write.
@@ -113,26 +112,26 @@ class Journal:
         """
         self.claim()
         target = path.relative_to(self._root).as_posix()
-        self._record("file", target, path.read_text(encoding="ascii").strip())
+        self.change("file", target, path.read_text(encoding="ascii").strip())
         self._write(path, text)
 
-    def change(self, kind: Literal["power-mode", "qdisc"], target: str, before: str) -> None:
-        """Note the state before another change is made. Needs :meth:`claim`.
+    def change(self, kind: ChangeKind, target: str, before: str) -> None:
+        """Note the state before a change is made, if it is the first one. Needs :meth:`claim`.
 
         Raises:
             OSError: if the journal cannot be written.
         """
-        self._record(kind, target, before)
+        if any((each.kind, each.target) == (kind, target) for each in self._changes):
+            return
+        made = Change(kind=kind, target=target, before=before, boot_id=self._boot_id())
+        self._changes.append(made)
+        self._append([made])
 
     def restore(self) -> None:
         """Undo all changes; what fails is logged and stays in the journal."""
-        if not self._changes:
-            self.close()
-            return
-        self._changes, problems = self._undo(self._changes)
-        for problem in problems:
-            log.warning("not put back: %s", problem)
-        self._rewrite()
+        if self._changes:
+            for problem in self._undo():
+                log.warning("not put back: %s", problem)
         if not self._changes:
             self.close()
 
@@ -150,9 +149,8 @@ class Journal:
             return []
         self._open()
         left = self._changes
-        self._changes, problems = self._undo(left)
+        problems = self._undo()
         done = [change for change in left if change not in self._changes]
-        self._rewrite()
         self.close()
         back = [f"put back: {c.target or c.kind} to {c.before or 'what it was'}" for c in done]
         return back + [f"not put back: {problem}" for problem in problems]
@@ -162,15 +160,6 @@ class Journal:
         if self._file is not None:
             os.close(self._file)
             self._file = None
-
-    def _record(
-        self, kind: Literal["file", "power-mode", "qdisc"], target: str, before: str
-    ) -> None:
-        if any((each.kind, each.target) == (kind, target) for each in self._changes):
-            return
-        boot_id = read_text(self._root / "proc/sys/kernel/random/boot_id") or ""
-        self._changes.append(Change(kind=kind, target=target, before=before, boot_id=boot_id))
-        self._append(self._changes[-1:])
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -194,32 +183,28 @@ class Journal:
         os.write(self._file, b"".join(msgspec.json.encode(each) + b"\n" for each in changes))
         os.fsync(self._file)
 
-    def _rewrite(self) -> None:
-        assert self._file is not None
-        os.ftruncate(self._file, 0)
-        self._append(self._changes)
-
     def _write(self, path: Path, text: str) -> None:
         path.write_text(f"{text}\n", encoding="ascii")
 
-    def _undo(self, changes: list[Change]) -> tuple[list[Change], list[str]]:
-        """Undo changes, the last one first; returns those that failed, and why."""
-        boot_id = read_text(self._root / "proc/sys/kernel/random/boot_id") or ""
+    def _boot_id(self) -> str:
+        return read_text(self._root / "proc/sys/kernel/random/boot_id") or ""
+
+    def _undo(self) -> list[str]:
+        """Undo changes, the last one first; keeps those that failed, and returns why."""
+        boot_id, problems, tried = self._boot_id(), [], -1
         # A reboot has undone everything but the power mode.
-        left = [c for c in changes if c.boot_id == boot_id or c.kind == "power-mode"]
-        problems: list[str] = []
-        while left:
+        left = [c for c in self._changes if c.boot_id == boot_id or c.kind == "power-mode"]
+        while left and len(left) != tried:
             # The kernel refuses a minimum above the maximum: what fails may work after the rest.
-            failed: list[Change] = []
-            problems = []
-            for change in reversed(left):
-                if problem := self._undo_one(change):
-                    failed.insert(0, change)
-                    problems.append(problem)
-            if len(failed) == len(left):
-                return left, problems
-            left = failed
-        return left, problems
+            tried = len(left)
+            answers = [(change, self._undo_one(change)) for change in reversed(left)]
+            left = [change for change, problem in reversed(answers) if problem]
+            problems = [problem for _, problem in answers if problem]
+        self._changes = left
+        assert self._file is not None
+        os.ftruncate(self._file, 0)
+        self._append(left)
+        return problems
 
     def _undo_one(self, change: Change) -> str:
         if change.kind == "file":

@@ -11,7 +11,7 @@ import os
 import re
 from pathlib import Path
 
-from fimi.energy.control.cpufreq import FrequencyCap
+from fimi.energy.control.cpufreq import FrequencyCap, refused
 from fimi.energy.control.journal import Journal
 from fimi.energy.control.programs import NOT_FOUND, Run
 from fimi.energy.sysfs import read_text
@@ -21,11 +21,7 @@ _LIMIT = re.compile(r"^\s*CPU_(?!ONLINE)\w+\s+MAX_FREQ\s+(-?\d+)", re.MULTILINE)
 
 
 def modes_hz(text: str) -> dict[int, float | None]:
-    """Highest CPU frequency of every power mode, Hz; ``None`` where a mode sets no limit.
-
-    Args:
-        text: the text of ``/etc/nvpmodel.conf``.
-    """
+    """Highest CPU frequency of every mode in ``/etc/nvpmodel.conf``, Hz; ``None``: no limit."""
     parts = _MODE.split(text)
     modes: dict[int, float | None] = {}
     for number, body in zip(parts[1::3], parts[3::3], strict=True):
@@ -42,13 +38,7 @@ def present_mode(text: str) -> int | None:
 
 
 class PowerModes:
-    """The power modes of this module.
-
-    Args:
-        root: root of the file system.
-        journal: keeps the previous mode.
-        run: runs ``nvpmodel``.
-    """
+    """The power modes of this module; a journal keeps the previous one."""
 
     def __init__(self, root: Path, journal: Journal, run: Run) -> None:
         self._config = root / "etc" / "nvpmodel.conf"
@@ -67,43 +57,34 @@ class PowerModes:
         """Set the mode with the lowest CPU limit that is not below ``frequency_hz``."""
         text = read_text(self._config)
         if text is None:
-            return _refused(f"no power modes: {self._config} cannot be read (not a Jetson)")
+            return refused(f"no power modes: {self._config} cannot be read (not a Jetson)")
         modes = modes_hz(text)
-        enough = [
-            (limit_hz, mode)
-            for mode, limit_hz in modes.items()
-            if limit_hz is not None and limit_hz >= frequency_hz * (1.0 - 1e-9)
-        ]
-        unlimited = [mode for mode, limit_hz in modes.items() if limit_hz is None]
+        least_hz = frequency_hz * (1.0 - 1e-9)
+        enough = [(hz, mode) for mode, hz in modes.items() if hz is not None and hz >= least_hz]
+        unlimited = [(None, mode) for mode, hz in modes.items() if hz is None]
         if not enough and not unlimited:
-            return _refused(f"no power mode in {self._config} reaches {frequency_hz:.4g} Hz")
-        limit_hz, mode = min(enough) if enough else (None, unlimited[0])
+            return refused(f"no power mode in {self._config} reaches {frequency_hz:.4g} Hz")
+        limit_hz, mode = min(enough) if enough else unlimited[0]
         try:
             self._journal.claim()
-        except OSError as error:
-            return _refused(f"{error.filename}: {error.strerror}; the power mode stays")
-        asked = self._run(["nvpmodel", "-q"])
-        before = present_mode(asked.out)
-        if asked.code or before is None:
-            missing = asked.code == NOT_FOUND
-            return _refused(
-                "nvpmodel is not installed" if missing else f"nvpmodel -q failed: {asked.error}"
-            )
-        if mode != before:
-            try:
+            asked = self._run(["nvpmodel", "-q"])
+            before = present_mode(asked.out)
+            if asked.code or before is None:
+                missing = asked.code == NOT_FOUND
+                return refused(
+                    "nvpmodel is not installed" if missing else f"nvpmodel -q failed: {asked.error}"
+                )
+            if mode != before:
                 self._journal.change("power-mode", "", str(before))
-            except OSError as error:
-                return _refused(f"{error.filename}: {error.strerror}; the power mode stays")
+        except OSError as error:
+            return refused(f"{error.filename}: {error.strerror}; the power mode stays")
+        if mode != before:
             done = self._run(["nvpmodel", "-m", str(mode)])
             after = present_mode(self._run(["nvpmodel", "-q"]).out)
             if done.code or after != mode:
                 why = done.error or "no reason given"
-                return _refused(
+                return refused(
                     f"power mode {mode} was asked for and {after} is in force ({why}): it needs "
                     "root, and some modes need a reboot"
                 )
         return FrequencyCap(frequency_hz=limit_hz, applied=True, means="nvpmodel")
-
-
-def _refused(note: str) -> FrequencyCap:
-    return FrequencyCap(frequency_hz=None, applied=False, notes=(note,))

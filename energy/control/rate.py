@@ -28,11 +28,9 @@ class Uplink(Protocol):
         Returns:
             How the rate is limited; empty if it is not.
         """
-        ...
 
     def pacing_bps(self) -> float | None:
         """The limit in force, read back, bit/s; ``None`` if there is none."""
-        ...
 
 
 class RateControl:
@@ -40,10 +38,7 @@ class RateControl:
 
     Args:
         choice: the means; ``tc`` falls back to the connection where it is refused.
-        uplink: the agent's connection.
         interface: the network interface towards the broker, for ``tc``.
-        journal: notes a capped interface.
-        run: runs programs.
     """
 
     def __init__(

@@ -27,7 +27,7 @@ class RateCap(Struct, frozen=True, kw_only=True):
         note: what could not be done and why.
     """
 
-    rate_bps: float | None
+    rate_bps: float | None = None
     note: str = ""
 
 
@@ -44,13 +44,7 @@ def arguments(interface: str, rate_bps: float) -> list[str]:
 
 
 class TrafficControl:
-    """The cap of one interface.
-
-    Args:
-        interface: its name.
-        journal: notes that it is capped.
-        run: runs ``tc``.
-    """
+    """The cap of one interface; a journal notes that it is capped."""
 
     def __init__(self, interface: str, journal: Journal, run: Run) -> None:
         self._interface = interface
@@ -61,33 +55,28 @@ class TrafficControl:
         """Cap what the interface sends, and read the cap back."""
         try:
             self._journal.claim()
-        except OSError as error:
-            return RateCap(rate_bps=None, note=f"{error.filename}: {error.strerror}")
-        present = self._root_qdisc()
-        if isinstance(present, str):
-            return RateCap(rate_bps=None, note=present)
-        handle = present.get("handle", "0:")
-        if handle not in ("0:", HANDLE):
-            return RateCap(
-                rate_bps=None,
-                note=f"{self._interface} has the queueing discipline {present.get('kind')} "
-                f"{handle}, which somebody has chosen: it is left alone",
-            )
-        try:
+            present = self._root_qdisc()
+            if isinstance(present, str):
+                return RateCap(note=present)
+            handle = present.get("handle", "0:")
+            if handle not in ("0:", HANDLE):
+                return RateCap(
+                    note=f"{self._interface} has the queueing discipline {present.get('kind')} "
+                    f"{handle}, which somebody has chosen: it is left alone"
+                )
             self._journal.change("qdisc", self._interface, "")
         except OSError as error:
-            return RateCap(rate_bps=None, note=f"{error.filename}: {error.strerror}")
+            return RateCap(note=f"{error.filename}: {error.strerror}")
         done = self._run(arguments(self._interface, rate_bps))
         if done.code:
             return RateCap(
-                rate_bps=None,
                 note=f"tc cannot cap {self._interface} ({done.error}): it needs CAP_NET_ADMIN and "
-                "the kernel module sch_tbf, which Jetson kernels may lack",
+                "the kernel module sch_tbf, which Jetson kernels may lack"
             )
         now = self._root_qdisc()
         rate_bytes = now.get("options", {}).get("rate") if isinstance(now, dict) else None
         if not isinstance(rate_bytes, int):
-            return RateCap(rate_bps=None, note=f"the cap of {self._interface} does not read back")
+            return RateCap(note=f"the cap of {self._interface} does not read back")
         return RateCap(rate_bps=8.0 * rate_bytes)
 
     def _root_qdisc(self) -> dict[str, Any] | str:

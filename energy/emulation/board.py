@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import abc
 import math
+from typing import Any
 
 import numpy as np
 from msgspec import Struct
@@ -27,14 +28,15 @@ from fimi.energy.clock import VirtualClock
 from fimi.energy.cost_model import (
     BoardModel,
     OperatingPoint,
-    compute_power_w,
     compute_time_s,
+    formula_power_w,
     operating_frequency_hz,
     uplink_rate_bps,
 )
 from fimi.energy.emulation.boards import BoardDeclaration
 from fimi.energy.emulation.meter import EmulatedMeter
 from fimi.energy.hardware import Applied, Hardware, HardwareDescription, Observation
+from fimi.energy.meters import MeterDescription
 
 _TRUTH, _ROUND = 2, 3
 
@@ -78,32 +80,24 @@ class VirtualBoard(Hardware):
         self._seed = seed
         self._index = index
         self._disturbance = disturbance or Disturbance()
-        self._clock = VirtualClock(start_s)
+        self.clock: VirtualClock = VirtualClock(start_s)
         self._fleet_began_s = 0.0
         truth = self._stream(_TRUTH)
-        self._truth = _disturbed(declaration.model, self._disturbance.profile_error, truth)
+        self.truth = _disturbed(declaration.model, self._disturbance.profile_error, truth)
+        """The true cost model, without load and fading."""
         meter_error = truth.normal(0.0, declaration.meter.relative_uncertainty)
-        self._meter = self._make_meter(max(0.0, 1.0 + meter_error))
-        self._frequency_hz = self._truth.compute.frequency_max_hz
+        self.recorder: EmulatedMeter = self._make_meter(
+            declaration.meter,
+            noise_w=declaration.meter_noise_w,
+            gain=max(0.0, 1.0 + meter_error),
+            resting_power_w=self.truth.idle_power_w,
+            clock=self.clock,
+        )
+        self._frequency_hz = self.truth.compute.frequency_max_hz
         self._uplink: tuple[float, float] | None = None
         self._load = 1.0
         self._fading = 1.0
         self.begin_round(0)
-
-    @property
-    def clock(self) -> VirtualClock:
-        """The board's virtual clock."""
-        return self._clock
-
-    @property
-    def recorder(self) -> EmulatedMeter:
-        """The board's meter."""
-        return self._meter
-
-    @property
-    def truth(self) -> BoardModel:
-        """The true cost model, without load and fading: for tests and the report."""
-        return self._truth
 
     def describe(self) -> HardwareDescription:
         """The board and its meter, labelled ``emulated``."""
@@ -120,27 +114,25 @@ class VirtualBoard(Hardware):
 
         The uplink rate read back is the present one; it changes with fading from round to round.
         """
-        compute, link = self._truth.compute, self._truth.link
-        notes = []
+        compute, link = self.truth.compute, self.truth.link
         self._frequency_hz = operating_frequency_hz(compute, point.frequency_hz)
-        if self._frequency_hz < point.frequency_hz * (1.0 - 1e-9):
-            notes.append(
-                f"frequency {point.frequency_hz:.4g} Hz is above this board's highest, "
-                f"{self._frequency_hz:.4g} Hz, which is set instead"
-            )
         power_w = min(point.transmit_power_w, link.transmit_power_max_w)
-        if power_w < point.transmit_power_w * (1.0 - 1e-9):
-            notes.append(
-                f"transmit power {point.transmit_power_w:.4g} W is above this board's highest, "
-                f"{power_w:.4g} W, which is set instead"
-            )
         self._uplink = (point.bandwidth_hz, power_w)
+        settings = (
+            ("frequency", point.frequency_hz, self._frequency_hz, "Hz"),
+            ("transmit power", point.transmit_power_w, power_w, "W"),
+        )
         return Applied(
             frequency_hz=self._frequency_hz,
             frequency_control="emulated",
             rate_bps=self._rate_bps(*self._uplink),
             rate_control="emulated",
-            notes=tuple(notes),
+            notes=tuple(
+                f"{name} {wanted:.4g} {unit} is above this board's highest, {highest:.4g} {unit}, "
+                "which is set instead"
+                for name, wanted, highest, unit in settings
+                if highest < wanted * (1.0 - 1e-9)
+            ),
         )
 
     def uplink_rate_bps(self) -> float:
@@ -149,24 +141,24 @@ class VirtualBoard(Hardware):
 
     def restore(self) -> None:
         """Return to the highest frequency and give back the share of the uplink."""
-        self._frequency_hz = self._truth.compute.frequency_max_hz
+        self._frequency_hz = self.truth.compute.frequency_max_hz
         self._uplink = None
 
     def join_fleet(self, fleet_time_s: float) -> None:
         """Fix the difference between this board's clock and the fleet's to the present one."""
-        self._fleet_began_s = self._clock.now_s() - fleet_time_s
+        self._fleet_began_s = self.clock.now_s() - fleet_time_s
 
     def begin_round(self, round_number: int) -> None:
         """Draw this round's background load and fading; later noise comes from its stream."""
         luck = self._stream(_ROUND, round_number)
         self._load = _factor(luck, self._disturbance.load_sd)
         self._fading = 10.0 ** (luck.normal(0.0, self._disturbance.fading_sd_db) / 10.0)
-        self._meter.reseed(luck)
+        self.recorder.reseed(luck)
 
     def has_waited_until(self, fleet_time_s: float) -> float:
         """Idle until then, nothing if it is past; returns that instant on this board's clock."""
         instant_s = fleet_time_s + self._fleet_began_s
-        waiting_s = instant_s - self._clock.now_s()
+        waiting_s = instant_s - self.clock.now_s()
         if waiting_s > 0.0:
             self._idle(waiting_s)
         return instant_s
@@ -179,9 +171,8 @@ class VirtualBoard(Hardware):
     def _idle(self, duration_s: float) -> None:
         """Do nothing for so long."""
 
-    @abc.abstractmethod
-    def _make_meter(self, gain: float) -> EmulatedMeter:
-        """A meter that shows ``gain`` times the power."""
+    def _make_meter(self, description: MeterDescription, **settings: Any) -> EmulatedMeter:
+        return EmulatedMeter(description, **settings)
 
     def _share_of_uplink(self, size_bytes: int) -> tuple[float, float]:
         """Bandwidth, Hz, and transmit power, W, to send something with.
@@ -196,9 +187,9 @@ class VirtualBoard(Hardware):
             )
         return self._uplink
 
-    def _rate_bps(self, bandwidth_hz: float, power_w: float) -> float:
-        link = self._truth.link
-        gain = link.channel_gain * self._fading
+    def _rate_bps(self, bandwidth_hz: float, power_w: float, fading: float = 1.0) -> float:
+        link = self.truth.link
+        gain = link.channel_gain * self._fading * fading
         return float(uplink_rate_bps(bandwidth_hz, power_w, gain, link.noise_density_w_per_hz))
 
     def _stream(self, purpose: int, round_number: int = 0) -> np.random.Generator:
@@ -223,21 +214,17 @@ class EmulatedBoard(VirtualBoard):
 
     def has_received(self, size_bytes: int) -> None:
         """Receive at the downlink rate."""
-        link = self._truth.link
+        link = self.truth.link
         duration_s = 8.0 * size_bytes / link.downlink_rate_bps
-        self._meter.observe(duration_s, self._truth.idle_power_w + link.receive_power_w)
+        self.recorder.observe(duration_s, self.truth.idle_power_w + link.receive_power_w)
 
     def has_computed(self, samples: float) -> None:
         """Compute at the operating point in force, under this round's background load."""
-        compute = self._truth.compute
+        compute = self.truth.compute
         cycles = samples * compute.cycles_per_sample * self._load
         duration_s = float(compute_time_s(cycles, self._frequency_hz))
-        power_w = self._truth.idle_power_w + float(
-            compute_power_w(
-                self._frequency_hz, compute.capacitance_w_per_hz3, compute.active_power_w
-            )
-        )
-        self._meter.observe(duration_s, power_w)
+        power_w = formula_power_w(compute, self._frequency_hz)
+        self.recorder.observe(duration_s, self.truth.idle_power_w + power_w)
 
     def has_sent(self, size_bytes: int) -> None:
         """Send over the planned share of the band at the planned power.
@@ -247,19 +234,10 @@ class EmulatedBoard(VirtualBoard):
         """
         bandwidth_hz, power_w = self._share_of_uplink(size_bytes)
         duration_s = 8.0 * size_bytes / self._rate_bps(bandwidth_hz, power_w)
-        self._meter.observe(duration_s, self._truth.idle_power_w + power_w)
+        self.recorder.observe(duration_s, self.truth.idle_power_w + power_w)
 
     def _idle(self, duration_s: float) -> None:
-        self._meter.observe(duration_s, self._truth.idle_power_w)
-
-    def _make_meter(self, gain: float) -> EmulatedMeter:
-        return EmulatedMeter(
-            self._declaration.meter,
-            noise_w=self._declaration.meter_noise_w,
-            gain=gain,
-            resting_power_w=self._truth.idle_power_w,
-            clock=self._clock,
-        )
+        self.recorder.observe(duration_s, self.truth.idle_power_w)
 
 
 def _factor(random: np.random.Generator, relative_sd: float) -> float:

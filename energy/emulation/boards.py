@@ -10,6 +10,7 @@ makes and their figures: :mod:`fimi.energy.emulation.presets`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from msgspec import Struct
@@ -111,10 +112,7 @@ def fleet(
     seed: int,
     *,
     boards: Sequence[str] = tuple(PRESETS),
-    cycles_per_sample: float = REFERENCE_CYCLES_PER_SAMPLE,
-    noise_density_w_per_hz: float = THERMAL_NOISE_W_PER_HZ,
-    path_loss_db: tuple[float, float] = (95.0, 115.0),
-    downlink_rate_bps: tuple[float, float] = (10e6, 20e6),
+    **others: Any,
 ) -> tuple[BoardDeclaration, ...]:
     """A heterogeneous fleet: makes in turn, every device with its own path loss.
 
@@ -124,10 +122,7 @@ def fleet(
         count: number of devices.
         seed: seed of the fleet.
         boards: makes, taken in turn.
-        cycles_per_sample: C on the reference board.
-        noise_density_w_per_hz: N0.
-        path_loss_db: range of path losses, dB.
-        downlink_rate_bps: range of downlink rates, bit/s.
+        others: those of :func:`declare_board`, the same for every device.
 
     Raises:
         ValueError: for a make that does not exist, no makes, or a negative count.
@@ -135,14 +130,6 @@ def fleet(
     if count < 0 or not boards:
         raise ValueError(f"a fleet needs a count (got {count}) and makes (got {list(boards)})")
     return tuple(
-        declare_board(
-            boards[index % len(boards)],
-            seed=seed,
-            index=index,
-            cycles_per_sample=cycles_per_sample,
-            noise_density_w_per_hz=noise_density_w_per_hz,
-            path_loss_db=path_loss_db,
-            downlink_rate_bps=downlink_rate_bps,
-        )
+        declare_board(boards[index % len(boards)], seed=seed, index=index, **others)
         for index in range(count)
     )

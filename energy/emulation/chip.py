@@ -66,12 +66,8 @@ class ChipTraits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     def leakage_at_w(self, voltage_v: float, temperature_c: float) -> float:
         """Leakage: in proportion to the voltage, doubling every so many kelvin, W."""
         warmer = (temperature_c - 45.0) / self.leakage_doubling_k
-        return (
-            self.leakage_w
-            * voltage_v
-            / self.voltages_v[-1]
-            * math.exp(math.log(2.0) * min(warmer, 6.0))
-        )
+        growth = math.exp(math.log(2.0) * min(warmer, 6.0))
+        return self.leakage_w * voltage_v / self.voltages_v[-1] * growth
 
 
 class Radio(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -169,10 +165,6 @@ class Chip:
     It agrees with a cost model in two states: cold and idle it draws the model's idle power, cold
     and at the highest frequency the model's busy power. In between it follows C V² f and its
     leakage, so that the model's κ f³ is wrong to the extent that V is not in proportion to f.
-
-    Args:
-        silicon: properties of its make.
-        board: the cost model that it agrees with in these two states.
     """
 
     def __init__(self, silicon: ChipTraits, board: BoardModel) -> None:
@@ -185,9 +177,8 @@ class Chip:
         self._floor_v = silicon.voltage_v(self._steps[0])
         top_hz, cold_c = compute.frequency_max_hz, silicon.ambient_c
         top_v = silicon.voltage_v(top_hz)
-        more_leakage_w = silicon.leakage_at_w(top_v, cold_c) - silicon.leakage_at_w(
-            self._floor_v, cold_c
-        )
+        rest_leakage_w = silicon.leakage_at_w(self._floor_v, cold_c)
+        more_leakage_w = silicon.leakage_at_w(top_v, cold_c) - rest_leakage_w
         busy_w = compute.capacitance_w_per_hz3 * top_hz**3
         self.capacitance_f = (busy_w - more_leakage_w) / (top_v**2 * top_hz)
         """C of C V² f, F."""
@@ -197,7 +188,7 @@ class Chip:
                 f"{more_leakage_w:.3g} W that leakage grows by on the way there"
             )
         self._active_w = compute.active_power_w
-        self._rest_w = max(0.0, board.idle_power_w - silicon.leakage_at_w(self._floor_v, cold_c))
+        self._rest_w = max(0.0, board.idle_power_w - rest_leakage_w)
         self.temperature_c = silicon.ambient_c
         """Present temperature, °C."""
         self._held_hz = math.inf
@@ -205,11 +196,7 @@ class Chip:
         """How often heat has stepped the frequency down."""
 
     def idle_power_w(self, background: float = 0.0) -> float:
-        """Board power at rest, W.
-
-        Args:
-            background: share of the processor that other programs use.
-        """
+        """Board power at rest, W; other programs use the share ``background`` of the processor."""
         leakage_w = self._silicon.leakage_at_w(self._floor_v, self.temperature_c)
         dynamic_w = self.capacitance_f * self._floor_v**2 * self._steps[0] + self._active_w
         return self._rest_w + leakage_w + background * dynamic_w
@@ -227,10 +214,9 @@ class Chip:
 
     def warm(self, power_w: float, duration_s: float) -> None:
         """Draw power for a time: the temperature approaches its final value exponentially."""
-        end_c = self._silicon.ambient_c + self._silicon.resistance_k_per_w * (
-            power_w - self._rest_w
-        )
-        decay = math.exp(-duration_s / self._silicon.time_constant_s)
+        silicon = self._silicon
+        end_c = silicon.ambient_c + silicon.resistance_k_per_w * (power_w - self._rest_w)
+        decay = math.exp(-duration_s / silicon.time_constant_s)
         self.temperature_c = end_c + (self.temperature_c - end_c) * decay
 
     def govern(self, cap_hz: float) -> None:

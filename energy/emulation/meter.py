@@ -21,11 +21,9 @@ class EmulatedMeter:
     end, so that a step of power never lies between two readings at the edge of a phase.
 
     Args:
-        description: what it says of itself.
         noise_w: one standard deviation of a reading's noise, W.
         gain: reading over truth.
         resting_power_w: power of the board when no work is reported, W.
-        clock: the board's clock.
     """
 
     def __init__(
@@ -66,7 +64,7 @@ class EmulatedMeter:
         """Readings since the last mark; the next list begins with a new reading."""
         self._rest()
         if not self._readings:
-            self._read(np.array([self._until_s]), self._resting_power_w, 1.0)
+            self._keep(np.array([self._until_s]), self._resting_power_w, 1.0)
         readings, self._readings = self._readings, []
         return readings
 
@@ -84,15 +82,21 @@ class EmulatedMeter:
         kept = min(due, READINGS_PER_SEGMENT)
         times = start_s + np.arange(kept + 1) * (duration_s / kept)
         times[-1] = self._until_s
-        self._read(times, power_w, due / kept)
+        self._keep(times, power_w, due / kept)
 
-    def _read(self, times_s: np.ndarray, power_w: float, averaged: float) -> None:
+    def _keep(self, times_s: np.ndarray, power_w: float, averaged: float) -> None:
         noise_w = self._random.normal(0.0, self._noise_w / math.sqrt(averaged), len(times_s))
+        self._readings += self._read(times_s, power_w, noise_w)
+
+    def _read(
+        self, times_s: np.ndarray, power_w: np.ndarray | float, noise_w: np.ndarray
+    ) -> list[Reading]:
+        """Readings of a power, with the error of the gain, noise and resolution, all (n,)."""
         power = np.maximum(self._gain * power_w + noise_w, 0.0)
         step_w = self._description.resolution_w
         if step_w:
             power = np.rint(power / step_w) * step_w
-        self._readings += [
+        return [
             Reading(time_s=time_s, power_w=reading_w)
             for time_s, reading_w in zip(times_s.tolist(), power.tolist(), strict=True)
         ]

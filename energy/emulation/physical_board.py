@@ -9,17 +9,18 @@ an upload, and a meter that misses what happens between its readings. It runs in
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from msgspec import Struct
 
-from fimi.energy.cost_model import uplink_rate_bps
-from fimi.energy.emulation.board import Disturbance, VirtualBoard
+from fimi.energy.emulation.board import VirtualBoard
 from fimi.energy.emulation.boards import BoardDeclaration
 from fimi.energy.emulation.chip import RADIO, SILICON, Chip
 from fimi.energy.emulation.meter import EmulatedMeter
 from fimi.energy.emulation.sampled_meter import SampledMeter
 from fimi.energy.hardware import Observation
+from fimi.energy.meters import MeterDescription
 
 STEP_S = 1.0
 """Time between two reactions of the firmware to the temperature, s."""
@@ -51,11 +52,8 @@ class PhysicalBoard(VirtualBoard):
 
     Args:
         declaration: what the planner is told of it; its make decides chip and radio.
-        seed: seed of the emulation.
-        index: index of the device; with the seed it determines everything random of the board.
-        disturbance: how far its truth may lie from its declaration.
         surroundings: heat, other programs, noise and losses of the meter.
-        start_s: what its clock shows at the start, s.
+        others: those of :class:`fimi.energy.emulation.board.VirtualBoard`.
 
     Raises:
         ValueError: the make has no chip and radio in :mod:`fimi.energy.emulation.chip`.
@@ -65,11 +63,8 @@ class PhysicalBoard(VirtualBoard):
         self,
         declaration: BoardDeclaration,
         *,
-        seed: int,
-        index: int,
-        disturbance: Disturbance | None = None,
         surroundings: Surroundings | None = None,
-        start_s: float = 0.0,
+        **others: Any,
     ) -> None:
         if declaration.board not in SILICON:
             raise ValueError(
@@ -77,11 +72,9 @@ class PhysicalBoard(VirtualBoard):
             )
         self._surroundings = surroundings or Surroundings()
         self._luck = np.random.default_rng(0)
-        super().__init__(
-            declaration, seed=seed, index=index, disturbance=disturbance, start_s=start_s
-        )
+        super().__init__(declaration, **others)
         silicon = SILICON[declaration.board]
-        self.chip = Chip(silicon, self._truth)
+        self.chip = Chip(silicon, self.truth)
         """Its processor."""
         self.chip.temperature_c += self._surroundings.warmer_k
         self._radio = RADIO[declaration.board]
@@ -115,18 +108,18 @@ class PhysicalBoard(VirtualBoard):
 
     def has_received(self, size_bytes: int) -> None:
         """Receive at the downlink rate; then the radio stays awake for its tail."""
-        link = self._truth.link
+        link = self.truth.link
         self._rest_for(8.0 * size_bytes / link.downlink_rate_bps, link.receive_power_w)
         self._stay_awake()
 
     def has_computed(self, samples: float) -> None:
         """Compute at the frequency that the firmware allows, beside other programs."""
-        cycles = samples * self._truth.compute.cycles_per_sample * self._load
+        cycles = samples * self.truth.compute.cycles_per_sample * self._load
         if cycles <= 0.0:
             return
         expected_s = cycles / self.chip.frequency_hz(self._frequency_hz)
         step_s = max(STEP_S, expected_s / _STEPS_MAX)
-        began_s, area = self._clock.now_s(), 0.0
+        began_s, area = self.clock.now_s(), 0.0
         while cycles > 0.0:
             frequency_hz = self.chip.frequency_hz(self._frequency_hz)
             speed_hz = frequency_hz * (1.0 - self._background())
@@ -137,7 +130,7 @@ class PhysicalBoard(VirtualBoard):
             self._draw(duration_s, self.chip.busy_power_w(frequency_hz))
             self.chip.govern(self._frequency_hz)
             area += frequency_hz * duration_s
-        self._achieved_hz = area / (self._clock.now_s() - began_s)
+        self._achieved_hz = area / (self.clock.now_s() - began_s)
 
     def has_sent(self, size_bytes: int) -> None:
         """Send while the channel fades; then the radio stays awake for its tail.
@@ -146,15 +139,12 @@ class PhysicalBoard(VirtualBoard):
             RuntimeError: before any plan was applied.
         """
         bandwidth_hz, power_w = self._share_of_uplink(size_bytes)
-        link, radio = self._truth.link, self._radio
+        radio = self._radio
         bits, mean_bps = 8.0 * size_bytes, self._rate_bps(bandwidth_hz, power_w)
         block_s = max(radio.coherence_s, bits / mean_bps / _STEPS_MAX)
         while bits > 0.0:
             fading = 10.0 ** (self._luck.normal(0.0, self._disturbance.fading_sd_db) / 10.0)
-            gain = link.channel_gain * self._fading * fading
-            rate_bps = float(
-                uplink_rate_bps(bandwidth_hz, power_w, gain, link.noise_density_w_per_hz)
-            )
+            rate_bps = self._rate_bps(bandwidth_hz, power_w, fading)
             duration_s = min(block_s, bits / rate_bps)
             bits -= rate_bps * duration_s
             if bits < rate_bps * 1e-9:
@@ -164,21 +154,13 @@ class PhysicalBoard(VirtualBoard):
         self._stay_awake()
 
     def _idle(self, duration_s: float) -> None:
-        tail_s = min(duration_s, max(0.0, self._awake_until_s - self._clock.now_s()))
+        tail_s = min(duration_s, max(0.0, self._awake_until_s - self.clock.now_s()))
         self._rest_for(tail_s, self._radio.tail_power_w)
         self._rest_for(duration_s - tail_s, 0.0)
 
-    def _make_meter(self, gain: float) -> EmulatedMeter:
-        declaration = self._declaration
-        return SampledMeter(
-            declaration.meter,
-            noise_w=declaration.meter_noise_w,
-            relative_noise=self._surroundings.relative_noise,
-            dropped=self._surroundings.dropped,
-            gain=gain,
-            resting_power_w=self._truth.idle_power_w,
-            clock=self._clock,
-        )
+    def _make_meter(self, description: MeterDescription, **settings: Any) -> EmulatedMeter:
+        noise, dropped = self._surroundings.relative_noise, self._surroundings.dropped
+        return SampledMeter(description, relative_noise=noise, dropped=dropped, **settings)
 
     def _rest_for(self, duration_s: float, extra_w: float) -> None:
         """Let the processor rest, except for other programs; the chip cools down."""
@@ -190,7 +172,7 @@ class PhysicalBoard(VirtualBoard):
             duration_s = duration_s - part_s if duration_s - part_s > 1e-12 else 0.0
 
     def _draw(self, duration_s: float, chip_w: float, extra_w: float = 0.0) -> None:
-        self._meter.observe(duration_s, chip_w + extra_w)
+        self.recorder.observe(duration_s, chip_w + extra_w)
         before_c = self.chip.temperature_c
         self.chip.warm(chip_w, duration_s)
         self._warmth_k_s += (before_c + self.chip.temperature_c) / 2.0 * duration_s
@@ -204,7 +186,7 @@ class PhysicalBoard(VirtualBoard):
         return min(0.9, here.background * self._luck.lognormal(-(spread**2) / 2.0, spread))
 
     def _stay_awake(self) -> None:
-        self._awake_until_s = self._clock.now_s() + self._radio.tail_s
+        self._awake_until_s = self.clock.now_s() + self._radio.tail_s
 
 
 # First word of a stream's spawn key: fimi.energy.emulation.boards uses 1, board uses 2 and 3.

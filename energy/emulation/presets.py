@@ -57,7 +57,7 @@ class BoardPreset(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     transmit_power_max_w: float
     receive_power_w: float
     meter: str
-    meter_rate_hz: float
+    meter_rate_hz: float = 10.0
     meter_noise_w: float
     meter_resolution_w: float
     meter_uncertainty: float
@@ -88,7 +88,6 @@ _PI_4 = BoardPreset(
     # The Pi 4 has no current sensing [K]: an INA219 board in its supply line.
     # 0.1 mA steps at 5 V behind a 1 % shunt [K].
     meter="ina219",
-    meter_rate_hz=10.0,
     meter_noise_w=0.02,
     meter_resolution_w=0.002,
     meter_uncertainty=0.01,
@@ -108,7 +107,6 @@ _PI_5 = BoardPreset(
     receive_power_w=0.3,
     # Its power controller's rails, scaled to the board by a community fit: 10 Hz [K].
     meter="pmic",
-    meter_rate_hz=10.0,
     meter_noise_w=0.05,
     meter_resolution_w=0.01,
     meter_uncertainty=0.03,
@@ -131,7 +129,6 @@ _JETSON_NANO = BoardPreset(
     receive_power_w=0.35,
     # INA3221 rail POM_5V_IN: 40 µV steps over 5 mΩ at 5 V are 40 mW [K].
     meter="ina3221:POM_5V_IN",
-    meter_rate_hz=10.0,
     meter_noise_w=0.03,
     meter_resolution_w=0.04,
     meter_uncertainty=0.02,
@@ -151,7 +148,6 @@ _JETSON_ORIN_NANO = BoardPreset(
     receive_power_w=0.35,
     # INA3221 rail VDD_IN: voltage × current, computed by the reader [linux].
     meter="ina3221:VDD_IN",
-    meter_rate_hz=10.0,
     meter_noise_w=0.04,
     meter_resolution_w=0.04,
     meter_uncertainty=0.02,
@@ -170,7 +166,6 @@ _MINI_PC = BoardPreset(
     receive_power_w=0.5,
     # A USB-C meter in its supply line.
     meter="powerz",
-    meter_rate_hz=10.0,
     meter_noise_w=0.05,
     meter_resolution_w=0.001,
     meter_uncertainty=0.01,

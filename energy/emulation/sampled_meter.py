@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from typing import Any
 
 import numpy as np
 
-from fimi.energy.clock import VirtualClock
 from fimi.energy.emulation.meter import EmulatedMeter
 from fimi.energy.meters import MeterDescription, Reading
 
@@ -24,37 +24,24 @@ class SampledMeter(EmulatedMeter):
     """An emulated meter with a sampling grid.
 
     Args:
-        description: what it says of itself.
-        noise_w: one standard deviation of a reading's noise, W.
-        relative_noise: the same in proportion to the power.
+        relative_noise: one standard deviation of a reading's noise over the power.
         dropped: probability that a reading on the grid is lost; those forced at the edges of a
             phase are not.
-        gain: reading over truth.
-        resting_power_w: power of the board when no work is reported, W.
-        clock: the board's clock.
+        others: those of :class:`fimi.energy.emulation.meter.EmulatedMeter`.
     """
 
     def __init__(
         self,
         description: MeterDescription,
         *,
-        noise_w: float,
         relative_noise: float = 0.0,
         dropped: float = 0.0,
-        gain: float,
-        resting_power_w: float,
-        clock: VirtualClock,
+        **others: Any,
     ) -> None:
-        super().__init__(
-            description,
-            noise_w=noise_w,
-            gain=gain,
-            resting_power_w=resting_power_w,
-            clock=clock,
-        )
+        super().__init__(description, **others)
         self._relative_noise = relative_noise
         self._dropped = dropped
-        self._since_s = clock.now_s()
+        self._since_s = self._until_s
         self._ends_s: list[float] = []
         self._powers_w: list[float] = []
 
@@ -91,13 +78,4 @@ class SampledMeter(EmulatedMeter):
 
     def _look(self, times_s: np.ndarray, powers_w: np.ndarray, averaged: float) -> list[Reading]:
         spread_w = np.hypot(self._noise_w, self._relative_noise * powers_w) / math.sqrt(averaged)
-        power = np.maximum(
-            self._gain * powers_w + spread_w * self._random.normal(size=len(times_s)), 0.0
-        )
-        step_w = self._description.resolution_w
-        if step_w:
-            power = np.rint(power / step_w) * step_w
-        return [
-            Reading(time_s=time_s, power_w=reading_w)
-            for time_s, reading_w in zip(times_s.tolist(), power.tolist(), strict=True)
-        ]
+        return self._read(times_s, powers_w, spread_w * self._random.normal(size=len(times_s)))

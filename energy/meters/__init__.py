@@ -93,13 +93,7 @@ class Reading(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Look(NamedTuple):
-    """The value of a meter, without its time; empty if the meter could not be read.
-
-    Attributes:
-        power_w: power, W.
-        counter_j: accumulated energy, J.
-        reset: the counter does not continue from the value before.
-    """
+    """A :class:`Reading` without its time; empty if the meter could not be read."""
 
     power_w: float | None = None
     counter_j: float | None = None
@@ -141,7 +135,6 @@ class Recorder(Protocol):
 
     def describe(self) -> MeterDescription:
         """The meter that is read."""
-        ...
 
     def mark(self) -> list[Reading]:
         """Readings since the last mark, both edges included.
@@ -151,7 +144,6 @@ class Recorder(Protocol):
         phase gets half of another's power. Where the meter could not be read, the list is empty or
         consists of readings without a value.
         """
-        ...
 
 
 class DeclaredPower:
@@ -160,23 +152,14 @@ class DeclaredPower:
     Its joules are ``modelled``. There is no default power.
 
     Args:
-        power_w: declared power of the board, W.
-        clock: the board's clock.
-        scope: what the declared power covers.
+        power_w: of the board, W.
         relative_uncertainty: one standard deviation of the declared power, dimensionless.
 
     Raises:
         ValueError: for a power that is not positive and finite.
     """
 
-    def __init__(
-        self,
-        power_w: float,
-        clock: Clock,
-        *,
-        scope: Scope = "board",
-        relative_uncertainty: float = 0.2,
-    ) -> None:
+    def __init__(self, power_w: float, clock: Clock, *, relative_uncertainty: float = 0.2) -> None:
         if not (math.isfinite(power_w) and power_w > 0.0):
             raise ValueError(f"a declared power must be positive and finite, not {power_w} W")
         self._power_w = power_w
@@ -185,7 +168,7 @@ class DeclaredPower:
         self._description = MeterDescription(
             source=f"declared:{power_w:g}W",
             kind="modelled",
-            scope=scope,
+            scope="board",
             rate_hz=0.0,
             relative_uncertainty=relative_uncertainty,
         )

@@ -13,11 +13,7 @@ from fimi.energy.sysfs import read_signed, read_text
 
 
 class Battery(Meter):
-    """One battery.
-
-    Args:
-        folder: folder of the power supply below ``/sys/class/power_supply``.
-    """
+    """One battery, by its folder below ``/sys/class/power_supply``."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

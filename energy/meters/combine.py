@@ -6,38 +6,17 @@ nothing else. The two are not added up: the share is part of the total.
 
 from __future__ import annotations
 
+from fimi.energy.joules import SCOPE_WIDTH
 from fimi.energy.meters import MeterDescription, MeterUnavailableError, Reading
 from fimi.energy.meters.sampler import MonitorCost, Sampler
-
-_WIDTH = {"cpu": 0, "gpu": 0, "module": 1, "board": 2, "wall": 3}
-
-
-class SplitRecorder:
-    """The recorder of the processor's share; it is marked together with that of the total."""
-
-    def __init__(self, sampler: Sampler) -> None:
-        self.sampler = sampler
-        self._taken: list[Reading] = []
-
-    def describe(self) -> MeterDescription:
-        """The meter of the share."""
-        return self.sampler.describe()
-
-    def mark(self) -> None:
-        """Close the present list."""
-        self._taken = self.sampler.mark()
-
-    def taken(self) -> list[Reading]:
-        """The list of readings that the last mark closed."""
-        return self._taken
 
 
 class Combined:
     """A recorder of totals that also records the processor's share.
 
-    Args:
-        total: the wider meter.
-        split: the processor's.
+    Attributes:
+        split: the recorder of the processor's share.
+        split_readings: its readings between the last two marks.
 
     Raises:
         MeterUnavailableError: if the total's meter sees no more than the processor's.
@@ -45,13 +24,14 @@ class Combined:
 
     def __init__(self, total: Sampler, split: Sampler) -> None:
         wide, narrow = total.describe(), split.describe()
-        if _WIDTH[wide.scope] <= _WIDTH[narrow.scope]:
+        if SCOPE_WIDTH[wide.scope] <= SCOPE_WIDTH[narrow.scope]:
             raise MeterUnavailableError(
                 f"{wide.source} ({wide.scope}) cannot be the total of which {narrow.source} "
                 f"({narrow.scope}) is a share: choose a meter that sees more for the total"
             )
         self._total = total
-        self.split = SplitRecorder(split)
+        self.split = split
+        self.split_readings: list[Reading] = []
 
     def describe(self) -> MeterDescription:
         """The meter of the total."""
@@ -59,12 +39,12 @@ class Combined:
 
     def mark(self) -> list[Reading]:
         """Readings of the total since the last mark."""
-        self.split.mark()
+        self.split_readings = self.split.mark()
         return self._total.mark()
 
     def take_cost(self) -> MonitorCost:
         """The cost of reading both since the last call."""
-        one, other = self._total.take_cost(), self.split.sampler.take_cost()
+        one, other = self._total.take_cost(), self.split.take_cost()
         return MonitorCost(
             cpu_s=one.cpu_s + other.cpu_s,
             wall_s=max(one.wall_s, other.wall_s),
@@ -75,4 +55,4 @@ class Combined:
     def close(self) -> None:
         """Close both."""
         self._total.close()
-        self.split.sampler.close()
+        self.split.close()

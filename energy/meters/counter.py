@@ -8,6 +8,7 @@ backwards is a wrap. If a wrap would mean more power than the device can draw, t
 from __future__ import annotations
 
 from fimi.energy.meters import NOTHING, Look
+from fimi.energy.sysfs import complete
 
 
 class Counter:
@@ -60,9 +61,6 @@ class Counter:
 
 def add(looks: list[Look]) -> Look:
     """The sum of several counters: empty if one could not be read, reset if one was reset."""
-    total_j = 0.0
-    for look in looks:
-        if look.counter_j is None:
-            return NOTHING
-        total_j += look.counter_j
-    return Look(counter_j=total_j, reset=any(look.reset for look in looks))
+    known_j = complete(look.counter_j for look in looks)
+    reset = any(look.reset for look in looks)
+    return Look(counter_j=sum(known_j), reset=reset) if known_j else NOTHING

@@ -11,6 +11,7 @@ graphics card: its joules are not those of the device.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from fimi.energy.meters.pmic import open_pmic
 from fimi.energy.meters.rapl import open_rapl
 from fimi.energy.meters.replay import Replay
 from fimi.energy.meters.sampler import DEFAULT_RATE_HZ, Sampler
+from fimi.energy.sysfs import Value
 
 TOTALS = ("plug", "hwmon", "ina3221", "pmic", "battery", "rapl")
 """What ``auto`` tries for the total, in this order."""
@@ -52,15 +54,9 @@ class MeterPair(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class MeterSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a board's profile says about meters.
+    """What a board's profile (:class:`fimi.energy.host_profile.HostProfile`) says about meters.
 
-    Attributes:
-        meter: ``auto``, one of :data:`NAMES`, ``hwmon:<driver>``, or a pair of these.
-        scope: what an hwmon device or a recording sees, where that is not known.
-        rate_hz: how often to read it, Hz.
-        plug: where the plug is found.
-        replay: a recorded CSV file.
-        constant_power_w: the declared power, W.
+    ``meter`` is ``auto``, one of :data:`NAMES`, ``hwmon:<driver>``, or a pair of these.
     """
 
     meter: str | MeterPair = "auto"
@@ -116,21 +112,23 @@ def open_recorder(settings: MeterSettings, root: Path, clock: Clock) -> MeterRec
     Raises:
         MeterUnavailableError: it cannot be used, or ``auto`` finds none; says what to do.
     """
+
+    def sampler(name: str) -> Sampler:
+        return Sampler(open_meter(name, settings, root, clock), clock, rate_hz=settings.rate_hz)
+
     choice = settings.meter
     if isinstance(choice, MeterPair):
-        return _combined(choice.total, choice.split, settings, root, clock)
+        return _combined(choice, sampler)
     if choice == "declared":
         return _declared(settings, clock)
     if choice != "auto":
-        return _sampler(choice, settings, root, clock)
+        return sampler(choice)
     problems = []
     for name in TOTALS:
         try:
-            total = _sampler(name, settings, root, clock)
+            return _with_split(sampler(name), sampler)
         except MeterUnavailableError as error:
             problems.append(f"{name}: {error}")
-            continue
-        return _with_split(total, settings, root, clock)
     if settings.constant_power_w is not None:
         return _declared(settings, clock)
     raise MeterUnavailableError(
@@ -155,8 +153,14 @@ def open_meter(name: str, settings: MeterSettings, root: Path, clock: Clock) -> 
         "hwmon": lambda: open_hwmon(root, driver, settings.scope if driver else None),
         "battery": lambda: open_battery(root),
         "nvml": open_nvml,
-        "plug": lambda: _plug(settings),
-        "replay": lambda: _replay(settings, clock),
+        "plug": lambda: Plug(
+            _named(settings.plug, "plug; a table [plug] with model, topic and host")
+        ),
+        "replay": lambda: Replay(
+            Path(_named(settings.replay, "recording; replay = FILE.csv")),
+            clock,
+            scope=settings.scope or "board",
+        ),
     }
     opener = openers.get(name.partition(":")[0])
     if opener is None or (driver and not name.startswith("hwmon:")):
@@ -166,36 +170,22 @@ def open_meter(name: str, settings: MeterSettings, root: Path, clock: Clock) -> 
     return opener()
 
 
-def _sampler(name: str, settings: MeterSettings, root: Path, clock: Clock) -> Sampler:
-    return Sampler(open_meter(name, settings, root, clock), clock, rate_hz=settings.rate_hz)
+def _combined(pair: MeterPair, sampler: Callable[[str], Sampler]) -> Combined:
+    with contextlib.ExitStack() as opened:
+        total = opened.enter_context(contextlib.closing(sampler(pair.total)))
+        split = opened.enter_context(contextlib.closing(sampler(pair.split)))
+        both = Combined(total, split)
+        opened.pop_all()
+    return both
 
 
-def _combined(
-    total: str, split: str, settings: MeterSettings, root: Path, clock: Clock
-) -> Combined:
-    wide = _sampler(total, settings, root, clock)
-    try:
-        narrow = _sampler(split, settings, root, clock)
-    except MeterUnavailableError:
-        wide.close()
-        raise
-    try:
-        return Combined(wide, narrow)
-    except MeterUnavailableError:
-        wide.close()
-        narrow.close()
-        raise
-
-
-def _with_split(
-    total: Sampler, settings: MeterSettings, root: Path, clock: Clock
-) -> Sampler | Combined:
+def _with_split(total: Sampler, sampler: Callable[[str], Sampler]) -> Sampler | Combined:
     """The total together with the processor's share, where a narrower meter sees it."""
     if total.describe().scope == "cpu":
         return total
     for name in SPLITS:
         try:
-            return Combined(total, _sampler(name, settings, root, clock))
+            return Combined(total, sampler(name))
         except MeterUnavailableError:
             continue
     return total
@@ -210,15 +200,7 @@ def _declared(settings: MeterSettings, clock: Clock) -> DeclaredPower:
     return DeclaredPower(settings.constant_power_w, clock)
 
 
-def _plug(settings: MeterSettings) -> Plug:
-    if settings.plug is None:
-        raise MeterUnavailableError(
-            "the profile names no plug; a table [plug] with model, topic and host does"
-        )
-    return Plug(settings.plug)
-
-
-def _replay(settings: MeterSettings, clock: Clock) -> Replay:
-    if settings.replay is None:
-        raise MeterUnavailableError("the profile names no recording; replay = FILE.csv does")
-    return Replay(Path(settings.replay), clock, scope=settings.scope or "board")
+def _named(value: Value | None, what: str) -> Value:
+    if value is None:
+        raise MeterUnavailableError(f"the profile names no {what} does")
+    return value

@@ -40,14 +40,10 @@ class HwmonDriver(Struct, frozen=True):
 
 CHIPS: dict[str, HwmonDriver] = {
     # Boards for the supply line: 0.5 % (INA219), 0.1 % (INA226) of the chip, 1 to 2 % of the shunt.
-    **{
-        name: HwmonDriver(scope="board")
-        for name in ("ina219", "ina220", "ina226", "ina230", "ina231")
-    },
-    **{
-        name: HwmonDriver(scope="board")
-        for name in ("ina228", "ina232", "ina233", "ina237", "ina238")
-    },
+    **dict.fromkeys(
+        (f"ina{number}" for number in (219, 220, 226, 228, 230, 231, 232, 233, 237, 238)),
+        HwmonDriver(scope="board"),
+    ),
     "ina260": HwmonDriver(scope="board", resolution_w=0.01, relative_uncertainty=0.005),
     # In the USB-C cable, with a signed current; the sign depends on how the meter is plugged in.
     "powerz": HwmonDriver(
@@ -59,19 +55,11 @@ CHIPS: dict[str, HwmonDriver] = {
 
 
 class Hwmon(Meter):
-    """One device below ``/sys/class/hwmon``.
-
-    Args:
-        folder: folder of the device.
-        name: name of its driver.
-        chip: properties of the driver.
-        scope: what it sees, if its user has said so.
-    """
+    """One device below ``/sys/class/hwmon``; ``scope`` is what its user says that it sees."""
 
     def __init__(self, folder: Path, name: str, chip: HwmonDriver, scope: Scope | None) -> None:
-        self._power = next(
-            (folder / file for file in _POWER_FILES if (folder / file).exists()), None
-        )
+        powers = [folder / file for file in _POWER_FILES if (folder / file).exists()]
+        self._power = powers[0] if powers else None
         self._volts, self._amperes = folder / chip.volts, folder / "curr1_input"
         interval_ms = read_count(folder / "update_interval") or read_count(
             folder / "power1_average_interval"
@@ -97,7 +85,7 @@ class Hwmon(Meter):
         millivolts, milliamperes = read_count(self._volts), read_signed(self._amperes)
         if millivolts is None or milliamperes is None:
             return NOTHING
-        if millivolts >= _SENTINEL_MA or abs(milliamperes) >= _SENTINEL_MA:
+        if max(millivolts, abs(milliamperes)) >= _SENTINEL_MA:
             return NOTHING
         return Look(power_w=millivolts * abs(milliamperes) * 1e-6)
 
@@ -122,12 +110,9 @@ def find_hwmon(root: Path) -> dict[str, Path]:
 
 
 def open_hwmon(root: Path, name: str | None = None, scope: Scope | None = None) -> Hwmon:
-    """A device by its driver's name, or the first one that is known to see a whole device.
+    """A device by its driver's name (``"ina226"``), or the first one of :data:`CHIPS`.
 
-    Args:
-        root: root of the file system.
-        name: for example ``"ina226"``; ``None`` for any of :data:`CHIPS`.
-        scope: what it sees; needed for a driver that is not one of :data:`CHIPS`.
+    A driver that is not one of these needs a scope.
 
     Raises:
         MeterUnavailableError: there is none, it cannot be read, or its scope is not known.

@@ -12,13 +12,13 @@ of them meters the carrier board.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from pathlib import Path
 
 from msgspec import Struct
 
 from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, MeterUnavailableError
-from fimi.energy.sysfs import read_count, read_text
+from fimi.energy.sysfs import complete, read_count, read_text
 
 TOTALS: tuple[tuple[str, ...], ...] = (
     ("POM_5V_IN",),  # Nano
@@ -42,24 +42,28 @@ class Rail(Struct, frozen=True):
 
     Attributes:
         label: its name in the device tree.
-        read_w: reads its power, W, or ``None``.
+        files: the numbers whose product is its power: a power, or a voltage and a current.
+        unit_w: power for a product of 1, W.
         period_s: time between two new values of the chip, s.
         averages: whether a value is the mean over that time; JetPack 4 does not say.
     """
 
     label: str
-    read_w: Callable[[], float | None]
+    files: tuple[Path, ...]
+    unit_w: float
     period_s: float
     averages: bool
 
+    def read_w(self) -> float | None:
+        """Its power, W; ``None`` if a number is missing or says that there is none."""
+        numbers = complete(read_count(file) for file in self.files)
+        if not numbers or max(numbers) >= _SENTINEL:
+            return None
+        return math.prod(numbers) * self.unit_w
+
 
 class Ina3221(Meter):
-    """The sum of some rails.
-
-    Args:
-        rails: the rails; none of them contains another.
-        what: ``"total"``, ``"cpu"``: which of the module's powers this is.
-    """
+    """The sum of rails of which none contains another: the module's total, or its processor's."""
 
     def __init__(self, rails: list[Rail], what: str) -> None:
         self._rails = rails
@@ -76,21 +80,12 @@ class Ina3221(Meter):
 
     def look(self, time_s: float) -> Look:
         """The sum of the rails; empty if one of them cannot be read."""
-        total_w = 0.0
-        for rail in self._rails:
-            power_w = rail.read_w()
-            if power_w is None:
-                return NOTHING
-            total_w += power_w
-        return Look(power_w=total_w)
+        powers_w = complete(rail.read_w() for rail in self._rails)
+        return Look(power_w=sum(powers_w)) if powers_w else NOTHING
 
 
 def open_ina3221(root: Path, what: str = "total") -> Ina3221:
-    """The module's total, or its CPU rail.
-
-    Args:
-        root: root of the file system.
-        what: ``"total"`` or ``"cpu"``.
+    """The module's ``"total"``, or its ``"cpu"`` rail.
 
     Raises:
         MeterUnavailableError: there is no INA3221, it cannot be read, or it is not known which of
@@ -110,7 +105,14 @@ def open_ina3221(root: Path, what: str = "total") -> Ina3221:
             f"them make up the {what} power: adding rails that contain each other would count "
             "twice. Meter it from outside (an INA board, a USB meter, a plug)"
         )
-    return _readable(Ina3221([rails[label] for label in chosen], what), root)
+    meter = Ina3221([rails[label] for label in chosen], what)
+    if meter.look(0.0) == NOTHING:
+        raise MeterUnavailableError(
+            f"{meter.describe().source} is there and cannot be read: its files below "
+            f"{root / 'sys/bus/i2c/drivers'} are unreadable or hold no numbers. Make them readable "
+            "(a container needs /sys mounted), or look at dmesg for errors of the driver"
+        )
+    return meter
 
 
 def find_rails(root: Path) -> list[Rail]:
@@ -119,50 +121,14 @@ def find_rails(root: Path) -> list[Rail]:
     rails = []
     for device in sorted(drivers.glob("ina3221x/*/iio:device*")):
         for name in sorted(device.glob("rail_name_[0-9]")):
-            rails.append(_iio_rail(device, name))
+            power, label = device / f"in_power{name.name[-1]}_input", read_text(name)
+            rails.append(Rail(label or name.name, (power,), 1e-3, 0.1, averages=False))
     for device in sorted(drivers.glob("ina3221/*/hwmon/hwmon*")):
         interval_ms = read_count(device / "update_interval")
         for channel in (1, 2, 3):
             label = read_text(device / f"in{channel}_label")
-            if label and label != "NC" and (device / f"curr{channel}_input").exists():
-                rails.append(_hwmon_rail(device, channel, label, interval_ms))
+            files = (device / f"in{channel}_input", device / f"curr{channel}_input")
+            if label and label != "NC" and files[1].exists():
+                period_s = (interval_ms or 100) * 1e-3
+                rails.append(Rail(label, files, 1e-6, period_s, averages=bool(interval_ms)))
     return rails
-
-
-def _iio_rail(device: Path, name: Path) -> Rail:
-    file = device / f"in_power{name.name[-1]}_input"
-
-    def read_w() -> float | None:
-        milliwatts = read_count(file)
-        return None if milliwatts is None or milliwatts >= _SENTINEL else milliwatts * 1e-3
-
-    return Rail(label=read_text(name) or name.name, read_w=read_w, period_s=0.1, averages=False)
-
-
-def _hwmon_rail(device: Path, channel: int, label: str, interval_ms: int | None) -> Rail:
-    volts, amperes = device / f"in{channel}_input", device / f"curr{channel}_input"
-
-    def read_w() -> float | None:
-        millivolts, milliamperes = read_count(volts), read_count(amperes)
-        if millivolts is None or milliamperes is None:
-            return None
-        if millivolts >= _SENTINEL or milliamperes >= _SENTINEL:
-            return None
-        return millivolts * milliamperes * 1e-6
-
-    return Rail(
-        label=label,
-        read_w=read_w,
-        period_s=(interval_ms or 100) * 1e-3,
-        averages=bool(interval_ms),
-    )
-
-
-def _readable(meter: Ina3221, root: Path) -> Ina3221:
-    if meter.look(0.0) == NOTHING:
-        raise MeterUnavailableError(
-            f"{meter.describe().source} is there and cannot be read: its files below "
-            f"{root / 'sys/bus/i2c/drivers'} are unreadable or hold no numbers. Make them readable "
-            "(a container needs /sys mounted), or look at dmesg for errors of the driver"
-        )
-    return meter

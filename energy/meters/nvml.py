@@ -13,6 +13,7 @@ from typing import Any
 
 from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, MeterUnavailableError
 from fimi.energy.meters.counter import Counter, add
+from fimi.energy.sysfs import complete
 
 CARD_POWER_LIMIT_W = 5000.0
 """No card draws more, W; a counter that shows more was reset."""
@@ -59,9 +60,8 @@ class Nvml(Meter):
         if self._counts:
             pairs = zip(self._counters, self._cards, strict=True)
             return add([counter.advance(self._energy_mj(card), time_s) for counter, card in pairs])
-        powers_w = [self._power_w(card) for card in self._cards]
-        known_w = [power_w for power_w in powers_w if power_w is not None]
-        return Look(power_w=sum(known_w)) if len(known_w) == len(powers_w) else NOTHING
+        powers_w = complete(self._power_w(card) for card in self._cards)
+        return Look(power_w=sum(powers_w)) if powers_w else NOTHING
 
     def close(self) -> None:
         """Shut the library down."""
@@ -83,10 +83,7 @@ class Nvml(Meter):
 
 
 def open_nvml(library: ModuleType | Any = None) -> Nvml:
-    """All NVIDIA cards of this machine.
-
-    Args:
-        library: the module ``pynvml``; imported if left out.
+    """All NVIDIA cards of this machine; ``library`` is the module ``pynvml``.
 
     Raises:
         MeterUnavailableError: if the library, its driver or a card is missing.

@@ -31,6 +31,7 @@ from msgspec import Meta, Struct
 from paho.mqtt.enums import CallbackAPIVersion
 
 from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, MeterUnavailableError
+from fimi.energy.sysfs import complete
 
 UNRELIABLE_BELOW_W = 6.0
 
@@ -44,10 +45,7 @@ class PlugSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         model: which messages it understands; ``shelly-1`` is the first generation.
         topic: its topic: Tasmota's ``%topic%``, Shelly's device id or topic prefix
             (``shellies/<id>`` for the first generation).
-        host: host of the broker.
-        port: port of the broker.
-        username: user name at the broker.
-        password: password at the broker.
+        host, port, username, password: of the broker.
         timeout_s: how long to wait for an answer, s.
         rate_hz: how often to ask, Hz.
     """
@@ -64,9 +62,6 @@ class PlugSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 class Plug(Meter):
     """A plug that is asked through a broker.
-
-    Args:
-        settings: where it is found.
 
     Raises:
         MeterUnavailableError: the broker cannot be reached or the plug does not answer.
@@ -101,9 +96,7 @@ class Plug(Meter):
             for topic, question in self._questions:
                 self._client.publish(topic, question)
             self._changed.wait_for(lambda: self._answers > seen, self._settings.timeout_s)
-            if self._answers == seen or self._power_w is None:
-                return NOTHING
-            return Look(power_w=self._power_w)
+            return NOTHING if self._answers == seen else Look(power_w=self._power_w)
 
     def close(self) -> None:
         """Leave the broker; may be called again."""
@@ -147,8 +140,7 @@ class Plug(Meter):
             ) from error
         client.loop_start()
         with self._changed:
-            self._changed.wait_for(lambda: self._subscribed, _CONNECT_TIMEOUT_S)
-            subscribed = self._subscribed
+            subscribed = self._changed.wait_for(lambda: self._subscribed, _CONNECT_TIMEOUT_S)
         if not subscribed:
             client.disconnect()
             client.loop_stop()
@@ -195,9 +187,8 @@ def tasmota_power_w(payload: bytes) -> float | None:
         return None
     power = energy.get("Power")
     if isinstance(power, list):
-        powers = [_watts(each) for each in power]
-        known = [each for each in powers if each is not None]
-        return math.fsum(known) if known and len(known) == len(powers) else None
+        powers_w = complete(_watts(each) for each in power)
+        return math.fsum(powers_w) if powers_w else None
     return _watts(power)
 
 

@@ -23,11 +23,7 @@ _LINE = re.compile(r"^\s*(\w+?)_([AV])\s+(?:current|volt)\(\d+\)=(-?[\d.]+)[AV]\
 
 
 def rail_powers_w(listing: str) -> dict[str, float]:
-    """Power of every rail that has both a current and a voltage, W.
-
-    Args:
-        listing: the output of ``vcgencmd pmic_read_adc``.
-    """
+    """Power of every rail with a current and a voltage in ``vcgencmd pmic_read_adc``, W."""
     values: dict[str, dict[str, float]] = {}
     for rail, quantity, number in _LINE.findall(listing):
         try:
@@ -42,11 +38,7 @@ def rail_powers_w(listing: str) -> dict[str, float]:
 
 
 class Pmic(Meter):
-    """The sum of the rails, or the processor's rail alone.
-
-    Args:
-        ask: asks the firmware.
-        what: ``"total"`` or ``"cpu"``.
+    """The sum of the rails (``"total"``), or the processor's rail alone (``"cpu"``).
 
     Raises:
         MeterUnavailableError: the firmware lists no rails.
@@ -86,18 +78,12 @@ class Pmic(Meter):
 
 
 def open_pmic(root: Path, what: str = "total", ask: Ask | None = None) -> Pmic:
-    """The power management chip of this Raspberry Pi 5.
-
-    Args:
-        root: root of the file system.
-        what: ``"total"`` or ``"cpu"``.
-        ask: asks the firmware; found by itself if left out.
+    """The power management chip of this Raspberry Pi 5, or its ``"cpu"`` rail.
 
     Raises:
         MeterUnavailableError: there is none, or this user may not ask it.
     """
-    ask = ask or find_firmware(root)
-    if ask is not None:
+    if (ask := ask or find_firmware(root)) is not None:
         return Pmic(ask, what)
     model = (read_text(root / "proc" / "device-tree" / "model") or "").rstrip("\0")
     if "Raspberry Pi" in model:

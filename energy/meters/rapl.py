@@ -28,10 +28,7 @@ _SUB_ZONE = re.compile(r"^intel-rapl:\d+$")
 
 
 class Rapl(Meter):
-    """The sum of all package counters.
-
-    Args:
-        zones: folders of the package zones.
+    """The sum of the counters of some package zones, by their folders.
 
     Raises:
         MeterUnavailableError: if a zone cannot be read.
@@ -81,22 +78,27 @@ class Rapl(Meter):
         return add([counter.advance(read_count(file), time_s) for counter, file in pairs])
 
 
+def package_zones(root: Path) -> list[Path]:
+    """The folders of the package counters under ``<root>/sys/class/powercap``."""
+    return [
+        zone
+        for zone in sorted((root / "sys/class/powercap").glob("intel-rapl:*"))
+        if _SUB_ZONE.match(zone.name) and (read_text(zone / "name") or "").startswith("package")
+    ]
+
+
 def open_rapl(root: Path) -> Rapl:
     """The package counters under ``<root>/sys/class/powercap``.
 
     Raises:
         MeterUnavailableError: there are none or they cannot be read; says what to do.
     """
-    folder = root / "sys" / "class" / "powercap"
-    zones = [
-        zone
-        for zone in sorted(folder.glob("intel-rapl:*"))
-        if _SUB_ZONE.match(zone.name) and (read_text(zone / "name") or "").startswith("package")
-    ]
+    zones = package_zones(root)
     if not zones:
         raise MeterUnavailableError(
-            f"no RAPL package counter under {folder}: not an x86 processor that has one, a "
-            "container or virtual machine that hides it, or the intel_rapl modules are not loaded "
+            f"no RAPL package counter under {root / 'sys/class/powercap'}: not an x86 processor "
+            "that has one, a container or virtual machine that hides it, or the intel_rapl modules "
+            "are not loaded "
             "(sudo modprobe intel_rapl_msr). Run outside the container, or declare "
             "constant_power_w in this board's profile"
         )

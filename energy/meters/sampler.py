@@ -13,6 +13,7 @@ straight line across it is taken for a measurement.
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -23,6 +24,7 @@ from msgspec import Meta, Struct
 
 from fimi.energy.clock import Clock
 from fimi.energy.meters import Meter, MeterDescription, Reading
+from fimi.energy.sysfs import complete
 
 DEFAULT_RATE_HZ = 10.0
 MOST_READINGS = 4096
@@ -42,7 +44,7 @@ class MonitorCost(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     """What reading a meter took.
 
     Attributes:
-        cpu_s: CPU time of the readings, and of the thread between them, s.
+        cpu_s: CPU time of the readings and of the thread between them, s.
         wall_s: wall time in which this was taken, s.
         looks: how often the meter was read.
         failed: how many of these readings failed.
@@ -93,7 +95,8 @@ class Sampler:
     """
 
     def __init__(self, meter: Meter, clock: Clock, *, rate_hz: float = DEFAULT_RATE_HZ) -> None:
-        self._meter = meter
+        self.meter = meter
+        """The meter that is read."""
         self._clock = clock
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -104,7 +107,8 @@ class Sampler:
         described = meter.describe()
         news_hz = described.rate_hz
         rate_hz = min(rate_hz, news_hz) if news_hz > 0.0 else rate_hz
-        self._period_s = min(1.0 / rate_hz if rate_hz > 0.0 else float("inf"), _patience_s(meter))
+        patience_s = max(meter.longest_period_s, 1e-3)
+        self._period_s = min(1.0 / rate_hz if rate_hz > 0.0 else math.inf, patience_s)
         # A mean that is shorter than the period misses most of it, as an instant does.
         whole = described.counts or self._period_s * news_hz <= _WHOLE
         self.in_step = described.averages and whole
@@ -117,12 +121,7 @@ class Sampler:
 
     def describe(self) -> MeterDescription:
         """The meter's description."""
-        return self._meter.describe()
-
-    @property
-    def meter(self) -> Meter:
-        """The meter that is read."""
-        return self._meter
+        return self.meter.describe()
 
     def poll(self) -> None:
         """Read the meter now."""
@@ -160,16 +159,14 @@ class Sampler:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-        self._meter.close()
+        self.meter.close()
 
     def _look(self) -> None:
         before_s = self._clock.now_s()
-        look = self._meter.look(before_s)
+        look = self.meter.look(before_s)
         time_s = (before_s + self._clock.now_s()) / 2.0
         self._looks += 1
-        reading = Reading(
-            time_s=time_s, power_w=look.power_w, counter_j=look.counter_j, reset=look.reset
-        )
+        reading = Reading(time_s=time_s, **look._asdict())
         self._failed += not reading.holds
         last_s = self._readings[-1].time_s if self._readings else time_s
         if time_s < last_s:
@@ -184,7 +181,7 @@ class Sampler:
     @property
     def _overdue_s(self) -> float:
         if self._thread is None:
-            return float("inf")
+            return math.inf
         return max(_OVERDUE_PERIODS * self._period_s, _OVERDUE_S)
 
     def _watch(self) -> None:
@@ -204,10 +201,6 @@ class Sampler:
                 now_s = time.thread_time()
                 self._spent_s += now_s - spent_s
                 spent_s = now_s
-
-
-def _patience_s(meter: Meter) -> float:
-    return max(meter.longest_period_s, 1e-3)
 
 
 def thin(readings: Sequence[Reading]) -> list[Reading]:
@@ -243,10 +236,9 @@ def _halve(stretch: list[Reading]) -> list[Reading]:
 def _middle(five: Sequence[Reading]) -> Reading:
     """The third of five readings, with a power that keeps the energy the same."""
     first, _, middle, _, last = five
-    power = [reading.power_w for reading in five]
-    if None in power or last.time_s <= first.time_s:
+    watts = complete(reading.power_w for reading in five)
+    if not watts or last.time_s <= first.time_s:
         return middle
-    watts = [float(value) for value in power if value is not None]
     times_s = [reading.time_s for reading in five]
     twice_j = sum(
         (times_s[i + 1] - times_s[i]) * (watts[i] + watts[i + 1]) for i in range(len(five) - 1)

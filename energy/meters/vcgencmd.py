@@ -8,6 +8,7 @@ the program ``vcgencmd``, which costs a process per question.
 from __future__ import annotations
 
 import fcntl
+import functools
 import shutil
 import struct
 import subprocess
@@ -27,14 +28,14 @@ _HEAD = struct.Struct("=6I")
 def find_firmware(root: Path) -> Ask | None:
     """A function that asks this machine's firmware, or ``None`` if there is none."""
     for name in ("vcio_gencmd", "vcio"):
-        device = root / "dev" / name
-        ask = _through(device)
+        ask = functools.partial(_through, root / "dev" / name)
         if ask("version") is not None:
             return ask
     program = shutil.which("vcgencmd", path=f"{root / 'usr/bin'}:{root / 'opt/vc/bin'}")
-    if program is not None and (ask := _by(program))("version") is not None:
-        return ask
-    return None
+    if program is None:
+        return None
+    ask = functools.partial(_by, program)
+    return None if ask("version") is None else ask
 
 
 def request(question: str) -> bytearray:
@@ -62,28 +63,22 @@ def answer(buffer: bytes | bytearray) -> str | None:
     return None if refused else text.decode("ascii", "replace")
 
 
-def _through(device: Path) -> Ask:
-    def ask(question: str) -> str | None:
-        buffer = request(question)
-        try:
-            with device.open("rb", buffering=0) as file:
-                fcntl.ioctl(file, _MAILBOX_PROPERTY, buffer)
-        except OSError:
-            return None
-        return answer(buffer)
-
-    return ask
+def _through(device: Path, question: str) -> str | None:
+    buffer = request(question)
+    try:
+        with device.open("rb", buffering=0) as file:
+            fcntl.ioctl(file, _MAILBOX_PROPERTY, buffer)
+    except OSError:
+        return None
+    return answer(buffer)
 
 
-def _by(program: str) -> Ask:
-    def ask(question: str) -> str | None:
-        try:
-            done = subprocess.run(
-                [program, *question.split()], capture_output=True, text=True, timeout=2.0
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        text = done.stdout.strip()
-        return None if done.returncode or text.startswith("error=") else text
-
-    return ask
+def _by(program: str, question: str) -> str | None:
+    try:
+        done = subprocess.run(
+            [program, *question.split()], capture_output=True, text=True, timeout=2.0
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    text = done.stdout.strip()
+    return None if done.returncode or text.startswith("error=") else text

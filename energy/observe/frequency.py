@@ -22,7 +22,7 @@ from fimi.energy.meters import MeterUnavailableError
 from fimi.energy.meters.vcgencmd import Ask
 from fimi.energy.observe.cycles import Cycles
 from fimi.energy.observe.throttling import Throttling
-from fimi.energy.sysfs import read_count, read_signed, read_text
+from fimi.energy.sysfs import complete, read_count, read_signed, read_text
 
 _PROCESSOR = re.compile(r"cpu|x86_pkg|soc", re.IGNORECASE)
 _COLDEST_C, _HOTTEST_C = -40.0, 150.0
@@ -49,7 +49,6 @@ class FrequencyWatch:
     """Samples clock and throttling by a thread until it is closed.
 
     Args:
-        root: root of the file system.
         ask: asks a Raspberry Pi's firmware.
         throttling: polled as well, because some of its bits are set only for a time.
         period_s: time between two samples, s; 0 for those by :meth:`sample` only.
@@ -72,7 +71,7 @@ class FrequencyWatch:
         self._lock = threading.Lock()
         self._samples_hz: list[float] = []
         self._zones = processor_zones(root)
-        self._warmth_c = (0.0, 0)  # sum and number of the samples
+        self._samples_c: list[float] = []
         self._last = (time.monotonic(), busy_s())
         self._closed = threading.Event()
         self._cycles: Cycles | None = None
@@ -90,7 +89,7 @@ class FrequencyWatch:
         with self._lock:
             self._throttling.poll()
             if (temperature_c := hottest_c(self._zones)) is not None:
-                self._warmth_c = (self._warmth_c[0] + temperature_c, self._warmth_c[1] + 1)
+                self._samples_c.append(temperature_c)
             now_s, busy_s = time.monotonic(), self._busy_s()
             last_s, last_busy_s = self._last
             self._last = (now_s, busy_s)
@@ -102,18 +101,14 @@ class FrequencyWatch:
     def take(self) -> AchievedClock:
         """The achieved frequency since the last take."""
         with self._lock:
-            samples, self._samples_hz = self._samples_hz, []
-            (sum_c, count), self._warmth_c = self._warmth_c, (0.0, 0)
-            mean_c = sum_c / count if count else None
-            if self._cycles is not None:
-                return AchievedClock(
-                    frequency_hz=self._cycles.take_hz(), source="cycles", temperature_c=mean_c
-                )
+            mean_hz, mean_c = _mean(self._samples_hz), _mean(self._samples_c)
+            self._samples_hz, self._samples_c = [], []
             source = "firmware" if self._ask is not None else "cpufreq"
-            mean_hz = sum(samples) / len(samples) if samples else None
-            return AchievedClock(
-                frequency_hz=mean_hz, source=source if mean_hz else "", temperature_c=mean_c
-            )
+            if self._cycles is not None:
+                mean_hz, source = self._cycles.take_hz(), "cycles"
+            elif not mean_hz:
+                source = ""
+            return AchievedClock(frequency_hz=mean_hz, source=source, temperature_c=mean_c)
 
     def close(self) -> None:
         """End the thread."""
@@ -130,30 +125,26 @@ class FrequencyWatch:
             answer = _CLOCK.match((self._ask("measure_clock arm") or "").strip())
             return float(answer[1]) if answer else None
         folder = self._root / "sys/devices/system/cpu/cpufreq"
-        now_khz = [read_count(policy / "scaling_cur_freq") for policy in folder.glob("policy*")]
-        known = [khz for khz in now_khz if khz]
-        return max(known) * 1e3 if known and len(known) == len(now_khz) else None
+        policies = folder.glob("policy*")
+        now_khz = complete(read_count(policy / "scaling_cur_freq") or None for policy in policies)
+        return max(now_khz) * 1e3 if now_khz else None
 
     def _run(self, period_s: float) -> None:
         while not self._closed.wait(period_s):
             self.sample()
 
 
-def processor_zones(root: Path) -> tuple[Path, ...]:
-    """The files with the processor's temperature.
+def _mean(samples: Sequence[float]) -> float | None:
+    return sum(samples) / len(samples) if samples else None
 
-    Args:
-        root: root of the file system.
-    """
+
+def processor_zones(root: Path) -> tuple[Path, ...]:
+    """The files with the processor's temperature."""
     zones = sorted((root / "sys/class/thermal").glob("thermal_zone*"))
     return tuple(z / "temp" for z in zones if _PROCESSOR.search(read_text(z / "type") or ""))
 
 
 def hottest_c(zones: Sequence[Path]) -> float | None:
     """The highest temperature of some zones, °C; ``None`` if none can be read."""
-    found = []
-    for zone in zones:
-        millidegrees = read_signed(zone)
-        if millidegrees is not None and _COLDEST_C <= millidegrees * 1e-3 <= _HOTTEST_C:
-            found.append(millidegrees * 1e-3)
-    return max(found, default=None)
+    found_c = [read * 1e-3 for zone in zones if (read := read_signed(zone)) is not None]
+    return max((each for each in found_c if _COLDEST_C <= each <= _HOTTEST_C), default=None)

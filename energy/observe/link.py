@@ -35,27 +35,22 @@ class LinkState(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 def route_interface(root: Path, host: str) -> str | None:
-    """The interface that sends to an IPv4 host; ``None`` if the kernel has no route.
-
-    Args:
-        root: root of the file system.
-        host: name or address of the host.
-    """
+    """The interface that sends to an IPv4 host; ``None`` if the kernel has no route."""
     try:
         (address,) = struct.unpack("=I", socket.inet_aton(socket.gethostbyname(host)))
     except OSError:
         return None
     if socket.ntohl(address) >> 24 == 127:
         return "lo"
-    best: tuple[int, str] | None = None
+    routes: list[tuple[int, str]] = []
     for line in (read_text(root / "proc/net/route") or "").splitlines()[1:]:
         columns = line.split()
         if len(columns) < 8:
             continue
         target, mask = int(columns[1], 16), int(columns[7], 16)
-        if address & mask == target and (best is None or bin(mask).count("1") > best[0]):
-            best = (bin(mask).count("1"), columns[0])
-    return best[1] if best else None
+        if address & mask == target:
+            routes.append((bin(mask).count("1"), columns[0]))
+    return max(routes, key=lambda route: route[0])[1] if routes else None
 
 
 def link_state(root: Path, interface: str, run: Run = run_program) -> LinkState:
@@ -75,13 +70,6 @@ def link_state(root: Path, interface: str, run: Run = run_program) -> LinkState:
 
 def _signal_dbm(root: Path, interface: str) -> float | None:
     """Signal level from the interface's line in ``/proc/net/wireless``, dBm."""
-    for line in (read_text(root / "proc/net/wireless") or "").splitlines():
-        name, colon, rest = line.strip().partition(":")
-        columns = rest.split()
-        if colon and name == interface and len(columns) >= 3:
-            try:
-                level = float(columns[2].rstrip("."))
-            except ValueError:
-                return None
-            return level if level < 0.0 else None
-    return None
+    listed = read_text(root / "proc/net/wireless") or ""
+    line = re.search(rf"^\s*{re.escape(interface)}:\s*\S+\s+\S+\s+(-\d+)", listed, re.MULTILINE)
+    return float(line[1]) if line else None

@@ -21,19 +21,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from fimi.energy.meters.vcgencmd import Ask
-from fimi.energy.sysfs import read_count, read_text
+from fimi.energy.sysfs import own_cgroup, read_count, read_text
 
 PI_BITS = ("pi-undervoltage", "pi-capped", "pi-throttled", "pi-soft-limit")
 _STICKY_SHIFT = 16
 
 
 class Throttling:
-    """The counters of this machine.
-
-    Args:
-        root: root of the file system.
-        ask: asks a Raspberry Pi's firmware.
-    """
+    """The counters of this machine; ``ask`` asks a Raspberry Pi's firmware."""
 
     def __init__(self, root: Path, ask: Ask | None = None) -> None:
         self._root = root
@@ -50,13 +45,9 @@ class Throttling:
         before, self._bits = self._bits, bits
         for place, name in enumerate(PI_BITS):
             live, sticky = 1 << place, 1 << (place + _STICKY_SHIFT)
-            count = self._pi.setdefault(name, 0)
-            if before is None:
-                self._pi[name] = count + bool(bits & live)
-                continue
-            begun = bool(bits & live) and not before & live
-            missed = bool(bits & sticky) and not before & sticky and not bits & live
-            self._pi[name] = count + (begun or missed)
+            begun = bits & live and not (before or 0) & live
+            missed = before is not None and bits & sticky and not (before & sticky or bits & live)
+            self._pi[name] = self._pi.get(name, 0) + bool(begun or missed)
 
     def counts(self) -> dict[str, int]:
         """Every counter since the beginning."""
@@ -81,13 +72,11 @@ class Throttling:
 
     def _x86(self) -> dict[str, int]:
         folders = list((self._root / "sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle"))
-        cores = [read_count(folder / "core_throttle_count") for folder in folders]
-        packages = [read_count(folder / "package_throttle_count") for folder in folders]
         found = {}
-        if known := [count for count in cores if count is not None]:
-            found["x86-core"] = sum(known)
-        if known := [count for count in packages if count is not None]:
-            found["x86-package"] = max(known)
+        for part, whole in (("core", sum), ("package", max)):
+            counts = [read_count(folder / f"{part}_throttle_count") for folder in folders]
+            if known := [count for count in counts if count is not None]:
+                found[f"x86-{part}"] = whole(known)
         return found
 
     def _orin(self) -> dict[str, int]:
@@ -101,11 +90,9 @@ class Throttling:
         return found
 
     def _quota(self) -> dict[str, int]:
-        for line in (read_text(self._root / "proc/self/cgroup") or "").splitlines():
-            if line.startswith("0::"):
-                file = self._root / "sys/fs/cgroup" / line[3:].lstrip("/") / "cpu.stat"
-                for entry in (read_text(file) or "").splitlines():
-                    name, _, value = entry.partition(" ")
-                    if name == "nr_throttled" and value.isdecimal():
-                        return {"cpu-quota": int(value)}
+        folder = own_cgroup(self._root)
+        for entry in (read_text(folder / "cpu.stat") or "").splitlines() if folder else ():
+            name, _, value = entry.partition(" ")
+            if name == "nr_throttled" and value.isdecimal():
+                return {"cpu-quota": int(value)}
         return {}

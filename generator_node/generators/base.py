@@ -35,14 +35,10 @@ class WrongDataError(GeneratorError):
 
 
 class Provenance(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The origin of generated images.
+    """The origin of generated images: the generator, its training data and weights, by digest.
 
-    Attributes:
-        generator: text for people, for example ``"digits-writers (dpm++, 20 steps, guidance 1)"``.
-        dataset: name of the training data.
-        data_digest: digest of the training data.
-        weights_digest: digest of the weights.
-        libraries: versions of the libraries that made the images.
+    ``generator`` is for people, for example ``"digits-writers (dpm++, 20 steps, guidance 1)"``;
+    ``libraries`` are the versions of those that made the images.
     """
 
     generator: str

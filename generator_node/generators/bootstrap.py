@@ -16,14 +16,8 @@ import numpy as np
 from msgspec import Meta, Struct
 from PIL import Image as Pictures
 
-from fimi.generator_node.generators.base import (
-    Generator,
-    GeneratorError,
-    Image,
-    Provenance,
-    Seeds,
-)
-from fimi.learning.data.dataset import Dataset, Images, Labels
+from fimi.generator_node.generators.base import Generator, GeneratorError, Image, Provenance, Seeds
+from fimi.learning.data.dataset import Dataset, Images, Labels, missing_classes
 
 
 class BootstrapSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -43,11 +37,7 @@ class BootstrapSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class BootstrapGenerator(Generator):
-    """Draws public images.
-
-    Args:
-        public: the images to draw from.
-        settings: how images are changed.
+    """Draws public images and changes them.
 
     Raises:
         GeneratorError: a class has no public image.
@@ -58,8 +48,7 @@ class BootstrapGenerator(Generator):
         self._public = public
         self._settings = settings or BootstrapSettings()
         self._members = [np.flatnonzero(public.labels == c) for c in range(public.classes)]
-        empty = [n for n, m in zip(public.class_names, self._members, strict=True) if not len(m)]
-        if empty:
+        if empty := missing_classes(public):
             raise GeneratorError(
                 f"{public.name} holds no image of {', '.join(empty)}; a bootstrap generator can "
                 "only give what is there"
@@ -112,16 +101,7 @@ class BootstrapGenerator(Generator):
             middle_y + pad + shift_y - mirror * sin * middle_x - cos * middle_y,
         )
         padded = np.pad(image, ((0, 0), (pad, pad), (pad, pad)), mode="edge")
-        return np.stack(
-            [
-                np.asarray(
-                    Pictures.fromarray(channel).transform(
-                        (width, height),
-                        Pictures.Transform.AFFINE,
-                        back,
-                        Pictures.Resampling.BICUBIC,
-                    )
-                )
-                for channel in padded
-            ]
-        )
+        affine, bicubic = Pictures.Transform.AFFINE, Pictures.Resampling.BICUBIC
+        pictures = map(Pictures.fromarray, padded)
+        moved = [each.transform((width, height), affine, back, bicubic) for each in pictures]
+        return np.stack([np.asarray(each) for each in moved])

@@ -7,7 +7,7 @@ does the same faster.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +16,23 @@ import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fimi.generator_node.generators import folder as folders
-from fimi.generator_node.generators.base import GeneratorError, Seeds
-from fimi.generator_node.generators.card import FromCard, levels_table, noise_of
-from fimi.generator_node.generators.solver import SOLVERS, SolverName
-from fimi.generator_node.training.network import library_versions, torch_threads
-from fimi.learning.data.dataset import Images, Labels
-
-CHUNK = 256
-"""Images that pass through the network together; by measurement, more is not faster on a CPU."""
+from fimi.generator_node.generators.base import Seeds
+from fimi.generator_node.generators.card import Card, FromCard, noise_of, read_card
+from fimi.generator_node.generators.solver import SolverName, check_sampling
+from fimi.generator_node.training.network import draw_each, library_versions
+from fimi.learning.data.dataset import Labels
 
 
 class DiffusionGenerator(FromCard):
-    """Draws images with DPM-Solver++; a :class:`~fimi.generator_node.generators.base.Generator`.
+    """Draws images with a solver of diffusers.
 
-    Args:
-        unet: the network, in inference mode.
-        card: its card.
-        scheduler: the solver's configuration.
-        steps: denoising steps, network evaluations per image.
-        guidance: weight w of v_null + w · (v_class − v_null); 1 is the plain model at half the
-            cost. With more, images look better but vary less, and train a classifier worse.
-        solver: ``"dpm++"`` or ``"ddim"``.
-        threads: PyTorch's threads while it draws.
-        device: ``"cpu"``, or a CUDA device, where it computes in half precision.
+    Steps, guidance and solver are explained in
+    :class:`fimi.generator_node.generators.onnx_diffusion.OnnxDiffusionGenerator`. ``unet`` is in
+    inference mode. A CUDA device computes in half precision.
 
     Raises:
         ValueError: steps, guidance or threads are out of range.
@@ -50,7 +41,7 @@ class DiffusionGenerator(FromCard):
     def __init__(
         self,
         unet: UNet2DModel,
-        card: folders.Card,
+        card: Card,
         scheduler: Mapping[str, Any],
         *,
         steps: int = 20,
@@ -59,52 +50,30 @@ class DiffusionGenerator(FromCard):
         threads: int = 1,
         device: str = "cpu",
     ) -> None:
-        if not 1 <= steps <= 1000:
-            raise ValueError(f"steps is {steps}; a sampler takes 1 to 1000 denoising steps")
-        if not 0 <= guidance <= 50:
-            raise ValueError(f"guidance is {guidance}; take a value from 0 to 50")
-        if threads < 1:
-            raise ValueError(f"threads is {threads}; take at least one")
-        if solver not in SOLVERS:
-            raise ValueError(f"solver is {solver!r}; there are {', '.join(SOLVERS)}")
+        check_sampling(solver, steps, guidance)
+        super().__init__(card, threads)
         self._solver = solver
         self._device = torch.device(device)
         self._unet = unet.to(self._device)
-        super().__init__(card)
         self._scheduler = dict(scheduler)
         self._steps = steps
         self._guidance = guidance
-        self._threads = threads
-        self._snap = levels_table(card.levels)
 
     @classmethod
     def load(
         cls,
         folder: Path,
-        *,
-        steps: int = 20,
-        guidance: float = 1.0,
-        solver: SolverName = "dpm++",
-        threads: int = 1,
-        device: str = "cpu",
+        **sampling: Any,
     ) -> DiffusionGenerator:
-        """Read a generator from its folder.
+        """Read a generator from its folder; ``sampling`` as of the class.
 
         Raises:
             GeneratorError: files are missing, damaged, or do not belong together.
             ValueError: steps, guidance or threads are out of range.
         """
-        card = folders.read_card(folder)
-        return cls(
-            folders.read_unet(folder, card),
-            card,
-            folders.read_scheduler(folder),
-            steps=steps,
-            guidance=guidance,
-            solver=solver,
-            threads=threads,
-            device=device,
-        )
+        card = read_card(folder)
+        unet, scheduler = folders.read_unet(folder, card), folders.read_scheduler(folder)
+        return cls(unet, card, scheduler, **sampling)
 
     @property
     def name(self) -> str:
@@ -117,29 +86,24 @@ class DiffusionGenerator(FromCard):
         """Versions of the libraries that make its images."""
         return library_versions()
 
-    def _make(self, class_ids: Labels, seeds: Seeds) -> Images:
-        images = np.empty((len(class_ids), *self.image_shape), np.uint8)
-        with torch_threads(self._threads), torch.inference_mode():
-            for start in range(0, len(class_ids), CHUNK):
-                part = slice(start, start + CHUNK)
-                images[part] = self._pixels(self._draw(class_ids[part], seeds[part]))
-        return images
+    def _each(self, draw: Callable[[slice], None], parts: list[slice]) -> None:
+        draw_each(draw, parts, self._threads)
 
-    def _draw(self, class_ids: Labels, seeds: Seeds) -> Tensor:
-        """Denoise; returns (n, channels, height, width), about −1 to 1."""
+    def _draw(self, class_ids: Labels, seeds: Seeds) -> NDArray[np.float32]:
         if self._solver == "ddim":
             solver = DDIMScheduler.from_config(self._scheduler, clip_sample=False)
         else:
             solver = DPMSolverMultistepScheduler.from_config(self._scheduler)
         solver.set_timesteps(self._steps)
         labels = torch.from_numpy(np.ascontiguousarray(class_ids, np.int64)).to(self._device)
-        noise = np.stack([noise_of(int(seed), self.image_shape) for seed in seeds])
+        noise = noise_of(seeds, self.image_shape)
         images: Tensor = torch.from_numpy(noise).to(self._device) * solver.init_noise_sigma
         with torch.autocast("cuda", enabled=self._device.type == "cuda"):
             for timestep in solver.timesteps:
                 velocity = self._velocity(images, timestep.to(self._device), labels).float()
                 images = solver.step(velocity, timestep, images, return_dict=False)[0]
-        return images.float().cpu()
+        drawn: NDArray[np.float32] = images.float().cpu().numpy()
+        return drawn
 
     def _velocity(self, images: Tensor, timestep: Tensor, labels: Tensor) -> Tensor:
         """The network's prediction, with guidance if it is not 1."""
@@ -153,13 +117,3 @@ class DiffusionGenerator(FromCard):
         conditional, unconditional = both.chunk(2)
         guided: Tensor = unconditional + self._guidance * (conditional - unconditional)
         return guided
-
-    def _pixels(self, images: Tensor) -> Images:
-        if not bool(torch.isfinite(images).all()):
-            raise GeneratorError(
-                f"{self.name} gives values that are not finite; its weights are damaged or its "
-                "training diverged: train it again"
-            )
-        scaled = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()
-        snapped: Images = self._snap[scaled]
-        return snapped

@@ -18,7 +18,6 @@ before it is used (:func:`fimi.generator_node.generators.base.require_trained_on
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,28 +32,9 @@ from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultist
 
 from fimi.files import write_whole
 from fimi.generator_node.generators.base import GeneratorError
-from fimi.generator_node.generators.card import (
-    CARD,
-    GRAPH,
-    JUDGE,
-    Card,
-    read_card,
-    read_part,
-    shipped,
-)
+from fimi.generator_node.generators.card import CARD, GRAPH, JUDGE, Card, read_part
 from fimi.generator_node.training.onnx_export import denoiser_graph
-
-__all__ = [
-    "CARD",
-    "Card",
-    "finish",
-    "read_card",
-    "read_network",
-    "read_scheduler",
-    "read_unet",
-    "save",
-    "shipped",
-]
+from fimi.learning.training.tensors import digest
 
 UNET_CONFIG = "unet/config.json"
 UNET_WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
@@ -72,22 +52,14 @@ def save(
 ) -> Card:
     """Write a generator; the card last, so that a folder with a card is complete.
 
-    Args:
-        folder: the folder to write.
-        card: its card; the digests are set here.
-        unet: the network.
-        scheduler: the solver.
-        judge: the judge of its images as an ONNX graph; empty for none.
-
-    Returns:
-        The card as written.
+    ``judge`` is the judge of its images as an ONNX graph; empty for none. Returns the card as
+    written, with all digests.
     """
     weights = safetensors.torch.save(
         {name: tensor.detach().cpu().contiguous() for name, tensor in unet.state_dict().items()}
     )
     graph = denoiser_graph(unet, card.image_shape)
-    card = msgspec.structs.replace(card, weights_digest=_sha256(weights))
-    card = msgspec.structs.replace(card, graph_digest=_sha256(graph))
+    card = msgspec.structs.replace(card, weights_digest=digest(weights), graph_digest=digest(graph))
     (folder / CARD).unlink(missing_ok=True)
     for part in ("unet", "scheduler"):
         (folder / part).mkdir(parents=True, exist_ok=True)
@@ -102,23 +74,13 @@ def finish(folder: Path, card: Card, judge: bytes) -> Card:
     """Write the judge, if any, and the card; returns the card as written."""
     if judge:
         write_whole(folder / JUDGE, judge)
-        card = msgspec.structs.replace(card, judge_digest=_sha256(judge))
+        card = msgspec.structs.replace(card, judge_digest=digest(judge))
     write_whole(folder / CARD, msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
     return card
 
 
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
 def read_network(folder: Path, name: str, card: Card, build: Callable[[], Network]) -> Network:
-    """A network of a saved generator, ready for inference.
-
-    Args:
-        folder: folder of the generator.
-        name: name of the file of weights, relative to ``folder``.
-        card: card of the generator.
-        build: makes the network, with any weights.
+    """A network of a saved generator, ready for inference; ``build`` makes it with any weights.
 
     Raises:
         GeneratorError: the file is missing, its digest differs from the card's, or its weights
@@ -145,7 +107,9 @@ def read_unet(folder: Path, card: Card) -> UNet2DModel:
         GeneratorError: files are missing, damaged, or do not belong together.
     """
     config = _read_json(folder / UNET_CONFIG)
-    unet = read_network(folder, UNET_WEIGHTS, card, lambda: _unet(config))
+    unet: UNet2DModel = read_network(
+        folder, UNET_WEIGHTS, card, lambda: UNet2DModel.from_config(config)
+    )
     channels = card.image_shape[0]
     expected = (channels, channels, len(card.class_names) + 1)
     actual = (unet.config.in_channels, unet.config.out_channels, unet.config.num_class_embeds)
@@ -154,11 +118,6 @@ def read_unet(folder: Path, card: Card) -> UNet2DModel:
             f"{folder / UNET_CONFIG} has (in, out, classes + null) {actual}, but {CARD} promises "
             f"images {card.image_shape} of {len(card.class_names)} classes, {expected}"
         )
-    return unet
-
-
-def _unet(config: Mapping[str, Any]) -> UNet2DModel:
-    unet: UNet2DModel = UNet2DModel.from_config(config)
     return unet
 
 

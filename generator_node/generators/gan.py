@@ -7,32 +7,26 @@ Two upsampling blocks make an image; noise and class modulate every layer of the
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 import torch
 from msgspec import Meta, Struct
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from fimi.generator_node.generators.base import GeneratorError, Seeds
-from fimi.generator_node.generators.card import (
-    CARD,
-    Card,
-    FromCard,
-    levels_table,
-    noise_of,
-    read_card,
-)
+from fimi.generator_node.generators.card import CARD, Card, FromCard, noise_of, read_card
 from fimi.generator_node.generators.folder import read_network
 from fimi.generator_node.training.augmentation import AugmentationSettings
-from fimi.generator_node.training.network import library_versions, torch_threads
-from fimi.learning.data.dataset import Images, Labels
+from fimi.generator_node.training.network import draw_each, library_versions
+from fimi.learning.data.dataset import Labels
 
 WEIGHTS = "gan/generator.safetensors"
-CHUNK = 256
 
 
 class GanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -115,28 +109,19 @@ class GeneratorNetwork(nn.Module):
 
 
 class GanGenerator(FromCard):
-    """Draws images from a GAN.
-
-    Args:
-        network: the network, in inference mode.
-        card: its card.
-        threads: PyTorch's threads while it draws.
-        device: ``"cpu"`` or a CUDA device.
-    """
+    """Draws images from a GAN, whose network is in inference mode, on the CPU or a CUDA device."""
 
     def __init__(
         self, network: GeneratorNetwork, card: Card, *, threads: int = 1, device: str = "cpu"
     ) -> None:
+        super().__init__(card, threads)
         self._device = torch.device(device)
         self._network = network.to(self._device)
-        super().__init__(card)
-        self._threads = threads
         self._noise = network.embed.embedding_dim
-        self._snap = levels_table(card.levels)
 
     @classmethod
-    def load(cls, folder: Path, *, threads: int = 1, device: str = "cpu") -> GanGenerator:
-        """Read a GAN from its folder.
+    def load(cls, folder: Path, **options: Any) -> GanGenerator:
+        """Read a GAN from its folder; ``options`` as of the class.
 
         Raises:
             GeneratorError: files are missing, damaged, or do not belong together.
@@ -148,15 +133,9 @@ class GanGenerator(FromCard):
             raise GeneratorError(
                 f"{folder / CARD} describes no GAN: {error}; train it again"
             ) from error
-        network = read_network(
-            folder,
-            WEIGHTS,
-            card,
-            lambda: GeneratorNetwork(
-                len(card.class_names), card.image_shape, settings.noise, settings.width
-            ),
-        )
-        return cls(network, card, threads=threads, device=device)
+        sizes = (len(card.class_names), card.image_shape, settings.noise, settings.width)
+        network = read_network(folder, WEIGHTS, card, lambda: GeneratorNetwork(*sizes))
+        return cls(network, card, **options)
 
     @property
     def name(self) -> str:
@@ -167,16 +146,11 @@ class GanGenerator(FromCard):
         """Versions of the libraries that make its images."""
         return library_versions()
 
-    def _make(self, class_ids: Labels, seeds: Seeds) -> Images:
-        images = np.empty((len(class_ids), *self.image_shape), np.uint8)
-        with torch_threads(self._threads), torch.inference_mode():
-            for start in range(0, len(class_ids), CHUNK):
-                part = slice(start, start + CHUNK)
-                noise = np.stack([noise_of(int(seed), (self._noise,)) for seed in seeds[part]])
-                classes = torch.from_numpy(np.ascontiguousarray(class_ids[part], np.int64))
-                drawn = self._network(
-                    torch.from_numpy(noise).to(self._device), classes.to(self._device)
-                )
-                pixels = ((drawn.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-                images[part] = self._snap[pixels.cpu().numpy()]
-        return images
+    def _each(self, draw: Callable[[slice], None], parts: list[slice]) -> None:
+        draw_each(draw, parts, self._threads)
+
+    def _draw(self, class_ids: Labels, seeds: Seeds) -> NDArray[np.float32]:
+        noise = torch.from_numpy(noise_of(seeds, (self._noise,))).to(self._device)
+        classes = torch.from_numpy(np.ascontiguousarray(class_ids, np.int64)).to(self._device)
+        drawn: NDArray[np.float32] = self._network(noise, classes).cpu().numpy()
+        return drawn

@@ -9,8 +9,10 @@ letting the runtime divide each operator.
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,16 +21,12 @@ from fimi.generator_node.generators.card import (
     GRAPH,
     Card,
     FromCard,
-    levels_table,
     noise_of,
     read_card,
     read_part,
 )
-from fimi.generator_node.generators.solver import Floats, SolverName, advance, plan
-from fimi.learning.data.dataset import Images, Labels
-
-PART = 64
-"""Images that are denoised together; the fastest number of those from 32 to 512."""
+from fimi.generator_node.generators.solver import Floats, SolverName, advance, check_sampling, plan
+from fimi.learning.data.dataset import Labels
 
 
 class OnnxDiffusionGenerator(FromCard):
@@ -48,6 +46,9 @@ class OnnxDiffusionGenerator(FromCard):
         ValueError: steps, guidance, solver or threads are out of range.
     """
 
+    part = 64
+    """Images that are denoised together; the fastest number of those from 32 to 512."""
+
     def __init__(
         self,
         graph: bytes,
@@ -58,27 +59,16 @@ class OnnxDiffusionGenerator(FromCard):
         solver: SolverName = "dpm++",
         threads: int = 1,
     ) -> None:
-        if not 0 <= guidance <= 50:
-            raise ValueError(f"guidance is {guidance}; take a value from 0 to 50")
-        if threads < 1:
-            raise ValueError(f"threads is {threads}; take at least one")
-        super().__init__(card)
+        # Imported when it is needed: it takes a moment.
+        from fimi.learning.training.onnx_runtime import session_of
+
+        check_sampling(solver, steps, guidance)
+        super().__init__(card, threads)
         self._plan = plan(solver, steps)
         self._guidance = guidance
         self._solver = solver
-        self._threads = threads
-        self._snap = levels_table(card.levels)
-        from fimi.learning.training.onnx_runtime import (  # when it is needed: it takes a moment
-            onnxruntime,
-        )
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(
-                graph, options, providers=["CPUExecutionProvider"]
-            )
+            self._session = session_of(graph)
         except Exception as error:  # ONNX Runtime's errors have no common base
             reason = str(error).splitlines()[0]
             raise GeneratorError(f"{card.name}: {GRAPH} cannot be loaded: {reason}") from error
@@ -95,13 +85,9 @@ class OnnxDiffusionGenerator(FromCard):
     def load(
         cls,
         folder: Path,
-        *,
-        steps: int = 20,
-        guidance: float = 1.0,
-        solver: SolverName = "dpm++",
-        threads: int = 1,
+        **sampling: Any,
     ) -> OnnxDiffusionGenerator:
-        """Read a generator from its folder.
+        """Read a generator from its folder; ``sampling`` as of the class.
 
         Raises:
             GeneratorError: files are missing, damaged, or do not belong together.
@@ -109,7 +95,7 @@ class OnnxDiffusionGenerator(FromCard):
         """
         card = read_card(folder)
         graph = read_part(folder, GRAPH, card.graph_digest)
-        return cls(graph, card, steps=steps, guidance=guidance, solver=solver, threads=threads)
+        return cls(graph, card, **sampling)
 
     @property
     def name(self) -> str:
@@ -123,26 +109,17 @@ class OnnxDiffusionGenerator(FromCard):
         """Versions of the libraries that make its images."""
         return {name: importlib.metadata.version(name) for name in ("numpy", "onnxruntime")}
 
-    def _make(self, class_ids: Labels, seeds: Seeds) -> Images:
-        images = np.empty((len(class_ids), *self.image_shape), np.uint8)
-        parts = [slice(start, start + PART) for start in range(0, len(class_ids), PART)]
-
-        def draw(part: slice) -> None:
-            images[part] = self._pixels(self._denoise(class_ids[part], seeds[part]))
-
+    def _each(self, draw: Callable[[slice], None], parts: list[slice]) -> None:
         if self._threads == 1 or len(parts) < 2:
             for part in parts:
                 draw(part)
         else:
             with ThreadPoolExecutor(self._threads) as workers:
                 list(workers.map(draw, parts))
-        return images
 
-    def _denoise(self, class_ids: Labels, seeds: Seeds) -> Floats:
-        """Images (n, channels, height, width), about −1 to 1."""
+    def _draw(self, class_ids: Labels, seeds: Seeds) -> Floats:
         classes = np.ascontiguousarray(class_ids, np.int64)
-        images = np.stack([noise_of(int(seed), self.image_shape) for seed in seeds])
-        before = images
+        images = before = noise_of(seeds, self.image_shape)
         for step in self._plan:
             velocity = self._velocity(images, step.timestep, classes)
             images, before = advance(step, images, velocity, before)
@@ -152,10 +129,8 @@ class OnnxDiffusionGenerator(FromCard):
         """The network's prediction, with guidance if it is not 1."""
         if self._guidance == 1:
             return self._run(images, timestep, classes)
-        null = np.full_like(classes, self.classes)
-        both = self._run(
-            np.concatenate([images, images]), timestep, np.concatenate([classes, null])
-        )
+        both_classes = np.append(classes, np.full_like(classes, self.classes))
+        both = self._run(np.concatenate([images, images]), timestep, both_classes)
         conditional, unconditional = np.split(both, 2)
         guided: Floats = unconditional + np.float32(self._guidance) * (conditional - unconditional)
         return guided
@@ -164,13 +139,3 @@ class OnnxDiffusionGenerator(FromCard):
         feeds = {"images": images, "timestep": np.array([timestep]), "classes": classes}
         velocity: Floats = self._session.run(None, feeds)[0]
         return velocity
-
-    def _pixels(self, images: Floats) -> Images:
-        if not np.isfinite(images).all():
-            raise GeneratorError(
-                f"{self.name} gives values that are not finite; its weights are damaged or its "
-                "training diverged: train it again"
-            )
-        scaled = np.rint((np.clip(images, -1, 1) + 1) * np.float32(127.5)).astype(np.uint8)
-        snapped: Images = self._snap[scaled]
-        return snapped

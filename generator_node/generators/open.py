@@ -6,7 +6,7 @@ Heavy libraries are loaded only by the generators that need them.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from fimi.generator_node.generators.base import Generator, GeneratorError, require_trained_on
 from fimi.generator_node.generators.card import GRAPH, NO_DIGEST, CardKind, find_for, read_card
@@ -48,14 +48,8 @@ def open_generator(
         ValueError: steps, guidance, solver or threads are out of range.
     """
     folder = find_for(public, weights, kind)
-    generator = load(
-        folder,
-        steps=steps,
-        guidance=guidance,
-        solver=solver,
-        engine=engine,
-        threads=threads,
-    )
+    sampling = {"steps": steps, "guidance": guidance, "solver": solver}
+    generator = load(folder, engine=engine, threads=threads, **sampling)
     require_trained_on(generator.provenance, public)
     if generator.image_shape != public.image_shape:
         raise GeneratorError(
@@ -65,15 +59,7 @@ def open_generator(
     return generator
 
 
-def load(
-    folder: Path,
-    *,
-    steps: int = 20,
-    guidance: float = 1.0,
-    solver: SolverName = "dpm++",
-    engine: Engine = "auto",
-    threads: int = 1,
-) -> Generator:
+def load(folder: Path, *, engine: Engine = "auto", threads: int = 1, **sampling: Any) -> Generator:
     """A generator from its folder, with any training data; see :func:`open_generator`."""
     card = read_card(folder)
     device = "cuda" if engine == "cuda" else "cpu"
@@ -88,14 +74,10 @@ def load(
             raise GeneratorError(
                 f"{folder} holds no {GRAPH}; take generator.engine = 'torch', or train it again"
             )
-        return OnnxDiffusionGenerator.load(
-            folder, steps=steps, guidance=guidance, solver=solver, threads=threads
-        )
+        return OnnxDiffusionGenerator.load(folder, threads=threads, **sampling)
     from fimi.generator_node.generators.diffusion import DiffusionGenerator
 
-    return DiffusionGenerator.load(
-        folder, steps=steps, guidance=guidance, solver=solver, threads=threads, device=device
-    )
+    return DiffusionGenerator.load(folder, threads=threads, device=device, **sampling)
 
 
 def require_cuda(device: str = "cuda", instead: str = "generator.engine = 'auto'") -> None:

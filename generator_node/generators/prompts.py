@@ -100,15 +100,7 @@ def prompts(
     seeds: Seeds,
     templates: tuple[str, ...] = TEMPLATES,
 ) -> list[str]:
-    """A prompt for every image: a template chosen by the image's seed, and its class.
-
-    Args:
-        dataset: the data set of the class names.
-        class_names: one per class.
-        class_ids: (N,).
-        seeds: (N,).
-        templates: the templates to choose from.
-    """
+    """A prompt for every image: a template chosen by the image's seed (N,), and its class (N,)."""
     return [
         templates[
             np.random.Generator(np.random.Philox(key=int(seed) + _PROMPT)).integers(len(templates))

@@ -17,11 +17,7 @@ from fimi.learning.data.dataset import Dataset, Images, Labels
 
 
 class PublicSamples(FiniteGenerator):
-    """Gives public images as they are.
-
-    Args:
-        public: the images that it gives.
-    """
+    """Gives public images as they are."""
 
     def __init__(self, public: Dataset) -> None:
         super().__init__(public.classes, public.image_shape)

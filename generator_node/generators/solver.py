@@ -62,6 +62,22 @@ def signal_power(count: int) -> NDArray[np.float64]:
     return powers
 
 
+def check_sampling(
+    solver: str, steps: int, guidance: float = 1.0, training_steps: int = 1000
+) -> None:
+    """Check the settings of a sampler.
+
+    Raises:
+        ValueError: there is no such solver, or steps or guidance are out of range.
+    """
+    if solver not in SOLVERS:
+        raise ValueError(f"solver is {solver!r}; there are {', '.join(SOLVERS)}")
+    if not 1 <= steps <= training_steps:
+        raise ValueError(f"steps is {steps}; a sampler takes 1 to {training_steps} denoising steps")
+    if not 0 <= guidance <= 50:
+        raise ValueError(f"guidance is {guidance}; take a value from 0 to 50")
+
+
 def plan(solver: SolverName, steps: int, *, training_steps: int = 1000) -> tuple[Step, ...]:
     """The steps from pure noise to an image.
 
@@ -73,10 +89,7 @@ def plan(solver: SolverName, steps: int, *, training_steps: int = 1000) -> tuple
     Raises:
         ValueError: there is no such solver, or steps are out of range.
     """
-    if solver not in SOLVERS:
-        raise ValueError(f"solver is {solver!r}; there are {', '.join(SOLVERS)}")
-    if not 1 <= steps <= training_steps:
-        raise ValueError(f"steps is {steps}; a sampler takes 1 to {training_steps} denoising steps")
+    check_sampling(solver, steps, training_steps=training_steps)
     times = np.round(np.arange(training_steps, 0, -training_steps / steps)[:steps]).astype(int) - 1
     powers = np.append(signal_power(training_steps)[times], 1.0)
     alphas, sigmas = np.sqrt(powers), np.sqrt(1 - powers)
@@ -105,16 +118,13 @@ def plan(solver: SolverName, steps: int, *, training_steps: int = 1000) -> tuple
 
 
 def advance(step: Step, noisy: Floats, velocity: Floats, before: Floats) -> tuple[Floats, Floats]:
-    """One step.
+    """The less noisy images after a step, and the predicted ones.
 
     Args:
         step: the step.
         noisy: the noisy images, (N, channels, height, width).
-        velocity: the network's prediction for it.
-        before: the image predicted a step earlier; ignored in the first step.
-
-    Returns:
-        The less noisy images, and the predicted ones.
+        velocity: the network's prediction for them.
+        before: those predicted a step earlier; ignored in the first step.
     """
     predicted: Floats = np.float32(step.alpha) * noisy - np.float32(step.sigma) * velocity
     result: Floats = np.float32(step.keep) * noisy + np.float32(step.now) * predicted

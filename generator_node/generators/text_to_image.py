@@ -72,14 +72,10 @@ class TextSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class TextToImageGenerator(Generator):
-    """Draws images from text.
+    """Draws images from text with a pipeline of diffusers, which is on its device.
 
-    Args:
-        pipeline: pipeline of diffusers, on its device.
-        like: data set that gives class names and image size; its images are not used.
-        settings: settings of the model.
-        digest: digest of the model's files.
-        threads: PyTorch's threads.
+    The data set ``like`` gives class names and image size; its images are not used. ``digest`` is
+    that of the model's files.
     """
 
     def __init__(
@@ -231,8 +227,7 @@ class TextToImageGenerator(Generator):
             return None
         side = self._settings.size // scale if self._settings.size else unet.config.sample_size
         shape = (unet.config.in_channels, side, side)
-        noise = np.stack([noise_of(int(seed), shape) for seed in seeds])
-        return torch.from_numpy(noise).to(pipeline.device, unet.dtype)
+        return torch.from_numpy(noise_of(seeds, shape)).to(pipeline.device, unet.dtype)
 
 
 def fit(picture: Image, image_shape: tuple[int, int, int]) -> Image:

@@ -62,8 +62,7 @@ class DrawingTally:
         if energy is None:
             self._metered = False
         elif self._metered:
-            parts = [*self._energies, energy]
-            whole = total(parts, one_meter=True)
+            whole = total([*self._energies, energy], one_meter=True)
             self._energies = [] if whole is None else [whole]
 
     @property
@@ -77,7 +76,7 @@ class Making:
 
     Args:
         request: the request.
-        counts: images per class of its batch, at most those requested.
+        counts: images per class, at most those requested.
         addresses: one per image, sorted by class.
 
     Attributes:
@@ -102,13 +101,7 @@ class Making:
         return bool(self.error) or not self.lacking
 
     def batch(self, pool: Pool, generator: Generator, provenance: str) -> MadeBatch:
-        """The batch with those of its images that the pool holds.
-
-        Args:
-            pool: holds its images.
-            generator: the generator that drew them.
-            provenance: origin of the images, for the batch.
-        """
+        """The batch with those of its images that the pool holds."""
         started = time.monotonic()
         there = [place for place in self._places if pool.kept(*place)]
         found = Counter(class_id for class_id, _ in there)

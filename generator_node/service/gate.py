@@ -55,26 +55,16 @@ class GateSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 class Judge:
     """A classifier as an ONNX graph: images (N, C, H, W) uint8 to logits and features.
 
-    Args:
-        data: the graph.
-        threads: threads of ONNX Runtime.
-
     Raises:
         GeneratorError: it is not such a graph.
     """
 
     def __init__(self, data: bytes, *, threads: int = 1) -> None:
-        from fimi.learning.training.onnx_runtime import (  # when it is needed: it takes a moment
-            onnxruntime,
-        )
+        # Imported when it is needed: it takes a moment.
+        from fimi.learning.training.onnx_runtime import session_of
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(
-                data, options, providers=["CPUExecutionProvider"]
-            )
+            self._session = session_of(data, threads)
         except Exception as error:  # ONNX Runtime's errors have no common base
             reason = str(error).splitlines()[0]
             raise GeneratorError(f"the judge cannot be loaded: {reason}") from error
@@ -111,8 +101,8 @@ class Gate:
 
     Args:
         judge: a judge that was trained on ``public``.
-        public: public images, with which images are compared.
-        settings: limits of the gate.
+        public: images with which others are compared.
+        settings: limits.
 
     Raises:
         ValueError: there are not as many confidences as classes.
@@ -131,11 +121,10 @@ class Gate:
         self._limits = np.broadcast_to(np.array(limits, np.float32), public.classes)
         self._real = Neighbours(public.images)
         self._blank = BLANK_SHARE * float(_deviation(public.images).min())
-        self.copy_distance = (
-            float(np.quantile(self._real.among_themselves(), settings.copy_quantile))
-            if settings.copy_quantile
-            else 0.0
-        )
+        self.copy_distance = 0.0
+        if settings.copy_quantile:
+            among = self._real.among_themselves()
+            self.copy_distance = float(np.quantile(among, settings.copy_quantile))
 
     def judge(self, images: Images, class_ids: Labels) -> Judged:
         """Judge images of given classes, each independently of the others."""
@@ -206,10 +195,6 @@ def _deviation(images: Images) -> Floats:
 
 def read_judge(folder: Path, *, threads: int = 1) -> Judge:
     """The judge of a saved generator's images.
-
-    Args:
-        folder: folder of the generator.
-        threads: threads of ONNX Runtime.
 
     Raises:
         GeneratorError: there is none, or its digest differs from the card's.

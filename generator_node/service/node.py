@@ -50,11 +50,7 @@ class _Answered(Struct, frozen=True, kw_only=True):
 
 
 class RequestJournal:
-    """The requests whose batches are not freed yet, in a file.
-
-    Args:
-        path: the file; its folder must exist.
-    """
+    """The requests whose batches are not freed yet, in a file, whose folder must exist."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -179,8 +175,8 @@ class GeneratorNode:
 
     def _take(self, request: SyntheticRequest) -> None:
         """Queue a request, or answer at once if its batch exists or it cannot be served."""
-        runs = {r.run for r in self._waiting.values()}
-        runs |= {known.request.run for known in self._answered.values()}
+        answered = [known.request for known in self._answered.values()]
+        runs = {known.run for known in (*answered, *self._waiting.values())}
         for run in runs - {request.run}:
             self._forget(run)  # there is one coordinator, which has one run at a time
         if self._waiting.get(request.device) == request:
@@ -247,10 +243,8 @@ class GeneratorNode:
 
     def _forget(self, run: str | None = None) -> None:
         """Drop the requests and batches of one run, or of all."""
-        for device, known in list(self._answered.items()):
-            if run is None or known.request.run == run:
-                self._drop(device)
-        for device, request in list(self._waiting.items()):
+        answered = {device: known.request for device, known in self._answered.items()}
+        for device, request in [*answered.items(), *self._waiting.items()]:
             if run is None or request.run == run:
                 self._drop(device)
         if not self._waiting and not self._answered:

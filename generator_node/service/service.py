@@ -4,8 +4,7 @@
 missing images, for the first request first, and fills up the chunk with images of the next
 requests. Draws are judged and kept (:mod:`fimi.generator_node.service.drawing`). A batch is
 returned (:mod:`fimi.generator_node.service.device_batch`) as soon as it is complete, or as complete
-as it can
-be: it states its counts, the refused images and any error.
+as it can be: it states its counts, the refused images and any error.
 """
 
 from __future__ import annotations
@@ -149,8 +148,7 @@ class BatchService:
         """Make the batch of one request.
 
         Raises:
-            RequestRefusedError: a class is unknown, a count is negative, or there are too many
-                images.
+            RequestRefusedError: see :meth:`submit`.
             RuntimeError: other requests are waiting.
         """
         if self.busy:

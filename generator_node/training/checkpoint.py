@@ -41,6 +41,9 @@ class Position(Struct, frozen=True, kw_only=True):
     seconds: float
 
 
+_NOTED = ("step", "at", "loss", "seconds")
+
+
 class Training(Struct, frozen=True, kw_only=True):
     """The state that changes during a training.
 
@@ -62,11 +65,7 @@ class Training(Struct, frozen=True, kw_only=True):
 def write(path: Path, training: Training, position: Position, purpose: str) -> None:
     """Replace a checkpoint, completely or not at all.
 
-    Args:
-        path: the file.
-        training: the state.
-        position: its position.
-        purpose: settings and data of the training; :func:`read` needs the same.
+    ``purpose`` names settings and data of the training; :func:`read` needs the same.
     """
     tensors = {f"average.{i}": v for i, v in enumerate(training.average.shadow_params)}
     for name, network in training.networks.items():
@@ -75,11 +74,7 @@ def write(path: Path, training: Training, position: Position, purpose: str) -> N
         for index, state in optimiser.state_dict()["state"].items():
             tensors |= {f"{name}.{index}.{k}": v for k, v in state.items()}
     tensors |= {"draw": training.draw.get_state(), "order": position.order}
-    note = {
-        "step": position.step,
-        "at": position.at,
-        "loss": position.loss,
-        "seconds": position.seconds,
+    note = {name: getattr(position, name) for name in _NOTED} | {
         "average_steps": training.average.optimization_step,
         "purpose": purpose,
     }
@@ -126,13 +121,7 @@ def read(path: Path, training: Training, purpose: str) -> Position:
             for group, lr in zip(optimiser.param_groups, rate.base_lrs, strict=True):
                 group["lr"] = lr * rate.lr_lambdas[0](note["step"])  # type: ignore[attr-defined]
     training.draw.set_state(tensors["draw"])
-    return Position(
-        step=note["step"],
-        order=tensors["order"],
-        at=note["at"],
-        loss=note["loss"],
-        seconds=note["seconds"],
-    )
+    return Position(order=tensors["order"], **{name: note[name] for name in _NOTED})
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -24,6 +24,7 @@ from msgspec import Meta, Struct
 from torch.nn import functional
 
 from fimi.generator_node.generators import folder as folders
+from fimi.generator_node.generators.card import Card
 from fimi.generator_node.generators.diffusion import DiffusionGenerator
 from fimi.generator_node.training.augmentation import AugmentationSettings, augment
 from fimi.generator_node.training.checkpoint import Training
@@ -88,19 +89,16 @@ class DiffusionSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class Trained(Struct, frozen=True, kw_only=True):
-    """A trained diffusion model, not yet on disk.
+    """A trained diffusion model with averaged weights, and the judge of its images.
 
-    Attributes:
-        unet: the network with its averaged weights.
-        card: its card; the digests are set by :meth:`save`.
-        judge: judge of its images (:func:`fimi.generator_node.training.judge.train_judge`).
+    It is not yet on disk; :meth:`save` sets the card's digests.
     """
 
     unet: UNet2DModel
-    card: folders.Card
+    card: Card
     judge: bytes
 
-    def save(self, folder: Path) -> folders.Card:
+    def save(self, folder: Path) -> Card:
         """Write the folder and return its card.
 
         Raises:
@@ -210,10 +208,9 @@ def _fit(
         watch=watch,
     )
     size = min(settings.batch_size, len(labels))
+    order, position = torch.empty(0, dtype=torch.int64), len(labels)
     if (found := course.resumed) is not None:
         order, position = found.order, found.at
-    else:
-        order, position = torch.randperm(len(labels), generator=draw), 0
     unet.train()
     for step in course.steps:
         if position + size > len(labels):
@@ -225,15 +222,11 @@ def _fit(
         classes = labels[picked].masked_fill(dropped, public.classes)
         noise = torch.randn(clean.shape, generator=draw)
         times = torch.randint(0, TRAINING_TIMESTEPS, (size,), generator=draw)
-        noisy, target = (
-            forward.add_noise(clean, noise, times),
-            forward.get_velocity(clean, noise, times),
-        )
+        noisy = forward.add_noise(clean, noise, times)
+        target = forward.get_velocity(clean, noise, times)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            predicted = unet(
-                noisy.to(device), times.to(device), class_labels=classes.to(device)
-            ).sample
-        loss = functional.mse_loss(predicted.float(), target.to(device))
+            output = unet(noisy.to(device), times.to(device), class_labels=classes.to(device))
+        loss = functional.mse_loss(output.sample.float(), target.to(device))
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)

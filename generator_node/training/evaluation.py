@@ -28,14 +28,10 @@ COPY_QUANTILE = 0.01
 
 
 class Score(Struct, frozen=True, kw_only=True):
-    """Class accuracy score of several classifiers.
+    """Class accuracy score of several classifiers: mean, 0 to 1, and standard deviation.
 
-    Attributes:
-        trained_on: name of the training images.
-        tested_on: name of the real images.
-        images: number of training images.
-        mean: mean accuracy, 0 to 1.
-        deviation: standard deviation between classifiers.
+    ``trained_on`` names the training images, of which there are ``images``; ``tested_on`` names the
+    real ones.
     """
 
     trained_on: str
@@ -56,8 +52,7 @@ class Likeness(Struct, frozen=True, kw_only=True):
         density: density of the images around real ones; 1 for real images, 0 far away.
         coverage: share of the real images with one of these nearby.
         diversity: mean distance of two images of a class, relative to that of real images.
-        near_copies: share of images that are closer to a public image than all but the closest
-            percent of public images are to each other.
+        near_copies: share of memorised images, see the module.
         nearest: median distance to the nearest public image, root mean square of pixels 0 to 1.
     """
 
@@ -136,8 +131,7 @@ def evaluate(
 def halves(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
     """Two disjoint halves, drawn at random: a comparison of a set with itself would be useless."""
     drawn = np.random.default_rng(seed).permutation(len(dataset))
-    half = len(dataset) // 2
-    first, other = np.sort(drawn[:half]), np.sort(drawn[half:])
+    first, other = (np.sort(part) for part in np.split(drawn, [len(dataset) // 2]))
     return (
         dataset.subset(first, f"half of {dataset.name}"),
         dataset.subset(other, f"the other half of {dataset.name}"),
@@ -148,11 +142,9 @@ def class_accuracy_scores(
     training: Dataset, tests: Sequence[Dataset], *, classifiers: int, seed: int, threads: int = 1
 ) -> list[Score]:
     """One score for each of ``tests``, over several classifiers."""
+    seeds = range(seed, seed + classifiers)
     values = np.array(
-        [
-            class_accuracy_score(training, tests, seed=seed + number, threads=threads)
-            for number in range(classifiers)
-        ]
+        [class_accuracy_score(training, tests, seed=each, threads=threads) for each in seeds]
     )
     return [
         Score(
@@ -169,14 +161,7 @@ def class_accuracy_scores(
 def likenesses(
     sets: Sequence[Dataset], public: Dataset, real: Dataset, judge: Judge
 ) -> tuple[Likeness, ...]:
-    """Comparisons of several sets with real images.
-
-    Args:
-        sets: the sets to compare.
-        public: training data of the generator.
-        real: real images that are not public.
-        judge: gives the features.
-    """
+    """Comparisons of several sets with ``real`` images that are not public."""
     neighbours = Neighbours(public.images)
     limit = float(np.quantile(neighbours.among_themselves(), COPY_QUANTILE))
     _, real_features = judge.look(real.images)
@@ -245,11 +230,6 @@ def discount(synthetic: Score, real: Score, smaller: Score) -> float:
     ``smaller`` and ``real`` are scores of real training sets of different sizes. Between them the
     error is taken to fall as a power of the number of images. q is the share of ``real.images`` at
     which that power law gives the error of ``synthetic``, which has as many images as ``real``.
-
-    Args:
-        synthetic: score of generated images.
-        real: score of real images.
-        smaller: score of fewer real images.
 
     Returns:
         q > 0; above 1 if generated images teach more than as many real ones.

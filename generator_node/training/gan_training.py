@@ -16,7 +16,6 @@ effect.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +46,7 @@ from fimi.generator_node.training.loop import (
 )
 from fimi.generator_node.training.network import torch_threads
 from fimi.learning.data.dataset import Dataset, Images
+from fimi.learning.training.tensors import digest
 
 
 class _Discriminator(nn.Module):
@@ -86,12 +86,9 @@ class _Discriminator(nn.Module):
 
 
 class TrainedGan(Struct, frozen=True, kw_only=True):
-    """A trained GAN, not yet on disk.
+    """A trained GAN with averaged weights, and the judge of its images.
 
-    Attributes:
-        network: the generator with its averaged weights.
-        card: its card; the digests are set by :meth:`save`.
-        judge: judge of its images.
+    It is not yet on disk; :meth:`save` sets the card's digests.
     """
 
     network: GeneratorNetwork
@@ -109,8 +106,8 @@ class TrainedGan(Struct, frozen=True, kw_only=True):
         )
         (folder / WEIGHTS).parent.mkdir(parents=True, exist_ok=True)
         write_whole(folder / WEIGHTS, weights)
-        digest = hashlib.sha256(weights).hexdigest()
-        return finish(folder, msgspec.structs.replace(self.card, weights_digest=digest), self.judge)
+        card = msgspec.structs.replace(self.card, weights_digest=digest(weights))
+        return finish(folder, card, self.judge)
 
 
 def train_gan(
@@ -127,20 +124,9 @@ def train_gan(
 ) -> TrainedGan:
     """Train a conditional GAN on public data; nothing else is read.
 
-    Args:
-        public: the images to train on.
-        settings: settings of the training.
-        progress: called about a hundred times, and after the last step.
-        name: name of the generator; by default that of the data.
-        threads: PyTorch's threads. On the CPU the same seed gives the same weights with the same
-            libraries and number of threads, interrupted or not.
-        device: ``"cpu"`` or a CUDA device; both compute in single precision, because the penalty is
-            a gradient of a gradient.
-        checkpoint: file that is written every ``every`` steps; if it exists, the training
-            continues from it.
-        every: steps between two checkpoints or previews.
-        preview: called with the step and ten images of every class, drawn with the averaged
-            weights.
+    The arguments are those of :func:`fimi.generator_node.training.diffusion_training.train`. The
+    CPU and a CUDA device both compute in single precision, because the penalty is a gradient of a
+    gradient. On the CPU the same seed gives the same weights, interrupted or not.
 
     Raises:
         ValueError: there are no images, or the network cannot make images of their size.

@@ -34,16 +34,9 @@ class _Looks(nn.Module):
 def train_judge(
     public: Dataset, *, seed: int = 0, steps: int = CLASSIFIER_STEPS, threads: int = 1
 ) -> bytes:
-    """A judge trained on public data.
+    """A judge trained on public data: a graph for :class:`fimi.generator_node.service.gate.Judge`.
 
-    Args:
-        public: the data to train on.
-        seed: seed of weights, batches and changes.
-        steps: optimiser steps.
-        threads: PyTorch's threads.
-
-    Returns:
-        The graph for :class:`fimi.generator_node.service.gate.Judge`.
+    The seed determines weights, batches and changes.
     """
     with torch_threads(threads):
         network = models.build("small-cnn", public.classes, public.image_shape, seed=seed)

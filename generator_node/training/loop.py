@@ -34,14 +34,7 @@ _UNORDERED = torch.empty(0, dtype=torch.int64)
 
 
 class TrainingProgress(Struct, frozen=True, kw_only=True):
-    """Progress of a training.
-
-    Attributes:
-        step: number of finished steps.
-        steps: number of all steps.
-        loss: running mean of the training loss.
-        seconds: wall time since the start, s.
-    """
+    """Finished and all steps, running mean of the training loss, and wall time, s."""
 
     step: int
     steps: int
@@ -156,14 +149,7 @@ class Course:
 def first_card(
     public: Dataset, settings: Struct, *, kind: CardKind, name: str, levels: tuple[int, ...]
 ) -> Card:
-    """The card of a training that begins.
-
-    Args:
-        public: the data to train on.
-        settings: settings of the training.
-        kind: kind of generator.
-        name: name of the generator; empty: that of the data.
-        levels: pixel values to which images are rounded.
+    """The card of a training that begins; an empty ``name`` stands for that of the data.
 
     Raises:
         ValueError: there are no images to train on.

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import torch
@@ -49,12 +49,7 @@ class NetworkSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 def network_for(
     image_shape: tuple[int, int, int], channels: tuple[int, ...] = ()
 ) -> NetworkSettings:
-    """Settings of a network for images of a size.
-
-    Args:
-        image_shape: channels, height, width.
-        channels: channels of its levels, if they differ from the default.
-    """
+    """Settings of a network for images (channels, height, width); ``channels`` empty: default."""
     if not channels and min(image_shape[1:]) <= 16:
         return NetworkSettings()
     levels = channels or (64, 128, 128, 128)[: 2 + (min(image_shape[1:]) >= 32)]
@@ -68,11 +63,7 @@ def build_unet(
 ) -> UNet2DModel:
     """A freshly initialised U-Net; PyTorch's global generator is not changed.
 
-    Args:
-        settings: its size.
-        classes: K; the network gets one more, the null class K.
-        image_shape: channels, height, width.
-        seed: determines the initial weights.
+    It gets one class more than the data, the null class K; the seed determines the weights.
 
     Raises:
         ValueError: images cannot be halved often enough, or the groups do not divide the channels.
@@ -128,6 +119,13 @@ def torch_threads(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def draw_each(draw: Callable[[slice], None], parts: list[slice], threads: int) -> None:
+    """Call ``draw`` for every part, without gradients and with so many of PyTorch's threads."""
+    with torch_threads(threads), torch.inference_mode():
+        for part in parts:
+            draw(part)
 
 
 def library_versions() -> dict[str, str]:

@@ -38,13 +38,6 @@ def class_accuracy_score(
     The recipe is the same for every training set, whatever its size: Adam with a one-cycle learning
     rate up to 3e-3, batches of 64.
 
-    Args:
-        training: images to learn from.
-        tests: real images that ``training`` does not contain.
-        seed: seed of initial weights and order of batches.
-        steps: optimiser steps.
-        threads: PyTorch's threads.
-
     Returns:
         One accuracy per test set, 0 to 1.
     """
@@ -78,12 +71,7 @@ def fit(
 ) -> None:
     """Train a classifier in place, with the recipe of :func:`class_accuracy_score`.
 
-    Args:
-        network: the network, from images to logits.
-        training: images to learn from.
-        seed: seed of the order of batches.
-        steps: optimiser steps.
-        augmented: whether to change every second image at random.
+    Where ``augmented``, every second image is changed at random.
     """
     order = np.random.default_rng((seed, 0xCA5))
     changes = torch.Generator().manual_seed(seed)

@@ -56,12 +56,7 @@ class Batch(Struct, frozen=True, kw_only=True):
 
 
 def encode(images: Images, labels: Labels, provenance: str = "") -> bytes:
-    """A batch as bytes, the same bytes for the same batch.
-
-    Args:
-        images: (N, channels, height, width), uint8.
-        labels: (N,), int64.
-        provenance: their origin.
+    """A batch (see :class:`Batch`) as bytes, the same bytes for the same batch.
 
     Raises:
         BatchError: types or shapes are wrong.
@@ -91,9 +86,7 @@ def decode(
     plain = _unpack(data, max_bytes)
     tensors = _tensors(plain, {"images", "labels"})
     images, labels = tensors["images"], tensors["labels"]
-    _check_arrays(images, labels)
-    if image_shape is not None:
-        _check_shape(images, image_shape)
+    _check_arrays(images, labels, image_shape)
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         wrong = int(labels.min()) if labels.min() < 0 else int(labels.max())
         raise BatchError(f"batch has label {wrong}; the classes are 0 to {classes - 1}")
@@ -101,35 +94,27 @@ def decode(
 
 
 def encode_unlabelled(images: Images, provenance: str = "") -> bytes:
-    """Images alone as bytes; the bytes do not show their classes.
+    """Images alone, (N, channels, height, width), uint8, as bytes, which do not show their classes.
 
-    Args:
-        images: (N, channels, height, width), uint8, in an order that does not show them either.
-        provenance: their origin.
+    The order of the images must not show them either.
 
     Raises:
         BatchError: types or shapes are wrong.
     """
-    _check_arrays(images, np.zeros(len(images), np.int64))
+    _check_arrays(images)
     return _pack(images, {}, provenance)
 
 
 def decode_unlabelled(
     data: bytes, *, image_shape: tuple[int, int, int], max_bytes: int = MAX_BYTES
 ) -> Images:
-    """Images from bytes of :func:`encode_unlabelled`.
-
-    Args:
-        data: the bytes; any other bytes are refused.
-        image_shape: channels, height, width that the images must have.
-        max_bytes: largest size, uncompressed.
+    """Images from bytes of :func:`encode_unlabelled`; see :func:`decode`.
 
     Raises:
         BatchError: says what is wrong.
     """
     images = _tensors(_unpack(data, max_bytes), {"images"})["images"]
-    _check_arrays(images, np.zeros(len(images), np.int64))
-    _check_shape(images, image_shape)
+    _check_arrays(images, image_shape=image_shape)
     return images
 
 
@@ -178,14 +163,6 @@ def _tensors(plain: bytes, names: set[str]) -> dict[str, NDArray[Any]]:
     return tensors
 
 
-def _check_shape(images: Images, image_shape: tuple[int, int, int]) -> None:
-    if images.shape[1:] != image_shape:
-        raise BatchError(
-            f"batch has images of shape {images.shape[1:]}, expected {image_shape} (channels, "
-            "height, width); the generator serves another data set"
-        )
-
-
 def _unpack(data: bytes, max_bytes: int) -> bytes:
     if not data.startswith(_ZSTANDARD_MAGIC):
         if len(data) > max_bytes:
@@ -202,16 +179,23 @@ def _unpack(data: bytes, max_bytes: int) -> bytes:
         raise BatchError(f"compressed batch is damaged: {error}") from error
 
 
-def _check_arrays(images: Images, labels: Labels) -> None:
+def _check_arrays(
+    images: Images, labels: Labels | None = None, image_shape: tuple[int, int, int] | None = None
+) -> None:
     if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape[1:]:
         raise BatchError(
             f"batch has images {images.dtype} {images.shape}; they must be uint8 (N, channels, "
             "height, width)"
         )
-    if labels.dtype != np.int64 or labels.shape != images.shape[:1]:
+    if labels is not None and (labels.dtype != np.int64 or labels.shape != images.shape[:1]):
         raise BatchError(
             f"batch has labels {labels.dtype} {labels.shape} for {len(images)} images; they must "
             f"be int64 ({len(images)},)"
+        )
+    if image_shape is not None and images.shape[1:] != image_shape:
+        raise BatchError(
+            f"batch has images of shape {images.shape[1:]}, expected {image_shape} (channels, "
+            "height, width); the generator serves another data set"
         )
 
 

@@ -135,9 +135,7 @@ class DataFileError(DatasetError):
 def validate(dataset: Dataset, where: str) -> Dataset:
     """The data set itself, after its types, shapes and labels were checked.
 
-    Args:
-        dataset: labelled images from a file, a folder or a factory.
-        where: their origin, for the message.
+    ``where`` is its origin, for the message.
 
     Raises:
         DatasetError: it is empty, or its arrays or labels are not what they must be.
@@ -201,12 +199,7 @@ def load(path: Path) -> Dataset:
 def limited(dataset: Dataset, most: int, *, seed: int) -> Dataset:
     """At most so many samples, drawn from every class in proportion, at least one of each.
 
-    They keep their order, so that the first samples stay the first.
-
-    Args:
-        dataset: all samples.
-        most: how many at most; 0: all.
-        seed: seed of the draw.
+    They keep their order, so that the first samples stay the first. With 0 it is all of them.
 
     Raises:
         DatasetError: ``most`` is less than the number of classes with samples.
@@ -273,9 +266,7 @@ def split(
             "each part needs at least one sample"
         )
     generator = np.random.default_rng((seed, 0x5EED))
-    everyone = np.arange(count)
-    if kind == "random":
-        everyone = generator.permutation(count)
+    everyone = generator.permutation(count) if kind == "random" else np.arange(count)
     public, rest = everyone[:public_count], generator.permutation(everyone[public_count:])
     held_out, private = np.sort(rest[:drawn]), np.sort(rest[drawn:])
     return Split(

@@ -47,11 +47,7 @@ def image_folder(options: DatasetOptions) -> Collection:
 
 
 def read_classes(root: Path, options: DatasetOptions) -> Dataset:
-    """Read ``ROOT/CLASS/FILE`` and nothing else.
-
-    Args:
-        root: holds a folder for each class.
-        options: size and mode of the images; its root is ignored.
+    """Read ``ROOT/CLASS/FILE`` and nothing else; the root of the options is ignored.
 
     Raises:
         DatasetError: ``root`` holds parts, fewer than two classes or a class without images, or

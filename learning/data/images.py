@@ -82,11 +82,9 @@ def read_images(paths: Sequence[Path], *, size: int = 0, mode: ImageMode = "auto
 
 
 def resize(images: Images, size: int) -> Images:
-    """Images scaled to ``size`` × ``size`` pixels, bilinear; as they are if they have that size.
+    """Images (N, channels, height, width) scaled to ``size`` × ``size`` pixels, bilinear.
 
-    Args:
-        images: (N, channels, height, width).
-        size: height and width, pixels.
+    They are returned as they are if they have that size.
     """
     if images.shape[2:] == (size, size):
         return images
@@ -100,11 +98,9 @@ def resize(images: Images, size: int) -> Images:
 
 
 def convert(images: Images, mode: ImageMode) -> Images:
-    """Images with one channel (grey, ITU-R 601 luma) or three (rgb).
+    """Images (N, 1 or 3, height, width) with one channel (grey, ITU-R 601 luma) or three (rgb).
 
-    Args:
-        images: (N, 1 or 3, height, width).
-        mode: ``"auto"`` leaves them as they are.
+    ``"auto"`` leaves them as they are.
     """
     if mode == "rgb" and images.shape[1] == 1:
         return np.repeat(images, 3, axis=1)

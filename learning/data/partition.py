@@ -48,6 +48,23 @@ def dirichlet(
     generator = np.random.default_rng((seed, 0xD112))
     members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     sizes = np.array([len(indices) for indices in members])
+    counts = deal_enough(sizes, devices, alpha, min_samples, generator)
+    held: list[list[NDArray[np.intp]]] = [[np.zeros(0, np.intp)] for _ in range(devices)]
+    for indices, row in zip(members, counts, strict=True):
+        parts = np.split(generator.permutation(indices), np.cumsum(row)[:-1])
+        for device, part in enumerate(parts):
+            held[device].append(part)
+    return [np.sort(np.concatenate(parts)) for parts in held]
+
+
+def deal_enough(
+    sizes: NDArray[np.intp],
+    devices: int,
+    alpha: float,
+    min_samples: int,
+    generator: np.random.Generator,
+) -> NDArray[np.intp]:
+    """:func:`deal` until every device has enough; after :data:`MAX_DRAWS` the best, topped up."""
     best, least_missing = sizes[:, None], math.inf
     for _ in range(MAX_DRAWS):
         counts = deal(sizes, devices, alpha, generator)
@@ -56,7 +73,7 @@ def dirichlet(
             best, least_missing = counts, missing
         if missing == 0:
             break
-    return _assign(members, top_up(best, min_samples), generator)
+    return top_up(best, min_samples)
 
 
 def check_dealing(samples: int, devices: int, min_samples: int) -> None:
@@ -90,9 +107,7 @@ def check_alpha(alpha: float) -> None:
 def top_up(counts: NDArray[np.intp], min_samples: int) -> NDArray[np.intp]:
     """Give devices with too few samples some of the largest class of the device with most samples.
 
-    Args:
-        counts: (classes, devices).
-        min_samples: fewest samples of a device; the sum of all counts must be enough for it.
+    The sum of ``counts``, (classes, devices), must be enough for all.
     """
     counts = counts.copy()
     for device in range(counts.shape[1]):
@@ -113,15 +128,3 @@ def deal(
     ends[:, -1] = sizes
     ends = np.minimum(ends, sizes[:, None])
     return np.diff(ends, axis=1, prepend=0)
-
-
-def _assign(
-    members: list[NDArray[np.intp]], counts: NDArray[np.intp], generator: np.random.Generator
-) -> list[NDArray[np.intp]]:
-    devices = counts.shape[1]
-    held: list[list[NDArray[np.intp]]] = [[] for _ in range(devices)]
-    for indices, row in zip(members, counts, strict=True):
-        parts = np.split(generator.permutation(indices), np.cumsum(row)[:-1])
-        for device, part in enumerate(parts):
-            held[device].append(part)
-    return [np.sort(np.concatenate(parts)) if parts else np.zeros(0, np.intp) for parts in held]

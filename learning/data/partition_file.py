@@ -30,16 +30,7 @@ def write(path: Path, parts: Parts, private: Dataset) -> None:
 
 
 def read(path: Path, private: Dataset, *, devices: int, min_samples: int = 0) -> Parts:
-    """A partition from a file.
-
-    Args:
-        path: the file.
-        private: the samples that it divides.
-        devices: number of devices, which is that of its lists.
-        min_samples: fewest samples that a device may hold.
-
-    Returns:
-        One ascending array of indices per device.
+    """A partition of ``private`` from a file: one ascending array of indices per device.
 
     Raises:
         DatasetError: the file is missing or is not a partition, belongs to other data, has a sample

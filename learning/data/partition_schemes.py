@@ -15,7 +15,6 @@ Every sample goes to exactly one device, and every device gets at least ``min_sa
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -129,18 +128,13 @@ def _iid(labels: Labels, dealing: Dealing) -> Parts:
 
 
 def _quantity(labels: Labels, dealing: Dealing) -> Parts:
-    """Draw sizes until all devices have enough; if no draw fits, top up the best one."""
     random = np.random.default_rng((dealing.seed, 0x9A47))
     total = np.array([len(labels)])
-    best, least_missing = partition.deal(total, dealing.devices, dealing.alpha, random), math.inf
-    for _ in range(partition.MAX_DRAWS):
-        sizes = partition.deal(total, dealing.devices, dealing.alpha, random)
-        missing = np.maximum(dealing.min_samples - sizes, 0).sum()
-        if missing < least_missing:
-            best, least_missing = sizes, missing
-        if missing == 0:
-            break
-    sizes = partition.top_up(best, dealing.min_samples)
+    # The first draw is not used; without it, a seed would give another partition than before.
+    partition.deal(total, dealing.devices, dealing.alpha, random)
+    sizes = partition.deal_enough(
+        total, dealing.devices, dealing.alpha, dealing.min_samples, random
+    )
     return _sorted(np.split(random.permutation(len(labels)), np.cumsum(sizes[0])[:-1]))
 
 

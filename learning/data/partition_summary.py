@@ -34,26 +34,15 @@ class LabelSkew(Struct, frozen=True, kw_only=True):
 def label_counts(
     labels: Labels, parts: Sequence[NDArray[np.intp]], classes: int
 ) -> NDArray[np.int64]:
-    """Samples per device and class, (devices, classes).
-
-    Args:
-        labels: class ids, (N,).
-        parts: indices into ``labels``, one array per device.
-        classes: K.
-    """
+    """Samples per device and class, (devices, K); ``parts`` are indices into ``labels`` (N,)."""
     rows = [np.bincount(labels[indices], minlength=classes) for indices in parts]
     return np.array(rows, np.int64).reshape(len(parts), classes)
 
 
 def earth_movers_distance(counts: ArrayLike, population: ArrayLike) -> float | None:
-    """Σ_k |p(k) − q(k)| of two label histograms, as Zhao et al. (arXiv 1806.00582) define it.
+    """Σ_k |p(k) − q(k)| of two label histograms (K,), as Zhao et al. (arXiv 1806.00582) define it.
 
-    Args:
-        counts: samples per class of a device, (K,).
-        population: samples per class of all devices together, (K,).
-
-    Returns:
-        0 to 2; ``None`` where either has no samples.
+    It is 0 to 2; ``None`` where either has no samples.
     """
     p, q = np.asarray(counts, float), np.asarray(population, float)
     if not (p.sum() > 0 and q.sum() > 0):

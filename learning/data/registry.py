@@ -34,11 +34,7 @@ DATASETS = {
 
 
 def load(name: str, options: DatasetOptions) -> Collection:
-    """A data set by name.
-
-    Args:
-        name: key of :data:`DATASETS`, or ``module:factory``.
-        options: options of the data set.
+    """A data set by name, a key of :data:`DATASETS` or ``module:factory``.
 
     Raises:
         DatasetError: there is no such data set, its files are missing or unusable, or the result

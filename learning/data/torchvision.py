@@ -7,14 +7,16 @@ MD5 digests are those of the published files.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from msgspec.structs import replace
+from numpy.typing import ArrayLike
 
 from fimi.learning.data.collection import Collection, DatasetOptions
-from fimi.learning.data.dataset import Dataset, DatasetError
+from fimi.learning.data.dataset import Dataset, DatasetError, Images
 from fimi.learning.data.images import read_images
 
 GTSRB_SIZE = 32
@@ -35,14 +37,10 @@ def cifar100(options: DatasetOptions) -> Collection:
 def _cifar(options: DatasetOptions, name: str, torchvision_name: str) -> Collection:
     def read(part: str) -> Dataset:
         source = _open(name, torchvision_name, options, train=part == "train")
-        return Dataset(
-            name=name,
-            images=np.ascontiguousarray(source.data.transpose(0, 3, 1, 2)),
-            labels=np.array(source.targets, np.int64),
-            class_names=tuple(source.classes),
-        )
+        images = np.ascontiguousarray(source.data.transpose(0, 3, 1, 2))
+        return _dataset(name, images, source.targets, source.classes)
 
-    return Collection(train=read("train"), test=_test(read("test")))
+    return _both(read)
 
 
 def fashion_mnist(options: DatasetOptions) -> Collection:
@@ -50,14 +48,10 @@ def fashion_mnist(options: DatasetOptions) -> Collection:
 
     def read(part: str) -> Dataset:
         source = _open("fashion-mnist", "FashionMNIST", options, train=part == "train")
-        return Dataset(
-            name="fashion-mnist",
-            images=source.data.numpy()[:, None].copy(),
-            labels=source.targets.numpy().astype(np.int64),
-            class_names=tuple(source.classes),
-        )
+        images = source.data.numpy()[:, None].copy()
+        return _dataset("fashion-mnist", images, source.targets.numpy(), source.classes)
 
-    return Collection(train=read("train"), test=_test(read("test")))
+    return _both(read)
 
 
 def gtsrb(options: DatasetOptions) -> Collection:
@@ -78,22 +72,26 @@ def gtsrb(options: DatasetOptions) -> Collection:
             raise DatasetError(
                 f"gtsrb: class folders must be numbers, 00000 on: {error}"
             ) from error
-        return Dataset(
-            name="gtsrb",
-            images=read_images(
-                [path for path, _ in files],
-                size=size,
-                mode="rgb" if options.image_mode == "auto" else options.image_mode,
-            ),
-            labels=np.array(labels, np.int64),
-            class_names=tuple(f"{label:02d}" for label in range(GTSRB_CLASSES)),
-        )
+        mode = "rgb" if options.image_mode == "auto" else options.image_mode
+        images = read_images([path for path, _ in files], size=size, mode=mode)
+        return _dataset("gtsrb", images, labels, [f"{i:02d}" for i in range(GTSRB_CLASSES)])
 
-    return Collection(train=read("train"), test=_test(read("test")))
+    return _both(read)
 
 
-def _test(dataset: Dataset) -> Dataset:
-    return replace(dataset, name=f"{dataset.name}/test")
+def _dataset(name: str, images: Images, labels: ArrayLike, class_names: Sequence[str]) -> Dataset:
+    return Dataset(
+        name=name,
+        images=images,
+        labels=np.array(labels, np.int64),
+        class_names=tuple(class_names),
+    )
+
+
+def _both(read: Callable[[str], Dataset]) -> Collection:
+    """The training and the test part."""
+    train, test = read("train"), read("test")
+    return Collection(train=train, test=replace(test, name=f"{test.name}/test"))
 
 
 _PLACES = {

@@ -7,12 +7,7 @@ from fimi.learning.networks.built_in_cost import BUILT_IN, ImageShape, ModelCost
 
 
 def model_cost(model: str, classes: int, image_shape: ImageShape) -> ModelCost:
-    """The cost of a network by its name.
-
-    Args:
-        model: as in :func:`fimi.learning.networks.models.build`.
-        classes: K.
-        image_shape: channels, height, width.
+    """The cost of a network, named as in :func:`fimi.learning.networks.models.build`.
 
     Raises:
         ValueError: the network is unknown, or

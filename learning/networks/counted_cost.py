@@ -12,13 +12,9 @@ from fimi.learning.networks.built_in_cost import FLOAT_BYTES, ModelCost
 
 
 def count(network: nn.Module, image_shape: tuple[int, int, int]) -> ModelCost:
-    """Cost of a network for one sample.
+    """Cost of a network from images to logits for one sample (channels, height, width).
 
-    Only shapes are computed, unless the network depends on values.
-
-    Args:
-        network: from images to logits; it is not changed.
-        image_shape: channels, height, width.
+    Only shapes are computed, unless the network depends on values. It is not changed.
     """
     try:
         return _count(network, image_shape, "meta")

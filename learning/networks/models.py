@@ -27,6 +27,8 @@ from fimi.learning.training.trainer import TrainingSettings
 
 ImageShape = tuple[int, int, int]
 """Channels, height, width."""
+Constructor = Callable[[int, ImageShape], nn.Module]
+"""A network from the number of classes and the shape of an image."""
 LARGE_IMAGE = 64
 """Smallest height, pixels, with which ResNet-18 keeps its original stem, which divides it by 4."""
 
@@ -93,20 +95,14 @@ class VGG9(nn.Module):
 def resnet18(classes: int, image_shape: ImageShape, *, norm: str = "group") -> nn.Module:
     """Torchvision's ResNet-18: 11.2 million parameters.
 
-    Small images get a 3×3 stem without pooling, as is usual for CIFAR.
-
-    Args:
-        classes: K.
-        image_shape: channels, height, width.
-        norm: ``"group"`` (groups of at least eight channels, at most 32 groups), which has no
-            running statistics, or ``"batch"``.
+    Small images get a 3×3 stem without pooling, as is usual for CIFAR. ``norm`` is ``"group"``
+    (groups of at least eight channels, at most 32 groups), which has no running statistics, or
+    ``"batch"``.
     """
     from torchvision.models import resnet18 as original
 
     channels, height, width = image_shape
-    layer: Callable[[int], nn.Module] = nn.BatchNorm2d
-    if norm == "group":
-        layer = _group_norm
+    layer: Callable[[int], nn.Module] = _group_norm if norm == "group" else nn.BatchNorm2d
     network: nn.Module = original(num_classes=classes, norm_layer=layer)
     if min(height, width) >= LARGE_IMAGE:
         if channels != 3:
@@ -121,7 +117,7 @@ def _group_norm(channels: int) -> nn.Module:
     return nn.GroupNorm(math.gcd(32, max(1, channels // 8)), channels)
 
 
-MODELS: dict[str, Callable[[int, ImageShape], nn.Module]] = {
+MODELS: dict[str, Constructor] = {
     "small-cnn": SmallCNN,
     "vgg-9": VGG9,
     "resnet-18": resnet18,
@@ -146,11 +142,8 @@ def build(name: str, classes: int, image_shape: ImageShape, *, seed: int) -> nn.
     constructor = MODELS[name] if name in MODELS else _imported(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = (
-            constructor(classes, image_shape)
-            if name in MODELS
-            else _made(name, constructor, classes, image_shape)
-        )
+        make = constructor if name in MODELS else functools.partial(_made, name, constructor)
+        network = make(classes, image_shape)
     if not isinstance(network, nn.Module):
         raise ModelError(f"model {name!r} gave a {type(network).__name__}, not a torch.nn.Module")
     if name not in MODELS:
@@ -172,12 +165,7 @@ def check_micro_batches(module: nn.Module, settings: TrainingSettings) -> None:
         )
 
 
-def _made(
-    name: str,
-    factory: Callable[[int, ImageShape], nn.Module],
-    classes: int,
-    image_shape: ImageShape,
-) -> nn.Module:
+def _made(name: str, factory: Constructor, classes: int, image_shape: ImageShape) -> nn.Module:
     """The network of a user's factory.
 
     Raises:
@@ -215,7 +203,7 @@ def _check_fit(name: str, network: nn.Module, classes: int, image_shape: ImageSh
         )
 
 
-def _imported(name: str) -> Callable[[int, ImageShape], nn.Module]:
+def _imported(name: str) -> Constructor:
     place, colon, factory = name.partition(":")
     if not colon:
         known = ", ".join(sorted(MODELS))
@@ -223,9 +211,7 @@ def _imported(name: str) -> Callable[[int, ImageShape], nn.Module]:
             f"unknown model {name!r}; there are {known}, or module:factory for one of your own"
         )
     try:
-        found: Callable[[int, ImageShape], nn.Module] = getattr(
-            importlib.import_module(place), factory
-        )
+        found: Constructor = getattr(importlib.import_module(place), factory)
     except (ImportError, AttributeError, ValueError) as error:
         raise ModelError(
             f"model {name!r}: {error}; the module must be importable here and hold the factory"

@@ -25,11 +25,7 @@ _TYPES = {
 
 
 class GraphBuilder:
-    """Collects nodes and makes a model of them.
-
-    Args:
-        name: name of the graph.
-    """
+    """Collects the nodes of a graph and makes a model of them."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -74,6 +70,14 @@ class GraphBuilder:
         """An int64 vector."""
         return self.constant(np.array(values, np.int64))
 
+    def reshape(self, name: str, *sizes: int) -> str:
+        """A tensor in another shape; −1 stands for the size that is left."""
+        return self.op("Reshape", name, self.integers(*sizes))
+
+    def transpose(self, name: str, *order: int) -> str:
+        """A tensor with its dimensions in another order."""
+        return self.op("Transpose", name, perm=list(order))
+
     def input(self, name: str, dtype: str, shape: Sequence[int | str]) -> str:
         """Declare an input; a dimension that is a string is free."""
         self._inputs.append(helper.make_tensor_value_info(name, _TYPES[dtype], list(shape)))
@@ -85,28 +89,25 @@ class GraphBuilder:
         self._outputs.append(helper.make_tensor_value_info(name, _TYPES[dtype], list(shape)))
 
     def model(self, notes: Mapping[str, str]) -> bytes:
-        """The finished model, without nodes that no output needs.
-
-        Args:
-            notes: metadata to store in it.
-        """
+        """The finished model with its metadata, without nodes that no output needs."""
         nodes = _rename_outputs(_needed(self._nodes, [o.name for o in self._outputs]))
         used = {name for node in nodes for name in node.input}
-        graph = helper.make_graph(
-            nodes,
-            self._name,
-            self._inputs,
-            self._outputs,
-            [tensor for tensor in self._initialisers if tensor.name in used],
-        )
-        model = helper.make_model(
-            graph,
-            opset_imports=[helper.make_opsetid("", OPSET)],
-            ir_version=IR_VERSION,
-            producer_name="fimi-testbed",
+        constants = [tensor for tensor in self._initialisers if tensor.name in used]
+        model = model_of(
+            helper.make_graph(nodes, self._name, self._inputs, self._outputs, constants)
         )
         helper.set_model_props(model, dict(sorted(notes.items())))
         return bytes(model.SerializeToString(deterministic=True))
+
+
+def model_of(graph: onnx.GraphProto) -> onnx.ModelProto:
+    """A graph of standard operators as a model."""
+    return helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="fimi-testbed",
+    )
 
 
 def _needed(nodes: Sequence[onnx.NodeProto], outputs: Sequence[str]) -> list[onnx.NodeProto]:

@@ -11,7 +11,7 @@ import math
 
 from fimi.learning.onnx.convolution_gradients import image_gradient, weight_gradient
 from fimi.learning.onnx.tape import Tape, Value
-from fimi.learning.onnx.window import Window, shifted
+from fimi.learning.onnx.window import Window
 
 SMALL_IMAGE = 16
 """Output pixels up to which a convolution becomes one matrix product."""
@@ -39,18 +39,10 @@ def convolve(
         return _convolve_small(tape, image, weight, bias, window, size)
     graph = tape.graph
     inputs = [image.name, weight.name, *([bias.name] if bias else [])]
-    name = graph.op(
-        "Conv",
-        *inputs,
-        kernel_shape=window.kernel,
-        strides=window.stride,
-        pads=window.pads,
-        dilations=window.dilation,
-        group=groups,
-    )
+    name = graph.op("Conv", *inputs, kernel_shape=window.kernel, **window.attributes, group=groups)
 
     def backward(gradient: str) -> None:
-        if bias is not None and tape.is_active(bias):
+        if tape.is_active(bias):
             tape.pass_on(bias, graph.op("ReduceSum", gradient, graph.integers(0, 2, 3), keepdims=0))
         if tape.is_active(weight):
             tape.pass_on(weight, weight_gradient(tape, gradient, image, weight, window, groups))
@@ -58,7 +50,7 @@ def convolve(
             tape.pass_on(image, image_gradient(tape, gradient, image, weight, window, groups))
 
     output = Value(name=name, shape=(None, out, *size))
-    return tape.record(output, [image, weight, *([bias] if bias else [])], backward)
+    return tape.record(output, [image, weight, bias], backward)
 
 
 def _convolve_small(
@@ -76,70 +68,34 @@ def _convolve_small(
     assert channels and height and width and out
     kernel = window.kernel
     taps = kernel[0] * kernel[1]
-    columns = _columns(tape, image, window, size)
-    kernels = graph.op("Reshape", weight.name, graph.integers(out, channels * taps))
+    # The pixels under each element of the kernel, one row for each: (in·k·k, N·H·W).
+    turned = graph.transpose(image.name, 1, 0, 2, 3)
+    seen = [
+        graph.reshape(view, channels, 1, -1)
+        for view in window.views(tape, turned, (height, width), axis=2, rank=4)
+    ]
+    joined = graph.op("Concat", *seen, axis=1) if taps > 1 else seen[0]
+    columns = graph.reshape(joined, channels * taps, -1)
+    kernels = graph.reshape(weight.name, out, channels * taps)
     product = graph.op("MatMul", kernels, columns)
     if bias is not None:
-        product = graph.op("Add", product, graph.op("Reshape", bias.name, graph.integers(out, 1)))
-    name = graph.op(
-        "Transpose",
-        graph.op("Reshape", product, graph.integers(out, -1, *size)),
-        perm=[1, 0, 2, 3],
-    )
+        product = graph.op("Add", product, graph.reshape(bias.name, out, 1))
+    name = graph.transpose(graph.reshape(product, out, -1, *size), 1, 0, 2, 3)
 
     def backward(gradient: str) -> None:
-        turned = graph.op("Transpose", gradient, perm=[1, 0, 2, 3])
-        rows = graph.op("Reshape", turned, graph.integers(out, -1))
-        if bias is not None and tape.is_active(bias):
+        rows = graph.reshape(graph.transpose(gradient, 1, 0, 2, 3), out, -1)
+        if tape.is_active(bias):
             tape.pass_on(bias, graph.op("ReduceSum", rows, graph.integers(1), keepdims=0))
         if tape.is_active(weight):
             product = graph.op("Gemm", rows, columns, transB=1)
-            tape.pass_on(
-                weight, graph.op("Reshape", product, graph.integers(out, channels, *kernel))
-            )
+            tape.pass_on(weight, graph.reshape(product, out, channels, *kernel))
         if tape.is_active(image):
             spread = graph.op("Gemm", kernels, rows, transA=1)
-            split = graph.op("Reshape", spread, graph.integers(channels * taps, -1, *size))
-            lines = graph.op(
-                "Reshape",
-                graph.op("Transpose", split, perm=[1, 0, 2, 3]),
-                graph.integers(-1, channels * taps, size[0] * size[1]),
-            )
-            tape.pass_on(
-                image,
-                graph.op(
-                    "Col2Im",
-                    lines,
-                    graph.integers(height, width),
-                    graph.integers(*kernel),
-                    strides=window.stride,
-                    pads=window.pads,
-                    dilations=window.dilation,
-                ),
-            )
+            split = graph.reshape(spread, channels * taps, -1, *size)
+            turned = graph.transpose(split, 1, 0, 2, 3)
+            lines = graph.reshape(turned, -1, channels * taps, size[0] * size[1])
+            sides, block = graph.integers(height, width), graph.integers(*kernel)
+            tape.pass_on(image, graph.op("Col2Im", lines, sides, block, **window.attributes))
 
     output = Value(name=name, shape=(None, out, *size))
-    return tape.record(output, [image, weight, *([bias] if bias else [])], backward)
-
-
-def _columns(tape: Tape, image: Value, window: Window, size: tuple[int, int]) -> str:
-    """The pixels under each element of the kernel, one row for each: (in·k·k, N·H·W)."""
-    graph = tape.graph
-    _, channels, height, width = image.shape
-    assert channels and height and width
-    taps = window.kernel[0] * window.kernel[1]
-    turned = graph.op("Transpose", image.name, perm=[1, 0, 2, 3])
-    if any(window.padding):
-        pads = [0, 0, *window.padding, 0, 0, *window.padding]
-        turned = graph.op("Pad", turned, graph.integers(*pads))
-    full = (height + 2 * window.padding[0], width + 2 * window.padding[1])
-    seen = [
-        graph.op(
-            "Reshape",
-            shifted(tape, turned, offset, size, window, (2, 3), full),
-            graph.integers(channels, 1, -1),
-        )
-        for offset in window.positions()
-    ]
-    joined = graph.op("Concat", *seen, axis=1) if taps > 1 else seen[0]
-    return graph.op("Reshape", joined, graph.integers(channels * taps, -1))
+    return tape.record(output, [image, weight, bias], backward)

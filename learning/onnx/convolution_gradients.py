@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 
 from fimi.learning.onnx.tape import Tape, Value
-from fimi.learning.onnx.window import Window, shifted
+from fimi.learning.onnx.window import Window
 
 NARROW = 144
 """Largest number of weights per output channel with which all matrix products are joined to one."""
@@ -39,25 +39,17 @@ def image_gradient(
     size = window.output(height, width)
     # Rows and columns at the end that no window reaches get no gradient.
     rest = [
-        full + 2 * pad - (stride * (steps - 1) + dilation * (kernel - 1) + 1)
-        for full, pad, stride, steps, dilation, kernel in zip(
-            (height, width),
-            window.padding,
-            window.stride,
-            size,
-            window.dilation,
-            window.kernel,
-            strict=True,
-        )
+        full
+        + 2 * window.padding[i]
+        - (window.stride[i] * (size[i] - 1) + window.dilation[i] * (window.kernel[i] - 1) + 1)
+        for i, full in enumerate((height, width))
     ]
     return tape.graph.op(
         "ConvTranspose",
         gradient,
         weight.name,
         kernel_shape=window.kernel,
-        strides=window.stride,
-        pads=window.pads,
-        dilations=window.dilation,
+        **window.attributes,
         output_padding=rest,
         group=groups,
     )
@@ -68,13 +60,7 @@ def weight_gradient(
 ) -> str:
     """The gradient with respect to the weights, (out, in / groups, kernel height, kernel width).
 
-    Args:
-        tape: the graph.
-        gradient: with respect to the output, (N, out, height, width).
-        image: (N, in, H, W).
-        weight: only its shape is used.
-        window: kernel, stride, padding, dilation.
-        groups: groups of channels.
+    The arguments are those of :func:`image_gradient`; only the shape of ``weight`` is used.
     """
     graph = tape.graph
     _, channels, height, width = image.shape
@@ -85,39 +71,24 @@ def weight_gradient(
     if groups == 1 and inner * math.prod(window.kernel) <= NARROW:
         return _narrow_weight_gradient(tape, gradient, image, weight, window)
     if groups == 1:
-        last = graph.op("Transpose", image.name, perm=[0, 2, 3, 1])
-        axes, columns = (1, 2), [-1, inner]
-        pads = [0, *window.padding, 0, 0, *window.padding, 0]
-        flat = graph.op("Transpose", gradient, perm=[1, 0, 2, 3])
-        rows = graph.op("Reshape", flat, graph.integers(outer, -1))
+        last = graph.transpose(image.name, 0, 2, 3, 1)
+        axis, columns = 1, [-1, inner]
+        rows = graph.reshape(graph.transpose(gradient, 1, 0, 2, 3), outer, -1)
     else:
-        split = graph.op("Reshape", image.name, graph.integers(-1, groups, inner, height, width))
-        last = graph.op("Transpose", split, perm=[1, 0, 3, 4, 2])
-        axes, columns = (2, 3), [groups, -1, inner]
-        pads = [0, 0, *window.padding, 0, 0, 0, *window.padding, 0]
-        split = graph.op("Reshape", gradient, graph.integers(-1, groups, outer, *size))
-        flat = graph.op("Transpose", split, perm=[1, 2, 0, 3, 4])
-        rows = graph.op("Reshape", flat, graph.integers(groups, outer, -1))
-    padded = graph.op("Pad", last, graph.integers(*pads)) if any(window.padding) else last
-    full = (height + 2 * window.padding[0], width + 2 * window.padding[1])
+        split = graph.reshape(image.name, -1, groups, inner, height, width)
+        last = graph.transpose(split, 1, 0, 3, 4, 2)
+        axis, columns = 2, [groups, -1, inner]
+        split = graph.reshape(gradient, -1, groups, outer, *size)
+        rows = graph.reshape(graph.transpose(split, 1, 2, 0, 3, 4), groups, outer, -1)
     products = [
-        graph.op(
-            "MatMul",
-            rows,
-            graph.op(
-                "Reshape",
-                shifted(tape, padded, offset, size, window, axes, full),
-                graph.integers(*columns),
-            ),
-        )
-        for offset in window.positions()
+        graph.op("MatMul", rows, graph.reshape(view, *columns))
+        for view in window.views(tape, last, (height, width), axis=axis, rank=axis + 3)
     ]
     if len(products) == 1:
-        return graph.op("Reshape", products[0], graph.integers(out, inner, *window.kernel))
-    apart = [graph.op("Reshape", product, graph.integers(1, out * inner)) for product in products]
-    stacked = graph.op("Concat", *apart, axis=0)
-    turned = graph.op("Transpose", stacked, perm=[1, 0])
-    return graph.op("Reshape", turned, graph.integers(out, inner, *window.kernel))
+        return graph.reshape(products[0], out, inner, *window.kernel)
+    apart = [graph.reshape(product, 1, out * inner) for product in products]
+    turned = graph.transpose(graph.op("Concat", *apart, axis=0), 1, 0)
+    return graph.reshape(turned, out, inner, *window.kernel)
 
 
 def _narrow_weight_gradient(
@@ -132,25 +103,11 @@ def _narrow_weight_gradient(
     _, channels, height, width = image.shape
     out = weight.shape[0]
     assert channels and height and width and out
-    size = window.output(height, width)
-    turned = graph.op("Transpose", image.name, perm=[1, 2, 3, 0])
-    if any(window.padding):
-        turned = graph.op(
-            "Pad", turned, graph.integers(0, *window.padding, 0, 0, *window.padding, 0)
-        )
-    full = (height + 2 * window.padding[0], width + 2 * window.padding[1])
-    seen = [
-        shifted(tape, turned, offset, size, window, (1, 2), full) for offset in window.positions()
-    ]
+    turned = graph.transpose(image.name, 1, 2, 3, 0)
+    seen = list(window.views(tape, turned, (height, width), axis=1, rank=4))
     taps = len(seen)
     columns = graph.op("Concat", *seen, axis=0) if taps > 1 else seen[0]
-    rows = graph.op("Transpose", gradient, perm=[1, 2, 3, 0])
-    product = graph.op(
-        "Gemm",
-        graph.op("Reshape", rows, graph.integers(out, -1)),
-        graph.op("Reshape", columns, graph.integers(taps * channels, -1)),
-        transB=1,
-    )
-    apart = graph.op("Reshape", product, graph.integers(out, taps, channels))
-    turned = graph.op("Transpose", apart, perm=[0, 2, 1])
-    return graph.op("Reshape", turned, graph.integers(out, channels, *window.kernel))
+    rows = graph.reshape(graph.transpose(gradient, 1, 2, 3, 0), out, -1)
+    product = graph.op("Gemm", rows, graph.reshape(columns, taps * channels, -1), transB=1)
+    apart = graph.transpose(graph.reshape(product, out, taps, channels), 0, 2, 1)
+    return graph.reshape(apart, out, channels, *window.kernel)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from fimi.learning.onnx.builder import GraphBuilder
 from fimi.learning.onnx.tape import NotExportableError, Rule, Shape, Tape, Value
 
 
@@ -24,139 +25,92 @@ def relu(tape: Tape, shape: Shape, args: list[Any], _: dict[str, Any]) -> Value:
     return output
 
 
-def _pointwise(
-    forward: Callable[[Tape, str, list[Any], dict[str, Any]], str],
-    slope: Callable[[Tape, str, str, list[Any], dict[str, Any]], str],
-) -> Rule:
-    """A function of each element; ``slope`` gets input, output and arguments."""
+class _Numbers:
+    """A tensor of the graph in a formula: arithmetic with it writes nodes."""
+
+    def __init__(self, graph: GraphBuilder, name: str) -> None:
+        self.graph, self.name = graph, name
+
+    def op(self, kind: str, *others: _Numbers | float, **attributes: object) -> _Numbers:
+        """The result of an operator whose first operand is this tensor."""
+        names = [o.name if isinstance(o, _Numbers) else self.graph.number(o) for o in others]
+        return _Numbers(self.graph, self.graph.op(kind, self.name, *names, **attributes))
+
+    def __add__(self, other: _Numbers | float) -> _Numbers:
+        return self.op("Add", other)
+
+    def __mul__(self, other: _Numbers | float) -> _Numbers:
+        return self.op("Mul", other)
+
+    def __rsub__(self, other: float) -> _Numbers:
+        return _Numbers(self.graph, self.graph.number(other)).op("Sub", self)
+
+
+def _pointwise(forward: Callable[..., _Numbers], slope: Callable[..., _Numbers]) -> Rule:
+    """A function y of each element x.
+
+    Args:
+        forward: y of x and PyTorch's arguments.
+        slope: dy/dx of x, y and PyTorch's arguments.
+    """
 
     def rule(tape: Tape, shape: Shape, args: list[Any], kwargs: dict[str, Any]) -> Value:
         source: Value = args[0]
-        name = forward(tape, source.name, args[1:], kwargs)
+        x = _Numbers(tape.graph, source.name)
+        y = forward(x, *args[1:], **kwargs)
 
         def backward(gradient: str) -> None:
-            steep = slope(tape, source.name, name, args[1:], kwargs)
-            tape.pass_on(source, tape.graph.op("Mul", gradient, steep))
+            steep = slope(x, y, *args[1:], **kwargs)
+            tape.pass_on(source, tape.graph.op("Mul", gradient, steep.name))
 
-        return tape.record(Value(name=name, shape=shape), [source], backward)
+        return tape.record(Value(name=y.name, shape=shape), [source], backward)
 
     return rule
 
 
-def _one(kind: str) -> Callable[[Tape, str, list[Any], dict[str, Any]], str]:
-    return lambda tape, x, _args, _kwargs: tape.graph.op(kind, x)
-
-
-def _inside(tape: Tape, x: str, low: float, high: float) -> str:
+def _inside(x: _Numbers, low: float, high: float) -> _Numbers:
     """1 where low < x < high, else 0."""
-    graph = tape.graph
-    both = graph.op(
-        "And",
-        graph.op("Greater", x, graph.number(low)),
-        graph.op("Less", x, graph.number(high)),
-    )
-    return graph.op("Cast", both, to=1)
+    return x.op("Greater", low).op("And", x.op("Less", high)).op("Cast", to=1)
 
 
-def _tanh_slope(tape: Tape, _x: str, y: str, _a: list[Any], _k: dict[str, Any]) -> str:
-    return tape.graph.op("Sub", tape.graph.number(1.0), tape.graph.op("Mul", y, y))
+def _silu_slope(x: _Numbers, y: _Numbers) -> _Numbers:
+    share = x.op("Sigmoid")
+    return share + y * (1.0 - share)
 
 
-def _sigmoid_slope(tape: Tape, _x: str, y: str, _a: list[Any], _k: dict[str, Any]) -> str:
-    graph = tape.graph
-    return graph.op("Mul", y, graph.op("Sub", graph.number(1.0), y))
+def _gelu(x: _Numbers, approximate: str = "none") -> _Numbers:
+    if approximate != "none":
+        raise NotExportableError(f"gelu with approximate={approximate!r}")
+    return x * _normal_cdf(x)
 
 
-def _silu(tape: Tape, x: str, _a: list[Any], _k: dict[str, Any]) -> str:
-    return tape.graph.op("Mul", x, tape.graph.op("Sigmoid", x))
+def _gelu_slope(x: _Numbers, _y: _Numbers, **_: Any) -> _Numbers:
+    bell = (x * x * -0.5).op("Exp") * (1 / math.sqrt(2 * math.pi))
+    return _normal_cdf(x) + x * bell
 
 
-def _silu_slope(tape: Tape, x: str, y: str, _a: list[Any], _k: dict[str, Any]) -> str:
-    graph = tape.graph
-    share = graph.op("Sigmoid", x)
-    rest = graph.op("Sub", graph.number(1.0), share)
-    return graph.op("Add", share, graph.op("Mul", y, rest))
+def _normal_cdf(x: _Numbers) -> _Numbers:
+    return ((x * math.sqrt(0.5)).op("Erf") + 1.0) * 0.5
 
 
-def _gelu(tape: Tape, x: str, _a: list[Any], kwargs: dict[str, Any]) -> str:
-    if kwargs.get("approximate", "none") != "none":
-        raise NotExportableError(f"gelu with approximate={kwargs['approximate']!r}")
-    return tape.graph.op("Mul", x, _normal_cdf(tape, x))
+def _elu(x: _Numbers, alpha: float = 1.0, *scales: float) -> _Numbers:
+    if any(float(scale) != 1.0 for scale in scales):
+        raise NotExportableError(f"elu with scales {list(scales)}")
+    return x.op("Elu", alpha=float(alpha))
 
 
-def _normal_cdf(tape: Tape, x: str) -> str:
-    graph = tape.graph
-    erf = graph.op("Erf", graph.op("Mul", x, graph.number(math.sqrt(0.5))))
-    return graph.op("Mul", graph.op("Add", erf, graph.number(1.0)), graph.number(0.5))
+def _hardsigmoid(x: _Numbers) -> _Numbers:
+    return x.op("HardSigmoid", alpha=1.0 / 6.0, beta=0.5)
 
 
-def _gelu_slope(tape: Tape, x: str, _y: str, _a: list[Any], _k: dict[str, Any]) -> str:
-    graph = tape.graph
-    squared = graph.op("Mul", graph.op("Mul", x, x), graph.number(-0.5))
-    bell = graph.op("Mul", graph.op("Exp", squared), graph.number(1 / math.sqrt(2 * math.pi)))
-    return graph.op("Add", _normal_cdf(tape, x), graph.op("Mul", x, bell))
+def _hardsigmoid_slope(x: _Numbers) -> _Numbers:
+    return _inside(x, -3.0, 3.0) * (1.0 / 6.0)
 
 
-def _leaky(tape: Tape, x: str, args: list[Any], _k: dict[str, Any]) -> str:
-    return tape.graph.op("LeakyRelu", x, alpha=float(args[0]) if args else 0.01)
-
-
-def _leaky_slope(tape: Tape, x: str, _y: str, args: list[Any], _k: dict[str, Any]) -> str:
-    graph = tape.graph
-    positive = graph.op("Greater", x, graph.number(0.0))
-    flat = graph.number(float(args[0]) if args else 0.01)
-    return graph.op("Where", positive, graph.number(1.0), flat)
-
-
-def _elu(tape: Tape, x: str, args: list[Any], _k: dict[str, Any]) -> str:
-    if args[1:] and any(float(scale) != 1.0 for scale in args[1:]):
-        raise NotExportableError(f"elu with scales {args[1:]}")
-    return tape.graph.op("Elu", x, alpha=float(args[0]) if args else 1.0)
-
-
-def _elu_slope(tape: Tape, x: str, y: str, args: list[Any], _k: dict[str, Any]) -> str:
-    graph = tape.graph
-    positive = graph.op("Greater", x, graph.number(0.0))
-    bent = graph.op("Add", y, graph.number(float(args[0]) if args else 1.0))
-    return graph.op("Where", positive, graph.number(1.0), bent)
-
-
-def _hardtanh(tape: Tape, x: str, args: list[Any], _k: dict[str, Any]) -> str:
-    low, high = (float(bound) for bound in (args or [-1.0, 1.0]))
-    return tape.graph.op("Clip", x, tape.graph.number(low), tape.graph.number(high))
-
-
-def _hardtanh_slope(tape: Tape, x: str, _y: str, args: list[Any], _k: dict[str, Any]) -> str:
-    low, high = (float(bound) for bound in (args or [-1.0, 1.0]))
-    return _inside(tape, x, low, high)
-
-
-def _hardsigmoid(tape: Tape, x: str, _a: list[Any], _k: dict[str, Any]) -> str:
-    return tape.graph.op("HardSigmoid", x, alpha=1.0 / 6.0, beta=0.5)
-
-
-def _hardsigmoid_slope(tape: Tape, x: str, _y: str, _a: list[Any], _k: dict[str, Any]) -> str:
-    return tape.graph.op("Mul", _inside(tape, x, -3.0, 3.0), tape.graph.number(1.0 / 6.0))
-
-
-def _hardswish(tape: Tape, x: str, args: list[Any], kwargs: dict[str, Any]) -> str:
-    return tape.graph.op("Mul", x, _hardsigmoid(tape, x, args, kwargs))
-
-
-def _hardswish_slope(tape: Tape, x: str, _y: str, args: list[Any], kwargs: dict[str, Any]) -> str:
-    graph = tape.graph
-    steep = graph.op("Mul", x, _hardsigmoid_slope(tape, x, "", args, kwargs))
-    return graph.op("Add", _hardsigmoid(tape, x, args, kwargs), steep)
-
-
-def _softplus(tape: Tape, x: str, args: list[Any], _k: dict[str, Any]) -> str:
-    if args and float(args[0]) != 1.0:
-        raise NotExportableError(f"softplus with beta={args[0]}")
-    return tape.graph.op("Softplus", x)
-
-
-def _softplus_slope(tape: Tape, x: str, _y: str, _a: list[Any], _k: dict[str, Any]) -> str:
-    return tape.graph.op("Sigmoid", x)
+def _softplus(x: _Numbers, beta: float = 1.0, *_threshold: float) -> _Numbers:
+    if float(beta) != 1.0:
+        raise NotExportableError(f"softplus with beta={beta}")
+    return x.op("Softplus")
 
 
 def add(tape: Tape, shape: Shape, args: list[Any], kwargs: dict[str, Any]) -> Value:
@@ -228,16 +182,28 @@ def _value(tape: Tape, argument: Any) -> Value:
 
 ELEMENTWISE: dict[str, Rule] = {
     "relu": relu,
-    "sigmoid": _pointwise(_one("Sigmoid"), _sigmoid_slope),
-    "tanh": _pointwise(_one("Tanh"), _tanh_slope),
-    "silu": _pointwise(_silu, _silu_slope),
+    "sigmoid": _pointwise(lambda x: x.op("Sigmoid"), lambda x, y: y * (1.0 - y)),
+    "tanh": _pointwise(lambda x: x.op("Tanh"), lambda x, y: 1.0 - y * y),
+    "silu": _pointwise(lambda x: x * x.op("Sigmoid"), _silu_slope),
     "gelu": _pointwise(_gelu, _gelu_slope),
-    "leaky_relu": _pointwise(_leaky, _leaky_slope),
-    "elu": _pointwise(_elu, _elu_slope),
-    "hardtanh": _pointwise(_hardtanh, _hardtanh_slope),
-    "hardsigmoid": _pointwise(_hardsigmoid, _hardsigmoid_slope),
-    "hardswish": _pointwise(_hardswish, _hardswish_slope),
-    "softplus": _pointwise(_softplus, _softplus_slope),
+    "leaky_relu": _pointwise(
+        lambda x, slope=0.01: x.op("LeakyRelu", alpha=float(slope)),
+        lambda x, y, slope=0.01: x.op("Greater", 0.0).op("Where", 1.0, float(slope)),
+    ),
+    "elu": _pointwise(
+        _elu,
+        lambda x, y, alpha=1.0, *_: x.op("Greater", 0.0).op("Where", 1.0, y + float(alpha)),
+    ),
+    "hardtanh": _pointwise(
+        lambda x, low=-1.0, high=1.0: x.op("Clip", low, high),
+        lambda x, y, low=-1.0, high=1.0: _inside(x, low, high),
+    ),
+    "hardsigmoid": _pointwise(_hardsigmoid, lambda x, y: _hardsigmoid_slope(x)),
+    "hardswish": _pointwise(
+        lambda x: x * _hardsigmoid(x),
+        lambda x, y: _hardsigmoid(x) + x * _hardsigmoid_slope(x),
+    ),
+    "softplus": _pointwise(_softplus, lambda x, y, *_: x.op("Sigmoid")),
     "add": add,
     "sub": subtract,
     "mul": multiply,

@@ -12,7 +12,7 @@ Needs torch and onnx, which a device does not.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from torch import nn
@@ -70,11 +70,7 @@ def evaluation_graph(
 ) -> tuple[bytes, int]:
     """The graph from images and parameters to logits, and its multiply-adds for one image.
 
-    Args:
-        module: the network.
-        classes: K.
-        image_shape: channels, height, width.
-        plain: each layer as ONNX's own operator.
+    Where ``plain``, each layer is ONNX's own operator.
 
     Raises:
         ExportError: the network cannot be exported; names layer and operator.
@@ -82,9 +78,7 @@ def evaluation_graph(
     graph = GraphBuilder("evaluate")
     tape = Tape(graph, plain=plain)
     images = _images(graph, image_shape)
-    values = {
-        name: _input(graph, PARAMETER + name, shape) for name, shape in _shapes(module).items()
-    }
+    values = _parameters(graph, module)
     logits = Lowering(trace(module, image_shape, training=False), tape, values).run(images)
     _check_logits(logits, classes)
     graph.output("logits", logits.name, "float32", [BATCH, classes])
@@ -104,9 +98,7 @@ def _training(
     images = _images(graph, image_shape)
     labels = graph.input("labels", "int64", [BATCH])
     weights = graph.input("weights", "float32", [BATCH])
-    values = {
-        name: _input(graph, PARAMETER + name, shape) for name, shape in _shapes(module).items()
-    }
+    values = _parameters(graph, module)
     trainable = _trainable(module)
     for name in trainable:
         tape.watch(values[name])
@@ -133,7 +125,7 @@ def _training(
     elif folded is not None:
         for name in trainable:
             _output(graph, values[name], graph.op("Sub", values[name].name, gradients[name]))
-    elif rate is not None:
+    else:
         _descend(graph, {n: values[n] for n in trainable}, gradients, rate, settings)
     for name, new in lowering.new_buffers.items():
         _output(graph, values[name], new)
@@ -156,15 +148,13 @@ def _is_plain(settings: TrainingSettings) -> bool:
 
 def _applying(module: nn.Module, settings: TrainingSettings) -> bytes:
     graph = GraphBuilder("apply")
-    trainable = _trainable(module)
-    shapes = _shapes(module)
     rate = graph.input("learning_rate", "float32", [])
-    values = {name: _input(graph, PARAMETER + name, shapes[name]) for name in trainable}
+    values = _parameters(graph, module, _trainable(module))
     total = _input(graph, SUM + "weight", ())
     share = graph.op("Reciprocal", total.name)
     gradients = {
-        name: graph.op("Mul", _input(graph, SUM + name, shapes[name]).name, share)
-        for name in trainable
+        name: graph.op("Mul", _input(graph, SUM + name, value.shape).name, share)
+        for name, value in values.items()
     }
     _descend(graph, values, gradients, rate, settings)
     return graph.model({})
@@ -189,12 +179,11 @@ def _loss(
     graph = tape.graph
     smooth = settings.label_smoothing
     ends = np.array([smooth / classes, 1 - smooth + smooth / classes], np.float32)
-    target = graph.op(
-        "OneHot", labels, graph.constant(np.array(classes)), graph.constant(ends), axis=1
-    )
+    depth = graph.constant(np.array(classes))
+    target = graph.op("OneHot", labels, depth, graph.constant(ends), axis=1)
     logs = graph.op("LogSoftmax", logits.name, axis=1)
     crossed = graph.op("ReduceSum", graph.op("Mul", target, logs), graph.integers(1), keepdims=0)
-    column = graph.op("Reshape", weights, graph.integers(-1, 1))
+    column = graph.reshape(weights, -1, 1)
     each = graph.op("Neg", crossed)
     loss = graph.op("ReduceSum", graph.op("Mul", each, weights), keepdims=0)
     if not summed:
@@ -228,11 +217,8 @@ def _descend(
     if settings.clip_norm:
         squares = [graph.op("ReduceSumSquare", g, keepdims=0) for g in gradients.values()]
         norm = graph.op("Sqrt", graph.op("Sum", *squares))
-        limit = graph.op(
-            "Div",
-            graph.number(settings.clip_norm),
-            graph.op("Add", norm, graph.number(CLIP_EPSILON)),
-        )
+        largest = graph.number(settings.clip_norm)
+        limit = graph.op("Div", largest, graph.op("Add", norm, graph.number(CLIP_EPSILON)))
         factor = graph.op("Min", limit, graph.number(1.0))
         gradients = {name: graph.op("Mul", g, factor) for name, g in gradients.items()}
     if settings.weight_decay:
@@ -298,8 +284,14 @@ def _output(graph: GraphBuilder, replaces: Value, new: str) -> None:
     graph.output(NEW + replaces.name, new, "float32", [size or 0 for size in replaces.shape])
 
 
-def _shapes(module: nn.Module) -> dict[str, Shape]:
-    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+def _parameters(
+    graph: GraphBuilder, module: nn.Module, names: Iterable[str] | None = None
+) -> dict[str, Value]:
+    """Inputs for the parameters and buffers of these names, by default for all."""
+    state = module.state_dict()
+    return {
+        name: _input(graph, PARAMETER + name, tuple(state[name].shape)) for name in names or state
+    }
 
 
 def _trainable(module: nn.Module) -> list[str]:

@@ -45,38 +45,19 @@ QUANTISED = frozenset({"ConvInteger", "DynamicQuantizeLinear", "MatMulInteger"})
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _ELEMENT_BYTES = {1: 4, 2: 1, 7: 8}  # float32, uint8, int64
 # The allowed fields of each message: wire type, and whether the field may be repeated.
-_MODEL = {1: (_VARINT, False), 2: (_BYTES, False), 7: (_BYTES, False), 8: (_BYTES, False)}
-_OPSET = {1: (_BYTES, False), 2: (_VARINT, False)}
-_GRAPH = {
-    1: (_BYTES, True),
-    2: (_BYTES, False),
-    5: (_BYTES, True),
-    11: (_BYTES, True),
-    12: (_BYTES, True),
-}
-_NODE = {
-    1: (_BYTES, True),
-    2: (_BYTES, True),
-    3: (_BYTES, False),
-    4: (_BYTES, False),
-    5: (_BYTES, True),
-    7: (_BYTES, False),
-}
-_ATTRIBUTE = {
-    1: (_BYTES, False),
-    2: (_FIXED32, False),
-    3: (_VARINT, False),
-    4: (_BYTES, False),
-    5: (_BYTES, False),
-    8: (_VARINT, True),
-    20: (_VARINT, False),
-}
-_TENSOR = {1: (_VARINT, True), 2: (_VARINT, False), 8: (_BYTES, False), 9: (_BYTES, False)}
-_VALUE = {1: (_BYTES, False), 2: (_BYTES, False)}
-_TYPE = {1: (_BYTES, False)}
-_TENSOR_TYPE = {1: (_VARINT, False), 2: (_BYTES, False)}
-_TENSOR_SHAPE = {1: (_BYTES, True)}
-_DIMENSION = {1: (_VARINT, False), 2: (_BYTES, False)}
+_NUMBER, _NUMBERS = (_VARINT, False), (_VARINT, True)
+_TEXT, _TEXTS, _FLOAT = (_BYTES, False), (_BYTES, True), (_FIXED32, False)
+_MODEL = {1: _NUMBER, 2: _TEXT, 7: _TEXT, 8: _TEXT}
+_OPSET = {1: _TEXT, 2: _NUMBER}
+_GRAPH = {1: _TEXTS, 2: _TEXT, 5: _TEXTS, 11: _TEXTS, 12: _TEXTS}
+_NODE = {1: _TEXTS, 2: _TEXTS, 3: _TEXT, 4: _TEXT, 5: _TEXTS, 7: _TEXT}
+_ATTRIBUTE = {1: _TEXT, 2: _FLOAT, 3: _NUMBER, 4: _TEXT, 5: _TEXT, 8: _NUMBERS, 20: _NUMBER}
+_TENSOR = {1: _NUMBERS, 2: _NUMBER, 8: _TEXT, 9: _TEXT}
+_VALUE = {1: _TEXT, 2: _TEXT}
+_TYPE = {1: _TEXT}
+_TENSOR_TYPE = {1: _NUMBER, 2: _TEXT}
+_TENSOR_SHAPE = {1: _TEXTS}
+_DIMENSION = {1: _NUMBER, 2: _TEXT}
 _WORDS = frozenset({b"add", b"none", b"constant", b"NOTSET"})
 
 
@@ -101,14 +82,7 @@ INFERENCE = Limits(model_bytes=512 << 20, constant_bytes=512 << 20, operators=OP
 
 
 class Checked(Struct, frozen=True, kw_only=True):
-    """Properties of a graph that passed the check.
-
-    Attributes:
-        nodes: number of nodes.
-        operators: its operators.
-        inputs: names of its inputs.
-        outputs: names of its outputs.
-    """
+    """A graph that passed the check: its number of nodes, its operators, inputs and outputs."""
 
     nodes: int
     operators: frozenset[str]
@@ -117,11 +91,7 @@ class Checked(Struct, frozen=True, kw_only=True):
 
 
 def check(model: bytes, limits: Limits = TRAINING) -> Checked:
-    """Check an ONNX model.
-
-    Args:
-        model: the file.
-        limits: :data:`TRAINING` or :data:`INFERENCE`.
+    """Check an ONNX model by the limits :data:`TRAINING` or :data:`INFERENCE`.
 
     Raises:
         GraphError: it is damaged, or contains something that is not allowed; says what.

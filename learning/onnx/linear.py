@@ -14,7 +14,7 @@ def linear(tape: Tape, shape: Shape, args: list[Any], _: dict[str, Any]) -> Valu
     source, weight, bias = args[0], args[1], args[2] if len(args) > 2 else None
     rows = source.name
     if len(source.shape) != 2:
-        rows = graph.op("Reshape", rows, graph.integers(-1, source.shape[-1]))
+        rows = graph.reshape(rows, -1, source.shape[-1])
     biases = [bias.name] if bias is not None else []
     name = graph.op("Gemm", rows, weight.name, *biases, transB=1)
     tape.multiply_adds += math.prod(n or 1 for n in (*source.shape, weight.shape[0]))
@@ -24,8 +24,8 @@ def linear(tape: Tape, shape: Shape, args: list[Any], _: dict[str, Any]) -> Valu
     def backward(gradient: str) -> None:
         flat = gradient
         if len(source.shape) != 2:
-            flat = graph.op("Reshape", gradient, graph.integers(-1, shape[-1] or 1))
-        if bias is not None and tape.is_active(bias):
+            flat = graph.reshape(gradient, -1, shape[-1] or 1)
+        if tape.is_active(bias):
             tape.pass_on(bias, graph.op("ReduceSum", flat, graph.integers(0), keepdims=0))
         if tape.is_active(weight):
             tape.pass_on(weight, graph.op("Gemm", flat, rows, transA=1))
@@ -34,5 +34,4 @@ def linear(tape: Tape, shape: Shape, args: list[Any], _: dict[str, Any]) -> Valu
             back = product if len(source.shape) == 2 else tape.reshape(product, source.shape)
             tape.pass_on(source, back)
 
-    inputs = [value for value in (source, weight, bias) if value is not None]
-    return tape.record(Value(name=name, shape=shape), inputs, backward)
+    return tape.record(Value(name=name, shape=shape), [source, weight, bias], backward)

@@ -22,12 +22,7 @@ from fimi.learning.onnx import norms
 from fimi.learning.onnx.operators import rule_for
 from fimi.learning.onnx.tape import NotExportableError, Shape, Tape, Value
 
-DROPOUTS = (
-    "aten.dropout",
-    "aten.feature_dropout",
-    "aten.alpha_dropout",
-    "aten.feature_alpha_dropout",
-)
+DROPOUTS = tuple(f"aten.{kind}dropout" for kind in ("", "feature_", "alpha_", "feature_alpha_"))
 """Names of the operators that drop values at random in training, in place or not."""
 
 
@@ -72,29 +67,21 @@ def _quiet() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with (
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
+        sink = io.StringIO()
+        with contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
             yield
     finally:
         logging.disable(before)
 
 
 class Lowering:
-    """Writes a traced network into a graph.
+    """Writes a network traced by :func:`trace` into a graph, whose nodes the tape records.
 
-    Args:
-        program: result of :func:`trace`.
-        tape: the tape on which nodes are recorded.
-        parameters: every parameter and buffer of the network, by name.
+    ``parameters`` are all parameters and buffers of the network, by name.
     """
 
     def __init__(
-        self,
-        program: torch.export.ExportedProgram,
-        tape: Tape,
-        parameters: dict[str, Value],
+        self, program: torch.export.ExportedProgram, tape: Tape, parameters: dict[str, Value]
     ) -> None:
         self._program = program
         self._tape = tape
@@ -150,7 +137,8 @@ class Lowering:
             self._values[node] = None
             return
         try:
-            value = self._call(node, operator, _shape(meta))
+            shape = tuple(size if isinstance(size, int) else None for size in meta.shape)
+            value = self._call(node, operator, shape)
         except NotExportableError as problem:
             raise ExportError(
                 f"{_layer(node)} uses {problem}, which has no rule for ONNX; {problem.remedy}"
@@ -204,23 +192,13 @@ class Lowering:
                 raise NotExportableError("batch_norm in evaluation without running statistics")
             return norms.batch_norm_evaluated(self._tape, image, weight, bias, running, epsilon)
         output, updated = norms.batch_norm(
-            self._tape,
-            image,
-            weight,
-            bias,
-            running,
-            float(momentum),
-            epsilon,
+            self._tape, image, weight, bias, running, float(momentum), epsilon
         )
         if updated is not None:
             for argument, name in zip(node.args[3:5], updated, strict=True):
                 assert isinstance(argument, fx.Node)
                 self.new_buffers[self._names[argument]] = name
         return output
-
-
-def _shape(tensor: torch.Tensor) -> Shape:
-    return tuple(size if isinstance(size, int) else None for size in tensor.shape)
 
 
 def _layer(node: fx.Node) -> str:

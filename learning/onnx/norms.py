@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from fimi.learning.onnx.tape import Tape, Value
+from fimi.learning.onnx.tape import Shape, Tape, Value
 
 
 def group_norm(
@@ -32,51 +32,43 @@ def group_norm(
     assert channels
     size = channels // groups * pixels
     ones = graph.constant(np.ones(size, np.float32))
-    rows = graph.op("Reshape", image.name, graph.integers(-1, size))
+    rows = graph.reshape(image.name, -1, size)
     normal, _, reciprocal = graph.ops(
         "LayerNormalization", [rows, ones], 3, axis=-1, epsilon=epsilon
     )
-    normal = graph.op("Reshape", normal, graph.integers(-1, channels, pixels))
-    scaled = normal
-    if weight is not None:
-        scaled = graph.op("Mul", scaled, tape.reshape(weight.name, (channels, 1)))
-    if bias is not None:
-        scaled = graph.op("Add", scaled, tape.reshape(bias.name, (channels, 1)))
+    normal = graph.reshape(normal, -1, channels, pixels)
+    scaled = _scaled(tape, normal, weight, bias, (channels, 1))
     name = tape.reshape(scaled, image.shape)
 
     def backward(gradient: str) -> None:
-        flat = graph.op("Reshape", gradient, graph.integers(-1, channels, pixels))
+        flat = graph.reshape(gradient, -1, channels, pixels)
         plain = graph.op("ReduceSum", flat, graph.integers(2), keepdims=0)
         dotted = graph.op("ReduceSum", graph.op("Mul", flat, normal), graph.integers(2), keepdims=0)
-        if weight is not None and tape.is_active(weight):
+        if tape.is_active(weight):
             tape.pass_on(weight, graph.op("ReduceSum", dotted, graph.integers(0), keepdims=0))
-        if bias is not None and tape.is_active(bias):
+        if tape.is_active(bias):
             tape.pass_on(bias, graph.op("ReduceSum", plain, graph.integers(0), keepdims=0))
         if not tape.is_active(image):
             return
         if weight is not None:
             plain, dotted = (graph.op("Mul", part, weight.name) for part in (plain, dotted))
-        spread = graph.op("Reshape", reciprocal, graph.integers(-1, groups, 1))
+        spread = graph.reshape(reciprocal, -1, groups, 1)
         each = graph.constant(np.zeros((1, 1, channels // groups), np.float32))
 
         def over_group(sums: str) -> str:
             """−r·Σ/D for each channel, (N, C, 1)."""
-            grouped = graph.op("Reshape", sums, graph.integers(-1, groups, channels // groups))
+            grouped = graph.reshape(sums, -1, groups, channels // groups)
             total = graph.op("ReduceSum", grouped, graph.integers(2), keepdims=1)
             share = graph.op("Mul", total, graph.op("Mul", spread, graph.number(-1.0 / size)))
-            return graph.op(
-                "Reshape", graph.op("Add", share, each), graph.integers(-1, channels, 1)
-            )
+            return graph.reshape(graph.op("Add", share, each), -1, channels, 1)
 
-        factor = graph.op("Reshape", graph.op("Add", spread, each), graph.integers(-1, channels, 1))
-        if weight is not None:
-            factor = graph.op("Mul", factor, tape.reshape(weight.name, (channels, 1)))
+        factor = graph.reshape(graph.op("Add", spread, each), -1, channels, 1)
+        factor = _scaled(tape, factor, weight, None, (channels, 1))
         direct = graph.op("Mul", flat, factor)
         curved = graph.op("Add", graph.op("Mul", normal, over_group(dotted)), over_group(plain))
         tape.pass_on(image, tape.reshape(graph.op("Add", direct, curved), image.shape))
 
-    inputs = [value for value in (image, weight, bias) if value is not None]
-    return tape.record(Value(name=name, shape=image.shape), inputs, backward)
+    return tape.record(Value(name=name, shape=image.shape), [image, weight, bias], backward)
 
 
 def batch_norm(
@@ -116,30 +108,23 @@ def batch_norm(
     deviation = graph.op("Sqrt", graph.op("Add", variance, graph.number(epsilon)))
     reciprocal = graph.op("Reciprocal", deviation)
     normal = graph.op("Mul", centred, reciprocal)
-    scaled = normal
-    if weight is not None:
-        scaled = graph.op("Mul", scaled, tape.reshape(weight.name, column))
-    if bias is not None:
-        scaled = graph.op("Add", scaled, tape.reshape(bias.name, column))
+    scaled = _scaled(tape, normal, weight, bias, column)
 
     def backward(gradient: str) -> None:
         plain = graph.op("ReduceSum", gradient, axes, keepdims=1)
         dotted = graph.op("ReduceSum", graph.op("Mul", gradient, normal), axes, keepdims=1)
-        if weight is not None and tape.is_active(weight):
+        if tape.is_active(weight):
             tape.pass_on(weight, tape.reshape(dotted, (channels,)))
-        if bias is not None and tape.is_active(bias):
+        if tape.is_active(bias):
             tape.pass_on(bias, tape.reshape(plain, (channels,)))
         if not tape.is_active(image):
             return
-        factor = reciprocal
-        if weight is not None:
-            factor = graph.op("Mul", factor, tape.reshape(weight.name, column))
+        factor = _scaled(tape, reciprocal, weight, None, column)
         inner = graph.op("Sub", gradient, graph.op("Div", plain, count))
         curve = graph.op("Mul", normal, graph.op("Div", dotted, count))
         tape.pass_on(image, graph.op("Mul", graph.op("Sub", inner, curve), factor))
 
-    inputs = [value for value in (image, weight, bias) if value is not None]
-    output = tape.record(Value(name=scaled, shape=image.shape), inputs, backward)
+    output = tape.record(Value(name=scaled, shape=image.shape), [image, weight, bias], backward)
     if running is None:
         return output, None
     unbiased = graph.op(
@@ -175,24 +160,27 @@ def batch_norm_evaluated(
         "Reciprocal", graph.op("Sqrt", graph.op("Add", variance, graph.number(epsilon)))
     )
     normal = graph.op("Mul", graph.op("Sub", image.name, mean), reciprocal)
-    scaled = normal
-    if weight is not None:
-        scaled = graph.op("Mul", scaled, tape.reshape(weight.name, column))
-    if bias is not None:
-        scaled = graph.op("Add", scaled, tape.reshape(bias.name, column))
+    scaled = _scaled(tape, normal, weight, bias, column)
     axes = graph.integers(0, *range(2, len(image.shape)))
 
     def backward(gradient: str) -> None:
-        if weight is not None and tape.is_active(weight):
+        if tape.is_active(weight):
             product = graph.op("Mul", gradient, normal)
             tape.pass_on(weight, graph.op("ReduceSum", product, axes, keepdims=0))
-        if bias is not None and tape.is_active(bias):
+        if tape.is_active(bias):
             tape.pass_on(bias, graph.op("ReduceSum", gradient, axes, keepdims=0))
         if tape.is_active(image):
-            factor = reciprocal
-            if weight is not None:
-                factor = graph.op("Mul", factor, tape.reshape(weight.name, column))
+            factor = _scaled(tape, reciprocal, weight, None, column)
             tape.pass_on(image, graph.op("Mul", gradient, factor))
 
-    inputs = [value for value in (image, weight, bias) if value is not None]
-    return tape.record(Value(name=scaled, shape=image.shape), inputs, backward)
+    return tape.record(Value(name=scaled, shape=image.shape), [image, weight, bias], backward)
+
+
+def _scaled(
+    tape: Tape, numbers: str, weight: Value | None, bias: Value | None, column: Shape
+) -> str:
+    """``numbers`` times γ plus β, where there are any; ``column`` is their shape, to broadcast."""
+    for kind, value in (("Mul", weight), ("Add", bias)):
+        if value is not None:
+            numbers = tape.graph.op(kind, numbers, tape.reshape(value.name, column))
+    return numbers

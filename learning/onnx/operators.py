@@ -21,33 +21,30 @@ from fimi.learning.onnx.window import Window
 
 def convolution(tape: Tape, _shape: Shape, args: list[Any], _: dict[str, Any]) -> Value:
     """``conv2d``; its padding is numbers or a word."""
-    image, weight = args[0], args[1]
-    given = args[2:]
-    bias = given[0] if given else None
-    stride = _pair(given[1]) if len(given) > 1 else (1, 1)
-    dilation = _pair(given[3]) if len(given) > 3 else (1, 1)
-    groups = int(given[4]) if len(given) > 4 else 1
+    image, weight, *given = args
+    bias, stride, padding, dilation, groups = _filled(given, None, 1, 0, 1, 1)
+    dilation = _pair(dilation)
     kernel = (int(weight.shape[2]), int(weight.shape[3]))
-    padding: Any = given[2] if len(given) > 2 else 0
     if padding == "valid":
         padding = 0
     elif padding == "same":
         padding = [d * (k - 1) // 2 for d, k in zip(dilation, kernel, strict=True)]
         if any(d * (k - 1) % 2 for d, k in zip(dilation, kernel, strict=True)):
             raise NotExportableError(f'padding "same" with the even kernel {kernel}')
-    window = Window(kernel=kernel, stride=stride, padding=_pair(padding), dilation=dilation)
-    return onnx_convolution.convolve(tape, image, weight, bias, window, groups)
+    window = Window(kernel=kernel, stride=_pair(stride), padding=_pair(padding), dilation=dilation)
+    return onnx_convolution.convolve(tape, image, weight, bias, window, int(groups))
 
 
 def max_pool(tape: Tape, _shape: Shape, args: list[Any], _: dict[str, Any]) -> Value:
     """``max_pool2d``."""
-    kernel, stride, padding, dilation = _pool_window(args)
-    if len(args) > 5 and args[5]:
+    image, kernel, *given = args
+    stride, padding, dilation, ceil = _filled(given, None, 0, 1, False)
+    if ceil:
         raise NotExportableError("max_pool2d with ceil_mode")
-    window = Window(kernel=kernel, stride=stride, padding=padding, dilation=dilation)
-    before = tape.rectified.get(args[0].name)
+    window = _pool_window(kernel, stride, padding, dilation)
+    before = tape.rectified.get(image.name)
     if before is None:
-        return pooling.max_pool(tape, args[0], window)
+        return pooling.max_pool(tape, image, window)
     # The ReLU of the maximum equals the maximum of the ReLUs, and has fewer elements. The gradients
     # are the same, because a maximum that is not positive gets none either way.
     pooled = pooling.max_pool(tape, before, window)
@@ -56,14 +53,14 @@ def max_pool(tape: Tape, _shape: Shape, args: list[Any], _: dict[str, Any]) -> V
 
 def average_pool(tape: Tape, _shape: Shape, args: list[Any], _: dict[str, Any]) -> Value:
     """``avg_pool2d``."""
-    kernel, stride, padding, _dilation = _pool_window(args[:4])
-    if len(args) > 4 and args[4]:
+    image, kernel, *given = args
+    stride, padding, ceil, counted, divisor = _filled(given, None, 0, False, True, None)
+    if ceil:
         raise NotExportableError("avg_pool2d with ceil_mode")
-    if len(args) > 6 and args[6] is not None:
+    if divisor is not None:
         raise NotExportableError("avg_pool2d with divisor_override")
-    window = Window(kernel=kernel, stride=stride, padding=padding)
-    counted = bool(args[5]) if len(args) > 5 else True
-    return pooling.average_pool(tape, args[0], window, count_padding=counted)
+    window = _pool_window(kernel, stride, padding)
+    return pooling.average_pool(tape, image, window, count_padding=bool(counted))
 
 
 def adaptive_average_pool(
@@ -86,14 +83,14 @@ def adaptive_average_pool(
 
 def group_norm(tape: Tape, _shape: Shape, args: list[Any], _: dict[str, Any]) -> Value:
     """``group_norm``."""
-    weight, bias, epsilon = _norm_arguments(args)
-    return norms.group_norm(tape, args[0], int(args[1]), weight, bias, epsilon)
+    weight, bias, epsilon = _filled(args[2:5], None, None, 1e-5)
+    return norms.group_norm(tape, args[0], int(args[1]), weight, bias, float(epsilon))
 
 
 def layer_norm(tape: Tape, shape: Shape, args: list[Any], _: dict[str, Any]) -> Value:
     """``layer_norm`` over the last dimensions: one group, with weights per element."""
     source: Value = args[0]
-    weight, bias, epsilon = _norm_arguments(args)
+    weight, bias, epsilon = _filled(args[2:5], None, None, 1e-5)
     if len(source.shape) != 1 + len(args[1]):
         raise NotExportableError(f"layer_norm over {args[1]} of {source.shape}")
     flat = (None, math.prod(int(size) for size in args[1]))
@@ -102,21 +99,22 @@ def layer_norm(tape: Tape, shape: Shape, args: list[Any], _: dict[str, Any]) -> 
         None if value is None else reshape(tape, (flat[1],), [value], {})
         for value in (weight, bias)
     )
-    normal = norms.group_norm(tape, rows, 1, flat_weight, flat_bias, epsilon)
+    normal = norms.group_norm(tape, rows, 1, flat_weight, flat_bias, float(epsilon))
     return reshape(tape, shape, [normal], {})
 
 
-def _norm_arguments(args: list[Any]) -> tuple[Value | None, Value | None, float]:
-    given = [*args[2:5], *[None, None, 1e-5][len(args[2:5]) :]]
-    return given[0], given[1], float(given[2])
+def _filled(args: list[Any], *defaults: Any) -> list[Any]:
+    """The arguments, with PyTorch's defaults for those that are left out at the end."""
+    return [*args, *defaults[len(args) :]]
 
 
-def _pool_window(args: list[Any]) -> tuple[tuple[int, int], ...]:
-    kernel = _pair(args[1])
-    stride = _pair(args[2]) if len(args) > 2 and args[2] else kernel
-    padding = _pair(args[3]) if len(args) > 3 else (0, 0)
-    dilation = _pair(args[4]) if len(args) > 4 else (1, 1)
-    return kernel, stride, padding, dilation
+def _pool_window(kernel: Any, stride: Any, padding: Any, dilation: Any = 1) -> Window:
+    return Window(
+        kernel=_pair(kernel),
+        stride=_pair(stride or kernel),
+        padding=_pair(padding),
+        dilation=_pair(dilation),
+    )
 
 
 def _pair(value: Any) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from onnx import numpy_helper
 
 from fimi.learning.onnx.convolution_gradients import image_gradient
 from fimi.learning.onnx.tape import Tape, Value
@@ -30,28 +31,22 @@ def max_pool(tape: Tape, image: Value, window: Window) -> Value:
         [image.name],
         1 if tape.plain else 2,
         kernel_shape=window.kernel,
-        strides=window.stride,
-        pads=window.pads,
-        dilations=window.dilation,
+        **window.attributes,
     )
 
     def backward(gradient: str) -> None:
         # ONNX numbers the pixels of the whole batch consecutively.
-        flat = graph.op("Reshape", image.name, graph.integers(-1))
-        zeros = graph.op(
-            "ConstantOfShape",
-            graph.op("Shape", flat),
-            value=_tensor(np.zeros(1, np.float32)),
-        )
+        size_of = graph.op("Shape", graph.reshape(image.name, -1))
+        zero = numpy_helper.from_array(np.zeros(1, np.float32))
         scattered = graph.op(
             "ScatterElements",
-            zeros,
-            graph.op("Reshape", indices[0], graph.integers(-1)),
-            graph.op("Reshape", gradient, graph.integers(-1)),
+            graph.op("ConstantOfShape", size_of, value=zero),
+            graph.reshape(indices[0], -1),
+            graph.reshape(gradient, -1),
             axis=0,
             reduction="add" if window.kernel != window.stride else "none",
         )
-        tape.pass_on(image, graph.op("Reshape", scattered, graph.integers(-1, *image.shape[1:])))  # type: ignore[arg-type]
+        tape.pass_on(image, tape.reshape(scattered, image.shape))
 
     return tape.record(Value(name=name, shape=(None, channels, *size)), [image], backward)
 
@@ -69,39 +64,24 @@ def _max_pool_pairs(tape: Tape, image: Value) -> Value:
     order = np.concatenate([np.arange(0, width, 2), np.arange(1, width, 2)])
     apart = np.zeros((width, width), np.float32)
     apart[order, np.arange(width)] = 1.0
-    rows = graph.op("Reshape", image.name, graph.integers(-1, width))
-    parts = graph.ops(
-        "Split",
-        [
-            graph.op(
-                "Reshape",
-                graph.op("MatMul", rows, graph.constant(apart)),
-                graph.integers(-1, 2 * width),
-            ),
-            graph.integers(*[wide] * 4),
-        ],
-        4,
-        axis=1,
-    )
+    rows = graph.reshape(image.name, -1, width)
+    sorted_rows = graph.reshape(graph.op("MatMul", rows, graph.constant(apart)), -1, 2 * width)
+    parts = graph.ops("Split", [sorted_rows, graph.integers(*[wide] * 4)], 4, axis=1)
     upper, lower = graph.op("Max", parts[0], parts[1]), graph.op("Max", parts[2], parts[3])
     name = graph.op("Max", upper, lower)
     shape = (None, channels, low, wide)
-    pooled = graph.op("Reshape", name, graph.integers(-1, *shape[1:]))
+    pooled = graph.reshape(name, -1, *shape[1:])
 
     def backward(gradient: str) -> None:
-        flat = graph.op("Reshape", gradient, graph.integers(-1, wide))
+        flat = graph.reshape(gradient, -1, wide)
         first, second = _divide(tape, flat, upper, lower)
         quarters = [
             *_divide(tape, first, parts[0], parts[1]),
             *_divide(tape, second, parts[2], parts[3]),
         ]
-        joined = graph.op(
-            "Reshape", graph.op("Concat", *quarters, axis=1), graph.integers(-1, width)
-        )
+        joined = graph.reshape(graph.op("Concat", *quarters, axis=1), -1, width)
         together = graph.op("MatMul", joined, graph.constant(np.ascontiguousarray(apart.T)))
-        tape.pass_on(
-            image, graph.op("Reshape", together, graph.integers(-1, channels, height, width))
-        )
+        tape.pass_on(image, graph.reshape(together, -1, channels, height, width))
 
     return tape.record(Value(name=pooled, shape=shape), [image], backward)
 
@@ -132,7 +112,7 @@ def average_pool(tape: Tape, image: Value, window: Window, *, count_padding: boo
         image.name,
         kernel_shape=window.kernel,
         strides=window.stride,
-        pads=window.pads,
+        pads=window.attributes["pads"],
         count_include_pad=int(count_padding),
     )
 
@@ -141,14 +121,12 @@ def average_pool(tape: Tape, image: Value, window: Window, *, count_padding: boo
         if not count_padding:
             shares = 1.0 / _pixels_inside(window, (height, width), size)
         scaled = graph.op("Mul", gradient, graph.constant(shares))
-        alone = graph.op("Reshape", scaled, graph.integers(-1, 1, *size))
+        alone = graph.reshape(scaled, -1, 1, *size)
         ones = graph.constant(np.ones((1, 1, *window.kernel), np.float32))
         single = Value(name="", shape=(None, 1, height, width))
         kernel = Value(name=ones, shape=(1, 1, *window.kernel))
         spread = image_gradient(tape, alone, single, kernel, window, 1)
-        tape.pass_on(
-            image, graph.op("Reshape", spread, graph.integers(-1, channels, height, width))
-        )
+        tape.pass_on(image, graph.reshape(spread, -1, channels, height, width))
 
     return tape.record(Value(name=name, shape=(None, channels, *size)), [image], backward)
 
@@ -162,9 +140,3 @@ def _pixels_inside(
         inside = np.minimum(start + window.kernel[axis], full[axis]) - np.maximum(start, 0)
         counts.append(inside.astype(np.float32))
     return np.outer(*counts).astype(np.float32)
-
-
-def _tensor(array: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> object:
-    from onnx import numpy_helper
-
-    return numpy_helper.from_array(array)

@@ -35,11 +35,10 @@ def permute(tape: Tape, shape: Shape, args: list[Any], _: dict[str, Any]) -> Val
     """Another order of dimensions."""
     source: Value = args[0]
     order = [int(axis) % len(shape) for axis in args[1]]
-    name = tape.graph.op("Transpose", source.name, perm=order)
+    name = tape.graph.transpose(source.name, *order)
 
     def backward(gradient: str) -> None:
-        back = [int(axis) for axis in np.argsort(order)]
-        tape.pass_on(source, tape.graph.op("Transpose", gradient, perm=back))
+        tape.pass_on(source, tape.graph.transpose(gradient, *np.argsort(order).tolist()))
 
     return tape.record(Value(name=name, shape=shape), [source], backward)
 
@@ -81,12 +80,8 @@ def reduction(kind: str) -> Rule:
         if any(source.shape[axis] is None for axis in axes):
             raise NotExportableError("a reduction over the batch")
         kept = tuple(1 if axis in axes else size for axis, size in enumerate(source.shape))
-        name = tape.graph.op(
-            f"Reduce{kind}",
-            source.name,
-            *([tape.graph.integers(*axes)]),
-            keepdims=int(len(shape) == rank),
-        )
+        over, keeps = tape.graph.integers(*axes), int(len(shape) == rank)
+        name = tape.graph.op(f"Reduce{kind}", source.name, over, keepdims=keeps)
         count = math.prod(source.shape[axis] or 1 for axis in axes)
 
         def backward(gradient: str) -> None:
@@ -102,14 +97,8 @@ def reduction(kind: str) -> Rule:
 
 
 SHAPES: dict[str, Rule] = {
-    "flatten": reshape,
-    "view": reshape,
-    "reshape": reshape,
-    "unflatten": reshape,
-    "squeeze": reshape,
-    "unsqueeze": reshape,
-    "contiguous": identity,
-    "clone": identity,
+    **dict.fromkeys(("flatten", "view", "reshape", "unflatten", "squeeze", "unsqueeze"), reshape),
+    **dict.fromkeys(("contiguous", "clone"), identity),
     "permute": permute,
     "transpose": transpose,
     "cat": concatenate,

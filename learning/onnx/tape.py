@@ -8,7 +8,7 @@ for values that depend on a trainable parameter.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from msgspec import Struct
@@ -20,12 +20,7 @@ Shape = tuple[int | None, ...]
 
 
 class Value(Struct, frozen=True, kw_only=True):
-    """A float32 tensor of the graph.
-
-    Attributes:
-        name: its name in the graph.
-        shape: its dimensions.
-    """
+    """A float32 tensor of the graph, by its name in it."""
 
     name: str
     shape: Shape
@@ -55,18 +50,18 @@ class Tape:
         """Mark a trainable parameter, whose gradient is wanted."""
         self._active.add(value.name)
 
-    def is_active(self, value: Value) -> bool:
-        """Whether a gradient with respect to ``value`` is wanted."""
-        return value.name in self._active
+    def is_active(self, value: Value | None) -> TypeGuard[Value]:
+        """Whether there is this value and a gradient with respect to it is wanted."""
+        return value is not None and value.name in self._active
 
     def record(
-        self, output: Value, inputs: Sequence[Value], backward: Callable[[str], None]
+        self, output: Value, inputs: Sequence[Value | None], backward: Callable[[str], None]
     ) -> Value:
         """Note how the gradient of ``output`` flows to ``inputs``.
 
         Args:
             output: the output of an operator.
-            inputs: its inputs.
+            inputs: its inputs; ``None`` for an optional one that is not there.
             backward: gets the name of the gradient with respect to ``output`` and calls
                 :meth:`pass_on` for those inputs that are active.
         """
@@ -114,7 +109,7 @@ class Tape:
 
     def reshape(self, name: str, shape: Shape) -> str:
         """Reshape to a shape in which at most one dimension depends on the batch size."""
-        return self.graph.op("Reshape", name, self.graph.integers(*(s or -1 for s in shape)))
+        return self.graph.reshape(name, *(size or -1 for size in shape))
 
 
 Rule = Callable[[Tape, Shape, list[Any], dict[str, Any]], Value]
@@ -124,12 +119,7 @@ Arguments are :class:`Value` for tensors and plain Python values for the rest.""
 
 
 class NotExportableError(ValueError):
-    """An operator or a setting of it has no rule.
-
-    Args:
-        what: the operator and its setting.
-        remedy: what to do about it.
-    """
+    """An operator or a setting of it has no rule; ``remedy`` says what to do about it."""
 
     def __init__(self, what: str, remedy: str = "change the layer") -> None:
         super().__init__(what)

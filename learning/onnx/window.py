@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
 from msgspec import Struct
 
@@ -25,9 +26,13 @@ class Window(Struct, frozen=True, kw_only=True):
     dilation: tuple[int, int] = (1, 1)
 
     @property
-    def pads(self) -> list[int]:
-        """Padding in ONNX's order: begin of both axes, then end of both."""
-        return [*self.padding, *self.padding]
+    def attributes(self) -> dict[str, object]:
+        """Stride, padding and dilation as ONNX's operators want them.
+
+        Padding is the begin of both axes, then the end of both.
+        """
+        pads = [*self.padding, *self.padding]
+        return {"strides": self.stride, "pads": pads, "dilations": self.dilation}
 
     def output(self, height: int, width: int) -> tuple[int, int]:
         """Size of the output."""
@@ -39,43 +44,34 @@ class Window(Struct, frozen=True, kw_only=True):
         )
         return high, wide
 
-    def positions(self) -> list[tuple[int, int]]:
-        """Offset of every element of the kernel, row by row."""
-        return [
-            (i * self.dilation[0], j * self.dilation[1])
-            for i, j in itertools.product(range(self.kernel[0]), range(self.kernel[1]))
-        ]
+    def views(
+        self, tape: Tape, name: str, shape: tuple[int, int], *, axis: int, rank: int
+    ) -> Iterator[str]:
+        """The pixels under every element of the kernel, row by row, with padding.
 
-
-def shifted(
-    tape: Tape,
-    name: str,
-    offset: tuple[int, int],
-    size: tuple[int, int],
-    window: Window,
-    axes: tuple[int, int],
-    full: tuple[int, int],
-) -> str:
-    """The size[0]×size[1] pixels under the kernel's element at ``offset``.
-
-    Args:
-        tape: the graph.
-        name: the padded image.
-        offset: offset of the element, see :meth:`Window.positions`.
-        size: size of the output.
-        window: the window whose stride is used.
-        axes: axes of the image's rows and columns.
-        full: size of the padded image.
-    """
-    if offset == (0, 0) and size == full and window.stride == (1, 1):
-        return name
-    graph = tape.graph
-    ends = [o + s * (n - 1) + 1 for o, s, n in zip(offset, window.stride, size, strict=True)]
-    return graph.op(
-        "Slice",
-        name,
-        graph.integers(*offset),
-        graph.integers(*ends),
-        graph.integers(*axes),
-        graph.integers(*window.stride),
-    )
+        Args:
+            tape: the graph.
+            name: the images.
+            shape: height and width of the images.
+            axis: axis of their rows; that of the columns is the next one.
+            rank: number of axes.
+        """
+        graph, size = tape.graph, self.output(*shape)
+        if any(self.padding):
+            pads = [0] * axis + [*self.padding] + [0] * (rank - axis - 2)
+            name = graph.op("Pad", name, graph.integers(*pads, *pads))
+        full = tuple(side + 2 * pad for side, pad in zip(shape, self.padding, strict=True))
+        for element in itertools.product(range(self.kernel[0]), range(self.kernel[1])):
+            offset = [i * d for i, d in zip(element, self.dilation, strict=True)]
+            if offset == [0, 0] and size == full and self.stride == (1, 1):
+                yield name
+                continue
+            steps = zip(offset, self.stride, size, strict=True)
+            yield graph.op(
+                "Slice",
+                name,
+                graph.integers(*offset),
+                graph.integers(*(start + step * (count - 1) + 1 for start, step, count in steps)),
+                graph.integers(axis, axis + 1),
+                graph.integers(*self.stride),
+            )

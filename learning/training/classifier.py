@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from fimi.learning.data.dataset import Images
 from fimi.learning.onnx import graph_check
 from fimi.learning.onnx.graphs import GraphError
-from fimi.learning.training.onnx_runtime import onnxruntime as ort
+from fimi.learning.training.onnx_runtime import session_of
 
 MEDIA = "onnx-model"
 """Name of these bytes in an offer."""
 IMAGES, LOGITS = "images", "logits"
-
 
 Variant = Literal["fp32", "int8"]
 """The arithmetic of a file: as trained, or with weights in 8 bits."""
@@ -51,12 +50,7 @@ class FileCheck(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Exported(Struct, frozen=True, kw_only=True):
-    """One exported file.
-
-    Attributes:
-        model: content of the ONNX file.
-        check: how it compares with PyTorch.
-    """
+    """The content of one exported file, and how it compares with PyTorch."""
 
     model: bytes
     check: FileCheck
@@ -86,12 +80,8 @@ class Classifier:
                 f"{', '.join(found.outputs) or 'nothing'}; a classifier takes {IMAGES} and gives "
                 f"{LOGITS}"
             )
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
         try:
-            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            self._session = session_of(model, threads)
         except Exception as error:  # ONNX Runtime's errors have no common base
             raise GraphError(f"ONNX Runtime cannot load it: {error}") from error
         (given,), (made,) = self._session.get_inputs(), self._session.get_outputs()

@@ -15,7 +15,7 @@ import numpy as np
 from msgspec import Struct
 
 from fimi.files import write_whole
-from fimi.learning.data.dataset import Dataset, DatasetError
+from fimi.learning.data.dataset import Dataset, DatasetError, missing_classes
 from fimi.learning.training.tensors import Parameters
 from fimi.learning.training.trainer import Trainer, TrainingSettings
 
@@ -67,8 +67,7 @@ def check_amounts(data: Dataset, amounts: Sequence[int]) -> None:
         DatasetError: a class has no samples, there are fewer than three amounts, or an amount is
             larger than the data.
     """
-    lacking = [n for n, k in zip(data.class_names, data.label_counts(), strict=True) if not k]
-    if lacking:
+    if lacking := missing_classes(data):
         raise DatasetError(
             f"{data.name} has no sample of class {', '.join(lacking[:8])}; errors on it would "
             "never fall, whatever the amount"
@@ -107,7 +106,7 @@ def measure(
 
     Args:
         trainer: trainer of the network.
-        start: parameters from which every training starts.
+        start: where every training starts.
         data: samples to draw from, without regard to class.
         test: held-out data.
         settings: training settings; ``steps`` sets the epochs.

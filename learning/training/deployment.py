@@ -17,23 +17,22 @@ from __future__ import annotations
 import logging
 import tempfile
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from fimi.learning.data.dataset import Dataset, Images
+from fimi.learning.data.dataset import Dataset
 from fimi.learning.networks import models
-from fimi.learning.onnx.builder import IR_VERSION, OPSET
+from fimi.learning.onnx.builder import model_of
 from fimi.learning.onnx.export import evaluation_graph
 from fimi.learning.onnx.graphs import PARAMETER
 from fimi.learning.training import tensors
 from fimi.learning.training.classifier import Classifier, Exported, FileCheck, Variant
-from fimi.learning.training.onnx_runtime import onnxruntime as ort
+from fimi.learning.training.onnx_runtime import session_of
 from fimi.learning.training.tensors import Parameters
-from fimi.learning.training.trainer import judge, pieces
+from fimi.learning.training.trainer import Trainer, judge, pieces
 
 PARITY_IMAGES = 256
 """Number of test images on which a file is compared with PyTorch."""
@@ -44,14 +43,6 @@ _BATCH = 64
 
 class ParityError(RuntimeError):
     """An exported network differs too much from PyTorch; the message says by how much."""
-
-
-class Network(Protocol):
-    """Gives the logits of the trained network."""
-
-    def predict(self, parameters: Parameters, images: Images) -> NDArray[np.float32]:
-        """Logits, (N, classes)."""
-        ...
 
 
 class Deployer:
@@ -68,7 +59,7 @@ class Deployer:
     """
 
     def __init__(
-        self, model: str, network: Network, test: Dataset, *, quantise: bool = True
+        self, model: str, network: Trainer, test: Dataset, *, quantise: bool = True
     ) -> None:
         module = models.build(model, test.classes, test.image_shape, seed=0)
         self._graph, self.multiply_adds = evaluation_graph(
@@ -104,28 +95,20 @@ class Deployer:
 def with_parameters(graph: bytes, parameters: Parameters) -> bytes:
     """A graph with its parameters as constants instead of inputs.
 
-    Nodes that depend on constants alone (weights in another shape) are computed here, once.
-
-    Args:
-        graph: graph of :func:`fimi.learning.onnx.export.evaluation_graph`.
-        parameters: parameters by name, without the prefix that inputs have.
+    Nodes that depend on constants alone (weights in another shape) are computed here, once. The
+    graph is one of :func:`fimi.learning.onnx.export.evaluation_graph`.
 
     Raises:
         ValueError: a parameter is missing.
     """
     model = onnx.load_from_string(graph)
-    inputs = []
-    for given in model.graph.input:
-        if not given.name.startswith(PARAMETER):
-            inputs.append(given)
-            continue
+    for given in [each for each in model.graph.input if each.name.startswith(PARAMETER)]:
         name = given.name.removeprefix(PARAMETER)
         if name not in parameters:
             raise ValueError(f"the graph wants parameter {name!r}, which the model lacks")
         value = np.ascontiguousarray(parameters[name], np.float32)
         model.graph.initializer.append(numpy_helper.from_array(value, given.name))
-    del model.graph.input[:]
-    model.graph.input.extend(inputs)
+        model.graph.input.remove(given)
     _fold(model.graph)
     return _bytes(model)
 
@@ -155,14 +138,7 @@ def quantised(model: bytes) -> bytes:
 def compare(
     variant: Variant, model: bytes, expected: NDArray[np.float32], test: Dataset
 ) -> Exported:
-    """Compare a file with PyTorch.
-
-    Args:
-        variant: arithmetic of the file.
-        model: content of the file.
-        expected: PyTorch's logits of the first test images, (n, K).
-        test: all test images.
-    """
+    """Compare a file with PyTorch, which gave the logits (n, K) of the first test images."""
     classifier = Classifier(model, test.classes, test.image_shape)
     answers = np.concatenate([classifier.logits(part) for part in pieces(test.images, _BATCH)])
     first = answers[: len(expected)]
@@ -192,19 +168,9 @@ def _fold(graph: onnx.GraphProto) -> None:
     folded = {name for node in nodes for name in node.output}
     kept = [node for node in graph.node if not folded & set(node.output)]
     ends = sorted({name for node in kept for name in node.input} & folded)
-    part = helper.make_graph(
-        nodes,
-        "constants",
-        [],
-        [helper.make_empty_tensor_value_info(name) for name in ends],
-        graph.initializer,
-    )
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    session = ort.InferenceSession(
-        _model(part).SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    values = session.run(ends, {})
+    results = [helper.make_empty_tensor_value_info(name) for name in ends]
+    part = helper.make_graph(nodes, "constants", [], results, graph.initializer)
+    values = session_of(model_of(part).SerializeToString()).run(ends, {})
     graph.initializer.extend(
         numpy_helper.from_array(value, name) for name, value in zip(ends, values, strict=True)
     )
@@ -212,28 +178,14 @@ def _fold(graph: onnx.GraphProto) -> None:
     graph.node.extend(kept)
 
 
-def _model(graph: onnx.GraphProto) -> onnx.ModelProto:
-    return helper.make_model(
-        graph,
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-        producer_name="fimi-testbed",
-    )
-
-
 def _bytes(model: onnx.ModelProto) -> bytes:
     """Nodes, inputs, outputs and the used constants as bytes, the same for the same graph."""
     graph = model.graph
     used = {name for node in graph.node for name in node.input}
-    plain = helper.make_graph(
-        list(graph.node),
-        graph.name,
-        list(graph.input),
-        list(graph.output),
-        [
-            numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name)
-            for tensor in graph.initializer
-            if tensor.name in used
-        ],
-    )
-    return bytes(_model(plain).SerializeToString(deterministic=True))
+    constants = [
+        numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name)
+        for tensor in graph.initializer
+        if tensor.name in used
+    ]
+    plain = helper.make_graph(graph.node, graph.name, graph.input, graph.output, constants)
+    return bytes(model_of(plain).SerializeToString(deterministic=True))

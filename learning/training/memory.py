@@ -16,11 +16,7 @@ LARGE_BYTES = 8_000_000
 
 
 def give_back(model_bytes: int) -> None:
-    """Give free memory back after work with a model; does nothing for small models.
-
-    Args:
-        model_bytes: size of the model.
-    """
+    """Give free memory back after work with a model; does nothing for small models."""
     if model_bytes >= LARGE_BYTES and (trim := _trim()) is not None:
         trim(0)
 

@@ -27,15 +27,9 @@ Tensors = Mapping[str, NDArray[np.floating[Any]]]
 def class_accuracy(
     right: NDArray[np.bool_], labels: Labels, classes: int
 ) -> tuple[float | None, ...]:
-    """Share of right answers of each class.
+    """Share of right answers of each class, (K,), 0 to 1; ``None`` for a class without samples.
 
-    Args:
-        right: whether the answer to a sample was right, (N,).
-        labels: class ids, (N,).
-        classes: K.
-
-    Returns:
-        K values, 0 to 1; ``None`` for a class without samples.
+    ``right``, (N,), says whether the answer to a sample was right.
     """
     counts = np.bincount(labels, minlength=classes)
     hits = np.bincount(labels[right], minlength=classes)
@@ -113,14 +107,9 @@ def pooled_gradient(
     first = next(iter(gradients.values()))
     for gradient in gradients.values():
         _check_alike(first, gradient)
+    shares = [(samples[device] / total, gradient) for device, gradient in gradients.items()]
     return {
-        name: np.asarray(
-            sum(
-                (samples[device] / total) * gradient[name].astype(np.float64)
-                for device, gradient in gradients.items()
-            ),
-            np.float64,
-        )
+        name: np.asarray(sum(share * each[name].astype(np.float64) for share, each in shares))
         for name in first
     }
 

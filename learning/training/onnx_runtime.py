@@ -13,4 +13,17 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime
 
-__all__ = ["onnxruntime"]
+__all__ = ["onnxruntime", "session_of"]
+
+
+def session_of(model: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
+    """A session that runs a model on the CPU, with so many threads within an operator.
+
+    Raises:
+        Exception: the model cannot be loaded; ONNX Runtime's errors have no common base.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from fimi.learning.data.dataset import Images, Labels
 from fimi.learning.onnx import graph_check
 from fimi.learning.onnx.graphs import ANCHOR, NEW, PARAMETER, SUM, GraphError, GraphSet, recipe
 from fimi.learning.training.onnx_runtime import onnxruntime as ort
+from fimi.learning.training.onnx_runtime import session_of
 from fimi.learning.training.tensors import Parameters
 from fimi.learning.training.trainer import (
     LocalTraining,
@@ -63,7 +64,7 @@ class OnnxTrainer(Trainer):
             runner = _Runner(self._step, self._apply, parameters, settings.learning_rate)
             for _, order in training.batches:
                 for part in pieces(order, settings.micro_batch):
-                    loss, correct = runner.step(images[part], labels[part], cancellation)
+                    loss, correct = runner.step(cancellation, images[part], labels[part])
                     # A step gives the batch's mean loss; a step that only sums gives the sum.
                     loss = loss if self._apply else loss * len(part)
                     training.tally.add(len(part), loss, correct)
@@ -86,12 +87,8 @@ class OnnxTrainer(Trainer):
             graph_check.check(model)
         except GraphError as error:
             raise GraphError(f"{what} graph refused: {error}") from error
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
         try:
-            return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            return session_of(model, self._threads)
         except Exception as error:  # ONNX Runtime's errors have no common base
             raise GraphError(f"ONNX Runtime cannot load the {what} graph: {error}") from error
 
@@ -118,14 +115,14 @@ class _Runner:
         parameters: Parameters,
         learning_rate: float,
     ) -> None:
-        self._rate = ort.OrtValue.ortvalue_from_numpy(np.array(learning_rate, np.float32))
-        self._sessions = [session for session in (step, apply) if session is not None]
+        rate = _buffer(np.array(learning_rate, np.float32))
         self._buffers: dict[str, ort.OrtValue] = {}
         self._spares: dict[str, ort.OrtValue] = {}
-        for session in self._sessions:
-            self._allocate(session, parameters)
-        self._step = _Program(step, self._buffers, self._spares, self._rate)
-        self._apply = _Program(apply, self._buffers, self._spares, self._rate) if apply else None
+        for session in (step, apply):
+            if session is not None:
+                self._allocate(session, parameters)
+        self.step = _Program(step, self._buffers, self._spares, rate).run
+        self._apply = _Program(apply, self._buffers, self._spares, rate) if apply else None
 
     def _allocate(self, session: ort.InferenceSession, parameters: Parameters) -> None:
         starts = {
@@ -137,27 +134,17 @@ class _Runner:
             name = given.name
             if given.type != "tensor(float)" or name in ("weights", "learning_rate"):
                 continue
+            zeros = np.zeros(given.shape, np.float32)
             if name not in self._buffers:
-                start = starts.get(name)
-                if start is None:
-                    start = np.zeros(given.shape, np.float32)
-                self._buffers[name] = ort.OrtValue.ortvalue_from_numpy(np.array(start))
+                self._buffers[name] = _buffer(np.array(starts.get(name, zeros)))
             if name in carried and name not in self._spares:
-                self._spares[name] = ort.OrtValue.ortvalue_from_numpy(
-                    np.zeros(given.shape, np.float32)
-                )
-
-    def step(
-        self, images: Images, labels: Labels, cancellation: _Cancellation
-    ) -> tuple[float, float]:
-        """Train on one (micro-)batch; returns its loss and right answers."""
-        return self._step.run(images, labels, cancellation)
+                self._spares[name] = _buffer(zeros)
 
     def apply(self, cancellation: _Cancellation) -> None:
         """Apply the summed gradients, if there are any, and start new sums."""
         if self._apply is None:
             return
-        self._apply.run(None, None, cancellation)
+        self._apply.run(cancellation)
         for name, buffer in self._buffers.items():
             if name.startswith(SUM):
                 buffer.update_inplace(np.zeros(buffer.shape(), np.float32))
@@ -185,22 +172,27 @@ class _Program:
         self._buffers, self._spares = buffers, spares
         self._binding = session.io_binding()
         inputs = [given.name for given in session.get_inputs()]
-        self._carried = [o.name for o in session.get_outputs() if o.name.startswith(NEW)]
         self._fixed = [name for name in inputs if name in buffers]
-        self._reports = [
-            ort.OrtValue.ortvalue_from_numpy(np.zeros((), np.float32))
+        outputs = [output.name for output in session.get_outputs()]
+        self._reports = {
+            name: _buffer(np.zeros((), np.float32))
             for name in ("loss", "correct")
-            if name in [output.name for output in session.get_outputs()]
-        ]
-        for name, value in zip(("loss", "correct"), self._reports, strict=False):
+            if name in outputs
+        }
+        for name, value in self._reports.items():
             self._binding.bind_ortvalue_output(name, value)
+        self._carried = [name for name in outputs if name.startswith(NEW)]
         if "learning_rate" in inputs:
             self._binding.bind_ortvalue_input("learning_rate", rate)
         self._weights = np.zeros(0, np.float32)
 
     def run(
-        self, images: Images | None, labels: Labels | None, cancellation: _Cancellation
+        self,
+        cancellation: _Cancellation,
+        images: Images | None = None,
+        labels: Labels | None = None,
     ) -> tuple[float, float]:
+        """Run the session on a batch, if it takes one; returns its loss and right answers."""
         binding, buffers, spares = self._binding, self._buffers, self._spares
         for name in self._fixed:
             binding.bind_ortvalue_input(name, buffers[name])
@@ -218,7 +210,7 @@ class _Program:
             buffers[key], spares[key] = spares[key], buffers[key]
         if not self._reports:
             return 0.0, 0.0
-        loss, correct = (float(value.numpy()) for value in self._reports)
+        loss, correct = (float(value.numpy()) for value in self._reports.values())
         return loss, correct
 
 
@@ -268,6 +260,10 @@ class _Cancellation:
                 return
 
 
+def _buffer(array: NDArray[np.float32]) -> ort.OrtValue:
+    return ort.OrtValue.ortvalue_from_numpy(array)
+
+
 def _matching(
     session: ort.InferenceSession, prefix: str, parameters: Parameters
 ) -> Mapping[str, NDArray[np.float32]]:
@@ -276,21 +272,17 @@ def _matching(
     Raises:
         ValueError: one is missing or has another shape.
     """
-    return dict(_pairs(session, prefix, parameters))
-
-
-def _pairs(
-    session: ort.InferenceSession, prefix: str, parameters: Parameters
-) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    found = {}
     for given in session.get_inputs():
         if not given.name.startswith(prefix):
             continue
         name = given.name.removeprefix(prefix)
         tensor = parameters.get(name)
         if tensor is None or list(tensor.shape) != list(given.shape):
-            found = "nothing" if tensor is None else f"shape {tensor.shape}"
+            has = "nothing" if tensor is None else f"shape {tensor.shape}"
             raise ValueError(
                 f"the graph wants parameter {name!r} of shape {tuple(given.shape)}, the model has "
-                f"{found}; graph and model are of different networks"
+                f"{has}; graph and model are of different networks"
             )
-        yield given.name, np.asarray(tensor, np.float32, order="C")
+        found[given.name] = np.asarray(tensor, np.float32, order="C")
+    return found

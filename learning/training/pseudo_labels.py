@@ -20,11 +20,7 @@ network is about two forward passes."""
 
 
 def choose(logits: NDArray[np.float32], confidence_min: float) -> tuple[NDArray[np.intp], Labels]:
-    """The images whose likeliest class has at least this probability.
-
-    Args:
-        logits: logits of the model, (N, K).
-        confidence_min: least softmax probability, 0 to 1.
+    """The images, by their logits (N, K), whose likeliest class has at least this probability.
 
     Returns:
         Indices of the images that are kept, ascending, and their labels.

@@ -172,14 +172,7 @@ class Evaluation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class EpochDone(Struct, frozen=True, kw_only=True):
-    """Progress of a local training.
-
-    Attributes:
-        epoch: number of finished epochs.
-        epochs: number of all epochs.
-        loss: mean training loss of the last one.
-        accuracy: training accuracy of the last one, 0 to 1.
-    """
+    """Finished and all epochs of a local training; mean loss and accuracy, 0 to 1, of the last."""
 
     epoch: int
     epochs: int
@@ -277,12 +270,7 @@ class Trainer(abc.ABC):
 
     @abc.abstractmethod
     def predict(self, parameters: Parameters, images: Images) -> NDArray[np.float32]:
-        """Logits of a model, (N, classes).
-
-        Args:
-            parameters: parameters of the model.
-            images: (N, channels, height, width), uint8; N may be 0.
-        """
+        """Logits, (N, K), of images (N, channels, height, width), uint8; N may be 0."""
 
 
 def batches(
@@ -328,18 +316,14 @@ def _drawn(
             count = min(size, each - start)
             before, after = round(share * seen), round(share * (seen + count))
             seen += count
-            yield (
-                epoch,
-                np.concatenate([real.take(count - after + before), made.take(after - before)]),
-            )
+            drawn = real.take(count - after + before), made.take(after - before)
+            yield epoch, np.concatenate(drawn)
 
 
 class _Deck:
     """Indices in random order, shuffled again whenever all have been taken.
 
-    Args:
-        indices: indices of the samples; may be empty if none are taken.
-        generator: random generator for the order.
+    There may be none, if none are taken.
     """
 
     def __init__(self, indices: NDArray[np.intp], generator: np.random.Generator) -> None:
@@ -362,13 +346,7 @@ def pieces(array: NDArray[Kind], size: int) -> list[NDArray[Kind]]:
 
 
 class Tally:
-    """Sums loss and right answers over the epochs.
-
-    Args:
-        samples: samples per epoch.
-        epochs: number of epochs.
-        progress: called after every epoch.
-    """
+    """Sums loss and right answers over the epochs; ``progress`` is called after each."""
 
     def __init__(
         self, samples: int, epochs: int, progress: Callable[[EpochDone], None] | None
@@ -381,13 +359,7 @@ class Tally:
         self.last = EpochDone(epoch=0, epochs=epochs, loss=0.0, accuracy=0.0)
 
     def add(self, samples: int, loss: float, correct: float) -> None:
-        """Count a batch.
-
-        Args:
-            samples: number of samples in it.
-            loss: loss summed over them.
-            correct: number of right answers.
-        """
+        """Count a batch with its loss, summed over the samples, and its right answers."""
         self._seen += samples
         self._loss += loss
         self._correct += correct
@@ -433,13 +405,7 @@ def check_samples(images: Images, labels: Labels) -> None:
 
 
 def judge(logits: NDArray[np.float32], labels: Labels, classes: int) -> Evaluation:
-    """Accuracy, loss and per-class accuracy of a model's logits.
-
-    Args:
-        logits: (N, classes).
-        labels: (N,).
-        classes: K.
-    """
+    """Accuracy, loss and per-class accuracy of a model's logits, (N, K), for labels (N,)."""
     right = logits.argmax(axis=1) == labels
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     normaliser = np.log(np.exp(shifted).sum(axis=1))

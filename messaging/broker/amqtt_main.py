@@ -49,15 +49,15 @@ class PasswordPlugin(BaseAuthPlugin):  # type: ignore[misc]
         username: str
         password: str
 
-    def __init__(self, context: Any) -> None:
-        super().__init__(context)
-        self._username = self.config.username.encode()
-        self._password = self.config.password.encode()
-
     async def authenticate(self, *, session: Any) -> bool:
         """Whether the session has the right user name and password."""
-        name = hmac.compare_digest((session.username or "").encode(), self._username)
-        return hmac.compare_digest((session.password or "").encode(), self._password) and name
+        pairs = (
+            (session.username or "", self.config.username),
+            (session.password or "", self.config.password),
+        )
+        # both are compared, so that the time does not tell which of them is wrong
+        name, password = (hmac.compare_digest(*map(str.encode, pair)) for pair in pairs)
+        return name and password
 
 
 class _Handler(BrokerProtocolHandler):  # type: ignore[misc]

@@ -100,10 +100,8 @@ class EmbeddedBroker:
             )
         self.kind: Literal["mosquitto", "amqtt"] = "mosquitto" if self._program else "amqtt"
         self.version = _version(self._program)
-        self._bind = bind
-        self._port = port
-        self._username = username
-        self._password = password or secrets.token_urlsafe(32)
+        password = password or secrets.token_urlsafe(32)
+        self._wanted = BrokerOrders(bind=bind, port=port, username=username, password=password)
         self._address: BrokerAddress | None = None
         self._directory: Path | None = None
         self._child: Child | None = None
@@ -139,15 +137,12 @@ class EmbeddedBroker:
         if self._child is not None:
             return
         for attempt in range(_PORT_TRIES):
-            port = self._port or _free_port(self._bind)
-            if self._port:
-                _check_port(self._bind, self._port)
             try:
-                self._launch(port)
+                self._launch(_unused_port(self._wanted.bind, self._wanted.port))
                 return
             except PortTaken:
                 # another program has taken the free port: try another one
-                if self._port or attempt == _PORT_TRIES - 1:
+                if self._wanted.port or attempt == _PORT_TRIES - 1:
                     raise
 
     def close(self) -> None:
@@ -168,31 +163,24 @@ class EmbeddedBroker:
 
     def _launch(self, port: int) -> None:
         self._directory = directory = Path(tempfile.mkdtemp(prefix="fimi-broker-"))
+        command = (self._program, "-c", str(directory / "conf")) if self._program else ()
+        orders = msgspec.structs.replace(
+            self._wanted, directory=str(directory), command=command, port=port
+        )
         try:
-            command: tuple[str, ...] = ()
-            if self._program is not None:
-                config = _write_mosquitto_files(
-                    directory, self._bind, port, self._username, self._password
-                )
-                command = (self._program, "-c", str(config))
-            orders = BrokerOrders(
-                directory=str(directory),
-                command=command,
-                bind=self._bind,
-                port=port,
-                username=self._username,
-                password=self._password,
-            )
+            if command:
+                _write_mosquitto_files(directory, orders)
             self._child = children.start(
                 f"fimi.messaging.broker.{self.kind}_main",
                 msgspec.json.encode(orders),
                 log=directory / "log",
             )
+            reachable = {"0.0.0.0": LOOPBACK, "": LOOPBACK, "::": "::1"}
             self._address = BrokerAddress(
-                host=_reachable(self._bind),
+                host=reachable.get(orders.bind, orders.bind),
                 port=port,
-                username=self._username,
-                password=self._password,
+                username=orders.username,
+                password=orders.password,
             )
             self._await_ready(port)
         except BaseException:
@@ -200,22 +188,23 @@ class EmbeddedBroker:
             raise
 
     def _await_ready(self, port: int) -> None:
+        bind = self._wanted.bind
         deadline_s = time.monotonic() + START_S
         last: BrokerError | None = None
         while time.monotonic() < deadline_s:
             said = self._said()
             if "already in use" in said:
-                raise _port_taken(self._bind, port)
+                raise _port_taken(bind, port)
             if not self.alive:
                 raise BrokerFailed(
                     f"the embedded {self.kind} {self.version} did not start on "
-                    f"{self._bind}:{port}: {said or 'it said nothing'}"
+                    f"{bind}:{port}: {said or 'it said nothing'}"
                 )
             try:
                 probe(self.address, timeout_s=PROBE_S)
                 return
             except NotAuthorised as error:
-                raise _port_taken(self._bind, port) from error  # another broker answers there
+                raise _port_taken(bind, port) from error  # another broker answers there
             except BrokerError as error:
                 last = error
                 time.sleep(0.03)
@@ -245,17 +234,11 @@ def password_hash(password: str, salt: bytes) -> str:
     return f"$7${_HASH_ITERATIONS}${parts[0]}${parts[1]}"
 
 
-def _write_mosquitto_files(
-    directory: Path, bind: str, port: int, username: str, password: str
-) -> Path:
+def _write_mosquitto_files(directory: Path, orders: BrokerOrders) -> None:
     passwords, rights, config = (directory / name for name in ("passwords", "rights", "conf"))
-    hashed = password_hash(password, secrets.token_bytes(12))
-    write_whole(passwords, f"{username}:{hashed}\n", mode=0o600, durable=False)
-    # all peers of the run are one user; for a user per device, use the rules in topics.py
-    access = f"user {username}\ntopic readwrite fimi/v1/#\n"
-    write_whole(rights, access, mode=0o600, durable=False)
+    hashed = password_hash(orders.password, secrets.token_bytes(12))
     lines = [
-        f"listener {port} {bind}",
+        f"listener {orders.port} {orders.bind}",
         "allow_anonymous false",
         f"password_file {passwords}",
         f"acl_file {rights}",
@@ -270,8 +253,13 @@ def _write_mosquitto_files(
     ]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         lines.append("user root")  # it would become 'mosquitto', who may not read these files
-    write_whole(config, "\n".join(lines) + "\n", mode=0o600, durable=False)
-    return config
+    for path, text in (
+        (passwords, f"{orders.username}:{hashed}\n"),
+        # all peers of the run are one user; for a user per device, use the rules in topics.py
+        (rights, f"user {orders.username}\ntopic readwrite fimi/v1/#\n"),
+        (config, "\n".join(lines) + "\n"),
+    ):
+        write_whole(path, text, mode=0o600, durable=False)
 
 
 def _version(program: str | None) -> str:
@@ -282,44 +270,26 @@ def _version(program: str | None) -> str:
     return found.group(1) if found else "unknown"
 
 
-def _reachable(bind: str) -> str:
-    return {"0.0.0.0": LOOPBACK, "": LOOPBACK, "::": "::1"}.get(bind, bind)
-
-
-def _family(bind: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in bind else socket.AF_INET
-
-
-def _free_port(bind: str) -> int:
-    with socket.socket(_family(bind), socket.SOCK_STREAM) as sock:
-        try:
-            sock.bind((bind, 0))
-        except OSError as error:
-            raise _cannot_listen(bind, 0, error) from error
-        return int(sock.getsockname()[1])
-
-
-def _check_port(bind: str, port: int) -> None:
-    with socket.socket(_family(bind), socket.SOCK_STREAM) as sock:
-        if os.name == "posix":
+def _unused_port(bind: str, port: int) -> int:
+    """The port, where nobody listens on it; a free one for 0."""
+    family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as sock:
+        if port and os.name == "posix":
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind((bind, port))
         except OSError as error:
-            if error.errno == errno.EADDRINUSE:
+            if port and error.errno == errno.EADDRINUSE:
                 raise _port_taken(bind, port) from error
-            raise _cannot_listen(bind, port, error) from error
+            raise BrokerFailed(
+                f"cannot listen on {bind}:{port} ({error.strerror}); give an address of this "
+                "machine" + (" and a port above 1023" if 0 < port < 1024 else "")
+            ) from error
+        return int(sock.getsockname()[1])
 
 
 def _port_taken(bind: str, port: int) -> PortTaken:
     return PortTaken(
         f"port {port} on {bind} is taken by another program; choose another port, or 0 for a free "
         "one"
-    )
-
-
-def _cannot_listen(bind: str, port: int, error: OSError) -> BrokerFailed:
-    return BrokerFailed(
-        f"cannot listen on {bind}:{port} ({error.strerror}); give an address of this machine"
-        + (" and a port above 1023" if 0 < port < 1024 else "")
     )

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from types import FrameType
 
 import msgspec
 
@@ -29,17 +28,13 @@ def main(orders: bytes) -> int:
     broker = subprocess.Popen(
         config.command, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent()
     )
-
     lost = threading.Event()
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        broker.terminate()
 
     def orphaned() -> None:
         lost.set()
         broker.terminate()
 
-    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGTERM, lambda *_: broker.terminate())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     when_parent_is_gone(orphaned, GRACE_S)
     code = broker.wait()
@@ -53,8 +48,4 @@ def _die_with_parent() -> Callable[[], None] | None:
     if not sys.platform.startswith("linux"):
         return None
     prctl = ctypes.CDLL(None).prctl
-
-    def preexec() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-    return preexec
+    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

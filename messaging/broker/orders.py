@@ -12,17 +12,17 @@ class BrokerOrders(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """Which broker to run.
 
     Attributes:
+        bind: IP address to listen on.
+        port: TCP port; 0 for a free one, which is chosen before the child starts.
+        username: who may connect.
+        password: and with what.
         directory: temporary directory; the child removes it if the parent dies.
         command: program to run, for mosquitto.
-        bind: IP address to listen on, for amqtt.
-        port: TCP port, for amqtt.
-        username: who may connect, for amqtt.
-        password: and with what, for amqtt.
     """
 
-    directory: str
+    bind: str
+    port: int
+    username: str
+    password: str
+    directory: str = ""
     command: tuple[str, ...] = ()
-    bind: str = ""
-    port: int = 0
-    username: str = ""
-    password: str = ""

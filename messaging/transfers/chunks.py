@@ -58,20 +58,16 @@ def check_offer(offer: Offer, max_bytes: int) -> None:
         TransferError: the offer is beyond a limit, which is named.
     """
     what = f"{offer.media} payload {offer.digest[:12]} offered by {offer.holder}"
-    if offer.size_bytes > max_bytes:
+    size, chunk = offer.size_bytes, offer.chunk_bytes
+    count = chunk_count(size, chunk)
+    if size > max_bytes:
         raise TransferError(
-            f"{what} has {offer.size_bytes} B, the limit here is {max_bytes} B; raise max_bytes if "
-            "that size is expected"
+            f"{what} has {size} B, the limit here is {max_bytes} B; "
+            "raise max_bytes if that size is expected"
         )
-    if offer.chunk_bytes > MAX_CHUNK_BYTES:
-        raise TransferError(
-            f"{what} comes in chunks of {offer.chunk_bytes} B, the limit is {MAX_CHUNK_BYTES} B"
-        )
-    if chunk_count(offer.size_bytes, offer.chunk_bytes) > MAX_CHUNKS:
-        raise TransferError(
-            f"{what} comes in {chunk_count(offer.size_bytes, offer.chunk_bytes)} chunks of "
-            f"{offer.chunk_bytes} B, the limit is {MAX_CHUNKS} chunks"
-        )
+    if chunk > MAX_CHUNK_BYTES or count > MAX_CHUNKS:
+        limit = f"{MAX_CHUNK_BYTES} B" if chunk > MAX_CHUNK_BYTES else f"{MAX_CHUNKS} chunks"
+        raise TransferError(f"{what} comes in {count} chunks of {chunk} B, the limit is {limit}")
 
 
 def first_patience_s(offer: Offer) -> float:
@@ -98,12 +94,7 @@ class Assembly:
     """
 
     def __init__(self, offer: Offer, *, patience_s: float | None = None) -> None:
-        """An assembly without chunks.
-
-        Args:
-            offer: the payload to assemble.
-            patience_s: first wait for a chunk, s; by default :func:`first_patience_s`.
-        """
+        """An assembly without chunks; ``patience_s`` replaces :func:`first_patience_s`."""
         self.offer = offer
         self.count = chunk_count(offer.size_bytes, offer.chunk_bytes)
         self.missing = self.count

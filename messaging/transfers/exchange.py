@@ -18,11 +18,9 @@ network thread nor the messages between the chunks have to wait. The asker's sid
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 
 import msgspec
 from paho.mqtt.client import MQTTMessageInfo
@@ -30,25 +28,16 @@ from paho.mqtt.client import MQTTMessageInfo
 from fimi.messaging.messages import Offer
 from fimi.messaging.topics import Kind
 from fimi.messaging.transfers.chunks import DEFAULT_CHUNK_BYTES, MAX_CHUNK_BYTES, WINDOW
-from fimi.messaging.transfers.fetching import Carrier, Counters, Fetching
-from fimi.messaging.transfers.pacing import TokenBucket, paced_chunk_bytes
+from fimi.messaging.transfers.fetching import Carrier, Fetching
+from fimi.messaging.transfers.pacing import TokenBucket
 from fimi.messaging.transfers.serving import Order, ServedPayloads, sha256
-from fimi.messaging.transfers.wire import (
-    Done,
-    Gone,
-    Noted,
-    decode_answer,
-    decode_request,
-    encode_transfer,
-)
+from fimi.messaging.transfers.wire import Done, Gone, Noted, decode_request, encode_transfer
 
 DEFAULT_MAX_BYTES = 256 << 20
 _MAX_ANSWERS = 1024
 
-log = logging.getLogger(__name__)
 
-
-class Transfers:
+class Transfers(Fetching):
     """All transfers of one peer, in both directions. The peer passes messages in and closes it."""
 
     def __init__(
@@ -59,32 +48,17 @@ class Transfers:
         max_bytes: int = DEFAULT_MAX_BYTES,
         gone_after_s: float = 15.0,
     ) -> None:
-        """An object without transfers.
+        """An object without transfers; the sizes are explained in :mod:`fimi.messaging.client`.
 
-        Args:
-            carrier: the peer.
-            chunk_bytes: size of the chunks it serves.
-            max_bytes: largest payload it fetches.
-            gone_after_s: a fetch fails when its holder has been offline for this long, s.
+        A fetch fails when its holder has been offline for ``gone_after_s``.
         """
         if not 1 <= chunk_bytes <= MAX_CHUNK_BYTES:
             raise ValueError(f"chunk_bytes is {chunk_bytes}; take 1 to {MAX_CHUNK_BYTES}")
-        self.counters = Counters()
-        self._carrier = carrier
-        self._changed = threading.Condition()
-        self._fetching = Fetching(
-            carrier,
-            self._changed,
-            self.counters,
-            max_bytes=max_bytes,
-            gone_after_s=gone_after_s,
-        )
+        super().__init__(carrier, max_bytes, gone_after_s)
         self._shelf = ServedPayloads(carrier.id, chunk_bytes)
-        self._chunk_bytes = chunk_bytes
         self._bucket: TokenBucket | None = None
         self._next: tuple[Order, float] | None = None
         self._answers: deque[tuple[str, Gone | Noted]] = deque(maxlen=_MAX_ANSWERS)
-        self._closed = False
         self._worker: threading.Thread | None = None
 
     # The holder's side.
@@ -107,8 +81,6 @@ class Transfers:
                 self._next = (self._next[0], time.monotonic())
             self._changed.notify_all()
 
-    # The holder's side.
-
     def serve(self, data: bytes, media: str, *, keep: int | None = None) -> Offer:
         """Let others fetch ``data``.
 
@@ -124,11 +96,7 @@ class Transfers:
         """
         digest = sha256(data)
         with self._changed:
-            rate_bps = self.rate_bps
-            chunk_bytes = self._chunk_bytes
-            if rate_bps is not None:
-                chunk_bytes = min(chunk_bytes, paced_chunk_bytes(rate_bps))
-            return self._shelf.put(digest, data, media, keep, chunk_bytes, rate_bps)
+            return self._shelf.put(digest, data, media, keep, self.rate_bps)
 
     def withdraw(self, digest: str) -> None:
         """Stop serving a payload; no effect if it is not served."""
@@ -153,29 +121,6 @@ class Transfers:
             )
             return self._shelf.is_done(by, digest)
 
-    def fetch(
-        self,
-        offer: Offer,
-        timeout_s: float,
-        *,
-        cancelled: Callable[[], bool] | None = None,
-        max_bytes: int | None = None,
-    ) -> bytes:
-        """Pull a payload, verify it and confirm it to its holder.
-
-        Args:
-            offer: the payload and its holder.
-            timeout_s: time for the whole payload, s.
-            cancelled: called a few times a second; the fetch ends when it returns true.
-            max_bytes: largest payload to accept; by default that of this object.
-
-        Raises:
-            TransferError: the payload is too large, incomplete after ``timeout_s`` or differs from
-                the offer, or the holder is offline.
-            TransferCancelled: ``cancelled`` returned true.
-        """
-        return self._fetching.fetch(offer, timeout_s, cancelled=cancelled, max_bytes=max_bytes)
-
     # Called by the peer, on the network thread.
 
     def start(self) -> None:
@@ -189,17 +134,10 @@ class Transfers:
         """End all transfers; waiting callers return or raise."""
         with self._changed:
             self._closed = True
-            self._fetching.close()
             self._changed.notify_all()
         if self._worker is not None:
             self._worker.join()
             self._worker = None
-
-    def on_reconnected(self) -> None:
-        """Ask again now for all chunks in flight: they are lost."""
-        with self._changed:
-            self._fetching.hurry()
-            self._changed.notify_all()
 
     def on_request(self, asker: str, payload: bytes) -> None:
         """Handle a ``want`` or ``done``."""
@@ -219,22 +157,6 @@ class Transfers:
                 self._answers.append((asker, Gone(digest=request.digest)))
             self._changed.notify_all()
 
-    def on_answer(self, holder: str, payload: bytes) -> None:
-        """Handle a chunk, a ``gone`` or a ``noted``."""
-        try:
-            answer = decode_answer(payload)
-        except (msgspec.DecodeError, ValueError) as error:
-            self._refuse(f"chunk from {holder}: {error}")
-            return
-        with self._changed:
-            wanted = self._fetching.take(holder, answer)
-            self.counters.refused += not wanted
-            self._changed.notify_all()
-
-    def _refuse(self, what: str) -> None:
-        self.counters.refused += 1
-        log.warning("dropped: %s", what)
-
     # The worker thread.
 
     def _work(self) -> None:
@@ -247,7 +169,7 @@ class Transfers:
                 notes = self._notes(now_s)
                 order, due_s = self._next_chunk(now_s)
                 if not notes and order is None:
-                    wait_s = min(due_s, self._fetching.next_s()) - now_s
+                    wait_s = min(due_s, self._next_confirmation_s()) - now_s
                     self._changed.wait(min(max(0.0, wait_s), threading.TIMEOUT_MAX))
                     continue
                 self.counters.sent += order is not None
@@ -284,9 +206,9 @@ class Transfers:
 
     def _notes(self, now_s: float) -> list[tuple[str, Kind, Gone | Noted | Done]]:
         """The short answers and confirmations that are due."""
-        notes: list[tuple[str, Kind, Gone | Noted | Done]] = []
-        while self._answers:
-            recipient, answer = self._answers.popleft()
-            notes.append((recipient, "chunk", answer))
-        notes += [(holder, "want", done) for holder, done in self._fetching.confirmations(now_s)]
+        notes: list[tuple[str, Kind, Gone | Noted | Done]] = [
+            (recipient, "chunk", answer) for recipient, answer in self._answers
+        ]
+        self._answers.clear()
+        notes += [(holder, "want", done) for holder, done in self._confirmations(now_s)]
         return notes

@@ -7,12 +7,14 @@ with its lock and publishes the chunks.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import deque
 
 from msgspec import Struct
 
 from fimi.messaging.messages import Offer
 from fimi.messaging.transfers.chunks import chunk_bounds, chunk_count
+from fimi.messaging.transfers.pacing import paced_chunk_bytes
 from fimi.messaging.transfers.wire import Chunk, chunk_check
 
 MAX_WAITING = 4096
@@ -64,17 +66,16 @@ class ServedPayloads:
         data: bytes,
         media: str,
         keep: int | None,
-        chunk_bytes: int | None = None,
         rate_bps: float | None = None,
     ) -> Offer:
-        """Serve a payload. It may be put several times; the size of its chunks then stays."""
+        """Serve a payload in chunks that suit the rate; put again, it keeps their size."""
         if (payload := self._payloads.get(digest)) is not None:
             payload.served += 1
             payload.keep = keep
         else:
-            payload = _Payload(
-                data=memoryview(data), keep=keep, chunk_bytes=chunk_bytes or self._chunk_bytes
-            )
+            suits = math.inf if rate_bps is None else paced_chunk_bytes(rate_bps)
+            size = int(min(self._chunk_bytes, suits))
+            payload = _Payload(data=memoryview(data), keep=keep, chunk_bytes=size)
             self._payloads[digest] = payload
             self._have_it.pop(digest, None)
             self._have_it[digest] = set()

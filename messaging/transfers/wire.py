@@ -8,6 +8,7 @@ protected by the broker's access rules, so that no peer can send a message as an
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -35,30 +36,15 @@ MAX_MESSAGE_BYTES = 1 << 20
 MAX_WANTED = 64
 """Most chunks that one request may name."""
 
-_SPEAKS_FOR: dict[type[Message], str] = {
-    DeviceState: "peer",
-    Profile: "device",
-    PlanApplied: "device",
-    UpdateReady: "device",
-    RoundReport: "device",
-    RoundSettled: "device",
-}
-_SPEAKS_TO: dict[type[Message], str] = {
-    DevicePlan: "device",
-    RoundStart: "device",
-    RoundClosed: "device",
-}
+_FROM_DEVICE = (Profile, PlanApplied, UpdateReady, RoundReport, RoundSettled)
+_SPEAKS_FOR = {DeviceState: "peer", **dict.fromkeys(_FROM_DEVICE, "device")}
+_SPEAKS_TO = dict.fromkeys((DevicePlan, RoundStart, RoundClosed), "device")
 
 Index = Annotated[int, Meta(ge=0)]
 
 
 class Want(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="want"):
-    """Asker to holder: request for chunks.
-
-    Attributes:
-        digest: SHA-256 of the whole payload, hexadecimal.
-        indices: which chunks.
-    """
+    """Asker to holder: request for chunks of a payload."""
 
     digest: Digest
     indices: Annotated[tuple[Index, ...], Meta(min_length=1, max_length=MAX_WANTED)]
@@ -71,14 +57,7 @@ class Done(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="d
 
 
 class Chunk(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="chunk"):
-    """Holder to asker: a piece of a payload.
-
-    Attributes:
-        digest: digest of the whole payload.
-        index: number of the piece, from 0.
-        check: :func:`chunk_check` of ``data``.
-        data: the bytes.
-    """
+    """Holder to asker: a piece of a payload, with its number from 0 and :func:`chunk_check`."""
 
     digest: Digest
     index: Index
@@ -103,9 +82,15 @@ Answer = Chunk | Gone | Noted
 
 _json = msgspec.json.Encoder()
 _message = msgspec.json.Decoder[Any](AnyMessage)
-_pack = msgspec.msgpack.Encoder()
-_request = msgspec.msgpack.Decoder[Any](Request)
-_answer = msgspec.msgpack.Decoder[Any](Answer)
+
+encode_transfer: Callable[[Request | Answer], bytes] = msgspec.msgpack.Encoder().encode
+"""A request or answer as MessagePack."""
+
+decode_request: Callable[[bytes], Request] = msgspec.msgpack.Decoder[Any](Request).decode
+"""An asker's request from MessagePack; raises :class:`msgspec.DecodeError` for anything else."""
+
+decode_answer: Callable[[bytes], Answer] = msgspec.msgpack.Decoder[Any](Answer).decode
+"""A holder's answer from MessagePack; raises :class:`msgspec.DecodeError` for anything else."""
 
 
 def chunk_check(index: int, data: bytes | memoryview) -> bytes:
@@ -146,31 +131,6 @@ def decode_message(payload: bytes, *, sender: str, recipient: str) -> Message:
         raise MessageRefused(f"message from {sender} is not one of ours: {error}") from error
     _check_parties(message, sender, recipient)
     return message
-
-
-def encode_transfer(body: Want | Done | Chunk | Gone | Noted) -> bytes:
-    """A request or answer as MessagePack."""
-    return _pack.encode(body)
-
-
-def decode_request(payload: bytes) -> Want | Done:
-    """An asker's request from MessagePack.
-
-    Raises:
-        msgspec.DecodeError: it is something else.
-    """
-    request: Want | Done = _request.decode(payload)
-    return request
-
-
-def decode_answer(payload: bytes) -> Chunk | Gone | Noted:
-    """A holder's answer from MessagePack.
-
-    Raises:
-        msgspec.DecodeError: it is something else.
-    """
-    answer: Chunk | Gone | Noted = _answer.decode(payload)
-    return answer
 
 
 def _check_parties(message: Message, sender: str, recipient: str) -> None:

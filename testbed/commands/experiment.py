@@ -98,7 +98,7 @@ def _run(work: Any, jobs: int, held: tuple[int, ...]) -> Any:
     if console.is_terminal and not logs.quiet():
         view = ExperimentLiveView(console, to_do, title)
     else:
-        view = ExperimentPlainView(console.file, to_do)
+        view = ExperimentPlainView(console.file, to_do, quiet=logs.quiet())
     with stop_on_signals() as stop, view:
         view.say(f"{title}: {to_do} to do, {kept} runs finished before")
         return run.conduct(work, jobs=jobs, view=view, stop=stop, keep_open=held)

@@ -15,8 +15,8 @@ from rich.text import Text
 from fimi.record.clean import clean
 from fimi.report.words import seconds
 from fimi.testbed.experiment.runner import Task
-from fimi.testbed.live import LivePicture
-from fimi.testbed.logs import SHOWN, quiet
+from fimi.testbed.live import Lines, LivePicture
+from fimi.testbed.logs import SHOWN
 
 log = logging.getLogger(__name__)
 
@@ -24,37 +24,19 @@ _EVERY_S = 60.0
 """Time between two plain lines that only show progress, s."""
 
 
-class ExperimentPlainView:
+class ExperimentPlainView(Lines):
     """A line for each task that ends, and one a minute in between.
 
     Args:
         stream: the stream to write to.
         tasks: number of tasks.
+        quiet: whether the stream gets problems only.
     """
 
-    def __init__(self, stream: IO[str], tasks: int) -> None:
-        self._stream = stream
+    def __init__(self, stream: IO[str], tasks: int, *, quiet: bool = False) -> None:
+        super().__init__(stream, quiet=quiet)
         self._tasks = tasks
         self._ended = 0
-        self._began_s = self._spoke_s = time.monotonic()
-        self._left_s: float | None = None
-
-    def __enter__(self) -> ExperimentPlainView:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def say(self, text: str) -> None:
-        """Write a line."""
-        self._spoke_s = time.monotonic()
-        log.info("%s", text, extra=SHOWN)
-        if not quiet():
-            print(
-                f"[{self._spoke_s - self._began_s:6.1f} s] {clean(text, 1000)}",
-                file=self._stream,
-                flush=True,
-            )
 
     def started(self, task: Task) -> None:
         """Write nothing."""
@@ -62,11 +44,12 @@ class ExperimentPlainView:
     def finished(self, task: Task, seconds: float, problem: str) -> None:
         """Say how it went."""
         self._ended += 1
-        self.say(f"{self._ended} of {self._tasks}: {describe(task, seconds, problem)}")
+        said = f"{self._ended} of {self._tasks}: {describe(task, seconds, problem)}"
+        self.say(said, problem=bool(problem))
 
     def tick(self, running: Sequence[tuple[Task, float]], left_s: float | None) -> None:
         """Write a line of progress if nothing was written for some time."""
-        if running and time.monotonic() - self._spoke_s > _EVERY_S:
+        if running and self._clock() - self._said_s > _EVERY_S:
             self.say("; ".join(f"{t.name} {_steps(t)}".strip() for t, _ in running) + _left(left_s))
 
 

@@ -78,14 +78,7 @@ def table(
             display.table(
                 ("parameter", "value", "unit", f"{CONFIDENCE:.0%} confidence"), rows, paper=paper
             ),
-            "\n".join(
-                wrap(
-                    "Error of the energy of computing, each frequency predicted from the others "
-                    "(held out), %:",
-                    paper.text_width,
-                )
-            )
-            + "\n"
+            "Error of the joules of computing, %; each frequency was held out of its fit:\n"
             + _error_table(errors, uncalibrated, paper),
             *([entries(notes, indent=6, paper=paper)] if notes else []),
         ]

@@ -9,7 +9,7 @@ from functools import cache
 import pytest
 from bench import LOCAL, MODEL, Bench
 
-from fimi.edge_agent.deployment import TrialOrder, try_file
+from fimi.edge_agent.deployment import try_file
 from fimi.energy.emulation.board import Disturbance, EmulatedBoard
 from fimi.energy.emulation.boards import fleet
 from fimi.energy.ledger import Ledger
@@ -151,7 +151,15 @@ class TestAgent:
 
 
 class TestTrial:
-    order = TrialOrder(images=10, seconds=0.0, training_share=0.5)
+    order = DeploymentTest(
+        run="r1",
+        device="device-1",
+        round=1,
+        files=(),
+        images=10,
+        seconds=0.0,
+        training_share=0.5,
+    )
 
     def board(self) -> EmulatedBoard:
         (declaration,) = fleet(1, 0, cycles_per_sample=4e6)

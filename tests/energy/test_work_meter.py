@@ -98,7 +98,7 @@ def rapl(root: Path) -> Path:
 
 def test_rapl_where_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     said: list[str] = []
-    caplog.set_level("INFO")
+    caplog.set_level("DEBUG", logger="fimi")
     with open_meters(said.append, whose="generator", root=tmp_path, cards=no_cards).span() as span:
         pass
     assert span.energy is None

@@ -38,8 +38,12 @@ from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
 from fimi.messaging.topics import COORDINATOR, device_id
 from fimi.record.events import BatchDelivered, Event, RoundFinished
+from fimi.record.phases import round_parts
 from fimi.record.reader import read_run
+from fimi.record.results import RoundResult
 from fimi.record.store import RunStore
+from fimi.record.summary import summarise
+from fimi.record.sums import EnergyTally
 from fimi.report.besides import extras, server_line
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.scenario import Scenario
@@ -174,7 +178,8 @@ def test_it_runs_and_does_what_it_says(run: Any, name: str) -> None:
     if not strategy.devices_train:
         assert shipped == {}
         assert all(not result.devices for result in federation.rounds)
-        assert results_energy(federation) is None, "nothing was metered, which is not zero"
+        metered = [energy_of(result) for result in federation.rounds]
+        assert not any(metered), "nothing was metered, which is not zero"
     elif strategy.data == "unlabelled":
         assert sum(without.values()) > 0
         assert {d: held for d, (_, held) in ran.held.items()} == without
@@ -197,12 +202,11 @@ def test_it_runs_and_does_what_it_says(run: Any, name: str) -> None:
             assert result.server.energy is not None
             assert result.server.energy.value_j == 1.0
             assert (result.server.weight is not None) == (strategy.server == "mix")
-        assert result.energy is None or result.energy.kind == "emulated"
+        assert (energy := energy_of(result)) is None or energy.kind == "emulated"
 
 
-def results_energy(federation: Federation) -> float | None:
-    energies = [result.energy for result in federation.rounds]
-    return None if all(e is None for e in energies) else math.fsum(e.value_j for e in energies if e)
+def energy_of(result: RoundResult) -> Energy | None:
+    return EnergyTally(round_parts(result)).sum().value
 
 
 @pytest.mark.parametrize("name", ["genfl", "sst", "semi", "aigc-only"])
@@ -263,7 +267,8 @@ def test_weights_by_performance_come_from_public_images(run: Any) -> None:
             for a in (server.federated_accuracy, server.augmented_accuracy)
         ]
         assert server.weight == pytest.approx(wrong[0] / sum(wrong))
-    (extra,) = (e for e in extras(read_run(ran.path)) if e.term != "synthetic")
+    back = read_run(ran.path)
+    (extra,) = (e for e in extras(back, summarise(back)) if e.term != "synthetic")
     assert "κ2" in extra.note
 
 
@@ -276,7 +281,7 @@ def test_the_report_says_what_the_server_did(run: Any) -> None:
     ran = run("sst")
     back = read_run(ran.path)
     assert [r.server for r in back.rounds] == [r.server for r in ran.federation.rounds]
-    (extra,) = (e for e in extras(back) if e.term != "synthetic")
+    (extra,) = (e for e in extras(back, summarise(back)) if e.term != "synthetic")
     assert extra.term == "server"
     assert "in no device's joules" in extra.note
     assert "2.00 J (measured" in extra.note
@@ -285,7 +290,8 @@ def test_the_report_says_what_the_server_did(run: Any) -> None:
 
 def test_the_report_says_how_many_pseudo_labels_were_kept(run: Any) -> None:
     ran = run("semi", confidence_min=0.0)
-    (extra,) = (e for e in extras(read_run(ran.path)) if e.term != "synthetic")
+    back = read_run(ran.path)
+    (extra,) = (e for e in extras(back, summarise(back)) if e.term != "synthetic")
     held = sum(plan.unlabelled for plan in ran.federation.device_plans.values())
     assert f"{held} of {held}" in extra.note
     kept = [d.synthetic_samples for d in ran.federation.rounds[-1].devices]

@@ -14,7 +14,6 @@ import pytest
 import torch
 from contract import GeneratorContract
 
-from fimi.generator_node.generators import diffusion, onnx_diffusion
 from fimi.generator_node.generators import folder as folders
 from fimi.generator_node.generators.base import Generator, GeneratorError, WrongDataError
 from fimi.generator_node.generators.card import CARD, GRAPH, read_card, shipped_for
@@ -43,7 +42,7 @@ class TestOnnx(GeneratorContract):
 class TestOnnxGuidedOnThreads(GeneratorContract):
     @pytest.fixture
     def generator(self, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Generator:
-        monkeypatch.setattr(onnx_diffusion, "PART", 5)
+        monkeypatch.setattr(OnnxDiffusionGenerator, "part", 5)
         return OnnxDiffusionGenerator.load(
             tiny_folder, steps=3, guidance=2.0, solver="ddim", threads=2
         )
@@ -54,7 +53,7 @@ class TestInParts(GeneratorContract):
     def generator(
         self, tiny_generator: DiffusionGenerator, monkeypatch: pytest.MonkeyPatch
     ) -> Generator:
-        monkeypatch.setattr(diffusion, "CHUNK", 5)
+        monkeypatch.setattr(DiffusionGenerator, "part", 5)
         return tiny_generator
 
 
@@ -214,16 +213,16 @@ class TestPixels:
         return DiffusionGenerator(tiny.unet, card, sampling_solver().config)
 
     def test_from_minus_one_to_one(self, tiny: Trained) -> None:
-        values = torch.tensor([-3.0, -1.0, 0.0, 1.0, 9.0])
+        values = np.array([-3.0, -1.0, 0.0, 1.0, 9.0], np.float32)
         assert self.card(tiny, ())._pixels(values).tolist() == [0, 0, 128, 255, 255]
 
     def test_snapped_to_the_nearest_level(self, tiny: Trained) -> None:
-        values = torch.tensor([0.0, 15.0, 40.0, 90.0, 254.0]) / 127.5 - 1
+        values = np.array([0.0, 15.0, 40.0, 90.0, 254.0], np.float32) / np.float32(127.5) - 1
         assert self.card(tiny, (0, 30, 200))._pixels(values).tolist() == [0, 0, 30, 30, 200]
 
     def test_damaged_weights_are_noticed(self, tiny_folder: Path, tmp_path: Path) -> None:
         folder = Path(shutil.copytree(tiny_folder, tmp_path / "nan"))
-        card = folders.read_card(folder)
+        card = read_card(folder)
         unet = folders.read_unet(folder, card)
         unet.conv_out.bias.fill_(float("nan"))
         generator = DiffusionGenerator(unet, card, folders.read_scheduler(folder), steps=1)

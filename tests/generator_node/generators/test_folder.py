@@ -13,7 +13,7 @@ from diffusers.models.unets.unet_2d import UNet2DModel
 
 from fimi.generator_node.generators import folder as folders
 from fimi.generator_node.generators.base import GeneratorError
-from fimi.generator_node.generators.card import shipped_for
+from fimi.generator_node.generators.card import CARD, read_card, shipped, shipped_for
 from fimi.generator_node.generators.gan import WEIGHTS, GanGenerator, GanSettings
 from fimi.generator_node.training.diffusion_training import DiffusionSettings, Trained
 from fimi.learning.data.dataset import Split
@@ -29,14 +29,14 @@ def edit(path: Path, **changes: object) -> None:
 
 
 def read_all(folder: Path) -> None:
-    card = folders.read_card(folder)
+    card = read_card(folder)
     folders.read_unet(folder, card)
     folders.read_scheduler(folder)
 
 
 class TestThereAndBack:
     def test_weights_and_card(self, tiny: Trained, tiny_folder: Path) -> None:
-        card = folders.read_card(tiny_folder)
+        card = read_card(tiny_folder)
         assert card.name == "tiny"
         assert card.training == json.loads(json.dumps(tiny.card.training))
         before = torch.random.get_rng_state()
@@ -60,13 +60,13 @@ class TestThereAndBack:
         (tmp_path / "unet").write_text("in the way")
         with pytest.raises(OSError, match="unet"):
             tiny.save(tmp_path)
-        assert not (tmp_path / folders.CARD).exists()
+        assert not (tmp_path / CARD).exists()
 
 
 class TestDamage:
     def test_no_folder(self, tmp_path: Path) -> None:
         with pytest.raises(GeneratorError, match=r"holds no generator\.json.*fimi generator train"):
-            folders.read_card(tmp_path / "nowhere")
+            read_card(tmp_path / "nowhere")
 
     @pytest.mark.parametrize("name", [folders.UNET_CONFIG, folders.UNET_WEIGHTS])
     def test_a_file_is_missing(self, copy: Path, name: str) -> None:
@@ -89,9 +89,9 @@ class TestDamage:
         ],
     )
     def test_the_card(self, copy: Path, changes: dict[str, object], says: str) -> None:
-        edit(copy / folders.CARD, **changes)
+        edit(copy / CARD, **changes)
         with pytest.raises(GeneratorError, match=says):
-            folders.read_card(copy)
+            read_card(copy)
 
     def test_weights_of_another_generator(self, copy: Path) -> None:
         weights = bytearray((copy / folders.UNET_WEIGHTS).read_bytes())
@@ -116,7 +116,7 @@ class TestDamage:
             read_all(copy)
 
     def test_another_number_of_classes_than_promised(self, copy: Path) -> None:
-        edit(copy / folders.CARD, class_names=["a", "b"])
+        edit(copy / CARD, class_names=["a", "b"])
         with pytest.raises(GeneratorError, match=r"promises images .* of 2 classes"):
             read_all(copy)
 
@@ -129,23 +129,23 @@ class TestDamage:
 class TestShipped:
     def test_small_enough_and_whole(self, parts: Split) -> None:
         diffusion, gan = shipped_for(parts.public), shipped_for(parts.public, "conditional-gan")
-        assert {diffusion, gan} <= set(folders.shipped())
-        for folder in folders.shipped():
+        assert {diffusion, gan} <= set(shipped())
+        for folder in shipped():
             assert sum(path.stat().st_size for path in folder.rglob("*")) < 2_000_000
         read_all(diffusion)
         assert (gan / WEIGHTS).stat().st_size < 1_000_000
         GanGenerator.load(gan)
 
     def test_no_pickles(self) -> None:
-        for folder in folders.shipped():
+        for folder in shipped():
             files = [path for path in folder.rglob("*") if path.is_file()]
             assert {path.suffix for path in files} <= {".json", ".onnx", ".safetensors"}
             for path in folder.rglob("*.safetensors"):
                 safetensors.torch.load_file(path)
 
     def test_trained_with_all_steps_of_the_recipe(self) -> None:
-        for folder in folders.shipped():
-            card = folders.read_card(folder)
+        for folder in shipped():
+            card = read_card(folder)
             recipe = DiffusionSettings if "diffusion" in card.kind else GanSettings
             assert card.training["steps"] == recipe().steps
             assert card.dataset == "digits/public"

@@ -184,7 +184,7 @@ class TestFaults:
         coordinator.transfers.fetch(saboteur.offer, 10.0)
         until(lambda: saboteur.dones == 2)
         key = ("saboteur", saboteur.offer.digest)
-        until(lambda: key not in coordinator.transfers._fetching._unconfirmed)
+        until(lambda: key not in coordinator.transfers._unconfirmed)
         saboteur.link.close()
 
     def test_holder_that_serves_something_else(self, broker, fleet, join) -> None:

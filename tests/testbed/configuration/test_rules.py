@@ -33,7 +33,9 @@ def test_there_is_an_example_for_every_rule() -> None:
     assert len(BREAKS) == len(RULES)
 
 
-@pytest.mark.parametrize(("rule", "given"), zip(RULES, BREAKS, strict=True), ids=lambda x: str(x))
+@pytest.mark.parametrize(
+    ("rule", "given"), [*zip(RULES, BREAKS, strict=True)], ids=lambda x: str(x)
+)
 def test_a_broken_rule_names_its_keys_their_values_and_where_they_come_from(
     rule: Rule, given: dict[str, Any]
 ) -> None:

@@ -58,6 +58,7 @@ class TestEmulated:
             "uncalibrated",
         ):
             assert name in said
+        assert max(map(len, said.split("profile: ")[0].splitlines())) <= 80
         assert "s left" in progress
         profile = load_profile(out)
         assert profile.name == "raspberry-pi-4"

@@ -13,6 +13,7 @@ from fimi.generator_node.generators.base import GeneratorError
 from fimi.generator_node.generators.card import read_card
 from fimi.generator_node.generators.open import load
 from fimi.learning.data.dataset import save
+from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config, ConfigError, DataConfig
 from fimi.testbed.tools.generators import (
     CHECKPOINT,
@@ -49,8 +50,8 @@ def test_any_images(folder: Path, tmp_path: Path, model: str) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(Config(), folder, tmp_path / "out", recipe, say=stop)
-    train(Config(), folder, tmp_path / "out", recipe, say=said.append)
+        train(Scenario(config=Config()), folder, tmp_path / "out", recipe, say=stop)
+    train(Scenario(config=Config()), folder, tmp_path / "out", recipe, say=said.append)
     assert said[1].startswith("going on from")
     assert not any(text.startswith("step 2/3") for text in said)
     card = read_card(tmp_path / "out")
@@ -63,7 +64,7 @@ def test_any_images(folder: Path, tmp_path: Path, model: str) -> None:
     assert sheets == {"samples-000002.png", "samples-000003.png"}
     assert not (tmp_path / "out" / CHECKPOINT).exists()
     with pytest.raises(GeneratorError, match="holds a generator; choose another --out"):
-        train(Config(), folder, tmp_path / "out", recipe, say=said.append)
+        train(Scenario(config=Config()), folder, tmp_path / "out", recipe, say=said.append)
 
 
 def test_a_sheet_of_each_class(folder: Path, tmp_path: Path) -> None:
@@ -79,17 +80,17 @@ class TestRefusals:
     def test_a_network_that_does_not_fit(self, folder: Path, tmp_path: Path) -> None:
         recipe = GeneratorRecipe(steps=1, channels=(8, 8, 8, 8))
         with pytest.raises(ConfigError, match=r"halve the image 3 times, which 12×12 pixels"):
-            train(Config(), folder, tmp_path / "out", recipe, say=print)
+            train(Scenario(config=Config()), folder, tmp_path / "out", recipe, say=print)
 
     def test_what_is_of_diffusion_only(self, folder: Path, tmp_path: Path) -> None:
         recipe = GeneratorRecipe(model="gan", steps=1, channels=(8,))
         with pytest.raises(ConfigError, match="--channels is of a diffusion network"):
-            train(Config(), folder, tmp_path / "out", recipe, say=print)
+            train(Scenario(config=Config()), folder, tmp_path / "out", recipe, say=print)
 
     def test_a_device_that_there_is_not(self, folder: Path, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="--device tpu: there are cpu and cuda"):
             train(
-                Config(),
+                Scenario(config=Config()),
                 folder,
                 tmp_path / "out",
                 GeneratorRecipe(steps=1, device="tpu"),
@@ -102,11 +103,11 @@ class TestRefusals:
         recipe = GeneratorRecipe(steps=1, device="cuda:2")
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         with pytest.raises(GeneratorError, match=r"no CUDA device: .*take --device cpu"):
-            train(Config(), folder, tmp_path / "out", recipe, say=print)
+            train(Scenario(config=Config()), folder, tmp_path / "out", recipe, say=print)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
         with pytest.raises(GeneratorError, match="no CUDA device cuda:2; there is cuda:0, cuda:1"):
-            train(Config(), folder, tmp_path / "out", recipe, say=print)
+            train(Scenario(config=Config()), folder, tmp_path / "out", recipe, say=print)
         assert not (tmp_path / "out").exists()
 
     def test_channels(self) -> None:
@@ -146,7 +147,16 @@ class TestRefusals:
 
     def test_public_images_are_no_test(self, folder: Path) -> None:
         with pytest.raises(ConfigError, match="--data needs --test"):
-            evaluate(Config(), folder, None, None, per_class=2, classifiers=1, threads=1, say=print)
+            evaluate(
+                Scenario(config=Config()),
+                folder,
+                None,
+                None,
+                per_class=2,
+                classifiers=1,
+                threads=1,
+                say=print,
+            )
 
     def test_other_classes_or_sizes_are_no_test(self, folder: Path) -> None:
         public = read_images(folder, DataConfig())
