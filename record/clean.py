@@ -1,7 +1,6 @@
-"""Numbers and foreign words as a person reads them, the same in the terminal and on the page.
+"""Foreign text without control characters; device names, for example, come from the network.
 
-Names of devices come from the network: :func:`clean` is the one door through which they enter a
-report. It takes control characters out; whoever writes HTML escapes the rest.
+HTML is escaped where it is written (:mod:`fimi.report.markup`).
 """
 
 from __future__ import annotations

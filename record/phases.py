@@ -79,13 +79,7 @@ def preparation_parts(preparation: Preparation) -> tuple[EnergyPart, ...]:
 
 
 def device_cells(run: RunData, device: str, parts: Sequence[EnergyPart]) -> tuple[PhaseCell, ...]:
-    """The phases of a device over the whole run, in the order of a round.
-
-    Args:
-        run: the run.
-        device: who.
-        parts: of that device.
-    """
+    """The phases of a device over the whole run, in the order of a round; ``parts`` are its own."""
     costs = [cost for stretch in run.stretches_of(device) for cost in stretch.predicted]
     return tuple(
         _cell(
@@ -102,12 +96,7 @@ def device_cells(run: RunData, device: str, parts: Sequence[EnergyPart]) -> tupl
 
 
 def fleet_cells(cells: Sequence[PhaseCell], parts: Sequence[EnergyPart]) -> tuple[PhaseCell, ...]:
-    """The phases of all devices together, in the order of a round.
-
-    Args:
-        cells: of all devices.
-        parts: of the run.
-    """
+    """The phases of all devices together, in the order of a round."""
     there = [phase for phase in PHASES if any(cell.phase == phase for cell in cells)]
     return tuple(
         _cell(
@@ -135,11 +124,9 @@ def phase_seconds(run: RunData, device: str) -> dict[Phase, tuple[float | None, 
 
 
 def idle_powers_w(parts: Iterable[EnergyPart], declared_w: Mapping[str, float]) -> dict[str, float]:
-    """Idle power of each device, W: its mean over the idle phases that were metered.
+    """Idle power of each device, W: its mean over the idle phases of a run that were metered.
 
-    Args:
-        parts: of a run.
-        declared_w: idle power of each device's profile, for those that never idled.
+    ``declared_w`` has that of each device's profile, for those that never idled.
     """
     energy_j: dict[str, list[float]] = {}
     duration_s: dict[str, list[float]] = {}
@@ -156,13 +143,8 @@ def add_dynamic(
 ) -> None:
     """Add what compute and upload took above idle.
 
-    A part of a device whose idle power is not known is missing. The uncertainty is that of the
+    A part of a device whose idle power, W, is not known is missing. The uncertainty is that of the
     phase: an upper estimate as far as the meter's gain goes, which the idle power shares.
-
-    Args:
-        tally: what to add to.
-        parts: any; those of other phases are left out.
-        idle_w: idle power of each device, W, as far as it is known.
     """
     for part in parts:
         if part.phase not in DYNAMIC:

@@ -1,10 +1,9 @@
 """The tables of a run store, each described once.
 
 A new column is one more entry here, and nothing else: see :mod:`fimi.record.description` for what
-follows from an entry. Columns and tables are only ever added. Then a store of before is read with
-that column unknown, and a reader of before does not see the column; :data:`VERSION` stays. Whoever
-moves or redefines a column raises :data:`VERSION` and says in :mod:`fimi.record.migration` where
-it stood before.
+follows from an entry. :data:`VERSION` stays: an older store is read with that column unknown, and
+an older reader ignores it. To move or redefine a column, raise :data:`VERSION` and say in
+:mod:`fimi.record.migration` where the column was before.
 
 An unknown value is NULL, never zero. ``id`` counts rows in the order in which they were written.
 """
@@ -26,7 +25,7 @@ from fimi.record.record import Labels, PlanSummary, RunInfo
 from fimi.record.results import DeviceRound, RoundResult, ServerRound
 
 VERSION = 2
-"""Kept in the file as ``PRAGMA user_version``; stores of before there were versions have 0."""
+"""Kept in the file as ``PRAGMA user_version``; the first stores have 0."""
 
 ID = whole("id", "rows", "counts up")
 ROUND = whole("round", "rounds", "number of the round, from 1")
