@@ -1,6 +1,7 @@
 """A run phase by phase: the parts that all sums are made of, and what each phase came to.
 
-* :func:`round_parts`, :func:`run_parts`  the parts of a round, and of a whole run
+* :func:`round_parts`, :func:`preparation_parts`, :func:`run_parts`  the parts of a round, of a
+  preparation, and of a whole run
 * :class:`PhaseCell`      one device, or the fleet, in one phase over the whole run
 * :func:`device_cells`    the phases of a device
 * :func:`fleet_cells`     the same of all devices together
@@ -21,7 +22,7 @@ from msgspec import Struct
 from fimi.energy.cost_model import PHASES, Phase
 from fimi.energy.joules import Energy
 from fimi.record.record import RunData
-from fimi.record.results import DeviceStretch, RoundResult, metered
+from fimi.record.results import DeviceStretch, Preparation, RoundResult, metered
 from fimi.record.sums import Compared, EnergyPart, EnergyTally, Sum, mean
 
 _OF_A_ROUND: tuple[Phase, ...] = ("model-download", "compute", "upload", "idle")
@@ -67,10 +68,14 @@ def round_parts(result: RoundResult) -> tuple[EnergyPart, ...]:
 
 
 def run_parts(run: RunData) -> tuple[EnergyPart, ...]:
-    """What a run is made of; the round of what came before the first is 0."""
-    silent: tuple[Phase, ...] = ("synthetic-download",)
-    before = (part for each in run.preparations for part in _parts(each, 0, silent))
+    """What a run is made of, from the preparations on."""
+    before = (part for each in run.preparations for part in preparation_parts(each))
     return (*before, *(part for result in run.rounds for part in round_parts(result)))
+
+
+def preparation_parts(preparation: Preparation) -> tuple[EnergyPart, ...]:
+    """What a device's preparation is made of; its round is 0."""
+    return tuple(_parts(preparation, 0, ("synthetic-download",)))
 
 
 def device_cells(run: RunData, device: str, parts: Sequence[EnergyPart]) -> tuple[PhaseCell, ...]:
