@@ -1,7 +1,6 @@
-"""Foreign text without control characters.
+"""Foreign text without control characters; device names, for example, come from the network.
 
-Names of devices and other texts come from the network. Whatever prints them passes them through
-:func:`clean` first; :mod:`fimi.report.markup` also escapes them for HTML.
+HTML is escaped where it is written (:mod:`fimi.report.markup`).
 """
 
 from __future__ import annotations

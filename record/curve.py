@@ -109,13 +109,7 @@ class Price(Struct, frozen=True, kw_only=True):
 def points(
     run: RunData, parts: Iterable[EnergyPart], idle_w: Mapping[str, float]
 ) -> tuple[RoundPoint, ...]:
-    """A run round by round.
-
-    Args:
-        run: the run.
-        parts: of the run.
-        idle_w: idle power of each device, W, as far as it is known.
-    """
+    """A run round by round; ``idle_w`` is the idle power of each device, W, where it is known."""
     of_round: dict[int, list[EnergyPart]] = {}
     for part in parts:
         of_round.setdefault(part.round, []).append(part)
@@ -179,12 +173,7 @@ def device_errors(parts: Iterable[EnergyPart]) -> list[float]:
 
 
 def price(found: Sequence[RoundPoint], target: float) -> Price:
-    """What an accuracy had cost when it was first reached.
-
-    Args:
-        found: a run round by round.
-        target: accuracy, 0 to 1.
-    """
+    """What an accuracy, 0 to 1, had cost when it was first reached in a run round by round."""
     point = next((point for point in found if point.accuracy >= target), None)
     if point is None:
         return Price(target=target)

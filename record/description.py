@@ -144,8 +144,7 @@ class StoreTable(Struct, Generic[T], frozen=True):
     def insert(self, *, replace: bool = False) -> str:
         """The statement that writes a :meth:`row`; an ``id`` counts up by itself.
 
-        Args:
-            replace: whether it takes the place of a row with the same :attr:`primary` columns.
+        With ``replace`` it takes the place of a row with the same :attr:`primary` columns.
         """
         names = [column.name for column in self.described if column.name != "id"]
         values = ", ".join(f":{name}" for name in names)
@@ -153,12 +152,7 @@ class StoreTable(Struct, Generic[T], frozen=True):
         return f"{how} INTO {self.name} ({', '.join(names)}) VALUES ({values})"
 
     def row(self, value: T, **beside: Any) -> dict[str, Any]:
-        """A value as column name to what SQLite stores.
-
-        Args:
-            value: of the table's type.
-            beside: the columns :attr:`beside` by name.
-        """
+        """A value, with the columns :attr:`beside` it, as column name to what SQLite stores."""
         return beside | {column.name: column.taken_from(value) for column in self.columns}
 
     def rows(self, db: sqlite3.Connection) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:
@@ -215,17 +209,14 @@ class Shape:
         self._is_tuple = get_origin(of) is tuple
         types = {} if self._is_tuple else {f.name: f.type for f in msgspec.structs.fields(of)}
         groups: dict[str, list[tuple[int, list[str], StoreColumn]]] = {}
-        self._leaves: list[tuple[str, bool, int, bool]] = []
+        places: list[tuple[str, int | Shape, bool]] = []
         for index, (field, *rest), column in columns:
             if rest:
                 groups.setdefault(field, []).append((index, rest, column))
             else:
-                may_miss = type(None) in get_args(types.get(field))
-                self._leaves.append((field, may_miss, index, column.kind == "JSON"))
-        self._groups = [
-            (field, type(None) in get_args(types[field]), Shape(_inner(types[field]), inside))
-            for field, inside in groups.items()
-        ]
+                places.append((field, index, column.kind == "JSON"))
+        places += [(f, Shape(_inner(types[f]), inside), False) for f, inside in groups.items()]
+        self._fields = [(*place, type(None) in get_args(types.get(place[0]))) for place in places]
 
     def build(self, row: tuple[Any, ...], spoilt: Callable[[str, str], Any] | None = None) -> Any:
         """A row as nested builtins, for :func:`msgspec.convert`; ``None`` if all of it is unknown.
@@ -239,8 +230,8 @@ class Shape:
         """
         found: dict[str, Any] = {}
         known = False
-        for field, may_miss, index, is_json in self._leaves:
-            value = row[index]
+        for field, place, is_json, may_miss in self._fields:
+            value = place.build(row, spoilt) if isinstance(place, Shape) else row[place]
             if is_json and value is not None:
                 try:
                     value = msgspec.json.decode(value)
@@ -248,11 +239,6 @@ class Shape:
                     if spoilt is None:
                         raise
                     value = spoilt(field, str(error))
-            if value is not None or may_miss:
-                found[field] = value
-            known = known or value is not None
-        for field, may_miss, shape in self._groups:
-            value = shape.build(row, spoilt)
             if value is not None or may_miss:
                 found[field] = value
             known = known or value is not None

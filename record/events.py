@@ -1,8 +1,8 @@
 """What happens in a federation, as it happens.
 
-The coordinator hands every event to one callback; the run store writes it down, the live view
-shows it. Events are facts: nothing reacts to them. What the log keeps of an event,
-:meth:`Event.logged` says: plans, rounds and exports are whole in tables of their own.
+The coordinator gives every event to one callback; the run store stores it, the live view shows it.
+:meth:`Event.logged` is what the log keeps of an event: plans, rounds and exports have tables of
+their own.
 
 * :class:`Event`        base of all events
 * :data:`Logged`        the events that the log keeps whole; it is read back as these
@@ -55,7 +55,7 @@ class DeviceLost(Event, frozen=True, kw_only=True, tag="device-lost"):
 
 
 class Gathering(Event, frozen=True, kw_only=True, tag="gathering"):
-    """The fleet is not complete yet. Not stored: devices that come and go are.
+    """The fleet is not complete yet. Not stored; each device that comes or goes is.
 
     Attributes:
         here: how many devices have come.
@@ -229,4 +229,4 @@ Logged = (
 """What the log keeps whole, told apart by its tag."""
 
 Listener = Callable[[Event], None]
-"""Whoever wants to know."""
+"""Is called with every event."""

@@ -1,11 +1,11 @@
-"""An older run store, read with the tables of this version.
+"""Older stores, read as if this version had written them.
 
-:func:`bring_up` lays temporary views over an open, read-only store: what reads the tables of
-:mod:`fimi.record.schema` by name then finds every table and column. Nothing is written to the file,
-nothing is copied, and what an older store does not say is unknown.
+:func:`bring_up` makes temporary views in an open, read-only store, so that every table and column
+of :mod:`fimi.record.schema` is found by its name. Nothing is written to the file and nothing is
+copied; what an older store does not have is unknown.
 
-Before there were versions (``user_version`` 0), the run was described by rows of key and JSON, and
-a prediction stood in the row of the last stretch of its phase.
+Version 0 had no version number: the run was described by rows of key and JSON, and a prediction
+stood in the row of the last stretch of its phase.
 """
 
 from __future__ import annotations
@@ -27,11 +27,7 @@ def version(db: sqlite3.Connection) -> int:
 
 
 def bring_up(db: sqlite3.Connection) -> None:
-    """Let every described table, column and view be found by its name.
-
-    Args:
-        db: an open store, of this version or an older one.
-    """
+    """Make views for tables, columns and views that an open store lacks."""
     before_versions = version(db) == 0
     for table in TABLES:
         there = {row[1] for row in db.execute(f"PRAGMA main.table_info({table.name})")}

@@ -1,4 +1,4 @@
-"""What boards did besides drawing power: clock, throttling, link, and the cost of metering them.
+"""What boards did besides drawing power: clock, throttling, link, and the cost of metering.
 
 * :class:`DeviceObserved`   one device over the whole run
 * :func:`device_observed`   the same, from a run
@@ -41,8 +41,8 @@ class DeviceObserved(Struct, frozen=True, kw_only=True):
         link: of its last round that told.
         cpu: the processor's share of the joules, by a meter of its own.
         cpu_share: that over the board's joules of the same phases, 0 to 1.
-        monitor: what watching the meter took.
-        monitor_energy: the joules of that; ``None`` if a part of them is unknown.
+        monitor: time that metering took.
+        monitor_energy: joules that it took; ``None`` if a part of them is unknown.
     """
 
     device: str

@@ -1,6 +1,7 @@
 """A run phase by phase: the parts that all sums are made of, and what each phase came to.
 
-* :func:`round_parts`, :func:`run_parts`  the parts of a round, and of a whole run
+* :func:`round_parts`, :func:`preparation_parts`, :func:`run_parts`  the parts of a round, of a
+  preparation, and of a whole run
 * :class:`PhaseCell`      one device, or the fleet, in one phase over the whole run
 * :func:`device_cells`    the phases of a device
 * :func:`fleet_cells`     the same of all devices together
@@ -21,7 +22,7 @@ from msgspec import Struct
 from fimi.energy.cost_model import PHASES, Phase
 from fimi.energy.joules import Energy
 from fimi.record.record import RunData
-from fimi.record.results import DeviceStretch, RoundResult, metered
+from fimi.record.results import DeviceStretch, Preparation, RoundResult, metered
 from fimi.record.sums import Compared, EnergyPart, EnergyTally, Sum, mean
 
 _OF_A_ROUND: tuple[Phase, ...] = ("model-download", "compute", "upload", "idle")
@@ -67,20 +68,18 @@ def round_parts(result: RoundResult) -> tuple[EnergyPart, ...]:
 
 
 def run_parts(run: RunData) -> tuple[EnergyPart, ...]:
-    """What a run is made of; the round of what came before the first is 0."""
-    silent: tuple[Phase, ...] = ("synthetic-download",)
-    before = (part for each in run.preparations for part in _parts(each, 0, silent))
+    """What a run is made of, from the preparations on."""
+    before = (part for each in run.preparations for part in preparation_parts(each))
     return (*before, *(part for result in run.rounds for part in round_parts(result)))
 
 
-def device_cells(run: RunData, device: str, parts: Sequence[EnergyPart]) -> tuple[PhaseCell, ...]:
-    """The phases of a device over the whole run, in the order of a round.
+def preparation_parts(preparation: Preparation) -> tuple[EnergyPart, ...]:
+    """What a device's preparation is made of; its round is 0."""
+    return tuple(_parts(preparation, 0, ("synthetic-download",)))
 
-    Args:
-        run: the run.
-        device: who.
-        parts: of that device.
-    """
+
+def device_cells(run: RunData, device: str, parts: Sequence[EnergyPart]) -> tuple[PhaseCell, ...]:
+    """The phases of a device over the whole run, in the order of a round; ``parts`` are its own."""
     costs = [cost for stretch in run.stretches_of(device) for cost in stretch.predicted]
     return tuple(
         _cell(
@@ -97,12 +96,7 @@ def device_cells(run: RunData, device: str, parts: Sequence[EnergyPart]) -> tupl
 
 
 def fleet_cells(cells: Sequence[PhaseCell], parts: Sequence[EnergyPart]) -> tuple[PhaseCell, ...]:
-    """The phases of all devices together, in the order of a round.
-
-    Args:
-        cells: of all devices.
-        parts: of the run.
-    """
+    """The phases of all devices together, in the order of a round."""
     there = [phase for phase in PHASES if any(cell.phase == phase for cell in cells)]
     return tuple(
         _cell(
@@ -130,11 +124,9 @@ def phase_seconds(run: RunData, device: str) -> dict[Phase, tuple[float | None, 
 
 
 def idle_powers_w(parts: Iterable[EnergyPart], declared_w: Mapping[str, float]) -> dict[str, float]:
-    """Idle power of each device, W: its mean over the idle phases that were metered.
+    """Idle power of each device, W: its mean over the idle phases of a run that were metered.
 
-    Args:
-        parts: of a run.
-        declared_w: idle power of each device's profile, for those that never idled.
+    ``declared_w`` has that of each device's profile, for those that never idled.
     """
     energy_j: dict[str, list[float]] = {}
     duration_s: dict[str, list[float]] = {}
@@ -151,13 +143,8 @@ def add_dynamic(
 ) -> None:
     """Add what compute and upload took above idle.
 
-    A part of a device whose idle power is not known is missing. The uncertainty is that of the
+    A part of a device whose idle power, W, is not known is missing. The uncertainty is that of the
     phase: an upper estimate as far as the meter's gain goes, which the idle power shares.
-
-    Args:
-        tally: what to add to.
-        parts: any; those of other phases are left out.
-        idle_w: idle power of each device, W, as far as it is known.
     """
     for part in parts:
         if part.phase not in DYNAMIC:

@@ -96,13 +96,9 @@ class Agreement(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 def residuals(
     number: int, entry: DeviceRound, point: OperatingPoint, board: BoardModel
 ) -> tuple[Residual, ...]:
-    """Every phase of a device-round that was both predicted and metered.
+    """Every phase of a device in a round that was both predicted and metered.
 
-    Args:
-        number: of the round.
-        entry: the device in it.
-        point: how it was to work.
-        board: the cost parameters that the prediction was made with.
+    ``point`` and ``board`` are those that the prediction was made with.
     """
     found = []
     for cost in entry.predicted:

@@ -13,7 +13,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,7 @@ def open_store(path: Path | str) -> Iterator[tuple[Path, sqlite3.Connection]]:
 
 @contextmanager
 def _faults(store: Path) -> Iterator[None]:
-    """Say of which store it is that something cannot be read."""
+    """Errors of reading become a :class:`ReportError` that names the store."""
     try:
         yield
     except sqlite3.Error as error:
@@ -155,16 +155,11 @@ def _open(store: Path) -> Iterator[sqlite3.Connection]:
             log = store.with_name(store.name + "-wal")
             if log.exists():
                 shutil.copyfile(log, copy.with_name(copy.name + "-wal"))
-            db = _connect(copy)
-            try:
+            with closing(_connect(copy)) as db:
                 yield db
-            finally:
-                db.close()
         return
-    try:
+    with closing(db):
         yield db
-    finally:
-        db.close()
 
 
 def _connect(store: Path) -> sqlite3.Connection:

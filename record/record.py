@@ -1,7 +1,7 @@
 """What a report knows of a run: the types that :func:`fimi.record.reader.read_run` fills.
 
-Profiles, plans of devices, rounds and phases are the types that travelled and were stored; here is
-what holds them together. Everything but the name may be missing from a run that ended early.
+Profiles, plans of devices, rounds and phases are the types that were sent and stored; the types
+here contain them. Everything but the name may be missing from a run that ended early.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class RunInfo(Struct, frozen=True, kw_only=True):
         strategy: short name.
         strategy_title: the same in words.
         fills_devices: whether the strategy gives devices labelled synthetic samples; ``None`` in
-            stores of before this was kept.
+            older stores.
         seed: of everything that was drawn.
         status: how it ended; ``running`` until then.
         reason: why, in one sentence.
@@ -202,7 +202,7 @@ class RunData(Struct, frozen=True, kw_only=True):
         device_plans: of that plan, by device.
         preparations: receiving the synthetic batches.
         rounds: finished rounds.
-        residuals: predicted less measured, every phase; empty in a store of before there were any.
+        residuals: predicted less measured, every phase; empty in older stores.
         refits: rounds after which boards were fitted again.
         labels: stage (``local`` or ``filled``) and device to how uneven its labels are.
         made: the trained model as files, each time it was exported; a device that was silent has

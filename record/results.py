@@ -62,7 +62,7 @@ class DeviceRound(DeviceStretch, frozen=True, kw_only=True):
         backend: what it trained with; empty if it never trained.
         observed: clock, throttling, link and the monitor's own cost; ``None`` if not told.
         unlabelled_samples: images it looked at for a label; those kept are synthetic samples.
-            ``None`` in stores of before they were kept.
+            ``None`` in older stores.
         trained_at: when training began and ended by the device's own clock, UNIX time, s.
     """
 

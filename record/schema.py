@@ -3,9 +3,9 @@
 A new column is one more entry here, and nothing else: see :mod:`fimi.record.description` for what
 follows from an entry. :func:`~fimi.record.description.energy` makes the five columns of a joule:
 ``energy_j``, ``kind``, ``source``, ``scope``, ``uncertainty_j``. The views are in
-:mod:`fimi.record.views`. Columns and tables are only ever added: an older store is read with the
-new column unknown, an older reader does not see it, and :data:`VERSION` stays. Whoever moves or
-redefines a column raises :data:`VERSION` and says in :mod:`fimi.record.migration` where it was.
+:mod:`fimi.record.views`. :data:`VERSION` stays: an older store is read with that column unknown,
+and an older reader ignores it. To move or redefine a column, raise :data:`VERSION` and say in
+:mod:`fimi.record.migration` where the column was before.
 
 An unknown value is NULL, never zero. ``id`` counts rows in the order in which they were written.
 """
@@ -27,7 +27,7 @@ from fimi.record.record import Labels, PlanSummary, RunInfo
 from fimi.record.results import DeviceRound, RoundResult, ServerRound
 
 VERSION = 2
-"""Kept in the file as ``PRAGMA user_version``; stores of before there were versions have 0."""
+"""Kept in the file as ``PRAGMA user_version``; the first stores have 0."""
 
 ID = whole("id", "rows", "counts up")
 ROUND = whole("round", "rounds", "number of the round, from 1")

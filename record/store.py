@@ -2,8 +2,8 @@
 
 The tables are in :mod:`fimi.record.schema`; every statement here follows from them. A round is
 written in one transaction, and is on the disk before the run goes on: what a reader sees is whole.
-Events are in the file at once but on the disk with the next thing that matters, so that a power cut
-may take the last few, and nothing else; a process that dies takes none. Closing folds the
+Events are in the file at once, but on the disk only with the next round, plan or profile: a power
+cut may lose the last few events, a process that is killed loses none. Closing merges the
 write-ahead log into the file.
 """
 
@@ -70,7 +70,7 @@ class RunStore:
             raise StoreError(f"cannot create the run store {path}: {error}") from error
 
     def describe(self, info: RunInfo) -> None:
-        """Say what run this is; until then it has a name and is ``running``."""
+        """Store the description of the run; until then it has a name and is ``running``."""
         with self._transaction():
             self._db.execute(f"DELETE FROM {schema.RUN.name}")
             self._insert(schema.RUN, [info])
@@ -79,12 +79,7 @@ class RunStore:
     def spend(
         self, *, wall_s: float | None = None, stages_wall_s: Mapping[str, float] = {}
     ) -> None:
-        """Say how long the run took, or the coordinator's stages did; what is left out stays.
-
-        Args:
-            wall_s: all of it, s.
-            stages_wall_s: by stage, s.
-        """
+        """Store the wall time of the run or of the coordinator's stages; what is left out stays."""
         known = self._info
         self.describe(
             msgspec.structs.replace(
@@ -95,13 +90,7 @@ class RunStore:
         )
 
     def end(self, status: RunStatus, reason: str, finished_at: str = "") -> None:
-        """Say how the run ended.
-
-        Args:
-            status: how.
-            reason: why, in one sentence.
-            finished_at: ISO 8601; what is known stays if it is left out.
-        """
+        """Store how the run ended and why; ``finished_at`` (ISO 8601) stays if it is left out."""
         known = self._info
         self.describe(
             msgspec.structs.replace(
@@ -120,7 +109,7 @@ class RunStore:
             )
 
     def write_profile(self, device: str, profile: Profile) -> None:
-        """Store what a device said of itself; the last word counts."""
+        """Store the profile of a device, in place of an earlier one."""
         with self._transaction():
             self._insert(schema.PROFILE, [profile], replace=True, device=device)
 
@@ -207,11 +196,11 @@ class RunStore:
     def close(self, patience_s: float = 5.0) -> None:
         """Fold the write-ahead log into the file and close it.
 
-        Somebody who reads the store at this moment is waited for; if they stay, the log stays
-        beside the file, empty or not, until they are gone. Nothing is lost by it.
+        If somebody still reads the store after that time, the log stays beside the file until they
+        have finished; nothing is lost.
 
         Args:
-            patience_s: how long to wait for readers.
+            patience_s: how long to wait for readers, s.
 
         Raises:
             StoreError: the file cannot be written, for example because the disk is full.
@@ -227,7 +216,7 @@ class RunStore:
                 self._db.close()
 
     def _leave_log(self, patience_s: float) -> None:
-        """One file instead of three. SQLite does not wait here by itself for readers to leave."""
+        """Leave one file instead of three. SQLite does not wait here for readers by itself."""
         limit = time.monotonic() + patience_s
         while True:
             try:

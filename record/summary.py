@@ -3,9 +3,6 @@
 * :func:`summarise`         everything below at once, as :class:`Summary`
 * :class:`DeviceSummary`    one row of the device table
 
-Sums of joules and their gaps are those of :mod:`fimi.record.sums`, phases those of
-:mod:`fimi.record.phases`, rounds and prices those of :mod:`fimi.record.curve`.
-
 Two energies are told apart everywhere. *Board* energy is what the meter read over every phase,
 idling included. *Dynamic* energy is the paper's: compute and upload above idle; it is the metered
 energy of those phases less the idle power of the same device times their duration, where the idle

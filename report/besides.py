@@ -1,4 +1,4 @@
-"""Figures of a run beside those of devices: generation, training on the server, pseudo-labels.
+"""Synthetic images, training on the server, pseudo-labels: what else there was in a run.
 
 The server's seconds and joules are in no sum of the devices'.
 """
@@ -32,8 +32,8 @@ class Extra(Struct, frozen=True, kw_only=True):
 
 def extras(run: RunData, summary: Summary) -> tuple[Extra, ...]:
     """What there is to say of generation, the server's part and pseudo-labels."""
-    others = (_server(run.rounds, summary), _pseudo_labels(run))
-    return (*_generation(run), *(extra for extra in others if extra is not None))
+    found = (_generation(run), _server(run.rounds, summary), _pseudo_labels(run))
+    return tuple(extra for extra in found if extra is not None)
 
 
 def server_line(result: RoundResult) -> str:
@@ -81,13 +81,12 @@ def _pseudo_labels(run: RunData) -> Extra | None:
     )
 
 
-def _generation(run: RunData) -> tuple[Extra, ...]:
-    """What there is to say of generation; empty for a strategy that asks for no images."""
+def _generation(run: RunData) -> Extra | None:
+    """What there is to say of generation; nothing for a strategy that asks for no images."""
     made = run.generation
     if made is None:
         return _no_images(run)
-    missing = made.requested - made.delivered
-    said = ["that were planned" + (f", {missing} missing" if missing else "")]
+    said = ["that were planned" + (f", {made.undelivered} missing" if made.undelivered else "")]
     if made.drawn:
         said.append(f"{made.drawn} drawn for them, {made.refused} of those refused")
         took = f"{1000 * made.seconds / made.drawn:.3g} ms"
@@ -99,21 +98,19 @@ def _generation(run: RunData) -> tuple[Extra, ...]:
             said.append(f"{took} and {joules} ({how}) of the generator node an image drawn")
     else:
         said.append("drawn before, or not known how many were drawn")
-    return (
-        Extra(
-            term="synthetic",
-            value=f"{made.delivered} of {made.requested} images",
-            note=f"{'; '.join(said)}; in no device's joules",
-        ),
+    return Extra(
+        term="synthetic",
+        value=f"{made.delivered} of {made.requested} images",
+        note=f"{'; '.join(said)}; in no device's joules",
     )
 
 
-def _no_images(run: RunData) -> tuple[Extra, ...]:
+def _no_images(run: RunData) -> Extra | None:
     """Why devices that might have been filled were not."""
     limit = run.plan.error_max if run.plan else None
     if not run.info.fills_devices or not run.device_plans or limit is None:
-        return ()
+        return None
     if any(sum(plan.synthetic_counts) for plan in run.device_plans.values()):
-        return ()
+        return None
     note = f"were planned: local data alone meet plan.error_max {limit:g}; lower it"
-    return (Extra(term="synthetic", value="no images", note=note),)
+    return Extra(term="synthetic", value="no images", note=note)

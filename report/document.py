@@ -104,12 +104,7 @@ class DeployedModel(Struct, frozen=True, kw_only=True):
 
 
 def document(run: RunData, summary: Summary) -> RunDocument:
-    """A run in numbers.
-
-    Args:
-        run: as it was read.
-        summary: its figures.
-    """
+    """A run in numbers, from its record and its summary."""
     plan, points = run.plan, summary.points
     energy, dynamic = summary.energy, summary.dynamic
     return RunDocument(

@@ -38,9 +38,9 @@ def escape(text: str) -> Html:
     return Html(_UNIT.sub("\N{NO-BREAK SPACE}", html.escape(clean(text, 2000))))
 
 
-def join(children: Iterable[Child], between: str = "") -> Html:
+def join(children: Iterable[Child]) -> Html:
     """Children one after the other; ``None`` is nothing."""
-    return Html(between.join(escape(child) for child in children if child is not None))
+    return Html("".join(escape(child) for child in children if child is not None))
 
 
 def element(name: str, *children: Child, **attributes: str | None) -> Html:

@@ -1,9 +1,7 @@
-"""The words and the table of :mod:`fimi.record.observed`: clock, throttling, link, metering.
+"""What :mod:`fimi.record.observed` says of the boards, as sentences and as a table.
 
 * :func:`unusual`           sentences about unusual observations
 * :func:`observed_table`    the table of the page
-
-A value that a device did not report is shown as missing, never as zero.
 """
 
 from __future__ import annotations
@@ -37,31 +35,21 @@ def unusual(each: DeviceObserved) -> list[tuple[str, str]]:
             clock += f" ({clean(each.frequency_source)})"
     if each.throttled_times:
         times = f"{each.throttled_times} time{'' if each.throttled_times == 1 else 's'}"
-        said.append(
-            ("throttled", f"{each.device}: {times}, {_causes(each)}{'; ' if clock else ''}{clock}")
-        )
+        words = f"{times}, {_causes(each)}{'; ' if clock else ''}{clock}"
+        said.append(("throttled", f"{each.device}: {words}"))
     elif clock and _off(each.frequency_hz, each.cap_hz, CLOCK_TOLERANCE):
         said.append(("clock not held", f"{each.device}: {clock}"))
     if _off(each.up_bps, each.planned_up_bps, RATE_TOLERANCE):
-        said.append(
-            (
-                "rate not held",
-                f"{each.device}: uploads at {bits_per_second(each.up_bps)}, planned "
-                f"{bits_per_second(each.planned_up_bps)}",
-            )
-        )
+        rates = f"at {bits_per_second(each.up_bps)}, planned {bits_per_second(each.planned_up_bps)}"
+        said.append(("rate not held", f"{each.device}: uploads {rates}"))
     if each.monitor is not None and each.monitor.failed > FAILED_SHARE * each.monitor.looks:
-        said.append(
-            (
-                "meter",
-                f"{each.device}: {each.monitor.failed} of {each.monitor.looks} looks gave nothing",
-            )
-        )
+        failed = f"{each.monitor.failed} of {each.monitor.looks} looks gave nothing"
+        said.append(("meter", f"{each.device}: {failed}"))
     return said
 
 
 def observed_table(found: Sequence[DeviceObserved]) -> Html | None:
-    """One row per device; nothing for a run of before devices told."""
+    """One row per device; nothing where no device told anything, as in older runs."""
     if not any(each.anything for each in found):
         return None
     kinds = dict.fromkeys(e.monitor_energy.kind for e in found if e.monitor_energy is not None)

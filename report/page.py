@@ -171,34 +171,28 @@ def _agreement(run: RunData, summary: Summary) -> str:
     total, compared = summary.energy, summary.compared
     if total.known is None:
         return "Nothing was metered, so there is nothing to compare."
+    used = f"What the fleet used is {whole(total)}"
+    if not total.missing:
+        used = f"The fleet used {total.known} ± {joules(total.known.uncertainty_j)}"
     by_round = prediction.words(run, summary)
     return (
-        f"The fleet used {total.known} ± {joules(total.known.uncertainty_j)}"
-        if not total.missing
-        else f"What the fleet used is {whole(total)}"
-    ) + (
-        f"; the plan had {predicted(compared, total)}. Over single devices and rounds the mean "
-        f"absolute error is {percent_value(summary.mape_percent)}."
+        f"{used}; the plan had {predicted(compared, total)}. Over single devices and rounds the "
+        f"mean absolute error is {percent_value(summary.mape_percent)}."
         + (f" Phase by phase: {by_round}." if by_round else "")
     )
 
 
 def _data_words(run: RunData) -> str:
     data = run.info.dataset
-    words = [
-        f"{data.private} private samples on the devices" if data.private is not None else None,
-        f"{data.public} public ones for the generator" if data.public is not None else None,
-        f"{data.test} held out for evaluation" if data.test is not None else None,
-    ]
-    said = ", ".join(word for word in words if word)
-    how = [
-        _division(run),
-        _SPLITS.get(data.split, f"public part: {data.split}") if data.split else None,
-    ]
-    more = "; ".join(word for word in how if word)
-    if not said and not more:
-        return ""
-    return f"{data.name or 'Data'}: {said}{'; ' if said and more else ''}{more}."
+    counts = (
+        (data.private, "private samples on the devices"),
+        (data.public, "public ones for the generator"),
+        (data.test, "held out for evaluation"),
+    )
+    split = _SPLITS.get(data.split, f"public part: {data.split}") if data.split else None
+    parts = ", ".join(f"{count} {what}" for count, what in counts if count is not None)
+    said = "; ".join(filter(None, [parts, _division(run), split]))
+    return f"{data.name or 'Data'}: {said}." if said else ""
 
 
 def _division(run: RunData) -> str | None:

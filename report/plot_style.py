@@ -22,30 +22,17 @@ PREDICTED = "#d97a1a"
 LINE = "#8b95a1"
 """Reference lines and what joins two points."""
 
-PHASE_COLOURS: dict[Phase, str] = {
-    "synthetic-download": "#7d4e92",
-    "model-download": "#79bbe3",
-    "compute": "#2b74b8",
-    "upload": "#e39a35",
-    "idle": "#b3bbc5",
-    "inference": "#3a9a78",
+_PHASE_LOOKS: dict[Phase, tuple[str, str]] = {
+    "synthetic-download": ("#7d4e92", "triangle-up"),
+    "model-download": ("#79bbe3", "square"),
+    "compute": ("#2b74b8", "circle"),
+    "upload": ("#e39a35", "diamond"),
+    "idle": ("#b3bbc5", "x"),
+    "inference": ("#3a9a78", "star"),
 }
-PHASE_SHAPES: dict[Phase, str] = {
-    "synthetic-download": "triangle-up",
-    "model-download": "square",
-    "compute": "circle",
-    "upload": "diamond",
-    "idle": "x",
-    "inference": "star",
-}
-PHASE_NAMES: dict[Phase, str] = {
-    "synthetic-download": "synthetic download",
-    "model-download": "model download",
-    "compute": "compute",
-    "upload": "upload",
-    "idle": "idle",
-    "inference": "inference",
-}
+PHASE_COLOURS = {phase: colour for phase, (colour, _) in _PHASE_LOOKS.items()}
+PHASE_SHAPES = {phase: shape for phase, (_, shape) in _PHASE_LOOKS.items()}
+PHASE_NAMES = {phase: phase.replace("-", " ") for phase in _PHASE_LOOKS}
 SCALE = [[0.0, "#eaf0f6"], [0.5, "#7fa9d1"], [1.0, "#0b3c6f"]]
 
 

@@ -14,7 +14,6 @@ from fimi.report.besides import extras
 from fimi.report.markup import Child, Html, element, join
 from fimi.report.plot_style import Picture
 from fimi.report.words import (
-    MISSING,
     gaps_by_device,
     joules,
     parts,
@@ -74,22 +73,14 @@ def notices(run: RunData, summary: Summary) -> Html:
     """What a reader must know before any number."""
     said: list[Html] = []
     if run.info.status != "completed":
-        why = (
-            "The run is still going, or it was killed. "
-            if run.info.status == "running"
-            else f"{run.info.reason.rstrip('.')}. "
-            if run.info.status == "failed" and run.info.reason
-            else ""
-        )
-        said.append(
-            _notice(
-                f"{state(run).capitalize()}. ",
-                why,
-                "Every number below is of the rounds that were finished."
-                if run.rounds
-                else "There is nothing to compare.",
-            )
-        )
+        why = ""
+        if run.info.status == "running":
+            why = "The run is still going, or it was killed. "
+        elif run.info.status == "failed" and run.info.reason:
+            why = f"{run.info.reason.rstrip('.')}. "
+        below = "Every number below is of the rounds that were finished."
+        below = below if run.rounds else "There is nothing to compare."
+        said.append(_notice(f"{state(run).capitalize()}. ", why, below))
     if summary.energy.missing:
         lacking = gaps_by_device(summary.energy.missing).items()
         said.append(
@@ -107,74 +98,39 @@ def notices(run: RunData, summary: Summary) -> Html:
 def cards(run: RunData, summary: Summary) -> Html:
     """The headline."""
     points, known, plan = summary.points, summary.energy.known, run.plan
-    compared = summary.compared
+    compared, dynamic = summary.compared, summary.dynamic_compared
     best = max(points, key=lambda p: p.accuracy) if points else None
-    kind = badge(known.kind) if known else None
-    mix = parts(device.energy.known for device in summary.devices)
-    board = (
-        _card(
-            "Energy, whole board",
-            _headline(summary.energy),
-            join(
-                [
-                    kind,
-                    f" ± {joules(known.uncertainty_j)}",
-                    f" {mix}" if mix else None,
-                    _of_it(summary.energy),
-                ]
-            ),
+    reached = (
+        f"best {percent(best.accuracy)} in round {best.number}" if best else "no round finished"
+    )
+    board: Child = "nothing was metered"
+    above_idle: Child = "compute and upload above idle"
+    if known:
+        kind = badge(known.kind)
+        mix = parts(device.energy.known for device in summary.devices)
+        board = join([kind, f" ± {joules(known.uncertainty_j)}", f" {mix}" if mix else None])
+        board = join([board, _of_it(summary.energy)])
+        error = f" predicted {signed_percent(dynamic.error_percent)}"
+        above_idle = join([kind, error, _of_it(summary.dynamic)])
+    errors = "nothing to compare"
+    if compared.measured:
+        metered = joules(compared.measured.value_j)
+        scope = (
+            f"of the {metered} that were metered and predicted" if compared.missing else "in all"
         )
-        if known
-        else _card("Energy, whole board", _headline(summary.energy), "nothing was metered")
+        mape = percent_value(summary.mape_percent)
+        errors = f"{signed_percent(compared.error_percent)} {scope}; {mape} mean absolute"
+    search = f"search alone {small_percent(plan.search_gap_percent)}" if plan else "no plan"
+    asked, status = run.info.config.get("rounds.count"), run.info.status
+    cards = (
+        ("Final accuracy", percent(points[-1].accuracy if points else None), reached),
+        ("Energy, whole board", _headline(summary.energy), board),
+        ("Energy, predicted", joules(compared.predicted_j), errors),
+        ("Energy, dynamic", _headline(summary.dynamic), above_idle),
+        ("Plan above its bound", small_percent(plan.gap_percent if plan else None), search),
+        ("Rounds", str(len(points)), f"of {asked}, {status}" if isinstance(asked, int) else status),
     )
-    return element(
-        "dl",
-        _card(
-            "Final accuracy",
-            percent(points[-1].accuracy if points else None),
-            f"best {percent(best.accuracy)} in round {best.number}"
-            if best
-            else "no round finished",
-        ),
-        board,
-        _card(
-            "Energy, predicted",
-            joules(compared.predicted_j),
-            f"{signed_percent(compared.error_percent)} "
-            + (
-                f"of the {joules(compared.measured.value_j)} that were metered and predicted; "
-                if compared.missing
-                else "in all; "
-            )
-            + f"{percent_value(summary.mape_percent)} mean absolute"
-            if compared.measured
-            else "nothing to compare",
-        ),
-        _card(
-            "Energy, dynamic",
-            _headline(summary.dynamic),
-            join(
-                [
-                    kind,
-                    f" predicted {signed_percent(summary.dynamic_compared.error_percent)}",
-                    _of_it(summary.dynamic),
-                ]
-            )
-            if known
-            else "compute and upload above idle",
-        ),
-        _card(
-            "Plan above its bound",
-            small_percent(plan.gap_percent) if plan else MISSING,
-            f"search alone {small_percent(plan.search_gap_percent)}" if plan else "no plan",
-        ),
-        _card(
-            "Rounds",
-            str(len(points)),
-            _of(run, "rounds.count", f"{run.info.status}"),
-        ),
-        class_="cards",
-    )
+    return element("dl", *(_card(*each) for each in cards), class_="cards")
 
 
 def _headline(total: Sum) -> str:
@@ -191,18 +147,11 @@ def besides(run: RunData, summary: Summary) -> Html | None:
     said = extras(run, summary)
     if not said:
         return None
-    return element(
-        "dl",
-        *(
-            element(
-                "div",
-                element("dt", extra.term.capitalize()),
-                element("dd", element("strong", extra.value), " ", extra.note),
-            )
-            for extra in said
-        ),
-        class_="besides",
+    pairs = (
+        (element("dt", e.term.capitalize()), element("dd", element("strong", e.value), " ", e.note))
+        for e in said
     )
+    return element("dl", *(element("div", *pair) for pair in pairs), class_="besides")
 
 
 def picture(drawn: Picture | None) -> Html | None:
@@ -244,11 +193,11 @@ def section(title: str, lede: str, *parts: Html | None) -> Html | None:
     )
 
 
-def details(title: str, content: Html | None, *, opened: bool = False) -> Html | None:
-    """Something to unfold."""
+def details(title: str, content: Html | None) -> Html | None:
+    """A part of the page that is closed until it is clicked."""
     if content is None:
         return None
-    return element("details", element("summary", title), content, open="" if opened else None)
+    return element("details", element("summary", title), content)
 
 
 def method(run: RunData, summary: Summary) -> Html:
@@ -265,6 +214,7 @@ def method(run: RunData, summary: Summary) -> Html:
     }
     known = summary.energy.known
     sources = known.source.split("+") if known else []
+    tested = f"{run.info.dataset.test} " if run.info.dataset.test else ""
     paragraphs = [
         (
             "Measured.",
@@ -300,23 +250,11 @@ def method(run: RunData, summary: Summary) -> Html:
             "stand beside it. Predictions are compared with measurements over exactly the phases "
             "of which both are known.",
         ),
-        (
-            "Accuracy.",
-            f"Of the global model on {run.info.dataset.test} held-out samples."
-            if run.info.dataset.test
-            else "Of the global model on held-out samples.",
-        ),
+        ("Accuracy.", f"Of the global model on {tested}held-out samples."),
         ("Meters.", ", ".join(sources) if sources else None),
     ]
-    return element(
-        "div",
-        *(
-            element("p", element("b", head), " ", text)
-            for head, text in paragraphs
-            if text is not None
-        ),
-        class_="method",
-    )
+    said = ((element("b", head), text) for head, text in paragraphs if text is not None)
+    return element("div", *(element("p", head, " ", text) for head, text in said), class_="method")
 
 
 def _notice(head: str, *rest: Child) -> Html:
@@ -335,8 +273,3 @@ def _card(title: str, value: str, note: Child) -> Html:
         element("dd", note, class_="note"),
         class_="card",
     )
-
-
-def _of(run: RunData, key: str, status: str) -> str:
-    asked = run.info.config.get(key)
-    return f"of {asked}, {status}" if isinstance(asked, int) else status

@@ -132,20 +132,16 @@ def lines(run: RunData, summary: Summary) -> list[tuple[str, str]]:
     points = summary.points
     if points:
         best = max(points, key=lambda p: p.accuracy)
-        said.append(
-            (
-                "accuracy",
-                f"{percent(points[-1].accuracy)} after round {points[-1].number}, best "
-                f"{percent(best.accuracy)} in round {best.number}",
-            )
-        )
+        in_the_end = f"{percent(points[-1].accuracy)} after round {points[-1].number}"
+        highest = f"best {percent(best.accuracy)} in round {best.number}"
+        said.append(("accuracy", f"{in_the_end}, {highest}"))
         said.append(("per round", accuracy_curve(summary)))
     said += _energy_words(summary)
     said += [(extra.term, f"{extra.value} {extra.note}") for extra in extras(run, summary)]
     if held := prediction.words(run, summary):
         said.append(("prediction", held))
-    if run.plan is not None and run.plan.energy_j is not None:
-        said.append(("plan", _plan_words(run)))
+    if planned := _plan_words(run):
+        said.append(("plan", planned))
     if uneven := labels.words(run):
         said.append(("labels", uneven))
     said += [("model file", line) for line in deployment.lines(run)]
@@ -214,23 +210,16 @@ def _energy_words(summary: Summary) -> list[tuple[str, str]]:
     mix = parts(device.energy.known for device in summary.devices)
     mix = f" = {mix}" if mix else ""
     mape = f"; mean absolute {percent_value(summary.mape_percent)}"
-    return [
-        (
-            "energy",
-            f"{whole(summary.energy)}{mix}, {predicted(summary.compared, summary.energy, mape)}",
-        ),
-        (
-            "dynamic energy",
-            f"{whole(summary.dynamic)}, compute and upload above idle, "
-            f"{predicted(summary.dynamic_compared, summary.dynamic)}",
-        ),
-    ]
+    board = predicted(summary.compared, summary.energy, mape)
+    dynamic = predicted(summary.dynamic_compared, summary.dynamic)
+    above_idle = f"{whole(summary.dynamic)}, compute and upload above idle, {dynamic}"
+    return [("energy", f"{whole(summary.energy)}{mix}, {board}"), ("dynamic energy", above_idle)]
 
 
 def _plan_words(run: RunData) -> str:
     plan = run.plan
     if plan is None or plan.energy_j is None:
-        return MISSING
+        return ""
     said = f"{joules(plan.energy_j)} per round (modelled, dynamic)"
     if run.drawn is not None:
         drawn, fleet = run.drawn

@@ -21,11 +21,9 @@ def percent(share: float | None, digits: int = 1) -> str:
     return MISSING if share is None else f"{100 * share:.{digits}f} %"
 
 
-def signed_percent(value: float | None, digits: int = 1) -> str:
+def signed_percent(value: float | None) -> str:
     """An error in percent with its sign: ``+3.1 %``."""
-    if value is None:
-        return MISSING
-    return f"{value:+.{digits}f} %".replace("-", "−")
+    return MISSING if value is None else f"{value:+.1f} %".replace("-", "−")
 
 
 def small_percent(value: float | None) -> str:

@@ -139,7 +139,7 @@ class PlainView(Lines):
                     return ""
                 self._gathering_s = self._clock() + _GATHERING_S
             case Prepared():
-                self._energy.add(preparation_parts([event.preparation]))
+                self._energy.add(preparation_parts(event.preparation))
                 self.so_far = self._energy.sum()
             case RoundFinished():
                 self._energy.add(round_parts(event.result))

@@ -26,13 +26,7 @@ _SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "cross", "star")
 
 
 def point_pictures(result: ExperimentResult, point: dict[str, Any], number: int) -> list[Picture]:
-    """Accuracy against joules and rounds at one grid point.
-
-    Args:
-        result: of the experiment.
-        point: of its grid.
-        number: of the point, for the pictures' names.
-    """
+    """Accuracy against joules and rounds at one grid point; the names end with its ``number``."""
     summaries = [s for s in result.summaries if s.point == point and _runs(s)]
     if not summaries:
         return []

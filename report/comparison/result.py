@@ -130,15 +130,7 @@ def compare(
     target: AccuracyTarget,
     confidence: float,
 ) -> ExperimentResult:
-    """What all runs come to.
-
-    Args:
-        cells: all of them, with their runs.
-        name: of the experiment.
-        title: for people.
-        baseline: label that the others are compared with.
-        target: the accuracy whose price is asked for.
-        confidence: of the intervals, 0 to 1.
+    """What all cells with their runs come to; the rest is as in :class:`ExperimentResult`.
 
     Raises:
         ComparisonError: devices held other samples in runs that are to be compared.

@@ -69,12 +69,7 @@ class Sample(Struct, frozen=True, kw_only=True):
 
 
 def sample(values: Sequence[float | None], confidence: float) -> Sample:
-    """A quantity over all seeds, with both intervals.
-
-    Args:
-        values: one per seed; infinite: never reached; ``None``: unknown.
-        confidence: confidence level of the intervals, 0 to 1.
-    """
+    """A quantity over all seeds; ``confidence`` is the level of both intervals, 0 to 1."""
     known = [value for value in values if value is not None]
     return Sample(
         values=tuple(values),

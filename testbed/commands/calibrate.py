@@ -18,7 +18,7 @@ from fimi.testbed.commands.shared import (
     EXIT_INTERRUPTED,
     EXIT_SURROUNDINGS,
     ROOT,
-    Choice,
+    WordChoice,
     errors,
     fail,
     result_format,
@@ -29,7 +29,7 @@ MAKES = ("raspberry-pi-4", "raspberry-pi-5", "jetson-nano", "jetson-orin-nano", 
 
 
 @click.command(cls=Command)
-@click.option("--emulated", type=Choice(MAKES), help="Calibrate an emulated board.")
+@click.option("--emulated", type=WordChoice(MAKES), help="Calibrate an emulated board.")
 @click.option(
     "--host-profile",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -71,7 +71,7 @@ MAKES = ("raspberry-pi-4", "raspberry-pi-5", "jetson-nano", "jetson-orin-nano", 
 )
 @click.option(
     "--emulation",
-    type=Choice(["physical", "model"]),
+    type=WordChoice(["physical", "model"]),
     default="physical",
     show_default=True,
     help="With --emulated: how the board is emulated.",

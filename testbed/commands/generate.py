@@ -11,7 +11,7 @@ from fimi.testbed.commands.base import Group, ServiceCommand
 from fimi.testbed.commands.shared import (
     BROKER_URL,
     COMMON,
-    Choice,
+    WordChoice,
     errors,
     options,
     reach,
@@ -60,7 +60,7 @@ def generator_run(
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @click.option(
     "--model",
-    type=Choice(["diffusion", "gan"]),
+    type=WordChoice(["diffusion", "gan"]),
     default="diffusion",
     show_default=True,
 )

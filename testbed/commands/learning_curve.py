@@ -15,7 +15,7 @@ from fimi.testbed.commands.shared import (
     COMMON,
     EXIT_CONFIG,
     EXIT_INTERRUPTED,
-    Choice,
+    WordChoice,
     errors,
     fail,
     options,
@@ -42,7 +42,7 @@ from fimi.testbed.commands.shared import (
 )
 @click.option(
     "--part",
-    type=Choice(["private", "public"]),
+    type=WordChoice(["private", "public"]),
     default="private",
     show_default=True,
     help="Which part of the data set samples are drawn from.",

@@ -17,7 +17,7 @@ from fimi.testbed.commands.shared import (
     EXIT_CONFIG,
     EXIT_SURROUNDINGS,
     ROOT,
-    Choice,
+    WordChoice,
     errors,
     fail,
     options,
@@ -26,11 +26,17 @@ from fimi.testbed.commands.shared import (
     stop_on_signals,
 )
 
+DEVICE = [
+    click.option("--index", type=click.IntRange(0), required=True, help="Which device, from 0."),
+    click.option("--devices", type=int, help="fleet.devices"),
+    click.option("--alpha", type=float, help="data.alpha"),
+]
+
 
 @click.command(cls=Command)
 @click.option("--bind", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", type=int, default=1883, help="Port to listen on.")
-@click.option("--kind", type=Choice(["auto", "mosquitto", "amqtt"]), default="auto")
+@click.option("--kind", type=WordChoice(["auto", "mosquitto", "amqtt"]), default="auto")
 @click.option("--password", envvar="FIMI_PASSWORD", help="Password; generated if left out.")
 def broker(
     bind: str, port: int, kind: Literal["auto", "mosquitto", "amqtt"], password: str | None
@@ -67,10 +73,8 @@ def agent() -> None:
 @agent.command("run", cls=ServiceCommand)
 @options(COMMON)
 @BROKER_URL
-@click.option("--index", type=click.IntRange(0), required=True, help="Which device, from 0.")
+@options(DEVICE)
 @click.option("--id", "name", help="Name of the device; from its index if left out.")
-@click.option("--devices", type=int, help="fleet.devices")
-@click.option("--alpha", type=float, help="data.alpha")
 @click.option(
     "--host-profile",
     type=click.Path(path_type=Path),
@@ -133,10 +137,7 @@ def agent_run(
 
 
 @agent.command("data")
-@options(COMMON)
-@click.option("--index", type=click.IntRange(0), required=True, help="Which device, from 0.")
-@click.option("--devices", type=int, help="fleet.devices")
-@click.option("--alpha", type=float, help="data.alpha")
+@options(COMMON, DEVICE)
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def agent_data(
     file: Path, index: int, config_path: Path | None, settings: tuple[str, ...], **given: Any

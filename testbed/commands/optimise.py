@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from fimi.testbed.commands.base import Command
-from fimi.testbed.commands.shared import EXIT_CONFIG, Choice, errors, fail, result_format
+from fimi.testbed.commands.shared import EXIT_CONFIG, WordChoice, errors, fail, result_format
 
 
 @click.command(cls=Command)
@@ -32,7 +32,7 @@ from fimi.testbed.commands.shared import EXIT_CONFIG, Choice, errors, fail, resu
 )
 @click.option(
     "--inner",
-    type=Choice(["fast", "reference"]),
+    type=WordChoice(["fast", "reference"]),
     default="fast",
     show_default=True,
     help="Inner problems by our own solvers, or by CVXPY.",

@@ -32,7 +32,7 @@ EXIT_UNREAD = 141
 """Of a command whose output nobody reads any more, as a shell shows a process that SIGPIPE ends."""
 
 
-class Choice(click.Choice):  # type: ignore[type-arg]  # in click 8.1 it is not generic
+class WordChoice(click.Choice):  # type: ignore[type-arg]  # in click 8.1 it is not generic
     """One of some words; the error of an unknown word suggests the nearest."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -46,7 +46,9 @@ class Choice(click.Choice):  # type: ignore[type-arg]  # in click 8.1 it is not 
 
 def result_format(*names: str) -> Callable[[Any], Any]:
     """The option ``--format`` of a command, whose default is the first name."""
-    return click.option("--format", "output", type=Choice(names), default=names[0], help="Result.")
+    return click.option(
+        "--format", "output", type=WordChoice(names), default=names[0], help="Result."
+    )
 
 
 COMMON = [

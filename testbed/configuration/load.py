@@ -9,8 +9,10 @@ its origin) and validation always agree. Unknown keys are refused.
 from __future__ import annotations
 
 import sys
+import textwrap
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,7 +72,7 @@ def load(
                     f"section: {', '.join(f'[{name}]' for name in Config.__struct_fields__)}"
                 )
             for key, value in table.items():
-                _refuse_unknown(f"{section}.{key}", origins, str(path))
+                require_known(f"{section}.{key}", str(path))
                 tree.setdefault(section, {})[key] = value
                 origins[f"{section}.{key}"] = str(path)
     for dotted, (value, option) in (overrides or {}).items():
@@ -98,18 +100,21 @@ def parse_setting(text: str) -> tuple[str, Any]:
         raise ConfigError(
             f"--set {text!r}: write section.key=value, for example plan.deadline_s=20"
         )
-    _refuse_unknown(dotted, dict(fields()), "--set")
+    require_known(dotted, "--set")
     try:
         return dotted, tomllib.loads(f"value = {raw}")["value"]
     except tomllib.TOMLDecodeError:
         return dotted, raw.strip()
 
 
-def fields() -> Iterator[tuple[str, msgspec.inspect.Field]]:
+@cache
+def fields() -> tuple[tuple[str, msgspec.inspect.Field], ...]:
     """Every key of the configuration, dotted, with its type and default."""
-    for section in msgspec.structs.fields(Config):
-        for field in msgspec.structs.fields(section.type):
-            yield f"{section.name}.{field.name}", typing.cast("msgspec.inspect.Field", field)
+    return tuple(
+        (f"{section.name}.{field.name}", typing.cast("msgspec.inspect.Field", field))
+        for section in msgspec.structs.fields(Config)
+        for field in msgspec.structs.fields(section.type)
+    )
 
 
 def template() -> str:
@@ -126,7 +131,7 @@ def template() -> str:
     for section in msgspec.structs.fields(Config):
         lines += [f"# {_summary(section.type)}", f"[{section.name}]"]
         for field in msgspec.structs.fields(section.type):
-            lines += [f"# {line}" for line in _wrap(_description(field.type))]
+            lines += [f"# {line}" for line in textwrap.wrap(_description(field.type), 96)]
             lines += [f"#{field.name} = {to_toml(field.default)}", ""]
     return "\n".join(lines)
 
@@ -158,7 +163,29 @@ def require_known(dotted: str, where: str) -> None:
     Raises:
         ConfigError: there is no such key; suggests the nearest one.
     """
-    _refuse_unknown(dotted, dict(fields()), where)
+    known = dict(fields())
+    if dotted in known:
+        return
+    section, key = dotted.split(".", 1)
+    sections = Config.__struct_fields__
+    if section not in sections:
+        meant = nearest(section, sections)
+        raise ConfigError(
+            f"{where}: unknown section [{section}]; "
+            + (f"did you mean [{meant}]? " if meant else "")
+            + f"there are {', '.join(f'[{name}]' for name in sections)}"
+        )
+    same = [name.split(".")[1] for name in known if name.startswith(f"{section}.")]
+    elsewhere = [name for name in known if name.endswith(f".{key}")]
+    close = nearest(key, same)
+    said = (
+        f"did you mean {close!r}?"
+        if close
+        else f"it belongs to [{elsewhere[0].split('.')[0]}]"
+        if elsewhere
+        else f"[{section}] has {', '.join(same)}"
+    )
+    raise ConfigError(f"{where}: unknown key {key!r} in [{section}]; {said}")
 
 
 def values(config: Config) -> dict[str, Any]:
@@ -195,31 +222,6 @@ def read_toml(
         raise problem(f"{path}: not TOML: {error}") from error
 
 
-def _refuse_unknown(dotted: str, known: Mapping[str, object], where: str) -> None:
-    if dotted in known:
-        return
-    section, key = dotted.split(".", 1)
-    sections = Config.__struct_fields__
-    if section not in sections:
-        meant = nearest(section, sections)
-        raise ConfigError(
-            f"{where}: unknown section [{section}]; "
-            + (f"did you mean [{meant}]? " if meant else "")
-            + f"there are {', '.join(f'[{name}]' for name in sections)}"
-        )
-    same = [name.split(".")[1] for name in known if name.startswith(f"{section}.")]
-    elsewhere = [name for name in known if name.endswith(f".{key}")]
-    close = nearest(key, same)
-    said = (
-        f"did you mean {close!r}?"
-        if close
-        else f"it belongs to [{elsewhere[0].split('.')[0]}]"
-        if elsewhere
-        else f"[{section}] has {', '.join(same)}"
-    )
-    raise ConfigError(f"{where}: unknown key {key!r} in [{section}]; {said}")
-
-
 def _explain(
     error: msgspec.ValidationError, tree: dict[str, dict[str, Any]], origins: Mapping[str, str]
 ) -> str:
@@ -232,9 +234,8 @@ def _explain(
     if isinstance(value, str) and names:
         what = f"no such name; {hint(value, names)}"
     message = f"{origins.get(dotted, dotted)}: {dotted} = {value!r}: {what}"
-    for name, field in fields():
-        if name == dotted:
-            message += f"\n  {dotted}: {_description(field.type)} Default: {to_toml(field.default)}"
+    if field := dict(fields()).get(dotted):
+        message += f"\n  {dotted}: {_description(field.type)} Default: {to_toml(field.default)}"
     if isinstance(value, str) and not names and any(c.isdigit() for c in value):
         message += "\n  Write a number without a unit; the key's name says the unit."
     return message
@@ -244,11 +245,9 @@ def _names(dotted: str) -> tuple[str, ...]:
     """The names that a key can have; empty if its value is not a name."""
     if dotted in _NAMED:
         return tuple(_NAMED[dotted])
-    for name, field in fields():
-        if name == dotted:
-            choice = typing.get_args(field.type)[0]
-            return typing.get_args(choice) if typing.get_origin(choice) is Literal else ()
-    return ()
+    field = dict(fields()).get(dotted)
+    choice = typing.get_args(field.type)[0] if field else None
+    return typing.get_args(choice) if typing.get_origin(choice) is Literal else ()
 
 
 def _description(annotation: Any) -> str:
@@ -260,9 +259,3 @@ def _description(annotation: Any) -> str:
 
 def _summary(section: type) -> str:
     return (section.__doc__ or "").strip().splitlines()[0]
-
-
-def _wrap(text: str, width: int = 96) -> list[str]:
-    import textwrap
-
-    return textwrap.wrap(text, width)

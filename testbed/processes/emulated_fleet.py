@@ -11,11 +11,9 @@ import threading
 from fimi.edge_agent.agent import Agent
 from fimi.edge_agent.backends import Trainers
 from fimi.edge_agent.turns import Turns
-from fimi.learning.data.dataset import Dataset
 from fimi.messaging.client import Peer
 from fimi.messaging.topics import device_id
 from fimi.testbed.configuration.scenario import Scenario
-from fimi.testbed.configuration.sections import Config
 from fimi.testbed.processes.devices import emulated_board, make_agent
 from fimi.testbed.processes.orders import FleetOrders
 from fimi.testbed.processes.torch_cache import torch_cache
@@ -31,7 +29,9 @@ def main(orders: FleetOrders, stop: threading.Event) -> None:
 
 def _host(orders: FleetOrders, stop: threading.Event) -> None:
     config = orders.config
-    data = _data(config, orders.devices)
+    scenario = Scenario(config=config)
+    data = {index: scenario.share(index) for index in orders.devices}
+    del scenario  # frees the samples of other devices while these run
     turns, trainers = Turns(), Trainers()
     threads = []
     for index in orders.devices:
@@ -53,9 +53,3 @@ def _host(orders: FleetOrders, stop: threading.Event) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-
-
-def _data(config: Config, devices: tuple[int, ...]) -> dict[int, Dataset]:
-    """The data of these devices; the rest of the data set is not kept in memory."""
-    scenario = Scenario(config=config)
-    return {index: scenario.share(index) for index in devices}

@@ -34,7 +34,7 @@ def test_there_is_an_example_for_every_rule() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "given"), [*zip(RULES, BREAKS, strict=True)], ids=lambda x: str(x)
+    ("rule", "given"), [*zip(RULES, BREAKS, strict=True)], ids=[rule.sentence for rule in RULES]
 )
 def test_a_broken_rule_names_its_keys_their_values_and_where_they_come_from(
     rule: Rule, given: dict[str, Any]
