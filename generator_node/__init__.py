@@ -1,4 +1,4 @@
-"""The process that makes synthetic images for the devices.
+"""The process that makes synthetic samples for the devices.
 
 * :mod:`~fimi.generator_node.generators`  generators: diffusion models, GANs, text-to-image models,
   public images

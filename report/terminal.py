@@ -83,7 +83,7 @@ def device_table(summary: Summary, paper: Paper) -> str:
     images = str(sum(sum(d.synthetic_counts) for d in summary.devices))
     columns: list[tuple[str, Callable[[DeviceSummary], str], str]] = [
         ("device", _name, "fleet"),
-        ("synth.\nimages", _images, images),
+        ("synthetic\nsamples", _images, images),
         ("GHz\nplan", lambda d: _scaled(d.frequency_planned_hz, 1e9), ""),
         ("GHz\nset", lambda d: _scaled(d.frequency_achieved_hz, 1e9), ""),
         ("kHz\nplan", lambda d: _scaled(d.bandwidth_hz, 1e3), ""),

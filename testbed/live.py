@@ -211,7 +211,7 @@ class LiveView(LiveDisplay):
                 self._doing = f"planning: iteration {event.iteration}"
             case Planned():
                 self._plan = describe(event)
-                self._doing = "making synthetic images"
+                self._doing = "making synthetic samples"
                 for share in event.plan.devices:
                     self._set(share.device, 2, str(sum(share.synthetic_counts)))
             case BatchDelivered():
@@ -275,7 +275,7 @@ class LiveView(LiveDisplay):
             ("device", False),
             (f"board\n{kind}", False),
             ("samples\nown", True),
-            ("\nsynth.", True),
+            ("\nsynthetic", True),
             ("doing", False),
             (f"last round\n{energy}", True),
         ):

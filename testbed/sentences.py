@@ -62,13 +62,13 @@ def describe(event: Event) -> str:
             error = f" ({event.error})" if event.error else ""
             metered = f", {event.energy}" if event.energy else ""
             return (
-                f"{event.device}: {event.delivered} of {event.requested} synthetic images"
+                f"{event.device}: {event.delivered} of {event.requested} synthetic samples"
                 f"{metered}{error}"
             )
         case GenerationProgress():
             return (
-                f"synthetic images: {event.devices_done} of {event.devices_asked} batches ready, "
-                f"{event.lacking} images to draw, {event.images_per_s:.0f} a second"
+                f"synthetic samples: {event.devices_done} of {event.devices_asked} batches ready, "
+                f"{event.lacking} to draw, {event.images_per_s:.0f} a second"
             )
         case PlanInForce() if event.error or event.notes:
             return f"{event.device}: {event.error or '; '.join(event.notes)}"

@@ -34,7 +34,7 @@ PUBLIC = [
 
 @click.group(cls=Group)
 def generator() -> None:
-    """The process that makes synthetic images."""
+    """The process that makes synthetic samples."""
 
 
 @generator.command("run", cls=ServiceCommand)
@@ -44,7 +44,7 @@ def generator() -> None:
 def generator_run(
     url: str, peer: str, config_path: Path | None, settings: tuple[str, ...], **given: Any
 ) -> None:
-    """Serve synthetic images over a broker until Ctrl-C."""
+    """Serve synthetic samples over a broker until Ctrl-C."""
     scenario = read_config(config_path, settings, given)
     from fimi.testbed.processes.generator_node import serve
 

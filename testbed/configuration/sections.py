@@ -155,7 +155,7 @@ class DataConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class GeneratorConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How synthetic images are made."""
+    """How synthetic samples are made."""
 
     kind: Annotated[
         Literal["trained", "gan", "bootstrap", "public", "text"],

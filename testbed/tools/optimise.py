@@ -93,9 +93,9 @@ def plan_rows(plan: Plan) -> list[tuple[str, ...]]:
 
 
 def plan_table(plan: Plan, paper: Paper | None = None) -> str:
-    """A plan as tables: resources, then images by class."""
+    """A plan as tables: resources, then synthetic samples by class."""
     paper = paper or Paper()
-    heading = ["device", "synth.\nimages", "\nsamples", "f\nGHz", "b\nkHz", "p\nmW"]
+    heading = ["device", "synthetic\nsamples", "all\nsamples", "f\nGHz", "b\nkHz", "p\nmW"]
     heading += ["train\ns", "upload\ns", "train\nJ", "upload\nJ"]
     rows = []
     for share in plan.devices:
@@ -107,7 +107,7 @@ def plan_table(plan: Plan, paper: Paper | None = None) -> str:
     lines = [table(heading, rows, paper=paper), ""]
     classes = len(plan.devices[0].synthetic_counts) if plan.devices else 0
     each = [(share.device, *map(str, share.synthetic_counts)) for share in plan.devices]
-    lines += [table(["images of class", *map(str, range(classes))], each, paper=paper), ""]
+    lines += [table(["synthetic, by class", *map(str, range(classes))], each, paper=paper), ""]
     said = [f"energy of a round {plan.energy_j:.6g} J (dynamic, compute and upload)"]
     if plan.bound_j is not None and plan.gap_percent is not None:
         said.append(

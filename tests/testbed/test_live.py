@@ -107,7 +107,7 @@ class TestPlain:
         assert self.tell(*STORY, end) == [
             "device-01 joined: raspberry-pi-4 (emulated), 70 samples, torch 2.6",
             "device-02 joined: raspberry-pi-4 (emulated), 70 samples, torch 2.6",
-            "device-01: 8 of 9 synthetic images (too late)",
+            "device-01: 8 of 9 synthetic samples (too late)",
             "device-01: governor is powersave",
             "device-02: went offline",
             "device-02: device-02 went offline",
@@ -123,7 +123,7 @@ class TestPlain:
         for event in STORY:
             view(event)
         assert [line.split("] ", 1)[1] for line in stream.getvalue().splitlines()] == [
-            "device-01: 8 of 9 synthetic images (too late)",
+            "device-01: 8 of 9 synthetic samples (too late)",
             "device-02: went offline",
             "device-02: device-02 went offline",
         ]
@@ -202,7 +202,7 @@ class TestLive:
             "device",
             "emulated",
             "own",
-            "synth.",
+            "synthetic",
             "doing",
             "emulated,",
             "board",
