@@ -3,23 +3,22 @@
 The run
 
 * :mod:`~fimi.coordinator.federation`  the whole run, from the first profile to the result
-* :mod:`~fimi.coordinator.context`  what everything in this room works with; errors that end a run;
-  its stopwatch
-* :mod:`~fimi.coordinator.settings`  what a person decides: deadlines, bandwidth, learning curve,
-  rounds, strategy
+* :mod:`~fimi.coordinator.context`  objects that all modules here use; errors that end a run; the
+  stopwatch
+* :mod:`~fimi.coordinator.settings`    deadlines, bandwidth, learning curve, rounds, strategy
 * :mod:`~fimi.coordinator.inbox`       sorts what arrives
-* :mod:`~fimi.coordinator.registry`    which devices are there and what they said of themselves
+* :mod:`~fimi.coordinator.registry`    which devices are online, and their profiles
 
 Strategies and plans
 
-* :mod:`~fimi.coordinator.strategies`      FIMI and the baselines it is held against
-* :mod:`~fimi.coordinator.strategy_plans`  what a strategy comes to for a fleet
+* :mod:`~fimi.coordinator.strategies`      FIMI and the strategies with which it is compared
+* :mod:`~fimi.coordinator.strategy_plans`  the plan of a fleet under a strategy
 * :mod:`~fimi.coordinator.planning`        profiles in, plans out
 * :mod:`~fimi.coordinator.fixed_steps`     rounds that are a number of steps, not of passes
 * :mod:`~fimi.coordinator.fleet_planner`   the fleet's plan under a strategy, made and made again
-* :mod:`~fimi.coordinator.device_plans`    what each device was told, and what it took to follow
-* :mod:`~fimi.coordinator.synthesis`       has a generator node make what the plan lacks
-* :mod:`~fimi.coordinator.adaptation`      when predictions drift, boards are fitted again
+* :mod:`~fimi.coordinator.device_plans`    the plan of each device, and receiving its batch
+* :mod:`~fimi.coordinator.synthesis`       requests the plan's synthetic batches
+* :mod:`~fimi.coordinator.adaptation`      when predictions drift: a refit and a new plan
 * :mod:`~fimi.coordinator.refit`           that fit
 
 Rounds
@@ -31,7 +30,7 @@ Rounds
 * :mod:`~fimi.coordinator.update_store`  updates on their way into the mean, on disk where memory is
   short
 * :mod:`~fimi.coordinator.insight`          learning metrics of a round's updates
-* :mod:`~fimi.coordinator.server_training`  what the server does in a round besides averaging
+* :mod:`~fimi.coordinator.server_training`  the server's training in a round
 * :mod:`~fimi.coordinator.mixing`           GenFL's aggregation and its weights
 * :mod:`~fimi.coordinator.deployment`       the trained model as files, tried on devices
 

@@ -70,8 +70,8 @@ class Federation(Struct, frozen=True, kw_only=True):
         status: how it ended.
         reason: why, in one sentence.
         profiles: of the devices that were planned for.
-        plan: of the fleet; ``None`` if it never came to that.
-        device_plans: what each device was told.
+        plan: of the fleet; ``None`` if none was made.
+        device_plans: the last plan sent to each device.
         rounds: finished rounds.
         model: the global model after the last finished round.
         deployments: what was exported, and how devices ran it.
@@ -94,19 +94,19 @@ class Coordinator:
 
     Args:
         run: run id, unique within the fleet.
-        settings: what was decided.
+        settings: settings of the run.
         peer: connected, with the peer id ``coordinator``.
         trainer: evaluates the global model.
         model: parameters to start from.
         test: held-out data.
         store: keeps everything; stays open.
-        listener: hears every event, in order, on the coordinator's thread.
+        listener: called with every event, in order, on the coordinator's thread.
         on_model: called with the new global model after every round.
         cancel: set from outside to end the run.
         graphs: makes training and evaluation as ONNX graphs, offered to every device; empty for
             none. Called once, on a thread of its own while the generator node draws.
         export: makes files of the trained model; ``None`` for none.
-        public: what models may be judged by besides the test set, if there is anything.
+        public: samples for judging models beside the test set; ``None`` for none.
         meter: of this machine, for what the server trains; seconds only if left out.
     """
 

@@ -1,12 +1,12 @@
-"""A board's cost parameters from what its rounds took.
+"""A board's cost parameters, fitted to the seconds and joules of its rounds.
 
 Windowed least squares with the profile as prior, docs/model.md (42): a round shows one frequency
-only, which cannot tell κ from P_act, so every parameter is held to the profile's value as loosely
-as a profile may be wrong, and by each reading as tightly as it is sure. With many rounds, or
-several frequencies after replanning, the readings win. Where the profile has a measured table, its
+only, which cannot separate κ and P_act. So the profile's value of every parameter is weighted by how
+wrong a profile may be, and each reading by its uncertainty. With many rounds, or several
+frequencies after replanning, the readings weigh more. Where the profile has a measured table, its
 shape is kept and its scale is fitted.
 
-* :class:`RefitPoint`  what a device-round says about its board
+* :class:`RefitPoint`  observations of a board in one round
 * :func:`observe`       from a device's entry in a round
 * :func:`refit`         profile and observations to new cost parameters
 """
@@ -43,7 +43,7 @@ RATE_SD = 0.05
 
 
 class RefitPoint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a device-round says about its board.
+    """Observations of a board in one round.
 
     Attributes:
         point: how it was to work.
@@ -69,7 +69,7 @@ class RefitPoint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 def observe(
     entry: DeviceRound, point: OperatingPoint, *, training: TrainingSettings, model_bits: float
 ) -> RefitPoint | None:
-    """What a device's entry says; ``None`` where it never reported.
+    """The observations in a device's entry; ``None`` where it never reported.
 
     Args:
         entry: the device in a round.

@@ -1,13 +1,13 @@
-"""What a run leaves behind: written by the coordinator, read by everybody else.
+"""The record of a run: written by the coordinator, read by the report and the testbed.
 
 Writing
 
-* :mod:`~fimi.record.events`   what happens in a run, as it happens
+* :mod:`~fimi.record.events`   events of a run
 * :mod:`~fimi.record.results`  rounds and runs in numbers
 * :mod:`~fimi.record.insight`  types of the learning metrics of a round
 * :mod:`~fimi.record.schema`   the tables of a run store: every column, once
 * :mod:`~fimi.record.views`    its flat views, for people and their tools
-* :mod:`~fimi.record.description`  what a description of a table is, and what follows from it
+* :mod:`~fimi.record.description`  how a table is described, and what is made from it
 * :mod:`~fimi.record.store`    the run store: one SQLite file per run
 
 Reading
@@ -21,10 +21,10 @@ Figures
 
 * :mod:`~fimi.record.summary`  the numbers of a run, for the report, JSON, experiments and the
   terminal
-* :mod:`~fimi.record.sums`        sums of joules that say what they lack
+* :mod:`~fimi.record.sums`        sums of joules, with the parts that are missing
 * :mod:`~fimi.record.phases`      joules and seconds phase by phase
 * :mod:`~fimi.record.curve`       round by round, and what an accuracy has cost
-* :mod:`~fimi.record.prediction`  prediction held against measurement, and what errors come from
+* :mod:`~fimi.record.prediction`  prediction against measurement, and the causes of errors
 * :mod:`~fimi.record.observed`    clock, throttling and link of every board, in numbers
 
 Imports :mod:`fimi.energy`, :mod:`fimi.optim`, :mod:`fimi.learning` and :mod:`fimi.messaging`.

@@ -22,11 +22,11 @@ from fimi.record.sums import Compared, EnergyPart, EnergyTally, Gap, Sum, error_
 
 
 class Moved(Struct, frozen=True, kw_only=True):
-    """Bytes that devices sent and received, as they tell.
+    """Bytes that devices sent and received, as they report them.
 
     Attributes:
-        size_bytes: all of them; ``None`` if a device did not tell, or none took part.
-        known_bytes: of the devices that told; ``None`` if none did.
+        size_bytes: all of them; ``None`` if a device did not report it, or none took part.
+        known_bytes: of the devices that reported; ``None`` if none did.
         missing: the devices that did not, by round.
     """
 
@@ -89,7 +89,7 @@ class Price(Struct, frozen=True, kw_only=True):
         energy_j: whole boards, J; ``None`` if a part is missing.
         dynamic_j: the paper's energy, J; ``None`` likewise.
         duration_s: on the fleet's clock, s.
-        size_bytes: that devices moved; ``None`` if one did not tell.
+        size_bytes: that devices moved; ``None`` if one did not report it.
         energy: ``energy_j`` with its kind, its known part and what is missing.
         dynamic: ``dynamic_j`` likewise.
         moved: ``size_bytes`` likewise.

@@ -105,7 +105,7 @@ def energy(
 
 
 class StoreTable(Struct, Generic[T], frozen=True):
-    """One table: a row is a value of a type, with what the value does not say of itself beside it.
+    """One table: a row is a value of a type, with further columns beside it.
 
     Attributes:
         name: of the table.
@@ -113,7 +113,7 @@ class StoreTable(Struct, Generic[T], frozen=True):
         about: what a row is.
         columns: of the value.
         beside: columns that the writer adds: round, device.
-        primary: columns that tell rows apart and order them.
+        primary: columns that identify and order rows.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What happens in a federation, as it happens.
+"""Events of a federation.
 
 The coordinator gives every event to one callback; the run store stores it, the live view shows it.
 :meth:`Event.logged` is what the log keeps of an event: plans, rounds and exports have tables of
@@ -60,7 +60,7 @@ class Gathering(Event, frozen=True, kw_only=True, tag="gathering"):
     Attributes:
         here: how many devices have come.
         wanted: how many are waited for.
-        missing: who has not come; empty where names are not known.
+        missing: devices that have not joined; empty where names are not known.
         left_s: until waiting ends, wall time, s.
     """
 
@@ -133,10 +133,10 @@ class Prepared(Event, frozen=True, kw_only=True, tag="prepared"):
 
 
 class PlanInForce(Event, frozen=True, kw_only=True, tag="plan-in-force"):
-    """A device follows its plan, or says why it cannot.
+    """A device follows its plan, or reports why it cannot.
 
     Attributes:
-        device: who.
+        device: its id.
         notes: what could not be applied.
         error: why it cannot follow the plan, or empty.
         applied: what was set and read back.
@@ -226,7 +226,7 @@ Logged = (
     DeviceJoined | DeviceLost | BatchDelivered | GenerationProgress | PlanInForce | RoundStarted
     | DeviceReported | UpdateRejected | Refitted | NotDeployed | RunFinished
 )  # fmt: skip
-"""What the log keeps whole, told apart by its tag."""
+"""Events that the log keeps whole; the tag names the type."""
 
 Listener = Callable[[Event], None]
 """Is called with every event."""

@@ -1,4 +1,4 @@
-"""The types of an insight, which :mod:`fimi.coordinator.insight` computes and defines.
+"""The types of an insight, which :mod:`fimi.coordinator.insight` computes.
 
 * :class:`DeviceInsight`  the metrics of one device's update
 * :class:`Insight`        those of a round

@@ -38,7 +38,7 @@ class DeviceObserved(Struct, frozen=True, kw_only=True):
         planned_up_bps: what the plan expected of the same uploads.
         applied: what it set and read back for its last plan.
         limit_bps: rate limit in force in its last round, read back; ``None`` if none was.
-        link: of its last round that told.
+        link: of its last round that reported one.
         cpu: the processor's share of the joules, by a meter of its own.
         cpu_share: that over the board's joules of the same phases, 0 to 1.
         monitor: time that metering took.

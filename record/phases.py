@@ -1,4 +1,4 @@
-"""A run phase by phase: the parts that all sums are made of, and what each phase came to.
+"""A run phase by phase: the parts that all sums are made of, and the sum of each phase.
 
 * :func:`round_parts`, :func:`preparation_parts`, :func:`run_parts`  the parts of a round, of a
   preparation, and of a whole run
@@ -34,7 +34,7 @@ class PhaseCell(Struct, frozen=True, kw_only=True):
     """One phase of one device over the whole run, or of the fleet.
 
     Attributes:
-        device: who; empty for the fleet.
+        device: its id; empty for the fleet.
         phase: which.
         energy: whole board, every time that it took place.
         compared: the same against its prediction.

@@ -1,4 +1,4 @@
-"""Prediction held against measurement: how far off, and because of what.
+"""Prediction against measurement: errors and their causes.
 
 * :class:`Residual`     one phase of one device in one round
 * :func:`residuals`     all phases of a device-round
@@ -53,7 +53,7 @@ class Residual(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     Attributes:
         round: number, from 1.
-        device: who.
+        device: its id.
         phase: which.
         predicted_s: as the plan in force had it.
         measured_s: as metered.

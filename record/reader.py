@@ -66,7 +66,7 @@ def read_run(path: Path | str) -> RunData:
 
 
 def read_info(path: Path | str) -> tuple[RunInfo, int]:
-    """What a run says of itself, and how many rounds it has finished.
+    """The table ``run`` of a run, and how many rounds it has finished.
 
     Args:
         path: its folder, or the store itself.
@@ -356,7 +356,7 @@ def applied(events: Iterable[Event]) -> dict[str, Applied]:
 
 
 def notes(events: Iterable[Event]) -> dict[str, tuple[str, ...]]:
-    """What each device had to say, once each."""
+    """The messages of each device, each one once."""
     found: dict[str, list[str]] = {}
     for event in events:
         if isinstance(event, PlanInForce):

@@ -1,4 +1,4 @@
-"""What a report knows of a run: the types that :func:`fimi.record.reader.read_run` fills.
+"""A run as types, which :func:`fimi.record.reader.read_run` fills.
 
 Profiles, plans of devices, rounds and phases are the types that were sent and stored; the types
 here contain them. Everything but the name may be missing from a run that ended early.
@@ -33,7 +33,7 @@ class DatasetInfo(Struct, frozen=True, kw_only=True):
     Attributes:
         name: data set.
         limit: samples of it that were used; ``None`` for all.
-        split: how public and private part were told apart.
+        split: how the data set was split into public and private part.
         partition: how the private part was dealt to devices.
         alpha: Dirichlet α of the private parts; ``None`` where the partition has none.
         public: samples the generator was trained on.
@@ -62,7 +62,7 @@ class DatasetInfo(Struct, frozen=True, kw_only=True):
 
 
 class RunInfo(Struct, frozen=True, kw_only=True):
-    """What a run says of itself: the table ``run``. All but its name may be missing.
+    """The table ``run``: how a run was set up and ended. All but its name may be missing.
 
     Attributes:
         run: its name.
@@ -198,7 +198,7 @@ class RunData(Struct, frozen=True, kw_only=True):
         path: the store.
         info: the table ``run``.
         profiles: by device.
-        plan: the last one; ``None`` if the run never came to that.
+        plan: the last one; ``None`` if none was made.
         device_plans: of that plan, by device.
         preparations: receiving the synthetic batches.
         rounds: finished rounds.
@@ -209,7 +209,7 @@ class RunData(Struct, frozen=True, kw_only=True):
             trials that say so.
         not_made: why the last time gave none.
         generation: what the generator node made; ``None`` if it was not asked.
-        insights: what updates say of learning, of the rounds that were looked at.
+        insights: learning metrics, of the rounds that have an insight.
         applied: what each device set and read back for its last plan; empty in older stores.
         notes: what each device could not do as planned, sentence by sentence.
         warnings: what the store holds but cannot be read.
@@ -257,6 +257,6 @@ class RunData(Struct, frozen=True, kw_only=True):
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """Everyone the store knows of, sorted."""
+        """All devices in the store, sorted."""
         seen = {device.device for result in self.rounds for device in result.devices}
         return tuple(sorted({*seen, *self.profiles, *self.device_plans}))

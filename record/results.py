@@ -24,7 +24,7 @@ class DeviceStretch(Struct, frozen=True, kw_only=True):
     """What a device did for some time: before the first round, or in a round.
 
     Attributes:
-        device: who.
+        device: its id.
         phases: as metered, idle included; empty where nothing was reported.
         predicted: as the cost model had it; idle included where the device has reported its own.
         transfers: how fast payloads went over the network, as the device saw it.
@@ -81,7 +81,7 @@ class DeviceRound(DeviceStretch, frozen=True, kw_only=True):
 
 
 class ServerRound(Struct, frozen=True, kw_only=True):
-    """What the server did in a round besides averaging: its own seconds and joules, no device's.
+    """The server's training in a round: its own seconds and joules, in no sum of the devices'.
 
     Attributes:
         images: that it trained on.

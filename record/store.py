@@ -127,7 +127,7 @@ class RunStore:
 
     @property
     def worth_keeping(self) -> bool:
-        """Whether the run has come to a plan, or to a round without one."""
+        """Whether the run has a plan, or a round without one."""
         with self._lock:
             return any(
                 self._db.execute(f"SELECT 1 FROM {table.name} LIMIT 1").fetchone() is not None

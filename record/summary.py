@@ -1,9 +1,9 @@
-"""The numbers of a run; report, terminal, ``--format json`` and experiments take all from here.
+"""The figures of a run, for report, terminal, ``--format json`` and experiments.
 
 * :func:`summarise`         everything below at once, as :class:`Summary`
 * :class:`DeviceSummary`    one row of the device table
 
-Two energies are told apart everywhere. *Board* energy is what the meter read over every phase,
+Two energies are kept apart everywhere. *Board* energy is what the meter read over every phase,
 idling included. *Dynamic* energy is the paper's: compute and upload above idle; it is the metered
 energy of those phases less the idle power of the same device times their duration, where the idle
 power is the mean over that device's own metered idle phases (its profile's where it never idled).
@@ -27,7 +27,7 @@ class DeviceSummary(Struct, frozen=True, kw_only=True):
     """One device over the whole run.
 
     Attributes:
-        device: who.
+        device: its id.
         board: make; empty if its profile is missing.
         hardware: ``physical`` or ``emulated``; empty if its profile is missing.
         backend: what it trained with; before its first round, what it could train with.

@@ -1,4 +1,4 @@
-"""Sums of joules that say what they lack; every energy of a report is one of these.
+"""Sums of joules, with the parts that are missing; every energy of a report is one of these.
 
 * :class:`Gap`       a part that is missing
 * :class:`Sum`       joules, the known part of them, and the gaps
@@ -30,7 +30,7 @@ class Gap(Struct, frozen=True, kw_only=True):
     Attributes:
         device: whose; ``server`` for training on the server.
         round: of which round; 0: before the first.
-        phase: which; ``None`` for all of a round of which a device told nothing.
+        phase: which; ``None`` for all of a round of which a device reported nothing.
     """
 
     device: str
@@ -90,11 +90,11 @@ class EnergyPart(Struct, frozen=True, kw_only=True):
         device: whose.
         round: number; 0: before the first.
         phase: which.
-        silent: the device told nothing at all of this round, so that it is a gap as a whole.
+        silent: the device reported nothing of this round, so that it is a gap as a whole.
         participant: whether the device was drawn for the round; ``False`` before the first.
         energy: of the whole board, metered; ``None`` if it could not be read.
         duration_s: metered, s; ``None`` likewise.
-        predicted_j: what the cost model said of ``energy``, J; ``None`` without a prediction.
+        predicted_j: the cost model's prediction of ``energy``, J; ``None`` without a prediction.
         predicted_dynamic_j: the same above idle, J; likewise.
     """
 

@@ -1,4 +1,4 @@
-"""Synthetic images, training on the server, pseudo-labels: what else there was in a run.
+"""Figures beside those of devices: synthetic samples, training on the server, pseudo-labels.
 
 The server's seconds and joules are in no sum of the devices'.
 """
@@ -31,7 +31,7 @@ class Extra(Struct, frozen=True, kw_only=True):
 
 
 def extras(run: RunData, summary: Summary) -> tuple[Extra, ...]:
-    """What there is to say of generation, the server's part and pseudo-labels."""
+    """Figures of generation, of training on the server, and of pseudo-labels."""
     found = (_generation(run), _server(run.rounds, summary), _pseudo_labels(run))
     return tuple(extra for extra in found if extra is not None)
 
@@ -82,7 +82,7 @@ def _pseudo_labels(run: RunData) -> Extra | None:
 
 
 def _generation(run: RunData) -> Extra | None:
-    """What there is to say of generation; nothing for a strategy that asks for no images."""
+    """Figures of generation; nothing for a strategy that asks for no images."""
     made = run.generation
     if made is None:
         return _no_images(run)
@@ -100,7 +100,7 @@ def _generation(run: RunData) -> Extra | None:
         said.append("drawn before, or not known how many were drawn")
     return Extra(
         term="synthetic",
-        value=f"{made.delivered} of {made.requested} images",
+        value=f"{made.delivered} of {made.requested} samples",
         note=f"{'; '.join(said)}; in no device's joules",
     )
 
@@ -113,4 +113,4 @@ def _no_images(run: RunData) -> Extra | None:
     if any(sum(plan.synthetic_counts) for plan in run.device_plans.values()):
         return None
     note = f"were planned: local data alone meet plan.error_max {limit:g}; lower it"
-    return Extra(term="synthetic", value="no images", note=note)
+    return Extra(term="synthetic", value="no samples", note=note)

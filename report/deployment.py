@@ -1,4 +1,4 @@
-"""What the federation made: the trained model as files, and how devices ran them.
+"""The trained model as files, and how devices ran them.
 
 Joules here are of inferences alone, whole board, one image at a time; they are in no other figure
 of a report. Of several exports the last one is shown.

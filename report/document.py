@@ -67,7 +67,7 @@ class DeviceFigures(Struct, frozen=True, kw_only=True):
     """How a device ran a file.
 
     Attributes:
-        device: who.
+        device: its id.
         variant: ``fp32`` or ``int8``.
         accuracy: on its own training images.
         latency_median_s: of one inference, s.

@@ -1,4 +1,4 @@
-"""The pictures of a report; :func:`pictures` makes all that a run has numbers for.
+"""The pictures of a report; :func:`pictures` makes each for which the run has numbers.
 
 Energy per device and phase is drawn in :mod:`fimi.report.energy_figures`; here are the curves
 over rounds, the planner's search, and the data.

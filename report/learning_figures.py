@@ -1,4 +1,4 @@
-"""What the devices' updates say of learning: pictures over the rounds that were looked at."""
+"""Pictures of the learning metrics of updates, over the rounds that have an insight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What :mod:`fimi.record.observed` says of the boards, as sentences and as a table.
+"""The observations of :mod:`fimi.record.observed`, as sentences and as a table.
 
 * :func:`unusual`           sentences about unusual observations
 * :func:`observed_table`    the table of the page
@@ -49,7 +49,7 @@ def unusual(each: DeviceObserved) -> list[tuple[str, str]]:
 
 
 def observed_table(found: Sequence[DeviceObserved]) -> Html | None:
-    """One row per device; nothing where no device told anything, as in older runs."""
+    """One row per device; nothing where no device reported anything, as in older runs."""
     if not any(each.anything for each in found):
         return None
     kinds = dict.fromkeys(e.monitor_energy.kind for e in found if e.monitor_energy is not None)

@@ -1,8 +1,8 @@
-"""One page, ``report.html``: self-contained, offline, with pictures one can hover over.
+"""One page, ``report.html``: self-contained, offline, with interactive pictures.
 
 plotly.js comes from the installed package and is written into the page once. The page forbids
 itself to load anything (Content-Security-Policy) and runs no script but the two whose digests it
-names, so that nothing a device says of itself can become code.
+names, so that no text from a device can become code.
 """
 
 from __future__ import annotations

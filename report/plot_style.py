@@ -1,8 +1,8 @@
 """How pictures look: one palette, shapes beside colours, axes with units.
 
-The palette follows Okabe and Ito's, so that no pair of colours that share a picture is told apart
-by red and green alone; where points of several kinds meet, their shapes differ as well. Colours of
-text, grid and paper are left to the page, which knows whether it is light or dark.
+The palette follows Okabe and Ito's, so that no two colours of a picture differ in red and
+green alone; where points of several kinds meet, their shapes differ as well. Colours of text, grid
+and paper are left to the page, which knows whether it is light or dark.
 """
 
 from __future__ import annotations

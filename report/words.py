@@ -1,4 +1,4 @@
-"""Numbers and foreign words as a person reads them, the same in the terminal and on the page.
+"""Numbers and kinds of joules as text, the same in the terminal and on the page.
 
 Names of devices come from the network. :func:`fimi.record.clean.clean` removes control characters
 from all of them before they are used in a report; HTML is escaped where it is written.
@@ -185,7 +185,7 @@ def sum_cell(total: Sum, *, bare: bool) -> str:
 
 
 def word(energy: Energy | None, among: Iterable[Energy | None]) -> str:
-    """What tells an energy from the others: its kind, its scope, or both."""
+    """How an energy differs from the others: its kind, its scope, or both."""
     if energy is None:
         return MISSING
     known = [each for each in among if each is not None]

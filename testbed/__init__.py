@@ -1,4 +1,4 @@
-"""What a person starts.
+"""The command ``fimi``, and all that starts a federation.
 
 * :mod:`~fimi.testbed.cli`            the command ``fimi``
 * :mod:`~fimi.testbed.commands`       its commands, a module per subject
@@ -6,11 +6,11 @@
 * :mod:`~fimi.testbed.configuration`  configurations: keys, files, rules
 * :mod:`~fimi.testbed.processes`      the processes of a federation
 * :mod:`~fimi.testbed.experiment`     many runs compared: strategies, seeds and a grid of settings
-* :mod:`~fimi.testbed.tools`          the work behind commands that run no federation
+* :mod:`~fimi.testbed.tools`          the work of commands that run no federation
 * :mod:`~fimi.testbed.run_folder`     ``runs/<name>/``: store, model, report
 * :mod:`~fimi.testbed.live`           progress on the terminal
 * :mod:`~fimi.testbed.sentences`      events in one line each
-* :mod:`~fimi.testbed.logs`           what a process says: -q, -v, --log-file
+* :mod:`~fimi.testbed.logs`           the log of a process: -q, -v, --log-file
 * :mod:`~fimi.testbed.nearest`        the nearest of known names
 * :mod:`~fimi.testbed.child`          ``fimi`` as a child of an experiment
 

@@ -160,7 +160,7 @@ class _Lines(View):
         self._say = say
 
     def finished(self, task: Task, seconds: float, problem: str) -> None:
-        """Say how it went."""
+        """Show the outcome."""
         if self._say is not None:
             self._say(f"{task.name}: {problem or 'done'} ({seconds:.0f} s)")
 

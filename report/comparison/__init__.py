@@ -1,6 +1,6 @@
 """Runs compared: strategies, seeds and grid points of an experiment, from their stores alone.
 
-* :mod:`~fimi.report.comparison.runs`        what a comparison knows of each run
+* :mod:`~fimi.report.comparison.runs`        figures of each run
 * :mod:`~fimi.report.comparison.statistics`  intervals over seeds; "never reached" is infinity
 * :mod:`~fimi.report.comparison.result`      every grid point and strategy against the baseline
 * :mod:`~fimi.report.comparison.tables`      the same as text, Markdown, CSV and JSON

@@ -130,7 +130,7 @@ def compare(
     target: AccuracyTarget,
     confidence: float,
 ) -> ExperimentResult:
-    """What all cells with their runs come to; the rest is as in :class:`ExperimentResult`.
+    """The result of all cells with their runs; the rest is as in :class:`ExperimentResult`.
 
     Raises:
         ComparisonError: devices held other samples in runs that are to be compared.

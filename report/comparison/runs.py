@@ -1,4 +1,4 @@
-"""What a comparison knows of each run.
+"""Figures of each run, for a comparison.
 
 * :class:`AccuracyTarget`  the accuracy whose price is asked for
 * :class:`RunFigures`      a run in numbers

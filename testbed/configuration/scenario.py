@@ -1,4 +1,4 @@
-"""What a process works with: a configuration, and what it comes to.
+"""A configuration with all that is computed from it.
 
 * :class:`Scenario`        configuration, division of the data, network cost, digests
 * :func:`split_of`         images in three parts, as configured
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class Scenario(Struct, frozen=True, kw_only=True, dict=True):
-    """A configuration, and what it comes to: found out when it is asked for, and then kept.
+    """A configuration with all that is computed from it, on first use, and then kept.
 
     A process that goes on without the data drops the scenario.
 

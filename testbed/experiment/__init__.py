@@ -6,7 +6,7 @@
 * :mod:`~fimi.testbed.experiment.run`         from the file to the results
 * :mod:`~fimi.testbed.experiment.runner`      processes side by side, as cores and memory allow
 * :mod:`~fimi.testbed.experiment.memory`      how many fit side by side
-* :mod:`~fimi.testbed.experiment.progress`    what a person sees meanwhile
+* :mod:`~fimi.testbed.experiment.progress`    progress on the terminal
 
-What the runs come to is :mod:`fimi.report.comparison`.
+The results of the runs are in :mod:`fimi.report.comparison`.
 """

@@ -79,7 +79,7 @@ class PreparedGenerator(Struct, frozen=True, kw_only=True):
 
 
 class State(Struct, frozen=True, kw_only=True):
-    """What there is of a cell's run.
+    """The state of a cell's run.
 
     Attributes:
         progress: ``stale``: finished, of another configuration.
@@ -159,7 +159,7 @@ def preparations(experiment: Experiment, all_cells: Iterable[Cell]) -> list[Prep
 
 
 def state(cell: Cell) -> State:
-    """What there is of a cell's run, by the run's own store."""
+    """The state of a cell's run, by the run's own store."""
     if not cell.folder.exists():
         return State(progress="absent")
     try:

@@ -39,7 +39,7 @@ class ExperimentPlainView(Lines, View):
         self._ended = 0
 
     def finished(self, task: Task, seconds: float, problem: str) -> None:
-        """Say how it went."""
+        """Show the outcome."""
         self._ended += 1
         said = f"{self._ended} of {self._tasks}: {describe(task, seconds, problem)}"
         self.say(said, problem=bool(problem))
@@ -74,7 +74,7 @@ class ExperimentLiveView(LiveDisplay, View):
         self.console.print(Text(clean(text, 1000)))
 
     def finished(self, task: Task, seconds: float, problem: str) -> None:
-        """Say how it went."""
+        """Show the outcome."""
         self._ended += 1
         self.say(describe(task, seconds, problem))
 

@@ -1,6 +1,6 @@
-"""An experiment from beginning to end: what is to do, doing it, summing it up.
+"""An experiment from beginning to end: the plan, the runs, the results.
 
-* :func:`plan`        cells and what there is of each
+* :func:`plan`        cells, and the state of each run
 * :func:`check_data`  whether every cell's data are there and can be divided
 * :func:`require_fresh`  whether finished runs are what is asked for
 * :func:`conduct`     train generators, run what is missing
@@ -44,12 +44,12 @@ _PATIENCE_S = 60.0
 
 
 class ExperimentPlan(Struct, frozen=True, kw_only=True):
-    """What an experiment comes to.
+    """What an experiment will run.
 
     Attributes:
         experiment: as the file has it.
         cells: all of them.
-        runs: one cell per run, with what there is of it.
+        runs: one cell per run, with its state.
         generators: to have before the runs.
     """
 
@@ -79,7 +79,7 @@ class ExperimentPlan(Struct, frozen=True, kw_only=True):
 
 
 def plan(experiment: Experiment) -> ExperimentPlan:
-    """Cells, and what there is of each.
+    """Cells, and the state of each run.
 
     Raises:
         ConfigError: a value in the file is impossible.
@@ -176,7 +176,7 @@ def conduct(
     Args:
         work: what is to do.
         jobs: runs side by side; 0: by cores and memory.
-        view: told how it goes.
+        view: shows the progress.
         stop: ends it.
         keep_open: files that children hold open.
     """

@@ -7,6 +7,6 @@
 * :mod:`~fimi.testbed.processes.emulated_fleet`  the child that hosts emulated devices
 * :mod:`~fimi.testbed.processes.devices`         boards and agents of devices
 * :mod:`~fimi.testbed.processes.nursery`         child processes that never outlive their parent
-* :mod:`~fimi.testbed.processes.orders`          what children are told
+* :mod:`~fimi.testbed.processes.orders`          the orders that children receive
 * :mod:`~fimi.testbed.processes.torch_cache`     removes the folder of PyTorch's compiler
 """

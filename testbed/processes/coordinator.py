@@ -62,9 +62,9 @@ def coordinate(
         address: of the broker.
         folder: where results go; its store is filled and stays open.
         broker: name and version, for the record.
-        view: hears every event.
+        view: called with every event.
         cancel: ends the run.
-        say: told what devices train with.
+        say: called with the backend that devices train with.
 
     Raises:
         fimi.learning.onnx.export.ExportError: ``training.backend`` is ``"onnx"`` and the network
@@ -142,7 +142,7 @@ def training_graphs(
         config: network and backend.
         classes: K.
         image_shape: channels, height, width.
-        say: told which backend it is, and why.
+        say: called with the backend, and why.
 
     Raises:
         ExportError: ``training.backend`` is ``"onnx"`` and the network cannot.

@@ -1,4 +1,4 @@
-"""The work behind commands that run no federation.
+"""The work of commands that run no federation.
 
 * :mod:`~fimi.testbed.tools.check`           a configuration's values, data and plan
 * :mod:`~fimi.testbed.tools.optimise`        plans, sweeps and targets as tables, CSV and plots

@@ -43,7 +43,7 @@ def batch(device: str, *, drawn: int = 100, energy: Energy | None = METERED) -> 
 
 def test_all_metered(tmp_path: Path) -> None:
     (extra,) = told(run(tmp_path, batch("a"), batch("b")))
-    assert extra.value == "180 of 190 images"
+    assert extra.value == "180 of 190 samples"
     assert extra.note == (
         "that were planned, 10 missing; 200 drawn for them, 20 of those refused; 20 ms and 300 mJ "
         "(measured, cpu) of the generator node an image drawn; in no device's joules"
@@ -89,7 +89,7 @@ def test_why_nothing_was_asked() -> None:
         return [f"{extra.value} {extra.note}" for extra in told(found)]
 
     (why,) = said(True, (0, 0))
-    assert why.startswith("no images were planned: local data alone meet plan.error_max 0.06")
+    assert why.startswith("no samples were planned: local data alone meet plan.error_max 0.06")
     assert said(True, (0, 1)) == []
     assert said(False, (0, 0)) == []
     assert said(None, (0, 0)) == []  # an older store does not say
