@@ -1,8 +1,8 @@
 """A board's cost parameters, fitted to the seconds and joules of its rounds.
 
 Windowed least squares with the profile as prior, docs/model.md (42): a round shows one frequency
-only, which cannot separate κ and P_act. So the profile's value of every parameter is weighted by how
-wrong a profile may be, and each reading by its uncertainty. With many rounds, or several
+only, which cannot separate κ and P_act. So the profile's value of every parameter is weighted by
+how wrong a profile may be, and each reading by its uncertainty. With many rounds, or several
 frequencies after replanning, the readings weigh more. Where the profile has a measured table, its
 shape is kept and its scale is fitted.
 
