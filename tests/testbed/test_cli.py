@@ -58,6 +58,8 @@ class TestCheck:
         done = place.run("check", "my.toml", "--set", "rounds.count=7")
         assert done.returncode == 0, done.stderr
         table, _, words = done.stdout.partition("\n\n")
+        short = place.run("check", "-q", "my.toml", "--set", "rounds.count=7")
+        assert short.stdout == words
         shown = {line[2:].split()[0]: line[:2] + line[36:] for line in table.splitlines()}
         assert set(shown) == {key for key, _ in configuration.fields()}
         squeezed = {key: " ".join(line.split()) for key, line in shown.items()}
@@ -67,7 +69,7 @@ class TestCheck:
         assert squeezed["fleet.devices"] == "10 default"
         words = " ".join(words.split())
         assert "file my.toml differing 2 of " in words
-        assert "values (*): plan.deadline_s, rounds.count" in words
+        assert "plan.deadline_s 20.0 (default 10.0, my.toml) rounds.count 7 (default 20, " in words
         assert (
             "digits: 1×8×8 images of 10 classes; 719 public (writers), 719 private, 359 for tests"
         ) in words
