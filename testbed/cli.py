@@ -59,7 +59,8 @@ def init(path: Path, force: bool) -> None:
 def check(path: Path | None, settings: tuple[str, ...]) -> None:
     """Validate a configuration, show every value with its origin, and plan the fleet.
 
-    Without PATH, ./fimi.toml where there is one. -q: the summary only. Exits with 4 if no plan meets the limits.
+    Without PATH, ./fimi.toml where there is one. With -q, the summary only. Exits with 4 if no
+    plan meets the limits.
     """
     from fimi.testbed.tools import check as show
 

@@ -92,6 +92,13 @@ class TestCheck:
         refused(done, 4, "device-03 needs", "the smallest that this fleet can meet is")
         assert "plan.deadline_s" in done.stdout  # the values are shown nevertheless
 
+    def test_an_error_of_the_optimisation_names_keys_of_the_configuration(
+        self, place: Workplace
+    ) -> None:
+        done = place.run("check", "-q", "--set", "plan.error_max=0.0401")
+        refused(done, 4, "plan.error_max is 0.0401", "with a larger plan.synthetic_max")
+        assert "generated_max" not in done.stderr
+
     def test_devices_that_do_not_train_need_none(self, place: Workplace) -> None:
         done = place.run("check", "--set", 'run.strategy="sst"')
         assert done.returncode == 0, done.stderr
@@ -203,7 +210,7 @@ class TestEverywhere:
         run = ("dry-run", *QUICK, "--log-file", "fimi.log")
         done = place.run(*run, "-v", "--name", "loud")
         assert done.returncode == 0, done.stderr
-        phase = r"device-01, round 1: compute [\d.]+ s, [\d.]+ J \(emulated, board\)"
+        phase = r"device-01, round 1: compute [\d.]+ virtual s, [\d.]+ J \(emulated, board\)"
         logs = {path.name: path.read_text("utf-8") for path in place.run_logs("loud")}
         assert any(re.search(phase, text) for text in logs.values())
         assert "configuration: defaults" in done.stderr
