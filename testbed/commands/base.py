@@ -39,8 +39,8 @@ _OPTIONS: list[click.Parameter] = [
     ),
     click.Option(
         ["-v", "--verbose"], count=True, expose_value=False, callback=_count,
-        help="Also stages of the work, and every phase of rounds of this process; processes that it "
-        "starts write theirs to logs/ of the run. -vv: what libraries say, too.",
+        help="Also stages of the work, and every phase of rounds of this process; processes that "
+        "it starts write theirs to logs/ of the run. -vv: what libraries say, too.",
     ),
     click.Option(
         ["--log-file"], expose_value=False, callback=_name, metavar="PATH",
