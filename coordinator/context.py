@@ -45,7 +45,7 @@ class Stopwatch:
             passed_s = time.monotonic() - began_s
             self.seconds[name] = self.seconds.get(name, 0.0) + passed_s
             if passed_s >= 0.001:
-                log.debug("coordinator, %s: %.3g s", name, passed_s)
+                log.debug("stage %s took %.3g s (wall time)", name, passed_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 
 from fimi.coordinator import fixed_steps, planning, strategy_plans
@@ -15,6 +16,15 @@ from fimi.optim.planner import Plan, SearchSettings
 from fimi.optim.planner import plan as make_plan
 from fimi.optim.problem import FimiProblem, InfeasibleError
 from fimi.optim.unplanned import equal_shares
+
+_KEYS = {
+    "error_max": "plan.error_max",
+    "generated_max": "plan.synthetic_max",
+    "bandwidth_hz": "plan.bandwidth_hz",
+    "t_max_s": "plan.deadline_s",
+    "synthetic_value": "plan.synthetic_value",
+}
+"""Limits of a problem, to the keys of the configuration that set them."""
 
 
 class FleetPlanner:
@@ -49,6 +59,9 @@ class FleetPlanner:
         try:
             return self._solve(profiles)
         except InfeasibleError as error:
+            error.args = (
+                re.sub(rf"(?<![.\w])({'|'.join(_KEYS)})\b", lambda m: _KEYS[m[1]], str(error)),
+            )
             if not self._strategy.planned_at_once or self._settings.training.steps:
                 raise  # the smallest deadline would be that of another problem
             deadline_s = planning.smallest_deadline_s(

@@ -17,11 +17,13 @@ from msgspec import Struct
 
 from fimi.coordinator.context import Context, FederationError
 from fimi.messaging.messages import SyntheticBatch, SyntheticProgress, SyntheticRequest
-from fimi.record.events import BatchDelivered, GenerationProgress
+from fimi.record.events import AwaitingGenerator, BatchDelivered, GenerationProgress
 
 SILENCE_S = 1800.0
 """How long a generator node that is online may send neither progress nor a batch before it is given
 up, s of wall time. A node that dies is noticed sooner."""
+_AWAITING_S = 0.5
+"""Time between two events while there is no generator node, s."""
 
 
 class Synthesis:
@@ -62,7 +64,7 @@ class Synthesis:
             return {}
         context, registry = self._context, self._context.registry
         patience = context.settings.rounds.gather_timeout_s
-        if not context.inbox.wait(lambda: bool(registry.generators), patience):
+        if not self._await_generator(patience):
             raise FederationError(
                 f"{context.strategy.name} asks for {sum(map(sum, wanted.values()))} images, and "
                 f"no generator node came within {patience:g} s; start one, or use --strategy tfl"
@@ -94,7 +96,7 @@ class Synthesis:
                     f"and then gave no sign of life for {self._silence_s:g} s; see its log, and "
                     "start it again"
                 )
-            if not context.inbox.wait(lambda: bool(registry.generators), patience):
+            if not self._await_generator(patience):
                 raise FederationError(
                     f"generator node {generator} delivered {len(batches)} of {len(wanted)} batches,"
                     f" went away and did not come back within {patience:g} s; start it again and "
@@ -106,6 +108,21 @@ class Synthesis:
                 f"images that the strategy asks for: {batches[min(batches)].error}"
             )
         return batches
+
+    def _await_generator(self, patience_s: float) -> bool:
+        """Wait for a generator node and say so; returns whether there is one."""
+        context = self._context
+        limit_s, told_s = time.monotonic() + patience_s, 0.0
+
+        def come() -> bool:
+            nonlocal told_s
+            now_s = time.monotonic()
+            if not context.registry.generators and now_s - told_s > _AWAITING_S:
+                told_s = now_s
+                context.notify(AwaitingGenerator(left_s=max(0.0, limit_s - now_s)))
+            return bool(context.registry.generators)
+
+        return context.inbox.wait(come, patience_s)
 
     def _ask_for_batches(
         self,

@@ -400,11 +400,12 @@ class Agent:
         )
         for record in records:
             log.debug(
-                "%s, round %d: %s %.3g s, %s",
+                "%s, round %d: %s %.3g %s, %s",
                 self._peer.id,
                 number,
                 record.phase,
                 record.duration_s,
+                "virtual s" if self._hardware.describe().kind == "emulated" else "s",
                 record.energy or "not metered",
             )
         return records

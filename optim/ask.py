@@ -8,7 +8,7 @@ from typing import Literal
 from fimi.optim import problem_file, quality
 from fimi.optim.cross_entropy import SearchSettings
 from fimi.optim.plans import Plan
-from fimi.optim.problem import FimiProblem
+from fimi.optim.problem import FimiProblem, ProblemError
 from fimi.optim.target import RoundsModel
 
 
@@ -44,6 +44,8 @@ def plan(
         fimi.optim.problem.InfeasibleError: no plan meets the limits; says which limit is in the
             way and what would help.
     """
+    if inner not in ("fast", "reference"):
+        raise ProblemError(f'inner is {inner!r}; there are "fast" and "reference"')
     rounds, constant_power_w = RoundsModel(), 0.0
     if not isinstance(problem, FimiProblem):
         problem, file = problem_file.read(Path(problem))

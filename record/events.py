@@ -73,6 +73,19 @@ class Gathering(Event, frozen=True, kw_only=True, tag="gathering"):
         """Nothing."""
 
 
+class AwaitingGenerator(Event, frozen=True, kw_only=True, tag="awaiting-generator"):
+    """Images are asked for and there is no generator node. Not stored.
+
+    Attributes:
+        left_s: until waiting ends, wall time, s.
+    """
+
+    left_s: float
+
+    def logged(self) -> None:
+        """Nothing."""
+
+
 class SearchProgress(Event, frozen=True, kw_only=True, tag="search-progress"):
     """The planner's search has finished an iteration."""
 

@@ -14,6 +14,7 @@ import click
 
 from fimi.files import write_whole
 from fimi.report.layout import Paper, entries
+from fimi.testbed import logs
 from fimi.testbed.commands.base import CONTEXT, Group
 from fimi.testbed.commands.calibrate import calibrate
 from fimi.testbed.commands.experiment import experiment
@@ -58,7 +59,8 @@ def init(path: Path, force: bool) -> None:
 def check(path: Path | None, settings: tuple[str, ...]) -> None:
     """Validate a configuration, show every value with its origin, and plan the fleet.
 
-    Without PATH, ./fimi.toml where there is one. Exits with 4 if no plan meets the limits.
+    Without PATH, ./fimi.toml where there is one. With -q, the summary only. Exits with 4 if no
+    plan meets the limits.
     """
     from fimi.testbed.tools import check as show
 
@@ -66,15 +68,17 @@ def check(path: Path | None, settings: tuple[str, ...]) -> None:
     with errors():
         network = show.network_words(scenario)
     paper = Paper.of(sys.stdout)
-    for line in show.value_lines(scenario, paper, whole=not sys.stdout.isatty()):
-        click.echo(line)
+    if not logs.quiet():
+        for line in show.value_lines(scenario, paper, whole=not sys.stdout.isatty()):
+            click.echo(line)
+        click.echo()
     said = [
         ("file", f"{path or configuration.default_file() or 'none; every default'}"),
-        ("differing", show.differing(scenario.config)),
+        *show.differing(scenario),
         *show.data_words(scenario),
         ("network", network),
     ]
-    click.echo("\n" + entries(said, indent=11, paper=paper))
+    click.echo(entries(said, indent=11, paper=paper))
     with errors():
         plan = show.plan_words(scenario)
     click.echo(entries([("plan", plan)], indent=11, paper=paper))

@@ -67,12 +67,19 @@ def dry_run(
         fimi.errors.RunFailedError: the federation could not start or go on.
         KeyboardInterrupt: Ctrl-C.
     """
+    if isinstance(config, Mapping):
+        raise ConfigError(
+            "config is a dict; it is the path of a file: give keys as settings={...}, the second "
+            "argument"
+        )
     given = dict(settings or {})
     if run_dir is not None:
         path = Path(run_dir).absolute()
+        if path.exists():
+            raise errors.SurroundingsError(f"run_dir {path} exists; name a folder that does not")
         given |= {"run.directory": str(path.parent), "run.name": path.name}
     written = [f"{key}={_toml(key, value)}" for key, value in given.items()]
-    read = dict(map(configuration.parse_setting, written))
+    read = dict(configuration.parse_setting(text, "settings") for text in written)
     file = None if config is None else Path(config)
     configuration.load(file, {key: (value, "settings") for key, value in read.items()})
     with tempfile.TemporaryDirectory(prefix="fimi-dry-run-") as folder:

@@ -24,6 +24,7 @@ from rich.text import Text
 from fimi.coordinator.training_rounds import in_words
 from fimi.record.clean import clean
 from fimi.record.events import (
+    AwaitingGenerator,
     BatchDelivered,
     Deployed,
     DeviceJoined,
@@ -57,7 +58,7 @@ _AROUND = 9
 """Lines of a live display besides those of devices."""
 _LONGEST = 1000
 _GATHERING_S = 30.0
-"""Time between two plain lines about missing devices, s."""
+"""Time between two plain lines about what is missing, s."""
 
 _L = TypeVar("_L", bound="Lines")
 
@@ -122,7 +123,9 @@ class PlainView(Lines):
     ) -> None:
         super().__init__(stream, quiet=quiet, clock=clock)
         self._rounds = rounds
-        self._gathering_s = clock() + 5.0  # the devices of a dry run come within seconds
+        self._due_s: dict[type[Event], float] = {
+            Gathering: clock() + 5.0  # the devices of a dry run come within seconds
+        }
         self._energy = EnergyTally()
         self.so_far = Sum()
         self.trained_with = ""
@@ -134,10 +137,11 @@ class PlainView(Lines):
 
     def _line(self, event: Event) -> str:
         match event:
-            case Gathering():
-                if event.here >= event.wanted or self._clock() <= self._gathering_s:
+            case Gathering() | AwaitingGenerator():
+                complete = isinstance(event, Gathering) and event.here >= event.wanted
+                if complete or self._clock() <= self._due_s.get(type(event), 0.0):
                     return ""
-                self._gathering_s = self._clock() + _GATHERING_S
+                self._due_s[type(event)] = self._clock() + _GATHERING_S
             case Prepared():
                 self._energy.add(preparation_parts(event.preparation))
                 self.so_far = self._energy.sum()
@@ -199,7 +203,7 @@ class LiveView(LiveDisplay):
         """Show an event."""
         self._log(event)
         match event:
-            case Gathering() | GenerationProgress():
+            case Gathering() | AwaitingGenerator() | GenerationProgress():
                 self._doing = describe(event)
             case DeviceJoined():
                 self._kinds.add(event.kind)

@@ -13,6 +13,7 @@ from collections import Counter
 from fimi.energy.joules import format_joules
 from fimi.record.clean import enumerated
 from fimi.record.events import (
+    AwaitingGenerator,
     BatchDelivered,
     Deployed,
     DeviceJoined,
@@ -49,6 +50,11 @@ def describe(event: Event) -> str:
                 return said
             who = enumerated(event.missing) or f"{event.wanted - event.here}"
             return f"{said}, {event.left_s:.0f} s left: {who} missing"
+        case AwaitingGenerator():
+            return (
+                f"waiting for a generator node, {event.left_s:.0f} s left; "
+                "start one: fimi generator run"
+            )
         case DeviceJoined():
             return (
                 f"{event.device} joined: {event.board} ({event.kind}), "

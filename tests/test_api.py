@@ -9,7 +9,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -155,7 +155,7 @@ class TestErrors:
                 settings={"fleet.devices": 2, "plan.deadline_s": 0.001}, run_dir=tmp_path / "run"
             )
         (tmp_path / "there").mkdir()
-        with pytest.raises(SurroundingsError, match="there exists"):
+        with pytest.raises(SurroundingsError, match=r"run_dir .*there exists"):
             fimi.dry_run(settings={"fleet.devices": 2}, run_dir=tmp_path / "there")
 
     def test_a_run_or_a_file_that_is_not_there(self, tmp_path: Path) -> None:
@@ -183,3 +183,17 @@ def test_a_file_is_planned_as_the_command_plans_it(tmp_path: Path) -> None:
     path.write_text(EXAMPLE)
     cheapest = fimi.plan(path, target_accuracy=0.8)
     assert cheapest.error_max not in (None, problem.error_max)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: fimi.dry_run(settings={"fleet.device": 2}), "settings: unknown key 'device'"),
+        (lambda: fimi.dry_run({"fleet.devices": 2}), "give keys as settings="),  # type: ignore[arg-type]
+        (lambda: fimi.plan("p.toml", inner="quick"), '"fast" and "reference"'),  # type: ignore[arg-type]
+    ],
+)
+def test_an_argument_of_the_wrong_kind_is_named(call: Callable[[], object], said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        call()
+    assert said in str(caught.value)

@@ -39,12 +39,13 @@ _OPTIONS: list[click.Parameter] = [
     ),
     click.Option(
         ["-v", "--verbose"], count=True, expose_value=False, callback=_count,
-        help="Also every phase of every round; -vv: what libraries say, too.",
+        help="Also stages of the work, and every phase of rounds of this process; processes that "
+        "it starts write theirs to logs/ of the run. -vv: what libraries say, too.",
     ),
     click.Option(
         ["--log-file"], expose_value=False, callback=_name, metavar="PATH",
         type=click.Path(path_type=Path, dir_okay=False),
-        help="Append what -v shows to this file, with time, level and room.",
+        help="Append what -v shows to this file, with time, level and the part of fimi.",
     ),
 ]  # fmt: skip
 

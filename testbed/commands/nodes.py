@@ -34,9 +34,21 @@ DEVICE = [
 
 
 @click.command(cls=Command)
-@click.option("--bind", default="127.0.0.1", help="Address to listen on.")
-@click.option("--port", type=int, default=1883, help="Port to listen on.")
-@click.option("--kind", type=WordChoice(["auto", "mosquitto", "amqtt"]), default="auto")
+@click.option("--bind", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=1883,
+    show_default=True,
+    help="Port to listen on; 0: a free one.",
+)
+@click.option(
+    "--kind",
+    type=WordChoice(["auto", "mosquitto", "amqtt"]),
+    default="auto",
+    show_default=True,
+    help="Which broker; auto: mosquitto where it is installed.",
+)
 @click.option("--password", envvar="FIMI_PASSWORD", help="Password; generated if left out.")
 def broker(
     bind: str, port: int, kind: Literal["auto", "mosquitto", "amqtt"], password: str | None

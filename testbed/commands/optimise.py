@@ -24,7 +24,11 @@ from fimi.testbed.commands.shared import EXIT_CONFIG, WordChoice, errors, fail, 
     metavar="NAME=FROM:TO:COUNT",
     help="Vary t_max, error_max, bandwidth, devices or alpha; may be given more than once.",
 )
-@click.option("--target-accuracy", type=float, help="Choose error_max for the fewest joules to it.")
+@click.option(
+    "--target-accuracy",
+    type=float,
+    help="Choose error_max for the fewest joules to it, constant power included.",
+)
 @click.option(
     "--deadlines",
     metavar="LEAST:MOST",
@@ -117,7 +121,8 @@ def optimise(
             )
             problem = choice.apply(problem)
             if output != "json":
-                click.echo(show.choice_table(choice, paper) + "\n", err=output == "csv")
+                text = show.choice_table(choice, paper, constant_power_w=file.idle_power_w)
+                click.echo(text + "\n", err=output == "csv")
         found = plan(
             problem, synthetic_value=value, seed=seed, settings=SearchSettings(inner=inner)
         )

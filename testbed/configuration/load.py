@@ -88,7 +88,7 @@ def load(
     return Scenario(config=config, origins=origins)
 
 
-def parse_setting(text: str) -> tuple[str, Any]:
+def parse_setting(text: str, where: str = "--set") -> tuple[str, Any]:
     """Key and value of ``section.key=value``; the value is TOML, or a bare word.
 
     Raises:
@@ -98,9 +98,9 @@ def parse_setting(text: str) -> tuple[str, Any]:
     dotted = dotted.strip()
     if not equals or dotted.count(".") != 1:
         raise ConfigError(
-            f"--set {text!r}: write section.key=value, for example plan.deadline_s=20"
+            f"{where} {text!r}: write section.key=value, for example plan.deadline_s=20"
         )
-    require_known(dotted, "--set")
+    require_known(dotted, where)
     try:
         return dotted, tomllib.loads(f"value = {raw}")["value"]
     except tomllib.TOMLDecodeError:

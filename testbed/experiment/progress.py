@@ -87,14 +87,15 @@ class ExperimentLiveView(LiveDisplay, View):
         gone = time.monotonic() - self._began_s
         head = Text.assemble(
             (self._title, "bold"),
-            f"   {self._ended} of {self._tasks} runs, {seconds(gone)}{_left(self._left_s)}",
+            f"   {self._ended} of {self._tasks} runs, {_whole(gone)}{_left(self._left_s)}",
         )
         rows = Table.grid(padding=(0, 2))
         for task, since in self._running:
             bar = ProgressBar(total=task.steps or 1, completed=task.done(), width=24)
-            rows.add_row(task.name, bar, _steps(task), seconds(since))
-        bar = ProgressBar(total=max(self._tasks, 1), completed=self._ended, width=60)
-        return Group(head, bar, rows)
+            rows.add_row(task.name, bar, _steps(task), _whole(since))
+        whole = Table.grid()  # because a bar in a group does not end its line
+        whole.add_row(ProgressBar(total=max(self._tasks, 1), completed=self._ended, width=60))
+        return Group(head, whole, rows)
 
 
 def describe(task: Task, took_s: float, problem: str) -> str:
@@ -107,4 +108,10 @@ def _steps(task: Task) -> str:
 
 
 def _left(left_s: float | None) -> str:
-    return "" if left_s is None else f", {seconds(left_s)} left"
+    if left_s is None:
+        return ""
+    return f", {_whole(left_s)} left" if left_s >= 1 else ", nearly done"
+
+
+def _whole(time_s: float) -> str:
+    return f"{time_s:.0f} s" if time_s < 99.5 else seconds(time_s)

@@ -11,11 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fimi.record.clean import enumerated
 from fimi.report.layout import Paper, fitted
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.scenario import Scenario
-from fimi.testbed.configuration.sections import Config
 from fimi.testbed.processes.devices import emulated_board
 
 _VALUE_WIDTH = 22
@@ -43,14 +41,14 @@ def value_lines(scenario: Scenario, paper: Paper, *, whole: bool) -> Iterator[st
         yield paper.ink(line, "title") if key in changed else line
 
 
-def differing(config: Config) -> str:
-    """The keys that differ from their defaults, as text."""
-    changed = tuple(configuration.changed(config))
-    if not changed:
-        return "no value differs from its default"
-    return f"{len(changed)} of {len(configuration.values(config))} values (*): " + enumerated(
-        changed, 8
-    )
+def differing(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    """The values that differ from their defaults, with default and origin; nothing is cut."""
+    changed, rows = configuration.changed(scenario.config), configuration.values(scenario.config)
+    said = f"{len(changed)} of {len(rows)} values (*)" if changed else "no value differs"
+    yield "differing", f"{said} from {'their defaults' if changed else 'its default'}"
+    for key, default in changed.items():
+        value, usual = configuration.to_toml(rows[key]), configuration.to_toml(default)
+        yield "", f"{key} {value} (default {usual}, {scenario.origins[key]})"
 
 
 def data_words(scenario: Scenario) -> Iterator[tuple[str, str]]:

@@ -20,6 +20,8 @@ from fimi.optim.sweep import SweepPoint
 from fimi.optim.target import Choice, TargetTrial
 from fimi.report.layout import Marked, Paper, table, wrap
 
+_SCOPE = "modelled, dynamic: compute and upload"
+"""Kind and scope of a plan's joules."""
 UNITS = {"t_max": "s", "bandwidth": "Hz"}
 TITLES = {
     "t_max": "T_max",
@@ -108,7 +110,7 @@ def plan_table(plan: Plan, paper: Paper | None = None) -> str:
     classes = len(plan.devices[0].synthetic_counts) if plan.devices else 0
     each = [(share.device, *map(str, share.synthetic_counts)) for share in plan.devices]
     lines += [table(["synthetic, by class", *map(str, range(classes))], each, paper=paper), ""]
-    said = [f"energy of a round {plan.energy_j:.6g} J (dynamic, compute and upload)"]
+    said = [f"energy of a round {plan.energy_j:.6g} J ({_SCOPE})"]
     if plan.bound_j is not None and plan.gap_percent is not None:
         said.append(
             f"no plan uses less than {plan.bound_j:.6g} J: at most {plan.gap_percent:.3g} % above"
@@ -129,8 +131,10 @@ def plan_table(plan: Plan, paper: Paper | None = None) -> str:
     return "\n".join([*lines, *(line for each in said for line in wrap(each, paper.text_width))])
 
 
-def choice_table(choice: Choice, paper: Paper | None = None) -> str:
-    """Joules to a target accuracy, over Δ_max."""
+def choice_table(
+    choice: Choice, paper: Paper | None = None, *, constant_power_w: float = 0.0
+) -> str:
+    """Joules to a target accuracy, over Δ_max; they include the constant power of the fleet, W."""
     heading = ("", "Δ_max", "deadline ×", "rounds", "J per round", "J in all")
     rows: list[tuple[str, ...]] = []
     # Many trials are close to the best: of trials with the same text one is shown, if possible
@@ -155,7 +159,9 @@ def choice_table(choice: Choice, paper: Paper | None = None) -> str:
     best, paper = choice.best, paper or Paper()
     sentence = (
         f"error_max {best.error_max:.4g} needs the fewest joules to {100 * choice.accuracy:g} % "
-        f"accuracy: {best.total_j:.5g} J in {best.rounds:.1f} rounds, predicted"
+        f"accuracy: {best.total_j:.5g} J in {best.rounds:.1f} rounds, predicted. "
+        f"Joules here are {_SCOPE}, "
+        + (f"and constant power of {constant_power_w:g} W" if constant_power_w else "without idle")
     )
     return "\n".join([table(heading, rows, paper=paper), "", *wrap(sentence, paper.text_width)])
 
@@ -184,7 +190,9 @@ def sweep_table(points: Sequence[SweepPoint], paper: Paper | None = None) -> str
             )
         else:
             rows.append((*values, Marked("infeasible", "problem"), f"({point.obstacle})", "", ""))
-    return table(heading, rows, paper=paper)
+    paper = paper or Paper()
+    said = f"Joules are {_SCOPE}. A sweep plans in real numbers: whole samples need a little more."
+    return "\n".join([table(heading, rows, paper=paper), "", *wrap(said, paper.text_width)])
 
 
 def sweep_csv(points: Sequence[SweepPoint]) -> str:
@@ -237,7 +245,7 @@ def write_plot(points: Sequence[SweepPoint], path: Path) -> None:
     figure.update_layout(
         title=html.escape("Energy of a round, certified"),
         xaxis_title=f"{TITLES[first]}{unit}",
-        yaxis_title="J per round",
+        yaxis_title="J per round (modelled, dynamic)",
         template="plotly_white",
         showlegend=bool(others),
     )

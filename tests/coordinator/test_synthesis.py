@@ -24,7 +24,7 @@ from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
 from fimi.messaging.messages import SyntheticBatch, SyntheticProgress, SyntheticRequest
 from fimi.messaging.topics import COORDINATOR
-from fimi.record.events import BatchDelivered, Event, GenerationProgress
+from fimi.record.events import AwaitingGenerator, BatchDelivered, Event, GenerationProgress
 from fimi.record.store import RunStore
 from fimi.testbed.configuration.sections import Config, FleetConfig
 
@@ -148,6 +148,9 @@ def test_a_node_that_vanishes_is_asked_again_for_what_it_has_not_delivered(
     assert sorted(node.asked[1]) == sorted({"device-1", "device-2", "device-3"} - {*node.asked[0]})
     delivered = [event.device for event in events if isinstance(event, BatchDelivered)]
     assert sorted(delivered) == ["device-1", "device-2", "device-3"]
+    first = events[0]  # nobody was there yet
+    assert isinstance(first, AwaitingGenerator)
+    assert 9.0 < first.left_s <= 10.0
 
 
 def test_progress_is_an_event(a_broker: EmbeddedBroker, fleet_name: str) -> None:

@@ -58,6 +58,8 @@ class TestCheck:
         done = place.run("check", "my.toml", "--set", "rounds.count=7")
         assert done.returncode == 0, done.stderr
         table, _, words = done.stdout.partition("\n\n")
+        short = place.run("check", "-q", "my.toml", "--set", "rounds.count=7")
+        assert short.stdout == words
         shown = {line[2:].split()[0]: line[:2] + line[36:] for line in table.splitlines()}
         assert set(shown) == {key for key, _ in configuration.fields()}
         squeezed = {key: " ".join(line.split()) for key, line in shown.items()}
@@ -67,7 +69,7 @@ class TestCheck:
         assert squeezed["fleet.devices"] == "10 default"
         words = " ".join(words.split())
         assert "file my.toml differing 2 of " in words
-        assert "values (*): plan.deadline_s, rounds.count" in words
+        assert "plan.deadline_s 20.0 (default 10.0, my.toml) rounds.count 7 (default 20, " in words
         assert (
             "digits: 1×8×8 images of 10 classes; 719 public (writers), 719 private, 359 for tests"
         ) in words
@@ -89,6 +91,13 @@ class TestCheck:
         done = place.run("check", "--set", "plan.deadline_s=0.5")
         refused(done, 4, "device-03 needs", "the smallest that this fleet can meet is")
         assert "plan.deadline_s" in done.stdout  # the values are shown nevertheless
+
+    def test_an_error_of_the_optimisation_names_keys_of_the_configuration(
+        self, place: Workplace
+    ) -> None:
+        done = place.run("check", "-q", "--set", "plan.error_max=0.0401")
+        refused(done, 4, "plan.error_max is 0.0401", "with a larger plan.synthetic_max")
+        assert "generated_max" not in done.stderr
 
     def test_devices_that_do_not_train_need_none(self, place: Workplace) -> None:
         done = place.run("check", "--set", 'run.strategy="sst"')
@@ -201,7 +210,7 @@ class TestEverywhere:
         run = ("dry-run", *QUICK, "--log-file", "fimi.log")
         done = place.run(*run, "-v", "--name", "loud")
         assert done.returncode == 0, done.stderr
-        phase = r"device-01, round 1: compute [\d.]+ s, [\d.]+ J \(emulated, board\)"
+        phase = r"device-01, round 1: compute [\d.]+ virtual s, [\d.]+ J \(emulated, board\)"
         logs = {path.name: path.read_text("utf-8") for path in place.run_logs("loud")}
         assert any(re.search(phase, text) for text in logs.values())
         assert "configuration: defaults" in done.stderr

@@ -12,6 +12,7 @@ from fimi.energy.joules import Energy
 from fimi.energy.ledger import PhaseRecord
 from fimi.learning.training.trainer import Evaluation
 from fimi.record.events import (
+    AwaitingGenerator,
     BatchDelivered,
     DeviceJoined,
     DeviceLost,
@@ -261,9 +262,13 @@ class TestLive:
             "1 of 10 devices here, 84 s left: d0, d1, d2, d3, d4 and 4 more missing",
         ),
         (gathering(here=2), "2 of 2 devices here"),
+        (
+            AwaitingGenerator(left_s=59.6),
+            "waiting for a generator node, 60 s left; start one: fimi generator run",
+        ),
     ],
 )
-def test_the_gathering_in_one_line(event: Gathering, said: str) -> None:
+def test_waiting_in_one_line(event: Event, said: str) -> None:
     assert describe(event) == said
 
 
