@@ -250,8 +250,8 @@ class Shape:
                         raise
                     value = spoilt(field, str(error))
             if may_miss and spoilt and isinstance(place, Shape) and isinstance(value, dict):
-                if lacking := sorted(place._required - value.keys()):
-                    value = spoilt(field, f"without {', '.join(lacking)}")
+                lacking = ", ".join(sorted(place._required - value.keys()))
+                value = spoilt(field, f"without {lacking}") if lacking else value
             if value is not None or may_miss:
                 found[field] = value
             known = known or value is not None
