@@ -360,8 +360,8 @@ class _Reader:
         found = {*phases, *predicted, *transfers, *observed, *entries}
         if lost := sorted({key for key in found if key[0] != 0} - there):
             which = ", ".join(f"round {number} of {device}" for number, device in lost[:3])
-            more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
-            self._warn(f"what the store has of {which}{more}", "there is no such round of it")
+            others = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+            self._warn(f"what the store has of {which}{others}", "there is no such round of it")
         return (
             tuple(Preparation(device=device, **of(0, device)) for device in before),
             tuple(
