@@ -167,6 +167,13 @@ class StoreTable(Struct, Generic[T], frozen=True):
         ):
             yield row[: len(beside)], row[len(beside) :]
 
+    def place(self, beside: tuple[Any, ...], row: tuple[Any, ...]) -> str:
+        """Where one of the :meth:`rows` is: ``sample, round 2, device a, phase compute``."""
+        names = (column.name for column in self.described if column.name != "id")
+        keys = ("number", "round", "device", "phase", "stage", "variant")
+        found = zip(names, (*beside, *row), strict=True)
+        return ", ".join([self.name, *(f"{name} {at}" for name, at in found if name in keys)])
+
     def shape(self) -> Shape:
         """How to put a value together from its columns."""
         return Shape(self.of, [(i, list(c.path), c) for i, c in enumerate(self.columns)])
@@ -198,7 +205,8 @@ class Shape:
     """How nested builtins are put together from the columns of a row.
 
     An unknown column is ``None`` where its field may be, and left out where the field has a
-    default. A nested value whose columns are all unknown is unknown itself.
+    default. A nested value whose columns are all unknown is unknown itself, and so is one that may
+    be and lacks what it must have, such as an energy without its kind.
 
     Args:
         of: the type to fill, a struct or a tuple.
@@ -207,7 +215,9 @@ class Shape:
 
     def __init__(self, of: Any, columns: list[tuple[int, list[str], StoreColumn]]) -> None:
         self._is_tuple = get_origin(of) is tuple
-        types = {} if self._is_tuple else {f.name: f.type for f in msgspec.structs.fields(of)}
+        fields = () if self._is_tuple else msgspec.structs.fields(of)
+        types = {field.name: field.type for field in fields}
+        self._required = {field.name for field in fields if field.required}
         groups: dict[str, list[tuple[int, list[str], StoreColumn]]] = {}
         places: list[tuple[str, int | Shape, bool]] = []
         for index, (field, *rest), column in columns:
@@ -223,7 +233,7 @@ class Shape:
 
         Args:
             row: the columns of the value.
-            spoilt: told of a field whose JSON cannot be read, and why; says what stands in for it.
+            spoilt: told of a field that cannot be read, and why; says what stands in for JSON.
 
         Raises:
             msgspec.DecodeError: JSON cannot be read, and nobody wants to be told.
@@ -239,6 +249,9 @@ class Shape:
                     if spoilt is None:
                         raise
                     value = spoilt(field, str(error))
+            if may_miss and spoilt and isinstance(place, Shape) and isinstance(value, dict):
+                lacking = ", ".join(sorted(place._required - value.keys()))
+                value = spoilt(field, f"without {lacking}") if lacking else value
             if value is not None or may_miss:
                 found[field] = value
             known = known or value is not None

@@ -14,11 +14,14 @@ import sqlite3
 from typing import Any
 
 from fimi.record.description import StoreColumn, StoreTable
-from fimi.record.schema import DEPLOYMENT, PREDICTION, RUN, SAMPLE, TABLES, VERSION
+from fimi.record.schema import DEPLOYMENT, PREDICTION, RUN, SAMPLE, TABLES
 from fimi.record.views import VIEWS
 
 ALWAYS = {"run", "event", "profile", "plan", "device_plan", "round", "device_round", "sample"}
 """Tables that every version has had."""
+
+FILLED_BEFORE = ("fimi", "fimi-genfl", "hdc", "gan", "clsd", "data-only")
+"""Strategies of before there were versions that give devices labelled synthetic samples."""
 
 
 def version(db: sqlite3.Connection) -> int:
@@ -29,13 +32,17 @@ def version(db: sqlite3.Connection) -> int:
 def bring_up(db: sqlite3.Connection) -> None:
     """Make views for tables, columns and views that an open store lacks."""
     before_versions = version(db) == 0
+    views = dict(db.execute("SELECT name, sql FROM main.sqlite_master WHERE type = 'view'"))
+    lacking = any(views.get(view.name) != view.create for view in VIEWS)
     for table in TABLES:
         there = {row[1] for row in db.execute(f"PRAGMA main.table_info({table.name})")}
         if before_versions and table.name in _OF_BEFORE and (there or table is PREDICTION):
             _lay(db, table.name, _OF_BEFORE[table.name](there))
+            lacking = True
         elif not there >= {column.name for column in table.described}:
             _lay(db, table.name, _select(table, there, table.name if there else ""))
-    if version(db) < VERSION:
+            lacking = True
+    if lacking:  # a view of the file sees none of what was laid over it
         for view in VIEWS:
             db.execute(view.create.replace("CREATE VIEW", "CREATE TEMP VIEW", 1))
 
@@ -63,7 +70,12 @@ def _run(_: set[str]) -> str:
     def value(column: StoreColumn) -> str:
         key, *inside = column.path
         where = ".".join(["$", *inside])
-        return f"json_extract((SELECT value FROM main.run WHERE key = '{key}'), '{where}')"
+        found = f"ELSE json_extract(value, '{where}')"
+        if key == "fills_devices":  # follows from the strategy
+            key, found = "strategy", f"WHEN json_extract(value, '$') IN {FILLED_BEFORE} THEN 1"
+        # What is no JSON becomes a BLOB, which no field takes, so that the reader names it.
+        spoilt = "CASE WHEN NOT json_valid(value) THEN CAST(value AS BLOB)"
+        return f"(SELECT {spoilt} {found} END FROM main.run WHERE key = '{key}')"
 
     columns = ", ".join(f"{value(column)} AS {column.name}" for column in RUN.columns)
     return f"SELECT {columns}"

@@ -28,6 +28,8 @@ from fimi.record.sums import Compared, EnergyPart, EnergyTally, Sum, mean
 _OF_A_ROUND: tuple[Phase, ...] = ("model-download", "compute", "upload", "idle")
 DYNAMIC: tuple[Phase, ...] = ("compute", "upload")
 """The phases whose energy above idle the paper counts."""
+WAITED_MIN_S = 1e-6
+"""A device that waited for less at the end of a round has no idle phase, s."""
 
 
 class PhaseCell(Struct, frozen=True, kw_only=True):
@@ -56,14 +58,18 @@ def round_parts(result: RoundResult) -> tuple[EnergyPart, ...]:
     """What a round is made of, device by device in the order of a round.
 
     A device that told nothing has a silent part for each phase that was predicted of it; without
-    a prediction for each phase of a round, or for idling alone if it was not drawn.
+    a prediction for each phase of a round, or for idling alone if it was not drawn. One that told
+    something lacks what was predicted and is not there: any phase unless it failed before it, and
+    idling unless it was busy to the end of the round.
     """
     parts: list[EnergyPart] = []
     for entry in result.devices:
         rests = entry.status == "resting"
         silent = tuple(cost.phase for cost in entry.predicted)
         silent = silent or (("idle",) if rests else _OF_A_ROUND)
-        parts += _parts(entry, result.number, silent, participant=not rests)
+        idled = (entry.busy_s or 0.0) + WAITED_MIN_S < result.duration_s
+        due = [p for p in silent if (idled if p == "idle" else entry.status != "failed")]
+        parts += _parts(entry, result.number, silent, due if entry.predicted else (), not rests)
     return tuple(parts)
 
 
@@ -157,21 +163,25 @@ def add_dynamic(
 
 
 def _parts(
-    entry: DeviceStretch, number: int, silent: tuple[Phase, ...], *, participant: bool = False
+    entry: DeviceStretch,
+    number: int,
+    silent: tuple[Phase, ...],
+    due: Iterable[Phase] = (),
+    participant: bool = False,
 ) -> list[EnergyPart]:
     part = partial(EnergyPart, device=entry.device, round=number, participant=participant)
     if not entry.phases:
         return [part(phase=phase, silent=True) for phase in silent]
     costs = {cost.phase: cost for cost in entry.predicted}
     found = []
-    for phase in dict.fromkeys(record.phase for record in entry.phases):
+    for phase in dict.fromkeys([*(record.phase for record in entry.phases), *due]):
         same = [record for record in entry.phases if record.phase == phase]
         cost = costs.get(phase)
         found.append(
             part(
                 phase=phase,
                 energy=metered(same),
-                duration_s=math.fsum(record.duration_s for record in same),
+                duration_s=math.fsum(record.duration_s for record in same) if same else None,
                 predicted_j=cost.board_j if cost else None,
                 predicted_dynamic_j=cost.dynamic_j if cost else None,
             )

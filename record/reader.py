@@ -12,7 +12,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,18 @@ from fimi.record.store import StoreError
 __all__ = ["STORE_NAME", "ReportError", "RunData", "open_store", "read_info", "read_run"]
 
 STORE_NAME = "run.sqlite"
+
+_MAY_LACK_ROWS = {
+    table.name
+    for table in (
+        schema.OBSERVATION,
+        schema.LABEL_SKEW,
+        schema.MODEL_FILE,
+        schema.INSIGHT,
+        schema.DEVICE_INSIGHT,
+    )
+}
+"""Tables of which a row that cannot be read is left out: no sum is made of them."""
 
 
 class ReportError(StoreError):
@@ -129,6 +141,11 @@ def _check(store: Path, db: sqlite3.Connection) -> None:
             f"{store}: written by a newer version of the testbed (run store version {found}, this "
             f"one reads up to {schema.VERSION}); update fimi-testbed to read it"
         )
+    if found not in (0, schema.VERSION):
+        raise ReportError(
+            f"{store}: there is no run store version {found}, only 0 and {schema.VERSION}; another "
+            "program has changed 'PRAGMA user_version', set it back"
+        )
     there = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
     if not there >= migration.ALWAYS:
         raise ReportError(
@@ -210,8 +227,11 @@ class _Reader:
         """The run itself; the log knows the end of one that could not enter it any more."""
         found: dict[str, Any] = {}
         shape = schema.RUN.shape()
-        for _, row in schema.RUN.rows(self._db):
+        rows = [row for _, row in schema.RUN.rows(self._db)]
+        for row in rows[-1:]:
             found = shape.build(row, spoilt=lambda field, why: self._warn(f"run.{field}", why))
+        if len(rows) > 1:
+            self._warn(f"run {rows[0][0]}", f"table run has {len(rows)} rows, the last is taken")
         for field in msgspec.structs.fields(RunInfo):
             try:
                 msgspec.convert(found.get(field.name), field.type | None, strict=False)
@@ -228,19 +248,33 @@ class _Reader:
     def _warn(self, what: str, why: str) -> None:
         self._warnings.append(f"{clean(what)} cannot be read and is left out: {why}")
 
-    def _nothing(self, field: str, why: str) -> tuple[()]:
-        """What stands in for a list that cannot be read."""
-        self._warn(field, why)
-        return ()
-
     def _values(
-        self, table: StoreTable[T], spoilt: Callable[[str, str], Any] | None = None
+        self, table: StoreTable[T], stand_in: Any = None
     ) -> Iterator[tuple[tuple[Any, ...], T]]:
-        """Rows as values, with the columns beside each of them."""
+        """Rows as values, with the columns beside each of them.
+
+        Args:
+            table: of the rows.
+            stand_in: for JSON that cannot be read.
+
+        Raises:
+            ValueError: a row that sums need cannot be read; the message names it.
+        """
         shape = table.shape()
+
+        def spoilt(field: str, why: str) -> Any:
+            self._warn(f"{table.place(beside, row)}: {field}", why)
+            return stand_in
+
         for beside, row in table.rows(self._db):
-            found = shape.build(row, spoilt) or {}
-            yield beside, msgspec.convert(found, table.of, strict=False)
+            try:
+                value = msgspec.convert(shape.build(row, spoilt) or {}, table.of, strict=False)
+            except msgspec.ValidationError as error:
+                if table.name not in _MAY_LACK_ROWS:
+                    raise ValueError(f"{table.place(beside, row)}: {error}") from error
+                self._warn(table.place(beside, row), str(error))
+                continue
+            yield beside, value
 
     def _bodies(self, table: StoreTable[T]) -> Iterator[tuple[tuple[Any, ...], T]]:
         """The same of values in one column; what cannot be read is left out and named."""
@@ -281,15 +315,24 @@ class _Reader:
         last = self._log(Deployed, NotDeployed)[-1:]
         if not last or last[0][0] == tag(Deployed):
             return None
-        event = msgspec.json.decode(last[0][1], type=NotDeployed)
+        try:
+            event = msgspec.json.decode(last[0][1], type=NotDeployed)
+        except msgspec.DecodeError as error:
+            self._warn(f"event {last[0][0]}", str(error))
+            return None
         return replace(event, reason=clean(event.reason, 1000))
 
     def _plan(self) -> tuple[PlanSummary | None, dict[str, DevicePlan]]:
         """The last plan, and each device's share of it."""
-        (number,) = self._db.execute(f"SELECT max(id) FROM {schema.PLAN.name}").fetchone()
-        plans = [plan for _, plan in self._bodies(schema.PLAN)][-1:]
+        number, plan = None, None
+        query = f"SELECT id, body FROM {schema.PLAN.name} ORDER BY id DESC LIMIT 1"
+        for number, body in self._db.execute(query):  # none, or the last one
+            try:
+                plan = msgspec.json.decode(body, type=PlanSummary, strict=False)
+            except msgspec.DecodeError as error:
+                self._warn(f"plan {number}, the one in force,", str(error))
         shares = self._bodies(schema.DEVICE_PLAN)
-        return (plans[0] if plans else None), {d: each for (n, d), each in shares if n == number}
+        return plan, {device: each for (n, device), each in shares if n == number}
 
     def _metered(self) -> tuple[tuple[Preparation, ...], tuple[RoundResult, ...]]:
         """What devices did before the first round and in every round."""
@@ -311,6 +354,14 @@ class _Reader:
             seen = observed.get((number, entry.device))
             more = of(number, entry.device)
             devices.setdefault(number, []).append(replace(entry, observed=seen, **more))
+        results = [result for _, result in self._values(schema.ROUNDS, ())]
+        there = {(r.number, entry.device) for r in results for entry in devices.get(r.number, ())}
+        entries = {(number, entry.device) for number, own in devices.items() for entry in own}
+        found = {*phases, *predicted, *transfers, *observed, *entries}
+        if lost := sorted({key for key in found if key[0] != 0} - there):
+            which = ", ".join(f"round {number} of {device}" for number, device in lost[:3])
+            others = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+            self._warn(f"what the store has of {which}{others}", "there is no such round of it")
         return (
             tuple(Preparation(device=device, **of(0, device)) for device in before),
             tuple(
@@ -319,7 +370,7 @@ class _Reader:
                     devices=tuple(devices.get(result.number, ())),
                     server=next(iter(server.get((result.number,), ())), None),
                 )
-                for _, result in self._values(schema.ROUNDS, self._nothing)
+                for result in results
             ),
         )
 

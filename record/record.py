@@ -68,8 +68,8 @@ class RunInfo(Struct, frozen=True, kw_only=True):
         run: its name.
         strategy: short name.
         strategy_title: the same in words.
-        fills_devices: whether the strategy gives devices labelled synthetic samples; ``None`` in
-            older stores.
+        fills_devices: whether the strategy gives devices labelled synthetic samples; ``None`` where
+            the store does not say.
         seed: of everything that was drawn.
         status: how it ended; ``running`` until then.
         reason: why, in one sentence.

@@ -6,19 +6,28 @@
 * ``plans``, ``device_plans``, ``profiles``  what is JSON in their tables, in columns
 * ``settings``, ``classes``, ``labels``      one value a row
 
-A sum with an unreadable part is unknown, here as everywhere; ``known_j`` beside it has what could
-be read, and ``unmetered`` counts what could not. Every column of joules has columns beside it that
-say their kind, source, scope and uncertainty.
+A sum with an unreadable part is unknown, here as everywhere; ``known_j`` beside it has the phases
+that could be read, and ``unmetered`` counts what could not. A prediction is shown where it is of
+the same phases as the joules beside it, else it is unknown, too. Every column of joules has columns
+beside it that say their kind, source, scope and uncertainty.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from msgspec.structs import replace
 
 from fimi.record import schema
-from fimi.record.description import StoreColumn, StoreView, energy, real, text, whole
+from fimi.record.description import StoreColumn, StoreTable, StoreView, energy, real, text, whole
+from fimi.record.phases import DYNAMIC, WAITED_MIN_S
+from fimi.record.results import DeviceStatus
+
+_ACCEPTED: DeviceStatus = "accepted"
+_FAILED: DeviceStatus = "failed"
+_RESTING: DeviceStatus = "resting"
+_DYNAMIC = ", ".join(f"'{phase}'" for phase in DYNAMIC)
 
 _WIDEST = (
     "substr(max(CASE {0} WHEN 'cpu' THEN '0cpu' WHEN 'gpu' THEN '0gpu' WHEN 'module' THEN "
@@ -31,6 +40,29 @@ def _of(alias: str, columns: Iterable[StoreColumn]) -> tuple[StoreColumn, ...]:
     return tuple(replace(c, at=f"{alias}.{c.name}") for c in columns if c.kind != "JSON")
 
 
+def _of_sums(alias: str, columns: Iterable[StoreColumn]) -> tuple[StoreColumn, ...]:
+    """The same of a query with sums: each source once, sorted, as in a sum of energies."""
+    once = (
+        "(SELECT group_concat(value, '+') FROM (SELECT DISTINCT value FROM json_each("
+        """replace({0}, '+', '","')) WHERE value IS NOT NULL ORDER BY value))"""
+    )
+    return tuple(
+        replace(c, at=once.format(c.at)) if c.name.endswith("source") else c
+        for c in _of(alias, columns)
+    )
+
+
+def _json(at: str) -> str:
+    """SQL of a cell with JSON; unknown where it is none, so that the other rows can be read."""
+    return f"CASE WHEN json_valid({at}) THEN {at} END"
+
+
+def _bodies(table: StoreTable[Any]) -> str:
+    """The rows of a table with a body."""
+    names = "".join(f"{column.name}, " for column in table.beside)
+    return f"(SELECT {names}{_json('body')} AS body FROM {table.name}) b"
+
+
 def _select(columns: Iterable[StoreColumn]) -> str:
     return ", ".join(f"{column.at} AS {column.name}" for column in columns)
 
@@ -38,7 +70,7 @@ def _select(columns: Iterable[StoreColumn]) -> str:
 def _sum(
     meaning: str, of: str, to: str, name: str, complete: str = "1", independent: bool = False
 ) -> tuple[StoreColumn, ...]:
-    """The five columns of a sum of energies over the rows of a group.
+    """The five columns of a sum of energies over the rows of a group; see :func:`_of_sums`.
 
     Args:
         meaning: what the sum is of.
@@ -51,9 +83,9 @@ def _sum(
     """
     squared = f"sum({of}uncertainty_j * {of}uncertainty_j)"
     parts = (
-        f"sum({of}j)",
+        f"sum({of or 'energy_'}j)",
         f"CASE WHEN min({of}kind) < max({of}kind) THEN 'mixed' ELSE min({of}kind) END",
-        f"replace(group_concat(DISTINCT {of}source), ',', '+')",
+        f"json_group_array({of}source)",
         _WIDEST.format(f"{of}scope"),
         squared if independent else f"sum({of}uncertainty_j)",
     )
@@ -73,12 +105,12 @@ def _root(square: str) -> str:
 
 
 def _sum_and_known(
-    meaning: str, complete: str, independent: bool = False
+    meaning: str, of: str, complete: str, independent: bool = False
 ) -> tuple[StoreColumn, ...]:
     """A sum of energies that is unknown where a part is missing, and the part that is known."""
     return (
-        *_sum(meaning, "known_", "", "energy_j", complete, independent),
-        *_sum("the part of `energy_j` that could be read", "known_", "known_", "known_j",
+        *_sum(meaning, of, "", "energy_j", complete, independent),
+        *_sum("the phases of `energy_j` that could be read", of, "known_", "known_j",
               independent=independent),
     )  # fmt: skip
 
@@ -112,58 +144,99 @@ def _planned(key: str, phases: str) -> str:
     )
 
 
+def _planned_as(part: str, joules: str) -> str:
+    """SQL of a prediction of the phases that ``part`` chooses; unknown if it is not of all."""
+    part = f"{part} AND stretches + unmetered > 0"
+    return (
+        f"CASE WHEN sum({part} AND (energy_j IS NULL OR {joules} IS NULL)) = 0 "
+        f"THEN sum(CASE WHEN {part} THEN {joules} END) END"
+    )
+
+
+def _is_read(prefix: str, joules: str) -> str:
+    """SQL that is true where an energy is whole; it always has joules, kind and source."""
+    return f"({joules} + length({prefix}kind) + length({prefix}source)) IS NOT NULL"
+
+
 _STRETCHES = (
     whole("stretches", "stretches", "of phases that were metered", "sum(stretches)"),
-    whole("unmetered", "stretches", "among them that could not be read", "sum(unmetered)"),
-)
-_READ = "sum(stretches) > 0 AND sum(unmetered) = 0"
-_PREDICTED = (
-    real("predicted_board_j", "J", "whole board", "sum(predicted_board_j)", null=True),
-    real(
-        "predicted_dynamic_j",
-        "J",
-        "compute and upload above idle: the paper's energy",
-        "sum(CASE WHEN phase IN ('compute', 'upload') THEN predicted_dynamic_j END)",
-        null=True,
+    whole(
+        "unmetered",
+        "stretches",
+        "among them that could not be read, and phases that were to be told and were not",
+        "sum(unmetered)",
     ),
 )
-_METERED = (
-    "duration_s, energy_j AS known_j, kind AS known_kind, source AS known_source, scope AS "
-    "known_scope, uncertainty_j AS known_uncertainty_j, readings, largest_gap_s, cpu_j, cpu_kind, "
-    "cpu_source, cpu_scope, cpu_uncertainty_j"
+_READ = "sum(stretches) > 0 AND sum(unmetered) = 0"
+_ALIKE = "unknown unless it is of the same phases as what was metered"
+_STRETCH = ", ".join(
+    column.name for column in schema.SAMPLE.columns if column.name not in ("phase", "start_s")
 )
-_NULLS = ", ".join(["NULL"] * 13)
+_NULLS = ", ".join(["NULL"] * (_STRETCH.count(",") + 1))
+_OF_PHASE = (
+    *_STRETCHES,
+    real("start_s", "s", "beginning of the first, device's clock", "min(start_s)", null=True),
+    real("duration_s", "s", "length of all", "sum(duration_s)", null=True),
+    *_sum("board energy, idle power included", "", "", "energy_j", _READ),
+    whole("readings", "readings", "of the meter", "sum(readings)", null=True),
+    real("largest_gap_s", "s", "between two readings", "max(largest_gap_s)", null=True),
+    *_sum(
+        "the processor's share",
+        "cpu_",
+        "cpu_",
+        "cpu_j",
+        f"sum(stretches) = sum({_is_read('cpu_', 'cpu_j')})",
+    ),
+    real("predicted_s", "s", "length by the cost model", "sum(predicted_s)", null=True),
+    real("predicted_board_j", "J", "whole board", "sum(predicted_board_j)", null=True),
+    real("predicted_dynamic_j", "J", "above idle", "sum(predicted_dynamic_j)", null=True),
+)
+_KEY = (schema.ROUND_OR_BEFORE, schema.DEVICE, schema.PHASE)
+_NOT_TOLD = (
+    "(x.stretches = 0 AND CASE x.phase WHEN 'idle' THEN "
+    f"coalesce(coalesce(d.busy_s, 0) + {WAITED_MIN_S} < r.duration_s, 0) "
+    f"ELSE coalesce(d.status, '') <> '{_FAILED}' END)"
+)
 
 PHASES = StoreView(
     name="phases",
     about="One row per device, round and phase: what was metered beside what was predicted. Round "
     "0 is the time before the first round.",
     columns=(
-        *_of("x", (schema.ROUND_OR_BEFORE, schema.DEVICE, schema.PHASE)),
-        *_STRETCHES,
-        real("start_s", "s", "beginning of the first, device's clock", "min(start_s)", null=True),
-        real("duration_s", "s", "length of all", "sum(duration_s)", null=True),
-        *_sum_and_known("board energy, idle power included", _READ),
-        whole("readings", "readings", "of the meter", "sum(readings)", null=True),
-        real("largest_gap_s", "s", "between two readings", "max(largest_gap_s)", null=True),
-        *_sum("the processor's share", "cpu_", "cpu_", "cpu_j", "sum(stretches) = count(cpu_j)"),
-        real("predicted_s", "s", "length by the cost model", "sum(predicted_s)", null=True),
+        *_of("x", _KEY),
         *_modelled(
             "predicted_",
-            _PREDICTED[0],
-            real("predicted_dynamic_j", "J", "above idle", "sum(predicted_dynamic_j)", null=True),
+            *(
+                replace(c, at=f"x.unmetered + {_NOT_TOLD}") if c.name == "unmetered" else c
+                for c in _of_sums("x", _OF_PHASE)
+            ),
         ),
     ),
-    rows=f"(SELECT round, device, phase, 1 AS stretches, energy_j IS NULL AS unmetered, start_s, "
-    f"{_METERED}, NULL AS predicted_s, NULL AS predicted_board_j, NULL AS predicted_dynamic_j "
-    f"FROM sample UNION ALL SELECT round, device, phase, 0, 0, NULL, {_NULLS}, duration_s, "
-    "board_j, dynamic_j FROM prediction) x GROUP BY round, device, phase",
+    rows=f"(SELECT round, device, phase, {_select(_OF_PHASE)} FROM (SELECT round, device, phase, "
+    f"1 AS stretches, NOT ({_is_read('', 'energy_j')}) AS unmetered, start_s, {_STRETCH}, NULL AS "
+    "predicted_s, NULL AS predicted_board_j, NULL AS predicted_dynamic_j FROM sample UNION ALL "
+    f"SELECT round, device, phase, 0, 0, NULL, {_NULLS}, duration_s, board_j, dynamic_j FROM "
+    "prediction) GROUP BY round, device, phase) x LEFT JOIN device_round d ON (d.round, d.device) "
+    "= (x.round, x.device) LEFT JOIN round r ON r.number = x.round",
 )
 
 _DEVICE_SUMS = (
     *_STRETCHES,
-    *_sum_and_known("board energy of all phases, idle power included", _READ),
-    *_PREDICTED,
+    *_sum_and_known("board energy of all phases, idle power included", "", _READ),
+    real(
+        "predicted_board_j",
+        "J",
+        f"whole board; {_ALIKE}",
+        _planned_as("1", "predicted_board_j"),
+        null=True,
+    ),
+    real(
+        "predicted_dynamic_j",
+        "J",
+        f"compute and upload above idle: the paper's energy; {_ALIKE}",
+        _planned_as(f"phase IN ({_DYNAMIC})", "predicted_dynamic_j"),
+        null=True,
+    ),
 )
 _MOVED = (
     whole("down_bytes", "bytes", "received", "sum((phase <> 'upload') * size_bytes)", null=True),
@@ -176,16 +249,17 @@ _OBSERVED = tuple(
 
 DEVICE_ROUNDS = StoreView(
     name="device_rounds",
-    about="One row per device and round.",
+    about="One row per device and round. The time before the first round is left out: it is round "
+    "0 of view `phases`.",
     columns=(
         *_of("d", schema.DEVICE_ROUND.described),
-        *_modelled("predicted_", *_of("e", _DEVICE_SUMS)),
+        *_modelled("predicted_", *_of_sums("e", _DEVICE_SUMS)),
         *_of("m", _MOVED),
         whole(
             "throttled",
             "times",
             "it was slowed down, all causes",
-            "(SELECT sum(value) FROM json_each(o.throttled))",
+            f"(SELECT sum(value) FROM json_each({_json('o.throttled')}))",
             null=True,
         ),
         *_OBSERVED,
@@ -198,24 +272,41 @@ DEVICE_ROUNDS = StoreView(
 
 _ROUND_SUMS = (
     whole("devices", "devices", "that were there", "count(*)"),
-    whole("participants", "devices", "that were drawn", "sum(status <> 'resting')"),
-    whole("accepted", "devices", "whose update went into the model", "sum(status = 'accepted')"),
+    whole("participants", "devices", "that were drawn", f"sum(status <> '{_RESTING}')"),
+    whole(
+        "accepted", "devices", "whose update went into the model", f"sum(status = '{_ACCEPTED}')"
+    ),
     whole("unmetered", "devices", "whose joules are incomplete", "sum(energy_j IS NULL)"),
-    *_sum_and_known("board energy of all devices", "sum(energy_j IS NULL) = 0", independent=True),
-    real("predicted_board_j", "J", "of the same boards", "sum(predicted_board_j)", null=True),
-    real("predicted_dynamic_j", "J", "of the same", "sum(predicted_dynamic_j)", null=True),
+    *_sum_and_known("board energy of all devices", "known_", "sum(energy_j IS NULL) = 0", True),
+    real(
+        "predicted_board_j",
+        "J",
+        f"of the same boards; {_ALIKE}",
+        "CASE WHEN sum(predicted_board_j IS NULL) = 0 THEN sum(predicted_board_j) END",
+        null=True,
+    ),
+    real(
+        "predicted_dynamic_j",
+        "J",
+        f"of the participants, compute and upload above idle; {_ALIKE}",
+        f"CASE WHEN sum(status <> '{_RESTING}' AND predicted_dynamic_j IS NULL) = 0 "
+        "THEN sum(predicted_dynamic_j) END",
+        null=True,
+    ),
 )
 
 ROUNDS = StoreView(
     name="rounds",
-    about="One row per round. The server's joules are in no sum of the devices'.",
+    about="One row per round. The server's joules are in no sum of the devices'. The time before "
+    "the first round is left out: it is round 0 of view `phases`, and the report counts it in the "
+    "run and in the first round that was finished.",
     columns=(
         *_of("r", schema.ROUNDS.columns),
         *_modelled(
             "predicted_",
             *(
                 replace(c, at=_root(c.at)) if c.name.endswith("uncertainty_j") else c
-                for c in _of("d", _ROUND_SUMS)
+                for c in _of_sums("d", _ROUND_SUMS)
             ),
         ),
         real("server_s", "s", "wall time of training on the server", "s.seconds", null=True),
@@ -255,7 +346,7 @@ PLANS = StoreView(
             ),
         ),
     ),
-    rows="plan b",
+    rows=_bodies(schema.PLAN),
 )
 
 DEVICE_PLANS = StoreView(
@@ -291,12 +382,12 @@ DEVICE_PLANS = StoreView(
                 "planned_dynamic_j",
                 "J",
                 "of a round, compute and upload above idle",
-                _planned("dynamic_j", "'compute', 'upload'"),
+                _planned("dynamic_j", _DYNAMIC),
                 null=True,
             ),
         ),
     ),
-    rows="device_plan b",
+    rows=_bodies(schema.DEVICE_PLAN),
 )
 
 PROFILES = StoreView(
@@ -329,7 +420,7 @@ PROFILES = StoreView(
             real("host_j_per_bit", "J/bit", "sending", "board.link.energy_per_bit_j"),
         ),
     ),
-    rows="profile b",
+    rows=_bodies(schema.PROFILE),
 )
 
 SETTINGS = StoreView(
@@ -337,11 +428,18 @@ SETTINGS = StoreView(
     about="One row per configuration key.",
     columns=(
         text("key", "section and name, with a dot between", "c.key"),
-        text("value", "as text; a list as JSON has it", "CAST(c.value AS TEXT)", null=True),
+        text(
+            "value",
+            "as text: true, false, or the values of a list with commas between",
+            "CASE c.type WHEN 'array' THEN (SELECT coalesce(group_concat(value, ', '), '') FROM "
+            "json_each(c.value)) WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' "
+            "ELSE CAST(c.value AS TEXT) END",
+            null=True,
+        ),
         text("origin", "where it came from", "o.value", null=True),
     ),
-    rows="run, json_each(run.config) c LEFT JOIN (SELECT key, value FROM run, "
-    "json_each(run.origins)) o ON o.key = c.key",
+    rows=f"run, json_each({_json('run.config')}) c LEFT JOIN (SELECT key, value FROM run, "
+    f"json_each({_json('run.origins')})) o ON o.key = c.key",
 )
 
 CLASSES = StoreView(
@@ -352,7 +450,7 @@ CLASSES = StoreView(
         whole("class", "classes", "from 0", "c.key"),
         real("accuracy", "0 to 1", "on the test samples of this class", "c.value", null=True),
     ),
-    rows="round r, json_each(r.class_accuracy) c",
+    rows=f"round r, json_each({_json('r.class_accuracy')}) c",
 )
 
 LABELS = StoreView(
@@ -363,7 +461,7 @@ LABELS = StoreView(
         whole("class", "classes", "from 0", "c.key"),
         whole("samples", "samples", "of this class", "c.value"),
     ),
-    rows="label_skew l, json_each(l.counts) c",
+    rows=f"label_skew l, json_each({_json('l.counts')}) c",
 )
 
 VIEWS = (

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from fimi.record.record import RunData
 from fimi.record.summary import Summary
-from fimi.record.sums import Sum
+from fimi.record.sums import Compared, Sum
 from fimi.report.besides import extras
 from fimi.report.markup import Child, Html, element, join
 from fimi.report.plot_style import Picture
@@ -108,18 +108,14 @@ def cards(run: RunData, summary: Summary) -> Html:
     if known:
         kind = badge(known.kind)
         mix = parts(device.energy.known for device in summary.devices)
-        board = join([kind, f" ± {joules(known.uncertainty_j)}", f" {mix}" if mix else None])
-        board = join([board, _of_it(summary.energy)])
-        error = f" predicted {signed_percent(dynamic.error_percent)}"
-        above_idle = join([kind, error, _of_it(summary.dynamic)])
+        deviation = None if summary.energy.missing else f" ± {joules(known.uncertainty_j)}"
+        board = join([kind, deviation, f" {mix}" if mix else None, _of_it(summary.energy)])
+        of_it = f";{_of_it(summary.dynamic)}" if summary.dynamic.missing else None
+        above_idle = join([kind, f" predicted {_error(dynamic)}", of_it])
     errors = "nothing to compare"
     if compared.measured:
-        metered = joules(compared.measured.value_j)
-        scope = (
-            f"of the {metered} that were metered and predicted" if compared.missing else "in all"
-        )
         mape = percent_value(summary.mape_percent)
-        errors = f"{signed_percent(compared.error_percent)} {scope}; {mape} mean absolute"
+        errors = f"{_error(compared, ' in all')}; {mape} mean absolute"
     search = f"search alone {small_percent(plan.search_gap_percent)}" if plan else "no plan"
     asked, status = run.info.config.get("rounds.count"), run.info.status
     cards = (
@@ -135,6 +131,14 @@ def cards(run: RunData, summary: Summary) -> Html:
 
 def _headline(total: Sum) -> str:
     return "unknown" if total.missing else joules(total.value_j)
+
+
+def _error(compared: Compared, in_all: str = "") -> str:
+    """An error of a prediction, and of which joules it is where those are not all."""
+    if compared.measured is not None and compared.missing:
+        joined = joules(compared.measured.value_j)
+        in_all = f" of the {joined} that were metered and predicted"
+    return signed_percent(compared.error_percent) + in_all
 
 
 def _of_it(total: Sum) -> str | None:

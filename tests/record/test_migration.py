@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from fimi.coordinator.strategies import STRATEGIES
+from fimi.record import migration
 from fimi.record.phases import round_parts
 from fimi.record.reader import open_store, read_info, read_run
 from fimi.record.record import RunData
@@ -51,7 +53,7 @@ def test_the_run_itself(run: RunData) -> None:
     assert (info.dataset.partition, info.dataset.limit) == ("dirichlet", None)
     assert len(info.dataset.class_names) == 10
     assert info.stages_wall_s["devices"] > 0.0
-    assert info.fills_devices is None
+    assert info.fills_devices is True
     assert run.warnings == ()
 
 
@@ -108,3 +110,49 @@ def test_a_run_of_before_that_was_killed(store: Path, tmp_path: Path) -> None:
     run = read_run(path)
     assert (run.info.status, run.warnings) == ("running", ())
     assert len(run.rounds) == 2
+
+
+def test_a_spoilt_value_of_before_is_named(store: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run.sqlite"
+    path.write_bytes(store.read_bytes())
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE run SET value = '\"amq' WHERE key = 'broker'")
+        db.execute("UPDATE run SET value = '{\"plan' WHERE key = 'config'")
+    db.close()
+    run = read_run(path)
+    assert [warning.split()[0] for warning in run.warnings] == ["run.config", "run.broker"]
+    assert (run.info.broker, run.info.config, run.info.seed) == ("", {}, 3)
+    with open_store(path) as (_, db):
+        assert db.execute("SELECT * FROM settings").fetchall() == []
+
+
+def test_strategies_that_fill_devices_are_those_of_the_coordinator() -> None:
+    filling = [name for name, strategy in STRATEGIES.items() if strategy.fills_devices]
+    assert list(migration.FILLED_BEFORE) == filling
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DROP VIEW phases",
+        "DROP TABLE observation",
+        "ALTER TABLE device_round DROP COLUMN trained_from",
+    ],
+)
+def test_what_a_store_of_this_version_lacks_is_unknown_in_views(run_dir: Path, change: str) -> None:
+    with sqlite3.connect(run_dir / "run.sqlite") as db:
+        views = db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'view'").fetchall()
+        for name, _ in views:
+            db.execute(f"DROP VIEW {name}")
+        if change.startswith("DROP VIEW"):
+            db.execute("CREATE VIEW phases AS SELECT round FROM sample")
+        else:
+            db.execute(change)
+            for _, sql in views:  # as they are in a file that was written by this version
+                db.execute(sql)
+    db.close()
+    with open_store(run_dir) as (_, db):
+        found = db.execute("SELECT round, trained_from, clock_hz FROM device_rounds").fetchall()
+        assert db.execute("SELECT sum(energy_j) FROM phases").fetchone()[0] > 0
+    assert found[0] == (1, None, None)
+    assert len(found) == 6

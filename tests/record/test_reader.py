@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -11,9 +12,10 @@ import pytest
 
 from fimi.energy.hardware import Applied
 from fimi.record.events import PlanInForce
-from fimi.record.reader import ReportError, read_run
+from fimi.record.reader import ReportError, open_store, read_run
 from fimi.record.schema import VERSION
 from fimi.record.store import RunStore
+from fimi.record.summary import summarise
 
 
 def without_views(db: sqlite3.Connection) -> None:
@@ -78,23 +80,26 @@ class TestWhatDevicesObserved:
         assert read.energy == build.device_round("a").energy
 
     @pytest.mark.parametrize(
-        "change",
+        ("change", "said"),
         [
-            "ALTER TABLE observation DROP COLUMN monitor_j",
-            "UPDATE observation SET throttled = 'often'",
-            "UPDATE observation SET monitor_kind = NULL, monitor_source = NULL",
+            ("ALTER TABLE observation DROP COLUMN monitor_j", "monitor_energy .* without value_j"),
+            ("UPDATE observation SET throttled = 'often'", "throttled"),
+            ("UPDATE observation SET throttled = '[1]'", "left out"),
+            ("UPDATE observation SET monitor_kind = NULL", "monitor_energy .* without kind"),
         ],
     )
-    def test_one_of_another_version_is_refused(
-        self, tmp_path: Path, build: Any, change: str
+    def test_what_is_spoilt_of_it_is_named(
+        self, tmp_path: Path, build: Any, change: str, said: str
     ) -> None:
         build.write(tmp_path, rounds=[build.round_result(1, [build.talkative("a")], 0.25)])
         with sqlite3.connect(tmp_path / "run.sqlite") as db:
             without_views(db)
             db.execute(change)
         db.close()
-        with pytest.raises(ReportError, match="damaged, or of another version"):
-            read_run(tmp_path)
+        run = read_run(tmp_path)
+        (warning,) = run.warnings
+        assert re.match(f"observation, round 1, device a.*{said}", warning)
+        assert run.rounds[0].devices[0].energy == build.talkative("a").energy
 
     def test_what_was_applied_is_taken_from_the_last_answer(
         self, tmp_path: Path, build: Any
@@ -182,6 +187,85 @@ class TestRunsThatEndedEarly:
         assert any("run.config" in warning for warning in run.warnings)
         assert any("run.origins" in warning for warning in run.warnings)
 
+    @pytest.mark.parametrize("column", ["energy_j", "kind", "source"])
+    def test_half_an_energy_is_unread(self, run_dir: Path, column: str) -> None:
+        where = "round = 2 AND device = 'device-1' AND phase = 'compute'"
+        with sqlite3.connect(run_dir / "run.sqlite") as db:
+            db.execute(f"UPDATE sample SET {column} = NULL WHERE {where}")
+        db.close()
+        run = read_run(run_dir)
+        (warning,) = run.warnings
+        assert warning.startswith("sample, round 2, device device-1, phase compute: energy ")
+        (gap,) = summarise(run).energy.missing
+        assert (gap.round, gap.device, gap.phase) == (2, "device-1", "compute")
+        with open_store(run_dir) as (_, db):
+            found = db.execute(f"SELECT energy_j, kind, unmetered FROM phases WHERE {where}")
+            assert found.fetchall() == [(None, None, 1)]
+
+    @pytest.mark.parametrize(
+        ("table", "change", "place"),
+        [
+            (
+                "sample",
+                "kind = 'guessed'",
+                "sample, round 1, device device-0, phase model-download",
+            ),
+            ("sample", "phase = 'sleep'", "sample, round 1, device device-0, phase sleep"),
+            ("device_round", "status = 'odd'", "device_round, round 1, device device-0"),
+        ],
+    )
+    def test_a_row_that_sums_need_refuses_and_is_named(
+        self, run_dir: Path, table: str, change: str, place: str
+    ) -> None:
+        with sqlite3.connect(run_dir / "run.sqlite") as db:
+            db.execute(
+                f"UPDATE {table} SET {change} WHERE rowid = (SELECT min(rowid) FROM {table} "
+                "WHERE round = 1)"
+            )
+        db.close()
+        with pytest.raises(ReportError, match=place):
+            read_run(run_dir)
+
+    def test_spoilt_histograms_and_events_are_named(self, run_dir: Path) -> None:
+        with sqlite3.connect(run_dir / "run.sqlite") as db:
+            db.execute("INSERT INTO label_skew VALUES ('device-0', 'local', '[1', 0, 0)")
+            db.execute("INSERT INTO label_skew VALUES ('device-1', 'local', '[1, 2]', 0, 0)")
+            db.execute("INSERT INTO event (at, event, body) VALUES (0, 'not-deployed', '{')")
+        db.close()
+        run = read_run(run_dir)
+        assert list(run.labels["local"]) == ["device-1"]
+        assert run.not_made is None
+        assert any(w.startswith("label_skew, device device-0, stage local") for w in run.warnings)
+        assert any(w.startswith("event not-deployed ") for w in run.warnings)
+
+    def test_no_earlier_plan_stands_for_a_spoilt_one(self, run_dir: Path) -> None:
+        with sqlite3.connect(run_dir / "run.sqlite") as db:
+            db.execute("INSERT INTO plan SELECT 2, '[1' FROM plan")
+        db.close()
+        run = read_run(run_dir)
+        assert (run.plan, run.device_plans) == (None, {})
+        assert run.warnings[0].startswith("plan 2, the one in force, cannot be read")
+
+    def test_rows_of_no_round_are_named(self, run_dir: Path) -> None:
+        with sqlite3.connect(run_dir / "run.sqlite") as db:
+            db.execute("DELETE FROM round WHERE number = 3")
+            db.execute("DELETE FROM device_round WHERE round = 2 AND device = 'device-1'")
+        db.close()
+        (warning,) = read_run(run_dir).warnings
+        for lost in ("round 2 of device-1", "round 3 of device-0", "round 3 of device-1"):
+            assert lost in warning
+
+    def test_two_runs_in_a_store_are_named(self, run_dir: Path) -> None:
+        with sqlite3.connect(run_dir / "run.sqlite") as db:
+            db.execute("CREATE TEMP TABLE copy AS SELECT * FROM run")
+            db.execute("UPDATE copy SET run = 'z-run'")
+            db.execute("INSERT INTO run SELECT * FROM copy")
+        db.close()
+        run = read_run(run_dir)
+        assert run.info.run == "z-run"
+        (warning,) = run.warnings
+        assert "table run has 2 rows" in warning
+
     def test_notes_of_devices(self, tmp_path: Path) -> None:
         from fimi.record.events import BatchDelivered, PlanInForce
 
@@ -220,6 +304,13 @@ class TestErrors:
             db.execute(f"PRAGMA user_version = {VERSION + 1}")
         db.close()
         with pytest.raises(ReportError, match=rf"newer version .* up to {VERSION}\); update"):
+            read_run(run_dir)
+
+    def test_a_store_of_no_version(self, run_dir: Path) -> None:
+        with sqlite3.connect(run_dir / "run.sqlite") as db:
+            db.execute("PRAGMA user_version = 1")
+        db.close()
+        with pytest.raises(ReportError, match="there is no run store version 1, only 0 and 2"):
             read_run(run_dir)
 
     def test_impossible_joules(self, run_dir: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from fimi.energy.cost_model import PHASES, PhaseCost
 from fimi.energy.joules import Energy
 from fimi.record.phases import phase_seconds
-from fimi.record.reader import read_run
+from fimi.record.reader import open_store, read_run
 from fimi.record.results import ServerRound
 from fimi.record.summary import summarise
 from fimi.record.sums import Gap
@@ -191,9 +191,39 @@ class TestMissing:
         assert summary.energy.missing == (Gap(device="b", round=1),)
         assert summary.dynamic.value_j == pytest.approx(build.dynamic_j)
 
+    @pytest.mark.parametrize(
+        ("changes", "lacking"),
+        [
+            ({"without": "compute"}, "compute"),
+            ({"without": "upload", "status": "late"}, "upload"),
+            ({"without": "idle"}, "idle"),
+            ({"without": "idle", "busy_s": 7.5}, None),  # busy to the end of the round
+            ({"without": "idle", "busy_s": 9.0, "status": "late"}, None),
+            ({"without": "upload", "status": "failed"}, None),  # before it came to that
+        ],
+    )
+    def test_a_phase_that_was_predicted_and_not_told_is_missing(
+        self, tmp_path: Path, build: Any, changes: dict[str, Any], lacking: Any
+    ) -> None:
+        entry = build.device_round("a")
+        kept = tuple(p for p in entry.phases if p.phase != changes["without"])
+        changed = {key: value for key, value in changes.items() if key != "without"}
+        entry = build.device_round("a", phases=kept, **changed)
+        build.write(tmp_path, names="a", rounds=[build.round_result(1, [entry], 0.5)])
+        summary = summarise(read_run(tmp_path))
+        wanted = (Gap(device="a", round=1, phase=lacking),) if lacking else ()
+        assert summary.energy.missing == wanted
+        assert (summary.energy.value is None) == bool(lacking)
+        with open_store(tmp_path) as (_, db):
+            (found,) = db.execute("SELECT energy_j IS NULL, unmetered FROM device_rounds")
+            fleet = db.execute("SELECT energy_j, known_j FROM rounds").fetchone()
+        assert found == (bool(lacking), len(wanted))
+        known_j = sum(p.energy.value_j for p in kept if p.energy)
+        assert fleet == (None if lacking else pytest.approx(known_j), pytest.approx(known_j))
+
     def test_unknown_idle_power_is_said(self, tmp_path: Path, build: Any) -> None:
         entry = build.device_round("x")
-        entry = build.device_round("x", phases=entry.phases[:-1])  # never idled
+        entry = build.device_round("x", phases=entry.phases[:-1], busy_s=7.5)  # never idled
         build.write(tmp_path, names=(), rounds=[build.round_result(1, [entry], 0.5)])
         summary = summarise(read_run(tmp_path))
         assert summary.dynamic.value is summary.dynamic.known is None
