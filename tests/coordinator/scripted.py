@@ -155,7 +155,7 @@ class ScriptedDevice:
                 training_accuracy=0.5,
                 frequency_hz=1e9,
                 busy_s=busy_s,
-                phases=(record("compute"), record("upload")),
+                phases=(record("model-download", 0.0, 0.0), record("compute"), record("upload")),
                 error=error,
                 transfers=(Goodput(phase="upload", size_bytes=1000, duration_s=0.5),),
                 observed=Observation(throttled={"script": 2}, cap_hz=1e9),

@@ -483,7 +483,7 @@ class TestReplanning:
             assert db.execute("SELECT DISTINCT round FROM refit").fetchall()[0] == (3,)
             assert db.execute("SELECT count(*) FROM plan").fetchone() == (1 + len(refits),)
             residuals = db.execute("SELECT count(*) FROM residual").fetchone()[0]
-        assert residuals == 2 * 3 * 5  # devices × phases that were metered × rounds
+        assert residuals == 2 * 4 * 5  # devices × phases that were metered × rounds
 
     def test_the_last_round_is_not_followed_by_a_plan(self, lab: Lab) -> None:
         lab.run(honest(), rounds=3)
