@@ -237,6 +237,7 @@ class TestEverywhere:
     def test_a_log_file_that_cannot_be_written(self, place: Workplace) -> None:
         done = place.run("check", "--log-file", "none/fimi.log")
         refused(done, 3, "--log-file none/fimi.log cannot be written: No such file or directory")
+        assert done.stderr.count("cannot be written") == 1
         assert done.stdout == ""
 
     def test_an_error_is_in_the_log_file(self, place: Workplace) -> None:
