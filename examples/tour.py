@@ -13,6 +13,8 @@ import numpy as np
 import fimi
 
 folder = Path("tour")
+if folder.exists():
+    raise SystemExit(f"the folder {folder.absolute()} exists; remove it or work in another one")
 folder.mkdir()
 
 # %% [markdown]

@@ -48,7 +48,7 @@ from fimi.record.phases import preparation_parts, round_parts
 from fimi.record.results import RoundResult
 from fimi.record.sums import EnergyTally, Sum
 from fimi.report.words import alike, heading, sum_cell
-from fimi.testbed.logs import SHOWN, one_line
+from fimi.testbed.logs import SHOWN, folded, one_line
 from fimi.testbed.sentences import describe, describe_backends, describe_round, is_problem
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class Lines:
         log.log(logging.WARNING if problem else logging.INFO, "%s", text, extra=SHOWN)
         if self._stream is not None and (problem or not self._quiet):
             line = f"[{self._said_s - self._began_s:6.1f} s] {clean(one_line(text), _LONGEST)}"
-            print(line, file=self._stream, flush=True)
+            print(folded(line, self._stream), file=self._stream, flush=True)
 
 
 class PlainView(Lines):

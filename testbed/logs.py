@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import textwrap
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
@@ -125,7 +126,8 @@ class _Terminal(logging.Handler):
         try:
             problem = record.levelno >= logging.WARNING
             stream = sys.stdout if self._talks and not problem else sys.stderr
-            print(self._line.format(record) if self._line else _said(record, stream), file=stream)
+            text = self._line.format(record) if self._line else _said(record, stream)
+            print(folded(text, stream), file=stream)
             stream.flush()
         except Exception:
             self.handleError(record)
@@ -159,7 +161,25 @@ class _File(logging.FileHandler):
 
 def one_line(text: str) -> str:
     """A message without line breaks or control characters; it may come from the network."""
-    return clean("; ".join(text.splitlines()), _LONGEST)
+    return clean("; ".join(map(str.strip, text.splitlines())), _LONGEST)
+
+
+def folded(text: str, stream: IO[str]) -> str:
+    """A text whose lines break between words where a terminal is too narrow for them."""
+    if not stream.isatty():
+        return text
+    width = Paper.of(stream).width
+    return "\n".join(
+        textwrap.fill(
+            line,
+            width,
+            subsequent_indent="  ",
+            replace_whitespace=False,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for line in text.split("\n")
+    )
 
 
 def absolute(path: Path | None) -> str:

@@ -73,6 +73,7 @@ class Command(click.Command):
         try:
             logs.set_up(settings, talks=self.talks)
         except OSError as error:
+            logs.set_up(logs.LogSettings())  # without it, logging writes the error once more
             fail(
                 f"--log-file {file} cannot be written: {error.strerror}; name a file in a folder "
                 "that exists and can be written",

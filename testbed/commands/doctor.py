@@ -78,10 +78,14 @@ def doctor(
                 click.echo(textwrap.indent(check.fix, f"{'':9}→ "))
         warnings = sum(check.status == "warning" for check in checks)
         click.echo(
-            f"\n{failures} failures, {warnings} warnings: "
+            f"\n{_count(failures, 'failure')}, {_count(warnings, 'warning')}: "
             + ("an agent cannot run here" if failures else "an agent can run here")
         )
     sys.exit(EXIT_SURROUNDINGS if failures else 0)
+
+
+def _count(number: int, of_what: str) -> str:
+    return f"{number} {of_what}{'' if number == 1 else 's'}"
 
 
 @click.command(cls=Command)

@@ -40,6 +40,8 @@ def generator() -> None:
 @generator.command("run", cls=ServiceCommand)
 @options(COMMON)
 @BROKER_URL
+@click.option("--devices", type=int, help="fleet.devices")
+@click.option("--alpha", type=float, help="data.alpha")
 @click.option("--id", "peer", default="generator", help="Name of this node.")
 def generator_run(
     url: str, peer: str, config_path: Path | None, settings: tuple[str, ...], **given: Any

@@ -26,8 +26,24 @@ from fimi.testbed.commands.shared import (
     stop_on_signals,
 )
 
+
+def _require_index(ctx: click.Context, param: click.Parameter, index: int | None) -> int:
+    if index is None and not ctx.resilient_parsing:
+        raise click.UsageError(
+            "Missing option '--index', which device of the fleet this is: 0 for the first, at most "
+            "fleet.devices - 1.",
+            ctx,
+        )
+    return index or 0
+
+
 DEVICE = [
-    click.option("--index", type=click.IntRange(0), required=True, help="Which device, from 0."),
+    click.option(
+        "--index",
+        type=click.IntRange(0),
+        callback=_require_index,
+        help="Which device, from 0.  [required]",
+    ),
     click.option("--devices", type=int, help="fleet.devices"),
     click.option("--alpha", type=float, help="data.alpha"),
 ]

@@ -19,7 +19,7 @@ from fimi.coordinator.strategies import STRATEGIES
 from fimi.errors import FimiError, InputError, RunFailedError, SurroundingsError
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.scenario import Scenario
-from fimi.testbed.logs import SHOWN
+from fimi.testbed.logs import SHOWN, folded
 from fimi.testbed.nearest import nearest
 
 log = logging.getLogger(__name__)
@@ -228,5 +228,5 @@ def reach(url: str) -> Any:
 def fail(message: str, code: int) -> NoReturn:
     """Print an error and exit."""
     log.error("%s", message, extra=SHOWN)
-    click.echo(f"fimi: {message}", err=True)
+    click.echo(folded(f"fimi: {message}", sys.stderr), err=True)
     sys.exit(code)

@@ -51,11 +51,14 @@ def _strategy(config: Config) -> Strategy:
 
 def _unknown_boards(config: Config) -> str:
     unknown = [name for name in config.fleet.boards if name not in PRESETS]
-    return f"{', '.join(map(repr, unknown))}; {hint(unknown[0], PRESETS)}" if unknown else ""
+    if not unknown:
+        return ""
+    which = " " + ", ".join(map(repr, unknown)) if len(config.fleet.boards) > 1 else ""
+    return f"{which}; {hint(unknown[0], PRESETS)}"
 
 
 RULES = (
-    Rule(_unknown_boards, "{fleet.boards} names {}"),
+    Rule(_unknown_boards, "{fleet.boards}: unknown board{}"),
     Rule(
         lambda c: c.data.public_fraction + c.data.test_fraction >= 1,
         "{data.public_fraction} and {data.test_fraction} leave no private samples for the devices; "

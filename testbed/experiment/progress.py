@@ -12,11 +12,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fimi.record.clean import clean
 from fimi.report.words import seconds
 from fimi.testbed.experiment.runner import Task, View
 from fimi.testbed.live import Lines, LiveDisplay
-from fimi.testbed.logs import SHOWN
+from fimi.testbed.logs import SHOWN, one_line
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +70,7 @@ class ExperimentLiveView(LiveDisplay, View):
     def say(self, text: str) -> None:
         """Write a line above the display."""
         log.info("%s", text, extra=SHOWN)
-        self.console.print(Text(clean(text, 1000)))
+        self.console.print(Text(one_line(text)))
 
     def finished(self, task: Task, seconds: float, problem: str) -> None:
         """Show the outcome."""

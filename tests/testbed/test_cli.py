@@ -136,6 +136,8 @@ class TestUsage:
             (["dry-run", "--set", "plan.deadline_s=20ms"], "a number without a unit"),
             (["dry-run", "--set", "plan.deadlines=20"], "did you mean 'deadline_s'?"),
             (["dry-run", "--set", "fleet.boards=['abacus']"], "there are raspberry-pi-4"),
+            (["agent", "data", "d.npz"], "Missing option '--index', which device of the fleet"),
+            (["broker", "--port", "99999"], "99999 is not in the range 0<=x<=65535"),
             (["dry-run", "--set", "generator.images_max=5"], "is below plan.synthetic_max 500"),
             (["dry-run", "--config", "none.toml"], "none.toml: no such file; 'fimi init'"),
             (["dry-run", "--config", "bad.toml"], "bad.toml: unknown key 'seeds' in [run]"),
@@ -237,6 +239,7 @@ class TestEverywhere:
     def test_a_log_file_that_cannot_be_written(self, place: Workplace) -> None:
         done = place.run("check", "--log-file", "none/fimi.log")
         refused(done, 3, "--log-file none/fimi.log cannot be written: No such file or directory")
+        assert done.stderr.count("cannot be written") == 1
         assert done.stdout == ""
 
     def test_an_error_is_in_the_log_file(self, place: Workplace) -> None:

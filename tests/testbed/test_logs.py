@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import sys
@@ -144,3 +145,20 @@ def test_children_get_the_options_that_set_them_up_alike(verbosity: int, file: s
     logs.set_up(LogSettings())
     main([*asked, "optimise", "--example"], standalone_mode=False)
     assert logs.current() == settings
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_whole_words_and_a_file_whole_lines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = "device-01: " + "joules from /sys/class/powercap/intel-rapl, " * 5 + "\n  remedy"
+    shown = logs.folded(text, Screen())
+    assert max(map(len, shown.splitlines())) <= 80
+    assert shown.split() == text.split()
+    assert logs.folded(text, io.StringIO()) == text
+    assert logs.one_line("no plan\n  deadline_s is 2") == "no plan; deadline_s is 2"

@@ -120,7 +120,7 @@ class TestBadInput:
                 "needs a cost for every sample",
             ),
             ("[generator]\nimages_max = 5", "is below plan.synthetic_max 500"),
-            ("[fleet]\nboards = ['abacus']", "names 'abacus'; there are raspberry-pi-4"),
+            ("[fleet]\nboards = ['abacus']", "): unknown board; there are raspberry-pi-4"),
             ("[fleet]\nboards = ['minipc']", "did you mean 'mini-pc'?"),
             ("[run]\nstrategy = 'fimmi'", "did you mean 'fimi'?"),
             ("[data]\ndataset = 'cifar10'", "did you mean 'cifar-10'?"),
