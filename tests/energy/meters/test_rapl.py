@@ -140,22 +140,22 @@ class TestTrouble:
         assert energies == [None, None, pytest.approx(1.0), None, None, None, None]
 
     def test_the_thread_notices_a_wrap_inside_a_long_phase(self, tmp_path: Path) -> None:
-        # 50 J are a turn of 50 ms at the highest power that is believed.
-        counter = zone(tmp_path, "intel-rapl:0", "package-0", 0, range_uj=50_000_000)
+        # 1000 J are a turn of a second at the highest power that is believed: more than one look.
+        counter = zone(tmp_path, "intel-rapl:0", "package-0", 0, range_uj=1_000_000_000)
         clock = MonotonicClock()
-        recorder = Sampler(open_rapl(tmp_path), clock, rate_hz=10)
+        recorder = Sampler(open_rapl(tmp_path), clock, rate_hz=0.2)
         ledger = Ledger(clock, recorder)
         ledger.begin("idle")
-        time.sleep(0.15)
-        for value in (20_000_000, 40_000_000, 9_999_999, 30_000_000):  # 80 J
+        time.sleep(0.6)
+        for value in (400_000_000, 800_000_000, 199_999_999, 600_000_000):  # 1600 J
             fresh = counter.with_suffix(".new")
             set_counter(fresh, value)
             fresh.replace(counter)
-            time.sleep(0.15)
+            time.sleep(0.6)
         record = ledger.end()
         recorder.close()
         assert record.energy is not None
-        assert record.energy.value_j == pytest.approx(80.0, rel=0.01)
+        assert record.energy.value_j == pytest.approx(1600.0, rel=0.01)
 
     @pytest.mark.parametrize("broken", ["energy_uj", "max_energy_range_uj"])
     def test_unreadable_names_the_file_and_the_fix(
