@@ -3,6 +3,8 @@ it."""
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from fimi.generator_node.generators.card import shipped_for
 from fimi.generator_node.service.gate import read_judge
+from fimi.generator_node.training import evaluation
 from fimi.generator_node.training.evaluation import (
     Score,
     density_and_coverage,
@@ -20,6 +23,7 @@ from fimi.generator_node.training.evaluation import (
     likenesses,
     spread,
 )
+from fimi.generator_node.training.quality import class_accuracy_score
 from fimi.learning.data.dataset import Split
 
 
@@ -66,6 +70,14 @@ def test_likeness(parts: Split) -> None:
     assert spread(parts.private) > 0.1
 
 
+@pytest.fixture
+def short_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Classifiers are trained for a third of the steps."""
+    shorter = partial(class_accuracy_score, steps=240)
+    monkeypatch.setattr(evaluation, "class_accuracy_score", shorter)
+
+
+@pytest.mark.usefixtures("short_training")
 def test_evaluate(parts: Split) -> None:
     judge = read_judge(shipped_for(parts.public))
     few = parts.private.subset(np.arange(200), "few")
@@ -83,6 +95,7 @@ def test_evaluate(parts: Split) -> None:
     assert [like.name for like in found.likeness] == ["few", "digits/test"]
 
 
+@pytest.mark.usefixtures("short_training")
 def test_one_test_set_is_not_compared_with_itself(parts: Split) -> None:
     judge = read_judge(shipped_for(parts.public))
     one, other = halves(parts.test, 0)
