@@ -376,7 +376,10 @@ class Coordinator:
                 context.peer.send(
                     device,
                     DeploymentClosed(
-                        run=context.run, device=device, fleet_time_s=plans.fleet_time_s
+                        run=context.run,
+                        device=device,
+                        round=number,
+                        fleet_time_s=plans.fleet_time_s,
                     ),
                 )
 

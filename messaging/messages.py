@@ -1,13 +1,19 @@
 """The types of all messages between coordinator, generator node and edge agents.
 
-A message is one JSON object; unknown fields are refused. The order of messages: a device publishes
-its :class:`DeviceState` and :class:`Profile`. The coordinator sends the generator node a
-:class:`SyntheticRequest`, and gets :class:`SyntheticProgress` and a :class:`SyntheticBatch`. It
-sends the device its :class:`DevicePlan`, which answers :class:`PlanApplied`. In each round follow
-:class:`RoundStart`, :class:`UpdateReady`, :class:`RoundReport`, :class:`RoundClosed` and
-:class:`RoundSettled`. A :class:`DeploymentTest` asks devices to try the trained model; they answer
-with :class:`DeploymentReport`. Large payloads never travel in a message: a message names them by an
-:class:`Offer`, and the receiver pulls them (:mod:`fimi.messaging.transfers.exchange`).
+A message is one JSON object; unknown fields are refused.
+
+Coordinator and device talk in two documents, which the broker keeps. :class:`Desired` holds the
+latest *order* of every kind to one device: :class:`Invitation`, :class:`DevicePlan`,
+:class:`RoundStart`, :class:`RoundClosed`, :class:`DeploymentTest`, :class:`DeploymentClosed`,
+:class:`RunEnded`. :class:`Reported` holds the *facts* of that device that are not in the run store
+yet: :class:`Profile` or :class:`Refusal`, :class:`PlanApplied`, :class:`UpdateReady`,
+:class:`RoundReport`, :class:`RoundSettled`, :class:`DeploymentReport`. Either side publishes its
+document again until the other one's says that it was heard (docs/conversation.md).
+
+The generator node gets a :class:`SyntheticRequest` for each device, and answers with
+:class:`SyntheticProgress` and a :class:`SyntheticBatch`. Large payloads never travel in a message:
+a message names them by an :class:`Offer`, and the receiver pulls them
+(:mod:`fimi.messaging.transfers.exchange`).
 """
 
 from __future__ import annotations
@@ -20,6 +26,7 @@ from fimi.energy.cost_model import BoardModel, OperatingPoint, Phase, PhaseCost
 from fimi.energy.hardware import Applied, HardwareDescription, Observation
 from fimi.energy.joules import Energy
 from fimi.energy.ledger import PhaseRecord
+from fimi.learning.data.contract import Contract
 from fimi.learning.training.classifier import Variant
 from fimi.learning.training.trainer import TrainingSettings
 
@@ -28,6 +35,13 @@ Seconds = Annotated[float, Meta(ge=0, le=1e9)]
 Hertz = Annotated[float, Meta(ge=0, le=1e12)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Role = Literal["device", "generator", "coordinator"]
+Way = Literal["indices", "file", "shipped"]
+"""How a device gets its samples: by indices into a data set that lies on it, from a file of its
+own, or from the coordinator."""
+Stage = Literal["idle", "fetching", "training", "offering", "settled"]
+"""What a device does: nothing; it fetches samples, batch or model; it trains, or tries a model; its
+update is ready; it has settled its last round."""
 
 
 class Message(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type"):
@@ -35,13 +49,13 @@ class Message(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag
 
 
 class RunMessage(Message, frozen=True, kw_only=True):
-    """Base of the messages of a run, ``run``."""
+    """Base of the messages of a run, ``run``, and of what they hold."""
 
     run: str
 
 
 class DeviceMessage(RunMessage, frozen=True, kw_only=True):
-    """Base of the messages to, from or for one device of a run, ``device``."""
+    """Base of the messages to, from or for one device of a run, ``device``, and their parts."""
 
     device: str
 
@@ -102,17 +116,97 @@ class DeviceState(Message, frozen=True, kw_only=True, tag="state"):
     """
 
     peer: str
-    role: Literal["device", "generator", "coordinator"]
+    role: Role
     status: Literal["online", "offline"]
     boot_id: str
 
 
-class Profile(Message, frozen=True, kw_only=True, tag="profile"):
-    """The profile of a device, which it publishes before the plan is made.
+class Lease(Message, frozen=True, kw_only=True, tag="lease"):
+    """Who holds a peer id (retained, on the peer's own topic).
 
     Attributes:
-        device: its id.
+        peer: the id.
+        role: what kind of process holds it.
+        boot_id: of the process.
+        epoch: grows with every process that takes the id over.
+        host: name of its machine.
+        pid: its number there.
+        since: when it took the id, ISO 8601, by its own clock; shown, never compared.
+        held: whether it still does; false after an orderly end.
+        what: what it does, for example ``"run desk-3"``; may be empty.
+        nonce: of the :class:`Claim` that it answers; empty otherwise.
+    """
+
+    peer: str
+    role: Role
+    boot_id: str
+    epoch: Annotated[int, Meta(ge=1, le=2**53)]
+    host: str = ""
+    pid: int = 0
+    since: str = ""
+    held: bool = True
+    what: str = ""
+    nonce: str = ""
+
+
+class Claim(Message, frozen=True, kw_only=True, tag="claim"):
+    """A newcomer asks whether the holder of its id, ``peer``, is alive; answered by a lease."""
+
+    peer: str
+    nonce: str
+
+
+class EmulatedDevice(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The board of a device that has no meter, so that it is the same in every process.
+
+    Attributes:
+        board: name of its make.
+        seed: of the fleet.
+        emulation: ``"model"`` or ``"physical"``.
+        profile_error: relative standard deviation between the board and its profile.
+        cycles_per_sample: CPU cycles to train on one sample on the reference board.
+    """
+
+    board: str
+    seed: Count
+    emulation: Literal["model", "physical"]
+    profile_error: Annotated[float, Meta(ge=0, le=1)]
+    cycles_per_sample: Annotated[float, Meta(gt=0)]
+
+
+class Invitation(DeviceMessage, frozen=True, kw_only=True, tag="invitation"):
+    """Coordinator to device: take part, with these samples.
+
+    Attributes:
+        index: of the device in this run, from 0; fixed for the run.
+        contract: the data of the run.
+        way: how the device gets its samples.
+        share: its indices, or its samples; ``None`` where it has a file of its own.
+        hashes: salted hashes of the test and the public images; ``None``: nothing to compare with.
+        emulated: the board of a device without a meter.
+    """
+
+    index: Count
+    contract: Contract
+    way: Way
+    share: Offer | None = None
+    hashes: Offer | None = None
+    emulated: EmulatedDevice | None = None
+
+
+class Refusal(DeviceMessage, frozen=True, kw_only=True, tag="refusal"):
+    """Device to coordinator: it cannot take part, and why, in one sentence."""
+
+    reason: str
+
+
+class Profile(DeviceMessage, frozen=True, kw_only=True, tag="profile"):
+    """The profile of a device, which confirms the contract.
+
+    Attributes:
         boot_id: id of this start.
+        contract: digest of the contract that it has checked its data against.
+        fingerprint: salted digest of its images, by which equal data are noticed.
         dataset: name of the data set, which defines the labels, for example ``"digits"``.
         label_counts: local samples per class; nothing else about its data leaves the device.
         hardware: board and meter.
@@ -120,8 +214,10 @@ class Profile(Message, frozen=True, kw_only=True, tag="profile"):
         backend: trainers that are installed, for example ``"onnxruntime 1.31, torch 2.6"``.
     """
 
-    device: str
+    run: str = ""
     boot_id: str
+    contract: str = ""
+    fingerprint: str = ""
     dataset: str
     label_counts: tuple[Count, ...]
     hardware: HardwareDescription
@@ -133,6 +229,8 @@ class SyntheticRequest(DeviceMessage, frozen=True, kw_only=True, tag="synthetic-
     """Coordinator to generator node: make these images for this device.
 
     Attributes:
+        instance: of the run.
+        contract: the data of the run; a node with other data refuses.
         counts: images per class.
         seed: determines the images.
         unlabelled: whether the batch holds the images alone, in an order that does not show their
@@ -140,6 +238,8 @@ class SyntheticRequest(DeviceMessage, frozen=True, kw_only=True, tag="synthetic-
         skip: images of each class that earlier requests brought; these follow them. Empty: none.
     """
 
+    instance: str = ""
+    contract: Contract | None = None
     counts: tuple[Count, ...]
     seed: int
     unlabelled: bool = False
@@ -199,6 +299,7 @@ class DevicePlan(DeviceMessage, frozen=True, kw_only=True, tag="plan"):
         unlabelled: number of images in a batch without labels, else 0; the device labels them again
             every round with the global model.
         confidence_min: least probability of a label for its image to be trained on.
+        booked: the batch's receipt is in the run store: an emulated board gets it at no cost.
     """
 
     device_index: Count
@@ -209,6 +310,7 @@ class DevicePlan(DeviceMessage, frozen=True, kw_only=True, tag="plan"):
     fleet_time_s: Seconds = 0.0
     unlabelled: Count = 0
     confidence_min: Share = 0.0
+    booked: bool = False
 
 
 class PlanApplied(DeviceMessage, frozen=True, kw_only=True, tag="plan-applied"):
@@ -257,10 +359,11 @@ class RoundReport(RoundMessage, frozen=True, kw_only=True, tag="round-report"):
     Attributes:
         local_samples: real samples trained on per epoch.
         synthetic_samples: synthetic samples trained on per epoch; of unlabelled ones, those kept.
-        training_loss: mean loss of the last epoch.
-        training_accuracy: accuracy of the last epoch.
+        training_loss: mean loss of the last epoch; ``None`` if it did not train to the end.
+        training_accuracy: accuracy of the last epoch; ``None`` likewise.
         frequency_hz: achieved CPU frequency, or ``None`` if unknown.
-        busy_s: from the round's start until the upload ended, device's clock.
+        busy_s: from the round's start until the upload ended, without ``waited_s``, device's clock.
+        waited_s: in which the update was ready and the coordinator did not pull it yet, s.
         phases: phases metered since the last report.
         backend: backend of the training, for example ``"onnxruntime 1.31"``; empty if it did not
             train.
@@ -274,10 +377,11 @@ class RoundReport(RoundMessage, frozen=True, kw_only=True, tag="round-report"):
 
     local_samples: Count
     synthetic_samples: Count
-    training_loss: float
-    training_accuracy: Share
+    training_loss: float | None
+    training_accuracy: Share | None
     frequency_hz: Hertz | None
     busy_s: Seconds
+    waited_s: Seconds = 0.0
     phases: tuple[PhaseRecord, ...]
     backend: str = ""
     error: str = ""
@@ -374,37 +478,113 @@ class DeploymentReport(RoundMessage, frozen=True, kw_only=True, tag="deployment-
     seconds: Seconds
 
 
-class DeploymentClosed(DeviceMessage, frozen=True, kw_only=True, tag="deployment-closed"):
-    """Coordinator to device: rounds continue at this time of the fleet's clock.
+class DeploymentClosed(RoundMessage, frozen=True, kw_only=True, tag="deployment-closed"):
+    """Coordinator to device: the trial after ``round`` is over, and rounds go on.
 
-    The energy since the last round belongs to no round.
+    ``fleet_time_s`` is the present time of the fleet's clock. The energy since the last round
+    belongs to no round.
     """
 
     fleet_time_s: Seconds
 
 
 class RunEnded(RunMessage, frozen=True, kw_only=True, tag="run-ended"):
-    """Coordinator to all devices: the run is ``completed``, or why it ended early."""
+    """Coordinator to all: the run is over for now: ``completed``, or why it ended early.
+
+    Attributes:
+        reason: why, in one sentence.
+        instance: of the run.
+    """
 
     reason: str
+    instance: str = ""
+
+
+class Heard(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """All facts of a device's start ``boot_id`` up to ``fact`` are in the run store."""
+
+    boot_id: str = ""
+    fact: Count = 0
+
+
+class Desired(DeviceMessage, frozen=True, kw_only=True, tag="desired"):
+    """Coordinator to device: what is wanted of it (retained; a later one replaces it).
+
+    Of two documents the one with the greater ``(epoch, number)`` holds. The orders are the latest
+    of their kind; :mod:`fimi.edge_agent.course` says what follows from them.
+
+    Attributes:
+        instance: of the run.
+        epoch: of the coordinator.
+        number: grows with every change.
+        heard: what is in the run store.
+    """
+
+    instance: str
+    epoch: Annotated[int, Meta(ge=1, le=2**53)]
+    number: Annotated[int, Meta(ge=1, le=2**53)]
+    heard: Heard = Heard()
+    invitation: Invitation | None = None
+    plan: DevicePlan | None = None
+    start: RoundStart | None = None
+    closed: RoundClosed | None = None
+    test: DeploymentTest | None = None
+    resume: DeploymentClosed | None = None
+    ended: RunEnded | None = None
+
+
+FactBody = (
+    Profile | Refusal | PlanApplied | UpdateReady | RoundReport | RoundSettled | DeploymentReport
+)
+"""What a device can report."""
+
+
+class Fact(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A fact with its number; a device counts from 1 after each of its starts."""
+
+    number: Annotated[int, Meta(ge=1, le=2**53)]
+    body: FactBody
+
+
+class Reported(DeviceMessage, frozen=True, kw_only=True, tag="reported"):
+    """Device to coordinator: what has become of its orders (retained; a later one replaces it).
+
+    Attributes:
+        instance: of the run that it takes part in.
+        boot_id: of this start of the device.
+        number: grows with every change.
+        epoch: of the newest :class:`Desired` that it has taken in.
+        heard: the number of that document.
+        stage: what the device does.
+        waits_for: for whom or what it waits, in words; empty if it does not.
+        facts: what is not in the run store yet, as far as the device has been told.
+    """
+
+    instance: str
+    boot_id: str
+    number: Annotated[int, Meta(ge=1, le=2**53)]
+    epoch: Count
+    heard: Count
+    stage: Stage
+    waits_for: str = ""
+    facts: tuple[Fact, ...] = ()
 
 
 AnyMessage = (
     DeviceState
-    | Profile
+    | Lease
+    | Claim
+    | Desired
+    | Reported
     | SyntheticRequest
     | SyntheticBatch
     | SyntheticProgress
-    | DevicePlan
-    | PlanApplied
-    | RoundStart
-    | UpdateReady
-    | RoundReport
-    | RoundClosed
-    | RoundSettled
-    | DeploymentTest
-    | DeploymentReport
-    | DeploymentClosed
     | RunEnded
+    | FactBody
+    | DevicePlan
+    | RoundStart
+    | RoundClosed
+    | DeploymentTest
+    | DeploymentClosed
 )
 """Every message, for decoding: the field ``type`` decides."""

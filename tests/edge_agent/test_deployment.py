@@ -105,7 +105,7 @@ class TestAgent:
         ask(bench, good())
         at_s = bench.board.clock.now_s() + 2.0
         bench.desk.send(
-            "device-1", DeploymentClosed(run="r1", device="device-1", fleet_time_s=at_s)
+            "device-1", DeploymentClosed(run="r1", device="device-1", round=1, fleet_time_s=at_s)
         )
         # a round that this device has no part in, of 3 s
         bench.desk.send(

@@ -250,7 +250,7 @@ def samples() -> tuple[tuple[str, str, Message], ...]:
             ),
             seconds=1.5,
         )),
-        (*down, DeploymentClosed(run=run, device="d1", fleet_time_s=61.0)),
+        (*down, DeploymentClosed(run=run, device="d1", round=1, fleet_time_s=61.0)),
         ("coordinator", "all", RunEnded(run=run, reason="completed")),
         (*up, DeviceState(peer="d1", role="device", status="online", boot_id="b")),
     )  # fmt: skip
