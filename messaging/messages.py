@@ -26,7 +26,7 @@ from fimi.energy.cost_model import BoardModel, OperatingPoint, Phase, PhaseCost
 from fimi.energy.hardware import Applied, HardwareDescription, Observation
 from fimi.energy.joules import Energy
 from fimi.energy.ledger import PhaseRecord
-from fimi.learning.data.contract import Contract
+from fimi.learning.data.contract import Contract, Way
 from fimi.learning.training.classifier import Variant
 from fimi.learning.training.trainer import TrainingSettings
 
@@ -36,9 +36,6 @@ Hertz = Annotated[float, Meta(ge=0, le=1e12)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Role = Literal["device", "generator", "coordinator"]
-Way = Literal["indices", "file", "shipped"]
-"""How a device gets its samples: by indices into a data set that lies on it, from a file of its
-own, or from the coordinator."""
 Stage = Literal["idle", "fetching", "training", "offering", "settled"]
 """What a device does: nothing; it fetches samples, batch or model; it trains, or tries a model; its
 update is ready; it has settled its last round."""

@@ -86,6 +86,46 @@ class AwaitingGenerator(Event, frozen=True, kw_only=True, tag="awaiting-generato
         """Nothing."""
 
 
+class BrokerAway(Event, frozen=True, kw_only=True, tag="broker-away"):
+    """The connection to the broker is lost, and the run waits. Not stored.
+
+    Attributes:
+        seconds: since it was lost, wall time, s.
+    """
+
+    seconds: float
+
+    def logged(self) -> None:
+        """Nothing."""
+
+
+class Awaiting(Event, frozen=True, kw_only=True, tag="awaiting"):
+    """Somebody is waited for. Not stored.
+
+    Attributes:
+        what: for what, for example ``"to follow their plans"``.
+        devices: who is waited for.
+    """
+
+    what: str
+    devices: tuple[str, ...]
+
+    def logged(self) -> None:
+        """Nothing."""
+
+
+class DeviceRefused(Event, frozen=True, kw_only=True, tag="device-refused"):
+    """A device does not take part.
+
+    Attributes:
+        device: its id.
+        reason: why, in one sentence.
+    """
+
+    device: str
+    reason: str
+
+
 class SearchProgress(Event, frozen=True, kw_only=True, tag="search-progress"):
     """The planner's search has finished an iteration."""
 
@@ -236,7 +276,7 @@ class RunFinished(Event, frozen=True, kw_only=True, tag="run-finished"):
 
 
 Logged = (
-    DeviceJoined | DeviceLost | BatchDelivered | GenerationProgress | PlanInForce | RoundStarted
+    DeviceJoined | DeviceLost | DeviceRefused | BatchDelivered | GenerationProgress | PlanInForce | RoundStarted
     | DeviceReported | UpdateRejected | Refitted | NotDeployed | RunFinished
 )  # fmt: skip
 """Events that the log keeps whole; the tag names the type."""
