@@ -234,6 +234,23 @@ class RoundFinished(Event, frozen=True, kw_only=True, tag="round-finished"):
         return {"event": tag(RoundFinished), "round": self.result.number}
 
 
+class Credited(Event, frozen=True, kw_only=True, tag="credited"):
+    """What a device reported after a round was closed is in that round now."""
+
+    round: int
+    device: str
+
+
+class Resumed(Event, frozen=True, kw_only=True, tag="resumed"):
+    """A process goes on with a run that another one has begun.
+
+    Attributes:
+        after_round: the last round that was stored; 0 for none.
+    """
+
+    after_round: int
+
+
 class Refitted(Event, frozen=True, kw_only=True, tag="refitted"):
     """Predictions had drifted: the boards were fitted again.
 
@@ -276,8 +293,9 @@ class RunFinished(Event, frozen=True, kw_only=True, tag="run-finished"):
 
 
 Logged = (
-    DeviceJoined | DeviceLost | DeviceRefused | BatchDelivered | GenerationProgress | PlanInForce | RoundStarted
-    | DeviceReported | UpdateRejected | Refitted | NotDeployed | RunFinished
+    DeviceJoined | DeviceLost | DeviceRefused | BatchDelivered | GenerationProgress | PlanInForce
+    | RoundStarted
+    | DeviceReported | UpdateRejected | Credited | Resumed | Refitted | NotDeployed | RunFinished
 )  # fmt: skip
 """Events that the log keeps whole; the tag names the type."""
 
