@@ -93,10 +93,12 @@ class Adaptation:
 
         Args:
             result: the round; its resting devices are ignored.
-            plans: the plans of its participants.
+            plans: the plans of its participants; others are left out.
         """
         found: list[Residual] = []
         for entry in result.participants:
+            if entry.device not in plans:
+                continue
             point = plans[entry.device].point
             of_device = residuals(result.number, entry, point, self._boards[entry.device])
             found += of_device
@@ -144,6 +146,6 @@ class Adaptation:
     def profiles(self, profiles: Mapping[str, Profile]) -> dict[str, Profile]:
         """Profiles with the cost parameters in force."""
         return {
-            device: msgspec.structs.replace(profile, board=self._boards[device])
+            device: msgspec.structs.replace(profile, board=self._boards.get(device, profile.board))
             for device, profile in profiles.items()
         }

@@ -46,6 +46,7 @@ class DevicePart(Struct, frozen=True, kw_only=True):
         profile: that it has published; ``None`` before.
         applied: its answer to its plan; ``None`` before.
         refused: why it does not take part; empty if it does.
+        since_round: the first round that it has a plan for; ``None`` before.
         prepared_s: how long it received its batch, s, once that is in the run store.
     """
 
@@ -53,6 +54,7 @@ class DevicePart(Struct, frozen=True, kw_only=True):
     profile: Profile | None = None
     applied: PlanApplied | None = None
     refused: str = ""
+    since_round: int | None = None
     prepared_s: float | None = None
 
 

@@ -14,10 +14,11 @@ from collections.abc import Mapping
 import msgspec
 import numpy as np
 
-from fimi.coordinator import checkpoint, planning
+from fimi.coordinator import checkpoint as checkpoints
+from fimi.coordinator import planning
 from fimi.coordinator.checkpoint import PlanPart
 from fimi.coordinator.context import Context
-from fimi.coordinator.enrolment import Enrolment
+from fimi.coordinator.enrolment import Roster
 from fimi.energy.cost_model import download_cost
 from fimi.learning.data.partition_summary import summarise
 from fimi.messaging.messages import DevicePlan, PlanApplied, Profile, SyntheticBatch
@@ -36,7 +37,7 @@ class DevicePlans:
 
     Args:
         context: the context of the run.
-        enrolment: the devices that take part.
+        roster: the devices that take part.
         model_bytes: size of the model and of an update as sent.
         part: the plan of a run that goes on, or the one just made.
 
@@ -45,11 +46,9 @@ class DevicePlans:
         fleet_time_s: present time of the fleet's clock, s.
     """
 
-    def __init__(
-        self, context: Context, enrolment: Enrolment, model_bytes: int, part: PlanPart
-    ) -> None:
+    def __init__(self, context: Context, roster: Roster, model_bytes: int, part: PlanPart) -> None:
         self._context = context
-        self._enrolment = enrolment
+        self._roster = roster
         self._model_bytes = model_bytes
         self._part = part
         self.devices: dict[str, DevicePlan] = dict(part.devices)
@@ -66,7 +65,7 @@ class DevicePlans:
         if not self.devices:
             self._make(
                 plan,
-                self._enrolment.members,
+                self._roster.members,
                 delivered={device: batch.delivered for device, batch in batches.items()},
                 batches=batches,
             )
@@ -78,8 +77,8 @@ class DevicePlans:
         self._await_answers(quorum)
         self.fleet_time_s = max(
             (
-                self._enrolment.prepared_s(device) or 0.0
-                for device, profile in self._enrolment.members.items()
+                self._roster.prepared_s(device) or 0.0
+                for device, profile in self._roster.members.items()
                 if profile.hardware.kind == "emulated"
             ),
             default=0.0,
@@ -92,6 +91,8 @@ class DevicePlans:
         plan: Plan,
         profiles: Mapping[str, Profile],
         batches: Mapping[str, SyntheticBatch] = {},
+        *,
+        checkpoint: Mapping[str, bytes] = {},
     ) -> None:
         """Send every device a new operating point; the data of those that have a plan stays.
 
@@ -99,9 +100,10 @@ class DevicePlans:
             plan: new plan of the fleet.
             profiles: profiles with the cost parameters in force.
             batches: of devices that had no plan.
+            checkpoint: what is to be stored together with it.
         """
         delivered = self.delivered | {d: batch.delivered for d, batch in batches.items()}
-        self._make(plan, profiles, delivered=delivered, batches=batches)
+        self._make(plan, profiles, delivered=delivered, batches=batches, beside=checkpoint)
         self._context.store.write_device_plans(self.devices)
         self._send_all()
 
@@ -130,16 +132,16 @@ class DevicePlans:
                 msgspec.structs.replace(
                     plan,
                     fleet_time_s=self.fleet_time_s,
-                    booked=self._enrolment.prepared_s(device) is not None,
+                    booked=self._roster.prepared_s(device) is not None,
                 ),
             )
 
     def record(self, reply: PlanApplied) -> None:
         """Store the preparation from a device's answer."""
         plan = self.devices.get(reply.device)
-        profile = self._enrolment.members.get(reply.device)
+        profile = self._roster.members.get(reply.device)
         if plan is None or profile is None or plan.batch is None or not reply.phases:
-            self._context.store.write_checkpoint(self._enrolment.applied(reply, None))
+            self._context.store.write_checkpoint(self._roster.applied(reply, None))
             return
         preparation = Preparation(
             device=reply.device,
@@ -151,7 +153,7 @@ class DevicePlans:
         )
         seconds = None if reply.error else sum(phase.duration_s for phase in reply.phases)
         self._context.store.write_preparation(
-            preparation, checkpoint=self._enrolment.applied(reply, seconds)
+            preparation, checkpoint=self._roster.applied(reply, seconds)
         )
         self._context.notify(Prepared(preparation=preparation))
 
@@ -162,6 +164,7 @@ class DevicePlans:
         *,
         delivered: Mapping[str, tuple[int, ...]],
         batches: Mapping[str, SyntheticBatch],
+        beside: Mapping[str, bytes] = {},
     ) -> None:
         offers = {d: p.batch for d, p in self.devices.items() if p.batch is not None}
         offers |= {d: batch.offer for d, batch in batches.items() if batch.offer is not None}
@@ -173,14 +176,14 @@ class DevicePlans:
             model_bytes=self._model_bytes,
             delivered=delivered,
             batches=offers,
-            indices=self._enrolment.indices,
+            indices=self._roster.indices,
             unlabelled=self._context.strategy.unlabelled,
         )
         self._part = msgspec.structs.replace(self._part, plan=plan, devices=self.devices)
-        self._write()
+        self._write(beside)
 
-    def _write(self) -> None:
-        self._context.store.write_checkpoint(checkpoint.of_plan(self._part))
+    def _write(self, beside: Mapping[str, bytes] = {}) -> None:
+        self._context.store.write_checkpoint({**checkpoints.of_plan(self._part), **beside})
 
     def _send_all(self) -> None:
         for device in self.devices:
@@ -212,7 +215,7 @@ class DevicePlans:
     def _record_labels(self) -> None:
         """Store how uneven the devices' labels are, without and with the synthetic samples."""
         devices = sorted(self.devices)
-        members = self._enrolment.members
+        members = self._roster.members
         local = np.array([members[device].label_counts for device in devices])
         made = np.array([self.devices[device].synthetic_counts for device in devices])
         self._context.store.write_labels(

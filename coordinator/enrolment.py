@@ -5,13 +5,13 @@ answers with a profile, which confirms the contract, or with a refusal. A device
 the whole run: it is the number of its share, and the seed of what is drawn for it. Who cannot take
 part is told why.
 
-* :class:`Terms`      what devices are invited with
-* :class:`Enrolment`  invites, and keeps who has answered what
+* :class:`Terms`   what devices are invited with
+* :class:`Roster`  invites, and keeps who has answered what
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -33,6 +33,7 @@ from fimi.messaging.messages import (
 )
 from fimi.messaging.topics import device_id
 from fimi.record.events import DeviceRefused
+from fimi.record.record import Enrolment
 
 
 class Terms(Struct, frozen=True, kw_only=True):
@@ -54,7 +55,7 @@ class Terms(Struct, frozen=True, kw_only=True):
     emulated: Callable[[int], EmulatedDevice] | None = None
 
 
-class Enrolment:
+class Roster:
     """The devices of a run.
 
     Args:
@@ -153,6 +154,13 @@ class Enrolment:
         """A device says that it cannot take part."""
         self.refuse(refusal.device, refusal.reason)
 
+    def used_since(self, devices: Iterable[str], number: int) -> None:
+        """These devices have a plan from round ``number`` on."""
+        for device in devices:
+            part = self._parts[device]
+            if part.since_round is None:
+                self._keep(device, replace(part, since_round=number))
+
     def applied(self, reply: PlanApplied, prepared_s: float | None) -> dict[str, bytes]:
         """Note a device's answer to its plan.
 
@@ -249,7 +257,18 @@ class Enrolment:
 
     def _keep(self, device: str, part: DevicePart) -> None:
         self._parts[device] = part
-        self._context.store.write_checkpoint(checkpoint.of_device(device, part))
+        store = self._context.store
+        store.write_checkpoint(checkpoint.of_device(device, part))
+        store.write_enrolments(
+            [
+                Enrolment(
+                    device=device,
+                    device_index=part.index if part.index >= 0 else None,
+                    since_round=part.since_round,
+                    why_not=part.refused,
+                )
+            ]
+        )
 
     def _withdraw(self, device: str) -> None:
         if (offer := self._shares.pop(device, None)) is not None:

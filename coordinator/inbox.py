@@ -26,6 +26,7 @@ from fimi.messaging.messages import (
     Reported,
     RoundReport,
     RoundSettled,
+    SyntheticBatch,
     UpdateReady,
 )
 from fimi.record.events import BrokerAway, DeviceJoined, DeviceLost, Listener, PlanInForce
@@ -56,8 +57,11 @@ class Host(Protocol):
     def answered(self, reply: PlanApplied) -> None:
         """A device has answered its plan."""
 
-    def late(self, fact: UpdateReady | RoundReport | RoundSettled) -> bool:
-        """A fact of a round; returns whether that round is over, and the fact was dealt with."""
+    def late(self, fact: UpdateReady | RoundReport | RoundSettled | DeploymentReport) -> bool:
+        """A fact of a round or trial; returns whether that is over, and the fact dealt with."""
+
+    def batch(self, batch: SyntheticBatch) -> None:
+        """A batch has come for which no part waits."""
 
 
 class Inbox:
@@ -144,6 +148,8 @@ class Inbox:
                 if not self._fact(sender, message.boot_id, fact):
                     yield sender, fact
         else:
+            if isinstance(message, SyntheticBatch) and self._host is not None:
+                self._host.batch(message)
             yield sender, message
 
     def _state(self, state: DeviceState) -> None:
@@ -158,7 +164,7 @@ class Inbox:
 
     def _fact(self, sender: str, boot_id: str, fact: FactBody) -> bool:
         """Deal with a fact; returns whether that is all that it needs."""
-        if self._host is None or isinstance(fact, DeploymentReport):
+        if self._host is None:
             return False
         if isinstance(fact, Profile):
             self._joined(sender, fact)

@@ -184,7 +184,7 @@ class RunStore:
             known = msgspec.structs.replace(known, wall_s=wall_s + (before.wall_s or 0.0))
         if stages_wall_s:
             earlier = before.stages_wall_s
-            stages = {name: 0.0 for name in (*earlier, *stages_wall_s)}
+            stages = dict.fromkeys((*earlier, *stages_wall_s), 0.0)
             for name in stages:
                 stages[name] = earlier.get(name, 0.0) + stages_wall_s.get(name, 0.0)
             known = msgspec.structs.replace(known, stages_wall_s=stages)
@@ -239,7 +239,7 @@ class RunStore:
         with self._transaction():
             (number,) = self._db.execute(f"SELECT max(id) FROM {schema.PLAN.name}").fetchone()
             for device, share in devices.items():
-                self._insert(schema.DEVICE_PLAN, [share], plan=number, device=device)
+                self._insert(schema.DEVICE_PLAN, [share], replace=True, plan=number, device=device)
 
     @property
     def worth_keeping(self) -> bool:
@@ -250,8 +250,15 @@ class RunStore:
                 for table in (schema.PLAN, schema.ROUNDS)
             )
 
-    def write_preparation(self, preparation: Preparation) -> None:
-        """Store what a device did before the first round; the same a second time adds nothing."""
+    def write_preparation(
+        self, preparation: Preparation, *, checkpoint: Mapping[str, bytes] = {}
+    ) -> None:
+        """Store what a device did before the first round; the same a second time adds nothing.
+
+        Args:
+            preparation: its phases.
+            checkpoint: as for :meth:`write_checkpoint`, in the same transaction.
+        """
         device = preparation.device
         with self._transaction():
             known = schema.SAMPLE.values(self._db, round=0, device=device)
@@ -260,6 +267,7 @@ class RunStore:
             if new or not preparation.phases:
                 kept = msgspec.structs.replace(preparation, phases=new)
                 self._insert_phases(kept, round=0, device=device)
+            self._check_point(checkpoint, {})
 
     def write_insight(self, insight: Insight) -> None:
         """Store what the updates of a round, already stored, say."""
@@ -275,7 +283,12 @@ class RunStore:
             for device, board in boards.items():
                 drift = drifts.get(device)
                 self._insert(
-                    schema.REFIT, [board], round=number, device=device, drift_percent=drift
+                    schema.REFIT,
+                    [board],
+                    replace=True,
+                    round=number,
+                    device=device,
+                    drift_percent=drift,
                 )
 
     def write_round(
@@ -387,13 +400,19 @@ class RunStore:
                         schema.LABEL_SKEW, [labels], replace=True, device=name, stage=stage
                     )
 
-    def write_deployment(self, made: Deployment) -> None:
-        """Store what was exported and how devices ran it."""
+    def write_deployment(self, made: Deployment, *, checkpoint: Mapping[str, bytes] = {}) -> None:
+        """Store what was exported and how devices ran it.
+
+        Args:
+            made: the files and their trials.
+            checkpoint: as for :meth:`write_checkpoint`, in the same transaction.
+        """
         silent = tuple(Trial(variant=file.variant, error="did not answer") for file in made.files)
         with self._transaction():
             self._insert(schema.MODEL_FILE, made.files, round=made.round)
             for device, trials in {**made.trials, **dict.fromkeys(made.silent, silent)}.items():
                 self._insert(schema.DEPLOYMENT, trials, round=made.round, device=device)
+            self._check_point(checkpoint, {})
 
     def close(self, patience_s: float = 5.0) -> None:
         """Fold the write-ahead log into the file and close it.
