@@ -74,7 +74,7 @@ class Roster:
         self._shares: dict[str, Offer] = {}
         self._hashes: Offer | None = None
         self._gathered = bool(known)
-        for device, part in self._parts.items():
+        for part in self._parts.values():
             if part.profile is not None:
                 context.registry.restore(part.profile, part.applied)
 

@@ -40,7 +40,7 @@ class Cancelled(Exception):  # noqa: N818
 
 
 class Host(Protocol):
-    """Who is told of what concerns no waiting part: it invites, sends plans, credits, asks again."""
+    """Who is told of what concerns no waiting part of the coordinator."""
 
     def came(self, device: str, boot_id: str) -> None:
         """A device is online."""

@@ -42,7 +42,7 @@ from fimi.record.results import DeviceRound, DeviceStatus
 RoundFact = UpdateReady | RoundReport | RoundSettled
 
 SETTLE_TIMEOUT_S = 20.0
-"""Wall time to wait for the last idle phases of emulated devices, whose prediction needs them, s."""
+"""Wall time to wait for the last idle phases of emulated devices, s."""
 SETTLE_PHYSICAL_S = 3.0
 """The same for physical devices, s: what comes later is credited later."""
 PULLS_MAX = 64
