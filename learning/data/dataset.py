@@ -19,6 +19,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from fimi.errors import InputError
+from fimi.learning.data.coverage import cover
 
 Images = NDArray[np.uint8]
 """Images as they are stored and sent: (N, channels, height, width), 0 to 255."""
@@ -156,10 +157,16 @@ def validate(dataset: Dataset, where: str) -> Dataset:
     return dataset
 
 
-def limited(dataset: Dataset, most: int, *, seed: int) -> Dataset:
-    """At most so many samples, drawn from every class in proportion, at least one of each.
+def limited(dataset: Dataset, most: int, *, seed: int, least: int = 1) -> Dataset:
+    """At most so many samples, drawn from every class in proportion.
 
     They keep their order, so that the first samples stay the first. With 0 it is all of them.
+
+    Args:
+        dataset: all samples.
+        most: how many, at most.
+        seed: seed of the draw.
+        least: of each class, where it has so many and ``most`` is enough for that; at least one.
 
     Raises:
         DatasetError: ``most`` is less than the number of classes with samples.
@@ -174,10 +181,11 @@ def limited(dataset: Dataset, most: int, *, seed: int) -> Dataset:
             "data.limit"
         )
     share = counts * (most / counts.sum())
-    wanted = np.maximum(np.floor(share).astype(int), counts > 0)
+    floor = np.minimum(counts, min(least, most // there))
+    wanted = np.maximum(np.floor(share).astype(int), floor)
     while wanted.sum() != most:  # the class that is farthest from its share, up or down
         step = 1 if wanted.sum() < most else -1
-        able = wanted < counts if step > 0 else wanted > 1
+        able = wanted < counts if step > 0 else wanted > floor
         off = np.where(able, (share - wanted) * step, -np.inf)
         wanted[int(off.argmax())] += step
     generator = np.random.default_rng((seed, 0x11A17))
@@ -199,11 +207,15 @@ def split(
 ) -> Split:
     """Divide a data set into public, private and test parts.
 
+    Where a draw leaves a class out of a part, single samples are exchanged
+    (:func:`fimi.learning.data.coverage.cover`): every part has every class of three samples and
+    more (of two and more where ``test`` is given), if it has as many samples as there are classes.
+
     Args:
         dataset: all samples; without the test samples where these are given.
         kind: ``"writers"`` takes the first samples as public, so that other people wrote them
-            than the rest (a domain gap, as public data has in practice); ``"random"`` draws the
-            public part at random.
+            than the rest (a domain gap, as public data has in practice; what is exchanged lies
+            next to the boundary, whatever the seed); ``"random"`` draws the public part at random.
         public_fraction: share of ``dataset`` that is public.
         test_fraction: share of ``dataset`` that is held out; not used where ``test`` is given.
         seed: seed of the random draws; with ``"writers"`` it draws private and test part only.
@@ -227,7 +239,13 @@ def split(
         )
     generator = np.random.default_rng((seed, 0x5EED))
     everyone = generator.permutation(count) if kind == "random" else np.arange(count)
-    public, rest = everyone[:public_count], generator.permutation(everyone[public_count:])
+    public, rest = everyone[:public_count], everyone[public_count:]
+    parts = 3 if test is None else 2
+    labels, able = dataset.labels, np.array(dataset.label_counts()) >= parts
+    cover(labels, public, rest, needs=(1, parts - 1), able=able)
+    rest = generator.permutation(rest)
+    if test is None:
+        cover(labels, rest[:drawn], rest[drawn:], needs=(1, 1), able=able)
     held_out, private = np.sort(rest[:drawn]), np.sort(rest[drawn:])
     return Split(
         public=dataset.subset(np.sort(public), f"{dataset.name}/public"),
@@ -252,8 +270,24 @@ def check_classes(parts: Split) -> None:
     for name, part in (("public", parts.public), ("private", parts.private), ("test", parts.test)):
         if missing := missing_classes(part):
             shown = ", ".join(missing[:8]) + (", …" if len(missing) > 8 else "")
+            rare = _rare(parts, missing)
             raise DatasetError(
                 f"the {name} part ({len(part)} samples) has none of class {shown}: "
-                f"{len(missing)} of {part.classes} classes are missing; take another fraction, or "
-                "data with samples of every class"
+                f"{len(missing)} of {part.classes} classes are missing; "
+                + (
+                    f"there are too few samples of {', '.join(rare[:8])} for one in each of the "
+                    "three parts: add some, or leave the class out"
+                    if rare
+                    else "take another fraction, so that the part has room for every class, or "
+                    "data whose test part has every class"
+                )
             )
+
+
+def _rare(parts: Split, names: tuple[str, ...]) -> list[str]:
+    """Those of the classes that no division can give to all three parts."""
+    public, private, test = (
+        np.array(part.label_counts()) for part in (parts.public, parts.private, parts.test)
+    )
+    rare = (public + private < 2) | (public + private + test < 3)
+    return [name for name in names if rare[parts.test.class_names.index(name)]]
