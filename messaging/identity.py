@@ -1,10 +1,10 @@
-"""How a peer takes, keeps and loses its id at the broker, by the rules of leases.
+"""How a peer takes, keeps and loses its id at the broker.
 
-The rules are in :mod:`fimi.messaging.leases`. :class:`Identity` asks for the id on a connection of its own with a random client id: a broker
-closes the connection of a client when another one comes with the same client id, so nobody may
-come before the id is known to be free. Afterwards it follows leases and claims on the peer's
-connection, and tells the peer when the broker has shown that the id is still its own, and when
-another process has taken it over.
+The rules are in :mod:`fimi.messaging.leases`. :class:`Identity` asks for the id on a connection of
+its own with a random client id: a broker closes the connection of a client when another one comes
+with the same client id, so nobody may come before the id is known to be free. Afterwards it follows
+leases and claims on the peer's connection, and tells the peer when the broker has shown that the id
+is still its own, and when another process has taken it over.
 """
 
 from __future__ import annotations
