@@ -59,8 +59,8 @@ class PhaseCell(Struct, frozen=True, kw_only=True):
 def round_parts(result: RoundResult) -> tuple[EnergyPart, ...]:
     """What a round is made of, device by device in the order of a round.
 
-    A device that told nothing has a silent part for each phase that was predicted of it; without
-    a prediction for each phase of a round, or for idling alone if it was not to train. One that told
+    A device that told nothing has a silent part for each phase that was predicted of it; without a
+    prediction for each phase of a round, or for idling alone if it was not to train. One that told
     something lacks what was predicted and is not there: any phase unless it failed before it, and
     idling unless it was busy, or waited for its pull, to the end of the round.
     """

@@ -61,6 +61,7 @@ class RunStore:
         self._begin(path, RunInfo(run=path.parent.name))
         try:
             self._connect()
+            self._db.execute("PRAGMA journal_mode = WAL")
             with self._transaction():
                 for table in schema.TABLES:
                     for statement in table.create:
@@ -126,12 +127,12 @@ class RunStore:
 
     def _connect(self) -> None:
         self._db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode = WAL")
 
     def _go_on(self) -> None:
         """Take up a run that is there, and say so in its record."""
         self._connect()
         self._before = info = reopening.resumable(self._db)
+        self._db.execute("PRAGMA journal_mode = WAL")
         (last,) = self._db.execute(f"SELECT max(number) FROM {schema.ROUNDS.name}").fetchone()
         event = Resumed(after_round=last or 0)
         self._info = msgspec.structs.replace(

@@ -244,8 +244,8 @@ def method(run: RunData, summary: Summary) -> Html:
         (
             "Measured.",
             "Each device meters its phases — receiving the synthetic data, receiving the model, "
-            f"computing, {waiting}uploading, idling until the round ends — with a reading forced at both "
-            "edges of each. The energy of the run is their sum over devices and rounds.",
+            f"computing, {waiting}uploading, idling until the round ends — with a reading forced "
+            "at both edges of each. The energy of the run is their sum over devices and rounds.",
         ),
         (
             f"{known.kind.capitalize()}." if known else "Not metered.",
