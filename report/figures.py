@@ -25,7 +25,7 @@ from fimi.report.labels import skew
 from fimi.report.learning_figures import local_error_plot, similarity_plot
 from fimi.report.plot_style import Picture
 from fimi.report.prediction import cause_plot, residual_plot
-from fimi.report.words import MISSING, joules, number, percent, seconds, small_percent, whole
+from fimi.report.words import MISSING, cross_entropy, joules, percent, seconds, small_percent, whole
 
 _MEASURED_LINE = {"color": plot_style.MEASURED, "width": 2.5}
 _DYNAMIC_LINE = {"color": plot_style.PREDICTED, "width": 2.5}
@@ -75,7 +75,7 @@ def accuracy_by_round(summary: Summary) -> Picture | None:
         line=_MEASURED_LINE,
         marker={"size": 6},
         text=[
-            f"<b>round {p.number}</b><br>accuracy {percent(p.accuracy)}<br>loss {number(p.loss)}"
+            f"<b>round {p.number}</b><br>accuracy {percent(p.accuracy)}<br>loss {cross_entropy(p.loss)}"
             f"<br>{p.accepted} of {p.participants} updates{_and_absent(p)}<br>{seconds(p.round_s)}"
             for p in points
         ],

@@ -16,9 +16,9 @@ MISSING = "–"
 """Shown where there is no number; missing is never zero."""
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """A figure without a unit: ``0.123``."""
-    return MISSING if value is None else f"{value:.{digits}f}"
+def cross_entropy(value: float | None) -> str:
+    """A loss: ``0.123``, or that it was not finite."""
+    return "not finite" if value is None else f"{value:.3f}"
 
 
 def percent(share: float | None, digits: int = 1) -> str:
