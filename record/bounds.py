@@ -30,10 +30,10 @@ def unmetered_s(round_s: float, phases: Iterable[PhaseRecord]) -> float:
     A phase that was told and could not be read has none, also where phases last longer than the
     round.
     """
-    read, unread = [], []
-    for phase in phases:
-        (unread if phase.energy is None else read).append(phase.duration_s)
-    left_s = max(round_s - math.fsum(read), math.fsum(unread))
+    told = list(phases)
+    unread_s = math.fsum(phase.duration_s for phase in told if phase.energy is None)
+    read_s = math.fsum(phase.duration_s for phase in told if phase.energy is not None)
+    left_s = max(round_s - read_s, unread_s)
     return left_s if left_s > _NOTHING_S else 0.0
 
 

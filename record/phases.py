@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -58,8 +59,8 @@ class PhaseCell(Struct, frozen=True, kw_only=True):
 def round_parts(result: RoundResult) -> tuple[EnergyPart, ...]:
     """What a round is made of, device by device in the order of a round.
 
-    A device that told nothing has a silent part for each phase that was predicted of it; without
-    a prediction for each phase of a round, or for idling alone if it was not to train. One that told
+    A device that told nothing has a silent part for each phase that was predicted of it; without a
+    prediction for each phase of a round, or for idling alone if it was not to train. One that told
     something lacks what was predicted and is not there: any phase unless it failed before it, and
     idling unless it was busy, or waited for its pull, to the end of the round.
     """
@@ -75,8 +76,9 @@ def round_parts(result: RoundResult) -> tuple[EnergyPart, ...]:
             result.number,
             silent,
             due if entry.predicted else (),
-            not apart,
-            entry.unknown_max,
+            participant=not apart,
+            absent=entry.status == "absent",
+            unknown_max=entry.unknown_max,
         )
     return tuple(parts)
 
@@ -188,16 +190,9 @@ def _parts(
     number: int,
     silent: tuple[Phase, ...],
     due: Iterable[Phase] = (),
-    participant: bool = False,
-    unknown_max: Energy | None = None,
+    **more: Any,
 ) -> list[EnergyPart]:
-    part = partial(
-        EnergyPart,
-        device=entry.device,
-        round=number,
-        participant=participant,
-        unknown_max=unknown_max,
-    )
+    part = partial(EnergyPart, device=entry.device, round=number, **more)
     if not entry.phases:
         return [part(phase=phase, silent=True) for phase in silent]
     costs = {cost.phase: cost for cost in foreseen(entry)}

@@ -301,7 +301,8 @@ class RunData(Struct, frozen=True, kw_only=True):
     @property
     def joined_late(self) -> dict[str, int]:
         """Devices that were used from a later round than the first, with that round."""
-        return {e.device: e.since_round for e in self.enrolments if (e.since_round or 1) > 1}
+        since = {each.device: each.since_round or 1 for each in self.enrolments}
+        return {device: number for device, number in since.items() if number > 1}
 
     @property
     def not_used(self) -> dict[str, str]:

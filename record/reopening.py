@@ -26,7 +26,7 @@ def resumable(db: sqlite3.Connection) -> RunInfo:
     Raises:
         NotResumable: it is completed, of another version, or not written by this one.
         sqlite3.Error: the store cannot be read.
-        msgspec.MsgspecError: its description cannot be read.
+        msgspec.MsgspecError: its log cannot be read.
     """
     if (found := version(db)) != schema.VERSION:
         raise NotResumable(
@@ -41,7 +41,12 @@ def resumable(db: sqlite3.Connection) -> RunInfo:
                 + (f"lacks {', '.join(lacking)}" if there else "is not there")
                 + "; resume it with the release that began it, or start it anew"
             )
-    infos = schema.RUN.values(db)
+    try:
+        infos = schema.RUN.values(db)
+    except msgspec.MsgspecError as error:
+        raise NotResumable(
+            f"its table run cannot be read, the store is damaged: {error}"
+        ) from error
     if len(infos) != 1:
         raise NotResumable(f"table run has {len(infos)} rows instead of one; the store is damaged")
     info = infos[0]

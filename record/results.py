@@ -146,6 +146,11 @@ class RoundResult(Struct, frozen=True, kw_only=True):
         return tuple(device for device in self.devices if device.status not in APART)
 
     @property
+    def absent(self) -> tuple[DeviceRound, ...]:
+        """The devices that were not there when the round began."""
+        return tuple(device for device in self.devices if device.status == "absent")
+
+    @property
     def accepted(self) -> int:
         """How many updates went into the model."""
         return sum(device.status == "accepted" for device in self.devices)

@@ -61,6 +61,7 @@ class RunStore:
         self._begin(path, RunInfo(run=path.parent.name))
         try:
             self._connect()
+            self._db.execute("PRAGMA journal_mode = WAL")
             with self._transaction():
                 for table in schema.TABLES:
                     for statement in table.create:
@@ -126,12 +127,12 @@ class RunStore:
 
     def _connect(self) -> None:
         self._db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode = WAL")
 
     def _go_on(self) -> None:
         """Take up a run that is there, and say so in its record."""
         self._connect()
         self._before = info = reopening.resumable(self._db)
+        self._db.execute("PRAGMA journal_mode = WAL")
         (last,) = self._db.execute(f"SELECT max(number) FROM {schema.ROUNDS.name}").fetchone()
         event = Resumed(after_round=last or 0)
         self._info = msgspec.structs.replace(
@@ -184,9 +185,10 @@ class RunStore:
             known = msgspec.structs.replace(known, wall_s=wall_s + (before.wall_s or 0.0))
         if stages_wall_s:
             earlier = before.stages_wall_s
-            stages = dict.fromkeys((*earlier, *stages_wall_s), 0.0)
-            for name in stages:
-                stages[name] = earlier.get(name, 0.0) + stages_wall_s.get(name, 0.0)
+            stages = {
+                name: earlier.get(name, 0.0) + stages_wall_s.get(name, 0.0)
+                for name in dict.fromkeys((*earlier, *stages_wall_s))
+            }
             known = msgspec.structs.replace(known, stages_wall_s=stages)
         return known
 
@@ -214,7 +216,7 @@ class RunStore:
             )
 
     def write_profile(self, device: str, profile: Profile) -> None:
-        """Store the profile of a device and the contract it confirms, in place of an earlier one."""
+        """Store a device's profile and the contract it confirms, in place of an earlier one."""
         with self._transaction():
             self._insert(
                 schema.PROFILE,
@@ -473,11 +475,11 @@ class RunStore:
             ) from error
 
     def _insert_entry(self, number: int, entry: DeviceRound, *, replace: bool = False) -> None:
-        where = {"round": number, "device": entry.device}
+        device = entry.device
         self._insert(schema.DEVICE_ROUND, [entry], replace=replace, round=number)
-        self._insert_phases(entry, **where)
+        self._insert_phases(entry, round=number, device=device)
         if entry.observed is not None:
-            self._insert(schema.OBSERVATION, [entry.observed], **where)
+            self._insert(schema.OBSERVATION, [entry.observed], round=number, device=device)
 
     def _check_point(self, parts: Mapping[str, bytes], stages_wall_s: Mapping[str, float]) -> None:
         found = [CheckpointPart(key=key, body=body) for key, body in parts.items()]

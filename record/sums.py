@@ -32,6 +32,7 @@ class Gap(Struct, frozen=True, kw_only=True):
         device: whose; ``server`` for training on the server.
         round: of which round; 0: before the first.
         phase: which; ``None`` for all of a round of which a device reported nothing.
+        absent: whether that is because it was not there when the round began.
         unknown_max: the most that the device can have used in the part of this round of which
             nothing is known, all its gaps together; ``None`` if nothing bounds it.
     """
@@ -39,6 +40,7 @@ class Gap(Struct, frozen=True, kw_only=True):
     device: str
     round: int
     phase: Phase | None = None
+    absent: bool = False
     unknown_max: Energy | None = None
 
 
@@ -98,7 +100,8 @@ class EnergyPart(Struct, frozen=True, kw_only=True):
         round: number; 0: before the first.
         phase: which.
         silent: the device reported nothing of this round, so that it is a gap as a whole.
-        participant: whether the device was drawn for the round; ``False`` before the first.
+        absent: it was not there when the round began.
+        participant: whether the device was to train in the round; ``False`` before the first.
         energy: of the whole board, metered; ``None`` if it could not be read.
         duration_s: metered, s; ``None`` likewise.
         predicted_j: the cost model's prediction of ``energy``, J; ``None`` without a prediction.
@@ -111,6 +114,7 @@ class EnergyPart(Struct, frozen=True, kw_only=True):
     round: int
     phase: Phase
     silent: bool = False
+    absent: bool = False
     participant: bool = False
     energy: Energy | None = None
     duration_s: float | None = None
@@ -125,6 +129,7 @@ class EnergyPart(Struct, frozen=True, kw_only=True):
             device=self.device,
             round=self.round,
             phase=None if self.silent else self.phase,
+            absent=self.silent and self.absent,
             unknown_max=self.unknown_max,
         )
 

@@ -26,6 +26,7 @@ _PHASE_LOOKS: dict[Phase, tuple[str, str]] = {
     "synthetic-download": ("#7d4e92", "triangle-up"),
     "model-download": ("#79bbe3", "square"),
     "compute": ("#2b74b8", "circle"),
+    "waiting": ("#cc79a7", "hourglass"),
     "upload": ("#e39a35", "diamond"),
     "idle": ("#b3bbc5", "x"),
     "inference": ("#3a9a78", "star"),

@@ -225,8 +225,11 @@ class LiveView(LiveDisplay):
             case RoundStarted():
                 self._rounds_began_s = self._rounds_began_s or time.monotonic()
                 self._doing = f"round {event.round}"
-                for device in self._devices:
-                    self._set(device, 3, "training" if device in event.devices else "resting")
+                for device, cells in self._devices.items():
+                    if device in event.devices:
+                        self._set(device, 3, "training")
+                    elif cells[3] != "gone":
+                        self._set(device, 3, "resting")
             case DeviceReported():
                 self._set(event.device, 3, event.error or "reported")
             case UpdateRejected():

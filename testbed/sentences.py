@@ -15,6 +15,7 @@ from fimi.record.clean import enumerated
 from fimi.record.events import (
     AwaitingGenerator,
     BatchDelivered,
+    Credited,
     Deployed,
     DeviceJoined,
     DeviceLost,
@@ -25,6 +26,7 @@ from fimi.record.events import (
     PlanInForce,
     Planned,
     Refitted,
+    Resumed,
     RunFinished,
     UpdateRejected,
 )
@@ -84,6 +86,10 @@ def describe(event: Event) -> str:
             return _deployment(event.deployment)
         case NotDeployed():
             return f"no ONNX file of the model after round {event.round}: {event.reason}"
+        case Credited():
+            return f"{event.device}: its report of round {event.round} came late and is credited"
+        case Resumed():
+            return f"resumed after round {event.after_round}"
         case RunFinished():
             return f"run {event.status}: {event.reason}"
     return ""
@@ -104,7 +110,10 @@ def describe_round(result: RoundResult, rounds: int, so_far: Sum) -> str:
             if so_far.known
             else "energy not metered so far"
         )
-        said.append(f"{result.accepted} of {len(result.participants)} updates, {energy}")
+        said.append(f"{result.accepted} of {len(result.participants)} updates")
+        if result.absent:
+            said.append(f"{len(result.absent)} absent")
+        said.append(energy)
     if server := server_line(result):
         said.append(server)
     return ", ".join(said)
