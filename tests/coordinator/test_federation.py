@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from run_contract import of
 from scripted import (
     CLASSES,
     MODEL,
@@ -27,6 +28,7 @@ from scripted import (
 )
 
 from fimi.coordinator.deployment import Export
+from fimi.coordinator.enrolment import Terms
 from fimi.coordinator.federation import Coordinator, Federation, FederationError
 from fimi.coordinator.settings import (
     DeploymentSettings,
@@ -34,6 +36,7 @@ from fimi.coordinator.settings import (
     RoundSettings,
 )
 from fimi.learning.data.dataset import Dataset, Images, Labels
+from fimi.learning.training import tensors
 from fimi.learning.training.classifier import Exported, FileCheck
 from fimi.learning.training.tensors import Parameters
 from fimi.learning.training.trainer import Evaluation, TrainingResult, TrainingSettings
@@ -65,6 +68,13 @@ TEST_SET = Dataset(
     images=np.zeros((4, 1, 2, 2), np.uint8),
     labels=np.array([0, 1, 2, 0]),
     class_names=("a", "b", "c"),
+)
+
+
+TERMS = Terms(
+    contract=of(TEST_SET),
+    way="file",
+    share=lambda index: b"",
 )
 
 
@@ -170,9 +180,10 @@ class Lab:
                 MeanOfWeights(),
                 {name: tensor.copy() for name, tensor in MODEL.items()},
                 TEST_SET,
+                TERMS,
                 store=store,
                 listener=listen,
-                on_model=self.models.append,
+                keeper=self,
                 cancel=self.cancel,
                 export=export,
             ).run()
@@ -180,6 +191,13 @@ class Lab:
             while time.monotonic() < limit and not all(d.ended for d in self.devices):
                 time.sleep(0.01)
         return federation
+
+    def propose(self, model: dict[str, np.ndarray]) -> str:
+        self.models.append(model)
+        return tensors.digest(tensors.dump(model))
+
+    def accept(self) -> None:
+        """The model is kept already."""
 
     def said(self, kind: type[Event]) -> list[Event]:
         return [event for event in self.events if isinstance(event, kind)]
