@@ -84,6 +84,7 @@ class ScriptedDevice:
         self.refuses = ""
         self.follows = True
         self.desired: Desired | None = None
+        self.fleet_times_s: list[float] = []
         self.number = 0
         self.told: list[FactBody] = []
         self.facts: list[Fact] = []
@@ -220,10 +221,14 @@ class ScriptedDevice:
         ):
             return
         before, self.desired = self.desired, desired
+        self.fleet_times_s.append(desired.fleet_time_s)
         if desired.heard.boot_id == self.peer.boot_id:
             self.facts = [fact for fact in self.facts if fact.number > desired.heard.fact]
         for name in ("invitation", "closed", "plan", "test", "resume", "start", "ended"):
             order = getattr(desired, name)
+            closed = desired.closed.round if desired.closed is not None else 0
+            if name == "start" and order is not None and closed >= order.round:
+                continue  # that round is over
             if order is not None and (before is None or getattr(before, name) != order):
                 self._do(order)
                 if self.stop.is_set():
