@@ -244,6 +244,7 @@ class TestUpright:
         index = int(np.flatnonzero(train.labels == 1)[1])
         np.testing.assert_array_equal(train.images[index].transpose(1, 2, 0), before)
 
+    @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
     @pytest.mark.parametrize(
         "note", [b"", b"Exif\0\0", b"Exif\0\0MM\0*\xff\xff\xff\xff", bytes(40)]
     )
