@@ -6,6 +6,7 @@ The run
 * :mod:`~fimi.coordinator.context`  objects that all modules here use; errors that end a run; the
   stopwatch
 * :mod:`~fimi.coordinator.settings`    deadlines, bandwidth, learning curve, rounds, strategy
+* :mod:`~fimi.coordinator.conversation`  what is wanted of each device, and what each has reported
 * :mod:`~fimi.coordinator.inbox`       sorts what arrives
 * :mod:`~fimi.coordinator.registry`    which devices are online, and their profiles
 

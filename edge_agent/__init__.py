@@ -1,6 +1,7 @@
 """The process on a device: profile, applying a plan, training, reporting.
 
 * :mod:`fimi.edge_agent.agent`       the agent: a loop over messages, every phase metered
+* :mod:`fimi.edge_agent.course`      what it does next: the state machine of the conversation
 * :mod:`fimi.edge_agent.data`        the device's local data and its synthetic batch
 * :mod:`fimi.edge_agent.backends`    chooses the trainer: ONNX Runtime or PyTorch
 * :mod:`fimi.edge_agent.deployment`  tries the trained model: accuracy, latency, joules
