@@ -32,16 +32,17 @@ from paho.mqtt.enums import MQTTErrorCode
 
 from fimi.messaging import topics
 from fimi.messaging.address import BrokerAddress
+from fimi.messaging.documents import Documents
 from fimi.messaging.errors import MessageRefused, NotConnected, SendQueueFull
 from fimi.messaging.link import Link, Will
 from fimi.messaging.messages import DeviceState, Message
 from fimi.messaging.outbox import Outbox
 from fimi.messaging.presence import PeerView, Presence
-from fimi.messaging.topics import COORDINATOR, EVERYBODY, Kind
+from fimi.messaging.topics import COORDINATOR, EVERYBODY, DocumentKind, Kind
 from fimi.messaging.transfers.chunks import DEFAULT_CHUNK_BYTES
 from fimi.messaging.transfers.exchange import DEFAULT_MAX_BYTES, Transfers
 from fimi.messaging.transfers.pacing import SMOOTHING
-from fimi.messaging.transfers.wire import decode_message, encode_message
+from fimi.messaging.transfers.wire import decode_message, encode_message, kind_of
 
 Role = Literal["device", "generator", "coordinator"]
 Pacing = Literal["socket-pacing", "token-bucket", "unlimited"]
@@ -109,7 +110,9 @@ class Peer:
         self._presence = Presence(3 * heartbeat_s if silent_after_s is None else silent_after_s)
         self._inbox: queue.Queue[tuple[str, Message] | None] = queue.Queue(MAX_RECEIVED)
         self._outbox = Outbox()
+        self._documents = Documents(self._publish_document)
         self._closing = threading.Event()
+        self._wake = threading.Event()
         self._connected = False
         self._rivals: set[str] = set()
         self._link = Link(
@@ -119,6 +122,7 @@ class Peer:
             subscriptions=topics.subscriptions(fleet, peer),
             on_message=self._on_message,
             on_ready=self._on_ready,
+            on_confirmed=self._on_confirmed,
         )
         self.transfers = Transfers(
             self,
@@ -151,6 +155,7 @@ class Peer:
         if self._closing.is_set():
             return
         self._closing.set()
+        self._wake.set()
         self.transfers.close()
         if self._connected:
             self._pulse.join()
@@ -189,9 +194,10 @@ class Peer:
             SendQueueFull: this peer has been offline for too long.
             NotConnected: called before :meth:`connect` or after :meth:`close`.
         """
-        if not self._connected or self._closing.is_set():
-            raise NotConnected(
-                f"peer {self.id} is not connected: {type(message).__name__} to {recipient} not sent"
+        self._check_open(f"{type(message).__name__} to {recipient}")
+        if (kind := kind_of(message)) != "message":
+            raise MessageRefused(
+                f"{type(message).__name__} to {recipient} travels as {kind!r}, not as a message"
             )
         payload = encode_message(message, sender=self.id, recipient=recipient)
         topic = topics.topic(self.fleet, self.id, recipient, "message")
@@ -203,9 +209,38 @@ class Peer:
             )
         self._outbox.add(info)
 
+    def publish_state(self, recipient: str, kind: DocumentKind, message: Message) -> None:
+        """Replace the document of this kind for a peer; returns at once. Offline, it waits.
+
+        The broker keeps the latest document and gives it to the recipient whenever that connects;
+        there, :meth:`receive` gives it like a message, perhaps several times.
+
+        Raises:
+            MessageRefused: it is too large, names another sender or recipient, or is no document of
+                this kind.
+            NotConnected: called before :meth:`connect` or after :meth:`close`.
+        """
+        what = f"{type(message).__name__} to {recipient}"
+        if kind_of(message) != kind:
+            raise MessageRefused(f"{what} travels as {kind_of(message)!r}, not as {kind!r}")
+        self._check_open(what)
+        payload = encode_message(message, sender=self.id, recipient=recipient)
+        self._documents.put(topics.topic(self.fleet, self.id, recipient, kind), payload)
+
+    def withdraw_state(self, recipient: str, kind: DocumentKind) -> None:
+        """Let the broker forget the document of this kind for a peer; returns at once.
+
+        Raises:
+            NotConnected: called before :meth:`connect` or after :meth:`close`.
+        """
+        self._check_open(f"the document {kind!r} for {recipient}")
+        self._documents.put(topics.topic(self.fleet, self.id, recipient, kind), b"")
+
     def flush(self, timeout_s: float) -> bool:
         """Wait until the broker has confirmed everything sent so far; returns whether it has."""
-        return self._outbox.settled_within(timeout_s)
+        deadline_s = time.monotonic() + timeout_s
+        sent = self._outbox.settled_within(timeout_s)
+        return self._documents.settled_within(deadline_s - time.monotonic()) and sent
 
     def receive(self, timeout_s: float | None = None) -> tuple[str, Message] | None:
         """The next message, or the next change of another peer's state: ``(sender, message)``.
@@ -238,6 +273,10 @@ class Peer:
         limits = (self.transfers.rate_bps, self._link.pacing_bps())
         return min((rate for rate in limits if rate is not None), default=None)
 
+    def _check_open(self, what: str) -> None:
+        if not self._connected or self._closing.is_set():
+            raise NotConnected(f"peer {self.id} is not connected: {what} not sent")
+
     # The carrier of transfers (:class:`~fimi.messaging.transfers.fetching.Carrier`).
 
     def publish(self, recipient: str, kind: Kind, payload: bytes) -> MQTTMessageInfo | None:
@@ -257,8 +296,13 @@ class Peer:
     def _on_ready(self, first: bool) -> None:
         self._presence.pardon(time.monotonic())
         self._publish_state(self._online, qos=1)
+        self._documents.renew()
         if not first:
             self.transfers.on_reconnected()
+
+    def _on_confirmed(self, number: int) -> None:
+        if self._documents.confirmed(number):
+            self._wake.set()
 
     def _on_message(self, topic: str, payload: bytes, retained: bool) -> None:
         place = topics.parse(topic)
@@ -270,13 +314,14 @@ class Peer:
             self._meet_rival(payload, retained, place.kind)
             return
         now_s = time.monotonic()
-        if place.kind != "state" and (back := self._presence.heard(place.sender, now_s)):
+        living = place.kind != "state" and not retained  # what is retained is no sign of life
+        if living and (back := self._presence.heard(place.sender, now_s)) is not None:
             self._put((place.sender, back))
         if place.kind == "want":
             self.transfers.on_request(place.sender, payload)
         elif place.kind == "chunk":
             self.transfers.on_answer(place.sender, payload)
-        elif place.kind in ("message", "state"):
+        elif place.kind in ("message", "state", "desired", "reported"):
             self._on_typed(place, payload, now_s)
         else:
             self._refuse(f"topic {topic!r} is of no known kind")
@@ -286,7 +331,7 @@ class Peer:
             return  # a retained message was cleared
         try:
             message = decode_message(payload, sender=place.sender, recipient=place.recipient)
-            if isinstance(message, DeviceState) != (place.kind == "state"):
+            if kind_of(message) != place.kind:
                 raise MessageRefused(f"{type(message).__name__} came as {place.kind!r}")
         except MessageRefused as error:
             self._refuse(str(error))
@@ -329,7 +374,12 @@ class Peer:
         tick_s = min(self._heartbeat_s, self._presence.silent_after_s / 4)
         now_s = time.monotonic()
         next_beat_s = now_s + self._heartbeat_s
-        while not self._closing.wait(max(0.01, min(tick_s, next_beat_s - now_s))):
+        while True:
+            self._wake.wait(max(0.01, min(tick_s, next_beat_s - now_s)))
+            self._wake.clear()
+            if self._closing.is_set():
+                return
+            self._documents.pump()
             now_s = time.monotonic()
             beat = now_s >= next_beat_s
             if beat:
@@ -340,6 +390,11 @@ class Peer:
                 self._publish_state(self._online, qos=0)
             for state in self._presence.silent(now_s):
                 self._put((state.peer, state))
+
+    def _publish_document(self, topic: str, payload: bytes) -> MQTTMessageInfo | None:
+        if not self._link.ready:
+            return None
+        return self._link.publish(topic, payload, qos=1, retain=True)
 
     def _publish_state(self, state: bytes, *, qos: int) -> None:
         info = self._link.publish(self._state_topic, state, qos=qos, retain=True)

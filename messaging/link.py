@@ -33,7 +33,14 @@ RECONNECT_MAX_S = (20.0, 40.0)
 
 _SO_MAX_PACING_RATE = 47  # <asm-generic/socket.h>; Python's socket module has no name for it
 _UNPACED = 0xFFFFFFFF
-_CALLBACKS = ("on_connect", "on_disconnect", "on_subscribe", "on_message", "on_socket_open")
+_CALLBACKS = (
+    "on_connect",
+    "on_disconnect",
+    "on_subscribe",
+    "on_message",
+    "on_publish",
+    "on_socket_open",
+)
 _CHECK = "check host and port, and that the broker is running there"
 
 log = logging.getLogger(__name__)
@@ -49,9 +56,10 @@ class Will(NamedTuple):
 class Link:
     """A connection that reconnects until it is closed. It can be used once.
 
-    ``on_message(topic, payload, retained)`` and ``on_ready(first)`` run on the network thread and
-    must return quickly. ``on_ready`` is called after every (re)connect, once the broker has
-    confirmed the subscriptions.
+    ``on_message(topic, payload, retained)``, ``on_ready(first)`` and ``on_confirmed(number)`` run
+    on the network thread and must return quickly. ``on_ready`` is called after every (re)connect,
+    once the broker has confirmed the subscriptions; ``on_confirmed`` when it has the message of
+    that number (``mid``).
     """
 
     def __init__(
@@ -64,11 +72,13 @@ class Link:
         subscriptions: tuple[str, ...] = (),
         on_message: Callable[[str, bytes, bool], None] = lambda *_: None,
         on_ready: Callable[[bool], None] = lambda _: None,
+        on_confirmed: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.address = address
         self._subscriptions = subscriptions
         self._message_handler = on_message
         self._ready_handler = on_ready
+        self._confirmed_handler = on_confirmed
         self._answered = threading.Event()
         self._ready = threading.Event()
         self._refusal: ReasonCode | None = None
@@ -229,6 +239,9 @@ class Link:
             self._message_handler(message.topic, bytes(message.payload), message.retain)
         except Exception:
             log.exception("message of %d B dropped", len(message.payload))
+
+    def _on_publish(self, _c: Any, _d: Any, number: int, _r: ReasonCode, _p: Any) -> None:
+        self._confirmed_handler(number)
 
     def _on_socket_open(self, _c: Any, _d: Any, sock: Any) -> None:
         with contextlib.suppress(OSError):

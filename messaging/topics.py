@@ -4,10 +4,14 @@ Every peer (coordinator, generator node, device) has an id, and every message on
 
     fimi/v1/{fleet}/{sender}/{recipient}/{kind}
 
-``recipient`` is a peer id or ``all``. A peer writes only below its own ``{sender}`` and reads only
-``{recipient}`` = itself or ``all``. So two lines of broker access rules (``pattern write
-fimi/v1/+/%u/#``, ``pattern read fimi/v1/+/+/%u/#``) prevent devices from publishing as another, and
-two subscriptions, which never overlap, serve any peer.
+``recipient`` is a peer id or ``all``; the kinds are in :data:`Kind`. ``state``, ``desired``,
+``reported`` and ``lease`` are *documents*: the broker keeps the latest (retained), and a later one
+replaces it. Lease and claim go from a peer to itself.
+
+A peer writes only below its own ``{sender}`` and reads only ``{recipient}`` = itself or ``all``. So
+two lines of broker access rules (``pattern write fimi/v1/+/%u/#``, ``pattern read
+fimi/v1/+/+/%u/#``) prevent devices from publishing as another, and two subscriptions, which never
+overlap, serve any peer.
 """
 
 from __future__ import annotations
@@ -21,7 +25,8 @@ from msgspec import Struct
 VERSION = "v1"
 EVERYBODY = "all"
 COORDINATOR = "coordinator"
-Kind = Literal["state", "message", "want", "chunk"]
+DocumentKind = Literal["desired", "reported", "lease"]
+Kind = Literal["state", "message", "want", "chunk", "claim"] | DocumentKind
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 

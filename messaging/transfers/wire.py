@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -17,18 +17,18 @@ from msgspec import Meta, Struct
 from fimi.messaging.errors import MessageRefused
 from fimi.messaging.messages import (
     AnyMessage,
-    DevicePlan,
+    Claim,
+    Desired,
+    DeviceMessage,
     DeviceState,
     Digest,
+    FactBody,
+    Lease,
     Message,
-    PlanApplied,
-    Profile,
-    RoundClosed,
-    RoundReport,
-    RoundSettled,
-    RoundStart,
+    Reported,
     UpdateReady,
 )
+from fimi.messaging.topics import COORDINATOR, Kind
 
 MAX_MESSAGE_BYTES = 1 << 20
 """Largest message, bytes; anything larger is sent as a payload."""
@@ -36,9 +36,23 @@ MAX_MESSAGE_BYTES = 1 << 20
 MAX_WANTED = 64
 """Most chunks that one request may name."""
 
-_FROM_DEVICE = (Profile, PlanApplied, UpdateReady, RoundReport, RoundSettled)
-_SPEAKS_FOR = {DeviceState: "peer", **dict.fromkeys(_FROM_DEVICE, "device")}
-_SPEAKS_TO = dict.fromkeys((DevicePlan, RoundStart, RoundClosed), "device")
+_ORDERS = {
+    field.name: part
+    for field in msgspec.structs.fields(Desired)
+    for part in get_args(field.type)
+    if isinstance(part, type) and issubclass(part, DeviceMessage)
+}
+_FROM_PEER = {DeviceState: "peer", Lease: "peer", Claim: "peer"}
+_FROM_DEVICE = dict.fromkeys((Reported, *get_args(FactBody)), "device")
+_SPEAKS_FOR: dict[type, str] = {**_FROM_PEER, **_FROM_DEVICE}
+_SPEAKS_TO: dict[type, str] = dict.fromkeys((Desired, *_ORDERS.values()), "device")
+_KINDS: dict[type, Kind] = {
+    DeviceState: "state",
+    Desired: "desired",
+    Reported: "reported",
+    Lease: "lease",
+    Claim: "claim",
+}
 
 Index = Annotated[int, Meta(ge=0)]
 
@@ -133,6 +147,11 @@ def decode_message(payload: bytes, *, sender: str, recipient: str) -> Message:
     return message
 
 
+def kind_of(message: Message) -> Kind:
+    """The kind of topic on which messages of this type travel."""
+    return _KINDS.get(type(message), "message")
+
+
 def _check_parties(message: Message, sender: str, recipient: str) -> None:
     kind = type(message)
     if (field := _SPEAKS_FOR.get(kind)) and (named := getattr(message, field)) != sender:
@@ -143,3 +162,14 @@ def _check_parties(message: Message, sender: str, recipient: str) -> None:
         raise MessageRefused(
             f"UpdateReady from {sender} offers a payload of {message.update.holder!r}"
         )
+    if isinstance(message, Lease | Claim) and recipient != sender:
+        raise MessageRefused(f"{kind.__name__} from {sender} came to {recipient}, not to itself")
+    if isinstance(message, Desired):
+        if sender != COORDINATOR:
+            raise MessageRefused(f"Desired from {sender}: only the {COORDINATOR} sends it")
+        for name in _ORDERS:
+            if (order := getattr(message, name)) is not None:
+                _check_parties(order, sender, recipient)
+    if isinstance(message, Reported):
+        for fact in message.facts:
+            _check_parties(fact.body, sender, recipient)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import get_args
 
 import pytest
 
@@ -26,16 +27,24 @@ from fimi.messaging import link
 from fimi.messaging.broker.embedded import EmbeddedBroker, find_mosquitto
 from fimi.messaging.client import Peer
 from fimi.messaging.messages import (
+    Claim,
     DeploymentClosed,
     DeploymentReport,
     DeploymentTest,
+    Desired,
     DevicePlan,
     DeviceState,
+    Fact,
+    FactBody,
+    Heard,
+    Lease,
     Message,
     ModelFile,
     Offer,
     PlanApplied,
     Profile,
+    Refusal,
+    Reported,
     RoundClosed,
     RoundReport,
     RoundSettled,
@@ -159,8 +168,9 @@ def samples() -> tuple[tuple[str, str, Message], ...]:
         generator="noise",
         error="short of one 'ß'",
     )
-    return (
+    said = (
         (*up, Profile(
+            run=run,
             device="d1",
             boot_id="b",
             dataset="digits",
@@ -253,7 +263,40 @@ def samples() -> tuple[tuple[str, str, Message], ...]:
         (*down, DeploymentClosed(run=run, device="d1", round=1, fleet_time_s=61.0)),
         ("coordinator", "all", RunEnded(run=run, reason="completed")),
         (*up, DeviceState(peer="d1", role="device", status="online", boot_id="b")),
+        (*up, Refusal(run=run, device="d1", reason="data.seed differs")),
+        ("d1", "d1", Claim(peer="d1", nonce="n")),
+        ("d1", "d1", Lease(
+            peer="d1", role="device", boot_id="b", epoch=3, host="pi", pid=7, since="2026-01-01"
+        )),
     )  # fmt: skip
+    by_type = {type(message): message for _, _, message in said}
+    desired = Desired(
+        run=run,
+        device="d1",
+        instance="5" * 16,
+        epoch=2,
+        number=9,
+        heard=Heard(boot_id="b", fact=4),
+        plan=by_type[DevicePlan],
+        start=by_type[RoundStart],
+        closed=by_type[RoundClosed],
+        test=by_type[DeploymentTest],
+        resume=by_type[DeploymentClosed],
+        ended=by_type[RunEnded],
+    )
+    bodies = [by_type[kind] for kind in get_args(FactBody)]
+    reported = Reported(
+        run=run,
+        device="d1",
+        instance="5" * 16,
+        boot_id="b",
+        number=7,
+        epoch=2,
+        heard=9,
+        stage="settled",
+        facts=tuple(Fact(number=n, body=body) for n, body in enumerate(bodies, 1)),
+    )
+    return (*said, (*down, desired), (*up, reported))
 
 
 PEER_PROCESS = """

@@ -25,8 +25,9 @@ from fimi.messaging.errors import (
     NotConnected,
 )
 from fimi.messaging.link import Link
-from fimi.messaging.messages import DeviceState, RunEnded
+from fimi.messaging.messages import DeviceState, Reported, RunEnded
 from fimi.messaging.topics import COORDINATOR
+from fimi.messaging.transfers.wire import encode_message, kind_of
 
 
 def ended(reason: str = "completed") -> RunEnded:
@@ -122,9 +123,12 @@ class TestMessages:
     def test_every_type(self, join, samples) -> None:
         peers = {name: join(name) for name in (COORDINATOR, "generator", "d1")}
         for sender, recipient, message in samples:
-            if isinstance(message, DeviceState):
+            if (kind := kind_of(message)) in ("state", "lease", "claim"):
                 continue
-            peers[sender].send(recipient, message)
+            if kind == "message":
+                peers[sender].send(recipient, message)
+            else:
+                peers[sender].publish_state(recipient, kind, message)
             hearers = set(peers) - {sender} if recipient == "all" else {recipient}
             for hearer in hearers:
                 assert next_message(peers[hearer]) == (sender, message)
@@ -167,6 +171,113 @@ class TestMessages:
             with peer:
                 waiting = [pool.submit(peer.receive) for _ in range(2)]
             assert [future.result(5.0) for future in waiting] == [None, None]
+
+
+def state_of(device: str, number: int, boot_id: str = "b") -> Reported:
+    return Reported(
+        run="r",
+        device=device,
+        instance="i",
+        boot_id=boot_id,
+        number=number,
+        epoch=0,
+        heard=0,
+        stage="idle",
+    )
+
+
+def numbers_until(peer: Peer, last: int) -> list[int]:
+    """The numbers of reported states in the order in which they came, up to ``last``."""
+    numbers = []
+    while not numbers or numbers[-1] != last:
+        got = next_message(peer)
+        assert got is not None
+        assert isinstance(got[1], Reported)
+        numbers.append(got[1].number)
+    return numbers
+
+
+class TestDocuments:
+    def test_who_comes_later_gets_the_latest(self, join) -> None:
+        device = join("d1")
+        for number in range(1, 201):
+            device.publish_state(COORDINATOR, "reported", state_of("d1", number))
+        assert device.flush(10.0)
+        assert next_message(join(COORDINATOR)) == ("d1", state_of("d1", 200))
+
+    def test_never_an_older_one_after_a_newer_one(self, join) -> None:
+        device, coordinator = join("d1"), join(COORDINATOR)
+        for number in range(1, 501):
+            device.publish_state(COORDINATOR, "reported", state_of("d1", number))
+        numbers = numbers_until(coordinator, 500)
+        assert numbers == sorted(numbers)
+
+    def test_published_again_as_it_is(self, join) -> None:
+        device, coordinator = join("d1"), join(COORDINATOR)
+        for _ in range(2):
+            device.publish_state(COORDINATOR, "reported", state_of("d1", 1))
+            assert next_message(coordinator) == ("d1", state_of("d1", 1))
+
+    def test_withdrawn(self, join) -> None:
+        device = join("d1")
+        device.publish_state(COORDINATOR, "reported", state_of("d1", 1))
+        device.withdraw_state(COORDINATOR, "reported")
+        assert device.flush(10.0)
+        coordinator = join(COORDINATOR)
+        device.send(COORDINATOR, ended())
+        assert next_message(coordinator) == ("d1", ended())
+
+    def test_only_documents(self, join) -> None:
+        device = join("d1")
+        with pytest.raises(MessageRefused, match="'message'"):
+            device.publish_state(COORDINATOR, "reported", ended())
+        with pytest.raises(MessageRefused, match="'reported'"):
+            device.send(COORDINATOR, state_of("d1", 1))
+        with pytest.raises(MessageRefused, match="speaks for"):
+            device.publish_state(COORDINATOR, "reported", state_of("d2", 1))
+
+    def test_what_a_dead_device_left_is_no_sign_of_life(self, join, peer_process) -> None:
+        coordinator = join(COORDINATOR, silent_after_s=0.6)
+        pid, _ = peer_process("d1", heartbeat_s=0.1)
+        assert next_state(coordinator) == ("d1", "online")
+        os.kill(pid, signal.SIGSTOP)
+        assert next_state(coordinator) == ("d1", "offline")
+        topic = topics.topic(coordinator.fleet, "d1", COORDINATOR, "reported")
+        left = encode_message(state_of("d1", 1), sender="d1", recipient=COORDINATOR)
+        coordinator._on_message(topic, left, True)
+        assert coordinator.receive(5.0) == ("d1", state_of("d1", 1))
+        assert not coordinator.peers["d1"].online
+
+    @pytest.mark.usefixtures("quick_reconnect")
+    @pytest.mark.parametrize("kind", ["mosquitto", "amqtt"])
+    def test_broker_restart_loses_none(
+        self, kind, fleet: str, until, mosquitto_missing: bool, free_port: int
+    ) -> None:
+        """Neither what was confirmed before it, nor what changed while it was away."""
+        if kind == "mosquitto" and mosquitto_missing:
+            pytest.skip("mosquitto is not installed")
+        with (
+            EmbeddedBroker(kind, port=free_port) as broker,
+            Peer(broker.address, fleet=fleet, peer="d1", role="device") as d1,
+            Peer(broker.address, fleet=fleet, peer="d2", role="device") as d2,
+        ):
+            d1.publish_state(COORDINATOR, "reported", state_of("d1", 1))
+            d2.publish_state(COORDINATOR, "reported", state_of("d2", 1))
+            assert d1.flush(10.0)
+            assert d2.flush(10.0)
+            broker.close()
+            until(lambda: not d2.online)
+            for number in range(2, 2002):  # more than paho's queue holds
+                d2.publish_state(COORDINATOR, "reported", state_of("d2", number))
+            broker.start()
+            until(lambda: d1.online and d2.online)
+            assert d1.flush(10.0)
+            assert d2.flush(10.0)
+            with Peer(
+                broker.address, fleet=fleet, peer=COORDINATOR, role="coordinator"
+            ) as coordinator:
+                found = dict(next_message(coordinator) for _ in range(2))
+            assert found == {"d1": state_of("d1", 1), "d2": state_of("d2", 2001)}
 
 
 class TestPresence:

@@ -1,12 +1,28 @@
 from __future__ import annotations
 
+from typing import get_args, get_type_hints
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fimi.messaging.errors import MessageRefused
-from fimi.messaging.messages import AnyMessage, Offer, RunEnded, UpdateReady
+from fimi.messaging.messages import (
+    AnyMessage,
+    Desired,
+    DeviceMessage,
+    DevicePlan,
+    Fact,
+    FactBody,
+    Invitation,
+    Offer,
+    Reported,
+    RoundReport,
+    RoundStart,
+    RunEnded,
+    UpdateReady,
+)
 from fimi.messaging.transfers import wire
 
 DIGEST = "ab" * 32
@@ -14,7 +30,7 @@ DIGEST = "ab" * 32
 
 class TestMessages:
     def test_every_type_is_sampled(self, samples) -> None:
-        assert {type(message) for _, _, message in samples} == set(AnyMessage.__args__)
+        assert {type(message) for _, _, message in samples} == set(get_args(AnyMessage))
 
     def test_round_trip(self, samples) -> None:
         for sender, recipient, message in samples:
@@ -29,10 +45,8 @@ class TestMessages:
             except MessageRefused as error:
                 assert "mallory" in str(error)
                 refused.add(type(message).__name__)
-        assert refused == {
-            *("DeviceState", "Profile", "PlanApplied", "UpdateReady", "RoundReport"),
-            "RoundSettled",
-        }
+        of_devices = {kind.__name__ for kind in get_args(FactBody)}
+        assert refused == of_devices | {"DeviceState", "Lease", "Claim", "Desired", "Reported"}
 
     def test_orders_go_to_whom_they_name(self, samples) -> None:
         refused = set()
@@ -42,7 +56,32 @@ class TestMessages:
                 wire.decode_message(payload, sender=sender, recipient="other")
             except MessageRefused:
                 refused.add(type(message).__name__)
-        assert refused == {"DevicePlan", "RoundStart", "RoundClosed"}
+        assert refused == {
+            *("Desired", "DevicePlan", "RoundStart", "RoundClosed", "DeploymentTest"),
+            *("DeploymentClosed", "Lease", "Claim"),
+        }
+
+    def test_what_documents_hold_is_checked_too(self, samples) -> None:
+        by_type = {type(message): message for _, _, message in samples}
+        other = msgspec.structs.replace(by_type[RoundStart], device="d2")
+        desired = msgspec.structs.replace(by_type[Desired], start=other)
+        with pytest.raises(MessageRefused, match=r"RoundStart.*'d2'"):
+            wire.encode_message(desired, sender="coordinator", recipient="d1")
+        report = msgspec.structs.replace(by_type[RoundReport], device="d2")
+        reported = msgspec.structs.replace(by_type[Reported], facts=(Fact(number=1, body=report),))
+        with pytest.raises(MessageRefused, match=r"RoundReport.*'d2'"):
+            wire.encode_message(reported, sender="d1", recipient="coordinator")
+
+    def test_every_part_of_a_desired_state_is_checked(self) -> None:
+        """None of its orders is of a type that the check does not know."""
+        parts = {
+            part
+            for kind in get_type_hints(Desired).values()
+            for part in get_args(kind)
+            if isinstance(part, type) and issubclass(part, DeviceMessage)
+        }
+        assert {RoundStart, DevicePlan, Invitation} <= parts
+        assert parts == set(wire._ORDERS.values())
 
     def test_nobody_offers_for_another(self) -> None:
         offer = Offer(holder="d2", digest=DIGEST, size_bytes=1, chunk_bytes=1, media="x")
