@@ -90,7 +90,7 @@ class TrainingRounds:
             graphs: offer of the training graphs, if devices train with ONNX Runtime.
 
         Raises:
-            FederationError: too few devices are online.
+            FederationError: too few devices are online, or the server trains alone and diverged.
             Cancelled: the run was asked to stop.
         """
         if self._context.strategy.devices_train:
@@ -163,6 +163,8 @@ class TrainingRounds:
         self._context.notify(RoundStarted(round=number, devices=()))
         self.model, server = self._server.aggregate(number, self.model, (), ())
         self._finish(number, server.seconds if server else 0.0, (), server, {})
+        if server and server.error:  # nobody else trains: the next round would end as this one
+            raise FederationError(f"round {number}: {server.error}")
 
     def _finish(
         self,

@@ -24,6 +24,7 @@ from fimi.energy.hardware import Hardware
 from fimi.energy.ledger import Ledger, PhaseRecord
 from fimi.learning.data import batches
 from fimi.learning.training import memory, pseudo_labels, tensors
+from fimi.learning.training.trainer import TrainingDivergedError
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import TransferError
 from fimi.messaging.messages import (
@@ -285,15 +286,19 @@ class Agent:
                 self._data.label(*pseudo_labels.choose(logits, plan.confidence_min))
                 looked = pseudo_labels.looked_at(len(unlabelled))
             images, labels = self._data.training_set()
-            result = trainer.train(
-                parameters,
-                images,
-                labels,
-                start.training,
-                stream=(start.seed, plan.device_index, start.round),
-                synthetic=self._data.synthetic_samples,
-                cancelled=self._is_stopped,
-            )
+            try:
+                result = trainer.train(
+                    parameters,
+                    images,
+                    labels,
+                    start.training,
+                    stream=(start.seed, plan.device_index, start.round),
+                    synthetic=self._data.synthetic_samples,
+                    cancelled=self._is_stopped,
+                )
+            except TrainingDivergedError as error:  # its joules count all the same
+                self._hardware.has_computed(error.samples + looked)
+                raise
             self._hardware.has_computed(result.samples + looked)
             del parameters, images, labels
             update = tensors.dump(result.parameters)
@@ -412,4 +417,6 @@ class Agent:
 
 
 def _words(problem: Exception) -> str:
+    if isinstance(problem, TrainingDivergedError):
+        return f"device {problem}"
     return f"{type(problem).__name__}: {problem}"

@@ -41,7 +41,7 @@ class RoundPoint(Struct, frozen=True, kw_only=True):
     Attributes:
         number: from 1.
         accuracy: of the global model, 0 to 1.
-        loss: of the global model.
+        loss: of the global model; ``None`` where it is not finite.
         round_s: length of this round, fleet's clock, s; without what came before the first.
         accepted: updates in this round's model.
         participants: devices in this round.
@@ -62,7 +62,7 @@ class RoundPoint(Struct, frozen=True, kw_only=True):
 
     number: int
     accuracy: float
-    loss: float
+    loss: float | None
     round_s: float
     accepted: int
     participants: int

@@ -87,20 +87,22 @@ class ServerRound(Struct, frozen=True, kw_only=True):
         images: that it trained on.
         seconds: wall time of the training, s.
         energy: what its machine took meanwhile, idle power included; ``None`` if not metered.
-        loss: mean training loss of the last epoch.
+        loss: mean training loss of the last epoch; ``None`` where the training diverged.
         weight: κ2 of the server's model; ``None`` where nothing was mixed.
         federated_accuracy: of the devices' mean model on public images, 0 to 1; ``None`` where it
             was not judged.
         augmented_accuracy: of the server's model on the same.
+        error: why its training came to nothing; empty if it did not.
     """
 
     images: int
     seconds: float
     energy: Energy | None
-    loss: float
+    loss: float | None
     weight: float | None = None
     federated_accuracy: float | None = None
     augmented_accuracy: float | None = None
+    error: str = ""
 
 
 class RoundResult(Struct, frozen=True, kw_only=True):

@@ -122,7 +122,8 @@ ROUNDS = StoreTable(
         real("start_s", "s", "beginning on the fleet's clock"),
         real("duration_s", "s", "length on the fleet's clock"),
         real("accuracy", "0 to 1", "of the new model on the test set", "evaluation.accuracy"),
-        real("loss", "nat", "mean cross-entropy on the test set", "evaluation.loss"),
+        real("loss", "nat", "mean cross-entropy on the test set; unknown where not finite",
+             "evaluation.loss", null=True),
         packed("class_accuracy", "accuracy of every class, 0 to 1", "evaluation.class_accuracy"),
         whole("test_samples", "samples", "the test set has", "evaluation.samples"),
     ))
@@ -235,11 +236,12 @@ SERVER_ROUND = StoreTable(
     columns=(
         whole("images", "images", "it trained on"),
         real("seconds", "s", "wall time of the training"),
-        real("loss", "nat", "mean of the last epoch"),
+        real("loss", "nat", "mean of the last epoch; unknown where it diverged", null=True),
         real("weight", "1", "κ2 of the server's model where models were mixed", null=True),
         real("federated_accuracy", "0 to 1", "of the mean model on public images", null=True),
         real("augmented_accuracy", "0 to 1", "of the server's model on the same", null=True),
         *energy("of the server's machine meanwhile, idle power included", "energy"),
+        text("error", "why its training came to nothing, or empty"),
     ))
 
 LABEL_SKEW = StoreTable(

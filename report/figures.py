@@ -74,7 +74,8 @@ def accuracy_by_round(summary: Summary) -> Picture | None:
         line=_MEASURED_LINE,
         marker={"size": 6},
         text=[
-            f"<b>round {p.number}</b><br>accuracy {percent(p.accuracy)}<br>loss {p.loss:.3f}"
+            f"<b>round {p.number}</b><br>accuracy {percent(p.accuracy)}<br>loss "
+            f"{'not finite' if p.loss is None else f'{p.loss:.3f}'}"
             f"<br>{p.accepted} of {p.participants} updates<br>{seconds(p.round_s)}"
             for p in points
         ],

@@ -222,7 +222,7 @@ def round_table(run: RunData, summary: Summary) -> Html | None:
     columns: list[Column[tuple[RoundResult, RoundPoint]]] = [
         Column("Round", "", lambda r: str(r[0].number)),
         Column("Accuracy", "", lambda r: percent(r[1].accuracy)),
-        Column("Loss", "", lambda r: f"{r[1].loss:.3f}"),
+        Column("Loss", "", lambda r: "not finite" if r[1].loss is None else f"{r[1].loss:.3f}"),
         Column("Length", "fleet’s clock", lambda r: seconds(r[1].round_s)),
         Column("Updates", "accepted", lambda r: f"{r[1].accepted}/{r[1].participants}"),
         Column("Energy", "metered", lambda r: sum_cell(r[1].energy, bare=False)),

@@ -202,6 +202,24 @@ class TestRound:
         assert (report.local_samples, report.synthetic_samples) == (40, 0)
         assert report.error == ""
 
+    def test_a_training_that_diverges_is_told_at_once_with_its_joules(self, bench: Bench) -> None:
+        steep = {name: tensor * np.float32(1e25) for name, tensor in MODEL.items()}
+        bench.model = tensors.dump(steep)
+        bench.desk.send("device-1", bench.plan())
+        bench.desk.send("device-1", bench.start())
+        report = bench.hear(RoundReport)
+        assert report.error.startswith("device diverged: loss not finite in epoch 1, step ")
+        assert phases_of(report) == ["model-download", "compute"]
+        compute = report.phases[-1]
+        assert compute.duration_s > 0
+        assert compute.energy is not None
+        assert compute.energy.value_j > 0
+        assert bench.hears_nothing_of(UpdateReady)
+        # it is fit for the next round
+        bench.model = tensors.dump(MODEL)
+        _, report = bench.round(bench.start(2))
+        assert report.error == ""
+
     def test_it_says_when_it_trained_by_the_machines_clock(self, bench: Bench) -> None:
         bench.desk.send("device-1", bench.plan())
         before_s = time.time()
