@@ -76,6 +76,7 @@ class Line(Struct):
         document: as published last.
         boots: each start of the device that has reported.
         boot_id: the one that reported last.
+        met: the start that was last seen online.
         answered: whether it has taken in the document.
         reported: its last document; ``None`` before the first.
         dirty: whether there is news that the next publication brings along.
@@ -86,6 +87,7 @@ class Line(Struct):
     document: Desired
     boots: dict[str, Boot] = {}
     boot_id: str = ""
+    met: str = ""
     answered: bool = False
     reported: Reported | None = None
     dirty: bool = True
@@ -147,15 +149,23 @@ class Conversation:
         line.document = replace(line.document, **{_SLOTS[kind]: None for kind in kinds})
         line.dirty = True
 
+    def meet(self, device: str, boot_id: str) -> None:
+        """A device is online: one that has started again knows nothing of its document."""
+        line = self._lines.get(device)
+        if line is not None and line.tries and line.boot_id != boot_id and line.met != boot_id:
+            line.met, line.answered, line.tries = boot_id, False, 0
+            self._send(line)
+
     def take(self, reported: Reported) -> tuple[FactBody, ...]:
         """Take in what a device reports; returns the facts that were not given out before.
 
         A report of another run tells nothing but the epoch that its device has seen.
         """
-        if reported.epoch > self._epoch:
-            self._raise_epoch(reported.epoch + 1)
         line = self._line(reported.device)
-        if reported.instance != self._instance:
+        ours, seen = reported.instance == self._instance, (reported.epoch, reported.heard)
+        if seen > (self._epoch, line.document.number if ours else 0):
+            self._raise_epoch(reported.epoch + 1)  # it has heard another coordinator
+        if not ours:
             return ()
         last = line.reported
         if last is not None and last.boot_id == reported.boot_id and reported.number < last.number:
