@@ -79,8 +79,8 @@ class Dataset(Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def _digest(self) -> str:
         hasher = hashlib.sha256(repr((self.images.shape, self.class_names)).encode())
-        hasher.update(np.ascontiguousarray(self.images))  # without a copy
-        hasher.update(np.ascontiguousarray(self.labels))
+        hasher.update(np.ascontiguousarray(self.images).data)  # without a copy
+        hasher.update(np.ascontiguousarray(self.labels).data)
         return hasher.hexdigest()
 
 

@@ -47,9 +47,7 @@ def image_folder(options: DatasetOptions) -> Collection:
     return Collection(train=train, test=test)
 
 
-def read_classes(
-    root: Path, options: DatasetOptions, class_names: tuple[str, ...] = ()
-) -> Dataset:
+def read_classes(root: Path, options: DatasetOptions, class_names: tuple[str, ...] = ()) -> Dataset:
     """Read ``ROOT/CLASS/FILE`` and nothing else; the root of the options is ignored.
 
     Args:

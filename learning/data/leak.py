@@ -89,7 +89,7 @@ def image_hashes(images: Images, salt: str) -> Hashes:
     found = bytearray()
     for image in np.ascontiguousarray(images).reshape(len(images), -1):
         hasher = keyed.copy()
-        hasher.update(image)
+        hasher.update(image.data)
         found += hasher.digest()
     return np.frombuffer(bytes(found), "<u8").astype(np.uint64)
 
@@ -183,7 +183,7 @@ def natural(split: Split, parts: Sequence[NDArray[np.intp]]) -> float:
 
 def fingerprint(own: Hashes) -> str:
     """SHA-256 over a device's hashes, sorted: equal for equal images in any order, hexadecimal."""
-    return hashlib.sha256(np.sort(own).astype("<u8")).hexdigest()
+    return hashlib.sha256(np.sort(own).astype("<u8").data).hexdigest()
 
 
 def require_own_data(device: str, found: str, others: Mapping[str, str]) -> None:

@@ -105,7 +105,7 @@ def partition_digest(parts: Iterable[NDArray[np.intp]]) -> str:
     hasher = hashlib.sha256()
     for indices in parts:
         hasher.update(len(indices).to_bytes(8, "little"))
-        hasher.update(np.ascontiguousarray(indices, "<i8"))
+        hasher.update(np.ascontiguousarray(indices, "<i8").data)
     return hasher.hexdigest()
 
 
