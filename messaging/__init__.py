@@ -11,6 +11,8 @@ A peer's connection
   :class:`~fimi.messaging.client.Peer`
 * :mod:`~fimi.messaging.address`   address and credentials of the broker
 * :mod:`~fimi.messaging.link`      one MQTT connection, as bytes on topics
+* :mod:`~fimi.messaging.identity`  takes, keeps and loses a peer id
+* :mod:`~fimi.messaging.leases`    who may use a peer id, and who of two yields
 * :mod:`~fimi.messaging.documents` retained messages of which the latest counts
 * :mod:`~fimi.messaging.outbox`    messages that the broker has not confirmed yet
 * :mod:`~fimi.messaging.presence`  which other peers are online

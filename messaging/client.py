@@ -11,13 +11,19 @@ changes: once when it comes online, once when it goes offline (by its own messag
 or because it was silent for too long), and again when it returns. It does not give the heartbeats
 in between.
 
+A peer id belongs to one process of the fleet (:mod:`fimi.messaging.identity`). A second one is
+refused when it connects; one that was suspended and whose id was taken over meanwhile stops:
+:meth:`Peer.receive` and everything that sends raise :class:`IdentityTaken`.
+
 Messages are delivered at least once while the broker runs, and may be lost when it restarts. A peer
 therefore waits for an answer with a deadline. Every message can be applied twice without harm,
-because it names run, device and round.
+because it names run, device and round. A document (:meth:`Peer.publish_state`) is not lost: the
+peer publishes it again after every reconnect (:mod:`fimi.messaging.documents`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import secrets
@@ -33,9 +39,10 @@ from paho.mqtt.enums import MQTTErrorCode
 from fimi.messaging import topics
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.documents import Documents
-from fimi.messaging.errors import MessageRefused, NotConnected, SendQueueFull
+from fimi.messaging.errors import IdentityTaken, MessageRefused, NotConnected, SendQueueFull
+from fimi.messaging.identity import Identity
 from fimi.messaging.link import Link, Will
-from fimi.messaging.messages import DeviceState, Message
+from fimi.messaging.messages import DeviceState, Message, Role
 from fimi.messaging.outbox import Outbox
 from fimi.messaging.presence import PeerView, Presence
 from fimi.messaging.topics import COORDINATOR, EVERYBODY, DocumentKind, Kind
@@ -44,12 +51,13 @@ from fimi.messaging.transfers.exchange import DEFAULT_MAX_BYTES, Transfers
 from fimi.messaging.transfers.pacing import SMOOTHING
 from fimi.messaging.transfers.wire import decode_message, encode_message, kind_of
 
-Role = Literal["device", "generator", "coordinator"]
 Pacing = Literal["socket-pacing", "token-bucket", "unlimited"]
 
 HEARTBEAT_S = 5.0
 MAX_RECEIVED = 10_000
 GOODBYE_S = 2.0
+TRANSFER_EXPIRY_S = 60
+AWAY_LOG_S = 30.0
 
 log = logging.getLogger(__name__)
 
@@ -76,19 +84,24 @@ class Peer:
         silent_after_s: float | None = None,
         chunk_bytes: int = DEFAULT_CHUNK_BYTES,
         max_bytes: int = DEFAULT_MAX_BYTES,
+        epoch_after: int = 0,
+        what: str = "",
     ) -> None:
         """Prepare; :meth:`connect` connects.
 
         Args:
             address: the broker.
             fleet: name of the fleet.
-            peer: own id, unique in the fleet; the MQTT client id is ``fleet:peer``.
+            peer: own id, of one process in the fleet; the MQTT client id is ``fleet:peer``.
             role: what kind of process this is.
             heartbeat_s: time between two heartbeats, s.
             silent_after_s: others count as offline after this silence, s; by default three
                 heartbeats.
             chunk_bytes: size of the chunks served by ``transfers``.
             max_bytes: largest payload fetched by ``transfers``.
+            epoch_after: :attr:`epoch` will be greater.
+            what: what the process does, for example ``"run desk-3"``; told to a second process
+                that wants the id.
 
         Raises:
             ValueError: the name of the fleet or the peer id cannot be part of a topic.
@@ -114,7 +127,17 @@ class Peer:
         self._closing = threading.Event()
         self._wake = threading.Event()
         self._connected = False
-        self._rivals: set[str] = set()
+        self._taken: IdentityTaken | None = None
+        self._identity = Identity(
+            fleet=fleet,
+            peer=peer,
+            role=role,
+            boot_id=self.boot_id,
+            epoch_after=epoch_after,
+            what=what,
+            on_confirmed=self._on_confirmed_identity,
+            on_lost=self._on_lost_identity,
+        )
         self._link = Link(
             address,
             f"{fleet}:{peer}",  # unique at the broker, which may serve several fleets
@@ -133,11 +156,12 @@ class Peer:
         self._pulse = threading.Thread(target=self._beat, name=f"pulse-{self.id}", daemon=True)
 
     def connect(self, timeout_s: float = 10.0) -> None:
-        """Connect, subscribe and come online.
+        """Take the peer id, connect, subscribe and come online.
 
         After this the connection is made again whenever it is lost.
 
         Raises:
+            IdentityTaken: another process uses the peer id; says which one and since when.
             BrokerUnreachable: there is no answer at that host and port.
             NotAuthorised: the user name or password is wrong.
             BrokerTimeout: there is no valid answer within ``timeout_s``.
@@ -145,7 +169,19 @@ class Peer:
         """
         if self._connected or self._closing.is_set():
             raise NotConnected(f"peer {self.id} has been connected before; make a new one")
-        self._link.connect(timeout_s)
+        probe = self._identity.take(self.address, timeout_s)
+        try:
+            self._link.connect(timeout_s)
+            self._identity.move(self._link)
+        except BaseException:
+            if (said := self._identity.release()) is not None:
+                self._outbox.add(said)
+                self._outbox.settled_within(GOODBYE_S)
+            raise
+        finally:
+            probe.close()
+        if self._taken is not None:
+            raise self._taken
         self._connected = True
         self.transfers.start()
         self._pulse.start()
@@ -159,8 +195,10 @@ class Peer:
         self.transfers.close()
         if self._connected:
             self._pulse.join()
-            if self._link.ready:
+            if self._may_publish:
                 self._publish_state(self._offline, qos=1)
+                if (said := self._identity.release()) is not None:
+                    self._outbox.add(said)
                 self.flush(GOODBYE_S)
         self._link.close()
         self._put(None)
@@ -182,6 +220,19 @@ class Peer:
         return self._link.ready
 
     @property
+    def epoch(self) -> int:
+        """Number of this process among all that had the peer id; each has a greater one."""
+        return self._identity.lease.epoch
+
+    def describe(self, what: str) -> None:
+        """Say what this process does, for example ``"run desk-3"``, to others that want its id."""
+        self._identity.describe(what)
+
+    def broker_away_s(self) -> float | None:
+        """For how long the broker has been away, s; ``None`` while it is connected."""
+        return self._link.away_s
+
+    @property
     def peers(self) -> dict[str, PeerView]:
         """All peers whose state was ever received, by peer id."""
         return self._presence.views()
@@ -193,14 +244,15 @@ class Peer:
             MessageRefused: it is too large, or names another sender or recipient.
             SendQueueFull: this peer has been offline for too long.
             NotConnected: called before :meth:`connect` or after :meth:`close`.
+            IdentityTaken: another process has taken over the peer id.
         """
         self._check_open(f"{type(message).__name__} to {recipient}")
         if (kind := kind_of(message)) != "message":
             raise MessageRefused(
                 f"{type(message).__name__} to {recipient} travels as {kind!r}, not as a message"
             )
-        payload = encode_message(message, sender=self.id, recipient=recipient)
         topic = topics.topic(self.fleet, self.id, recipient, "message")
+        payload = self._encode(message, recipient, topic)
         info = self._link.publish(topic, payload, qos=1)
         if info.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
             raise SendQueueFull(
@@ -219,13 +271,14 @@ class Peer:
             MessageRefused: it is too large, names another sender or recipient, or is no document of
                 this kind.
             NotConnected: called before :meth:`connect` or after :meth:`close`.
+            IdentityTaken: another process has taken over the peer id.
         """
         what = f"{type(message).__name__} to {recipient}"
         if kind_of(message) != kind:
             raise MessageRefused(f"{what} travels as {kind_of(message)!r}, not as {kind!r}")
         self._check_open(what)
-        payload = encode_message(message, sender=self.id, recipient=recipient)
-        self._documents.put(topics.topic(self.fleet, self.id, recipient, kind), payload)
+        topic = topics.topic(self.fleet, self.id, recipient, kind)
+        self._documents.put(topic, self._encode(message, recipient, topic))
 
     def withdraw_state(self, recipient: str, kind: DocumentKind) -> None:
         """Let the broker forget the document of this kind for a peer; returns at once.
@@ -246,13 +299,18 @@ class Peer:
         """The next message, or the next change of another peer's state: ``(sender, message)``.
 
         ``None`` after ``timeout_s``, or once the peer is closed.
+
+        Raises:
+            IdentityTaken: another process has taken over the peer id.
         """
-        try:
-            item = self._inbox.get(timeout=timeout_s)
-        except queue.Empty:
-            return None
-        if item is None:
-            self._put(None)  # for the next call
+        item = None
+        with contextlib.suppress(queue.Empty):
+            if self._taken is None:
+                item = self._inbox.get(timeout=timeout_s)
+                if item is None:
+                    self._put(None)  # for the next call
+        if self._taken is not None and not self._closing.is_set():
+            raise self._taken
         return item
 
     def set_pacing(self, rate_bps: float | None) -> Pacing:
@@ -273,7 +331,24 @@ class Peer:
         limits = (self.transfers.rate_bps, self._link.pacing_bps())
         return min((rate for rate in limits if rate is not None), default=None)
 
+    @property
+    def _may_publish(self) -> bool:
+        """Whether the broker is connected, and the peer id known to be still our own."""
+        return self._link.ready and self._identity.confirmed
+
+    def _encode(self, message: Message, recipient: str, topic: str) -> bytes:
+        payload = encode_message(message, sender=self.id, recipient=recipient)
+        limit = self._link.largest_payload(topic)
+        if limit is not None and len(payload) > limit:
+            raise MessageRefused(
+                f"{type(message).__name__} to {recipient} has {len(payload)} B, the broker at "
+                f"{self.address} takes {limit} B; raise its max_packet_size"
+            )
+        return payload
+
     def _check_open(self, what: str) -> None:
+        if self._taken is not None:
+            raise self._taken
         if not self._connected or self._closing.is_set():
             raise NotConnected(f"peer {self.id} is not connected: {what} not sent")
 
@@ -284,7 +359,11 @@ class Peer:
         if not self._link.ready:
             return None
         topic = topics.topic(self.fleet, self.id, recipient, kind)
-        return self._link.publish(topic, payload, qos=0)
+        return self._link.publish(topic, payload, qos=0, expires_s=TRANSFER_EXPIRY_S)
+
+    def largest_payload(self, recipient: str, kind: Kind) -> int | None:
+        """The largest payload that the broker takes, bytes; ``None`` if it names none."""
+        return self._link.largest_payload(topics.topic(self.fleet, self.id, recipient, kind))
 
     def absent_s(self, peer: str) -> float | None:
         """For how long another peer has been offline; ``None`` if it is not known to be."""
@@ -295,10 +374,21 @@ class Peer:
 
     def _on_ready(self, first: bool) -> None:
         self._presence.pardon(time.monotonic())
+        if first:
+            self._publish_state(self._online, qos=1)
+        else:
+            self._identity.ask()  # the rest follows once the id is known to be still our own
+
+    def _on_confirmed_identity(self) -> None:
         self._publish_state(self._online, qos=1)
         self._documents.renew()
-        if not first:
-            self.transfers.on_reconnected()
+        self.transfers.on_reconnected()
+
+    def _on_lost_identity(self, error: IdentityTaken) -> None:
+        self._taken = error
+        log.error("stopped: %s", error)
+        self._put(None)
+        self._wake.set()
 
     def _on_confirmed(self, number: int) -> None:
         if self._documents.confirmed(number):
@@ -311,7 +401,8 @@ class Peer:
             self._refuse(f"topic {topic!r} is not for {self.id}")
             return
         if place.sender == self.id:
-            self._meet_rival(payload, retained, place.kind)
+            if place.kind in ("lease", "claim"):
+                self._on_identity(place.kind, payload, retained)
             return
         now_s = time.monotonic()
         living = place.kind != "state" and not retained  # what is retained is no sign of life
@@ -343,19 +434,11 @@ class Peer:
             self.counters.received += 1
             self._put((place.sender, message))
 
-    def _meet_rival(self, payload: bytes, retained: bool, kind: str) -> None:
-        """Detect another process with our id: a message under it that we did not send."""
-        if retained or kind != "state" or not payload:
-            return
+    def _on_identity(self, kind: str, payload: bytes, retained: bool) -> None:
         try:
-            state = decode_message(payload, sender=self.id, recipient=self._state_to)
-        except MessageRefused:
-            return
-        if not isinstance(state, DeviceState) or state.status != "online":
-            return
-        if state.boot_id != self.boot_id and state.boot_id not in self._rivals:
-            self._rivals.add(state.boot_id)
-            log.error("another process uses the peer id %r; ids must be unique", self.id)
+            self._identity.on_message(kind, payload, retained)
+        except MessageRefused as error:
+            self._refuse(str(error))
 
     def _refuse(self, why: str) -> None:
         self.counters.refused += 1
@@ -368,16 +451,21 @@ class Peer:
             self.counters.overflowed += 1
             log.error("message dropped: %d already wait to be received", MAX_RECEIVED)
 
-    # Heartbeats.
+    # The pulse thread.
 
     def _beat(self) -> None:
         tick_s = min(self._heartbeat_s, self._presence.silent_after_s / 4)
         now_s = time.monotonic()
         next_beat_s = now_s + self._heartbeat_s
+        next_word_s = AWAY_LOG_S
         while True:
             self._wake.wait(max(0.01, min(tick_s, next_beat_s - now_s)))
             self._wake.clear()
             if self._closing.is_set():
+                return
+            if self._taken is not None:
+                self.transfers.close()
+                self._link.close()
                 return
             self._documents.pump()
             now_s = time.monotonic()
@@ -385,6 +473,13 @@ class Peer:
             if beat:
                 next_beat_s = now_s + self._heartbeat_s
             if not self._link.ready:
+                if (away_s := self.broker_away_s() or 0.0) >= next_word_s:
+                    log.warning("broker at %s away for %.0f s", self.address, away_s)
+                    next_word_s += AWAY_LOG_S
+                continue
+            next_word_s = AWAY_LOG_S
+            if not self._identity.confirmed:
+                self._identity.ask_if_unconfirmed()
                 continue
             if beat:
                 self._publish_state(self._online, qos=0)
@@ -392,7 +487,7 @@ class Peer:
                 self._put((state.peer, state))
 
     def _publish_document(self, topic: str, payload: bytes) -> MQTTMessageInfo | None:
-        if not self._link.ready:
+        if not self._may_publish:
             return None
         return self._link.publish(topic, payload, qos=1, retain=True)
 

@@ -114,5 +114,8 @@ class Documents:
         info = self._publish(topic, document.payload)
         if info is None or info.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
             self._travelling -= 1
-            return
-        document.waiting, document.sent = False, info.mid
+        elif info.rc == MQTTErrorCode.MQTT_ERR_PAYLOAD_SIZE:
+            self._travelling -= 1
+            document.waiting = False  # this broker never takes it
+        else:
+            document.waiting, document.sent = False, info.mid

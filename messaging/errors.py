@@ -11,6 +11,7 @@
     │   ├── PortTaken               another program listens on the port
     │   └── BrokerFailed            the embedded broker did not start or ended by itself
     ├── NotConnected                used before ``connect`` or after ``close``
+    ├── IdentityTaken               another process uses the peer id
     ├── SendQueueFull               offline for so long that no more messages can wait
     ├── MessageRefused              a message must not be sent, or is not valid
     └── TransferError               a payload could not be fetched
@@ -22,6 +23,7 @@
 from __future__ import annotations
 
 from fimi.errors import SurroundingsError
+from fimi.messaging.messages import Lease
 
 
 class MessagingError(SurroundingsError):
@@ -58,6 +60,14 @@ class BrokerFailed(BrokerError):
 
 class NotConnected(MessagingError):
     """The peer was used before ``connect`` or after ``close``."""
+
+
+class IdentityTaken(MessagingError):
+    """Another process uses the peer id, or has taken it over; ``holder`` is its lease, if known."""
+
+    def __init__(self, text: str, holder: Lease | None = None) -> None:
+        super().__init__(text)
+        self.holder = holder
 
 
 class SendQueueFull(MessagingError):

@@ -1,8 +1,13 @@
 """One MQTT connection as bytes on topics: connecting, refusals, reconnecting, pacing, closing.
 
-:class:`Link` wraps paho-mqtt (MQTT 3.1.1) and corrects its weak points: callbacks that raise do not
-end its thread, queues are finite, reconnect delays are random, subscriptions are renewed after
-every reconnect, and closing leaves neither thread nor socket.
+:class:`Link` wraps paho-mqtt and corrects its weak points: callbacks that raise do not end its
+thread, queues are finite, reconnect delays are random, subscriptions are renewed after every
+reconnect, what the broker announces to refuse is not sent, and closing leaves neither thread nor
+socket.
+
+It speaks MQTT 5 where the broker does, else 3.1.1. Version 5 adds that a session and a chunk expire
+at the broker, that the broker names the largest packet it takes, and clearer reasons; nothing
+depends on it.
 """
 
 from __future__ import annotations
@@ -14,11 +19,14 @@ import socket
 import ssl
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from fimi.messaging.address import BrokerAddress
@@ -28,8 +36,23 @@ KEEPALIVE_S = 30
 MAX_INFLIGHT = 4
 MAX_QUEUED = 1000
 CONNECT_TIMEOUT_S = 5.0
-RECONNECT_MIN_S = (0.5, 1.5)
-RECONNECT_MAX_S = (20.0, 40.0)
+RECONNECT_MIN_S = (0.3, 1.0)
+RECONNECT_MAX_S = (4.0, 8.0)
+UNHEARD_S = 20
+"""A connection over which nothing was confirmed for so long is given up, s (on Linux)."""
+
+VERSIONS = (MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311)
+"""The versions of MQTT that are tried, in this order."""
+
+ANSWER_S = 1.5
+"""A broker that does not answer in the first version for so long is asked in the next one, s: some
+do not answer at all in a version that they do not know."""
+
+SESSION_EXPIRY_S = 3600
+MAX_RECEIVED = 64
+MAX_PACKET_BYTES = 2 << 20
+PACKET_OVERHEAD = 64
+"""Most bytes of a packet besides topic and payload."""
 
 _SO_MAX_PACING_RATE = 47  # <asm-generic/socket.h>; Python's socket module has no name for it
 _UNPACED = 0xFFFFFFFF
@@ -41,9 +64,13 @@ _CALLBACKS = (
     "on_publish",
     "on_socket_open",
 )
+_OTHER_VERSION = "Unsupported protocol version"
 _CHECK = "check host and port, and that the broker is running there"
 
 log = logging.getLogger(__name__)
+
+_spoken: dict[tuple[str, int], MQTTProtocolVersion] = {}
+"""The version in which a broker last answered this process: it is tried first."""
 
 
 class Will(NamedTuple):
@@ -79,35 +106,56 @@ class Link:
         self._message_handler = on_message
         self._ready_handler = on_ready
         self._confirmed_handler = on_confirmed
+        self._client_id = client_id
+        self._clean_session = clean_session
+        self._will = will
         self._answered = threading.Event()
         self._ready = threading.Event()
         self._refusal: ReasonCode | None = None
         self._was_ready = False
         self._closed = False
+        self._lost_s: float | None = None
         self._pacing_bps: float | None = None
+        self._largest_packet: int | None = None
+        self._unconfirmed: set[str] = set()
+        self._client = self._new_client(VERSIONS[0])
+
+    def _new_client(self, version: MQTTProtocolVersion) -> mqtt.Client:
+        five = version == MQTTProtocolVersion.MQTTv5
         client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
-            client_id=client_id,
-            clean_session=clean_session,
-            protocol=mqtt.MQTTv311,
+            client_id=self._client_id,
+            clean_session=None if five else self._clean_session,
+            protocol=version,
         )
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.suppress_exceptions = True
         client.max_inflight_messages_set(MAX_INFLIGHT)
         client.max_queued_messages_set(MAX_QUEUED)
-        if address.username:
-            client.username_pw_set(address.username, address.password)
-        if will is not None:
-            client.will_set(*will, qos=1, retain=True)
+        if self.address.username:
+            client.username_pw_set(self.address.username, self.address.password)
+        if self._will is not None:
+            client.will_set(*self._will, qos=1, retain=True)
         for name in _CALLBACKS:
             setattr(client, name, getattr(self, f"_{name}"))
-        self._client = client
-        self._draw_reconnect_delays()
+        self._draw_reconnect_delays(client)
+        return client
 
     @property
     def ready(self) -> bool:
         """Whether it is connected, with confirmed subscriptions."""
         return self._ready.is_set() and self._client.is_connected()
+
+    @property
+    def version(self) -> str:
+        """The version of MQTT that is spoken: ``"5"`` or ``"3.1.1"``."""
+        return "5" if self._client.protocol == MQTTProtocolVersion.MQTTv5 else "3.1.1"
+
+    @property
+    def away_s(self) -> float | None:
+        """For how long the connection has been lost, s; ``None`` while there is one."""
+        lost_s = self._lost_s
+        return None if lost_s is None or self.ready else time.monotonic() - lost_s
 
     def connect(self, timeout_s: float) -> None:
         """Connect and wait until the subscriptions are confirmed.
@@ -119,17 +167,45 @@ class Link:
             BrokerError: a TLS connection is not possible.
         """
         try:
-            self._connect(self.address, timeout_s)
+            self._negotiate(self.address, timeout_s)
         except BrokerError:
             self.close()
             raise
 
-    def _connect(self, where: BrokerAddress, timeout_s: float) -> None:
+    def _negotiate(self, where: BrokerAddress, timeout_s: float) -> None:
+        """Connect in the first version in which the broker answers."""
+        deadline_s = time.monotonic() + timeout_s
+        place = (where.host, where.port)
+        versions = sorted(VERSIONS, key=lambda version: version != _spoken.get(place))
+        for version in versions:
+            left_s = max(0.05, deadline_s - time.monotonic())
+            last = version == versions[-1]
+            if self._client.protocol != version:
+                self._drop(self._client)
+                self._client = self._new_client(version)
+            self._answered.clear()
+            self._refusal = None
+            self._open(where, timeout_s)
+            answered = self._answered.wait(left_s if last else min(ANSWER_S, left_s / 2))
+            if answered and self._refusal is None:
+                _spoken[place] = version
+                return
+            if self._refusal is not None and (last or str(self._refusal) != _OTHER_VERSION):
+                raise _refused(where, self._refusal)
+        raise BrokerTimeout(
+            f"{where}: accepts connections but does not answer in MQTT within {timeout_s:g} s; "
+            "check that a broker listens there, and whether it wants TLS (mqtts://)"
+        )
+
+    def _open(self, where: BrokerAddress, timeout_s: float) -> None:
         self._client.connect_timeout = max(0.5, min(timeout_s, CONNECT_TIMEOUT_S))
+        five: dict[str, Any] = {}
+        if self.version == "5":
+            five = {"clean_start": self._clean_session, "properties": self._session()}
         try:
             if where.tls:
                 self._client.tls_set(ca_certs=where.ca_path)
-            self._client.connect(where.host, where.port, keepalive=KEEPALIVE_S)
+            self._client.connect(where.host, where.port, keepalive=KEEPALIVE_S, **five)
         except ssl.SSLError as error:
             raise BrokerError(
                 f"{where}: no TLS connection ({error}); check the ca file and the port"
@@ -141,19 +217,50 @@ class Link:
         except (OSError, UnicodeError) as error:
             raise BrokerUnreachable(f"{where}: cannot be reached ({error}); {_CHECK}") from error
         self._client.loop_start()
-        if not self._answered.wait(timeout_s):
-            raise BrokerTimeout(
-                f"{where}: accepts connections but does not answer in MQTT within {timeout_s:g} s; "
-                "check that a broker listens there, and whether it wants TLS (mqtts://)"
-            )
-        if self._refusal is not None:
-            raise _refused(where, self._refusal)
+
+    def _session(self) -> Properties:
+        """What is agreed with a broker of version 5."""
+        properties = Properties(PacketTypes.CONNECT)
+        if not self._clean_session:
+            properties.SessionExpiryInterval = SESSION_EXPIRY_S
+        properties.ReceiveMaximum = MAX_RECEIVED
+        properties.MaximumPacketSize = MAX_PACKET_BYTES
+        return properties
+
+    def largest_payload(self, topic: str) -> int | None:
+        """The largest payload that the broker takes on a topic, bytes; ``None`` for no limit."""
+        if self._largest_packet is None:
+            return None
+        return max(0, self._largest_packet - PACKET_OVERHEAD - len(topic))
 
     def publish(
-        self, topic: str, payload: bytes, *, qos: int, retain: bool = False
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int,
+        retain: bool = False,
+        expires_s: int | None = None,
     ) -> mqtt.MQTTMessageInfo:
-        """Pass bytes to the network thread; never waits."""
-        return self._client.publish(topic, payload, qos=qos, retain=retain)
+        """Pass bytes to the network thread; never waits.
+
+        With ``expires_s`` a broker of version 5 drops them if it cannot deliver them for so long.
+        What is larger than :meth:`largest_payload` is not sent: ``rc`` of the result is
+        ``MQTT_ERR_PAYLOAD_SIZE``.
+        """
+        limit = self.largest_payload(topic)
+        if limit is not None and len(payload) > limit:
+            log.error(
+                "%d B to %s not sent: %s takes %d B", len(payload), topic, self.address, limit
+            )
+            unsent = mqtt.MQTTMessageInfo(0)
+            unsent.rc = MQTTErrorCode.MQTT_ERR_PAYLOAD_SIZE
+            return unsent
+        properties = None
+        if expires_s is not None and self.version == "5":
+            properties = Properties(PacketTypes.PUBLISH)
+            properties.MessageExpiryInterval = expires_s
+        return self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
 
     def set_pacing(self, rate_bps: float | None) -> bool:
         """Let the kernel pace this connection, now and after reconnects.
@@ -185,7 +292,11 @@ class Link:
             return
         self._closed = True
         self._ready.clear()
-        client = self._client
+        self._drop(self._client)
+
+    @staticmethod
+    def _drop(client: mqtt.Client) -> None:
+        """End a client's thread and close its sockets."""
         client.disconnect()
         client.loop_stop()
         for name in _CALLBACKS:
@@ -196,18 +307,28 @@ class Link:
 
     # On the network thread.
 
-    def _on_connect(self, _c: Any, _d: Any, _f: Any, reason: ReasonCode, _p: Any) -> None:
+    def _on_connect(
+        self, client: mqtt.Client, _d: Any, _f: Any, reason: ReasonCode, given: Properties | None
+    ) -> None:
         if reason.is_failure:
             if not self._answered.is_set():
                 self._refusal = reason
                 self._answered.set()
-                self._client.disconnect()
-            else:
-                log.warning("%s refuses to have us back: %s", self.address, reason)
+                client.disconnect()
+                return
+            log.warning("%s refuses to have us back: %s", self.address, reason)
+            if str(reason) == _OTHER_VERSION and self.version == "5":
+                # another broker has taken its place; paho reads the version when it reconnects
+                client._protocol = MQTTProtocolVersion.MQTTv311
             return
-        self._draw_reconnect_delays()
+        self._draw_reconnect_delays(client)
+        self._largest_packet = getattr(given, "MaximumPacketSize", None)
+        # paho refuses to change it on an open connection, where the broker's limit becomes known
+        client._max_inflight_messages = min(
+            MAX_INFLIGHT, getattr(given, "ReceiveMaximum", MAX_INFLIGHT)
+        )
         if self._subscriptions:
-            self._client.subscribe([(name, 1) for name in self._subscriptions])
+            client.subscribe([(name, 1) for name in self._subscriptions])
         else:
             self._now_ready()
 
@@ -223,6 +344,10 @@ class Link:
     def _now_ready(self) -> None:
         first, self._was_ready = not self._was_ready, True
         self._ready.set()
+        if self._lost_s is not None:
+            away_s = time.monotonic() - self._lost_s
+            log.warning("connected to %s again after %.1f s", self.address, away_s)
+        self._lost_s = None
         try:
             self._ready_handler(first)
         except Exception:
@@ -231,6 +356,7 @@ class Link:
 
     def _on_disconnect(self, _c: Any, _d: Any, _f: Any, reason: ReasonCode, _p: Any) -> None:
         if self._ready.is_set() and not self._closed:
+            self._lost_s = time.monotonic()
             log.warning("connection to %s lost (%s); reconnecting", self.address, reason)
         self._ready.clear()
 
@@ -240,22 +366,29 @@ class Link:
         except Exception:
             log.exception("message of %d B dropped", len(message.payload))
 
-    def _on_publish(self, _c: Any, _d: Any, number: int, _r: ReasonCode, _p: Any) -> None:
+    def _on_publish(self, _c: Any, _d: Any, number: int, reason: ReasonCode, _p: Any) -> None:
+        if reason.is_failure and (why := str(reason)) not in self._unconfirmed:
+            self._unconfirmed.add(why)  # said once
+            log.error("%s refuses a message of %s: %s", self.address, self._client_id, why)
         self._confirmed_handler(number)
 
     def _on_socket_open(self, _c: Any, _d: Any, sock: Any) -> None:
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sys.platform.startswith("linux"):
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNHEARD_S)
         if self._pacing_bps is not None:
             _pace(sock, self._pacing_bps)
 
-    def _draw_reconnect_delays(self) -> None:
+    @staticmethod
+    def _draw_reconnect_delays(client: mqtt.Client) -> None:
         """Draw random delays, so that a fleet does not reconnect all at once."""
         dice = secrets.SystemRandom()
         # paho types these as int but only doubles and compares them
         shortest: Any = dice.uniform(*RECONNECT_MIN_S)
         longest: Any = dice.uniform(*RECONNECT_MAX_S)
-        self._client.reconnect_delay_set(shortest, longest)
+        client.reconnect_delay_set(shortest, longest)
 
 
 def probe(address: BrokerAddress, timeout_s: float = CONNECT_TIMEOUT_S) -> None:

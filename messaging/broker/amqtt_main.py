@@ -1,10 +1,11 @@
-"""Child process that runs amqtt, with the password enforced and four of its faults corrected.
+"""Child process that runs amqtt, with the password enforced and five of its faults corrected.
 
 Started by :mod:`fimi.messaging.broker.embedded` (:mod:`fimi.children`).
 What is corrected, as of amqtt 0.12:
 
 * A client with a wrong password is refused before it can change the session of the client whose id
   it uses.
+* A client of MQTT 5 is refused in words; amqtt would wait for the rest of a packet of 3.1.1.
 * A client that returns before its old connection is found to be dead is not marked as disconnected.
 * Two clients that connect at the same time do not break each other's loop over the subscriptions.
 * A client that connects gets the retained messages of its own subscriptions, not those of all.
@@ -28,8 +29,9 @@ from typing import Any
 
 import amqtt.broker
 import msgspec
+from amqtt.adapters import ReaderAdapter
 from amqtt.errors import MQTTError
-from amqtt.mqtt.connack import NOT_AUTHORIZED, ConnackPacket
+from amqtt.mqtt.connack import NOT_AUTHORIZED, UNACCEPTABLE_PROTOCOL_VERSION, ConnackPacket
 from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 from amqtt.plugins.base import BaseAuthPlugin
 
@@ -60,13 +62,57 @@ class PasswordPlugin(BaseAuthPlugin):  # type: ignore[misc]
         return name and password
 
 
+class _Again(ReaderAdapter):  # type: ignore[misc]
+    """A reader that gives bytes again which were read from another one."""
+
+    def __init__(self, reader: Any) -> None:
+        self._reader = reader
+        self._head = b""
+        self._pos = 0
+
+    async def peek(self, count: int) -> bytes:
+        """The next bytes after those that were peeked at before."""
+        data: bytes = await self._reader.read(count)
+        self._head += data
+        return data
+
+    async def read(self, n: int = -1) -> bytes:
+        """The bytes from the first again."""
+        data = self._head[self._pos :] if n < 0 else self._head[self._pos : self._pos + n]
+        self._pos += len(data)
+        if n < 0 or len(data) < n:
+            data += await self._reader.read(n if n < 0 else n - len(data))
+        return data
+
+    def feed_eof(self) -> None:
+        """Acknowledge the end."""
+        self._reader.feed_eof()
+
+
+async def _version(reader: _Again) -> int | None:
+    """The version of MQTT in a CONNECT packet; ``None`` if it is no such packet."""
+    if await reader.peek(1) != b"\x10":
+        return None
+    for _ in range(4):  # the length of the packet
+        if (byte := await reader.peek(1)) and byte[0] < 0x80:
+            break
+    if await reader.peek(6) != b"\x00\x04MQTT":
+        return None
+    return int.from_bytes(await reader.peek(1), "big")
+
+
 class _Handler(BrokerProtocolHandler):  # type: ignore[misc]
-    """Checks the password with the first packet."""
+    """Checks version and password with the first packet."""
 
     @classmethod
     async def init_from_connect(
         cls, reader: Any, writer: Any, plugins_manager: Any, loop: Any = None
     ) -> Any:
+        reader = _Again(reader)
+        if (version := await _version(reader)) not in (4, None):
+            await ConnackPacket.build(0, UNACCEPTABLE_PROTOCOL_VERSION).to_stream(writer)
+            await writer.close()
+            raise MQTTError(f"client of MQTT version {version} refused")
         handler, session = await super().init_from_connect(reader, writer, plugins_manager, loop)
         verdicts = await plugins_manager.map_plugin_auth(session=session)
         if not verdicts or not all(verdicts.values()):

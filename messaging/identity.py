@@ -1,0 +1,235 @@
+"""How a peer takes, keeps and loses its id at the broker.
+
+The rules are in :mod:`fimi.messaging.leases`. :class:`Identity` asks for the id on a connection of
+its own with a random client id: a broker closes the connection of a client when another one comes
+with the same client id, so nobody may come before the id is known to be free. Afterwards it follows
+leases and claims on the peer's connection, and tells the peer when the broker has shown that the id
+is still its own, and when another process has taken it over.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from paho.mqtt.client import MQTTMessageInfo
+
+from fimi.messaging import topics
+from fimi.messaging.address import BrokerAddress
+from fimi.messaging.errors import BrokerError, IdentityTaken, MessageRefused
+from fimi.messaging.leases import MAX_EPOCH, Tenancy, holder_in_words
+from fimi.messaging.link import Link
+from fimi.messaging.messages import Claim, Lease, Role
+from fimi.messaging.transfers.wire import decode_message, encode_message
+
+CLAIM_S = 3.0
+"""Whoever does not answer a claim for so long is dead, s."""
+
+ASK_AGAIN_S = 0.7
+"""A claim without an answer is repeated after this time, s."""
+
+log = logging.getLogger(__name__)
+
+
+class Identity:
+    """The hold of one process on its peer id. Safe to use from several threads.
+
+    ``on_confirmed()`` is called when the broker has shown, after a reconnect, that the id is still
+    held; ``on_lost(error)`` once when another process has it. Both run on a network thread.
+    """
+
+    def __init__(
+        self,
+        *,
+        fleet: str,
+        peer: str,
+        role: Role,
+        boot_id: str,
+        epoch_after: int = 0,
+        what: str = "",
+        on_confirmed: Callable[[], None] = lambda: None,
+        on_lost: Callable[[IdentityTaken], None] = lambda _: None,
+    ) -> None:
+        """An identity that holds nothing yet; its epoch will be above ``epoch_after``."""
+        self._fleet, self._peer = fleet, peer
+        self._tenancy = Tenancy(
+            Lease(
+                peer=peer,
+                role=role,
+                boot_id=boot_id,
+                epoch=min(epoch_after + 1, MAX_EPOCH),
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                since=datetime.now(UTC).isoformat(timespec="seconds"),
+                what=what,
+            )
+        )
+        self._topics = {kind: topics.topic(fleet, peer, peer, kind) for kind in ("lease", "claim")}
+        self._confirmed_handler = on_confirmed
+        self._lost_handler = on_lost
+        self._changed = threading.Condition()
+        self._link: Link | None = None
+        self._asked_s = float("-inf")
+
+    @property
+    def lease(self) -> Lease:
+        """The own lease."""
+        return self._tenancy.mine
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the id is held, as the broker has shown since the last reconnect."""
+        return self._tenancy.confirmed
+
+    def take(self, address: BrokerAddress, timeout_s: float) -> Link:
+        """Take the id, on a connection of its own.
+
+        Returns:
+            That connection, which answers claims until :meth:`move` names another one.
+
+        Raises:
+            IdentityTaken: a living process has it; says which one.
+            BrokerError: as :meth:`fimi.messaging.link.Link.connect`, or the broker does not return
+                what a peer sends to itself.
+        """
+        probe = Link(
+            address,
+            f"{self._fleet}:{self._peer}:{secrets.token_hex(6)}",
+            clean_session=True,
+            subscriptions=tuple(self._topics.values()),
+            on_message=self._on_probe,
+        )
+        self._link = probe
+        try:
+            probe.connect(timeout_s)
+            self._await_standing(probe, timeout_s)
+        except BaseException:
+            self._link = None
+            probe.close()
+            raise
+        return probe
+
+    def _await_standing(self, probe: Link, timeout_s: float) -> None:
+        """Ask until the id is held, or is known to be another's."""
+        tenancy = self._tenancy
+        start_s = time.monotonic()
+        waits_since_s: float | None = None
+        self.ask()
+        while True:
+            with self._changed:
+                if tenancy.standing == "holding":
+                    return
+                if tenancy.standing == "lost":
+                    raise self._taken()
+                now_s = time.monotonic()
+                if tenancy.standing == "waiting" and tenancy.other is not None:
+                    if waits_since_s is None:
+                        waits_since_s = now_s
+                        log.info(
+                            "peer id %r was held by %s; waiting for %g s whether it answers",
+                            *(self._peer, holder_in_words(tenancy.other), CLAIM_S),
+                        )
+                    if now_s - waits_since_s >= CLAIM_S:
+                        self._publish(tenancy.nobody_answers())
+                        continue
+                elif now_s - start_s > CLAIM_S + timeout_s:
+                    raise BrokerError(
+                        f"{probe.address}: does not return what peer {self._peer!r} sends to "
+                        f"itself; its access rules must let it write and read "
+                        f"{self._topics['lease']} and {self._topics['claim']}"
+                    )
+                again_s = self._asked_s + ASK_AGAIN_S - now_s
+                self._changed.wait(max(0.0, again_s))
+                due = time.monotonic() >= self._asked_s + ASK_AGAIN_S
+            if due:
+                self.ask()
+
+    def move(self, link: Link) -> None:
+        """From now on publish on this connection."""
+        with self._changed:
+            self._link = link
+
+    def ask(self) -> None:
+        """Ask whether somebody else has the id; after every reconnect, and when nothing came."""
+        with self._changed:
+            self._asked_s = time.monotonic()
+            self._publish(self._tenancy.ask(secrets.token_hex(8)))
+
+    def ask_if_unconfirmed(self) -> None:
+        """Ask again if there was no answer for a while."""
+        due = time.monotonic() >= self._asked_s + 2 * ASK_AGAIN_S
+        if due and self._tenancy.standing == "holding" and not self.confirmed:
+            self.ask()
+
+    def describe(self, what: str) -> None:
+        """Say in the lease what this process does, for example ``"run desk-3"``."""
+        with self._changed:
+            self._publish(self._tenancy.describe(what))
+
+    def release(self) -> MQTTMessageInfo | None:
+        """Give the id back at an orderly end; returns the message that says so."""
+        with self._changed:
+            return self._publish(self._tenancy.release())
+
+    # On a network thread.
+
+    def on_message(self, kind: str, payload: bytes, retained: bool) -> None:
+        """Take a lease or claim of the own id.
+
+        Raises:
+            MessageRefused: it is not valid.
+        """
+        if not payload:
+            return
+        message = decode_message(payload, sender=self._peer, recipient=self._peer)
+        with self._changed:
+            tenancy = self._tenancy
+            before = tenancy.standing, tenancy.confirmed
+            if isinstance(message, Lease) and kind == "lease":
+                self._publish(tenancy.on_lease(message, live=not retained))
+            elif isinstance(message, Claim) and kind == "claim":
+                self._publish(tenancy.on_claim(message))
+            else:
+                raise MessageRefused(f"{type(message).__name__} came as {kind!r}")
+            after = tenancy.standing, tenancy.confirmed
+            self._changed.notify_all()
+        if before == ("holding", False) and after == ("holding", True):
+            self._confirmed_handler()
+        if before[0] == "holding" and after[0] == "lost":
+            self._lost_handler(self._taken())
+
+    def _on_probe(self, topic: str, payload: bytes, retained: bool) -> None:
+        place = topics.parse(topic)
+        if place is None:
+            return
+        try:
+            self.on_message(place.kind, payload, retained)
+        except MessageRefused as error:
+            log.warning("dropped: %s", error)
+
+    # With the lock held.
+
+    def _publish(self, messages: tuple[Lease | Claim, ...]) -> MQTTMessageInfo | None:
+        info = None
+        for message in messages:
+            if self._link is None:
+                continue
+            kind = "lease" if isinstance(message, Lease) else "claim"
+            payload = encode_message(message, sender=self._peer, recipient=self._peer)
+            info = self._link.publish(self._topics[kind], payload, qos=1, retain=kind == "lease")
+        return info
+
+    def _taken(self) -> IdentityTaken:
+        other = self._tenancy.other
+        who = "another process" if other is None else holder_in_words(other)
+        return IdentityTaken(
+            f"the id {self._peer!r} of fleet {self._fleet!r} is in use by {who}; end that process, "
+            "or give this one another id or fleet",
+            other,
+        )

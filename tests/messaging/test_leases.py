@@ -1,0 +1,237 @@
+"""One process per peer id: the pure logic of leases in all orders of events."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fimi.messaging.leases import Tenancy, holder_in_words, rank
+from fimi.messaging.messages import Claim, Lease
+
+
+def lease(boot_id: str, epoch: int = 1, **other: object) -> Lease:
+    return Lease(peer="d1", role="device", boot_id=boot_id, epoch=epoch, **other)
+
+
+class Process:
+    """A tenancy with its place in the broker's order of messages."""
+
+    def __init__(self, boot_id: str) -> None:
+        self.boot_id = boot_id
+        self.tenancy = Tenancy(lease(boot_id))
+        self.next: int | None = None  # the message that it gets next; None: not connected
+        self.kept: Lease | None = None  # what the broker had kept when it subscribed
+        self.dead = False
+
+    @property
+    def standing(self) -> str:
+        return self.tenancy.standing
+
+
+class World:
+    """A broker that keeps the latest lease and gives all messages to all in one order."""
+
+    def __init__(self, names: str, kept: Lease | None = None) -> None:
+        self.log: list[Lease | Claim] = []
+        self.kept = kept
+        self.processes = [Process(name) for name in names]
+        self.questions = 0
+        self.ended = 0
+
+    def publish(self, messages: tuple[Lease | Claim, ...]) -> None:
+        for message in messages:
+            self.log.append(message)
+            if isinstance(message, Lease):
+                self.kept = message
+
+    def connect(self, process: Process) -> None:
+        process.next, process.kept = len(self.log), self.kept
+        self.questions += 1
+        self.publish(process.tenancy.ask(f"{process.boot_id}{self.questions}"))
+
+    def disconnect(self, process: Process) -> None:
+        process.next = process.kept = None
+        if process.standing in ("asking", "waiting", "taking"):
+            process.dead = True  # its start has failed
+            self.ended += 1
+
+    def deliver(self, process: Process) -> None:
+        assert process.next is not None
+        if process.kept is not None:
+            kept, process.kept = process.kept, None
+            self.publish(process.tenancy.on_lease(kept, live=False))
+            return
+        message = self.log[process.next]
+        process.next += 1
+        if isinstance(message, Lease):
+            self.publish(process.tenancy.on_lease(message, live=True))
+        else:
+            self.publish(process.tenancy.on_claim(message))
+
+    def end(self, process: Process, *, orderly: bool) -> None:
+        if orderly and process.next is not None:
+            self.publish(process.tenancy.release())
+        process.dead, process.next = True, None
+        self.ended += 1
+
+    def moves(self, process: Process) -> Iterator[str]:
+        """What can happen to a process next, without faults."""
+        if process.dead or process.standing == "lost":
+            return
+        if process.next is None:
+            yield "connect"
+        elif process.kept is not None or process.next < len(self.log):
+            yield "deliver"
+        if process.standing == "waiting":
+            yield "time-out"
+
+    def move(self, process: Process, what: str) -> None:
+        if what == "connect":
+            self.connect(process)
+        elif what == "deliver":
+            self.deliver(process)
+        elif what == "time-out":
+            self.publish(process.tenancy.nobody_answers())
+        elif what == "disconnect":
+            self.disconnect(process)
+        else:
+            self.end(process, orderly=what == "leave")
+
+    def settle(self) -> None:
+        """Let everything happen that can; nobody is taken for dead who can still answer."""
+        for _ in range(10_000):
+            quick = [
+                (process, move)
+                for process in self.processes
+                for move in self.moves(process)
+                if move != "time-out"
+            ]
+            late = [
+                (process, move)
+                for process in self.processes
+                for move in self.moves(process)
+                if move == "time-out"
+            ]
+            if not quick and not late:
+                return
+            self.move(*(quick or late)[0])
+        pytest.fail("messages without end")
+
+    def check(self) -> None:
+        """After settling: one holder, or none only because one has ended."""
+        holders = [p for p in self.processes if not p.dead and p.standing != "lost"]
+        assert len(holders) <= 1
+        if holders:
+            (holder,) = holders
+            assert holder.standing == "holding"
+            assert holder.tenancy.confirmed
+            assert self.kept is not None
+            assert rank(self.kept) == rank(holder.tenancy.mine)
+        else:
+            assert self.ended
+
+
+def every_order(world: World) -> Iterator[World]:
+    """All ways in which the moves of the processes can follow each other."""
+    moves = [(n, move) for n, p in enumerate(world.processes) for move in world.moves(p)]
+    if not moves:
+        yield world
+        return
+    for number, move in moves:
+        branch = copy.deepcopy(world)
+        branch.move(branch.processes[number], move)
+        yield from every_order(branch)
+
+
+DEAD = lease("old", 3)
+RELEASED = lease("old", 3, held=False)
+
+
+class TestEveryOrder:
+    @pytest.mark.parametrize("kept", [None, DEAD, RELEASED])
+    def test_of_two_newcomers_one_wins(self, kept: Lease | None) -> None:
+        orders, winners = 0, set()
+        for world in every_order(World("ab", kept)):
+            world.check()
+            orders += 1
+            winners |= {p.boot_id for p in world.processes if p.standing == "holding"}
+            epochs = [p.tenancy.mine.epoch for p in world.processes if p.standing == "holding"]
+            assert epochs[0] > (kept.epoch if kept else 0)
+        assert winners == {"a", "b"}
+        assert orders > 100
+
+
+FAULTS = st.sampled_from(("disconnect", "leave", "kill", "lose-kept"))
+
+
+class TestAnyHistory:
+    @given(st.data())
+    def test_one_stays(self, data: st.DataObject) -> None:
+        kept = data.draw(st.sampled_from((None, DEAD, RELEASED)))
+        world = World("abcd"[: data.draw(st.integers(1, 4))], kept)
+        for _ in range(data.draw(st.integers(0, 40))):
+            process = data.draw(st.sampled_from(world.processes))
+            moves = list(world.moves(process))
+            if moves and data.draw(st.integers(0, 5)):
+                world.move(process, data.draw(st.sampled_from(moves)))
+                continue
+            fault = data.draw(FAULTS)
+            if fault == "lose-kept":  # a broker that keeps nothing is restarted
+                world.kept = None
+                for other in world.processes:
+                    if other.next is not None:
+                        world.move(other, "disconnect")
+            elif not process.dead and process.next is not None:
+                world.move(process, fault)
+        world.settle()
+        world.check()
+
+    @given(st.data())
+    def test_a_holder_that_answers_is_never_driven_out(self, data: st.DataObject) -> None:
+        world = World("abc", data.draw(st.sampled_from((None, DEAD, RELEASED))))
+        first, *rest = world.processes
+        world.connect(first)
+        while first.standing != "holding":
+            world.move(first, next(world.moves(first)))
+        for _ in range(data.draw(st.integers(0, 40))):
+            process = data.draw(st.sampled_from((first, *rest)))
+            moves = [move for move in world.moves(process) if move != "time-out"]
+            if moves:
+                world.move(process, data.draw(st.sampled_from(moves)))
+        world.settle()
+        assert first.standing == "holding"
+        assert {process.standing for process in rest} == {"lost"}
+        assert all(p.tenancy.other.boot_id == "a" for p in rest)
+
+    @given(st.data())
+    def test_repeated_messages_do_no_harm(self, data: st.DataObject) -> None:
+        world = World("ab")
+        for _ in range(60):
+            process = data.draw(st.sampled_from(world.processes))
+            for move in list(world.moves(process))[:1]:
+                world.move(process, move)
+            again = process.next if process.next and not process.dead else None
+            if again and again < len(world.log) + 1 and data.draw(st.booleans()):
+                message = world.log[again - 1]
+                if isinstance(message, Lease):
+                    world.publish(process.tenancy.on_lease(message, live=True))
+                else:
+                    world.publish(process.tenancy.on_claim(message))
+        world.settle()
+        world.check()
+
+
+class TestWords:
+    def test_who_holds_it(self) -> None:
+        held = msgspec.structs.replace(
+            DEAD, host="pi-3", pid=812, since="2026-11-28T19:00:00+00:00", what="run desk"
+        )
+        assert holder_in_words(held) == (
+            "an agent (process 812 on pi-3, run desk, since 2026-11-28T19:00:00+00:00 by its clock)"
+        )
+        assert holder_in_words(DEAD) == "an agent (a process)"
