@@ -214,6 +214,7 @@ class Agent:
             "%s: takes part in run %s with %s (%s) and %d samples of %s",
             *(device, step.run, board.board, board.kind, len(data), step.contract.dataset),
         )
+        self._peer.describe(f"run {step.run}")
         line.show("idle", "its plan")
         profile = Profile(
             run=step.run,

@@ -241,3 +241,6 @@ class Line:
             self._peer.publish_state(COORDINATOR, "reported", document)
         except MessageRefused as error:
             log.error("%s cannot report: %s", self._peer.id, error)
+        except MessagingError as error:
+            self.failure = self.failure or error
+            self._changed.notify_all()
