@@ -174,8 +174,10 @@ class Exchange:
 
     def _watch(self, step: Step, holder: str, metering: Metering | None) -> bool:
         """Whether a fetch is to end; called on the thread that fetches."""
+        away = self._is_away(holder)
+        self._line.show(self._line.stage, f"{_name(holder)}, which is gone" if away else "")
         if metering is not None:
-            if self._is_away(holder):
+            if away:
                 metering.pause()
             else:
                 metering.resume()
@@ -190,10 +192,9 @@ class Exchange:
         Raises:
             TransferCancelled: nothing is wanted of it any more.
         """
-        name = "coordinator" if offer.holder == COORDINATOR else f"generator node {offer.holder}"
         gone = self._is_away(offer.holder)
         why = "which is gone" if gone else f"which does not serve {offer.media} yet"
-        self._line.show(self._line.stage, f"{name}, {why}")
+        self._line.show(self._line.stage, f"{_name(offer.holder)}, {why}")
         limit_s = time.monotonic() + pause_s
         while (left_s := limit_s - time.monotonic()) > 0.0:
             if not self._line.wants(step):
@@ -201,3 +202,7 @@ class Exchange:
             if gone and not self._is_away(offer.holder):
                 return
             self._line.wait(min(left_s, LOOK_AGAIN_S))
+
+
+def _name(holder: str) -> str:
+    return "coordinator" if holder == COORDINATOR else f"generator node {holder}"

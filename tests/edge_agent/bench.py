@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import run_contract
 from desk import Desk
 from msgspec.structs import replace
 
-import run_contract
 from fimi.edge_agent.agent import Agent
 from fimi.edge_agent.data import MixedData
 from fimi.edge_agent.member import AgentSettings
