@@ -3,6 +3,7 @@
 * :mod:`fimi.edge_agent.agent`       the agent: a loop over messages, every phase metered
 * :mod:`fimi.edge_agent.course`      what it does next: the state machine of the conversation
 * :mod:`fimi.edge_agent.data`        the device's local data and its synthetic batch
+* :mod:`fimi.edge_agent.share`       takes the device's share of a run's data, checks the contract
 * :mod:`fimi.edge_agent.backends`    chooses the trainer: ONNX Runtime or PyTorch
 * :mod:`fimi.edge_agent.deployment`  tries the trained model: accuracy, latency, joules
 * :mod:`fimi.edge_agent.exchange`    the device's transfers: limited, timed, reported to the board

@@ -28,7 +28,9 @@ from msgspec import Struct
 from fimi.files import write_whole
 from fimi.generator_node.service.device_batch import MadeBatch
 from fimi.generator_node.service.service import BatchService, QueueProgress, RequestRefusedError
+from fimi.learning.data import contract as contracts
 from fimi.learning.data.batches import MEDIA
+from fimi.learning.data.contract import Contract, ContractError
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import MessagingError
 from fimi.messaging.messages import RunEnded, SyntheticBatch, SyntheticProgress, SyntheticRequest
@@ -80,6 +82,8 @@ class GeneratorNode:
         peer: its MQTT connection, connected and closed by the caller.
         service: makes the batches.
         journal: keeps requests; ``None``: a restarted node has no requests.
+        contract: what the node knows of the data; a request under a contract that differs in what
+            concerns the node is refused. ``None``: it knows nothing of them.
         on_answer: called with every answer that is sent, to show progress.
         on_progress: called after every chunk.
         progress_every_s: least time between two progress messages to the coordinator, s.
@@ -92,6 +96,7 @@ class GeneratorNode:
         service: BatchService,
         *,
         journal: RequestJournal | None = None,
+        contract: Contract | None = None,
         on_answer: Callable[[SyntheticBatch], None] | None = None,
         on_progress: Callable[[QueueProgress], None] | None = None,
         progress_every_s: float = PROGRESS_S,
@@ -100,6 +105,7 @@ class GeneratorNode:
         self._peer = peer
         self._service = service
         self._journal = journal
+        self._contract = contract
         self._on_answer = on_answer
         self._on_progress = on_progress
         self._progress_every_s = progress_every_s
@@ -175,6 +181,11 @@ class GeneratorNode:
 
     def _take(self, request: SyntheticRequest) -> None:
         """Queue a request, or answer at once if its batch exists or it cannot be served."""
+        try:
+            self._check_contract(request)
+        except ContractError as error:
+            self._refuse(request, error)
+            return
         answered = [known.request for known in self._answered.values()]
         runs = {known.run for known in (*answered, *self._waiting.values())}
         for run in runs - {request.run}:
@@ -189,21 +200,32 @@ class GeneratorNode:
         try:
             self._service.submit(request)
         except RequestRefusedError as error:
-            log.warning("%s", error)
-            self._send(
-                SyntheticBatch(
-                    run=request.run,
-                    device=request.device,
-                    delivered=(0,) * len(request.counts),
-                    offer=None,
-                    seconds=0.0,
-                    generator=self._service.generator.name,
-                    error=str(error),
-                )
-            )
+            self._refuse(request, error)
             return
         self._waiting[request.device] = request
         self._note()
+
+    def _check_contract(self, request: SyntheticRequest) -> None:
+        if self._contract is not None and request.contract is not None:
+            contracts.require(
+                contracts.differences(self._contract, request.contract, contracts.OF_NODE),
+                "the public data of this generator node",
+                "start the node with the configuration of the run",
+            )
+
+    def _refuse(self, request: SyntheticRequest, error: Exception) -> None:
+        log.warning("%s", error)
+        self._send(
+            SyntheticBatch(
+                run=request.run,
+                device=request.device,
+                delivered=(0,) * len(request.counts),
+                offer=None,
+                seconds=0.0,
+                generator=self._service.generator.name,
+                error=str(error),
+            )
+        )
 
     def _offer(self, made: MadeBatch) -> None:
         """Serve a batch and tell the coordinator."""

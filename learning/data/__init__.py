@@ -1,4 +1,4 @@
-"""Data sets, their partition over devices, and batches as bytes.
+"""Data sets, their partition over devices, the contract of a run, and all of them as bytes.
 
 * :mod:`~fimi.learning.data.dataset`  labelled images and their split into public, private and test
   part
@@ -17,4 +17,8 @@
 * :mod:`~fimi.learning.data.partition_summary`  how uneven a partition is
 * :mod:`~fimi.learning.data.image_coding`  images as differences, which compress better
 * :mod:`~fimi.learning.data.batches`            labelled images as bytes
+* :mod:`~fimi.learning.data.packing`            named arrays as bytes with a note
+* :mod:`~fimi.learning.data.data_file`          labelled images as a file, with their contract
+* :mod:`~fimi.learning.data.shares`             a device's share as bytes: indices or samples
+* :mod:`~fimi.learning.data.leak`               whether a device holds test or public images
 """

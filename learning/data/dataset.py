@@ -8,8 +8,6 @@ the *test* part is held out for the coordinator's evaluation. The three are disj
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -19,7 +17,6 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from fimi.errors import InputError
-from fimi.files import whole_file
 from fimi.learning.data.coverage import cover
 
 Images = NDArray[np.uint8]
@@ -37,12 +34,14 @@ class Dataset(Struct, frozen=True, kw_only=True, dict=True):
         images: (N, channels, height, width), uint8.
         labels: (N,), class ids from 0.
         class_names: one per class.
+        origin: which samples of the loaded data set they are, (N,); ``None``: all, in its order.
     """
 
     name: str
     images: Images
     labels: Labels
     class_names: tuple[str, ...]
+    origin: NDArray[np.intp] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -65,6 +64,7 @@ class Dataset(Struct, frozen=True, kw_only=True, dict=True):
             images=self.images[indices],
             labels=self.labels[indices],
             class_names=self.class_names,
+            origin=indices if self.origin is None else self.origin[indices],
         )
 
     def label_counts(self) -> tuple[int, ...]:
@@ -72,14 +72,14 @@ class Dataset(Struct, frozen=True, kw_only=True, dict=True):
         return tuple(int(n) for n in np.bincount(self.labels, minlength=self.classes))
 
     def digest(self) -> str:
-        """SHA-256 over shape, classes, images and labels, hexadecimal; the name is left out."""
+        """SHA-256 over shape, classes, images and labels, hexadecimal; nothing else."""
         return self._digest
 
     @cached_property
     def _digest(self) -> str:
         hasher = hashlib.sha256(repr((self.images.shape, self.class_names)).encode())
-        hasher.update(np.ascontiguousarray(self.images).tobytes())
-        hasher.update(np.ascontiguousarray(self.labels).tobytes())
+        hasher.update(np.ascontiguousarray(self.images).data)  # without a copy
+        hasher.update(np.ascontiguousarray(self.labels).data)
         return hasher.hexdigest()
 
 
@@ -117,10 +117,6 @@ def load_digits() -> Dataset:
 
 class DatasetError(InputError, ValueError):
     """Images cannot be read or used; the message says which, why and what to do."""
-
-
-class DataFileError(DatasetError):
-    """A data file cannot be used; the message says which and why."""
 
 
 def validate(dataset: Dataset, where: str) -> Dataset:
@@ -172,42 +168,6 @@ def _other_layout(images: NDArray[np.uint8]) -> str:
         "must be uint8 (N, channels, height, width): give images.transpose(0, 3, 1, 2). If they "
         f"really have {height} channels of {width}×{channels} pixels, exchange height and width"
     )
-
-
-def save(dataset: Dataset, path: Path) -> None:
-    """Write labelled images to a file that :func:`load` reads without any other package."""
-    with whole_file(path) as file:
-        np.savez_compressed(
-            file,
-            name=np.array(dataset.name),
-            images=dataset.images,
-            labels=dataset.labels,
-            class_names=np.array(dataset.class_names),
-        )
-
-
-def load(path: Path) -> Dataset:
-    """Labelled images from a file of :func:`save`.
-
-    Raises:
-        DataFileError: it is damaged, or does not hold labelled images.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            dataset = Dataset(
-                name=str(file["name"]),
-                images=file["images"],
-                labels=file["labels"],
-                class_names=tuple(str(name) for name in file["class_names"]),
-            )
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataFileError(
-            f"{path}: not a data file ({error}); 'fimi agent data' writes one"
-        ) from error
-    try:
-        return validate(dataset, str(path))
-    except DatasetError as error:
-        raise DataFileError(str(error)) from error
 
 
 def limited(dataset: Dataset, most: int, *, seed: int, least: int = 1) -> Dataset:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from msgspec.structs import replace
 
 from fimi.learning.data.collection import Collection, DatasetOptions
 from fimi.learning.data.dataset import Dataset, DatasetError
@@ -76,17 +77,35 @@ def image_folder(options: DatasetOptions) -> Collection:
     return Collection(train=train, test=test)
 
 
-def read_classes(root: Path, options: DatasetOptions) -> Dataset:
+def read_classes(root: Path, options: DatasetOptions, class_names: tuple[str, ...] = ()) -> Dataset:
     """Read ``ROOT/CLASS/FILE`` and nothing else; the root of the options is ignored.
 
+    Args:
+        root: a folder with a folder for each class.
+        options: size and mode of the images.
+        class_names: all classes that there are, in the order of their ids: ``root`` may lack some
+            of them and must hold no others; empty: those that ``root`` holds.
+
     Raises:
-        DatasetError: ``root`` holds parts, fewer than two classes or a class without images, or
-            unusable images.
+        DatasetError: ``root`` holds parts, other classes, fewer than two where none are given, a
+            class without images, or unusable images.
     """
     if parts := _parts(root):
         part = next(iter(parts.values()))
         raise DatasetError(f"{root} holds parts, not classes; name one of them, {part}")
-    return _read([root], _class_names(root), options, root.name)
+    if not class_names:
+        return _read([root], _class_names(root), options, root.name)
+    there = [folder.name for folder in _folders(root)]
+    if unknown := [name for name in there if name not in class_names]:
+        raise DatasetError(
+            f"{root} holds folders that are no class of the run: {', '.join(unknown[:8])}; its "
+            f"classes are {', '.join(class_names[:8])}{', …' if len(class_names) > 8 else ''}"
+        )
+    if not there:
+        raise DatasetError(f"{root} holds no folder of a class; it must hold CLASS/FILE")
+    found = _read([root], tuple(there), options, root.name)
+    ids = np.array([class_names.index(name) for name in there], np.int64)
+    return replace(found, labels=ids[found.labels], class_names=class_names)
 
 
 def _folders(root: Path) -> list[Path]:

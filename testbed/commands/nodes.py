@@ -144,12 +144,12 @@ def agent_run(
             f"{config.fleet.devices - 1}",
             EXIT_CONFIG,
         )
-    from fimi.learning.data import dataset
+    from fimi.learning.data import data_file as data_files
     from fimi.testbed.processes.agent import serve
 
     with errors(), stop_on_signals() as stop:
         address = reach(url)
-        data = dataset.load(data_file) if data_file is not None else scenario.share(index)
+        data = data_files.load(data_file).dataset if data_file else scenario.share(index)
         del scenario  # frees the other devices' samples while the agent runs
         serve(
             config,
@@ -170,16 +170,19 @@ def agent_run(
 def agent_data(
     file: Path, index: int, config_path: Path | None, settings: tuple[str, ...], **given: Any
 ) -> None:
-    """Write a device's share of the data to FILE (.npz), to be copied to the device."""
+    """Write a device's share of the data to FILE (.npz), to be copied to the device.
+
+    The file holds the contract of its data, by which a run with other data refuses it.
+    """
     scenario = read_config(config_path, settings, given)
     devices = scenario.config.fleet.devices
     if index >= devices:
         fail(f"--index {index}: there are {devices} devices", EXIT_CONFIG)
-    from fimi.learning.data import dataset
+    from fimi.learning.data import data_file
 
     with errors():
         share = scenario.share(index)
-        dataset.save(share, file)
+        data_file.save(share, file, scenario.contract)
     click.echo(f"{file}: {len(share)} samples of {share.name}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -325,35 +324,32 @@ def test_subset_and_counts() -> None:
     assert part.classes == 3
 
 
-class TestFile:
-    def test_there_and_back(self, tmp_path: Path) -> None:
-        dataset = datasets.load_digits().subset(np.arange(20), "digits/device-1")
-        datasets.save(dataset, tmp_path / "data.npz")
-        again = datasets.load(tmp_path / "data.npz")
-        assert again.name == dataset.name
-        assert again.digest() == dataset.digest()
+class TestOrigin:
+    """Every sample of a part knows which of the whole data set it is."""
 
-    @pytest.mark.parametrize("content", [b"", b"nothing", b"PK\x03\x04 almost"])
-    def test_noise(self, tmp_path: Path, content: bytes) -> None:
-        (tmp_path / "data.npz").write_bytes(content)
-        with pytest.raises(datasets.DataFileError, match="not a data file"):
-            datasets.load(tmp_path / "data.npz")
+    @settings(max_examples=40)
+    @given(
+        count=st.integers(20, 600),
+        most=st.integers(0, 600),
+        kind=st.sampled_from(["writers", "random"]),
+        seed=st.integers(0, 5),
+        own_test=st.booleans(),
+    )
+    def test_of_all_parts(
+        self, count: int, most: int, kind: SplitKind, seed: int, own_test: bool
+    ) -> None:
+        whole = numbered(count)
+        limited = datasets.limited(whole, max(most, 20), seed=seed)
+        test = numbered(9) if own_test else None
+        parts = split(limited, kind=kind, seed=seed, test=test)
+        for part in (parts.public, parts.private, *(() if own_test else (parts.test,))):
+            assert part.origin is not None
+            assert part.origin.tolist() == numbers(part)
+            again = whole.subset(part.origin, "again")
+            assert again.digest() == part.digest()
+            few = part.subset(np.arange(0, len(part), 3), "few")
+            assert few.origin is not None
+            assert few.origin.tolist() == numbers(few)
 
-    def test_objects_are_never_unpickled(self, tmp_path: Path) -> None:
-        np.savez(tmp_path / "data.npz", name=np.array({"a": 1}, dtype=object))
-        with pytest.raises(datasets.DataFileError, match="not a data file"):
-            datasets.load(tmp_path / "data.npz")
-
-    def test_a_device_without_data(self, tmp_path: Path) -> None:
-        datasets.save(DIGITS.subset(np.arange(0), "d"), tmp_path / "data.npz")
-        with pytest.raises(datasets.DataFileError, match=r"data\.npz: no images"):
-            datasets.load(tmp_path / "data.npz")
-
-    def test_labels_without_a_class(self, tmp_path: Path) -> None:
-        dataset = datasets.load_digits().subset(np.arange(20), "d")
-        wrong = datasets.Dataset(
-            name="d", images=dataset.images, labels=dataset.labels, class_names=("0", "1")
-        )
-        datasets.save(wrong, tmp_path / "data.npz")
-        with pytest.raises(datasets.DataFileError, match="sample 9 has label 9, outside 0 to 1"):
-            datasets.load(tmp_path / "data.npz")
+    def test_a_whole_data_set_has_none(self) -> None:
+        assert numbered(9).origin is None

@@ -13,6 +13,7 @@ from PIL import ExifTags, Image, ImageOps
 from fimi.learning.data import registry
 from fimi.learning.data.collection import Collection, DatasetOptions
 from fimi.learning.data.dataset import DatasetError
+from fimi.learning.data.folder import read_classes
 from fimi.learning.data.images import SUFFIXES, convert, read_images
 
 
@@ -20,6 +21,44 @@ from fimi.learning.data.images import SUFFIXES, convert, read_images
 def root(tmp_path: Path) -> Path:
     disk.write_folder(tmp_path)
     return tmp_path
+
+
+CLASSES = ("washer", "bolt", "screw", "nut")
+"""Of a run: those of the folder and another, in an order of its own."""
+
+
+class TestClassesOfARun:
+    """A device's own images: class ids are those of the run, not those of its folders."""
+
+    def test_some_of_them_in_their_order(self, root: Path) -> None:
+        shutil.rmtree(root / "train" / "nut")
+        got = read_classes(root / "train", DatasetOptions(), CLASSES)
+        assert got.class_names == CLASSES
+        assert got.label_counts() == (4, 4, 0, 0)
+        own = load(root / "test").train  # the pixels say the folder, in the order of the alphabet
+        assert own.class_names == ("bolt", "nut", "washer")
+        firsts = got.images[:, 0, 0, 0].tolist()
+        assert firsts == [0] * 4 + [2] * 4  # bolt, washer
+        assert got.labels.tolist() == [1] * 4 + [0] * 4
+
+    def test_one_alone(self, root: Path) -> None:
+        for name in ("nut", "bolt"):
+            shutil.rmtree(root / "train" / name)
+        got = read_classes(root / "train", DatasetOptions(), CLASSES)
+        assert got.label_counts() == (4, 0, 0, 0)
+
+    def test_others_are_refused(self, root: Path) -> None:
+        (root / "train" / "rivet").mkdir()
+        with pytest.raises(DatasetError, match="no class of the run: rivet; its classes are wash"):
+            read_classes(root / "train", DatasetOptions(), CLASSES)
+
+    def test_none(self, tmp_path: Path) -> None:
+        with pytest.raises(DatasetError, match="holds no folder of a class"):
+            read_classes(tmp_path, DatasetOptions(), CLASSES)
+
+    def test_parts(self, root: Path) -> None:
+        with pytest.raises(DatasetError, match="holds parts, not classes; name one of them"):
+            read_classes(root, DatasetOptions(), CLASSES)
 
 
 def load(root: Path, **options: object) -> Collection:

@@ -240,6 +240,18 @@ class TestOnesOwn:
         with pytest.raises(DatasetError, match=r"RuntimeError: no such column \(.*registry.py:\d"):
             registry.load("fimi.learning.data.dataset:factory", DatasetOptions())
 
+    def test_samples_are_counted_from_its_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Also where it is itself a part of something: shares are indices into what is loaded."""
+        whole = own(DatasetOptions()).train
+        part = whole.subset(np.array([4, 2]), "part")
+        assert part.origin is not None
+        monkeypatch.setattr(
+            dataset, "factory", lambda options: Collection(train=part), raising=False
+        )
+        loaded = registry.load("fimi.learning.data.dataset:factory", DatasetOptions()).train
+        assert loaded.origin is None
+        assert loaded.digest() == part.digest()
+
     def test_no_collection(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(DatasetError, match="gave a list, not a"):
             self.given(monkeypatch, [])
