@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from run_contract import DIGITS
 
 from fimi.coordinator.context import Context, FederationError, Stopwatch
+from fimi.coordinator.conversation import Conversation
 from fimi.coordinator.inbox import Inbox
 from fimi.coordinator.registry import Registry
 from fimi.coordinator.settings import RoundSettings
@@ -112,13 +114,16 @@ def synthesise(
         Peer(broker.address, fleet=fleet, peer=COORDINATOR, role="coordinator") as peer,
         closing(RunStore(Path(folder) / "run.sqlite")) as store,
     ):
+        conversation = Conversation("r1", "i1", 1, lambda device, said: None, time.monotonic)
         context = Context(
             run="r1",
+            instance="i1",
             settings=settings,
             strategy=STRATEGIES["fimi"],
             peer=peer,
             registry=registry,
-            inbox=Inbox(peer, registry, events.append, threading.Event()),
+            conversation=conversation,
+            inbox=Inbox(peer, registry, conversation, events.append, threading.Event()),
             store=store,
             notify=events.append,
             watch=Stopwatch(),
@@ -126,7 +131,7 @@ def synthesise(
         thread = threading.Thread(target=lives)
         thread.start()
         try:
-            made = Synthesis(context, silence_s=silence_s).of(COUNTS)
+            made = Synthesis(context, DIGITS, silence_s=silence_s).of(COUNTS)
         finally:
             on_end()
             thread.join()
