@@ -284,6 +284,8 @@ class Coordinator:
     def came(self, device: str, boot_id: str) -> None:
         """Invite a device, or tell it again what it is to do."""
         self._roster.came(device, boot_id)
+        if self._plans is not None:
+            self._plans.send(device)  # with the present time of the fleet's clock
 
     def generator_came(self, generator: str) -> None:
         """Have the node offer the batches of all devices that may still fetch theirs."""
@@ -362,9 +364,12 @@ class Coordinator:
                 graphs = export.result()
         if graphs:
             self._graphs_offer = context.peer.transfers.serve(graphs, media=MEDIA)
-        self._plans = plans = DevicePlans(context, self._roster, self._model_bytes, part)
+        plans = DevicePlans(context, self._roster, self._model_bytes, part)
+        self._plans = plans
         adaptation = None
         after = found.rounds if found is not None else RoundPart()
+        if after.number:
+            plans.fleet_time_s = after.fleet_time_s
         if plan is not None:
             adaptation = Adaptation(
                 self._settings.plan,
@@ -376,8 +381,6 @@ class Coordinator:
             with watch.stage("announce"):
                 plans.put(plan, batches, self._quorum)
                 self._roster.used_since(plans.devices, 1)
-        if after.number:
-            plans.fleet_time_s = after.fleet_time_s
         self._rounds = rounds = TrainingRounds(
             context,
             self._roster,
@@ -464,15 +467,16 @@ class Coordinator:
         def complete() -> bool:
             nonlocal told
             there, now_s = registry.devices, time.monotonic()
+            here = sorted(registry.online - set(roster.refused))
             if len(registry.online) >= wanted:
                 roster.close_gathering()
             if now_s - told > _GATHERING_S:
                 told = now_s
                 self._listener(  # not stored: it only says what has not happened yet
                     Gathering(
-                        here=len(there),
+                        here=len(here),
                         wanted=wanted,
-                        missing=missing(there, wanted),
+                        missing=missing(here, wanted),
                         left_s=max(0.0, limit_s - now_s),
                     )
                 )
@@ -491,12 +495,12 @@ class Coordinator:
             names = missing(there, wanted)
             refused = "; ".join(f"{d} cannot take part: {why}" for d, why in roster.refused.items())
             raise FederationError(
-                f"{len(there)} of {wanted} devices came within {patience:g} s, and the run starts "
-                f"with {self._quorum} at least"
+                f"{len(there)} of {wanted} devices came within {patience:g} s"
                 f"{': ' + ', '.join(there) if there else ''}"
                 f"{'; missing: ' + enumerated(names) if names else ''}"
-                f"{'; ' + refused if refused else ''}; start the missing agents, "
-                "ask for fewer devices, or change rounds.quorum or rounds.gather_timeout_s"
+                f"{'; ' + refused if refused else ''}; the run starts with {self._quorum} or "
+                "more: start the missing agents, ask for fewer devices, or change rounds.quorum or "
+                "rounds.gather_timeout_s"
             )
 
     def _adapt(self, number: int, plans: DevicePlans, rounds: TrainingRounds) -> None:

@@ -174,6 +174,8 @@ class Peer:
             self._link.connect(timeout_s)
             self._identity.move(self._link)
         except BaseException:
+            if self._taken is not None:
+                raise self._taken from None
             if (said := self._identity.release()) is not None:
                 self._outbox.add(said)
                 self._outbox.settled_within(GOODBYE_S)
@@ -387,6 +389,7 @@ class Peer:
     def _on_lost_identity(self, error: IdentityTaken) -> None:
         self._taken = error
         log.error("stopped: %s", error)
+        self._link.give_up()
         self._put(None)
         self._wake.set()
 

@@ -114,6 +114,7 @@ class Link:
         self._refusal: ReasonCode | None = None
         self._was_ready = False
         self._closed = False
+        self._unwanted = False
         self._lost_s: float | None = None
         self._pacing_bps: float | None = None
         self._largest_packet: int | None = None
@@ -172,26 +173,37 @@ class Link:
             self.close()
             raise
 
+    def give_up(self) -> None:
+        """Let :meth:`connect` raise :class:`BrokerTimeout` at once, from another thread."""
+        self._unwanted = True
+        self._answered.set()
+
     def _negotiate(self, where: BrokerAddress, timeout_s: float) -> None:
         """Connect in the first version in which the broker answers."""
         deadline_s = time.monotonic() + timeout_s
         place = (where.host, where.port)
-        versions = sorted(VERSIONS, key=lambda version: version != _spoken.get(place))
+        spoken = _spoken.pop(place, None)
+        versions = sorted(VERSIONS, key=lambda version: version != spoken)
         for version in versions:
             left_s = max(0.05, deadline_s - time.monotonic())
-            last = version == versions[-1]
             if self._client.protocol != version:
                 self._drop(self._client)
                 self._client = self._new_client(version)
             self._answered.clear()
             self._refusal = None
             self._open(where, timeout_s)
-            answered = self._answered.wait(left_s if last else min(ANSWER_S, left_s / 2))
+            last = version == versions[-1]
+            wait_s = left_s if last or spoken is not None else min(ANSWER_S, left_s / 2)
+            answered = self._answered.wait(wait_s)
+            if self._unwanted:
+                raise BrokerTimeout(f"{where}: not waited for any longer")
+            if self._refusal is not None and (last or str(self._refusal) != _OTHER_VERSION):
+                raise _refused(where, self._refusal)
             if answered and self._refusal is None:
                 _spoken[place] = version
                 return
-            if self._refusal is not None and (last or str(self._refusal) != _OTHER_VERSION):
-                raise _refused(where, self._refusal)
+            if not answered and spoken is not None:
+                break  # it knows that version and is silent
         raise BrokerTimeout(
             f"{where}: accepts connections but does not answer in MQTT within {timeout_s:g} s; "
             "check that a broker listens there, and whether it wants TLS (mqtts://)"

@@ -529,6 +529,12 @@ class Desired(DeviceMessage, frozen=True, kw_only=True, tag="desired"):
     resume: DeploymentClosed | None = None
     ended: RunEnded | None = None
 
+    @property
+    def fleet_time_s(self) -> float:
+        """The latest time of the fleet's clock that it tells, s; emulated boards begin there."""
+        told = (self.plan, self.closed, self.resume, self.start)
+        return max((order.fleet_time_s for order in told if order is not None), default=0.0)
+
 
 FactBody = (
     Profile | Refusal | PlanApplied | UpdateReady | RoundReport | RoundSettled | DeploymentReport

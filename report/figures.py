@@ -75,7 +75,8 @@ def accuracy_by_round(summary: Summary) -> Picture | None:
         line=_MEASURED_LINE,
         marker={"size": 6},
         text=[
-            f"<b>round {p.number}</b><br>accuracy {percent(p.accuracy)}<br>loss {cross_entropy(p.loss)}"
+            f"<b>round {p.number}</b><br>accuracy {percent(p.accuracy)}"
+            f"<br>loss {cross_entropy(p.loss)}"
             f"<br>{p.accepted} of {p.participants} updates{_and_absent(p)}<br>{seconds(p.round_s)}"
             for p in points
         ],

@@ -60,8 +60,8 @@ def figure(height: int, **layout: Any) -> go.Figure:
     drawing = go.Figure()
     text = {"hovertemplate": "%{text}<extra></extra>"}
     bar = {**text, "textposition": "none", "marker": {"line": {"width": 0}}}
+    drawing.layout.template = {"data": {"scatter": [text], "heatmap": [text], "bar": [bar]}}
     drawing.update_layout(
-        template={"data": {"scatter": [text], "heatmap": [text], "bar": [bar]}},
         height=height,
         autosize=True,
         margin={"l": 8, "r": 14, "t": 34, "b": 8},

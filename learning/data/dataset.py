@@ -7,9 +7,7 @@ the *test* part is held out for the coordinator's evaluation. The three are disj
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import importlib.util
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -102,25 +100,17 @@ class Split(Struct, frozen=True, kw_only=True):
 
 
 def load_digits() -> Dataset:
-    """scikit-learn's 1,797 handwritten digits, 8×8 pixels, grey levels 0 to 16 scaled to 0 to 255.
+    """1,797 handwritten digits, 8×8 pixels, grey levels 0 to 16 scaled to 0 to 255.
 
-    The samples keep scikit-learn's order: neighbours were written by the same person. The file that
-    comes with scikit-learn is read without importing it, which would take 70 MB on a device.
-
-    Raises:
-        RuntimeError: scikit-learn is not installed.
+    They come with this package; ``bundled/digits.md`` says from where. They are the digits of
+    scikit-learn, in the same order: neighbours were written by the same person.
     """
-    spec = importlib.util.find_spec("sklearn")
-    if spec is None or spec.origin is None:
-        raise RuntimeError("the digits data set comes with scikit-learn: pip install scikit-learn")
-    path = Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
-    with gzip.open(path, "rt", encoding="ascii") as file:
-        table = np.loadtxt(file, delimiter=",", dtype=np.int64)
-    grey, labels = table[:, :-1], table[:, -1]
+    with np.load(Path(__file__).parent / "bundled" / "digits.npz", allow_pickle=False) as file:
+        grey, labels = file["grey"], file["labels"]
     return Dataset(
         name="digits",
-        images=np.rint(grey * (255.0 / 16.0)).astype(np.uint8).reshape(-1, 1, 8, 8),
-        labels=np.ascontiguousarray(labels),
+        images=np.rint(grey * (255.0 / 16.0)).astype(np.uint8)[:, None],
+        labels=labels.astype(np.int64),
         class_names=tuple(str(digit) for digit in range(10)),
     )
 
@@ -138,6 +128,8 @@ def validate(dataset: Dataset, where: str) -> Dataset:
         DatasetError: it is empty, or its arrays or labels are not what they must be.
     """
     images, labels = dataset.images, dataset.labels
+    if images.dtype == np.uint8 and (layout := _other_layout(images)):
+        raise DatasetError(f"{where}: images {images.shape} {layout}")
     fits = images.ndim == 4 and labels.shape == images.shape[:1]
     if not fits or images.dtype != np.uint8 or labels.dtype != np.int64:
         raise DatasetError(
@@ -155,6 +147,27 @@ def validate(dataset: Dataset, where: str) -> Dataset:
             f"({dataset.classes} class names)"
         )
     return dataset
+
+
+def _other_layout(images: NDArray[np.uint8]) -> str:
+    """What is wrong with the order of the axes, and the remedy; empty if nothing seems wrong.
+
+    Three axes are grey images without their channel. A last axis of 1, 3 or 4 after two that are
+    longer holds the channels: nobody has images 3 pixels wide with more than 4 channels.
+    """
+    if images.ndim == 3:
+        return (
+            "lack the axis of channels; they must be uint8 (N, channels, height, width): give "
+            "images[:, None]"
+        )
+    if images.ndim != 4 or images.shape[3] not in (1, 3, 4) or min(images.shape[1:3]) <= 4:
+        return ""
+    _, height, width, channels = images.shape
+    return (
+        f"seem to have their channels last: {height}×{width} pixels in {channels} channels. They "
+        "must be uint8 (N, channels, height, width): give images.transpose(0, 3, 1, 2). If they "
+        f"really have {height} channels of {width}×{channels} pixels, exchange height and width"
+    )
 
 
 def limited(dataset: Dataset, most: int, *, seed: int, least: int = 1) -> Dataset:

@@ -135,24 +135,38 @@ class _Broker(amqtt.broker.Broker):  # type: ignore[misc]
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config)
         self._subscriptions = _Subscriptions()
+        self._entrances: dict[str, asyncio.Lock] = {}
 
     async def _handle_client_session(
         self, reader: Any, writer: Any, client_session: Any, handler: Any, *rest: Any
     ) -> None:
-        """End the old connection of a returning client completely before the new one begins."""
-        old = self._sessions.get(client_session.client_id)
-        if (
-            old is not None
-            and old[0] is client_session
-            and client_session.transitions.is_connected()
-        ):
-            await old[1].handle_connection_closed()
-            await old[1].stop()  # otherwise its loop waits for an acknowledgement that cannot come
-            for _ in range(round(TAKE_OVER_S / 0.01)):
-                if not client_session.transitions.is_connected():
-                    break
-                await asyncio.sleep(0.01)
-        await super()._handle_client_session(reader, writer, client_session, handler, *rest)
+        """End the old connection of a returning client completely before the new one begins.
+
+        Clients with the same id enter one after the other.
+        """
+        client = client_session.client_id
+        entrance = self._entrances.setdefault(client, asyncio.Lock())
+        async with entrance:
+            old = self._sessions.get(client)
+            if (
+                old is not None
+                and old[0] is client_session
+                and client_session.transitions.is_connected()
+            ):
+                await old[1].handle_connection_closed()
+                await old[1].stop()  # its loop would wait for an acknowledgement that cannot come
+                for _ in range(round(TAKE_OVER_S / 0.01)):
+                    if not client_session.transitions.is_connected():
+                        break
+                    await asyncio.sleep(0.01)
+            serving = asyncio.ensure_future(
+                super()._handle_client_session(reader, writer, client_session, handler, *rest)
+            )
+            while not serving.done() and self._sessions.get(client, (0, 0))[1] is not handler:
+                await asyncio.sleep(0.001)
+        if not entrance.locked():
+            self._entrances.pop(client, None)
+        await serving
 
     async def _publish_retained_messages_for_subscription(
         self, subscription: tuple[str, int], session: Any

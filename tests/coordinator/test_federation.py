@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from run_contract import of
 from scripted import (
     CLASSES,
     MODEL,
@@ -27,6 +28,7 @@ from scripted import (
 )
 
 from fimi.coordinator.deployment import Export
+from fimi.coordinator.enrolment import Terms
 from fimi.coordinator.federation import Coordinator, Federation, FederationError
 from fimi.coordinator.settings import (
     DeploymentSettings,
@@ -34,6 +36,7 @@ from fimi.coordinator.settings import (
     RoundSettings,
 )
 from fimi.learning.data.dataset import Dataset, Images, Labels
+from fimi.learning.training import tensors
 from fimi.learning.training.classifier import Exported, FileCheck
 from fimi.learning.training.tensors import Parameters
 from fimi.learning.training.trainer import Evaluation, TrainingResult, TrainingSettings
@@ -57,7 +60,7 @@ from fimi.record.phases import round_parts
 from fimi.record.reader import read_run
 from fimi.record.results import RoundResult
 from fimi.record.store import RunStore
-from fimi.record.sums import EnergyTally, Gap, Sum
+from fimi.record.sums import EnergyTally, Sum
 from fimi.testbed.configuration.sections import Config, FleetConfig, RunConfig
 
 TEST_SET = Dataset(
@@ -65,6 +68,13 @@ TEST_SET = Dataset(
     images=np.zeros((4, 1, 2, 2), np.uint8),
     labels=np.array([0, 1, 2, 0]),
     class_names=("a", "b", "c"),
+)
+
+
+TERMS = Terms(
+    contract=of(TEST_SET),
+    way="file",
+    share=lambda index: b"",
 )
 
 
@@ -170,9 +180,10 @@ class Lab:
                 MeanOfWeights(),
                 {name: tensor.copy() for name, tensor in MODEL.items()},
                 TEST_SET,
+                TERMS,
                 store=store,
                 listener=listen,
-                on_model=self.models.append,
+                keeper=self,
                 cancel=self.cancel,
                 export=export,
             ).run()
@@ -180,6 +191,13 @@ class Lab:
             while time.monotonic() < limit and not all(d.ended for d in self.devices):
                 time.sleep(0.01)
         return federation
+
+    def propose(self, model: dict[str, np.ndarray]) -> str:
+        self.models.append(model)
+        return tensors.digest(tensors.dump(model))
+
+    def accept(self) -> None:
+        """The model is kept already."""
 
     def said(self, kind: type[Event]) -> list[Event]:
         return [event for event in self.events if isinstance(event, kind)]
@@ -264,7 +282,10 @@ class TestRounds:
         assert energy.value is None
         assert energy.known_j == pytest.approx(3 * (2 + 2) + 1)
         # The second device was busy until the end of the round: it did not idle.
-        assert energy.missing == (Gap(device="device-1", round=1, phase="idle"),)
+        (gap,) = energy.missing
+        assert (gap.device, gap.round, gap.phase) == ("device-1", 1, "idle")
+        assert gap.unknown_max is not None  # never measured: what its board can take at most
+        assert gap.unknown_max.kind == "modelled"
         idle = result.devices[0].phases[-1]
         assert (idle.phase, idle.energy, idle.duration_s) == ("idle", None, 3.0)
         assert all(cost.phase != "idle" for d in result.devices[:2] for cost in d.predicted)
@@ -305,7 +326,8 @@ class TestRounds:
         federation = lab.run(honest(2.0), silent, rounds=1, wall_timeout_s=4.0)
         assert time.monotonic() - began_s < 15.0
         assert statuses(federation)["device-2"] == "missing"
-        assert energy_of(federation.rounds[0]).missing == (Gap(device="device-2", round=1),)
+        missing = energy_of(federation.rounds[0]).missing
+        assert {(gap.device, gap.round) for gap in missing} == {("device-2", 1)}
         assert federation.rounds[0].duration_s == 10.0
         np.testing.assert_allclose(federation.model["w"], 2.0)
 
@@ -330,7 +352,7 @@ class TestComingAndGoing:
 
         federation = lab.run(honest(), leave, rounds=2, wall_timeout_s=20.0)
         assert statuses(federation, 1)["device-2"] == "missing"
-        assert set(statuses(federation, 2)) == {"device-1"}
+        assert statuses(federation, 2) == {"device-1": "accepted", "device-2": "absent"}
         assert [e.device for e in lab.said(DeviceLost)] == ["device-2"]  # type: ignore[attr-defined]
 
     def test_a_device_that_returns_gets_its_plan_again(self, lab: Lab) -> None:
@@ -357,7 +379,7 @@ class TestComingAndGoing:
                 device.__exit__()
         assert returned[0].plans, "the plan was not sent again"
         now_s = federation.rounds[0].duration_s
-        assert returned[0].plans[0].fleet_time_s >= now_s  # its board is not billed for the past
+        assert returned[0].fleet_times_s[0] >= now_s  # its board is not billed for the past
         assert statuses(federation, 8) == {"device-1": "accepted", "device-2": "accepted"}
 
     def test_too_few_devices(self, lab: Lab) -> None:
