@@ -17,7 +17,7 @@ import math
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -136,6 +136,7 @@ class RunStore:
         self.path = path
         self._lock = threading.RLock()
         self._depth = 0
+        self._later: list[Callable[[], None]] = []
         self._synchronous = ""
         self._info = info
         self._before = info  # what earlier processes have spent
@@ -304,7 +305,8 @@ class RunStore:
             if new or not preparation.phases:
                 kept = msgspec.structs.replace(preparation, phases=new)
                 self._insert_phases(kept, round=0, device=device)
-            self._check_point(checkpoint, {})
+            if checkpoint:
+                self._check_point(checkpoint, {})
 
     def write_insight(self, insight: Insight) -> None:
         """Store what the updates of a round, already stored, say."""
@@ -449,7 +451,21 @@ class RunStore:
             self._insert(schema.MODEL_FILE, made.files, round=made.round)
             for device, trials in {**made.trials, **dict.fromkeys(made.silent, silent)}.items():
                 self._insert(schema.DEPLOYMENT, trials, round=made.round, device=device)
-            self._check_point(checkpoint, {})
+            if checkpoint:
+                self._check_point(checkpoint, {})
+
+    def drop_deployment(self, number: int, *, checkpoint: Mapping[str, bytes] = {}) -> None:
+        """Forget what was exported after a round.
+
+        Args:
+            number: of the round.
+            checkpoint: as for :meth:`write_checkpoint`, in the same transaction.
+        """
+        with self._transaction():
+            for table in (schema.MODEL_FILE, schema.DEPLOYMENT):
+                self._db.execute(f"DELETE FROM {table.name} WHERE round = ?", [number])
+            if checkpoint:
+                self._check_point(checkpoint, {})
 
     def close(self, patience_s: float = 5.0) -> None:
         """Fold the write-ahead log into the file and close it.
@@ -531,14 +547,24 @@ class RunStore:
     def together(self) -> Iterator[None]:
         """What is written in the block is on the disk when it ends: all of it, or nothing.
 
-        Blocks may be nested; the outermost counts. What was written must not be told to anybody
-        before it has ended.
+        Blocks may be nested; the outermost counts. What is to be told of it goes to :meth:`then`.
 
         Raises:
             StoreError: the store cannot be written.
         """
         with self._transaction():
             yield
+
+    def then(self, call: Callable[[], None]) -> None:
+        """Call it once everything written so far is stored: at once, or after the block.
+
+        If the block fails, it is not called.
+        """
+        with self._lock:
+            if self._depth:
+                self._later.append(call)
+                return
+        call()
 
     @contextmanager
     def _transaction(self, synchronous: Literal["FULL", "NORMAL"] = "FULL") -> Iterator[None]:
@@ -563,11 +589,15 @@ class RunStore:
                 with self._faults():
                     self._db.execute("COMMIT")
             except BaseException:
+                self._later.clear()
                 if self._db.in_transaction:  # SQLite may have given it up by itself
                     self._db.execute("ROLLBACK")
                 raise
             finally:
                 self._depth -= 1
+            later, self._later = self._later, []
+        for call in later:
+            call()
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
