@@ -186,7 +186,8 @@ class Course:
             return  # its run is over: nobody wants it any more
         match step:
             case Invitation():
-                self._joined, self._refused, self._followed = _key(step), failed, None
+                self._joined, self._refused = _key(step), failed
+                self._followed, self._follows = None, False
             case DevicePlan():
                 self._followed, self._follows = _key(step), not failed
             case RoundStart():

@@ -401,9 +401,15 @@ class RoundClosed(RoundMessage, frozen=True, kw_only=True, tag="round-closed"):
 
 
 class RoundSettled(RoundMessage, frozen=True, kw_only=True, tag="round-settled"):
-    """Device to coordinator: the idle phase, in which it waited for the others."""
+    """Device to coordinator: the idle phase, in which it waited for the others.
+
+    Attributes:
+        phases: phases metered since the last report.
+        error: what went wrong, or empty.
+    """
 
     phases: tuple[PhaseRecord, ...]
+    error: str = ""
 
 
 class ModelFile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -161,15 +161,22 @@ def read_config(
 
 @contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C or SIGTERM into an event; a second one ends the process at once."""
+    """Turn the first Ctrl-C, SIGTERM or SIGHUP into an event.
+
+    A second Ctrl-C or SIGTERM ends the process at once. SIGHUP comes when the terminal is closed,
+    perhaps several times; a process that was told to ignore it (``nohup``) does.
+    """
     stop = threading.Event()
 
     def ask(number: int, _: object) -> None:
-        if stop.is_set():
+        if stop.is_set() and number in (signal.SIGINT, signal.SIGTERM):
             raise KeyboardInterrupt
         stop.set()
 
-    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, ask) for number in numbers}
     try:
         yield stop
     finally:

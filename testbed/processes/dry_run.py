@@ -17,6 +17,7 @@ from fimi.coordinator.strategies import STRATEGIES
 from fimi.edge_agent.backends import torch_is_faster
 from fimi.learning.networks.built_in_cost import BUILT_IN
 from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.messaging.topics import device_id
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
 from fimi.testbed.live import View
@@ -48,7 +49,6 @@ def dry_run(
     makes_images = STRATEGIES[config.run.strategy].needs_images
     if makes_images:
         check_generator(scenario)
-    known = scenario.for_devices
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks: threads only get in the way
     # Of glibc's memory pools, one for each thread, every device that trained would keep one full.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
@@ -63,7 +63,12 @@ def dry_run(
             nursery.start(
                 f"devices-{index + 1}",
                 "fimi.testbed.processes.emulated_fleet",
-                FleetOrders(config=known, broker=broker.address, devices=devices),
+                FleetOrders(
+                    broker=broker.address,
+                    fleet=config.fleet.name,
+                    devices=tuple(device_id(each, config.fleet.devices) for each in devices),
+                    place=config.data.root,
+                ),
             )
         if makes_images:
             nursery.start(
