@@ -8,6 +8,7 @@ written together with it, in one transaction.
 * :class:`DevicePart`   one device: its share, its profile, its answer to the plan
 * :class:`PlanPart`     the plan of the fleet, and each device's plan
 * :class:`RoundPart`    the clock, the model's digest, the boards as fitted, after the last round
+* :class:`InterimPart`  an export that is not part of the run when it goes on
 * :class:`Checkpoint`   all of them
 """
 
@@ -93,6 +94,16 @@ class RoundPart(Struct, frozen=True, kw_only=True):
     heard: dict[str, Heard] = {}
 
 
+class InterimPart(Struct, frozen=True, kw_only=True):
+    """The export of a run that was interrupted: when the run goes on, it is as if never made.
+
+    Attributes:
+        number: of the round after which it was made; 0: there is none.
+    """
+
+    number: int = 0
+
+
 class Checkpoint(Struct, frozen=True, kw_only=True):
     """All of it, as read from a run store.
 
@@ -102,6 +113,7 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
         plan: the plan in force; ``None`` before there is one.
         batches: what the generator node has delivered, by :func:`receiver`.
         rounds: the state after the last round.
+        interim: an export that was made when the run was interrupted.
     """
 
     run: RunPart
@@ -109,6 +121,7 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     plan: PlanPart | None = None
     batches: dict[str, SyntheticBatch] = {}
     rounds: RoundPart = RoundPart()
+    interim: InterimPart = InterimPart()
 
 
 _DEVICE, _BATCH = "device:", "batch:"
@@ -145,6 +158,11 @@ def of_rounds(part: RoundPart) -> dict[str, bytes]:
     return {"rounds": _encode(part)}
 
 
+def of_interim(part: InterimPart) -> dict[str, bytes]:
+    """An export that does not count when the run goes on, as keys and bytes for the run store."""
+    return {"interim": _encode(part)}
+
+
 def read(stored: Mapping[str, bytes]) -> Checkpoint:
     """The checkpoint in a run store.
 
@@ -170,6 +188,7 @@ def read(stored: Mapping[str, bytes]) -> Checkpoint:
         },
         plan=_part(stored, "plan", PlanPart) if "plan" in stored else None,
         rounds=_part(stored, "rounds", RoundPart) if "rounds" in stored else RoundPart(),
+        interim=_part(stored, "interim", InterimPart) if "interim" in stored else InterimPart(),
     )
 
 

@@ -100,11 +100,13 @@ class Deployments:
             silent=tuple(sorted(set(tried) - set(reports))),
         )
         seconds = max((report.seconds for report in reports.values()), default=0.0)
-        self._context.store.write_deployment(deployment, checkpoint=checkpoint(seconds))
+        store = self._context.store
+        with store.together():
+            store.write_deployment(deployment, checkpoint=checkpoint(seconds))
+            store.then(lambda: self.done.append(deployment))
+            self._context.notify(Deployed(deployment=deployment))
         for device, report in reports.items():
             self._context.conversation.stored(device, report)
-        self.done.append(deployment)
-        self._context.notify(Deployed(deployment=deployment))
         return seconds
 
     def awaits(self, report: DeploymentReport) -> bool:

@@ -63,18 +63,19 @@ class DevicePlans:
             quorum: devices with which the first round may begin.
         """
         if not self.devices:
-            self._make(
-                plan,
-                self._roster.members,
-                delivered={device: batch.delivered for device, batch in batches.items()},
-                batches=batches,
-            )
-            self._record_labels()
-            self._context.store.write_device_plans(self.devices)
+            with self._context.store.together():
+                self._make(
+                    plan,
+                    self._roster.members,
+                    delivered={device: batch.delivered for device, batch in batches.items()},
+                    batches=batches,
+                )
+                self._record_labels()
+                self._context.store.write_device_plans(self.devices)
         self._send_all()
-        if self._part.fleet_time_s is not None:
-            return  # a run that goes on: its next round waits for who takes part in it
         self._await_answers(quorum)
+        if self._part.fleet_time_s is not None:
+            return  # a run that goes on: its fleet has been ready before
         self.fleet_time_s = max(
             (
                 self._roster.prepared_s(device) or 0.0
@@ -102,10 +103,12 @@ class DevicePlans:
             batches: of devices that had no plan.
             checkpoint: what is to be stored together with it.
         """
+        store = self._context.store
         delivered = self.delivered | {d: batch.delivered for d, batch in batches.items()}
-        self._make(plan, profiles, delivered=delivered, batches=batches, beside=checkpoint)
-        self._context.store.write_device_plans(self.devices)
-        self._send_all()
+        with store.together():
+            self._make(plan, profiles, delivered=delivered, batches=batches, beside=checkpoint)
+            store.write_device_plans(self.devices)
+        store.then(self._send_all)
 
     @property
     def delivered(self) -> dict[str, tuple[int, ...]]:
@@ -152,10 +155,11 @@ class DevicePlans:
             transfers=reply.transfers,
         )
         seconds = None if reply.error else sum(phase.duration_s for phase in reply.phases)
-        self._context.store.write_preparation(
-            preparation, checkpoint=self._roster.applied(reply, seconds)
-        )
-        self._context.notify(Prepared(preparation=preparation))
+        with self._context.store.together():
+            self._context.store.write_preparation(
+                preparation, checkpoint=self._roster.applied(reply, seconds)
+            )
+            self._context.notify(Prepared(preparation=preparation))
 
     def _make(
         self,

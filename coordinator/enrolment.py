@@ -132,8 +132,9 @@ class Roster:
         except ValueError as error:
             self.refuse(device, str(error))
             return False
-        self._keep(device, replace(part, profile=profile))
-        self._context.store.write_profile(device, profile)
+        with self._context.store.together():
+            self._keep(device, replace(part, profile=profile))
+            self._context.store.write_profile(device, profile)
         self._withdraw(device)
         return True
 
@@ -156,10 +157,11 @@ class Roster:
 
     def used_since(self, devices: Iterable[str], number: int) -> None:
         """These devices have a plan from round ``number`` on."""
-        for device in devices:
-            part = self._parts[device]
-            if part.since_round is None:
-                self._keep(device, replace(part, since_round=number))
+        with self._context.store.together():
+            for device in devices:
+                part = self._parts[device]
+                if part.since_round is None:
+                    self._keep(device, replace(part, since_round=number))
 
     def applied(self, reply: PlanApplied, prepared_s: float | None) -> dict[str, bytes]:
         """Note a device's answer to its plan.
@@ -258,17 +260,18 @@ class Roster:
     def _keep(self, device: str, part: DevicePart) -> None:
         self._parts[device] = part
         store = self._context.store
-        store.write_checkpoint(checkpoint.of_device(device, part))
-        store.write_enrolments(
-            [
-                Enrolment(
-                    device=device,
-                    device_index=part.index if part.index >= 0 else None,
-                    since_round=part.since_round,
-                    why_not=part.refused,
-                )
-            ]
-        )
+        with store.together():
+            store.write_checkpoint(checkpoint.of_device(device, part))
+            store.write_enrolments(
+                [
+                    Enrolment(
+                        device=device,
+                        device_index=part.index if part.index >= 0 else None,
+                        since_round=part.since_round,
+                        why_not=part.refused,
+                    )
+                ]
+            )
 
     def _withdraw(self, device: str) -> None:
         if (offer := self._shares.pop(device, None)) is not None:

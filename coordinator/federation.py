@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from fimi.coordinator import checkpoint
 from fimi.coordinator.adaptation import Adaptation
-from fimi.coordinator.checkpoint import Checkpoint, PlanPart, RoundPart, RunPart
+from fimi.coordinator.checkpoint import Checkpoint, InterimPart, PlanPart, RoundPart, RunPart
 from fimi.coordinator.context import Context, Stopwatch
 from fimi.coordinator.context import FederationError as FederationError
 from fimi.coordinator.conversation import Conversation
@@ -78,6 +78,8 @@ from fimi.record.store import RunStore
 
 _GATHERING_S = 0.5
 """Between two events that say who is missing."""
+_BACK_S = 5.0
+"""How much longer than a quorum took devices may take to come back to a run that goes on, s."""
 _LAST_CALL_S = 10.0
 """How long devices may take to join that were invited when gathering was over, s."""
 
@@ -135,6 +137,7 @@ class Coordinator:
         terms: what devices are invited with.
         store: keeps everything; stays open.
         resume: what an earlier coordinator of the run has left; ``None`` for a new run.
+        instance: random id of the run; that of ``resume`` if there is one, and drawn if left out.
         listener: called with every event, in order, on the coordinator's thread.
         keeper: keeps the global model after every round.
         cancel: set from outside to end the run.
@@ -157,6 +160,7 @@ class Coordinator:
         *,
         store: RunStore,
         resume: UnfinishedRun | None = None,
+        instance: str = "",
         listener: Listener = lambda event: None,
         keeper: ModelKeeper | None = None,
         cancel: threading.Event | None = None,
@@ -173,7 +177,8 @@ class Coordinator:
         self._resume = resume
         cancel = cancel or threading.Event()
         found = resume.checkpoint if resume is not None else None
-        instance = found.run.instance if found is not None else secrets.token_hex(8)
+        drawn = instance or secrets.token_hex(8)
+        instance = found.run.instance if found is not None else drawn
         epoch = max(peer.epoch, found.run.epoch + 1 if found is not None else 1)
         registry = Registry()
         conversation = Conversation(
@@ -217,7 +222,8 @@ class Coordinator:
             context, terms.contract, found.batches if found is not None else {}
         )
         self._planner = FleetPlanner(settings, self._model_bytes, self._searched)
-        done = resume.deployments if resume is not None else ()
+        self._interim = found.interim.number if found is not None else 0
+        done = tuple(d for d in resume.deployments if d.round != self._interim) if resume else ()
         self._deployments = Deployments(context, export, done) if export is not None else None
         self._graphs = graphs
         self._graphs_offer: Offer | None = None
@@ -239,18 +245,27 @@ class Coordinator:
         context = self._context
         context.inbox.tell(self)
         try:
-            context.store.write_checkpoint(
-                checkpoint.of_run(
-                    RunPart(instance=context.instance, epoch=context.conversation.epoch)
+            with context.store.together():
+                context.store.write_checkpoint(
+                    checkpoint.of_run(
+                        RunPart(instance=context.instance, epoch=context.conversation.epoch)
+                    )
                 )
-            )
+                if self._interim:
+                    context.store.drop_deployment(
+                        self._interim, checkpoint=checkpoint.of_interim(InterimPart())
+                    )
             plans, rounds = self._prepare()
             self._train(plans, rounds)
             status, reason = "completed", self._done
         except Cancelled:
             status, reason = "interrupted", f"stopped after {self._done}"
             if self._deployments and self._rounds and self._rounds.results:
-                self._deployments.make(self._rounds.results[-1].number, self._rounds.model)
+                number = self._rounds.results[-1].number
+                interim = checkpoint.of_interim(InterimPart(number=number))
+                self._deployments.make(
+                    number, self._rounds.model, checkpoint=lambda seconds: interim
+                )
         except KeyboardInterrupt:
             status, reason = "interrupted", f"broken off after {self._done}"
             raise
@@ -379,6 +394,7 @@ class Coordinator:
                 state=after.adaptation,
             )
             with watch.stage("announce"):
+                self._synthesis.offer_again(batches)
                 plans.put(plan, batches, self._quorum)
                 self._roster.used_since(plans.devices, 1)
         self._rounds = rounds = TrainingRounds(
@@ -404,11 +420,12 @@ class Coordinator:
     def _make_plan(self) -> PlanPart:
         made = self._planner.plan(self._roster.members)
         part = PlanPart(plan=made.plan, server_counts=made.server_counts)
-        if made.plan is not None:
-            self._store.write_plan(made.plan)
-            synthetic = sum(sum(device.synthetic_counts) for device in made.plan.devices)
-            self._notify(Planned(plan=made.plan, synthetic_samples=synthetic))
-        self._store.write_checkpoint(checkpoint.of_plan(part))
+        with self._store.together():
+            if made.plan is not None:
+                self._store.write_plan(made.plan)
+                synthetic = sum(sum(device.synthetic_counts) for device in made.plan.devices)
+                self._notify(Planned(plan=made.plan, synthetic_samples=synthetic))
+            self._store.write_checkpoint(checkpoint.of_plan(part))
         return part
 
     def _synthesise(
@@ -458,14 +475,20 @@ class Coordinator:
         return self._settings.rounds.quorum or self._settings.fleet.devices // 2 + 1
 
     def _gather(self) -> None:
-        """Wait for the fleet: for everybody, and after a while for a quorum."""
+        """Wait for the fleet: for everybody, and after a while for a quorum.
+
+        A run that has a plan waits for its devices only a little longer than for a quorum.
+        """
         wanted, patience = self._settings.fleet.devices, self._settings.rounds.gather_timeout_s
         registry, roster = self._context.registry, self._roster
-        limit_s, told = time.monotonic() + patience, 0.0
+        began_s, told = time.monotonic(), 0.0
+        limit_s = began_s + patience
+        back_s: float | None = None
+        going_on = self._resume is not None and self._resume.checkpoint.plan is not None
         wanted = max(wanted, len(roster.members))
 
         def complete() -> bool:
-            nonlocal told
+            nonlocal told, back_s
             there, now_s = registry.devices, time.monotonic()
             here = sorted(registry.online - set(roster.refused))
             if len(registry.online) >= wanted:
@@ -480,6 +503,10 @@ class Coordinator:
                         left_s=max(0.0, limit_s - now_s),
                     )
                 )
+            if going_on and back_s is None and len(there) >= self._quorum:
+                back_s = now_s + (now_s - began_s) + _BACK_S
+            if back_s is not None and now_s > back_s:
+                return True
             return len(there) >= wanted or len(there) + len(roster.refused) >= max(
                 wanted, len(registry.online)
             )
@@ -513,7 +540,7 @@ class Coordinator:
             return
         if self._context.strategy.unlabelled:
             return  # the prediction has every image kept: being off says nothing of the board
-        self._store.write_refit(number, adaptation.refit(), drifts)
+        boards = adaptation.refit()
         members = self._roster.members
         profiles = adaptation.profiles({device: members[device] for device in plans.devices})
         energy_j, reason = None, ""
@@ -522,9 +549,13 @@ class Coordinator:
             energy_j = self._plan.energy_j
         except InfeasibleError as error:
             reason = f"the plan in force stays: {error}"
-        self._store.write_plan(self._plan)
-        self._notify(Refitted(round=number, drift_percent=drifts, energy_j=energy_j, reason=reason))
-        plans.change(self._plan, profiles, checkpoint=rounds.checkpoint())
+        with self._store.together():
+            self._store.write_refit(number, boards, drifts)
+            self._store.write_plan(self._plan)
+            self._notify(
+                Refitted(round=number, drift_percent=drifts, energy_j=energy_j, reason=reason)
+            )
+            plans.change(self._plan, profiles, checkpoint=rounds.checkpoint())
 
     def _deploy(
         self, number: int, plans: DevicePlans, rounds: TrainingRounds, *, at_end: bool = False
@@ -556,4 +587,4 @@ class Coordinator:
 
     def _notify(self, event: Event) -> None:
         self._store.write_event(event)
-        self._listener(event)
+        self._store.then(lambda: self._listener(event))

@@ -103,11 +103,12 @@ class Newcomers:
         counts |= {d: self._batches[d].delivered for d in ready if d in self._batches}
         start = self._plan if self._plan is not None and _is_of(self._plan, fleet) else None
         plan = self._planner.replan(profiles, self._plans.delivered | counts, start)
-        self._context.store.write_plan(plan)
-        self._plans.change(
-            plan, profiles, {d: self._batches[d] for d in ready if d in self._batches}
-        )
-        self._roster.used_since(ready, number)
+        with self._context.store.together():
+            self._context.store.write_plan(plan)
+            self._plans.change(
+                plan, profiles, {d: self._batches[d] for d in ready if d in self._batches}
+            )
+            self._roster.used_since(ready, number)
         return plan
 
 

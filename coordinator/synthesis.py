@@ -178,19 +178,20 @@ class Synthesis:
         if to in self._known:
             return
         self._known[to] = batch
-        self._context.store.write_checkpoint(checkpoint.of_batch(to, batch))
-        self._context.notify(
-            BatchDelivered(
-                device=batch.device,
-                requested=requested,
-                delivered=sum(batch.delivered),
-                seconds=batch.seconds,
-                error=batch.error,
-                refused=sum(batch.refused.values()),
-                energy=batch.energy,
-                drawn=batch.drawn,
+        with self._context.store.together():
+            self._context.store.write_checkpoint(checkpoint.of_batch(to, batch))
+            self._context.notify(
+                BatchDelivered(
+                    device=batch.device,
+                    requested=requested,
+                    delivered=sum(batch.delivered),
+                    seconds=batch.seconds,
+                    error=batch.error,
+                    refused=sum(batch.refused.values()),
+                    energy=batch.energy,
+                    drawn=batch.drawn,
+                )
             )
-        )
 
     def _request(
         self, device: str, counts: tuple[int, ...], unlabelled: bool, skip: tuple[int, ...]

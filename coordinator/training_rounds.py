@@ -21,6 +21,7 @@ from fimi.coordinator.checkpoint import RoundPart
 from fimi.coordinator.context import Context, FederationError
 from fimi.coordinator.device_plans import DevicePlans
 from fimi.coordinator.enrolment import Roster
+from fimi.coordinator.inbox import Cancelled
 from fimi.coordinator.insight import Observer
 from fimi.coordinator.rounds import Round, RoundFact, RoundOrder
 from fimi.coordinator.server_training import Server
@@ -30,6 +31,7 @@ from fimi.learning.training import memory, tensors
 from fimi.learning.training.trainer import Trainer, TrainingCancelled
 from fimi.messaging.messages import DevicePlan, Offer, RoundReport, RoundSettled
 from fimi.record.events import Credited, RoundFinished, RoundStarted
+from fimi.record.insight import Insight
 from fimi.record.results import DeviceRound, RoundResult, ServerRound
 
 Model = dict[str, NDArray[np.float32]]
@@ -134,13 +136,14 @@ class TrainingRounds:
         if fact.round > self._stored:
             return False
         store, device = self._context.store, fact.device
-        changed = None
-        if isinstance(fact, RoundReport):
-            changed = store.credit(fact.round, device, report=fact)
-        elif isinstance(fact, RoundSettled):
-            changed = store.credit(fact.round, device, settled=fact)
-        if changed is not None:
-            self._context.notify(Credited(round=fact.round, device=device))
+        with store.together():
+            changed = None
+            if isinstance(fact, RoundReport):
+                changed = store.credit(fact.round, device, report=fact)
+            elif isinstance(fact, RoundSettled):
+                changed = store.credit(fact.round, device, settled=fact)
+            if changed is not None:
+                self._context.notify(Credited(round=fact.round, device=device))
         self._context.conversation.stored(device, fact)
         return True
 
@@ -202,11 +205,12 @@ class TrainingRounds:
             self.model, server = self._server.aggregate(
                 number, before, outcome.updates, outcome.weights
             )
-        self._finish(number, outcome.duration_s, devices, server, participants, current)
+        insight = None
         every = settings.rounds.insight_every
         if every and (number - 1) % every == 0:
             with context.watch.stage("insight"):
-                self._look(number, before, outcome.updates)
+                insight = self._look(number, before, outcome.updates)
+        self._finish(number, outcome.duration_s, devices, server, participants, current, insight)
 
     def _on_the_server(self, number: int) -> None:
         """A round in which only the server trains; it lasts as long as this training."""
@@ -225,8 +229,9 @@ class TrainingRounds:
         server: ServerRound | None,
         plans: dict[str, DevicePlan],
         current: Round | None = None,
+        insight: Insight | None = None,
     ) -> None:
-        """Evaluate the new global model and store the round."""
+        """Evaluate the new global model and store the round, with all that belongs to it."""
         watch = self._context.watch
         with watch.stage("evaluate"):
             evaluation = self._trainer.evaluate(self.model, self._test.images, self._test.labels)
@@ -245,18 +250,26 @@ class TrainingRounds:
             self._digest = self._keeper.propose(self.model)
             for device, fact in current.facts if current is not None else ():
                 self._context.conversation.stored(device, fact)  # told only once it is true
-            self._context.store.write_round(
-                result,
-                residuals,
-                checkpoint=checkpoint.of_rounds(self._part(number, self._digest)),
-                stages_wall_s=watch.seconds,
-            )
-            self._keeper.accept()
-        self.results.append(result)
+            store = self._context.store
+            with store.together():
+                store.write_round(
+                    result,
+                    residuals,
+                    checkpoint=checkpoint.of_rounds(self._part(number, self._digest)),
+                    stages_wall_s=watch.seconds,
+                )
+                if insight is not None:
+                    store.write_insight(insight)
+                store.then(lambda: self._accept(result))
+                self._context.notify(RoundFinished(result=result))
         for report in current.again if current is not None else ():
             # a second start of a device in this round: its joules are of this round too
             self.late(RoundSettled(**_place(report), phases=report.phases))
-        self._context.notify(RoundFinished(result=result))
+
+    def _accept(self, result: RoundResult) -> None:
+        """The round is stored."""
+        self._keeper.accept()
+        self.results.append(result)
 
     def _part(self, number: int, digest: str) -> RoundPart:
         return RoundPart(
@@ -277,13 +290,17 @@ class TrainingRounds:
         moved = replace(part, fleet_time_s=part.fleet_time_s + later_s)
         return checkpoint.of_rounds(moved)
 
-    def _look(self, number: int, before: Model, updates: Updates) -> None:
-        """Compute the insight of a finished round, if it is due."""
+    def _look(self, number: int, before: Model, updates: Updates) -> Insight:
+        """Compute the insight of a round.
+
+        Raises:
+            Cancelled: the run was asked to stop. The round is not stored then: the updates are
+                gone afterwards, and a run that goes on repeats the round with its insight.
+        """
         try:
-            insight = self._observer.look(number, before, updates)
-        except TrainingCancelled:
-            return
-        self._context.store.write_insight(insight)
+            return self._observer.look(number, before, updates)
+        except TrainingCancelled as error:
+            raise Cancelled from error
 
     def _present(self, number: int) -> dict[str, DevicePlan]:
         """Devices whose plan is in force; waits for their return if they are too few."""

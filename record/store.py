@@ -17,7 +17,7 @@ import math
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -32,7 +32,7 @@ from fimi.optim.plans import Plan
 from fimi.record import reopening, schema
 from fimi.record.credit import credited
 from fimi.record.description import StoreTable, to_json
-from fimi.record.events import Event, Resumed, tag
+from fimi.record.events import Event, Resumed, RunFinished, tag
 from fimi.record.insight import Insight
 from fimi.record.lock import StoreInUse, StoreLock
 from fimi.record.prediction import Residual
@@ -50,15 +50,16 @@ class RunStore:
 
     Args:
         path: the file, ``runs/<name>/run.sqlite``; must not exist yet.
+        info: the description of the run, from its first moment on; its name if left out.
 
     Raises:
         StoreError: it exists, or cannot be created.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, info: RunInfo | None = None) -> None:
         if path.exists():
             raise StoreError(f"{path} exists; choose another run name or remove that run")
-        self._begin(path, RunInfo(run=path.parent.name))
+        self._begin(path, info or RunInfo(run=path.parent.name))
         try:
             self._connect()
             self._db.execute("PRAGMA journal_mode = WAL")
@@ -75,6 +76,25 @@ class RunStore:
             raise StoreError(f"cannot create the run store {path}: {error}") from error
 
     @classmethod
+    def resumable(cls, path: Path) -> RunInfo:
+        """The description of a run that can be gone on with now; the store is not changed.
+
+        Args:
+            path: the file.
+
+        Raises:
+            StoreError: as for :meth:`reopen`.
+        """
+        store = cls._at(path)
+        try:
+            store._db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+            return reopening.resumable(store._db)
+        except (sqlite3.Error, msgspec.MsgspecError, reopening.NotResumable) as error:
+            raise StoreError(f"{path}: {error}") from error
+        finally:
+            store._abandon()
+
+    @classmethod
     def reopen(cls, path: Path) -> RunStore:
         """Open the store of a run that ended early, to go on with it.
 
@@ -89,13 +109,7 @@ class RunStore:
             StoreError: there is none, it is of another version, the run is completed, another
                 process writes it, or it cannot be read or written.
         """
-        if not path.exists():
-            raise StoreError(
-                f"{path}: there is no run to go on with; name a run that was begun, or start a new "
-                "one"
-            )
-        store = cls.__new__(cls)
-        store._begin(path, RunInfo(run=path.parent.name))
+        store = cls._at(path)
         try:
             store._go_on()
         except BaseException as error:
@@ -105,10 +119,24 @@ class RunStore:
             raise
         return store
 
+    @classmethod
+    def _at(cls, path: Path) -> RunStore:
+        """An object for a store that is there, with its lock and without a connection."""
+        if not path.exists():
+            raise StoreError(
+                f"{path}: there is no run to go on with; name a run that was begun, or start a new "
+                "one"
+            )
+        store = cls.__new__(cls)
+        store._begin(path, RunInfo(run=path.parent.name))
+        return store
+
     def _begin(self, path: Path, info: RunInfo) -> None:
         """What every new object has, before there is a connection."""
         self.path = path
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._depth = 0
+        self._later: list[Callable[[], None]] = []
         self._synchronous = ""
         self._info = info
         self._before = info  # what earlier processes have spent
@@ -206,10 +234,18 @@ class RunStore:
         )
 
     def write_event(self, event: Event) -> None:
-        """Append what the log keeps of an event."""
+        """Append what the log keeps of an event; the end of the run is in its description too."""
         body = event.logged()
         if body is None:
             return
+        if isinstance(event, RunFinished):
+            with self.together():
+                self._log(event, body)
+                self.end(event.status, event.reason)
+            return
+        self._log(event, body)
+
+    def _log(self, event: Event, body: Mapping[str, Any]) -> None:
         with self._transaction(synchronous="NORMAL"):
             self._insert(
                 schema.EVENT, [event], at=time.time(), event=body["event"], body=to_json(body)
@@ -269,7 +305,8 @@ class RunStore:
             if new or not preparation.phases:
                 kept = msgspec.structs.replace(preparation, phases=new)
                 self._insert_phases(kept, round=0, device=device)
-            self._check_point(checkpoint, {})
+            if checkpoint:
+                self._check_point(checkpoint, {})
 
     def write_insight(self, insight: Insight) -> None:
         """Store what the updates of a round, already stored, say."""
@@ -414,7 +451,21 @@ class RunStore:
             self._insert(schema.MODEL_FILE, made.files, round=made.round)
             for device, trials in {**made.trials, **dict.fromkeys(made.silent, silent)}.items():
                 self._insert(schema.DEPLOYMENT, trials, round=made.round, device=device)
-            self._check_point(checkpoint, {})
+            if checkpoint:
+                self._check_point(checkpoint, {})
+
+    def drop_deployment(self, number: int, *, checkpoint: Mapping[str, bytes] = {}) -> None:
+        """Forget what was exported after a round.
+
+        Args:
+            number: of the round.
+            checkpoint: as for :meth:`write_checkpoint`, in the same transaction.
+        """
+        with self._transaction():
+            for table in (schema.MODEL_FILE, schema.DEPLOYMENT):
+                self._db.execute(f"DELETE FROM {table.name} WHERE round = ?", [number])
+            if checkpoint:
+                self._check_point(checkpoint, {})
 
     def close(self, patience_s: float = 5.0) -> None:
         """Fold the write-ahead log into the file and close it.
@@ -493,30 +544,76 @@ class RunStore:
         self._insert(schema.TRANSFER, entry.transfers, **beside)
 
     @contextmanager
-    def _transaction(self, synchronous: Literal["FULL", "NORMAL"] = "FULL") -> Iterator[None]:
-        """All or nothing; with ``NORMAL`` on the disk with the next one that is ``FULL``."""
+    def together(self) -> Iterator[None]:
+        """What is written in the block is on the disk when it ends: all of it, or nothing.
+
+        Blocks may be nested; the outermost counts. What is to be told of it goes to :meth:`then`.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        with self._transaction():
+            yield
+
+    def then(self, call: Callable[[], None]) -> None:
+        """Call it once everything written so far is stored: at once, or after the block.
+
+        If the block fails, it is not called.
+        """
         with self._lock:
-            try:
+            if self._depth:
+                self._later.append(call)
+                return
+        call()
+
+    @contextmanager
+    def _transaction(self, synchronous: Literal["FULL", "NORMAL"] = "FULL") -> Iterator[None]:
+        """All or nothing; with ``NORMAL`` on the disk with the next one that is ``FULL``.
+
+        Inside another one it is a part of that.
+        """
+        with self._lock:
+            if self._depth:
+                with self._faults():
+                    yield
+                return
+            with self._faults():
                 if synchronous != self._synchronous:
                     self._db.execute(f"PRAGMA synchronous = {synchronous}")
                     self._synchronous = synchronous
                 self._db.execute("BEGIN IMMEDIATE")
-                try:
+            self._depth += 1
+            try:
+                with self._faults():
                     yield
-                except BaseException:
+                with self._faults():
+                    self._db.execute("COMMIT")
+            except BaseException:
+                self._later.clear()
+                if self._db.in_transaction:  # SQLite may have given it up by itself
                     self._db.execute("ROLLBACK")
-                    raise
-                self._db.execute("COMMIT")
-            except msgspec.MsgspecError as error:
-                raise StoreError(
-                    f"the run store {self.path} is damaged: {error}; 'fimi report' shows what can "
-                    "be read of it"
-                ) from error
-            except sqlite3.Error as error:
-                raise StoreError(
-                    f"cannot write the run store {self.path}: {error}; make room on that disk and "
-                    "check its permissions; what was written before is safe"
-                ) from error
+                raise
+            finally:
+                self._depth -= 1
+            later, self._later = self._later, []
+        for call in later:
+            call()
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """Errors of SQLite, and of what it holds, become a :class:`StoreError`."""
+        try:
+            yield
+        except msgspec.MsgspecError as error:
+            raise StoreError(
+                f"the run store {self.path} is damaged: {error}; 'fimi report' shows what can "
+                "be read of it"
+            ) from error
+        except sqlite3.Error as error:
+            raise StoreError(
+                f"cannot write the run store {self.path}: {error}; make room on that disk and "
+                "check its permissions; what was written before is safe"
+            ) from error
 
 
 def _place(table: StoreTable[Any], row: Mapping[str, Any]) -> str:
