@@ -110,12 +110,14 @@ class DeviceState(Message, frozen=True, kw_only=True, tag="state"):
         role: what kind of process it is.
         status: online or offline.
         boot_id: differs after every start, so that a late last will is recognised.
+        protocol: version of the conversation that it speaks; the first one did not say.
     """
 
     peer: str
     role: Role
     status: Literal["online", "offline"]
     boot_id: str
+    protocol: Count = 1
 
 
 class Lease(Message, frozen=True, kw_only=True, tag="lease"):
