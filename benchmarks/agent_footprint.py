@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fimi.learning.data import dataset
+from fimi.learning.data import data_file
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
 from fimi.messaging.messages import Profile
@@ -62,7 +62,7 @@ def main() -> None:
         )
         config = effective.config
         for index, share in enumerate(Scenario(config=config).shares):
-            dataset.save(share, folder / f"{index}.npz")
+            data_file.save(share, folder / f"{index}.npz")
         with EmbeddedBroker() as broker:
             url = broker.address.url(with_password=True)
 

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 import fimi.energy.host_profile
-from fimi.learning.data import dataset
+from fimi.learning.data import data_file
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
 from fimi.messaging.messages import DeviceState, Profile
@@ -68,7 +68,7 @@ def main() -> None:
     fleet = "start"
     with tempfile.TemporaryDirectory() as name, EmbeddedBroker() as broker:
         folder = Path(name)
-        dataset.save(share, folder / "data.npz")
+        data_file.save(share, folder / "data.npz")
         (folder / "board.toml").write_text(PROFILE.replace("\n    ", "\n").strip())
         url = broker.address.url(with_password=True)
         alone = []

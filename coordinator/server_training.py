@@ -7,11 +7,13 @@
 The images come from the generator node before the first round. They are used class by class in
 their order: with a growing set, a round trains on the first images of each class. Wall seconds are
 recorded, and joules where the machine has a meter. Both belong to the server and are never added to
-those of the devices.
+those of the devices. A training that diverges costs its joules and changes nothing: the round's
+model is the devices' mean, or the model stays.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -30,10 +32,17 @@ from fimi.learning.data import batches
 from fimi.learning.data.batches import Batch
 from fimi.learning.data.dataset import Dataset
 from fimi.learning.training.aggregation import fedavg
-from fimi.learning.training.trainer import Evaluation, Trainer, TrainingCancelled
+from fimi.learning.training.trainer import (
+    Evaluation,
+    Trainer,
+    TrainingCancelled,
+    TrainingDivergedError,
+)
 from fimi.messaging.client import Peer
 from fimi.messaging.messages import SyntheticBatch
 from fimi.record.results import ServerRound
+
+log = logging.getLogger(__name__)
 
 TRANSFER_TIMEOUT_S = 600.0
 BATCH_MAX_BYTES = 1 << 30
@@ -70,7 +79,7 @@ class Server:
         self._meter = meter or Metered()
         self._cancelled = cancelled
         self._batch: Batch | None = None
-        self._augmented: Future[tuple[Model, ServerRound]] | None = None
+        self._augmented: Future[tuple[Model | None, ServerRound]] | None = None
         self._training = settings.training
         if epochs := settings.strategy.server_epochs:
             self._training = replace(settings.training, epochs=epochs, steps=0)
@@ -152,13 +161,16 @@ class Server:
         mean = fedavg(updates, weights) if updates else model
         if part == "average" or self._batch is None:  # FIMI may find that nothing is missing
             return mean, None
-        return self._train(number, mean)
+        trained, entry = self._train(number, mean)
+        return mean if trained is None else trained, entry
 
     def _mix(
         self, number: int, updates: Sequence[Model], weights: Sequence[float]
     ) -> tuple[Model, ServerRound]:
         assert self._augmented is not None
         options, (augmented, entry) = self._settings.strategy, self._augmented.result()
+        if augmented is None:
+            return fedavg(updates, weights), entry
         federated = judged = None
         if self._validation is None:
             weight = server_weight(options, number, self._settings.rounds.count)
@@ -179,10 +191,14 @@ class Server:
         assert self._validation is not None
         return self._trainer.evaluate(model, self._validation.images, self._validation.labels)
 
-    def _train(self, number: int, model: Model) -> tuple[Model, ServerRound]:
-        """Train from ``model`` on the images of a round; the new model and the record of it."""
+    def _train(self, number: int, model: Model) -> tuple[Model | None, ServerRound]:
+        """Train from ``model`` on the images of a round; the new model and the record of it.
+
+        There is no new model where the training diverged.
+        """
         assert self._batch is not None
         chosen = self._chosen(number)
+        result, problem = None, ""
         try:
             with self._meter.span() as span:
                 result = self._trainer.train(
@@ -196,8 +212,15 @@ class Server:
                 )
         except TrainingCancelled as error:
             raise Cancelled from error
-        return dict(result.parameters), ServerRound(
-            images=len(chosen), seconds=span.seconds, energy=span.energy, loss=result.loss
+        except TrainingDivergedError as error:
+            problem = f"server {error}"
+            log.warning("round %d: %s", number, problem)
+        return None if result is None else dict(result.parameters), ServerRound(
+            images=len(chosen),
+            seconds=span.seconds,
+            energy=span.energy,
+            loss=None if result is None else result.loss,
+            error=problem,
         )
 
     def _chosen(self, number: int) -> NDArray[np.intp]:

@@ -1,10 +1,19 @@
-"""The process on a device: profile, applying a plan, training, reporting.
+"""The process on a device: it joins runs, follows plans, trains, and meters every phase.
 
-* :mod:`fimi.edge_agent.agent`       the agent: a loop over messages, every phase metered
+* :mod:`fimi.edge_agent.agent`       the agent: one run after another, step by step
+* :mod:`fimi.edge_agent.course`      what it does next: the state machine of the conversation
+* :mod:`fimi.edge_agent.line`        the conversation on a thread of its own
+* :mod:`fimi.edge_agent.joining`     joining a run: samples, contract, leaks
+* :mod:`fimi.edge_agent.share`       the device's samples, by indices, from a file, or as shipped
+* :mod:`fimi.edge_agent.boards`      the emulated board of a device without a meter
+* :mod:`fimi.edge_agent.member`      a device in one run: plan, rounds, trials
+* :mod:`fimi.edge_agent.metering`    its phases, split where it waits for others
+* :mod:`fimi.edge_agent.exchange`    its transfers: limited, timed, as long as they are wanted
+* :mod:`fimi.edge_agent.kept`        payloads that are kept on disk by digest
+* :mod:`fimi.edge_agent.health`      no report holds a number that is none
 * :mod:`fimi.edge_agent.data`        the device's local data and its synthetic batch
 * :mod:`fimi.edge_agent.backends`    chooses the trainer: ONNX Runtime or PyTorch
 * :mod:`fimi.edge_agent.deployment`  tries the trained model: accuracy, latency, joules
-* :mod:`fimi.edge_agent.exchange`    the device's transfers: limited, timed, reported to the board
 * :mod:`fimi.edge_agent.turns`       how agents in one process share memory and processor
 * :mod:`fimi.edge_agent.doctor`      checks whether this machine can be a device
 

@@ -1,415 +1,293 @@
-"""The agent: a loop over messages, every phase metered.
+"""The agent: takes part in the runs that a coordinator invites it to, one after another.
 
-The agent publishes its :class:`~fimi.messaging.messages.Profile` whenever a coordinator comes
-online. It follows the :class:`~fimi.messaging.messages.DevicePlan`: it fetches its synthetic batch,
-sets frequency and rate, and reads them back. In every round it downloads the model, trains,
-uploads, reports all phases, and waits for the others. When asked, it tries the trained model. A
-message that comes twice is answered twice, and its work is done once.
+The agent has an id, a broker, a board and a place where its data lie. Everything else comes with a
+run. :mod:`fimi.edge_agent.line` hears what is wanted, on a thread of its own; the thread of
+:meth:`Agent.run` does it step by step, as :mod:`fimi.edge_agent.course` says, in
+:mod:`fimi.edge_agent.member`. Whatever goes wrong in a step is reported, and the agent lives on.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
+from collections.abc import Callable
+from pathlib import Path
 
-from msgspec import Struct
-
-from fimi.edge_agent.backends import Backends
-from fimi.edge_agent.data import MixedData
-from fimi.edge_agent.deployment import try_file
+from fimi.edge_agent.backends import Trainers
+from fimi.edge_agent.boards import emulated_board
+from fimi.edge_agent.course import Forget, Step
 from fimi.edge_agent.exchange import Exchange
+from fimi.edge_agent.joining import join
+from fimi.edge_agent.kept import Kept
+from fimi.edge_agent.line import Line
+from fimi.edge_agent.member import AgentSettings, BrokenOff, Member, Tools, words
+from fimi.edge_agent.share import Shelf
 from fimi.edge_agent.turns import Turns
 from fimi.energy.hardware import Hardware
-from fimi.energy.ledger import Ledger, PhaseRecord
-from fimi.learning.data import batches
-from fimi.learning.training import memory, pseudo_labels, tensors
+from fimi.learning.data.contract import ContractError
 from fimi.messaging.client import Peer
-from fimi.messaging.errors import TransferError
+from fimi.messaging.errors import TransferCancelled
 from fimi.messaging.messages import (
     DeploymentClosed,
     DeploymentReport,
     DeploymentTest,
     DevicePlan,
-    DeviceState,
-    ModelFile,
+    FactBody,
+    Invitation,
     Offer,
     PlanApplied,
     Profile,
+    Refusal,
     RoundClosed,
     RoundReport,
     RoundSettled,
     RoundStart,
-    RunEnded,
-    Trial,
-    UpdateReady,
 )
-from fimi.messaging.topics import COORDINATOR
 
 log = logging.getLogger(__name__)
 
-
-class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Limits of an agent's transfers.
-
-    Attributes:
-        transfer_timeout_s: how long one transfer may take, wall time, s.
-        batch_max_bytes: largest synthetic batch it accepts.
-        model_max_bytes: largest model it accepts.
-        graphs_max_bytes: largest set of training graphs it accepts.
-    """
-
-    transfer_timeout_s: float = 120.0
-    batch_max_bytes: int = 200_000_000
-    model_max_bytes: int = 500_000_000
-    graphs_max_bytes: int = 16_000_000
+LOOK_AGAIN_S = 0.2
+"""Longest time until a request to stop is seen while there is nothing to do, s."""
 
 
 class Agent:
     """One edge device.
 
     Args:
+        peer: its connection.
+        hardware: its board; ``None``: emulated, as the coordinator says.
+        place: where its data lie; see :func:`fimi.edge_agent.share.take`.
+        cache: folder for what is fetched once: batches, shares and training graphs.
         turns: shared by the agents of a process; left out, an agent has its own.
+        trainers: shared by the same agents.
+        shelf: shared by the same agents.
+        settings: limits of its transfers.
     """
 
     def __init__(
         self,
         peer: Peer,
-        hardware: Hardware,
-        data: MixedData,
-        backends: Backends,
         *,
+        hardware: Hardware | None = None,
+        place: Path | None = None,
+        cache: Path | None = None,
         turns: Turns | None = None,
+        trainers: Trainers | None = None,
+        shelf: Shelf | None = None,
         settings: AgentSettings | None = None,
     ) -> None:
         self._peer = peer
         self._hardware = hardware
-        self._data = data
-        self._backends = backends
+        self._place = place
+        self._cache = cache
         self._turns = turns or Turns()
+        self._trainers = trainers or Trainers()
+        self._shelf = shelf
         self._settings = settings or AgentSettings()
-        self._stop = threading.Event()
-        self._exchange = Exchange(
-            peer, hardware, self._settings.transfer_timeout_s, self._is_stopped
-        )
-        self._ledger = Ledger(hardware.clock, hardware.recorder)
-        self._plan: DevicePlan | None = None
-        self._last_plan_reply: PlanApplied | None = None
-        self._last_report: RoundReport | None = None
-        self._last_settled: RoundSettled | None = None
-        self._last_deployment: DeploymentReport | None = None
-        self._trained_at: tuple[float, float] | None = None
+        self._shares = Kept(cache, "share")
+        self.member: Member | None = None
+        """What it is in the present run; ``None`` before it has joined one."""
         self._rounds = 0
 
     def run(self, stop: threading.Event) -> None:
-        """Handle messages until ``stop`` is set; then restore the board."""
-        self._stop = stop
-        board = self._hardware.describe()
-        log.info(
-            "%s: %s (%s), %d samples, joules from %s (%s, %s), connected to %s, fleet %s",
-            self._peer.id,
-            board.board,
-            board.kind,
-            len(self._data.local),
-            board.meter.source,
-            board.meter.kind,
-            board.meter.scope,
-            self._peer.address,
-            self._peer.fleet,
+        """Take part in runs until ``stop`` is set; then restore the board.
+
+        Raises:
+            MessagingError: nothing more can be heard, because another process has this id.
+        """
+        self._introduce()
+        line = Line(self._peer, stop)
+        tools = Tools(
+            line=line,
+            exchange=Exchange(self._peer, line),
+            turns=self._turns,
+            trainers=self._trainers,
+            cache=self._cache,
+            settings=self._settings,
         )
         try:
-            while not stop.is_set():
-                received = self._peer.receive(timeout_s=0.2)
-                if received is not None and received[0] == COORDINATOR:
-                    self._handle(received[1])
+            with line:
+                while not stop.is_set() and line.failure is None:
+                    tools.exchange.release(line.unheard)
+                    if (step := line.next_step(LOOK_AGAIN_S)) is not None:
+                        self._take(step, tools)
         finally:
-            self._hardware.restore()
+            self._leave()
+            if self._hardware is not None:
+                self._hardware.restore()
             done = "1 round" if self._rounds == 1 else f"{self._rounds} rounds"
             log.info("%s: stopped after %s", self._peer.id, done)
+        if line.failure is not None:
+            raise line.failure
 
-    def _handle(self, message: object) -> None:
-        match message:
-            case DeviceState(status="online"):
-                self._say_hello()
+    def _introduce(self) -> None:
+        hardware, board = self._hardware, "an emulated board"
+        if hardware is not None:
+            found = hardware.describe()
+            meter = found.meter
+            board = f"{found.board} ({found.kind}), joules from {meter.source} ({meter.kind}, "
+            board += f"{meter.scope})"
+        log.info(
+            "%s: %s, connected to %s, fleet %s, waiting for a coordinator",
+            *(self._peer.id, board, self._peer.address, self._peer.fleet),
+        )
+
+    def _take(self, step: Step, tools: Tools) -> None:
+        """Do a step and report it."""
+        try:
+            facts, failed = self._do(step, tools)
+        except (BrokenOff, TransferCancelled):
+            return  # the line names what is wanted instead
+        except Exception as problem:
+            said = words(self._peer.id, problem, type(step).__name__)
+            facts, failed = _failure(step, said), True
+        tools.line.finish(step, *facts, failed=failed)
+
+    def _do(self, step: Step, tools: Tools) -> tuple[tuple[FactBody, ...], bool]:
+        """The facts of a step, and whether the device cannot go on from it."""
+        line, member = tools.line, self.member
+        match step:
+            case Forget():
+                self._leave()
+                line.show("idle")
+                return (), False
+            case Invitation():
+                return self._join(step, tools)
+            case RoundClosed() if member is None:
+                settled = RoundSettled(
+                    run=step.run, device=step.device, round=step.round, phases=()
+                )
+                return (settled,), False
+        if member is None:
+            raise RuntimeError(f"{type(step).__name__} for a device that has not joined the run")
+        match step:
             case DevicePlan():
-                self._follow(message)
+                applied = member.follow(step)
+                line.show("settled", "" if applied.error else "the first round")
+                return (applied,), bool(applied.error)
             case RoundStart():
-                self._work(message)
+                return (member.work(step),), False
             case RoundClosed():
-                self._settle(message)
+                settled = member.settle(step)
+                line.show("settled", "the next round")
+                return (settled,), False
             case DeploymentTest():
-                self._try_out(message)
+                report = member.try_out(step)
+                line.show("settled")
+                return (report,), False
             case DeploymentClosed():
-                self._go_on(message)
-            case RunEnded():
-                self._forget()
+                member.go_on(step)
+        return (), False
 
-    def _is_stopped(self) -> bool:
-        return self._stop.is_set()
+    def _join(self, step: Invitation, tools: Tools) -> tuple[tuple[FactBody, ...], bool]:
+        """Take part in a run, or refuse."""
+        line, device = tools.line, self._peer.id
+        self._leave()
+        line.show("fetching")
+        desired = line.desired
+        instance = desired.instance if desired is not None else ""
 
-    def _say_hello(self) -> None:
-        self._peer.send(
-            COORDINATOR,
-            Profile(
-                device=self._peer.id,
-                boot_id=self._peer.boot_id,
-                dataset=self._data.local.name,
-                label_counts=self._data.local.label_counts(),
-                hardware=self._hardware.describe(),
-                board=self._hardware.model(),
-                backend=self._backends.available,
-            ),
-        )
+        def fetch(offered: Callable[[Invitation], Offer | None]) -> bytes:
+            def latest() -> Offer:
+                offer = offered(line.latest(step))
+                assert offer is not None  # the invitation would be another one
+                return offer
 
-    def _follow(self, plan: DevicePlan) -> None:
-        """Follow a plan: fetch the batch, set the operating point, read it back."""
-        if plan == self._plan and self._last_plan_reply is not None:
-            self._peer.send(COORDINATOR, self._last_plan_reply)
-            return
-        self._drop_phases()
-        replanned = self._has_data_of(plan)
-        if not replanned:
-            self._hardware.join_fleet(plan.fleet_time_s)
-            self._data.clear()
-        applied, error = None, ""
+            limit = self._settings.batch_max_bytes
+            return self._shares.get_or(
+                latest().digest, lambda: tools.exchange.fetch(step, latest, limit)
+            )
+
         try:
-            if plan.batch is not None and not replanned:
-                with self._ledger.phase("synthetic-download"):
-                    payload = self._exchange.fetch(
-                        plan.batch, self._settings.batch_max_bytes, "synthetic-download"
-                    )
-                self._keep(plan, payload)
-            applied = self._hardware.apply(plan.point)
-        except (TransferError, ValueError, OSError) as problem:
-            error = _words(problem)
-            log.warning("%s cannot follow its plan: %s", self._peer.id, error)
-        self._plan = plan
-        self._last_report = self._last_settled = None
-        self._last_plan_reply = PlanApplied(
-            run=plan.run,
-            device=plan.device,
-            applied=applied,
-            phases=self._metered(0),
-            error=error,
-            transfers=self._exchange.take(),
+            joined = join(step, instance, fetch, place=self._place, shelf=self._shelf)
+            hardware = self._board(step)
+        except (BrokenOff, TransferCancelled):
+            raise
+        except Exception as problem:
+            line.show("idle")
+            reason = words(device, problem, "cannot take part")
+            _, _, sentence = reason.partition(": ")  # without the name of a class
+            return (Refusal(run=step.run, device=device, reason=sentence or reason),), True
+        self.member = member = Member(tools, step, hardware, joined.data)
+        board, data = hardware.describe(), joined.data
+        log.info(
+            "%s: takes part in run %s with %s (%s) and %d samples of %s",
+            *(device, step.run, board.board, board.kind, len(data), step.contract.dataset),
         )
-        self._peer.send(COORDINATOR, self._last_plan_reply)
-        self._ledger.begin("idle")
-
-    def _keep(self, plan: DevicePlan, payload: bytes) -> None:
-        """Add a batch to the data, with labels or without."""
-        local = self._data.local
-        if plan.unlabelled:
-            self._data.hold(batches.decode_unlabelled(payload, image_shape=local.image_shape))
-        else:
-            batch = batches.decode(payload, classes=local.classes, image_shape=local.image_shape)
-            self._data.fill(batch.images, batch.labels)
-
-    def _has_data_of(self, plan: DevicePlan) -> bool:
-        """Whether the plan in force is of the same run and has the same batch."""
-        before, reply = self._plan, self._last_plan_reply
-        return (
-            before is not None
-            and reply is not None
-            and not reply.error
-            and (before.run, before.batch) == (plan.run, plan.batch)
+        self._peer.describe(f"run {step.run}")
+        line.show("idle", "its plan")
+        profile = Profile(
+            run=step.run,
+            device=device,
+            boot_id=self._peer.boot_id,
+            contract=step.contract.digest,
+            fingerprint=joined.fingerprint,
+            dataset=step.contract.dataset,
+            label_counts=data.label_counts(),
+            hardware=board,
+            board=hardware.model(),
+            backend=member.backend,
         )
+        return (profile,), False
 
-    def _work(self, start: RoundStart) -> None:
-        """One round: download, train, upload, report."""
-        plan = self._plan
-        if plan is None or plan.run != start.run:
-            log.warning("%s: round %d of a run without a plan", self._peer.id, start.round)
-            self._say_hello()
-            return
-        if self._last_report is not None and self._last_report.round >= start.round:
-            if self._last_report.round == start.round:
-                self._peer.send(COORDINATOR, self._last_report)
-            return
-        began_s = self._hardware.has_waited_until(start.fleet_time_s)
-        self._ledger.close()
-        self._hardware.begin_round(start.round)
-        loss = accuracy = 0.0
-        backend = error = ""
-        self._trained_at = None
-        try:
-            with self._turns.holding(start.model.size_bytes, self._is_stopped):
-                loss, accuracy, backend = self._train_and_upload(plan, start)
-        except (TransferError, ValueError, OSError, RuntimeError) as problem:
-            error = _words(problem)
-            log.warning("%s, round %d: %s", self._peer.id, start.round, error)
-        self._ledger.close()
-        observed = self._hardware.observed()
-        self._last_report = RoundReport(
-            run=start.run,
-            device=plan.device,
-            round=start.round,
-            local_samples=self._data.local_samples,
-            synthetic_samples=self._data.synthetic_samples,
-            training_loss=loss,
-            training_accuracy=accuracy,
-            frequency_hz=observed.frequency_hz or observed.cap_hz,
-            busy_s=self._hardware.clock.now_s() - began_s,
-            phases=self._metered(start.round),
-            backend=backend,
-            error=error,
-            transfers=self._exchange.take(),
-            observed=observed,
-            unlabelled=0 if self._data.unlabelled is None else len(self._data.unlabelled),
-            trained_at=self._trained_at,
-        )
-        self._rounds += not error
-        self._peer.send(COORDINATOR, self._last_report)
-        self._ledger.begin("idle")
+    def _board(self, invitation: Invitation) -> Hardware:
+        """The board for a run: this device's own, or a new emulated one.
 
-    def _train_and_upload(self, plan: DevicePlan, start: RoundStart) -> tuple[float, float, str]:
-        """Train and upload; returns loss, accuracy and backend."""
-        exchange, settings = self._exchange, self._settings
-        with self._ledger.phase("model-download"):
-            payload = exchange.fetch(start.model, settings.model_max_bytes, "model-download")
-
-            def fetch_graphs() -> bytes:
-                assert start.graphs is not None
-                return exchange.fetch(start.graphs, settings.graphs_max_bytes)
-
-            trainer = self._backends.trainer(
-                start.training, start.graphs.digest if start.graphs else None, fetch_graphs
+        Raises:
+            ContractError: there is neither.
+        """
+        if self._hardware is not None:
+            return self._hardware
+        if invitation.emulated is None:
+            raise ContractError(
+                f"{self._peer.id} has no board of its own and the run describes none to emulate: "
+                "start the agent with --host-profile FILE ('fimi calibrate' writes one)"
             )
-        with self._turns.training, self._ledger.phase("compute"):
-            began_s = time.time()
-            parameters = tensors.load(payload)
-            del payload  # from here on, each large object is freed as soon as possible
-            looked = 0
-            if (unlabelled := self._data.unlabelled) is not None:
-                logits = trainer.predict(parameters, unlabelled)
-                self._data.label(*pseudo_labels.choose(logits, plan.confidence_min))
-                looked = pseudo_labels.looked_at(len(unlabelled))
-            images, labels = self._data.training_set()
-            result = trainer.train(
-                parameters,
-                images,
-                labels,
-                start.training,
-                stream=(start.seed, plan.device_index, start.round),
-                synthetic=self._data.synthetic_samples,
-                cancelled=self._is_stopped,
+        return emulated_board(invitation.emulated, invitation.index)
+
+    def _leave(self) -> None:
+        """Leave the present run if there is one."""
+        if self.member is not None:
+            self._rounds += self.member.rounds
+            self.member.leave()
+            self.member = None
+
+
+def _failure(step: Step, said: str) -> tuple[FactBody, ...]:
+    """What a device reports of a step that failed for a reason that nobody has thought of."""
+    match step:
+        case Invitation():
+            return (Refusal(run=step.run, device=step.device, reason=said),)
+        case DevicePlan():
+            return (
+                PlanApplied(run=step.run, device=step.device, applied=None, phases=(), error=said),
             )
-            self._hardware.has_computed(result.samples + looked)
-            del parameters, images, labels
-            update = tensors.dump(result.parameters)
-            loss, accuracy = result.loss, result.accuracy
-            del result
-            memory.give_back(len(update))
-            self._trained_at = (began_s, time.time())
-
-        def announce(offer: Offer) -> None:
-            ready = UpdateReady(run=start.run, device=plan.device, round=start.round, update=offer)
-            self._peer.send(COORDINATOR, ready)
-
-        with self._ledger.phase("upload"):
-            exchange.ship(update, announce)
-        return loss, accuracy, trainer.backend
-
-    def _settle(self, closed: RoundClosed) -> None:
-        """End the idle phase of a round that was closed, and report it."""
-        self._exchange.withdraw()  # an update that was never pulled
-        if self._plan is None or self._plan.run != closed.run:
-            return
-        if self._last_settled is not None and self._last_settled.round >= closed.round:
-            self._peer.send(COORDINATOR, self._last_settled)
-            return
-        self._hardware.has_waited_until(closed.fleet_time_s)
-        self._ledger.close()
-        self._last_settled = RoundSettled(
-            run=closed.run,
-            device=self._plan.device,
-            round=closed.round,
-            phases=self._metered(closed.round),
-        )
-        self._peer.send(COORDINATOR, self._last_settled)
-        self._ledger.begin("idle")
-
-    def _try_out(self, test: DeploymentTest) -> None:
-        """Run the trained model. Its energy, and that of waiting after it, belong to no round."""
-        last = self._last_deployment
-        if last is not None and (last.run, last.round) == (test.run, test.round):
-            self._peer.send(COORDINATOR, last)
-            return
-        self._drop_phases()
-        began_s = self._hardware.clock.now_s()
-        trials = []
-        for file in test.files:
-            try:
-                with self._turns.holding(file.model.size_bytes, self._is_stopped):
-                    trials.append(self._try_file(file, test))
-            except (TransferError, ValueError, OSError, RuntimeError) as problem:
-                self._ledger.take()
-                error = _words(problem)
-                log.warning("%s, %s model: %s", self._peer.id, file.variant, error)
-                trials.append(Trial(variant=file.variant, error=error))
-        self._last_deployment = DeploymentReport(
-            run=test.run,
-            device=self._peer.id,
-            round=test.round,
-            trials=tuple(trials),
-            seconds=self._hardware.clock.now_s() - began_s,
-        )
-        self._peer.send(COORDINATOR, self._last_deployment)
-
-    def _try_file(self, file: ModelFile, test: DeploymentTest) -> Trial:
-        payload = self._exchange.fetch(file.model, self._settings.model_max_bytes)
-        with self._turns.training:
-            return try_file(
-                file,
-                payload,
-                self._data.local,
-                test,
-                hardware=self._hardware,
-                ledger=self._ledger,
-                cancelled=self._is_stopped,
+        case RoundStart():
+            return (
+                RoundReport(
+                    run=step.run,
+                    device=step.device,
+                    round=step.round,
+                    local_samples=0,
+                    synthetic_samples=0,
+                    training_loss=None,
+                    training_accuracy=None,
+                    frequency_hz=None,
+                    busy_s=0.0,
+                    phases=(),
+                    error=said,
+                ),
             )
-
-    def _go_on(self, closed: DeploymentClosed) -> None:
-        """Rounds continue: idle energy belongs to a round again from here on."""
-        if self._plan is None or self._plan.run != closed.run:
-            return
-        self._hardware.has_waited_until(closed.fleet_time_s)
-        self._drop_phases()
-        self._ledger.begin("idle")
-
-    def _forget(self) -> None:
-        """End the run: restore the board and drop all data of the run."""
-        self._drop_phases()
-        self._exchange.withdraw()
-        self._hardware.restore()
-        self._data.clear()
-        self._plan = self._last_plan_reply = None
-        self._last_report = self._last_settled = self._last_deployment = None
-
-    def _drop_phases(self) -> None:
-        """End the open phase; it and those before it are reported nowhere."""
-        self._ledger.close()
-        self._ledger.take()
-
-    def _metered(self, number: int) -> tuple[PhaseRecord, ...]:
-        """Phases metered since the last message, without idle phases of zero seconds."""
-        records = tuple(
-            record
-            for record in self._ledger.take()
-            if record.phase != "idle" or record.duration_s > 0
-        )
-        for record in records:
-            log.debug(
-                "%s, round %d: %s %.3g %s, %s",
-                self._peer.id,
-                number,
-                record.phase,
-                record.duration_s,
-                "virtual s" if self._hardware.describe().kind == "emulated" else "s",
-                record.energy or "not metered",
+        case RoundClosed():
+            return (
+                RoundSettled(
+                    run=step.run, device=step.device, round=step.round, phases=(), error=said
+                ),
             )
-        return records
-
-
-def _words(problem: Exception) -> str:
-    return f"{type(problem).__name__}: {problem}"
+        case DeploymentTest():
+            return (
+                DeploymentReport(
+                    run=step.run, device=step.device, round=step.round, trials=(), seconds=0.0
+                ),
+            )
+    return ()

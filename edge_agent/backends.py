@@ -4,8 +4,8 @@ Where a device may choose (``training.backend = "auto"``) and has both, it takes
 faster for networks of that size. The rule depends on the network and on what is installed, never on
 a time measurement: two runs with the same seed must use the same backend.
 
-Graphs are kept by digest, also on disk if there is a folder for it, so that a device fetches a
-graph once. A kept graph whose content does not have its digest is deleted.
+Graphs are kept by digest, also on disk if there is a folder for it (:mod:`fimi.edge_agent.kept`),
+so that a device fetches a graph once.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from fimi.files import write_whole
+from fimi.edge_agent.kept import Kept
 from fimi.learning.onnx import graphs
-from fimi.learning.training import tensors
 from fimi.learning.training.trainer import Trainer, TrainingSettings
 
 KEPT = 8
@@ -78,7 +77,7 @@ class Backends:
     ) -> None:
         self._classes = classes
         self._image_shape = image_shape
-        self._cache = cache
+        self._kept = Kept(cache, "graphs", count=KEPT)
         self._trainers = trainers or Trainers()
         self._fetched: str | None = None
 
@@ -118,11 +117,11 @@ class Backends:
             return self._trainers.get(f"torch {settings.model}", lambda: self._torch(settings))
         payload = None
         if self._fetched != digest:  # every device fetches by itself, even if trainers are shared
-            payload = self._payload(digest, fetch)
+            payload = self._kept.get_or(digest, fetch)
             self._fetched = digest
         return self._trainers.get(
             f"{wanted} {digest}",
-            lambda: self._from_graphs(settings, payload or self._payload(digest, fetch)),
+            lambda: self._from_graphs(settings, payload or self._kept.get_or(digest, fetch)),
         )
 
     def _torch(self, settings: TrainingSettings) -> Trainer:
@@ -135,24 +134,6 @@ class Backends:
         from fimi.learning.training.torch_trainer import TorchTrainer
 
         return TorchTrainer.of(settings, self._classes, self._image_shape)
-
-    def _payload(self, digest: str, fetch: Callable[[], bytes]) -> bytes:
-        """Graphs by digest: kept ones, else fetched ones, which are kept from then on."""
-        if self._cache is None:
-            return fetch()
-        path = self._cache / f"{digest}.graphs"
-        if path.is_file():
-            payload = path.read_bytes()
-            if tensors.digest(payload) == digest:
-                return payload
-            path.unlink()
-        payload = fetch()
-        self._cache.mkdir(parents=True, exist_ok=True)
-        write_whole(path, payload, durable=False)  # a damaged one is noticed by its digest
-        kept = sorted(self._cache.glob("*.graphs"), key=lambda p: p.stat().st_mtime)
-        for old in kept[:-KEPT]:
-            old.unlink(missing_ok=True)
-        return payload
 
     def _from_graphs(self, settings: TrainingSettings, payload: bytes) -> Trainer:
         decoded = graphs.decode(payload)

@@ -1,8 +1,14 @@
-"""The transfers of a device: limited in size, timed, and reported to the board.
+"""The transfers of a device: limited in size, timed, and as long as they are wanted.
 
-* :meth:`Exchange.fetch`  pulls a payload that was offered to the device
-* :meth:`Exchange.ship`   offers an update until the coordinator has pulled it
-* :meth:`Exchange.take`   the goodput of both
+* :meth:`Exchange.fetch`    pulls a payload that was offered to the device
+* :meth:`Exchange.deliver`  offers an update until the coordinator has pulled it
+* :meth:`Exchange.release`  stops offering updates that are stored
+* :meth:`Exchange.take`     the goodput of both
+
+A holder that is gone, or does not serve a payload yet, is asked again until the payload is no
+longer wanted: it may have been restarted. A payload that is too large, or another one than was
+offered, is an error at once. While the holder or the broker is away the transfer is paused, and its
+seconds and joules count as waiting.
 """
 
 from __future__ import annotations
@@ -10,15 +16,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from fimi.edge_agent.course import Step
+from fimi.edge_agent.line import Line
+from fimi.edge_agent.metering import Metering
 from fimi.energy.cost_model import Phase
-from fimi.energy.hardware import Hardware
 from fimi.messaging.client import Peer
-from fimi.messaging.errors import TransferCancelled, TransferError
-from fimi.messaging.messages import Goodput, Offer
+from fimi.messaging.errors import PayloadUnusable, TransferCancelled, TransferError
+from fimi.messaging.messages import FactBody, Goodput, Offer, UpdateReady
 from fimi.messaging.topics import COORDINATOR
 
+AGAIN_S = (1.0, 2.0, 3.0, 5.0)
+"""Times after which a holder is asked again, s; the last one repeats."""
 LOOK_AGAIN_S = 0.2
-"""Time between two checks for cancellation while an update waits to be pulled, s."""
+"""Time between two looks at whether a transfer is still wanted, s."""
+_FOR_EVER_S = 1e7
+"""Of one attempt: a slow link may take long, and whoever no longer wants it says so."""
 
 
 class Exchange:
@@ -26,75 +38,171 @@ class Exchange:
 
     Args:
         peer: its connection.
-        hardware: the board, whose radio they use and whose clock times them.
-        timeout_s: how long one may take, wall time, s.
-        cancelled: called repeatedly; a transfer ends when it returns true.
+        line: its conversation, which knows what is wanted.
     """
 
-    def __init__(
-        self, peer: Peer, hardware: Hardware, timeout_s: float, cancelled: Callable[[], bool]
-    ) -> None:
+    def __init__(self, peer: Peer, line: Line) -> None:
         self._peer = peer
-        self._hardware = hardware
-        self._timeout_s = timeout_s
-        self._cancelled = cancelled
+        self._line = line
         self._moved: list[Goodput] = []
-        self._served: str | None = None
+        self._served: dict[str, int] = {}
 
-    def fetch(self, offer: Offer, max_bytes: int, phase: Phase | None = None) -> bytes:
-        """Pull a payload; its goodput is noted if a phase is given.
+    def fetch(
+        self,
+        step: Step,
+        offered: Callable[[], Offer],
+        max_bytes: int,
+        *,
+        metering: Metering | None = None,
+        phase: Phase | None = None,
+    ) -> bytes:
+        """Pull a payload, as often as it takes.
+
+        Args:
+            step: what needs it; the fetch ends when it is no longer wanted.
+            offered: the offer as it is now: a holder that was restarted may offer it otherwise.
+            max_bytes: largest payload to accept.
+            metering: of the open phase, which is split while the holder is away; ``None``: no
+                phase is open.
+            phase: the open phase, where the board receives the payload and its goodput is noted.
 
         Raises:
-            TransferError: it is too large, damaged or late, or was cancelled.
+            TransferCancelled: it is no longer wanted.
+            PayloadUnusable: it is too large, or its holder serves something else.
         """
-        began_s = self._hardware.clock.now_s()
-        payload = self._peer.transfers.fetch(
-            offer, timeout_s=self._timeout_s, max_bytes=max_bytes, cancelled=self._cancelled
-        )
-        self._hardware.has_received(len(payload))
-        if phase is not None:
-            self._note(phase, len(payload), began_s)
+        timer = None if metering is None else metering.timer()
+        try:
+            payload = self._pull(step, offered, max_bytes, metering)
+        finally:
+            self._line.show(self._line.stage)
+            if metering is not None:
+                metering.resume()
+        if metering is not None and timer is not None and phase is not None:
+            metering.hardware.has_received(len(payload))
+            self.note(phase, len(payload), timer())
         return payload
 
-    def ship(self, update: bytes, announce: Callable[[Offer], None]) -> None:
+    def deliver(
+        self,
+        step: Step,
+        update: bytes,
+        announce: Callable[[Offer], None],
+        metering: Metering,
+    ) -> None:
         """Offer an update, announce the offer, and wait until the coordinator has pulled it.
 
-        Raises:
-            TransferCancelled: it was cancelled.
-            TransferError: the coordinator did not pull it in time.
-        """
-        began_s = self._hardware.clock.now_s()
-        offer = self._peer.transfers.serve(update, media="safetensors")
-        self.withdraw()
-        self._served = offer.digest
-        announce(offer)
-        self._wait_until_pulled(offer.digest)
-        self.withdraw()
-        self._hardware.has_sent(len(update))
-        self._note("upload", len(update), began_s)
+        It stays on offer until :meth:`release`. No phase may be open; those of waiting and sending
+        are metered here.
 
-    def withdraw(self) -> None:
-        """Stop offering an update."""
-        if self._served is not None:
-            self._peer.transfers.withdraw(self._served)
-            self._served = None
+        Raises:
+            TransferCancelled: it is no longer wanted.
+        """
+        transfers = self._peer.transfers
+        offer = transfers.serve(update, media="safetensors")
+        self._served[offer.digest] = self._served.get(offer.digest, 0) + 1
+        if metering.waits_count:
+            with metering.phase("waiting"):
+                announce(offer)
+                while not transfers.wait_requested(
+                    offer.digest, by=COORDINATOR, timeout_s=LOOK_AGAIN_S
+                ):
+                    self._require(step)
+        else:
+            announce(offer)
+        with metering.phase("upload"):
+            while not transfers.wait_served(offer.digest, by=COORDINATOR, timeout_s=LOOK_AGAIN_S):
+                self._require(step)
+                if self._is_away(COORDINATOR):
+                    metering.pause()
+                else:
+                    metering.resume()
+            metering.resume()
+            metering.hardware.has_sent(len(update))
+        self.note("upload", len(update), metering.seconds("upload"))
+
+    def receive_again(self, payload: bytes, metering: Metering, phase: Phase) -> None:
+        """An emulated board receives a payload that is here already, in the open phase."""
+        timer = metering.timer()
+        metering.hardware.has_received(len(payload))
+        self.note(phase, len(payload), timer())
+
+    def note(self, phase: Phase, size_bytes: int, seconds: float) -> None:
+        """Note the goodput of a transfer, s on the device's clock."""
+        self._moved.append(Goodput(phase=phase, size_bytes=size_bytes, duration_s=seconds))
 
     def take(self) -> tuple[Goodput, ...]:
         """The transfers since the last call."""
         moved, self._moved = tuple(self._moved), []
         return moved
 
-    def _note(self, phase: Phase, size_bytes: int, began_s: float) -> None:
-        duration_s = self._hardware.clock.now_s() - began_s
-        self._moved.append(Goodput(phase=phase, size_bytes=size_bytes, duration_s=duration_s))
+    def release(self, unheard: tuple[FactBody, ...]) -> None:
+        """Stop offering the updates of rounds whose facts the coordinator has stored."""
+        needed = {fact.update.digest for fact in unheard if isinstance(fact, UpdateReady)}
+        for digest in self._served.keys() - needed:
+            for _ in range(self._served.pop(digest)):
+                self._peer.transfers.withdraw(digest)
 
-    def _wait_until_pulled(self, digest: str) -> None:
-        limit = time.monotonic() + self._timeout_s
-        transfers = self._peer.transfers
-        while not transfers.wait_served(digest, by=COORDINATOR, timeout_s=LOOK_AGAIN_S):
-            if self._cancelled():
-                raise TransferCancelled("the agent was asked to stop during its upload")
-            if time.monotonic() > limit:
-                raise TransferError(
-                    f"the coordinator did not pull the update within {self._timeout_s:g} s"
+    def _pull(
+        self,
+        step: Step,
+        offered: Callable[[], Offer],
+        max_bytes: int,
+        metering: Metering | None,
+    ) -> bytes:
+        tries = 0
+        while True:
+            offer = offered()
+
+            def cancelled(holder: str = offer.holder) -> bool:
+                return self._watch(step, holder, metering)
+
+            try:
+                return self._peer.transfers.fetch(
+                    offer, timeout_s=_FOR_EVER_S, max_bytes=max_bytes, cancelled=cancelled
                 )
+            except (TransferCancelled, PayloadUnusable):
+                raise
+            except TransferError:
+                if metering is not None:
+                    metering.pause()
+                self._wait(step, offer, AGAIN_S[min(tries, len(AGAIN_S) - 1)])
+                tries += 1
+
+    def _require(self, step: Step) -> None:
+        if not self._line.wants(step):
+            raise TransferCancelled("the update is no longer wanted")
+
+    def _watch(self, step: Step, holder: str, metering: Metering | None) -> bool:
+        """Whether a fetch is to end; called on the thread that fetches."""
+        away = self._is_away(holder)
+        self._line.show(self._line.stage, f"{_name(holder)}, which is gone" if away else "")
+        if metering is not None:
+            if away:
+                metering.pause()
+            else:
+                metering.resume()
+        return not self._line.wants(step)
+
+    def _is_away(self, holder: str) -> bool:
+        return not self._peer.online or self._peer.absent_s(holder) is not None
+
+    def _wait(self, step: Step, offer: Offer, pause_s: float) -> None:
+        """Wait for the holder of a payload; shorter if it comes back.
+
+        Raises:
+            TransferCancelled: nothing is wanted of it any more.
+        """
+        gone = self._is_away(offer.holder)
+        why = "which is gone" if gone else f"which does not serve {offer.media} yet"
+        self._line.show(self._line.stage, f"{_name(offer.holder)}, {why}")
+        limit_s = time.monotonic() + pause_s
+        while (left_s := limit_s - time.monotonic()) > 0.0:
+            if not self._line.wants(step):
+                raise TransferCancelled(f"{offer.media} payload is no longer wanted")
+            if gone and not self._is_away(offer.holder):
+                return
+            self._line.wait(min(left_s, LOOK_AGAIN_S))
+
+
+def _name(holder: str) -> str:
+    return "coordinator" if holder == COORDINATOR else f"generator node {holder}"

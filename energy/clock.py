@@ -5,6 +5,7 @@ Wall-clock time of day is for people and file names only; no duration is ever co
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Protocol
 
@@ -25,7 +26,7 @@ class MonotonicClock:
 
 
 class VirtualClock:
-    """A clock that stands still until :meth:`advance` lets time pass.
+    """A clock that stands still until :meth:`advance` or :meth:`show` lets time pass.
 
     An emulated round of a minute takes milliseconds, and the same work takes the same time on
     every machine.
@@ -47,3 +48,13 @@ class VirtualClock:
         if not 0.0 <= duration_s < float("inf"):
             raise ValueError(f"a clock cannot advance by {duration_s} s")
         self._now_s += duration_s
+
+    def show(self, now_s: float) -> None:
+        """Show this time from here on, exactly: the only way back, for a board that joins a fleet.
+
+        Raises:
+            ValueError: for a time that is not finite.
+        """
+        if not math.isfinite(now_s):
+            raise ValueError(f"a clock cannot show {now_s} s")
+        self._now_s = now_s

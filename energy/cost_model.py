@@ -7,6 +7,7 @@ Terms
     compute    local training: (1) time, (2) energy
     upload     the model update on the uplink: (3) rate, (4) time, (5) energy
     download   the global model, and once the synthetic batch, on the downlink: (6)
+    waiting    the update is ready and nobody pulls it yet: not predicted
     idle       the board waits for the round to end: (7)
 
 *Dynamic* energy is what the paper counts: compute and upload above idle. *Board* energy is what a
@@ -30,9 +31,12 @@ Array = NDArray[np.float64]
 Positive = Annotated[float, Meta(gt=0)]
 NonNegative = Annotated[float, Meta(ge=0)]
 
-Phase = Literal["synthetic-download", "model-download", "compute", "upload", "idle", "inference"]
+Phase = Literal[
+    "synthetic-download", "model-download", "compute", "waiting", "upload", "idle", "inference"
+]
 PHASES: tuple[Phase, ...] = get_args(Phase)
-"""In the order of a round; ``inference``, the trial of the trained model, belongs to no round."""
+"""In the order of a round. In ``waiting`` an update is ready and its pull has not begun; no plan
+has it. ``inference``, the trial of the trained model, belongs to no round."""
 
 _LN2 = math.log(2.0)
 
@@ -198,6 +202,24 @@ def computing_power_w(compute: ComputeModel, frequency_hz: float) -> float:
     if compute.table_frequencies_hz:
         return float(np.interp(frequency_hz, compute.table_frequencies_hz, compute.table_power_w))
     return formula_power_w(compute, frequency_hz)
+
+
+def largest_power_w(board: BoardModel, rate_bps: float = 0.0) -> float:
+    """(46) The highest power of a board by its cost parameters, W: everything at once.
+
+    Args:
+        board: cost parameters; a measured table of powers comes before κ and P_act.
+        rate_bps: highest uplink rate of the device, bit/s, for what the host takes for each bit.
+    """
+    compute, link = board.compute, board.link
+    computing_w = [computing_power_w(compute, compute.frequency_max_hz), *compute.table_power_w]
+    if not compute.table_frequencies_hz or (
+        compute.table_frequencies_hz[-1] < compute.frequency_max_hz
+    ):
+        computing_w.append(formula_power_w(compute, compute.frequency_max_hz))
+    sending_w = link.transmit_power_max_w + link.electronics_power_w
+    sending_w += link.energy_per_bit_j * rate_bps
+    return board.idle_power_w + max(computing_w) + sending_w + link.receive_power_w
 
 
 def compute_energy_j(

@@ -109,7 +109,7 @@ class Hardware(Protocol):
         """Undo :meth:`apply`."""
 
     def join_fleet(self, fleet_time_s: float) -> None:
-        """The fleet's clock shows this time now; emulated boards follow it from here on."""
+        """The fleet's clock shows this time now; emulated boards follow it. No phase is open."""
         return
 
     def begin_round(self, round_number: int) -> None:
@@ -131,10 +131,19 @@ class Hardware(Protocol):
         """The agent has sent so many bytes."""
         return
 
+    def has_been_busy(self, began_s: float) -> float:
+        """The agent's work since ``began_s``, on the board's clock, is over, and no phase is open.
+
+        Returns:
+            How long it took, s.
+        """
+        return self.clock.now_s() - began_s
+
     def has_waited_until(self, fleet_time_s: float) -> float:
         """The agent has waited until this time (no effect if it is past, or on real boards).
 
         Returns:
-            That time on the board's own clock, s. It lies in the past where an emulated board
-            starts late: a round counts from the fleet's start, not from the board's.
+            That time on the board's own clock, s; an emulated board's clock is the fleet's. It lies
+            in the past where such a board starts late: a round counts from the fleet's start, not
+            from the board's.
         """

@@ -15,7 +15,8 @@
     ├── SendQueueFull               offline for so long that no more messages can wait
     ├── MessageRefused              a message must not be sent, or is not valid
     └── TransferError               a payload could not be fetched
-        └── TransferCancelled       because the caller no longer wants it
+        ├── TransferCancelled       because the caller no longer wants it
+        └── PayloadUnusable         because it is too large, or not what was offered
 """
 
 # ruff: noqa: N818 - the names say what has happened, not that it is an error
@@ -83,3 +84,7 @@ class TransferError(MessagingError):
 
 class TransferCancelled(TransferError):
     """A payload was not fetched because the caller no longer wants it."""
+
+
+class PayloadUnusable(TransferError):
+    """A payload is too large, or its holder serves something else; asking again does not help."""

@@ -43,6 +43,8 @@ def server_line(result: RoundResult) -> str:
         return ""
     energy = f", {server.energy}" if server.energy else ""
     weight = "" if server.weight is None else f", κ2 {server.weight:.3g}"
+    if server.error:
+        return f"{server.error} (after {seconds(server.seconds)}{energy})"
     return f"server trained on {server.images} images in {seconds(server.seconds)}{energy}{weight}"
 
 

@@ -28,8 +28,7 @@ class EmulatedLoad:
 
     def rest(self, duration_s: float) -> None:
         """Idle."""
-        self._board.join_fleet(0.0)
-        self._board.has_waited_until(duration_s)
+        self._board.has_waited_until(self._board.clock.now_s() + duration_s)
 
     def compute(self, duration_s: float) -> int:
         """Train on as many samples as the declaration allows in the time; returns samples."""

@@ -12,6 +12,11 @@ background load and fading change every round. Everything is labelled ``emulated
 
 Random numbers come from streams keyed by seed, device and round. Results depend neither on the
 order in which boards are used nor on how many there are.
+
+An emulated board's clock shows the fleet's time, and at the edges of a round it shows it exactly,
+to the last digit. So a board that is made anew and joins the fleet between two rounds goes on with
+the same numbers as one that lived through all of them. This holds for :class:`EmulatedBoard`; one
+with physics remembers its temperature, and a new one is cold.
 """
 
 from __future__ import annotations
@@ -81,7 +86,6 @@ class VirtualBoard(Hardware):
         self._index = index
         self._disturbance = disturbance or Disturbance()
         self.clock: VirtualClock = VirtualClock(start_s)
-        self._fleet_began_s = 0.0
         truth = self._stream(_TRUTH)
         self.truth = _disturbed(declaration.model, self._disturbance.profile_error, truth)
         """The true cost model, without load and fading."""
@@ -145,8 +149,8 @@ class VirtualBoard(Hardware):
         self._uplink = None
 
     def join_fleet(self, fleet_time_s: float) -> None:
-        """Fix the difference between this board's clock and the fleet's to the present one."""
-        self._fleet_began_s = self.clock.now_s() - fleet_time_s
+        """The clock shows the fleet's time from here on; readings so far are dropped."""
+        self.recorder.begin_at(fleet_time_s)
 
     def begin_round(self, round_number: int) -> None:
         """Draw this round's background load and fading; later noise comes from its stream."""
@@ -156,20 +160,24 @@ class VirtualBoard(Hardware):
         self.recorder.reseed(luck)
 
     def has_waited_until(self, fleet_time_s: float) -> float:
-        """Idle until then, nothing if it is past; returns that instant on this board's clock."""
-        instant_s = fleet_time_s + self._fleet_began_s
-        waiting_s = instant_s - self.clock.now_s()
-        if waiting_s > 0.0:
-            self._idle(waiting_s)
-        return instant_s
+        """Idle until then, nothing if it is past; returns that instant, which is the fleet's."""
+        if fleet_time_s > self.clock.now_s():
+            self._idle_until(fleet_time_s)
+        return fleet_time_s
+
+    def has_been_busy(self, began_s: float) -> float:
+        """The seconds since ``began_s``; the clock shows exactly so many after it from here on."""
+        busy_s = self.clock.now_s() - began_s
+        self.recorder.begin_at(began_s + busy_s)
+        return busy_s
 
     @abc.abstractmethod
     def achieved_frequency_hz(self) -> float | None:
         """Mean frequency of this round's computing, Hz; ``None`` before there was any."""
 
     @abc.abstractmethod
-    def _idle(self, duration_s: float) -> None:
-        """Do nothing for so long."""
+    def _idle_until(self, instant_s: float) -> None:
+        """Do nothing until then."""
 
     def _make_meter(self, description: MeterDescription, **settings: Any) -> EmulatedMeter:
         return EmulatedMeter(description, **settings)
@@ -236,8 +244,8 @@ class EmulatedBoard(VirtualBoard):
         duration_s = 8.0 * size_bytes / self._rate_bps(bandwidth_hz, power_w)
         self.recorder.observe(duration_s, self.truth.idle_power_w + power_w)
 
-    def _idle(self, duration_s: float) -> None:
-        self.recorder.observe(duration_s, self.truth.idle_power_w)
+    def _idle_until(self, instant_s: float) -> None:
+        self.recorder.observe_until(instant_s, self.truth.idle_power_w)
 
 
 def _factor(random: np.random.Generator, relative_sd: float) -> float:

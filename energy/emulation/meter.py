@@ -60,6 +60,18 @@ class EmulatedMeter:
         self._clock.advance(duration_s)
         self._watch(power_w)
 
+    def observe_until(self, instant_s: float, power_w: float) -> None:
+        """Let time pass until the clock shows ``instant_s`` exactly; the board draws ``power_w``."""
+        self._rest()
+        self._clock.show(instant_s)
+        self._watch(power_w)
+
+    def begin_at(self, now_s: float) -> None:
+        """Go on from this time of the clock as a new meter would, without readings."""
+        self._clock.show(now_s)
+        self._until_s = now_s
+        self._readings = []
+
     def mark(self) -> list[Reading]:
         """Readings since the last mark; the next list begins with a new reading."""
         self._rest()

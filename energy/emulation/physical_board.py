@@ -153,7 +153,13 @@ class PhysicalBoard(VirtualBoard):
             self._rest_for(duration_s, extra_w)
         self._stay_awake()
 
-    def _idle(self, duration_s: float) -> None:
+    def join_fleet(self, fleet_time_s: float) -> None:
+        """The clock shows the fleet's time from here on; heat and the radio's tail stay."""
+        self._awake_until_s += fleet_time_s - self.clock.now_s()
+        super().join_fleet(fleet_time_s)
+
+    def _idle_until(self, instant_s: float) -> None:
+        duration_s = instant_s - self.clock.now_s()
         tail_s = min(duration_s, max(0.0, self._awake_until_s - self.clock.now_s()))
         self._rest_for(tail_s, self._radio.tail_power_w)
         self._rest_for(duration_s - tail_s, 0.0)

@@ -45,6 +45,12 @@ class SampledMeter(EmulatedMeter):
         self._ends_s: list[float] = []
         self._powers_w: list[float] = []
 
+    def begin_at(self, now_s: float) -> None:
+        """Go on from this time of the clock as a new meter would, without readings."""
+        super().begin_at(now_s)
+        self._since_s = now_s
+        self._ends_s, self._powers_w = [], []
+
     def mark(self) -> list[Reading]:
         """Readings since the last mark: one at either edge, and those on the grid in between."""
         self._rest()

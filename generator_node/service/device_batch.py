@@ -109,11 +109,12 @@ class Making:
         if there:
             images = np.stack([pool.image(*place) for place in there])
             labels = np.array([class_id for class_id, _ in there], np.int64)
+            under = self.request.contract.digest if self.request.contract else ""
             if self.request.unlabelled:
                 order = np.random.default_rng(self.request.seed).permutation(len(there))
-                data = encode_unlabelled(images[order], provenance)
+                data = encode_unlabelled(images[order], provenance, contract=under)
             else:
-                data = encode(images, labels, provenance)
+                data = encode(images, labels, provenance, contract=under)
         return MadeBatch(
             request=self.request,
             data=data,

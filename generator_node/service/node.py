@@ -28,7 +28,9 @@ from msgspec import Struct
 from fimi.files import write_whole
 from fimi.generator_node.service.device_batch import MadeBatch
 from fimi.generator_node.service.service import BatchService, QueueProgress, RequestRefusedError
+from fimi.learning.data import contract as contracts
 from fimi.learning.data.batches import MEDIA
+from fimi.learning.data.contract import Contract, ContractError
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import MessagingError
 from fimi.messaging.messages import RunEnded, SyntheticBatch, SyntheticProgress, SyntheticRequest
@@ -80,6 +82,8 @@ class GeneratorNode:
         peer: its MQTT connection, connected and closed by the caller.
         service: makes the batches.
         journal: keeps requests; ``None``: a restarted node has no requests.
+        contract: what the node knows of the data; a request under a contract that differs in what
+            concerns the node is refused. ``None``: it knows nothing of them.
         on_answer: called with every answer that is sent, to show progress.
         on_progress: called after every chunk.
         progress_every_s: least time between two progress messages to the coordinator, s.
@@ -92,6 +96,7 @@ class GeneratorNode:
         service: BatchService,
         *,
         journal: RequestJournal | None = None,
+        contract: Contract | None = None,
         on_answer: Callable[[SyntheticBatch], None] | None = None,
         on_progress: Callable[[QueueProgress], None] | None = None,
         progress_every_s: float = PROGRESS_S,
@@ -100,6 +105,7 @@ class GeneratorNode:
         self._peer = peer
         self._service = service
         self._journal = journal
+        self._contract = contract
         self._on_answer = on_answer
         self._on_progress = on_progress
         self._progress_every_s = progress_every_s
@@ -139,8 +145,10 @@ class GeneratorNode:
         if now - at < self._progress_every_s or not self._waiting:
             return
         self._told = (now, progress.drawn)
+        asked = next(iter(self._waiting.values()))
         message = SyntheticProgress(
-            run=next(iter(self._waiting.values())).run,
+            run=asked.run,
+            instance=asked.instance,
             devices_done=len(self._answered),
             devices_asked=len(self._answered) + len(self._waiting),
             lacking=progress.lacking,
@@ -162,7 +170,7 @@ class GeneratorNode:
             elif isinstance(message, SyntheticRequest):
                 self._take(message)
             elif isinstance(message, RunEnded):
-                self._forget(message.run)
+                self._forget((message.run, message.instance))
                 self._note()
                 if once:
                     return True
@@ -175,9 +183,14 @@ class GeneratorNode:
 
     def _take(self, request: SyntheticRequest) -> None:
         """Queue a request, or answer at once if its batch exists or it cannot be served."""
+        try:
+            self._check_contract(request)
+        except ContractError as error:
+            self._refuse(request, error)
+            return
         answered = [known.request for known in self._answered.values()]
-        runs = {known.run for known in (*answered, *self._waiting.values())}
-        for run in runs - {request.run}:
+        runs = {(known.run, known.instance) for known in (*answered, *self._waiting.values())}
+        for run in runs - {(request.run, request.instance)}:
             self._forget(run)  # there is one coordinator, which has one run at a time
         if self._waiting.get(request.device) == request:
             return
@@ -189,21 +202,33 @@ class GeneratorNode:
         try:
             self._service.submit(request)
         except RequestRefusedError as error:
-            log.warning("%s", error)
-            self._send(
-                SyntheticBatch(
-                    run=request.run,
-                    device=request.device,
-                    delivered=(0,) * len(request.counts),
-                    offer=None,
-                    seconds=0.0,
-                    generator=self._service.generator.name,
-                    error=str(error),
-                )
-            )
+            self._refuse(request, error)
             return
         self._waiting[request.device] = request
         self._note()
+
+    def _check_contract(self, request: SyntheticRequest) -> None:
+        if self._contract is not None and request.contract is not None:
+            contracts.require(
+                contracts.differences(self._contract, request.contract, contracts.OF_NODE),
+                "the public data of this generator node",
+                "start the node with the configuration of the run",
+            )
+
+    def _refuse(self, request: SyntheticRequest, error: Exception) -> None:
+        log.warning("%s", error)
+        self._send(
+            SyntheticBatch(
+                run=request.run,
+                device=request.device,
+                instance=request.instance,
+                delivered=(0,) * len(request.counts),
+                offer=None,
+                seconds=0.0,
+                generator=self._service.generator.name,
+                error=str(error),
+            )
+        )
 
     def _offer(self, made: MadeBatch) -> None:
         """Serve a batch and tell the coordinator."""
@@ -212,6 +237,7 @@ class GeneratorNode:
         answer = SyntheticBatch(
             run=request.run,
             device=request.device,
+            instance=request.instance,
             delivered=made.delivered,
             offer=self._peer.transfers.serve(made.data, MEDIA) if made.data else None,
             seconds=made.seconds,
@@ -241,11 +267,11 @@ class GeneratorNode:
             answered = [known.request for known in self._answered.values()]
             self._journal.write([*answered, *self._waiting.values()])
 
-    def _forget(self, run: str | None = None) -> None:
-        """Drop the requests and batches of one run, or of all."""
+    def _forget(self, run: tuple[str, str] | None = None) -> None:
+        """Drop the requests and batches of one run, by name and instance, or of all."""
         answered = {device: known.request for device, known in self._answered.items()}
         for device, request in [*answered.items(), *self._waiting.items()]:
-            if run is None or request.run == run:
+            if run is None or (request.run, request.instance) == run:
                 self._drop(device)
         if not self._waiting and not self._answered:
             self._service.release()

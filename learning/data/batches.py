@@ -1,40 +1,37 @@
 """A batch of labelled synthetic images as bytes, and back.
 
-The bytes are safetensors with two tensors, ``images`` uint8 (N, channels, height, width) and
-``labels`` int64 (N,), and a note of their origin. They are compressed with Zstandard where that is
-smaller. Where differences between neighbours compress better, as for photographs, there is
-``differences`` uint8 (channels, N, height, width) instead of ``images``
+The bytes (:mod:`fimi.learning.data.packing`) hold two tensors, ``images`` uint8 (N, channels,
+height, width) and ``labels`` int64 (N,), a note of their origin, and the digest of the contract
+under which they were made. Where differences between neighbours compress better, as for
+photographs, there is ``differences`` uint8 (channels, N, height, width) instead of ``images``
 (:mod:`fimi.learning.data.image_coding`). Equal batches give equal bytes, so a batch's digest names
 its content. A received batch is not trusted: :func:`decode` limits the memory that it takes, and
-checks types, shapes and labels before anything is used.
+checks types, shapes, labels and contract before anything is used.
 """
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 import zstandard
 from msgspec import Struct
 from numpy.typing import NDArray
 
 from fimi.learning.data.dataset import Images, Labels
 from fimi.learning.data.image_coding import differences, from_differences
+from fimi.learning.data.packing import pack, unpack
 
 MEDIA = "synthetic-batch"
 """Name of these bytes in an offer."""
 MAX_BYTES = 1 << 30
 """Largest batch, uncompressed, that is decoded, unless the caller gives another limit."""
 
-_ZSTANDARD_MAGIC = b"\x28\xb5\x2f\xfd"  # as a safetensors header length: 4 GB, never valid
 _LEVELS = {"images": 3, "differences": 1}
 """Zstandard's level for each form; differences come out no larger than at level 3, in less time."""
 _SAMPLE = 64
 """Number of images that are compressed to decide which form is smaller."""
-_NOTE = "provenance"  # one key only: safetensors writes several in no fixed order
+_PROVENANCE, _CONTRACT = "provenance", "contract"  # of the note
 
 
 class BatchError(ValueError):
@@ -48,21 +45,24 @@ class Batch(Struct, frozen=True, kw_only=True):
         images: (N, channels, height, width), uint8.
         labels: (N,), int64, class ids from 0.
         provenance: their origin, JSON or empty.
+        contract: digest of the contract under which they were made, or empty.
     """
 
     images: Images
     labels: Labels
     provenance: str = ""
+    contract: str = ""
 
 
-def encode(images: Images, labels: Labels, provenance: str = "") -> bytes:
+def encode(images: Images, labels: Labels, provenance: str = "", *, contract: str = "") -> bytes:
     """A batch (see :class:`Batch`) as bytes, the same bytes for the same batch.
 
     Raises:
         BatchError: types or shapes are wrong.
     """
     _check_arrays(images, labels)
-    return _pack(images, {"labels": np.ascontiguousarray(labels)}, provenance)
+    note = {_PROVENANCE: provenance, _CONTRACT: contract}
+    return _pack(images, {"labels": np.ascontiguousarray(labels)}, note)
 
 
 def decode(
@@ -70,6 +70,7 @@ def decode(
     *,
     classes: int,
     image_shape: tuple[int, int, int] | None = None,
+    contract: str | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> Batch:
     """A batch from bytes.
@@ -78,22 +79,27 @@ def decode(
         data: bytes of :func:`encode`; any other bytes are refused.
         classes: K; labels outside 0 to K − 1 are refused.
         image_shape: channels, height, width that the images must have; ``None``: any.
+        contract: digest of the contract under which they must have been made; ``None``: any.
         max_bytes: largest size, uncompressed.
 
     Raises:
         BatchError: says what is wrong.
     """
-    plain = _unpack(data, max_bytes)
-    tensors = _tensors(plain, {"images", "labels"})
+    tensors, note = _unpack(data, {"images", "labels"}, contract, max_bytes)
     images, labels = tensors["images"], tensors["labels"]
     _check_arrays(images, labels, image_shape)
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         wrong = int(labels.min()) if labels.min() < 0 else int(labels.max())
         raise BatchError(f"batch has label {wrong}; the classes are 0 to {classes - 1}")
-    return Batch(images=images, labels=labels, provenance=_note(plain))
+    return Batch(
+        images=images,
+        labels=labels,
+        provenance=note.get(_PROVENANCE, ""),
+        contract=note.get(_CONTRACT, ""),
+    )
 
 
-def encode_unlabelled(images: Images, provenance: str = "") -> bytes:
+def encode_unlabelled(images: Images, provenance: str = "", *, contract: str = "") -> bytes:
     """Images alone, (N, channels, height, width), uint8, as bytes, which do not show their classes.
 
     The order of the images must not show them either.
@@ -102,28 +108,30 @@ def encode_unlabelled(images: Images, provenance: str = "") -> bytes:
         BatchError: types or shapes are wrong.
     """
     _check_arrays(images)
-    return _pack(images, {}, provenance)
+    return _pack(images, {}, {_PROVENANCE: provenance, _CONTRACT: contract})
 
 
 def decode_unlabelled(
-    data: bytes, *, image_shape: tuple[int, int, int], max_bytes: int = MAX_BYTES
+    data: bytes,
+    *,
+    image_shape: tuple[int, int, int],
+    contract: str | None = None,
+    max_bytes: int = MAX_BYTES,
 ) -> Images:
     """Images from bytes of :func:`encode_unlabelled`; see :func:`decode`.
 
     Raises:
         BatchError: says what is wrong.
     """
-    images = _tensors(_unpack(data, max_bytes), {"images"})["images"]
+    tensors, _ = _unpack(data, {"images"}, contract, max_bytes)
+    images = tensors["images"]
     _check_arrays(images, image_shape=image_shape)
     return images
 
 
-def _pack(images: Images, others: dict[str, NDArray[Any]], provenance: str) -> bytes:
+def _pack(images: Images, others: dict[str, NDArray[Any]], note: dict[str, str]) -> bytes:
     code, level = _code_for(images)
-    tensors = {code: _coded(images, code), **others}
-    plain = safetensors.numpy.save(tensors, metadata={_NOTE: provenance} if provenance else None)
-    packed = zstandard.ZstdCompressor(level=level).compress(plain)
-    return packed if len(packed) < len(plain) else plain
+    return pack({code: _coded(images, code), **others}, note, level=level)
 
 
 def _code_for(images: Images) -> tuple[str, int]:
@@ -141,12 +149,18 @@ def _coded(images: Images, code: str) -> Images:
     return differences(images) if code == "differences" else np.ascontiguousarray(images)
 
 
-def _tensors(plain: bytes, names: set[str]) -> dict[str, NDArray[Any]]:
+def _unpack(
+    data: bytes, names: set[str], contract: str | None, max_bytes: int
+) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """The tensors of ``names``, with images in their original form whichever form is stored."""
-    try:
-        tensors: dict[str, NDArray[Any]] = safetensors.numpy.load(plain)
-    except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise BatchError(f"batch is not safetensors: {error}") from error
+    tensors, note = unpack(data, max_bytes=max_bytes, what="batch", problem=BatchError)
+    made = note.get(_CONTRACT, "")
+    if contract is not None and made != contract:
+        under = f"contract {made[:12]}…" if made else "no contract"
+        raise BatchError(
+            f"batch was made under {under}, the run has contract {contract[:12]}…: it belongs to "
+            "another run; have it made again"
+        )
     if set(tensors) == names - {"images"} | {"differences"}:
         coded = tensors.pop("differences")
         if coded.dtype != np.uint8 or coded.ndim != 4 or 0 in (coded.shape[0], *coded.shape[2:]):
@@ -160,23 +174,7 @@ def _tensors(plain: bytes, names: set[str]) -> dict[str, NDArray[Any]]:
             f"batch holds tensors {sorted(tensors)}, it must hold "
             f"{' and '.join(map(repr, sorted(names)))}"
         )
-    return tensors
-
-
-def _unpack(data: bytes, max_bytes: int) -> bytes:
-    if not data.startswith(_ZSTANDARD_MAGIC):
-        if len(data) > max_bytes:
-            raise BatchError(f"batch has {len(data)} bytes, the limit is {max_bytes}")
-        return data
-    try:
-        # A size in the frame's header would override the decompressor's limit: check it first.
-        size = zstandard.frame_content_size(data)
-        if not 0 <= size <= max_bytes:
-            said = "does not say how many bytes it" if size < 0 else f"says that {size} bytes it"
-            raise BatchError(f"compressed batch {said} unpacks to; the limit is {max_bytes} bytes")
-        return zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
-    except zstandard.ZstdError as error:
-        raise BatchError(f"compressed batch is damaged: {error}") from error
+    return tensors, note
 
 
 def _check_arrays(
@@ -197,9 +195,3 @@ def _check_arrays(
             f"batch has images of shape {images.shape[1:]}, expected {image_shape} (channels, "
             "height, width); the generator serves another data set"
         )
-
-
-def _note(plain: bytes) -> str:
-    """The provenance in a safetensors header that has been found valid; the loader drops it."""
-    header = json.loads(plain[8 : 8 + int.from_bytes(plain[:8], "little")])
-    return str(header.get("__metadata__", {}).get(_NOTE, ""))

@@ -31,6 +31,8 @@ DATASETS = {
     "image-folder": "fimi.learning.data.folder:image_folder",
 }
 """Name to ``module:factory``: a module is imported when its data set is loaded."""
+NEEDS_NO_FILES = ("digits",)
+"""Data sets that are there wherever fimi is installed."""
 
 
 def load(name: str, options: DatasetOptions) -> Collection:
@@ -72,11 +74,12 @@ def load(name: str, options: DatasetOptions) -> Collection:
 
 
 def _fit(dataset: Dataset, options: DatasetOptions) -> Dataset:
-    """The data set in the size and mode of the options."""
+    """The data set in the size and mode of the options, counted anew from its first sample."""
     images = convert(dataset.images, options.image_mode)
     if options.image_size:
         images = resize(images, options.image_size)
-    return dataset if images is dataset.images else replace(dataset, images=images)
+    same = images is dataset.images and dataset.origin is None
+    return dataset if same else replace(dataset, images=images, origin=None)
 
 
 def _find(name: str) -> DatasetFactory:

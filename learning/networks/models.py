@@ -8,18 +8,20 @@ image_shape)`` from an importable module gives a :class:`torch.nn.Module` from i
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib
 import math
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 
 from fimi.errors import InputError
 from fimi.learning.training.tensors import Parameters
@@ -151,13 +153,62 @@ def build(name: str, classes: int, image_shape: ImageShape, *, seed: int) -> nn.
     return network
 
 
-def check_micro_batches(module: nn.Module, settings: TrainingSettings) -> None:
-    """Refuse micro-batches where they would change the result.
+@torch.no_grad()
+def batch_min(module: nn.Module, image_shape: ImageShape) -> int:
+    """The smallest batch that a network can be trained on.
+
+    It is 2 where batch normalisation takes its statistics from the batch, else 1. A copy of the
+    network is shown two black images, so that batch normalisation is also found where it is a
+    function and no layer, and is not found where it is frozen.
+    """
+    shared: dict[int, Any] = {id(weight): weight for weight in module.parameters()}
+    shadow = copy.deepcopy(module, shared).train()  # its weights are those of the network
+    place = next((weight.device for weight in shadow.parameters()), torch.device("cpu"))
+    devices = [place] if place.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), _BatchStatistics() as statistics:
+        shadow(torch.zeros((2, *image_shape), device=place))
+    return 2 if statistics.taken else 1
+
+
+class _BatchStatistics(TorchFunctionMode):
+    """Notices whether statistics of a batch are taken.
+
+    Instance normalisation, which PyTorch computes by the same kernel, is another function here.
+    """
+
+    taken = False
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if "batch_norm" in getattr(func, "__name__", ""):
+            # "training" is the sixth argument of each of PyTorch's functions of this name
+            self.taken |= bool(kwargs.get("training", args[5] if len(args) > 5 else False))
+        return func(*args, **kwargs)
+
+
+def check_batches(settings: TrainingSettings, least: int) -> None:
+    """Refuse sizes of batches that the network cannot be trained with.
+
+    Args:
+        settings: training settings.
+        least: :func:`batch_min` of the network.
 
     Raises:
-        ModelError: the network has batch normalisation, whose statistics are of a whole batch.
+        ModelError: batches are smaller, or are cut into micro-batches.
     """
-    if settings.micro_batch and any(isinstance(m, _BatchNorm) for m in module.modules()):
+    if settings.batch_size < least:
+        raise ModelError(
+            f"model {settings.model!r} has batch normalisation, whose statistics need {least} "
+            f"samples in a batch: training.batch_size is {settings.batch_size}; raise it or take a "
+            "network with group normalisation"
+        )
+    if settings.micro_batch and least > 1:
         raise ModelError(
             f"model {settings.model!r} has batch normalisation, whose statistics are of a whole "
             f"batch: training.micro_batch {settings.micro_batch} would change the result; set it "

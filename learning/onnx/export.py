@@ -53,6 +53,11 @@ def export_module(
 ) -> GraphSet:
     """The graphs of a network; see :func:`export`."""
     accumulates = settings.micro_batch > 0
+    least = models.batch_min(module, image_shape)
+    try:
+        models.check_batches(settings, least)
+    except models.ModelError as error:
+        raise ExportError(str(error)) from error
     evaluate, multiply_adds = evaluation_graph(module, classes, image_shape)
     return GraphSet(
         recipe=recipe(settings),
@@ -62,6 +67,7 @@ def export_module(
         apply=_applying(module, settings) if accumulates else b"",
         evaluate=evaluate,
         multiply_adds=multiply_adds,
+        batch_min=least,
     )
 
 
@@ -105,12 +111,6 @@ def _training(
     lowering = Lowering(trace(module, image_shape, training=True), tape, values)
     logits = lowering.run(images)
     _check_logits(logits, classes)
-    if accumulates and lowering.new_buffers:
-        raise ExportError(
-            f"{type(module).__name__} has batch normalisation, whose statistics are of a whole "
-            "batch: micro-batches would change the result; set training.micro_batch to 0 or take "
-            "a network with group normalisation"
-        )
     rate = None if accumulates else graph.input("learning_rate", "float32", [])
     folded = rate if _is_plain(settings) else None
     _loss(tape, logits, labels, weights, settings, classes, summed=accumulates, scale=folded)

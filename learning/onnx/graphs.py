@@ -66,6 +66,7 @@ class GraphSet(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         evaluate: ONNX model from images and parameters to logits.
         multiply_adds: multiply-accumulates of the convolutions and linear layers, forward, for one
             image.
+        batch_min: smallest batch that the network can be trained on; 2 with batch normalisation.
     """
 
     recipe: Recipe
@@ -75,6 +76,7 @@ class GraphSet(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     apply: bytes
     evaluate: bytes
     multiply_adds: int
+    batch_min: int = 1
 
 
 def encode(graphs: GraphSet) -> bytes:

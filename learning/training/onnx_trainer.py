@@ -57,6 +57,11 @@ class OnnxTrainer(Trainer):
         """Name and version of the backend."""
         return f"onnxruntime {ort.__version__}"
 
+    @property
+    def batch_min(self) -> int:
+        """Smallest batch; see :class:`fimi.learning.training.trainer.Trainer`."""
+        return self._graphs.batch_min
+
     def _train(self, training: LocalTraining) -> dict[str, NDArray[np.float32]]:
         parameters, images, labels, settings = training[:4]
         self._check(images, settings)

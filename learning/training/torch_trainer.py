@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -54,6 +55,7 @@ class TorchTrainer(Trainer):
         device: torch.device | None = None,
     ) -> None:
         super().__init__(classes)
+        self._image_shape = image_shape
         torch.set_num_threads(threads)
         self._device = device or torch.device("cpu")
         precision.make_deterministic(self._device)
@@ -82,13 +84,19 @@ class TorchTrainer(Trainer):
             PrecisionError: it cannot be trained in this precision on this device.
         """
         precision.amp_of(settings, self._device)
-        models.check_micro_batches(self._module, settings)
+        if settings.micro_batch or settings.batch_size < 2:
+            models.check_batches(settings, self.batch_min)
 
     @property
     def backend(self) -> str:
         """Name and version of the backend."""
         on = "" if self._device.type == "cpu" else f" on {self._device.type}"
         return f"torch {torch.__version__.split('+')[0]}{on}"
+
+    @cached_property
+    def batch_min(self) -> int:
+        """Smallest batch; see :class:`fimi.learning.training.trainer.Trainer`."""
+        return models.batch_min(self._module, self._image_shape)
 
     def _train(self, training: LocalTraining) -> dict[str, NDArray[np.float32]]:
         module = self._module

@@ -7,6 +7,7 @@ so that every backend trains on the same batches in the same order.
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Callable, Iterator
 from typing import Annotated, Literal, NamedTuple, TypeVar
 
@@ -14,6 +15,7 @@ import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
+from fimi.errors import RunFailedError
 from fimi.learning.data.dataset import Images, Labels
 from fimi.learning.training.metrics import class_accuracy
 from fimi.learning.training.tensors import Parameters
@@ -135,13 +137,13 @@ class Evaluation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     Attributes:
         accuracy: share of right answers, 0 to 1.
-        loss: mean cross-entropy.
+        loss: mean cross-entropy; ``None``: it is not finite.
         class_accuracy: accuracy of each class; ``None`` for a class without samples.
         samples: number of evaluated samples.
     """
 
     accuracy: float
-    loss: float
+    loss: float | None
     class_accuracy: tuple[float | None, ...]
     samples: int
 
@@ -157,6 +159,28 @@ class EpochDone(Struct, frozen=True, kw_only=True):
 
 class TrainingCancelled(RuntimeError):  # noqa: N818 - nothing went wrong
     """The training was asked to stop before its end."""
+
+
+class TrainingDivergedError(RunFailedError, RuntimeError):
+    """A training has left the numbers: its loss or a parameter is infinite or not a number.
+
+    Args:
+        what: what is not finite.
+        epoch: the epoch in which it was found, from 1.
+        step: the step of that epoch, from 1.
+        samples: samples that were processed until then, those of the step included.
+        learning_rate: the step size that was set.
+    """
+
+    def __init__(
+        self, what: str, *, epoch: int, step: int, samples: int, learning_rate: float
+    ) -> None:
+        super().__init__(
+            f"diverged: {what} not finite in epoch {epoch}, step {step}, at training.learning_rate "
+            f"{learning_rate:g}; lower it, limit the gradient (training.clip_norm = 1.0), or take "
+            "a network with normalisation layers"
+        )
+        self.epoch, self.step, self.samples = epoch, step, samples
 
 
 class LocalTraining(NamedTuple):
@@ -198,6 +222,11 @@ class Trainer(abc.ABC):
     def backend(self) -> str:
         """Name of the backend and its version, for example ``"torch 2.6"``."""
 
+    @property
+    @abc.abstractmethod
+    def batch_min(self) -> int:
+        """Smallest batch on which the network can be trained: 2 with batch normalisation."""
+
     def train(
         self,
         parameters: Parameters,
@@ -223,14 +252,24 @@ class Trainer(abc.ABC):
             progress: called after every epoch.
 
         Raises:
-            ValueError: images and labels do not fit, or the backend cannot follow the settings.
+            ValueError: images and labels do not fit, they are fewer than :attr:`batch_min`, or the
+                backend cannot follow the settings.
             TrainingCancelled: ``cancelled`` returned true.
+            TrainingDivergedError: a loss or a trained parameter is not finite.
         """
         check_samples(images, labels)
-        drawn = batches(len(labels), settings, stream=stream, synthetic=synthetic)
-        tally = Tally(*settings.passes(len(labels)), progress)
+        least = self.batch_min
+        if min(len(labels), settings.batch_size) < least:
+            raise ValueError(
+                f"{len(labels)} samples in batches of {settings.batch_size}: the batch "
+                f"normalisation of {settings.model} needs {least} in a batch; give the device more "
+                "samples (data.min_samples), raise training.batch_size, or take a network with "
+                "group normalisation"
+            )
+        drawn = batches(len(labels), settings, stream=stream, synthetic=synthetic, least=least)
+        tally = Tally(settings, len(labels), progress)
         training = LocalTraining(
-            parameters, images, labels, settings, stream, drawn, tally, cancelled
+            parameters, images, labels, settings, stream, tally.counted(drawn), tally, cancelled
         )
         return tally.result(self._train(training))
 
@@ -249,7 +288,12 @@ class Trainer(abc.ABC):
 
 
 def batches(
-    samples: int, settings: TrainingSettings, *, stream: tuple[int, ...], synthetic: int = 0
+    samples: int,
+    settings: TrainingSettings,
+    *,
+    stream: tuple[int, ...],
+    synthetic: int = 0,
+    least: int = 1,
 ) -> Iterator[tuple[int, NDArray[np.intp]]]:
     """The batches of one local training, the same for every backend.
 
@@ -258,9 +302,11 @@ def batches(
         settings: epochs or steps, batch size, share of synthetic samples.
         stream: seeds the order: ``(seed of the run, device index, round)``.
         synthetic: how many of them, the last ones, are synthetic.
+        least: smallest batch; a last one that would be smaller is joined to the one before it.
 
     Yields:
-        ``(epoch, indices)``; the last batch of an epoch may be smaller. Steps belong to one epoch
+        ``(epoch, indices)``; the last batch of an epoch may be smaller, or larger by what was
+        joined to it. Steps belong to one epoch
         and all have the same size. With a share of synthetic samples, every batch has this share to
         within one sample.
     """
@@ -268,16 +314,28 @@ def batches(
     mixes = settings.synthetic_share > 0 and 0 < synthetic < samples
     if settings.steps or mixes:
         made = synthetic if mixes else 0
-        yield from _drawn(samples, made, settings, generator)
+        yield from _drawn(samples, made, settings, generator, least)
         return
     for epoch in range(settings.epochs):
         order = generator.permutation(samples)
-        for start in range(0, samples, settings.batch_size):
-            yield epoch, order[start : start + settings.batch_size]
+        for start, end in _cuts(samples, settings.batch_size, least):
+            yield epoch, order[start:end]
+
+
+def _cuts(count: int, size: int, least: int) -> Iterator[tuple[int, int]]:
+    """Beginning and end of each batch of an epoch."""
+    ends = [*range(size, count, size), count]
+    if len(ends) > 1 and count - ends[-2] < least:
+        del ends[-2]
+    return zip([0, *ends], ends, strict=False)
 
 
 def _drawn(
-    samples: int, synthetic: int, settings: TrainingSettings, generator: np.random.Generator
+    samples: int,
+    synthetic: int,
+    settings: TrainingSettings,
+    generator: np.random.Generator,
+    least: int,
 ) -> Iterator[tuple[int, NDArray[np.intp]]]:
     """Batches from two repeated random orders, one of real and one of synthetic samples."""
     real = _Deck(np.arange(samples - synthetic), generator)
@@ -287,8 +345,8 @@ def _drawn(
     size = min(settings.batch_size, samples)
     seen = 0
     for epoch in range(epochs):
-        for start in range(0, each, size):
-            count = min(size, each - start)
+        for start, end in _cuts(each, size, least):
+            count = end - start
             before, after = round(share * seen), round(share * (seen + count))
             seen += count
             drawn = real.take(count - after + before), made.take(after - before)
@@ -321,21 +379,47 @@ def pieces(array: NDArray[Kind], size: int) -> list[NDArray[Kind]]:
 
 
 class Tally:
-    """Sums loss and right answers over the epochs; ``progress`` is called after each."""
+    """Sums loss and right answers over the epochs, and ends a training whose numbers diverge.
+
+    Args:
+        settings: training settings.
+        samples: D, the number of samples.
+        progress: called after every epoch.
+    """
 
     def __init__(
-        self, samples: int, epochs: int, progress: Callable[[EpochDone], None] | None
+        self,
+        settings: TrainingSettings,
+        samples: int,
+        progress: Callable[[EpochDone], None] | None,
     ) -> None:
-        self._samples = samples
-        self._epochs = epochs
+        self._samples, self._epochs = settings.passes(samples)
+        self._learning_rate = settings.learning_rate
         self._progress = progress
         self._done = self._seen = 0
+        self._epoch = self._step = 0
         self._loss = self._correct = 0.0
-        self.last = EpochDone(epoch=0, epochs=epochs, loss=0.0, accuracy=0.0)
+        self.last = EpochDone(epoch=0, epochs=self._epochs, loss=0.0, accuracy=0.0)
+
+    def counted(
+        self, drawn: Iterator[tuple[int, NDArray[np.intp]]]
+    ) -> Iterator[tuple[int, NDArray[np.intp]]]:
+        """The same batches; counts the steps of an epoch."""
+        for epoch, order in drawn:
+            if epoch + 1 != self._epoch:
+                self._epoch, self._step = epoch + 1, 0
+            self._step += 1
+            yield epoch, order
 
     def add(self, samples: int, loss: float, correct: float) -> None:
-        """Count a batch with its loss, summed over the samples, and its right answers."""
+        """Count a batch with its loss, summed over the samples, and its right answers.
+
+        Raises:
+            TrainingDivergedError: the loss is not finite.
+        """
         self._seen += samples
+        if not math.isfinite(loss):
+            raise self._diverged("loss")
         self._loss += loss
         self._correct += correct
         if self._seen < self._samples:
@@ -352,12 +436,29 @@ class Tally:
             self._progress(self.last)
 
     def result(self, parameters: dict[str, NDArray[np.float32]]) -> TrainingResult:
-        """The result of the training, with loss and accuracy of its last epoch."""
+        """The result of the training, with loss and accuracy of its last epoch.
+
+        Raises:
+            TrainingDivergedError: a parameter is not finite, as after a last step that was too
+                large, or where the network hides it from the loss.
+        """
+        for name, tensor in parameters.items():
+            if not np.isfinite(tensor).all():
+                raise self._diverged(f"parameter {name!r}")
         return TrainingResult(
             parameters=parameters,
             samples=self._done * self._samples,
             loss=self.last.loss,
             accuracy=self.last.accuracy,
+        )
+
+    def _diverged(self, what: str) -> TrainingDivergedError:
+        return TrainingDivergedError(
+            what,
+            epoch=self._epoch,
+            step=self._step,
+            samples=self._done * self._samples + self._seen,
+            learning_rate=self._learning_rate,
         )
 
 
@@ -380,14 +481,18 @@ def check_samples(images: Images, labels: Labels) -> None:
 
 
 def judge(logits: NDArray[np.float32], labels: Labels, classes: int) -> Evaluation:
-    """Accuracy, loss and per-class accuracy of a model's logits, (N, K), for labels (N,)."""
-    right = logits.argmax(axis=1) == labels
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    normaliser = np.log(np.exp(shifted).sum(axis=1))
-    loss = normaliser - shifted[np.arange(len(labels)), labels]
+    """Accuracy, loss and per-class accuracy of a model's logits, (N, K), for labels (N,).
+
+    An image with a logit that is not a number has no right answer.
+    """
+    right = (logits.argmax(axis=1) == labels) & ~np.isnan(logits).any(axis=1)
+    with np.errstate(invalid="ignore", over="ignore"):  # infinite logits
+        shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+        normaliser = np.log(np.exp(shifted).sum(axis=1))
+        loss = float((normaliser - shifted[np.arange(len(labels)), labels]).mean())
     return Evaluation(
         accuracy=float(right.mean()),
-        loss=float(loss.mean()),
+        loss=loss if math.isfinite(loss) else None,
         class_accuracy=class_accuracy(right, labels, classes),
         samples=len(labels),
     )

@@ -12,7 +12,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from fimi.messaging.errors import TransferError
+from fimi.messaging.errors import PayloadUnusable
 from fimi.messaging.messages import Offer
 from fimi.messaging.transfers.wire import Chunk, chunk_check
 
@@ -55,19 +55,19 @@ def check_offer(offer: Offer, max_bytes: int) -> None:
     """Refuse an offer beyond the limits, before memory is allocated.
 
     Raises:
-        TransferError: the offer is beyond a limit, which is named.
+        PayloadUnusable: the offer is beyond a limit, which is named.
     """
     what = f"{offer.media} payload {offer.digest[:12]} offered by {offer.holder}"
     size, chunk = offer.size_bytes, offer.chunk_bytes
     count = chunk_count(size, chunk)
     if size > max_bytes:
-        raise TransferError(
+        raise PayloadUnusable(
             f"{what} has {size} B, the limit here is {max_bytes} B; "
             "raise max_bytes if that size is expected"
         )
     if chunk > MAX_CHUNK_BYTES or count > MAX_CHUNKS:
         limit = f"{MAX_CHUNK_BYTES} B" if chunk > MAX_CHUNK_BYTES else f"{MAX_CHUNKS} chunks"
-        raise TransferError(f"{what} comes in {count} chunks of {chunk} B, the limit is {limit}")
+        raise PayloadUnusable(f"{what} comes in {count} chunks of {chunk} B, the limit is {limit}")
 
 
 def first_patience_s(offer: Offer) -> float:
@@ -166,11 +166,11 @@ class Assembly:
         """The payload, its SHA-256 checked.
 
         Raises:
-            TransferError: the chunks do not give the offered payload.
+            PayloadUnusable: the chunks do not give the offered payload.
         """
         found = hashlib.sha256(self._data).hexdigest()
         if self.missing or found != self.offer.digest:
-            raise TransferError(
+            raise PayloadUnusable(
                 f"{self.offer.media} payload from {self.offer.holder} has SHA-256 {found[:12]}…, "
                 f"offered was {self.offer.digest[:12]}…; its holder serves something else than it "
                 "offers"

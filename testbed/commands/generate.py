@@ -50,11 +50,11 @@ def generator_run(
     scenario = read_config(config_path, settings, given)
     from fimi.testbed.processes.generator_node import serve
 
-    config, public = scenario.config, scenario.split.public
+    config, public, contract = scenario.config, scenario.split.public, scenario.undivided
     del scenario  # frees the private part while the node runs
     pool = Path(config.generator.pool or Path(config.run.directory) / "pool")
     with errors(), stop_on_signals() as stop:
-        serve(config, public, reach(url), peer=peer, stop=stop, pool=pool)
+        serve(config, public, reach(url), peer=peer, stop=stop, contract=contract, pool=pool)
 
 
 @generator.command("train")

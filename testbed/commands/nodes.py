@@ -25,6 +25,29 @@ from fimi.testbed.commands.shared import (
     read_config,
     stop_on_signals,
 )
+from fimi.testbed.configuration.sections import FleetConfig
+
+MOVED = {
+    "--index": "the coordinator numbers the devices of a run; '--id NAME' names this one",
+    "--devices": "the coordinator knows how many devices take part (fleet.devices)",
+    "--alpha": "the coordinator divides the data (data.alpha), and tells each device its share",
+    "--seed": "the coordinator's run.seed comes with the invitation to a run",
+    "--config": "only the coordinator has a configuration; '--fleet NAME' names the fleet",
+    "--set": "only the coordinator has a configuration; '--fleet NAME' names the fleet",
+}
+"""Options that agents had once, and what came instead."""
+
+
+def _moved(option: str, instead: str) -> Any:
+    """A hidden option that says what came instead of it."""
+
+    def refuse(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        if value not in (None, ()):
+            raise click.UsageError(f"an agent has no option '{option}' any more: {instead}.", ctx)
+
+    return click.option(
+        option, hidden=True, expose_value=False, multiple=True, callback=refuse, metavar="VALUE"
+    )
 
 
 def _require_index(ctx: click.Context, param: click.Parameter, index: int | None) -> int:
@@ -99,65 +122,63 @@ def agent() -> None:
 
 
 @agent.command("run", cls=ServiceCommand)
-@options(COMMON)
+@click.option(
+    "--id", "name", metavar="NAME", help="Name of the device. Left out: the name of this machine."
+)
 @BROKER_URL
-@options(DEVICE)
-@click.option("--id", "name", help="Name of the device; from its index if left out.")
+@click.option(
+    "--fleet",
+    default=FleetConfig().name,
+    show_default=True,
+    metavar="NAME",
+    help="The fleet it belongs to (fleet.name of the coordinator).",
+)
 @click.option(
     "--host-profile",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Calibrated cost parameters of this machine: meter and steer it. Left out: emulated.",
 )
-@ROOT
 @click.option(
     "--data",
-    "data_file",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    metavar="FILE",
-    help="The device's samples (fimi agent data). Left out: its share of the configured data.",
+    "place",
+    type=click.Path(path_type=Path, exists=True),
+    metavar="PATH",
+    help="Where its data lie: a folder with the files of the run's data set, or images of its own: "
+    "a file (fimi agent data) or a folder of images for each class. Left out: the digits, or what "
+    "the coordinator ships.",
 )
 @click.option(
     "--cache",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="FOLDER",
-    help="Keep training graphs here between runs. Left out: in memory.",
+    help="Keep here what is fetched once: batches, shares, training graphs. Left out: in memory.",
 )
+@ROOT
+@options([_moved(*each) for each in MOVED.items()])
 def agent_run(
     url: str,
-    index: int,
     name: str | None,
+    fleet: str,
     host_profile: Path | None,
-    root: Path,
-    data_file: Path | None,
+    place: Path | None,
     cache: Path | None,
-    config_path: Path | None,
-    settings: tuple[str, ...],
-    **given: Any,
+    root: Path,
 ) -> None:
-    """Run one device until Ctrl-C."""
-    scenario = read_config(config_path, settings, given, divides_data=data_file is None)
-    config = scenario.config
-    if index >= config.fleet.devices:
-        fail(
-            f"--index {index}: fleet.devices is {config.fleet.devices}, so the last index is "
-            f"{config.fleet.devices - 1}",
-            EXIT_CONFIG,
-        )
-    from fimi.learning.data import dataset
+    """Run one device until Ctrl-C.
+
+    It takes part in the runs that a coordinator of its fleet invites it to; what a run needs comes
+    with the invitation.
+    """
     from fimi.testbed.processes.agent import serve
 
     with errors(), stop_on_signals() as stop:
-        address = reach(url)
-        data = dataset.load(data_file) if data_file is not None else scenario.share(index)
-        del scenario  # frees the other devices' samples while the agent runs
         serve(
-            config,
-            index,
-            data,
-            address,
+            reach(url),
+            fleet=fleet,
             name=name,
             host_profile=host_profile,
+            place=place,
             root=root,
             cache=cache,
             stop=stop,
@@ -170,16 +191,19 @@ def agent_run(
 def agent_data(
     file: Path, index: int, config_path: Path | None, settings: tuple[str, ...], **given: Any
 ) -> None:
-    """Write a device's share of the data to FILE (.npz), to be copied to the device."""
+    """Write a device's share of the data to FILE (.npz), to be copied to the device.
+
+    The file holds the contract of its data, by which a run with other data refuses it.
+    """
     scenario = read_config(config_path, settings, given)
     devices = scenario.config.fleet.devices
     if index >= devices:
         fail(f"--index {index}: there are {devices} devices", EXIT_CONFIG)
-    from fimi.learning.data import dataset
+    from fimi.learning.data import data_file
 
     with errors():
         share = scenario.share(index)
-        dataset.save(share, file)
+        data_file.save(share, file, scenario.contract)
     click.echo(f"{file}: {len(share)} samples of {share.name}")
 
 

@@ -70,6 +70,12 @@ RULES = (
         'data.partition = "file", and only then',
     ),
     Rule(
+        lambda c: c.data.overlap_max and c.data.shares != "file",
+        "{data.overlap_max} is for images that devices bring themselves, and {data.shares} lets "
+        "the coordinator divide its own, whose duplicates it counts; leave data.overlap_max out, "
+        'or set data.shares to "file"',
+    ),
+    Rule(
         lambda c: (
             c.training.backend == "onnx" and (c.training.device, c.training.amp) != ("cpu", "off")
         ),

@@ -1,6 +1,6 @@
 """A configuration with all that is computed from it.
 
-* :class:`Scenario`        configuration, division of the data, network cost, digests
+* :class:`Scenario`        configuration, division of the data, contract, network cost, digests
 * :func:`split_of`         images in three parts, as configured
 * :func:`check_division`   whether images can be divided as configured
 * :func:`network_of`       what the configured network costs
@@ -24,8 +24,16 @@ from msgspec import Struct
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from fimi.learning.data import dataset, partition_file, partition_schemes, registry
+from fimi.learning.data import (
+    dataset,
+    leak,
+    partition_file,
+    partition_schemes,
+    registry,
+    shares,
+)
 from fimi.learning.data.collection import Collection
+from fimi.learning.data.contract import Contract, Way
 from fimi.learning.data.dataset import Dataset, DatasetError, Split
 from fimi.learning.data.partition_summary import LabelSkew, label_counts, summarise
 from fimi.learning.networks.built_in_cost import BUILT_IN, ModelCost
@@ -51,7 +59,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
     config: Config
     origins: dict[str, str] = {}
 
-    @cached_property
+    @property
     def split(self) -> Split:
         """Public, private and test part of the configured data set.
 
@@ -59,8 +67,18 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
             DatasetError: its files are missing or unusable.
             ConfigError: a part would be empty.
         """
+        return self._loaded.split
+
+    @cached_property
+    def _loaded(self) -> _Loaded:
         data = self.config.data
-        return split_of(self.config, registry.load(data.dataset, data.options()))
+        collection = registry.load(data.dataset, data.options())
+        return _Loaded(
+            split=split_of(self.config, collection),
+            samples=len(collection.train),
+            samples_digest=collection.train.digest(),
+            has_test=collection.test is not None,
+        )
 
     @cached_property
     def parts(self) -> list[NDArray[np.intp]]:
@@ -71,6 +89,100 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
             ConfigError: the private part cannot be divided as configured.
         """
         return _parts_of(self.config, self.split.private)
+
+    def way(self, *, one_machine: bool) -> Way:
+        """How devices get their samples.
+
+        Args:
+            one_machine: whether they are emulated, where the coordinator is, in a dry run.
+
+        Raises:
+            ConfigError: emulated devices have no images of their own.
+        """
+        data = self.config.data
+        if data.shares == "file" and one_machine:
+            raise ConfigError(
+                'data.shares = "file": emulated devices have no images of their own; leave it out '
+                "in a dry run"
+            )
+        if data.shares != "auto":
+            return data.shares
+        return "indices" if one_machine or data.dataset in registry.NEEDS_NO_FILES else "shipped"
+
+    @property
+    def own_images(self) -> bool:
+        """Whether devices bring images of their own, so that the coordinator divides nothing."""
+        return self.config.data.shares == "file"
+
+    @cached_property
+    def contract(self) -> Contract:
+        """What the data of the run are.
+
+        Raises:
+            DatasetError: as :attr:`split` and :attr:`parts`.
+            ConfigError: as :attr:`split` and :attr:`parts`.
+        """
+        if self.own_images:
+            return replace(self.undivided, overlap_max=self.config.data.overlap_max)
+        private = self.split.private
+        held = [_origin_of(private)[part] for part in self.parts]
+        return replace(
+            self.undivided,
+            partition_digest=shares.partition_digest(held),
+            overlap_max=leak.natural(self.split, self.parts),
+        )
+
+    @property
+    def undivided(self) -> Contract:
+        """The contract without a division of the private part: what a generator node knows of it.
+
+        Raises:
+            DatasetError: as :attr:`split`.
+            ConfigError: as :attr:`split`.
+        """
+        data, loaded = self.config.data, self._loaded
+        public, test = loaded.split.public, loaded.split.test
+        return Contract(
+            dataset=data.dataset,
+            image_size=data.image_size,
+            image_mode=data.image_mode,
+            limit=data.limit,
+            class_names=test.class_names,
+            image_shape=test.image_shape,
+            samples=loaded.samples,
+            samples_digest=loaded.samples_digest,
+            split=loaded.split.kind,
+            split_seed=split_seed_of(self.config),
+            public_fraction=data.public_fraction,
+            test_fraction=None if loaded.has_test else data.test_fraction,
+            seed=self.config.run.seed,
+            devices=self.config.fleet.devices,
+            partition=data.partition,
+            alpha=data.alpha if data.partition in partition_schemes.NEEDS_ALPHA else None,
+            shards=data.shards if data.partition == "shards" else None,
+            min_samples=data.min_samples,
+            partition_digest=None,
+            public_digest=public.digest(),
+            test_digest=test.digest(),
+            overlap_max=0.0,
+        )
+
+    def payload(self, index: int, way: Way) -> bytes | None:
+        """What the coordinator sends a device, from 0, so that it has its samples.
+
+        Args:
+            index: of the device.
+            way: how devices get their samples.
+
+        Returns:
+            Bytes of :mod:`fimi.learning.data.shares`; ``None`` where devices bring their own.
+        """
+        if way == "file":
+            return None
+        if way == "shipped":
+            return shares.encode_samples(self.share(index), self.contract)
+        held = _origin_of(self.split.private)[self.parts[index]]
+        return shares.encode_indices(held, self.contract)
 
     def share(self, index: int) -> Dataset:
         """The samples of a device, from 0, copied from the private part."""
@@ -93,22 +205,23 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
         """What is learned from, for the record of a run; by its digests runs compare."""
         from fimi.record.record import DatasetInfo
 
-        data, split = self.config.data, self.split
-        devices = "\n".join(share.digest() for share in self.shares)
+        data, split, own = self.config.data, self.split, self.own_images
+        devices = "\n".join(share.digest() for share in self.shares) if not own else ""
+        skewed = data.partition in partition_schemes.LABEL_DIRICHLET and not own
         return DatasetInfo(
             name=data.dataset,
             limit=data.limit or None,
             split=split.kind,
-            partition=data.partition,
-            alpha=data.alpha if data.partition in partition_schemes.LABEL_DIRICHLET else None,
+            partition="own images" if own else data.partition,
+            alpha=data.alpha if skewed else None,
             public=len(split.public),
-            private=len(split.private),
+            private=None if own else len(split.private),
             test=len(split.test),
             class_names=split.test.class_names,
             public_digest=split.public.digest(),
-            private_digest=split.private.digest(),
+            private_digest="" if own else split.private.digest(),
             test_digest=split.test.digest(),
-            partition_digest=hashlib.sha256(devices.encode()).hexdigest(),
+            partition_digest="" if own else hashlib.sha256(devices.encode()).hexdigest(),
         )
 
     @cached_property
@@ -145,6 +258,9 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
             ConfigError: says why not, and which keys decide it.
             DatasetError: the data set is missing or unusable, or a part of it lacks a class.
         """
+        if self.own_images:
+            dataset.check_classes(replace(self.split, private=self.split.test))  # is not used
+            return
         _ = self.parts
         dataset.check_classes(self.split)
 
@@ -175,7 +291,7 @@ def split_of(config: Config, collection: Collection) -> Split:
             f'data.split is "writers", but data set {data.dataset!r} does not say who made which '
             'samples; set data.split to "random"'
         )
-    seed = config.run.seed if data.split_seed < 0 else data.split_seed
+    seed = split_seed_of(config)
     train, test = collection.train, collection.test
     with _division():
         if data.limit and test is not None:
@@ -183,13 +299,19 @@ def split_of(config: Config, collection: Collection) -> Split:
             share = min(1.0, data.limit / len(train))
             test = dataset.limited(test, max(test.classes, round(share * len(test))), seed=seed)
         return dataset.split(
-            dataset.limited(train, data.limit, seed=seed),
+            # for each of the parts that are drawn from them, one of each class
+            dataset.limited(train, data.limit, seed=seed, least=3 if test is None else 2),
             kind=kind,
             public_fraction=data.public_fraction,
             test_fraction=data.test_fraction,
             seed=seed,
             test=test,
         )
+
+
+def split_seed_of(config: Config) -> int:
+    """Seed of the division into public, private and test part."""
+    return config.run.seed if config.data.split_seed < 0 else config.data.split_seed
 
 
 def network_of(config: Config, data: Dataset) -> ModelCost:
@@ -211,6 +333,21 @@ def network_of(config: Config, data: Dataset) -> ModelCost:
             f"training.model {model!r} is counted with PyTorch, which is not here ({error}); set "
             "fleet.reference_cycles_per_sample to do without"
         ) from error
+
+
+class _Loaded(Struct, frozen=True, kw_only=True):
+    """What is kept of a loaded data set; has_test: whether it has test samples of its own."""
+
+    split: Split
+    samples: int
+    samples_digest: str
+    has_test: bool
+
+
+def _origin_of(private: Dataset) -> NDArray[np.intp]:
+    """Which samples of the loaded data set the private ones are."""
+    assert private.origin is not None  # split took them from it
+    return private.origin
 
 
 def _parts_of(config: Config, private: Dataset) -> list[NDArray[np.intp]]:

@@ -143,6 +143,19 @@ class DataConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     shards: Annotated[int, Meta(ge=1, le=1000), 'Pieces per device with partition = "shards".'] = 2
     partition_file: Annotated[str, "JSON file with a list of private samples for each device."] = ""
     min_samples: Annotated[int, Meta(ge=1), "Every device gets at least this many samples."] = 5
+    shares: Annotated[
+        Literal["auto", "indices", "shipped", "file"],
+        'How devices get their samples. "indices": into the data set, which lies on each of '
+        'them; "shipped": the coordinator sends them (public data only); "file": they bring '
+        'images of their own, which nobody else sees. "auto": indices where nothing has to be '
+        "put on the boards (the digits, and every dry run), else shipped.",
+    ] = "auto"
+    overlap_max: Annotated[
+        float,
+        Meta(ge=0, le=1),
+        "Largest share of a device's own images that may also be test or public images, with "
+        'shares = "file"; in a division by the coordinator it counts the duplicates itself.',
+    ] = 0.0
 
     def options(self) -> DatasetOptions:
         """The options of the data set."""

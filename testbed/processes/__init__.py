@@ -5,7 +5,7 @@
 * :mod:`~fimi.testbed.processes.generator_node`  the generator node, as a child or by itself
 * :mod:`~fimi.testbed.processes.agent`           one device by itself
 * :mod:`~fimi.testbed.processes.emulated_fleet`  the child that hosts emulated devices
-* :mod:`~fimi.testbed.processes.devices`         boards and agents of devices
+* :mod:`~fimi.testbed.processes.devices`         emulated devices of a configuration
 * :mod:`~fimi.testbed.processes.nursery`         child processes that never outlive their parent
 * :mod:`~fimi.testbed.processes.orders`          the orders that children receive
 * :mod:`~fimi.testbed.processes.torch_cache`     removes the folder of PyTorch's compiler

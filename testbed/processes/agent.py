@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import re
+import socket
 import threading
 from contextlib import ExitStack
 from pathlib import Path
 
+from fimi.edge_agent.agent import Agent
 from fimi.energy.hardware import Hardware
 from fimi.energy.host import HostHardware
 from fimi.energy.host_profile import load_profile
-from fimi.learning.data.dataset import Dataset
+from fimi.errors import InputError
+from fimi.messaging import topics
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.client import Peer
-from fimi.messaging.topics import device_id
-from fimi.testbed.configuration.sections import Config
-from fimi.testbed.processes.devices import emulated_board, make_agent
+from fimi.messaging.errors import IdentityTaken
+
+_ID_MAX = 64
+
+
+class AgentNameError(InputError, ValueError):
+    """The id of a device cannot be used; the message says what to give instead."""
 
 
 def serve(
-    config: Config,
-    index: int,
-    data: Dataset,
     address: BrokerAddress,
     *,
+    fleet: str,
     name: str | None,
-    host_profile: Path | None,
+    host_profile: Path | None = None,
+    place: Path | None = None,
     root: Path = Path("/"),
     cache: Path | None = None,
     stop: threading.Event,
@@ -32,37 +39,64 @@ def serve(
     """Run a device until ``stop`` is set.
 
     Args:
-        config: the configuration.
-        index: index of the device, from 0.
-        data: its samples.
         address: address of the broker.
-        name: its id; from the index if ``None``.
+        fleet: name of the fleet.
+        name: its id; ``None``: the name of this machine (:func:`own_name`).
         host_profile: profile of this machine, which is then metered and controlled; ``None`` for an
             emulated board.
+        place: where its data lie; see :func:`fimi.edge_agent.share.take`.
         root: root of this machine's file system.
-        cache: folder for training graphs; in memory only if ``None``.
+        cache: folder for what is fetched once; in memory only if ``None``.
         stop: when set, the device ends.
 
     Raises:
+        AgentNameError: the id or the fleet's name cannot be used.
+        IdentityTaken: another process has this id.
         fimi.energy.host_profile.ProfileError: the profile cannot be used.
         fimi.energy.meters.MeterUnavailableError: the host has no meter and declares no power.
     """
-    peer = Peer(
-        address,
-        fleet=config.fleet.name,
-        peer=name or device_id(index, config.fleet.devices),
-        role="device",
-    )
+    device = own_name() if name is None else _checked(name, "--id")
+    peer = Peer(address, fleet=_checked(fleet, "--fleet"), peer=device, role="device")
     with ExitStack() as stack:
-        hardware: Hardware = (
-            stack.enter_context(
+        hardware: Hardware | None = None
+        if host_profile is not None:
+            hardware = stack.enter_context(
                 HostHardware(
                     load_profile(host_profile), root=root, uplink=peer, broker_host=address.host
                 )
             )
-            if host_profile is not None
-            else emulated_board(config, index, data)
-        )
-        agent = make_agent(peer, data, hardware, cache=cache)
-        stack.enter_context(peer)
-        agent.run(stop)
+        try:
+            stack.enter_context(peer)
+        except IdentityTaken as error:
+            raise IdentityTaken(f"{error} ({_hint(name)})", error.holder) from error
+        Agent(peer, hardware=hardware, place=place, cache=cache).run(stop)
+
+
+def own_name() -> str:
+    """The id of a device that was given none: the name of this machine, made fit for a topic.
+
+    Raises:
+        AgentNameError: nothing of it is fit.
+    """
+    host = socket.gethostname()
+    found = re.sub(r"[^A-Za-z0-9_.-]+", "-", host.split(".")[0])
+    found = re.sub(r"^[^A-Za-z0-9]+", "", found)[:_ID_MAX].rstrip("-")
+    if not found:
+        raise AgentNameError(f"the name of this machine, {host!r}, is no id: give one with --id")
+    return _checked(found, "--id")
+
+
+def _checked(name: str, option: str) -> str:
+    try:
+        topics.check_name(name, option)
+    except ValueError as error:
+        raise AgentNameError(str(error)) from error
+    if option == "--id" and name == topics.COORDINATOR:
+        raise AgentNameError(f"--id {name}: this is the id of the coordinator; take another")
+    return name
+
+
+def _hint(name: str | None) -> str:
+    if name is None:
+        return "the id is the name of this machine; '--id NAME' gives it another"
+    return "'--id NAME' gives it another"

@@ -1,19 +1,11 @@
-"""Devices from a configuration: their boards and their agents."""
+"""Emulated devices of a configuration, as the coordinator describes them to their agents."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from fimi.edge_agent.agent import Agent
-from fimi.edge_agent.backends import Backends, Trainers
-from fimi.edge_agent.data import MixedData
-from fimi.edge_agent.turns import Turns
-from fimi.energy.emulation import boards
-from fimi.energy.emulation.board import Disturbance, EmulatedBoard, VirtualBoard
-from fimi.energy.emulation.physical_board import PhysicalBoard
-from fimi.energy.hardware import Hardware
+from fimi.edge_agent import boards
+from fimi.energy.emulation.board import VirtualBoard
 from fimi.learning.data.dataset import Dataset
-from fimi.messaging.client import Peer
+from fimi.messaging.messages import EmulatedDevice
 from fimi.testbed.configuration.scenario import network_of
 from fimi.testbed.configuration.sections import Config
 
@@ -34,6 +26,24 @@ def cycles_per_sample(config: Config, data: Dataset) -> float:
     return configured or network_of(config, data).cycles_per_sample()
 
 
+def emulated_device(config: Config, index: int, cycles: float) -> EmulatedDevice:
+    """What an invitation says of the board of a device that has none.
+
+    Args:
+        config: of the federation.
+        index: of the device, from 0.
+        cycles: those of :func:`cycles_per_sample`.
+    """
+    makes = config.fleet.boards
+    return EmulatedDevice(
+        board=makes[index % len(makes)],
+        seed=config.run.seed,
+        emulation=config.fleet.emulation,
+        profile_error=config.fleet.profile_error,
+        cycles_per_sample=cycles,
+    )
+
+
 def emulated_board(config: Config, index: int, data: Dataset) -> VirtualBoard:
     """The emulated board of a device.
 
@@ -42,46 +52,5 @@ def emulated_board(config: Config, index: int, data: Dataset) -> VirtualBoard:
         index: of the device.
         data: its samples; their shape and classes decide what training costs.
     """
-    declaration = boards.fleet(
-        config.fleet.devices,
-        config.run.seed,
-        boards=config.fleet.boards,
-        cycles_per_sample=cycles_per_sample(config, data),
-    )[index]
-    make: type[VirtualBoard] = (
-        PhysicalBoard if config.fleet.emulation == "physical" else EmulatedBoard
-    )
-    return make(
-        declaration,
-        seed=config.run.seed,
-        index=index,
-        disturbance=Disturbance(profile_error=config.fleet.profile_error),
-    )
-
-
-def make_agent(
-    peer: Peer,
-    data: Dataset,
-    hardware: Hardware,
-    *,
-    turns: Turns | None = None,
-    trainers: Trainers | None = None,
-    cache: Path | None = None,
-) -> Agent:
-    """The agent of a device; loads PyTorch.
-
-    Args:
-        peer: its connection.
-        data: its local data.
-        hardware: its board.
-        turns: shared by agents of one process.
-        trainers: shared by the same agents.
-        cache: folder for training graphs.
-    """
-    return Agent(
-        peer,
-        hardware,
-        MixedData(data),
-        Backends(data.classes, data.image_shape, cache=cache, trainers=trainers),
-        turns=turns,
-    )
+    described = emulated_device(config, index, cycles_per_sample(config, data))
+    return boards.emulated_board(described, index)

@@ -17,6 +17,7 @@ from fimi.coordinator.strategies import STRATEGIES
 from fimi.edge_agent.backends import torch_is_faster
 from fimi.learning.networks.built_in_cost import BUILT_IN
 from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.messaging.topics import device_id
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
 from fimi.testbed.live import View
@@ -31,11 +32,11 @@ DEVICES_PER_PROCESS_MAX = 50
 def dry_run(
     scenario: Scenario, folder: RunFolder, *, view: View, cancel: threading.Event
 ) -> Federation:
-    """Run a federation of emulated devices on this machine.
+    """Run a federation of emulated devices on this machine, or go on with one.
 
     Args:
         scenario: what to run.
-        folder: where results go.
+        folder: where results go, and what need not be made again if the run is gone on with.
         view: shows what happens.
         cancel: ends the run; what was done is in the result.
 
@@ -48,7 +49,8 @@ def dry_run(
     makes_images = STRATEGIES[config.run.strategy].needs_images
     if makes_images:
         check_generator(scenario)
-    known = scenario.for_devices
+    cache = folder.work / "devices"
+    cache.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks: threads only get in the way
     # Of glibc's memory pools, one for each thread, every device that trained would keep one full.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
@@ -63,13 +65,23 @@ def dry_run(
             nursery.start(
                 f"devices-{index + 1}",
                 "fimi.testbed.processes.emulated_fleet",
-                FleetOrders(config=known, broker=broker.address, devices=devices),
+                FleetOrders(
+                    broker=broker.address,
+                    fleet=config.fleet.name,
+                    devices=tuple(device_id(each, config.fleet.devices) for each in devices),
+                    place=config.data.root,
+                    cache=str(cache),
+                ),
             )
         if makes_images:
             nursery.start(
                 "generator",
                 "fimi.testbed.processes.generator_node",
-                GeneratorOrders(config=config, broker=broker.address),
+                GeneratorOrders(
+                    config=config,
+                    broker=broker.address,
+                    pool=config.generator.pool or str(folder.work / "generator"),
+                ),
             )
         guard = stack.enter_context(_Guard(nursery, cancel))
         # Loads PyTorch while the children do as well.
@@ -84,6 +96,7 @@ def dry_run(
                 view=view,
                 cancel=guard.cancel,
                 say=view.say,
+                one_machine=True,
             )
         finally:
             if guard.failure is not None:

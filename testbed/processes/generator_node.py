@@ -20,6 +20,7 @@ from fimi.generator_node.service.gate import Gate, GateSettings, Judge, read_jud
 from fimi.generator_node.service.node import GeneratorNode, RequestJournal
 from fimi.generator_node.service.pool import Pool
 from fimi.generator_node.service.service import BatchService, QueueProgress
+from fimi.learning.data.contract import Contract
 from fimi.learning.data.dataset import Dataset
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.client import Peer
@@ -45,6 +46,7 @@ def serve(
     *,
     peer: str,
     stop: threading.Event,
+    contract: Contract,
     pool: Path | None = None,
 ) -> None:
     """Run a generator node until ``stop`` is set.
@@ -55,6 +57,7 @@ def serve(
         address: address of the broker.
         peer: id of the node.
         stop: when set, the node ends.
+        contract: what the node knows of the data.
         pool: folder of draws and requests; ``None``: in memory.
 
     Raises:
@@ -89,6 +92,7 @@ def serve(
                 connection,
                 service,
                 journal=journal,
+                contract=contract,
                 on_answer=lambda answer: log.debug("%s", describe(answer)),
                 on_progress=lambda progress: log.debug("%s", describe_progress(progress)),
             ).run(stop)
@@ -252,8 +256,18 @@ def main(orders: GeneratorOrders, stop: threading.Event) -> None:
     """Run the generator node of a dry run until ``stop`` is set."""
     try:
         config = orders.config
-        pool = Path(config.generator.pool) if config.generator.pool else None
-        public = Scenario(config=config).split.public
-        serve(config, public, orders.broker, peer="generator", stop=stop, pool=pool)
+        pool = Path(orders.pool)
+        scenario = Scenario(config=config)
+        public, contract = scenario.split.public, scenario.undivided
+        del scenario  # frees the private part while the node runs
+        serve(
+            config,
+            public,
+            orders.broker,
+            peer="generator",
+            stop=stop,
+            contract=contract,
+            pool=pool,
+        )
     except (GeneratorError, MessagingError) as error:
         raise SystemExit(str(error)) from error

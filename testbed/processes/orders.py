@@ -15,14 +15,18 @@ class FleetOrders(Struct, frozen=True, kw_only=True):
     """Which emulated devices to host.
 
     Attributes:
-        config: the configuration.
         broker: address of the broker.
-        devices: indices of the devices, from 0.
+        fleet: name of the fleet.
+        devices: ids of the devices.
+        place: folder with the files of the data set; empty where it needs none.
+        cache: folder for what devices fetch once; empty: memory only.
     """
 
-    config: Config
     broker: BrokerAddress
-    devices: tuple[int, ...]
+    fleet: str
+    devices: tuple[str, ...]
+    place: str = ""
+    cache: str = ""
 
 
 class GeneratorOrders(Struct, frozen=True, kw_only=True):
@@ -31,7 +35,9 @@ class GeneratorOrders(Struct, frozen=True, kw_only=True):
     Attributes:
         config: the configuration.
         broker: address of the broker.
+        pool: folder for what it draws.
     """
 
     config: Config
     broker: BrokerAddress
+    pool: str

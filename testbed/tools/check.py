@@ -53,7 +53,7 @@ def differing(scenario: Scenario) -> Iterator[tuple[str, str]]:
 
 def data_words(scenario: Scenario) -> Iterator[tuple[str, str]]:
     """The parts of the data, and their partition over the devices."""
-    split, skew = scenario.split, scenario.skew
+    split = scenario.split
     test = split.test
     size = "×".join(map(str, test.image_shape))
     yield (
@@ -62,6 +62,13 @@ def data_words(scenario: Scenario) -> Iterator[tuple[str, str]]:
         f"{len(split.public)} public ({split.kind}), {len(split.private)} private, "
         f"{len(test)} for tests",
     )
+    if scenario.own_images:
+        yield (
+            "devices",
+            "bring images of their own; how many of which class they say when they join",
+        )
+        return
+    skew = scenario.skew
     known = [bits for bits in skew.entropy_bits if bits is not None]
     words = [
         f"{len(skew.samples)} devices with {min(skew.samples)} to {max(skew.samples)} samples each",
@@ -79,6 +86,8 @@ def plan_words(scenario: Scenario) -> str:
     Raises:
         fimi.optim.problem.InfeasibleError: no plan meets the limits; says why, and what would help.
     """
+    if scenario.own_images:
+        return "not tried, for devices bring images of their own (data.shares)"
     try:
         from fimi.coordinator.fleet_planner import FleetPlanner
         from fimi.learning.training import tensors

@@ -13,7 +13,7 @@ from fimi.files import write_whole
 from fimi.generator_node.generators.base import GeneratorError
 from fimi.generator_node.generators.card import CARD
 from fimi.generator_node.service.service import BatchService
-from fimi.learning.data import dataset
+from fimi.learning.data import data_file
 from fimi.learning.data.batches import decode
 from fimi.learning.data.collection import DatasetOptions
 from fimi.learning.data.dataset import Dataset, DatasetError, Images
@@ -304,7 +304,7 @@ def read_images(path: Path, how: DataConfig) -> Dataset:
     """
     options = DatasetOptions(image_size=how.image_size, image_mode=how.image_mode)
     try:
-        found = read_classes(path, options) if path.is_dir() else dataset.load(path)
+        found = read_classes(path, options) if path.is_dir() else data_file.load(path).dataset
     except (DatasetError, OSError) as error:
         raise GeneratorError(str(error)) from error
     counts = zip(found.class_names, found.label_counts(), strict=True)

@@ -23,9 +23,6 @@ from fimi.messaging.messages import (
     DeploymentTest,
     ModelFile,
     Offer,
-    PlanApplied,
-    RoundClosed,
-    RoundSettled,
 )
 
 
@@ -40,24 +37,25 @@ def files() -> tuple[Exported, ...]:
     return Deployer("small-cnn", TorchTrainer("small-cnn", 10, (1, 8, 8)), LOCAL).export(MODEL)
 
 
-def ask(bench: Bench, payloads: dict[str, bytes], *, number: int = 1) -> DeploymentReport:
+def order(bench: Bench, payloads: dict[str, bytes]) -> DeploymentTest:
     offers = tuple(
-        ModelFile(variant=variant, model=bench.desk.transfers.serve(payload, "onnx-model"))  # type: ignore[arg-type]
+        ModelFile(variant=variant, model=bench.serve(payload, "onnx-model"))  # type: ignore[arg-type]
         for variant, payload in payloads.items()
     )
-    bench.desk.send(
-        "device-1",
-        DeploymentTest(
-            run="r1",
-            device="device-1",
-            round=number,
-            files=offers,
-            images=60,
-            seconds=0.2,
-            training_share=1 / 3,
-        ),
+    return DeploymentTest(
+        run="r1",
+        device="device-1",
+        round=1,
+        files=offers,
+        images=60,
+        seconds=0.2,
+        training_share=1 / 3,
     )
-    return bench.hear(DeploymentReport)
+
+
+def ask(bench: Bench, payloads: dict[str, bytes]) -> DeploymentReport:
+    bench.desk.order(order(bench, payloads))
+    return bench.desk.hear(DeploymentReport)
 
 
 def good() -> dict[str, bytes]:
@@ -93,34 +91,29 @@ class TestAgent:
         assert report.seconds == pytest.approx(downloads_s + tried_s)
 
     def test_no_round_is_charged(self, bench: Bench) -> None:
-        bench.desk.send("device-1", bench.plan())
+        bench.follow(bench.plan())
         ask(bench, good())
-        _, report = bench.round(bench.start(at_s=5.0))
+        _, report = bench.round(bench.start(2, at_s=5.0))
         assert report.error == ""
         assert {phase.phase for phase in report.phases} <= {"model-download", "compute", "upload"}
 
     def test_waiting_counts_again_when_rounds_go_on(self, bench: Bench) -> None:
-        bench.desk.send("device-1", bench.plan())
-        bench.hear(PlanApplied)
+        bench.follow(bench.plan())
         ask(bench, good())
         at_s = bench.board.clock.now_s() + 2.0
-        bench.desk.send(
-            "device-1", DeploymentClosed(run="r1", device="device-1", round=1, fleet_time_s=at_s)
-        )
+        bench.desk.order(DeploymentClosed(run="r1", device="device-1", round=1, fleet_time_s=at_s))
+        assert bench.desk.is_answered()
         # a round that this device has no part in, of 3 s
-        bench.desk.send(
-            "device-1",
-            RoundClosed(
-                run="r1", device="device-1", round=1, accepted=False, fleet_time_s=at_s + 3.0
-            ),
-        )
-        (idle,) = bench.hear(RoundSettled).phases
+        (idle,) = bench.close(2, at_s + 3.0, accepted=False).phases
         assert (idle.phase, idle.duration_s) == ("idle", pytest.approx(3.0))
 
-    def test_asked_twice_it_answers_twice_and_tries_once(self, bench: Bench) -> None:
-        first = ask(bench, good())
+    def test_a_file_is_tried_once_however_often_it_is_asked_for(self, bench: Bench) -> None:
+        ask(bench, good())
         after_s = bench.board.clock.now_s()
-        assert ask(bench, good()) == first
+        bench.another_coordinator()
+        bench.desk.order(bench.invitation(), order(bench, good()))
+        assert bench.desk.is_answered()
+        assert bench.desk.everything == []
         assert bench.board.clock.now_s() == after_s
 
     def test_a_file_that_cannot_be_used_is_said_so(self, bench: Bench) -> None:
@@ -130,12 +123,11 @@ class TestAgent:
         assert (broken.accuracy, broken.metered, broken.energy_j) == (None, None, None)
         assert whole.accuracy is not None
 
-    def test_a_file_that_nobody_has(self, bench: Bench) -> None:
+    def test_a_file_that_nobody_has_is_waited_for_until_rounds_go_on(self, bench: Bench) -> None:
         gone = Offer(
             holder="coordinator", digest="0" * 64, size_bytes=9, chunk_bytes=9, media="onnx-model"
         )
-        bench.desk.send(
-            "device-1",
+        bench.desk.order(
             DeploymentTest(
                 run="r1",
                 device="device-1",
@@ -146,8 +138,11 @@ class TestAgent:
                 training_share=0.5,
             ),
         )
-        (trial,) = bench.hear(DeploymentReport).trials
-        assert "TransferError" in trial.error
+        words = "coordinator, which does not serve onnx-model yet"
+        bench.desk.until(lambda reported: reported.waits_for == words, "it waits")
+        bench.desk.order(DeploymentClosed(run="r1", device="device-1", round=2, fleet_time_s=1.0))
+        (trial,) = bench.desk.hear(DeploymentReport).trials
+        assert trial.error.startswith("broken off: ")
 
 
 class TestTrial:

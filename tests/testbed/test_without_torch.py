@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fimi.learning.data import dataset
+from fimi.learning.data import data_file
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.processes.coordinator import coordinate
@@ -56,7 +56,7 @@ def test_a_federation_of_devices_without_torch(
         },
     )
     for index, share in enumerate(effective.shares):
-        dataset.save(share, tmp_path / f"{index}.npz")
+        data_file.save(share, tmp_path / f"{index}.npz")
     url = a_broker.address.url(with_password=True)
     settings = [
         text

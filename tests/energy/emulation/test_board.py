@@ -298,3 +298,79 @@ class TestControl:
         assert device.has_waited_until(10.0) == 10.0
         assert device.clock.now_s() == 50.0
         assert device.has_waited_until(60.0) == device.clock.now_s() == 60.0
+
+
+WORK = st.tuples(
+    st.integers(1, 400_000),  # bytes of the model
+    st.integers(1, 3_000),  # samples
+    st.floats(0.0, 20.0),  # how long others work after it, s; it may be the last itself
+)
+
+
+def lived_round(
+    device: EmulatedBoard, ledger: Ledger, number: int, work: tuple[int, int, float], start_s: float
+) -> tuple[list[PhaseRecord], float, float]:
+    """A round from one idle phase to the next, as an agent works; its records, busy and end, s."""
+    size, samples, others_s = work
+    began_s = device.has_waited_until(start_s)
+    ledger.close()
+    device.begin_round(number)
+    with ledger.phase("model-download"):
+        device.has_received(size)
+    with ledger.phase("compute"):
+        device.has_computed(samples)
+    with ledger.phase("upload"):
+        device.has_sent(size)
+    busy_s = device.has_been_busy(began_s)
+    ledger.begin("idle")
+    # a deadline that some boards do not keep: those begin their next round late
+    end_s = start_s + (others_s if number % 3 == 0 else max(busy_s, others_s))
+    device.has_waited_until(end_s)
+    ledger.close()
+    ledger.begin("idle")
+    return [r for r in ledger.take() if r.phase != "idle" or r.duration_s > 0], busy_s, end_s
+
+
+class TestJoining:
+    @settings(max_examples=60, deadline=None)
+    @given(st.lists(WORK, min_size=2, max_size=7), st.data(), st.sampled_from(sorted(PRESETS)))
+    def test_a_new_board_goes_on_with_the_same_numbers_to_the_last_digit(
+        self, works: list[tuple[int, int, float]], data: st.DataObject, name: str
+    ) -> None:
+        device = board(name)
+        device.apply(POINT)
+        device.join_fleet(0.0)
+        ledger = Ledger(device.clock, device.recorder)
+        with ledger.phase("synthetic-download"):
+            device.has_received(123_457)
+        ledger.begin("idle")
+        at_s = device.clock.now_s()
+        lived = []
+        for number, work in enumerate(works, 1):
+            records, busy_s, end_s = lived_round(device, ledger, number, work, at_s)
+            lived.append((records, busy_s, at_s))
+            at_s = end_s
+        resumed = data.draw(st.integers(1, len(works) - 1))
+        _, busy_s, began_s = lived[resumed - 1]
+        fresh = board(name)
+        # where it was late, the fleet's clock is behind it
+        fresh.join_fleet(max(lived[resumed][2], began_s + busy_s))
+        fresh.apply(POINT)
+        ledger = Ledger(fresh.clock, fresh.recorder)
+        ledger.begin("idle")
+        at_s = lived[resumed][2]
+        for number, work in enumerate(works[resumed:], resumed + 1):
+            records, busy_s, end_s = lived_round(fresh, ledger, number, work, at_s)
+            assert (records, busy_s, at_s) == lived[number - 1]
+            at_s = end_s
+
+    def test_a_board_that_joins_has_no_readings_of_before(self) -> None:
+        device = board()
+        device.has_waited_until(10.0)
+        device.join_fleet(3.0)
+        ledger = Ledger(device.clock, device.recorder)
+        with ledger.phase("idle"):
+            device.has_waited_until(4.0)
+        (record,) = ledger.take()
+        assert (record.start_s, record.duration_s) == (3.0, 1.0)
+        assert joules(record) == pytest.approx(device.truth.idle_power_w, rel=0.2)

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from fimi.learning.data import dataset, partition_file
+from fimi.learning.data import data_file, partition_file
 from fimi.learning.data.dataset import DatasetError
 from fimi.learning.data.partition_schemes import SCHEMES, Dealing, divide
 from fimi.learning.networks.models import ModelError
@@ -100,7 +100,8 @@ class TestDatasets:
             main, ["agent", "data", "--index", "1", "--devices", "3", *arguments, str(path)]
         )
         assert done.exit_code == 0, done.output
-        share = dataset.load(path)
+        assert data_file.load(path).contract is not None
+        share = data_file.load(path).dataset
         assert share.image_shape == (3, 8, 8)
         own = list(Scenario(config=chosen).shares)[1]
         assert np.array_equal(share.labels, own.labels)

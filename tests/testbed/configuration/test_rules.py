@@ -15,6 +15,7 @@ BREAKS: list[dict[str, Any]] = [
     {"fleet.boards": ["abacus"]},
     {"data.public_fraction": 0.8},
     {"data.partition": "file"},
+    {"data.overlap_max": 0.01},
     {"training.backend": "onnx", "training.amp": "bf16"},
     {"plan.error_max": 0.01},
     {"plan.bandwidth_hz": 20},

@@ -12,7 +12,7 @@ from PIL import Image
 from fimi.generator_node.generators.base import GeneratorError
 from fimi.generator_node.generators.card import read_card
 from fimi.generator_node.generators.open import load
-from fimi.learning.data.dataset import save
+from fimi.learning.data.data_file import save
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config, ConfigError, DataConfig
 from fimi.testbed.tools.generators import (

@@ -1,0 +1,271 @@
+"""What a device does next: its side of the conversation, without threads, clocks or network.
+
+The coordinator's :class:`~fimi.messaging.messages.Desired` says what is wanted. :class:`Course`
+compares it with what this start of the device has done, and names the next :data:`Step`. Whatever
+it finds after a restart of anyone, it converges from there: a step that was done is never done
+again, a step that is no longer wanted is broken off.
+
+::
+
+    idle ──Join──▶ fetching ──Follow──▶ settled ──Start──▶ fetching ──▶ training ──▶ offering
+                                           ▲                                            │
+                                           └──────────────────Settle────────────────────┘
+
+* :class:`Course`   takes documents in, names the next step, keeps the facts
+* :data:`Step`      what can be done next
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from fimi.messaging.messages import (
+    DeploymentClosed,
+    DeploymentTest,
+    Desired,
+    DevicePlan,
+    Fact,
+    FactBody,
+    Invitation,
+    Offer,
+    Reported,
+    RoundClosed,
+    RoundStart,
+    Stage,
+)
+
+
+class Forget(Struct, frozen=True):
+    """End the run: drop its data, restore the board."""
+
+
+Step = (
+    Forget | Invitation | DevicePlan | RoundStart | RoundClosed | DeploymentTest | DeploymentClosed
+)
+"""Join (:class:`Invitation`), follow a plan, work in a round, settle a closed one, try the model,
+go on after that, or forget everything."""
+
+
+class Course:
+    """The state machine of one start of a device.
+
+    Not safe to use from several threads without a lock.
+
+    Args:
+        device: its id.
+        boot_id: of this start.
+
+    Attributes:
+        stage: what it does, for the coordinator to show.
+        waits_for: for whom it waits, in words; empty if it does not.
+    """
+
+    def __init__(self, device: str, boot_id: str) -> None:
+        self.stage: Stage = "idle"
+        self.waits_for = ""
+        self._device = device
+        self._boot_id = boot_id
+        self._desired: Desired | None = None
+        self._heard = (0, 0)
+        self._number = 0
+        self._facts: list[Fact] = []
+        self._last_fact = 0
+        self._life = 0  # counts the runs, and the resumptions of a run that had been ended
+        self._held: int | None = None  # the life of which the device holds data or settings
+        # What was done in this life:
+        self._joined: Any = None
+        self._refused = False
+        self._followed: Any = None
+        self._follows = False
+        self._worked: Any = None
+        self._settled = self._tried = self._resumed = 0
+
+    @property
+    def desired(self) -> Desired | None:
+        """The newest document; ``None`` before the first."""
+        return self._desired
+
+    @property
+    def instance(self) -> str:
+        """The run that the device takes part in; empty for none."""
+        return self._desired.instance if self._desired is not None else ""
+
+    def take(self, desired: Desired) -> bool:
+        """Take a document in.
+
+        Returns:
+            Whether it is newer than what was known. An older one changes nothing; its sender is to
+            be told what is known (:meth:`document`).
+        """
+        if desired.device != self._device or (desired.epoch, desired.number) <= self._heard:
+            return False
+        before, self._desired = self._desired, desired
+        self._heard = (desired.epoch, desired.number)
+        if before is None or before.instance != desired.instance or _ended(before):
+            self._facts.clear()
+            self._start_anew()
+            # What was closed before this start has been settled, or never will be.
+            self._settled = desired.closed.round if desired.closed is not None else 0
+            self._resumed = desired.resume.round if desired.resume is not None else 0
+        if desired.heard.boot_id == self._boot_id:
+            self._facts = [fact for fact in self._facts if fact.number > desired.heard.fact]
+        self._number += 1
+        return True
+
+    def next(self) -> Step | None:
+        """What to do now; ``None``: wait."""
+        wanted = self._desired
+        if wanted is None:
+            return None
+        if self._held is not None and (self._held != self._life or _ended(wanted)):
+            return Forget()
+        if _ended(wanted):
+            return None
+        if wanted.invitation is not None and _key(wanted.invitation) != self._joined:
+            return wanted.invitation
+        if wanted.invitation is None or self._refused:
+            return None
+        closed = wanted.closed.round if wanted.closed is not None else 0
+        if wanted.closed is not None and closed > self._settled:
+            return wanted.closed
+        if wanted.plan is not None and _key(wanted.plan) != self._followed:
+            return wanted.plan
+        start, test, resume = wanted.start, wanted.test, wanted.resume
+        begun = start.round if start is not None else 0
+        if test is not None and test.round > self._tried and begun <= test.round:
+            return test
+        if resume is not None and resume.round > self._resumed and begun <= resume.round:
+            return resume
+        if start is not None and begun > closed and self._follows:
+            return start if _key(start) != self._worked else None
+        return None
+
+    def wants(self, step: Step) -> bool:
+        """Whether a step that was begun is still wanted; it is broken off otherwise."""
+        wanted = self._desired
+        if wanted is None or isinstance(step, Forget):
+            return True
+        if self._held != self._life or _ended(wanted):
+            return False
+        match step:
+            case Invitation():
+                return wanted.invitation is not None and _key(wanted.invitation) == _key(step)
+            case DevicePlan():
+                return wanted.plan is not None and _key(wanted.plan) == _key(step)
+            case RoundStart():
+                closed = wanted.closed is not None and wanted.closed.round >= step.round
+                same = wanted.start is not None and _key(wanted.start) == _key(step)
+                return same and not closed
+            case DeploymentTest():
+                begun = wanted.start.round if wanted.start is not None else 0
+                over = wanted.resume is not None and wanted.resume.round >= step.round
+                return begun <= step.round and not over
+            case _:
+                return True
+
+    def begin(self, step: Step) -> None:
+        """The step that :meth:`next` has just named begins; the device holds the run from here."""
+        if not isinstance(step, Forget):
+            self._held = self._life
+
+    def finish(self, step: Step, *facts: FactBody, failed: bool = False) -> None:
+        """A step has ended, whether it succeeded or not; it will not be done again.
+
+        Args:
+            step: which.
+            facts: what is to be reported of it.
+            failed: the device refuses to take part, or cannot follow its plan.
+        """
+        self._number += 1
+        if isinstance(step, Forget):
+            self._held = None
+        if self._held != self._life:
+            return  # its run is over: nobody wants it any more
+        match step:
+            case Invitation():
+                self._joined, self._refused = _key(step), failed
+                self._followed, self._follows = None, False
+            case DevicePlan():
+                self._followed, self._follows = _key(step), not failed
+            case RoundStart():
+                self._worked = _key(step)
+                self._settled = min(self._settled, step.round - 1)
+            case RoundClosed():
+                self._settled = step.round
+            case DeploymentTest():
+                self._tried = step.round
+            case DeploymentClosed():
+                self._resumed = step.round
+        self._add(facts)
+
+    def report(self, *facts: FactBody) -> None:
+        """Add facts of the step that has begun, before it ends."""
+        self._number += 1
+        if self._held == self._life:
+            self._add(facts)
+
+    def _add(self, facts: tuple[FactBody, ...]) -> None:
+        for body in facts:
+            self._last_fact += 1
+            self._facts.append(Fact(number=self._last_fact, body=body))
+
+    @property
+    def unheard(self) -> tuple[FactBody, ...]:
+        """Facts that the coordinator has not stored, as far as it has said."""
+        return tuple(fact.body for fact in self._facts)
+
+    def show(self, stage: Stage, waits_for: str = "") -> bool:
+        """Change what is shown of the device; returns whether that is new."""
+        if (stage, waits_for) == (self.stage, self.waits_for):
+            return False
+        self.stage, self.waits_for = stage, waits_for
+        self._number += 1
+        return True
+
+    def document(self) -> Reported | None:
+        """What to publish now; ``None`` as long as no coordinator has said anything."""
+        wanted = self._desired
+        if wanted is None:
+            return None
+        return Reported(
+            run=wanted.run,
+            device=self._device,
+            instance=wanted.instance,
+            boot_id=self._boot_id,
+            number=self._number,
+            epoch=self._heard[0],
+            heard=self._heard[1],
+            stage=self.stage,
+            waits_for=self.waits_for,
+            facts=tuple(self._facts),
+        )
+
+    def _start_anew(self) -> None:
+        """Nothing of a run is done."""
+        self._life += 1
+        self._joined = self._followed = self._worked = None
+        self._refused = self._follows = False
+        self._settled = self._tried = self._resumed = 0
+
+
+def _ended(desired: Desired) -> bool:
+    return desired.ended is not None
+
+
+def _key(order: Invitation | DevicePlan | RoundStart) -> Any:
+    """What decides whether two orders ask for the same work: payloads count by their digest."""
+    if isinstance(order, Invitation):
+        return replace(order, share=_named(order.share), hashes=_named(order.hashes))
+    if isinstance(order, DevicePlan):
+        return replace(order, batch=_named(order.batch), fleet_time_s=0.0, booked=False)
+    return replace(order, model=_named(order.model), graphs=_named(order.graphs))
+
+
+def _named(offer: Offer | None) -> Any:
+    """An offer without what depends on who holds it and how."""
+    if offer is None:
+        return None
+    return replace(offer, holder="", chunk_bytes=1, rate_bps=None)

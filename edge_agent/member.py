@@ -1,0 +1,479 @@
+"""A device in one run: it follows its plan, works in rounds, and meters every phase.
+
+* :meth:`Member.follow`   fetches the synthetic batch and sets the operating point
+* :meth:`Member.work`     one round: download, train, offer, report
+* :meth:`Member.settle`   the idle phase of a round that was closed
+* :meth:`Member.try_out`  the trial of the trained model
+* :meth:`Member.go_on`    rounds continue after a trial
+
+Each is a step of :mod:`fimi.edge_agent.course` and gives back its facts. What is broken off gives
+back the phases so far: their joules were drawn.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec import Struct
+
+from fimi.edge_agent.backends import Backends, Trainers
+from fimi.edge_agent.course import Step
+from fimi.edge_agent.data import MixedData
+from fimi.edge_agent.deployment import try_file
+from fimi.edge_agent.exchange import Exchange
+from fimi.edge_agent.kept import Kept
+from fimi.edge_agent.line import Line
+from fimi.edge_agent.metering import Metering
+from fimi.edge_agent.turns import Turns
+from fimi.energy.cost_model import Phase
+from fimi.energy.hardware import Hardware, Observation
+from fimi.energy.ledger import PhaseRecord
+from fimi.errors import FimiError
+from fimi.learning.data import batches
+from fimi.learning.data.dataset import Dataset
+from fimi.learning.training import memory, pseudo_labels, tensors
+from fimi.learning.training.trainer import (
+    Trainer,
+    TrainingCancelled,
+    TrainingDivergedError,
+    TrainingResult,
+)
+from fimi.messaging.errors import TransferCancelled
+from fimi.messaging.messages import (
+    DeploymentClosed,
+    DeploymentReport,
+    DeploymentTest,
+    DevicePlan,
+    Invitation,
+    ModelFile,
+    Offer,
+    PlanApplied,
+    RoundClosed,
+    RoundReport,
+    RoundSettled,
+    RoundStart,
+    Trial,
+    UpdateReady,
+)
+
+log = logging.getLogger(__name__)
+
+
+class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Limits of an agent's transfers.
+
+    Attributes:
+        batch_max_bytes: largest synthetic batch or share it accepts.
+        model_max_bytes: largest model it accepts.
+        graphs_max_bytes: largest set of training graphs it accepts.
+    """
+
+    batch_max_bytes: int = 200_000_000
+    model_max_bytes: int = 500_000_000
+    graphs_max_bytes: int = 16_000_000
+
+
+class BrokenOff(Exception):  # noqa: N818 - nothing went wrong
+    """A step is no longer wanted, and has nothing to report."""
+
+
+class Tools(Struct, frozen=True, kw_only=True):
+    """What a device works with in every run.
+
+    Attributes:
+        line: its conversation.
+        exchange: its transfers.
+        turns: shared by the agents of a process.
+        trainers: shared by the same agents.
+        cache: folder for payloads that are fetched once; ``None``: memory only.
+        settings: limits.
+    """
+
+    line: Line
+    exchange: Exchange
+    turns: Turns
+    trainers: Trainers
+    cache: Path | None
+    settings: AgentSettings
+
+
+class _Work(Struct):
+    """What became of one round's work."""
+
+    loss: float | None = None
+    accuracy: float | None = None
+    backend: str = ""
+    trained_at: tuple[float, float] | None = None
+    error: str = ""
+
+
+class Member:
+    """A device in one run.
+
+    Args:
+        tools: what it works with.
+        invitation: to the run.
+        hardware: its board.
+        data: its samples.
+
+    Attributes:
+        rounds: how many rounds it finished.
+    """
+
+    def __init__(
+        self, tools: Tools, invitation: Invitation, hardware: Hardware, data: Dataset
+    ) -> None:
+        self._line, self._exchange, self._turns = tools.line, tools.exchange, tools.turns
+        self._settings = tools.settings
+        self._invitation = invitation
+        self._hardware = hardware
+        self.data = MixedData(data)
+        """Its own samples, and the synthetic ones."""
+        self._backends = Backends(
+            data.classes, data.image_shape, cache=tools.cache, trainers=tools.trainers
+        )
+        self._batches = Kept(tools.cache, "batch")
+        self._metering = Metering(invitation.device, hardware)
+        self._plan: DevicePlan | None = None
+        self._owed: tuple[PhaseRecord, ...] = ()  # of a plan that was broken off
+        self.rounds = 0
+
+    @property
+    def backend(self) -> str:
+        """The trainers that are installed."""
+        return self._backends.available
+
+    def follow(self, plan: DevicePlan) -> PlanApplied:
+        """Follow a plan: fetch the batch, set the operating point, read it back.
+
+        Raises:
+            BrokenOff: another plan is wanted, or none.
+        """
+        metering = self._metering
+        metering.close()
+        before = self._plan
+        if before is None or _digest(before.batch) != _digest(plan.batch):
+            metering.drop()
+            self._hardware.join_fleet(self._fleet_time_s(plan))
+            self.data.clear()
+            before = None
+        idle = metering.take(0)  # of rounds to come: it is reported with the next one
+        self._plan = None
+        applied, error = None, ""
+        try:
+            if plan.batch is not None and before is None:
+                self._line.show("fetching")
+                self._keep(plan, self._batch(plan, plan.batch))
+            applied = self._hardware.apply(plan.point)
+            self._plan = plan
+        except TransferCancelled:
+            self._owed += metering.take(0)
+            self._exchange.take()
+            raise BrokenOff from None
+        except Exception as problem:
+            error = self._words(problem, "cannot follow its plan")
+        reply = PlanApplied(
+            run=plan.run,
+            device=plan.device,
+            applied=applied,
+            phases=(*self._owed, *metering.take(0)),
+            error=error,
+            transfers=self._exchange.take(),
+        )
+        self._owed = idle
+        metering.begin("idle")
+        return reply
+
+    def work(self, start: RoundStart) -> RoundReport:
+        """One round: download, train, offer, report."""
+        line, hardware, metering, plan = self._line, self._hardware, self._metering, self._plan
+        assert plan is not None
+        line.show("fetching")
+        began_s = hardware.has_waited_until(start.fleet_time_s)
+        metering.close()
+        hardware.begin_round(start.round)
+        done = _Work()
+        try:
+            with self._turns.holding(start.model.size_bytes, self._unwanted(start)):
+                update = self._train(plan, start, done)
+                self._line.show("offering")
+                self._exchange.deliver(start, update, self._announce(start), metering)
+        except (TransferCancelled, TrainingCancelled):
+            done.error = f"broken off: {line.why_not(start)}"
+            log.info("%s, round %d: %s", start.device, start.round, done.error)
+        except Exception as problem:
+            done.error = self._words(problem, f"round {start.round}")
+        metering.close()
+        observed = self._observed()
+        busy_s = hardware.has_been_busy(began_s)
+        phases = (*self._owed, *metering.take(start.round))
+        self._owed = ()
+        waited_s = sum(record.duration_s for record in phases if record.phase == "waiting")
+        metering.begin("idle")
+        self.rounds += not done.error
+        return RoundReport(
+            run=start.run,
+            device=start.device,
+            round=start.round,
+            local_samples=self.data.local_samples,
+            synthetic_samples=self.data.synthetic_samples,
+            training_loss=done.loss,
+            training_accuracy=done.accuracy,
+            frequency_hz=(observed.frequency_hz or observed.cap_hz) if observed else None,
+            busy_s=max(0.0, busy_s - waited_s),
+            waited_s=waited_s,
+            phases=phases,
+            backend=done.backend,
+            error=done.error,
+            transfers=self._exchange.take(),
+            observed=observed,
+            unlabelled=0 if self.data.unlabelled is None else len(self.data.unlabelled),
+            trained_at=done.trained_at,
+        )
+
+    def settle(self, closed: RoundClosed) -> RoundSettled:
+        """End the idle phase of a round that was closed, and report it."""
+        phases: tuple[PhaseRecord, ...] = ()
+        if self._plan is not None:
+            self._hardware.has_waited_until(closed.fleet_time_s)
+            self._metering.close()
+            phases = (*self._owed, *self._metering.take(closed.round))
+            self._owed = ()
+            self._metering.begin("idle")
+        return RoundSettled(run=closed.run, device=closed.device, round=closed.round, phases=phases)
+
+    def try_out(self, test: DeploymentTest) -> DeploymentReport:
+        """Run the trained model. Its energy, and that of waiting after it, belong to no round."""
+        self._line.show("training")
+        self._metering.drop()
+        began_s = self._hardware.clock.now_s()
+        trials = []
+        for number, file in enumerate(test.files):
+            try:
+                with self._turns.holding(file.model.size_bytes, self._unwanted(test)):
+                    trials.append(self._try_file(number, file, test))
+            except (TransferCancelled, TrainingCancelled):
+                error = f"broken off: {self._line.why_not(test)}"
+                trials.append(Trial(variant=file.variant, error=error))
+            except Exception as problem:
+                error = self._words(problem, f"{file.variant} model")
+                trials.append(Trial(variant=file.variant, error=error))
+            self._metering.drop()
+        return DeploymentReport(
+            run=test.run,
+            device=test.device,
+            round=test.round,
+            trials=tuple(trials),
+            seconds=self._hardware.has_been_busy(began_s),
+        )
+
+    def go_on(self, closed: DeploymentClosed) -> None:
+        """Rounds continue: idle energy belongs to a round again from here on."""
+        if self._plan is not None:
+            self._hardware.has_waited_until(closed.fleet_time_s)
+            self._metering.drop()
+            self._metering.begin("idle")
+
+    def leave(self) -> None:
+        """End the run: restore the board and drop all data of the run."""
+        self._metering.drop()
+        self._hardware.restore()
+        self.data.clear()
+        self._plan = None
+
+    def _fleet_time_s(self, plan: DevicePlan) -> float:
+        """The fleet's time at which a device joins that follows its first plan.
+
+        The plan may be old: it stays in the coordinator's document for the life of a run. The
+        rounds that began or ended since then are in the same document.
+        """
+        desired = self._line.desired
+        return max(plan.fleet_time_s, desired.fleet_time_s if desired is not None else 0.0)
+
+    def _batch(self, plan: DevicePlan, offer: Offer) -> bytes:
+        """The synthetic batch of a plan.
+
+        What lies in the cache is not received again, and takes neither time nor joules. An emulated
+        board has received it exactly once in the record of its run, however often its process was
+        started: without cost where that is in the run store already.
+        """
+        real, metering = self._metering.waits_count, self._metering
+        payload = self._batches.get(offer.digest)
+        if payload is not None and (real or plan.booked):
+            return payload
+
+        def latest() -> Offer:
+            batch = self._line.latest(plan).batch
+            assert batch is not None  # the plan would be another one
+            return batch
+
+        limit = self._settings.batch_max_bytes
+        if not real and plan.booked:
+            payload = self._exchange.fetch(plan, latest, limit)
+        else:
+            with metering.phase("synthetic-download"):
+                if payload is None:
+                    payload = self._exchange.fetch(
+                        plan, latest, limit, metering=metering, phase="synthetic-download"
+                    )
+                else:
+                    self._exchange.receive_again(payload, metering, "synthetic-download")
+        self._batches.put(offer.digest, payload)
+        return payload
+
+    def _keep(self, plan: DevicePlan, payload: bytes) -> None:
+        """Add a batch to the data, with labels or without."""
+        local, contract = self.data.local, self._invitation.contract.digest
+        if plan.unlabelled:
+            self.data.hold(
+                batches.decode_unlabelled(payload, image_shape=local.image_shape, contract=contract)
+            )
+        else:
+            batch = batches.decode(
+                payload, classes=local.classes, image_shape=local.image_shape, contract=contract
+            )
+            self.data.fill(batch.images, batch.labels)
+
+    def _train(self, plan: DevicePlan, start: RoundStart, done: _Work) -> bytes:
+        """Fetch the model and train; returns the update."""
+        payload, trainer = self._download(start)
+        self._line.show("training")
+        unwanted = self._unwanted(start)
+        with self._turns.training(unwanted), self._metering.phase("compute"):
+            began_s = time.time()
+            parameters = tensors.load(payload)
+            del payload  # from here on, each large object is freed as soon as possible
+            looked = 0
+            if (unlabelled := self.data.unlabelled) is not None:
+                logits = trainer.predict(parameters, unlabelled)
+                self.data.label(*pseudo_labels.choose(logits, plan.confidence_min))
+                looked = pseudo_labels.looked_at(len(unlabelled))
+            result = self._result(plan, start, trainer, parameters, looked)
+            del parameters
+            update = tensors.dump(result.parameters)
+            done.loss, done.accuracy = result.loss, result.accuracy
+            done.backend = trainer.backend
+            del result
+            memory.give_back(len(update))
+            done.trained_at = (began_s, time.time())
+        return self._turns.waiting(update)
+
+    def _download(self, start: RoundStart) -> tuple[bytes, Trainer]:
+        """The model, and the trainer with its graphs."""
+        line, metering, settings = self._line, self._metering, self._settings
+
+        def graphs() -> Offer:
+            offer = line.latest(start).graphs
+            assert offer is not None  # the round would be another one
+            return offer
+
+        def fetch_graphs() -> bytes:
+            """An emulated board gets them at no cost: they come once in a process's life."""
+            phase: Phase | None = "model-download" if metering.waits_count else None
+            return self._exchange.fetch(
+                start, graphs, settings.graphs_max_bytes, metering=metering, phase=phase
+            )
+
+        digest = start.graphs.digest if start.graphs is not None else None
+        with metering.phase("model-download"):
+            payload = self._exchange.fetch(
+                start,
+                lambda: line.latest(start).model,
+                settings.model_max_bytes,
+                metering=metering,
+                phase="model-download",
+            )
+            return payload, self._backends.trainer(start.training, digest, fetch_graphs)
+
+    def _result(
+        self,
+        plan: DevicePlan,
+        start: RoundStart,
+        trainer: Trainer,
+        parameters: tensors.Parameters,
+        looked: int,
+    ) -> TrainingResult:
+        """Train; the board has computed what was trained, also if the training diverged."""
+        images, labels = self.data.training_set()
+        try:
+            result = trainer.train(
+                parameters,
+                images,
+                labels,
+                start.training,
+                stream=(start.seed, plan.device_index, start.round),
+                synthetic=self.data.synthetic_samples,
+                cancelled=self._unwanted(start),
+            )
+        except TrainingDivergedError as error:
+            self._hardware.has_computed(error.samples + looked)
+            raise
+        self._hardware.has_computed(result.samples + looked)
+        return result
+
+    def _announce(self, start: RoundStart) -> Callable[[Offer], None]:
+        def announce(offer: Offer) -> None:
+            self._line.report(
+                UpdateReady(run=start.run, device=start.device, round=start.round, update=offer)
+            )
+
+        return announce
+
+    def _try_file(self, number: int, file: ModelFile, test: DeploymentTest) -> Trial:
+        payload = self._exchange.fetch(
+            test,
+            lambda: self._line.latest(test).files[number].model,
+            self._settings.model_max_bytes,
+        )
+        self._hardware.has_received(len(payload))
+        with self._turns.training(self._unwanted(test)):
+            return try_file(
+                file,
+                payload,
+                self.data.local,
+                test,
+                hardware=self._hardware,
+                ledger=self._metering.ledger,
+                cancelled=self._unwanted(test),
+            )
+
+    def _unwanted(self, step: Step) -> Callable[[], bool]:
+        return lambda: not self._line.wants(step)
+
+    def _observed(self) -> Observation | None:
+        """What the board did; ``None`` if that cannot be read."""
+        try:
+            return self._hardware.observed()
+        except Exception:
+            log.exception("%s cannot be observed", self._invitation.device)
+            return None
+
+    def _words(self, problem: Exception, what: str) -> str:
+        """A problem in words, for the report; one that nobody has thought of with its traceback."""
+        return words(self._invitation.device, problem, what)
+
+
+def _digest(offer: Offer | None) -> str:
+    return "" if offer is None else offer.digest
+
+
+def words(device: str, problem: Exception, what: str) -> str:
+    """A problem in words, which is logged as well.
+
+    Args:
+        device: its id.
+        problem: an expected one, or any other, which is logged with its traceback.
+        what: what failed.
+    """
+    if isinstance(problem, TrainingDivergedError):
+        said = f"{device} {problem}"
+    else:
+        said = f"{type(problem).__name__}: {problem}"
+    if isinstance(problem, FimiError | ValueError | OSError | RuntimeError):
+        log.warning("%s, %s: %s", device, what, said)
+    else:
+        log.error("%s, %s: %s", device, what, said, exc_info=problem)
+    return said

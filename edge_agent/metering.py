@@ -1,0 +1,118 @@
+"""The phases of a device in a run, and the part of them in which it only waits.
+
+:class:`Metering` begins and ends phases in a :class:`~fimi.energy.ledger.Ledger`. A transfer may be
+paused: its peer or the broker is away. Then the phase is split, and the seconds and joules until it
+goes on are of phase ``waiting``: they are no transfer's, and say nothing about the link. On an
+emulated board no time passes meanwhile, and nothing is split.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from fimi.energy.cost_model import Phase
+from fimi.energy.hardware import Hardware
+from fimi.energy.ledger import Ledger, PhaseRecord
+
+log = logging.getLogger(__name__)
+
+_WAITS: tuple[Phase, ...] = ("idle", "waiting")
+"""Phases that are not reported where they took no time."""
+
+
+class Metering:
+    """The phases of one device.
+
+    Args:
+        device: its id, for the log.
+        hardware: its board.
+    """
+
+    def __init__(self, device: str, hardware: Hardware) -> None:
+        self._device = device
+        self.hardware = hardware
+        self.ledger = Ledger(hardware.clock, hardware.recorder)
+        """For who meters a phase of his own; no phase may be open."""
+        self._real = hardware.describe().kind == "physical"
+        self._interrupted: Phase | None = None
+        self._open: Phase | None = None
+        self._records: list[PhaseRecord] = []
+
+    @property
+    def waits_count(self) -> bool:
+        """Whether time passes while the device waits for others."""
+        return self._real
+
+    @contextmanager
+    def phase(self, phase: Phase) -> Iterator[None]:
+        """Meter a ``with`` block as a phase, which :meth:`pause` interrupts."""
+        self.begin(phase)
+        try:
+            yield
+        finally:
+            self.close()
+
+    def begin(self, phase: Phase) -> None:
+        """A phase begins; the one that is open ends."""
+        self.close()
+        self.ledger.begin(phase)
+        self._open = phase
+
+    def pause(self) -> None:
+        """The open phase is interrupted: the device waits for somebody."""
+        if self._real and self._open not in (None, *_WAITS):
+            interrupted = self._open
+            self.begin("waiting")
+            self._interrupted = interrupted
+
+    def resume(self) -> None:
+        """The interrupted phase goes on."""
+        if (interrupted := self._interrupted) is not None:
+            self.begin(interrupted)
+
+    def close(self) -> None:
+        """End the open phase if there is one."""
+        self._open = self._interrupted = None
+        self.ledger.close()
+        self._records += self.ledger.take()
+
+    def timer(self) -> Callable[[], float]:
+        """A function that gives the seconds from now on, without those that were waited."""
+        began_s, waited_s = self.hardware.clock.now_s(), self.seconds("waiting")
+
+        def elapsed_s() -> float:
+            waited_since_s = self.seconds("waiting") - waited_s
+            return max(0.0, self.hardware.clock.now_s() - began_s - waited_since_s)
+
+        return elapsed_s
+
+    def seconds(self, phase: Phase) -> float:
+        """Seconds of this phase since the last :meth:`take`; it is not open."""
+        return sum(record.duration_s for record in self._records if record.phase == phase)
+
+    def take(self, number: int) -> tuple[PhaseRecord, ...]:
+        """The phases that ended since the last call, without those of waiting for zero seconds.
+
+        Args:
+            number: of the round, for the log; 0 for none.
+        """
+        records = tuple(r for r in self._records if r.phase not in _WAITS or r.duration_s > 0)
+        self._records = []
+        for record in records:
+            log.debug(
+                "%s, round %d: %s %.3g %s, %s",
+                self._device,
+                number,
+                record.phase,
+                record.duration_s,
+                "s" if self._real else "virtual s",
+                record.energy or "not metered",
+            )
+        return records
+
+    def drop(self) -> None:
+        """End the open phase; it and those before it are reported nowhere."""
+        self.close()
+        self._records = []

@@ -1,0 +1,177 @@
+"""The conversation converges, whatever the network does and whoever is killed.
+
+``FIMI_EXAMPLES=2000`` runs as many examples as the acceptance asks for; the suite runs fewer.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from fimi.coordinator.conversation import AGAIN_S
+from fimi.messaging.messages import Desired
+from tests.coordinator.conversation_world import ROUNDS, Coordinator, Device, Network, Store
+
+EXAMPLES = int(os.environ.get("FIMI_EXAMPLES", "60"))
+
+
+class Conversations(RuleBasedStateMachine):
+    """Loss, repetition, reordering, delay, and restarts of everybody, in any order."""
+
+    @initialize(count=st.integers(1, 3))
+    def begin(self, count: int) -> None:
+        names = [f"d{index}" for index in range(count)]
+        self.network, self.store = Network(), Store()
+        self.instances = 0
+        self.old: list[Desired] = []
+        self.devices = {name: Device(name, self.network) for name in names}
+        self.coordinator = Coordinator(names, self.network, self.store, "instance-0")
+
+    @rule(which=st.integers(0, 1000), keep=st.booleans())
+    def deliver(self, which: int, keep: bool) -> None:
+        """Any message under way arrives; it may arrive again later."""
+        pool = self.network.under_way
+        if not pool:
+            return
+        index = which % len(pool)
+        to, message = pool[index]
+        if not keep:
+            del pool[index]
+        self.hand_over(to, message)
+
+    @rule(which=st.integers(0, 1000))
+    def lose(self, which: int) -> None:
+        if self.network.under_way:
+            del self.network.under_way[which % len(self.network.under_way)]
+
+    @rule(which=st.integers(0, 2))
+    def work(self, which: int) -> None:
+        names = sorted(self.devices)
+        self.devices[names[which % len(names)]].advance()
+
+    @rule(seconds=st.sampled_from((0.1, 1.0, 5.0, 30.0)))
+    def time_passes(self, seconds: float) -> None:
+        self.coordinator.now_s += seconds
+        self.coordinator.conversation.tick()
+
+    @rule(which=st.integers(0, 2))
+    def kill_device(self, which: int) -> None:
+        names = sorted(self.devices)
+        self.devices[names[which % len(names)]].boot()
+
+    @rule()
+    def kill_coordinator(self) -> None:
+        self.coordinator.boot()
+
+    @rule(keeps=st.booleans())
+    def kill_broker(self, keeps: bool) -> None:
+        """What was under way is lost, and what was kept as well if it has no disk."""
+        self.network.under_way.clear()
+        if not keeps:
+            self.network.kept.clear()
+        self.coordinator.publish_again()
+        for device in self.devices.values():
+            device.publish()
+
+    @rule(which=st.integers(0, 2))
+    def heartbeat(self, which: int) -> None:
+        device = self.devices[sorted(self.devices)[which % len(self.devices)]]
+        self.coordinator.conversation.meet(device.name, device.boot_id)
+
+    @rule()
+    def another_run(self) -> None:
+        """The run's folder is removed and a run is started anew; old orders are still under way."""
+        self.instances += 1
+        self.old += [m for to, m in self.network.under_way if to == "device"]
+        starts = self.coordinator.starts
+        self.store = Store()
+        self.coordinator = Coordinator(
+            sorted(self.devices), self.network, self.store, f"instance-{self.instances}"
+        )
+        assert starts
+
+    @rule(which=st.integers(0, 1000))
+    def an_old_order(self, which: int) -> None:
+        """A message of an older run arrives, hours later."""
+        if self.old:
+            self.hand_over("device", self.old[which % len(self.old)])
+
+    @rule()
+    def close_round(self) -> None:
+        self.coordinator.close()
+
+    @rule()
+    def finish_round(self) -> None:
+        self.coordinator.finish()
+
+    @invariant()
+    def nothing_is_booked_twice(self) -> None:
+        if not hasattr(self, "store"):
+            return
+        assert len(set(self.store.reports)) == len(self.store.reports)
+        assert self.store.rounds == list(range(1, len(self.store.rounds) + 1))
+
+    @invariant()
+    def nothing_is_trained_twice(self) -> None:
+        """By one start of a device, for one run, whoever else was restarted."""
+        if hasattr(self, "devices"):
+            for device in self.devices.values():
+                assert len(set(device.work)) == len(device.work)
+
+    def hand_over(self, to: str, message: object) -> None:
+        if to == "device":
+            assert isinstance(message, Desired)
+            self.devices[message.device].take(message)
+        else:
+            self.coordinator.take(message)  # type: ignore[arg-type]
+
+    def teardown(self) -> None:
+        """From wherever it has come, with a sound network the run ends, and nothing is left."""
+        if not hasattr(self, "devices"):
+            return
+        for _ in range(400):
+            for device in self.devices.values():
+                self.coordinator.conversation.meet(device.name, device.boot_id)  # a heartbeat
+            self.settle_network()
+            if self.store.done and not any(d.course.unheard for d in self.devices.values()):
+                break
+            moved = [device.advance() for device in self.devices.values()]
+            if self.coordinator.complete and not any(moved):
+                self.coordinator.close()
+            if self.coordinator.closing and (self.coordinator.all_settled or not any(moved)):
+                self.coordinator.finish()  # as after its patience with those who do not settle
+            self.coordinator.now_s += AGAIN_S[-1]
+            self.coordinator.conversation.tick()
+        else:
+            raise AssertionError(f"stuck: {self.store}")
+        for device in self.devices.values():
+            while device.advance():
+                self.settle_network()
+            assert device.course.stage == "idle"
+            assert device.course.next() is None
+        assert self.store.rounds == list(range(1, ROUNDS + 1))
+        self.nothing_is_booked_twice()
+        self.nothing_is_trained_twice()
+
+    def settle_network(self) -> None:
+        """Everything arrives; both sides publish until nothing changes any more."""
+        for device in self.devices.values():
+            device.publish()
+        for _ in range(200):
+            if not self.network.under_way:
+                return
+            to, message = self.network.under_way.pop(0)
+            if to == "device":
+                device = self.devices[message.device]
+                if device.course.take(message) or message.epoch < device.course.document().epoch:  # type: ignore[union-attr]
+                    device.publish()
+            else:
+                self.coordinator.take(message)
+        self.network.under_way.clear()
+
+
+TestConversations = Conversations.TestCase
+TestConversations.settings = settings(max_examples=EXAMPLES, stateful_step_count=50, deadline=None)

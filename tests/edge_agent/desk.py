@@ -1,0 +1,113 @@
+"""The coordinator's end of the conversation with one device, for tests: honest, and without a plan.
+
+It speaks as the coordinator does, with its state machine over a real connection; what is ordered is
+up to the test. A fact counts as stored once a test has heard it, or never, as the test wants.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Any, TypeVar
+
+from fimi.coordinator.conversation import Conversation, Order
+from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.messaging.client import Peer
+from fimi.messaging.messages import FactBody, Heard, Reported
+from fimi.messaging.topics import COORDINATOR
+
+Kind = TypeVar("Kind")
+
+PATIENCE_S = 30.0
+"""Far beyond what anything takes on an idle machine."""
+
+
+class Desk:
+    """A coordinator of one run. A context manager that connects and closes.
+
+    Args:
+        broker: the broker.
+        fleet: name of the fleet.
+        run: name of the run.
+        instance: its id.
+        epoch: of the coordinator.
+        stores: whether a fact that was heard is confirmed as stored.
+        heard: what an earlier coordinator of the run has stored.
+    """
+
+    def __init__(
+        self,
+        broker: EmbeddedBroker,
+        fleet: str,
+        *,
+        run: str = "r1",
+        instance: str = "0123456789abcdef",
+        epoch: int = 1,
+        stores: bool = True,
+        heard: dict[str, Heard] | None = None,
+    ) -> None:
+        self.run = run
+        self.instance = instance
+        self.stores = stores
+        self.peer = Peer(broker.address, fleet=fleet, peer=COORDINATOR, role="coordinator")
+        self.conversation = Conversation(
+            run,
+            instance,
+            epoch,
+            lambda device, document: self.peer.publish_state(device, "desired", document),
+            time.monotonic,
+            heard,
+        )
+        self.everything: list[FactBody] = []
+        """All facts that were heard, in their order."""
+        self._waiting: deque[FactBody] = deque()
+
+    def __enter__(self) -> Desk:
+        self.peer.connect()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.peer.close()
+
+    def order(self, *orders: Order, device: str = "device-1") -> None:
+        """Want this of a device."""
+        self.conversation.order(device, *orders)
+
+    def listen(self, timeout_s: float = 0.05) -> None:
+        """Take in what comes within a short time, and publish what is due."""
+        received = self.peer.receive(timeout_s=timeout_s)
+        if received is not None and isinstance(received[1], Reported):
+            for fact in self.conversation.take(received[1]):
+                self.everything.append(fact)
+                self._waiting.append(fact)
+                if self.stores:
+                    self.conversation.stored(received[0], fact)
+        self.conversation.tick()
+
+    def store(self, *facts: FactBody, device: str = "device-1") -> None:
+        """These are in the run store now."""
+        self.conversation.stored(device, *facts)
+
+    def hear(self, kind: type[Kind], timeout_s: float = PATIENCE_S) -> Kind:
+        """The next fact of a kind; others before it are passed over."""
+        limit_s = time.monotonic() + timeout_s
+        while True:
+            while self._waiting:
+                fact: Any = self._waiting.popleft()
+                if isinstance(fact, kind):
+                    return fact
+            assert time.monotonic() < limit_s, f"no {kind.__name__} within {timeout_s} s"
+            self.listen()
+
+    def until(self, true: Any, what: str, device: str = "device-1") -> Any:
+        """Listen until something is true of a device's last document, and return it."""
+        limit_s = time.monotonic() + PATIENCE_S
+        while not (found := true(self.conversation.reported(device))):
+            assert time.monotonic() < limit_s, f"not within {PATIENCE_S:g} s: {what}"
+            self.listen()
+        return found
+
+    def is_answered(self, device: str = "device-1") -> bool:
+        """Listen until the device has taken in all that is wanted of it; returns that it has."""
+        self.until(lambda _: self.conversation.answered(device), "the device has answered", device)
+        return True
