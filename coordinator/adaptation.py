@@ -2,6 +2,8 @@
 
 :class:`Adaptation` keeps the observations of the rounds, says when a device's predictions have
 drifted, and refits the fleet. The federation then makes the new plan.
+
+:class:`AdaptationState` is all that it has learned, for a run that goes on later.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from collections import deque
 from collections.abc import Mapping
 
 import msgspec
+from msgspec import Struct
 
 from fimi.coordinator.refit import RefitPoint, observe, refit
 from fimi.coordinator.settings import PlanSettings
@@ -20,6 +23,22 @@ from fimi.record.prediction import Residual, drift_percent, residuals
 from fimi.record.results import RoundResult
 
 
+class AdaptationState(Struct, frozen=True, kw_only=True):
+    """What was learned of the boards so far.
+
+    Attributes:
+        boards: cost parameters in force.
+        seen: each device's observations in the window.
+        since: each device's residuals since the last refit, of the rounds in the window.
+        rounds_since: rounds since the last refit.
+    """
+
+    boards: dict[str, BoardModel]
+    seen: dict[str, tuple[RefitPoint, ...]]
+    since: dict[str, tuple[Residual, ...]]
+    rounds_since: int
+
+
 class Adaptation:
     """The residuals of past rounds, and the refits that follow from them.
 
@@ -28,6 +47,7 @@ class Adaptation:
         profiles: the first profiles of the devices.
         training: epochs or steps.
         model_bits: size of the model and of an update, bits.
+        state: what an earlier coordinator of the run had learned.
     """
 
     def __init__(
@@ -37,6 +57,7 @@ class Adaptation:
         *,
         training: TrainingSettings,
         model_bits: float,
+        state: AdaptationState | None = None,
     ) -> None:
         self._settings = settings
         self._first = {device: profile.board for device, profile in profiles.items()}
@@ -46,20 +67,44 @@ class Adaptation:
         self._seen: dict[str, deque[RefitPoint]] = {}
         self._since: dict[str, list[Residual]] = {}
         self._rounds_since = 0
+        if state is not None:
+            self._boards |= state.boards
+            self._seen = {d: deque(seen, settings.refit_window) for d, seen in state.seen.items()}
+            self._since = {device: list(found) for device, found in state.since.items()}
+            self._rounds_since = state.rounds_since
+
+    @property
+    def state(self) -> AdaptationState:
+        """All of it, for a run that goes on later."""
+        return AdaptationState(
+            boards=dict(self._boards),
+            seen={device: tuple(seen) for device, seen in self._seen.items()},
+            since={device: tuple(found) for device, found in self._since.items()},
+            rounds_since=self._rounds_since,
+        )
+
+    def admit(self, device: str, profile: Profile) -> None:
+        """Take a device in that has come later."""
+        self._first[device] = profile.board
+        self._boards.setdefault(device, profile.board)
 
     def learn(self, result: RoundResult, plans: Mapping[str, DevicePlan]) -> tuple[Residual, ...]:
         """Add a round; returns its residuals.
 
         Args:
             result: the round; its resting devices are ignored.
-            plans: the plans of its participants.
+            plans: the plans of its participants; others are left out.
         """
         found: list[Residual] = []
         for entry in result.participants:
+            if entry.device not in plans:
+                continue
             point = plans[entry.device].point
             of_device = residuals(result.number, entry, point, self._boards[entry.device])
             found += of_device
-            self._since.setdefault(entry.device, []).extend(of_device)
+            self._since[entry.device] = self._recent(
+                [*self._since.get(entry.device, ()), *of_device]
+            )
             seen = observe(entry, point, training=self._training, model_bits=self._model_bits)
             if seen is not None:
                 window = self._seen.setdefault(
@@ -68,6 +113,11 @@ class Adaptation:
                 window.append(seen)
         self._rounds_since += 1
         return tuple(found)
+
+    def _recent(self, found: list[Residual]) -> list[Residual]:
+        """The residuals of a device's last rounds, as many as the window holds."""
+        numbers = sorted({each.round for each in found})[-self._settings.refit_window :]
+        return [each for each in found if each.round >= numbers[0]] if numbers else []
 
     def drifted(self) -> dict[str, float]:
         """Devices whose predictions since the last refit are wrong by more than the limit, percent.
@@ -96,6 +146,6 @@ class Adaptation:
     def profiles(self, profiles: Mapping[str, Profile]) -> dict[str, Profile]:
         """Profiles with the cost parameters in force."""
         return {
-            device: msgspec.structs.replace(profile, board=self._boards[device])
+            device: msgspec.structs.replace(profile, board=self._boards.get(device, profile.board))
             for device, profile in profiles.items()
         }

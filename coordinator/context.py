@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from fimi.coordinator.conversation import Conversation
 from fimi.coordinator.inbox import Inbox
 from fimi.coordinator.registry import Registry
 from fimi.coordinator.settings import FederationSettings
@@ -53,11 +54,13 @@ class Context:
     """The objects of one run that all parts of its coordinator use.
 
     Attributes:
-        run: run id, unique within the fleet.
+        run: name of the run.
+        instance: its random id.
         settings: the configuration.
         strategy: the strategy of the settings.
         peer: the coordinator's connection.
         registry: which devices are online, and their profiles.
+        conversation: what is wanted of each device, and what each has reported.
         inbox: source of messages.
         store: the run store.
         notify: called with every event.
@@ -65,10 +68,12 @@ class Context:
     """
 
     run: str
+    instance: str
     settings: FederationSettings
     strategy: Strategy
     peer: Peer
     registry: Registry
+    conversation: Conversation
     inbox: Inbox
     store: RunStore
     notify: Listener

@@ -10,7 +10,7 @@ run continues.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from msgspec import Struct
 
@@ -43,31 +43,40 @@ class Deployments:
     Args:
         context: the context of the run.
         export: makes the files.
+        done: exports of a run that goes on.
 
     Attributes:
         done: results of all exports so far.
         problem: why the last export gave no file; empty if it did.
     """
 
-    def __init__(self, context: Context, export: Export) -> None:
+    def __init__(self, context: Context, export: Export, done: Iterable[Deployment] = ()) -> None:
         self._context = context
         self._settings = context.settings.deployment
         self._export = export
-        self.done: list[Deployment] = []
+        self.done: list[Deployment] = list(done)
         self.problem = ""
+        self._trying = 0
 
     def is_due(self, number: int) -> bool:
         """Whether the model is exported after this round, which is not the last."""
         every = self._settings.every_rounds
         return self._settings.export and every > 0 and number % every == 0
 
-    def make(self, number: int, model: Parameters, devices: Iterable[str] = ()) -> float:
+    def make(
+        self,
+        number: int,
+        model: Parameters,
+        devices: Iterable[str] = (),
+        checkpoint: Callable[[float], Mapping[str, bytes]] = lambda seconds: {},
+    ) -> float:
         """Export a model and have it tried; failures are stored and raise no error.
 
         Args:
             number: the round after which it is the global model.
             model: its parameters.
             devices: devices that may try it, in order.
+            checkpoint: from the seconds it took, what is to be stored together with it.
 
         Returns:
             How long the slowest device took on its own clock, s.
@@ -90,10 +99,19 @@ class Deployments:
             trials={device: reports[device].trials for device in sorted(reports)},
             silent=tuple(sorted(set(tried) - set(reports))),
         )
-        self._context.store.write_deployment(deployment)
-        self.done.append(deployment)
-        self._context.notify(Deployed(deployment=deployment))
-        return max((report.seconds for report in reports.values()), default=0.0)
+        seconds = max((report.seconds for report in reports.values()), default=0.0)
+        store = self._context.store
+        with store.together():
+            store.write_deployment(deployment, checkpoint=checkpoint(seconds))
+            store.then(lambda: self.done.append(deployment))
+            self._context.notify(Deployed(deployment=deployment))
+        for device, report in reports.items():
+            self._context.conversation.stored(device, report)
+        return seconds
+
+    def awaits(self, report: DeploymentReport) -> bool:
+        """Whether a report belongs to the trial that runs now."""
+        return report.round == self._trying
 
     def _try(
         self, number: int, files: tuple[Exported, ...], devices: tuple[str, ...]
@@ -108,9 +126,10 @@ class Deployments:
         reports: dict[str, DeploymentReport] = {}
         registry = self._context.registry
         lives = {device: registry.boot_id(device) for device in devices}
+        self._trying = number
         try:
             for device in devices:
-                self._context.peer.send(
+                self._context.conversation.order(
                     device,
                     DeploymentTest(
                         run=self._context.run,
@@ -140,6 +159,7 @@ class Deployments:
                 if ours and isinstance(message, DeploymentReport):
                     reports.setdefault(sender, message)
         finally:
+            self._trying = 0
             for offer in offers:
                 self._context.peer.transfers.withdraw(offer.model.digest)
         return reports

@@ -1,94 +1,114 @@
 """The plans of all devices, and the phases of receiving their synthetic batches.
 
-Every device gets its plan and answers it; a device that starts again gets it again. The first
-answer holds the metered phase of receiving the synthetic batch, the device's preparation.
+Every device gets its plan and answers it; a device that starts again finds it in its document. The
+first answer holds the metered phase of receiving the synthetic batch, the device's preparation. The
+first round does not wait for everybody: once a quorum has answered, the others have as long again.
+A later plan is not waited for at all: a device follows it before its next round.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 import msgspec
 import numpy as np
 
+from fimi.coordinator import checkpoint as checkpoints
 from fimi.coordinator import planning
+from fimi.coordinator.checkpoint import PlanPart
 from fimi.coordinator.context import Context
+from fimi.coordinator.enrolment import Roster
 from fimi.energy.cost_model import download_cost
 from fimi.learning.data.partition_summary import summarise
 from fimi.messaging.messages import DevicePlan, PlanApplied, Profile, SyntheticBatch
 from fimi.optim.planner import Plan
-from fimi.record.events import Prepared
+from fimi.record.events import Awaiting, Prepared
 from fimi.record.results import Preparation
+
+PATIENCE_S = 10.0
+"""How much longer than a quorum took the other devices may take to follow their plans, s."""
+_TOLD_S = 0.5
+"""Between two events that say who is waited for, wall time, s."""
 
 
 class DevicePlans:
-    """The devices' plans; the inbox passes answers to it.
+    """The devices' plans.
 
     Args:
         context: the context of the run.
-        profiles: profiles of the fleet's devices.
+        roster: the devices that take part.
         model_bytes: size of the model and of an update as sent.
+        part: the plan of a run that goes on, or the one just made.
 
     Attributes:
         devices: device id to its plan.
-        preparations: phases of receiving the synthetic batches, in order of device id.
         fleet_time_s: present time of the fleet's clock, s.
     """
 
-    def __init__(self, context: Context, profiles: Mapping[str, Profile], model_bytes: int) -> None:
+    def __init__(self, context: Context, roster: Roster, model_bytes: int, part: PlanPart) -> None:
         self._context = context
-        self._profiles = profiles
+        self._roster = roster
         self._model_bytes = model_bytes
-        self.devices: dict[str, DevicePlan] = {}
-        self.preparations: list[Preparation] = []
-        self.fleet_time_s = 0.0
-        context.inbox.tell(self)
+        self._part = part
+        self.devices: dict[str, DevicePlan] = dict(part.devices)
+        self.fleet_time_s = part.fleet_time_s or 0.0
 
-    def put(self, plan: Plan, batches: Mapping[str, SyntheticBatch]) -> None:
-        """Send every device its plan and wait for the answers.
+    def put(self, plan: Plan, batches: Mapping[str, SyntheticBatch], quorum: int) -> None:
+        """Send every device its plan and wait until they follow it.
 
         Args:
             plan: plan of the fleet.
             batches: the devices' batches from the generator node.
+            quorum: devices with which the first round may begin.
         """
-        self.devices = planning.device_plans(
-            plan,
-            self._profiles,
-            self._context.settings,
-            run=self._context.run,
-            model_bytes=self._model_bytes,
-            delivered={device: batch.delivered for device, batch in batches.items()},
-            batches={device: b.offer for device, b in batches.items() if b.offer is not None},
-            unlabelled=self._context.strategy.unlabelled,
-        )
-        self._record_labels()
-        self._announce()
+        if not self.devices:
+            with self._context.store.together():
+                self._make(
+                    plan,
+                    self._roster.members,
+                    delivered={device: batch.delivered for device, batch in batches.items()},
+                    batches=batches,
+                )
+                self._record_labels()
+                self._context.store.write_device_plans(self.devices)
+        self._send_all()
+        self._await_answers(quorum)
+        if self._part.fleet_time_s is not None:
+            return  # a run that goes on: its fleet has been ready before
         self.fleet_time_s = max(
             (
-                sum(phase.duration_s for phase in preparation.phases)
-                for preparation in self.preparations
-                if self._profiles[preparation.device].hardware.kind == "emulated"
+                self._roster.prepared_s(device) or 0.0
+                for device, profile in self._roster.members.items()
+                if profile.hardware.kind == "emulated"
             ),
             default=0.0,
         )
+        self._part = msgspec.structs.replace(self._part, fleet_time_s=self.fleet_time_s)
+        self._write()
 
-    def change(self, plan: Plan, profiles: Mapping[str, Profile]) -> None:
-        """Send every device a new operating point; its data stays.
+    def change(
+        self,
+        plan: Plan,
+        profiles: Mapping[str, Profile],
+        batches: Mapping[str, SyntheticBatch] = {},
+        *,
+        checkpoint: Mapping[str, bytes] = {},
+    ) -> None:
+        """Send every device a new operating point; the data of those that have a plan stays.
 
         Args:
             plan: new plan of the fleet.
             profiles: profiles with the cost parameters in force.
+            batches: of devices that had no plan.
+            checkpoint: what is to be stored together with it.
         """
-        self.devices = planning.device_plans(
-            plan,
-            profiles,
-            self._context.settings,
-            run=self._context.run,
-            model_bytes=self._model_bytes,
-            delivered=self.delivered,
-            batches={d: p.batch for d, p in self.devices.items() if p.batch is not None},
-        )
-        self._announce()
+        store = self._context.store
+        delivered = self.delivered | {d: batch.delivered for d, batch in batches.items()}
+        with store.together():
+            self._make(plan, profiles, delivered=delivered, batches=batches, beside=checkpoint)
+            store.write_device_plans(self.devices)
+        store.then(self._send_all)
 
     @property
     def delivered(self) -> dict[str, tuple[int, ...]]:
@@ -99,47 +119,108 @@ class DevicePlans:
         """Plans of the devices that are online and follow theirs."""
         return {d: p for d, p in self.devices.items() if self._context.registry.follows_plan(d)}
 
+    def replace_batch(self, batch: SyntheticBatch) -> None:
+        """A generator node has made a device's batch again: tell the device where it is."""
+        plan = self.devices.get(batch.device)
+        if plan is None or batch.offer is None or plan.batch == batch.offer:
+            return
+        self.devices[batch.device] = msgspec.structs.replace(plan, batch=batch.offer)
+        self.send(batch.device)
+
     def send(self, device: str) -> None:
-        """Send a device its plan, if it has one."""
-        if device in self.devices:
-            plan = msgspec.structs.replace(self.devices[device], fleet_time_s=self.fleet_time_s)
-            self._context.peer.send(device, plan)
+        """Tell a device its plan, if it has one."""
+        if (plan := self.devices.get(device)) is not None:
+            self._context.conversation.order(
+                device,
+                msgspec.structs.replace(
+                    plan,
+                    fleet_time_s=self.fleet_time_s,
+                    booked=self._roster.prepared_s(device) is not None,
+                ),
+            )
 
     def record(self, reply: PlanApplied) -> None:
-        """Store the preparation from a device's first answer."""
+        """Store the preparation from a device's answer."""
         plan = self.devices.get(reply.device)
-        if plan is None or plan.batch is None or not reply.phases:
-            return  # no batch, or the device had it already
-        board = self._profiles[reply.device].board
+        profile = self._roster.members.get(reply.device)
+        if plan is None or profile is None or plan.batch is None or not reply.phases:
+            self._context.store.write_checkpoint(self._roster.applied(reply, None))
+            return
         preparation = Preparation(
             device=reply.device,
             phases=reply.phases,
-            predicted=(download_cost("synthetic-download", board, 8.0 * plan.batch.size_bytes),),
+            predicted=(
+                download_cost("synthetic-download", profile.board, 8.0 * plan.batch.size_bytes),
+            ),
             transfers=reply.transfers,
         )
-        self._context.store.write_preparation(preparation)
-        self._context.notify(Prepared(preparation=preparation))
-        self.preparations.append(preparation)
-        self.preparations.sort(key=lambda preparation: preparation.device)
+        seconds = None if reply.error else sum(phase.duration_s for phase in reply.phases)
+        with self._context.store.together():
+            self._context.store.write_preparation(
+                preparation, checkpoint=self._roster.applied(reply, seconds)
+            )
+            self._context.notify(Prepared(preparation=preparation))
 
-    def _announce(self) -> None:
-        context = self._context
-        context.store.write_device_plans(self.devices)
-        context.registry.expect_answers()
+    def _make(
+        self,
+        plan: Plan,
+        profiles: Mapping[str, Profile],
+        *,
+        delivered: Mapping[str, tuple[int, ...]],
+        batches: Mapping[str, SyntheticBatch],
+        beside: Mapping[str, bytes] = {},
+    ) -> None:
+        offers = {d: p.batch for d, p in self.devices.items() if p.batch is not None}
+        offers |= {d: batch.offer for d, batch in batches.items() if batch.offer is not None}
+        self.devices = planning.device_plans(
+            plan,
+            profiles,
+            self._context.settings,
+            run=self._context.run,
+            model_bytes=self._model_bytes,
+            delivered=delivered,
+            batches=offers,
+            indices=self._roster.indices,
+            unlabelled=self._context.strategy.unlabelled,
+        )
+        self._part = msgspec.structs.replace(self._part, plan=plan, devices=self.devices)
+        self._write(beside)
+
+    def _write(self, beside: Mapping[str, bytes] = {}) -> None:
+        self._context.store.write_checkpoint({**checkpoints.of_plan(self._part), **beside})
+
+    def _send_all(self) -> None:
         for device in self.devices:
             self.send(device)
-        context.inbox.wait(
-            lambda: all(
-                context.registry.has_answered(d) or not context.registry.is_online(d)
-                for d in self.devices
-            ),
-            context.settings.rounds.gather_timeout_s,
-        )
+
+    def _await_answers(self, quorum: int) -> None:
+        """Wait until every device that is online has answered, or long enough for the others."""
+        context, registry = self._context, self._context.registry
+        began_s, told_s = time.monotonic(), 0.0
+        limit_s: float | None = None
+
+        def enough() -> bool:
+            nonlocal limit_s, told_s
+            now_s = time.monotonic()
+            open_ = [
+                device
+                for device in self.devices
+                if registry.is_online(device) and not registry.has_answered(device)
+            ]
+            if open_ and now_s - told_s > _TOLD_S:
+                told_s = now_s
+                context.notify(Awaiting(what="to follow their plans", devices=tuple(open_)))
+            if limit_s is None and len(self.ready()) >= quorum:
+                limit_s = now_s + (now_s - began_s) + PATIENCE_S
+            return not open_ or (limit_s is not None and now_s > limit_s)
+
+        context.inbox.wait(enough, context.settings.rounds.gather_timeout_s)
 
     def _record_labels(self) -> None:
         """Store how uneven the devices' labels are, without and with the synthetic samples."""
         devices = sorted(self.devices)
-        local = np.array([self._profiles[device].label_counts for device in devices])
+        members = self._roster.members
+        local = np.array([members[device].label_counts for device in devices])
         made = np.array([self.devices[device].synthetic_counts for device in devices])
         self._context.store.write_labels(
             devices,

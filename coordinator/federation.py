@@ -2,11 +2,13 @@
 
 Gather the fleet, plan, have the generator node fill what each device lacks, put the plans into
 force, run the rounds, say goodbye. What happens goes to the listeners as it happens; what is
-finished is in the result, however the run ends.
+finished is in the result, however the run ends. Every transition is stored before anybody is told,
+so that another coordinator can go on from it.
 """
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -14,20 +16,32 @@ from concurrent.futures import ThreadPoolExecutor
 
 from msgspec import Struct
 
+from fimi.coordinator import checkpoint
 from fimi.coordinator.adaptation import Adaptation
+from fimi.coordinator.checkpoint import Checkpoint, InterimPart, PlanPart, RoundPart, RunPart
 from fimi.coordinator.context import Context, Stopwatch
 from fimi.coordinator.context import FederationError as FederationError
+from fimi.coordinator.conversation import Conversation
 from fimi.coordinator.deployment import Deployments, Export
 from fimi.coordinator.device_plans import DevicePlans
+from fimi.coordinator.enrolment import Roster, Terms
 from fimi.coordinator.fleet_planner import FleetPlanner
 from fimi.coordinator.inbox import Cancelled, Inbox
 from fimi.coordinator.insight import Observer
+from fimi.coordinator.newcomers import Newcomers
 from fimi.coordinator.registry import Registry
+from fimi.coordinator.rounds import RoundFact
 from fimi.coordinator.server_training import Server
 from fimi.coordinator.settings import FederationSettings
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.coordinator.synthesis import Synthesis, parts
-from fimi.coordinator.training_rounds import Model, TrainingRounds, in_words
+from fimi.coordinator.training_rounds import (
+    ForgetfulKeeper,
+    Model,
+    ModelKeeper,
+    TrainingRounds,
+    in_words,
+)
 from fimi.coordinator.update_store import UpdateStore
 from fimi.energy.work_meter import Metered
 from fimi.learning.data.dataset import Dataset
@@ -37,9 +51,12 @@ from fimi.learning.training.trainer import Trainer
 from fimi.messaging.client import Peer
 from fimi.messaging.messages import (
     DeploymentClosed,
+    DeploymentReport,
     DevicePlan,
     Offer,
+    PlanApplied,
     Profile,
+    Refusal,
     RunEnded,
     SyntheticBatch,
 )
@@ -61,6 +78,24 @@ from fimi.record.store import RunStore
 
 _GATHERING_S = 0.5
 """Between two events that say who is missing."""
+_BACK_S = 5.0
+"""How much longer than a quorum took devices may take to come back to a run that goes on, s."""
+_LAST_CALL_S = 10.0
+"""How long devices may take to join that were invited when gathering was over, s."""
+
+
+class UnfinishedRun(Struct, frozen=True, kw_only=True):
+    """What an earlier coordinator of a run has left.
+
+    Attributes:
+        checkpoint: what is in no record.
+        results: finished rounds.
+        deployments: exports so far.
+    """
+
+    checkpoint: Checkpoint
+    results: tuple[RoundResult, ...] = ()
+    deployments: tuple[Deployment, ...] = ()
 
 
 class Federation(Struct, frozen=True, kw_only=True):
@@ -90,18 +125,21 @@ class Federation(Struct, frozen=True, kw_only=True):
 
 
 class Coordinator:
-    """Runs one federation.
+    """Runs one federation, or goes on with it.
 
     Args:
-        run: run id, unique within the fleet.
+        run: name of the run.
         settings: settings of the run.
         peer: connected, with the peer id ``coordinator``.
         trainer: evaluates the global model.
-        model: parameters to start from.
+        model: parameters to start from, or those after the last stored round.
         test: held-out data.
+        terms: what devices are invited with.
         store: keeps everything; stays open.
+        resume: what an earlier coordinator of the run has left; ``None`` for a new run.
+        instance: random id of the run; that of ``resume`` if there is one, and drawn if left out.
         listener: called with every event, in order, on the coordinator's thread.
-        on_model: called with the new global model after every round.
+        keeper: keeps the global model after every round.
         cancel: set from outside to end the run.
         graphs: makes training and evaluation as ONNX graphs, offered to every device; empty for
             none. Called once, on a thread of its own while the generator node draws.
@@ -118,10 +156,13 @@ class Coordinator:
         trainer: Trainer,
         model: Model,
         test: Dataset,
+        terms: Terms,
         *,
         store: RunStore,
+        resume: UnfinishedRun | None = None,
+        instance: str = "",
         listener: Listener = lambda event: None,
-        on_model: Callable[[Model], None] = lambda model: None,
+        keeper: ModelKeeper | None = None,
         cancel: threading.Event | None = None,
         graphs: Callable[[], bytes] = bytes,
         export: Export | None = None,
@@ -133,15 +174,30 @@ class Coordinator:
         self._test = test
         self._listener = listener
         self._store = store
+        self._resume = resume
         cancel = cancel or threading.Event()
+        found = resume.checkpoint if resume is not None else None
+        drawn = instance or secrets.token_hex(8)
+        instance = found.run.instance if found is not None else drawn
+        epoch = max(peer.epoch, found.run.epoch + 1 if found is not None else 1)
         registry = Registry()
+        conversation = Conversation(
+            run,
+            instance,
+            epoch,
+            lambda device, desired: peer.publish_state(device, "desired", desired),
+            time.monotonic,
+            found.rounds.heard if found is not None else None,
+        )
         self._context = context = Context(
             run=run,
+            instance=instance,
             settings=settings,
             strategy=STRATEGIES[settings.run.strategy],
             peer=peer,
             registry=registry,
-            inbox=Inbox(peer, registry, self._notify, cancel),
+            conversation=conversation,
+            inbox=Inbox(peer, registry, conversation, self._notify, cancel),
             store=store,
             notify=self._notify,
             watch=Stopwatch(),
@@ -159,18 +215,23 @@ class Coordinator:
         )
         self._trainer = trainer
         self._model = model
-        self._on_model = on_model
+        self._keeper = keeper or ForgetfulKeeper()
         self._spool = UpdateStore(store.path.parent)
-        self._synthesis = Synthesis(context)
+        self._roster = Roster(context, terms, found.devices if found is not None else {})
+        self._synthesis = Synthesis(
+            context, terms.contract, found.batches if found is not None else {}
+        )
         self._planner = FleetPlanner(settings, self._model_bytes, self._searched)
-        self._deployments = Deployments(context, export) if export is not None else None
+        self._interim = found.interim.number if found is not None else 0
+        done = tuple(d for d in resume.deployments if d.round != self._interim) if resume else ()
+        self._deployments = Deployments(context, export, done) if export is not None else None
         self._graphs = graphs
         self._graphs_offer: Offer | None = None
         # What there is only once the run has come so far:
-        self._profiles: dict[str, Profile] = {}
         self._plan: Plan | None = None
         self._plans: DevicePlans | None = None
         self._rounds: TrainingRounds | None = None
+        self._newcomers: Newcomers | None = None
 
     def run(self) -> Federation:
         """Run the federation to its end, or to wherever it is cancelled.
@@ -181,14 +242,30 @@ class Coordinator:
         """
         status: RunStatus = "failed"
         reason = "stopped by an error"
+        context = self._context
+        context.inbox.tell(self)
         try:
+            with context.store.together():
+                context.store.write_checkpoint(
+                    checkpoint.of_run(
+                        RunPart(instance=context.instance, epoch=context.conversation.epoch)
+                    )
+                )
+                if self._interim:
+                    context.store.drop_deployment(
+                        self._interim, checkpoint=checkpoint.of_interim(InterimPart())
+                    )
             plans, rounds = self._prepare()
             self._train(plans, rounds)
             status, reason = "completed", self._done
         except Cancelled:
             status, reason = "interrupted", f"stopped after {self._done}"
             if self._deployments and self._rounds and self._rounds.results:
-                self._deployments.make(self._rounds.results[-1].number, self._rounds.model)
+                number = self._rounds.results[-1].number
+                interim = checkpoint.of_interim(InterimPart(number=number))
+                self._deployments.make(
+                    number, self._rounds.model, checkpoint=lambda seconds: interim
+                )
         except KeyboardInterrupt:
             status, reason = "interrupted", f"broken off after {self._done}"
             raise
@@ -197,10 +274,8 @@ class Coordinator:
             raise
         finally:
             self._spool.clear()
-            self._store.spend(stages_wall_s=self._context.watch.seconds)
-            if self._graphs_offer is not None:
-                self._context.peer.transfers.withdraw(self._graphs_offer.digest)
-            self._context.peer.send(EVERYBODY, RunEnded(run=self._context.run, reason=reason))
+            self._store.spend(stages_wall_s=context.watch.seconds)
+            self._say_goodbye(status, reason)
             self._notify(RunFinished(status=status, reason=reason))
         return self.result(status, reason)
 
@@ -210,7 +285,7 @@ class Coordinator:
         return Federation(
             status=status,
             reason=reason,
-            profiles=self._profiles,
+            profiles=self._roster.members,
             plan=self._plan,
             device_plans=plans.devices if plans else {},
             rounds=tuple(rounds.results) if rounds else (),
@@ -219,45 +294,112 @@ class Coordinator:
             not_deployed=self._deployments.problem if self._deployments else "",
         )
 
+    # What the inbox passes on: see :class:`fimi.coordinator.inbox.Host`.
+
+    def came(self, device: str, boot_id: str) -> None:
+        """Invite a device, or tell it again what it is to do."""
+        self._roster.came(device, boot_id)
+        if self._plans is not None:
+            self._plans.send(device)  # with the present time of the fleet's clock
+
+    def generator_came(self, generator: str) -> None:
+        """Have the node offer the batches of all devices that may still fetch theirs."""
+        if self._plans is not None:
+            self._synthesis.offer_again(self._plans.devices)
+
+    def joined(self, profile: Profile) -> bool:
+        """Take a device in that has published its profile."""
+        if not self._roster.confirm(profile):
+            return False
+        if self._plans is not None:
+            self._synthesis.offer_again([profile.device])
+        return True
+
+    def refused(self, refusal: Refusal) -> None:
+        """Note that a device cannot take part."""
+        self._roster.hear(refusal)
+
+    def answered(self, reply: PlanApplied) -> None:
+        """Store what a device did to follow its plan."""
+        if self._plans is not None:
+            self._plans.record(reply)
+
+    def late(self, fact: RoundFact | DeploymentReport) -> bool:
+        """Credit a fact of a stored round; returns whether it was one."""
+        if isinstance(fact, DeploymentReport):
+            if self._deployments is not None and self._deployments.awaits(fact):
+                return False
+            self._context.conversation.stored(fact.device, fact)
+            return True
+        return self._rounds is not None and self._rounds.late(fact)
+
+    def batch(self, batch: SyntheticBatch) -> None:
+        """A batch has come that nobody waits for: one that was made again, or a newcomer's."""
+        if not self._synthesis.is_ours(batch):
+            return
+        if self._plans is not None and batch.device in self._plans.devices:
+            self._plans.replace_batch(batch)
+        elif self._newcomers is not None:
+            self._newcomers.batch(batch)
+
     @property
     def _done(self) -> str:
         """The finished rounds in words."""
         return in_words(len(self._rounds.results) if self._rounds else 0)
 
+    def _say_goodbye(self, status: RunStatus, reason: str) -> None:
+        """The run is over for now. A node keeps the batches of a run that may go on."""
+        context = self._context
+        ended = RunEnded(run=context.run, instance=context.instance, reason=reason)
+        self._roster.close()
+        if self._graphs_offer is not None:
+            context.peer.transfers.withdraw(self._graphs_offer.digest)
+        for device in context.conversation.devices:
+            if device not in self._roster.refused:
+                context.conversation.order(device, ended)
+        if status == "completed":
+            context.peer.send(EVERYBODY, ended)
+
     def _prepare(self) -> tuple[DevicePlans, TrainingRounds]:
         """Everything before the first round: fleet, plan, synthetic batches, plans in force."""
         context, watch = self._context, self._context.watch
+        found = self._resume.checkpoint if self._resume is not None else None
         with watch.stage("gather"):
-            self._profiles = profiles = self._gather()
+            self._gather()
         with watch.stage("plan"):
-            made = self._planner.plan(profiles)
-            self._plan = plan = made.plan
-            if plan is not None:
-                self._store.write_plan(plan)
-                synthetic = sum(sum(device.synthetic_counts) for device in plan.devices)
-                self._notify(Planned(plan=plan, synthetic_samples=synthetic))
+            part = found.plan if found is not None else None
+            if part is None:
+                part = self._make_plan()
+            self._plan = plan = part.plan
         with ThreadPoolExecutor(1, thread_name_prefix="graphs") as beside:
             export = beside.submit(self._graphs)
             with watch.stage("synthesis"):
-                batches = self._synthesise(plan, made.server_counts)
+                batches = self._synthesise(plan, part.server_counts)
             with watch.stage("graphs"):
                 graphs = export.result()
         if graphs:
             self._graphs_offer = context.peer.transfers.serve(graphs, media=MEDIA)
-        self._plans = plans = DevicePlans(context, profiles, self._model_bytes)
+        plans = DevicePlans(context, self._roster, self._model_bytes, part)
+        self._plans = plans
         adaptation = None
+        after = found.rounds if found is not None else RoundPart()
+        if after.number:
+            plans.fleet_time_s = after.fleet_time_s
         if plan is not None:
             adaptation = Adaptation(
                 self._settings.plan,
-                profiles,
+                self._roster.members,
                 training=self._settings.training,
                 model_bits=8.0 * self._model_bytes,
+                state=after.adaptation,
             )
             with watch.stage("announce"):
-                plans.put(plan, batches)
+                self._synthesis.offer_again(batches)
+                plans.put(plan, batches, self._quorum)
+                self._roster.used_since(plans.devices, 1)
         self._rounds = rounds = TrainingRounds(
             context,
-            profiles,
+            self._roster,
             plans,
             adaptation,
             self._trainer,
@@ -266,9 +408,25 @@ class Coordinator:
             self._observer,
             self._spool,
             self._model,
-            self._on_model,
+            self._keeper,
+            self._resume.results if self._resume is not None else (),
         )
+        if adaptation is not None:
+            self._newcomers = Newcomers(
+                context, self._roster, plans, adaptation, self._planner, self._synthesis
+            )
         return plans, rounds
+
+    def _make_plan(self) -> PlanPart:
+        made = self._planner.plan(self._roster.members)
+        part = PlanPart(plan=made.plan, server_counts=made.server_counts)
+        with self._store.together():
+            if made.plan is not None:
+                self._store.write_plan(made.plan)
+                synthetic = sum(sum(device.synthetic_counts) for device in made.plan.devices)
+                self._notify(Planned(plan=made.plan, synthetic_samples=synthetic))
+            self._store.write_checkpoint(checkpoint.of_plan(part))
+        return part
 
     def _synthesise(
         self, plan: Plan | None, server_counts: tuple[int, ...]
@@ -289,78 +447,115 @@ class Coordinator:
 
     def _train(self, plans: DevicePlans, rounds: TrainingRounds) -> None:
         """All rounds, and what becomes of the model."""
-        watch, last = self._context.watch, self._settings.rounds.count
-        for number in range(1, last + 1):
+        last = self._settings.rounds.count
+        after = rounds.results[-1].number if rounds.results else 0
+        if 0 < after < last:
+            self._follow_up(after, plans, rounds)  # as far as it was not done before
+        for number in range(after + 1, last + 1):
             rounds.run(number, self._graphs_offer)
             if number < last:
-                with watch.stage("deploy"):
-                    self._deploy(number, plans, rounds)
-                with watch.stage("adapt"):
-                    self._adapt(number, plans, rounds.adaptation)
+                self._follow_up(number, plans, rounds)
         rounds.require_an_update()
-        with watch.stage("deploy"):
+        with self._context.watch.stage("deploy"):
             self._deploy(last, plans, rounds, at_end=True)
 
-    def _gather(self) -> dict[str, Profile]:
-        """Wait for the fleet; device id to profile."""
+    def _follow_up(self, number: int, plans: DevicePlans, rounds: TrainingRounds) -> None:
+        """What is due between two rounds."""
+        watch = self._context.watch
+        with watch.stage("deploy"):
+            self._deploy(number, plans, rounds)
+        with watch.stage("adapt"):
+            self._adapt(number, plans, rounds)
+            if self._newcomers is not None and self._plan is not None:
+                self._plan = self._newcomers.admit(self._plan, number + 1)
+
+    @property
+    def _quorum(self) -> int:
+        """Devices with which a run may start."""
+        return self._settings.rounds.quorum or self._settings.fleet.devices // 2 + 1
+
+    def _gather(self) -> None:
+        """Wait for the fleet: for everybody, and after a while for a quorum.
+
+        A run that has a plan waits for its devices only a little longer than for a quorum.
+        """
         wanted, patience = self._settings.fleet.devices, self._settings.rounds.gather_timeout_s
-        registry = self._context.registry
-        limit_s, told = time.monotonic() + patience, 0.0
+        registry, roster = self._context.registry, self._roster
+        began_s, told = time.monotonic(), 0.0
+        limit_s = began_s + patience
+        back_s: float | None = None
+        going_on = self._resume is not None and self._resume.checkpoint.plan is not None
+        wanted = max(wanted, len(roster.members))
 
         def complete() -> bool:
-            nonlocal told
+            nonlocal told, back_s
             there, now_s = registry.devices, time.monotonic()
+            here = sorted(registry.online - set(roster.refused))
+            if len(registry.online) >= wanted:
+                roster.close_gathering()
             if now_s - told > _GATHERING_S:
                 told = now_s
                 self._listener(  # not stored: it only says what has not happened yet
                     Gathering(
-                        here=len(there),
+                        here=len(here),
                         wanted=wanted,
-                        missing=missing(there, wanted),
+                        missing=missing(here, wanted),
                         left_s=max(0.0, limit_s - now_s),
                     )
                 )
-            return len(there) >= wanted
+            if going_on and back_s is None and len(there) >= self._quorum:
+                back_s = now_s + (now_s - began_s) + _BACK_S
+            if back_s is not None and now_s > back_s:
+                return True
+            return len(there) >= wanted or len(there) + len(roster.refused) >= max(
+                wanted, len(registry.online)
+            )
 
         if not self._context.inbox.wait(complete, patience):
-            there = registry.devices
+            roster.close_gathering()  # devices with names of their own, of an incomplete fleet
+            self._context.inbox.wait(
+                lambda: len(registry.devices) + len(roster.refused) >= len(registry.online),
+                min(patience, _LAST_CALL_S),
+            )
+        there = registry.devices
+        if len(there) < self._quorum:
             names = missing(there, wanted)
+            refused = "; ".join(f"{d} cannot take part: {why}" for d, why in roster.refused.items())
             raise FederationError(
                 f"{len(there)} of {wanted} devices came within {patience:g} s"
                 f"{': ' + ', '.join(there) if there else ''}"
-                f"{'; missing: ' + enumerated(names) if names else ''}; start the missing agents, "
-                "ask for fewer devices, or raise rounds.gather_timeout_s"
+                f"{'; missing: ' + enumerated(names) if names else ''}"
+                f"{'; ' + refused if refused else ''}; the run starts with {self._quorum} or "
+                "more: start the missing agents, ask for fewer devices, or change rounds.quorum or "
+                "rounds.gather_timeout_s"
             )
-        profiles = {d: registry.profile(d) for d in registry.devices[:wanted]}
-        for device, profile in profiles.items():
-            self._store.write_profile(device, profile)
-            if len(profile.label_counts) != self._test.classes:
-                raise FederationError(
-                    f"{device} counts {len(profile.label_counts)} classes ({profile.dataset}), the "
-                    f"test set has {self._test.classes}; give every process the same data settings"
-                )
-        return profiles
 
-    def _adapt(self, number: int, plans: DevicePlans, adaptation: Adaptation | None) -> None:
+    def _adapt(self, number: int, plans: DevicePlans, rounds: TrainingRounds) -> None:
         """Where predictions have drifted: fit the boards again, and plan again for the same data.
 
         A fleet for which there is no plan any more keeps the one it has, with new predictions.
         """
+        adaptation = rounds.adaptation
         if adaptation is None or self._plan is None or not (drifts := adaptation.drifted()):
             return
         if self._context.strategy.unlabelled:
             return  # the prediction has every image kept: being off says nothing of the board
-        self._store.write_refit(number, adaptation.refit(), drifts)
-        profiles = adaptation.profiles(self._profiles)
+        boards = adaptation.refit()
+        members = self._roster.members
+        profiles = adaptation.profiles({device: members[device] for device in plans.devices})
         energy_j, reason = None, ""
         try:
             self._plan = self._planner.replan(profiles, plans.delivered, self._plan)
             energy_j = self._plan.energy_j
         except InfeasibleError as error:
             reason = f"the plan in force stays: {error}"
-        self._store.write_plan(self._plan)
-        self._notify(Refitted(round=number, drift_percent=drifts, energy_j=energy_j, reason=reason))
-        plans.change(self._plan, profiles)
+        with self._store.together():
+            self._store.write_refit(number, boards, drifts)
+            self._store.write_plan(self._plan)
+            self._notify(
+                Refitted(round=number, drift_percent=drifts, energy_j=energy_j, reason=reason)
+            )
+            plans.change(self._plan, profiles, checkpoint=rounds.checkpoint())
 
     def _deploy(
         self, number: int, plans: DevicePlans, rounds: TrainingRounds, *, at_end: bool = False
@@ -369,11 +564,13 @@ class Coordinator:
         if self._deployments is None or not (at_end or self._deployments.is_due(number)):
             return
         context = self._context
-        devices = [d for d in sorted(self._profiles) if context.registry.is_online(d)]
-        plans.fleet_time_s += self._deployments.make(number, rounds.model, devices)
+        devices = [d for d in self._roster.members if context.registry.is_online(d)]
+        plans.fleet_time_s += self._deployments.make(
+            number, rounds.model, devices, rounds.checkpoint
+        )
         if not at_end:
             for device in devices:
-                context.peer.send(
+                context.conversation.order(
                     device,
                     DeploymentClosed(
                         run=context.run,
@@ -390,4 +587,4 @@ class Coordinator:
 
     def _notify(self, event: Event) -> None:
         self._store.write_event(event)
-        self._listener(event)
+        self._store.then(lambda: self._listener(event))

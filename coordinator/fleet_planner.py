@@ -82,14 +82,14 @@ class FleetPlanner:
         self,
         profiles: Mapping[str, Profile],
         delivered: Mapping[str, tuple[int, ...]],
-        start: Plan,
+        start: Plan | None,
     ) -> Plan:
         """Plan frequency, bandwidth and power again, for the data that devices have.
 
         Args:
             profiles: profiles with the cost parameters in force.
             delivered: images per class that each device holds.
-            start: the plan in force.
+            start: the plan in force, or another of the same devices, to begin the search at.
 
         Raises:
             InfeasibleError: no plan meets the limits any more.

@@ -1,7 +1,8 @@
-"""Receives the coordinator's messages and sorts them.
+"""Receives the coordinator's messages and gives each to the part that it concerns.
 
-States, profiles and answers to plans go to the registry at any time; all other messages go to the
-part of the coordinator that waits for messages at the moment.
+States, profiles and answers to plans are dealt with at any time. Facts of rounds that are stored
+already are credited to them. All other facts and messages go to the part of the coordinator that
+waits for messages at the moment. While it waits, the conversation with every device goes on.
 """
 
 from __future__ import annotations
@@ -9,26 +10,66 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
+from fimi.coordinator.conversation import Conversation
 from fimi.coordinator.registry import Registry
+from fimi.learning.data.contract import PROTOCOL, other_protocol
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import DeviceState, Message, PlanApplied, Profile
-from fimi.record.events import DeviceJoined, DeviceLost, Listener, PlanInForce
+from fimi.messaging.messages import (
+    DeploymentReport,
+    DeviceState,
+    FactBody,
+    Message,
+    PlanApplied,
+    Profile,
+    Refusal,
+    Reported,
+    RoundReport,
+    RoundSettled,
+    SyntheticBatch,
+    UpdateReady,
+)
+from fimi.record.events import (
+    BrokerAway,
+    DeviceJoined,
+    DeviceLost,
+    DeviceRefused,
+    Listener,
+    PlanInForce,
+)
+
+_AWAY_TOLD_S = 0.5
+"""Between two events that say that the broker is away, wall time, s."""
 
 
 class Cancelled(Exception):  # noqa: N818
     """The run was asked to stop."""
 
 
-class PlanKeeper(Protocol):
-    """What keeps the devices' plans."""
+class Host(Protocol):
+    """Who is told of what concerns no waiting part of the coordinator."""
 
-    def send(self, device: str) -> None:
-        """Send a device its plan again, if it has one: it has started again."""
+    def came(self, device: str, boot_id: str) -> None:
+        """A device is online."""
 
-    def record(self, reply: PlanApplied) -> None:
-        """Store a device's first answer to its plan."""
+    def generator_came(self, generator: str) -> None:
+        """A generator node is online."""
+
+    def joined(self, profile: Profile) -> bool:
+        """A device has published a profile; returns whether it takes part."""
+
+    def refused(self, refusal: Refusal) -> None:
+        """A device cannot take part."""
+
+    def answered(self, reply: PlanApplied) -> None:
+        """A device has answered its plan."""
+
+    def late(self, fact: UpdateReady | RoundReport | RoundSettled | DeploymentReport) -> bool:
+        """A fact of a round or trial; returns whether that is over, and the fact dealt with."""
+
+    def batch(self, batch: SyntheticBatch) -> None:
+        """A batch has come for which no part waits."""
 
 
 class Inbox:
@@ -37,6 +78,7 @@ class Inbox:
     Args:
         peer: the coordinator's connection.
         registry: the registry to keep up to date.
+        conversation: with all devices.
         notify: called when devices come online or go offline.
         cancel: when set, every wait ends with :class:`Cancelled`.
     """
@@ -45,21 +87,27 @@ class Inbox:
         self,
         peer: Peer,
         registry: Registry,
+        conversation: Conversation,
         notify: Listener,
         cancel: threading.Event,
     ) -> None:
         self._peer = peer
         self._registry = registry
+        self._conversation = conversation
         self._notify = notify
         self._cancel = cancel
-        self._plans: PlanKeeper | None = None
+        self._host: Host | None = None
+        self._told_s = 0.0
+        self._foreign: set[str] = set()
 
-    def tell(self, plans: PlanKeeper) -> None:
-        """Pass answers to plans, and devices that have started again, to ``plans`` from now on."""
-        self._plans = plans
+    def tell(self, host: Host) -> None:
+        """Tell ``host`` of what concerns no waiting part from now on."""
+        self._host = host
 
-    def until(self, done: Callable[[], bool], timeout_s: float) -> Iterator[tuple[str, Message]]:
-        """Messages that are not for the registry, until ``done()`` or the time is over.
+    def until(self, done: Callable[[], bool], timeout_s: float) -> Iterator[tuple[str, Any]]:
+        """Messages and facts that nobody else deals with, until ``done()`` or the time is over.
+
+        Time in which the broker is away does not count.
 
         Args:
             done: called before every wait.
@@ -68,15 +116,21 @@ class Inbox:
         Raises:
             Cancelled: the run was asked to stop.
         """
-        limit = time.monotonic() + timeout_s
-        while not done() and (left := limit - time.monotonic()) > 0:
+        left_s = timeout_s
+        before_s = time.monotonic()
+        while not done() and left_s > 0:
             self.check_cancelled()
-            received = self._peer.receive(timeout_s=min(0.2, left))
-            if received is not None and not self._sort(*received):
-                yield received
+            self._conversation.tick()
+            received = self._peer.receive(timeout_s=min(0.2, left_s))
+            now_s = time.monotonic()
+            if not self._is_broker_away(now_s):
+                left_s -= now_s - before_s
+            before_s = now_s
+            if received is not None:
+                yield from self._sort(*received)
 
     def wait(self, done: Callable[[], bool], timeout_s: float) -> bool:
-        """Update the registry until ``done()``; returns whether this was in time."""
+        """Deal with messages until ``done()``; returns whether this was in time."""
         for _ in self.until(done, timeout_s):
             pass
         return done()
@@ -86,33 +140,82 @@ class Inbox:
         if self._cancel.is_set():
             raise Cancelled
 
-    def _sort(self, sender: str, message: Message) -> bool:
-        if isinstance(message, DeviceState):
-            if self._registry.heard_state(message):
-                self._notify(DeviceLost(device=message.peer, reason="went offline"))
-        elif isinstance(message, Profile):
-            if self._registry.heard_profile(message):
-                self._notify(
-                    DeviceJoined(
-                        device=sender,
-                        board=message.hardware.board,
-                        kind=message.hardware.kind,
-                        samples=sum(message.label_counts),
-                        backend=message.backend,
-                    )
-                )
-                if self._plans is not None:
-                    self._plans.send(sender)
-        elif isinstance(message, PlanApplied):
-            if self._registry.heard_plan_applied(message):
-                notes = message.applied.notes if message.applied else ()
-                self._notify(
-                    PlanInForce(
-                        device=sender, notes=notes, error=message.error, applied=message.applied
-                    )
-                )
-                if self._plans is not None:
-                    self._plans.record(message)
-        else:
+    def _is_broker_away(self, now_s: float) -> bool:
+        away_s = self._peer.broker_away_s()
+        if away_s is None:
             return False
+        if now_s - self._told_s > _AWAY_TOLD_S:
+            self._told_s = now_s
+            self._notify(BrokerAway(seconds=away_s))
         return True
+
+    def _sort(self, sender: str, message: Message) -> Iterator[tuple[str, Any]]:
+        if isinstance(message, DeviceState):
+            self._state(message)
+        elif isinstance(message, Reported):
+            for fact in self._conversation.take(message):
+                if not self._fact(sender, message.boot_id, fact):
+                    yield sender, fact
+        else:
+            if isinstance(message, SyntheticBatch) and self._host is not None:
+                self._host.batch(message)
+            yield sender, message
+
+    def _state(self, state: DeviceState) -> None:
+        if state.protocol != PROTOCOL:
+            self._refuse(state)
+            return
+        if self._registry.heard_state(state):
+            self._notify(DeviceLost(device=state.peer, reason="went offline"))
+        if self._host is None or state.status != "online":
+            return
+        if state.role == "device":
+            self._host.came(state.peer, state.boot_id)
+        elif state.role == "generator":
+            self._host.generator_came(state.peer)
+
+    def _refuse(self, state: DeviceState) -> None:
+        """Say once that a device speaks another version of the conversation."""
+        if state.role == "device" and state.boot_id not in self._foreign:
+            self._foreign.add(state.boot_id)
+            reason = other_protocol(state.peer, state.protocol, PROTOCOL)
+            self._notify(DeviceRefused(device=state.peer, reason=reason))
+
+    def _fact(self, sender: str, boot_id: str, fact: FactBody) -> bool:
+        """Deal with a fact; returns whether that is all that it needs."""
+        if self._host is None:
+            return False
+        if isinstance(fact, Profile):
+            self._joined(sender, fact)
+        elif isinstance(fact, Refusal):
+            self._host.refused(fact)
+        elif isinstance(fact, PlanApplied):
+            self._answered(sender, fact, boot_id == self._registry.boot_id(sender))
+        else:
+            return self._host.late(fact)
+        self._conversation.stored(sender, fact)
+        return True
+
+    def _joined(self, sender: str, profile: Profile) -> None:
+        assert self._host is not None
+        known = self._registry.heard_profile(profile)
+        if self._host.joined(profile) and known:
+            self._notify(
+                DeviceJoined(
+                    device=sender,
+                    board=profile.hardware.board,
+                    kind=profile.hardware.kind,
+                    samples=sum(profile.label_counts),
+                    backend=profile.backend,
+                )
+            )
+
+    def _answered(self, sender: str, reply: PlanApplied, current: bool) -> None:
+        """A device has answered its plan, in its present start or in one that is over."""
+        assert self._host is not None
+        if current and self._registry.heard_plan_applied(reply):
+            notes = reply.applied.notes if reply.applied else ()
+            self._notify(
+                PlanInForce(device=sender, notes=notes, error=reply.error, applied=reply.applied)
+            )
+        self._host.answered(reply)

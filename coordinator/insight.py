@@ -14,6 +14,7 @@ Insight does not change the model.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import overload
 
@@ -23,8 +24,10 @@ from fimi.coordinator.update_store import MEMORY_BYTES, Updates
 from fimi.learning.data.dataset import Dataset
 from fimi.learning.training import metrics, tensors
 from fimi.learning.training.tensors import Parameters
-from fimi.learning.training.trainer import Trainer, TrainingSettings
+from fimi.learning.training.trainer import Trainer, TrainingDivergedError, TrainingSettings
 from fimi.record.insight import DeviceInsight, Insight
+
+log = logging.getLogger(__name__)
 
 REFERENCE_SAMPLES = 200
 """Largest number of public samples that the IID reference trains on."""
@@ -111,14 +114,18 @@ class Observer:
     def _iid_update(self, number: int, before: Parameters) -> metrics.Tensors | None:
         if self._reference is None:
             return None
-        trained = self._trainer.train(
-            before,
-            self._reference.images,
-            self._reference.labels,
-            self._training,
-            stream=(self._seed, _STREAM, number),
-            cancelled=self._cancelled,
-        )
+        try:
+            trained = self._trainer.train(
+                before,
+                self._reference.images,
+                self._reference.labels,
+                self._training,
+                stream=(self._seed, _STREAM, number),
+                cancelled=self._cancelled,
+            )
+        except TrainingDivergedError as error:
+            log.warning("round %d: the training of the IID reference %s", number, error)
+            return None
         return metrics.update(before, trained.parameters)
 
 

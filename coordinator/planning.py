@@ -173,6 +173,7 @@ def device_plans(
     model_bytes: int,
     delivered: Mapping[str, tuple[int, ...]],
     batches: Mapping[str, Offer],
+    indices: Mapping[str, int],
     unlabelled: bool = False,
 ) -> dict[str, DevicePlan]:
     """The plan of each device.
@@ -185,6 +186,7 @@ def device_plans(
         model_bytes: size of the model and of an update as sent.
         delivered: synthetic samples per class that the generator node has made, by device.
         batches: offers of the devices' batches.
+        indices: each device's number in the run, which stays when devices come and go.
         unlabelled: whether the batches have no labels. The prediction then assumes that the device
             labels all images and keeps all of them, which is an upper bound.
     """
@@ -206,7 +208,7 @@ def device_plans(
         share.device: DevicePlan(
             run=run,
             device=share.device,
-            device_index=index,
+            device_index=indices[share.device],
             synthetic_counts=(0,) * len(share.synthetic_counts)
             if unlabelled
             else delivered.get(share.device, (0,) * len(share.synthetic_counts)),
@@ -219,7 +221,7 @@ def device_plans(
                 idle_cost(profiles[share.device].board, round_s - seconds[share.device]),
             ),
         )
-        for index, share in enumerate(plan.devices)
+        for share in plan.devices
     }
 
 

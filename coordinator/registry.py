@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from fimi.messaging.messages import DeviceState, PlanApplied, Profile
 
 
@@ -12,7 +14,7 @@ class Registry:
         self._profiles: dict[str, Profile] = {}
         self._boot_ids: dict[str, str] = {}
         self._online: set[str] = set()
-        self._generators: set[str] = set()
+        self._generators: dict[str, str] = {}
         self._applied: dict[str, PlanApplied] = {}
 
     def heard_state(self, state: DeviceState) -> bool:
@@ -24,7 +26,10 @@ class Registry:
         """
         online = state.status == "online"
         if state.role == "generator":
-            (self._generators.add if online else self._generators.discard)(state.peer)
+            if online:
+                self._generators[state.peer] = state.boot_id
+            else:
+                self._generators.pop(state.peer, None)
             return False
         if state.role != "device":
             return False
@@ -42,12 +47,15 @@ class Registry:
         """Note a profile.
 
         Returns:
-            Whether the device is new, or has started again since its last profile.
+            Whether the device is new, or has started again since its last profile. A profile of an
+            earlier start, which the broker has kept, tells nothing.
         """
         known = self._profiles.get(profile.device)
-        self._see_boot(profile.device, profile.boot_id)
+        if profile.device not in self._online:
+            self._see_boot(profile.device, profile.boot_id)
+        elif self._boot_ids[profile.device] != profile.boot_id:
+            return False
         self._profiles[profile.device] = profile
-        self._online.add(profile.device)
         return known is None or known.boot_id != profile.boot_id
 
     def heard_plan_applied(self, reply: PlanApplied) -> bool:
@@ -56,9 +64,14 @@ class Registry:
         self._applied[reply.device] = reply
         return first
 
-    def expect_answers(self) -> None:
-        """Drop all answers to plans, because new plans are sent."""
-        self._applied.clear()
+    def expect_answers(self, devices: Iterable[str]) -> None:
+        """Drop these devices' answers to plans, because they are sent the first one."""
+        for device in devices:
+            self._applied.pop(device, None)
+
+    def answer(self, device: str) -> PlanApplied | None:
+        """A device's last answer to a plan since it started; ``None`` before."""
+        return self._applied.get(device)
 
     def profile(self, device: str) -> Profile:
         """The profile of a device.
@@ -68,10 +81,33 @@ class Registry:
         """
         return self._profiles[device]
 
+    def restore(self, profile: Profile, applied: PlanApplied | None) -> None:
+        """Note what an earlier coordinator of the run knew; it holds until the device restarts."""
+        self._profiles[profile.device] = profile
+        self._boot_ids[profile.device] = profile.boot_id
+        if applied is not None:
+            self._applied[profile.device] = applied
+
+    def forget(self, device: str) -> None:
+        """Forget a device that does not take part."""
+        self._profiles.pop(device, None)
+        self._applied.pop(device, None)
+
+    @property
+    def online(self) -> frozenset[str]:
+        """Ids of all devices that are online, with a profile or without."""
+        return frozenset(self._online)
+
     @property
     def devices(self) -> tuple[str, ...]:
-        """Ids of all devices that are online and have a profile, sorted."""
-        return tuple(sorted(self._online & set(self._profiles)))
+        """Ids of all devices that are online and have joined since they started, sorted."""
+        return tuple(
+            sorted(
+                device
+                for device, profile in self._profiles.items()
+                if device in self._online and profile.boot_id == self._boot_ids[device]
+            )
+        )
 
     @property
     def generators(self) -> tuple[str, ...]:
@@ -81,6 +117,10 @@ class Registry:
     def boot_id(self, device: str) -> str | None:
         """The boot id of a device's last known start, or ``None``."""
         return self._boot_ids.get(device)
+
+    def generator_boot(self, generator: str) -> str | None:
+        """The boot id of a generator node that is online, else ``None``."""
+        return self._generators.get(generator)
 
     def is_online(self, device: str) -> bool:
         """Whether a device is online."""

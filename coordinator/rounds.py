@@ -3,15 +3,15 @@
 A round ends when every participant has reported, or at its deadline with those that have. A report
 is late if the device was busy for longer than the deadline on its own clock. A device that is
 offline, or silent until the wall-clock limit, is missing. Only checked updates of punctual devices
-go into the model.
+go into the model. Every member of the run has an entry, also if it was absent; what is not known of
+its joules is bounded. What comes after the round was closed is credited to it later.
 """
 
 from __future__ import annotations
 
-import threading
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -26,17 +26,29 @@ from fimi.messaging.errors import TransferError
 from fimi.messaging.messages import (
     DevicePlan,
     Offer,
+    Profile,
     RoundClosed,
     RoundReport,
     RoundSettled,
     RoundStart,
     UpdateReady,
 )
-from fimi.record.events import DeviceReported, UpdateRejected
+from fimi.messaging.transfers.collecting import Collector
+from fimi.record.bounds import unknown_max
+from fimi.record.credit import reported
+from fimi.record.events import Awaiting, DeviceReported, UpdateRejected
 from fimi.record.results import DeviceRound, DeviceStatus
 
+RoundFact = UpdateReady | RoundReport | RoundSettled
+
 SETTLE_TIMEOUT_S = 20.0
-"""Wall time to wait for the last idle phases of a round, s."""
+"""Wall time to wait for the last idle phases of emulated devices, s."""
+SETTLE_PHYSICAL_S = 3.0
+"""The same for physical devices, s: what comes later is credited later."""
+COLLECTED_BYTES = 256 << 20
+"""Most bytes of updates that are pulled at the same time."""
+_FIRST_TOLD_S, _TOLD_S = 10.0, 1.0
+"""Until it is said who is waited for, and between two such events, wall time, s."""
 
 
 class RoundOrder(Struct, frozen=True, kw_only=True):
@@ -48,7 +60,7 @@ class RoundOrder(Struct, frozen=True, kw_only=True):
         wall_timeout_s: how long to wait for reports, wall time, s.
         plans: plan of every participant.
         predicted: predicted phases of every device that is online, participating or resting.
-        local_samples: D_loc of every participant, from its profile.
+        members: profile of every device that takes part in the run, online or not.
         graphs: offer of the training graphs; ``None`` if there are none.
     """
 
@@ -57,13 +69,18 @@ class RoundOrder(Struct, frozen=True, kw_only=True):
     wall_timeout_s: float
     plans: dict[str, DevicePlan]
     predicted: dict[str, tuple[PhaseCost, ...]]
-    local_samples: dict[str, int]
+    members: dict[str, Profile]
     graphs: Offer | None = None
 
     @property
     def resting(self) -> tuple[str, ...]:
         """Resting devices, sorted."""
         return tuple(sorted(set(self.predicted) - set(self.plans)))
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Members that are not there, or have no plan in force, sorted."""
+        return tuple(sorted(set(self.members) - set(self.predicted)))
 
     def samples(self, device: str, report: RoundReport) -> tuple[int, int]:
         """Planned local and synthetic samples of a participant.
@@ -72,7 +89,7 @@ class RoundOrder(Struct, frozen=True, kw_only=True):
         """
         plan = self.plans[device]
         synthetic = sum(plan.synthetic_counts) or min(report.synthetic_samples, plan.unlabelled)
-        return self.local_samples[device], synthetic
+        return sum(self.members[device].label_counts), synthetic
 
 
 class RoundOutcome(Struct, kw_only=True):
@@ -114,15 +131,24 @@ class Round:
         self._settled: dict[str, RoundSettled] = {}
         self._boots = {device: self._registry.boot_id(device) for device in order.predicted}
         self._deadline_s = context.settings.plan.deadline_s
-        self._over = threading.Event()
         self._updates: dict[str, Future[None]] = {}
+        self._told_s = time.monotonic() + _FIRST_TOLD_S - _TOLD_S
+        self.facts: list[tuple[str, RoundFact]] = []
+        """Everything that was reported of this round, with its device."""
+        self.again: list[RoundReport] = []
+        """Reports of devices that had reported before they were restarted."""
+
+    @property
+    def restarted(self) -> frozenset[str]:
+        """Devices that were restarted in this round: what they report is not a whole round."""
+        return frozenset(d for d, boot in self._boots.items() if self._registry.boot_id(d) != boot)
 
     def run(self, model_offer: Offer) -> RoundOutcome:
         """Start the round, wait for the reports, check them."""
         context, order = self._context, self._order
         self._spool.clear()
         for device in order.plans:
-            context.peer.send(
+            context.conversation.order(
                 device,
                 RoundStart(
                     run=context.run,
@@ -135,22 +161,24 @@ class Round:
                     fleet_time_s=order.start_s,
                 ),
             )
-        with ThreadPoolExecutor(4, thread_name_prefix="updates") as pool:
-            try:
-                self._collect(
-                    lambda: self._pending(order.plans, self._reports),
-                    order.wall_timeout_s,
-                    updates_into=pool,
-                )
-            finally:
-                self._over.set()  # a device reports after its update was pulled: no pull is pending
+        with (
+            ThreadPoolExecutor(1, thread_name_prefix="updates") as pool,
+            Collector(context.peer.transfers, budget_bytes=COLLECTED_BYTES) as collector,
+        ):
+            # A device reports after its update was pulled: when the round is over, no pull that is
+            # wanted goes on.
+            self._collect(
+                lambda: self._pending(order.plans, self._reports),
+                order.wall_timeout_s,
+                updates_into=(collector, pool),
+            )
         return self._judge()
 
     def settle(self, outcome: RoundOutcome) -> tuple[DeviceRound, ...]:
         """Close the round for all devices and collect their idle phases.
 
         Resting devices have idled for the whole round: their clocks advance, and their joules
-        count.
+        count. Absent ones are told as well, for when they are back.
         """
         order = self._order
         end_s = order.start_s + outcome.duration_s
@@ -158,8 +186,14 @@ class Round:
             outcome.devices[device] = DeviceRound(
                 device=device, status="resting", predicted=order.predicted[device]
             )
+        for device in order.absent:
+            outcome.devices[device] = DeviceRound(
+                device=device, status="absent", reason=self._why_absent(device)
+            )
         for device, entry in outcome.devices.items():
-            self._context.peer.send(
+            if entry.status == "absent":
+                continue
+            self._context.conversation.order(
                 device,
                 RoundClosed(
                     run=self._context.run,
@@ -170,40 +204,83 @@ class Round:
                 ),
             )
         waiting = {*self._reports, *order.resting}
-        self._collect(lambda: self._pending(waiting, self._settled), SETTLE_TIMEOUT_S)
+        kinds = {order.members[device].hardware.kind for device in waiting}
+        patience_s = SETTLE_PHYSICAL_S if kinds == {"physical"} else SETTLE_TIMEOUT_S
+        self._collect(lambda: self._pending(waiting, self._settled) - self.restarted, patience_s)
         return tuple(
-            _settled(entry, self._settled.get(device), outcome.duration_s)
+            self._bounded(
+                _settled(entry, self._settled.get(device), outcome.duration_s),
+                outcome.duration_s,
+            )
             for device, entry in sorted(outcome.devices.items())
         )
 
+    def _why_absent(self, device: str) -> str:
+        if not self._registry.is_online(device):
+            return f"{device} was offline when the round began"
+        answer = self._registry.answer(device)
+        if answer is None:
+            return f"{device} had no plan in force when the round began"
+        return answer.error or f"{device} had just come"
+
+    def _bounded(self, entry: DeviceRound, round_s: float) -> DeviceRound:
+        """A device's entry with the most that it can have used of what is not known."""
+        profile = self._order.members.get(entry.device)
+        if profile is None:
+            return entry
+        plan = self._order.plans.get(entry.device)
+        rate_bps = plan.point.rate_bps if plan is not None and plan.point.rate_bps else 0.0
+        return msgspec.structs.replace(
+            entry, unknown_max=unknown_max(profile.board, round_s, entry.phases, rate_bps)
+        )
+
     def _pending(self, wanted: Iterable[str], done: Iterable[str]) -> set[str]:
+        """Who may still answer: online, and not unable to follow its plan."""
+        registry = self._registry
         return {
             device
             for device in set(wanted) - set(done)
-            if self._registry.is_online(device)
-            and self._registry.boot_id(device) == self._boots[device]
+            if registry.is_online(device)
+            and not ((answer := registry.answer(device)) is not None and answer.error)
         }
 
     def _collect(
         self,
         pending: Callable[[], set[str]],
         timeout_s: float,
-        updates_into: ThreadPoolExecutor | None = None,
+        updates_into: tuple[Collector, ThreadPoolExecutor] | None = None,
     ) -> None:
-        for sender, message in self._context.inbox.until(lambda: not pending(), timeout_s):
+        def done() -> bool:
+            left = pending()
+            now_s = time.monotonic()
+            if left and now_s - self._told_s > _TOLD_S:
+                self._told_s = now_s
+                what = f"in round {self._order.number}"
+                self._context.notify(Awaiting(what=what, devices=tuple(sorted(left))))
+            return not left
+
+        for sender, message in self._context.inbox.until(done, timeout_s):
             if not self._is_ours(sender, message):
                 continue
-            if isinstance(message, UpdateReady) and updates_into is not None:
-                if sender not in self._updates:
-                    self._updates[sender] = updates_into.submit(self._pull, sender, message.update)
+            self.facts.append((sender, message))
+            if isinstance(message, UpdateReady):
+                if updates_into is not None and self._wants(sender):
+                    self._updates[sender] = self._pull(sender, message.update, *updates_into)
             elif isinstance(message, RoundReport):
-                if sender not in self._reports:
-                    self._reports[sender] = message
-                    self._context.notify(
-                        DeviceReported(round=message.round, device=sender, error=message.error)
-                    )
+                if sender in self._reports:
+                    self.again.append(message)
+                    continue
+                self._reports[sender] = message
+                self._context.notify(
+                    DeviceReported(round=message.round, device=sender, error=message.error)
+                )
             elif isinstance(message, RoundSettled):
                 self._settled.setdefault(sender, message)
+
+    def _wants(self, device: str) -> bool:
+        """Whether there is no update of a device yet, and none on its way."""
+        pull = self._updates.get(device)
+        return pull is None or (pull.done() and pull.exception() is not None)
 
     def _is_ours(self, sender: str, message: object) -> bool:
         return (
@@ -214,17 +291,29 @@ class Round:
             in (self._order.predicted if isinstance(message, RoundSettled) else self._order.plans)
         )
 
-    def _pull(self, device: str, offer: Offer) -> None:
-        """Fetch an update, check it, and keep it."""
+    def _pull(
+        self, device: str, offer: Offer, collector: Collector, pool: ThreadPoolExecutor
+    ) -> Future[None]:
+        """Collect an update; when it has come, check it and keep it."""
         limit = 2 * tensors.size_bytes(self._model) + 1_000_000
-        payload = self._context.peer.transfers.fetch(
-            offer,
-            timeout_s=self._order.wall_timeout_s,
-            max_bytes=limit,
-            cancelled=self._over.is_set,
-        )
-        tensors.load(payload, like=self._model)
-        self._spool.put(device, payload)
+        kept: Future[None] = Future()
+
+        def keep(payload: bytes) -> None:
+            try:
+                tensors.load(payload, like=self._model)
+                self._spool.put(device, payload)
+                kept.set_result(None)
+            except Exception as error:
+                kept.set_exception(error)
+
+        def arrived(pull: Future[bytes]) -> None:
+            if (error := pull.exception()) is not None:
+                kept.set_exception(error)
+            else:
+                pool.submit(keep, pull.result())
+
+        collector.pull(offer, max_bytes=limit).add_done_callback(arrived)
+        return kept
 
     def _judge(self) -> RoundOutcome:
         order = self._order
@@ -240,7 +329,7 @@ class Round:
                 status=status,
                 reason=reason,
                 predicted=order.predicted[device],
-                **(_reported(report) if report is not None else {}),
+                **(reported(report) if report is not None else {}),
             )
             if status == "accepted" and report is not None:
                 outcome.updates = Updates(self._spool, (*outcome.updates.devices, device))
@@ -250,15 +339,14 @@ class Round:
                     UpdateRejected(round=order.number, device=device, reason=reason)
                 )
         everybody = all(e.status in ("accepted", "refused") for e in outcome.devices.values())
-        busy = [e.busy_s for e in outcome.devices.values() if e.busy_s is not None]
+        busy = [e.busy_s + e.waited_s for e in outcome.devices.values() if e.busy_s is not None]
         outcome.duration_s = max(busy) if everybody and busy else self._deadline_s
         return outcome
 
     def _verdict(self, device: str) -> tuple[DeviceStatus, str]:
         report = self._reports.get(device)
         if report is None:
-            gone = "went offline" if not self._registry.is_online(device) else "did not report"
-            return "missing", f"{device} {gone}"
+            return self._silent(device)
         if report.error:
             return "failed", report.error
         if reason := _implausible(report, self._order.samples(device, report)):
@@ -275,15 +363,18 @@ class Round:
             return "refused", str(error)
         return "accepted", ""
 
-
-_REPORTED = {*DeviceRound.__struct_fields__} & {*RoundReport.__struct_fields__} - {"device"}
-"""Fields that a device's entry copies from its report."""
-
-
-def _reported(report: RoundReport) -> dict[str, Any]:
-    """Values that a device's entry copies from a valid report."""
-    fields = {name: getattr(report, name) for name in _REPORTED}
-    return fields | {"unlabelled_samples": report.unlabelled}
+    def _silent(self, device: str) -> tuple[DeviceStatus, str]:
+        """What became of a device that has not reported."""
+        answer = self._registry.answer(device)
+        if answer is not None and answer.error:
+            return "failed", answer.error
+        if not self._registry.is_online(device):
+            return "missing", f"{device} went offline"
+        document = self._context.conversation.reported(device)
+        if document is None or not self._context.conversation.answered(device):
+            return "missing", f"{device} is online and does not answer"
+        waits = f", waiting for {document.waits_for}" if document.waits_for else ""
+        return "missing", f"{device} did not report; it was {document.stage}{waits}"
 
 
 def _implausible(report: RoundReport, samples: tuple[int, int]) -> str:
@@ -301,20 +392,20 @@ def _settled(entry: DeviceRound, settled: RoundSettled | None, round_s: float) -
 
     For a participant that did not report, the idle phase is only a part of its energy. For a
     resting device it is all of it. If a device reported its part of the round and not its idle
-    phase, this phase has no energy, and its prediction is left out.
+    phase, this phase has no energy, and its prediction is left out until it comes.
 
     Args:
         entry: the device's entry without its idle phase.
         settled: its idle phase; ``None`` if it was not received.
         round_s: length of the round on the fleet's clock, s.
     """
-    if not entry.phases and entry.status != "resting":
+    if not entry.phases and settled is None and entry.status != "resting":
         return entry
     phases = settled.phases if settled is not None else ()
     if settled is None:
         busy = tuple(cost for cost in entry.predicted if cost.phase != "idle")
         entry = msgspec.structs.replace(entry, predicted=busy)
-        if entry.busy_s is not None and entry.busy_s < round_s:
+        if entry.busy_s is not None and entry.busy_s < round_s and entry.phases:
             last = entry.phases[-1]
             idle = PhaseRecord(
                 phase="idle",

@@ -215,11 +215,11 @@ class Server:
         except TrainingDivergedError as error:
             problem = f"server {error}"
             log.warning("round %d: %s", number, problem)
-        return result and dict(result.parameters), ServerRound(
+        return None if result is None else dict(result.parameters), ServerRound(
             images=len(chosen),
             seconds=span.seconds,
             energy=span.energy,
-            loss=result and result.loss,
+            loss=None if result is None else result.loss,
             error=problem,
         )
 

@@ -117,6 +117,12 @@ class RoundSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         "Accuracies whose price in rounds, joules, seconds and bytes is reported, "
         "beside plan.target_accuracy; nothing is planned by them.",
     ] = ()
+    quorum: Annotated[
+        int,
+        Meta(ge=0, le=1000),
+        "Devices with which a run starts when gather_timeout_s is over; the others are planned "
+        "for when they come. 0: more than half of fleet.devices.",
+    ] = 0
     min_devices: Annotated[
         int, Meta(ge=1), "With fewer devices to start a round with, the run ends."
     ] = 1

@@ -1,22 +1,27 @@
 """Requests the plan's synthetic batches from a generator node.
 
-* :class:`Synthesis`  requests batches and waits for them
+* :class:`Synthesis`  requests batches, waits for them, and has them offered again
 * :func:`parts`       divides a request that is too large into several
 
 If the generator node goes offline, the coordinator waits for it and asks again for what is missing.
 It gives up a node that is online but silent. Batches are offers, which devices fetch by themselves.
+A node that starts again is asked for the same batches once more, as long as devices may need them:
+the same request gives the same bytes, and a node with a pool draws nothing twice.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
+from fimi.coordinator import checkpoint
 from fimi.coordinator.context import Context, FederationError
+from fimi.learning.data.contract import Contract
 from fimi.messaging.messages import SyntheticBatch, SyntheticProgress, SyntheticRequest
+from fimi.messaging.topics import COORDINATOR
 from fimi.record.events import AwaitingGenerator, BatchDelivered, GenerationProgress
 
 SILENCE_S = 1800.0
@@ -31,12 +36,25 @@ class Synthesis:
 
     Args:
         context: the context of the run.
+        contract: the data of the run.
+        known: batches that are stored already, of a run that goes on.
         silence_s: how long a generator node that is online may be silent, s.
     """
 
-    def __init__(self, context: Context, *, silence_s: float = SILENCE_S) -> None:
+    def __init__(
+        self,
+        context: Context,
+        contract: Contract,
+        known: Mapping[str, SyntheticBatch] = {},
+        *,
+        silence_s: float = SILENCE_S,
+    ) -> None:
         self._context = context
+        self._contract = contract
+        self._known = dict(known)
         self._silence_s = silence_s
+        self._requests: dict[str, SyntheticRequest] = {}
+        self._asked: dict[str, str] = {}  # receiver to the start of the node that was asked
 
     def of(
         self,
@@ -60,8 +78,15 @@ class Synthesis:
             FederationError: there is no generator node, or it has made no image.
         """
         wanted = {device: each for device, each in counts.items() if sum(each)}
-        if not wanted:
-            return {}
+        for device, each in wanted.items():
+            self._requests[device] = self._request(device, each, unlabelled, skip)
+        batches = {
+            device: self._known[device]
+            for device in wanted
+            if device in self._known and device != COORDINATOR  # the server needs its bytes again
+        }
+        if len(batches) == len(wanted):
+            return batches
         context, registry = self._context, self._context.registry
         patience = context.settings.rounds.gather_timeout_s
         if not self._await_generator(patience):
@@ -69,38 +94,28 @@ class Synthesis:
                 f"{context.strategy.name} asks for {sum(map(sum, wanted.values()))} images, and "
                 f"no generator node came within {patience:g} s; start one, or use --strategy tfl"
             )
-        batches: dict[str, SyntheticBatch] = {}
         while len(batches) < len(wanted):
             generator = registry.generators[0]
             lacking = {d: counts for d, counts in wanted.items() if d not in batches}
-            self._ask_for_batches(generator, lacking, unlabelled, skip)
+            boot_id = registry.generator_boot(generator)
+            for device in lacking:
+                self._ask(generator, device)
             for batch in self._batches_of(generator, lacking):
                 batches[batch.device] = batch
-                context.notify(
-                    BatchDelivered(
-                        device=batch.device,
-                        requested=sum(wanted[batch.device]),
-                        delivered=sum(batch.delivered),
-                        seconds=batch.seconds,
-                        error=batch.error,
-                        refused=sum(batch.refused.values()),
-                        energy=batch.energy,
-                        drawn=batch.drawn,
-                    )
-                )
+                self._keep(batch, sum(wanted[batch.device]), skip)
             if len(batches) == len(wanted):
                 break
-            if generator in registry.generators:
+            if registry.generator_boot(generator) == boot_id:
                 raise FederationError(
                     f"generator node {generator} delivered {len(batches)} of {len(wanted)} batches "
                     f"and then gave no sign of life for {self._silence_s:g} s; see its log, and "
                     "start it again"
                 )
-            if not self._await_generator(patience):
+            if not self._await_generator(patience, gone=True):
                 raise FederationError(
                     f"generator node {generator} delivered {len(batches)} of {len(wanted)} batches,"
                     f" went away and did not come back within {patience:g} s; start it again and "
-                    "repeat the run"
+                    "resume the run"
                 )
         if not skip and not any(sum(batch.delivered) for batch in batches.values()):
             raise FederationError(
@@ -109,8 +124,13 @@ class Synthesis:
             )
         return batches
 
-    def _await_generator(self, patience_s: float) -> bool:
-        """Wait for a generator node and say so; returns whether there is one."""
+    def _await_generator(self, patience_s: float, *, gone: bool = False) -> bool:
+        """Wait for a generator node and say so; returns whether there is one.
+
+        Args:
+            patience_s: for how long, s.
+            gone: whether there was one, which went away.
+        """
         context = self._context
         limit_s, told_s = time.monotonic() + patience_s, 0.0
 
@@ -119,48 +139,102 @@ class Synthesis:
             now_s = time.monotonic()
             if not context.registry.generators and now_s - told_s > _AWAITING_S:
                 told_s = now_s
-                context.notify(AwaitingGenerator(left_s=max(0.0, limit_s - now_s)))
+                left_s = max(0.0, limit_s - now_s)
+                context.notify(AwaitingGenerator(left_s=left_s, gone=gone))
             return bool(context.registry.generators)
 
         return context.inbox.wait(come, patience_s)
 
-    def _ask_for_batches(
-        self,
-        generator: str,
-        wanted: dict[str, tuple[int, ...]],
-        unlabelled: bool,
-        skip: tuple[int, ...],
-    ) -> None:
+    def want(self, device: str, counts: tuple[int, ...], *, unlabelled: bool) -> None:
+        """Ask for a device's batch without waiting for it; :meth:`is_ours` knows the answer.
+
+        Args:
+            device: its receiver.
+            counts: images per class.
+            unlabelled: whether the batch has no labels.
+        """
+        self._requests[device] = self._request(device, counts, unlabelled, ())
+        for generator in self._context.registry.generators[:1]:
+            self._ask(generator, device)
+
+    def offer_again(self, devices: Iterable[str]) -> None:
+        """Have these devices' batches offered by the node that is there, if it was not asked."""
         context = self._context
-        for device, counts in wanted.items():
-            context.peer.send(
-                generator,
-                SyntheticRequest(
-                    run=context.run,
-                    device=device,
-                    counts=counts,
-                    seed=context.settings.run.seed,
-                    unlabelled=unlabelled,
-                    skip=skip,
-                ),
+        for generator in context.registry.generators[:1]:
+            for device in devices:
+                boot_id = context.registry.generator_boot(generator)
+                if device in self._requests and self._asked.get(device) != boot_id:
+                    self._ask(generator, device)
+
+    def take(self, batch: SyntheticBatch) -> None:
+        """Keep a batch that was asked for by :meth:`want`."""
+        self._keep(batch, sum(self._requests[batch.device].counts), ())
+
+    def is_ours(self, message: object) -> bool:
+        """Whether a message is a batch that this run has asked for."""
+        return (
+            isinstance(message, SyntheticBatch)
+            and message.instance == self._context.instance
+            and message.device in self._requests
+        )
+
+    def _keep(self, batch: SyntheticBatch, requested: int, skip: tuple[int, ...]) -> None:
+        """Store a batch and tell of it, once."""
+        to = checkpoint.receiver(batch.device, skip)
+        if to in self._known:
+            return
+        self._known[to] = batch
+        with self._context.store.together():
+            self._context.store.write_checkpoint(checkpoint.of_batch(to, batch))
+            self._context.notify(
+                BatchDelivered(
+                    device=batch.device,
+                    requested=requested,
+                    delivered=sum(batch.delivered),
+                    seconds=batch.seconds,
+                    error=batch.error,
+                    refused=sum(batch.refused.values()),
+                    energy=batch.energy,
+                    drawn=batch.drawn,
+                )
             )
+
+    def _request(
+        self, device: str, counts: tuple[int, ...], unlabelled: bool, skip: tuple[int, ...]
+    ) -> SyntheticRequest:
+        return SyntheticRequest(
+            run=self._context.run,
+            device=device,
+            instance=self._context.instance,
+            contract=self._contract,
+            counts=counts,
+            seed=self._context.settings.run.seed,
+            unlabelled=unlabelled,
+            skip=skip,
+        )
+
+    def _ask(self, generator: str, device: str) -> None:
+        self._asked[device] = self._context.registry.generator_boot(generator) or ""
+        self._context.peer.send(generator, self._requests[device])
 
     def _batches_of(
         self, generator: str, wanted: dict[str, tuple[int, ...]]
     ) -> Iterator[SyntheticBatch]:
         """The batches as they arrive, as long as the generator node is not given up."""
         context, missing = self._context, set(wanted)
+        boot_id = context.registry.generator_boot(generator)
         heard_s = time.monotonic()
 
         def done() -> bool:
             silent = time.monotonic() - heard_s > self._silence_s
-            return not missing or silent or generator not in context.registry.generators
+            gone = context.registry.generator_boot(generator) != boot_id
+            return not missing or silent or gone
 
         for sender, message in context.inbox.until(done, math.inf):
             if sender != generator:
                 continue
             heard_s = time.monotonic()
-            if isinstance(message, SyntheticProgress) and message.run == context.run:
+            if isinstance(message, SyntheticProgress) and message.instance == context.instance:
                 context.notify(
                     GenerationProgress(
                         devices_done=message.devices_done,
@@ -171,7 +245,7 @@ class Synthesis:
                 )
             elif (
                 isinstance(message, SyntheticBatch)
-                and message.run == context.run
+                and message.instance == context.instance
                 and message.device in missing
             ):
                 missing.remove(message.device)

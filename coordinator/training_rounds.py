@@ -1,29 +1,37 @@
 """Runs the rounds one after another, and holds the global model.
 
 A round's updates are averaged, or mixed with the server's model. The result is evaluated, stored,
-and compared with the predictions.
+and compared with the predictions. The model is written before the round is stored and is the
+current one from then on, so that a run can go on after any moment. What devices report of a stored
+round is credited to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from fimi.coordinator import participation
+from fimi.coordinator import checkpoint, participation
 from fimi.coordinator.adaptation import Adaptation
+from fimi.coordinator.checkpoint import RoundPart
 from fimi.coordinator.context import Context, FederationError
 from fimi.coordinator.device_plans import DevicePlans
+from fimi.coordinator.enrolment import Roster
+from fimi.coordinator.inbox import Cancelled
 from fimi.coordinator.insight import Observer
-from fimi.coordinator.rounds import Round, RoundOrder
+from fimi.coordinator.rounds import Round, RoundFact, RoundOrder
 from fimi.coordinator.server_training import Server
 from fimi.coordinator.update_store import Updates, UpdateStore
 from fimi.learning.data.dataset import Dataset
 from fimi.learning.training import memory, tensors
 from fimi.learning.training.trainer import Trainer, TrainingCancelled
-from fimi.messaging.messages import DevicePlan, Offer, Profile
-from fimi.record.events import RoundFinished, RoundStarted
+from fimi.messaging.messages import DevicePlan, Offer, RoundReport, RoundSettled
+from fimi.record.events import Credited, RoundFinished, RoundStarted
+from fimi.record.insight import Insight
 from fimi.record.results import DeviceRound, RoundResult, ServerRound
 
 Model = dict[str, NDArray[np.float32]]
@@ -32,12 +40,33 @@ DEADLINE_GRACE_S = 5.0
 """Wall time beyond the deadline after which a silent physical device counts as missing, s."""
 
 
+class ModelKeeper(Protocol):
+    """Keeps the global model where a later process finds it."""
+
+    def propose(self, model: Model) -> str:
+        """Write a model beside the current one, on the disk; returns its SHA-256."""
+
+    def accept(self) -> None:
+        """The model that was proposed last is the current one."""
+
+
+class ForgetfulKeeper:
+    """Keeps no model."""
+
+    def propose(self, model: Model) -> str:
+        """Nothing but the digest."""
+        return tensors.digest(tensors.dump(model))
+
+    def accept(self) -> None:
+        """Nothing."""
+
+
 class TrainingRounds:
     """Runs the rounds of a federation, one by one.
 
     Args:
         context: the context of the run.
-        profiles: profiles of the fleet's devices.
+        roster: the devices that take part.
         plans: plans of devices; the fleet's clock in it advances with every round.
         adaptation: see the attribute.
         trainer: evaluates the global model.
@@ -46,7 +75,8 @@ class TrainingRounds:
         observer: computes insights.
         spool: keeps updates until they are averaged.
         model: parameters to start from.
-        on_model: called with the new global model after every round.
+        keeper: keeps the global model.
+        results: finished rounds of a run that goes on.
 
     Attributes:
         model: the global model after the last finished round.
@@ -57,7 +87,7 @@ class TrainingRounds:
     def __init__(
         self,
         context: Context,
-        profiles: Mapping[str, Profile],
+        roster: Roster,
         plans: DevicePlans,
         adaptation: Adaptation | None,
         trainer: Trainer,
@@ -66,11 +96,12 @@ class TrainingRounds:
         observer: Observer,
         spool: UpdateStore,
         model: Model,
-        on_model: Callable[[Model], None],
+        keeper: ModelKeeper,
+        results: Sequence[RoundResult] = (),
     ) -> None:
         self._context = context
         self._settings = context.settings
-        self._profiles = profiles
+        self._roster = roster
         self._plans = plans
         self.adaptation = adaptation
         self._trainer = trainer
@@ -78,9 +109,10 @@ class TrainingRounds:
         self._server = server
         self._observer = observer
         self._spool = spool
-        self._on_model = on_model
+        self._keeper = keeper
         self.model = model
-        self.results: list[RoundResult] = []
+        self.results: list[RoundResult] = list(results)
+        self._digest = tensors.digest(tensors.dump(model)) if results else ""
 
     def run(self, number: int, graphs: Offer | None) -> None:
         """One round, from its start to its entry in the result.
@@ -98,6 +130,27 @@ class TrainingRounds:
         else:
             self._on_the_server(number)
         memory.give_back(tensors.size_bytes(self.model))
+
+    def late(self, fact: RoundFact) -> bool:
+        """Credit a fact of a round that is stored; returns whether that is so."""
+        if fact.round > self._stored:
+            return False
+        store, device = self._context.store, fact.device
+        with store.together():
+            changed = None
+            if isinstance(fact, RoundReport):
+                changed = store.credit(fact.round, device, report=fact)
+            elif isinstance(fact, RoundSettled):
+                changed = store.credit(fact.round, device, settled=fact)
+            if changed is not None:
+                self._context.notify(Credited(round=fact.round, device=device))
+        self._context.conversation.stored(device, fact)
+        return True
+
+    @property
+    def _stored(self) -> int:
+        """Number of the last stored round."""
+        return self.results[-1].number if self.results else 0
 
     def require_an_update(self) -> None:
         """Make sure that the model was trained.
@@ -125,7 +178,8 @@ class TrainingRounds:
         )
         participants = {device: present[device] for device in drawn}
         assert self.adaptation is not None
-        boards = {d: p.board for d, p in self.adaptation.profiles(self._profiles).items()}
+        members = self._roster.members
+        boards = {d: p.board for d, p in self.adaptation.profiles(members).items()}
         context.notify(RoundStarted(round=number, devices=tuple(participants)))
         offer = context.peer.transfers.serve(tensors.dump(before), media="safetensors")
         current = Round(
@@ -136,7 +190,7 @@ class TrainingRounds:
                 wall_timeout_s=self._wall_timeout_s(participants),
                 plans=participants,
                 predicted=participation.predicted(present, drawn, boards),
-                local_samples={d: sum(self._profiles[d].label_counts) for d in participants},
+                members=members,
                 graphs=graphs,
             ),
             before,
@@ -151,11 +205,12 @@ class TrainingRounds:
             self.model, server = self._server.aggregate(
                 number, before, outcome.updates, outcome.weights
             )
-        self._finish(number, outcome.duration_s, devices, server, participants)
+        insight = None
         every = settings.rounds.insight_every
         if every and (number - 1) % every == 0:
             with context.watch.stage("insight"):
-                self._look(number, before, outcome.updates)
+                insight = self._look(number, before, outcome.updates)
+        self._finish(number, outcome.duration_s, devices, server, participants, current, insight)
 
     def _on_the_server(self, number: int) -> None:
         """A round in which only the server trains; it lasts as long as this training."""
@@ -173,8 +228,10 @@ class TrainingRounds:
         devices: tuple[DeviceRound, ...],
         server: ServerRound | None,
         plans: dict[str, DevicePlan],
+        current: Round | None = None,
+        insight: Insight | None = None,
     ) -> None:
-        """Evaluate the new global model and store the round."""
+        """Evaluate the new global model and store the round, with all that belongs to it."""
         watch = self._context.watch
         with watch.stage("evaluate"):
             evaluation = self._trainer.evaluate(self.model, self._test.images, self._test.labels)
@@ -187,20 +244,63 @@ class TrainingRounds:
             server=server,
         )
         self._plans.fleet_time_s += duration_s
-        residuals = self.adaptation.learn(result, plans) if self.adaptation else ()
+        whole = {d: p for d, p in plans.items() if current is None or d not in current.restarted}
+        residuals = self.adaptation.learn(result, whole) if self.adaptation else ()
         with watch.stage("store"):
-            self._on_model(self.model)
-            self._context.store.write_round(result, residuals)
-        self.results.append(result)
-        self._context.notify(RoundFinished(result=result))
+            self._digest = self._keeper.propose(self.model)
+            for device, fact in current.facts if current is not None else ():
+                self._context.conversation.stored(device, fact)  # told only once it is true
+            store = self._context.store
+            with store.together():
+                store.write_round(
+                    result,
+                    residuals,
+                    checkpoint=checkpoint.of_rounds(self._part(number, self._digest)),
+                    stages_wall_s=watch.seconds,
+                )
+                if insight is not None:
+                    store.write_insight(insight)
+                store.then(lambda: self._accept(result))
+                self._context.notify(RoundFinished(result=result))
+        for report in current.again if current is not None else ():
+            # a second start of a device in this round: its joules are of this round too
+            self.late(RoundSettled(**_place(report), phases=report.phases))
 
-    def _look(self, number: int, before: Model, updates: Updates) -> None:
-        """Compute the insight of a finished round, if it is due."""
+    def _accept(self, result: RoundResult) -> None:
+        """The round is stored."""
+        self._keeper.accept()
+        self.results.append(result)
+
+    def _part(self, number: int, digest: str) -> RoundPart:
+        return RoundPart(
+            number=number,
+            fleet_time_s=self._plans.fleet_time_s,
+            model=digest,
+            adaptation=self.adaptation.state if self.adaptation else None,
+            heard=self._context.conversation.heard(),
+        )
+
+    def checkpoint(self, later_s: float = 0.0) -> dict[str, bytes]:
+        """The state between two rounds, for the run store.
+
+        Args:
+            later_s: seconds by which the fleet's clock is about to be moved on.
+        """
+        part = self._part(self._stored, self._digest)
+        moved = replace(part, fleet_time_s=part.fleet_time_s + later_s)
+        return checkpoint.of_rounds(moved)
+
+    def _look(self, number: int, before: Model, updates: Updates) -> Insight:
+        """Compute the insight of a round.
+
+        Raises:
+            Cancelled: the run was asked to stop. The round is not stored then: the updates are
+                gone afterwards, and a run that goes on repeats the round with its insight.
+        """
         try:
-            insight = self._observer.look(number, before, updates)
-        except TrainingCancelled:
-            return
-        self._context.store.write_insight(insight)
+            return self._observer.look(number, before, updates)
+        except TrainingCancelled as error:
+            raise Cancelled from error
 
     def _present(self, number: int) -> dict[str, DevicePlan]:
         """Devices whose plan is in force; waits for their return if they are too few."""
@@ -217,10 +317,15 @@ class TrainingRounds:
 
     def _wall_timeout_s(self, participants: dict[str, DevicePlan]) -> float:
         """How long to wait: for physical devices until the deadline, else the configured limit."""
-        kinds = {self._profiles[device].hardware.kind for device in participants}
+        members = self._roster.members
+        kinds = {members[device].hardware.kind for device in participants}
         if kinds == {"physical"}:
             return self._settings.plan.deadline_s + DEADLINE_GRACE_S
         return self._settings.rounds.wall_timeout_s
+
+
+def _place(report: RoundReport) -> dict[str, Any]:
+    return {"run": report.run, "device": report.device, "round": report.round}
 
 
 def in_words(rounds: int) -> str:

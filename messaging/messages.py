@@ -26,7 +26,7 @@ from fimi.energy.cost_model import BoardModel, OperatingPoint, Phase, PhaseCost
 from fimi.energy.hardware import Applied, HardwareDescription, Observation
 from fimi.energy.joules import Energy
 from fimi.energy.ledger import PhaseRecord
-from fimi.learning.data.contract import Contract
+from fimi.learning.data.contract import Contract, Way
 from fimi.learning.training.classifier import Variant
 from fimi.learning.training.trainer import TrainingSettings
 
@@ -36,9 +36,6 @@ Hertz = Annotated[float, Meta(ge=0, le=1e12)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Role = Literal["device", "generator", "coordinator"]
-Way = Literal["indices", "file", "shipped"]
-"""How a device gets its samples: by indices into a data set that lies on it, from a file of its
-own, or from the coordinator."""
 Stage = Literal["idle", "fetching", "training", "offering", "settled"]
 """What a device does: nothing; it fetches samples, batch or model; it trains, or tries a model; its
 update is ready; it has settled its last round."""
@@ -113,12 +110,14 @@ class DeviceState(Message, frozen=True, kw_only=True, tag="state"):
         role: what kind of process it is.
         status: online or offline.
         boot_id: differs after every start, so that a late last will is recognised.
+        protocol: version of the conversation that it speaks; the first one did not say.
     """
 
     peer: str
     role: Role
     status: Literal["online", "offline"]
     boot_id: str
+    protocol: Count = 1
 
 
 class Lease(Message, frozen=True, kw_only=True, tag="lease"):
@@ -250,6 +249,7 @@ class SyntheticBatch(DeviceMessage, frozen=True, kw_only=True, tag="synthetic-ba
     """Generator node to coordinator: a device's batch is ready (or as much of it as could be made).
 
     Attributes:
+        instance: of the run that has asked for it.
         delivered: images per class in the batch.
         offer: the offer of the batch; ``None`` if it is empty.
         seconds: wall time of making it, s.
@@ -260,6 +260,7 @@ class SyntheticBatch(DeviceMessage, frozen=True, kw_only=True, tag="synthetic-ba
         error: why it has fewer images than requested, or empty.
     """
 
+    instance: str = ""
     delivered: tuple[Count, ...]
     offer: Offer | None
     seconds: Seconds
@@ -274,12 +275,14 @@ class SyntheticProgress(RunMessage, frozen=True, kw_only=True, tag="synthetic-pr
     """Generator node to coordinator, at most once a second while it draws: its progress.
 
     Attributes:
+        instance: of the run that has asked.
         devices_done: batches that are ready.
         devices_asked: batches that were requested.
         lacking: images still to be drawn for the other batches, if none is refused.
         images_per_s: images drawn per second since the last such message.
     """
 
+    instance: str = ""
     devices_done: Count
     devices_asked: Count
     lacking: Count
@@ -537,6 +540,12 @@ class Desired(DeviceMessage, frozen=True, kw_only=True, tag="desired"):
     test: DeploymentTest | None = None
     resume: DeploymentClosed | None = None
     ended: RunEnded | None = None
+
+    @property
+    def fleet_time_s(self) -> float:
+        """The latest time of the fleet's clock that it tells, s; emulated boards begin there."""
+        told = (self.plan, self.closed, self.resume, self.start)
+        return max((order.fleet_time_s for order in told if order is not None), default=0.0)
 
 
 FactBody = (

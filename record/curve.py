@@ -44,7 +44,8 @@ class RoundPoint(Struct, frozen=True, kw_only=True):
         loss: of the global model; ``None`` where it is not finite.
         round_s: length of this round, fleet's clock, s; without what came before the first.
         accepted: updates in this round's model.
-        participants: devices in this round.
+        participants: devices that were to train in this round.
+        absent: devices that were not there when it began.
         error_percent: mean absolute error of the predicted joules of its participants, over the
             phases that were both metered and predicted; ``None`` without any.
         energy: of whole boards in this round.
@@ -66,6 +67,7 @@ class RoundPoint(Struct, frozen=True, kw_only=True):
     round_s: float
     accepted: int
     participants: int
+    absent: int
     error_percent: float | None
     energy: Sum
     dynamic: Sum
@@ -142,6 +144,7 @@ def points(
                 round_s=result.duration_s,
                 accepted=result.accepted,
                 participants=len(result.participants),
+                absent=len(result.absent),
                 error_percent=mean(device_errors(during)),
                 energy=here.sum(),
                 dynamic=here_dynamic.sum(),

@@ -5,13 +5,15 @@ each is found. Creating the table, writing a value, reading it back and ``docs/r
 from it, so a new column is one more entry in :mod:`fimi.record.schema`.
 
 * :class:`StoreColumn`  one column of a table or a view
-* :func:`text`, :func:`whole`, :func:`real`, :func:`packed`, :func:`energy`  columns in short
+* :func:`text`, :func:`whole`, :func:`real`, :func:`packed`, :func:`binary`, :func:`energy`  columns
+  in short
 * :class:`StoreTable`   columns, and the type whose values its rows are
 * :class:`StoreView`    columns computed from tables
 """
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
@@ -28,7 +30,7 @@ class StoreColumn(Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: with its unit, where it has one.
-        kind: SQL type; ``JSON`` is text that holds JSON.
+        kind: SQL type; ``JSON`` is text that holds JSON, ``BLOB`` is bytes that are not read here.
         meaning: in a few words.
         unit: SI, or what is counted; empty for text and JSON.
         null: whether it may be unknown.
@@ -39,7 +41,7 @@ class StoreColumn(Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    kind: Literal["TEXT", "INTEGER", "REAL", "JSON"]
+    kind: Literal["TEXT", "INTEGER", "REAL", "JSON", "BLOB"]
     meaning: str
     unit: str = ""
     null: bool = False
@@ -52,13 +54,19 @@ class StoreColumn(Struct, frozen=True, kw_only=True):
         msgspec.structs.force_setattr(self, "path", path)
 
     def taken_from(self, value: Any) -> Any:
-        """This column of a value, as SQLite stores it; ``None`` where it is unknown."""
+        """This column of a value, as SQLite stores it; ``None`` where it is unknown.
+
+        A number that is not finite is unknown where the column may be; elsewhere it stays, and
+        :class:`fimi.record.store.RunStore` refuses it by name.
+        """
         if self.only_with and getattr(value, self.only_with) is None:
             return None
         for field in self.path:
             if value is None:
                 return None
             value = value[int(field)] if isinstance(value, tuple) else getattr(value, field)
+        if self.null and isinstance(value, float) and not math.isfinite(value):
+            return None
         return to_json(value) if self.kind == "JSON" and value is not None else value
 
 
@@ -80,6 +88,11 @@ def real(name: str, unit: str, meaning: str, at: str = "", **more: Any) -> Store
 def packed(name: str, meaning: str, at: str = "", **more: Any) -> StoreColumn:
     """A column of JSON."""
     return StoreColumn(name=name, kind="JSON", meaning=meaning, at=at, **more)
+
+
+def binary(name: str, meaning: str, at: str = "", **more: Any) -> StoreColumn:
+    """A column of bytes."""
+    return StoreColumn(name=name, kind="BLOB", unit="bytes", meaning=meaning, at=at, **more)
 
 
 def energy(
@@ -155,15 +168,22 @@ class StoreTable(Struct, Generic[T], frozen=True):
         """A value, with the columns :attr:`beside` it, as column name to what SQLite stores."""
         return beside | {column.name: column.taken_from(value) for column in self.columns}
 
-    def rows(self, db: sqlite3.Connection) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:
+    def rows(
+        self, db: sqlite3.Connection, **only: Any
+    ) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:
         """All rows in order of :attr:`primary`: columns beside the value, columns of the value.
 
         The ``id`` is left out.
+
+        Args:
+            db: an open store.
+            only: values that columns must have.
         """
         beside = [column.name for column in self.beside if column.name != "id"]
         names = ", ".join([*beside, *(column.name for column in self.columns)])
+        where = f" WHERE {' AND '.join(f'{name} = :{name}' for name in only)}" if only else ""
         for row in db.execute(
-            f"SELECT {names} FROM {self.name} ORDER BY {', '.join(self.primary)}"
+            f"SELECT {names} FROM {self.name}{where} ORDER BY {', '.join(self.primary)}", only
         ):
             yield row[: len(beside)], row[len(beside) :]
 
@@ -173,6 +193,19 @@ class StoreTable(Struct, Generic[T], frozen=True):
         keys = ("number", "round", "device", "phase", "stage", "variant")
         found = zip(names, (*beside, *row), strict=True)
         return ", ".join([self.name, *(f"{name} {at}" for name, at in found if name in keys)])
+
+    def values(self, db: sqlite3.Connection, **only: Any) -> list[T]:
+        """Rows as values, of a store that this version has written; ``only`` as for :meth:`rows`.
+
+        Raises:
+            msgspec.DecodeError: JSON cannot be read.
+            msgspec.ValidationError: a row is no such value.
+        """
+        shape = self.shape()
+        return [
+            msgspec.convert(shape.build(row) or {}, self.of, strict=False)
+            for _, row in self.rows(db, **only)
+        ]
 
     def shape(self) -> Shape:
         """How to put a value together from its columns."""

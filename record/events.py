@@ -78,12 +78,54 @@ class AwaitingGenerator(Event, frozen=True, kw_only=True, tag="awaiting-generato
 
     Attributes:
         left_s: until waiting ends, wall time, s.
+        gone: whether there was one, which went away.
     """
 
     left_s: float
+    gone: bool = False
 
     def logged(self) -> None:
         """Nothing."""
+
+
+class BrokerAway(Event, frozen=True, kw_only=True, tag="broker-away"):
+    """The connection to the broker is lost, and the run waits. Not stored.
+
+    Attributes:
+        seconds: since it was lost, wall time, s.
+    """
+
+    seconds: float
+
+    def logged(self) -> None:
+        """Nothing."""
+
+
+class Awaiting(Event, frozen=True, kw_only=True, tag="awaiting"):
+    """Somebody is waited for. Not stored.
+
+    Attributes:
+        what: for what, for example ``"to follow their plans"``.
+        devices: who is waited for.
+    """
+
+    what: str
+    devices: tuple[str, ...]
+
+    def logged(self) -> None:
+        """Nothing."""
+
+
+class DeviceRefused(Event, frozen=True, kw_only=True, tag="device-refused"):
+    """A device does not take part.
+
+    Attributes:
+        device: its id.
+        reason: why, in one sentence.
+    """
+
+    device: str
+    reason: str
 
 
 class SearchProgress(Event, frozen=True, kw_only=True, tag="search-progress"):
@@ -194,6 +236,25 @@ class RoundFinished(Event, frozen=True, kw_only=True, tag="round-finished"):
         return {"event": tag(RoundFinished), "round": self.result.number}
 
 
+class Credited(Event, frozen=True, kw_only=True, tag="credited"):
+    """What a device reported after a round was closed is in that round now."""
+
+    round: int
+    device: str
+
+
+class Resumed(Event, frozen=True, kw_only=True, tag="resumed"):
+    """A process goes on with a run that another one has begun.
+
+    Attributes:
+        after_round: the last round that was stored; 0 for none.
+        changes: in what it goes on otherwise than it was begun, a sentence each.
+    """
+
+    after_round: int
+    changes: tuple[str, ...] = ()
+
+
 class Refitted(Event, frozen=True, kw_only=True, tag="refitted"):
     """Predictions had drifted: the boards were fitted again.
 
@@ -236,8 +297,9 @@ class RunFinished(Event, frozen=True, kw_only=True, tag="run-finished"):
 
 
 Logged = (
-    DeviceJoined | DeviceLost | BatchDelivered | GenerationProgress | PlanInForce | RoundStarted
-    | DeviceReported | UpdateRejected | Refitted | NotDeployed | RunFinished
+    DeviceJoined | DeviceLost | DeviceRefused | BatchDelivered | GenerationProgress | PlanInForce
+    | RoundStarted
+    | DeviceReported | UpdateRejected | Credited | Resumed | Refitted | NotDeployed | RunFinished
 )  # fmt: skip
 """Events that the log keeps whole; the tag names the type."""
 

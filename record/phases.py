@@ -2,6 +2,7 @@
 
 * :func:`round_parts`, :func:`preparation_parts`, :func:`run_parts`  the parts of a round, of a
   preparation, and of a whole run
+* :func:`foreseen`        what was predicted of a device, waiting included
 * :class:`PhaseCell`      one device, or the fleet, in one phase over the whole run
 * :func:`device_cells`    the phases of a device
 * :func:`fleet_cells`     the same of all devices together
@@ -15,14 +16,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from fimi.energy.cost_model import PHASES, Phase
+from fimi.energy.cost_model import PHASES, Phase, PhaseCost
 from fimi.energy.joules import Energy
 from fimi.record.record import RunData
-from fimi.record.results import DeviceStretch, Preparation, RoundResult, metered
+from fimi.record.results import APART, DeviceStretch, Preparation, RoundResult, metered
 from fimi.record.sums import Compared, EnergyPart, EnergyTally, Sum, mean
 
 _OF_A_ROUND: tuple[Phase, ...] = ("model-download", "compute", "upload", "idle")
@@ -57,19 +59,27 @@ class PhaseCell(Struct, frozen=True, kw_only=True):
 def round_parts(result: RoundResult) -> tuple[EnergyPart, ...]:
     """What a round is made of, device by device in the order of a round.
 
-    A device that told nothing has a silent part for each phase that was predicted of it; without
-    a prediction for each phase of a round, or for idling alone if it was not drawn. One that told
+    A device that told nothing has a silent part for each phase that was predicted of it; without a
+    prediction for each phase of a round, or for idling alone if it was not to train. One that told
     something lacks what was predicted and is not there: any phase unless it failed before it, and
-    idling unless it was busy to the end of the round.
+    idling unless it was busy, or waited for its pull, to the end of the round.
     """
     parts: list[EnergyPart] = []
     for entry in result.devices:
-        rests = entry.status == "resting"
+        apart = entry.status in APART
         silent = tuple(cost.phase for cost in entry.predicted)
-        silent = silent or (("idle",) if rests else _OF_A_ROUND)
-        idled = (entry.busy_s or 0.0) + WAITED_MIN_S < result.duration_s
+        silent = silent or (("idle",) if apart else _OF_A_ROUND)
+        idled = (entry.busy_s or 0.0) + entry.waited_s + WAITED_MIN_S < result.duration_s
         due = [p for p in silent if (idled if p == "idle" else entry.status != "failed")]
-        parts += _parts(entry, result.number, silent, due if entry.predicted else (), not rests)
+        parts += _parts(
+            entry,
+            result.number,
+            silent,
+            due if entry.predicted else (),
+            participant=not apart,
+            absent=entry.status == "absent",
+            unknown_max=entry.unknown_max,
+        )
     return tuple(parts)
 
 
@@ -84,9 +94,22 @@ def preparation_parts(preparation: Preparation) -> tuple[EnergyPart, ...]:
     return tuple(_parts(preparation, 0, ("synthetic-download",)))
 
 
+def foreseen(entry: DeviceStretch) -> tuple[PhaseCost, ...]:
+    """What was predicted of a device, with the waiting that it did: no time and no joules.
+
+    No plan has ``waiting``. Its predicted phases fill the round, so that leaving it out would set
+    only a part of what the board used against a prediction of all of it.
+    """
+    waits = any(phase.phase == "waiting" for phase in entry.phases)
+    if not waits or not entry.predicted or any(c.phase == "waiting" for c in entry.predicted):
+        return entry.predicted
+    nothing = PhaseCost(phase="waiting", duration_s=0.0, dynamic_j=0.0, board_j=0.0)
+    return (*entry.predicted, nothing)
+
+
 def device_cells(run: RunData, device: str, parts: Sequence[EnergyPart]) -> tuple[PhaseCell, ...]:
     """The phases of a device over the whole run, in the order of a round; ``parts`` are its own."""
-    costs = [cost for stretch in run.stretches_of(device) for cost in stretch.predicted]
+    costs = [cost for stretch in run.stretches_of(device) for cost in foreseen(stretch)]
     return tuple(
         _cell(
             device,
@@ -167,12 +190,12 @@ def _parts(
     number: int,
     silent: tuple[Phase, ...],
     due: Iterable[Phase] = (),
-    participant: bool = False,
+    **more: Any,
 ) -> list[EnergyPart]:
-    part = partial(EnergyPart, device=entry.device, round=number, participant=participant)
+    part = partial(EnergyPart, device=entry.device, round=number, **more)
     if not entry.phases:
         return [part(phase=phase, silent=True) for phase in silent]
-    costs = {cost.phase: cost for cost in entry.predicted}
+    costs = {cost.phase: cost for cost in foreseen(entry)}
     found = []
     for phase in dict.fromkeys([*(record.phase for record in entry.phases), *due]):
         same = [record for record in entry.phases if record.phase == phase]

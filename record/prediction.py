@@ -98,11 +98,14 @@ def residuals(
 ) -> tuple[Residual, ...]:
     """Every phase of a device in a round that was both predicted and metered.
 
-    ``point`` and ``board`` are those that the prediction was made with.
+    ``point`` and ``board`` are those that the prediction was made with. Waiting for a pull is
+    compared together with idling: the plan has the device idle for what its work leaves of the
+    round.
     """
     found = []
     for cost in entry.predicted:
-        records = [record for record in entry.phases if record.phase == cost.phase]
+        of_it = ("idle", "waiting") if cost.phase == "idle" else (cost.phase,)
+        records = [record for record in entry.phases if record.phase in of_it]
         energy = metered(records)
         if energy is None:
             continue

@@ -23,6 +23,7 @@ from msgspec.structs import replace
 from fimi.energy.hardware import Applied
 from fimi.energy.joules import total
 from fimi.messaging.messages import DevicePlan, Trial
+from fimi.messaging.topics import COORDINATOR
 from fimi.record import migration, schema
 from fimi.record.clean import clean
 from fimi.record.description import StoreTable, T
@@ -34,11 +35,20 @@ from fimi.record.events import (
     Logged,
     NotDeployed,
     PlanInForce,
+    Resumed,
     RunFinished,
     tag,
 )
 from fimi.record.insight import Insight
-from fimi.record.record import Generation, Labels, PlanSummary, RunData, RunInfo
+from fimi.record.record import (
+    Enrolment,
+    Generation,
+    Labels,
+    PlanSummary,
+    Resumption,
+    RunData,
+    RunInfo,
+)
 from fimi.record.results import Deployment, DeviceRound, Preparation, RoundResult
 from fimi.record.store import StoreError
 
@@ -54,6 +64,7 @@ _MAY_LACK_ROWS = {
         schema.MODEL_FILE,
         schema.INSIGHT,
         schema.DEVICE_INSIGHT,
+        schema.ENROLMENT,
     )
 }
 """Tables of which a row that cannot be read is left out: no sum is made of them."""
@@ -203,10 +214,15 @@ class _Reader:
         plan, device_plans = self._plan()
         events, spoilt = self._events(DeviceLost, PlanInForce, BatchDelivered)
         preparations, rounds = self._metered()
+        profiles = self._bodies(schema.PROFILE)
+        told = {device: (profile, digest) for (device, digest), profile in profiles}
         return RunData(
             path=self._store,
             info=self.info(),
-            profiles={device: profile for (device,), profile in self._bodies(schema.PROFILE)},
+            profiles={device: profile for device, (profile, _) in told.items()},
+            confirmed={device: digest for device, (_, digest) in told.items() if digest},
+            enrolments=self._enrolments(),
+            resumptions=self._resumptions(),
             plan=plan,
             device_plans=device_plans,
             preparations=preparations,
@@ -240,9 +256,9 @@ class _Reader:
                 del found[field.name]
         found.setdefault("run", self._store.resolve().parent.name)
         info = msgspec.convert(found, RunInfo, strict=False)
-        ends = [e for e in self._events(RunFinished)[0] if isinstance(e, RunFinished)]
-        if info.status == "running" and ends:
-            info = replace(info, status=ends[-1].status, reason=ends[-1].reason)
+        for last in self._events(RunFinished, Resumed)[0][-1:]:
+            if info.status == "running" and isinstance(last, RunFinished):
+                info = replace(info, status=last.status, reason=last.reason)
         return info
 
     def _warn(self, what: str, why: str) -> None:
@@ -282,7 +298,8 @@ class _Reader:
             try:
                 yield beside, msgspec.json.decode(text, type=table.of, strict=False)
             except (msgspec.DecodeError, msgspec.ValidationError) as error:
-                self._warn(" ".join([table.name, *map(str, beside)]), str(error))
+                said = (str(each) for each in beside if each)
+                self._warn(" ".join([table.name, *said]), str(error))
 
     def _groups(self, table: StoreTable[T]) -> dict[tuple[Any, ...], tuple[T, ...]]:
         """Values by the columns beside them."""
@@ -309,6 +326,24 @@ class _Reader:
                 self._warn(f"event {name}", str(error))
                 spoilt.add(name)
         return found, spoilt
+
+    def _resumptions(self) -> tuple[Resumption, ...]:
+        name = tag(Resumed)
+        query = f"SELECT at, body FROM {schema.EVENT.name} WHERE event = ? ORDER BY id"
+        found = []
+        for at, body in self._db.execute(query, [name]):
+            try:
+                event = msgspec.json.decode(body, type=Resumed)
+                told = {"after_round": event.after_round, "at": at, "changes": event.changes}
+                found.append(msgspec.convert(told, Resumption))
+            except (msgspec.DecodeError, msgspec.ValidationError) as error:
+                self._warn(f"event {name}", str(error))
+        return tuple(found)
+
+    def _enrolments(self) -> tuple[Enrolment, ...]:
+        """By index, those without one last."""
+        found = [each for _, each in self._values(schema.ENROLMENT)]
+        return tuple(sorted(found, key=lambda e: (e.device_index is None, e.device_index or 0)))
 
     def _not_made(self) -> NotDeployed | None:
         """Why the last export gave no file; ``None`` if it did, or nothing was exported."""
@@ -427,15 +462,21 @@ def notes(events: Iterable[Event]) -> dict[str, tuple[str, ...]]:
 
 
 def generation(events: Iterable[Event]) -> Generation | None:
-    """What the generator node made; ``None`` if no batch came."""
+    """What the generator node made; ``None`` if no batch came.
+
+    A device has one batch: where it was delivered again, as after a resume, the last counts. What
+    was drawn and what that took counts every time. The server's images come in several batches.
+    """
     batches = [event for event in events if isinstance(event, BatchDelivered)]
     if not batches:
         return None
+    of_device = {batch.device: batch for batch in batches if batch.device != COORDINATOR}
+    held = [*of_device.values(), *(batch for batch in batches if batch.device == COORDINATOR)]
     drawn = [batch for batch in batches if batch.drawn]
     energies = [batch.energy for batch in drawn if batch.energy is not None]
     return Generation(
-        requested=sum(batch.requested for batch in batches),
-        delivered=sum(batch.delivered for batch in batches),
+        requested=sum(batch.requested for batch in held),
+        delivered=sum(batch.delivered for batch in held),
         drawn=sum(batch.drawn for batch in drawn),
         refused=sum(batch.refused for batch in drawn),
         seconds=sum(batch.seconds for batch in drawn),

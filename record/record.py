@@ -14,6 +14,7 @@ from msgspec import Struct
 from fimi.energy.hardware import Applied
 from fimi.energy.joules import Energy
 from fimi.messaging.messages import DevicePlan, Profile
+from fimi.record.clean import clean
 from fimi.record.events import NotDeployed
 from fimi.record.insight import Insight
 from fimi.record.prediction import Residual
@@ -82,6 +83,12 @@ class RunInfo(Struct, frozen=True, kw_only=True):
         versions: package to version.
         broker: which broker carried the messages.
         dataset: what was learned from.
+        instance: random id, the same for all parts of the run that processes have gone on with;
+            empty in older stores.
+        contract: the data of the run, as devices were asked to confirm them, key to value; empty
+            in older stores.
+        resumed: how often another process has gone on with it.
+        command: that began it, such as ``"dry-run"``; empty in older stores.
     """
 
     run: str
@@ -100,6 +107,48 @@ class RunInfo(Struct, frozen=True, kw_only=True):
     versions: dict[str, str] = {}
     broker: str = ""
     dataset: DatasetInfo = DatasetInfo()
+    instance: str = ""
+    contract: dict[str, Any] = {}
+    resumed: int = 0
+    command: str = ""
+
+
+class Enrolment(Struct, frozen=True, kw_only=True):
+    """A device that has asked to take part, and what became of that.
+
+    Attributes:
+        device: its id.
+        device_index: its share of the data, its place in the plan and its stream of random
+            numbers, from 0; ``None`` if it has none.
+        since_round: the first round that it was to be used in; ``None`` if it is not used.
+        why_not: why it is not used, in one sentence; empty if it is.
+    """
+
+    device: str
+    device_index: int | None = None
+    since_round: int | None = None
+    why_not: str = ""
+
+
+class CheckpointPart(Struct, frozen=True, kw_only=True):
+    """A part of what a process needs to go on with the run; the record does not look into it."""
+
+    key: str
+    body: bytes
+
+
+class Resumption(Struct, frozen=True, kw_only=True):
+    """When another process went on with the run.
+
+    Attributes:
+        after_round: the last round that was stored; 0 for none.
+        at: UNIX time, s.
+        changes: in what it went on otherwise than it was begun, a sentence each.
+    """
+
+    after_round: int
+    at: float
+    changes: tuple[str, ...] = ()
 
 
 class SearchStep(Struct, frozen=True, kw_only=True):
@@ -198,6 +247,10 @@ class RunData(Struct, frozen=True, kw_only=True):
         path: the store.
         info: the table ``run``.
         profiles: by device.
+        confirmed: digest of the contract that each device has confirmed, by device; none in older
+            stores.
+        enrolments: devices that have asked to take part, by index; none in older stores.
+        resumptions: when another process went on with the run, in order.
         plan: the last one; ``None`` if none was made.
         device_plans: of that plan, by device.
         preparations: receiving the synthetic batches.
@@ -218,6 +271,9 @@ class RunData(Struct, frozen=True, kw_only=True):
     path: Path
     info: RunInfo
     profiles: dict[str, Profile] = {}
+    confirmed: dict[str, str] = {}
+    enrolments: tuple[Enrolment, ...] = ()
+    resumptions: tuple[Resumption, ...] = ()
     plan: PlanSummary | None = None
     device_plans: dict[str, DevicePlan] = {}
     preparations: tuple[Preparation, ...] = ()
@@ -245,6 +301,17 @@ class RunData(Struct, frozen=True, kw_only=True):
         """K and n where only k of the n planned devices take part in a round, else ``None``."""
         drawn, fleet = self.info.config.get("rounds.participants"), len(self.device_plans)
         return (drawn, fleet) if isinstance(drawn, int) and 0 < drawn < fleet else None
+
+    @property
+    def joined_late(self) -> dict[str, int]:
+        """Devices that were used from a later round than the first, with that round."""
+        since = {each.device: each.since_round or 1 for each in self.enrolments}
+        return {device: number for device, number in since.items() if number > 1}
+
+    @property
+    def not_used(self) -> dict[str, str]:
+        """Devices that have asked to take part and were not used, with the reason."""
+        return {e.device: clean(e.why_not, 1000) for e in self.enrolments if e.why_not}
 
     def rounds_of(self, device: str) -> list[tuple[int, DeviceRound]]:
         """A device in each round that it was there, with the number of the round."""

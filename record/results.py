@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Literal
 
@@ -15,7 +16,10 @@ from fimi.learning.training.classifier import FileCheck
 from fimi.learning.training.trainer import Evaluation
 from fimi.messaging.messages import Goodput, Trial
 
-DeviceStatus = Literal["accepted", "late", "refused", "failed", "missing", "resting"]
+DeviceStatus = Literal["accepted", "late", "refused", "failed", "missing", "resting", "absent"]
+APART: tuple[DeviceStatus, ...] = ("resting", "absent")
+"""Statuses of devices that were not to train in a round."""
+
 RunStatus = Literal["running", "completed", "interrupted", "failed"]
 """``running``: the run goes on, or its process was killed before it could say how it ended."""
 
@@ -51,9 +55,11 @@ class DeviceRound(DeviceStretch, frozen=True, kw_only=True):
     Attributes:
         status: what became of its update. ``late``: after the deadline. ``refused``: the update
             failed a check. ``failed``: the device said so. ``missing``: it never reported.
-            ``resting``: it was not drawn for this round and idled through it.
+            ``resting``: it was not drawn for this round and idled through it. ``absent``: it was
+            not there when the round began.
         reason: one sentence for every status but ``accepted`` and ``resting``.
-        busy_s: from the round's start to the end of its upload, s; ``None`` if unknown.
+        busy_s: from the round's start to the end of its upload, without waiting, s; ``None`` if
+            unknown.
         frequency_hz: achieved CPU frequency, or ``None``.
         local_samples: real samples per epoch.
         synthetic_samples: synthetic samples per epoch.
@@ -64,6 +70,9 @@ class DeviceRound(DeviceStretch, frozen=True, kw_only=True):
         unlabelled_samples: images it looked at for a label; those kept are synthetic samples.
             ``None`` in older stores.
         trained_at: when training began and ended by the device's own clock, UNIX time, s.
+        unknown_max: the most that the device can have used in the part of the round for which
+            nothing was reported, by :func:`fimi.record.bounds.unknown_max`; never measured, and in
+            no sum of joules. ``None``: nothing is unknown, or nothing bounds it.
     """
 
     status: DeviceStatus
@@ -78,6 +87,12 @@ class DeviceRound(DeviceStretch, frozen=True, kw_only=True):
     observed: Observation | None = None
     unlabelled_samples: int | None = 0
     trained_at: tuple[float, float] | None = None
+    unknown_max: Energy | None = None
+
+    @property
+    def waited_s(self) -> float:
+        """For how long its update was ready before the coordinator began to pull it, s."""
+        return math.fsum(p.duration_s for p in self.phases if p.phase == "waiting")
 
 
 class ServerRound(Struct, frozen=True, kw_only=True):
@@ -113,8 +128,8 @@ class RoundResult(Struct, frozen=True, kw_only=True):
         start_s: its beginning on the fleet's clock, s.
         duration_s: its length on the fleet's clock, s.
         evaluation: of the new global model on the held-out test set.
-        devices: one entry per device of the fleet that was there, in order of device id; those that
-            were not drawn are ``resting``.
+        devices: one entry per enrolled device, in order of device id; those that were not drawn are
+            ``resting``, those that were not there ``absent``.
         server: what the server did; ``None`` where it only averaged.
     """
 
@@ -127,8 +142,13 @@ class RoundResult(Struct, frozen=True, kw_only=True):
 
     @property
     def participants(self) -> tuple[DeviceRound, ...]:
-        """The devices that were drawn for the round."""
-        return tuple(device for device in self.devices if device.status != "resting")
+        """The devices that were to train in the round."""
+        return tuple(device for device in self.devices if device.status not in APART)
+
+    @property
+    def absent(self) -> tuple[DeviceRound, ...]:
+        """The devices that were not there when the round began."""
+        return tuple(device for device in self.devices if device.status == "absent")
 
     @property
     def accepted(self) -> int:

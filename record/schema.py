@@ -12,19 +12,28 @@ An unknown value is NULL, never zero. ``id`` counts rows in the order in which t
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
-from fimi.energy.cost_model import BoardModel, PhaseCost
+from fimi.energy.cost_model import PHASES, BoardModel, PhaseCost
 from fimi.energy.hardware import Observation
 from fimi.energy.ledger import PhaseRecord
 from fimi.learning.training.classifier import FileCheck
 from fimi.messaging.messages import DevicePlan, Goodput, Profile, Trial
-from fimi.record.description import StoreColumn, StoreTable, energy, packed, real, text, whole
+from fimi.record.description import (
+    StoreColumn,
+    StoreTable,
+    binary,
+    energy,
+    packed,
+    real,
+    text,
+    whole,
+)
 from fimi.record.events import Event
 from fimi.record.insight import DeviceInsight, Insight
 from fimi.record.prediction import Residual
-from fimi.record.record import Labels, PlanSummary, RunInfo
-from fimi.record.results import DeviceRound, RoundResult, ServerRound
+from fimi.record.record import CheckpointPart, Enrolment, Labels, PlanSummary, RunInfo
+from fimi.record.results import DeviceRound, DeviceStatus, RoundResult, ServerRound
 
 VERSION = 2
 """Kept in the file as ``PRAGMA user_version``; the first stores have 0."""
@@ -33,7 +42,7 @@ ID = whole("id", "rows", "counts up")
 ROUND = whole("round", "rounds", "number of the round, from 1")
 ROUND_OR_BEFORE = whole("round", "rounds", "number of the round; 0 for the time before the first")
 DEVICE = text("device", "id of the device")
-PHASE = text("phase", "synthetic-download, model-download, compute, upload, idle, or inference")
+PHASE = text("phase", f"{', '.join(PHASES[:-1])}, or {PHASES[-1]}")
 
 
 def body(meaning: str) -> tuple[StoreColumn, ...]:
@@ -85,6 +94,10 @@ RUN = StoreTable(
         text("private_digest", "SHA-256 of the private samples", "dataset.private_digest"),
         text("test_digest", "SHA-256 of the held-out samples", "dataset.test_digest"),
         text("partition_digest", "SHA-256 of who holds what", "dataset.partition_digest"),
+        text("instance", "random id, the same after a resume"),
+        packed("contract", "the data of the run, as devices were asked to confirm them"),
+        whole("resumed", "times", "another process went on with it"),
+        text("command", "that began it, without its options"),
     ))
 
 EVENT = StoreTable(
@@ -99,8 +112,25 @@ EVENT = StoreTable(
 PROFILE = StoreTable(
     "profile", Profile, primary=("device",),
     about="What each device said of itself. View `profiles` has the same in columns.",
-    beside=(DEVICE,),
+    beside=(
+        DEVICE, text("contract_digest", "SHA-256 of the contract that it confirmed; empty: none"),
+    ),
     columns=body("the profile"))
+
+ENROLMENT = StoreTable(
+    "enrolment", Enrolment, primary=("device",),
+    about="Devices that have asked to take part, and what became of that.",
+    columns=(
+        DEVICE,
+        whole("device_index", "devices", "share, place in the plan, random stream", null=True),
+        whole("since_round", "rounds", "the first that it was to be used in", null=True),
+        text("why_not", "why it is not used; empty if it is"),
+    ))
+
+CHECKPOINT = StoreTable(
+    "checkpoint", CheckpointPart, primary=("key",),
+    about="What a process needs to go on with the run; only the coordinator reads it.",
+    columns=(text("key", "which part"), binary("body", "the part")))
 
 PLAN = StoreTable(
     "plan", PlanSummary,
@@ -134,7 +164,7 @@ DEVICE_ROUND = StoreTable(
     beside=(ROUND,),
     columns=(
         DEVICE,
-        text("status", "of its update: accepted, late, refused, failed, missing, resting"),
+        text("status", f"of its update: {', '.join(get_args(DeviceStatus))}"),
         text("reason", "one sentence for every other status than accepted and resting"),
         real("busy_s", "s", "from the round's start to the end of its upload", null=True),
         real("frequency_hz", "Hz", "CPU frequency achieved", null=True),
@@ -146,6 +176,10 @@ DEVICE_ROUND = StoreTable(
         real("trained_from", "s", "UNIX time when training began", "trained_at.0", null=True),
         real("trained_until", "s", "the same when training ended", "trained_at.1", null=True),
         whole("unlabelled_samples", "samples", "images it looked at for a label", null=True),
+        *energy(
+            "at most, where nothing was reported; never metered, in no sum",
+            "unknown_max", "unknown_", "unknown_max_j",
+        ),
     ))
 
 SAMPLE = StoreTable(
@@ -308,8 +342,8 @@ DEVICE_INSIGHT = StoreTable(
 # fmt: on
 
 TABLES: tuple[StoreTable[Any], ...] = (
-    RUN, EVENT, PROFILE, PLAN, DEVICE_PLAN, ROUNDS, DEVICE_ROUND, SAMPLE, PREDICTION, TRANSFER,
-    OBSERVATION, RESIDUAL, REFIT, SERVER_ROUND, LABEL_SKEW, MODEL_FILE, DEPLOYMENT, INSIGHT,
-    DEVICE_INSIGHT,
+    RUN, EVENT, PROFILE, ENROLMENT, PLAN, DEVICE_PLAN, ROUNDS, DEVICE_ROUND, SAMPLE, PREDICTION,
+    TRANSFER, OBSERVATION, RESIDUAL, REFIT, SERVER_ROUND, LABEL_SKEW, MODEL_FILE, DEPLOYMENT,
+    INSIGHT, DEVICE_INSIGHT, CHECKPOINT,
 )  # fmt: skip
 """All of them, in the order of ``docs/record.md``."""

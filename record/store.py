@@ -5,14 +5,19 @@ written in one transaction, and is on the disk before the run goes on: what a re
 Events are in the file at once, but on the disk only with the next round, plan or profile: a power
 cut may lose the last few events, a process that is killed loses none. Closing merges the
 write-ahead log into the file.
+
+A run that ended early can be gone on with (:meth:`RunStore.reopen`): its checkpoint is written in
+the transaction of the round that it belongs to. One process at a time writes a store
+(:mod:`fimi.record.lock`).
 """
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -22,14 +27,16 @@ import msgspec
 from fimi.energy.cost_model import BoardModel
 from fimi.errors import SurroundingsError
 from fimi.learning.data.partition_summary import LabelSkew
-from fimi.messaging.messages import DevicePlan, Profile, Trial
+from fimi.messaging.messages import DevicePlan, Profile, RoundReport, RoundSettled, Trial
 from fimi.optim.plans import Plan
-from fimi.record import schema
+from fimi.record import reopening, schema
+from fimi.record.credit import credited
 from fimi.record.description import StoreTable, to_json
-from fimi.record.events import Event
+from fimi.record.events import Event, Resumed, RunFinished, tag
 from fimi.record.insight import Insight
+from fimi.record.lock import StoreInUse, StoreLock
 from fimi.record.prediction import Residual
-from fimi.record.record import Labels, RunInfo
+from fimi.record.record import CheckpointPart, Enrolment, Labels, RunInfo
 from fimi.record.results import Deployment, DeviceRound, Preparation, RoundResult, RunStatus
 from fimi.record.views import VIEWS
 
@@ -43,20 +50,18 @@ class RunStore:
 
     Args:
         path: the file, ``runs/<name>/run.sqlite``; must not exist yet.
+        info: the description of the run, from its first moment on; its name if left out.
 
     Raises:
         StoreError: it exists, or cannot be created.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._lock = threading.Lock()
-        self._synchronous = ""
-        self._info = RunInfo(run=path.parent.name)
+    def __init__(self, path: Path, info: RunInfo | None = None) -> None:
         if path.exists():
             raise StoreError(f"{path} exists; choose another run name or remove that run")
+        self._begin(path, info or RunInfo(run=path.parent.name))
         try:
-            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._connect()
             self._db.execute("PRAGMA journal_mode = WAL")
             with self._transaction():
                 for table in schema.TABLES:
@@ -67,27 +72,158 @@ class RunStore:
                 self._db.execute(f"PRAGMA user_version = {schema.VERSION}")
                 self._insert(schema.RUN, [self._info])
         except sqlite3.Error as error:
+            self._alone.release()
             raise StoreError(f"cannot create the run store {path}: {error}") from error
+
+    @classmethod
+    def resumable(cls, path: Path) -> RunInfo:
+        """The description of a run that can be gone on with now; the store is not changed.
+
+        Args:
+            path: the file.
+
+        Raises:
+            StoreError: as for :meth:`reopen`.
+        """
+        store = cls._at(path)
+        try:
+            store._db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+            return reopening.resumable(store._db)
+        except (sqlite3.Error, msgspec.MsgspecError, reopening.NotResumable) as error:
+            raise StoreError(f"{path}: {error}") from error
+        finally:
+            store._abandon()
+
+    @classmethod
+    def reopen(cls, path: Path, *, changes: tuple[str, ...] = ()) -> RunStore:
+        """Open the store of a run that ended early, to go on with it.
+
+        The run is ``running`` again, :attr:`info` counts the resume, and the log has a
+        :class:`~fimi.record.events.Resumed`. What the log has of a round that was not finished
+        stays there.
+
+        Args:
+            path: the file.
+            changes: in what it goes on otherwise than it was begun, for the log.
+
+        Raises:
+            StoreError: there is none, it is of another version, the run is completed, another
+                process writes it, or it cannot be read or written.
+        """
+        store = cls._at(path)
+        try:
+            store._go_on(changes)
+        except BaseException as error:
+            store._abandon()
+            if isinstance(error, sqlite3.Error | msgspec.MsgspecError | reopening.NotResumable):
+                raise StoreError(f"{path}: {error}") from error
+            raise
+        return store
+
+    @classmethod
+    def _at(cls, path: Path) -> RunStore:
+        """An object for a store that is there, with its lock and without a connection."""
+        if not path.exists():
+            raise StoreError(
+                f"{path}: there is no run to go on with; name a run that was begun, or start a new "
+                "one"
+            )
+        store = cls.__new__(cls)
+        store._begin(path, RunInfo(run=path.parent.name))
+        return store
+
+    def _begin(self, path: Path, info: RunInfo) -> None:
+        """What every new object has, before there is a connection."""
+        self.path = path
+        self._lock = threading.RLock()
+        self._depth = 0
+        self._later: list[Callable[[], None]] = []
+        self._synchronous = ""
+        self._info = info
+        self._before = info  # what earlier processes have spent
+        self._opened_s = time.monotonic()
+        self.resumed_after: int | None = None
+        try:
+            self._alone = StoreLock(path)
+        except StoreInUse as error:
+            raise StoreError(
+                f"{path} is written by {error}; wait until that has ended, or end it"
+            ) from error
+        except OSError as error:
+            raise StoreError(
+                f"cannot create the run store {path}: {error.strerror or error}"
+            ) from error
+
+    def _connect(self) -> None:
+        self._db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
+
+    def _go_on(self, changes: tuple[str, ...]) -> None:
+        """Take up a run that is there, and say so in its record."""
+        self._connect()
+        self._before = info = reopening.resumable(self._db)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        (last,) = self._db.execute(f"SELECT max(number) FROM {schema.ROUNDS.name}").fetchone()
+        event = Resumed(after_round=last or 0, changes=changes)
+        self._info = msgspec.structs.replace(
+            info, status="running", reason="", finished_at="", resumed=info.resumed + 1
+        )
+        with self._transaction():
+            self._describe()
+            self._insert(
+                schema.EVENT, [event], at=time.time(), event=tag(Resumed), body=to_json(event)
+            )
+        self.resumed_after = event.after_round
+
+    def _abandon(self) -> None:
+        if hasattr(self, "_db"):
+            self._db.close()
+        self._alone.release()
+
+    @property
+    def info(self) -> RunInfo:
+        """The description of the run, as it is stored."""
+        return self._info
 
     def describe(self, info: RunInfo) -> None:
         """Store the description of the run; until then it has a name and is ``running``."""
-        with self._transaction():
-            self._db.execute(f"DELETE FROM {schema.RUN.name}")
-            self._insert(schema.RUN, [info])
-        self._info = info
+        before, self._info = self._info, info
+        try:
+            with self._transaction():
+                self._describe()
+        except BaseException:
+            self._info = before
+            raise
 
     def spend(
         self, *, wall_s: float | None = None, stages_wall_s: Mapping[str, float] = {}
     ) -> None:
-        """Store the wall time of the run or of the coordinator's stages; what is left out stays."""
-        known = self._info
-        self.describe(
-            msgspec.structs.replace(
-                known,
-                wall_s=known.wall_s if wall_s is None else wall_s,
-                stages_wall_s=dict(stages_wall_s) or known.stages_wall_s,
-            )
-        )
+        """Store the wall time that this process has spent; what is left out stays.
+
+        It is added to what earlier processes have spent on the same run.
+
+        Args:
+            wall_s: on the run so far, s.
+            stages_wall_s: on each stage of the coordinator so far, s.
+        """
+        self.describe(self._spent(wall_s, stages_wall_s))
+
+    def _spent(self, wall_s: float | None, stages_wall_s: Mapping[str, float]) -> RunInfo:
+        """The description of the run with the time of all its processes."""
+        known, before = self._info, self._before
+        if wall_s is not None:
+            known = msgspec.structs.replace(known, wall_s=wall_s + (before.wall_s or 0.0))
+        if stages_wall_s:
+            earlier = before.stages_wall_s
+            stages = {
+                name: earlier.get(name, 0.0) + stages_wall_s.get(name, 0.0)
+                for name in dict.fromkeys((*earlier, *stages_wall_s))
+            }
+            known = msgspec.structs.replace(known, stages_wall_s=stages)
+        return known
+
+    def _describe(self) -> None:
+        self._db.execute(f"DELETE FROM {schema.RUN.name}")
+        self._insert(schema.RUN, [self._info])
 
     def end(self, status: RunStatus, reason: str, finished_at: str = "") -> None:
         """Store how the run ended and why; ``finished_at`` (ISO 8601) stays if it is left out."""
@@ -99,19 +235,38 @@ class RunStore:
         )
 
     def write_event(self, event: Event) -> None:
-        """Append what the log keeps of an event."""
+        """Append what the log keeps of an event; the end of the run is in its description too."""
         body = event.logged()
         if body is None:
             return
+        if isinstance(event, RunFinished):
+            with self.together():
+                self._log(event, body)
+                self.end(event.status, event.reason)
+            return
+        self._log(event, body)
+
+    def _log(self, event: Event, body: Mapping[str, Any]) -> None:
         with self._transaction(synchronous="NORMAL"):
             self._insert(
                 schema.EVENT, [event], at=time.time(), event=body["event"], body=to_json(body)
             )
 
     def write_profile(self, device: str, profile: Profile) -> None:
-        """Store the profile of a device, in place of an earlier one."""
+        """Store a device's profile and the contract it confirms, in place of an earlier one."""
         with self._transaction():
-            self._insert(schema.PROFILE, [profile], replace=True, device=device)
+            self._insert(
+                schema.PROFILE,
+                [profile],
+                replace=True,
+                device=device,
+                contract_digest=profile.contract,
+            )
+
+    def write_enrolments(self, enrolments: Iterable[Enrolment]) -> None:
+        """Store what became of devices that asked to take part, in place of what was before."""
+        with self._transaction():
+            self._insert(schema.ENROLMENT, enrolments, replace=True)
 
     def write_plan(self, plan: Plan | Mapping[str, Any]) -> None:
         """Store a plan of the fleet."""
@@ -123,7 +278,7 @@ class RunStore:
         with self._transaction():
             (number,) = self._db.execute(f"SELECT max(id) FROM {schema.PLAN.name}").fetchone()
             for device, share in devices.items():
-                self._insert(schema.DEVICE_PLAN, [share], plan=number, device=device)
+                self._insert(schema.DEVICE_PLAN, [share], replace=True, plan=number, device=device)
 
     @property
     def worth_keeping(self) -> bool:
@@ -134,10 +289,25 @@ class RunStore:
                 for table in (schema.PLAN, schema.ROUNDS)
             )
 
-    def write_preparation(self, preparation: Preparation) -> None:
-        """Store what a device did before the first round."""
+    def write_preparation(
+        self, preparation: Preparation, *, checkpoint: Mapping[str, bytes] = {}
+    ) -> None:
+        """Store what a device did before the first round; the same a second time adds nothing.
+
+        Args:
+            preparation: its phases.
+            checkpoint: as for :meth:`write_checkpoint`, in the same transaction.
+        """
+        device = preparation.device
         with self._transaction():
-            self._insert_phases(preparation, round=0, device=preparation.device)
+            known = schema.SAMPLE.values(self._db, round=0, device=device)
+            there = {(phase.phase, phase.start_s) for phase in known}
+            new = tuple(p for p in preparation.phases if (p.phase, p.start_s) not in there)
+            if new or not preparation.phases:
+                kept = msgspec.structs.replace(preparation, phases=new)
+                self._insert_phases(kept, round=0, device=device)
+            if checkpoint:
+                self._check_point(checkpoint, {})
 
     def write_insight(self, insight: Insight) -> None:
         """Store what the updates of a round, already stored, say."""
@@ -153,24 +323,109 @@ class RunStore:
             for device, board in boards.items():
                 drift = drifts.get(device)
                 self._insert(
-                    schema.REFIT, [board], round=number, device=device, drift_percent=drift
+                    schema.REFIT,
+                    [board],
+                    replace=True,
+                    round=number,
+                    device=device,
+                    drift_percent=drift,
                 )
 
-    def write_round(self, result: RoundResult, residuals: Iterable[Residual] = ()) -> None:
-        """Store a finished round with its residuals, whole or not at all."""
+    def write_round(
+        self,
+        result: RoundResult,
+        residuals: Iterable[Residual] = (),
+        *,
+        checkpoint: Mapping[str, bytes] = {},
+        stages_wall_s: Mapping[str, float] = {},
+    ) -> None:
+        """Store a finished round with its residuals and a checkpoint, whole or not at all.
+
+        Args:
+            result: the round.
+            residuals: predicted less measured.
+            checkpoint: as for :meth:`write_checkpoint`.
+            stages_wall_s: as for :meth:`spend`, with the checkpoint.
+        """
         number = result.number
         with self._transaction():
             self._insert(schema.ROUNDS, [result])
-            self._insert(schema.DEVICE_ROUND, result.devices, round=number)
             for entry in result.devices:
-                self._insert_phases(entry, round=number, device=entry.device)
-                if entry.observed is not None:
-                    self._insert(
-                        schema.OBSERVATION, [entry.observed], round=number, device=entry.device
-                    )
+                self._insert_entry(number, entry)
             if result.server is not None:
                 self._insert(schema.SERVER_ROUND, [result.server], round=number)
             self._insert(schema.RESIDUAL, residuals)
+            if checkpoint:
+                self._check_point(checkpoint, stages_wall_s)
+
+    def write_checkpoint(
+        self, parts: Mapping[str, bytes], stages_wall_s: Mapping[str, float] = {}
+    ) -> None:
+        """Store what a process needs to go on with the run, and the wall time so far.
+
+        Args:
+            parts: by key, in place of earlier ones; other keys stay as they are.
+            stages_wall_s: as for :meth:`spend`.
+        """
+        with self._transaction():
+            self._check_point(parts, stages_wall_s)
+
+    def read_checkpoint(self) -> dict[str, bytes]:
+        """All parts of the checkpoint, by key; empty if none was written."""
+        with self._lock:
+            try:
+                rows = self._db.execute(f"SELECT key, body FROM {schema.CHECKPOINT.name}")
+                return dict(rows.fetchall())
+            except sqlite3.Error as error:
+                raise StoreError(f"cannot read the run store {self.path}: {error}") from error
+
+    def credit(
+        self,
+        number: int,
+        device: str,
+        report: RoundReport | None = None,
+        settled: RoundSettled | None = None,
+    ) -> DeviceRound | None:
+        """Add what a device reported after a round was stored to its entry in that round.
+
+        The same report or idle phase a second time adds nothing, whoever stored it first. See
+        :func:`fimi.record.credit.credited`.
+
+        Args:
+            number: of the round.
+            device: whose entry.
+            report: its report; one that was judged implausible must not be given.
+            settled: its idle phase.
+
+        Returns:
+            The entry as it is now; ``None`` if there was nothing to add, or no such entry.
+
+        Raises:
+            StoreError: the store cannot be read or written.
+        """
+        where = {"round": number, "device": device}
+        with self._transaction():
+            entries = schema.DEVICE_ROUND.values(self._db, **where)
+            length_s = f"SELECT duration_s FROM {schema.ROUNDS.name} WHERE number = ?"
+            found = self._db.execute(length_s, [number]).fetchone()
+            if not entries or found is None:
+                return None
+            before = msgspec.structs.replace(
+                entries[0],
+                phases=tuple(schema.SAMPLE.values(self._db, **where)),
+                predicted=tuple(schema.PREDICTION.values(self._db, **where)),
+                transfers=tuple(schema.TRANSFER.values(self._db, **where)),
+                observed=next(iter(schema.OBSERVATION.values(self._db, **where)), None),
+            )
+            after = credited(before, found[0], report, settled)
+            if after == before:
+                return None
+            for table in (schema.SAMPLE, schema.TRANSFER, schema.PREDICTION, schema.OBSERVATION):
+                self._db.execute(
+                    f"DELETE FROM {table.name} WHERE round = :round AND device = :device", where
+                )
+            self._insert_entry(number, after, replace=True)
+        return after
 
     def write_labels(self, devices: Iterable[str], stages: Mapping[str, LabelSkew]) -> None:
         """Store the label histograms of devices at some stages, and how uneven they are."""
@@ -185,13 +440,33 @@ class RunStore:
                         schema.LABEL_SKEW, [labels], replace=True, device=name, stage=stage
                     )
 
-    def write_deployment(self, made: Deployment) -> None:
-        """Store what was exported and how devices ran it."""
+    def write_deployment(self, made: Deployment, *, checkpoint: Mapping[str, bytes] = {}) -> None:
+        """Store what was exported and how devices ran it.
+
+        Args:
+            made: the files and their trials.
+            checkpoint: as for :meth:`write_checkpoint`, in the same transaction.
+        """
         silent = tuple(Trial(variant=file.variant, error="did not answer") for file in made.files)
         with self._transaction():
             self._insert(schema.MODEL_FILE, made.files, round=made.round)
             for device, trials in {**made.trials, **dict.fromkeys(made.silent, silent)}.items():
                 self._insert(schema.DEPLOYMENT, trials, round=made.round, device=device)
+            if checkpoint:
+                self._check_point(checkpoint, {})
+
+    def drop_deployment(self, number: int, *, checkpoint: Mapping[str, bytes] = {}) -> None:
+        """Forget what was exported after a round.
+
+        Args:
+            number: of the round.
+            checkpoint: as for :meth:`write_checkpoint`, in the same transaction.
+        """
+        with self._transaction():
+            for table in (schema.MODEL_FILE, schema.DEPLOYMENT):
+                self._db.execute(f"DELETE FROM {table.name} WHERE round = ?", [number])
+            if checkpoint:
+                self._check_point(checkpoint, {})
 
     def close(self, patience_s: float = 5.0) -> None:
         """Fold the write-ahead log into the file and close it.
@@ -214,6 +489,7 @@ class RunStore:
                 raise StoreError(f"cannot finish the run store {self.path}: {error}") from error
             finally:
                 self._db.close()
+                self._alone.release()
 
     def _leave_log(self, patience_s: float) -> None:
         """Leave one file instead of three. SQLite does not wait here for readers by itself."""
@@ -234,7 +510,34 @@ class RunStore:
     ) -> None:
         """Write values as rows, with the columns that stand beside each of them."""
         rows = [table.row(value, **beside) for value in values]
-        self._db.executemany(table.insert(replace=replace), rows)
+        for row in rows:
+            for name, value in row.items():
+                if isinstance(value, float) and not math.isfinite(value):
+                    raise StoreError(
+                        f"cannot write the run store {self.path}: {name} of table "
+                        f"{_place(table, row)} is {value}, which is no number that can be stored; "
+                        "what was written before is safe"
+                    )
+        try:
+            self._db.executemany(table.insert(replace=replace), rows)
+        except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError) as error:
+            raise StoreError(
+                f"cannot write the run store {self.path}: {_unfit(table, rows, error)}; the disk "
+                "is not the cause, and what was written before is safe"
+            ) from error
+
+    def _insert_entry(self, number: int, entry: DeviceRound, *, replace: bool = False) -> None:
+        device = entry.device
+        self._insert(schema.DEVICE_ROUND, [entry], replace=replace, round=number)
+        self._insert_phases(entry, round=number, device=device)
+        if entry.observed is not None:
+            self._insert(schema.OBSERVATION, [entry.observed], round=number, device=device)
+
+    def _check_point(self, parts: Mapping[str, bytes], stages_wall_s: Mapping[str, float]) -> None:
+        found = [CheckpointPart(key=key, body=body) for key, body in parts.items()]
+        self._insert(schema.CHECKPOINT, found, replace=True)
+        self._info = self._spent(time.monotonic() - self._opened_s, stages_wall_s)
+        self._describe()
 
     def _insert_phases(self, entry: DeviceRound | Preparation, **beside: Any) -> None:
         self._insert(schema.SAMPLE, entry.phases, **beside)
@@ -242,22 +545,92 @@ class RunStore:
         self._insert(schema.TRANSFER, entry.transfers, **beside)
 
     @contextmanager
-    def _transaction(self, synchronous: Literal["FULL", "NORMAL"] = "FULL") -> Iterator[None]:
-        """All or nothing; with ``NORMAL`` on the disk with the next one that is ``FULL``."""
+    def together(self) -> Iterator[None]:
+        """What is written in the block is on the disk when it ends: all of it, or nothing.
+
+        Blocks may be nested; the outermost counts. What is to be told of it goes to :meth:`then`.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        with self._transaction():
+            yield
+
+    def then(self, call: Callable[[], None]) -> None:
+        """Call it once everything written so far is stored: at once, or after the block.
+
+        If the block fails, it is not called.
+        """
         with self._lock:
-            try:
+            if self._depth:
+                self._later.append(call)
+                return
+        call()
+
+    @contextmanager
+    def _transaction(self, synchronous: Literal["FULL", "NORMAL"] = "FULL") -> Iterator[None]:
+        """All or nothing; with ``NORMAL`` on the disk with the next one that is ``FULL``.
+
+        Inside another one it is a part of that.
+        """
+        with self._lock:
+            if self._depth:
+                with self._faults():
+                    yield
+                return
+            with self._faults():
                 if synchronous != self._synchronous:
                     self._db.execute(f"PRAGMA synchronous = {synchronous}")
                     self._synchronous = synchronous
                 self._db.execute("BEGIN IMMEDIATE")
-                try:
+            self._depth += 1
+            try:
+                with self._faults():
                     yield
-                except BaseException:
+                with self._faults():
+                    self._db.execute("COMMIT")
+            except BaseException:
+                self._later.clear()
+                if self._db.in_transaction:  # SQLite may have given it up by itself
                     self._db.execute("ROLLBACK")
-                    raise
-                self._db.execute("COMMIT")
-            except sqlite3.Error as error:
-                raise StoreError(
-                    f"cannot write the run store {self.path}: {error}; make room on that disk and "
-                    "check its permissions; what was written before is safe"
-                ) from error
+                raise
+            finally:
+                self._depth -= 1
+            later, self._later = self._later, []
+        for call in later:
+            call()
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """Errors of SQLite, and of what it holds, become a :class:`StoreError`."""
+        try:
+            yield
+        except msgspec.MsgspecError as error:
+            raise StoreError(
+                f"the run store {self.path} is damaged: {error}; 'fimi report' shows what can "
+                "be read of it"
+            ) from error
+        except sqlite3.Error as error:
+            raise StoreError(
+                f"cannot write the run store {self.path}: {error}; make room on that disk and "
+                "check its permissions; what was written before is safe"
+            ) from error
+
+
+def _place(table: StoreTable[Any], row: Mapping[str, Any]) -> str:
+    """Where a row would be: ``sample, round 2, device a, phase compute``."""
+    keys = ("number", "round", "device", "phase", "stage", "variant", "key")
+    return ", ".join([table.name, *(f"{name} {row[name]}" for name in keys if name in row)])
+
+
+def _unfit(table: StoreTable[Any], rows: Sequence[Mapping[str, Any]], error: Exception) -> str:
+    """Which row a table did not take, as far as its message says: place, column and value."""
+    said = str(error)
+    named = [column.name for column in table.described if f"{table.name}.{column.name}" in said]
+    if said.startswith("NOT NULL"):
+        lacking = [row for row in rows if any(row.get(name) is None for name in named)]
+        rows = lacking or rows
+    shown = rows[:1]
+    values = [f"{name} = {row.get(name)!r}" for row in shown for name in named]
+    places = [_place(table, row) for row in shown]
+    return f"{said} ({'; '.join([*places, *values])})"

@@ -20,6 +20,7 @@ from fimi.record.observed import DeviceObserved, device_observed
 from fimi.record.phases import PhaseCell, device_cells, fleet_cells, idle_powers_w, run_parts
 from fimi.record.prediction import Agreement, agreement
 from fimi.record.record import RunData
+from fimi.record.results import APART
 from fimi.record.sums import Compared, EnergyPart, EnergyTally, Gap, Sum, mean
 
 
@@ -40,11 +41,12 @@ class DeviceSummary(Struct, frozen=True, kw_only=True):
         compared: the same against its prediction.
         agreement: how predictions held in the rounds that it took part in; ``None`` if the store
             has no residuals of it.
-        busy_s: mean time per round without waiting, metered, s.
+        busy_s: mean time per round without waiting for its pull and for the others, metered, s.
         predicted_busy_s: the plan's, s.
         rounds: it took part in; where k of n devices are drawn, its joules are of all rounds.
         accepted: of its updates.
         problems: round, status and reason of every update that was not accepted.
+        absent: rounds that began without it.
         notes: what it could not do as planned.
         observed: clock, throttling, network, and what watching it took.
     """
@@ -66,6 +68,7 @@ class DeviceSummary(Struct, frozen=True, kw_only=True):
     rounds: int
     accepted: int
     problems: tuple[tuple[int, str, str], ...]
+    absent: tuple[int, ...]
     notes: tuple[str, ...]
     observed: DeviceObserved
 
@@ -169,10 +172,10 @@ def summarise(run: RunData) -> Summary:
 def _device(run: RunData, name: str, parts: list[EnergyPart]) -> DeviceSummary:
     profile, plan = run.profiles.get(name), run.device_plans.get(name)
     entries = run.rounds_of(name)
-    drawn = [(number, d) for number, d in entries if d.status != "resting"]
+    drawn = [(number, d) for number, d in entries if d.status not in APART]
     tally = EnergyTally(parts)
     busy = [
-        math.fsum(phase.duration_s for phase in d.phases if phase.phase != "idle")
+        math.fsum(p.duration_s for p in d.phases if p.phase not in ("waiting", "idle"))
         for _, d in drawn
         if d.phases
     ]
@@ -201,6 +204,7 @@ def _device(run: RunData, name: str, parts: list[EnergyPart]) -> DeviceSummary:
         rounds=len(drawn),
         accepted=sum(d.status == "accepted" for _, d in entries),
         problems=tuple((n, d.status, d.reason) for n, d in drawn if d.status != "accepted"),
+        absent=tuple(number for number, d in entries if d.status == "absent"),
         notes=run.notes.get(name, ()),
         observed=device_observed(run, name),
     )

@@ -4,6 +4,7 @@
 * :class:`Sum`       joules, the known part of them, and the gaps
 * :class:`Compared`  prediction against measurement over the parts that have both
 * :class:`EnergyTally`     adds up parts, and gives both at any time
+* :func:`most`       what gaps can hold at most
 
 One rule: a sum with a missing part is unknown. Its known part and what is missing stand beside it,
 so that nothing that was read is lost and nothing unread passes for zero. The smallest part is one
@@ -31,11 +32,16 @@ class Gap(Struct, frozen=True, kw_only=True):
         device: whose; ``server`` for training on the server.
         round: of which round; 0: before the first.
         phase: which; ``None`` for all of a round of which a device reported nothing.
+        absent: whether that is because it was not there when the round began.
+        unknown_max: the most that the device can have used in the part of this round of which
+            nothing is known, all its gaps together; ``None`` if nothing bounds it.
     """
 
     device: str
     round: int
     phase: Phase | None = None
+    absent: bool = False
+    unknown_max: Energy | None = None
 
 
 class Sum(Struct, frozen=True, kw_only=True):
@@ -45,11 +51,14 @@ class Sum(Struct, frozen=True, kw_only=True):
         value: the whole sum; ``None`` if a part is missing, or there is no part at all.
         known: the sum of the parts that are known; ``None`` if none is.
         missing: the parts that are not in ``known``.
+        unknown_max: the most that these can hold, modelled; ``None`` if nothing is missing or a
+            part has no bound. Never part of ``known``.
     """
 
     value: Energy | None = None
     known: Energy | None = None
     missing: tuple[Gap, ...] = ()
+    unknown_max: Energy | None = None
 
     @property
     def value_j(self) -> float | None:
@@ -91,27 +100,38 @@ class EnergyPart(Struct, frozen=True, kw_only=True):
         round: number; 0: before the first.
         phase: which.
         silent: the device reported nothing of this round, so that it is a gap as a whole.
-        participant: whether the device was drawn for the round; ``False`` before the first.
+        absent: it was not there when the round began.
+        participant: whether the device was to train in the round; ``False`` before the first.
         energy: of the whole board, metered; ``None`` if it could not be read.
         duration_s: metered, s; ``None`` likewise.
         predicted_j: the cost model's prediction of ``energy``, J; ``None`` without a prediction.
         predicted_dynamic_j: the same above idle, J; likewise.
+        unknown_max: the most that the device can have used in all of the round of which nothing is
+            known; ``None`` if nothing bounds it.
     """
 
     device: str
     round: int
     phase: Phase
     silent: bool = False
+    absent: bool = False
     participant: bool = False
     energy: Energy | None = None
     duration_s: float | None = None
     predicted_j: float | None = None
     predicted_dynamic_j: float | None = None
+    unknown_max: Energy | None = None
 
     @property
     def gap(self) -> Gap:
         """This part where it is missing."""
-        return Gap(device=self.device, round=self.round, phase=None if self.silent else self.phase)
+        return Gap(
+            device=self.device,
+            round=self.round,
+            phase=None if self.silent else self.phase,
+            absent=self.silent and self.absent,
+            unknown_max=self.unknown_max,
+        )
 
 
 class EnergyTally:
@@ -155,7 +175,13 @@ class EnergyTally:
     def sum(self) -> Sum:
         """What was added so far."""
         known = _over_devices(self._known)
-        return Sum(value=None if self._gaps else known, known=known, missing=tuple(self._gaps))
+        missing = tuple(self._gaps)
+        return Sum(
+            value=None if missing else known,
+            known=known,
+            missing=missing,
+            unknown_max=most(missing),
+        )
 
     def compared(self) -> Compared:
         """What was added so far, prediction against measurement."""
@@ -170,6 +196,17 @@ class EnergyTally:
             else None,
             missing=tuple(self._lacking),
         )
+
+
+def most(missing: Iterable[Gap]) -> Energy | None:
+    """The most that gaps can hold; ``None`` for none, or if one has no bound.
+
+    All gaps of a device in a round have one bound. The bounds are not errors of one meter, and do
+    not cancel out: they add up, and so do their uncertainties.
+    """
+    bounds = {(gap.device, gap.round): gap.unknown_max for gap in missing}
+    known = [bound for bound in bounds.values() if bound is not None]
+    return total(known, one_meter=True) if len(known) == len(bounds) else None
 
 
 def error_percent(predicted: float, measured: float) -> float | None:

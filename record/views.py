@@ -22,11 +22,12 @@ from msgspec.structs import replace
 from fimi.record import schema
 from fimi.record.description import StoreColumn, StoreTable, StoreView, energy, real, text, whole
 from fimi.record.phases import DYNAMIC, WAITED_MIN_S
-from fimi.record.results import DeviceStatus
+from fimi.record.results import APART, DeviceStatus
 
 _ACCEPTED: DeviceStatus = "accepted"
 _FAILED: DeviceStatus = "failed"
-_RESTING: DeviceStatus = "resting"
+_ABSENT: DeviceStatus = "absent"
+_APART = ", ".join(f"'{status}'" for status in APART)
 _DYNAMIC = ", ".join(f"'{phase}'" for phase in DYNAMIC)
 
 _WIDEST = (
@@ -192,16 +193,21 @@ _OF_PHASE = (
     real("predicted_dynamic_j", "J", "above idle", "sum(predicted_dynamic_j)", null=True),
 )
 _KEY = (schema.ROUND_OR_BEFORE, schema.DEVICE, schema.PHASE)
+_WAITED_S = (
+    "(SELECT coalesce(sum(s.duration_s), 0) FROM sample s WHERE (s.round, s.device) = "
+    "(x.round, x.device) AND s.phase = 'waiting')"
+)
 _NOT_TOLD = (
     "(x.stretches = 0 AND CASE x.phase WHEN 'idle' THEN "
-    f"coalesce(coalesce(d.busy_s, 0) + {WAITED_MIN_S} < r.duration_s, 0) "
+    f"coalesce(coalesce(d.busy_s, 0) + {_WAITED_S} + {WAITED_MIN_S} < r.duration_s, 0) "
     f"ELSE coalesce(d.status, '') <> '{_FAILED}' END)"
 )
 
 PHASES = StoreView(
     name="phases",
     about="One row per device, round and phase: what was metered beside what was predicted. Round "
-    "0 is the time before the first round.",
+    "0 is the time before the first round. No plan has `waiting`: 0 J of it are predicted wherever "
+    "the other phases are.",
     columns=(
         *_of("x", _KEY),
         *_modelled(
@@ -216,8 +222,11 @@ PHASES = StoreView(
     f"1 AS stretches, NOT ({_is_read('', 'energy_j')}) AS unmetered, start_s, {_STRETCH}, NULL AS "
     "predicted_s, NULL AS predicted_board_j, NULL AS predicted_dynamic_j FROM sample UNION ALL "
     f"SELECT round, device, phase, 0, 0, NULL, {_NULLS}, duration_s, board_j, dynamic_j FROM "
-    "prediction) GROUP BY round, device, phase) x LEFT JOIN device_round d ON (d.round, d.device) "
-    "= (x.round, x.device) LEFT JOIN round r ON r.number = x.round",
+    f"prediction UNION ALL SELECT DISTINCT round, device, phase, 0, 0, NULL, {_NULLS}, 0.0, 0.0, "
+    "0.0 FROM sample w WHERE phase = 'waiting' AND EXISTS (SELECT 1 FROM prediction p WHERE "
+    "(p.round, p.device) = (w.round, w.device))) GROUP BY round, device, phase) x LEFT JOIN "
+    "device_round d ON (d.round, d.device) = (x.round, x.device) LEFT JOIN round r ON r.number = "
+    "x.round",
 )
 
 _DEVICE_SUMS = (
@@ -270,14 +279,23 @@ DEVICE_ROUNDS = StoreView(
     "USING (round, device)",
 )
 
+_INDEPENDENT = ("uncertainty_j", "known_uncertainty_j")
 _ROUND_SUMS = (
-    whole("devices", "devices", "that were there", "count(*)"),
-    whole("participants", "devices", "that were drawn", f"sum(status <> '{_RESTING}')"),
+    whole("devices", "devices", "that are enrolled", "count(*)"),
+    whole("participants", "devices", "that were to train", f"sum(status NOT IN ({_APART}))"),
+    whole("absent", "devices", "that were not there", f"sum(status = '{_ABSENT}')"),
     whole(
         "accepted", "devices", "whose update went into the model", f"sum(status = '{_ACCEPTED}')"
     ),
     whole("unmetered", "devices", "whose joules are incomplete", "sum(energy_j IS NULL)"),
     *_sum_and_known("board energy of all devices", "known_", "sum(energy_j IS NULL) = 0", True),
+    *_sum(
+        "the most that the gaps in `energy_j` can hold; unknown if one has no bound",
+        "gap_",
+        "unknown_",
+        "unknown_max_j",
+        f"sum(energy_j IS NULL) = sum({_is_read('gap_', 'gap_j')})",
+    ),
     real(
         "predicted_board_j",
         "J",
@@ -289,10 +307,15 @@ _ROUND_SUMS = (
         "predicted_dynamic_j",
         "J",
         f"of the participants, compute and upload above idle; {_ALIKE}",
-        f"CASE WHEN sum(status <> '{_RESTING}' AND predicted_dynamic_j IS NULL) = 0 "
+        f"CASE WHEN sum(status NOT IN ({_APART}) AND predicted_dynamic_j IS NULL) = 0 "
         "THEN sum(predicted_dynamic_j) END",
         null=True,
     ),
+)
+
+_GAPS = ", ".join(
+    f"CASE WHEN energy_j IS NULL THEN unknown_{'max_j' if name == 'j' else name} END AS gap_{name}"
+    for name in ("j", "kind", "source", "scope", "uncertainty_j")
 )
 
 ROUNDS = StoreView(
@@ -305,7 +328,7 @@ ROUNDS = StoreView(
         *_modelled(
             "predicted_",
             *(
-                replace(c, at=_root(c.at)) if c.name.endswith("uncertainty_j") else c
+                replace(c, at=_root(c.at)) if c.name in _INDEPENDENT else c
                 for c in _of_sums("d", _ROUND_SUMS)
             ),
         ),
@@ -316,8 +339,9 @@ ROUNDS = StoreView(
             for column in energy("board energy of the server meanwhile", "", "server_", "server_j")
         ),
     ),
-    rows=f"round r LEFT JOIN (SELECT round, {_select(_ROUND_SUMS)} FROM device_rounds GROUP BY "
-    "round) d ON d.round = r.number LEFT JOIN server_round s ON s.round = r.number",
+    rows=f"round r LEFT JOIN (SELECT round, {_select(_ROUND_SUMS)} FROM (SELECT *, {_GAPS} "
+    "FROM device_rounds) GROUP BY round) d ON d.round = r.number LEFT JOIN server_round s ON "
+    "s.round = r.number",
 )
 
 PLANS = StoreView(

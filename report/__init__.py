@@ -10,6 +10,7 @@
 * :mod:`~fimi.report.observed`        table and words of :mod:`fimi.record.observed`
 * :mod:`~fimi.report.labels`  how uneven the devices' labels are, before and after the plan fills
   them
+* :mod:`~fimi.report.attendance`      who took part: absent, late, not used; and resumes
 * :mod:`~fimi.report.besides`         generation, training on the server, pseudo-labels
 * :mod:`~fimi.report.deployment`      the trained model as files, and how devices ran it
 * :mod:`~fimi.report.terminal`        the report in a terminal, and as plain text

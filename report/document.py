@@ -8,6 +8,8 @@ docs/report.md describes the keys with their units.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from msgspec import Struct
 
 from fimi.learning.training.classifier import FileCheck
@@ -61,6 +63,11 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     server_j: float | None
     server: Sum
     wall_s: float | None
+    statuses: tuple[dict[str, int], ...]
+    absent: dict[str, tuple[int, ...]]
+    joined_late: dict[str, int]
+    not_used: dict[str, str]
+    resumed_after: tuple[int, ...]
 
 
 class DeviceFigures(Struct, frozen=True, kw_only=True):
@@ -148,6 +155,11 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         server_j=summary.server.value_j,
         server=summary.server,
         wall_s=run.info.wall_s,
+        statuses=tuple(dict(Counter(d.status for d in each.devices)) for each in run.rounds),
+        absent={row.device: row.absent for row in summary.devices if row.absent},
+        joined_late=run.joined_late,
+        not_used=run.not_used,
+        resumed_after=tuple(each.after_round for each in run.resumptions),
     )
 
 

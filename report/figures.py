@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fimi.record.clean import clean
+from fimi.record.curve import RoundPoint
 from fimi.record.record import RunData
 from fimi.record.summary import Summary
 from fimi.record.sums import Gap, Sum
@@ -24,7 +25,7 @@ from fimi.report.labels import skew
 from fimi.report.learning_figures import local_error_plot, similarity_plot
 from fimi.report.plot_style import Picture
 from fimi.report.prediction import cause_plot, residual_plot
-from fimi.report.words import MISSING, joules, percent, seconds, small_percent, whole
+from fimi.report.words import MISSING, cross_entropy, joules, percent, seconds, small_percent, whole
 
 _MEASURED_LINE = {"color": plot_style.MEASURED, "width": 2.5}
 _DYNAMIC_LINE = {"color": plot_style.PREDICTED, "width": 2.5}
@@ -74,9 +75,9 @@ def accuracy_by_round(summary: Summary) -> Picture | None:
         line=_MEASURED_LINE,
         marker={"size": 6},
         text=[
-            f"<b>round {p.number}</b><br>accuracy {percent(p.accuracy)}<br>loss "
-            f"{'not finite' if p.loss is None else f'{p.loss:.3f}'}"
-            f"<br>{p.accepted} of {p.participants} updates<br>{seconds(p.round_s)}"
+            f"<b>round {p.number}</b><br>accuracy {percent(p.accuracy)}"
+            f"<br>loss {cross_entropy(p.loss)}"
+            f"<br>{p.accepted} of {p.participants} updates{_and_absent(p)}<br>{seconds(p.round_s)}"
             for p in points
         ],
     )
@@ -86,6 +87,10 @@ def accuracy_by_round(summary: Summary) -> Picture | None:
         caption="Global model, evaluated on samples that no device and no generator has seen.",
         figure=figure,
     )
+
+
+def _and_absent(point: RoundPoint) -> str:
+    return f", {point.absent} absent" if point.absent else ""
 
 
 def accuracy_by_energy(summary: Summary) -> Picture | None:

@@ -19,7 +19,7 @@ from fimi.files import write_whole
 from fimi.record.reader import ReportError, read_run
 from fimi.record.record import RunData
 from fimi.record.summary import Summary, summarise
-from fimi.report import deployment, labels, page_tables, prediction, sections
+from fimi.report import attendance, deployment, labels, page_tables, prediction, sections
 from fimi.report.figures import pictures
 from fimi.report.markup import Html, element, join
 from fimi.report.observed import observed_table
@@ -130,6 +130,7 @@ def _content(run: RunData, summary: Summary, drawn: dict[str, Picture]) -> Html:
                 "",
                 pair(show("joules-by-phase"), show("round-timeline")),
                 page_tables.device_table(summary) if summary.devices else None,
+                attendance.attendance_table(run, summary),
                 observed_table([device.observed for device in summary.devices]),
             ),
             section("Plan", "", pair(show("search"), page_tables.plan_panel(run))),

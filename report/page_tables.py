@@ -21,6 +21,7 @@ from fimi.report.words import (
     MISSING,
     alike,
     byte_count,
+    cross_entropy,
     gaps,
     gaps_by_device,
     heading,
@@ -219,12 +220,16 @@ def round_table(run: RunData, summary: Summary) -> Html | None:
     """One row per round."""
     if not run.rounds:
         return None
+    absent: Column[tuple[RoundResult, RoundPoint]] = Column(
+        "Absent", "", lambda r: str(r[1].absent)
+    )
     columns: list[Column[tuple[RoundResult, RoundPoint]]] = [
         Column("Round", "", lambda r: str(r[0].number)),
         Column("Accuracy", "", lambda r: percent(r[1].accuracy)),
-        Column("Loss", "", lambda r: "not finite" if r[1].loss is None else f"{r[1].loss:.3f}"),
+        Column("Loss", "", lambda r: cross_entropy(r[1].loss)),
         Column("Length", "fleet’s clock", lambda r: seconds(r[1].round_s)),
         Column("Updates", "accepted", lambda r: f"{r[1].accepted}/{r[1].participants}"),
+        *([absent] if any(point.absent for point in summary.points) else []),
         Column("Energy", "metered", lambda r: sum_cell(r[1].energy, bare=False)),
         Column("Energy", "predicted", lambda r: _predicted(r[1].compared)),
         Column("Not accepted, not metered", "", lambda r: _problems(*r), "text"),
@@ -242,6 +247,7 @@ def _problems(result: RoundResult, point: RoundPoint) -> str:
         for d in result.participants
         if d.status != "accepted"
     ]
+    said += [f"{d.device} absent{': ' + d.reason if d.reason else ''}" for d in result.absent]
     missing = gaps_by_device(point.energy.missing).items()
     return "; ".join([*said, *(f"{device} not metered: {which}" for device, which in missing)])
 

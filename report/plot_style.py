@@ -26,6 +26,7 @@ _PHASE_LOOKS: dict[Phase, tuple[str, str]] = {
     "synthetic-download": ("#7d4e92", "triangle-up"),
     "model-download": ("#79bbe3", "square"),
     "compute": ("#2b74b8", "circle"),
+    "waiting": ("#cc79a7", "hourglass"),
     "upload": ("#e39a35", "diamond"),
     "idle": ("#b3bbc5", "x"),
     "inference": ("#3a9a78", "star"),
@@ -59,8 +60,8 @@ def figure(height: int, **layout: Any) -> go.Figure:
     drawing = go.Figure()
     text = {"hovertemplate": "%{text}<extra></extra>"}
     bar = {**text, "textposition": "none", "marker": {"line": {"width": 0}}}
+    drawing.layout.template = {"data": {"scatter": [text], "heatmap": [text], "bar": [bar]}}
     drawing.update_layout(
-        template={"data": {"scatter": [text], "heatmap": [text], "bar": [bar]}},
         height=height,
         autosize=True,
         margin={"l": 8, "r": 14, "t": 34, "b": 8},

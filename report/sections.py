@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from fimi.record.record import RunData
 from fimi.record.summary import Summary
 from fimi.record.sums import Compared, Sum
+from fimi.report.attendance import resumed
 from fimi.report.besides import extras
 from fimi.report.markup import Child, Html, element, join
 from fimi.report.plot_style import Picture
@@ -81,12 +82,24 @@ def notices(run: RunData, summary: Summary) -> Html:
         below = "Every number below is of the rounds that were finished."
         below = below if run.rounds else "There is nothing to compare."
         said.append(_notice(f"{state(run).capitalize()}. ", why, below))
+    if words := resumed(run):
+        said.append(
+            _notice(
+                "Resumed. ",
+                f"Another process went on with this run {words}. Wall time is that of all "
+                "processes, without the time between them.",
+            )
+        )
     if summary.energy.missing:
         lacking = gaps_by_device(summary.energy.missing).items()
         said.append(
             _notice(
                 "Energy is incomplete. ",
-                "These could not be read, so that every sum they belong to is unknown:",
+                "These are not known, so that every sum they belong to is unknown",
+                f"; all of them can hold {joules(most.value_j)} at most, by the cost parameters of "
+                "the boards:"
+                if (most := summary.energy.unknown_max)
+                else ":",
                 element("ul", *_items([f"{device}: {which}" for device, which in lacking])),
             )
         )
@@ -216,6 +229,14 @@ def method(run: RunData, summary: Summary) -> Html:
         "board in virtual time, whose true cost differs from the profile the planner was given, "
         "read by an emulated meter with gain error and noise. They test the method, not a board.",
     }
+    waiting, bound = "", ""
+    if any(cell.phase == "waiting" for cell in summary.phases):
+        waiting = "waiting until the coordinator pulls its update (no plan has it), "
+    if summary.energy.unknown_max:
+        bound = (
+            "What it can be at most is the highest power of the board, by its cost parameters, "
+            "times the time of which nothing is known: a bound, in no sum. "
+        )
     known = summary.energy.known
     sources = known.source.split("+") if known else []
     tested = f"{run.info.dataset.test} " if run.info.dataset.test else ""
@@ -223,8 +244,8 @@ def method(run: RunData, summary: Summary) -> Html:
         (
             "Measured.",
             "Each device meters its phases — receiving the synthetic data, receiving the model, "
-            "computing, uploading, idling until the round ends — with a reading forced at both "
-            "edges of each. The energy of the run is their sum over devices and rounds.",
+            f"computing, {waiting}uploading, idling until the round ends — with a reading forced "
+            "at both edges of each. The energy of the run is their sum over devices and rounds.",
         ),
         (
             f"{known.kind.capitalize()}." if known else "Not metered.",
@@ -251,8 +272,8 @@ def method(run: RunData, summary: Summary) -> Html:
         (
             "Missing is missing.",
             "A sum of joules that lacks a part is unknown; what is known of it and what is missing "
-            "stand beside it. Predictions are compared with measurements over exactly the phases "
-            "of which both are known.",
+            f"stand beside it. {bound}Predictions are compared with measurements over exactly the "
+            "phases of which both are known.",
         ),
         ("Accuracy.", f"Of the global model on {tested}held-out samples."),
         ("Meters.", ", ".join(sources) if sources else None),

@@ -15,7 +15,7 @@ from fimi.record.reader import read_run
 from fimi.record.record import RunData
 from fimi.record.summary import DeviceSummary, Summary, summarise
 from fimi.record.sums import Sum
-from fimi.report import deployment, labels, prediction
+from fimi.report import attendance, deployment, labels, prediction
 from fimi.report.besides import extras
 from fimi.report.layout import Marked, Paper, Style, entries, table
 from fimi.report.observed import unusual
@@ -42,6 +42,8 @@ _TERM_WIDTH = 15
 _STYLES: dict[str, Style] = {
     "not accepted": "problem",
     "not metered": "warning",
+    "not used": "problem",
+    "absent": "warning",
     "warning": "warning",
 }
 
@@ -145,6 +147,9 @@ def lines(run: RunData, summary: Summary) -> list[tuple[str, str]]:
     if uneven := labels.words(run):
         said.append(("labels", uneven))
     said += [("model file", line) for line in deployment.lines(run)]
+    out_of_order = attendance.lines(run, summary)
+    for term in dict.fromkeys(term for term, _ in out_of_order):
+        said += _first([words for words in out_of_order if words[0] == term])
     said += _first(
         [
             ("not metered", f"{row.device}: {gaps_by_device(row.energy.missing)[row.device]}")

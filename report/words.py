@@ -10,10 +10,15 @@ import math
 from collections.abc import Iterable
 
 from fimi.energy.joules import Energy, SumKind, format_energy, format_joules
-from fimi.record.sums import Compared, Gap, Sum
+from fimi.record.sums import Compared, Gap, Sum, most
 
 MISSING = "–"
 """Shown where there is no number; missing is never zero."""
+
+
+def cross_entropy(value: float | None) -> str:
+    """A loss: ``0.123``, or that it was not finite."""
+    return "not finite" if value is None else f"{value:.3f}"
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -50,12 +55,14 @@ def joules(value_j: float | None) -> str:
 def whole(total: Sum) -> str:
     """A sum with its kind; empty where there was nothing to add.
 
-    With gaps: ``unknown; 165 J (emulated, board) known, without compute in round 2 of device-01``.
+    With gaps: ``unknown; 165 J (emulated, board) known, without compute in round 2 of device-01``,
+    and what these can hold at most, where that is known: ``: at most 31.0 J (modelled, board)``.
     """
     if total.value is not None or not total.missing:
         return format_energy(total.value) if total.value else ""
     known = f"; {format_energy(total.known)} known" if total.known else ""
-    return f"unknown{known}, without {gaps(total.missing)}"
+    bound = f": at most {format_energy(total.unknown_max)}" if total.unknown_max else ""
+    return f"unknown{known}, without {gaps(total.missing)}{bound}"
 
 
 def predicted(compared: Compared, total: Sum, more: str = "") -> str:
@@ -80,24 +87,40 @@ def predicted(compared: Compared, total: Sum, more: str = "") -> str:
 
 
 def gaps(missing: Iterable[Gap], most: int = 3) -> str:
-    """What is missing: ``compute in round 2 of device-01, rounds 3–4 of device-02``."""
-    found = [f"{which} of {device}" for device, which in gaps_by_device(missing).items()]
+    """What is missing: ``compute in round 2 of device-01, rounds 3–4 of device-02 (absent)``."""
+    told: dict[tuple[str, bool], list[Gap]] = {}
+    for gap in missing:
+        told.setdefault((gap.device, gap.absent), []).append(gap)
+    found = [
+        f"{_phases_and_rounds(own)} of {device}{' (absent)' if absent else ''}"
+        for (device, absent), own in sorted(told.items())
+    ]
     more = f" and of {len(found) - most} more devices" if len(found) > most else ""
     return ", ".join(found[:most]) + more
 
 
 def gaps_by_device(missing: Iterable[Gap]) -> dict[str, str]:
-    """The same device by device: ``compute in round 2, rounds 3–4``."""
-    found: dict[str, dict[str, list[int]]] = {}
+    """The same device by device: ``compute in round 2, absent in rounds 3–4: at most 31.0 J``."""
+    found: dict[str, list[Gap]] = {}
     for gap in missing:
-        found.setdefault(gap.device, {}).setdefault(gap.phase or "", []).append(gap.round)
-    return {
-        device: ", ".join(
-            f"{phase} in {rounds_in_words(rounds)}" if phase else rounds_in_words(rounds)
-            for phase, rounds in sorted(phases.items())
-        )
-        for device, phases in sorted(found.items())
-    }
+        found.setdefault(gap.device, []).append(gap)
+    said = {}
+    for device, own in sorted(found.items()):
+        bound = most(own)
+        at_most = f": at most {format_energy(bound)}" if bound else ""
+        said[device] = f"{_phases_and_rounds(own, 'absent')}{at_most}"
+    return said
+
+
+def _phases_and_rounds(missing: Iterable[Gap], absent: str = "") -> str:
+    """``compute in round 2, rounds 3–4``; ``absent`` stands for the phase of an absent device."""
+    phases: dict[str, list[int]] = {}
+    for gap in missing:
+        phases.setdefault(gap.phase or (absent if gap.absent else ""), []).append(gap.round)
+    return ", ".join(
+        f"{phase} in {rounds_in_words(rounds)}" if phase else rounds_in_words(rounds)
+        for phase, rounds in sorted(phases.items())
+    )
 
 
 def rounds_in_words(rounds: Iterable[int]) -> str:

@@ -13,11 +13,15 @@ from collections import Counter
 from fimi.energy.joules import format_joules
 from fimi.record.clean import enumerated
 from fimi.record.events import (
+    Awaiting,
     AwaitingGenerator,
     BatchDelivered,
+    BrokerAway,
+    Credited,
     Deployed,
     DeviceJoined,
     DeviceLost,
+    DeviceRefused,
     Event,
     Gathering,
     GenerationProgress,
@@ -25,6 +29,7 @@ from fimi.record.events import (
     PlanInForce,
     Planned,
     Refitted,
+    Resumed,
     RunFinished,
     UpdateRejected,
 )
@@ -38,7 +43,7 @@ def is_problem(event: Event) -> bool:
     """Whether an event is a problem."""
     if isinstance(event, BatchDelivered | PlanInForce):
         return bool(event.error)
-    return isinstance(event, DeviceLost | UpdateRejected | NotDeployed)
+    return isinstance(event, DeviceLost | DeviceRefused | BrokerAway | UpdateRejected | NotDeployed)
 
 
 def describe(event: Event) -> str:
@@ -50,6 +55,8 @@ def describe(event: Event) -> str:
                 return said
             who = enumerated(event.missing) or f"{event.wanted - event.here}"
             return f"{said}, {event.left_s:.0f} s left: {who} missing"
+        case AwaitingGenerator() if event.gone:
+            return f"generator gone, waiting for it, {event.left_s:.0f} s left"
         case AwaitingGenerator():
             return (
                 f"waiting for a generator node, {event.left_s:.0f} s left; "
@@ -60,6 +67,12 @@ def describe(event: Event) -> str:
                 f"{event.device} joined: {event.board} ({event.kind}), "
                 f"{event.samples} samples, {event.backend}"
             )
+        case Awaiting():
+            return f"waiting for {enumerated(event.devices)} {event.what}"
+        case BrokerAway():
+            return f"broker away for {event.seconds:.0f} s; the run waits for it"
+        case DeviceRefused():
+            return f"{event.device} does not take part: {event.reason}"
         case DeviceLost() | UpdateRejected():
             return f"{event.device}: {event.reason}"
         case Planned():
@@ -84,6 +97,12 @@ def describe(event: Event) -> str:
             return _deployment(event.deployment)
         case NotDeployed():
             return f"no ONNX file of the model after round {event.round}: {event.reason}"
+        case Credited():
+            return f"{event.device}: its report of round {event.round} came late and is credited"
+        case Resumed():
+            if not event.after_round:
+                return "going on with the run before its first round"
+            return f"going on with the run after round {event.after_round}"
         case RunFinished():
             return f"run {event.status}: {event.reason}"
     return ""
@@ -104,7 +123,10 @@ def describe_round(result: RoundResult, rounds: int, so_far: Sum) -> str:
             if so_far.known
             else "energy not metered so far"
         )
-        said.append(f"{result.accepted} of {len(result.participants)} updates, {energy}")
+        said.append(f"{result.accepted} of {len(result.participants)} updates")
+        if result.absent:
+            said.append(f"{len(result.absent)} absent")
+        said.append(energy)
     if server := server_line(result):
         said.append(server)
     return ", ".join(said)

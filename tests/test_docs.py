@@ -265,7 +265,7 @@ def test_keys_named_in_pages_are_keys_of_the_configuration() -> None:
     assert named >= 60
 
 
-FILE_ENDINGS = {"py", "toml", "html", "sqlite", "onnx", "csv"}
+FILE_ENDINGS = {"lock", "py", "toml", "html", "sqlite", "onnx", "csv"}
 
 
 def test_functions_of_the_model_exist() -> None:

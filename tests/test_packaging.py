@@ -31,6 +31,8 @@ from importlib.resources import files
 assert files("fimi.report").joinpath("assets", "page.css").is_file()
 assert files("fimi.generator_node").joinpath(
     "weights", "digits-writers", "generator.json").is_file()
+from fimi.learning.data.dataset import load_digits
+assert len(load_digits()) == 1797
 for room in ("energy", "learning", "messaging", "optim", "record", "testbed"):
     try:
         module = __import__(room)
@@ -104,6 +106,7 @@ def test_a_wheel_holds_every_file_of_every_room_and_nothing_else(wheel: Path) ->
     assert {name for name in names if name.startswith("fimi/")} == inside
     beside = {name.split("/", 1)[1] for name in names - inside}
     assert f"data/{UNIT}" in beside
+    assert sum(name.endswith("/digits.md") for name in names) == 2  # with the data and as a licence
     assert all(".dist-info/" in name or name.endswith(UNIT) for name in names - inside)
 
 

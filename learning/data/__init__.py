@@ -3,6 +3,7 @@
 * :mod:`~fimi.learning.data.dataset`  labelled images and their split into public, private and test
   part
 * :mod:`~fimi.learning.data.contract`           what the data of a run are, with one digest
+* :mod:`~fimi.learning.data.coverage`           exchanges until no part lacks a class
 * :mod:`~fimi.learning.data.collection`         the interface for a data set of the user's own
 * :mod:`~fimi.learning.data.registry`           data sets by name
 * :mod:`~fimi.learning.data.torchvision`  published sets: CIFAR, Fashion-MNIST, GTSRB (torchvision

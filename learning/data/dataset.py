@@ -7,9 +7,7 @@ the *test* part is held out for the coordinator's evaluation. The three are disj
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import importlib.util
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -19,6 +17,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from fimi.errors import InputError
+from fimi.learning.data.coverage import cover
 
 Images = NDArray[np.uint8]
 """Images as they are stored and sent: (N, channels, height, width), 0 to 255."""
@@ -101,25 +100,17 @@ class Split(Struct, frozen=True, kw_only=True):
 
 
 def load_digits() -> Dataset:
-    """scikit-learn's 1,797 handwritten digits, 8×8 pixels, grey levels 0 to 16 scaled to 0 to 255.
+    """1,797 handwritten digits, 8×8 pixels, grey levels 0 to 16 scaled to 0 to 255.
 
-    The samples keep scikit-learn's order: neighbours were written by the same person. The file that
-    comes with scikit-learn is read without importing it, which would take 70 MB on a device.
-
-    Raises:
-        RuntimeError: scikit-learn is not installed.
+    They come with this package; ``bundled/digits.md`` says from where. They are the digits of
+    scikit-learn, in the same order: neighbours were written by the same person.
     """
-    spec = importlib.util.find_spec("sklearn")
-    if spec is None or spec.origin is None:
-        raise RuntimeError("the digits data set comes with scikit-learn: pip install scikit-learn")
-    path = Path(spec.origin).parent / "datasets" / "data" / "digits.csv.gz"
-    with gzip.open(path, "rt", encoding="ascii") as file:
-        table = np.loadtxt(file, delimiter=",", dtype=np.int64)
-    grey, labels = table[:, :-1], table[:, -1]
+    with np.load(Path(__file__).parent / "bundled" / "digits.npz", allow_pickle=False) as file:
+        grey, labels = file["grey"], file["labels"]
     return Dataset(
         name="digits",
-        images=np.rint(grey * (255.0 / 16.0)).astype(np.uint8).reshape(-1, 1, 8, 8),
-        labels=np.ascontiguousarray(labels),
+        images=np.rint(grey * (255.0 / 16.0)).astype(np.uint8)[:, None],
+        labels=labels.astype(np.int64),
         class_names=tuple(str(digit) for digit in range(10)),
     )
 
@@ -137,6 +128,8 @@ def validate(dataset: Dataset, where: str) -> Dataset:
         DatasetError: it is empty, or its arrays or labels are not what they must be.
     """
     images, labels = dataset.images, dataset.labels
+    if images.dtype == np.uint8 and (layout := _other_layout(images)):
+        raise DatasetError(f"{where}: images {images.shape} {layout}")
     fits = images.ndim == 4 and labels.shape == images.shape[:1]
     if not fits or images.dtype != np.uint8 or labels.dtype != np.int64:
         raise DatasetError(
@@ -156,10 +149,37 @@ def validate(dataset: Dataset, where: str) -> Dataset:
     return dataset
 
 
-def limited(dataset: Dataset, most: int, *, seed: int) -> Dataset:
-    """At most so many samples, drawn from every class in proportion, at least one of each.
+def _other_layout(images: NDArray[np.uint8]) -> str:
+    """What is wrong with the order of the axes, and the remedy; empty if nothing seems wrong.
+
+    Three axes are grey images without their channel. A last axis of 1, 3 or 4 after two that are
+    longer holds the channels: nobody has images 3 pixels wide with more than 4 channels.
+    """
+    if images.ndim == 3:
+        return (
+            "lack the axis of channels; they must be uint8 (N, channels, height, width): give "
+            "images[:, None]"
+        )
+    if images.ndim != 4 or images.shape[3] not in (1, 3, 4) or min(images.shape[1:3]) <= 4:
+        return ""
+    _, height, width, channels = images.shape
+    return (
+        f"seem to have their channels last: {height}×{width} pixels in {channels} channels. They "
+        "must be uint8 (N, channels, height, width): give images.transpose(0, 3, 1, 2). If they "
+        f"really have {height} channels of {width}×{channels} pixels, exchange height and width"
+    )
+
+
+def limited(dataset: Dataset, most: int, *, seed: int, least: int = 1) -> Dataset:
+    """At most so many samples, drawn from every class in proportion.
 
     They keep their order, so that the first samples stay the first. With 0 it is all of them.
+
+    Args:
+        dataset: all samples.
+        most: how many, at most.
+        seed: seed of the draw.
+        least: of each class, where it has so many and ``most`` is enough for that; at least one.
 
     Raises:
         DatasetError: ``most`` is less than the number of classes with samples.
@@ -174,10 +194,11 @@ def limited(dataset: Dataset, most: int, *, seed: int) -> Dataset:
             "data.limit"
         )
     share = counts * (most / counts.sum())
-    wanted = np.maximum(np.floor(share).astype(int), counts > 0)
+    floor = np.minimum(counts, min(least, most // there))
+    wanted = np.maximum(np.floor(share).astype(int), floor)
     while wanted.sum() != most:  # the class that is farthest from its share, up or down
         step = 1 if wanted.sum() < most else -1
-        able = wanted < counts if step > 0 else wanted > 1
+        able = wanted < counts if step > 0 else wanted > floor
         off = np.where(able, (share - wanted) * step, -np.inf)
         wanted[int(off.argmax())] += step
     generator = np.random.default_rng((seed, 0x11A17))
@@ -199,11 +220,15 @@ def split(
 ) -> Split:
     """Divide a data set into public, private and test parts.
 
+    Where a draw leaves a class out of a part, single samples are exchanged
+    (:func:`fimi.learning.data.coverage.cover`): every part has every class of three samples and
+    more (of two and more where ``test`` is given), if it has as many samples as there are classes.
+
     Args:
         dataset: all samples; without the test samples where these are given.
         kind: ``"writers"`` takes the first samples as public, so that other people wrote them
-            than the rest (a domain gap, as public data has in practice); ``"random"`` draws the
-            public part at random.
+            than the rest (a domain gap, as public data has in practice; what is exchanged lies
+            next to the boundary, whatever the seed); ``"random"`` draws the public part at random.
         public_fraction: share of ``dataset`` that is public.
         test_fraction: share of ``dataset`` that is held out; not used where ``test`` is given.
         seed: seed of the random draws; with ``"writers"`` it draws private and test part only.
@@ -227,7 +252,13 @@ def split(
         )
     generator = np.random.default_rng((seed, 0x5EED))
     everyone = generator.permutation(count) if kind == "random" else np.arange(count)
-    public, rest = everyone[:public_count], generator.permutation(everyone[public_count:])
+    public, rest = everyone[:public_count], everyone[public_count:]
+    parts = 3 if test is None else 2
+    labels, able = dataset.labels, np.array(dataset.label_counts()) >= parts
+    cover(labels, public, rest, needs=(1, parts - 1), able=able)
+    rest = generator.permutation(rest)
+    if test is None:
+        cover(labels, rest[:drawn], rest[drawn:], needs=(1, 1), able=able)
     held_out, private = np.sort(rest[:drawn]), np.sort(rest[drawn:])
     return Split(
         public=dataset.subset(np.sort(public), f"{dataset.name}/public"),
@@ -252,8 +283,24 @@ def check_classes(parts: Split) -> None:
     for name, part in (("public", parts.public), ("private", parts.private), ("test", parts.test)):
         if missing := missing_classes(part):
             shown = ", ".join(missing[:8]) + (", …" if len(missing) > 8 else "")
+            rare = _rare(parts, missing)
             raise DatasetError(
                 f"the {name} part ({len(part)} samples) has none of class {shown}: "
-                f"{len(missing)} of {part.classes} classes are missing; take another fraction, or "
-                "data with samples of every class"
+                f"{len(missing)} of {part.classes} classes are missing; "
+                + (
+                    f"there are too few samples of {', '.join(rare[:8])} for one in each of the "
+                    "three parts: add some, or leave the class out"
+                    if rare
+                    else "take another fraction, so that the part has room for every class, or "
+                    "data whose test part has every class"
+                )
             )
+
+
+def _rare(parts: Split, names: tuple[str, ...]) -> list[str]:
+    """Those of the classes that no division can give to all three parts."""
+    public, private, test = (
+        np.array(part.label_counts()) for part in (parts.public, parts.private, parts.test)
+    )
+    rare = (public + private < 2) | (public + private + test < 3)
+    return [name for name in names if rare[parts.test.class_names.index(name)]]

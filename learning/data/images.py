@@ -1,4 +1,4 @@
-"""Image files as arrays of one size and one mode; unusable files are named.
+"""Image files as arrays of one size and one mode, upright; unusable files are named.
 
 Needs Pillow only. Sixteen-bit and floating-point images are refused: converting them to bytes
 would clip, and only their owner can say how to scale them.
@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 
 from fimi.learning.data.dataset import DatasetError, Images
 
@@ -21,10 +21,43 @@ ImageMode = Literal["auto", "rgb", "grey"]
 SUFFIXES = (".png", ".jpg", ".jpeg", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """Files with other endings are not taken for images (the list of torchvision's ``ImageFolder``)."""
 
+_LITTER = (
+    "__macosx",
+    "@eadir",
+    "#recycle",
+    "$recycle.bin",
+    "system volume information",
+    "lost+found",
+)
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF's orientation to what turns the image upright."""
+
 _MODES = {"rgb": "RGB", "grey": "L"}
 _ALIKE = {"1": "grey", "L": "grey", "RGB": "rgb"}
 _DEEP = ("I", "F")
 _SHOWN = 5
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file or folder of this name was left behind by a system, and holds no data.
+
+    Names with a dot in front (``._x.png``, ``.DS_Store``), and folders of archives, storage devices
+    and waste baskets.
+    """
+    return name.startswith(".") or name.lower() in _LITTER
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of this name is taken for an image."""
+    return name.lower().endswith(SUFFIXES) and not is_litter(name)
 
 
 def read_images(paths: Sequence[Path], *, size: int = 0, mode: ImageMode = "auto") -> Images:
@@ -38,7 +71,7 @@ def read_images(paths: Sequence[Path], *, size: int = 0, mode: ImageMode = "auto
             images have. Transparency is dropped.
 
     Returns:
-        (N, channels, height, width), uint8.
+        (N, channels, height, width), uint8, turned upright as EXIF's orientation says.
 
     Raises:
         DatasetError: files cannot be decoded, or sizes or modes differ.
@@ -52,12 +85,13 @@ def read_images(paths: Sequence[Path], *, size: int = 0, mode: ImageMode = "auto
     for path in paths:
         try:
             with Image.open(path) as image:
+                upright = _upright(image)
                 kind = _ALIKE.get(image.mode, image.mode) if mode == "auto" else mode
                 if image.mode.startswith(_DEEP):
                     raise ValueError(f"mode {image.mode}, more than 8 bits a channel")
                 modes[kind].append(path)
-                sizes[f"{image.width}×{image.height}"].append(path)
-                pixels = image.convert(_MODES.get(kind, "RGB"))
+                sizes[f"{upright.width}×{upright.height}"].append(path)
+                pixels = upright.convert(_MODES.get(kind, "RGB"))
                 if size and pixels.size != (size, size):
                     pixels = pixels.resize((size, size), Image.Resampling.BILINEAR)
                 decoded.append(np.asarray(pixels, np.uint8))
@@ -79,6 +113,16 @@ def read_images(paths: Sequence[Path], *, size: int = 0, mode: ImageMode = "auto
             "and width to scale them to"
         )
     return _channels_first(np.stack(decoded))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image as its camera held it, by EXIF's orientation; as it is where that is unreadable."""
+    image.load()  # TIFF is turned while it is loaded, and then has no orientation left
+    try:
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # a damaged note; Pillow raises errors of any type
+        return image
+    return image if turn is None else image.transpose(turn)
 
 
 def resize(images: Images, size: int) -> Images:

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from fimi.learning.data.collection import Collection, DatasetOptions
 from fimi.learning.data.dataset import Dataset, DatasetError, Images
-from fimi.learning.data.images import read_images
+from fimi.learning.data.images import is_litter, read_images
 
 GTSRB_SIZE = 32
 """Height and width of GTSRB's images, unless another is chosen; 15 to 250 pixels as published."""
@@ -65,7 +65,8 @@ def gtsrb(options: DatasetOptions) -> Collection:
 
     def read(part: str) -> Dataset:
         source = _open("gtsrb", "GTSRB", options, split=part)
-        files = [(Path(path), int(label)) for path, label in source._samples]
+        every = [(Path(path), int(label)) for path, label in source._samples]
+        files = [(path, label) for path, label in every if not is_litter(path.name)]
         try:
             labels = [label if part == "test" else int(path.parent.name) for path, label in files]
         except ValueError as error:
@@ -107,10 +108,11 @@ def _open(name: str, torchvision_name: str, options: DatasetOptions, **part: Any
     root = options.folder(name)
     try:
         from torchvision import datasets
-    except ImportError as error:
+    except (ImportError, OSError, RuntimeError) as error:  # missing, or does not fit PyTorch
         raise DatasetError(
-            f"data set {name!r} is read by torchvision: pip install 'fimi-testbed[torch]', or "
-            "bring a device its share in a file ('fimi agent data')"
+            f"data set {name!r} is read by torchvision, which cannot be used here ({error}): "
+            "pip install 'fimi-testbed[torch]', or bring a device its share in a file "
+            "('fimi agent data')"
         ) from error
     try:
         return getattr(datasets, torchvision_name)(str(root), download=options.download, **part)

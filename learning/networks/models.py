@@ -161,7 +161,8 @@ def batch_min(module: nn.Module, image_shape: ImageShape) -> int:
     network is shown two black images, so that batch normalisation is also found where it is a
     function and no layer, and is not found where it is frozen.
     """
-    shadow = copy.deepcopy(module).train()
+    shared: dict[int, Any] = {id(weight): weight for weight in module.parameters()}
+    shadow = copy.deepcopy(module, shared).train()  # its weights are those of the network
     place = next((weight.device for weight in shadow.parameters()), torch.device("cpu"))
     devices = [place] if place.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), _BatchStatistics() as statistics:

@@ -24,7 +24,7 @@
 
   function layoutFor(figure, width) {
     const layout = structuredClone(figure.layout);
-    layout.template = template();
+    layout.template = { ...template(), data: figure.layout.template.data };
     if (width < NARROW) {
       for (const [path, value] of Object.entries(figure.narrow)) {
         const keys = path.split(".");

@@ -299,7 +299,8 @@ def split_of(config: Config, collection: Collection) -> Split:
             share = min(1.0, data.limit / len(train))
             test = dataset.limited(test, max(test.classes, round(share * len(test))), seed=seed)
         return dataset.split(
-            dataset.limited(train, data.limit, seed=seed),
+            # for each of the parts that are drawn from them, one of each class
+            dataset.limited(train, data.limit, seed=seed, least=3 if test is None else 2),
             kind=kind,
             public_fraction=data.public_fraction,
             test_fraction=data.test_fraction,

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from run_contract import DIGITS as CONTRACT
 
 from fimi.coordinator.conversation import Conversation
 from fimi.edge_agent.course import Course, Forget
 from fimi.energy.cost_model import OperatingPoint
-from fimi.learning.data.contract import Contract
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.messaging.messages import (
     AnyMessage,
@@ -35,7 +35,6 @@ from fimi.messaging.messages import (
     UpdateReady,
 )
 
-CONTRACT = Contract(dataset="d", class_names=("a",), image_shape=(1, 2, 2))
 POINT = OperatingPoint(frequency_hz=1e9, bandwidth_hz=1e4, transmit_power_w=0.1, time_split=0.5)
 ROUNDS = 3
 Body = Any

@@ -20,12 +20,17 @@ from fimi.messaging.client import Peer
 from fimi.messaging.messages import (
     DeploymentReport,
     DeploymentTest,
+    Desired,
     DevicePlan,
-    DeviceState,
+    Fact,
+    FactBody,
     Goodput,
+    Invitation,
     ModelFile,
     PlanApplied,
     Profile,
+    Refusal,
+    Reported,
     RoundClosed,
     RoundReport,
     RoundSettled,
@@ -75,6 +80,18 @@ class ScriptedDevice:
         self.behaviour = behaviour
         self.counts = counts
         self.kind = kind
+        self.fingerprint = ""
+        self.refuses = ""
+        self.follows = True
+        self.online, self.invited = threading.Event(), threading.Event()
+        self.followed, self.over = threading.Event(), threading.Event()
+        self.shares: list[bytes] = []
+        self.desired: Desired | None = None
+        self.fleet_times_s: list[float] = []
+        self.number = 0
+        self.told: list[FactBody] = []
+        self.facts: list[Fact] = []
+        self.invitations: list[Invitation] = []
         self.tries = True
         self.settles = True
         self.tests: list[DeploymentTest] = []
@@ -95,6 +112,7 @@ class ScriptedDevice:
 
     def __enter__(self) -> ScriptedDevice:
         self.peer.connect()
+        self.online.set()
         self.thread.start()
         return self
 
@@ -107,32 +125,49 @@ class ScriptedDevice:
     def name(self) -> str:
         return self.peer.id
 
-    def say_hello(self) -> None:
+    def profile(self, invitation: Invitation) -> Profile:
         meter = MeterDescription(source="script", kind="emulated", scope="board", rate_hz=10)
-        self.peer.send(
-            COORDINATOR,
-            Profile(
-                device=self.name,
-                boot_id=self.peer.boot_id,
-                dataset="three",
-                label_counts=self.counts,
-                hardware=HardwareDescription(
-                    board="script",
-                    kind=self.kind,  # type: ignore[arg-type]
-                    meter=meter,
-                ),
-                board=self.board,
-                backend="script 1",
+        return Profile(
+            run=invitation.run,
+            device=self.name,
+            boot_id=self.peer.boot_id,
+            contract=invitation.contract.digest,
+            fingerprint=self.fingerprint or self.name,
+            dataset="three",
+            label_counts=self.counts,
+            hardware=HardwareDescription(
+                board="script",
+                kind=self.kind,  # type: ignore[arg-type]
+                meter=meter,
             ),
+            board=self.board,
+            backend="script 1",
         )
+
+    def tell(self, *facts: FactBody) -> None:
+        """Report facts, in the document that also holds all that the coordinator has not stored."""
+        assert self.desired is not None
+        for body in facts:
+            self.facts.append(Fact(number=len(self.told) + 1, body=body))
+            self.told.append(body)
+        self.number += 1
+        document = Reported(
+            run=self.desired.run,
+            device=self.name,
+            instance=self.desired.instance,
+            boot_id=self.peer.boot_id,
+            number=self.number,
+            epoch=self.desired.epoch,
+            heard=self.desired.number,
+            stage="idle",
+            facts=tuple(self.facts),
+        )
+        self.peer.publish_state(COORDINATOR, "reported", document)
 
     def offer(self, start: RoundStart, data: bytes) -> None:
         """Offer an update and wait until it was pulled, or for two seconds."""
         offer = self.peer.transfers.serve(data, "safetensors")
-        self.peer.send(
-            COORDINATOR,
-            UpdateReady(run=start.run, device=self.name, round=start.round, update=offer),
-        )
+        self.tell(UpdateReady(run=start.run, device=self.name, round=start.round, update=offer))
         self.peer.transfers.wait_served(offer.digest, by=COORDINATOR, timeout_s=2.0)
 
     def report(
@@ -143,8 +178,7 @@ class ScriptedDevice:
         error: str = "",
         samples: int | None = None,
     ) -> None:
-        self.peer.send(
-            COORDINATOR,
+        self.tell(
             RoundReport(
                 run=start.run,
                 device=self.name,
@@ -180,58 +214,91 @@ class ScriptedDevice:
     def _live(self) -> None:
         while not self.stop.is_set():
             received = self.peer.receive(timeout_s=0.1)
-            match received:
-                case (_, DeviceState(role="coordinator", status="online")):
-                    self.say_hello()
-                case (_, DevicePlan() as plan):
-                    self.plans.append(plan)
-                    self.peer.send(
-                        COORDINATOR,
-                        PlanApplied(
-                            run=plan.run,
-                            device=self.name,
-                            applied=Applied(
-                                frequency_hz=plan.point.frequency_hz,
-                                frequency_control="emulated",
-                                rate_bps=None,
-                                rate_control="none",
-                            ),
-                            phases=(),
-                        ),
+            if received is not None and isinstance(received[1], Desired):
+                self._obey(received[1])
+
+    def _obey(self, desired: Desired) -> None:
+        """Do what is new in a document, in the order in which it makes sense."""
+        if self.desired is not None and (desired.epoch, desired.number) <= (
+            self.desired.epoch,
+            self.desired.number,
+        ):
+            return
+        before, self.desired = self.desired, desired
+        self.fleet_times_s.append(desired.fleet_time_s)
+        if desired.heard.boot_id == self.peer.boot_id:
+            self.facts = [fact for fact in self.facts if fact.number > desired.heard.fact]
+        for name in ("invitation", "closed", "plan", "test", "resume", "start", "ended"):
+            order = getattr(desired, name)
+            closed = desired.closed.round if desired.closed is not None else 0
+            if name == "start" and order is not None and closed >= order.round:
+                continue  # that round is over
+            if order is not None and (before is None or getattr(before, name) != order):
+                self._do(order)
+                if self.stop.is_set():
+                    return
+        self.tell()
+
+    def _do(self, order: object) -> None:
+        match order:
+            case Invitation() as invitation:
+                self.invitations.append(invitation)
+                if invitation.share is not None:
+                    self.shares.append(self.peer.transfers.fetch(invitation.share, 5.0))
+                if self.refuses:
+                    self.tell(Refusal(run=invitation.run, device=self.name, reason=self.refuses))
+                else:
+                    self.tell(self.profile(invitation))
+                self.invited.set()
+            case DevicePlan() as plan:
+                self.plans.append(plan)
+                if self.follows:
+                    self.follow_now()
+            case RoundStart() as start:
+                self.behaviour(self, start)
+            case RoundClosed() as closed:
+                self.closed.append(closed)
+                if self.settles:
+                    self.settle(closed.run, closed.round)
+            case DeploymentTest() as test:
+                if not self.tries:
+                    return
+                self.tests.append(test)
+                self.tell(
+                    DeploymentReport(
+                        run=test.run,
+                        device=self.name,
+                        round=test.round,
+                        trials=tuple(self._try(file) for file in test.files),
+                        seconds=3.0,
                     )
-                case (_, RoundStart() as start):
-                    self.behaviour(self, start)
-                case (_, RoundClosed() as closed):
-                    self.closed.append(closed)
-                    if not self.settles:
-                        continue
-                    self.peer.send(
-                        COORDINATOR,
-                        RoundSettled(
-                            run=closed.run,
-                            device=self.name,
-                            round=closed.round,
-                            phases=(record("idle", 1.0),),
-                        ),
-                    )
-                case (_, DeploymentTest() as test):
-                    if not self.tries:
-                        continue
-                    self.tests.append(test)
-                    self.peer.send(
-                        COORDINATOR,
-                        DeploymentReport(
-                            run=test.run,
-                            device=self.name,
-                            round=test.round,
-                            trials=tuple(self._try(file) for file in test.files),
-                            seconds=3.0,
-                        ),
-                    )
-                case (_, RunEnded() as ended):
-                    self.ended.append(ended)
-                case _:
-                    pass
+                )
+            case RunEnded() as ended:
+                self.ended.append(ended)
+                self.over.set()
+
+    def follow_now(self) -> None:
+        """Answer the last plan."""
+        plan = self.plans[-1]
+        self.tell(
+            PlanApplied(
+                run=plan.run,
+                device=self.name,
+                applied=Applied(
+                    frequency_hz=plan.point.frequency_hz,
+                    frequency_control="emulated",
+                    rate_bps=None,
+                    rate_control="none",
+                ),
+                phases=(),
+            )
+        )
+        self.followed.set()
+
+    def settle(self, run: str, number: int) -> None:
+        """Report the idle phase of a round."""
+        idle = (record("idle", 1.0),)
+        self.tell(RoundSettled(run=run, device=self.name, round=number, phases=idle))
 
 
 def honest(value: float = 1.0, busy_s: float = 1.0) -> Behaviour:

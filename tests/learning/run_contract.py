@@ -36,13 +36,13 @@ DIGITS = Contract(
 """Of the digits in form; its digests are made up."""
 
 
-def of(dataset: Dataset, **others: Any) -> Contract:
+def of(samples: Dataset, **others: Any) -> Contract:
     """A contract whose training samples are these."""
     return replace(
         DIGITS,
-        class_names=dataset.class_names,
-        image_shape=dataset.image_shape,
-        samples=len(dataset),
-        samples_digest=dataset.digest(),
+        class_names=samples.class_names,
+        image_shape=samples.image_shape,
+        samples=len(samples),
+        samples_digest=samples.digest(),
         **others,
     )

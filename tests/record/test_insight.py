@@ -8,9 +8,10 @@ import pytest
 
 from fimi.coordinator.insight import Observer, balanced
 from fimi.coordinator.update_store import Updates, UpdateStore
-from fimi.learning.data.dataset import Dataset, Images, Labels
+from fimi.learning.data.dataset import Dataset, Images, Labels, load_digits
 from fimi.learning.training import tensors
 from fimi.learning.training.tensors import Parameters
+from fimi.learning.training.torch_trainer import TorchTrainer, initial_parameters
 from fimi.learning.training.trainer import EpochDone, Evaluation, TrainingResult, TrainingSettings
 from fimi.record.insight import Insight
 
@@ -90,6 +91,21 @@ class TestObserver:
         held = look(tmp_path, None, **updates)
         monkeypatch.setattr("fimi.coordinator.insight.MEMORY_BYTES", 0)
         assert look(tmp_path, None, **updates) == held
+
+    def test_a_reference_that_diverges_leaves_the_rest_of_the_insight(self, tmp_path: Path) -> None:
+        digits = load_digits()
+        some, shape = digits.subset(np.arange(100), "some"), (1, 8, 8)
+        start = initial_parameters("small-cnn", 10, shape, seed=0)
+        steep = {name: tensor * np.float32(1e25) for name, tensor in start.items()}
+        spool = UpdateStore(tmp_path)
+        spool.put("a", tensors.dump(start))
+        trainer = TorchTrainer("small-cnn", 10, shape)
+        observer = Observer(trainer, some, some, TrainingSettings(epochs=1), seed=0)
+        seen = observer.look(1, steep, Updates(spool, ["a"]))
+        (device,) = seen.devices
+        assert (seen.reference_samples, device.similarity) == (0, None)
+        right = trainer.evaluate(start, some.images, some.labels).accuracy
+        assert device.local_error == 1 - right
 
     def test_a_round_without_updates_says_nothing(self, tmp_path: Path) -> None:
         seen = look(tmp_path, public(5, 5, 5))

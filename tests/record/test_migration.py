@@ -15,6 +15,7 @@ from fimi.record import migration
 from fimi.record.phases import round_parts
 from fimi.record.reader import open_store, read_info, read_run
 from fimi.record.record import RunData
+from fimi.record.store import RunStore, StoreError
 from fimi.record.sums import EnergyTally
 from fimi.record.views import VIEWS
 
@@ -87,6 +88,15 @@ def test_all_the_rest_is_there(run: RunData) -> None:
     assert set(run.applied) == set(run.devices)
 
 
+def test_what_came_later_is_unknown(store: Path, run: RunData) -> None:
+    info = run.info
+    assert (info.instance, info.contract, info.resumed) == ("", {}, 0)
+    assert (run.confirmed, run.enrolments, run.resumptions) == ({}, (), ())
+    assert {e.unknown_max for r in run.rounds for e in r.devices} == {None}
+    with pytest.raises(StoreError, match=r"run store version 0, .* version 2"):
+        RunStore.reopen(store)
+
+
 def test_views_are_there_and_nothing_is_written(store: Path, run: RunData) -> None:
     before = store.read_bytes()
     with open_store(store) as (_, db):
@@ -136,6 +146,9 @@ def test_strategies_that_fill_devices_are_those_of_the_coordinator() -> None:
     [
         "DROP VIEW phases",
         "DROP TABLE observation",
+        "DROP TABLE enrolment",
+        "ALTER TABLE device_round DROP COLUMN unknown_kind",
+        "ALTER TABLE profile DROP COLUMN contract_digest",
         "ALTER TABLE device_round DROP COLUMN trained_from",
     ],
 )

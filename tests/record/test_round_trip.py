@@ -22,7 +22,7 @@ from fimi.record.events import Event, Logged
 from fimi.record.insight import DeviceInsight, Insight
 from fimi.record.prediction import Residual
 from fimi.record.reader import open_store, read_run
-from fimi.record.record import Labels, PlanSummary, RunInfo
+from fimi.record.record import Enrolment, Labels, PlanSummary, RunInfo
 from fimi.record.results import Deployment, DeviceRound, Preparation, RoundResult
 from fimi.record.store import RunStore
 
@@ -103,6 +103,8 @@ def test_a_record_comes_back_as_it_was(data: st.DataObject) -> None:
     before, results = data.draw(preparations()), data.draw(rounds())
     residuals = {r.number: data.draw(values(tuple[Residual, ...])) for r in results}
     profiles, shares = data.draw(by_device(Profile)), data.draw(by_device(DevicePlan))
+    enrolled = data.draw(several(Enrolment, "device", device=NAMES))
+    parts = data.draw(st.dictionaries(st.text(max_size=4), st.binary(max_size=9), max_size=3))
     plans = data.draw(st.lists(values(Plan), min_size=bool(shares), max_size=2))
     refits = data.draw(st.dictionaries(st.integers(1, 99), by_device(BoardModel), max_size=2))
     labels = data.draw(st.dictionaries(NAMES, by_device(Labels), max_size=2))
@@ -112,6 +114,9 @@ def test_a_record_comes_back_as_it_was(data: st.DataObject) -> None:
         store.describe(info)
         for device, profile in profiles.items():
             store.write_profile(device, profile)
+        store.write_enrolments(enrolled)
+        store.write_checkpoint(parts)
+        info = store.info  # with the time that it took so far
         for plan in plans:
             store.write_plan(plan)
         store.write_device_plans(shares)
@@ -127,6 +132,7 @@ def test_a_record_comes_back_as_it_was(data: st.DataObject) -> None:
             store.write_deployment(export)
         for insight in seen:
             store.write_insight(insight)
+        assert store.read_checkpoint() == parts
         store.close()
         run = read_run(Path(folder))
         with open_store(Path(folder)) as (_, db):
@@ -134,6 +140,10 @@ def test_a_record_comes_back_as_it_was(data: st.DataObject) -> None:
     assert run.warnings == ()
     assert run.info == info
     assert run.profiles == profiles
+    assert run.confirmed == {
+        d: profile.contract for d, profile in profiles.items() if profile.contract
+    }
+    assert sorted(run.enrolments, key=lambda e: e.device) == list(enrolled)
     assert run.plan == (summary(plans[-1]) if plans else None)
     assert run.device_plans == shares
     assert run.preparations == before

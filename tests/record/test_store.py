@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sqlite3
@@ -25,9 +26,12 @@ from fimi.energy.observe.link import LinkState
 from fimi.learning.training.trainer import Evaluation
 from fimi.messaging.messages import Goodput
 from fimi.record.events import DeviceLost, SearchProgress
+from fimi.record.reader import read_run
 from fimi.record.record import RunInfo
-from fimi.record.results import DeviceRound, Preparation, RoundResult
+from fimi.record.results import DeviceRound, Preparation, RoundResult, ServerRound
 from fimi.record.store import RunStore, StoreError
+from fimi.record.summary import summarise
+from fimi.report.page import render
 
 ROOT = Path(__file__).parents[2]
 PATHS = [str(ROOT / each) for each in ("", "tests/coordinator", "tests/record")]
@@ -154,6 +158,70 @@ def test_a_round_is_written_once(tmp_path: Path) -> None:
     store.close()
     with sqlite3.connect(tmp_path / "run.sqlite") as db:
         assert db.execute("SELECT count(*) FROM sample WHERE round > 0").fetchone() == (6,)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+class TestNotFinite:
+    """Never a reason to end a run with talk of the disk, and never zero."""
+
+    def test_where_a_value_may_be_unknown_it_is(self, tmp_path: Path, value: float) -> None:
+        diverged = msgspec.structs.replace(
+            result(1),
+            evaluation=Evaluation(accuracy=0.1, loss=value, class_accuracy=(value,), samples=4),
+            devices=(DeviceRound(device="a", status="failed", training_loss=value, busy_s=value),),
+            server=ServerRound(images=1, seconds=1.0, energy=None, loss=value),
+        )
+        store = RunStore(tmp_path / "run.sqlite")
+        store.write_round(diverged)
+        store.close()
+        run = read_run(tmp_path)
+        (read,) = run.rounds
+        assert (read.evaluation.loss, read.evaluation.class_accuracy) == (None, (None,))
+        assert (read.devices[0].training_loss, read.devices[0].busy_s) == (None, None)
+        assert read.server is not None and read.server.loss is None
+        assert summarise(run).points[0].loss is None
+        assert "not finite" in render(run)
+        with sqlite3.connect(tmp_path / "run.sqlite") as db:
+            assert db.execute("SELECT loss FROM rounds").fetchone() == (None,)
+        db.close()
+
+    def test_where_it_must_be_known_it_is_named(self, tmp_path: Path, value: float) -> None:
+        spoilt = PhaseCost(phase="upload", duration_s=1.0, dynamic_j=0.5, board_j=value)
+        entry = msgspec.structs.replace(result(1).devices[0], predicted=(spoilt,))
+        store = RunStore(tmp_path / "run.sqlite")
+        with pytest.raises(StoreError) as caught:
+            store.write_round(msgspec.structs.replace(result(1), devices=(entry,)))
+        said = str(caught.value)
+        assert "board_j of table prediction, round 1, device device-1, phase upload" in said
+        assert f"is {value}" in said
+        assert "disk" not in said
+        store.write_round(result(1))  # nothing of it was left behind
+        store.close()
+
+
+class TestWhatADatabaseDoesNotTake:
+    def test_what_must_be_there_is_named(self, tmp_path: Path) -> None:
+        store = RunStore(tmp_path / "run.sqlite")
+        with pytest.raises(StoreError) as caught:
+            store.write_round(msgspec.structs.replace(result(1), duration_s=None))
+        said = str(caught.value)
+        assert "round.duration_s (round, number 1; duration_s = None)" in said
+        assert "make room" not in said
+        store.close()
+
+    def test_what_is_of_another_type_is_named(self, tmp_path: Path) -> None:
+        store = RunStore(tmp_path / "run.sqlite")
+        entry = msgspec.structs.replace(result(1).devices[0], busy_s="long")
+        with pytest.raises(StoreError, match=r"device_round.busy_s .*busy_s = 'long'"):
+            store.write_round(msgspec.structs.replace(result(1), devices=(entry,)))
+        store.close()
+
+    def test_what_is_there_is_named(self, tmp_path: Path) -> None:
+        store = RunStore(tmp_path / "run.sqlite")
+        store.write_round(result(1))
+        with pytest.raises(StoreError, match=r"UNIQUE .*round.number \(round, number 1; .*disk is"):
+            store.write_round(result(1))
+        store.close()
 
 
 def test_it_does_not_write_over_a_run(tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ def test_joules_are_those_of_the_types(entries: list[DeviceRound]) -> None:
             (whole,) = rows(db, "SELECT * FROM rounds")
     by_name = {entry.device: entry for entry in entries}
     wanted = {(e.device, p.phase) for e in entries for p in (*e.phases, *e.predicted)}
+    waiting = [e for e in entries if e.predicted and any(p.phase == "waiting" for p in e.phases)]
     assert {(row["device"], row["phase"]) for row in phases} == wanted
     assert len(phases) == len(wanted)
     for row in phases:
@@ -98,7 +99,10 @@ def test_joules_are_those_of_the_types(entries: list[DeviceRound]) -> None:
         assert row["stretches"] == len(records)
         assert not records or row["unmetered"] == unread
         assert is_energy(row, metered(records))
-        assert (row["predicted_board_j"] is None) == (not costs)
+        is_foreseen = row["phase"] == "waiting" and entry in waiting  # 0 J, as no plan has it
+        assert (row["predicted_board_j"] is None) == (not costs and not is_foreseen)
+        if is_foreseen and not costs:
+            assert (row["predicted_board_j"], row["predicted_s"]) == (0.0, 0.0)
         if costs:
             assert row["predicted_board_j"] == pytest.approx(
                 math.fsum(cost.board_j for cost in costs), abs=1e-3
@@ -110,8 +114,18 @@ def test_joules_are_those_of_the_types(entries: list[DeviceRound]) -> None:
         assert is_sum(row, own)
     assert (whole["devices"] or 0, whole["accepted"] or 0) == (len(entries), result.accepted)
     assert (whole["participants"] or 0) == len(result.participants)
+    assert (whole["absent"] or 0) == sum(entry.status == "absent" for entry in entries)
     gaps = {gap.device for gap in EnergyTally(parts).sum().missing}
     assert (whole["unmetered"] or 0) == len(gaps)
+    bounds = [by_name[device].unknown_max for device in gaps]
+    assert (whole["unknown_max_j"] is None) == (not bounds or None in bounds)
+    unknown_max = EnergyTally(parts).sum().unknown_max
+    assert whole["unknown_max_j"] == (unknown_max and pytest.approx(unknown_max.value_j))
+    for column in ("kind", "uncertainty_j"):
+        wanted_of = getattr(unknown_max, column, None)
+        assert whole[f"unknown_{column}"] == (
+            pytest.approx(wanted_of) if isinstance(wanted_of, float) else wanted_of
+        )
     assert is_sum(whole, parts)
 
 

@@ -38,5 +38,6 @@ def test_every_picture_is_drawn_and_nothing_is_complained_about(
     assert done.returncode == 0, done.stderr[-2000:]
     drawn = re.findall(r'class="[^"]*\bjs-plotly-plot\b', done.stdout)
     assert len(drawn) == wanted > 5
+    assert 'class="bartext' not in done.stdout  # what hovering shows is not written into the bars
     complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     assert not complaints, complaints

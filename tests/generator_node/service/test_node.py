@@ -7,12 +7,15 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from msgspec.structs import replace
+from run_contract import DIGITS as CONTRACT
 
 from fimi.generator_node.generators.base import Provenance, Seeds
 from fimi.generator_node.generators.diffusion import DiffusionGenerator
 from fimi.generator_node.service.node import GeneratorNode
 from fimi.generator_node.service.service import BatchService
-from fimi.learning.data.batches import decode
+from fimi.learning.data.batches import decode, decode_unlabelled
+from fimi.learning.data.contract import Contract
 from fimi.learning.data.dataset import Images, Labels
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
@@ -72,7 +75,9 @@ class Bench:
         self.answers: list[SyntheticBatch] = []
         self.stop = threading.Event()
         service = BatchService(self.generator, images_max=100)
-        self.node = GeneratorNode(self.peer, service, on_answer=self.answers.append)
+        self.node = GeneratorNode(
+            self.peer, service, contract=CONTRACT, on_answer=self.answers.append
+        )
         self.thread = threading.Thread(target=self.node.run, args=(self.stop,))
 
     def __enter__(self) -> Bench:
@@ -91,9 +96,14 @@ class Bench:
         self.thread.join()
 
     def ask(
-        self, counts: tuple[int, ...] = COUNTS, *, device: str = "device-1", run: str = "r1"
+        self,
+        counts: tuple[int, ...] = COUNTS,
+        *,
+        device: str = "device-1",
+        run: str = "r1",
+        contract: Contract = CONTRACT,
     ) -> SyntheticRequest:
-        request = SyntheticRequest(run=run, device=device, counts=counts, seed=7)
+        request = SyntheticRequest(run=run, device=device, counts=counts, seed=7, contract=contract)
         self.desk.send("generator", request)
         return request
 
@@ -161,7 +171,8 @@ class TestRequests:
         assert answer.delivered == COUNTS
         assert answer.generator == "tiny (dpm++, 2 steps, guidance 1)"
         assert answer.seconds > 0
-        batch = decode(bench.fetch(answer.offer), classes=10, image_shape=(1, 8, 8))
+        data = bench.fetch(answer.offer)
+        batch = decode(data, classes=10, image_shape=(1, 8, 8), contract=CONTRACT.digest)
         assert batch.labels.tolist() == [0, 0, 2, 9]
 
     def test_devices_are_answered_one_by_one(self, bench: Bench) -> None:
@@ -200,6 +211,40 @@ class TestRequests:
         bench.ask(device="device-2")
         assert bench.answer().device == "device-2"
         assert bench.generator.made == sum(COUNTS)
+
+
+class TestContracts:
+    def test_what_only_devices_care_for_may_differ(self, bench: Bench) -> None:
+        other = replace(CONTRACT, devices=3, alpha=0.5, partition_digest=None)
+        bench.ask(contract=other)
+        batch = decode(bench.fetch(bench.answer().offer), classes=10, contract=other.digest)
+        assert batch.labels.tolist() == [0, 0, 2, 9]
+
+    def test_other_public_data_are_refused_and_their_keys_named(self, bench: Bench) -> None:
+        bench.ask()
+        first = bench.answer()
+        bench.ask(
+            device="device-2",
+            run="r2",
+            contract=replace(CONTRACT, split_seed=5, public_digest="e" * 64),
+        )
+        refused = bench.answer()
+        assert (refused.run, refused.offer, refused.delivered) == ("r2", None, (0,) * 10)
+        assert "data.split_seed is 0, in the run 5" in refused.error
+        assert (
+            "digest of the public part is cccccccccccc…, in the run eeeeeeeeeeee…" in refused.error
+        )
+        assert bench.generator.made == sum(COUNTS)
+        assert len(bench.fetch(first.offer)) > 0  # the run that goes on has lost nothing
+
+    def test_without_labels(self, bench: Bench) -> None:
+        request = SyntheticRequest(
+            run="r1", device="device-1", counts=COUNTS, seed=7, unlabelled=True, contract=CONTRACT
+        )
+        bench.desk.send("generator", request)
+        data = bench.fetch(bench.answer().offer)
+        images = decode_unlabelled(data, image_shape=(1, 8, 8), contract=CONTRACT.digest)
+        assert len(images) == sum(COUNTS)
 
 
 class TestErrors:
@@ -304,6 +349,8 @@ class TestPrivacy:
         assert SyntheticRequest.__struct_fields__ == (
             "run",
             "device",
+            "instance",
+            "contract",
             "counts",
             "seed",
             "unlabelled",

@@ -57,6 +57,28 @@ class TestThereAndBack:
         assert batch.provenance == provenance
         assert sent == encode(images.copy(), labels.copy(), provenance)
 
+    @given(
+        provenance=st.text(max_size=9), made=st.sampled_from(["", "a" * 64]), labelled=st.booleans()
+    )
+    def test_the_contract_travels_and_another_is_refused(
+        self, provenance: str, made: str, labelled: bool
+    ) -> None:
+        shape = (1, 8, 8)
+        if labelled:
+            sent = encode(IMAGES, LABELS, provenance, contract=made)
+            got = decode(sent, classes=10)
+            assert (got.contract, got.provenance) == (made, provenance)
+            assert decode(sent, classes=10, contract=made).contract == made
+        else:
+            sent = encode_unlabelled(IMAGES, provenance, contract=made)
+            decode_unlabelled(sent, image_shape=shape, contract=made)
+        said = f"made under {'contract aaaaaaaaaaaa…' if made else 'no contract'}, the run has"
+        with pytest.raises(BatchError, match=said):
+            if labelled:
+                decode(sent, classes=10, contract="b" * 64)
+            else:
+                decode_unlabelled(sent, image_shape=shape, contract="b" * 64)
+
     def test_compressed_where_that_is_smaller(self) -> None:
         assert encode(IMAGES, LABELS).startswith(MAGIC)
         assert len(encode(IMAGES, LABELS)) < IMAGES.nbytes / 4

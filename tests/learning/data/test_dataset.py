@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -98,7 +100,131 @@ class TestSplit:
             split(DIGITS, kind="writer")  # type: ignore[arg-type]
 
 
+def labelled(counts: list[int], seed: int) -> Dataset:
+    """So many samples of each class, in random order, which can be told apart."""
+    labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
+    return replace(
+        numbered(len(labels)),
+        labels=labels.astype(np.int64),
+        class_names=tuple(f"c{n}" for n in range(len(counts))),
+    )
+
+
+def plain_parts(
+    whole: Dataset, kind: SplitKind, sizes: tuple[int, int], seed: int, *, own_test: bool
+) -> list[list[int]]:
+    """Public, private and test samples as they are drawn without regard to class."""
+    generator = np.random.default_rng((seed, 0x5EED))
+    order = generator.permutation(len(whole)) if kind == "random" else np.arange(len(whole))
+    public, rest = order[: sizes[0]], generator.permutation(order[sizes[0] :])
+    drawn = 0 if own_test else sizes[1]
+    return [sorted(part.tolist()) for part in (public, rest[drawn:], rest[:drawn])]
+
+
+class TestEveryClass:
+    @settings(max_examples=400, deadline=None)
+    @given(
+        counts=st.lists(st.integers(0, 9), min_size=2, max_size=7),
+        kind=st.sampled_from(["writers", "random"]),
+        public=st.floats(0.05, 0.9),
+        test=st.floats(0.05, 0.9),
+        own_test=st.booleans(),
+        seed=st.integers(0, 50),
+    )
+    def test_of_three_samples_every_part_has_one_and_nothing_else_is_changed(
+        self, counts: list[int], kind: SplitKind, public: float, test: float, own_test: bool,
+        seed: int,
+    ) -> None:  # fmt: skip
+        whole = labelled(counts, seed)
+        sizes = round(public * len(whole)), round(test * len(whole))
+        drawn = 0 if own_test else sizes[1]
+        if min(sizes[0], 1 if own_test else drawn, len(whole) - sizes[0] - drawn) < 1:
+            return
+        own = labelled([1] * len(counts), 0) if own_test else None
+        parts = split(
+            whole, kind=kind, public_fraction=public, test_fraction=test, seed=seed, test=own
+        )
+        found = [parts.public, parts.private] + ([] if own_test else [parts.test])
+        before = plain_parts(whole, kind, sizes, seed, own_test=own_test)
+        needed = len(found)
+        tellable = [numbers(part) for part in found]
+        assert sorted(n for part in tellable for n in part) == list(range(len(whole)))
+        assert [len(part) for part in tellable] == [len(part) for part in before[:needed]]
+        lacks = [
+            {k for k, n in enumerate(counts) if n >= needed} - set(whole.labels[part].tolist())
+            for part in before[:needed]
+        ]
+        if not any(lacks):
+            assert tellable == before[:needed]
+            return
+        if all(len(part) >= len(counts) for part in found):
+            for part in found:
+                assert all(
+                    there
+                    for there, n in zip(part.label_counts(), counts, strict=True)
+                    if n >= needed
+                )
+
+    @pytest.mark.parametrize("seed", range(40))
+    def test_a_class_with_4_of_604_images(self, seed: int) -> None:
+        whole = labelled([200, 200, 200, 4], 7)
+        parts = split(whole, kind="random", seed=seed)
+        datasets.check_classes(parts)
+        assert (len(parts.public), len(parts.private), len(parts.test)) == (242, 241, 121)
+
+    @pytest.mark.parametrize("kind", ["writers", "random"])
+    def test_three_of_a_class_at_the_very_end(self, kind: SplitKind) -> None:
+        whole = replace(
+            numbered(300), labels=np.array([0, 1] * 148 + [0] + [2] * 3), class_names=tuple("abc")
+        )
+        publics = set()
+        for seed in range(20):
+            parts = split(whole, kind=kind, seed=seed)
+            datasets.check_classes(parts)
+            publics.add(parts.public.digest())
+        # of the first writers' samples one is exchanged, and always the same
+        assert len(publics) == (1 if kind == "writers" else 20)
+        if kind == "writers":
+            assert numbers(parts.public) == [*range(119), 297]
+
+    def test_what_works_today_is_drawn_as_before(self) -> None:
+        for kind, seed in itertools.product(("writers", "random"), range(5)):
+            parts = split(DIGITS, kind=kind, seed=seed)  # type: ignore[arg-type]
+            before = plain_parts(DIGITS, kind, (719, 359), seed, own_test=False)  # type: ignore[arg-type]
+            for part, indices in zip(
+                (parts.public, parts.private, parts.test), before, strict=True
+            ):
+                assert part.digest() == DIGITS.subset(np.array(indices), "").digest()
+
+    def test_two_samples_are_too_few_and_said_so(self) -> None:
+        parts = split(labelled([50, 50, 2], 0), kind="random", seed=0)
+        with pytest.raises(
+            DatasetError, match="too few samples of c2 for one in each of the three"
+        ):
+            datasets.check_classes(parts)
+
+    def test_a_part_without_room_for_every_class(self) -> None:
+        parts = split(labelled([20] * 10, 0), kind="random", public_fraction=0.02, seed=0)
+        with pytest.raises(
+            DatasetError, match=r"the public part .4 samples.*another fraction, so tha"
+        ):
+            datasets.check_classes(parts)
+
+
 class TestLimit:
+    def test_least_of_each_class(self) -> None:
+        whole = labelled([300, 4, 2], 0)
+        assert datasets.limited(whole, 30, seed=0, least=3).label_counts() == (25, 3, 2)
+        assert datasets.limited(whole, 30, seed=0).label_counts() == (28, 1, 1)
+        assert datasets.limited(whole, 4, seed=0, least=3).label_counts() == (2, 1, 1)
+
+    @given(st.lists(st.integers(30, 90), min_size=2, max_size=5), st.integers(0, 5))
+    def test_where_there_was_enough_it_is_the_same(self, counts: list[int], seed: int) -> None:
+        whole = labelled(counts, seed)
+        plain = datasets.limited(whole, 25, seed=seed)
+        if min(plain.label_counts()) >= 3:
+            assert datasets.limited(whole, 25, seed=seed, least=3).digest() == plain.digest()
+
     @settings(max_examples=60)
     @given(
         counts=st.lists(st.integers(0, 40), min_size=2, max_size=6).filter(lambda c: sum(c) > 6),

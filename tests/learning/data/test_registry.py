@@ -6,6 +6,8 @@ import functools
 import hashlib
 import http.server
 import shutil
+import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -18,7 +20,7 @@ from torchvision import datasets as published
 
 from fimi.learning.data import dataset, registry
 from fimi.learning.data.collection import Collection, DatasetOptions
-from fimi.learning.data.dataset import Dataset, DatasetError
+from fimi.learning.data.dataset import Dataset, DatasetError, Images
 from fimi.learning.data.registry import DATASETS
 
 EXPECTED: dict[str, tuple[int, tuple[int, int, int], bool]] = {
@@ -238,6 +240,18 @@ class TestOnesOwn:
         with pytest.raises(DatasetError, match=r"RuntimeError: no such column \(.*registry.py:\d"):
             registry.load("fimi.learning.data.dataset:factory", DatasetOptions())
 
+    def test_samples_are_counted_from_its_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Also where it is itself a part of something: shares are indices into what is loaded."""
+        whole = own(DatasetOptions()).train
+        part = whole.subset(np.array([4, 2]), "part")
+        assert part.origin is not None
+        monkeypatch.setattr(
+            dataset, "factory", lambda options: Collection(train=part), raising=False
+        )
+        loaded = registry.load("fimi.learning.data.dataset:factory", DatasetOptions()).train
+        assert loaded.origin is None
+        assert loaded.digest() == part.digest()
+
     def test_no_collection(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(DatasetError, match="gave a list, not a"):
             self.given(monkeypatch, [])
@@ -257,6 +271,36 @@ class TestOnesOwn:
             with pytest.raises(DatasetError, match=said):
                 self.given(monkeypatch, Collection(train=train))
 
+    @pytest.mark.parametrize("shape", [(12, 12, 1), (32, 32, 3), (24, 40, 3), (8, 8, 4)])
+    def test_channels_last_are_refused_with_the_remedy(
+        self, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int, int]
+    ) -> None:
+        images = np.random.default_rng(0).integers(0, 256, (6, *shape)).astype(np.uint8)
+
+        def collection(given: Images) -> Collection:
+            labels = np.arange(6) % 2
+            train = Dataset(name="own", images=given, labels=labels, class_names=("a", "b"))
+            return Collection(train=train)
+
+        height, width, channels = shape
+        with pytest.raises(DatasetError) as caught:
+            self.given(monkeypatch, collection(images))
+        said = str(caught.value)
+        assert f"{height}×{width} pixels in {channels} channels" in said
+        assert "give images.transpose(0, 3, 1, 2)" in said
+        self.given(monkeypatch, collection(images.transpose(0, 3, 1, 2)))  # as it says
+        self.given(monkeypatch, collection(images.swapaxes(2, 3)))  # the other remedy
+
+    @pytest.mark.parametrize(
+        "shape", [(1, 12, 12), (3, 32, 32), (4, 3, 3), (9, 1, 128), (64, 1, 1), (3, 7, 3)]
+    )
+    def test_channels_first_are_not_taken_for_channels_last(
+        self, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int, int]
+    ) -> None:
+        images = np.zeros((6, *shape), np.uint8)
+        train = Dataset(name="own", images=images, labels=np.arange(6) % 2, class_names=("a", "b"))
+        self.given(monkeypatch, Collection(train=train))
+
     def test_a_test_part_of_other_things(self, monkeypatch: pytest.MonkeyPatch) -> None:
         good = own(DatasetOptions()).train
         other = Dataset(
@@ -264,3 +308,44 @@ class TestOnesOwn:
         )
         with pytest.raises(DatasetError, match="its test part has 3 classes"):
             self.given(monkeypatch, Collection(train=good, test=other))
+
+
+ON_A_BOARD = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] in ('torch', 'torchvision', 'sklearn', 'scipy', 'onnx', 'diffusers'):
+            raise ModuleNotFoundError(f'No module named {name!r}', name=name)
+sys.meta_path.insert(0, Refuse())
+from fimi.learning.data import registry
+from fimi.learning.data.collection import DatasetOptions
+from fimi.learning.data.dataset import DatasetError
+for name in registry.DATASETS:
+    try:
+        print(name, registry.load(name, DatasetOptions(root=sys.argv[1])).train.digest())
+    except DatasetError as error:
+        print(name, 'refused:', error)
+"""
+
+
+def _folder(root: Path) -> Collection:
+    return registry.load("image-folder", DatasetOptions(root=str(root)))
+
+
+def test_with_the_base_install_only(tmp_path: Path) -> None:
+    """What needs no torchvision is loaded; of the rest a sentence says what is missing."""
+    disk.write_folder(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", ON_A_BOARD, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    assert set(found) == set(registry.DATASETS)
+    assert found["digits"] == dataset.load_digits().digest()
+    assert found["image-folder"] == _folder(tmp_path).train.digest()
+    for name in ("cifar-10", "cifar-100", "fashion-mnist", "gtsrb"):
+        assert found[name].startswith(f"refused: data set {name!r} is read by torchvision, which")
+        assert "pip install 'fimi-testbed[torch]'" in found[name]

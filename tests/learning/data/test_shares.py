@@ -88,7 +88,7 @@ class TestSamples:
 
     def test_of_another_contract(self) -> None:
         sent = shares.encode_samples(self.SHARE, OTHER)
-        with pytest.raises(DatasetError, match="made under contract .* another run"):
+        with pytest.raises(DatasetError, match=r"made under contract .* another run"):
             shares.decode_samples(sent, CONTRACT, "x")
 
     def test_other_images(self) -> None:

@@ -100,6 +100,7 @@ class TestDatasets:
             main, ["agent", "data", "--index", "1", "--devices", "3", *arguments, str(path)]
         )
         assert done.exit_code == 0, done.output
+        assert data_file.load(path).contract is not None
         share = data_file.load(path).dataset
         assert share.image_shape == (3, 8, 8)
         own = list(Scenario(config=chosen).shares)[1]

@@ -1,0 +1,199 @@
+"""What a run needs to go on after its coordinator was killed, beside what its record holds.
+
+Every transition is written before it is said to anybody. A :class:`Checkpoint` is kept in the run
+store under a few keys, so that a small change is a small write; what belongs to a finished round is
+written together with it, in one transaction.
+
+* :class:`RunPart`      the instance, and the epoch of the last coordinator
+* :class:`DevicePart`   one device: its share, its profile, its answer to the plan
+* :class:`PlanPart`     the plan of the fleet, and each device's plan
+* :class:`RoundPart`    the clock, the model's digest, the boards as fitted, after the last round
+* :class:`InterimPart`  an export that is not part of the run when it goes on
+* :class:`Checkpoint`   all of them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from fimi.coordinator.adaptation import AdaptationState
+from fimi.messaging.messages import DevicePlan, Heard, PlanApplied, Profile, SyntheticBatch
+from fimi.optim.plans import Plan
+
+Part = TypeVar("Part", bound=Struct)
+
+
+class RunPart(Struct, frozen=True, kw_only=True):
+    """The run.
+
+    Attributes:
+        instance: its random id.
+        epoch: of its last coordinator.
+    """
+
+    instance: str
+    epoch: int
+
+
+class DevicePart(Struct, frozen=True, kw_only=True):
+    """One device that was invited.
+
+    Attributes:
+        index: its number in the run, from 0.
+        profile: that it has published; ``None`` before.
+        applied: its answer to its plan; ``None`` before.
+        refused: why it does not take part; empty if it does.
+        since_round: the first round that it has a plan for; ``None`` before.
+        prepared_s: how long it received its batch, s, once that is in the run store.
+    """
+
+    index: int
+    profile: Profile | None = None
+    applied: PlanApplied | None = None
+    refused: str = ""
+    since_round: int | None = None
+    prepared_s: float | None = None
+
+
+class PlanPart(Struct, frozen=True, kw_only=True):
+    """The plan in force.
+
+    Attributes:
+        plan: of the fleet; ``None`` where devices do not train.
+        server_counts: images per class for the server.
+        devices: each device's plan; empty as long as the batches are not there.
+        fleet_time_s: of the fleet's clock when the first round begins, s; ``None`` before the
+            devices have their batches.
+    """
+
+    plan: Plan | None
+    server_counts: tuple[int, ...] = ()
+    devices: dict[str, DevicePlan] = {}
+    fleet_time_s: float | None = None
+
+
+class RoundPart(Struct, frozen=True, kw_only=True):
+    """The state after a round.
+
+    Attributes:
+        number: of the round; 0 before the first.
+        fleet_time_s: of the fleet's clock, s.
+        model: SHA-256 of the global model as stored; empty for the first one.
+        adaptation: boards and residuals; ``None`` where devices do not train.
+        heard: what is stored of each device's facts.
+    """
+
+    number: int = 0
+    fleet_time_s: float = 0.0
+    model: str = ""
+    adaptation: AdaptationState | None = None
+    heard: dict[str, Heard] = {}
+
+
+class InterimPart(Struct, frozen=True, kw_only=True):
+    """The export of a run that was interrupted: when the run goes on, it is as if never made.
+
+    Attributes:
+        number: of the round after which it was made; 0: there is none.
+    """
+
+    number: int = 0
+
+
+class Checkpoint(Struct, frozen=True, kw_only=True):
+    """All of it, as read from a run store.
+
+    Attributes:
+        run: the run.
+        devices: by id.
+        plan: the plan in force; ``None`` before there is one.
+        batches: what the generator node has delivered, by :func:`receiver`.
+        rounds: the state after the last round.
+        interim: an export that was made when the run was interrupted.
+    """
+
+    run: RunPart
+    devices: dict[str, DevicePart] = {}
+    plan: PlanPart | None = None
+    batches: dict[str, SyntheticBatch] = {}
+    rounds: RoundPart = RoundPart()
+    interim: InterimPart = InterimPart()
+
+
+_DEVICE, _BATCH = "device:", "batch:"
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def of_run(part: RunPart) -> dict[str, bytes]:
+    """The run, as keys and bytes for the run store."""
+    return {"run": _encode(part)}
+
+
+def of_device(device: str, part: DevicePart) -> dict[str, bytes]:
+    """A device, as keys and bytes for the run store."""
+    return {_DEVICE + device: _encode(part)}
+
+
+def of_plan(part: PlanPart) -> dict[str, bytes]:
+    """The plan, as keys and bytes for the run store."""
+    return {"plan": _encode(part)}
+
+
+def receiver(device: str, skip: tuple[int, ...] = ()) -> str:
+    """Who a batch is for: a device, or the server, whose batches come in parts."""
+    return f"{device}+{sum(skip)}" if skip else device
+
+
+def of_batch(to: str, batch: SyntheticBatch) -> dict[str, bytes]:
+    """A batch for a :func:`receiver`, as keys and bytes for the run store."""
+    return {_BATCH + to: _encode(batch)}
+
+
+def of_rounds(part: RoundPart) -> dict[str, bytes]:
+    """The state after a round, as keys and bytes for the run store."""
+    return {"rounds": _encode(part)}
+
+
+def of_interim(part: InterimPart) -> dict[str, bytes]:
+    """An export that does not count when the run goes on, as keys and bytes for the run store."""
+    return {"interim": _encode(part)}
+
+
+def read(stored: Mapping[str, bytes]) -> Checkpoint:
+    """The checkpoint in a run store.
+
+    Args:
+        stored: keys and bytes.
+
+    Raises:
+        ValueError: there is none, or it cannot be read; says which part and why.
+    """
+    if "run" not in stored:
+        raise ValueError("it holds no checkpoint: it was made by an older version of fimi")
+    return Checkpoint(
+        run=_part(stored, "run", RunPart),
+        devices={
+            key[len(_DEVICE) :]: _part(stored, key, DevicePart)
+            for key in sorted(stored)
+            if key.startswith(_DEVICE)
+        },
+        batches={
+            key[len(_BATCH) :]: _part(stored, key, SyntheticBatch)
+            for key in sorted(stored)
+            if key.startswith(_BATCH)
+        },
+        plan=_part(stored, "plan", PlanPart) if "plan" in stored else None,
+        rounds=_part(stored, "rounds", RoundPart) if "rounds" in stored else RoundPart(),
+        interim=_part(stored, "interim", InterimPart) if "interim" in stored else InterimPart(),
+    )
+
+
+def _part(stored: Mapping[str, bytes], key: str, kind: type[Part]) -> Part:
+    try:
+        return msgspec.msgpack.decode(stored[key], type=kind)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise ValueError(f"its checkpoint cannot be read ({key}: {error})") from error

@@ -1,0 +1,278 @@
+"""Who takes part in a run, and with which samples.
+
+Every device that comes online is invited with the contract of the run and a share of its data, and
+answers with a profile, which confirms the contract, or with a refusal. A device keeps its index for
+the whole run: it is the number of its share, and the seed of what is drawn for it. Who cannot take
+part is told why.
+
+* :class:`Terms`   what devices are invited with
+* :class:`Roster`  invites, and keeps who has answered what
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from fimi.coordinator import checkpoint
+from fimi.coordinator.checkpoint import DevicePart
+from fimi.coordinator.context import Context
+from fimi.learning.data import leak
+from fimi.learning.data.contract import Contract, Way
+from fimi.learning.data.shares import INDICES_MEDIA, SAMPLES_MEDIA
+from fimi.messaging.messages import (
+    EmulatedDevice,
+    Invitation,
+    Offer,
+    PlanApplied,
+    Profile,
+    Refusal,
+    RunEnded,
+)
+from fimi.messaging.topics import device_id
+from fimi.record.events import DeviceRefused
+from fimi.record.record import Enrolment
+
+
+class Terms(Struct, frozen=True, kw_only=True):
+    """What devices are invited with.
+
+    Attributes:
+        contract: the data of the run.
+        way: how devices get their samples.
+        share: a device's payload by its index: indices, or samples; not called for ``"file"``.
+        hashes: payload of the held-out images' hashes by the run's instance; ``None`` for nothing
+            to compare with.
+        emulated: by index, the board of a device that has no meter.
+    """
+
+    contract: Contract
+    way: Way
+    share: Callable[[int], bytes]
+    hashes: Callable[[str], bytes] | None = None
+    emulated: Callable[[int], EmulatedDevice] | None = None
+
+
+class Roster:
+    """The devices of a run.
+
+    Args:
+        context: the context of the run.
+        terms: what devices are invited with.
+        known: the devices of a run that goes on.
+    """
+
+    def __init__(
+        self, context: Context, terms: Terms, known: Mapping[str, DevicePart] = {}
+    ) -> None:
+        self._context = context
+        self._terms = terms
+        self._parts: dict[str, DevicePart] = dict(known)
+        self._boots: dict[str, str] = {}
+        self._shares: dict[str, Offer] = {}
+        self._hashes: Offer | None = None
+        self._gathered = bool(known)
+        for part in self._parts.values():
+            if part.profile is not None:
+                context.registry.restore(part.profile, part.applied)
+
+    @property
+    def indices(self) -> dict[str, int]:
+        """Device to its number in the run, for all that take part."""
+        return {d: part.index for d, part in self._parts.items() if not part.refused}
+
+    @property
+    def members(self) -> dict[str, Profile]:
+        """Profiles of all devices that take part, online or not, by device, sorted."""
+        return {
+            device: part.profile
+            for device, part in sorted(self._parts.items())
+            if part.profile is not None and not part.refused
+        }
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """Devices that do not take part, and why."""
+        return {device: part.refused for device, part in self._parts.items() if part.refused}
+
+    def prepared_s(self, device: str) -> float | None:
+        """How long a device received its batch, s; ``None``: that is not in the run store."""
+        part = self._parts.get(device)
+        return None if part is None else part.prepared_s
+
+    def came(self, device: str, boot_id: str) -> None:
+        """A device is online, perhaps again; it is invited if it was not."""
+        part = self._parts.get(device)
+        if part is None:
+            if not self._gathered and not self._is_named(device):
+                return  # the order in which devices come must not decide who gets which share
+            self._invite(device)
+        elif self._boots.get(device) != boot_id and not part.refused:
+            self._invite(device)  # its share may have been withdrawn
+        self._boots[device] = boot_id
+        self._context.conversation.meet(device, boot_id)
+
+    def close_gathering(self) -> None:
+        """Devices with names of their own get what is left, in the order of their names."""
+        self._gathered = True
+        for device in sorted(self._context.registry.online):
+            if device not in self._parts:
+                self._invite(device)
+
+    def confirm(self, profile: Profile) -> bool:
+        """Take a profile in; returns whether the device takes part."""
+        device = profile.device
+        part = self._parts.get(device)
+        if part is None or part.refused:
+            return False
+        try:
+            self._check(profile)
+        except ValueError as error:
+            self.refuse(device, str(error))
+            return False
+        with self._context.store.together():
+            self._keep(device, replace(part, profile=profile))
+            self._context.store.write_profile(device, profile)
+        self._withdraw(device)
+        return True
+
+    def refuse(self, device: str, reason: str) -> None:
+        """A device does not take part: by its own words, or because of what it brings."""
+        part = self._parts.get(device)
+        if part is None or part.refused == reason:
+            return
+        self._keep(device, replace(part, refused=reason))
+        self._withdraw(device)
+        self._context.registry.forget(device)
+        self._context.notify(DeviceRefused(device=device, reason=reason))
+        self._context.conversation.order(
+            device, RunEnded(run=self._context.run, instance=self._context.instance, reason=reason)
+        )
+
+    def hear(self, refusal: Refusal) -> None:
+        """A device says that it cannot take part."""
+        self.refuse(refusal.device, refusal.reason)
+
+    def used_since(self, devices: Iterable[str], number: int) -> None:
+        """These devices have a plan from round ``number`` on."""
+        with self._context.store.together():
+            for device in devices:
+                part = self._parts[device]
+                if part.since_round is None:
+                    self._keep(device, replace(part, since_round=number))
+
+    def applied(self, reply: PlanApplied, prepared_s: float | None) -> dict[str, bytes]:
+        """Note a device's answer to its plan.
+
+        Args:
+            reply: the answer.
+            prepared_s: how long it received its batch, if it did, s.
+
+        Returns:
+            What is to be stored of it, together with what the answer holds.
+        """
+        part = self._parts.get(reply.device)
+        if part is None:
+            return {}
+        prepared = part.prepared_s if prepared_s is None else prepared_s
+        self._parts[reply.device] = part = replace(part, applied=reply, prepared_s=prepared)
+        return checkpoint.of_device(reply.device, part)
+
+    def close(self) -> None:
+        """Stop offering shares."""
+        for device in [*self._shares]:
+            self._withdraw(device)
+        if self._hashes is not None:
+            self._context.peer.transfers.withdraw(self._hashes.digest)
+            self._hashes = None
+
+    def _is_named(self, device: str) -> bool:
+        """Whether its name says which share it gets."""
+        count = self._context.settings.fleet.devices
+        return any(device == device_id(index, count) for index in range(count))
+
+    def _free_index(self, device: str) -> int | None:
+        """The share of a new device; ``None``: all are taken."""
+        count = self._context.settings.fleet.devices
+        taken = {part.index for part in self._parts.values() if part.index >= 0}
+        for index in range(count):
+            if device == device_id(index, count) and index not in taken:
+                return index
+        free = [index for index in range(count) if index not in taken]
+        if free:
+            return free[0]
+        return max(taken) + 1 if self._terms.way == "file" else None
+
+    def _invite(self, device: str) -> None:
+        context, terms = self._context, self._terms
+        part = self._parts.get(device)
+        index = part.index if part is not None else self._free_index(device)
+        if index is None:
+            self._parts[device] = DevicePart(index=-1)
+            holders = ", ".join(sorted(d for d, p in self._parts.items() if p.index >= 0))
+            self.refuse(
+                device,
+                f"the data are divided among {context.settings.fleet.devices} devices, and all "
+                f"shares are taken ({holders}); start the run with fleet.devices raised",
+            )
+            return
+        if part is None:
+            self._keep(device, DevicePart(index=index))
+        if self._hashes is None and terms.hashes is not None:
+            payload = terms.hashes(context.instance)
+            self._hashes = context.peer.transfers.serve(payload, media=leak.MEDIA)
+        if terms.way != "file" and device not in self._shares:
+            media = INDICES_MEDIA if terms.way == "indices" else SAMPLES_MEDIA
+            self._shares[device] = context.peer.transfers.serve(terms.share(index), media=media)
+        context.conversation.order(
+            device,
+            Invitation(
+                run=context.run,
+                device=device,
+                index=index,
+                contract=terms.contract,
+                way=terms.way,
+                share=self._shares.get(device),
+                hashes=self._hashes,
+                emulated=terms.emulated(index) if terms.emulated is not None else None,
+            ),
+        )
+
+    def _check(self, profile: Profile) -> None:
+        """Raises ValueError with the reason why a device cannot take part."""
+        contract = self._terms.contract
+        if profile.contract != contract.digest:
+            raise ValueError(
+                f"{profile.device} confirms contract {profile.contract[:12] or 'none'}…, the run "
+                f"has {contract.digest[:12]}…"
+            )
+        if len(profile.label_counts) != len(contract.class_names):
+            raise ValueError(
+                f"{profile.device} counts {len(profile.label_counts)} classes "
+                f"({profile.dataset}), the run has {len(contract.class_names)}"
+            )
+        if self._terms.way == "file":
+            others = {d: known.fingerprint for d, known in self.members.items()}
+            leak.require_own_data(profile.device, profile.fingerprint, others)
+
+    def _keep(self, device: str, part: DevicePart) -> None:
+        self._parts[device] = part
+        store = self._context.store
+        with store.together():
+            store.write_checkpoint(checkpoint.of_device(device, part))
+            store.write_enrolments(
+                [
+                    Enrolment(
+                        device=device,
+                        device_index=part.index if part.index >= 0 else None,
+                        since_round=part.since_round,
+                        why_not=part.refused,
+                    )
+                ]
+            )
+
+    def _withdraw(self, device: str) -> None:
+        if (offer := self._shares.pop(device, None)) is not None:
+            self._context.peer.transfers.withdraw(offer.digest)

@@ -1,0 +1,81 @@
+"""What a device reports after its round was closed is still credited to that round.
+
+* :func:`credited`  a device's entry with a report, an idle phase, or both that came late
+* :func:`reported`  the fields of an entry that come from a report
+
+The same report or idle phase a second time changes nothing. The model of the round is made: a late
+report changes joules, seconds and what is known of the training, never whether an update counts.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+
+from fimi.energy.ledger import PhaseRecord
+from fimi.messaging.messages import RoundReport, RoundSettled
+from fimi.record.bounds import remaining
+from fimi.record.results import DeviceRound, DeviceStatus
+
+AFTERWARDS = "reported after the round closed"
+"""Said in the reason of a device whose report came late."""
+
+_UNREPORTED: tuple[DeviceStatus, ...] = ("missing", "failed", "absent")
+"""Statuses of a device whose report may still come; a refused one has been judged."""
+
+_SAME = {*DeviceRound.__struct_fields__} & {*RoundReport.__struct_fields__} - {"device"}
+
+
+def reported(report: RoundReport) -> dict[str, Any]:
+    """The fields of a device's entry that come from its report, by name."""
+    fields = {name: getattr(report, name) for name in _SAME}
+    loss = report.training_loss
+    fields["training_loss"] = loss if loss is not None and math.isfinite(loss) else None
+    return fields | {"unlabelled_samples": report.unlabelled}
+
+
+def credited(
+    entry: DeviceRound,
+    round_s: float,
+    report: RoundReport | None = None,
+    settled: RoundSettled | None = None,
+) -> DeviceRound:
+    """A device's entry with what came after its round was closed.
+
+    Args:
+        entry: as it is stored.
+        round_s: length of the round, s.
+        report: its report of the round, if it came; not used if the entry has one already.
+        settled: its idle phase, if it came; stretches that the entry has already are not added.
+
+    Returns:
+        The entry itself where nothing is new.
+    """
+    before = entry.phases
+    if report is not None and entry.busy_s is None and entry.status in _UNREPORTED:
+        fields = reported(report)
+        fields["phases"] = (*_new(report.phases, before), *before)
+        said = "; ".join(filter(None, [entry.reason, report.error, AFTERWARDS]))
+        status: DeviceStatus = "failed" if report.error else "late"
+        entry = msgspec.structs.replace(entry, **fields, status=status, reason=said)
+    if settled is not None:
+        known = entry.phases[:-1] if _stands_in(entry.phases[-1:]) else entry.phases
+        if idle := _new(settled.phases, known):
+            entry = msgspec.structs.replace(entry, phases=(*known, *idle))
+    if entry.phases != before:
+        left = remaining(entry.unknown_max, round_s, before, entry.phases)
+        entry = msgspec.structs.replace(entry, unknown_max=left)
+    return entry
+
+
+def _new(told: tuple[PhaseRecord, ...], known: tuple[PhaseRecord, ...]) -> tuple[PhaseRecord, ...]:
+    """Stretches that are not known; a device does one thing at a time, so its clock tells them."""
+    there = {(phase.phase, phase.start_s) for phase in known}
+    return tuple(phase for phase in told if (phase.phase, phase.start_s) not in there)
+
+
+def _stands_in(last: tuple[PhaseRecord, ...]) -> bool:
+    """Whether the last phase is the one that is written where a device's own idle phase is not."""
+    return any(p.phase == "idle" and p.energy is None and p.sample_count == 0 for p in last)

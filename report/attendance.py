@@ -1,0 +1,112 @@
+"""Who took part in a run, and in how many processes it ran: sentences and a table.
+
+* :func:`lines`             what a terminal says: resumed, joined late, not used, absent
+* :func:`resumed`           that other processes went on with the run, and when
+* :func:`attendance_table`  devices that were not there all the time
+
+All are empty where one process ran the whole run with all its devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timezone, tzinfo
+from typing import NamedTuple
+
+from fimi.record.clean import clean
+from fimi.record.record import RunData
+from fimi.record.summary import Summary
+from fimi.report.markup import Column, Html, table
+from fimi.report.words import MISSING, rounds_in_words
+
+
+def lines(run: RunData, summary: Summary) -> list[tuple[str, str]]:
+    """A term and a sentence for everything that is out of the ordinary."""
+    said = [("resumed", words)] if (words := resumed(run)) else []
+    said += [("joined late", f"{d}: from round {n} on") for d, n in run.joined_late.items()]
+    said += [("not used", f"{device}: {why}") for device, why in run.not_used.items()]
+    said += [
+        ("absent", f"{row.device}: {rounds_in_words(row.absent)}{_why(run, row.device)}")
+        for row in summary.devices
+        if row.absent
+    ]
+    return said
+
+
+def resumed(run: RunData) -> str:
+    """``after round 5 (2026-11-28 12:01:05)``, each time that it was; empty if it never was."""
+    zone = _zone(run.info.started_at)
+    return ", ".join(
+        f"{f'after round {each.after_round}' if each.after_round else 'before round 1'} "
+        f"({'; '.join([_moment(each.at, zone), *(clean(said) for said in each.changes)])})"
+        for each in run.resumptions
+    )
+
+
+class _Row(NamedTuple):
+    device: str
+    number: str
+    since: str
+    absent: str
+    why: str
+
+
+def attendance_table(run: RunData, summary: Summary) -> Html | None:
+    """One row per device, if one came late, was not used, or was absent from a round."""
+    absent = {row.device: row.absent for row in summary.devices if row.absent}
+    if not (absent or run.joined_late or run.not_used):
+        return None
+    enrolled = {each.device: each for each in run.enrolments}
+    rows = []
+    for device in dict.fromkeys([*enrolled, *absent]):
+        found = enrolled.get(device)
+        why = run.not_used.get(device) or _reason(run, device)
+        rows.append(
+            _Row(
+                device=device,
+                number=_number(found.device_index if found else None),
+                since=_number(found.since_round if found else None),
+                absent=rounds_in_words(absent.get(device, ())) or MISSING,
+                why=clean(why, 1000),
+            )
+        )
+    columns: list[Column[_Row]] = [
+        Column("Device", "", lambda r: r.device, "name"),
+        Column("Index", "", lambda r: r.number),
+        Column("Used from round", "", lambda r: r.since),
+        Column("Absent", "", lambda r: r.absent, "text"),
+        Column("Why", "", lambda r: r.why, "text"),
+    ]
+    return table(columns, rows, caption="Who took part")
+
+
+def _number(value: int | None) -> str:
+    return MISSING if value is None else str(value)
+
+
+def _why(run: RunData, device: str) -> str:
+    reason = _reason(run, device)
+    return f" ({clean(reason, 200)})" if reason else ""
+
+
+def _reason(run: RunData, device: str) -> str:
+    """Why a device was absent, the last time that it was."""
+    told: Iterable[str] = (
+        entry.reason for _, entry in reversed(run.rounds_of(device)) if entry.status == "absent"
+    )
+    return next(iter(told), "")
+
+
+def _zone(started_at: str) -> tzinfo:
+    """The time zone in which the run's own times are."""
+    try:
+        return datetime.fromisoformat(started_at).tzinfo or timezone.utc
+    except ValueError:
+        return timezone.utc
+
+
+def _moment(at: float, zone: tzinfo) -> str:
+    try:
+        return f"{datetime.fromtimestamp(at, zone):%Y-%m-%d %H:%M:%S}"
+    except (ValueError, OverflowError, OSError):
+        return "at an unknown time"
