@@ -71,7 +71,7 @@ def coordinate(
     shape, classes = split.test.image_shape, split.test.classes
     store = folder.store
     store.describe(replace(store.info, broker=broker))
-    resume = _resumption(folder)
+    resume = _unfinished(folder)
     model = initial_parameters(config.training.model, classes, shape, seed=config.run.seed)
     if resume is not None and resume.checkpoint.rounds.model:
         model = folder.model(resume.checkpoint.rounds.model)
@@ -103,7 +103,7 @@ def coordinate(
                 trainer,
                 model,
                 split.test,
-                _terms(scenario, one_machine=one_machine),
+                terms(scenario, one_machine=one_machine),
                 store=store,
                 resume=resume,
                 instance=store.info.instance,
@@ -163,7 +163,7 @@ def training_graphs(
     return payload
 
 
-def _resumption(folder: RunFolder) -> UnfinishedRun | None:
+def _unfinished(folder: RunFolder) -> UnfinishedRun | None:
     """What an earlier coordinator of the run has left; ``None`` if it had stored nothing yet."""
     before, stored = folder.before, folder.store.read_checkpoint()
     if before is None or not (stored or folder.store.worth_keeping):
@@ -182,7 +182,7 @@ def _resumption(folder: RunFolder) -> UnfinishedRun | None:
     return UnfinishedRun(checkpoint=found, results=before.rounds, deployments=before.made)
 
 
-def _terms(scenario: Scenario, *, one_machine: bool) -> Terms:
+def terms(scenario: Scenario, *, one_machine: bool) -> Terms:
     """What devices are invited with."""
     config, contract = scenario.config, scenario.contract
     way, fleet = scenario.way(one_machine=one_machine), config.fleet
