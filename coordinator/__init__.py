@@ -7,6 +7,8 @@ The run
   stopwatch
 * :mod:`~fimi.coordinator.settings`    deadlines, bandwidth, learning curve, rounds, strategy
 * :mod:`~fimi.coordinator.conversation`  what is wanted of each device, and what each has reported
+* :mod:`~fimi.coordinator.enrolment`    who takes part, and with which samples
+* :mod:`~fimi.coordinator.checkpoint`   what a run needs to go on after its coordinator was killed
 * :mod:`~fimi.coordinator.inbox`       sorts what arrives
 * :mod:`~fimi.coordinator.registry`    which devices are online, and their profiles
 
@@ -18,6 +20,7 @@ Strategies and plans
 * :mod:`~fimi.coordinator.fixed_steps`     rounds that are a number of steps, not of passes
 * :mod:`~fimi.coordinator.fleet_planner`   the fleet's plan under a strategy, made and made again
 * :mod:`~fimi.coordinator.device_plans`    the plan of each device, and receiving its batch
+* :mod:`~fimi.coordinator.newcomers`       devices that join a run that has begun
 * :mod:`~fimi.coordinator.synthesis`       requests the plan's synthetic batches
 * :mod:`~fimi.coordinator.adaptation`      when predictions drift: a refit and a new plan
 * :mod:`~fimi.coordinator.refit`           that fit

@@ -69,7 +69,7 @@ class Boot(Struct):
         return min(self.open) - 1 if self.open else self.taken
 
 
-class Line(Struct):
+class Talk(Struct):
     """The conversation with one device.
 
     Attributes:
@@ -122,7 +122,7 @@ class Conversation:
         self._publish = publish
         self._now_s = now_s
         self._known = dict(heard or {})
-        self._lines: dict[str, Line] = {}
+        self._lines: dict[str, Talk] = {}
 
     @property
     def epoch(self) -> int:
@@ -225,7 +225,7 @@ class Conversation:
         line = self._lines.get(device)
         return None if line is None else line.document
 
-    def _line(self, device: str) -> Line:
+    def _line(self, device: str) -> Talk:
         if device not in self._lines:
             document = Desired(
                 run=self._run,
@@ -235,32 +235,32 @@ class Conversation:
                 number=1,
                 heard=self._known.get(device, Heard()),
             )
-            self._lines[device] = Line(document=document, dirty=False)
+            self._lines[device] = Talk(document=document, dirty=False)
         return self._lines[device]
 
-    def _boot(self, line: Line, device: str, boot_id: str) -> Boot:
+    def _boot(self, line: Talk, device: str, boot_id: str) -> Boot:
         if boot_id not in line.boots:
             known = self._known.get(device)
             before = known.fact if known is not None and known.boot_id == boot_id else 0
             line.boots[boot_id] = Boot(taken=before)
         return line.boots[boot_id]
 
-    def _heard(self, line: Line) -> Heard:
+    def _heard(self, line: Talk) -> Heard:
         if not line.boot_id:
             return line.document.heard
         return Heard(boot_id=line.boot_id, fact=line.boots[line.boot_id].stored)
 
-    def _with_heard(self, line: Line) -> Desired:
+    def _with_heard(self, line: Talk) -> Desired:
         return replace(line.document, heard=self._heard(line))
 
-    def _replace(self, line: Line, document: Desired) -> None:
+    def _replace(self, line: Talk, document: Desired) -> None:
         """Publish a changed document under the next number."""
         number = line.document.number + 1 if line.tries else line.document.number
         line.document = replace(document, epoch=self._epoch, number=number, heard=self._heard(line))
         line.answered, line.dirty, line.tries = False, False, 0
         self._send(line)
 
-    def _send(self, line: Line) -> None:
+    def _send(self, line: Talk) -> None:
         wait_s = AGAIN_S[min(line.tries, len(AGAIN_S) - 1)]
         line.tries += 1
         line.due_s = self._now_s() + wait_s

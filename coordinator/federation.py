@@ -84,7 +84,7 @@ _LAST_CALL_S = 10.0
 """How long devices may take to join that were invited when gathering was over, s."""
 
 
-class Resumption(Struct, frozen=True, kw_only=True):
+class UnfinishedRun(Struct, frozen=True, kw_only=True):
     """What an earlier coordinator of a run has left.
 
     Attributes:
@@ -159,7 +159,7 @@ class Coordinator:
         terms: Terms,
         *,
         store: RunStore,
-        resume: Resumption | None = None,
+        resume: UnfinishedRun | None = None,
         instance: str = "",
         listener: Listener = lambda event: None,
         keeper: ModelKeeper | None = None,

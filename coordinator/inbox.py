@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from fimi.coordinator.conversation import Conversation
 from fimi.coordinator.registry import Registry
+from fimi.learning.data.contract import PROTOCOL, other_protocol
 from fimi.messaging.client import Peer
 from fimi.messaging.messages import (
     DeploymentReport,
@@ -29,7 +30,14 @@ from fimi.messaging.messages import (
     SyntheticBatch,
     UpdateReady,
 )
-from fimi.record.events import BrokerAway, DeviceJoined, DeviceLost, Listener, PlanInForce
+from fimi.record.events import (
+    BrokerAway,
+    DeviceJoined,
+    DeviceLost,
+    DeviceRefused,
+    Listener,
+    PlanInForce,
+)
 
 _AWAY_TOLD_S = 0.5
 """Between two events that say that the broker is away, wall time, s."""
@@ -90,6 +98,7 @@ class Inbox:
         self._cancel = cancel
         self._host: Host | None = None
         self._told_s = 0.0
+        self._foreign: set[str] = set()
 
     def tell(self, host: Host) -> None:
         """Tell ``host`` of what concerns no waiting part from now on."""
@@ -153,6 +162,9 @@ class Inbox:
             yield sender, message
 
     def _state(self, state: DeviceState) -> None:
+        if state.protocol != PROTOCOL:
+            self._refuse(state)
+            return
         if self._registry.heard_state(state):
             self._notify(DeviceLost(device=state.peer, reason="went offline"))
         if self._host is None or state.status != "online":
@@ -161,6 +173,13 @@ class Inbox:
             self._host.came(state.peer, state.boot_id)
         elif state.role == "generator":
             self._host.generator_came(state.peer)
+
+    def _refuse(self, state: DeviceState) -> None:
+        """Say once that a device speaks another version of the conversation."""
+        if state.role == "device" and state.boot_id not in self._foreign:
+            self._foreign.add(state.boot_id)
+            reason = other_protocol(state.peer, state.protocol, PROTOCOL)
+            self._notify(DeviceRefused(device=state.peer, reason=reason))
 
     def _fact(self, sender: str, boot_id: str, fact: FactBody) -> bool:
         """Deal with a fact; returns whether that is all that it needs."""

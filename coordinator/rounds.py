@@ -9,7 +9,6 @@ its joules is bounded. What comes after the round was closed is credited to it l
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,6 +33,7 @@ from fimi.messaging.messages import (
     RoundStart,
     UpdateReady,
 )
+from fimi.messaging.transfers.collecting import Collector
 from fimi.record.bounds import unknown_max
 from fimi.record.credit import reported
 from fimi.record.events import Awaiting, DeviceReported, UpdateRejected
@@ -45,10 +45,10 @@ SETTLE_TIMEOUT_S = 20.0
 """Wall time to wait for the last idle phases of emulated devices, s."""
 SETTLE_PHYSICAL_S = 3.0
 """The same for physical devices, s: what comes later is credited later."""
-PULLS_MAX = 64
-"""Most updates that are pulled at the same time."""
-_TOLD_S = 1.0
-"""Between two events that say who is waited for, wall time, s."""
+COLLECTED_BYTES = 256 << 20
+"""Most bytes of updates that are pulled at the same time."""
+_FIRST_TOLD_S, _TOLD_S = 10.0, 1.0
+"""Until it is said who is waited for, and between two such events, wall time, s."""
 
 
 class RoundOrder(Struct, frozen=True, kw_only=True):
@@ -131,9 +131,8 @@ class Round:
         self._settled: dict[str, RoundSettled] = {}
         self._boots = {device: self._registry.boot_id(device) for device in order.predicted}
         self._deadline_s = context.settings.plan.deadline_s
-        self._over = threading.Event()
         self._updates: dict[str, Future[None]] = {}
-        self._told_s = 0.0
+        self._told_s = time.monotonic() + _FIRST_TOLD_S - _TOLD_S
         self.facts: list[tuple[str, RoundFact]] = []
         """Everything that was reported of this round, with its device."""
         self.again: list[RoundReport] = []
@@ -162,16 +161,17 @@ class Round:
                     fleet_time_s=order.start_s,
                 ),
             )
-        pulls = max(1, min(PULLS_MAX, len(order.plans)))
-        with ThreadPoolExecutor(pulls, thread_name_prefix="updates") as pool:
-            try:
-                self._collect(
-                    lambda: self._pending(order.plans, self._reports),
-                    order.wall_timeout_s,
-                    updates_into=pool,
-                )
-            finally:
-                self._over.set()  # a device reports after its update was pulled: no pull is pending
+        with (
+            ThreadPoolExecutor(1, thread_name_prefix="updates") as pool,
+            Collector(context.peer.transfers, budget_bytes=COLLECTED_BYTES) as collector,
+        ):
+            # A device reports after its update was pulled: when the round is over, no pull that is
+            # wanted goes on.
+            self._collect(
+                lambda: self._pending(order.plans, self._reports),
+                order.wall_timeout_s,
+                updates_into=(collector, pool),
+            )
         return self._judge()
 
     def settle(self, outcome: RoundOutcome) -> tuple[DeviceRound, ...]:
@@ -248,7 +248,7 @@ class Round:
         self,
         pending: Callable[[], set[str]],
         timeout_s: float,
-        updates_into: ThreadPoolExecutor | None = None,
+        updates_into: tuple[Collector, ThreadPoolExecutor] | None = None,
     ) -> None:
         def done() -> bool:
             left = pending()
@@ -265,7 +265,7 @@ class Round:
             self.facts.append((sender, message))
             if isinstance(message, UpdateReady):
                 if updates_into is not None and self._wants(sender):
-                    self._updates[sender] = updates_into.submit(self._pull, sender, message.update)
+                    self._updates[sender] = self._pull(sender, message.update, *updates_into)
             elif isinstance(message, RoundReport):
                 if sender in self._reports:
                     self.again.append(message)
@@ -291,17 +291,29 @@ class Round:
             in (self._order.predicted if isinstance(message, RoundSettled) else self._order.plans)
         )
 
-    def _pull(self, device: str, offer: Offer) -> None:
-        """Fetch an update, check it, and keep it."""
+    def _pull(
+        self, device: str, offer: Offer, collector: Collector, pool: ThreadPoolExecutor
+    ) -> Future[None]:
+        """Collect an update; when it has come, check it and keep it."""
         limit = 2 * tensors.size_bytes(self._model) + 1_000_000
-        payload = self._context.peer.transfers.fetch(
-            offer,
-            timeout_s=self._order.wall_timeout_s,
-            max_bytes=limit,
-            cancelled=self._over.is_set,
-        )
-        tensors.load(payload, like=self._model)
-        self._spool.put(device, payload)
+        kept: Future[None] = Future()
+
+        def keep(payload: bytes) -> None:
+            try:
+                tensors.load(payload, like=self._model)
+                self._spool.put(device, payload)
+                kept.set_result(None)
+            except Exception as error:
+                kept.set_exception(error)
+
+        def arrived(pull: Future[bytes]) -> None:
+            if (error := pull.exception()) is not None:
+                kept.set_exception(error)
+            else:
+                pool.submit(keep, pull.result())
+
+        collector.pull(offer, max_bytes=limit).add_done_callback(arrived)
+        return kept
 
     def _judge(self) -> RoundOutcome:
         order = self._order

@@ -291,9 +291,7 @@ class Member:
         rounds that began or ended since then are in the same document.
         """
         desired = self._line.desired
-        orders = (desired.start, desired.closed, desired.resume) if desired is not None else ()
-        known = [order.fleet_time_s for order in orders if order is not None]
-        return max(plan.fleet_time_s, *known) if known else plan.fleet_time_s
+        return max(plan.fleet_time_s, desired.fleet_time_s if desired is not None else 0.0)
 
     def _batch(self, plan: DevicePlan, offer: Offer) -> bytes:
         """The synthetic batch of a plan.

@@ -36,6 +36,7 @@ from msgspec import Struct
 from paho.mqtt.client import MQTTMessageInfo
 from paho.mqtt.enums import MQTTErrorCode
 
+from fimi.learning.data.contract import PROTOCOL, other_protocol
 from fimi.messaging import topics
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.documents import Documents
@@ -113,7 +114,9 @@ class Peer:
         self.counters = PeerCounters()
         self._state_to = COORDINATOR if role == "device" else EVERYBODY
         self._state_topic = topics.topic(fleet, peer, self._state_to, "state")
-        online = DeviceState(peer=peer, role=role, status="online", boot_id=self.boot_id)
+        online = DeviceState(
+            peer=peer, role=role, status="online", boot_id=self.boot_id, protocol=PROTOCOL
+        )
         offline = msgspec.structs.replace(online, status="offline")
         self._online, self._offline = (
             encode_message(state, sender=peer, recipient=self._state_to)
@@ -432,6 +435,11 @@ class Peer:
             return
         if isinstance(message, DeviceState):
             if (change := self._presence.stated(message, now_s)) is not None:
+                if change.protocol != PROTOCOL and change.status == "online":
+                    log.error(
+                        "%s",
+                        other_protocol(place.sender, change.protocol, PROTOCOL, "this process"),
+                    )
                 self._put((place.sender, change))
         else:
             self.counters.received += 1

@@ -237,10 +237,10 @@ def require(found: tuple[Difference, ...], here: str, todo: str) -> None:
     raise ContractError(f"{here} does not fit the contract of the run: {named}; {todo}", found)
 
 
-def other_protocol(here: str, ours: object, theirs: object) -> str:
+def other_protocol(here: str, ours: object, theirs: object, there: str = "the run") -> str:
     """The sentence for two versions of the conversation."""
     return (
-        f"{here} has version {ours} of the protocol, the run has version {theirs}: install the "
+        f"{here} has version {ours} of the protocol, {there} has version {theirs}: install the "
         "same version of fimi on the coordinator, the devices and the generator node"
     )
 

@@ -34,6 +34,10 @@ from fimi.messaging.transfers.serving import Order, ServedPayloads, sha256
 from fimi.messaging.transfers.wire import Done, Gone, Noted, decode_request, encode_transfer
 
 DEFAULT_MAX_BYTES = 256 << 20
+CHUNK_OVERHEAD = 256
+"""Most bytes of a chunk's message besides the chunk."""
+
+LONGEST_NAME = 64 * "x"
 _MAX_ANSWERS = 1024
 
 
@@ -56,6 +60,7 @@ class Transfers(Fetching):
             raise ValueError(f"chunk_bytes is {chunk_bytes}; take 1 to {MAX_CHUNK_BYTES}")
         super().__init__(carrier, max_bytes, gone_after_s)
         self._shelf = ServedPayloads(carrier.id, chunk_bytes)
+        self._asked = threading.Condition(self.lock)  # wakes those that wait for a peer
         self._bucket: TokenBucket | None = None
         self._next: tuple[Order, float] | None = None
         self._answers: deque[tuple[str, Gone | Noted]] = deque(maxlen=_MAX_ANSWERS)
@@ -95,8 +100,16 @@ class Transfers(Fetching):
             The offer to send to the receivers.
         """
         digest = sha256(data)
-        with self._changed:
-            return self._shelf.put(digest, data, media, keep, self.rate_bps)
+        limit = self._carrier.largest_payload(LONGEST_NAME, "chunk")
+        with self.lock:
+            return self._shelf.put(
+                digest,
+                data,
+                media,
+                keep,
+                self.rate_bps,
+                largest=None if limit is None else max(1, limit - CHUNK_OVERHEAD),
+            )
 
     def withdraw(self, digest: str) -> None:
         """Stop serving a payload; no effect if it is not served."""
@@ -115,11 +128,22 @@ class Transfers(Fetching):
             Whether it has; ``False`` after ``timeout_s``, after :meth:`close`, and for a payload
             that was never served.
         """
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._closed or self._shelf.is_done(by, digest), timeout_s
-            )
+        with self.lock:
+            self._asked.wait_for(lambda: self._closed or self._shelf.is_done(by, digest), timeout_s)
             return self._shelf.is_done(by, digest)
+
+    def wait_requested(self, digest: str, *, by: str, timeout_s: float) -> bool:
+        """Wait until the peer ``by`` has asked for a chunk of a payload, or has all of it.
+
+        Returns:
+            Whether it has; ``False`` after ``timeout_s``, after :meth:`close`, and for a payload
+            that was never served.
+        """
+        with self.lock:
+            self._asked.wait_for(
+                lambda: self._closed or self._shelf.is_asked(by, digest), timeout_s
+            )
+            return self._shelf.is_asked(by, digest)
 
     # Called by the peer, on the network thread.
 
@@ -135,6 +159,9 @@ class Transfers(Fetching):
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+            self._asked.notify_all()
+            for wake in (*self._when_closed, *(download.wake for download in self._all())):
+                wake()
         if self._worker is not None:
             self._worker.join()
             self._worker = None
@@ -150,9 +177,13 @@ class Transfers(Fetching):
             if isinstance(request, Done):
                 self._shelf.done(asker, request.digest)
                 self._answers.append((asker, Noted(digest=request.digest)))
+                self._asked.notify_all()
             elif self._shelf.has(request.digest):
+                first = not self._shelf.is_asked(asker, request.digest)
                 refused = self._shelf.order(asker, request.digest, request.indices)
                 self.counters.refused += refused
+                if first:
+                    self._asked.notify_all()
             else:
                 self._answers.append((asker, Gone(digest=request.digest)))
             self._changed.notify_all()

@@ -57,6 +57,7 @@ class ServedPayloads:
         self._chunk_bytes = chunk_bytes
         self._payloads: dict[str, _Payload] = {}
         self._have_it: dict[str, set[str]] = {}
+        self._asked_for: dict[str, set[str]] = {}
         self._orders: deque[tuple[str, str, int]] = deque()
         self._ordered: set[tuple[str, str, int]] = set()
 
@@ -67,21 +68,28 @@ class ServedPayloads:
         media: str,
         keep: int | None,
         rate_bps: float | None = None,
+        *,
+        largest: int | None = None,
     ) -> Offer:
-        """Serve a payload in chunks that suit the rate; put again, it keeps their size."""
+        """Serve a payload in chunks that suit the rate, no larger than ``largest`` bytes.
+
+        Put again, it keeps their size.
+        """
         if (payload := self._payloads.get(digest)) is not None:
             payload.served += 1
             payload.keep = keep
         else:
             suits = math.inf if rate_bps is None else paced_chunk_bytes(rate_bps)
-            size = int(min(self._chunk_bytes, suits))
+            size = int(min(self._chunk_bytes, suits, math.inf if largest is None else largest))
             payload = _Payload(data=memoryview(data), keep=keep, chunk_bytes=size)
             self._payloads[digest] = payload
             self._have_it.pop(digest, None)
             self._have_it[digest] = set()
+            self._asked_for[digest] = set()
             old = [known for known in self._have_it if known not in self._payloads]
             for known in old[: max(0, len(old) - REMEMBERED)]:
                 del self._have_it[known]
+                del self._asked_for[known]
         return Offer(
             holder=self._holder,
             digest=digest,
@@ -119,11 +127,16 @@ class ServedPayloads:
         """Whether ``asker`` has confirmed that it has all of a payload."""
         return asker in self._have_it.get(digest, ())
 
+    def is_asked(self, asker: str, digest: str) -> bool:
+        """Whether ``asker`` has asked for a chunk of a payload, or has all of it."""
+        return asker in self._asked_for.get(digest, ()) or self.is_done(asker, digest)
+
     def order(self, asker: str, digest: str, indices: tuple[int, ...]) -> int:
         """Note chunks to send, each once; returns how many were refused."""
         if (payload := self._payloads.get(digest)) is None:
             return len(indices)
         count = chunk_count(len(payload.data), payload.chunk_bytes)
+        self._asked_for[digest].add(asker)
         refused = 0
         for index in indices:
             key = (asker, digest, index)

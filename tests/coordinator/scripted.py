@@ -83,6 +83,9 @@ class ScriptedDevice:
         self.fingerprint = ""
         self.refuses = ""
         self.follows = True
+        self.online, self.invited = threading.Event(), threading.Event()
+        self.followed, self.over = threading.Event(), threading.Event()
+        self.shares: list[bytes] = []
         self.desired: Desired | None = None
         self.fleet_times_s: list[float] = []
         self.number = 0
@@ -109,6 +112,7 @@ class ScriptedDevice:
 
     def __enter__(self) -> ScriptedDevice:
         self.peer.connect()
+        self.online.set()
         self.thread.start()
         return self
 
@@ -239,27 +243,17 @@ class ScriptedDevice:
         match order:
             case Invitation() as invitation:
                 self.invitations.append(invitation)
+                if invitation.share is not None:
+                    self.shares.append(self.peer.transfers.fetch(invitation.share, 5.0))
                 if self.refuses:
                     self.tell(Refusal(run=invitation.run, device=self.name, reason=self.refuses))
                 else:
                     self.tell(self.profile(invitation))
+                self.invited.set()
             case DevicePlan() as plan:
                 self.plans.append(plan)
-                if not self.follows:
-                    return
-                self.tell(
-                    PlanApplied(
-                        run=plan.run,
-                        device=self.name,
-                        applied=Applied(
-                            frequency_hz=plan.point.frequency_hz,
-                            frequency_control="emulated",
-                            rate_bps=None,
-                            rate_control="none",
-                        ),
-                        phases=(),
-                    )
-                )
+                if self.follows:
+                    self.follow_now()
             case RoundStart() as start:
                 self.behaviour(self, start)
             case RoundClosed() as closed:
@@ -281,6 +275,25 @@ class ScriptedDevice:
                 )
             case RunEnded() as ended:
                 self.ended.append(ended)
+                self.over.set()
+
+    def follow_now(self) -> None:
+        """Answer the last plan."""
+        plan = self.plans[-1]
+        self.tell(
+            PlanApplied(
+                run=plan.run,
+                device=self.name,
+                applied=Applied(
+                    frequency_hz=plan.point.frequency_hz,
+                    frequency_control="emulated",
+                    rate_bps=None,
+                    rate_control="none",
+                ),
+                phases=(),
+            )
+        )
+        self.followed.set()
 
     def settle(self, run: str, number: int) -> None:
         """Report the idle phase of a round."""

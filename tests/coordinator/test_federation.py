@@ -5,17 +5,13 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
-from run_contract import of
+from lab import Lab, statuses
 from scripted import (
-    CLASSES,
-    MODEL,
     Behaviour,
     ScriptedDevice,
     boastful,
@@ -28,18 +24,12 @@ from scripted import (
 )
 
 from fimi.coordinator.deployment import Export
-from fimi.coordinator.enrolment import Terms
-from fimi.coordinator.federation import Coordinator, Federation, FederationError
+from fimi.coordinator.federation import FederationError
 from fimi.coordinator.settings import (
     DeploymentSettings,
-    PlanSettings,
-    RoundSettings,
 )
-from fimi.learning.data.dataset import Dataset, Images, Labels
-from fimi.learning.training import tensors
 from fimi.learning.training.classifier import Exported, FileCheck
 from fimi.learning.training.tensors import Parameters
-from fimi.learning.training.trainer import Evaluation, TrainingResult, TrainingSettings
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
 from fimi.messaging.messages import SyntheticBatch, SyntheticRequest
@@ -59,148 +49,7 @@ from fimi.record.events import (
 from fimi.record.phases import round_parts
 from fimi.record.reader import read_run
 from fimi.record.results import RoundResult
-from fimi.record.store import RunStore
 from fimi.record.sums import EnergyTally, Sum
-from fimi.testbed.configuration.sections import Config, FleetConfig, RunConfig
-
-TEST_SET = Dataset(
-    name="three/test",
-    images=np.zeros((4, 1, 2, 2), np.uint8),
-    labels=np.array([0, 1, 2, 0]),
-    class_names=("a", "b", "c"),
-)
-
-
-TERMS = Terms(
-    contract=of(TEST_SET),
-    way="file",
-    share=lambda index: b"",
-)
-
-
-class MeanOfWeights:
-    """Evaluates a model by the mean of its weights; the coordinator never trains."""
-
-    backend = "arithmetic"
-
-    def train(
-        self,
-        parameters: Parameters,
-        images: Images,
-        labels: Labels,
-        settings: TrainingSettings,
-        *,
-        stream: tuple[int, ...],
-    ) -> TrainingResult:
-        raise AssertionError("the coordinator does not train")
-
-    def evaluate(self, parameters: Parameters, images: Images, labels: Labels) -> Evaluation:
-        mean = float(parameters["w"].mean())
-        return Evaluation(
-            accuracy=min(1.0, mean / 10), loss=1.0, class_accuracy=(None,) * CLASSES, samples=4
-        )
-
-
-class Lab:
-    """A coordinator and its scripted fleet on a broker."""
-
-    def __init__(self, broker: EmbeddedBroker, fleet: str, folder: Path) -> None:
-        self.broker, self.fleet = broker, fleet
-        self.path = folder / "run.sqlite"
-        self.events: list[Event] = []
-        self.models: list[dict[str, np.ndarray]] = []
-        self.devices: list[ScriptedDevice] = []
-        self.cancel = threading.Event()
-        self.on_event: Callable[[Event], None] = lambda event: None
-
-    def run(
-        self,
-        *behaviours: Behaviour,
-        rounds: int = 2,
-        strategy: str = "tfl",
-        wall_timeout_s: float = 4.0,
-        min_devices: int = 1,
-        participants: int = 0,
-        wanted: int | None = None,
-        gather_timeout_s: float = 3.0,
-        deadline_s: float = 10.0,
-        kinds: str = "emulated",
-        export: Export | None = None,
-        deployment: DeploymentSettings | None = None,
-        mute: tuple[int, ...] = (),
-        unsettled: tuple[int, ...] = (),
-    ) -> Federation:
-        settings = Config(
-            run=RunConfig(strategy=strategy),
-            fleet=FleetConfig(devices=wanted or len(behaviours)),
-            training=TrainingSettings(epochs=1),
-            plan=PlanSettings(deadline_s=deadline_s, iterations=20),
-            rounds=RoundSettings(
-                count=rounds,
-                wall_timeout_s=wall_timeout_s,
-                gather_timeout_s=gather_timeout_s,
-                min_devices=min_devices,
-                participants=participants,
-            ),
-            deployment=deployment or DeploymentSettings(),
-        )
-
-        def listen(event: Event) -> None:
-            self.events.append(event)
-            self.on_event(event)
-
-        self.devices = [
-            ScriptedDevice(
-                self.broker.address, self.fleet, f"device-{i + 1}", behave, index=i, kind=kinds
-            )
-            for i, behave in enumerate(behaviours)
-        ]
-        for index in mute:
-            self.devices[index].tries = False
-        for index in unsettled:
-            self.devices[index].settles = False
-        store = RunStore(self.path)
-        with ExitStack() as stack:
-            stack.callback(store.close)
-            for device in self.devices:
-                stack.enter_context(device)
-            peer = stack.enter_context(
-                Peer(
-                    self.broker.address,
-                    fleet=self.fleet,
-                    peer=COORDINATOR,
-                    role="coordinator",
-                    heartbeat_s=1.0,
-                )
-            )
-            federation = Coordinator(
-                "r1",
-                settings,
-                peer,
-                MeanOfWeights(),
-                {name: tensor.copy() for name, tensor in MODEL.items()},
-                TEST_SET,
-                TERMS,
-                store=store,
-                listener=listen,
-                keeper=self,
-                cancel=self.cancel,
-                export=export,
-            ).run()
-            limit = time.monotonic() + 3
-            while time.monotonic() < limit and not all(d.ended for d in self.devices):
-                time.sleep(0.01)
-        return federation
-
-    def propose(self, model: dict[str, np.ndarray]) -> str:
-        self.models.append(model)
-        return tensors.digest(tensors.dump(model))
-
-    def accept(self) -> None:
-        """The model is kept already."""
-
-    def said(self, kind: type[Event]) -> list[Event]:
-        return [event for event in self.events if isinstance(event, kind)]
 
 
 @pytest.fixture
@@ -211,10 +60,6 @@ def lab(a_broker: EmbeddedBroker, fleet_name: str, tmp_path: Path) -> Lab:
 def energy_of(result: RoundResult) -> Sum:
     """The energy of all boards in a round."""
     return EnergyTally(round_parts(result)).sum()
-
-
-def statuses(federation: Federation, number: int = 1) -> dict[str, str]:
-    return {d.device: d.status for d in federation.rounds[number - 1].devices}
 
 
 class TestRounds:
@@ -418,6 +263,7 @@ class TestComingAndGoing:
                         COORDINATOR,
                         SyntheticBatch(
                             run=request.run,
+                            instance=request.instance,
                             device=request.device,
                             delivered=(0,) * len(request.counts),
                             offer=None,

@@ -62,6 +62,7 @@ def test_every_device_meets_the_deadline_it_was_planned_for(strategy: str) -> No
         model_bytes=MODEL_BYTES,
         delivered=delivered,
         batches={},
+        indices={device: index for index, device in enumerate(fleet_profiles)},
     )
     budget_s = SETTINGS.plan.deadline_s * (1 - SETTINGS.plan.deadline_margin)
     band_hz = sum(share.point.bandwidth_hz for share in told.values())
@@ -154,6 +155,7 @@ def test_a_shortfall_of_the_generator_is_predicted_with_what_was_delivered() -> 
         model_bytes=MODEL_BYTES,
         delivered={},
         batches={},
+        indices={device: index for index, device in enumerate(fleet_profiles)},
     )
     share = told["device-3"]
     board = fleet_profiles["device-3"].board

@@ -44,6 +44,8 @@ def test_a_device_is_there_once_it_has_a_profile_and_is_online() -> None:
     assert registry.devices == ()
     assert registry.heard_profile(profile("b", "1"))
     assert registry.heard_profile(profile("a", "1"))
+    assert registry.devices == ("b",)  # the broker keeps what a device said that is long gone
+    registry.heard_state(state("a", "online", "1"))
     assert registry.devices == ("a", "b")
     assert registry.heard_state(state("b", "offline", "1"))
     assert registry.devices == ("a",)
@@ -51,7 +53,7 @@ def test_a_device_is_there_once_it_has_a_profile_and_is_online() -> None:
 
 def test_a_death_notice_of_an_earlier_life_counts_for_nothing() -> None:
     registry = Registry()
-    registry.heard_profile(profile("a", "2"))
+    registry.heard_state(state("a", "online", "2"))
     assert not registry.heard_state(state("a", "offline", "1"))
     assert registry.is_online("a")
 
@@ -63,9 +65,18 @@ def test_the_same_profile_again_is_no_news_and_a_new_life_is() -> None:
     assert registry.heard_profile(profile("a", "2"))
 
 
+def test_what_an_earlier_start_has_said_counts_for_nothing_once_the_new_one_is_there() -> None:
+    registry = Registry()
+    registry.heard_state(state("a", "online", "2"))
+    assert not registry.heard_profile(profile("a", "1"))
+    assert registry.devices == ()
+    assert registry.heard_profile(profile("a", "2"))
+    assert registry.devices == ("a",)
+
+
 def test_a_new_life_has_no_plan() -> None:
     registry = Registry()
-    registry.heard_profile(profile("a", "1"))
+    registry.heard_state(state("a", "online", "1"))
     assert not registry.follows_plan("a")
     assert registry.heard_plan_applied(applied("a"))
     assert not registry.heard_plan_applied(applied("a"))

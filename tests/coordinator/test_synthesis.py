@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from run_contract import DIGITS
 
 from fimi.coordinator.context import Context, FederationError, Stopwatch
+from fimi.coordinator.conversation import Conversation
 from fimi.coordinator.inbox import Inbox
 from fimi.coordinator.registry import Registry
 from fimi.coordinator.settings import RoundSettings
@@ -54,10 +56,16 @@ class Node:
                 request = self.next_request(me)
                 asked.append(request.device)
                 progress = SyntheticProgress(
-                    run=run, devices_done=number, devices_asked=3, lacking=5, images_per_s=100.0
+                    run=run,
+                    instance="i1",
+                    devices_done=number,
+                    devices_asked=3,
+                    lacking=5,
+                    images_per_s=100.0,
                 )
                 me.send(COORDINATOR, progress)
                 answer = SyntheticBatch(
+                    instance="i1",
                     run=run,
                     device=request.device,
                     delivered=request.counts,
@@ -77,11 +85,17 @@ class Node:
             for _ in range(words):
                 never.wait(pause_s)
                 progress = SyntheticProgress(
-                    run="r1", devices_done=0, devices_asked=3, lacking=5, images_per_s=0.1
+                    run="r1",
+                    instance="i1",
+                    devices_done=0,
+                    devices_asked=3,
+                    lacking=5,
+                    images_per_s=0.1,
                 )
                 me.send(COORDINATOR, progress)
             for request in requests:
                 answer = SyntheticBatch(
+                    instance="i1",
                     run="r1",
                     device=request.device,
                     delivered=request.counts,
@@ -112,13 +126,16 @@ def synthesise(
         Peer(broker.address, fleet=fleet, peer=COORDINATOR, role="coordinator") as peer,
         closing(RunStore(Path(folder) / "run.sqlite")) as store,
     ):
+        conversation = Conversation("r1", "i1", 1, lambda device, said: None, time.monotonic)
         context = Context(
             run="r1",
+            instance="i1",
             settings=settings,
             strategy=STRATEGIES["fimi"],
             peer=peer,
             registry=registry,
-            inbox=Inbox(peer, registry, events.append, threading.Event()),
+            conversation=conversation,
+            inbox=Inbox(peer, registry, conversation, events.append, threading.Event()),
             store=store,
             notify=events.append,
             watch=Stopwatch(),
@@ -126,7 +143,7 @@ def synthesise(
         thread = threading.Thread(target=lives)
         thread.start()
         try:
-            made = Synthesis(context, silence_s=silence_s).of(COUNTS)
+            made = Synthesis(context, DIGITS, silence_s=silence_s).of(COUNTS)
         finally:
             on_end()
             thread.join()

@@ -1,0 +1,246 @@
+"""Who takes part: quorum, refusals, newcomers, and what is reported after a round was closed."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lab import TERMS, Lab, statuses
+from msgspec.structs import replace
+from scripted import ScriptedDevice, honest, silent
+
+from fimi.coordinator.enrolment import Terms
+from fimi.coordinator.federation import FederationError
+from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.messaging.messages import RoundStart
+from fimi.record.events import Credited, DeviceRefused, Event, RoundFinished, RoundStarted
+from fimi.record.reader import read_run
+
+
+@pytest.fixture
+def lab(a_broker: EmbeddedBroker, fleet_name: str, tmp_path: Path) -> Lab:
+    return Lab(a_broker, fleet_name, tmp_path)
+
+
+@contextmanager
+def joining_after(lab: Lab, number: int, *devices: ScriptedDevice) -> Iterator[None]:
+    """These devices come when a round is over; the next one waits until they are heard."""
+    with ExitStack() as stack:
+
+        def bring(event: Event) -> None:
+            if isinstance(event, RoundFinished) and event.result.number == number:
+                for device in devices:
+                    stack.enter_context(device)
+                    device.online.wait(10.0)
+
+        lab.on_event = bring
+        yield
+
+
+def after_invited(device: ScriptedDevice) -> None:
+    """A behaviour of the others: a round takes until the newcomer was invited."""
+    assert device.invited.wait(20.0)
+
+
+def test_a_quorum_starts_and_who_comes_later_is_planned_for(lab: Lab) -> None:
+    late = ScriptedDevice(lab.broker.address, lab.fleet, "device-3", honest(7.0), index=2)
+
+    def waits(device: ScriptedDevice, start: RoundStart) -> None:
+        if start.round == 2:
+            after_invited(late)
+        honest(1.0)(device, start)
+
+    with joining_after(lab, 1, late):
+        federation = lab.run(
+            waits, waits, wanted=3, quorum=2, rounds=6, gather_timeout_s=1.0, wall_timeout_s=30.0
+        )
+    assert federation.status == "completed"
+    assert set(statuses(federation, 1)) == {"device-1", "device-2"}
+    last = statuses(federation, 6)
+    assert last == {"device-1": "accepted", "device-2": "accepted", "device-3": "accepted"}
+    assert late.plans[0].device_index == 2
+    (told,) = [e for e in read_run(lab.path).enrolments if e.device == "device-3"]
+    assert told.since_round is not None
+    assert 2 <= told.since_round <= 6
+    of_late = [statuses(federation, n).get("device-3") for n in range(1, 7)]
+    assert of_late[0] is None  # nobody knew of it
+    used = of_late.index("accepted")
+    assert set(of_late[1:used]) <= {None, "absent"}
+    assert set(of_late[used:]) == {"accepted"}
+    assert used + 1 in (told.since_round, told.since_round + 1)  # it may still be taking its plan
+
+
+def test_less_than_a_quorum_is_an_error_that_names_who_refused_and_why(lab: Lab) -> None:
+    def unwilling(devices: list[ScriptedDevice]) -> None:
+        devices[1].refuses = "data.alpha is 0.1, in the run 0.5"
+
+    with pytest.raises(FederationError, match=r"device-2 cannot take part: data\.alpha is 0\.1"):
+        lab.run(honest(), honest(), gather_timeout_s=20.0, prepare=unwilling)
+    assert [e.device for e in lab.said(DeviceRefused)] == ["device-2"]  # type: ignore[attr-defined]
+    assert lab.devices[1].ended  # it was told as well
+
+
+def test_a_device_that_refuses_does_not_hold_up_the_others(lab: Lab) -> None:
+    def unwilling(devices: list[ScriptedDevice]) -> None:
+        devices[1].refuses = "no"
+
+    federation = lab.run(honest(2.0), honest(), quorum=1, rounds=1, prepare=unwilling)
+    assert statuses(federation) == {"device-1": "accepted"}
+    (told,) = [e for e in read_run(lab.path).enrolments if e.why_not]
+    assert (told.device, told.why_not) == ("device-2", "no")
+
+
+def test_the_same_data_file_twice_is_refused_the_second_time(lab: Lab) -> None:
+    def same(devices: list[ScriptedDevice]) -> None:
+        for device in devices:
+            device.fingerprint = "f" * 64
+
+    federation = lab.run(honest(), honest(), honest(), quorum=1, rounds=1, prepare=same)
+    assert len(statuses(federation)) == 1
+    refused = lab.said(DeviceRefused)
+    assert len(refused) == 2
+    assert all("the same images as device-" in e.reason for e in refused)  # type: ignore[attr-defined]
+
+
+def test_a_device_beyond_the_number_is_told_why_it_is_not_used(lab: Lab) -> None:
+    extra = ScriptedDevice(lab.broker.address, lab.fleet, "device-9", honest(), index=2)
+
+    def waits(device: ScriptedDevice, start: RoundStart) -> None:
+        if start.round == 2:
+            assert extra.over.wait(20.0)
+        honest()(device, start)
+
+    shipped = replace(TERMS, way="shipped", share=lambda index: bytes([index]))
+    with joining_after(lab, 1, extra):
+        lab.run(waits, waits, rounds=3, terms=shipped, wall_timeout_s=30.0)
+    assert "all shares are taken (device-1, device-2)" in extra.ended[0].reason
+    assert not extra.invitations
+
+
+def test_a_device_beyond_the_number_with_images_of_its_own_is_used(lab: Lab) -> None:
+    extra = ScriptedDevice(lab.broker.address, lab.fleet, "device-9", honest(), index=2)
+
+    def waits(device: ScriptedDevice, start: RoundStart) -> None:
+        if start.round == 2:
+            after_invited(extra)
+        honest()(device, start)
+
+    with joining_after(lab, 1, extra):
+        federation = lab.run(waits, waits, rounds=5, wall_timeout_s=30.0)
+    assert statuses(federation, 5)["device-9"] == "accepted"
+
+
+def test_every_device_gets_its_own_share(lab: Lab) -> None:
+    shipped = Terms(contract=TERMS.contract, way="shipped", share=lambda index: bytes([65 + index]))
+    got: dict[str, bytes] = {}
+
+    def look(device: ScriptedDevice, start: RoundStart) -> None:
+        got[device.name] = device.shares[0]
+        honest()(device, start)
+
+    lab.run(look, look, look, rounds=1, terms=shipped)
+    assert got == {"device-1": b"A", "device-2": b"B", "device-3": b"C"}
+
+
+def test_four_silent_devices_cost_the_other_four_nothing(lab: Lab) -> None:
+    behaviours = [honest(2.0) if i % 2 else silent for i in range(8)]
+    federation = lab.run(*behaviours, rounds=1, wall_timeout_s=4.0)
+    assert list(statuses(federation).values()) == ["missing", "accepted"] * 4
+    np.testing.assert_allclose(federation.model["w"], 2.0)
+
+
+def test_a_device_that_does_not_follow_its_plan_is_left_out_and_comes_back(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fimi.coordinator.device_plans.PATIENCE_S", 0.5)
+
+    def busy(devices: list[ScriptedDevice]) -> None:
+        devices[2].follows = False
+
+    def ready(device: ScriptedDevice, start: RoundStart) -> None:
+        if start.round == 2 and device.name == "device-1":
+            lab.devices[2].follow_now()
+            assert lab.devices[2].followed.wait(10.0)
+        honest()(device, start)
+
+    federation = lab.run(
+        ready, ready, honest(), rounds=5, gather_timeout_s=60.0, wall_timeout_s=30.0, prepare=busy
+    )
+    assert statuses(federation, 1)["device-3"] == "absent"
+    assert statuses(federation, 5)["device-3"] == "accepted"
+    assert "had no plan in force" in federation.rounds[0].devices[2].reason
+
+
+def test_what_comes_after_a_round_was_closed_is_credited_to_it(lab: Lab) -> None:
+    told = threading.Event()
+
+    def slow(device: ScriptedDevice, start: RoundStart) -> None:
+        """Reports its first round when the second has begun, and nothing else."""
+        if start.round == 1:
+            return
+        if start.round == 2:
+            first = RoundStart(
+                run=start.run,
+                device=start.device,
+                round=1,
+                model=start.model,
+                training=start.training,
+                seed=0,
+                fleet_time_s=0.0,
+            )
+            device.report(first, busy_s=99.0)
+            told.set()
+        honest()(device, start)
+
+    def waits(device: ScriptedDevice, start: RoundStart) -> None:
+        if start.round == 2:
+            assert told.wait(20.0)
+        honest()(device, start)
+
+    federation = lab.run(waits, slow, rounds=3, wall_timeout_s=3.0)
+    assert statuses(federation, 1)["device-2"] == "missing"  # as it was when the round was closed
+    assert {(e.round, e.device) for e in lab.said(Credited)} == {(1, "device-2")}  # type: ignore[attr-defined]
+    entry = read_run(lab.path).rounds[0].devices[1]
+    assert entry.status == "late"
+    assert entry.energy is not None
+    assert entry.energy.value_j == pytest.approx(2 + 2 + 1)
+
+
+def test_every_enrolled_device_has_a_row_in_every_round(lab: Lab) -> None:
+    def leave(device: ScriptedDevice, start: RoundStart) -> None:
+        device.stop.set()
+        device.peer.close()
+
+    federation = lab.run(honest(), leave, honest(), rounds=4, participants=1, wall_timeout_s=20.0)
+    with sqlite3.connect(lab.path) as db:
+        rows = db.execute("SELECT round, device FROM device_round").fetchall()
+    everybody = {(n, f"device-{d}") for n in range(1, 5) for d in (1, 2, 3)}
+    assert set(rows) == everybody
+    assert len(rows) == len(everybody)
+    for result in federation.rounds:
+        for device in result.devices:
+            known = device.energy is not None
+            assert known or device.unknown_max is not None
+
+
+def test_facts_are_confirmed_once_they_are_stored_and_not_before(lab: Lab) -> None:
+    kept: list[set[str]] = []
+
+    def look(event: Event) -> None:
+        if isinstance(event, RoundStarted) and event.round == 2:
+            kept.append({type(fact.body).__name__ for fact in lab.devices[0].facts})
+
+    lab.on_event = look
+    lab.run(honest(), rounds=2)
+    device = lab.devices[0]
+    assert {"RoundReport", "UpdateReady"} <= kept[0]  # not told yet: the news travels with orders
+    assert {type(fact.body).__name__ for fact in device.facts} <= {
+        "RoundSettled",
+        "RoundReport",
+        "UpdateReady",
+    }
