@@ -345,7 +345,9 @@ class Coordinator:
     @property
     def _done(self) -> str:
         """The finished rounds in words."""
-        return in_words(len(self._rounds.results) if self._rounds else 0)
+        if self._rounds is not None:
+            return in_words(len(self._rounds.results))
+        return in_words(len(self._resume.results) if self._resume is not None else 0)
 
     def _say_goodbye(self, status: RunStatus, reason: str) -> None:
         """The run is over for now. A node keeps the batches of a run that may go on."""

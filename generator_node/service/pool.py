@@ -27,6 +27,7 @@ import hashlib
 import logging
 import os
 import struct
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Literal
@@ -181,13 +182,19 @@ class Pool:
         image_shape: channels, height, width.
         made_by: everything that determines the pixels of a draw and its verdict, as text; draws
             with different values are kept apart.
+        patience_s: how long to wait for another node to let go of the folder, s.
 
     Raises:
         PoolError: the folder cannot be used, or another node uses it.
     """
 
     def __init__(
-        self, folder: Path | None, image_shape: tuple[int, int, int], made_by: str
+        self,
+        folder: Path | None,
+        image_shape: tuple[int, int, int],
+        made_by: str,
+        *,
+        patience_s: float = 0.0,
     ) -> None:
         self.image_shape = image_shape
         self.durable = folder is not None
@@ -199,7 +206,7 @@ class Pool:
         self._folder = folder / hashlib.sha256(made_by.encode()).hexdigest()[:32]
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(folder / "lock")
+            self._lock = _lock(folder / "lock", patience_s)
             write_whole(self._folder / "pool.json", made_by + "\n")
         except OSError as error:
             self.close()
@@ -279,19 +286,24 @@ def _digest(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=_CHECK_BYTES).digest()
 
 
-def _lock(path: Path) -> IO[bytes]:
+def _lock(path: Path, patience_s: float) -> IO[bytes]:
     """Hold a lock until this process ends or is killed; without effect where locks are missing."""
+    limit_s = time.monotonic() + patience_s
     file = path.open("ab")
     try:
         import fcntl
     except ImportError:
         return file
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise PoolError(
-            f"pool {path.parent} is in use by another generator node; stop that one, or name "
-            "another folder as generator.pool"
-        ) from error
-    return file
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if time.monotonic() < limit_s:
+                time.sleep(0.1)
+                continue
+            file.close()
+            raise PoolError(
+                f"pool {path.parent} is in use by another generator node; stop that one, or name "
+                "another folder as generator.pool"
+            ) from error
+        return file

@@ -28,6 +28,7 @@ from fimi.messaging.errors import MessagingError
 from fimi.messaging.messages import SyntheticBatch
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
+from fimi.testbed.processes.nursery import LEFT_OVER_S
 from fimi.testbed.processes.orders import GeneratorOrders
 from fimi.testbed.processes.torch_cache import torch_cache
 
@@ -48,6 +49,7 @@ def serve(
     stop: threading.Event,
     contract: Contract,
     pool: Path | None = None,
+    patience_s: float = 0.0,
 ) -> None:
     """Run a generator node until ``stop`` is set.
 
@@ -59,6 +61,7 @@ def serve(
         stop: when set, the node ends.
         contract: what the node knows of the data.
         pool: folder of draws and requests; ``None``: in memory.
+        patience_s: how long to wait for another node to let go of the folder, s.
 
     Raises:
         GeneratorError: the weights cannot be used, or were trained on other data than the public
@@ -66,7 +69,8 @@ def serve(
     """
     generator = open_configured(config, public)
     gate = open_gate(config, public, pool)
-    kept = Pool(pool, generator.image_shape, made_by(generator, gate)) if pool else None
+    made = made_by(generator, gate)
+    kept = Pool(pool, generator.image_shape, made, patience_s=patience_s) if pool else None
     about_meters: list[str] = []
     service = BatchService(
         generator,
@@ -268,6 +272,7 @@ def main(orders: GeneratorOrders, stop: threading.Event) -> None:
             stop=stop,
             contract=contract,
             pool=pool,
+            patience_s=LEFT_OVER_S,  # that of a dry run that was killed is still ending
         )
     except (GeneratorError, MessagingError) as error:
         raise SystemExit(str(error)) from error
