@@ -111,7 +111,7 @@ class Synthesis:
                     f"and then gave no sign of life for {self._silence_s:g} s; see its log, and "
                     "start it again"
                 )
-            if not self._await_generator(patience):
+            if not self._await_generator(patience, gone=True):
                 raise FederationError(
                     f"generator node {generator} delivered {len(batches)} of {len(wanted)} batches,"
                     f" went away and did not come back within {patience:g} s; start it again and "
@@ -124,8 +124,13 @@ class Synthesis:
             )
         return batches
 
-    def _await_generator(self, patience_s: float) -> bool:
-        """Wait for a generator node and say so; returns whether there is one."""
+    def _await_generator(self, patience_s: float, *, gone: bool = False) -> bool:
+        """Wait for a generator node and say so; returns whether there is one.
+
+        Args:
+            patience_s: for how long, s.
+            gone: whether there was one, which went away.
+        """
         context = self._context
         limit_s, told_s = time.monotonic() + patience_s, 0.0
 
@@ -134,7 +139,8 @@ class Synthesis:
             now_s = time.monotonic()
             if not context.registry.generators and now_s - told_s > _AWAITING_S:
                 told_s = now_s
-                context.notify(AwaitingGenerator(left_s=max(0.0, limit_s - now_s)))
+                left_s = max(0.0, limit_s - now_s)
+                context.notify(AwaitingGenerator(left_s=left_s, gone=gone))
             return bool(context.registry.generators)
 
         return context.inbox.wait(come, patience_s)

@@ -78,9 +78,11 @@ class AwaitingGenerator(Event, frozen=True, kw_only=True, tag="awaiting-generato
 
     Attributes:
         left_s: until waiting ends, wall time, s.
+        gone: whether there was one, which went away.
     """
 
     left_s: float
+    gone: bool = False
 
     def logged(self) -> None:
         """Nothing."""
@@ -246,9 +248,11 @@ class Resumed(Event, frozen=True, kw_only=True, tag="resumed"):
 
     Attributes:
         after_round: the last round that was stored; 0 for none.
+        changes: in what it goes on otherwise than it was begun, a sentence each.
     """
 
     after_round: int
+    changes: tuple[str, ...] = ()
 
 
 class Refitted(Event, frozen=True, kw_only=True, tag="refitted"):

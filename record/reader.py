@@ -333,8 +333,9 @@ class _Reader:
         found = []
         for at, body in self._db.execute(query, [name]):
             try:
-                after_round = msgspec.json.decode(body, type=Resumed).after_round
-                found.append(msgspec.convert({"after_round": after_round, "at": at}, Resumption))
+                event = msgspec.json.decode(body, type=Resumed)
+                told = {"after_round": event.after_round, "at": at, "changes": event.changes}
+                found.append(msgspec.convert(told, Resumption))
             except (msgspec.DecodeError, msgspec.ValidationError) as error:
                 self._warn(f"event {name}", str(error))
         return tuple(found)

@@ -88,6 +88,7 @@ class RunInfo(Struct, frozen=True, kw_only=True):
         contract: the data of the run, as devices were asked to confirm them, key to value; empty
             in older stores.
         resumed: how often another process has gone on with it.
+        command: that began it, such as ``"dry-run"``; empty in older stores.
     """
 
     run: str
@@ -109,6 +110,7 @@ class RunInfo(Struct, frozen=True, kw_only=True):
     instance: str = ""
     contract: dict[str, Any] = {}
     resumed: int = 0
+    command: str = ""
 
 
 class Enrolment(Struct, frozen=True, kw_only=True):
@@ -141,10 +143,12 @@ class Resumption(Struct, frozen=True, kw_only=True):
     Attributes:
         after_round: the last round that was stored; 0 for none.
         at: UNIX time, s.
+        changes: in what it went on otherwise than it was begun, a sentence each.
     """
 
     after_round: int
     at: float
+    changes: tuple[str, ...] = ()
 
 
 class SearchStep(Struct, frozen=True, kw_only=True):

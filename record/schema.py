@@ -97,6 +97,7 @@ RUN = StoreTable(
         text("instance", "random id, the same after a resume"),
         packed("contract", "the data of the run, as devices were asked to confirm them"),
         whole("resumed", "times", "another process went on with it"),
+        text("command", "that began it, without its options"),
     ))
 
 EVENT = StoreTable(

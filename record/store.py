@@ -95,7 +95,7 @@ class RunStore:
             store._abandon()
 
     @classmethod
-    def reopen(cls, path: Path) -> RunStore:
+    def reopen(cls, path: Path, *, changes: tuple[str, ...] = ()) -> RunStore:
         """Open the store of a run that ended early, to go on with it.
 
         The run is ``running`` again, :attr:`info` counts the resume, and the log has a
@@ -104,6 +104,7 @@ class RunStore:
 
         Args:
             path: the file.
+            changes: in what it goes on otherwise than it was begun, for the log.
 
         Raises:
             StoreError: there is none, it is of another version, the run is completed, another
@@ -111,7 +112,7 @@ class RunStore:
         """
         store = cls._at(path)
         try:
-            store._go_on()
+            store._go_on(changes)
         except BaseException as error:
             store._abandon()
             if isinstance(error, sqlite3.Error | msgspec.MsgspecError | reopening.NotResumable):
@@ -156,13 +157,13 @@ class RunStore:
     def _connect(self) -> None:
         self._db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
 
-    def _go_on(self) -> None:
+    def _go_on(self, changes: tuple[str, ...]) -> None:
         """Take up a run that is there, and say so in its record."""
         self._connect()
         self._before = info = reopening.resumable(self._db)
         self._db.execute("PRAGMA journal_mode = WAL")
         (last,) = self._db.execute(f"SELECT max(number) FROM {schema.ROUNDS.name}").fetchone()
-        event = Resumed(after_round=last or 0)
+        event = Resumed(after_round=last or 0, changes=changes)
         self._info = msgspec.structs.replace(
             info, status="running", reason="", finished_at="", resumed=info.resumed + 1
         )

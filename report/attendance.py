@@ -38,7 +38,7 @@ def resumed(run: RunData) -> str:
     zone = _zone(run.info.started_at)
     return ", ".join(
         f"{f'after round {each.after_round}' if each.after_round else 'before round 1'} "
-        f"({_moment(each.at, zone)})"
+        f"({'; '.join([_moment(each.at, zone), *(clean(said) for said in each.changes)])})"
         for each in run.resumptions
     )
 

@@ -24,11 +24,14 @@ from rich.text import Text
 from fimi.coordinator.training_rounds import in_words
 from fimi.record.clean import clean
 from fimi.record.events import (
+    Awaiting,
     AwaitingGenerator,
     BatchDelivered,
+    BrokerAway,
     Deployed,
     DeviceJoined,
     DeviceLost,
+    DeviceRefused,
     DeviceReported,
     Event,
     Gathering,
@@ -38,6 +41,7 @@ from fimi.record.events import (
     Planned,
     Prepared,
     Refitted,
+    Resumed,
     RoundFinished,
     RoundStarted,
     RunFinished,
@@ -45,6 +49,7 @@ from fimi.record.events import (
     UpdateRejected,
 )
 from fimi.record.phases import preparation_parts, round_parts
+from fimi.record.record import RunData
 from fimi.record.results import RoundResult
 from fimi.record.sums import EnergyTally, Sum
 from fimi.report.words import alike, heading, sum_cell
@@ -57,8 +62,16 @@ _MOST_ROWS = 24
 _AROUND = 9
 """Lines of a live display besides those of devices."""
 _LONGEST = 1000
-_GATHERING_S = 30.0
-"""Time between two plain lines about what is missing, s."""
+_WAITING_S = 30.0
+"""Time between two plain lines of a kind about who is waited for, s."""
+_FIRST_WAITING_S = 5.0
+"""How long somebody is waited for before there is such a line, s."""
+_SAME_WAITING_S = 300.0
+"""Time until a line says again that the same devices are waited for, s."""
+_STILL_S = 2.5
+"""How long the display shows who is waited for after it was last said, s."""
+_Waiting = Gathering | AwaitingGenerator | Awaiting | BrokerAway
+"""Events that come again and again as long as somebody is waited for."""
 
 _L = TypeVar("_L", bound="Lines")
 
@@ -123,12 +136,21 @@ class PlainView(Lines):
     ) -> None:
         super().__init__(stream, quiet=quiet, clock=clock)
         self._rounds = rounds
-        self._due_s: dict[type[Event], float] = {
-            Gathering: clock() + 5.0  # the devices of a dry run come within seconds
-        }
+        self._since_s: dict[type[Event], float] = {Gathering: clock()}
+        self._heard_s: dict[type[Event], float] = {Gathering: clock()}
+        self._waits: dict[type[Event], tuple[float, object]] = {}
         self._energy = EnergyTally()
         self.so_far = Sum()
         self.trained_with = ""
+
+    def recall(self, run: RunData) -> None:
+        """Count what earlier processes have stored of the run."""
+        for preparation in run.preparations:
+            self._energy.add(preparation_parts(preparation))
+        for result in run.rounds:
+            self._energy.add(round_parts(result))
+            self.trained_with = describe_backends(result)
+        self.so_far = self._energy.sum()
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
@@ -137,11 +159,8 @@ class PlainView(Lines):
 
     def _line(self, event: Event) -> str:
         match event:
-            case Gathering() | AwaitingGenerator():
-                complete = isinstance(event, Gathering) and event.here >= event.wanted
-                if complete or self._clock() <= self._due_s.get(type(event), 0.0):
-                    return ""
-                self._due_s[type(event)] = self._clock() + _GATHERING_S
+            case Gathering() | AwaitingGenerator() | Awaiting() | BrokerAway():
+                return describe(event) if self._is_due(event) else ""
             case Prepared():
                 self._energy.add(preparation_parts(event.preparation))
                 self.so_far = self._energy.sum()
@@ -155,6 +174,23 @@ class PlainView(Lines):
                 self.trained_with = with_what
                 return f"{line}; {with_what}"
         return describe(event)
+
+    def _is_due(self, event: _Waiting) -> bool:
+        """Whether somebody is waited for so long that a line says so."""
+        kind, now_s = type(event), self._clock()
+        if now_s - self._heard_s.get(kind, -_WAITING_S) > _FIRST_WAITING_S:
+            self._since_s[kind] = now_s  # waiting for something else than last time
+        self._heard_s[kind] = now_s
+        if isinstance(event, Gathering) and event.here >= event.wanted:
+            return False
+        who = (event.what, event.devices) if isinstance(event, Awaiting) else None
+        said_s, before = self._waits.get(kind, (-_SAME_WAITING_S, None))
+        pause_s = _SAME_WAITING_S if who is not None and who == before else _WAITING_S
+        patience_s = 0.0 if isinstance(event, AwaitingGenerator) else _FIRST_WAITING_S
+        if now_s - self._since_s[kind] < patience_s or now_s - said_s <= pause_s:
+            return False
+        self._waits[kind] = (now_s, who)
+        return True
 
 
 class LiveDisplay(Live):
@@ -190,6 +226,8 @@ class LiveView(LiveDisplay):
         self._notices: list[str] = []
         self._plan = ""
         self._results: list[RoundResult] = []
+        self._earlier = 0
+        self._waiting, self._waiting_s = "", float("-inf")
         self._began_s = time.monotonic()
         self._rounds_began_s: float | None = None
         super().__init__(console)
@@ -199,16 +237,31 @@ class LiveView(LiveDisplay):
         self._log.say(text)
         self._doing = text
 
+    def recall(self, run: RunData) -> None:
+        """Count what earlier processes have stored of the run."""
+        self._log.recall(run)
+        for result in run.rounds:
+            self._count(result)
+        self._earlier = len(self._results)
+        for device, share in run.device_plans.items():
+            self._devices[device] = ["", "", str(sum(share.synthetic_counts)), "not here yet"]
+
     def __call__(self, event: Event) -> None:
         """Show an event."""
         self._log(event)
         match event:
-            case Gathering() | AwaitingGenerator() | GenerationProgress():
+            case Gathering() | GenerationProgress() | Resumed():
                 self._doing = describe(event)
+            case Awaiting() | AwaitingGenerator() | BrokerAway():
+                self._waiting, self._waiting_s = describe(event), time.monotonic()
             case DeviceJoined():
                 self._kinds.add(event.kind)
                 board = f"{event.board} ({event.kind})"
-                self._devices[event.device] = [board, str(event.samples), "", "joined"]
+                synthetic = self._devices.get(event.device, ["", "", ""])[2]
+                self._devices[event.device] = [board, str(event.samples), synthetic, "joined"]
+            case DeviceRefused():
+                self._set(event.device, 3, "does not take part")
+                self._notices = [*self._notices[-2:], describe(event)]
             case DeviceLost():
                 self._set(event.device, 3, "gone")
             case SearchProgress():
@@ -235,15 +288,18 @@ class LiveView(LiveDisplay):
             case UpdateRejected():
                 self._notices = [*self._notices[-2:], f"round {event.round}: {event.reason}"]
             case RoundFinished():
-                self._results.append(event.result)
-                parts = round_parts(event.result)
-                for device in {part.device: None for part in parts}:
-                    own = EnergyTally(part for part in parts if part.device == device)
-                    self._latest[device] = own.sum()
+                self._count(event.result)
             case Refitted() | Deployed() | NotDeployed():
                 self._notices = [*self._notices[-2:], describe(event)]
             case RunFinished():
                 self._doing = event.status
+
+    def _count(self, result: RoundResult) -> None:
+        self._results.append(result)
+        parts = round_parts(result)
+        for device in {part.device: None for part in parts}:
+            own = EnergyTally(part for part in parts if part.device == device)
+            self._latest[device] = own.sum()
 
     def _set(self, device: str, column: int, text: str) -> None:
         if device in self._devices:
@@ -255,7 +311,9 @@ class LiveView(LiveDisplay):
         elapsed = time.monotonic() - self._began_s
         with_what = f" · {self._log.trained_with}" if self._log.trained_with else ""
         head = Text.assemble((self._title, "bold"), f"   {elapsed:.0f} s{with_what}")
-        parts: list[RenderableType] = [head, Text(clean(self._doing, _LONGEST))]
+        waits = time.monotonic() - self._waiting_s < _STILL_S
+        doing = self._waiting if waits else self._doing
+        parts: list[RenderableType] = [head, Text(clean(doing, _LONGEST))]
         if self._plan:
             parts.append(Text(self._plan, style="dim"))
         bar = Table.grid(padding=(0, 1))
@@ -302,8 +360,9 @@ class LiveView(LiveDisplay):
             figures.append(f"accuracy {self._results[-1].evaluation.accuracy:.1%}")
             if self._log.so_far.known is not None:
                 figures.append(sum_cell(self._log.so_far, bare=False))
-            each_s = (time.monotonic() - self._rounds_began_s) / done
-            figures.append(f"{each_s * (self._rounds - done):.0f} s left")
+            if own := done - self._earlier:
+                each_s = (time.monotonic() - self._rounds_began_s) / own
+                figures.append(f"{each_s * (self._rounds - done):.0f} s left")
         return figures
 
 

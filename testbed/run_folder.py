@@ -1,16 +1,30 @@
 """``runs/<name>/``: the run store, the model, the report.
 
 A run folder is made before anything is started, so that a read-only or full disk is noticed first.
-It is removed again if the run ended before it had a plan.
+It is removed again if the run ended before it had a plan. One of a run that ended early is opened
+again (:meth:`RunFolder.reopen`).
+
+::
+
+    runs/<name>/
+        run.sqlite             the run store
+        model.safetensors      the global model after the last stored round
+        model.next.safetensors the model of a round that is being stored
+        logs/                  output of child processes
+        work/                  what a dry run need not make again; removed when it is completed
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import shutil
+import sqlite3
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,13 +32,18 @@ from fimi.errors import SurroundingsError
 from fimi.files import write_whole
 from fimi.learning.training import tensors
 from fimi.learning.training.classifier import Exported, Variant
-from fimi.record.reader import STORE_NAME
+from fimi.record.lock import StoreInUse, StoreLock
+from fimi.record.reader import STORE_NAME, RunData, read_run
+from fimi.record.record import RunInfo
 from fimi.record.store import RunStore, StoreError
 from fimi.testbed.configuration.sections import Config
 from fimi.testbed.nearest import nearest
 
 FILE_NAMES: dict[Variant, str] = {"fp32": "model.onnx", "int8": "model-int8.onnx"}
 """Names of the trained model's ONNX files."""
+MODEL, NEXT_MODEL = "model.safetensors", "model.next.safetensors"
+_BEGINNINGS = {"logs", "run.lock", STORE_NAME, f"{STORE_NAME}-wal", f"{STORE_NAME}-shm"}
+"""What may be in a run folder before anything was stored."""
 
 
 class RunFolderError(SurroundingsError, RuntimeError):
@@ -36,42 +55,122 @@ class RunFolder:
 
     Args:
         config: the configuration, with the name of the run and the folder of runs.
+        info: the description of the run, stored from its first moment on; gets the run's name.
+
+    Attributes:
+        name: of the run.
+        path: the folder.
+        logs: folder for the output of child processes.
+        store: the run store.
+        before: the run so far, of one that is gone on with; ``None`` for a new one.
 
     Raises:
         RunFolderError: it exists, or cannot be written.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, info: RunInfo | None = None) -> None:
         started = datetime.now().astimezone()
         run = config.run
+        self.before: RunData | None = None
         self.name = run.name or f"{run.strategy}-seed{run.seed}-{started:%Y%m%d-%H%M%S}"
         self.path = Path(run.directory) / self.name
+        self.logs = self.path / "logs"
         try:
             if run.name:
-                self.path.mkdir(parents=True)
+                _make(self.path)
             else:
                 self.path = _made(self.path)
                 self.name = self.path.name
             self.logs = self.path / "logs"
             self.logs.mkdir()
-        except FileExistsError as error:
-            raise RunFolderError(
-                f"{self.path} exists; choose another --name or remove that run"
-            ) from error
         except OSError as error:
             raise RunFolderError(
                 f"cannot create the run folder {self.path}: {error.strerror}; set run.directory "
                 "(or --directory) to a folder that can be written"
             ) from error
         try:
-            self.store = RunStore(self.path / "run.sqlite")
+            described = info or RunInfo(run=self.name)
+            self.store = RunStore(
+                self.path / STORE_NAME, msgspec.structs.replace(described, run=self.name)
+            )
         except StoreError:
             shutil.rmtree(self.path, ignore_errors=True)
             raise
 
-    def write_model(self, model: dict[str, NDArray[np.float32]]) -> None:
-        """Replace ``model.safetensors``; a reader sees the old or the new file, never a part."""
-        write_atomically(self.path / "model.safetensors", tensors.dump(model))
+    @classmethod
+    def reopen(cls, path: Path, *, changes: tuple[str, ...] = ()) -> RunFolder:
+        """Open the folder of a run that ended early, to go on with it.
+
+        Args:
+            path: the folder.
+            changes: in what the run goes on otherwise than it was begun, for its record.
+
+        Raises:
+            StoreError: as :meth:`fimi.record.store.RunStore.reopen`.
+            RunFolderError: it cannot be written.
+        """
+        folder = cls.__new__(cls)
+        folder.name, folder.path, folder.logs = path.resolve().name, path, path / "logs"
+        RunStore.resumable(path / STORE_NAME)
+        # Read before it is opened for writing: closing the file a second time in this process
+        # would give up SQLite's locks on it.
+        folder.before = read_run(path)
+        folder.store = RunStore.reopen(path / STORE_NAME, changes=changes)
+        try:
+            last = folder.before.rounds[-1].number if folder.before.rounds else 0
+            if folder.store.resumed_after != last:
+                raise RunFolderError(
+                    f"{path}: another process has just gone on with this run; try again"
+                )
+            folder.logs.mkdir(exist_ok=True)
+            for left_over in path.glob("update-*"):
+                left_over.unlink()
+        except BaseException as error:
+            folder.store.close()
+            if isinstance(error, OSError):
+                raise RunFolderError(f"cannot write {path}: {error.strerror}") from error
+            raise
+        return folder
+
+    @property
+    def work(self) -> Path:
+        """Folder for what need not be made again if the run is gone on with."""
+        return self.path / "work"
+
+    def propose(self, model: dict[str, NDArray[np.float32]]) -> str:
+        """Write a model beside the current one, completely and on the disk; returns its SHA-256."""
+        data = tensors.dump(model)
+        write_atomically(self.path / NEXT_MODEL, data)
+        return tensors.digest(data)
+
+    def accept(self) -> None:
+        """Make the model that was proposed last the current one."""
+        (self.path / NEXT_MODEL).replace(self.path / MODEL)
+
+    def model(self, digest: str) -> dict[str, NDArray[np.float32]]:
+        """The model that the run goes on from; it is the current one from then on.
+
+        Args:
+            digest: its SHA-256.
+
+        Raises:
+            RunFolderError: it is not there.
+        """
+        found = {}
+        for name in (MODEL, NEXT_MODEL):
+            with contextlib.suppress(FileNotFoundError):
+                data = (self.path / name).read_bytes()
+                found[name] = tensors.digest(data)
+                if found[name] == digest:
+                    if name == NEXT_MODEL:
+                        self.accept()
+                    return tensors.load(data)
+        there = ", ".join(f"{name} is {other[:12]}…" for name, other in found.items())
+        raise RunFolderError(
+            f"{self.path}: the model after the last stored round is gone: neither {MODEL} nor "
+            f"{NEXT_MODEL} has its SHA-256 {digest[:12]}…{f' ({there})' if there else ''}; put the "
+            "file back, or start a new run"
+        )
 
     def write_files(self, files: tuple[Exported, ...]) -> None:
         """Replace ``model.onnx`` and ``model-int8.onnx``."""
@@ -85,6 +184,7 @@ class RunFolder:
             Whether the run folder is kept.
         """
         worth_keeping = self.store.worth_keeping
+        completed = self.store.info.status == "completed"
         try:
             self.store.close()
         finally:
@@ -92,6 +192,8 @@ class RunFolder:
                 shutil.rmtree(self.path, ignore_errors=True)
         if not worth_keeping:
             return False
+        if completed:
+            tidy(self.path)
         for log in self.logs.glob("*.log"):
             if log.stat().st_size == 0:
                 log.unlink()
@@ -100,20 +202,78 @@ class RunFolder:
         return True
 
 
-def find_run(path: Path) -> Path:
-    """The run folder for a path: that path, or a folder of that name below ``runs/``.
+def tidy(path: Path) -> None:
+    """Remove what only a run that goes on would need."""
+    shutil.rmtree(path / "work", ignore_errors=True)
+    with contextlib.suppress(OSError):
+        (path / NEXT_MODEL).unlink()
+
+
+def find_run(path: Path, directory: str = "runs") -> Path:
+    """The run folder for a path: that path, or a folder of that name below the folder of runs.
+
+    Args:
+        path: what was asked for.
+        directory: the folder of runs.
 
     Raises:
         RunFolderError: there is none; suggests the nearest name.
     """
-    for candidate in (path, Path("runs") / path):
-        if candidate.exists():
-            return candidate
-    for folder in (path.parent, Path("runs")):
+    candidates = [each for each in (path, Path(directory) / path) if each.exists()]
+    # A folder of that name which is no run hides none.
+    for candidate in sorted(candidates, key=lambda each: not _is_run(each)):
+        return candidate
+    for folder in (path.parent, Path(directory)):
         runs = sorted(store.parent.name for store in folder.glob(f"*/{STORE_NAME}"))
         if meant := nearest(path.name, runs):
             raise RunFolderError(f"{path}: there is no run here; did you mean {folder / meant}?")
-    raise RunFolderError(f"{path}: there is no run here; name a folder below runs/")
+    raise RunFolderError(f"{path}: there is no run here; name a folder below {directory}/")
+
+
+def _is_run(path: Path) -> bool:
+    return path.is_file() or (path / STORE_NAME).exists()
+
+
+def _make(path: Path) -> None:
+    """Make a folder; one in which a process was killed before it stored anything is made again.
+
+    Raises:
+        RunFolderError: it exists; says how to go on with a run that ended early.
+    """
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError as error:
+        if _is_beginning(path):
+            shutil.rmtree(path)
+            path.mkdir()
+            return
+        said = f"{path} exists; choose another --name or remove that run"
+        with contextlib.suppress(StoreError):
+            RunStore.resumable(path / STORE_NAME)
+            said += f", or go on with it: --resume {path.name}"
+        raise RunFolderError(said) from error
+
+
+def _is_beginning(path: Path) -> bool:
+    """Whether a run was begun here that has stored nothing, and nobody works on it."""
+    store = path / STORE_NAME
+    there = {each.name for each in path.iterdir()} if path.is_dir() else set()
+    if not there or not there <= _BEGINNINGS or any((path / "logs").glob("*")):
+        return False
+    try:
+        lock = StoreLock(store)
+    except (StoreInUse, OSError):
+        return False
+    try:
+        if not store.exists():
+            return True
+        with closing(sqlite3.connect(f"{store.resolve().as_uri()}?mode=ro", uri=True)) as db:
+            (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            return int(tables) == 0
+    except sqlite3.Error:
+        return False
+    finally:
+        lock.release()
 
 
 def _made(wanted: Path) -> Path:

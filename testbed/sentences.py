@@ -13,12 +13,15 @@ from collections import Counter
 from fimi.energy.joules import format_joules
 from fimi.record.clean import enumerated
 from fimi.record.events import (
+    Awaiting,
     AwaitingGenerator,
     BatchDelivered,
+    BrokerAway,
     Credited,
     Deployed,
     DeviceJoined,
     DeviceLost,
+    DeviceRefused,
     Event,
     Gathering,
     GenerationProgress,
@@ -40,7 +43,7 @@ def is_problem(event: Event) -> bool:
     """Whether an event is a problem."""
     if isinstance(event, BatchDelivered | PlanInForce):
         return bool(event.error)
-    return isinstance(event, DeviceLost | UpdateRejected | NotDeployed)
+    return isinstance(event, DeviceLost | DeviceRefused | BrokerAway | UpdateRejected | NotDeployed)
 
 
 def describe(event: Event) -> str:
@@ -52,6 +55,8 @@ def describe(event: Event) -> str:
                 return said
             who = enumerated(event.missing) or f"{event.wanted - event.here}"
             return f"{said}, {event.left_s:.0f} s left: {who} missing"
+        case AwaitingGenerator() if event.gone:
+            return f"generator gone, waiting for it, {event.left_s:.0f} s left"
         case AwaitingGenerator():
             return (
                 f"waiting for a generator node, {event.left_s:.0f} s left; "
@@ -62,6 +67,12 @@ def describe(event: Event) -> str:
                 f"{event.device} joined: {event.board} ({event.kind}), "
                 f"{event.samples} samples, {event.backend}"
             )
+        case Awaiting():
+            return f"waiting for {enumerated(event.devices)} {event.what}"
+        case BrokerAway():
+            return f"broker away for {event.seconds:.0f} s; the run waits for it"
+        case DeviceRefused():
+            return f"{event.device} does not take part: {event.reason}"
         case DeviceLost() | UpdateRejected():
             return f"{event.device}: {event.reason}"
         case Planned():
@@ -89,7 +100,9 @@ def describe(event: Event) -> str:
         case Credited():
             return f"{event.device}: its report of round {event.round} came late and is credited"
         case Resumed():
-            return f"resumed after round {event.after_round}"
+            if not event.after_round:
+                return "going on with the run before its first round"
+            return f"going on with the run after round {event.after_round}"
         case RunFinished():
             return f"run {event.status}: {event.reason}"
     return ""

@@ -1,8 +1,12 @@
-"""``fimi dry-run``, ``fimi coordinator run`` and ``fimi report``: a whole federation."""
+"""``fimi dry-run``, ``fimi coordinator run`` and ``fimi report``: a whole federation.
+
+Both runs can be gone on with: ``--resume NAME``.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import secrets
 import sys
 import threading
 import time
@@ -12,6 +16,7 @@ from typing import Any
 
 import click
 import msgspec
+from click.core import ParameterSource
 
 from fimi.testbed import logs
 from fimi.testbed.commands.base import Command, Group
@@ -25,10 +30,12 @@ from fimi.testbed.commands.shared import (
     options,
     reach,
     read_config,
+    read_overrides,
     result_format,
     stop_on_signals,
 )
 from fimi.testbed.configuration.scenario import Scenario
+from fimi.testbed.resuming import BeginCommand, Begun, command_line, describe, look
 
 
 @click.command("dry-run", cls=Command)
@@ -37,14 +44,15 @@ from fimi.testbed.configuration.scenario import Scenario
 @click.option("--port", type=int, help="broker.port")
 def dry_run(config_path: Path | None, settings: tuple[str, ...], output: str, **given: Any) -> None:
     """Run a whole federation of emulated devices on this machine."""
-    scenario = read_config(config_path, settings, given)
+    scenario, begun = begin("dry-run", config_path, settings, given)
 
     def run(folder: Any, view: Any, cancel: threading.Event) -> Any:
         from fimi.testbed.processes.dry_run import dry_run as start
 
         return start(scenario, folder, view=view, cancel=cancel)
 
-    federate(scenario, output, "FIMI dry run, emulated devices", run)
+    title = "FIMI dry run, emulated devices"
+    federate(scenario, output, title, run, command="dry-run", begun=begun)
 
 
 @click.group(cls=Group)
@@ -59,9 +67,10 @@ def coordinator_run(
     url: str, config_path: Path | None, settings: tuple[str, ...], output: str, **given: Any
 ) -> None:
     """Run a federation over a broker, with devices and generator node started elsewhere."""
-    scenario = read_config(config_path, settings, given)
+    scenario, begun = begin("coordinator run", config_path, settings, given)
     with errors():
         address = reach(url)
+    source = click.get_current_context().get_parameter_source("url")
 
     def run(folder: Any, view: Any, cancel: threading.Event) -> Any:
         from fimi.testbed.processes.coordinator import coordinate
@@ -76,7 +85,15 @@ def coordinator_run(
             say=view.say,
         )
 
-    federate(scenario, output, "FIMI coordinator", run)
+    federate(
+        scenario,
+        output,
+        "FIMI coordinator",
+        run,
+        command="coordinator run",
+        begun=begun,
+        address=address if source == ParameterSource.COMMANDLINE else None,
+    )
 
 
 @click.command(cls=Command)
@@ -91,13 +108,64 @@ def report(run: Path, output: str) -> None:
         click.echo(as_json(folder) if output == "json" else show_report(folder))
 
 
+def begin(
+    command: BeginCommand,
+    config_path: Path | None,
+    settings: tuple[str, ...],
+    given: dict[str, Any],
+) -> tuple[Scenario, Begun | None]:
+    """What a command is to run: anew, or a run that ended early (``--resume``).
+
+    Args:
+        command: the command.
+        config_path: the configuration file that was named.
+        settings: of ``--set``.
+        given: its other options; those about resuming are taken out.
+    """
+    name, accept = given.pop("resume"), given.pop("accept_changes")
+    if name is None:
+        if accept:
+            raise click.UsageError("'--accept-changes' goes with '--resume NAME'.")
+        return read_config(config_path, settings, given), None
+    if given.get("name") is not None:
+        raise click.UsageError(
+            "'--resume' names the run to go on with; it keeps its name, so leave '--name' out."
+        )
+    with errors():
+        overrides = read_overrides(settings, given)
+        directory, _ = overrides.pop("run.directory", ("runs", ""))
+        begun = look(
+            name,
+            command,
+            directory=directory,
+            config_path=config_path,
+            overrides=overrides,
+            accept_changes=accept,
+        )
+    return begun.scenario, begun
+
+
 def federate(
     scenario: Scenario,
     output: str,
     title: str,
     run: Callable[[Any, Any, threading.Event], Any],
+    *,
+    command: BeginCommand,
+    begun: Begun | None = None,
+    address: Any = None,
 ) -> None:
-    """Run a federation with a view, store it, report it, and choose the exit code."""
+    """Run a federation with a view, store it, report it, and choose the exit code.
+
+    Args:
+        scenario: what to run.
+        output: format of the result.
+        title: of the view.
+        run: runs it, with its folder, the view, and an event that ends it.
+        command: the command.
+        begun: the run to go on with; ``None`` for a new one.
+        address: of the broker, where the command line names it.
+    """
     from rich.console import Console
 
     from fimi.testbed.live import LiveView, PlainView, View
@@ -113,7 +181,15 @@ def federate(
     else:
         view = PlainView(console.file, rounds, quiet=logs.quiet())
     with errors(), stop_on_signals() as stop, torch_cache():
-        folder = RunFolder(scenario.config)
+        if begun is None:
+            about = describe(scenario, command, secrets.token_hex(8))
+            folder = RunFolder(scenario.config, about)
+        else:
+            folder = RunFolder.reopen(begun.path, changes=begun.changes)
+            if begun.changes:
+                folder.store.describe(begun.changed(folder.store.info))
+        if folder.before is not None:
+            view.recall(folder.before)
         federation: Any = None
         try:
             with view:
@@ -123,14 +199,17 @@ def federate(
                 folder.store.spend(wall_s=time.monotonic() - began_s)
             finally:
                 kept = folder.close()
+            go_on = f"go on with it: {command_line(command, folder.path, address)}"
             if kept and federation is None:
                 with contextlib.suppress(Exception):  # the error that ended the run comes first
                     click.echo(show_report(folder.path), err=True)
+                click.echo(go_on, err=True)
         if not kept:
             fail("stopped before there was a plan; nothing is kept", EXIT_INTERRUPTED)
         text = show_report(folder.path)
         click.echo(as_json(folder.path) if output == "json" else text)
     if federation.status == "interrupted":
+        click.echo(go_on, err=True)
         sys.exit(EXIT_INTERRUPTED)
 
 

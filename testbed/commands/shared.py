@@ -72,6 +72,16 @@ RUN = [
     click.option("--name", help="run.name"),
     click.option("--directory", help="run.directory"),
     result_format("text", "json"),
+    click.option(
+        "--resume",
+        metavar="NAME",
+        help="Go on with a run that ended early, as it was begun; or the path of its folder.",
+    ),
+    click.option(
+        "--accept-changes",
+        is_flag=True,
+        help="With --resume: with other values and versions than the run was begun with.",
+    ),
 ]
 _KEYS = {
     "seed": "run.seed",
@@ -142,14 +152,8 @@ def read_config(
     Without a path, ``fimi.toml`` in the working folder is read if there is one.
     """
     path = path or configuration.default_file()
-    overrides: dict[str, tuple[Any, str]] = {}
     try:
-        for text in settings:
-            key, value = configuration.parse_setting(text)
-            overrides[key] = (value, f"--set {key}")
-        for option, value in given.items():
-            if value is not None:
-                overrides[_KEYS[option]] = (value, f"--{option.replace('_', '-')}")
+        overrides = read_overrides(settings, given)
         scenario = configuration.load(path, overrides)
         if divides_data:
             scenario.check()
@@ -157,6 +161,22 @@ def read_config(
         return scenario
     except InputError as error:
         fail(str(error), EXIT_CONFIG)
+
+
+def read_overrides(settings: tuple[str, ...], given: dict[str, Any]) -> dict[str, tuple[Any, str]]:
+    """Dotted key to (value, option), from ``--set`` and from the options of a command.
+
+    Raises:
+        ConfigError: there is no such key.
+    """
+    overrides: dict[str, tuple[Any, str]] = {}
+    for text in settings:
+        key, value = configuration.parse_setting(text)
+        overrides[key] = (value, f"--set {key}")
+    for option, value in given.items():
+        if value is not None:
+            overrides[_KEYS[option]] = (value, f"--{option.replace('_', '-')}")
+    return overrides
 
 
 @contextmanager

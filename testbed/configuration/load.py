@@ -50,13 +50,17 @@ def default_file() -> Path | None:
 
 
 def load(
-    path: Path | None = None, overrides: Mapping[str, tuple[Any, str]] | None = None
+    path: Path | None = None,
+    overrides: Mapping[str, tuple[Any, str]] | None = None,
+    *,
+    stored: Mapping[str, tuple[Any, str]] | None = None,
 ) -> Scenario:
     """Read a configuration file and replace values by those of the command line.
 
     Args:
         path: TOML file, or ``None`` for the defaults.
         overrides: dotted key to (value, option name), from the command line.
+        stored: the same of a run that is gone on with, in place of the defaults.
 
     Raises:
         ConfigError: the file cannot be read, a key is unknown, or a value has the wrong type or is
@@ -64,6 +68,11 @@ def load(
     """
     origins = {key: "default" for key, _ in fields()}
     tree: dict[str, dict[str, Any]] = {}
+    for dotted, (value, origin) in (stored or {}).items():
+        require_known(dotted, "the stored configuration")
+        section, key = dotted.split(".")
+        tree.setdefault(section, {})[key] = value
+        origins[dotted] = origin
     if path is not None:
         for section, table in read_toml(path, absent="; 'fimi init' writes one").items():
             if not isinstance(table, dict):

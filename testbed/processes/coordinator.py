@@ -5,44 +5,35 @@ Shared by ``fimi dry-run``, which also starts everything else, and ``fimi coordi
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 import threading
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
+from fimi.coordinator import checkpoint
 from fimi.coordinator.deployment import Export
-from fimi.coordinator.federation import Coordinator, Federation
+from fimi.coordinator.enrolment import Terms
+from fimi.coordinator.federation import Coordinator, Federation, Resumption
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.energy.work_meter import Metered, open_meters
+from fimi.learning.data import leak
 from fimi.learning.onnx import graphs
 from fimi.learning.training.classifier import Exported
 from fimi.learning.training.tensors import Parameters
 from fimi.learning.training.torch_trainer import TorchTrainer, initial_parameters
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.client import Peer
+from fimi.messaging.messages import EmulatedDevice
 from fimi.messaging.topics import COORDINATOR
-from fimi.record.events import Listener
-from fimi.record.record import RunInfo
-from fimi.testbed.configuration.load import values
+from fimi.record.events import Listener, Resumed
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
-from fimi.testbed.run_folder import RunFolder
+from fimi.testbed.run_folder import RunFolder, RunFolderError
 
 if TYPE_CHECKING:
     from fimi.learning.training.deployment import Deployer
-
-_PACKAGES = (
-    "fimi-testbed",
-    "torch",
-    "diffusers",
-    "numpy",
-    "cvxpy",
-    "paho-mqtt",
-    "onnx",
-    "onnxruntime",
-)
 
 
 def coordinate(
@@ -54,19 +45,23 @@ def coordinate(
     view: Listener,
     cancel: threading.Event,
     say: Callable[[str], None] = lambda text: None,
+    one_machine: bool = False,
 ) -> Federation:
-    """Run a federation as its coordinator.
+    """Run a federation as its coordinator, or go on with it.
 
     Args:
         scenario: what to run.
         address: of the broker.
-        folder: where results go; its store is filled and stays open.
+        folder: where results go; its store is filled and stays open. One that was opened again
+            says what there is already.
         broker: name and version, for the record.
         view: called with every event.
         cancel: ends the run.
         say: called with the backend that devices train with.
+        one_machine: whether the devices are emulated here, as in a dry run.
 
     Raises:
+        RunFolderError: the run cannot be gone on with; says what is lost or damaged.
         fimi.learning.onnx.export.ExportError: ``training.backend`` is ``"onnx"`` and the network
             cannot be exported.
         fimi.learning.networks.models.ModelError: the network cannot be trained as configured.
@@ -75,21 +70,13 @@ def coordinate(
     strategy = STRATEGIES[config.run.strategy]
     shape, classes = split.test.image_shape, split.test.classes
     store = folder.store
-    store.describe(
-        RunInfo(
-            run=folder.name,
-            strategy=strategy.name,
-            strategy_title=strategy.title,
-            fills_devices=strategy.fills_devices,
-            seed=config.run.seed,
-            started_at=_now(),
-            config=values(config),
-            origins=scenario.origins,
-            versions=versions(),
-            broker=broker,
-            dataset=scenario.dataset,
-        )
-    )
+    store.describe(replace(store.info, broker=broker))
+    resume = _resumption(folder)
+    model = initial_parameters(config.training.model, classes, shape, seed=config.run.seed)
+    if resume is not None and resume.checkpoint.rounds.model:
+        model = folder.model(resume.checkpoint.rounds.model)
+    if store.resumed_after is not None:
+        view(Resumed(after_round=store.resumed_after))
     trainer = TorchTrainer.of(config.training, classes, shape)
     offered: list[bytes] = []
     if config.training.backend == "onnx":  # what cannot be exported is known before anything begins
@@ -99,7 +86,14 @@ def coordinate(
         return offered[0] if offered else training_graphs(config, classes, shape, say)
 
     meter = open_meters(say, whose="server") if strategy.trains_on_server else Metered()
-    peer = Peer(address, fleet=config.fleet.name, peer=COORDINATOR, role="coordinator")
+    peer = Peer(
+        address,
+        fleet=config.fleet.name,
+        peer=COORDINATOR,
+        role="coordinator",
+        epoch_after=resume.checkpoint.run.epoch if resume is not None else 0,
+        what=f"run {folder.name}",
+    )
     try:
         with peer:
             federation = Coordinator(
@@ -107,11 +101,14 @@ def coordinate(
                 config,
                 peer,
                 trainer,
-                initial_parameters(config.training.model, classes, shape, seed=config.run.seed),
+                model,
                 split.test,
+                _terms(scenario, one_machine=one_machine),
                 store=store,
+                resume=resume,
+                instance=store.info.instance,
                 listener=view,
-                on_model=folder.write_model,
+                keeper=folder,
                 cancel=cancel,
                 graphs=make_graphs,
                 export=_export(scenario, trainer, folder),
@@ -166,6 +163,49 @@ def training_graphs(
     return payload
 
 
+def _resumption(folder: RunFolder) -> Resumption | None:
+    """What an earlier coordinator of the run has left; ``None`` if it had stored nothing yet."""
+    before, stored = folder.before, folder.store.read_checkpoint()
+    if before is None or not (stored or folder.store.worth_keeping):
+        return None
+    try:
+        found = checkpoint.read(stored)
+        last = before.rounds[-1].number if before.rounds else 0
+        if found.rounds.number != last:
+            raise ValueError(
+                f"its checkpoint is of round {found.rounds.number}, its last round is {last}"
+            )
+    except ValueError as error:
+        raise RunFolderError(
+            f"{folder.path} cannot be gone on with: {error}; start a new run"
+        ) from error
+    return Resumption(checkpoint=found, results=before.rounds, deployments=before.made)
+
+
+def _terms(scenario: Scenario, *, one_machine: bool) -> Terms:
+    """What devices are invited with."""
+    config, contract = scenario.config, scenario.contract
+    way, fleet = scenario.way(one_machine=one_machine), config.fleet
+    cycles = fleet.reference_cycles_per_sample or scenario.network.cycles_per_sample()
+
+    def share(index: int) -> bytes:
+        return scenario.payload(index, way) or b""
+
+    def hashes(instance: str) -> bytes:
+        return leak.encode(leak.held_out(scenario.split, instance), contract)
+
+    def emulated(index: int) -> EmulatedDevice:
+        return EmulatedDevice(
+            board=fleet.boards[index % len(fleet.boards)],
+            seed=config.run.seed,
+            emulation=fleet.emulation,
+            profile_error=fleet.profile_error,
+            cycles_per_sample=cycles,
+        )
+
+    return Terms(contract=contract, way=way, share=share, hashes=hashes, emulated=emulated)
+
+
 def _export(scenario: Scenario, trainer: TorchTrainer, folder: RunFolder) -> Export:
     """How the trained model becomes files in the run folder."""
     config, test = scenario.config, scenario.split.test
@@ -184,17 +224,6 @@ def _export(scenario: Scenario, trainer: TorchTrainer, folder: RunFolder) -> Exp
         keep=folder.write_files,
         inference_share=scenario.network.inference_share,
     )
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide results; absent ones left out."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _now() -> str:

@@ -32,11 +32,11 @@ DEVICES_PER_PROCESS_MAX = 50
 def dry_run(
     scenario: Scenario, folder: RunFolder, *, view: View, cancel: threading.Event
 ) -> Federation:
-    """Run a federation of emulated devices on this machine.
+    """Run a federation of emulated devices on this machine, or go on with one.
 
     Args:
         scenario: what to run.
-        folder: where results go.
+        folder: where results go, and what need not be made again if the run is gone on with.
         view: shows what happens.
         cancel: ends the run; what was done is in the result.
 
@@ -49,6 +49,8 @@ def dry_run(
     makes_images = STRATEGIES[config.run.strategy].needs_images
     if makes_images:
         check_generator(scenario)
+    cache = folder.work / "devices"
+    cache.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks: threads only get in the way
     # Of glibc's memory pools, one for each thread, every device that trained would keep one full.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
@@ -68,13 +70,18 @@ def dry_run(
                     fleet=config.fleet.name,
                     devices=tuple(device_id(each, config.fleet.devices) for each in devices),
                     place=config.data.root,
+                    cache=str(cache),
                 ),
             )
         if makes_images:
             nursery.start(
                 "generator",
                 "fimi.testbed.processes.generator_node",
-                GeneratorOrders(config=config, broker=broker.address),
+                GeneratorOrders(
+                    config=config,
+                    broker=broker.address,
+                    pool=config.generator.pool or str(folder.work / "generator"),
+                ),
             )
         guard = stack.enter_context(_Guard(nursery, cancel))
         # Loads PyTorch while the children do as well.
@@ -89,6 +96,7 @@ def dry_run(
                 view=view,
                 cancel=guard.cancel,
                 say=view.say,
+                one_machine=True,
             )
         finally:
             if guard.failure is not None:

@@ -256,7 +256,7 @@ def main(orders: GeneratorOrders, stop: threading.Event) -> None:
     """Run the generator node of a dry run until ``stop`` is set."""
     try:
         config = orders.config
-        pool = Path(config.generator.pool) if config.generator.pool else None
+        pool = Path(orders.pool)
         scenario = Scenario(config=config)
         public, contract = scenario.split.public, scenario.undivided
         del scenario  # frees the private part while the node runs

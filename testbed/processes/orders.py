@@ -35,7 +35,9 @@ class GeneratorOrders(Struct, frozen=True, kw_only=True):
     Attributes:
         config: the configuration.
         broker: address of the broker.
+        pool: folder for what it draws.
     """
 
     config: Config
     broker: BrokerAddress
+    pool: str
