@@ -47,8 +47,8 @@ SETTLE_PHYSICAL_S = 3.0
 """The same for physical devices, s: what comes later is credited later."""
 COLLECTED_BYTES = 256 << 20
 """Most bytes of updates that are pulled at the same time."""
-_TOLD_S = 1.0
-"""Between two events that say who is waited for, wall time, s."""
+_FIRST_TOLD_S, _TOLD_S = 10.0, 1.0
+"""Until it is said who is waited for, and between two such events, wall time, s."""
 
 
 class RoundOrder(Struct, frozen=True, kw_only=True):
@@ -132,7 +132,7 @@ class Round:
         self._boots = {device: self._registry.boot_id(device) for device in order.predicted}
         self._deadline_s = context.settings.plan.deadline_s
         self._updates: dict[str, Future[None]] = {}
-        self._told_s = 0.0
+        self._told_s = time.monotonic() + _FIRST_TOLD_S - _TOLD_S
         self.facts: list[tuple[str, RoundFact]] = []
         """Everything that was reported of this round, with its device."""
         self.again: list[RoundReport] = []

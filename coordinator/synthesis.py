@@ -174,7 +174,7 @@ class Synthesis:
         """Whether a message is a batch that this run has asked for."""
         return (
             isinstance(message, SyntheticBatch)
-            and message.run == self._context.run
+            and message.instance == self._context.instance
             and message.device in self._requests
         )
 
@@ -234,7 +234,7 @@ class Synthesis:
             if sender != generator:
                 continue
             heard_s = time.monotonic()
-            if isinstance(message, SyntheticProgress) and message.run == context.run:
+            if isinstance(message, SyntheticProgress) and message.instance == context.instance:
                 context.notify(
                     GenerationProgress(
                         devices_done=message.devices_done,
@@ -245,7 +245,7 @@ class Synthesis:
                 )
             elif (
                 isinstance(message, SyntheticBatch)
-                and message.run == context.run
+                and message.instance == context.instance
                 and message.device in missing
             ):
                 missing.remove(message.device)

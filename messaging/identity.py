@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 
 from paho.mqtt.client import MQTTMessageInfo
 
@@ -66,7 +66,7 @@ class Identity:
                 epoch=min(epoch_after + 1, MAX_EPOCH),
                 host=socket.gethostname(),
                 pid=os.getpid(),
-                since=datetime.now(UTC).isoformat(timespec="seconds"),
+                since=datetime.now(timezone.utc).isoformat(timespec="seconds"),
                 what=what,
             )
         )

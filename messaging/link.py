@@ -197,9 +197,10 @@ class Link:
             answered = self._answered.wait(wait_s)
             if self._unwanted:
                 raise BrokerTimeout(f"{where}: not waited for any longer")
-            if self._refusal is not None and (last or str(self._refusal) != _OTHER_VERSION):
-                raise _refused(where, self._refusal)
-            if answered and self._refusal is None:
+            refusal = self._first_refusal()
+            if refusal is not None and (last or str(refusal) != _OTHER_VERSION):
+                raise _refused(where, refusal)
+            if answered and refusal is None:
                 _spoken[place] = version
                 return
             if not answered and spoken is not None:
@@ -208,6 +209,9 @@ class Link:
             f"{where}: accepts connections but does not answer in MQTT within {timeout_s:g} s; "
             "check that a broker listens there, and whether it wants TLS (mqtts://)"
         )
+
+    def _first_refusal(self) -> ReasonCode | None:
+        return self._refusal  # which the network thread sets
 
     def _open(self, where: BrokerAddress, timeout_s: float) -> None:
         self._client.connect_timeout = max(0.5, min(timeout_s, CONNECT_TIMEOUT_S))
@@ -232,7 +236,7 @@ class Link:
 
     def _session(self) -> Properties:
         """What is agreed with a broker of version 5."""
-        properties = Properties(PacketTypes.CONNECT)
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         if not self._clean_session:
             properties.SessionExpiryInterval = SESSION_EXPIRY_S
         properties.ReceiveMaximum = MAX_RECEIVED
@@ -270,7 +274,7 @@ class Link:
             return unsent
         properties = None
         if expires_s is not None and self.version == "5":
-            properties = Properties(PacketTypes.PUBLISH)
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             properties.MessageExpiryInterval = expires_s
         return self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
 
@@ -332,6 +336,7 @@ class Link:
             if str(reason) == _OTHER_VERSION and self.version == "5":
                 # another broker has taken its place; paho reads the version when it reconnects
                 client._protocol = MQTTProtocolVersion.MQTTv311
+                client._clean_session = self._clean_session
             return
         self._draw_reconnect_delays(client)
         self._largest_packet = getattr(given, "MaximumPacketSize", None)

@@ -249,6 +249,7 @@ class SyntheticBatch(DeviceMessage, frozen=True, kw_only=True, tag="synthetic-ba
     """Generator node to coordinator: a device's batch is ready (or as much of it as could be made).
 
     Attributes:
+        instance: of the run that has asked for it.
         delivered: images per class in the batch.
         offer: the offer of the batch; ``None`` if it is empty.
         seconds: wall time of making it, s.
@@ -259,6 +260,7 @@ class SyntheticBatch(DeviceMessage, frozen=True, kw_only=True, tag="synthetic-ba
         error: why it has fewer images than requested, or empty.
     """
 
+    instance: str = ""
     delivered: tuple[Count, ...]
     offer: Offer | None
     seconds: Seconds
@@ -273,12 +275,14 @@ class SyntheticProgress(RunMessage, frozen=True, kw_only=True, tag="synthetic-pr
     """Generator node to coordinator, at most once a second while it draws: its progress.
 
     Attributes:
+        instance: of the run that has asked.
         devices_done: batches that are ready.
         devices_asked: batches that were requested.
         lacking: images still to be drawn for the other batches, if none is refused.
         images_per_s: images drawn per second since the last such message.
     """
 
+    instance: str = ""
     devices_done: Count
     devices_asked: Count
     lacking: Count

@@ -145,8 +145,10 @@ class GeneratorNode:
         if now - at < self._progress_every_s or not self._waiting:
             return
         self._told = (now, progress.drawn)
+        asked = next(iter(self._waiting.values()))
         message = SyntheticProgress(
-            run=next(iter(self._waiting.values())).run,
+            run=asked.run,
+            instance=asked.instance,
             devices_done=len(self._answered),
             devices_asked=len(self._answered) + len(self._waiting),
             lacking=progress.lacking,
@@ -168,7 +170,7 @@ class GeneratorNode:
             elif isinstance(message, SyntheticRequest):
                 self._take(message)
             elif isinstance(message, RunEnded):
-                self._forget(message.run)
+                self._forget((message.run, message.instance))
                 self._note()
                 if once:
                     return True
@@ -187,8 +189,8 @@ class GeneratorNode:
             self._refuse(request, error)
             return
         answered = [known.request for known in self._answered.values()]
-        runs = {known.run for known in (*answered, *self._waiting.values())}
-        for run in runs - {request.run}:
+        runs = {(known.run, known.instance) for known in (*answered, *self._waiting.values())}
+        for run in runs - {(request.run, request.instance)}:
             self._forget(run)  # there is one coordinator, which has one run at a time
         if self._waiting.get(request.device) == request:
             return
@@ -219,6 +221,7 @@ class GeneratorNode:
             SyntheticBatch(
                 run=request.run,
                 device=request.device,
+                instance=request.instance,
                 delivered=(0,) * len(request.counts),
                 offer=None,
                 seconds=0.0,
@@ -234,6 +237,7 @@ class GeneratorNode:
         answer = SyntheticBatch(
             run=request.run,
             device=request.device,
+            instance=request.instance,
             delivered=made.delivered,
             offer=self._peer.transfers.serve(made.data, MEDIA) if made.data else None,
             seconds=made.seconds,
@@ -263,11 +267,11 @@ class GeneratorNode:
             answered = [known.request for known in self._answered.values()]
             self._journal.write([*answered, *self._waiting.values()])
 
-    def _forget(self, run: str | None = None) -> None:
-        """Drop the requests and batches of one run, or of all."""
+    def _forget(self, run: tuple[str, str] | None = None) -> None:
+        """Drop the requests and batches of one run, by name and instance, or of all."""
         answered = {device: known.request for device, known in self._answered.items()}
         for device, request in [*answered.items(), *self._waiting.items()]:
-            if run is None or request.run == run:
+            if run is None or (request.run, request.instance) == run:
                 self._drop(device)
         if not self._waiting and not self._answered:
             self._service.release()

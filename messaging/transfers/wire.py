@@ -42,9 +42,10 @@ _ORDERS = {
     for part in get_args(field.type)
     if isinstance(part, type) and issubclass(part, DeviceMessage)
 }
-_FROM_PEER = {DeviceState: "peer", Lease: "peer", Claim: "peer"}
-_FROM_DEVICE = dict.fromkeys((Reported, *get_args(FactBody)), "device")
-_SPEAKS_FOR: dict[type, str] = {**_FROM_PEER, **_FROM_DEVICE}
+_SPEAKS_FOR: dict[type, str] = {
+    **dict.fromkeys((DeviceState, Lease, Claim), "peer"),
+    **dict.fromkeys((Reported, *get_args(FactBody)), "device"),
+}
 _SPEAKS_TO: dict[type, str] = dict.fromkeys((Desired, *_ORDERS.values()), "device")
 _KINDS: dict[type, Kind] = {
     DeviceState: "state",

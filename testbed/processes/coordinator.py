@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from fimi.coordinator import checkpoint
 from fimi.coordinator.deployment import Export
 from fimi.coordinator.enrolment import Terms
-from fimi.coordinator.federation import Coordinator, Federation, Resumption
+from fimi.coordinator.federation import Coordinator, Federation, UnfinishedRun
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.energy.work_meter import Metered, open_meters
 from fimi.learning.data import leak
@@ -71,7 +71,7 @@ def coordinate(
     shape, classes = split.test.image_shape, split.test.classes
     store = folder.store
     store.describe(replace(store.info, broker=broker))
-    resume = _resumption(folder)
+    resume = _unfinished(folder)
     model = initial_parameters(config.training.model, classes, shape, seed=config.run.seed)
     if resume is not None and resume.checkpoint.rounds.model:
         model = folder.model(resume.checkpoint.rounds.model)
@@ -103,7 +103,7 @@ def coordinate(
                 trainer,
                 model,
                 split.test,
-                _terms(scenario, one_machine=one_machine),
+                terms(scenario, one_machine=one_machine),
                 store=store,
                 resume=resume,
                 instance=store.info.instance,
@@ -163,7 +163,7 @@ def training_graphs(
     return payload
 
 
-def _resumption(folder: RunFolder) -> Resumption | None:
+def _unfinished(folder: RunFolder) -> UnfinishedRun | None:
     """What an earlier coordinator of the run has left; ``None`` if it had stored nothing yet."""
     before, stored = folder.before, folder.store.read_checkpoint()
     if before is None or not (stored or folder.store.worth_keeping):
@@ -179,10 +179,10 @@ def _resumption(folder: RunFolder) -> Resumption | None:
         raise RunFolderError(
             f"{folder.path} cannot be gone on with: {error}; start a new run"
         ) from error
-    return Resumption(checkpoint=found, results=before.rounds, deployments=before.made)
+    return UnfinishedRun(checkpoint=found, results=before.rounds, deployments=before.made)
 
 
-def _terms(scenario: Scenario, *, one_machine: bool) -> Terms:
+def terms(scenario: Scenario, *, one_machine: bool) -> Terms:
     """What devices are invited with."""
     config, contract = scenario.config, scenario.contract
     way, fleet = scenario.way(one_machine=one_machine), config.fleet

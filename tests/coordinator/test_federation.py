@@ -263,6 +263,7 @@ class TestComingAndGoing:
                         COORDINATOR,
                         SyntheticBatch(
                             run=request.run,
+                            instance=request.instance,
                             device=request.device,
                             delivered=(0,) * len(request.counts),
                             offer=None,

@@ -56,10 +56,16 @@ class Node:
                 request = self.next_request(me)
                 asked.append(request.device)
                 progress = SyntheticProgress(
-                    run=run, devices_done=number, devices_asked=3, lacking=5, images_per_s=100.0
+                    run=run,
+                    instance="i1",
+                    devices_done=number,
+                    devices_asked=3,
+                    lacking=5,
+                    images_per_s=100.0,
                 )
                 me.send(COORDINATOR, progress)
                 answer = SyntheticBatch(
+                    instance="i1",
                     run=run,
                     device=request.device,
                     delivered=request.counts,
@@ -79,11 +85,17 @@ class Node:
             for _ in range(words):
                 never.wait(pause_s)
                 progress = SyntheticProgress(
-                    run="r1", devices_done=0, devices_asked=3, lacking=5, images_per_s=0.1
+                    run="r1",
+                    instance="i1",
+                    devices_done=0,
+                    devices_asked=3,
+                    lacking=5,
+                    images_per_s=0.1,
                 )
                 me.send(COORDINATOR, progress)
             for request in requests:
                 answer = SyntheticBatch(
+                    instance="i1",
                     run="r1",
                     device=request.device,
                     delivered=request.counts,

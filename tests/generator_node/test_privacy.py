@@ -109,8 +109,9 @@ def _message(body: bytes) -> SyntheticRequest | None:
 
 def test_a_request_has_no_room_for_data() -> None:
     counts = ("counts", "skip")
-    assert {*SyntheticRequest.__struct_fields__} == {"run", "device", "seed", "unlabelled", *counts}
-    assert DeviceState.__struct_fields__ == ("peer", "role", "status", "boot_id")
+    run = ("run", "instance", "contract")  # the contract describes data by digests and names
+    assert {*SyntheticRequest.__struct_fields__} == {*run, "device", "seed", "unlabelled", *counts}
+    assert DeviceState.__struct_fields__ == ("peer", "role", "status", "boot_id", "protocol")
 
 
 def test_the_node_never_fetches() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from paho.mqtt.enums import MQTTProtocolVersion
 
 from fimi.energy.cost_model import (
     BoardModel,
@@ -65,12 +66,19 @@ Join = Callable[..., Peer]
 _fleets = itertools.count(1)
 
 
-@pytest.fixture(scope="session", params=["mosquitto", "amqtt"])
+@pytest.fixture(scope="session", params=["mosquitto 5", "mosquitto 3.1.1", "amqtt"])
 def broker(request: pytest.FixtureRequest) -> Iterator[EmbeddedBroker]:
-    """A running broker; the tests that use it are the contract that both kinds fulfil."""
-    if request.param == "mosquitto" and find_mosquitto() is None:
+    """A running broker and the version of MQTT that is spoken with it.
+
+    The tests that use it are the contract that all three fulfil.
+    """
+    kind, _, version = request.param.partition(" ")
+    if kind == "mosquitto" and find_mosquitto() is None:
         pytest.skip("mosquitto is not installed")
-    with EmbeddedBroker(request.param) as running:
+    with pytest.MonkeyPatch.context() as patch, EmbeddedBroker(kind) as running:
+        patch.setattr(link, "_spoken", {})
+        if version == "3.1.1":
+            patch.setattr(link, "VERSIONS", (MQTTProtocolVersion.MQTTv311,))
         yield running
 
 

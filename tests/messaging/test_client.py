@@ -413,7 +413,7 @@ class TestConnectionLoss:
             until(lambda: device.online and coordinator.online)
             coordinator.send("d1", ended())
             assert next_message(device) == (COORDINATOR, ended())
-            assert coordinator.peers["d1"].online
+            until(lambda: coordinator.peers["d1"].online)
 
     def test_many_at_once(self, broker: EmbeddedBroker, fleet: str, join) -> None:
         coordinator = join(COORDINATOR)

@@ -347,6 +347,8 @@ def test_the_server_is_sent_nothing_of_the_devices_but_counts() -> None:
 
     assert set(SyntheticRequest.__struct_fields__) == {
         "run",
+        "instance",
+        "contract",
         "device",
         "counts",
         "seed",
