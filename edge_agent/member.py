@@ -16,8 +16,10 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from fimi.edge_agent.backends import Backends, Trainers
 from fimi.edge_agent.course import Step
@@ -60,6 +62,9 @@ from fimi.messaging.messages import (
 )
 
 log = logging.getLogger(__name__)
+
+
+Metered = TypeVar("Metered", PlanApplied, RoundReport, RoundSettled)
 
 
 class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -185,7 +190,7 @@ class Member:
         )
         self._owed = idle
         metering.begin("idle")
-        return reply
+        return self._with_faults(reply)
 
     def work(self, start: RoundStart) -> RoundReport:
         """One round: download, train, offer, report."""
@@ -214,7 +219,7 @@ class Member:
         waited_s = sum(record.duration_s for record in phases if record.phase == "waiting")
         metering.begin("idle")
         self.rounds += not done.error
-        return RoundReport(
+        report = RoundReport(
             run=start.run,
             device=start.device,
             round=start.round,
@@ -233,6 +238,7 @@ class Member:
             unlabelled=0 if self.data.unlabelled is None else len(self.data.unlabelled),
             trained_at=done.trained_at,
         )
+        return self._with_faults(report)
 
     def settle(self, closed: RoundClosed) -> RoundSettled:
         """End the idle phase of a round that was closed, and report it."""
@@ -243,7 +249,10 @@ class Member:
             phases = (*self._owed, *self._metering.take(closed.round))
             self._owed = ()
             self._metering.begin("idle")
-        return RoundSettled(run=closed.run, device=closed.device, round=closed.round, phases=phases)
+        settled = RoundSettled(
+            run=closed.run, device=closed.device, round=closed.round, phases=phases
+        )
+        return self._with_faults(settled)
 
     def try_out(self, test: DeploymentTest) -> DeploymentReport:
         """Run the trained model. Its energy, and that of waiting after it, belong to no round."""
@@ -439,6 +448,13 @@ class Member:
                 ledger=self._metering.ledger,
                 cancelled=self._unwanted(test),
             )
+
+    def _with_faults(self, fact: Metered) -> Metered:
+        """A fact with what was wrong with the meter's readings."""
+        if not (faults := self._metering.faults()):
+            return fact
+        before = f"{fact.error}; " if fact.error else ""
+        return replace(fact, error=f"{before}{fact.device}: {faults}")
 
     def _unwanted(self, step: Step) -> Callable[[], bool]:
         return lambda: not self._line.wants(step)

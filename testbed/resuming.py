@@ -181,16 +181,22 @@ def look(
     changed = _of_config(scenario, info, {each.key for each in of_data})
     never = [*of_data, *(each for each in changed if each.key in _NEVER)]
     changed = [each for each in changed if each.key not in _NEVER]
+    count, stored = scenario.config.rounds.count, read_info(path)[1]
+    if count < stored:
+        raise ResumeError(
+            f"{path}: rounds.count is {count}{where.get('rounds.count', '')}, and {stored} rounds "
+            "are stored; a run does not become shorter"
+        )
     changed += _of_versions(info)
     if never:
         raise ResumeError(
-            f"{path} cannot be gone on with: {_told(never, where)}\n"
+            f"{path} cannot be gone on with:{_told(never, where)}\n"
             "Its data, and what its model and its plan were made for, stay as they were, also with "
             "--accept-changes: put back what has changed, or start a new run."
         )
     if changed and not accept_changes:
         raise ResumeError(
-            f"{path} was begun otherwise: {_told(changed, where)}\n"
+            f"{path} was begun otherwise:{_told(changed, where)}\n"
             "Leave out what differs, install the versions that the run was begun with, or go on "
             "with what is here now: --accept-changes"
         )

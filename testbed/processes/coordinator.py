@@ -5,6 +5,7 @@ Shared by ``fimi dry-run``, which also starts everything else, and ``fimi coordi
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Callable
 from datetime import datetime
@@ -30,6 +31,7 @@ from fimi.messaging.topics import COORDINATOR
 from fimi.record.events import Listener, Resumed
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
+from fimi.testbed.resuming import BeginCommand, describe
 from fimi.testbed.run_folder import RunFolder, RunFolderError
 
 if TYPE_CHECKING:
@@ -70,7 +72,11 @@ def coordinate(
     strategy = STRATEGIES[config.run.strategy]
     shape, classes = split.test.image_shape, split.test.classes
     store = folder.store
-    store.describe(replace(store.info, broker=broker))
+    info = store.info
+    if not info.instance:  # a folder that was made without the description of its run
+        command: BeginCommand = "dry-run" if one_machine else "coordinator run"
+        info = replace(describe(scenario, command, secrets.token_hex(8)), run=folder.name)
+    store.describe(replace(info, broker=broker))
     resume = _unfinished(folder)
     model = initial_parameters(config.training.model, classes, shape, seed=config.run.seed)
     if resume is not None and resume.checkpoint.rounds.model:

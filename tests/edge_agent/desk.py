@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from fimi.coordinator.conversation import Conversation, Order
@@ -99,13 +100,14 @@ class Desk:
             assert time.monotonic() < limit_s, f"no {kind.__name__} within {timeout_s} s"
             self.listen()
 
-    def until(self, true: Any, what: str, device: str = "device-1") -> Any:
-        """Listen until something is true of a device's last document, and return it."""
+    def until(
+        self, true: Callable[[Reported], object], what: str, device: str = "device-1"
+    ) -> None:
+        """Listen until something is true of a device's last document."""
         limit_s = time.monotonic() + PATIENCE_S
-        while not (found := true(self.conversation.reported(device))):
+        while (now := self.conversation.reported(device)) is None or not true(now):
             assert time.monotonic() < limit_s, f"not within {PATIENCE_S:g} s: {what}"
             self.listen()
-        return found
 
     def is_answered(self, device: str = "device-1") -> bool:
         """Listen until the device has taken in all that is wanted of it; returns that it has."""

@@ -1,8 +1,8 @@
 """Whether two run stores hold the same record, to the last digit.
 
 * :func:`differences`  where two records differ, in words
-* :data:`APART`        what may differ between two runs of one configuration: wall-clock time, random
-  ids, the name
+* :data:`APART`        what may differ between two runs of one configuration: wall-clock time,
+  random ids, the name
 * :data:`EVENTS`       what is compared of the log
 
 Nothing of the product is used to read them.
