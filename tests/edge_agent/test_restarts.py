@@ -152,6 +152,7 @@ class TestBrokenOff:
         assert report.error == "broken off: round 1 was closed before its end"
         assert report.training_loss is not None
         bench.desk.hear(RoundSettled)
+        bench.desk.store(ready)  # the round is over: it will never be needed
         served = bench.device.peer.transfers.served
         bench.desk.until(lambda _: ready.update.digest not in served(), "it is withdrawn")
 
