@@ -258,6 +258,7 @@ class Member:
         """Run the trained model. Its energy, and that of waiting after it, belong to no round."""
         self._line.show("training")
         self._metering.drop()
+        self._hardware.begin_round(test.round)  # the same draws, whether it took part or not
         began_s = self._hardware.clock.now_s()
         trials = []
         for number, file in enumerate(test.files):
