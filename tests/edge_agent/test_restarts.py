@@ -82,7 +82,7 @@ class TestCoordinator:
         ready = bench.desk.hear(UpdateReady)
         assert bench.device.peer.transfers.served() == (ready.update.digest,)
         bench.desk.order(bench.invitation(), plan, bench.start())
-        bench.pull()
+        bench.desk.peer.transfers.fetch(ready.update, 30.0)
         assert bench.desk.hear(RoundReport).error == ""
 
     def test_one_that_dies_before_it_stored_what_it_heard(self, bench: Bench) -> None:
