@@ -132,7 +132,9 @@ class Course:
         if wanted.closed is not None and closed > self._settled:
             return wanted.closed
         if wanted.plan is not None and _key(wanted.plan) != self._followed:
-            return wanted.plan
+            # A plan that was kept may be of long ago. That of a coordinator which knows of this
+            # start has the fleet's present time.
+            return wanted.plan if wanted.heard.boot_id == self._boot_id else None
         start, test, resume = wanted.start, wanted.test, wanted.resume
         begun = start.round if start is not None else 0
         if test is not None and test.round > self._tried and begun <= test.round:
