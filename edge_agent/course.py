@@ -144,7 +144,11 @@ class Course:
         return None
 
     def wants(self, step: Step) -> bool:
-        """Whether a step that was begun is still wanted; it is broken off otherwise."""
+        """Whether a step that was begun is still wanted; it is broken off otherwise.
+
+        A document without an order of the step's kind does not revoke the one that was begun: a
+        coordinator that has just started says one thing after another.
+        """
         wanted = self._desired
         if wanted is None or isinstance(step, Forget):
             return True
@@ -152,12 +156,12 @@ class Course:
             return False
         match step:
             case Invitation():
-                return wanted.invitation is not None and _key(wanted.invitation) == _key(step)
+                return wanted.invitation is None or _key(wanted.invitation) == _key(step)
             case DevicePlan():
-                return wanted.plan is not None and _key(wanted.plan) == _key(step)
+                return wanted.plan is None or _key(wanted.plan) == _key(step)
             case RoundStart():
                 closed = wanted.closed is not None and wanted.closed.round >= step.round
-                same = wanted.start is not None and _key(wanted.start) == _key(step)
+                same = wanted.start is None or _key(wanted.start) == _key(step)
                 return same and not closed
             case DeploymentTest():
                 begun = wanted.start.round if wanted.start is not None else 0

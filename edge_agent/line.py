@@ -123,7 +123,7 @@ class Line:
             if desired is None or not self._course.wants(step):
                 return step
             orders = (desired.invitation, desired.plan, desired.start, desired.test)
-            return next(each for each in orders if isinstance(each, type(step)))
+            return next((each for each in orders if isinstance(each, type(step))), step)
 
     def wait(self, timeout_s: float) -> None:
         """Wait until something is heard, at most so long, s."""

@@ -441,6 +441,8 @@ class Peer:
                         other_protocol(place.sender, change.protocol, PROTOCOL, "this process"),
                     )
                 self._put((place.sender, change))
+            elif message.status == "offline":
+                self._wake.set()
         else:
             self.counters.received += 1
             self._put((place.sender, message))
@@ -470,7 +472,8 @@ class Peer:
         next_beat_s = now_s + self._heartbeat_s
         next_word_s = AWAY_LOG_S
         while True:
-            self._wake.wait(max(0.01, min(tick_s, next_beat_s - now_s)))
+            next_s = min(next_beat_s, self._presence.next_s())
+            self._wake.wait(max(0.01, min(tick_s, next_s - time.monotonic())))
             self._wake.clear()
             if self._closing.is_set():
                 return
@@ -494,7 +497,7 @@ class Peer:
                 continue
             if beat:
                 self._publish_state(self._online, qos=0)
-            for state in self._presence.silent(now_s):
+            for state in self._presence.lost(now_s):
                 self._put((state.peer, state))
 
     def _publish_document(self, topic: str, payload: bytes) -> MQTTMessageInfo | None:

@@ -63,8 +63,8 @@ class Tenancy:
         if claim.nonce != self._nonce:
             held = self.standing in ("taking", "holding")
             return (msgspec.structs.replace(self.mine, nonce=claim.nonce),) if held else ()
-        if self.standing == "holding":
-            self.confirmed = True
+        if self.standing in ("taking", "holding"):
+            self.confirmed = self.standing == "holding"
             return (self.mine,)  # a broker that was restarted may have lost it
         if self.standing != "asking":
             return ()

@@ -4,6 +4,10 @@ It has no clock and no network: times are arguments, and every change is returne
 :class:`DeviceState` to deliver. A last will of an earlier start is recognised by its boot id and
 ignored. A peer that sends nothing for long enough is declared offline here, because not every
 broker does that.
+
+An offline state counts only after :data:`HOLD_S`. A broker that is stopped in an orderly way
+publishes the last wills of all peers before it closes the own connection, and a peer that loses its
+connection for an instant comes back: neither is a change.
 """
 
 from __future__ import annotations
@@ -14,6 +18,9 @@ import msgspec
 from msgspec import Struct
 
 from fimi.messaging.messages import DeviceState
+
+HOLD_S = 1.0
+"""How long an offline state waits for the peer to come back, s."""
 
 
 class PeerView(Struct, frozen=True, kw_only=True):
@@ -40,10 +47,12 @@ class PeerView(Struct, frozen=True, kw_only=True):
 class Presence:
     """The table of peers. Safe to use from several threads."""
 
-    def __init__(self, silent_after_s: float) -> None:
+    def __init__(self, silent_after_s: float, hold_s: float = HOLD_S) -> None:
         """An empty table; a peer not heard of for ``silent_after_s`` counts as offline."""
         self.silent_after_s = silent_after_s
+        self._hold_s = hold_s
         self._views: dict[str, PeerView] = {}
+        self._going: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def views(self) -> dict[str, PeerView]:
@@ -62,7 +71,7 @@ class Presence:
             view = self._views.get(peer)
             if view is None:
                 return None
-            if view.online:
+            if view.online:  # a late message is no reason to doubt that it goes
                 self._views[peer] = msgspec.structs.replace(view, last_heard_s=now_s)
                 return None
             if not view.silent:
@@ -72,39 +81,57 @@ class Presence:
             return back
 
     def stated(self, state: DeviceState, now_s: float) -> DeviceState | None:
-        """Note a state; returns it if it changes anything."""
+        """Note a state; returns it if it changes anything now."""
         with self._lock:
             view = self._views.get(state.peer)
-            if view is None and state.status == "offline":
-                self._views[state.peer] = PeerView(state=state, last_heard_s=now_s, since_s=now_s)
-                return None  # it was never online
-            if view is not None:
-                if state.status == "offline" and state.boot_id != view.state.boot_id:
-                    return None  # the late last will of an earlier start
-                if state == view.state:
-                    heard_s = now_s if view.online else view.last_heard_s
-                    view = msgspec.structs.replace(view, last_heard_s=heard_s, silent=False)
-                    self._views[state.peer] = view
-                    return None
+            if state.status == "offline":
+                if view is None:  # it was never online
+                    self._views[state.peer] = PeerView(
+                        state=state, last_heard_s=now_s, since_s=now_s
+                    )
+                elif state.boot_id != view.state.boot_id:
+                    pass  # the late last will of an earlier start
+                elif view.online:
+                    self._going.setdefault(state.peer, now_s + self._hold_s)
+                else:
+                    self._views[state.peer] = msgspec.structs.replace(view, silent=False)
+                return None
+            self._going.pop(state.peer, None)
+            if view is not None and state == view.state:
+                self._views[state.peer] = msgspec.structs.replace(
+                    view, last_heard_s=now_s, silent=False
+                )
+                return None
             self._views[state.peer] = PeerView(state=state, last_heard_s=now_s, since_s=now_s)
             return state
 
-    def silent(self, now_s: float) -> list[DeviceState]:
-        """Declare peers offline that have been silent for too long; returns those changes."""
+    def lost(self, now_s: float) -> list[DeviceState]:
+        """The peers that count as offline from now on: gone, or silent for too long."""
         lost = []
         with self._lock:
             for peer, view in self._views.items():
-                if view.online and now_s - view.last_heard_s > self.silent_after_s:
+                if not view.online:
+                    continue
+                gone = self._going.get(peer, float("inf")) <= now_s
+                silent = now_s - view.last_heard_s > self.silent_after_s
+                if gone or silent:
+                    self._going.pop(peer, None)
                     state = msgspec.structs.replace(view.state, status="offline")
                     self._views[peer] = msgspec.structs.replace(
-                        view, state=state, since_s=now_s, silent=True
+                        view, state=state, since_s=now_s, silent=not gone
                     )
                     lost.append(state)
         return lost
 
+    def next_s(self) -> float:
+        """When :meth:`lost` will have a peer that has said that it goes."""
+        with self._lock:
+            return min(self._going.values(), default=float("inf"))
+
     def pardon(self, now_s: float) -> None:
         """Count every silence from ``now_s`` again, after this peer itself was offline."""
         with self._lock:
+            self._going.clear()
             for peer, view in self._views.items():
                 if view.online:
                     self._views[peer] = msgspec.structs.replace(view, last_heard_s=now_s)

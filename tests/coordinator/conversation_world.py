@@ -74,6 +74,8 @@ class Store:
     settled: list[tuple[int, str, str]] = field(default_factory=list)
     heard: dict[str, Heard] = field(default_factory=dict)
     done: bool = False
+    ever_closed: set[int] = field(default_factory=set)
+    """Rounds that any coordinator has closed; only the tests read it."""
 
 
 class Device:
@@ -83,6 +85,7 @@ class Device:
         self.name, self.network = name, network
         self.boots = 0
         self.work: list[tuple[str, str, int]] = []
+        self.broken_off: list[tuple[str, int]] = []
         self.boot()
 
     def boot(self) -> None:
@@ -110,6 +113,7 @@ class Device:
             if self.step is None:
                 return False
             course.begin(self.step)
+            self.begun_in = course.instance
             return True
         step, self.step = self.step, None
         wanted = course.wants(step)
@@ -128,6 +132,8 @@ class Device:
                 if wanted:
                     facts = [UpdateReady(**here, update=offer(step.round, self.name))]
                     self.work.append((course.instance, self.boot_id, step.round))
+                else:
+                    self.broken_off.append((self.begun_in, step.round))
                 report = RoundReport(
                     **here,
                     local_samples=1,
@@ -159,6 +165,7 @@ class Coordinator:
     def boot(self) -> None:
         self.starts += 1
         self.facts: dict[str, dict[type[Any], Body]] = {device: {} for device in self.devices}
+        self.again: list[Body] = []
         self.conversation = Conversation(
             "r",
             self.instance,
@@ -168,6 +175,7 @@ class Coordinator:
             dict(self.store.heard),
         )
         self.closing = False
+        self.silent = True  # it comes only after a while to what it wants
         for device in self.devices:
             kept = self.network.kept.get(("coordinator", device))
             if kept is not None:
@@ -186,6 +194,9 @@ class Coordinator:
                 self.conversation.order(device, RunEnded(run="r", reason="completed"))
                 continue
             orders: list[Any] = [Invitation(**here, index=0, contract=CONTRACT, way="file")]
+            if self.silent:
+                self.conversation.order(device, *orders)
+                continue
             if device in self.store.profiles:
                 orders.append(
                     DevicePlan(
@@ -229,8 +240,7 @@ class Coordinator:
                 case _:
                     self.facts[device].setdefault(type(body), body)
                     if self.facts[device][type(body)] is not body:
-                        self.book(body)  # of another start of the device, in the same round
-                        self.keep(device, body)
+                        self.again.append(body)  # of another start, in the same round
         if not store.done:
             self.say()
 
@@ -240,6 +250,11 @@ class Coordinator:
             document = self.conversation.desired(device)
             if document is not None:
                 self.network.publish("device", device, document)
+
+    def speak(self) -> None:
+        """It has looked at what is stored."""
+        self.silent = False
+        self.say()
 
     def keep(self, device: str, *bodies: Body) -> None:
         self.conversation.stored(device, *bodies)
@@ -253,8 +268,9 @@ class Coordinator:
 
     def close(self) -> None:
         """The round's time is over, or everybody has reported."""
-        if not self.store.done:
+        if not self.store.done and not self.silent:
             self.closing = True
+            self.store.ever_closed.add(self.number)
             self.say()
 
     def finish(self) -> None:
@@ -268,6 +284,10 @@ class Coordinator:
                 self.book(body)
             self.conversation.stored(device, *bodies)
             self.facts[device] = {}
+        for body in self.again:
+            self.book(body)
+            self.conversation.stored(body.device, body)
+        self.again = []
         self.store.rounds.append(number)
         self.store.heard = self.conversation.heard()
         self.store.done = number == ROUNDS

@@ -62,9 +62,12 @@ class Conversations(RuleBasedStateMachine):
         names = sorted(self.devices)
         self.devices[names[which % len(names)]].boot()
 
-    @rule()
-    def kill_coordinator(self) -> None:
+    @rule(heard=st.booleans())
+    def kill_coordinator(self, heard: bool) -> None:
+        """It starts again; perhaps its first words are heard before it says more."""
         self.coordinator.boot()
+        if heard:
+            self.settle_network()
 
     @rule(keeps=st.booleans())
     def kill_broker(self, keeps: bool) -> None:
@@ -99,6 +102,20 @@ class Conversations(RuleBasedStateMachine):
         if self.old:
             self.hand_over("device", self.old[which % len(self.old)])
 
+    @rule(steps=st.integers(1, 12), speak=st.booleans())
+    def calm(self, steps: int, speak: bool) -> None:
+        """Nothing goes wrong for a while: what is done comes far enough to be disturbed."""
+        if speak:
+            self.coordinator.speak()
+        for _ in range(steps):
+            self.settle_network()
+            for device in self.devices.values():
+                device.advance()
+
+    @rule()
+    def speak(self) -> None:
+        self.coordinator.speak()
+
     @rule()
     def close_round(self) -> None:
         self.coordinator.close()
@@ -121,6 +138,16 @@ class Conversations(RuleBasedStateMachine):
             for device in self.devices.values():
                 assert len(set(device.work)) == len(device.work)
 
+    @invariant()
+    def only_a_closed_round_is_broken_off(self) -> None:
+        """Nobody's restart costs the work of a device that was not killed itself."""
+        if hasattr(self, "devices"):
+            for device in self.devices.values():
+                rounds = {
+                    r for instance, r in device.broken_off if instance == self.coordinator.instance
+                }
+                assert rounds <= self.store.ever_closed
+
     def hand_over(self, to: str, message: object) -> None:
         if to == "device":
             assert isinstance(message, Desired)
@@ -132,6 +159,7 @@ class Conversations(RuleBasedStateMachine):
         """From wherever it has come, with a sound network the run ends, and nothing is left."""
         if not hasattr(self, "devices"):
             return
+        self.coordinator.speak()
         for _ in range(400):
             for device in self.devices.values():
                 self.coordinator.conversation.meet(device.name, device.boot_id)  # a heartbeat

@@ -69,6 +69,22 @@ class TestCoordinator:
         ready = [fact for fact in bench.desk.everything if isinstance(fact, UpdateReady)]
         assert len(ready) == 1
 
+    def test_one_that_says_one_thing_after_another(self, bench: Bench) -> None:
+        """Its first document has an invitation only; that revokes no round that was begun."""
+        plan = bench.plan()
+        bench.follow(plan)
+        bench.desk.stores = False
+        bench.desk.order(bench.start())
+        bench.desk.until(lambda reported: reported.stage == "offering", "the update is ready")
+        bench.another_coordinator()
+        bench.desk.order(bench.invitation())
+        bench.desk.until(lambda _: bench.desk.is_answered(), "it has heard that")
+        ready = bench.desk.hear(UpdateReady)
+        assert bench.device.peer.transfers.served() == (ready.update.digest,)
+        bench.desk.order(bench.invitation(), plan, bench.start())
+        bench.pull()
+        assert bench.desk.hear(RoundReport).error == ""
+
     def test_one_that_dies_before_it_stored_what_it_heard(self, bench: Bench) -> None:
         """The update is pulled again, also after the round was closed, and not trained again."""
         bench.follow(bench.plan())
@@ -136,6 +152,7 @@ class TestBrokenOff:
         assert report.error == "broken off: round 1 was closed before its end"
         assert report.training_loss is not None
         bench.desk.hear(RoundSettled)
+        bench.desk.store(ready)  # the round is over: it will never be needed
         served = bench.device.peer.transfers.served
         bench.desk.until(lambda _: ready.update.digest not in served(), "it is withdrawn")
 

@@ -161,9 +161,9 @@ class TestMessages:
             peer.connect()
 
     def test_refuses_to_speak_for_others(self, join, samples) -> None:
-        profile = samples[0][2]
+        (reported,) = [each for _, _, each in samples if isinstance(each, Reported)]
         with pytest.raises(MessageRefused, match="speaks for"):
-            join("d2").send(COORDINATOR, profile)
+            join("d2").publish_state(COORDINATOR, "reported", reported)
 
     def test_closing_wakes_whoever_waits(self, broker: EmbeddedBroker, fleet: str) -> None:
         peer = Peer(broker.address, fleet=fleet, peer="d1", role="device")
@@ -413,7 +413,27 @@ class TestConnectionLoss:
             until(lambda: device.online and coordinator.online)
             coordinator.send("d1", ended())
             assert next_message(device) == (COORDINATOR, ended())
-            until(lambda: coordinator.peers["d1"].online)
+            until(lambda: device._identity.confirmed and coordinator.online)
+            assert coordinator.peers["d1"].online
+
+    def test_nobody_is_lost_by_a_broker_restart(
+        self, fleet: str, until, mosquitto_missing: bool, free_port: int, quick_reconnect
+    ) -> None:
+        """Mosquitto publishes all last wills when it ends; they are no news of the peers."""
+        if mosquitto_missing:
+            pytest.skip("mosquitto is not installed")
+        with (
+            EmbeddedBroker("mosquitto", port=free_port) as broker,
+            Peer(broker.address, fleet=fleet, peer=COORDINATOR, role="coordinator") as coordinator,
+            Peer(broker.address, fleet=fleet, peer="d1", role="device") as device,
+        ):
+            assert next_state(coordinator) == ("d1", "online")
+            broker.close()
+            until(lambda: not coordinator.online)
+            broker.start()
+            until(lambda: device.online and coordinator.online)
+            device.send(COORDINATOR, ended())
+            assert coordinator.receive(10.0) == ("d1", ended())
 
     def test_many_at_once(self, broker: EmbeddedBroker, fleet: str, join) -> None:
         coordinator = join(COORDINATOR)

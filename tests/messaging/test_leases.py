@@ -132,6 +132,8 @@ class World:
             assert holder.tenancy.confirmed
             assert self.kept is not None
             assert rank(self.kept) == rank(holder.tenancy.mine)
+            epochs = [p.tenancy.mine.epoch for p in self.processes if not p.dead]
+            assert holder.tenancy.mine.epoch == max(epochs)
         else:
             assert self.ended
 
@@ -207,6 +209,16 @@ class TestAnyHistory:
         assert first.standing == "holding"
         assert {process.standing for process in rest} == {"lost"}
         assert all(p.tenancy.other.boot_id == "a" for p in rest)
+
+    def test_a_broker_that_keeps_nothing_is_restarted(self) -> None:
+        world = World("a")
+        world.settle()
+        (holder,) = world.processes
+        world.kept = None
+        world.disconnect(holder)
+        assert holder.standing == "holding"
+        world.settle()
+        world.check()
 
     @given(st.data())
     def test_repeated_messages_do_no_harm(self, data: st.DataObject) -> None:

@@ -12,7 +12,7 @@ def state(status: str = "online", boot_id: str = "1") -> DeviceState:
 
 @pytest.fixture
 def presence() -> Presence:
-    presence = Presence(silent_after_s=10.0)
+    presence = Presence(silent_after_s=10.0, hold_s=1.0)
     assert presence.stated(state(), 100.0) == state()
     return presence
 
@@ -34,42 +34,84 @@ class TestBirth:
 
 class TestDeath:
     def test_goodbye(self, presence: Presence) -> None:
-        assert presence.stated(state("offline"), 101.0) == state("offline")
-        assert presence.stated(state("offline"), 102.0) is None
-        assert presence.view("d").since_s == 101.0
+        assert presence.stated(state("offline"), 101.0) is None
+        assert presence.next_s() == 102.0
+        assert presence.lost(101.9) == []
+        assert presence.lost(102.0) == [state("offline")]
+        assert presence.lost(103.0) == []
+        view = presence.view("d")
+        assert (view.online, view.silent, view.since_s) == (False, False, 102.0)
+        assert presence.next_s() == float("inf")
+
+    def test_repeated_goodbyes_count_from_the_first(self, presence: Presence) -> None:
+        presence.stated(state("offline"), 101.0)
+        presence.stated(state("offline"), 101.9)
+        assert presence.lost(102.0) == [state("offline")]
+        assert presence.stated(state("offline"), 103.0) is None
+        assert presence.lost(105.0) == []
+
+    def test_back_within_an_instant(self, presence: Presence) -> None:
+        """A connection that was lost for a moment: the last will, and the heartbeat behind it."""
+        presence.stated(state("offline"), 101.0)
+        assert presence.stated(state(), 101.5) is None
+        assert presence.lost(105.0) == []
+        assert presence.view("d").online
+
+    def test_new_start_within_an_instant(self, presence: Presence) -> None:
+        presence.stated(state("offline"), 101.0)
+        assert presence.stated(state(boot_id="2"), 101.5) == state(boot_id="2")
+        assert presence.lost(105.0) == []
+
+    def test_last_wills_of_a_broker_that_ends(self, presence: Presence) -> None:
+        """It publishes them before it closes the own connection."""
+        presence.stated(state("offline"), 101.0)
+        presence.pardon(130.0)
+        assert presence.lost(131.0) == []
+        assert presence.lost(140.1) == [state("offline")]
+        assert presence.view("d").silent
 
     def test_late_notice_of_an_earlier_start(self, presence: Presence) -> None:
         presence.stated(state(boot_id="2"), 101.0)
         assert presence.stated(state("offline", boot_id="1"), 102.0) is None
+        assert presence.lost(105.0) == []
         assert presence.view("d").online
 
     def test_nobody_is_missed_who_was_never_there(self) -> None:
         presence = Presence(10.0)
         assert presence.stated(state("offline"), 1.0) is None
-        assert presence.stated(state(), 2.0) == state()
+        assert presence.lost(5.0) == []
+        assert presence.stated(state(), 6.0) == state()
 
     def test_stragglers_do_not_revive(self, presence: Presence) -> None:
         presence.stated(state("offline"), 101.0)
-        assert presence.heard("d", 102.0) is None
+        assert presence.heard("d", 101.5) is None
+        assert presence.lost(102.0) == [state("offline")]
+        assert presence.heard("d", 102.5) is None
         assert not presence.view("d").online
 
 
 class TestSilence:
     def test_silent(self, presence: Presence) -> None:
-        assert presence.silent(110.0) == []
-        assert presence.silent(110.1) == [state("offline")]
-        assert presence.silent(111.0) == []
+        assert presence.lost(110.0) == []
+        assert presence.lost(110.1) == [state("offline")]
+        assert presence.lost(111.0) == []
 
     def test_anything_heard_counts(self, presence: Presence) -> None:
         assert presence.heard("d", 109.0) is None
-        assert presence.silent(118.0) == []
+        assert presence.lost(118.0) == []
 
     def test_back_again(self, presence: Presence) -> None:
-        presence.silent(120.0)
+        presence.lost(120.0)
         assert presence.heard("d", 121.0) == state()
-        presence.silent(140.0)
+        presence.lost(140.0)
         assert presence.stated(state(), 141.0) == state()
+
+    def test_goodbye_of_one_that_was_silent(self, presence: Presence) -> None:
+        presence.lost(120.0)
+        assert presence.stated(state("offline"), 121.0) is None
+        assert presence.heard("d", 122.0) is None
+        assert not presence.view("d").online
 
     def test_own_silence_is_pardoned(self, presence: Presence) -> None:
         presence.pardon(200.0)
-        assert presence.silent(205.0) == []
+        assert presence.lost(205.0) == []

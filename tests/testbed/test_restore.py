@@ -63,9 +63,7 @@ def test_at_the_end_and_on_exceptions(ceiling: Path, tmp_path: Path, how: str, c
     assert ceiling.read_text() == "1800000\n"
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL]
-)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
 def test_on_signals(ceiling: Path, tmp_path: Path, number: signal.Signals) -> None:
     process = start(tmp_path, "wait")
     assert process.stdout is not None

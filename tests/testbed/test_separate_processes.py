@@ -12,8 +12,6 @@ from typing import Any
 import pytest
 from commandline import SMALL, SharedRun, Workplace, finish, is_whole, one_screen, rows, wait_until
 
-DATA = ("--devices", "3")
-
 
 class Fleet:
     """A broker, a generator node and three agents, each a program of its own."""
@@ -34,7 +32,7 @@ class Fleet:
 
     def start_agent(self, index: int) -> None:
         name = f"device-{index + 1:02d}"
-        self.programs[name] = self._launch(name, "agent", "run", "--index", str(index), *DATA)
+        self.programs[name] = self._launch(name, "agent", "run", "--id", name)
 
     def hear_agent(self, index: int) -> str:
         (line,) = self._hear(self.programs[f"device-{index + 1:02d}"], 1)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import socket
 import threading
 import time
 from collections import Counter
@@ -25,6 +26,7 @@ from fimi.messaging.transfers.wire import (
     Chunk,
     Done,
     Noted,
+    Want,
     chunk_check,
     decode_request,
     encode_transfer,
@@ -35,6 +37,17 @@ CHUNK = 1000
 
 def noise(size_bytes: int, seed: int = 0) -> bytes:
     return np.random.default_rng(seed).bytes(size_bytes)
+
+
+def nobody_listens(port: int) -> bool:
+    """Whether the port is free: mosquitto ends a moment after the process that runs it."""
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 class Saboteur:
@@ -253,6 +266,56 @@ class TestRefusals:
                 fetch.result(5.0)
             assert wait.result(5.0) is False
 
+    def test_first_request_is_noticed(self, broker, fleet: str, join) -> None:
+        """Before it, a device waits; from then on, it uploads."""
+        device = join("d1", chunk_bytes=CHUNK)
+        offer = device.transfers.serve(noise(3 * CHUNK), "noise")
+        wait = device.transfers.wait_requested
+        assert not wait(offer.digest, by=COORDINATOR, timeout_s=0.0)
+        rogue = Link(broker.address, "rogue", clean_session=True)
+        rogue.connect(5.0)
+        topic = topics.topic(fleet, COORDINATOR, "d1", "want")
+        want = encode_transfer(Want(digest=offer.digest, indices=(0,)))
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(wait, offer.digest, by=COORDINATOR, timeout_s=30.0)
+            rogue.publish(topic, want, qos=1)
+            assert asked.result(30.0)
+        rogue.close()
+        assert not wait(offer.digest, by="d2", timeout_s=0.0)
+        assert not wait("0" * 64, by=COORDINATOR, timeout_s=0.0)
+        assert not device.transfers.wait_served(offer.digest, by=COORDINATOR, timeout_s=0.0)
+
+    def test_an_empty_payload_is_asked_for_when_it_is_there(self, join) -> None:
+        device, coordinator = join("d1"), join(COORDINATOR)
+        offer = device.transfers.serve(b"", "noise")
+        coordinator.transfers.fetch(offer, 10.0)
+        assert device.transfers.wait_requested(offer.digest, by=COORDINATOR, timeout_s=10.0)
+
+    def test_what_arrives_wakes_its_own_download(self, join) -> None:
+        transfers = join(COORDINATOR).transfers
+        woken: Counter[str] = Counter()
+        downloads = []
+        for name in ("d1", "d2"):
+            offer = Offer(
+                holder=name, digest="0" * 64, size_bytes=2 * CHUNK, chunk_bytes=CHUNK, media="x"
+            )
+            downloads.append(transfers.begin(offer, lambda name=name: woken.update([name])))
+            transfers.advance(downloads[-1], time.monotonic())
+        chunk = Chunk(
+            digest="0" * 64,
+            index=0,
+            check=chunk_check(0, bytes(CHUNK)),
+            data=memoryview(bytes(CHUNK)),
+        )
+        transfers.on_answer("d2", encode_transfer(chunk))
+        assert woken == {"d2": 1}
+        transfers.on_answer("d3", encode_transfer(chunk))
+        assert woken == {"d2": 1}
+        transfers.on_reconnected()
+        assert woken == {"d1": 1, "d2": 2}
+        for download in downloads:
+            transfers.end(download)
+
     def test_nobody_fetches(self, join) -> None:
         device = join("d1")
         offer = device.transfers.serve(b"x", "noise")
@@ -269,9 +332,10 @@ class TestLoss:
             coordinator.transfers.fetch(offer, 30.0)
 
     @pytest.mark.usefixtures("quick_reconnect")
+    @pytest.mark.parametrize("how", ["ends", "is killed"])
     @pytest.mark.parametrize("kind", ["mosquitto", "amqtt"])
     def test_broker_restarts(
-        self, kind, fleet: str, mosquitto_missing: bool, free_port: int
+        self, kind, how: str, fleet: str, mosquitto_missing: bool, free_port: int, until
     ) -> None:
         if kind == "mosquitto" and mosquitto_missing:
             pytest.skip("mosquitto is not installed")
@@ -287,7 +351,10 @@ class TestLoss:
             fetch = pool.submit(coordinator.transfers.fetch, offer, 30.0)
             time.sleep(0.3)
             assert not (paced and fetch.done())
+            if how == "is killed":
+                os.kill(broker.pid, signal.SIGKILL)
             broker.close()
+            until(lambda: nobody_listens(free_port))
             broker.start()
             assert fetch.result() == data
             assert device.transfers.wait_served(offer.digest, by=COORDINATOR, timeout_s=10.0)
