@@ -26,6 +26,7 @@ from fimi.learning.training.tensors import Parameters, UpdateRefusedError
 from fimi.messaging.errors import TransferError
 from fimi.messaging.messages import (
     DevicePlan,
+    FactBody,
     Offer,
     Profile,
     RoundClosed,
@@ -263,7 +264,7 @@ class Round:
         pending: Callable[[], set[str]],
         timeout_s: float,
         updates_into: tuple[Collector, ThreadPoolExecutor] | None = None,
-        earlier: Iterable[tuple[str, RoundFact]] = (),
+        earlier: Iterable[tuple[str, FactBody]] = (),
     ) -> None:
         """Take facts in until nobody is pending.
 

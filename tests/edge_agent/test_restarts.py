@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 from bench import DEVICE, DIGITS, SETTINGS, Bench, Device, encode
-from desk import PATIENCE_S
+from commandline import wait_until
 from msgspec.structs import replace
 
 from fimi.energy.ledger import PhaseRecord
@@ -130,6 +129,25 @@ class TestCoordinator:
         bench.follow(bench.plan())
         _, report = bench.round(bench.start())
         assert report.error == ""
+
+    def test_the_log_says_for_whom_the_device_waits(
+        self,
+        bench: Bench,
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr("fimi.edge_agent.line.SAY_AGAIN_S", (0.0, 1e9))
+        bench.desk.peer.close()
+        wait_until(
+            lambda: [r for r in caplog.records if "coordinator gone for" in r.getMessage()],
+            "it says so",
+        )
+        bench.another_coordinator()
+        bench.desk.order(bench.invitation())
+        assert bench.desk.is_answered()
+        said = [r.getMessage() for r in caplog.records if "coordinator gone" in r.getMessage()]
+        assert len(said) == 1
+        assert said[0].startswith(f"{DEVICE}: coordinator gone for ")
 
 
 class TestBrokenOff:
@@ -275,10 +293,8 @@ class TestDevice:
         heard = len(bench.desk.everything)
         bench.device = Device(bench.broker, bench.fleet)
         bench.device.__enter__()
-        limit_s = time.monotonic() + PATIENCE_S
-        while bench.device.agent.member is None:  # it has joined, by the document that was kept
-            assert time.monotonic() < limit_s
-            time.sleep(0.01)
+        agent = bench.device.agent
+        wait_until(lambda: agent.member is not None, "it joins, by the document that was kept")
         bench.desk.order(replace(plan, fleet_time_s=100.0))
         bench.desk.hear(PlanApplied)
         bench.round(bench.start(6, 120.0))
