@@ -189,7 +189,7 @@ class Member:
             transfers=self._exchange.take(),
         )
         self._owed = idle
-        metering.begin("idle")
+        self._idle()
         return self._with_faults(reply)
 
     def work(self, start: RoundStart) -> RoundReport:
@@ -217,7 +217,7 @@ class Member:
         phases = (*self._owed, *metering.take(start.round))
         self._owed = ()
         waited_s = sum(record.duration_s for record in phases if record.phase == "waiting")
-        metering.begin("idle")
+        self._idle()
         self.rounds += not done.error
         report = RoundReport(
             run=start.run,
@@ -248,7 +248,7 @@ class Member:
             self._metering.close()
             phases = (*self._owed, *self._metering.take(closed.round))
             self._owed = ()
-            self._metering.begin("idle")
+            self._idle()
         settled = RoundSettled(
             run=closed.run, device=closed.device, round=closed.round, phases=phases
         )
@@ -258,6 +258,7 @@ class Member:
         """Run the trained model. Its energy, and that of waiting after it, belong to no round."""
         self._line.show("training")
         self._metering.drop()
+        self._hardware.begin_trial(test.round)
         began_s = self._hardware.clock.now_s()
         trials = []
         for number, file in enumerate(test.files):
@@ -284,7 +285,7 @@ class Member:
         if self._plan is not None:
             self._hardware.has_waited_until(closed.fleet_time_s)
             self._metering.drop()
-            self._metering.begin("idle")
+            self._idle()
 
     def leave(self) -> None:
         """End the run: restore the board and drop all data of the run."""
@@ -292,6 +293,10 @@ class Member:
         self._hardware.restore()
         self.data.clear()
         self._plan = None
+
+    def _idle(self) -> None:
+        self._hardware.begin_idle()
+        self._metering.begin("idle")
 
     def _fleet_time_s(self, plan: DevicePlan) -> float:
         """The fleet's time at which a device joins that follows its first plan.
