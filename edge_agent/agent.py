@@ -24,6 +24,7 @@ from fimi.edge_agent.member import AgentSettings, BrokenOff, Member, Tools, word
 from fimi.edge_agent.share import Shelf
 from fimi.edge_agent.turns import Turns
 from fimi.energy.hardware import Hardware
+from fimi.errors import FimiError
 from fimi.learning.data.contract import ContractError
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import TransferCancelled
@@ -205,9 +206,9 @@ class Agent:
             raise
         except Exception as problem:
             line.show("idle")
-            reason = words(device, problem, "cannot take part")
-            _, _, sentence = reason.partition(": ")  # without the name of a class
-            return (Refusal(run=step.run, device=device, reason=sentence or reason),), True
+            said = words(device, problem, "cannot take part")
+            reason = str(problem) if isinstance(problem, FimiError) else said
+            return (Refusal(run=step.run, device=device, reason=reason),), True
         self.member = member = Member(tools, step, hardware, joined.data)
         board, data = hardware.describe(), joined.data
         log.info(
