@@ -8,7 +8,7 @@
 * :mod:`~fimi.testbed.experiment`     many runs compared: strategies, seeds and a grid of settings
 * :mod:`~fimi.testbed.tools`          the work of commands that run no federation
 * :mod:`~fimi.testbed.run_folder`     ``runs/<name>/``: store, model, report
-* :mod:`~fimi.testbed.resuming`       what a run that is gone on with must have in common with before
+* :mod:`~fimi.testbed.resuming`       what must still be so when a run is gone on with
 * :mod:`~fimi.testbed.live`           progress on the terminal
 * :mod:`~fimi.testbed.sentences`      events in one line each
 * :mod:`~fimi.testbed.logs`           the log of a process: -q, -v, --log-file
