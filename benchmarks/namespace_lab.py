@@ -126,7 +126,7 @@ class Lab:
         """Start a process: with the same command as before, or a first time.
 
         Args:
-            name: ``"broker"``, ``"generator"``, the name of a board, or another one of ``commands``.
+            name: ``"broker"``, ``"generator"``, a board, or another one of ``commands``.
             more: further options.
             environment: further variables.
         """

@@ -6,9 +6,10 @@
                                  ├ br0 in the hub, 10.77.0.1
     board-b ── eth0 ════ board-b ┘
 
-The bridge stands in a namespace of its own, so that nothing of the machine's network is changed and
-two laboratories use the same addresses. Names carry the process that made them: what a process has
-left behind that was killed is removed when the next one starts. It needs root and ``ip`` (iproute2).
+The bridge stands in a namespace of its own, so that nothing of the machine's network is changed
+and two laboratories use the same addresses. Names carry the process that made them: what a process
+has left behind that was killed is removed when the next one starts. It needs root and ``ip``
+(iproute2).
 
 * :class:`Network`   the namespaces, their links, and what runs in them
 * :func:`why_not`    why there can be none on this machine
@@ -60,6 +61,14 @@ class Network:
         for name in _namespaces():
             if name.startswith(self._tag):
                 _remove(name)
+
+    def kill_all(self) -> None:
+        """End all processes in it, and put its links up and in order."""
+        for name in _namespaces():
+            if name.startswith(self._tag):
+                _kill_all(name)
+        for board in self.boards:
+            self.mend(board)
 
     def namespace(self, place: str) -> str:
         """The name of the namespace of a board or of the hub."""
@@ -130,14 +139,18 @@ def _namespaces() -> Iterator[str]:
 
 def _remove(name: str) -> None:
     """Kill whatever runs in a namespace, and remove it."""
+    _kill_all(name)
+    with contextlib.suppress(OSError):  # another process has removed it at the same time
+        _ip("netns", "del", name)
+
+
+def _kill_all(name: str) -> None:
     limit_s = time.monotonic() + 10.0
     while (pids := _ip("netns", "pids", name).split()) and time.monotonic() < limit_s:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
         time.sleep(0.02)  # a killed process is there until its parent has been told
-    with contextlib.suppress(OSError):  # another process has removed it at the same time
-        _ip("netns", "del", name)
 
 
 def _born(pid: int) -> str:

@@ -211,9 +211,11 @@ class Agent:
             return (Refusal(run=step.run, device=device, reason=reason),), True
         self.member = member = Member(tools, step, hardware, joined.data)
         board, data = hardware.describe(), joined.data
+        meter = board.meter
         log.info(
-            "%s: takes part in run %s with %s (%s) and %d samples of %s",
-            *(device, step.run, board.board, board.kind, len(data), step.contract.dataset),
+            "%s: takes part in run %s with %d samples of %s on %s (%s), joules from %s (%s, %s)",
+            *(device, step.run, len(data), step.contract.dataset, board.board, board.kind),
+            *(meter.source, meter.kind, meter.scope),
         )
         self._peer.describe(f"run {step.run}")
         line.show("idle", "its plan")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -46,13 +46,31 @@ EVENTS = {
 that come and go, and of rounds that were begun."""
 
 
-def differences(one: Path, other: Path) -> list[str]:
-    """Where the records of two run folders differ; empty if nowhere."""
+def differences(one: Path, other: Path, rounds: Container[int] | None = None) -> list[str]:
+    """Where the records of two run folders differ; empty if nowhere.
+
+    Args:
+        one: a run folder.
+        other: another one.
+        rounds: compare only what is stored of these rounds.
+    """
     ones, others = _tables(one), _tables(other)
+    if rounds is not None:
+        ones, others = _of_rounds(ones, rounds), _of_rounds(others, rounds)
     found = [f"table {name} is in one only" for name in sorted(ones.keys() ^ others.keys())]
     for name in sorted(ones.keys() & others.keys() - {"checkpoint"}):  # of processes, no record
         found += _compare(name, ones[name], others[name])
     return found
+
+
+def _of_rounds(
+    tables: dict[str, list[dict[str, Any]]], rounds: Container[int]
+) -> dict[str, list[dict[str, Any]]]:
+    """The rows that are of some rounds."""
+    return {
+        name: [row for row in rows if row.get("round", row.get("number")) in rounds]
+        for name, rows in tables.items()
+    }
 
 
 def _tables(folder: Path) -> dict[str, list[dict[str, Any]]]:
