@@ -171,6 +171,8 @@ class Conversation:
         last = line.reported
         if last is not None and last.boot_id == reported.boot_id and reported.number < last.number:
             return ()  # overtaken by a later one, which holds all that this one held
+        if line.boot_id != reported.boot_id:
+            line.dirty = True  # it follows its plan once it is told that this start is known
         line.boot_id, line.reported = reported.boot_id, reported
         if line.document.heard.boot_id != reported.boot_id:
             line.dirty = True  # it follows its plan once it is told that it was met

@@ -76,6 +76,9 @@ def test_a_quorum_starts_and_who_comes_later_is_planned_for(lab: Lab) -> None:
     assert set(of_late[1:used]) <= {None, "absent"}
     assert set(of_late[used:]) == {"accepted"}
     assert used + 1 in (told.since_round, told.since_round + 1)  # it may still be taking its plan
+    with sqlite3.connect(lab.path) as db:
+        compared = db.execute("SELECT DISTINCT round FROM residual WHERE device = 'device-3'")
+        assert min(n for (n,) in compared) == used + 2  # its first one was longer than a round
 
 
 def test_less_than_a_quorum_is_an_error_that_names_who_refused_and_why(lab: Lab) -> None:
