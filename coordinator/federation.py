@@ -513,7 +513,9 @@ class Coordinator:
                 wanted, len(registry.online)
             )
 
+        waited = ""
         if not self._context.inbox.wait(complete, patience):
+            waited = f" within {patience:g} s"
             roster.close_gathering()  # devices with names of their own, of an incomplete fleet
             self._context.inbox.wait(
                 lambda: len(registry.devices) + len(roster.refused) >= len(registry.online),
@@ -524,7 +526,7 @@ class Coordinator:
             names = missing(there, wanted)
             refused = "; ".join(f"{d} cannot take part: {why}" for d, why in roster.refused.items())
             raise FederationError(
-                f"{len(there)} of {wanted} devices came within {patience:g} s"
+                f"{len(there)} of {wanted} devices came{waited}"
                 f"{': ' + ', '.join(there) if there else ''}"
                 f"{'; missing: ' + enumerated(names) if names else ''}"
                 f"{'; ' + refused if refused else ''}; the run starts with {self._quorum} or "
