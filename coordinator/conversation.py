@@ -10,7 +10,7 @@ coordinator that is killed finds everything again that it had not stored.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -38,6 +38,7 @@ Order = (
     | DeploymentClosed
     | RunEnded
 )
+Fact_ = TypeVar("Fact_", bound=FactBody)
 _SLOTS: dict[type[Any], str] = {
     Invitation: "invitation",
     DevicePlan: "plan",
@@ -192,6 +193,20 @@ class Conversation:
                 if any(body is each for each in bodies):
                     del boot.open[number]
                     line.dirty = True
+
+    def open(self, *kinds: type[Fact_]) -> list[tuple[str, Fact_]]:
+        """Facts of these kinds, with their devices, that were given out and are not stored.
+
+        Whoever begins to wait for facts begins with these: they may have come before, for example
+        while the fleet of a run that goes on was gathered.
+        """
+        return [
+            (device, body)
+            for device, line in sorted(self._lines.items())
+            for boot in line.boots.values()
+            for _, body in sorted(boot.open.items())
+            if isinstance(body, kinds)
+        ]
 
     def heard(self) -> dict[str, Heard]:
         """What is stored of each device, to be stored with it."""

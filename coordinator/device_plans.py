@@ -132,8 +132,8 @@ class DevicePlans:
         if (plan := self.devices.get(device)) is not None:
             prepared_s = self._roster.prepared_s(device)
             time_s = self.fleet_time_s
-            if prepared_s is not None and time_s <= (self._part.fleet_time_s or 0.0):
-                time_s = prepared_s  # it has idled since then: that belongs to the first round
+            if time_s <= (self._part.fleet_time_s or 0.0):  # before the end of the first round
+                time_s = prepared_s or 0.0  # it has idled since then: that belongs to this round
             self._context.conversation.order(
                 device,
                 msgspec.structs.replace(plan, fleet_time_s=time_s, booked=prepared_s is not None),

@@ -319,10 +319,12 @@ class Coordinator:
         """Note that a device cannot take part."""
         self._roster.hear(refusal)
 
-    def answered(self, reply: PlanApplied) -> None:
-        """Store what a device did to follow its plan."""
-        if self._plans is not None:
-            self._plans.record(reply)
+    def answered(self, reply: PlanApplied) -> bool:
+        """Store what a device did to follow its plan, as soon as the plans are at hand."""
+        if self._plans is None:
+            return False
+        self._plans.record(reply)
+        return True
 
     def late(self, fact: RoundFact | DeploymentReport) -> bool:
         """Credit a fact of a stored round; returns whether it was one."""
@@ -383,6 +385,9 @@ class Coordinator:
             self._graphs_offer = context.peer.transfers.serve(graphs, media=MEDIA)
         plans = DevicePlans(context, self._roster, self._model_bytes, part)
         self._plans = plans
+        for device, reply in context.conversation.open(PlanApplied):
+            plans.record(reply)  # it came while the fleet was gathered
+            context.conversation.stored(device, reply)
         adaptation = None
         after = found.rounds if found is not None else RoundPart()
         if after.number:
@@ -523,7 +528,7 @@ class Coordinator:
             )
         there = registry.devices
         if len(there) < self._quorum:
-            names = missing(there, wanted)
+            names = missing({*there, *roster.refused}, wanted)
             refused = "; ".join(f"{d} cannot take part: {why}" for d, why in roster.refused.items())
             raise FederationError(
                 f"{len(there)} of {wanted} devices came{waited}"

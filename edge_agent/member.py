@@ -208,7 +208,7 @@ class Member:
                 self._exchange.deliver(start, update, self._announce(start), metering)
         except (TransferCancelled, TrainingCancelled):
             done.error = f"broken off: {line.why_not(start)}"
-            log.info("%s, round %d: %s", start.device, start.round, done.error)
+            log.debug("%s, round %d: %s", start.device, start.round, done.error)
         except Exception as problem:
             done.error = self._words(problem, f"round {start.round}")
         metering.close()

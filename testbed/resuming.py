@@ -27,7 +27,6 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-import fimi
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.errors import InputError
 from fimi.learning.data.contract import Contract, Difference, differences
@@ -130,7 +129,7 @@ def versions() -> dict[str, str]:
 def _source() -> str:
     """The first digits of the SHA-256 of all modules of fimi: a version does not tell changes."""
     digest = hashlib.sha256()
-    root = Path(fimi.__file__).parent
+    root = Path(__file__).parent.parent
     found = []
     for folder, _, names in os.walk(root, followlinks=True):
         found += [Path(folder, name) for name in names if name.endswith(".py")]

@@ -136,6 +136,7 @@ class _Broker(amqtt.broker.Broker):  # type: ignore[misc]
         super().__init__(config)
         self._subscriptions = _Subscriptions()
         self._entrances: dict[str, asyncio.Lock] = {}
+        self._serving: dict[str, asyncio.Future[Any]] = {}
 
     async def _handle_client_session(
         self, reader: Any, writer: Any, client_session: Any, handler: Any, *rest: Any
@@ -147,26 +148,41 @@ class _Broker(amqtt.broker.Broker):  # type: ignore[misc]
         client = client_session.client_id
         entrance = self._entrances.setdefault(client, asyncio.Lock())
         async with entrance:
-            old = self._sessions.get(client)
-            if (
-                old is not None
-                and old[0] is client_session
-                and client_session.transitions.is_connected()
-            ):
-                await old[1].handle_connection_closed()
-                await old[1].stop()  # its loop would wait for an acknowledgement that cannot come
-                for _ in range(round(TAKE_OVER_S / 0.01)):
-                    if not client_session.transitions.is_connected():
-                        break
-                    await asyncio.sleep(0.01)
+            await self._end_old(client_session)
             serving = asyncio.ensure_future(
                 super()._handle_client_session(reader, writer, client_session, handler, *rest)
             )
+            self._serving[client] = serving
             while not serving.done() and self._sessions.get(client, (0, 0))[1] is not handler:
                 await asyncio.sleep(0.001)
         if not entrance.locked():
             self._entrances.pop(client, None)
-        await serving
+        try:
+            await asyncio.wait([serving])
+        finally:
+            serving.cancel()
+            if self._serving.get(client) is serving:
+                del self._serving[client]
+        if not serving.cancelled():
+            serving.result()
+
+    async def _end_old(self, client_session: Any) -> None:
+        """End the connection that a session still has, if any.
+
+        Its loop may wait for an acknowledgement that cannot come, and would later mark the session
+        as disconnected under the new connection, or take messages from its queue.
+        """
+        client = client_session.client_id
+        session, handler = self._sessions.get(client, (None, None))
+        if session is not client_session or not client_session.transitions.is_connected():
+            return
+        if (serving := self._serving.get(client)) is not None:
+            serving.cancel()
+            await asyncio.wait([serving], timeout=TAKE_OVER_S)
+        if handler is not None:
+            await self._stop_handler(handler)
+        if client_session.transitions.is_connected():
+            client_session.transitions.disconnect()
 
     async def _publish_retained_messages_for_subscription(
         self, subscription: tuple[str, int], session: Any

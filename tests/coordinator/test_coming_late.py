@@ -7,17 +7,20 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from lab import TERMS, Lab, statuses
 from msgspec.structs import replace
-from scripted import ScriptedDevice, honest, silent
+from scripted import MODEL, ScriptedDevice, honest, silent
 
 from fimi.coordinator.enrolment import Terms
 from fimi.coordinator.federation import FederationError
+from fimi.learning.training import tensors
+from fimi.learning.training.trainer import TrainingSettings
 from fimi.messaging.broker.embedded import EmbeddedBroker
-from fimi.messaging.messages import RoundStart
+from fimi.messaging.messages import Invitation, Profile, RoundStart, UpdateReady
 from fimi.record.events import Credited, DeviceRefused, Event, RoundFinished, RoundStarted
 from fimi.record.reader import read_run
 
@@ -209,6 +212,32 @@ def test_what_comes_after_a_round_was_closed_is_credited_to_it(lab: Lab) -> None
     assert entry.status == "late"
     assert entry.energy is not None
     assert entry.energy.value_j == pytest.approx(2 + 2 + 1)
+
+
+class WithWork(ScriptedDevice):
+    """Has done the first round for a coordinator that was killed, and tells of it as it joins."""
+
+    def profile(self, invitation: Invitation) -> Profile:
+        where: dict[str, Any] = {"run": invitation.run, "device": self.name, "round": 1}
+        update = tensors.dump({name: t + np.float32(7.0) for name, t in MODEL.items()})
+        offer = self.peer.transfers.serve(update, "safetensors")
+        self.tell(UpdateReady(**where, update=offer))
+        self.report(
+            RoundStart(**where, model=offer, training=TrainingSettings(), seed=0, fleet_time_s=0.0)
+        )
+        return super().profile(invitation)
+
+
+def test_what_comes_before_its_round_begins_again_is_not_lost(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device tells of its work once; the coordinator may still be gathering its fleet."""
+    monkeypatch.setattr("lab.ScriptedDevice", WithWork)
+    federation = lab.run(silent, silent, rounds=1, wall_timeout_s=30.0)
+    assert statuses(federation) == {"device-1": "accepted", "device-2": "accepted"}
+    assert federation.model["w"] == pytest.approx(np.full((2, 3), 7.0))
+    (result,) = read_run(lab.path).rounds
+    assert [len(entry.phases) for entry in result.devices] == [4, 4]  # of the round, and idling
 
 
 def test_every_enrolled_device_has_a_row_in_every_round(lab: Lab) -> None:

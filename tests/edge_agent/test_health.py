@@ -17,7 +17,6 @@ from fimi.energy.hardware import Observation
 from fimi.energy.joules import Energy
 from fimi.energy.ledger import PhaseRecord
 from fimi.messaging.messages import (
-    AnyMessage,
     FactBody,
     Profile,
     Refusal,
@@ -27,7 +26,7 @@ from fimi.messaging.messages import (
 
 DEVICE = "device-07"
 NONE_AT_ALL = (math.nan, math.inf, -math.inf)
-_decode = msgspec.json.Decoder[Any](AnyMessage).decode
+_decode = msgspec.json.Decoder[Any](FactBody).decode
 
 
 def floats_in(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from bench import DEVICE, DIGITS, SETTINGS, Bench, Device, encode
+from commandline import wait_until
 from msgspec.structs import replace
 
 from fimi.energy.ledger import PhaseRecord
@@ -128,6 +129,25 @@ class TestCoordinator:
         bench.follow(bench.plan())
         _, report = bench.round(bench.start())
         assert report.error == ""
+
+    def test_the_log_says_for_whom_the_device_waits(
+        self,
+        bench: Bench,
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr("fimi.edge_agent.line.SAY_AGAIN_S", (0.0, 1e9))
+        bench.desk.peer.close()
+        wait_until(
+            lambda: [r for r in caplog.records if "coordinator gone for" in r.getMessage()],
+            "it says so",
+        )
+        bench.another_coordinator()
+        bench.desk.order(bench.invitation())
+        assert bench.desk.is_answered()
+        said = [r.getMessage() for r in caplog.records if "coordinator gone" in r.getMessage()]
+        assert len(said) == 1
+        assert said[0].startswith(f"{DEVICE}: coordinator gone for ")
 
 
 class TestBrokenOff:
