@@ -28,7 +28,7 @@ from fimi.messaging.broker.embedded import find_mosquitto, password_hash
 
 ROOT = Path(__file__).parents[1]
 PORT = 1883
-PATIENCE_S = 90.0
+PATIENCE_S = 240.0
 """Far beyond what anything takes here."""
 SETTINGS = (
     "--devices", "2", "--set", "generator.kind=bootstrap", "--set", "generator.gate=false",
@@ -192,6 +192,9 @@ class Lab:
         """Wait until something is true, and return it."""
         limit_s = time.monotonic() + PATIENCE_S
         while not (value := true()):
+            coordinator = self.running.get("coordinator")
+            if coordinator is not None and coordinator.poll():
+                raise RuntimeError(f"{what}: the coordinator ended: {self.log('coordinator')}")
             if time.monotonic() > limit_s:
                 raise TimeoutError(f"not within {PATIENCE_S:g} s: {what}; logs: {self.folder}")
             time.sleep(0.02)

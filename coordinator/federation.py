@@ -57,8 +57,11 @@ from fimi.messaging.messages import (
     PlanApplied,
     Profile,
     Refusal,
+    RoundReport,
+    RoundSettled,
     RunEnded,
     SyntheticBatch,
+    UpdateReady,
 )
 from fimi.messaging.topics import COORDINATOR, EVERYBODY, missing
 from fimi.optim.planner import Plan
@@ -422,6 +425,8 @@ class Coordinator:
             self._newcomers = Newcomers(
                 context, self._roster, plans, adaptation, self._planner, self._synthesis
             )
+        for _, fact in context.conversation.open(UpdateReady, RoundReport, RoundSettled):
+            rounds.late(fact)  # of rounds that are stored; it came while the fleet was gathered
         return plans, rounds
 
     def _make_plan(self) -> PlanPart:
