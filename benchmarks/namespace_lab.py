@@ -28,7 +28,7 @@ from fimi.messaging.broker.embedded import find_mosquitto, password_hash
 
 ROOT = Path(__file__).parents[1]
 PORT = 1883
-PATIENCE_S = 240.0
+PATIENCE_S = 600.0
 """Far beyond what anything takes here."""
 SETTINGS = (
     "--devices", "2", "--set", "generator.kind=bootstrap", "--set", "generator.gate=false",

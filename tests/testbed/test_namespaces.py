@@ -24,7 +24,7 @@ from namespaces import BOARDS, DISTURBANCES, judge, oddities, run
 
 from fimi.messaging.broker.embedded import find_mosquitto
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 pytest.importorskip("hatchling", reason="builds the wheel that the boards have")
 if find_mosquitto() is None:
     pytest.skip("mosquitto is not installed (apt install mosquitto)", allow_module_level=True)
