@@ -26,7 +26,6 @@ class Conversations(RuleBasedStateMachine):
         names = [f"d{index}" for index in range(count)]
         self.network, self.store = Network(), Store()
         self.instances = 0
-        self.old: list[Desired] = []
         self.devices = {name: Device(name, self.network) for name in names}
         self.coordinator = Coordinator(names, self.network, self.store, "instance-0")
 
@@ -41,6 +40,19 @@ class Conversations(RuleBasedStateMachine):
         if not keep:
             del pool[index]
         self.hand_over(to, message)
+
+    @rule(turns=st.integers(1, 30))
+    def all_goes_well(self, turns: int) -> None:
+        """For a while nothing is lost: the run comes so far that there is something to break."""
+        for _ in range(turns):
+            self.take_a_turn()
+
+    @rule(which=st.integers(0, 10**6))
+    def repeat(self, which: int) -> None:
+        """Anything that was ever said arrives again."""
+        history = self.network.history
+        if history:
+            self.hand_over(*history[which % len(history)])
 
     @rule(which=st.integers(0, 1000))
     def lose(self, which: int) -> None:
@@ -88,19 +100,10 @@ class Conversations(RuleBasedStateMachine):
     def another_run(self) -> None:
         """The run's folder is removed and a run is started anew; old orders are still under way."""
         self.instances += 1
-        self.old += [m for to, m in self.network.under_way if to == "device"]
-        starts = self.coordinator.starts
         self.store = Store()
         self.coordinator = Coordinator(
             sorted(self.devices), self.network, self.store, f"instance-{self.instances}"
         )
-        assert starts
-
-    @rule(which=st.integers(0, 1000))
-    def an_old_order(self, which: int) -> None:
-        """A message of an older run arrives, hours later."""
-        if self.old:
-            self.hand_over("device", self.old[which % len(self.old)])
 
     @rule(steps=st.integers(1, 12), speak=st.booleans())
     def calm(self, steps: int, speak: bool) -> None:
@@ -166,13 +169,11 @@ class Conversations(RuleBasedStateMachine):
             self.settle_network()
             if self.store.done and not any(d.course.unheard for d in self.devices.values()):
                 break
-            moved = [device.advance() for device in self.devices.values()]
-            if self.coordinator.complete and not any(moved):
-                self.coordinator.close()
-            if self.coordinator.closing and (self.coordinator.all_settled or not any(moved)):
-                self.coordinator.finish()  # as after its patience with those who do not settle
+            self.take_a_turn()
             self.coordinator.now_s += AGAIN_S[-1]
             self.coordinator.conversation.tick()
+            for device in self.devices.values():
+                device.tick()
         else:
             raise AssertionError(f"stuck: {self.store}")
         for device in self.devices.values():
@@ -184,20 +185,21 @@ class Conversations(RuleBasedStateMachine):
         self.nothing_is_booked_twice()
         self.nothing_is_trained_twice()
 
+    def take_a_turn(self) -> None:
+        """Everything under way arrives, and everybody does one thing."""
+        self.settle_network()
+        moved = [device.advance() for device in self.devices.values()]
+        if self.coordinator.complete and not any(moved):
+            self.coordinator.close()
+        if self.coordinator.closing and (self.coordinator.all_settled or not any(moved)):
+            self.coordinator.finish()  # as after its patience with those who do not settle
+
     def settle_network(self) -> None:
-        """Everything arrives; both sides publish until nothing changes any more."""
-        for device in self.devices.values():
-            device.publish()
+        """Everything that is under way arrives, in order, and what follows from it."""
         for _ in range(200):
             if not self.network.under_way:
                 return
-            to, message = self.network.under_way.pop(0)
-            if to == "device":
-                device = self.devices[message.device]
-                if device.course.take(message) or message.epoch < device.course.document().epoch:  # type: ignore[union-attr]
-                    device.publish()
-            else:
-                self.coordinator.take(message)
+            self.hand_over(*self.network.under_way.pop(0))
         self.network.under_way.clear()
 
 
