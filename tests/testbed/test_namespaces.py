@@ -69,7 +69,7 @@ def test_a_board_has_the_base_install_only(python: Path) -> None:
     assert done.stdout.split() == ["['fimi',", "'onnxruntime']"], done.stderr
 
 
-@pytest.mark.parametrize("name", ["everybody-once", "coordinator-and-broker"])
+@pytest.mark.parametrize("name", ["everybody-once", "everybody-at-once"])
 def test_a_run_goes_on_whoever_is_killed(
     name: str,
     network: Network,
