@@ -144,6 +144,15 @@ class Conversation:
             return
         self._replace(line, document)
 
+    def amend(self, device: str, *orders: Order) -> None:
+        """Word what is wanted otherwise, for a later start of the device.
+
+        It is published with the next document: whoever has heard the order need not hear it again.
+        """
+        line = self._line(device)
+        changed = {_SLOTS[type(order)]: order for order in orders}
+        line.document = replace(line.document, **changed)
+
     def withdraw(self, device: str, *kinds: type[Any]) -> None:
         """Want nothing of these kinds any more; published with the next order."""
         line = self._line(device)
