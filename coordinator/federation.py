@@ -426,7 +426,8 @@ class Coordinator:
                 context, self._roster, plans, adaptation, self._planner, self._synthesis
             )
         for _, fact in context.conversation.open(UpdateReady, RoundReport, RoundSettled):
-            rounds.late(fact)  # of rounds that are stored; it came while the fleet was gathered
+            if isinstance(fact, UpdateReady | RoundReport | RoundSettled):
+                rounds.late(fact)  # of a stored round; it came while the fleet was gathered
         return plans, rounds
 
     def _make_plan(self) -> PlanPart:
