@@ -131,10 +131,11 @@ class Course:
         closed = wanted.closed.round if wanted.closed is not None else 0
         if wanted.closed is not None and closed > self._settled:
             return wanted.closed
-        if wanted.plan is not None and _key(wanted.plan) != self._followed:
-            # A plan that was kept may be of long ago. That of a coordinator which knows of this
-            # start has the fleet's present time.
-            return wanted.plan if wanted.heard.boot_id == self._boot_id else None
+        # The document may be of long ago, until it says that the coordinator has met this start;
+        # then the plan has the present time of the fleet's clock.
+        is_met = wanted.heard.boot_id == self._boot_id
+        if wanted.plan is not None and _key(wanted.plan) != self._followed and is_met:
+            return wanted.plan
         start, test, resume = wanted.start, wanted.test, wanted.resume
         begun = start.round if start is not None else 0
         if test is not None and test.round > self._tried and begun <= test.round:

@@ -10,10 +10,11 @@ import os
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from msgspec.structs import replace
 
-from fimi.coordinator.conversation import AGAIN_S
-from fimi.messaging.messages import Desired
-from tests.coordinator.conversation_world import ROUNDS, Coordinator, Device, Network, Store
+from fimi.coordinator.conversation import AGAIN_S, Conversation
+from fimi.messaging.messages import Desired, DevicePlan, Fact, Heard, PlanApplied, Reported
+from tests.coordinator.conversation_world import POINT, ROUNDS, Coordinator, Device, Network, Store
 
 EXAMPLES = int(os.environ.get("FIMI_EXAMPLES", "60"))
 
@@ -205,3 +206,40 @@ class Conversations(RuleBasedStateMachine):
 
 TestConversations = Conversations.TestCase
 TestConversations.settings = settings(max_examples=EXAMPLES, stateful_step_count=50, deadline=None)
+
+
+def test_an_amended_order_travels_with_the_next_document() -> None:
+    """Who starts again and finds it knows what has become of it; nobody is told for that alone."""
+    published: list[Desired] = []
+    talk = Conversation("r", "i", 1, lambda device, said: published.append(said), lambda: 0.0)
+    plan = DevicePlan(
+        run="r",
+        device="d",
+        device_index=0,
+        synthetic_counts=(),
+        batch=None,
+        point=POINT,
+        predicted=(),
+    )
+    talk.order("d", plan)
+    talk.amend("d", replace(plan, booked=True))
+    talk.tick()
+    assert [said.plan.booked for said in published if said.plan] == [False]
+    reply = PlanApplied(run="r", device="d", applied=None, phases=())
+    (heard,) = talk.take(
+        Reported(
+            run="r",
+            device="d",
+            instance="i",
+            boot_id="b",
+            number=1,
+            epoch=1,
+            heard=1,
+            stage="idle",
+            facts=(Fact(number=1, body=reply),),
+        )
+    )
+    talk.stored("d", heard)
+    talk.tick()
+    assert [said.plan.booked for said in published if said.plan] == [False, True]
+    assert published[-1].heard == Heard(boot_id="b", fact=1)

@@ -283,6 +283,22 @@ class TestDevice:
         _, report = bench.round(bench.start(3, 35.0))
         assert "idle" not in [phase.phase for phase in report.phases]
 
+    def test_rounds_while_it_was_dead_are_no_idle_time(self, bench: Bench) -> None:
+        """It finds the document of long ago, and waits until the coordinator has met it."""
+        bench.follow(bench.plan())
+        bench.round(bench.start(1, 0.0))
+        bench.close(1, 20.0)
+        bench.device.__exit__()
+        bench.device = Device(bench.broker, bench.fleet)
+        bench.device.__enter__()
+        wait_until(lambda: bench.device.agent.member is not None, "it has joined")
+        bench.desk.order(bench.plan(fleet_time_s=90.0))  # the rounds until then were without it
+        bench.desk.hear(PlanApplied)
+        settled = bench.close(6, 100.0, accepted=False)
+        assert [(p.phase, p.start_s, p.duration_s) for p in settled.phases] == [
+            ("idle", 90.0, 10.0)
+        ]
+
     def test_a_start_after_rounds_without_it_books_none_of_them(self, bench: Bench) -> None:
         """The plan that was kept is of before; the coordinator tells the present time first."""
         plan = bench.plan()
