@@ -425,7 +425,10 @@ class Coordinator:
             self._newcomers = Newcomers(
                 context, self._roster, plans, adaptation, self._planner, self._synthesis
             )
-        for _, fact in context.conversation.open(UpdateReady, RoundReport, RoundSettled):
+        earlier: list[tuple[str, RoundFact]] = context.conversation.open(
+            UpdateReady, RoundReport, RoundSettled
+        )
+        for _, fact in earlier:
             rounds.late(fact)  # of rounds that are stored; it came while the fleet was gathered
         return plans, rounds
 
