@@ -190,10 +190,15 @@ class Line:
         if sender != COORDINATOR or not isinstance(message, Desired):
             return
         with self._changed:
-            if self._course.take(message):
+            before = self._course.desired
+            new = self._course.take(message)
+            if new:
                 self._changed.notify_all()
             else:
                 self._asked = True
+        if new and message.ended is not None and (before is None or before.ended != message.ended):
+            why = message.ended.reason
+            log.info("%s: run %s is over for this device: %s", self._peer.id, message.run, why)
 
     def _patience_s(self) -> float:
         return min(LOOK_AGAIN_S, max(0.0, self._due_s() - time.monotonic()))
