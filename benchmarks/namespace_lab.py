@@ -28,7 +28,7 @@ from fimi.messaging.broker.embedded import find_mosquitto, password_hash
 
 ROOT = Path(__file__).parents[1]
 PORT = 1883
-PATIENCE_S = 90.0
+PATIENCE_S = 600.0
 """Far beyond what anything takes here."""
 SETTINGS = (
     "--devices", "2", "--set", "generator.kind=bootstrap", "--set", "generator.gate=false",
@@ -122,12 +122,19 @@ class Lab:
             self.commands[board] = (board, [*agent, "--id", board, "--cache", f"cache-{board}"])
         self._coordinator = [*fimi, "coordinator", "run"]
 
-    def start(self, name: str, *more: str, environment: Mapping[str, str] | None = None) -> None:
+    def start(
+        self,
+        name: str,
+        *more: str,
+        user: str = "",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         """Start a process: with the same command as before, or a first time.
 
         Args:
             name: ``"broker"``, ``"generator"``, a board, or another one of ``commands``.
             more: further options.
+            user: its name at the broker, if that is another one.
             environment: further variables.
         """
         place, command = self.commands[name]
@@ -136,7 +143,7 @@ class Lab:
             self.running[name] = subprocess.Popen(
                 self.network.inside(place, *command, *more),
                 cwd=self.folder,
-                env={**self._environment(name), **(environment or {})},
+                env={**self._environment(name, user or name), **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -185,6 +192,9 @@ class Lab:
         """Wait until something is true, and return it."""
         limit_s = time.monotonic() + PATIENCE_S
         while not (value := true()):
+            coordinator = self.running.get("coordinator")
+            if coordinator is not None and coordinator.poll():
+                raise RuntimeError(f"{what}: the coordinator ended: {self.log('coordinator')}")
             if time.monotonic() > limit_s:
                 raise TimeoutError(f"not within {PATIENCE_S:g} s: {what}; logs: {self.folder}")
             time.sleep(0.02)
@@ -249,9 +259,8 @@ class Lab:
         command = self.network.inside(HUB, "ss", "-Hltn")
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
-    def _environment(self, name: str) -> dict[str, str]:
+    def _environment(self, name: str, user: str) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("FIMI_", "PYTHON"))}
-        user = name if name in self.commands else "coordinator"
         kept.update(OMP_NUM_THREADS="1", PYTHONFAULTHANDLER="1")
         if name not in self.network.boards:
             kept["PYTHONPATH"] = str(ROOT)

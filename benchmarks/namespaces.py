@@ -283,7 +283,7 @@ def _other_joules(one: Path, other: Path, lost: dict[int, list[str]]) -> Iterato
     for key in sorted(theirs.keys() - ours.keys()):
         if key[0] not in lost:
             yield f"round {key[0]}, {key[1]}: no phase {key[2]}"
-    for key in sorted(ours.keys() - theirs.keys()):
+    for key in sorted(key for key in ours.keys() - theirs.keys() if key[0] not in lost):
         yield f"round {key[0]}, {key[1]}: a phase {key[2]} more"
 
 

@@ -144,6 +144,15 @@ class Conversation:
             return
         self._replace(line, document)
 
+    def amend(self, device: str, *orders: Order) -> None:
+        """Word what is wanted otherwise, for a later start of the device.
+
+        It is published with the next document: whoever has heard the order need not hear it again.
+        """
+        line = self._line(device)
+        changed = {_SLOTS[type(order)]: order for order in orders}
+        line.document = replace(line.document, **changed)
+
     def withdraw(self, device: str, *kinds: type[Any]) -> None:
         """Want nothing of these kinds any more; published with the next order."""
         line = self._line(device)
@@ -171,7 +180,11 @@ class Conversation:
         last = line.reported
         if last is not None and last.boot_id == reported.boot_id and reported.number < last.number:
             return ()  # overtaken by a later one, which holds all that this one held
+        if line.boot_id != reported.boot_id:
+            line.dirty = True  # it follows its plan once it is told that this start is known
         line.boot_id, line.reported = reported.boot_id, reported
+        if line.document.heard.boot_id != reported.boot_id:
+            line.dirty = True  # it follows its plan once it is told that it was met
         boot = self._boot(line, reported.device, reported.boot_id)
         line.answered = (reported.epoch, reported.heard) == (
             line.document.epoch,

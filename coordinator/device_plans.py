@@ -146,10 +146,18 @@ class DevicePlans:
             )
 
     def record(self, reply: PlanApplied) -> None:
-        """Store the preparation from a device's answer."""
+        """Store the preparation from a device's answer.
+
+        An emulated board is prepared once in the record of a run. One that is started again while
+        the coordinator is away may have found a document in which that was still to come.
+        """
         plan = self.devices.get(reply.device)
         profile = self._roster.members.get(reply.device)
         if plan is None or profile is None or plan.batch is None or not reply.phases:
+            self._context.store.write_checkpoint(self._roster.applied(reply, None))
+            return
+        before = self._roster.prepared_s(reply.device)
+        if before is not None and profile.hardware.kind == "emulated":
             self._context.store.write_checkpoint(self._roster.applied(reply, None))
             return
         preparation = Preparation(
@@ -166,6 +174,15 @@ class DevicePlans:
                 preparation, checkpoint=self._roster.applied(reply, seconds)
             )
             self._context.notify(Prepared(preparation=preparation))
+        self._context.conversation.amend(reply.device, self._as_of_now(reply.device, plan))
+
+    def _as_of_now(self, device: str, plan: DevicePlan) -> DevicePlan:
+        """A plan with what a start of the device is to know that finds it now."""
+        return msgspec.structs.replace(
+            plan,
+            fleet_time_s=self.fleet_time_s,
+            booked=self._roster.prepared_s(device) is not None,
+        )
 
     def _make(
         self,

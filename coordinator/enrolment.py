@@ -110,7 +110,9 @@ class Roster:
                 return  # the order in which devices come must not decide who gets which share
             self._invite(device)
         elif self._boots.get(device) != boot_id:
-            self._invite(device)  # its share was withdrawn; one that was refused may have been mended
+            self._invite(
+                device
+            )  # its share was withdrawn; one that was refused may have been mended
         self._boots[device] = boot_id
         self._context.conversation.meet(device, boot_id)
 

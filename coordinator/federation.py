@@ -57,8 +57,11 @@ from fimi.messaging.messages import (
     PlanApplied,
     Profile,
     Refusal,
+    RoundReport,
+    RoundSettled,
     RunEnded,
     SyntheticBatch,
+    UpdateReady,
 )
 from fimi.messaging.topics import COORDINATOR, EVERYBODY, missing
 from fimi.optim.planner import Plan
@@ -422,6 +425,9 @@ class Coordinator:
             self._newcomers = Newcomers(
                 context, self._roster, plans, adaptation, self._planner, self._synthesis
             )
+        for _, fact in context.conversation.open(UpdateReady, RoundReport, RoundSettled):
+            if isinstance(fact, UpdateReady | RoundReport | RoundSettled):
+                rounds.late(fact)  # of a stored round; it came while the fleet was gathered
         return plans, rounds
 
     def _make_plan(self) -> PlanPart:
@@ -518,7 +524,9 @@ class Coordinator:
                 wanted, len(registry.online)
             )
 
+        waited = ""
         if not self._context.inbox.wait(complete, patience):
+            waited = f" within {patience:g} s"
             roster.close_gathering()  # devices with names of their own, of an incomplete fleet
             self._context.inbox.wait(
                 lambda: len(registry.devices) + len(roster.refused) >= len(registry.online),
@@ -529,7 +537,7 @@ class Coordinator:
             names = missing({*there, *roster.refused}, wanted)
             refused = "; ".join(f"{d} cannot take part: {why}" for d, why in roster.refused.items())
             raise FederationError(
-                f"{len(there)} of {wanted} devices came within {patience:g} s"
+                f"{len(there)} of {wanted} devices came{waited}"
                 f"{': ' + ', '.join(there) if there else ''}"
                 f"{'; missing: ' + enumerated(names) if names else ''}"
                 f"{'; ' + refused if refused else ''}; the run starts with {self._quorum} or "

@@ -131,7 +131,10 @@ class Course:
         closed = wanted.closed.round if wanted.closed is not None else 0
         if wanted.closed is not None and closed > self._settled:
             return wanted.closed
-        if wanted.plan is not None and _key(wanted.plan) != self._followed:
+        # The document may be of long ago, until it says that the coordinator has met this start;
+        # then the plan has the present time of the fleet's clock.
+        is_met = wanted.heard.boot_id == self._boot_id
+        if wanted.plan is not None and _key(wanted.plan) != self._followed and is_met:
             return wanted.plan
         start, test, resume = wanted.start, wanted.test, wanted.resume
         begun = start.round if start is not None else 0

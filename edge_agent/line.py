@@ -191,14 +191,19 @@ class Line:
             return
         with self._changed:
             before = self._course.desired
-            new = self._course.take(message)
-            if new:
+            if self._course.take(message):
                 self._changed.notify_all()
             else:
                 self._asked = True
-        if new and message.ended is not None and (before is None or before.ended != message.ended):
-            why = message.ended.reason
-            log.info("%s: run %s is over for this device: %s", self._peer.id, message.run, why)
+                return
+        self._tell_end(before, message)
+
+    def _tell_end(self, before: Desired | None, now: Desired) -> None:
+        """Log that the coordinator wants nothing more, and why; not what it said long ago."""
+        if now.ended is None or (before is not None and before.ended is not None):
+            return
+        if before is not None or now.invitation is None:
+            log.info("%s: done with run %s: %s", self._peer.id, now.run, now.ended.reason)
 
     def _patience_s(self) -> float:
         return min(LOOK_AGAIN_S, max(0.0, self._due_s() - time.monotonic()))

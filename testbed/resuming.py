@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import importlib.resources
 import os
 import platform
 from collections.abc import Mapping
@@ -129,7 +130,7 @@ def versions() -> dict[str, str]:
 def _source() -> str:
     """The first digits of the SHA-256 of all modules of fimi: a version does not tell changes."""
     digest = hashlib.sha256()
-    root = Path(__file__).parent.parent
+    root = Path(str(importlib.resources.files("fimi")))
     found = []
     for folder, _, names in os.walk(root, followlinks=True):
         found += [Path(folder, name) for name in names if name.endswith(".py")]

@@ -84,13 +84,14 @@ class _Settled(Struct, frozen=True, gc=False):
 class _Drawer:
     """The draws of one class."""
 
-    def __init__(self, path: Path | None, shape: tuple[int, int, int]) -> None:
+    def __init__(self, path: Path | None, shape: tuple[int, int, int], *, synced: bool) -> None:
         self.last: dict[int, _Settled] = {}
         self.named: dict[bytes, int] = {}
         self._shape = shape
         self._pixels = int(np.prod(shape))
         self._record = _HEAD.size + self._pixels + _CHECK_BYTES
         self._path = path
+        self._synced = synced
         self._file: IO[bytes] | None = None
         if path is not None:
             self._file = path.open("a+b", buffering=0)
@@ -151,7 +152,8 @@ class _Drawer:
             written = 0
             while written < len(data):
                 written += self._file.write(data[written:])
-            os.fsync(self._file.fileno())
+            if self._synced:
+                os.fsync(self._file.fileno())
         except OSError as error:
             log.warning("%s cannot be written: %s", self._path, error)
             self._file.truncate(start)
@@ -183,6 +185,8 @@ class Pool:
         made_by: everything that determines the pixels of a draw and its verdict, as text; draws
             with different values are kept apart.
         patience_s: how long to wait for another node to let go of the folder, s.
+        survives_power_cut: whether draws are on the disk before they are used; without, a power cut
+            may cost the last ones, which are then drawn again.
 
     Raises:
         PoolError: the folder cannot be used, or another node uses it.
@@ -195,9 +199,11 @@ class Pool:
         made_by: str,
         *,
         patience_s: float = 0.0,
+        survives_power_cut: bool = True,
     ) -> None:
         self.image_shape = image_shape
         self.durable = folder is not None
+        self._synced = survives_power_cut
         self._drawers: dict[int, _Drawer] = {}
         self._lock: IO[bytes] | None = None
         self._folder: Path | None = None
@@ -207,7 +213,7 @@ class Pool:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(folder / "lock", patience_s)
-            write_whole(self._folder / "pool.json", made_by + "\n")
+            write_whole(self._folder / "pool.json", made_by + "\n", durable=survives_power_cut)
         except OSError as error:
             self.close()
             raise PoolError(
@@ -274,7 +280,7 @@ class Pool:
         if class_id not in self._drawers:
             path = self._folder and self._folder / f"class-{class_id:04d}.draws"
             try:
-                self._drawers[class_id] = _Drawer(path, self.image_shape)
+                self._drawers[class_id] = _Drawer(path, self.image_shape, synced=self._synced)
             except OSError as error:
                 raise PoolError(
                     f"{path} cannot be read: {error}; name another folder as generator.pool"

@@ -50,6 +50,7 @@ def serve(
     contract: Contract,
     pool: Path | None = None,
     patience_s: float = 0.0,
+    survives_power_cut: bool = True,
 ) -> None:
     """Run a generator node until ``stop`` is set.
 
@@ -62,6 +63,7 @@ def serve(
         contract: what the node knows of the data.
         pool: folder of draws and requests; ``None``: in memory.
         patience_s: how long to wait for another node to let go of the folder, s.
+        survives_power_cut: see :class:`Pool`.
 
     Raises:
         GeneratorError: the weights cannot be used, or were trained on other data than the public
@@ -70,7 +72,15 @@ def serve(
     generator = open_configured(config, public)
     gate = open_gate(config, public, pool)
     made = made_by(generator, gate)
-    kept = Pool(pool, generator.image_shape, made, patience_s=patience_s) if pool else None
+    kept = None
+    if pool:
+        kept = Pool(
+            pool,
+            generator.image_shape,
+            made,
+            patience_s=patience_s,
+            survives_power_cut=survives_power_cut,
+        )
     about_meters: list[str] = []
     service = BatchService(
         generator,
@@ -80,7 +90,9 @@ def serve(
         metered=open_meters(about_meters.append, whose="generator"),
         share_images=config.generator.share_images,
     )
-    journal = RequestJournal(pool / "requests.json") if pool else None
+    journal = None
+    if pool:
+        journal = RequestJournal(pool / "requests.json", survives_power_cut=survives_power_cut)
     try:
         with Peer(address, fleet=config.fleet.name, peer=peer, role="generator") as connection:
             log.info(
@@ -273,6 +285,7 @@ def main(orders: GeneratorOrders, stop: threading.Event) -> None:
             contract=contract,
             pool=pool,
             patience_s=LEFT_OVER_S,  # that of a dry run that was killed is still ending
+            survives_power_cut=bool(config.generator.pool),  # else: draws are cheap
         )
     except (GeneratorError, MessagingError) as error:
         raise SystemExit(str(error)) from error

@@ -57,9 +57,11 @@ class Network:
 
     under_way: list[tuple[str, Any]] = field(default_factory=list)
     kept: dict[tuple[str, str], Any] = field(default_factory=dict)
+    history: list[tuple[str, Any]] = field(default_factory=list)
 
     def publish(self, to: str, device: str, message: Any) -> None:
         self.kept[to, device] = message
+        self.history.append((to, message))
         self.under_way.append((to, message))
 
 
@@ -104,6 +106,11 @@ class Device:
     def publish(self) -> None:
         if (document := self.course.document()) is not None:
             self.network.publish("coordinator", self.name, document)
+
+    def tick(self) -> None:
+        """Say again what has not been confirmed."""
+        if self.course.unheard:
+            self.publish()
 
     def advance(self) -> bool:
         """Begin the next step, or end the one that was begun; returns whether there was any."""

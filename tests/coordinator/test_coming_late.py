@@ -76,6 +76,9 @@ def test_a_quorum_starts_and_who_comes_later_is_planned_for(lab: Lab) -> None:
     assert set(of_late[1:used]) <= {None, "absent"}
     assert set(of_late[used:]) == {"accepted"}
     assert used + 1 in (told.since_round, told.since_round + 1)  # it may still be taking its plan
+    with sqlite3.connect(lab.path) as db:
+        compared = db.execute("SELECT DISTINCT round FROM residual WHERE device = 'device-3'")
+        assert min(n for (n,) in compared) == used + 2  # its first one was longer than a round
 
 
 def test_less_than_a_quorum_is_an_error_that_names_who_refused_and_why(lab: Lab) -> None:
@@ -238,6 +241,35 @@ def test_what_comes_before_its_round_begins_again_is_not_lost(
     assert federation.model["w"] == pytest.approx(np.full((2, 3), 7.0))
     (result,) = read_run(lab.path).rounds
     assert [len(entry.phases) for entry in result.devices] == [4, 4]  # of the round, and idling
+
+
+class Idled(ScriptedDevice):
+    """As it joins, it tells of a first round's idle time that a killed coordinator did not hear."""
+
+    def profile(self, invitation: Invitation) -> Profile:
+        self.settle(invitation.run, 1)
+        return super().profile(invitation)
+
+
+def test_what_comes_of_a_stored_round_while_the_fleet_gathers_is_credited(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fimi.coordinator.rounds.SETTLE_TIMEOUT_S", 0.5)
+
+    def stop(event: Event) -> None:
+        if isinstance(event, RoundFinished):
+            lab.cancel.set()
+
+    lab.on_event = stop
+    assert lab.run(honest(), honest(), rounds=2, unsettled=(1,)).status == "interrupted"
+    lab.on_event = lambda event: None
+    lab.cancel.clear()
+    monkeypatch.setattr("lab.ScriptedDevice", Idled)
+    assert lab.run(honest(), honest(), rounds=2, resumes=True).status == "completed"
+    assert {(e.round, e.device) for e in lab.said(Credited)} == {(1, "device-2")}  # type: ignore[attr-defined]
+    stored = read_run(lab.path).rounds
+    assert [[len(entry.phases) for entry in result.devices] for result in stored] == [[4, 4]] * 2
+    assert [device.facts for device in lab.devices] == [[], []]  # all of it was confirmed
 
 
 def test_every_enrolled_device_has_a_row_in_every_round(lab: Lab) -> None:

@@ -163,4 +163,4 @@ def test_whoever_stands_at_the_board_reads_why_it_is_not_used(
     assert bench.desk.is_answered()
     bench.desk.order(ended)
     (said,) = [r.getMessage() for r in caplog.records if "device-7" in r.getMessage()]
-    assert said == f"{DEVICE}: run r1 is over for this device: the same images as device-7"
+    assert said == f"{DEVICE}: done with run r1: the same images as device-7"

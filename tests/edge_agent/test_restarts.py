@@ -283,6 +283,43 @@ class TestDevice:
         _, report = bench.round(bench.start(3, 35.0))
         assert "idle" not in [phase.phase for phase in report.phases]
 
+    def test_rounds_while_it_was_dead_are_no_idle_time(self, bench: Bench) -> None:
+        """It finds the document of long ago, and waits until the coordinator has met it."""
+        bench.follow(bench.plan())
+        bench.round(bench.start(1, 0.0))
+        bench.close(1, 20.0)
+        bench.device.__exit__()
+        bench.device = Device(bench.broker, bench.fleet)
+        bench.device.__enter__()
+        wait_until(lambda: bench.device.agent.member is not None, "it has joined")
+        bench.desk.order(bench.plan(fleet_time_s=90.0))  # the rounds until then were without it
+        bench.desk.hear(PlanApplied)
+        settled = bench.close(6, 100.0, accepted=False)
+        assert [(p.phase, p.start_s, p.duration_s) for p in settled.phases] == [
+            ("idle", 90.0, 10.0)
+        ]
+
+    def test_a_start_after_rounds_without_it_books_none_of_them(self, bench: Bench) -> None:
+        """The plan that was kept is of before; the coordinator tells the present time first."""
+        plan = bench.plan()
+        bench.follow(plan)
+        bench.round(bench.start(1, 0.0))
+        bench.close(1, 20.0)
+        bench.device.__exit__()
+        heard = len(bench.desk.everything)
+        bench.device = Device(bench.broker, bench.fleet)
+        bench.device.__enter__()
+        agent = bench.device.agent
+        wait_until(lambda: agent.member is not None, "it joins, by the document that was kept")
+        bench.desk.order(replace(plan, fleet_time_s=100.0))
+        bench.desk.hear(PlanApplied)
+        bench.round(bench.start(6, 120.0))
+        bench.close(6, 150.0)
+        phases = phases_of(bench.desk.everything[heard:])
+        assert phases[0].phase == "idle"
+        assert phases[0].start_s == pytest.approx(100.0)
+        assert math.fsum(p.duration_s for p in phases) == pytest.approx(50.0)
+
     def test_a_batch_in_the_cache_is_not_fetched_again(
         self, a_broker: EmbeddedBroker, fleet_name: str, tmp_path: Path
     ) -> None:
