@@ -111,6 +111,12 @@ class DevicePlans:
         store.then(self._send_all)
 
     @property
+    def members(self) -> dict[str, Profile]:
+        """Profiles of the devices that have a plan; one that was refused later is left out."""
+        members = self._roster.members
+        return {device: members[device] for device in self.devices if device in members}
+
+    @property
     def delivered(self) -> dict[str, tuple[int, ...]]:
         """Synthetic images per class that each device holds."""
         return {device: plan.synthetic_counts for device, plan in self.devices.items()}

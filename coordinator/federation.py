@@ -556,8 +556,7 @@ class Coordinator:
         if self._context.strategy.unlabelled:
             return  # the prediction has every image kept: being off says nothing of the board
         boards = adaptation.refit()
-        members = self._roster.members
-        profiles = adaptation.profiles({device: members[device] for device in plans.devices})
+        profiles = adaptation.profiles(plans.members)
         energy_j, reason = None, ""
         try:
             self._plan = self._planner.replan(profiles, plans.delivered, self._plan)

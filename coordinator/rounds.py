@@ -183,7 +183,7 @@ class Round:
         """Close the round for all devices and collect their idle phases.
 
         Resting devices have idled for the whole round: their clocks advance, and their joules
-        count. Absent ones are told as well, for when they are back.
+        count. Absent ones are told nothing: who is back hears of it in the next round.
         """
         order = self._order
         end_s = order.start_s + outcome.duration_s

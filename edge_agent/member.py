@@ -143,7 +143,7 @@ class Member:
         self._batches = Kept(tools.cache, "batch")
         self._metering = Metering(invitation.device, hardware)
         self._plan: DevicePlan | None = None
-        self._owed: tuple[PhaseRecord, ...] = ()  # of a plan that was broken off
+        self._owed: tuple[PhaseRecord, ...] = ()  # of plans, to be reported with what comes next
         self.rounds = 0
 
     @property
@@ -180,15 +180,16 @@ class Member:
             raise BrokenOff from None
         except Exception as problem:
             error = self._words(problem, "cannot follow its plan")
+        spent = (*self._owed, *metering.take(0))
         reply = PlanApplied(
             run=plan.run,
             device=plan.device,
             applied=applied,
-            phases=(*self._owed, *metering.take(0)),
+            phases=tuple(record for record in spent if record.phase != "idle"),
             error=error,
             transfers=self._exchange.take(),
         )
-        self._owed = idle
+        self._owed = (*(record for record in spent if record.phase == "idle"), *idle)
         self._idle()
         return self._with_faults(reply)
 

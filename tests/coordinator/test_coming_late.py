@@ -305,3 +305,49 @@ def test_facts_are_confirmed_once_they_are_stored_and_not_before(lab: Lab) -> No
         "RoundReport",
         "UpdateReady",
     }
+
+
+def test_a_device_that_was_refused_and_is_started_again_is_asked_once_more(lab: Lab) -> None:
+    """Its data were put right meanwhile."""
+    mended = ScriptedDevice(lab.broker.address, lab.fleet, "device-2", honest(3.0), index=1)
+
+    def unwilling(devices: list[ScriptedDevice]) -> None:
+        devices[1].refuses = "other data"
+
+    def waits(device: ScriptedDevice, start: RoundStart) -> None:
+        if start.round == 1:
+            lab.devices[1].stop.set()
+            lab.devices[1].peer.close()
+        if start.round == 2:
+            after_invited(mended)
+        honest(1.0)(device, start)
+
+    with joining_after(lab, 1, mended):
+        federation = lab.run(
+            waits, honest(), waits, rounds=6, wall_timeout_s=30.0, prepare=unwilling
+        )
+    assert mended.invitations[0].index == lab.devices[1].invitations[0].index
+    assert statuses(federation, 6)["device-2"] == "accepted"
+    assert [each.why_not for each in read_run(lab.path).enrolments] == ["", "", ""]
+
+
+def test_the_run_goes_on_where_a_planned_device_comes_back_with_other_data(lab: Lab) -> None:
+    """Then a newcomer is planned for: with those that are left."""
+    back = ScriptedDevice(lab.broker.address, lab.fleet, "device-2", honest(), index=1)
+    back.refuses = "the data folder has changed"
+    late = ScriptedDevice(lab.broker.address, lab.fleet, "device-4", honest(), index=3)
+
+    def waits(device: ScriptedDevice, start: RoundStart) -> None:
+        if start.round == 1:
+            lab.devices[1].stop.set()
+            lab.devices[1].peer.close()
+        if start.round == 2:
+            assert back.over.wait(20.0)
+            after_invited(late)
+        honest()(device, start)
+
+    with joining_after(lab, 1, back, late):
+        federation = lab.run(waits, silent, waits, rounds=6, wall_timeout_s=30.0)
+    assert federation.status == "completed"
+    assert statuses(federation, 6)["device-4"] == "accepted"
+    assert set(federation.device_plans) == {"device-1", "device-3", "device-4"}

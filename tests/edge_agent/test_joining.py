@@ -14,7 +14,7 @@ from fimi.learning.data import data_file, leak, shares
 from fimi.learning.data.contract import PROTOCOL, Contract
 from fimi.learning.data.dataset import Dataset
 from fimi.messaging.broker.embedded import EmbeddedBroker
-from fimi.messaging.messages import Invitation, Profile, Refusal
+from fimi.messaging.messages import Invitation, Profile, Refusal, RunEnded
 
 
 @pytest.fixture
@@ -150,3 +150,17 @@ def test_what_it_waits_for_before_it_joined(bench: Bench) -> None:
     words = f"coordinator, which does not serve {shares.INDICES_MEDIA} yet"
     bench.desk.until(lambda reported: reported.waits_for == words, "it waits")
     assert bench.join().device == DEVICE
+
+
+def test_whoever_stands_at_the_board_reads_why_it_is_not_used(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where the coordinator refuses a device that was willing."""
+    caplog.set_level("INFO")
+    bench.join()
+    ended = RunEnded(run=bench.desk.run, reason="the same images as device-7")
+    bench.desk.order(ended)
+    assert bench.desk.is_answered()
+    bench.desk.order(ended)
+    (said,) = [r.getMessage() for r in caplog.records if "device-7" in r.getMessage()]
+    assert said == f"{DEVICE}: done with run r1: the same images as device-7"

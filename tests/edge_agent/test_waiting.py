@@ -179,6 +179,8 @@ def test_time_between_two_rounds_is_reported_once(
             reports.append(bench.close(number, 0.0).phases)
         machine.time.advance(2.0)
         reports.append(bench.follow(slower(bench.plan())).phases)  # the plan is refitted
+        machine.time.advance(4.0)
+        reports.append(bench.follow(bench.plan()).phases)  # and once more: a newcomer is there
         machine.time.advance(1.0)
         reports.append(bench.round(bench.start(3))[1].phases)
     assert [seconds(phases) for phases in reports] == [
@@ -188,5 +190,6 @@ def test_time_between_two_rounds_is_reported_once(
         [("idle", 3.0)],
         [("idle", 5.0)],
         [],
-        [("idle", 2.0), ("idle", 1.0)],
+        [],
+        [("idle", 2.0), ("idle", 4.0), ("idle", 1.0)],
     ]
