@@ -103,7 +103,7 @@ class Roster:
         return None if part is None else part.prepared_s
 
     def came(self, device: str, boot_id: str) -> None:
-        """A device is online, perhaps again; it is invited when it has started, also after a refusal."""
+        """A device is online, perhaps again; one that has just started is invited."""
         part = self._parts.get(device)
         if part is None:
             if not self._gathered and not self._is_named(device):
