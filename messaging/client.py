@@ -414,6 +414,7 @@ class Peer:
         living = place.kind != "state" and not retained  # what is retained is no sign of life
         if living and (back := self._presence.heard(place.sender, now_s)) is not None:
             self._put((place.sender, back))
+            self.transfers.on_back(place.sender)
         if place.kind == "want":
             self.transfers.on_request(place.sender, payload)
         elif place.kind == "chunk":
@@ -441,6 +442,7 @@ class Peer:
                         other_protocol(place.sender, change.protocol, PROTOCOL, "this process"),
                     )
                 self._put((place.sender, change))
+                self.transfers.on_back(place.sender)
             elif message.status == "offline":
                 self._wake.set()
         else:

@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import msgspec
@@ -281,13 +281,16 @@ class Fetching:
     def on_reconnected(self) -> None:
         """Ask again now for all chunks in flight, and confirm again: both are lost."""
         with self.lock:
-            for download in self._all():
-                download.hurry = True
-                download.wake()
+            self._hurry(self._all())
             now_s = time.monotonic()
             for key, (_, tries) in self._unconfirmed.items():
                 self._unconfirmed[key] = (now_s, tries)
             self._changed.notify_all()
+
+    def on_back(self, holder: str) -> None:
+        """A holder is online again, perhaps in another start: what it was asked for is lost."""
+        with self.lock:
+            self._hurry(d for d in self._all() if d.offer.holder == holder)
 
     def on_answer(self, holder: str, payload: bytes) -> None:
         """Handle a chunk, a ``gone`` or a ``noted``."""
@@ -306,6 +309,13 @@ class Fetching:
         log.warning("dropped: %s", what)
 
     # With the lock held.
+
+    @staticmethod
+    def _hurry(downloads: Iterable[Download]) -> None:
+        """Have everything asked for again at once, and not when patience is over."""
+        for download in downloads:
+            download.hurry = True
+            download.wake()
 
     def _all(self) -> list[Download]:
         return [download for same in self._downloads.values() for download in same]

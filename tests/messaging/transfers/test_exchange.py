@@ -323,6 +323,21 @@ class TestRefusals:
 
 
 class TestLoss:
+    def test_a_holder_that_comes_back_is_asked_at_once(self, broker, fleet, join, until) -> None:
+        """And not when the patience with its earlier start is over: hours, for this offer."""
+        device = join("d1")
+        data = noise(5000)
+        holder = Peer(broker.address, fleet=fleet, peer=COORDINATOR, role="coordinator")
+        offer = msgspec.structs.replace(holder.transfers.serve(data, "noise"), rate_bps=1.0)
+        with ThreadPoolExecutor(1) as pool:
+            fetched = pool.submit(device.transfers.fetch, offer, 60.0)
+            key = (COORDINATOR, offer.digest)
+            until(lambda: key in device.transfers._downloads)
+            (download,) = device.transfers._downloads[key]
+            until(lambda: download.assembly.next_s() - time.monotonic() > 3600)  # it has asked
+            with holder:
+                assert fetched.result() == data
+
     def test_holder_is_killed(self, join, peer_process) -> None:
         coordinator = join(COORDINATOR, silent_after_s=0.5)
         pid, said = peer_process("d1", serve="3000000", heartbeat_s=0.1)
