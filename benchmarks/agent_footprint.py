@@ -6,7 +6,7 @@ Installs the base package, nothing else, into a fresh virtual environment, and m
 
 * disk: sizes of all files that the install brought, dependencies and byte code included, without
   pip and setuptools, which a virtual environment may bring of its own;
-* ready: from the start of ``fimi agent run`` until its profile has come through a real broker;
+* ready: from the start of ``fimi agent run`` until it is online at a real broker;
 * memory: of that process while it trains the small CNN on ONNX Runtime in a whole federation:
   largest resident set (RSS), and the largest share of it that is its own (PSS), every 20 ms.
 
@@ -26,13 +26,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fimi.learning.data import data_file
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import Profile
-from fimi.messaging.topics import COORDINATOR
+from fimi.messaging.messages import DeviceState
+from fimi.messaging.topics import COORDINATOR, device_id
 from fimi.testbed.configuration import load as configuration
-from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.processes.coordinator import coordinate
 from fimi.testbed.run_folder import RunFolder
 
@@ -61,16 +59,14 @@ def main() -> None:
             },
         )
         config = effective.config
-        for index, share in enumerate(Scenario(config=config).shares):
-            data_file.save(share, folder / f"{index}.npz")
         with EmbeddedBroker() as broker:
             url = broker.address.url(with_password=True)
 
             def start(index: int) -> subprocess.Popen[bytes]:
                 return subprocess.Popen(
                     [
-                        *(fimi, "agent", "run", "--broker", url, "--index", str(index)),
-                        *("--data", folder / f"{index}.npz", "--set", "fleet.devices=2"),
+                        *(fimi, "agent", "run", "--broker", url, "--id", device_id(index, 2)),
+                        *("--cache", folder / "cache"),
                     ],
                     cwd=folder,
                     stdout=subprocess.DEVNULL,
@@ -135,15 +131,19 @@ def disk_mb(place: Path) -> float:
 
 
 def ready_s(peer: Peer, start: Callable[[int], subprocess.Popen[bytes]]) -> float:
-    """From a start until the profile is here."""
+    """From a start until the device is online."""
     began_s = time.monotonic()
     agent = start(0)
     try:
         while time.monotonic() - began_s < 30:
             received = peer.receive(timeout_s=0.01)
-            if received is not None and isinstance(received[1], Profile):
+            if (
+                received is not None
+                and isinstance(received[1], DeviceState)
+                and received[1].status == "online"
+            ):
                 return time.monotonic() - began_s
-        raise SystemExit("no profile came within 30 s; see the agent's message above")
+        raise SystemExit("it was not online within 30 s; see the agent's message above")
     finally:
         agent.terminate()
         agent.wait(20)

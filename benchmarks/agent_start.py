@@ -2,8 +2,8 @@
 
 Starts ``fimi agent run --host-profile`` on this machine (with a declared power where no meter can
 be read) against a broker of its own, and watches the broker: until the device is online, and until
-its profile has come. Printed beside it: the time that the interpreter with the agent's libraries
-takes by itself.
+its profile has come, with which it answers an invitation that ships its samples. Printed beside it:
+the time that the interpreter with the agent's libraries takes by itself.
 
     python benchmarks/agent_start.py [--times 5]
 """
@@ -20,26 +20,48 @@ import time
 from pathlib import Path
 
 import fimi.energy.host_profile
-from fimi.learning.data import data_file
+from fimi.learning.data import shares
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import DeviceState, Profile
+from fimi.messaging.messages import Desired, DeviceState, Invitation, Profile, Reported
 from fimi.messaging.topics import COORDINATOR
 from fimi.testbed.configuration import load as configuration
+from fimi.testbed.configuration.scenario import Scenario
 
 PROFILE = (fimi.energy.host_profile.__doc__ or "").split("::\n", 1)[1]
 LIBRARIES = "import onnxruntime, paho.mqtt.client, msgspec, numpy, psutil, safetensors, click"
 
 
-def start(url: str, folder: Path, desk: Peer, fleet: str, index: int) -> tuple[float, float]:
+def invite(desk: Peer, scenario: Scenario, device: str) -> None:
+    """Leave an invitation at the broker."""
+    contract = scenario.contract
+    samples = shares.encode_samples(scenario.share(0), contract)
+    invitation = Invitation(
+        run="start",
+        device=device,
+        index=0,
+        contract=contract,
+        way="shipped",
+        share=desk.transfers.serve(samples, shares.SAMPLES_MEDIA),
+    )
+    desired = Desired(
+        run="start",
+        device=device,
+        instance="0" * 16,
+        epoch=1,
+        number=1,
+        invitation=invitation,
+    )
+    desk.publish_state(device, "desired", desired)
+
+
+def start(url: str, folder: Path, desk: Peer, fleet: str, name: str) -> tuple[float, float]:
     """Seconds until the device is online and until its profile is here."""
-    name = f"device-{index + 1:02d}"
     began_s = time.monotonic()
     process = subprocess.Popen(
         [
-            sys.executable, "-m", "fimi.testbed.cli", "agent", "run", "--index", str(index),
-            "--host-profile", str(folder / "board.toml"), "--data", str(folder / "data.npz"),
-            "--set", f"fleet.name={fleet}",
+            sys.executable, "-m", "fimi.testbed.cli", "agent", "run", "--id", name,
+            "--host-profile", str(folder / "board.toml"), "--fleet", fleet,
         ],
         env={**os.environ, "FIMI_BROKER": url},
         stdout=subprocess.DEVNULL,
@@ -52,7 +74,8 @@ def start(url: str, folder: Path, desk: Peer, fleet: str, index: int) -> tuple[f
                 continue
             if isinstance(received[1], DeviceState) and received[1].status == "online":
                 online_s = online_s or time.monotonic() - began_s
-            if isinstance(received[1], Profile) and online_s is not None:
+            told = received[1].facts if isinstance(received[1], Reported) else ()
+            if any(isinstance(fact.body, Profile) for fact in told) and online_s is not None:
                 return online_s, time.monotonic() - began_s
     finally:
         process.terminate()
@@ -64,11 +87,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--times", type=int, default=5)
     times = parser.parse_args().times
-    share = configuration.load().share(0)
+    scenario = configuration.load()
     fleet = "start"
     with tempfile.TemporaryDirectory() as name, EmbeddedBroker() as broker:
         folder = Path(name)
-        data_file.save(share, folder / "data.npz")
         (folder / "board.toml").write_text(PROFILE.replace("\n    ", "\n").strip())
         url = broker.address.url(with_password=True)
         alone = []
@@ -77,7 +99,10 @@ def main() -> None:
             subprocess.run([sys.executable, "-c", LIBRARIES], check=True)
             alone.append(time.monotonic() - began_s)
         with Peer(broker.address, fleet=fleet, peer=COORDINATOR, role="coordinator") as desk:
-            found = [start(url, folder, desk, fleet, index) for index in range(times)]
+            names = [f"device-{index + 1:02d}" for index in range(times)]
+            for device in names:
+                invite(desk, scenario, device)
+            found = [start(url, folder, desk, fleet, device) for device in names]
     online, profile = zip(*found, strict=True)
     base_s = statistics.median(alone)
     print(f"{'':<34}{'median s':>9}{'worst s':>9}{'ratio':>7}")

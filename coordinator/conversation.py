@@ -10,7 +10,7 @@ coordinator that is killed finds everything again that it had not stored.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -38,6 +38,7 @@ Order = (
     | DeploymentClosed
     | RunEnded
 )
+Fact_ = TypeVar("Fact_", bound=FactBody)
 _SLOTS: dict[type[Any], str] = {
     Invitation: "invitation",
     DevicePlan: "plan",
@@ -143,6 +144,15 @@ class Conversation:
             return
         self._replace(line, document)
 
+    def amend(self, device: str, *orders: Order) -> None:
+        """Word what is wanted otherwise, for a later start of the device.
+
+        It is published with the next document: whoever has heard the order need not hear it again.
+        """
+        line = self._line(device)
+        changed = {_SLOTS[type(order)]: order for order in orders}
+        line.document = replace(line.document, **changed)
+
     def withdraw(self, device: str, *kinds: type[Any]) -> None:
         """Want nothing of these kinds any more; published with the next order."""
         line = self._line(device)
@@ -170,7 +180,11 @@ class Conversation:
         last = line.reported
         if last is not None and last.boot_id == reported.boot_id and reported.number < last.number:
             return ()  # overtaken by a later one, which holds all that this one held
+        if line.boot_id != reported.boot_id:
+            line.dirty = True  # it follows its plan once it is told that this start is known
         line.boot_id, line.reported = reported.boot_id, reported
+        if line.document.heard.boot_id != reported.boot_id:
+            line.dirty = True  # it follows its plan once it is told that it was met
         boot = self._boot(line, reported.device, reported.boot_id)
         line.answered = (reported.epoch, reported.heard) == (
             line.document.epoch,
@@ -192,6 +206,20 @@ class Conversation:
                 if any(body is each for each in bodies):
                     del boot.open[number]
                     line.dirty = True
+
+    def open(self, *kinds: type[Fact_]) -> list[tuple[str, Fact_]]:
+        """Facts of these kinds, with their devices, that were given out and are not stored.
+
+        Whoever begins to wait for facts begins with these: they may have come before, for example
+        while the fleet of a run that goes on was gathered.
+        """
+        return [
+            (device, body)
+            for device, line in sorted(self._lines.items())
+            for boot in line.boots.values()
+            for _, body in sorted(boot.open.items())
+            if isinstance(body, kinds)
+        ]
 
     def heard(self) -> dict[str, Heard]:
         """What is stored of each device, to be stored with it."""

@@ -11,6 +11,7 @@ run continues.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 
 from msgspec import Struct
 
@@ -56,7 +57,6 @@ class Deployments:
         self._export = export
         self.done: list[Deployment] = list(done)
         self.problem = ""
-        self._trying = 0
 
     def is_due(self, number: int) -> bool:
         """Whether the model is exported after this round, which is not the last."""
@@ -110,8 +110,8 @@ class Deployments:
         return seconds
 
     def awaits(self, report: DeploymentReport) -> bool:
-        """Whether a report belongs to the trial that runs now."""
-        return report.round == self._trying
+        """Whether a report belongs to a trial that is not stored yet: it runs, or is to come."""
+        return all(report.round != deployment.round for deployment in self.done)
 
     def _try(
         self, number: int, files: tuple[Exported, ...], devices: tuple[str, ...]
@@ -126,7 +126,6 @@ class Deployments:
         reports: dict[str, DeploymentReport] = {}
         registry = self._context.registry
         lives = {device: registry.boot_id(device) for device in devices}
-        self._trying = number
         try:
             for device in devices:
                 self._context.conversation.order(
@@ -148,8 +147,10 @@ class Deployments:
                     for d in devices
                 )
 
-            for sender, message in self._context.inbox.until(
-                everybody, self._context.settings.rounds.wall_timeout_s
+            earlier = self._context.conversation.open(DeploymentReport)
+            for sender, message in chain(
+                earlier,
+                self._context.inbox.until(everybody, self._context.settings.rounds.wall_timeout_s),
             ):
                 ours = (
                     isinstance(message, DeploymentReport)
@@ -159,7 +160,6 @@ class Deployments:
                 if ours and isinstance(message, DeploymentReport):
                     reports.setdefault(sender, message)
         finally:
-            self._trying = 0
             for offer in offers:
                 self._context.peer.transfers.withdraw(offer.model.digest)
         return reports

@@ -111,6 +111,12 @@ class DevicePlans:
         store.then(self._send_all)
 
     @property
+    def members(self) -> dict[str, Profile]:
+        """Profiles of the devices that have a plan; one that was refused later is left out."""
+        members = self._roster.members
+        return {device: members[device] for device in self.devices if device in members}
+
+    @property
     def delivered(self) -> dict[str, tuple[int, ...]]:
         """Synthetic images per class that each device holds."""
         return {device: plan.synthetic_counts for device, plan in self.devices.items()}
@@ -130,20 +136,28 @@ class DevicePlans:
     def send(self, device: str) -> None:
         """Tell a device its plan, if it has one."""
         if (plan := self.devices.get(device)) is not None:
+            prepared_s = self._roster.prepared_s(device)
+            time_s = self.fleet_time_s
+            if time_s <= (self._part.fleet_time_s or 0.0):  # before the end of the first round
+                time_s = prepared_s or 0.0  # it has idled since then: that belongs to this round
             self._context.conversation.order(
                 device,
-                msgspec.structs.replace(
-                    plan,
-                    fleet_time_s=self.fleet_time_s,
-                    booked=self._roster.prepared_s(device) is not None,
-                ),
+                msgspec.structs.replace(plan, fleet_time_s=time_s, booked=prepared_s is not None),
             )
 
     def record(self, reply: PlanApplied) -> None:
-        """Store the preparation from a device's answer."""
+        """Store the preparation from a device's answer.
+
+        An emulated board is prepared once in the record of a run. One that is started again while
+        the coordinator is away may have found a document in which that was still to come.
+        """
         plan = self.devices.get(reply.device)
         profile = self._roster.members.get(reply.device)
         if plan is None or profile is None or plan.batch is None or not reply.phases:
+            self._context.store.write_checkpoint(self._roster.applied(reply, None))
+            return
+        before = self._roster.prepared_s(reply.device)
+        if before is not None and profile.hardware.kind == "emulated":
             self._context.store.write_checkpoint(self._roster.applied(reply, None))
             return
         preparation = Preparation(
@@ -160,6 +174,15 @@ class DevicePlans:
                 preparation, checkpoint=self._roster.applied(reply, seconds)
             )
             self._context.notify(Prepared(preparation=preparation))
+        self._context.conversation.amend(reply.device, self._as_of_now(reply.device, plan))
+
+    def _as_of_now(self, device: str, plan: DevicePlan) -> DevicePlan:
+        """A plan with what a start of the device is to know that finds it now."""
+        return msgspec.structs.replace(
+            plan,
+            fleet_time_s=self.fleet_time_s,
+            booked=self._roster.prepared_s(device) is not None,
+        )
 
     def _make(
         self,

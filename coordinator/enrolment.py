@@ -103,14 +103,16 @@ class Roster:
         return None if part is None else part.prepared_s
 
     def came(self, device: str, boot_id: str) -> None:
-        """A device is online, perhaps again; it is invited if it was not."""
+        """A device is online, perhaps again; one that has just started is invited."""
         part = self._parts.get(device)
         if part is None:
             if not self._gathered and not self._is_named(device):
                 return  # the order in which devices come must not decide who gets which share
             self._invite(device)
-        elif self._boots.get(device) != boot_id and not part.refused:
-            self._invite(device)  # its share may have been withdrawn
+        elif self._boots.get(device) != boot_id:
+            self._invite(
+                device
+            )  # its share was withdrawn; one that was refused may have been mended
         self._boots[device] = boot_id
         self._context.conversation.meet(device, boot_id)
 
@@ -208,7 +210,7 @@ class Roster:
     def _invite(self, device: str) -> None:
         context, terms = self._context, self._terms
         part = self._parts.get(device)
-        index = part.index if part is not None else self._free_index(device)
+        index = part.index if part is not None and part.index >= 0 else self._free_index(device)
         if index is None:
             self._parts[device] = DevicePart(index=-1)
             holders = ", ".join(sorted(d for d, p in self._parts.items() if p.index >= 0))
@@ -218,8 +220,9 @@ class Roster:
                 f"shares are taken ({holders}); start the run with fleet.devices raised",
             )
             return
-        if part is None:
-            self._keep(device, DevicePart(index=index))
+        if part is None or part.refused:
+            self._keep(device, DevicePart(index=index) if part is None else _anew(part, index))
+            context.conversation.withdraw(device, RunEnded)
         if self._hashes is None and terms.hashes is not None:
             payload = terms.hashes(context.instance)
             self._hashes = context.peer.transfers.serve(payload, media=leak.MEDIA)
@@ -276,3 +279,8 @@ class Roster:
     def _withdraw(self, device: str) -> None:
         if (offer := self._shares.pop(device, None)) is not None:
             self._context.peer.transfers.withdraw(offer.digest)
+
+
+def _anew(part: DevicePart, index: int) -> DevicePart:
+    """A device that was refused and has started again: it is asked once more."""
+    return replace(part, index=index, refused="", profile=None, applied=None)

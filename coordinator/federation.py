@@ -57,8 +57,11 @@ from fimi.messaging.messages import (
     PlanApplied,
     Profile,
     Refusal,
+    RoundReport,
+    RoundSettled,
     RunEnded,
     SyntheticBatch,
+    UpdateReady,
 )
 from fimi.messaging.topics import COORDINATOR, EVERYBODY, missing
 from fimi.optim.planner import Plan
@@ -319,10 +322,12 @@ class Coordinator:
         """Note that a device cannot take part."""
         self._roster.hear(refusal)
 
-    def answered(self, reply: PlanApplied) -> None:
-        """Store what a device did to follow its plan."""
-        if self._plans is not None:
-            self._plans.record(reply)
+    def answered(self, reply: PlanApplied) -> bool:
+        """Store what a device did to follow its plan, as soon as the plans are at hand."""
+        if self._plans is None:
+            return False
+        self._plans.record(reply)
+        return True
 
     def late(self, fact: RoundFact | DeploymentReport) -> bool:
         """Credit a fact of a stored round; returns whether it was one."""
@@ -345,7 +350,9 @@ class Coordinator:
     @property
     def _done(self) -> str:
         """The finished rounds in words."""
-        return in_words(len(self._rounds.results) if self._rounds else 0)
+        if self._rounds is not None:
+            return in_words(len(self._rounds.results))
+        return in_words(len(self._resume.results) if self._resume is not None else 0)
 
     def _say_goodbye(self, status: RunStatus, reason: str) -> None:
         """The run is over for now. A node keeps the batches of a run that may go on."""
@@ -381,6 +388,9 @@ class Coordinator:
             self._graphs_offer = context.peer.transfers.serve(graphs, media=MEDIA)
         plans = DevicePlans(context, self._roster, self._model_bytes, part)
         self._plans = plans
+        for device, reply in context.conversation.open(PlanApplied):
+            plans.record(reply)  # it came while the fleet was gathered
+            context.conversation.stored(device, reply)
         adaptation = None
         after = found.rounds if found is not None else RoundPart()
         if after.number:
@@ -415,6 +425,9 @@ class Coordinator:
             self._newcomers = Newcomers(
                 context, self._roster, plans, adaptation, self._planner, self._synthesis
             )
+        for _, fact in context.conversation.open(UpdateReady, RoundReport, RoundSettled):
+            if isinstance(fact, UpdateReady | RoundReport | RoundSettled):
+                rounds.late(fact)  # of a stored round; it came while the fleet was gathered
         return plans, rounds
 
     def _make_plan(self) -> PlanPart:
@@ -511,7 +524,9 @@ class Coordinator:
                 wanted, len(registry.online)
             )
 
+        waited = ""
         if not self._context.inbox.wait(complete, patience):
+            waited = f" within {patience:g} s"
             roster.close_gathering()  # devices with names of their own, of an incomplete fleet
             self._context.inbox.wait(
                 lambda: len(registry.devices) + len(roster.refused) >= len(registry.online),
@@ -519,10 +534,10 @@ class Coordinator:
             )
         there = registry.devices
         if len(there) < self._quorum:
-            names = missing(there, wanted)
+            names = missing({*there, *roster.refused}, wanted)
             refused = "; ".join(f"{d} cannot take part: {why}" for d, why in roster.refused.items())
             raise FederationError(
-                f"{len(there)} of {wanted} devices came within {patience:g} s"
+                f"{len(there)} of {wanted} devices came{waited}"
                 f"{': ' + ', '.join(there) if there else ''}"
                 f"{'; missing: ' + enumerated(names) if names else ''}"
                 f"{'; ' + refused if refused else ''}; the run starts with {self._quorum} or "
@@ -541,8 +556,7 @@ class Coordinator:
         if self._context.strategy.unlabelled:
             return  # the prediction has every image kept: being off says nothing of the board
         boards = adaptation.refit()
-        members = self._roster.members
-        profiles = adaptation.profiles({device: members[device] for device in plans.devices})
+        profiles = adaptation.profiles(plans.members)
         energy_j, reason = None, ""
         try:
             self._plan = self._planner.replan(profiles, plans.delivered, self._plan)

@@ -89,12 +89,15 @@ class FleetPlanner:
         Args:
             profiles: profiles with the cost parameters in force.
             delivered: images per class that each device holds.
-            start: the plan in force, or another of the same devices, to begin the search at.
+            start: the plan in force, or another, to begin the search at; not used if it is one of
+                other devices.
 
         Raises:
             InfeasibleError: no plan meets the limits any more.
         """
         problem = self._problem(profiles)
+        if start is not None and {share.device for share in start.devices} != set(profiles):
+            start = None
 
         def planner(fixed: FimiProblem) -> Plan:
             return make_plan(

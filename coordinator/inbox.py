@@ -62,8 +62,8 @@ class Host(Protocol):
     def refused(self, refusal: Refusal) -> None:
         """A device cannot take part."""
 
-    def answered(self, reply: PlanApplied) -> None:
-        """A device has answered its plan."""
+    def answered(self, reply: PlanApplied) -> bool:
+        """A device has answered its plan; returns whether that is stored."""
 
     def late(self, fact: UpdateReady | RoundReport | RoundSettled | DeploymentReport) -> bool:
         """A fact of a round or trial; returns whether that is over, and the fact dealt with."""
@@ -190,7 +190,8 @@ class Inbox:
         elif isinstance(fact, Refusal):
             self._host.refused(fact)
         elif isinstance(fact, PlanApplied):
-            self._answered(sender, fact, boot_id == self._registry.boot_id(sender))
+            if not self._answered(sender, fact, boot_id == self._registry.boot_id(sender)):
+                return True
         else:
             return self._host.late(fact)
         self._conversation.stored(sender, fact)
@@ -210,7 +211,7 @@ class Inbox:
                 )
             )
 
-    def _answered(self, sender: str, reply: PlanApplied, current: bool) -> None:
+    def _answered(self, sender: str, reply: PlanApplied, current: bool) -> bool:
         """A device has answered its plan, in its present start or in one that is over."""
         assert self._host is not None
         if current and self._registry.heard_plan_applied(reply):
@@ -218,4 +219,4 @@ class Inbox:
             self._notify(
                 PlanInForce(device=sender, notes=notes, error=reply.error, applied=reply.applied)
             )
-        self._host.answered(reply)
+        return self._host.answered(reply)

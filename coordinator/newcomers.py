@@ -79,8 +79,8 @@ class Newcomers:
         members = self._roster.members
         for device in new:
             self._adaptation.admit(device, members[device])
-        fleet = [*self._plans.devices, *new]
-        profiles = self._adaptation.profiles({d: members[d] for d in fleet})
+        known = self._plans.members
+        profiles = self._adaptation.profiles(known | {d: members[d] for d in new})
         unasked = [device for device in new if device not in self._asked]
         if unasked:
             self._plan = self._planner.plan(profiles).plan
@@ -97,12 +97,10 @@ class Newcomers:
         ready = [d for d in new if d in self._batches or not sum(self._asked[d])]
         if not ready:
             return plan
-        fleet = [*self._plans.devices, *ready]
-        profiles = {device: profiles[device] for device in fleet}
+        profiles = {device: profiles[device] for device in [*known, *ready]}
         counts = {d: (0,) * len(self._asked[d]) for d in ready}
         counts |= {d: self._batches[d].delivered for d in ready if d in self._batches}
-        start = self._plan if self._plan is not None and _is_of(self._plan, fleet) else None
-        plan = self._planner.replan(profiles, self._plans.delivered | counts, start)
+        plan = self._planner.replan(profiles, self._plans.delivered | counts, self._plan)
         with self._context.store.together():
             self._context.store.write_plan(plan)
             self._plans.change(
@@ -110,7 +108,3 @@ class Newcomers:
             )
             self._roster.used_since(ready, number)
         return plan
-
-
-def _is_of(plan: Plan, fleet: list[str]) -> bool:
-    return {share.device for share in plan.devices} == set(fleet)

@@ -180,7 +180,7 @@ def device_plans(
 
     Args:
         plan: plan of the fleet.
-        profiles: device id to profile.
+        profiles: device id to profile; a device of the plan that is not among them gets no plan.
         settings: training settings.
         run: run id.
         model_bytes: size of the model and of an update as sent.
@@ -192,7 +192,8 @@ def device_plans(
     """
     bits = 8.0 * model_bytes
     busy: dict[str, tuple[PhaseCost, ...]] = {}
-    for share in plan.devices:
+    shares = [share for share in plan.devices if share.device in profiles]
+    for share in shares:
         profile = profiles[share.device]
         images = sum(delivered.get(share.device, ()))
         processed = settings.training.processed(sum(profile.label_counts) + images)
@@ -203,7 +204,7 @@ def device_plans(
             profile.board, share.point, cycles=cycles, upload_bits=bits, download_bits=bits
         )
     seconds = {d: math.fsum(cost.duration_s for cost in costs) for d, costs in busy.items()}
-    round_s = max(seconds.values())
+    round_s = max(seconds.values(), default=0.0)
     return {
         share.device: DevicePlan(
             run=run,
@@ -221,7 +222,7 @@ def device_plans(
                 idle_cost(profiles[share.device].board, round_s - seconds[share.device]),
             ),
         )
-        for share in plan.devices
+        for share in shares
     }
 
 

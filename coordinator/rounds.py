@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 
 import msgspec
 from msgspec import Struct
@@ -25,6 +26,7 @@ from fimi.learning.training.tensors import Parameters, UpdateRefusedError
 from fimi.messaging.errors import TransferError
 from fimi.messaging.messages import (
     DevicePlan,
+    FactBody,
     Offer,
     Profile,
     RoundClosed,
@@ -166,11 +168,14 @@ class Round:
             Collector(context.peer.transfers, budget_bytes=COLLECTED_BYTES) as collector,
         ):
             # A device reports after its update was pulled: when the round is over, no pull that is
-            # wanted goes on.
+            # wanted goes on. It may have been pulled by a coordinator that was killed.
+            earlier = context.conversation.open(UpdateReady, RoundReport, RoundSettled)
+            early = {device for device, _ in earlier}
             self._collect(
-                lambda: self._pending(order.plans, self._reports),
+                lambda: self._pending(order.plans, self._reports) | self._pulled_from(early),
                 order.wall_timeout_s,
                 updates_into=(collector, pool),
+                earlier=earlier,
             )
         return self._judge()
 
@@ -178,7 +183,7 @@ class Round:
         """Close the round for all devices and collect their idle phases.
 
         Resting devices have idled for the whole round: their clocks advance, and their joules
-        count. Absent ones are told as well, for when they are back.
+        count. Absent ones are told nothing: who is back hears of it in the next round.
         """
         order = self._order
         end_s = order.start_s + outcome.duration_s
@@ -244,12 +249,33 @@ class Round:
             and not ((answer := registry.answer(device)) is not None and answer.error)
         }
 
+    def _pulled_from(self, devices: Iterable[str]) -> set[str]:
+        """Those of these devices that are online and whose update is on its way."""
+        return {
+            device
+            for device in devices
+            if (pull := self._updates.get(device)) is not None
+            and not pull.done()
+            and self._registry.is_online(device)
+        }
+
     def _collect(
         self,
         pending: Callable[[], set[str]],
         timeout_s: float,
         updates_into: tuple[Collector, ThreadPoolExecutor] | None = None,
+        earlier: Iterable[tuple[str, FactBody]] = (),
     ) -> None:
+        """Take facts in until nobody is pending.
+
+        Args:
+            pending: who may still answer.
+            timeout_s: wall time, s.
+            updates_into: what pulls updates, and what checks them; ``None``: they are not wanted.
+            earlier: facts that have come before, of the round that a coordinator before this one
+                had begun.
+        """
+
         def done() -> bool:
             left = pending()
             now_s = time.monotonic()
@@ -259,7 +285,7 @@ class Round:
                 self._context.notify(Awaiting(what=what, devices=tuple(sorted(left))))
             return not left
 
-        for sender, message in self._context.inbox.until(done, timeout_s):
+        for sender, message in chain(earlier, self._context.inbox.until(done, timeout_s)):
             if not self._is_ours(sender, message):
                 continue
             self.facts.append((sender, message))

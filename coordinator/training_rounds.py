@@ -244,7 +244,13 @@ class TrainingRounds:
             server=server,
         )
         self._plans.fleet_time_s += duration_s
-        whole = {d: p for d, p in plans.items() if current is None or d not in current.restarted}
+        apart = {entry.device for entry in devices if entry.status == "failed"}  # a part of a round
+        if current is not None:
+            apart |= current.restarted
+        if self.results:  # who had just come has idled for longer than a round
+            here = {e.device for e in self.results[-1].devices if e.status != "absent"}
+            apart |= set(plans) - here
+        whole = {device: plan for device, plan in plans.items() if device not in apart}
         residuals = self.adaptation.learn(result, whole) if self.adaptation else ()
         with watch.stage("store"):
             self._digest = self._keeper.propose(self.model)

@@ -24,6 +24,7 @@ from fimi.edge_agent.member import AgentSettings, BrokenOff, Member, Tools, word
 from fimi.edge_agent.share import Shelf
 from fimi.edge_agent.turns import Turns
 from fimi.energy.hardware import Hardware
+from fimi.errors import FimiError
 from fimi.learning.data.contract import ContractError
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import TransferCancelled
@@ -205,14 +206,16 @@ class Agent:
             raise
         except Exception as problem:
             line.show("idle")
-            reason = words(device, problem, "cannot take part")
-            _, _, sentence = reason.partition(": ")  # without the name of a class
-            return (Refusal(run=step.run, device=device, reason=sentence or reason),), True
+            said = words(device, problem, "cannot take part")
+            reason = str(problem) if isinstance(problem, FimiError) else said
+            return (Refusal(run=step.run, device=device, reason=reason),), True
         self.member = member = Member(tools, step, hardware, joined.data)
         board, data = hardware.describe(), joined.data
+        meter = board.meter
         log.info(
-            "%s: takes part in run %s with %s (%s) and %d samples of %s",
-            *(device, step.run, board.board, board.kind, len(data), step.contract.dataset),
+            "%s: takes part in run %s with %d samples of %s on %s (%s), joules from %s (%s, %s)",
+            *(device, step.run, len(data), step.contract.dataset, board.board, board.kind),
+            *(meter.source, meter.kind, meter.scope),
         )
         self._peer.describe(f"run {step.run}")
         line.show("idle", "its plan")

@@ -112,6 +112,8 @@ class Course:
             self._resumed = desired.resume.round if desired.resume is not None else 0
         if desired.heard.boot_id == self._boot_id:
             self._facts = [fact for fact in self._facts if fact.number > desired.heard.fact]
+        if _ended(desired):
+            self._facts.clear()  # if the run goes on, its open round is worked in anew
         self._number += 1
         return True
 
@@ -131,7 +133,10 @@ class Course:
         closed = wanted.closed.round if wanted.closed is not None else 0
         if wanted.closed is not None and closed > self._settled:
             return wanted.closed
-        if wanted.plan is not None and _key(wanted.plan) != self._followed:
+        # The document may be of long ago, until it says that the coordinator has met this start;
+        # then the plan has the present time of the fleet's clock.
+        is_met = wanted.heard.boot_id == self._boot_id
+        if wanted.plan is not None and _key(wanted.plan) != self._followed and is_met:
             return wanted.plan
         start, test, resume = wanted.start, wanted.test, wanted.resume
         begun = start.round if start is not None else 0
@@ -144,7 +149,11 @@ class Course:
         return None
 
     def wants(self, step: Step) -> bool:
-        """Whether a step that was begun is still wanted; it is broken off otherwise."""
+        """Whether a step that was begun is still wanted; it is broken off otherwise.
+
+        A document without an order of the step's kind does not revoke the one that was begun: a
+        coordinator that has just started says one thing after another.
+        """
         wanted = self._desired
         if wanted is None or isinstance(step, Forget):
             return True
@@ -152,12 +161,12 @@ class Course:
             return False
         match step:
             case Invitation():
-                return wanted.invitation is not None and _key(wanted.invitation) == _key(step)
+                return wanted.invitation is None or _key(wanted.invitation) == _key(step)
             case DevicePlan():
-                return wanted.plan is not None and _key(wanted.plan) == _key(step)
+                return wanted.plan is None or _key(wanted.plan) == _key(step)
             case RoundStart():
                 closed = wanted.closed is not None and wanted.closed.round >= step.round
-                same = wanted.start is not None and _key(wanted.start) == _key(step)
+                same = wanted.start is None or _key(wanted.start) == _key(step)
                 return same and not closed
             case DeploymentTest():
                 begun = wanted.start.round if wanted.start is not None else 0
@@ -182,8 +191,8 @@ class Course:
         self._number += 1
         if isinstance(step, Forget):
             self._held = None
-        if self._held != self._life:
-            return  # its run is over: nobody wants it any more
+        if self._is_over:
+            return
         match step:
             case Invitation():
                 self._joined, self._refused = _key(step), failed
@@ -204,8 +213,13 @@ class Course:
     def report(self, *facts: FactBody) -> None:
         """Add facts of the step that has begun, before it ends."""
         self._number += 1
-        if self._held == self._life:
+        if not self._is_over:
             self._add(facts)
+
+    @property
+    def _is_over(self) -> bool:
+        """The run in which the present step began has ended: nobody wants its facts any more."""
+        return self._held != self._life or self._desired is None or _ended(self._desired)
 
     def _add(self, facts: tuple[FactBody, ...]) -> None:
         for body in facts:

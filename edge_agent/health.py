@@ -25,6 +25,7 @@ from fimi.messaging.messages import (
     DeploymentReport,
     FactBody,
     PlanApplied,
+    Profile,
     Refusal,
     RoundReport,
     RoundSettled,
@@ -36,6 +37,7 @@ Path = tuple[str | int, ...]
 """Names of fields and indices, from the outside to a value."""
 
 _GONE: Any = object()
+_SECONDS_MAX = 1e9
 _FAULTS_MAX = 1000
 """More faults than this in one fact are not looked for one by one."""
 
@@ -43,34 +45,44 @@ _FAULTS_MAX = 1000
 def sound(fact: FactBody) -> FactBody:
     """The same fact if all its values can be sent, else one that names those that cannot."""
     faults: list[str] = []
+    seen: set[Path] = set()
     found: Any = fact
-    while found is not _GONE and len(faults) < _FAULTS_MAX and (fault := _fault(found)) is not None:
+    while found is not _GONE and (fault := _fault(found)) is not None:
         path, what = fault
         faults.append(f"{_dotted(path)} {what}")
-        found = _without(found, path)
+        found = _GONE if path in seen and len(path) < 2 else _without(found, path)
+        if len(faults) >= _FAULTS_MAX:
+            found = _GONE
+        seen.add(path)
     if not faults:
         return fact
     said = "; ".join(faults[:3]) + (f"; and {len(faults) - 3} more" if len(faults) > 3 else "")
     log.error("%s: %s of this device cannot be sent: %s", fact.device, type(fact).__name__, said)
-    if found is _GONE or len(faults) >= _FAULTS_MAX:
+    if found is _GONE:
         return _failure(fact, said)
     return _marked(found, said)
 
 
 def _marked(fact: Any, said: str) -> FactBody:
     """A fact without its faults, as a failure that names them."""
+
+    def words(before: str) -> str:
+        return f"{before}; {_words(fact, said)}" if before else _words(fact, said)
+
     if isinstance(fact, RoundReport | PlanApplied | RoundSettled):
-        before = f"{fact.error}; " if fact.error else ""
-        return replace(fact, error=f"{before}{fact.device} reports what is no number: {said}")
+        return replace(fact, error=words(fact.error))
     if isinstance(fact, DeploymentReport):
-        words = f"{fact.device} reports what is no number: {said}"
-        return replace(fact, trials=tuple(replace(t, error=t.error or words) for t in fact.trials))
-    return fact if isinstance(fact, Refusal) else _failure(fact, said)
+        return replace(fact, trials=tuple(replace(t, error=words(t.error)) for t in fact.trials))
+    return _failure(fact, said) if isinstance(fact, Profile) else fact
+
+
+def _words(fact: Any, said: str) -> str:
+    return f"{fact.device} reports what is no number: {said}"
 
 
 def _failure(fact: Any, said: str) -> FactBody:
     """What is reported instead of a fact that cannot be sent."""
-    words = f"{fact.device} reports what is no number: {said}"
+    words = _words(fact, said)
     if isinstance(fact, RoundReport):
         return RoundReport(
             run=fact.run,
@@ -189,7 +201,7 @@ def _instead(value: Struct, name: str) -> Any:
 def _seconds(phases: tuple[PhaseRecord, ...], *, waiting: bool = False) -> float:
     """Seconds of phases, without those that are no number."""
     known = [p.duration_s for p in phases if (p.phase == "waiting") == waiting]
-    return math.fsum(s for s in known if math.isfinite(s) and s >= 0.0)
+    return min(_SECONDS_MAX, math.fsum(s for s in known if math.isfinite(s) and s >= 0.0))
 
 
 @cache

@@ -123,7 +123,7 @@ class Line:
             if desired is None or not self._course.wants(step):
                 return step
             orders = (desired.invitation, desired.plan, desired.start, desired.test)
-            return next(each for each in orders if isinstance(each, type(step)))
+            return next((each for each in orders if isinstance(each, type(step))), step)
 
     def wait(self, timeout_s: float) -> None:
         """Wait until something is heard, at most so long, s."""
@@ -190,10 +190,20 @@ class Line:
         if sender != COORDINATOR or not isinstance(message, Desired):
             return
         with self._changed:
+            before = self._course.desired
             if self._course.take(message):
                 self._changed.notify_all()
             else:
                 self._asked = True
+                return
+        self._tell_end(before, message)
+
+    def _tell_end(self, before: Desired | None, now: Desired) -> None:
+        """Log that the coordinator wants nothing more, and why; not what it said long ago."""
+        if now.ended is None or (before is not None and before.ended is not None):
+            return
+        if before is not None or now.invitation is None:
+            log.info("%s: done with run %s: %s", self._peer.id, now.run, now.ended.reason)
 
     def _patience_s(self) -> float:
         return min(LOOK_AGAIN_S, max(0.0, self._due_s() - time.monotonic()))

@@ -16,8 +16,10 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from fimi.edge_agent.backends import Backends, Trainers
 from fimi.edge_agent.course import Step
@@ -60,6 +62,9 @@ from fimi.messaging.messages import (
 )
 
 log = logging.getLogger(__name__)
+
+
+Metered = TypeVar("Metered", PlanApplied, RoundReport, RoundSettled)
 
 
 class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -138,7 +143,7 @@ class Member:
         self._batches = Kept(tools.cache, "batch")
         self._metering = Metering(invitation.device, hardware)
         self._plan: DevicePlan | None = None
-        self._owed: tuple[PhaseRecord, ...] = ()  # of a plan that was broken off
+        self._owed: tuple[PhaseRecord, ...] = ()  # of plans, to be reported with what comes next
         self.rounds = 0
 
     @property
@@ -175,17 +180,18 @@ class Member:
             raise BrokenOff from None
         except Exception as problem:
             error = self._words(problem, "cannot follow its plan")
+        spent = (*self._owed, *metering.take(0))
         reply = PlanApplied(
             run=plan.run,
             device=plan.device,
             applied=applied,
-            phases=(*self._owed, *metering.take(0)),
+            phases=tuple(record for record in spent if record.phase != "idle"),
             error=error,
             transfers=self._exchange.take(),
         )
-        self._owed = idle
-        metering.begin("idle")
-        return reply
+        self._owed = (*(record for record in spent if record.phase == "idle"), *idle)
+        self._idle()
+        return self._with_faults(reply)
 
     def work(self, start: RoundStart) -> RoundReport:
         """One round: download, train, offer, report."""
@@ -203,7 +209,7 @@ class Member:
                 self._exchange.deliver(start, update, self._announce(start), metering)
         except (TransferCancelled, TrainingCancelled):
             done.error = f"broken off: {line.why_not(start)}"
-            log.info("%s, round %d: %s", start.device, start.round, done.error)
+            log.debug("%s, round %d: %s", start.device, start.round, done.error)
         except Exception as problem:
             done.error = self._words(problem, f"round {start.round}")
         metering.close()
@@ -212,9 +218,9 @@ class Member:
         phases = (*self._owed, *metering.take(start.round))
         self._owed = ()
         waited_s = sum(record.duration_s for record in phases if record.phase == "waiting")
-        metering.begin("idle")
+        self._idle()
         self.rounds += not done.error
-        return RoundReport(
+        report = RoundReport(
             run=start.run,
             device=start.device,
             round=start.round,
@@ -233,6 +239,7 @@ class Member:
             unlabelled=0 if self.data.unlabelled is None else len(self.data.unlabelled),
             trained_at=done.trained_at,
         )
+        return self._with_faults(report)
 
     def settle(self, closed: RoundClosed) -> RoundSettled:
         """End the idle phase of a round that was closed, and report it."""
@@ -242,13 +249,17 @@ class Member:
             self._metering.close()
             phases = (*self._owed, *self._metering.take(closed.round))
             self._owed = ()
-            self._metering.begin("idle")
-        return RoundSettled(run=closed.run, device=closed.device, round=closed.round, phases=phases)
+            self._idle()
+        settled = RoundSettled(
+            run=closed.run, device=closed.device, round=closed.round, phases=phases
+        )
+        return self._with_faults(settled)
 
     def try_out(self, test: DeploymentTest) -> DeploymentReport:
         """Run the trained model. Its energy, and that of waiting after it, belong to no round."""
         self._line.show("training")
         self._metering.drop()
+        self._hardware.begin_trial(test.round)
         began_s = self._hardware.clock.now_s()
         trials = []
         for number, file in enumerate(test.files):
@@ -275,7 +286,7 @@ class Member:
         if self._plan is not None:
             self._hardware.has_waited_until(closed.fleet_time_s)
             self._metering.drop()
-            self._metering.begin("idle")
+            self._idle()
 
     def leave(self) -> None:
         """End the run: restore the board and drop all data of the run."""
@@ -283,6 +294,10 @@ class Member:
         self._hardware.restore()
         self.data.clear()
         self._plan = None
+
+    def _idle(self) -> None:
+        self._hardware.begin_idle()
+        self._metering.begin("idle")
 
     def _fleet_time_s(self, plan: DevicePlan) -> float:
         """The fleet's time at which a device joins that follows its first plan.
@@ -439,6 +454,13 @@ class Member:
                 ledger=self._metering.ledger,
                 cancelled=self._unwanted(test),
             )
+
+    def _with_faults(self, fact: Metered) -> Metered:
+        """A fact with what was wrong with the meter's readings."""
+        if not (faults := self._metering.faults()):
+            return fact
+        before = f"{fact.error}; " if fact.error else ""
+        return replace(fact, error=f"{before}{fact.device}: {faults}")
 
     def _unwanted(self, step: Step) -> Callable[[], bool]:
         return lambda: not self._line.wants(step)

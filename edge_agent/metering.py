@@ -39,6 +39,7 @@ class Metering:
         self._interrupted: Phase | None = None
         self._open: Phase | None = None
         self._records: list[PhaseRecord] = []
+        self._faults: list[str] = []
 
     @property
     def waits_count(self) -> bool:
@@ -75,8 +76,16 @@ class Metering:
     def close(self) -> None:
         """End the open phase if there is one."""
         self._open = self._interrupted = None
-        self.ledger.close()
+        try:
+            self.ledger.close()
+        except ValueError as error:  # the phase is there, without energy
+            self._faults.append(str(error))
         self._records += self.ledger.take()
+
+    def faults(self) -> str:
+        """What was wrong with readings since the last call, in words; empty if nothing was."""
+        faults, self._faults = self._faults, []
+        return "; ".join(faults)
 
     def timer(self) -> Callable[[], float]:
         """A function that gives the seconds from now on, without those that were waited."""
@@ -116,3 +125,4 @@ class Metering:
         """End the open phase; it and those before it are reported nowhere."""
         self.close()
         self._records = []
+        self._faults = []

@@ -116,6 +116,14 @@ class Hardware(Protocol):
         """A round begins: an emulated board draws its fading and background load for it."""
         return
 
+    def begin_trial(self, round_number: int) -> None:
+        """The model of a round is tried: an emulated board draws the same for that."""
+        return
+
+    def begin_idle(self) -> None:
+        """The device has nothing to do from now on; no phase is open."""
+        return
+
     def observed(self) -> Observation:
         """What the board did since the last call."""
 

@@ -88,27 +88,34 @@ class Ledger:
 
         Raises:
             RuntimeError: if no phase is open.
+            ValueError: its readings give no number; it has ended without energy.
         """
         if self._open is None:
             raise RuntimeError("no phase is open; begin one before ending it")
         (phase, start_s), self._open = self._open, None
         end_s = self._clock.now_s()
         readings = self._recorder.mark()
-        cpu = None
-        if isinstance(self._recorder, Combined):
-            split, meter = self._recorder.split_readings, self._recorder.split.describe()
-            cpu = integrate(split, start_s, end_s, meter)
+        energy = cpu = fault = None
+        try:
+            energy = integrate(readings, start_s, end_s, self._recorder.describe())
+            if isinstance(self._recorder, Combined):
+                split, meter = self._recorder.split_readings, self._recorder.split.describe()
+                cpu = integrate(split, start_s, end_s, meter)
+        except ValueError as error:  # of Energy: it is infinite or not a number
+            fault = error
         usable = [reading for reading in readings if reading.holds]
         record = PhaseRecord(
             phase=phase,
             start_s=start_s,
             duration_s=end_s - start_s,
-            energy=integrate(readings, start_s, end_s, self._recorder.describe()),
+            energy=energy,
             sample_count=len(usable),
             largest_gap_s=largest_gap_s(usable, start_s, end_s),
             cpu=cpu,
         )
         self._records.append(record)
+        if fault is not None:
+            raise fault
         return record
 
     def close(self) -> PhaseRecord | None:

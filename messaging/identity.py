@@ -228,8 +228,9 @@ class Identity:
     def _taken(self) -> IdentityTaken:
         other = self._tenancy.other
         who = "another process" if other is None else holder_in_words(other)
+        fixed = self._tenancy.mine.role == "coordinator"  # it has the same id in every fleet
         return IdentityTaken(
             f"the id {self._peer!r} of fleet {self._fleet!r} is in use by {who}; end that process, "
-            "or give this one another id or fleet",
+            f"or give this one another {'fleet (fleet.name)' if fixed else 'id or fleet'}",
             other,
         )

@@ -595,11 +595,5 @@ AnyMessage = (
     | SyntheticBatch
     | SyntheticProgress
     | RunEnded
-    | FactBody
-    | DevicePlan
-    | RoundStart
-    | RoundClosed
-    | DeploymentTest
-    | DeploymentClosed
 )
 """Every message, for decoding: the field ``type`` decides."""

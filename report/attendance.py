@@ -9,7 +9,7 @@ All are empty where one process ran the whole run with all its devices.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
 from datetime import datetime, timezone, tzinfo
 from typing import NamedTuple
 
@@ -90,11 +90,9 @@ def _why(run: RunData, device: str) -> str:
 
 
 def _reason(run: RunData, device: str) -> str:
-    """Why a device was absent, the last time that it was."""
-    told: Iterable[str] = (
-        entry.reason for _, entry in reversed(run.rounds_of(device)) if entry.status == "absent"
-    )
-    return next(iter(told), "")
+    """Why a device was absent, in most of the rounds."""
+    told = Counter(entry.reason for _, entry in run.rounds_of(device) if entry.status == "absent")
+    return told.most_common(1)[0][0] if told else ""
 
 
 def _zone(started_at: str) -> tzinfo:

@@ -7,7 +7,9 @@
 * :mod:`~fimi.testbed.processes`      the processes of a federation
 * :mod:`~fimi.testbed.experiment`     many runs compared: strategies, seeds and a grid of settings
 * :mod:`~fimi.testbed.tools`          the work of commands that run no federation
+* :mod:`~fimi.testbed.resuming`       whether a run that ended early can be gone on with, and how
 * :mod:`~fimi.testbed.run_folder`     ``runs/<name>/``: store, model, report
+* :mod:`~fimi.testbed.resuming`       what must still be so when a run is gone on with
 * :mod:`~fimi.testbed.live`           progress on the terminal
 * :mod:`~fimi.testbed.sentences`      events in one line each
 * :mod:`~fimi.testbed.logs`           the log of a process: -q, -v, --log-file

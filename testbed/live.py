@@ -70,6 +70,8 @@ _SAME_WAITING_S = 300.0
 """Time until a line says again that the same devices are waited for, s."""
 _STILL_S = 2.5
 """How long the display shows who is waited for after it was last said, s."""
+_APART = ("gone", "refused", "awaited")
+"""What the display says of devices that are not there, or not in the run."""
 _Waiting = Gathering | AwaitingGenerator | Awaiting | BrokerAway
 """Events that come again and again as long as somebody is waited for."""
 
@@ -137,7 +139,7 @@ class PlainView(Lines):
         super().__init__(stream, quiet=quiet, clock=clock)
         self._rounds = rounds
         self._since_s: dict[type[Event], float] = {Gathering: clock()}
-        self._heard_s: dict[type[Event], float] = {Gathering: clock()}
+        self._heard: dict[type[Event], tuple[float, str]] = {Gathering: (clock(), "")}
         self._waits: dict[type[Event], tuple[float, object]] = {}
         self._energy = EnergyTally()
         self.so_far = Sum()
@@ -178,9 +180,11 @@ class PlainView(Lines):
     def _is_due(self, event: _Waiting) -> bool:
         """Whether somebody is waited for so long that a line says so."""
         kind, now_s = type(event), self._clock()
-        if now_s - self._heard_s.get(kind, -_WAITING_S) > _FIRST_WAITING_S:
+        what = event.what if isinstance(event, Awaiting) else ""
+        heard_s, before_what = self._heard.get(kind, (-_WAITING_S, ""))
+        if now_s - heard_s > _FIRST_WAITING_S or what != before_what:
             self._since_s[kind] = now_s  # waiting for something else than last time
-        self._heard_s[kind] = now_s
+        self._heard[kind] = (now_s, what)
         if isinstance(event, Gathering) and event.here >= event.wanted:
             return False
         who = (event.what, event.devices) if isinstance(event, Awaiting) else None
@@ -244,7 +248,7 @@ class LiveView(LiveDisplay):
             self._count(result)
         self._earlier = len(self._results)
         for device, share in run.device_plans.items():
-            self._devices[device] = ["", "", str(sum(share.synthetic_counts)), "not here yet"]
+            self._devices[device] = ["", "", str(sum(share.synthetic_counts)), "awaited"]
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
@@ -260,7 +264,7 @@ class LiveView(LiveDisplay):
                 synthetic = self._devices.get(event.device, ["", "", ""])[2]
                 self._devices[event.device] = [board, str(event.samples), synthetic, "joined"]
             case DeviceRefused():
-                self._set(event.device, 3, "does not take part")
+                self._set(event.device, 3, "refused")
                 self._notices = [*self._notices[-2:], describe(event)]
             case DeviceLost():
                 self._set(event.device, 3, "gone")
@@ -281,7 +285,7 @@ class LiveView(LiveDisplay):
                 for device, cells in self._devices.items():
                     if device in event.devices:
                         self._set(device, 3, "training")
-                    elif cells[3] != "gone":
+                    elif cells[3] not in _APART:
                         self._set(device, 3, "resting")
             case DeviceReported():
                 self._set(event.device, 3, event.error or "reported")

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import importlib.resources
 import os
 import platform
 from collections.abc import Mapping
@@ -27,7 +28,6 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-import fimi
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.errors import InputError
 from fimi.learning.data.contract import Contract, Difference, differences
@@ -130,7 +130,7 @@ def versions() -> dict[str, str]:
 def _source() -> str:
     """The first digits of the SHA-256 of all modules of fimi: a version does not tell changes."""
     digest = hashlib.sha256()
-    root = Path(fimi.__file__).parent
+    root = Path(str(importlib.resources.files("fimi")))
     found = []
     for folder, _, names in os.walk(root, followlinks=True):
         found += [Path(folder, name) for name in names if name.endswith(".py")]
@@ -181,16 +181,22 @@ def look(
     changed = _of_config(scenario, info, {each.key for each in of_data})
     never = [*of_data, *(each for each in changed if each.key in _NEVER)]
     changed = [each for each in changed if each.key not in _NEVER]
+    count, stored = scenario.config.rounds.count, read_info(path)[1]
+    if count < stored:
+        raise ResumeError(
+            f"{path}: rounds.count is {count}{where.get('rounds.count', '')}, and {stored} rounds "
+            "are stored; a run does not become shorter"
+        )
     changed += _of_versions(info)
     if never:
         raise ResumeError(
-            f"{path} cannot be gone on with: {_told(never, where)}\n"
+            f"{path} cannot be gone on with:{_told(never, where)}\n"
             "Its data, and what its model and its plan were made for, stay as they were, also with "
             "--accept-changes: put back what has changed, or start a new run."
         )
     if changed and not accept_changes:
         raise ResumeError(
-            f"{path} was begun otherwise: {_told(changed, where)}\n"
+            f"{path} was begun otherwise:{_told(changed, where)}\n"
             "Leave out what differs, install the versions that the run was begun with, or go on "
             "with what is here now: --accept-changes"
         )

@@ -1,6 +1,7 @@
-"""What the documentation names exists: links, files, modules, functions, keys of the configuration.
+"""What the documentation names exists: links, files, modules, functions, commands, keys.
 
-And decisions and the glossary have the form that they promise.
+Decisions and the glossary have the form that they promise, and the page about the conversation has
+all its stages, orders and facts.
 """
 
 from __future__ import annotations
@@ -8,13 +9,19 @@ from __future__ import annotations
 import ast
 import builtins
 import re
+from collections.abc import Iterator
 from datetime import date
 from functools import cache
 from pathlib import Path
+from typing import Any, get_args
 
+import click
 import msgspec
 import pytest
 
+from fimi.edge_agent.course import Step
+from fimi.messaging.messages import Desired, FactBody, Reported, Stage
+from fimi.testbed.cli import main
 from fimi.testbed.configuration.sections import Config
 
 ROOT = Path(__file__).parents[1]
@@ -295,3 +302,75 @@ def test_functions_of_the_model_exist() -> None:
     ]
     assert len(named) >= 60
     assert [name for name in named if name not in known] == []
+
+
+def column(page: str, heading: str, number: int = 0) -> list[str]:
+    """What stands between backticks in a column of the table below a heading of a page of docs/."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    section = re.split(rf"^#+ {re.escape(heading)}$", text, flags=re.MULTILINE)[1]
+    rows = re.split(r"^#", section, maxsplit=1, flags=re.MULTILINE)[0].split("\n|---")[1]
+    cells = [row.split("|")[number + 1] for row in rows.splitlines()[1:] if row.startswith("|")]
+    return [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+
+
+def test_the_page_about_the_conversation_has_all_that_is_said_in_it() -> None:
+    page = "conversation.md"
+    assert column(page, "The device") == list(get_args(Stage))
+    assert column(page, "Facts") == [fact.__name__ for fact in get_args(FactBody)]
+    orders = {
+        field.name: [part.__name__ for part in get_args(field.type) if part is not type(None)]
+        for field in msgspec.structs.fields(Desired)
+        if field.default is None
+    }
+    assert column(page, "Orders") == list(orders)
+    assert [[name] for name in column(page, "Orders", 1)] == list(orders.values())
+    steps = {step.__name__ for step in get_args(Step)} - {"Forget"}
+    assert steps <= {name for names in orders.values() for name in names}
+    fields = {field.name for kind in (Desired, Reported) for field in msgspec.structs.fields(kind)}
+    assert set(column(page, "What every document says")) == fields - {"run", "device", *orders}
+
+
+def test_the_drawing_of_the_device_has_every_stage() -> None:
+    text = (ROOT / "docs" / "conversation.md").read_text(encoding="utf-8")
+    drawing = text.split("## The device")[1].split("```")[1]
+    assert set(re.findall(r"│ +([a-z]+) +│", drawing)) == set(get_args(Stage))
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Where a command line of ``fimi`` is shown, and its words."""
+    pages = [
+        *TODAY,
+        ROOT / "packaging" / "fimi-agent@.service",
+        *(ROOT / "examples").rglob("*.toml"),
+    ]
+    for page in pages:
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        shown = re.findall(r"^(?:\S+=|#| )*(?:\S*/)?(fimi [a-z].*)$", text, re.MULTILINE)
+        for line in [*shown, *re.findall(r"`(fimi [a-z][^`]*)`", text)]:
+            yield title(page), re.split(r" [#|>&]|  +| *…|;", line)[0].split()
+
+
+def test_commands_in_pages_have_the_options_that_are_shown() -> None:
+    count = 0
+    for page, words in commands():
+        command: click.Command = main
+        context = click.Context(main, info_name="fimi")
+        names = [word.strip("[]'") for word in words[1:]]
+        while (
+            isinstance(command, click.Group)
+            and names
+            and names[0] in command.list_commands(context)
+        ):
+            found = command.get_command(context, names.pop(0))
+            assert found is not None
+            command = found
+        if command is main:
+            continue  # a sentence about fimi
+        options: list[Any] = [each for each in command.params if isinstance(each, click.Option)]
+        known = {name for each in options if not each.hidden for name in each.opts}
+        known |= {"-h", "--help", "-v", "-vv", "-q", "--log-file"}
+        for name in names:
+            if re.match(r"--?[a-z]", name):
+                count += 1
+                assert name.split("=")[0] in known, f"{page}: {' '.join(words)}"
+    assert count >= 60

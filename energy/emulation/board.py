@@ -10,7 +10,8 @@ The agent that runs on an emulated board is the real one. Only the cost of its w
 here, by a *true* cost model. It differs from the declared one, which the planner gets, and its
 background load and fading change every round. Everything is labelled ``emulated``.
 
-Random numbers come from streams keyed by seed, device and round. Results depend neither on the
+Random numbers come from streams keyed by seed, device and round, those of idling by seed, device
+and the time at which it begins. Results depend neither on the
 order in which boards are used nor on how many there are.
 
 An emulated board's clock shows the fleet's time, and at the edges of a round it shows it exactly,
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import abc
 import math
+import struct
 from typing import Any
 
 import numpy as np
@@ -43,7 +45,7 @@ from fimi.energy.emulation.meter import EmulatedMeter
 from fimi.energy.hardware import Applied, Hardware, HardwareDescription, Observation
 from fimi.energy.meters import MeterDescription
 
-_TRUTH, _ROUND = 2, 3
+_TRUTH, _ROUND, _TRIAL, _IDLE = 2, 3, 5, 6  # 4 is that of a board with physics
 
 
 class Disturbance(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -154,7 +156,18 @@ class VirtualBoard(Hardware):
 
     def begin_round(self, round_number: int) -> None:
         """Draw this round's background load and fading; later noise comes from its stream."""
-        luck = self._stream(_ROUND, round_number)
+        self._begin(self._stream(_ROUND, round_number))
+
+    def begin_trial(self, round_number: int) -> None:
+        """The same for the trial of this round's model."""
+        self._begin(self._stream(_TRIAL, round_number))
+
+    def begin_idle(self) -> None:
+        """Later noise follows from the time alone, not from what the board did before."""
+        (moment,) = struct.unpack("<Q", struct.pack("<d", self.clock.now_s()))
+        self.recorder.reseed(self._stream(_IDLE, moment))
+
+    def _begin(self, luck: np.random.Generator) -> None:
         self._load = _factor(luck, self._disturbance.load_sd)
         self._fading = 10.0 ** (luck.normal(0.0, self._disturbance.fading_sd_db) / 10.0)
         self.recorder.reseed(luck)
@@ -200,8 +213,8 @@ class VirtualBoard(Hardware):
         gain = link.channel_gain * self._fading * fading
         return float(uplink_rate_bps(bandwidth_hz, power_w, gain, link.noise_density_w_per_hz))
 
-    def _stream(self, purpose: int, round_number: int = 0) -> np.random.Generator:
-        key = (purpose, self._index, round_number)
+    def _stream(self, purpose: int, number: int = 0) -> np.random.Generator:
+        key = (purpose, self._index, number)
         return np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=key))
 
 

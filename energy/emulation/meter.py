@@ -61,7 +61,7 @@ class EmulatedMeter:
         self._watch(power_w)
 
     def observe_until(self, instant_s: float, power_w: float) -> None:
-        """Let time pass until the clock shows ``instant_s`` exactly; the board draws ``power_w``."""
+        """Let time pass until ``instant_s`` exactly, in which the board draws ``power_w``."""
         self._rest()
         self._clock.show(instant_s)
         self._watch(power_w)

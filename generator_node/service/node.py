@@ -52,10 +52,16 @@ class _Answered(Struct, frozen=True, kw_only=True):
 
 
 class RequestJournal:
-    """The requests whose batches are not freed yet, in a file, whose folder must exist."""
+    """The requests whose batches are not freed yet, in a file, whose folder must exist.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: of the file.
+        survives_power_cut: whether requests are on the disk before they are served.
+    """
+
+    def __init__(self, path: Path, *, survives_power_cut: bool = True) -> None:
         self._path = path
+        self._durable = survives_power_cut
 
     def read(self) -> list[SyntheticRequest]:
         """The requests that were written last; none if there is no file or it is damaged."""
@@ -70,7 +76,8 @@ class RequestJournal:
     def write(self, requests: Iterable[SyntheticRequest]) -> None:
         """Replace the content by these requests, completely or not at all."""
         try:
-            write_whole(self._path, msgspec.json.encode(list(requests)))
+            data = msgspec.json.encode(list(requests))
+            write_whole(self._path, data, durable=self._durable)
         except OSError as error:
             log.warning("%s cannot be written: %s", self._path, error)
 

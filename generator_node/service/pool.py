@@ -27,6 +27,7 @@ import hashlib
 import logging
 import os
 import struct
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Literal
@@ -83,13 +84,14 @@ class _Settled(Struct, frozen=True, gc=False):
 class _Drawer:
     """The draws of one class."""
 
-    def __init__(self, path: Path | None, shape: tuple[int, int, int]) -> None:
+    def __init__(self, path: Path | None, shape: tuple[int, int, int], *, synced: bool) -> None:
         self.last: dict[int, _Settled] = {}
         self.named: dict[bytes, int] = {}
         self._shape = shape
         self._pixels = int(np.prod(shape))
         self._record = _HEAD.size + self._pixels + _CHECK_BYTES
         self._path = path
+        self._synced = synced
         self._file: IO[bytes] | None = None
         if path is not None:
             self._file = path.open("a+b", buffering=0)
@@ -150,7 +152,8 @@ class _Drawer:
             written = 0
             while written < len(data):
                 written += self._file.write(data[written:])
-            os.fsync(self._file.fileno())
+            if self._synced:
+                os.fsync(self._file.fileno())
         except OSError as error:
             log.warning("%s cannot be written: %s", self._path, error)
             self._file.truncate(start)
@@ -181,16 +184,26 @@ class Pool:
         image_shape: channels, height, width.
         made_by: everything that determines the pixels of a draw and its verdict, as text; draws
             with different values are kept apart.
+        patience_s: how long to wait for another node to let go of the folder, s.
+        survives_power_cut: whether draws are on the disk before they are used; without, a power cut
+            may cost the last ones, which are then drawn again.
 
     Raises:
         PoolError: the folder cannot be used, or another node uses it.
     """
 
     def __init__(
-        self, folder: Path | None, image_shape: tuple[int, int, int], made_by: str
+        self,
+        folder: Path | None,
+        image_shape: tuple[int, int, int],
+        made_by: str,
+        *,
+        patience_s: float = 0.0,
+        survives_power_cut: bool = True,
     ) -> None:
         self.image_shape = image_shape
         self.durable = folder is not None
+        self._synced = survives_power_cut
         self._drawers: dict[int, _Drawer] = {}
         self._lock: IO[bytes] | None = None
         self._folder: Path | None = None
@@ -199,8 +212,8 @@ class Pool:
         self._folder = folder / hashlib.sha256(made_by.encode()).hexdigest()[:32]
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(folder / "lock")
-            write_whole(self._folder / "pool.json", made_by + "\n")
+            self._lock = _lock(folder / "lock", patience_s)
+            write_whole(self._folder / "pool.json", made_by + "\n", durable=survives_power_cut)
         except OSError as error:
             self.close()
             raise PoolError(
@@ -267,7 +280,7 @@ class Pool:
         if class_id not in self._drawers:
             path = self._folder and self._folder / f"class-{class_id:04d}.draws"
             try:
-                self._drawers[class_id] = _Drawer(path, self.image_shape)
+                self._drawers[class_id] = _Drawer(path, self.image_shape, synced=self._synced)
             except OSError as error:
                 raise PoolError(
                     f"{path} cannot be read: {error}; name another folder as generator.pool"
@@ -279,19 +292,24 @@ def _digest(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=_CHECK_BYTES).digest()
 
 
-def _lock(path: Path) -> IO[bytes]:
+def _lock(path: Path, patience_s: float) -> IO[bytes]:
     """Hold a lock until this process ends or is killed; without effect where locks are missing."""
+    limit_s = time.monotonic() + patience_s
     file = path.open("ab")
     try:
         import fcntl
     except ImportError:
         return file
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise PoolError(
-            f"pool {path.parent} is in use by another generator node; stop that one, or name "
-            "another folder as generator.pool"
-        ) from error
-    return file
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if time.monotonic() < limit_s:
+                time.sleep(0.1)
+                continue
+            file.close()
+            raise PoolError(
+                f"pool {path.parent} is in use by another generator node; stop that one, or name "
+                "another folder as generator.pool"
+            ) from error
+        return file

@@ -31,7 +31,7 @@ from fimi.generator_node.training.checkpoint import Training
 from fimi.generator_node.training.judge import train_judge
 from fimi.generator_node.training.loop import (
     NETWORK,
-    Course,
+    TrainingCourse,
     TrainingProgress,
     TrainingWatch,
     first_card,
@@ -200,7 +200,7 @@ def _fit(
         draw=draw,
         rate=rate,
     )
-    course = Course(
+    course = TrainingCourse(
         state,
         steps=settings.steps,
         learning_rate=settings.learning_rate,

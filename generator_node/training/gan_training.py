@@ -38,7 +38,7 @@ from fimi.generator_node.training.diffusion_training import levels_of
 from fimi.generator_node.training.judge import train_judge
 from fimi.generator_node.training.loop import (
     NETWORK,
-    Course,
+    TrainingCourse,
     TrainingProgress,
     TrainingWatch,
     first_card,
@@ -177,7 +177,7 @@ def _fit(
         optimisers={"improve": improve, "doubt": doubt},
         draw=draw,
     )
-    course = Course(
+    course = TrainingCourse(
         state,
         steps=settings.steps,
         learning_rate=settings.learning_rate,

@@ -59,7 +59,7 @@ class TrainingWatch(Struct, frozen=True, kw_only=True):
     look: Callable[[int], None]
 
 
-class Course:
+class TrainingCourse:
     """The steps of a training, from the first one or from a checkpoint to the last.
 
     Args:

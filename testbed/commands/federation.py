@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -35,7 +35,9 @@ from fimi.testbed.commands.shared import (
     stop_on_signals,
 )
 from fimi.testbed.configuration.scenario import Scenario
-from fimi.testbed.resuming import BeginCommand, Begun, command_line, describe, look
+
+if TYPE_CHECKING:  # the commands of an agent do without what a run store needs
+    from fimi.testbed.resuming import BeginCommand, Begun
 
 
 @click.command("dry-run", cls=Command)
@@ -131,6 +133,8 @@ def begin(
         raise click.UsageError(
             "'--resume' names the run to go on with; it keeps its name, so leave '--name' out."
         )
+    from fimi.testbed.resuming import look
+
     with errors():
         overrides = read_overrides(settings, given)
         directory, _ = overrides.pop("run.directory", ("runs", ""))
@@ -170,6 +174,7 @@ def federate(
 
     from fimi.testbed.live import LiveView, PlainView, View
     from fimi.testbed.processes.torch_cache import torch_cache
+    from fimi.testbed.resuming import command_line, describe
     from fimi.testbed.run_folder import RunFolder
 
     began_s = time.monotonic()

@@ -5,11 +5,15 @@ Shared by ``fimi dry-run``, which also starts everything else, and ``fimi coordi
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import secrets
 import threading
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+import msgspec
 from msgspec.structs import replace
 
 from fimi.coordinator import checkpoint
@@ -18,6 +22,7 @@ from fimi.coordinator.enrolment import Terms
 from fimi.coordinator.federation import Coordinator, Federation, UnfinishedRun
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.energy.work_meter import Metered, open_meters
+from fimi.files import write_whole
 from fimi.learning.data import leak
 from fimi.learning.onnx import graphs
 from fimi.learning.training.classifier import Exported
@@ -30,6 +35,7 @@ from fimi.messaging.topics import COORDINATOR
 from fimi.record.events import Listener, Resumed
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
+from fimi.testbed.resuming import BeginCommand, describe, versions
 from fimi.testbed.run_folder import RunFolder, RunFolderError
 
 if TYPE_CHECKING:
@@ -70,7 +76,11 @@ def coordinate(
     strategy = STRATEGIES[config.run.strategy]
     shape, classes = split.test.image_shape, split.test.classes
     store = folder.store
-    store.describe(replace(store.info, broker=broker))
+    info = store.info
+    if not info.instance:  # a folder that was made without the description of its run
+        command: BeginCommand = "dry-run" if one_machine else "coordinator run"
+        info = replace(describe(scenario, command, secrets.token_hex(8)), run=folder.name)
+    store.describe(replace(info, broker=broker))
     resume = _unfinished(folder)
     model = initial_parameters(config.training.model, classes, shape, seed=config.run.seed)
     if resume is not None and resume.checkpoint.rounds.model:
@@ -80,10 +90,12 @@ def coordinate(
     trainer = TorchTrainer.of(config.training, classes, shape)
     offered: list[bytes] = []
     if config.training.backend == "onnx":  # what cannot be exported is known before anything begins
-        offered.append(training_graphs(config, classes, shape, say))
+        offered.append(_graphs_of(folder, config, classes, shape, say))
 
     def make_graphs() -> bytes:
-        return offered[0] if offered else training_graphs(config, classes, shape, say)
+        if offered:
+            return offered[0]
+        return _graphs_of(folder, config, classes, shape, say)
 
     meter = open_meters(say, whose="server") if strategy.trains_on_server else Metered()
     peer = Peer(
@@ -159,8 +171,36 @@ def training_graphs(
             ) from error
         say(f"devices train with PyTorch, for there is no training graph: {error}")
         return b""
-    say(f"devices are offered {training.model} as a training graph of {len(payload)} bytes")
+    say(_offered(config, payload))
     return payload
+
+
+def _graphs_of(
+    folder: RunFolder,
+    config: Config,
+    classes: int,
+    image_shape: tuple[int, int, int],
+    say: Callable[[str], None],
+) -> bytes:
+    """:func:`training_graphs` of a run: exported once, and read when the run is gone on with."""
+    made_of = msgspec.json.encode([config.training, classes, image_shape, versions()])
+    path = folder.work / f"graphs-{hashlib.sha256(made_of).hexdigest()[:16]}"
+    with contextlib.suppress(OSError):
+        digest, payload = path.read_bytes()[:32], path.read_bytes()[32:]
+        if payload and hashlib.sha256(payload).digest() == digest:
+            say(_offered(config, payload))
+            return payload
+    payload = training_graphs(config, classes, image_shape, say)
+    if payload:
+        with contextlib.suppress(OSError):  # they are exported again then
+            path.parent.mkdir(exist_ok=True)
+            write_whole(path, hashlib.sha256(payload).digest() + payload)
+    return payload
+
+
+def _offered(config: Config, payload: bytes) -> str:
+    model = config.training.model
+    return f"devices are offered {model} as a training graph of {len(payload)} bytes"
 
 
 def _unfinished(folder: RunFolder) -> UnfinishedRun | None:

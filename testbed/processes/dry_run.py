@@ -17,12 +17,13 @@ from fimi.coordinator.strategies import STRATEGIES
 from fimi.edge_agent.backends import torch_is_faster
 from fimi.learning.networks.built_in_cost import BUILT_IN
 from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.messaging.errors import PortTaken
 from fimi.messaging.topics import device_id
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
 from fimi.testbed.live import View
 from fimi.testbed.processes.generator_node import check as check_generator
-from fimi.testbed.processes.nursery import ChildFailedError, Nursery
+from fimi.testbed.processes.nursery import LEFT_OVER_S, ChildFailedError, Nursery
 from fimi.testbed.processes.orders import FleetOrders, GeneratorOrders
 from fimi.testbed.run_folder import RunFolder
 
@@ -55,9 +56,8 @@ def dry_run(
     # Of glibc's memory pools, one for each thread, every device that trained would keep one full.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     with ExitStack() as stack:
-        broker = stack.enter_context(
-            EmbeddedBroker(kind=config.broker.kind, port=config.broker.port)
-        )
+        patience_s = 0.0 if folder.before is None else LEFT_OVER_S
+        broker = stack.enter_context(_broker(config, patience_s))
         view.say(f"broker: {broker.kind} {broker.version} on {broker.address.host}")
         preload = ("fimi.learning.training.torch_trainer",) if _trains_with_torch(scenario) else ()
         nursery = stack.enter_context(Nursery(folder.logs, preload=preload))
@@ -103,6 +103,20 @@ def dry_run(
                 folder.store.end("failed", guard.failure.what)
                 raise guard.failure
         return federation
+
+
+def _broker(config: Config, patience_s: float) -> EmbeddedBroker:
+    """A broker that runs; waits for its port, which that of a killed run may still have."""
+    limit_s = time.monotonic() + patience_s
+    while True:
+        broker = EmbeddedBroker(kind=config.broker.kind, port=config.broker.port)
+        try:
+            broker.start()
+            return broker
+        except PortTaken:
+            if time.monotonic() > limit_s:
+                raise
+            time.sleep(0.2)
 
 
 def _trains_with_torch(scenario: Scenario) -> bool:

@@ -28,6 +28,7 @@ from fimi.messaging.errors import MessagingError
 from fimi.messaging.messages import SyntheticBatch
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
+from fimi.testbed.processes.nursery import LEFT_OVER_S
 from fimi.testbed.processes.orders import GeneratorOrders
 from fimi.testbed.processes.torch_cache import torch_cache
 
@@ -48,6 +49,8 @@ def serve(
     stop: threading.Event,
     contract: Contract,
     pool: Path | None = None,
+    patience_s: float = 0.0,
+    survives_power_cut: bool = True,
 ) -> None:
     """Run a generator node until ``stop`` is set.
 
@@ -59,6 +62,8 @@ def serve(
         stop: when set, the node ends.
         contract: what the node knows of the data.
         pool: folder of draws and requests; ``None``: in memory.
+        patience_s: how long to wait for another node to let go of the folder, s.
+        survives_power_cut: see :class:`Pool`.
 
     Raises:
         GeneratorError: the weights cannot be used, or were trained on other data than the public
@@ -66,7 +71,16 @@ def serve(
     """
     generator = open_configured(config, public)
     gate = open_gate(config, public, pool)
-    kept = Pool(pool, generator.image_shape, made_by(generator, gate)) if pool else None
+    made = made_by(generator, gate)
+    kept = None
+    if pool:
+        kept = Pool(
+            pool,
+            generator.image_shape,
+            made,
+            patience_s=patience_s,
+            survives_power_cut=survives_power_cut,
+        )
     about_meters: list[str] = []
     service = BatchService(
         generator,
@@ -76,7 +90,9 @@ def serve(
         metered=open_meters(about_meters.append, whose="generator"),
         share_images=config.generator.share_images,
     )
-    journal = RequestJournal(pool / "requests.json") if pool else None
+    journal = None
+    if pool:
+        journal = RequestJournal(pool / "requests.json", survives_power_cut=survives_power_cut)
     try:
         with Peer(address, fleet=config.fleet.name, peer=peer, role="generator") as connection:
             log.info(
@@ -268,6 +284,8 @@ def main(orders: GeneratorOrders, stop: threading.Event) -> None:
             stop=stop,
             contract=contract,
             pool=pool,
+            patience_s=LEFT_OVER_S,  # that of a dry run that was killed is still ending
+            survives_power_cut=bool(config.generator.pool),  # else: draws are cheap
         )
     except (GeneratorError, MessagingError) as error:
         raise SystemExit(str(error)) from error

@@ -22,6 +22,8 @@ from fimi.testbed import logs
 
 GRACE_S = 8.0
 """How long a child may take to stop before it is killed, s."""
+LEFT_OVER_S = GRACE_S + 6.0
+"""For how long there may be children of a parent that was killed, s."""
 
 
 class ChildFailedError(RunFailedError, RuntimeError):

@@ -57,9 +57,11 @@ class Network:
 
     under_way: list[tuple[str, Any]] = field(default_factory=list)
     kept: dict[tuple[str, str], Any] = field(default_factory=dict)
+    history: list[tuple[str, Any]] = field(default_factory=list)
 
     def publish(self, to: str, device: str, message: Any) -> None:
         self.kept[to, device] = message
+        self.history.append((to, message))
         self.under_way.append((to, message))
 
 
@@ -74,6 +76,10 @@ class Store:
     settled: list[tuple[int, str, str]] = field(default_factory=list)
     heard: dict[str, Heard] = field(default_factory=dict)
     done: bool = False
+    ever_closed: set[int] = field(default_factory=set)
+    """Rounds that any coordinator has closed; only the tests read it."""
+    interrupted: set[int] = field(default_factory=set)
+    """Rounds in which a coordinator was asked to stop; only the tests read it."""
 
 
 class Device:
@@ -82,7 +88,9 @@ class Device:
     def __init__(self, name: str, network: Network) -> None:
         self.name, self.network = name, network
         self.boots = 0
-        self.work: list[tuple[str, str, int]] = []
+        self.lives = 0
+        self.work: list[tuple[str, str, int, int]] = []
+        self.broken_off: list[tuple[str, int]] = []
         self.boot()
 
     def boot(self) -> None:
@@ -102,6 +110,11 @@ class Device:
         if (document := self.course.document()) is not None:
             self.network.publish("coordinator", self.name, document)
 
+    def tick(self) -> None:
+        """Say again what has not been confirmed."""
+        if self.course.unheard:
+            self.publish()
+
     def advance(self) -> bool:
         """Begin the next step, or end the one that was begun; returns whether there was any."""
         course = self.course
@@ -110,12 +123,14 @@ class Device:
             if self.step is None:
                 return False
             course.begin(self.step)
+            self.begun_in = course.instance
             return True
         step, self.step = self.step, None
         wanted = course.wants(step)
         here: dict[str, Any] = {"run": "r", "device": self.name}
         match step:
             case Forget():
+                self.lives += 1
                 course.finish(step)
             case Invitation():
                 # A refusal stands for a profile here: it is as much a fact, and shorter.
@@ -127,7 +142,9 @@ class Device:
                 facts: list[Body] = []
                 if wanted:
                     facts = [UpdateReady(**here, update=offer(step.round, self.name))]
-                    self.work.append((course.instance, self.boot_id, step.round))
+                    self.work.append((course.instance, self.boot_id, self.lives, step.round))
+                else:
+                    self.broken_off.append((self.begun_in, step.round))
                 report = RoundReport(
                     **here,
                     local_samples=1,
@@ -137,7 +154,7 @@ class Device:
                     frequency_hz=None,
                     busy_s=1.0,
                     phases=(),
-                    backend=self.boot_id,
+                    backend=f"{self.boot_id}, life {self.lives}",
                     error="" if wanted else "broken off",
                 )
                 course.finish(step, *facts, report)
@@ -158,7 +175,9 @@ class Coordinator:
 
     def boot(self) -> None:
         self.starts += 1
+        self.gone = False
         self.facts: dict[str, dict[type[Any], Body]] = {device: {} for device in self.devices}
+        self.again: list[Body] = []
         self.conversation = Conversation(
             "r",
             self.instance,
@@ -168,6 +187,7 @@ class Coordinator:
             dict(self.store.heard),
         )
         self.closing = False
+        self.silent = True  # it comes only after a while to what it wants
         for device in self.devices:
             kept = self.network.kept.get(("coordinator", device))
             if kept is not None:
@@ -186,6 +206,9 @@ class Coordinator:
                 self.conversation.order(device, RunEnded(run="r", reason="completed"))
                 continue
             orders: list[Any] = [Invitation(**here, index=0, contract=CONTRACT, way="file")]
+            if self.silent:
+                self.conversation.order(device, *orders)
+                continue
             if device in self.store.profiles:
                 orders.append(
                     DevicePlan(
@@ -214,8 +237,12 @@ class Coordinator:
 
     def take(self, reported: Reported) -> None:
         store = self.store
+        if self.gone:
+            return
         for body in self.conversation.take(over_the_wire(reported)):
             device = reported.device
+            if isinstance(body, RoundReport) and body.error:
+                assert body.round in store.ever_closed, "broken off, and nobody has closed it"
             match body:
                 case Refusal():
                     store.profiles.add(device)
@@ -229,10 +256,17 @@ class Coordinator:
                 case _:
                     self.facts[device].setdefault(type(body), body)
                     if self.facts[device][type(body)] is not body:
-                        self.book(body)  # of another start of the device, in the same round
-                        self.keep(device, body)
+                        self.again.append(body)  # of another start, in the same round
         if not store.done:
             self.say()
+
+    def interrupt(self) -> None:
+        """It is asked to stop: it says so to everybody, and hears nothing more."""
+        if not self.store.done:
+            self.store.interrupted.add(self.number)
+            for device in self.devices:
+                self.conversation.order(device, RunEnded(run="r", reason="stopped"))
+            self.gone = True
 
     def publish_again(self) -> None:
         """What a peer does after a reconnect."""
@@ -240,6 +274,13 @@ class Coordinator:
             document = self.conversation.desired(device)
             if document is not None:
                 self.network.publish("device", device, document)
+
+    def speak(self) -> None:
+        """It has looked at what is stored."""
+        if self.gone:
+            return
+        self.silent = False
+        self.say()
 
     def keep(self, device: str, *bodies: Body) -> None:
         self.conversation.stored(device, *bodies)
@@ -253,13 +294,14 @@ class Coordinator:
 
     def close(self) -> None:
         """The round's time is over, or everybody has reported."""
-        if not self.store.done:
+        if not self.store.done and not self.silent and not self.gone:
             self.closing = True
+            self.store.ever_closed.add(self.number)
             self.say()
 
     def finish(self) -> None:
         """Write the closed round with everything that has come, at once."""
-        if not self.closing or self.store.done:
+        if not self.closing or self.store.done or self.gone:
             return
         number = self.number
         for device in self.devices:
@@ -268,6 +310,10 @@ class Coordinator:
                 self.book(body)
             self.conversation.stored(device, *bodies)
             self.facts[device] = {}
+        for body in self.again:
+            self.book(body)
+            self.conversation.stored(body.device, body)
+        self.again = []
         self.store.rounds.append(number)
         self.store.heard = self.conversation.heard()
         self.store.done = number == ROUNDS

@@ -12,9 +12,10 @@ import numpy as np
 from run_contract import of
 from scripted import CLASSES, MODEL, Behaviour, ScriptedDevice
 
+from fimi.coordinator import checkpoint
 from fimi.coordinator.deployment import Export
 from fimi.coordinator.enrolment import Terms
-from fimi.coordinator.federation import Coordinator, Federation
+from fimi.coordinator.federation import Coordinator, Federation, UnfinishedRun
 from fimi.coordinator.settings import DeploymentSettings, PlanSettings, RoundSettings
 from fimi.learning.data.dataset import Dataset, Images, Labels
 from fimi.learning.training import tensors
@@ -24,6 +25,7 @@ from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
 from fimi.messaging.topics import COORDINATOR
 from fimi.record.events import Event
+from fimi.record.reader import read_run
 from fimi.record.store import RunStore
 from fimi.testbed.configuration.sections import Config, FleetConfig, RunConfig
 
@@ -95,6 +97,7 @@ class Lab:
         unsettled: tuple[int, ...] = (),
         quorum: int = 0,
         terms: Terms | None = None,
+        resumes: bool = False,
         prepare: Callable[[list[ScriptedDevice]], None] = lambda devices: None,
     ) -> Federation:
         settings = Config(
@@ -128,7 +131,14 @@ class Lab:
         for index in unsettled:
             self.devices[index].settles = False
         prepare(self.devices)
-        store = RunStore(self.path)
+        resume = None
+        if resumes:  # the run that was here before
+            results = read_run(self.path).rounds
+            store = RunStore.reopen(self.path)
+            found = checkpoint.read(store.read_checkpoint())
+            resume = UnfinishedRun(checkpoint=found, results=results)
+        else:
+            store = RunStore(self.path)
         with ExitStack() as stack:
             stack.callback(store.close)
             for device in self.devices:
@@ -147,10 +157,11 @@ class Lab:
                 settings,
                 peer,
                 MeanOfWeights(),
-                {name: tensor.copy() for name, tensor in MODEL.items()},
+                self.models[-1] if resumes else {n: t.copy() for n, t in MODEL.items()},
                 TEST_SET,
                 terms or TERMS,
                 store=store,
+                resume=resume,
                 listener=listen,
                 keeper=self,
                 cancel=self.cancel,

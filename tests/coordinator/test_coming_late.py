@@ -7,17 +7,20 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from lab import TERMS, Lab, statuses
 from msgspec.structs import replace
-from scripted import ScriptedDevice, honest, silent
+from scripted import MODEL, ScriptedDevice, honest, silent
 
 from fimi.coordinator.enrolment import Terms
 from fimi.coordinator.federation import FederationError
+from fimi.learning.training import tensors
+from fimi.learning.training.trainer import TrainingSettings
 from fimi.messaging.broker.embedded import EmbeddedBroker
-from fimi.messaging.messages import RoundStart
+from fimi.messaging.messages import Invitation, Profile, RoundStart, UpdateReady
 from fimi.record.events import Credited, DeviceRefused, Event, RoundFinished, RoundStarted
 from fimi.record.reader import read_run
 
@@ -73,6 +76,9 @@ def test_a_quorum_starts_and_who_comes_later_is_planned_for(lab: Lab) -> None:
     assert set(of_late[1:used]) <= {None, "absent"}
     assert set(of_late[used:]) == {"accepted"}
     assert used + 1 in (told.since_round, told.since_round + 1)  # it may still be taking its plan
+    with sqlite3.connect(lab.path) as db:
+        compared = db.execute("SELECT DISTINCT round FROM residual WHERE device = 'device-3'")
+        assert min(n for (n,) in compared) == used + 2  # its first one was longer than a round
 
 
 def test_less_than_a_quorum_is_an_error_that_names_who_refused_and_why(lab: Lab) -> None:
@@ -211,6 +217,61 @@ def test_what_comes_after_a_round_was_closed_is_credited_to_it(lab: Lab) -> None
     assert entry.energy.value_j == pytest.approx(2 + 2 + 1)
 
 
+class WithWork(ScriptedDevice):
+    """Has done the first round for a coordinator that was killed, and tells of it as it joins."""
+
+    def profile(self, invitation: Invitation) -> Profile:
+        where: dict[str, Any] = {"run": invitation.run, "device": self.name, "round": 1}
+        update = tensors.dump({name: t + np.float32(7.0) for name, t in MODEL.items()})
+        offer = self.peer.transfers.serve(update, "safetensors")
+        self.tell(UpdateReady(**where, update=offer))
+        self.report(
+            RoundStart(**where, model=offer, training=TrainingSettings(), seed=0, fleet_time_s=0.0)
+        )
+        return super().profile(invitation)
+
+
+def test_what_comes_before_its_round_begins_again_is_not_lost(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device tells of its work once; the coordinator may still be gathering its fleet."""
+    monkeypatch.setattr("lab.ScriptedDevice", WithWork)
+    federation = lab.run(silent, silent, rounds=1, wall_timeout_s=30.0)
+    assert statuses(federation) == {"device-1": "accepted", "device-2": "accepted"}
+    assert federation.model["w"] == pytest.approx(np.full((2, 3), 7.0))
+    (result,) = read_run(lab.path).rounds
+    assert [len(entry.phases) for entry in result.devices] == [4, 4]  # of the round, and idling
+
+
+class Idled(ScriptedDevice):
+    """As it joins, it tells of a first round's idle time that a killed coordinator did not hear."""
+
+    def profile(self, invitation: Invitation) -> Profile:
+        self.settle(invitation.run, 1)
+        return super().profile(invitation)
+
+
+def test_what_comes_of_a_stored_round_while_the_fleet_gathers_is_credited(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fimi.coordinator.rounds.SETTLE_TIMEOUT_S", 0.5)
+
+    def stop(event: Event) -> None:
+        if isinstance(event, RoundFinished):
+            lab.cancel.set()
+
+    lab.on_event = stop
+    assert lab.run(honest(), honest(), rounds=2, unsettled=(1,)).status == "interrupted"
+    lab.on_event = lambda event: None
+    lab.cancel.clear()
+    monkeypatch.setattr("lab.ScriptedDevice", Idled)
+    assert lab.run(honest(), honest(), rounds=2, resumes=True).status == "completed"
+    assert {(e.round, e.device) for e in lab.said(Credited)} == {(1, "device-2")}  # type: ignore[attr-defined]
+    stored = read_run(lab.path).rounds
+    assert [[len(entry.phases) for entry in result.devices] for result in stored] == [[4, 4]] * 2
+    assert [device.facts for device in lab.devices] == [[], []]  # all of it was confirmed
+
+
 def test_every_enrolled_device_has_a_row_in_every_round(lab: Lab) -> None:
     def leave(device: ScriptedDevice, start: RoundStart) -> None:
         device.stop.set()
@@ -244,3 +305,49 @@ def test_facts_are_confirmed_once_they_are_stored_and_not_before(lab: Lab) -> No
         "RoundReport",
         "UpdateReady",
     }
+
+
+def test_a_device_that_was_refused_and_is_started_again_is_asked_once_more(lab: Lab) -> None:
+    """Its data were put right meanwhile."""
+    mended = ScriptedDevice(lab.broker.address, lab.fleet, "device-2", honest(3.0), index=1)
+
+    def unwilling(devices: list[ScriptedDevice]) -> None:
+        devices[1].refuses = "other data"
+
+    def waits(device: ScriptedDevice, start: RoundStart) -> None:
+        if start.round == 1:
+            lab.devices[1].stop.set()
+            lab.devices[1].peer.close()
+        if start.round == 2:
+            after_invited(mended)
+        honest(1.0)(device, start)
+
+    with joining_after(lab, 1, mended):
+        federation = lab.run(
+            waits, honest(), waits, rounds=6, wall_timeout_s=30.0, prepare=unwilling
+        )
+    assert mended.invitations[0].index == lab.devices[1].invitations[0].index
+    assert statuses(federation, 6)["device-2"] == "accepted"
+    assert [each.why_not for each in read_run(lab.path).enrolments] == ["", "", ""]
+
+
+def test_the_run_goes_on_where_a_planned_device_comes_back_with_other_data(lab: Lab) -> None:
+    """Then a newcomer is planned for: with those that are left."""
+    back = ScriptedDevice(lab.broker.address, lab.fleet, "device-2", honest(), index=1)
+    back.refuses = "the data folder has changed"
+    late = ScriptedDevice(lab.broker.address, lab.fleet, "device-4", honest(), index=3)
+
+    def waits(device: ScriptedDevice, start: RoundStart) -> None:
+        if start.round == 1:
+            lab.devices[1].stop.set()
+            lab.devices[1].peer.close()
+        if start.round == 2:
+            assert back.over.wait(20.0)
+            after_invited(late)
+        honest()(device, start)
+
+    with joining_after(lab, 1, back, late):
+        federation = lab.run(waits, silent, waits, rounds=6, wall_timeout_s=30.0)
+    assert federation.status == "completed"
+    assert statuses(federation, 6)["device-4"] == "accepted"
+    assert set(federation.device_plans) == {"device-1", "device-3", "device-4"}

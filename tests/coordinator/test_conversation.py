@@ -10,10 +10,11 @@ import os
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from msgspec.structs import replace
 
-from fimi.coordinator.conversation import AGAIN_S
-from fimi.messaging.messages import Desired
-from tests.coordinator.conversation_world import ROUNDS, Coordinator, Device, Network, Store
+from fimi.coordinator.conversation import AGAIN_S, Conversation
+from fimi.messaging.messages import Desired, DevicePlan, Fact, Heard, PlanApplied, Reported
+from tests.coordinator.conversation_world import POINT, ROUNDS, Coordinator, Device, Network, Store
 
 EXAMPLES = int(os.environ.get("FIMI_EXAMPLES", "60"))
 
@@ -26,7 +27,6 @@ class Conversations(RuleBasedStateMachine):
         names = [f"d{index}" for index in range(count)]
         self.network, self.store = Network(), Store()
         self.instances = 0
-        self.old: list[Desired] = []
         self.devices = {name: Device(name, self.network) for name in names}
         self.coordinator = Coordinator(names, self.network, self.store, "instance-0")
 
@@ -41,6 +41,19 @@ class Conversations(RuleBasedStateMachine):
         if not keep:
             del pool[index]
         self.hand_over(to, message)
+
+    @rule(turns=st.integers(1, 30))
+    def all_goes_well(self, turns: int) -> None:
+        """For a while nothing is lost: the run comes so far that there is something to break."""
+        for _ in range(turns):
+            self.take_a_turn()
+
+    @rule(which=st.integers(0, 10**6))
+    def repeat(self, which: int) -> None:
+        """Anything that was ever said arrives again."""
+        history = self.network.history
+        if history:
+            self.hand_over(*history[which % len(history)])
 
     @rule(which=st.integers(0, 1000))
     def lose(self, which: int) -> None:
@@ -62,8 +75,21 @@ class Conversations(RuleBasedStateMachine):
         names = sorted(self.devices)
         self.devices[names[which % len(names)]].boot()
 
-    @rule()
-    def kill_coordinator(self) -> None:
+    @rule(heard=st.booleans())
+    def kill_coordinator(self, heard: bool) -> None:
+        """It starts again; perhaps its first words are heard before it says more."""
+        self.coordinator.boot()
+        if heard:
+            self.settle_network()
+
+    @rule(steps=st.integers(0, 4))
+    def interrupt_coordinator(self, steps: int) -> None:
+        """Ctrl-C; devices hear of it at once, while it starts again, or much later."""
+        self.coordinator.interrupt()
+        for _ in range(steps):
+            self.settle_network()
+            for device in self.devices.values():
+                device.advance()
         self.coordinator.boot()
 
     @rule(keeps=st.booleans())
@@ -85,19 +111,24 @@ class Conversations(RuleBasedStateMachine):
     def another_run(self) -> None:
         """The run's folder is removed and a run is started anew; old orders are still under way."""
         self.instances += 1
-        self.old += [m for to, m in self.network.under_way if to == "device"]
-        starts = self.coordinator.starts
         self.store = Store()
         self.coordinator = Coordinator(
             sorted(self.devices), self.network, self.store, f"instance-{self.instances}"
         )
-        assert starts
 
-    @rule(which=st.integers(0, 1000))
-    def an_old_order(self, which: int) -> None:
-        """A message of an older run arrives, hours later."""
-        if self.old:
-            self.hand_over("device", self.old[which % len(self.old)])
+    @rule(steps=st.integers(1, 12), speak=st.booleans())
+    def calm(self, steps: int, speak: bool) -> None:
+        """Nothing goes wrong for a while: what is done comes far enough to be disturbed."""
+        if speak:
+            self.coordinator.speak()
+        for _ in range(steps):
+            self.settle_network()
+            for device in self.devices.values():
+                device.advance()
+
+    @rule()
+    def speak(self) -> None:
+        self.coordinator.speak()
 
     @rule()
     def close_round(self) -> None:
@@ -116,10 +147,20 @@ class Conversations(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_trained_twice(self) -> None:
-        """By one start of a device, for one run, whoever else was restarted."""
+        """By one start of a device, for one run that was not interrupted, whoever was restarted."""
         if hasattr(self, "devices"):
             for device in self.devices.values():
                 assert len(set(device.work)) == len(device.work)
+
+    @invariant()
+    def only_a_closed_round_is_broken_off(self) -> None:
+        """Nobody's restart costs the work of a device that was not killed itself."""
+        if hasattr(self, "devices"):
+            for device in self.devices.values():
+                rounds = {
+                    r for instance, r in device.broken_off if instance == self.coordinator.instance
+                }
+                assert rounds <= self.store.ever_closed | self.store.interrupted
 
     def hand_over(self, to: str, message: object) -> None:
         if to == "device":
@@ -132,19 +173,18 @@ class Conversations(RuleBasedStateMachine):
         """From wherever it has come, with a sound network the run ends, and nothing is left."""
         if not hasattr(self, "devices"):
             return
+        self.coordinator.speak()
         for _ in range(400):
             for device in self.devices.values():
                 self.coordinator.conversation.meet(device.name, device.boot_id)  # a heartbeat
             self.settle_network()
             if self.store.done and not any(d.course.unheard for d in self.devices.values()):
                 break
-            moved = [device.advance() for device in self.devices.values()]
-            if self.coordinator.complete and not any(moved):
-                self.coordinator.close()
-            if self.coordinator.closing and (self.coordinator.all_settled or not any(moved)):
-                self.coordinator.finish()  # as after its patience with those who do not settle
+            self.take_a_turn()
             self.coordinator.now_s += AGAIN_S[-1]
             self.coordinator.conversation.tick()
+            for device in self.devices.values():
+                device.tick()
         else:
             raise AssertionError(f"stuck: {self.store}")
         for device in self.devices.values():
@@ -156,22 +196,60 @@ class Conversations(RuleBasedStateMachine):
         self.nothing_is_booked_twice()
         self.nothing_is_trained_twice()
 
+    def take_a_turn(self) -> None:
+        """Everything under way arrives, and everybody does one thing."""
+        self.settle_network()
+        moved = [device.advance() for device in self.devices.values()]
+        if self.coordinator.complete and not any(moved):
+            self.coordinator.close()
+        if self.coordinator.closing and (self.coordinator.all_settled or not any(moved)):
+            self.coordinator.finish()  # as after its patience with those who do not settle
+
     def settle_network(self) -> None:
-        """Everything arrives; both sides publish until nothing changes any more."""
-        for device in self.devices.values():
-            device.publish()
+        """Everything that is under way arrives, in order, and what follows from it."""
         for _ in range(200):
             if not self.network.under_way:
                 return
-            to, message = self.network.under_way.pop(0)
-            if to == "device":
-                device = self.devices[message.device]
-                if device.course.take(message) or message.epoch < device.course.document().epoch:  # type: ignore[union-attr]
-                    device.publish()
-            else:
-                self.coordinator.take(message)
+            self.hand_over(*self.network.under_way.pop(0))
         self.network.under_way.clear()
 
 
 TestConversations = Conversations.TestCase
 TestConversations.settings = settings(max_examples=EXAMPLES, stateful_step_count=50, deadline=None)
+
+
+def test_an_amended_order_travels_with_the_next_document() -> None:
+    """Who starts again and finds it knows what has become of it; nobody is told for that alone."""
+    published: list[Desired] = []
+    talk = Conversation("r", "i", 1, lambda device, said: published.append(said), lambda: 0.0)
+    plan = DevicePlan(
+        run="r",
+        device="d",
+        device_index=0,
+        synthetic_counts=(),
+        batch=None,
+        point=POINT,
+        predicted=(),
+    )
+    talk.order("d", plan)
+    talk.amend("d", replace(plan, booked=True))
+    talk.tick()
+    assert [said.plan.booked for said in published if said.plan] == [False]
+    reply = PlanApplied(run="r", device="d", applied=None, phases=())
+    (heard,) = talk.take(
+        Reported(
+            run="r",
+            device="d",
+            instance="i",
+            boot_id="b",
+            number=1,
+            epoch=1,
+            heard=1,
+            stage="idle",
+            facts=(Fact(number=1, body=reply),),
+        )
+    )
+    talk.stored("d", heard)
+    talk.tick()
+    assert [said.plan.booked for said in published if said.plan] == [False, True]
+    assert published[-1].heard == Heard(boot_id="b", fact=1)

@@ -34,7 +34,6 @@ from fimi.messaging.messages import (
     RoundSettled,
     RoundStart,
     RunEnded,
-    UpdateReady,
 )
 
 DEVICE = "device-1"
@@ -187,7 +186,7 @@ class Bench:
         )
 
     def pull(self) -> bytes:
-        return self.desk.peer.transfers.fetch(self.desk.hear(UpdateReady).update, 30.0)
+        return self.desk.pull()
 
     def round(self, start: RoundStart) -> tuple[bytes, RoundReport]:
         self.desk.order(start)

@@ -1,19 +1,21 @@
 """The coordinator's end of the conversation with one device, for tests: honest, and without a plan.
 
 It speaks as the coordinator does, with its state machine over a real connection; what is ordered is
-up to the test. A fact counts as stored once a test has heard it, or never, as the test wants.
+up to the test. A fact counts as stored once it was heard, an update once it was pulled; or nothing
+does, as the test wants.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from fimi.coordinator.conversation import Conversation, Order
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import FactBody, Heard, Reported
+from fimi.messaging.messages import FactBody, Heard, Reported, UpdateReady
 from fimi.messaging.topics import COORDINATOR
 
 Kind = TypeVar("Kind")
@@ -80,13 +82,21 @@ class Desk:
             for fact in self.conversation.take(received[1]):
                 self.everything.append(fact)
                 self._waiting.append(fact)
-                if self.stores:
+                if self.stores and not isinstance(fact, UpdateReady):  # which is pulled first
                     self.conversation.stored(received[0], fact)
         self.conversation.tick()
 
     def store(self, *facts: FactBody, device: str = "device-1") -> None:
         """These are in the run store now."""
         self.conversation.stored(device, *facts)
+
+    def pull(self, device: str = "device-1") -> bytes:
+        """The next update, which counts as stored from then on."""
+        ready = self.hear(UpdateReady)
+        update = self.peer.transfers.fetch(ready.update, PATIENCE_S)
+        if self.stores:
+            self.store(ready, device=device)
+        return update
 
     def hear(self, kind: type[Kind], timeout_s: float = PATIENCE_S) -> Kind:
         """The next fact of a kind; others before it are passed over."""
@@ -99,13 +109,14 @@ class Desk:
             assert time.monotonic() < limit_s, f"no {kind.__name__} within {timeout_s} s"
             self.listen()
 
-    def until(self, true: Any, what: str, device: str = "device-1") -> Any:
-        """Listen until something is true of a device's last document, and return it."""
+    def until(
+        self, true: Callable[[Reported], object], what: str, device: str = "device-1"
+    ) -> None:
+        """Listen until something is true of a device's last document."""
         limit_s = time.monotonic() + PATIENCE_S
-        while not (found := true(self.conversation.reported(device))):
+        while (now := self.conversation.reported(device)) is None or not true(now):
             assert time.monotonic() < limit_s, f"not within {PATIENCE_S:g} s: {what}"
             self.listen()
-        return found
 
     def is_answered(self, device: str = "device-1") -> bool:
         """Listen until the device has taken in all that is wanted of it; returns that it has."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from bench import DEVICE, DIGITS, SETTINGS, Bench, Device, encode
+from commandline import wait_until
 from msgspec.structs import replace
 
 from fimi.energy.ledger import PhaseRecord
@@ -69,6 +70,22 @@ class TestCoordinator:
         ready = [fact for fact in bench.desk.everything if isinstance(fact, UpdateReady)]
         assert len(ready) == 1
 
+    def test_one_that_says_one_thing_after_another(self, bench: Bench) -> None:
+        """Its first document has an invitation only; that revokes no round that was begun."""
+        plan = bench.plan()
+        bench.follow(plan)
+        bench.desk.stores = False
+        bench.desk.order(bench.start())
+        bench.desk.until(lambda reported: reported.stage == "offering", "the update is ready")
+        bench.another_coordinator()
+        bench.desk.order(bench.invitation())
+        bench.desk.until(lambda _: bench.desk.is_answered(), "it has heard that")
+        ready = bench.desk.hear(UpdateReady)
+        assert bench.device.peer.transfers.served() == (ready.update.digest,)
+        bench.desk.order(bench.invitation(), plan, bench.start())
+        bench.desk.peer.transfers.fetch(ready.update, 30.0)
+        assert bench.desk.hear(RoundReport).error == ""
+
     def test_one_that_dies_before_it_stored_what_it_heard(self, bench: Bench) -> None:
         """The update is pulled again, also after the round was closed, and not trained again."""
         bench.follow(bench.plan())
@@ -103,6 +120,51 @@ class TestCoordinator:
         bench.desk.order(bench.invitation(), bench.plan())
         assert bench.desk.hear(PlanApplied) == reply
 
+    def test_one_that_is_stopped_and_goes_on(self, bench: Bench) -> None:
+        """What was broken off because of that is no result of the run that goes on."""
+        plan = bench.plan()
+        bench.follow(plan)
+        bench.desk.stores = False
+        bench.desk.order(train_for_ever(bench.start()))
+        bench.desk.until(lambda reported: reported.stage == "training", "it trains")
+        bench.end()
+        bench.desk.until(lambda reported: reported.stage == "idle", "it has heard that")
+        bench.another_coordinator()
+        bench.desk.order(bench.invitation(), plan, bench.start())
+        bench.pull()
+        assert bench.desk.hear(RoundReport).error == ""
+        reports = [fact for fact in bench.desk.everything if isinstance(fact, RoundReport)]
+        assert len(reports) == 1
+
+    def test_one_that_is_stopped_before_it_pulled_the_update(self, bench: Bench) -> None:
+        plan = bench.plan()
+        bench.follow(plan)
+        bench.desk.stores = False
+        bench.desk.order(bench.start())
+        bench.desk.until(lambda reported: reported.stage == "offering", "the update is ready")
+        bench.end()
+        bench.desk.until(lambda reported: not reported.facts, "it has heard that")
+        bench.another_coordinator()
+        bench.desk.order(bench.invitation(), plan, bench.start())
+        bench.pull()
+        assert bench.desk.hear(RoundReport).error == ""
+        ready = [fact for fact in bench.desk.everything if isinstance(fact, UpdateReady)]
+        assert len(ready) == 1
+
+    def test_one_that_serves_again_is_asked_at_once(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("fimi.edge_agent.exchange.AGAIN_S", (3600.0,))
+        bench.follow(bench.plan())
+        start = bench.start()
+        bench.desk.peer.transfers.withdraw(start.model.digest)
+        bench.desk.order(start)
+        bench.desk.until(lambda reported: "does not serve" in reported.waits_for, "it waits")
+        bench.start()  # it serves the model again, and then says what it wants
+        bench.desk.order(replace(start, model=replace(start.model, rate_bps=1e9)))
+        bench.pull()
+        assert bench.desk.hear(RoundReport).error == ""
+
     def test_another_run_ends_the_one_before_at_once(self, bench: Bench) -> None:
         bench.follow(bench.plan())
         bench.desk.order(train_for_ever(bench.start()))
@@ -112,6 +174,25 @@ class TestCoordinator:
         bench.follow(bench.plan())
         _, report = bench.round(bench.start())
         assert report.error == ""
+
+    def test_the_log_says_for_whom_the_device_waits(
+        self,
+        bench: Bench,
+        caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr("fimi.edge_agent.line.SAY_AGAIN_S", (0.0, 1e9))
+        bench.desk.peer.close()
+        wait_until(
+            lambda: [r for r in caplog.records if "coordinator gone for" in r.getMessage()],
+            "it says so",
+        )
+        bench.another_coordinator()
+        bench.desk.order(bench.invitation())
+        assert bench.desk.is_answered()
+        said = [r.getMessage() for r in caplog.records if "coordinator gone" in r.getMessage()]
+        assert len(said) == 1
+        assert said[0].startswith(f"{DEVICE}: coordinator gone for ")
 
 
 class TestBrokenOff:
@@ -136,6 +217,7 @@ class TestBrokenOff:
         assert report.error == "broken off: round 1 was closed before its end"
         assert report.training_loss is not None
         bench.desk.hear(RoundSettled)
+        bench.desk.store(ready)  # the round is over: it will never be needed
         served = bench.device.peer.transfers.served
         bench.desk.until(lambda _: ready.update.digest not in served(), "it is withdrawn")
 
@@ -245,6 +327,43 @@ class TestDevice:
         ]
         _, report = bench.round(bench.start(3, 35.0))
         assert "idle" not in [phase.phase for phase in report.phases]
+
+    def test_rounds_while_it_was_dead_are_no_idle_time(self, bench: Bench) -> None:
+        """It finds the document of long ago, and waits until the coordinator has met it."""
+        bench.follow(bench.plan())
+        bench.round(bench.start(1, 0.0))
+        bench.close(1, 20.0)
+        bench.device.__exit__()
+        bench.device = Device(bench.broker, bench.fleet)
+        bench.device.__enter__()
+        wait_until(lambda: bench.device.agent.member is not None, "it has joined")
+        bench.desk.order(bench.plan(fleet_time_s=90.0))  # the rounds until then were without it
+        bench.desk.hear(PlanApplied)
+        settled = bench.close(6, 100.0, accepted=False)
+        assert [(p.phase, p.start_s, p.duration_s) for p in settled.phases] == [
+            ("idle", 90.0, 10.0)
+        ]
+
+    def test_a_start_after_rounds_without_it_books_none_of_them(self, bench: Bench) -> None:
+        """The plan that was kept is of before; the coordinator tells the present time first."""
+        plan = bench.plan()
+        bench.follow(plan)
+        bench.round(bench.start(1, 0.0))
+        bench.close(1, 20.0)
+        bench.device.__exit__()
+        heard = len(bench.desk.everything)
+        bench.device = Device(bench.broker, bench.fleet)
+        bench.device.__enter__()
+        agent = bench.device.agent
+        wait_until(lambda: agent.member is not None, "it joins, by the document that was kept")
+        bench.desk.order(replace(plan, fleet_time_s=100.0))
+        bench.desk.hear(PlanApplied)
+        bench.round(bench.start(6, 120.0))
+        bench.close(6, 150.0)
+        phases = phases_of(bench.desk.everything[heard:])
+        assert phases[0].phase == "idle"
+        assert phases[0].start_s == pytest.approx(100.0)
+        assert math.fsum(p.duration_s for p in phases) == pytest.approx(50.0)
 
     def test_a_batch_in_the_cache_is_not_fetched_again(
         self, a_broker: EmbeddedBroker, fleet_name: str, tmp_path: Path

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from fimi.edge_agent.turns import HOLDERS_MIN, Turns
+from fimi.edge_agent.turns import HOLDERS_MIN, SMALL_BYTES, Turns
 from fimi.messaging.errors import TransferCancelled
 
 LARGE = 1_000_000_000
@@ -59,3 +59,38 @@ class TestRoom:
         for _ in range(2 * HOLDERS_MIN):
             with pytest.raises(ZeroDivisionError), turns.holding(LARGE, always):
                 raise ZeroDivisionError
+
+
+class TestTraining:
+    def test_one_at_a_time(self) -> None:
+        turns = Turns()
+        with (
+            turns.training(never),
+            pytest.raises(TransferCancelled, match="turn to train"),
+            turns.training(always),
+        ):
+            pass
+        with turns.training(always):
+            pass
+
+    def test_an_error_gives_the_turn_back(self) -> None:
+        turns = Turns()
+        for _ in range(2):
+            with pytest.raises(ZeroDivisionError), turns.training(always):
+                raise ZeroDivisionError
+
+
+class TestUpdates:
+    def test_a_large_one_of_many_agents_waits_in_a_file(self) -> None:
+        update = bytes(range(256)) * 5_000
+        kept = Turns(crowd=True).waiting(update)
+        assert kept == update
+        assert len(kept) == len(update)
+        assert isinstance(kept, memoryview)
+
+    @pytest.mark.parametrize(
+        ("crowd", "size"), [(False, 5_000_000), (True, SMALL_BYTES)], ids=["alone", "small"]
+    )
+    def test_others_stay_in_memory(self, crowd: bool, size: int) -> None:
+        update = bytes(size)
+        assert Turns(crowd=crowd).waiting(update) is update

@@ -4,6 +4,7 @@ import time
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from fimi.energy.clock import MonotonicClock, VirtualClock
 from fimi.energy.ledger import Ledger, PhaseRecord
@@ -146,3 +147,22 @@ def test_on_a_real_clock() -> None:
     assert record.energy is not None
     assert 0.2 <= record.duration_s <= elapsed_s
     assert record.energy.value_j == pytest.approx(10.0 * record.duration_s, rel=0.01)
+
+
+class Overflowing(CounterOfSeconds):
+    """A meter whose uncertainty is beyond all numbers."""
+
+    def describe(self) -> MeterDescription:
+        return replace(super().describe(), relative_uncertainty=1e200)
+
+
+def test_readings_that_give_no_number_end_the_phase_without_energy(clock: VirtualClock) -> None:
+    """The phase and its seconds stay; the error says what the meter gave."""
+    ledger = Ledger(clock, Overflowing(clock, power_w=1e200))
+    ledger.begin("compute")
+    clock.advance(2.0)
+    with pytest.raises(ValueError, match=r"energy from 'counter' is .* J ± inf J"):
+        ledger.end()
+    (record,) = ledger.take()
+    assert (record.phase, record.duration_s, record.energy) == ("compute", 2.0, None)
+    assert ledger.close() is None

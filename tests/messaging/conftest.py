@@ -32,6 +32,7 @@ from fimi.messaging.broker.embedded import EmbeddedBroker, find_mosquitto, passw
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import BrokerError
 from fimi.messaging.messages import (
+    AnyMessage,
     Claim,
     DeploymentClosed,
     DeploymentReport,
@@ -355,7 +356,8 @@ def samples() -> tuple[tuple[str, str, Message], ...]:
         stage="settled",
         facts=tuple(Fact(number=n, body=body) for n, body in enumerate(bodies, 1)),
     )
-    return (*said, (*down, desired), (*up, reported))
+    alone = [each for each in said if type(each[2]) in get_args(AnyMessage)]
+    return ((*down, desired), (*up, reported), *alone)
 
 
 PEER_PROCESS = """

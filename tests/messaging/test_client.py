@@ -161,9 +161,9 @@ class TestMessages:
             peer.connect()
 
     def test_refuses_to_speak_for_others(self, join, samples) -> None:
-        profile = samples[0][2]
+        (reported,) = [each for _, _, each in samples if isinstance(each, Reported)]
         with pytest.raises(MessageRefused, match="speaks for"):
-            join("d2").send(COORDINATOR, profile)
+            join("d2").publish_state(COORDINATOR, "reported", reported)
 
     def test_closing_wakes_whoever_waits(self, broker: EmbeddedBroker, fleet: str) -> None:
         peer = Peer(broker.address, fleet=fleet, peer="d1", role="device")

@@ -143,11 +143,12 @@ class TestUsage:
             (["dry-run", "--config", "bad.toml"], "bad.toml: unknown key 'seeds' in [run]"),
             (["dry-run", "--devices", "1000"], "Keys: fleet.devices, data.alpha"),
             (["check", "--set", "data.public_fraction=0.0001"], "leave 0 public"),
-            (["agent", "run", "--index", "10", "--broker", "mqtt://x"], "the last index is 9"),
-            (["agent", "run", "--index", "0", "--broker", "http://x"], "not mqtt:// or mqtts://"),
+            (["agent", "data", "--index", "10", "x.npz"], "there are 10 devices"),
+            (["agent", "run", "--index", "1", "--broker", "mqtt://x"], "'--id NAME' names this"),
+            (["agent", "run", "--id", "a", "--broker", "http://x"], "not mqtt:// or mqtts://"),
             (["generator", "run"], "Missing option '--broker', the URL of the broker; FIMI_BROKER"),
             (["coordinator", "run"], "'fimi broker' starts a broker and prints a line to paste"),
-            (["agent", "run", "--index", "0"], "export FIMI_BROKER='mqtt://…'"),
+            (["agent", "run", "--id", "a"], "export FIMI_BROKER='mqtt://…'"),
             (["dryrun"], "No such command 'dryrun'. Did you mean 'dry-run'?"),
             (["agent", "docter"], "Did you mean 'doctor'?"),
             (["abacus"], "No such command 'abacus'."),
@@ -231,8 +232,14 @@ class TestEverywhere:
             assert {"testbed", "edge_agent", "coordinator"} <= rooms
             text = "\n".join(match[3] for match in said if match)
             assert len(re.findall(phase, text)) == 1
-            assert text.count("device-01: raspberry-pi-4 (emulated), ") == 1  # who, on which board,
-            assert "joules from emulated:raspberry-pi-4:ina219 (emulated, board)" in text  # meter
+            # who, with how much data, on which board, with which meter
+            assert (
+                len(re.findall(r"device-01: takes part in run (quiet|loud) with \d+ samples", text))
+                == 1
+            )
+            assert (
+                "on raspberry-pi-4 (emulated), joules from emulated:raspberry-pi-4:ina219" in text
+            )
             assert text.count(": stopped after 1 round") == 2
             assert "round 1/1: accuracy " in text
 
@@ -374,7 +381,7 @@ class TestBroker:
 
     @pytest.mark.parametrize(
         "command",
-        [("coordinator", "run", *QUICK), ("generator", "run"), ("agent", "run", "--index", "0")],
+        [("coordinator", "run", *QUICK), ("generator", "run"), ("agent", "run", "--id", "a")],
         ids=lambda command: command[0],
     )
     def test_nobody_there_and_not_let_in(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -12,21 +14,27 @@ from fimi.energy.joules import Energy
 from fimi.energy.ledger import PhaseRecord
 from fimi.learning.training.trainer import Evaluation
 from fimi.record.events import (
+    Awaiting,
     AwaitingGenerator,
     BatchDelivered,
+    BrokerAway,
+    Credited,
     DeviceJoined,
     DeviceLost,
+    DeviceRefused,
     DeviceReported,
     Event,
     Gathering,
     PlanInForce,
     Prepared,
+    Resumed,
     RoundFinished,
     RoundStarted,
     RunFinished,
     SearchProgress,
     UpdateRejected,
 )
+from fimi.record.record import RunData, RunInfo
 from fimi.record.results import DeviceRound, Preparation, RoundResult
 from fimi.testbed.live import LiveView, PlainView
 from fimi.testbed.sentences import describe
@@ -136,6 +144,81 @@ class TestPlain:
         assert all(record.shown for record in caplog.records)  # type: ignore[attr-defined]
         problems = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
         assert "device-02: went offline" in problems
+
+    @pytest.mark.parametrize(
+        ("event", "words"),
+        [
+            (AwaitingGenerator(left_s=9.0, gone=True), "generator gone, waiting for it, 9 s left"),
+            (BrokerAway(seconds=42.0), "broker away for 42 s; the run waits for it"),
+            (
+                Awaiting(what="to follow their plans", devices=("a", "b")),
+                "waiting for a, b to follow their plans",
+            ),
+        ],
+    )
+    def test_who_is_waited_for_is_said_at_most_every_half_minute(
+        self, event: Event, words: str
+    ) -> None:
+        seconds = 0.0
+        stream = io.StringIO()
+        view = PlainView(stream, rounds=4, clock=lambda: seconds)
+        for second in range(1000):
+            seconds = float(second)
+            view(event)
+        told = [line.split(" s] ") for line in stream.getvalue().splitlines()]
+        assert {said for _, said in told} == {words}
+        at = [float(text.strip("[ ")) for text, _ in told]
+        assert all(later - earlier > 30 for earlier, later in pairwise(at))
+        # Of the same devices less often: in a long round of real boards all are waited for.
+        assert len(at) == 4 if isinstance(event, Awaiting) else len(at) > 30
+
+    def test_other_devices_are_waited_for_in_another_line(self) -> None:
+        seconds = 0.0
+        stream = io.StringIO()
+        view = PlainView(stream, rounds=4, clock=lambda: seconds)
+        for second in range(120):
+            seconds = float(second)
+            view(Awaiting(what="in round 3", devices=("a", "b") if second < 60 else ("b",)))
+        said = [line.split("] ", 1)[1] for line in stream.getvalue().splitlines()]
+        assert said == ["waiting for a, b in round 3", "waiting for b in round 3"]
+
+    def test_who_is_waited_for_only_shortly_is_not_said(self) -> None:
+        seconds = 0.0
+        stream = io.StringIO()
+        view = PlainView(stream, rounds=4, clock=lambda: seconds)
+        for number in range(1, 20):  # a round each, in which the last devices take two seconds
+            for second in (0, 1, 2):
+                seconds = 3.0 * number + second
+                view(Awaiting(what=f"in round {number}", devices=("a",)))
+        assert stream.getvalue() == ""
+
+    def test_a_refused_device_is_a_problem(self) -> None:
+        stream = io.StringIO()
+        view = PlainView(stream, rounds=4, quiet=True)
+        view(DeviceRefused(device="a", reason="it brings the images of b"))
+        view(Credited(round=2, device="a"))
+        view(Resumed(after_round=2))
+        assert [line.split("] ", 1)[1] for line in stream.getvalue().splitlines()] == [
+            "a does not take part: it brings the images of b"
+        ]
+        assert self.tell(Resumed(after_round=2), Resumed(after_round=0)) == [
+            "going on with the run after round 2",
+            "going on with the run before its first round",
+        ]
+
+    def test_what_was_before_is_counted(self) -> None:
+        run = RunData(
+            path=Path("run.sqlite"),
+            info=RunInfo(run="a"),
+            preparations=(prepared(1.0).preparation,),
+            rounds=(a_round(1, 10.0).result, a_round(2, 20.0).result),
+        )
+        stream = io.StringIO()
+        view = PlainView(stream, rounds=4)
+        view.recall(run)
+        view(a_round(3, 5.0))
+        (line,) = stream.getvalue().splitlines()
+        assert "36.0 J (emulated, board) so far" in line
 
     def test_who_is_missing_is_said_now_and_then(self) -> None:
         seconds = iter(range(1000))

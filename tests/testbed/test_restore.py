@@ -63,7 +63,7 @@ def test_at_the_end_and_on_exceptions(ceiling: Path, tmp_path: Path, how: str, c
     assert ceiling.read_text() == "1800000\n"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL])
 def test_on_signals(ceiling: Path, tmp_path: Path, number: signal.Signals) -> None:
     process = start(tmp_path, "wait")
     assert process.stdout is not None
@@ -75,3 +75,21 @@ def test_on_signals(ceiling: Path, tmp_path: Path, number: signal.Signals) -> No
         assert ceiling.read_text() == "1000000\n"
         start(tmp_path, "exit").communicate(timeout=30)  # the next agent
     assert ceiling.read_text() == "1800000\n"
+
+
+def test_one_that_was_told_to_ignore_a_closed_terminal_does(tmp_path: Path) -> None:
+    """As under nohup."""
+    code = (
+        "import signal\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "from fimi.testbed.commands.shared import stop_on_signals\n"
+        "with stop_on_signals() as stop:\n"
+        "    signal.raise_signal(signal.SIGHUP)\n"
+        "    assert not stop.is_set()\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "    assert stop.is_set()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60
+    )
+    assert done.returncode == 0

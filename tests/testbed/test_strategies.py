@@ -22,8 +22,6 @@ from fimi.coordinator.context import FederationError
 from fimi.coordinator.federation import Coordinator, Federation
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.edge_agent.agent import Agent
-from fimi.edge_agent.backends import Backends
-from fimi.edge_agent.data import MixedData
 from fimi.edge_agent.turns import Turns
 from fimi.energy.joules import Energy
 from fimi.generator_node.generators.base import Generator
@@ -48,7 +46,7 @@ from fimi.report.besides import extras, server_line
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
-from fimi.testbed.processes.devices import emulated_board
+from fimi.testbed.processes.coordinator import terms
 
 DEVICES, ROUNDS = 3, 2
 SPLIT = configuration.load().split
@@ -76,7 +74,8 @@ class Ran:
         self.path = path / "run.sqlite"
         config = self.config = configured(name, **options)
         self.events: list[Event] = []
-        self.data = [MixedData(part) for part in Scenario(config=config).shares]
+        self.scenario = Scenario(config=config)
+        self.agents: list[Agent] = []
         self.held: dict[str, tuple[int, int]] = {}
         self.federation = self._run(broker, fleet)
 
@@ -91,14 +90,9 @@ class Ran:
                 return stack.enter_context(Peer(broker.address, fleet=fleet, peer=name, role=role))
 
             turns = Turns()
-            for index, data in enumerate(self.data):
-                agent = Agent(
-                    peer(device_id(index, DEVICES), "device"),
-                    emulated_board(config, index, data.local),
-                    data,
-                    Backends(10, (1, 8, 8)),
-                    turns=turns,
-                )
+            for index in range(DEVICES):
+                agent = Agent(peer(device_id(index, DEVICES), "device"), turns=turns)
+                self.agents.append(agent)
                 threads.append(threading.Thread(target=agent.run, args=(stop,)))
             if STRATEGIES[config.run.strategy].needs_images:
                 node = GeneratorNode(
@@ -112,7 +106,9 @@ class Ran:
                 self.events.append(event)
                 if not isinstance(event, RoundFinished):
                     return
-                for index, data in enumerate(self.data):
+                for index, agent in enumerate(self.agents):
+                    assert agent.member is not None
+                    data = agent.member.data
                     held = 0 if data.unlabelled is None else len(data.unlabelled)
                     self.held[device_id(index, DEVICES)] = (data.synthetic_samples, held)
 
@@ -124,6 +120,7 @@ class Ran:
                     trainer,
                     initial_parameters("small-cnn", 10, (1, 8, 8), seed=0),
                     SPLIT.test,
+                    terms(self.scenario, one_machine=True),
                     store=store,
                     listener=listen,
                     public=SPLIT.public,
@@ -238,7 +235,7 @@ def test_genfl_mixes_by_its_equation(run: Any, monkeypatch: pytest.MonkeyPatch) 
     assert len(calls) == ROUNDS
     models, weights, mixed = calls[-1]
     assert len(models) == DEVICES + 1
-    local = [len(data.local) for data in ran.data]
+    local = [len(share) for share in ran.scenario.shares]
     expected = [0.75 * n / sum(local) for n in local] + [0.25]
     assert weights == pytest.approx(expected)
     for name, tensor in ran.federation.model.items():
@@ -337,7 +334,8 @@ def test_weights_by_performance_need_something_to_judge_by(
     trainer = TorchTrainer("small-cnn", 10, (1, 8, 8))
     model = initial_parameters("small-cnn", 10, (1, 8, 8), seed=0)
     with pytest.raises(FederationError, match=r'"constant" or "scheduled"'):
-        Coordinator("r", config, peer, trainer, model, SPLIT.test, store=store)
+        told = terms(Scenario(config=config), one_machine=True)
+        Coordinator("r", config, peer, trainer, model, SPLIT.test, told, store=store)
     store.close()
 
 

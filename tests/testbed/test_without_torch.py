@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fimi.learning.data import data_file
 from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.messaging.topics import device_id
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.processes.coordinator import coordinate
 from fimi.testbed.run_folder import RunFolder
@@ -39,9 +39,11 @@ finally:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("shares", ["indices", "shipped"])
 def test_a_federation_of_devices_without_torch(
-    a_broker: EmbeddedBroker, fleet_name: str, tmp_path: Path
+    a_broker: EmbeddedBroker, fleet_name: str, tmp_path: Path, shares: str
 ) -> None:
+    """They load the digits, or get their share shipped, without scikit-learn as well."""
     effective = configuration.load(
         None,
         {
@@ -53,22 +55,16 @@ def test_a_federation_of_devices_without_torch(
             "rounds.gather_timeout_s": (15.0, "test"),
             "data.alpha": (10.0, "test"),
             "training.backend": ("onnx", "test"),
+            "data.shares": (shares, "test"),
         },
     )
-    for index, share in enumerate(effective.shares):
-        data_file.save(share, tmp_path / f"{index}.npz")
     url = a_broker.address.url(with_password=True)
-    settings = [
-        text
-        for key in ("fleet.name", "fleet.devices", "data.alpha")
-        for text in ("--set", f"{key}={configuration.values(effective.config)[key]}")
-    ]
     agents = [
         subprocess.Popen(
             [
                 sys.executable, "-c", AGENT, "agent", "run", "--broker", url,
-                "--index", str(index), "--data", str(tmp_path / f"{index}.npz"),
-                "--cache", str(tmp_path / "cache"), *settings,
+                "--id", device_id(index, 2), "--fleet", fleet_name,
+                "--cache", str(tmp_path / "cache"),
             ],
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )

@@ -109,7 +109,7 @@ def round_start(desk: Desk, number: int, at_s: float) -> RoundStart:
 
 def work(desk: Desk, number: int, at_s: float) -> RoundReport:
     desk.order(round_start(desk, number, at_s))
-    desk.peer.transfers.fetch(desk.hear(UpdateReady, PATIENCE_S).update, PATIENCE_S)
+    desk.pull()
     return desk.hear(RoundReport, PATIENCE_S)
 
 
@@ -125,7 +125,7 @@ def test_one_that_is_killed_goes_on_with_its_next_start(desk: Desk, start: Start
     start()
     assert desk.hear(Profile, PATIENCE_S).boot_id != met.boot_id
     assert desk.hear(PlanApplied, PATIENCE_S).error == ""
-    desk.peer.transfers.fetch(desk.hear(UpdateReady, PATIENCE_S).update, PATIENCE_S)
+    desk.pull()
     report = desk.hear(RoundReport, PATIENCE_S)
     assert (report.error, report.local_samples) == ("", len(LOCAL))
     assert [phase.phase for phase in report.phases] == ["model-download", "compute", "upload"]
