@@ -305,6 +305,10 @@ class Coordinator:
         if self._plans is not None:
             self._plans.send(device)  # with the present time of the fleet's clock
 
+    def went(self, device: str) -> None:
+        """Give the share of a device that has never joined to another one."""
+        self._roster.went(device)
+
     def generator_came(self, generator: str) -> None:
         """Have the node offer the batches of all devices that may still fetch theirs."""
         if self._plans is not None:

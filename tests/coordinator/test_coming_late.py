@@ -20,6 +20,7 @@ from fimi.coordinator.federation import FederationError
 from fimi.learning.training import tensors
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.messaging.client import Peer
 from fimi.messaging.messages import Invitation, Profile, RoundStart, UpdateReady
 from fimi.record.events import Credited, DeviceRefused, Event, RoundFinished, RoundStarted
 from fimi.record.reader import read_run
@@ -126,6 +127,39 @@ def test_a_device_beyond_the_number_is_told_why_it_is_not_used(lab: Lab) -> None
         lab.run(waits, waits, rounds=3, terms=shipped, wall_timeout_s=30.0)
     assert "all shares are taken (device-1, device-2)" in extra.ended[0].reason
     assert not extra.invitations
+
+
+def test_a_device_that_goes_before_it_has_joined_takes_no_share(lab: Lab) -> None:
+    """The broker keeps the last state of a board that has lost its power, for a while."""
+    ghost = Peer(lab.broker.address, fleet=lab.fleet, peer="a-ghost", role="device")
+
+    def others(devices: list[ScriptedDevice]) -> None:
+        devices[:] = [
+            ScriptedDevice(lab.broker.address, lab.fleet, name, honest(), index=index)
+            for index, name in enumerate(("pi-1", "pi-2"))
+        ]
+        ghost.connect()
+
+    def leave(event: Event) -> None:
+        if isinstance(event, DeviceRefused):
+            ghost.close()
+
+    lab.on_event = leave
+    shipped = replace(TERMS, way="shipped", share=lambda index: bytes([index]))
+    try:
+        federation = lab.run(
+            honest(), honest(), rounds=1, terms=shipped, gather_timeout_s=30.0, prepare=others
+        )
+    finally:
+        ghost.close()
+    assert statuses(federation) == {"pi-1": "accepted", "pi-2": "accepted"}
+    assert [e.device for e in lab.said(DeviceRefused)] == ["pi-2"]  # type: ignore[attr-defined]
+    enrolled = {e.device: (e.device_index, e.why_not) for e in read_run(lab.path).enrolments}
+    assert enrolled == {
+        "a-ghost": (None, "went offline before it had joined"),
+        "pi-1": (1, ""),
+        "pi-2": (0, ""),
+    }
 
 
 def test_a_device_beyond_the_number_with_images_of_its_own_is_used(lab: Lab) -> None:
