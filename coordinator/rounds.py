@@ -37,7 +37,7 @@ from fimi.messaging.messages import (
 )
 from fimi.messaging.transfers.collecting import Collector
 from fimi.record.bounds import unknown_max
-from fimi.record.credit import reported
+from fimi.record.credit import idle_only, reported
 from fimi.record.events import Awaiting, DeviceReported, UpdateRejected
 from fimi.record.results import DeviceRound, DeviceStatus
 
@@ -446,4 +446,4 @@ def _settled(entry: DeviceRound, settled: RoundSettled | None, round_s: float) -
                 largest_gap_s=0.0,
             )
             phases = (idle,)
-    return msgspec.structs.replace(entry, phases=entry.phases + phases)
+    return idle_only(msgspec.structs.replace(entry, phases=entry.phases + phases), round_s)
