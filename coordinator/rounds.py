@@ -368,9 +368,11 @@ class Round:
                 self._context.notify(
                     UpdateRejected(round=order.number, device=device, reason=reason)
                 )
-        everybody = all(e.status in ("accepted", "refused") for e in outcome.devices.values())
+        everybody = order.plans.keys() <= self._reports.keys()
+        punctual = all(entry.status != "late" for entry in outcome.devices.values())
         busy = [e.busy_s + e.waited_s for e in outcome.devices.values() if e.busy_s is not None]
-        outcome.duration_s = max(busy) if everybody and busy else self._deadline_s
+        ended_s = max(busy, default=0.0) if everybody and punctual else 0.0
+        outcome.duration_s = ended_s or self._deadline_s
         return outcome
 
     def _verdict(self, device: str) -> tuple[DeviceStatus, str]:

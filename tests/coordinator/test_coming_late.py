@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from lab import TERMS, Lab, statuses
 from msgspec.structs import replace
-from scripted import MODEL, ScriptedDevice, honest, silent
+from scripted import MODEL, ScriptedDevice, failing, honest, silent
 
 from fimi.coordinator.enrolment import Terms
 from fimi.coordinator.federation import FederationError
@@ -368,3 +368,9 @@ def test_a_device_that_was_invited_and_never_joins_has_its_rows(lab: Lab) -> Non
     run = read_run(lab.path)
     assert "was invited and had not joined" in run.rounds[0].devices[1].reason
     assert summarise(run).energy.value is None  # nothing is known of it, and nobody guesses
+
+
+def test_a_round_ends_when_everybody_has_reported_also_a_failure(lab: Lab) -> None:
+    federation = lab.run(honest(busy_s=3.0), failing, rounds=1, deadline_s=1000.0)
+    assert statuses(federation) == {"device-1": "accepted", "device-2": "failed"}
+    assert federation.rounds[0].duration_s == 3.0
