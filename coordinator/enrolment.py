@@ -107,16 +107,14 @@ class Roster:
         return None if part is None else part.prepared_s
 
     def came(self, device: str, boot_id: str) -> None:
-        """A device is online, perhaps again; one that has just started is invited."""
+        """A device is online; it is invited after each start, also if it was refused before."""
         part = self._parts.get(device)
         if part is None:
             if not self._gathered and not self._is_named(device):
                 return  # the order in which devices come must not decide who gets which share
             self._invite(device)
         elif self._boots.get(device) != boot_id:
-            self._invite(
-                device
-            )  # its share was withdrawn; one that was refused may have been mended
+            self._invite(device)  # its share was withdrawn; what it was refused for may be mended
         self._boots[device] = boot_id
         self._context.conversation.meet(device, boot_id)
 

@@ -171,7 +171,7 @@ class Agent:
             case RoundClosed():
                 settled = member.settle(step)
                 line.show("settled", "the next round")
-                return (settled,), False
+                return settled, False
             case DeploymentTest():
                 report = member.try_out(step)
                 line.show("settled")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from lab import TERMS, Lab, statuses
 from msgspec.structs import replace
-from scripted import MODEL, ScriptedDevice, honest, silent
+from scripted import MODEL, ScriptedDevice, failing, honest, silent
 
 from fimi.coordinator.enrolment import Terms
 from fimi.coordinator.federation import FederationError
@@ -24,6 +24,7 @@ from fimi.messaging.client import Peer
 from fimi.messaging.messages import Invitation, Profile, RoundStart, UpdateReady
 from fimi.record.events import Credited, DeviceRefused, Event, RoundFinished, RoundStarted
 from fimi.record.reader import read_run
+from fimi.record.summary import summarise
 
 
 @pytest.fixture
@@ -385,3 +386,25 @@ def test_the_run_goes_on_where_a_planned_device_comes_back_with_other_data(lab: 
     assert federation.status == "completed"
     assert statuses(federation, 6)["device-4"] == "accepted"
     assert set(federation.device_plans) == {"device-1", "device-3", "device-4"}
+
+
+def test_a_device_that_was_invited_and_never_joins_has_its_rows(lab: Lab) -> None:
+    class Mute(ScriptedDevice):
+        def _do(self, order: object) -> None:
+            """Nothing: it hangs."""
+
+    mute = Mute(lab.broker.address, lab.fleet, "device-2", silent, index=1)
+    with mute:
+        federation = lab.run(honest(), wanted=2, rounds=2, gather_timeout_s=1.0, quorum=1)
+    assert [statuses(federation, n) for n in (1, 2)] == [
+        {"device-1": "accepted", "device-2": "absent"}
+    ] * 2
+    run = read_run(lab.path)
+    assert "was invited and had not joined" in run.rounds[0].devices[1].reason
+    assert summarise(run).energy.value is None  # nothing is known of it, and nobody guesses
+
+
+def test_a_round_ends_when_everybody_has_reported_also_a_failure(lab: Lab) -> None:
+    federation = lab.run(honest(busy_s=3.0), failing, rounds=1, deadline_s=1000.0)
+    assert statuses(federation) == {"device-1": "accepted", "device-2": "failed"}
+    assert federation.rounds[0].duration_s == 3.0
