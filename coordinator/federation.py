@@ -57,11 +57,8 @@ from fimi.messaging.messages import (
     PlanApplied,
     Profile,
     Refusal,
-    RoundReport,
-    RoundSettled,
     RunEnded,
     SyntheticBatch,
-    UpdateReady,
 )
 from fimi.messaging.topics import COORDINATOR, EVERYBODY, missing
 from fimi.optim.planner import Plan
@@ -429,9 +426,7 @@ class Coordinator:
             self._newcomers = Newcomers(
                 context, self._roster, plans, adaptation, self._planner, self._synthesis
             )
-        for _, fact in context.conversation.open(UpdateReady, RoundReport, RoundSettled):
-            if isinstance(fact, UpdateReady | RoundReport | RoundSettled):
-                rounds.late(fact)  # of a stored round; it came while the fleet was gathered
+        rounds.credit_earlier()
         return plans, rounds
 
     def _make_plan(self) -> PlanPart:

@@ -472,6 +472,7 @@ class Peer:
         next_beat_s = now_s + self._heartbeat_s
         next_word_s = AWAY_LOG_S
         while True:
+            before_s = now_s
             next_s = min(next_beat_s, self._presence.next_s())
             self._wake.wait(max(0.01, min(tick_s, next_s - time.monotonic())))
             self._wake.clear()
@@ -483,6 +484,8 @@ class Peer:
                 return
             self._documents.pump()
             now_s = time.monotonic()
+            if now_s - before_s > 2 * tick_s:  # this process stood still: who was silent was it
+                self._presence.pardon(now_s, wills=False)
             beat = now_s >= next_beat_s
             if beat:
                 next_beat_s = now_s + self._heartbeat_s

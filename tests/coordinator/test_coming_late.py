@@ -215,6 +215,11 @@ def test_a_device_that_does_not_follow_its_plan_is_left_out_and_comes_back(
     assert statuses(federation, 1)["device-3"] == "absent"
     assert statuses(federation, 5)["device-3"] == "accepted"
     assert "had no plan in force" in federation.rounds[0].devices[2].reason
+    # It has idled through the rounds without it: that belongs to them and not to the next one.
+    stored = [result.devices[2] for result in read_run(lab.path).rounds]
+    assert [entry.phases[-1].phase for entry in stored] == ["idle"] * 5
+    assert len(stored[0].phases) == 1
+    assert all(device.facts == [] for device in lab.devices)
 
 
 def test_what_comes_after_a_round_was_closed_is_credited_to_it(lab: Lab) -> None:
