@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 
 from msgspec import Struct
@@ -499,6 +499,10 @@ class Coordinator:
         going_on = self._resume is not None and self._resume.checkpoint.plan is not None
         wanted = max(wanted, len(roster.members))
 
+        def absent(here: Collection[str]) -> tuple[str, ...]:
+            names = set(roster.members) - set(here)
+            return tuple(sorted(names)) if going_on else missing(here, wanted)
+
         def complete() -> bool:
             nonlocal told, back_s
             there, now_s = registry.devices, time.monotonic()
@@ -511,7 +515,7 @@ class Coordinator:
                     Gathering(
                         here=len(here),
                         wanted=wanted,
-                        missing=missing(here, wanted),
+                        missing=absent(here),
                         left_s=max(0.0, limit_s - now_s),
                     )
                 )
@@ -533,7 +537,7 @@ class Coordinator:
             )
         there = registry.devices
         if len(there) < self._quorum:
-            names = missing({*there, *roster.refused}, wanted)
+            names = absent({*there, *roster.refused})
             refused = "; ".join(f"{d} cannot take part: {why}" for d, why in roster.refused.items())
             raise FederationError(
                 f"{len(there)} of {wanted} devices came{waited}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,14 @@ from fimi.learning.training.trainer import TrainingSettings
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
 from fimi.messaging.messages import Invitation, Profile, RoundStart, UpdateReady
-from fimi.record.events import Credited, DeviceRefused, Event, RoundFinished, RoundStarted
+from fimi.record.events import (
+    Credited,
+    DeviceRefused,
+    Event,
+    Gathering,
+    RoundFinished,
+    RoundStarted,
+)
 from fimi.record.reader import read_run
 from fimi.record.summary import summarise
 
@@ -310,6 +317,36 @@ def test_what_comes_of_a_stored_round_while_the_fleet_gathers_is_credited(
     stored = read_run(lab.path).rounds
     assert [[len(entry.phases) for entry in result.devices] for result in stored] == [[4, 4]] * 2
     assert [device.facts for device in lab.devices] == [[], []]  # all of it was confirmed
+
+
+def test_a_run_that_goes_on_names_the_devices_that_it_waits_for(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fimi.coordinator.federation._BACK_S", 1.0)
+
+    def fleet(*names: str) -> Callable[[list[ScriptedDevice]], None]:
+        def put(devices: list[ScriptedDevice]) -> None:
+            devices[:] = [
+                ScriptedDevice(lab.broker.address, lab.fleet, name, honest(), index=index)
+                for index, name in enumerate(names)
+            ]
+
+        return put
+
+    def stop(event: Event) -> None:
+        if isinstance(event, RoundFinished):
+            lab.cancel.set()
+
+    lab.on_event = stop
+    before = lab.run(honest(), honest(), rounds=2, prepare=fleet("pi-1", "pi-2"))
+    assert before.status == "interrupted"
+    lab.on_event = lambda event: None
+    lab.cancel.clear()
+    lab.events.clear()
+    lab.run(honest(), honest(), rounds=2, quorum=1, prepare=fleet("pi-1"), resumes=True)
+    said = {e.missing for e in lab.said(Gathering)}  # type: ignore[attr-defined]
+    assert ("pi-2",) in said
+    assert said <= {("pi-1", "pi-2"), ("pi-2",)}
 
 
 def test_every_enrolled_device_has_a_row_in_every_round(lab: Lab) -> None:
