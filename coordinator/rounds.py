@@ -208,6 +208,7 @@ class Round:
                     device=device,
                     round=order.number,
                     accepted=entry.status == "accepted",
+                    began_s=order.start_s,
                     fleet_time_s=end_s,
                 ),
             )

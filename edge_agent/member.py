@@ -249,11 +249,9 @@ class Member:
         A device that was so slow that it missed the whole of that round has idled in the round it
         worked in as well: until the other one began.
         """
-        desired, worked = self._line.desired, self._unsettled
-        start = desired.start if desired is not None else None
-        found = []
-        if worked is not None and start is not None and worked < start.round == closed.round:
-            found.append(self._settled(closed, worked, start.fleet_time_s))
+        found, worked = [], self._unsettled
+        if worked is not None and worked < closed.round:
+            found.append(self._settled(closed, worked, closed.began_s))
         found.append(self._settled(closed, closed.round, closed.fleet_time_s))
         self._unsettled = None
         return tuple(found)

@@ -443,7 +443,12 @@ def test_a_device_that_was_invited_and_never_joins_has_its_rows(lab: Lab) -> Non
     ] * 2
     run = read_run(lab.path)
     assert "was invited and had not joined" in run.rounds[0].devices[1].reason
-    assert summarise(run).energy.value is None  # nothing is known of it, and nobody guesses
+    energy = summarise(run).energy
+    assert energy.value is not None  # of those that have joined; the other has no part in it
+    assert energy.missing == ()
+    with sqlite3.connect(lab.path) as db:
+        told = db.execute("SELECT unmetered, energy_j FROM rounds").fetchall()
+    assert [(row[0], row[1] is not None) for row in told] == [(0, True)] * 2
 
 
 def test_a_round_ends_when_everybody_has_reported_also_a_failure(lab: Lab) -> None:

@@ -226,7 +226,7 @@ class TestBrokenOff:
         bench.follow(bench.plan())
         bench.desk.order(bench.start(1))
         bench.desk.hear(UpdateReady)
-        bench.desk.order(bench.start(2, at_s=10.0), bench.closed(2, 25.0))
+        bench.desk.order(replace(bench.closed(2, 25.0), began_s=10.0), bench.start(3, at_s=25.0))
         report = bench.desk.hear(RoundReport)
         assert "broken off" in report.error
         first, second = bench.desk.hear(RoundSettled), bench.desk.hear(RoundSettled)
