@@ -35,6 +35,8 @@ from fimi.messaging.topics import device_id
 from fimi.record.events import DeviceRefused
 from fimi.record.record import Enrolment
 
+_NEVER_JOINED = "went offline before it had joined"
+
 
 class Terms(Struct, frozen=True, kw_only=True):
     """What devices are invited with.
@@ -69,7 +71,9 @@ class Roster:
     ) -> None:
         self._context = context
         self._terms = terms
-        self._parts: dict[str, DevicePart] = dict(known)
+        self._parts: dict[str, DevicePart] = {
+            device: part for device, part in known.items() if part.refused != _NEVER_JOINED
+        }
         self._boots: dict[str, str] = {}
         self._shares: dict[str, Offer] = {}
         self._hashes: Offer | None = None
@@ -113,6 +117,25 @@ class Roster:
             self._invite(device)  # its share was withdrawn; what it was refused for may be mended
         self._boots[device] = boot_id
         self._context.conversation.meet(device, boot_id)
+
+    def went(self, device: str) -> None:
+        """A device is offline. Has it never joined, then its share is free for one that is there.
+
+        A device may be taken for online that is not: the broker keeps its last state until its
+        connection is known to be lost.
+        """
+        part = self._parts.get(device)
+        if part is None or part.refused or part.profile is not None:
+            return
+        self._withdraw(device)
+        self._keep(device, replace(part, index=-1, refused=_NEVER_JOINED))
+        del self._parts[device]
+        self._boots.pop(device, None)
+        for other, without in sorted(self._parts.items()):
+            if without.index < 0 and self._context.registry.is_online(other):
+                del self._parts[other]
+                self._invite(other)
+                return
 
     def close_gathering(self) -> None:
         """Devices with names of their own get what is left, in the order of their names."""
@@ -220,7 +243,7 @@ class Roster:
             return
         if part is None or part.refused:
             self._keep(device, DevicePart(index=index) if part is None else _anew(part, index))
-            context.conversation.withdraw(device, RunEnded)
+            context.conversation.withdraw(device, RunEnded)  # if it was told that none is left
         if self._hashes is None and terms.hashes is not None:
             payload = terms.hashes(context.instance)
             self._hashes = context.peer.transfers.serve(payload, media=leak.MEDIA)

@@ -185,7 +185,8 @@ class Round:
         """Close the round for all devices and collect their idle phases.
 
         Resting devices have idled for the whole round: their clocks advance, and their joules
-        count. Absent ones are told nothing: who is back hears of it in the next round.
+        count. Of absent ones those are told that are back: each has idled for a part of the round,
+        which is credited to it when the device says so. The others hear of it in the next round.
         """
         order = self._order
         end_s = order.start_s + outcome.duration_s
@@ -198,7 +199,7 @@ class Round:
                 device=device, status="absent", reason=self._why_absent(device)
             )
         for device, entry in outcome.devices.items():
-            if entry.status == "absent":
+            if entry.status == "absent" and not self._registry.is_online(device):
                 continue
             self._context.conversation.order(
                 device,

@@ -29,7 +29,7 @@ from fimi.coordinator.update_store import Updates, UpdateStore
 from fimi.learning.data.dataset import Dataset
 from fimi.learning.training import memory, tensors
 from fimi.learning.training.trainer import Trainer, TrainingCancelled
-from fimi.messaging.messages import DevicePlan, Offer, RoundReport, RoundSettled
+from fimi.messaging.messages import DevicePlan, Offer, RoundReport, RoundSettled, UpdateReady
 from fimi.record.events import Credited, RoundFinished, RoundStarted
 from fimi.record.insight import Insight
 from fimi.record.results import DeviceRound, RoundResult, ServerRound
@@ -272,6 +272,19 @@ class TrainingRounds:
         for report in current.again if current is not None else ():
             # a second start of a device in this round: its joules are of this round too
             self.late(RoundSettled(**_place(report), phases=report.phases))
+        self.credit_earlier()
+
+    def credit_earlier(self) -> None:
+        """Credit what came of stored rounds when nobody could deal with it.
+
+        That is before they were stored, from devices that they did not wait for, and while the
+        fleet of a run that goes on was gathered.
+        """
+        earlier: list[tuple[str, RoundFact]] = self._context.conversation.open(
+            UpdateReady, RoundReport, RoundSettled
+        )
+        for _, fact in earlier:
+            self.late(fact)
 
     def _accept(self, result: RoundResult) -> None:
         """The round is stored."""

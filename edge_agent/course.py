@@ -112,6 +112,8 @@ class Course:
             self._resumed = desired.resume.round if desired.resume is not None else 0
         if desired.heard.boot_id == self._boot_id:
             self._facts = [fact for fact in self._facts if fact.number > desired.heard.fact]
+        if _ended(desired):
+            self._facts.clear()  # if the run goes on, its open round is worked in anew
         self._number += 1
         return True
 
@@ -189,8 +191,8 @@ class Course:
         self._number += 1
         if isinstance(step, Forget):
             self._held = None
-        if self._held != self._life:
-            return  # its run is over: nobody wants it any more
+        if self._is_over:
+            return
         match step:
             case Invitation():
                 self._joined, self._refused = _key(step), failed
@@ -211,8 +213,13 @@ class Course:
     def report(self, *facts: FactBody) -> None:
         """Add facts of the step that has begun, before it ends."""
         self._number += 1
-        if self._held == self._life:
+        if not self._is_over:
             self._add(facts)
+
+    @property
+    def _is_over(self) -> bool:
+        """The run in which the present step began has ended: nobody wants its facts any more."""
+        return self._held != self._life or self._desired is None or _ended(self._desired)
 
     def _add(self, facts: tuple[FactBody, ...]) -> None:
         for body in facts:

@@ -22,7 +22,7 @@ from fimi.edge_agent.metering import Metering
 from fimi.energy.cost_model import Phase
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import PayloadUnusable, TransferCancelled, TransferError
-from fimi.messaging.messages import FactBody, Goodput, Offer, UpdateReady
+from fimi.messaging.messages import Desired, FactBody, Goodput, Offer, UpdateReady
 from fimi.messaging.topics import COORDINATOR
 
 AGAIN_S = (1.0, 2.0, 3.0, 5.0)
@@ -151,7 +151,7 @@ class Exchange:
     ) -> bytes:
         tries = 0
         while True:
-            offer = offered()
+            known, offer = self._line.desired, offered()
 
             def cancelled(holder: str = offer.holder) -> bool:
                 return self._watch(step, holder, metering)
@@ -165,7 +165,7 @@ class Exchange:
             except TransferError:
                 if metering is not None:
                     metering.pause()
-                self._wait(step, offer, AGAIN_S[min(tries, len(AGAIN_S) - 1)])
+                self._wait(step, offer, known, AGAIN_S[min(tries, len(AGAIN_S) - 1)])
                 tries += 1
 
     def _require(self, step: Step) -> None:
@@ -186,8 +186,11 @@ class Exchange:
     def _is_away(self, holder: str) -> bool:
         return not self._peer.online or self._peer.absent_s(holder) is not None
 
-    def _wait(self, step: Step, offer: Offer, pause_s: float) -> None:
+    def _wait(self, step: Step, offer: Offer, known: Desired | None, pause_s: float) -> None:
         """Wait for the holder of a payload; shorter if it comes back.
+
+        What the coordinator wants is said after the payload was put on offer: when it says
+        something new since it wanted what was ``known``, the payload may be there.
 
         Raises:
             TransferCancelled: nothing is wanted of it any more.
@@ -199,7 +202,7 @@ class Exchange:
         while (left_s := limit_s - time.monotonic()) > 0.0:
             if not self._line.wants(step):
                 raise TransferCancelled(f"{offer.media} payload is no longer wanted")
-            if gone and not self._is_away(offer.holder):
+            if self._line.desired is not known or (gone and not self._is_away(offer.holder)):
                 return
             self._line.wait(min(left_s, LOOK_AGAIN_S))
 

@@ -408,7 +408,7 @@ class Peer:
             return
         if place.sender == self.id:
             if place.kind in ("lease", "claim"):
-                self._on_identity(place.kind, payload, retained)
+                self._on_identity(place.kind, payload)
             return
         now_s = time.monotonic()
         living = place.kind != "state" and not retained  # what is retained is no sign of life
@@ -447,9 +447,9 @@ class Peer:
             self.counters.received += 1
             self._put((place.sender, message))
 
-    def _on_identity(self, kind: str, payload: bytes, retained: bool) -> None:
+    def _on_identity(self, kind: str, payload: bytes) -> None:
         try:
-            self._identity.on_message(kind, payload, retained)
+            self._identity.on_message(kind, payload)
         except MessageRefused as error:
             self._refuse(str(error))
 
@@ -472,6 +472,7 @@ class Peer:
         next_beat_s = now_s + self._heartbeat_s
         next_word_s = AWAY_LOG_S
         while True:
+            before_s = now_s
             next_s = min(next_beat_s, self._presence.next_s())
             self._wake.wait(max(0.01, min(tick_s, next_s - time.monotonic())))
             self._wake.clear()
@@ -483,6 +484,8 @@ class Peer:
                 return
             self._documents.pump()
             now_s = time.monotonic()
+            if now_s - before_s > 2 * tick_s:  # this process stood still: who was silent was it
+                self._presence.pardon(now_s, wills=False)
             beat = now_s >= next_beat_s
             if beat:
                 next_beat_s = now_s + self._heartbeat_s

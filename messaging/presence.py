@@ -128,10 +128,17 @@ class Presence:
         with self._lock:
             return min(self._going.values(), default=float("inf"))
 
-    def pardon(self, now_s: float) -> None:
-        """Count every silence from ``now_s`` again, after this peer itself was offline."""
+    def pardon(self, now_s: float, *, wills: bool = True) -> None:
+        """Count every silence from ``now_s`` again, after this peer itself could hear nothing.
+
+        Args:
+            now_s: the present time, s.
+            wills: whether last wills that came just now are forgotten as well: this peer was
+                offline, perhaps because the broker was stopped.
+        """
         with self._lock:
-            self._going.clear()
+            if wills:
+                self._going.clear()
             for peer, view in self._views.items():
                 if view.online:
                     self._views[peer] = msgspec.structs.replace(view, last_heard_s=now_s)

@@ -78,6 +78,8 @@ class Store:
     done: bool = False
     ever_closed: set[int] = field(default_factory=set)
     """Rounds that any coordinator has closed; only the tests read it."""
+    interrupted: set[int] = field(default_factory=set)
+    """Rounds in which a coordinator was asked to stop; only the tests read it."""
 
 
 class Device:
@@ -86,7 +88,8 @@ class Device:
     def __init__(self, name: str, network: Network) -> None:
         self.name, self.network = name, network
         self.boots = 0
-        self.work: list[tuple[str, str, int]] = []
+        self.lives = 0
+        self.work: list[tuple[str, str, int, int]] = []
         self.broken_off: list[tuple[str, int]] = []
         self.boot()
 
@@ -127,6 +130,7 @@ class Device:
         here: dict[str, Any] = {"run": "r", "device": self.name}
         match step:
             case Forget():
+                self.lives += 1
                 course.finish(step)
             case Invitation():
                 # A refusal stands for a profile here: it is as much a fact, and shorter.
@@ -138,7 +142,7 @@ class Device:
                 facts: list[Body] = []
                 if wanted:
                     facts = [UpdateReady(**here, update=offer(step.round, self.name))]
-                    self.work.append((course.instance, self.boot_id, step.round))
+                    self.work.append((course.instance, self.boot_id, self.lives, step.round))
                 else:
                     self.broken_off.append((self.begun_in, step.round))
                 report = RoundReport(
@@ -150,7 +154,7 @@ class Device:
                     frequency_hz=None,
                     busy_s=1.0,
                     phases=(),
-                    backend=self.boot_id,
+                    backend=f"{self.boot_id}, life {self.lives}",
                     error="" if wanted else "broken off",
                 )
                 course.finish(step, *facts, report)
@@ -171,6 +175,7 @@ class Coordinator:
 
     def boot(self) -> None:
         self.starts += 1
+        self.gone = False
         self.facts: dict[str, dict[type[Any], Body]] = {device: {} for device in self.devices}
         self.again: list[Body] = []
         self.conversation = Conversation(
@@ -232,8 +237,12 @@ class Coordinator:
 
     def take(self, reported: Reported) -> None:
         store = self.store
+        if self.gone:
+            return
         for body in self.conversation.take(over_the_wire(reported)):
             device = reported.device
+            if isinstance(body, RoundReport) and body.error:
+                assert body.round in store.ever_closed, "broken off, and nobody has closed it"
             match body:
                 case Refusal():
                     store.profiles.add(device)
@@ -251,6 +260,14 @@ class Coordinator:
         if not store.done:
             self.say()
 
+    def interrupt(self) -> None:
+        """It is asked to stop: it says so to everybody, and hears nothing more."""
+        if not self.store.done:
+            self.store.interrupted.add(self.number)
+            for device in self.devices:
+                self.conversation.order(device, RunEnded(run="r", reason="stopped"))
+            self.gone = True
+
     def publish_again(self) -> None:
         """What a peer does after a reconnect."""
         for device in self.devices:
@@ -260,6 +277,8 @@ class Coordinator:
 
     def speak(self) -> None:
         """It has looked at what is stored."""
+        if self.gone:
+            return
         self.silent = False
         self.say()
 
@@ -275,14 +294,14 @@ class Coordinator:
 
     def close(self) -> None:
         """The round's time is over, or everybody has reported."""
-        if not self.store.done and not self.silent:
+        if not self.store.done and not self.silent and not self.gone:
             self.closing = True
             self.store.ever_closed.add(self.number)
             self.say()
 
     def finish(self) -> None:
         """Write the closed round with everything that has come, at once."""
-        if not self.closing or self.store.done:
+        if not self.closing or self.store.done or self.gone:
             return
         number = self.number
         for device in self.devices:

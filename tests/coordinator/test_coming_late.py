@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,16 @@ from fimi.coordinator.federation import FederationError
 from fimi.learning.training import tensors
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.messaging.client import Peer
 from fimi.messaging.messages import Invitation, Profile, RoundStart, UpdateReady
-from fimi.record.events import Credited, DeviceRefused, Event, RoundFinished, RoundStarted
+from fimi.record.events import (
+    Credited,
+    DeviceRefused,
+    Event,
+    Gathering,
+    RoundFinished,
+    RoundStarted,
+)
 from fimi.record.reader import read_run
 from fimi.record.summary import summarise
 
@@ -129,6 +137,39 @@ def test_a_device_beyond_the_number_is_told_why_it_is_not_used(lab: Lab) -> None
     assert not extra.invitations
 
 
+def test_a_device_that_goes_before_it_has_joined_takes_no_share(lab: Lab) -> None:
+    """The broker keeps the last state of a board that has lost its power, for a while."""
+    ghost = Peer(lab.broker.address, fleet=lab.fleet, peer="a-ghost", role="device")
+
+    def others(devices: list[ScriptedDevice]) -> None:
+        devices[:] = [
+            ScriptedDevice(lab.broker.address, lab.fleet, name, honest(), index=index)
+            for index, name in enumerate(("pi-1", "pi-2"))
+        ]
+        ghost.connect()
+
+    def leave(event: Event) -> None:
+        if isinstance(event, DeviceRefused):
+            ghost.close()
+
+    lab.on_event = leave
+    shipped = replace(TERMS, way="shipped", share=lambda index: bytes([index]))
+    try:
+        federation = lab.run(
+            honest(), honest(), rounds=1, terms=shipped, gather_timeout_s=30.0, prepare=others
+        )
+    finally:
+        ghost.close()
+    assert statuses(federation) == {"pi-1": "accepted", "pi-2": "accepted"}
+    assert [e.device for e in lab.said(DeviceRefused)] == ["pi-2"]  # type: ignore[attr-defined]
+    enrolled = {e.device: (e.device_index, e.why_not) for e in read_run(lab.path).enrolments}
+    assert enrolled == {
+        "a-ghost": (None, "went offline before it had joined"),
+        "pi-1": (1, ""),
+        "pi-2": (0, ""),
+    }
+
+
 def test_a_device_beyond_the_number_with_images_of_its_own_is_used(lab: Lab) -> None:
     extra = ScriptedDevice(lab.broker.address, lab.fleet, "device-9", honest(), index=2)
 
@@ -181,6 +222,11 @@ def test_a_device_that_does_not_follow_its_plan_is_left_out_and_comes_back(
     assert statuses(federation, 1)["device-3"] == "absent"
     assert statuses(federation, 5)["device-3"] == "accepted"
     assert "had no plan in force" in federation.rounds[0].devices[2].reason
+    # It has idled through the rounds without it: that belongs to them and not to the next one.
+    stored = [result.devices[2] for result in read_run(lab.path).rounds]
+    assert [entry.phases[-1].phase for entry in stored] == ["idle"] * 5
+    assert len(stored[0].phases) == 1
+    assert all(device.facts == [] for device in lab.devices)
 
 
 def test_what_comes_after_a_round_was_closed_is_credited_to_it(lab: Lab) -> None:
@@ -271,6 +317,36 @@ def test_what_comes_of_a_stored_round_while_the_fleet_gathers_is_credited(
     stored = read_run(lab.path).rounds
     assert [[len(entry.phases) for entry in result.devices] for result in stored] == [[4, 4]] * 2
     assert [device.facts for device in lab.devices] == [[], []]  # all of it was confirmed
+
+
+def test_a_run_that_goes_on_names_the_devices_that_it_waits_for(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fimi.coordinator.federation._BACK_S", 1.0)
+
+    def fleet(*names: str) -> Callable[[list[ScriptedDevice]], None]:
+        def put(devices: list[ScriptedDevice]) -> None:
+            devices[:] = [
+                ScriptedDevice(lab.broker.address, lab.fleet, name, honest(), index=index)
+                for index, name in enumerate(names)
+            ]
+
+        return put
+
+    def stop(event: Event) -> None:
+        if isinstance(event, RoundFinished):
+            lab.cancel.set()
+
+    lab.on_event = stop
+    before = lab.run(honest(), honest(), rounds=2, prepare=fleet("pi-1", "pi-2"))
+    assert before.status == "interrupted"
+    lab.on_event = lambda event: None
+    lab.cancel.clear()
+    lab.events.clear()
+    lab.run(honest(), honest(), rounds=2, quorum=1, prepare=fleet("pi-1"), resumes=True)
+    said = {e.missing for e in lab.said(Gathering)}  # type: ignore[attr-defined]
+    assert ("pi-2",) in said
+    assert said <= {("pi-1", "pi-2"), ("pi-2",)}
 
 
 def test_every_enrolled_device_has_a_row_in_every_round(lab: Lab) -> None:

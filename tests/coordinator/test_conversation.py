@@ -82,6 +82,16 @@ class Conversations(RuleBasedStateMachine):
         if heard:
             self.settle_network()
 
+    @rule(steps=st.integers(0, 4))
+    def interrupt_coordinator(self, steps: int) -> None:
+        """Ctrl-C; devices hear of it at once, while it starts again, or much later."""
+        self.coordinator.interrupt()
+        for _ in range(steps):
+            self.settle_network()
+            for device in self.devices.values():
+                device.advance()
+        self.coordinator.boot()
+
     @rule(keeps=st.booleans())
     def kill_broker(self, keeps: bool) -> None:
         """What was under way is lost, and what was kept as well if it has no disk."""
@@ -137,7 +147,7 @@ class Conversations(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_trained_twice(self) -> None:
-        """By one start of a device, for one run, whoever else was restarted."""
+        """By one start of a device, for one run that was not interrupted, whoever was restarted."""
         if hasattr(self, "devices"):
             for device in self.devices.values():
                 assert len(set(device.work)) == len(device.work)
@@ -150,7 +160,7 @@ class Conversations(RuleBasedStateMachine):
                 rounds = {
                     r for instance, r in device.broken_off if instance == self.coordinator.instance
                 }
-                assert rounds <= self.store.ever_closed
+                assert rounds <= self.store.ever_closed | self.store.interrupted
 
     def hand_over(self, to: str, message: object) -> None:
         if to == "device":

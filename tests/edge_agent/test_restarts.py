@@ -120,6 +120,51 @@ class TestCoordinator:
         bench.desk.order(bench.invitation(), bench.plan())
         assert bench.desk.hear(PlanApplied) == reply
 
+    def test_one_that_is_stopped_and_goes_on(self, bench: Bench) -> None:
+        """What was broken off because of that is no result of the run that goes on."""
+        plan = bench.plan()
+        bench.follow(plan)
+        bench.desk.stores = False
+        bench.desk.order(train_for_ever(bench.start()))
+        bench.desk.until(lambda reported: reported.stage == "training", "it trains")
+        bench.end()
+        bench.desk.until(lambda reported: reported.stage == "idle", "it has heard that")
+        bench.another_coordinator()
+        bench.desk.order(bench.invitation(), plan, bench.start())
+        bench.pull()
+        assert bench.desk.hear(RoundReport).error == ""
+        reports = [fact for fact in bench.desk.everything if isinstance(fact, RoundReport)]
+        assert len(reports) == 1
+
+    def test_one_that_is_stopped_before_it_pulled_the_update(self, bench: Bench) -> None:
+        plan = bench.plan()
+        bench.follow(plan)
+        bench.desk.stores = False
+        bench.desk.order(bench.start())
+        bench.desk.until(lambda reported: reported.stage == "offering", "the update is ready")
+        bench.end()
+        bench.desk.until(lambda reported: not reported.facts, "it has heard that")
+        bench.another_coordinator()
+        bench.desk.order(bench.invitation(), plan, bench.start())
+        bench.pull()
+        assert bench.desk.hear(RoundReport).error == ""
+        ready = [fact for fact in bench.desk.everything if isinstance(fact, UpdateReady)]
+        assert len(ready) == 1
+
+    def test_one_that_serves_again_is_asked_at_once(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("fimi.edge_agent.exchange.AGAIN_S", (3600.0,))
+        bench.follow(bench.plan())
+        start = bench.start()
+        bench.desk.peer.transfers.withdraw(start.model.digest)
+        bench.desk.order(start)
+        bench.desk.until(lambda reported: "does not serve" in reported.waits_for, "it waits")
+        bench.start()  # it serves the model again, and then says what it wants
+        bench.desk.order(replace(start, model=replace(start.model, rate_bps=1e9)))
+        bench.pull()
+        assert bench.desk.hear(RoundReport).error == ""
+
     def test_another_run_ends_the_one_before_at_once(self, bench: Bench) -> None:
         bench.follow(bench.plan())
         bench.desk.order(train_for_ever(bench.start()))

@@ -115,3 +115,12 @@ class TestSilence:
     def test_own_silence_is_pardoned(self, presence: Presence) -> None:
         presence.pardon(200.0)
         assert presence.lost(205.0) == []
+
+    def test_own_standstill_is_pardoned_and_announced_deaths_are_not(
+        self, presence: Presence
+    ) -> None:
+        """A process that was suspended has heard nobody for a while; what came since counts."""
+        presence.stated(state("offline"), 200.0)
+        presence.pardon(200.5, wills=False)
+        assert presence.lost(200.9) == []
+        assert presence.lost(201.1) == [state("offline")]

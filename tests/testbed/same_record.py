@@ -39,11 +39,10 @@ EVENTS = {
     "round-finished": (),
     "refitted": (),
     "credited": (),
-    "deployed": (),
     "not-deployed": (),
 }
 """Events that are compared, as a set, and what is left out of each. The others tell of processes
-that come and go, and of rounds that were begun."""
+that come and go, of rounds that were begun, and of exports, which are in tables of their own."""
 
 
 def differences(one: Path, other: Path, rounds: Container[int] | None = None) -> list[str]:
