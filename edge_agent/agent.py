@@ -169,9 +169,9 @@ class Agent:
             case RoundStart():
                 return (member.work(step),), False
             case RoundClosed():
-                settled = member.settle(step)
+                idled = member.settle(step)
                 line.show("settled", "the next round")
-                return settled, False
+                return idled, False
             case DeploymentTest():
                 report = member.try_out(step)
                 line.show("settled")
