@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
+from fimi.messaging.documents import AGAIN_S
 from fimi.messaging.messages import (
     DeploymentClosed,
     DeploymentTest,
@@ -48,9 +49,6 @@ _SLOTS: dict[type[Any], str] = {
     DeploymentClosed: "resume",
     RunEnded: "ended",
 }
-
-AGAIN_S = (1.0, 2.0, 4.0, 8.0, 10.0)
-"""Times between two publications of a document that is not answered, s; the last one repeats."""
 
 
 class Boot(Struct):

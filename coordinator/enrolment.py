@@ -35,6 +35,8 @@ from fimi.messaging.topics import device_id
 from fimi.record.events import DeviceRefused
 from fimi.record.record import Enrolment
 
+_NEVER_JOINED = "went offline before it had joined"
+
 
 class Terms(Struct, frozen=True, kw_only=True):
     """What devices are invited with.
@@ -69,7 +71,9 @@ class Roster:
     ) -> None:
         self._context = context
         self._terms = terms
-        self._parts: dict[str, DevicePart] = dict(known)
+        self._parts: dict[str, DevicePart] = {
+            device: part for device, part in known.items() if part.refused != _NEVER_JOINED
+        }
         self._boots: dict[str, str] = {}
         self._shares: dict[str, Offer] = {}
         self._hashes: Offer | None = None
@@ -103,18 +107,35 @@ class Roster:
         return None if part is None else part.prepared_s
 
     def came(self, device: str, boot_id: str) -> None:
-        """A device is online, perhaps again; one that has just started is invited."""
+        """A device is online; it is invited after each start, also if it was refused before."""
         part = self._parts.get(device)
         if part is None:
             if not self._gathered and not self._is_named(device):
                 return  # the order in which devices come must not decide who gets which share
             self._invite(device)
         elif self._boots.get(device) != boot_id:
-            self._invite(
-                device
-            )  # its share was withdrawn; one that was refused may have been mended
+            self._invite(device)  # its share was withdrawn; what it was refused for may be mended
         self._boots[device] = boot_id
         self._context.conversation.meet(device, boot_id)
+
+    def went(self, device: str) -> None:
+        """A device is offline. Has it never joined, then its share is free for one that is there.
+
+        A device may be taken for online that is not: the broker keeps its last state until its
+        connection is known to be lost.
+        """
+        part = self._parts.get(device)
+        if part is None or part.refused or part.profile is not None:
+            return
+        self._withdraw(device)
+        self._keep(device, replace(part, index=-1, refused=_NEVER_JOINED))
+        del self._parts[device]
+        self._boots.pop(device, None)
+        for other, without in sorted(self._parts.items()):
+            if without.index < 0 and self._context.registry.is_online(other):
+                del self._parts[other]
+                self._invite(other)
+                return
 
     def close_gathering(self) -> None:
         """Devices with names of their own get what is left, in the order of their names."""
@@ -222,7 +243,7 @@ class Roster:
             return
         if part is None or part.refused:
             self._keep(device, DevicePart(index=index) if part is None else _anew(part, index))
-            context.conversation.withdraw(device, RunEnded)
+            context.conversation.withdraw(device, RunEnded)  # if it was told that none is left
         if self._hashes is None and terms.hashes is not None:
             payload = terms.hashes(context.instance)
             self._hashes = context.peer.transfers.serve(payload, media=leak.MEDIA)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 
 from msgspec import Struct
@@ -302,6 +302,10 @@ class Coordinator:
         if self._plans is not None:
             self._plans.send(device)  # with the present time of the fleet's clock
 
+    def went(self, device: str) -> None:
+        """Give the share of a device that has never joined to another one."""
+        self._roster.went(device)
+
     def generator_came(self, generator: str) -> None:
         """Have the node offer the batches of all devices that may still fetch theirs."""
         if self._plans is not None:
@@ -495,6 +499,10 @@ class Coordinator:
         going_on = self._resume is not None and self._resume.checkpoint.plan is not None
         wanted = max(wanted, len(roster.members))
 
+        def absent(here: Collection[str]) -> tuple[str, ...]:
+            names = set(roster.members) - set(here)
+            return tuple(sorted(names)) if going_on else missing(here, wanted)
+
         def complete() -> bool:
             nonlocal told, back_s
             there, now_s = registry.devices, time.monotonic()
@@ -507,7 +515,7 @@ class Coordinator:
                     Gathering(
                         here=len(here),
                         wanted=wanted,
-                        missing=missing(here, wanted),
+                        missing=absent(here),
                         left_s=max(0.0, limit_s - now_s),
                     )
                 )
@@ -529,7 +537,7 @@ class Coordinator:
             )
         there = registry.devices
         if len(there) < self._quorum:
-            names = missing({*there, *roster.refused}, wanted)
+            names = absent({*there, *roster.refused})
             refused = "; ".join(f"{d} cannot take part: {why}" for d, why in roster.refused.items())
             raise FederationError(
                 f"{len(there)} of {wanted} devices came{waited}"

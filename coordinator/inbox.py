@@ -53,6 +53,9 @@ class Host(Protocol):
     def came(self, device: str, boot_id: str) -> None:
         """A device is online."""
 
+    def went(self, device: str) -> None:
+        """A device has gone offline."""
+
     def generator_came(self, generator: str) -> None:
         """A generator node is online."""
 
@@ -167,6 +170,8 @@ class Inbox:
             return
         if self._registry.heard_state(state):
             self._notify(DeviceLost(device=state.peer, reason="went offline"))
+            if self._host is not None:
+                self._host.went(state.peer)
         if self._host is None or state.status != "online":
             return
         if state.role == "device":

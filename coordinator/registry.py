@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from fimi.messaging.messages import DeviceState, PlanApplied, Profile
 
 
@@ -63,11 +61,6 @@ class Registry:
         first = self._applied.get(reply.device) != reply
         self._applied[reply.device] = reply
         return first
-
-    def expect_answers(self, devices: Iterable[str]) -> None:
-        """Drop these devices' answers to plans, because they are sent the first one."""
-        for device in devices:
-            self._applied.pop(device, None)
 
     def answer(self, device: str) -> PlanApplied | None:
         """A device's last answer to a plan since it started; ``None`` before."""

@@ -3,8 +3,8 @@
 A round ends when every participant has reported, or at its deadline with those that have. A report
 is late if the device was busy for longer than the deadline on its own clock. A device that is
 offline, or silent until the wall-clock limit, is missing. Only checked updates of punctual devices
-go into the model. Every member of the run has an entry, also if it was absent; what is not known of
-its joules is bounded. What comes after the round was closed is credited to it later.
+go into the model. Everybody who was invited has an entry, also who was absent; what is not known of
+joules is bounded. What comes after the round was closed is credited to it later.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from fimi.messaging.messages import (
     UpdateReady,
 )
 from fimi.messaging.transfers.collecting import Collector
-from fimi.record.bounds import unknown_max
-from fimi.record.credit import reported
+from fimi.record.bounds import own_s, unknown_max
+from fimi.record.credit import idle_only, reported
 from fimi.record.events import Awaiting, DeviceReported, UpdateRejected
 from fimi.record.results import DeviceRound, DeviceStatus
 
@@ -63,6 +63,7 @@ class RoundOrder(Struct, frozen=True, kw_only=True):
         plans: plan of every participant.
         predicted: predicted phases of every device that is online, participating or resting.
         members: profile of every device that takes part in the run, online or not.
+        invited: all of these, and those that have not joined yet.
         graphs: offer of the training graphs; ``None`` if there are none.
     """
 
@@ -72,6 +73,7 @@ class RoundOrder(Struct, frozen=True, kw_only=True):
     plans: dict[str, DevicePlan]
     predicted: dict[str, tuple[PhaseCost, ...]]
     members: dict[str, Profile]
+    invited: frozenset[str] = frozenset()
     graphs: Offer | None = None
 
     @property
@@ -81,8 +83,8 @@ class RoundOrder(Struct, frozen=True, kw_only=True):
 
     @property
     def absent(self) -> tuple[str, ...]:
-        """Members that are not there, or have no plan in force, sorted."""
-        return tuple(sorted(set(self.members) - set(self.predicted)))
+        """Devices that are not there, or have no plan in force, sorted."""
+        return tuple(sorted({*self.members, *self.invited} - set(self.predicted)))
 
     def samples(self, device: str, report: RoundReport) -> tuple[int, int]:
         """Planned local and synthetic samples of a participant.
@@ -206,6 +208,7 @@ class Round:
                     device=device,
                     round=order.number,
                     accepted=entry.status == "accepted",
+                    began_s=order.start_s,
                     fleet_time_s=end_s,
                 ),
             )
@@ -224,6 +227,8 @@ class Round:
     def _why_absent(self, device: str) -> str:
         if not self._registry.is_online(device):
             return f"{device} was offline when the round began"
+        if device not in self._order.members:
+            return f"{device} was invited and had not joined when the round began"
         answer = self._registry.answer(device)
         if answer is None:
             return f"{device} had no plan in force when the round began"
@@ -236,8 +241,9 @@ class Round:
             return entry
         plan = self._order.plans.get(entry.device)
         rate_bps = plan.point.rate_bps if plan is not None and plan.point.rate_bps else 0.0
+        left_s = own_s(round_s, entry.busy_s, entry.waited_s, entry.phases)
         return msgspec.structs.replace(
-            entry, unknown_max=unknown_max(profile.board, round_s, entry.phases, rate_bps)
+            entry, unknown_max=unknown_max(profile.board, left_s, entry.phases, rate_bps)
         )
 
     def _pending(self, wanted: Iterable[str], done: Iterable[str]) -> set[str]:
@@ -365,9 +371,11 @@ class Round:
                 self._context.notify(
                     UpdateRejected(round=order.number, device=device, reason=reason)
                 )
-        everybody = all(e.status in ("accepted", "refused") for e in outcome.devices.values())
+        everybody = order.plans.keys() <= self._reports.keys()
+        punctual = all(entry.status != "late" for entry in outcome.devices.values())
         busy = [e.busy_s + e.waited_s for e in outcome.devices.values() if e.busy_s is not None]
-        outcome.duration_s = max(busy) if everybody and busy else self._deadline_s
+        ended_s = max(busy, default=0.0) if everybody and punctual else 0.0
+        outcome.duration_s = ended_s or self._deadline_s
         return outcome
 
     def _verdict(self, device: str) -> tuple[DeviceStatus, str]:
@@ -443,4 +451,4 @@ def _settled(entry: DeviceRound, settled: RoundSettled | None, round_s: float) -
                 largest_gap_s=0.0,
             )
             phases = (idle,)
-    return msgspec.structs.replace(entry, phases=entry.phases + phases)
+    return idle_only(msgspec.structs.replace(entry, phases=entry.phases + phases), round_s)

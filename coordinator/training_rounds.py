@@ -191,6 +191,7 @@ class TrainingRounds:
                 plans=participants,
                 predicted=participation.predicted(present, drawn, boards),
                 members=members,
+                invited=frozenset(self._roster.indices),
                 graphs=graphs,
             ),
             before,

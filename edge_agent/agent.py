@@ -155,10 +155,10 @@ class Agent:
             case Invitation():
                 return self._join(step, tools)
             case RoundClosed() if member is None:
-                settled = RoundSettled(
+                nothing = RoundSettled(
                     run=step.run, device=step.device, round=step.round, phases=()
                 )
-                return (settled,), False
+                return (nothing,), False
         if member is None:
             raise RuntimeError(f"{type(step).__name__} for a device that has not joined the run")
         match step:
@@ -169,9 +169,9 @@ class Agent:
             case RoundStart():
                 return (member.work(step),), False
             case RoundClosed():
-                settled = member.settle(step)
+                idled = member.settle(step)
                 line.show("settled", "the next round")
-                return (settled,), False
+                return idled, False
             case DeploymentTest():
                 report = member.try_out(step)
                 line.show("settled")

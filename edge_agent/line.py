@@ -17,6 +17,7 @@ from typing import TypeVar
 from fimi.edge_agent.course import Course, Step
 from fimi.edge_agent.health import sound
 from fimi.messaging.client import Peer
+from fimi.messaging.documents import AGAIN_S
 from fimi.messaging.errors import MessageRefused, MessagingError
 from fimi.messaging.messages import (
     DeploymentTest,
@@ -33,8 +34,6 @@ log = logging.getLogger(__name__)
 
 Order = TypeVar("Order", Invitation, DevicePlan, RoundStart, DeploymentTest)
 
-AGAIN_S = (1.0, 2.0, 4.0, 8.0, 10.0)
-"""Times between two publications of facts that are not stored yet, s; the last one repeats."""
 QUIET_S = 1.0
 """Shortest time between two publications without a new fact, s."""
 LOOK_AGAIN_S = 0.2

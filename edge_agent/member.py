@@ -144,6 +144,7 @@ class Member:
         self._metering = Metering(invitation.device, hardware)
         self._plan: DevicePlan | None = None
         self._owed: tuple[PhaseRecord, ...] = ()  # of plans, to be reported with what comes next
+        self._unsettled: int | None = None  # the round it has worked in, until that is settled
         self.rounds = 0
 
     @property
@@ -220,6 +221,7 @@ class Member:
         waited_s = sum(record.duration_s for record in phases if record.phase == "waiting")
         self._idle()
         self.rounds += not done.error
+        self._unsettled = start.round
         report = RoundReport(
             run=start.run,
             device=start.device,
@@ -241,18 +243,29 @@ class Member:
         )
         return self._with_faults(report)
 
-    def settle(self, closed: RoundClosed) -> RoundSettled:
-        """End the idle phase of a round that was closed, and report it."""
+    def settle(self, closed: RoundClosed) -> tuple[RoundSettled, ...]:
+        """End the idle phase of a round that was closed, and report it.
+
+        A device that was so slow that it missed the whole of that round has idled in the round it
+        worked in as well: until the other one began.
+        """
+        found, worked = [], self._unsettled
+        if worked is not None and worked < closed.round:
+            found.append(self._settled(closed, worked, closed.began_s))
+        found.append(self._settled(closed, closed.round, closed.fleet_time_s))
+        self._unsettled = None
+        return tuple(found)
+
+    def _settled(self, closed: RoundClosed, number: int, end_s: float) -> RoundSettled:
+        """What the device has idled in a round that ended at ``end_s`` on the fleet's clock."""
         phases: tuple[PhaseRecord, ...] = ()
         if self._plan is not None:
-            self._hardware.has_waited_until(closed.fleet_time_s)
+            self._hardware.has_waited_until(end_s)
             self._metering.close()
-            phases = (*self._owed, *self._metering.take(closed.round))
+            phases = (*self._owed, *self._metering.take(number))
             self._owed = ()
             self._idle()
-        settled = RoundSettled(
-            run=closed.run, device=closed.device, round=closed.round, phases=phases
-        )
+        settled = RoundSettled(run=closed.run, device=closed.device, round=number, phases=phases)
         return self._with_faults(settled)
 
     def try_out(self, test: DeploymentTest) -> DeploymentReport:

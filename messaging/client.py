@@ -408,7 +408,7 @@ class Peer:
             return
         if place.sender == self.id:
             if place.kind in ("lease", "claim"):
-                self._on_identity(place.kind, payload, retained)
+                self._on_identity(place.kind, payload)
             return
         now_s = time.monotonic()
         living = place.kind != "state" and not retained  # what is retained is no sign of life
@@ -449,9 +449,9 @@ class Peer:
             self.counters.received += 1
             self._put((place.sender, message))
 
-    def _on_identity(self, kind: str, payload: bytes, retained: bool) -> None:
+    def _on_identity(self, kind: str, payload: bytes) -> None:
         try:
-            self._identity.on_message(kind, payload, retained)
+            self._identity.on_message(kind, payload)
         except MessageRefused as error:
             self._refuse(str(error))
 

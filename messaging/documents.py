@@ -18,6 +18,9 @@ from msgspec import Struct
 from paho.mqtt.client import MQTTMessageInfo
 from paho.mqtt.enums import MQTTErrorCode
 
+AGAIN_S = (1.0, 2.0, 4.0, 8.0, 10.0)
+"""Times after which a document that is not answered is published again, s; the last one repeats."""
+
 
 class _Document(Struct):
     """The latest payload of a topic.

@@ -119,7 +119,7 @@ class Identity:
         """Ask until the id is held, or is known to be another's."""
         tenancy = self._tenancy
         start_s = time.monotonic()
-        waits_since_s: float | None = None
+        waits_since_s, waits_for = start_s, ""
         self.ask()
         while True:
             with self._changed:
@@ -129,8 +129,8 @@ class Identity:
                     raise self._taken()
                 now_s = time.monotonic()
                 if tenancy.standing == "waiting" and tenancy.other is not None:
-                    if waits_since_s is None:
-                        waits_since_s = now_s
+                    if waits_for != tenancy.other.boot_id:
+                        waits_since_s, waits_for = now_s, tenancy.other.boot_id
                         log.info(
                             "peer id %r was held by %s; waiting for %g s whether it answers",
                             *(self._peer, holder_in_words(tenancy.other), CLAIM_S),
@@ -148,24 +148,24 @@ class Identity:
                 self._changed.wait(max(0.0, again_s))
                 due = time.monotonic() >= self._asked_s + ASK_AGAIN_S
             if due:
-                self.ask()
+                self.ask(again=True)
 
     def move(self, link: Link) -> None:
         """From now on publish on this connection."""
         with self._changed:
             self._link = link
 
-    def ask(self) -> None:
-        """Ask whether somebody else has the id; after every reconnect, and when nothing came."""
+    def ask(self, *, again: bool = False) -> None:
+        """Ask whether somebody else has the id: after every (re)connect, and ``again``."""
         with self._changed:
             self._asked_s = time.monotonic()
-            self._publish(self._tenancy.ask(secrets.token_hex(8)))
+            self._publish(self._tenancy.ask(secrets.token_hex(8), again=again))
 
     def ask_if_unconfirmed(self) -> None:
         """Ask again if there was no answer for a while."""
         due = time.monotonic() >= self._asked_s + 2 * ASK_AGAIN_S
         if due and self._tenancy.standing == "holding" and not self.confirmed:
-            self.ask()
+            self.ask(again=True)
 
     def describe(self, what: str) -> None:
         """Say in the lease what this process does, for example ``"run desk-3"``."""
@@ -179,7 +179,7 @@ class Identity:
 
     # On a network thread.
 
-    def on_message(self, kind: str, payload: bytes, retained: bool) -> None:
+    def on_message(self, kind: str, payload: bytes) -> None:
         """Take a lease or claim of the own id.
 
         Raises:
@@ -192,7 +192,7 @@ class Identity:
             tenancy = self._tenancy
             before = tenancy.standing, tenancy.confirmed
             if isinstance(message, Lease) and kind == "lease":
-                self._publish(tenancy.on_lease(message, live=not retained))
+                self._publish(tenancy.on_lease(message))
             elif isinstance(message, Claim) and kind == "claim":
                 self._publish(tenancy.on_claim(message))
             else:
@@ -204,12 +204,12 @@ class Identity:
         if before[0] == "holding" and after[0] == "lost":
             self._lost_handler(self._taken())
 
-    def _on_probe(self, topic: str, payload: bytes, retained: bool) -> None:
+    def _on_probe(self, topic: str, payload: bytes, _retained: bool) -> None:
         place = topics.parse(topic)
         if place is None:
             return
         try:
-            self.on_message(place.kind, payload, retained)
+            self.on_message(place.kind, payload)
         except MessageRefused as error:
             log.warning("dropped: %s", error)
 

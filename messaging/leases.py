@@ -12,7 +12,7 @@ publishes a lease of the next epoch.
       │                                                  ▲ │                               │
       └─ held ─▶ waiting ─ released, or nobody answers ──┘ └───────── a lease of ──────────┤
                     │                                                 higher rank came     │
-                    └─────────────── a lease came live ─────────▶ lost ◀───────────────────┘
+                    └────────── a lease answered the claim ─────▶ lost ◀───────────────────┘
 
 Leases have a total order, their *rank*: epoch, then boot id. Whoever holds the id and sees a lease
 of higher rank yields; whoever sees one of lower rank publishes its own again. So of any number of
@@ -50,19 +50,25 @@ class Tenancy:
         self.other: Lease | None = None
         """The lease of another process which holds the id, as far as is known."""
         self._epoch = mine.epoch - 1
-        self._nonce = ""
+        self._nonces: set[str] = set()
+        self._fresh: set[str] = set()  # of the claims since the last reconnect
 
-    def ask(self, nonce: str) -> tuple[Claim, ...]:
-        """Ask who holds the id; once subscribed, and after every reconnect."""
-        self._nonce = nonce
-        self.confirmed = False
+    def ask(self, nonce: str, *, again: bool = False) -> tuple[Claim, ...]:
+        """Ask who holds the id, once subscribed and after every reconnect; or ask ``again``."""
+        self._nonces.add(nonce)
+        if not again:
+            self._fresh.clear()
+            self.confirmed = False
+        self._fresh.add(nonce)
         return () if self.standing == "lost" else (Claim(peer=self.mine.peer, nonce=nonce),)
 
     def on_claim(self, claim: Claim) -> tuple[Lease, ...]:
         """Take a claim: the own one, which has come back behind all leases, or a newcomer's."""
-        if claim.nonce != self._nonce:
+        if claim.nonce not in self._nonces:
             held = self.standing in ("taking", "holding")
             return (msgspec.structs.replace(self.mine, nonce=claim.nonce),) if held else ()
+        if claim.nonce not in self._fresh:
+            return ()
         if self.standing in ("taking", "holding"):
             self.confirmed = self.standing == "holding"
             return (self.mine,)  # a broker that was restarted may have lost it
@@ -73,8 +79,8 @@ class Tenancy:
         self.standing = "waiting"
         return ()
 
-    def on_lease(self, lease: Lease, *, live: bool) -> tuple[Lease, ...]:
-        """Take a lease; ``live`` if it was published just now, not kept by the broker."""
+    def on_lease(self, lease: Lease) -> tuple[Lease, ...]:
+        """Take a lease: one that the broker has kept, or one that was published just now."""
         if lease.boot_id == self.mine.boot_id:
             if self.standing == "taking" and lease.epoch == self.mine.epoch:
                 self.standing, self.confirmed = "holding", True
@@ -86,7 +92,7 @@ class Tenancy:
             return self._lose(lease)
         if self.standing == "lost":
             return ()
-        if lease.held and live:
+        if lease.held and lease.nonce in self._nonces:
             return self._lose(lease)
         self.other = lease if lease.held else None
         return self._take() if self.standing == "waiting" and self.other is None else ()

@@ -217,7 +217,9 @@ class Link:
         self._client.connect_timeout = max(0.5, min(timeout_s, CONNECT_TIMEOUT_S))
         five: dict[str, Any] = {}
         if self.version == "5":
-            five = {"clean_start": self._clean_session, "properties": self._session()}
+            # a new process begins with nothing; what its connection misses later, it gets
+            start = True if self._clean_session else mqtt.MQTT_CLEAN_START_FIRST_ONLY
+            five = {"clean_start": start, "properties": self._session()}
         try:
             if where.tls:
                 self._client.tls_set(ca_certs=where.ca_path)

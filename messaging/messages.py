@@ -399,10 +399,12 @@ class RoundClosed(RoundMessage, frozen=True, kw_only=True, tag="round-closed"):
 
     Attributes:
         accepted: whether this device's update went into the model.
+        began_s: the round's beginning on the fleet's clock.
         fleet_time_s: the round's end on the fleet's clock.
     """
 
     accepted: bool
+    began_s: Seconds = 0.0
     fleet_time_s: Seconds
 
 

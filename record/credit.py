@@ -2,6 +2,7 @@
 
 * :func:`credited`  a device's entry with a report, an idle phase, or both that came late
 * :func:`reported`  the fields of an entry that come from a report
+* :func:`idle_only`  the entry of a device that has idled through a round
 
 The same report or idle phase a second time changes nothing. The model of the round is made: a late
 report changes joules, seconds and what is known of the training, never whether an update counts.
@@ -16,7 +17,7 @@ import msgspec
 
 from fimi.energy.ledger import PhaseRecord
 from fimi.messaging.messages import RoundReport, RoundSettled
-from fimi.record.bounds import remaining
+from fimi.record.bounds import own_s, remaining, unmetered_s
 from fimi.record.results import DeviceRound, DeviceStatus
 
 AFTERWARDS = "reported after the round closed"
@@ -53,7 +54,7 @@ def credited(
     Returns:
         The entry itself where nothing is new.
     """
-    before = entry.phases
+    before, was_s = entry.phases, _unmetered_s(entry, round_s)
     if report is not None and entry.busy_s is None and entry.status in _UNREPORTED:
         fields = reported(report)
         fields["phases"] = (*_new(report.phases, before), *before)
@@ -65,9 +66,25 @@ def credited(
         if idle := _new(settled.phases, known):
             entry = msgspec.structs.replace(entry, phases=(*known, *idle))
     if entry.phases != before:
-        left = remaining(entry.unknown_max, round_s, before, entry.phases)
-        entry = msgspec.structs.replace(entry, unknown_max=left)
+        left = remaining(entry.unknown_max, was_s, _unmetered_s(entry, round_s))
+        entry = idle_only(msgspec.structs.replace(entry, unknown_max=left), round_s)
     return entry
+
+
+def idle_only(entry: DeviceRound, round_s: float) -> DeviceRound:
+    """A device's entry; one that told nothing but of idling all the round has done nothing else.
+
+    Then nothing that was predicted of its work is missing.
+    """
+    if entry.busy_s is not None or unmetered_s(round_s, entry.phases) > 0.0:
+        return entry
+    idle = tuple(cost for cost in entry.predicted if cost.phase == "idle")
+    return msgspec.structs.replace(entry, predicted=idle)
+
+
+def _unmetered_s(entry: DeviceRound, round_s: float) -> float:
+    left_s = own_s(round_s, entry.busy_s, entry.waited_s, entry.phases)
+    return unmetered_s(left_s, entry.phases)
 
 
 def _new(told: tuple[PhaseRecord, ...], known: tuple[PhaseRecord, ...]) -> tuple[PhaseRecord, ...]:

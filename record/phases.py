@@ -62,10 +62,13 @@ def round_parts(result: RoundResult) -> tuple[EnergyPart, ...]:
     A device that told nothing has a silent part for each phase that was predicted of it; without a
     prediction for each phase of a round, or for idling alone if it was not to train. One that told
     something lacks what was predicted and is not there: any phase unless it failed before it, and
-    idling unless it was busy, or waited for its pull, to the end of the round.
+    idling unless it was busy, or waited for its pull, to the end of the round. A device that had
+    not joined yet has no part in it.
     """
     parts: list[EnergyPart] = []
     for entry in result.devices:
+        if entry.is_outside:
+            continue
         apart = entry.status in APART
         silent = tuple(cost.phase for cost in entry.predicted)
         silent = silent or (("idle",) if apart else _OF_A_ROUND)

@@ -90,6 +90,11 @@ class DeviceRound(DeviceStretch, frozen=True, kw_only=True):
     unknown_max: Energy | None = None
 
     @property
+    def is_outside(self) -> bool:
+        """Whether the device had not joined yet: the run counts none of its joules."""
+        return self.status == "absent" and self.unknown_max is None and not self.phases
+
+    @property
     def waited_s(self) -> float:
         """For how long its update was ready before the coordinator began to pull it, s."""
         return math.fsum(p.duration_s for p in self.phases if p.phase == "waiting")

@@ -279,6 +279,12 @@ DEVICE_ROUNDS = StoreView(
     "USING (round, device)",
 )
 
+_LACKS = (
+    f"(energy_j IS NULL AND NOT (status = '{_ABSENT}' AND unknown_max_j IS NULL "
+    "AND coalesce(stretches, 0) = 0))"
+)
+"""SQL that is true of a device whose joules are incomplete; one that has not joined has none."""
+
 _INDEPENDENT = ("uncertainty_j", "known_uncertainty_j")
 _ROUND_SUMS = (
     whole("devices", "devices", "that are enrolled", "count(*)"),
@@ -287,14 +293,14 @@ _ROUND_SUMS = (
     whole(
         "accepted", "devices", "whose update went into the model", f"sum(status = '{_ACCEPTED}')"
     ),
-    whole("unmetered", "devices", "whose joules are incomplete", "sum(energy_j IS NULL)"),
-    *_sum_and_known("board energy of all devices", "known_", "sum(energy_j IS NULL) = 0", True),
+    whole("unmetered", "devices", "whose joules are incomplete", f"sum({_LACKS})"),
+    *_sum_and_known("board energy of all devices", "known_", f"sum({_LACKS}) = 0", True),
     *_sum(
         "the most that the gaps in `energy_j` can hold; unknown if one has no bound",
         "gap_",
         "unknown_",
         "unknown_max_j",
-        f"sum(energy_j IS NULL) = sum({_is_read('gap_', 'gap_j')})",
+        f"sum({_LACKS}) = sum({_is_read('gap_', 'gap_j')})",
     ),
     real(
         "predicted_board_j",

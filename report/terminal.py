@@ -80,7 +80,7 @@ def device_table(summary: Summary, paper: Paper) -> str:
     bare = alike(all_energies)
     fleet = summary.energy.known
     kind = fleet.kind if fleet and bare else "metered"
-    boards = {device.hardware for device in summary.devices}
+    boards = {device.hardware for device in summary.devices if device.hardware}
     clock = {"physical": "measured", "emulated": "emulated"}.get("/".join(boards), "metered")
     images = str(sum(sum(d.synthetic_counts) for d in summary.devices))
     columns: list[tuple[str, Callable[[DeviceSummary], str], str]] = [

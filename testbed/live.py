@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fimi.coordinator.training_rounds import in_words
+from fimi.energy.hardware import HardwareDescription
 from fimi.record.clean import clean
 from fimi.record.events import (
     Awaiting,
@@ -249,6 +250,8 @@ class LiveView(LiveDisplay):
         self._earlier = len(self._results)
         for device, share in run.device_plans.items():
             self._devices[device] = ["", "", str(sum(share.synthetic_counts)), "awaited"]
+            if (profile := run.profiles.get(device)) is not None:
+                self._describe(device, profile.hardware, sum(profile.label_counts))
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
@@ -259,10 +262,9 @@ class LiveView(LiveDisplay):
             case Awaiting() | AwaitingGenerator() | BrokerAway():
                 self._waiting, self._waiting_s = describe(event), time.monotonic()
             case DeviceJoined():
-                self._kinds.add(event.kind)
-                board = f"{event.board} ({event.kind})"
-                synthetic = self._devices.get(event.device, ["", "", ""])[2]
-                self._devices[event.device] = [board, str(event.samples), synthetic, "joined"]
+                self._devices.setdefault(event.device, ["", "", "", ""])
+                self._describe(event.device, event, event.samples)
+                self._set(event.device, 3, "joined")
             case DeviceRefused():
                 self._set(event.device, 3, "refused")
                 self._notices = [*self._notices[-2:], describe(event)]
@@ -304,6 +306,12 @@ class LiveView(LiveDisplay):
         for device in {part.device: None for part in parts}:
             own = EnergyTally(part for part in parts if part.device == device)
             self._latest[device] = own.sum()
+
+    def _describe(
+        self, device: str, board: DeviceJoined | HardwareDescription, samples: int
+    ) -> None:
+        self._kinds.add(board.kind)
+        self._devices[device][:2] = [f"{board.board} ({board.kind})", str(samples)]
 
     def _set(self, device: str, column: int, text: str) -> None:
         if device in self._devices:

@@ -160,6 +160,9 @@ class Collector:
                 self._end(pull, self._transfers.finish(download))
         except TransferError as error:
             self._end(pull, error)
+        except Exception as error:  # of this one; the others are collected all the same
+            log.exception("a payload of %s cannot be collected", pull.offer.holder)
+            self._end(pull, TransferError(f"{pull.offer.holder}: {error!r}"))
 
     def _end(self, pull: _Pull, result: bytes | TransferError) -> None:
         with self._arrived:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,25 @@ import numpy as np
 import pytest
 from lab import TERMS, Lab, statuses
 from msgspec.structs import replace
-from scripted import MODEL, ScriptedDevice, honest, silent
+from scripted import MODEL, ScriptedDevice, failing, honest, silent
 
 from fimi.coordinator.enrolment import Terms
 from fimi.coordinator.federation import FederationError
 from fimi.learning.training import tensors
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.messaging.client import Peer
 from fimi.messaging.messages import Invitation, Profile, RoundStart, UpdateReady
-from fimi.record.events import Credited, DeviceRefused, Event, RoundFinished, RoundStarted
+from fimi.record.events import (
+    Credited,
+    DeviceRefused,
+    Event,
+    Gathering,
+    RoundFinished,
+    RoundStarted,
+)
 from fimi.record.reader import read_run
+from fimi.record.summary import summarise
 
 
 @pytest.fixture
@@ -126,6 +135,39 @@ def test_a_device_beyond_the_number_is_told_why_it_is_not_used(lab: Lab) -> None
         lab.run(waits, waits, rounds=3, terms=shipped, wall_timeout_s=30.0)
     assert "all shares are taken (device-1, device-2)" in extra.ended[0].reason
     assert not extra.invitations
+
+
+def test_a_device_that_goes_before_it_has_joined_takes_no_share(lab: Lab) -> None:
+    """The broker keeps the last state of a board that has lost its power, for a while."""
+    ghost = Peer(lab.broker.address, fleet=lab.fleet, peer="a-ghost", role="device")
+
+    def others(devices: list[ScriptedDevice]) -> None:
+        devices[:] = [
+            ScriptedDevice(lab.broker.address, lab.fleet, name, honest(), index=index)
+            for index, name in enumerate(("pi-1", "pi-2"))
+        ]
+        ghost.connect()
+
+    def leave(event: Event) -> None:
+        if isinstance(event, DeviceRefused):
+            ghost.close()
+
+    lab.on_event = leave
+    shipped = replace(TERMS, way="shipped", share=lambda index: bytes([index]))
+    try:
+        federation = lab.run(
+            honest(), honest(), rounds=1, terms=shipped, gather_timeout_s=30.0, prepare=others
+        )
+    finally:
+        ghost.close()
+    assert statuses(federation) == {"pi-1": "accepted", "pi-2": "accepted"}
+    assert [e.device for e in lab.said(DeviceRefused)] == ["pi-2"]  # type: ignore[attr-defined]
+    enrolled = {e.device: (e.device_index, e.why_not) for e in read_run(lab.path).enrolments}
+    assert enrolled == {
+        "a-ghost": (None, "went offline before it had joined"),
+        "pi-1": (1, ""),
+        "pi-2": (0, ""),
+    }
 
 
 def test_a_device_beyond_the_number_with_images_of_its_own_is_used(lab: Lab) -> None:
@@ -277,6 +319,36 @@ def test_what_comes_of_a_stored_round_while_the_fleet_gathers_is_credited(
     assert [device.facts for device in lab.devices] == [[], []]  # all of it was confirmed
 
 
+def test_a_run_that_goes_on_names_the_devices_that_it_waits_for(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fimi.coordinator.federation._BACK_S", 1.0)
+
+    def fleet(*names: str) -> Callable[[list[ScriptedDevice]], None]:
+        def put(devices: list[ScriptedDevice]) -> None:
+            devices[:] = [
+                ScriptedDevice(lab.broker.address, lab.fleet, name, honest(), index=index)
+                for index, name in enumerate(names)
+            ]
+
+        return put
+
+    def stop(event: Event) -> None:
+        if isinstance(event, RoundFinished):
+            lab.cancel.set()
+
+    lab.on_event = stop
+    before = lab.run(honest(), honest(), rounds=2, prepare=fleet("pi-1", "pi-2"))
+    assert before.status == "interrupted"
+    lab.on_event = lambda event: None
+    lab.cancel.clear()
+    lab.events.clear()
+    lab.run(honest(), honest(), rounds=2, quorum=1, prepare=fleet("pi-1"), resumes=True)
+    said = {e.missing for e in lab.said(Gathering)}  # type: ignore[attr-defined]
+    assert ("pi-2",) in said
+    assert said <= {("pi-1", "pi-2"), ("pi-2",)}
+
+
 def test_every_enrolled_device_has_a_row_in_every_round(lab: Lab) -> None:
     def leave(device: ScriptedDevice, start: RoundStart) -> None:
         device.stop.set()
@@ -356,3 +428,30 @@ def test_the_run_goes_on_where_a_planned_device_comes_back_with_other_data(lab: 
     assert federation.status == "completed"
     assert statuses(federation, 6)["device-4"] == "accepted"
     assert set(federation.device_plans) == {"device-1", "device-3", "device-4"}
+
+
+def test_a_device_that_was_invited_and_never_joins_has_its_rows(lab: Lab) -> None:
+    class Mute(ScriptedDevice):
+        def _do(self, order: object) -> None:
+            """Nothing: it hangs."""
+
+    mute = Mute(lab.broker.address, lab.fleet, "device-2", silent, index=1)
+    with mute:
+        federation = lab.run(honest(), wanted=2, rounds=2, gather_timeout_s=1.0, quorum=1)
+    assert [statuses(federation, n) for n in (1, 2)] == [
+        {"device-1": "accepted", "device-2": "absent"}
+    ] * 2
+    run = read_run(lab.path)
+    assert "was invited and had not joined" in run.rounds[0].devices[1].reason
+    energy = summarise(run).energy
+    assert energy.value is not None  # of those that have joined; the other has no part in it
+    assert energy.missing == ()
+    with sqlite3.connect(lab.path) as db:
+        told = db.execute("SELECT unmetered, energy_j FROM rounds").fetchall()
+    assert [(row[0], row[1] is not None) for row in told] == [(0, True)] * 2
+
+
+def test_a_round_ends_when_everybody_has_reported_also_a_failure(lab: Lab) -> None:
+    federation = lab.run(honest(busy_s=3.0), failing, rounds=1, deadline_s=1000.0)
+    assert statuses(federation) == {"device-1": "accepted", "device-2": "failed"}
+    assert federation.rounds[0].duration_s == 3.0

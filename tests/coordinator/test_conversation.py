@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from msgspec.structs import replace
 
-from fimi.coordinator.conversation import AGAIN_S, Conversation
+from fimi.coordinator.conversation import Conversation
+from fimi.messaging.documents import AGAIN_S
 from fimi.messaging.messages import Desired, DevicePlan, Fact, Heard, PlanApplied, Reported
 from tests.coordinator.conversation_world import POINT, ROUNDS, Coordinator, Device, Network, Store
 

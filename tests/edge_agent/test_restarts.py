@@ -221,6 +221,21 @@ class TestBrokenOff:
         served = bench.device.peer.transfers.served
         bench.desk.until(lambda _: ready.update.digest not in served(), "it is withdrawn")
 
+    def test_idle_time_of_two_rounds_is_reported_round_by_round(self, bench: Bench) -> None:
+        """The device was so slow that the next round was over, too, before it looked up."""
+        bench.follow(bench.plan())
+        bench.desk.order(bench.start(1))
+        bench.desk.hear(UpdateReady)
+        bench.desk.order(replace(bench.closed(2, 25.0), began_s=10.0), bench.start(3, at_s=25.0))
+        report = bench.desk.hear(RoundReport)
+        assert "broken off" in report.error
+        first, second = bench.desk.hear(RoundSettled), bench.desk.hear(RoundSettled)
+        assert (first.round, second.round) == (1, 2)
+        (idle,) = first.phases
+        end_s = report.phases[-1].start_s + report.phases[-1].duration_s
+        assert (idle.start_s, idle.start_s + idle.duration_s) == (end_s, 10.0)
+        assert [(p.phase, p.start_s, p.duration_s) for p in second.phases] == [("idle", 10.0, 15.0)]
+
     def test_a_plan_that_is_replaced_while_its_batch_does_not_come(self, bench: Bench) -> None:
         offer = bench.serve(BATCH)
         bench.desk.peer.transfers.withdraw(offer.digest)

@@ -196,6 +196,44 @@ class TestLargestPacket:
             assert peer.online
 
 
+class TestSession:
+    def test_a_new_process_gets_nothing_that_was_meant_for_the_one_before(
+        self, own_mosquitto, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """And after a lost connection everything that was sent meanwhile."""
+        monkeypatch.setattr(link, "RECONNECT_MIN_S", (1.0, 1.0))
+        address = own_mosquitto(EVERYTHING)
+        heard: list[bytes] = []
+        came = {name: threading.Event() for name in (b"to this one", b"while it is away")}
+
+        def note(_: str, payload: bytes, retained: bool) -> None:
+            heard.append(payload)
+            if payload in came:
+                came[payload].set()
+
+        def publish(payload: bytes) -> None:
+            sender.publish("t", payload, qos=1).wait_for_publish(10.0)
+
+        def process() -> Link:
+            started = Link(address, "me", subscriptions=("t",), on_message=note)
+            started.connect(10.0)
+            return started
+
+        with connected(address, "sender") as sender:
+            process().close()
+            publish(b"to the one before")
+            second = process()
+            try:
+                publish(b"to this one")
+                assert came[b"to this one"].wait(10.0)
+                assert heard == [b"to this one"]
+                second._client.socket().shutdown(socket.SHUT_RDWR)
+                publish(b"while it is away")
+                assert came[b"while it is away"].wait(10.0)
+            finally:
+                second.close()
+
+
 class TestReconnect:
     @pytest.mark.usefixtures("quick_reconnect")
     @pytest.mark.parametrize("kind", ["mosquitto", "amqtt"])

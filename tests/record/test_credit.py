@@ -88,6 +88,14 @@ class TestEntry:
         assert whole.unknown_max is None
         assert whole.phases == (*PHASES, IDLE)
 
+    def test_a_device_that_idled_through_the_round_lacks_nothing(self) -> None:
+        idle = replace(IDLE, start_s=100.0, duration_s=ROUND_S)
+        entry = credited(MISSING, ROUND_S, settled=settled(idle))
+        assert (entry.status, entry.unknown_max) == ("missing", None)
+        assert [cost.phase for cost in entry.predicted] == ["idle"]
+        part = credited(MISSING, ROUND_S, settled=settled(replace(idle, duration_s=2.0)))
+        assert part.predicted == MISSING.predicted  # it may have done anything in the rest of it
+
     def test_a_device_that_failed_says_so_however_late(self) -> None:
         entry = credited(MISSING, ROUND_S, report(error="a diverged", training_loss=None))
         assert (entry.status, entry.training_loss) == ("failed", None)

@@ -105,12 +105,23 @@ class TestAbsent:
     def test_one_gap_without_a_bound_leaves_the_sum_without_one(
         self, tmp_path: Path, build: Any
     ) -> None:
-        results = [*rounds(build, 2)[:2], rounds(build, 3, bound=None)[2]]
-        written(tmp_path, build, results)
+        *before, last = rounds(build, 2)
+        silent = DeviceRound(device="b", status="missing", reason="b is silent")
+        devices = (last.devices[0], silent)
+        written(tmp_path, build, [*before, msgspec.structs.replace(last, devices=devices)])
         assert summarise(read_run(tmp_path)).energy.unknown_max is None
         text = as_text(tmp_path, "utf-8")
         assert "at most" not in text
         assert "J at most" not in plain(render(read_run(tmp_path)))
+
+    def test_a_device_that_had_not_joined_has_no_part_in_the_joules(
+        self, tmp_path: Path, build: Any
+    ) -> None:
+        written(tmp_path, build, rounds(build, 2, 3, bound=None))
+        summary = summarise(read_run(tmp_path))
+        assert summary.energy.missing == ()
+        assert summary.energy.value_j == pytest.approx(1.2 + 4 * build.measured_j)
+        assert summary.devices[1].absent == (2, 3)
 
     def test_gaps_of_one_round_share_its_bound(self, tmp_path: Path, build: Any) -> None:
         entry = build.device_round("b", unread={"compute", "idle"}, unknown_max=BOUND)

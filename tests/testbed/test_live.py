@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from stored_runs import device_plan, profile
 
 from fimi.energy.joules import Energy
 from fimi.energy.ledger import PhaseRecord
@@ -292,6 +293,24 @@ class TestLive:
             "board",
         ]
         assert any("device-02 went offline" in line for line in lines)
+
+    def test_a_run_that_goes_on_begins_with_what_is_stored(self, screen: Console) -> None:
+        """Devices that are still there do not join again."""
+        stored = RunData(
+            path=Path(),
+            info=RunInfo(run="r"),
+            profiles={"device-01": profile("device-01")},
+            device_plans={"device-01": device_plan("device-01", 0)},
+        )
+        view = LiveView(screen, rounds=4, title="FIMI")
+        view.recall(stored)
+        view(RoundStarted(round=3, devices=("device-01",)))
+        with screen.capture() as captured:
+            screen.print(view.get_renderable())
+        (line,) = [li for li in captured.get().splitlines() if li.startswith("device-01")]
+        board, own = profile("device-01").hardware.board, sum(profile("device-01").label_counts)
+        synthetic = sum(device_plan("device-01", 0).synthetic_counts)
+        assert line.split() == ["device-01", *board.split(), str(own), str(synthetic), "training"]
 
     def test_where_kinds_differ_every_row_has_its_own(self, screen: Console) -> None:
         other = DeviceJoined(

@@ -69,7 +69,8 @@ class TestManyAtOnce:
     def test_all_arrive(self, join, collect) -> None:
         devices = [join(f"d{n}") for n in range(12)]
         offers = [d.transfers.serve(noise(n), "noise") for n, d in enumerate(devices)]
-        futures = [collect().pull(offer) for offer in offers]
+        collector = collect()
+        futures = [collector.pull(offer) for offer in offers]
         assert [future.result(30.0) for future in futures] == [noise(n) for n in range(12)]
         for device, offer in zip(devices, offers, strict=True):
             assert device.transfers.wait_served(offer.digest, by=COORDINATOR, timeout_s=5.0)
@@ -89,6 +90,25 @@ class TestManyAtOnce:
             assert device.asked.wait(10.0)
             device.speak()
         assert [future.result(30.0) for future in stuck] == [noise(n) for n in range(4)]
+
+    def test_an_error_that_nobody_foresaw_costs_one_pull(
+        self, join, coordinator: Peer, collect, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        devices = [join(f"d{n}") for n in range(3)]
+        offers = [d.transfers.serve(noise(n), "noise") for n, d in enumerate(devices)]
+        finish = coordinator.transfers.finish
+
+        def without_memory(download) -> bytes:
+            if download.offer.holder == "d0":
+                raise MemoryError
+            return finish(download)
+
+        monkeypatch.setattr(coordinator.transfers, "finish", without_memory)
+        collector = collect()
+        bad, *good = [collector.pull(offer) for offer in offers]
+        with pytest.raises(TransferError, match="d0: MemoryError"):
+            bad.result(30.0)
+        assert [future.result(30.0) for future in good] == [noise(1), noise(2)]
 
     def test_without_room_a_halted_pull_gives_its_place(self, join, collect) -> None:
         mute = [Mute(join(f"m{n}"), noise(n)) for n in range(4)]
