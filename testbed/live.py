@@ -29,6 +29,7 @@ from fimi.record.events import (
     AwaitingGenerator,
     BatchDelivered,
     BrokerAway,
+    Credited,
     Deployed,
     DeviceJoined,
     DeviceLost,
@@ -142,6 +143,7 @@ class PlainView(Lines):
         self._since_s: dict[type[Event], float] = {Gathering: clock()}
         self._heard: dict[type[Event], tuple[float, str]] = {Gathering: (clock(), "")}
         self._waits: dict[type[Event], tuple[float, object]] = {}
+        self._credited: set[Credited] = set()
         self._energy = EnergyTally()
         self.so_far = Sum()
         self.trained_with = ""
@@ -167,6 +169,10 @@ class PlainView(Lines):
             case Prepared():
                 self._energy.add(preparation_parts(event.preparation))
                 self.so_far = self._energy.sum()
+            case Credited():  # its work, then its idle time
+                if event in self._credited:
+                    return ""
+                self._credited.add(event)
             case RoundFinished():
                 self._energy.add(round_parts(event.result))
                 self.so_far = self._energy.sum()

@@ -127,6 +127,13 @@ class TestPlain:
             "run completed: 2 rounds",
         ]
 
+    def test_a_late_report_is_said_once(self) -> None:
+        """Work and idle time are credited one after the other."""
+        late = [Credited(round=n, device="device-01") for n in (3, 3, 4)]
+        assert self.tell(*late) == [
+            f"device-01: its report of round {n} came late and is credited" for n in (3, 4)
+        ]
+
     def test_quiet_it_says_problems_only(self) -> None:
         stream = io.StringIO()
         view = PlainView(stream, rounds=4, quiet=True)
