@@ -36,7 +36,7 @@ from fimi.messaging.messages import (
     UpdateReady,
 )
 from fimi.messaging.transfers.collecting import Collector
-from fimi.record.bounds import unknown_max
+from fimi.record.bounds import own_s, unknown_max
 from fimi.record.credit import idle_only, reported
 from fimi.record.events import Awaiting, DeviceReported, UpdateRejected
 from fimi.record.results import DeviceRound, DeviceStatus
@@ -248,8 +248,9 @@ class Round:
             round_s = 0.0
         plan = self._order.plans.get(entry.device)
         rate_bps = plan.point.rate_bps if plan is not None and plan.point.rate_bps else 0.0
+        left_s = own_s(round_s, entry.busy_s, entry.waited_s, entry.phases)
         return msgspec.structs.replace(
-            entry, unknown_max=unknown_max(profile.board, round_s, entry.phases, rate_bps)
+            entry, unknown_max=unknown_max(profile.board, left_s, entry.phases, rate_bps)
         )
 
     def _pending(self, wanted: Iterable[str], done: Iterable[str]) -> set[str]:

@@ -1,5 +1,6 @@
 """The most that a device can have used while nobody was told what it used.
 
+* :func:`own_s`        a round without what a device still did for the one before
 * :func:`unmetered_s`  the part of a round without joules
 * :func:`unknown_max`  the bound on the joules of that part, docs/model.md (46)
 * :func:`remaining`    the same bound after more of the round became known
@@ -11,7 +12,7 @@ gaps and is never added to it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import msgspec
 
@@ -22,6 +23,27 @@ from fimi.energy.ledger import PhaseRecord
 SOURCE = "highest power of the board"
 _NOTHING_S = 1e-6
 """A shorter time without joules is none, s: clocks do not agree better."""
+
+
+def own_s(
+    round_s: float, busy_s: float | None, waited_s: float, phases: Iterable[PhaseRecord]
+) -> float:
+    """The length of a round without the time in which a device still worked in the one before, s.
+
+    The joules of that time are booked to the round before. An emulated device that was late begins
+    the next round late, and counts as busy from the fleet's start.
+
+    Args:
+        round_s: length of the round, s.
+        busy_s: as the device reported it; ``None`` if it did not.
+        waited_s: how much longer it was at work, because it waited for others, s.
+        phases: what was reported of the round.
+    """
+    work = [phase for phase in phases if phase.phase != "idle"]
+    if busy_s is None or not work:
+        return round_s
+    took_s = work[-1].start_s + work[-1].duration_s - work[0].start_s
+    return round_s - max(0.0, busy_s + waited_s - took_s)
 
 
 def unmetered_s(round_s: float, phases: Iterable[PhaseRecord]) -> float:
@@ -60,21 +82,18 @@ def unknown_max(
 
 def remaining(
     bound: Energy | None,
-    round_s: float,
-    before: Sequence[PhaseRecord],
-    after: Sequence[PhaseRecord],
+    was_s: float,
+    left_s: float,
 ) -> Energy | None:
     """A bound after more phases of the round became known: it shrinks with the time, or goes.
 
     Args:
-        bound: with the phases of ``before``.
-        round_s: length of the round, s.
-        before: the phases that were known.
-        after: those that are known now.
+        bound: as it was.
+        was_s: the part of the round without joules then, s.
+        left_s: the same now, s.
     """
     if bound is None:
         return None
-    was_s, left_s = unmetered_s(round_s, before), unmetered_s(round_s, after)
     if left_s == 0.0:
         return None
     if was_s == 0.0:

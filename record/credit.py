@@ -17,7 +17,7 @@ import msgspec
 
 from fimi.energy.ledger import PhaseRecord
 from fimi.messaging.messages import RoundReport, RoundSettled
-from fimi.record.bounds import remaining, unmetered_s
+from fimi.record.bounds import own_s, remaining, unmetered_s
 from fimi.record.results import DeviceRound, DeviceStatus
 
 AFTERWARDS = "reported after the round closed"
@@ -54,7 +54,7 @@ def credited(
     Returns:
         The entry itself where nothing is new.
     """
-    before = entry.phases
+    before, was_s = entry.phases, _unmetered_s(entry, round_s)
     if report is not None and entry.busy_s is None and entry.status in _UNREPORTED:
         fields = reported(report)
         fields["phases"] = (*_new(report.phases, before), *before)
@@ -66,7 +66,7 @@ def credited(
         if idle := _new(settled.phases, known):
             entry = msgspec.structs.replace(entry, phases=(*known, *idle))
     if entry.phases != before:
-        left = remaining(entry.unknown_max, round_s, before, entry.phases)
+        left = remaining(entry.unknown_max, was_s, _unmetered_s(entry, round_s))
         entry = idle_only(msgspec.structs.replace(entry, unknown_max=left), round_s)
     return entry
 
@@ -80,6 +80,11 @@ def idle_only(entry: DeviceRound, round_s: float) -> DeviceRound:
         return entry
     idle = tuple(cost for cost in entry.predicted if cost.phase == "idle")
     return msgspec.structs.replace(entry, predicted=idle)
+
+
+def _unmetered_s(entry: DeviceRound, round_s: float) -> float:
+    left_s = own_s(round_s, entry.busy_s, entry.waited_s, entry.phases)
+    return unmetered_s(left_s, entry.phases)
 
 
 def _new(told: tuple[PhaseRecord, ...], known: tuple[PhaseRecord, ...]) -> tuple[PhaseRecord, ...]:

@@ -19,7 +19,7 @@ from fimi.energy.cost_model import (
     predict_round,
 )
 from fimi.energy.ledger import PhaseRecord
-from fimi.record.bounds import remaining, unknown_max, unmetered_s
+from fimi.record.bounds import own_s, remaining, unknown_max, unmetered_s
 
 BOARD = profile("a").board
 STRETCHES = st.lists(
@@ -110,10 +110,28 @@ class TestUnknownTime:
     ) -> None:
         more = tuple(p for p in more if p.energy is not None)
         first = unknown_max(BOARD, round_s, before)
-        left = remaining(first, round_s, before, (*before, *more))
+        was_s, left_s = unmetered_s(round_s, before), unmetered_s(round_s, (*before, *more))
+        left = remaining(first, was_s, left_s)
         wanted = unknown_max(BOARD, round_s, (*before, *more))
         if wanted is None or left is None:
             assert left is wanted
         else:
             assert math.isclose(left.value_j, wanted.value_j, rel_tol=1e-9)
-        assert remaining(None, round_s, before, more) is None
+        assert remaining(None, was_s, left_s) is None
+
+    @given(round_s=st.floats(1.0, 20.0), ahead_s=st.floats(0.0, 5.0), gap_s=st.floats(0.0, 5.0))
+    def test_what_belongs_to_the_round_before_is_not_unknown(
+        self, round_s: float, ahead_s: float, gap_s: float
+    ) -> None:
+        """A device that was late begins late; a gap between two of its phases is unknown."""
+        compute = replace(record("compute", 2.0, 9.0), start_s=100.0 + ahead_s)
+        upload = replace(record("upload", 1.0, 3.0), start_s=102.0 + ahead_s + gap_s)
+        idle_s = max(0.0, round_s - 3.0 - ahead_s - gap_s)
+        told = (compute, upload, replace(record("idle", idle_s, 1.0), start_s=110.0))
+        busy_s = ahead_s + 3.0 + gap_s
+        left_s = unmetered_s(own_s(round_s, busy_s, 0.0, told), told)
+        assert left_s == pytest.approx(min(gap_s, max(0.0, round_s - 3.0 - ahead_s)), abs=2e-6)
+
+    def test_without_a_report_all_of_the_round_is_its_own(self) -> None:
+        assert own_s(7.5, None, 0.0, ()) == 7.5
+        assert own_s(7.5, None, 0.0, (record("idle", 2.0, 4.0),)) == 7.5
