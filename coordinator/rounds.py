@@ -235,10 +235,17 @@ class Round:
         return answer.error or f"{device} had just come"
 
     def _bounded(self, entry: DeviceRound, round_s: float) -> DeviceRound:
-        """A device's entry with the most that it can have used of what is not known."""
+        """A device's entry with the most that it can have used of what is not known.
+
+        Who has told all of the round, by its own clock, lacks nothing but what it could not read. A
+        round of real devices may be shorter than the fleet's clock says.
+        """
         profile = self._order.members.get(entry.device)
         if profile is None:
             return entry
+        worked = entry.busy_s is not None or entry.status == "resting"
+        if worked and entry.device in self._settled and entry.device not in self.restarted:
+            round_s = 0.0
         plan = self._order.plans.get(entry.device)
         rate_bps = plan.point.rate_bps if plan is not None and plan.point.rate_bps else 0.0
         left_s = own_s(round_s, entry.busy_s, entry.waited_s, entry.phases)

@@ -112,6 +112,7 @@ class TrainingRounds:
         self._keeper = keeper
         self.model = model
         self.results: list[RoundResult] = list(results)
+        self._begun_before = bool(results)  # the next round, by a coordinator that is gone
         self._digest = tensors.digest(tensors.dump(model)) if results else ""
 
     def run(self, number: int, graphs: Offer | None) -> None:
@@ -248,6 +249,9 @@ class TrainingRounds:
         apart = {entry.device for entry in devices if entry.status == "failed"}  # a part of a round
         if current is not None:
             apart |= current.restarted
+        if self._begun_before:  # real devices have sent twice, or waited: emulated ones have not
+            members, self._begun_before = self._roster.members, False
+            apart |= {d for d in plans if members[d].hardware.kind == "physical"}
         if self.results:  # who had just come has idled for longer than a round
             here = {e.device for e in self.results[-1].devices if e.status != "absent"}
             apart |= set(plans) - here

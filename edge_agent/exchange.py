@@ -88,11 +88,15 @@ class Exchange:
         update: bytes,
         announce: Callable[[Offer], None],
         metering: Metering,
-    ) -> None:
+    ) -> float:
         """Offer an update, announce the offer, and wait until the coordinator has pulled it.
 
         It stays on offer until :meth:`release`. No phase may be open; those of waiting and sending
         are metered here.
+
+        Returns:
+            Seconds of sending to a coordinator that was gone before it had all: the next one has
+            nothing of it.
 
         Raises:
             TransferCancelled: it is no longer wanted.
@@ -109,16 +113,27 @@ class Exchange:
                     self._require(step)
         else:
             announce(offer)
+        asker, in_vain_s = self._boot_id(COORDINATOR), 0.0
         with metering.phase("upload"):
-            while not transfers.wait_served(offer.digest, by=COORDINATOR, timeout_s=LOOK_AGAIN_S):
-                self._require(step)
-                if self._is_away(COORDINATOR):
+            while True:
+                served = transfers.wait_served(offer.digest, by=COORDINATOR, timeout_s=LOOK_AGAIN_S)
+                now = self._boot_id(COORDINATOR)
+                if now != asker:
                     metering.pause()
-                else:
+                    asker, in_vain_s = now, metering.seconds("upload")
+                    transfers.forget_request(offer.digest, by=COORDINATOR)
+                if served:
+                    break
+                self._require(step)
+                asked = transfers.wait_requested(offer.digest, by=COORDINATOR, timeout_s=0.0)
+                if asked and not self._is_away(COORDINATOR):
                     metering.resume()
+                else:
+                    metering.pause()
             metering.resume()
             metering.hardware.has_sent(len(update))
-        self.note("upload", len(update), metering.seconds("upload"))
+        self.note("upload", len(update), metering.seconds("upload") - in_vain_s)
+        return in_vain_s
 
     def receive_again(self, payload: bytes, metering: Metering, phase: Phase) -> None:
         """An emulated board receives a payload that is here already, in the open phase."""
@@ -182,6 +197,11 @@ class Exchange:
             else:
                 metering.resume()
         return not self._line.wants(step)
+
+    def _boot_id(self, peer: str) -> str:
+        """The start of a peer that was heard last; empty before the first."""
+        view = self._peer.peers.get(peer)
+        return "" if view is None else view.state.boot_id
 
     def _is_away(self, holder: str) -> bool:
         return not self._peer.online or self._peer.absent_s(holder) is not None

@@ -112,6 +112,7 @@ class _Work(Struct):
     accuracy: float | None = None
     backend: str = ""
     trained_at: tuple[float, float] | None = None
+    in_vain_s: float = 0.0
     error: str = ""
 
 
@@ -207,7 +208,9 @@ class Member:
             with self._turns.holding(start.model.size_bytes, self._unwanted(start)):
                 update = self._train(plan, start, done)
                 self._line.show("offering")
-                self._exchange.deliver(start, update, self._announce(start), metering)
+                done.in_vain_s = self._exchange.deliver(
+                    start, update, self._announce(start), metering
+                )
         except (TransferCancelled, TrainingCancelled):
             done.error = f"broken off: {line.why_not(start)}"
             log.debug("%s, round %d: %s", start.device, start.round, done.error)
@@ -231,7 +234,7 @@ class Member:
             training_loss=done.loss,
             training_accuracy=done.accuracy,
             frequency_hz=(observed.frequency_hz or observed.cap_hz) if observed else None,
-            busy_s=max(0.0, busy_s - waited_s),
+            busy_s=max(0.0, busy_s - waited_s - done.in_vain_s),
             waited_s=waited_s,
             phases=phases,
             backend=done.backend,

@@ -365,7 +365,8 @@ class RoundReport(RoundMessage, frozen=True, kw_only=True, tag="round-report"):
         training_loss: mean loss of the last epoch; ``None`` if it did not train to the end.
         training_accuracy: accuracy of the last epoch; ``None`` likewise.
         frequency_hz: achieved CPU frequency, or ``None`` if unknown.
-        busy_s: from the round's start until the upload ended, without ``waited_s``, device's clock.
+        busy_s: from the round's start until the upload ended, device's clock; without ``waited_s``
+            and without what was sent to a coordinator that was gone before it had all.
         waited_s: in which the update was ready and the coordinator did not pull it yet, s.
         phases: phases metered since the last report.
         backend: backend of the training, for example ``"onnxruntime 1.31"``; empty if it did not

@@ -58,8 +58,8 @@ class DeviceRound(DeviceStretch, frozen=True, kw_only=True):
             ``resting``: it was not drawn for this round and idled through it. ``absent``: it was
             not there when the round began.
         reason: one sentence for every status but ``accepted`` and ``resting``.
-        busy_s: from the round's start to the end of its upload, without waiting, s; ``None`` if
-            unknown.
+        busy_s: from the round's start to the end of its upload, without waiting and without what
+            was sent to a coordinator that was gone before it had all, s; ``None`` if unknown.
         frequency_hz: achieved CPU frequency, or ``None``.
         local_samples: real samples per epoch.
         synthetic_samples: synthetic samples per epoch.

@@ -145,6 +145,11 @@ class Transfers(Fetching):
             )
             return self._shelf.is_asked(by, digest)
 
+    def forget_request(self, digest: str, *, by: str) -> None:
+        """The peer ``by`` has started again: :meth:`wait_requested` waits for a new request."""
+        with self.lock:
+            self._shelf.forget(by, digest)
+
     # Called by the peer, on the network thread.
 
     def start(self) -> None:

@@ -131,6 +131,10 @@ class ServedPayloads:
         """Whether ``asker`` has asked for a chunk of a payload, or has all of it."""
         return asker in self._asked_for.get(digest, ()) or self.is_done(asker, digest)
 
+    def forget(self, asker: str, digest: str) -> None:
+        """Forget that ``asker`` has asked for chunks of a payload."""
+        self._asked_for.get(digest, set()).discard(asker)
+
     def order(self, asker: str, digest: str, indices: tuple[int, ...]) -> int:
         """Note chunks to send, each once; returns how many were refused."""
         if (payload := self._payloads.get(digest)) is None:

@@ -162,7 +162,9 @@ def test_a_coordinator_that_is_gone_while_it_pulls(
         bench.pull()
         report = bench.desk.hear(RoundReport)
     assert seconds(report.phases) == [("upload", 2.0), ("waiting", 20.0)]
-    assert (report.busy_s, report.waited_s) == (2.0, 20.0)
+    assert joules(report.phases, "upload") == pytest.approx(2.0 * POWER_W)  # they were drawn
+    assert (report.busy_s, report.waited_s) == (0.0, 20.0)  # and what was sent is with nobody
+    assert [each.duration_s for each in report.transfers if each.phase == "upload"] == [0.0]
 
 
 def test_time_between_two_rounds_is_reported_once(
