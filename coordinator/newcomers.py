@@ -94,6 +94,10 @@ class Newcomers:
                             share.synthetic_counts,
                             unlabelled=self._context.strategy.unlabelled,
                         )
+        for device in new:
+            awaited = any(self._asked[device]) and device not in self._batches
+            if awaited and device not in unasked:
+                self._synthesis.remind(device)
         ready = [d for d in new if d in self._batches or not sum(self._asked[d])]
         if not ready:
             return plan

@@ -27,6 +27,9 @@ from fimi.record.events import AwaitingGenerator, BatchDelivered, GenerationProg
 SILENCE_S = 1800.0
 """How long a generator node that is online may send neither progress nor a batch before it is given
 up, s of wall time. A node that dies is noticed sooner."""
+ASK_AGAIN_S = 10.0
+"""How long a generator node that is online may be silent before it is asked once more, s: a broker
+that dies takes answers with it."""
 _AWAITING_S = 0.5
 """Time between two events while there is no generator node, s."""
 
@@ -166,6 +169,11 @@ class Synthesis:
                 if device in self._requests and self._asked.get(device) != boot_id:
                     self._ask(generator, device)
 
+    def remind(self, device: str) -> None:
+        """Ask once more for a batch that has not come: the answer may be lost with a broker."""
+        for generator in self._context.registry.generators[:1]:
+            self._ask(generator, device)
+
     def take(self, batch: SyntheticBatch) -> None:
         """Keep a batch that was asked for by :meth:`want`."""
         self._keep(batch, sum(self._requests[batch.device].counts), ())
@@ -223,10 +231,16 @@ class Synthesis:
         """The batches as they arrive, as long as the generator node is not given up."""
         context, missing = self._context, set(wanted)
         boot_id = context.registry.generator_boot(generator)
-        heard_s = time.monotonic()
+        heard_s = asked_s = time.monotonic()
 
         def done() -> bool:
-            silent = time.monotonic() - heard_s > self._silence_s
+            nonlocal asked_s
+            now_s = time.monotonic()
+            silent = now_s - heard_s > self._silence_s
+            if now_s - max(heard_s, asked_s) > ASK_AGAIN_S:
+                asked_s = now_s
+                for device in sorted(missing):
+                    self._ask(generator, device)
             gone = context.registry.generator_boot(generator) != boot_id
             return not missing or silent or gone
 

@@ -220,3 +220,35 @@ class TestSilence:
                 silence_s=0.5,
                 on_end=over.set,
             )
+
+    def test_an_answer_that_is_lost_with_the_broker_is_asked_for_again(
+        self, a_broker: EmbeddedBroker, fleet_name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The node believes that it has answered; the coordinator has heard nothing."""
+        monkeypatch.setattr("fimi.coordinator.synthesis.ASK_AGAIN_S", 0.3)
+        node = Node(a_broker, fleet_name)
+        asked: list[SyntheticRequest] = []
+
+        def answers_the_second_time() -> None:
+            with Peer(a_broker.address, fleet=fleet_name, peer="generator", role="generator") as me:
+                while sum(1 for _ in asked) < 2 * len(COUNTS):
+                    request = node.next_request(me)
+                    if request in asked:
+                        me.send(
+                            COORDINATOR,
+                            SyntheticBatch(
+                                run="r1",
+                                instance="i1",
+                                device=request.device,
+                                delivered=request.counts,
+                                offer=None,
+                                seconds=0.1,
+                                generator="scripted",
+                            ),
+                        )
+                    asked.append(request)
+                assert me.flush(5.0)
+
+        made, _ = synthesise(a_broker, fleet_name, answers_the_second_time)
+        assert {device: batch.delivered for device, batch in made.items()} == COUNTS
+        assert asked[: len(COUNTS)] == asked[len(COUNTS) : 2 * len(COUNTS)]
