@@ -225,6 +225,8 @@ class ScriptedDevice:
         ):
             return
         before, self.desired = self.desired, desired
+        if before is not None and before.ended is not None:
+            before = None  # nothing of a run that was over has been done
         self.fleet_times_s.append(desired.fleet_time_s)
         if desired.heard.boot_id == self.peer.boot_id:
             self.facts = [fact for fact in self.facts if fact.number > desired.heard.fact]
@@ -233,6 +235,8 @@ class ScriptedDevice:
             closed = desired.closed.round if desired.closed is not None else 0
             if name == "start" and order is not None and closed >= order.round:
                 continue  # that round is over
+            if desired.ended is not None and name in ("invitation", "plan", "test", "start"):
+                continue  # of a run that is over: the broker keeps its last document
             if order is not None and (before is None or getattr(before, name) != order):
                 self._do(order)
                 if self.stop.is_set():
