@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import msgspec
 import psutil
@@ -434,6 +435,28 @@ class TestConnectionLoss:
             until(lambda: device.online and coordinator.online)
             device.send(COORDINATOR, ended())
             assert coordinator.receive(10.0) == ("d1", ended())
+
+    def test_amqtt_that_ends_publishes_no_last_will(self, fleet: str, until) -> None:
+        """It would take its time for it, in which others wonder where the peers are."""
+        heard: list[bytes] = []
+        with EmbeddedBroker("amqtt") as broker, ExitStack() as stack:
+            for number in range(3):
+                stack.enter_context(
+                    Peer(broker.address, fleet=fleet, peer=f"d{number}", role="device")
+                )
+            watcher = Link(
+                broker.address,
+                "watcher",
+                clean_session=True,
+                subscriptions=(f"fimi/v1/{fleet}/+/{COORDINATOR}/#",),
+                on_message=lambda _topic, payload, _retained: heard.append(payload),
+            )
+            stack.callback(watcher.close)
+            watcher.connect(10.0)
+            until(lambda: sum(b'"online"' in payload for payload in heard) == 3)
+            broker.close()
+            until(lambda: not watcher.ready)
+            assert not [payload for payload in heard if b'"offline"' in payload]
 
     def test_many_at_once(self, broker: EmbeddedBroker, fleet: str, join) -> None:
         coordinator = join(COORDINATOR)
