@@ -104,6 +104,8 @@ class Conversation:
         publish: called with a device and its document, which is to be retained.
         now_s: a clock that never runs backwards.
         heard: by device, what an earlier coordinator of the run had stored.
+        raised: called with a greater epoch before anything is published with it. It is to be
+            stored: were it used again, two documents could have the same number.
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class Conversation:
         publish: Callable[[str, Desired], None],
         now_s: Callable[[], float],
         heard: dict[str, Heard] | None = None,
+        raised: Callable[[int], None] = lambda epoch: None,
     ) -> None:
         self._run = run
         self._instance = instance
@@ -121,6 +124,7 @@ class Conversation:
         self._publish = publish
         self._now_s = now_s
         self._known = dict(heard or {})
+        self._raised = raised
         self._lines: dict[str, Talk] = {}
 
     @property
@@ -294,6 +298,7 @@ class Conversation:
 
     def _raise_epoch(self, epoch: int) -> None:
         """Go beyond an epoch that a device has seen, and say everything again."""
+        self._raised(epoch)
         self._epoch = epoch
         for line in self._lines.values():
             if line.tries:

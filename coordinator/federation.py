@@ -188,6 +188,9 @@ class Coordinator:
             lambda device, desired: peer.publish_state(device, "desired", desired),
             time.monotonic,
             found.rounds.heard if found is not None else None,
+            lambda epoch: store.write_checkpoint(
+                checkpoint.of_run(RunPart(instance=instance, epoch=epoch))
+            ),
         )
         self._context = context = Context(
             run=run,

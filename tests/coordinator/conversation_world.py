@@ -76,6 +76,7 @@ class Store:
     settled: list[tuple[int, str, str]] = field(default_factory=list)
     heard: dict[str, Heard] = field(default_factory=dict)
     done: bool = False
+    epoch: int = 0
     ever_closed: set[int] = field(default_factory=set)
     """Rounds that any coordinator has closed; only the tests read it."""
     interrupted: set[int] = field(default_factory=set)
@@ -178,13 +179,16 @@ class Coordinator:
         self.gone = False
         self.facts: dict[str, dict[type[Any], Body]] = {device: {} for device in self.devices}
         self.again: list[Body] = []
+        store = self.store
+        store.epoch = max(self.starts, store.epoch + 1)
         self.conversation = Conversation(
             "r",
             self.instance,
-            self.starts,
+            store.epoch,
             lambda device, message: self.network.publish("device", device, message),
             lambda: self.now_s,
             dict(self.store.heard),
+            lambda epoch: setattr(store, "epoch", epoch),
         )
         self.closing = False
         self.silent = True  # it comes only after a while to what it wants

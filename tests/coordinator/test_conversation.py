@@ -14,7 +14,15 @@ from msgspec.structs import replace
 
 from fimi.coordinator.conversation import Conversation
 from fimi.messaging.documents import AGAIN_S
-from fimi.messaging.messages import Desired, DevicePlan, Fact, Heard, PlanApplied, Reported
+from fimi.messaging.messages import (
+    Desired,
+    DevicePlan,
+    Fact,
+    Heard,
+    PlanApplied,
+    Reported,
+    RunEnded,
+)
 from tests.coordinator.conversation_world import POINT, ROUNDS, Coordinator, Device, Network, Store
 
 EXAMPLES = int(os.environ.get("FIMI_EXAMPLES", "60"))
@@ -254,3 +262,30 @@ def test_an_amended_order_travels_with_the_next_document() -> None:
     talk.tick()
     assert [said.plan.booked for said in published if said.plan] == [False, True]
     assert published[-1].heard == Heard(boot_id="b", fact=1)
+
+
+def test_an_epoch_is_stored_before_anything_is_said_with_it() -> None:
+    """Were it used by the next coordinator again, two documents could have the same number."""
+    story: list[tuple[str, int]] = []
+    talk = Conversation(
+        "r",
+        "i",
+        1,
+        lambda device, said: story.append(("said", said.epoch)),
+        lambda: 0.0,
+        raised=lambda epoch: story.append(("stored", epoch)),
+    )
+    talk.order("d", RunEnded(run="r", reason="stopped"))
+    talk.take(
+        Reported(
+            run="before",
+            device="d",
+            instance="another",
+            boot_id="b",
+            number=1,
+            epoch=7,
+            heard=1,
+            stage="idle",
+        )
+    )
+    assert story == [("said", 1), ("stored", 8), ("said", 8)]
