@@ -121,7 +121,10 @@ def options(repeated: SharedRun) -> tuple[str, ...]:
     [
         pytest.param("SELECT 1 FROM plan", id="the plan is stored"),
         pytest.param("SELECT 1 FROM device_plan", id="plans are announced"),
-        pytest.param("SELECT 1 FROM event WHERE event = 'round-started' AND id > 20", id="a round"),
+        pytest.param(
+            "SELECT 1 FROM event WHERE event = 'round-started' AND body ->> '$.round' = 2",
+            id="a round",
+        ),
     ],
 )
 def test_everybody_is_killed(
