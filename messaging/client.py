@@ -420,11 +420,11 @@ class Peer:
         elif place.kind == "chunk":
             self.transfers.on_answer(place.sender, payload)
         elif place.kind in ("message", "state", "desired", "reported"):
-            self._on_typed(place, payload, now_s)
+            self._on_typed(place, payload, retained, now_s)
         else:
             self._refuse(f"topic {topic!r} is of no known kind")
 
-    def _on_typed(self, place: topics.Topic, payload: bytes, now_s: float) -> None:
+    def _on_typed(self, place: topics.Topic, payload: bytes, retained: bool, now_s: float) -> None:
         if not payload:
             return  # a retained message was cleared
         try:
@@ -435,6 +435,7 @@ class Peer:
             self._refuse(str(error))
             return
         if isinstance(message, DeviceState):
+            here = retained and self._presence.view(place.sender) is None  # before this peer was
             if (change := self._presence.stated(message, now_s)) is not None:
                 if change.protocol != PROTOCOL and change.status == "online":
                     log.error(
@@ -442,7 +443,8 @@ class Peer:
                         other_protocol(place.sender, change.protocol, PROTOCOL, "this process"),
                     )
                 self._put((place.sender, change))
-                self.transfers.on_back(place.sender)
+                if not here:
+                    self.transfers.on_back(place.sender)
             elif message.status == "offline":
                 self._wake.set()
         else:

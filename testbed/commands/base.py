@@ -19,7 +19,8 @@ from fimi.testbed.nearest import nearest
 
 log = logging.getLogger(__name__)
 
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+CONTEXT = {"max_content_width": 100}
+HELP = ["-h", "--help"]
 
 
 def _count(ctx: click.Context, param: click.Parameter, value: int) -> None:
@@ -59,6 +60,10 @@ class Command(click.Command):
     """A command of ``fimi``."""
 
     talks = False
+
+    def get_help_option_names(self, ctx: click.Context) -> list[str]:
+        """The same for every command, whichever group it was reached through."""
+        return HELP
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Its own parameters and those that every command has."""
@@ -101,6 +106,10 @@ class Group(click.Group):
 
     command_class = Command
     group_class = type
+
+    def get_help_option_names(self, ctx: click.Context) -> list[str]:
+        """The same for every group."""
+        return HELP
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Its own parameters and those that every command has."""

@@ -189,6 +189,15 @@ class TestEverywhere:
         for option in ("-q, --quiet", "-v, --verbose", "--log-file PATH", "-h, --help"):
             assert option in short.output
 
+    def test_a_group_by_itself_has_the_same_options(self) -> None:
+        """The help option is made once, at first use: it must not hang on where that was."""
+        child = (
+            "from click.testing import CliRunner; from fimi.testbed.commands.nodes import agent; "
+            "print(CliRunner().invoke(agent, ['run', '-h']).output)"
+        )
+        done = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True)
+        assert "-h, --help" in done.stdout, done.stdout + done.stderr
+
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [

@@ -13,13 +13,14 @@ import msgspec
 import numpy as np
 import pytest
 
+from fimi.learning.data.contract import PROTOCOL
 from fimi.messaging import topics
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import TransferCancelled, TransferError
 from fimi.messaging.link import Link
-from fimi.messaging.messages import Offer
+from fimi.messaging.messages import DeviceState, Offer
 from fimi.messaging.topics import COORDINATOR
 from fimi.messaging.transfers.chunks import chunk_bounds
 from fimi.messaging.transfers.wire import (
@@ -29,6 +30,7 @@ from fimi.messaging.transfers.wire import (
     Want,
     chunk_check,
     decode_request,
+    encode_message,
     encode_transfer,
 )
 
@@ -76,6 +78,14 @@ class Saboteur:
     def answer(self, asker: str, body: Chunk | Noted) -> None:
         topic = topics.topic(self.fleet, "saboteur", asker, "chunk")
         self.link.publish(topic, encode_transfer(body), qos=0)
+
+    def state(self, boot_id: str) -> tuple[str, bytes]:
+        """Topic and payload of its state."""
+        state = DeviceState(
+            peer="saboteur", role="device", status="online", boot_id=boot_id, protocol=PROTOCOL
+        )
+        topic = topics.topic(self.fleet, "saboteur", COORDINATOR, "state")
+        return topic, encode_message(state, sender="saboteur", recipient=COORDINATOR)
 
     def chunk(self, index: int, check: bytes, data: bytes) -> Chunk:
         return Chunk(digest=self.offer.digest, index=index, check=check, data=memoryview(data))
@@ -127,7 +137,8 @@ class TestWholeness:
         assert (offer.size_bytes, offer.chunk_bytes, offer.holder) == (size_bytes, CHUNK, "d1")
         assert coordinator.transfers.fetch(offer, 10.0) == data
         assert device.transfers.wait_served(offer.digest, by=COORDINATOR, timeout_s=5.0)
-        assert device.transfers.counters.sent == -(-size_bytes // CHUNK)
+        again = coordinator.transfers.counters.asked_again  # of a machine that stood still
+        assert device.transfers.counters.sent == -(-size_bytes // CHUNK) + again
 
     def test_five_megabytes(self, join) -> None:
         device, coordinator = join("d1"), join(COORDINATOR)
@@ -237,7 +248,8 @@ class TestRefusals:
         with pytest.raises(TransferError, match=r"1001 B.*1000 B"):
             coordinator.transfers.fetch(offer, 10.0)
         assert coordinator.transfers.fetch(offer, 10.0, max_bytes=1001) == noise(1001)
-        assert device.transfers.counters.sent == 1
+        again = coordinator.transfers.counters.asked_again
+        assert device.transfers.counters.sent == 1 + again
 
     def test_withdrawn(self, join) -> None:
         device, coordinator = join("d1"), join(COORDINATOR)
@@ -345,6 +357,31 @@ class TestLoss:
         threading.Timer(0.3, os.kill, (pid, signal.SIGKILL)).start()
         with pytest.raises(TransferError, match=r"offline for .* of 25 chunks"):
             coordinator.transfers.fetch(offer, 30.0)
+
+    def test_who_was_there_before_has_not_come_back(
+        self, join, broker, fleet: str, until, monkeypatch
+    ) -> None:
+        """A retained state may come after an offer; only another start loses what was asked for."""
+        coordinator, back = join(COORDINATOR), []
+        heard = coordinator.transfers.on_back
+        monkeypatch.setattr(
+            coordinator.transfers, "on_back", lambda peer: [back.append(boot()), heard(peer)]
+        )
+
+        def boot() -> str:
+            return coordinator.peers["saboteur"].state.boot_id
+
+        holder = Saboteur(broker.address, fleet, noise(1), lost={0})
+        with ThreadPoolExecutor(1) as pool:
+            fetch = pool.submit(coordinator.transfers.fetch, holder.offer, 30.0)
+            until(lambda: holder.asked[0] == 1)
+            coordinator._on_message(*holder.state("first"), True)
+            assert (boot(), back) == ("first", [])
+            holder.link.publish(*holder.state("second"), qos=1)
+            assert fetch.result() == holder.data
+            until(lambda: back)
+        assert back == ["second"]
+        holder.link.close()
 
     @pytest.mark.usefixtures("quick_reconnect")
     @pytest.mark.parametrize("how", ["ends", "is killed"])
