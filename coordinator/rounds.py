@@ -23,7 +23,7 @@ from fimi.energy.cost_model import PhaseCost
 from fimi.energy.ledger import PhaseRecord
 from fimi.learning.training import tensors
 from fimi.learning.training.tensors import Parameters, UpdateRefusedError
-from fimi.messaging.errors import TransferError
+from fimi.messaging.errors import PayloadUnusable, TransferError
 from fimi.messaging.messages import (
     DevicePlan,
     FactBody,
@@ -174,7 +174,7 @@ class Round:
             earlier = context.conversation.open(UpdateReady, RoundReport, RoundSettled)
             early = {device for device, _ in earlier}
             self._collect(
-                lambda: self._pending(order.plans, self._reports) | self._pulled_from(early),
+                lambda: self._reporting() | self._pulled_from(early),
                 order.wall_timeout_s,
                 updates_into=(collector, pool),
                 earlier=earlier,
@@ -262,6 +262,17 @@ class Round:
             if registry.is_online(device)
             and not ((answer := registry.answer(device)) is not None and answer.error)
         }
+
+    def _reporting(self) -> set[str]:
+        """Who may still report: not those that wait in vain for their update to be pulled."""
+        pending = self._pending(self._order.plans, self._reports)
+        return {device for device in pending if self._unusable(device) is None}
+
+    def _unusable(self, device: str) -> PayloadUnusable | None:
+        """Why the update that a device offers can never be had."""
+        pull = self._updates.get(device)
+        error = pull.exception() if pull is not None and pull.done() else None
+        return error if isinstance(error, PayloadUnusable) else None
 
     def _pulled_from(self, devices: Iterable[str]) -> set[str]:
         """Those of these devices that are online and whose update is on its way."""
@@ -407,6 +418,8 @@ class Round:
 
     def _silent(self, device: str) -> tuple[DeviceStatus, str]:
         """What became of a device that has not reported."""
+        if (unusable := self._unusable(device)) is not None:
+            return "refused", str(unusable)
         answer = self._registry.answer(device)
         if answer is not None and answer.error:
             return "failed", answer.error

@@ -25,14 +25,12 @@ from scripted import (
 
 from fimi.coordinator.deployment import Export
 from fimi.coordinator.federation import FederationError
-from fimi.coordinator.settings import (
-    DeploymentSettings,
-)
+from fimi.coordinator.settings import DeploymentSettings
 from fimi.learning.training.classifier import Exported, FileCheck
 from fimi.learning.training.tensors import Parameters
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import SyntheticBatch, SyntheticRequest
+from fimi.messaging.messages import RoundStart, SyntheticBatch, SyntheticRequest, UpdateReady
 from fimi.messaging.topics import COORDINATOR
 from fimi.optim.problem import InfeasibleError
 from fimi.record.events import (
@@ -175,6 +173,21 @@ class TestRounds:
         assert {(gap.device, gap.round) for gap in missing} == {("device-2", 1)}
         assert federation.rounds[0].duration_s == 10.0
         np.testing.assert_allclose(federation.model["w"], 2.0)
+
+    def test_an_update_that_can_never_be_had_is_not_waited_for(self, lab: Lab) -> None:
+        """Its device would report when it was pulled, which never happens."""
+
+        def offers(device: ScriptedDevice, start: RoundStart) -> None:
+            offer = device.peer.transfers.serve(bytes(3_000_000), "safetensors")
+            device.tell(
+                UpdateReady(run=start.run, device=device.name, round=start.round, update=offer)
+            )
+
+        began_s = time.monotonic()
+        federation = lab.run(honest(2.0), offers, rounds=1, wall_timeout_s=600.0)
+        assert time.monotonic() - began_s < 60.0
+        assert statuses(federation)["device-2"] == "refused"
+        assert "3000000" in federation.rounds[0].devices[1].reason
 
     def test_a_round_of_physical_devices_ends_at_its_deadline(self, lab: Lab) -> None:
         began_s = time.monotonic()
