@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import os
+from pathlib import Path
 from typing import get_args, get_type_hints
 
 import msgspec
@@ -7,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fimi.learning.data.contract import PROTOCOL
 from fimi.messaging.errors import MessageRefused
 from fimi.messaging.messages import (
     AnyMessage,
@@ -30,6 +34,24 @@ DIGEST = "ab" * 32
 class TestMessages:
     def test_every_type_is_sampled(self, samples) -> None:
         assert {type(message) for _, _, message in samples} == set(get_args(AnyMessage))
+
+    def test_what_is_said_belongs_to_this_version_of_the_protocol(self, samples) -> None:
+        """Processes of one version understand each other: other messages need another number."""
+        said = {}
+        for sender, recipient, message in samples:
+            payload = wire.encode_message(message, sender=sender, recipient=recipient)
+            said[type(message).__name__] = json.loads(
+                payload, parse_float=lambda x: f"{float(x):g}"
+            )
+        agreed = Path(__file__).with_name(f"protocol_{PROTOCOL}.json")
+        written = json.dumps(said, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+        if os.environ.get("FIMI_WRITE_PROTOCOL"):
+            agreed.write_text(written, "utf-8")
+        assert agreed.is_file() and written == agreed.read_text("utf-8"), (
+            f"messages differ from {agreed.name}: raise PROTOCOL in learning/data/contract.py "
+            "(unknown fields are refused) and run this test with "
+            "FIMI_WRITE_PROTOCOL=1"
+        )
 
     def test_round_trip(self, samples) -> None:
         for sender, recipient, message in samples:
