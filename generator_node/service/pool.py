@@ -26,9 +26,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import socket
 import struct
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Literal
 
@@ -295,7 +297,7 @@ def _digest(data: bytes) -> bytes:
 def _lock(path: Path, patience_s: float) -> IO[bytes]:
     """Hold a lock until this process ends or is killed; without effect where locks are missing."""
     limit_s = time.monotonic() + patience_s
-    file = path.open("ab")
+    file = path.open("a+b")
     try:
         import fcntl
     except ImportError:
@@ -307,9 +309,14 @@ def _lock(path: Path, patience_s: float) -> IO[bytes]:
             if time.monotonic() < limit_s:
                 time.sleep(0.1)
                 continue
+            file.seek(0)
+            holder = file.read(200).decode(errors="replace").strip() or "another process"
             file.close()
             raise PoolError(
-                f"pool {path.parent} is in use by another generator node; stop that one, or name "
-                "another folder as generator.pool"
+                f"pool {path.parent} is in use by another generator node ({holder}); stop that "
+                "one, or name another folder as generator.pool"
             ) from error
+        with suppress(OSError):  # a full disk: it can still be read
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         return file
