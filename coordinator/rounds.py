@@ -136,6 +136,7 @@ class Round:
         self._boots = {device: self._registry.boot_id(device) for device in order.predicted}
         self._deadline_s = context.settings.plan.deadline_s
         self._updates: dict[str, Future[None]] = {}
+        self._offers: dict[str, Offer] = {}
         self._told_s = time.monotonic() + _FIRST_TOLD_S - _TOLD_S
         self.facts: list[tuple[str, RoundFact]] = []
         """Everything that was reported of this round, with its device."""
@@ -315,7 +316,7 @@ class Round:
                 continue
             self.facts.append((sender, message))
             if isinstance(message, UpdateReady):
-                if updates_into is not None and self._wants(sender):
+                if updates_into is not None and self._wants(sender, message.update):
                     self._updates[sender] = self._pull(sender, message.update, *updates_into)
             elif isinstance(message, RoundReport):
                 if sender in self._reports:
@@ -328,10 +329,18 @@ class Round:
             elif isinstance(message, RoundSettled):
                 self._settled.setdefault(sender, message)
 
-    def _wants(self, device: str) -> bool:
-        """Whether there is no update of a device yet, and none on its way."""
+    def _wants(self, device: str, offer: Offer) -> bool:
+        """Whether there is no update of a device yet, and this one is not on its way.
+
+        A device that was started again offers another update, or the same one in other chunks: what
+        it offered before can no longer be had.
+        """
         pull = self._updates.get(device)
-        return pull is None or (pull.done() and pull.exception() is not None)
+        if pull is None or (pull.done() and pull.exception() is not None):
+            return True
+        known = self._offers[device]
+        same = (known.digest, known.chunk_bytes) == (offer.digest, offer.chunk_bytes)
+        return not pull.done() and not same
 
     def _is_ours(self, sender: str, message: object) -> bool:
         return (
@@ -363,6 +372,8 @@ class Round:
             else:
                 pool.submit(keep, pull.result())
 
+        collector.cancel(device)
+        self._offers[device] = offer
         collector.pull(offer, max_bytes=limit).add_done_callback(arrived)
         return kept
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from lab import Lab, statuses
 from scripted import (
+    MODEL,
     Behaviour,
     ScriptedDevice,
     boastful,
@@ -26,6 +27,7 @@ from scripted import (
 from fimi.coordinator.deployment import Export
 from fimi.coordinator.federation import FederationError
 from fimi.coordinator.settings import DeploymentSettings
+from fimi.learning.training import tensors
 from fimi.learning.training.classifier import Exported, FileCheck
 from fimi.learning.training.tensors import Parameters
 from fimi.messaging.broker.embedded import EmbeddedBroker
@@ -188,6 +190,26 @@ class TestRounds:
         assert time.monotonic() - began_s < 60.0
         assert statuses(federation)["device-2"] == "refused"
         assert "3000000" in federation.rounds[0].devices[1].reason
+
+    def test_the_last_offer_counts(self, lab: Lab) -> None:
+        """As after a start in the middle of an upload: other chunks, or another update."""
+
+        def restarted(device: ScriptedDevice, start: RoundStart) -> None:
+            right = device.peer.transfers.serve(
+                tensors.dump({name: value + np.float32(6.0) for name, value in MODEL.items()}),
+                "safetensors",
+            )
+            earlier = msgspec.structs.replace(right, chunk_bytes=7)
+            for offer in (earlier, right):
+                device.tell(
+                    UpdateReady(run=start.run, device=device.name, round=start.round, update=offer)
+                )
+            device.peer.transfers.wait_served(right.digest, by=COORDINATOR, timeout_s=30.0)
+            device.report(start)
+
+        federation = lab.run(honest(2.0), restarted, rounds=1, wall_timeout_s=60.0)
+        assert statuses(federation) == {"device-1": "accepted", "device-2": "accepted"}
+        np.testing.assert_allclose(federation.model["w"], 4.0)
 
     def test_a_round_of_physical_devices_ends_at_its_deadline(self, lab: Lab) -> None:
         began_s = time.monotonic()
