@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -16,6 +17,12 @@ import pytest
 from fimi.messaging.broker.embedded import EmbeddedBroker, find_mosquitto
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Tests send these signals to processes, which inherit what nohup and background jobs ignore.
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples every time, so that a red run is a change of ours; HYPOTHESIS_PROFILE=explore
 # looks for new ones.

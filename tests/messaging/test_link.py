@@ -102,8 +102,9 @@ def deaf_to_five(address: BrokerAddress) -> Iterator[tuple[BrokerAddress, list[i
     server = socket.create_server(("127.0.0.1", 0))
 
     def pump(source: socket.socket, sink: socket.socket) -> None:
-        while data := receive(source):
-            sink.sendall(data)
+        with suppress(OSError):  # closed at the other end
+            while data := receive(source):
+                sink.sendall(data)
         shut(sink)
 
     def serve() -> None:
