@@ -8,6 +8,8 @@ The run
 * :mod:`~fimi.coordinator.settings`    deadlines, bandwidth, learning curve, rounds, strategy
 * :mod:`~fimi.coordinator.conversation`  what is wanted of each device, and what each has reported
 * :mod:`~fimi.coordinator.enrolment`    who takes part, and with which samples
+* :mod:`~fimi.coordinator.gathering`    before it begins or goes on: waiting for the fleet
+* :mod:`~fimi.coordinator.patience`     how long others are waited for, and how often that is said
 * :mod:`~fimi.coordinator.checkpoint`   what a run needs to go on after its coordinator was killed
 * :mod:`~fimi.coordinator.inbox`       sorts what arrives
 * :mod:`~fimi.coordinator.registry`    which devices are online, and their profiles

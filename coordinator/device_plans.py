@@ -8,7 +8,6 @@ A later plan is not waited for at all: a device follows it before its next round
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 
 import msgspec
@@ -19,6 +18,7 @@ from fimi.coordinator import planning
 from fimi.coordinator.checkpoint import PlanPart
 from fimi.coordinator.context import Context
 from fimi.coordinator.enrolment import Roster
+from fimi.coordinator.patience import Grace, Reminder
 from fimi.energy.cost_model import download_cost
 from fimi.learning.data.partition_summary import summarise
 from fimi.messaging.messages import DevicePlan, PlanApplied, Profile, SyntheticBatch
@@ -136,14 +136,11 @@ class DevicePlans:
     def send(self, device: str) -> None:
         """Tell a device its plan, if it has one."""
         if (plan := self.devices.get(device)) is not None:
-            prepared_s = self._roster.prepared_s(device)
             time_s = self.fleet_time_s
             if time_s <= (self._part.fleet_time_s or 0.0):  # before the end of the first round
-                time_s = prepared_s or 0.0  # it has idled since then: that belongs to this round
-            self._context.conversation.order(
-                device,
-                msgspec.structs.replace(plan, fleet_time_s=time_s, booked=prepared_s is not None),
-            )
+                # it has idled since then: that belongs to this round
+                time_s = self._roster.prepared_s(device) or 0.0
+            self._context.conversation.order(device, self._as_of(time_s, device, plan))
 
     def record(self, reply: PlanApplied) -> None:
         """Store the preparation from a device's answer.
@@ -153,11 +150,14 @@ class DevicePlans:
         """
         plan = self.devices.get(reply.device)
         profile = self._roster.members.get(reply.device)
-        if plan is None or profile is None or plan.batch is None or not reply.phases:
-            self._context.store.write_checkpoint(self._roster.applied(reply, None))
-            return
-        before = self._roster.prepared_s(reply.device)
-        if before is not None and profile.hardware.kind == "emulated":
+        prepared = self._roster.prepared_s(reply.device) is not None
+        if (
+            plan is None
+            or profile is None
+            or plan.batch is None
+            or not reply.phases
+            or (prepared and profile.hardware.kind == "emulated")
+        ):
             self._context.store.write_checkpoint(self._roster.applied(reply, None))
             return
         preparation = Preparation(
@@ -174,15 +174,14 @@ class DevicePlans:
                 preparation, checkpoint=self._roster.applied(reply, seconds)
             )
             self._context.notify(Prepared(preparation=preparation))
-        self._context.conversation.amend(reply.device, self._as_of_now(reply.device, plan))
-
-    def _as_of_now(self, device: str, plan: DevicePlan) -> DevicePlan:
-        """A plan with what a start of the device is to know that finds it now."""
-        return msgspec.structs.replace(
-            plan,
-            fleet_time_s=self.fleet_time_s,
-            booked=self._roster.prepared_s(device) is not None,
+        self._context.conversation.amend(
+            reply.device, self._as_of(self.fleet_time_s, reply.device, plan)
         )
+
+    def _as_of(self, fleet_time_s: float, device: str, plan: DevicePlan) -> DevicePlan:
+        """A plan with what a start of the device is to know that finds it at that time."""
+        booked = self._roster.prepared_s(device) is not None
+        return msgspec.structs.replace(plan, fleet_time_s=fleet_time_s, booked=booked)
 
     def _make(
         self,
@@ -219,23 +218,17 @@ class DevicePlans:
     def _await_answers(self, quorum: int) -> None:
         """Wait until every device that is online has answered, or long enough for the others."""
         context, registry = self._context, self._context.registry
-        began_s, told_s = time.monotonic(), 0.0
-        limit_s: float | None = None
+        reminder, grace = Reminder(_TOLD_S), Grace(PATIENCE_S)
 
         def enough() -> bool:
-            nonlocal limit_s, told_s
-            now_s = time.monotonic()
             open_ = [
                 device
                 for device in self.devices
                 if registry.is_online(device) and not registry.has_answered(device)
             ]
-            if open_ and now_s - told_s > _TOLD_S:
-                told_s = now_s
+            if open_ and reminder.due():
                 context.notify(Awaiting(what="to follow their plans", devices=tuple(open_)))
-            if limit_s is None and len(self.ready()) >= quorum:
-                limit_s = now_s + (now_s - began_s) + PATIENCE_S
-            return not open_ or (limit_s is not None and now_s > limit_s)
+            return grace.over(len(self.ready()) >= quorum) or not open_
 
         context.inbox.wait(enough, context.settings.rounds.gather_timeout_s)
 

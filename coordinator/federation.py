@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from msgspec import Struct
@@ -26,6 +26,7 @@ from fimi.coordinator.deployment import Deployments, Export
 from fimi.coordinator.device_plans import DevicePlans
 from fimi.coordinator.enrolment import Roster, Terms
 from fimi.coordinator.fleet_planner import FleetPlanner
+from fimi.coordinator.gathering import gather
 from fimi.coordinator.inbox import Cancelled, Inbox
 from fimi.coordinator.insight import Observer
 from fimi.coordinator.newcomers import Newcomers
@@ -60,13 +61,11 @@ from fimi.messaging.messages import (
     RunEnded,
     SyntheticBatch,
 )
-from fimi.messaging.topics import COORDINATOR, EVERYBODY, missing
+from fimi.messaging.topics import COORDINATOR, EVERYBODY
 from fimi.optim.planner import Plan
 from fimi.optim.problem import InfeasibleError
-from fimi.record.clean import enumerated
 from fimi.record.events import (
     Event,
-    Gathering,
     Listener,
     Planned,
     Refitted,
@@ -75,13 +74,6 @@ from fimi.record.events import (
 )
 from fimi.record.results import Deployment, RoundResult, RunStatus
 from fimi.record.store import RunStore
-
-_GATHERING_S = 0.5
-"""Between two events that say who is missing."""
-_BACK_S = 5.0
-"""How much longer than a quorum took devices may take to come back to a run that goes on, s."""
-_LAST_CALL_S = 10.0
-"""How long devices may take to join that were invited when gathering was over, s."""
 
 
 class UnfinishedRun(Struct, frozen=True, kw_only=True):
@@ -376,7 +368,13 @@ class Coordinator:
         context, watch = self._context, self._context.watch
         found = self._resume.checkpoint if self._resume is not None else None
         with watch.stage("gather"):
-            self._gather()
+            gather(
+                context,
+                self._roster,
+                self._listener,
+                quorum=self._quorum,
+                going_on=found is not None and found.plan is not None,
+            )
         with watch.stage("plan"):
             part = found.plan if found is not None else None
             if part is None:
@@ -488,68 +486,6 @@ class Coordinator:
     def _quorum(self) -> int:
         """Devices with which a run may start."""
         return self._settings.rounds.quorum or self._settings.fleet.devices // 2 + 1
-
-    def _gather(self) -> None:
-        """Wait for the fleet: for everybody, and after a while for a quorum.
-
-        A run that has a plan waits for its devices only a little longer than for a quorum.
-        """
-        wanted, patience = self._settings.fleet.devices, self._settings.rounds.gather_timeout_s
-        registry, roster = self._context.registry, self._roster
-        began_s, told = time.monotonic(), 0.0
-        limit_s = began_s + patience
-        back_s: float | None = None
-        going_on = self._resume is not None and self._resume.checkpoint.plan is not None
-        wanted = max(wanted, len(roster.members))
-
-        def absent(here: Collection[str]) -> tuple[str, ...]:
-            names = set(roster.members) - set(here)
-            return tuple(sorted(names)) if going_on else missing(here, wanted)
-
-        def complete() -> bool:
-            nonlocal told, back_s
-            there, now_s = registry.devices, time.monotonic()
-            here = sorted(registry.online - set(roster.refused))
-            if len(registry.online) >= wanted:
-                roster.close_gathering()
-            if now_s - told > _GATHERING_S:
-                told = now_s
-                self._listener(  # not stored: it only says what has not happened yet
-                    Gathering(
-                        here=len(here),
-                        wanted=wanted,
-                        missing=absent(here),
-                        left_s=max(0.0, limit_s - now_s),
-                    )
-                )
-            if going_on and back_s is None and len(there) >= self._quorum:
-                back_s = now_s + (now_s - began_s) + _BACK_S
-            if back_s is not None and now_s > back_s:
-                return True
-            return len(there) >= wanted or len(there) + len(roster.refused) >= max(
-                wanted, len(registry.online)
-            )
-
-        waited = ""
-        if not self._context.inbox.wait(complete, patience):
-            waited = f" within {patience:g} s"
-            roster.close_gathering()  # devices with names of their own, of an incomplete fleet
-            self._context.inbox.wait(
-                lambda: len(registry.devices) + len(roster.refused) >= len(registry.online),
-                min(patience, _LAST_CALL_S),
-            )
-        there = registry.devices
-        if len(there) < self._quorum:
-            names = absent({*there, *roster.refused})
-            refused = "; ".join(f"{d} cannot take part: {why}" for d, why in roster.refused.items())
-            raise FederationError(
-                f"{len(there)} of {wanted} devices came{waited}"
-                f"{': ' + ', '.join(there) if there else ''}"
-                f"{'; missing: ' + enumerated(names) if names else ''}"
-                f"{'; ' + refused if refused else ''}; the run starts with {self._quorum} or "
-                "more: start the missing agents, ask for fewer devices, or change rounds.quorum or "
-                "rounds.gather_timeout_s"
-            )
 
     def _adapt(self, number: int, plans: DevicePlans, rounds: TrainingRounds) -> None:
         """Where predictions have drifted: fit the boards again, and plan again for the same data.

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from fimi.coordinator.conversation import Conversation
+from fimi.coordinator.patience import Reminder
 from fimi.coordinator.registry import Registry
 from fimi.learning.data.contract import PROTOCOL, other_protocol
 from fimi.messaging.client import Peer
@@ -100,7 +101,7 @@ class Inbox:
         self._notify = notify
         self._cancel = cancel
         self._host: Host | None = None
-        self._told_s = 0.0
+        self._reminder = Reminder(_AWAY_TOLD_S)
         self._foreign: set[str] = set()
 
     def tell(self, host: Host) -> None:
@@ -126,7 +127,7 @@ class Inbox:
             self._conversation.tick()
             received = self._peer.receive(timeout_s=min(0.2, left_s))
             now_s = time.monotonic()
-            if not self._is_broker_away(now_s):
+            if not self._is_broker_away():
                 left_s -= now_s - before_s
             before_s = now_s
             if received is not None:
@@ -143,12 +144,11 @@ class Inbox:
         if self._cancel.is_set():
             raise Cancelled
 
-    def _is_broker_away(self, now_s: float) -> bool:
+    def _is_broker_away(self) -> bool:
         away_s = self._peer.broker_away_s()
         if away_s is None:
             return False
-        if now_s - self._told_s > _AWAY_TOLD_S:
-            self._told_s = now_s
+        if self._reminder.due():
             self._notify(BrokerAway(seconds=away_s))
         return True
 

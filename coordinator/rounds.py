@@ -9,15 +9,16 @@ joules is bounded. What comes after the round was closed is credited to it later
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
 
 from fimi.coordinator.context import Context
+from fimi.coordinator.patience import Reminder
 from fimi.coordinator.update_store import Updates, UpdateStore
 from fimi.energy.cost_model import PhaseCost
 from fimi.energy.ledger import PhaseRecord
@@ -51,6 +52,18 @@ COLLECTED_BYTES = 256 << 20
 """Most bytes of updates that are pulled at the same time."""
 _FIRST_TOLD_S, _TOLD_S = 10.0, 1.0
 """Until it is said who is waited for, and between two such events, wall time, s."""
+
+
+class _Update(NamedTuple):
+    """What a device has offered, and the keeping of it."""
+
+    offer: Offer
+    kept: Future[None]
+
+    @property
+    def error(self) -> BaseException | None:
+        """Why it is not kept; ``None`` as long as it may be."""
+        return self.kept.exception() if self.kept.done() else None
 
 
 class RoundOrder(Struct, frozen=True, kw_only=True):
@@ -135,9 +148,8 @@ class Round:
         self._settled: dict[str, RoundSettled] = {}
         self._boots = {device: self._registry.boot_id(device) for device in order.predicted}
         self._deadline_s = context.settings.plan.deadline_s
-        self._updates: dict[str, Future[None]] = {}
-        self._offers: dict[str, Offer] = {}
-        self._told_s = time.monotonic() + _FIRST_TOLD_S - _TOLD_S
+        self._updates: dict[str, _Update] = {}
+        self._reminder = Reminder(_TOLD_S, first_s=_FIRST_TOLD_S)
         self.facts: list[tuple[str, RoundFact]] = []
         """Everything that was reported of this round, with its device."""
         self.again: list[RoundReport] = []
@@ -271,8 +283,8 @@ class Round:
 
     def _unusable(self, device: str) -> PayloadUnusable | None:
         """Why the update that a device offers can never be had."""
-        pull = self._updates.get(device)
-        error = pull.exception() if pull is not None and pull.done() else None
+        update = self._updates.get(device)
+        error = None if update is None else update.error
         return error if isinstance(error, PayloadUnusable) else None
 
     def _pulled_from(self, devices: Iterable[str]) -> set[str]:
@@ -280,8 +292,8 @@ class Round:
         return {
             device
             for device in devices
-            if (pull := self._updates.get(device)) is not None
-            and not pull.done()
+            if (update := self._updates.get(device)) is not None
+            and not update.kept.done()
             and self._registry.is_online(device)
         }
 
@@ -304,9 +316,7 @@ class Round:
 
         def done() -> bool:
             left = pending()
-            now_s = time.monotonic()
-            if left and now_s - self._told_s > _TOLD_S:
-                self._told_s = now_s
+            if left and self._reminder.due():
                 what = f"in round {self._order.number}"
                 self._context.notify(Awaiting(what=what, devices=tuple(sorted(left))))
             return not left
@@ -335,12 +345,12 @@ class Round:
         A device that was started again offers another update, or the same one in other chunks: what
         it offered before can no longer be had.
         """
-        pull = self._updates.get(device)
-        if pull is None or (pull.done() and pull.exception() is not None):
+        update = self._updates.get(device)
+        if update is None or update.error is not None:
             return True
-        known = self._offers[device]
+        known = update.offer
         same = (known.digest, known.chunk_bytes) == (offer.digest, offer.chunk_bytes)
-        return not pull.done() and not same
+        return not update.kept.done() and not same
 
     def _is_ours(self, sender: str, message: object) -> bool:
         return (
@@ -353,7 +363,7 @@ class Round:
 
     def _pull(
         self, device: str, offer: Offer, collector: Collector, pool: ThreadPoolExecutor
-    ) -> Future[None]:
+    ) -> _Update:
         """Collect an update; when it has come, check it and keep it."""
         limit = 2 * tensors.size_bytes(self._model) + 1_000_000
         kept: Future[None] = Future()
@@ -373,9 +383,8 @@ class Round:
                 pool.submit(keep, pull.result())
 
         collector.cancel(device)
-        self._offers[device] = offer
         collector.pull(offer, max_bytes=limit).add_done_callback(arrived)
-        return kept
+        return _Update(offer, kept)
 
     def _judge(self) -> RoundOutcome:
         order = self._order
@@ -418,11 +427,11 @@ class Round:
         if report.busy_s > self._deadline_s:
             return "late", f"busy {report.busy_s:.3f} s, deadline {self._deadline_s:g} s"
         try:
-            future = self._updates[device]
+            kept = self._updates[device].kept
         except KeyError:
             return "refused", f"{device} reported without offering an update"
         try:
-            future.result(timeout=SETTLE_TIMEOUT_S)
+            kept.result(timeout=SETTLE_TIMEOUT_S)
         except (UpdateRefusedError, TransferError, OSError) as error:
             return "refused", str(error)
         return "accepted", ""

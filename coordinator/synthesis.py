@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from fimi.coordinator import checkpoint
 from fimi.coordinator.context import Context, FederationError
+from fimi.coordinator.patience import Reminder
 from fimi.learning.data.contract import Contract
 from fimi.messaging.messages import SyntheticBatch, SyntheticProgress, SyntheticRequest
 from fimi.messaging.topics import COORDINATOR
@@ -135,14 +136,11 @@ class Synthesis:
             gone: whether there was one, which went away.
         """
         context = self._context
-        limit_s, told_s = time.monotonic() + patience_s, 0.0
+        limit_s, reminder = time.monotonic() + patience_s, Reminder(_AWAITING_S)
 
         def come() -> bool:
-            nonlocal told_s
-            now_s = time.monotonic()
-            if not context.registry.generators and now_s - told_s > _AWAITING_S:
-                told_s = now_s
-                left_s = max(0.0, limit_s - now_s)
+            if not context.registry.generators and reminder.due():
+                left_s = max(0.0, limit_s - time.monotonic())
                 context.notify(AwaitingGenerator(left_s=left_s, gone=gone))
             return bool(context.registry.generators)
 

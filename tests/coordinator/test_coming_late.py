@@ -322,7 +322,7 @@ def test_what_comes_of_a_stored_round_while_the_fleet_gathers_is_credited(
 def test_a_run_that_goes_on_names_the_devices_that_it_waits_for(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fimi.coordinator.federation._BACK_S", 1.0)
+    monkeypatch.setattr("fimi.coordinator.gathering._BACK_S", 1.0)
 
     def fleet(*names: str) -> Callable[[list[ScriptedDevice]], None]:
         def put(devices: list[ScriptedDevice]) -> None:
