@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from fimi.messaging.documents import AGAIN_S
+from fimi.messaging.documents import again_s
 from fimi.messaging.messages import (
     DeploymentClosed,
     DeploymentTest,
@@ -291,9 +291,8 @@ class Conversation:
         self._send(line)
 
     def _send(self, line: Talk) -> None:
-        wait_s = AGAIN_S[min(line.tries, len(AGAIN_S) - 1)]
+        line.due_s = self._now_s() + again_s(line.tries)
         line.tries += 1
-        line.due_s = self._now_s() + wait_s
         self._publish(line.document.device, line.document)
 
     def _raise_epoch(self, epoch: int) -> None:

@@ -10,6 +10,7 @@
 * :mod:`fimi.edge_agent.metering`    its phases, split where it waits for others
 * :mod:`fimi.edge_agent.exchange`    its transfers: limited, timed, as long as they are wanted
 * :mod:`fimi.edge_agent.kept`        payloads that are kept on disk by digest
+* :mod:`fimi.edge_agent.failures`    what is reported where a step failed
 * :mod:`fimi.edge_agent.health`      no report holds a number that is none
 * :mod:`fimi.edge_agent.data`        the device's local data and its synthetic batch
 * :mod:`fimi.edge_agent.backends`    chooses the trainer: ONNX Runtime or PyTorch

@@ -17,6 +17,7 @@ from fimi.edge_agent.backends import Trainers
 from fimi.edge_agent.boards import emulated_board
 from fimi.edge_agent.course import Forget, Step
 from fimi.edge_agent.exchange import Exchange
+from fimi.edge_agent.failures import failed
 from fimi.edge_agent.joining import join
 from fimi.edge_agent.kept import Kept
 from fimi.edge_agent.line import Line
@@ -30,17 +31,14 @@ from fimi.messaging.client import Peer
 from fimi.messaging.errors import TransferCancelled
 from fimi.messaging.messages import (
     DeploymentClosed,
-    DeploymentReport,
     DeploymentTest,
     DevicePlan,
     FactBody,
     Invitation,
     Offer,
-    PlanApplied,
     Profile,
     Refusal,
     RoundClosed,
-    RoundReport,
     RoundSettled,
     RoundStart,
 )
@@ -136,13 +134,14 @@ class Agent:
     def _take(self, step: Step, tools: Tools) -> None:
         """Do a step and report it."""
         try:
-            facts, failed = self._do(step, tools)
+            facts, is_failed = self._do(step, tools)
         except (BrokenOff, TransferCancelled):
             return  # the line names what is wanted instead
         except Exception as problem:
             said = words(self._peer.id, problem, type(step).__name__)
-            facts, failed = _failure(step, said), True
-        tools.line.finish(step, *facts, failed=failed)
+            fact = failed(step, said)
+            facts, is_failed = (() if fact is None else (fact,)), True
+        tools.line.finish(step, *facts, failed=is_failed)
 
     def _do(self, step: Step, tools: Tools) -> tuple[tuple[FactBody, ...], bool]:
         """The facts of a step, and whether the device cannot go on from it."""
@@ -254,43 +253,3 @@ class Agent:
             self._rounds += self.member.rounds
             self.member.leave()
             self.member = None
-
-
-def _failure(step: Step, said: str) -> tuple[FactBody, ...]:
-    """What a device reports of a step that failed for a reason that nobody has thought of."""
-    match step:
-        case Invitation():
-            return (Refusal(run=step.run, device=step.device, reason=said),)
-        case DevicePlan():
-            return (
-                PlanApplied(run=step.run, device=step.device, applied=None, phases=(), error=said),
-            )
-        case RoundStart():
-            return (
-                RoundReport(
-                    run=step.run,
-                    device=step.device,
-                    round=step.round,
-                    local_samples=0,
-                    synthetic_samples=0,
-                    training_loss=None,
-                    training_accuracy=None,
-                    frequency_hz=None,
-                    busy_s=0.0,
-                    phases=(),
-                    error=said,
-                ),
-            )
-        case RoundClosed():
-            return (
-                RoundSettled(
-                    run=step.run, device=step.device, round=step.round, phases=(), error=said
-                ),
-            )
-        case DeploymentTest():
-            return (
-                DeploymentReport(
-                    run=step.run, device=step.device, round=step.round, trials=(), seconds=0.0
-                ),
-            )
-    return ()

@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from fimi.edge_agent.failures import failed
 from fimi.energy.ledger import PhaseRecord
 from fimi.messaging.messages import (
     DeploymentReport,
@@ -83,27 +84,7 @@ def _words(fact: Any, said: str) -> str:
 def _failure(fact: Any, said: str) -> FactBody:
     """What is reported instead of a fact that cannot be sent."""
     words = _words(fact, said)
-    if isinstance(fact, RoundReport):
-        return RoundReport(
-            run=fact.run,
-            device=fact.device,
-            round=fact.round,
-            local_samples=0,
-            synthetic_samples=0,
-            training_loss=None,
-            training_accuracy=None,
-            frequency_hz=None,
-            busy_s=0.0,
-            phases=(),
-            error=words,
-        )
-    if isinstance(fact, RoundSettled):
-        return replace(fact, phases=(), error=words)
-    if isinstance(fact, PlanApplied):
-        return replace(fact, applied=None, phases=(), transfers=(), error=words)
-    if isinstance(fact, DeploymentReport):
-        return replace(fact, trials=(), seconds=0.0)
-    return Refusal(run=fact.run, device=fact.device, reason=words)
+    return failed(fact, words) or Refusal(run=fact.run, device=fact.device, reason=words)
 
 
 def _fault(fact: Any) -> tuple[Path, str] | None:

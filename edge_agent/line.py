@@ -17,7 +17,7 @@ from typing import TypeVar
 from fimi.edge_agent.course import Course, Step
 from fimi.edge_agent.health import sound
 from fimi.messaging.client import Peer
-from fimi.messaging.documents import AGAIN_S
+from fimi.messaging.documents import again_s
 from fimi.messaging.errors import MessageRefused, MessagingError
 from fimi.messaging.messages import (
     DeploymentTest,
@@ -64,7 +64,6 @@ class Line:
         self._published_s = float("-inf")
         self._tries = 0
         self._asked = False  # the coordinator has said again what is known here
-        self._waiting_since_s: float | None = None
         self._said = 0
         self.failure: MessagingError | None = None
         self._thread = threading.Thread(target=self._listen, name=f"line-{peer.id}", daemon=True)
@@ -212,7 +211,7 @@ class Line:
             if self._is_news() or self._asked:
                 return self._published_s + QUIET_S
             if self._course.unheard:
-                return self._published_s + AGAIN_S[min(self._tries, len(AGAIN_S) - 1)]
+                return self._published_s + again_s(self._tries)
             return float("inf")
 
     def _say(self) -> None:

@@ -22,6 +22,11 @@ AGAIN_S = (1.0, 2.0, 4.0, 8.0, 10.0)
 """Times after which a document that is not answered is published again, s; the last one repeats."""
 
 
+def again_s(tries: int) -> float:
+    """The time of :data:`AGAIN_S` after a document has been published again so often, s."""
+    return AGAIN_S[min(tries, len(AGAIN_S) - 1)]
+
+
 class _Document(Struct):
     """The latest payload of a topic.
 
