@@ -3,6 +3,7 @@
 * :func:`credited`  a device's entry with a report, an idle phase, or both that came late
 * :func:`reported`  the fields of an entry that come from a report
 * :func:`idle_only`  the entry of a device that has idled through a round
+* :func:`new_stretches`  those of a device's phases that are not known yet
 
 The same report or idle phase a second time changes nothing. The model of the round is made: a late
 report changes joules, seconds and what is known of the training, never whether an update counts.
@@ -11,6 +12,7 @@ report changes joules, seconds and what is known of the training, never whether 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -57,13 +59,13 @@ def credited(
     before, was_s = entry.phases, _unmetered_s(entry, round_s)
     if report is not None and entry.busy_s is None and entry.status in _UNREPORTED:
         fields = reported(report)
-        fields["phases"] = (*_new(report.phases, before), *before)
+        fields["phases"] = (*new_stretches(report.phases, before), *before)
         said = "; ".join(filter(None, [entry.reason, report.error, AFTERWARDS]))
         status: DeviceStatus = "failed" if report.error else "late"
         entry = msgspec.structs.replace(entry, **fields, status=status, reason=said)
     if settled is not None:
         known = entry.phases[:-1] if _stands_in(entry.phases[-1:]) else entry.phases
-        if idle := _new(settled.phases, known):
+        if idle := new_stretches(settled.phases, known):
             entry = msgspec.structs.replace(entry, phases=(*known, *idle))
     if entry.phases != before:
         left = remaining(entry.unknown_max, was_s, _unmetered_s(entry, round_s))
@@ -82,15 +84,17 @@ def idle_only(entry: DeviceRound, round_s: float) -> DeviceRound:
     return msgspec.structs.replace(entry, predicted=idle)
 
 
-def _unmetered_s(entry: DeviceRound, round_s: float) -> float:
-    left_s = own_s(round_s, entry.busy_s, entry.waited_s, entry.phases)
-    return unmetered_s(left_s, entry.phases)
-
-
-def _new(told: tuple[PhaseRecord, ...], known: tuple[PhaseRecord, ...]) -> tuple[PhaseRecord, ...]:
+def new_stretches(
+    told: Iterable[PhaseRecord], known: Iterable[PhaseRecord]
+) -> tuple[PhaseRecord, ...]:
     """Stretches that are not known; a device does one thing at a time, so its clock tells them."""
     there = {(phase.phase, phase.start_s) for phase in known}
     return tuple(phase for phase in told if (phase.phase, phase.start_s) not in there)
+
+
+def _unmetered_s(entry: DeviceRound, round_s: float) -> float:
+    left_s = own_s(round_s, entry.busy_s, entry.waited_s, entry.phases)
+    return unmetered_s(left_s, entry.phases)
 
 
 def _stands_in(last: tuple[PhaseRecord, ...]) -> bool:

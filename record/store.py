@@ -30,7 +30,7 @@ from fimi.learning.data.partition_summary import LabelSkew
 from fimi.messaging.messages import DevicePlan, Profile, RoundReport, RoundSettled, Trial
 from fimi.optim.plans import Plan
 from fimi.record import reopening, schema
-from fimi.record.credit import credited
+from fimi.record.credit import credited, new_stretches
 from fimi.record.description import StoreTable, to_json
 from fimi.record.events import Event, Resumed, RunFinished, tag
 from fimi.record.insight import Insight
@@ -301,8 +301,7 @@ class RunStore:
         device = preparation.device
         with self._transaction():
             known = schema.SAMPLE.values(self._db, round=0, device=device)
-            there = {(phase.phase, phase.start_s) for phase in known}
-            new = tuple(p for p in preparation.phases if (p.phase, p.start_s) not in there)
+            new = new_stretches(preparation.phases, known)
             if new or not preparation.phases:
                 kept = msgspec.structs.replace(preparation, phases=new)
                 self._insert_phases(kept, round=0, device=device)

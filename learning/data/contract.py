@@ -4,6 +4,7 @@
 * :func:`differences`      the keys in which two contracts differ, for a device or a generator node
 * :func:`of_dataset`       the keys in which images at hand differ from a contract
 * :func:`require`          the same, as an error that names the keys
+* :func:`require_same`     refuses bytes that were made under another contract
 * :func:`read`             a contract from JSON, of this version of the conversation
 
 The coordinator makes it; it travels to every device and generator node of the run, and stands in
@@ -22,7 +23,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from fimi.errors import InputError
-from fimi.learning.data.dataset import Dataset, SplitKind
+from fimi.learning.data.dataset import Dataset, DatasetError, SplitKind
 
 PROTOCOL = 2
 """Version of the conversation between the processes; both sides must have the same."""
@@ -235,6 +236,24 @@ def require(found: tuple[Difference, ...], here: str, todo: str) -> None:
         raise ContractError(other_protocol(here, found[0].ours, found[0].theirs), found)
     named = ", ".join(f"{each.key} is {each.ours}, in the run {each.theirs}" for each in found)
     raise ContractError(f"{here} does not fit the contract of the run: {named}; {todo}", found)
+
+
+def require_same(made: str, contract: Contract, what: str) -> None:
+    """Refuse bytes that were made for another run.
+
+    Args:
+        made: digest of the contract under which they were made; empty: none.
+        contract: of the run.
+        what: what they are, as the subject of a sentence.
+
+    Raises:
+        DatasetError: it is another contract.
+    """
+    if made != contract.digest:
+        raise DatasetError(
+            f"{what} was made under contract {made[:12] or 'none'}…, the run has contract "
+            f"{contract.digest[:12]}…: it belongs to another run"
+        )
 
 
 def other_protocol(here: str, ours: object, theirs: object, there: str = "the run") -> str:

@@ -26,7 +26,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from fimi.errors import InputError
-from fimi.learning.data.contract import Contract
+from fimi.learning.data.contract import Contract, require_same
 from fimi.learning.data.dataset import DatasetError, Images, Split
 from fimi.learning.data.packing import pack, unpack
 
@@ -116,11 +116,7 @@ def decode(data: bytes, contract: Contract) -> HeldOut:
     """
     what = "list of held-out images"
     arrays, note = unpack(data, max_bytes=_MAX_BYTES, what=what, problem=DatasetError)
-    if (made := note.get("contract", "")) != contract.digest:
-        raise DatasetError(
-            f"{what} was made under contract {made[:12] or 'none'}…, the run has contract "
-            f"{contract.digest[:12]}…: it belongs to another run"
-        )
+    require_same(note.get("contract", ""), contract, what)
     right = set(arrays) == {"test", "public"}
     if not right or any(a.dtype != np.uint64 or a.ndim != 1 for a in arrays.values()):
         raise DatasetError(f"{what} holds {sorted(arrays)}; it must hold test and public, uint64")

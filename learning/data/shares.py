@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fimi.learning.data import batches
-from fimi.learning.data.contract import Contract
+from fimi.learning.data.contract import Contract, require_same
 from fimi.learning.data.dataset import Dataset, DatasetError
 from fimi.learning.data.packing import pack, unpack
 
@@ -52,7 +52,7 @@ def decode_indices(data: bytes, contract: Contract) -> NDArray[np.intp]:
             such samples.
     """
     arrays, note = unpack(data, max_bytes=_MAX_BYTES, what="share", problem=DatasetError)
-    _check_contract(note.get(_CONTRACT, ""), contract)
+    require_same(note.get(_CONTRACT, ""), contract, "share")
     steps = arrays.get("steps")
     if steps is None or len(arrays) > 1 or steps.dtype != np.uint32 or steps.ndim != 1:
         raise DatasetError(
@@ -107,14 +107,6 @@ def partition_digest(parts: Iterable[NDArray[np.intp]]) -> str:
         hasher.update(len(indices).to_bytes(8, "little"))
         hasher.update(np.ascontiguousarray(indices, "<i8").data)
     return hasher.hexdigest()
-
-
-def _check_contract(made: str, contract: Contract) -> None:
-    if made != contract.digest:
-        raise DatasetError(
-            f"share was made under contract {made[:12] or 'none'}…, the run has contract "
-            f"{contract.digest[:12]}…: it belongs to another run"
-        )
 
 
 def _wrong(indices: NDArray[np.intp], samples: int) -> str:

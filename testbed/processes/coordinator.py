@@ -35,6 +35,7 @@ from fimi.messaging.topics import COORDINATOR
 from fimi.record.events import Listener, Resumed
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
+from fimi.testbed.processes.devices import emulated_device
 from fimi.testbed.resuming import BeginCommand, describe, versions
 from fimi.testbed.run_folder import RunFolder, RunFolderError
 
@@ -225,8 +226,8 @@ def _unfinished(folder: RunFolder) -> UnfinishedRun | None:
 def terms(scenario: Scenario, *, one_machine: bool) -> Terms:
     """What devices are invited with."""
     config, contract = scenario.config, scenario.contract
-    way, fleet = scenario.way(one_machine=one_machine), config.fleet
-    cycles = fleet.reference_cycles_per_sample or scenario.network.cycles_per_sample()
+    way = scenario.way(one_machine=one_machine)
+    cycles = config.fleet.reference_cycles_per_sample or scenario.network.cycles_per_sample()
 
     def share(index: int) -> bytes:
         return scenario.payload(index, way) or b""
@@ -235,13 +236,7 @@ def terms(scenario: Scenario, *, one_machine: bool) -> Terms:
         return leak.encode(leak.held_out(scenario.split, instance), contract)
 
     def emulated(index: int) -> EmulatedDevice:
-        return EmulatedDevice(
-            board=fleet.boards[index % len(fleet.boards)],
-            seed=config.run.seed,
-            emulation=fleet.emulation,
-            profile_error=fleet.profile_error,
-            cycles_per_sample=cycles,
-        )
+        return emulated_device(config, index, cycles)
 
     return Terms(contract=contract, way=way, share=share, hashes=hashes, emulated=emulated)
 
