@@ -1,8 +1,9 @@
-"""Files that are written completely or not at all; every package may import this.
+"""Files that are written completely or not at all, and locks; every package may import this.
 
 * :func:`write_whole`   replace a file by new content
 * :func:`whole_file`    the same for content that is written piece by piece
 * :func:`sync_folder`   wait until the names in a folder are on the disk
+* :class:`FileLock`     one process at a time
 
 The content goes to a hidden file beside the target, which then takes the target's name. A reader
 sees the old file or the new one, never a part of one. If the disk is full, the old file stays and
@@ -17,7 +18,9 @@ import errno
 import glob
 import os
 import secrets
+import socket
 import stat
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,6 +106,77 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+class FileInUse(RuntimeError):  # noqa: N818 - nothing is wrong with the file
+    """Another process holds a lock; the text says which."""
+
+
+class FileLock:
+    """Holds a lock of the operating system until it is released, or until its process is gone.
+
+    So what a killed process has held can be used at once. The file may stay; it says nothing but
+    who held it last.
+
+    Args:
+        path: of the file of the lock, whose folder must exist.
+
+    Raises:
+        FileInUse: somebody else holds it, another part of this process included.
+        OSError: the file cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = self._taken()
+
+    def _taken(self) -> int:
+        while True:
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+            try:
+                _lock(file)
+                if _is_at(file, self._path):  # else the last holder has removed it meanwhile
+                    with contextlib.suppress(OSError):  # a full disk: it is held all the same
+                        os.ftruncate(file, 0)
+                        said = f"process {os.getpid()} on {socket.gethostname()}\n"
+                        os.write(file, said.encode())
+                    return file
+            except BlockingIOError:
+                holder = os.read(file, 200).decode(errors="replace").strip()
+                os.close(file)
+                raise FileInUse(holder or "another process") from None
+            except BaseException:
+                os.close(file)
+                raise
+            os.close(file)
+
+    def release(self) -> None:
+        """Remove the file and let go of it; a second call does nothing."""
+        if self._file < 0:
+            return
+        file, self._file = self._file, -1
+        with contextlib.suppress(OSError):
+            self._path.unlink()  # before letting go: who waits for this one looks for it again
+        os.close(file)
+
+
+if sys.platform == "win32":
+
+    def _lock(file: int) -> None:
+        """A lock of another kind is needed here; who starts two processes is not stopped."""
+
+else:
+    import fcntl
+
+    def _lock(file: int) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _is_at(file: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _remove_stale(path: Path) -> None:

@@ -9,7 +9,6 @@ Writing
 * :mod:`~fimi.record.views`    its flat views, for people and their tools
 * :mod:`~fimi.record.description`  how a table is described, and what is made from it
 * :mod:`~fimi.record.store`    the run store: one SQLite file per run
-* :mod:`~fimi.record.lock`     one process at a time writes it
 * :mod:`~fimi.record.reopening`  whether a run can be gone on with
 * :mod:`~fimi.record.credit`   what a device reports after its round was closed
 * :mod:`~fimi.record.bounds`   the most that a device can have used while nothing was known

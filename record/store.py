@@ -8,7 +8,7 @@ write-ahead log into the file.
 
 A run that ended early can be gone on with (:meth:`RunStore.reopen`): its checkpoint is written in
 the transaction of the round that it belongs to. One process at a time writes a store
-(:mod:`fimi.record.lock`).
+(:func:`lock_store`).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import msgspec
 
 from fimi.energy.cost_model import BoardModel
 from fimi.errors import SurroundingsError
+from fimi.files import FileInUse, FileLock
 from fimi.learning.data.partition_summary import LabelSkew
 from fimi.messaging.messages import DevicePlan, Profile, RoundReport, RoundSettled, Trial
 from fimi.optim.plans import Plan
@@ -34,7 +35,6 @@ from fimi.record.credit import credited, new_stretches
 from fimi.record.description import StoreTable, to_json
 from fimi.record.events import Event, Resumed, RunFinished, tag
 from fimi.record.insight import Insight
-from fimi.record.lock import StoreInUse, StoreLock
 from fimi.record.prediction import Residual
 from fimi.record.record import CheckpointPart, Enrolment, Labels, RunInfo
 from fimi.record.results import Deployment, DeviceRound, Preparation, RoundResult, RunStatus
@@ -43,6 +43,16 @@ from fimi.record.views import VIEWS
 
 class StoreError(SurroundingsError, RuntimeError):
     """The run store cannot be created, written or read; the message says where and why."""
+
+
+def lock_store(path: Path) -> FileLock:
+    """The lock that whoever writes a store holds, ``run.lock`` beside it.
+
+    Raises:
+        FileInUse: somebody else holds it.
+        OSError: its file cannot be made.
+    """
+    return FileLock(path.with_suffix(".lock"))
 
 
 class RunStore:
@@ -144,8 +154,8 @@ class RunStore:
         self._opened_s = time.monotonic()
         self.resumed_after: int | None = None
         try:
-            self._alone = StoreLock(path)
-        except StoreInUse as error:
+            self._alone = lock_store(path)
+        except FileInUse as error:
             raise StoreError(
                 f"{path} is written by {error}; wait until that has ended, or end it"
             ) from error

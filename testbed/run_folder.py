@@ -29,13 +29,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fimi.errors import SurroundingsError
-from fimi.files import write_whole
+from fimi.files import FileInUse, write_whole
 from fimi.learning.training import tensors
 from fimi.learning.training.classifier import Exported, Variant
-from fimi.record.lock import StoreInUse, StoreLock
 from fimi.record.reader import STORE_NAME, RunData, read_run
 from fimi.record.record import RunInfo
-from fimi.record.store import RunStore, StoreError
+from fimi.record.store import RunStore, StoreError, lock_store
 from fimi.testbed.configuration.sections import Config
 from fimi.testbed.nearest import nearest
 
@@ -261,8 +260,8 @@ def _is_beginning(path: Path) -> bool:
     if not there or not there <= _BEGINNINGS or any((path / "logs").glob("*")):
         return False
     try:
-        lock = StoreLock(store)
-    except (StoreInUse, OSError):
+        lock = lock_store(store)
+    except (FileInUse, OSError):
         return False
     try:
         if not store.exists():

@@ -26,18 +26,16 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import socket
 import struct
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, Literal
 
 import numpy as np
 from msgspec import Struct
 
-from fimi.files import write_whole
+from fimi.files import FileInUse, FileLock, write_whole
 from fimi.generator_node.generators.base import GeneratorError, Image
 
 Verdict = Literal["kept", "below-chance", "blank", "near-copy", "repeat"]
@@ -207,14 +205,14 @@ class Pool:
         self.durable = folder is not None
         self._synced = survives_power_cut
         self._drawers: dict[int, _Drawer] = {}
-        self._lock: IO[bytes] | None = None
+        self._lock: FileLock | None = None
         self._folder: Path | None = None
         if folder is None:
             return
         self._folder = folder / hashlib.sha256(made_by.encode()).hexdigest()[:32]
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(folder / "lock", patience_s)
+            self._lock = _lock(folder, patience_s)
             write_whole(self._folder / "pool.json", made_by + "\n", durable=survives_power_cut)
         except OSError as error:
             self.close()
@@ -275,7 +273,7 @@ class Pool:
             drawer.close()
         self._drawers.clear()
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
             self._lock = None
 
     def _drawer(self, class_id: int) -> _Drawer:
@@ -294,29 +292,20 @@ def _digest(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=_CHECK_BYTES).digest()
 
 
-def _lock(path: Path, patience_s: float) -> IO[bytes]:
-    """Hold a lock until this process ends or is killed; without effect where locks are missing."""
+def _lock(folder: Path, patience_s: float) -> FileLock:
+    """One node at a time uses a folder.
+
+    Raises:
+        PoolError: another one does, and has not ended after ``patience_s``; says which.
+    """
     limit_s = time.monotonic() + patience_s
-    file = path.open("a+b")
-    try:
-        import fcntl
-    except ImportError:
-        return file
     while True:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if time.monotonic() < limit_s:
-                time.sleep(0.1)
-                continue
-            file.seek(0)
-            holder = file.read(200).decode(errors="replace").strip() or "another process"
-            file.close()
-            raise PoolError(
-                f"pool {path.parent} is in use by another generator node ({holder}); stop that "
-                "one, or name another folder as generator.pool"
-            ) from error
-        with suppress(OSError):  # a full disk: it can still be read
-            os.ftruncate(file.fileno(), 0)
-            os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode())
-        return file
+            return FileLock(folder / "lock")
+        except FileInUse as error:
+            if time.monotonic() >= limit_s:
+                raise PoolError(
+                    f"pool {folder} is in use by another generator node ({error}); stop that one, "
+                    "or name another folder as generator.pool"
+                ) from error
+        time.sleep(0.1)

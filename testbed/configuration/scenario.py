@@ -36,7 +36,7 @@ from fimi.learning.data.collection import Collection
 from fimi.learning.data.contract import Contract, Way
 from fimi.learning.data.dataset import Dataset, DatasetError, Split
 from fimi.learning.data.partition_summary import LabelSkew, label_counts, summarise
-from fimi.learning.networks.built_in_cost import BUILT_IN, ModelCost
+from fimi.learning.networks.built_in_cost import ModelCost
 from fimi.learning.networks.cost import model_cost
 from fimi.messaging.topics import device_id
 from fimi.testbed.configuration.sections import Config, ConfigError
@@ -233,23 +233,6 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
             fimi.learning.networks.models.ModelError: it cannot be had or does not fit the data.
         """
         return network_of(self.config, self.split.test)
-
-    @cached_property
-    def for_devices(self) -> Config:
-        """The configuration with the cycles per sample in it that only PyTorch can count.
-
-        So that processes of emulated devices need neither PyTorch nor the module of one's own
-        network.
-
-        Raises:
-            ConfigError: as :attr:`network`.
-            fimi.learning.networks.models.ModelError: as :attr:`network`.
-        """
-        config = self.config
-        if config.fleet.reference_cycles_per_sample or config.training.model in BUILT_IN:
-            return config
-        cycles = self.network.cycles_per_sample()
-        return replace(config, fleet=replace(config.fleet, reference_cycles_per_sample=cycles))
 
     def check(self) -> None:
         """Make sure that the data can be divided as configured, before anything is started.

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from stored_runs import device_round, round_result
 
+from fimi.files import FileInUse
 from fimi.record import reopening, schema
 from fimi.record.events import Resumed, RoundStarted, RunFinished
-from fimi.record.lock import StoreInUse, StoreLock
 from fimi.record.reader import open_store, read_run
 from fimi.record.record import RunInfo
 from fimi.record.results import RoundResult
-from fimi.record.store import RunStore, StoreError
+from fimi.record.store import RunStore, StoreError, lock_store
 
 ROOT = Path(__file__).parents[2]
 PATHS = [str(ROOT / each) for each in ("", "tests/record")]
@@ -269,13 +269,14 @@ class TestOneProcess:
         code = textwrap.dedent(f"""
             import sys; sys.path[:0] = {PATHS!r}
             from pathlib import Path
-            from fimi.record.lock import StoreInUse, StoreLock
+            from fimi.files import FileInUse
+            from fimi.record.store import lock_store
             folder = Path({str(tmp_path)!r})
             taken = 0
             while taken < 200:
                 try:
-                    lock = StoreLock(folder / "run.sqlite")
-                except StoreInUse:
+                    lock = lock_store(folder / "run.sqlite")
+                except FileInUse:
                     continue
                 inside = folder / "inside"
                 inside.touch(exist_ok=False)
@@ -287,12 +288,12 @@ class TestOneProcess:
         assert [each.wait(timeout=120) for each in several] == [0, 0, 0]
 
     def test_a_lock_that_was_let_go_is_let_go_once(self, tmp_path: Path) -> None:
-        first = StoreLock(tmp_path / "run.sqlite")
+        first = lock_store(tmp_path / "run.sqlite")
         first.release()
-        second = StoreLock(tmp_path / "run.sqlite")
+        second = lock_store(tmp_path / "run.sqlite")
         first.release()
-        with pytest.raises(StoreInUse, match="process"):
-            StoreLock(tmp_path / "run.sqlite")
+        with pytest.raises(FileInUse, match="process"):
+            lock_store(tmp_path / "run.sqlite")
         second.release()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import replace
 from PIL import Image
 
 from fimi.learning.data import data_file, partition_file
@@ -20,6 +21,7 @@ from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.load import ConfigError
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
+from fimi.testbed.processes.coordinator import terms
 from fimi.testbed.processes.devices import cycles_per_sample, emulated_board
 from fimi.testbed.tools.check import network_words
 
@@ -200,10 +202,15 @@ class TestOnesOwnNetwork:
     def test_its_cycles_are_counted_once_for_all_devices(self) -> None:
         """64 pixels, 10 classes, one layer, which is the first: two products of 640 terms."""
         chosen = config(training__model="own_network:linear")
-        known = Scenario(config=chosen).for_devices
-        assert known.fleet.reference_cycles_per_sample == 5.1e3  # of 5,120
-        assert Scenario(config=known).for_devices is known
-        assert scenario().for_devices.fleet.reference_cycles_per_sample == 0.0
+        emulated = terms(Scenario(config=chosen), one_machine=True).emulated
+        assert emulated is not None
+        assert emulated(0).cycles_per_sample == 5.1e3  # of 5,120
+        assert emulated(1) == replace(
+            emulated(0), board=chosen.fleet.boards[1 % len(chosen.fleet.boards)]
+        )
+        built_in = terms(scenario(), one_machine=True).emulated
+        assert built_in is not None
+        assert built_in(0).cycles_per_sample == cycles_per_sample(config(), scenario().split.test)
 
     def test_check_says_what_a_network_costs(self) -> None:
         said = network_words(scenario(training__model="own_network:linear"))
@@ -225,7 +232,7 @@ class TestOnesOwnNetwork:
 
     def test_that_does_not_fit_the_classes(self) -> None:
         with pytest.raises(ModelError, match="10 classes need a tensor of logits"):
-            _ = scenario(training__model="own_network:too_few").for_devices
+            terms(scenario(training__model="own_network:too_few"), one_machine=True)
 
 
 def test_a_missing_partition_file_is_an_error_of_its_own(tmp_path: Path) -> None:
