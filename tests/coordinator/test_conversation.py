@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -227,6 +228,11 @@ TestConversations = Conversations.TestCase
 TestConversations.settings = settings(max_examples=EXAMPLES, stateful_step_count=50, deadline=None)
 
 
+def reported(**changes: Any) -> Reported:
+    """The first document of a device that has heard the first one."""
+    return Reported(device="d", boot_id="b", number=1, heard=1, stage="idle", **changes)
+
+
 def test_an_amended_order_travels_with_the_next_document() -> None:
     """Who starts again and finds it knows what has become of it; nobody is told for that alone."""
     published: list[Desired] = []
@@ -246,17 +252,7 @@ def test_an_amended_order_travels_with_the_next_document() -> None:
     assert [said.plan.booked for said in published if said.plan] == [False]
     reply = PlanApplied(run="r", device="d", applied=None, phases=())
     (heard,) = talk.take(
-        Reported(
-            run="r",
-            device="d",
-            instance="i",
-            boot_id="b",
-            number=1,
-            epoch=1,
-            heard=1,
-            stage="idle",
-            facts=(Fact(number=1, body=reply),),
-        )
+        reported(run="r", instance="i", epoch=1, facts=(Fact(number=1, body=reply),))
     )
     talk.stored("d", heard)
     talk.tick()
@@ -276,16 +272,5 @@ def test_an_epoch_is_stored_before_anything_is_said_with_it() -> None:
         raised=lambda epoch: story.append(("stored", epoch)),
     )
     talk.order("d", RunEnded(run="r", reason="stopped"))
-    talk.take(
-        Reported(
-            run="before",
-            device="d",
-            instance="another",
-            boot_id="b",
-            number=1,
-            epoch=7,
-            heard=1,
-            stage="idle",
-        )
-    )
+    talk.take(reported(run="before", instance="another", epoch=7))
     assert story == [("said", 1), ("stored", 8), ("said", 8)]

@@ -193,6 +193,12 @@ class Bench:
         update = self.pull()
         return update, self.desk.hear(RoundReport)
 
+    def offered(self, start: RoundStart) -> None:
+        """An update waits to be pulled, and the coordinator stores nothing of the round."""
+        self.desk.stores = False
+        self.desk.order(start)
+        self.desk.until(lambda reported: reported.stage == "offering", "the update is ready")
+
     def close(self, number: int, at_s: float, accepted: bool = True) -> RoundSettled:
         self.desk.order(self.closed(number, at_s, accepted))
         return self.desk.hear(RoundSettled)

@@ -57,9 +57,7 @@ def train_for_ever(start: RoundStart) -> RoundStart:
 class TestCoordinator:
     def test_one_that_dies_before_it_pulled_the_update(self, bench: Bench) -> None:
         bench.follow(bench.plan())
-        bench.desk.stores = False
-        bench.desk.order(start := bench.start())
-        bench.desk.until(lambda reported: reported.stage == "offering", "the update is ready")
+        bench.offered(start := bench.start())
         plan = bench.plan()
         bench.another_coordinator()
         bench.desk.order(bench.invitation(), plan, bench.start())
@@ -74,9 +72,7 @@ class TestCoordinator:
         """Its first document has an invitation only; that revokes no round that was begun."""
         plan = bench.plan()
         bench.follow(plan)
-        bench.desk.stores = False
-        bench.desk.order(bench.start())
-        bench.desk.until(lambda reported: reported.stage == "offering", "the update is ready")
+        bench.offered(bench.start())
         bench.another_coordinator()
         bench.desk.order(bench.invitation())
         bench.desk.until(lambda _: bench.desk.is_answered(), "it has heard that")
@@ -139,9 +135,7 @@ class TestCoordinator:
     def test_one_that_is_stopped_before_it_pulled_the_update(self, bench: Bench) -> None:
         plan = bench.plan()
         bench.follow(plan)
-        bench.desk.stores = False
-        bench.desk.order(bench.start())
-        bench.desk.until(lambda reported: reported.stage == "offering", "the update is ready")
+        bench.offered(bench.start())
         bench.end()
         bench.desk.until(lambda reported: not reported.facts, "it has heard that")
         bench.another_coordinator()

@@ -145,6 +145,17 @@ def fleet() -> str:
     return f"fleet-{next(_fleets)}"
 
 
+@pytest.fixture(params=["mosquitto", "amqtt"])
+def mortal(
+    request: pytest.FixtureRequest, mosquitto_missing: bool, free_port: int, quick_reconnect: None
+) -> Iterator[EmbeddedBroker]:
+    """A broker for one test, which may end it and start it again; peers are soon back."""
+    if request.param == "mosquitto" and mosquitto_missing:
+        pytest.skip("mosquitto is not installed")
+    with EmbeddedBroker(request.param, port=free_port) as broker:
+        yield broker
+
+
 @pytest.fixture
 def join(broker: EmbeddedBroker, fleet: str) -> Iterator[Join]:
     """Connect a peer of this test's fleet; all of them leave at the end."""

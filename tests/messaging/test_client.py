@@ -249,33 +249,26 @@ class TestDocuments:
         assert coordinator.receive(5.0) == ("d1", state_of("d1", 1))
         assert not coordinator.peers["d1"].online
 
-    @pytest.mark.usefixtures("quick_reconnect")
-    @pytest.mark.parametrize("kind", ["mosquitto", "amqtt"])
-    def test_broker_restart_loses_none(
-        self, kind, fleet: str, until, mosquitto_missing: bool, free_port: int
-    ) -> None:
+    def test_broker_restart_loses_none(self, mortal: EmbeddedBroker, fleet: str, until) -> None:
         """Neither what was confirmed before it, nor what changed while it was away."""
-        if kind == "mosquitto" and mosquitto_missing:
-            pytest.skip("mosquitto is not installed")
         with (
-            EmbeddedBroker(kind, port=free_port) as broker,
-            Peer(broker.address, fleet=fleet, peer="d1", role="device") as d1,
-            Peer(broker.address, fleet=fleet, peer="d2", role="device") as d2,
+            Peer(mortal.address, fleet=fleet, peer="d1", role="device") as d1,
+            Peer(mortal.address, fleet=fleet, peer="d2", role="device") as d2,
         ):
             d1.publish_state(COORDINATOR, "reported", state_of("d1", 1))
             d2.publish_state(COORDINATOR, "reported", state_of("d2", 1))
             assert d1.flush(10.0)
             assert d2.flush(10.0)
-            broker.close()
+            mortal.close()
             until(lambda: not d2.online)
             for number in range(2, 2002):  # more than paho's queue holds
                 d2.publish_state(COORDINATOR, "reported", state_of("d2", number))
-            broker.start()
+            mortal.start()
             until(lambda: d1.online and d2.online)
             assert d1.flush(10.0)
             assert d2.flush(10.0)
             with Peer(
-                broker.address, fleet=fleet, peer=COORDINATOR, role="coordinator"
+                mortal.address, fleet=fleet, peer=COORDINATOR, role="coordinator"
             ) as coordinator:
                 found = dict(next_message(coordinator) for _ in range(2))
             assert found == {"d1": state_of("d1", 1), "d2": state_of("d2", 2001)}
@@ -396,21 +389,14 @@ class TestHostility:
 
 
 class TestConnectionLoss:
-    @pytest.mark.usefixtures("quick_reconnect")
-    @pytest.mark.parametrize("kind", ["mosquitto", "amqtt"])
-    def test_broker_restart(
-        self, kind, fleet: str, until, mosquitto_missing: bool, free_port: int
-    ) -> None:
-        if kind == "mosquitto" and mosquitto_missing:
-            pytest.skip("mosquitto is not installed")
+    def test_broker_restart(self, mortal: EmbeddedBroker, fleet: str, until) -> None:
         with (
-            EmbeddedBroker(kind, port=free_port) as broker,
-            Peer(broker.address, fleet=fleet, peer="d1", role="device") as device,
-            Peer(broker.address, fleet=fleet, peer=COORDINATOR, role="coordinator") as coordinator,
+            Peer(mortal.address, fleet=fleet, peer="d1", role="device") as device,
+            Peer(mortal.address, fleet=fleet, peer=COORDINATOR, role="coordinator") as coordinator,
         ):
             until(lambda: "d1" in coordinator.peers)
-            broker.close()
-            broker.start()
+            mortal.close()
+            mortal.start()
             until(lambda: device.online and coordinator.online)
             coordinator.send("d1", ended())
             assert next_message(device) == (COORDINATOR, ended())

@@ -163,22 +163,15 @@ class TestRestart:
         with pytest.raises(IdentityTaken):
             join("d1")
 
-    @pytest.mark.usefixtures("quick_reconnect")
-    @pytest.mark.parametrize("kind", ["mosquitto", "amqtt"])
     def test_after_a_broker_restart_the_holder_keeps_its_id(
-        self, kind, fleet: str, until, mosquitto_missing: bool, free_port: int
+        self, mortal: EmbeddedBroker, fleet: str, until
     ) -> None:
-        if kind == "mosquitto" and mosquitto_missing:
-            pytest.skip("mosquitto is not installed")
-        with (
-            EmbeddedBroker(kind, port=free_port) as broker,
-            Peer(broker.address, fleet=fleet, peer="d1", role="device") as device,
-        ):
-            broker.close()
-            broker.start()
+        with Peer(mortal.address, fleet=fleet, peer="d1", role="device") as device:
+            mortal.close()
+            mortal.start()
             until(lambda: device.online and device._identity.confirmed)
             with pytest.raises(IdentityTaken):
-                Peer(broker.address, fleet=fleet, peer="d1", role="device").connect()
+                Peer(mortal.address, fleet=fleet, peer="d1", role="device").connect()
             assert device.online
 
 

@@ -236,30 +236,20 @@ class TestSession:
 
 
 class TestReconnect:
-    @pytest.mark.usefixtures("quick_reconnect")
-    @pytest.mark.parametrize("kind", ["mosquitto", "amqtt"])
     def test_says_for_how_long_the_broker_is_away(
         self,
-        kind: str,
-        mosquitto_missing: bool,
-        free_port: int,
+        mortal: EmbeddedBroker,
         until,
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        if kind == "mosquitto" and mosquitto_missing:
-            pytest.skip("mosquitto is not installed")
         monkeypatch.setattr("fimi.messaging.client.AWAY_LOG_S", 0.2)
-        broker = EmbeddedBroker(kind, port=free_port)  # type: ignore[arg-type]
-        with (
-            broker,
-            Peer(broker.address, fleet="f", peer="d1", role="device", heartbeat_s=0.05) as peer,
-        ):
+        with Peer(mortal.address, fleet="f", peer="d1", role="device", heartbeat_s=0.05) as peer:
             assert peer.broker_away_s() is None
             caplog.set_level(logging.WARNING)
-            broker.close()
+            mortal.close()
             until(lambda: (peer.broker_away_s() or 0.0) > 0.5)
-            broker.start()
+            mortal.start()
             until(lambda: peer.online)
             assert peer.broker_away_s() is None
         said = [record.getMessage() for record in caplog.records]

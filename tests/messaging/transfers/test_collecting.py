@@ -213,29 +213,24 @@ class TestEnds:
 
 
 class TestLoss:
-    @pytest.mark.usefixtures("quick_reconnect")
-    @pytest.mark.parametrize("kind", ["mosquitto", "amqtt"])
     def test_goes_on_after_a_broker_restart(
-        self, kind, fleet: str, until, mosquitto_missing: bool, free_port: int
+        self, mortal: EmbeddedBroker, fleet: str, until
     ) -> None:
         """What has arrived is kept, even if the broker is away for longer than a halt."""
-        if kind == "mosquitto" and mosquitto_missing:
-            pytest.skip("mosquitto is not installed")
         with (
-            EmbeddedBroker(kind, port=free_port) as broker,
-            Peer(broker.address, fleet=fleet, peer=COORDINATOR, role="coordinator") as desk,
-            Peer(broker.address, fleet=fleet, peer="d1", role="device", chunk_bytes=1000) as d1,
-            Peer(broker.address, fleet=fleet, peer="d2", role="device") as d2,
+            Peer(mortal.address, fleet=fleet, peer=COORDINATOR, role="coordinator") as desk,
+            Peer(mortal.address, fleet=fleet, peer="d1", role="device", chunk_bytes=1000) as d1,
+            Peer(mortal.address, fleet=fleet, peer="d2", role="device") as d2,
             Collector(desk.transfers, at_least=1, budget_bytes=1, halt_s=0.01) as collector,
         ):
             d1.set_pacing(8 * SIZE / 2)  # two seconds
             offers: list[Offer] = [d.transfers.serve(noise(1), "noise") for d in (d1, d2)]
             first = collector.pull(offers[0])
             until(lambda: desk.transfers.counters.received >= 10)
-            broker.close()
+            mortal.close()
             until(lambda: not desk.online)
             second = collector.pull(offers[1])
-            broker.start()
+            mortal.start()
             assert first.result(30.0) == noise(1)
             assert second.result(30.0) == noise(1)
             count = -(-SIZE // offers[0].chunk_bytes)

@@ -383,19 +383,14 @@ class TestLoss:
         assert back == ["second"]
         holder.link.close()
 
-    @pytest.mark.usefixtures("quick_reconnect")
     @pytest.mark.parametrize("how", ["ends", "is killed"])
-    @pytest.mark.parametrize("kind", ["mosquitto", "amqtt"])
     def test_broker_restarts(
-        self, kind, how: str, fleet: str, mosquitto_missing: bool, free_port: int, until
+        self, mortal: EmbeddedBroker, how: str, fleet: str, free_port: int, until
     ) -> None:
-        if kind == "mosquitto" and mosquitto_missing:
-            pytest.skip("mosquitto is not installed")
         data = noise(2_000_000)
         with (
-            EmbeddedBroker(kind, port=free_port) as broker,
-            Peer(broker.address, fleet=fleet, peer="d1", role="device") as device,
-            Peer(broker.address, fleet=fleet, peer=COORDINATOR, role="coordinator") as coordinator,
+            Peer(mortal.address, fleet=fleet, peer="d1", role="device") as device,
+            Peer(mortal.address, fleet=fleet, peer=COORDINATOR, role="coordinator") as coordinator,
             ThreadPoolExecutor(1) as pool,
         ):
             paced = device.set_pacing(16e6)
@@ -404,10 +399,10 @@ class TestLoss:
             time.sleep(0.3)
             assert not (paced and fetch.done())
             if how == "is killed":
-                os.kill(broker.pid, signal.SIGKILL)
-            broker.close()
+                os.kill(mortal.pid, signal.SIGKILL)
+            mortal.close()
             until(lambda: nobody_listens(free_port))
-            broker.start()
+            mortal.start()
             assert fetch.result() == data
             assert device.transfers.wait_served(offer.digest, by=COORDINATOR, timeout_s=10.0)
             # resumed, not begun again
