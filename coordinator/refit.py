@@ -21,7 +21,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from fimi.energy.cost_model import BoardModel, OperatingPoint, computing_power_w
+from fimi.energy.cost_model import BoardModel, OperatingPoint, compute_power_w, computing_power_w
 from fimi.learning.training.pseudo_labels import looked_at
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.record.results import DeviceRound, metered
@@ -117,10 +117,15 @@ def refit(profile: BoardModel, observations: Sequence[RefitPoint]) -> BoardModel
     compute, link = profile.compute, profile.link
     idle_w, active_w, kappa, receive_w, electronics_w = _powers(profile, observations)
     scale = 1.0
-    if compute.table_frequencies_hz:
+    if compute.points:
         hz = math.fsum(o.frequency_hz for o in observations) / len(observations)
         table_w = computing_power_w(compute, hz)
-        fitted_w = active_w + kappa * hz**3 + table_w - _cubic_w(profile, hz)
+        fitted_w = (
+            active_w
+            + kappa * hz**3
+            + table_w
+            - compute_power_w(hz, compute.capacitance_w_per_hz3, compute.active_power_w)
+        )
         scale = max(fitted_w, 0.0) / max(table_w, 1e-9)
     cycles = _log_ratio(
         observations,
@@ -144,7 +149,14 @@ def refit(profile: BoardModel, observations: Sequence[RefitPoint]) -> BoardModel
             cycles_per_sample=compute.cycles_per_sample * cycles,
             capacitance_w_per_hz3=kappa,
             active_power_w=active_w,
-            table_power_w=tuple(scale * power_w for power_w in compute.table_power_w),
+            points=tuple(
+                replace(
+                    point,
+                    seconds_per_sample=cycles * point.seconds_per_sample,
+                    power_w=scale * point.power_w,
+                )
+                for point in compute.points
+            ),
         ),
         link=replace(
             link,
@@ -178,8 +190,11 @@ def _powers(
     rows, values, deviations = [], [], []
     for o in observations:
         rising = (o.frequency_hz / top_hz) ** 3
-        # What the table has above or below the cubic is known, and not for the cubic to explain.
-        beyond_w = computing_power_w(compute, o.frequency_hz) - _cubic_w(profile, o.frequency_hz)
+        # What the measured points or the linear term have besides κ f³ + P_act is known, and not
+        # for these two to explain.
+        beyond_w = computing_power_w(compute, o.frequency_hz) - compute_power_w(
+            o.frequency_hz, compute.capacitance_w_per_hz3, compute.active_power_w
+        )
         for phase, power_w in o.power_w.items():
             row = {
                 "idle": [1.0, 0.0, 0.0, 0.0, 0.0],
@@ -203,11 +218,6 @@ def _powers(
     found = _not_below(a, b, np.array([0.0, 0.0, 1e-3 * top_w, 0.0, 0.0]))
     idle_w, active_w, at_top_w, receive_w, electronics_w = (float(v) for v in found)
     return idle_w, active_w, at_top_w / top_hz**3, receive_w, electronics_w
-
-
-def _cubic_w(profile: BoardModel, frequency_hz: float) -> float:
-    compute = profile.compute
-    return compute.active_power_w + compute.capacitance_w_per_hz3 * frequency_hz**3
 
 
 def _not_below(a: Array, b: Array, floor: Array) -> Array:

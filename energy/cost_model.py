@@ -41,20 +41,53 @@ has it. ``inference``, the trial of the trained model, belongs to no round."""
 _LN2 = math.log(2.0)
 
 
+class ComputeSetting(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is set on a board to bring it to an operating point; ``None``: left as it is.
+
+    Attributes:
+        cpu_hz: cap of each CPU cluster, Hz, by its name: that of cpufreq's policy (``policy0``).
+        cores: number of CPU cores that train.
+        gpu_hz: clock of the GPU (devfreq), Hz.
+        power_mode: number of a Jetson's power mode (nvpmodel).
+        duty_cycle: share of the processor's time.
+    """
+
+    cpu_hz: dict[str, Positive] = {}
+    cores: Annotated[int, Meta(ge=1)] | None = None
+    gpu_hz: Positive | None = None
+    power_mode: Annotated[int, Meta(ge=0)] | None = None
+    duty_cycle: Annotated[float, Meta(gt=0, le=1)] | None = None
+
+
+class ComputePoint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A measured operating point of a processor: what is set, and what training then costs.
+
+    Attributes:
+        name: by which a plan names it, for example ``"cpu 1.5 GHz, gpu 306 MHz"``.
+        seconds_per_sample: forward and backward pass of one sample of the actual training, s.
+        power_w: power above idle while it trains, W.
+        setting: what is set.
+    """
+
+    name: Annotated[str, Meta(min_length=1)]
+    seconds_per_sample: Positive
+    power_w: NonNegative
+    setting: ComputeSetting = ComputeSetting()
+
+
 class ComputeModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Cost parameters of a device's processor.
+    """Cost parameters of a device's processor: a law of its frequency, or measured points.
 
     Attributes:
         cycles_per_sample: C, CPU cycles for the forward and backward pass of one sample.
         capacitance_w_per_hz3: κ, effective switched capacitance, W/Hz³.
+        linear_power_w_per_hz: c, power that grows in proportion to the frequency, W/Hz.
         active_power_w: P_act, power that flows only while computing, whatever the frequency, W.
         frequency_min_hz: lowest frequency the governor allows, Hz.
         frequency_max_hz: highest frequency the governor allows, Hz.
-        frequency_steps_hz: the discrete operating points, ascending; empty if continuous.
-        table_frequencies_hz: frequencies at which the power while computing was measured,
-            ascending.
-        table_power_w: that power above idle, W. Predictions use this table where there is one;
-            the optimiser uses κ f³ + P_act.
+        frequency_steps_hz: the frequencies that can be set, ascending; empty if continuous.
+        points: measured operating points. Where there are any, they are what plans choose from and
+            what predictions use; the law and its frequencies are not used.
     """
 
     cycles_per_sample: Positive
@@ -62,9 +95,9 @@ class ComputeModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     frequency_min_hz: Positive
     frequency_max_hz: Positive
     active_power_w: NonNegative = 0.0
+    linear_power_w_per_hz: NonNegative = 0.0
     frequency_steps_hz: tuple[Positive, ...] = ()
-    table_frequencies_hz: tuple[Positive, ...] = ()
-    table_power_w: tuple[NonNegative, ...] = ()
+    points: tuple[ComputePoint, ...] = ()
 
     def __post_init__(self) -> None:
         if self.frequency_min_hz > self.frequency_max_hz:
@@ -72,21 +105,26 @@ class ComputeModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
                 f"frequency_min_hz ({self.frequency_min_hz:.4g}) is above "
                 f"frequency_max_hz ({self.frequency_max_hz:.4g})"
             )
-        table_hz = self.table_frequencies_hz
-        if len(table_hz) != len(self.table_power_w):
-            raise ValueError(
-                f"table_frequencies_hz has {len(table_hz)} values, table_power_w "
-                f"{len(self.table_power_w)}; they belong together"
-            )
         steps = self.frequency_steps_hz
-        for name, points in (("table_frequencies_hz", table_hz), ("frequency_steps_hz", steps)):
-            if any(low >= high for low, high in itertools.pairwise(points)):
-                raise ValueError(f"{name} must ascend strictly: {points}")
+        if any(low >= high for low, high in itertools.pairwise(steps)):
+            raise ValueError(f"frequency_steps_hz must ascend strictly: {steps}")
+        _require_distinct(self.points)
         if steps and not self.frequency_min_hz <= steps[0] <= steps[-1] <= self.frequency_max_hz:
             raise ValueError(
                 f"frequency_steps_hz reach from {steps[0]:.4g} to {steps[-1]:.4g}, outside "
                 f"frequency_min_hz ({self.frequency_min_hz:.4g}) to "
                 f"frequency_max_hz ({self.frequency_max_hz:.4g})"
+            )
+
+
+def _require_distinct(points: tuple[ComputePoint, ...]) -> None:
+    """Two points with one name, or with one setting, cannot be told apart."""
+    for first, second in itertools.combinations(points, 2):
+        if first.name == second.name or first.setting == second.setting:
+            what = "name" if first.name == second.name else "setting"
+            raise ValueError(
+                f"points: {first.name!r} and {second.name!r} have the same {what}; each operating "
+                "point needs its own. Leave one out, or calibrate again"
             )
 
 
@@ -101,6 +139,10 @@ class LinkModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         receive_power_w: extra power while receiving, W.
         electronics_power_w: extra power while sending, above the transmit power, W.
         energy_per_bit_j: energy that the host takes for every sent bit, J.
+        rate_cap_bps: most that the radio sends, whatever its band and power, bit/s; ``None``: no
+            cap is known.
+        power_settable: whether a plan can choose the transmit power. On Wi-Fi it cannot: the device
+            then always sends with ``transmit_power_max_w``.
     """
 
     channel_gain: Positive
@@ -110,6 +152,8 @@ class LinkModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     receive_power_w: NonNegative = 0.0
     electronics_power_w: NonNegative = 0.0
     energy_per_bit_j: NonNegative = 0.0
+    rate_cap_bps: Positive | None = None
+    power_settable: bool = True
 
 
 class BoardModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -130,12 +174,15 @@ class OperatingPoint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """How a device works under a plan.
 
     Attributes:
-        frequency_hz: f, CPU frequency cap, Hz.
+        frequency_hz: f, CPU frequency cap, Hz. At a measured operating point: C / seconds per
+            sample, the cycles of the training that it does in a second.
         bandwidth_hz: b, share of the uplink band, Hz.
         transmit_power_w: p, W.
         time_split: τ, share of the round's working time that is planned for compute.
         rate_bps: r, the uplink rate that the plan assumes, bit/s; a board that limits its rate
             limits it to this. ``None``: (3) with the board's own link budget.
+        setting: name of the measured operating point, a :class:`ComputePoint` of the board; empty
+            where the frequency is all that is set.
     """
 
     frequency_hz: Positive
@@ -143,6 +190,7 @@ class OperatingPoint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     transmit_power_w: Positive
     time_split: Annotated[float, Meta(gt=0, lt=1)]
     rate_bps: Positive | None = None
+    setting: str = ""
 
 
 class PhaseCost(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -161,12 +209,32 @@ class PhaseCost(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     board_j: float
 
 
-def operating_frequency_hz(compute: ComputeModel, frequency_hz: float) -> float:
-    """The frequency a board runs at when a plan asks for ``frequency_hz``.
+def speed_hz(compute: ComputeModel, point: ComputePoint) -> float:
+    """Cycles of the training that a processor does in a second at a measured point, Hz."""
+    return compute.cycles_per_sample / point.seconds_per_sample
 
-    It is the lowest operating point that is not below it, so that the planned deadline holds, and
-    never outside the board's range. A request within 1 ppb above an operating point means that
-    point.
+
+def measured_point(compute: ComputeModel, point: OperatingPoint) -> ComputePoint | None:
+    """The measured point at which a board works when a plan asks for ``point``.
+
+    It is the one that the plan names, else the one of least power that is not slower than
+    ``point.frequency_hz``, else the fastest; ``None`` where nothing was measured.
+    """
+    for measured in compute.points:
+        if measured.name == point.setting:
+            return measured
+    wanted_hz = point.frequency_hz * (1.0 - 1e-9)
+    fast = [each for each in compute.points if speed_hz(compute, each) >= wanted_hz]
+    if fast:
+        return min(fast, key=lambda each: each.power_w)
+    return min(compute.points, key=lambda each: each.seconds_per_sample, default=None)
+
+
+def operating_frequency_hz(compute: ComputeModel, frequency_hz: float) -> float:
+    """The frequency a board runs at when a plan asks for ``frequency_hz``, by its law.
+
+    It is the lowest frequency it can set that is not below it, so that the planned deadline holds,
+    and never outside the board's range. A request within 1 ppb above a step means that step.
     """
     steps = compute.frequency_steps_hz
     floor, ceiling = compute.frequency_min_hz, compute.frequency_max_hz
@@ -185,38 +253,60 @@ def compute_power_w(
     frequency_hz: Array | float,
     capacitance_w_per_hz3: Array | float,
     active_power_w: Array | float = 0.0,
+    linear_power_w_per_hz: Array | float = 0.0,
 ) -> Array:
-    """(2) p_cmp = κ f³ + P_act, above idle."""
+    """(2) p_cmp = κ f³ + c f + P_act, above idle."""
     frequency = np.asarray(frequency_hz, float)
-    return np.asarray(np.asarray(capacitance_w_per_hz3, float) * frequency**3 + active_power_w)
+    switching = np.asarray(capacitance_w_per_hz3, float) * frequency**3
+    return np.asarray(switching + linear_power_w_per_hz * frequency + active_power_w)
 
 
 def formula_power_w(compute: ComputeModel, frequency_hz: float) -> float:
-    """(2) Power of a processor while computing, above idle, W, by its κ and P_act."""
-    power_w = compute_power_w(frequency_hz, compute.capacitance_w_per_hz3, compute.active_power_w)
-    return float(power_w)
+    """(2) Power of a processor while computing, above idle, W, by its κ, c and P_act."""
+    return float(
+        compute_power_w(
+            frequency_hz,
+            compute.capacitance_w_per_hz3,
+            compute.active_power_w,
+            compute.linear_power_w_per_hz,
+        )
+    )
 
 
 def computing_power_w(compute: ComputeModel, frequency_hz: float) -> float:
-    """Power of a processor while computing, above idle, W: by its measured table, else by (2)."""
-    if compute.table_frequencies_hz:
-        return float(np.interp(frequency_hz, compute.table_frequencies_hz, compute.table_power_w))
-    return formula_power_w(compute, frequency_hz)
+    """Power of a processor while computing, above idle, W: by its measured points, else by (2).
+
+    Between two measured speeds the power is interpolated; of several points of one speed the one of
+    least power counts.
+    """
+    if not compute.points:
+        return formula_power_w(compute, frequency_hz)
+    power_w: dict[float, float] = {}
+    for point in sorted(compute.points, key=lambda point: -point.power_w):
+        power_w[speed_hz(compute, point)] = point.power_w
+    speeds = sorted(power_w)
+    return float(np.interp(frequency_hz, speeds, [power_w[speed] for speed in speeds]))
+
+
+def training_power_w(compute: ComputeModel, point: OperatingPoint) -> float:
+    """Power above idle while training at a plan's operating point, W."""
+    for measured in compute.points:
+        if measured.name == point.setting:
+            return measured.power_w
+    return computing_power_w(compute, point.frequency_hz)
 
 
 def largest_power_w(board: BoardModel, rate_bps: float = 0.0) -> float:
     """(46) The highest power of a board by its cost parameters, W: everything at once.
 
     Args:
-        board: cost parameters; a measured table of powers comes before κ and P_act.
+        board: cost parameters; measured points come before the law.
         rate_bps: highest uplink rate of the device, bit/s, for what the host takes for each bit.
     """
     compute, link = board.compute, board.link
-    computing_w = [computing_power_w(compute, compute.frequency_max_hz), *compute.table_power_w]
-    if not compute.table_frequencies_hz or (
-        compute.table_frequencies_hz[-1] < compute.frequency_max_hz
-    ):
-        computing_w.append(formula_power_w(compute, compute.frequency_max_hz))
+    computing_w = [point.power_w for point in compute.points]
+    if not computing_w:
+        computing_w = [formula_power_w(compute, compute.frequency_max_hz)]
     sending_w = link.transmit_power_max_w + link.electronics_power_w
     sending_w += link.energy_per_bit_j * rate_bps
     return board.idle_power_w + max(computing_w) + sending_w + link.receive_power_w
@@ -227,9 +317,12 @@ def compute_energy_j(
     frequency_hz: Array | float,
     capacitance_w_per_hz3: Array | float,
     active_power_w: Array | float = 0.0,
+    linear_power_w_per_hz: Array | float = 0.0,
 ) -> Array:
-    """(2) e_cmp = (κ f³ + P_act) t_cmp."""
-    power_w = compute_power_w(frequency_hz, capacitance_w_per_hz3, active_power_w)
+    """(2) e_cmp = (κ f³ + c f + P_act) t_cmp."""
+    power_w = compute_power_w(
+        frequency_hz, capacitance_w_per_hz3, active_power_w, linear_power_w_per_hz
+    )
     return np.asarray(power_w * compute_time_s(cycles, frequency_hz))
 
 
@@ -246,9 +339,16 @@ def uplink_rate_bps(
 
 
 def point_rate_bps(link: LinkModel, point: OperatingPoint) -> float:
-    """(3) Uplink rate of a device at an operating point, by its link budget, bit/s."""
+    """(3) Uplink rate of a device at an operating point, by its link budget and cap, bit/s."""
     gain, noise = link.channel_gain, link.noise_density_w_per_hz
-    return float(uplink_rate_bps(point.bandwidth_hz, point.transmit_power_w, gain, noise))
+    power_w = sending_power_w(link, point.transmit_power_w)
+    rate_bps = float(uplink_rate_bps(point.bandwidth_hz, power_w, gain, noise))
+    return rate_bps if link.rate_cap_bps is None else min(rate_bps, link.rate_cap_bps)
+
+
+def sending_power_w(link: LinkModel, transmit_power_w: float) -> float:
+    """Transmit power that a radio sends with when asked for ``transmit_power_w``, W."""
+    return transmit_power_w if link.power_settable else link.transmit_power_max_w
 
 
 def transmit_power_w(
@@ -314,10 +414,10 @@ def predict_round(
     link, idle_w = board.link, board.idle_power_w
     phases = [download_cost("model-download", board, download_bits)]
     t_cmp = float(compute_time_s(cycles, point.frequency_hz))
-    e_cmp = computing_power_w(board.compute, point.frequency_hz) * t_cmp
+    e_cmp = training_power_w(board.compute, point) * t_cmp
     phases.append(_phase("compute", t_cmp, e_cmp, idle_w))
     t_com = upload_bits / point_rate_bps(link, point)  # (4)
-    sending_w = point.transmit_power_w + link.electronics_power_w
+    sending_w = sending_power_w(link, point.transmit_power_w) + link.electronics_power_w
     e_com = sending_w * t_com + link.energy_per_bit_j * upload_bits  # (5) and (40)
     phases.append(_phase("upload", t_com, e_com, idle_w))
     if round_s is not None:

@@ -27,7 +27,14 @@ from fimi.optim.dual import dual
 from fimi.optim.feasibility import require_feasible, require_reachable_error
 from fimi.optim.inner import InnerSolver, SplitCosts
 from fimi.optim.joint import nearest_feasible, solve
-from fimi.optim.plans import DeviceShare, Plan, PlanStatus, SearchName
+from fimi.optim.plans import (
+    Certified,
+    DeviceShare,
+    Plan,
+    PlanStatus,
+    SearchName,
+    gap_percent,
+)
 from fimi.optim.problem import FimiProblem, InfeasibleError
 from fimi.optim.realise import RunnablePlan, realise
 from fimi.optim.splits import Z_REACH, Objective, SplitSpace, try_edges
@@ -233,13 +240,6 @@ def _refine(space: SplitSpace, tau: Array, seed: int, settings: SearchSettings) 
     return tau[None]
 
 
-def gap_percent(energy_j: float, bound_j: float | None) -> float | None:
-    """(24) How far an energy is above a bound; infinite for a bound of 0, ``None`` for none."""
-    if bound_j is None:
-        return None
-    return 100.0 * (energy_j - bound_j) / bound_j if bound_j > 0 else math.inf
-
-
 def status_of(gap: float | None, settings: SearchSettings) -> PlanStatus:
     """What a plan with this gap (percent; ``None`` without a bound) is proved to be."""
     if gap is None:
@@ -258,15 +258,18 @@ def _assemble(
     seconds: tuple[float, float],
 ) -> Plan:
     search_energy_j = float(found.energy_j[0])
-    gap = gap_percent(runnable.energy_j, bound_j)
+    least = Certified(energy_j=runnable.energy_j, bound_j=bound_j)
+    board = Certified(energy_j=runnable.energy_j)
+    gap = least.gap_percent
     constrained = math.isfinite(problem.error_max)
     return Plan(
         devices=runnable.shares(problem, runnable.compute_s / problem.t_max_s),
         status=status_of(gap, settings),
         search=name,
-        energy_j=runnable.energy_j,
-        bound_j=bound_j,
-        gap_percent=gap,
+        objective="dynamic",
+        dynamic=least,
+        board=board,
+        round_s=problem.round_max_s,
         search_energy_j=search_energy_j,
         search_gap_percent=gap_percent(search_energy_j, bound_j),
         error=problem.error(runnable.samples.astype(float)) if constrained else None,

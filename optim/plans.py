@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from msgspec import Struct
 
 from fimi.energy.cost_model import OperatingPoint
 from fimi.optim.cross_entropy import Iteration
+from fimi.optim.problem import Objective
 
 SearchName = Literal[
     "cross-entropy",
@@ -46,6 +48,30 @@ class DeviceShare(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     upload_j: float
 
 
+class Certified(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An energy of a plan, and how much less of it any plan could take.
+
+    Attributes:
+        energy_j: of one round of the plan as it will run, J.
+        bound_j: proved: no plan that keeps the limits takes less; ``None`` if not asked for.
+    """
+
+    energy_j: float
+    bound_j: float | None = None
+
+    @property
+    def gap_percent(self) -> float | None:
+        """(24) Distance of the energy from the bound, percent of the bound; ``None`` without."""
+        return gap_percent(self.energy_j, self.bound_j)
+
+
+def gap_percent(energy_j: float, bound_j: float | None) -> float | None:
+    """(24) How far an energy is above a bound; infinite for a bound of 0, ``None`` for none."""
+    if bound_j is None:
+        return None
+    return 100.0 * (energy_j - bound_j) / bound_j if bound_j > 0 else math.inf
+
+
 class Plan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A plan for every device, with its bound.
 
@@ -53,10 +79,13 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         devices: the devices' shares, in the problem's order.
         status: whether it is proved to be optimal.
         search: the search that found it.
-        energy_j: dynamic energy of the fleet in one round, as it will run.
-        bound_j: certified lower bound on the energy of every plan; ``None`` if not asked for.
-        gap_percent: distance of ``energy_j`` from the bound, in percent of the bound.
-        search_energy_j: energy before rounding to whole samples and settable frequencies.
+        objective: the energy that the plan makes least.
+        board: energy of the boards in a round: above idle, idle power over the whole round, and a
+            round's share of receiving the synthetic samples.
+        dynamic: compute and upload above idle in a round, the paper's energy.
+        round_s: how long a round of this plan lasts, s.
+        preparation_j: board energy of receiving the synthetic samples, once in a run, J.
+        search_energy_j: the objective before rounding to whole samples and settable frequencies.
         search_gap_percent: its distance from the bound.
         error: mean learning error Σ w Δ of the whole samples, synthetic ones counted as
             ``synthetic_value``; ``None`` without a learning constraint.
@@ -74,9 +103,10 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     devices: tuple[DeviceShare, ...]
     status: PlanStatus
     search: SearchName
-    energy_j: float
-    bound_j: float | None
-    gap_percent: float | None
+    objective: Objective
+    board: Certified
+    dynamic: Certified
+    round_s: float
     search_energy_j: float
     search_gap_percent: float | None
     error: float | None
@@ -89,6 +119,27 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     search_s: float
     certificate_s: float
     synthetic_value: float = 1.0
+    preparation_j: float = 0.0
+
+    @property
+    def least(self) -> Certified:
+        """The energy that the plan makes least."""
+        return self.board if self.objective == "board" else self.dynamic
+
+    @property
+    def energy_j(self) -> float:
+        """The energy that the plan makes least, J in one round."""
+        return self.least.energy_j
+
+    @property
+    def bound_j(self) -> float | None:
+        """Certified lower bound on it; ``None`` if not asked for."""
+        return self.least.bound_j
+
+    @property
+    def gap_percent(self) -> float | None:
+        """Distance of ``energy_j`` from the bound, percent of the bound."""
+        return self.least.gap_percent
 
     @property
     def iterations(self) -> int:

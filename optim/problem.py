@@ -17,11 +17,14 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from fimi.energy.cost_model import Array, BoardModel
+from fimi.energy.cost_model import Array, BoardModel, ComputeModel, speed_hz
 from fimi.errors import InputError, NoPlanError
 from fimi.optim.learning_curve import LearningCurve
 
-Constraint = Literal["deadline", "bandwidth", "learning error"]
+Constraint = Literal["deadline", "bandwidth", "learning error", "energy budget"]
+Objective = Literal["board", "dynamic"]
+"""``board``: what a meter at the plug sees. ``dynamic``: compute and upload above idle, as in the
+paper."""
 
 _POSITIVE = (
     "cycles_per_sample",
@@ -36,9 +39,33 @@ _POSITIVE = (
     "worth_scale",
     "worth_exponent",
 )
-_OF_COMPUTE = ("cycles_per_sample", "capacitance_w_per_hz3", "active_power_w")
-_OF_LINK = ("channel_gain", "noise_density_w_per_hz", "transmit_power_max_w")
-_NON_NEGATIVE = ("active_power_w", "generated_max", "weights")
+_OF_COMPUTE = (
+    "cycles_per_sample",
+    "capacitance_w_per_hz3",
+    "active_power_w",
+    "linear_power_w_per_hz",
+)
+_OF_LINK = (
+    "channel_gain",
+    "noise_density_w_per_hz",
+    "transmit_power_max_w",
+    "receive_power_w",
+    "electronics_power_w",
+    "energy_per_bit_j",
+)
+_NON_NEGATIVE = (
+    "active_power_w",
+    "linear_power_w_per_hz",
+    "generated_max",
+    "weights",
+    "idle_power_w",
+    "receive_s",
+    "receive_power_w",
+    "electronics_power_w",
+    "energy_per_bit_j",
+    "synthetic_j",
+)
+_LIMITS = ("rate_cap_bps", "budget_j")
 _SMALLEST, _LARGEST = 1e-40, 1e40
 """Limits of any quantity but 0: far beyond hardware, and far enough from the limits of a double for
 every product of the model. A value outside is a mistake of units."""
@@ -105,6 +132,25 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
         curve: Δ(D); needed only for a finite ``error_max``.
         frequency_steps_hz: discrete operating frequencies per device, ascending; an empty entry
             means that every frequency between the limits can be set.
+        step_power_w: measured power above idle at each of ``frequency_steps_hz``, W; an empty entry
+            means that the law gives it. A step is then a measured operating point, and its
+            frequency the cycles of the training that it does in a second.
+        step_names: names of these operating points; an empty entry means that only the frequency
+            is set.
+        linear_power_w_per_hz: c, (I,), power in proportion to the frequency.
+        electronics_power_w: P_el, (I,), flows while sending, besides the transmit power.
+        energy_per_bit_j: e_bit, (I,).
+        rate_cap_bps: (I,), most that the radio sends; infinite for no cap.
+        power_settable: (I,) of bool: whether p can be chosen; where it cannot, it is p_max.
+        idle_power_w: P_idle, (I,).
+        receive_s: (I,), time in a round in which the device receives the model.
+        receive_power_w: P_rx, (I,).
+        synthetic_j: (I,), board energy of receiving one synthetic sample, once in a run.
+        rounds: number of rounds over which ``synthetic_j`` is spread, and for which budgets hold.
+        objective: which energy the plan is to make least. With ``board`` the length of a round is
+            chosen as well, up to the largest ``t_max_s`` + ``receive_s``.
+        budget_j: (I,), most board energy of a device in all rounds; infinite for none.
+        fleet_budget_j: the same for the whole fleet.
         worth_scale: g, (I,): D samples teach as much as g D^s samples of the learning curve. It is
             1 unless :mod:`fimi.optim.quality` sets it for synthetic samples of less worth.
         worth_exponent: s, (I,).
@@ -132,6 +178,21 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
     error_max: float = math.inf
     curve: LearningCurve | None = None
     frequency_steps_hz: tuple[tuple[float, ...], ...] = ()
+    step_power_w: tuple[tuple[float, ...], ...] = ()
+    step_names: tuple[tuple[str, ...], ...] = ()
+    linear_power_w_per_hz: Array = msgspec.field(default_factory=lambda: np.zeros(1))
+    electronics_power_w: Array = msgspec.field(default_factory=lambda: np.zeros(1))
+    energy_per_bit_j: Array = msgspec.field(default_factory=lambda: np.zeros(1))
+    rate_cap_bps: Array = msgspec.field(default_factory=lambda: np.full(1, np.inf))
+    power_settable: NDArray[np.bool_] = msgspec.field(default_factory=lambda: np.ones(1, bool))
+    idle_power_w: Array = msgspec.field(default_factory=lambda: np.zeros(1))
+    receive_s: Array = msgspec.field(default_factory=lambda: np.zeros(1))
+    receive_power_w: Array = msgspec.field(default_factory=lambda: np.zeros(1))
+    synthetic_j: Array = msgspec.field(default_factory=lambda: np.zeros(1))
+    rounds: float = 1.0
+    objective: Objective = "board"
+    budget_j: Array = msgspec.field(default_factory=lambda: np.full(1, np.inf))
+    fleet_budget_j: float = math.inf
     worth_scale: Array = msgspec.field(default_factory=lambda: np.ones(1))
     worth_exponent: Array = msgspec.field(default_factory=lambda: np.ones(1))
 
@@ -144,8 +205,12 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
             raise ProblemError(f"devices: {', '.join(twice)} listed more than once")
         if np.asarray(self.weights).size == 0:
             self._set("weights", np.full(count, 1.0 / count))
-        for field in (*_POSITIVE, *_NON_NEGATIVE):
+        for field in (*_POSITIVE, *_NON_NEGATIVE, *_LIMITS):
             self._set_array(field, count)
+        settable = np.broadcast_to(np.asarray(self.power_settable, bool), (count,))
+        settable = np.array(settable)
+        settable.flags.writeable = False
+        self._set("power_settable", settable)
         self._set("generated_max", _frozen(np.floor(np.minimum(self.generated_max, _SAMPLES_MAX))))
         self._set_counts(count)
         self._check_scalars()
@@ -187,10 +252,37 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
         worth = (self.worth_scale * samples**self.worth_exponent)[counted]
         return float((self.weights[counted] * self.curve.error(worth)).sum())
 
+    def subset(self, rows: slice | Array, *, weights: Array) -> FimiProblem:
+        """The problem of some of its devices.
+
+        Args:
+            rows: which devices.
+            weights: of these devices, sum 1.
+        """
+        index = np.arange(self.size)[rows]
+        given: dict[str, object] = {}
+        for field in self.__struct_fields__:
+            value = getattr(self, field)
+            if isinstance(value, np.ndarray):
+                given[field] = value[index]
+            elif isinstance(value, tuple):
+                given[field] = tuple(value[i] for i in index)
+        return msgspec.structs.replace(self, **(given | {"weights": weights}))
+
     def compute_j(self, cycles: Array, frequency_hz: Array) -> Array:
-        """(2) e_cmp of so many cycles at f, J, (..., I) each."""
-        switching = self.capacitance_w_per_hz3 * frequency_hz**2
+        """(2) e_cmp of so many cycles at f by the law, J, (..., I) each."""
+        switching = self.capacitance_w_per_hz3 * frequency_hz**2 + self.linear_power_w_per_hz
         return cycles * (switching + self.active_power_w / frequency_hz)
+
+    @property
+    def round_max_s(self) -> float:
+        """The longest that a round may last, s: receiving, training and sending."""
+        return float((self.t_max_s + self.receive_s).max())
+
+    @property
+    def fixed_j(self) -> Array:
+        """Energy above idle of a round that no plan changes, J, (I,): receiving, joules per bit."""
+        return self.receive_power_w * self.receive_s + self.energy_per_bit_j * self.payload_bits
 
     def _set(self, field: str, value: object) -> None:
         msgspec.structs.force_setattr(self, field, value)
@@ -203,8 +295,9 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
                 "or one for all"
             )
         values = np.array(np.broadcast_to(given, (count,)))
-        positive = field in _POSITIVE
+        positive = field in _POSITIVE or field in _LIMITS
         good = (values >= _SMALLEST) & (values <= _LARGEST) | (values == 0.0) & (not positive)
+        good |= (values == math.inf) & (field in _LIMITS)
         if not good.all():
             i = int(np.flatnonzero(~good)[0])
             need = "greater than 0" if positive else "0 or more"
@@ -272,6 +365,28 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
                     "be set; make them equal"
                 )
         self._set("frequency_steps_hz", tuple(tuple(map(float, row)) for row in steps))
+        self._check_points(count)
+
+    def _check_points(self, count: int) -> None:
+        steps = self.frequency_steps_hz
+        kinds: tuple[tuple[str, type], ...] = (("step_power_w", float), ("step_names", str))
+        for field, kind in kinds:
+            rows = getattr(self, field) or ((),) * count
+            if len(rows) != count:
+                raise ProblemError(f"{field}: {len(rows)} entries for {count} devices")
+            for i, row in enumerate(rows):
+                if row and len(row) != len(steps[i]):
+                    raise ProblemError(
+                        f"device {self.devices[i]!r}: {field} has {len(row)} values for "
+                        f"{len(steps[i])} frequency_steps_hz; give one for each"
+                    )
+            self._set(field, tuple(tuple(map(kind, row)) for row in rows))
+        for i, row in enumerate(self.step_power_w):
+            if not all(0.0 <= watts <= _LARGEST for watts in row):
+                raise ProblemError(
+                    f"device {self.devices[i]!r}: step_power_w must be finite powers above idle, "
+                    f"0 W or more; got {row}"
+                )
 
 
 def from_boards(
@@ -287,6 +402,11 @@ def from_boards(
     error_max: float = math.inf,
     curve: LearningCurve | None = None,
     weights: Array | None = None,
+    objective: Objective = "board",
+    rounds: float = 1.0,
+    synthetic_bits: float = 0.0,
+    budget_j: Array | float = math.inf,
+    fleet_budget_j: float = math.inf,
 ) -> FimiProblem:
     """The problem for a fleet of boards, in the order in which ``boards`` names them.
 
@@ -302,6 +422,11 @@ def from_boards(
         error_max: Δ_max.
         curve: Δ(D).
         weights: w; equal if ``None``.
+        objective: which energy to make least.
+        rounds: number of rounds of the run.
+        synthetic_bits: size of one synthetic sample on its way to a device.
+        budget_j: most board energy of a device in the run, (I,) or one for all.
+        fleet_budget_j: the same for the fleet.
 
     Raises:
         ProblemError: a value is impossible.
@@ -323,11 +448,18 @@ def from_boards(
             constraint="deadline",
             devices=late,
         )
-    steps = tuple(c.frequency_steps_hz for c in compute)
+    points = [_points(c) for c in compute]
+    steps = tuple(
+        tuple(speed for speed, _, _ in row) or c.frequency_steps_hz
+        for c, row in zip(compute, points, strict=True)
+    )
     limits = [
         (s[0], s[-1]) if s else (c.frequency_min_hz, c.frequency_max_hz)
         for c, s in zip(compute, steps, strict=True)
     ]
+    idle_w = _column(board.idle_power_w for board in boards.values())
+    receive_w = _column(link.receive_power_w for link in links)
+    rate = _column(link.downlink_rate_bps for link in links)
     return FimiProblem(
         devices=devices,
         local_counts=np.asarray([list(local_counts[d]) for d in devices], dtype=np.int64),
@@ -335,6 +467,19 @@ def from_boards(
         frequency_min_hz=_column(low for low, _ in limits),
         frequency_max_hz=_column(high for _, high in limits),
         frequency_steps_hz=steps,
+        step_power_w=tuple(tuple(watts for _, watts, _ in row) for row in points),
+        step_names=tuple(tuple(name for _, _, name in row) for row in points),
+        rate_cap_bps=_column(
+            math.inf if link.rate_cap_bps is None else link.rate_cap_bps for link in links
+        ),
+        power_settable=np.array([link.power_settable for link in links]),
+        idle_power_w=idle_w,
+        receive_s=download_s,
+        synthetic_j=(idle_w + receive_w) * synthetic_bits / rate,
+        rounds=rounds,
+        objective=objective,
+        budget_j=np.asarray(budget_j, float),
+        fleet_budget_j=fleet_budget_j,
         payload_bits=np.full(len(devices), float(upload_bits)),
         t_max_s=deadline_s - download_s,
         bandwidth_hz=bandwidth_hz,
@@ -345,6 +490,15 @@ def from_boards(
         **{name: _column(getattr(c, name) for c in compute) for name in _OF_COMPUTE},
         **{name: _column(getattr(link, name) for link in links) for name in _OF_LINK},
     )
+
+
+def _points(compute: ComputeModel) -> list[tuple[float, float, str]]:
+    """Speed, Hz, power, W, and name of the measured points by speed; of equals the thriftiest."""
+    by_speed: dict[float, tuple[float, float, str]] = {}
+    for point in sorted(compute.points, key=lambda point: -point.power_w):
+        speed = speed_hz(compute, point)
+        by_speed[speed] = (speed, point.power_w, point.name)
+    return [by_speed[speed] for speed in sorted(by_speed)]
 
 
 def tfl(problem: FimiProblem) -> FimiProblem:

@@ -33,7 +33,7 @@ from fimi.optim.dual import dual
 from fimi.optim.feasibility import least_bandwidth, require_feasible
 from fimi.optim.inner import InnerSolver
 from fimi.optim.joint import JointSolution, solve
-from fimi.optim.plans import Plan
+from fimi.optim.plans import Plan, gap_percent
 from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError
 from fimi.optim.target import Choice, RoundsModel
 
@@ -94,12 +94,11 @@ def plan(
     error = problem.error(effective(problem, synthetic_value, whole))
     began = time.perf_counter()
     bound_j = _bound(problem, synthetic_value, solution) if settings.certify else None
-    search_gap = planner.gap_percent(found.search_energy_j, bound_j)
+    search_gap = gap_percent(found.search_energy_j, bound_j)
     return msgspec.structs.replace(
         found,
         status=planner.status_of(search_gap, settings),
-        bound_j=bound_j,
-        gap_percent=planner.gap_percent(found.energy_j, bound_j),
+        dynamic=msgspec.structs.replace(found.dynamic, bound_j=bound_j),
         search_gap_percent=search_gap,
         error=error,
         synthetic_value=synthetic_value,

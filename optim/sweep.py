@@ -120,18 +120,7 @@ def _devices(problem: FimiProblem, value: float, _: int) -> FimiProblem:
     total = float(problem.weights[:count].sum())
     if total <= 0:
         raise ProblemError(f"devices is {count}: the weights of the first {count} are all 0")
-    arrays = {
-        field: getattr(problem, field)[:count]
-        for field in problem.__struct_fields__
-        if isinstance(getattr(problem, field), np.ndarray) and field != "weights"
-    }
-    return msgspec.structs.replace(
-        problem,
-        devices=problem.devices[:count],
-        weights=problem.weights[:count] / total,
-        frequency_steps_hz=problem.frequency_steps_hz[:count],
-        **arrays,
-    )
+    return problem.subset(slice(count), weights=problem.weights[:count] / total)
 
 
 def _alpha(problem: FimiProblem, value: float, seed: int) -> FimiProblem:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from fimi.energy.cost_model import compute_energy_j, compute_time_s, uplink_rate_bps
-from fimi.optim.plans import Plan
+from fimi.optim.plans import Certified, Plan
 from fimi.optim.problem import FimiProblem, InfeasibleError
 from fimi.optim.realise import RunnablePlan
 
@@ -61,9 +61,10 @@ def equal_shares(problem: FimiProblem) -> Plan:
         devices=fleet.shares(problem, compute_s / busy_s),
         status="uncertified",
         search="no search",
-        energy_j=fleet.energy_j,
-        bound_j=None,
-        gap_percent=None,
+        objective=problem.objective,
+        board=Certified(energy_j=fleet.energy_j),
+        dynamic=Certified(energy_j=fleet.energy_j),
+        round_s=problem.round_max_s,
         search_energy_j=fleet.energy_j,
         search_gap_percent=None,
         error=None,

@@ -20,15 +20,17 @@ from fimi.energy.calibration.fit import (
     FitError,
     PowerFit,
     Setting,
+    by_frequency,
     cycles_trend,
     fit_cycles,
     fit_power,
+    of_activity,
     power_table,
 )
 from fimi.energy.calibration.held_out import held_out_error, mape_percent
 from fimi.energy.calibration.radio_fit import RadioFit, fit_radio, fit_receive
 from fimi.energy.calibration.sweep import CalibrationImpossibleError
-from fimi.energy.cost_model import BoardModel
+from fimi.energy.cost_model import BoardModel, ComputePoint, ComputeSetting
 from fimi.energy.hardware import HardwareDescription
 
 MEMORY_BOUND = 0.1
@@ -172,7 +174,7 @@ def _pace(settings: Sequence[Setting], trend: float) -> list[str]:
 def calibrated(calibration: Calibration, board: BoardModel) -> BoardModel:
     """``board`` with every value that was measured; frequencies and limits stay.
 
-    Predictions use the measured table; the optimiser uses κ and P_act.
+    The measured operating points are what plans and predictions use; κ and P_act stand beside them.
     """
     fitted = {"receive_power_w": calibration.receive_w, "channel_gain": calibration.channel_gain}
     if (radio := calibration.radio) is not None:
@@ -181,13 +183,22 @@ def calibrated(calibration: Calibration, board: BoardModel) -> BoardModel:
     found = {name: each.value for name, each in fitted.items() if each is not None}
     if calibration.downlink_bps is not None:
         found["downlink_rate_bps"] = calibration.downlink_bps
-    table_hz, table_w = power_table(calibration.settings, calibration.power.idle_w.value)
+    busy = by_frequency(of_activity(calibration.settings, "compute"))
+    _, table_w = power_table(calibration.settings, calibration.power.idle_w.value)
+    points = tuple(
+        ComputePoint(
+            name=f"{frequency_hz / 1e9:.4g} GHz",
+            seconds_per_sample=sum(s.duration_s for s in group) / sum(s.samples for s in group),
+            power_w=power_w,
+            setting=ComputeSetting(cpu_hz={"all": frequency_hz}),
+        )
+        for (frequency_hz, group), power_w in zip(busy, table_w, strict=True)
+    )
     return replace(
         board,
         compute=replace(
             board.compute,
-            table_frequencies_hz=table_hz,
-            table_power_w=table_w,
+            points=points,
             cycles_per_sample=calibration.cycles.value,
             capacitance_w_per_hz3=calibration.power.slope.value,
             active_power_w=calibration.power.active_w.value,

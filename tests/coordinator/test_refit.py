@@ -20,6 +20,7 @@ from fimi.energy.emulation.presets import PRESETS
 from fimi.energy.ledger import Ledger
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.record.results import DeviceRound
+from tests.compute_points import measured
 
 POINT = OperatingPoint(frequency_hz=1.2e9, bandwidth_hz=1e5, transmit_power_w=0.1, time_split=0.5)
 BITS = 8.0 * 40_000
@@ -120,15 +121,15 @@ def test_a_measured_table_keeps_its_shape_and_is_scaled() -> None:
         model,
         compute=replace(
             model.compute,
-            table_frequencies_hz=(0.6e9, 1.2e9, 1.8e9),
-            table_power_w=(1.5, 2.0, 4.0),
+            points=measured(model.compute, {0.6e9: 1.5, 1.2e9: 2.0, 1.8e9: 4.0}),
         ),
     )
     found = refit(table, seen(device, 5)).compute
     truth = device.truth.compute
     true_w = truth.active_power_w + truth.capacitance_w_per_hz3 * 1.2e9**3
     assert computing_power_w(found, 1.2e9) == pytest.approx(true_w, rel=0.06)
-    assert found.table_power_w[2] / found.table_power_w[0] == pytest.approx(4.0 / 1.5)
+    assert found.points[2].power_w / found.points[0].power_w == pytest.approx(4.0 / 1.5)
+    assert found.points[1].seconds_per_sample == pytest.approx(found.cycles_per_sample / 1.2e9)
 
 
 def test_without_observations_the_profile_stays() -> None:

@@ -22,13 +22,17 @@ from fimi.energy.cost_model import (
     compute_time_s,
     computing_power_w,
     download_cost,
+    measured_point,
     operating_frequency_hz,
+    point_rate_bps,
     predict_round,
+    training_power_w,
     transmit_power_w,
     uplink_rate_bps,
     upload_energy_j,
 )
 from fimi.energy.emulation.boards import declare_board
+from tests.compute_points import measured
 
 GAIN, N0 = 1e-10, 4e-21
 frequencies = st.floats(1e8, 4e9)
@@ -201,37 +205,59 @@ class TestValidation:
             msgspec.convert({**sound, "idle_power_w": -1.0}, BoardModel)
 
 
-class TestMeasuredTable:
-    def test_predictions_follow_it_where_there_is_one(self) -> None:
-        board = declare_board("raspberry-pi-4", seed=0, index=0).model
-        tabled = replace(
-            board,
-            compute=replace(
-                board.compute, table_frequencies_hz=(6e8, 1.8e9), table_power_w=(1.0, 4.0)
-            ),
-        )
+class TestMeasuredPoints:
+    def board(self) -> tuple[BoardModel, BoardModel]:
+        """A board with its law, and the same with two measured points."""
+        plain = declare_board("raspberry-pi-4", seed=0, index=0).model
+        points = measured(plain.compute, {6e8: 1.0, 1.8e9: 4.0})
+        return plain, replace(plain, compute=replace(plain.compute, points=points))
+
+    def test_predictions_follow_them_where_there_are_any(self) -> None:
+        plain, tabled = self.board()
         assert computing_power_w(tabled.compute, 1.2e9) == pytest.approx(2.5)
         assert computing_power_w(tabled.compute, 3e9) == 4.0
         point = OperatingPoint(
             frequency_hz=1.2e9, bandwidth_hz=1e5, transmit_power_w=0.1, time_split=0.5
         )
-        _, compute, _ = predict_round(
-            tabled, point, cycles=1.2e9, upload_bits=1.0, download_bits=1.0
-        )
-        assert compute.dynamic_j == pytest.approx(2.5)
-        _, plain, _ = predict_round(board, point, cycles=1.2e9, upload_bits=1.0, download_bits=1.0)
-        assert plain.dynamic_j == pytest.approx(0.9 + 4.3e-28 * 1.2e9**3)
+        costs = {"cycles": 1.2e9, "upload_bits": 1.0, "download_bits": 1.0}
+        assert predict_round(tabled, point, **costs)[1].dynamic_j == pytest.approx(2.5)
+        expected_w = 0.9 + 4.3e-28 * 1.2e9**3
+        assert predict_round(plain, point, **costs)[1].dynamic_j == pytest.approx(expected_w)
 
-    @pytest.mark.parametrize(
-        ("frequencies", "powers", "says"),
-        [((1e9,), (), "belong together"), ((2e9, 1e9), (1.0, 2.0), "ascend")],
-    )
-    def test_a_table_that_is_none(
-        self, frequencies: tuple[float, ...], powers: tuple[float, ...], says: str
-    ) -> None:
-        compute = declare_board("raspberry-pi-4", seed=0, index=0).model.compute
-        with pytest.raises(ValueError, match=says):
-            replace(compute, table_frequencies_hz=frequencies, table_power_w=powers)
+    def test_a_plan_names_one_or_the_next_that_is_fast_enough_is_taken(self) -> None:
+        compute = self.board()[1].compute
+        slow, fast = compute.points
+        point = OperatingPoint(
+            frequency_hz=1.2e9, bandwidth_hz=1e5, transmit_power_w=0.1, time_split=0.5
+        )
+        assert measured_point(compute, replace(point, setting=slow.name)) is slow
+        assert measured_point(compute, point) is fast
+        assert measured_point(compute, replace(point, frequency_hz=5e9)) is fast
+        assert training_power_w(compute, replace(point, setting=slow.name)) == 1.0
+
+    def test_points_that_cannot_be_told_apart(self) -> None:
+        compute = self.board()[1].compute
+        slow, fast = compute.points
+        for twin, what in (
+            (replace(fast, name=slow.name), "name"),
+            (replace(fast, name="b", setting=slow.setting), "setting"),
+        ):
+            with pytest.raises(ValueError, match=f"same {what}"):
+                replace(compute, points=(slow, twin))
+
+
+class TestRadio:
+    def test_its_cap_and_a_power_that_cannot_be_set(self) -> None:
+        link = replace(BOARD.link, rate_cap_bps=1e5, power_settable=False, electronics_power_w=0.5)
+        point = OperatingPoint(
+            frequency_hz=1e9, bandwidth_hz=1e6, transmit_power_w=1e-3, time_split=0.5
+        )
+        assert point_rate_bps(link, point) == 1e5
+        upload = predict_round(
+            replace(BOARD, link=link), point, cycles=1.0, upload_bits=2e5, download_bits=1.0
+        )[2]
+        assert upload.duration_s == pytest.approx(2.0)
+        assert upload.dynamic_j == pytest.approx(2.0 * (link.transmit_power_max_w + 0.5))
 
     def test_the_radio_beyond_its_transmit_power(self) -> None:
         board = declare_board("raspberry-pi-4", seed=0, index=0).model

@@ -9,7 +9,7 @@ import msgspec
 from hypothesis import strategies as st
 from msgspec import inspect
 
-from fimi.energy.cost_model import ComputeModel
+from fimi.energy.cost_model import ComputeModel, ComputePoint, ComputeSetting
 from fimi.energy.joules import Energy
 from fimi.energy.ledger import PhaseRecord
 from fimi.messaging.messages import Trial
@@ -85,14 +85,23 @@ def _phase_records() -> st.SearchStrategy[PhaseRecord]:
 def _compute_models(draw: st.DrawFn) -> ComputeModel:
     low, high = sorted(draw(st.lists(st.floats(1e6, 1e10), min_size=2, max_size=2)))
     hertz = sorted(draw(st.sets(st.floats(low, high), max_size=4)))
-    watts = draw(st.lists(st.floats(0.0, 1e3), min_size=len(hertz), max_size=len(hertz)))
     limits = {"frequency_min_hz": st.just(low), "frequency_max_hz": st.just(high)}
     steps = st.sampled_from([(), tuple(hertz)])
-    table = {
-        "table_frequencies_hz": st.just(tuple(hertz)),
-        "table_power_w": st.just(tuple(watts)),
-    }
-    model: ComputeModel = draw(structs(ComputeModel, frequency_steps_hz=steps, **limits, **table))
+    points = tuple(
+        draw(
+            structs(
+                ComputePoint,
+                name=st.just(f"point {place}"),
+                seconds_per_sample=st.floats(1e-6, 1e3),
+                power_w=st.floats(0.0, 1e3),
+                setting=st.just(ComputeSetting(cores=place + 1)),
+            )
+        )
+        for place in range(draw(st.integers(0, 4)))
+    )
+    model: ComputeModel = draw(
+        structs(ComputeModel, frequency_steps_hz=steps, points=st.just(points), **limits)
+    )
     return model
 
 

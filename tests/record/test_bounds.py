@@ -20,6 +20,7 @@ from fimi.energy.cost_model import (
 )
 from fimi.energy.ledger import PhaseRecord
 from fimi.record.bounds import own_s, remaining, unknown_max, unmetered_s
+from tests.compute_points import measured
 
 BOARD = profile("a").board
 STRETCHES = st.lists(
@@ -45,13 +46,9 @@ class TestHighestPower:
 
     def test_a_measured_table_comes_first(self) -> None:
         compute = replace(
-            BOARD.compute, table_frequencies_hz=(6e8, 1.2e9, 1.8e9), table_power_w=(1.0, 5.0, 4.0)
+            BOARD.compute, points=measured(BOARD.compute, {6e8: 1.0, 1.2e9: 5.0, 1.8e9: 4.0})
         )
         assert largest_power_w(replace(BOARD, compute=compute)) == pytest.approx(2.5 + 5.0 + 0.1)
-
-    def test_above_the_end_of_a_table_the_formula_counts(self) -> None:
-        compute = replace(BOARD.compute, table_frequencies_hz=(6e8,), table_power_w=(0.1,))
-        assert largest_power_w(replace(BOARD, compute=compute)) == pytest.approx(3.1832)
 
     @given(
         board=values(BoardModel).filter(lambda b: b.link.transmit_power_max_w < 1e3),
@@ -71,7 +68,9 @@ class TestHighestPower:
             transmit_power_w=power_share * board.link.transmit_power_max_w,
             time_split=0.5,
         )
-        link = replace(board.link, channel_gain=1e-9, noise_density_w_per_hz=4e-21)
+        link = replace(
+            board.link, channel_gain=1e-9, noise_density_w_per_hz=4e-21, downlink_rate_bps=1e6
+        )
         board = replace(board, link=link)
         assert computing_power_w(compute, point.frequency_hz) + board.idle_power_w <= (
             largest_power_w(board) * (1 + 1e-9)
