@@ -120,12 +120,8 @@ def refit(profile: BoardModel, observations: Sequence[RefitPoint]) -> BoardModel
     if compute.points:
         hz = math.fsum(o.frequency_hz for o in observations) / len(observations)
         table_w = computing_power_w(compute, hz)
-        fitted_w = (
-            active_w
-            + kappa * hz**3
-            + table_w
-            - compute_power_w(hz, compute.capacitance_w_per_hz3, compute.active_power_w)
-        )
+        before_w = float(compute_power_w(hz, compute.capacitance_w_per_hz3, compute.active_power_w))
+        fitted_w = active_w + kappa * hz**3 + table_w - before_w
         scale = max(fitted_w, 0.0) / max(table_w, 1e-9)
     cycles = _log_ratio(
         observations,
