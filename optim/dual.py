@@ -33,6 +33,8 @@ _MARGIN = 1e-11
 """Taken off the bound, relative to its terms, for rounding errors."""
 _CLOSE = 2e-5
 """The range of R is divided until its least is known to this, relatively."""
+_BESIDE = 1e-6
+"""How far from an R its tangents are taken, relatively."""
 _PARTS_MAX = 60
 _FIRST_PARTS = (0.5, 0.8, 0.93, 0.98, 1.0, 1.02, 1.08, 1.25, 2.0)
 """Ends of the first parts of the range, relative to the R that a search found."""
@@ -95,7 +97,7 @@ def dual(
     elif not inner.free_round:
         least = of(optima)
     elif inner.lanes.single:
-        least = _by_tangent(inner, optima, at)
+        least = _by_tangents(inner, devices, log_lam, log_mu, at)
     else:
         least = _by_parts(inner, devices, log_lam, log_mu, at, optima)
     margin = _MARGIN * (abs(least) + sum(charges)) if math.isfinite(least) else 0.0
@@ -124,15 +126,28 @@ def _least_on(
     return value + slope * (u - at) + idle_w * math.exp(u)
 
 
-def _by_tangent(inner: InnerSolver, optima: Optima, at: float) -> float:
-    """The least over all R of the tangents at one R; −inf if a device is too slow for that R."""
-    value = math.fsum(optima.least_j)
-    if not math.isfinite(value):
-        return -math.inf
-    right = math.log(inner.problem.round_max_s)
-    left = min(math.log(_shortest_s(inner)), right)
-    slope = math.fsum(optima.slope_j)
-    return _least_on(left, right, math.log(at), value, slope, inner.round_w)
+def _by_tangents(
+    inner: InnerSolver, devices: DeviceSolver, log_lam: float, log_mu: float, at: float
+) -> float:
+    """The least over all R: shorter rounds by tangents just below one R, longer ones just above.
+
+    −inf if a device is too slow for that R. At the least, a device whose own deadline is the length
+    of the round makes the slopes on the two sides differ.
+    """
+    longest = inner.problem.round_max_s
+    shortest = min(_shortest_s(inner), longest)
+    least = math.inf
+    for near, left, right in ((1.0 - _BESIDE, shortest, at), (1.0 + _BESIDE, at, longest)):
+        if right <= left:
+            continue
+        anchor = min(at * near, longest)
+        optima = devices.optima(log_lam, log_mu, anchor)
+        value, slope = math.fsum(optima.least_j), math.fsum(optima.slope_j)
+        if not math.isfinite(value):
+            return -math.inf
+        ends = math.log(left), math.log(right), math.log(anchor)
+        least = min(least, _least_on(*ends, value, slope, inner.round_w))
+    return least
 
 
 def _by_parts(

@@ -187,6 +187,12 @@ def _smooth(devices: DeviceSolver, inner: InnerSolver, start: Prices | None) -> 
         return _at_round(devices, inner, Prices(lam, mu, longest), learns)
     first = Prices(lam, mu, min(guess.round_s, longest))
     found = _newton(devices, inner, first, learns, free_round=True)
+    if found is None:
+        try:
+            first = _at_round(devices, inner, first, learns)
+        except InfeasibleError:
+            first = _at_round(devices, inner, Prices(lam, mu, longest), learns)
+        found = _newton(devices, inner, first, learns, free_round=True)
     return found or _nested_round(devices, inner, first, learns)
 
 
