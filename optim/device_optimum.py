@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 
 from fimi.energy.cost_model import Array
 from fimi.optim.inner import InnerSolver
+from fimi.optim.roots import SETTLED, Balance, falling_roots
 from fimi.optim.special import LOG_X_MAX
 
 _TINY, _LEAST = 1e-290, 1e-280
 """Used for a gain and for a cost of zero: where both are zero, less time is as good."""
-_ITERATIONS = 120
-_SETTLED = 1e-13
 _LATE = 1e-12
 
 Rows = NDArray[np.intp]
@@ -52,14 +51,6 @@ class Optima(Struct, frozen=True, eq=False):
     compute_s: Array
     bandwidth_hz: Array
     time_price_w: Array
-
-
-class _Balance(Struct, frozen=True, eq=False):
-    """What more time or data of lanes saves and costs, J per unit of its logarithm, (n,)."""
-
-    value: Array
-    slope: Array
-    net_j: Array
 
 
 class DeviceSolver:
@@ -155,16 +146,16 @@ class DeviceSolver:
         out[rows] |= high < low - _LATE
         high = np.maximum(high, low)
 
-        def balance(x: Array, active: Rows) -> _Balance:
+        def balance(x: Array, active: Rows) -> Balance:
             return self._law_balance(x, rows[active], total_s, log_lam, log_mus)
 
-        found, width = _roots(balance, low, high, self._log_t[rows])
+        found, width = falling_roots(balance, low, high, self._log_t[rows])
         end = balance(found, np.arange(rows.size))
         self._log_t[rows] = log_t[rows] = found
         log_d[rows] = self._law_samples(found, rows, log_lam)[0]
         slack[rows] = np.abs(end.net_j) * width
         own_j = self._saved_by_time(found, rows, total_s, log_lam)
-        at_end[rows] = np.where(found >= high - _SETTLED, own_j / np.exp(found), 0.0)
+        at_end[rows] = np.where(found >= high - SETTLED, own_j / np.exp(found), 0.0)
 
     def _step(
         self,
@@ -189,10 +180,10 @@ class DeviceSolver:
         out[rows] |= room < low - _LATE
         high = np.maximum(high, low)
 
-        def balance(x: Array, active: Rows) -> _Balance:
+        def balance(x: Array, active: Rows) -> Balance:
             return self._step_balance(x, rows[active], total_s, log_lam, log_mus)
 
-        found, width = _roots(balance, low, high, self._log_t[rows])
+        found, width = falling_roots(balance, low, high, self._log_t[rows])
         end = balance(found, np.arange(rows.size))
         self._log_t[rows] = log_t[rows] = found
         log_d[rows] = found + fast
@@ -201,7 +192,7 @@ class DeviceSolver:
             log_d[rows]
         )
         at_end[rows] = np.where(
-            (found >= high - _SETTLED) & (high >= room), np.maximum(gain, 0.0) / np.exp(found), 0.0
+            (found >= high - SETTLED) & (high >= room), np.maximum(gain, 0.0) / np.exp(found), 0.0
         )
 
     def _worth(self, log_d: Array, rows: Rows, log_lam: float) -> Array:
@@ -224,7 +215,7 @@ class DeviceSolver:
 
     def _step_balance(
         self, log_t: Array, rows: Rows, total_s: Array, log_lam: float, log_mus: Array
-    ) -> _Balance:
+    ) -> Balance:
         inner, lanes = self._inner, self._inner.lanes
         log_d = log_t + inner.log_fast[rows]
         gain = self._worth(log_d, rows, log_lam)
@@ -234,7 +225,7 @@ class DeviceSolver:
         slope = (cost + upload * upload_slope) / np.maximum(total, _LEAST)
         value = np.log(np.maximum(gain, _TINY)) - np.log(np.maximum(total, _LEAST))
         gain_slope = np.where(gain > _TINY, -lanes.beta[rows], 0.0)
-        return _Balance(value, gain_slope - slope, total - gain)
+        return Balance(value, gain_slope - slope, total - gain)
 
     def _law_samples(
         self, log_t: Array, rows: Rows, log_lam: float
@@ -282,53 +273,11 @@ class DeviceSolver:
 
     def _law_balance(
         self, log_t: Array, rows: Rows, total_s: Array, log_lam: float, log_mus: Array
-    ) -> _Balance:
+    ) -> Balance:
         """(29) Log of the saving by more compute time over its cost; falls with log t."""
         gain, cost, gain_slope, cost_slope = self._training(log_t, rows, log_lam)
         upload, upload_slope = self._upload(np.exp(log_t), rows, total_s, log_mus)
         total = cost + upload
         slope = (cost * cost_slope + upload * upload_slope) / np.maximum(total, _LEAST)
         value = np.log(np.maximum(gain, _TINY)) - np.log(np.maximum(total, _LEAST))
-        return _Balance(value, np.where(gain > _TINY, gain_slope, 0.0) - slope, total - gain)
-
-
-def _roots(balance: object, low: Array, high: Array, start: Array) -> tuple[Array, Array]:
-    """Roots of n falling functions: Newton inside a bracket, else bisection.
-
-    Devices leave the iteration as they settle, so that a few slow ones cost little.
-
-    Returns:
-        The roots, and how far from each the true root can be, (n,) both.
-    """
-    middle = (low + high) / 2.0
-    x = np.where(np.isfinite(start), np.clip(start, low, high), middle)
-    result, width = x.copy(), high - low
-    active = np.arange(x.size)
-    bottom, top = low.copy(), high.copy()
-    before = np.full_like(x, np.inf)
-    tried_low, tried_high = np.zeros_like(x, bool), np.zeros_like(x, bool)
-    for _ in range(_ITERATIONS):
-        found = balance(x, active)  # type: ignore[operator]
-        value = found.value
-        rises = value > 0.0
-        bottom, top = np.where(rises, x, bottom), np.where(rises, top, x)
-        tried_low, tried_high = tried_low | rises, tried_high | ~rises
-        newton = np.clip(x - value / np.minimum(found.slope, -1e-12), bottom, top)
-        # At a jump of the derivative Newton's steps return to an end that was tried before.
-        back = np.where(rises, tried_high & (newton >= top), tried_low & (newton <= bottom))
-        good = (np.abs(value) <= 0.5 * before) & ~back
-        step = np.where(good, newton, (bottom + top) / 2.0)
-        before = np.where(good, np.abs(value), np.inf)
-        done = (np.abs(step - x) <= _SETTLED) | (np.abs(value) <= _SETTLED)
-        result[active[done]] = step[done]
-        width[active[done]] = (top - bottom)[done]
-        left = ~done
-        if not left.any():
-            break
-        active, x, before = active[left], step[left], before[left]
-        bottom, top = bottom[left], top[left]
-        tried_low, tried_high = tried_low[left], tried_high[left]
-    else:
-        result[active] = x
-        width[active] = top - bottom
-    return result, width
+        return Balance(value, np.where(gain > _TINY, gain_slope, 0.0) - slope, total - gain)

@@ -41,8 +41,7 @@ _SHORTEST = 1e-12
 """Upload windows below this share of a round count as zero."""
 _NEWTON = 5
 """Newton steps for (16) with a linear term: from the right of a convex function, the last digit."""
-_BISECTIONS = 56
-_PRICE_MAX = 200.0
+_PRICE_MAX, _NEAR_PRICE, _PRICE_FINE = 200.0, 0.1, 1e-9
 _NO_PRICE = -650.0
 
 
@@ -167,6 +166,21 @@ class InnerSolver:
     def windows_s(self, round_s: Array) -> Array:
         """Time for training and upload in rounds of a length (S,), s, (S, I)."""
         return np.minimum(self.problem.t_max_s, round_s[:, None] - self.problem.receive_s)
+
+    def objective_j(
+        self, compute_j: Array, upload_j: Array, samples: Array, round_s: Array
+    ) -> Array:
+        """The objective of a round, J, (S,).
+
+        Args:
+            compute_j: e_cmp, (S, I).
+            upload_j: e_com without its joules per bit, (S, I).
+            samples: D, (S, I).
+            round_s: length of the round, s, (S,).
+        """
+        received = self._received * (samples - self.problem.local_samples)
+        worn = self.weights.dynamic * (compute_j + upload_j) + received
+        return np.asarray(worn.sum(axis=1) + self.round_w * round_s + self.constant_j)
 
     # (P2)
 
@@ -305,11 +319,20 @@ class InnerSolver:
         start: Array | None,
     ) -> Array:
         """The lowest log λ at which the best lanes meet the learning constraint, (S,)."""
+
+        def short_at(log_lam: Array) -> NDArray[np.bool_]:
+            log_d, _ = self._choice(log_t, high, usable, log_lam[:, None])
+            return np.asarray(np.log(self.error_above_floor(log_d)) > log_budget)
+
         low, top = np.full(len(log_t), -_PRICE_MAX), np.full(len(log_t), _PRICE_MAX)
-        for _ in range(_BISECTIONS):
+        if start is not None and np.isfinite(start).all():
+            for near in (_NEAR_PRICE, -_NEAR_PRICE):
+                short = short_at(start + near)
+                low = np.where(short, np.maximum(low, start + near), low)
+                top = np.where(short, top, np.minimum(top, start + near))
+        while (top - low).max() > _PRICE_FINE:
             middle = (low + top) / 2.0
-            log_d, _ = self._choice(log_t, high, usable, middle[:, None])
-            short = np.log(self.error_above_floor(log_d)) > log_budget
+            short = short_at(middle)
             low, top = np.where(short, middle, low), np.where(short, top, middle)
         return top
 
@@ -447,10 +470,8 @@ class InnerSolver:
         compute = self.compute(np.maximum(window_s, 1e-300), start=log_lam)
         used_s = np.minimum(compute.time_s, window_s)
         upload = self.upload(total_s - used_s, start=log_mu)
-        made = compute.samples - problem.local_samples
-        worn = self.weights.dynamic * (compute.energy_j + upload.energy_j) + self._received * made
         return SplitCosts(
-            energy_j=worn.sum(axis=1) + self.round_w * round_s + self.constant_j,
+            energy_j=self.objective_j(compute.energy_j, upload.energy_j, compute.samples, round_s),
             violation=compute.violation + upload.violation,
             compute=compute,
             upload=upload,

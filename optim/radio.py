@@ -174,7 +174,7 @@ class Radio:
 
     def _wished(self, log_mu: Array | float, rows: Rows) -> tuple[Array, Array]:
         """(11) Log t of an upload without a window, and d log b / d log μ of it."""
-        log_k, log_nats = self.log_k[rows], self.log_nats[rows]
+        log_k = self.log_k[rows]
         full_x = inverse_full(log_mu + self._full[rows])
         theta, by_x = log_theta(full_x)
         full_t = theta - self._log_reach[rows]
