@@ -2,8 +2,8 @@
 
 A device's board energy in all rounds is at most its budget. Given the length of the round this is a
 limit on its own energy, so that in Lagrange's way a joule of that device counts 1 + θ instead of 1.
-θ is raised until the budget holds; it is what a joule more of budget would save the fleet. A plan for
-weighted joules is found and certified as any other, and the bound holds for every θ ≥ 0.
+θ is raised until the budget holds; it is what a joule more of budget would save the fleet. A plan
+for weighted joules is found and certified as any other, and the bound holds for every θ ≥ 0.
 
 * :func:`keep_budgets`  the optimum that keeps the budgets, with the weights that make it so
 * :class:`Kept`         the result
@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from fimi.energy.cost_model import Array
 from fimi.optim.inner import InnerSolver
-from fimi.optim.joint import JointSolution, Prices, solve
+from fimi.optim.joint import JointSolution, Prices, prices_of, solve
 from fimi.optim.lanes import EnergyWeights
 from fimi.optim.problem import FimiProblem, InfeasibleError
 
@@ -95,7 +95,7 @@ def keep_budgets(
             break
         theta = np.maximum((1.0 + theta) * over**4.0 - 1.0, 0.0)
         fleet = max((1.0 + fleet) * over_fleet**4.0 - 1.0, 0.0)
-        start = _prices(solution)
+        start = prices_of(solution)
         if max(float(theta.max(initial=0.0)), fleet) > _WEIGHT_MAX:
             break
     if limited and not kept:
@@ -104,15 +104,6 @@ def keep_budgets(
     owed += fleet * problem.fleet_budget_j if fleet > 0 else 0.0
     # A budget is for all rounds, and what is received once is part of it.
     return Kept(inner, solution, theta, fleet, float(owed) / problem.rounds)
-
-
-def _prices(solution: JointSolution) -> Prices:
-    lam, mu = solution.learning_multiplier, solution.band_multiplier
-    return Prices(
-        math.log(lam) if lam > 0 else -math.inf,
-        math.log(mu) if mu > 0 else -math.inf,
-        solution.round_s,
-    )
 
 
 def _spent(problem: FimiProblem, solution: JointSolution) -> Array:
@@ -133,8 +124,8 @@ def _refuse(problem: FimiProblem, spent: Array, over: Array, over_fleet: float) 
     if over_fleet > 1.0 + _CLOSE:
         enough = outwards(float(spent.sum()))
         raise InfeasibleError(
-            f"energy budget: the fleet needs {float(spent.sum()):.5g} J in {problem.rounds:g} rounds "
-            f"and fleet_budget_j is {problem.fleet_budget_j:g}; feasible with fleet_budget_j of "
+            f"energy budget: in {problem.rounds:g} rounds the fleet needs {spent.sum():.5g} J and "
+            f"fleet_budget_j is {problem.fleet_budget_j:g}; feasible with fleet_budget_j of "
             f"at least {enough:g}",
             constraint="energy budget",
             devices=problem.devices,

@@ -5,8 +5,8 @@ mean error. For *any* multipliers μ, λ ≥ 0 the least over the round's length
 
     Σ min [ energy + λ w α D^(−β) + μ b ] + P_idle R − λ (Δ_max − δ0) − μ B
 
-is a lower bound on every plan's energy, with each device's minimum over all its own constraints, its
-steps included. Good multipliers make it tight; bad ones only make it low.
+is a lower bound on every plan's energy, with each device's minimum over all its own constraints,
+its steps included. Good multipliers make it tight; bad ones only make it low.
 
 Each lane's least is convex in log R and falls with it. So its tangent at some R lies below it for
 shorter rounds and longer ones, as long as the lane is fast enough at that R. For laws one tangent

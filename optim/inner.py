@@ -111,6 +111,7 @@ class InnerSolver:
     Args:
         problem: the problem to solve.
         weights: which energies count; those of the problem's objective if left out.
+        lanes: the devices as convex pieces; those of the problem if left out.
 
     Attributes:
         problem: the problem.
@@ -126,11 +127,19 @@ class InnerSolver:
         constant_j: energy of a round that no plan changes, as weighted, J.
     """
 
-    def __init__(self, problem: FimiProblem, weights: EnergyWeights | None = None) -> None:
+    def __init__(
+        self,
+        problem: FimiProblem,
+        weights: EnergyWeights | None = None,
+        *,
+        lanes: Lanes | None = None,
+    ) -> None:
         self.problem = problem
         self.weights = weights or EnergyWeights.of(problem)
         self.samples_min, self.samples_max = _sample_range(problem)
-        self.lanes: Lanes = lanes_of(problem, self.weights, self.samples_min, self.samples_max)
+        if lanes is None:
+            lanes = lanes_of(problem, self.weights, self.samples_min, self.samples_max)
+        self.lanes: Lanes = lanes
         self.radio = Radio(problem)
         self.has_work: NDArray[np.bool_] = self.samples_min > 0
         self.earliest_s = problem.cycles_per_pass * self.samples_min / problem.frequency_max_hz
@@ -142,7 +151,6 @@ class InnerSolver:
         receiving = self.weights.board * problem.receive_power_w * problem.receive_s
         self._received = self.weights.board * problem.synthetic_j / problem.rounds
         self.constant_j = float((per_bit + receiving).sum())
-        lanes = self.lanes
         self._counted: NDArray[np.intp] = np.flatnonzero(problem.weights > 0)
         self._worked = self.has_work[lanes.owner]
         with np.errstate(divide="ignore"):
@@ -330,7 +338,7 @@ class InnerSolver:
                 short = short_at(start + near)
                 low = np.where(short, np.maximum(low, start + near), low)
                 top = np.where(short, top, np.minimum(top, start + near))
-        while (top - low).max() > _PRICE_FINE:
+        while (top - low).max(initial=0.0) > _PRICE_FINE:
             middle = (low + top) / 2.0
             short = short_at(middle)
             low, top = np.where(short, middle, low), np.where(short, top, middle)

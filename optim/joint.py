@@ -1,7 +1,7 @@
 """(P1) solved whole by dual decomposition, for fleets of any size; docs/model.md (27)-(30).
 
-Only the error, the band and the length of the round couple the devices. At a price λ of the error, a
-price μ of the band and a length R each device minimises on its own
+Only the error, the band and the length of the round couple the devices. At a price λ of the error,
+a price μ of the band and a length R each device minimises on its own
 (:mod:`fimi.optim.device_optimum`). λ and μ are the root of two excesses, each falling with its own
 price; R is where a second less costs the devices what it saves in idle power. Time and memory are
 linear in the number of devices.
@@ -21,6 +21,7 @@ from typing import Literal
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 from scipy.optimize import linprog
 
 from fimi.energy.cost_model import Array
@@ -98,6 +99,16 @@ class Prices(Struct, frozen=True):
     log_lam: float
     log_mu: float
     round_s: float
+
+
+def prices_of(solution: JointSolution) -> Prices:
+    """The prices of a solution, to begin a similar problem with."""
+    lam, mu = solution.learning_multiplier, solution.band_multiplier
+    return Prices(
+        math.log(lam) if lam > 0 else -math.inf,
+        math.log(mu) if mu > 0 else -math.inf,
+        solution.round_s,
+    )
 
 
 def solve(inner: InnerSolver, *, start: Prices | None = None) -> JointSolution:
@@ -276,8 +287,6 @@ def _at_round(devices: DeviceSolver, inner: InnerSolver, start: Prices, learns: 
 
 def _refuse(inner: InnerSolver, round_s: float) -> None:
     """Raise if no plan has rounds of this length."""
-    from msgspec.structs import replace
-
     problem = inner.problem
     if round_s >= problem.round_max_s:
         require_feasible(inner)

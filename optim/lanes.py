@@ -1,19 +1,22 @@
 """A device's training as convex pieces: a law of its frequency, or one piece for each step.
 
-A device whose frequency is continuous has one *lane*: its law P_act + c f + κ f³ between its limits.
-A device with discrete steps, by its law or measured, has a lane for each step that can be the best
-one: at a fixed frequency its energy and its time are proportional to its samples. The problem of a
-lane is convex; the best of a device is the best of its lanes. docs/model.md (13)-(16), (37).
+A device whose frequency is continuous has one *lane*: its law P_act + c f + κ f³ between its
+limits. A device with discrete steps, by its law or measured, has a lane for each step that can be
+the best one: at a fixed frequency its energy and its time are proportional to its samples. The
+problem of a lane is convex; the best of a device is the best of its lanes. docs/model.md (13)-(16),
+(37).
 
 * :class:`EnergyWeights`  which energies are minimised, device by device
 * :class:`Lanes`          all lanes of a fleet, as arrays
 * :func:`lanes_of`        the lanes of a problem
+* :func:`merged`         several parts of the lanes of a fleet
 * :func:`useful_steps`    the steps of a device that can be the best one
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from msgspec import Struct
@@ -171,6 +174,18 @@ def lanes_of(
         log_weight=log_weight[own],
         beta=(curve.beta * problem.worth_exponent)[own],
     )
+
+
+def merged(parts: Sequence[Lanes]) -> Lanes:
+    """The lanes of several parts of one fleet, those of a device next to each other again."""
+    owner = np.concatenate([part.owner for part in parts])
+    order = np.argsort(owner, kind="stable")
+    columns = {
+        field: np.concatenate([getattr(part, field) for part in parts])[order]
+        for field in Lanes.__struct_fields__
+        if field != "starts"
+    }
+    return Lanes(starts=np.flatnonzero(np.diff(columns["owner"], prepend=-1)), **columns)
 
 
 def step_power_w(problem: FimiProblem, device: int) -> tuple[float, ...]:

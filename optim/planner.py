@@ -5,12 +5,14 @@
    on the energy of *every* plan. Budgets are kept by weighing joules (:mod:`fimi.optim.budgets`).
 3. (P5) the cross-entropy search over the time splits and the length of the round, (P2) and (P3)
    inside it; from the splits of the dual decomposition, or from cold.
-4. Whole samples, (P4) spread over the classes, and settable speeds; where devices have steps, steps,
+4. Whole samples, (P4) spread over the classes, and settable speeds; where devices have steps,
+steps,
    samples and the length of the round are chosen together (:mod:`fimi.optim.steps`).
 
 A plan has both energies, the board's and the dynamic one, each with its own bound: one is the
 objective, the other shows what the choice of it costs. ``search_energy_j`` is the objective of the
-plan in real numbers of samples; the gap of the plan as it runs also contains the price of whole ones.
+plan in real numbers of samples; the gap of the plan as it runs also contains the price of whole
+ones.
 """
 
 from __future__ import annotations
@@ -22,19 +24,20 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+from msgspec.structs import replace
 
 from fimi.energy.cost_model import Array
 from fimi.optim.budgets import Kept, keep_budgets, spent_j
 from fimi.optim.cross_entropy import Iteration, SearchResult, SearchSettings, minimise
 from fimi.optim.feasibility import Leanest, require_feasible, require_reachable_error
 from fimi.optim.inner import InnerSolver, SplitCosts
-from fimi.optim.joint import Prices, nearest_feasible, solve
+from fimi.optim.joint import Prices, nearest_feasible, prices_of, solve
 from fimi.optim.lanes import EnergyWeights
 from fimi.optim.plans import Certified, DeviceShare, Plan, PlanStatus, SearchName, gap_percent
 from fimi.optim.problem import FimiProblem, InfeasibleError, Objective
 from fimi.optim.realise import RunnablePlan, Work, cost, realise, runnable
-from fimi.optim.splits import Z_REACH, Objective as SplitObjective
-from fimi.optim.splits import SplitSpace, try_edges
+from fimi.optim.splits import Z_REACH, SplitSpace, try_edges
+from fimi.optim.splits import Objective as SplitObjective
 from fimi.optim.steps import improve
 
 __all__ = ["DeviceShare", "Plan", "SearchSettings", "plan"]
@@ -86,7 +89,7 @@ def plan(
         work = _runnable(kept.inner, found)
         if not kept.inner.lanes.single:
             enough_j = kept.solution.bound_j * (1.0 + settings.gap_tolerance_percent / 100.0)
-            better = improve(kept.inner, _prices(kept), work, enough_j)
+            better = improve(kept.inner, prices_of(kept.solution), work, enough_j)
             if cost(kept.inner, better).energy_j[0] < cost(kept.inner, work).energy_j[0]:
                 work = better
                 if name == "dual decomposition":
@@ -120,16 +123,6 @@ def _prices_of(plan: Plan | None) -> Prices | None:
     )
 
 
-def _prices(kept: Kept) -> Prices:
-    solution = kept.solution
-    lam, mu = solution.learning_multiplier, solution.band_multiplier
-    return Prices(
-        math.log(lam) if lam > 0 else -math.inf,
-        math.log(mu) if mu > 0 else -math.inf,
-        solution.round_s,
-    )
-
-
 def _search(
     kept: Kept, seed: int, settings: SearchSettings, progress: Progress | None
 ) -> tuple[SplitCosts, SearchName, SearchResult]:
@@ -151,7 +144,7 @@ def _search(
         most = min(_NEAR_SAMPLES + space.dimension, _NEAR_SAMPLES_MAX)
         most = max(_NEAR_LEAST, min(most, _NEAR_CELLS // inner.lanes.size))
         iterations = min(settings.iterations, _NEAR_ITERATIONS)
-        used = _replaced(settings, settings.samples or most, iterations)
+        used = replace(settings, samples=settings.samples or most, iterations=iterations)
     else:
         first, used = _even(space, objective), settings
     result = minimise(
@@ -172,12 +165,6 @@ def _search(
     if found.violation[0] > 0 or (near and found.energy_j[0] >= solution.energy_j):
         return solution.evaluation, "dual decomposition", result
     return found, "cross-entropy from the dual decomposition" if near else "cross-entropy", result
-
-
-def _replaced(settings: SearchSettings, samples: int, iterations: int) -> SearchSettings:
-    from msgspec.structs import replace
-
-    return replace(settings, samples=samples, iterations=iterations)
 
 
 def _even(space: SplitSpace, objective: SplitObjective) -> Array:
@@ -236,7 +223,7 @@ def _bounds(problem: FimiProblem, kept: Kept) -> dict[Objective, float]:
     own = max(kept.solution.bound_j - kept.charges_j, 0.0)
     other: Objective = "dynamic" if problem.objective == "board" else "board"
     second = solve(
-        InnerSolver(problem, EnergyWeights.of(problem, other)), start=_prices(kept)
+        InnerSolver(problem, EnergyWeights.of(problem, other)), start=prices_of(kept.solution)
     ).bound_j
     return {problem.objective: own, other: second}
 
@@ -282,7 +269,7 @@ def _assemble(
     shares = fleet.shares(problem, fleet.compute_s / np.maximum(total_s, 1e-300))
     return Plan(
         devices=tuple(
-            _priced(share, float(price + kept.fleet_price))
+            replace(share, budget_price=float(price + kept.fleet_price))
             for share, price in zip(shares, kept.device_prices, strict=True)
         ),
         status=status_of(least.gap_percent, settings),
@@ -305,9 +292,3 @@ def _assemble(
         preparation_j=fleet.preparation_j(problem),
         budget_cost_j=budget_cost_j,
     )
-
-
-def _priced(share: DeviceShare, price: float) -> DeviceShare:
-    from msgspec.structs import replace
-
-    return replace(share, budget_price=price) if price > 0 else share

@@ -1,14 +1,15 @@
-"""What an upload costs in a window of time at a price of the band; docs/model.md (9)-(11), (17)-(18).
+"""What an upload costs in a window of time at a price of the band; docs/model.md (9)-(18).
 
-A device has a window t' for its upload and pays μ for each hertz. It chooses its band b and the time
-t ≤ t' in which it sends, no shorter than S over its highest rate. With x = S ln2/(b t) this costs
+A device has a window t' for its upload and pays μ for each hertz. It chooses its band b and the
+time t ≤ t' in which it sends, no shorter than S over its highest rate. With x = S ln2/(b t) this
+costs
 
     (N0/h) S ln2 e^θ(x) + P_w t + μ b        where the transmit power is chosen,
     P_w t + μ b                              where it is always p_max,
 
 with P_w the power that flows for as long as it sends: that of the electronics, and p_max where the
-power is not chosen. Where P_w is 0 all of the window is used; elsewhere the device is done earlier if
-its window is long enough.
+power is not chosen. Where P_w is 0 all of the window is used; elsewhere the device is done earlier
+if its window is long enough.
 
 * :class:`Radio`    the radios of a fleet: energies, times, bands at given prices
 * :class:`Sending`  how uploads are made

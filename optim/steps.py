@@ -2,9 +2,9 @@
 
 The prices of :mod:`fimi.optim.joint` say what each step of each device costs as a Lagrangian. Their
 sum is additive over the devices, so that the choices of steps with the least sums are found by
-keeping the best partial sums (a beam). For each of these choices the problem that is left is convex:
-samples by one price of the error per choice, band and power by (P3). Its result is rounded to whole
-samples, and the best is kept. docs/model.md (38).
+keeping the best partial sums (a beam). For each of these choices the problem that is left is
+convex: samples by one price of the error per choice, band and power by (P3). Its result is rounded
+to whole samples, and the best is kept. docs/model.md (38).
 
 :func:`improve` does this from a feasible plan.
 """
