@@ -10,6 +10,7 @@ from fimi.energy.cost_model import (
     BoardModel,
     OperatingPoint,
     computing_power_w,
+    formula_power_w,
     operating_frequency_hz,
     predict_round,
 )
@@ -125,8 +126,7 @@ def test_a_measured_table_keeps_its_shape_and_is_scaled() -> None:
         ),
     )
     found = refit(table, seen(device, 5)).compute
-    truth = device.truth.compute
-    true_w = truth.active_power_w + truth.capacitance_w_per_hz3 * 1.2e9**3
+    true_w = formula_power_w(device.truth.compute, 1.2e9)
     assert computing_power_w(found, 1.2e9) == pytest.approx(true_w, rel=0.06)
     assert found.points[2].power_w / found.points[0].power_w == pytest.approx(4.0 / 1.5)
     assert found.points[1].seconds_per_sample == pytest.approx(found.cycles_per_sample / 1.2e9)
