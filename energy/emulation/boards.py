@@ -165,7 +165,7 @@ def _compute(preset: BoardPreset, cycles_per_sample: float, work: WorkKind) -> C
         if work == "stress"
         else tuple(
             ComputePoint(
-                name=f"gpu {step.gpu_hz / 1e6:.0f} MHz",
+                name=f"gpu {step.gpu_hz / 1e6:.6g} MHz",
                 seconds_per_sample=top_s * step.relative_time,
                 power_w=step.power_w,
                 setting=ComputeSetting(gpu_hz=step.gpu_hz),

@@ -350,14 +350,14 @@ class TestControl:
         assert device.observed().cap_hz == speeds[4]
 
     def test_a_point_that_it_does_not_have_is_refused(self) -> None:
-        with pytest.raises(InputError, match=r"no operating point 'gpu 5 GHz'.*'gpu 614 MHz'"):
+        with pytest.raises(InputError, match=r"no operating point 'gpu 5 GHz'.*'gpu 614.4 MHz'"):
             board("jetson-nano").apply(replace(POINT, setting="gpu 5 GHz"))
         with pytest.raises(InputError, match="it has none"):
-            board().apply(replace(POINT, setting="gpu 614 MHz"))
+            board().apply(replace(POINT, setting="gpu 614.4 MHz"))
 
     def test_free_it_runs_at_its_fastest_point(self) -> None:
         free, restored = (board("jetson-nano", disturbance=EXACT) for _ in range(2))
-        restored.apply(replace(POINT, setting="gpu 77 MHz"))
+        restored.apply(replace(POINT, setting="gpu 76.8 MHz"))
         restored.restore()
         for device in (free, restored):
             device.has_computed(100)

@@ -108,7 +108,7 @@ class TestComputing:
 
 
 class TestMeasuredPoints:
-    POINT = replace(POINT, frequency_hz=1e9, setting="gpu 614 MHz")
+    POINT = replace(POINT, frequency_hz=1e9, setting="gpu 614.4 MHz")
 
     def nano(self, **kw: Any) -> PhysicalBoard:
         made = board("jetson-nano", surroundings=QUIET, **kw)
