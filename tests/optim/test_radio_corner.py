@@ -3,13 +3,9 @@
 A CIFAR-10 fleet with a deadline of 900 s: without watts while sending, the least transmit energy is
 that of an upload which fills the deadline, at microwatts and some kbit/s. Boards draw their
 electronics for all of that time.
-
-The tests need an optimiser that counts P_el and knows which powers cannot be set.
 """
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import pytest
@@ -31,10 +27,6 @@ EPOCHS = 5
 MAKES = ("raspberry-pi-4", "raspberry-pi-5", "jetson-nano", "raspberry-pi-4", "mini-pc")
 EXACT = Disturbance(profile_error=0.0, load_sd=0.0, fading_sd_db=0.0)
 OBJECTIVES: tuple[Objective, ...] = ("dynamic", "board")
-
-needs_radios_in_the_plan = pytest.mark.xfail(
-    reason="the planner counts p t_com only until the board's objective is in it", strict=False
-)
 
 
 def declared(radio: RadioKind = "wifi") -> dict[str, BoardDeclaration]:
@@ -76,7 +68,6 @@ def metered(declaration: BoardDeclaration, share: DeviceShare, index: int) -> tu
     return ended_s - began_s, joules
 
 
-@needs_radios_in_the_plan
 @pytest.mark.parametrize("objective", OBJECTIVES)
 class TestWifi:
     def test_sends_as_a_radio_can(self, objective: Objective) -> None:
@@ -119,7 +110,6 @@ class TestWifi:
             assert upload.dynamic_j == pytest.approx(share.upload_j, rel=1e-6)
 
 
-@needs_radios_in_the_plan
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_settable_radio_with_electronics_does_not_whisper(objective: Objective) -> None:
     """With P_el = 0.6 W the least energy is at milliwatts and seconds, not microwatts for minutes.
@@ -150,8 +140,9 @@ def test_the_paper_s_radio_may_whisper() -> None:
     """There nothing but the radiated power costs, which is the paper's problem."""
     models = {device: board.model for device, board in declared("paper").items()}
     found = plan(cifar(models, "dynamic"), seed=0)
-    assert max(share.point.transmit_power_w for share in found.devices) < 0.1
-    assert math.isfinite(found.dynamic.energy_j)
+    for share in found.devices:
+        assert share.point.transmit_power_w < 1e-4
+        assert share.upload_s > 0.5 * DEADLINE_S
 
 
 def test_a_plan_that_stretches_its_uploads_costs_more() -> None:
