@@ -228,13 +228,13 @@ _JETSON_NANO = BoardPreset(
         *(921.6, 1036.8, 1132.8, 1224, 1326, 1428, 1479),
     ),
     idle_power_w=2.0,
-    # On one core of the CPU: [jnano] without what its rail takes at rest.
+    # On one core of the CPU, as measured: [jnano] without what its rail takes at rest.
     training=Workload(
         active_power_w=0.1, linear_power_w_per_hz=5.9e-10, capacitance_w_per_hz3=3.9e-29
     ),
     # 3.4 W: busy 5.4 W; its power modes are 5 W and 10 W [K].
     stress=Workload(
-        active_power_w=0.5, linear_power_w_per_hz=1.6e-9, capacitance_w_per_hz3=1.65e-28
+        active_power_w=0.5, linear_power_w_per_hz=1.161e-9, capacitance_w_per_hz3=3.66e-28
     ),
     # Clocks up to the limit of its power mode MAXN, 921.6 MHz [K]. 5.0 W while training, see
     # [di1206].

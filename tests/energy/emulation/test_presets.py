@@ -44,12 +44,14 @@ class TestPresets:
         assert radio.rate_cap_bps >= 50e6
 
 
-@pytest.mark.parametrize("name", ["raspberry-pi-4", "raspberry-pi-5", "mini-pc"])
+@pytest.mark.parametrize("name", ["raspberry-pi-4", "raspberry-pi-5", "jetson-nano", "mini-pc"])
 def test_the_law_follows_the_chip_s_voltages_at_both_ends(name: str) -> None:
     preset, silicon = PRESETS[name], SILICON[name]
     ends_hz = preset.frequency_min_hz, preset.frequency_max_hz
     switching = [silicon.voltage_v(hertz) ** 2 * hertz for hertz in ends_hz]
     for work in (preset.training, preset.stress):
+        if name == "jetson-nano" and work == preset.training:
+            continue  # that one was measured
         rising = [work.power_w(hertz) - work.active_power_w for hertz in ends_hz]
         assert rising[0] / rising[1] == pytest.approx(switching[0] / switching[1], rel=0.02)
 
