@@ -80,7 +80,8 @@ def declare_board(
         cycles_per_sample: C on the reference board; the make's efficiency scales it.
         noise_density_w_per_hz: N0.
         path_loss_db: range from which the device's path loss is drawn, dB.
-        downlink_rate_bps: range from which its downlink rate is drawn, bit/s.
+        downlink_rate_bps: range from which its downlink rate is drawn, bit/s; a radio receives no
+            faster than it sends.
         radio: the make's own radio, or the paper's.
         work: what its processor does. A make that trains on its GPU does ``stress`` on its CPU.
 
@@ -93,6 +94,8 @@ def declare_board(
     place = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_PLACE, index)))
     loss_db, rate_bps = place.uniform(*path_loss_db), place.uniform(*downlink_rate_bps)
     sender = preset.radio if radio == "wifi" else as_in_the_paper(preset.radio)
+    if sender.rate_cap_bps is not None:
+        rate_bps = min(rate_bps, sender.rate_cap_bps)
     return BoardDeclaration(
         board=name,
         model=BoardModel(

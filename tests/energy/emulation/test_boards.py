@@ -52,6 +52,12 @@ class TestFleet:
             )
             assert paper.model.compute == wifi.model.compute
 
+    def test_no_downlink_is_faster_than_the_radio(self) -> None:
+        (slow, *_) = fleet(1, 0, downlink_rate_bps=(5e8, 6e8))
+        assert slow.model.link.downlink_rate_bps == slow.model.link.rate_cap_bps == 77e6
+        (paper, *_) = fleet(1, 0, downlink_rate_bps=(5e8, 6e8), radio="paper")
+        assert paper.model.link.downlink_rate_bps >= 5e8
+
     def test_a_jetson_nano_trains_at_clocks_of_its_gpu(self) -> None:
         compute = declare_board("jetson-nano", seed=0, index=0).model.compute
         clocks = [point.setting.gpu_hz for point in compute.points]
