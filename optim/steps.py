@@ -38,8 +38,8 @@ _SMALL = 12
 """Fleets up to this size try all of these lengths, larger ones the first three."""
 FEW = 3
 """Fleets up to this size have the whole samples around the best ones tried as well."""
-_AROUND = (0, 0, 24, 5)
-"""How far around, for fleets of so many devices."""
+_AROUND = np.array([-21, -13, -8, -5, -3, -2, -1, 0, 1, 2, 3, 5, 8, 13, 21], float)
+"""By how many samples all but one device are moved."""
 _CHOICES_AROUND = 24
 _LENGTHS = np.array([1.0, 0.97, 1.03])
 _POLISH = np.linspace(-1.0, 1.0, 21)
@@ -76,7 +76,7 @@ def improve(inner: InnerSolver, prices: Prices, start: Work, enough_j: float) ->
         near_j = float(cost(inner, near).energy_j[0])
         if near_j < best_j:
             best, best_j = near, near_j
-    return best
+    return _polished(inner, _around(inner, best))
 
 
 def _distinct(tried: list[tuple[float, Work]], prices: Prices) -> list[Work]:
@@ -273,16 +273,14 @@ def _around(inner: InnerSolver, work: Work) -> Work:
     high = np.maximum(inner.samples_max, low)
     first = inner.lanes.starts
     weight, beta = inner.lanes.log_weight[first], inner.lanes.beta[first]
-    reach = _AROUND[size] if size < len(_AROUND) else _AROUND[-1]
     found: list[Array] = []
     for last in range(size) if inner.bound_by_error else ():
         if not problem.weights[last] > 0:
             continue
         others = [k for k in range(size) if k != last]
-        moves = itertools.product(range(-reach, reach + 1), repeat=len(others))
-        rows = np.repeat(work.samples, (2 * reach + 1) ** len(others), axis=0)
-        if others:
-            rows[:, others] += np.array(list(moves), float)
+        moves = np.array(list(itertools.product(_AROUND, repeat=len(others))))
+        rows = np.repeat(work.samples, len(moves), axis=0)
+        rows[:, others] += moves
         rows = np.clip(rows, low, high)
         rest = problem.error_budget * (1.0 + _SLACK) - np.delete(
             _errors(inner, rows), last, axis=1
