@@ -274,13 +274,19 @@ def _around(inner: InnerSolver, work: Work) -> Work:
     first = inner.lanes.starts
     weight, beta = inner.lanes.log_weight[first], inner.lanes.beta[first]
     found: list[Array] = []
+    numbers = [
+        np.arange(low[k], high[k] + 1.0)
+        if high[k] - low[k] < 2 * _AROUND.size
+        else np.unique(np.clip(work.samples[0, k] + _AROUND, low[k], high[k]))
+        for k in range(size)
+    ]
     for last in range(size) if inner.bound_by_error else ():
         if not problem.weights[last] > 0:
             continue
         others = [k for k in range(size) if k != last]
-        moves = np.array(list(itertools.product(_AROUND, repeat=len(others))))
-        rows = np.repeat(work.samples, len(moves), axis=0)
-        rows[:, others] += moves
+        choices = list(itertools.product(*(numbers[k] for k in others)))
+        rows = np.repeat(work.samples, len(choices), axis=0)
+        rows[:, others] = choices
         rows = np.clip(rows, low, high)
         rest = problem.error_budget * (1.0 + _SLACK) - np.delete(
             _errors(inner, rows), last, axis=1
