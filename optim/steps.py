@@ -296,13 +296,25 @@ def _around(inner: InnerSolver, work: Work) -> Work:
         rows[:, last] = np.maximum(np.ceil(least - 1e-9), low[last])
         found.append(rows[(rest > 0) & (rows[:, last] <= high[last])])
     samples = np.unique(np.concatenate([work.samples, *found]), axis=0)
-    count = len(samples)
-    lengths = work.round_s * (1.0 if not inner.free_round else _LENGTHS)
-    samples = np.repeat(samples, len(lengths), axis=0)
-    lane = np.repeat(work.lane, len(samples), axis=0)
     # A law takes as long as before; a step has its speed.
+    lane = np.repeat(work.lane, len(samples), axis=0)
     scaled = work.frequency_hz * samples / np.maximum(work.samples, 1.0)
     speed = np.clip(scaled, inner.lanes.floor_hz[lane], inner.lanes.highest_hz[lane])
-    rows = Work(samples, lane, speed, np.minimum(np.tile(lengths, count), problem.round_max_s))
+    lengths = np.repeat(work.round_s[None], len(samples), axis=0)
+    if inner.free_round:
+        # Whichever device sets the pace keeps its time for the upload.
+        took = problem.cycles_per_pass * work.samples / work.frequency_hz
+        longer = problem.cycles_per_pass * samples / speed - took
+        lengths = np.concatenate(
+            [work.round_s * _LENGTHS + 0.0 * lengths, work.round_s + longer], 1
+        )
+        lengths = np.clip(lengths, 0.5 * work.round_s, problem.round_max_s)
+    each = lengths.shape[1]
+    rows = Work(
+        np.repeat(samples, each, axis=0),
+        np.repeat(lane, each, axis=0),
+        np.repeat(speed, each, axis=0),
+        lengths.ravel(),
+    )
     costs = cost(inner, rows).energy_j
     return rows.row(int(np.argmin(costs)))
