@@ -40,7 +40,7 @@ FEW = 3
 """Fleets up to this size have the whole samples around the best ones tried as well."""
 _AROUND = np.array([-21, -13, -8, -5, -3, -2, -1, 0, 1, 2, 3, 5, 8, 13, 21], float)
 """By how many samples all but one device are moved."""
-_CHOICES_AROUND = 24
+_CHOICES_AROUND, _AGAIN = 24, 6
 _LENGTHS = np.array([1.0, 0.97, 1.03])
 _POLISH = np.linspace(-1.0, 1.0, 21)
 _POLISH_WIDTHS = (0.05, 0.006, 0.0006)
@@ -76,7 +76,13 @@ def improve(inner: InnerSolver, prices: Prices, start: Work, enough_j: float) ->
         near_j = float(cost(inner, near).energy_j[0])
         if near_j < best_j:
             best, best_j = near, near_j
-    return _polished(inner, _around(inner, best))
+    for _ in range(_AGAIN):
+        near = _polished(inner, _around(inner, best))
+        near_j = float(cost(inner, near).energy_j[0])
+        if near_j >= best_j:
+            break
+        best, best_j = near, near_j
+    return best
 
 
 def _distinct(tried: list[tuple[float, Work]], prices: Prices) -> list[Work]:
