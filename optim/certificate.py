@@ -22,15 +22,12 @@ import math
 import warnings
 from typing import Any, Literal
 
-import msgspec
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from fimi.energy.cost_model import Array
-from fimi.optim.dual import ascend, dual
-from fimi.optim.inner import InnerSolver
 from fimi.optim.problem import FimiProblem, ProblemError
 
 _TAIL = 1e-10
@@ -461,35 +458,3 @@ def _nothing(problem: FimiProblem, status: ProgramStatus) -> ProgramSolution:
         budget_multipliers=unknown,
         fleet_budget_multiplier=math.nan,
     )
-
-
-class Certificate(Struct, frozen=True, eq=False):
-    """A bound of the problem without idle power, electronics and caps; the planner's until now."""
-
-    bound_j: float
-    tau: Array
-    status: str
-
-
-def certify(inner: InnerSolver, *, scale_j: float | None = None) -> Certificate:
-    """The bound at the program's multipliers, of the problem as ``inner`` states it."""
-    old = msgspec.structs.replace(
-        inner.problem,
-        objective="dynamic",
-        step_power_w=(),
-        electronics_power_w=np.zeros(1),
-        rate_cap_bps=np.full(1, math.inf),
-        power_settable=np.ones(1, bool),
-        budget_j=np.full(1, math.inf),
-        fleet_budget_j=math.inf,
-    )
-    solved = solve_program(old, scale_j=scale_j)
-    if not math.isfinite(solved.energy_j):
-        best = ascend(inner, 0.0, 0.0)
-        return Certificate(max(best.bound_j, 0.0), best.tau, "failed")
-    best = dual(inner, solved.learning_multiplier, solved.band_multiplier)
-    sent_j = float((old.energy_per_bit_j * old.payload_bits).sum())
-    if abs(best.bound_j + sent_j - solved.energy_j) > 1e-6 * abs(solved.energy_j):
-        best = ascend(inner, solved.learning_multiplier, solved.band_multiplier)
-    tau = np.clip(solved.compute_s / old.t_max_s, 0.0, 1.0)
-    return Certificate(max(best.bound_j, 0.0), tau, solved.status)

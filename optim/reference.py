@@ -22,6 +22,7 @@ import numpy as np
 from fimi.energy.cost_model import Array
 from fimi.optim.certificate import attempt
 from fimi.optim.inner import ComputeSolution, InnerSolver, UploadSolution
+from fimi.optim.lanes import EnergyWeights, Lanes
 from fimi.optim.problem import FimiProblem
 
 _TIGHT: dict[str, float] = {"tol_gap_abs": 1e-10, "tol_gap_rel": 1e-10, "tol_feas": 1e-10}
@@ -34,11 +35,18 @@ class ReferenceSolver(InnerSolver):
     """Inner problems by CVXPY and Clarabel, one candidate at a time.
 
     Whether a candidate is feasible, and by how much it is not, is a formula, which is shared with
-    the fast solvers. A candidate for which Clarabel finds no solution counts as infeasible.
+    the fast solvers. A candidate for which Clarabel finds no solution counts as infeasible. (P2) of
+    a fleet with steps is not convex, and is left to the fast solver.
     """
 
-    def __init__(self, problem: FimiProblem) -> None:
-        super().__init__(problem)
+    def __init__(
+        self,
+        problem: FimiProblem,
+        weights: EnergyWeights | None = None,
+        *,
+        lanes: Lanes | None = None,
+    ) -> None:
+        super().__init__(problem, weights, lanes=lanes)
         self._compute: ComputeProgram | None = None
         self._upload: UploadProgram | None = None
 
@@ -46,41 +54,51 @@ class ReferenceSolver(InnerSolver):
         """(31) See :meth:`fimi.optim.inner.InnerSolver.compute`; ``start`` is not used."""
         fast = super().compute(window_s)
         free = self.has_work & (self.samples_max > self.samples_min)
-        if not (self.bound_by_error and free.any()):
-            return fast  # D is fixed to D_loc
+        if not (self.bound_by_error and free.any()) or any(self.problem.frequency_steps_hz):
+            return fast  # D is fixed to D_loc, or the problem is not convex
         samples, frequency = fast.samples.copy(), fast.frequency_hz.copy()
         log_multiplier, violation = fast.log_multiplier.copy(), fast.violation.copy()
         if self._compute is None:
-            self._compute = ComputeProgram(self.problem, self.samples_min)
+            self._compute = ComputeProgram(self.problem, self.weights, self.samples_min)
         for row in np.flatnonzero(violation == 0):
-            scale_j = float(fast.energy_j[row].sum())
+            scale_j = float((self.weights.dynamic * fast.energy_j[row]).sum())
             found = self._compute.solve(window_s[row], scale_j)
             if found is None:
                 violation[row] = np.inf
                 continue
             samples[row], frequency[row], log_multiplier[row] = found
         cycles = self.problem.cycles_per_pass * samples
-        energy = self.problem.compute_j(cycles, frequency)
         return ComputeSolution(
-            samples, frequency, cycles / frequency, energy, log_multiplier, violation
+            samples=samples,
+            frequency_hz=frequency,
+            lane=fast.lane,
+            time_s=cycles / frequency,
+            energy_j=self.problem.compute_j(cycles, frequency),
+            log_multiplier=log_multiplier,
+            violation=violation,
         )
 
     def upload(self, window_s: Array, *, start: Array | None = None) -> UploadSolution:
         """(32) See :meth:`fimi.optim.inner.InnerSolver.upload`; ``start`` is not used."""
         fast = super().upload(window_s)
-        band, energy = fast.bandwidth_hz.copy(), fast.energy_j.copy()
-        power_w = fast.power_w.copy()
+        band, power_w, time_s = fast.bandwidth_hz.copy(), fast.power_w.copy(), fast.time_s.copy()
         log_multiplier, violation = fast.log_multiplier.copy(), fast.violation.copy()
         if self._upload is None:
-            self._upload = UploadProgram(self.problem)
+            self._upload = UploadProgram(self.problem, self.weights)
         for row in np.flatnonzero(violation == 0):
             found = self._upload.solve(window_s[row])
             if found is None:
                 violation[row] = np.inf
                 continue
-            band[row], power_w[row], upload_s, log_multiplier[row] = found
-            energy[row] = (power_w[row] + self.problem.electronics_power_w) * upload_s
-        return UploadSolution(band, power_w, energy, log_multiplier, violation)
+            band[row], power_w[row], time_s[row], log_multiplier[row] = found
+        return UploadSolution(
+            bandwidth_hz=band,
+            power_w=power_w,
+            time_s=time_s,
+            energy_j=(power_w + self.problem.electronics_power_w) * time_s,
+            log_multiplier=log_multiplier,
+            violation=violation,
+        )
 
 
 class ComputeProgram:
@@ -88,10 +106,11 @@ class ComputeProgram:
 
     Args:
         problem: a problem whose processors are laws and whose learning constraint is finite.
+        weights: how much a joule of each device counts.
         samples_min: no feasible plan has a smaller D, (I,); a device with 0 does not train.
     """
 
-    def __init__(self, problem: FimiProblem, samples_min: Array) -> None:
+    def __init__(self, problem: FimiProblem, weights: EnergyWeights, samples_min: Array) -> None:
         assert problem.curve is not None
         self._problem, self._least = problem, samples_min
         self._work = work = np.flatnonzero(samples_min > 0)
@@ -103,12 +122,11 @@ class ComputeProgram:
         self._per_pass = np.log(problem.cycles_per_pass[work])
         log_f = self._per_pass + log_d - log_t
         terms: list[tuple[Array, Any]] = [
-            (problem.capacitance_w_per_hz3, 3 * log_f + log_t),
-            (problem.linear_power_w_per_hz, self._per_pass + log_d),
-            (problem.active_power_w, log_t),
+            (weights.dynamic * problem.capacitance_w_per_hz3, 3 * log_f + log_t),
+            (weights.dynamic * problem.linear_power_w_per_hz, self._per_pass + log_d),
+            (weights.dynamic * problem.active_power_w, log_t),
+            (weights.board * problem.synthetic_j / problem.rounds, log_d),
         ]
-        if problem.objective == "board":
-            terms.append((problem.synthetic_j / problem.rounds, log_d))
         energy = cp.Constant(0.0)
         for factor, log_rest in terms:
             some = np.flatnonzero(factor[work])
@@ -163,10 +181,11 @@ class UploadProgram:
 
     Args:
         problem: the problem; its radios may have caps, electronics, and powers that are fixed.
+        weights: how much a joule of each device counts.
     """
 
-    def __init__(self, problem: FimiProblem) -> None:
-        self._problem = problem
+    def __init__(self, problem: FimiProblem, weights: EnergyWeights) -> None:
+        self._problem, self._weights = problem, weights
         size = problem.size
         nats = problem.payload_bits * math.log(2.0)
         log_price = np.log(problem.noise_density_w_per_hz / problem.channel_gain * nats)
@@ -188,10 +207,12 @@ class UploadProgram:
         energy = cp.Constant(0.0)
         if free.size:
             sent = cp.Variable(free.size)
-            limits.append(log_e[free] - self._log_scale <= sent)
+            log_joule = np.log(weights.dynamic[free])
+            limits.append(log_e[free] + log_joule - self._log_scale <= sent)
             energy += cp.sum(cp.exp(sent))
         watts = problem.electronics_power_w.copy()
         watts[fixed] += problem.transmit_power_max_w[fixed]
+        watts *= weights.dynamic
         some = np.flatnonzero(watts)
         if some.size:
             energy += cp.sum(cp.exp(np.log(watts[some]) + log_t[some] - self._log_scale))
@@ -210,7 +231,8 @@ class UploadProgram:
         x = np.minimum(nats * problem.size / (problem.bandwidth_hz * window_s), 100.0)
         price_j = problem.noise_density_w_per_hz / problem.channel_gain * nats
         rough_j = price_j * np.expm1(x) / x + problem.electronics_power_w * window_s
-        scale_j = min(float(rough_j.sum()), float((watts * window_s).sum()))
+        rough_j = np.minimum(rough_j, watts * window_s)
+        scale_j = float((self._weights.dynamic * rough_j).sum())
         self._log_window.value = np.log(window_s)
         scale_j = _solve(self._program, self._log_scale, scale_j)
         if scale_j == 0.0:
