@@ -509,7 +509,13 @@ class Coordinator:
             self._store.write_refit(number, boards, drifts)
             self._store.write_plan(self._plan)
             self._notify(
-                Refitted(round=number, drift_percent=drifts, energy_j=energy_j, reason=reason)
+                Refitted(
+                    round=number,
+                    drift_percent=drifts,
+                    energy_j=energy_j,
+                    reason=reason,
+                    objective=self._plan.objective,
+                )
             )
             plans.change(self._plan, profiles, checkpoint=rounds.checkpoint())
 

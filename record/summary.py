@@ -18,6 +18,7 @@ from msgspec import Struct
 from fimi.record.curve import Price, RoundPoint, device_errors, points, price
 from fimi.record.observed import DeviceObserved, device_observed
 from fimi.record.phases import PhaseCell, device_cells, fleet_cells, idle_powers_w, run_parts
+from fimi.record.planned import PlanHeld, plan_held
 from fimi.record.prediction import Agreement, agreement
 from fimi.record.record import RunData
 from fimi.record.results import APART
@@ -90,6 +91,8 @@ class Summary(Struct, frozen=True, kw_only=True):
             the phases that were both metered and predicted; ``None`` without any.
         agreement: how predictions held in all rounds, and what errors come from; ``None`` if the
             store has no residuals.
+        held: the plan's round against the rounds that were run by it; ``None`` without a plan or
+            such a round.
         prices: of the accuracies that the run was asked for, sorted.
         synthetic_samples: that the plan fills all devices with, with labels or without.
         server: what training on the server took, in no other sum; empty if it does not train.
@@ -108,6 +111,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     idle_power_w: dict[str, float]
     mape_percent: float | None
     agreement: Agreement | None
+    held: PlanHeld | None
     prices: tuple[Price, ...]
     synthetic_samples: int
     server: Sum
@@ -152,6 +156,7 @@ def summarise(run: RunData) -> Summary:
         idle_power_w=idle_w,
         mape_percent=mean(device_errors(parts)),
         agreement=agreement(run.residuals),
+        held=plan_held(run, parts, idle_w),
         prices=tuple(price(curve, target) for target in run.targets),
         synthetic_samples=sum(
             sum(plan.synthetic_counts) + plan.unlabelled for plan in run.device_plans.values()
