@@ -96,6 +96,7 @@ def plan_words(scenario: Scenario) -> str:
         from fimi.learning.training.torch_trainer import initial_parameters
     except ImportError as error:
         return f"not tried, for it needs the packages of the coordinator ({error})"
+    from fimi.learning.data.batches import packed_bytes
     from fimi.messaging.messages import Profile
     from fimi.messaging.topics import device_id
 
@@ -115,7 +116,9 @@ def plan_words(scenario: Scenario) -> str:
     model = initial_parameters(
         config.training.model, test.classes, test.image_shape, seed=config.run.seed
     )
-    planner = FleetPlanner(config, len(tensors.dump(model)))
+    planner = FleetPlanner(
+        config, len(tensors.dump(model)), sample_bytes=packed_bytes(test.image_shape)
+    )
     plan = planner.plan(profiles).plan
     if plan is None:
         return f"none is needed: devices do not train under strategy {config.run.strategy}"
