@@ -165,7 +165,7 @@ def _board(body: dict[str, Any]) -> None:
     if frequencies:
         compute["points"] = [
             {
-                "name": f"{frequency_hz / 1e6:.9g} MHz",
+                "name": f"cpu {frequency_hz / 1e9:.6g} GHz",
                 "seconds_per_sample": compute["cycles_per_sample"] / frequency_hz,
                 "power_w": power_w,
                 "setting": {"cpu_hz": {"all": frequency_hz}},

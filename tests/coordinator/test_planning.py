@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -14,12 +15,14 @@ from fimi.coordinator.strategies import STRATEGIES
 from fimi.energy.cost_model import download_cost, predict_round
 from fimi.energy.emulation.boards import fleet
 from fimi.energy.hardware import HardwareDescription
+from fimi.energy.host_profile import HostProfile
 from fimi.energy.meters import MeterDescription
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.messaging.messages import Profile
 from fimi.optim import quality
 from fimi.optim.planner import SearchSettings, plan
 from fimi.optim.problem import FimiProblem, InfeasibleError
+from fimi.optim.problem_file import read
 from fimi.optim.target import RoundsModel
 from fimi.testbed.configuration.sections import Config, FleetConfig
 
@@ -287,3 +290,41 @@ def test_a_rate_beyond_the_cap_of_the_radio_is_not_promised() -> None:
         assert share.point.rate_bps == 1000.0
         upload = next(cost for cost in share.predicted if cost.phase == "upload")
         assert upload.duration_s == pytest.approx(8 * MODEL_BYTES / 1000.0)
+
+
+def test_a_fleet_planned_on_the_desk_is_the_one_that_the_coordinator_plans(tmp_path: Path) -> None:
+    """``fimi optimise`` with the devices' profiles and the coordinator solve one problem."""
+    settings = configured(RoundSettings(count=7), device_budget_j=300.0)
+    fleet_profiles = profiles()
+    limits, margin = settings.plan, settings.plan.deadline_margin
+    lines = [
+        "[problem]",
+        f"deadline_s = {limits.deadline_s * (1 - margin)!r}",
+        f"bandwidth_hz = {BAND_PER_DEVICE_HZ * 3!r}",
+        f"payload_bits = {8.0 * MODEL_BYTES!r}",
+        f"epochs = {settings.training.epochs}",
+        f"error_max = {limits.error_max!r}",
+        f"generated_max = {limits.synthetic_max!r}",
+        f"synthetic_bits = {8 * 32.0!r}",
+        "rounds_count = 7",
+        "budget_j = 300.0",
+        "[curve]",
+        f"alpha = {limits.curve_alpha!r}",
+        f"beta = {limits.curve_beta!r}",
+        f"delta0 = {limits.curve_delta0!r}",
+    ]
+    for name, profile in fleet_profiles.items():
+        body = msgspec.json.encode(HostProfile(name=name, board=profile.board))
+        (tmp_path / f"{name}.json").write_bytes(body)
+        lines += ["[[device]]", f'id = "{name}"', f'profile = "{name}.json"']
+        lines += [f"local_counts = {list(profile.label_counts)}"]
+    path = tmp_path / "problem.toml"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    found, _ = read(path)
+    expected = problem_of(settings, sample_bytes=32.0)
+    for field in found.__struct_fields__:
+        one, other = getattr(found, field), getattr(expected, field)
+        if isinstance(one, np.ndarray):
+            np.testing.assert_allclose(one, other, rtol=1e-12, err_msg=field)
+        else:
+            assert one == other, field

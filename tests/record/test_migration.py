@@ -139,7 +139,7 @@ def test_a_table_of_frequencies_is_read_as_operating_points(run_dir: Path) -> No
         measured["table_frequencies_hz"]
     )
     assert [point.power_w for point in compute.points] == measured["table_power_w"]
-    assert [point.name for point in compute.points] == ["600 MHz", "1200 MHz", "1800 MHz"]
+    assert [point.name for point in compute.points] == ["cpu 0.6 GHz", "cpu 1.2 GHz", "cpu 1.8 GHz"]
     assert run.profiles["device-1"].board.compute.points == ()
     with open_store(run_dir) as (_, db):
         ((_, (text,)),) = schema.REFIT.rows(db)
