@@ -45,9 +45,9 @@ problem = fimi.Problem(
 found = fimi.plan(problem)
 for share in found.devices:
     print(f"{share.device}: {share.point.frequency_hz / 1e9:.2f} GHz, {share.compute_j:.2f} J")
-print(f"a round of {found.round_s:.3g} s, {found.objective} energy made least")
-for name, energy in (("board", found.board), ("dynamic", found.dynamic)):
-    print(f"{name}: {energy.energy_j:.4g} J; no plan needs less than {energy.bound_j or 0.0:.4g} J")
+print(f"board energy of a round {found.board.energy_j:.4g} J", end=", ")
+print(f"dynamic {found.dynamic.energy_j:.4g} J, in {found.round_s:.3g} s")
+print(f"{found.objective} energy made least: no plan needs less than {found.bound_j:.4g} J")
 
 # %% [markdown]
 # ## A run

@@ -31,7 +31,7 @@ takes no time; no idle power."""
 
 
 class Device(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``[[device]]``; ``None``: the profile's, or what :data:`EXAMPLE` says.
+    """``[[device]]``; ``None``: the profile's, or what the example says.
 
     Attributes:
         id: with ``count`` above 1: ``id-1``, ``id-2`` and so on.
