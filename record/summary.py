@@ -36,6 +36,8 @@ class DeviceSummary(Struct, frozen=True, kw_only=True):
         local_counts: real samples per class.
         synthetic_counts: synthetic samples per class, as delivered.
         frequency_planned_hz: the plan's.
+        setting: name of the measured operating point in the plan; empty where a frequency is all
+            that is set.
         frequency_achieved_hz: mean over its rounds, read back.
         bandwidth_hz: the plan's.
         energy: whole board, in all its rounds and its preparation.
@@ -59,6 +61,7 @@ class DeviceSummary(Struct, frozen=True, kw_only=True):
     local_counts: tuple[int, ...]
     synthetic_counts: tuple[int, ...]
     frequency_planned_hz: float | None
+    setting: str
     frequency_achieved_hz: float | None
     bandwidth_hz: float | None
     energy: Sum
@@ -195,6 +198,7 @@ def _device(run: RunData, name: str, parts: list[EnergyPart]) -> DeviceSummary:
         local_counts=profile.label_counts if profile else (),
         synthetic_counts=plan.synthetic_counts if plan else (),
         frequency_planned_hz=plan.point.frequency_hz if plan else None,
+        setting=plan.point.setting if plan else "",
         frequency_achieved_hz=mean(d.frequency_hz for _, d in entries),
         bandwidth_hz=plan.point.bandwidth_hz if plan else None,
         energy=tally.sum(),

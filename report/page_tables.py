@@ -51,11 +51,15 @@ def device_table(summary: Summary) -> Html:
     updates = f"{sum(d.accepted for d in devices)}/{sum(d.rounds for d in devices)}"
     error = signed_percent(compared.error_percent)
     fleet = sum_cell(summary.energy, bare=bare)
+    setting: Column[DeviceSummary] = Column(
+        "Operating point", "", lambda d: d.setting or MISSING, "text"
+    )
     columns: list[Column[DeviceSummary]] = [
         Column("Device", "", lambda d: d.device, "name", "Fleet"),
         Column("Board", "", _board, "name"),
         Column("Samples", "real", lambda d: _count(d.local_counts), foot=real),
         Column("Samples", "synthetic", lambda d: _count(d.synthetic_counts), foot=made),
+        *([setting] if any(device.setting for device in devices) else []),
         Column("Frequency", "planned", lambda d: hertz(d.frequency_planned_hz)),
         Column("Frequency", "achieved", lambda d: hertz(d.frequency_achieved_hz)),
         Column("Bandwidth", "planned", lambda d: hertz(d.bandwidth_hz)),

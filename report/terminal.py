@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from fimi.record.clean import clean
+from fimi.record.clean import clean, enumerated
 from fimi.record.reader import read_run
 from fimi.record.record import RunData
 from fimi.record.summary import DeviceSummary, Summary, summarise
@@ -147,6 +147,7 @@ def lines(run: RunData, summary: Summary) -> list[tuple[str, str]]:
         said.append(("plan", planned))
     if summary.held is not None and (against := held(summary.held)):
         said.append(("plan held", against))
+    said += _first(_settings(summary), "operating points")
     if uneven := labels.words(run):
         said.append(("labels", uneven))
     said += [("model file", line) for line in deployment.lines(run)]
@@ -171,6 +172,15 @@ def lines(run: RunData, summary: Summary) -> list[tuple[str, str]]:
     ]
 
 
+def _settings(summary: Summary) -> list[tuple[str, str]]:
+    """The measured operating points of the plan, and which devices work at each."""
+    of_point: dict[str, list[str]] = {}
+    for row in summary.devices:
+        if row.setting:
+            of_point.setdefault(row.setting, []).append(row.device)
+    return [("set", f"{enumerated(names)}: {point}") for point, names in of_point.items()]
+
+
 def _refused(row: DeviceSummary) -> tuple[str, str]:
     """How many updates of a device were not accepted, and why the last one was not."""
     number, status, reason = row.problems[-1]
@@ -181,11 +191,13 @@ def _refused(row: DeviceSummary) -> tuple[str, str]:
     )
 
 
-def _first(said: list[tuple[str, str]], most: int = 5) -> list[tuple[str, str]]:
+def _first(
+    said: list[tuple[str, str]], what: str = "devices", most: int = 5
+) -> list[tuple[str, str]]:
     """The first few of what is said about devices, and how many more there are."""
     if len(said) <= most:
         return said
-    return [*said[:most], (said[0][0], f"{len(said) - most} more devices; the report names them")]
+    return [*said[:most], (said[0][0], f"{len(said) - most} more {what}; the report names them")]
 
 
 def accuracy_curve(summary: Summary, most: int = 60) -> str:
