@@ -163,4 +163,5 @@ class FleetPlanner:
             iterations=settings.iterations,
             gap_tolerance_percent=settings.gap_tolerance_percent,
             inner=settings.inner,
+            start=settings.search,
         )

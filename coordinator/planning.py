@@ -30,7 +30,7 @@ from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan
 from fimi.optim.problem import FimiProblem, InfeasibleError, from_boards
 from fimi.optim.quality import choose, feasible_law
-from fimi.optim.realise import realise
+from fimi.optim.realise import leanest_plan
 from fimi.optim.target import RoundsModel
 
 
@@ -88,8 +88,9 @@ def make_problem(
 def with_target(problem: FimiProblem, settings: FederationSettings) -> FimiProblem:
     """The problem with the Δ_max of fewest predicted joules to ``plan.target_accuracy``.
 
-    The joules are those of ``plan.objective``. Without a target, or without a learning constraint
-    (TFL), the problem is returned as it is.
+    The joules are those of ``plan.objective``, and the preparation is spread over the rounds to the
+    target; with a budget over those of the run, for which the budget is. Without a target, or
+    without a learning constraint (TFL), the problem is returned as it is.
 
     Args:
         problem: problem of :func:`make_problem`.
@@ -107,7 +108,10 @@ def with_target(problem: FimiProblem, settings: FederationSettings) -> FimiProbl
         synthetic_value=plan.synthetic_value,
         rounds=RoundsModel(scale=plan.rounds_scale, sensitivity=plan.rounds_sensitivity),
     )
-    return choice.apply(problem)
+    chosen = choice.apply(problem)
+    if plan.device_budget_j or plan.fleet_budget_j:
+        return msgspec.structs.replace(chosen, rounds=problem.rounds)
+    return chosen
 
 
 def smallest_deadline_s(
@@ -165,9 +169,7 @@ def smallest_deadline_s(
 def _fits(problem: FimiProblem, synthetic_value: float) -> bool:
     """Whether the plan that needs the least bandwidth also exists in whole samples."""
     try:
-        inner = InnerSolver(feasible_law(problem, synthetic_value))
-        tau = require_feasible(inner).tau
-        realise(inner, inner.evaluate(tau[None]).compute.samples[0], tau, lambda: tau)
+        leanest_plan(InnerSolver(feasible_law(problem, synthetic_value)))
     except InfeasibleError:
         return False
     return True

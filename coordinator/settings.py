@@ -75,10 +75,14 @@ class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     ] = 0
     iterations: Annotated[int, Meta(ge=1, le=10_000), "Most iterations of the search."] = 200
     gap_tolerance_percent: Annotated[
-        float,
-        Meta(gt=0),
-        "A plan further above its certified bound is refined from the certificate.",
+        float, Meta(gt=0), "A plan that is not further above its certified bound counts as optimal."
     ] = 0.01
+    search: Annotated[
+        Literal["dual", "cold"],
+        'Where the cross-entropy search begins: "dual", at the plan of the dual decomposition; '
+        '"cold", at even splits, as in the paper, with a number of candidates that grows with the '
+        "fleet.",
+    ] = "dual"
     inner: Annotated[
         Literal["fast", "reference"],
         'Who solves the inner problems: "fast", our own; "reference", CVXPY, some '

@@ -19,6 +19,7 @@ def plan(
     synthetic_value: float | None = None,
     seed: int = 0,
     inner: Literal["fast", "reference"] = "fast",
+    search: Literal["dual", "cold"] = "dual",
 ) -> Plan:
     """Plan data, frequency, bandwidth and power of a fleet, and certify the plan.
 
@@ -32,6 +33,8 @@ def plan(
             the file says, 1 for a problem that is given as arrays.
         seed: same problem, same seed, same plan to the last digit.
         inner: ``"fast"``, our own solvers; ``"reference"``, CVXPY, some hundred times slower.
+        search: ``"dual"``: the cross-entropy search begins at the plan of the dual decomposition;
+            ``"cold"``: at even time splits, as in the paper.
 
     Returns:
         The plan: ``devices`` holds for each device its samples, synthetic samples per class,
@@ -51,6 +54,8 @@ def plan(
     """
     if inner not in ("fast", "reference"):
         raise ProblemError(f'inner is {inner!r}; there are "fast" and "reference"')
+    if search not in ("dual", "cold"):
+        raise ProblemError(f'search is {search!r}; there are "dual" and "cold"')
     rounds = RoundsModel()
     if not isinstance(problem, FimiProblem):
         problem, file = problem_file.read(Path(problem))
@@ -62,5 +67,5 @@ def plan(
         problem = quality.choose(
             problem, target_accuracy, synthetic_value=value, rounds=rounds
         ).apply(problem)
-    settings = SearchSettings(inner=inner)
+    settings = SearchSettings(inner=inner, start=search)
     return quality.plan(problem, synthetic_value=value, seed=seed, settings=settings)

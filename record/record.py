@@ -192,6 +192,7 @@ class PlanSummary(Struct, frozen=True, kw_only=True):
         dynamic: compute and upload above idle in one round.
         round_s: how long a round lasts, s; likewise.
         preparation_j: board energy of receiving the synthetic samples once, J; likewise.
+        budget_cost_j: how much more a round takes because of the budgets, J; likewise.
         search_energy_j: the objective before rounding to whole samples and settable frequencies, J.
         search_gap_percent: how far that is above the bound.
         error: mean learning error of the plan.
@@ -211,6 +212,7 @@ class PlanSummary(Struct, frozen=True, kw_only=True):
     dynamic: PlannedEnergy = PlannedEnergy()
     round_s: float | None = None
     preparation_j: float | None = None
+    budget_cost_j: float | None = None
     search_energy_j: float | None = None
     search_gap_percent: float | None = None
     error: float | None = None

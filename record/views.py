@@ -417,6 +417,7 @@ PLANS = StoreView(
             ),
             *_in_body(
                 real("planned_search_j", "J", "`planned_j` before rounding", "search_energy_j"),
+                real("planned_budgets_j", "J", "of `planned_j` for the budgets", "budget_cost_j"),
                 real(
                     "planned_preparation_j",
                     "J",

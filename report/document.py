@@ -63,6 +63,7 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     plan_dynamic_gap_percent: float | None
     plan_round_s: float | None
     plan_preparation_j: float | None
+    plan_budget_cost_j: float | None
     plan_held: PlanHeld | None
     orthogonality: dict[int, float | None]
     local_error: dict[int, dict[str, float]]
@@ -162,6 +163,7 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         plan_dynamic_gap_percent=plan.dynamic.gap_percent,
         plan_round_s=plan.round_s,
         plan_preparation_j=plan.preparation_j,
+        plan_budget_cost_j=plan.budget_cost_j,
         plan_held=summary.held,
         orthogonality={each.round: each.orthogonality for each in run.insights},
         local_error={

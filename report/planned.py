@@ -46,6 +46,10 @@ class TwoEnergies(Protocol):
     def dynamic(self) -> CertifiedEnergy:
         """Compute and upload above idle."""
 
+    @property
+    def budget_cost_j(self) -> float | None:
+        """How much more the first takes because of budgets, J."""
+
 
 def certified(energy: CertifiedEnergy) -> str:
     """``92.1 J (bound 92.0 J, gap 0.11 %)``."""
@@ -62,6 +66,8 @@ def energies(plan: TwoEnergies) -> str:
         both.reverse()
     (name, least), (other, rest) = both
     said = f"least {name} energy {certified(least)}"
+    if plan.budget_cost_j:
+        said += f", {joules(plan.budget_cost_j)} of it for the budgets"
     return said if rest.energy_j is None else f"{said}, {other} {certified(rest)}"
 
 

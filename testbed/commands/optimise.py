@@ -41,6 +41,13 @@ from fimi.testbed.commands.shared import EXIT_CONFIG, WordChoice, errors, fail, 
     show_default=True,
     help="Inner problems by our own solvers, or by CVXPY.",
 )
+@click.option(
+    "--search",
+    type=WordChoice(["dual", "cold"]),
+    default="dual",
+    show_default=True,
+    help="Begin the cross-entropy search at the dual decomposition's plan, or cold.",
+)
 @result_format("table", "json", "csv")
 @click.option("--plot", type=click.Path(path_type=Path), help="With --sweep: an HTML page.")
 def optimise(
@@ -51,6 +58,7 @@ def optimise(
     target_accuracy: float | None,
     objective: Literal["board", "dynamic"] | None,
     inner: Literal["fast", "reference"],
+    search: Literal["dual", "cold"],
     output: str,
     plot: Path | None,
 ) -> None:
@@ -75,6 +83,8 @@ def optimise(
             f"--inner {inner} is for a single plan; --sweep plans by dual decomposition",
             EXIT_CONFIG,
         )
+    if sweeps and search != "dual":
+        fail("--search is for a single plan; --sweep plans by dual decomposition", EXIT_CONFIG)
     from fimi.optim.cross_entropy import SearchSettings
     from fimi.optim.quality import choose, plan
     from fimi.optim.sweep import parse_range, sweep
@@ -122,7 +132,10 @@ def optimise(
                 text = show.choice_table(choice, problem.objective, paper)
                 click.echo(text + "\n", err=output == "csv")
         found = plan(
-            problem, synthetic_value=value, seed=seed, settings=SearchSettings(inner=inner)
+            problem,
+            synthetic_value=value,
+            seed=seed,
+            settings=SearchSettings(inner=inner, start=search),
         )
         if output == "json":
             body: dict[str, object] = {"plan": show.plan_body(found)}

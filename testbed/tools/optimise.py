@@ -22,6 +22,7 @@ from fimi.optim.planner import Plan
 from fimi.optim.problem import Objective
 from fimi.optim.sweep import SweepPoint
 from fimi.optim.target import Choice, TargetTrial
+from fimi.record.clean import enumerated
 from fimi.report.layout import Marked, Paper, table, wrap
 
 SCOPES: dict[Objective, str] = {
@@ -119,6 +120,15 @@ def plan_table(plan: Plan, paper: Paper | None = None) -> str:
             f"; receiving the synthetic samples takes {plan.preparation_j:.4g} J once, of which "
             "the board energy of a round has its share"
         )
+    if plan.budget_cost_j > 0:
+        dear = [share for share in plan.devices if share.budget_price > 0]
+        named = enumerated([share.device for share in dear])
+        said.append(
+            f"the budgets cost {plan.budget_cost_j:.4g} J of that a round; a joule more for "
+            f"{named} would save up to {max(share.budget_price for share in dear):.3g} J in the run"
+            if dear
+            else f"the budgets cost {plan.budget_cost_j:.4g} J of that a round"
+        )
     gap = plan.gap_percent
     if gap is not None and plan.search_gap_percent is not None and plan.search_gap_percent < gap:
         said.append(
@@ -160,7 +170,8 @@ def plan_body(plan: Plan) -> dict[str, Any]:
 
 def choice_table(choice: Choice, objective: Objective, paper: Paper | None = None) -> str:
     """Joules to a target accuracy, over Δ_max; they are those of the objective."""
-    heading = ("", "Δ_max", "deadline ×", "rounds", "J per round", "J in all")
+    heading = ["", "Δ_max", "round\ns", "rounds", "J per\nround", "J of pre-\nparation", "J in all"]
+    heading += ["no less\nthan J"]
     rows: list[tuple[str, ...]] = []
     # Many trials are close to the best: of trials with the same text one is shown, if possible
     # the best.
@@ -169,29 +180,34 @@ def choice_table(choice: Choice, objective: Objective, paper: Paper | None = Non
     }
     picked = list(shown.values())
     step = max(1, len(picked) // 12)
-    for trial in sorted(
-        {*picked[::step], choice.best, picked[-1]}, key=lambda t: (t.error_max, t.deadline_scale)
-    ):
+    for trial in sorted({*picked[::step], choice.best, picked[-1]}, key=lambda t: t.error_max):
         rows.append(
             (
                 "→" if trial == choice.best else "",
                 *_as_read(trial),
                 f"{trial.rounds:.1f}",
-                f"{trial.round_j:.5g}",
-                f"{trial.total_j:.5g}",
+                *(
+                    f"{value:.5g}"
+                    for value in (
+                        trial.round_j,
+                        trial.preparation_j if trial.preparation_j > 1e-9 else 0.0,
+                        trial.total_j,
+                        trial.bound_j,
+                    )
+                ),
             )
         )
     best, paper = choice.best, paper or Paper()
     sentence = (
-        f"error_max {best.error_max:.4g} needs the fewest joules to {100 * choice.accuracy:g} % "
-        f"accuracy: {best.total_j:.5g} J in {best.rounds:.1f} rounds, predicted. "
-        f"Joules are {SCOPES[objective]}"
+        f"error_max {best.error_max:.4g} with rounds of {best.round_s:.4g} s needs the fewest "
+        f"joules to {100 * choice.accuracy:g} % accuracy: {best.total_j:.5g} J in "
+        f"{best.rounds:.1f} rounds, predicted. Joules are {SCOPES[objective]}"
     )
     return "\n".join([table(heading, rows, paper=paper), "", *wrap(sentence, paper.text_width)])
 
 
 def _as_read(trial: TargetTrial) -> tuple[str, str]:
-    return f"{trial.error_max:.3g}", f"{trial.deadline_scale:.3g}"
+    return f"{trial.error_max:.3g}", f"{trial.round_s:.4g}"
 
 
 def sweep_table(
