@@ -1,17 +1,22 @@
-"""Checks of the CPU's frequency: whether it can be set, what plans assume, how it is restored."""
+"""Checks of frequency and operating points: what can be set, what plans assume, what is restored."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from fimi.edge_agent.doctor.machine import Check, Machine, judged, open_files
+from fimi.energy.compute_points import never_chosen
 from fimi.energy.control.cpufreq import CEILING, FLOOR, CpuFrequency
+from fimi.energy.control.devfreq import FOLDER
 from fimi.energy.control.frequency import FrequencyControl
 from fimi.energy.control.journal import FILE_NAME, Journal
+from fimi.energy.cost_model import ComputeModel
 from fimi.energy.host_profile import HostProfile
 from fimi.energy.meters import MeterUnavailableError
 from fimi.energy.observe.cycles import Cycles
 from fimi.energy.sysfs import read_text
+
+_SHOWN = 5
 
 
 def frequency(machine: Machine) -> Iterator[Check]:
@@ -19,7 +24,7 @@ def frequency(machine: Machine) -> Iterator[Check]:
     journal = Journal(machine.journal_folder, machine.root)
     cpufreq = CpuFrequency(machine.root, journal)
     if machine.profile is not None:
-        yield _of_profile(machine, machine.profile, journal, cpufreq)
+        yield from _of_profile(machine, machine.profile, journal, cpufreq)
     elif why := cpufreq.why_not():
         yield _fixed(why, cpufreq.in_force_hz(), cpufreq)
     else:
@@ -30,21 +35,46 @@ def frequency(machine: Machine) -> Iterator[Check]:
 
 def _of_profile(
     machine: Machine, profile: HostProfile, journal: Journal, cpufreq: CpuFrequency
-) -> Check:
-    """The frequencies that an agent with this profile will publish."""
-    compute, why = FrequencyControl(
+) -> Iterator[Check]:
+    """The frequencies or operating points that an agent with this profile will publish."""
+    measured = profile.board.compute.points
+    compute, why, dropped = FrequencyControl(
         machine.root,
         journal,
         choice=profile.frequency_control,
         frequency_max_hz=profile.board.compute.frequency_max_hz,
         run=machine.run,
     ).reachable(profile.board.compute)
+    wanted = profile.frequency_control == "none"
+    if measured:
+        yield _points(compute, dropped, cpufreq, wanted=wanted)
+        if beaten := never_chosen(compute.points):
+            yield judged("points", "; ".join(beaten.values()))
+        if compute.points:
+            return
     if why:
-        wanted = profile.frequency_control == "none"
-        return _fixed(why, compute.frequency_max_hz, cpufreq, wanted=wanted)
+        yield _fixed(why, compute.frequency_max_hz, cpufreq, wanted=wanted)
+        return
     low, high = compute.frequency_min_hz / 1e9, compute.frequency_max_hz / 1e9
     found = f"plans choose from {low:.4g} to {high:.4g} GHz{_kernel(cpufreq)}"
-    return judged("frequency", found)
+    yield judged("frequency", found)
+
+
+def _points(
+    compute: ComputeModel, dropped: dict[str, str], cpufreq: CpuFrequency, *, wanted: bool
+) -> Check:
+    """Which measured points can be set here."""
+    here, every = len(compute.points), len(compute.points) + len(dropped)
+    found = f"plans choose from {here} of {every} measured points{_kernel(cpufreq)}"
+    for why in dict.fromkeys(dropped.values()):
+        names = [name for name, reason in dropped.items() if reason == why]
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        found += f"; left out: {', '.join(names[:_SHOWN])}{more} ({why})"
+    if not dropped or wanted:
+        return judged("operating points", found)
+    gpu = [name for name, why in dropped.items() if FOLDER in why]
+    fix = "run the agent as root" if gpu or not cpufreq.policies() else _how_to_open(cpufreq)
+    return judged("operating points", found, fix)
 
 
 def _fixed(
