@@ -115,7 +115,8 @@ class Backends:
             )
         if wanted == "torch" or digest is None:
             return self._trainers.get(
-                f"torch {settings.model} {settings.threads}", lambda: self._torch(settings))
+                f"torch {settings.model} {settings.threads}", lambda: self._torch(settings)
+            )
         payload = None
         if self._fetched != digest:  # every device fetches by itself, even if trainers are shared
             payload = self._kept.get_or(digest, fetch)

@@ -88,6 +88,8 @@ class HostHardware(Hardware):
         self._board = replace(profile.board, compute=reach.compute)
         self._fixed_hz = reach.compute.frequency_max_hz if reach.why_fixed else None
         self._at: ComputePoint | None = None
+        self.left_out = reach.dropped
+        """Why a measured point of the profile cannot be set here, by its name."""
         for name, why in reach.dropped.items():
             log.warning("the operating point %r is left out of plans: %s", name, why)
         if reach.why_fixed:
@@ -132,9 +134,7 @@ class HostHardware(Hardware):
         notes = list(work.notes)
         in_force_bps, means = self._rate.limit(rate_bps, notes)
         self._watch.take()  # discards the samples under the cap before
-        return replace(
-            work, rate_bps=in_force_bps, rate_control=means, notes=tuple(notes)
-        )
+        return replace(work, rate_bps=in_force_bps, rate_control=means, notes=tuple(notes))
 
     def restore(self) -> None:
         """Restore the state before :meth:`apply`."""

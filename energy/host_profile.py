@@ -206,8 +206,8 @@ def _check_units(path: Path, board: BoardModel) -> None:
         if not 0.01 <= board.idle_power_w + point.power_w <= 10_000.0:
             raise ProfileError(
                 f"{path}: idle_power_w + power_w of the operating point {point.name!r} is "
-                f"{board.idle_power_w + point.power_w:.3g} W, which no board draws; check W against "
-                "mW"
+                f"{board.idle_power_w + point.power_w:.3g} W, which no board draws; check W "
+                "against mW"
             )
     if board.link.channel_gain >= 1.0:
         raise ProfileError(

@@ -1,8 +1,8 @@
-"""Checks of frequency and operating points: what can be set, what plans assume, what is restored."""
+"""Checks of frequency and operating points: what can be set, what plans assume, the journal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from fimi.edge_agent.doctor.machine import Check, Machine, judged, open_files
 from fimi.energy.compute_points import never_chosen
@@ -61,7 +61,7 @@ def _of_profile(
 
 
 def _points(
-    compute: ComputeModel, dropped: dict[str, str], cpufreq: CpuFrequency, *, wanted: bool
+    compute: ComputeModel, dropped: Mapping[str, str], cpufreq: CpuFrequency, *, wanted: bool
 ) -> Check:
     """Which measured points can be set here."""
     here, every = len(compute.points), len(compute.points) + len(dropped)

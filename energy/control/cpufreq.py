@@ -91,6 +91,10 @@ class CpuFrequency:
         ends = [read_count(fastest / f"cpuinfo_{end}_freq") for end in ("min", "max")]
         return (tuple(1e3 * end for end in ends if end) if all(ends) else ()), False
 
+    def level(self, frequency_hz: float) -> dict[str, float]:
+        """The caps of all clusters, Hz, if each is to be no slower than this, as far as it can."""
+        return {p.name: 1e3 * _operating_point_khz(p, frequency_hz) for p in self.policies()}
+
     def in_force(self, clusters: Mapping[str, float]) -> dict[str, float]:
         """The caps in force of these clusters, Hz, without those that cannot be read."""
         if EVERY_CLUSTER in clusters:

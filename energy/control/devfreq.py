@@ -7,7 +7,7 @@ values are Hz, other than cpufreq's kHz. A cap is ``max_freq``; the governor cho
 
 Pitfalls, from the kernel's sources and public reports: older kernels (those of JetPack 4) refuse a
 ``max_freq`` below ``min_freq`` and the reverse, newer ones accept both and show the result of all
-wishes, rounded to kHz. A value between two clocks of ``available_frequencies`` is rounded. With some
+wishes, rounded to kHz. A value between two of ``available_frequencies`` is rounded. With some
 governors the files answer "permission denied" to root too. On some boots the folder of an Orin's
 GPU is missing. A GPU that lists no clocks, or only one, is no variable of a plan.
 """

@@ -8,7 +8,9 @@ publishes those that :mod:`fimi.energy.control.setting` can set here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from msgspec.structs import replace
@@ -36,7 +38,7 @@ class Reach(NamedTuple):
 
     compute: ComputeModel
     why_fixed: str
-    dropped: dict[str, str] = {}
+    dropped: Mapping[str, str] = MappingProxyType({})
 
 
 class FrequencyControl:

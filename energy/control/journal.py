@@ -7,8 +7,8 @@ SIGKILL or a power cut the lines are still in the file: the next agent, ``fimi a
 steers a machine at a time: the journal is locked for as long as the process lives, and the kernel
 releases the lock of a process that dies.
 
-Only the kernel's frequency files of processor and GPU, its quota files, power modes and queueing disciplines are ever restored,
-whatever a journal says.
+Only the kernel's frequency files of processor and GPU, its quota files, power modes and queueing
+disciplines are ever restored, whatever a journal says.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Applying a whole operating point: power mode, clocks, cores, duty cycle, by one call.
 
 :class:`SettingControl` sets what a :class:`~fimi.energy.cost_model.ComputeSetting` names, reads it
-back, and gives back what the setting before it had changed and this one leaves alone. The power mode
-comes first, because it changes clocks and cores itself. All but the cores goes through the journal,
-and is restored with it, also after a crash.
+back, and gives back what the setting before it had changed and this one leaves alone. The power
+mode comes first, because it changes clocks and cores itself. All but the cores goes through the
+journal, and is restored with it, also after a crash.
 """
 
 from __future__ import annotations

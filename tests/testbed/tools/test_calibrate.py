@@ -160,7 +160,8 @@ class TestHost:
         (tmp_path / "d.toml").write_text(DRAFT)
         cpufreq(tmp_path, scaling_available_frequencies="600000 1500000 1000000\n")
         draft = calibrate_host.read_draft(tmp_path / "d.toml", root=tmp_path)
-        assert draft.frequencies_hz == (6e8, 1e9, 1.5e9)
+        assert [point.frequency_hz for point in draft.points] == [6e8, 1e9, 1.5e9]
+        assert draft.points[0].setting.cpu_hz == {"policy0": 6e8}
         assert draft.profile.board.compute.frequency_steps_hz == (6e8, 1e9, 1.5e9)
 
     def test_a_continuous_processor(self, tmp_path: Path) -> None:
@@ -225,19 +226,23 @@ class TestHost:
         thread.start()
         try:
             load = Watched(trainer, threading.Event())
-            plan = sweep.SweepPlan(
-                frequencies_hz=draft.frequencies_hz, seconds=0.4, settle_s=0.05, repeats=1
-            )
             with HostHardware(
                 draft.profile, root=tmp_path, state=tmp_path / "state", uplink=load
             ) as hardware:
-                settings = sweep.sweep(hardware, load, plan)
-                found = fitted.analyse(settings, hardware.describe(), hardware.model())
+                points = calibrate_host.sweep_points(draft.profile, hardware.model())
+                plan = sweep.SweepPlan(points=points, seconds=0.4, settle_s=0.05, repeats=1)
+                settings, notes = sweep.sweep(hardware, load, plan)
+                found = fitted.analyse(settings, hardware.describe(), hardware.model(), notes=notes)
         finally:
             over.set()
             thread.join()
         assert found.power.idle_w.value == pytest.approx(2.0, rel=0.1)
-        assert found.power.slope.value == pytest.approx(5e-28, rel=0.25)
+        assert found.cubic is not None
+        assert found.cubic.slope.value == pytest.approx(5e-28, rel=0.25)
+        points = sorted(found.points, key=lambda point: point.setting.cpu_hz["policy0"])
+        for point, hertz in zip(points, (0.6e9, 1e9, 1.5e9, 1.8e9), strict=True):
+            assert point.setting.cpu_hz == {"policy0": hertz}
+            assert point.power_w.value == pytest.approx(1.0 + 5e-28 * hertz**3, rel=0.25)
         assert found.hardware.meter.kind == "measured"
         assert (policy / "scaling_max_freq").read_text() == "1800000\n"
         board = fitted.calibrated(found, draft.profile.board)
