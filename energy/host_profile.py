@@ -52,7 +52,7 @@ from msgspec import Meta, Struct
 from fimi.energy.control import rate
 from fimi.energy.control.cpufreq import EVERY_CLUSTER
 from fimi.energy.control.frequency import Choice
-from fimi.energy.cost_model import BoardModel, Positive, formula_power_w
+from fimi.energy.cost_model import BoardModel, NonNegative, Positive, formula_power_w
 from fimi.energy.joules import Scope
 from fimi.energy.meters.detect import MeterPair, MeterSettings
 from fimi.energy.meters.plug import PlugSettings
@@ -111,6 +111,16 @@ _DECODERS: dict[str, Callable[[bytes], Any]] = {
     ".toml": msgspec.toml.decode,
 }
 _OLD_TABLE = ("table_frequencies_hz", "table_power_w")
+
+
+class _OldTable(Struct, frozen=True, kw_only=True):
+    """The table of measured powers in a profile of before, among the other keys of its processor."""
+
+    cycles_per_sample: Positive
+    table_frequencies_hz: tuple[Positive, ...] = ()
+    table_power_w: tuple[NonNegative, ...] = ()
+
+
 log = logging.getLogger(__name__)
 
 
@@ -155,35 +165,36 @@ def _with_points(tree: Any, path: Path) -> Any:
     compute = board.get("compute") if isinstance(board, dict) else None
     if not isinstance(compute, dict) or not any(key in compute for key in _OLD_TABLE):
         return tree
-    hertz, watts = (compute.pop(key, []) for key in _OLD_TABLE)
     calibrate = "calibrate the board again: fimi calibrate --host-profile FILE --force"
-    if compute.get("points") and (hertz or watts):
+    try:
+        old = msgspec.convert(compute, _OldTable)
+    except msgspec.ValidationError as error:
+        old, why = None, f" ({error})"
+    else:
+        why = "" if len(old.table_frequencies_hz) == len(old.table_power_w) else " (two lengths)"
+    if old is None or why:
+        raise ProfileError(
+            f"{path}: {' and '.join(_OLD_TABLE)} of board.compute, which were replaced by points, "
+            f"cannot be read as points{why}; remove them, or {calibrate}"
+        )
+    for key in _OLD_TABLE:
+        compute.pop(key, None)
+    if not old.table_frequencies_hz:
+        return tree
+    if compute.get("points"):
         raise ProfileError(
             f"{path}: board.compute has both points and {_OLD_TABLE[0]}; remove the older table"
         )
-    cycles = compute.get("cycles_per_sample")
-    numbers = [cycles, *(each for table in (hertz, watts) for each in (table or ()))]
-    if (
-        not all(isinstance(table, list) for table in (hertz, watts))
-        or len(hertz) != len(watts)
-        or not all(isinstance(each, int | float) and each >= 0 for each in numbers)
-        or not all(hertz)
-    ):
-        raise ProfileError(
-            f"{path}: {' and '.join(_OLD_TABLE)} of board.compute, which were replaced by points, "
-            f"cannot be read as points; remove them, or {calibrate}"
-        )
-    if hertz:
-        log.warning("%s: its table of powers is read as operating points; %s", path, calibrate)
-        compute["points"] = [
-            {
-                "name": f"cpu {each / 1e9:.6g} GHz",
-                "seconds_per_sample": cycles / each,
-                "power_w": power_w,
-                "setting": {"cpu_hz": {EVERY_CLUSTER: each}},
-            }
-            for each, power_w in zip(hertz, watts, strict=True)
-        ]
+    log.warning("%s: its table of powers is read as operating points; %s", path, calibrate)
+    compute["points"] = [
+        {
+            "name": f"cpu {each / 1e9:.6g} GHz",
+            "seconds_per_sample": old.cycles_per_sample / each,
+            "power_w": power_w,
+            "setting": {"cpu_hz": {EVERY_CLUSTER: each}},
+        }
+        for each, power_w in zip(old.table_frequencies_hz, old.table_power_w, strict=True)
+    ]
     return tree
 
 

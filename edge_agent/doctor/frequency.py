@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from fimi.edge_agent.doctor.machine import Check, Machine, judged, open_files
 from fimi.energy.compute_points import never_chosen
 from fimi.energy.control.cpufreq import CEILING, FLOOR, CpuFrequency
-from fimi.energy.control.devfreq import FOLDER
+from fimi.energy.control.devfreq import FOLDER, GpuClock
 from fimi.energy.control.frequency import FrequencyControl
 from fimi.energy.control.journal import FILE_NAME, Journal
 from fimi.energy.cost_model import ComputeModel
@@ -29,6 +29,7 @@ def frequency(machine: Machine) -> Iterator[Check]:
         yield _fixed(why, cpufreq.in_force_hz(), cpufreq)
     else:
         yield judged("frequency", f"can be set{_kernel(cpufreq)}")
+    yield from _gpu(machine, journal)
     yield _cycles()
     yield _journal(machine)
 
@@ -102,6 +103,20 @@ def _kernel(cpufreq: CpuFrequency) -> str:
     governor = read_text(policies[0] / "scaling_governor") or "unknown governor"
     many = "policy" if len(policies) == 1 else "policies"
     return f" ({len(policies)} cpufreq {many}, {driver}, {governor})"
+
+
+def _gpu(machine: Machine, journal: Journal) -> Iterator[Check]:
+    """The GPU's clock, where there is one that can be chosen."""
+    gpu = GpuClock(machine.root, journal)
+    clocks_hz = gpu.clocks_hz()
+    if not clocks_hz:
+        return
+    low, high = clocks_hz[0] / 1e6, clocks_hz[-1] / 1e6
+    found = f"{len(clocks_hz)} clocks from {low:.6g} to {high:.6g} MHz"
+    why = gpu.why_not(clocks_hz[0])
+    yield judged(
+        "gpu clock", f"{found}; {why}" if why else found, "run the agent as root" * bool(why)
+    )
 
 
 def _cycles() -> Check:

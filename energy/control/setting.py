@@ -141,6 +141,10 @@ class SettingControl:
         """Undo what was set before and is not named now; the problems, one sentence each."""
         if setting.cores is None:
             self.affinity.lift()
+        kinds = {change.kind for change in self._journal.changes}
+        if "power-mode" in kinds and setting.power_mode is None:
+            # What clocks were before was noted under a mode that ends now.
+            return self._journal.put_back(lambda change: change.kind != "qdisc")
         return self._journal.put_back(lambda change: not _named(change, setting))
 
 
