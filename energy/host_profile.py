@@ -114,7 +114,7 @@ _OLD_TABLE = ("table_frequencies_hz", "table_power_w")
 
 
 class _OldTable(Struct, frozen=True, kw_only=True):
-    """The table of measured powers in a profile of before, among the other keys of its processor."""
+    """The table of measured powers in an older profile, among the keys of its processor."""
 
     cycles_per_sample: Positive
     table_frequencies_hz: tuple[Positive, ...] = ()

@@ -113,10 +113,10 @@ def _gpu(machine: Machine, journal: Journal) -> Iterator[Check]:
         return
     low, high = clocks_hz[0] / 1e6, clocks_hz[-1] / 1e6
     found = f"{len(clocks_hz)} clocks from {low:.6g} to {high:.6g} MHz"
-    why = gpu.why_not(clocks_hz[0])
-    yield judged(
-        "gpu clock", f"{found}; {why}" if why else found, "run the agent as root" * bool(why)
-    )
+    if why := gpu.why_not(clocks_hz[0]):
+        yield judged("gpu clock", f"{found}; {why}", "run the agent as root")
+    else:
+        yield judged("gpu clock", found)
 
 
 def _cycles() -> Check:

@@ -251,7 +251,7 @@ class TestMeasuredPoints:
         self, tmp_path: Path, measured: HostProfile, clocks: tuple[Path, Path]
     ) -> None:
         with HostHardware(measured, root=tmp_path, state=tmp_path / "state") as hardware:
-            with pytest.raises(UnknownPointError, match="'turbo'.*'low', 'high', 'one core'"):
+            with pytest.raises(UnknownPointError, match=r"'turbo'.*'low', 'high', 'one core'"):
                 hardware.apply(msgspec.structs.replace(POINT, setting="turbo"))
             assert clocks[0].read_text() == "1800000\n"
 

@@ -117,10 +117,8 @@ class TestPoints:
 
     @pytest.mark.parametrize("table", ["[1.0]", "[1.0, -3.5]", '["a", "b"]', "5", "[]"])
     def test_a_broken_table_says_what_to_do(self, tmp_path: Path, table: str) -> None:
-        old = EXAMPLE.replace(
-            "cycles_per_sample = 4.0e6",
-            f"cycles_per_sample = 4.0e6\ntable_frequencies_hz = [6e8, 18e8]\ntable_power_w = {table}",
-        )
+        more = f"table_frequencies_hz = [6e8, 18e8]\ntable_power_w = {table}"
+        old = EXAMPLE.replace("cycles_per_sample = 4.0e6", f"cycles_per_sample = 4.0e6\n{more}")
         with pytest.raises(ProfileError, match=r"table_power_w.*calibrate the board again"):
             load_profile(write(tmp_path / "p.toml", old))
 
