@@ -18,12 +18,14 @@ AS_IT_IS = "as it is"
 
 
 def name_of(setting: ComputeSetting) -> str:
-    """What is set, in words; of several clusters the highest cap stands for all."""
+    """What is set, in words; the caps of several clusters in the order of the clusters' names."""
     words = []
     if setting.power_mode is not None:
         words.append(f"mode {setting.power_mode}")
     if setting.cpu_hz:
-        words.append(f"cpu {max(setting.cpu_hz.values()) / 1e9:.6g} GHz")
+        caps = [setting.cpu_hz[name] for name in sorted(setting.cpu_hz)]
+        shown = caps if len(set(caps)) > 1 else caps[:1]
+        words.append(f"cpu {'/'.join(f'{hertz / 1e9:.6g}' for hertz in shown)} GHz")
     if setting.cores is not None:
         words.append(f"{setting.cores} core{'' if setting.cores == 1 else 's'}")
     if setting.gpu_hz is not None:

@@ -120,7 +120,8 @@ class Swept(NamedTuple):
 
     Attributes:
         settings: the settings as measured.
-        notes: which points were left out and why, one sentence each.
+        notes: which points were left out and why, and at which the processor was throttled, one
+            sentence each.
     """
 
     settings: tuple[Setting, ...]
@@ -197,7 +198,7 @@ def sweep(
         CalibrationAbortedError: ``cancelled`` returned true.
     """
     plan, notes = try_out(hardware, plan)
-    tasks, settings = _tasks(plan), []
+    tasks, settings, throttled = _tasks(plan), [], dict[str, int]()
     each_s = plan.seconds + plan.settle_s
     ledger = Ledger(hardware.clock, hardware.recorder)
     hardware.join_fleet(hardware.clock.now_s())
@@ -237,10 +238,12 @@ def sweep(
                 applied=setting,
             )
             settings.append(done)
+            if activity == "compute" and (times := sum((seen.throttled or {}).values())):
+                throttled[done.point] = throttled.get(done.point, 0) + times
         progress(SweepProgress(done=len(tasks), total=len(tasks), left_s=0.0, doing="fitting"))
     finally:
         hardware.restore()
-    return Swept(tuple(settings), notes)
+    return Swept(tuple(settings), (*notes, *_heat(throttled)))
 
 
 def spread(frequencies_hz: Sequence[float], count: int) -> tuple[float, ...]:
@@ -268,6 +271,16 @@ def _tasks(plan: SweepPlan) -> list[tuple[Activity, SweepPoint | OperatingPoint]
     once += [("receive", lowest)] if plan.receives else []
     once += [("idle", lowest)]
     return [task for k in range(plan.repeats) for task in (once[::-1] if k % 2 else once)]
+
+
+def _heat(throttled: dict[str, int]) -> list[str]:
+    """A note where the firmware slowed the processor down while it was measured."""
+    if not throttled:
+        return []
+    return [
+        f"the processor was throttled at {', '.join(throttled)}: seconds and watts there are those "
+        "of a hot board. Cool it (fan, heat sink) or lengthen --settle, and calibrate again"
+    ]
 
 
 def _problem(point: SweepPoint, applied: Applied, hardware: Hardware) -> str:

@@ -17,7 +17,7 @@ from fimi.energy.cost_model import ComputePoint, ComputeSetting
         (ComputeSetting(cpu_hz={"policy0": 1.5e9}, gpu_hz=306e6), "cpu 1.5 GHz, gpu 306 MHz"),
         (
             ComputeSetting(cpu_hz={"policy0": 1e9, "policy4": 1.8e9}, cores=1),
-            "cpu 1.8 GHz, 1 core",
+            "cpu 1/1.8 GHz, 1 core",
         ),
         (ComputeSetting(power_mode=2, cores=4), "mode 2, 4 cores"),
         (ComputeSetting(duty_cycle=0.5), "50 % of the time"),

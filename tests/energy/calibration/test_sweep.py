@@ -19,6 +19,7 @@ from fimi.energy.calibration.sweep import (
 from fimi.energy.control.cpufreq import EVERY_CLUSTER
 from fimi.energy.cost_model import OperatingPoint, formula_power_w
 from fimi.energy.emulation.board import EmulatedBoard
+from fimi.energy.emulation.physical_board import PhysicalBoard
 from fimi.energy.hardware import Applied, HardwareDescription
 
 
@@ -104,6 +105,17 @@ class TestImpossible:
         device.recorder.mark = list  # type: ignore[method-assign, assignment]
         with pytest.raises(CalibrationImpossibleError, match="the meter said nothing"):
             calibrate(device, sweep_plan(device.model()))
+
+
+def test_a_board_that_throttles_says_so() -> None:
+    device = board(make=PhysicalBoard)
+    assert isinstance(device, PhysicalBoard)
+    device.chip.temperature_c = 79.9
+    sizes = {"seconds": 60.0, "repeats": 1}
+    _, notes = sweep(device, EmulatedLoad(device), sweep_plan(device.model(), **sizes))
+    cool = board(make=PhysicalBoard)
+    assert any("the processor was throttled at cpu" in note for note in notes)
+    assert sweep(cool, EmulatedLoad(cool), sweep_plan(cool.model())).notes == ()
 
 
 class TestFewPoints:
