@@ -58,7 +58,7 @@ class Observation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
             if unknown. At a measured point: its cycles of the training per second, times the
             achieved share of the clock that was set.
         frequency_source: ``cycles`` (counted), ``firmware``, ``cpufreq`` (the kernel's last
-            request), ``emulated``, or empty.
+            request), ``devfreq`` (the GPU's clock), ``emulated``, or empty.
         cap_hz: the frequency cap in force now; ``None`` if unknown. At a measured point: its
             cycles of the training per second.
         throttled: how often it was throttled, by cause (:mod:`fimi.energy.observe.throttling`);

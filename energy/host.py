@@ -32,7 +32,7 @@ from fimi.energy.meters import DeclaredPower
 from fimi.energy.meters.detect import MeterRecorder, open_recorder
 from fimi.energy.meters.sampler import MonitorCost
 from fimi.energy.meters.vcgencmd import find_firmware
-from fimi.energy.observe.frequency import PERIOD_S, FrequencyWatch
+from fimi.energy.observe.frequency import PERIOD_S, AchievedClock, FrequencyWatch
 from fimi.energy.observe.link import link_state, route_interface
 from fimi.energy.observe.throttling import Throttling
 from fimi.errors import RunFailedError
@@ -103,7 +103,13 @@ class HostHardware(Hardware):
         self.recorder: MeterRecorder = open_recorder(profile.meters(), root, self.clock)
         firmware = find_firmware(root)
         self._throttling = Throttling(root, firmware)
-        self._watch = FrequencyWatch(root, firmware, self._throttling, period_s=watch_period_s)
+        self._watch = FrequencyWatch(
+            root,
+            firmware,
+            self._throttling,
+            period_s=watch_period_s,
+            gpu_hz=self._frequency.setting.gpu.now_hz,
+        )
 
     def __enter__(self) -> HostHardware:
         return self
@@ -155,13 +161,16 @@ class HostHardware(Hardware):
         clock = self._watch.take()
         monitor = None if isinstance(self.recorder, DeclaredPower) else self.recorder.take_cost()
         cap_hz = self._frequency.cpufreq.in_force_hz()
-        frequency_hz = clock.frequency_hz
+        frequency_hz, source = clock.frequency_hz, clock.source
+        if self._board.compute.points:  # a clock says nothing beside speeds of the training
+            cap_hz, frequency_hz, source = None, None, ""
         if self._at is not None:
             cap_hz = speed_hz(self._profile.board.compute, self._at)
-            frequency_hz = self._speed_hz(self._at, clock.frequency_hz)
+            share, source = _share_of_clock(self._at, clock)
+            frequency_hz = None if share is None else cap_hz * share
         return Observation(
             frequency_hz=frequency_hz,
-            frequency_source=clock.source if frequency_hz else "",
+            frequency_source=source,
             cap_hz=cap_hz,
             throttled=self._throttling.take(),
             link=link_state(self._root, self._interface, self._run) if self._interface else None,
@@ -207,14 +216,6 @@ class HostHardware(Hardware):
             setting=done.setting,
         )
 
-    def _speed_hz(self, point: ComputePoint, clock_hz: float | None) -> float | None:
-        """Cycles of the training per second: the point's, by the achieved share of its clock."""
-        set_hz = max(point.setting.cpu_hz.values(), default=None)
-        if clock_hz is None or point.setting.gpu_hz is not None:
-            return None
-        share = 1.0 if set_hz is None else clock_hz / set_hz
-        return speed_hz(self._profile.board.compute, point) * share
-
     def _cap(self, frequency_hz: float) -> FrequencyCap:
         """Cap the frequency, unless it is fixed and fast enough."""
         if self._fixed_hz is not None and frequency_hz >= self._fixed_hz * (1.0 - 1e-9):
@@ -244,3 +245,17 @@ class HostHardware(Hardware):
     def has_waited_until(self, fleet_time_s: float) -> float:
         """Nothing to do on a physical board; returns its clock."""
         return self.clock.now_s()
+
+
+def _share_of_clock(point: ComputePoint, clock: AchievedClock) -> tuple[float | None, str]:
+    """The achieved share of a point's clock, ``None`` if unknown, and where it was read.
+
+    It is the GPU's clock where the point sets it, else the CPU's.
+    """
+    set_hz, found_hz = max(point.setting.cpu_hz.values(), default=None), clock.frequency_hz
+    source = clock.source
+    if point.setting.gpu_hz is not None:
+        set_hz, found_hz, source = point.setting.gpu_hz, clock.gpu_hz, "devfreq"
+    if found_hz is None or set_hz is None:
+        return None, ""
+    return found_hz / set_hz, source

@@ -168,15 +168,13 @@ def _with_points(tree: Any, path: Path) -> Any:
     calibrate = "calibrate the board again: fimi calibrate --host-profile FILE --force"
     try:
         old = msgspec.convert(compute, _OldTable)
+        if len(old.table_frequencies_hz) != len(old.table_power_w):
+            raise msgspec.ValidationError("two lengths")
     except msgspec.ValidationError as error:
-        old, why = None, f" ({error})"
-    else:
-        why = "" if len(old.table_frequencies_hz) == len(old.table_power_w) else " (two lengths)"
-    if old is None or why:
         raise ProfileError(
             f"{path}: {' and '.join(_OLD_TABLE)} of board.compute, which were replaced by points, "
-            f"cannot be read as points{why}; remove them, or {calibrate}"
-        )
+            f"cannot be read as points ({error}); remove them, or {calibrate}"
+        ) from error
     for key in _OLD_TABLE:
         compute.pop(key, None)
     if not old.table_frequencies_hz:

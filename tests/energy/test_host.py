@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
@@ -309,11 +310,18 @@ class TestMeasuredPoints:
             if hardware._watch._cycles is not None:
                 pytest.skip("this kernel counts cycles: the clock is the real one")
             hardware.apply(msgspec.structs.replace(POINT, setting="high"))
-            sum(k * k for k in range(200_000))  # the clock counts while the process is busy
+            processor_s = itertools.count(1_000_000, 1_000_000)  # the clock counts while it is busy
+            hardware._watch._busy_s = lambda: float(next(processor_s))
             hardware._watch.sample()
             seen = hardware.observed()
-        assert seen.frequency_source == "cpufreq"
-        assert seen.frequency_hz == pytest.approx(2e9 * 1.5 / 1.8)
+            assert seen.frequency_source == "cpufreq"
+            assert seen.frequency_hz == pytest.approx(2e9 * 1.5 / 1.8)
+            hardware.apply(msgspec.structs.replace(POINT, setting="low"))
+            (clocks[1].parent / "cur_freq").write_text("153000000\n")
+            hardware._watch.sample()
+            seen = hardware.observed()
+            assert seen.frequency_source == "devfreq"
+            assert seen.frequency_hz == pytest.approx(4e8 * 153 / 306)
 
 
 class TestObserved:
