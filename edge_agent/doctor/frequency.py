@@ -50,7 +50,7 @@ def _of_profile(
     if measured:
         yield _points(compute, dropped, cpufreq, wanted=wanted)
         if beaten := never_chosen(compute.points):
-            yield judged("points", "; ".join(beaten.values()))
+            yield judged("points", _never(beaten, len(compute.points)))
         if compute.points:
             return
     if why:
@@ -69,13 +69,29 @@ def _points(
     found = f"plans choose from {here} of {every} measured points{_kernel(cpufreq)}"
     for why in dict.fromkeys(dropped.values()):
         names = [name for name, reason in dropped.items() if reason == why]
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        found += f"; left out: {', '.join(names[:_SHOWN])}{more} ({why})"
+        found += f"; left out: {_some(names)} ({why})"
     if not dropped or wanted:
         return judged("operating points", found)
     gpu = [name for name, why in dropped.items() if FOLDER in why]
     fix = "run the agent as root" if gpu or not cpufreq.policies() else _how_to_open(cpufreq)
     return judged("operating points", found, fix)
+
+
+def _never(beaten: dict[str, str], every: int) -> str:
+    """Which points no plan will choose, and why the first of them."""
+    first, *others = beaten
+    if not others:
+        return beaten[first]
+    return (
+        f"{len(beaten)} of {every} are kept and no plan will choose them, because another one "
+        f"takes fewer joules and less time a sample: {_some(list(beaten))}. {beaten[first]}"
+    )
+
+
+def _some(names: list[str]) -> str:
+    """At most five names; the others are counted."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return "; ".join(names[:_SHOWN]) + more
 
 
 def _fixed(

@@ -1,11 +1,11 @@
 """The operating points that a sweep tries by default: what a board can set, in reasonable number.
 
-* :class:`Choice`       how many of each kind
+* :class:`TrialChoice`       how many of each kind
 * :func:`candidates`    the settings, in the order in which they are measured
 
-Every CPU frequency (at most :attr:`Choice.frequencies` of them) with all cores; fewer cores and the
-GPU's clocks at some of these frequencies; the power modes. A board with everything has about 40
-points by default.
+Every CPU frequency (at most :attr:`TrialChoice.frequencies` of them) with all cores; fewer cores
+and the GPU's clocks at some of these frequencies; the power modes. A board with everything has
+about 40 points by default.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from collections.abc import Sequence
 import numpy as np
 from msgspec import Struct
 
-from fimi.energy.calibration.sweep import SweepPoint
+from fimi.energy.calibration.sweep import TrialPoint
 from fimi.energy.compute_points import name_of
 from fimi.energy.cost_model import ComputeSetting
 
 
-class Choice(Struct, frozen=True, kw_only=True):
+class TrialChoice(Struct, frozen=True, kw_only=True):
     """Which points to try.
 
     Attributes:
@@ -45,10 +45,10 @@ def fewer_cores(threads: int, allowed: int) -> tuple[int, ...]:
 def candidates(
     levels: Sequence[tuple[float, dict[str, float]]],
     gpu_hz: Sequence[float],
-    choice: Choice,
+    choice: TrialChoice,
     *,
     clock_hz: float,
-) -> tuple[SweepPoint, ...]:
+) -> tuple[TrialPoint, ...]:
     """The points to try, each setting once.
 
     Args:
@@ -72,7 +72,7 @@ def candidates(
         found += [(hertz, _with(s, gpu_hz=clock)) for hertz, s in some]
     found += [(clock_hz, ComputeSetting(power_mode=mode)) for mode in choice.modes]
     points = {
-        name_of(setting): SweepPoint(name=name_of(setting), frequency_hz=hertz, setting=setting)
+        name_of(setting): TrialPoint(name=name_of(setting), frequency_hz=hertz, setting=setting)
         for hertz, setting in found
     }
     return tuple(points.values())

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from fimi.energy.calibration.fit import Estimate, Setting, of_activity
 from fimi.energy.calibration.fitted import Calibration, analyse
-from fimi.energy.calibration.sweep import SweepPlan, SweepPoint, at_frequencies, spread, sweep
+from fimi.energy.calibration.sweep import SweepPlan, TrialPoint, at_frequencies, spread, sweep
 from fimi.energy.cost_model import (
     BoardModel,
     ComputeModel,
@@ -68,7 +68,7 @@ def sweep_plan(board: BoardModel, *, frequencies: int = 7, **more: float | int) 
     """
     compute = board.compute
     points = tuple(
-        SweepPoint(name=p.name, frequency_hz=_clock_hz(compute, p), setting=p.setting)
+        TrialPoint(name=p.name, frequency_hz=_clock_hz(compute, p), setting=p.setting)
         for p in compute.points
     )
     steps = (

@@ -1,7 +1,7 @@
 """Sweeping a board: operating points, load and traffic, each metered for some seconds.
 
 * :class:`Load`           makes a board rest, compute, send and receive: real work or emulated
-* :class:`SweepPoint`     an operating point to measure
+* :class:`TrialPoint`     an operating point to measure
 * :class:`SweepPlan`      which points, for how long, how often
 * :func:`try_out`         the points that this board really comes to, before anything is metered
 * :func:`sweep`           measures them; whatever happens, the board is restored
@@ -63,7 +63,7 @@ class Load(Protocol):
         """Receive; returns bits."""
 
 
-class SweepPoint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class TrialPoint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """An operating point to measure.
 
     Attributes:
@@ -80,11 +80,11 @@ class SweepPoint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 def at_frequencies(
     frequencies_hz: Sequence[float], cluster: str = EVERY_CLUSTER
-) -> tuple[SweepPoint, ...]:
+) -> tuple[TrialPoint, ...]:
     """Points at which only the clock of the CPU is set."""
     settings = [ComputeSetting(cpu_hz={cluster: hertz}) for hertz in frequencies_hz]
     return tuple(
-        SweepPoint(name=name_of(setting), frequency_hz=hertz, setting=setting)
+        TrialPoint(name=name_of(setting), frequency_hz=hertz, setting=setting)
         for hertz, setting in zip(frequencies_hz, settings, strict=True)
     )
 
@@ -102,7 +102,7 @@ class SweepPlan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             that warming up does not look like a dependence on frequency.
     """
 
-    points: tuple[SweepPoint, ...]
+    points: tuple[TrialPoint, ...]
     uploads: tuple[OperatingPoint, ...] = ()
     receives: bool = False
     seconds: float = 10.0
@@ -206,7 +206,7 @@ def sweep(
         for number, (activity, wanted) in enumerate(tasks):
             left_s, doing = each_s * (len(tasks) - number), _words(activity, wanted)
             progress(SweepProgress(done=number, total=len(tasks), left_s=left_s, doing=doing))
-            setting = wanted.setting if isinstance(wanted, SweepPoint) else ComputeSetting()
+            setting = wanted.setting if isinstance(wanted, TrialPoint) else ComputeSetting()
             load.begin(number + 1, setting)
             point = _point(wanted, hardware.model())
             applied = hardware.apply(point)
@@ -234,7 +234,7 @@ def sweep(
                 transmit_power_w=point.transmit_power_w if activity == "send" else 0.0,
                 voltage_v=voltage_v(frequency_hz),
                 temperature_c=seen.temperature_c,
-                point=wanted.name if isinstance(wanted, SweepPoint) else "",
+                point=wanted.name if isinstance(wanted, TrialPoint) else "",
                 applied=setting,
             )
             settings.append(done)
@@ -263,9 +263,9 @@ _PHASES: dict[Activity, Phase] = {
 }
 
 
-def _tasks(plan: SweepPlan) -> list[tuple[Activity, SweepPoint | OperatingPoint]]:
+def _tasks(plan: SweepPlan) -> list[tuple[Activity, TrialPoint | OperatingPoint]]:
     lowest = min(plan.points, key=lambda point: point.frequency_hz)
-    once: list[tuple[Activity, SweepPoint | OperatingPoint]] = [("idle", lowest)]
+    once: list[tuple[Activity, TrialPoint | OperatingPoint]] = [("idle", lowest)]
     once += [("compute", point) for point in plan.points]
     once += [("send", point) for point in plan.uploads]
     once += [("receive", lowest)] if plan.receives else []
@@ -283,7 +283,7 @@ def _heat(throttled: dict[str, int]) -> list[str]:
     ]
 
 
-def _problem(point: SweepPoint, applied: Applied, hardware: Hardware) -> str:
+def _problem(point: TrialPoint, applied: Applied, hardware: Hardware) -> str:
     """Why the board is not at a point, as a part of a sentence; empty if it is."""
     notes = "; ".join(note for note in applied.notes if "uplink" not in note)
     names = [each.name for each in hardware.model().compute.points]
@@ -309,7 +309,7 @@ def _work(load: Load, activity: Activity, duration_s: float) -> float:
     return do(duration_s)
 
 
-def _point(wanted: SweepPoint | OperatingPoint, board: BoardModel) -> OperatingPoint:
+def _point(wanted: TrialPoint | OperatingPoint, board: BoardModel) -> OperatingPoint:
     if isinstance(wanted, OperatingPoint):
         return wanted
     return OperatingPoint(
@@ -321,8 +321,8 @@ def _point(wanted: SweepPoint | OperatingPoint, board: BoardModel) -> OperatingP
     )
 
 
-def _words(activity: Activity, wanted: SweepPoint | OperatingPoint) -> str:
-    if activity == "compute" and isinstance(wanted, SweepPoint):
+def _words(activity: Activity, wanted: TrialPoint | OperatingPoint) -> str:
+    if activity == "compute" and isinstance(wanted, TrialPoint):
         return f"compute: {wanted.name}"
     return "rest" if activity == "idle" else activity
 

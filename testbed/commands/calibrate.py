@@ -169,7 +169,7 @@ def _emulated(
 def _host(
     path: Path | None, stop: threading.Event, **given: Any
 ) -> tuple[Any, Any, dict[str, Any], Any]:
-    from fimi.energy.calibration.candidates import Choice
+    from fimi.energy.calibration.candidates import TrialChoice
     from fimi.energy.calibration.fitted import analyse, calibrated
     from fimi.energy.calibration.sweep import CalibrationImpossibleError, SweepPlan, sweep
     from fimi.energy.host import HostHardware
@@ -178,7 +178,7 @@ def _host(
     assert path is not None
     training, classes, shape = _training(given["config"])
     clocks = given["gpu_clocks"]
-    choice = Choice(
+    choice = TrialChoice(
         frequencies=given["frequencies"],
         cores=_cores(given["cores"], training.threads),
         gpu_clocks=(0 if training.device == "cpu" else 6) if clocks is None else clocks,

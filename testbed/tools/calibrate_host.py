@@ -20,8 +20,8 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from fimi.energy.calibration.candidates import Choice, candidates
-from fimi.energy.calibration.sweep import CalibrationImpossibleError, SweepPoint
+from fimi.energy.calibration.candidates import TrialChoice, candidates
+from fimi.energy.calibration.sweep import CalibrationImpossibleError, TrialPoint
 from fimi.energy.control.cpufreq import CpuFrequency
 from fimi.energy.control.devfreq import GpuClock
 from fimi.energy.control.journal import Journal, default_folder
@@ -67,12 +67,12 @@ class Draft(Struct, frozen=True, kw_only=True):
     """
 
     profile: HostProfile
-    points: tuple[SweepPoint, ...]
+    points: tuple[TrialPoint, ...]
     kept: dict[str, Any]
 
 
 def read_draft(
-    path: Path, *, root: Path = Path("/"), choice: Choice | None = None, run: Run = run_program
+    path: Path, *, root: Path = Path("/"), choice: TrialChoice | None = None, run: Run = run_program
 ) -> Draft:
     """A draft from a profile, in which the values that calibration finds may be missing.
 
@@ -97,7 +97,7 @@ def read_draft(
             f"{path}: [board.link] with channel_gain, noise_density_w_per_hz, "
             "transmit_power_max_w and downlink_rate_bps: no sweep on one device can tell them"
         )
-    choice = choice or Choice()
+    choice = choice or TrialChoice()
     frequencies, discrete = settable_frequencies(root)
     known_hz = tree.get("board", {}).get("compute", {}).get("frequency_max_hz")
     if not frequencies and not isinstance(known_hz, int | float):
@@ -144,10 +144,10 @@ def _candidates(
     root: Path,
     frequencies_hz: tuple[float, ...],
     discrete: bool,
-    choice: Choice,
+    choice: TrialChoice,
     clock_hz: float,
     run: Run,
-) -> tuple[SweepPoint, ...]:
+) -> tuple[TrialPoint, ...]:
     """The points of this machine to try."""
     journal = Journal(default_folder(root), root, run)
     cpufreq = CpuFrequency(root, journal)
@@ -165,12 +165,12 @@ def power_modes(root: Path, run: Run = run_program) -> tuple[int, ...]:
     return tuple(mode for mode in modes.numbers() if mode != present)
 
 
-def sweep_points(profile: HostProfile, board: BoardModel) -> tuple[SweepPoint, ...]:
+def sweep_points(profile: HostProfile, board: BoardModel) -> tuple[TrialPoint, ...]:
     """Those points of a draft that this machine can set, as a board publishes them."""
     compute = profile.board.compute
     here = {point.name for point in board.compute.points}
     return tuple(
-        SweepPoint(name=p.name, frequency_hz=speed_hz(compute, p), setting=p.setting)
+        TrialPoint(name=p.name, frequency_hz=speed_hz(compute, p), setting=p.setting)
         for p in compute.points
         if p.name in here
     )

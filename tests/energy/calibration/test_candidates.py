@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fimi.energy.calibration.candidates import Choice, candidates, fewer_cores
+from fimi.energy.calibration.candidates import TrialChoice, candidates, fewer_cores
 from fimi.energy.cost_model import ComputeSetting
 
 LEVELS = [(k * 1e8, {"policy0": k * 1e8, "policy4": max(k, 8) * 1e8}) for k in range(6, 26)]
@@ -11,7 +11,7 @@ GPU = [76.8e6 * k for k in range(1, 13)]
 
 
 def test_every_kind_of_point_and_no_more_than_asked_for() -> None:
-    choice = Choice(frequencies=13, cores=(1, 2), gpu_clocks=4, modes=(1, 2))
+    choice = TrialChoice(frequencies=13, cores=(1, 2), gpu_clocks=4, modes=(1, 2))
     points = candidates(LEVELS, GPU, choice, clock_hz=2.5e9)
     settings = [point.setting for point in points]
     line = [s for s in settings if s == ComputeSetting(cpu_hz=s.cpu_hz)]
@@ -27,9 +27,9 @@ def test_every_kind_of_point_and_no_more_than_asked_for() -> None:
 
 
 def test_a_board_that_can_set_nothing_is_measured_as_it_is() -> None:
-    (point,) = candidates([], [], Choice(), clock_hz=1e9)
+    (point,) = candidates([], [], TrialChoice(), clock_hz=1e9)
     assert (point.name, point.frequency_hz, point.setting) == ("as it is", 1e9, ComputeSetting())
-    names = [p.name for p in candidates([], [], Choice(cores=(1,)), clock_hz=1e9)]
+    names = [p.name for p in candidates([], [], TrialChoice(cores=(1,)), clock_hz=1e9)]
     assert names == ["as it is", "1 core"]
 
 
@@ -44,7 +44,7 @@ def test_names_and_settings_are_distinct(
     levels: int, frequencies: int, clocks: int, gpu_clocks: int, cores: list[int]
 ) -> None:
     every = [(1e8 * k, {"policy0": 1e8 * k}) for k in range(1, levels + 1)]
-    choice = Choice(frequencies=frequencies, cores=tuple(cores), gpu_clocks=gpu_clocks)
+    choice = TrialChoice(frequencies=frequencies, cores=tuple(cores), gpu_clocks=gpu_clocks)
     points = candidates(every, GPU[:clocks], choice, clock_hz=1e9)
     assert points
     assert len({point.name for point in points}) == len(points)

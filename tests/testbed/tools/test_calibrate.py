@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from fimi.energy.calibration import emulated, fitted, sweep
-from fimi.energy.calibration.candidates import Choice
+from fimi.energy.calibration.candidates import TrialChoice
 from fimi.energy.cost_model import ComputeSetting, LinkModel, uplink_rate_bps
 from fimi.energy.emulation.presets import PRESETS
 from fimi.energy.host import HostHardware
@@ -301,7 +301,7 @@ class TestHost:
 
         (tmp_path / "d.toml").write_text(DRAFT)
         draft = calibrate_host.read_draft(
-            tmp_path / "d.toml", root=tmp_path, choice=Choice(gpu_clocks=3)
+            tmp_path / "d.toml", root=tmp_path, choice=TrialChoice(gpu_clocks=3)
         )
 
         def draw(busy: bool) -> float:
