@@ -12,7 +12,6 @@ The cap outlives the process. The journal that writes it restores the previous s
 
 from __future__ import annotations
 
-import errno
 import math
 import os
 from collections.abc import Mapping
@@ -205,7 +204,7 @@ class CpuFrequency:
             if before_khz != target_khz:
                 self._journal.write(ceiling, str(target_khz))
         except OSError as error:
-            if error.errno == errno.EBUSY or switched_off(policy):
+            if switched_off(policy):
                 return ""  # it was switched off meanwhile
             return (
                 f"{error.filename or ceiling} could not be set to {target_khz} kHz "
