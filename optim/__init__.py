@@ -2,6 +2,7 @@
 
 * :mod:`fimi.optim.problem`         (P1) as arrays over devices; the error for infeasible problems
 * :mod:`fimi.optim.learning_curve`  how the error falls with data
+* :mod:`fimi.optim.curve_profile`   the law of least squares, and how far its parameters may go
 * :mod:`fimi.optim.inner`           (P2) data and frequency, (P3) bandwidth and power, vectorised
 * :mod:`fimi.optim.cross_entropy`   (P5) the outer search, for any objective
 * :mod:`fimi.optim.categories`      (P4) which classes to synthesise

@@ -4,7 +4,8 @@ The power law is the form FIMI assumes; the parameters are fitted to errors meas
 amounts of data.
 
 * :class:`LearningCurve`  the curve and its inverse
-* :func:`fit_curve`       a curve from measurements, (33), and what they do not determine
+* :func:`fit_curve`       a curve from measurements, (33), as a :class:`CurveFit`: with intervals,
+  and with what the measurements do not determine
 """
 
 from __future__ import annotations
@@ -71,9 +72,9 @@ _UNKNOWN = (
     ConfidenceInterval(BETA_LOW, BETA_HIGH),
     ConfidenceInterval(0.0, 1.0),
 )
-_FACTOR_BETA, _FACTOR_ALPHA, _SHARE_DELTA0 = 9.0, 1e4, 0.95
-"""Intervals beyond which a parameter counts as not determined: highest over lowest β and α, and
-the width of δ0's over the error at the largest amount."""
+_FACTOR_BETA, _FACTOR_ALPHA = 9.0, 1e4
+"""Intervals beyond which a parameter counts as not determined, highest over lowest. There is none
+for δ0: it is determined where β is, because only a curve that falls ever more slowly tells it."""
 
 
 class CurveFit(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -236,19 +237,19 @@ def _doubts(
     if np.corrcoef(np.log(amounts), errors)[0, 1] >= 0:
         doubts.append("the error does not fall with the amount of data; measure at larger amounts")
     elif freedom > 0:
-        if beta.high > _FACTOR_BETA * beta.low or beta.low <= 1.001 * BETA_LOW:
+        at_limit = beta.low <= 1.001 * BETA_LOW or beta.high >= 0.999 * BETA_HIGH
+        if at_limit or beta.high > _FACTOR_BETA * beta.low:
             doubts.append(
                 f"β may be anything from {beta.low:.3g} to {beta.high:.3g}; measure over a wider "
                 "range of amounts, or more often at each"
             )
+            if delta0.high - delta0.low > 0.5 * float(curve.error(amounts.max())):
+                doubts.append(
+                    f"δ0 may be anything from {delta0.low:.3g} to {min(delta0.high, 1.0):.3g}: the "
+                    "errors have not levelled off; measure at amounts where they do"
+                )
         if alpha.high > _FACTOR_ALPHA * alpha.low:
             doubts.append(f"α may be anything from {alpha.low:.3g} to {alpha.high:.3g}")
-        last = float(curve.error(amounts.max()))
-        if delta0.high - delta0.low > _SHARE_DELTA0 * last:
-            doubts.append(
-                f"δ0 may be anything from {delta0.low:.3g} to {min(delta0.high, 1.0):.3g}: the "
-                "errors have not levelled off; measure at amounts where they do"
-            )
     if curve.beta > 0.98 * BETA_HIGH or curve.beta < 1.025 * BETA_LOW:
         doubts.append(f"β ends at a limit of the search ({curve.beta:.3g}): this is no power law")
     return tuple(doubts)
