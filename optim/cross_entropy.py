@@ -42,14 +42,14 @@ class SearchSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         initial_deviation: deviation of the first Gaussians.
         iterations: most iterations.
         tolerance: converged when the elites' objectives differ by less than this, relatively.
-        gap_tolerance_percent: a plan that is farther than this from its certified bound is
-            refined from the certified time splits.
+        gap_tolerance_percent: a plan that is nearer than this to its certified bound counts as
+            optimal.
         certify: whether to prove a lower bound for every plan.
         inner: ``"fast"``, or ``"reference"``: the inner problems by CVXPY, some hundred times
             slower (:mod:`fimi.optim.reference`).
-        devices_max: larger fleets are planned by dual decomposition alone
-            (:mod:`fimi.optim.joint`), because the number of candidates grows with the square of
-            the fleet.
+        start: ``"dual"``: the search begins at the splits of the dual decomposition, with few
+            candidates close to them. ``"cold"``: it begins at even splits and finds its own way, as
+            in the paper; the number of candidates then grows with the fleet.
     """
 
     samples: Annotated[int, Meta(ge=4)] | None = None
@@ -62,7 +62,7 @@ class SearchSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     gap_tolerance_percent: Annotated[float, Meta(ge=0)] = 0.01
     certify: bool = True
     inner: Literal["fast", "reference"] = "fast"
-    devices_max: Annotated[int, Meta(ge=0)] = 300
+    start: Literal["dual", "cold"] = "dual"
 
     def samples_for(self, dimension: int) -> int:
         """Candidates per iteration in a space of this dimension."""

@@ -1,28 +1,56 @@
 """Every device's own optimum at given prices of error and band; docs/model.md (27)-(30).
 
-At given prices λ and μ the devices are independent. What is left of each device's problem is convex
-in log t_cmp with a derivative in closed form. One vectorised Newton iteration solves all of them at
-once, in time and memory linear in their number.
+At given prices λ and μ, and for a given length of the round, the devices are independent. What is
+left of each lane (:mod:`fimi.optim.lanes`) is a convex problem of one variable with a derivative in
+closed form: log t_cmp for a law, log D at a fixed frequency. One vectorised Newton iteration solves
+all of them at once, in time and memory linear in their number. A device takes its best lane.
+
+* :class:`DeviceSolver`  solves all devices at prices and a length of the round
+* :class:`Optima`        the result
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from fimi.energy.cost_model import Array
 from fimi.optim.inner import InnerSolver
-from fimi.optim.special import LOG_X_MAX, inverse_psi, log_psi, log_theta
+from fimi.optim.roots import SETTLED, Balance, falling_roots
+from fimi.optim.special import LOG_X_MAX
 
 _TINY, _LEAST = 1e-290, 1e-280
 """Used for a gain and for a cost of zero: where both are zero, less time is as good."""
-_ITERATIONS = 120
-_SETTLED = 1e-13
+_LATE = 1e-12
 
+Rows = NDArray[np.intp]
 Flags = NDArray[np.bool_]
+
+
+class Optima(Struct, frozen=True, eq=False):
+    """Every device's optimum at prices.
+
+    Attributes:
+        least_j: lower bound on each lane's least Lagrangian, as weighted, (L,); infinite where the
+            lane is too slow.
+        slope_j: derivative of that least by the log of the round's length, ≤ 0, (L,).
+        lane: the best lane of each device, (I,).
+        samples: its D, (I,).
+        compute_s: its t_cmp, (I,).
+        bandwidth_hz: its b, (I,).
+        time_price_w: what a second less of a round costs each device, as weighted, W, (I,).
+    """
+
+    least_j: Array
+    slope_j: Array
+    lane: Rows
+    samples: Array
+    compute_s: Array
+    bandwidth_hz: Array
+    time_price_w: Array
 
 
 class DeviceSolver:
@@ -31,176 +59,225 @@ class DeviceSolver:
     Each call starts from the result of the one before.
 
     Attributes:
-        tau: (I,) time splits of the latest call; 0 for devices without work.
         steps: number of calls.
     """
 
     def __init__(self, inner: InnerSolver) -> None:
-        problem = inner.problem
+        lanes = inner.lanes
         self._inner = inner
-        self._work = work = np.flatnonzero(inner.has_work)
-        self._every = np.arange(problem.size)
-        self._low_d = np.log(inner.samples_min[work])
-        self._high_d = np.log(inner.samples_max[work])
-        self._total_s = problem.t_max_s[work]
-        self._low = np.log(inner.earliest_s[work])
-        upload_s = inner.full_power_s(problem.bandwidth_hz)
-        latest = np.maximum(problem.t_max_s - upload_s, inner.earliest_s)[work]
-        self._high = np.maximum(np.log(latest), self._low)
-        self._log_t = np.log(np.sqrt(np.exp(self._low) * np.exp(self._high)))
+        works = inner.has_work[lanes.owner]
+        self._laws = np.flatnonzero(works & ~lanes.fixed)
+        self._fixed = np.flatnonzero(works & lanes.fixed)
+        self._log_t = np.full(lanes.size, np.nan)
+        self._full_band_s = inner.radio.full_power_s(inner.problem.bandwidth_hz)
         self.steps = 0
 
-    @property
-    def tau(self) -> Array:
-        """(I,) time splits of the latest call."""
-        tau = np.zeros(self._inner.problem.size)
-        tau[self._work] = np.exp(self._log_t) / self._total_s
-        return tau
-
-    def excess(self, log_lam: float, log_mu: float) -> tuple[float, float]:
-        """(28) Logarithms of error over budget and bandwidth over B at log λ (or −inf), log μ."""
-        inner, problem = self._inner, self._inner.problem
+    def optima(self, log_lam: float, log_mu: float, round_s: float) -> Optima:
+        """The optima at log λ (−inf: no learning constraint), log μ (−inf: free band)."""
+        inner, lanes, problem = self._inner, self._inner.lanes, self._inner.problem
         self.steps += 1
-        self._log_t = self._minimise(log_lam, log_mu)
-        left_s = np.array(problem.t_max_s)
-        left_s[self._work] -= np.exp(self._log_t)
+        total_s = np.minimum(problem.t_max_s, round_s - problem.receive_s)
+        late = total_s < self._full_band_s * (1.0 - _LATE)
+        total_s = np.maximum(total_s, self._full_band_s)
+        log_mus = log_mu - inner.log_scale
+        log_t, log_d, slack = np.zeros(lanes.size), np.array(lanes.log_low), np.zeros(lanes.size)
+        out = late[lanes.owner]
+        price = np.zeros(lanes.size)
+        at_end = np.zeros(lanes.size)
+        for rows, solve in ((self._laws, self._law), (self._fixed, self._step)):
+            if rows.size:
+                solve(rows, total_s, log_lam, log_mus, log_t, log_d, slack, at_end, out)
+        own = lanes.owner
+        works = np.zeros(lanes.size, bool)
+        works[self._laws] = works[self._fixed] = True
+        compute_s = np.where(works, np.exp(log_t), 0.0)
+        left_s = np.maximum(total_s[own] - compute_s, self._full_band_s[own])
         log_left = np.log(left_s)
-        limit = inner.narrowest(log_left)[0]
-        wanted = self._wanted_band(log_left, log_mu, self._every)[0]
-        widest = inner.log_nats - log_left - math.log(problem.bandwidth_hz)
-        log_x = np.clip(wanted, np.minimum(widest, limit), limit)
-        band = float(np.exp(inner.log_nats - log_left - log_x).sum())
-        wide = math.log(band / problem.bandwidth_hz)
-        if not inner.bound_by_error:
-            return -math.inf, wide
-        log_d = np.full(problem.size, -np.inf)
-        log_d[self._work] = self._samples(self._log_t, np.arange(self._work.size), log_lam)[0]
-        return math.log(float(inner.error_above_floor(log_d)) / problem.error_budget), wide
+        sent = inner.radio.send(log_left, log_mus[own], own)
+        upload_j = inner.radio.energy_j(sent.log_t, np.minimum(sent.log_x, LOG_X_MAX), own)
+        band = np.exp(sent.log_band)
+        price = inner.radio.time_price(log_left, log_mus[own], own)[0]
+        scale = inner.weights.dynamic[own]
+        samples = np.exp(log_d)
+        cycles = lanes.cycles * samples
+        frequency = np.clip(
+            cycles / np.where(works, compute_s, 1.0), lanes.floor_hz, lanes.highest_hz
+        )
+        training = cycles * (lanes.kappa * frequency**2 + lanes.active_w / frequency)
+        least = training + lanes.sample_j * samples + scale * upload_j + math.exp(log_mu) * band
+        if inner.bound_by_error and math.isfinite(log_lam):
+            counted = np.isfinite(lanes.log_weight)
+            exponent = log_lam + lanes.log_weight[counted] - lanes.beta[counted] * log_d[counted]
+            least[counted] += np.exp(np.minimum(exponent, 690.0))
+        least = np.where(out, np.inf, least - slack)
+        # A window that ends at its limit is worth what its end is worth.
+        worth = np.maximum(scale * price, at_end)
+        follows = round_s - problem.receive_s < problem.t_max_s
+        worth = np.where(follows[own], worth, 0.0)
+        pick = lanes.least(least)
+        return Optima(
+            least_j=least,
+            slope_j=np.where(out, 0.0, -worth * round_s),
+            lane=pick,
+            samples=samples[pick],
+            compute_s=compute_s[pick],
+            bandwidth_hz=band[pick],
+            time_price_w=worth[pick],
+        )
 
-    def short_at(self, log_mu: float) -> Callable[[float], float]:
-        """The excess of the error as a function of log λ."""
-        return lambda log_lam: self.excess(log_lam, log_mu)[0]
+    def _law(
+        self,
+        rows: Rows,
+        total_s: Array,
+        log_lam: float,
+        log_mus: Array,
+        log_t: Array,
+        log_d: Array,
+        slack: Array,
+        at_end: Array,
+        out: Flags,
+    ) -> None:
+        """Laws: the root in log t_cmp."""
+        inner, lanes = self._inner, self._inner.lanes
+        own = lanes.owner[rows]
+        low = lanes.log_low[rows] - inner.log_fast[rows]
+        with np.errstate(divide="ignore"):
+            high = np.log(total_s[own] - self._full_band_s[own])
+        out[rows] |= high < low - _LATE
+        high = np.maximum(high, low)
 
-    def wide_at(self, log_lam: float) -> Callable[[float], float]:
-        """The excess of the bandwidth as a function of log μ."""
-        return lambda log_mu: self.excess(log_lam, log_mu)[1]
+        def balance(x: Array, active: Rows) -> Balance:
+            return self._law_balance(x, rows[active], total_s, log_lam, log_mus)
 
-    def _minimise(self, log_lam: float, log_mu: float) -> Array:
-        """Log t_cmp of every device with work: Newton inside a bracket, else bisection.
+        found, width = falling_roots(balance, low, high, self._log_t[rows])
+        end = balance(found, np.arange(rows.size))
+        self._log_t[rows] = log_t[rows] = found
+        log_d[rows] = self._law_samples(found, rows, log_lam)[0]
+        slack[rows] = np.abs(end.net_j) * width
+        own_j = self._saved_by_time(found, rows, total_s, log_lam)
+        at_end[rows] = np.where(found >= high - SETTLED, own_j / np.exp(found), 0.0)
 
-        Devices leave the iteration as they settle, so that a few slow ones cost little.
-        """
-        result = self._log_t.copy()
-        active = np.arange(result.size)
-        low, high = self._low.copy(), self._high.copy()
-        x = np.clip(result, low, high)
-        before = np.full_like(x, np.inf)
-        tried_low, tried_high = np.zeros_like(x, bool), np.zeros_like(x, bool)
-        for _ in range(_ITERATIONS):
-            value, slope = self._balance(x, active, log_lam, log_mu)
-            rises = value > 0.0
-            low, high = np.where(rises, x, low), np.where(rises, high, x)
-            tried_low, tried_high = tried_low | rises, tried_high | ~rises
-            newton = np.clip(x - value / np.minimum(slope, -1e-12), low, high)
-            # At a jump of the derivative Newton's steps return to an end that was tried before.
-            back = np.where(rises, tried_high & (newton >= high), tried_low & (newton <= low))
-            good = (np.abs(value) <= 0.5 * before) & ~back
-            step = np.where(good, newton, (low + high) / 2.0)
-            before = np.where(good, np.abs(value), np.inf)
-            done = (np.abs(step - x) <= _SETTLED) | (np.abs(value) <= _SETTLED)
-            result[active[done]] = step[done]
-            left = ~done
-            if not left.any():
-                break
-            active, x, before = active[left], step[left], before[left]
-            low, high = low[left], high[left]
-            tried_low, tried_high = tried_low[left], tried_high[left]
-        else:
-            result[active] = x
-        return np.asarray(result)
+    def _step(
+        self,
+        rows: Rows,
+        total_s: Array,
+        log_lam: float,
+        log_mus: Array,
+        log_t: Array,
+        log_d: Array,
+        slack: Array,
+        at_end: Array,
+        out: Flags,
+    ) -> None:
+        """Fixed frequencies: the root in log D, written as log t_cmp = log D − log(f/(E C))."""
+        inner, lanes = self._inner, self._inner.lanes
+        own = lanes.owner[rows]
+        fast = inner.log_fast[rows]
+        low = lanes.log_low[rows] - fast
+        with np.errstate(divide="ignore"):
+            room = np.log(total_s[own] - self._full_band_s[own])
+        high = np.minimum(lanes.log_high[rows] - fast, room)
+        out[rows] |= room < low - _LATE
+        high = np.maximum(high, low)
 
-    def _samples(
-        self, log_t: Array, rows: NDArray[np.intp], log_lam: float
-    ) -> tuple[Array, Flags, Flags]:
-        """Log D of devices with work; where it is limited by t; where it is free."""
-        inner, work = self._inner, self._work[rows]
-        lowest, highest = self._low_d[rows], self._high_d[rows]
-        fast = np.log(inner.problem.frequency_max_hz / inner.problem.cycles_per_pass)[work] + log_t
-        wanted, slope = inner.log_samples(log_t, np.asarray(log_lam), work)
+        def balance(x: Array, active: Rows) -> Balance:
+            return self._step_balance(x, rows[active], total_s, log_lam, log_mus)
+
+        found, width = falling_roots(balance, low, high, self._log_t[rows])
+        end = balance(found, np.arange(rows.size))
+        self._log_t[rows] = log_t[rows] = found
+        log_d[rows] = found + fast
+        slack[rows] = np.abs(end.net_j) * width
+        gain = self._worth(log_d[rows], rows, log_lam) - inner.slow_sample_j[rows] * np.exp(
+            log_d[rows]
+        )
+        at_end[rows] = np.where(
+            (found >= high - SETTLED) & (high >= room), np.maximum(gain, 0.0) / np.exp(found), 0.0
+        )
+
+    def _worth(self, log_d: Array, rows: Rows, log_lam: float) -> Array:
+        """λ w α β D^(−β): what a relative increase of the data is worth, J."""
+        lanes = self._inner.lanes
+        if not (self._inner.bound_by_error and math.isfinite(log_lam)):
+            return np.zeros(rows.size)
+        with np.errstate(divide="ignore"):
+            exponent = log_lam + lanes.log_weight[rows] + np.log(lanes.beta[rows])
+        return np.asarray(np.exp(np.minimum(exponent - lanes.beta[rows] * log_d, 690.0)))
+
+    def _upload(self, t: Array, rows: Rows, total_s: Array, log_mus: Array) -> tuple[Array, Array]:
+        """(30) d(ρ e_com + μ b)/d log t_cmp, and the slope of its logarithm."""
+        inner = self._inner
+        own = inner.lanes.owner[rows]
+        left = np.maximum(total_s[own] - t, self._full_band_s[own])
+        price, slope = inner.radio.time_price(np.log(left), log_mus[own], own)
+        cost = inner.weights.dynamic[own] * price * t
+        return cost, 1.0 - slope * t / left
+
+    def _step_balance(
+        self, log_t: Array, rows: Rows, total_s: Array, log_lam: float, log_mus: Array
+    ) -> Balance:
+        inner, lanes = self._inner, self._inner.lanes
+        log_d = log_t + inner.log_fast[rows]
+        gain = self._worth(log_d, rows, log_lam)
+        cost = inner.slow_sample_j[rows] * np.exp(log_d)
+        upload, upload_slope = self._upload(np.exp(log_t), rows, total_s, log_mus)
+        total = cost + upload
+        slope = (cost + upload * upload_slope) / np.maximum(total, _LEAST)
+        value = np.log(np.maximum(gain, _TINY)) - np.log(np.maximum(total, _LEAST))
+        gain_slope = np.where(gain > _TINY, -lanes.beta[rows], 0.0)
+        return Balance(value, gain_slope - slope, total - gain)
+
+    def _law_samples(
+        self, log_t: Array, rows: Rows, log_lam: float
+    ) -> tuple[Array, Flags, Flags, Array]:
+        """Log D of laws; where it is limited by t; where it is free; d log D / d log t there."""
+        inner, lanes = self._inner, self._inner.lanes
+        lowest, highest = lanes.log_low[rows], lanes.log_high[rows]
+        fast = inner.log_fast[rows] + log_t
+        wanted, slope, by_time = inner.log_samples(log_t, log_lam, rows)
         cap = np.maximum(np.minimum(highest, fast), lowest)
         log_d = np.clip(wanted, lowest, cap)
         inside = (wanted > lowest) & (wanted < cap)
         capped = (wanted >= cap) & (fast < highest)
-        return np.asarray(log_d), capped | (inside & (slope == 0.0)), inside & (slope > 0.0)
+        return (
+            np.asarray(log_d),
+            capped | (inside & (slope == 0.0)),
+            inside & (slope > 0.0),
+            by_time,
+        )
 
-    def _wanted_band(
-        self, log_left: Array, log_mu: float, columns: NDArray[np.intp]
-    ) -> tuple[Array, Array]:
-        """Log x at price μ without p_max and B, and d log ψ / d log x there."""
-        return inverse_psi(np.maximum(log_mu - self._inner.log_k[columns] - log_left, -700.0))
+    def _saved_by_time(self, log_t: Array, rows: Rows, total_s: Array, log_lam: float) -> Array:
+        """−dC/d log t of training alone, J, ≥ 0."""
+        gain, cost, _, _ = self._training(log_t, rows, log_lam)
+        return np.maximum(gain - cost, 0.0)
 
-    def _balance(
-        self, log_t: Array, rows: NDArray[np.intp], log_lam: float, log_mu: float
-    ) -> tuple[Array, Array]:
-        """(29) Log of the saving by more compute time over its cost; falls with log t."""
-        inner, problem, work = self._inner, self._inner.problem, self._work[rows]
-        beta = inner.beta[work]
-        total_s = self._total_s[rows]
+    def _training(
+        self, log_t: Array, rows: Rows, log_lam: float
+    ) -> tuple[Array, Array, Array, Array]:
+        """(29) What more time saves in training and what it costs, J; both logarithms' slopes."""
+        lanes = self._inner.lanes
         t = np.exp(log_t)
-        left = np.maximum(total_s - t, 1e-12 * total_s)
-        kappa, active = problem.capacitance_w_per_hz3[work], problem.active_power_w[work]
-        log_d, follows, free = self._samples(log_t, rows, log_lam)
-        needed = problem.cycles_per_pass[work] * np.exp(log_d) / t
-        floor = inner.floor_hz[work]
-        frequency = np.clip(needed, floor, problem.frequency_max_hz[work])
+        beta, kappa, active = lanes.beta[rows], lanes.kappa[rows], lanes.active_w[rows]
+        log_d, follows, free, by_time = self._law_samples(log_t, rows, log_lam)
+        needed = lanes.cycles[rows] * np.exp(log_d) / t
+        floor = lanes.floor_hz[rows]
+        frequency = np.clip(needed, floor, lanes.highest_hz[rows])
         runs = needed > floor * (1.0 + 1e-14)
         switching = kappa * frequency**3 * t
-        # What more time saves in computing, and the slope of its logarithm.
-        worth = np.zeros_like(t)
-        if inner.bound_by_error and math.isfinite(log_lam):
-            log_worth = log_lam + inner.log_weight[work] + np.log(beta) - beta * log_d
-            worth = np.exp(np.minimum(log_worth, 690.0))
+        worth = self._worth(log_d, rows, log_lam)
         gain = np.where(follows, worth, np.where(runs, 2.0 * switching, 0.0))
-        gain_slope = np.where(follows, -beta, np.where(free, -2.0 * beta / (3.0 + beta), -2.0))
-        # What it costs: power that flows during that time, and an upload in less time.
-        cost = np.where(follows, switching + active * t, np.where(runs, active * t, 0.0))
-        upload, upload_slope = self._upload_cost(t, left, work, log_mu)
-        total = cost + upload
-        slope = (cost + upload * upload_slope) / np.maximum(total, _LEAST)
-        value = np.log(np.maximum(gain, _TINY)) - np.log(np.maximum(total, _LEAST))
-        return value, np.where(gain > _TINY, gain_slope, 0.0) - slope
+        gain_slope = np.where(follows, -beta, np.where(free, 3.0 * by_time - 2.0, -2.0))
+        flat = lanes.sample_j[rows] * np.exp(log_d)
+        cost = np.where(follows, switching + active * t + flat, np.where(runs, active * t, 0.0))
+        return gain, cost, gain_slope, np.ones_like(t)
 
-    def _upload_cost(
-        self, t: Array, left: Array, work: NDArray[np.intp], log_mu: float
-    ) -> tuple[Array, Array]:
-        """(30) d(e_com + μ b)/d log t_cmp, and the slope of its logarithm."""
-        inner, problem = self._inner, self._inner.problem
-        log_left = np.log(left)
-        limit = inner.narrowest(log_left, work)[0]
-        wanted, steepness = self._wanted_band(log_left, log_mu, work)
-        ratio = t / left
-        log_nats = inner.log_nats[work]
-        # Free: −t' ∂e/∂t' = μ b.
-        price = math.exp(log_mu)
-        free = price * ratio * np.exp(log_nats - log_left - wanted)
-        free_slope = 1.0 + ratio * (2.0 - 1.0 / steepness)
-        # At full power: p_max flows for longer, bandwidth b_min(t') is saved.
-        x = np.exp(limit)
-        spread = np.maximum(x + np.expm1(-x), 1e-300)
-        freed = price * ratio * np.exp(np.minimum(log_nats - log_left - np.log(spread), 690.0))
-        bend = -np.expm1(-x) / (spread * log_theta(limit)[1])
-        power = problem.transmit_power_max_w[work] * t
-        limited = np.maximum(freed - power, _TINY)
-        limited_slope = (freed * (1.0 + ratio * (2.0 + bend)) - power) / limited
-        # With the whole band.
-        log_wide = np.minimum(log_nats - log_left - math.log(problem.bandwidth_hz), LOG_X_MAX)
-        psi, psi_slope = log_psi(log_wide)
-        whole = np.exp(np.minimum(inner.log_k[work] + psi, 690.0)) * problem.bandwidth_hz * t
-        # At the end of the window full power needs the whole band: the wanted band decides.
-        at_limit = wanted >= limit
-        widest = (wanted <= log_wide) & ~at_limit
-        cost = np.where(at_limit, limited, np.where(widest, whole, free))
-        slope = np.where(
-            at_limit, limited_slope, np.where(widest, 1.0 + psi_slope * ratio, free_slope)
-        )
-        return cost, slope
+    def _law_balance(
+        self, log_t: Array, rows: Rows, total_s: Array, log_lam: float, log_mus: Array
+    ) -> Balance:
+        """(29) Log of the saving by more compute time over its cost; falls with log t."""
+        gain, cost, gain_slope, cost_slope = self._training(log_t, rows, log_lam)
+        upload, upload_slope = self._upload(np.exp(log_t), rows, total_s, log_mus)
+        total = cost + upload
+        slope = (cost * cost_slope + upload * upload_slope) / np.maximum(total, _LEAST)
+        value = np.log(np.maximum(gain, _TINY)) - np.log(np.maximum(total, _LEAST))
+        return Balance(value, np.where(gain > _TINY, gain_slope, 0.0) - slope, total - gain)

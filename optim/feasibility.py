@@ -36,12 +36,12 @@ class Leanest(Struct, frozen=True, eq=False):
 
     Attributes:
         bandwidth_hz: Σ b; infinite if none suffices.
-        tau: its time split, (I,).
+        window_s: its compute times, s, (I,).
         error: Σ w α D^(−β) of it.
     """
 
     bandwidth_hz: float
-    tau: Array
+    window_s: Array
     error: float
 
 
@@ -55,12 +55,12 @@ def time_windows(inner: InnerSolver) -> tuple[Array, Array]:
     problem = inner.problem
     spare = problem.t_max_s - inner.earliest_s
     log_spare = np.log(np.where(spare > 0, spare, 1.0))
-    limit, late = inner.narrowest(log_spare)
-    log_least = np.minimum(inner.log_nats - log_spare - limit, _LOG_MAX)
+    limit, late = inner.radio.narrowest(log_spare)
+    log_least = np.minimum(inner.radio.log_nats - log_spare - limit, _LOG_MAX)
     least = np.where((late > 0) | (spare <= 0), np.inf, np.exp(log_least))
     left = problem.bandwidth_hz - (least.sum() - least) if np.isfinite(least).all() else None
     band = problem.bandwidth_hz if left is None else np.maximum(left, least)
-    return inner.earliest_s, problem.t_max_s - inner.full_power_s(band)
+    return inner.earliest_s, problem.t_max_s - inner.radio.full_power_s(band)
 
 
 def least_bandwidth(problem: FimiProblem, *, band_limit_hz: float = math.inf) -> Leanest:
@@ -71,7 +71,10 @@ def least_bandwidth(problem: FimiProblem, *, band_limit_hz: float = math.inf) ->
     """
     inner = InnerSolver(problem)
     per_sample = problem.cycles_per_pass / problem.frequency_max_hz  # s per sample
-    no_band_s = np.exp(inner.log_nats) * inner.noise_over_gain / problem.transmit_power_max_w
+    radio = inner.radio
+    no_band_s = np.maximum(
+        np.exp(radio.log_nats + radio.log_k) / problem.transmit_power_max_w, radio.shortest_s
+    )
     latest = problem.t_max_s - no_band_s * (1.0 + 1e-9)
     turned = math.isfinite(band_limit_hz)
     low = problem.local_samples if turned else inner.samples_min
@@ -82,7 +85,8 @@ def least_bandwidth(problem: FimiProblem, *, band_limit_hz: float = math.inf) ->
     high = np.maximum(high, low)
     counted = problem.weights > 0
     constrained = problem.curve is not None and (turned or inner.bound_by_error)
-    beta = inner.beta
+    first = inner.lanes.starts
+    beta, log_weight = inner.lanes.beta[first], inner.lanes.log_weight[first]
 
     def error(samples: Array) -> float:
         if not constrained:
@@ -92,7 +96,7 @@ def least_bandwidth(problem: FimiProblem, *, band_limit_hz: float = math.inf) ->
 
     def band(samples: Array) -> Array:
         log_t = np.log(np.maximum(problem.t_max_s - per_sample * samples, no_band_s))
-        return np.asarray(np.exp(inner.log_nats - log_t - inner.narrowest(log_t)[0]))
+        return np.asarray(np.exp(radio.log_nats - log_t - radio.narrowest(log_t)[0]))
 
     moving = counted & (high > low)
     log_low = np.log(np.where(moving, np.maximum(low, high * 1e-12), 1.0))
@@ -105,13 +109,13 @@ def least_bandwidth(problem: FimiProblem, *, band_limit_hz: float = math.inf) ->
             busy = per_sample * np.exp(log_samples)
             rest = np.maximum(problem.t_max_s - busy, no_band_s)
             log_t = np.log(rest)
-            log_x = inner.narrowest(log_t)[0]
+            log_x = radio.narrowest(log_t)[0]
             x = np.exp(log_x)
             # db/dt = −(R/t) / (dR/db) with R = S/t and dR/db = (x − 1 + e^−x)/ln 2, (26).
             spread = np.maximum(x + np.expm1(-x), 1e-300)
-            cost = inner.log_nats - 2.0 * log_t - np.log(spread) + np.log(per_sample)
+            cost = radio.log_nats - 2.0 * log_t - np.log(spread) + np.log(per_sample)
             by_log_t = -2.0 + np.expm1(-x) / (spread * log_theta(log_x)[1])
-            worth = log_price + inner.log_weight + np.log(beta) - (beta + 1.0) * log_samples
+            worth = log_price + log_weight + np.log(beta) - (beta + 1.0) * log_samples
             slope = -(beta + 1.0) + by_log_t * busy / rest
             return np.where(moving, worth - cost, -1.0), np.where(moving, slope, -1.0)
 
@@ -119,8 +123,7 @@ def least_bandwidth(problem: FimiProblem, *, band_limit_hz: float = math.inf) ->
         return np.asarray(np.where(moving, np.exp(root), low))
 
     def result(samples: Array) -> Leanest:
-        tau = per_sample * samples / problem.t_max_s
-        return Leanest(float(band(samples).sum()), tau, error(samples))
+        return Leanest(float(band(samples).sum()), per_sample * samples, error(samples))
 
     if not constrained or not moving.any():
         return result(low) if turned or error(low) <= _loose(problem) else nothing
@@ -164,9 +167,9 @@ def require_feasible(inner: InnerSolver) -> Leanest:
     error_max = _smallest_error(problem)
     relaxed = msgspec.structs.replace(problem, error_max=math.inf)
     local = InnerSolver(relaxed)
-    shortest = local.earliest_s + np.exp(local.log_nats) * (
-        local.noise_over_gain / problem.transmit_power_max_w
-    )
+    radio = local.radio
+    sending_s = np.exp(radio.log_nats + radio.log_k) / problem.transmit_power_max_w
+    shortest = local.earliest_s + np.maximum(sending_s, radio.shortest_s)
     late = np.flatnonzero(shortest >= problem.t_max_s)
     remedies = [f"every deadline extended by {longer_s:.4g} s"] if longer_s is not None else []
     if error_max is not None:

@@ -1,11 +1,16 @@
 """(P1) solved whole by dual decomposition, for fleets of any size; docs/model.md (27)-(30).
 
-Only two constraints couple the devices, so that two prices are enough: λ of the learning error
-and μ of the band. At given prices each device minimises on its own
-(:mod:`fimi.optim.device_optimum`). The prices are the root of two excesses, each decreasing in its
-own price. Time and memory are linear in the number of devices.
+Only the error, the band and the length of the round couple the devices. At a price λ of the error,
+a price μ of the band and a length R each device minimises on its own
+(:mod:`fimi.optim.device_optimum`). λ and μ are the root of two excesses, each falling with its own
+price; R is where a second less costs the devices what it saves in idle power. Time and memory are
+linear in the number of devices.
 
-:func:`solve` finds the prices, a plan from them, and the proved bound.
+For laws the problem is convex: the devices' optima at that root are the plan, and the bound meets
+it. With steps the optima jump. The prices are then those of the highest bound, found by cutting
+planes; the plan is the best of those that meet the limits at prices next to them.
+
+:func:`solve` finds the prices, a plan from them in real numbers of samples, and the proved bound.
 """
 
 from __future__ import annotations
@@ -16,45 +21,61 @@ from typing import Literal
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
+from scipy.optimize import linprog
 
 from fimi.energy.cost_model import Array
-from fimi.optim.device_optimum import DeviceSolver
-from fimi.optim.dual import DualPoint, ascend, dual
+from fimi.optim.device_optimum import DeviceSolver, Optima
+from fimi.optim.dual import dual
 from fimi.optim.feasibility import require_feasible, require_reachable_error, time_windows
 from fimi.optim.inner import InnerSolver, SplitCosts
+from fimi.optim.problem import InfeasibleError
 from fimi.optim.roots import LOG_LIMIT, price_root
 
 _STEP_MAX = 2.0
 _DIFFERENCE = 1e-6
 _CLOSE, _CLOSE_ENOUGH = 1e-10, 1e-8
-_LOOSE, _FINE = 0.05, 1e-12
+_LOOSE, _FINE, _COARSE = 0.05, 1e-12, 1e-6
 _ROUNDS = 4
 _NEWTON_STEPS = 15
 _HALVINGS = 4
 _BLENDS = np.logspace(-9, 0, 37)
+_NO_BAND = -LOG_LIMIT + 20.0
+"""A price of the band whose logarithm is below this is none: there is more band than is used."""
+_TOO_SHORT = 50.0
+"""The excess of a round's price of time where a device cannot work in so short a round."""
+_GUESS_ROWS, _GUESS_CELLS = 72, 60_000
+_CUTS_MAX = 40
+_CUT_CLOSE = 1e-6
+_NEARBY = np.concatenate([[0.0], np.logspace(-6.0, -0.3, 24)])
+"""By how much log λ is raised to find a plan that meets the error, where devices have steps."""
+_GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
+_ROUND_CLOSE = 3e-3
 
 JointStatus = Literal["optimal", "feasible"]
 """``optimal``: plan and bound agree to 1e-6. ``feasible``: they do not."""
 
 
 class JointSolution(Struct, frozen=True, eq=False):
-    """A plan in real numbers, and the bound that says how good it is.
+    """A plan in real numbers of samples, and the bound that says how good it is.
 
     Attributes:
         status: whether it is proved to be optimal.
-        energy_j: dynamic energy of the fleet in one round.
+        energy_j: objective of the fleet in one round.
         bound_j: no feasible plan uses less.
-        tau: (I,) time splits; 0 for devices without work.
-        evaluation: the inner problems solved at these splits, one row.
+        window_s: (I,) longest compute times; 0 for devices without work.
+        round_s: length of the round.
+        evaluation: the inner problems solved at these windows, one row.
         learning_multiplier: λ, J per unit of mean error.
         band_multiplier: μ, J/Hz.
-        steps: number of price pairs at which the devices were solved.
+        steps: number of times that the devices were solved.
     """
 
     status: JointStatus
     energy_j: float
     bound_j: float
-    tau: Array
+    window_s: Array
+    round_s: float
     evaluation: SplitCosts
     learning_multiplier: float
     band_multiplier: float
@@ -66,10 +87,34 @@ class JointSolution(Struct, frozen=True, eq=False):
         return (self.energy_j - self.bound_j) / self.bound_j if self.bound_j > 0 else math.inf
 
 
-def solve(inner: InnerSolver, *, start: tuple[float, float] | None = None) -> JointSolution:
-    """The optimum of (P1) in real numbers, with its proof.
+class Prices(Struct, frozen=True):
+    """What couples the devices.
 
-    ``start``: λ and μ of a similar problem; not used where a price that is needed is 0.
+    Attributes:
+        log_lam: log λ; −inf for none.
+        log_mu: log μ; −inf for none.
+        round_s: R.
+    """
+
+    log_lam: float
+    log_mu: float
+    round_s: float
+
+
+def prices_of(solution: JointSolution) -> Prices:
+    """The prices of a solution, to begin a similar problem with."""
+    lam, mu = solution.learning_multiplier, solution.band_multiplier
+    return Prices(
+        math.log(lam) if lam > 0 else -math.inf,
+        math.log(mu) if mu > 0 else -math.inf,
+        solution.round_s,
+    )
+
+
+def solve(inner: InnerSolver, *, start: Prices | None = None) -> JointSolution:
+    """The optimum of (P1) in real numbers of samples, with its proof.
+
+    ``start``: prices of a similar problem; not used where one that is needed is missing.
 
     Raises:
         InfeasibleError: no plan meets the constraints.
@@ -79,93 +124,342 @@ def solve(inner: InnerSolver, *, start: tuple[float, float] | None = None) -> Jo
     if (latest < earliest).any():
         require_feasible(inner)  # nearly always raises, with the remedies
     devices = DeviceSolver(inner)
-    lam, mu = _prices(devices, inner, start)
-    point: DualPoint = dual(inner, lam, mu)
-    tau, found = nearest_feasible(inner, devices.tau)
-    if float(found.energy_j[0]) - point.bound_j > 1e-6 * point.bound_j:
-        better = ascend(inner, lam, mu) if inner.problem.size <= 300 else point
-        other_tau, other = nearest_feasible(inner, better.tau)
-        point = max(point, better, key=lambda p: p.bound_j)
-        if other.energy_j[0] < found.energy_j[0]:
-            tau, found = other_tau, other
+    if inner.lanes.single:
+        prices = _smooth(devices, inner, start)
+    else:
+        prices = _stepped(devices, inner, start)
+    lam, mu = (math.exp(log) if log > _NO_BAND else 0.0 for log in (prices.log_lam, prices.log_mu))
+    point = dual(inner, lam, mu, prices.round_s, solver=devices)
+    window_s, found = _plan_at(devices, inner, prices, point.optima)
     energy_j = float(found.energy_j[0])
     bound_j = max(point.bound_j, 0.0)
     return JointSolution(
         status="optimal" if energy_j - bound_j <= 1e-6 * bound_j else "feasible",
         energy_j=energy_j,
         bound_j=bound_j,
-        tau=tau,
+        window_s=window_s,
+        round_s=float(found.round_s[0]),
         evaluation=found,
-        learning_multiplier=point.learning_multiplier,
-        band_multiplier=point.band_multiplier,
+        learning_multiplier=lam,
+        band_multiplier=mu,
         steps=devices.steps,
     )
 
 
-def _prices(
-    devices: DeviceSolver, inner: InnerSolver, start: tuple[float, float] | None
-) -> tuple[float, float]:
-    """λ and μ at which both excesses are zero: Newton in two logarithms, else two nested roots."""
+def _plan_at(
+    devices: DeviceSolver, inner: InnerSolver, prices: Prices, optima: Optima
+) -> tuple[Array, SplitCosts]:
+    """The plan of the devices' optima; with steps, the best that meets the error next to them."""
+    if inner.lanes.single or not math.isfinite(prices.log_lam):
+        return nearest_feasible(inner, optima.compute_s, prices.round_s)
+    windows = np.unique(
+        [
+            devices.optima(prices.log_lam + more, prices.log_mu, prices.round_s).compute_s
+            for more in _NEARBY
+        ],
+        axis=0,
+    )
+    found = inner.evaluate(windows, np.full(len(windows), prices.round_s))
+    order = np.lexsort((found.energy_j, found.violation))
+    return nearest_feasible(inner, windows[order[0]], prices.round_s)
+
+
+# Laws: the root of the excesses.
+
+
+def _excesses(
+    devices: DeviceSolver, inner: InnerSolver, log_lam: float, log_mu: float, round_s: float
+) -> tuple[float, float, float]:
+    """(28) Logarithms: error over budget, bandwidth over B, price of a second over idle power."""
+    optima = devices.optima(log_lam, log_mu, round_s)
+    wide = math.log(float(optima.bandwidth_hz.sum()) / inner.problem.bandwidth_hz)
+    short = -math.inf
+    if inner.bound_by_error:
+        with np.errstate(divide="ignore"):
+            error = inner.error_above_floor(np.log(optima.samples))
+        short = math.log(float(error) / inner.problem.error_budget)
+    if not np.isfinite(optima.least_j[optima.lane]).all():
+        return short, wide, _TOO_SHORT
+    worth_w = math.fsum(optima.time_price_w)
+    hasty = math.log(worth_w / inner.round_w) if inner.round_w > 0 and worth_w > 0 else -_TOO_SHORT
+    return short, wide, max(min(hasty, _TOO_SHORT), -_TOO_SHORT)
+
+
+def _smooth(devices: DeviceSolver, inner: InnerSolver, start: Prices | None) -> Prices:
+    """λ, μ and R at which all three excesses are zero."""
     learns = inner.bound_by_error and _error_at_least(inner) > _CLOSE
-    if start is None or start[1] <= 0 or (learns and start[0] <= 0):
-        log_lam, log_mu = _guess(inner)
-    else:
-        log_lam, log_mu = math.log(start[0]) if learns else 0.0, math.log(start[1])
+    longest = inner.problem.round_max_s
+    guess = start
+    if guess is None or (learns and not math.isfinite(guess.log_lam)):
+        guess = _guess(inner)
+    lam = guess.log_lam if learns and math.isfinite(guess.log_lam) else 0.0 if learns else -math.inf
+    mu = guess.log_mu if math.isfinite(guess.log_mu) else 0.0
+    if not inner.free_round:
+        return _at_round(devices, inner, Prices(lam, mu, longest), learns)
+    first = Prices(lam, mu, min(guess.round_s, longest))
+    found = _newton(devices, inner, first, learns, free_round=True)
+    if found is None:
+        try:
+            first = _at_round(devices, inner, first, learns)
+        except InfeasibleError:
+            first = _at_round(devices, inner, Prices(lam, mu, longest), learns)
+        found = _newton(devices, inner, first, learns, free_round=True)
+    return found or _nested_round(devices, inner, first, learns)
+
+
+def _nested_round(devices: DeviceSolver, inner: InnerSolver, start: Prices, learns: bool) -> Prices:
+    """R by a root around those of the prices: slower, but always possible."""
+    longest = math.log(inner.problem.round_max_s)
+    last = start
+
+    def too_short(log_r: float) -> float:
+        """The excess of the price of time; falls with log R."""
+        nonlocal last
+        if log_r > longest:
+            return -_TOO_SHORT - (log_r - longest)
+        try:
+            last = _at_round(
+                devices, inner, Prices(last.log_lam, last.log_mu, math.exp(log_r)), learns
+            )
+        except InfeasibleError:
+            return _TOO_SHORT + (longest - log_r)
+        return _excesses(devices, inner, last.log_lam, last.log_mu, last.round_s)[2]
+
+    root = price_root(too_short, math.log(start.round_s), step=0.1, tolerance=_COARSE)
+    for log_r in (root, root + 10.0 * _COARSE, longest):
+        try:
+            at = Prices(last.log_lam, last.log_mu, math.exp(min(log_r, longest)))
+            return _at_round(devices, inner, at, learns)
+        except InfeasibleError:
+            continue
+    require_feasible(inner)
+    return last
+
+
+def _at_round(devices: DeviceSolver, inner: InnerSolver, start: Prices, learns: bool) -> Prices:
+    """λ and μ at a given R.
+
+    Raises:
+        InfeasibleError: no plan has so short a round, or none meets the constraints.
+    """
+    log_lam, log_mu, round_s = start.log_lam, start.log_mu, start.round_s
+
+    def short_at(mu: float) -> Callable[[float], float]:
+        return lambda lam: _excesses(devices, inner, lam, mu, round_s)[0]
+
+    def wide_at(lam: float) -> Callable[[float], float]:
+        return lambda mu: _excesses(devices, inner, lam, mu, round_s)[1]
+
+    if not math.isfinite(_excesses(devices, inner, log_lam, log_mu, round_s)[1]) or (
+        _excesses(devices, inner, log_lam, log_mu, round_s)[2] >= _TOO_SHORT
+    ):
+        raise InfeasibleError(
+            "deadline: the round is too short", constraint="deadline", devices=inner.problem.devices
+        )
     if not learns:
-        return 0.0, math.exp(_price(devices.wide_at(-math.inf), log_mu))
+        mu = price_root(wide_at(-math.inf), log_mu, step=1e-3, tolerance=_FINE)
+        if mu >= LOG_LIMIT:
+            _refuse(inner, round_s)
+        return Prices(-math.inf, mu if mu > _NO_BAND else -math.inf, round_s)
     for _ in range(_ROUNDS):
-        log_lam = price_root(devices.short_at(log_mu), log_lam, step=0.5, tolerance=_LOOSE)
-        log_mu = price_root(devices.wide_at(log_lam), log_mu, step=0.5, tolerance=_LOOSE)
-        log_lam, log_mu, found = _newton(devices, log_lam, log_mu)
+        log_lam = price_root(short_at(log_mu), log_lam, step=0.5, tolerance=_LOOSE)
+        log_mu = price_root(wide_at(log_lam), log_mu, step=0.5, tolerance=_LOOSE)
+        if log_mu <= _NO_BAND:
+            lam = price_root(short_at(-LOG_LIMIT), log_lam, step=1e-3, tolerance=_FINE)
+            if wide_at(lam)(-LOG_LIMIT) <= 0.0 and lam < LOG_LIMIT:
+                return Prices(lam, -math.inf, round_s)
+        found = _newton(devices, inner, Prices(log_lam, log_mu, round_s), learns, free_round=False)
         if found:
-            return math.exp(log_lam), math.exp(log_mu)
-    require_feasible(inner)  # in an infeasible problem the prices grow without limit
-    return _nested(devices, log_lam, log_mu)
-
-
-def _newton(devices: DeviceSolver, log_lam: float, log_mu: float) -> tuple[float, float, bool]:
-    """Newton's method for both prices as long as it makes progress; whether it converged."""
-    point = np.array([log_lam, log_mu])
-    here = np.array(devices.excess(*point))
-    for _ in range(_NEWTON_STEPS):
-        if np.abs(here).max() < _CLOSE:
-            break
-        jacobian = np.empty((2, 2))
-        for k in range(2):
-            moved = point.copy()
-            moved[k] += _DIFFERENCE
-            jacobian[:, k] = (np.array(devices.excess(*moved)) - here) / _DIFFERENCE
-        if not np.isfinite(jacobian).all() or abs(np.linalg.det(jacobian)) < 1e-12:
-            break
-        step = np.linalg.solve(jacobian, -here)
-        step *= min(1.0, _STEP_MAX / float(np.abs(step).max()))
-        for _ in range(_HALVINGS):
-            there = np.array(devices.excess(*(point + step)))
-            if np.abs(there).max() < np.abs(here).max() * (1.0 - 1e-3):
-                break
-            step *= 0.5
-        else:
-            break
-        point, here = point + step, there
-    return float(point[0]), float(point[1]), bool(np.abs(here).max() < _CLOSE_ENOUGH)
-
-
-def _nested(devices: DeviceSolver, log_lam: float, log_mu: float) -> tuple[float, float]:
-    """One root inside the other: slower, but always possible with two monotone functions."""
+            return found
+    _refuse(inner, round_s)  # in an infeasible problem the prices grow without limit
     lam = min(max(log_lam, -LOG_LIMIT / 2), LOG_LIMIT / 2)
 
     def too_wide(m: float) -> float:
         nonlocal lam
-        lam = _price(devices.short_at(m), lam)
-        return devices.excess(lam, m)[1]
+        lam = price_root(short_at(m), lam, step=1e-3, tolerance=_FINE)
+        return _excesses(devices, inner, lam, m, round_s)[1]
 
-    mu = _price(too_wide, min(max(log_mu, -LOG_LIMIT / 2), LOG_LIMIT / 2))
+    guess = min(max(log_mu, -LOG_LIMIT / 2), LOG_LIMIT / 2)
+    mu = price_root(too_wide, guess, step=1e-3, tolerance=_FINE)
     too_wide(mu)
-    return math.exp(lam), math.exp(mu)
+    return Prices(lam, mu if mu > _NO_BAND else -math.inf, round_s)
 
 
-def _price(falling: Callable[[float], float], guess: float) -> float:
-    return price_root(falling, guess, step=1e-3, tolerance=_FINE)
+def _refuse(inner: InnerSolver, round_s: float) -> None:
+    """Raise if no plan has rounds of this length."""
+    problem = inner.problem
+    if round_s >= problem.round_max_s:
+        require_feasible(inner)
+        return
+    shorter = replace(problem, t_max_s=np.minimum(problem.t_max_s, round_s - problem.receive_s))
+    require_feasible(InnerSolver(shorter, inner.weights))
+
+
+def _newton(
+    devices: DeviceSolver, inner: InnerSolver, start: Prices, learns: bool, *, free_round: bool
+) -> Prices | None:
+    """Newton's method in the logarithms of what is free; ``None`` if it does not converge.
+
+    A round that would be longer than the longest is that one.
+    """
+    longest = math.log(inner.problem.round_max_s)
+    which = [k for k, free in enumerate((learns, True, free_round)) if free]
+    point = np.array([start.log_lam, start.log_mu, math.log(start.round_s)])
+
+    def excess(at: Array) -> Array:
+        if not -LOG_LIMIT < at[1] < LOG_LIMIT:
+            return np.full(len(which), np.nan)
+        found = _excesses(devices, inner, at[0], at[1], math.exp(min(at[2], longest)))
+        value = np.array(found)[which]
+        if free_round:
+            if found[2] >= _TOO_SHORT:
+                return np.full(len(which), np.nan)
+            if at[2] >= longest:
+                value[-1] = max(found[2], 0.0) * 0.0 + min(found[2], 0.0) if found[2] < 0 else 0.0
+        return value
+
+    here = excess(point)
+    if not np.isfinite(here).all():
+        return None
+    for _ in range(_NEWTON_STEPS):
+        if np.abs(here).max() < _CLOSE:
+            break
+        jacobian = np.empty((len(which), len(which)))
+        for column, k in enumerate(which):
+            moved = point.copy()
+            moved[k] += -_DIFFERENCE if k == 2 else _DIFFERENCE
+            jacobian[:, column] = (excess(moved) - here) / (moved[k] - point[k])
+        if free_round and point[2] >= longest and here[-1] == 0.0:
+            jacobian[-1], jacobian[-1, -1] = 0.0, -1.0
+        if not np.isfinite(jacobian).all() or abs(np.linalg.det(jacobian)) < 1e-12:
+            break
+        step = np.linalg.solve(jacobian, -here)
+        limits = np.array([_STEP_MAX, _STEP_MAX, 0.5])[which]
+        step *= min(1.0, float((limits / np.maximum(np.abs(step), 1e-300)).min()))
+        for _ in range(_HALVINGS):
+            target = point.copy()
+            target[which] += step
+            target[2] = min(target[2], longest)
+            there = excess(target)
+            if np.isfinite(there).all() and np.abs(there).max() < np.abs(here).max() * (1.0 - 1e-3):
+                break
+            step *= 0.5
+        else:
+            break
+        point, here = target, there
+    if not np.abs(here).max() < (_COARSE if free_round else _CLOSE_ENOUGH):
+        return None
+    return Prices(float(point[0]), float(point[1]), math.exp(min(float(point[2]), longest)))
+
+
+# Steps: the prices of the highest bound.
+
+
+def _stepped(devices: DeviceSolver, inner: InnerSolver, start: Prices | None) -> Prices:
+    """λ and μ of the highest dual function, and the R at which that is least."""
+    guess = start or _guess(inner)
+    longest = inner.problem.round_max_s
+    learns = inner.bound_by_error and _error_at_least(inner) > _CLOSE
+    if not inner.free_round:
+        return _highest(devices, inner, Prices(guess.log_lam, guess.log_mu, longest), learns)[1]
+    tried: dict[float, tuple[float, Prices]] = {}
+    last = guess
+
+    def energy(log_r: float) -> float:
+        nonlocal last
+        log_r = min(log_r, math.log(longest))
+        if log_r not in tried:
+            at = Prices(last.log_lam, last.log_mu, math.exp(log_r))
+            value, prices = _highest(devices, inner, at, learns)
+            tried[log_r] = (value + inner.round_w * math.exp(log_r), prices)
+            if math.isfinite(value):
+                last = prices
+        return tried[log_r][0]
+
+    _golden(energy, math.log(min(guess.round_s, longest)), math.log(longest))
+    return min(tried.values(), key=lambda each: each[0])[1]
+
+
+def _golden(function: Callable[[float], float], guess: float, top: float) -> None:
+    """Visits the least of a function with one valley: steps to a bracket, then the golden section.
+
+    Values are infinite below some point.
+    """
+    step = 0.15
+    low, middle, high = guess - step, guess, min(guess + step, top)
+    for _ in range(30):
+        if function(low) < function(middle):
+            low, middle, high = low - step, low, middle
+        elif high < top and function(high) <= function(middle):
+            low, middle, high = middle, high, min(high + step, top)
+        else:
+            break
+        step *= 1.3
+    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+    while high - low > _ROUND_CLOSE:
+        if function(left) <= function(right) and math.isfinite(function(left)):
+            high, right = right, left
+            left = high - _GOLDEN * (high - low)
+        else:
+            low, left = left, right
+            right = low + _GOLDEN * (high - low)
+
+
+def _highest(
+    devices: DeviceSolver, inner: InnerSolver, start: Prices, learns: bool
+) -> tuple[float, Prices]:
+    """The maximum of the dual function at a given R by cutting planes, less idle power times R.
+
+    The dual function is concave in λ and μ, with the two excesses as its slopes: every point that
+    was tried gives a plane above it, and the next point is where the planes are highest.
+
+    Returns:
+        The maximum, infinite where a device cannot work in so short a round, and its prices.
+    """
+    problem = inner.problem
+    scales = np.exp(np.clip([start.log_lam if learns else -60.0, start.log_mu], -60.0, 60.0))
+    top = np.array([30.0 if learns else 0.0, 30.0])
+    planes: list[tuple[Array, float]] = []
+    best, best_at = -math.inf, np.ones(2)
+    at = np.array([1.0 if learns else 0.0, 1.0])
+    for _ in range(_CUTS_MAX):
+        lam, mu = at * scales
+        log_lam, log_mu = (math.log(p) if p > 0 else -math.inf for p in (lam, mu))
+        optima = devices.optima(log_lam, log_mu, start.round_s)
+        value = math.fsum(optima.least_j[optima.lane])
+        if not math.isfinite(value):
+            return math.inf, start
+        slope = np.zeros(2)
+        if learns:
+            with np.errstate(divide="ignore"):
+                error = float(inner.error_above_floor(np.log(optima.samples)))
+            slope[0] = error - problem.error_budget
+            value -= lam * problem.error_budget
+        slope[1] = float(optima.bandwidth_hz.sum()) - problem.bandwidth_hz
+        value -= mu * problem.bandwidth_hz
+        slope = np.where(np.isfinite(slope), slope, 1e12) * scales
+        planes.append((slope, value - float(slope @ at)))
+        if value > best:
+            best, best_at = value, at
+        highest = linprog(
+            np.array([0.0, 0.0, -1.0]),
+            A_ub=np.array([[-s[0], -s[1], 1.0] for s, _ in planes]),
+            b_ub=np.array([offset for _, offset in planes]),
+            bounds=[(0.0, top[0]), (0.0, top[1]), (None, None)],
+        )
+        if highest.status != 0:
+            break
+        if -highest.fun - best <= _CUT_CLOSE * abs(best):
+            if (best_at < 0.99 * top).all() or not learns:
+                break
+            top = np.where(best_at >= 0.99 * top, 30.0 * top, top)
+            if top.max() > 1e9:
+                break
+        # Half of the way back to the best keeps the steps short where few planes are known.
+        at = 0.7 * highest.x[:2] + 0.3 * best_at
+    lam, mu = best_at * scales
+    log_lam, log_mu = (math.log(p) if p > 0 else -math.inf for p in (lam, mu))
+    return best, Prices(log_lam, log_mu, start.round_s)
 
 
 def _error_at_least(inner: InnerSolver) -> float:
@@ -175,26 +469,47 @@ def _error_at_least(inner: InnerSolver) -> float:
         return float(np.log(error / inner.problem.error_budget))
 
 
-def _guess(inner: InnerSolver) -> tuple[float, float]:
-    """Prices of the inner problems at half the time each."""
-    found = inner.evaluate(np.full((1, inner.problem.size), 0.5))
-    lam = float(found.compute.log_multiplier[0])
-    mu = float(found.upload.log_multiplier[0])
-    return (lam if math.isfinite(lam) else 0.0), (mu if math.isfinite(mu) else 0.0)
+def _guess(inner: InnerSolver) -> Prices:
+    """Prices of the best of some even time splits and lengths of the round."""
+    problem = inner.problem
+    rows = int(np.clip(_GUESS_CELLS // problem.size, 6, _GUESS_ROWS))
+    longest = problem.round_max_s
+    upload_s = inner.radio.full_power_s(problem.bandwidth_hz)
+    rounds = np.array([longest])
+    if inner.free_round:
+        shortest = float((problem.receive_s + inner.earliest_s + upload_s).max())
+        rounds = np.geomspace(min(1.02 * shortest, longest), longest, max(rows // 6, 3))
+    shares = np.linspace(0.1, 0.95, max(rows // len(rounds), 2))
+    round_s = np.repeat(rounds, len(shares))
+    room_s = np.maximum(inner.windows_s(round_s) - upload_s - inner.earliest_s, 0.0)
+    window_s = inner.earliest_s + np.tile(shares, len(rounds))[:, None] * room_s
+    found = inner.evaluate(np.maximum(window_s, 1e-300), round_s)
+    best = int(np.lexsort((found.energy_j, found.violation))[0])
+    lam = float(found.compute.log_multiplier[best])
+    mu = float(found.upload.log_multiplier[best])
+    return Prices(
+        lam if math.isfinite(lam) else 0.0,
+        mu if math.isfinite(mu) else -30.0,
+        float(round_s[best]) if found.violation[best] == 0 else longest,
+    )
 
 
-def nearest_feasible(inner: InnerSolver, tau: Array) -> tuple[Array, SplitCosts]:
-    """A feasible plan, and its splits, (I,), at or next to given ones, (I,).
+def nearest_feasible(
+    inner: InnerSolver, window_s: Array, round_s: float
+) -> tuple[Array, SplitCosts]:
+    """A feasible plan, and its windows, (I,), at or next to given ones, (I,).
 
     An optimum that is infeasible by rounding is moved a little towards the leanest plan.
     """
-    found = inner.evaluate(tau[None])
+    found = inner.evaluate(window_s[None], np.array([round_s]))
     if found.violation[0] == 0:
-        return tau, found
-    lean = require_feasible(inner).tau
-    for blend in _BLENDS:
-        nearer = tau + blend * (lean - tau)
-        found = inner.evaluate(nearer[None])
+        return window_s, found
+    lean = require_feasible(inner).window_s
+    longest = inner.problem.round_max_s
+    near = window_s + _BLENDS[:, None] * (lean - window_s)
+    rounds = round_s + _BLENDS * (longest - round_s)
+    for window, length in zip(near, rounds, strict=True):
+        found = inner.evaluate(window[None], np.array([length]))
         if found.violation[0] == 0:
-            return nearer, found
+            return window, found
     return lean, found

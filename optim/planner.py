@@ -1,14 +1,18 @@
 """A plan for a fleet: it is searched for, certified and rounded to what devices can run.
 
 1. Whether a plan exists; if not, :class:`~fimi.optim.problem.InfeasibleError` says why.
-2. (P5) the cross-entropy search over the time splits, (P2) and (P3) inside it.
-3. A certified lower bound on the energy of *every* plan, and the distance from it. A search
-   result farther from the bound than the tolerance is refined from the certified time splits.
-4. Whole samples, (P4) spread over the classes, and frequencies that the devices can set.
+2. The dual decomposition (:mod:`fimi.optim.joint`): a plan in real numbers of samples, and a bound
+   on the energy of *every* plan. Budgets are kept by weighing joules (:mod:`fimi.optim.budgets`).
+3. (P5) the cross-entropy search over the time splits and the length of the round, (P2) and (P3)
+   inside it; from the splits of the dual decomposition, or from cold.
+4. Whole samples, (P4) spread over the classes, and settable speeds; where devices have steps,
+steps,
+   samples and the length of the round are chosen together (:mod:`fimi.optim.steps`).
 
-The result has two energies, each with its gap to the same bound: ``search_energy_j`` of the plan in
-real numbers, whose gap says how good the search was; and ``energy_j`` of the plan as it will run,
-whose gap also contains the price of whole samples and discrete frequencies.
+A plan has both energies, the board's and the dynamic one, each with its own bound: one is the
+objective, the other shows what the choice of it costs. ``search_energy_j`` is the objective of the
+plan in real numbers of samples; the gap of the plan as it runs also contains the price of whole
+ones.
 """
 
 from __future__ import annotations
@@ -20,33 +24,34 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+from msgspec.structs import replace
 
 from fimi.energy.cost_model import Array
+from fimi.optim.budgets import Kept, keep_budgets, spent_j
 from fimi.optim.cross_entropy import Iteration, SearchResult, SearchSettings, minimise
-from fimi.optim.dual import dual
-from fimi.optim.feasibility import require_feasible, require_reachable_error
+from fimi.optim.feasibility import Leanest, require_feasible, require_reachable_error
 from fimi.optim.inner import InnerSolver, SplitCosts
-from fimi.optim.joint import nearest_feasible, solve
-from fimi.optim.plans import (
-    Certified,
-    DeviceShare,
-    Plan,
-    PlanStatus,
-    SearchName,
-    gap_percent,
-)
-from fimi.optim.problem import FimiProblem, InfeasibleError
-from fimi.optim.realise import RunnablePlan, realise
-from fimi.optim.splits import Z_REACH, Objective, SplitSpace, try_edges
+from fimi.optim.joint import Prices, nearest_feasible, prices_of, solve
+from fimi.optim.lanes import EnergyWeights
+from fimi.optim.plans import Certified, DeviceShare, Plan, PlanStatus, SearchName, gap_percent
+from fimi.optim.problem import FimiProblem, InfeasibleError, Objective
+from fimi.optim.realise import RunnablePlan, Work, cost, realise, runnable
+from fimi.optim.splits import Z_REACH, SplitSpace, try_edges
+from fimi.optim.splits import Objective as SplitObjective
+from fimi.optim.steps import improve
 
 __all__ = ["DeviceShare", "Plan", "SearchSettings", "plan"]
 
-_PROGRAM_DEVICES_MAX = 120
-"""For larger fleets dual decomposition proves the same bound in a fraction of CVXPY's time."""
-_WARM_DEVIATION = 0.3
-_REFINE_DEVIATION = 0.01
+_NEAR_DEVIATION = 0.02
+_NEAR_SAMPLES, _NEAR_SAMPLES_MAX, _NEAR_LEAST, _NEAR_ITERATIONS = 24, 80, 12, 25
+_NEAR_CELLS = 30_000
+"""Candidates times lanes of an iteration that begins at the dual decomposition, at most."""
+_BETTER = 1e-9
+"""A search has found a better plan if it saves this share of the energy."""
 _RETREATS = np.logspace(-4.0, 0.0, 17)
 """Shares of the way to the leanest plan at which whole samples are tried."""
+_TIGHTENINGS = (1.0, 0.999, 0.99, 0.97)
+"""Factors on the budgets: whole samples may take a plan that just keeps them above them."""
 
 Progress = Callable[[int, float], None]
 """Called after every iteration with its number and the best energy so far (infinite before the
@@ -68,176 +73,165 @@ def plan(
         seed: the same problem, settings and seed give the same plan to the last digit.
         settings: settings of the search.
         progress: called after every iteration of the search.
-        start: a plan for a similar problem; the search starts from its time splits. Devices are
-            matched by id.
+        start: a plan for a similar problem, whose prices are those that are tried first.
 
     Raises:
         InfeasibleError: no plan meets the constraints.
     """
     settings = settings or SearchSettings()
     began = time.perf_counter()
-    inner = InnerSolver(problem)
-    require_reachable_error(inner)
-    if np.count_nonzero(inner.has_work) > settings.devices_max:
-        return _plan_large(inner, settings, began, start)
-    space = SplitSpace(inner if settings.inner == "fast" else _reference(problem))
-    first, leanest_tau = _starting_point(space, start)
-    result = _search(space, first, seed, settings, progress, warm=start is not None)
-    if result.violation > 0:  # the leanest split is feasible by construction
-        result = _search(space, space.point(leanest_tau()), seed, settings, progress, warm=True)
-    tau = leanest_tau()[None] if result.violation > 0 else space.tau(result.best[None])
-    found = inner.evaluate(tau)
-    search_s = time.perf_counter() - began
-    name: SearchName = "cross-entropy" if space.dimension else "no split to search"
-    bound_j = None
-    if settings.certify:
-        bound_j, certified_tau = _prove(inner, found)
-        gap = gap_percent(float(found.energy_j[0]), bound_j)
-        if status_of(gap, settings) == "feasible":
-            refined = _refine(space, certified_tau, seed, settings)
-            better = inner.evaluate(refined)
-            if better.violation[0] == 0 and better.energy_j[0] < found.energy_j[0]:
-                tau, found, name = refined, better, "cross-entropy, refined from the certificate"
-    certificate_s = time.perf_counter() - began - search_s
-    runnable = _runnable(inner, found, tau[0], leanest_tau)
+    require_reachable_error(InnerSolver(problem))
+    prices = _prices_of(start)
+    for tightened in _TIGHTENINGS:
+        kept = keep_budgets(problem, start=prices, tightened=tightened)
+        certified_s = time.perf_counter() - began
+        found, name, result = _search(kept, seed, settings, progress)
+        work = _runnable(kept.inner, found)
+        if not kept.inner.lanes.single:
+            enough_j = kept.solution.bound_j * (1.0 + settings.gap_tolerance_percent / 100.0)
+            better = improve(kept.inner, prices_of(kept.solution), work, enough_j)
+            if cost(kept.inner, better).energy_j[0] < cost(kept.inner, work).energy_j[0]:
+                work = better
+                if name == "dual decomposition":
+                    name = "dual decomposition, then steps and samples"
+        fleet = runnable(kept.inner, work)
+        if _within_budgets(problem, fleet):
+            break
+    search_s = time.perf_counter() - began - certified_s
+    bounds = _bounds(problem, kept) if settings.certify else {}
     return _assemble(
-        problem, runnable, found, result, settings, name, bound_j, (search_s, certificate_s)
+        problem,
+        kept,
+        fleet,
+        found,
+        result,
+        settings,
+        name,
+        bounds,
+        (search_s, time.perf_counter() - began - search_s),
     )
 
 
-def _runnable(
-    inner: InnerSolver, found: SplitCosts, tau: Array, leanest_tau: Callable[[], Array]
-) -> RunnablePlan:
-    """The plan in whole samples; where rounding makes it infeasible, the nearest feasible one."""
-    try:
-        return realise(inner, found.compute.samples[0], tau, leanest_tau)
-    except InfeasibleError:
-        leanest = leanest_tau()
-    for retreat in _RETREATS[:-1]:
-        nearer = tau + retreat * (leanest - tau)
-        other = inner.evaluate(nearer[None])
-        if other.violation[0] == 0:
-            with contextlib.suppress(InfeasibleError):
-                return realise(inner, other.compute.samples[0], nearer, leanest_tau)
-    other = inner.evaluate(leanest[None])
-    return realise(inner, other.compute.samples[0], leanest, leanest_tau)
-
-
-def _starting_point(space: SplitSpace, start: Plan | None) -> tuple[Array, Callable[[], Array]]:
-    """Where the search begins, and the leanest split for when it is needed.
-
-    This also decides whether the problem is feasible: by a feasible split among a few obvious
-    ones, or else by the exact answer.
-    """
-    inner = space.inner
-
-    @functools.cache
-    def leanest() -> Array:
-        return require_feasible(inner).tau
-
-    obvious = np.linspace(-4.0, 4.0, 17)[:, None] * np.ones(space.dimension)
-    if start is not None:
-        splits = {device.device: device.point.time_split for device in start.devices}
-        tau = np.array([splits.get(device, 0.5) for device in inner.problem.devices])
-        obvious = np.concatenate([space.point(tau)[None], obvious])
-    evaluation = inner.evaluate(space.tau(obvious))
-    order = np.lexsort((evaluation.energy_j, evaluation.violation))
-    if evaluation.violation[order[0]] > 0:
-        return space.point(leanest()), leanest
-    if start is not None and evaluation.violation[0] == 0:
-        return obvious[0], leanest
-    return obvious[order[0]], leanest
+def _prices_of(plan: Plan | None) -> Prices | None:
+    if plan is None:
+        return None
+    lam, mu = plan.learning_multiplier, plan.band_multiplier
+    return Prices(
+        math.log(lam) if lam > 0 else -math.inf,
+        math.log(mu) if mu > 0 else -math.inf,
+        plan.round_s,
+    )
 
 
 def _search(
-    space: SplitSpace,
-    first: Array,
-    seed: int,
-    settings: SearchSettings,
-    progress: Progress | None,
-    *,
-    warm: bool,
-) -> SearchResult:
-    if not space.dimension:
-        energy_j, violation = Objective(space)(first[None])
-        return SearchResult(first, float(energy_j[0]), float(violation[0]), (), "converged", 1)
+    kept: Kept, seed: int, settings: SearchSettings, progress: Progress | None
+) -> tuple[SplitCosts, SearchName, SearchResult]:
+    """(P5) The plan in real numbers, what found it, and the search's own account."""
+    inner, solution = kept.inner, kept.solution
 
     def report(iteration: Iteration) -> None:
         if progress is not None:
             progress(iteration.number, math.inf if iteration.best is None else iteration.best)
 
-    objective = Objective(space)
+    space = SplitSpace(inner if settings.inner == "fast" else _reference(inner))
+    objective = SplitObjective(space)
+    near = settings.start == "dual"
+    if not space.dimension:
+        nothing = SearchResult(np.zeros(0), solution.energy_j, 0.0, (), "converged", 0)
+        return solution.evaluation, "dual decomposition", nothing
+    if near:
+        first = space.point(solution.window_s, solution.round_s)
+        most = min(_NEAR_SAMPLES + space.dimension, _NEAR_SAMPLES_MAX)
+        most = max(_NEAR_LEAST, min(most, _NEAR_CELLS // inner.lanes.size))
+        iterations = min(settings.iterations, _NEAR_ITERATIONS)
+        used = replace(settings, samples=settings.samples or most, iterations=iterations)
+    else:
+        first, used = _even(space, objective), settings
     result = minimise(
         objective,
         first,
         seed=seed,
-        settings=settings,
-        deviation=_WARM_DEVIATION if warm else None,
-        reach=Z_REACH,
+        settings=used,
+        deviation=_NEAR_DEVIATION if near else None,
+        reach=math.inf if near else Z_REACH,
         progress=report,
     )
-    return try_edges(objective, result) if result.violation == 0 else result
+    if not near and result.violation == 0:
+        result = try_edges(objective, result)
+    if result.violation > 0 or (near and result.value >= solution.energy_j * (1.0 - _BETTER)):
+        return solution.evaluation, "dual decomposition", result
+    windows, rounds = space.decode(result.best[None])
+    found = inner.evaluate(windows, rounds)
+    if found.violation[0] > 0 or (near and found.energy_j[0] >= solution.energy_j):
+        return solution.evaluation, "dual decomposition", result
+    return found, "cross-entropy from the dual decomposition" if near else "cross-entropy", result
 
 
-def _plan_large(
-    inner: InnerSolver, settings: SearchSettings, began: float, start: Plan | None
-) -> Plan:
-    """The plan of a large fleet: dual decomposition gives plan and bound at once."""
-    prices = None if start is None else (start.learning_multiplier, start.band_multiplier)
-    solution = solve(inner, start=prices)
-    solved_s = time.perf_counter() - began
-    tau = solution.tau
-    runnable = _runnable(inner, solution.evaluation, tau, lambda: require_feasible(inner).tau)
-    nothing = SearchResult(tau, solution.energy_j, 0.0, (), "converged", solution.steps)
-    return _assemble(
-        inner.problem,
-        runnable,
-        solution.evaluation,
-        nothing,
-        settings,
-        "dual decomposition",
-        solution.bound_j if settings.certify else None,
-        (solved_s, 0.0),
+def _even(space: SplitSpace, objective: SplitObjective) -> Array:
+    """Where a cold search begins: the best of a few even splits, feasible if any is."""
+    even = np.linspace(-4.0, 4.0, 17)[:, None] * np.ones(space.dimension)
+    if space.inner.free_round:
+        lengths = np.array([4.0, 1.0, -1.0])
+        even = np.repeat(even, len(lengths), axis=0)
+        even[:, -1] = np.tile(lengths, len(even) // len(lengths))
+    values, violations = objective(even)
+    best = int(np.lexsort((values, violations))[0])
+    if violations[best] == 0:
+        return np.asarray(even[best])
+    lean = require_feasible(space.inner)
+    return space.point(lean.window_s, space.inner.problem.round_max_s)
+
+
+def _runnable(inner: InnerSolver, found: SplitCosts) -> Work:
+    """The plan in whole samples; where rounding makes it infeasible, the nearest feasible one."""
+    compute, round_s = found.compute, float(found.round_s[0])
+    window_s = compute.time_s[0]
+
+    @functools.cache
+    def leanest() -> Leanest:
+        return require_feasible(inner)
+
+    try:
+        return realise(inner, compute.samples[0], compute.lane[0], window_s, round_s, leanest)
+    except InfeasibleError:
+        lean = leanest()
+    longest = inner.problem.round_max_s
+    for retreat in _RETREATS:
+        nearer = window_s + retreat * (lean.window_s - window_s)
+        length = round_s + retreat * (longest - round_s)
+        other = inner.evaluate(nearer[None], np.array([length]))
+        if other.violation[0] == 0:
+            with contextlib.suppress(InfeasibleError):
+                return realise(
+                    inner, other.compute.samples[0], other.compute.lane[0], nearer, length, leanest
+                )
+    other_window, other = nearest_feasible(inner, lean.window_s, longest)
+    return realise(
+        inner, other.compute.samples[0], other.compute.lane[0], other_window, longest, leanest
     )
 
 
-def _reference(problem: FimiProblem) -> InnerSolver:
+def _within_budgets(problem: FimiProblem, fleet: RunnablePlan) -> bool:
+    """Whether a plan keeps the budgets of its problem."""
+    worn = fleet.compute_j + fleet.upload_j - problem.energy_per_bit_j * problem.payload_bits
+    spent = spent_j(problem, worn, fleet.samples.astype(float), fleet.round_s)
+    return bool((spent <= problem.budget_j).all()) and float(spent.sum()) <= problem.fleet_budget_j
+
+
+def _bounds(problem: FimiProblem, kept: Kept) -> dict[Objective, float]:
+    """Certified bounds on both energies of every plan; that of the objective knows the budgets."""
+    own = max(kept.solution.bound_j - kept.charges_j, 0.0)
+    other: Objective = "dynamic" if problem.objective == "board" else "board"
+    second = solve(
+        InnerSolver(problem, EnergyWeights.of(problem, other)), start=prices_of(kept.solution)
+    ).bound_j
+    return {problem.objective: own, other: second}
+
+
+def _reference(inner: InnerSolver) -> InnerSolver:
     from fimi.optim.reference import ReferenceSolver  # imports CVXPY
 
-    return ReferenceSolver(problem)
-
-
-def _prove(inner: InnerSolver, found: SplitCosts) -> tuple[float, Array]:
-    """The better of two certified bounds: at the program's multipliers, at the search's own."""
-    from fimi.optim.certificate import certify
-
-    own = dual(
-        inner,
-        float(np.exp(found.compute.log_multiplier[0])),
-        float(np.exp(found.upload.log_multiplier[0])),
-    )
-    if inner.problem.size <= _PROGRAM_DEVICES_MAX:
-        certificate = certify(inner, scale_j=float(found.energy_j[0]))
-        if certificate.status != "failed":
-            return max(own.bound_j, certificate.bound_j, 0.0), certificate.tau
-    solution = solve(inner, start=(own.learning_multiplier, own.band_multiplier))
-    return max(own.bound_j, solution.bound_j), solution.tau
-
-
-def _refine(space: SplitSpace, tau: Array, seed: int, settings: SearchSettings) -> Array:
-    """The certified splits, made feasible, or the best of a narrow search around them."""
-    tau, _ = nearest_feasible(space.inner, tau)
-    result = minimise(
-        Objective(space),
-        space.point(tau),
-        seed=seed,
-        settings=settings,
-        deviation=_REFINE_DEVIATION,
-    )
-    exact = space.inner.evaluate(tau[None])
-    if result.violation == 0 and result.value < exact.energy_j[0]:
-        return space.tau(result.best[None])
-    return tau[None]
+    return ReferenceSolver(inner.problem)
 
 
 def status_of(gap: float | None, settings: SearchSettings) -> PlanStatus:
@@ -249,36 +243,52 @@ def status_of(gap: float | None, settings: SearchSettings) -> PlanStatus:
 
 def _assemble(
     problem: FimiProblem,
-    runnable: RunnablePlan,
+    kept: Kept,
+    fleet: RunnablePlan,
     found: SplitCosts,
     result: SearchResult,
     settings: SearchSettings,
     name: SearchName,
-    bound_j: float | None,
+    bounds: dict[Objective, float],
     seconds: tuple[float, float],
 ) -> Plan:
-    search_energy_j = float(found.energy_j[0])
-    least = Certified(energy_j=runnable.energy_j, bound_j=bound_j)
-    board = Certified(energy_j=runnable.energy_j)
-    gap = least.gap_percent
+    board = Certified(energy_j=fleet.board_j(problem), bound_j=bounds.get("board"))
+    dynamic = Certified(energy_j=fleet.dynamic_j, bound_j=bounds.get("dynamic"))
+    least = board if problem.objective == "board" else dynamic
+    base = InnerSolver(problem)
+    search_j = float(
+        base.objective_j(
+            found.compute.energy_j, found.upload.energy_j, found.compute.samples, found.round_s
+        )[0]
+    )
+    budget_cost_j = 0.0
+    if kept.charges_j > 0:
+        budget_cost_j = max(0.0, search_j - solve(base).energy_j)
+    total_s = np.minimum(problem.t_max_s, fleet.round_s - problem.receive_s)
     constrained = math.isfinite(problem.error_max)
+    shares = fleet.shares(problem, fleet.compute_s / np.maximum(total_s, 1e-300))
     return Plan(
-        devices=runnable.shares(problem, runnable.compute_s / problem.t_max_s),
-        status=status_of(gap, settings),
+        devices=tuple(
+            replace(share, budget_price=float(price + kept.fleet_price))
+            for share, price in zip(shares, kept.device_prices, strict=True)
+        ),
+        status=status_of(least.gap_percent, settings),
         search=name,
-        objective="dynamic",
-        dynamic=least,
+        objective=problem.objective,
         board=board,
-        round_s=problem.round_max_s,
-        search_energy_j=search_energy_j,
-        search_gap_percent=gap_percent(search_energy_j, bound_j),
-        error=problem.error(runnable.samples.astype(float)) if constrained else None,
+        dynamic=dynamic,
+        round_s=fleet.round_s,
+        search_energy_j=search_j,
+        search_gap_percent=gap_percent(search_j, least.bound_j),
+        error=problem.error(fleet.samples.astype(float)) if constrained else None,
         error_max=problem.error_max if constrained else None,
-        learning_multiplier=float(np.exp(found.compute.log_multiplier[0])),
-        band_multiplier=float(np.exp(found.upload.log_multiplier[0])),
+        learning_multiplier=kept.solution.learning_multiplier,
+        band_multiplier=kept.solution.band_multiplier,
         history=result.history,
         stop=result.stop,
         evaluations=result.evaluations,
         search_s=seconds[0],
         certificate_s=seconds[1],
+        preparation_j=fleet.preparation_j(problem),
+        budget_cost_j=budget_cost_j,
     )

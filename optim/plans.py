@@ -12,12 +12,13 @@ from fimi.optim.cross_entropy import Iteration
 from fimi.optim.problem import Objective
 
 SearchName = Literal[
-    "cross-entropy",
-    "cross-entropy, refined from the certificate",
     "dual decomposition",
-    "no split to search",
+    "dual decomposition, then steps and samples",
+    "cross-entropy from the dual decomposition",
+    "cross-entropy",
     "no search",
 ]
+"""What found a plan. Steps and samples are chosen together where devices have steps."""
 PlanStatus = Literal["optimal", "feasible", "uncertified"]
 """``optimal``: the plan as it will run is within the gap tolerance of the bound. ``feasible``: it
 is not, because of the search or of whole samples and settable frequencies. ``uncertified``: no
@@ -36,6 +37,8 @@ class DeviceShare(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         upload_s: predicted time of the upload.
         compute_j: predicted dynamic energy of training.
         upload_j: predicted dynamic energy of the upload.
+        budget_price: joules that the fleet would save in a run for each joule more in this device's
+            budget; 0 where the budget does not bind.
     """
 
     device: str
@@ -46,6 +49,7 @@ class DeviceShare(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     upload_s: float
     compute_j: float
     upload_j: float
+    budget_price: float = 0.0
 
 
 class Certified(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -97,6 +101,7 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         evaluations: number of candidates that it evaluated.
         search_s: wall time of the search, s.
         certificate_s: wall time of the certificate, s.
+        budget_cost_j: how much more of the objective a round takes because of the budgets, J.
         synthetic_value: q: the worth of a synthetic sample in real ones that was assumed.
     """
 
@@ -120,6 +125,7 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     certificate_s: float
     synthetic_value: float = 1.0
     preparation_j: float = 0.0
+    budget_cost_j: float = 0.0
 
     @property
     def least(self) -> Certified:

@@ -22,6 +22,7 @@ import functools
 import itertools
 import math
 import time
+from typing import get_args
 
 import msgspec
 import numpy as np
@@ -32,9 +33,11 @@ from fimi.optim.cross_entropy import SearchSettings
 from fimi.optim.dual import dual
 from fimi.optim.feasibility import least_bandwidth, require_feasible
 from fimi.optim.inner import InnerSolver
-from fimi.optim.joint import JointSolution, solve
+from fimi.optim.joint import JointSolution, Prices, prices_of, solve
+from fimi.optim.lanes import EnergyWeights, lanes_of, merged
 from fimi.optim.plans import Plan, gap_percent
-from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError
+from fimi.optim.problem import FimiProblem, InfeasibleError, Objective, ProblemError
+from fimi.optim.radio import Radio
 from fimi.optim.target import Choice, RoundsModel
 
 _SMALLEST_VALUE = 1e-6
@@ -44,10 +47,6 @@ _SETTLED = 1e-8
 _CHOICE_SETTLED = 1e-5
 _SLACK = 1e-9
 _SEGMENTS = 32
-_MARGIN = 1e-11
-"""Taken off the bound, relative to its terms, for rounding errors."""
-_LOOSE = 1e30
-"""A limit on the error that never binds: the segments of the bound need none."""
 
 
 def effective(problem: FimiProblem, synthetic_value: float, samples: Array) -> Array:
@@ -93,12 +92,20 @@ def plan(
     whole = np.array([share.samples for share in found.devices], float)
     error = problem.error(effective(problem, synthetic_value, whole))
     began = time.perf_counter()
-    bound_j = _bound(problem, synthetic_value, solution) if settings.certify else None
-    search_gap = gap_percent(found.search_energy_j, bound_j)
+    board, dynamic = found.board, found.dynamic
+    if settings.certify:
+        prices = prices_of(solution)
+        bounds = {
+            objective: _bound(problem, synthetic_value, objective, solution, prices)
+            for objective in get_args(Objective)
+        }
+        board = msgspec.structs.replace(board, bound_j=bounds["board"])
+        dynamic = msgspec.structs.replace(dynamic, bound_j=bounds["dynamic"])
+    found = msgspec.structs.replace(found, board=board, dynamic=dynamic)
+    search_gap = gap_percent(found.search_energy_j, found.bound_j)
     return msgspec.structs.replace(
         found,
         status=planner.status_of(search_gap, settings),
-        dynamic=msgspec.structs.replace(found.dynamic, bound_j=bound_j),
         search_gap_percent=search_gap,
         error=error,
         synthetic_value=synthetic_value,
@@ -113,8 +120,6 @@ def choose(
     *,
     synthetic_value: float = 1.0,
     rounds: RoundsModel | None = None,
-    constant_power_w: float = 0.0,
-    deadline_scales: tuple[float, float] | None = None,
 ) -> Choice:
     """:func:`fimi.optim.target.choose` with synthetic samples worth q real ones each.
 
@@ -127,20 +132,14 @@ def choose(
         InfeasibleError: no Δ_max has a plan.
     """
     _check(synthetic_value)
-    under = functools.partial(
-        target.choose,
-        accuracy=accuracy,
-        rounds=rounds,
-        constant_power_w=constant_power_w,
-        deadline_scales=deadline_scales,
-    )
+    under = functools.partial(target.choose, accuracy=accuracy, rounds=rounds)
     if synthetic_value == 1.0:
         return under(problem)
     most = problem.local_samples + problem.generated_max
     choice = under(tangent(problem, synthetic_value, most))
     for _ in range(_TANGENTS_MAX):
         law = _settle(choice.apply(problem), synthetic_value)[0]
-        better = under(msgspec.structs.replace(law, t_max_s=problem.t_max_s))
+        better = under(law)
         saved_j = choice.best.total_j - better.best.total_j
         if saved_j > 0:
             choice = better
@@ -194,7 +193,7 @@ def _settle(problem: FimiProblem, q: float) -> tuple[FimiProblem, JointSolution]
     law = feasible_law(problem, q)
     solution = solve(InnerSolver(law))
     for _ in range(_TANGENTS_MAX):
-        start = (solution.learning_multiplier, solution.band_multiplier)
+        start = prices_of(solution)
         moved = tangent(problem, q, solution.evaluation.compute.samples[0])
         try:
             better = solve(InnerSolver(moved), start=start)
@@ -240,7 +239,7 @@ def feasible_law(problem: FimiProblem, q: float) -> FimiProblem:
         if not lean.error < least * (1.0 - _SLACK):
             break
         least = lean.error
-        law = tangent(problem, q, lean.tau * problem.t_max_s / per_sample_s)
+        law = tangent(problem, q, lean.window_s / per_sample_s)
     try:
         require_feasible(InnerSolver(law))
     except InfeasibleError as error:
@@ -249,32 +248,33 @@ def feasible_law(problem: FimiProblem, q: float) -> FimiProblem:
     return law
 
 
-def _bound(problem: FimiProblem, q: float, solution: JointSolution) -> float:
-    """(45) No plan in whole samples uses less: the dual function, chords over short ranges of D."""
+def _bound(
+    problem: FimiProblem, q: float, objective: Objective, solution: JointSolution, prices: Prices
+) -> float:
+    """(45) No plan in whole samples uses less: the dual function, chords over short ranges of D.
+
+    Each range is a lane of its device, so that the bound is the least over all lanes and rounds.
+    """
     counts = problem.weights > 0
     most = problem.local_samples + problem.generated_max
     lowest = np.where(counts, np.maximum(problem.local_samples, 1.0), problem.local_samples)
     # The largest D that can be trained on while the upload has the whole band.
-    left_s = problem.t_max_s - InnerSolver(problem).full_power_s(problem.bandwidth_hz)
+    left_s = problem.t_max_s - Radio(problem).full_power_s(problem.bandwidth_hz)
     capacity = left_s * problem.frequency_max_hz / problem.cycles_per_pass
     highest = np.where(counts, np.maximum(np.minimum(most, np.floor(capacity)), lowest), lowest)
+    weights = EnergyWeights.of(problem, objective)
+    if objective != problem.objective:
+        law = tangent(problem, q, np.maximum(solution.evaluation.compute.samples[0], 1.0))
+        solution = solve(InnerSolver(law, weights), start=prices)
     best = np.clip(solution.evaluation.compute.samples[0], lowest, highest)
-    price = solution.learning_multiplier
-    terms = np.full(problem.size, np.inf)
-    edges = _edges(lowest, best, highest)
-    for low, high in itertools.pairwise(edges):
-        law = chord(problem, q, low, high)
-        segment = msgspec.structs.replace(
-            law,
-            local_counts=low.astype(np.int64)[:, None],
-            generated_max=high - low,
-            error_max=_LOOSE,
-        )
-        point = dual(InnerSolver(segment), price, solution.band_multiplier)
-        terms = np.minimum(terms, point.terms_j)
-    charges = price * problem.error_budget + solution.band_multiplier * problem.bandwidth_hz
-    margin = _MARGIN * (float(np.abs(terms).sum()) + charges)
-    return max(float(terms.sum()) - charges - margin, 0.0)
+    ranges = [
+        lanes_of(chord(problem, q, low, high), weights, low, high)
+        for low, high in itertools.pairwise(_edges(lowest, best, highest))
+    ]
+    # Without a tightened least D: every range has its own.
+    inner = InnerSolver(problem, weights, lanes=merged(ranges))
+    point = dual(inner, solution.learning_multiplier, solution.band_multiplier, solution.round_s)
+    return max(point.bound_j, 0.0)
 
 
 def _edges(lowest: Array, best: Array, highest: Array) -> Array:

@@ -1,10 +1,9 @@
-"""From a plan in real numbers to one a fleet can run: whole samples, settable frequencies.
+"""From a plan in real numbers to one a fleet can run: whole samples, settable speeds.
 
 1. :func:`whole_samples` rounds the data amounts so that the learning constraint still holds.
-2. :func:`realise` gives each device the lowest frequency it can set that still meets its compute
-   window, gives the time that this frees to the upload and solves (P3) again. Where frequencies are
-   discrete, a descent over single steps (one device one step up or down) follows, because
-   rounding every device up is rarely the best of the discrete plans.
+2. :func:`realise` gives each device its speed for them and solves (P3) again. Where devices have
+   steps, :mod:`fimi.optim.steps` then looks for a better choice of steps, samples and length of the
+   round.
 
 docs/model.md, section "What a fleet can run".
 """
@@ -19,46 +18,97 @@ from numpy.typing import NDArray
 
 from fimi.energy.cost_model import Array, OperatingPoint
 from fimi.optim.categories import fill
-from fimi.optim.feasibility import require_feasible
+from fimi.optim.feasibility import Leanest, require_feasible
 from fimi.optim.inner import InnerSolver, UploadSolution
 from fimi.optim.plans import DeviceShare
 from fimi.optim.problem import FimiProblem, InfeasibleError
 
 Samples = NDArray[np.int64]
+Rows = NDArray[np.intp]
 
 _SLACK = 1e-9
 _SPLIT_EDGE = 1e-9
-_DESCENT_DEVICES_MAX = 300
 _BLENDS = np.linspace(0.0, 1.0, 33)
+_STRETCHES = 1.0 + np.array([0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2])
+
+
+class Work(Struct, frozen=True, eq=False):
+    """What S candidates do, (S, I) each but for the round.
+
+    Attributes:
+        samples: D, whole numbers.
+        lane: the lane of each device.
+        frequency_hz: f.
+        round_s: length of the round, (S,).
+    """
+
+    samples: Array
+    lane: Rows
+    frequency_hz: Array
+    round_s: Array
+
+    def row(self, number: int) -> Work:
+        """One candidate, S = 1."""
+        pick = slice(number, number + 1)
+        return Work(
+            self.samples[pick], self.lane[pick], self.frequency_hz[pick], self.round_s[pick]
+        )
+
+
+class WorkCosts(Struct, frozen=True, eq=False):
+    """What candidates cost.
+
+    Attributes:
+        energy_j: the objective, (S,); infinite where a candidate is not feasible.
+        upload: (P3) in the time that is left.
+    """
+
+    energy_j: Array
+    upload: UploadSolution
 
 
 class RunnablePlan(Struct, frozen=True, eq=False):
-    """A plan in whole samples and settable frequencies, shape (I,) each.
+    """A plan in whole samples and settable speeds, shape (I,) each.
 
     Attributes:
         samples: D.
         frequency_hz: f.
+        settings: names of the measured operating points; empty where only a frequency is set.
         compute_s: t_cmp = E C D / f.
         compute_j: e_cmp.
-        upload_s: t_com, all the time that is left.
-        upload_j: e_com.
+        upload_s: t_com.
+        upload_j: e_com, with its joules per bit.
         bandwidth_hz: b.
         power_w: p.
+        round_s: length of the round, s.
     """
 
     samples: Samples
     frequency_hz: Array
+    settings: tuple[str, ...]
     compute_s: Array
     compute_j: Array
     upload_s: Array
     upload_j: Array
     bandwidth_hz: Array
     power_w: Array
+    round_s: float
 
     @property
-    def energy_j(self) -> float:
-        """Dynamic energy of the fleet in one round."""
+    def dynamic_j(self) -> float:
+        """Compute and upload above idle, of the fleet in one round, J."""
         return float(self.compute_j.sum() + self.upload_j.sum())
+
+    def preparation_j(self, problem: FimiProblem) -> float:
+        """Board energy of receiving the synthetic samples, once in a run, J."""
+        made = self.samples - problem.local_samples
+        return float((problem.synthetic_j * made).sum())
+
+    def board_j(self, problem: FimiProblem) -> float:
+        """Energy of the boards in one round with its share of the preparation, J."""
+        receiving = float((problem.receive_power_w * problem.receive_s).sum())
+        idle = float(problem.idle_power_w.sum()) * self.round_s
+        return self.dynamic_j + receiving + idle + self.preparation_j(problem) / problem.rounds
 
     def shares(self, problem: FimiProblem, time_splits: Array) -> tuple[DeviceShare, ...]:
         """The plan device by device, with synthetic samples spread over the classes by (P4).
@@ -78,6 +128,7 @@ class RunnablePlan(Struct, frozen=True, eq=False):
                     bandwidth_hz=float(self.bandwidth_hz[i]),
                     transmit_power_w=float(self.power_w[i]),
                     time_split=float(splits[i]),
+                    setting=self.settings[i],
                 ),
                 compute_s=float(self.compute_s[i]),
                 upload_s=float(self.upload_s[i]),
@@ -88,10 +139,10 @@ class RunnablePlan(Struct, frozen=True, eq=False):
         )
 
 
-def whole_samples(inner: InnerSolver, samples: Array, tau: Array) -> Samples:
+def whole_samples(inner: InnerSolver, samples: Array, window_s: Array) -> Samples:
     """Round a feasible D, (I,): up for as few devices as the learning constraint allows.
 
-    Devices with time for one more sample, by the splits ``tau``, (I,), are rounded up first.
+    Devices with time for one more sample in their windows, (I,), are rounded up first.
     """
     problem = inner.problem
     down = np.maximum(np.floor(samples + 1e-6), problem.local_samples)
@@ -100,7 +151,7 @@ def whole_samples(inner: InnerSolver, samples: Array, tau: Array) -> Samples:
     if not inner.bound_by_error:
         return down.astype(np.int64)
     per_sample = problem.cycles_per_pass / problem.frequency_max_hz
-    in_time = per_sample * up <= tau * problem.t_max_s
+    in_time = per_sample * up <= window_s
     order = np.lexsort((-(samples - down), ~in_time))
     limit = problem.error_max * (1.0 + _SLACK)
     chosen = down
@@ -114,26 +165,37 @@ def whole_samples(inner: InnerSolver, samples: Array, tau: Array) -> Samples:
 
 
 def realise(
-    inner: InnerSolver, samples: Array, tau: Array, leanest_tau: Callable[[], Array]
-) -> RunnablePlan:
-    """The plan with D and τ in real numbers, (I,) each, as it will run.
+    inner: InnerSolver,
+    samples: Array,
+    lane: Rows,
+    window_s: Array,
+    round_s: float,
+    leanest: Callable[[], Leanest],
+) -> Work:
+    """The work of a plan with D and windows in real numbers, (I,) each: one candidate.
 
-    ``leanest_tau`` gives the splits that need the least bandwidth; it is used if rounding up needs
-    more time than there is.
+    ``leanest`` gives the plan that needs the least bandwidth; it is used if rounding up needs more
+    time than there is.
 
     Raises:
         InfeasibleError: no split that was tried has room for whole samples.
     """
     problem = inner.problem
-    whole = whole_samples(inner, samples, tau)
-    cycles = problem.cycles_per_pass * whole
-    frequencies = _frequencies(inner, cycles, tau[None])
-    energy, feasible, _ = _cost(inner, cycles, frequencies)
-    if not feasible.any():
-        blends = tau + _BLENDS[:, None] * (leanest_tau() - tau)
-        frequencies = _frequencies(inner, cycles, blends)
-        energy, feasible, _ = _cost(inner, cycles, frequencies)
-    if not feasible.any():
+    whole = whole_samples(inner, samples, window_s).astype(float)
+    rounds = np.array([round_s])
+    if inner.free_round:  # rounding up may take a little more time than a tight round has
+        rounds = np.minimum(round_s * _STRETCHES, problem.round_max_s)
+    windows = np.repeat(window_s[None], len(rounds), axis=0)
+    works = [_work(inner, whole, windows, rounds, lane), _work(inner, whole, windows, rounds)]
+    costs = [cost(inner, work) for work in works]
+    if not any(np.isfinite(each.energy_j).any() for each in costs):
+        blends = window_s + _BLENDS[:, None] * (leanest().window_s - window_s)
+        rounds = round_s + _BLENDS * (problem.round_max_s - round_s)
+        works = [_work(inner, whole, blends, rounds)]
+        costs = [cost(inner, works[0])]
+    energies = np.concatenate([each.energy_j for each in costs])
+    first = int(np.argmin(energies))
+    if not np.isfinite(energies[first]):
         raise InfeasibleError(
             "learning error: plans exist with fractions of samples, but rounded to whole samples "
             "they run out of time or bandwidth; a slightly larger error_max, t_max_s or "
@@ -141,20 +203,86 @@ def realise(
             constraint="learning error",
             devices=problem.devices,
         )
-    first = int(np.argmin(np.where(feasible, energy, np.inf)))
-    frequency = _descend(inner, cycles, frequencies[first], float(energy[first]))
-    _, _, upload = _cost(inner, cycles, frequency[None])
-    power = problem.capacitance_w_per_hz3 * frequency**3 + problem.active_power_w
+    for work in works:
+        if first < len(work.samples):
+            return work.row(first)
+        first -= len(work.samples)
+    raise AssertionError
+
+
+def _work(
+    inner: InnerSolver,
+    samples: Array,
+    window_s: Array,
+    round_s: Array,
+    lane: Rows | None = None,
+) -> Work:
+    """Work on whole samples, (I,), within windows, (S, I): in given lanes, or by the windows.
+
+    By the windows a device with steps gets its slowest useful one that is fast enough.
+    """
+    lanes = inner.lanes
+    cycles = inner.problem.cycles_per_pass * samples
+    with np.errstate(divide="ignore", invalid="ignore"):
+        needed = np.where(cycles > 0, cycles / np.maximum(window_s, 1e-300), 0.0)
+    if lane is None:
+        fast = lanes.highest_hz >= needed[:, lanes.owner] * (1.0 - _SLACK)
+        last = np.append(lanes.starts[1:], lanes.size) - 1
+        first = np.where(fast, np.arange(lanes.size), lanes.size)
+        lane = np.minimum(np.minimum.reduceat(first, lanes.starts, axis=1), last)
+    lane = np.broadcast_to(lane, window_s.shape)
+    frequency = np.clip(needed, lanes.floor_hz[lane], lanes.highest_hz[lane])
+    return Work(np.broadcast_to(samples, window_s.shape), lane, frequency, round_s)
+
+
+def cost(inner: InnerSolver, work: Work) -> WorkCosts:
+    """The objective of candidates, bandwidth and power optimal; infinite where not feasible."""
+    problem = inner.problem
+    cycles = problem.cycles_per_pass * work.samples
+    compute_s = cycles / work.frequency_hz
+    left_s = inner.windows_s(work.round_s) - compute_s
+    upload = inner.upload(np.maximum(left_s, 1e-9 * problem.t_max_s))
+    energy = inner.objective_j(
+        inner.training_j(cycles, work.frequency_hz, work.lane),
+        upload.energy_j,
+        work.samples,
+        work.round_s,
+    )
+    feasible = (left_s > 0).all(axis=1) & (upload.violation <= _SLACK)
+    if inner.bound_by_error:
+        with np.errstate(divide="ignore"):
+            error = inner.error_above_floor(np.log(work.samples))
+        feasible &= error <= problem.error_budget + _SLACK * problem.error_max
+    return WorkCosts(np.where(feasible, energy, np.inf), upload)
+
+
+def runnable(inner: InnerSolver, work: Work) -> RunnablePlan:
+    """The plan of one feasible candidate."""
+    problem = inner.problem
+    samples, lane, frequency = work.samples[0], work.lane[0], work.frequency_hz[0]
+    upload = cost(inner, work).upload
+    cycles = problem.cycles_per_pass * samples
+    steps = inner.lanes.step[lane]
     compute_s = cycles / frequency
+    # The round is over when the last device has sent, which may be before its length.
+    busy_s = problem.receive_s + compute_s + upload.time_s[0]
+    round_s = float(work.round_s[0])
+    if not inner.free_round:
+        round_s = min(round_s, float(busy_s.max()))
     return RunnablePlan(
-        samples=whole,
+        samples=samples.astype(np.int64),
         frequency_hz=frequency,
+        settings=tuple(
+            names[step] if step >= 0 and names else ""
+            for names, step in zip(problem.step_names, steps, strict=True)
+        ),
         compute_s=compute_s,
-        compute_j=power * compute_s,
-        upload_s=problem.t_max_s - compute_s,
-        upload_j=upload.energy_j[0],
+        compute_j=inner.training_j(cycles, frequency, lane),
+        upload_s=upload.time_s[0],
+        upload_j=upload.energy_j[0] + problem.energy_per_bit_j * problem.payload_bits,
         bandwidth_hz=upload.bandwidth_hz[0],
         power_w=np.minimum(upload.power_w[0], problem.transmit_power_max_w),
+        round_s=round_s,
     )
 
 
@@ -164,67 +292,8 @@ def leanest_plan(inner: InnerSolver) -> RunnablePlan:
     Raises:
         InfeasibleError: there is none in real numbers, or none in whole samples.
     """
-    tau = require_feasible(inner).tau
-    samples = inner.evaluate(tau[None]).compute.samples[0]
-    return realise(inner, samples, tau, lambda: tau)
-
-
-def _frequencies(inner: InnerSolver, cycles: Array, tau: Array) -> Array:
-    """The frequency that each device needs to train within τ T, (S, I)."""
-    problem = inner.problem
-    with np.errstate(divide="ignore", invalid="ignore"):
-        needed = np.where(cycles > 0, cycles / (tau * problem.t_max_s), 0.0)
-    wanted = np.clip(needed, inner.floor_hz, problem.frequency_max_hz)
-    return np.stack([settable(inner, row) for row in wanted])
-
-
-def settable(inner: InnerSolver, frequency_hz: Array) -> Array:
-    """The lowest frequency each device can set that is not below the wanted one, (I,)."""
-    chosen = np.array(frequency_hz, float)
-    for i, steps in enumerate(inner.problem.frequency_steps_hz):
-        if steps:
-            place = int(np.searchsorted(steps, frequency_hz[i] * (1.0 - _SLACK)))
-            chosen[i] = steps[min(place, len(steps) - 1)]
-    return chosen
-
-
-def _cost(
-    inner: InnerSolver, cycles: Array, frequency_hz: Array
-) -> tuple[Array, NDArray[np.bool_], UploadSolution]:
-    """Energy and feasibility of frequencies (S, I) at fixed cycles (I,), bandwidth optimal."""
-    problem = inner.problem
-    compute_s = cycles / frequency_hz
-    left_s = problem.t_max_s - compute_s
-    upload = inner.upload(np.maximum(left_s, 1e-9 * problem.t_max_s))
-    power = problem.capacitance_w_per_hz3 * frequency_hz**3 + problem.active_power_w
-    energy = (power * compute_s + upload.energy_j).sum(axis=1)
-    feasible = (left_s > 0).all(axis=1) & (upload.violation <= _SLACK)
-    return energy, feasible, upload
-
-
-def _descend(inner: InnerSolver, cycles: Array, frequency_hz: Array, energy_j: float) -> Array:
-    """The best plan reachable by moving one device by one frequency step at a time."""
-    steps = inner.problem.frequency_steps_hz
-    stepped = [i for i, row in enumerate(steps) if len(row) > 1]
-    if len(stepped) > _DESCENT_DEVICES_MAX:
-        return frequency_hz  # the cost of a pass of moves grows with the square of the fleet
-    current = frequency_hz
-    for _ in range(8 * len(stepped)):
-        moves = []
-        for i in stepped:
-            place = int(np.searchsorted(steps[i], current[i] * (1.0 - _SLACK)))
-            for neighbour in (place - 1, place + 1):
-                if 0 <= neighbour < len(steps[i]):
-                    move = current.copy()
-                    move[i] = steps[i][neighbour]
-                    moves.append(move)
-        if not moves:
-            break
-        candidates = np.stack(moves)
-        energy, feasible, _ = _cost(inner, cycles, candidates)
-        energy = np.where(feasible, energy, np.inf)
-        best = int(np.argmin(energy))
-        if energy[best] >= energy_j * (1.0 - 1e-12):
-            break
-        current, energy_j = candidates[best], float(energy[best])
-    return current
+    lean = require_feasible(inner)
+    found = inner.evaluate(lean.window_s[None]).compute
+    longest = inner.problem.round_max_s
+    work = realise(inner, found.samples[0], found.lane[0], lean.window_s, longest, lambda: lean)
+    return runnable(inner, work)

@@ -1,6 +1,7 @@
 """Roots of monotone functions, by which multipliers, prices and break-even points are found.
 
 * :func:`falling_root`  many decreasing functions at once, each inside a bracket
+* :func:`falling_roots` the same, where a few are slow
 * :func:`price_root`    one decreasing function of a logarithm, without a bracket
 * :func:`root_between`  one function whose values at two points are known
 """
@@ -11,6 +12,8 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from fimi.energy.cost_model import Array
@@ -18,6 +21,23 @@ from fimi.energy.cost_model import Array
 LOG_LIMIT = 200.0
 """Beyond e^±200 a price is zero or infinite: the search for it ends."""
 _WIDEN = 4.0
+SETTLED = 1e-13
+"""Arguments and values below this are zero."""
+_ITERATIONS = 120
+
+
+class Balance(Struct, frozen=True, eq=False):
+    """Functions at points, (n,) each.
+
+    Attributes:
+        value: their values.
+        slope: their derivatives, ≤ 0.
+        net_j: what the difference behind each value is in joules, for bounds.
+    """
+
+    value: Array
+    slope: Array
+    net_j: Array
 
 
 def falling_root(
@@ -66,6 +86,62 @@ def falling_root(
         if settled.all():
             break
     return x
+
+
+def falling_roots(
+    balance: Callable[[Array, NDArray[np.intp]], Balance],
+    low: Array,
+    high: Array,
+    start: Array,
+    *,
+    tolerance: float = SETTLED,
+) -> tuple[Array, Array]:
+    """Roots of n falling functions, each leaving the iteration as it settles.
+
+    As :func:`falling_root`, for many functions of which a few are slow.
+
+    Args:
+        balance: called with arguments and with the numbers of the functions that they are for.
+        low: (n,), where a value is ≥ 0.
+        high: (n,), where a value is ≤ 0.
+        start: (n,) first guesses; the middle of the bracket where they are not finite.
+        tolerance: absolute accuracy of arguments and values.
+
+    Returns:
+        The roots, and how far from each the true root can be, (n,) both.
+    """
+    middle = (low + high) / 2.0
+    x = np.where(np.isfinite(start), np.clip(start, low, high), middle)
+    result, width = x.copy(), high - low
+    active = np.arange(x.size)
+    bottom, top = low.copy(), high.copy()
+    before = np.full_like(x, np.inf)
+    tried_low, tried_high = np.zeros_like(x, bool), np.zeros_like(x, bool)
+    for _ in range(_ITERATIONS):
+        found = balance(x, active)
+        value = found.value
+        rises = value > 0.0
+        bottom, top = np.where(rises, x, bottom), np.where(rises, top, x)
+        tried_low, tried_high = tried_low | rises, tried_high | ~rises
+        newton = np.clip(x - value / np.minimum(found.slope, -1e-12), bottom, top)
+        # At a jump of the derivative Newton's steps return to an end that was tried before.
+        back = np.where(rises, tried_high & (newton >= top), tried_low & (newton <= bottom))
+        good = (np.abs(value) <= 0.5 * before) & ~back
+        step = np.where(good, newton, (bottom + top) / 2.0)
+        before = np.where(good, np.abs(value), np.inf)
+        done = (np.abs(step - x) <= tolerance) | (np.abs(value) <= tolerance)
+        result[active[done]] = step[done]
+        width[active[done]] = (top - bottom)[done]
+        left = ~done
+        if not left.any():
+            break
+        active, x, before = active[left], step[left], before[left]
+        bottom, top = bottom[left], top[left]
+        tried_low, tried_high = tried_low[left], tried_high[left]
+    else:
+        result[active] = x
+        width[active] = top - bottom
+    return result, width
 
 
 def price_root(

@@ -1,6 +1,8 @@
-"""The outer search's space: one unbounded coordinate per time split, docs/model.md (19).
+"""The outer search's space: an unbounded coordinate for each time split, docs/model.md (19).
 
-* :class:`SplitSpace`  maps points to time splits and back
+Where the length of the round is a variable it has a coordinate of its own, the last one.
+
+* :class:`SplitSpace`  maps points to compute windows and lengths of the round, and back
 * :class:`Objective`   the cost of points, for :func:`fimi.optim.cross_entropy.minimise`
 * :func:`try_edges`    the last step of a search
 """
@@ -15,7 +17,7 @@ import numpy as np
 from fimi.energy.cost_model import Array
 from fimi.optim.cross_entropy import SearchResult
 from fimi.optim.feasibility import time_windows
-from fimi.optim.inner import InnerSolver
+from fimi.optim.inner import InnerSolver, SplitCosts
 
 Z_EDGE = 12.0
 """A coordinate this far out is at the end of its window, to 6e-6 of its width."""
@@ -26,40 +28,54 @@ _BLOCK = 10_000
 
 
 class SplitSpace:
-    """Time splits as points of an unbounded space: a logit inside each device's time window.
+    """Compute windows as points of an unbounded space: a logit inside each device's range.
 
-    τ = low + (high − low) / (1 + e^(−z)), (19). Devices without work have no coordinate.
+    t_cmp = low + (high − low) / (1 + e^(−z)), (19), with the ends that the length of the round
+    allows; the round itself lies between the shortest that any plan can have and the longest. A
+    device without work has no coordinate.
     """
 
     def __init__(self, inner: InnerSolver) -> None:
-        earliest, latest = time_windows(inner)
-        total_s = inner.problem.t_max_s
+        problem = inner.problem
         self.inner = inner
         self._work = np.flatnonzero(inner.has_work)
-        self._low = (earliest / total_s)[self._work]
-        self._width = np.maximum((latest / total_s)[self._work] - self._low, 0.0)
+        self._low_s, latest = time_windows(inner)
+        self._sending_s = problem.t_max_s - latest
+        self._longest_s = problem.round_max_s
+        busy = problem.receive_s + self._low_s + inner.radio.full_power_s(problem.bandwidth_hz)
+        self._shortest_s = min(float(busy.max()), self._longest_s)
 
     @property
     def dimension(self) -> int:
-        """Number of splits to choose."""
-        return int(self._work.size)
+        """Number of coordinates."""
+        return int(self._work.size) + int(self.inner.free_round)
 
-    def tau(self, z: Array) -> Array:
-        """(S, n) points to (S, I) time splits; 0 for devices without work."""
-        return self.whole(self._low + self._width / (1.0 + np.exp(-z)))
+    def decode(self, z: Array) -> tuple[Array, Array]:
+        """(S, n) points to compute windows, s, (S, I), 0 without work, and rounds, s, (S,)."""
+        round_s = np.full(len(z), self._longest_s)
+        if self.inner.free_round:
+            share = 1.0 / (1.0 + np.exp(-z[:, -1]))
+            round_s = self._shortest_s + share * (self._longest_s - self._shortest_s)
+        room = self._room(round_s)[:, self._work]
+        share = 1.0 / (1.0 + np.exp(-z[:, : self._work.size]))
+        window_s = np.zeros((len(z), self.inner.problem.size))
+        window_s[:, self._work] = self._low_s[self._work] + share * room
+        return window_s, round_s
 
-    def whole(self, tau: Array) -> Array:
-        """(S, n) time splits of the devices with work to those of all devices, (S, I)."""
-        full = np.zeros((len(tau), self.inner.problem.size))
-        full[:, self._work] = tau
-        return full
-
-    def point(self, tau: Array) -> Array:
-        """(I,) time splits to the (n,) point, at most 12 from the middle."""
+    def point(self, window_s: Array, round_s: float) -> Array:
+        """Compute windows, (I,), and a round to the (n,) point, at most 12 from the middle."""
+        room = self._room(np.array([round_s]))[0][self._work]
         with np.errstate(divide="ignore", invalid="ignore"):
-            share = (tau[self._work] - self._low) / self._width
+            share = (window_s - self._low_s)[self._work] / room
+            if self.inner.free_round:
+                whole = (round_s - self._shortest_s) / (self._longest_s - self._shortest_s)
+                share = np.append(share, whole)
             z = np.log(share) - np.log1p(-share)
         return np.asarray(np.clip(np.nan_to_num(z, nan=0.0), -Z_EDGE, Z_EDGE))
+
+    def _room(self, round_s: Array) -> Array:
+        """Widths of the ranges of t_cmp, (S, I)."""
+        return np.maximum(self.inner.windows_s(round_s) - self._sending_s - self._low_s, 0.0)
 
 
 class Objective:
@@ -72,15 +88,7 @@ class Objective:
     def __call__(self, z: Array) -> tuple[Array, Array]:
         """Energy (S,) and violation (S,) of points (S, n)."""
         rows = max(1, _BLOCK // max(1, z.shape[1]))
-        starts = self._starts
-        found = []
-        for block in np.split(z, range(rows, len(z), rows)):
-            guesses = [np.full(len(block), start) for start in starts or ()]
-            found.append(
-                self._space.inner.evaluate(
-                    self._space.tau(block), starts=(guesses[0], guesses[1]) if guesses else None
-                )
-            )
+        found = [self._evaluate(block) for block in np.split(z, range(rows, len(z), rows))]
         energy_j = np.concatenate([part.energy_j for part in found])
         violation = np.concatenate([part.violation for part in found])
         good = violation == 0
@@ -89,6 +97,12 @@ class Objective:
             log_mu = np.concatenate([part.upload.log_multiplier for part in found])
             self._starts = float(np.median(log_lam[good])), float(np.median(log_mu[good]))
         return energy_j, violation
+
+    def _evaluate(self, z: Array) -> SplitCosts:
+        starts = None
+        if self._starts is not None:
+            starts = np.full(len(z), self._starts[0]), np.full(len(z), self._starts[1])
+        return self._space.inner.evaluate(*self._space.decode(z), starts=starts)
 
 
 def try_edges(

@@ -16,7 +16,7 @@ import numpy as np
 from msgspec import Struct
 
 from fimi.optim.inner import InnerSolver
-from fimi.optim.joint import solve
+from fimi.optim.joint import Prices, prices_of, solve
 from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError
 
 _VALUES_MAX = 10_000
@@ -62,7 +62,7 @@ def sweep(
         ProblemError: there is no such parameter, or a value is impossible.
     """
     points = []
-    prices: tuple[float, float] | None = None
+    prices: Prices | None = None
     for combination in itertools.product(*ranges.values()):
         values = dict(zip(ranges, map(float, combination), strict=True))
         changed = problem
@@ -79,7 +79,7 @@ def sweep(
                 )
             )
             continue
-        prices = (solution.learning_multiplier, solution.band_multiplier)
+        prices = prices_of(solution)
         samples = solution.evaluation.compute.samples[0]
         mean = changed.error(samples)
         points.append(

@@ -1,13 +1,13 @@
-"""The Δ_max, and the deadline, of fewest joules to a target accuracy; docs/model.md (34)-(36).
+"""The Δ_max of fewest joules to a target accuracy; docs/model.md (34)-(36).
 
 FIMI takes Δ_max as given. With more synthetic data a round costs more and fewer rounds are needed,
-so there is a best Δ_max. With rounds(Δ) = r ln(1/ε) e^(cΔ) the joules to the target are log-convex
-in log(Δ_max − δ0) and log T, because the optimum of a generalised geometric program is log-convex
-in its limits. So a one-dimensional search finds the global optimum; each of its steps is a
-certified plan. The slope in Δ_max comes with the plan: it is −λ.
+so there is a best Δ_max. With rounds(Δ) = r ln(1/ε) e^(cΔ) the joules to the target are convex in
+log(Δ_max − δ0) and the logarithms of the plan, the length of the round among them. So a
+one-dimensional search finds the global optimum for laws; each of its steps is a certified plan. The
+slope in Δ_max comes with the plan: it is −λ.
 
 * :class:`RoundsModel`  rounds to an accuracy, and its fit
-* :func:`choose`        the best Δ_max, and the best T if asked for
+* :func:`choose`        the best Δ_max
 """
 
 from __future__ import annotations
@@ -21,15 +21,13 @@ from msgspec import Struct
 
 from fimi.optim.feasibility import least_bandwidth
 from fimi.optim.inner import InnerSolver
-from fimi.optim.joint import JointSolution, solve
+from fimi.optim.joint import JointSolution, prices_of, solve
 from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError
 from fimi.optim.realise import leanest_plan
 from fimi.optim.roots import root_between
 
-_GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
-_STEPS = 40
-_RESOLUTION, _COARSE = 1e-3, 1e-2
-"""Resolution of log(Δ_max − δ0) and log T. At a minimum the error grows with its square."""
+_RESOLUTION = 1e-3
+"""Resolution of log(Δ_max − δ0). At a minimum the error grows with its square."""
 _MARGIN = 1e-3
 
 
@@ -90,19 +88,22 @@ class TargetTrial(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
     Attributes:
         error_max: its Δ_max.
-        deadline_scale: factor on every ``t_max_s``.
+        round_s: length of a round, s.
         rounds: predicted rounds to the target.
-        round_j: joules of one round, constant power included.
-        round_bound_j: certified lower bound on them.
-        total_j: joules to the target.
+        round_j: the objective of one round, without preparation, J.
+        preparation_j: board energy of receiving the synthetic samples, J; 0 where the objective
+            does not count it.
+        total_j: joules to the target: rounds and preparation.
+        bound_j: no plan with this Δ_max gets there with less, J.
     """
 
     error_max: float
-    deadline_scale: float
+    round_s: float
     rounds: float
     round_j: float
-    round_bound_j: float
+    preparation_j: float
     total_j: float
+    bound_j: float
 
 
 class Choice(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -120,30 +121,19 @@ class Choice(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     accuracy: float
 
     def apply(self, problem: FimiProblem) -> FimiProblem:
-        """The problem with the chosen Δ_max and deadline."""
+        """The problem with the chosen Δ_max, for as many rounds as it takes."""
         return msgspec.structs.replace(
-            problem,
-            error_max=self.best.error_max,
-            t_max_s=problem.t_max_s * self.best.deadline_scale,
+            problem, error_max=self.best.error_max, rounds=self.best.rounds
         )
 
 
-def choose(
-    problem: FimiProblem,
-    accuracy: float,
-    *,
-    rounds: RoundsModel | None = None,
-    constant_power_w: float = 0.0,
-    deadline_scales: tuple[float, float] | None = None,
-) -> Choice:
-    """The Δ_max (and deadline) of least predicted joules to a target accuracy.
+def choose(problem: FimiProblem, accuracy: float, *, rounds: RoundsModel | None = None) -> Choice:
+    """The Δ_max of least predicted joules to a target accuracy; the round's length follows.
 
     Args:
-        problem: its ``error_max`` is ignored; it needs a learning curve.
+        problem: its ``error_max`` and ``rounds`` are ignored; it needs a learning curve.
         accuracy: target, in (0, 1).
         rounds: rounds(Δ); the default is fitted to small-CNN runs on the digits data.
-        constant_power_w: power of the whole fleet that flows for as long as a round lasts, W.
-        deadline_scales: smallest and largest factor on every ``t_max_s``; ``None`` keeps them.
 
     Raises:
         ProblemError: there is no learning curve, or the target is not an accuracy.
@@ -156,49 +146,38 @@ def choose(
     trials: list[TargetTrial] = []
     last: list[JointSolution] = []
 
-    def total(log_scale: float, log_excess: float) -> tuple[float, float]:
+    def total(log_excess: float) -> tuple[float, float]:
         """Log of the joules to the target, and its derivative by ``log_excess``, (35)."""
         error_max = problem.error_floor + math.exp(log_excess)
-        scaled = msgspec.structs.replace(
-            problem, error_max=error_max, t_max_s=problem.t_max_s * math.exp(log_scale)
-        )
-        start = (last[-1].learning_multiplier, last[-1].band_multiplier) if last else None
-        try:
-            solution = solve(InnerSolver(scaled), start=start)
-        except InfeasibleError:
-            return math.inf, -1.0  # too little error or time
-        last.append(solution)
-        constant = constant_power_w * float(scaled.t_max_s.max())
         count = model.rounds(error_max, accuracy)
-        trials.append(
-            TargetTrial(
-                error_max=error_max,
-                deadline_scale=math.exp(log_scale),
-                rounds=count,
-                round_j=solution.energy_j + constant,
-                round_bound_j=solution.bound_j + constant,
-                total_j=count * (solution.energy_j + constant),
-            )
+        trial = msgspec.structs.replace(problem, error_max=error_max, rounds=count)
+        inner = InnerSolver(trial)
+        try:
+            solution = solve(inner, start=prices_of(last[-1]) if last else None)
+        except InfeasibleError:
+            return math.inf, -1.0  # too little error
+        last.append(solution)
+        made = solution.evaluation.compute.samples[0] - problem.local_samples
+        prepared_j = float((inner.weights.board * problem.synthetic_j * made).sum())
+        found = TargetTrial(
+            error_max=error_max,
+            round_s=solution.round_s,
+            rounds=count,
+            round_j=solution.energy_j - prepared_j / count,
+            preparation_j=prepared_j,
+            total_j=count * solution.energy_j,
+            bound_j=count * solution.bound_j,
         )
-        excess, trial = math.exp(log_excess), trials[-1]
-        slope = -solution.learning_multiplier * excess / trial.round_j
+        trials.append(found)
+        excess = math.exp(log_excess)
+        # What is received once does not grow with the rounds.
+        slope = -count * solution.learning_multiplier * excess
         if count > 1.0:
-            slope += model.sensitivity * excess
-        return math.log(trial.total_j), slope
+            slope += model.sensitivity * excess * count * found.round_j
+        return math.log(found.total_j), slope / found.total_j
 
-    def best_error(log_scale: float) -> float:
-        low, high = _excess_range(problem, math.exp(log_scale))
-        return _least(lambda y: total(log_scale, y), math.log(low), math.log(high))
-
-    if deadline_scales is None:
-        best_error(0.0)
-    else:
-        low, high = deadline_scales
-        if not 0 < low <= high < math.inf:
-            raise ProblemError(
-                f"deadline scales are {deadline_scales}; give 0 < smallest <= largest"
-            )
-        _golden(best_error, math.log(low), math.log(high))
+    low, high = _excess_range(problem)
+    _least(total, math.log(low), math.log(high))
     if not trials:
         raise InfeasibleError(
             "deadline: no Δ_max has a plan within these deadlines and this bandwidth; "
@@ -209,11 +188,11 @@ def choose(
     best = min(trials, key=lambda trial: trial.total_j)
     error_max = _with_room(problem, best)
     if error_max != best.error_max:
-        total(math.log(best.deadline_scale), math.log(error_max - problem.error_floor))
+        total(math.log(error_max - problem.error_floor))
         best = trials[-1]
     return Choice(
         best=best,
-        trials=tuple(sorted(trials, key=lambda trial: (trial.error_max, trial.deadline_scale))),
+        trials=tuple(sorted(trials, key=lambda trial: trial.error_max)),
         accuracy=accuracy,
     )
 
@@ -231,9 +210,8 @@ def _with_room(problem: FimiProblem, best: TargetTrial) -> float:
     """
     largest = _local_error(problem)
     error_max, step = best.error_max, _MARGIN * best.error_max
-    t_max_s = problem.t_max_s * best.deadline_scale
     while True:
-        changed = msgspec.structs.replace(problem, error_max=error_max, t_max_s=t_max_s)
+        changed = msgspec.structs.replace(problem, error_max=error_max)
         try:
             leanest_plan(InnerSolver(changed))
         except InfeasibleError:
@@ -245,10 +223,10 @@ def _with_room(problem: FimiProblem, best: TargetTrial) -> float:
             return error_max
 
 
-def _excess_range(problem: FimiProblem, scale: float) -> tuple[float, float]:
+def _excess_range(problem: FimiProblem) -> tuple[float, float]:
     """Δ_max − δ0 from the smallest that can be met to that of the local data alone."""
-    scaled = msgspec.structs.replace(problem, error_max=math.inf, t_max_s=problem.t_max_s * scale)
-    lean = least_bandwidth(scaled, band_limit_hz=problem.bandwidth_hz)
+    free = msgspec.structs.replace(problem, error_max=math.inf)
+    lean = least_bandwidth(free, band_limit_hz=problem.bandwidth_hz)
     high = _local_error(problem) - problem.error_floor
     if not math.isfinite(lean.error):
         return high, high
@@ -275,28 +253,3 @@ def _least(function: Callable[[float], tuple[float, float]], low: float, high: f
         if at_high > 0:
             root_between(slope, (low, at_low), (high, at_high), tolerance=_RESOLUTION)
     return min(values)
-
-
-def _golden(function: Callable[[float], float], low: float, high: float) -> float:
-    """The least value of a convex function, between two ends or at one of them."""
-    ends = [function(low)]
-    if high <= low:
-        return ends[0]
-    ends.append(function(high))
-    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-    at_left, at_right = function(left), function(right)
-    best = min(*ends, at_left, at_right)
-    for _ in range(_STEPS):
-        # Infeasible points are on the lower side: too little error or time.
-        if at_left <= at_right and math.isfinite(at_left):
-            high, right, at_right = right, left, at_left
-            left = high - _GOLDEN * (high - low)
-            at_left = function(left)
-        else:
-            low, left, at_left = left, right, at_right
-            right = low + _GOLDEN * (high - low)
-            at_right = function(right)
-        best = min(best, at_left, at_right)
-        if high - low < _COARSE:
-            break
-    return best

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fimi.energy.cost_model import compute_energy_j, compute_time_s, uplink_rate_bps
+from fimi.energy.cost_model import compute_time_s, uplink_rate_bps
+from fimi.optim.inner import InnerSolver
 from fimi.optim.plans import Certified, Plan
 from fimi.optim.problem import FimiProblem, InfeasibleError
 from fimi.optim.realise import RunnablePlan
@@ -24,16 +25,16 @@ def equal_shares(problem: FimiProblem) -> Plan:
         InfeasibleError: a device does not finish before the deadline.
     """
     samples = problem.local_samples
+    inner = InnerSolver(problem)
     frequency, power = problem.frequency_max_hz, problem.transmit_power_max_w
+    fastest = np.append(inner.lanes.starts[1:], inner.lanes.size) - 1
     band = problem.bandwidth_hz / problem.size
     cycles = problem.cycles_per_pass * samples
     compute_s = compute_time_s(cycles, frequency)
-    compute_j = compute_energy_j(
-        cycles, frequency, problem.capacitance_w_per_hz3, problem.active_power_w
-    )
     rate = uplink_rate_bps(band, power, problem.channel_gain, problem.noise_density_w_per_hz)
-    upload_s = problem.payload_bits / rate
-    upload_j = power * upload_s
+    upload_s = problem.payload_bits / np.minimum(rate, problem.rate_cap_bps)
+    upload_j = (power + problem.electronics_power_w) * upload_s
+    upload_j += problem.energy_per_bit_j * problem.payload_bits
     busy_s = compute_s + upload_s
     if (busy_s > problem.t_max_s).any():
         late = [
@@ -50,22 +51,26 @@ def equal_shares(problem: FimiProblem) -> Plan:
     fleet = RunnablePlan(
         samples=samples.astype(np.int64),
         frequency_hz=frequency,
+        settings=tuple(names[-1] if names else "" for names in problem.step_names),
         compute_s=compute_s,
-        compute_j=compute_j,
+        compute_j=inner.training_j(cycles, frequency, fastest),
         upload_s=upload_s,
         upload_j=upload_j,
         bandwidth_hz=np.full(problem.size, band),
         power_w=power,
+        round_s=float((problem.receive_s + busy_s).max()),
     )
     return Plan(
         devices=fleet.shares(problem, compute_s / busy_s),
         status="uncertified",
         search="no search",
         objective=problem.objective,
-        board=Certified(energy_j=fleet.energy_j),
-        dynamic=Certified(energy_j=fleet.energy_j),
-        round_s=problem.round_max_s,
-        search_energy_j=fleet.energy_j,
+        board=Certified(energy_j=fleet.board_j(problem)),
+        dynamic=Certified(energy_j=fleet.dynamic_j),
+        round_s=fleet.round_s,
+        search_energy_j=(
+            fleet.board_j(problem) if problem.objective == "board" else fleet.dynamic_j
+        ),
         search_gap_percent=None,
         error=None,
         error_max=None,
