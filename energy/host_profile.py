@@ -33,6 +33,7 @@ A profile in TOML (JSON has the same keys)::
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,6 +42,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from fimi.energy import units
 from fimi.energy.control import rate
 from fimi.energy.control.frequency import Choice
 from fimi.energy.cost_model import BoardModel, Positive, formula_power_w
@@ -49,6 +51,8 @@ from fimi.energy.meters.detect import MeterPair, MeterSettings
 from fimi.energy.meters.plug import PlugSettings
 from fimi.energy.meters.sampler import DEFAULT_RATE_HZ
 from fimi.errors import InputError
+
+log = logging.getLogger(__name__)
 
 
 class ProfileError(InputError, ValueError):
@@ -153,6 +157,10 @@ def _check_units(path: Path, board: BoardModel) -> None:
             f"{path}: board.link.channel_gain is {board.link.channel_gain:g}; it is a power ratio "
             "below 1 (a path loss of L dB is 10^(−L/10)), not decibels"
         )
+    for said in units.board_sentences(board, units.refusal):
+        raise ProfileError(f"{path}: {said}")
+    for said in units.board_sentences(board, units.doubt):
+        log.warning("%s: %s", path, said)
 
 
 def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, float]]:

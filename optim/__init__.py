@@ -19,6 +19,7 @@
 * :mod:`fimi.optim.quality`         plans in which a synthetic sample is worth less than a real one
 * :mod:`fimi.optim.operating`       the search for any cost: measured tables, steps, whole samples
 * :mod:`fimi.optim.unplanned`       a fleet whose resources nobody optimises
+* :mod:`fimi.optim.doubts`          values in a wrong unit, operating points that nobody would use
 * :mod:`fimi.optim.problem_file`    a problem as a TOML file
 * :mod:`fimi.optim.ask`             a problem or its file planned in one call: ``fimi.plan``
 * :mod:`fimi.optim.sweep`           certified plans over ranges of the limits

@@ -78,6 +78,7 @@ def optimise(
             EXIT_CONFIG,
         )
     from fimi.optim.cross_entropy import SearchSettings
+    from fimi.optim.doubts import doubts
     from fimi.optim.quality import choose, plan
     from fimi.optim.sweep import parse_range, sweep
     from fimi.optim.target import RoundsModel
@@ -87,6 +88,8 @@ def optimise(
     paper = Paper.of(sys.stdout)
     with errors():
         problem, file = problem_file.read(path)
+        for doubt in doubts(problem):
+            click.echo(f"warning: {doubt}", err=True)
         value = file.problem.synthetic_value
         if sweeps and value < 1:
             fail(

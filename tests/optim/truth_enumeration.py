@@ -14,7 +14,6 @@ more candidates to be computed.
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
