@@ -9,6 +9,7 @@
 * :mod:`fimi.optim.dual`            a lower bound from any multipliers
 * :mod:`fimi.optim.certificate`     the joint convex program with CVXPY; good multipliers
 * :mod:`fimi.optim.device_optimum`  each device's own optimum at given prices of error and band
+* :mod:`fimi.optim.ascent`          prices of the highest bound by cutting planes
 * :mod:`fimi.optim.joint`           the whole problem by dual decomposition, for fleets of any size
 * :mod:`fimi.optim.reference`       (P2) and (P3) by CVXPY: the reference for the fast solvers
 * :mod:`fimi.optim.feasibility`     whether a plan exists, and what would make one possible
