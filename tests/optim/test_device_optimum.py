@@ -14,7 +14,6 @@ from fimi.energy.cost_model import Array
 from fimi.optim.device_optimum import DeviceSolver, Optima
 from fimi.optim.inner import InnerSolver
 from fimi.optim.lanes import EnergyWeights
-from fimi.optim.problem import FimiProblem
 from tests.optim.truth_problems import Problem, any_kind, planted, problems
 from tests.optim.truth_resources import MIDDLE, Options, device_j, least, options_of, radio_of
 
@@ -61,7 +60,7 @@ class Priced:
 
         Bands go up to B e^wider: a device at prices does not know of B, the fleet does.
         """
-        problem, i = self.problem, self.i
+        problem = self.problem
         own = self.options(samples)
         window_s = np.full(own.samples.size, self.window_s)
         low = self.radio.narrowest(window_s - own.fastest_s, problem.bandwidth_hz)

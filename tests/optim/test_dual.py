@@ -46,7 +46,7 @@ def test_bounds_every_feasible_plan_whatever_the_multipliers(
 
 
 @given(problems((1, 8), budgets=False), FACTORS, FACTORS, st.floats(0.05, 1.0))
-@settings(max_examples=100)
+@settings(max_examples=80)
 def test_bounds_planted_plans_whatever_the_multipliers(
     drawn: Problem, more: float, less: float, near: float
 ) -> None:
@@ -64,8 +64,8 @@ def test_bounds_planted_plans_whatever_the_multipliers(
         assert point.bound_j <= costs.energy_j(problem) * (1 + 1e-12)
 
 
-@given(SEEDS, st.integers(1, 6), st.sampled_from(["board", "dynamic"]))
-@settings(max_examples=40)
+@given(SEEDS, st.integers(1, 5), st.sampled_from(["board", "dynamic"]))
+@settings(max_examples=10)
 def test_bounds_of_weighted_joules(seed: int, size: int, objective: Any) -> None:
     """A joule of some devices counts more, as with budgets: of plans the weighted joules count."""
     problem, trial = planted(seed, size, any_kind(seed, objective=objective, budgets=False))
@@ -183,7 +183,7 @@ def test_prices_without_learning_constraint(fleet: Any) -> None:
 
 
 @given(problems((1, 4), processors="laws", budgets=False))
-@settings(max_examples=25)
+@settings(max_examples=20)
 def test_at_the_programs_multipliers_the_bound_is_the_programs_optimum(drawn: Problem) -> None:
     """The program is another's: for laws no gap is left, at whatever board, radio and round."""
     problem, _ = drawn
