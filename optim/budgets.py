@@ -13,9 +13,11 @@ for weighted joules is found and certified as any other, and the bound holds for
 from __future__ import annotations
 
 import math
+from typing import NoReturn
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
 from fimi.energy.cost_model import Array
 from fimi.optim.inner import InnerSolver
@@ -24,6 +26,11 @@ from fimi.optim.lanes import EnergyWeights
 from fimi.optim.problem import FimiProblem, InfeasibleError
 
 _ITERATIONS = 60
+_STEPPED, _MORE = 24, 4
+"""Where devices have steps: most iterations, and how many after the first that keeps the budgets.
+What devices use then jumps with θ, so that no θ fills a budget."""
+_POWER, _DAMPING = 4.0, 0.7
+"""1 + θ is multiplied by this power of what is used over what may be; less after each reversal."""
 _CLOSE = 2e-5
 _WEIGHT_MAX = 1e7
 _NAMED = 5
@@ -39,6 +46,7 @@ class Kept(Struct, frozen=True, eq=False):
         fleet_price: θ of the fleet's budget.
         charges_j: what is taken off a bound on the weighted objective for one on the objective, J
             in a round.
+        bound_j: no plan that keeps the budgets takes less of the objective, J in a round.
     """
 
     inner: InnerSolver
@@ -46,6 +54,7 @@ class Kept(Struct, frozen=True, eq=False):
     device_prices: Array
     fleet_price: float
     charges_j: float
+    bound_j: float
 
 
 def spent_j(problem: FimiProblem, worn_j: Array, samples: Array, round_s: float) -> Array:
@@ -63,7 +72,11 @@ def spent_j(problem: FimiProblem, worn_j: Array, samples: Array, round_s: float)
 
 
 def keep_budgets(
-    problem: FimiProblem, *, start: Prices | None = None, tightened: float = 1.0
+    problem: FimiProblem,
+    *,
+    start: Prices | None = None,
+    tightened: float = 1.0,
+    before: Kept | None = None,
 ) -> Kept:
     """The optimum of a problem with its budgets.
 
@@ -71,39 +84,63 @@ def keep_budgets(
         problem: the problem.
         start: prices of a similar problem.
         tightened: factor on the budgets, for plans that rounding would take above them.
+        before: the result for other budgets, to begin with.
 
     Raises:
         InfeasibleError: no plan meets the constraints, or none that was found keeps the budgets.
     """
     base = EnergyWeights.of(problem)
-    theta, fleet = np.zeros(problem.size), 0.0
+    theta = np.zeros(problem.size) if before is None else before.device_prices
+    fleet = 0.0 if before is None else before.fleet_price
     device_j = problem.budget_j * tightened
     fleet_j = problem.fleet_budget_j * tightened
     limited = bool(np.isfinite(device_j).any()) or math.isfinite(fleet_j)
-    for _ in range(_ITERATIONS if limited else 1):
+    best: Kept | None = None
+    best_j, bound_j = math.inf, -math.inf
+    power, was_kept, left = _POWER, False, _ITERATIONS
+    while left > 0:
+        left -= 1
         weights = EnergyWeights(base.dynamic + theta + fleet, base.board + theta + fleet)
         inner = InnerSolver(problem, weights)
         solution = solve(inner, start=start)
         spent = _spent(problem, solution)
         over = spent / device_j
         over_fleet = float(spent.sum()) / fleet_j
+        # A budget is for all rounds, and what is received once is part of it.
+        owed_j = np.where(theta > 0, theta * np.where(theta > 0, problem.budget_j, 0.0), 0.0).sum()
+        owed_j += fleet * problem.fleet_budget_j if fleet > 0 else 0.0
+        charges_j = float(owed_j) / problem.rounds
+        bound_j = max(bound_j, solution.bound_j - charges_j)
         loose = ((theta > 0) & (over < 1.0 - 10.0 * _CLOSE)).any() or (
             fleet > 0 and over_fleet < 1.0 - 10.0 * _CLOSE
         )
-        kept = (over <= 1.0 + _CLOSE).all() and over_fleet <= 1.0 + _CLOSE
-        if kept and not loose:
-            break
-        theta = np.maximum((1.0 + theta) * over**4.0 - 1.0, 0.0)
-        fleet = max((1.0 + fleet) * over_fleet**4.0 - 1.0, 0.0)
+        kept = bool((over <= 1.0 + _CLOSE).all()) and over_fleet <= 1.0 + _CLOSE
+        if kept:
+            energy_j = _objective_j(problem, base, solution)
+            if energy_j < best_j:
+                best_j = energy_j
+                best = Kept(inner, solution, theta, fleet, charges_j, bound_j)
+            if not loose:
+                break
+        if not inner.lanes.single:
+            left = min(left, _MORE if best is not None else _STEPPED)
+            power *= _DAMPING if kept != was_kept else 1.0
+            was_kept = kept
+        theta = np.maximum((1.0 + theta) * over**power - 1.0, 0.0)
+        fleet = max((1.0 + fleet) * over_fleet**power - 1.0, 0.0)
         start = prices_of(solution)
         if max(float(theta.max(initial=0.0)), fleet) > _WEIGHT_MAX:
             break
-    if limited and not kept:
+    if best is None:
         _refuse(problem, spent, over, over_fleet)
-    owed = np.where(theta > 0, theta * np.where(theta > 0, problem.budget_j, 0.0), 0.0).sum()
-    owed += fleet * problem.fleet_budget_j if fleet > 0 else 0.0
-    # A budget is for all rounds, and what is received once is part of it.
-    return Kept(inner, solution, theta, fleet, float(owed) / problem.rounds)
+    return replace(best, bound_j=bound_j)
+
+
+def _objective_j(problem: FimiProblem, base: EnergyWeights, solution: JointSolution) -> float:
+    """The objective without the prices of budgets, J in a round."""
+    found = solution.evaluation
+    parts = found.compute.energy_j, found.upload.energy_j, found.compute.samples
+    return float(InnerSolver(problem, base).objective_j(*parts, found.round_s)[0])
 
 
 def _spent(problem: FimiProblem, solution: JointSolution) -> Array:
@@ -119,7 +156,7 @@ def outwards(value: float) -> float:
     return math.ceil(above * 10.0**digits) / 10.0**digits
 
 
-def _refuse(problem: FimiProblem, spent: Array, over: Array, over_fleet: float) -> None:
+def _refuse(problem: FimiProblem, spent: Array, over: Array, over_fleet: float) -> NoReturn:
     """Raise: these budgets cannot be kept; with what the best plan found uses they can."""
     if over_fleet > 1.0 + _CLOSE:
         enough = outwards(float(spent.sum()))
