@@ -47,6 +47,14 @@ class Kept(Struct, frozen=True, eq=False):
     fleet_price: float
     charges_j: float
 
+    def energy_j(self, problem: FimiProblem) -> float:
+        """The objective of the optimum in a round, every joule counted as the problem does, J."""
+        if not self.charges_j:
+            return self.solution.energy_j
+        found = self.solution.evaluation
+        parts = found.compute.energy_j, found.upload.energy_j, found.compute.samples, found.round_s
+        return float(InnerSolver(problem).objective_j(*parts)[0])
+
 
 def spent_j(problem: FimiProblem, worn_j: Array, samples: Array, round_s: float) -> Array:
     """Board energy of each device in all rounds, J, (I,).
