@@ -37,7 +37,7 @@ from msgspec.structs import replace
 from fimi.energy.calibration.emulated import calibrate, sweep_plan
 from fimi.energy.calibration.fit import Setting, fit_power
 from fimi.energy.calibration.fitted import calibrated
-from fimi.energy.calibration.held_out import energy_errors, mape_percent
+from fimi.energy.calibration.held_out import declared_errors, mape_percent
 from fimi.energy.calibration.sweep import at_frequencies
 from fimi.energy.cost_model import (
     BoardModel,
@@ -93,13 +93,7 @@ def one(make: str, kind: str, seed: int, seconds: float, *, own_meter: bool) -> 
         "held-m": mape_percent(list(found.held_out.values())),
         "held-v": mape_percent(list(found.held_out_voltage.values())),
         "held-t": mape_percent(list(found.held_out_table.values())),
-        "none": mape_percent(
-            energy_errors(
-                found.settings,
-                lambda s: model.idle_power_w + formula_power_w(model.compute, s.frequency_hz),
-                model.compute.cycles_per_sample,
-            )
-        ),
+        "none": mape_percent(declared_errors(found.settings, model)),
     }
     if isinstance(device, PhysicalBoard):
         assert found.voltage is not None
