@@ -49,6 +49,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from fimi.energy import units
 from fimi.energy.control import rate
 from fimi.energy.control.cpufreq import EVERY_CLUSTER
 from fimi.energy.control.frequency import Choice
@@ -58,6 +59,8 @@ from fimi.energy.meters.detect import MeterPair, MeterSettings
 from fimi.energy.meters.plug import PlugSettings
 from fimi.energy.meters.sampler import DEFAULT_RATE_HZ
 from fimi.errors import InputError
+
+log = logging.getLogger(__name__)
 
 
 class ProfileError(InputError, ValueError):
@@ -223,6 +226,10 @@ def _check_units(path: Path, board: BoardModel) -> None:
             f"{path}: board.link.channel_gain is {board.link.channel_gain:g}; it is a power ratio "
             "below 1 (a path loss of L dB is 10^(−L/10)), not decibels"
         )
+    for said in units.board_sentences(board, units.refusal):
+        raise ProfileError(f"{path}: {said}")
+    for said in units.board_sentences(board, units.doubt):
+        log.warning("%s: %s", path, said)
 
 
 def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, float]]:

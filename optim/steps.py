@@ -242,7 +242,7 @@ def _errors(inner: InnerSolver, samples: Array) -> Array:
     weight, beta = inner.lanes.log_weight[first], inner.lanes.beta[first]
     with np.errstate(divide="ignore", invalid="ignore"):
         parts = np.exp(weight - beta * np.log(samples))
-    return np.where(inner.problem.weights > 0, parts, 0.0)
+    return np.asarray(np.where(inner.problem.weights > 0, parts, 0.0))
 
 
 def _polished(inner: InnerSolver, work: Work) -> Work:
@@ -254,12 +254,12 @@ def _polished(inner: InnerSolver, work: Work) -> Work:
         rounds = np.minimum(
             float(best.round_s[0]) * (1.0 + width * _POLISH), inner.problem.round_max_s
         )
+        count = len(rounds)
         rows = Work(
-            *(
-                np.repeat(part, len(rounds), axis=0)
-                for part in (best.samples, best.lane, best.frequency_hz)
-            ),
-            round_s=rounds,
+            np.repeat(best.samples, count, axis=0),
+            np.repeat(best.lane, count, axis=0),
+            np.repeat(best.frequency_hz, count, axis=0),
+            rounds,
         )
         costs = cost(inner, rows).energy_j
         first = int(np.argmin(costs))
@@ -316,11 +316,11 @@ def _around(inner: InnerSolver, work: Work) -> Work:
         )
         lengths = np.clip(lengths, 0.5 * work.round_s, problem.round_max_s)
     each = lengths.shape[1]
-    rows = Work(
+    near = Work(
         np.repeat(samples, each, axis=0),
         np.repeat(lane, each, axis=0),
         np.repeat(speed, each, axis=0),
         lengths.ravel(),
     )
-    costs = cost(inner, rows).energy_j
-    return rows.row(int(np.argmin(costs)))
+    costs = cost(inner, near).energy_j
+    return near.row(int(np.argmin(costs)))
