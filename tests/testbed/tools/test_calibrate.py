@@ -194,7 +194,7 @@ def with_rapl(root: Path) -> None:
 class Watched(HostLoad):
     """Really trains, on a board whose counter is told so."""
 
-    def __init__(self, work: calibrate_host.Workload, meter: Metered) -> None:
+    def __init__(self, work: calibrate_host.TimedTraining, meter: Metered) -> None:
         super().__init__(work, threading.Event())
         self._meter = meter
 
