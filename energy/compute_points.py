@@ -48,7 +48,7 @@ def never_chosen(points: Sequence[ComputePoint]) -> dict[str, str]:
     seconds = np.array([point.seconds_per_sample for point in points])
     joules = seconds * np.array([point.power_w for point in points])
     found = {}
-    for place in np.flatnonzero(dominated(seconds, joules)):
+    for place in np.flatnonzero(dominated(seconds, joules)).tolist():
         name = points[place].name
         rivals = (seconds <= seconds[place]) & (np.arange(len(points)) != place)
         best = int(np.argmin(np.where(rivals, joules, np.inf)))
