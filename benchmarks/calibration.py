@@ -18,11 +18,11 @@ each, twice, in virtual time. All joules are emulated. Four parts:
 2. **Tables of voltages** (V² f at the operating points of Rockchip's RK3399 and RK3588, from their
    public device trees): the errors of the laws where nothing is noisy.
 3. Model: power is P_idle + P_act + c f + κ f³: the power above P_idle by the law, P_idle and C are
-   held against the true ones. Physical: there is no true law; the switched capacitance of the fit with V² f is held against the chip's,
-   P_idle against the cold chip's. Printed are medians of absolute errors over the boards with the
-   worst in brackets, the mean absolute error of the energy at frequencies that were held out of the
-   fit, and what the uncalibrated declaration gets for the same settings; the ratio is the table's
-   over the declaration's.
+   held against the true ones. Physical: there is no true law; the switched capacitance of the fit
+   with V² f is held against the chip's, P_idle against the cold chip's. Printed are medians of
+   absolute errors over the boards with the worst in brackets, the mean absolute error of the energy
+   at frequencies that were held out of the fit, and what the uncalibrated declaration gets for the
+   same settings; the ratio is the table's over the declaration's.
 4. The same with the presets' own meters, whose gain is off by 1 to 3 %.
 """
 
