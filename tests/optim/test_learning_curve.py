@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from fimi.optim.learning_curve import LearningCurve, fit_curve
 
@@ -98,6 +99,22 @@ def test_points_closer_to_the_curve_than_their_images_allow_are_not_believed() -
     widths = [each.delta0.high - each.delta0.low for each in (few, many)]
     assert widths[0] > 0.03
     assert widths[0] > 4 * widths[1] > 0.005
+
+
+def test_a_floor_that_the_test_images_share_is_in_its_interval() -> None:
+    """Scores on one test set agree with each other, and not with those on others."""
+    rng = np.random.default_rng(3)
+    amounts = np.repeat(np.geomspace(32, 25_000, 8).round(), 3)
+    mean = LearningCurve(alpha=3.0, beta=0.7, delta0=0.05).error(amounts)
+    covered = narrow = 0
+    for _ in range(100):
+        hard, here = rng.normal(size=1000), rng.normal(size=(mean.size, 1000))
+        errors = (np.sqrt(0.8) * hard + np.sqrt(0.2) * here < norm.ppf(mean)[:, None]).mean(axis=1)
+        fit, blind = fit_curve(amounts, errors, 1000), fit_curve(amounts, errors)
+        covered += fit.delta0.low <= 0.05 <= fit.delta0.high
+        narrow += blind.delta0.low <= 0.05 <= blind.delta0.high
+    assert covered >= 90
+    assert narrow <= 75
 
 
 def test_more_images_count_more() -> None:
