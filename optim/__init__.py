@@ -21,6 +21,7 @@
 * :mod:`fimi.optim.unplanned`       a fleet whose resources nobody optimises
 * :mod:`fimi.optim.doubts`          values in a wrong unit, operating points that nobody would use
 * :mod:`fimi.optim.problem_file`    a problem as a TOML file
+* :mod:`fimi.optim.file_devices`    the devices in it, by keys or calibrated profiles
 * :mod:`fimi.optim.ask`             a problem or its file planned in one call: ``fimi.plan``
 * :mod:`fimi.optim.sweep`           certified plans over ranges of the limits
 * :mod:`fimi.optim.target`          the Δ_max and deadline of fewest joules to a target accuracy

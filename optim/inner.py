@@ -43,6 +43,8 @@ _NEWTON = 5
 """Newton steps for (16) with a linear term: from the right of a convex function, the last digit."""
 _PRICE_MAX, _NEAR_PRICE, _PRICE_FINE = 200.0, 0.1, 1e-9
 _NO_PRICE = -650.0
+_WORTHLESS = -5000.0
+"""Log of what data is worth where it is worth nothing."""
 
 
 class ComputeSolution(Struct, frozen=True, eq=False):
@@ -274,14 +276,14 @@ class InnerSolver:
             log D, its derivative by log λ, and its derivative by log t.
         """
         beta = self.lanes.beta[rows]
-        worth = log_lam + self._log_gain[rows]
+        worth = np.maximum(log_lam + self._log_gain[rows], _WORTHLESS)
         kink = self._log_kink[rows] + log_t
         linear = (worth - self._log_linear[rows]) / (1.0 + beta)
         steep = self._log_cubic[rows] - 2.0 * log_t
         cubic = (worth - steep) / (3.0 + beta)
         share = np.ones_like(cubic)
         if self._any_linear:
-            flat = self._log_sample_j[rows]
+            flat = np.maximum(self._log_sample_j[rows], _WORTHLESS)
             cubic = np.minimum(cubic, (worth - flat) / (1.0 + beta))
             for _ in range(_NEWTON):
                 rising = steep + 2.0 * cubic

@@ -76,6 +76,7 @@ def falling_root(
         with np.errstate(divide="ignore", invalid="ignore"):
             # A step beyond the bracket tries its end: without a root, the iteration ends there.
             newton = np.clip(x - value / slope, low, high)
+            newton = np.where(slope < 0.0, newton, np.nan)  # a flat part is bisected
         # A Newton step must have made progress since the last one.
         good = np.isfinite(newton) & (np.abs(value) <= 0.5 * before)
         step = np.where(good, newton, (low + high) / 2.0)
