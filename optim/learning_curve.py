@@ -135,7 +135,7 @@ def fit_curve(
     profile, freedom = found.profile, d.size - 3
     curve = LearningCurve(alpha=profile.alpha, beta=profile.beta, delta0=profile.delta0)
     dispersion = None
-    intervals = _UNKNOWN
+    intervals: Sequence[ConfidenceInterval] = _UNKNOWN
     if freedom > 0:
         excess = profile.squares / freedom * _student(confidence, freedom) ** 2
         if tested is not None:
@@ -183,7 +183,7 @@ def _check_data(amounts: Array, errors: Array) -> None:
             f"learning curve: {distinct} different amounts of data; three parameters need at "
             "least 3, and their intervals 4 measurements"
         )
-    if np.ptp(errors) == 0:
+    if np.ptp(errors) <= 1e-15:
         raise ValueError(
             f"learning curve: every error is {errors[0]:.6g}; a curve cannot be fitted to no change"
         )
