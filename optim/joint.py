@@ -51,7 +51,7 @@ _REACH = 30.0
 _ENDLESS = 1e7
 """Where both prices grow so far beyond the first guess, no plan has so short a round."""
 _ERROR_MAX = 1e12
-_CUT_CLOSE = 1e-6
+_CUT_CLOSE, _CUT_LOOSE = 1e-6, 1e-2
 _NEARBY = np.concatenate([[0.0], np.logspace(-6.0, -0.3, 24)])
 """By how much log λ is raised to find a plan that meets the error, where devices have steps."""
 _STRETCHES = (1.0, 1.002, 1.006, 1.02, 1.06, 1.2, 1.5)
@@ -444,7 +444,7 @@ def _highest(
     planes: list[tuple[Array, float]] = []
     best, best_at = -math.inf, np.zeros(2)
     at = np.where(free, units, 0.0)
-    first, reach = units, _REACH
+    first, reach, open_j = units, _REACH, math.inf
     for _ in range(_CUTS_MAX):
         value, slope = _dual_at(devices, inner, at, start.round_s, learns)
         if not math.isfinite(value):
@@ -463,13 +463,16 @@ def _highest(
         )
         if highest.status != 0:
             break
-        if -highest.fun - best <= _CUT_CLOSE * max(best, 0.0):  # an energy is not below 0
+        open_j = -highest.fun - best
+        if open_j <= _CUT_CLOSE * max(best, 0.0):  # an energy is not below 0
             if (best_at < 0.99 * reach * units)[free].all():
                 break
         if (best_at > _ENDLESS * first)[free].all():
             return math.inf, start
         # A part of the way back to the best keeps the steps short where few planes are known.
         at = 0.7 * highest.x[:2] * units + 0.3 * best_at
+    if open_j > _CUT_LOOSE * max(best, 0.0):
+        return math.inf, start  # the prices have no end
     log_lam, log_mu = (math.log(price) if price > 0 else -math.inf for price in best_at)
     return best, Prices(log_lam, log_mu, start.round_s)
 
