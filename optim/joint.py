@@ -377,9 +377,11 @@ def _newton(
 
 def _stepped(devices: DeviceSolver, inner: InnerSolver, start: Prices | None) -> Prices:
     """λ and μ of the highest dual function, and the R at which that is least."""
-    guess = start or _guess(inner)
     longest = inner.problem.round_max_s
     learns = inner.bound_by_error and _error_at_least(inner) > _CLOSE
+    guess = start
+    if guess is None or guess.log_mu <= _NO_BAND or (learns and guess.log_lam <= _NO_BAND):
+        guess = _guess(inner)
     if not inner.free_round:
         return _highest(devices, inner, Prices(guess.log_lam, guess.log_mu, longest), learns)[1]
     tried: dict[float, tuple[float, Prices]] = {}
@@ -464,9 +466,9 @@ def _highest(
         if highest.status != 0:
             break
         open_j = -highest.fun - best
-        if open_j <= _CUT_CLOSE * max(best, 0.0):  # an energy is not below 0
-            if (best_at < 0.99 * reach * units)[free].all():
-                break
+        inside = (best_at < 0.99 * reach * units)[free].all()
+        if inside and open_j <= _CUT_CLOSE * max(best, 0.0):  # an energy is not below 0
+            break
         if (best_at > _ENDLESS * first)[free].all():
             return math.inf, start
         # A part of the way back to the best keeps the steps short where few planes are known.
