@@ -46,7 +46,8 @@ class ComputeSetting(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """What is set on a board to bring it to an operating point; ``None``: left as it is.
 
     Attributes:
-        cpu_hz: cap of each CPU cluster, Hz, by its name: that of cpufreq's policy (``policy0``).
+        cpu_hz: cap of each CPU cluster, Hz, by its name: that of cpufreq's policy (``policy0``);
+            ``all`` stands for every cluster.
         cores: number of CPU cores that train.
         gpu_hz: clock of the GPU (devfreq), Hz.
         power_mode: number of a Jetson's power mode (nvpmodel).

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Literal
 
 from fimi.optim import problem_file, quality
 from fimi.optim.cross_entropy import SearchSettings
+from fimi.optim.doubts import doubts
 from fimi.optim.plans import Plan
 from fimi.optim.problem import FimiProblem, ProblemError
 from fimi.optim.target import RoundsModel
+
+log = logging.getLogger(__name__)
 
 
 def plan(
@@ -62,6 +66,8 @@ def plan(
         rounds = RoundsModel(scale=file.rounds.scale, sensitivity=file.rounds.sensitivity)
         if synthetic_value is None:
             synthetic_value = file.problem.synthetic_value
+    for said in doubts(problem):
+        log.warning("%s", said)
     value = 1.0 if synthetic_value is None else synthetic_value
     if target_accuracy is not None:
         problem = quality.choose(

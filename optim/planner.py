@@ -231,7 +231,7 @@ def _bounds(problem: FimiProblem, kept: Kept) -> dict[Objective, float]:
 def _reference(inner: InnerSolver) -> InnerSolver:
     from fimi.optim.reference import ReferenceSolver  # imports CVXPY
 
-    return ReferenceSolver(inner.problem)
+    return ReferenceSolver(inner.problem, inner.weights)
 
 
 def status_of(gap: float | None, settings: SearchSettings) -> PlanStatus:

@@ -18,6 +18,8 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from fimi.energy.cost_model import Array
+from fimi.energy.units import hint
+from fimi.optim.doubts import check_units
 from fimi.optim.file_devices import Device, board
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.problem import (
@@ -158,12 +160,26 @@ def read(path: Path) -> tuple[FimiProblem, ProblemFile]:
     try:
         file = msgspec.convert(tree, ProblemFile)
     except (msgspec.ValidationError, ValueError) as error:
-        raise ProblemError(f"{path}: {error}; 'fimi optimise --example' shows every key") from error
+        meant = _meant(str(error), tree)
+        raise ProblemError(
+            f"{path}: {error}{meant}; 'fimi optimise --example' shows every key"
+        ) from error
     try:
         _check(file)
-        return build(file, path.parent), file
+        problem = build(file, path.parent)
+        check_units(problem)
+        return problem, file
     except ProblemError as error:
         raise ProblemError(f"{path}: {error}") from error
+
+
+def _meant(error: str, tree: dict[str, Any]) -> str:
+    """What a share above 1 is in percent, as the end of a sentence; empty for other errors."""
+    value = tree.get("problem", {}).get("synthetic_value")
+    if "$.problem.synthetic_value" not in error or not isinstance(value, int | float):
+        return ""
+    said = hint("synthetic_value", value)
+    return f"; {said}" if said else ""
 
 
 def _check(file: ProblemFile) -> None:

@@ -38,9 +38,9 @@ _SMALL = 12
 """Fleets up to this size try all of these lengths, larger ones the first three."""
 FEW = 3
 """Fleets up to this size have the whole samples around the best ones tried as well."""
-_AROUND = (0, 0, 24, 5)
-"""How far around, for fleets of so many devices."""
-_CHOICES_AROUND = 24
+_AROUND = np.array([-21, -13, -8, -5, -3, -2, -1, 0, 1, 2, 3, 5, 8, 13, 21], float)
+"""By how many samples all but one device are moved."""
+_CHOICES_AROUND, _AGAIN = 24, 6
 _LENGTHS = np.array([1.0, 0.97, 1.03])
 _POLISH = np.linspace(-1.0, 1.0, 21)
 _POLISH_WIDTHS = (0.05, 0.006, 0.0006)
@@ -76,6 +76,12 @@ def improve(inner: InnerSolver, prices: Prices, start: Work, enough_j: float) ->
         near_j = float(cost(inner, near).energy_j[0])
         if near_j < best_j:
             best, best_j = near, near_j
+    for _ in range(_AGAIN):
+        near = _polished(inner, _around(inner, best))
+        near_j = float(cost(inner, near).energy_j[0])
+        if near_j >= best_j:
+            break
+        best, best_j = near, near_j
     return best
 
 
@@ -236,7 +242,7 @@ def _errors(inner: InnerSolver, samples: Array) -> Array:
     weight, beta = inner.lanes.log_weight[first], inner.lanes.beta[first]
     with np.errstate(divide="ignore", invalid="ignore"):
         parts = np.exp(weight - beta * np.log(samples))
-    return np.where(inner.problem.weights > 0, parts, 0.0)
+    return np.asarray(np.where(inner.problem.weights > 0, parts, 0.0))
 
 
 def _polished(inner: InnerSolver, work: Work) -> Work:
@@ -248,12 +254,12 @@ def _polished(inner: InnerSolver, work: Work) -> Work:
         rounds = np.minimum(
             float(best.round_s[0]) * (1.0 + width * _POLISH), inner.problem.round_max_s
         )
+        count = len(rounds)
         rows = Work(
-            *(
-                np.repeat(part, len(rounds), axis=0)
-                for part in (best.samples, best.lane, best.frequency_hz)
-            ),
-            round_s=rounds,
+            np.repeat(best.samples, count, axis=0),
+            np.repeat(best.lane, count, axis=0),
+            np.repeat(best.frequency_hz, count, axis=0),
+            rounds,
         )
         costs = cost(inner, rows).energy_j
         first = int(np.argmin(costs))
@@ -273,16 +279,20 @@ def _around(inner: InnerSolver, work: Work) -> Work:
     high = np.maximum(inner.samples_max, low)
     first = inner.lanes.starts
     weight, beta = inner.lanes.log_weight[first], inner.lanes.beta[first]
-    reach = _AROUND[size] if size < len(_AROUND) else _AROUND[-1]
     found: list[Array] = []
+    numbers = [
+        np.arange(low[k], high[k] + 1.0)
+        if high[k] - low[k] < 2 * _AROUND.size
+        else np.unique(np.clip(work.samples[0, k] + _AROUND, low[k], high[k]))
+        for k in range(size)
+    ]
     for last in range(size) if inner.bound_by_error else ():
         if not problem.weights[last] > 0:
             continue
         others = [k for k in range(size) if k != last]
-        moves = itertools.product(range(-reach, reach + 1), repeat=len(others))
-        rows = np.repeat(work.samples, (2 * reach + 1) ** len(others), axis=0)
-        if others:
-            rows[:, others] += np.array(list(moves), float)
+        choices = list(itertools.product(*(numbers[k] for k in others)))
+        rows = np.repeat(work.samples, len(choices), axis=0)
+        rows[:, others] = choices
         rows = np.clip(rows, low, high)
         rest = problem.error_budget * (1.0 + _SLACK) - np.delete(
             _errors(inner, rows), last, axis=1
@@ -292,13 +302,25 @@ def _around(inner: InnerSolver, work: Work) -> Work:
         rows[:, last] = np.maximum(np.ceil(least - 1e-9), low[last])
         found.append(rows[(rest > 0) & (rows[:, last] <= high[last])])
     samples = np.unique(np.concatenate([work.samples, *found]), axis=0)
-    count = len(samples)
-    lengths = work.round_s * (1.0 if not inner.free_round else _LENGTHS)
-    samples = np.repeat(samples, len(lengths), axis=0)
-    lane = np.repeat(work.lane, len(samples), axis=0)
     # A law takes as long as before; a step has its speed.
+    lane = np.repeat(work.lane, len(samples), axis=0)
     scaled = work.frequency_hz * samples / np.maximum(work.samples, 1.0)
     speed = np.clip(scaled, inner.lanes.floor_hz[lane], inner.lanes.highest_hz[lane])
-    rows = Work(samples, lane, speed, np.minimum(np.tile(lengths, count), problem.round_max_s))
-    costs = cost(inner, rows).energy_j
-    return rows.row(int(np.argmin(costs)))
+    lengths = np.repeat(work.round_s[None], len(samples), axis=0)
+    if inner.free_round:
+        # Whichever device sets the pace keeps its time for the upload.
+        took = problem.cycles_per_pass * work.samples / work.frequency_hz
+        longer = problem.cycles_per_pass * samples / speed - took
+        lengths = np.concatenate(
+            [work.round_s * _LENGTHS + 0.0 * lengths, work.round_s + longer], 1
+        )
+        lengths = np.clip(lengths, 0.5 * work.round_s, problem.round_max_s)
+    each = lengths.shape[1]
+    near = Work(
+        np.repeat(samples, each, axis=0),
+        np.repeat(lane, each, axis=0),
+        np.repeat(speed, each, axis=0),
+        lengths.ravel(),
+    )
+    costs = cost(inner, near).energy_j
+    return near.row(int(np.argmin(costs)))

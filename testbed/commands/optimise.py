@@ -86,6 +86,7 @@ def optimise(
     if sweeps and search != "dual":
         fail("--search is for a single plan; --sweep plans by dual decomposition", EXIT_CONFIG)
     from fimi.optim.cross_entropy import SearchSettings
+    from fimi.optim.doubts import doubts
     from fimi.optim.quality import choose, plan
     from fimi.optim.sweep import parse_range, sweep
     from fimi.optim.target import RoundsModel
@@ -97,6 +98,8 @@ def optimise(
         problem, file = problem_file.read(path)
         if objective is not None:
             problem = msgspec.structs.replace(problem, objective=objective)
+        for doubt in doubts(problem):
+            click.echo(f"warning: {doubt}", err=True)
         value = file.problem.synthetic_value
         if sweeps and value < 1:
             fail(
