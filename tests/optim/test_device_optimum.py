@@ -14,7 +14,6 @@ from fimi.energy.cost_model import Array
 from fimi.optim.device_optimum import DeviceSolver, Optima
 from fimi.optim.inner import InnerSolver
 from fimi.optim.lanes import EnergyWeights
-from fimi.optim.problem import FimiProblem
 from tests.optim.truth_problems import Problem, any_kind, planted, problems
 from tests.optim.truth_resources import MIDDLE, Options, device_j, least, options_of, radio_of
 
