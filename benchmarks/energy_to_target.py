@@ -113,7 +113,7 @@ def main() -> None:
                 f"{rounds_to(found[row], targets[row]):>3} {other:8.0f} J {mine / other:5.2f}"
             )
         print(
-            f"{seed:4}  {targets[row]:6.1%}  {rounds_to(fimi[row], targets[row]):>12} {mine:8.0f}   "
+            f"{seed:4}  {targets[row]:6.1%}  {rounds_to(fimi[row], targets[row]):>12} {mine:8.0f}  "
             + "   ".join(cells)
         )
     print()

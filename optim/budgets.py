@@ -6,7 +6,7 @@ limit on its own energy, so that in Lagrange's way a joule of that device counts
 for weighted joules is found and certified as any other, and the bound holds for every θ ≥ 0.
 
 * :func:`keep_budgets`  the optimum that keeps the budgets, with the weights that make it so
-* :class:`Kept`         the result
+* :class:`BudgetedOptimum`  the result
 * :func:`spent_j`       what each device uses in a run
 """
 
@@ -36,7 +36,7 @@ _WEIGHT_MAX = 1e7
 _NAMED = 5
 
 
-class Kept(Struct, frozen=True, eq=False):
+class BudgetedOptimum(Struct, frozen=True, eq=False):
     """An optimum that keeps the budgets.
 
     Attributes:
@@ -55,6 +55,12 @@ class Kept(Struct, frozen=True, eq=False):
     fleet_price: float
     charges_j: float
     bound_j: float
+
+    def energy_j(self, problem: FimiProblem) -> float:
+        """The objective of the optimum in a round, every joule counted as the problem does, J."""
+        if not self.charges_j:
+            return self.solution.energy_j
+        return _objective_j(problem, EnergyWeights.of(problem), self.solution)
 
 
 def spent_j(problem: FimiProblem, worn_j: Array, samples: Array, round_s: float) -> Array:
@@ -76,8 +82,8 @@ def keep_budgets(
     *,
     start: Prices | None = None,
     tightened: float = 1.0,
-    before: Kept | None = None,
-) -> Kept:
+    before: BudgetedOptimum | None = None,
+) -> BudgetedOptimum:
     """The optimum of a problem with its budgets.
 
     Args:
@@ -95,7 +101,7 @@ def keep_budgets(
     device_j = problem.budget_j * tightened
     fleet_j = problem.fleet_budget_j * tightened
     limited = bool(np.isfinite(device_j).any()) or math.isfinite(fleet_j)
-    best: Kept | None = None
+    best: BudgetedOptimum | None = None
     best_j, bound_j = math.inf, -math.inf
     power, was_kept, left = _POWER, False, _ITERATIONS
     while left > 0:
@@ -119,7 +125,7 @@ def keep_budgets(
             energy_j = _objective_j(problem, base, solution)
             if energy_j < best_j:
                 best_j = energy_j
-                best = Kept(inner, solution, theta, fleet, charges_j, bound_j)
+                best = BudgetedOptimum(inner, solution, theta, fleet, charges_j, bound_j)
             if not loose:
                 break
         if not inner.lanes.single:
