@@ -6,18 +6,16 @@ limit on its own energy, so that in Lagrange's way a joule of that device counts
 for weighted joules is found and certified as any other, and the bound holds for every θ ≥ 0.
 
 * :func:`keep_budgets`  the optimum that keeps the budgets, with the weights that make it so
-* :class:`BudgetedOptimum`  the result
+* :class:`BudgetedOptimum`         the result
 * :func:`spent_j`       what each device uses in a run
 """
 
 from __future__ import annotations
 
 import math
-from typing import NoReturn
 
 import numpy as np
 from msgspec import Struct
-from msgspec.structs import replace
 
 from fimi.energy.cost_model import Array
 from fimi.optim.inner import InnerSolver
@@ -26,11 +24,6 @@ from fimi.optim.lanes import EnergyWeights
 from fimi.optim.problem import FimiProblem, InfeasibleError
 
 _ITERATIONS = 60
-_STEPPED, _MORE = 24, 4
-"""Where devices have steps: most iterations, and how many after the first that keeps the budgets.
-What devices use then jumps with θ, so that no θ fills a budget."""
-_POWER, _DAMPING = 4.0, 0.7
-"""1 + θ is multiplied by this power of what is used over what may be; less after each reversal."""
 _CLOSE = 2e-5
 _WEIGHT_MAX = 1e7
 _NAMED = 5
@@ -46,7 +39,6 @@ class BudgetedOptimum(Struct, frozen=True, eq=False):
         fleet_price: θ of the fleet's budget.
         charges_j: what is taken off a bound on the weighted objective for one on the objective, J
             in a round.
-        bound_j: no plan that keeps the budgets takes less of the objective, J in a round.
     """
 
     inner: InnerSolver
@@ -54,13 +46,14 @@ class BudgetedOptimum(Struct, frozen=True, eq=False):
     device_prices: Array
     fleet_price: float
     charges_j: float
-    bound_j: float
 
     def energy_j(self, problem: FimiProblem) -> float:
         """The objective of the optimum in a round, every joule counted as the problem does, J."""
         if not self.charges_j:
             return self.solution.energy_j
-        return _objective_j(problem, EnergyWeights.of(problem), self.solution)
+        found = self.solution.evaluation
+        parts = found.compute.energy_j, found.upload.energy_j, found.compute.samples, found.round_s
+        return float(InnerSolver(problem).objective_j(*parts)[0])
 
 
 def spent_j(problem: FimiProblem, worn_j: Array, samples: Array, round_s: float) -> Array:
@@ -78,11 +71,7 @@ def spent_j(problem: FimiProblem, worn_j: Array, samples: Array, round_s: float)
 
 
 def keep_budgets(
-    problem: FimiProblem,
-    *,
-    start: Prices | None = None,
-    tightened: float = 1.0,
-    before: BudgetedOptimum | None = None,
+    problem: FimiProblem, *, start: Prices | None = None, tightened: float = 1.0
 ) -> BudgetedOptimum:
     """The optimum of a problem with its budgets.
 
@@ -90,63 +79,39 @@ def keep_budgets(
         problem: the problem.
         start: prices of a similar problem.
         tightened: factor on the budgets, for plans that rounding would take above them.
-        before: the result for other budgets, to begin with.
 
     Raises:
         InfeasibleError: no plan meets the constraints, or none that was found keeps the budgets.
     """
     base = EnergyWeights.of(problem)
-    theta = np.zeros(problem.size) if before is None else before.device_prices
-    fleet = 0.0 if before is None else before.fleet_price
+    theta, fleet = np.zeros(problem.size), 0.0
     device_j = problem.budget_j * tightened
     fleet_j = problem.fleet_budget_j * tightened
     limited = bool(np.isfinite(device_j).any()) or math.isfinite(fleet_j)
-    best: BudgetedOptimum | None = None
-    best_j, bound_j = math.inf, -math.inf
-    power, was_kept, left = _POWER, False, _ITERATIONS
-    while left > 0:
-        left -= 1
+    for _ in range(_ITERATIONS if limited else 1):
         weights = EnergyWeights(base.dynamic + theta + fleet, base.board + theta + fleet)
         inner = InnerSolver(problem, weights)
         solution = solve(inner, start=start)
         spent = _spent(problem, solution)
         over = spent / device_j
         over_fleet = float(spent.sum()) / fleet_j
-        # A budget is for all rounds, and what is received once is part of it.
-        owed_j = np.where(theta > 0, theta * np.where(theta > 0, problem.budget_j, 0.0), 0.0).sum()
-        owed_j += fleet * problem.fleet_budget_j if fleet > 0 else 0.0
-        charges_j = float(owed_j) / problem.rounds
-        bound_j = max(bound_j, solution.bound_j - charges_j)
         loose = ((theta > 0) & (over < 1.0 - 10.0 * _CLOSE)).any() or (
             fleet > 0 and over_fleet < 1.0 - 10.0 * _CLOSE
         )
-        kept = bool((over <= 1.0 + _CLOSE).all()) and over_fleet <= 1.0 + _CLOSE
-        if kept:
-            energy_j = _objective_j(problem, base, solution)
-            if energy_j < best_j:
-                best_j = energy_j
-                best = BudgetedOptimum(inner, solution, theta, fleet, charges_j, bound_j)
-            if not loose:
-                break
-        if not inner.lanes.single:
-            left = min(left, _MORE if best is not None else _STEPPED)
-            power *= _DAMPING if kept != was_kept else 1.0
-            was_kept = kept
-        theta = np.maximum((1.0 + theta) * over**power - 1.0, 0.0)
-        fleet = max((1.0 + fleet) * over_fleet**power - 1.0, 0.0)
+        kept = (over <= 1.0 + _CLOSE).all() and over_fleet <= 1.0 + _CLOSE
+        if kept and not loose:
+            break
+        theta = np.maximum((1.0 + theta) * over**4.0 - 1.0, 0.0)
+        fleet = max((1.0 + fleet) * over_fleet**4.0 - 1.0, 0.0)
         start = prices_of(solution)
         if max(float(theta.max(initial=0.0)), fleet) > _WEIGHT_MAX:
             break
-    if best is None:
+    if limited and not kept:
         _refuse(problem, spent, over, over_fleet)
-    return replace(best, bound_j=bound_j)
-
-
-def _objective_j(problem: FimiProblem, base: EnergyWeights, solution: JointSolution) -> float:
-    """The objective without the prices of budgets, J in a round."""
-    found = solution.evaluation
-    parts = found.compute.energy_j, found.upload.energy_j, found.compute.samples
-    return float(InnerSolver(problem, base).objective_j(*parts, found.round_s)[0])
+    owed = np.where(theta > 0, theta * np.where(theta > 0, problem.budget_j, 0.0), 0.0).sum()
+    owed += fleet * problem.fleet_budget_j if fleet > 0 else 0.0
+    # A budget is for all rounds, and what is received once is part of it.
+    return BudgetedOptimum(inner, solution, theta, fleet, float(owed) / problem.rounds)
 
 
 def _spent(problem: FimiProblem, solution: JointSolution) -> Array:
@@ -162,7 +127,7 @@ def outwards(value: float) -> float:
     return math.ceil(above * 10.0**digits) / 10.0**digits
 
 
-def _refuse(problem: FimiProblem, spent: Array, over: Array, over_fleet: float) -> NoReturn:
+def _refuse(problem: FimiProblem, spent: Array, over: Array, over_fleet: float) -> None:
     """Raise: these budgets cannot be kept; with what the best plan found uses they can."""
     if over_fleet > 1.0 + _CLOSE:
         enough = outwards(float(spent.sum()))

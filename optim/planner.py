@@ -82,9 +82,8 @@ def plan(
     began = time.perf_counter()
     require_reachable_error(InnerSolver(problem))
     prices = _prices_of(start)
-    kept = None
     for tightened in _TIGHTENINGS:
-        kept = keep_budgets(problem, start=prices, tightened=tightened, before=kept)
+        kept = keep_budgets(problem, start=prices, tightened=tightened)
         certified_s = time.perf_counter() - began
         found, name, result = _search(kept, seed, settings, progress)
         work = _runnable(kept.inner, found)
@@ -221,7 +220,7 @@ def _within_budgets(problem: FimiProblem, fleet: RunnablePlan) -> bool:
 
 def _bounds(problem: FimiProblem, kept: BudgetedOptimum) -> dict[Objective, float]:
     """Certified bounds on both energies of every plan; that of the objective knows the budgets."""
-    own = max(kept.bound_j, 0.0)
+    own = max(kept.solution.bound_j - kept.charges_j, 0.0)
     other: Objective = "dynamic" if problem.objective == "board" else "board"
     second = solve(
         InnerSolver(problem, EnergyWeights.of(problem, other)), start=prices_of(kept.solution)
