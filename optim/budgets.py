@@ -6,7 +6,7 @@ limit on its own energy, so that in Lagrange's way a joule of that device counts
 for weighted joules is found and certified as any other, and the bound holds for every θ ≥ 0.
 
 * :func:`keep_budgets`  the optimum that keeps the budgets, with the weights that make it so
-* :class:`Kept`         the result
+* :class:`BudgetedOptimum`         the result
 * :func:`spent_j`       what each device uses in a run
 """
 
@@ -29,7 +29,7 @@ _WEIGHT_MAX = 1e7
 _NAMED = 5
 
 
-class Kept(Struct, frozen=True, eq=False):
+class BudgetedOptimum(Struct, frozen=True, eq=False):
     """An optimum that keeps the budgets.
 
     Attributes:
@@ -46,6 +46,14 @@ class Kept(Struct, frozen=True, eq=False):
     device_prices: Array
     fleet_price: float
     charges_j: float
+
+    def energy_j(self, problem: FimiProblem) -> float:
+        """The objective of the optimum in a round, every joule counted as the problem does, J."""
+        if not self.charges_j:
+            return self.solution.energy_j
+        found = self.solution.evaluation
+        parts = found.compute.energy_j, found.upload.energy_j, found.compute.samples, found.round_s
+        return float(InnerSolver(problem).objective_j(*parts)[0])
 
 
 def spent_j(problem: FimiProblem, worn_j: Array, samples: Array, round_s: float) -> Array:
@@ -64,7 +72,7 @@ def spent_j(problem: FimiProblem, worn_j: Array, samples: Array, round_s: float)
 
 def keep_budgets(
     problem: FimiProblem, *, start: Prices | None = None, tightened: float = 1.0
-) -> Kept:
+) -> BudgetedOptimum:
     """The optimum of a problem with its budgets.
 
     Args:
@@ -103,7 +111,7 @@ def keep_budgets(
     owed = np.where(theta > 0, theta * np.where(theta > 0, problem.budget_j, 0.0), 0.0).sum()
     owed += fleet * problem.fleet_budget_j if fleet > 0 else 0.0
     # A budget is for all rounds, and what is received once is part of it.
-    return Kept(inner, solution, theta, fleet, float(owed) / problem.rounds)
+    return BudgetedOptimum(inner, solution, theta, fleet, float(owed) / problem.rounds)
 
 
 def _spent(problem: FimiProblem, solution: JointSolution) -> Array:

@@ -27,7 +27,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from fimi.energy.cost_model import Array
-from fimi.optim.budgets import Kept, keep_budgets, spent_j
+from fimi.optim.budgets import BudgetedOptimum, keep_budgets, spent_j
 from fimi.optim.cross_entropy import Iteration, SearchResult, SearchSettings, minimise
 from fimi.optim.feasibility import Leanest, require_feasible, require_reachable_error
 from fimi.optim.inner import InnerSolver, SplitCosts
@@ -124,7 +124,7 @@ def _prices_of(plan: Plan | None) -> Prices | None:
 
 
 def _search(
-    kept: Kept, seed: int, settings: SearchSettings, progress: Progress | None
+    kept: BudgetedOptimum, seed: int, settings: SearchSettings, progress: Progress | None
 ) -> tuple[SplitCosts, SearchName, SearchResult]:
     """(P5) The plan in real numbers, what found it, and the search's own account."""
     inner, solution = kept.inner, kept.solution
@@ -218,7 +218,7 @@ def _within_budgets(problem: FimiProblem, fleet: RunnablePlan) -> bool:
     return bool((spent <= problem.budget_j).all()) and float(spent.sum()) <= problem.fleet_budget_j
 
 
-def _bounds(problem: FimiProblem, kept: Kept) -> dict[Objective, float]:
+def _bounds(problem: FimiProblem, kept: BudgetedOptimum) -> dict[Objective, float]:
     """Certified bounds on both energies of every plan; that of the objective knows the budgets."""
     own = max(kept.solution.bound_j - kept.charges_j, 0.0)
     other: Objective = "dynamic" if problem.objective == "board" else "board"
@@ -243,7 +243,7 @@ def status_of(gap: float | None, settings: SearchSettings) -> PlanStatus:
 
 def _assemble(
     problem: FimiProblem,
-    kept: Kept,
+    kept: BudgetedOptimum,
     fleet: RunnablePlan,
     found: SplitCosts,
     result: SearchResult,

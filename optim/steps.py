@@ -233,7 +233,7 @@ def _rounded(inner: InnerSolver, log_d: Array, lane: Rows, speed: Array, round_s
         take = (total + more <= limit) & (least[rows, column] < up[rows, column])
         total = np.where(take, total + more, total)
         chosen[rows, column] = np.where(take, least[rows, column], chosen[rows, column])
-    return chosen
+    return np.asarray(chosen)
 
 
 def _errors(inner: InnerSolver, samples: Array) -> Array:

@@ -20,9 +20,10 @@ import numpy as np
 from msgspec import Struct
 
 from fimi.energy.units import hint
+from fimi.optim.budgets import keep_budgets
 from fimi.optim.feasibility import least_bandwidth
 from fimi.optim.inner import InnerSolver
-from fimi.optim.joint import JointSolution, prices_of, solve
+from fimi.optim.joint import JointSolution, prices_of
 from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError
 from fimi.optim.realise import leanest_plan
 from fimi.optim.roots import root_between
@@ -153,22 +154,25 @@ def choose(problem: FimiProblem, accuracy: float, *, rounds: RoundsModel | None 
         error_max = problem.error_floor + math.exp(log_excess)
         count = model.rounds(error_max, accuracy)
         trial = msgspec.structs.replace(problem, error_max=error_max, rounds=count)
-        inner = InnerSolver(trial)
         try:
-            solution = solve(inner, start=prices_of(last[-1]) if last else None)
+            kept = keep_budgets(trial, start=prices_of(last[-1]) if last else None)
         except InfeasibleError:
             return math.inf, -1.0  # too little error
+        solution = kept.solution
         last.append(solution)
+        energy_j = kept.energy_j(trial)
         made = solution.evaluation.compute.samples[0] - problem.local_samples
-        prepared_j = float((inner.weights.board * problem.synthetic_j * made).sum())
+        prepared_j = 0.0
+        if problem.objective == "board":
+            prepared_j = float((problem.synthetic_j * made).sum())
         found = TargetTrial(
             error_max=error_max,
             round_s=solution.round_s,
             rounds=count,
-            round_j=solution.energy_j - prepared_j / count,
+            round_j=energy_j - prepared_j / count,
             preparation_j=prepared_j,
-            total_j=count * solution.energy_j,
-            bound_j=count * solution.bound_j,
+            total_j=count * energy_j,
+            bound_j=count * (solution.bound_j - kept.charges_j),
         )
         trials.append(found)
         excess = math.exp(log_excess)
