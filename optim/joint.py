@@ -25,6 +25,7 @@ from msgspec.structs import replace
 from scipy.optimize import linprog
 
 from fimi.energy.cost_model import Array
+from fimi.optim.ascent import ascend
 from fimi.optim.device_optimum import DeviceSolver, Optima
 from fimi.optim.dual import dual
 from fimi.optim.feasibility import require_feasible, require_reachable_error, time_windows
@@ -52,6 +53,9 @@ _ENDLESS = 1e7
 """Where both prices grow so far beyond the first guess, no plan has so short a round."""
 _ERROR_MAX = 1e12
 _CUT_CLOSE, _CUT_LOOSE = 1e-6, 1e-2
+_PROVED = 1e-6
+"""A plan is optimal if it differs from its bound by less, relatively; where a fleet with laws does
+not reach it, prices are looked for by cutting planes."""
 _NEARBY = np.concatenate([[0.0], np.logspace(-6.0, -0.3, 24)])
 """By how much log λ is raised to find a plan that meets the error, where devices have steps."""
 _STRETCHES = (1.0, 1.002, 1.006, 1.02, 1.06, 1.2, 1.5)
@@ -139,9 +143,18 @@ def solve(inner: InnerSolver, *, start: Prices | None = None) -> JointSolution:
     point = dual(inner, lam, mu, prices.round_s, solver=devices)
     window_s, found = _plan_at(devices, inner, prices, point.optima)
     energy_j = float(found.energy_j[0])
+    if inner.lanes.single and energy_j - point.bound_j > _PROVED * abs(energy_j):
+        log_lam = prices.log_lam if lam > 0 else -math.inf
+        higher = ascend(devices, inner, log_lam, prices.log_mu, prices.round_s)
+        other = dual(inner, *higher, solver=devices)
+        if other.bound_j > point.bound_j:
+            point, lam, mu = other, other.learning_multiplier, other.band_multiplier
+            window, again = nearest_feasible(inner, point.optima.compute_s, point.round_s)
+            if again.violation[0] == 0 and again.energy_j[0] < energy_j:
+                window_s, found, energy_j = window, again, float(again.energy_j[0])
     bound_j = max(point.bound_j, 0.0)
     return JointSolution(
-        status="optimal" if energy_j - bound_j <= 1e-6 * bound_j else "feasible",
+        status="optimal" if energy_j - bound_j <= _PROVED * bound_j else "feasible",
         energy_j=energy_j,
         bound_j=bound_j,
         window_s=window_s,
