@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from fimi.optim.feasibility import Leanest
+from fimi.energy.cost_model import Array
+from fimi.optim.feasibility import require_feasible
 from fimi.optim.inner import InnerSolver
 from fimi.optim.planner import plan
 from fimi.optim.problem import FimiProblem
-from fimi.optim.realise import cost, realise, runnable, whole_samples
+from fimi.optim.realise import Rows, Work, cost, realise, runnable, whole_samples
 from tests.optim.truth_costs import Trial, cost_of
 
 
@@ -24,6 +26,29 @@ def with_steps(problem: FimiProblem, count: int) -> FimiProblem:
         for low, high in zip(problem.frequency_min_hz, problem.frequency_max_hz, strict=True)
     )
     return replace(problem, frequency_steps_hz=steps)
+
+
+def realised(
+    inner: InnerSolver,
+    samples: Array,
+    lane: Rows,
+    window_s: Array,
+    *,
+    lean_s: Array,
+    asked: Callable[[], None] = lambda: None,
+) -> Work:
+    """The work within windows in the longest round; the leanest plan has compute times of its own.
+
+    ``asked`` is called when the leanest plan is.
+    """
+
+    def leanest() -> Any:
+        asked()
+        return replace(require_feasible(inner), window_s=lean_s)
+
+    work = realise(inner, samples, lane, window_s, inner.problem.round_max_s, leanest)
+    assert work is not None
+    return work
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 10))
@@ -71,11 +96,10 @@ def test_no_lane_given_is_the_slowest_useful_step_that_is_in_time(fleet: Any) ->
     inner = InnerSolver(problem)
     cycles = problem.cycles_per_pass * problem.local_samples
     fastest = np.append(inner.lanes.starts[1:], inner.lanes.size) - 1
-    lean = Leanest(0.0, cycles / problem.frequency_max_hz, 0.0)
+    lean_s = cycles / problem.frequency_max_hz
     for needed, runs_at in ((1e9, 1e9), (1e9 * (1 + 1e-10), 1e9), (1.01e9, 2e9)):
         windows = cycles / np.array([needed, 3e8, 1e9])
-        longest = problem.round_max_s
-        work = realise(inner, problem.local_samples, fastest, windows, longest, lambda: lean)
+        work = realised(inner, problem.local_samples, fastest, windows, lean_s=lean_s)
         assert work.frequency_hz[0].tolist() == pytest.approx([runs_at, 3e8, 1e9], rel=1e-9)
         assert np.isfinite(cost(inner, work).energy_j).all()
 
@@ -130,21 +154,15 @@ def test_discrete_plan_against_every_combination(fleet: Any, seed: int, idle_w: 
 def test_leans_on_the_leanest_split_when_rounding_takes_too_much_time(fleet: Any) -> None:
     problem = fleet(1, 4)
     inner = InnerSolver(problem)
-    asked = []
-    lean = Leanest(0.0, 0.6 * problem.t_max_s, 0.0)
-
-    def leanest() -> Leanest:
-        asked.append(True)
-        return lean
-
+    asked: list[bool] = []
     late = (1 - 1e-9) * problem.t_max_s  # no time left to upload
-    work = realise(
+    work = realised(
         inner,
         problem.local_samples + 300.0,
         inner.lanes.starts,
         late,
-        problem.round_max_s,
-        leanest,
+        lean_s=0.6 * problem.t_max_s,
+        asked=lambda: asked.append(True),
     )
     fleet_plan = runnable(inner, work)
     assert asked
@@ -166,14 +184,13 @@ def test_what_a_candidate_costs_is_what_its_plan_costs(
     found = inner.evaluate(rng.uniform(0.3, 0.9) * problem.t_max_s[None])
     if found.violation[0] > 0:
         return
-    lean = Leanest(0.0, found.compute.time_s[0], 0.0)
-    work = realise(
+    compute = found.compute
+    work = realised(
         inner,
-        found.compute.samples[0],
-        found.compute.lane[0],
-        found.compute.time_s[0],
-        problem.round_max_s,
-        lambda: lean,
+        compute.samples[0],
+        compute.lane[0],
+        compute.time_s[0],
+        lean_s=compute.time_s[0],
     )
     made = runnable(inner, work)
     trial = Trial(
