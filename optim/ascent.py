@@ -48,7 +48,7 @@ def ascend(
     best, best_at, best_s = -math.inf, at, round_s
     for _ in range(_CUTS_MAX):
         lam, mu = at * scales
-        logs = tuple(math.log(price) if price > 0 else -math.inf for price in (lam, mu))
+        logs = (_log(float(lam)), _log(float(mu)))
         value = math.inf
         for length_s, optima in _shortest_and_longest(devices, inner, logs, round_s):
             slope = _slopes(inner, optima, learns)
@@ -128,3 +128,7 @@ def _shortest_and_longest(
         else:
             low, first = middle, found
     return [first, last]
+
+
+def _log(price: float) -> float:
+    return math.log(price) if price > 0 else -math.inf
