@@ -51,7 +51,7 @@ def ascend(
     best, best_at, best_s = -math.inf, at, round_s
     for _ in range(_CUTS_MAX):
         lam, mu = at * scales
-        logs = _log(lam), _log(mu)
+        logs = (_log(float(lam)), _log(float(mu)))
         value = math.inf
         for length_s, optima in _shortest_and_longest(devices, inner, logs, round_s):
             slope = _slopes(inner, optima, learns)
@@ -79,10 +79,6 @@ def ascend(
             top = np.where(best_at >= 0.99 * top, _TOP * top, top)
         at = 0.7 * highest.x[:2] + 0.3 * best_at
     return float(best_at[0] * scales[0]), float(best_at[1] * scales[1]), best_s
-
-
-def _log(price: float) -> float:
-    return math.log(price) if price > 0 else -math.inf
 
 
 def _slopes(inner: InnerSolver, optima: Optima, learns: bool) -> Array:
@@ -135,3 +131,7 @@ def _shortest_and_longest(
         else:
             low, first = middle, found
     return [first, last]
+
+
+def _log(price: float) -> float:
+    return math.log(price) if price > 0 else -math.inf

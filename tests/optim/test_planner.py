@@ -195,7 +195,7 @@ def test_search_alone_is_near_the_bound_at_20_devices(fleet: Any, seed: int) -> 
 
 
 def test_only_a_plan_that_runs_near_the_bound_is_optimal(fleet: Any) -> None:
-    """With one step each, the bound knows the steps. Two devices with two steps leave a gap."""
+    """With one step each, the bound knows the steps. Two devices with six steps leave a gap."""
     problem: FimiProblem = tfl(fleet(0, 4))
     smooth = plan(problem, seed=0)
     coarse = plan(
@@ -205,9 +205,9 @@ def test_only_a_plan_that_runs_near_the_bound_is_optimal(fleet: Any) -> None:
     assert coarse.bound_j is not None
     assert coarse.bound_j > 1.01 * smooth.energy_j
     assert (smooth.status, coarse.status) == ("optimal", "optimal")
-    few = plan(with_steps(fleet(0, 2), 2), seed=0)
+    few = plan(with_steps(fleet(0, 2), 6), seed=0)
     assert few.gap_percent is not None
-    assert few.gap_percent > 0.01
+    assert few.gap_percent > 0.1
     assert few.status == "feasible"
 
 
@@ -256,7 +256,8 @@ def test_from_the_dual_decomposition_a_search_is_never_worse_than_it(fleet: Any)
     assert poor.status == "feasible"
     good = plan(problem, seed=0, settings=few)
     assert good.search == "dual decomposition"
-    assert good.evaluations == 8 * good.iterations
+    assert good.iterations <= 6
+    assert good.evaluations <= 8 * good.iterations
     assert good.search_energy_j <= solve(InnerSolver(problem)).energy_j * (1 + 1e-12)
     assert good.search_gap_percent is not None
     assert good.search_gap_percent < 1e-5
