@@ -139,9 +139,15 @@ def solve(inner: InnerSolver, *, start: Prices | None = None) -> JointSolution:
     point = dual(inner, lam, mu, prices.round_s, solver=devices)
     window_s, found = _plan_at(devices, inner, prices, point.optima)
     energy_j = float(found.energy_j[0])
+    if inner.lanes.single and lam > 0 and inner.free_round and _apart(energy_j, point.bound_j):
+        other = _by_time(devices, inner, prices)
+        lam_there, mu_there = math.exp(other.log_lam), math.exp(other.log_mu)
+        there = dual(inner, lam_there, mu_there, prices.round_s, solver=devices)
+        if there.bound_j > point.bound_j:
+            point, lam, mu = there, lam_there, mu_there
     bound_j = max(point.bound_j, 0.0)
     return JointSolution(
-        status="optimal" if energy_j - bound_j <= 1e-6 * bound_j else "feasible",
+        status="feasible" if _apart(energy_j, bound_j) else "optimal",
         energy_j=energy_j,
         bound_j=bound_j,
         window_s=window_s,
@@ -225,6 +231,35 @@ def _smooth(devices: DeviceSolver, inner: InnerSolver, start: Prices | None) -> 
             first = _at_round(devices, inner, Prices(lam, mu, longest), learns)
         found = _newton(devices, inner, first, learns, free_round=True)
     return found or _nested_round(devices, inner, first, learns)
+
+
+def _apart(energy_j: float, bound_j: float) -> bool:
+    """Whether a plan and a bound differ by more than 1e-6."""
+    return not energy_j - bound_j <= 1e-6 * bound_j
+
+
+def _by_time(devices: DeviceSolver, inner: InnerSolver, start: Prices) -> Prices:
+    """λ and μ where the length of the round alone decides the data and the band.
+
+    At full speed and with the whole band the error says nothing about λ. What says it is that a
+    second of the round is worth the idle power.
+    """
+    lam, mu, round_s = start.log_lam, max(start.log_mu, -LOG_LIMIT / 2), start.round_s
+    for _ in range(_ROUNDS):
+        lam = price_root(
+            lambda at, mu=mu: -_excesses(devices, inner, at, mu, round_s)[2],
+            lam,
+            step=0.1,
+            tolerance=_FINE,
+        )
+        mu = price_root(
+            lambda at, lam=lam: _excesses(devices, inner, lam, at, round_s)[1],
+            mu,
+            step=0.1,
+            tolerance=_FINE,
+        )
+    limit = LOG_LIMIT / 2
+    return Prices(min(max(lam, -limit), limit), min(max(mu, -limit), limit), round_s)
 
 
 def _nested_round(devices: DeviceSolver, inner: InnerSolver, start: Prices, learns: bool) -> Prices:
