@@ -88,8 +88,6 @@ def keep_budgets(
     device_j = problem.budget_j * tightened
     fleet_j = problem.fleet_budget_j * tightened
     limited = bool(np.isfinite(device_j).any()) or math.isfinite(fleet_j)
-    best: BudgetedOptimum | None = None
-    least_j = math.inf
     for _ in range(_ITERATIONS if limited else 1):
         weights = EnergyWeights(base.dynamic + theta + fleet, base.board + theta + fleet)
         inner = InnerSolver(problem, weights)
@@ -101,57 +99,28 @@ def keep_budgets(
             fleet > 0 and over_fleet < 1.0 - 10.0 * _CLOSE
         )
         kept = (over <= 1.0 + _CLOSE).all() and over_fleet <= 1.0 + _CLOSE
-        if kept or not limited:
-            # With steps what a device uses jumps with its price: several prices may keep budgets.
-            found = solution.evaluation
-            plain = InnerSolver(problem)
-            value_j = float(
-                plain.objective_j(
-                    found.compute.energy_j,
-                    found.upload.energy_j,
-                    found.compute.samples,
-                    np.array([_length(problem, solution)]),
-                )[0]
-            )
-            if value_j < least_j:
-                charges_j = _charges(problem, theta, fleet)
-                best = BudgetedOptimum(inner, solution, theta, fleet, charges_j)
-                least_j = value_j
-            if not loose:
-                break
+        if kept and not loose:
+            break
         theta = np.maximum((1.0 + theta) * over**4.0 - 1.0, 0.0)
         fleet = max((1.0 + fleet) * over_fleet**4.0 - 1.0, 0.0)
         start = prices_of(solution)
         if max(float(theta.max(initial=0.0)), fleet) > _WEIGHT_MAX:
             break
-    if best is None:
+    if limited and not kept:
         _refuse(problem, spent, over, over_fleet)
-    assert best is not None
-    return best
-
-
-def _charges(problem: FimiProblem, theta: Array, fleet: float) -> float:
-    """What prices of budgets take off a bound on weighted joules, J in a round.
-
-    A budget is for all rounds, and what is received once is part of it.
-    """
-    priced = theta > 0
-    owed = float((theta[priced] * problem.budget_j[priced]).sum())
+    owed = np.where(theta > 0, theta * np.where(theta > 0, problem.budget_j, 0.0), 0.0).sum()
     owed += fleet * problem.fleet_budget_j if fleet > 0 else 0.0
-    return owed / problem.rounds
-
-
-def _length(problem: FimiProblem, solution: JointSolution) -> float:
-    """Length of a round: when the last device is ready, s."""
-    found = solution.evaluation
-    ready_s = problem.receive_s + found.compute.time_s[0] + found.upload.time_s[0]
-    return min(solution.round_s, float(ready_s.max()))
+    # A budget is for all rounds, and what is received once is part of it.
+    return BudgetedOptimum(inner, solution, theta, fleet, float(owed) / problem.rounds)
 
 
 def _spent(problem: FimiProblem, solution: JointSolution) -> Array:
     found = solution.evaluation
     worn = found.compute.energy_j[0] + found.upload.energy_j[0]
-    return spent_j(problem, worn, found.compute.samples[0], _length(problem, solution))
+    # A round ends when the last device is ready, also where its length costs nothing.
+    ready_s = problem.receive_s + found.compute.time_s[0] + found.upload.time_s[0]
+    round_s = min(solution.round_s, float(ready_s.max()))
+    return spent_j(problem, worn, found.compute.samples[0], round_s)
 
 
 def outwards(value: float) -> float:
