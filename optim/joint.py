@@ -45,6 +45,8 @@ _NO_BAND = -LOG_LIMIT + 20.0
 _TOO_SHORT = 50.0
 """The excess of a round's price of time where a device cannot work in so short a round."""
 _GUESS_ROWS, _GUESS_CELLS = 72, 60_000
+_BESIDE = (0.99, 1.0 - 1e-4, 1.0 - 1e-6, 1.0, 1.0 + 1e-6, 1.0 + 1e-4, 1.01)
+"""Lengths of the round at which prices are compared where one length does not tell them."""
 _CUTS_MAX = 60
 _REACH = 30.0
 """Prices are looked for up to so many times the best ones so far."""
@@ -135,13 +137,13 @@ def solve(inner: InnerSolver, *, start: Prices | None = None) -> JointSolution:
         prices = _smooth(devices, inner, start)
     else:
         prices = _stepped(devices, inner, start)
-    lam, mu = (math.exp(log) if log > _NO_BAND else 0.0 for log in (prices.log_lam, prices.log_mu))
+    lam, mu = _price(prices.log_lam), _price(prices.log_mu)
     point = dual(inner, lam, mu, prices.round_s, solver=devices)
     window_s, found = _plan_at(devices, inner, prices, point.optima)
     energy_j = float(found.energy_j[0])
     if inner.lanes.single and lam > 0 and inner.free_round and _apart(energy_j, point.bound_j):
         other = _by_time(devices, inner, prices)
-        lam_there, mu_there = math.exp(other.log_lam), math.exp(other.log_mu)
+        lam_there, mu_there = _price(other.log_lam), _price(other.log_mu)
         there = dual(inner, lam_there, mu_there, prices.round_s, solver=devices)
         if there.bound_j > point.bound_j:
             point, lam, mu = there, lam_there, mu_there
@@ -233,33 +235,26 @@ def _smooth(devices: DeviceSolver, inner: InnerSolver, start: Prices | None) -> 
     return found or _nested_round(devices, inner, first, learns)
 
 
+def _price(log_price: float) -> float:
+    return math.exp(log_price) if log_price > _NO_BAND else 0.0
+
+
 def _apart(energy_j: float, bound_j: float) -> bool:
     """Whether a plan and a bound differ by more than 1e-6."""
     return not energy_j - bound_j <= 1e-6 * bound_j
 
 
 def _by_time(devices: DeviceSolver, inner: InnerSolver, start: Prices) -> Prices:
-    """λ and μ where the length of the round alone decides the data and the band.
+    """λ and μ where the length of the round alone decides data or bands.
 
-    At full speed and with the whole band the error says nothing about λ. What says it is that a
-    second of the round is worth the idle power.
+    At full speed and full power error and band say nothing about the prices, or only in which
+    proportion they are. What says it is that a second of the round is worth the idle power: of the
+    dual function at lengths on both sides, the lower value is to be highest.
     """
-    lam, mu, round_s = start.log_lam, max(start.log_mu, -LOG_LIMIT / 2), start.round_s
-    for _ in range(_ROUNDS):
-        lam = price_root(
-            lambda at, mu=mu: -_excesses(devices, inner, at, mu, round_s)[2],
-            lam,
-            step=0.1,
-            tolerance=_FINE,
-        )
-        mu = price_root(
-            lambda at, lam=lam: _excesses(devices, inner, lam, at, round_s)[1],
-            mu,
-            step=0.1,
-            tolerance=_FINE,
-        )
-    limit = LOG_LIMIT / 2
-    return Prices(min(max(lam, -limit), limit), min(max(mu, -limit), limit), round_s)
+    limit = LOG_LIMIT / 4
+    mu = min(max(start.log_mu, -limit), limit)
+    at = Prices(min(max(start.log_lam, -limit), limit), mu, start.round_s)
+    return _highest(devices, inner, at, learns=True, lengths=_BESIDE)[1]
 
 
 def _nested_round(devices: DeviceSolver, inner: InnerSolver, start: Prices, learns: bool) -> Prices:
@@ -466,9 +461,16 @@ def _golden(function: Callable[[float], float], guess: float, top: float) -> Non
 
 
 def _highest(
-    devices: DeviceSolver, inner: InnerSolver, start: Prices, learns: bool
+    devices: DeviceSolver,
+    inner: InnerSolver,
+    start: Prices,
+    learns: bool,
+    lengths: tuple[float, ...] = (1.0,),
 ) -> tuple[float, Prices]:
     """The maximum of the dual function at a given R by cutting planes, less idle power times R.
+
+    With several ``lengths``, relative to R, that of the lowest of its values at them; lengths that
+    are too short for a device do not count.
 
     The dual function is concave in λ and μ, with the two excesses as its slopes: every point that
     was tried gives a plane above it, and the next point is where the planes are highest.
@@ -483,10 +485,17 @@ def _highest(
     at = np.where(free, units, 0.0)
     first, reach, open_j = units, _REACH, math.inf
     for _ in range(_CUTS_MAX):
-        value, slope = _dual_at(devices, inner, at, start.round_s, learns)
-        if not math.isfinite(value):
+        values = []
+        for length in lengths:
+            round_s = min(length * start.round_s, inner.problem.round_max_s)
+            value, slope = _dual_at(devices, inner, at, round_s, learns)
+            value += inner.round_w * (round_s - start.round_s)
+            if math.isfinite(value):
+                values.append(value)
+                planes.append((slope, value - float(slope @ at)))
+        if not values:
             return math.inf, start
-        planes.append((slope, value - float(slope @ at)))
+        value = min(values)
         if value > best:
             best, best_at = value, at
             # Prices are counted in units of the best ones, whatever the first guess was.
