@@ -30,6 +30,7 @@
 * :mod:`fimi.optim.doubts`         values in a wrong unit, operating points that nobody would use
 * :mod:`fimi.optim.special`        two functions of one variable and their inverses
 * :mod:`fimi.optim.roots`          roots of monotone functions, one or many at once
+* :mod:`fimi.optim.ascent`          prices of the highest bound by cutting planes
 
 A plan goes this way: ``budgets`` (which calls ``joint``: prices, bound, a plan in real numbers),
 ``cross_entropy`` from its splits, ``realise`` and ``steps`` for what devices can run, ``planner``

@@ -25,6 +25,7 @@ from msgspec.structs import replace
 from scipy.optimize import linprog
 
 from fimi.energy.cost_model import Array
+from fimi.optim.ascent import ascend
 from fimi.optim.device_optimum import DeviceSolver, Optima
 from fimi.optim.dual import dual
 from fimi.optim.feasibility import require_feasible, require_reachable_error, time_windows
@@ -45,8 +46,6 @@ _NO_BAND = -LOG_LIMIT + 20.0
 _TOO_SHORT = 50.0
 """The excess of a round's price of time where a device cannot work in so short a round."""
 _GUESS_ROWS, _GUESS_CELLS = 72, 60_000
-_BESIDE = (0.99, 1.0 - 1e-4, 1.0 - 1e-6, 1.0, 1.0 + 1e-6, 1.0 + 1e-4, 1.01)
-"""Lengths of the round at which prices are compared where one length does not tell them."""
 _CUTS_MAX = 60
 _REACH = 30.0
 """Prices are looked for up to so many times the best ones so far."""
@@ -54,6 +53,9 @@ _ENDLESS = 1e7
 """Where both prices grow so far beyond the first guess, no plan has so short a round."""
 _ERROR_MAX = 1e12
 _CUT_CLOSE, _CUT_LOOSE = 1e-6, 1e-2
+_PROVED = 1e-6
+"""A plan is optimal if it differs from its bound by less, relatively; where a fleet with laws does
+not reach it, prices are looked for by cutting planes."""
 _NEARBY = np.concatenate([[0.0], np.logspace(-6.0, -0.3, 24)])
 """By how much log λ is raised to find a plan that meets the error, where devices have steps."""
 _STRETCHES = (1.0, 1.002, 1.006, 1.02, 1.06, 1.2, 1.5)
@@ -137,19 +139,22 @@ def solve(inner: InnerSolver, *, start: Prices | None = None) -> JointSolution:
         prices = _smooth(devices, inner, start)
     else:
         prices = _stepped(devices, inner, start)
-    lam, mu = _price(prices.log_lam), _price(prices.log_mu)
+    lam, mu = (math.exp(log) if log > _NO_BAND else 0.0 for log in (prices.log_lam, prices.log_mu))
     point = dual(inner, lam, mu, prices.round_s, solver=devices)
     window_s, found = _plan_at(devices, inner, prices, point.optima)
     energy_j = float(found.energy_j[0])
-    if inner.lanes.single and lam > 0 and inner.free_round and _apart(energy_j, point.bound_j):
-        other = _by_time(devices, inner, prices)
-        lam_there, mu_there = _price(other.log_lam), _price(other.log_mu)
-        there = dual(inner, lam_there, mu_there, prices.round_s, solver=devices)
-        if there.bound_j > point.bound_j:
-            point, lam, mu = there, lam_there, mu_there
+    if inner.lanes.single and energy_j - point.bound_j > _PROVED * abs(energy_j):
+        log_lam = prices.log_lam if lam > 0 else -math.inf
+        higher = ascend(devices, inner, log_lam, prices.log_mu, prices.round_s)
+        other = dual(inner, *higher, solver=devices)
+        if other.bound_j > point.bound_j:
+            point, lam, mu = other, other.learning_multiplier, other.band_multiplier
+            window, again = nearest_feasible(inner, point.optima.compute_s, point.round_s)
+            if again.violation[0] == 0 and again.energy_j[0] < energy_j:
+                window_s, found, energy_j = window, again, float(again.energy_j[0])
     bound_j = max(point.bound_j, 0.0)
     return JointSolution(
-        status="feasible" if _apart(energy_j, bound_j) else "optimal",
+        status="optimal" if energy_j - bound_j <= _PROVED * bound_j else "feasible",
         energy_j=energy_j,
         bound_j=bound_j,
         window_s=window_s,
@@ -233,28 +238,6 @@ def _smooth(devices: DeviceSolver, inner: InnerSolver, start: Prices | None) -> 
             first = _at_round(devices, inner, Prices(lam, mu, longest), learns)
         found = _newton(devices, inner, first, learns, free_round=True)
     return found or _nested_round(devices, inner, first, learns)
-
-
-def _price(log_price: float) -> float:
-    return math.exp(log_price) if log_price > _NO_BAND else 0.0
-
-
-def _apart(energy_j: float, bound_j: float) -> bool:
-    """Whether a plan and a bound differ by more than 1e-6."""
-    return not energy_j - bound_j <= 1e-6 * bound_j
-
-
-def _by_time(devices: DeviceSolver, inner: InnerSolver, start: Prices) -> Prices:
-    """λ and μ where the length of the round alone decides data or bands.
-
-    At full speed and full power error and band say nothing about the prices, or only in which
-    proportion they are. What says it is that a second of the round is worth the idle power: of the
-    dual function at lengths on both sides, the lower value is to be highest.
-    """
-    limit = LOG_LIMIT / 4
-    mu = min(max(start.log_mu, -limit), limit)
-    at = Prices(min(max(start.log_lam, -limit), limit), mu, start.round_s)
-    return _highest(devices, inner, at, learns=True, lengths=_BESIDE)[1]
 
 
 def _nested_round(devices: DeviceSolver, inner: InnerSolver, start: Prices, learns: bool) -> Prices:
@@ -461,16 +444,9 @@ def _golden(function: Callable[[float], float], guess: float, top: float) -> Non
 
 
 def _highest(
-    devices: DeviceSolver,
-    inner: InnerSolver,
-    start: Prices,
-    learns: bool,
-    lengths: tuple[float, ...] = (1.0,),
+    devices: DeviceSolver, inner: InnerSolver, start: Prices, learns: bool
 ) -> tuple[float, Prices]:
     """The maximum of the dual function at a given R by cutting planes, less idle power times R.
-
-    With several ``lengths``, relative to R, that of the lowest of its values at them; lengths that
-    are too short for a device do not count.
 
     The dual function is concave in λ and μ, with the two excesses as its slopes: every point that
     was tried gives a plane above it, and the next point is where the planes are highest.
@@ -485,17 +461,10 @@ def _highest(
     at = np.where(free, units, 0.0)
     first, reach, open_j = units, _REACH, math.inf
     for _ in range(_CUTS_MAX):
-        values = []
-        for length in lengths:
-            round_s = min(length * start.round_s, inner.problem.round_max_s)
-            value, slope = _dual_at(devices, inner, at, round_s, learns)
-            value += inner.round_w * (round_s - start.round_s)
-            if math.isfinite(value):
-                values.append(value)
-                planes.append((slope, value - float(slope @ at)))
-        if not values:
+        value, slope = _dual_at(devices, inner, at, start.round_s, learns)
+        if not math.isfinite(value):
             return math.inf, start
-        value = min(values)
+        planes.append((slope, value - float(slope @ at)))
         if value > best:
             best, best_at = value, at
             # Prices are counted in units of the best ones, whatever the first guess was.

@@ -60,7 +60,7 @@ class Priced:
 
         Bands go up to B e^wider: a device at prices does not know of B, the fleet does.
         """
-        problem, i = self.problem, self.i
+        problem = self.problem
         own = self.options(samples)
         window_s = np.full(own.samples.size, self.window_s)
         low = self.radio.narrowest(window_s - own.fastest_s, problem.bandwidth_hz)

@@ -142,7 +142,7 @@ def devices(draw: st.DrawFn) -> dict[str, Any]:
 
 class TestKeys:
     @settings(
-        max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+        max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
     )
     @given(
         rows=st.lists(devices(), min_size=1, max_size=4),
