@@ -117,7 +117,10 @@ def keep_budgets(
 def _spent(problem: FimiProblem, solution: JointSolution) -> Array:
     found = solution.evaluation
     worn = found.compute.energy_j[0] + found.upload.energy_j[0]
-    return spent_j(problem, worn, found.compute.samples[0], solution.round_s)
+    # A round ends when the last device is ready, also where its length costs nothing.
+    ready_s = problem.receive_s + found.compute.time_s[0] + found.upload.time_s[0]
+    round_s = min(solution.round_s, float(ready_s.max()))
+    return spent_j(problem, worn, found.compute.samples[0], round_s)
 
 
 def outwards(value: float) -> float:
