@@ -17,7 +17,6 @@ ones.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 import time
@@ -29,13 +28,14 @@ from msgspec.structs import replace
 from fimi.energy.cost_model import Array
 from fimi.optim.budgets import Kept, keep_budgets, spent_j
 from fimi.optim.cross_entropy import Iteration, SearchResult, SearchSettings, minimise
-from fimi.optim.feasibility import Leanest, require_feasible, require_reachable_error
+from fimi.optim.feasibility import require_feasible, require_reachable_error
 from fimi.optim.inner import InnerSolver, SplitCosts
-from fimi.optim.joint import Prices, nearest_feasible, prices_of, solve
+from fimi.optim.joint import Prices, prices_of, solve
 from fimi.optim.lanes import EnergyWeights
+from fimi.optim.leanest import Leanest
 from fimi.optim.plans import Certified, DeviceShare, Plan, PlanStatus, SearchName, gap_percent
-from fimi.optim.problem import FimiProblem, InfeasibleError, Objective
-from fimi.optim.realise import RunnablePlan, Work, cost, realise, runnable
+from fimi.optim.problem import FimiProblem, Objective
+from fimi.optim.realise import RunnablePlan, Work, cost, least_whole_work, realise, runnable
 from fimi.optim.splits import Z_REACH, SplitSpace, try_edges
 from fimi.optim.splits import Objective as SplitObjective
 from fimi.optim.steps import improve
@@ -191,24 +191,20 @@ def _runnable(inner: InnerSolver, found: SplitCosts) -> Work:
     def leanest() -> Leanest:
         return require_feasible(inner)
 
-    try:
-        return realise(inner, compute.samples[0], compute.lane[0], window_s, round_s, leanest)
-    except InfeasibleError:
-        lean = leanest()
+    work = realise(inner, compute.samples[0], compute.lane[0], window_s, round_s, leanest)
+    if work is not None:
+        return work
     longest = inner.problem.round_max_s
     for retreat in _RETREATS:
-        nearer = window_s + retreat * (lean.window_s - window_s)
+        nearer = window_s + retreat * (leanest().window_s - window_s)
         length = round_s + retreat * (longest - round_s)
         other = inner.evaluate(nearer[None], np.array([length]))
         if other.violation[0] == 0:
-            with contextlib.suppress(InfeasibleError):
-                return realise(
-                    inner, other.compute.samples[0], other.compute.lane[0], nearer, length, leanest
-                )
-    other_window, other = nearest_feasible(inner, lean.window_s, longest)
-    return realise(
-        inner, other.compute.samples[0], other.compute.lane[0], other_window, longest, leanest
-    )
+            samples, lane = other.compute.samples[0], other.compute.lane[0]
+            work = realise(inner, samples, lane, nearer, length, leanest)
+            if work is not None:
+                return work
+    return least_whole_work(inner)
 
 
 def _within_budgets(problem: FimiProblem, fleet: RunnablePlan) -> bool:

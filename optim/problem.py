@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from fimi.energy.cost_model import Array, BoardModel, ComputeModel, speed_hz
 from fimi.errors import InputError, NoPlanError
 from fimi.optim.learning_curve import LearningCurve
+from fimi.optim.wording import named
 
 Constraint = Literal["deadline", "bandwidth", "learning error", "energy budget"]
 Objective = Literal["board", "dynamic"]
@@ -83,6 +84,8 @@ class InfeasibleError(NoPlanError, ValueError):
     Attributes:
         constraint: which constraint cannot be met.
         devices: the devices that cannot meet it; all of them if it concerns the whole fleet.
+        what: what is wrong, without the remedies.
+        remedies: what would make a plan possible, each alone, as it is printed.
         smallest_t_max_s: (I,) deadlines that would be enough, all else equal; ``None`` if none is.
         smallest_error_max: smallest Δ_max that can be met, all else equal; ``None`` if none can.
         bandwidth_needed_hz: smallest bandwidth that would be enough; ``None`` if none is.
@@ -94,12 +97,16 @@ class InfeasibleError(NoPlanError, ValueError):
         *,
         constraint: Constraint,
         devices: Sequence[str],
+        remedies: Sequence[str] = (),
         smallest_t_max_s: Array | None = None,
         smallest_error_max: float | None = None,
         bandwidth_needed_hz: float | None = None,
     ) -> None:
-        super().__init__(message)
+        advice = f"; feasible with {', or '.join(remedies)}" if remedies else ""
+        super().__init__(message + advice)
         self.constraint: Constraint = constraint
+        self.what = message
+        self.remedies = tuple(remedies)
         self.devices = tuple(devices)
         self.smallest_t_max_s = smallest_t_max_s
         self.smallest_error_max = smallest_error_max
@@ -202,7 +209,7 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
             raise ProblemError("devices: the fleet is empty; a plan needs at least one device")
         if len(set(self.devices)) != count:
             twice = sorted({d for d in self.devices if self.devices.count(d) > 1})
-            raise ProblemError(f"devices: {', '.join(twice)} listed more than once")
+            raise ProblemError(f"devices: {named(twice)} listed more than once")
         if np.asarray(self.weights).size == 0:
             self._set("weights", np.full(count, 1.0 / count))
         for field in (*_POSITIVE, *_NON_NEGATIVE, *_LIMITS):
@@ -435,7 +442,7 @@ def from_boards(
     devices = tuple(boards)
     missing = [device for device in devices if device not in local_counts]
     if missing:
-        raise ProblemError(f"local_counts: nothing for {', '.join(missing)}")
+        raise ProblemError(f"local_counts: nothing for {named(missing)}")
     compute = [board.compute for board in boards.values()]
     links = [board.link for board in boards.values()]
     download_s = _column(download_bits / link.downlink_rate_bps for link in links)
@@ -443,7 +450,7 @@ def from_boards(
         late = [d for d, s in zip(devices, download_s, strict=True) if s >= deadline_s]
         worst = float(download_s.max())
         raise InfeasibleError(
-            f"deadline: {', '.join(late)} cannot receive the model within {deadline_s:.4g} s "
+            f"deadline: {named(late)} cannot receive the model within {deadline_s:.4g} s "
             f"(it takes {worst:.4g} s); a round must last longer than that",
             constraint="deadline",
             devices=late,

@@ -31,7 +31,7 @@ from fimi.energy.cost_model import Array
 from fimi.optim import planner, target
 from fimi.optim.cross_entropy import SearchSettings
 from fimi.optim.dual import dual
-from fimi.optim.feasibility import least_bandwidth, require_feasible
+from fimi.optim.feasibility import require_feasible
 from fimi.optim.inner import InnerSolver
 from fimi.optim.joint import JointSolution, Prices, prices_of, solve
 from fimi.optim.lanes import EnergyWeights, lanes_of, merged

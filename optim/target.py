@@ -19,12 +19,13 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from fimi.optim.feasibility import least_bandwidth
+from fimi.optim.feasibility import refusal
 from fimi.optim.inner import InnerSolver
 from fimi.optim.joint import JointSolution, prices_of, solve
+from fimi.optim.leanest import least_bandwidth
 from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError
-from fimi.optim.realise import leanest_plan
 from fimi.optim.roots import root_between
+from fimi.optim.whole import exists
 
 _RESOLUTION = 1e-3
 """Resolution of log(Δ_max − δ0). At a minimum the error grows with its square."""
@@ -179,12 +180,7 @@ def choose(problem: FimiProblem, accuracy: float, *, rounds: RoundsModel | None 
     low, high = _excess_range(problem)
     _least(total, math.log(low), math.log(high))
     if not trials:
-        raise InfeasibleError(
-            "deadline: no Δ_max has a plan within these deadlines and this bandwidth; "
-            "raise t_max_s or bandwidth_hz",
-            constraint="deadline",
-            devices=problem.devices,
-        )
+        raise refusal(msgspec.structs.replace(problem, error_max=_local_error(problem)))
     best = min(trials, key=lambda trial: trial.total_j)
     error_max = _with_room(problem, best)
     if error_max != best.error_max:
@@ -201,9 +197,7 @@ def _with_room(problem: FimiProblem, best: TargetTrial) -> float:
     """Δ_max of the best trial, or the next above it for which whole samples have a plan.
 
     Close to the smallest Δ_max that can be met, only fractions of samples are feasible. Steps
-    upwards start at a thousandth of Δ_max and double, up to the Δ of the local data alone. Whole
-    samples are tried at the time splits of least bandwidth, the last resort of every plan, so that
-    the result does not depend on the seed or the search of the plan that follows.
+    upwards start at a thousandth of Δ_max and double, up to the Δ of the local data alone.
 
     Raises:
         InfeasibleError: no larger Δ_max has such a plan either.
@@ -212,15 +206,12 @@ def _with_room(problem: FimiProblem, best: TargetTrial) -> float:
     error_max, step = best.error_max, _MARGIN * best.error_max
     while True:
         changed = msgspec.structs.replace(problem, error_max=error_max)
-        try:
-            leanest_plan(InnerSolver(changed))
-        except InfeasibleError:
-            if error_max >= largest:
-                raise
-            error_max = min(error_max + step, largest)
-            step *= 2.0
-        else:
+        if exists(changed):
             return error_max
+        if error_max >= largest:
+            raise refusal(changed)
+        error_max = min(error_max + step, largest)
+        step *= 2.0
 
 
 def _excess_range(problem: FimiProblem) -> tuple[float, float]:
