@@ -20,6 +20,7 @@ Strategies and plans
 * :mod:`~fimi.coordinator.strategy_plans`  the plan of a fleet under a strategy
 * :mod:`~fimi.coordinator.planning`        profiles in, plans out
 * :mod:`~fimi.coordinator.fixed_steps`     rounds that are a number of steps, not of passes
+* :mod:`~fimi.coordinator.preparation`     receiving synthetic samples, where their number is given
 * :mod:`~fimi.coordinator.fleet_planner`   the fleet's plan under a strategy, made and made again
 * :mod:`~fimi.coordinator.device_plans`    the plan of each device, and receiving its batch
 * :mod:`~fimi.coordinator.newcomers`       devices that join a run that has begun

@@ -45,6 +45,7 @@ from fimi.coordinator.training_rounds import (
 )
 from fimi.coordinator.update_store import UpdateStore
 from fimi.energy.work_meter import Metered
+from fimi.learning.data.batches import packed_bytes
 from fimi.learning.data.dataset import Dataset
 from fimi.learning.onnx.graphs import MEDIA
 from fimi.learning.training import tensors
@@ -216,7 +217,12 @@ class Coordinator:
         self._synthesis = Synthesis(
             context, terms.contract, found.batches if found is not None else {}
         )
-        self._planner = FleetPlanner(settings, self._model_bytes, self._searched)
+        self._planner = FleetPlanner(
+            settings,
+            self._model_bytes,
+            self._searched,
+            sample_bytes=packed_bytes(test.image_shape),
+        )
         self._interim = found.interim.number if found is not None else 0
         done = tuple(d for d in resume.deployments if d.round != self._interim) if resume else ()
         self._deployments = Deployments(context, export, done) if export is not None else None
@@ -509,7 +515,13 @@ class Coordinator:
             self._store.write_refit(number, boards, drifts)
             self._store.write_plan(self._plan)
             self._notify(
-                Refitted(round=number, drift_percent=drifts, energy_j=energy_j, reason=reason)
+                Refitted(
+                    round=number,
+                    drift_percent=drifts,
+                    energy_j=energy_j,
+                    reason=reason,
+                    objective=self._plan.objective,
+                )
             )
             plans.change(self._plan, profiles, checkpoint=rounds.checkpoint())
 

@@ -19,6 +19,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from fimi.coordinator.preparation import afforded, counted
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.optim.categories import fill
 from fimi.optim.plans import Plan
@@ -58,11 +59,13 @@ class FixedSteps(Struct, frozen=True, kw_only=True):
         samples = problem.local_samples.astype(np.int64) + made
         load = np.zeros_like(problem.local_counts)
         load[:, 0] = [self.training.processed(int(count)) for count in samples]
-        plan = planner(
-            msgspec.structs.replace(
-                tfl(problem), local_counts=load, epochs=1, generated_max=np.zeros(problem.size)
-            )
+        given = msgspec.structs.replace(
+            tfl(afforded(problem, made)),
+            local_counts=load,
+            epochs=1,
+            generated_max=np.zeros(problem.size),
         )
+        plan = counted(planner(given), problem, made)
         shares = tuple(
             msgspec.structs.replace(
                 share, synthetic_counts=fill(local, int(extra)), samples=int(count)

@@ -23,6 +23,9 @@ _KEYS = {
     "bandwidth_hz": "plan.bandwidth_hz",
     "t_max_s": "plan.deadline_s",
     "synthetic_value": "plan.synthetic_value",
+    "budget_j": "plan.device_budget_j",
+    "fleet_budget_j": "plan.fleet_budget_j",
+    "objective": "plan.objective",
 }
 """Limits of a problem, to the keys of the configuration that set them."""
 
@@ -34,6 +37,7 @@ class FleetPlanner:
         settings: the configuration.
         model_bytes: size of the model and of an update as sent.
         progress: called with every iteration of a search and its best energy so far, J; may raise.
+        sample_bytes: size of a synthetic sample as sent.
     """
 
     def __init__(
@@ -41,11 +45,14 @@ class FleetPlanner:
         settings: FederationSettings,
         model_bytes: int,
         progress: Callable[[int, float], None] = lambda iteration, best_j: None,
+        *,
+        sample_bytes: float = 0.0,
     ) -> None:
         self._settings = settings
         self._strategy = STRATEGIES[settings.run.strategy]
         self._model_bytes = model_bytes
         self._progress = progress
+        self._sample_bytes = sample_bytes
 
     def plan(self, profiles: Mapping[str, Profile]) -> StrategyPlan:
         """Solve the fleet's problem under the strategy.
@@ -114,12 +121,16 @@ class FleetPlanner:
 
     def _problem(self, profiles: Mapping[str, Profile]) -> FimiProblem:
         return planning.make_problem(
-            profiles, self._settings, self._strategy, model_bytes=self._model_bytes
+            profiles,
+            self._settings,
+            self._strategy,
+            model_bytes=self._model_bytes,
+            sample_bytes=self._sample_bytes,
         )
 
     def _solve(self, profiles: Mapping[str, Profile]) -> StrategyPlan:
         settings = self._settings
-        problem = planning.with_target(self._problem(profiles), profiles, settings)
+        problem = planning.with_target(self._problem(profiles), settings)
 
         def planner(problem: FimiProblem) -> Plan:
             return quality.plan(
@@ -152,4 +163,5 @@ class FleetPlanner:
             iterations=settings.iterations,
             gap_tolerance_percent=settings.gap_tolerance_percent,
             inner=settings.inner,
+            start=settings.search,
         )

@@ -19,8 +19,8 @@ from fimi.energy.cost_model import (
     OperatingPoint,
     PhaseCost,
     idle_cost,
+    point_rate_bps,
     predict_round,
-    uplink_rate_bps,
 )
 from fimi.learning.training.pseudo_labels import looked_at
 from fimi.messaging.messages import DevicePlan, Offer, Profile
@@ -30,7 +30,7 @@ from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan
 from fimi.optim.problem import FimiProblem, InfeasibleError, from_boards
 from fimi.optim.quality import choose, feasible_law
-from fimi.optim.realise import realise
+from fimi.optim.realise import leanest_plan
 from fimi.optim.target import RoundsModel
 
 
@@ -40,15 +40,20 @@ def make_problem(
     strategy: Strategy,
     *,
     model_bytes: int,
+    sample_bytes: float = 0.0,
     deadline_s: float | None = None,
 ) -> FimiProblem:
     """The optimisation problem (P1) of a fleet under a strategy.
 
+    Where k of n devices take part in a round, the joules of the problem are those of n/k rounds, in
+    which each device takes part once on average (docs/model.md, K1).
+
     Args:
         profiles: device id to profile.
-        settings: deadlines, bandwidth, learning curve.
+        settings: objective, deadlines, bandwidth, budgets, learning curve, rounds.
         strategy: which constraints, and how much synthetic data.
         model_bytes: size of the model and of an update as sent.
+        sample_bytes: size of a synthetic sample as sent.
         deadline_s: used instead of ``plan.deadline_s`` if given, s.
 
     Raises:
@@ -56,7 +61,8 @@ def make_problem(
         InfeasibleError: a device cannot even receive the model before the deadline.
     """
     devices = sorted(profiles)
-    plan = settings.plan
+    plan, rounds = settings.plan, settings.rounds
+    share = min(1.0, rounds.participants / len(devices)) if rounds.participants else 1.0
     fimi = from_boards(
         {device: profiles[device].board for device in devices},
         local_counts={device: profiles[device].label_counts for device in devices},
@@ -68,21 +74,26 @@ def make_problem(
         generated_max=float(plan.synthetic_max),
         error_max=plan.error_max,
         curve=LearningCurve(alpha=plan.curve_alpha, beta=plan.curve_beta, delta0=plan.curve_delta0),
+        objective=plan.objective,
+        rounds=rounds.count * share,
+        synthetic_bits=8.0 * sample_bytes,
+        budget_j=plan.device_budget_j or math.inf,
+        fleet_budget_j=plan.fleet_budget_j or math.inf,
     )
+    if share < 1.0:  # a board idles in n/k rounds for each that it takes part in
+        fimi = msgspec.structs.replace(fimi, idle_power_w=fimi.idle_power_w / share)
     return strategy.constrain(fimi)
 
 
-def with_target(
-    problem: FimiProblem, profiles: Mapping[str, Profile], settings: FederationSettings
-) -> FimiProblem:
+def with_target(problem: FimiProblem, settings: FederationSettings) -> FimiProblem:
     """The problem with the Δ_max of fewest predicted joules to ``plan.target_accuracy``.
 
-    The joules are board energy. Without a target, or without a learning constraint (TFL), the
-    problem is returned as it is.
+    The joules are those of ``plan.objective``, and the preparation is spread over the rounds to the
+    target; with a budget over those of the run, for which the budget is. Without a target, or
+    without a learning constraint (TFL), the problem is returned as it is.
 
     Args:
         problem: problem of :func:`make_problem`.
-        profiles: device id to profile.
         settings: the target, and the model of rounds.
 
     Raises:
@@ -96,9 +107,11 @@ def with_target(
         plan.target_accuracy,
         synthetic_value=plan.synthetic_value,
         rounds=RoundsModel(scale=plan.rounds_scale, sensitivity=plan.rounds_sensitivity),
-        constant_power_w=math.fsum(profiles[d].board.idle_power_w for d in problem.devices),
     )
-    return choice.apply(problem)
+    chosen = choice.apply(problem)
+    if plan.device_budget_j or plan.fleet_budget_j:
+        return msgspec.structs.replace(chosen, rounds=problem.rounds)
+    return chosen
 
 
 def smallest_deadline_s(
@@ -156,9 +169,7 @@ def smallest_deadline_s(
 def _fits(problem: FimiProblem, synthetic_value: float) -> bool:
     """Whether the plan that needs the least bandwidth also exists in whole samples."""
     try:
-        inner = InnerSolver(feasible_law(problem, synthetic_value))
-        tau = require_feasible(inner).tau
-        realise(inner, inner.evaluate(tau[None]).compute.samples[0], tau, lambda: tau)
+        leanest_plan(InnerSolver(feasible_law(problem, synthetic_value)))
     except InfeasibleError:
         return False
     return True
@@ -228,7 +239,4 @@ def device_plans(
 
 def _with_rate(point: OperatingPoint, link: LinkModel) -> OperatingPoint:
     """The operating point with its rate: after a refit the device's own link budget is outdated."""
-    rate_bps = uplink_rate_bps(
-        point.bandwidth_hz, point.transmit_power_w, link.channel_gain, link.noise_density_w_per_hz
-    )
-    return msgspec.structs.replace(point, rate_bps=float(rate_bps))
+    return msgspec.structs.replace(point, rate_bps=point_rate_bps(link, point))

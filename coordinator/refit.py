@@ -1,10 +1,11 @@
 """A board's cost parameters, fitted to the seconds and joules of its rounds.
 
 Windowed least squares with the profile as prior, docs/model.md (42): a round shows one frequency
-only, which cannot separate κ and P_act. So the profile's value of every parameter is weighted by
-how wrong a profile may be, and each reading by its uncertainty. With many rounds, or several
-frequencies after replanning, the readings weigh more. Where the profile has a measured table, its
-shape is kept and its scale is fitted.
+only, which cannot separate P_act from what rises with the frequency. So the profile's value of
+every parameter is weighted by how wrong a profile may be, and each reading by its uncertainty. With
+many rounds, or several frequencies after replanning, the readings weigh more. c and κ are scaled
+together: they are of the same transistors. Where the profile has measured operating points, their
+shape is kept, and one scale of their watts and one of their seconds are fitted.
 
 * :class:`RefitPoint`  observations of a board in one round
 * :func:`observe`       from a device's entry in a round
@@ -21,7 +22,15 @@ from msgspec import Struct
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from fimi.energy.cost_model import BoardModel, OperatingPoint, compute_power_w, computing_power_w
+from fimi.energy.cost_model import (
+    BoardModel,
+    ComputeModel,
+    LinkModel,
+    OperatingPoint,
+    achieved_power_w,
+    formula_power_w,
+    sending_power_w,
+)
 from fimi.learning.training.pseudo_labels import looked_at
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.record.results import DeviceRound, metered
@@ -40,6 +49,8 @@ FADING_SD = 0.12
 """The same of a round's channel gain, half a decibel."""
 RATE_SD = 0.05
 """The same of a download's rate."""
+_NEAR_THE_CAP = 0.95
+"""From this share of its cap on, a rate says nothing of the channel."""
 
 
 class RefitPoint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -115,14 +126,7 @@ def refit(profile: BoardModel, observations: Sequence[RefitPoint]) -> BoardModel
     if not observations:
         return profile
     compute, link = profile.compute, profile.link
-    idle_w, active_w, kappa, receive_w, electronics_w = _powers(profile, observations)
-    scale = 1.0
-    if compute.points:
-        hz = math.fsum(o.frequency_hz for o in observations) / len(observations)
-        table_w = computing_power_w(compute, hz)
-        before_w = float(compute_power_w(hz, compute.capacitance_w_per_hz3, compute.active_power_w))
-        fitted_w = active_w + kappa * hz**3 + table_w - before_w
-        scale = max(fitted_w, 0.0) / max(table_w, 1e-9)
+    idle_w, active_w, rising, receive_w, electronics_w = _powers(profile, observations)
     cycles = _log_ratio(
         observations,
         lambda o: o.seconds["compute"] * o.frequency_hz / (o.samples * compute.cycles_per_sample),
@@ -130,7 +134,10 @@ def refit(profile: BoardModel, observations: Sequence[RefitPoint]) -> BoardModel
         LOAD_SD,
     )
     gain = _log_ratio(
-        observations, lambda o: _gain(o, profile) / link.channel_gain, "upload", FADING_SD
+        [o for o in observations if not _at_the_cap(o, link)],
+        lambda o: _gain(o, link) / link.channel_gain,
+        "upload",
+        FADING_SD,
     )
     downlink = _log_ratio(
         observations,
@@ -143,13 +150,14 @@ def refit(profile: BoardModel, observations: Sequence[RefitPoint]) -> BoardModel
         compute=replace(
             compute,
             cycles_per_sample=compute.cycles_per_sample * cycles,
-            capacitance_w_per_hz3=kappa,
+            capacitance_w_per_hz3=compute.capacitance_w_per_hz3 * rising,
+            linear_power_w_per_hz=compute.linear_power_w_per_hz * rising,
             active_power_w=active_w,
             points=tuple(
                 replace(
                     point,
                     seconds_per_sample=cycles * point.seconds_per_sample,
-                    power_w=scale * point.power_w,
+                    power_w=rising * point.power_w,
                 )
                 for point in compute.points
             ),
@@ -168,10 +176,13 @@ def refit(profile: BoardModel, observations: Sequence[RefitPoint]) -> BoardModel
 def _powers(
     profile: BoardModel, observations: Sequence[RefitPoint]
 ) -> tuple[float, float, float, float, float]:
-    """P_idle, P_act, κ, P_rx and P_el: linear in the mean powers of the phases."""
+    """P_idle, P_act, the scale of what rises with the frequency, P_rx and P_el.
+
+    The mean powers of the phases are linear in them. At measured points P_act is left as it is, and
+    the scale is that of the points' watts.
+    """
     compute, link = profile.compute, profile.link
-    top_hz = compute.frequency_max_hz
-    top_w = compute.capacitance_w_per_hz3 * top_hz**3
+    top_w = max(_rising_w(compute, None), 1e-9)
     prior = np.array(
         [
             profile.idle_power_w,
@@ -185,25 +196,21 @@ def _powers(
     spread = np.maximum(spread, 1e-3)
     rows, values, deviations = [], [], []
     for o in observations:
-        rising = (o.frequency_hz / top_hz) ** 3
-        # What the measured points or the linear term have besides κ f³ + P_act is known, and not
-        # for these two to explain.
-        beyond_w = computing_power_w(compute, o.frequency_hz) - compute_power_w(
-            o.frequency_hz, compute.capacitance_w_per_hz3, compute.active_power_w
-        )
+        rising = _rising_w(compute, o) / top_w
+        always = 0.0 if compute.points else 1.0
         for phase, power_w in o.power_w.items():
             row = {
                 "idle": [1.0, 0.0, 0.0, 0.0, 0.0],
                 "model-download": [1.0, 0.0, 0.0, 1.0, 0.0],
-                "compute": [1.0, 1.0, rising, 0.0, 0.0],
+                "compute": [1.0, always, rising, 0.0, 0.0],
                 "upload": [1.0, 0.0, 0.0, 0.0, 1.0],
             }.get(phase)
             if row is None:
                 continue
-            known_w = beyond_w if phase == "compute" else 0.0
+            known_w = 0.0
             if phase == "upload":
                 per_bit_w = link.energy_per_bit_j * o.upload_bits / o.seconds[phase]
-                known_w = o.point.transmit_power_w + per_bit_w
+                known_w = sending_power_w(link, o.point.transmit_power_w) + per_bit_w
             rows.append(row)
             values.append(power_w - known_w)
             deviations.append(max(READING_SD * power_w, o.power_sd_w[phase]))
@@ -213,7 +220,17 @@ def _powers(
     b = np.concatenate([np.array(values) * sure, prior / spread])
     found = _not_below(a, b, np.array([0.0, 0.0, 1e-3 * top_w, 0.0, 0.0]))
     idle_w, active_w, at_top_w, receive_w, electronics_w = (float(v) for v in found)
-    return idle_w, active_w, at_top_w / top_hz**3, receive_w, electronics_w
+    return idle_w, active_w, at_top_w / top_w, receive_w, electronics_w
+
+
+def _rising_w(compute: ComputeModel, o: RefitPoint | None) -> float:
+    """Power above idle without P_act in an observation, W; without one, the highest there is."""
+    if not compute.points:
+        hz = compute.frequency_max_hz if o is None else o.frequency_hz
+        return formula_power_w(compute, hz) - compute.active_power_w
+    if o is None:
+        return max(point.power_w for point in compute.points)
+    return achieved_power_w(compute, o.point, o.frequency_hz)
 
 
 def _not_below(a: Array, b: Array, floor: Array) -> Array:
@@ -247,8 +264,17 @@ def _log_ratio(
     return math.exp(mean * sure / (sure + 1.0 / PRIOR_SD**2))
 
 
-def _gain(o: RefitPoint, profile: BoardModel) -> float:
+def _gain(o: RefitPoint, link: LinkModel) -> float:
     """Channel gain that explains an upload's time: (3) solved for h."""
     nats = math.log(2.0) * o.upload_bits / o.seconds["upload"] / o.point.bandwidth_hz
-    noise_w = profile.link.noise_density_w_per_hz * o.point.bandwidth_hz
-    return noise_w / o.point.transmit_power_w * math.expm1(min(nats, 500.0))
+    noise_w = link.noise_density_w_per_hz * o.point.bandwidth_hz
+    power_w = sending_power_w(link, o.point.transmit_power_w)
+    return noise_w / power_w * math.expm1(min(nats, 500.0))
+
+
+def _at_the_cap(o: RefitPoint, link: LinkModel) -> bool:
+    """Whether the radio sent as fast as it can: that says nothing of the channel."""
+    seconds = o.seconds.get("upload", 0.0)
+    if link.rate_cap_bps is None or seconds <= 0.0:
+        return False
+    return o.upload_bits / seconds >= _NEAR_THE_CAP * link.rate_cap_bps

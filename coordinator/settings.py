@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Protocol
 from msgspec import Meta, Struct
 
 from fimi.learning.training.trainer import TrainingSettings
+from fimi.optim.problem import Objective
 
 WeightPolicy = Literal["constant", "scheduled", "performance"]
 
@@ -21,6 +22,12 @@ BAND_PER_DEVICE_HZ = 20e3
 class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The limits of the optimisation problem and the search that solves it."""
 
+    objective: Annotated[
+        Objective,
+        'Energy that a plan makes least. "board": of whole boards, idle power over the whole round '
+        'included, as a meter at the plug sees it; "dynamic": compute and upload above idle, the '
+        "paper's.",
+    ] = "board"
     deadline_s: Annotated[
         float, Meta(gt=0, le=86400), "T_max: a round ends after this time, on the fleet's clock, s."
     ] = 10.0
@@ -53,6 +60,14 @@ class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         Meta(ge=0, le=1e11),
         "B: uplink band that all devices share, Hz; 0: 20 kHz for each device.",
     ] = 0.0
+    device_budget_j: Annotated[
+        float,
+        Meta(ge=0),
+        "Most board energy that each device may take in all rounds, J (a battery); 0: no limit.",
+    ] = 0.0
+    fleet_budget_j: Annotated[
+        float, Meta(ge=0), "The same for the whole fleet, J; 0: no limit."
+    ] = 0.0
     candidates: Annotated[
         int,
         Meta(ge=0, le=100_000),
@@ -60,10 +75,14 @@ class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     ] = 0
     iterations: Annotated[int, Meta(ge=1, le=10_000), "Most iterations of the search."] = 200
     gap_tolerance_percent: Annotated[
-        float,
-        Meta(gt=0),
-        "A plan further above its certified bound is refined from the certificate.",
+        float, Meta(gt=0), "A plan that is not further above its certified bound counts as optimal."
     ] = 0.01
+    search: Annotated[
+        Literal["dual", "cold"],
+        'Where the cross-entropy search begins: "dual", at the plan of the dual decomposition; '
+        '"cold", at even splits, as in the paper, with a number of candidates that grows with the '
+        "fleet.",
+    ] = "dual"
     inner: Annotated[
         Literal["fast", "reference"],
         'Who solves the inner problems: "fast", our own; "reference", CVXPY, some '
@@ -72,8 +91,8 @@ class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     target_accuracy: Annotated[
         float,
         Meta(ge=0, lt=1),
-        "Accuracy to reach: error_max is then chosen so that the predicted joules "
-        "to reach it are least; 0: error_max as given.",
+        "Accuracy to reach: error_max, and with it the length of a round, is then chosen so that "
+        "the predicted joules to reach it are least; 0: error_max as given.",
     ] = 0.0
     refit_percent: Annotated[
         float,

@@ -20,6 +20,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from fimi.coordinator.preparation import afforded, counted
 from fimi.coordinator.settings import StrategySettings
 from fimi.coordinator.strategies import Strategy
 from fimi.learning.training.pseudo_labels import looked_at
@@ -84,9 +85,11 @@ def make_plans(
         totals = np.sum([share.synthetic_counts for share in first.devices], axis=0)
         return StrategyPlan(plan=planner(tfl(problem)), server_counts=tuple(totals.tolist()))
     counts = _counts(strategy, problem, first)
-    samples = problem.local_samples + counts.sum(axis=1)
+    images = counts.sum(axis=1)
+    samples = problem.local_samples + images
     constrained = not strategy.unlabelled and math.isfinite(problem.error_max)
-    plan = solve(with_data(problem, _load(strategy, counts, problem)))
+    load = _load(strategy, counts, problem)
+    plan = counted(solve(with_data(afforded(problem, images), load)), problem, images)
     plan = msgspec.structs.replace(
         plan,
         devices=tuple(
@@ -118,9 +121,10 @@ def replan(
     Raises:
         InfeasibleError: no plan meets the limits.
     """
-    load = _load(strategy, np.asarray(counts, np.int64), problem)
+    held = np.asarray(counts, np.int64)
+    load = _load(strategy, held, problem)
     solve = planner if strategy.planned_resources else unplanned
-    return solve(with_data(problem, load))
+    return solve(with_data(afforded(problem, held.sum(axis=1)), load))
 
 
 def with_data(problem: FimiProblem, counts: Counts) -> FimiProblem:

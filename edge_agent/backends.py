@@ -114,13 +114,15 @@ class Backends:
                 "package onnx to export one"
             )
         if wanted == "torch" or digest is None:
-            return self._trainers.get(f"torch {settings.model}", lambda: self._torch(settings))
+            return self._trainers.get(
+                f"torch {settings.model} {settings.threads}", lambda: self._torch(settings)
+            )
         payload = None
         if self._fetched != digest:  # every device fetches by itself, even if trainers are shared
             payload = self._kept.get_or(digest, fetch)
             self._fetched = digest
         return self._trainers.get(
-            f"{wanted} {digest}",
+            f"{wanted} {digest} {settings.threads}",
             lambda: self._from_graphs(settings, payload or self._kept.get_or(digest, fetch)),
         )
 

@@ -23,6 +23,7 @@ def emulated_board(emulated: EmulatedDevice, index: int) -> VirtualBoard:
         seed=emulated.seed,
         index=index,
         cycles_per_sample=emulated.cycles_per_sample,
+        radio=emulated.radio,
     )
     make: type[VirtualBoard] = PhysicalBoard if emulated.emulation == "physical" else EmulatedBoard
     return make(

@@ -144,6 +144,7 @@ class Member:
         self._batches = Kept(tools.cache, "batch")
         self._metering = Metering(invitation.device, hardware)
         self._plan: DevicePlan | None = None
+        self._cores: int | None = None
         self._owed: tuple[PhaseRecord, ...] = ()  # of plans, to be reported with what comes next
         self._unsettled: int | None = None  # the round it has worked in, until that is settled
         self.rounds = 0
@@ -175,6 +176,7 @@ class Member:
                 self._line.show("fetching")
                 self._keep(plan, self._batch(plan, plan.batch))
             applied = self._hardware.apply(plan.point)
+            self._cores = applied.setting.cores if applied.setting is not None else None
             self._plan = plan
         except TransferCancelled:
             self._owed += metering.take(0)
@@ -417,7 +419,10 @@ class Member:
                 metering=metering,
                 phase="model-download",
             )
-            return payload, self._backends.trainer(start.training, digest, fetch_graphs)
+            training = start.training
+            if self._cores is not None and self._cores < training.threads:
+                training = replace(training, threads=self._cores)
+            return payload, self._backends.trainer(training, digest, fetch_graphs)
 
     def _result(
         self,

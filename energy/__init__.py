@@ -4,6 +4,7 @@ Joules
 
 * :mod:`~fimi.energy.joules`       a joule with its kind, source, scope and uncertainty
 * :mod:`~fimi.energy.cost_model`   seconds and joules of a round as formulas (docs/model.md)
+* :mod:`~fimi.energy.compute_points`  measured operating points: names, and which no plan takes
 * :mod:`~fimi.energy.integration`  readings to joules, with uncertainty
 * :mod:`~fimi.energy.ledger`       every joule of a device, phase by phase
 * :mod:`~fimi.energy.work_meter`   joules of work that no device does: generator node and server
@@ -14,6 +15,7 @@ Boards
 * :mod:`~fimi.energy.hardware`      the interface between an agent and the board it runs on
 * :mod:`~fimi.energy.host`          the physical board: its meter, its controls, its observations
 * :mod:`~fimi.energy.host_profile`  the profile of a physical board, from its user's file
+* :mod:`~fimi.energy.units`         usual and possible values, and the units that explain others
 * :mod:`~fimi.energy.sysfs`         reading numbers out of the kernel's files
 
 Rooms

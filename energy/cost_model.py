@@ -39,13 +39,15 @@ PHASES: tuple[Phase, ...] = get_args(Phase)
 has it. ``inference``, the trial of the trained model, belongs to no round."""
 
 _LN2 = math.log(2.0)
+_SAME_SPEED = 0.005
 
 
 class ComputeSetting(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What is set on a board to bring it to an operating point; ``None``: left as it is.
 
     Attributes:
-        cpu_hz: cap of each CPU cluster, Hz, by its name: that of cpufreq's policy (``policy0``).
+        cpu_hz: cap of each CPU cluster, Hz, by its name: that of cpufreq's policy (``policy0``);
+            ``all`` stands for every cluster.
         cores: number of CPU cores that train.
         gpu_hz: clock of the GPU (devfreq), Hz.
         power_mode: number of a Jetson's power mode (nvpmodel).
@@ -294,6 +296,17 @@ def training_power_w(compute: ComputeModel, point: OperatingPoint) -> float:
         if measured.name == point.setting:
             return measured.power_w
     return computing_power_w(compute, point.frequency_hz)
+
+
+def achieved_power_w(compute: ComputeModel, point: OperatingPoint, frequency_hz: float) -> float:
+    """Power above idle while training under a plan, W, where ``frequency_hz`` was achieved.
+
+    Within half a percent of the planned speed it is that of the planned operating point: clocks are
+    read no better, and another measured point of nearly that speed may draw another power.
+    """
+    if abs(frequency_hz / point.frequency_hz - 1.0) < _SAME_SPEED:
+        return training_power_w(compute, point)
+    return computing_power_w(compute, frequency_hz)
 
 
 def largest_power_w(board: BoardModel, rate_bps: float = 0.0) -> float:

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Protocol
 from msgspec import Meta, Struct
 
 from fimi.energy.clock import Clock
-from fimi.energy.cost_model import BoardModel, NonNegative, OperatingPoint
+from fimi.energy.cost_model import BoardModel, ComputeSetting, NonNegative, OperatingPoint
 from fimi.energy.joules import Energy
 from fimi.energy.meters import MeterDescription, Recorder
 from fimi.energy.meters.sampler import MonitorCost
@@ -25,14 +25,20 @@ class Applied(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The result of applying an operating point, as read back.
 
     Attributes:
-        frequency_hz: the CPU frequency cap in force after applying, or ``None`` if unknown.
+        frequency_hz: the CPU frequency cap in force after applying, or ``None`` if unknown. At a
+            measured point: its cycles of the training per second, C / seconds per sample.
         frequency_control: how it was set (``"cpufreq"``, ``"nvpmodel"``, ``"duty-cycle"``,
-            ``"emulated"``, ``"none"``). A duty cycle is not a frequency: its energy does not
-            follow κ f².
+            ``"emulated"``, ``"none"``; at a measured point several of ``"nvpmodel"``,
+            ``"cpufreq"``, ``"devfreq"``, ``"affinity"``, ``"duty-cycle"``). A duty cycle is not a
+            frequency: its energy does not follow κ f².
         rate_bps: the uplink rate in force, or ``None`` where nothing limits it.
         rate_control: how it was set (``"socket-pacing"``, ``"token-bucket"``, ``"tc"``,
             ``"emulated"``, ``"none"``).
         notes: what could not be applied and why, one sentence each.
+        point: name of the measured point that is in force; empty where the board has none, or where
+            a part of it could not be set.
+        setting: what is in force of the measured point that was asked for, as read back; ``None``
+            where the board has none.
     """
 
     frequency_hz: float | None
@@ -40,6 +46,8 @@ class Applied(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     rate_bps: float | None
     rate_control: str
     notes: tuple[str, ...] = ()
+    point: str = ""
+    setting: ComputeSetting | None = None
 
 
 class Observation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -47,10 +55,12 @@ class Observation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
     Attributes:
         frequency_hz: the frequency that the processor ran at while the agent was busy; ``None``
-            if unknown.
+            if unknown. At a measured point: its cycles of the training per second, times the
+            achieved share of the clock that was set.
         frequency_source: ``cycles`` (counted), ``firmware``, ``cpufreq`` (the kernel's last
-            request), ``emulated``, or empty.
-        cap_hz: the frequency cap in force now; ``None`` if unknown.
+            request), ``devfreq`` (the GPU's clock), ``emulated``, or empty.
+        cap_hz: the frequency cap in force now; ``None`` if unknown. At a measured point: its
+            cycles of the training per second.
         throttled: how often it was throttled, by cause (:mod:`fimi.energy.observe.throttling`);
             ``None`` where nothing counts it.
         link: state of the network interface towards the broker; ``None`` if unknown.

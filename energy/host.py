@@ -16,7 +16,15 @@ from fimi.energy.control.frequency import FrequencyControl
 from fimi.energy.control.journal import Journal, default_folder
 from fimi.energy.control.programs import Run, run_program
 from fimi.energy.control.rate import RateControl, Uplink
-from fimi.energy.cost_model import BoardModel, OperatingPoint, formula_power_w, point_rate_bps
+from fimi.energy.cost_model import (
+    BoardModel,
+    ComputePoint,
+    OperatingPoint,
+    computing_power_w,
+    measured_point,
+    point_rate_bps,
+    speed_hz,
+)
 from fimi.energy.hardware import Applied, Hardware, HardwareDescription, Observation
 from fimi.energy.host_profile import HostProfile
 from fimi.energy.joules import Energy
@@ -24,11 +32,16 @@ from fimi.energy.meters import DeclaredPower
 from fimi.energy.meters.detect import MeterRecorder, open_recorder
 from fimi.energy.meters.sampler import MonitorCost
 from fimi.energy.meters.vcgencmd import find_firmware
-from fimi.energy.observe.frequency import PERIOD_S, FrequencyWatch
+from fimi.energy.observe.frequency import PERIOD_S, AchievedClock, FrequencyWatch
 from fimi.energy.observe.link import link_state, route_interface
 from fimi.energy.observe.throttling import Throttling
+from fimi.errors import RunFailedError
 
 log = logging.getLogger(__name__)
+
+
+class UnknownPointError(RunFailedError, ValueError):
+    """A plan names an operating point that the profile of this board does not have."""
 
 
 class HostHardware(Hardware):
@@ -74,6 +87,11 @@ class HostHardware(Hardware):
         reach = self._frequency.reachable(profile.board.compute)
         self._board = replace(profile.board, compute=reach.compute)
         self._fixed_hz = reach.compute.frequency_max_hz if reach.why_fixed else None
+        self._at: ComputePoint | None = None
+        self.left_out = reach.dropped
+        """Why a measured point of the profile cannot be set here, by its name."""
+        for name, why in reach.dropped.items():
+            log.warning("the operating point %r is left out of plans: %s", name, why)
         if reach.why_fixed:
             log.warning(
                 "the CPU frequency cannot be set and is planned as fixed at %.4g GHz: %s",
@@ -85,7 +103,13 @@ class HostHardware(Hardware):
         self.recorder: MeterRecorder = open_recorder(profile.meters(), root, self.clock)
         firmware = find_firmware(root)
         self._throttling = Throttling(root, firmware)
-        self._watch = FrequencyWatch(root, firmware, self._throttling, period_s=watch_period_s)
+        self._watch = FrequencyWatch(
+            root,
+            firmware,
+            self._throttling,
+            period_s=watch_period_s,
+            gpu_hz=self._frequency.setting.gpu.now_hz,
+        )
 
     def __enter__(self) -> HostHardware:
         return self
@@ -104,22 +128,24 @@ class HostHardware(Hardware):
         return self._board
 
     def apply(self, point: OperatingPoint) -> Applied:
-        """Cap the frequency, limit the uplink to the planned rate; what fails is noted."""
-        cap = self._cap(point.frequency_hz)
+        """Set the planned operating point, limit the uplink to the planned rate.
+
+        What fails is noted.
+
+        Raises:
+            UnknownPointError: the plan names an operating point that the profile does not have.
+        """
+        work = self._set(point)
         rate_bps = point.rate_bps or point_rate_bps(self._profile.board.link, point)
-        notes = list(cap.notes)
+        notes = list(work.notes)
         in_force_bps, means = self._rate.limit(rate_bps, notes)
         self._watch.take()  # discards the samples under the cap before
-        return Applied(
-            frequency_hz=cap.frequency_hz,
-            frequency_control=cap.means,
-            rate_bps=in_force_bps,
-            rate_control=means,
-            notes=tuple(notes),
-        )
+        return replace(work, rate_bps=in_force_bps, rate_control=means, notes=tuple(notes))
 
     def restore(self) -> None:
         """Restore the state before :meth:`apply`."""
+        self._at = None
+        self._frequency.setting.restore()
         self._journal.restore()
         self._rate.lift()
 
@@ -134,16 +160,60 @@ class HostHardware(Hardware):
         """Clock, throttling, link, and the cost of monitoring since the last call."""
         clock = self._watch.take()
         monitor = None if isinstance(self.recorder, DeclaredPower) else self.recorder.take_cost()
+        cap_hz = self._frequency.cpufreq.in_force_hz()
+        frequency_hz, source = clock.frequency_hz, clock.source
+        if self._board.compute.points:  # a clock says nothing beside speeds of the training
+            cap_hz, frequency_hz, source = None, None, ""
+        if self._at is not None:
+            cap_hz = speed_hz(self._profile.board.compute, self._at)
+            share, source = _share_of_clock(self._at, clock)
+            frequency_hz = None if share is None else cap_hz * share
         return Observation(
-            frequency_hz=clock.frequency_hz,
-            frequency_source=clock.source,
-            cap_hz=self._frequency.cpufreq.in_force_hz(),
+            frequency_hz=frequency_hz,
+            frequency_source=source,
+            cap_hz=cap_hz,
             throttled=self._throttling.take(),
             link=link_state(self._root, self._interface, self._run) if self._interface else None,
             rate_limit_bps=self._rate.in_force_bps(),
             monitor=monitor,
-            monitor_energy=self._cost_of(monitor, clock.frequency_hz) if monitor else None,
+            monitor_energy=self._cost_of(monitor, frequency_hz) if monitor else None,
             temperature_c=clock.temperature_c,
+        )
+
+    def _set(self, point: OperatingPoint) -> Applied:
+        """Set what a plan asks of the processor."""
+        compute = self._profile.board.compute
+        names = [each.name for each in compute.points]
+        if point.setting and point.setting not in names:
+            known = ", ".join(repr(name) for name in names) or "none"
+            raise UnknownPointError(
+                f"the plan asks for the operating point {point.setting!r}; the profile of "
+                f"{self._profile.name!r} has {known}. The plan was made for another profile: start "
+                "the agent again, so that the coordinator gets this one"
+            )
+        at = measured_point(self._board.compute, point) if self._board.compute.points else None
+        if point.setting:  # also one that could not be set when the agent began
+            at = next(each for each in compute.points if each.name == point.setting)
+        self._at = None
+        if at is None:
+            cap = self._cap(point.frequency_hz)
+            return Applied(
+                frequency_hz=cap.frequency_hz,
+                frequency_control=cap.means,
+                rate_bps=None,
+                rate_control="none",
+                notes=cap.notes,
+            )
+        done = self._frequency.apply(at.setting)
+        self._at = at if done.whole else None
+        return Applied(
+            frequency_hz=speed_hz(compute, at) if done.whole else None,
+            frequency_control=done.means,
+            rate_bps=None,
+            rate_control="none",
+            notes=done.notes,
+            point=at.name if done.whole else "",
+            setting=done.setting,
         )
 
     def _cap(self, frequency_hz: float) -> FrequencyCap:
@@ -163,7 +233,7 @@ class HostHardware(Hardware):
     def _cost_of(self, monitor: MonitorCost, frequency_hz: float | None) -> Energy:
         """Energy of monitoring, at most: computing for that long by the profile's power."""
         compute = self._profile.board.compute
-        power_w = formula_power_w(compute, frequency_hz or compute.frequency_max_hz)
+        power_w = computing_power_w(compute, frequency_hz or compute.frequency_max_hz)
         return Energy(
             value_j=monitor.cpu_s * power_w,
             kind="modelled",
@@ -175,3 +245,17 @@ class HostHardware(Hardware):
     def has_waited_until(self, fleet_time_s: float) -> float:
         """Nothing to do on a physical board; returns its clock."""
         return self.clock.now_s()
+
+
+def _share_of_clock(point: ComputePoint, clock: AchievedClock) -> tuple[float | None, str]:
+    """The achieved share of a point's clock, ``None`` if unknown, and where it was read.
+
+    It is the GPU's clock where the point sets it, else the CPU's.
+    """
+    set_hz, found_hz = max(point.setting.cpu_hz.values(), default=None), clock.frequency_hz
+    source = clock.source
+    if point.setting.gpu_hz is not None:
+        set_hz, found_hz, source = point.setting.gpu_hz, clock.gpu_hz, "devfreq"
+    if found_hz is None or set_hz is None:
+        return None, ""
+    return found_hz / set_hz, source

@@ -7,6 +7,13 @@ Keys of a profile beyond those of the example, all optional: ``meter_scope``, ``
 ``replay``, ``frequency_control``, ``rate_control``, and a table ``[plug]``
 (:class:`fimi.energy.meters.plug.PlugSettings`).
 
+Measured operating points, which ``fimi calibrate`` adds, are tables ``[[board.compute.points]]``
+with the keys of :class:`fimi.energy.cost_model.ComputePoint`, such as
+``setting = { cpu_hz = { policy0 = 1.5e9 }, gpu_hz = 306e6 }``; ``all`` in ``cpu_hz`` stands for
+every cluster. Where there are any, plans choose from them, and the law (κ,
+``linear_power_w_per_hz``, P_act) is not used. A profile from before there were points has
+``table_frequencies_hz`` and ``table_power_w``, which are read as points.
+
 A profile in TOML (JSON has the same keys)::
 
     name = "raspberry-pi-4"
@@ -33,6 +40,7 @@ A profile in TOML (JSON has the same keys)::
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,14 +49,18 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from fimi.energy import units
 from fimi.energy.control import rate
+from fimi.energy.control.cpufreq import EVERY_CLUSTER
 from fimi.energy.control.frequency import Choice
-from fimi.energy.cost_model import BoardModel, Positive, formula_power_w
+from fimi.energy.cost_model import BoardModel, NonNegative, Positive, formula_power_w
 from fimi.energy.joules import Scope
 from fimi.energy.meters.detect import MeterPair, MeterSettings
 from fimi.energy.meters.plug import PlugSettings
 from fimi.energy.meters.sampler import DEFAULT_RATE_HZ
 from fimi.errors import InputError
+
+log = logging.getLogger(__name__)
 
 
 class ProfileError(InputError, ValueError):
@@ -97,10 +109,22 @@ class HostProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         )
 
 
-_DECODERS: dict[str, Callable[..., HostProfile]] = {
+_DECODERS: dict[str, Callable[[bytes], Any]] = {
     ".json": msgspec.json.decode,
     ".toml": msgspec.toml.decode,
 }
+_OLD_TABLE = ("table_frequencies_hz", "table_power_w")
+
+
+class _OldTable(Struct, frozen=True, kw_only=True):
+    """The table of measured powers in an older profile, among the keys of its processor."""
+
+    cycles_per_sample: Positive
+    table_frequencies_hz: tuple[Positive, ...] = ()
+    table_power_w: tuple[NonNegative, ...] = ()
+
+
+log = logging.getLogger(__name__)
 
 
 def load_profile(path: Path) -> HostProfile:
@@ -123,7 +147,8 @@ def load_profile(path: Path) -> HostProfile:
     if path.suffix not in _DECODERS:
         raise ProfileError(f"{path}: a profile's name ends in .toml or .json")
     try:
-        profile = _DECODERS[path.suffix](data, type=HostProfile)
+        tree = _DECODERS[path.suffix](data)
+        profile = msgspec.convert(_with_points(tree, path), HostProfile)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ProfileError(f"{path}: {error}") from error
     for key, value in _numbers(msgspec.to_builtins(profile)):
@@ -131,6 +156,47 @@ def load_profile(path: Path) -> HostProfile:
             raise ProfileError(f"{path}: {key} is {value}; a profile holds finite numbers only")
     _check_units(path, profile.board)
     return profile
+
+
+def _with_points(tree: Any, path: Path) -> Any:
+    """A profile as it was read, with the table of an older one as points.
+
+    Raises:
+        ProfileError: there are points as well, or the table is not whole.
+    """
+    board = tree.get("board") if isinstance(tree, dict) else None
+    compute = board.get("compute") if isinstance(board, dict) else None
+    if not isinstance(compute, dict) or not any(key in compute for key in _OLD_TABLE):
+        return tree
+    calibrate = "calibrate the board again: fimi calibrate --host-profile FILE --force"
+    try:
+        old = msgspec.convert(compute, _OldTable)
+        if len(old.table_frequencies_hz) != len(old.table_power_w):
+            raise msgspec.ValidationError("two lengths")
+    except msgspec.ValidationError as error:
+        raise ProfileError(
+            f"{path}: {' and '.join(_OLD_TABLE)} of board.compute, which were replaced by points, "
+            f"cannot be read as points ({error}); remove them, or {calibrate}"
+        ) from error
+    for key in _OLD_TABLE:
+        compute.pop(key, None)
+    if not old.table_frequencies_hz:
+        return tree
+    if compute.get("points"):
+        raise ProfileError(
+            f"{path}: board.compute has both points and {_OLD_TABLE[0]}; remove the older table"
+        )
+    log.warning("%s: its table of powers is read as operating points; %s", path, calibrate)
+    compute["points"] = [
+        {
+            "name": f"cpu {each / 1e9:.6g} GHz",
+            "seconds_per_sample": old.cycles_per_sample / each,
+            "power_w": power_w,
+            "setting": {"cpu_hz": {EVERY_CLUSTER: each}},
+        }
+        for each, power_w in zip(old.table_frequencies_hz, old.table_power_w, strict=True)
+    ]
+    return tree
 
 
 def _check_units(path: Path, board: BoardModel) -> None:
@@ -144,15 +210,26 @@ def _check_units(path: Path, board: BoardModel) -> None:
     power_w = board.idle_power_w + formula_power_w(compute, compute.frequency_max_hz)
     if not 0.01 <= power_w <= 10_000.0:
         raise ProfileError(
-            f"{path}: idle_power_w + active_power_w + capacitance_w_per_hz3 · frequency_max_hz³ is "
-            f"{power_w:.3g} W, which no board draws; check W against mW and κ (about 1e-28 to "
-            "1e-27 W/Hz³)"
+            f"{path}: idle_power_w + active_power_w + linear_power_w_per_hz · frequency_max_hz + "
+            f"capacitance_w_per_hz3 · frequency_max_hz³ is {power_w:.3g} W, which no board draws; "
+            "check W against mW and κ (about 1e-28 to 1e-27 W/Hz³)"
         )
+    for point in compute.points:
+        if not 0.01 <= board.idle_power_w + point.power_w <= 10_000.0:
+            raise ProfileError(
+                f"{path}: idle_power_w + power_w of the operating point {point.name!r} is "
+                f"{board.idle_power_w + point.power_w:.3g} W, which no board draws; check W "
+                "against mW"
+            )
     if board.link.channel_gain >= 1.0:
         raise ProfileError(
             f"{path}: board.link.channel_gain is {board.link.channel_gain:g}; it is a power ratio "
             "below 1 (a path loss of L dB is 10^(−L/10)), not decibels"
         )
+    for said in units.board_sentences(board, units.refusal):
+        raise ProfileError(f"{path}: {said}")
+    for said in units.board_sentences(board, units.doubt):
+        log.warning("%s: %s", path, said)
 
 
 def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, float]]:

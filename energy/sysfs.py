@@ -5,6 +5,7 @@ The root is a parameter everywhere, so that tests can use a tree of files instea
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
@@ -39,6 +40,20 @@ def complete(values: Iterable[Value | None]) -> list[Value]:
     every = list(values)
     known = [value for value in every if value is not None]
     return known if len(known) == len(every) else []
+
+
+def switched_off(policy: Path) -> bool:
+    """Whether a cpufreq policy's cores are all off: its files are there and answer "busy".
+
+    What may not be read, or holds no number, is not off.
+    """
+    if read_text(policy / "affected_cpus") == "":
+        return True
+    try:
+        (policy / "scaling_max_freq").read_bytes()
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EPERM, errno.ENOENT)
+    return False
 
 
 def own_cgroup(root: Path) -> Path | None:

@@ -40,11 +40,14 @@ problem = fimi.Problem(
     t_max_s=np.array([20.0]),
     bandwidth_hz=0.4e6,
     generated_max=np.array([500.0]),
+    idle_power_w=np.array([2.7, 6.0]),
 )
 found = fimi.plan(problem)
 for share in found.devices:
     print(f"{share.device}: {share.point.frequency_hz / 1e9:.2f} GHz, {share.compute_j:.2f} J")
-print(f"{found.energy_j:.4g} J a round; no plan needs less than {found.bound_j:.4g} J")
+print(f"board energy of a round {found.board.energy_j:.4g} J", end=", ")
+print(f"dynamic {found.dynamic.energy_j:.4g} J, in {found.round_s:.3g} s")
+print(f"{found.objective} energy made least: no plan needs less than {found.bound_j:.4g} J")
 
 # %% [markdown]
 # ## A run

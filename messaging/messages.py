@@ -164,6 +164,7 @@ class EmulatedDevice(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         emulation: ``"model"`` or ``"physical"``.
         profile_error: relative standard deviation between the board and its profile.
         cycles_per_sample: CPU cycles to train on one sample on the reference board.
+        radio: ``"wifi"``, the make's own, or ``"paper"``, whose power can be set.
     """
 
     board: str
@@ -171,6 +172,7 @@ class EmulatedDevice(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     emulation: Literal["model", "physical"]
     profile_error: Annotated[float, Meta(ge=0, le=1)]
     cycles_per_sample: Annotated[float, Meta(gt=0)]
+    radio: Literal["wifi", "paper"] = "wifi"
 
 
 class Invitation(DeviceMessage, frozen=True, kw_only=True, tag="invitation"):

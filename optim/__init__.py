@@ -2,6 +2,7 @@
 
 * :mod:`fimi.optim.problem`         (P1) as arrays over devices; the error for infeasible problems
 * :mod:`fimi.optim.learning_curve`  how the error falls with data
+* :mod:`fimi.optim.curve_profile`   the law of least squares, and how far its parameters may go
 * :mod:`fimi.optim.inner`           (P2) data and frequency, (P3) bandwidth and power, vectorised
 * :mod:`fimi.optim.cross_entropy`   (P5) the outer search, for any objective
 * :mod:`fimi.optim.categories`      (P4) which classes to synthesise
@@ -18,7 +19,9 @@
 * :mod:`fimi.optim.quality`         plans in which a synthetic sample is worth less than a real one
 * :mod:`fimi.optim.operating`       the search for any cost: measured tables, steps, whole samples
 * :mod:`fimi.optim.unplanned`       a fleet whose resources nobody optimises
+* :mod:`fimi.optim.doubts`          values in a wrong unit, operating points that nobody would use
 * :mod:`fimi.optim.problem_file`    a problem as a TOML file
+* :mod:`fimi.optim.file_devices`    the devices in it, by keys or calibrated profiles
 * :mod:`fimi.optim.ask`             a problem or its file planned in one call: ``fimi.plan``
 * :mod:`fimi.optim.sweep`           certified plans over ranges of the limits
 * :mod:`fimi.optim.target`          the Δ_max and deadline of fewest joules to a target accuracy

@@ -1,16 +1,19 @@
-"""The whole of (P1) as one convex program, and the proof of a lower bound; docs/model.md (21)-(24).
+"""The whole problem with laws as one convex program, by CVXPY; docs/model.md (21).
 
-In the variables log D, log t_cmp, log t_com, log b the problem is a generalised geometric program:
-energies, times and errors are sums of exponentials of affine functions. The one term that is not
-a finite sum is the upload's (eˣ − 1)/x = Σ_{k≥0} xᵏ/(k + 1)!, x = S ln2/(b t_com); it is cut off
-where its tail is negligible at the largest x of the solution.
+In the variables log D, log t_cmp, log t_com, log b and log R the problem is a generalised geometric
+program: energies, times and errors are sums of exponentials of affine functions. The one term that
+is not a finite sum is the upload's (eˣ − 1)/x = Σ_{k≥0} xᵏ/(k + 1)!, x = S ln2/(b t_com); it is cut
+off where its tail is negligible at the largest x of the solution.
 
-CVXPY states the program and Clarabel solves it. The bound that is reported is *not* the solver's
-objective but the exact dual function (:mod:`fimi.optim.dual`) at the solver's multipliers, improved
-by ascending that function where the two differ. It holds for every tolerance and status of the
-solver and for every truncation.
+CVXPY states the program and Clarabel solves it. Nothing is planned with it: it is a second solver
+that shares no formula of an optimum with the first, and says by how much the two differ. Its
+optimum is as accurate as Clarabel's tolerances; it is no proved bound.
 
-CVXPY is imported when :func:`certify` is called: importing it takes a second.
+* :func:`solve_program`    the optimum, its variables and its multipliers
+* :class:`ProgramSolution`  what is returned
+* :func:`series_terms`     how many terms the series needs
+
+CVXPY is imported when :func:`solve_program` is called: importing it takes a second.
 """
 
 from __future__ import annotations
@@ -21,38 +24,56 @@ from typing import Any, Literal
 
 import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from fimi.energy.cost_model import Array
-from fimi.optim.dual import ascend, dual
-from fimi.optim.inner import InnerSolver
+from fimi.optim.problem import FimiProblem, ProblemError
 
 _TAIL = 1e-10
 _TERMS_MAX = 640
-_LOOSE = 1e-6
+_LN2 = math.log(2.0)
 
-CertificateStatus = Literal["optimal", "inaccurate", "failed"]
-_STATUS: dict[str, CertificateStatus] = {"optimal": "optimal", "failed": "failed"}
+ProgramStatus = Literal["optimal", "inaccurate", "infeasible", "failed"]
+_STATUS: dict[str, ProgramStatus] = {"optimal": "optimal", "infeasible": "infeasible"}
 
 
-class Certificate(Struct, frozen=True, eq=False):
-    """A proved lower bound and the time splits that (nearly) attain it.
+class ProgramSolution(Struct, frozen=True, eq=False, kw_only=True):
+    """The optimum of the convex program, in real numbers.
+
+    Without a solution (``infeasible``, ``failed``) energies, variables and multipliers are NaN.
 
     Attributes:
-        bound_j: no feasible plan uses less dynamic energy.
-        program_j: the convex program's own optimum; NaN if the solver failed.
-        tau: (I,) its time splits t_cmp / t_max; 0 for devices without work.
+        status: how the solver ended.
+        energy_j: the problem's objective in a round, J.
+        samples: D, (I,).
+        compute_s: t_cmp, (I,); 0 for a device without samples.
+        upload_s: t_com, (I,).
+        bandwidth_hz: b, (I,).
+        round_s: R, or when the last device is ready where no energy depends on it, s.
         learning_multiplier: λ, J per unit of mean error.
         band_multiplier: μ, J/Hz.
-        status: how the solver ended; the bound holds in every case.
+        deadline_multipliers: joules that one more second of ``t_max_s`` would save, (I,), J/s.
+        round_multipliers: joules that would be saved if a device were ready a second earlier, (I,),
+            J/s; 0 where no energy depends on the round's length.
+        budget_multipliers: joules of a round that one more joule of a device's budget would save,
+            (I,).
+        fleet_budget_multiplier: the same for the fleet's budget.
     """
 
-    bound_j: float
-    program_j: float
-    tau: Array
+    status: ProgramStatus
+    energy_j: float
+    samples: Array
+    compute_s: Array
+    upload_s: Array
+    bandwidth_hz: Array
+    round_s: float
     learning_multiplier: float
     band_multiplier: float
-    status: CertificateStatus
+    deadline_multipliers: Array
+    round_multipliers: Array
+    budget_multipliers: Array
+    fleet_budget_multiplier: float
 
 
 def series_terms(x: float) -> int:
@@ -70,41 +91,41 @@ def series_terms(x: float) -> int:
     return count
 
 
-def certify(inner: InnerSolver, *, scale_j: float | None = None) -> Certificate:
-    """Solve the joint program and prove a lower bound.
+def solve_program(problem: FimiProblem, *, scale_j: float | None = None) -> ProgramSolution:
+    """Solve the whole problem in real numbers; discrete frequencies of a law may be any between.
 
-    The problem should be feasible. The bound is tight even where the solver fails (status
-    ``"failed"``): the multipliers are then found by ascending the dual function alone.
-    ``scale_j`` is the approximate energy of the fleet, J, for the solver's conditioning.
+    Args:
+        problem: a problem whose processors are laws.
+        scale_j: the approximate energy of the fleet, J, for the solver's conditioning.
+
+    Raises:
+        ProblemError: a processor has measured powers, which are no law.
     """
-    x = 4.0  # the series grows if this was too small
-    scales_j = [_energy_scale(inner) if scale_j is None else scale_j, 1.0]
-    scales_j.append(30.0 * scales_j[0])
-    solution: dict[str, Any] | None = None
-    terms = 0
+    for i, watts in enumerate(problem.step_power_w):
+        if watts:
+            raise ProblemError(
+                f"device {problem.devices[i]!r}: step_power_w are measured powers; the convex "
+                "program needs a law. Leave them out"
+            )
+    sketch = _Sketch(problem)
+    if not sketch.possible:
+        return _nothing(problem, "infeasible")
+    rough_j = sketch.rough_j if scale_j is None else scale_j
+    x, terms, status = 4.0, 0, "failed"  # the series grows if this was too small
+    found: ProgramSolution | None = None
     while terms == 0 or (series_terms(x) > terms and terms < _TERMS_MAX):
         terms = series_terms(x)
         # Whether Clarabel's last digits converge depends on the scale; no scale is always best.
-        found = (_solve(inner, terms, scale) for scale in scales_j)
-        longer = next((solved for solved in found if solved is not None), None)
-        if longer is None:
-            break  # multipliers of a shorter series are still a good start
-        solution = longer
-        x = 1.3 * float(solution["x"].max()) if series_terms(solution["x"].max()) > terms else 0.0
-    if solution is None:
-        best = ascend(inner, 0.0, 0.0)
-    else:
-        best = dual(inner, solution["learning"], solution["band"])
-        if abs(best.bound_j - solution["energy_j"]) > _LOOSE * abs(solution["energy_j"]):
-            best = ascend(inner, solution["learning"], solution["band"])
-    return Certificate(
-        bound_j=max(best.bound_j, 0.0),
-        program_j=math.nan if solution is None else solution["energy_j"],
-        tau=best.tau if solution is None else np.clip(solution["tau"], 0.0, 1.0),
-        learning_multiplier=best.learning_multiplier,
-        band_multiplier=best.band_multiplier,
-        status=_STATUS.get("failed" if solution is None else solution["status"], "inaccurate"),
-    )
+        for scale in (rough_j, 1.0, 30.0 * rough_j):
+            status, found, largest = _Program(sketch, terms, scale).solve()
+            if status in ("optimal", "infeasible"):
+                break
+        if found is None:
+            return _nothing(problem, _STATUS.get(status, "failed"))
+        x = 1.3 * largest if series_terms(largest) > terms else 0.0
+        rough_j = found.energy_j
+    assert found is not None
+    return found
 
 
 def attempt(program: Any, **tolerances: float) -> bool:
@@ -120,96 +141,320 @@ def attempt(program: Any, **tolerances: float) -> bool:
     return True
 
 
-def _energy_scale(inner: InnerSolver) -> float:
-    tau = np.full((1, inner.problem.size), 0.5)
-    energy_j = float(inner.evaluate(tau).energy_j[0])
-    return energy_j if math.isfinite(energy_j) and energy_j > 0 else 1.0
+class _Sketch:
+    """What the program needs to know of a problem before it is stated.
+
+    Attributes:
+        low: no feasible plan has a smaller D, (I,).
+        room: log of the largest D over the smallest, (I,).
+        free: devices whose D is to be chosen.
+        work: devices that train.
+        times_cost: whether any energy depends on the length of a round.
+        possible: whether the learning error can be met at all, and budgets exceed what is fixed.
+    """
+
+    def __init__(self, problem: FimiProblem) -> None:
+        self.problem = problem
+        local = problem.local_samples
+        most = local + problem.generated_max
+        self.learns = problem.curve is not None and math.isfinite(problem.error_max)
+        counted = (problem.weights > 0) & self.learns
+        self.log_weight = np.full(problem.size, -np.inf)
+        self.beta = np.ones(problem.size)
+        self.possible = True
+        self.low = local
+        if problem.curve is not None and self.learns:
+            curve = problem.curve
+            # A device's error is w α (g D^s)^(−β): a power law again.
+            self.beta = curve.beta * problem.worth_exponent
+            weight = problem.weights * curve.alpha * problem.worth_scale**-curve.beta
+            with np.errstate(divide="ignore"):
+                self.log_weight = np.log(weight)
+                least = np.where(counted, weight * most**-self.beta, 0.0)
+            spare = problem.error_budget - least.sum()
+            self.possible = bool(spare >= -1e-12 * abs(problem.error_budget))
+            if self.possible:
+                # What the limit on the error implies, a little below: its price is the limit's own.
+                own = np.where(counted, np.maximum(spare, 0.0) + least, 1.0)
+                needed = 0.99 * (np.where(counted, weight, 1.0) / own) ** (1.0 / self.beta)
+                self.low = np.where(counted, np.clip(needed, local, most), local)
+        self.counted = np.flatnonzero(counted)
+        self.work = np.flatnonzero(self.low > 0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            room = np.where(self.low > 0, np.log(most / self.low), 0.0)
+        self.free = np.flatnonzero(counted & (room > 1e-12))
+        self.room = room
+        limited = np.isfinite(problem.budget_j)
+        run_j = problem.rounds * problem.fixed_j - problem.synthetic_j * local
+        self.budget_left_j = problem.budget_j - run_j
+        self.fleet_left_j = problem.fleet_budget_j - float(run_j.sum())
+        self.limited = np.flatnonzero(limited)
+        self.possible &= bool((self.budget_left_j[limited] > 0).all() and self.fleet_left_j > 0)
+        budgets = bool(limited.any()) or math.isfinite(problem.fleet_budget_j)
+        counts_idle = problem.objective == "board" or budgets
+        self.times_cost = counts_idle and bool((problem.idle_power_w > 0).any())
+
+    @property
+    def rough_j(self) -> float:
+        """The size of the fleet's energy, J."""
+        problem = self.problem
+        speed = np.sqrt(problem.frequency_min_hz * problem.frequency_max_hz)
+        busy_j = problem.compute_j(problem.cycles_per_pass * np.maximum(self.low, 1.0), speed)
+        sent_j = 0.1 * (problem.transmit_power_max_w + problem.electronics_power_w)
+        idle_j = problem.idle_power_w if problem.objective == "board" else 0.0
+        return float((busy_j + (sent_j + idle_j) * problem.t_max_s).sum())
 
 
-def _solve(inner: InnerSolver, terms: int, scale_j: float) -> dict[str, Any] | None:
-    """The program with a series of ``terms`` terms, times in units of t_max, band in units of B."""
-    import cvxpy as cp
+class _Program:
+    """The program with a series of some length: times in t_max, band in B, energy in a scale."""
 
-    problem = inner.problem
-    size, work = problem.size, np.flatnonzero(inner.has_work)
-    total_s = problem.t_max_s
-    log_c = cp.Variable(size)  # t_com / t_max
-    log_b = cp.Variable(size)  # b / B
-    log_e = cp.Variable(size)  # e_com / scale
-    log_x0 = inner.log_nats - np.log(problem.bandwidth_hz * total_s)
-    log_x = log_x0 - log_c - log_b
-    powers = np.arange(terms, dtype=float)
-    series = (
-        cp.reshape(log_x, (size, 1), order="C") @ powers[None, :]
-        + (inner.log_k + inner.log_nats - math.log(scale_j))[:, None]
-        - gammaln(powers + 2.0)[None, :]
-    )
-    limit = np.log(problem.transmit_power_max_w * total_s / scale_j)
-    constraints = [cp.log_sum_exp(series, axis=1) <= log_e, log_e - log_c <= limit]
-    energy = cp.sum(cp.exp(log_e))
-    compute_share: Any = np.zeros(size)
-    learning = None
-    if work.size:
-        log_t = cp.Variable(work.size)  # t_cmp / t_max
-        log_n, learning, bounds = _data(cp, inner, work)
-        constraints += bounds
-        per_pass = np.log(problem.cycles_per_pass[work])
-        log_total = np.log(total_s[work])
-        log_f = per_pass + log_n - log_t - log_total
-        dynamic = np.log(problem.capacitance_w_per_hz3[work] / scale_j)
-        energy += cp.sum(cp.exp(dynamic + per_pass + log_n + 2.0 * log_f))
-        active = np.flatnonzero(problem.active_power_w[work] > 0)
-        if active.size:
-            power = np.log(problem.active_power_w[work][active] / scale_j)
-            energy += cp.sum(cp.exp(power + log_t[active] + log_total[active]))
-        constraints += [
+    def __init__(self, sketch: _Sketch, terms: int, scale_j: float) -> None:
+        import cvxpy as cp
+
+        self.cp: Any = cp
+        self.sketch, self.problem, self.scale_j = sketch, sketch.problem, scale_j
+        problem, size = self.problem, self.problem.size
+        self.log_t_max = np.log(problem.t_max_s)
+        self.log_c = cp.Variable(size)  # t_com / t_max
+        self.log_b = cp.Variable(size)  # b / B
+        self.log_r = cp.Variable() if sketch.times_cost else None  # R / the longest round
+        self.log_n, self.constraints = self._samples()
+        self.log_t = cp.Variable(sketch.work.size) if sketch.work.size else None  # t_cmp / t_max
+        # Energy of devices per round: rows of devices and the logarithm of joules over the scale.
+        self.energies: list[tuple[NDArray[np.intp], Any]] = []
+        self._training()
+        self._sending(terms)
+        self.deadline, self.ready = self._times()
+        self.band = cp.sum(cp.exp(self.log_b)) <= 1.0
+        self.learning = self._learning()
+        self.budgets, self.fleet_budget = self._budgets()
+        self.constraints += [self.deadline, self.band]
+        for limit in (self.ready, self.learning, self.budgets, self.fleet_budget):
+            if limit is not None:
+                self.constraints.append(limit)
+        total = sum(cp.sum(cp.exp(log_j)) for _, log_j in [*self.energies, *self._board()])
+        self.program = cp.Problem(cp.Minimize(total), self.constraints)
+
+    def _samples(self) -> tuple[Any, list[Any]]:
+        """Log D of the devices that train, and its bounds."""
+        sketch, cp = self.sketch, self.cp
+        log_low = np.log(sketch.low[sketch.work])
+        if not sketch.free.size:
+            return cp.Constant(log_low), []
+        more = cp.Variable(sketch.free.size)
+        place = (sketch.work[:, None] == sketch.free).astype(float)
+        return log_low + place @ more, [more >= 0, more <= sketch.room[sketch.free]]
+
+    def _training(self) -> None:
+        """(2) κ (E C)³ D³ t_cmp^(−2) + c E C D + P_act t_cmp, and the range of f."""
+        problem, work = self.problem, self.sketch.work
+        if self.log_t is None:
+            return
+        log_cycles = np.log(problem.cycles_per_pass[work]) + self.log_n
+        log_s = self.log_t + self.log_t_max[work]
+        log_f = log_cycles - log_s
+        self.constraints += [
             log_f <= np.log(problem.frequency_max_hz[work]),
             log_f >= np.log(problem.frequency_min_hz[work]),
         ]
-        place = np.zeros((size, work.size))
-        place[work, np.arange(work.size)] = 1.0
-        compute_share = place @ cp.exp(log_t)
-    constraints.append(compute_share + cp.exp(log_c) <= 1.0)
-    band = cp.sum(cp.exp(log_b)) <= 1.0
-    constraints.append(band)
-    if learning is not None:
-        constraints.append(learning)
-    program = cp.Problem(cp.Minimize(energy), constraints)
-    if not attempt(program) or log_c.value is None or band.dual_value is None:
-        return None
-    tau = np.zeros(size)
-    if work.size:
-        tau[work] = np.exp(log_t.value)
-    learned = 0.0 if learning is None else float(learning.dual_value)
-    solution = {
-        "status": program.status,
-        "energy_j": float(program.value) * scale_j,
-        "tau": tau,
-        "x": np.exp(np.asarray(log_x0 - log_c.value - log_b.value)),
-        "learning": max(learned, 0.0) * scale_j / problem.error_budget,
-        "band": max(float(band.dual_value), 0.0) * scale_j / problem.bandwidth_hz,
-    }
-    numbers = [solution["energy_j"], solution["learning"], solution["band"], *tau, *solution["x"]]
-    return solution if np.isfinite(numbers).all() else None
+        self._add(work, problem.capacitance_w_per_hz3[work], log_cycles + 2.0 * log_f)
+        self._add(work, problem.linear_power_w_per_hz[work], log_cycles)
+        self._add(work, problem.active_power_w[work], log_s)
+
+    def _sending(self, terms: int) -> None:
+        """(5), (40) p t_com + P_el t_com with p at most p_max, the rate at most its cap."""
+        problem, cp = self.problem, self.cp
+        size = problem.size
+        nats = problem.payload_bits * _LN2
+        log_max = np.log(problem.transmit_power_max_w) + self.log_t_max - math.log(self.scale_j)
+        free = np.flatnonzero(problem.power_settable)
+        fixed = np.flatnonzero(~problem.power_settable)
+        log_e: Any = np.zeros(size)  # e_com without electronics, or all that p_max allows
+        if free.size:
+            sent = cp.Variable(free.size)
+            log_e = log_e + _place(size, free) @ sent
+            self.constraints.append(sent <= log_max[free] + self.log_c[free])
+            self.energies.append((free, sent))
+        if fixed.size:
+            log_e = log_e + _place(size, fixed) @ (log_max[fixed] + self.log_c[fixed])
+        self.log_x0 = np.log(nats / (problem.bandwidth_hz * problem.t_max_s))
+        log_k = np.log(problem.noise_density_w_per_hz / problem.channel_gain)
+        powers = np.arange(terms, dtype=float)
+        series = (
+            cp.reshape(self.log_x0 - self.log_c - self.log_b, (size, 1), order="C")
+            @ powers[None, :]
+            + (log_k + np.log(nats) - math.log(self.scale_j))[:, None]
+            - gammaln(powers + 2.0)[None, :]
+        )
+        self.constraints.append(cp.log_sum_exp(series, axis=1) <= log_e)
+        watts = problem.electronics_power_w + np.where(
+            problem.power_settable, 0.0, problem.transmit_power_max_w
+        )
+        self._add(np.arange(size), watts, self.log_c + self.log_t_max)
+        capped = np.flatnonzero(np.isfinite(problem.rate_cap_bps))
+        if capped.size:
+            shortest = (problem.payload_bits / problem.rate_cap_bps / problem.t_max_s)[capped]
+            self.constraints.append(self.log_c[capped] >= np.log(shortest))
+
+    def _add(self, rows: NDArray[np.intp], factor: Array, log_rest: Any) -> None:
+        """A term of the energy: a factor, which may be 0, times an exponential."""
+        some = np.flatnonzero(factor > 0)
+        if some.size:
+            log_factor = np.log(factor[some]) - math.log(self.scale_j)
+            self.energies.append((rows[some], log_rest[some] + log_factor))
+
+    def _times(self) -> tuple[Any, Any]:
+        """t_cmp + t_com ≤ t_max, and with the time of receiving at most R."""
+        problem, cp, size = self.problem, self.cp, self.problem.size
+        shares = cp.exp(self.log_c)
+        if self.log_t is not None:
+            shares = shares + _place(size, self.sketch.work) @ cp.exp(self.log_t)
+        if self.log_r is None:
+            return shares <= 1.0, None
+        self.constraints.append(self.log_r <= 0.0)
+        log_unit = self.log_t_max - math.log(problem.round_max_s)
+        of_round = cp.exp(self.log_c + log_unit - self.log_r)
+        if self.log_t is not None:
+            work = self.sketch.work
+            of_round = of_round + _place(size, work) @ cp.exp(
+                self.log_t + log_unit[work] - self.log_r
+            )
+        receiving = np.flatnonzero(problem.receive_s > 0)
+        if receiving.size:
+            log_s = np.log(problem.receive_s[receiving] / problem.round_max_s)
+            of_round = of_round + _place(size, receiving) @ cp.exp(log_s - self.log_r)
+        return shares <= 1.0, of_round <= 1.0
+
+    def _learning(self) -> Any:
+        """Σ w α D^(−β) ≤ Δ_max − δ0."""
+        sketch, cp = self.sketch, self.cp
+        if not sketch.free.size:
+            return None
+        where = np.searchsorted(sketch.work, sketch.counted)
+        log_weight = sketch.log_weight[sketch.counted] - math.log(self.problem.error_budget)
+        share = cp.multiply(sketch.beta[sketch.counted], self.log_n[where])
+        return cp.sum(cp.exp(log_weight - share)) <= 1.0
+
+    def _board(self) -> list[tuple[NDArray[np.intp], Any]]:
+        """What only the board's energy counts and a plan changes: idle power, synthetic samples."""
+        if self.problem.objective != "board":
+            return []
+        return [*self._resting(), *self._received(1.0 / self.problem.rounds)]
+
+    def _resting(self) -> list[tuple[NDArray[np.intp], Any]]:
+        idle = np.flatnonzero(self.problem.idle_power_w > 0)
+        if self.log_r is None or not idle.size:
+            return []
+        log_w = np.log(self.problem.idle_power_w[idle] * self.problem.round_max_s / self.scale_j)
+        return [(idle, self.log_r + log_w)]
+
+    def _received(self, times: float) -> list[tuple[NDArray[np.intp], Any]]:
+        """Receiving all samples as if all were synthetic; that of local ones is a constant."""
+        work = self.sketch.work
+        some = np.flatnonzero(self.problem.synthetic_j[work] > 0)
+        if not some.size:
+            return []
+        log_j = np.log(times * self.problem.synthetic_j[work][some] / self.scale_j)
+        return [(work[some], self.log_n[some] + log_j)]
+
+    def _budgets(self) -> tuple[Any, Any]:
+        """Board energy of all rounds, less what is constant, over what is left of the budgets."""
+        problem, sketch, cp = self.problem, self.sketch, self.cp
+        fleet = math.isfinite(problem.fleet_budget_j)
+        if not (sketch.limited.size or fleet):
+            return None, None
+        log_rounds = math.log(problem.rounds)
+        terms = [(rows, log_j + log_rounds) for rows, log_j in self.energies]
+        terms += [(rows, log_j + log_rounds) for rows, log_j in self._resting()]
+        terms += self._received(1.0)
+        own: Any = None
+        if sketch.limited.size:
+            share: Any = np.zeros(sketch.limited.size)
+            left = np.log(sketch.budget_left_j[sketch.limited] / self.scale_j)
+            for rows, log_j in terms:
+                hit = np.flatnonzero(np.isin(rows, sketch.limited))
+                if hit.size:
+                    place = (sketch.limited[:, None] == rows[hit]).astype(float)
+                    share = share + place @ cp.exp(log_j[hit] - place.T @ left)
+            own = share <= 1.0
+        if not fleet:
+            return own, None
+        log_left = math.log(sketch.fleet_left_j / self.scale_j)
+        return own, sum(cp.sum(cp.exp(log_j - log_left)) for _, log_j in terms) <= 1.0
+
+    def solve(self) -> tuple[str, ProgramSolution | None, float]:
+        """The solver's status, the solution if there is one, and the largest x in it."""
+        problem, sketch, scale_j = self.problem, self.sketch, self.scale_j
+        if not attempt(self.program):
+            return "failed", None, math.nan
+        status = str(self.program.status)
+        if self.log_c.value is None or self.band.dual_value is None:
+            return status, None, math.nan
+        compute_s = np.zeros(problem.size)
+        samples = sketch.low.copy()
+        if self.log_t is not None:
+            compute_s[sketch.work] = np.exp(self.log_t.value) * problem.t_max_s[sketch.work]
+            chosen = np.isin(sketch.work, sketch.free)
+            samples[sketch.free] = np.exp(self.log_n.value[chosen])
+        upload_s = np.exp(self.log_c.value) * problem.t_max_s
+        round_s = float((problem.receive_s + compute_s + upload_s).max())
+        if self.log_r is not None:
+            round_s = problem.round_max_s * float(np.exp(self.log_r.value))
+        constant_j = float((problem.energy_per_bit_j * problem.payload_bits).sum())
+        if problem.objective == "board":
+            constant_j += float((problem.receive_power_w * problem.receive_s).sum())
+            local_j = problem.synthetic_j * problem.local_samples
+            constant_j -= float(local_j.sum()) / problem.rounds
+        budgets = np.zeros(problem.size)
+        budgets[sketch.limited] = self._price(self.budgets) / sketch.budget_left_j[sketch.limited]
+        solution = ProgramSolution(
+            status=_STATUS.get(status, "inaccurate"),
+            energy_j=float(self.program.value) * scale_j + constant_j,
+            samples=samples,
+            compute_s=compute_s,
+            upload_s=upload_s,
+            bandwidth_hz=np.exp(self.log_b.value) * problem.bandwidth_hz,
+            round_s=round_s,
+            learning_multiplier=float(self._price(self.learning)) / problem.error_budget,
+            band_multiplier=float(self._price(self.band)) / problem.bandwidth_hz,
+            deadline_multipliers=self._price(self.deadline) / problem.t_max_s,
+            round_multipliers=np.broadcast_to(self._price(self.ready) / round_s, budgets.shape),
+            budget_multipliers=budgets,
+            fleet_budget_multiplier=float(self._price(self.fleet_budget)) / sketch.fleet_left_j,
+        )
+        x = np.exp(self.log_x0 - self.log_c.value - self.log_b.value)
+        numbers = [solution.energy_j, solution.round_s, *samples, *compute_s, *upload_s, *x]
+        if not np.isfinite(numbers).all():
+            return "failed", None, math.nan
+        return status, solution, float(x.max())
+
+    def _price(self, limit: Any) -> Array:
+        """Joules per relative change of a limit; 0 for one that is not there."""
+        value = 0.0 if limit is None else limit.dual_value
+        return np.maximum(np.asarray(value, float), 0.0) * self.scale_j
 
 
-def _data(cp: Any, inner: InnerSolver, work: Any) -> tuple[Any, Any, list[Any]]:
-    """Log D of the devices with work, the learning constraint, and the bounds on D."""
-    problem = inner.problem
-    low = np.log(inner.samples_min[work])
-    room = np.log(inner.samples_max[work]) - low
-    free = np.flatnonzero(room > 0) if inner.bound_by_error else np.zeros(0, int)
-    log_n: Any = low
-    bounds: list[Any] = []
-    if free.size:
-        more = cp.Variable(free.size)
-        place = np.zeros((work.size, free.size))
-        place[free, np.arange(free.size)] = 1.0
-        log_n = low + place @ more
-        bounds = [more >= 0, more <= room[free]]
-    counted = np.flatnonzero(problem.weights[work] > 0)
-    if not (inner.bound_by_error and free.size and counted.size):
-        return log_n, None, bounds
-    weight = inner.log_weight[work][counted] - math.log(problem.error_budget)
-    worth = weight - cp.multiply(inner.beta[work][counted], log_n[counted])
-    return log_n, cp.sum(cp.exp(worth)) <= 1.0, bounds
+def _place(size: int, rows: NDArray[np.intp]) -> Array:
+    """The matrix that puts a vector's entries into these rows, (size, len(rows))."""
+    place = np.zeros((size, rows.size))
+    place[rows, np.arange(rows.size)] = 1.0
+    return place
+
+
+def _nothing(problem: FimiProblem, status: ProgramStatus) -> ProgramSolution:
+    unknown = np.full(problem.size, np.nan)
+    return ProgramSolution(
+        status=status,
+        energy_j=math.nan,
+        samples=unknown,
+        compute_s=unknown,
+        upload_s=unknown,
+        bandwidth_hz=unknown,
+        round_s=math.nan,
+        learning_multiplier=math.nan,
+        band_multiplier=math.nan,
+        deadline_multipliers=unknown,
+        round_multipliers=unknown,
+        budget_multipliers=unknown,
+        fleet_budget_multiplier=math.nan,
+    )

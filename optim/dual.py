@@ -143,6 +143,12 @@ def _by_tangents(
         anchor = min(at * near, longest)
         optima = devices.optima(log_lam, log_mu, anchor)
         value, slope = math.fsum(optima.least_j), math.fsum(optima.slope_j)
+        if not math.isfinite(value) and anchor < at:
+            # No plan has a round as short as the anchor; what is left of the part is a sliver.
+            optima = devices.optima(log_lam, log_mu, at)
+            value = math.fsum(optima.least_j)
+            least = min(least, value + inner.round_w * anchor)
+            continue
         if not math.isfinite(value):
             return -math.inf
         ends = math.log(left), math.log(right), math.log(anchor)

@@ -4,12 +4,12 @@ The power law is the form FIMI assumes; the parameters are fitted to errors meas
 amounts of data.
 
 * :class:`LearningCurve`  the curve and its inverse
-* :func:`fit_curve`       a curve from measurements, (33), and what they do not determine
+* :func:`fit_curve`       a curve from measurements, (33), as a :class:`CurveFit`: with intervals,
+  and with what the measurements do not determine
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -17,6 +17,7 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from fimi.energy.cost_model import Array
+from fimi.optim.curve_profile import BETA_HIGH, BETA_LOW, variance_of
 
 Positive = Annotated[float, Meta(gt=0)]
 NonNegative = Annotated[float, Meta(ge=0)]
@@ -66,6 +67,16 @@ class ConfidenceInterval(Struct, frozen=True, forbid_unknown_fields=True):
     high: float
 
 
+_UNKNOWN = (
+    ConfidenceInterval(0.0, 1e40),
+    ConfidenceInterval(BETA_LOW, BETA_HIGH),
+    ConfidenceInterval(0.0, 1.0),
+)
+_FACTOR_BETA, _FACTOR_ALPHA = 9.0, 1e4
+"""Intervals beyond which a parameter counts as not determined, highest over lowest. There is none
+for δ0: it is determined where β is, because only a curve that falls ever more slowly tells it."""
+
+
 class CurveFit(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A fitted learning curve with its uncertainty.
 
@@ -79,6 +90,9 @@ class CurveFit(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         identified: whether the data determines all three parameters.
         problems: sentences that say what it does not determine and what would help; empty if
             identified.
+        dispersion: variance of the errors about the curve over the binomial one of their test
+            images; above 1 where the choice of training samples matters. ``None`` if the numbers
+            of images are not known, or nothing is left to tell it from.
     """
 
     curve: LearningCurve
@@ -88,89 +102,58 @@ class CurveFit(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     residual: float
     identified: bool
     problems: tuple[str, ...]
-
-
-_BETAS = np.linspace(math.log(0.02), math.log(5.0), 241)
+    dispersion: float | None = None
 
 
 def fit_curve(
-    amounts: Sequence[float] | Array, errors: Sequence[float] | Array, *, confidence: float = 0.95
+    amounts: Sequence[float] | Array,
+    errors: Sequence[float] | Array,
+    images: Sequence[float] | Array | float | None = None,
+    *,
+    confidence: float = 0.95,
 ) -> CurveFit:
-    """(33) Fit Δ(D) to measured errors by least squares.
+    """(33) Fit Δ(D) to measured errors by weighted least squares.
 
     For a given β the curve is linear in α and δ0, so that only β is searched for, between 0.02
-    and 5, with 0 < α and 0 ≤ δ0. The intervals come from the curvature of the squares in
-    (log α, log β, δ0) and Student's t with n − 3 degrees of freedom.
+    and 5, with 0 < α and 0 ≤ δ0. The intervals are those of the profile likelihood with the scatter
+    about the curve, or with the binomial variance where the scatter is too small to be true.
 
     Args:
         amounts: D > 0, (n,), n ≥ 3 with at least three different amounts.
-        errors: measured errors ≥ 0, (n,).
+        errors: measured errors ≥ 0, (n,); with ``images`` shares of wrong answers, at most 1.
+        images: number of test images behind each error, (n,) or one for all.
         confidence: confidence level of the intervals.
 
     Raises:
         ValueError: fewer than three amounts, values out of range, or errors that never differ.
     """
-    from scipy.optimize import minimize_scalar
-    from scipy.stats import t as student
-
     d, e = np.asarray(amounts, float), np.asarray(errors, float)
     _check_data(d, e)
-    scale = float(np.exp(np.log(d).mean()))
-
-    def at(log_beta: float) -> tuple[float, float, float]:
-        return _linear_part((d / scale) ** -math.exp(log_beta), e)
-
-    grid = np.array([at(b)[0] for b in _BETAS])
-    place = int(grid.argmin())
-    low, high = _BETAS[max(place - 1, 0)], _BETAS[min(place + 1, _BETAS.size - 1)]
-    log_beta = float(
-        minimize_scalar(
-            lambda b: at(b)[0], bounds=(low, high), method="bounded", options={"xatol": 1e-10}
-        ).x
-    )
-    if grid[place] < at(log_beta)[0]:
-        log_beta = float(_BETAS[place])
-    squares, scaled_alpha, delta0 = at(log_beta)
-    beta = math.exp(log_beta)
-    alpha = scaled_alpha * scale**beta
-    curve = LearningCurve(alpha=alpha, beta=beta, delta0=delta0)
-    falling = alpha * d**-beta
-    jacobian = np.stack([falling, -falling * beta * np.log(d), np.ones_like(d)], axis=1)
-    freedom = d.size - 3
-    spread = np.full(3, np.inf)
-    if freedom > 0 and np.linalg.cond(jacobian / np.linalg.norm(jacobian, axis=0)) < 1e8:
-        variance = squares / freedom
-        covariance = variance * np.linalg.inv(jacobian.T @ jacobian)
-        quantile = float(student.ppf(0.5 + confidence / 2.0, freedom))
-        spread = quantile * np.sqrt(np.maximum(np.diag(covariance), 0.0))
-    factor = np.exp(np.minimum(spread[:2], 690.0))
-    intervals = (
-        ConfidenceInterval(alpha / float(factor[0]), alpha * float(factor[0])),
-        ConfidenceInterval(beta / float(factor[1]), beta * float(factor[1])),
-        ConfidenceInterval(max(delta0 - float(spread[2]), 0.0), delta0 + float(spread[2])),
-    )
+    tested = None if images is None else _checked_images(np.asarray(images, float), e)
+    found = variance_of(d, e, tested)
+    profile, freedom = found.profile, d.size - 3
+    curve = LearningCurve(alpha=profile.alpha, beta=profile.beta, delta0=profile.delta0)
+    dispersion = None
+    intervals = _UNKNOWN
+    if freedom > 0:
+        excess = profile.squares / freedom * _student(confidence, freedom) ** 2
+        if tested is not None:
+            share = float((found.variance / found.of_images).mean())
+            dispersion = profile.squares / freedom * share
+            if _too_small(dispersion, freedom):
+                excess = max(excess, _normal(confidence) ** 2 / share)
+        intervals = [ConfidenceInterval(*span) for span in profile.region(excess)]
     problems = _doubts(d, e, curve, intervals, freedom)
     return CurveFit(
         curve=curve,
         alpha=intervals[0],
         beta=intervals[1],
         delta0=intervals[2],
-        residual=math.sqrt(squares / d.size),
+        residual=float(np.sqrt(((e - curve.error(d)) ** 2).mean())),
         identified=not problems,
         problems=problems,
+        dispersion=dispersion,
     )
-
-
-def _linear_part(shape: Array, errors: Array) -> tuple[float, float, float]:
-    """Squares, α and δ0 of the best curve with a given shape D^(−β), within α > 0, δ0 ≥ 0."""
-    centred = shape - shape.mean()
-    alpha = float((centred * (errors - errors.mean())).sum() / max((centred**2).sum(), 1e-300))
-    delta0 = float(errors.mean() - alpha * shape.mean())
-    if delta0 < 0:
-        alpha, delta0 = float((shape * errors).sum() / (shape**2).sum()), 0.0
-    if alpha <= 0:
-        alpha, delta0 = 1e-12, float(errors.mean())
-    return float(((errors - alpha * shape - delta0) ** 2).sum()), alpha, delta0
 
 
 def _check_data(amounts: Array, errors: Array) -> None:
@@ -185,7 +168,10 @@ def _check_data(amounts: Array, errors: Array) -> None:
     ):
         if not good.all():
             i = int(np.flatnonzero(~good)[0])
-            raise ValueError(f"learning curve: {name} {i} is {values[i]}; it must be finite, > 0")
+            need = "> 0" if name == "amount" else "0 or more"
+            raise ValueError(
+                f"learning curve: {name} {i} is {values[i]}; it must be finite and {need}"
+            )
     distinct = np.unique(amounts).size
     if distinct < 3:
         raise ValueError(
@@ -198,11 +184,47 @@ def _check_data(amounts: Array, errors: Array) -> None:
         )
 
 
+def _checked_images(images: Array, errors: Array) -> Array:
+    if images.shape not in ((), errors.shape):
+        raise ValueError(
+            f"learning curve: {images.shape} numbers of images and {errors.shape} errors; give one "
+            "number per error, or one for all"
+        )
+    images = np.broadcast_to(images, errors.shape)
+    for name, values, good, need in (
+        ("images", images, np.isfinite(images) & (images >= 1), "finite, 1 or more"),
+        ("error", errors, errors <= 1, "a share of the test images, at most 1"),
+    ):
+        if not good.all():
+            i = int(np.flatnonzero(~good)[0])
+            raise ValueError(f"learning curve: {name} {i} is {values[i]}; it must be {need}")
+    return images
+
+
+def _student(confidence: float, freedom: int) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf(0.5 + confidence / 2.0, freedom))
+
+
+def _normal(confidence: float) -> float:
+    from scipy.stats import norm
+
+    return float(norm.ppf(0.5 + confidence / 2.0))
+
+
+def _too_small(dispersion: float, freedom: int) -> bool:
+    """Whether errors of so many images would hardly ever lie so close to the curve by chance."""
+    from scipy.stats import chi2
+
+    return float(chi2.cdf(dispersion * freedom, freedom)) < 0.05
+
+
 def _doubts(
     amounts: Array,
     errors: Array,
     curve: LearningCurve,
-    intervals: tuple[ConfidenceInterval, ConfidenceInterval, ConfidenceInterval],
+    intervals: Sequence[ConfidenceInterval],
     freedom: int,
 ) -> tuple[str, ...]:
     doubts = []
@@ -215,19 +237,19 @@ def _doubts(
     if np.corrcoef(np.log(amounts), errors)[0, 1] >= 0:
         doubts.append("the error does not fall with the amount of data; measure at larger amounts")
     elif freedom > 0:
-        if beta.high / beta.low > 9.0:
+        at_limit = beta.low <= 1.001 * BETA_LOW or beta.high >= 0.999 * BETA_HIGH
+        if at_limit or beta.high > _FACTOR_BETA * beta.low:
             doubts.append(
                 f"β may be anything from {beta.low:.3g} to {beta.high:.3g}; measure over a wider "
                 "range of amounts, or more often at each"
             )
-        if alpha.high / alpha.low > 1e4:
+            if delta0.high - delta0.low > 0.5 * float(curve.error(amounts.max())):
+                doubts.append(
+                    f"δ0 may be anything from {delta0.low:.3g} to {min(delta0.high, 1.0):.3g}: the "
+                    "errors have not levelled off; measure at amounts where they do"
+                )
+        if alpha.high > _FACTOR_ALPHA * alpha.low:
             doubts.append(f"α may be anything from {alpha.low:.3g} to {alpha.high:.3g}")
-        smallest = float(errors.min())
-        if delta0.high - delta0.low > 0.5 * smallest and delta0.high > smallest:
-            doubts.append(
-                f"δ0 may be anything from {delta0.low:.3g} to {min(delta0.high, 1.0):.3g}: the "
-                "errors have not levelled off; measure at amounts where they do"
-            )
-    if curve.beta > 4.9 or curve.beta < 0.0205:
+    if curve.beta > 0.98 * BETA_HIGH or curve.beta < 1.025 * BETA_LOW:
         doubts.append(f"β ends at a limit of the search ({curve.beta:.3g}): this is no power law")
     return tuple(doubts)

@@ -38,7 +38,7 @@ from fimi.optim.problem import FimiProblem, Objective
 from fimi.optim.realise import RunnablePlan, Work, cost, least_whole_work, realise, runnable
 from fimi.optim.splits import Z_REACH, SplitSpace, try_edges
 from fimi.optim.splits import Objective as SplitObjective
-from fimi.optim.steps import improve
+from fimi.optim.steps import FEW, improve
 
 __all__ = ["DeviceShare", "Plan", "SearchSettings", "plan"]
 
@@ -87,7 +87,7 @@ def plan(
         certified_s = time.perf_counter() - began
         found, name, result = _search(kept, seed, settings, progress)
         work = _runnable(kept.inner, found)
-        if not kept.inner.lanes.single:
+        if not kept.inner.lanes.single or problem.size <= FEW:
             enough_j = kept.solution.bound_j * (1.0 + settings.gap_tolerance_percent / 100.0)
             better = improve(kept.inner, prices_of(kept.solution), work, enough_j)
             if cost(kept.inner, better).energy_j[0] < cost(kept.inner, work).energy_j[0]:
@@ -227,7 +227,7 @@ def _bounds(problem: FimiProblem, kept: Kept) -> dict[Objective, float]:
 def _reference(inner: InnerSolver) -> InnerSolver:
     from fimi.optim.reference import ReferenceSolver  # imports CVXPY
 
-    return ReferenceSolver(inner.problem)
+    return ReferenceSolver(inner.problem, inner.weights)
 
 
 def status_of(gap: float | None, settings: SearchSettings) -> PlanStatus:

@@ -18,6 +18,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from fimi.energy.cost_model import Array, BoardModel, ComputeModel, speed_hz
+from fimi.energy.units import doubt, hint, refusal
 from fimi.errors import InputError, NoPlanError
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.wording import named
@@ -311,7 +312,11 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
             raise ProblemError(
                 f"device {self.devices[i]!r}: {field} is {values[i]:.6g}; "
                 f"it must be a finite number, {need} ({_SMALLEST:g} to {_LARGEST:g}, SI units)"
+                + _meant(field, float(values[i]))
             )
+        if field == "channel_gain" and (values > 1.0).any():
+            i = int(np.flatnonzero(values > 1.0)[0])
+            raise ProblemError(f"device {self.devices[i]!r}: {refusal(field, float(values[i]))}")
         self._set(field, _frozen(values))
 
     def _set_counts(self, count: int) -> None:
@@ -351,6 +356,7 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
             raise ProblemError(
                 f"device {self.devices[i]!r}: frequency_min_hz ({self.frequency_min_hz[i]:.4g}) "
                 f"is above frequency_max_hz ({self.frequency_max_hz[i]:.4g})"
+                + _meant("frequency_max_hz", float(self.frequency_max_hz[i]))
             )
         steps = self.frequency_steps_hz or ((),) * count
         if len(steps) != count:
@@ -364,6 +370,7 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
                     f"device {self.devices[i]!r}: frequency_steps_hz must ascend and lie between "
                     f"frequency_min_hz ({self.frequency_min_hz[i]:.4g}) and frequency_max_hz "
                     f"({self.frequency_max_hz[i]:.4g}); got {row}"
+                    + (_meant("frequency_max_hz", float(row[0])) if max(row) < 1e6 else "")
                 )
             if row and row[-1] < self.frequency_max_hz[i]:
                 raise ProblemError(
@@ -506,6 +513,12 @@ def _points(compute: ComputeModel) -> list[tuple[float, float, str]]:
         speed = speed_hz(compute, point)
         by_speed[speed] = (speed, point.power_w, point.name)
     return [by_speed[speed] for speed in sorted(by_speed)]
+
+
+def _meant(field: str, value: float) -> str:
+    """The unit that would explain a value that is refused, as the end of a sentence."""
+    said = hint(field, value) if doubt(field, value) else ""
+    return f"; {said}" if said else ""
 
 
 def tfl(problem: FimiProblem) -> FimiProblem:

@@ -36,9 +36,12 @@ _FINE = 1e-9
 _SLACK = 1e-9
 _SMALL = 12
 """Fleets up to this size try all of these lengths, larger ones the first three."""
-_FEW = 3
+FEW = 3
 """Fleets up to this size have the whole samples around the best ones tried as well."""
-_AROUND = (-2, -1, 0, 1, 2)
+_AROUND = np.array([-21, -13, -8, -5, -3, -2, -1, 0, 1, 2, 3, 5, 8, 13, 21], float)
+"""By how many samples all but one device are moved."""
+_CHOICES_AROUND, _AGAIN = 24, 6
+_LENGTHS = np.array([1.0, 0.97, 1.03])
 _POLISH = np.linspace(-1.0, 1.0, 21)
 _POLISH_WIDTHS = (0.05, 0.006, 0.0006)
 
@@ -55,18 +58,47 @@ def improve(inner: InnerSolver, prices: Prices, start: Work, enough_j: float) ->
         ratios = _ROUNDS if inner.problem.size <= _SMALL else _ROUNDS[:3]
         rounds = np.minimum(prices.round_s * ratios, inner.problem.round_max_s)
     devices = DeviceSolver(inner)
+    tried: list[tuple[float, Work]] = []
     for round_s in dict.fromkeys(rounds):
         if best_j <= enough_j:
             return best
         found = _at_round(inner, devices, prices, float(round_s), start)
         costs = cost(inner, found).energy_j
         first = int(np.argmin(costs))
+        tried += [(float(costs[row]), found.row(row)) for row in range(len(costs))]
         if costs[first] < best_j:
             best, best_j = found.row(first), float(costs[first])
     best = _polished(inner, best)
-    if inner.problem.size <= _FEW and inner.bound_by_error:
-        best = _polished(inner, _around(inner, best))
+    if inner.problem.size > FEW:
+        return best
+    for work in [best, *_distinct(tried, prices)]:
+        near = _polished(inner, _around(inner, work))
+        near_j = float(cost(inner, near).energy_j[0])
+        if near_j < best_j:
+            best, best_j = near, near_j
+    for _ in range(_AGAIN):
+        near = _polished(inner, _around(inner, best))
+        near_j = float(cost(inner, near).energy_j[0])
+        if near_j >= best_j:
+            break
+        best, best_j = near, near_j
     return best
+
+
+def _distinct(tried: list[tuple[float, Work]], prices: Prices) -> list[Work]:
+    """The cheapest candidate of each choice of steps, the cheapest choices first.
+
+    Candidates that rounding has made infeasible come last, those of lengths next to the prices'
+    first.
+    """
+
+    def rank(each: tuple[float, Work]) -> tuple[float, float]:
+        return each[0], abs(math.log(float(each[1].round_s[0]) / prices.round_s))
+
+    first: dict[bytes, Work] = {}
+    for _, work in sorted(tried, key=rank):
+        first.setdefault(work.lane.tobytes(), work)
+    return list(first.values())[:_CHOICES_AROUND]
 
 
 def _at_round(
@@ -210,7 +242,7 @@ def _errors(inner: InnerSolver, samples: Array) -> Array:
     weight, beta = inner.lanes.log_weight[first], inner.lanes.beta[first]
     with np.errstate(divide="ignore", invalid="ignore"):
         parts = np.exp(weight - beta * np.log(samples))
-    return np.where(inner.problem.weights > 0, parts, 0.0)
+    return np.asarray(np.where(inner.problem.weights > 0, parts, 0.0))
 
 
 def _polished(inner: InnerSolver, work: Work) -> Work:
@@ -222,12 +254,12 @@ def _polished(inner: InnerSolver, work: Work) -> Work:
         rounds = np.minimum(
             float(best.round_s[0]) * (1.0 + width * _POLISH), inner.problem.round_max_s
         )
+        count = len(rounds)
         rows = Work(
-            *(
-                np.repeat(part, len(rounds), axis=0)
-                for part in (best.samples, best.lane, best.frequency_hz)
-            ),
-            round_s=rounds,
+            np.repeat(best.samples, count, axis=0),
+            np.repeat(best.lane, count, axis=0),
+            np.repeat(best.frequency_hz, count, axis=0),
+            rounds,
         )
         costs = cost(inner, rows).energy_j
         first = int(np.argmin(costs))
@@ -237,26 +269,58 @@ def _polished(inner: InnerSolver, work: Work) -> Work:
 
 
 def _around(inner: InnerSolver, work: Work) -> Work:
-    """The best of the whole samples next to those of a candidate, all of them for few devices."""
-    problem = inner.problem
-    moves = np.array(list(itertools.product(_AROUND, repeat=problem.size)), float)
-    low = np.where(
-        problem.weights > 0, np.maximum(problem.local_samples, 1.0), problem.local_samples
+    """The best of the whole samples next to those of a candidate, for a fleet of few devices.
+
+    All but one device have any number around theirs; the one takes the least that meets the error.
+    """
+    problem, size = inner.problem, inner.problem.size
+    local = problem.local_samples
+    low = np.where(problem.weights > 0, np.maximum(local, 1.0), local)
+    high = np.maximum(inner.samples_max, low)
+    first = inner.lanes.starts
+    weight, beta = inner.lanes.log_weight[first], inner.lanes.beta[first]
+    found: list[Array] = []
+    numbers = [
+        np.arange(low[k], high[k] + 1.0)
+        if high[k] - low[k] < 2 * _AROUND.size
+        else np.unique(np.clip(work.samples[0, k] + _AROUND, low[k], high[k]))
+        for k in range(size)
+    ]
+    for last in range(size) if inner.bound_by_error else ():
+        if not problem.weights[last] > 0:
+            continue
+        others = [k for k in range(size) if k != last]
+        choices = list(itertools.product(*(numbers[k] for k in others)))
+        rows = np.repeat(work.samples, len(choices), axis=0)
+        rows[:, others] = choices
+        rows = np.clip(rows, low, high)
+        rest = problem.error_budget * (1.0 + _SLACK) - np.delete(
+            _errors(inner, rows), last, axis=1
+        ).sum(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            least = np.exp((weight[last] - np.log(rest)) / beta[last])
+        rows[:, last] = np.maximum(np.ceil(least - 1e-9), low[last])
+        found.append(rows[(rest > 0) & (rows[:, last] <= high[last])])
+    samples = np.unique(np.concatenate([work.samples, *found]), axis=0)
+    # A law takes as long as before; a step has its speed.
+    lane = np.repeat(work.lane, len(samples), axis=0)
+    scaled = work.frequency_hz * samples / np.maximum(work.samples, 1.0)
+    speed = np.clip(scaled, inner.lanes.floor_hz[lane], inner.lanes.highest_hz[lane])
+    lengths = np.repeat(work.round_s[None], len(samples), axis=0)
+    if inner.free_round:
+        # Whichever device sets the pace keeps its time for the upload.
+        took = problem.cycles_per_pass * work.samples / work.frequency_hz
+        longer = problem.cycles_per_pass * samples / speed - took
+        lengths = np.concatenate(
+            [work.round_s * _LENGTHS + 0.0 * lengths, work.round_s + longer], 1
+        )
+        lengths = np.clip(lengths, 0.5 * work.round_s, problem.round_max_s)
+    each = lengths.shape[1]
+    near = Work(
+        np.repeat(samples, each, axis=0),
+        np.repeat(lane, each, axis=0),
+        np.repeat(speed, each, axis=0),
+        lengths.ravel(),
     )
-    samples = np.clip(work.samples + moves, low, np.maximum(inner.samples_max, low))
-    samples = np.unique(samples, axis=0)
-    good = _errors(inner, samples).sum(axis=1) <= problem.error_budget * (1.0 + _SLACK)
-    samples = samples[good]
-    if not len(samples):
-        return work
-    count = len(samples)
-    rows = Work(
-        samples,
-        np.repeat(work.lane, count, axis=0),
-        np.repeat(work.frequency_hz, count, axis=0),
-        np.repeat(work.round_s, count),
-    )
-    costs = cost(inner, rows).energy_j
-    first = int(np.argmin(costs))
-    better = costs[first] < float(cost(inner, work).energy_j[0])
-    return rows.row(first) if better else work
+    costs = cost(inner, near).energy_j
+    return near.row(int(np.argmin(costs)))

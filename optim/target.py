@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from fimi.energy.units import hint
 from fimi.optim.feasibility import refusal
 from fimi.optim.inner import InnerSolver
 from fimi.optim.joint import JointSolution, prices_of, solve
@@ -53,7 +54,8 @@ class RoundsModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     def rounds(self, error: float, accuracy: float) -> float:
         """Rounds to an accuracy in (0, 1) at mean local learning error Δ, a real number ≥ 1."""
         if not 0 < accuracy < 1:
-            raise ProblemError(f"target accuracy is {accuracy}; it must be between 0 and 1")
+            meant = f"; {said}" if (said := hint("accuracy", accuracy)) else ""
+            raise ProblemError(f"target accuracy is {accuracy}; it must be between 0 and 1{meant}")
         exponent = min(self.sensitivity * error, 690.0)
         return max(1.0, -self.scale * math.log1p(-accuracy) * math.exp(exponent))
 

@@ -28,6 +28,7 @@ Figures
 * :mod:`~fimi.record.phases`      joules and seconds phase by phase
 * :mod:`~fimi.record.curve`       round by round, and what an accuracy has cost
 * :mod:`~fimi.record.prediction`  prediction against measurement, and the causes of errors
+* :mod:`~fimi.record.planned`     the plan's round against the rounds that were run by it
 * :mod:`~fimi.record.observed`    clock, throttling and link of every board, in numbers
 
 Imports :mod:`fimi.energy`, :mod:`fimi.optim`, :mod:`fimi.learning` and :mod:`fimi.messaging`.

@@ -20,6 +20,7 @@ from msgspec import Struct
 from fimi.energy.hardware import Applied
 from fimi.energy.joules import Energy
 from fimi.optim.planner import Plan
+from fimi.optim.problem import Objective
 from fimi.record.results import Deployment, Preparation, RoundResult, RunStatus
 
 
@@ -261,15 +262,17 @@ class Refitted(Event, frozen=True, kw_only=True, tag="refitted"):
     Attributes:
         round: after which.
         drift_percent: of each device that was beyond the limit.
-        energy_j: predicted dynamic energy of a round under the new plan; ``None`` if the old one
-            stays in force.
+        energy_j: predicted energy of a round under the new plan, J; ``None`` if the old one stays
+            in force.
         reason: why it does, or empty.
+        objective: which energy that is: the one that the plan makes least.
     """
 
     round: int
     drift_percent: dict[str, float]
     energy_j: float | None
     reason: str
+    objective: Objective = "dynamic"
 
 
 class Deployed(Event, frozen=True, kw_only=True, tag="deployed"):

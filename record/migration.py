@@ -4,21 +4,39 @@
 of :mod:`fimi.record.schema` is found by its name. Nothing is written to the file and nothing is
 copied; what an older store does not have is unknown.
 
-Version 0 had no version number: the run was described by rows of key and JSON, and a prediction
-stood in the row of the last stretch of its phase.
+* Version 0 had no version number: the run was described by rows of key and JSON, and a prediction
+  stood in the row of the last stretch of its phase.
+* Up to version 2 a plan had one energy, the dynamic one, and measured powers of a board stood in a
+  table of frequencies instead of operating points.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from fimi.record.description import StoreColumn, StoreTable
-from fimi.record.schema import DEPLOYMENT, PREDICTION, RUN, SAMPLE, TABLES
+from fimi.record.schema import (
+    DEPLOYMENT,
+    PLAN,
+    PREDICTION,
+    PROFILE,
+    REFIT,
+    RUN,
+    SAMPLE,
+    TABLES,
+    VERSION,
+)
 from fimi.record.views import VIEWS
 
 ALWAYS = {"run", "event", "profile", "plan", "device_plan", "round", "device_round", "sample"}
 """Tables that every version has had."""
+
+READ = (0, 2, VERSION)
+"""Versions that can be read; there was no version 1."""
 
 FILLED_BEFORE = ("fimi", "fimi-genfl", "hdc", "gan", "clsd", "data-only")
 """Strategies of before there were versions that give devices labelled synthetic samples."""
@@ -31,13 +49,21 @@ def version(db: sqlite3.Connection) -> int:
 
 def bring_up(db: sqlite3.Connection) -> None:
     """Make views for tables, columns and views that an open store lacks."""
-    before_versions = version(db) == 0
+    written_by = version(db)
+    before_versions = written_by == 0
+    moved_bodies = _BODIES if written_by < 3 else {}
+    for name, body in moved_bodies.values():
+        db.create_function(name, 1, body, deterministic=True)
     views = dict(db.execute("SELECT name, sql FROM main.sqlite_master WHERE type = 'view'"))
     lacking = any(views.get(view.name) != view.create for view in VIEWS)
     for table in TABLES:
         there = {row[1] for row in db.execute(f"PRAGMA main.table_info({table.name})")}
         if before_versions and table.name in _OF_BEFORE and (there or table is PREDICTION):
             _lay(db, table.name, _OF_BEFORE[table.name](there))
+            lacking = True
+        elif table.name in moved_bodies and there:
+            moved = f"{moved_bodies[table.name][0]}(body)"
+            _lay(db, table.name, _select(table, there, table.name, body=moved))
             lacking = True
         elif not there >= {column.name for column in table.described}:
             _lay(db, table.name, _select(table, there, table.name if there else ""))
@@ -106,3 +132,56 @@ _OF_BEFORE = {
     "prediction": _predictions,
     "deployment": _deployments,
 }
+
+
+def _in_json(change: Callable[[dict[str, Any]], None]) -> Callable[[Any], Any]:
+    """A function of SQL that changes a JSON object; what is none stays, for the reader to name."""
+
+    def changed(body: Any) -> Any:
+        try:
+            change(found := msgspec.json.decode(body, type=dict[str, Any]))
+        except (msgspec.MsgspecError, KeyError, TypeError, ValueError, ZeroDivisionError):
+            return body
+        return msgspec.json.encode(found).decode()
+
+    return changed
+
+
+def _plan(body: dict[str, Any]) -> None:
+    """The one energy of a plan was dynamic, and what the plan made least."""
+    body.pop("gap_percent", None)
+    dynamic = {key: body.pop(key) for key in ("energy_j", "bound_j") if key in body}
+    if dynamic:
+        body |= {"objective": "dynamic", "dynamic": dynamic}
+
+
+def _board(body: dict[str, Any]) -> None:
+    """Powers at measured frequencies are operating points."""
+    compute = body.get("compute")
+    if not isinstance(compute, dict):
+        return
+    frequencies = compute.pop("table_frequencies_hz", None) or ()
+    powers = compute.pop("table_power_w", None) or ()
+    if frequencies:
+        compute["points"] = [
+            {
+                "name": f"cpu {frequency_hz / 1e9:.6g} GHz",
+                "seconds_per_sample": compute["cycles_per_sample"] / frequency_hz,
+                "power_w": power_w,
+                "setting": {"cpu_hz": {"all": frequency_hz}},
+            }
+            for frequency_hz, power_w in zip(frequencies, powers, strict=True)
+        ]
+
+
+def _profile(body: dict[str, Any]) -> None:
+    if isinstance(board := body.get("board"), dict):
+        _board(board)
+
+
+_BODIES: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    PLAN.name: ("plan_of_before", _in_json(_plan)),
+    PROFILE.name: ("profile_of_before", _in_json(_profile)),
+    REFIT.name: ("board_of_before", _in_json(_board)),
+}
+"""Tables whose JSON up to version 2 was another, with a function of SQL that makes it this one."""

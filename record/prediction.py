@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from fimi.energy.cost_model import BoardModel, OperatingPoint, Phase, computing_power_w
+from fimi.energy.cost_model import BoardModel, OperatingPoint, Phase, achieved_power_w
 from fimi.record.results import DeviceRound, metered
 
 
@@ -123,7 +123,8 @@ def residuals(
                     cost.phase,
                     (cost.duration_s, cost.board_j),
                     (measured_s, energy.value_j),
-                    (point.frequency_hz, entry.frequency_hz or point.frequency_hz),
+                    point,
+                    entry.frequency_hz or point.frequency_hz,
                     board,
                 ),
             )
@@ -197,7 +198,8 @@ def _parts(
     phase: Phase,
     predicted: tuple[float, float],
     measured: tuple[float, float],
-    frequencies_hz: tuple[float, float],
+    point: OperatingPoint,
+    achieved_hz: float,
     board: BoardModel,
 ) -> Parts:
     (predicted_s, predicted_j), (measured_s, measured_j) = predicted, measured
@@ -209,9 +211,13 @@ def _parts(
     stronger = math.log(predicted_j / measured_j) - longer
     slower = weaker = 0.0
     if phase == "compute":
-        planned_hz, achieved_hz = frequencies_hz
+        planned_hz = point.frequency_hz
+        planned_w, achieved_w = (
+            board.idle_power_w + achieved_power_w(board.compute, point, hertz)
+            for hertz in (planned_hz, achieved_hz)
+        )
         slower = math.log(achieved_hz / planned_hz)
-        weaker = math.log(_busy_w(board, planned_hz) / _busy_w(board, achieved_hz))
+        weaker = math.log(planned_w / achieved_w)
     return Parts(
         **{
             lasting: weight_j * (longer - slower),
@@ -224,7 +230,3 @@ def _parts(
 def _logarithmic_mean(a: float, b: float) -> float:
     ratio = math.log(a / b)
     return a if abs(ratio) < 1e-12 else (a - b) / ratio
-
-
-def _busy_w(board: BoardModel, frequency_hz: float) -> float:
-    return board.idle_power_w + computing_power_w(board.compute, frequency_hz)

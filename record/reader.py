@@ -152,9 +152,10 @@ def _check(store: Path, db: sqlite3.Connection) -> None:
             f"{store}: written by a newer version of the testbed (run store version {found}, this "
             f"one reads up to {schema.VERSION}); update fimi-testbed to read it"
         )
-    if found not in (0, schema.VERSION):
+    if found not in migration.READ:
+        known = f"{', '.join(map(str, migration.READ[:-1]))} and {migration.READ[-1]}"
         raise ReportError(
-            f"{store}: there is no run store version {found}, only 0 and {schema.VERSION}; another "
+            f"{store}: there is no run store version {found}, only {known}; another "
             "program has changed 'PRAGMA user_version', set it back"
         )
     there = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}

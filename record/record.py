@@ -14,6 +14,7 @@ from msgspec import Struct
 from fimi.energy.hardware import Applied
 from fimi.energy.joules import Energy
 from fimi.messaging.messages import DevicePlan, Profile
+from fimi.optim.plans import gap_percent
 from fimi.record.clean import clean
 from fimi.record.events import NotDeployed
 from fimi.record.insight import Insight
@@ -163,16 +164,36 @@ class SearchStep(Struct, frozen=True, kw_only=True):
     best: float | None = None
 
 
+class PlannedEnergy(Struct, frozen=True, kw_only=True):
+    """An energy of a plan's round: part of :class:`fimi.optim.plans.Certified`.
+
+    Attributes:
+        energy_j: as the plan will run, J.
+        bound_j: certified lower bound of any plan's, J.
+    """
+
+    energy_j: float | None = None
+    bound_j: float | None = None
+
+    @property
+    def gap_percent(self) -> float | None:
+        """How far ``energy_j`` is above the bound; ``None`` where one of them is unknown."""
+        return None if self.energy_j is None else gap_percent(self.energy_j, self.bound_j)
+
+
 class PlanSummary(Struct, frozen=True, kw_only=True):
     """A plan of the fleet, as far as a report shows it: part of :class:`fimi.optim.plans.Plan`.
 
     Attributes:
         status: what is known about its quality.
         search: which search produced it.
-        energy_j: dynamic energy of one round, as it will run, J.
-        bound_j: certified lower bound of any plan's, J.
-        gap_percent: how far ``energy_j`` is above the bound.
-        search_energy_j: before rounding to whole samples and settable frequencies, J.
+        objective: the energy that it makes least: ``board`` or ``dynamic``.
+        board: of the boards in one round; unknown in stores of before version 3.
+        dynamic: compute and upload above idle in one round.
+        round_s: how long a round lasts, s; likewise.
+        preparation_j: board energy of receiving the synthetic samples once, J; likewise.
+        budget_cost_j: how much more a round takes because of the budgets, J; likewise.
+        search_energy_j: the objective before rounding to whole samples and settable frequencies, J.
         search_gap_percent: how far that is above the bound.
         error: mean learning error of the plan.
         error_max: the constraint on it.
@@ -186,9 +207,12 @@ class PlanSummary(Struct, frozen=True, kw_only=True):
 
     status: str = ""
     search: str = ""
-    energy_j: float | None = None
-    bound_j: float | None = None
-    gap_percent: float | None = None
+    objective: str = ""
+    board: PlannedEnergy = PlannedEnergy()
+    dynamic: PlannedEnergy = PlannedEnergy()
+    round_s: float | None = None
+    preparation_j: float | None = None
+    budget_cost_j: float | None = None
     search_energy_j: float | None = None
     search_gap_percent: float | None = None
     error: float | None = None
@@ -199,6 +223,11 @@ class PlanSummary(Struct, frozen=True, kw_only=True):
     evaluations: int | None = None
     search_s: float | None = None
     certificate_s: float | None = None
+
+    @property
+    def least(self) -> PlannedEnergy:
+        """The energy that the plan makes least."""
+        return self.board if self.objective == "board" else self.dynamic
 
 
 class Labels(Struct, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from msgspec import Struct
 from fimi.record.curve import Price, RoundPoint, device_errors, points, price
 from fimi.record.observed import DeviceObserved, device_observed
 from fimi.record.phases import PhaseCell, device_cells, fleet_cells, idle_powers_w, run_parts
+from fimi.record.planned import PlanHeld, plan_held
 from fimi.record.prediction import Agreement, agreement
 from fimi.record.record import RunData
 from fimi.record.results import APART
@@ -35,6 +36,8 @@ class DeviceSummary(Struct, frozen=True, kw_only=True):
         local_counts: real samples per class.
         synthetic_counts: synthetic samples per class, as delivered.
         frequency_planned_hz: the plan's.
+        setting: name of the measured operating point in the plan; empty where a frequency is all
+            that is set.
         frequency_achieved_hz: mean over its rounds, read back.
         bandwidth_hz: the plan's.
         energy: whole board, in all its rounds and its preparation.
@@ -58,6 +61,7 @@ class DeviceSummary(Struct, frozen=True, kw_only=True):
     local_counts: tuple[int, ...]
     synthetic_counts: tuple[int, ...]
     frequency_planned_hz: float | None
+    setting: str
     frequency_achieved_hz: float | None
     bandwidth_hz: float | None
     energy: Sum
@@ -90,6 +94,8 @@ class Summary(Struct, frozen=True, kw_only=True):
             the phases that were both metered and predicted; ``None`` without any.
         agreement: how predictions held in all rounds, and what errors come from; ``None`` if the
             store has no residuals.
+        held: the plan's round against the rounds that were run by it; ``None`` without a plan or
+            such a round.
         prices: of the accuracies that the run was asked for, sorted.
         synthetic_samples: that the plan fills all devices with, with labels or without.
         server: what training on the server took, in no other sum; empty if it does not train.
@@ -108,6 +114,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     idle_power_w: dict[str, float]
     mape_percent: float | None
     agreement: Agreement | None
+    held: PlanHeld | None
     prices: tuple[Price, ...]
     synthetic_samples: int
     server: Sum
@@ -152,6 +159,7 @@ def summarise(run: RunData) -> Summary:
         idle_power_w=idle_w,
         mape_percent=mean(device_errors(parts)),
         agreement=agreement(run.residuals),
+        held=plan_held(run, parts, idle_w),
         prices=tuple(price(curve, target) for target in run.targets),
         synthetic_samples=sum(
             sum(plan.synthetic_counts) + plan.unlabelled for plan in run.device_plans.values()
@@ -190,6 +198,7 @@ def _device(run: RunData, name: str, parts: list[EnergyPart]) -> DeviceSummary:
         local_counts=profile.label_counts if profile else (),
         synthetic_counts=plan.synthetic_counts if plan else (),
         frequency_planned_hz=plan.point.frequency_hz if plan else None,
+        setting=plan.point.setting if plan else "",
         frequency_achieved_hz=mean(d.frequency_hz for _, d in entries),
         bandwidth_hz=plan.point.bandwidth_hz if plan else None,
         energy=tally.sum(),

@@ -145,6 +145,24 @@ def _planned(key: str, phases: str) -> str:
     )
 
 
+_LEAST = ""
+"""Of a plan's energies: the one that it makes least."""
+
+
+def _certified(of: str, key: str) -> str:
+    """SQL of a number of one of a plan's energies, ``""``: of the one that it makes least."""
+    if of:
+        return f"json_extract(b.body, '$.{of}.{key}')"
+    board, dynamic = _certified("board", key), _certified("dynamic", key)
+    return f"CASE json_extract(b.body, '$.objective') WHEN 'board' THEN {board} ELSE {dynamic} END"
+
+
+def _gap(of: str) -> str:
+    """SQL of docs/model.md (24); unknown for a bound of 0."""
+    energy, bound = _certified(of, "energy_j"), _certified(of, "bound_j")
+    return f"100.0 * (({energy}) - ({bound})) / nullif({bound}, 0)"
+
+
 def _planned_as(part: str, joules: str) -> str:
     """SQL of a prediction of the phases that ``part`` chooses; unknown if it is not of all."""
     part = f"{part} AND stretches + unmetered > 0"
@@ -357,9 +375,17 @@ PLANS = StoreView(
         whole("plan", "rows", "`id` of the plan", "b.id"),
         *_in_body(
             text("status", "optimal, feasible, or uncertified"),
+            text("objective", "energy that it makes least: board or dynamic"),
             text("search", "which search found it"),
             text("stop", "why the search ended"),
-            real("gap_percent", "%", "`planned_j` above the bound"),
+            real("round_s", "s", "length of a round"),
+        ),
+        real("gap_percent", "%", "`planned_j` above its bound", _gap(_LEAST), null=True),
+        real("board_gap_percent", "%", "`planned_board_j` likewise", _gap("board"), null=True),
+        real(
+            "dynamic_gap_percent", "%", "`planned_dynamic_j` likewise", _gap("dynamic"), null=True
+        ),
+        *_in_body(
             real("error", "0 to 1", "mean learning error"),
             real("error_max", "0 to 1", "the limit on it"),
             real("synthetic_value", "1", "worth of a synthetic sample"),
@@ -370,9 +396,34 @@ PLANS = StoreView(
         *_modelled(
             "planned_",
             *_in_body(
-                real("planned_j", "J", "fleet and round, above idle, as it runs", "energy_j"),
-                real("planned_bound_j", "J", "certified: no plan takes less", "bound_j"),
-                real("planned_search_j", "J", "before rounding", "search_energy_j"),
+                real("planned_board_j", "J", "fleet and round, whole boards", "board.energy_j"),
+                real("planned_board_bound_j", "J", "no plan takes less", "board.bound_j"),
+                real("planned_dynamic_j", "J", "compute and upload above idle", "dynamic.energy_j"),
+                real("planned_dynamic_bound_j", "J", "no plan takes less", "dynamic.bound_j"),
+            ),
+            real(
+                "planned_j",
+                "J",
+                "the one of both that it makes least",
+                _certified(_LEAST, "energy_j"),
+                null=True,
+            ),
+            real(
+                "planned_bound_j",
+                "J",
+                "certified: no plan takes less",
+                _certified(_LEAST, "bound_j"),
+                null=True,
+            ),
+            *_in_body(
+                real("planned_search_j", "J", "`planned_j` before rounding", "search_energy_j"),
+                real("planned_budgets_j", "J", "of `planned_j` for the budgets", "budget_cost_j"),
+                real(
+                    "planned_preparation_j",
+                    "J",
+                    "receiving synthetic samples, once",
+                    "preparation_j",
+                ),
             ),
         ),
     ),
@@ -390,6 +441,11 @@ DEVICE_PLANS = StoreView(
             real("transmit_power_w", "W", "of the radio", "point.transmit_power_w"),
             real("time_split", "0 to 1", "of working time for compute", "point.time_split"),
             real("rate_bps", "bit/s", "uplink rate that is counted on", "point.rate_bps"),
+            text(
+                "setting",
+                "measured operating point; empty: the frequency alone is set",
+                "point.setting",
+            ),
         ),
         whole("synthetic_samples", "samples", "as delivered", _counted("synthetic_counts")),
         *_in_body(
@@ -439,8 +495,18 @@ PROFILES = StoreView(
             real("cycles_per_sample", "cycles", "C", "board.compute.cycles_per_sample"),
             real("capacitance_w_per_hz3", "W/Hz³", "κ", "board.compute.capacitance_w_per_hz3"),
             real("active_power_w", "W", "while computing", "board.compute.active_power_w"),
+            real("linear_power_w_per_hz", "W/Hz", "c", "board.compute.linear_power_w_per_hz"),
             real("frequency_min_hz", "Hz", "lowest", "board.compute.frequency_min_hz"),
             real("frequency_max_hz", "Hz", "highest", "board.compute.frequency_max_hz"),
+        ),
+        whole(
+            "operating_points",
+            "points",
+            "measured; with any the law is not used",
+            "json_array_length(b.body, '$.board.compute.points')",
+            null=True,
+        ),
+        *_in_body(
             real("channel_gain", "1", "h, power gain", "board.link.channel_gain"),
             real("noise_density_w_per_hz", "W/Hz", "N0", "board.link.noise_density_w_per_hz"),
             real("transmit_power_max_w", "W", "p_max", "board.link.transmit_power_max_w"),
@@ -448,6 +514,8 @@ PROFILES = StoreView(
             real("receive_power_w", "W", "while receiving", "board.link.receive_power_w"),
             real("electronics_power_w", "W", "sending", "board.link.electronics_power_w"),
             real("host_j_per_bit", "J/bit", "sending", "board.link.energy_per_bit_j"),
+            real("rate_cap_bps", "bit/s", "most that it sends", "board.link.rate_cap_bps"),
+            whole("power_settable", "0 or 1", "p can be chosen", "board.link.power_settable"),
         ),
     ),
     rows=_bodies(schema.PROFILE),

@@ -6,6 +6,7 @@
 * :mod:`~fimi.report.figures`         its pictures, but for those of the next two modules
 * :mod:`~fimi.report.energy_figures`  joules and seconds, measured beside predicted
 * :mod:`~fimi.report.learning_figures`  what updates say of learning, round by round
+* :mod:`~fimi.report.planned`         both energies of a plan, and how they held
 * :mod:`~fimi.report.prediction`      predictions against measurements, round by round
 * :mod:`~fimi.report.observed`        table and words of :mod:`fimi.record.observed`
 * :mod:`~fimi.report.labels`  how uneven the devices' labels are, before and after the plan fills

@@ -14,7 +14,8 @@ from msgspec import Struct
 
 from fimi.learning.training.classifier import FileCheck
 from fimi.record.curve import Price
-from fimi.record.record import RunData
+from fimi.record.planned import PlanHeld
+from fimi.record.record import PlanSummary, RunData
 from fimi.record.summary import Summary
 from fimi.record.sums import Compared, Sum
 
@@ -49,9 +50,21 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     refitted_after: tuple[int, ...]
     unmetered: tuple[str, ...]
     synthetic_samples: int
+    plan_objective: str
+    plan_search: str
     plan_energy_j: float | None
     plan_bound_j: float | None
     plan_gap_percent: float | None
+    plan_board_j: float | None
+    plan_board_bound_j: float | None
+    plan_board_gap_percent: float | None
+    plan_dynamic_j: float | None
+    plan_dynamic_bound_j: float | None
+    plan_dynamic_gap_percent: float | None
+    plan_round_s: float | None
+    plan_preparation_j: float | None
+    plan_budget_cost_j: float | None
+    plan_held: PlanHeld | None
     orthogonality: dict[int, float | None]
     local_error: dict[int, dict[str, float]]
     similarity: dict[int, dict[str, float | None]]
@@ -112,7 +125,7 @@ class DeployedModel(Struct, frozen=True, kw_only=True):
 
 def document(run: RunData, summary: Summary) -> RunDocument:
     """A run in numbers, from its record and its summary."""
-    plan, points = run.plan, summary.points
+    plan, points = run.plan or PlanSummary(), summary.points
     energy, dynamic = summary.energy, summary.dynamic
     return RunDocument(
         status=run.info.status,
@@ -137,9 +150,21 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         refitted_after=run.refits,
         unmetered=tuple(dict.fromkeys(f"{gap.round}/{gap.device}" for gap in energy.missing)),
         synthetic_samples=summary.synthetic_samples,
-        plan_energy_j=plan.energy_j if plan else None,
-        plan_bound_j=plan.bound_j if plan else None,
-        plan_gap_percent=plan.gap_percent if plan else None,
+        plan_objective=plan.objective,
+        plan_search=plan.search,
+        plan_energy_j=plan.least.energy_j,
+        plan_bound_j=plan.least.bound_j,
+        plan_gap_percent=plan.least.gap_percent,
+        plan_board_j=plan.board.energy_j,
+        plan_board_bound_j=plan.board.bound_j,
+        plan_board_gap_percent=plan.board.gap_percent,
+        plan_dynamic_j=plan.dynamic.energy_j,
+        plan_dynamic_bound_j=plan.dynamic.bound_j,
+        plan_dynamic_gap_percent=plan.dynamic.gap_percent,
+        plan_round_s=plan.round_s,
+        plan_preparation_j=plan.preparation_j,
+        plan_budget_cost_j=plan.budget_cost_j,
+        plan_held=summary.held,
         orthogonality={each.round: each.orthogonality for each in run.insights},
         local_error={
             each.round: {d.device: d.local_error for d in each.devices} for each in run.insights

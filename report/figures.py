@@ -199,9 +199,9 @@ def search_history(run: RunData) -> Picture | None:
     figure = plot_style.figure(
         330,
         xaxis=plot_style.axis("iteration of the search", tickformat="d"),
-        yaxis=plot_style.axis(f"energy of a round, {unit} (modelled)"),
+        yaxis=plot_style.axis(f"{plan.objective} energy of a round, {unit} (modelled)".strip()),
     )
-    bound = plan.bound_j
+    bound = plan.least.bound_j
     figure.add_scatter(
         x=[iteration for iteration, _ in steps],
         y=[best / scale for _, best in steps],
@@ -231,8 +231,8 @@ def search_history(run: RunData) -> Picture | None:
     return Picture(
         name="search",
         title="The search for the plan",
-        caption="Cross-entropy search over the devices’ time splits; dynamic energy of the fleet. "
-        "The bound is that of the joint convex problem, proved by its dual.",
+        caption="Cross-entropy search over the devices’ time splits; energy of the fleet that the "
+        "plan makes least. The bound is that of the joint convex problem, proved by its dual.",
         figure=figure,
     )
 

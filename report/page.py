@@ -133,7 +133,7 @@ def _content(run: RunData, summary: Summary, drawn: dict[str, Picture]) -> Html:
                 attendance.attendance_table(run, summary),
                 observed_table([device.observed for device in summary.devices]),
             ),
-            section("Plan", "", pair(show("search"), page_tables.plan_panel(run))),
+            section("Plan", "", pair(show("search"), page_tables.plan_panel(run, summary))),
             section(
                 "Data",
                 " ".join(filter(None, [_data_words(run), labels.words(run)])),

@@ -11,7 +11,8 @@ from operator import itemgetter
 
 from fimi.record.curve import Moved, Price, RoundPoint, price
 from fimi.record.phases import PhaseCell
-from fimi.record.record import RunData
+from fimi.record.planned import PlanHeld
+from fimi.record.record import PlannedEnergy, PlanSummary, RunData
 from fimi.record.results import RoundResult
 from fimi.record.summary import DeviceSummary, Summary
 from fimi.record.sums import Compared, Sum
@@ -50,11 +51,15 @@ def device_table(summary: Summary) -> Html:
     updates = f"{sum(d.accepted for d in devices)}/{sum(d.rounds for d in devices)}"
     error = signed_percent(compared.error_percent)
     fleet = sum_cell(summary.energy, bare=bare)
+    setting: Column[DeviceSummary] = Column(
+        "Operating point", "", lambda d: d.setting or MISSING, "text"
+    )
     columns: list[Column[DeviceSummary]] = [
         Column("Device", "", lambda d: d.device, "name", "Fleet"),
         Column("Board", "", _board, "name"),
         Column("Samples", "real", lambda d: _count(d.local_counts), foot=real),
         Column("Samples", "synthetic", lambda d: _count(d.synthetic_counts), foot=made),
+        *([setting] if any(device.setting for device in devices) else []),
         Column("Frequency", "planned", lambda d: hertz(d.frequency_planned_hz)),
         Column("Frequency", "achieved", lambda d: hertz(d.frequency_achieved_hz)),
         Column("Bandwidth", "planned", lambda d: hertz(d.bandwidth_hz)),
@@ -158,7 +163,10 @@ def _bytes(moved: Moved | None) -> str:
 
 def _plan_scope(run: RunData) -> str:
     """What one round of the plan is."""
-    said = "One round of the whole fleet, energy above idle (modelled)."
+    said = (
+        "One round of the whole fleet (modelled). Board: whole boards, idle power over the whole "
+        "round included. Dynamic: compute and upload above idle, the paper’s energy."
+    )
     if run.drawn is None:
         return said
     drawn, fleet = run.drawn
@@ -168,9 +176,32 @@ def _plan_scope(run: RunData) -> str:
     )
 
 
-def plan_panel(run: RunData) -> Html | None:
-    """The plan in figures."""
-    plan = run.plan
+def _planned(energy: PlannedEnergy) -> str:
+    """An energy of the plan with its bound and gap, with enough digits to tell them apart."""
+    if energy.energy_j is None or energy.bound_j is None:
+        return _precise(energy.energy_j)
+    gap = small_percent(energy.gap_percent)
+    return f"{_precise(energy.energy_j)}; bound {_precise(energy.bound_j)}, gap {gap}"
+
+
+def _took(compared: Compared | None) -> str:
+    """What the rounds took that were run by the plan."""
+    if compared is None or compared.measured is None:
+        return MISSING
+    took = sum_cell(Sum(value=compared.measured, known=compared.measured), bare=False)
+    if compared.error_percent is None:
+        return took
+    return f"{took}; the plan is {signed_percent(compared.error_percent)} off"
+
+
+def _lengths(plan: PlanSummary, held: PlanHeld | None) -> str:
+    planned = seconds(plan.round_s)
+    return f"{planned}; {seconds(held.round_s)} on average" if held else planned
+
+
+def plan_panel(run: RunData, summary: Summary) -> Html | None:
+    """The plan in figures, beside what its rounds took."""
+    plan, held = run.plan, summary.held
     if plan is None:
         return None
     return element(
@@ -179,11 +210,16 @@ def plan_panel(run: RunData) -> Html | None:
         element("p", _plan_scope(run), class_="how"),
         definitions(
             [
-                ("Energy as it runs", _precise(plan.energy_j)),
-                ("before rounding", _precise(plan.search_energy_j)),
-                ("Certified bound", _precise(plan.bound_j)),
-                ("Gap as it runs", small_percent(plan.gap_percent)),
-                ("Gap of the search", small_percent(plan.search_gap_percent)),
+                ("Made least", f"{plan.objective} energy" if plan.objective else MISSING),
+                ("Board energy", _planned(plan.board)),
+                ("Board energy of a mean round", _took(held.board if held else None)),
+                ("Dynamic energy", _planned(plan.dynamic)),
+                ("Dynamic energy of a mean round", _took(held.dynamic if held else None)),
+                ("Length of a round", _lengths(plan, held)),
+                ("Receiving synthetic samples, once", joules(plan.preparation_j)),
+                ("Of what is made least, for budgets", joules(plan.budget_cost_j)),
+                ("Made least, before rounding", _precise(plan.search_energy_j)),
+                ("its gap, of the search alone", small_percent(plan.search_gap_percent)),
                 (
                     "Learning error",
                     MISSING
@@ -208,8 +244,10 @@ def plan_panel(run: RunData) -> Html | None:
         ),
         element(
             "p",
-            "The gap as it runs contains the price of whole samples and of frequencies that the "
-            "boards can set; no plan, rounded or not, needs less than the bound.",
+            "A gap is that of the plan as it runs: it contains the price of whole samples and of "
+            "what boards can set, and of the two energies only one is made least. No plan, rounded "
+            "or not, needs less than a bound. "
+            + (f"A mean round is that of the {held.rounds} run by this plan." if held else ""),
             class_="how",
         ),
         class_="panel",

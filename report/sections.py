@@ -129,14 +129,17 @@ def cards(run: RunData, summary: Summary) -> Html:
     if compared.measured:
         mape = percent_value(summary.mape_percent)
         errors = f"{_error(compared, ' in all')}; {mape} mean absolute"
-    search = f"search alone {small_percent(plan.search_gap_percent)}" if plan else "no plan"
+    search = "no plan"
+    if plan:
+        least = f"{plan.objective} energy; " if plan.objective else ""
+        search = f"{least}search alone {small_percent(plan.search_gap_percent)}"
     asked, status = run.info.config.get("rounds.count"), run.info.status
     cards = (
         ("Final accuracy", percent(points[-1].accuracy if points else None), reached),
         ("Energy, whole board", _headline(summary.energy), board),
         ("Energy, predicted", joules(compared.predicted_j), errors),
         ("Energy, dynamic", _headline(summary.dynamic), above_idle),
-        ("Plan above its bound", small_percent(plan.gap_percent if plan else None), search),
+        ("Plan above its bound", small_percent(plan.least.gap_percent if plan else None), search),
         ("Rounds", str(len(points)), f"of {asked}, {status}" if isinstance(asked, int) else status),
     )
     return element("dl", *(_card(*each) for each in cards), class_="cards")

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from fimi.record.clean import clean
+from fimi.record.clean import clean, enumerated
 from fimi.record.reader import read_run
 from fimi.record.record import RunData
 from fimi.record.summary import DeviceSummary, Summary, summarise
@@ -19,6 +19,7 @@ from fimi.report import attendance, deployment, labels, prediction
 from fimi.report.besides import extras
 from fimi.report.layout import Marked, Paper, Style, entries, table
 from fimi.report.observed import unusual
+from fimi.report.planned import energies, held
 from fimi.report.sections import state
 from fimi.report.words import (
     MISSING,
@@ -140,10 +141,13 @@ def lines(run: RunData, summary: Summary) -> list[tuple[str, str]]:
         said.append(("per round", accuracy_curve(summary)))
     said += _energy_words(summary)
     said += [(extra.term, f"{extra.value} {extra.note}") for extra in extras(run, summary)]
-    if held := prediction.words(run, summary):
-        said.append(("prediction", held))
+    if agreed := prediction.words(run, summary):
+        said.append(("prediction", agreed))
     if planned := _plan_words(run):
         said.append(("plan", planned))
+    if summary.held is not None and (against := held(summary.held)):
+        said.append(("plan held", against))
+    said += _first(_settings(summary), "operating points")
     if uneven := labels.words(run):
         said.append(("labels", uneven))
     said += [("model file", line) for line in deployment.lines(run)]
@@ -168,6 +172,15 @@ def lines(run: RunData, summary: Summary) -> list[tuple[str, str]]:
     ]
 
 
+def _settings(summary: Summary) -> list[tuple[str, str]]:
+    """The measured operating points of the plan, and which devices work at each."""
+    of_point: dict[str, list[str]] = {}
+    for row in summary.devices:
+        if row.setting:
+            of_point.setdefault(row.setting, []).append(row.device)
+    return [("set", f"{enumerated(names)}: {point}") for point, names in of_point.items()]
+
+
 def _refused(row: DeviceSummary) -> tuple[str, str]:
     """How many updates of a device were not accepted, and why the last one was not."""
     number, status, reason = row.problems[-1]
@@ -178,11 +191,13 @@ def _refused(row: DeviceSummary) -> tuple[str, str]:
     )
 
 
-def _first(said: list[tuple[str, str]], most: int = 5) -> list[tuple[str, str]]:
+def _first(
+    said: list[tuple[str, str]], what: str = "devices", most: int = 5
+) -> list[tuple[str, str]]:
     """The first few of what is said about devices, and how many more there are."""
     if len(said) <= most:
         return said
-    return [*said[:most], (said[0][0], f"{len(said) - most} more devices; the report names them")]
+    return [*said[:most], (said[0][0], f"{len(said) - most} more {what}; the report names them")]
 
 
 def accuracy_curve(summary: Summary, most: int = 60) -> str:
@@ -223,16 +238,14 @@ def _energy_words(summary: Summary) -> list[tuple[str, str]]:
 
 def _plan_words(run: RunData) -> str:
     plan = run.plan
-    if plan is None or plan.energy_j is None:
+    if plan is None or plan.least.energy_j is None:
         return ""
-    said = f"{joules(plan.energy_j)} per round (modelled, dynamic)"
+    said = f"{energies(plan)}, modelled, of a round"
+    if plan.round_s is not None:
+        said += f" of {seconds(plan.round_s)}"
     if run.drawn is not None:
         drawn, fleet = run.drawn
         said += f" of all {fleet} devices, of which {drawn} are drawn for each"
-    if plan.bound_j is None:
-        return f"{said}, no bound was certified"
-    return (
-        f"{said}, certified bound {joules(plan.bound_j)}: gap "
-        f"{small_percent(plan.gap_percent)}, of the search alone "
-        f"{small_percent(plan.search_gap_percent)}"
-    )
+    if plan.search_gap_percent is not None:
+        said += f"; gap of the search alone {small_percent(plan.search_gap_percent)}"
+    return f"{said}; found by {plan.search}" if plan.search else said

@@ -36,7 +36,8 @@ from fimi.record.events import (
 from fimi.record.results import Deployment, RoundResult
 from fimi.record.sums import Sum
 from fimi.report.besides import server_line
-from fimi.report.words import sum_cell
+from fimi.report.planned import energies
+from fimi.report.words import seconds, sum_cell
 
 
 def is_problem(event: Event) -> bool:
@@ -141,11 +142,9 @@ def describe_backends(result: RoundResult) -> str:
 
 def _plan(event: Planned) -> str:
     plan = event.plan
-    gap = "" if plan.gap_percent is None else f", gap {plan.gap_percent:.2g} %"
-    bound = "" if plan.bound_j is None else f" (certified bound {format_joules(plan.bound_j)}{gap})"
     return (
-        f"plan: {event.synthetic_samples} synthetic samples, {format_joules(plan.energy_j)} "
-        f"dynamic energy a round{bound}, found by {plan.search}"
+        f"plan: {event.synthetic_samples} synthetic samples, rounds of {seconds(plan.round_s)}: "
+        f"{energies(plan)}, found by {plan.search}"
     )
 
 
@@ -158,7 +157,8 @@ def _refit(event: Refitted) -> str:
     if event.energy_j is None:
         return f"{said}; {event.reason}"
     return (
-        f"{said}, new plan with {format_joules(event.energy_j)} dynamic energy a round (modelled)"
+        f"{said}, new plan with {format_joules(event.energy_j)} {event.objective} energy a round "
+        "(modelled)"
     )
 
 

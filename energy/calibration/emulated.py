@@ -7,8 +7,15 @@ from msgspec.structs import replace
 
 from fimi.energy.calibration.fit import Estimate, Setting, of_activity
 from fimi.energy.calibration.fitted import Calibration, analyse
-from fimi.energy.calibration.sweep import SweepPlan, spread, sweep
-from fimi.energy.cost_model import BoardModel, OperatingPoint
+from fimi.energy.calibration.sweep import SweepPlan, TrialPoint, at_frequencies, spread, sweep
+from fimi.energy.cost_model import (
+    BoardModel,
+    ComputeModel,
+    ComputePoint,
+    ComputeSetting,
+    OperatingPoint,
+    speed_hz,
+)
 from fimi.energy.emulation.board import VirtualBoard
 from fimi.energy.emulation.chip import SILICON
 
@@ -22,7 +29,7 @@ class EmulatedLoad:
     def __init__(self, board: VirtualBoard) -> None:
         self._board = board
 
-    def begin(self, number: int) -> None:
+    def begin(self, number: int, setting: ComputeSetting) -> None:
         """Begin a setting: draw background load, fading and noise again."""
         self._board.begin_round(number)
 
@@ -31,12 +38,14 @@ class EmulatedLoad:
         self._board.has_waited_until(self._board.clock.now_s() + duration_s)
 
     def compute(self, duration_s: float) -> int:
-        """Train on as many samples as the declaration allows in the time; returns samples."""
-        compute = self._board.model().compute
-        hz = self._board.achieved_frequency_hz() or compute.frequency_max_hz
-        samples = max(1, round(duration_s * hz / compute.cycles_per_sample))
-        self._board.has_computed(samples)
-        return samples
+        """Train on one sample, then on as many as the time allows; returns samples."""
+        began_s = self._board.clock.now_s()
+        self._board.has_computed(1)
+        more = round(duration_s / (self._board.clock.now_s() - began_s)) - 1
+        if more < 1:
+            return 1
+        self._board.has_computed(more)
+        return 1 + more
 
     def send(self, duration_s: float) -> float:
         """Send at the present rate for the time; returns bits."""
@@ -54,9 +63,14 @@ class EmulatedLoad:
 def sweep_plan(board: BoardModel, *, frequencies: int = 7, **more: float | int) -> SweepPlan:
     """A sweep over an emulated board: its operating points, four bandwidths, receiving.
 
-    At most so many of its frequencies are swept; ``more`` are other fields of the plan.
+    Its own measured points are swept if it has any, else at most so many of its frequencies.
+    ``more`` are other fields of the plan.
     """
     compute = board.compute
+    points = tuple(
+        TrialPoint(name=p.name, frequency_hz=_clock_hz(compute, p), setting=p.setting)
+        for p in compute.points
+    )
     steps = (
         compute.frequency_steps_hz
         or np.linspace(compute.frequency_min_hz, compute.frequency_max_hz, frequencies).tolist()
@@ -71,11 +85,16 @@ def sweep_plan(board: BoardModel, *, frequencies: int = 7, **more: float | int) 
         for bandwidth_hz in BANDWIDTHS_HZ
     )
     return SweepPlan(
-        frequencies_hz=spread(steps, frequencies),
+        points=points or at_frequencies(spread(steps, frequencies)),
         uploads=uploads,
         receives=True,
         **more,  # type: ignore[arg-type]
     )
+
+
+def _clock_hz(compute: ComputeModel, point: ComputePoint) -> float:
+    """The clock at a measured point: what is set, else the speed of its training."""
+    return max(point.setting.cpu_hz.values(), default=speed_hz(compute, point))
 
 
 def calibrate(board: VirtualBoard, plan: SweepPlan, **hooks: object) -> Calibration:
@@ -84,14 +103,14 @@ def calibrate(board: VirtualBoard, plan: SweepPlan, **hooks: object) -> Calibrat
     ``hooks`` are ``progress`` and ``cancelled`` of :func:`fimi.energy.calibration.sweep.sweep`.
     """
     silicon = SILICON.get(board.describe().board)
-    settings = sweep(
+    settings, notes = sweep(
         board,
         EmulatedLoad(board),
         plan,
         voltage_v=silicon.voltage_v if silicon else lambda frequency_hz: None,
         **hooks,  # type: ignore[arg-type]
     )
-    found = analyse(settings, board.describe(), board.model())
+    found = analyse(settings, board.describe(), board.model(), notes=notes)
     return replace(found, channel_gain=_channel_gain(settings, plan, board.model()))
 
 

@@ -2,11 +2,11 @@
 
 * :class:`Setting`      one measured setting: what the board did, for how long, with which joules
 * :class:`Estimate`     a value with its confidence interval
-* :func:`fit_power`     P_idle, P_act and κ of P = P_idle + P_act + κ f³, docs/model.md (39), or
-                        the capacitance of V² f and the leakage, where voltage and temperature
-                        are known
+* :func:`fit_power`     P_idle, P_act, c and κ of P = P_idle + P_act + c f + κ f³, docs/model.md
+                        (39), or the capacitance of V² f and the leakage, where voltage and
+                        temperature are known
 * :func:`fit_cycles`    C from times and frequencies
-* :func:`power_table`   the measured powers themselves
+* :func:`along_frequency`  the settings that a law of the frequency can describe
 
 Sending and receiving: :mod:`fimi.energy.calibration.radio_fit`. How well they predict:
 :mod:`fimi.energy.calibration.held_out`.
@@ -27,10 +27,13 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from fimi.energy.calibration import student_t
+from fimi.energy.cost_model import ComputeSetting
 from fimi.energy.sysfs import complete
 
 Array = NDArray[np.float64]
 Activity = Literal["idle", "compute", "send", "receive"]
+Law = Literal["mixed", "cubic", "voltage"]
+"""How power grows with frequency: c f + κ f³; κ f³; C V² f."""
 
 CONFIDENCE = 0.95
 LEAKAGE_DOUBLING_K = 25.0
@@ -55,6 +58,8 @@ class Setting(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         transmit_power_w: p while sending.
         voltage_v: core voltage at that frequency, where known.
         temperature_c: mean temperature of the processor, °C, where it can be read.
+        point: name of the operating point; empty where a frequency is all that was set.
+        applied: what was set.
     """
 
     activity: Activity
@@ -67,6 +72,8 @@ class Setting(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     transmit_power_w: float = 0.0
     voltage_v: float | None = None
     temperature_c: float | None = None
+    point: str = ""
+    applied: ComputeSetting = ComputeSetting()
 
     @property
     def power_w(self) -> float:
@@ -102,28 +109,30 @@ class Estimate(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class PowerFit(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """P = P_idle, and P_idle + P_act + slope · g(f) while computing.
+    """P = P_idle, and P_idle + P_act + slope · g(f) while computing, + c f by the mixed law.
 
     Attributes:
-        law: which function g is. ``"cubic"``: f³, and the slope is κ in W/Hz³. ``"voltage"``:
-            V² f, and the slope is the switched capacitance in F.
+        law: which function g is. ``"mixed"`` and ``"cubic"``: f³, and the slope is κ in W/Hz³.
+            ``"voltage"``: V² f, and the slope is the switched capacitance in F.
         idle_w: P_idle; without the leakage at rest, where the leakage is fitted.
         active_w: P_act.
         slope: κ or C.
         leakage_a: leakage current at 45 °C, A. Times V it is a power that flows in every state; it
             doubles every :data:`LEAKAGE_DOUBLING_K`. ``None`` where voltage or temperature is
             not known.
+        linear_w_per_hz: c; ``None`` for the other laws.
         degrees: degrees of freedom.
         residual_percent: root mean square of the relative residuals.
     """
 
-    law: Literal["cubic", "voltage"]
+    law: Law
     idle_w: Estimate
     active_w: Estimate
     slope: Estimate
     degrees: int
     residual_percent: float
     leakage_a: Estimate | None = None
+    linear_w_per_hz: Estimate | None = None
 
     def busy_power_w(
         self,
@@ -138,6 +147,8 @@ class PowerFit(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         """
         growth = _activity(self.law, frequency_hz, voltage_v)
         power_w = self.idle_w.value + self.active_w.value + self.slope.value * growth
+        if self.linear_w_per_hz is not None:
+            power_w += self.linear_w_per_hz.value * frequency_hz
         if self.leakage_a is not None:
             if voltage_v is None or temperature_c is None:
                 raise FitError(f"voltage or temperature at {frequency_hz:.4g} Hz is unknown")
@@ -149,11 +160,12 @@ class PowerFit(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return self.busy_power_w(setting.frequency_hz, setting.voltage_v, setting.temperature_c)
 
 
-def fit_power(settings: Sequence[Setting], law: Literal["cubic", "voltage"] = "cubic") -> PowerFit:
-    """Least squares for P_idle, P_act and κ (or C), none of them below zero.
+def fit_power(settings: Sequence[Setting], law: Law = "cubic") -> PowerFit:
+    """Least squares for P_idle, P_act and κ (or C), with c by the mixed law; none below zero.
 
     Args:
-        settings: idle and compute settings; others are ignored.
+        settings: idle and compute settings; others are ignored, and so are those in which more
+            than the frequency was set.
         law: how power grows with frequency. ``"voltage"`` needs the voltage of every compute
             setting. Where every setting has a temperature as well, leakage, which grows with
             temperature, is separated from switching power.
@@ -162,7 +174,7 @@ def fit_power(settings: Sequence[Setting], law: Literal["cubic", "voltage"] = "c
         FitError: there is no idle setting, there are fewer than three frequencies, voltages are
             unknown, or a power is not positive and finite.
     """
-    idle, busy = of_activity(settings, "idle"), of_activity(settings, "compute")
+    idle, busy = of_activity(settings, "idle"), along_frequency(settings)
     if not idle:
         raise FitError("nothing was measured at rest: P_idle cannot be told from P_act")
     frequencies = [frequency_hz for frequency_hz, _ in by_frequency(busy)]
@@ -186,6 +198,11 @@ def fit_power(settings: Sequence[Setting], law: Literal["cubic", "voltage"] = "c
     leaking = _leaking((*idle, *busy)) if law == "voltage" else None
     if leaking is not None:
         design = np.column_stack([design, leaking])
+    highest_hz = max(frequencies)
+    if law == "mixed":
+        linear = np.zeros(len(powers))
+        linear[len(idle) :] = [s.frequency_hz / highest_hz for s in busy]
+        design = np.column_stack([design, linear])
     estimates, degrees, residual = non_negative(design, powers, 1.0 / powers)
     return PowerFit(
         law=law,
@@ -195,6 +212,7 @@ def fit_power(settings: Sequence[Setting], law: Literal["cubic", "voltage"] = "c
         degrees=degrees,
         residual_percent=100.0 * residual,
         leakage_a=estimates[3] if leaking is not None else None,
+        linear_w_per_hz=estimates[3].scaled(1.0 / highest_hz) if law == "mixed" else None,
     )
 
 
@@ -204,7 +222,7 @@ def fit_cycles(settings: Sequence[Setting]) -> Estimate:
     Raises:
         FitError: there are fewer than two compute settings, or one has no samples.
     """
-    busy = of_activity(settings, "compute")
+    busy = along_frequency(settings)
     if len(busy) < 2 or any(s.samples < 1 for s in busy):
         raise FitError("cycles per sample need at least two compute settings with samples")
     return mean_of(_cycles(busy))
@@ -216,7 +234,7 @@ def cycles_trend(settings: Sequence[Setting]) -> float:
     Relative, dimensionless. It is well above zero where memory limits the speed, because memory
     does not become faster with the CPU's frequency.
     """
-    busy = of_activity(settings, "compute")
+    busy = along_frequency(settings)
     frequency = np.array([s.frequency_hz for s in busy])
     cycles = _cycles(busy)
     span_hz = float(frequency.max() - frequency.min())
@@ -224,15 +242,6 @@ def cycles_trend(settings: Sequence[Setting]) -> float:
         return 0.0
     slope = np.polyfit((frequency - frequency.mean()) / span_hz, cycles, 1)[0]
     return float(slope / cycles.mean())
-
-
-def power_table(
-    settings: Sequence[Setting], idle_w: float
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Frequencies of the compute settings, ascending, Hz; mean power above idle at each, W."""
-    groups = by_frequency(of_activity(settings, "compute"))
-    powers = [max(0.0, float(np.mean([s.power_w for s in g])) - idle_w) for _, g in groups]
-    return tuple(f for f, _ in groups), tuple(powers)
 
 
 def _cycles(busy: Sequence[Setting]) -> Array:
@@ -259,7 +268,7 @@ def _warmth(temperature_c: float) -> float:
 
 
 def _activity(law: str, frequency_hz: float, voltage_v: float | None) -> float:
-    if law == "cubic":
+    if law != "voltage":
         return frequency_hz**3
     if voltage_v is None:
         raise FitError(f"the core voltage at {frequency_hz:.4g} Hz is unknown")
@@ -280,6 +289,16 @@ def by_frequency(busy: Sequence[Setting]) -> list[tuple[float, list[Setting]]]:
 def of_activity(settings: Sequence[Setting], activity: Activity) -> list[Setting]:
     """The settings of one activity."""
     return [s for s in settings if s.activity == activity]
+
+
+def along_frequency(settings: Sequence[Setting]) -> list[Setting]:
+    """The compute settings in which the clock of the CPU is all that was set.
+
+    A law of the frequency describes these; fewer cores, a GPU's clock or a power mode are points of
+    their own.
+    """
+    busy = of_activity(settings, "compute")
+    return [s for s in busy if s.applied == ComputeSetting(cpu_hz=s.applied.cpu_hz)]
 
 
 def mean_of(values: Array) -> Estimate:

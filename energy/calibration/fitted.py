@@ -1,7 +1,8 @@
 """Cost parameters of a board from a sweep, with their confidence intervals.
 
-* :class:`Calibration`    the result: parameters, errors, notes
-* :func:`analyse`         makes it from the settings of :mod:`fimi.energy.calibration.sweep`
+* :class:`Calibration`    the result: points, parameters, errors, notes
+* :func:`analyse`         makes the result from the settings of
+  :mod:`fimi.energy.calibration.sweep`
 * :func:`calibrated`      a :class:`~fimi.energy.cost_model.BoardModel` with the fitted values in it
 
 A value that could not be measured has no default: it is missing, and a note says so.
@@ -20,17 +21,19 @@ from fimi.energy.calibration.fit import (
     FitError,
     PowerFit,
     Setting,
-    by_frequency,
+    along_frequency,
     cycles_trend,
     fit_cycles,
     fit_power,
+    mean_of,
     of_activity,
-    power_table,
 )
-from fimi.energy.calibration.held_out import held_out_error, mape_percent
+from fimi.energy.calibration.held_out import held_out_error, mape_percent, repeat_error
+from fimi.energy.calibration.points import MeasuredPoint, compute_point, measured_points
 from fimi.energy.calibration.radio_fit import RadioFit, fit_radio, fit_receive
 from fimi.energy.calibration.sweep import CalibrationImpossibleError
-from fimi.energy.cost_model import BoardModel, ComputePoint, ComputeSetting
+from fimi.energy.compute_points import never_chosen
+from fimi.energy.cost_model import BoardModel, ComputeSetting
 from fimi.energy.hardware import HardwareDescription
 
 MEMORY_BOUND = 0.1
@@ -40,6 +43,8 @@ HELD_STILL = 0.7
 note says that the frequency makes no difference."""
 TRUSTED_PERCENT = 10.0
 """Mean held-out error above which a note says that the profile cannot be relied on, percent."""
+LEAST_KAPPA = 1e-33
+"""Stands for a κ of zero, which a cost model does not have, W/Hz³: 1e-5 W at 2 GHz."""
 
 
 class Calibration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -48,7 +53,10 @@ class Calibration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     Attributes:
         hardware: board and meter.
         settings: the settings as measured.
-        power: P_idle, P_act, κ.
+        idle_w: P_idle.
+        points: the measured operating points.
+        power: the law: P_idle, P_act, c, κ; ``None`` where it cannot be fitted.
+        cubic: the same without c.
         voltage: the same with V² f, where the voltages are known; with the leakage, where the
             temperature of the processor is known too.
         cycles: C.
@@ -57,16 +65,23 @@ class Calibration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         receive_w: extra power while receiving; ``None`` where nothing was received.
         channel_gain: h, where bandwidth and power of the uploads were set.
         downlink_bps: rate of receiving, bit/s.
-        held_out: signed relative error of the joules of every frequency, predicted from the
-            others.
+        held_out: signed relative error of the joules of every frequency, predicted by the law from
+            the others.
+        held_out_cubic: the same without c.
         held_out_voltage: the same with V² f.
         held_out_table: the same with a straight line through the neighbouring frequencies.
+        repeats: relative error of the joules of every point, predicted from its other
+            measurements.
+        never_chosen: why no plan will choose a point, by its name.
         notes: warnings for the reader, one sentence each.
     """
 
     hardware: HardwareDescription
     settings: tuple[Setting, ...]
-    power: PowerFit
+    idle_w: Estimate
+    points: tuple[MeasuredPoint, ...]
+    power: PowerFit | None
+    cubic: PowerFit | None
     voltage: PowerFit | None
     cycles: Estimate
     cycles_trend: float
@@ -75,13 +90,20 @@ class Calibration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     channel_gain: Estimate | None
     downlink_bps: float | None
     held_out: dict[float, float]
+    held_out_cubic: dict[float, float]
     held_out_voltage: dict[float, float]
     held_out_table: dict[float, float]
+    repeats: dict[str, float]
+    never_chosen: dict[str, str]
     notes: tuple[str, ...]
 
 
 def analyse(
-    settings: Sequence[Setting], hardware: HardwareDescription, board: BoardModel
+    settings: Sequence[Setting],
+    hardware: HardwareDescription,
+    board: BoardModel,
+    *,
+    notes: Sequence[str] = (),
 ) -> Calibration:
     """Fit what was measured.
 
@@ -89,48 +111,47 @@ def analyse(
         settings: result of :func:`fimi.energy.calibration.sweep.sweep`.
         hardware: board and meter.
         board: the cost model whose noise density was in force during uploads.
+        notes: those of the sweep; others are added.
 
     Raises:
         CalibrationImpossibleError: the settings do not determine the parameters.
     """
+    said = list(notes)
+    power, cubic, why = _law(settings)
+    if why:
+        said.append(why)
     try:
-        power, cycles = fit_power(settings), fit_cycles(settings)
+        idle_w = power.idle_w if power is not None else _idle(settings)
+        points = measured_points(settings, idle_w)
+        cycles = _cycles(settings)
     except FitError as error:
         raise CalibrationImpossibleError([str(error)]) from error
-    if power.slope.low <= 0.0:
-        raise CalibrationImpossibleError(
-            [
-                "a power that grows with the frequency: κ = "
-                f"{power.slope.value:.3g} (from {power.slope.low:.3g} to {power.slope.high:.3g}) "
-                "W/Hz³ cannot be told from zero. The meter may be too coarse, the settings too "
-                "short, or the frequency was not really changed"
-            ]
-        )
     voltage = None
-    if all(s.voltage_v is not None for s in settings if s.activity == "compute"):
+    line = along_frequency(settings)
+    if power is not None and all(s.voltage_v is not None for s in line):
         voltage = fit_power(settings, "voltage")
-    trend = cycles_trend(settings)
-    notes = _pace(settings, trend)
+    trend = cycles_trend(settings) if line else 0.0
+    said += _pace(line, trend)
     if hardware.meter.scope in ("cpu", "module"):
-        notes.append(
+        said.append(
             f"the meter sees the {hardware.meter.scope} only: P_idle is that of the "
             f"{hardware.meter.scope}, not of the board"
         )
     radio = receive = None
     if any(s.activity == "send" for s in settings):
         try:
-            radio = fit_radio(settings, power.idle_w.value)
+            radio = fit_radio(settings, idle_w.value)
         except FitError as error:
-            notes.append(f"radio: {error}")
+            said.append(f"radio: {error}")
     received = [s for s in settings if s.activity == "receive"]
     if received:
         try:
-            receive = fit_receive(settings, power.idle_w.value)
+            receive = fit_receive(settings, idle_w.value)
         except FitError as error:
-            notes.append(f"receiving: {error}")
+            said.append(f"receiving: {error}")
     held_out_table = held_out_error(settings, "table")
     if held_out_table and mape_percent(list(held_out_table.values())) > TRUSTED_PERCENT:
-        notes.append(
+        said.append(
             f"not even the measured table predicts what was held out within {TRUSTED_PERCENT:g} %: "
             "do not rely on this profile. Measure longer (--seconds, --repeats), with nothing else "
             "running and a finer meter"
@@ -138,7 +159,10 @@ def analyse(
     return Calibration(
         hardware=hardware,
         settings=tuple(settings),
+        idle_w=idle_w,
+        points=points,
         power=power,
+        cubic=cubic,
         voltage=voltage,
         cycles=cycles,
         cycles_trend=trend,
@@ -146,18 +170,59 @@ def analyse(
         receive_w=receive,
         channel_gain=None,
         downlink_bps=float(np.mean([s.rate_bps for s in received])) if received else None,
-        held_out=held_out_error(settings),
+        held_out=held_out_error(settings, "mixed"),
+        held_out_cubic=held_out_error(settings, "cubic"),
         held_out_voltage=held_out_error(settings, "voltage") if voltage else {},
         held_out_table=held_out_table,
-        notes=tuple(notes),
+        repeats=repeat_error(settings),
+        never_chosen=never_chosen([compute_point(point) for point in points]),
+        notes=tuple(said),
     )
 
 
-def _pace(settings: Sequence[Setting], trend: float) -> list[str]:
+def _law(settings: Sequence[Setting]) -> tuple[PowerFit | None, PowerFit | None, str]:
+    """The law with and without c; or why there is none, as a sentence."""
+    try:
+        power, cubic = fit_power(settings, "mixed"), fit_power(settings, "cubic")
+    except FitError as error:
+        return None, None, f"no law, operating points only: {error}"
+    if cubic.slope.low <= 0.0:
+        return (
+            None,
+            None,
+            "no law, operating points only: a power that grows with the frequency is not seen, κ = "
+            f"{cubic.slope.value:.3g} (from {cubic.slope.low:.3g} to {cubic.slope.high:.3g}) "
+            "W/Hz³ cannot be told from zero. The meter may be too coarse, the settings too "
+            "short, or the frequency was not really changed",
+        )
+    return power, cubic, ""
+
+
+def _idle(settings: Sequence[Setting]) -> Estimate:
+    """P_idle without a law: the mean of what was measured at rest.
+
+    Raises:
+        FitError: that was not done twice, or the meter did not read.
+    """
+    watts = np.array([s.power_w for s in of_activity(settings, "idle")])
+    if len(watts) < 2 or not (np.isfinite(watts).all() and (watts > 0).all()):
+        raise FitError("the power at rest needs two settings in which the meter reads a power")
+    return mean_of(watts)
+
+
+def _cycles(settings: Sequence[Setting]) -> Estimate:
+    """C along the frequency; where nothing was measured along it, over all points."""
+    try:
+        return fit_cycles(settings)
+    except FitError:
+        return fit_cycles([replace(s, applied=ComputeSetting()) for s in settings])
+
+
+def _pace(busy: Sequence[Setting], trend: float) -> list[str]:
     """Notes where cycles per sample are not the same at every frequency."""
     if trend <= MEMORY_BOUND:
         return []
-    frequencies = [s.frequency_hz for s in settings if s.activity == "compute"]
+    frequencies = [s.frequency_hz for s in busy]
     low_hz, high_hz = min(frequencies), max(frequencies)
     # If the time does not depend on the frequency, C grows in proportion to the frequency.
     if trend > HELD_STILL * (high_hz - low_hz) / float(np.mean(frequencies)):
@@ -174,7 +239,9 @@ def _pace(settings: Sequence[Setting], trend: float) -> list[str]:
 def calibrated(calibration: Calibration, board: BoardModel) -> BoardModel:
     """``board`` with every value that was measured; frequencies and limits stay.
 
-    The measured operating points are what plans and predictions use; κ and P_act stand beside them.
+    The measured operating points are what plans and predictions use; the law stands beside them.
+    Where no law could be fitted, its required κ is such that κ f³ is the power of the fastest point
+    at the highest frequency.
     """
     fitted = {"receive_power_w": calibration.receive_w, "channel_gain": calibration.channel_gain}
     if (radio := calibration.radio) is not None:
@@ -183,26 +250,23 @@ def calibrated(calibration: Calibration, board: BoardModel) -> BoardModel:
     found = {name: each.value for name, each in fitted.items() if each is not None}
     if calibration.downlink_bps is not None:
         found["downlink_rate_bps"] = calibration.downlink_bps
-    busy = by_frequency(of_activity(calibration.settings, "compute"))
-    _, table_w = power_table(calibration.settings, calibration.power.idle_w.value)
-    points = tuple(
-        ComputePoint(
-            name=f"{frequency_hz / 1e9:.4g} GHz",
-            seconds_per_sample=sum(s.duration_s for s in group) / sum(s.samples for s in group),
-            power_w=power_w,
-            setting=ComputeSetting(cpu_hz={"all": frequency_hz}),
-        )
-        for (frequency_hz, group), power_w in zip(busy, table_w, strict=True)
-    )
+    points = tuple(compute_point(point) for point in calibration.points)
+    law = calibration.power
+    if law is not None:
+        kappa, active_w = law.slope.value, law.active_w.value
+        linear = law.linear_w_per_hz.value if law.linear_w_per_hz is not None else 0.0
+    else:
+        kappa, active_w, linear = points[-1].power_w / board.compute.frequency_max_hz**3, 0.0, 0.0
     return replace(
         board,
         compute=replace(
             board.compute,
             points=points,
             cycles_per_sample=calibration.cycles.value,
-            capacitance_w_per_hz3=calibration.power.slope.value,
-            active_power_w=calibration.power.active_w.value,
+            capacitance_w_per_hz3=max(kappa, LEAST_KAPPA),
+            active_power_w=active_w,
+            linear_power_w_per_hz=linear,
         ),
         link=replace(board.link, **found),
-        idle_power_w=calibration.power.idle_w.value,
+        idle_power_w=calibration.idle_w.value,
     )

@@ -41,6 +41,20 @@ class CpuQuota:
 
     def cap(self, frequency_hz: float) -> FrequencyCap:
         """Limit this process to the share ``frequency_hz`` / ``frequency_max_hz`` of the time."""
+        return self.limit(min(1.0, frequency_hz / self._frequency_max_hz))
+
+    def why_not(self) -> str:
+        """Why there is no quota here, as far as the files show; empty if there is."""
+        folder = own_cgroup(self._root)
+        if folder is None or not (folder / "cpu.max").exists():
+            return "this process is in no cgroup (v2) with a cpu.max"
+        if not os.access(folder / "cpu.max", os.W_OK):
+            return f"{folder / 'cpu.max'} cannot be written by this user"
+        others = set((read_text(folder / "cgroup.procs") or "").split()) - {str(os.getpid())}
+        return f"{len(others)} other processes are in {folder}" if others else ""
+
+    def limit(self, share: float) -> FrequencyCap:
+        """Limit this process to a share of the processors' time, above 0 and at most 1."""
         folder = own_cgroup(self._root)
         if folder is None or not (folder / "cpu.max").exists():
             return refused(
@@ -53,7 +67,6 @@ class CpuQuota:
                 f"no CPU quota: {len(others)} other processes are in {folder} and would be slowed "
                 "down too; start the agent with systemd-run --scope -p Delegate=yes"
             )
-        share = min(1.0, frequency_hz / self._frequency_max_hz)
         quota_us = max(1000, round(share * self._cpus * PERIOD_US))
         file = folder / "cpu.max"
         try:

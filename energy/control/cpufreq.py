@@ -5,6 +5,8 @@ The lowest operating point that is not below the planned frequency is written, b
 itself would round down and break the planned deadline. What is written is read back: firmware,
 other daemons and thermal limits may overrule it.
 
+A cluster whose cores are all off answers "busy": it is left out, with a note.
+
 The cap outlives the process. The journal that writes it restores the previous state.
 """
 
@@ -12,15 +14,18 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 from msgspec import Struct
 
 from fimi.energy.control.journal import Journal
-from fimi.energy.sysfs import complete, read_count, read_text, why_unreadable
+from fimi.energy.sysfs import complete, read_count, read_text, switched_off, why_unreadable
 
 FLOOR, CEILING = "scaling_min_freq", "scaling_max_freq"
+EVERY_CLUSTER = "all"
+"""Stands for every cluster in :attr:`fimi.energy.cost_model.ComputeSetting.cpu_hz`."""
 Means = Literal["cpufreq", "nvpmodel", "duty-cycle", "none"]
 
 
@@ -53,7 +58,14 @@ class CpuFrequency:
         self._journal = journal
 
     def policies(self) -> list[Path]:
-        """The folders of the policies."""
+        """The folders of the policies whose cores are on."""
+        return [policy for policy in self._all() if not switched_off(policy)]
+
+    def off(self) -> list[str]:
+        """The names of the policies whose cores are all off."""
+        return [policy.name for policy in self._all() if switched_off(policy)]
+
+    def _all(self) -> list[Path]:
         return sorted(self._folder.glob("policy*"))
 
     def in_force_hz(self) -> float | None:
@@ -78,9 +90,33 @@ class CpuFrequency:
         ends = [read_count(fastest / f"cpuinfo_{end}_freq") for end in ("min", "max")]
         return (tuple(1e3 * end for end in ends if end) if all(ends) else ()), False
 
-    def why_not(self) -> str:
-        """Why the frequency cannot be set, as far as the files show; empty if it can."""
-        policies = self.policies()
+    def level(self, frequency_hz: float) -> dict[str, float]:
+        """The caps of all clusters, Hz, if each is to be no slower than this, as far as it can."""
+        return {p.name: 1e3 * _operating_point_khz(p, frequency_hz) for p in self.policies()}
+
+    def in_force(self, clusters: Mapping[str, float]) -> dict[str, float]:
+        """The caps in force of these clusters, Hz, without those that cannot be read."""
+        if EVERY_CLUSTER in clusters:
+            hertz = self.in_force_hz()
+            return {} if hertz is None else {EVERY_CLUSTER: hertz}
+        read = {policy.name: read_count(policy / CEILING) for policy in self._named(clusters)}
+        return {name: khz * 1e3 for name, khz in read.items() if khz is not None}
+
+    def why_not(self, clusters: Mapping[str, float] | None = None) -> str:
+        """Why the frequency cannot be set, as far as the files show; empty if it can.
+
+        Args:
+            clusters: the caps that are wanted, Hz, by cluster; every cluster if left out. What is
+                in force already needs no permission.
+        """
+        if clusters is None:
+            policies = self.policies()
+        else:
+            if missing := self.absent(clusters):
+                return missing
+            policies = [p for p, hz in self._wanted(clusters) if not _is_at(p, hz)]
+            if not policies:
+                return ""
         if not policies:
             return self._no_policy()
         limits = [policy / name for policy in policies for name in (CEILING, FLOOR)]
@@ -94,6 +130,26 @@ class CpuFrequency:
             return f"{self._journal.path} cannot be written, and nothing is changed without it"
         return ""
 
+    def absent(self, clusters: Mapping[str, float]) -> str:
+        """Which of these clusters are not there or off, as a sentence; empty if all are on."""
+        here = {policy.name for policy in self.policies()}
+        gone = [name for name in clusters if name not in here and name != EVERY_CLUSTER]
+        if EVERY_CLUSTER in clusters and not here:
+            return self._no_policy()
+        off = [name for name in gone if name in self.off()]
+        if off:
+            return f"the cores of {', '.join(off)} are switched off"
+        return f"no cpufreq policy {', '.join(gone)} under {self._folder}" if gone else ""
+
+    def _named(self, clusters: Mapping[str, float]) -> list[Path]:
+        every = EVERY_CLUSTER in clusters
+        return [policy for policy in self.policies() if every or policy.name in clusters]
+
+    def _wanted(self, clusters: Mapping[str, float]) -> list[tuple[Path, float]]:
+        every_hz = clusters.get(EVERY_CLUSTER)
+        named = [(p, clusters.get(p.name, every_hz)) for p in self._named(clusters)]
+        return [(policy, hertz) for policy, hertz in named if hertz is not None]
+
     def _no_policy(self) -> str:
         return (
             f"no cpufreq policy under {self._folder}: this kernel, container or virtual machine "
@@ -102,21 +158,32 @@ class CpuFrequency:
 
     def cap(self, frequency_hz: float) -> FrequencyCap:
         """Cap all policies at the lowest operating point not below ``frequency_hz``."""
-        policies = self.policies()
-        if not policies:
-            return refused(self._no_policy())
+        return self.set_clusters({EVERY_CLUSTER: frequency_hz})
+
+    def set_clusters(self, clusters: Mapping[str, float]) -> FrequencyCap:
+        """Cap each named cluster at its lowest operating point not below its frequency, Hz.
+
+        Clusters that are off are left out with a note; the cap counts as applied if all others
+        accepted theirs.
+        """
+        wanted = self._wanted(clusters)
+        if not wanted:
+            return refused(self.absent(clusters) or self._no_policy())
+        highest_hz = max(hertz for _, hertz in wanted)
         try:
             self._journal.claim()
         except OSError as error:
             note = f"{error.filename}: {error.strerror}; the frequency stays as it is"
             return refused(note, self.in_force_hz())
-        notes = [note for policy in policies if (note := self._cap_policy(policy, frequency_hz))]
+        notes = [note for policy, hertz in wanted if (note := self._cap_policy(policy, hertz))]
         in_force_hz = self.in_force_hz()
-        applied = not notes
-        if applied and in_force_hz is not None and in_force_hz < frequency_hz * 0.99:
+        applied = not notes and bool(self.policies())
+        if applied and in_force_hz is not None and in_force_hz < highest_hz * 0.99:
             notes.append(
-                f"{frequency_hz:.4g} Hz is above what this processor can do, {in_force_hz:.4g} Hz"
+                f"{highest_hz:.4g} Hz is above what this processor can do, {in_force_hz:.4g} Hz"
             )
+        left = self.off() if EVERY_CLUSTER in clusters else set(clusters) & set(self.off())
+        notes += [f"the cores of {name} are switched off: left out" for name in sorted(left)]
         return FrequencyCap(
             frequency_hz=in_force_hz,
             applied=applied,
@@ -137,6 +204,8 @@ class CpuFrequency:
             if before_khz != target_khz:
                 self._journal.write(ceiling, str(target_khz))
         except OSError as error:
+            if switched_off(policy):
+                return ""  # it was switched off meanwhile
             return (
                 f"{error.filename or ceiling} could not be set to {target_khz} kHz "
                 f"({error.strerror}): run the agent as root, or let its group write the file "
@@ -149,6 +218,11 @@ class CpuFrequency:
                 "kernel, firmware or another daemon overrules it"
             )
         return ""
+
+
+def _is_at(policy: Path, frequency_hz: float) -> bool:
+    """Whether a policy's cap is this frequency already."""
+    return read_count(policy / CEILING) == _operating_point_khz(policy, frequency_hz)
 
 
 def _operating_points_khz(policy: Path) -> list[int]:

@@ -2,12 +2,15 @@
 
 Cpufreq is tried first, then a power mode, and a share of the processor's time as a last resort.
 Only the first two set a frequency. Where neither can, the frequency is fixed, and a plan must know
-it: a device publishes :meth:`FrequencyControl.reachable`.
+it: a device publishes :meth:`FrequencyControl.reachable`. Where operating points were measured, it
+publishes those that :mod:`fimi.energy.control.setting` can set here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from msgspec.structs import replace
@@ -17,7 +20,8 @@ from fimi.energy.control.cpufreq import CpuFrequency, FrequencyCap
 from fimi.energy.control.journal import Journal
 from fimi.energy.control.nvpmodel import PowerModes
 from fimi.energy.control.programs import Run, run_program
-from fimi.energy.cost_model import ComputeModel
+from fimi.energy.control.setting import AppliedSetting, SettingControl
+from fimi.energy.cost_model import ComputeModel, ComputeSetting
 
 Choice = Literal["auto", "cpufreq", "nvpmodel", "duty-cycle", "none"]
 
@@ -27,12 +31,14 @@ class Reach(NamedTuple):
 
     Attributes:
         compute: cost parameters with the frequencies that can be set; a single frequency where
-            the frequency is fixed.
+            the frequency is fixed. Of measured points, those that can be set.
         why_fixed: why it is fixed; empty where it is not.
+        dropped: why a measured point cannot be set here, by its name.
     """
 
     compute: ComputeModel
     why_fixed: str
+    dropped: Mapping[str, str] = MappingProxyType({})
 
 
 class FrequencyControl:
@@ -56,10 +62,15 @@ class FrequencyControl:
         self._modes = PowerModes(root, journal, run)
         self._choice = choice
         full_hz = self.cpufreq.in_force_hz() or frequency_max_hz
+        quota = CpuQuota(root, journal, frequency_max_hz=full_hz)
+        self.setting = SettingControl(
+            root, journal, cpufreq=self.cpufreq, modes=self._modes, quota=quota
+        )
+        """Sets whole operating points."""
         means: dict[str, CpuFrequency | PowerModes | CpuQuota] = {
             "cpufreq": self.cpufreq,
             "nvpmodel": self._modes,
-            "duty-cycle": CpuQuota(root, journal, frequency_max_hz=full_hz),
+            "duty-cycle": quota,
         }
         self._means = [each for name, each in means.items() if choice in ("auto", name)]
 
@@ -69,7 +80,28 @@ class FrequencyControl:
         Where the frequency is fixed, it is the cap in force, at which a busy processor runs, or
         ``frequency_max_hz`` where the kernel shows no cap. A duty cycle is not a frequency: its
         whole range is offered only if the profile asks for ``duty-cycle`` by name.
+
+        Of measured points those stay that can be set, or are in force already. Where there are
+        none, the processor is taken by its law, as one without points.
         """
+        if not compute.points:
+            return self._reachable(compute)
+        dropped = {
+            point.name: why for point in compute.points if (why := self._why_not(point.setting))
+        }
+        points = tuple(point for point in compute.points if point.name not in dropped)
+        if points:
+            return Reach(replace(compute, points=points), "", dropped)
+        by_law = self._reachable(replace(compute, points=()))
+        return by_law._replace(dropped=dropped)
+
+    def _why_not(self, setting: ComputeSetting) -> str:
+        if self._choice == "none":
+            return "" if self.setting.in_force(setting) else 'frequency_control = "none"'
+        return self.setting.why_not(setting)
+
+    def _reachable(self, compute: ComputeModel) -> Reach:
+        """What can be set of a processor that is taken by its law."""
         if self._choice == "duty-cycle":
             return Reach(compute, "")
         why = 'frequency_control = "none"'
@@ -90,6 +122,19 @@ class FrequencyControl:
             compute, frequency_min_hz=fixed_hz, frequency_max_hz=fixed_hz, frequency_steps_hz=()
         )
         return Reach(fixed, why)
+
+    def apply(self, setting: ComputeSetting) -> AppliedSetting:
+        """Set a measured operating point; with ``"none"`` it is only compared with what is so."""
+        if self._choice != "none":
+            return self.setting.apply(setting)
+        whole = self.setting.in_force(setting)
+        note = 'the operating point is not set: frequency_control = "none"'
+        return AppliedSetting(
+            setting=setting if whole else ComputeSetting(),
+            whole=whole,
+            means="none",
+            notes=() if whole else (note,),
+        )
 
     def cap(self, frequency_hz: float) -> FrequencyCap:
         """Cap the frequency by the first means that can; the notes say why others could not."""

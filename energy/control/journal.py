@@ -7,8 +7,8 @@ SIGKILL or a power cut the lines are still in the file: the next agent, ``fimi a
 steers a machine at a time: the journal is locked for as long as the process lives, and the kernel
 releases the lock of a process that dies.
 
-Only the kernel's frequency and quota files, power modes and queueing disciplines are ever restored,
-whatever a journal says.
+Only the kernel's frequency files of processor and GPU, its quota files, power modes and queueing
+disciplines are ever restored, whatever a journal says.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import fcntl
 import logging
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +33,7 @@ FILE_NAME = "restore.jsonl"
 
 _FILES = re.compile(
     r"^sys/(devices/system/cpu/cpufreq/policy\d+/scaling_(min|max)_freq"
+    r"|class/devfreq/[\w.:-]*(gpu|gp10b|gv11b|ga10b)[\w.:-]*/(min|max)_freq"
     r"|fs/cgroup/([\w@.:\\-]+/)*cpu\.max)$"
 )
 _INTERFACE = re.compile(r"^[\w.:-]{1,15}$")
@@ -135,6 +137,17 @@ class Journal:
         if not self._changes:
             self.close()
 
+    def put_back(self, which: Callable[[Change], bool]) -> list[str]:
+        """Undo some of the changes; the others stay.
+
+        Returns:
+            One sentence for each change that could not be undone; it stays in the journal.
+        """
+        if not any(which(change) for change in self._changes):
+            return []
+        self.claim()
+        return self._undo(which)
+
     def recover(self) -> list[str]:
         """Undo the changes that a dead process has left.
 
@@ -189,21 +202,24 @@ class Journal:
     def _boot_id(self) -> str:
         return read_text(self._root / "proc/sys/kernel/random/boot_id") or ""
 
-    def _undo(self) -> list[str]:
+    def _undo(self, which: Callable[[Change], bool] = lambda change: True) -> list[str]:
         """Undo changes, the last one first; keeps those that failed, and returns why."""
         boot_id, problems, tried = self._boot_id(), [], -1
+        kept = [change for change in self._changes if not which(change)]
         # A reboot has undone everything but the power mode.
-        left = [c for c in self._changes if c.boot_id == boot_id or c.kind == "power-mode"]
+        left = [c for c in self._changes if which(c)]
+        left = [c for c in left if c.boot_id == boot_id or c.kind == "power-mode"]
         while left and len(left) != tried:
             # The kernel refuses a minimum above the maximum: what fails may work after the rest.
             tried = len(left)
             answers = [(change, self._undo_one(change)) for change in reversed(left)]
             left = [change for change, problem in reversed(answers) if problem]
             problems = [problem for _, problem in answers if problem]
-        self._changes = left
+        stays = [change for change in self._changes if change in kept or change in left]
+        self._changes = stays
         assert self._file is not None
         os.ftruncate(self._file, 0)
-        self._append(left)
+        self._append(stays)
         return problems
 
     def _undo_one(self, change: Change) -> str:

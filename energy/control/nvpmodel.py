@@ -45,6 +45,26 @@ class PowerModes:
         self._journal = journal
         self._run = run
 
+    def numbers(self) -> tuple[int, ...]:
+        """The modes that this user may set; none where there are none."""
+        text = read_text(self._config)
+        return tuple(modes_hz(text)) if text is not None and self.limits_hz() else ()
+
+    def present(self) -> int | None:
+        """The mode in force; ``None`` if it cannot be read."""
+        return present_mode(self._run(["nvpmodel", "-q"]).out)
+
+    def why_not(self, mode: int) -> str:
+        """Why a mode cannot be set, as far as can be seen; empty if it can, or is in force."""
+        text = read_text(self._config)
+        if text is None:
+            return f"no power modes: {self._config} cannot be read (not a Jetson)"
+        if mode not in modes_hz(text):
+            return f"there is no power mode {mode} in {self._config}"
+        if self.present() == mode or self.limits_hz():
+            return ""
+        return "power modes need nvpmodel, root, and a journal that can be written"
+
     def limits_hz(self) -> tuple[float | None, ...]:
         """CPU limits of the modes that this user may set, Hz; ``None`` for a mode without limit."""
         text = read_text(self._config)
@@ -65,6 +85,15 @@ class PowerModes:
         if not enough and not unlimited:
             return refused(f"no power mode in {self._config} reaches {frequency_hz:.4g} Hz")
         limit_hz, mode = min(enough) if enough else unlimited[0]
+        return self._set(mode, limit_hz)
+
+    def set(self, mode: int) -> FrequencyCap:
+        """Set a mode by its number; its CPU limit becomes the cap."""
+        if why := self.why_not(mode):
+            return refused(why)
+        return self._set(mode, modes_hz(read_text(self._config) or "").get(mode))
+
+    def _set(self, mode: int, limit_hz: float | None) -> FrequencyCap:
         try:
             self._journal.claim()
             asked = self._run(["nvpmodel", "-q"])

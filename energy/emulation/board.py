@@ -34,26 +34,35 @@ from msgspec.structs import replace
 from fimi.energy.clock import VirtualClock
 from fimi.energy.cost_model import (
     BoardModel,
+    ComputePoint,
     OperatingPoint,
     compute_time_s,
     formula_power_w,
+    measured_point,
     operating_frequency_hz,
-    uplink_rate_bps,
+    point_rate_bps,
+    sending_power_w,
+    speed_hz,
 )
 from fimi.energy.emulation.boards import BoardDeclaration
 from fimi.energy.emulation.meter import EmulatedMeter
 from fimi.energy.hardware import Applied, Hardware, HardwareDescription, Observation
 from fimi.energy.meters import MeterDescription
+from fimi.errors import InputError
 
-_TRUTH, _ROUND, _TRIAL, _IDLE = 2, 3, 5, 6  # 4 is that of a board with physics
+# 4 is that of a board with physics.
+_TRUTH, _ROUND, _TRIAL, _IDLE, _PARTS = 2, 3, 5, 6, 7
+_POINT_ERROR = 1.0 / 3.0
 
 
 class Disturbance(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How far the truth lies from the declaration. If all are zero, the declaration is true.
 
     Attributes:
-        profile_error: relative standard deviation of the true κ, C, idle power, P_act and channel
-            gain around the declared ones, fixed for a board's life.
+        profile_error: relative standard deviation of the true κ, C, idle power, P_act, channel
+            gain, P_el and joules per bit around the declared ones, fixed for a board's life. κ and
+            c err together. All measured points err together in seconds as C does and in watts as
+            P_act does; on top of that each errs on its own by a third of it.
         load_sd: relative standard deviation of the cycles a sample takes, per round.
         fading_sd_db: standard deviation of the channel gain, dB, per round.
     """
@@ -89,7 +98,9 @@ class VirtualBoard(Hardware):
         self._disturbance = disturbance or Disturbance()
         self.clock: VirtualClock = VirtualClock(start_s)
         truth = self._stream(_TRUTH)
-        self.truth = _disturbed(declaration.model, self._disturbance.profile_error, truth)
+        self.truth = _disturbed(
+            declaration.model, self._disturbance.profile_error, truth, self._stream(_PARTS)
+        )
         """The true cost model, without load and fading."""
         meter_error = truth.normal(0.0, declaration.meter.relative_uncertainty)
         self.recorder: EmulatedMeter = self._make_meter(
@@ -99,8 +110,11 @@ class VirtualBoard(Hardware):
             resting_power_w=self.truth.idle_power_w,
             clock=self.clock,
         )
-        self._frequency_hz = self.truth.compute.frequency_max_hz
-        self._uplink: tuple[float, float] | None = None
+        self._true_points = {point.name: point for point in self.truth.compute.points}
+        self._point: ComputePoint | None = None
+        self._frequency_hz = 0.0
+        self._run_free()
+        self._uplink: OperatingPoint | None = None
         self._load = 1.0
         self._fading = 1.0
         self.begin_round(0)
@@ -116,38 +130,60 @@ class VirtualBoard(Hardware):
         return self._declaration.model
 
     def apply(self, point: OperatingPoint) -> Applied:
-        """Run at the lowest operating point that is not below the planned frequency.
+        """Run at the measured point that the plan names, else at the lowest that is not slower.
 
-        The uplink rate read back is the present one; it changes with fading from round to round.
+        Where nothing was measured it is the lowest frequency that is not below the planned one. The
+        frequency of a measured point is its declared speed. The uplink rate read back is the
+        present one; it changes with fading from round to round.
+
+        Raises:
+            InputError: the plan names a point that this board does not have.
         """
-        compute, link = self.truth.compute, self.truth.link
-        self._frequency_hz = operating_frequency_hz(compute, point.frequency_hz)
-        power_w = min(point.transmit_power_w, link.transmit_power_max_w)
-        self._uplink = (point.bandwidth_hz, power_w)
+        compute, link = self.model().compute, self.truth.link
+        if point.setting and point.setting not in self._true_points:
+            known = ", ".join(repr(name) for name in self._true_points) or "none"
+            raise InputError(
+                f"device {self._index} ({self._declaration.board}) has no operating point "
+                f"{point.setting!r}; it has {known}. Plan again with its present profile"
+            )
+        self._point = measured_point(compute, point)
+        if self._point is None:
+            self._frequency_hz = operating_frequency_hz(compute, point.frequency_hz)
+        else:
+            self._frequency_hz = speed_hz(compute, self._point)
+        wanted_w = point.transmit_power_w
+        power_w = min(sending_power_w(link, wanted_w), link.transmit_power_max_w)
+        self._uplink = replace(point, transmit_power_w=power_w)
         settings = (
             ("frequency", point.frequency_hz, self._frequency_hz, "Hz"),
-            ("transmit power", point.transmit_power_w, power_w, "W"),
+            ("transmit power", wanted_w, power_w, "W"),
         )
+        notes = [
+            f"{name} {wanted:.4g} {unit} is above this board's highest, {highest:.4g} {unit}, "
+            "which is set instead"
+            for name, wanted, highest, unit in settings
+            if highest < wanted * (1.0 - 1e-9)
+        ]
+        if power_w > wanted_w * (1.0 + 1e-9):
+            notes.append(
+                f"transmit power {wanted_w:.4g} W cannot be set on this radio, which always sends "
+                f"with {power_w:.4g} W"
+            )
         return Applied(
             frequency_hz=self._frequency_hz,
             frequency_control="emulated",
-            rate_bps=self._rate_bps(*self._uplink),
+            rate_bps=self._rate_bps(self._uplink),
             rate_control="emulated",
-            notes=tuple(
-                f"{name} {wanted:.4g} {unit} is above this board's highest, {highest:.4g} {unit}, "
-                "which is set instead"
-                for name, wanted, highest, unit in settings
-                if highest < wanted * (1.0 - 1e-9)
-            ),
+            notes=tuple(notes),
         )
 
     def uplink_rate_bps(self) -> float:
         """The uplink's rate at this moment, bit/s; 0 before any plan was applied."""
-        return 0.0 if self._uplink is None else self._rate_bps(*self._uplink)
+        return 0.0 if self._uplink is None else self._rate_bps(self._uplink)
 
     def restore(self) -> None:
         """Return to the highest frequency and give back the share of the uplink."""
-        self._frequency_hz = self.truth.compute.frequency_max_hz
+        self._run_free()
         self._uplink = None
 
     def join_fleet(self, fleet_time_s: float) -> None:
@@ -186,7 +222,10 @@ class VirtualBoard(Hardware):
 
     @abc.abstractmethod
     def achieved_frequency_hz(self) -> float | None:
-        """Mean frequency of this round's computing, Hz; ``None`` before there was any."""
+        """Mean frequency of this round's computing, Hz; ``None`` before there was any.
+
+        At measured points: the mean of their declared speeds.
+        """
 
     @abc.abstractmethod
     def _idle_until(self, instant_s: float) -> None:
@@ -195,8 +234,17 @@ class VirtualBoard(Hardware):
     def _make_meter(self, description: MeterDescription, **settings: Any) -> EmulatedMeter:
         return EmulatedMeter(description, **settings)
 
-    def _share_of_uplink(self, size_bytes: int) -> tuple[float, float]:
-        """Bandwidth, Hz, and transmit power, W, to send something with.
+    def _run_free(self) -> None:
+        """The fastest point, or the highest frequency."""
+        compute = self.model().compute
+        points = compute.points
+        self._point = min(points, key=lambda p: (p.seconds_per_sample, p.power_w), default=None)
+        self._frequency_hz = (
+            compute.frequency_max_hz if self._point is None else speed_hz(compute, self._point)
+        )
+
+    def _share_of_uplink(self, size_bytes: int) -> OperatingPoint:
+        """The share of the uplink to send something with, at the power that the radio sends with.
 
         Raises:
             RuntimeError: before any plan was applied.
@@ -208,10 +256,16 @@ class VirtualBoard(Hardware):
             )
         return self._uplink
 
-    def _rate_bps(self, bandwidth_hz: float, power_w: float, fading: float = 1.0) -> float:
+    def _rate_bps(self, share: OperatingPoint, fading: float = 1.0) -> float:
         link = self.truth.link
         gain = link.channel_gain * self._fading * fading
-        return float(uplink_rate_bps(bandwidth_hz, power_w, gain, link.noise_density_w_per_hz))
+        return point_rate_bps(replace(link, channel_gain=gain), share)
+
+    def _upload_power_w(self, share: OperatingPoint, rate_bps: float) -> float:
+        """Power above idle while sending, W: transmit power, electronics, and the host's part."""
+        link = self.truth.link
+        per_bit_w = link.energy_per_bit_j * rate_bps
+        return share.transmit_power_w + link.electronics_power_w + per_bit_w
 
     def _stream(self, purpose: int, number: int = 0) -> np.random.Generator:
         key = (purpose, self._index, number)
@@ -242,20 +296,25 @@ class EmulatedBoard(VirtualBoard):
     def has_computed(self, samples: float) -> None:
         """Compute at the operating point in force, under this round's background load."""
         compute = self.truth.compute
-        cycles = samples * compute.cycles_per_sample * self._load
-        duration_s = float(compute_time_s(cycles, self._frequency_hz))
-        power_w = formula_power_w(compute, self._frequency_hz)
+        if self._point is not None:
+            true = self._true_points[self._point.name]
+            duration_s, power_w = samples * true.seconds_per_sample * self._load, true.power_w
+        else:
+            cycles = samples * compute.cycles_per_sample * self._load
+            duration_s = float(compute_time_s(cycles, self._frequency_hz))
+            power_w = formula_power_w(compute, self._frequency_hz)
         self.recorder.observe(duration_s, self.truth.idle_power_w + power_w)
 
     def has_sent(self, size_bytes: int) -> None:
-        """Send over the planned share of the band at the planned power.
+        """Send over the planned share of the band, at the planned power if that can be set.
 
         Raises:
             RuntimeError: before any plan was applied.
         """
-        bandwidth_hz, power_w = self._share_of_uplink(size_bytes)
-        duration_s = 8.0 * size_bytes / self._rate_bps(bandwidth_hz, power_w)
-        self.recorder.observe(duration_s, self.truth.idle_power_w + power_w)
+        share = self._share_of_uplink(size_bytes)
+        rate_bps = self._rate_bps(share)
+        power_w = self._upload_power_w(share, rate_bps)
+        self.recorder.observe(8.0 * size_bytes / rate_bps, self.truth.idle_power_w + power_w)
 
     def _idle_until(self, instant_s: float) -> None:
         self.recorder.observe_until(instant_s, self.truth.idle_power_w)
@@ -267,16 +326,36 @@ def _factor(random: np.random.Generator, relative_sd: float) -> float:
     return math.exp(random.normal(-variance / 2.0, math.sqrt(variance)))
 
 
-def _disturbed(model: BoardModel, relative_sd: float, random: np.random.Generator) -> BoardModel:
+def _disturbed(
+    model: BoardModel, relative_sd: float, random: np.random.Generator, parts: np.random.Generator
+) -> BoardModel:
+    """The truth; ``parts`` draws for what not every board has, so that the rest does not change."""
     kappa, cycles, idle, active, gain = (_factor(random, relative_sd) for _ in range(5))
+    electronics, per_bit = _factor(parts, relative_sd), _factor(parts, relative_sd)
+    compute, link = model.compute, model.link
+    own_sd = _POINT_ERROR * relative_sd
     return replace(
         model,
         compute=replace(
-            model.compute,
-            capacitance_w_per_hz3=model.compute.capacitance_w_per_hz3 * kappa,
-            cycles_per_sample=model.compute.cycles_per_sample * cycles,
-            active_power_w=model.compute.active_power_w * active,
+            compute,
+            capacitance_w_per_hz3=compute.capacitance_w_per_hz3 * kappa,
+            linear_power_w_per_hz=compute.linear_power_w_per_hz * kappa,
+            cycles_per_sample=compute.cycles_per_sample * cycles,
+            active_power_w=compute.active_power_w * active,
+            points=tuple(
+                replace(
+                    point,
+                    seconds_per_sample=point.seconds_per_sample * cycles * _factor(parts, own_sd),
+                    power_w=point.power_w * active * _factor(parts, own_sd),
+                )
+                for point in compute.points
+            ),
         ),
-        link=replace(model.link, channel_gain=model.link.channel_gain * gain),
+        link=replace(
+            link,
+            channel_gain=link.channel_gain * gain,
+            electronics_power_w=link.electronics_power_w * electronics,
+            energy_per_bit_j=link.energy_per_bit_j * per_bit,
+        ),
         idle_power_w=model.idle_power_w * idle,
     )

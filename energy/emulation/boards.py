@@ -10,13 +10,20 @@ makes and their figures: :mod:`fimi.energy.emulation.presets`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from msgspec import Struct
 
-from fimi.energy.cost_model import BoardModel, ComputeModel, LinkModel
-from fimi.energy.emulation.presets import PRESETS
+from fimi.energy.cost_model import (
+    BoardModel,
+    ComputeModel,
+    ComputePoint,
+    ComputeSetting,
+    LinkModel,
+)
+from fimi.energy.emulation.presets import PRESETS, BoardPreset
+from fimi.energy.emulation.radios import as_in_the_paper
 from fimi.energy.meters import MeterDescription
 
 THERMAL_NOISE_W_PER_HZ = 10 ** (-174 / 10) * 1e-3
@@ -26,6 +33,12 @@ REFERENCE_CYCLES_PER_SAMPLE = 1.0e7
 """C of a small convolutional network on the reference board
 (:attr:`fimi.energy.emulation.presets.BoardPreset.cycles_factor`)."""
 
+RadioKind = Literal["wifi", "paper"]
+"""``wifi``: the make's radio as it is. ``paper``: settable power, which is all that sending
+costs."""
+WorkKind = Literal["training", "stress"]
+"""``training``: what boards do in a federation. ``stress``: arithmetic on all cores, to try heat.
+"""
 
 _PLACE = 1  # first word of a stream's spawn key; fimi.energy.emulation.board has 2 and 3
 
@@ -55,6 +68,8 @@ def declare_board(
     noise_density_w_per_hz: float = THERMAL_NOISE_W_PER_HZ,
     path_loss_db: tuple[float, float] = (95.0, 115.0),
     downlink_rate_bps: tuple[float, float] = (10e6, 20e6),
+    radio: RadioKind = "wifi",
+    work: WorkKind = "training",
 ) -> BoardDeclaration:
     """Declare one device.
 
@@ -65,7 +80,10 @@ def declare_board(
         cycles_per_sample: C on the reference board; the make's efficiency scales it.
         noise_density_w_per_hz: N0.
         path_loss_db: range from which the device's path loss is drawn, dB.
-        downlink_rate_bps: range from which its downlink rate is drawn, bit/s.
+        downlink_rate_bps: range from which its downlink rate is drawn, bit/s; a radio receives no
+            faster than it sends.
+        radio: the make's own radio, or the paper's.
+        work: what its processor does. A make that trains on its GPU does ``stress`` on its CPU.
 
     Raises:
         ValueError: for a make that does not exist.
@@ -75,23 +93,23 @@ def declare_board(
         raise ValueError(f"no emulated board is called {name!r}; there are {', '.join(PRESETS)}")
     place = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_PLACE, index)))
     loss_db, rate_bps = place.uniform(*path_loss_db), place.uniform(*downlink_rate_bps)
+    sender = preset.radio if radio == "wifi" else as_in_the_paper(preset.radio)
+    if sender.rate_cap_bps is not None:
+        rate_bps = min(rate_bps, sender.rate_cap_bps)
     return BoardDeclaration(
         board=name,
         model=BoardModel(
-            compute=ComputeModel(
-                cycles_per_sample=cycles_per_sample * preset.cycles_factor,
-                capacitance_w_per_hz3=preset.capacitance_w_per_hz3,
-                frequency_min_hz=preset.frequency_min_hz,
-                frequency_max_hz=preset.frequency_max_hz,
-                frequency_steps_hz=preset.frequency_steps_hz,
-                active_power_w=preset.active_power_w,
-            ),
+            compute=_compute(preset, cycles_per_sample * preset.cycles_factor, work),
             link=LinkModel(
                 channel_gain=10.0 ** (-loss_db / 10.0),
                 noise_density_w_per_hz=noise_density_w_per_hz,
-                transmit_power_max_w=preset.transmit_power_max_w,
+                transmit_power_max_w=sender.transmit_power_max_w,
                 downlink_rate_bps=rate_bps,
-                receive_power_w=preset.receive_power_w,
+                receive_power_w=sender.receive_power_w,
+                electronics_power_w=sender.electronics_power_w,
+                energy_per_bit_j=sender.energy_per_bit_j,
+                rate_cap_bps=sender.rate_cap_bps,
+                power_settable=sender.power_settable,
             ),
             idle_power_w=preset.idle_power_w,
         ),
@@ -132,4 +150,29 @@ def fleet(
     return tuple(
         declare_board(boards[index % len(boards)], seed=seed, index=index, **others)
         for index in range(count)
+    )
+
+
+def _compute(preset: BoardPreset, cycles_per_sample: float, work: WorkKind) -> ComputeModel:
+    law = preset.training if work == "training" else preset.stress
+    top_s = cycles_per_sample / preset.frequency_max_hz
+    return ComputeModel(
+        cycles_per_sample=cycles_per_sample,
+        capacitance_w_per_hz3=law.capacitance_w_per_hz3,
+        linear_power_w_per_hz=law.linear_power_w_per_hz,
+        active_power_w=law.active_power_w,
+        frequency_min_hz=preset.frequency_min_hz,
+        frequency_max_hz=preset.frequency_max_hz,
+        frequency_steps_hz=preset.frequency_steps_hz,
+        points=()
+        if work == "stress"
+        else tuple(
+            ComputePoint(
+                name=f"gpu {step.gpu_hz / 1e6:.6g} MHz",
+                seconds_per_sample=top_s * step.relative_time,
+                power_w=step.power_w,
+                setting=ComputeSetting(gpu_hz=step.gpu_hz),
+            )
+            for step in preset.gpu_steps
+        ),
     )

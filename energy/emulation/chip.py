@@ -1,10 +1,8 @@
-"""Properties of chips and radios that a cost model leaves out: voltage, leakage, heat, radio tails.
+"""Properties of chips that a cost model leaves out: voltage, leakage, heat, throttling.
 
 * :class:`ChipTraits`   operating voltages, leakage, thermal mass and throttling of one make
-* :class:`Radio`     electronics, joules per bit, tail and fading of one make
-* :data:`SILICON`, :data:`RADIO`  one of each per make of
-  :data:`fimi.energy.emulation.presets.PRESETS`
-* :class:`Chip`      one chip that warms up, leaks and throttles
+* :data:`SILICON`       one for each make of :data:`fimi.energy.emulation.presets.PRESETS`
+* :class:`Chip`         one chip that warms up, leaks and throttles
 
 Sources. A figure marked with one of these keys was read there; all others are our estimates.
 
@@ -19,19 +17,17 @@ Sources. A figure marked with one of these keys was read there; all others are o
              43 to 44 °C while the rail POM_5V_IN reads 4.1 to 4.5 W
     [orin]   NVIDIA's power and thermal guide of the Jetson Orin Nano: software throttling near
              the recommended limit, which lies some ten degrees below the shutdown at 97 °C
-    [psm]    Saha and others, Revisiting 802.11 Power Consumption Modeling in Smartphones: radios
-             that save power stay awake for a while after the last frame; Serrano and others,
-             Per-Frame Energy Consumption in 802.11 Devices: sending costs the host per frame too
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from msgspec import Struct
 
-from fimi.energy.cost_model import BoardModel, Positive
+from fimi.energy.cost_model import BoardModel, Positive, formula_power_w
 
 
 class ChipTraits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -68,24 +64,6 @@ class ChipTraits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         warmer = (temperature_c - 45.0) / self.leakage_doubling_k
         growth = math.exp(math.log(2.0) * min(warmer, 6.0))
         return self.leakage_w * voltage_v / self.voltages_v[-1] * growth
-
-
-class Radio(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a make's radio has beyond the transmit power.
-
-    Attributes:
-        electronics_w: extra power while sending, above the transmit power, W.
-        energy_per_bit_j: energy that the host takes for every sent bit, J.
-        tail_power_w: extra power after the last frame until the radio sleeps, W.
-        tail_s: how long that lasts, s.
-        coherence_s: time after which fading is drawn again, s.
-    """
-
-    electronics_w: float
-    energy_per_bit_j: float
-    tail_power_w: float
-    tail_s: float
-    coherence_s: float = 0.5
 
 
 SILICON: dict[str, ChipTraits] = {
@@ -147,39 +125,39 @@ SILICON: dict[str, ChipTraits] = {
 }
 """Chips by make."""
 
-_WIFI = Radio(electronics_w=0.35, energy_per_bit_j=6e-9, tail_power_w=0.22, tail_s=0.2)  # [psm]
-_WIFI_CARD = Radio(electronics_w=0.6, energy_per_bit_j=8e-9, tail_power_w=0.35, tail_s=0.1)
-RADIO: dict[str, Radio] = {
-    "raspberry-pi-4": _WIFI,
-    "raspberry-pi-5": _WIFI,
-    "jetson-nano": _WIFI_CARD,
-    "jetson-orin-nano": _WIFI_CARD,
-    "mini-pc": _WIFI_CARD,
-}
-"""Radios by make."""
-
 
 class Chip:
     """A chip in virtual time.
 
     It agrees with a cost model in two states: cold and idle it draws the model's idle power, cold
     and at the highest frequency the model's busy power. In between it follows C V² f and its
-    leakage, so that the model's κ f³ is wrong to the extent that V is not in proportion to f.
+    leakage, so that a law of the frequency is wrong to the extent that V² f does not follow it. At
+    a measured operating point it draws what was measured there while it is cold, and leaks more
+    when it is warm. The speeds of measured points then stand for the frequencies.
+
+    Args:
+        silicon: of the make.
+        board: cost model that it agrees with in these states.
+        speeds_hz: speeds of the measured points, in any order; empty where there are none.
     """
 
-    def __init__(self, silicon: ChipTraits, board: BoardModel) -> None:
+    def __init__(
+        self, silicon: ChipTraits, board: BoardModel, speeds_hz: Sequence[float] = ()
+    ) -> None:
         self._silicon = silicon
         compute = board.compute
-        steps = compute.frequency_steps_hz
-        self._steps = steps or tuple(
+        steps = sorted(set(speeds_hz)) or compute.frequency_steps_hz
+        self._steps = tuple(steps) or tuple(
             np.linspace(compute.frequency_min_hz, compute.frequency_max_hz, 21).tolist()
         )
-        self._floor_v = silicon.voltage_v(self._steps[0])
-        top_hz, cold_c = compute.frequency_max_hz, silicon.ambient_c
-        top_v = silicon.voltage_v(top_hz)
-        rest_leakage_w = silicon.leakage_at_w(self._floor_v, cold_c)
-        more_leakage_w = silicon.leakage_at_w(top_v, cold_c) - rest_leakage_w
-        busy_w = compute.capacitance_w_per_hz3 * top_hz**3
+        # A GPU's voltages are taken from the table of the same share of the highest clock.
+        self._clock_per_speed = compute.frequency_max_hz / self._steps[-1]
+        self._floor_v = self._voltage_v(self._steps[0])
+        cold_c = silicon.ambient_c
+        top_hz, top_v = self._steps[-1], self._voltage_v(self._steps[-1])
+        self._cold_leakage_w = silicon.leakage_at_w(self._floor_v, cold_c)
+        more_leakage_w = silicon.leakage_at_w(top_v, cold_c) - self._cold_leakage_w
+        busy_w = formula_power_w(compute, compute.frequency_max_hz) - compute.active_power_w
         self.capacitance_f = (busy_w - more_leakage_w) / (top_v**2 * top_hz)
         """C of C V² f, F."""
         if self.capacitance_f <= 0.0:
@@ -188,7 +166,7 @@ class Chip:
                 f"{more_leakage_w:.3g} W that leakage grows by on the way there"
             )
         self._active_w = compute.active_power_w
-        self._rest_w = max(0.0, board.idle_power_w - rest_leakage_w)
+        self._rest_w = max(0.0, board.idle_power_w - self._cold_leakage_w)
         self.temperature_c = silicon.ambient_c
         """Present temperature, °C."""
         self._held_hz = math.inf
@@ -203,10 +181,22 @@ class Chip:
 
     def busy_power_w(self, frequency_hz: float) -> float:
         """Board power while computing, W."""
-        voltage_v = self._silicon.voltage_v(frequency_hz)
+        voltage_v = self._voltage_v(frequency_hz)
         leakage_w = self._silicon.leakage_at_w(voltage_v, self.temperature_c)
         dynamic_w = self.capacitance_f * voltage_v**2 * frequency_hz
         return self._rest_w + leakage_w + self._active_w + dynamic_w
+
+    def measured_power_w(self, power_w: float, speed_hz: float) -> float:
+        """Board power at a measured point, W.
+
+        Args:
+            power_w: what was measured above idle while the chip was cold, W.
+            speed_hz: of the point, Hz.
+        """
+        voltage_v, silicon = self._voltage_v(speed_hz), self._silicon
+        warm_w = silicon.leakage_at_w(voltage_v, self.temperature_c)
+        cold_w = silicon.leakage_at_w(voltage_v, silicon.ambient_c)
+        return self._rest_w + self._cold_leakage_w + power_w + warm_w - cold_w
 
     def frequency_hz(self, cap_hz: float) -> float:
         """Frequency that the firmware allows at present under a cap, Hz."""
@@ -230,3 +220,6 @@ class Chip:
         elif self.temperature_c < self._silicon.release_c and self._held_hz < math.inf:
             above = [step for step in self._steps if step > self._held_hz * (1.0 + 1e-9)]
             self._held_hz = above[0] if above else math.inf
+
+    def _voltage_v(self, frequency_hz: float) -> float:
+        return self._silicon.voltage_v(frequency_hz * self._clock_per_speed)

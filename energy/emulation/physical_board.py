@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
+from fimi.energy.cost_model import speed_hz
 from fimi.energy.emulation.board import VirtualBoard
 from fimi.energy.emulation.boards import BoardDeclaration
-from fimi.energy.emulation.chip import RADIO, SILICON, Chip
+from fimi.energy.emulation.chip import SILICON, Chip
 from fimi.energy.emulation.meter import EmulatedMeter
+from fimi.energy.emulation.presets import PRESETS
 from fimi.energy.emulation.sampled_meter import SampledMeter
 from fimi.energy.hardware import Observation
 from fimi.energy.meters import MeterDescription
@@ -51,7 +53,7 @@ class PhysicalBoard(VirtualBoard):
     """An emulated board with voltage, leakage, heat, throttling and a fading channel.
 
     Args:
-        declaration: what the planner is told of it; its make decides chip and radio.
+        declaration: what the planner is told of it; its make decides chip and radio tail.
         surroundings: heat, other programs, noise and losses of the meter.
         others: those of :class:`fimi.energy.emulation.board.VirtualBoard`.
 
@@ -74,10 +76,12 @@ class PhysicalBoard(VirtualBoard):
         self._luck = np.random.default_rng(0)
         super().__init__(declaration, **others)
         silicon = SILICON[declaration.board]
-        self.chip = Chip(silicon, self.truth)
+        compute = self.model().compute
+        speeds_hz = [speed_hz(compute, point) for point in compute.points]
+        self.chip = Chip(silicon, self.truth, speeds_hz)
         """Its processor."""
         self.chip.temperature_c += self._surroundings.warmer_k
-        self._radio = RADIO[declaration.board]
+        self._radio = PRESETS[declaration.board].radio
         self._awake_until_s = -math.inf
         self._achieved_hz: float | None = None
         self._steps_told = 0
@@ -114,7 +118,9 @@ class PhysicalBoard(VirtualBoard):
 
     def has_computed(self, samples: float) -> None:
         """Compute at the frequency that the firmware allows, beside other programs."""
-        cycles = samples * self.truth.compute.cycles_per_sample * self._load
+        # At measured points in cycles as declared: what errs there is the seconds per sample.
+        of_a_sample = self.truth if self._point is None else self.model()
+        cycles = samples * of_a_sample.compute.cycles_per_sample * self._load
         if cycles <= 0.0:
             return
         expected_s = cycles / self.chip.frequency_hz(self._frequency_hz)
@@ -122,12 +128,13 @@ class PhysicalBoard(VirtualBoard):
         began_s, area = self.clock.now_s(), 0.0
         while cycles > 0.0:
             frequency_hz = self.chip.frequency_hz(self._frequency_hz)
-            speed_hz = frequency_hz * (1.0 - self._background())
-            duration_s = min(step_s, cycles / speed_hz)
-            cycles -= speed_hz * duration_s
-            if cycles < speed_hz * 1e-9:
+            speed, power_w = self._working(frequency_hz)
+            speed *= 1.0 - self._background()
+            duration_s = min(step_s, cycles / speed)
+            cycles -= speed * duration_s
+            if cycles < speed * 1e-9:
                 cycles = 0.0
-            self._draw(duration_s, self.chip.busy_power_w(frequency_hz))
+            self._draw(duration_s, power_w)
             self.chip.govern(self._frequency_hz)
             area += frequency_hz * duration_s
         self._achieved_hz = area / (self.clock.now_s() - began_s)
@@ -138,19 +145,17 @@ class PhysicalBoard(VirtualBoard):
         Raises:
             RuntimeError: before any plan was applied.
         """
-        bandwidth_hz, power_w = self._share_of_uplink(size_bytes)
-        radio = self._radio
-        bits, mean_bps = 8.0 * size_bytes, self._rate_bps(bandwidth_hz, power_w)
-        block_s = max(radio.coherence_s, bits / mean_bps / _STEPS_MAX)
+        share = self._share_of_uplink(size_bytes)
+        bits, mean_bps = 8.0 * size_bytes, self._rate_bps(share)
+        block_s = max(self._radio.coherence_s, bits / mean_bps / _STEPS_MAX)
         while bits > 0.0:
             fading = 10.0 ** (self._luck.normal(0.0, self._disturbance.fading_sd_db) / 10.0)
-            rate_bps = self._rate_bps(bandwidth_hz, power_w, fading)
+            rate_bps = self._rate_bps(share, fading)
             duration_s = min(block_s, bits / rate_bps)
             bits -= rate_bps * duration_s
             if bits < rate_bps * 1e-9:
                 bits = 0.0
-            extra_w = power_w + radio.electronics_w + radio.energy_per_bit_j * rate_bps
-            self._rest_for(duration_s, extra_w)
+            self._rest_for(duration_s, self._upload_power_w(share, rate_bps))
         self._stay_awake()
 
     def join_fleet(self, fleet_time_s: float) -> None:
@@ -167,6 +172,18 @@ class PhysicalBoard(VirtualBoard):
     def _make_meter(self, description: MeterDescription, **settings: Any) -> EmulatedMeter:
         noise, dropped = self._surroundings.relative_noise, self._surroundings.dropped
         return SampledMeter(description, relative_noise=noise, dropped=dropped, **settings)
+
+    def _working(self, frequency_hz: float) -> tuple[float, float]:
+        """Cycles of the training in a second, Hz, and board power, W, at an allowed frequency."""
+        if self._point is None:
+            return frequency_hz, self.chip.busy_power_w(frequency_hz)
+        compute, name = self.model().compute, self._point.name
+        if frequency_hz < self._frequency_hz:  # heat holds it at a slower point
+            slower = [p for p in compute.points if speed_hz(compute, p) <= frequency_hz]
+            name = min(slower, key=lambda p: (p.seconds_per_sample, p.power_w)).name
+        true = self._true_points[name]
+        speed = compute.cycles_per_sample / true.seconds_per_sample
+        return speed, self.chip.measured_power_w(true.power_w, frequency_hz)
 
     def _rest_for(self, duration_s: float, extra_w: float) -> None:
         """Let the processor rest, except for other programs; the chip cools down."""

@@ -22,7 +22,7 @@ from fimi.energy.meters import MeterUnavailableError
 from fimi.energy.meters.vcgencmd import Ask
 from fimi.energy.observe.cycles import Cycles
 from fimi.energy.observe.throttling import Throttling
-from fimi.energy.sysfs import complete, read_count, read_signed, read_text
+from fimi.energy.sysfs import complete, read_count, read_signed, read_text, switched_off
 
 _PROCESSOR = re.compile(r"cpu|x86_pkg|soc", re.IGNORECASE)
 _COLDEST_C, _HOTTEST_C = -40.0, 150.0
@@ -38,11 +38,13 @@ class AchievedClock(Struct, frozen=True, kw_only=True):
         frequency_hz: while this process was busy; ``None`` if unknown.
         source: ``cycles``, ``firmware`` or ``cpufreq``.
         temperature_c: mean of all samples, °C; ``None`` if unknown.
+        gpu_hz: mean clock of the GPU while this process was busy, Hz; ``None`` if unknown.
     """
 
     frequency_hz: float | None
     source: str
     temperature_c: float | None = None
+    gpu_hz: float | None = None
 
 
 class FrequencyWatch:
@@ -53,6 +55,7 @@ class FrequencyWatch:
         throttling: polled as well, because some of its bits are set only for a time.
         period_s: time between two samples, s; 0 for those by :meth:`sample` only.
         busy_s: gives the CPU time of this process so far, s.
+        gpu_hz: gives the present clock of the GPU, Hz; ``None`` while it is off.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class FrequencyWatch:
         *,
         period_s: float = PERIOD_S,
         busy_s: Callable[[], float] = time.process_time,
+        gpu_hz: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._root = root
         self._ask = ask
@@ -70,6 +74,8 @@ class FrequencyWatch:
         self._busy_s = busy_s
         self._lock = threading.Lock()
         self._samples_hz: list[float] = []
+        self._gpu_hz = gpu_hz
+        self._samples_gpu_hz: list[float] = []
         self._zones = processor_zones(root)
         self._samples_c: list[float] = []
         self._last = (time.monotonic(), busy_s())
@@ -95,6 +101,8 @@ class FrequencyWatch:
             self._last = (now_s, busy_s)
             if busy_s - last_busy_s < _BUSY_SHARE * (now_s - last_s):
                 return
+            if (gpu_hz := self._gpu_hz()) is not None:
+                self._samples_gpu_hz.append(gpu_hz)
             if self._cycles is None and (now_hz := self._now_hz()) is not None:
                 self._samples_hz.append(now_hz)
 
@@ -102,13 +110,16 @@ class FrequencyWatch:
         """The achieved frequency since the last take."""
         with self._lock:
             mean_hz, mean_c = _mean(self._samples_hz), _mean(self._samples_c)
-            self._samples_hz, self._samples_c = [], []
+            gpu_hz = _mean(self._samples_gpu_hz)
+            self._samples_hz, self._samples_c, self._samples_gpu_hz = [], [], []
             source = "firmware" if self._ask is not None else "cpufreq"
             if self._cycles is not None:
                 mean_hz, source = self._cycles.take_hz(), "cycles"
             elif not mean_hz:
                 source = ""
-            return AchievedClock(frequency_hz=mean_hz, source=source, temperature_c=mean_c)
+            return AchievedClock(
+                frequency_hz=mean_hz, source=source, temperature_c=mean_c, gpu_hz=gpu_hz
+            )
 
     def close(self) -> None:
         """End the thread."""
@@ -125,7 +136,7 @@ class FrequencyWatch:
             answer = _CLOCK.match((self._ask("measure_clock arm") or "").strip())
             return float(answer[1]) if answer else None
         folder = self._root / "sys/devices/system/cpu/cpufreq"
-        policies = folder.glob("policy*")
+        policies = [each for each in folder.glob("policy*") if not switched_off(each)]
         now_khz = complete(read_count(policy / "scaling_cur_freq") or None for policy in policies)
         return max(now_khz) * 1e3 if now_khz else None
 

@@ -29,6 +29,7 @@ class CurvePoint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         epochs: passes over the samples.
         error: share of wrong answers on the test set, 0 to 1.
         seconds: wall time, s.
+        images: number of test images behind the error; ``None`` in files from before it was kept.
     """
 
     samples: int
@@ -36,6 +37,7 @@ class CurvePoint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     epochs: int
     error: float
     seconds: float
+    images: int | None = None
 
 
 def amounts_of(available: int, batch_size: int, count: int = 8) -> tuple[int, ...]:
@@ -150,6 +152,7 @@ def measure(
                 epochs=epochs,
                 error=1.0 - scored.accuracy,
                 seconds=clock() - began_s,
+                images=len(test),
             )
 
 

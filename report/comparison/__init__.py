@@ -4,6 +4,7 @@
 * :mod:`~fimi.report.comparison.statistics`  intervals over seeds; "never reached" is infinity
 * :mod:`~fimi.report.comparison.result`      every grid point and strategy against the baseline
 * :mod:`~fimi.report.comparison.tables`      the same as text, Markdown, CSV and JSON
+* :mod:`~fimi.report.comparison.plans`       the plans behind the runs, with bounds and gaps
 * :mod:`~fimi.report.comparison.page`        the same as a page
 * :mod:`~fimi.report.comparison.pictures`    its pictures
 """

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from fimi.record.curve import RoundPoint, price
-from fimi.record.record import RunData
+from fimi.record.record import PlanSummary, RunData
 from fimi.record.summary import summarise
 
 COSTS = ("rounds", "board_j", "dynamic_j", "duration_s", "size_bytes")
@@ -54,6 +54,7 @@ class RunFigures(Struct, frozen=True, kw_only=True):
         wall_s: how long the run took, s; ``None`` if not known.
         warnings: what else a reader must know.
         undelivered: synthetic samples that were asked for and did not come.
+        plan: the last one, without the history of its search; ``None`` if none was made.
     """
 
     points: tuple[RoundPoint, ...]
@@ -63,6 +64,7 @@ class RunFigures(Struct, frozen=True, kw_only=True):
     wall_s: float | None
     warnings: tuple[str, ...] = ()
     undelivered: int = 0
+    plan: PlanSummary | None = None
 
     @property
     def accuracy(self) -> tuple[float, ...]:
@@ -128,6 +130,7 @@ def figures_of(run: RunData) -> RunFigures:
         wall_s=run.info.wall_s,
         warnings=run.warnings,
         undelivered=run.generation.undelivered if run.generation else 0,
+        plan=run.plan and msgspec.structs.replace(run.plan, history=()),
     )
 
 

@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from fimi.record.clean import clean
+from fimi.report.comparison.plans import HEADING, plan_body, plan_columns, plan_rows
 from fimi.report.comparison.result import ExperimentResult, Record, StrategySummary, accuracy
 from fimi.report.comparison.runs import COSTS, RunFigures, point_text
 from fimi.report.comparison.statistics import Interval, Sample
@@ -53,7 +54,7 @@ class Table(Struct, frozen=True, kw_only=True):
 
 
 def tables(result: ExperimentResult) -> list[Table]:
-    """Three tables for each grid point."""
+    """Three tables for each grid point, and one of the plans where there are any."""
     found = []
     for point in result.points:
         here = [s for s in result.summaries if s.point == point]
@@ -64,6 +65,9 @@ def tables(result: ExperimentResult) -> list[Table]:
         ]
         if any(c.point == point for c in result.comparisons):
             found.append(_against(result, point, where))
+        if rows := plan_rows(here):
+            caption = f"{where}plan of a round, median over seeds"
+            found.append(Table(caption=caption, heading=HEADING, rows=rows))
     return found
 
 
@@ -74,7 +78,8 @@ def methods(result: ExperimentResult) -> list[str]:
         f"Costs are those of reaching {result.target}, up to the first round that did; receiving "
         "synthetic data counts to the first round.",
         f"Joules are {result.kind}. Whole board: all phases, idle included. Dynamic: the paper's, "
-        "compute and upload above idle.",
+        "compute and upload above idle. Those of plans are modelled; a gap is the distance from "
+        "what no plan can go below, the largest over the seeds.",
         f"In brackets: {percent} intervals; of a mean Student's t, of a median the percentile "
         "bootstrap, which is too narrow for few seeds.",
         f'"{NEVER}": not reached within the rounds that were run; counts as infinite, so that a '
@@ -140,6 +145,7 @@ def _csv_row(record: Record) -> dict[str, Any]:
         "energy_kind": run.kind if run else None,
         "synthetic_samples": run.synthetic_samples if run else None,
         "partition": run.data["partition"] if run else None,
+        **plan_columns(run.plan if run else None),
     }
 
 
@@ -323,6 +329,7 @@ def _series(run: RunFigures | None) -> dict[str, Any] | None:
         "wall_s": run.wall_s,
         "warnings": run.warnings,
         "undelivered": run.undelivered,
+        "plan": plan_body(run.plan),
     }
 
 

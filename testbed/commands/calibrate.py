@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,24 @@ MAKES = ("raspberry-pi-4", "raspberry-pi-5", "jetson-nano", "jetson-orin-nano", 
     help="Profile to write. Left out: --host-profile's, or <make>.toml.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing file.")
-@click.option("--frequencies", type=click.IntRange(3, 50), default=7, show_default=True)
+@click.option("--frequencies", type=click.IntRange(1, 50), default=13, show_default=True)
+@click.option(
+    "--cores",
+    metavar="N,...",
+    help="Fewer cores to try as well. Left out: powers of two below the training's threads.",
+)
+@click.option(
+    "--gpu-clocks",
+    type=click.IntRange(0, 50),
+    help="Clocks of the GPU to try, at most. Left out: 6 if the GPU trains, else none.",
+)
+@click.option("--modes/--no-modes", default=True, help="Try a Jetson's power modes.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="The fleet's configuration: its network, data, threads and device are trained.",
+)
 @click.option("--seconds", type=click.FloatRange(0.5, 600), default=10.0, show_default=True)
 @click.option("--settle", type=click.FloatRange(0, 600), default=3.0, show_default=True)
 @click.option("--repeats", type=click.IntRange(1, 50), default=2, show_default=True)
@@ -85,7 +102,7 @@ MAKES = ("raspberry-pi-4", "raspberry-pi-5", "jetson-nano", "jetson-orin-nano", 
 )
 @result_format("table", "json")
 def calibrate(emulated: str | None, host_profile: Path | None, **given: Any) -> None:
-    """Measure a board's cost parameters: κ, idle power, cycles per sample, radio."""
+    """Measure a board's cost parameters: operating points, law, idle power, radio."""
     if (emulated is None) == (host_profile is None):
         fail("calibrate: give either --emulated MAKE or --host-profile FILE", EXIT_CONFIG)
     out = given.pop("out") or host_profile or Path(f"{emulated}.toml")
@@ -152,33 +169,49 @@ def _emulated(
 def _host(
     path: Path | None, stop: threading.Event, **given: Any
 ) -> tuple[Any, Any, dict[str, Any], Any]:
-    import numpy as np
-
+    from fimi.energy.calibration.candidates import TrialChoice
     from fimi.energy.calibration.fitted import analyse, calibrated
-    from fimi.energy.calibration.sweep import SweepPlan, spread, sweep
+    from fimi.energy.calibration.sweep import CalibrationImpossibleError, SweepPlan, sweep
     from fimi.energy.host import HostHardware
-    from fimi.learning.training.trainer import TrainingSettings
     from fimi.testbed.tools import calibrate_host as host
 
     assert path is not None
-    draft = host.read_draft(path, root=given["root"])
-    points = draft.frequencies_hz
-    if not draft.discrete:
-        points = tuple(np.linspace(points[0], points[-1], given["frequencies"]).tolist())
-    sink = _address(given["traffic"])
-    load = host.HostLoad(host.load_trainer(given["graphs"], TrainingSettings()), stop, sink)
-    rates = [float(word) for word in given["rates"].split(",")] if sink else []
-    plan = SweepPlan(
-        frequencies_hz=spread(points, given["frequencies"]),
-        uploads=host.paced(draft.profile.board.link, rates, points[0]),
-        seconds=given["seconds"],
-        settle_s=given["settle"],
-        repeats=given["repeats"],
+    training, classes, shape = _training(given["config"])
+    clocks = given["gpu_clocks"]
+    choice = TrialChoice(
+        frequencies=given["frequencies"],
+        cores=_cores(given["cores"], training.threads),
+        gpu_clocks=(0 if training.device == "cpu" else 6) if clocks is None else clocks,
+        modes=host.power_modes(given["root"]) if given["modes"] else (),
     )
+    draft = host.read_draft(path, root=given["root"], choice=choice)
+    sink = _address(given["traffic"])
+    work = host.load_trainer(given["graphs"], training, classes, shape)
+    load = host.HostLoad(work, stop, sink)
+    rates = [float(word) for word in given["rates"].split(",")] if sink else []
+    lowest_hz = min(point.frequency_hz for point in draft.points)
     voltages = _voltages(given["voltages"])
     try:
         with HostHardware(draft.profile, root=given["root"], uplink=load) as board:
-            settings = sweep(
+            if not (points := host.sweep_points(draft.profile, board.model())):
+                reasons = "; ".join(dict.fromkeys(board.left_out.values()))
+                raise CalibrationImpossibleError(
+                    [f"control over the CPU frequency, or any other operating point: {reasons}"]
+                )
+            plan = SweepPlan(
+                points=points,
+                uploads=host.paced(draft.profile.board.link, rates, lowest_hz),
+                seconds=given["seconds"],
+                settle_s=given["settle"],
+                repeats=given["repeats"],
+            )
+            if given["output"] == "table":
+                click.echo(
+                    f"{len(points)} operating points, about {plan.total_s / 60:.1f} minutes; "
+                    "Ctrl-C puts everything back and writes nothing",
+                    err=True,
+                )
+            settings, notes = sweep(
                 board,
                 load,
                 plan,
@@ -186,10 +219,49 @@ def _host(
                 progress=_progress(given["output"]),
                 cancelled=stop.is_set,
             )
-            found = analyse(settings, board.describe(), board.model())
+            notes = (*_left_out(board.left_out), *notes)
+            found = analyse(settings, board.describe(), board.model(), notes=notes)
     finally:
         load.close()
     return found, calibrated(found, draft.profile.board), draft.kept, None
+
+
+def _training(path: Path | None) -> tuple[Any, int, tuple[int, int, int]]:
+    """The training of a fleet by its configuration, the number of classes and an image's shape."""
+    from fimi.learning.training.trainer import TrainingSettings
+
+    if path is None:
+        return TrainingSettings(), 10, (1, 8, 8)
+    from fimi.testbed.configuration.load import load
+
+    scenario = load(path)
+    contract = scenario.undivided
+    return scenario.config.training, len(contract.class_names), contract.image_shape
+
+
+def _cores(text: str | None, threads: int) -> tuple[int, ...]:
+    """The numbers of cores to try besides all of them."""
+    import os
+
+    from fimi.energy.calibration.candidates import fewer_cores
+
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    if text is None:
+        return fewer_cores(threads, allowed)
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise ValueError(f"--cores {text!r}: write numbers of cores, for example 1,2")
+    if too_many := [word for word in words if int(word) > allowed]:
+        raise ValueError(f"--cores {too_many[0]}: this process may use {allowed} cores")
+    return tuple(sorted({int(word) for word in words}))
+
+
+def _left_out(reasons: Mapping[str, str]) -> list[str]:
+    """Why points could not be tried, one sentence for each reason."""
+    grouped: dict[str, list[str]] = {}
+    for name, why in reasons.items():
+        grouped.setdefault(why, []).append(name)
+    return [f"not measured: {', '.join(names)} ({why})" for why, names in grouped.items()]
 
 
 def _show(

@@ -106,7 +106,9 @@ def learning_curve(
         kept = PointFile(keep, what) if keep is not None else None
         asked = {(samples, draw) for samples in wanted for draw in range(draws)}
         points: list[CurvePoint] = [
-            p for p in (kept.points if kept else ()) if (p.samples, p.draw) in asked
+            msgspec.structs.replace(p, images=len(split.test))
+            for p in (kept.points if kept else ())
+            if (p.samples, p.draw) in asked
         ]
         trainer = TorchTrainer.of(training, data.classes, data.image_shape)
         began_s, before = time.monotonic(), len(points)

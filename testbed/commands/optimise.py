@@ -27,12 +27,12 @@ from fimi.testbed.commands.shared import EXIT_CONFIG, WordChoice, errors, fail, 
 @click.option(
     "--target-accuracy",
     type=float,
-    help="Choose error_max for the fewest joules to it, constant power included.",
+    help="Choose error_max, and the length of a round with it, for the fewest joules to it.",
 )
 @click.option(
-    "--deadlines",
-    metavar="LEAST:MOST",
-    help="With --target-accuracy: factors on t_max_s between which the deadline is chosen as well.",
+    "--objective",
+    type=WordChoice(["board", "dynamic"]),
+    help="Energy to make least, instead of the file's objective.",
 )
 @click.option(
     "--inner",
@@ -40,6 +40,13 @@ from fimi.testbed.commands.shared import EXIT_CONFIG, WordChoice, errors, fail, 
     default="fast",
     show_default=True,
     help="Inner problems by our own solvers, or by CVXPY.",
+)
+@click.option(
+    "--search",
+    type=WordChoice(["dual", "cold"]),
+    default="dual",
+    show_default=True,
+    help="Begin the cross-entropy search at the dual decomposition's plan, or cold.",
 )
 @result_format("table", "json", "csv")
 @click.option("--plot", type=click.Path(path_type=Path), help="With --sweep: an HTML page.")
@@ -49,8 +56,9 @@ def optimise(
     seed: int,
     sweeps: tuple[str, ...],
     target_accuracy: float | None,
-    deadlines: str | None,
+    objective: Literal["board", "dynamic"] | None,
     inner: Literal["fast", "reference"],
+    search: Literal["dual", "cold"],
     output: str,
     plot: Path | None,
 ) -> None:
@@ -70,14 +78,15 @@ def optimise(
         fail(f"--plot {plot} is a folder; give a file name in it", EXIT_CONFIG)
     if sweeps and target_accuracy is not None:
         fail("--sweep and --target-accuracy are two questions; ask one at a time", EXIT_CONFIG)
-    if deadlines is not None and target_accuracy is None:
-        fail("--deadlines belongs to --target-accuracy; give it as well", EXIT_CONFIG)
     if sweeps and inner != "fast":
         fail(
             f"--inner {inner} is for a single plan; --sweep plans by dual decomposition",
             EXIT_CONFIG,
         )
+    if sweeps and search != "dual":
+        fail("--search is for a single plan; --sweep plans by dual decomposition", EXIT_CONFIG)
     from fimi.optim.cross_entropy import SearchSettings
+    from fimi.optim.doubts import doubts
     from fimi.optim.quality import choose, plan
     from fimi.optim.sweep import parse_range, sweep
     from fimi.optim.target import RoundsModel
@@ -87,6 +96,10 @@ def optimise(
     paper = Paper.of(sys.stdout)
     with errors():
         problem, file = problem_file.read(path)
+        if objective is not None:
+            problem = msgspec.structs.replace(problem, objective=objective)
+        for doubt in doubts(problem):
+            click.echo(f"warning: {doubt}", err=True)
         value = file.problem.synthetic_value
         if sweeps and value < 1:
             fail(
@@ -102,9 +115,9 @@ def optimise(
                 ranges[name] = values
             points = sweep(problem, ranges, seed=seed)
             if plot is not None:
-                show.write_plot(points, plot)
+                show.write_plot(points, problem.objective, plot)
             texts = {
-                "table": lambda: show.sweep_table(points, paper) + "\n",
+                "table": lambda: show.sweep_table(points, problem.objective, paper) + "\n",
                 "csv": lambda: show.sweep_csv(points),
                 "json": lambda: msgspec.json.encode(points).decode() + "\n",
             }
@@ -116,20 +129,23 @@ def optimise(
                 target_accuracy,
                 synthetic_value=value,
                 rounds=RoundsModel(scale=file.rounds.scale, sensitivity=file.rounds.sensitivity),
-                constant_power_w=file.idle_power_w,
-                deadline_scales=show.parse_deadlines(deadlines),
             )
             problem = choice.apply(problem)
             if output != "json":
-                text = show.choice_table(choice, paper, constant_power_w=file.idle_power_w)
+                text = show.choice_table(choice, problem.objective, paper)
                 click.echo(text + "\n", err=output == "csv")
         found = plan(
-            problem, synthetic_value=value, seed=seed, settings=SearchSettings(inner=inner)
+            problem,
+            synthetic_value=value,
+            seed=seed,
+            settings=SearchSettings(inner=inner, start=search),
         )
         if output == "json":
-            body = {"plan": found} | ({} if target_accuracy is None else {"choice": choice})
+            body: dict[str, object] = {"plan": show.plan_body(found)}
+            if target_accuracy is not None:
+                body["choice"] = choice
             click.echo(msgspec.json.encode(body))
         elif output == "csv":
-            click.echo("\n".join(",".join(row) for row in show.plan_rows(found)))
+            click.echo(show.plan_csv(found), nl=False)
         else:
             click.echo(paper.kinds(show.plan_table(found, paper)))

@@ -8,6 +8,7 @@ its origin) and validation always agree. Unknown keys are refused.
 
 from __future__ import annotations
 
+import re
 import sys
 import textwrap
 import typing
@@ -19,6 +20,7 @@ from typing import Any, Literal
 import msgspec
 
 from fimi.coordinator.strategies import STRATEGIES
+from fimi.energy import units
 from fimi.errors import InputError
 from fimi.learning.data.registry import DATASETS
 from fimi.learning.networks.built_in_cost import BUILT_IN
@@ -245,9 +247,22 @@ def _explain(
     message = f"{origins.get(dotted, dotted)}: {dotted} = {value!r}: {what}"
     if field := dict(fields()).get(dotted):
         message += f"\n  {dotted}: {_description(field.type)} Default: {to_toml(field.default)}"
+    if said := _meant(key, error_place=place, value=value, text=text):
+        message += f"\n  {said}."
     if isinstance(value, str) and not names and any(c.isdigit() for c in value):
         message += "\n  Write a number without a unit; the key's name says the unit."
     return message
+
+
+def _meant(key: str, *, error_place: str, value: Any, text: str) -> str:
+    """The unit that would explain a number that is too large or too small; empty if none would."""
+    index = re.search(r"\[(\d+)\]", error_place)
+    if index and isinstance(value, list):
+        value = value[int(index[1])]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    share = re.search(r"<=? 1(\.0)?$", text)
+    return units.hint("error_max" if share else key, float(value))
 
 
 def _names(dotted: str) -> tuple[str, ...]:

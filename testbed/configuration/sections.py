@@ -79,6 +79,12 @@ class FleetConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         'load and fading; "physical": voltage, leakage, heat and throttling, other programs, '
         "radio tails, a meter that only sees what it reads.",
     ] = "model"
+    radio: Annotated[
+        Literal["wifi", "paper"],
+        'Radios of emulated boards. "wifi": the one of each make, which sends with a power that no '
+        'plan can set, up to a rate, and takes more watts than it radiates; "paper": a plan sets '
+        "the power, and that is all that sending costs.",
+    ] = "wifi"
 
 
 class DataConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -41,6 +41,7 @@ def emulated_device(config: Config, index: int, cycles: float) -> EmulatedDevice
         emulation=config.fleet.emulation,
         profile_error=config.fleet.profile_error,
         cycles_per_sample=cycles,
+        radio=config.fleet.radio,
     )
 
 

@@ -14,13 +14,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from fimi.energy.calibration.fit import CONFIDENCE, Estimate, by_frequency
+from fimi.energy.calibration.fit import CONFIDENCE, Estimate, along_frequency, by_frequency
 from fimi.energy.calibration.fitted import Calibration
 from fimi.energy.calibration.held_out import energy_errors, mape_percent
-from fimi.energy.cost_model import BoardModel
+from fimi.energy.cost_model import BoardModel, formula_power_w
 from fimi.report import layout as display
 from fimi.report.layout import Marked, Paper, entries, wrap
 from fimi.report.words import MISSING
+
+_BLUE = "#2b74b8"
 
 
 def table(
@@ -35,12 +37,13 @@ def table(
     """
     paper = paper or Paper()
     meter = found.hardware.meter
-    rows = [
-        _row("P_idle", "W", found.power.idle_w),
-        _row("P_act", "W", found.power.active_w),
-        _row("κ", "W/Hz³", found.power.slope),
-        _row("C", "cycles a sample", found.cycles),
-    ]
+    rows = [_row("P_idle", "W", found.idle_w)]
+    if (law := found.power) is not None:
+        rows.append(_row("P_act", "W", law.active_w))
+        if law.linear_w_per_hz is not None:
+            rows.append(_row("c", "W/GHz", law.linear_w_per_hz.scaled(1e9)))
+        rows.append(_row("κ", "W/Hz³", law.slope))
+    rows.append(_row("C", "cycles a sample", found.cycles))
     if (voltage := found.voltage) is not None:
         rows.append(_row("with V² f: P_act", "W", voltage.active_w))
         rows.append(_row("with V² f: capacitance", "nF", voltage.slope.scaled(1e9)))
@@ -53,13 +56,13 @@ def table(
         rows.append(_row("receiving", "W", found.receive_w))
     if found.channel_gain is not None:
         rows.append(_row("channel gain", "", found.channel_gain))
-    errors = {"κ f³": found.held_out}
+    errors = {"c f + κ f³": found.held_out, "κ f³": found.held_out_cubic}
     if found.voltage is not None:
         errors["V² f"] = found.held_out_voltage
     errors["measured table"] = found.held_out_table
     uncalibrated = None
     if declared is not None:
-        busy_power_w = _cubic(declared)
+        busy_power_w = _declared(declared)
         uncalibrated = energy_errors(
             found.settings,
             lambda setting: busy_power_w(setting.frequency_hz),
@@ -78,8 +81,10 @@ def table(
             display.table(
                 ("parameter", "value", "unit", f"{CONFIDENCE:.0%} confidence"), rows, paper=paper
             ),
+            "Measured operating points:\n" + _point_table(found, paper),
             "Error of the joules of computing, %; each frequency was held out of its fit:\n"
             + _error_table(errors, uncalibrated, paper),
+            *_repeat_line(found, paper),
             *([entries(notes, indent=6, paper=paper)] if notes else []),
         ]
     )
@@ -95,14 +100,18 @@ def profile(found: Calibration, board: BoardModel, *, kept: dict[str, Any], at: 
         kept: further keys of the profile, such as the agent's meter.
         at: time of the calibration.
     """
-    power, compute, link = found.power, board.compute, board.link
+    law, compute, link = found.power, board.compute, board.link
     source = found.hardware.meter
     notes = {
-        "idle_power_w": _interval(power.idle_w),
+        "idle_power_w": _interval(found.idle_w),
         "cycles_per_sample": _interval(found.cycles),
-        "capacitance_w_per_hz3": _interval(power.slope),
-        "active_power_w": _interval(power.active_w),
+        "capacitance_w_per_hz3": "no law could be fitted; the points are used",
     }
+    if law is not None:
+        notes["capacitance_w_per_hz3"] = _interval(law.slope)
+        notes["active_power_w"] = _interval(law.active_w)
+        if law.linear_w_per_hz is not None:
+            notes["linear_power_w_per_hz"] = _interval(law.linear_w_per_hz)
     if found.radio is not None:
         notes["electronics_power_w"] = _interval(found.radio.electronics_w)
         notes["energy_per_bit_j"] = _interval(found.radio.energy_per_bit_j)
@@ -113,9 +122,13 @@ def profile(found: Calibration, board: BoardModel, *, kept: dict[str, Any], at: 
     if found.downlink_bps is not None:
         notes["downlink_rate_bps"] = "mean"
     held = list(found.held_out_table.values())
+    again = list(found.repeats.values())
     lines = [
         f"# Calibrated {at} with {source.source} ({source.kind}, {source.scope}).",
         f"# Held-out error of the energy: {mape_percent(held):.1f} %." if held else None,
+        f"# A repeated measurement of a point differs by {mape_percent(again):.1f} %."
+        if again
+        else None,
         *(f"# {note}" for note in found.notes),
         f"# Intervals are those of {CONFIDENCE:.0%} confidence.",
         f"name = {_toml(found.hardware.board)}",
@@ -126,29 +139,57 @@ def profile(found: Calibration, board: BoardModel, *, kept: dict[str, Any], at: 
     ]
     for section, part in (("board.compute", compute), ("board.link", link)):
         lines += ["", f"[{section}]"]
-        lines += [_key(k, v, notes) for k, v in msgspec.structs.asdict(part).items()]
+        values = msgspec.structs.asdict(part).items()
+        lines += [_key(k, v, notes) for k, v in values if v is not None and k != "points"]
+    for point, measured in zip(compute.points, found.points, strict=True):
+        spread = {
+            "seconds_per_sample": _interval(measured.seconds_per_sample),
+            "power_w": _interval(measured.power_w),
+        }
+        lines += ["", "[[board.compute.points]]"]
+        if why := found.never_chosen.get(point.name):
+            lines.append(f"# {why}")
+        setting = {
+            key: value
+            for key, value in msgspec.to_builtins(point.setting).items()
+            if value is not None and value != {}
+        }
+        lines += [
+            _key("name", point.name, spread),
+            _key("seconds_per_sample", point.seconds_per_sample, spread),
+            _key("power_w", point.power_w, spread),
+            _key("setting", setting, spread),
+        ]
     return "\n".join(line for line in lines if line is not None) + "\n"
 
 
 def page(found: Calibration, declared: BoardModel | None = None) -> str:
-    """The fit as a self-contained page: powers, fits and held-out errors over frequency.
+    """The fit as a self-contained page.
+
+    Powers, fits and held-out errors over frequency; joules and seconds a sample of every point.
 
     Raises:
         ImportError: plotly is not installed.
     """
     from plotly.subplots import make_subplots
 
-    busy = [s for s in found.settings if s.activity == "compute"]
+    busy = along_frequency(found.settings)
     idle = [s for s in found.settings if s.activity == "idle"]
     figure = make_subplots(
-        rows=1,
+        rows=2,
         cols=2,
+        specs=[[{}, {}], [{"colspan": 2}, None]],
         column_widths=[0.62, 0.38],
         horizontal_spacing=0.1,
-        subplot_titles=("Board power while computing", "Energy error, frequency held out"),
+        vertical_spacing=0.14,
+        subplot_titles=(
+            "Board power while computing",
+            "Energy error, frequency held out",
+            "What a sample costs at every operating point",
+        ),
     )
-    lowest, highest = min(s.frequency_hz for s in busy), max(s.frequency_hz for s in busy)
-    grid = np.linspace(lowest, highest, 120)
+    hertz = [s.frequency_hz for s in busy] or [found.settings[0].frequency_hz]
+    grid = np.linspace(min(hertz), max(hertz), 120)
     for name, curve, line in _curves(found, declared):
         figure.add_scatter(
             x=grid / 1e9, y=[curve(f) for f in grid], mode="lines", name=name, line=line
@@ -165,7 +206,7 @@ def page(found: Calibration, declared: BoardModel | None = None) -> str:
             marker={"symbol": "diamond-open", "size": 8},
         )
     for name, chosen, symbol, colour in (
-        ("measured, computing", busy, "circle", "#2b74b8"),
+        ("measured, computing", busy, "circle", _BLUE),
         ("measured, at rest", idle, "x", "#6b7580"),
     ):
         figure.add_scatter(
@@ -177,7 +218,8 @@ def page(found: Calibration, declared: BoardModel | None = None) -> str:
             marker={"symbol": symbol, "size": 8, "color": colour},
         )
     for name, errors, symbol, colour in (
-        ("κ f³", found.held_out, "circle", "#d97a1a"),
+        ("c f + κ f³", found.held_out, "circle", "#d97a1a"),
+        ("κ f³", found.held_out_cubic, "x", "#b0413e"),
         ("V² f", found.held_out_voltage, "diamond", "#7d4e92"),
         ("measured table", found.held_out_table, "square", "#3a9a8c"),
     ):
@@ -192,8 +234,29 @@ def page(found: Calibration, declared: BoardModel | None = None) -> str:
                 row=1,
                 col=2,
             )
+    for name, chosen_points, symbol, colour in (
+        ("points", [p for p in found.points if p.name not in found.never_chosen], "circle", _BLUE),
+        (
+            "no plan will choose",
+            [p for p in found.points if p.name in found.never_chosen],
+            "circle-open",
+            "#6b7580",
+        ),
+    ):
+        figure.add_scatter(
+            x=[1e3 * p.seconds_per_sample.value for p in chosen_points],
+            y=[1e3 * p.seconds_per_sample.value * p.power_w.value for p in chosen_points],
+            text=[p.name for p in chosen_points],
+            mode="markers",
+            name=name,
+            marker={"symbol": symbol, "size": 10, "color": colour},
+            hovertemplate="%{text}: %{x:.4g} ms, %{y:.4g} mJ<extra></extra>",
+            row=2,
+            col=1,
+        )
     meter = found.hardware.meter
     figure.update_xaxes(title_text="CPU frequency, GHz", showgrid=True, gridcolor="#e6e9ee")
+    figure.update_xaxes(title_text="milliseconds a sample", row=2, col=1)
     figure.update_yaxes(showgrid=True, gridcolor="#e6e9ee")
     figure.update_yaxes(title_text=f"power, W ({meter.kind})", rangemode="tozero", row=1, col=1)
     figure.update_yaxes(
@@ -203,6 +266,9 @@ def page(found: Calibration, declared: BoardModel | None = None) -> str:
         row=1,
         col=2,
     )
+    figure.update_yaxes(
+        title_text="millijoules a sample, above idle", rangemode="tozero", row=2, col=1
+    )
     figure.update_layout(
         title={
             "text": f"Calibration of {found.hardware.board} · {meter.source} ({meter.kind}, "
@@ -210,8 +276,8 @@ def page(found: Calibration, declared: BoardModel | None = None) -> str:
             "x": 0.02,
         },
         template="plotly_white",
-        height=560,
-        legend={"orientation": "h", "y": -0.16},
+        height=960,
+        legend={"orientation": "h", "y": -0.08},
         margin={"l": 70, "r": 30, "t": 90, "b": 40},
     )
     text: str = figure.to_html(include_plotlyjs=True, full_html=True)
@@ -219,24 +285,65 @@ def page(found: Calibration, declared: BoardModel | None = None) -> str:
 
 
 def _curves(found: Calibration, declared: BoardModel | None) -> list[tuple[str, Any, Any]]:
-    curves: list[tuple[str, Any, Any]] = [
-        ("fit with κ f³", found.power.busy_power_w, {"color": "#d97a1a", "width": 2.5})
-    ]
+    curves: list[tuple[str, Any, Any]] = []
+    if found.power is not None:
+        curves.append(
+            ("fit with c f + κ f³", found.power.busy_power_w, {"color": "#d97a1a", "width": 2.5})
+        )
+    if found.cubic is not None:
+        curves.append(
+            ("fit with κ f³", found.cubic.busy_power_w, {"color": "#b0413e", "width": 1.5})
+        )
     if declared is not None:
         curves.append(
-            ("uncalibrated", _cubic(declared), {"color": "#8b95a1", "width": 2, "dash": "dot"})
+            ("uncalibrated", _declared(declared), {"color": "#8b95a1", "width": 2, "dash": "dot"})
         )
     return curves
 
 
-def _cubic(board: BoardModel) -> Callable[[float], float]:
-    compute = board.compute
+def _declared(board: BoardModel) -> Callable[[float], float]:
+    """The power of a board while computing, by its declared law, W."""
+    return lambda frequency_hz: board.idle_power_w + formula_power_w(board.compute, frequency_hz)
 
-    def busy_power_w(frequency_hz: float) -> float:
-        rising_w = compute.capacitance_w_per_hz3 * frequency_hz**3
-        return board.idle_power_w + compute.active_power_w + rising_w
 
-    return busy_power_w
+def _repeat_line(found: Calibration, paper: Paper) -> list[str]:
+    """How well a measurement of a point predicts another one of the same point."""
+    if not found.repeats:
+        return []
+    errors = [100.0 * each for each in found.repeats.values()]
+    return [
+        "\n".join(
+            wrap(
+                f"A point predicted from its other measurements: {np.mean(errors):.1f} % on "
+                f"average, {max(errors):.1f} % at worst.",
+                paper.text_width,
+            )
+        )
+    ]
+
+
+def _point_table(found: Calibration, paper: Paper) -> str:
+    """A row per operating point, slowest first."""
+    rows = [
+        (
+            point.name,
+            f"{1e3 * point.seconds_per_sample.value:.4g}",
+            f"{point.power_w.value:.3f}",
+            f"{point.power_w.low:.3f} to {point.power_w.high:.3f}",
+            f"{1e3 * point.seconds_per_sample.value * point.power_w.value:.4g}",
+            "never" if point.name in found.never_chosen else "",
+        )
+        for point in found.points
+    ]
+    heading = ("point", "ms a\nsample", "W above\nidle", "95 %\nconfidence", "mJ a\nsample", "")
+    if not found.never_chosen:
+        return display.table(heading[:-1], [row[:-1] for row in rows], paper=paper)
+    never = wrap(
+        "never: kept, and no plan will choose it, because another point takes fewer joules and "
+        "less time a sample.",
+        paper.text_width,
+    )
+    return "\n".join([display.table(heading, rows, paper=paper), *never])
 
 
 def _row(name: str, unit: str, estimate: Estimate) -> tuple[str, ...]:
@@ -248,18 +355,24 @@ def _error_table(
     uncalibrated: Sequence[float] | NDArray[np.float64] | None,
     paper: Paper,
 ) -> str:
-    """A row per model, a column per frequency."""
+    """A column per model, a row per frequency."""
     frequencies_hz = sorted({frequency for each in errors.values() for frequency in each})
-    heading = ["", "mean\nabsolute", *(f"{f / 1e9:.2f}\nGHz" for f in frequencies_hz)]
-    rows = []
-    for name, each in errors.items():
-        known = list(each.values())
-        cells = [f"{100 * each[f]:+.1f}" if f in each else MISSING for f in frequencies_hz]
-        rows.append((name, f"{mape_percent(known):.1f}" if known else MISSING, *cells))
+    known = {name: list(each.values()) for name, each in errors.items()}
+    means = [f"{mape_percent(k):.1f}" if k else MISSING for k in known.values()]
+    heading = ["held out", *(name.replace(" table", "\ntable") for name in errors)]
+    last = [] if uncalibrated is None else [MISSING]
+    rows = [
+        (
+            f"{hertz / 1e9:.4g} GHz",
+            *(f"{100 * e[hertz]:+.1f}" if hertz in e else MISSING for e in errors.values()),
+            *last,
+        )
+        for hertz in frequencies_hz
+    ]
     if uncalibrated is not None:
-        blank = [MISSING] * len(frequencies_hz)
-        rows.append(("uncalibrated", f"{mape_percent(uncalibrated):.1f}", *blank))
-    text = display.table(heading, rows, paper=paper)
+        heading.append("uncalibrated")
+        means.append(f"{mape_percent(uncalibrated):.1f}" if len(uncalibrated) else MISSING)
+    text = display.table(heading, rows, footer=("mean absolute", *means), paper=paper)
     few = [name for name, each in errors.items() if not each]
     return f"{text}\n{', '.join(few)}: too few frequencies to hold one out" if few else text
 

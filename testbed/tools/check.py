@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fimi.report.layout import Paper, fitted
+from fimi.report.planned import energies
+from fimi.report.words import seconds
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.processes.devices import emulated_board
@@ -94,7 +96,7 @@ def plan_words(scenario: Scenario) -> str:
         from fimi.learning.training.torch_trainer import initial_parameters
     except ImportError as error:
         return f"not tried, for it needs the packages of the coordinator ({error})"
-    from fimi.energy.joules import format_joules
+    from fimi.learning.data.batches import packed_bytes
     from fimi.messaging.messages import Profile
     from fimi.messaging.topics import device_id
 
@@ -114,18 +116,16 @@ def plan_words(scenario: Scenario) -> str:
     model = initial_parameters(
         config.training.model, test.classes, test.image_shape, seed=config.run.seed
     )
-    planner = FleetPlanner(config, len(tensors.dump(model)))
+    planner = FleetPlanner(
+        config, len(tensors.dump(model)), sample_bytes=packed_bytes(test.image_shape)
+    )
     plan = planner.plan(profiles).plan
     if plan is None:
         return f"none is needed: devices do not train under strategy {config.run.strategy}"
     synthetic = sum(sum(device.synthetic_counts) for device in plan.devices)
-    bound = ""
-    if plan.bound_j is not None and plan.gap_percent is not None:
-        bound = f", certified bound {format_joules(plan.bound_j)} (gap {plan.gap_percent:.2g} %)"
     return (
-        f"there is one for the {len(profiles)} emulated boards: "
-        f"{format_joules(plan.energy_j)} a round (modelled, dynamic){bound}, "
-        f"{synthetic} synthetic samples"
+        f"there is one for the {len(profiles)} emulated boards: {synthetic} synthetic samples, "
+        f"rounds of {seconds(plan.round_s)}, {energies(plan)} (modelled), found by {plan.search}"
     )
 
 

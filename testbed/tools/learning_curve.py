@@ -57,7 +57,7 @@ def result_of(points: Sequence[CurvePoint], *, interrupted: bool) -> CurveResult
     """The fit and the rows of some points."""
     fit, reason = None, ""
     try:
-        fit = fit_curve([p.samples for p in points], [p.error for p in points])
+        fit = fit_curve([p.samples for p in points], [p.error for p in points], _images_of(points))
     except ValueError as error:
         reason = str(error)
     rows = []
@@ -97,8 +97,7 @@ def as_text(result: CurveResult, paper: Paper | None = None) -> str:
     lines += [
         "",
         *wrap(
-            "Δ(D) = α D^(−β) + δ0, 95 % intervals from the curvature of the squares over all "
-            "draws:",
+            "Δ(D) = α D^(−β) + δ0, 95 % intervals by the likelihood of all draws:",
             paper.text_width,
         ),
         f"  α  = {fit.curve.alpha:.4g}  ({_between(fit.alpha)})",
@@ -106,6 +105,8 @@ def as_text(result: CurveResult, paper: Paper | None = None) -> str:
         f"  δ0 = {fit.curve.delta0:.4g}  ({_between(fit.delta0)})",
         f"  what it leaves unexplained: {fit.residual:.4f} (root mean square)",
     ]
+    if said := _scatter(result):
+        lines += [f"  {line}" for line in wrap(said, paper.text_width - 2)]
     if fit.problems:
         lines += ["", "These points do not determine the curve; use it between them only:"]
         lines += [f"  {line}" for each in fit.problems for line in wrap(each, paper.text_width - 2)]
@@ -147,6 +148,27 @@ def write_plot(result: CurveResult, title: str, path: Path) -> None:
         template="plotly_white",
     )
     write_whole(path, figure.to_html(include_plotlyjs=True, full_html=True))
+
+
+def _images_of(points: Sequence[CurvePoint]) -> list[float] | None:
+    """Test images behind each error; ``None`` if a point does not say."""
+    images = [float(point.images) for point in points if point.images is not None]
+    return images if len(images) == len(points) else None
+
+
+def _scatter(result: CurveResult) -> str:
+    """How much of the scatter the test images explain, and what no repetition shows."""
+    fit, images = result.fit, _images_of(result.points)
+    if fit is None or fit.dispersion is None or not images:
+        return ""
+    samples, few = result.rows[-1].samples, min(images)
+    error = float(fit.curve.error(samples))
+    shift = 1.96 * (error * (1.0 - error) / few) ** 0.5
+    return (
+        f"its variance is {fit.dispersion:.2g} times that of shares of {few:.0f} test images; on "
+        f"other images the whole curve may be higher or lower, at {samples} samples by about "
+        f"{shift:.2g} (95 %)"
+    )
 
 
 def _between(interval: ConfidenceInterval) -> str:

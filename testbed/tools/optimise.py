@@ -1,6 +1,7 @@
 """The output of ``fimi optimise``: a plan, a sweep, or the fewest joules to a target.
 
 * :func:`plan_table`    a plan for people
+* :func:`plan_body`     a plan for JSON
 * :func:`sweep_table`, :func:`sweep_csv`, :func:`write_plot`  the results of a sweep
 * :func:`choice_table`  joules to a target accuracy
 """
@@ -12,16 +13,23 @@ import html
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from fimi.files import write_whole
 from fimi.optim.planner import Plan
-from fimi.optim.problem import ProblemError
+from fimi.optim.problem import Objective
 from fimi.optim.sweep import SweepPoint
 from fimi.optim.target import Choice, TargetTrial
+from fimi.record.clean import enumerated
 from fimi.report.layout import Marked, Paper, table, wrap
 
-_SCOPE = "modelled, dynamic: compute and upload"
-"""Kind and scope of a plan's joules."""
+SCOPES: dict[Objective, str] = {
+    "board": "modelled, whole boards with their idle power",
+    "dynamic": "modelled, compute and upload above idle",
+}
+"""Kind and scope of a plan's two energies."""
 UNITS = {"t_max": "s", "bandwidth": "Hz"}
 TITLES = {
     "t_max": "T_max",
@@ -42,6 +50,7 @@ _PLAN_COLUMNS = (
     "upload s",
     "train J",
     "upload J",
+    "setting",
 )
 _CSV_COLUMNS = (
     "feasible",
@@ -52,23 +61,6 @@ _CSV_COLUMNS = (
     "synthetic_samples",
     "obstacle",
 )
-
-
-def parse_deadlines(text: str | None) -> tuple[float, float] | None:
-    """``0.5:2`` as two factors.
-
-    Raises:
-        ProblemError: the text has another form.
-    """
-    if text is None:
-        return None
-    try:
-        least, most = map(float, text.split(":"))
-    except ValueError:
-        raise ProblemError(
-            f"--deadlines {text!r}: write two factors on t_max_s, for example 0.5:2"
-        ) from None
-    return least, most
 
 
 def plan_rows(plan: Plan) -> list[tuple[str, ...]]:
@@ -89,9 +81,17 @@ def plan_rows(plan: Plan) -> list[tuple[str, ...]]:
                 f"{share.upload_s:.4g}",
                 f"{share.compute_j:.4g}",
                 f"{share.upload_j:.4g}",
+                point.setting,
             )
         )
     return rows
+
+
+def plan_csv(plan: Plan) -> str:
+    """The same as CSV."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(plan_rows(plan))
+    return out.getvalue()
 
 
 def plan_table(plan: Plan, paper: Paper | None = None) -> str:
@@ -99,27 +99,42 @@ def plan_table(plan: Plan, paper: Paper | None = None) -> str:
     paper = paper or Paper()
     heading = ["device", "synthetic\nsamples", "all\nsamples", "f\nGHz", "b\nkHz", "p\nmW"]
     heading += ["train\ns", "upload\ns", "train\nJ", "upload\nJ"]
+    settings = any(share.point.setting for share in plan.devices)
+    heading += ["setting"] if settings else []
     rows = []
     for share in plan.devices:
         point = share.point
         figures = [point.frequency_hz / 1e9, point.bandwidth_hz / 1e3, point.transmit_power_w * 1e3]
         figures += [share.compute_s, share.upload_s, share.compute_j, share.upload_j]
         counts = [str(sum(share.synthetic_counts)), str(share.samples)]
-        rows.append([share.device, *counts, *(f"{figure:.4g}" for figure in figures)])
+        row = [share.device, *counts, *(f"{figure:.4g}" for figure in figures)]
+        rows.append([*row, point.setting] if settings else row)
     lines = [table(heading, rows, paper=paper), ""]
     classes = len(plan.devices[0].synthetic_counts) if plan.devices else 0
     each = [(share.device, *map(str, share.synthetic_counts)) for share in plan.devices]
     lines += [table(["synthetic, by class", *map(str, range(classes))], each, paper=paper), ""]
-    said = [f"energy of a round {plan.energy_j:.6g} J ({_SCOPE})"]
-    if plan.bound_j is not None and plan.gap_percent is not None:
-        said.append(
-            f"no plan uses less than {plan.bound_j:.6g} J: at most {plan.gap_percent:.3g} % above"
+    said = [_energy(plan, name) for name in dict.fromkeys((plan.objective, *SCOPES))]
+    said.append(f"a round lasts {plan.round_s:.4g} s")
+    if plan.preparation_j:
+        said[-1] += (
+            f"; receiving the synthetic samples takes {plan.preparation_j:.4g} J once, of which "
+            "the board energy of a round has its share"
         )
-        if plan.search_gap_percent is not None and plan.search_gap_percent < plan.gap_percent:
-            said.append(
-                f"search gap {max(plan.search_gap_percent, 0.0):.2g} %; the rest is whole samples "
-                "and settable frequencies, chosen by descent"
-            )
+    if plan.budget_cost_j > 0:
+        dear = [share for share in plan.devices if share.budget_price > 0]
+        named = enumerated([share.device for share in dear])
+        said.append(
+            f"the budgets cost {plan.budget_cost_j:.4g} J of that a round; a joule more for "
+            f"{named} would save up to {max(share.budget_price for share in dear):.3g} J in the run"
+            if dear
+            else f"the budgets cost {plan.budget_cost_j:.4g} J of that a round"
+        )
+    gap = plan.gap_percent
+    if gap is not None and plan.search_gap_percent is not None and plan.search_gap_percent < gap:
+        said.append(
+            f"search gap {max(plan.search_gap_percent, 0.0):.2g} %; the rest is whole samples "
+            "and what boards can set"
+        )
     if plan.error is not None and plan.error_max is not None:
         said.append(f"mean learning error {plan.error:.4g} of at most {plan.error_max:.4g}")
     if plan.synthetic_value < 1:
@@ -131,11 +146,32 @@ def plan_table(plan: Plan, paper: Paper | None = None) -> str:
     return "\n".join([*lines, *(line for each in said for line in wrap(each, paper.text_width))])
 
 
-def choice_table(
-    choice: Choice, paper: Paper | None = None, *, constant_power_w: float = 0.0
-) -> str:
-    """Joules to a target accuracy, over Δ_max; they include the constant power of the fleet, W."""
-    heading = ("", "Δ_max", "deadline ×", "rounds", "J per round", "J in all")
+def _energy(plan: Plan, name: Objective) -> str:
+    """One of a plan's energies with its bound."""
+    energy = plan.board if name == "board" else plan.dynamic
+    least = ", made least" if name == plan.objective else ""
+    said = f"{name} energy of a round {energy.energy_j:.6g} J{least} ({SCOPES[name]})"
+    if energy.bound_j is None or energy.gap_percent is None:
+        return said
+    return (
+        f"{said}; no plan takes less than {energy.bound_j:.6g} J: at most "
+        f"{energy.gap_percent:.3g} % above"
+    )
+
+
+def plan_body(plan: Plan) -> dict[str, Any]:
+    """A plan for JSON, with the gaps and what it makes least."""
+    body: dict[str, Any] = msgspec.to_builtins(plan)
+    for name, energy in (("board", plan.board), ("dynamic", plan.dynamic)):
+        body[name]["gap_percent"] = energy.gap_percent
+    least = {key: getattr(plan, key) for key in ("energy_j", "bound_j", "gap_percent")}
+    return body | least
+
+
+def choice_table(choice: Choice, objective: Objective, paper: Paper | None = None) -> str:
+    """Joules to a target accuracy, over Δ_max; they are those of the objective."""
+    heading = ["", "Δ_max", "round\ns", "rounds", "J per\nround", "J of pre-\nparation", "J in all"]
+    heading += ["no less\nthan J"]
     rows: list[tuple[str, ...]] = []
     # Many trials are close to the best: of trials with the same text one is shown, if possible
     # the best.
@@ -144,33 +180,39 @@ def choice_table(
     }
     picked = list(shown.values())
     step = max(1, len(picked) // 12)
-    for trial in sorted(
-        {*picked[::step], choice.best, picked[-1]}, key=lambda t: (t.error_max, t.deadline_scale)
-    ):
+    for trial in sorted({*picked[::step], choice.best, picked[-1]}, key=lambda t: t.error_max):
         rows.append(
             (
                 "→" if trial == choice.best else "",
                 *_as_read(trial),
                 f"{trial.rounds:.1f}",
-                f"{trial.round_j:.5g}",
-                f"{trial.total_j:.5g}",
+                *(
+                    f"{value:.5g}"
+                    for value in (
+                        trial.round_j,
+                        trial.preparation_j if trial.preparation_j > 1e-9 else 0.0,
+                        trial.total_j,
+                        trial.bound_j,
+                    )
+                ),
             )
         )
     best, paper = choice.best, paper or Paper()
     sentence = (
-        f"error_max {best.error_max:.4g} needs the fewest joules to {100 * choice.accuracy:g} % "
-        f"accuracy: {best.total_j:.5g} J in {best.rounds:.1f} rounds, predicted. "
-        f"Joules here are {_SCOPE}, "
-        + (f"and constant power of {constant_power_w:g} W" if constant_power_w else "without idle")
+        f"error_max {best.error_max:.4g} with rounds of {best.round_s:.4g} s needs the fewest "
+        f"joules to {100 * choice.accuracy:g} % accuracy: {best.total_j:.5g} J in "
+        f"{best.rounds:.1f} rounds, predicted. Joules are {SCOPES[objective]}"
     )
     return "\n".join([table(heading, rows, paper=paper), "", *wrap(sentence, paper.text_width)])
 
 
 def _as_read(trial: TargetTrial) -> tuple[str, str]:
-    return f"{trial.error_max:.3g}", f"{trial.deadline_scale:.3g}"
+    return f"{trial.error_max:.3g}", f"{trial.round_s:.4g}"
 
 
-def sweep_table(points: Sequence[SweepPoint], paper: Paper | None = None) -> str:
+def sweep_table(
+    points: Sequence[SweepPoint], objective: Objective, paper: Paper | None = None
+) -> str:
     """A sweep as a table; infeasible points name the constraint that cannot be met."""
     names = list(points[0].values) if points else []
     heading = [f"{TITLES[n]} {UNITS.get(n, '')}".strip() for n in names]
@@ -191,7 +233,8 @@ def sweep_table(points: Sequence[SweepPoint], paper: Paper | None = None) -> str
         else:
             rows.append((*values, Marked("infeasible", "problem"), f"({point.obstacle})", "", ""))
     paper = paper or Paper()
-    said = f"Joules are {_SCOPE}. A sweep plans in real numbers: whole samples need a little more."
+    said = f"Joules are {SCOPES[objective]}. A sweep plans in real numbers: whole samples need a "
+    said += "little more."
     return "\n".join([table(heading, rows, paper=paper), "", *wrap(said, paper.text_width)])
 
 
@@ -209,7 +252,7 @@ def sweep_csv(points: Sequence[SweepPoint]) -> str:
     return out.getvalue()
 
 
-def write_plot(points: Sequence[SweepPoint], path: Path) -> None:
+def write_plot(points: Sequence[SweepPoint], objective: Objective, path: Path) -> None:
     """Energy against the first parameter, a line per value of the others; a self-contained page.
 
     Where no plan exists the background is shaded.
@@ -245,7 +288,7 @@ def write_plot(points: Sequence[SweepPoint], path: Path) -> None:
     figure.update_layout(
         title=html.escape("Energy of a round, certified"),
         xaxis_title=f"{TITLES[first]}{unit}",
-        yaxis_title="J per round (modelled, dynamic)",
+        yaxis_title=f"J per round (modelled, {objective})",
         template="plotly_white",
         showlegend=bool(others),
     )

@@ -34,6 +34,7 @@ from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
 from fimi.messaging.messages import RoundStart, SyntheticBatch, SyntheticRequest, UpdateReady
 from fimi.messaging.topics import COORDINATOR
+from fimi.optim.plans import Certified
 from fimi.optim.problem import InfeasibleError
 from fimi.record.events import (
     Deployed,
@@ -343,7 +344,10 @@ class TestStore:
             assert db.execute("SELECT count(*) FROM profile").fetchone() == (2,)
             assert db.execute("SELECT count(*) FROM device_plan").fetchone() == (2,)
             body = msgspec.json.decode(db.execute("SELECT body FROM plan").fetchone()[0])
-            assert body["energy_j"] == pytest.approx(federation.plan.energy_j)  # type: ignore[union-attr]
+            assert federation.plan is not None
+            assert body["objective"] == federation.plan.objective
+            for name in ("board", "dynamic"):
+                assert msgspec.convert(body[name], Certified) == getattr(federation.plan, name)
             assert db.execute("SELECT number, accuracy FROM round").fetchall() == [
                 (r.number, r.evaluation.accuracy) for r in federation.rounds
             ]

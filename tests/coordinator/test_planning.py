@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from fimi.coordinator.planning import device_plans, make_problem, smallest_deadline_s, with_target
-from fimi.coordinator.settings import BAND_PER_DEVICE_HZ, PlanSettings
+from fimi.coordinator.settings import BAND_PER_DEVICE_HZ, PlanSettings, RoundSettings
 from fimi.coordinator.strategies import STRATEGIES
-from fimi.energy.cost_model import predict_round
+from fimi.energy.cost_model import download_cost, predict_round
 from fimi.energy.emulation.boards import fleet
 from fimi.energy.hardware import HardwareDescription
+from fimi.energy.host_profile import HostProfile
 from fimi.energy.meters import MeterDescription
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.messaging.messages import Profile
 from fimi.optim import quality
 from fimi.optim.planner import SearchSettings, plan
 from fimi.optim.problem import FimiProblem, InfeasibleError
+from fimi.optim.problem_file import read
 from fimi.optim.target import RoundsModel
 from fimi.testbed.configuration.sections import Config, FleetConfig
 
@@ -129,18 +133,16 @@ def test_a_target_accuracy_chooses_the_error_limit() -> None:
         make_problem(fleet_profiles, settings, STRATEGIES[name], model_bytes=MODEL_BYTES)
         for name in ("fimi", "tfl")
     )
-    chosen = with_target(given, fleet_profiles, settings)
-    idle_w = math.fsum(profile.board.idle_power_w for profile in fleet_profiles.values())
+    chosen = with_target(given, settings)
     model = RoundsModel()
 
     def total_j(problem: FimiProblem) -> float:
-        round_j = plan(problem, seed=0).search_energy_j + idle_w * float(problem.t_max_s.max())
-        return model.rounds(problem.error_max, 0.9) * round_j
+        return model.rounds(problem.error_max, 0.9) * plan(problem, seed=0).search_energy_j
 
     assert chosen.error_max != given.error_max
     assert total_j(chosen) < total_j(given)
-    assert with_target(baseline, fleet_profiles, settings) is baseline
-    assert with_target(given, fleet_profiles, SETTINGS) is given
+    assert with_target(baseline, settings) is baseline
+    assert with_target(given, SETTINGS) is given
 
 
 def test_a_shortfall_of_the_generator_is_predicted_with_what_was_delivered() -> None:
@@ -211,3 +213,118 @@ def test_no_deadline_helps_where_the_error_cannot_be_reached() -> None:
     settings = msgspec.structs.replace(SETTINGS, plan=limits)
     found = smallest_deadline_s(profiles(), settings, STRATEGIES["fimi"], model_bytes=MODEL_BYTES)
     assert found is None
+
+
+def configured(rounds: RoundSettings = SETTINGS.rounds, **plan_keys: object) -> Config:
+    limits = msgspec.structs.replace(SETTINGS.plan, **plan_keys)
+    return msgspec.structs.replace(SETTINGS, plan=limits, rounds=rounds)
+
+
+def problem_of(settings: Config, sample_bytes: float = 0.0) -> FimiProblem:
+    return make_problem(
+        profiles(),
+        settings,
+        STRATEGIES["fimi"],
+        model_bytes=MODEL_BYTES,
+        sample_bytes=sample_bytes,
+    )
+
+
+def test_objective_budgets_and_rounds_reach_the_problem() -> None:
+    usual = problem_of(SETTINGS)
+    assert (usual.objective, usual.rounds) == ("board", SETTINGS.rounds.count)
+    assert np.isinf(usual.budget_j).all()
+    assert math.isinf(usual.fleet_budget_j)
+    assert (usual.synthetic_j == 0).all()
+    settings = configured(
+        RoundSettings(count=7), objective="dynamic", device_budget_j=300.0, fleet_budget_j=700.0
+    )
+    found = problem_of(settings, sample_bytes=32.0)
+    assert (found.objective, found.rounds, found.fleet_budget_j) == ("dynamic", 7, 700.0)
+    assert found.budget_j.tolist() == [300.0] * 3
+    for i, profile in enumerate(profiles().values()):
+        sample = download_cost("synthetic-download", profile.board, 8 * 32.0)
+        assert found.synthetic_j[i] == pytest.approx(sample.board_j)
+
+
+@pytest.mark.parametrize("drawn", [1, 2, 3, 5])
+def test_k_of_n_plans_for_the_rounds_in_which_each_device_takes_part_once(drawn: int) -> None:
+    """A board that takes part in k/n of the rounds idles in all of them."""
+    all_of_them = problem_of(configured(RoundSettings(count=60)), sample_bytes=32.0)
+    settings = configured(RoundSettings(count=60, participants=drawn))
+    found = problem_of(settings, sample_bytes=32.0)
+    share = min(1.0, drawn / 3)
+    assert found.rounds == pytest.approx(60 * share)
+    np.testing.assert_allclose(found.idle_power_w * share, all_of_them.idle_power_w)
+    # the board energy of the run: the same whether by rounds or by times that a device takes part
+    np.testing.assert_allclose(
+        found.rounds * found.idle_power_w, 60 * all_of_them.idle_power_w, rtol=1e-12
+    )
+    np.testing.assert_array_equal(found.synthetic_j, all_of_them.synthetic_j)
+
+
+def test_a_rate_beyond_the_cap_of_the_radio_is_not_promised() -> None:
+    fleet_profiles = profiles()
+    found = plan(problem_of(SETTINGS), seed=0, settings=SearchSettings(iterations=10))
+    capped = {
+        name: msgspec.structs.replace(
+            profile,
+            board=msgspec.structs.replace(
+                profile.board,
+                link=msgspec.structs.replace(profile.board.link, rate_cap_bps=1000.0),
+            ),
+        )
+        for name, profile in fleet_profiles.items()
+    }
+    told = device_plans(
+        found,
+        capped,
+        SETTINGS,
+        run="r",
+        model_bytes=MODEL_BYTES,
+        delivered={},
+        batches={},
+        indices={device: index for index, device in enumerate(capped)},
+    )
+    for share in told.values():
+        assert share.point.rate_bps == 1000.0
+        upload = next(cost for cost in share.predicted if cost.phase == "upload")
+        assert upload.duration_s == pytest.approx(8 * MODEL_BYTES / 1000.0)
+
+
+def test_a_fleet_planned_on_the_desk_is_the_one_that_the_coordinator_plans(tmp_path: Path) -> None:
+    """``fimi optimise`` with the devices' profiles and the coordinator solve one problem."""
+    settings = configured(RoundSettings(count=7), device_budget_j=300.0)
+    fleet_profiles = profiles()
+    limits, margin = settings.plan, settings.plan.deadline_margin
+    lines = [
+        "[problem]",
+        f"deadline_s = {limits.deadline_s * (1 - margin)!r}",
+        f"bandwidth_hz = {BAND_PER_DEVICE_HZ * 3!r}",
+        f"payload_bits = {8.0 * MODEL_BYTES!r}",
+        f"epochs = {settings.training.epochs}",
+        f"error_max = {limits.error_max!r}",
+        f"generated_max = {limits.synthetic_max!r}",
+        f"synthetic_bits = {8 * 32.0!r}",
+        "rounds_count = 7",
+        "budget_j = 300.0",
+        "[curve]",
+        f"alpha = {limits.curve_alpha!r}",
+        f"beta = {limits.curve_beta!r}",
+        f"delta0 = {limits.curve_delta0!r}",
+    ]
+    for name, profile in fleet_profiles.items():
+        body = msgspec.json.encode(HostProfile(name=name, board=profile.board))
+        (tmp_path / f"{name}.json").write_bytes(body)
+        lines += ["[[device]]", f'id = "{name}"', f'profile = "{name}.json"']
+        lines += [f"local_counts = {list(profile.label_counts)}"]
+    path = tmp_path / "problem.toml"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    found, _ = read(path)
+    expected = problem_of(settings, sample_bytes=32.0)
+    for field in found.__struct_fields__:
+        one, other = getattr(found, field), getattr(expected, field)
+        if isinstance(one, np.ndarray):
+            np.testing.assert_allclose(one, other, rtol=1e-12, err_msg=field)
+        else:
+            assert one == other, field

@@ -10,8 +10,11 @@ from fimi.energy.cost_model import (
     BoardModel,
     OperatingPoint,
     computing_power_w,
+    formula_power_w,
+    measured_point,
     operating_frequency_hz,
     predict_round,
+    speed_hz,
 )
 from fimi.energy.emulation.board import Disturbance, EmulatedBoard, VirtualBoard
 from fimi.energy.emulation.boards import declare_board
@@ -60,10 +63,16 @@ def seen(board: VirtualBoard, rounds: int, point: OperatingPoint = POINT) -> lis
 
 def error(board: VirtualBoard, model: BoardModel, number: int) -> float:
     entry = play(board, number)
-    hz = operating_frequency_hz(model.compute, POINT.frequency_hz)
+    point = measured_point(model.compute, POINT)
+    if point is None:
+        planned = replace(
+            POINT, frequency_hz=operating_frequency_hz(model.compute, POINT.frequency_hz)
+        )
+    else:
+        planned = replace(POINT, frequency_hz=speed_hz(model.compute, point), setting=point.name)
     predicted = predict_round(
         model,
-        replace(POINT, frequency_hz=hz),
+        planned,
         cycles=5 * SAMPLES * model.compute.cycles_per_sample,
         upload_bits=BITS,
         download_bits=BITS,
@@ -99,8 +108,11 @@ def test_several_frequencies_tell_kappa_from_the_rest() -> None:
         o for hz in (0.6e9, 1.2e9, 1.8e9) for o in seen(device, 8, replace(POINT, frequency_hz=hz))
     ]
     model = refit(device.model(), found)
-    assert model.compute.capacitance_w_per_hz3 == pytest.approx(
-        truth.capacitance_w_per_hz3, rel=0.06
+    assert model.compute.capacitance_w_per_hz3 / truth.capacitance_w_per_hz3 == pytest.approx(
+        1.0, abs=0.06
+    )
+    assert model.compute.linear_power_w_per_hz / truth.linear_power_w_per_hz == pytest.approx(
+        1.0, abs=0.06
     )
     assert model.compute.cycles_per_sample == pytest.approx(truth.cycles_per_sample, rel=0.03)
     assert model.idle_power_w == pytest.approx(device.truth.idle_power_w, rel=0.03)
@@ -109,9 +121,8 @@ def test_several_frequencies_tell_kappa_from_the_rest() -> None:
 def test_one_frequency_moves_kappa_no_further_than_the_power_asks() -> None:
     device = board("raspberry-pi-4", EmulatedBoard, wrong=0.0)
     model = refit(device.model(), seen(device, 5))
-    assert model.compute.capacitance_w_per_hz3 == pytest.approx(
-        device.model().compute.capacitance_w_per_hz3, rel=0.1
-    )
+    before = device.model().compute.capacitance_w_per_hz3
+    assert model.compute.capacitance_w_per_hz3 / before == pytest.approx(1.0, abs=0.1)
 
 
 def test_a_measured_table_keeps_its_shape_and_is_scaled() -> None:
@@ -125,11 +136,78 @@ def test_a_measured_table_keeps_its_shape_and_is_scaled() -> None:
         ),
     )
     found = refit(table, seen(device, 5)).compute
-    truth = device.truth.compute
-    true_w = truth.active_power_w + truth.capacitance_w_per_hz3 * 1.2e9**3
+    true_w = formula_power_w(device.truth.compute, 1.2e9)
     assert computing_power_w(found, 1.2e9) == pytest.approx(true_w, rel=0.06)
     assert found.points[2].power_w / found.points[0].power_w == pytest.approx(4.0 / 1.5)
     assert found.points[1].seconds_per_sample == pytest.approx(found.cycles_per_sample / 1.2e9)
+
+
+def test_measured_points_are_scaled_to_what_was_seen() -> None:
+    device = board("jetson-nano", EmulatedBoard)
+    told, true = device.model().compute, device.truth.compute
+    place = 6
+    point = replace(
+        POINT, frequency_hz=speed_hz(told, told.points[place]), setting=told.points[place].name
+    )
+    found = refit(device.model(), seen(device, 6, point)).compute
+    assert found.points[place].power_w == pytest.approx(true.points[place].power_w, rel=0.06)
+    assert found.points[place].seconds_per_sample == pytest.approx(
+        true.points[place].seconds_per_sample, rel=0.03
+    )
+    watts = [new.power_w / old.power_w for new, old in zip(found.points, told.points, strict=True)]
+    assert watts == pytest.approx([watts[0]] * len(watts))
+    for new, old in zip(found.points, told.points, strict=True):
+        assert speed_hz(found, new) == pytest.approx(speed_hz(told, old))  # plans stay valid
+        assert (new.name, new.setting) == (old.name, old.setting)
+    assert found.active_power_w == pytest.approx(told.active_power_w)
+
+
+def test_a_named_point_counts_with_its_own_watts() -> None:
+    """Not with those of a thriftier point that is nearly as fast."""
+    device = board("jetson-nano", EmulatedBoard, wrong=0.0)
+    model = device.model()
+    slow, fast = model.compute.points[4], model.compute.points[5]
+    hot = replace(fast, name="hot", power_w=2.0 * fast.power_w, setting=slow.setting)
+    compute = replace(model.compute, points=(fast, hot))
+    point = replace(POINT, frequency_hz=speed_hz(compute, hot), setting="hot")
+    (observation,) = seen(device, 1, replace(point, setting=fast.name))
+    heavy = replace(
+        observation,
+        point=point,
+        power_w={"compute": model.idle_power_w + hot.power_w},
+        power_sd_w={"compute": 0.01},
+    )
+    found = refit(replace(model, compute=compute), [heavy] * 5).compute
+    assert found.points[1].power_w == pytest.approx(hot.power_w, rel=1e-3)
+
+
+class TestRadio:
+    def test_finds_the_electronics_of_a_radio_that_sends_with_its_own_power(self) -> None:
+        """The plan asked for a hundredth of the power: what it sent with is the board's."""
+        device = board("raspberry-pi-4", EmulatedBoard)
+        point = replace(POINT, transmit_power_w=1e-3)
+        link = refit(device.model(), seen(device, 8, point)).link
+        true = device.truth.link
+        assert link.electronics_power_w == pytest.approx(true.electronics_power_w, rel=0.1)
+        assert link.channel_gain / true.channel_gain == pytest.approx(1.0, abs=0.2)
+
+    def test_a_rate_at_the_cap_says_nothing_of_the_channel(self) -> None:
+        device = board("raspberry-pi-4", EmulatedBoard)
+        point = replace(POINT, bandwidth_hz=80e6)
+        assert device.apply(point).rate_bps == device.truth.link.rate_cap_bps
+        link = refit(device.model(), seen(device, 8, point)).link
+        assert link.channel_gain == device.model().link.channel_gain
+
+    def test_the_paper_s_radio_is_taken_at_its_word(self) -> None:
+        declared = declare_board(
+            "raspberry-pi-4", seed=4, index=0, cycles_per_sample=4e6, radio="paper"
+        )
+        device = EmulatedBoard(
+            declared, seed=4, index=0, disturbance=Disturbance(profile_error=0.2)
+        )
+        link = refit(device.model(), seen(device, 8, replace(POINT, transmit_power_w=1e-3))).link
+        assert link.electronics_power_w == pytest.approx(0.0, abs=0.1)
+        assert link.channel_gain / device.truth.link.channel_gain == pytest.approx(1.0, abs=0.2)
 
 
 def test_without_observations_the_profile_stays() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from boards_of_files import ORIN_GPU_HZ, gpu, policy
 from click.testing import CliRunner
 from worlds import Ina226, PlugWorld, TwoPackages, write
 
@@ -16,6 +17,7 @@ from fimi.edge_agent.doctor import examine, surroundings
 from fimi.edge_agent.doctor.machine import Check, Machine
 from fimi.energy.clock import VirtualClock
 from fimi.energy.control.programs import ProgramResult
+from fimi.energy.cost_model import ComputePoint, ComputeSetting
 from fimi.energy.host_profile import HostProfile, load_profile
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.broker.embedded import EmbeddedBroker
@@ -111,6 +113,19 @@ class TestMeters:
         world.close()
 
 
+def with_points(
+    profile: HostProfile, *points: dict[str, tuple[float, float, ComputeSetting]]
+) -> HostProfile:
+    """A profile with measured points: seconds a sample, watts, setting, by name."""
+    measured = tuple(
+        ComputePoint(name=name, seconds_per_sample=seconds, power_w=watts, setting=setting)
+        for each in points
+        for name, (seconds, watts, setting) in each.items()
+    )
+    replace, board = msgspec.structs.replace, profile.board
+    return replace(profile, board=replace(board, compute=replace(board.compute, points=measured)))
+
+
 class TestControl:
     def test_frequency_that_can_be_set(self, tmp_path: Path) -> None:
         policy = tmp_path / "sys/devices/system/cpu/cpufreq/policy0"
@@ -146,6 +161,33 @@ class TestControl:
         check = checks(tmp_path)["frequency"]
         assert check.status == "warning"
         assert "0664 root fimi" in check.fix
+
+    def test_measured_points_that_plans_choose_from(
+        self, tmp_path: Path, profile: HostProfile
+    ) -> None:
+        policy(tmp_path, 0, 600_000, 1_800_000)
+        board = with_points(
+            profile,
+            {"fast": (1e-3, 3.0, ComputeSetting(cpu_hz={"policy0": 1.8e9}))},
+            {"slow": (3e-3, 3.5, ComputeSetting(cpu_hz={"policy0": 0.6e9}))},
+            {"gpu": (0.5e-3, 4.0, ComputeSetting(gpu_hz=306e6))},
+        )
+        found = checks(tmp_path, profile=board)
+        assert "frequency" not in found, "the law is not used"
+        points = found["operating points"]
+        assert points.status == "warning"
+        assert points.found.startswith("plans choose from 2 of 3 measured points (1 cpufreq policy")
+        assert "left out: gpu (no GPU under" in points.found
+        assert points.fix == "run the agent as root"
+        beaten = found["points"]
+        assert beaten.status == "ok"
+        assert "'slow' is kept and no plan will choose it: it takes 0.0105 J" in beaten.found
+        assert "'fast' takes 0.003 J" in beaten.found
+        gpu(tmp_path, "17000000.gpu", ORIN_GPU_HZ)
+        found = checks(tmp_path, profile=board)
+        assert found["operating points"].status == "ok"
+        assert "3 of 3" in found["operating points"].found
+        assert found["gpu clock"].found == "5 clocks from 306 to 624.75 MHz"
 
     def test_a_journal_left_behind(self, tmp_path: Path) -> None:
         (tmp_path / "state").mkdir()

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 
 import msgspec
 import pytest
+from boards_of_files import ORIN_GPU_HZ, gpu, policy
 
 import fimi.energy.host_profile
 from fimi.energy.clock import VirtualClock
-from fimi.energy.cost_model import OperatingPoint
+from fimi.energy.cost_model import ComputePoint, ComputeSetting, OperatingPoint
 from fimi.energy.hardware import Hardware, Observation
-from fimi.energy.host import HostHardware
+from fimi.energy.host import HostHardware, UnknownPointError
 from fimi.energy.host_profile import HostProfile, load_profile
 from fimi.energy.ledger import Ledger
 from fimi.energy.meters import MeterUnavailableError
@@ -192,6 +194,134 @@ class TestReach:
             compute = hardware.model().compute
         assert compute.frequency_steps_hz == (1e9, 1.5e9)
         assert (compute.frequency_min_hz, compute.frequency_max_hz) == (1e9, 1.5e9)
+
+
+class TestMeasuredPoints:
+    """A profile with measured points: the plan names one, and all of it is set."""
+
+    @pytest.fixture
+    def measured(self, profile: HostProfile) -> HostProfile:
+        settings = {
+            "low": ComputeSetting(cpu_hz={"policy0": 0.6e9}, gpu_hz=306e6),
+            "high": ComputeSetting(cpu_hz={"policy0": 1.8e9}),
+            "one core": ComputeSetting(cores=1),
+        }
+        times = {"low": 10e-3, "high": 2e-3, "one core": 5e-3}
+        points = tuple(
+            ComputePoint(name=name, seconds_per_sample=times[name], power_w=1.0, setting=setting)
+            for name, setting in settings.items()
+        )
+        insist, board = msgspec.structs.replace, profile.board
+        return insist(profile, board=insist(board, compute=insist(board.compute, points=points)))
+
+    @pytest.fixture
+    def clocks(self, tmp_path: Path) -> tuple[Path, Path]:
+        folder = policy(tmp_path, 0, 600_000, 1_800_000)
+        return folder / "scaling_max_freq", gpu(tmp_path, "17000000.gpu", ORIN_GPU_HZ) / "max_freq"
+
+    def test_the_named_point_is_set_and_given_back(
+        self, tmp_path: Path, measured: HostProfile, clocks: tuple[Path, Path]
+    ) -> None:
+        before = [file.read_text() for file in clocks]
+        with HostHardware(measured, root=tmp_path, state=tmp_path / "state") as hardware:
+            assert hardware.left_out == {}
+            assert len(hardware.model().compute.points) == 3
+            applied = hardware.apply(msgspec.structs.replace(POINT, setting="low"))
+            assert [int(file.read_text()) for file in clocks] == [600_000, 306_000_000]
+            assert (applied.point, applied.frequency_control) == ("low", "cpufreq, devfreq")
+            # C = 4e6 cycles in 10 ms a sample
+            assert applied.frequency_hz == pytest.approx(4e8)
+            assert applied.setting == ComputeSetting(cpu_hz={"policy0": 0.6e9}, gpu_hz=306e6)
+            seen = hardware.observed()
+            assert seen.cap_hz == pytest.approx(4e8)
+            applied = hardware.apply(msgspec.structs.replace(POINT, setting="one core"))
+            assert [file.read_text() for file in clocks] == before
+            assert len(os.sched_getaffinity(0)) == 1
+            assert (applied.point, applied.frequency_control) == ("one core", "affinity")
+        assert len(os.sched_getaffinity(0)) > 1 or os.cpu_count() == 1
+        assert [file.read_text() for file in clocks] == before
+
+    def test_a_frequency_without_a_name_means_the_cheapest_point_that_is_fast_enough(
+        self, tmp_path: Path, measured: HostProfile, clocks: tuple[Path, Path]
+    ) -> None:
+        with HostHardware(measured, root=tmp_path, state=tmp_path / "state") as hardware:
+            applied = hardware.apply(msgspec.structs.replace(POINT, frequency_hz=1.5e9))
+        assert (applied.point, applied.frequency_hz) == ("high", pytest.approx(2e9))
+
+    def test_an_unknown_name(
+        self, tmp_path: Path, measured: HostProfile, clocks: tuple[Path, Path]
+    ) -> None:
+        with HostHardware(measured, root=tmp_path, state=tmp_path / "state") as hardware:
+            with pytest.raises(UnknownPointError, match=r"'turbo'.*'low', 'high', 'one core'"):
+                hardware.apply(msgspec.structs.replace(POINT, setting="turbo"))
+            assert clocks[0].read_text() == "1800000\n"
+
+    def test_a_name_for_a_board_without_points(self, tmp_path: Path, profile: HostProfile) -> None:
+        with (
+            HostHardware(profile, root=tmp_path, state=tmp_path / "state") as hardware,
+            pytest.raises(UnknownPointError, match="has none"),
+        ):
+            hardware.apply(msgspec.structs.replace(POINT, setting="low"))
+
+    def test_points_that_cannot_be_set_are_not_published(
+        self, tmp_path: Path, measured: HostProfile, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        policy(tmp_path, 0, 600_000, 1_800_000)
+        with HostHardware(measured, root=tmp_path, state=tmp_path / "state") as hardware:
+            assert [p.name for p in hardware.model().compute.points] == ["high", "one core"]
+            assert "no GPU under" in hardware.left_out["low"]
+            assert "'low' is left out of plans" in caplog.text
+            applied = hardware.apply(msgspec.structs.replace(POINT, setting="low"))
+        assert applied.point == ""
+        assert "no GPU under" in applied.notes[0]
+        assert applied.setting is not None
+        assert applied.setting.cpu_hz == {"policy0": 0.6e9}, "the rest of it is set"
+
+    def test_a_board_that_is_left_alone_offers_the_point_that_is_in_force(
+        self, tmp_path: Path, measured: HostProfile, clocks: tuple[Path, Path]
+    ) -> None:
+        alone = msgspec.structs.replace(measured, frequency_control="none")
+        with HostHardware(alone, root=tmp_path, state=tmp_path / "state") as hardware:
+            names = [p.name for p in hardware.model().compute.points]
+            applied = hardware.apply(msgspec.structs.replace(POINT, setting="high"))
+            low = hardware.apply(msgspec.structs.replace(POINT, setting="low"))
+        assert names[0] == "high"
+        assert (applied.point, applied.frequency_control) == ("high", "none")
+        assert low.point == ""
+        assert "is not set" in low.notes[0]
+        assert clocks[0].read_text() == "1800000\n"
+
+    def test_without_any_point_the_law_is_left(self, tmp_path: Path, measured: HostProfile) -> None:
+        insist, compute = msgspec.structs.replace, measured.board.compute
+        only = insist(compute, points=compute.points[:1])
+        board = insist(measured, board=insist(measured.board, compute=only))
+        with HostHardware(board, root=tmp_path, state=tmp_path / "state") as hardware:
+            published = hardware.model().compute
+        assert published.points == ()
+        assert published.frequency_min_hz == published.frequency_max_hz == 1.8e9
+
+    def test_the_achieved_speed_is_the_points_by_the_clock_that_was_reached(
+        self, tmp_path: Path, measured: HostProfile, clocks: tuple[Path, Path]
+    ) -> None:
+        (clocks[0].parent / "scaling_cur_freq").write_text("1500000\n")
+        with HostHardware(
+            measured, root=tmp_path, state=tmp_path / "state", watch_period_s=0
+        ) as hardware:
+            if hardware._watch._cycles is not None:
+                pytest.skip("this kernel counts cycles: the clock is the real one")
+            hardware.apply(msgspec.structs.replace(POINT, setting="high"))
+            processor_s = itertools.count(1_000_000, 1_000_000)  # the clock counts while it is busy
+            hardware._watch._busy_s = lambda: float(next(processor_s))
+            hardware._watch.sample()
+            seen = hardware.observed()
+            assert seen.frequency_source == "cpufreq"
+            assert seen.frequency_hz == pytest.approx(2e9 * 1.5 / 1.8)
+            hardware.apply(msgspec.structs.replace(POINT, setting="low"))
+            (clocks[1].parent / "cur_freq").write_text("153000000\n")
+            hardware._watch.sample()
+            seen = hardware.observed()
+            assert seen.frequency_source == "devfreq"
+            assert seen.frequency_hz == pytest.approx(4e8 * 153 / 306)
 
 
 class TestObserved:

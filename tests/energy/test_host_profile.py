@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 import fimi.energy.host_profile
+from fimi.energy.cost_model import ComputeSetting, speed_hz
 from fimi.energy.host_profile import HostProfile, ProfileError, load_profile
 
 EXAMPLE = (fimi.energy.host_profile.__doc__ or "").split("::\n", 1)[1]
@@ -72,3 +73,56 @@ class TestLoadProfile:
     def test_a_folder(self, tmp_path: Path) -> None:
         with pytest.raises(ProfileError, match="cannot be read"):
             load_profile(tmp_path)
+
+
+class TestPoints:
+    def test_measured_points(self, tmp_path: Path, profile: HostProfile) -> None:
+        table = """
+            [[board.compute.points]]
+            name = "cpu 1.5 GHz, gpu 306 MHz"
+            seconds_per_sample = 2.7e-3
+            power_w = 1.9
+            setting = { cpu_hz = { policy0 = 1.5e9 }, gpu_hz = 306e6 }
+            """
+        path = write(tmp_path / "p.toml", EXAMPLE + table)
+        (point,) = load_profile(path).board.compute.points
+        assert point.setting == ComputeSetting(cpu_hz={"policy0": 1.5e9}, gpu_hz=306e6)
+        broken = write(path, EXAMPLE + table.replace("1.9", "19000000"))
+        with pytest.raises(ProfileError, match=r"cpu 1.5 GHz, gpu 306 MHz.*mW"):
+            load_profile(broken)
+        twice = write(path, EXAMPLE + table + table.replace("1.5 GHz", "2 GHz"))
+        with pytest.raises(ProfileError, match="the same setting"):
+            load_profile(twice)
+
+    def test_the_table_of_an_older_profile_is_read_as_points(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        old = EXAMPLE.replace(
+            "cycles_per_sample = 4.0e6",
+            "cycles_per_sample = 4.0e6\ntable_frequencies_hz = [600e6, 1800e6]\n"
+            "table_power_w = [1.0, 3.5]",
+        )
+        compute = load_profile(write(tmp_path / "p.toml", old)).board.compute
+        assert [point.power_w for point in compute.points] == [1.0, 3.5]
+        assert [speed_hz(compute, point) for point in compute.points] == pytest.approx(
+            [600e6, 1800e6]
+        )
+        assert [point.setting.cpu_hz for point in compute.points] == [
+            {"all": 600e6},
+            {"all": 1800e6},
+        ]
+        assert "fimi calibrate --host-profile" in caplog.text
+        empty = old.replace("[600e6, 1800e6]", "[]").replace("[1.0, 3.5]", "[]")
+        assert load_profile(write(tmp_path / "e.toml", empty)).board.compute.points == ()
+
+    @pytest.mark.parametrize("table", ["[1.0]", "[1.0, -3.5]", '["a", "b"]', "5", "[]"])
+    def test_a_broken_table_says_what_to_do(self, tmp_path: Path, table: str) -> None:
+        more = f"table_frequencies_hz = [6e8, 18e8]\ntable_power_w = {table}"
+        old = EXAMPLE.replace("cycles_per_sample = 4.0e6", f"cycles_per_sample = 4.0e6\n{more}")
+        with pytest.raises(ProfileError, match=r"table_power_w.*calibrate the board again"):
+            load_profile(write(tmp_path / "p.toml", old))
+
+    def test_a_negative_linear_term_is_refused(self, tmp_path: Path) -> None:
+        text = EXAMPLE.replace("active_power_w", "linear_power_w_per_hz = -1e-10\nactive_power_w")
+        with pytest.raises(ProfileError, match=r"linear_power_w_per_hz"):
+            load_profile(write(tmp_path / "p.toml", text))

@@ -58,6 +58,73 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
     assert (covered / 150 < 0.97).all()
 
 
+TRUTHS = ((5.8, 0.93, 0.027), (2.0, 0.3, 0.0), (1.2, 0.3, 0.2))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_intervals_of_shares_of_images(known: bool) -> None:
+    rng = np.random.default_rng(1)
+    amounts = np.repeat(np.geomspace(20, 718, 8).round(), 3)
+    covered, trials = np.zeros(3), 0
+    for truth in TRUTHS:
+        mean = LearningCurve(alpha=truth[0], beta=truth[1], delta0=truth[2]).error(amounts)
+        for _ in range(60):
+            fit = fit_curve(amounts, rng.binomial(359, mean) / 359, 359 if known else None)
+            if fit.identified:
+                trials += 1
+                spans = (fit.alpha, fit.beta, fit.delta0)
+                covered += [s.low <= v <= s.high for s, v in zip(spans, truth, strict=True)]
+    assert trials > 160
+    assert (covered / trials > 0.91).all() and (covered / trials < 0.995).all(), covered / trials
+
+
+def test_dispersion_is_the_variance_over_that_of_the_images() -> None:
+    rng = np.random.default_rng(2)
+    amounts = np.repeat(AMOUNTS, 40)
+    mean = LearningCurve(alpha=3.0, beta=0.7, delta0=0.05).error(amounts)
+    size = (400 - 1) / 2.0 - 1.0
+    scattered = rng.binomial(400, rng.beta(mean * size, (1 - mean) * size)) / 400
+    pure = rng.binomial(400, mean) / 400
+    assert fit_curve(amounts, pure, 400).dispersion == pytest.approx(1.0, abs=0.25)
+    assert fit_curve(amounts, scattered, 400).dispersion == pytest.approx(3.0, rel=0.25)
+    assert fit_curve(amounts, pure).dispersion is None
+    assert fit_curve(AMOUNTS[:3], mean[[0, 40, 80]], 400).dispersion is None
+
+
+def test_points_closer_to_the_curve_than_their_images_allow_are_not_believed() -> None:
+    exact = LearningCurve(alpha=3.0, beta=0.7, delta0=0.05).error(AMOUNTS)
+    blind, few, many = (fit_curve(AMOUNTS, exact, images) for images in (None, 100, 10_000))
+    assert blind.delta0.high - blind.delta0.low < 1e-3
+    widths = [each.delta0.high - each.delta0.low for each in (few, many)]
+    assert widths[0] > 0.03
+    assert widths[0] > 4 * widths[1] > 0.005
+
+
+def test_more_images_count_more() -> None:
+    curve = LearningCurve(alpha=3.0, beta=0.7, delta0=0.05)
+    amounts = np.repeat(AMOUNTS, 2)
+    wrong = curve.error(amounts) + np.where(np.arange(amounts.size) % 2, 0.04, 0.0)
+    images = np.where(np.arange(amounts.size) % 2, 100, 100_000)
+    assert fit_curve(amounts, wrong, images).curve.delta0 == pytest.approx(0.05, abs=0.002)
+    assert fit_curve(amounts, wrong).curve.delta0 == pytest.approx(0.07, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("images", "errors", "what"),
+    [
+        ([10, 10], [0.3, 0.2, 0.1], "one number per error"),
+        (0, [0.3, 0.2, 0.1], "images 0 is 0"),
+        ([10, math.nan, 10], [0.3, 0.2, 0.1], "images 1 is nan"),
+        (10, [1.3, 0.2, 0.1], "at most 1"),
+    ],
+)
+def test_refuses_what_are_no_numbers_of_images(
+    images: float | list[float], errors: list[float], what: str
+) -> None:
+    with pytest.raises(ValueError, match=what):
+        fit_curve([1, 2, 3], errors, images)
+
+
 @pytest.mark.parametrize(
     ("amounts", "errors", "what"),
     [

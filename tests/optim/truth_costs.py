@@ -117,9 +117,7 @@ def cost_of(problem: FimiProblem, trial: Trial, *, whole: bool = True) -> Costs:
     compute_s = np.where(works, compute_time_s(cycles, trial.speed_hz), 0.0)
     watts = np.array([power_w(problem, i, float(trial.speed_hz[i])) for i in range(size)])
     compute_j = watts * compute_s
-    radio_w = np.where(
-        problem.power_settable, trial.transmit_power_w, problem.transmit_power_max_w
-    )
+    radio_w = np.where(problem.power_settable, trial.transmit_power_w, problem.transmit_power_max_w)
     rate = uplink_rate_bps(
         trial.bandwidth_hz, radio_w, problem.channel_gain, problem.noise_density_w_per_hz
     )
@@ -147,9 +145,7 @@ def cost_of(problem: FimiProblem, trial: Trial, *, whole: bool = True) -> Costs:
             trial.samples, np.maximum(problem.local_samples + problem.generated_max, 1e-300)
         ),
         "device budget": _above(problem.rounds * device_board_j, problem.budget_j),
-        "fleet budget": _above(
-            problem.rounds * math.fsum(device_board_j), problem.fleet_budget_j
-        ),
+        "fleet budget": _above(problem.rounds * math.fsum(device_board_j), problem.fleet_budget_j),
     }
     if problem.curve is not None and math.isfinite(problem.error_max):
         excess["learning error"] = _above(problem.error(trial.samples), problem.error_max)

@@ -14,8 +14,8 @@ more candidates to be computed.
 
 from __future__ import annotations
 
-import itertools
 import math
+from typing import Any
 
 import numpy as np
 from msgspec import Struct
@@ -26,6 +26,7 @@ from tests.optim.truth_costs import Costs, Trial, cost_of
 from tests.optim.truth_resources import (
     COARSE,
     FINE,
+    MIDDLE,
     Fleet,
     Options,
     Radio,
@@ -89,41 +90,34 @@ def enumerate_plans(problem: FimiProblem) -> Found:
     parts = [errors(problem, i, each.samples) for i, each in enumerate(options)]
     steps = [each.samples.size // counts[i].size for i, each in enumerate(options)]
     rows = _candidates(order, options, parts, counts, steps, budget)
-    weak = _bounds(fleet, options, rows, 0.0, np.zeros(size))
-    best = Found(energy_j=math.inf, trial=None, costs=None, candidates=len(rows), computed=0)
-    bound, open_, computed = weak, np.isfinite(weak), 0
-    chosen: Array | None = None
+    bound = _bounds(fleet, options, rows, _no_prices(size))
+    best, trial, over_j, open_, computed = math.inf, None, 0.0, np.isfinite(bound), 0
     while open_.any():
         known = np.flatnonzero(open_)
         chunk = known[np.argsort(bound[known], kind="stable")[: CHUNK if computed else 8]]
         open_[chunk] = False
         computed += chunk.size
+        if size > 2:  # a first look shows which are worth a precise one
+            own = [options[i].take(rows[chunk, i]) for i in range(size)]
+            rough_j = fleet_j(fleet, own, COARSE).value_j
+            chunk = chunk[rough_j <= min(best, float(rough_j.min())) * 1.001]
         own = [options[i].take(rows[chunk, i]) for i in range(size)]
-        precise = size < 3 and len(own) < 3
-        rough = fleet_j(fleet, own, FINE if precise else COARSE)
-        near = np.flatnonzero(rough.energy_j <= min(best.energy_j, rough.energy_j.min()) * 1.001)
-        if rough.energy_j.min() == math.inf:
-            continue
-        found = rough if precise else fleet_j(fleet, [each.take(near) for each in own])
-        index = int(found.energy_j.argmin())
-        if found.energy_j[index] < best.energy_j:
-            chosen = rows[chunk[index if precise else near[index]]]
-            one = [options[i].take(chosen[i : i + 1]) for i in range(size)]
-            trial = _trial(fleet, one, found, index)
-            best = Found(
-                energy_j=float(found.energy_j[index]),
-                trial=trial,
-                costs=cost_of(problem, trial),
-                candidates=len(rows),
-                computed=computed,
-            )
-            mu, eta = _prices(fleet, one, found.energy_j[index])
-            bound = np.maximum(bound, _bounds(fleet, options, rows, mu, eta))
-        open_ &= bound < best.energy_j
+        found = fleet_j(fleet, own, MIDDLE if size > 2 else FINE)
+        row = int(found.value_j.argmin())
+        if found.value_j[row] < best:
+            own = [options[i].take(rows[chunk[row : row + 1], i]) for i in range(size)]
+            best, over_j = float(found.value_j[row]), float(found.over_j[row])
+            trial = _trial(fleet, own, found, row)
+            near = np.abs(bound) < math.inf
+            bound[near] = np.maximum(bound, _bounds(fleet, options, rows, _prices(fleet, own)))[
+                near
+            ]
+        open_ &= bound < best
+    possible = trial is not None and over_j <= fleet.allowed_j
     return Found(
-        energy_j=best.energy_j,
-        trial=best.trial,
-        costs=best.costs,
+        energy_j=best if possible else math.inf,
+        trial=trial if possible else None,
+        costs=cost_of(problem, trial) if possible and trial is not None else None,
         candidates=len(rows),
         computed=computed,
     )
@@ -236,19 +230,50 @@ def _candidates(
     return np.concatenate(table)
 
 
-def _bounds(fleet: Fleet, options: list[Options], rows: Array, mu: float, eta: Array) -> Array:
-    """Lower bounds on the energy of candidates by weak duality at prices of band and seconds."""
+class Prices(Struct, frozen=True, eq=False, kw_only=True):
+    """Prices of what devices share and of budgets; any that are not negative give a bound.
+
+    Attributes:
+        band: μ, J/Hz.
+        seconds: of each device's time in a round, (I,), J/s.
+        budgets: joules of a round per joule of a run above each device's budget, (I,).
+        fleet: the same for the fleet's budget.
+    """
+
+    band: float
+    seconds: Array
+    budgets: Array
+    fleet: float
+
+
+def _no_prices(size: int) -> Prices:
+    return Prices(band=0.0, seconds=np.zeros(size), budgets=np.zeros(size), fleet=0.0)
+
+
+def _bounds(fleet: Fleet, options: list[Options], rows: Array, prices: Prices) -> Array:
+    """Lower bounds on the value of candidates by weak duality."""
     problem = fleet.problem
     longest = problem.round_max_s
-    total = np.full(len(rows), fleet.constant_j - mu * problem.bandwidth_hz)
-    total += float((eta * problem.receive_s).sum())
-    total += min(0.0, (fleet.idle_w - float(eta.sum())) * longest)
-    size = abs(total)
+    over = prices.budgets + prices.fleet  # (I,), joules per joule of a run
+    weight = 1.0 + problem.rounds * over  # (I,), of a device's own energy in a round
+    limits = [(prices.band, problem.bandwidth_hz), (prices.fleet, problem.fleet_budget_j)]
+    limits += zip(prices.budgets, problem.budget_j, strict=True)
+    charge = math.fsum(price * limit for price, limit in limits if price > 0)
+    constant = fleet.constant_j + float((prices.seconds * problem.receive_s).sum())
+    constant += problem.rounds * float((over * (fleet.bits_j + fleet.received_j)).sum())
+    idle_w = fleet.idle_w + problem.rounds * float((over * problem.idle_power_w).sum())
+    unpaid = min(0.0, (idle_w - float(prices.seconds.sum())) * longest)
+    total = np.full(len(rows), constant + unpaid - charge)
+    size = np.full(len(rows), constant - unpaid + charge)
     for i, own in enumerate(options):
-        each = _least_j(fleet.radios[i], own, fleet.window_s(i, np.asarray(longest)), mu, eta[i],
-                        problem.bandwidth_hz)  # fmt: skip
+        window_s = fleet.window_s(i, np.asarray(longest))
+        mu, eta = prices.band / weight[i], float(prices.seconds[i] / weight[i])
+        each = _least_j(fleet.radios[i], own, window_s, mu, eta, problem.bandwidth_hz) * weight[i]
+        if not fleet.board:
+            synthetic = own.samples - problem.local_samples[i]
+            each = each + over[i] * problem.synthetic_j[i] * synthetic
         total = total + each[rows[:, i]]
-        size = size + np.abs(each[rows[:, i]])
+        size = size + each[rows[:, i]]
     with np.errstate(invalid="ignore"):
         return np.where(np.isfinite(total), total - MARGIN * size, np.inf)
 
@@ -261,7 +286,9 @@ def _least_j(
     with np.errstate(divide="ignore", invalid="ignore"):
         # A second costs η more, so that a law's slowest useful time is a shorter one.
         best = (2.0 * own.cubic / (own.watts + eta)) ** (1.0 / 3.0)
-        slowest = np.where(law & (own.watts + eta > 0), np.minimum(own.slowest_s, best), own.slowest_s)
+        slowest = np.where(
+            law & (own.watts + eta > 0), np.minimum(own.slowest_s, best), own.slowest_s
+        )
     priced = Options(
         samples=own.samples,
         step=own.step,
@@ -290,29 +317,43 @@ def _least_j(
     return np.where(good, least(value, np.log(np.where(good, low, band)), widest)[1], np.inf)
 
 
-def _prices(fleet: Fleet, own: list[Options], energy_j: float) -> tuple[float, Array]:
-    """Prices of band and of seconds at a candidate's best plan, by differences."""
-    problem, delta = fleet.problem, 1e-4
-    eta = np.zeros(problem.size)
-    wider = fleet.with_changes(bandwidth_hz=problem.bandwidth_hz * (1 + delta))
-    saved = energy_j - fleet_j(wider, own).energy_j[0]
-    mu = max(0.0, float(saved) / (delta * problem.bandwidth_hz))
-    if not fleet.idle_w:
-        return mu, eta
-    for i in range(problem.size):
-        second = delta * problem.round_max_s
-        sooner = problem.receive_s.copy()
-        sooner[i] = max(sooner[i] - second, 0.0)
-        change = problem.receive_s[i] - sooner[i]
-        if change == 0.0:
-            sooner[i] += second
-            change = -second
-        shifted = fleet.with_changes(receive_s=sooner)
-        moved = fleet_j(shifted, own).energy_j[0] + fleet.constant_j - shifted.constant_j
-        if math.isfinite(moved):
-            eta[i] = max(0.0, float(energy_j - moved) / change)
-    total = float(eta.sum())
-    return mu, eta * (fleet.idle_w / total if total > 0 else 1.0)
+def _prices(fleet: Fleet, own: list[Options]) -> Prices:
+    """Prices at a candidate's best resources, by differences of its value."""
+    problem, delta, size = fleet.problem, 1e-2, fleet.problem.size
+
+    def value(**changes: Any) -> float:
+        changed = fleet.with_changes(**changes)
+        found = float(fleet_j(changed, own, COARSE).value_j[0])
+        return found - changed.constant_j + fleet.constant_j
+
+    here = value()
+
+    def price(change: float, **changes: Any) -> float:
+        after = value(**changes)
+        return max(0.0, (here - after) / change) if math.isfinite(after) else 0.0
+
+    wider = problem.bandwidth_hz * (1.0 + delta)
+    band = price(wider - problem.bandwidth_hz, bandwidth_hz=wider)
+    seconds, budgets, whole = np.zeros(size), np.zeros(size), 0.0
+    for i in np.flatnonzero(np.isfinite(problem.budget_j)):
+        more = problem.budget_j.copy()
+        more[i] *= 1.0 + delta
+        budgets[i] = price(more[i] - problem.budget_j[i], budget_j=more)
+    if math.isfinite(problem.fleet_budget_j):
+        most_j = problem.fleet_budget_j * (1.0 + delta)
+        whole = price(most_j - problem.fleet_budget_j, fleet_budget_j=most_j)
+    if fleet.idle_w or fleet.budgets:
+        for i in range(size):
+            received = problem.receive_s.copy()
+            second = delta * problem.round_max_s
+            received[i] += second if received[i] < second else -second
+            change = problem.receive_s[i] - received[i]
+            after = value(receive_s=received)
+            seconds[i] = max(0.0, (here - after) / change) if math.isfinite(after) else 0.0
+        over = problem.rounds * float(((budgets + whole) * problem.idle_power_w).sum())
+        total = float(seconds.sum())
+        seconds *= (fleet.idle_w + over) / total if total > 0 else 1.0
+    return Prices(band=band, seconds=seconds, budgets=budgets, fleet=whole)
 
 
 def _trial(fleet: Fleet, own: list[Options], found: Resources, row: int) -> Trial:
@@ -338,7 +379,5 @@ def _trial(fleet: Fleet, own: list[Options], found: Resources, row: int) -> Tria
         samples=samples,
         speed_hz=speed,
         bandwidth_hz=found.bandwidth_hz[row],
-        transmit_power_w=np.where(
-            problem.power_settable, power, problem.transmit_power_max_w
-        ),
+        transmit_power_w=np.where(problem.power_settable, power, problem.transmit_power_max_w),
     )

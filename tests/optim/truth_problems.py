@@ -1,7 +1,7 @@
 """Random problems of every kind that have a plan by construction.
 
-A plan is drawn first, and the limits are laid around it: so every problem can be solved, limits bind
-or do not, and the plan is a first upper bound. A kind is a :class:`Kind`; ``any_kind`` draws one.
+A plan is drawn first, and the limits are laid around it: so every problem can be solved, its limits
+bind or do not, and the plan is a first upper bound.
 
 * :class:`Kind`       what a random problem is made of
 * :func:`any_kind`    a random kind

@@ -20,14 +20,13 @@ from typing import Any
 import msgspec
 import numpy as np
 from msgspec import Struct
-from scipy.special import lambertw
 
 from fimi.energy.cost_model import Array, uplink_rate_bps
 from fimi.optim.problem import FimiProblem
 from tests.optim.truth_costs import LN2
 
-FINE, COARSE = 16, 7
-"""Rounds of :func:`least`: an interval of 2e-10, or of 6e-5, of the one it began with."""
+FINE, MIDDLE, COARSE = 16, 10, 7
+"""Rounds of :func:`least`: an interval of 2e-10, 1e-6, or 6e-5 of the one it began with."""
 PENALTY = 1e4
 """Joules per joule above a budget: more than any multiplier of a budget that can be met."""
 
@@ -166,7 +165,7 @@ def radio_of(problem: FimiProblem, i: int) -> Radio:
 
 
 def device_j(
-    radio: Radio, options: Options, band: Array, window_s: Array, rounds: int = FINE
+    radio: Radio, options: Options, band: Array, window_s: Array
 ) -> tuple[Array, Array, Array]:
     """Energy, t_cmp and t_com of a device with a band and a window for compute and upload.
 
@@ -174,25 +173,63 @@ def device_j(
     """
     most = window_s - options.fastest_s
     first = np.minimum(radio.full_rate_s(band), most)
-    if not radio.settable:
-        t_com = first
-    elif radio.electronics_w == 0 and (options.fastest_s == options.slowest_s).all():
-        t_com = most
-    elif (options.fastest_s == options.slowest_s).all():
-        # d e_com / d t = P_el − (N0 b/h) ψ(x), ψ(x) = 1 + (x − 1) eˣ, x = S ln2/(b t).
-        q = radio.electronics_w / (radio.noise_over_gain * band)
-        x = 1.0 + np.real(lambertw((q - 1.0) / np.e))
-        with np.errstate(divide="ignore"):
-            free = np.where(x > 0, radio.nats / (band * np.maximum(x, 1e-300)), np.inf)
-        t_com = np.clip(free, first, most)
-    else:
-        shape = np.broadcast_shapes(np.shape(band), np.shape(window_s), options.samples.shape)
-        ends = (np.broadcast_to(each, shape) for each in (first, most))
-        t_com = least(
-            lambda t: computed_j(options, window_s - t) + radio.sent_j(band, t), *ends, rounds
-        )[0]
+    t_com = _upload_s(radio, options, band, window_s, first, most) if radio.settable else first
     t_cmp = np.clip(window_s - t_com, options.fastest_s, options.slowest_s)
     return computed_j(options, t_cmp) + radio.sent_j(band, t_com), t_cmp, t_com
+
+
+def _upload_s(
+    radio: Radio, options: Options, band: Array, window_s: Array, low: Array, high: Array
+) -> Array:
+    """The upload of least energy: where the slope of a convex function is zero, or an end.
+
+    The slope is P_el − (N0 b/h) ψ(x) + 2 cubic/t_cmp³ − watts, the last two only where more time
+    for computing saves something; ψ(x) = 1 + (x − 1) eˣ, x = S ln2/(b t_com), t_cmp = W − t_com.
+    """
+    law = (options.cubic > 0) & (options.slowest_s > options.fastest_s)
+    if not law.any() and radio.electronics_w == 0:
+        return high
+    shape = np.broadcast_shapes(np.shape(band), np.shape(window_s), options.samples.shape)
+    low, high = np.broadcast_to(low, shape), np.broadcast_to(high, shape)
+    a, k = radio.nats / band, radio.noise_over_gain * band
+
+    def worth(t: Array, saves: Any) -> tuple[Array, Array, Array, Array]:
+        """What the slope adds and takes away, and how these change with t."""
+        x = a / t
+        grown = np.exp(np.minimum(x, 600.0))
+        near = x < 1e-4  # 1 + (x − 1) eˣ cancels
+        psi = np.where(near, x * x * (0.5 + x / 3.0), 1.0 + (x - 1.0) * grown)
+        rest = np.maximum(window_s - t, options.fastest_s)
+        more = np.where(saves, 2.0 * options.cubic / rest**3, 0.0)
+        faster = np.where(saves, 6.0 * options.cubic / rest**4, 0.0)
+        less = k * psi + np.where(saves, options.watts, 0.0)
+        return radio.electronics_w + more, less, faster, -k * x * x * grown / t
+
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        # Beyond this upload the device computes faster; the slope may jump there.
+        latest = np.clip(np.where(law, window_s - options.slowest_s, low), low, high)
+        plus, minus, *_ = worth(latest, False)
+        low, high = np.where(plus < minus, latest, low), np.where(plus < minus, high, latest)
+        plus, minus, *_ = worth(latest, law)
+        high = np.where(plus >= minus, np.minimum(high, latest), high)
+        saves = law & (low >= latest)
+        for end in (0, 1):
+            plus, minus, *_ = worth((low, high)[end], saves)
+            if end == 0:
+                high = np.where(plus >= minus, low, high)
+            else:
+                low = np.where(plus <= minus, high, low)
+        t = np.sqrt(low * high)
+        for _ in range(100):
+            plus, minus, up, down = worth(t, saves)
+            low, high = np.where(plus < minus, t, low), np.where(plus < minus, high, t)
+            # Newton's step for log plus − log minus in log t.
+            step = t * np.exp(np.log(minus / plus) / (t * (up / plus - down / minus)))
+            after = np.where((step > low) & (step < high), step, np.sqrt(low * high))
+            if ((np.abs(after - t) <= 1e-9 * t) | (high - low <= 1e-9 * t)).all():
+                break
+            t = after
+    return np.asarray(t)
 
 
 def computed_j(options: Options, time_s: Array) -> Array:
@@ -208,6 +245,7 @@ class Resources(Struct, frozen=True, eq=False, kw_only=True):
 
     Attributes:
         energy_j: the objective, (N,); infinite where there is no plan.
+        value_j: with what is above budgets, at a penalty, (N,); what was made least.
         round_s: (N,).
         bandwidth_hz: (N, I).
         compute_s: (N, I).
@@ -216,6 +254,7 @@ class Resources(Struct, frozen=True, eq=False, kw_only=True):
     """
 
     energy_j: Array
+    value_j: Array
     round_s: Array
     bandwidth_hz: Array
     compute_s: Array
@@ -232,6 +271,8 @@ class Fleet:
         self.board = problem.objective == "board"
         budgets = np.isfinite(problem.budget_j).any() or np.isfinite(problem.fleet_budget_j)
         self.budgets = bool(budgets)
+        limits = [*problem.budget_j, problem.fleet_budget_j]
+        self.allowed_j = 1e-8 * min(limits) if budgets else 0.0
         self.idle_w = float(problem.idle_power_w.sum()) if self.board else 0.0
         bits_j = problem.energy_per_bit_j * problem.payload_bits
         self.received_j = problem.receive_power_w * problem.receive_s
@@ -296,6 +337,7 @@ def fleet_j(fleet: Fleet, options: list[Options], rounds: int = FINE) -> Resourc
     keep = np.flatnonzero(possible)
     result = Resources(
         energy_j=np.full(count, np.inf),
+        value_j=np.full(count, np.inf),
         round_s=np.full(count, longest),
         bandwidth_hz=np.full((count, size), np.nan),
         compute_s=np.full((count, size), np.nan),
@@ -313,7 +355,7 @@ def fleet_j(fleet: Fleet, options: list[Options], rounds: int = FINE) -> Resourc
 
         def down(i: int, rest: Array, before: list[Array]) -> tuple[Array, list[Array]]:
             if i == size - 1:
-                own = device_j(fleet.radios[i], options[i], rest, windows[i], rounds)[0]
+                own = device_j(fleet.radios[i], options[i], rest, windows[i])[0]
                 joules = [*before, own]
                 value = sum(joules)
                 if fleet.budgets:
@@ -324,11 +366,11 @@ def fleet_j(fleet: Fleet, options: list[Options], rounds: int = FINE) -> Resourc
             high = np.maximum(rest - sum(least_hz[i + 1 :]), low)
 
             def value(b: Array) -> Array:
-                own = device_j(fleet.radios[i], options[i], b, windows[i], rounds)[0]
+                own = device_j(fleet.radios[i], options[i], b, windows[i])[0]
                 return down(i + 1, rest - b, [*before, own])[0]
 
             b, found = least(value, low, high, rounds)
-            own = device_j(fleet.radios[i], options[i], b, windows[i], rounds)[0]
+            own = device_j(fleet.radios[i], options[i], b, windows[i])[0]
             return found, [b, *down(i + 1, rest - b, [*before, own])[1]]
 
         return down(0, np.full(np.shape(round_s), band), [])
@@ -344,7 +386,7 @@ def fleet_j(fleet: Fleet, options: list[Options], rounds: int = FINE) -> Resourc
     joules = []
     for i in range(size):
         own, t_cmp, t_com = device_j(
-            fleet.radios[i], options[i], bands[i], fleet.window_s(i, round_s), FINE
+            fleet.radios[i], options[i], bands[i], fleet.window_s(i, round_s)
         )
         joules.append(own)
         result.bandwidth_hz[keep, i] = bands[i]
@@ -352,9 +394,8 @@ def fleet_j(fleet: Fleet, options: list[Options], rounds: int = FINE) -> Resourc
         result.upload_s[keep, i] = t_com
     over = fleet.above_budgets_j(joules, options, round_s)
     energy = sum(joules) + fleet.idle_w * round_s + fleet.constant_j
-    limits = [*problem.budget_j[np.isfinite(problem.budget_j)], problem.fleet_budget_j]
-    allowed = 1e-8 * min(limits) if fleet.budgets else 0.0
-    result.energy_j[keep] = np.where(over <= allowed, energy, np.inf)
+    result.energy_j[keep] = np.where(over <= fleet.allowed_j, energy, np.inf)
+    result.value_j[keep] = energy + (PENALTY * over / problem.rounds if fleet.budgets else 0.0)
     result.round_s[keep] = round_s
     result.over_j[keep] = over
     return result

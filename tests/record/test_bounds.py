@@ -68,8 +68,14 @@ class TestHighestPower:
             transmit_power_w=power_share * board.link.transmit_power_max_w,
             time_split=0.5,
         )
+        cap_bps = board.link.rate_cap_bps
         link = replace(
-            board.link, channel_gain=1e-9, noise_density_w_per_hz=4e-21, downlink_rate_bps=1e6
+            board.link,
+            channel_gain=1e-9,
+            noise_density_w_per_hz=4e-21,
+            downlink_rate_bps=1e6,
+            # a slower radio than any would take longer than the round
+            rate_cap_bps=cap_bps and max(cap_bps, 1e3),
         )
         board = replace(board, link=link)
         assert computing_power_w(compute, point.frequency_hz) + board.idle_power_w <= (

@@ -8,10 +8,12 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fimi.coordinator.strategies import STRATEGIES
-from fimi.record import migration
+from fimi.energy.cost_model import BoardModel, speed_hz
+from fimi.record import migration, schema
 from fimi.record.phases import round_parts
 from fimi.record.reader import open_store, read_info, read_run
 from fimi.record.record import RunData
@@ -79,6 +81,11 @@ def test_all_the_rest_is_there(run: RunData) -> None:
     assert set(run.profiles) == set(run.device_plans) == set(run.devices)
     assert run.plan is not None
     assert run.plan.error_max == 0.05
+    assert (run.plan.objective, run.plan.least) == ("dynamic", run.plan.dynamic)
+    assert run.plan.dynamic.energy_j == 33.73120888989329
+    assert run.plan.dynamic.gap_percent == pytest.approx(0.2611938750757112)
+    assert (run.plan.board.energy_j, run.plan.board.gap_percent) == (None, None)
+    assert (run.plan.round_s, run.plan.preparation_j) == (None, None)
     assert [len(made.tried) for made in run.made] == [6]
     assert all(trial.metered for made in run.made for _, trial in made.tried)
     assert run.residuals
@@ -93,8 +100,63 @@ def test_what_came_later_is_unknown(store: Path, run: RunData) -> None:
     assert (info.instance, info.contract, info.resumed) == ("", {}, 0)
     assert (run.confirmed, run.enrolments, run.resumptions) == ({}, (), ())
     assert {e.unknown_max for r in run.rounds for e in r.devices} == {None}
-    with pytest.raises(StoreError, match=r"run store version 0, .* version 2"):
+    with pytest.raises(StoreError, match=r"run store version 0, .* version 3"):
         RunStore.reopen(store)
+
+
+def of_version_2(run_dir: Path, tables: dict[str, dict[str, object]]) -> Path:
+    """The run as version 2 would have written it: its first device has a measured table."""
+    with sqlite3.connect(run_dir / "run.sqlite") as db:
+        db.execute("PRAGMA user_version = 2")
+        plan = {"status": "optimal", "energy_j": 33.1, "bound_j": 32.9, "gap_percent": 0.6}
+        db.execute("UPDATE plan SET body = ?", [msgspec.json.encode(plan).decode()])
+        (text,) = db.execute("SELECT body FROM profile WHERE device = 'device-0'").fetchone()
+        profile = msgspec.json.decode(text)
+        del profile["board"]["compute"]["points"], profile["board"]["link"]["power_settable"]
+        profile["board"]["compute"] |= tables
+        body = msgspec.json.encode(profile).decode()
+        db.execute("UPDATE profile SET body = ? WHERE device = 'device-0'", [body])
+        db.execute(
+            "INSERT INTO refit VALUES (1, 'device-0', 20.0, ?)",
+            [msgspec.json.encode(profile["board"]).decode()],
+        )
+    db.close()
+    return run_dir
+
+
+def test_a_table_of_frequencies_is_read_as_operating_points(run_dir: Path) -> None:
+    measured = {"table_frequencies_hz": [6e8, 1.2e9, 1.8e9], "table_power_w": [0.5, 1.1, 2.7]}
+    run = read_run(of_version_2(run_dir, measured))
+    assert run.warnings == ()
+    assert run.plan is not None
+    assert (run.plan.objective, run.plan.least.energy_j, run.plan.least.bound_j) == (
+        "dynamic",
+        33.1,
+        32.9,
+    )
+    compute = run.profiles["device-0"].board.compute
+    assert [speed_hz(compute, point) for point in compute.points] == pytest.approx(
+        measured["table_frequencies_hz"]
+    )
+    assert [point.power_w for point in compute.points] == measured["table_power_w"]
+    assert [point.name for point in compute.points] == ["cpu 0.6 GHz", "cpu 1.2 GHz", "cpu 1.8 GHz"]
+    assert run.profiles["device-1"].board.compute.points == ()
+    with open_store(run_dir) as (_, db):
+        ((_, (text,)),) = schema.REFIT.rows(db)
+        refitted = msgspec.json.decode(text, type=BoardModel)
+        found = db.execute("SELECT operating_points FROM profiles ORDER BY device").fetchall()
+        plans = db.execute("SELECT planned_j, gap_percent, planned_board_j FROM plans").fetchall()
+    assert refitted == run.profiles["device-0"].board
+    assert found == [(3,), (0,)]
+    assert plans == [(33.1, pytest.approx(100 * (33.1 - 32.9) / 32.9), None)]
+
+
+@pytest.mark.parametrize("powers", [[0.5], ["a", "b"], 3])
+def test_a_spoilt_table_is_named(run_dir: Path, powers: object) -> None:
+    spoilt = {"table_frequencies_hz": [6e8, 1.2e9], "table_power_w": powers}
+    run = read_run(of_version_2(run_dir, spoilt))
+    assert [warning.split(" cannot")[0] for warning in run.warnings] == ["profile device-0"]
+    assert set(run.profiles) == {"device-1"}
 
 
 def test_views_are_there_and_nothing_is_written(store: Path, run: RunData) -> None:

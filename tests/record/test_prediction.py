@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripted import record
 
-from fimi.energy.cost_model import OperatingPoint, Phase, PhaseCost, predict_round
+from fimi.energy.cost_model import OperatingPoint, Phase, PhaseCost, formula_power_w, predict_round
 from fimi.energy.emulation.board import Disturbance
 from fimi.energy.emulation.boards import declare_board
 from fimi.energy.emulation.physical_board import PhysicalBoard, Surroundings
@@ -63,9 +63,7 @@ class TestParts:
         compute = BOARD.compute
 
         def joules(hz: float) -> tuple[float, float]:
-            power_w = (
-                BOARD.idle_power_w + compute.active_power_w + compute.capacitance_w_per_hz3 * hz**3
-            )
+            power_w = BOARD.idle_power_w + formula_power_w(compute, hz)
             return 1.2e10 / hz, 1.2e10 / hz * power_w
 
         parts = one("compute", joules(1.2e9), joules(0.9e9), 0.9e9).parts
@@ -82,7 +80,7 @@ class TestParts:
 
     def test_a_hot_pi_4_is_blamed_on_heat(self) -> None:
         board = PhysicalBoard(
-            declare_board("raspberry-pi-4", seed=0, index=0),
+            declare_board("raspberry-pi-4", seed=0, index=0, work="stress"),
             seed=0,
             index=0,
             disturbance=Disturbance(profile_error=0.0, load_sd=0.0, fading_sd_db=0.0),

@@ -45,7 +45,10 @@ class TestReading:
     def test_plan_keeps_unknown_fields_out_and_the_infeasible_start_in(self, run_dir: Path) -> None:
         plan = read_run(run_dir).plan
         assert plan is not None
-        assert (plan.energy_j, plan.bound_j, plan.gap_percent) == (10.1, 10.0, 1.0)
+        assert plan.least == plan.board
+        assert (plan.board.energy_j, plan.board.bound_j) == (10.1, 10.0)
+        assert plan.board.gap_percent == pytest.approx(1.0)
+        assert plan.dynamic.gap_percent == pytest.approx(25.0)
         assert [step.best for step in plan.history] == [None, 10.5]
 
     def test_nothing_is_changed_and_nothing_left_behind(self, run_dir: Path) -> None:
@@ -310,7 +313,7 @@ class TestErrors:
         with sqlite3.connect(run_dir / "run.sqlite") as db:
             db.execute("PRAGMA user_version = 1")
         db.close()
-        with pytest.raises(ReportError, match="there is no run store version 1, only 0 and 2"):
+        with pytest.raises(ReportError, match="there is no run store version 1, only 0, 2 and 3"):
             read_run(run_dir)
 
     def test_impossible_joules(self, run_dir: Path) -> None:

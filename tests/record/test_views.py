@@ -172,7 +172,11 @@ def test_what_a_run_was_told_and_planned(db: sqlite3.Connection) -> None:
         ("run.name", "a-run", None),
     ]
     (plan,) = rows(db, "SELECT * FROM plans")
-    assert (plan["planned_j"], plan["planned_bound_j"], plan["gap_percent"]) == (10.1, 10.0, 1.0)
+    assert (plan["objective"], plan["planned_j"], plan["planned_bound_j"]) == ("board", 10.1, 10.0)
+    assert (plan["planned_board_j"], plan["planned_dynamic_j"]) == (10.1, 4.0)
+    assert plan["gap_percent"] == plan["board_gap_percent"] == pytest.approx(1.0)
+    assert plan["dynamic_gap_percent"] == pytest.approx(25.0)
+    assert (plan["round_s"], plan["planned_preparation_j"]) == (7.5, 0.5)
     share = rows(db, "SELECT * FROM device_plans")[1]
     assert (share["device"], share["bandwidth_hz"]) == ("device-1", 5e4)
     assert (share["synthetic_samples"], share["compute_s"], share["upload_s"]) == (6, 4.0, 1.0)

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from msgspec import Struct
+from msgspec.structs import replace
 
 from fimi.record.curve import Price
 from fimi.record.reader import read_run
@@ -45,3 +46,19 @@ def test_a_run_in_numbers(run_dir: Path) -> None:
     assert body["run_dir"] == str(run_dir)
     assert body["wall_s"] == 12.5
     assert body["server_j"] is body["server_seconds"] is body["server"]["known"] is None
+
+
+def test_a_plan_has_both_energies_with_their_bounds(run_dir: Path) -> None:
+    run = read_run(run_dir)
+    found = document(run, summarise(run))
+    assert (found.plan_objective, found.plan_search) == ("board", "cross-entropy")
+    assert (found.plan_board_j, found.plan_board_bound_j) == (10.1, 10.0)
+    assert (found.plan_dynamic_j, found.plan_dynamic_bound_j) == (4.0, 3.2)
+    assert found.plan_gap_percent == found.plan_board_gap_percent == pytest.approx(1.0)
+    assert found.plan_dynamic_gap_percent == pytest.approx(25.0)
+    assert (found.plan_round_s, found.plan_preparation_j) == (7.5, 0.5)
+    assert found.plan_held is not None
+    assert found.plan_held.board.predicted_j == 10.1
+    without = replace(run, plan=None)
+    none = document(without, summarise(without))
+    assert (none.plan_objective, none.plan_board_j, none.plan_held) == ("", None, None)

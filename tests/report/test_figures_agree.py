@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import re
@@ -143,7 +145,7 @@ def test_all_say_the_same_and_the_truth(unread: Parts, unpredicted: Parts, build
     body = json.loads(msgspec.json.encode(document(run, summary)))
     page = render(run).replace("\N{NO-BREAK SPACE}", " ")
     compared = json.loads(as_json(experiment(run)))["runs"][0]
-    row = as_csv(experiment(run)).splitlines()[1].split(",")
+    (row,) = csv.DictReader(io.StringIO(as_csv(experiment(run))))
 
     for key, name, dynamic in (
         ("energy", "Energy, whole board", False),
@@ -205,6 +207,6 @@ def test_all_say_the_same_and_the_truth(unread: Parts, unpredicted: Parts, build
         line = next(c for c in cells if c.startswith('<td class="number">80 %</td>'))
         assert f">{in_words(paid.known_j, paid.missing)}<" in line
         # the totals of the experiment's list of runs
-        assert row[(-5 if not dynamic else -4)] == ("" if whole.missing else str(value_j))
+        assert row[f"total_{prefix}_j"] == ("" if whole.missing else str(value_j))
     assert set(body["unmetered"]) == {f"{n}/{d}" for n, d, _ in unread}
     assert compared["series"]["missing"] == body["energy"]["missing"]

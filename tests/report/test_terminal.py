@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fimi.report.layout import Paper
+from fimi.report.page import write_report
 from fimi.report.terminal import as_text
 
 
@@ -16,7 +18,9 @@ def test_says_what_a_run_came_to(run_dir: Path) -> None:
     assert "70.0 % after round 3, best 80.0 % in round 2" in text
     words = " ".join(text.split())
     assert "172 J (emulated, board), predicted 184 J (+6.9 %; mean absolute 7.0 %)" in words
-    assert "certified bound 10.0 J: gap 1.00 %" in words
+    assert "least board energy 10.1 J (bound 10.0 J, gap 1.00 %), dynamic 4.00 J" in words
+    assert "mean of 3 rounds: 57.4 J (emulated, board), planned 10.1 J (−82.4 %)" in words
+    assert "found by cross-entropy" in words
     row = next(line for line in text.splitlines() if "device-1" in line)
     assert " ".join(row.split()) == "device-1 6 1.35 1.40 50.0 5.50 5.50 92.0 J 86.1 J +6.9 %"
 
@@ -84,3 +88,23 @@ def test_characters_the_reader_lacks_are_replaced(run_dir: Path) -> None:
     assert text.isascii()
     assert "50.0 % 576 70.0 %" in text  # the curve as levels 1 to 8
     assert "?" not in text
+
+
+def test_measured_operating_points_are_named(tmp_path: Path, build: Any) -> None:
+    names = [f"d{n}" for n in range(8)]
+    build.write(
+        tmp_path,
+        names=names,
+        rounds=[build.round_result(1, [build.device_round(name) for name in names], 0.5)],
+    )
+    assert "\nset  " not in as_text(tmp_path, "utf-8")
+    with sqlite3.connect(tmp_path / "run.sqlite") as db:
+        change = "UPDATE device_plan SET body = json_set(body, '$.point.setting', ?) WHERE device "
+        db.execute(change + "< 'd7'", ["cpu 1.5 GHz, gpu 306 MHz"])
+        db.execute(change + "= 'd7'", ["mode 2\x1b[31m"])
+    db.close()
+    words = " ".join(as_text(tmp_path, "utf-8").split())
+    assert "set d0, d1, d2, d3, d4 and 2 more: cpu 1.5 GHz, gpu 306 MHz set d7: mode 2" in words
+    assert "\x1b" not in words
+    page = " ".join(write_report(tmp_path).read_text(encoding="utf-8").split())
+    assert page.count("cpu 1.5 GHz, gpu 306 MHz") == 7

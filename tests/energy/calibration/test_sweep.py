@@ -5,17 +5,21 @@ from measured import emulated as board
 from msgspec.structs import replace
 
 from fimi.energy.calibration.emulated import EmulatedLoad, calibrate, sweep_plan
+from fimi.energy.calibration.fitted import calibrated
 from fimi.energy.calibration.sweep import (
     CalibrationAbortedError,
     CalibrationImpossibleError,
     SweepPlan,
     SweepProgress,
-    check,
+    at_frequencies,
     spread,
     sweep,
+    try_out,
 )
-from fimi.energy.cost_model import OperatingPoint
+from fimi.energy.control.cpufreq import EVERY_CLUSTER
+from fimi.energy.cost_model import OperatingPoint, formula_power_w
 from fimi.energy.emulation.board import EmulatedBoard
+from fimi.energy.emulation.physical_board import PhysicalBoard
 from fimi.energy.hardware import Applied, HardwareDescription
 
 
@@ -83,28 +87,66 @@ class TestImpossible:
         ("make", "says"),
         [
             (Declared, "a meter: joules of declared:5W"),
-            (Fixed, r"reads back 1e\+09 Hz"),
-            (Uncontrolled, "control over the CPU frequency: no cpufreq policy"),
+            (Uncontrolled, "control over the CPU frequency.*: no cpufreq policy"),
         ],
     )
     def test_says_what_is_missing(self, make: type[EmulatedBoard], says: str) -> None:
         device = board(make=make)
         plan = sweep_plan(device.model())
-        assert len(check(device, plan)) == 1
+        with pytest.raises(CalibrationImpossibleError, match=says) as caught:
+            try_out(device, plan)
+        assert len(caught.value.missing) == 1
         with pytest.raises(CalibrationImpossibleError, match=says):
             calibrate(device, plan)
         assert device.clock.now_s() == 0.0
-
-    def test_two_frequencies_are_not_enough(self) -> None:
-        device = board()
-        with pytest.raises(CalibrationImpossibleError, match="2 can be set, three"):
-            calibrate(device, SweepPlan(frequencies_hz=(1e9, 1.5e9)))
 
     def test_a_silent_meter_is_named(self) -> None:
         device = board()
         device.recorder.mark = list  # type: ignore[method-assign, assignment]
         with pytest.raises(CalibrationImpossibleError, match="the meter said nothing"):
             calibrate(device, sweep_plan(device.model()))
+
+
+def test_a_board_that_throttles_says_so() -> None:
+    device = board(make=PhysicalBoard)
+    assert isinstance(device, PhysicalBoard)
+    device.chip.temperature_c = 79.9
+    sizes = {"seconds": 60.0, "repeats": 1}
+    _, notes = sweep(device, EmulatedLoad(device), sweep_plan(device.model(), **sizes))
+    cool = board(make=PhysicalBoard)
+    assert any("the processor was throttled at cpu" in note for note in notes)
+    assert sweep(cool, EmulatedLoad(cool), sweep_plan(cool.model())).notes == ()
+
+
+class TestFewPoints:
+    """Where a law cannot be fitted the points are measured all the same."""
+
+    def test_what_reads_back_another_clock_is_left_out(self) -> None:
+        device = board(make=Fixed)
+        plan, notes = try_out(device, sweep_plan(device.model()))
+        assert [point.name for point in plan.points] == ["cpu 1 GHz"]
+        assert len(notes) == 1
+        assert "cpu 0.6 GHz, cpu 0.8 GHz" in notes[0]
+        assert "it reads back 1e+09 Hz" in notes[0]
+
+    @pytest.mark.parametrize("count", [1, 2])
+    def test_points_only(self, count: int) -> None:
+        device = board()
+        frequencies = (1e9, 1.5e9)[:count]
+        found = calibrate(device, SweepPlan(points=at_frequencies(frequencies), repeats=3))
+        assert found.power is None
+        assert f"known at {count} frequencies" in found.notes[0]
+        model = calibrated(found, device.model())
+        truth = device.truth
+        for point, hertz in zip(model.compute.points, frequencies, strict=True):
+            assert point.seconds_per_sample == pytest.approx(
+                truth.compute.cycles_per_sample / hertz, rel=0.03
+            )
+            assert point.power_w == pytest.approx(formula_power_w(truth.compute, hertz), rel=0.05)
+            assert point.setting.cpu_hz == {EVERY_CLUSTER: hertz}
+        top = model.compute.points[-1]
+        law_w = formula_power_w(model.compute, model.compute.frequency_max_hz)
+        assert law_w == pytest.approx(top.power_w)
 
 
 def test_spread_keeps_the_ends() -> None:

@@ -176,7 +176,7 @@ class TestChoice:
 
     def test_a_duty_cycle_is_no_frequency(self, tmp_path: Path) -> None:
         cgroup(tmp_path)
-        (reached, why) = FrequencyControl(
+        (reached, why, _) = FrequencyControl(
             tmp_path, Journal(tmp_path / "state", tmp_path), frequency_max_hz=2e9
         ).reachable(COMPUTE)
         assert reached.frequency_min_hz == reached.frequency_max_hz

@@ -134,6 +134,9 @@ class TestJournal:
         [
             '{"kind":"file","target":"etc/passwd","before":"x","boot_id":""}',
             '{"kind":"file","target":"sys/fs/cgroup/../../../etc/cpu.max","before":"x","boot_id":""}',
+            '{"kind":"file","target":"sys/class/devfreq/gpu/../../../../etc/max_freq","before":"0",'
+            '"boot_id":""}',
+            '{"kind":"file","target":"sys/class/devfreq/dmc/max_freq","before":"0","boot_id":""}',
             '{"kind":"qdisc","target":"eth0;reboot","before":"","boot_id":""}',
             '{"kind":"power-mode","target":"","before":"0; reboot","boot_id":""}',
         ],

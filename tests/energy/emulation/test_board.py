@@ -9,15 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from fimi.energy.cost_model import OperatingPoint, predict_round
+from fimi.energy.cost_model import OperatingPoint, predict_round, speed_hz
 from fimi.energy.emulation.board import Disturbance, EmulatedBoard
 from fimi.energy.emulation.boards import declare_board, fleet
 from fimi.energy.emulation.meter import READINGS_PER_SEGMENT
 from fimi.energy.emulation.presets import PRESETS
 from fimi.energy.hardware import Hardware
 from fimi.energy.ledger import Ledger, PhaseRecord
+from fimi.errors import InputError
 
 EXACT = Disturbance(profile_error=0.0, load_sd=0.0, fading_sd_db=0.0)
+NANO = declare_board("jetson-nano", seed=0, index=0).model
 POINT = OperatingPoint(frequency_hz=1.2e9, bandwidth_hz=1e6, transmit_power_w=0.1, time_split=0.5)
 
 
@@ -74,6 +76,49 @@ class TestAgainstTheCostModel:
             assert joules(record) == pytest.approx(
                 phase.board_j, abs=5.0 * record.energy.uncertainty_j
             )
+
+    @pytest.mark.parametrize("point", [point.name for point in NANO.compute.points])
+    def test_every_measured_point_costs_what_is_predicted(self, point: str) -> None:
+        device = board("jetson-nano", disturbance=EXACT)
+        applied = device.apply(replace(POINT, setting=point))
+        assert applied.frequency_hz is not None
+        assert applied.frequency_hz == device.achieved_frequency_hz()
+        planned = replace(POINT, frequency_hz=applied.frequency_hz, setting=point)
+        predicted = predict_round(
+            device.model(),
+            planned,
+            cycles=2_000 * device.model().compute.cycles_per_sample,
+            upload_bits=2e6,
+            download_bits=2e6,
+            round_s=200.0,
+        )
+        for phase, record in zip(predicted, one_round(device, 1, 200.0), strict=True):
+            assert record.duration_s == pytest.approx(phase.duration_s)
+            assert record.energy is not None
+            assert joules(record) == pytest.approx(
+                phase.board_j, abs=5.0 * record.energy.uncertainty_j
+            )
+
+    def test_measured_points_err_together_and_each_on_its_own(self) -> None:
+        ratios = []
+        for index in range(300):
+            device = EmulatedBoard(
+                declare_board("jetson-nano", seed=0, index=index),
+                seed=0,
+                index=index,
+                disturbance=replace(EXACT, profile_error=0.09),
+            )
+            pairs = zip(device.truth.compute.points, device.model().compute.points, strict=True)
+            ratios.append(
+                [
+                    (t.power_w / m.power_w, t.seconds_per_sample / m.seconds_per_sample)
+                    for t, m in pairs
+                ]
+            )
+        logs = np.log(np.array(ratios))  # (boards, points, watts and seconds)
+        together, alone = logs.mean(1), logs - logs.mean(1, keepdims=True)
+        assert together.std(0) == pytest.approx(np.full(2, 0.09), rel=0.2)
+        assert alone.std((0, 1)) == pytest.approx(np.full(2, 0.03), rel=0.1)
 
     def test_truth_spreads_around_the_declaration(self) -> None:
         pairs = [
@@ -217,6 +262,42 @@ class TestMetering:
         assert msgspec.json.decode(msgspec.json.encode(records), type=tuple[PhaseRecord, ...])
 
 
+class TestRadio:
+    def test_wifi_always_sends_with_its_own_power(self) -> None:
+        device = board(disturbance=EXACT)
+        quiet = device.apply(replace(POINT, transmit_power_w=1e-4))
+        assert "cannot be set" in " ".join(quiet.notes)
+        loud = device.apply(replace(POINT, transmit_power_w=0.1))
+        assert (quiet.rate_bps, loud.notes) == (loud.rate_bps, ())
+
+    def test_the_paper_s_radio_sends_with_what_it_is_told(self) -> None:
+        declared = declare_board("raspberry-pi-4", seed=0, index=0, radio="paper")
+        device = EmulatedBoard(declared, seed=0, index=0, disturbance=EXACT)
+        quiet = device.apply(replace(POINT, transmit_power_w=1e-4))
+        loud = device.apply(POINT)
+        assert (quiet.notes, loud.notes) == ((), ())
+        assert quiet.rate_bps is not None
+        assert loud.rate_bps is not None
+        assert quiet.rate_bps < loud.rate_bps
+
+    def test_sending_takes_electronics_and_joules_per_bit(self) -> None:
+        device = board(disturbance=EXACT)
+        rate_bps = device.apply(POINT).rate_bps
+        assert rate_bps is not None
+        device.has_sent(1_000_000)
+        link = device.truth.link
+        watts = device.truth.idle_power_w + link.transmit_power_max_w + link.electronics_power_w
+        expected_j = watts * 8e6 / rate_bps + 8e6 * link.energy_per_bit_j
+        assert device.recorder.true_energy_j == pytest.approx(expected_j)
+
+    def test_no_band_is_too_wide_for_its_cap(self) -> None:
+        device = board(disturbance=EXACT)
+        applied = device.apply(replace(POINT, bandwidth_hz=80e6))
+        assert applied.rate_bps == device.truth.link.rate_cap_bps
+        device.has_sent(1_000_000)
+        assert device.clock.now_s() == pytest.approx(8e6 / 77e6)
+
+
 class TestReproducibility:
     def test_same_seed_same_numbers(self) -> None:
         def run(seed: int) -> list[tuple[PhaseRecord, ...]]:
@@ -260,6 +341,29 @@ class TestControl:
             device.has_computed(100)
             planned_s = 100 * device.model().compute.cycles_per_sample / frequency_hz
             assert device.clock.now_s() <= planned_s * (1 + 1e-9)
+
+    def test_a_plan_without_a_name_gets_the_thriftiest_point_that_is_not_slower(self) -> None:
+        device = board("jetson-nano", disturbance=EXACT)
+        speeds = [speed_hz(NANO.compute, point) for point in NANO.compute.points]
+        applied = device.apply(replace(POINT, frequency_hz=0.99 * speeds[4], transmit_power_w=0.15))
+        assert (applied.frequency_hz, applied.notes) == (speeds[4], ())
+        assert device.observed().cap_hz == speeds[4]
+
+    def test_a_point_that_it_does_not_have_is_refused(self) -> None:
+        with pytest.raises(InputError, match=r"no operating point 'gpu 5 GHz'.*'gpu 614.4 MHz'"):
+            board("jetson-nano").apply(replace(POINT, setting="gpu 5 GHz"))
+        with pytest.raises(InputError, match="it has none"):
+            board().apply(replace(POINT, setting="gpu 614.4 MHz"))
+
+    def test_free_it_runs_at_its_fastest_point(self) -> None:
+        free, restored = (board("jetson-nano", disturbance=EXACT) for _ in range(2))
+        restored.apply(replace(POINT, setting="gpu 76.8 MHz"))
+        restored.restore()
+        for device in (free, restored):
+            device.has_computed(100)
+            assert device.clock.now_s() == pytest.approx(
+                100 * NANO.compute.points[-1].seconds_per_sample
+            )
 
     def test_what_is_too_much_is_capped_and_noted(self) -> None:
         applied = board().apply(replace(POINT, frequency_hz=9e9, transmit_power_w=5.0))

@@ -4,7 +4,9 @@ import math
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
+from fimi.energy.cost_model import formula_power_w, speed_hz
 from fimi.energy.emulation.boards import BoardDeclaration, declare_board, fleet
 from fimi.energy.emulation.presets import PRESETS
 
@@ -36,6 +38,43 @@ class TestFleet:
     def test_a_single_device_is_the_one_of_the_fleet(self) -> None:
         alone = declare_board("jetson-nano", seed=9, index=2)
         assert alone == fleet(3, 9)[2]
+
+    def test_a_radio_is_its_make_s_or_the_paper_s(self) -> None:
+        for wifi, paper in zip(fleet(5, 0), fleet(5, 0, radio="paper"), strict=True):
+            assert not wifi.model.link.power_settable
+            assert wifi.model.link.electronics_power_w > 0.0
+            assert paper.model.link == replace(
+                wifi.model.link,
+                power_settable=True,
+                electronics_power_w=0.0,
+                energy_per_bit_j=0.0,
+                rate_cap_bps=None,
+            )
+            assert paper.model.compute == wifi.model.compute
+
+    def test_no_downlink_is_faster_than_the_radio(self) -> None:
+        (slow, *_) = fleet(1, 0, downlink_rate_bps=(5e8, 6e8))
+        assert slow.model.link.downlink_rate_bps == slow.model.link.rate_cap_bps == 77e6
+        (paper, *_) = fleet(1, 0, downlink_rate_bps=(5e8, 6e8), radio="paper")
+        assert paper.model.link.downlink_rate_bps >= 5e8
+
+    def test_a_jetson_nano_trains_at_clocks_of_its_gpu(self) -> None:
+        compute = declare_board("jetson-nano", seed=0, index=0).model.compute
+        clocks = [point.setting.gpu_hz for point in compute.points]
+        assert clocks == [step.gpu_hz for step in PRESETS["jetson-nano"].gpu_steps]
+        speeds = [speed_hz(compute, point) for point in compute.points]
+        assert speeds == sorted(speeds)
+        assert speeds[-1] == pytest.approx(compute.frequency_max_hz)
+
+    def test_stress_is_another_workload(self) -> None:
+        for name, preset in PRESETS.items():
+            training = declare_board(name, seed=0, index=0).model
+            stress = declare_board(name, seed=0, index=0, work="stress").model
+            assert stress.compute.points == ()
+            assert formula_power_w(stress.compute, preset.frequency_max_hz) == pytest.approx(
+                preset.stress_power_w - preset.idle_power_w
+            )
+            assert (stress.link, stress.idle_power_w) == (training.link, training.idle_power_w)
 
     def test_everything_is_labelled_emulated(self) -> None:
         assert {device.meter.kind for device in fleet(5, 0)} == {"emulated"}

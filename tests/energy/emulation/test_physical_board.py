@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from msgspec.structs import replace
 
 from fimi.energy.cost_model import OperatingPoint, compute_time_s
 from fimi.energy.emulation.board import Disturbance
-from fimi.energy.emulation.boards import declare_board
+from fimi.energy.emulation.boards import WorkKind, declare_board
 from fimi.energy.emulation.physical_board import PhysicalBoard, Surroundings
 from fimi.energy.emulation.presets import PRESETS
 from fimi.energy.hardware import Hardware
@@ -23,9 +25,10 @@ def board(
     seed: int = 0,
     disturbance: Disturbance | None = None,
     surroundings: Surroundings | None = None,
+    work: WorkKind = "training",
     **meter: float,
 ) -> PhysicalBoard:
-    declaration = declare_board(name, seed=seed, index=index)
+    declaration = declare_board(name, seed=seed, index=index, work=work)
     if meter:
         declaration = replace(declaration, meter=replace(declaration.meter, **meter))
     made = PhysicalBoard(
@@ -64,7 +67,7 @@ class TestComputing:
         assert device.achieved_frequency_hz() == pytest.approx(1.8e9)
 
     def test_heat_slows_a_pi_4_without_a_heat_sink(self) -> None:
-        device = board(surroundings=replace(QUIET, warmer_k=30.0))
+        device = board(surroundings=replace(QUIET, warmer_k=30.0), work="stress")
         device.has_computed(200_000)
         achieved_hz = device.achieved_frequency_hz()
         assert achieved_hz is not None
@@ -73,8 +76,14 @@ class TestComputing:
         assert device.observed().throttled == {"emulated": 0}  # told once
         assert device.chip.temperature_c < 82.0
 
+    def test_training_does_not_heat_it_that_far(self) -> None:
+        device = board(surroundings=QUIET)
+        device.has_computed(200_000)
+        assert device.observed().throttled == {"emulated": 0}
+        assert device.achieved_frequency_hz() == pytest.approx(1.8e9)
+
     def test_a_cooled_pi_5_keeps_its_frequency(self) -> None:
-        device = board("raspberry-pi-5", surroundings=QUIET)
+        device = board("raspberry-pi-5", surroundings=QUIET, work="stress")
         device.apply(replace(POINT, frequency_hz=2.4e9))
         device.has_computed(500_000)
         assert device.observed().throttled == {"emulated": 0}
@@ -98,6 +107,51 @@ class TestComputing:
         assert device.clock.now_s() == 0.0
 
 
+class TestMeasuredPoints:
+    POINT = replace(POINT, frequency_hz=1e9, setting="gpu 614.4 MHz")
+
+    def nano(self, **kw: Any) -> PhysicalBoard:
+        made = board("jetson-nano", surroundings=QUIET, **kw)
+        made.apply(self.POINT)
+        return made
+
+    def test_takes_the_seconds_and_watts_of_its_point(self) -> None:
+        device = self.nano(disturbance=EXACT)
+        (point,) = (p for p in device.model().compute.points if p.name == self.POINT.setting)
+        device.has_computed(20)
+        assert device.clock.now_s() == pytest.approx(20 * point.seconds_per_sample)
+        speed = device.model().compute.cycles_per_sample / point.seconds_per_sample
+        assert device.achieved_frequency_hz() == pytest.approx(speed)
+        cold_w = device.truth.idle_power_w + point.power_w
+        assert device.recorder.true_energy_j / device.clock.now_s() == pytest.approx(cold_w)
+        device.has_computed(20_000)  # it warms up and leaks a little more
+        mean_w = device.recorder.true_energy_j / device.clock.now_s()
+        assert 1.001 * cold_w < mean_w < 1.02 * cold_w
+
+    def test_truth_differs_point_by_point(self) -> None:
+        device = self.nano(disturbance=replace(EXACT, profile_error=0.1))
+        ratios = [
+            true.power_w / told.power_w
+            for true, told in zip(
+                device.truth.compute.points, device.model().compute.points, strict=True
+            )
+        ]
+        assert len(set(ratios)) == len(ratios)
+        device.has_computed(20)
+        (true,) = (p for p in device.truth.compute.points if p.name == self.POINT.setting)
+        assert device.clock.now_s() == pytest.approx(20 * true.seconds_per_sample)
+
+    def test_heat_holds_it_at_a_slower_point(self) -> None:
+        device = self.nano(disturbance=EXACT)
+        before_hz = device.chip.frequency_hz(device.observed().cap_hz or 0.0)
+        device.chip.temperature_c = 99.0
+        device.has_computed(2_000)
+        achieved_hz = device.achieved_frequency_hz()
+        assert achieved_hz is not None
+        assert achieved_hz < before_hz
+        assert device.observed().throttled["emulated"] > 0
+
+
 class TestRadio:
     def test_stays_awake_for_its_tail(self) -> None:
         device = board(disturbance=EXACT, surroundings=QUIET)
@@ -106,6 +160,16 @@ class TestRadio:
         device.has_waited_until(sent_s + 10.0)
         waiting_j = device.recorder.true_energy_j - sent_j
         assert waiting_j - 10.0 * device.chip.idle_power_w() == pytest.approx(0.2 * 0.22, rel=0.2)
+
+    def test_sends_with_what_its_cost_model_says(self) -> None:
+        device = board(disturbance=EXACT, surroundings=QUIET)
+        device.has_sent(2_000_000)
+        link, sent_s = device.truth.link, device.clock.now_s()
+        expected_j = sent_s * (
+            device.chip.idle_power_w() + link.transmit_power_max_w + link.electronics_power_w
+        )
+        expected_j += 16e6 * link.energy_per_bit_j
+        assert device.recorder.true_energy_j == pytest.approx(expected_j, rel=1e-3)
 
     def test_fades_during_an_upload(self) -> None:
         steady, fading = (

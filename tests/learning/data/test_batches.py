@@ -23,6 +23,7 @@ from fimi.learning.data.batches import (
     differences,
     encode,
     encode_unlabelled,
+    packed_bytes,
 )
 from fimi.learning.data.dataset import Images
 
@@ -111,6 +112,17 @@ class TestThereAndBack:
         sent = encode(digits, labels)
         assert len(sent) < 0.9 * len(zstandard.ZstdCompressor(level=3).compress(coded))
         assert np.array_equal(decode(coded, classes=1).images, digits)
+
+    @pytest.mark.parametrize("count", [100, 500])
+    def test_the_size_of_an_image_is_known_before_it_is_drawn(self, count: int) -> None:
+        digits = (load_digits().images[:count, None] * 15).astype(np.uint8)
+        pixels = load_sample_image("flower.jpg")[:320, :640]
+        photographs = pixels.reshape(10, 32, 20, 32, 3).transpose(0, 2, 4, 1, 3)
+        for images in (digits, photographs.reshape(-1, 3, 32, 32)[:count]):
+            labels = np.zeros(len(images), np.int64)
+            _, *shape = images.shape
+            expected = packed_bytes((shape[0], shape[1], shape[2]))
+            assert 0.5 < len(encode(images, labels)) / len(images) / expected < 1.5
 
     def test_an_image_that_is_not_contiguous(self) -> None:
         images = np.arange(2 * 3 * 4 * 4, dtype=np.uint8).reshape(2, 4, 4, 3).transpose(0, 3, 1, 2)

@@ -20,7 +20,7 @@ from fimi.learning.training.trainer import Evaluation
 from fimi.messaging.messages import Goodput
 from fimi.record.curve import RoundPoint, points
 from fimi.record.phases import run_parts
-from fimi.record.record import RunData, RunInfo
+from fimi.record.record import PlannedEnergy, PlanSummary, RunData, RunInfo
 from fimi.record.results import DeviceRound, RoundResult
 from fimi.report.comparison.page import render
 from fimi.report.comparison.result import ComparisonError, ExperimentResult, compare
@@ -258,3 +258,50 @@ def test_cells_without_a_run_are_in_the_table() -> None:
     assert len(found.records) == 4
     assert {r.cell.problem for r in found.records} == {"not run yet"}
     assert "2 missing" in as_text(found)
+
+
+def planned(objective: str, board_j: float, dynamic_j: float) -> PlanSummary:
+    return PlanSummary(
+        objective=objective,
+        search="dual decomposition",
+        board=PlannedEnergy(energy_j=board_j, bound_j=0.99 * board_j),
+        dynamic=PlannedEnergy(energy_j=dynamic_j, bound_j=0.0),
+        round_s=6.0,
+        preparation_j=1.5,
+    )
+
+
+class TestPlans:
+    def test_both_energies_with_their_gaps_in_every_form(self) -> None:
+        first, second = planned("board", 100.0, 8.0), planned("board", 120.0, 10.0)
+        found = result(
+            **{
+                "fimi-seed0": replace(RUNS["fimi-seed0"], plan=first),
+                "fimi-seed1": replace(RUNS["fimi-seed1"], plan=second),
+            }
+        )
+        plans = next(table for table in tables(found) if "plan" in table.caption)
+        assert plans.rows == (
+            ("tfl", *["–"] * 7),
+            ("fimi", "board", "110 J", "1.01", "9.00 J", "–", "6.00 s", "dual decomposition"),
+        )
+        assert "dual decomposition" in as_text(found)
+        assert "| fimi | board | 110 J |" in as_markdown(found)
+        rows = list(csv.DictReader(io.StringIO(as_csv(found))))
+        row = next(row for row in rows if row["run"] == "fimi-seed1")
+        assert (row["plan_objective"], row["plan_board_j"]) == ("board", "120.0")
+        assert float(row["plan_board_gap_percent"]) == pytest.approx(100 / 99)
+        assert (row["plan_dynamic_bound_j"], row["plan_dynamic_gap_percent"]) == ("0.0", "")
+        assert (row["plan_round_s"], row["plan_preparation_j"]) == ("6.0", "1.5")
+        body = json.loads(as_json(found))
+        series = {run["run"]: run["series"]["plan"] for run in body["runs"]}
+        assert series["tfl-seed0"] is None
+        assert series["fimi-seed0"]["board"] == {
+            "energy_j": 100.0,
+            "bound_j": 99.0,
+            "gap_percent": pytest.approx(100 / 99),
+        }
+        assert "dual decomposition" in render(found)
+
+    def test_no_table_without_a_plan(self) -> None:
+        assert not any("plan" in table.caption for table in tables(result()))

@@ -90,3 +90,14 @@ def test_nothing_here_loads_pytorch() -> None:
     modules = "fimi.testbed.processes.devices, fimi.testbed.cli"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize("emulation", ["model", "physical"])
+@pytest.mark.parametrize("radio", ["wifi", "paper"])
+def test_radios_are_those_of_the_configuration(radio: str, emulation: str) -> None:
+    chosen = config(fleet__radio=radio, fleet__emulation=emulation)
+    data = next(iter(Scenario(config=chosen).shares))
+    for index in range(len(chosen.fleet.boards)):
+        link = emulated_board(chosen, index, data).model().link
+        assert link.power_settable == (radio == "paper")
+        assert (link.electronics_power_w > 0.0) == (radio == "wifi")

@@ -6,18 +6,23 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import boards_of_files
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from fimi.energy.calibration import emulated, fitted, sweep
-from fimi.energy.cost_model import LinkModel, uplink_rate_bps
+from fimi.energy.calibration.candidates import TrialChoice
+from fimi.energy.cost_model import ComputeSetting, LinkModel, uplink_rate_bps
 from fimi.energy.emulation.presets import PRESETS
 from fimi.energy.host import HostHardware
 from fimi.energy.host_profile import load_profile
+from fimi.energy.meters import Look
+from fimi.energy.meters.sampler import Sampler
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.testbed.cli import main
 from fimi.testbed.commands import calibrate as calibrate_command
@@ -149,6 +154,72 @@ def cpufreq(root: Path, **files: str) -> Path:
     return root
 
 
+class Metered:
+    """Counts a power, W, in real time, from when a work begins until it ends."""
+
+    def __init__(self, power_w: Callable[[bool], float]) -> None:
+        self._power_w = power_w
+        self.busy = False
+        self._lock = threading.Lock()
+        self._energy_j, self._last_s = 0.0, time.monotonic()
+
+    def tick(self) -> None:
+        """The board did the same since the last call."""
+        self.look(time.monotonic())
+
+    def look(self, time_s: float) -> Look:
+        """The joules up to a time, as a meter's reading."""
+        with self._lock:
+            self._energy_j += self._power_w(self.busy) * max(0.0, time_s - self._last_s)
+            self._last_s = max(self._last_s, time_s)
+            return Look(counter_j=self._energy_j)
+
+
+def with_rapl(root: Path) -> None:
+    """A RAPL counter below a root."""
+    zone = root / "sys/class/powercap/intel-rapl:0"
+    zone.mkdir(parents=True)
+    (zone / "name").write_text("package-0\n")
+    (zone / "max_energy_range_uj").write_text("262143328850\n")
+    (zone / "energy_uj").write_text("0\n")
+
+
+class Watched(HostLoad):
+    """Really trains, on a board whose counter is told so."""
+
+    def __init__(self, work: calibrate_host.Workload, meter: Metered) -> None:
+        super().__init__(work, threading.Event())
+        self._meter = meter
+
+    def begin(self, number: int, setting: ComputeSetting) -> None:
+        self._meter.tick()  # before a clock changes
+        super().begin(number, setting)
+
+    def compute(self, duration_s: float) -> int:
+        self._meter.tick()
+        self._meter.busy = True
+        samples = super().compute(duration_s)
+        self._meter.tick()
+        self._meter.busy = False
+        return samples
+
+
+def swept(
+    root: Path, draft: calibrate_host.Draft, work: Any, meter: Metered, *, repeats: int
+) -> fitted.Calibration:
+    """A whole sweep of the points of a draft."""
+    with_rapl(root)
+    load = Watched(work, meter)
+    with HostHardware(draft.profile, root=root, state=root / "state", uplink=load) as hardware:
+        assert isinstance(hardware.recorder, Sampler)
+        hardware.recorder.meter.look = meter.look  # type: ignore[method-assign]
+        hardware.recorder.mark()
+        points = calibrate_host.sweep_points(draft.profile, hardware.model())
+        plan = sweep.SweepPlan(points=points, seconds=0.2, settle_s=0.05, repeats=repeats)
+        settings, notes = sweep.sweep(hardware, load, plan)
+        return fitted.analyse(settings, hardware.describe(), hardware.model(), notes=notes)
+
+
 @pytest.fixture(scope="module")
 def trainer() -> Any:
     """The network as a graph; exporting it loads PyTorch, which takes seconds."""
@@ -160,7 +231,8 @@ class TestHost:
         (tmp_path / "d.toml").write_text(DRAFT)
         cpufreq(tmp_path, scaling_available_frequencies="600000 1500000 1000000\n")
         draft = calibrate_host.read_draft(tmp_path / "d.toml", root=tmp_path)
-        assert draft.frequencies_hz == (6e8, 1e9, 1.5e9)
+        assert [point.frequency_hz for point in draft.points] == [6e8, 1e9, 1.5e9]
+        assert draft.points[0].setting.cpu_hz == {"policy0": 6e8}
         assert draft.profile.board.compute.frequency_steps_hz == (6e8, 1e9, 1.5e9)
 
     def test_a_continuous_processor(self, tmp_path: Path) -> None:
@@ -194,56 +266,105 @@ class TestHost:
             scaling_available_frequencies="600000 1000000 1500000 1800000\n",
             scaling_max_freq="1800000\n",
         ) / ("sys/devices/system/cpu/cpufreq/policy0")
-        zone = tmp_path / "sys/class/powercap/intel-rapl:0"
-        zone.mkdir(parents=True)
-        (zone / "name").write_text("package-0\n")
-        (zone / "max_energy_range_uj").write_text("262143328850\n")
-        counter = zone / "energy_uj"
-        counter.write_text("0\n")
         (tmp_path / "d.toml").write_text("replay = 'kept'\n" + DRAFT)
         draft = calibrate_host.read_draft(tmp_path / "d.toml", root=tmp_path)
-        busy, over = threading.Event(), threading.Event()
 
-        class Watched(HostLoad):
-            def compute(self, duration_s: float) -> int:
-                busy.set()
-                samples = super().compute(duration_s)
-                busy.clear()
-                return samples
+        def draw(busy: bool) -> float:
+            hz = int((policy / "scaling_max_freq").read_text() or 0) * 1e3
+            return 2.0 + (1.0 + 5e-28 * hz**3 if busy else 0.0)
 
-        def chip() -> None:
-            energy_j, before_s = 0.0, time.monotonic()
-            while not over.wait(0.01):
-                now_s = time.monotonic()
-                hz = int((policy / "scaling_max_freq").read_text() or 0) * 1e3
-                power_w = 2.0 + (1.0 + 5e-28 * hz**3 if busy.is_set() else 0.0)
-                energy_j, before_s = energy_j + power_w * (now_s - before_s), now_s
-                counter.with_suffix(".new").write_text(f"{energy_j * 1e6:.0f}\n")
-                counter.with_suffix(".new").replace(counter)
-
-        thread = threading.Thread(target=chip)
-        thread.start()
-        try:
-            load = Watched(trainer, threading.Event())
-            plan = sweep.SweepPlan(
-                frequencies_hz=draft.frequencies_hz, seconds=0.4, settle_s=0.05, repeats=1
-            )
-            with HostHardware(
-                draft.profile, root=tmp_path, state=tmp_path / "state", uplink=load
-            ) as hardware:
-                settings = sweep.sweep(hardware, load, plan)
-                found = fitted.analyse(settings, hardware.describe(), hardware.model())
-        finally:
-            over.set()
-            thread.join()
+        found = swept(tmp_path, draft, trainer, Metered(draw), repeats=1)
+        assert found.power is not None
         assert found.power.idle_w.value == pytest.approx(2.0, rel=0.1)
-        assert found.power.slope.value == pytest.approx(5e-28, rel=0.25)
+        assert found.cubic is not None
+        assert found.cubic.slope.value == pytest.approx(5e-28, rel=0.25)
+        points = sorted(found.points, key=lambda point: point.setting.cpu_hz["policy0"])
+        for point, hertz in zip(points, (0.6e9, 1e9, 1.5e9, 1.8e9), strict=True):
+            assert point.setting.cpu_hz == {"policy0": hertz}
+            assert point.power_w.value == pytest.approx(1.0 + 5e-28 * hertz**3, rel=0.25)
         assert found.hardware.meter.kind == "measured"
         assert (policy / "scaling_max_freq").read_text() == "1800000\n"
         board = fitted.calibrated(found, draft.profile.board)
         text = calibrate_show.profile(found, board, kept=draft.kept, at="now")
         (tmp_path / "out.toml").write_text(text)
         assert load_profile(tmp_path / "out.toml").replay == "kept"
+
+    def test_a_jetsons_gpu_clocks_are_measured(self, tmp_path: Path, trainer: Any) -> None:
+        """Real time and training; the board of files draws what its two clocks say."""
+        folder = boards_of_files.policy(tmp_path, 0, 600_000, 1_400_000)
+        graphics = boards_of_files.gpu(tmp_path, "17000000.gpu", boards_of_files.ORIN_GPU_HZ)
+        files = (folder / "scaling_max_freq", graphics / "max_freq")
+        before = [file.read_text() for file in files]
+
+        def power_w(cpu_hz: float, gpu_hz: float) -> float:
+            return 1.0 + 0.5e-9 * cpu_hz + 4e-9 * gpu_hz
+
+        (tmp_path / "d.toml").write_text(DRAFT)
+        draft = calibrate_host.read_draft(
+            tmp_path / "d.toml", root=tmp_path, choice=TrialChoice(gpu_clocks=3)
+        )
+
+        def draw(busy: bool) -> float:
+            cpu_hz, gpu_hz = 1e3 * int(files[0].read_text()), int(files[1].read_text())
+            return 2.0 + (power_w(cpu_hz, gpu_hz) if busy else 0.0)
+
+        found = swept(tmp_path, draft, trainer, Metered(draw), repeats=2)
+        assert [file.read_text() for file in files] == before
+        board = fitted.calibrated(found, draft.profile.board)
+        (tmp_path / "out.toml").write_text(
+            calibrate_show.profile(found, board, kept=draft.kept, at="now")
+        )
+        measured = load_profile(tmp_path / "out.toml").board.compute.points
+        assert len(measured) == 2 + 2 * 2
+        for point in measured:
+            cpu_hz = point.setting.cpu_hz["policy0"]
+            gpu_hz = point.setting.gpu_hz or boards_of_files.ORIN_GPU_HZ[-1]
+            assert point.power_w == pytest.approx(power_w(cpu_hz, gpu_hz), rel=0.05)
+
+    def test_a_machine_without_control_is_measured_as_it_is(
+        self, tmp_path: Path, trainer: Any
+    ) -> None:
+        draft_file = tmp_path / "d.toml"
+        draft_file.write_text(DRAFT + "\n[board.compute]\nfrequency_max_hz = 2e9\n")
+        draft = calibrate_host.read_draft(draft_file, root=tmp_path)
+        assert [point.name for point in draft.points] == ["as it is"]
+        meter = Metered(lambda busy: 5.0 if busy else 2.0)
+        found = swept(tmp_path, draft, trainer, meter, repeats=2)
+        assert found.power is None
+        assert "no law, operating points only" in found.notes[0]
+        board = fitted.calibrated(found, draft.profile.board)
+        text = calibrate_show.profile(found, board, kept=draft.kept, at="now")
+        assert "no law could be fitted" in text
+        (tmp_path / "out.toml").write_text(text)
+        (point,) = load_profile(tmp_path / "out.toml").board.compute.points
+        assert point.power_w == pytest.approx(3.0, rel=0.05)
+        assert "as it is" in calibrate_show.table(found)
+        assert "as it is" in calibrate_show.page(found)
+
+    def test_fewer_cores_train_with_fewer_threads(self, trainer: Any) -> None:
+        made: list[int] = []
+
+        def make(threads: int) -> Any:
+            made.append(threads)
+            return trainer.make(threads)
+
+        settings = TrainingSettings(threads=4)
+        load = HostLoad(trainer._replace(make=make, settings=settings), threading.Event())
+        for cores in (None, 2, 1, 8):
+            load.begin(1, ComputeSetting(cores=cores))
+            load.compute(0.01)
+        assert made == [4, 2, 1, 4]
+
+    def test_the_fleets_configuration_says_what_is_trained(self, tmp_path: Path) -> None:
+        config = tmp_path / "fimi.toml"
+        config.write_text('[training]\nmodel = "small-cnn"\nthreads = 3\n')
+        training, classes, shape = calibrate_command._training(config)
+        assert (training.threads, classes, shape) == (3, 10, (1, 8, 8))
+        assert calibrate_command._cores("2, 1", 1) == (1, 2)
+        with pytest.raises(ValueError, match="--cores"):
+            calibrate_command._cores("none", 1)
+        with pytest.raises(ValueError, match="may use"):
+            calibrate_command._cores("99999", 1)
 
     def test_no_draft(self, tmp_path: Path) -> None:
         code, _, error = run("--host-profile", tmp_path / "none.toml")

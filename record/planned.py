@@ -1,0 +1,91 @@
+"""A plan's own figures of a round against the rounds that were run by it.
+
+* :class:`PlanHeld`  both, board energy beside board energy and dynamic beside dynamic
+* :func:`plan_held`  of a run
+
+A device's predictions, which are compared in :mod:`fimi.record.prediction`, are made anew for what
+the generator node delivered and for who takes part in a round. This is about the plan itself: what
+it was chosen for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from fimi.record.phases import add_dynamic
+from fimi.record.record import PlannedEnergy, RunData
+from fimi.record.sums import Compared, EnergyPart, EnergyTally, error_percent, mean
+
+
+class PlanHeld(Struct, frozen=True, kw_only=True):
+    """A round of the plan in force, and the mean of the rounds that were run by it.
+
+    Attributes:
+        rounds: how many these are; the first of a run holds receiving the synthetic samples, of
+            which a round of the plan has its share.
+        board: whole boards in a round; nothing is measured if a part is missing.
+        dynamic: compute and upload above idle likewise.
+        round_s: how long a round lasted, s.
+        planned_round_s: by the plan, s; ``None`` if the store does not say.
+    """
+
+    rounds: int
+    board: Compared
+    dynamic: Compared
+    round_s: float
+    planned_round_s: float | None
+
+
+def plan_held(
+    run: RunData, parts: Sequence[EnergyPart], idle_w: Mapping[str, float]
+) -> PlanHeld | None:
+    """The plan in force against its rounds; ``None`` without a plan or such a round.
+
+    Where k of n devices are drawn, a round takes k/n of the plan's joules on average.
+
+    Args:
+        run: the run.
+        parts: what it is made of.
+        idle_w: idle power of each device, W, where it is known.
+    """
+    changed = [*run.refits, *(number - 1 for number in run.joined_late.values())]
+    since = max(changed, default=0)
+    lengths_s = [result.duration_s for result in run.rounds if result.number > since]
+    if run.plan is None or not lengths_s:
+        return None
+    own = [part for part in parts if part.round > since or since == 0]
+    drawn, fleet = run.drawn or (1, 1)
+
+    def against(
+        planned: PlannedEnergy, add: Callable[[EnergyTally, Iterable[EnergyPart]], None]
+    ) -> Compared:
+        tally = EnergyTally()
+        add(tally, own)
+        planned_j = None if planned.energy_j is None else planned.energy_j * drawn / fleet
+        return _mean(tally, len(lengths_s), planned_j)
+
+    return PlanHeld(
+        rounds=len(lengths_s),
+        board=against(run.plan.board, lambda tally, found: tally.add(found)),
+        dynamic=against(run.plan.dynamic, lambda tally, found: add_dynamic(tally, found, idle_w)),
+        round_s=mean(lengths_s) or 0.0,
+        planned_round_s=run.plan.round_s,
+    )
+
+
+def _mean(tally: EnergyTally, rounds: int, planned_j: float | None) -> Compared:
+    """The mean of rounds against what was planned of one."""
+    whole = tally.sum()
+    if whole.value is None:
+        return Compared(predicted_j=planned_j, missing=whole.missing)
+    value_j = whole.value.value_j / rounds
+    deviation_j = whole.value.uncertainty_j / rounds
+    measured = replace(whole.value, value_j=value_j, uncertainty_j=deviation_j)
+    return Compared(
+        measured=measured,
+        predicted_j=planned_j,
+        error_percent=None if planned_j is None else error_percent(planned_j, value_j),
+    )

@@ -1,0 +1,90 @@
+"""The energies of a plan in words, the same wherever a plan is shown.
+
+* :func:`certified`  joules with their bound and the gap between them
+* :func:`energies`   both energies of a plan, first the one that it makes least
+* :func:`held`       what rounds took, and what the plan has of one
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from fimi.energy.joules import format_energy
+from fimi.record.planned import PlanHeld
+from fimi.record.sums import Compared
+from fimi.report.words import joules, seconds, signed_percent, small_percent
+
+
+class CertifiedEnergy(Protocol):
+    """Joules of a round, and the least that any plan takes."""
+
+    @property
+    def energy_j(self) -> float | None:
+        """The joules, J."""
+
+    @property
+    def bound_j(self) -> float | None:
+        """The certified bound, J."""
+
+    @property
+    def gap_percent(self) -> float | None:
+        """How far the first is above the second."""
+
+
+class TwoEnergies(Protocol):
+    """A plan, as far as its energies go."""
+
+    @property
+    def objective(self) -> str:
+        """Which of both it makes least."""
+
+    @property
+    def board(self) -> CertifiedEnergy:
+        """Whole boards."""
+
+    @property
+    def dynamic(self) -> CertifiedEnergy:
+        """Compute and upload above idle."""
+
+    @property
+    def budget_cost_j(self) -> float | None:
+        """How much more the first takes because of budgets, J."""
+
+
+def certified(energy: CertifiedEnergy) -> str:
+    """``92.1 J (bound 92.0 J, gap 0.11 %)``."""
+    if energy.bound_j is None:
+        return f"{joules(energy.energy_j)} (no bound)"
+    gap = f", gap {small_percent(energy.gap_percent)}" if energy.bound_j > 0 else ""
+    return f"{joules(energy.energy_j)} (bound {joules(energy.bound_j)}{gap})"
+
+
+def energies(plan: TwoEnergies) -> str:
+    """Both energies of a round: ``least board energy 92.1 J (bound 92.0 J, gap 0.11 %), …``."""
+    both = [("board", plan.board), ("dynamic", plan.dynamic)]
+    if plan.objective != "board":
+        both.reverse()
+    (name, least), (other, rest) = both
+    said = f"least {name} energy {certified(least)}"
+    if plan.budget_cost_j:
+        said += f", {joules(plan.budget_cost_j)} of it for the budgets"
+    return said if rest.energy_j is None else f"{said}, {other} {certified(rest)}"
+
+
+def held(found: PlanHeld) -> str:
+    """``mean of 20 rounds: 95.1 J (emulated, board), planned 92.1 J (−3.2 %); dynamic …``."""
+    said = []
+    for name, energy in (("", found.board), ("dynamic ", found.dynamic)):
+        if energy.predicted_j is not None:
+            said.append(f"{name}{_against(energy)}")
+    if found.planned_round_s is not None:
+        said.append(f"{seconds(found.round_s)}, planned {seconds(found.planned_round_s)}")
+    if not said:
+        return ""
+    return f"mean of {found.rounds} rounds: {'; '.join(said)}"
+
+
+def _against(energy: Compared) -> str:
+    took = "unknown joules" if energy.measured is None else format_energy(energy.measured)
+    error = f" ({signed_percent(energy.error_percent)})" if energy.measured is not None else ""
+    return f"{took}, planned {joules(energy.predicted_j)}{error}"
