@@ -74,6 +74,11 @@ def remedies(
         texts.append(f"bandwidth_hz of at least {bandwidth_hz:g}")
     if generated is not None:
         texts.append(f"generated_max of at least {generated:g}{concerned}")
+    if not texts and (both := find.error_max_and_extra_s()):
+        texts.append(
+            f"error_max of at least {both[0]:g} together with every deadline extended by "
+            f"{both[1]:g} s"
+        )
     return Remedies(
         extra_s=extra_s,
         error_max=error_max,
@@ -186,6 +191,18 @@ class _Finder:
             middle = float((low + high) // 2.0)
             low, high = (low, middle) if holds(middle) else (middle, high)
         return concerned, self._tried(outwards(high), with_made)
+
+    def error_max_and_extra_s(self) -> tuple[float, float] | None:
+        """The smallest Δ_max that all the data allows, and by how much deadlines must be later."""
+        problem = self._problem
+        if not self._bound_by_data or self._without.size:
+            return None
+        fleet = FullSpeed(problem, self._value)
+        most = float(fleet.error(problem.local_samples + problem.generated_max).sum())
+        error_max = outwards(most + problem.error_floor)
+        allowed = msgspec.structs.replace(problem, error_max=error_max)
+        extra_s = _Finder(allowed, self._value, self._also).extra_s()
+        return None if extra_s is None else (error_max, extra_s)
 
     def _real(self, problem: FimiProblem) -> bool:
         """Whether a plan in real numbers of samples exists."""

@@ -26,15 +26,16 @@ import numpy as np
 from msgspec.structs import replace
 
 from fimi.energy.cost_model import Array
-from fimi.optim.budgets import Kept, keep_budgets, spent_j
+from fimi.optim import budgets
+from fimi.optim.budgets import Kept, keep_budgets, limited, spent_j
 from fimi.optim.cross_entropy import Iteration, SearchResult, SearchSettings, minimise
-from fimi.optim.feasibility import require_feasible, require_reachable_error
+from fimi.optim.feasibility import refusal, require_feasible, require_reachable_error
 from fimi.optim.inner import InnerSolver, SplitCosts
 from fimi.optim.joint import Prices, prices_of, solve
 from fimi.optim.lanes import EnergyWeights
 from fimi.optim.leanest import Leanest
 from fimi.optim.plans import Certified, DeviceShare, Plan, PlanStatus, SearchName, gap_percent
-from fimi.optim.problem import FimiProblem, Objective
+from fimi.optim.problem import FimiProblem, InfeasibleError, Objective
 from fimi.optim.realise import RunnablePlan, Work, cost, least_whole_work, realise, runnable
 from fimi.optim.splits import Z_REACH, SplitSpace, try_edges
 from fimi.optim.splits import Objective as SplitObjective
@@ -79,9 +80,46 @@ def plan(
         InfeasibleError: no plan meets the constraints.
     """
     settings = settings or SearchSettings()
+    try:
+        return _plan(problem, seed, settings, progress, start)
+    except InfeasibleError as error:
+        if not limited(problem):
+            raise
+        reason = error
+
+    def works(changed: FimiProblem) -> bool:
+        try:
+            _plan(changed, seed, replace(settings, certify=False), None, None)
+        except InfeasibleError:
+            return False
+        return True
+
+    if not isinstance(reason, _OverBudgetError):
+        raise refusal(problem, also=works) from None
+    free = replace(problem, budget_j=np.full(1, np.inf), fleet_budget_j=math.inf)
+    unlimited = _plan(free, seed, replace(settings, certify=False), None, None)
+    raise budgets.refusal(problem, reason.spent, _used_j(free, unlimited), works) from None
+
+
+class _OverBudgetError(InfeasibleError):
+    """The plans that were found use more than the budgets; ``spent``: J of each device, (I,)."""
+
+    def __init__(self, devices: tuple[str, ...], spent: Array) -> None:
+        super().__init__("energy budget", constraint="energy budget", devices=devices)
+        self.spent = spent
+
+
+def _plan(
+    problem: FimiProblem,
+    seed: int,
+    settings: SearchSettings,
+    progress: Progress | None,
+    start: Plan | None,
+) -> Plan:
     began = time.perf_counter()
     require_reachable_error(InnerSolver(problem))
     prices = _prices_of(start)
+    nearest: Array | None = None
     for tightened in _TIGHTENINGS:
         kept = keep_budgets(problem, start=prices, tightened=tightened)
         certified_s = time.perf_counter() - began
@@ -95,8 +133,16 @@ def plan(
                 if name == "dual decomposition":
                     name = "dual decomposition, then steps and samples"
         fleet = runnable(kept.inner, work)
-        if _within_budgets(problem, fleet):
+        spent = _spent(problem, fleet)
+        if (spent <= problem.budget_j).all() and float(spent.sum()) <= problem.fleet_budget_j:
             break
+        if nearest is None or _above(problem, spent) < _above(problem, nearest):
+            nearest = spent
+        if not kept.holds:
+            raise _OverBudgetError(problem.devices, nearest)
+    else:
+        assert nearest is not None
+        raise _OverBudgetError(problem.devices, nearest)
     search_s = time.perf_counter() - began - certified_s
     bounds = _bounds(problem, kept) if settings.certify else {}
     return _assemble(
@@ -207,11 +253,23 @@ def _runnable(inner: InnerSolver, found: SplitCosts) -> Work:
     return least_whole_work(inner)
 
 
-def _within_budgets(problem: FimiProblem, fleet: RunnablePlan) -> bool:
-    """Whether a plan keeps the budgets of its problem."""
+def _spent(problem: FimiProblem, fleet: RunnablePlan) -> Array:
+    """What each device uses in all rounds, J, (I,)."""
     worn = fleet.compute_j + fleet.upload_j - problem.energy_per_bit_j * problem.payload_bits
-    spent = spent_j(problem, worn, fleet.samples.astype(float), fleet.round_s)
-    return bool((spent <= problem.budget_j).all()) and float(spent.sum()) <= problem.fleet_budget_j
+    return spent_j(problem, worn, fleet.samples.astype(float), fleet.round_s)
+
+
+def _above(problem: FimiProblem, spent: Array) -> float:
+    """How far what devices use is above the budgets: the largest ratio."""
+    return max(float((spent / problem.budget_j).max()), spent.sum() / problem.fleet_budget_j)
+
+
+def _used_j(problem: FimiProblem, plan: Plan) -> Array:
+    """What each device of a plan uses in all rounds, J, (I,)."""
+    worn = np.array([share.compute_j + share.upload_j for share in plan.devices])
+    worn = worn - problem.energy_per_bit_j * problem.payload_bits
+    samples = np.array([share.samples for share in plan.devices], float)
+    return spent_j(problem, worn, samples, plan.round_s)
 
 
 def _bounds(problem: FimiProblem, kept: Kept) -> dict[Objective, float]:
