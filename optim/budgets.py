@@ -33,9 +33,12 @@ Flags = NDArray[np.bool_]
 _ITERATIONS = 60
 _CLOSE = 2e-5
 _WEIGHT_MAX = 1e7
-_TOWARDS_UNLIMITED = (0.0, 0.02, 0.1, 0.4, 1.0)
+_STALLED = 8
+"""Weights that brought no plan nearer to the budgets, in a row, after which there is none."""
+_TOWARDS_UNLIMITED = (0.0, 0.03, 0.15, 0.5, 1.0)
 """Budgets that are tried: from what the nearest plan uses to what a plan without budgets uses."""
-_ABOVE = 1.0005
+_ABOVE = 1.002
+"""Room for whole samples."""
 
 
 class Kept(Struct, frozen=True, eq=False):
@@ -90,7 +93,8 @@ def keep_budgets(
     theta, fleet = np.zeros(problem.size), 0.0
     device_j = problem.budget_j * tightened
     fleet_j = problem.fleet_budget_j * tightened
-    nearest, nearest_over = None, math.inf
+    nearest, nearest_over, stalled = None, math.inf, 0
+    most_j = _most_j(problem) if limited(problem) else math.inf
     for _ in range(_ITERATIONS if limited(problem) else 1):
         weights = EnergyWeights(base.dynamic + theta + fleet, base.board + theta + fleet)
         inner = InnerSolver(problem, weights)
@@ -105,9 +109,14 @@ def keep_budgets(
         result = Kept(kept, inner, solution, theta, fleet, _charges_j(problem, theta, fleet))
         if kept and not loose:
             return result
+        if not kept and solution.bound_j - result.charges_j > most_j:
+            return result  # proved: every plan that keeps the budgets takes more than any plan can
         most_over = max(float(over.max()), over_fleet)
+        stalled = 0 if kept or most_over < nearest_over * (1.0 - _CLOSE) else stalled + 1
         if nearest is None or kept or (most_over < nearest_over and not nearest.holds):
             nearest, nearest_over = result, most_over
+        if stalled > _STALLED and not nearest.holds:
+            break
         theta = np.maximum((1.0 + theta) * over**4.0 - 1.0, 0.0)
         fleet = max((1.0 + fleet) * over_fleet**4.0 - 1.0, 0.0)
         start = prices_of(solution)
@@ -115,6 +124,22 @@ def keep_budgets(
             break
     assert nearest is not None
     return nearest
+
+
+def _most_j(problem: FimiProblem) -> float:
+    """No plan takes more in a round, J: all data, the dearest speed, sending all the time."""
+    samples = problem.local_samples + problem.generated_max
+    cycles = problem.cycles_per_pass * samples
+    ends = [problem.compute_j(cycles, f) for f in (problem.frequency_min_hz, problem.frequency_max_hz)]
+    training = np.maximum(*ends)
+    for i, watts in enumerate(problem.step_power_w):
+        if watts:
+            hertz = problem.frequency_steps_hz[i]
+            training[i] = cycles[i] * max(p / f for p, f in zip(watts, hertz, strict=True))
+    sending = (problem.transmit_power_max_w + problem.electronics_power_w) * problem.t_max_s
+    idle = problem.idle_power_w * problem.round_max_s
+    received = problem.synthetic_j * problem.generated_max / problem.rounds
+    return float((training + sending + idle + received + problem.fixed_j).sum())
 
 
 def limited(problem: FimiProblem) -> bool:
@@ -156,9 +181,9 @@ def refusal(
         over, over_fleet = np.isfinite(problem.budget_j), math.isfinite(problem.fleet_budget_j)
     remedy = ""
     for share in _TOWARDS_UNLIMITED:
-        used = spent + share * np.maximum(unlimited - spent, 0.0)
+        used = (spent + share * np.maximum(unlimited - spent, 0.0)) * _ABOVE
         if share == 1.0:
-            used = unlimited * _ABOVE
+            used = np.maximum(unlimited, spent) * _ABOVE
             over = unlimited >= problem.budget_j / _ABOVE
             over_fleet = float(used.sum()) >= problem.fleet_budget_j
         enough, remedy = _enough(problem, used, over, over_fleet)

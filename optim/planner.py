@@ -138,7 +138,7 @@ def _plan(
             break
         if nearest is None or _above(problem, spent) < _above(problem, nearest):
             nearest = spent
-        if not kept.holds:
+        if not kept.holds and tightened == 1.0:
             raise _OverBudgetError(problem.devices, nearest)
     else:
         assert nearest is not None
