@@ -42,6 +42,7 @@ class Remedies(Struct, frozen=True, kw_only=True):
         error_max: Δ_max.
         bandwidth_hz: B.
         generated_max: D_gen_max of the devices that are concerned.
+        together: Δ_max and seconds for every deadline, where neither is enough alone.
         texts: these as they are printed.
     """
 
@@ -49,6 +50,7 @@ class Remedies(Struct, frozen=True, kw_only=True):
     error_max: float | None = None
     bandwidth_hz: float | None = None
     generated_max: float | None = None
+    together: tuple[float, float] | None = None
     texts: tuple[str, ...] = ()
 
 
@@ -74,7 +76,8 @@ def remedies(
         texts.append(f"bandwidth_hz of at least {bandwidth_hz:g}")
     if generated is not None:
         texts.append(f"generated_max of at least {generated:g}{concerned}")
-    if not texts and (both := find.error_max_and_extra_s()):
+    both = None if texts else find.error_max_and_extra_s()
+    if both is not None:
         texts.append(
             f"error_max of at least {both[0]:g} together with every deadline extended by "
             f"{both[1]:g} s"
@@ -84,6 +87,7 @@ def remedies(
         error_max=error_max,
         bandwidth_hz=bandwidth_hz,
         generated_max=generated,
+        together=both,
         texts=tuple(texts),
     )
 
@@ -212,9 +216,7 @@ class _Finder:
     def _exists(self, problem: FimiProblem) -> bool:
         return exists(problem, self._value)
 
-    def _tried(
-        self, value: float | None, change: Callable[[float], FimiProblem]
-    ) -> float | None:
+    def _tried(self, value: float | None, change: Callable[[float], FimiProblem]) -> float | None:
         """The value, or one a little larger, with which everything holds that is asked for."""
         if value is None or self._also is None:
             return value

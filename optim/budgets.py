@@ -130,7 +130,9 @@ def _most_j(problem: FimiProblem) -> float:
     """No plan takes more in a round, J: all data, the dearest speed, sending all the time."""
     samples = problem.local_samples + problem.generated_max
     cycles = problem.cycles_per_pass * samples
-    ends = [problem.compute_j(cycles, f) for f in (problem.frequency_min_hz, problem.frequency_max_hz)]
+    ends = [
+        problem.compute_j(cycles, f) for f in (problem.frequency_min_hz, problem.frequency_max_hz)
+    ]
     training = np.maximum(*ends)
     for i, watts in enumerate(problem.step_power_w):
         if watts:
@@ -187,6 +189,7 @@ def refusal(
             over = unlimited >= problem.budget_j / _ABOVE
             over_fleet = float(used.sum()) >= problem.fleet_budget_j
         enough, remedy = _enough(problem, used, over, over_fleet)
+        needed_j = float(enough.budget_j[over].max(initial=0.0)) or None
         if works(enough):
             break
     else:
@@ -201,7 +204,9 @@ def refusal(
     said = [listed(causes)] if causes else []
     if over_fleet:
         fleet_idle_j = float(idle_j.sum())
-        idle = f", {fleet_idle_j:.5g} J of it idle," if fleet_idle_j > problem.fleet_budget_j else ""
+        idle = (
+            f", {fleet_idle_j:.5g} J of it idle," if fleet_idle_j > problem.fleet_budget_j else ""
+        )
         said.append(
             f"the fleet needs {spent.sum():.5g} J{idle} and fleet_budget_j is "
             f"{problem.fleet_budget_j:g}"
@@ -214,6 +219,8 @@ def refusal(
         constraint="energy budget",
         devices=[problem.devices[i] for i in np.flatnonzero(over)] or problem.devices,
         remedies=[remedy] if remedy else [],
+        budget_needed_j=needed_j if remedy else None,
+        fleet_budget_needed_j=enough.fleet_budget_j if remedy and over_fleet else None,
     )
 
 
@@ -232,7 +239,10 @@ def _enough(
             texts.append(f"budget_j of at least {least.max():g}{whose}")
             budget = np.where(np.isfinite(budget), np.maximum(budget, least.max()), budget)
         else:
-            each = [f"of at least {j:g} for {problem.devices[i]}" for i, j in zip(rows, least)]
+            each = [
+                f"of at least {j:g} for {problem.devices[i]}"
+                for i, j in zip(rows, least, strict=True)
+            ]
             texts.append(f"budget_j {', '.join(each)}")
             budget[rows] = least
     fleet_j = problem.fleet_budget_j

@@ -97,6 +97,8 @@ def refusal(
         smallest_t_max_s=None if found.extra_s is None else problem.t_max_s + found.extra_s,
         smallest_error_max=found.error_max,
         bandwidth_needed_hz=found.bandwidth_hz,
+        generated_max_needed=found.generated_max,
+        together=found.together,
     )
 
 
@@ -107,7 +109,7 @@ def _cause(
     fleet = FullSpeed(problem, value)
     most = problem.local_samples + problem.generated_max
     if without := _names(problem, fleet.low > most):
-        what = f"without any data the error has no bound, and generated_max is 0 for "
+        what = "without any data the error has no bound, and generated_max is 0 for "
         return "learning error", without, what + named(without)
     best = float(fleet.error(most).sum()) if fleet.constrained else 0.0
     if best > fleet.limit:

@@ -90,6 +90,11 @@ class InfeasibleError(NoPlanError, ValueError):
         smallest_t_max_s: (I,) deadlines that would be enough, all else equal; ``None`` if none is.
         smallest_error_max: smallest Δ_max that can be met, all else equal; ``None`` if none can.
         bandwidth_needed_hz: smallest bandwidth that would be enough; ``None`` if none is.
+        generated_max_needed: D_gen_max that would be enough for the devices concerned.
+        together: Δ_max and the seconds by which every deadline must be later, which are enough
+            together; given where neither is alone.
+        budget_needed_j: a budget that would be enough for every device that is above its own, J.
+        fleet_budget_needed_j: the same for the fleet; both are needed where both are given.
     """
 
     def __init__(
@@ -102,6 +107,10 @@ class InfeasibleError(NoPlanError, ValueError):
         smallest_t_max_s: Array | None = None,
         smallest_error_max: float | None = None,
         bandwidth_needed_hz: float | None = None,
+        generated_max_needed: float | None = None,
+        together: tuple[float, float] | None = None,
+        budget_needed_j: float | None = None,
+        fleet_budget_needed_j: float | None = None,
     ) -> None:
         advice = f"; feasible with {', or '.join(remedies)}" if remedies else ""
         super().__init__(message + advice)
@@ -112,6 +121,10 @@ class InfeasibleError(NoPlanError, ValueError):
         self.smallest_t_max_s = smallest_t_max_s
         self.smallest_error_max = smallest_error_max
         self.bandwidth_needed_hz = bandwidth_needed_hz
+        self.generated_max_needed = generated_max_needed
+        self.together = together
+        self.budget_needed_j = budget_needed_j
+        self.fleet_budget_needed_j = fleet_budget_needed_j
 
 
 class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_only=True):

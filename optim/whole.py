@@ -101,7 +101,7 @@ class FullSpeed:
         return np.where(fits, np.exp(log_b), np.inf)
 
     def error(self, samples: Array) -> Array:
-        """w α D^(−β) of each device, (..., I); infinite without data."""
+        """W α D^(−β) of each device, (..., I); infinite without data."""
         problem = self.problem
         if not self.constrained or problem.curve is None:
             return np.zeros(np.shape(samples))
@@ -249,8 +249,9 @@ def _leaner(fleet: FullSpeed, grid: _Grid, samples: Array, price: float) -> Arra
     rest[core] = False
     columns = np.arange(len(samples))
     chosen = grid.samples[best, columns]
-    states = np.array([[grid.band[best, columns][rest].sum()],
-                       [grid.error[best, columns][rest].sum()], [0.0]])
+    states = np.array(
+        [[grid.band[best, columns][rest].sum()], [grid.error[best, columns][rest].sum()], [0.0]]
+    )
     picks = np.zeros((0, 1), np.intp)
     for device in core:
         own = np.flatnonzero(allowed[:, device])

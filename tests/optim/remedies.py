@@ -33,7 +33,9 @@ def followed(problem: FimiProblem, text: str) -> Iterator[tuple[str, FimiProblem
 def _with(problem: FimiProblem, words: str) -> FimiProblem:
     if match := re.fullmatch(rf"every deadline extended by {NUMBER} s", words):
         return replace(problem, t_max_s=problem.t_max_s + float(match[1]))
-    if match := re.fullmatch(rf"(error_max|bandwidth_hz|fleet_budget_j) of at least {NUMBER}", words):
+    if match := re.fullmatch(
+        rf"(error_max|bandwidth_hz|fleet_budget_j) of at least {NUMBER}", words
+    ):
         return replace(problem, **{match[1]: float(match[2])})
     if match := re.fullmatch(rf"generated_max of at least {NUMBER}(?: for (.*))?", words):
         made = _raised(problem, problem.generated_max, match[2], float(match[1]))
