@@ -11,7 +11,11 @@
 * :mod:`fimi.optim.device_optimum`  each device's own optimum at given prices of error and band
 * :mod:`fimi.optim.joint`           the whole problem by dual decomposition, for fleets of any size
 * :mod:`fimi.optim.reference`       (P2) and (P3) by CVXPY: the reference for the fast solvers
-* :mod:`fimi.optim.feasibility`     whether a plan exists, and what would make one possible
+* :mod:`fimi.optim.leanest`         the least bandwidth of any plan, in real numbers of samples
+* :mod:`fimi.optim.whole`           the same in whole samples: whether a plan that can run exists
+* :mod:`fimi.optim.advice`          what would make a plan possible, each remedy tried as printed
+* :mod:`fimi.optim.wording`         named devices and rounded limits in messages
+* :mod:`fimi.optim.feasibility`     whether a plan exists; if not, the error that says why
 * :mod:`fimi.optim.splits`          time splits as points of an unbounded space
 * :mod:`fimi.optim.realise`         whole samples and settable frequencies
 * :mod:`fimi.optim.plans`           a plan as values

@@ -39,7 +39,8 @@ def outwards(value: float, digits: int = _DIGITS) -> float:
         return value
     exact = Decimal(value)
     unit = Decimal(1).scaleb(exact.adjusted() - digits + 1)
-    return float(exact.quantize(unit, rounding=ROUND_CEILING))
+    nearest = float(exact.quantize(unit))
+    return nearest if nearest >= value else float(exact.quantize(unit, rounding=ROUND_CEILING))
 
 
 def smallest(estimate: float, holds: Callable[[float], bool]) -> float | None:
