@@ -11,10 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fimi.energy.cost_model import Array, uplink_rate_bps
+from fimi.optim.inner import InnerSolver
 from fimi.optim.planner import plan
 from fimi.optim.problem import FimiProblem
+from fimi.optim.realise import cost, least_whole_work
 from fimi.optim.whole import exists, least_whole
 from tests.optim.remedies import tightened
+from tests.optim.truth_costs import cost_of, trial_of
 from tests.optim.truth_problems import any_kind, planted
 
 
@@ -87,14 +90,24 @@ def test_it_is_the_least_of_all_whole_samples(seed: int, size: int, q: float) ->
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5))
 @settings(max_examples=25, deadline=None)
-def test_a_plan_is_found_whenever_one_exists(seed: int, size: int) -> None:
+def test_the_last_resort_needs_no_more_band(seed: int, size: int) -> None:
     problem, _ = planted(seed, size, any_kind(seed, budgets=False))
     assert exists(problem)
     tight = msgspec.structs.replace(
         problem, bandwidth_hz=least_whole(problem).bandwidth_hz * (1.0 + 1e-9)
     )
     assert exists(tight)
-    plan(tight, seed=0)
+    inner = InnerSolver(tight)
+    assert np.isfinite(cost(inner, least_whole_work(inner)).energy_j[0])
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3))
+@settings(max_examples=4, deadline=None)
+def test_a_plan_is_found_whenever_one_exists(seed: int, size: int) -> None:
+    problem, _ = planted(seed, size, any_kind(seed, budgets=False))
+    band_hz = least_whole(problem).bandwidth_hz * (1.0 + 1e-9)
+    tight = msgspec.structs.replace(problem, bandwidth_hz=band_hz)
+    assert not cost_of(tight, trial_of(plan(tight, seed=0))).broken
 
 
 @pytest.mark.parametrize("size", [40, 2000])
