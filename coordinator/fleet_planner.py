@@ -11,10 +11,12 @@ from fimi.coordinator.strategies import STRATEGIES
 from fimi.coordinator.strategy_plans import StrategyPlan
 from fimi.messaging.messages import Profile
 from fimi.optim import quality
+from fimi.optim.budgets import limited
 from fimi.optim.planner import Plan, SearchSettings
 from fimi.optim.planner import plan as make_plan
 from fimi.optim.problem import FimiProblem, InfeasibleError
 from fimi.optim.unplanned import equal_shares
+from fimi.optim.whole import exists
 
 
 class FleetPlanner:
@@ -60,15 +62,21 @@ class FleetPlanner:
                 settings, self._model_bytes, self._progress, sample_bytes=self._sample_bytes
             )
 
+        plain = self._strategy.planned_at_once and not self._settings.training.steps
+
         def works(settings: FederationSettings) -> bool:
+            other = changed(settings)
             try:
-                changed(settings)._solve(profiles)
+                problem = other._problem(profiles)
+                if plain and not limited(problem) and not settings.plan.target_accuracy:
+                    return exists(problem, settings.plan.synthetic_value)  # then it is found
+                other._solve(profiles)
             except InfeasibleError:
                 return False
             return True
 
         def smallest_deadline_s(settings: FederationSettings) -> float | None:
-            if not self._strategy.planned_at_once or settings.training.steps:
+            if not plain:
                 return None  # it would be that of another problem
             return planning.smallest_deadline_s(
                 profiles,

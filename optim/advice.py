@@ -29,7 +29,7 @@ _TIME_FIRST, _TIME_LEAST = 1e-3, 1e-6
 """Later deadlines that are tried first, relative to the longest one."""
 _TIME_FINE = 1e-5
 _DOUBLINGS = 60
-_LOOSER = (1.0, 1.03, 1.1, 1.3, 1.7, 2.5, 4.0)
+_LOOSER = (1.0, 1.1, 1.5, 3.0)
 """Factors on a remedy that is enough for the limits but not for what else is asked for."""
 _MADE_MAX = 2**40
 

@@ -33,8 +33,8 @@ def refused(problem: FimiProblem) -> InfeasibleError:
     return caught.value
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 5))
-@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4))
+@settings(max_examples=6, deadline=None)
 def test_remedies_of_random_fleets(seed: int, size: int) -> None:
     problem = tightened(seed, size)
     if exists(problem):
@@ -48,8 +48,8 @@ def test_remedies_of_random_fleets(seed: int, size: int) -> None:
         assert remedies or (problem.local_samples + problem.generated_max < 1).any()
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 3))
-@settings(max_examples=6, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 2))
+@settings(max_examples=3, deadline=None)
 def test_remedies_of_random_fleets_with_budgets(seed: int, size: int) -> None:
     problem = tightened(seed, size, budgets=True)
     try:
@@ -61,8 +61,8 @@ def test_remedies_of_random_fleets_with_budgets(seed: int, size: int) -> None:
             assert error.remedies
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.floats(0.2, 0.95))
-@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 2), st.floats(0.2, 0.95))
+@settings(max_examples=4, deadline=None)
 def test_remedies_with_synthetic_samples_of_less_worth(seed: int, size: int, q: float) -> None:
     problem = tightened(seed, size)
     if (problem.worth_exponent != 1.0).any() or exists(problem, q):
