@@ -1,22 +1,27 @@
-"""The paper's headline: joules that FIMI needs for the accuracy that local data alone ends with.
+"""Joules to the accuracy that local data alone ends with: FIMI against TFL and against other plans.
 
-    python benchmarks/energy_to_target.py [--seeds 5] [--rounds 20]
+    python benchmarks/energy_to_target.py [--seeds 5] [--rounds 20] [--paper] [--rates 0.2 0.3 0.4]
 
-Both strategies run as ``fimi dry-run`` with the default configuration, same seeds, same partitions,
-same deadlines, same band; TFL has its own optimal frequency and bandwidth plan, and the learning
-rate that suits it best of those tried, judged by its final accuracy over all seeds. FIMI is then
-held against that TFL twice: at the default learning rate, and at its own best one.
+All runs are ``fimi dry-run`` with the default configuration, same seeds, partitions, band and
+longest deadline. The target is the best accuracy of TFL in its rounds; the joules of every run are
+counted up to the first round that reaches it, receiving the synthetic samples included. FIMI plans
+for the whole board (the default), its error limit and the length of a round chosen for the target
+accuracy, and is held against
 
-Printed per seed: rounds and joules to the target (TFL's accuracy after its last round; TFL's own
-joules are counted up to the first round in which it got there), for the whole board, as a meter at
-the plug sees it, and for the paper's energy, compute and upload above idle. The ratio is FIMI over
-TFL. All joules are emulated.
+(a) FIMI's plan for the paper's energy at the default error limit: ``plan.objective = "dynamic"``;
+(b) FIMI's data without planned resources: ``--strategy data-only``;
+(c) TFL with its own plan for the whole board, at the learning rate of those tried that suits it
+    best.
+
+With ``--paper`` all plans are for the paper's energy, compute and upload above idle, which is then
+what is compared; (a) is FIMI at the default error limit. All joules are emulated.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -28,71 +33,36 @@ from fimi.testbed.configuration.sections import Config
 
 DEFAULT_RATE = Config().training.learning_rate
 RATES = (0.2, 0.3, 0.4)
-PAPER = 0.5
+ACCURACY = 0.95
+Result = dict[str, Any]
 
 
-def dry_run(strategy: str, seed: int, rounds: int, rate: float, folder: str) -> dict[str, Any]:
+def dry_run(name: str, seed: int, rounds: int, folder: str, *settings: str) -> Result:
+    """One dry run, as the JSON that it prints."""
     command = [
         str(Path(sys.executable).with_name("fimi")),
-        *("dry-run", "--format", "json", "--directory", folder),
-        *("--strategy", strategy, "--seed", str(seed), "--rounds", str(rounds)),
-        *("--set", f"training.learning_rate={rate}", "--name", f"{strategy}-{seed}-{rate}"),
+        *("dry-run", "--format", "json", "--directory", folder, "--name", f"{name}-{seed}"),
+        *("--seed", str(seed), "--rounds", str(rounds), *settings),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{' '.join(command)}\n{done.stderr[-2000:]}")
-    result: dict[str, Any] = json.loads(done.stdout)
+    result: Result = json.loads(done.stdout)
     return result
 
 
-def reach(result: dict[str, Any], target: float) -> int | None:
-    """The first round whose model reaches the target."""
-    return next((n for n, a in enumerate(result["accuracy"], 1) if a >= target), None)
+def joules(result: Result, target: float, energy: str) -> float:
+    """Joules up to the first round that reaches the target; infinite if none does."""
+    for number, accuracy in enumerate(result["accuracy"], 1):
+        if accuracy >= target:
+            return math.fsum(result[energy][:number])
+    return math.inf
 
 
-def joules(result: dict[str, Any], rounds: int) -> tuple[float, float]:
-    """Board and dynamic energy up to a round, J."""
-    return sum(result["round_energy_j"][:rounds]), sum(result["round_dynamic_j"][:rounds])
-
-
-def curve(result: dict[str, Any]) -> str:
-    """Accuracy against board and dynamic joules, every third round."""
-    points = [
-        f"{result['accuracy'][n - 1]:.1%} @ {joules(result, n)[0]:.0f}/{joules(result, n)[1]:.0f} J"
-        for n in range(1, result["rounds"] + 1, 3)
-    ]
-    return "   ".join(points)
-
-
-def compare(name: str, tfl: list[dict[str, Any]], fimi: list[dict[str, Any]]) -> None:
-    print(
-        f"\n{name}\nseed  target  rounds TFL  rounds FIMI  board J TFL  board J FIMI  ratio   "
-        "dynamic J TFL  dynamic J FIMI  ratio"
-    )
-    ratios: list[tuple[float, float]] = []
-    for base, filled in zip(tfl, fimi, strict=True):
-        target = base["accuracy"][-1]
-        n_tfl, n_fimi = reach(base, target), reach(filled, target)
-        assert n_tfl is not None
-        board, dynamic = joules(base, n_tfl)
-        if n_fimi is None:
-            ratios.append((float("inf"), float("inf")))
-            print(f"{base['seed']:4}  {target:6.1%}  {n_tfl:10}  not reached")
-            continue
-        mine, my_dynamic = joules(filled, n_fimi)
-        ratios.append((mine / board, my_dynamic / dynamic))
-        print(
-            f"{base['seed']:4}  {target:6.1%}  {n_tfl:10}  {n_fimi:11}  "
-            f"{board:11.0f}  {mine:12.0f}  {mine / board:5.2f}   "
-            f"{dynamic:13.0f}  {my_dynamic:14.0f}  {my_dynamic / dynamic:5.2f}"
-        )
-    for what, values in zip(("whole board", "dynamic"), zip(*ratios, strict=True), strict=True):
-        print(
-            f"{what}: median ratio FIMI / TFL {statistics.median(values):.2f} over {len(values)} "
-            f"seeds (the paper reports savings of up to 50 %, a ratio of {PAPER})"
-        )
-    final = [(statistics.mean(r["accuracy"][-1] for r in runs)) for runs in (tfl, fimi)]
-    print(f"mean final accuracy: TFL {final[0]:.1%}, FIMI {final[1]:.1%}")
+def rounds_to(result: Result, target: float) -> str:
+    """Which round reaches the target."""
+    reached = (n for n, accuracy in enumerate(result["accuracy"], 1) if accuracy >= target)
+    return str(next(reached, "-"))
 
 
 def main() -> None:
@@ -100,42 +70,59 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--rates", type=float, nargs="+", default=list(RATES))
+    parser.add_argument("--paper", action="store_true", help="plans for the paper's energy")
     asked = parser.parse_args()
+    objective = "dynamic" if asked.paper else "board"
+    energy = "round_dynamic_j" if asked.paper else "round_energy_j"
+    plan = ("--set", f"plan.objective={objective}")
+    aimed = ("--set", f"plan.target_accuracy={ACCURACY}")
     seeds = range(asked.seeds)
     with tempfile.TemporaryDirectory() as folder:
-        runs: dict[tuple[str, float], list[dict[str, Any]]] = {}
-        for rate in sorted({DEFAULT_RATE, *asked.rates}):
-            for strategy in ("tfl", "fimi"):
-                runs[strategy, rate] = [
-                    dry_run(strategy, seed, asked.rounds, rate, folder) for seed in seeds
-                ]
-                mean = statistics.mean(r["accuracy"][-1] for r in runs[strategy, rate])
-                print(f"{strategy} at learning rate {rate}: final {mean:.1%}", flush=True)
-        best = {
-            strategy: max(
-                asked.rates,
-                key=lambda rate: statistics.mean(r["accuracy"][-1] for r in runs[strategy, rate]),
+
+        def runs(name: str, *settings: str) -> list[Result]:
+            print(f"running {name}", file=sys.stderr, flush=True)
+            return [dry_run(name, seed, asked.rounds, folder, *settings) for seed in seeds]
+
+        tfl = {
+            rate: runs(
+                f"tfl-{rate}", "--strategy", "tfl", "--set", f"training.learning_rate={rate}", *plan
             )
-            for strategy in ("tfl", "fimi")
+            for rate in sorted({DEFAULT_RATE, *asked.rates})
         }
-        compare("Default configuration", runs["tfl", DEFAULT_RATE], runs["fimi", DEFAULT_RATE])
-        compare(
-            f"TFL at its best learning rate ({best['tfl']}), FIMI at the default",
-            runs["tfl", best["tfl"]],
-            runs["fimi", DEFAULT_RATE],
-        )
-        if best["fimi"] != DEFAULT_RATE:
-            compare(
-                f"Each at its best learning rate (TFL {best['tfl']}, FIMI {best['fimi']})",
-                runs["tfl", best["tfl"]],
-                runs["fimi", best["fimi"]],
+        best_rate = max(tfl, key=lambda r: statistics.mean(max(x["accuracy"]) for x in tfl[r]))
+        fimi = runs("fimi", "--strategy", "fimi", *plan, *aimed)
+        others = {
+            "(a) FIMI, the paper's energy, default error": runs(
+                "dynamic", "--strategy", "fimi", "--set", "plan.objective=dynamic"
+            ),
+            "(b) data only": runs("data-only", "--strategy", "data-only", *plan),
+            f"(c) TFL, learning rate {best_rate}": tfl[best_rate],
+        }
+    what = "compute and upload above idle" if asked.paper else "whole boards"
+    print(f"Joules of {what} to TFL's best accuracy in {asked.rounds} rounds (emulated)\n")
+    targets = [max(run["accuracy"]) for run in tfl[best_rate]]
+    print("seed  target  FIMI: rounds   joules   " + "   ".join(others))
+    ratios: dict[str, list[float]] = {name: [] for name in others}
+    for row, seed in enumerate(seeds):
+        mine = joules(fimi[row], targets[row], energy)
+        cells = []
+        for name, found in others.items():
+            other = joules(found[row], targets[row], energy)
+            ratios[name].append(mine / other if math.isfinite(other) else 0.0)
+            cells.append(
+                f"{rounds_to(found[row], targets[row]):>3} {other:8.0f} J {mine / other:5.2f}"
             )
-        for strategy, rate in best.items():
-            if rate in (min(asked.rates), max(asked.rates)) and len(asked.rates) > 1:
-                print(f"note: {strategy} is best at {rate}, the edge of the rates tried")
-        print("\nEnergy-to-accuracy curves, seed 0: accuracy @ board / dynamic joules (emulated)")
-        print("TFL  ", curve(runs["tfl", best["tfl"]][0]))
-        print("FIMI ", curve(runs["fimi", DEFAULT_RATE][0]))
+        print(
+            f"{seed:4}  {targets[row]:6.1%}  {rounds_to(fimi[row], targets[row]):>12} {mine:8.0f}  "
+            + "   ".join(cells)
+        )
+    print()
+    for name, values in ratios.items():
+        print(f"FIMI over {name}: median ratio {statistics.median(values):.2f}")
+    print(
+        f"mean final accuracy: FIMI {statistics.mean(r['accuracy'][-1] for r in fimi):.1%}, "
+        f"TFL {statistics.mean(r['accuracy'][-1] for r in tfl[best_rate]):.1%}"
+    )
 
 
 if __name__ == "__main__":

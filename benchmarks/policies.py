@@ -3,7 +3,7 @@
 Rules of thumb fix something that FIMI optimises:
 
 * ``equal-bandwidth``    equal bandwidth, highest frequency
-* ``half-split``         τ = 1/2 for everybody, the inner problems solved exactly
+* ``half-split``         half of the time for training, the inner problems solved exactly
 * ``equal-synthetic``    the same number of synthetic samples for everybody, the rest optimal
 * ``no-synthetic``       local data only, the rest optimal; ignores the learning constraint
 
@@ -29,8 +29,8 @@ from fimi.energy.cost_model import Array
 from fimi.optim.cross_entropy import SearchSettings, minimise
 from fimi.optim.inner import InnerSolver
 from fimi.optim.joint import solve
+from fimi.optim.lanes import step_power_w
 from fimi.optim.problem import FimiProblem, InfeasibleError, tfl
-from fimi.optim.special import log_theta
 from fimi.optim.splits import Z_REACH, SplitSpace
 
 _PENALTY = 1e30
@@ -42,7 +42,7 @@ class PolicyPlan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     Attributes:
         policy: its name.
-        energy_j: dynamic energy of the fleet in one round; infinite if no plan was found.
+        energy_j: the objective of the fleet in one round; infinite if no plan was found.
         feasible: whether time, band and power limits hold.
         error: mean learning error; ``None`` without a learning curve.
         meets_error: whether Δ_max holds.
@@ -86,7 +86,8 @@ def compare(
         merit(np.zeros((1, 0)))
     if merit.best is None:
         return _nothing(problem, name, merit.count)
-    found = inner.evaluate(merit.best[None])
+    window_s, round_s = merit.best
+    found = inner.evaluate(window_s[None], np.array([round_s]))
     return _result(problem, name, float(found.energy_j[0]), found.compute.samples[0], merit.count)
 
 
@@ -96,29 +97,58 @@ def compare(
 def equal_bandwidth(problem: FimiProblem) -> PolicyPlan:
     """Every device gets B/I and runs at its highest frequency; data by (P2), power to fit."""
     fixed = msgspec.structs.replace(
-        problem, frequency_min_hz=problem.frequency_max_hz, frequency_steps_hz=()
+        problem,
+        frequency_min_hz=problem.frequency_max_hz,
+        frequency_steps_hz=(),
+        step_power_w=(),
+        step_names=(),
     )
+    if any(problem.frequency_steps_hz):  # the law that takes what the fastest step takes
+        watts = [
+            step_power_w(problem, i)[-1] if steps else math.nan
+            for i, steps in enumerate(problem.frequency_steps_hz)
+        ]
+        stepped = np.isfinite(watts)
+        fixed = msgspec.structs.replace(
+            fixed,
+            capacitance_w_per_hz3=np.where(stepped, 1e-40, problem.capacitance_w_per_hz3),
+            linear_power_w_per_hz=np.where(stepped, 0.0, problem.linear_power_w_per_hz),
+            active_power_w=np.where(stepped, watts, problem.active_power_w),
+        )
     inner = InnerSolver(fixed)
-    band = problem.bandwidth_hz / problem.size
-    reach = problem.transmit_power_max_w / inner.noise_over_gain
-    upload_s = np.exp(inner.log_nats) / (band * np.log1p(reach / band))
-    window_s = problem.t_max_s - upload_s
+    radio = inner.radio
+    band = np.full(problem.size, problem.bandwidth_hz / problem.size)
+    window_s = problem.t_max_s - radio.full_power_s(band)
     if (window_s <= 0).any():
         return _nothing(problem, "equal-bandwidth", 1)
     data = inner.compute(window_s[None])
     if data.violation[0] > 0:
         return _nothing(problem, "equal-bandwidth", 1)
+    # The rest of the deadline is the upload's: the longest of these that costs least.
     left_s = problem.t_max_s - data.time_s[0]
-    log_x = inner.log_nats - np.log(left_s * band)
-    energy = np.exp(inner.log_k + inner.log_nats + log_theta(log_x)[0])
-    total_j = float(data.energy_j.sum() + energy.sum())
-    return _result(problem, "equal-bandwidth", total_j, data.samples[0], 1)
+    shares = np.linspace(0.0, 1.0, 2001)[:, None]
+    shortest_s = radio.full_power_s(band)
+    sending_s = shortest_s + shares * (left_s - shortest_s)
+    log_x = radio.log_nats - np.log(sending_s * band)
+    energy = np.where(
+        shares == 0.0,
+        radio.full_watts * shortest_s,
+        radio.energy_j(np.log(sending_s), log_x),
+    )
+    energy = np.where(problem.power_settable | (shares[:, :1] == 0.0), energy, np.inf)
+    best = np.argmin(energy, axis=0)[None]
+    upload_j = np.take_along_axis(energy, best, axis=0)
+    busy_s = data.time_s + np.take_along_axis(sending_s, best, axis=0)
+    total_j = inner.objective_j(
+        data.energy_j, upload_j, data.samples, (problem.receive_s + busy_s).max(axis=1)
+    )
+    return _result(problem, "equal-bandwidth", float(total_j[0]), data.samples[0], 1)
 
 
 def half_split(problem: FimiProblem) -> PolicyPlan:
     """Half of the time for computing, half for the upload."""
     inner = InnerSolver(problem)
-    found = inner.evaluate(np.full((1, problem.size), 0.5))
+    found = inner.evaluate(0.5 * problem.t_max_s[None])
     if found.violation[0] > 0:
         return _nothing(problem, "half-split", 1)
     return _result(problem, "half-split", float(found.energy_j[0]), found.compute.samples[0], 1)
@@ -176,23 +206,23 @@ class _Merit:
         self._space = space
         self.left = evaluations
         self.count = 0
-        self.best: Array | None = None
+        self.best: tuple[Array, float] | None = None
         self.value = math.inf
 
     def __call__(self, z: Array) -> Array:
         """Merits of points (S, n): energy, or a penalty that grows with the violation."""
-        return self.of(self._space.tau(z))
+        return self.of(*self._space.decode(z))
 
-    def of(self, tau: Array) -> Array:
-        """The same for time splits (S, I)."""
-        self.left -= len(tau)
-        self.count += len(tau)
-        found = self._space.inner.evaluate(tau)
+    def of(self, window_s: Array, round_s: Array) -> Array:
+        """The same for compute windows (S, I) and lengths of the round (S,)."""
+        self.left -= len(window_s)
+        self.count += len(window_s)
+        found = self._space.inner.evaluate(window_s, round_s)
         good = (found.violation == 0) & np.isfinite(found.energy_j)
         energy = np.where(good, found.energy_j, np.inf)
         i = int(np.argmin(energy))
         if energy[i] < self.value:
-            self.best, self.value = tau[i].copy(), float(energy[i])
+            self.best, self.value = (window_s[i].copy(), float(round_s[i])), float(energy[i])
         penalty = _PENALTY * (1.0 + np.minimum(found.violation, 1e6))
         return np.asarray(np.where(good, energy, penalty))
 
@@ -206,12 +236,22 @@ def _cross_entropy(merit: _Merit, space: SplitSpace, seed: int) -> None:
 
 
 def _textbook(merit: _Merit, space: SplitSpace, seed: int) -> None:
-    """Gaussians on τ, mean 0.5, deviation 1; 100 candidates, 10 % elite, nothing smoothed."""
+    """Gaussians on τ, mean 0.5, deviation 1; 100 candidates, 10 % elite, nothing smoothed.
+
+    A free length of the round is one more variable of this kind, a share of the longest.
+    """
     rng = np.random.default_rng(seed)
+    inner = space.inner
+    works = np.flatnonzero(inner.has_work)
     mean, deviation = np.full(space.dimension, 0.5), np.ones(space.dimension)
     while merit.left >= 100:
         tau = np.clip(rng.normal(mean, deviation, (100, space.dimension)), 1e-3, 1 - 1e-3)
-        value = merit.of(space.whole(tau))
+        round_s = np.full(100, inner.problem.round_max_s)
+        if inner.free_round:
+            round_s = tau[:, -1] * round_s
+        window_s = np.zeros((100, inner.problem.size))
+        window_s[:, works] = tau[:, : works.size] * inner.windows_s(round_s)[:, works]
+        value = merit.of(window_s, round_s)
         value = np.where(value >= _PENALTY, np.inf, value)  # infeasible is worth nothing
         elite = tau[np.argsort(value, kind="stable")[:10]]
         mean, deviation = elite.mean(axis=0), elite.std(axis=0)

@@ -2,6 +2,7 @@
 
 * :func:`name_of`        a name for what is set, such as ``"cpu 1.5 GHz, gpu 306 MHz"``
 * :func:`never_chosen`   points that no plan takes, whatever it minimises, and why
+* :func:`dominated`      the same of seconds and joules alone
 
 A plan's joules of a round grow with the joules of the training and, at the plug, with its time.
 A point that needs more joules and more time a sample than another one is therefore never the best.
@@ -11,7 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fimi.energy.cost_model import ComputePoint, ComputeSetting
+import numpy as np
+from numpy.typing import NDArray
+
+from fimi.energy.cost_model import Array, ComputePoint, ComputeSetting
 
 AS_IT_IS = "as it is"
 """Name of a setting that sets nothing."""
@@ -36,30 +40,38 @@ def name_of(setting: ComputeSetting) -> str:
 
 
 def never_chosen(points: Sequence[ComputePoint]) -> dict[str, str]:
-    """Points that another one beats in joules and in time, by name, with a sentence why.
+    """Points that another one beats in joules or in time and equals at least in the other.
 
-    The sentence names the point of fewest joules among those that beat it.
+    Returns:
+        Name to a sentence why, which names the point of fewest joules among those that beat it.
     """
+    seconds = np.array([point.seconds_per_sample for point in points])
+    joules = seconds * np.array([point.power_w for point in points])
     found = {}
-    for point in points:
-        better = [other for other in points if _beats(other, point)]
-        if not better:
-            continue
-        best = min(better, key=_sample_j)
-        more = f"{_sample_j(point):.3g} J and {point.seconds_per_sample:.3g} s a sample"
-        less = f"{_sample_j(best):.3g} J and {best.seconds_per_sample:.3g} s"
-        found[point.name] = (
-            f"{point.name!r} is kept and no plan will choose it: it takes {more}, "
-            f"{best.name!r} takes {less}"
+    for place in np.flatnonzero(dominated(seconds, joules)).tolist():
+        name = points[place].name
+        rivals = (seconds <= seconds[place]) & (np.arange(len(points)) != place)
+        best = int(np.argmin(np.where(rivals, joules, np.inf)))
+        found[name] = (
+            f"{name!r} is kept and no plan will choose it: it takes {joules[place]:.3g} J and "
+            f"{seconds[place]:.3g} s a sample, {points[best].name!r} takes {joules[best]:.3g} J "
+            f"and {seconds[best]:.3g} s"
         )
     return found
 
 
-def _sample_j(point: ComputePoint) -> float:
-    return point.power_w * point.seconds_per_sample
+def dominated(seconds: Array, joules: Array) -> NDArray[np.bool_]:
+    """Which of n points another one beats in seconds or joules and equals at least in the other.
 
+    Of points that are equal in both, the first one stays.
 
-def _beats(other: ComputePoint, point: ComputePoint) -> bool:
-    mine = (_sample_j(point), point.seconds_per_sample)
-    theirs = (_sample_j(other), other.seconds_per_sample)
-    return theirs != mine and all(a <= b for a, b in zip(theirs, mine, strict=True))
+    Args:
+        seconds: per sample, (n,).
+        joules: per sample above idle, (n,).
+    """
+    worse = np.zeros(seconds.size, bool)
+    least = np.inf
+    for place in np.lexsort((np.arange(seconds.size), joules, seconds)):
+        worse[place] = joules[place] >= least
+        least = min(least, float(joules[place]))
+    return worse

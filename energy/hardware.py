@@ -38,7 +38,7 @@ class Applied(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         point: name of the measured point that is in force; empty where the board has none, or where
             a part of it could not be set.
         setting: what is in force of the measured point that was asked for, as read back; ``None``
-            where the board has none.
+            where the board has none, or is emulated.
     """
 
     frequency_hz: float | None

@@ -6,8 +6,8 @@ limit on its own energy, so that in Lagrange's way a joule of that device counts
 for weighted joules is found and certified as any other, and the bound holds for every θ ≥ 0.
 
 * :func:`keep_budgets`  the optimum that keeps the budgets, with the weights that make it so
-* :class:`Kept`         the result
-* :func:`spent_j`       what each device uses in a run
+* :class:`BudgetedOptimum`  the result
+* :func:`spent_j`       what each device uses in a run; :func:`used_j` in that of a solution
 * :func:`refusal`       the error for budgets that cannot be kept, with what would be enough
 """
 
@@ -41,7 +41,7 @@ _ABOVE = 1.002
 """Room for whole samples."""
 
 
-class Kept(Struct, frozen=True, eq=False):
+class BudgetedOptimum(Struct, frozen=True, eq=False):
     """An optimum that keeps the budgets.
 
     Attributes:
@@ -61,6 +61,14 @@ class Kept(Struct, frozen=True, eq=False):
     fleet_price: float
     charges_j: float
 
+    def energy_j(self, problem: FimiProblem) -> float:
+        """The objective of the optimum in a round, every joule counted as the problem does, J."""
+        if not self.charges_j:
+            return self.solution.energy_j
+        found = self.solution.evaluation
+        parts = found.compute.energy_j, found.upload.energy_j, found.compute.samples, found.round_s
+        return float(InnerSolver(problem).objective_j(*parts)[0])
+
 
 def spent_j(problem: FimiProblem, worn_j: Array, samples: Array, round_s: float) -> Array:
     """Board energy of each device in all rounds, J, (I,).
@@ -78,7 +86,7 @@ def spent_j(problem: FimiProblem, worn_j: Array, samples: Array, round_s: float)
 
 def keep_budgets(
     problem: FimiProblem, *, start: Prices | None = None, tightened: float = 1.0
-) -> Kept:
+) -> BudgetedOptimum:
     """The optimum of a problem with its budgets.
 
     Args:
@@ -99,14 +107,16 @@ def keep_budgets(
         weights = EnergyWeights(base.dynamic + theta + fleet, base.board + theta + fleet)
         inner = InnerSolver(problem, weights)
         solution = solve(inner, start=start)
-        spent = _spent(problem, solution)
+        spent = used_j(problem, solution)
         over = spent / device_j
         over_fleet = float(spent.sum()) / fleet_j
         loose = ((theta > 0) & (over < 1.0 - 10.0 * _CLOSE)).any() or (
             fleet > 0 and over_fleet < 1.0 - 10.0 * _CLOSE
         )
         kept = bool((over <= 1.0 + _CLOSE).all()) and over_fleet <= 1.0 + _CLOSE
-        result = Kept(kept, inner, solution, theta, fleet, _charges_j(problem, theta, fleet))
+        result = BudgetedOptimum(
+            kept, inner, solution, theta, fleet, _charges_j(problem, theta, fleet)
+        )
         if kept and not loose:
             return result
         if not kept and solution.bound_j - result.charges_j > most_j:
@@ -157,7 +167,8 @@ def _charges_j(problem: FimiProblem, theta: Array, fleet: float) -> float:
     return float(owed) / problem.rounds
 
 
-def _spent(problem: FimiProblem, solution: JointSolution) -> Array:
+def used_j(problem: FimiProblem, solution: JointSolution) -> Array:
+    """What each device uses in all rounds of a plan in real numbers, J, (I,)."""
     found = solution.evaluation
     worn = found.compute.energy_j[0] + found.upload.energy_j[0]
     return spent_j(problem, worn, found.compute.samples[0], solution.round_s)

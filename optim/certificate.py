@@ -431,7 +431,7 @@ class _Program:
     def _price(self, limit: Any) -> Array:
         """Joules per relative change of a limit; 0 for one that is not there."""
         value = 0.0 if limit is None else limit.dual_value
-        return np.maximum(np.asarray(value, float), 0.0) * self.scale_j
+        return np.asarray(np.maximum(np.asarray(value, float), 0.0) * self.scale_j)
 
 
 def _place(size: int, rows: NDArray[np.intp]) -> Array:

@@ -105,7 +105,9 @@ class CurveProfile:
     def _likelihood(self) -> float:
         shape = np.exp(-self.beta * self._logs)
         jacobian = np.stack([shape, self._slope * shape * self._logs, np.ones_like(shape)], axis=1)
-        _, information = np.linalg.slogdet(jacobian.T @ (jacobian / self._variance[:, None]))
+        with np.errstate(divide="ignore"):
+            _, information = np.linalg.slogdet(jacobian.T @ (jacobian / self._variance[:, None]))
+        information = max(float(information), -1e3)
         freedom = self._errors.size - 3
         squares = freedom * math.log(max(self.squares, 1e-300))
         return -0.5 * float(squares + np.log(self._variance).sum() + information)
@@ -156,13 +158,14 @@ class CurveProfile:
         from scipy.optimize import brentq
 
         side = _LOG_BETAS[(_LOG_BETAS - self._log_beta) * sign > 0.0][::sign]
-        within = np.flatnonzero(self._best(side).squares <= limit) if side.size else []
-        if len(within) and within[-1] == side.size - 1:
-            return float(side[-1])
         if not side.size:
             return self._log_beta
-        inner = float(side[within[-1]]) if len(within) else self._log_beta
-        outer = float(side[within[-1] + 1 if len(within) else 0])
+        within = np.flatnonzero(self._best(side).squares <= limit)
+        beyond = int(within[-1]) + 1 if within.size else 0
+        if beyond == side.size:
+            return float(side[-1])
+        inner = float(side[beyond - 1]) if within.size else self._log_beta
+        outer = float(side[beyond])
         if self._squares(inner) - limit >= 0.0:
             return inner
         return float(brentq(lambda b: self._squares(b) - limit, inner, outer, xtol=1e-10))
@@ -235,19 +238,24 @@ def variance_of(amounts: Array, errors: Array, images: Array | None) -> Variance
         images: number of test images of each error, (n,), or ``None``.
     """
     fitted = _pooled(amounts, errors, images)
-    for _ in range(_ROUNDS):
-        part = np.full_like(errors, (fitted**2).mean())
-        if images is not None:
-            part = fitted * (1.0 - fitted) / images
-        best: Variances | None = None
-        for share in _SHARES:
-            variance = (1.0 - share) * part + share * part.mean() * _relative(fitted**2)
-            profile = CurveProfile(amounts, errors, variance, exact=False)
-            if best is None or profile.likelihood > best.profile.likelihood:
-                best = Variances(profile, variance, part)
-        assert best is not None
-        fitted = _clipped(best.profile.fitted, errors, images)
-    return best._replace(profile=CurveProfile(amounts, errors, best.variance))
+    found = _likeliest(amounts, errors, images, fitted)
+    for _ in range(_ROUNDS - 1):
+        fitted = _clipped(found.profile.fitted, errors, images)
+        found = _likeliest(amounts, errors, images, fitted)
+    return found._replace(profile=CurveProfile(amounts, errors, found.variance))
+
+
+def _likeliest(amounts: Array, errors: Array, images: Array | None, fitted: Array) -> Variances:
+    """The best proportion of the two parts, where the errors of the law are ``fitted``."""
+    part = np.full_like(errors, (fitted**2).mean())
+    if images is not None:
+        part = fitted * (1.0 - fitted) / images
+    candidates = []
+    for share in _SHARES:
+        variance = (1.0 - share) * part + share * part.mean() * _relative(fitted**2)
+        profile = CurveProfile(amounts, errors, variance, exact=False)
+        candidates.append(Variances(profile, variance, part))
+    return max(candidates, key=lambda each: each.profile.likelihood)
 
 
 def _relative(values: Array) -> Array:
@@ -259,12 +267,12 @@ def _pooled(amounts: Array, errors: Array, images: Array | None) -> Array:
     _, place = np.unique(amounts, return_inverse=True)
     weights = np.ones_like(errors) if images is None else images
     mean = np.bincount(place, weights=errors * weights) / np.bincount(place, weights=weights)
-    return _clipped(mean[place], errors, images)
+    return _clipped(np.asarray(mean[place]), errors, images)
 
 
 def _clipped(fitted: Array, errors: Array, images: Array | None) -> Array:
     """Errors of which no variance is zero: away from 0, and with images from 1, (n,)."""
     if images is None:
-        return np.maximum(fitted, 0.01 * errors.max())
+        return np.asarray(np.maximum(fitted, 0.01 * errors.max()))
     edge = 0.5 / (images.sum() + 1.0)
-    return np.clip(fitted, edge, 1.0 - edge)
+    return np.asarray(np.clip(fitted, edge, 1.0 - edge))

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fimi.energy import units
-from fimi.energy.cost_model import Array, ComputeModel
+from fimi.energy.compute_points import dominated
+from fimi.energy.cost_model import Array
 from fimi.optim.problem import FimiProblem, ProblemError
 
 _POWER_USUAL_W, _POWER_POSSIBLE_W = 2e3, 1e5
@@ -68,32 +69,6 @@ def never_chosen(problem: FimiProblem) -> dict[str, tuple[str, ...]]:
         if worse.any():
             found[device] = tuple(n for n, bad in zip(names, worse, strict=True) if bad)
     return found
-
-
-def never_chosen_points(compute: ComputeModel) -> tuple[str, ...]:
-    """The same for the measured points of one board, in their order."""
-    seconds = np.array([point.seconds_per_sample for point in compute.points])
-    joules = seconds * np.array([point.power_w for point in compute.points])
-    worse = dominated(seconds, joules)
-    return tuple(p.name for p, bad in zip(compute.points, worse, strict=True) if bad)
-
-
-def dominated(seconds: Array, joules: Array) -> NDArray[np.bool_]:
-    """Which of n points another one beats in seconds or joules and equals at least in the other.
-
-    Of points that are equal in both, the first one stays.
-
-    Args:
-        seconds: per sample, (n,).
-        joules: per sample above idle, (n,).
-    """
-    worse = np.zeros(seconds.size, bool)
-    least = np.inf
-    order = np.lexsort((np.arange(seconds.size), joules, seconds))
-    for place in order:
-        worse[place] = joules[place] >= least
-        least = min(least, float(joules[place]))
-    return worse
 
 
 def _sentences(problem: FimiProblem, judge: units.Judge) -> Iterator[str]:

@@ -25,6 +25,7 @@ from msgspec.structs import replace
 from scipy.optimize import linprog
 
 from fimi.energy.cost_model import Array
+from fimi.optim.ascent import ascend
 from fimi.optim.device_optimum import DeviceSolver, Optima
 from fimi.optim.dual import dual
 from fimi.optim.feasibility import require_feasible, require_reachable_error, time_windows
@@ -47,10 +48,20 @@ _TOO_SHORT = 50.0
 _HASTIEST = 0.99 * _TOO_SHORT
 """The excess of a round's price of time is at most this where devices can work."""
 _GUESS_ROWS, _GUESS_CELLS = 72, 60_000
-_CUTS_MAX = 40
-_CUT_CLOSE = 1e-6
+_CUTS_MAX = 60
+_REACH = 30.0
+"""Prices are looked for up to so many times the best ones so far."""
+_ENDLESS = 1e7
+"""Where both prices grow so far beyond the first guess, no plan has so short a round."""
+_ERROR_MAX = 1e12
+_CUT_CLOSE, _CUT_LOOSE = 1e-6, 1e-2
+_PROVED = 1e-6
+"""A plan is optimal if it differs from its bound by less, relatively; where a fleet with laws does
+not reach it, prices are looked for by cutting planes."""
 _NEARBY = np.concatenate([[0.0], np.logspace(-6.0, -0.3, 24)])
 """By how much log λ is raised to find a plan that meets the error, where devices have steps."""
+_STRETCHES = (1.0, 1.002, 1.006, 1.02, 1.06, 1.2, 1.5)
+"""Lengths of the round, relative to that of the highest bound, at which a plan is looked for."""
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 _ROUND_CLOSE = 3e-3
 
@@ -134,9 +145,18 @@ def solve(inner: InnerSolver, *, start: Prices | None = None) -> JointSolution:
     point = dual(inner, lam, mu, prices.round_s, solver=devices)
     window_s, found = _plan_at(devices, inner, prices, point.optima)
     energy_j = float(found.energy_j[0])
+    if inner.lanes.single and energy_j - point.bound_j > _PROVED * abs(energy_j):
+        log_lam = prices.log_lam if lam > 0 else -math.inf
+        higher = ascend(devices, inner, log_lam, prices.log_mu, prices.round_s)
+        other = dual(inner, *higher, solver=devices)
+        if other.bound_j > point.bound_j:
+            point, lam, mu = other, other.learning_multiplier, other.band_multiplier
+            window, again = nearest_feasible(inner, point.optima.compute_s, point.round_s)
+            if again.violation[0] == 0 and again.energy_j[0] < energy_j:
+                window_s, found, energy_j = window, again, float(again.energy_j[0])
     bound_j = max(point.bound_j, 0.0)
     return JointSolution(
-        status="optimal" if energy_j - bound_j <= 1e-6 * bound_j else "feasible",
+        status="optimal" if energy_j - bound_j <= _PROVED * bound_j else "feasible",
         energy_j=energy_j,
         bound_j=bound_j,
         window_s=window_s,
@@ -154,16 +174,29 @@ def _plan_at(
     """The plan of the devices' optima; with steps, the best that meets the error next to them."""
     if inner.lanes.single or not math.isfinite(prices.log_lam):
         return nearest_feasible(inner, optima.compute_s, prices.round_s)
-    windows = np.unique(
-        [
-            devices.optima(prices.log_lam + more, prices.log_mu, prices.round_s).compute_s
-            for more in _NEARBY
-        ],
-        axis=0,
-    )
-    found = inner.evaluate(windows, np.full(len(windows), prices.round_s))
-    order = np.lexsort((found.energy_j, found.violation))
-    return nearest_feasible(inner, windows[order[0]], prices.round_s)
+    longest = inner.problem.round_max_s
+    best: SplitCosts | None = None
+    best_window, best_j = optima.compute_s, math.inf
+    for stretch in _STRETCHES if inner.free_round else (1.0,):
+        round_s = min(prices.round_s * stretch, longest)
+        windows = np.unique(
+            [
+                devices.optima(prices.log_lam + more, prices.log_mu, round_s).compute_s
+                for more in _NEARBY
+            ],
+            axis=0,
+        )
+        found = inner.evaluate(windows, np.full(len(windows), round_s))
+        energy = np.where(found.violation == 0, found.energy_j, np.inf)
+        first = int(np.argmin(energy))
+        if energy[first] < best_j:
+            best_window, best_j = windows[first], float(energy[first])
+            best = inner.evaluate(windows[first : first + 1], np.array([round_s]))
+        elif best is not None or round_s >= longest:
+            break
+    if best is None:
+        return nearest_feasible(inner, best_window, prices.round_s)
+    return best_window, best
 
 
 # Laws: the root of the excesses.
@@ -359,9 +392,11 @@ def _newton(
 
 def _stepped(devices: DeviceSolver, inner: InnerSolver, start: Prices | None) -> Prices:
     """λ and μ of the highest dual function, and the R at which that is least."""
-    guess = start or _guess(inner)
     longest = inner.problem.round_max_s
     learns = inner.bound_by_error and _error_at_least(inner) > _CLOSE
+    guess = start
+    if guess is None or guess.log_mu <= _NO_BAND or (learns and guess.log_lam <= _NO_BAND):
+        guess = _guess(inner)
     if not inner.free_round:
         return _highest(devices, inner, Prices(guess.log_lam, guess.log_mu, longest), learns)[1]
     tried: dict[float, tuple[float, Prices]] = {}
@@ -373,9 +408,11 @@ def _stepped(devices: DeviceSolver, inner: InnerSolver, start: Prices | None) ->
         if log_r not in tried:
             at = Prices(last.log_lam, last.log_mu, math.exp(log_r))
             value, prices = _highest(devices, inner, at, learns)
-            tried[log_r] = (value + inner.round_w * math.exp(log_r), prices)
-            if math.isfinite(value):
+            value += inner.round_w * math.exp(log_r)
+            # In rounds that are too short the prices grow without limit: they are no start.
+            if value < min((each for each, _ in tried.values()), default=math.inf):
                 last = prices
+            tried[log_r] = (value, prices)
         return tried[log_r][0]
 
     _golden(energy, math.log(min(guess.round_s, longest)), math.log(longest))
@@ -389,6 +426,7 @@ def _golden(function: Callable[[float], float], guess: float, top: float) -> Non
     """
     step = 0.15
     low, middle, high = guess - step, guess, min(guess + step, top)
+    function(middle)
     for _ in range(30):
         if function(low) < function(middle):
             low, middle, high = low - step, low, middle
@@ -418,50 +456,60 @@ def _highest(
     Returns:
         The maximum, infinite where a device cannot work in so short a round, and its prices.
     """
-    problem = inner.problem
-    scales = np.exp(np.clip([start.log_lam if learns else -60.0, start.log_mu], -60.0, 60.0))
-    top = np.array([30.0 if learns else 0.0, 30.0])
+    free = np.array([learns, True])
+    units = np.exp(np.clip([start.log_lam if learns else 0.0, start.log_mu], -60.0, 60.0))
     planes: list[tuple[Array, float]] = []
-    best, best_at = -math.inf, np.ones(2)
-    at = np.array([1.0 if learns else 0.0, 1.0])
+    best, best_at = -math.inf, np.zeros(2)
+    at = np.where(free, units, 0.0)
+    first, reach, open_j = units, _REACH, math.inf
     for _ in range(_CUTS_MAX):
-        lam, mu = at * scales
-        log_lam, log_mu = (math.log(p) if p > 0 else -math.inf for p in (lam, mu))
-        optima = devices.optima(log_lam, log_mu, start.round_s)
-        value = math.fsum(optima.least_j[optima.lane])
+        value, slope = _dual_at(devices, inner, at, start.round_s, learns)
         if not math.isfinite(value):
             return math.inf, start
-        slope = np.zeros(2)
-        if learns:
-            with np.errstate(divide="ignore"):
-                error = float(inner.error_above_floor(np.log(optima.samples)))
-            slope[0] = error - problem.error_budget
-            value -= lam * problem.error_budget
-        slope[1] = float(optima.bandwidth_hz.sum()) - problem.bandwidth_hz
-        value -= mu * problem.bandwidth_hz
-        slope = np.where(np.isfinite(slope), slope, 1e12) * scales
         planes.append((slope, value - float(slope @ at)))
         if value > best:
             best, best_at = value, at
+            # Prices are counted in units of the best ones, whatever the first guess was.
+            units = np.where(best_at > 0, best_at, units)
+        top = np.where(free, reach, 0.0)
         highest = linprog(
             np.array([0.0, 0.0, -1.0]),
-            A_ub=np.array([[-s[0], -s[1], 1.0] for s, _ in planes]),
+            A_ub=np.array([[*(-slope * units), 1.0] for slope, _ in planes]),
             b_ub=np.array([offset for _, offset in planes]),
             bounds=[(0.0, top[0]), (0.0, top[1]), (None, None)],
         )
         if highest.status != 0:
             break
-        if -highest.fun - best <= _CUT_CLOSE * abs(best):
-            if (best_at < 0.99 * top).all() or not learns:
-                break
-            top = np.where(best_at >= 0.99 * top, 30.0 * top, top)
-            if top.max() > 1e9:
-                break
-        # Half of the way back to the best keeps the steps short where few planes are known.
-        at = 0.7 * highest.x[:2] + 0.3 * best_at
-    lam, mu = best_at * scales
-    log_lam, log_mu = (math.log(p) if p > 0 else -math.inf for p in (lam, mu))
+        open_j = -highest.fun - best
+        inside = (best_at < 0.99 * reach * units)[free].all()
+        if inside and open_j <= _CUT_CLOSE * max(best, 0.0):  # an energy is not below 0
+            break
+        if (best_at > _ENDLESS * first)[free].all():
+            return math.inf, start
+        # A part of the way back to the best keeps the steps short where few planes are known.
+        at = 0.7 * highest.x[:2] * units + 0.3 * best_at
+    if open_j > _CUT_LOOSE * max(best, 0.0):
+        return math.inf, start  # the prices have no end
+    log_lam, log_mu = (math.log(price) if price > 0 else -math.inf for price in best_at)
     return best, Prices(log_lam, log_mu, start.round_s)
+
+
+def _dual_at(
+    devices: DeviceSolver, inner: InnerSolver, prices: Array, round_s: float, learns: bool
+) -> tuple[float, Array]:
+    """The dual function at λ and μ for a given R, without idle power, and its two slopes."""
+    problem = inner.problem
+    log_lam, log_mu = (math.log(price) if price > 0 else -math.inf for price in prices)
+    optima = devices.optima(log_lam, log_mu, round_s)
+    value = math.fsum(optima.least_j[optima.lane])
+    slope = np.zeros(2)
+    if learns:
+        with np.errstate(divide="ignore"):
+            error = float(inner.error_above_floor(np.log(optima.samples)))
+        slope[0] = min(error, _ERROR_MAX) - problem.error_budget
+        value -= prices[0] * problem.error_budget
+    slope[1] = float(optima.bandwidth_hz.sum()) - problem.bandwidth_hz
+    return value - prices[1] * problem.bandwidth_hz, slope
 
 
 def _error_at_least(inner: InnerSolver) -> float:

@@ -10,6 +10,7 @@ amounts of data.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -17,7 +18,7 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from fimi.energy.cost_model import Array
-from fimi.optim.curve_profile import BETA_HIGH, BETA_LOW, variance_of
+from fimi.optim.curve_profile import BETA_HIGH, BETA_LOW, Region, variance_of
 
 Positive = Annotated[float, Meta(gt=0)]
 NonNegative = Annotated[float, Meta(ge=0)]
@@ -134,7 +135,7 @@ def fit_curve(
     profile, freedom = found.profile, d.size - 3
     curve = LearningCurve(alpha=profile.alpha, beta=profile.beta, delta0=profile.delta0)
     dispersion = None
-    intervals = _UNKNOWN
+    intervals: Sequence[ConfidenceInterval] = _UNKNOWN
     if freedom > 0:
         excess = profile.squares / freedom * _student(confidence, freedom) ** 2
         if tested is not None:
@@ -142,7 +143,11 @@ def fit_curve(
             dispersion = profile.squares / freedom * share
             if _too_small(dispersion, freedom):
                 excess = max(excess, _normal(confidence) ** 2 / share)
-        intervals = [ConfidenceInterval(*span) for span in profile.region(excess)]
+        region = profile.region(excess)
+        if tested is not None and dispersion is not None and dispersion < 1.0:
+            shared = (1.0 - dispersion) * profile.delta0 * (1.0 - profile.delta0) / tested.mean()
+            region = _shifted(region, profile.delta0, _normal(confidence) * math.sqrt(shared))
+        intervals = [ConfidenceInterval(*span) for span in region]
     problems = _doubts(d, e, curve, intervals, freedom)
     return CurveFit(
         curve=curve,
@@ -178,7 +183,7 @@ def _check_data(amounts: Array, errors: Array) -> None:
             f"learning curve: {distinct} different amounts of data; three parameters need at "
             "least 3, and their intervals 4 measurements"
         )
-    if np.ptp(errors) == 0:
+    if np.ptp(errors) <= 1e-15:
         raise ValueError(
             f"learning curve: every error is {errors[0]:.6g}; a curve cannot be fitted to no change"
         )
@@ -199,6 +204,17 @@ def _checked_images(images: Array, errors: Array) -> Array:
             i = int(np.flatnonzero(~good)[0])
             raise ValueError(f"learning curve: {name} {i} is {values[i]}; it must be {need}")
     return images
+
+
+def _shifted(region: Region, delta0: float, shift: float) -> Region:
+    """A region whose δ0 may be off by a shift that all points have in common, besides."""
+    low, high = region.delta0
+    return region._replace(
+        delta0=(
+            max(delta0 - math.hypot(delta0 - low, shift), 0.0),
+            delta0 + math.hypot(high - delta0, shift),
+        )
+    )
 
 
 def _student(confidence: float, freedom: int) -> float:

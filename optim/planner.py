@@ -27,7 +27,7 @@ from msgspec.structs import replace
 
 from fimi.energy.cost_model import Array
 from fimi.optim import budgets
-from fimi.optim.budgets import Kept, keep_budgets, limited, spent_j
+from fimi.optim.budgets import BudgetedOptimum, keep_budgets, limited, spent_j
 from fimi.optim.cross_entropy import Iteration, SearchResult, SearchSettings, minimise
 from fimi.optim.feasibility import refusal, require_feasible, require_reachable_error
 from fimi.optim.inner import InnerSolver, SplitCosts
@@ -170,7 +170,7 @@ def _prices_of(plan: Plan | None) -> Prices | None:
 
 
 def _search(
-    kept: Kept, seed: int, settings: SearchSettings, progress: Progress | None
+    kept: BudgetedOptimum, seed: int, settings: SearchSettings, progress: Progress | None
 ) -> tuple[SplitCosts, SearchName, SearchResult]:
     """(P5) The plan in real numbers, what found it, and the search's own account."""
     inner, solution = kept.inner, kept.solution
@@ -272,7 +272,7 @@ def _used_j(problem: FimiProblem, plan: Plan) -> Array:
     return spent_j(problem, worn, samples, plan.round_s)
 
 
-def _bounds(problem: FimiProblem, kept: Kept) -> dict[Objective, float]:
+def _bounds(problem: FimiProblem, kept: BudgetedOptimum) -> dict[Objective, float]:
     """Certified bounds on both energies of every plan; that of the objective knows the budgets."""
     own = max(kept.solution.bound_j - kept.charges_j, 0.0)
     other: Objective = "dynamic" if problem.objective == "board" else "board"
@@ -297,7 +297,7 @@ def status_of(gap: float | None, settings: SearchSettings) -> PlanStatus:
 
 def _assemble(
     problem: FimiProblem,
-    kept: Kept,
+    kept: BudgetedOptimum,
     fleet: RunnablePlan,
     found: SplitCosts,
     result: SearchResult,

@@ -20,9 +20,10 @@ import numpy as np
 from msgspec import Struct
 
 from fimi.energy.units import hint
+from fimi.optim import budgets
+from fimi.optim.budgets import keep_budgets, limited, used_j
 from fimi.optim.feasibility import refusal
-from fimi.optim.inner import InnerSolver
-from fimi.optim.joint import JointSolution, prices_of, solve
+from fimi.optim.joint import JointSolution, prices_of
 from fimi.optim.leanest import least_bandwidth
 from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError
 from fimi.optim.roots import root_between
@@ -31,6 +32,8 @@ from fimi.optim.whole import exists
 _RESOLUTION = 1e-3
 """Resolution of log(Δ_max − δ0). At a minimum the error grows with its square."""
 _MARGIN = 1e-3
+_ROOM = 1.02
+"""Room for whole samples in budgets that are enough."""
 
 
 class RoundsModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -154,22 +157,27 @@ def choose(problem: FimiProblem, accuracy: float, *, rounds: RoundsModel | None 
         error_max = problem.error_floor + math.exp(log_excess)
         count = model.rounds(error_max, accuracy)
         trial = msgspec.structs.replace(problem, error_max=error_max, rounds=count)
-        inner = InnerSolver(trial)
         try:
-            solution = solve(inner, start=prices_of(last[-1]) if last else None)
+            kept = keep_budgets(trial, start=prices_of(last[-1]) if last else None)
         except InfeasibleError:
             return math.inf, -1.0  # too little error
+        if not kept.holds:
+            return math.inf, -1.0
+        solution = kept.solution
         last.append(solution)
+        energy_j = kept.energy_j(trial)
         made = solution.evaluation.compute.samples[0] - problem.local_samples
-        prepared_j = float((inner.weights.board * problem.synthetic_j * made).sum())
+        prepared_j = 0.0
+        if problem.objective == "board":
+            prepared_j = float((problem.synthetic_j * made).sum())
         found = TargetTrial(
             error_max=error_max,
             round_s=solution.round_s,
             rounds=count,
-            round_j=solution.energy_j - prepared_j / count,
+            round_j=energy_j - prepared_j / count,
             preparation_j=prepared_j,
-            total_j=count * solution.energy_j,
-            bound_j=count * solution.bound_j,
+            total_j=count * energy_j,
+            bound_j=count * (solution.bound_j - kept.charges_j),
         )
         trials.append(found)
         excess = math.exp(log_excess)
@@ -182,7 +190,7 @@ def choose(problem: FimiProblem, accuracy: float, *, rounds: RoundsModel | None 
     low, high = _excess_range(problem)
     _least(total, math.log(low), math.log(high))
     if not trials:
-        raise refusal(msgspec.structs.replace(problem, error_max=_local_error(problem)))
+        raise _no_choice(problem, accuracy, model)
     best = min(trials, key=lambda trial: trial.total_j)
     error_max = _with_room(problem, best)
     if error_max != best.error_max:
@@ -193,6 +201,27 @@ def choose(problem: FimiProblem, accuracy: float, *, rounds: RoundsModel | None 
         trials=tuple(sorted(trials, key=lambda trial: trial.error_max)),
         accuracy=accuracy,
     )
+
+
+def _no_choice(problem: FimiProblem, accuracy: float, rounds: RoundsModel) -> InfeasibleError:
+    """The error where no Δ_max has a plan, not even that of the local data alone."""
+    largest = msgspec.structs.replace(problem, error_max=_local_error(problem))
+    if not limited(problem) or not exists(largest):
+        return refusal(largest)
+    free = msgspec.structs.replace(
+        problem, budget_j=np.full(problem.size, np.inf), fleet_budget_j=math.inf
+    )
+    chosen = choose(free, accuracy, rounds=rounds)
+    used = _ROOM * used_j(chosen.apply(free), keep_budgets(chosen.apply(free)).solution)
+
+    def works(changed: FimiProblem) -> bool:
+        try:
+            choose(changed, accuracy, rounds=rounds)
+        except InfeasibleError:
+            return False
+        return True
+
+    return budgets.refusal(chosen.apply(problem), used, used, works)
 
 
 def _with_room(problem: FimiProblem, best: TargetTrial) -> float:

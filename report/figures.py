@@ -197,7 +197,7 @@ def search_history(run: RunData) -> Picture | None:
         return None
     scale, unit = plot_style.joule_unit(max(best for _, best in steps))
     figure = plot_style.figure(
-        330,
+        560,
         xaxis=plot_style.axis("iteration of the search", tickformat="d"),
         yaxis=plot_style.axis(f"{plan.objective} energy of a round, {unit} (modelled)".strip()),
     )
@@ -232,7 +232,7 @@ def search_history(run: RunData) -> Picture | None:
         name="search",
         title="The search for the plan",
         caption="Cross-entropy search over the devices’ time splits; energy of the fleet that the "
-        "plan makes least. The bound is that of the joint convex problem, proved by its dual.",
+        "plan makes least. The bound is that of every plan, proved by the dual of the problem.",
         figure=figure,
     )
 

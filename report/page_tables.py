@@ -217,7 +217,11 @@ def plan_panel(run: RunData, summary: Summary) -> Html | None:
                 ("Dynamic energy of a mean round", _took(held.dynamic if held else None)),
                 ("Length of a round", _lengths(plan, held)),
                 ("Receiving synthetic samples, once", joules(plan.preparation_j)),
-                ("Of what is made least, for budgets", joules(plan.budget_cost_j)),
+                *(
+                    [("Of what is made least, for budgets", joules(plan.budget_cost_j))]
+                    if plan.budget_cost_j
+                    else []
+                ),
                 ("Made least, before rounding", _precise(plan.search_energy_j)),
                 ("its gap, of the search alone", small_percent(plan.search_gap_percent)),
                 (

@@ -178,7 +178,11 @@ def _settings(summary: Summary) -> list[tuple[str, str]]:
     for row in summary.devices:
         if row.setting:
             of_point.setdefault(row.setting, []).append(row.device)
-    return [("set", f"{enumerated(names)}: {point}") for point, names in of_point.items()]
+    said = [("set", f"{enumerated(names)}: {point}") for point, names in of_point.items()]
+    if said:
+        first = f"{said[0][1]}; their GHz are cycles of the training in a second"
+        said[0] = (said[0][0], first)
+    return said
 
 
 def _refused(row: DeviceSummary) -> tuple[str, str]:

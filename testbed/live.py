@@ -61,7 +61,7 @@ from fimi.testbed.sentences import describe, describe_backends, describe_round, 
 log = logging.getLogger(__name__)
 
 _MOST_ROWS = 24
-_AROUND = 9
+_AROUND = 10
 """Lines of a live display besides those of devices."""
 _LONGEST = 1000
 _WAITING_S = 30.0

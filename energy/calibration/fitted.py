@@ -182,6 +182,12 @@ def analyse(
 
 def _law(settings: Sequence[Setting]) -> tuple[PowerFit | None, PowerFit | None, str]:
     """The law with and without c; or why there is none, as a sentence."""
+    if not along_frequency(settings):
+        return (
+            None,
+            None,
+            "no law, operating points only: at no point the CPU frequency is all that is set",
+        )
     try:
         power, cubic = fit_power(settings, "mixed"), fit_power(settings, "cubic")
     except FitError as error:

@@ -2,7 +2,8 @@
 
 * :func:`held_out_error`  predicts every frequency of a sweep from all the others
 * :func:`repeat_error`    predicts every measurement of a point from the others of that point
-* :func:`energy_errors`   compares any model with measured settings
+* :func:`energy_errors`   compares any law with the settings along the frequency
+* :func:`declared_errors`  compares a declaration with every compute setting
 * :func:`mape_percent`    mean absolute error
 """
 
@@ -24,6 +25,7 @@ from fimi.energy.calibration.fit import (
     fit_power,
     of_activity,
 )
+from fimi.energy.cost_model import BoardModel, formula_power_w
 
 Power = Callable[[Setting], float]
 """A model: gives the board power of a compute setting, W."""
@@ -86,6 +88,25 @@ def repeat_error(settings: Sequence[Setting]) -> dict[str, float]:
 def energy_errors(settings: Sequence[Setting], power_w: Power, cycles_per_sample: float) -> Array:
     """Relative errors of the joules that a model predicts along the frequency, signed."""
     return _errors(along_frequency(settings), power_w, lambda setting: cycles_per_sample)
+
+
+def declared_errors(settings: Sequence[Setting], declared: BoardModel) -> Array:
+    """Relative errors of the joules that a declaration predicts for the compute settings, signed.
+
+    By its point of the same name, else by its law at the achieved frequency.
+    """
+    compute = declared.compute
+    points = {point.name: point for point in compute.points}
+    errors = []
+    for setting in of_activity(settings, "compute"):
+        if (point := points.get(setting.point)) is not None:
+            seconds, power_w = point.seconds_per_sample * setting.samples, point.power_w
+        else:
+            seconds = compute.cycles_per_sample * setting.samples / setting.frequency_hz
+            power_w = formula_power_w(compute, setting.frequency_hz)
+        energy_j = seconds * (declared.idle_power_w + power_w)
+        errors.append((energy_j - setting.energy_j) / setting.energy_j)
+    return np.array(errors)
 
 
 def _errors(busy: Sequence[Setting], power_w: Power, cycles: Power) -> Array:

@@ -288,8 +288,6 @@ def _problem(point: TrialPoint, applied: Applied, hardware: Hardware) -> str:
     notes = "; ".join(note for note in applied.notes if "uplink" not in note)
     names = [each.name for each in hardware.model().compute.points]
     if point.name in names:
-        if applied.setting is None and applied.frequency_control != "none":
-            return ""  # a board that sets a point as a whole
         return "" if applied.point == point.name else notes or "it could not be set"
     if applied.frequency_control == "none" or applied.frequency_hz is None:
         return notes or "the frequency is not known"

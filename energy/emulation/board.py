@@ -175,6 +175,7 @@ class VirtualBoard(Hardware):
             rate_bps=self._rate_bps(self._uplink),
             rate_control="emulated",
             notes=tuple(notes),
+            point="" if self._point is None else self._point.name,
         )
 
     def uplink_rate_bps(self) -> float:

@@ -86,7 +86,7 @@ def optimise(
     if sweeps and search != "dual":
         fail("--search is for a single plan; --sweep plans by dual decomposition", EXIT_CONFIG)
     from fimi.optim.cross_entropy import SearchSettings
-    from fimi.optim.doubts import doubts
+    from fimi.optim.doubts import doubts, never_chosen
     from fimi.optim.quality import choose, plan
     from fimi.optim.sweep import parse_range, sweep
     from fimi.optim.target import RoundsModel
@@ -100,6 +100,8 @@ def optimise(
             problem = msgspec.structs.replace(problem, objective=objective)
         for doubt in doubts(problem):
             click.echo(f"warning: {doubt}", err=True)
+        for said in show.idle_points(never_chosen(problem)):
+            click.echo(f"note: {said}", err=True)
         value = file.problem.synthetic_value
         if sweeps and value < 1:
             fail(

@@ -3,7 +3,7 @@
 * :class:`Draft`       values that must be known beforehand: name, link, meter, operating points
 * :func:`read_draft`   reads it from a profile, complete or not, and this machine's files
 * :class:`HostLoad`    rests, trains with the fleet's training graph, sends paced traffic
-* :class:`Workload`    the training that is timed
+* :class:`TimedTraining`    the training that is timed
 * :func:`load_trainer`  makes it, of a kept graph, of one exported now, or with PyTorch
 """
 
@@ -203,7 +203,7 @@ def paced(link: LinkModel, rates_bps: Sequence[float], frequency_hz: float) -> t
     return tuple(points)
 
 
-class Workload(NamedTuple):
+class TimedTraining(NamedTuple):
     """The training of a fleet's network.
 
     Attributes:
@@ -233,7 +233,7 @@ class HostLoad:
     """
 
     def __init__(
-        self, work: Workload, stop: threading.Event, sink: tuple[str, int] | None = None
+        self, work: TimedTraining, stop: threading.Event, sink: tuple[str, int] | None = None
     ) -> None:
         self._work = work
         self._trainer: tuple[int, Trainer] | None = None
@@ -324,7 +324,7 @@ def load_trainer(
     settings: TrainingSettings,
     classes: int = 10,
     image_shape: tuple[int, int, int] = (1, 8, 8),
-) -> Workload:
+) -> TimedTraining:
     """The training for the sweep: of a kept graph, of one that is exported now, or with PyTorch.
 
     PyTorch is taken where the settings ask for it, or for a GPU, as a device does.
@@ -347,7 +347,7 @@ def load_trainer(
                 return TorchTrainer.of(limited, classes, image_shape)
 
             start = initial_parameters(settings.model, classes, image_shape, seed=0)
-            return Workload(with_torch, start, image_shape, classes, settings)
+            return TimedTraining(with_torch, start, image_shape, classes, settings)
         if graph_file is None:
             from fimi.learning.onnx.export import export
 
@@ -370,7 +370,7 @@ def load_trainer(
         name: draw.normal(0.0, 0.05, shape).astype(np.float32)
         for name, shape in _parameter_shapes(decoded.step)
     }
-    return Workload(
+    return TimedTraining(
         lambda threads: OnnxTrainer(decoded, threads=threads),
         parameters,
         decoded.image_shape,

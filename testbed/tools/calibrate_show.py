@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from fimi.energy.calibration.fit import CONFIDENCE, Estimate, along_frequency, by_frequency
 from fimi.energy.calibration.fitted import Calibration
-from fimi.energy.calibration.held_out import energy_errors, mape_percent
+from fimi.energy.calibration.held_out import declared_errors, mape_percent
 from fimi.energy.cost_model import BoardModel, formula_power_w
 from fimi.report import layout as display
 from fimi.report.layout import Marked, Paper, entries, wrap
 from fimi.report.words import MISSING
 
 _BLUE = "#2b74b8"
+_Errors = Sequence[float] | NDArray[np.float64]
 
 
 def table(
@@ -60,14 +61,7 @@ def table(
     if found.voltage is not None:
         errors["V² f"] = found.held_out_voltage
     errors["measured table"] = found.held_out_table
-    uncalibrated = None
-    if declared is not None:
-        busy_power_w = _declared(declared)
-        uncalibrated = energy_errors(
-            found.settings,
-            lambda setting: busy_power_w(setting.frequency_hz),
-            declared.compute.cycles_per_sample,
-        )
+    uncalibrated = None if declared is None else declared_errors(found.settings, declared)
     notes = [(Marked("note", "warning"), note) for note in found.notes]
     text = "\n\n".join(
         [
@@ -82,9 +76,8 @@ def table(
                 ("parameter", "value", "unit", f"{CONFIDENCE:.0%} confidence"), rows, paper=paper
             ),
             "Measured operating points:\n" + _point_table(found, paper),
-            "Error of the joules of computing, %; each frequency was held out of its fit:\n"
-            + _error_table(errors, uncalibrated, paper),
-            *_repeat_line(found, paper),
+            *_held_out(errors, uncalibrated, paper),
+            *_repeat_line(found, uncalibrated if not any(errors.values()) else None, paper),
             *([entries(notes, indent=6, paper=paper)] if notes else []),
         ]
     )
@@ -306,20 +299,30 @@ def _declared(board: BoardModel) -> Callable[[float], float]:
     return lambda frequency_hz: board.idle_power_w + formula_power_w(board.compute, frequency_hz)
 
 
-def _repeat_line(found: Calibration, paper: Paper) -> list[str]:
-    """How well a measurement of a point predicts another one of the same point."""
-    if not found.repeats:
+def _held_out(
+    errors: dict[str, dict[float, float]], uncalibrated: _Errors | None, paper: Paper
+) -> list[str]:
+    """The errors of the laws; nothing where no frequency could be held out of any."""
+    if not any(errors.values()):
         return []
-    errors = [100.0 * each for each in found.repeats.values()]
     return [
-        "\n".join(
-            wrap(
-                f"A point predicted from its other measurements: {np.mean(errors):.1f} % on "
-                f"average, {max(errors):.1f} % at worst.",
-                paper.text_width,
-            )
-        )
+        "Error of the joules of computing, %; each frequency was held out of its fit:\n"
+        + _error_table(errors, uncalibrated, paper)
     ]
+
+
+def _repeat_line(found: Calibration, uncalibrated: _Errors | None, paper: Paper) -> list[str]:
+    """How well a measurement of a point predicts another one of the same point."""
+    said = ""
+    if found.repeats:
+        errors = [100.0 * each for each in found.repeats.values()]
+        said = (
+            f"A point predicted from its other measurements: {np.mean(errors):.1f} % of the joules "
+            f"on average, {max(errors):.1f} % at worst. "
+        )
+    if uncalibrated is not None and len(uncalibrated):
+        said += f"Uncalibrated: {mape_percent(uncalibrated):.1f} %."
+    return ["\n".join(wrap(said.strip(), paper.text_width))] if said else []
 
 
 def _point_table(found: Calibration, paper: Paper) -> str:
@@ -352,7 +355,7 @@ def _row(name: str, unit: str, estimate: Estimate) -> tuple[str, ...]:
 
 def _error_table(
     errors: dict[str, dict[float, float]],
-    uncalibrated: Sequence[float] | NDArray[np.float64] | None,
+    uncalibrated: _Errors | None,
     paper: Paper,
 ) -> str:
     """A column per model, a row per frequency."""

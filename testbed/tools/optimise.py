@@ -1,6 +1,7 @@
 """The output of ``fimi optimise``: a plan, a sweep, or the fewest joules to a target.
 
 * :func:`plan_table`    a plan for people
+* :func:`idle_points`   which operating points no plan chooses
 * :func:`plan_body`     a plan for JSON
 * :func:`sweep_table`, :func:`sweep_csv`, :func:`write_plot`  the results of a sweep
 * :func:`choice_table`  joules to a target accuracy
@@ -11,7 +12,7 @@ from __future__ import annotations
 import csv
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,22 @@ _CSV_COLUMNS = (
     "synthetic_samples",
     "obstacle",
 )
+
+
+def idle_points(never: Mapping[str, Sequence[str]]) -> list[str]:
+    """Sentences about operating points that no plan chooses; devices with the same share one.
+
+    Args:
+        never: device to names of such points.
+    """
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for device, points in never.items():
+        alike.setdefault(tuple(points), []).append(device)
+    return [
+        f"{enumerated(devices)}: never chosen: {enumerated(points)}; another point takes no more "
+        "time and no more energy for a sample"
+        for points, devices in alike.items()
+    ]
 
 
 def plan_rows(plan: Plan) -> list[tuple[str, ...]]:

@@ -66,9 +66,7 @@ CASES: dict[str, dict[str, Any]] = {
     "shorter than the download": {"plan": {"deadline_s": 0.01}},
     "error": {"plan": {"error_max": 0.05, "deadline_s": 3.0}},
     "too little synthetic data": {"plan": {"error_max": 0.08, "synthetic_max": 10}},
-    "neither time nor data": {
-        "plan": {"error_max": 0.03, "synthetic_max": 10, "deadline_s": 0.3}
-    },
+    "neither time nor data": {"plan": {"error_max": 0.03, "synthetic_max": 10, "deadline_s": 0.3}},
     "band": {"plan": {"bandwidth_hz": 900.0}},
     "worth less": {"plan": {"error_max": 0.06, "deadline_s": 3.0, "synthetic_value": 0.6}},
     "target": {"plan": {"target_accuracy": 0.9, "deadline_s": 0.4}},

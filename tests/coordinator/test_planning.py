@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from fimi.coordinator.participation import predicted
 from fimi.coordinator.planning import device_plans, make_problem, smallest_deadline_s, with_target
 from fimi.coordinator.settings import BAND_PER_DEVICE_HZ, PlanSettings, RoundSettings
 from fimi.coordinator.strategies import STRATEGIES
@@ -115,8 +117,8 @@ def test_a_frequency_that_cannot_be_set_is_not_planned_away(strategy: str) -> No
 def test_fimi_fills_what_is_missing_and_tfl_fills_nothing() -> None:
     fleet_profiles = profiles()
     shares = {}
-    for name, strategy in STRATEGIES.items():
-        problem = make_problem(fleet_profiles, SETTINGS, strategy, model_bytes=MODEL_BYTES)
+    for name in ("fimi", "tfl"):
+        problem = make_problem(fleet_profiles, SETTINGS, STRATEGIES[name], model_bytes=MODEL_BYTES)
         shares[name] = plan(problem, seed=0, settings=SearchSettings(iterations=40)).devices
     assert all(sum(share.synthetic_counts) == 0 for share in shares["tfl"])
     lacking = next(share for share in shares["fimi"] if share.device == "device-3")
@@ -261,6 +263,54 @@ def test_k_of_n_plans_for_the_rounds_in_which_each_device_takes_part_once(drawn:
         found.rounds * found.idle_power_w, 60 * all_of_them.idle_power_w, rtol=1e-12
     )
     np.testing.assert_array_equal(found.synthetic_j, all_of_them.synthetic_j)
+
+
+@pytest.mark.parametrize("objective", ["board", "dynamic"])
+def test_the_mean_round_of_k_of_n_takes_k_nths_of_the_plan(objective: str) -> None:
+    """All draws of 2 of 3 devices, by the prediction of their rounds."""
+    settings = configured(RoundSettings(count=60, participants=2), objective=objective)
+    fleet_profiles = profiles()
+    found = plan(problem_of(settings), seed=0, settings=SearchSettings(iterations=20))
+    delivered = {share.device: share.synthetic_counts for share in found.devices}
+    told = device_plans(
+        found,
+        fleet_profiles,
+        settings,
+        run="r",
+        model_bytes=MODEL_BYTES,
+        delivered=delivered,
+        batches={},
+        indices={device: index for index, device in enumerate(fleet_profiles)},
+    )
+    boards = {device: profile.board for device, profile in fleet_profiles.items()}
+    rounds = [predicted(told, drawn, boards) for drawn in itertools.combinations(told, 2)]
+    board_j, dynamic_j = [], []
+    for costs in rounds:
+        phases = [cost for own in costs.values() for cost in own]
+        board_j.append(math.fsum(cost.board_j for cost in phases))
+        worn = [cost.dynamic_j for cost in phases if cost.phase in ("compute", "upload")]
+        dynamic_j.append(math.fsum(worn))
+    assert sum(dynamic_j) / len(rounds) == pytest.approx(2 / 3 * found.dynamic.energy_j, rel=1e-6)
+    longest_s = max(math.fsum(cost.duration_s for cost in told[d].predicted) for d in told)
+    idle_w = sum(board.idle_power_w for board in boards.values())
+    short_s = [
+        longest_s - max(math.fsum(cost.duration_s for cost in own) for own in costs.values())
+        for costs in rounds
+    ]
+    # a round without the device that the plan's round waits for is shorter
+    missed_j = idle_w * sum(short_s) / len(rounds)
+    assert sum(board_j) / len(rounds) + missed_j == pytest.approx(
+        2 / 3 * found.board.energy_j, rel=1e-6
+    )
+    assert found.round_s == pytest.approx(longest_s)
+
+
+def test_a_budget_is_that_of_the_run_whatever_the_target() -> None:
+    free = problem_of(configured(target_accuracy=0.9))
+    assert with_target(free, configured(target_accuracy=0.9)).rounds != free.rounds
+    settings = configured(target_accuracy=0.9, fleet_budget_j=1e6)
+    problem = problem_of(settings)
+    assert with_target(problem, settings).rounds == problem.rounds == SETTINGS.rounds.count
 
 
 def test_a_rate_beyond_the_cap_of_the_radio_is_not_promised() -> None:

@@ -70,6 +70,11 @@ def test_the_sentence_names_a_point_that_is_better(costs: list[tuple[float, floa
         )
 
 
+def test_as_many_joules_in_more_time_names_the_other_one() -> None:
+    slow, fast = points_of([(4e-3, 1.0), (1e-3, 4.0)])
+    assert ", 'p2' takes" in never_chosen([slow, fast])[slow.name]
+
+
 def test_more_power_for_less_speed() -> None:
     fast, slow = points_of([(1e-3, 2.0), (2e-3, 2.5)])
     assert list(never_chosen([fast, slow])) == [slow.name]

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fimi.energy.cost_model import ComputeModel, ComputePoint, ComputeSetting
+from fimi.energy.compute_points import dominated
 from fimi.optim import ask, problem_file
-from fimi.optim.doubts import check_units, dominated, doubts, never_chosen, never_chosen_points
+from fimi.optim.doubts import check_units, doubts, never_chosen
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.problem import ProblemError
 from tests.optim.truth_problems import planted
@@ -143,42 +143,6 @@ class TestNeverChosen:
         found = dominated(*(np.array(each) for each in zip(*points, strict=True)))
         assert found.tolist() == worse
         assert not found.all()
-
-    def test_points_of_a_board(self) -> None:
-        points = tuple(
-            ComputePoint(
-                name=name,
-                seconds_per_sample=seconds,
-                power_w=watts,
-                setting=ComputeSetting(cores=cores),
-            )
-            for cores, (name, seconds, watts) in enumerate(
-                [
-                    ("slow", 0.04, 1.0),
-                    ("slow and hungry", 0.05, 1.2),
-                    ("fast", 0.01, 5.0),
-                    ("same joules, slower", 0.02, 2.5),
-                ],
-                start=1,
-            )
-        )
-        compute = ComputeModel(
-            cycles_per_sample=1e7,
-            capacitance_w_per_hz3=1e-28,
-            frequency_min_hz=1e8,
-            frequency_max_hz=1e9,
-            points=points,
-        )
-        assert never_chosen_points(compute) == ("slow and hungry", "same joules, slower")
-
-    def test_a_board_without_points_has_none(self) -> None:
-        compute = ComputeModel(
-            cycles_per_sample=1e7,
-            capacitance_w_per_hz3=1e-28,
-            frequency_min_hz=1e8,
-            frequency_max_hz=1e9,
-        )
-        assert never_chosen_points(compute) == ()
 
     def test_steps_and_points_of_a_problem(self, fleet: Any) -> None:
         problem = fleet(

@@ -9,10 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fimi.optim.feasibility import least_bandwidth, require_feasible, time_windows
+from fimi.optim.feasibility import require_feasible, time_windows
 from fimi.optim.inner import InnerSolver
+from fimi.optim.leanest import least_bandwidth
 from fimi.optim.learning_curve import LearningCurve
-from fimi.optim.problem import InfeasibleError
+from fimi.optim.problem import FimiProblem, InfeasibleError
+from tests.optim.truth_costs import cost_of
+from tests.optim.truth_problems import Problem, problems
 
 replace = msgspec.structs.replace
 
@@ -21,22 +24,52 @@ def test_the_leanest_split_is_feasible_with_its_bandwidth_and_not_with_less(flee
     problem = fleet(3, 5)
     lean = least_bandwidth(problem)
     enough = InnerSolver(replace(problem, bandwidth_hz=lean.bandwidth_hz * (1 + 1e-6)))
-    assert enough.evaluate(lean.tau[None]).violation[0] < 1e-6
+    assert enough.evaluate(lean.window_s[None]).violation[0] < 1e-6
     short = InnerSolver(replace(problem, bandwidth_hz=lean.bandwidth_hz * 0.999))
     rng = np.random.default_rng(0)
-    near = np.clip(lean.tau * np.exp(rng.normal(0, 0.02, (5000, 5))), 1e-3, 0.999)
+    near = lean.window_s * np.exp(rng.normal(0, 0.02, (5000, 5)))
+    near = np.clip(near, 1e-3 * problem.t_max_s, 0.999 * problem.t_max_s)
     assert (short.evaluate(near).violation > 0).all()
+
+
+def compute_times_are_within_the_windows(problem: FimiProblem, seed: int) -> int:
+    """How many random candidates are feasible; the compute times of all of them are checked."""
+    inner = InnerSolver(problem)
+    earliest, latest = time_windows(inner)
+    windows = np.random.default_rng(seed).uniform(0.02, 0.999, (300, problem.size))
+    found = inner.evaluate(windows * problem.t_max_s)
+    feasible = found.compute.time_s[found.violation == 0]
+    assert (feasible >= earliest * (1 - 1e-9)).all()
+    assert (feasible <= latest * (1 + 1e-9)).all()
+    return len(feasible)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6))
 @settings(max_examples=40, deadline=None)
 def test_windows_contain_every_feasible_split(fleet: Any, seed: int, size: int) -> None:
-    inner = InnerSolver(fleet(seed, size))
-    earliest, latest = time_windows(inner)
-    tau = np.random.default_rng(seed).uniform(0.02, 0.999, (300, size))
-    feasible = tau[inner.evaluate(tau).violation == 0] * inner.problem.t_max_s
-    assert (feasible >= earliest * (1 - 1e-9)).all()
-    assert (feasible <= latest * (1 + 1e-9)).all()
+    compute_times_are_within_the_windows(fleet(seed, size), seed)
+
+
+def test_many_of_these_splits_are_feasible(fleet: Any) -> None:
+    feasible = [
+        compute_times_are_within_the_windows(fleet(seed, size), seed)
+        for seed in range(4)
+        for size in (1, 3)
+    ]
+    assert sum(feasible) > 100
+
+
+@given(problems((1, 4), budgets=False))
+@settings(max_examples=40, deadline=None)
+def test_windows_contain_planted_plans(drawn: Problem) -> None:
+    """Radios with caps and electronics, processors with steps: the plan is one by construction."""
+    problem, trial = drawn
+    costs = cost_of(problem, trial)
+    earliest, latest = time_windows(InnerSolver(problem))
+    assert (costs.compute_s >= earliest * (1 - 1e-9)).all()
+    assert (costs.compute_s <= latest * (1 + 1e-9)).all()
+    assert least_bandwidth(problem).bandwidth_hz <= trial.bandwidth_hz.sum() * (1 + 1e-9)
+    require_feasible(InnerSolver(problem))
 
 
 def test_deadline_names_the_devices_and_the_remedy_works(fleet: Any) -> None:

@@ -27,7 +27,9 @@ SIZES = st.integers(1, 12)
 
 
 def candidates(problem: FimiProblem, seed: int, count: int = 8) -> np.ndarray:
-    return np.random.default_rng(seed).uniform(0.3, 0.9, (count, problem.size))
+    """Compute windows, s, (count, I)."""
+    share = np.random.default_rng(seed).uniform(0.3, 0.9, (count, problem.size))
+    return share * problem.t_max_s
 
 
 def cvxpy_compute(problem: FimiProblem, window_s: np.ndarray) -> float:
@@ -105,10 +107,10 @@ def test_compute_agrees_with_scalar_roots(fleet: Any, seed: int, size: int) -> N
     assert problem.curve is not None
     curve, weights = problem.curve, problem.weights
     solver = InnerSolver(problem)
-    tau = candidates(problem, seed)
-    fast = solver.compute(tau * problem.t_max_s)
+    windows = candidates(problem, seed)
+    fast = solver.compute(windows)
     for row in np.flatnonzero(fast.violation == 0)[:2]:
-        window_s = tau[row] * problem.t_max_s
+        window_s = windows[row]
         low = problem.local_samples
         high = np.minimum(
             low + problem.generated_max,
@@ -159,8 +161,7 @@ def test_compute_agrees_with_scalar_roots(fleet: Any, seed: int, size: int) -> N
 def test_upload_agrees_with_lambert_w(fleet: Any, seed: int, size: int, wide: float) -> None:
     """x by scipy's Lambert W, b_min and μ by Brent's method."""
     problem: FimiProblem = fleet(seed, size, bandwidth_hz=4e5 * size * wide)
-    tau = candidates(problem, seed, 3)
-    window_s = (1 - tau) * problem.t_max_s
+    window_s = problem.t_max_s - candidates(problem, seed, 3)
     fast = InnerSolver(problem).upload(window_s)
     for row in np.flatnonzero(fast.violation == 0):
         t = window_s[row]
@@ -202,8 +203,7 @@ def test_upload_agrees_with_lambert_w(fleet: Any, seed: int, size: int, wide: fl
 @settings(max_examples=100, deadline=None)
 def test_a_feasible_row_meets_every_constraint(fleet: Any, seed: int, size: int) -> None:
     problem: FimiProblem = fleet(seed, size)
-    tau = candidates(problem, seed)
-    found = InnerSolver(problem).evaluate(tau)
+    found = InnerSolver(problem).evaluate(candidates(problem, seed))
     for row in np.flatnonzero(found.violation == 0):
         compute, upload = found.compute, found.upload
         f, d = compute.frequency_hz[row], compute.samples[row]
@@ -219,6 +219,7 @@ def test_a_feasible_row_meets_every_constraint(fleet: Any, seed: int, size: int)
         rate = uplink_rate_bps(b, p, problem.channel_gain, problem.noise_density_w_per_hz)
         upload_s = problem.payload_bits / rate
         assert (compute.time_s[row] + upload_s <= problem.t_max_s * tol).all()
+        np.testing.assert_allclose(upload.time_s[row], upload_s, rtol=1e-9)
         compute_j = compute_energy_j(
             problem.cycles_per_pass * d, f, problem.capacitance_w_per_hz3, problem.active_power_w
         )
@@ -229,15 +230,15 @@ def test_a_feasible_row_meets_every_constraint(fleet: Any, seed: int, size: int)
 @given(SEEDS, st.integers(2, 8))
 @settings(max_examples=50, deadline=None)
 def test_no_feasible_exchange_is_better(fleet: Any, seed: int, size: int) -> None:
-    """Random feasible D and b at the same time splits never need less energy."""
+    """Random feasible D and b in the same windows never need less energy."""
     problem: FimiProblem = fleet(seed, size)
-    tau = candidates(problem, seed, 1)
-    found = InnerSolver(problem).evaluate(tau)
+    windows = candidates(problem, seed, 1)
+    found = InnerSolver(problem).evaluate(windows)
     if found.violation[0] > 0:
         return
     rng = np.random.default_rng(seed)
-    window_s = tau[0] * problem.t_max_s
-    upload_s = problem.t_max_s - window_s
+    window_s = windows[0]
+    upload_s = problem.t_max_s - found.compute.time_s[0]
     high = np.minimum(
         problem.local_samples + problem.generated_max,
         problem.frequency_max_hz * window_s / problem.cycles_per_pass,
@@ -301,7 +302,7 @@ def test_infeasible_rows_are_ranked_and_finite(
     problem = fleet(1, 4, **changes)
     tau = np.full((2, 4), share)
     tau[1] += (0.5 - share) * 0.01  # a little nearer to feasible
-    found = InnerSolver(problem).evaluate(tau)
+    found = InnerSolver(problem).evaluate(tau * problem.t_max_s)
     assert (found.violation > 0).all()
     assert np.isfinite(found.violation).all()
     assert np.isfinite(found.energy_j).all()
@@ -311,8 +312,8 @@ def test_infeasible_rows_are_ranked_and_finite(
 
 def test_rows_do_not_influence_each_other(fleet: Any) -> None:
     problem = fleet(2, 5)
-    tau = candidates(problem, 0, 6)
+    windows = candidates(problem, 0, 6)
     solver = InnerSolver(problem)
-    together = solver.evaluate(tau)
-    alone = np.array([solver.evaluate(row[None]).energy_j[0] for row in tau])
+    together = solver.evaluate(windows)
+    alone = np.array([solver.evaluate(row[None]).energy_j[0] for row in windows])
     np.testing.assert_allclose(together.energy_j, alone, rtol=1e-12)

@@ -4,6 +4,9 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
 
 from fimi.optim.learning_curve import LearningCurve, fit_curve
 
@@ -100,6 +103,22 @@ def test_points_closer_to_the_curve_than_their_images_allow_are_not_believed() -
     assert widths[0] > 4 * widths[1] > 0.005
 
 
+def test_a_floor_that_the_test_images_share_is_in_its_interval() -> None:
+    """Scores on one test set agree with each other, and not with those on others."""
+    rng = np.random.default_rng(3)
+    amounts = np.repeat(np.geomspace(32, 25_000, 8).round(), 3)
+    mean = LearningCurve(alpha=3.0, beta=0.7, delta0=0.05).error(amounts)
+    covered = narrow = 0
+    for _ in range(100):
+        hard, here = rng.normal(size=1000), rng.normal(size=(mean.size, 1000))
+        errors = (np.sqrt(0.8) * hard + np.sqrt(0.2) * here < norm.ppf(mean)[:, None]).mean(axis=1)
+        fit, blind = fit_curve(amounts, errors, 1000), fit_curve(amounts, errors)
+        covered += fit.delta0.low <= 0.05 <= fit.delta0.high
+        narrow += blind.delta0.low <= 0.05 <= blind.delta0.high
+    assert covered >= 90
+    assert narrow <= 75
+
+
 def test_more_images_count_more() -> None:
     curve = LearningCurve(alpha=3.0, beta=0.7, delta0=0.05)
     amounts = np.repeat(AMOUNTS, 2)
@@ -156,3 +175,37 @@ def test_says_what_the_data_cannot_tell(
 def test_refuses_what_is_no_data(amounts: list[float], errors: list[float], what: str) -> None:
     with pytest.raises(ValueError, match=what):
         fit_curve(amounts, errors)
+
+
+@pytest.mark.filterwarnings("error")
+@settings(max_examples=60, deadline=None)
+@given(
+    points=st.lists(
+        st.tuples(
+            st.integers(1, 10**6).map(float),
+            st.one_of(st.sampled_from([0.0, 1.0, 0.5]), st.floats(0, 1)),
+        ),
+        min_size=3,
+        max_size=12,
+    ),
+    images=st.sampled_from([None, 1, 30, 10_000]),
+    confidence=st.sampled_from([0.5, 0.95, 0.999]),
+)
+def test_any_points_give_a_curve_inside_its_intervals_or_an_error(
+    points: list[tuple[float, float]], images: int | None, confidence: float
+) -> None:
+    amounts, errors = zip(*points, strict=True)
+    try:
+        fit = fit_curve(amounts, errors, images, confidence=confidence)
+    except ValueError as error:
+        assert "learning curve" in str(error)
+        return
+    for span, value in (
+        (fit.alpha, fit.curve.alpha),
+        (fit.beta, fit.curve.beta),
+        (fit.delta0, fit.curve.delta0),
+    ):
+        assert 0 <= span.low <= value * (1 + 1e-9) and value <= span.high * (1 + 1e-9) + 1e-12
+        assert math.isfinite(span.high)
+    assert fit.identified == (not fit.problems)
+    assert fit.dispersion is None or fit.dispersion >= 0

@@ -18,8 +18,8 @@ from fimi.optim.target import RoundsModel
 
 SEEDS = st.integers(0, 2**32 - 1)
 VALUES = st.floats(0.3, 0.99)
-QUICK = SearchSettings(devices_max=1)
-"""Dual decomposition from two devices on."""
+QUICK = SearchSettings(iterations=1)
+"""The plan of the dual decomposition, or one as good."""
 
 
 def samples_of(plan: Any) -> np.ndarray:
@@ -143,11 +143,10 @@ def test_devices_without_data_and_without_weight(fleet: Any) -> None:
 
 def test_large_fleet_and_no_certificate(fleet: Any) -> None:
     problem = fleet(0, 40)
-    options = SearchSettings(devices_max=10)
-    found = quality.plan(problem, synthetic_value=0.7, seed=0, settings=options)
+    found = quality.plan(problem, synthetic_value=0.7, seed=0, settings=QUICK)
     assert found.search == "dual decomposition"
     assert found.status == "optimal"
-    options = SearchSettings(devices_max=10, certify=False)
+    options = SearchSettings(iterations=1, certify=False)
     found = quality.plan(problem, synthetic_value=0.7, seed=0, settings=options)
     assert (found.status, found.bound_j, found.gap_percent) == ("uncertified", None, None)
 

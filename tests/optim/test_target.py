@@ -3,16 +3,21 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from fimi.optim.inner import InnerSolver
 from fimi.optim.joint import solve
-from fimi.optim.problem import InfeasibleError
+from fimi.optim.problem import FimiProblem, InfeasibleError
 from fimi.optim.target import RoundsModel, choose
 
 MODEL = RoundsModel(scale=0.5, sensitivity=12.0)
+
+
+def with_idle_power(problem: FimiProblem, watts: float) -> FimiProblem:
+    """The problem with boards that take so many watts at rest, all together."""
+    return replace(problem, idle_power_w=np.full(problem.size, watts / problem.size))
 
 
 def test_rounds_by_hand() -> None:
@@ -32,20 +37,23 @@ def test_fit_finds_the_model_again() -> None:
         RoundsModel.fit([0.1], [0.9], [9])
 
 
+def total_j(problem: FimiProblem, error_max: float) -> float:
+    """Joules to 90 % with the best plan for another Δ_max."""
+    count = MODEL.rounds(error_max, 0.9)
+    changed = replace(problem, error_max=error_max, rounds=count)
+    return count * solve(InnerSolver(changed)).energy_j
+
+
 def test_no_other_error_limit_is_better(fleet: Any) -> None:
     """Against a fine grid of Δ_max."""
-    problem = fleet(0, 5)
-    choice = choose(problem, 0.9, rounds=MODEL, constant_power_w=2.0)
+    problem = with_idle_power(fleet(0, 5), 2.0)
+    choice = choose(problem, 0.9, rounds=MODEL)
     grid = np.linspace(choice.trials[0].error_max, choice.trials[-1].error_max, 25)[1:-1]
-    totals = []
-    for error_max in grid:
-        changed = msgspec.structs.replace(problem, error_max=float(error_max))
-        round_j = solve(InnerSolver(changed)).energy_j + 2.0 * float(problem.t_max_s.max())
-        totals.append(MODEL.rounds(float(error_max), 0.9) * round_j)
-    assert choice.best.total_j <= min(totals) * (1 + 1e-5)
-    assert choice.best.total_j >= min(totals) * (1 - 0.01)
+    least_j = min(total_j(problem, float(error_max)) for error_max in grid)
+    assert choice.best.total_j <= least_j * (1 + 1e-5)
+    assert choice.best.total_j >= least_j * (1 - 0.01)
     assert choice.best not in (choice.trials[0], choice.trials[-1])  # neither end
-    assert choice.best.round_j == pytest.approx(choice.best.round_bound_j, rel=1e-6)
+    assert choice.best.total_j == pytest.approx(choice.best.bound_j, rel=1e-6)
 
 
 @pytest.mark.parametrize("generated_max", [[1500.0], [1500.0, 0.0, 0.0]])
@@ -53,25 +61,53 @@ def test_one_device_that_may_have_synthetic_data(fleet: Any, generated_max: list
     """Its amount follows from Δ_max alone; the price of the error must be right all the same."""
     size = len(generated_max)
     problem = fleet(3, size, bandwidth_hz=2e6 * size, generated_max=np.array(generated_max))
-    choice = choose(problem, 0.9, rounds=MODEL, constant_power_w=0.5)
+    problem = with_idle_power(problem, 0.5)
+    choice = choose(problem, 0.9, rounds=MODEL)
     low, high = (choice.trials[k].error_max for k in (0, -1))
-    totals = []
-    for error_max in np.linspace(low, high, 15)[1:-1]:
-        changed = msgspec.structs.replace(problem, error_max=float(error_max))
-        round_j = solve(InnerSolver(changed)).energy_j + 0.5 * float(problem.t_max_s.max())
-        totals.append(MODEL.rounds(float(error_max), 0.9) * round_j)
+    totals = [total_j(problem, float(e)) for e in np.linspace(low, high, 15)[1:-1]]
     assert choice.best.total_j <= min(totals) * (1 + 1e-5)
     assert low < choice.best.error_max < high
 
 
-def test_an_open_deadline_is_chosen_as_well(fleet: Any) -> None:
-    problem = fleet(1, 3)
-    fixed = choose(problem, 0.9, rounds=MODEL, constant_power_w=1.0)
-    free = choose(problem, 0.9, rounds=MODEL, constant_power_w=1.0, deadline_scales=(0.5, 4.0))
-    assert free.best.total_j < fixed.best.total_j
+def test_the_length_of_the_round_is_chosen_as_well(fleet: Any) -> None:
+    """Joules to the target with the best of fixed lengths, each with its own best Δ_max."""
+    problem = with_idle_power(fleet(1, 3, t_max_s=np.full(3, 60.0)), 2.0)
+    free = choose(problem, 0.9, rounds=MODEL)
+    assert free.best.round_s < 59.0
+    totals = {}
+    for length_s in np.append(np.linspace(0.5, 1.5, 9) * free.best.round_s, 60.0):
+        fixed = replace(
+            problem,
+            objective="dynamic",
+            t_max_s=np.minimum(problem.t_max_s, length_s),
+            error_max=free.best.error_max,
+        )
+        try:
+            spent_j = solve(InnerSolver(fixed)).energy_j
+        except InfeasibleError:
+            continue
+        totals[length_s] = free.best.rounds * (spent_j + 2.0 * float(length_s))
+    assert len(totals) > 4
+    assert free.best.total_j <= min(totals.values()) * (1 + 1e-6)
+    assert free.best.total_j == pytest.approx(totals[free.best.round_s], rel=1e-6)
     changed = free.apply(problem)
-    np.testing.assert_allclose(changed.t_max_s, problem.t_max_s * free.best.deadline_scale)
-    assert changed.error_max == free.best.error_max
+    np.testing.assert_array_equal(changed.t_max_s, problem.t_max_s)
+    assert (changed.error_max, changed.rounds) == (free.best.error_max, free.best.rounds)
+
+
+def test_what_is_received_once_does_not_grow_with_the_rounds(fleet: Any) -> None:
+    """The preparation counts once, whatever the number of rounds: more of it, fewer images."""
+    problem = with_idle_power(fleet(1, 3), 2.0)
+    dear = replace(problem, synthetic_j=np.full(3, 5.0))
+    cheap_choice, dear_choice = (choose(each, 0.9, rounds=MODEL) for each in (problem, dear))
+    assert cheap_choice.best.preparation_j == 0.0
+    assert dear_choice.best.preparation_j > 0.0
+    assert dear_choice.best.error_max > cheap_choice.best.error_max
+    best = dear_choice.best
+    assert best.total_j == pytest.approx(best.rounds * best.round_j + best.preparation_j, rel=1e-12)
+    low, high = (dear_choice.trials[k].error_max for k in (0, -1))
+    totals = [total_j(dear, float(e)) for e in np.linspace(low, high, 15)[1:-1]]
+    assert best.total_j <= min(totals) * (1 + 1e-5)
 
 
 def test_refusals(fleet: Any) -> None:

@@ -104,7 +104,8 @@ def test_measured_operating_points_are_named(tmp_path: Path, build: Any) -> None
         db.execute(change + "= 'd7'", ["mode 2\x1b[31m"])
     db.close()
     words = " ".join(as_text(tmp_path, "utf-8").split())
-    assert "set d0, d1, d2, d3, d4 and 2 more: cpu 1.5 GHz, gpu 306 MHz set d7: mode 2" in words
+    assert "set d0, d1, d2, d3, d4 and 2 more: cpu 1.5 GHz, gpu 306 MHz; their GHz are" in words
+    assert "set d7: mode 2" in words
     assert "\x1b" not in words
     page = " ".join(write_report(tmp_path).read_text(encoding="utf-8").split())
     assert page.count("cpu 1.5 GHz, gpu 306 MHz") == 7

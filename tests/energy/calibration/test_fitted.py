@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import pytest
+from measured import WRONG
 from measured import emulated as board
 from msgspec.structs import replace
 
 from fimi.energy.calibration.emulated import calibrate, sweep_plan
 from fimi.energy.calibration.fitted import analyse, calibrated
-from fimi.energy.calibration.held_out import mape_percent
+from fimi.energy.calibration.held_out import declared_errors, mape_percent
+from fimi.energy.compute_points import name_of
+from fimi.energy.cost_model import ComputeModel, ComputePoint, ComputeSetting
 from fimi.energy.emulation.board import EmulatedBoard, VirtualBoard
+from fimi.energy.emulation.boards import declare_board
 from fimi.energy.emulation.chip import SILICON
 from fimi.energy.emulation.physical_board import PhysicalBoard
 from fimi.energy.emulation.presets import PRESETS
@@ -69,6 +73,60 @@ def test_finds_the_radio_of_a_physical_board() -> None:
     )
     assert abs(true.electronics_power_w / told.electronics_power_w - 1.0) > 0.1
     assert calibrated(found, device.model()).link.electronics_power_w > 0.3
+
+
+def jetson_points(compute: ComputeModel) -> tuple[ComputePoint, ...]:
+    """Three clocks of the CPU, each with three of the GPU; the highest is the one left as it is."""
+    found = []
+    for cpu_hz in (0.6e9, 1.0e9, 1.4e9):
+        for gpu_hz, slower in ((None, 1.0), (306e6, 2.1), (510e6, 1.4)):
+            setting = ComputeSetting(cpu_hz={"policy0": cpu_hz}, gpu_hz=gpu_hz)
+            found.append(
+                ComputePoint(
+                    name=name_of(setting),
+                    seconds_per_sample=slower * compute.cycles_per_sample / cpu_hz,
+                    power_w=0.8 + 1.2e-9 * cpu_hz + 1.5 / slower,
+                    setting=setting,
+                )
+            )
+    return tuple(found)
+
+
+def test_points_of_several_settings() -> None:
+    """Each of them is found; the law is that of the points of the CPU alone."""
+    told = declare_board("jetson-nano", seed=1, index=0, cycles_per_sample=4e6)
+    compute = replace(told.model.compute, points=jetson_points(told.model.compute))
+    told = replace(
+        told,
+        model=replace(told.model, compute=compute),
+        meter=replace(told.meter, relative_uncertainty=0.0),
+    )
+    device = EmulatedBoard(told, seed=1, index=0, disturbance=WRONG)
+    found = calibrate(device, sweep_plan(device.model()))
+    model = calibrated(found, device.model())
+    truth = {point.name: point for point in device.truth.compute.points}
+    assert {point.name for point in model.compute.points} == set(truth)
+    for point in model.compute.points:
+        true = truth[point.name]
+        assert point.setting == true.setting
+        assert point.seconds_per_sample == pytest.approx(true.seconds_per_sample, rel=0.04)
+        assert point.power_w == pytest.approx(true.power_w, rel=0.02)
+    assert found.power is not None
+    alone = [point for point in found.points if point.setting.gpu_hz is None]
+    assert found.power.degrees == 2 * (2 + len(alone)) - 3
+    declared = declared_errors(found.settings, device.model())
+    assert mape_percent(list(found.repeats.values())) < 0.25 * mape_percent(declared)
+
+
+def test_a_make_that_trains_on_its_gpu_has_points_and_no_law() -> None:
+    told = declare_board("jetson-nano", seed=1, index=0, cycles_per_sample=4e6)
+    device = PhysicalBoard(told, seed=1, index=0, disturbance=WRONG)
+    found = calibrate(device, sweep_plan(device.model()))
+    assert found.power is None
+    assert "at no point the CPU frequency is all that is set" in found.notes[0]
+    for point in calibrated(found, device.model()).compute.points:
+        assert point.setting.gpu_hz is not None
+        assert point.seconds_per_sample > 0.0
 
 
 class TestAnalyse:

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import pytest
-from measured import ACTIVE_W, CYCLES, FREQUENCIES, IDLE_W, KAPPA, busy, idle, sweep
+from measured import ACTIVE_W, CYCLES, FREQUENCIES, IDLE_W, KAPPA, busy, emulated, idle, sweep
 from msgspec.structs import replace
 
 from fimi.energy.calibration.held_out import (
+    declared_errors,
     energy_errors,
     held_out_error,
     mape_percent,
     repeat_error,
 )
+from fimi.energy.cost_model import ComputePoint, formula_power_w
 
 
 class TestHeldOut:
@@ -59,3 +61,15 @@ class TestRepeats:
         errors = repeat_error(made)
         assert list(errors) == ["a"]
         assert errors["a"] == pytest.approx((((5 / 4 - 1) ** 2 + (4 / 5 - 1) ** 2) / 2) ** 0.5)
+
+
+def test_a_declaration_is_compared_at_its_points_and_by_its_law() -> None:
+    told = emulated().model()
+    point = ComputePoint(name="gpu", seconds_per_sample=2e-3, power_w=4.0)
+    told = replace(told, compute=replace(told.compute, points=(point,)))
+    law_w = told.idle_power_w + formula_power_w(told.compute, 1e9)
+    known = replace(busy(1e9, told.idle_power_w + 5.0), point="gpu")
+    by_law = busy(1e9, 2.0 * law_w, told.compute.cycles_per_sample)
+    errors = declared_errors([known, by_law, idle()], told)
+    told_j = known.samples * 2e-3 * (told.idle_power_w + 4.0)
+    assert errors == pytest.approx([told_j / known.energy_j - 1.0, -0.5])

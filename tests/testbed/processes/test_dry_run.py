@@ -50,8 +50,23 @@ class TestResult:
         assert result["plan_gap_percent"] >= 0
         assert result["plan_bound_j"] <= result["plan_energy_j"] * (1 + 1e-9)
         assert result["synthetic_samples"] > 0
+        assert result["plan_objective"] == "board"
+        for name in ("board", "dynamic"):
+            bound_j, planned_j = (result[f"plan_{name}_{key}"] for key in ("bound_j", "j"))
+            assert 0 < bound_j <= planned_j * (1 + 1e-9)
+            assert result["plan_held"][name]["predicted_j"] == planned_j
+        assert result["plan_energy_j"] == result["plan_board_j"]
         assert Path(finished.folder, result["run_dir"]) == finished.run_folder
         assert result["wall_s"] > 0
+
+    def test_rounds_last_as_long_as_they_were_planned_not_until_the_deadline(
+        self, finished: SharedRun
+    ) -> None:
+        """The board's plan chooses the length of a round; nothing waits for T_max."""
+        held = finished.result["plan_held"]
+        assert held["planned_round_s"] == finished.result["plan_round_s"] < 9.0
+        assert held["round_s"] == pytest.approx(held["planned_round_s"], rel=0.1)
+        assert held["board"]["error_percent"] == pytest.approx(0.0, abs=15.0)
 
     def test_the_report_prints_the_same_document(self, finished: SharedRun, tmp_path: Path) -> None:
         place = Workplace(tmp_path)

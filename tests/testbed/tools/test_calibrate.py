@@ -175,6 +175,13 @@ class Metered:
             return Look(counter_j=self._energy_j)
 
 
+def held(file: Path) -> int:
+    """The number in a file that another thread may be writing: never the empty moment between."""
+    while not (text := file.read_text().strip()):
+        time.sleep(0)
+    return int(text)
+
+
 def with_rapl(root: Path) -> None:
     """A RAPL counter below a root."""
     zone = root / "sys/class/powercap/intel-rapl:0"
@@ -187,7 +194,7 @@ def with_rapl(root: Path) -> None:
 class Watched(HostLoad):
     """Really trains, on a board whose counter is told so."""
 
-    def __init__(self, work: calibrate_host.Workload, meter: Metered) -> None:
+    def __init__(self, work: calibrate_host.TimedTraining, meter: Metered) -> None:
         super().__init__(work, threading.Event())
         self._meter = meter
 
@@ -270,7 +277,7 @@ class TestHost:
         draft = calibrate_host.read_draft(tmp_path / "d.toml", root=tmp_path)
 
         def draw(busy: bool) -> float:
-            hz = int((policy / "scaling_max_freq").read_text() or 0) * 1e3
+            hz = 1e3 * held(policy / "scaling_max_freq")
             return 2.0 + (1.0 + 5e-28 * hz**3 if busy else 0.0)
 
         found = swept(tmp_path, draft, trainer, Metered(draw), repeats=1)
@@ -305,7 +312,7 @@ class TestHost:
         )
 
         def draw(busy: bool) -> float:
-            cpu_hz, gpu_hz = 1e3 * int(files[0].read_text()), int(files[1].read_text())
+            cpu_hz, gpu_hz = 1e3 * held(files[0]), float(held(files[1]))
             return 2.0 + (power_w(cpu_hz, gpu_hz) if busy else 0.0)
 
         found = swept(tmp_path, draft, trainer, Metered(draw), repeats=2)

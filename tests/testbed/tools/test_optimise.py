@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from fimi.energy.host_profile import load_profile
 from fimi.optim.planner import plan
 from fimi.optim.problem import InfeasibleError, ProblemError
 from fimi.optim.problem_file import EXAMPLE, read
@@ -47,6 +48,44 @@ def test_a_plan_as_table_json_and_csv(example: Path) -> None:
     assert body["plan"]["energy_j"] >= body["plan"]["bound_j"]
     rows = list(csv.reader(io.StringIO(fimi(example, "--format", "csv"))))
     assert [row[0] for row in rows] == ["device", "pi-1", "pi-2", "pi-3", "mini-pc"]
+
+
+def test_points_that_no_plan_chooses_are_named(example: Path) -> None:
+    text = EXAMPLE.replace(
+        "frequency_steps_hz = [] ", "frequency_steps_hz = [0.6e9, 1.2e9, 1.8e9] "
+    ).replace("step_power_w = [] ", "step_power_w = [1.9, 1.1, 3.0] ")
+    example.write_text(text, encoding="utf-8")
+    result = CliRunner().invoke(main, ["optimise", str(example), "--objective", "dynamic"])
+    assert result.exit_code == 0, result.output
+    assert "note: pi-1, pi-2, pi-3: never chosen: 0.6 GHz; another" in result.stderr
+    assert "never chosen" not in result.stdout
+
+
+def test_a_plan_of_calibrated_boards(tmp_path: Path) -> None:
+    """What ``fimi calibrate`` writes is planned with: points, radio and all."""
+    quick = ["--repeats", "1", "--seconds", "1"]
+    profile = tmp_path / "pi.toml"
+    done = CliRunner().invoke(
+        main, ["calibrate", "--emulated", "raspberry-pi-4", "--out", str(profile), *quick]
+    )
+    assert done.exit_code == 0, done.output
+    path = tmp_path / "problem.toml"
+    path.write_text(
+        "[problem]\ndeadline_s = 20.0\nbandwidth_hz = 4e5\npayload_bits = 1.2e6\nepochs = 5\n"
+        '[[device]]\nid = "pi"\ncount = 2\nprofile = "pi.toml"\nlocal_counts = [40, 3]\n',
+        encoding="utf-8",
+    )
+    body = msgspec.json.decode(fimi(path, "--format", "json"))["plan"]
+    board = load_profile(profile).board
+    names = {point.name for point in board.compute.points}
+    assert len(names) > 3
+    assert {device["point"]["setting"] for device in body["devices"]} <= names
+    rows = list(csv.reader(io.StringIO(fimi(path, "--format", "csv"))))
+    assert rows[1][-1] in names
+    assert rows[1][-1] in fimi(path)
+    problem, _ = read(path)
+    assert problem.idle_power_w.tolist() == [board.idle_power_w] * 2
+    assert problem.electronics_power_w.tolist() == [board.link.electronics_power_w] * 2
 
 
 def test_synthetic_samples_worth_less(example: Path) -> None:

@@ -1,0 +1,121 @@
+"""Receiving synthetic samples counts in every plan, whoever chose their number."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import numpy as np
+import pytest
+
+from fimi.coordinator.fixed_steps import FixedSteps, around
+from fimi.coordinator.preparation import afforded, counted
+from fimi.coordinator.settings import StrategySettings
+from fimi.coordinator.strategies import STRATEGIES
+from fimi.coordinator.strategy_plans import make_plans, replan
+from fimi.learning.training.trainer import TrainingSettings
+from fimi.optim.cross_entropy import SearchSettings
+from fimi.optim.learning_curve import LearningCurve
+from fimi.optim.planner import plan as make_plan
+from fimi.optim.plans import Plan
+from fimi.optim.problem import FimiProblem, InfeasibleError
+
+SAMPLE_J = (0.5, 0.2)
+PROBLEM = FimiProblem(
+    devices=("a", "b"),
+    local_counts=np.array([[30, 0], [0, 60]]),
+    epochs=3,
+    cycles_per_sample=np.array([4e6, 2e6]),
+    capacitance_w_per_hz3=np.array([4e-28, 2e-28]),
+    frequency_min_hz=np.array([6e8]),
+    frequency_max_hz=np.array([2e9]),
+    channel_gain=np.array([1e-10]),
+    noise_density_w_per_hz=np.array([4e-21]),
+    transmit_power_max_w=np.array([0.2]),
+    payload_bits=np.array([1e6]),
+    t_max_s=np.array([9.0]),
+    bandwidth_hz=1e6,
+    generated_max=np.array([200.0]),
+    idle_power_w=np.array([2.0, 3.0]),
+    synthetic_j=np.array(SAMPLE_J),
+    rounds=10.0,
+    error_max=0.1,
+    curve=LearningCurve(alpha=5.8, beta=0.93, delta0=0.02),
+)
+
+
+def planner(problem: FimiProblem) -> Plan:
+    return make_plan(problem, seed=0, settings=SearchSettings(iterations=5))
+
+
+def received_j(plan: Plan) -> float:
+    counts = [sum(share.synthetic_counts) for share in plan.devices]
+    return math.fsum(j * n for j, n in zip(SAMPLE_J, counts, strict=True))
+
+
+def free(problem: FimiProblem) -> FimiProblem:
+    """The same where receiving takes nothing."""
+    return msgspec.structs.replace(problem, synthetic_j=np.zeros(2))
+
+
+@pytest.mark.parametrize("strategy", ["fimi", "hdc", "data-only"])
+def test_every_strategy_that_fills_devices_counts_it(strategy: str) -> None:
+    found = make_plans(
+        STRATEGIES[strategy], PROBLEM, planner, settings=StrategySettings(), rounds=10
+    ).plan
+    assert found is not None
+    assert found.preparation_j == pytest.approx(received_j(found))
+    assert found.preparation_j > 1.0
+    above_idle_j = sum(share.compute_j + share.upload_j for share in found.devices)
+    assert found.dynamic.energy_j == pytest.approx(above_idle_j)
+    expected_j = above_idle_j + 5.0 * found.round_s + found.preparation_j / 10
+    assert found.board.energy_j == pytest.approx(expected_j, rel=1e-9)
+
+
+def test_rounds_of_fixed_steps_count_it() -> None:
+    training = TrainingSettings(steps=20, batch_size=16)
+    found = FixedSteps(training=training).plan(PROBLEM, planner)
+    without = FixedSteps(training=training).plan(free(PROBLEM), planner)
+    assert found.preparation_j == pytest.approx(received_j(found))
+    assert found.board.energy_j - without.board.energy_j == pytest.approx(found.preparation_j / 10)
+    assert found.board.bound_j is not None
+    assert without.board.bound_j is not None
+    assert found.board.bound_j - without.board.bound_j == pytest.approx(found.preparation_j / 10)
+    assert found.dynamic == without.dynamic
+    # a strategy that gives the number of images itself is not counted twice
+    of_strategy = make_plans(
+        STRATEGIES["hdc"],
+        PROBLEM,
+        around(planner, training, 1.0),
+        settings=StrategySettings(),
+        rounds=10,
+    ).plan
+    assert of_strategy is not None
+    assert of_strategy.preparation_j == pytest.approx(received_j(of_strategy))
+
+
+def test_what_devices_have_received_is_not_received_again() -> None:
+    found = replan(STRATEGIES["fimi"], PROBLEM, [[0, 40], [30, 0]], planner)
+    assert found.preparation_j == 0.0
+    assert found.board.energy_j == pytest.approx(
+        found.dynamic.energy_j + 5.0 * found.round_s, rel=1e-9
+    )
+
+
+def test_it_is_taken_off_the_budgets() -> None:
+    problem = msgspec.structs.replace(PROBLEM, budget_j=np.array([100.0, np.inf]))
+    left = afforded(problem, np.array([40, 10]))
+    assert left.budget_j.tolist() == [80.0, math.inf]
+    assert math.isinf(left.fleet_budget_j)
+    whole = msgspec.structs.replace(PROBLEM, fleet_budget_j=100.0)
+    assert afforded(whole, np.array([40, 10])).fleet_budget_j == pytest.approx(78.0)
+    with pytest.raises(InfeasibleError, match=r"takes budget_j of a, up to 100 J") as short:
+        afforded(problem, np.array([200, 10]))
+    assert (short.value.constraint, short.value.devices) == ("energy budget", ("a",))
+    with pytest.raises(InfeasibleError, match="takes fleet_budget_j, up to 102 J"):
+        afforded(whole, np.array([200, 10]))
+
+
+def test_nothing_is_added_for_nothing() -> None:
+    found = planner(PROBLEM)
+    assert counted(found, PROBLEM, np.zeros(2)) == found
