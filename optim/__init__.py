@@ -16,7 +16,11 @@
 * :mod:`fimi.optim.budgets`        budgets of joules, of a device and of the fleet
 * :mod:`fimi.optim.reference`      (P2) and (P3) by CVXPY: the reference for the fast solvers
 * :mod:`fimi.optim.certificate`    the whole problem as one program with CVXPY: a second solver
-* :mod:`fimi.optim.feasibility`    whether a plan exists, and what would make one possible
+* :mod:`fimi.optim.leanest`        the least bandwidth of any plan, in real numbers of samples
+* :mod:`fimi.optim.whole`          the same in whole samples: whether a plan that can run exists
+* :mod:`fimi.optim.advice`         what would make a plan possible, each remedy tried as printed
+* :mod:`fimi.optim.feasibility`    whether a plan exists; if not, the error that says why
+* :mod:`fimi.optim.wording`        named devices and rounded limits in messages
 * :mod:`fimi.optim.realise`        whole samples and settable speeds
 * :mod:`fimi.optim.steps`          steps, whole samples and the length of the round chosen together
 * :mod:`fimi.optim.plans`          a plan as values
