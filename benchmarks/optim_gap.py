@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 from policies import SEARCHES, compare
 
-from fimi.optim.feasibility import least_bandwidth
+from fimi.optim.leanest import least_bandwidth
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import SearchSettings, plan
 from fimi.optim.problem import FimiProblem

@@ -22,6 +22,7 @@ Strategies and plans
 * :mod:`~fimi.coordinator.fixed_steps`     rounds that are a number of steps, not of passes
 * :mod:`~fimi.coordinator.preparation`     receiving synthetic samples, where their number is given
 * :mod:`~fimi.coordinator.fleet_planner`   the fleet's plan under a strategy, made and made again
+* :mod:`~fimi.coordinator.plan_advice`     what would make a plan possible, in configuration keys
 * :mod:`~fimi.coordinator.device_plans`    the plan of each device, and receiving its batch
 * :mod:`~fimi.coordinator.newcomers`       devices that join a run that has begun
 * :mod:`~fimi.coordinator.synthesis`       requests the plan's synthetic batches

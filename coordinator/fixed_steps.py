@@ -25,8 +25,10 @@ from fimi.optim.categories import fill
 from fimi.optim.plans import Plan
 from fimi.optim.problem import FimiProblem, InfeasibleError, tfl
 from fimi.optim.quality import effective
+from fimi.optim.wording import outwards
 
 Planner = Callable[[FimiProblem], Plan]
+_MADE_MAX = 2**40
 
 
 class FixedSteps(Struct, frozen=True, kw_only=True):
@@ -114,12 +116,18 @@ def least_synthetic(problem: FimiProblem, synthetic_value: float = 1.0) -> NDArr
         return float(np.sum(weights * curve.error(samples)))
 
     if error(most) > problem.error_max:
+        enough = outwards(error(most)) if math.isfinite(error(most)) else None
+        each = _enough_for_each(lambda n: error(np.maximum(most, n)) <= problem.error_max)
+        texts = [] if enough is None else [f"error_max of at least {enough:g}"]
+        texts += [] if each is None else [f"generated_max of at least {each:g}"]
         raise InfeasibleError(
-            f"error_max: with {int(most.max())} synthetic samples for every device the mean error "
-            f"is still {error(most):.4g}, above {problem.error_max:g}; raise plan.error_max or "
-            "plan.synthetic_max",
+            f"learning error: with {int(most.max())} synthetic samples for every device the mean "
+            f"error is still {error(most):.4g}, above the error_max of {problem.error_max:g}",
             constraint="learning error",
             devices=problem.devices,
+            remedies=texts,
+            smallest_error_max=enough,
+            generated_max_needed=each,
         )
 
     def at(level: float) -> NDArray[np.int64]:
@@ -146,3 +154,16 @@ def least_synthetic(problem: FimiProblem, synthetic_value: float = 1.0) -> NDArr
         if fewer[i] >= 0 and error(fewer) <= problem.error_max:
             made = fewer
     return made
+
+
+def _enough_for_each(holds: Callable[[int], bool]) -> int | None:
+    """The smallest whole number for which a monotone condition holds; ``None`` if none does."""
+    low, high = 0, 1
+    while not holds(high):
+        low, high = high, 2 * high
+        if high > _MADE_MAX:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high

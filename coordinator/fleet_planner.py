@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable, Mapping
 
 from fimi.coordinator import fixed_steps, planning, strategy_plans
+from fimi.coordinator.plan_advice import advised
 from fimi.coordinator.settings import FederationSettings
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.coordinator.strategy_plans import StrategyPlan
 from fimi.messaging.messages import Profile
 from fimi.optim import quality
+from fimi.optim.budgets import limited
 from fimi.optim.planner import Plan, SearchSettings
 from fimi.optim.planner import plan as make_plan
 from fimi.optim.problem import FimiProblem, InfeasibleError
 from fimi.optim.unplanned import equal_shares
-
-_KEYS = {
-    "error_max": "plan.error_max",
-    "generated_max": "plan.synthetic_max",
-    "bandwidth_hz": "plan.bandwidth_hz",
-    "t_max_s": "plan.deadline_s",
-    "synthetic_value": "plan.synthetic_value",
-    "budget_j": "plan.device_budget_j",
-    "fleet_budget_j": "plan.fleet_budget_j",
-    "objective": "plan.objective",
-}
-"""Limits of a problem, to the keys of the configuration that set them."""
+from fimi.optim.whole import exists
 
 
 class FleetPlanner:
@@ -61,29 +50,49 @@ class FleetPlanner:
             profiles: profiles of the devices to plan for.
 
         Raises:
-            InfeasibleError: no plan meets the limits; names the smallest deadline with a plan.
+            InfeasibleError: no plan meets the limits; names the keys that would help, each tried.
         """
         try:
             return self._solve(profiles)
         except InfeasibleError as error:
-            error.args = (
-                re.sub(rf"(?<![.\w])({'|'.join(_KEYS)})\b", lambda m: _KEYS[m[1]], str(error)),
+            reason = error
+
+        def changed(settings: FederationSettings) -> FleetPlanner:
+            return FleetPlanner(
+                settings, self._model_bytes, self._progress, sample_bytes=self._sample_bytes
             )
-            if not self._strategy.planned_at_once or self._settings.training.steps:
-                raise  # the smallest deadline would be that of another problem
-            deadline_s = planning.smallest_deadline_s(
-                profiles, self._settings, self._strategy, model_bytes=self._model_bytes
+
+        plain = self._strategy.planned_at_once and not self._settings.training.steps
+
+        def works(settings: FederationSettings) -> bool:
+            other = changed(settings)
+            try:
+                problem = other._problem(profiles)
+                if plain and not limited(problem) and not settings.plan.target_accuracy:
+                    return exists(problem, settings.plan.synthetic_value)  # then it is found
+                other._solve(profiles)
+            except InfeasibleError:
+                return False
+            return True
+
+        def smallest_deadline_s(settings: FederationSettings) -> float | None:
+            if not plain:
+                return None  # it would be that of another problem
+            return planning.smallest_deadline_s(
+                profiles,
+                settings,
+                self._strategy,
+                model_bytes=self._model_bytes,
+                sample_bytes=self._sample_bytes,
             )
-            given = self._settings.plan
-            if deadline_s is None or deadline_s <= given.deadline_s:
-                raise
-            shown = math.ceil(deadline_s * 1000) / 1000
-            error.args = (
-                f"{error}\n  plan.deadline_s is {given.deadline_s:g}, of which "
-                f"plan.deadline_margin {given.deadline_margin:g} is kept free; the smallest that "
-                f"this fleet can meet is {shown:g}",
-            )
-            raise
+
+        raise advised(
+            reason,
+            self._settings,
+            lambda settings: changed(settings)._problem(profiles),
+            works,
+            smallest_deadline_s,
+        ) from None
 
     def replan(
         self,

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 
 import msgspec
+import numpy as np
 
 from fimi.coordinator.settings import BAND_PER_DEVICE_HZ, FederationSettings
 from fimi.coordinator.strategies import Strategy
@@ -24,14 +25,15 @@ from fimi.energy.cost_model import (
 )
 from fimi.learning.training.pseudo_labels import looked_at
 from fimi.messaging.messages import DevicePlan, Offer, Profile
-from fimi.optim.feasibility import require_feasible
-from fimi.optim.inner import InnerSolver
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan
 from fimi.optim.problem import FimiProblem, InfeasibleError, from_boards
-from fimi.optim.quality import choose, feasible_law
-from fimi.optim.realise import leanest_plan
+from fimi.optim.quality import choose
 from fimi.optim.target import RoundsModel
+from fimi.optim.whole import exists
+from fimi.optim.wording import smallest
+
+_DOUBLINGS = 40
 
 
 def make_problem(
@@ -120,59 +122,57 @@ def smallest_deadline_s(
     strategy: Strategy,
     *,
     model_bytes: int,
+    sample_bytes: float = 0.0,
 ) -> float | None:
-    """The smallest ``plan.deadline_s`` that can be met, all else equal; ``None`` if none can.
+    """The smallest ``plan.deadline_s`` with a plan, all else but budgets equal; ``None`` for none.
 
-    It is exact for real numbers of samples. From there it is increased in steps of a thousandth
-    until a plan with whole samples and frequency steps exists.
+    It is a short decimal, for which a plan in whole samples and settable frequencies exists.
 
     Args:
         profiles: device id to profile.
         settings: the configuration whose deadline cannot be met.
         strategy: which constraints, and how much synthetic data.
         model_bytes: size of the model and of an update as sent.
+        sample_bytes: size of a synthetic sample as sent.
     """
+    value = settings.plan.synthetic_value
 
     def problem_of(deadline_s: float) -> FimiProblem:
-        return make_problem(
-            profiles, settings, strategy, model_bytes=model_bytes, deadline_s=deadline_s
+        problem = make_problem(
+            profiles,
+            settings,
+            strategy,
+            model_bytes=model_bytes,
+            sample_bytes=sample_bytes,
+            deadline_s=deadline_s,
         )
+        if settings.plan.target_accuracy and math.isfinite(problem.error_max):
+            local = problem.error(np.maximum(problem.local_samples, 1.0))
+            problem = msgspec.structs.replace(problem, error_max=local)
+        return problem
 
-    usable = 1.0 - settings.plan.deadline_margin
-    download_s = max(
+    def holds(deadline_s: float) -> bool:
+        try:
+            return exists(problem_of(deadline_s), value)
+        except InfeasibleError:  # a device cannot even receive the model
+            return False
+
+    longest_s = max(
         8.0 * model_bytes / profile.board.link.downlink_rate_bps for profile in profiles.values()
     )
-    deadline_s = 1.001 * download_s / usable  # below it a device cannot even receive the model
-    value = settings.plan.synthetic_value
-    problem = problem_of(deadline_s)
-    try:
-        require_feasible(InnerSolver(feasible_law(problem, value)))
-    except InfeasibleError as error:
-        if error.smallest_t_max_s is None:
-            return None
-        too_short_s = deadline_s
-        deadline_s += float((error.smallest_t_max_s - problem.t_max_s).max()) / usable
-        # With q below 1 this deadline is enough, but it need not be the smallest.
-        while value < 1.0 and deadline_s - too_short_s > 0.001 * deadline_s:
-            middle_s = (too_short_s + deadline_s) / 2.0
-            if _fits(problem_of(middle_s), value):
-                deadline_s = middle_s
-            else:
-                too_short_s = middle_s
-    for step in range(1, 301):
-        candidate_s = deadline_s * (1.0 + 0.001 * step)
-        if _fits(problem_of(candidate_s), value):
-            return candidate_s
-    return None
-
-
-def _fits(problem: FimiProblem, synthetic_value: float) -> bool:
-    """Whether the plan that needs the least bandwidth also exists in whole samples."""
-    try:
-        leanest_plan(InnerSolver(feasible_law(problem, synthetic_value)))
-    except InfeasibleError:
-        return False
-    return True
+    least_s = longest_s / (1.0 - settings.plan.deadline_margin)
+    # First to a factor of two, then to a tenth of a percent: the last digits are those of the text.
+    high_s = 1.001 * least_s
+    for _ in range(_DOUBLINGS):
+        if holds(high_s):
+            break
+        least_s, high_s = high_s, 2.0 * high_s
+    else:
+        return None
+    while high_s - least_s > 1e-3 * high_s:
+        middle_s = (least_s + high_s) / 2.0
+        least_s, high_s = (least_s, middle_s) if holds(middle_s) else (middle_s, high_s)
+    return smallest(least_s, holds)
 
 
 def device_plans(

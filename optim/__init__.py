@@ -11,11 +11,16 @@
 * :mod:`fimi.optim.categories`     (P4) which classes to synthesise
 * :mod:`fimi.optim.device_optimum` each device's own optimum at given prices and length of the round
 * :mod:`fimi.optim.dual`           a lower bound from any prices, over all lengths of the round
+* :mod:`fimi.optim.ascent`         prices of the highest bound where the limits leave them open
 * :mod:`fimi.optim.joint`          the whole problem by dual decomposition, for fleets of any size
 * :mod:`fimi.optim.budgets`        budgets of joules, of a device and of the fleet
 * :mod:`fimi.optim.reference`      (P2) and (P3) by CVXPY: the reference for the fast solvers
 * :mod:`fimi.optim.certificate`    the whole problem as one program with CVXPY: a second solver
-* :mod:`fimi.optim.feasibility`    whether a plan exists, and what would make one possible
+* :mod:`fimi.optim.leanest`        the least bandwidth of any plan, in real numbers of samples
+* :mod:`fimi.optim.whole`          the same in whole samples: whether a plan that can run exists
+* :mod:`fimi.optim.advice`         what would make a plan possible, each remedy tried as printed
+* :mod:`fimi.optim.feasibility`    whether a plan exists; if not, the error that says why
+* :mod:`fimi.optim.wording`        named devices and rounded limits in messages
 * :mod:`fimi.optim.realise`        whole samples and settable speeds
 * :mod:`fimi.optim.steps`          steps, whole samples and the length of the round chosen together
 * :mod:`fimi.optim.plans`          a plan as values
@@ -30,7 +35,6 @@
 * :mod:`fimi.optim.doubts`         values in a wrong unit, operating points that nobody would use
 * :mod:`fimi.optim.special`        two functions of one variable and their inverses
 * :mod:`fimi.optim.roots`          roots of monotone functions, one or many at once
-* :mod:`fimi.optim.ascent`          prices of the highest bound by cutting planes
 
 A plan goes this way: ``budgets`` (which calls ``joint``: prices, bound, a plan in real numbers),
 ``cross_entropy`` from its splits, ``realise`` and ``steps`` for what devices can run, ``planner``

@@ -25,6 +25,8 @@ _CUT_CLOSE = 1e-8
 _ROUND_CLOSE = 1e-8
 _TOP = 30.0
 _TOP_MAX = 1e9
+_FAR, _LOG_MU = 60.0, -20.0
+"""Logarithms of prices to begin with are no further from 0; of a band that had no price: this."""
 
 
 def ascend(
@@ -41,14 +43,15 @@ def ascend(
     """
     problem = inner.problem
     learns = math.isfinite(log_lam)
-    scales = np.exp(np.clip([log_lam if learns else -60.0, log_mu], -60.0, 60.0))
+    begin = [log_lam if learns else 0.0, log_mu if log_mu > -_FAR else _LOG_MU]
+    scales = np.exp(np.clip(begin, -_FAR, _FAR))
     top = np.array([_TOP if learns else 0.0, _TOP])
     planes: list[tuple[Array, float]] = []
     at = np.array([1.0 if learns else 0.0, 1.0])
     best, best_at, best_s = -math.inf, at, round_s
     for _ in range(_CUTS_MAX):
         lam, mu = at * scales
-        logs = tuple(math.log(price) if price > 0 else -math.inf for price in (lam, mu))
+        logs = (_log(float(lam)), _log(float(mu)))
         value = math.inf
         for length_s, optima in _shortest_and_longest(devices, inner, logs, round_s):
             slope = _slopes(inner, optima, learns)
@@ -128,3 +131,7 @@ def _shortest_and_longest(
         else:
             low, first = middle, found
     return [first, last]
+
+
+def _log(price: float) -> float:
+    return math.log(price) if price > 0 else -math.inf

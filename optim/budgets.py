@@ -6,33 +6,46 @@ limit on its own energy, so that in Lagrange's way a joule of that device counts
 for weighted joules is found and certified as any other, and the bound holds for every θ ≥ 0.
 
 * :func:`keep_budgets`  the optimum that keeps the budgets, with the weights that make it so
-* :class:`BudgetedOptimum`         the result
-* :func:`spent_j`       what each device uses in a run
+* :class:`BudgetedOptimum`  the result
+* :func:`spent_j`       what each device uses in a run; :func:`used_j` in that of a solution
+* :func:`refusal`       the error for budgets that cannot be kept, with what would be enough
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
+import msgspec
 import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from fimi.energy.cost_model import Array
 from fimi.optim.inner import InnerSolver
 from fimi.optim.joint import JointSolution, Prices, prices_of, solve
 from fimi.optim.lanes import EnergyWeights
 from fimi.optim.problem import FimiProblem, InfeasibleError
+from fimi.optim.wording import NAMED, listed, outwards
+
+Flags = NDArray[np.bool_]
 
 _ITERATIONS = 60
 _CLOSE = 2e-5
 _WEIGHT_MAX = 1e7
-_NAMED = 5
+_STALLED = 8
+"""Weights that brought no plan nearer to the budgets, in a row, after which there is none."""
+_TOWARDS_UNLIMITED = (0.0, 0.03, 0.15, 0.5, 1.0)
+"""Budgets that are tried: from what the nearest plan uses to what a plan without budgets uses."""
+_ABOVE = 1.002
+"""Room for whole samples."""
 
 
 class BudgetedOptimum(Struct, frozen=True, eq=False):
     """An optimum that keeps the budgets.
 
     Attributes:
+        holds: whether it keeps the budgets; if not, it is the plan found that is least above them.
         inner: the inner problems of the weighted joules.
         solution: their optimum.
         device_prices: θ of each device's budget, (I,).
@@ -41,6 +54,7 @@ class BudgetedOptimum(Struct, frozen=True, eq=False):
             in a round.
     """
 
+    holds: bool
     inner: InnerSolver
     solution: JointSolution
     device_prices: Array
@@ -81,72 +95,185 @@ def keep_budgets(
         tightened: factor on the budgets, for plans that rounding would take above them.
 
     Raises:
-        InfeasibleError: no plan meets the constraints, or none that was found keeps the budgets.
+        InfeasibleError: no plan meets the other constraints.
     """
     base = EnergyWeights.of(problem)
     theta, fleet = np.zeros(problem.size), 0.0
     device_j = problem.budget_j * tightened
     fleet_j = problem.fleet_budget_j * tightened
-    limited = bool(np.isfinite(device_j).any()) or math.isfinite(fleet_j)
-    for _ in range(_ITERATIONS if limited else 1):
+    nearest, nearest_over, stalled = None, math.inf, 0
+    most_j = _most_j(problem) if limited(problem) else math.inf
+    for _ in range(_ITERATIONS if limited(problem) else 1):
         weights = EnergyWeights(base.dynamic + theta + fleet, base.board + theta + fleet)
         inner = InnerSolver(problem, weights)
         solution = solve(inner, start=start)
-        spent = _spent(problem, solution)
+        spent = used_j(problem, solution)
         over = spent / device_j
         over_fleet = float(spent.sum()) / fleet_j
         loose = ((theta > 0) & (over < 1.0 - 10.0 * _CLOSE)).any() or (
             fleet > 0 and over_fleet < 1.0 - 10.0 * _CLOSE
         )
-        kept = (over <= 1.0 + _CLOSE).all() and over_fleet <= 1.0 + _CLOSE
+        kept = bool((over <= 1.0 + _CLOSE).all()) and over_fleet <= 1.0 + _CLOSE
+        result = BudgetedOptimum(
+            kept, inner, solution, theta, fleet, _charges_j(problem, theta, fleet)
+        )
         if kept and not loose:
+            return result
+        if not kept and solution.bound_j - result.charges_j > most_j:
+            return result  # proved: every plan that keeps the budgets takes more than any plan can
+        most_over = max(float(over.max()), over_fleet)
+        stalled = 0 if kept or most_over < nearest_over * (1.0 - _CLOSE) else stalled + 1
+        if nearest is None or kept or (most_over < nearest_over and not nearest.holds):
+            nearest, nearest_over = result, most_over
+        if stalled > _STALLED and not nearest.holds:
             break
         theta = np.maximum((1.0 + theta) * over**4.0 - 1.0, 0.0)
         fleet = max((1.0 + fleet) * over_fleet**4.0 - 1.0, 0.0)
         start = prices_of(solution)
         if max(float(theta.max(initial=0.0)), fleet) > _WEIGHT_MAX:
             break
-    if limited and not kept:
-        _refuse(problem, spent, over, over_fleet)
+    assert nearest is not None
+    return nearest
+
+
+def _most_j(problem: FimiProblem) -> float:
+    """No plan takes more in a round, J: all data, the dearest speed, sending all the time."""
+    samples = problem.local_samples + problem.generated_max
+    cycles = problem.cycles_per_pass * samples
+    ends = [
+        problem.compute_j(cycles, f) for f in (problem.frequency_min_hz, problem.frequency_max_hz)
+    ]
+    training = np.maximum(*ends)
+    for i, watts in enumerate(problem.step_power_w):
+        if watts:
+            hertz = problem.frequency_steps_hz[i]
+            training[i] = cycles[i] * max(p / f for p, f in zip(watts, hertz, strict=True))
+    sending = (problem.transmit_power_max_w + problem.electronics_power_w) * problem.t_max_s
+    idle = problem.idle_power_w * problem.round_max_s
+    received = problem.synthetic_j * problem.generated_max / problem.rounds
+    return float((training + sending + idle + received + problem.fixed_j).sum())
+
+
+def limited(problem: FimiProblem) -> bool:
+    """Whether a problem has any budget."""
+    return bool(np.isfinite(problem.budget_j).any()) or math.isfinite(problem.fleet_budget_j)
+
+
+def _charges_j(problem: FimiProblem, theta: Array, fleet: float) -> float:
+    """What the weights add to the objective when all budgets are used up, J in a round."""
     owed = np.where(theta > 0, theta * np.where(theta > 0, problem.budget_j, 0.0), 0.0).sum()
     owed += fleet * problem.fleet_budget_j if fleet > 0 else 0.0
     # A budget is for all rounds, and what is received once is part of it.
-    return BudgetedOptimum(inner, solution, theta, fleet, float(owed) / problem.rounds)
+    return float(owed) / problem.rounds
 
 
-def _spent(problem: FimiProblem, solution: JointSolution) -> Array:
+def used_j(problem: FimiProblem, solution: JointSolution) -> Array:
+    """What each device uses in all rounds of a plan in real numbers, J, (I,)."""
     found = solution.evaluation
     worn = found.compute.energy_j[0] + found.upload.energy_j[0]
-    return spent_j(problem, worn, found.compute.samples[0], solution.round_s)
+    # A round ends when the last device is ready, also where its length costs nothing.
+    ready_s = problem.receive_s + found.compute.time_s[0] + found.upload.time_s[0]
+    round_s = min(solution.round_s, float(ready_s.max()))
+    return spent_j(problem, worn, found.compute.samples[0], round_s)
 
 
-def outwards(value: float) -> float:
-    """The next number above by a thousandth with four digits: enough, and short to write."""
-    above = value * 1.001
-    digits = 3 - math.floor(math.log10(above)) if above > 0 else 0
-    return math.ceil(above * 10.0**digits) / 10.0**digits
+def refusal(
+    problem: FimiProblem,
+    spent: Array,
+    unlimited: Array,
+    works: Callable[[FimiProblem], bool],
+) -> InfeasibleError:
+    """The error for budgets that no plan that was found keeps; with what would be enough.
 
-
-def _refuse(problem: FimiProblem, spent: Array, over: Array, over_fleet: float) -> None:
-    """Raise: these budgets cannot be kept; with what the best plan found uses they can."""
-    if over_fleet > 1.0 + _CLOSE:
-        enough = outwards(float(spent.sum()))
-        raise InfeasibleError(
-            f"energy budget: in {problem.rounds:g} rounds the fleet needs {spent.sum():.5g} J and "
-            f"fleet_budget_j is {problem.fleet_budget_j:g}; feasible with fleet_budget_j of "
-            f"at least {enough:g}",
-            constraint="energy budget",
-            devices=problem.devices,
+    Args:
+        problem: the problem.
+        spent: what each device uses in the plan that is least above the budgets, J, (I,).
+        unlimited: the same in the plan without budgets, which is always enough.
+        works: whether there is a plan for a problem.
+    """
+    over = spent > problem.budget_j
+    over_fleet = float(spent.sum()) > problem.fleet_budget_j
+    if not (over.any() or over_fleet):  # by rounding only
+        over, over_fleet = np.isfinite(problem.budget_j), math.isfinite(problem.fleet_budget_j)
+    remedy = ""
+    for share in _TOWARDS_UNLIMITED:
+        used = (spent + share * np.maximum(unlimited - spent, 0.0)) * _ABOVE
+        if share == 1.0:
+            used = np.maximum(unlimited, spent) * _ABOVE
+            over = unlimited >= problem.budget_j / _ABOVE
+            over_fleet = float(used.sum()) >= problem.fleet_budget_j
+        enough, remedy = _enough(problem, used, over, over_fleet)
+        needed_j = float(enough.budget_j[over].max(initial=0.0)) or None
+        if works(enough):
+            break
+    else:
+        remedy = ""
+    idle_j = _idling_j(problem)
+    causes = [
+        f"{problem.devices[i]} needs {spent[i]:.5g} J"
+        + (f", {idle_j[i]:.5g} J of it idle," if idle_j[i] > problem.budget_j[i] else "")
+        + f" and has {problem.budget_j[i]:g} J"
+        for i in np.flatnonzero(over)
+    ]
+    said = [listed(causes)] if causes else []
+    if over_fleet:
+        fleet_idle_j = float(idle_j.sum())
+        idle = (
+            f", {fleet_idle_j:.5g} J of it idle," if fleet_idle_j > problem.fleet_budget_j else ""
         )
-    late = np.flatnonzero(over > 1.0 + _CLOSE)
-    rows = "; ".join(
-        f"{problem.devices[i]} needs {spent[i]:.5g} J and has {problem.budget_j[i]:g}: feasible "
-        f"with budget_j of at least {outwards(float(spent[i])):g}"
-        for i in late[:_NAMED]
-    )
-    more = f"; and {late.size - _NAMED} more devices" if late.size > _NAMED else ""
-    raise InfeasibleError(
-        f"energy budget: in {problem.rounds:g} rounds {rows}{more}",
+        said.append(
+            f"the fleet needs {spent.sum():.5g} J{idle} and fleet_budget_j is "
+            f"{problem.fleet_budget_j:g}"
+        )
+    idles = (over & (idle_j > problem.budget_j)).any()
+    idles |= over_fleet and float(idle_j.sum()) > problem.fleet_budget_j
+    below = "; a budget is below what idling takes" if idles else ""
+    return InfeasibleError(
+        f"energy budget: in {problem.rounds:g} rounds {'; '.join(said)}{below}",
         constraint="energy budget",
-        devices=[problem.devices[i] for i in late],
+        devices=[problem.devices[i] for i in np.flatnonzero(over)] or problem.devices,
+        remedies=[remedy] if remedy else [],
+        budget_needed_j=needed_j if remedy else None,
+        fleet_budget_needed_j=enough.fleet_budget_j if remedy and over_fleet else None,
     )
+
+
+def _enough(
+    problem: FimiProblem, used: Array, over: Flags, over_fleet: bool
+) -> tuple[FimiProblem, str]:
+    """The problem with larger budgets where they are too small, and the remedy in words."""
+    budget, texts = problem.budget_j, []
+    rows = np.flatnonzero(over)
+    if rows.size:
+        least = np.array([max(outwards(float(used[i])), problem.budget_j[i]) for i in rows])
+        budget = budget.copy()
+        alike = bool((budget == budget[0]).all())
+        if alike or rows.size > NAMED:
+            whose = "" if alike else " for every device that has one"
+            texts.append(f"budget_j of at least {least.max():g}{whose}")
+            budget = np.where(np.isfinite(budget), np.maximum(budget, least.max()), budget)
+        else:
+            each = [
+                f"of at least {j:g} for {problem.devices[i]}"
+                for i, j in zip(rows, least, strict=True)
+            ]
+            texts.append(f"budget_j {', '.join(each)}")
+            budget[rows] = least
+    fleet_j = problem.fleet_budget_j
+    if over_fleet:
+        fleet_j = max(outwards(float(used.sum())), fleet_j)
+        texts.append(f"fleet_budget_j of at least {fleet_j:g}")
+    changed = msgspec.structs.replace(problem, budget_j=budget, fleet_budget_j=fleet_j)
+    return changed, " together with ".join(texts)
+
+
+def _idling_j(problem: FimiProblem) -> Array:
+    """What each device takes at least in all rounds without training, J, (I,).
+
+    It idles as long as the slowest device needs for its least data, and receives and sends.
+    """
+    inner = InnerSolver(problem)
+    busy_s = inner.earliest_s + inner.radio.full_power_s(problem.bandwidth_hz)
+    shortest_s = float((problem.receive_s + busy_s).max())
+    per_round = problem.idle_power_w * shortest_s + problem.fixed_j
+    return np.asarray(problem.rounds * per_round)

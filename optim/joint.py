@@ -45,6 +45,8 @@ _NO_BAND = -LOG_LIMIT + 20.0
 """A price of the band whose logarithm is below this is none: there is more band than is used."""
 _TOO_SHORT = 50.0
 """The excess of a round's price of time where a device cannot work in so short a round."""
+_HASTIEST = 0.99 * _TOO_SHORT
+"""The excess of a round's price of time is at most this where devices can work."""
 _GUESS_ROWS, _GUESS_CELLS = 72, 60_000
 _CUTS_MAX = 60
 _REACH = 30.0
@@ -215,7 +217,7 @@ def _excesses(
         return short, wide, _TOO_SHORT
     worth_w = math.fsum(optima.time_price_w)
     hasty = math.log(worth_w / inner.round_w) if inner.round_w > 0 and worth_w > 0 else -_TOO_SHORT
-    return short, wide, max(min(hasty, _TOO_SHORT), -_TOO_SHORT)
+    return short, wide, max(min(hasty, _HASTIEST), -_TOO_SHORT)
 
 
 def _smooth(devices: DeviceSolver, inner: InnerSolver, start: Prices | None) -> Prices:
@@ -537,7 +539,7 @@ def _guess(inner: InnerSolver) -> Prices:
     mu = float(found.upload.log_multiplier[best])
     return Prices(
         lam if math.isfinite(lam) else 0.0,
-        mu if math.isfinite(mu) else -30.0,
+        min(mu, LOG_LIMIT / 2.0) if math.isfinite(mu) else -30.0,
         float(round_s[best]) if found.violation[best] == 0 else longest,
     )
 

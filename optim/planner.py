@@ -17,7 +17,6 @@ ones.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 import time
@@ -27,15 +26,17 @@ import numpy as np
 from msgspec.structs import replace
 
 from fimi.energy.cost_model import Array
-from fimi.optim.budgets import BudgetedOptimum, keep_budgets, spent_j
+from fimi.optim import budgets
+from fimi.optim.budgets import BudgetedOptimum, keep_budgets, limited, spent_j
 from fimi.optim.cross_entropy import Iteration, SearchResult, SearchSettings, minimise
-from fimi.optim.feasibility import Leanest, require_feasible, require_reachable_error
+from fimi.optim.feasibility import refusal, require_feasible, require_reachable_error
 from fimi.optim.inner import InnerSolver, SplitCosts
-from fimi.optim.joint import Prices, nearest_feasible, prices_of, solve
+from fimi.optim.joint import Prices, prices_of, solve
 from fimi.optim.lanes import EnergyWeights
+from fimi.optim.leanest import Leanest
 from fimi.optim.plans import Certified, DeviceShare, Plan, PlanStatus, SearchName, gap_percent
 from fimi.optim.problem import FimiProblem, InfeasibleError, Objective
-from fimi.optim.realise import RunnablePlan, Work, cost, realise, runnable
+from fimi.optim.realise import RunnablePlan, Work, cost, least_whole_work, realise, runnable
 from fimi.optim.splits import Z_REACH, SplitSpace, try_edges
 from fimi.optim.splits import Objective as SplitObjective
 from fimi.optim.steps import FEW, improve
@@ -46,6 +47,8 @@ _NEAR_DEVIATION = 0.02
 _NEAR_SAMPLES, _NEAR_SAMPLES_MAX, _NEAR_LEAST, _NEAR_ITERATIONS = 24, 80, 12, 25
 _NEAR_CELLS = 30_000
 """Candidates times lanes of an iteration that begins at the dual decomposition, at most."""
+_SETTLED_MAX = 300
+"""Fleets up to this size have their times and bands settled again after rounding."""
 _BETTER = 1e-9
 """A search has found a better plan if it saves this share of the energy."""
 _RETREATS = np.logspace(-4.0, 0.0, 17)
@@ -79,9 +82,46 @@ def plan(
         InfeasibleError: no plan meets the constraints.
     """
     settings = settings or SearchSettings()
+    try:
+        return _plan(problem, seed, settings, progress, start)
+    except InfeasibleError as error:
+        if not limited(problem):
+            raise
+        reason = error
+
+    def works(changed: FimiProblem) -> bool:
+        try:
+            _plan(changed, seed, replace(settings, certify=False), None, None)
+        except InfeasibleError:
+            return False
+        return True
+
+    if not isinstance(reason, _OverBudgetError):
+        raise refusal(problem, also=works) from None
+    free = replace(problem, budget_j=np.full(1, np.inf), fleet_budget_j=math.inf)
+    unlimited = _plan(free, seed, replace(settings, certify=False), None, None)
+    raise budgets.refusal(problem, reason.spent, _used_j(free, unlimited), works) from None
+
+
+class _OverBudgetError(InfeasibleError):
+    """The plans that were found use more than the budgets; ``spent``: J of each device, (I,)."""
+
+    def __init__(self, devices: tuple[str, ...], spent: Array) -> None:
+        super().__init__("energy budget", constraint="energy budget", devices=devices)
+        self.spent = spent
+
+
+def _plan(
+    problem: FimiProblem,
+    seed: int,
+    settings: SearchSettings,
+    progress: Progress | None,
+    start: Plan | None,
+) -> Plan:
     began = time.perf_counter()
     require_reachable_error(InnerSolver(problem))
     prices = _prices_of(start)
+    nearest: Array | None = None
     for tightened in _TIGHTENINGS:
         kept = keep_budgets(problem, start=prices, tightened=tightened)
         certified_s = time.perf_counter() - began
@@ -94,9 +134,19 @@ def plan(
                 work = better
                 if name == "dual decomposition":
                     name = "dual decomposition, then steps and samples"
+        if problem.size <= _SETTLED_MAX:
+            work = _settled(kept.inner, work, prices_of(kept.solution))
         fleet = runnable(kept.inner, work)
-        if _within_budgets(problem, fleet):
+        spent = _spent(problem, fleet)
+        if (spent <= problem.budget_j).all() and float(spent.sum()) <= problem.fleet_budget_j:
             break
+        if nearest is None or _above(problem, spent) < _above(problem, nearest):
+            nearest = spent
+        if not kept.holds and tightened == 1.0:
+            raise _OverBudgetError(problem.devices, nearest)
+    else:
+        assert nearest is not None
+        raise _OverBudgetError(problem.devices, nearest)
     search_s = time.perf_counter() - began - certified_s
     bounds = _bounds(problem, kept) if settings.certify else {}
     return _assemble(
@@ -191,31 +241,72 @@ def _runnable(inner: InnerSolver, found: SplitCosts) -> Work:
     def leanest() -> Leanest:
         return require_feasible(inner)
 
-    try:
-        return realise(inner, compute.samples[0], compute.lane[0], window_s, round_s, leanest)
-    except InfeasibleError:
-        lean = leanest()
+    work = realise(inner, compute.samples[0], compute.lane[0], window_s, round_s, leanest)
+    if work is not None:
+        return work
     longest = inner.problem.round_max_s
     for retreat in _RETREATS:
-        nearer = window_s + retreat * (lean.window_s - window_s)
+        nearer = window_s + retreat * (leanest().window_s - window_s)
         length = round_s + retreat * (longest - round_s)
         other = inner.evaluate(nearer[None], np.array([length]))
         if other.violation[0] == 0:
-            with contextlib.suppress(InfeasibleError):
-                return realise(
-                    inner, other.compute.samples[0], other.compute.lane[0], nearer, length, leanest
-                )
-    other_window, other = nearest_feasible(inner, lean.window_s, longest)
-    return realise(
-        inner, other.compute.samples[0], other.compute.lane[0], other_window, longest, leanest
+            samples, lane = other.compute.samples[0], other.compute.lane[0]
+            work = realise(inner, samples, lane, nearer, length, leanest)
+            if work is not None:
+                return work
+    return least_whole_work(inner)
+
+
+def _settled(inner: InnerSolver, work: Work, start: Prices) -> Work:
+    """The best speeds of laws and length of the round for the samples and steps of a plan.
+
+    Rounding moves each device's share of its time; with samples and steps given the problem is
+    convex, and solved as any other.
+    """
+    problem, lane = inner.problem, work.lane[0]
+    step = inner.lanes.step[lane]
+    speed = np.where(step >= 0, inner.lanes.highest_hz[lane], 0.0)
+    stepped = step >= 0
+    given = replace(
+        problem,
+        local_counts=work.samples[0].astype(np.int64)[:, None],
+        generated_max=np.zeros(problem.size),
+        error_max=math.inf,
+        frequency_min_hz=np.where(stepped, speed, problem.frequency_min_hz),
+        frequency_max_hz=np.where(stepped, speed, problem.frequency_max_hz),
+        frequency_steps_hz=tuple((float(f),) if f > 0 else () for f in speed),
+        step_power_w=tuple(
+            (watts[k],) if watts else ()
+            for watts, k in zip(problem.step_power_w, step, strict=True)
+        ),
+        step_names=(),
     )
+    try:
+        solution = solve(InnerSolver(given, inner.weights), start=replace(start, log_lam=-math.inf))
+    except InfeasibleError:  # by rounding
+        return work
+    frequency = solution.evaluation.compute.frequency_hz
+    better = Work(work.samples, work.lane, frequency, np.array([solution.round_s]))
+    return better if cost(inner, better).energy_j[0] < cost(inner, work).energy_j[0] else work
 
 
-def _within_budgets(problem: FimiProblem, fleet: RunnablePlan) -> bool:
-    """Whether a plan keeps the budgets of its problem."""
+def _spent(problem: FimiProblem, fleet: RunnablePlan) -> Array:
+    """What each device uses in all rounds, J, (I,)."""
     worn = fleet.compute_j + fleet.upload_j - problem.energy_per_bit_j * problem.payload_bits
-    spent = spent_j(problem, worn, fleet.samples.astype(float), fleet.round_s)
-    return bool((spent <= problem.budget_j).all()) and float(spent.sum()) <= problem.fleet_budget_j
+    return spent_j(problem, worn, fleet.samples.astype(float), fleet.round_s)
+
+
+def _above(problem: FimiProblem, spent: Array) -> float:
+    """How far what devices use is above the budgets: the largest ratio."""
+    return max(float((spent / problem.budget_j).max()), spent.sum() / problem.fleet_budget_j)
+
+
+def _used_j(problem: FimiProblem, plan: Plan) -> Array:
+    """What each device of a plan uses in all rounds, J, (I,)."""
+    worn = np.array([share.compute_j + share.upload_j for share in plan.devices])
+    worn = worn - problem.energy_per_bit_j * problem.payload_bits
+    samples = np.array([share.samples for share in plan.devices], float)
+    return spent_j(problem, worn, samples, plan.round_s)
 
 
 def _bounds(problem: FimiProblem, kept: BudgetedOptimum) -> dict[Objective, float]:

@@ -21,6 +21,7 @@ from fimi.energy.cost_model import Array, BoardModel, ComputeModel, speed_hz
 from fimi.energy.units import doubt, hint, refusal
 from fimi.errors import InputError, NoPlanError
 from fimi.optim.learning_curve import LearningCurve
+from fimi.optim.wording import named
 
 Constraint = Literal["deadline", "bandwidth", "learning error", "energy budget"]
 Objective = Literal["board", "dynamic"]
@@ -84,9 +85,16 @@ class InfeasibleError(NoPlanError, ValueError):
     Attributes:
         constraint: which constraint cannot be met.
         devices: the devices that cannot meet it; all of them if it concerns the whole fleet.
+        what: what is wrong, without the remedies.
+        remedies: what would make a plan possible, each alone, as it is printed.
         smallest_t_max_s: (I,) deadlines that would be enough, all else equal; ``None`` if none is.
         smallest_error_max: smallest Δ_max that can be met, all else equal; ``None`` if none can.
         bandwidth_needed_hz: smallest bandwidth that would be enough; ``None`` if none is.
+        generated_max_needed: D_gen_max that would be enough for the devices concerned.
+        together: Δ_max and the seconds by which every deadline must be later, which are enough
+            together; given where neither is alone.
+        budget_needed_j: a budget that would be enough for every device that is above its own, J.
+        fleet_budget_needed_j: the same for the fleet; both are needed where both are given.
     """
 
     def __init__(
@@ -95,16 +103,28 @@ class InfeasibleError(NoPlanError, ValueError):
         *,
         constraint: Constraint,
         devices: Sequence[str],
+        remedies: Sequence[str] = (),
         smallest_t_max_s: Array | None = None,
         smallest_error_max: float | None = None,
         bandwidth_needed_hz: float | None = None,
+        generated_max_needed: float | None = None,
+        together: tuple[float, float] | None = None,
+        budget_needed_j: float | None = None,
+        fleet_budget_needed_j: float | None = None,
     ) -> None:
-        super().__init__(message)
+        advice = f"; feasible with {', or '.join(remedies)}" if remedies else ""
+        super().__init__(message + advice)
         self.constraint: Constraint = constraint
+        self.what = message
+        self.remedies = tuple(remedies)
         self.devices = tuple(devices)
         self.smallest_t_max_s = smallest_t_max_s
         self.smallest_error_max = smallest_error_max
         self.bandwidth_needed_hz = bandwidth_needed_hz
+        self.generated_max_needed = generated_max_needed
+        self.together = together
+        self.budget_needed_j = budget_needed_j
+        self.fleet_budget_needed_j = fleet_budget_needed_j
 
 
 class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_only=True):
@@ -203,7 +223,7 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
             raise ProblemError("devices: the fleet is empty; a plan needs at least one device")
         if len(set(self.devices)) != count:
             twice = sorted({d for d in self.devices if self.devices.count(d) > 1})
-            raise ProblemError(f"devices: {', '.join(twice)} listed more than once")
+            raise ProblemError(f"devices: {named(twice)} listed more than once")
         if np.asarray(self.weights).size == 0:
             self._set("weights", np.full(count, 1.0 / count))
         for field in (*_POSITIVE, *_NON_NEGATIVE, *_LIMITS):
@@ -442,7 +462,7 @@ def from_boards(
     devices = tuple(boards)
     missing = [device for device in devices if device not in local_counts]
     if missing:
-        raise ProblemError(f"local_counts: nothing for {', '.join(missing)}")
+        raise ProblemError(f"local_counts: nothing for {named(missing)}")
     compute = [board.compute for board in boards.values()]
     links = [board.link for board in boards.values()]
     download_s = _column(download_bits / link.downlink_rate_bps for link in links)
@@ -450,7 +470,7 @@ def from_boards(
         late = [d for d, s in zip(devices, download_s, strict=True) if s >= deadline_s]
         worst = float(download_s.max())
         raise InfeasibleError(
-            f"deadline: {', '.join(late)} cannot receive the model within {deadline_s:.4g} s "
+            f"deadline: {named(late)} cannot receive the model within {deadline_s:.4g} s "
             f"(it takes {worst:.4g} s); a round must last longer than that",
             constraint="deadline",
             devices=late,

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 import time
 from typing import get_args
 
@@ -29,16 +28,19 @@ import numpy as np
 
 from fimi.energy.cost_model import Array
 from fimi.optim import planner, target
+from fimi.optim.budgets import limited
 from fimi.optim.cross_entropy import SearchSettings
 from fimi.optim.dual import dual
-from fimi.optim.feasibility import least_bandwidth, require_feasible
+from fimi.optim.feasibility import refusal
 from fimi.optim.inner import InnerSolver
 from fimi.optim.joint import JointSolution, Prices, prices_of, solve
 from fimi.optim.lanes import EnergyWeights, lanes_of, merged
+from fimi.optim.leanest import least_bandwidth
 from fimi.optim.plans import Plan, gap_percent
 from fimi.optim.problem import FimiProblem, InfeasibleError, Objective, ProblemError
 from fimi.optim.radio import Radio
 from fimi.optim.target import Choice, RoundsModel
+from fimi.optim.whole import exists, least_whole
 
 _SMALLEST_VALUE = 1e-6
 _TANGENTS_MAX = 40
@@ -85,8 +87,32 @@ def plan(
     if synthetic_value == 1.0 or not np.isfinite(problem.error_budget):
         return planner.plan(problem, seed=seed, settings=settings, progress=progress)
     settings = settings or SearchSettings()
+    try:
+        return _plan(problem, synthetic_value, seed, settings, progress)
+    except InfeasibleError as error:
+        if error.constraint == "energy budget" or not limited(problem):
+            raise
+
+    def works(changed: FimiProblem) -> bool:
+        try:
+            _plan(changed, synthetic_value, seed, settings, None)
+        except InfeasibleError:
+            return False
+        return True
+
+    raise refusal(problem, synthetic_value, also=works)
+
+
+def _plan(
+    problem: FimiProblem,
+    synthetic_value: float,
+    seed: int,
+    settings: SearchSettings,
+    progress: planner.Progress | None,
+) -> Plan:
     began = time.perf_counter()
     law, solution = _settle(problem, synthetic_value)
+    law = _whole_law(problem, synthetic_value, law)
     settled_s = time.perf_counter() - began
     found = planner.plan(law, seed=seed, settings=settings, progress=progress)
     whole = np.array([share.samples for share in found.devices], float)
@@ -208,44 +234,25 @@ def _settle(problem: FimiProblem, q: float) -> tuple[FimiProblem, JointSolution]
 
 
 def feasible_law(problem: FimiProblem, q: float) -> FimiProblem:
-    """Tangents under which a plan exists: where the error that time and band allow is least.
+    """Tangents under which a plan exists: at the plan that needs the least bandwidth.
 
     With q = 1 the problem itself is returned, unchecked.
 
     Raises:
-        InfeasibleError: the error is too large even there.
+        InfeasibleError: no plan in whole samples exists.
     """
     if q == 1.0 or not np.isfinite(problem.error_budget):
         return problem
-    most = problem.local_samples + problem.generated_max
-    best = problem.error(effective(problem, q, most))
-    if np.isfinite(best) and best > problem.error_max * (1.0 + _SLACK):
-        raise InfeasibleError(
-            f"learning error: error_max is {problem.error_max:.6g}, but with all the synthetic "
-            f"data that generated_max allows, each sample worth {q:g} real ones, the mean error is "
-            f"still {best:.6g}; feasible with error_max of at least {best:.6g}, a larger "
-            "generated_max, or a better generator",
-            constraint="learning error",
-            devices=problem.devices,
-            smallest_error_max=best,
-        )
-    law = tangent(problem, q, most)
-    per_sample_s = problem.cycles_per_pass / problem.frequency_max_hz
-    least = math.inf
-    for _ in range(_TANGENTS_MAX):
-        if least_bandwidth(law).bandwidth_hz <= problem.bandwidth_hz * (1.0 + _SLACK):
-            return law
-        lean = least_bandwidth(law, band_limit_hz=problem.bandwidth_hz)
-        if not lean.error < least * (1.0 - _SLACK):
-            break
-        least = lean.error
-        law = tangent(problem, q, lean.window_s / per_sample_s)
-    try:
-        require_feasible(InnerSolver(law))
-    except InfeasibleError as error:
-        error.args = (f"{error}; a synthetic sample counts as {q:g} real ones (synthetic_value)",)
-        raise
-    return law
+    if not exists(problem, q):
+        raise refusal(problem, q)
+    return tangent(problem, q, least_bandwidth(problem, synthetic_value=q).samples)
+
+
+def _whole_law(problem: FimiProblem, q: float, law: FimiProblem) -> FimiProblem:
+    """Tangents under which whole samples have a plan: the given ones, else at the leanest plan."""
+    if exists(law):
+        return law
+    return tangent(problem, q, least_whole(problem, q, enough_hz=problem.bandwidth_hz).samples)
 
 
 def _bound(

@@ -4,24 +4,32 @@
 2. :func:`realise` gives each device its speed for them and solves (P3) again. Where devices have
    steps, :mod:`fimi.optim.steps` then looks for a better choice of steps, samples and length of the
    round.
+3. :func:`least_whole_work` is the last resort: if any plan in whole samples exists, there is one on
+   the samples that need the least bandwidth.
 
 docs/model.md, section "What a fleet can run".
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Callable
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
 from fimi.energy.cost_model import Array, OperatingPoint
 from fimi.optim.categories import fill
-from fimi.optim.feasibility import Leanest, require_feasible
+from fimi.optim.feasibility import refusal
 from fimi.optim.inner import InnerSolver, UploadSolution
+from fimi.optim.joint import solve
+from fimi.optim.leanest import Leanest
 from fimi.optim.plans import DeviceShare
 from fimi.optim.problem import FimiProblem, InfeasibleError
+from fimi.optim.whole import least_whole
 
 Samples = NDArray[np.int64]
 Rows = NDArray[np.intp]
@@ -171,43 +179,79 @@ def realise(
     window_s: Array,
     round_s: float,
     leanest: Callable[[], Leanest],
-) -> Work:
+) -> Work | None:
     """The work of a plan with D and windows in real numbers, (I,) each: one candidate.
 
     ``leanest`` gives the plan that needs the least bandwidth; it is used if rounding up needs more
-    time than there is.
+    time than there is. ``None``: no split that was tried has room for whole samples.
+    """
+    whole = whole_samples(inner, samples, window_s).astype(float)
+    work = _nearest(inner, whole, lane, window_s, round_s)
+    if work is not None:
+        return work
+    longest = inner.problem.round_max_s
+    windows = window_s + _BLENDS[:, None] * (leanest().window_s - window_s)
+    return _best(inner, _work(inner, whole, windows, round_s + _BLENDS * (longest - round_s)))
+
+
+def least_whole_work(inner: InnerSolver) -> Work:
+    """Work on the whole samples that need the least bandwidth: the last resort of every plan.
+
+    Speeds, band and length of the round are those of least energy for these samples.
 
     Raises:
-        InfeasibleError: no split that was tried has room for whole samples.
+        InfeasibleError: no plan in whole samples exists.
     """
     problem = inner.problem
-    whole = whole_samples(inner, samples, window_s).astype(float)
+    whole = least_whole(problem, enough_hz=problem.bandwidth_hz)
+    if whole.bandwidth_hz > problem.bandwidth_hz * (1.0 + _SLACK):
+        raise refusal(problem)
+    samples = whole.samples
+    cycles = problem.cycles_per_pass * samples
+    fixed = msgspec.structs.replace(
+        problem,
+        local_counts=samples.astype(np.int64)[:, None],
+        generated_max=np.zeros(problem.size),
+        error_max=math.inf,
+    )
+    found: list[Work] = []
+    with contextlib.suppress(InfeasibleError):  # by rounding, where there is one plan only
+        solution = solve(InnerSolver(fixed, inner.weights))
+        chosen = solution.evaluation.compute
+        work = _nearest(inner, samples, chosen.lane[0], chosen.time_s[0], solution.round_s)
+        found = [work] if work is not None else []
+    at_once = cycles / problem.frequency_max_hz
+    work = _best(inner, _work(inner, samples, at_once[None], np.array([problem.round_max_s])))
+    found += [work] if work is not None else []
+    if not found:
+        raise refusal(problem)
+    return min(found, key=lambda each: cost(inner, each).energy_j[0])
+
+
+def _nearest(
+    inner: InnerSolver, samples: Array, lane: Rows, window_s: Array, round_s: float
+) -> Work | None:
+    """The best work on whole samples, (I,), at windows and a length of the round, or next to it."""
     rounds = np.array([round_s])
     if inner.free_round:  # rounding up may take a little more time than a tight round has
-        rounds = np.minimum(round_s * _STRETCHES, problem.round_max_s)
+        rounds = np.minimum(round_s * _STRETCHES, inner.problem.round_max_s)
     windows = np.repeat(window_s[None], len(rounds), axis=0)
-    works = [_work(inner, whole, windows, rounds, lane), _work(inner, whole, windows, rounds)]
-    costs = [cost(inner, work) for work in works]
-    if not any(np.isfinite(each.energy_j).any() for each in costs):
-        blends = window_s + _BLENDS[:, None] * (leanest().window_s - window_s)
-        rounds = round_s + _BLENDS * (problem.round_max_s - round_s)
-        works = [_work(inner, whole, blends, rounds)]
-        costs = [cost(inner, works[0])]
-    energies = np.concatenate([each.energy_j for each in costs])
-    first = int(np.argmin(energies))
-    if not np.isfinite(energies[first]):
-        raise InfeasibleError(
-            "learning error: plans exist with fractions of samples, but rounded to whole samples "
-            "they run out of time or bandwidth; a slightly larger error_max, t_max_s or "
-            "bandwidth_hz is feasible",
-            constraint="learning error",
-            devices=problem.devices,
-        )
+    return _best(
+        inner,
+        _work(inner, samples, windows, rounds, lane),
+        _work(inner, samples, windows, rounds),
+    )
+
+
+def _best(inner: InnerSolver, *works: Work) -> Work | None:
+    """The candidate of least energy; ``None`` if none is feasible."""
+    best, best_j = None, math.inf
     for work in works:
-        if first < len(work.samples):
-            return work.row(first)
-        first -= len(work.samples)
-    raise AssertionError
+        energies = cost(inner, work).energy_j
+        first = int(np.argmin(energies))
+        if energies[first] < best_j:
+            best, best_j = work.row(first), float(energies[first])
+    return best
 
 
 def _work(
@@ -284,16 +328,3 @@ def runnable(inner: InnerSolver, work: Work) -> RunnablePlan:
         power_w=np.minimum(upload.power_w[0], problem.transmit_power_max_w),
         round_s=round_s,
     )
-
-
-def leanest_plan(inner: InnerSolver) -> RunnablePlan:
-    """The runnable plan at the time splits of least bandwidth.
-
-    Raises:
-        InfeasibleError: there is none in real numbers, or none in whole samples.
-    """
-    lean = require_feasible(inner)
-    found = inner.evaluate(lean.window_s[None]).compute
-    longest = inner.problem.round_max_s
-    work = realise(inner, found.samples[0], found.lane[0], lean.window_s, longest, lambda: lean)
-    return runnable(inner, work)

@@ -40,7 +40,7 @@ FEW = 3
 """Fleets up to this size have the whole samples around the best ones tried as well."""
 _AROUND = np.array([-21, -13, -8, -5, -3, -2, -1, 0, 1, 2, 3, 5, 8, 13, 21], float)
 """By how many samples all but one device are moved."""
-_CHOICES_AROUND, _AGAIN = 24, 6
+_CHOICES_AROUND, _AGAIN = 8, 6
 _LENGTHS = np.array([1.0, 0.97, 1.03])
 _POLISH = np.linspace(-1.0, 1.0, 21)
 _POLISH_WIDTHS = (0.05, 0.006, 0.0006)

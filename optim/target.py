@@ -20,17 +20,20 @@ import numpy as np
 from msgspec import Struct
 
 from fimi.energy.units import hint
-from fimi.optim.budgets import keep_budgets
-from fimi.optim.feasibility import least_bandwidth
-from fimi.optim.inner import InnerSolver
+from fimi.optim import budgets
+from fimi.optim.budgets import keep_budgets, limited, used_j
+from fimi.optim.feasibility import refusal
 from fimi.optim.joint import JointSolution, prices_of
+from fimi.optim.leanest import least_bandwidth
 from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError
-from fimi.optim.realise import leanest_plan
 from fimi.optim.roots import root_between
+from fimi.optim.whole import exists
 
 _RESOLUTION = 1e-3
 """Resolution of log(Δ_max − δ0). At a minimum the error grows with its square."""
 _MARGIN = 1e-3
+_ROOM = 1.02
+"""Room for whole samples in budgets that are enough."""
 
 
 class RoundsModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -158,6 +161,8 @@ def choose(problem: FimiProblem, accuracy: float, *, rounds: RoundsModel | None 
             kept = keep_budgets(trial, start=prices_of(last[-1]) if last else None)
         except InfeasibleError:
             return math.inf, -1.0  # too little error
+        if not kept.holds:
+            return math.inf, -1.0
         solution = kept.solution
         last.append(solution)
         energy_j = kept.energy_j(trial)
@@ -185,12 +190,7 @@ def choose(problem: FimiProblem, accuracy: float, *, rounds: RoundsModel | None 
     low, high = _excess_range(problem)
     _least(total, math.log(low), math.log(high))
     if not trials:
-        raise InfeasibleError(
-            "deadline: no Δ_max has a plan within these deadlines and this bandwidth; "
-            "raise t_max_s or bandwidth_hz",
-            constraint="deadline",
-            devices=problem.devices,
-        )
+        raise _no_choice(problem, accuracy, model)
     best = min(trials, key=lambda trial: trial.total_j)
     error_max = _with_room(problem, best)
     if error_max != best.error_max:
@@ -203,13 +203,32 @@ def choose(problem: FimiProblem, accuracy: float, *, rounds: RoundsModel | None 
     )
 
 
+def _no_choice(problem: FimiProblem, accuracy: float, rounds: RoundsModel) -> InfeasibleError:
+    """The error where no Δ_max has a plan, not even that of the local data alone."""
+    largest = msgspec.structs.replace(problem, error_max=_local_error(problem))
+    if not limited(problem) or not exists(largest):
+        return refusal(largest)
+    free = msgspec.structs.replace(
+        problem, budget_j=np.full(problem.size, np.inf), fleet_budget_j=math.inf
+    )
+    chosen = choose(free, accuracy, rounds=rounds)
+    used = _ROOM * used_j(chosen.apply(free), keep_budgets(chosen.apply(free)).solution)
+
+    def works(changed: FimiProblem) -> bool:
+        try:
+            choose(changed, accuracy, rounds=rounds)
+        except InfeasibleError:
+            return False
+        return True
+
+    return budgets.refusal(chosen.apply(problem), used, used, works)
+
+
 def _with_room(problem: FimiProblem, best: TargetTrial) -> float:
     """Δ_max of the best trial, or the next above it for which whole samples have a plan.
 
     Close to the smallest Δ_max that can be met, only fractions of samples are feasible. Steps
-    upwards start at a thousandth of Δ_max and double, up to the Δ of the local data alone. Whole
-    samples are tried at the time splits of least bandwidth, the last resort of every plan, so that
-    the result does not depend on the seed or the search of the plan that follows.
+    upwards start at a thousandth of Δ_max and double, up to the Δ of the local data alone.
 
     Raises:
         InfeasibleError: no larger Δ_max has such a plan either.
@@ -218,15 +237,12 @@ def _with_room(problem: FimiProblem, best: TargetTrial) -> float:
     error_max, step = best.error_max, _MARGIN * best.error_max
     while True:
         changed = msgspec.structs.replace(problem, error_max=error_max)
-        try:
-            leanest_plan(InnerSolver(changed))
-        except InfeasibleError:
-            if error_max >= largest:
-                raise
-            error_max = min(error_max + step, largest)
-            step *= 2.0
-        else:
+        if exists(changed):
             return error_max
+        if error_max >= largest:
+            raise refusal(changed)
+        error_max = min(error_max + step, largest)
+        step *= 2.0
 
 
 def _excess_range(problem: FimiProblem) -> tuple[float, float]:

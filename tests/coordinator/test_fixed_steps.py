@@ -77,8 +77,21 @@ class TestLeastSynthetic:
         assert made.sum() == best
 
     def test_more_than_may_be_given(self) -> None:
-        with pytest.raises(InfeasibleError, match=r"raise plan\.error_max"):
-            least_synthetic(problem([[5, 5]], error_max=0.03, most=10))
+        given = problem([[5, 5]], error_max=0.1, most=10)
+        with pytest.raises(InfeasibleError, match="with 10 synthetic samples") as caught:
+            least_synthetic(given)
+        least, most = caught.value.smallest_error_max, caught.value.generated_max_needed
+        assert least is not None
+        assert most is not None
+        least_synthetic(msgspec.structs.replace(given, error_max=least))
+        least_synthetic(msgspec.structs.replace(given, generated_max=np.asarray(most)))
+        with pytest.raises(InfeasibleError):
+            least_synthetic(msgspec.structs.replace(given, generated_max=np.asarray(most - 1)))
+
+    def test_an_error_below_the_floor_is_reached_with_no_amount(self) -> None:
+        with pytest.raises(InfeasibleError) as caught:
+            least_synthetic(problem([[5, 5]], error_max=1e-9, most=10))
+        assert caught.value.generated_max_needed is None
 
     def test_without_a_limit_there_are_none(self) -> None:
         assert least_synthetic(tfl(problem([[5, 5], [1, 0]]))).tolist() == [0, 0]

@@ -117,8 +117,8 @@ def test_a_frequency_that_cannot_be_set_is_not_planned_away(strategy: str) -> No
 def test_fimi_fills_what_is_missing_and_tfl_fills_nothing() -> None:
     fleet_profiles = profiles()
     shares = {}
-    for name, strategy in STRATEGIES.items():
-        problem = make_problem(fleet_profiles, SETTINGS, strategy, model_bytes=MODEL_BYTES)
+    for name in ("fimi", "tfl"):
+        problem = make_problem(fleet_profiles, SETTINGS, STRATEGIES[name], model_bytes=MODEL_BYTES)
         shares[name] = plan(problem, seed=0, settings=SearchSettings(iterations=40)).devices
     assert all(sum(share.synthetic_counts) == 0 for share in shares["tfl"])
     lacking = next(share for share in shares["fimi"] if share.device == "device-3")

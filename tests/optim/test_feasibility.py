@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fimi.optim.feasibility import least_bandwidth, require_feasible, time_windows
+from fimi.optim.feasibility import require_feasible, time_windows
 from fimi.optim.inner import InnerSolver
+from fimi.optim.leanest import least_bandwidth
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.problem import FimiProblem, InfeasibleError
 from tests.optim.truth_costs import cost_of

@@ -12,6 +12,7 @@ import pytest
 from fimi.optim.planner import plan
 from fimi.optim.problem import InfeasibleError, tfl
 from fimi.optim.unplanned import equal_shares
+from tests.optim.remedies import followed
 
 
 def test_by_hand(fleet: Any) -> None:
@@ -51,10 +52,23 @@ def test_never_less_energy_than_the_plan(fleet: Any, seed: int) -> None:
     assert found.energy_j >= bound_j
 
 
-def test_too_late_says_who_and_by_how_much(fleet: Any) -> None:
-    problem = msgspec.structs.replace(tfl(fleet(0, 3)), t_max_s=np.array([60.0, 0.1, 60.0]))
-    with pytest.raises(InfeasibleError, match=r"device-1 cannot train.*s more a round") as caught:
+def test_too_late_says_who_and_the_remedies_work_as_printed(fleet: Any) -> None:
+    given = msgspec.structs.replace(tfl(fleet(0, 3)), t_max_s=np.array([60.0, 25.0, 60.0]))
+    problem = msgspec.structs.replace(given, bandwidth_hz=1e5)
+    with pytest.raises(InfeasibleError, match=r"cannot train and send in time") as caught:
         equal_shares(problem)
     assert caught.value.constraint == "deadline"
-    longer = msgspec.structs.replace(problem, t_max_s=caught.value.smallest_t_max_s)
-    assert len(equal_shares(longer).devices) == 3
+    remedies = list(followed(problem, str(caught.value)))
+    assert len(remedies) == 2
+    for _, changed in remedies:
+        assert len(equal_shares(changed).devices) == 3
+
+
+def test_no_band_helps_a_device_that_is_too_slow(fleet: Any) -> None:
+    problem = msgspec.structs.replace(tfl(fleet(0, 3)), t_max_s=np.array([60.0, 0.1, 60.0]))
+    with pytest.raises(InfeasibleError, match=r"device-1 cannot train") as caught:
+        equal_shares(problem)
+    assert caught.value.devices == ("device-1",)
+    ((words, changed),) = followed(problem, str(caught.value))
+    assert "deadline" in words
+    equal_shares(changed)

@@ -1,0 +1,228 @@
+"""What would make a plan possible: for each limit alone, the smallest change with which one exists.
+
+A remedy holds for the plan that runs. It is computed in real numbers, rounded outwards to a short
+decimal, and then tried as it is printed: a plan in whole samples must exist with it
+(:func:`fimi.optim.whole.exists`), and whatever else the caller asks for. A limit that cannot help
+alone is not named.
+
+* :func:`remedies`  the remedies of a problem without a plan
+* :class:`Remedies` the result
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from fimi.optim.leanest import least_bandwidth
+from fimi.optim.problem import FimiProblem
+from fimi.optim.whole import FullSpeed, exists, least_whole
+from fimi.optim.wording import named, outwards, smallest
+
+Check = Callable[[FimiProblem], bool]
+
+_TIME_FIRST, _TIME_LEAST = 1e-3, 1e-6
+"""Later deadlines that are tried first, relative to the longest one."""
+_TIME_FINE = 1e-5
+_DOUBLINGS = 60
+_LOOSER = (1.0, 1.1, 1.5, 3.0)
+"""Factors on a remedy that is enough for the limits but not for what else is asked for."""
+_MADE_MAX = 2**40
+
+
+class Remedies(Struct, frozen=True, kw_only=True):
+    """What would make a plan possible, each alone; ``None`` for what does not help.
+
+    Attributes:
+        extra_s: by how much every deadline must be later, s.
+        error_max: Δ_max.
+        bandwidth_hz: B.
+        generated_max: D_gen_max of the devices that are concerned.
+        together: Δ_max and seconds for every deadline, where neither is enough alone.
+        texts: these as they are printed.
+    """
+
+    extra_s: float | None = None
+    error_max: float | None = None
+    bandwidth_hz: float | None = None
+    generated_max: float | None = None
+    together: tuple[float, float] | None = None
+    texts: tuple[str, ...] = ()
+
+
+def remedies(
+    problem: FimiProblem, synthetic_value: float = 1.0, *, also: Check | None = None
+) -> Remedies:
+    """The remedies of a problem without a plan.
+
+    Args:
+        problem: the problem.
+        synthetic_value: q, what a synthetic sample is worth in real ones.
+        also: what must hold besides; tried with few problems that have a plan.
+    """
+    find = _Finder(problem, synthetic_value, also)
+    extra_s, error_max, bandwidth_hz = find.extra_s(), find.error_max(), find.bandwidth_hz()
+    concerned, generated = find.generated_max()
+    texts = []
+    if extra_s is not None:
+        texts.append(f"every deadline extended by {extra_s:g} s")
+    if error_max is not None:
+        texts.append(f"error_max of at least {error_max:g}")
+    if bandwidth_hz is not None:
+        texts.append(f"bandwidth_hz of at least {bandwidth_hz:g}")
+    if generated is not None:
+        texts.append(f"generated_max of at least {generated:g}{concerned}")
+    both = None if texts else find.error_max_and_extra_s()
+    if both is not None:
+        texts.append(
+            f"error_max of at least {both[0]:g} together with every deadline extended by "
+            f"{both[1]:g} s"
+        )
+    return Remedies(
+        extra_s=extra_s,
+        error_max=error_max,
+        bandwidth_hz=bandwidth_hz,
+        generated_max=generated,
+        together=both,
+        texts=tuple(texts),
+    )
+
+
+class _Finder:
+    """Finds the remedies of one problem."""
+
+    def __init__(self, problem: FimiProblem, value: float, also: Check | None) -> None:
+        self._problem = problem
+        self._value = value
+        self._also = also
+        fleet = FullSpeed(problem, value)
+        most = problem.local_samples + problem.generated_max
+        self._without = (fleet.low > most).nonzero()[0]
+        """Devices whose error counts and that can have no data."""
+        self._reachable = (
+            not self._without.size
+            and not fleet.error(np.maximum(most, fleet.low)).sum() > fleet.limit
+        )
+        alone = math.inf
+        if (fleet.high >= fleet.low).all():
+            alone = float(fleet.band_hz(fleet.low).sum())
+        self._sends = alone <= problem.bandwidth_hz and not self._without.size
+        self._binds = fleet.constrained
+        self._bound_by_data = fleet.constrained and not self._reachable
+
+    def extra_s(self) -> float | None:
+        """By how much every deadline must be later."""
+        if not self._reachable:
+            return None
+        problem = self._problem
+
+        def later(extra_s: float) -> FimiProblem:
+            return msgspec.structs.replace(problem, t_max_s=problem.t_max_s + extra_s)
+
+        longest = float(problem.t_max_s.max())
+        low, high = 0.0, _TIME_FIRST * longest
+        if self._real(problem):
+            high = _TIME_LEAST * longest
+        else:
+            for _ in range(_DOUBLINGS):
+                if self._real(later(high)):
+                    break
+                low, high = high, 2.0 * high
+            while high - low > _TIME_FINE * high:
+                middle = (low + high) / 2.0
+                low, high = (low, middle) if self._real(later(middle)) else (middle, high)
+        return self._tried(smallest(high, lambda extra_s: self._exists(later(extra_s))), later)
+
+    def error_max(self) -> float | None:
+        """The smallest Δ_max."""
+        if not (self._binds and self._sends):
+            return None
+        problem = self._problem
+        lean = least_bandwidth(
+            problem, band_limit_hz=problem.bandwidth_hz, synthetic_value=self._value
+        )
+        estimate = problem.error_max
+        if math.isfinite(lean.error):
+            estimate = max(estimate, lean.error * (1.0 - 1e-9) + problem.error_floor)
+
+        def with_error(error_max: float) -> FimiProblem:
+            return msgspec.structs.replace(problem, error_max=error_max)
+
+        return self._tried(smallest(estimate, lambda e: self._exists(with_error(e))), with_error)
+
+    def bandwidth_hz(self) -> float | None:
+        """The smallest B."""
+        if not self._reachable:
+            return None
+        problem = self._problem
+        needed = least_whole(problem, self._value).bandwidth_hz
+        if not math.isfinite(needed):
+            return None
+
+        def with_band(band_hz: float) -> FimiProblem:
+            return msgspec.structs.replace(problem, bandwidth_hz=band_hz)
+
+        return self._tried(smallest(needed, lambda b: self._exists(with_band(b))), with_band)
+
+    def generated_max(self) -> tuple[str, float | None]:
+        """Which devices are to be given more synthetic data, and the smallest D_gen_max."""
+        problem = self._problem
+        if not self._bound_by_data or problem.error_budget <= 0.0:
+            return "", None
+        rows = self._without if self._without.size else np.arange(problem.size)
+        concerned = ""
+        if self._without.size:
+            concerned = f" for {named([problem.devices[i] for i in rows])}"
+
+        def with_made(made: float) -> FimiProblem:
+            most = problem.generated_max.copy()
+            most[rows] = np.maximum(most[rows], made)
+            return msgspec.structs.replace(problem, generated_max=most)
+
+        def holds(made: float) -> bool:
+            return self._exists(with_made(made))
+
+        low, high = 0.0, 1.0
+        while not holds(high):
+            low, high = high, 2.0 * high
+            if high > _MADE_MAX:
+                return "", None
+        while high - low > 1.0:
+            middle = float((low + high) // 2.0)
+            low, high = (low, middle) if holds(middle) else (middle, high)
+        return concerned, self._tried(outwards(high), with_made)
+
+    def error_max_and_extra_s(self) -> tuple[float, float] | None:
+        """The smallest Δ_max that all the data allows, and by how much deadlines must be later."""
+        problem = self._problem
+        if not self._bound_by_data or self._without.size:
+            return None
+        fleet = FullSpeed(problem, self._value)
+        most = float(fleet.error(problem.local_samples + problem.generated_max).sum())
+        error_max = outwards(most + problem.error_floor)
+        allowed = msgspec.structs.replace(problem, error_max=error_max)
+        extra_s = _Finder(allowed, self._value, self._also).extra_s()
+        return None if extra_s is None else (error_max, extra_s)
+
+    def _real(self, problem: FimiProblem) -> bool:
+        """Whether a plan in real numbers of samples exists."""
+        lean = least_bandwidth(problem, synthetic_value=self._value)
+        return lean.bandwidth_hz <= problem.bandwidth_hz
+
+    def _exists(self, problem: FimiProblem) -> bool:
+        return exists(problem, self._value)
+
+    def _tried(self, value: float | None, change: Callable[[float], FimiProblem]) -> float | None:
+        """The value, or one a little larger, with which everything holds that is asked for."""
+        if value is None or self._also is None:
+            return value
+        for factor in _LOOSER:
+            tried = outwards(value * factor)
+            changed = change(tried)
+            if self._exists(changed) and self._also(changed):
+                return tried
+        return None
