@@ -19,6 +19,7 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from fimi.energy.cost_model import Array
@@ -31,6 +32,10 @@ from fimi.optim.wording import NAMED, listed, outwards
 Flags = NDArray[np.bool_]
 
 _ITERATIONS = 60
+_POWER, _DAMPING = 4.0, 0.5
+"""1 + θ is multiplied by this power of what is used over what may be; less after each reversal."""
+_SETTLED = 0.2
+"""Where devices have steps, what they use jumps with θ. At powers below this θ is at a jump."""
 _CLOSE = 2e-5
 _WEIGHT_MAX = 1e7
 _STALLED = 8
@@ -52,6 +57,7 @@ class BudgetedOptimum(Struct, frozen=True, eq=False):
         fleet_price: θ of the fleet's budget.
         charges_j: what is taken off a bound on the weighted objective for one on the objective, J
             in a round.
+        bound_j: no plan that keeps the budgets takes less of the objective, J in a round.
     """
 
     holds: bool
@@ -60,6 +66,7 @@ class BudgetedOptimum(Struct, frozen=True, eq=False):
     device_prices: Array
     fleet_price: float
     charges_j: float
+    bound_j: float
 
     def energy_j(self, problem: FimiProblem) -> float:
         """The objective of the optimum in a round, every joule counted as the problem does, J."""
@@ -101,7 +108,11 @@ def keep_budgets(
     theta, fleet = np.zeros(problem.size), 0.0
     device_j = problem.budget_j * tightened
     fleet_j = problem.fleet_budget_j * tightened
+    power, fleet_power = np.full(problem.size, _POWER), _POWER
+    above, fleet_above = np.ones(problem.size, bool), True
     nearest, nearest_over, stalled = None, math.inf, 0
+    best: BudgetedOptimum | None = None
+    bound_j = -math.inf
     most_j = _most_j(problem) if limited(problem) else math.inf
     for _ in range(_ITERATIONS if limited(problem) else 1):
         weights = EnergyWeights(base.dynamic + theta + fleet, base.board + theta + fleet)
@@ -114,26 +125,36 @@ def keep_budgets(
             fleet > 0 and over_fleet < 1.0 - 10.0 * _CLOSE
         )
         kept = bool((over <= 1.0 + _CLOSE).all()) and over_fleet <= 1.0 + _CLOSE
-        result = BudgetedOptimum(
-            kept, inner, solution, theta, fleet, _charges_j(problem, theta, fleet)
+        charges_j = _charges_j(problem, theta, fleet)
+        bound_j = max(bound_j, solution.bound_j - charges_j)
+        result = BudgetedOptimum(kept, inner, solution, theta, fleet, charges_j, bound_j)
+        if kept and (best is None or result.energy_j(problem) < best.energy_j(problem)):
+            best = result
+        at_jump = not inner.lanes.single and (
+            max(float(power[theta > 0].max(initial=0.0)), fleet_power * (fleet > 0)) < _SETTLED
         )
-        if kept and not loose:
-            return result
-        if not kept and solution.bound_j - result.charges_j > most_j:
+        if kept and (not loose or at_jump):
+            break
+        if not kept and bound_j > most_j:
             return result  # proved: every plan that keeps the budgets takes more than any plan can
         most_over = max(float(over.max()), over_fleet)
         stalled = 0 if kept or most_over < nearest_over * (1.0 - _CLOSE) else stalled + 1
-        if nearest is None or kept or (most_over < nearest_over and not nearest.holds):
+        if nearest is None or most_over < nearest_over:
             nearest, nearest_over = result, most_over
-        if stalled > _STALLED and not nearest.holds:
+        if stalled > _STALLED and best is None:
             break
-        theta = np.maximum((1.0 + theta) * over**4.0 - 1.0, 0.0)
-        fleet = max((1.0 + fleet) * over_fleet**4.0 - 1.0, 0.0)
+        # Where what is used goes from above a budget to below it or back, θ moves less.
+        power = np.where((over > 1.0) == above, power, _DAMPING * power)
+        fleet_power *= 1.0 if (over_fleet > 1.0) == fleet_above else _DAMPING
+        above, fleet_above = over > 1.0, over_fleet > 1.0
+        theta = np.maximum((1.0 + theta) * over**power - 1.0, 0.0)
+        fleet = max((1.0 + fleet) * over_fleet**fleet_power - 1.0, 0.0)
         start = prices_of(solution)
         if max(float(theta.max(initial=0.0)), fleet) > _WEIGHT_MAX:
             break
-    assert nearest is not None
-    return nearest
+    found = best or nearest
+    assert found is not None
+    return replace(found, bound_j=bound_j)
 
 
 def _most_j(problem: FimiProblem) -> float:

@@ -122,8 +122,10 @@ def _plan(
     require_reachable_error(InnerSolver(problem))
     prices = _prices_of(start)
     nearest: Array | None = None
+    proved = kept = keep_budgets(problem, start=prices)
     for tightened in _TIGHTENINGS:
-        kept = keep_budgets(problem, start=prices, tightened=tightened)
+        if tightened < 1.0:
+            kept = keep_budgets(problem, start=prices_of(proved.solution), tightened=tightened)
         certified_s = time.perf_counter() - began
         found, name, result = _search(kept, seed, settings, progress)
         work = _runnable(kept.inner, found)
@@ -148,10 +150,10 @@ def _plan(
         assert nearest is not None
         raise _OverBudgetError(problem.devices, nearest)
     search_s = time.perf_counter() - began - certified_s
-    bounds = _bounds(problem, kept) if settings.certify else {}
+    bounds = _bounds(problem, proved) if settings.certify else {}
     return _assemble(
         problem,
-        kept,
+        proved,
         fleet,
         found,
         result,
@@ -312,7 +314,7 @@ def _used_j(problem: FimiProblem, plan: Plan) -> Array:
 
 def _bounds(problem: FimiProblem, kept: BudgetedOptimum) -> dict[Objective, float]:
     """Certified bounds on both energies of every plan; that of the objective knows the budgets."""
-    own = max(kept.solution.bound_j - kept.charges_j, 0.0)
+    own = max(kept.bound_j, 0.0)
     other: Objective = "dynamic" if problem.objective == "board" else "board"
     second = solve(
         InnerSolver(problem, EnergyWeights.of(problem, other)), start=prices_of(kept.solution)
