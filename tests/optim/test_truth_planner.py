@@ -48,7 +48,7 @@ def is_nearly_the_best(problem: FimiProblem, found: Plan) -> None:
 
 
 @given(problems((1, 12), processors="laws", budgets=False))
-@settings(max_examples=30)
+@settings(max_examples=20)
 def test_laws_plan_and_bound_are_the_programs_optimum(drawn: Problem) -> None:
     problem, _ = drawn
     program = solve_program(problem)
@@ -60,7 +60,7 @@ def test_laws_plan_and_bound_are_the_programs_optimum(drawn: Problem) -> None:
 
 
 @given(problems((2, 2), budgets=False))
-@settings(max_examples=20)
+@settings(max_examples=12)
 def test_two_devices_of_any_kind(drawn: Problem) -> None:
     problem, _ = drawn
     found = plan(problem, seed=0)
@@ -70,7 +70,7 @@ def test_two_devices_of_any_kind(drawn: Problem) -> None:
 
 @pytest.mark.parametrize("processors", ["steps", "points"])
 @given(SEEDS)
-@settings(max_examples=8)
+@settings(max_examples=5)
 def test_three_devices_with_steps(processors: str, seed: int) -> None:
     kind = any_kind(seed, processors=processors, budgets=False, generated_max=20)
     problem, _ = planted(seed, 3, kind)
@@ -81,7 +81,7 @@ def test_three_devices_with_steps(processors: str, seed: int) -> None:
 
 @pytest.mark.slow
 @given(SEEDS)
-@settings(max_examples=6)
+@settings(max_examples=4)
 def test_budgets(seed: int) -> None:
     problem, _ = planted(seed, 2, any_kind(seed, budgets=True, generated_max=6))
     found = plan(problem, seed=0)
@@ -91,7 +91,7 @@ def test_budgets(seed: int) -> None:
 
 
 @given(problems((1, 2), budgets=False))
-@settings(max_examples=10)
+@settings(max_examples=8)
 def test_the_bound_of_the_other_energy(drawn: Problem) -> None:
     """A plan also says how little of the energy it does not aim at would be possible."""
     problem, _ = drawn
@@ -106,7 +106,7 @@ def test_the_bound_of_the_other_energy(drawn: Problem) -> None:
 
 
 @given(problems((4, 30), budgets=False))
-@settings(max_examples=15)
+@settings(max_examples=8)
 def test_larger_fleets_against_the_plan_that_is_hidden_in_them(drawn: Problem) -> None:
     """The limits were laid around a plan: the bound is below it, and the found plan is too."""
     problem, trial = drawn
