@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
+
+from msgspec.structs import replace
 
 from fimi.coordinator import fixed_steps, planning, strategy_plans
 from fimi.coordinator.plan_advice import advised
-from fimi.coordinator.settings import FederationSettings
+from fimi.coordinator.settings import FederationSettings, PlanSettings
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.coordinator.strategy_plans import StrategyPlan
 from fimi.messaging.messages import Profile
@@ -57,30 +60,34 @@ class FleetPlanner:
         except InfeasibleError as error:
             reason = error
 
-        def changed(settings: FederationSettings) -> FleetPlanner:
-            return FleetPlanner(
-                settings, self._model_bytes, self._progress, sample_bytes=self._sample_bytes
-            )
-
         plain = self._strategy.planned_at_once and not self._settings.training.steps
 
-        def works(settings: FederationSettings) -> bool:
-            other = changed(settings)
+        def changed(plan: PlanSettings) -> FleetPlanner:
+            given: Any = self._settings
+            return FleetPlanner(
+                replace(given, plan=plan),
+                self._model_bytes,
+                self._progress,
+                sample_bytes=self._sample_bytes,
+            )
+
+        def works(plan: PlanSettings) -> bool:
+            other = changed(plan)
             try:
                 problem = other._problem(profiles)
-                if plain and not limited(problem) and not settings.plan.target_accuracy:
-                    return exists(problem, settings.plan.synthetic_value)  # then it is found
+                if plain and not limited(problem) and not plan.target_accuracy:
+                    return exists(problem, plan.synthetic_value)  # then it is found
                 other._solve(profiles)
             except InfeasibleError:
                 return False
             return True
 
-        def smallest_deadline_s(settings: FederationSettings) -> float | None:
+        def smallest_deadline_s(plan: PlanSettings) -> float | None:
             if not plain:
                 return None  # it would be that of another problem
             return planning.smallest_deadline_s(
                 profiles,
-                settings,
+                changed(plan)._settings,
                 self._strategy,
                 model_bytes=self._model_bytes,
                 sample_bytes=self._sample_bytes,
@@ -88,8 +95,8 @@ class FleetPlanner:
 
         raise advised(
             reason,
-            self._settings,
-            lambda settings: changed(settings)._problem(profiles),
+            self._settings.plan,
+            lambda plan: changed(plan)._problem(profiles),
             works,
             smallest_deadline_s,
         ) from None

@@ -14,9 +14,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-import msgspec
+from msgspec.structs import replace
 
-from fimi.coordinator.settings import FederationSettings
+from fimi.coordinator.settings import PlanSettings
 from fimi.optim.problem import FimiProblem, InfeasibleError
 from fimi.optim.wording import outwards
 
@@ -32,7 +32,7 @@ _KEYS = {
 }
 """Limits of a problem, to the keys of the configuration that set them."""
 _MOST = {"deadline_s": 86_400.0, "error_max": 1.0, "bandwidth_hz": 1e11}
-_LOOSER = (1.0, 1.003, 1.01, 1.03, 1.1, 1.3, 2.0)
+_LOOSER = (1.0, 1.01, 1.1, 1.5)
 """Factors on what the problem needs, where the configuration needs a little more."""
 
 Changes = dict[str, float]
@@ -46,29 +46,26 @@ def in_keys(text: str) -> str:
 
 def advised(
     error: InfeasibleError,
-    settings: FederationSettings,
-    problem_of: Callable[[FederationSettings], FimiProblem],
-    works: Callable[[FederationSettings], bool],
-    smallest_deadline_s: Callable[[FederationSettings], float | None],
+    plan: PlanSettings,
+    problem_of: Callable[[PlanSettings], FimiProblem],
+    works: Callable[[PlanSettings], bool],
+    smallest_deadline_s: Callable[[PlanSettings], float | None],
 ) -> InfeasibleError:
     """The error with the remedies of the configuration.
 
     Args:
         error: why there is no plan, with what the problem needs.
-        settings: the configuration.
-        problem_of: the problem of a configuration.
-        works: whether there is a plan for a configuration.
+        plan: the limits of the configuration.
+        problem_of: the problem with other limits.
+        works: whether there is a plan with other limits.
         smallest_deadline_s: the smallest ``plan.deadline_s`` for which the problem has a plan.
     """
-    plan = settings.plan
 
-    def with_keys(changes: Changes) -> FederationSettings:
+    def with_keys(changes: Changes) -> PlanSettings:
         kinds = {key: int(v) if key == "synthetic_max" else v for key, v in changes.items()}
-        return msgspec.structs.replace(
-            settings, plan=msgspec.structs.replace(settings.plan, **kinds)
-        )
+        return replace(plan, **kinds)
 
-    def deadline_s(changed: FederationSettings, extra_s: float | None) -> float | None:
+    def deadline_s(changed: PlanSettings, extra_s: float | None) -> float | None:
         """What ``plan.deadline_s`` must be, where deadlines of the problem must be later."""
         smallest = smallest_deadline_s(changed)
         if smallest is not None and smallest > plan.deadline_s:
@@ -91,11 +88,11 @@ def advised(
     extra_s = None
     if error.smallest_t_max_s is not None:
         try:
-            extra_s = float((error.smallest_t_max_s - problem_of(settings).t_max_s).max())
+            extra_s = float((error.smallest_t_max_s - problem_of(plan).t_max_s).max())
         except InfeasibleError:
             extra_s = None
     candidates: list[Changes] = []
-    later_s = None if error.constraint == "energy budget" else deadline_s(settings, extra_s)
+    later_s = None if error.constraint == "energy budget" else deadline_s(plan, extra_s)
     if later_s is not None:
         candidates.append({"deadline_s": later_s})
     if error.smallest_error_max is not None and not plan.target_accuracy:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fimi.energy.cost_model import Array
 from fimi.optim.advice import Check, Remedies, remedies
@@ -151,5 +152,5 @@ def _cause(
     return "learning error", problem.devices, what
 
 
-def _names(problem: FimiProblem, which: Array) -> tuple[str, ...]:
+def _names(problem: FimiProblem, which: NDArray[np.bool_]) -> tuple[str, ...]:
     return tuple(problem.devices[i] for i in np.flatnonzero(which))

@@ -300,7 +300,8 @@ def _spent(problem: FimiProblem, fleet: RunnablePlan) -> Array:
 
 def _above(problem: FimiProblem, spent: Array) -> float:
     """How far what devices use is above the budgets: the largest ratio."""
-    return max(float((spent / problem.budget_j).max()), spent.sum() / problem.fleet_budget_j)
+    whole = float(spent.sum()) / problem.fleet_budget_j
+    return max(float((spent / problem.budget_j).max()), whole)
 
 
 def _used_j(problem: FimiProblem, plan: Plan) -> Array:

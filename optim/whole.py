@@ -111,7 +111,7 @@ class FullSpeed:
         counts = problem.weights > 0
         safe = np.where(worth > 0, worth, 1.0)
         own = problem.weights * problem.curve.alpha * safe**-problem.curve.beta
-        return np.where(counts, np.where(worth > 0, own, np.inf), 0.0)
+        return np.asarray(np.where(counts, np.where(worth > 0, own, np.inf), 0.0))
 
 
 class _Grid(Struct, frozen=True, eq=False):
@@ -264,7 +264,7 @@ def _leaner(fleet: FullSpeed, grid: _Grid, samples: Array, price: float) -> Arra
     if states[0, pick] >= best_hz:
         return samples
     chosen[core] = grid.samples[picks[:, pick], core]
-    return chosen
+    return np.asarray(chosen)
 
 
 def _merged(

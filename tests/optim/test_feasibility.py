@@ -112,11 +112,16 @@ def test_too_much_data_for_the_time_gives_the_smallest_error(fleet: Any) -> None
 
 def test_no_deadline_helps_against_too_little_data(fleet: Any) -> None:
     problem = fleet(1, 3, generated_max=np.asarray(10.0))
-    with pytest.raises(InfeasibleError, match="larger generated_max") as caught:
+    with pytest.raises(
+        InfeasibleError, match="all the synthetic data that generated_max allows"
+    ) as caught:
         require_feasible(InnerSolver(problem))
     assert caught.value.smallest_t_max_s is None
     smallest = caught.value.smallest_error_max
-    assert smallest == pytest.approx(problem.error(problem.local_samples + 10))
+    assert smallest == pytest.approx(problem.error(problem.local_samples + 10), rel=1e-3)
+    enough = caught.value.generated_max_needed
+    assert enough is not None
+    require_feasible(InnerSolver(replace(problem, generated_max=np.asarray(enough))))
 
 
 def test_below_the_floor_of_the_curve(fleet: Any) -> None:

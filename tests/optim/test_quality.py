@@ -159,11 +159,12 @@ def test_impossible_worth(fleet: Any, q: float) -> None:
 
 def test_worth_too_little_whatever_the_time(fleet: Any) -> None:
     problem = fleet(0, 6)
-    with pytest.raises(InfeasibleError, match=r"each sample worth 0\.05 real ones") as caught:
+    with pytest.raises(InfeasibleError, match=r"counts as 0\.05 real ones") as caught:
         quality.plan(problem, synthetic_value=0.05, seed=0)
     enough = caught.value.smallest_error_max
     assert enough is not None
     assert enough > problem.error_max
+    quality.plan(msgspec.structs.replace(problem, error_max=enough), synthetic_value=0.05, seed=0)
 
 
 def test_worth_too_little_for_the_time(fleet: Any) -> None:
@@ -172,7 +173,7 @@ def test_worth_too_little_for_the_time(fleet: Any) -> None:
     with pytest.raises(InfeasibleError, match=r"counts as 0\.2 real ones") as caught:
         quality.plan(problem, synthetic_value=0.2, seed=0)
     assert caught.value.smallest_error_max is not None
-    looser = msgspec.structs.replace(problem, error_max=caught.value.smallest_error_max * 1.002)
+    looser = msgspec.structs.replace(problem, error_max=caught.value.smallest_error_max)
     assert quality.plan(looser, synthetic_value=0.2, seed=0).energy_j > 0
 
 
