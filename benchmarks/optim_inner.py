@@ -29,23 +29,23 @@ def main() -> None:
     for seed in range(options.fleets):
         problem = fleet(seed, options.devices)
         fast, slow = InnerSolver(problem), ReferenceSolver(problem)
-        centre = solve(fast).tau
+        centre = solve(fast).window_s
         rng = np.random.default_rng(seed)
-        tau = centre * np.exp(rng.normal(0, 0.01, (4 * options.candidates, options.devices)))
-        tau = tau[fast.evaluate(tau).violation == 0][: options.candidates]
-        if not len(tau):
+        windows = centre * np.exp(rng.normal(0, 0.01, (4 * options.candidates, options.devices)))
+        windows = windows[fast.evaluate(windows).violation == 0][: options.candidates]
+        if not len(windows):
             continue
-        slow.evaluate(tau[:1])
+        slow.evaluate(windows[:1])
         began = time.perf_counter()
-        reference = slow.evaluate(tau)
-        slow_s.append((time.perf_counter() - began) / len(tau))
-        many = np.resize(tau, (160, options.devices))
+        reference = slow.evaluate(windows)
+        slow_s.append((time.perf_counter() - began) / len(windows))
+        many = np.resize(windows, (160, options.devices))
         began = time.perf_counter()
         for _ in range(5):
             fast.evaluate(many)
         fast_s.append((time.perf_counter() - began) / (5 * len(many)))
         good = reference.violation == 0
-        mine = fast.evaluate(tau).energy_j[good]
+        mine = fast.evaluate(windows).energy_j[good]
         worst = max(worst, float(np.abs(reference.energy_j[good] / mine - 1).max(initial=0.0)))
         compared += int(good.sum())
         given_up += int((~good).sum())

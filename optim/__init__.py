@@ -23,6 +23,7 @@
 * :mod:`fimi.optim.wording`        named devices and rounded limits in messages
 * :mod:`fimi.optim.realise`        whole samples and settable speeds
 * :mod:`fimi.optim.steps`          steps, whole samples and the length of the round chosen together
+* :mod:`fimi.optim.settled`        times and bands for samples and steps that are given
 * :mod:`fimi.optim.plans`          a plan as values
 * :mod:`fimi.optim.planner`        plans a fleet with all of these: :func:`fimi.optim.planner.plan`
 * :mod:`fimi.optim.quality`        plans in which a synthetic sample is worth less than a real one

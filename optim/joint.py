@@ -520,7 +520,7 @@ def _error_at_least(inner: InnerSolver) -> float:
 
 
 def _guess(inner: InnerSolver) -> Prices:
-    """Prices of the best of some even time splits and lengths of the round."""
+    """Prices of the best of some even time splits and lengths of the round, or of the leanest."""
     problem = inner.problem
     rows = int(np.clip(_GUESS_CELLS // problem.size, 6, _GUESS_ROWS))
     longest = problem.round_max_s
@@ -535,12 +535,16 @@ def _guess(inner: InnerSolver) -> Prices:
     window_s = inner.earliest_s + np.tile(shares, len(rounds))[:, None] * room_s
     found = inner.evaluate(np.maximum(window_s, 1e-300), round_s)
     best = int(np.lexsort((found.energy_j, found.violation))[0])
+    if found.violation[best] > 0:  # its prices would mean nothing
+        lean = require_feasible(inner)
+        round_s = np.array([longest])
+        found, best = inner.evaluate(np.maximum(lean.window_s, 1e-300)[None], round_s), 0
     lam = float(found.compute.log_multiplier[best])
     mu = float(found.upload.log_multiplier[best])
     return Prices(
         lam if math.isfinite(lam) else 0.0,
         min(mu, LOG_LIMIT / 2.0) if math.isfinite(mu) else -30.0,
-        float(round_s[best]) if found.violation[best] == 0 else longest,
+        float(round_s[best]),
     )
 
 

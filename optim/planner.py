@@ -37,6 +37,7 @@ from fimi.optim.leanest import Leanest
 from fimi.optim.plans import Certified, DeviceShare, Plan, PlanStatus, SearchName, gap_percent
 from fimi.optim.problem import FimiProblem, InfeasibleError, Objective
 from fimi.optim.realise import RunnablePlan, Work, cost, least_whole_work, realise, runnable
+from fimi.optim.settled import settled
 from fimi.optim.splits import Z_REACH, SplitSpace, try_edges
 from fimi.optim.splits import Objective as SplitObjective
 from fimi.optim.steps import FEW, improve
@@ -47,8 +48,6 @@ _NEAR_DEVIATION = 0.02
 _NEAR_SAMPLES, _NEAR_SAMPLES_MAX, _NEAR_LEAST, _NEAR_ITERATIONS = 24, 80, 12, 25
 _NEAR_CELLS = 30_000
 """Candidates times lanes of an iteration that begins at the dual decomposition, at most."""
-_SETTLED_MAX = 300
-"""Fleets up to this size have their times and bands settled again after rounding."""
 _BETTER = 1e-9
 """A search has found a better plan if it saves this share of the energy."""
 _RETREATS = np.logspace(-4.0, 0.0, 17)
@@ -136,8 +135,7 @@ def _plan(
                 work = better
                 if name == "dual decomposition":
                     name = "dual decomposition, then steps and samples"
-        if problem.size <= _SETTLED_MAX:
-            work = _settled(kept.inner, work, prices_of(kept.solution))
+        work = settled(kept.inner, work, prices_of(kept.solution))
         fleet = runnable(kept.inner, work)
         spent = _spent(problem, fleet)
         if (spent <= problem.budget_j).all() and float(spent.sum()) <= problem.fleet_budget_j:
@@ -257,39 +255,6 @@ def _runnable(inner: InnerSolver, found: SplitCosts) -> Work:
             if work is not None:
                 return work
     return least_whole_work(inner)
-
-
-def _settled(inner: InnerSolver, work: Work, start: Prices) -> Work:
-    """The best speeds of laws and length of the round for the samples and steps of a plan.
-
-    Rounding moves each device's share of its time; with samples and steps given the problem is
-    convex, and solved as any other.
-    """
-    problem, lane = inner.problem, work.lane[0]
-    step = inner.lanes.step[lane]
-    speed = np.where(step >= 0, inner.lanes.highest_hz[lane], 0.0)
-    stepped = step >= 0
-    given = replace(
-        problem,
-        local_counts=work.samples[0].astype(np.int64)[:, None],
-        generated_max=np.zeros(problem.size),
-        error_max=math.inf,
-        frequency_min_hz=np.where(stepped, speed, problem.frequency_min_hz),
-        frequency_max_hz=np.where(stepped, speed, problem.frequency_max_hz),
-        frequency_steps_hz=tuple((float(f),) if f > 0 else () for f in speed),
-        step_power_w=tuple(
-            (watts[k],) if watts else ()
-            for watts, k in zip(problem.step_power_w, step, strict=True)
-        ),
-        step_names=(),
-    )
-    try:
-        solution = solve(InnerSolver(given, inner.weights), start=replace(start, log_lam=-math.inf))
-    except InfeasibleError:  # by rounding
-        return work
-    frequency = solution.evaluation.compute.frequency_hz
-    better = Work(work.samples, work.lane, frequency, np.array([solution.round_s]))
-    return better if cost(inner, better).energy_j[0] < cost(inner, work).energy_j[0] else work
 
 
 def _spent(problem: FimiProblem, fleet: RunnablePlan) -> Array:

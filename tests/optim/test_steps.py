@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from fimi.optim.inner import InnerSolver
 from fimi.optim.joint import prices_of, solve
+from fimi.optim.leanest import least_bandwidth
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import plan
 from fimi.optim.problem import FimiProblem
@@ -165,3 +166,16 @@ def test_thirteen_steps_on_twenty_devices(fleet: Any, objective: str, measured: 
     if measured:
         for share, row, hertz in zip(result.devices, problem.step_names, steps, strict=True):
             assert hertz[row.index(share.point.setting)] == share.point.frequency_hz
+
+
+@pytest.mark.parametrize(("size", "seed"), [(4, 0), (8, 1), (16, 0)])
+def test_a_band_that_is_hardly_enough_has_a_bound(fleet: Any, size: int, seed: int) -> None:
+    """5 % above the least band no even split is feasible: the search for prices starts elsewhere."""
+    problem = fleet(seed, size, idle_power_w=np.full(size, 2.0))
+    steps = tuple(
+        tuple(np.linspace(low, high, 6))
+        for low, high in zip(problem.frequency_min_hz, problem.frequency_max_hz, strict=True)
+    )
+    problem = replace(problem, frequency_steps_hz=steps)
+    problem = replace(problem, bandwidth_hz=1.05 * least_bandwidth(problem).bandwidth_hz)
+    assert solve(InnerSolver(problem)).relative_gap < 0.02

@@ -46,7 +46,7 @@ CHANGES = {
 """Another value for each field, but for those that cannot have one."""
 
 HERE = "data file x.npz"
-GOLDEN = "31390829cd454b253e4b60ae85c795a067b5457b7fc6aeb940b55cfba2021f71"
+GOLDEN = "ea4c0ea942ef08f72f4682a66e66c0cf9e09800b9a030cf1fd854dd898efbcd8"
 """SHA-256 of the contract of these tests."""
 
 
@@ -184,7 +184,7 @@ class TestImages:
 
 
 class TestRead:
-    @pytest.mark.parametrize("text", [b"", b"[]", b"{}", b'{"protocol": 2}', b"\xff", b'"x"'])
+    @pytest.mark.parametrize("text", [b"", b"[]", b"{}", b'{"protocol": 3}', b"\xff", b'"x"'])
     def test_no_contract(self, text: bytes) -> None:
         with pytest.raises(ContractError, match=r"x\.npz: not a contract of a run"):
             contracts.read(text, HERE)
