@@ -48,6 +48,8 @@ _NEAR_DEVIATION = 0.02
 _NEAR_SAMPLES, _NEAR_SAMPLES_MAX, _NEAR_LEAST, _NEAR_ITERATIONS = 24, 80, 12, 25
 _NEAR_CELLS = 30_000
 """Candidates times lanes of an iteration that begins at the dual decomposition, at most."""
+_PROVED, _PROVED_ITERATIONS = 1e-6, 6
+"""Where the bound leaves less than this, a few iterations are enough to show that it does."""
 _BETTER = 1e-9
 """A search has found a better plan if it saves this share of the energy."""
 _RETREATS = np.logspace(-4.0, 0.0, 17)
@@ -193,7 +195,8 @@ def _search(
         first = space.point(solution.window_s, solution.round_s)
         most = min(_NEAR_SAMPLES + space.dimension, _NEAR_SAMPLES_MAX)
         most = max(_NEAR_LEAST, min(most, _NEAR_CELLS // inner.lanes.size))
-        iterations = min(settings.iterations, _NEAR_ITERATIONS)
+        proved = solution.relative_gap < _PROVED
+        iterations = min(settings.iterations, _PROVED_ITERATIONS if proved else _NEAR_ITERATIONS)
         used = replace(settings, samples=settings.samples or most, iterations=iterations)
     else:
         first, used = _even(space, objective), settings

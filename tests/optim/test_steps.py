@@ -170,7 +170,7 @@ def test_thirteen_steps_on_twenty_devices(fleet: Any, objective: str, measured: 
 
 @pytest.mark.parametrize(("size", "seed"), [(4, 0), (8, 1), (16, 0)])
 def test_a_band_that_is_hardly_enough_has_a_bound(fleet: Any, size: int, seed: int) -> None:
-    """5 % above the least band no even split is feasible: the search for prices starts elsewhere."""
+    """At 5 % above the least band no even split is feasible; prices are found all the same."""
     problem = fleet(seed, size, idle_power_w=np.full(size, 2.0))
     steps = tuple(
         tuple(np.linspace(low, high, 6))
