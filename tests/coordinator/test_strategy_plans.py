@@ -224,7 +224,7 @@ class TestEach:
         problem = tfl(problem_of("unplanned"))
         tight = problem_of("unplanned", deadline_s=1.6)
         assert (tight.t_max_s < problem.t_max_s).all()
-        with pytest.raises(InfeasibleError, match=r"equal bandwidth.*s more a round"):
+        with pytest.raises(InfeasibleError, match=r"equal bandwidth.*every deadline extended by"):
             make_plans(STRATEGIES["unplanned"], tight, solve, settings=OPTIONS, rounds=1)
 
     @pytest.mark.parametrize("name", ["fimi", "hdc", "data-only"])

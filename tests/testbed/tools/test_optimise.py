@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from fimi.energy.host_profile import load_profile
-from fimi.optim.planner import plan
-from fimi.optim.problem import InfeasibleError, ProblemError
+from fimi.optim.problem import ProblemError
 from fimi.optim.problem_file import EXAMPLE, read
+from fimi.optim.whole import exists
 from fimi.testbed.cli import main
 from fimi.testbed.tools.optimise import infeasible_spans
 
@@ -139,7 +139,7 @@ def test_joules_to_a_target(example: Path) -> None:
 
 
 def test_the_chosen_error_limit_has_a_plan(example: Path) -> None:
-    """With little time and band, the cheapest Δ_max has one in fractions of samples only."""
+    """With little time and band, the cheapest Δ_max may have one in fractions of samples only."""
     text = EXAMPLE
     for before, after in (
         ("t_max_s = 20.0", "t_max_s = 8.5"),
@@ -153,10 +153,9 @@ def test_the_chosen_error_limit_has_a_plan(example: Path) -> None:
     best, trials = body["choice"]["best"], body["choice"]["trials"]
     cheapest = min(trials, key=lambda trial: trial["total_j"])
     problem, _ = read(example)
-    with pytest.raises(InfeasibleError, match="whole samples"):
-        plan(msgspec.structs.replace(problem, error_max=cheapest["error_max"]), seed=0)
     assert best in trials
-    assert cheapest["error_max"] < best["error_max"] < 1.01 * cheapest["error_max"]
+    assert cheapest["error_max"] <= best["error_max"] < 1.01 * cheapest["error_max"]
+    assert exists(msgspec.structs.replace(problem, error_max=best["error_max"]))
     assert body["plan"]["error"] <= body["plan"]["error_max"] == best["error_max"]
 
 
