@@ -7,7 +7,7 @@ for weighted joules is found and certified as any other, and the bound holds for
 
 * :func:`keep_budgets`  the optimum that keeps the budgets, with the weights that make it so
 * :class:`BudgetedOptimum`  the result
-* :func:`spent_j`       what each device uses in a run; :func:`used_j` in that of a solution
+* :func:`used_j`        what each device uses in a run of a solution
 * :func:`refusal`       the error for budgets that cannot be kept, with what would be enough
 """
 
@@ -27,17 +27,21 @@ from fimi.optim.inner import InnerSolver
 from fimi.optim.joint import JointSolution, Prices, prices_of, solve
 from fimi.optim.lanes import EnergyWeights
 from fimi.optim.problem import FimiProblem, InfeasibleError
+from fimi.optim.spending import above, limited, spent_j
 from fimi.optim.wording import NAMED, listed, outwards
 
 Flags = NDArray[np.bool_]
 
 _ITERATIONS = 60
-_POWER, _DAMPING = 4.0, 0.5
-"""1 + θ is multiplied by this power of what is used over what may be; less after each reversal."""
+_POWER, _STRIDE, _DAMPING, _POWER_BACK = 4.0, 2.5, 0.5, 64.0
+"""1 + θ is multiplied by a power of what is used over what may be, at first this one."""
+_MOVE_MAX = 100.0
+"""1 + θ is multiplied or divided by at most this."""
 _SETTLED = 0.2
 """Where devices have steps, what they use jumps with θ. At powers below this θ is at a jump."""
 _CLOSE = 2e-5
 _WEIGHT_MAX = 1e7
+_HIGHER = (1.02, 1.1, 1.5, 3.0)
 _STALLED = 8
 """Weights that brought no plan nearer to the budgets, in a row, after which there is none."""
 _TOWARDS_UNLIMITED = (0.0, 0.03, 0.15, 0.5, 1.0)
@@ -77,20 +81,6 @@ class BudgetedOptimum(Struct, frozen=True, eq=False):
         return float(InnerSolver(problem).objective_j(*parts)[0])
 
 
-def spent_j(problem: FimiProblem, worn_j: Array, samples: Array, round_s: float) -> Array:
-    """Board energy of each device in all rounds, J, (I,).
-
-    Args:
-        problem: boards, rounds.
-        worn_j: compute and upload of a round above idle, without joules per bit, (I,).
-        samples: D, (I,).
-        round_s: length of the round, s.
-    """
-    per_round = worn_j + problem.fixed_j + problem.idle_power_w * round_s
-    made = samples - problem.local_samples
-    return np.asarray(problem.rounds * per_round + problem.synthetic_j * made)
-
-
 def keep_budgets(
     problem: FimiProblem, *, start: Prices | None = None, tightened: float = 1.0
 ) -> BudgetedOptimum:
@@ -108,11 +98,11 @@ def keep_budgets(
     theta, fleet = np.zeros(problem.size), 0.0
     device_j = problem.budget_j * tightened
     fleet_j = problem.fleet_budget_j * tightened
-    power, fleet_power = np.full(problem.size, _POWER), _POWER
-    above, fleet_above = np.ones(problem.size, bool), True
+    power = np.full(problem.size + 1, _POWER)
+    last: tuple[Array, Array] | None = None
     nearest, nearest_over, stalled = None, math.inf, 0
     best: BudgetedOptimum | None = None
-    bound_j = -math.inf
+    bound_j, weighed = -math.inf, np.zeros(problem.size + 1, bool)
     most_j = _most_j(problem) if limited(problem) else math.inf
     for _ in range(_ITERATIONS if limited(problem) else 1):
         weights = EnergyWeights(base.dynamic + theta + fleet, base.board + theta + fleet)
@@ -130,9 +120,8 @@ def keep_budgets(
         result = BudgetedOptimum(kept, inner, solution, theta, fleet, charges_j, bound_j)
         if kept and (best is None or result.energy_j(problem) < best.energy_j(problem)):
             best = result
-        at_jump = not inner.lanes.single and (
-            max(float(power[theta > 0].max(initial=0.0)), fleet_power * (fleet > 0)) < _SETTLED
-        )
+        weighed = np.append(theta, fleet) > 0
+        at_jump = not inner.lanes.single and power[weighed].max(initial=0.0) < _SETTLED
         if kept and (not loose or at_jump):
             break
         if not kept and bound_j > most_j:
@@ -143,18 +132,42 @@ def keep_budgets(
             nearest, nearest_over = result, most_over
         if stalled > _STALLED and best is None:
             break
-        # Where what is used goes from above a budget to below it or back, θ moves less.
-        power = np.where((over > 1.0) == above, power, _DAMPING * power)
-        fleet_power *= 1.0 if (over_fleet > 1.0) == fleet_above else _DAMPING
-        above, fleet_above = over > 1.0, over_fleet > 1.0
-        theta = np.maximum((1.0 + theta) * over**power - 1.0, 0.0)
-        fleet = max((1.0 + fleet) * over_fleet**fleet_power - 1.0, 0.0)
+        here = np.append(theta, fleet), np.append(over, over_fleet)
+        power = _powers(power, *here, last)
+        last = here
+        moved = np.clip(here[1] ** power, 1.0 / _MOVE_MAX, _MOVE_MAX)
+        *own, fleet = np.maximum((1.0 + here[0]) * moved - 1.0, 0.0)
+        theta, fleet = np.array(own), float(fleet)
         start = prices_of(solution)
         if max(float(theta.max(initial=0.0)), fleet) > _WEIGHT_MAX:
             break
+    if best is None and nearest is not None and weighed.any():
+        best = _beyond_jumps(problem, nearest, np.append(theta, fleet), tightened)
     found = best or nearest
     assert found is not None
     return replace(found, bound_j=bound_j)
+
+
+def _beyond_jumps(
+    problem: FimiProblem, nearest: BudgetedOptimum, prices: Array, tightened: float
+) -> BudgetedOptimum | None:
+    """An optimum at higher prices than those at which what devices use jumps over their budgets.
+
+    ``prices``: θ of every device and of the fleet, (I + 1,).
+    """
+    base = EnergyWeights.of(problem)
+    prices = np.maximum(prices, np.append(nearest.device_prices, nearest.fleet_price))
+    for higher in _HIGHER:
+        theta, fleet = prices[:-1] * higher, float(prices[-1] * higher)
+        weights = EnergyWeights(base.dynamic + theta + fleet, base.board + theta + fleet)
+        inner = InnerSolver(problem, weights)
+        solution = solve(inner, start=prices_of(nearest.solution))
+        if above(problem, used_j(problem, solution)) <= tightened * (1.0 + _CLOSE):
+            charges_j = _charges_j(problem, theta, fleet)
+            return BudgetedOptimum(
+                True, inner, solution, theta, fleet, charges_j, solution.bound_j - charges_j
+            )
+    return None
 
 
 def _most_j(problem: FimiProblem) -> float:
@@ -175,9 +188,27 @@ def _most_j(problem: FimiProblem) -> float:
     return float((training + sending + idle + received + problem.fixed_j).sum())
 
 
-def limited(problem: FimiProblem) -> bool:
-    """Whether a problem has any budget."""
-    return bool(np.isfinite(problem.budget_j).any()) or math.isfinite(problem.fleet_budget_j)
+def _powers(power: Array, theta: Array, over: Array, last: tuple[Array, Array] | None) -> Array:
+    """Powers of the next step, (n,), from those of the last and what that step has brought.
+
+    A budget whose use hardly answers to its θ gets longer steps, one that was crossed shorter ones.
+
+    Args:
+        power: powers of the last step.
+        theta: θ now.
+        over: what is used over what may be.
+        last: ``theta`` and ``over`` before the last step.
+    """
+    if last is None:
+        return power
+    with np.errstate(divide="ignore", invalid="ignore"):
+        raised = np.log1p(theta) - np.log1p(last[0])
+        answer = -(raised / (np.log(over) - np.log(last[1])))
+    answer = np.where((answer > 0) & (raised != 0), answer, np.inf)
+    crossed = (over > 1.0) != (last[1] > 1.0)
+    longer = np.clip(answer, power / _STRIDE, power * _STRIDE)
+    longer = np.where(raised == 0, power, longer)
+    return np.where(crossed, np.minimum(_DAMPING * np.minimum(power, _POWER_BACK), answer), longer)
 
 
 def _charges_j(problem: FimiProblem, theta: Array, fleet: float) -> float:
@@ -249,6 +280,8 @@ def refusal(
     idles = (over & (idle_j > problem.budget_j)).any()
     idles |= over_fleet and float(idle_j.sum()) > problem.fleet_budget_j
     below = "; a budget is below what idling takes" if idles else ""
+    if not idles and not InnerSolver(problem).lanes.single:
+        below = "; none was found that takes less, which is no proof where speeds have steps"
     return InfeasibleError(
         f"energy budget: in {problem.rounds:g} rounds {'; '.join(said)}{below}",
         constraint="energy budget",

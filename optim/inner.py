@@ -201,6 +201,14 @@ class InnerSolver:
         exponent = self.lanes.log_weight[first] - self.lanes.beta[first] * log_samples[..., c]
         return np.asarray(np.exp(exponent).sum(axis=-1))
 
+    def errors(self, samples: Array) -> Array:
+        """Each device's part of Σ w α D^(−β), (..., I); infinite without data."""
+        first = self.lanes.starts
+        weight, beta = self.lanes.log_weight[first], self.lanes.beta[first]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            parts = np.exp(weight - beta * np.log(samples))
+        return np.asarray(np.where(self.problem.weights > 0, parts, 0.0))
+
     def compute(self, window_s: Array, *, start: Array | None = None) -> ComputeSolution:
         """Samples and frequencies of least energy within compute windows.
 

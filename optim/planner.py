@@ -6,8 +6,7 @@
 3. (P5) the cross-entropy search over the time splits and the length of the round, (P2) and (P3)
    inside it; from the splits of the dual decomposition, or from cold.
 4. Whole samples, (P4) spread over the classes, and settable speeds; where devices have steps,
-steps,
-   samples and the length of the round are chosen together (:mod:`fimi.optim.steps`).
+   these, samples and the length of the round are chosen together (:mod:`fimi.optim.steps`).
 
 A plan has both energies, the board's and the dynamic one, each with its own bound: one is the
 objective, the other shows what the choice of it costs. ``search_energy_j`` is the objective of the
@@ -27,7 +26,7 @@ from msgspec.structs import replace
 
 from fimi.energy.cost_model import Array
 from fimi.optim import budgets
-from fimi.optim.budgets import BudgetedOptimum, keep_budgets, limited, spent_j
+from fimi.optim.budgets import BudgetedOptimum, keep_budgets
 from fimi.optim.cross_entropy import Iteration, SearchResult, SearchSettings, minimise
 from fimi.optim.feasibility import refusal, require_feasible, require_reachable_error
 from fimi.optim.inner import InnerSolver, SplitCosts
@@ -38,6 +37,7 @@ from fimi.optim.plans import Certified, DeviceShare, Plan, PlanStatus, SearchNam
 from fimi.optim.problem import FimiProblem, InfeasibleError, Objective
 from fimi.optim.realise import RunnablePlan, Work, cost, least_whole_work, realise, runnable
 from fimi.optim.settled import settled
+from fimi.optim.spending import above, limited, spent_j
 from fimi.optim.splits import Z_REACH, SplitSpace, try_edges
 from fimi.optim.splits import Objective as SplitObjective
 from fimi.optim.steps import FEW, improve
@@ -137,12 +137,14 @@ def _plan(
                 work = better
                 if name == "dual decomposition":
                     name = "dual decomposition, then steps and samples"
-        work = settled(kept.inner, work, prices_of(kept.solution))
-        fleet = runnable(kept.inner, work)
+        final, work = settled(
+            kept.inner, work, prices_of(kept.solution), budgeted=kept.charges_j > 0
+        )
+        fleet = runnable(final, work)
         spent = _spent(problem, fleet)
-        if (spent <= problem.budget_j).all() and float(spent.sum()) <= problem.fleet_budget_j:
+        if above(problem, spent) <= 1.0:
             break
-        if nearest is None or _above(problem, spent) < _above(problem, nearest):
+        if nearest is None or above(problem, spent) < above(problem, nearest):
             nearest = spent
         if not kept.holds and tightened == 1.0:
             raise _OverBudgetError(problem.devices, nearest)
@@ -264,12 +266,6 @@ def _spent(problem: FimiProblem, fleet: RunnablePlan) -> Array:
     """What each device uses in all rounds, J, (I,)."""
     worn = fleet.compute_j + fleet.upload_j - problem.energy_per_bit_j * problem.payload_bits
     return spent_j(problem, worn, fleet.samples.astype(float), fleet.round_s)
-
-
-def _above(problem: FimiProblem, spent: Array) -> float:
-    """How far what devices use is above the budgets: the largest ratio."""
-    whole = float(spent.sum()) / problem.fleet_budget_j
-    return max(float((spent / problem.budget_j).max()), whole)
 
 
 def _used_j(problem: FimiProblem, plan: Plan) -> Array:

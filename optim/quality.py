@@ -28,7 +28,6 @@ import numpy as np
 
 from fimi.energy.cost_model import Array
 from fimi.optim import planner, target
-from fimi.optim.budgets import limited
 from fimi.optim.cross_entropy import SearchSettings
 from fimi.optim.dual import dual
 from fimi.optim.feasibility import refusal
@@ -39,6 +38,7 @@ from fimi.optim.leanest import least_bandwidth
 from fimi.optim.plans import Plan, gap_percent
 from fimi.optim.problem import FimiProblem, InfeasibleError, Objective, ProblemError
 from fimi.optim.radio import Radio
+from fimi.optim.spending import limited
 from fimi.optim.target import Choice, RoundsModel
 from fimi.optim.whole import exists, least_whole
 

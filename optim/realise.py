@@ -29,6 +29,7 @@ from fimi.optim.joint import solve
 from fimi.optim.leanest import Leanest
 from fimi.optim.plans import DeviceShare
 from fimi.optim.problem import FimiProblem, InfeasibleError
+from fimi.optim.spending import limited, ranked, spent_j
 from fimi.optim.whole import least_whole
 
 Samples = NDArray[np.int64]
@@ -37,6 +38,7 @@ Rows = NDArray[np.intp]
 _SLACK = 1e-9
 _SPLIT_EDGE = 1e-9
 _BLENDS = np.linspace(0.0, 1.0, 33)
+_MORE_MAX = 10_000
 _STRETCHES = 1.0 + np.array([0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2])
 
 
@@ -67,7 +69,8 @@ class WorkCosts(Struct, frozen=True, eq=False):
     """What candidates cost.
 
     Attributes:
-        energy_j: the objective, (S,); infinite where a candidate is not feasible.
+        energy_j: the objective, (S,); infinite where a candidate is not feasible, and above that of
+            all others where it does not keep the budgets.
         upload: (P3) in the time that is left.
     """
 
@@ -147,10 +150,13 @@ class RunnablePlan(Struct, frozen=True, eq=False):
         )
 
 
-def whole_samples(inner: InnerSolver, samples: Array, window_s: Array) -> Samples:
+def whole_samples(
+    inner: InnerSolver, samples: Array, window_s: Array, spare: Array | None = None
+) -> Samples:
     """Round a feasible D, (I,): up for as few devices as the learning constraint allows.
 
-    Devices with time for one more sample in their windows, (I,), are rounded up first.
+    Devices with time for one more sample in their windows, (I,), are rounded up first. Those whose
+    budgets have no room for it, ``spare`` (I,) samples, are not as long as others can have more.
     """
     problem = inner.problem
     down = np.maximum(np.floor(samples + 1e-6), problem.local_samples)
@@ -158,9 +164,10 @@ def whole_samples(inner: InnerSolver, samples: Array, window_s: Array) -> Sample
     up = np.maximum(up, down)
     if not inner.bound_by_error:
         return down.astype(np.int64)
+    short = np.zeros(problem.size, bool) if spare is None else up - samples > spare
     per_sample = problem.cycles_per_pass / problem.frequency_max_hz
     in_time = per_sample * up <= window_s
-    order = np.lexsort((-(samples - down), ~in_time))
+    order = np.lexsort((-(samples - down), ~in_time, short))
     limit = problem.error_max * (1.0 + _SLACK)
     chosen = down
     # No data at all has an infinite error: one sample is the least.
@@ -168,8 +175,25 @@ def whole_samples(inner: InnerSolver, samples: Array, window_s: Array) -> Sample
     for device in order:
         if problem.error(chosen) <= limit:
             break
-        chosen[device] = up[device]
+        if spare is not None and short[device]:
+            chosen = _more(inner, chosen, samples, spare, limit)
+            if problem.error(chosen) <= limit:
+                break
+        chosen[device] = max(up[device], chosen[device])
     return np.asarray(chosen, dtype=np.int64)
+
+
+def _more(inner: InnerSolver, chosen: Array, samples: Array, spare: Array, limit: float) -> Array:
+    """More samples than rounding up gives, one by one, where budgets have room for them."""
+    problem, chosen = inner.problem, chosen.copy()
+    room = np.minimum(np.floor(samples + spare), inner.samples_max)
+    for _ in range(_MORE_MAX):
+        better = inner.errors(chosen) - inner.errors(chosen + 1.0)
+        better = np.where(chosen + 1.0 <= room, better, 0.0)
+        if problem.error(chosen) <= limit or not better.max() > 0:
+            break
+        chosen[int(np.argmax(better))] += 1.0
+    return chosen
 
 
 def realise(
@@ -185,13 +209,26 @@ def realise(
     ``leanest`` gives the plan that needs the least bandwidth; it is used if rounding up needs more
     time than there is. ``None``: no split that was tried has room for whole samples.
     """
-    whole = whole_samples(inner, samples, window_s).astype(float)
+    spare = _spare(inner, samples, lane, window_s, round_s) if limited(inner.problem) else None
+    whole = whole_samples(inner, samples, window_s, spare).astype(float)
     work = _nearest(inner, whole, lane, window_s, round_s)
     if work is not None:
         return work
     longest = inner.problem.round_max_s
     windows = window_s + _BLENDS[:, None] * (leanest().window_s - window_s)
     return _best(inner, _work(inner, whole, windows, round_s + _BLENDS * (longest - round_s)))
+
+
+def _spare(
+    inner: InnerSolver, samples: Array, lane: Rows, window_s: Array, round_s: float
+) -> Array:
+    """How many samples more the budget of each device has room for, (I,), in real numbers."""
+    problem = inner.problem
+    work = _work(inner, samples, window_s[None], np.array([round_s]), lane)
+    spent = _spent(inner, work, cost(inner, work).upload)[0]
+    once = inner.training_j(problem.cycles_per_pass, work.frequency_hz[0], work.lane[0])
+    each_j = problem.rounds * once + problem.synthetic_j
+    return np.asarray((problem.budget_j - spent) / np.maximum(each_j, 1e-300))
 
 
 def least_whole_work(inner: InnerSolver) -> Work:
@@ -279,14 +316,17 @@ def _work(
     return Work(np.broadcast_to(samples, window_s.shape), lane, frequency, round_s)
 
 
-def cost(inner: InnerSolver, work: Work) -> WorkCosts:
-    """The objective of candidates, bandwidth and power optimal; infinite where not feasible."""
+def cost(inner: InnerSolver, work: Work, counted: InnerSolver | None = None) -> WorkCosts:
+    """The objective of candidates, bandwidth and power optimal; infinite where not feasible.
+
+    ``counted``: weighs the joules of the objective, if not as bandwidth and power are chosen.
+    """
     problem = inner.problem
     cycles = problem.cycles_per_pass * work.samples
     compute_s = cycles / work.frequency_hz
     left_s = inner.windows_s(work.round_s) - compute_s
     upload = inner.upload(np.maximum(left_s, 1e-9 * problem.t_max_s))
-    energy = inner.objective_j(
+    energy = (counted or inner).objective_j(
         inner.training_j(cycles, work.frequency_hz, work.lane),
         upload.energy_j,
         work.samples,
@@ -297,7 +337,22 @@ def cost(inner: InnerSolver, work: Work) -> WorkCosts:
         with np.errstate(divide="ignore"):
             error = inner.error_above_floor(np.log(work.samples))
         feasible &= error <= problem.error_budget + _SLACK * problem.error_max
-    return WorkCosts(np.where(feasible, energy, np.inf), upload)
+    energy = np.where(feasible, energy, np.inf)
+    if limited(problem):
+        energy = ranked(problem, energy, _spent(inner, work, upload))
+    return WorkCosts(energy, upload)
+
+
+def _spent(inner: InnerSolver, work: Work, upload: UploadSolution) -> Array:
+    """What each device of each candidate uses in all rounds, J, (S, I)."""
+    problem = inner.problem
+    cycles = problem.cycles_per_pass * work.samples
+    training = inner.training_j(cycles, work.frequency_hz, work.lane)
+    round_s = work.round_s
+    if not inner.free_round:
+        busy_s = problem.receive_s + cycles / work.frequency_hz + upload.time_s
+        round_s = np.minimum(round_s, busy_s.max(axis=1))
+    return spent_j(problem, training + upload.energy_j, work.samples, round_s)
 
 
 def runnable(inner: InnerSolver, work: Work) -> RunnablePlan:

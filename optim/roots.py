@@ -69,6 +69,7 @@ def falling_root(
     if start is not None:
         x = np.where((start > low) & (start < high), start, x)
     before = np.full_like(x, np.inf)
+    settled = np.zeros_like(x, bool)
     for _ in range(iterations):
         value, slope = function(x)
         low = np.where(value > 0.0, x, low)
@@ -82,7 +83,9 @@ def falling_root(
         step = np.where(good, newton, (low + high) / 2.0)
         step = np.where(value == 0.0, x, step)
         before = np.where(good, np.abs(value), np.inf)
-        settled = np.abs(step - x) <= tolerance * np.maximum(1.0, np.abs(x))
+        # A root that is found stays: the rest of its bracket would only lead away from it.
+        step = np.where(settled, x, step)
+        settled |= np.abs(step - x) <= tolerance * np.maximum(1.0, np.abs(x))
         x = step
         if settled.all():
             break

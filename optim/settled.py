@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from fimi.energy.cost_model import Array
+from fimi.optim.budgets import keep_budgets
 from fimi.optim.inner import InnerSolver
 from fimi.optim.joint import Prices, solve
 from fimi.optim.problem import InfeasibleError
@@ -25,33 +26,42 @@ from fimi.optim.steps import FEW
 _DEVICES_MAX = 300
 """For larger fleets rounding is too little to be worth the time."""
 _AGAIN = 6
-_SLACK = 1e-9
+_SLACK, _LEAST_J = 1e-9, 1e-9
+_ROOM = 2.5e-5
+"""Budgets are kept to this share."""
 
 
-def settled(inner: InnerSolver, work: Work, start: Prices) -> Work:
+def settled(
+    inner: InnerSolver, work: Work, start: Prices, *, budgeted: bool
+) -> tuple[InnerSolver, Work]:
     """The best plan with the samples and steps of a plan, S = 1; never a worse one.
 
     Args:
         inner: the fleet, with the weights of its joules.
         work: the plan.
         start: prices of the fleet's problem.
+        budgeted: whether the weights make budgets hold; then they are found again.
+
+    Returns:
+        The fleet with the weights by which band is shared, and the plan.
     """
     if inner.problem.size > _DEVICES_MAX:
-        return work
-    best = _given(inner, work, start)
+        return inner, work
+    counted = InnerSolver(inner.problem) if budgeted else inner
+    best = _given(inner, work, start, counted)
     laws = inner.lanes.step[work.lane[0]] < 0
     if inner.problem.size > FEW or not laws.any():
         return best
-    best_j = float(cost(inner, best).energy_j[0])
-    tried = {best.samples.tobytes()}
+    best_j = _energy_j(*best, counted)
+    tried = {work.samples.tobytes()}
     for _ in range(_AGAIN):
         before_j = best_j
-        for samples in _neighbours(inner, best.samples[0]):
+        for samples in _neighbours(inner, best[1].samples[0]):
             if samples.tobytes() in tried:
                 continue
             tried.add(samples.tobytes())
-            near = _given(inner, replace(best, samples=samples[None]), start)
-            near_j = float(cost(inner, near).energy_j[0])
+            near = _given(best[0], replace(best[1], samples=samples[None]), start, counted)
+            near_j = _energy_j(*near, counted)
             if near_j < best_j:
                 best, best_j = near, near_j
         if best_j >= before_j:
@@ -59,11 +69,18 @@ def settled(inner: InnerSolver, work: Work, start: Prices) -> Work:
     return best
 
 
-def _given(inner: InnerSolver, work: Work, start: Prices) -> Work:
+def _energy_j(inner: InnerSolver, work: Work, counted: InnerSolver) -> float:
+    return float(cost(inner, work, counted).energy_j[0])
+
+
+def _given(
+    inner: InnerSolver, work: Work, start: Prices, counted: InnerSolver
+) -> tuple[InnerSolver, Work]:
     """The best speeds of laws and length of the round for the samples and steps of a plan."""
     problem, step = inner.problem, inner.lanes.step[work.lane[0]]
     stepped: NDArray[np.bool_] = step >= 0
     speed = inner.lanes.highest_hz[work.lane[0]]
+    received_j = problem.synthetic_j * (work.samples[0] - problem.local_samples)
     given = replace(
         problem,
         local_counts=work.samples[0].astype(np.int64)[:, None],
@@ -79,14 +96,24 @@ def _given(inner: InnerSolver, work: Work, start: Prices) -> Work:
             for watts, k in zip(problem.step_power_w, step, strict=True)
         ),
         step_names=(),
+        budget_j=np.maximum(problem.budget_j - received_j, _LEAST_J),
+        fleet_budget_j=max(problem.fleet_budget_j - float(received_j.sum()), _LEAST_J),
     )
+    start = replace(start, log_lam=-math.inf)
+    again = inner
     try:
-        solution = solve(InnerSolver(given, inner.weights), start=replace(start, log_lam=-math.inf))
+        if counted is inner:
+            solution = solve(InnerSolver(given, inner.weights), start=start)
+        else:
+            kept = keep_budgets(given, start=start, tightened=1.0 - _ROOM)
+            solution, again = kept.solution, InnerSolver(problem, kept.inner.weights)
     except InfeasibleError:  # by rounding
-        return work
+        return inner, work
     frequency = solution.evaluation.compute.frequency_hz
     better = Work(work.samples, work.lane, frequency, np.array([solution.round_s]))
-    return better if cost(inner, better).energy_j[0] < cost(inner, work).energy_j[0] else work
+    if _energy_j(again, better, counted) < _energy_j(inner, work, counted):
+        return again, better
+    return inner, work
 
 
 def _neighbours(inner: InnerSolver, samples: Array) -> list[Array]:

@@ -15,6 +15,7 @@ import itertools
 import math
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from fimi.energy.cost_model import Array
@@ -41,6 +42,8 @@ FEW = 3
 _AROUND = np.array([-21, -13, -8, -5, -3, -2, -1, 0, 1, 2, 3, 5, 8, 13, 21], float)
 """By how many samples all but one device are moved."""
 _CHOICES_AROUND, _AGAIN = 8, 6
+_POLISHED = 24
+"""So many of the whole samples around a plan get their own best length of the round."""
 _LENGTHS = np.array([1.0, 0.97, 1.03])
 _POLISH = np.linspace(-1.0, 1.0, 21)
 _POLISH_WIDTHS = (0.05, 0.006, 0.0006)
@@ -221,7 +224,7 @@ def _rounded(inner: InnerSolver, log_d: Array, lane: Rows, speed: Array, round_s
     if not inner.bound_by_error:
         return down
     up = np.maximum(np.minimum(np.ceil(samples - 1e-6), inner.samples_max), least)
-    error_up, error_down = _errors(inner, up), _errors(inner, least)
+    error_up, error_down = inner.errors(up), inner.errors(least)
     total = error_up.sum(axis=1)
     limit = problem.error_budget * (1.0 + _SLACK)
     chosen = up.copy()
@@ -236,40 +239,32 @@ def _rounded(inner: InnerSolver, log_d: Array, lane: Rows, speed: Array, round_s
     return np.asarray(chosen)
 
 
-def _errors(inner: InnerSolver, samples: Array) -> Array:
-    """Each device's part of Σ w α D^(−β), (S, I); infinite without data."""
-    first = inner.lanes.starts
-    weight, beta = inner.lanes.log_weight[first], inner.lanes.beta[first]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        parts = np.exp(weight - beta * np.log(samples))
-    return np.asarray(np.where(inner.problem.weights > 0, parts, 0.0))
-
-
 def _polished(inner: InnerSolver, work: Work) -> Work:
-    """The best length of the round for the same samples and speeds."""
-    if not inner.free_round:
-        return work
-    best, best_j = work, float(cost(inner, work).energy_j[0])
-    for width in _POLISH_WIDTHS:
-        rounds = np.minimum(
-            float(best.round_s[0]) * (1.0 + width * _POLISH), inner.problem.round_max_s
-        )
-        count = len(rounds)
-        rows = Work(
-            np.repeat(best.samples, count, axis=0),
-            np.repeat(best.lane, count, axis=0),
-            np.repeat(best.frequency_hz, count, axis=0),
-            rounds,
-        )
-        costs = cost(inner, rows).energy_j
-        first = int(np.argmin(costs))
-        if costs[first] < best_j:
-            best, best_j = rows.row(first), float(costs[first])
-    return best
+    """The best row, each at its best length of the round for the same samples and speeds."""
+    best, best_j = work, cost(inner, work).energy_j
+    if inner.free_round:
+        count, rows = _POLISH.size, np.arange(len(best_j))
+        for width in _POLISH_WIDTHS:
+            lengths = np.minimum(
+                np.multiply.outer(best.round_s, 1.0 + width * _POLISH), inner.problem.round_max_s
+            )
+            near = Work(
+                np.repeat(best.samples, count, axis=0),
+                np.repeat(best.lane, count, axis=0),
+                np.repeat(best.frequency_hz, count, axis=0),
+                lengths.ravel(),
+            )
+            costs = cost(inner, near).energy_j.reshape(lengths.shape)
+            column = np.argmin(costs, axis=1)
+            better = costs[rows, column] < best_j
+            best_j = np.where(better, costs[rows, column], best_j)
+            length = np.where(better, lengths[rows, column], best.round_s)
+            best = replace(best, round_s=length)
+    return best.row(int(np.argmin(best_j)))
 
 
 def _around(inner: InnerSolver, work: Work) -> Work:
-    """The best of the whole samples next to those of a candidate, for a fleet of few devices.
+    """The best whole samples next to those of a candidate, for a fleet of few devices.
 
     All but one device have any number around theirs; the one takes the least that meets the error.
     """
@@ -295,7 +290,7 @@ def _around(inner: InnerSolver, work: Work) -> Work:
         rows[:, others] = choices
         rows = np.clip(rows, low, high)
         rest = problem.error_budget * (1.0 + _SLACK) - np.delete(
-            _errors(inner, rows), last, axis=1
+            inner.errors(rows), last, axis=1
         ).sum(axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
             least = np.exp((weight[last] - np.log(rest)) / beta[last])
@@ -322,5 +317,8 @@ def _around(inner: InnerSolver, work: Work) -> Work:
         np.repeat(speed, each, axis=0),
         lengths.ravel(),
     )
-    costs = cost(inner, near).energy_j
-    return near.row(int(np.argmin(costs)))
+    costs = cost(inner, near).energy_j.reshape(len(samples), each)
+    # Which samples are best is seen only at their own best lengths of the round.
+    first = np.argsort(costs.min(axis=1), kind="stable")[:_POLISHED]
+    row = first * each + costs[first].argmin(axis=1)
+    return Work(near.samples[row], near.lane[row], near.frequency_hz[row], near.round_s[row])

@@ -21,12 +21,13 @@ from msgspec import Struct
 
 from fimi.energy.units import hint
 from fimi.optim import budgets
-from fimi.optim.budgets import keep_budgets, limited, used_j
+from fimi.optim.budgets import keep_budgets, used_j
 from fimi.optim.feasibility import refusal
 from fimi.optim.joint import JointSolution, prices_of
 from fimi.optim.leanest import least_bandwidth
 from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError
 from fimi.optim.roots import root_between
+from fimi.optim.spending import limited
 from fimi.optim.whole import exists
 
 _RESOLUTION = 1e-3

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from msgspec.structs import replace
 
-from fimi.optim.budgets import keep_budgets, spent_j
+from fimi.optim.budgets import keep_budgets
 from fimi.optim.inner import InnerSolver
 from fimi.optim.joint import solve
 from fimi.optim.planner import plan
 from fimi.optim.problem import FimiProblem, InfeasibleError
+from fimi.optim.spending import spent_j
 from tests.optim.truth_costs import Costs, cost_of, trial_of
 from tests.optim.truth_enumeration import enumerate_plans
 from tests.optim.truth_problems import Kind, Problem, planted, problems
