@@ -1,99 +1,171 @@
-"""The prices of the highest bound where roots of excesses do not find them; docs/model.md (28).
+"""The prices of the highest bound where roots of excesses are not those; docs/model.md (28).
 
-Where all devices send with all their power and run at a speed that is set, band and samples do not
-move with the prices: a whole range of prices meets the limits, and the length of the round alone
-says which of them is right. The dual function, the least over R included, is concave in λ and μ
-wherever it is. Any devices' choice at any R gives a plane above it; the next prices are those where
-the planes are highest.
+Where devices have steps, or all of them send with all their power at a speed that is set, band and
+samples jump with the prices or do not move at all. The dual function is concave in λ and μ all the
+same, with the two excesses as its slopes, and its top is found by cutting planes.
 
-* :func:`ascend`  the prices of the highest bound, by cutting planes
+* :func:`of_steps`  λ and μ for each length of the round, and the length at which the bound is least
+* :func:`of_jumps`  λ and μ of the highest bound over all lengths, for fleets with one lane a device
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
-from scipy.optimize import linprog
 
 from fimi.energy.cost_model import Array
 from fimi.optim.device_optimum import DeviceSolver, Optima
 from fimi.optim.inner import InnerSolver
+from fimi.optim.prices import Prices
+from fimi.optim.summit import Plane, climb
 
-_CUTS_MAX = 60
-_CUT_CLOSE = 1e-8
-_ROUND_CLOSE = 1e-8
-_TOP = 30.0
-_TOP_MAX = 1e9
+_CLOSE, _CLOSER, _LOOSE = 1e-6, 1e-8, 1e-2
+_ERROR_MAX = 1e12
 _FAR, _LOG_MU = 60.0, -20.0
 """Logarithms of prices to begin with are no further from 0; of a band that had no price: this."""
+_GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
+_VALLEY_CLOSE, _JUMP_CLOSE = 3e-3, 1e-8
+"""How exactly the logarithm of a length is found, in a valley and at a jump."""
 
 
-def ascend(
-    devices: DeviceSolver, inner: InnerSolver, log_lam: float, log_mu: float, round_s: float
-) -> tuple[float, float, float]:
+def of_steps(devices: DeviceSolver, inner: InnerSolver, start: Prices, *, learns: bool) -> Prices:
+    """λ and μ of the highest dual function, and the R at which that is least.
+
+    Args:
+        devices: a solver of the fleet.
+        inner: its inner problems.
+        start: prices to begin with.
+        learns: whether the error has a price.
+    """
+    longest = inner.problem.round_max_s
+    if not inner.free_round:
+        return _highest(devices, inner, Prices(start.log_lam, start.log_mu, longest), learns)[1]
+    tried: dict[float, tuple[float, Prices]] = {}
+    last = start
+
+    def energy(log_r: float) -> float:
+        nonlocal last
+        log_r = min(log_r, math.log(longest))
+        if log_r not in tried:
+            at = Prices(last.log_lam, last.log_mu, math.exp(log_r))
+            value, prices = _highest(devices, inner, at, learns)
+            # In rounds that are too short the prices grow without limit: they are no start.
+            if value < min((each for each, _ in tried.values()), default=math.inf):
+                last = prices
+            tried[log_r] = (value, prices)
+        return tried[log_r][0]
+
+    _golden(energy, math.log(min(start.round_s, longest)), math.log(longest))
+    return min(tried.values(), key=lambda each: each[0])[1]
+
+
+def of_jumps(devices: DeviceSolver, inner: InnerSolver, start: Prices) -> Prices:
     """λ, μ and R at which the dual function of a fleet with one lane a device is highest.
 
     Args:
         devices: a solver of the fleet.
         inner: its inner problems.
-        log_lam: log λ to begin with; −inf where there is no price of the error.
-        log_mu: log μ to begin with.
-        round_s: R to begin with, s.
+        start: prices to begin with; −inf where the error has none.
+    """
+    learns = math.isfinite(start.log_lam)
+    round_s = start.round_s
+
+    def planes_at(prices: Array) -> list[Plane]:
+        nonlocal round_s
+        logs = _log(float(prices[0])), _log(float(prices[1]))
+        planes = [
+            plane
+            for length_s, optima in _around_best_length(devices, inner, logs, round_s)
+            if (plane := _plane(inner, optima, prices, length_s, learns)) is not None
+        ]
+        if planes:
+            round_s = min(planes, key=lambda plane: plane.value_j).round_s
+        return planes
+
+    log_mu = start.log_mu if start.log_mu > -_FAR else _LOG_MU
+    top = climb(planes_at, _first(start.log_lam, log_mu), np.array([learns, True]), close=_CLOSER)
+    if not math.isfinite(top.value_j):
+        return start
+    return Prices(_log(float(top.prices[0])), _log(float(top.prices[1])), top.round_s)
+
+
+def _highest(
+    devices: DeviceSolver, inner: InnerSolver, start: Prices, learns: bool
+) -> tuple[float, Prices]:
+    """The maximum of the dual function at a given R, and its prices.
+
+    The maximum is infinite where a device cannot work in so short a round.
+    """
+
+    def planes_at(prices: Array) -> list[Plane]:
+        logs = _log(float(prices[0])), _log(float(prices[1]))
+        optima = devices.optima(*logs, start.round_s)
+        plane = _plane(inner, optima, prices, start.round_s, learns)
+        return [] if plane is None else [plane]
+
+    first = _first(start.log_lam, start.log_mu)
+    top = climb(planes_at, first, np.array([learns, True]), close=_CLOSE)
+    if top.outside or top.endless or top.open_j > _LOOSE * max(top.value_j, 0.0):
+        return math.inf, start
+    prices = Prices(_log(float(top.prices[0])), _log(float(top.prices[1])), start.round_s)
+    return top.value_j, prices
+
+
+def _first(log_lam: float, log_mu: float) -> Array:
+    logs = [log_lam if math.isfinite(log_lam) else 0.0, log_mu]
+    return np.asarray(np.exp(np.clip(logs, -_FAR, _FAR)))
+
+
+def _plane(
+    inner: InnerSolver, optima: Optima, prices: Array, round_s: float, learns: bool
+) -> Plane | None:
+    """What the devices' optima at prices say about the dual function; ``None`` if they have none.
+
+    The slopes are the error and the band, each less its limit.
     """
     problem = inner.problem
-    learns = math.isfinite(log_lam)
-    begin = [log_lam if learns else 0.0, log_mu if log_mu > -_FAR else _LOG_MU]
-    scales = np.exp(np.clip(begin, -_FAR, _FAR))
-    top = np.array([_TOP if learns else 0.0, _TOP])
-    planes: list[tuple[Array, float]] = []
-    at = np.array([1.0 if learns else 0.0, 1.0])
-    best, best_at, best_s = -math.inf, at, round_s
-    for _ in range(_CUTS_MAX):
-        lam, mu = at * scales
-        logs = (_log(float(lam)), _log(float(mu)))
-        value = math.inf
-        for length_s, optima in _shortest_and_longest(devices, inner, logs, round_s):
-            slope = _slopes(inner, optima, learns)
-            here = math.fsum(optima.least_j[optima.lane]) + inner.round_w * length_s
-            here -= (lam * problem.error_budget if learns else 0.0) + mu * problem.bandwidth_hz
-            if not (math.isfinite(here) and np.isfinite(slope).all()):
-                continue
-            slope = slope * scales
-            planes.append((slope, here - float(slope @ at)))
-            if here < value:
-                value, round_s = here, length_s
-        if math.isfinite(value) and value > best:
-            best, best_at, best_s = value, at, round_s
-        highest = linprog(
-            np.array([0.0, 0.0, -1.0]),
-            A_ub=np.array([[-s[0], -s[1], 1.0] for s, _ in planes]),
-            b_ub=np.array([offset for _, offset in planes]),
-            bounds=[(0.0, top[0]), (0.0, top[1]), (None, None)],
-        ) if planes else None  # fmt: skip
-        if highest is None or highest.status != 0:
-            break
-        if -highest.fun - best <= _CUT_CLOSE * abs(best):
-            if (best_at < 0.99 * top)[top > 0].all() or top.max() > _TOP_MAX:
-                break
-            top = np.where(best_at >= 0.99 * top, _TOP * top, top)
-        at = 0.7 * highest.x[:2] + 0.3 * best_at
-    return float(best_at[0] * scales[0]), float(best_at[1] * scales[1]), best_s
-
-
-def _slopes(inner: InnerSolver, optima: Optima, learns: bool) -> Array:
-    """Error and band at the devices' choices, each less its limit."""
-    problem = inner.problem
-    slope = np.zeros(2)
+    value = math.fsum(optima.least_j[optima.lane]) + inner.round_w * round_s
+    slope = np.array([0.0, float(optima.bandwidth_hz.sum()) - problem.bandwidth_hz])
     if learns:
         with np.errstate(divide="ignore"):
             error = float(inner.error_above_floor(np.log(optima.samples)))
-        slope[0] = error - problem.error_budget
-    slope[1] = float(optima.bandwidth_hz.sum()) - problem.bandwidth_hz
-    return slope
+        slope[0] = min(error, _ERROR_MAX) - problem.error_budget
+        value -= prices[0] * problem.error_budget
+    value -= prices[1] * problem.bandwidth_hz
+    if not (math.isfinite(value) and np.isfinite(slope).all()):
+        return None
+    return Plane(slope, float(value), round_s)
 
 
-def _shortest_and_longest(
+def _golden(function: Callable[[float], float], guess: float, top: float) -> None:
+    """Visits the least of a function with one valley: steps to a bracket, then the golden section.
+
+    Values are infinite below some point.
+    """
+    step = 0.15
+    low, middle, high = guess - step, guess, min(guess + step, top)
+    function(middle)
+    for _ in range(30):
+        if function(low) < function(middle):
+            low, middle, high = low - step, low, middle
+        elif high < top and function(high) <= function(middle):
+            low, middle, high = middle, high, min(high + step, top)
+        else:
+            break
+        step *= 1.3
+    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+    while high - low > _VALLEY_CLOSE:
+        if function(left) <= function(right) and math.isfinite(function(left)):
+            high, right = right, left
+            left = high - _GOLDEN * (high - low)
+        else:
+            low, left = left, right
+            right = low + _GOLDEN * (high - low)
+
+
+def _around_best_length(
     devices: DeviceSolver, inner: InnerSolver, logs: tuple[float, float], round_s: float
 ) -> list[tuple[float, Optima]]:
     """The devices just below and just above the R of least cost at prices.
@@ -123,7 +195,7 @@ def _shortest_and_longest(
     last, low, step = at(high), high - 0.01, 0.01
     while rising(first := at(low)):
         high, last, low, step = low, first, low - step, 3.0 * step
-    while high - low > _ROUND_CLOSE:
+    while high - low > _JUMP_CLOSE:
         middle = (low + high) / 2.0
         found = at(middle)
         if rising(found):

@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from fimi.energy.cost_model import Array
 from fimi.optim.inner import InnerSolver
-from fimi.optim.joint import JointSolution, Prices, prices_of, solve
+from fimi.optim.joint import JointSolution, prices_of, solve
 from fimi.optim.lanes import EnergyWeights
+from fimi.optim.prices import Prices
 from fimi.optim.problem import FimiProblem, InfeasibleError
 from fimi.optim.spending import above, limited, spent_j
 from fimi.optim.wording import NAMED, listed, outwards

@@ -7,8 +7,8 @@ price; R is where a second less costs the devices what it saves in idle power. T
 linear in the number of devices.
 
 For laws the problem is convex: the devices' optima at that root are the plan, and the bound meets
-it. With steps the optima jump. The prices are then those of the highest bound, found by cutting
-planes; the plan is the best of those that meet the limits at prices next to them.
+it. With steps the optima jump. The prices are then those of the highest bound
+(:mod:`fimi.optim.ascent`); the plan is the best of those that meet the limits at prices near them.
 
 :func:`solve` finds the prices, a plan from them in real numbers of samples, and the proved bound.
 """
@@ -22,14 +22,14 @@ from typing import Literal
 import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
-from scipy.optimize import linprog
 
 from fimi.energy.cost_model import Array
-from fimi.optim.ascent import ascend
+from fimi.optim.ascent import of_jumps, of_steps
 from fimi.optim.device_optimum import DeviceSolver, Optima
 from fimi.optim.dual import dual
 from fimi.optim.feasibility import require_feasible, require_reachable_error, time_windows
 from fimi.optim.inner import InnerSolver, SplitCosts
+from fimi.optim.prices import NO_BAND, Prices, error_binds, guess
 from fimi.optim.problem import InfeasibleError
 from fimi.optim.roots import LOG_LIMIT, price_root
 
@@ -41,20 +41,10 @@ _ROUNDS = 4
 _NEWTON_STEPS = 15
 _HALVINGS = 4
 _BLENDS = np.logspace(-9, 0, 37)
-_NO_BAND = -LOG_LIMIT + 20.0
-"""A price of the band whose logarithm is below this is none: there is more band than is used."""
 _TOO_SHORT = 50.0
 """The excess of a round's price of time where a device cannot work in so short a round."""
 _HASTIEST = 0.99 * _TOO_SHORT
 """The excess of a round's price of time is at most this where devices can work."""
-_GUESS_ROWS, _GUESS_CELLS = 72, 60_000
-_CUTS_MAX = 60
-_REACH = 30.0
-"""Prices are looked for up to so many times the best ones so far."""
-_ENDLESS = 1e7
-"""Where both prices grow so far beyond the first guess, no plan has so short a round."""
-_ERROR_MAX = 1e12
-_CUT_CLOSE, _CUT_LOOSE = 1e-6, 1e-2
 _PROVED = 1e-6
 """A plan is optimal if it differs from its bound by less, relatively; where a fleet with laws does
 not reach it, prices are looked for by cutting planes."""
@@ -62,8 +52,6 @@ _NEARBY = np.concatenate([[0.0], np.logspace(-6.0, -0.3, 24)])
 """By how much log λ is raised to find a plan that meets the error, where devices have steps."""
 _STRETCHES = (1.0, 1.002, 1.006, 1.02, 1.06, 1.2, 1.5)
 """Lengths of the round, relative to that of the highest bound, at which a plan is looked for."""
-_GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
-_ROUND_CLOSE = 3e-3
 
 JointStatus = Literal["optimal", "feasible"]
 """``optimal``: plan and bound agree to 1e-6. ``feasible``: they do not."""
@@ -100,20 +88,6 @@ class JointSolution(Struct, frozen=True, eq=False):
         return (self.energy_j - self.bound_j) / self.bound_j if self.bound_j > 0 else math.inf
 
 
-class Prices(Struct, frozen=True):
-    """What couples the devices.
-
-    Attributes:
-        log_lam: log λ; −inf for none.
-        log_mu: log μ; −inf for none.
-        round_s: R.
-    """
-
-    log_lam: float
-    log_mu: float
-    round_s: float
-
-
 def prices_of(solution: JointSolution) -> Prices:
     """The prices of a solution, to begin a similar problem with."""
     lam, mu = solution.learning_multiplier, solution.band_multiplier
@@ -140,15 +114,20 @@ def solve(inner: InnerSolver, *, start: Prices | None = None) -> JointSolution:
     if inner.lanes.single:
         prices = _smooth(devices, inner, start)
     else:
-        prices = _stepped(devices, inner, start)
-    lam, mu = (math.exp(log) if log > _NO_BAND else 0.0 for log in (prices.log_lam, prices.log_mu))
+        learning = error_binds(inner)
+        if start is None or start.log_mu <= NO_BAND or (learning and start.log_lam <= NO_BAND):
+            start = guess(inner)
+        prices = of_steps(devices, inner, start, learns=learning)
+    lam, mu = (math.exp(log) if log > NO_BAND else 0.0 for log in (prices.log_lam, prices.log_mu))
     point = dual(inner, lam, mu, prices.round_s, solver=devices)
     window_s, found = _plan_at(devices, inner, prices, point.optima)
     energy_j = float(found.energy_j[0])
     if inner.lanes.single and energy_j - point.bound_j > _PROVED * abs(energy_j):
         log_lam = prices.log_lam if lam > 0 else -math.inf
-        higher = ascend(devices, inner, log_lam, prices.log_mu, prices.round_s)
-        other = dual(inner, *higher, solver=devices)
+        higher = of_jumps(devices, inner, Prices(log_lam, prices.log_mu, prices.round_s))
+        other = dual(
+            inner, math.exp(higher.log_lam), math.exp(higher.log_mu), higher.round_s, solver=devices
+        )
         if other.bound_j > point.bound_j:
             point, lam, mu = other, other.learning_multiplier, other.band_multiplier
             window, again = nearest_feasible(inner, point.optima.compute_s, point.round_s)
@@ -222,24 +201,29 @@ def _excesses(
 
 def _smooth(devices: DeviceSolver, inner: InnerSolver, start: Prices | None) -> Prices:
     """λ, μ and R at which all three excesses are zero."""
-    learns = inner.bound_by_error and _error_at_least(inner) > _CLOSE
+    learning = error_binds(inner)
     longest = inner.problem.round_max_s
-    guess = start
-    if guess is None or (learns and not math.isfinite(guess.log_lam)):
-        guess = _guess(inner)
-    lam = guess.log_lam if learns and math.isfinite(guess.log_lam) else 0.0 if learns else -math.inf
-    mu = guess.log_mu if math.isfinite(guess.log_mu) else 0.0
+    if start is None or (learning and not math.isfinite(start.log_lam)):
+        start = guess(inner)
+    lam = (
+        start.log_lam
+        if learning and math.isfinite(start.log_lam)
+        else 0.0
+        if learning
+        else -math.inf
+    )
+    mu = start.log_mu if math.isfinite(start.log_mu) else 0.0
     if not inner.free_round:
-        return _at_round(devices, inner, Prices(lam, mu, longest), learns)
-    first = Prices(lam, mu, min(guess.round_s, longest))
-    found = _newton(devices, inner, first, learns, free_round=True)
+        return _at_round(devices, inner, Prices(lam, mu, longest), learning)
+    first = Prices(lam, mu, min(start.round_s, longest))
+    found = _newton(devices, inner, first, learning, free_round=True)
     if found is None:
         try:
-            first = _at_round(devices, inner, first, learns)
+            first = _at_round(devices, inner, first, learning)
         except InfeasibleError:
-            first = _at_round(devices, inner, Prices(lam, mu, longest), learns)
-        found = _newton(devices, inner, first, learns, free_round=True)
-    return found or _nested_round(devices, inner, first, learns)
+            first = _at_round(devices, inner, Prices(lam, mu, longest), learning)
+        found = _newton(devices, inner, first, learning, free_round=True)
+    return found or _nested_round(devices, inner, first, learning)
 
 
 def _nested_round(devices: DeviceSolver, inner: InnerSolver, start: Prices, learns: bool) -> Prices:
@@ -295,11 +279,11 @@ def _at_round(devices: DeviceSolver, inner: InnerSolver, start: Prices, learns: 
         mu = price_root(wide_at(-math.inf), log_mu, step=1e-3, tolerance=_FINE)
         if mu >= LOG_LIMIT:
             _refuse(inner, round_s)
-        return Prices(-math.inf, mu if mu > _NO_BAND else -math.inf, round_s)
+        return Prices(-math.inf, mu if mu > NO_BAND else -math.inf, round_s)
     for _ in range(_ROUNDS):
         log_lam = price_root(short_at(log_mu), log_lam, step=0.5, tolerance=_LOOSE)
         log_mu = price_root(wide_at(log_lam), log_mu, step=0.5, tolerance=_LOOSE)
-        if log_mu <= _NO_BAND:
+        if log_mu <= NO_BAND:
             lam = price_root(short_at(-LOG_LIMIT), log_lam, step=1e-3, tolerance=_FINE)
             if wide_at(lam)(-LOG_LIMIT) <= 0.0 and lam < LOG_LIMIT:
                 return Prices(lam, -math.inf, round_s)
@@ -317,7 +301,7 @@ def _at_round(devices: DeviceSolver, inner: InnerSolver, start: Prices, learns: 
     guess = min(max(log_mu, -LOG_LIMIT / 2), LOG_LIMIT / 2)
     mu = price_root(too_wide, guess, step=1e-3, tolerance=_FINE)
     too_wide(mu)
-    return Prices(lam, mu if mu > _NO_BAND else -math.inf, round_s)
+    return Prices(lam, mu if mu > NO_BAND else -math.inf, round_s)
 
 
 def _refuse(inner: InnerSolver, round_s: float) -> None:
@@ -385,167 +369,6 @@ def _newton(
     if not np.abs(here).max() < (_COARSE if free_round else _CLOSE_ENOUGH):
         return None
     return Prices(float(point[0]), float(point[1]), math.exp(min(float(point[2]), longest)))
-
-
-# Steps: the prices of the highest bound.
-
-
-def _stepped(devices: DeviceSolver, inner: InnerSolver, start: Prices | None) -> Prices:
-    """λ and μ of the highest dual function, and the R at which that is least."""
-    longest = inner.problem.round_max_s
-    learns = inner.bound_by_error and _error_at_least(inner) > _CLOSE
-    guess = start
-    if guess is None or guess.log_mu <= _NO_BAND or (learns and guess.log_lam <= _NO_BAND):
-        guess = _guess(inner)
-    if not inner.free_round:
-        return _highest(devices, inner, Prices(guess.log_lam, guess.log_mu, longest), learns)[1]
-    tried: dict[float, tuple[float, Prices]] = {}
-    last = guess
-
-    def energy(log_r: float) -> float:
-        nonlocal last
-        log_r = min(log_r, math.log(longest))
-        if log_r not in tried:
-            at = Prices(last.log_lam, last.log_mu, math.exp(log_r))
-            value, prices = _highest(devices, inner, at, learns)
-            value += inner.round_w * math.exp(log_r)
-            # In rounds that are too short the prices grow without limit: they are no start.
-            if value < min((each for each, _ in tried.values()), default=math.inf):
-                last = prices
-            tried[log_r] = (value, prices)
-        return tried[log_r][0]
-
-    _golden(energy, math.log(min(guess.round_s, longest)), math.log(longest))
-    return min(tried.values(), key=lambda each: each[0])[1]
-
-
-def _golden(function: Callable[[float], float], guess: float, top: float) -> None:
-    """Visits the least of a function with one valley: steps to a bracket, then the golden section.
-
-    Values are infinite below some point.
-    """
-    step = 0.15
-    low, middle, high = guess - step, guess, min(guess + step, top)
-    function(middle)
-    for _ in range(30):
-        if function(low) < function(middle):
-            low, middle, high = low - step, low, middle
-        elif high < top and function(high) <= function(middle):
-            low, middle, high = middle, high, min(high + step, top)
-        else:
-            break
-        step *= 1.3
-    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-    while high - low > _ROUND_CLOSE:
-        if function(left) <= function(right) and math.isfinite(function(left)):
-            high, right = right, left
-            left = high - _GOLDEN * (high - low)
-        else:
-            low, left = left, right
-            right = low + _GOLDEN * (high - low)
-
-
-def _highest(
-    devices: DeviceSolver, inner: InnerSolver, start: Prices, learns: bool
-) -> tuple[float, Prices]:
-    """The maximum of the dual function at a given R by cutting planes, less idle power times R.
-
-    The dual function is concave in λ and μ, with the two excesses as its slopes: every point that
-    was tried gives a plane above it, and the next point is where the planes are highest.
-
-    Returns:
-        The maximum, infinite where a device cannot work in so short a round, and its prices.
-    """
-    free = np.array([learns, True])
-    units = np.exp(np.clip([start.log_lam if learns else 0.0, start.log_mu], -60.0, 60.0))
-    planes: list[tuple[Array, float]] = []
-    best, best_at = -math.inf, np.zeros(2)
-    at = np.where(free, units, 0.0)
-    first, reach, open_j = units, _REACH, math.inf
-    for _ in range(_CUTS_MAX):
-        value, slope = _dual_at(devices, inner, at, start.round_s, learns)
-        if not math.isfinite(value):
-            return math.inf, start
-        planes.append((slope, value - float(slope @ at)))
-        if value > best:
-            best, best_at = value, at
-            # Prices are counted in units of the best ones, whatever the first guess was.
-            units = np.where(best_at > 0, best_at, units)
-        top = np.where(free, reach, 0.0)
-        highest = linprog(
-            np.array([0.0, 0.0, -1.0]),
-            A_ub=np.array([[*(-slope * units), 1.0] for slope, _ in planes]),
-            b_ub=np.array([offset for _, offset in planes]),
-            bounds=[(0.0, top[0]), (0.0, top[1]), (None, None)],
-        )
-        if highest.status != 0:
-            break
-        open_j = -highest.fun - best
-        inside = (best_at < 0.99 * reach * units)[free].all()
-        if inside and open_j <= _CUT_CLOSE * max(best, 0.0):  # an energy is not below 0
-            break
-        if (best_at > _ENDLESS * first)[free].all():
-            return math.inf, start
-        # A part of the way back to the best keeps the steps short where few planes are known.
-        at = 0.7 * highest.x[:2] * units + 0.3 * best_at
-    if open_j > _CUT_LOOSE * max(best, 0.0):
-        return math.inf, start  # the prices have no end
-    log_lam, log_mu = (math.log(price) if price > 0 else -math.inf for price in best_at)
-    return best, Prices(log_lam, log_mu, start.round_s)
-
-
-def _dual_at(
-    devices: DeviceSolver, inner: InnerSolver, prices: Array, round_s: float, learns: bool
-) -> tuple[float, Array]:
-    """The dual function at λ and μ for a given R, without idle power, and its two slopes."""
-    problem = inner.problem
-    log_lam, log_mu = (math.log(price) if price > 0 else -math.inf for price in prices)
-    optima = devices.optima(log_lam, log_mu, round_s)
-    value = math.fsum(optima.least_j[optima.lane])
-    slope = np.zeros(2)
-    if learns:
-        with np.errstate(divide="ignore"):
-            error = float(inner.error_above_floor(np.log(optima.samples)))
-        slope[0] = min(error, _ERROR_MAX) - problem.error_budget
-        value -= prices[0] * problem.error_budget
-    slope[1] = float(optima.bandwidth_hz.sum()) - problem.bandwidth_hz
-    return value - prices[1] * problem.bandwidth_hz, slope
-
-
-def _error_at_least(inner: InnerSolver) -> float:
-    """Log of the error over its budget with the least data."""
-    with np.errstate(divide="ignore"):
-        error = inner.error_above_floor(np.log(inner.samples_min))
-        return float(np.log(error / inner.problem.error_budget))
-
-
-def _guess(inner: InnerSolver) -> Prices:
-    """Prices of the best of some even time splits and lengths of the round, or of the leanest."""
-    problem = inner.problem
-    rows = int(np.clip(_GUESS_CELLS // problem.size, 6, _GUESS_ROWS))
-    longest = problem.round_max_s
-    upload_s = inner.radio.full_power_s(problem.bandwidth_hz)
-    rounds = np.array([longest])
-    if inner.free_round:
-        shortest = float((problem.receive_s + inner.earliest_s + upload_s).max())
-        rounds = np.geomspace(min(1.02 * shortest, longest), longest, max(rows // 6, 3))
-    shares = np.linspace(0.1, 0.95, max(rows // len(rounds), 2))
-    round_s = np.repeat(rounds, len(shares))
-    room_s = np.maximum(inner.windows_s(round_s) - upload_s - inner.earliest_s, 0.0)
-    window_s = inner.earliest_s + np.tile(shares, len(rounds))[:, None] * room_s
-    found = inner.evaluate(np.maximum(window_s, 1e-300), round_s)
-    best = int(np.lexsort((found.energy_j, found.violation))[0])
-    if found.violation[best] > 0:  # its prices would mean nothing
-        lean = require_feasible(inner)
-        round_s = np.array([longest])
-        found, best = inner.evaluate(np.maximum(lean.window_s, 1e-300)[None], round_s), 0
-    lam = float(found.compute.log_multiplier[best])
-    mu = float(found.upload.log_multiplier[best])
-    return Prices(
-        lam if math.isfinite(lam) else 0.0,
-        min(mu, LOG_LIMIT / 2.0) if math.isfinite(mu) else -30.0,
-        float(round_s[best]),
-    )
 
 
 def nearest_feasible(

@@ -30,10 +30,11 @@ from fimi.optim.budgets import BudgetedOptimum, keep_budgets
 from fimi.optim.cross_entropy import Iteration, SearchResult, SearchSettings, minimise
 from fimi.optim.feasibility import refusal, require_feasible, require_reachable_error
 from fimi.optim.inner import InnerSolver, SplitCosts
-from fimi.optim.joint import Prices, prices_of, solve
+from fimi.optim.joint import prices_of, solve
 from fimi.optim.lanes import EnergyWeights
 from fimi.optim.leanest import Leanest
 from fimi.optim.plans import Certified, DeviceShare, Plan, PlanStatus, SearchName, gap_percent
+from fimi.optim.prices import Prices
 from fimi.optim.problem import FimiProblem, InfeasibleError, Objective
 from fimi.optim.realise import RunnablePlan, Work, cost, least_whole_work, realise, runnable
 from fimi.optim.settled import settled

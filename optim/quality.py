@@ -32,10 +32,11 @@ from fimi.optim.cross_entropy import SearchSettings
 from fimi.optim.dual import dual
 from fimi.optim.feasibility import refusal
 from fimi.optim.inner import InnerSolver
-from fimi.optim.joint import JointSolution, Prices, prices_of, solve
+from fimi.optim.joint import JointSolution, prices_of, solve
 from fimi.optim.lanes import EnergyWeights, lanes_of, merged
 from fimi.optim.leanest import least_bandwidth
 from fimi.optim.plans import Plan, gap_percent
+from fimi.optim.prices import Prices
 from fimi.optim.problem import FimiProblem, InfeasibleError, Objective, ProblemError
 from fimi.optim.radio import Radio
 from fimi.optim.spending import limited

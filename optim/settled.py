@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from fimi.energy.cost_model import Array
 from fimi.optim.budgets import keep_budgets
 from fimi.optim.inner import InnerSolver
-from fimi.optim.joint import Prices, solve
+from fimi.optim.joint import solve
+from fimi.optim.prices import Prices
 from fimi.optim.problem import InfeasibleError
 from fimi.optim.realise import Work, cost
 from fimi.optim.steps import FEW

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fimi.energy.cost_model import Array
 from fimi.optim.device_optimum import DeviceSolver
 from fimi.optim.inner import InnerSolver
-from fimi.optim.joint import Prices
+from fimi.optim.prices import Prices
 from fimi.optim.realise import Work, cost
 from fimi.optim.roots import Balance, falling_root, falling_roots
 

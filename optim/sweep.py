@@ -16,7 +16,8 @@ import numpy as np
 from msgspec import Struct
 
 from fimi.optim.inner import InnerSolver
-from fimi.optim.joint import Prices, prices_of, solve
+from fimi.optim.joint import prices_of, solve
+from fimi.optim.prices import Prices
 from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError
 
 _VALUES_MAX = 10_000

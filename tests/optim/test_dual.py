@@ -14,8 +14,9 @@ from fimi.optim.certificate import solve_program
 from fimi.optim.device_optimum import DeviceSolver
 from fimi.optim.dual import DualPoint, dual
 from fimi.optim.inner import InnerSolver
-from fimi.optim.joint import Prices, prices_of, solve
+from fimi.optim.joint import prices_of, solve
 from fimi.optim.lanes import EnergyWeights
+from fimi.optim.prices import Prices
 from tests.optim.truth_costs import cost_of
 from tests.optim.truth_enumeration import enumerate_plans
 from tests.optim.truth_problems import Problem, any_kind, planted, problems
