@@ -1,6 +1,7 @@
 """Joules to the accuracy that local data alone ends with: FIMI against TFL and against other plans.
 
-    python benchmarks/energy_to_target.py [--seeds 5] [--rounds 20] [--paper] [--rates 0.2 0.3 0.4]
+    python benchmarks/energy_to_target.py [--seeds 5] [--rounds 20] [--paper] [--radio paper]
+                                          [--rates 0.2 0.3 0.4]
 
 All runs are ``fimi dry-run`` with the default configuration, same seeds, partitions, band and
 longest deadline. The target is the best accuracy of TFL in its rounds; the joules of every run are
@@ -14,7 +15,9 @@ accuracy, and is held against
     best.
 
 With ``--paper`` all plans are for the paper's energy, compute and upload above idle, which is then
-what is compared; (a) is FIMI at the default error limit. All joules are emulated.
+what is compared; (a) is FIMI at the default error limit. With ``--radio paper`` boards have the
+paper's radio, whose power is set and which takes nothing else: there a plan for the paper's energy
+fills the whole deadline. All joules are emulated.
 """
 
 from __future__ import annotations
@@ -71,6 +74,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--rates", type=float, nargs="+", default=list(RATES))
     parser.add_argument("--paper", action="store_true", help="plans for the paper's energy")
+    parser.add_argument("--radio", choices=("wifi", "paper"), default="wifi")
     asked = parser.parse_args()
     objective = "dynamic" if asked.paper else "board"
     energy = "round_dynamic_j" if asked.paper else "round_energy_j"
@@ -81,6 +85,7 @@ def main() -> None:
 
         def runs(name: str, *settings: str) -> list[Result]:
             print(f"running {name}", file=sys.stderr, flush=True)
+            settings += ("--set", f"fleet.radio={asked.radio}")
             return [dry_run(name, seed, asked.rounds, folder, *settings) for seed in seeds]
 
         tfl = {

@@ -108,10 +108,10 @@ class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         float,
         Meta(gt=0),
         "r of rounds(Δ) = r ln(1/(1 − accuracy)) e^(cΔ); for target_accuracy only.",
-    ] = 1.27
+    ] = 0.36
     rounds_sensitivity: Annotated[
         float, Meta(gt=0), "c of rounds(Δ); for target_accuracy only."
-    ] = 10.7
+    ] = 19.4
 
 
 class RoundSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

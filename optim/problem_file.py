@@ -62,8 +62,8 @@ beta = 0.93
 delta0 = 0.027
 
 [rounds]                # rounds to accuracy a = scale * ln(1/(1-a)) * exp(sensitivity * error)
-scale = 1.27
-sensitivity = 10.7
+scale = 0.36
+sensitivity = 19.4
 
 [[device]]
 id = "pi"               # with count > 1: pi-1, pi-2, ...
@@ -129,8 +129,8 @@ class Shared(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class Rounds(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[rounds]``."""
 
-    scale: float = 1.27
-    sensitivity: float = 10.7
+    scale: float = 0.36
+    sensitivity: float = 19.4
 
 
 class ProblemFile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -47,8 +47,8 @@ class RoundsModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         sensitivity: c.
     """
 
-    scale: float = 1.27
-    sensitivity: float = 10.7
+    scale: float = 0.36
+    sensitivity: float = 19.4
 
     def __post_init__(self) -> None:
         for field, value in (("scale", self.scale), ("sensitivity", self.sensitivity)):
@@ -140,7 +140,7 @@ def choose(problem: FimiProblem, accuracy: float, *, rounds: RoundsModel | None 
     Args:
         problem: its ``error_max`` and ``rounds`` are ignored; it needs a learning curve.
         accuracy: target, in (0, 1).
-        rounds: rounds(Δ); the default is fitted to small-CNN runs on the digits data.
+        rounds: rounds(Δ); the default is fitted to runs of the small CNN on the digits.
 
     Raises:
         ProblemError: there is no learning curve, or the target is not an accuracy.

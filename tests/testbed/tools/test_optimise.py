@@ -201,8 +201,8 @@ def test_an_infeasible_problem_has_its_own_exit_code(example: Path) -> None:
             "idle_power_w = inf",
             r"problem\.toml: .*mini-pc.*idle_power_w is inf",
         ),
-        ("scale = 1.27", "scale = -1", r"problem\.toml: \[rounds\] scale is -1"),
-        ("sensitivity = 10.7", "sensitivity = inf", r"\[rounds\] sensitivity is inf"),
+        ("scale = 0.36", "scale = -1", r"problem\.toml: \[rounds\] scale is -1"),
+        ("sensitivity = 19.4", "sensitivity = inf", r"\[rounds\] sensitivity is inf"),
         ("[problem]", "[problem", "not TOML"),
     ],
 )
