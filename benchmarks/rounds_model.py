@@ -55,9 +55,8 @@ def main() -> None:
     print(f"\nfit: scale {fitted.scale:.3f}, sensitivity {fitted.sensitivity:.2f}")
     for name, model in (("fit", fitted), ("default", default)):
         off = [math.log(n / model.rounds(error, accuracy)) for error, accuracy, n in points]
-        print(
-            f"{name}: rms of log(seen / predicted) {math.sqrt(statistics.mean(x * x for x in off)):.2f}"
-        )
+        rms = math.sqrt(statistics.mean(x * x for x in off))
+        print(f"{name}: rms of log(seen / predicted) {rms:.2f}")
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ from fimi.coordinator.strategies import STRATEGIES
 from fimi.coordinator.strategy_plans import StrategyPlan
 from fimi.messaging.messages import Profile
 from fimi.optim import quality
-from fimi.optim.spending import limited
 from fimi.optim.planner import Plan, SearchSettings
 from fimi.optim.planner import plan as make_plan
 from fimi.optim.problem import FimiProblem, InfeasibleError
+from fimi.optim.spending import limited
 from fimi.optim.unplanned import equal_shares
 from fimi.optim.whole import exists
 

@@ -27,7 +27,7 @@ class TestPower:
         fit = fit_power(sweep())
         assert fit.idle_w.value == pytest.approx(IDLE_W)
         assert fit.active_w.value == pytest.approx(ACTIVE_W)
-        assert fit.slope.value == pytest.approx(KAPPA)
+        assert fit.slope.value == pytest.approx(KAPPA, rel=1e-6, abs=0)
         assert fit.residual_percent < 1e-6
 
     @settings(max_examples=40, deadline=None)
@@ -42,7 +42,7 @@ class TestPower:
         fit = fit_power(made)
         assert fit.idle_w.value == pytest.approx(idle_w, rel=1e-6)
         assert fit.active_w.value == pytest.approx(active_w, abs=1e-6 * idle_w)
-        assert fit.slope.value == pytest.approx(kappa, rel=1e-5)
+        assert fit.slope.value == pytest.approx(kappa, rel=1e-5, abs=0)
 
     def test_intervals_hold_the_truth_as_often_as_they_say(self) -> None:
         inside = np.zeros(3)
@@ -69,7 +69,7 @@ class TestPower:
             volts = 0.6 + 2e-10 * f
             made.append(busy(f, IDLE_W + ACTIVE_W + capacitance * volts**2 * f))
         fit = fit_power(made, "voltage")
-        assert fit.slope.value == pytest.approx(capacitance)
+        assert fit.slope.value == pytest.approx(capacitance, rel=1e-6, abs=0)
         assert fit.residual_percent < 0.1 * fit_power(made).residual_percent
 
     def test_leakage_beside_the_voltage_law(self) -> None:
@@ -91,8 +91,8 @@ class TestPower:
                 made.append(replace(busy(f, power_w), temperature_c=celsius))
         fit = fit_power(made, "voltage")
         assert fit.leakage_a is not None
-        assert fit.leakage_a.value == pytest.approx(leakage_a)
-        assert fit.slope.value == pytest.approx(capacitance)
+        assert fit.leakage_a.value == pytest.approx(leakage_a, rel=1e-6, abs=0)
+        assert fit.slope.value == pytest.approx(capacitance, rel=1e-6, abs=0)
         assert fit.idle_w.value == pytest.approx(IDLE_W)
         assert fit.power_w(made[-1]) == pytest.approx(made[-1].power_w)
         with pytest.raises(FitError, match="temperature"):
@@ -245,7 +245,7 @@ class TestRadio:
         made = [self.sent(r, IDLE_W + 0.1 + 0.35 + 6e-9 * r) for r in (1e6, 5e6, 2e7)]
         fit = fit_radio(made, IDLE_W)
         assert fit.electronics_w.value == pytest.approx(0.35)
-        assert fit.energy_per_bit_j.value == pytest.approx(6e-9)
+        assert fit.energy_per_bit_j.value == pytest.approx(6e-9, rel=1e-6, abs=0)
         assert fit.rate_bps == 2e7
 
     def test_one_rate_does_not_tell_them_apart(self) -> None:
