@@ -18,21 +18,29 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 from msgspec import Struct
+from scipy.optimize import minimize_scalar
 
 from fimi.energy.units import hint
 from fimi.optim import budgets
 from fimi.optim.budgets import keep_budgets, used_j
 from fimi.optim.feasibility import refusal
+from fimi.optim.inner import InnerSolver
 from fimi.optim.joint import JointSolution, prices_of
 from fimi.optim.leanest import least_bandwidth
+from fimi.optim.planner import SearchSettings, plan
 from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError
 from fimi.optim.roots import root_between
 from fimi.optim.spending import limited
 from fimi.optim.whole import exists
 
+_VALLEY, _LOG_MAX = 0.04, 690.0
 _RESOLUTION = 1e-3
 """Resolution of log(Δ_max − δ0). At a minimum the error grows with its square."""
 _MARGIN = 1e-3
+_AROUND = np.array([-0.16, -0.08, 0.08, 0.16])
+_PLANNED_BOUNDS, _PLANNED_TOTALS = 3, 2
+"""Where devices have steps, joules jump with Δ: these log(Δ_max − δ0) around the lowest bound are
+tried, and those of the lowest bounds and of the fewest joules are planned in whole samples."""
 _ROOM = 1.02
 """Room for whole samples in budgets that are enough."""
 
@@ -150,11 +158,15 @@ def choose(problem: FimiProblem, accuracy: float, *, rounds: RoundsModel | None 
         raise ProblemError("target accuracy: the problem has no learning curve; give Δ(D)")
     model = rounds or RoundsModel()
     model.rounds(0.0, accuracy)  # raises if it is not an accuracy
+    laws = InnerSolver(problem).lanes.single
     trials: list[TargetTrial] = []
     last: list[JointSolution] = []
 
     def total(log_excess: float) -> tuple[float, float]:
-        """Log of the joules to the target, and its derivative by ``log_excess``, (35)."""
+        """Log of the joules to the target, (35), and its derivative by ``log_excess``.
+
+        With steps it is the bound on these joules; the derivative is then of no use.
+        """
         error_max = problem.error_floor + math.exp(log_excess)
         count = model.rounds(error_max, accuracy)
         trial = msgspec.structs.replace(problem, error_max=error_max, rounds=count)
@@ -186,12 +198,24 @@ def choose(problem: FimiProblem, accuracy: float, *, rounds: RoundsModel | None 
         slope = -count * solution.learning_multiplier * excess
         if count > 1.0:
             slope += model.sensitivity * excess * count * found.round_j
-        return math.log(found.total_j), slope / found.total_j
+        least_j = found.total_j if laws else found.bound_j  # plans with steps jump, bounds do not
+        return math.log(least_j), slope / found.total_j
 
     low, high = _excess_range(problem)
-    _least(total, math.log(low), math.log(high))
+    if laws:
+        _least(total, math.log(low), math.log(high))
+    elif low < high:
+        _lowest_bound(total, math.log(low), math.log(high))
+    else:
+        total(math.log(high))
     if not trials:
         raise _no_choice(problem, accuracy, model)
+    if not laws:
+        middle = math.log(min(trials, key=lambda t: t.bound_j).error_max - problem.error_floor)
+        for log_excess in middle + _AROUND:
+            if math.log(low) <= log_excess <= math.log(high):
+                total(float(log_excess))
+        trials = _planned(problem, trials)
     best = min(trials, key=lambda trial: trial.total_j)
     error_max = _with_room(problem, best)
     if error_max != best.error_max:
@@ -202,6 +226,33 @@ def choose(problem: FimiProblem, accuracy: float, *, rounds: RoundsModel | None 
         trials=tuple(sorted(trials, key=lambda trial: trial.error_max)),
         accuracy=accuracy,
     )
+
+
+def _planned(problem: FimiProblem, trials: list[TargetTrial]) -> list[TargetTrial]:
+    """The trials, the promising ones planned for whole samples and steps together."""
+    by_bound = sorted(trials, key=lambda trial: trial.bound_j)[:_PLANNED_BOUNDS]
+    by_total = sorted(trials, key=lambda trial: trial.total_j)[:_PLANNED_TOTALS]
+    better = list(trials)
+    for trial in {each.error_max: each for each in (*by_bound, *by_total)}.values():
+        changed = msgspec.structs.replace(problem, error_max=trial.error_max, rounds=trial.rounds)
+        try:
+            found = plan(changed, seed=0, settings=SearchSettings(certify=False))
+        except InfeasibleError:  # in fractions of samples only
+            continue
+        prepared_j = found.preparation_j if problem.objective == "board" else 0.0
+        better.append(
+            msgspec.structs.replace(
+                trial,
+                round_s=found.round_s,
+                round_j=found.energy_j - prepared_j / trial.rounds,
+                preparation_j=prepared_j,
+                total_j=trial.rounds * found.energy_j,
+            )
+        )
+    least: dict[float, TargetTrial] = {}
+    for trial in sorted(better, key=lambda trial: trial.total_j):
+        least.setdefault(trial.error_max, trial)
+    return list(least.values())
 
 
 def _no_choice(problem: FimiProblem, accuracy: float, rounds: RoundsModel) -> InfeasibleError:
@@ -276,3 +327,17 @@ def _least(function: Callable[[float], tuple[float, float]], low: float, high: f
         if at_high > 0:
             root_between(slope, (low, at_low), (high, at_high), tolerance=_RESOLUTION)
     return min(values)
+
+
+def _lowest_bound(
+    function: Callable[[float], tuple[float, float]], low: float, high: float
+) -> None:
+    """Visits the least value of a function with one valley between two ends, and the ends."""
+    for end in (low, high):
+        function(end)
+    minimize_scalar(
+        lambda x: min(function(x)[0], _LOG_MAX),
+        bounds=(low, high),
+        method="bounded",
+        options={"xatol": _VALLEY},
+    )
