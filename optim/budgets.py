@@ -8,15 +8,12 @@ for weighted joules is found and certified as any other, and the bound holds for
 * :func:`keep_budgets`  the optimum that keeps the budgets, with the weights that make it so
 * :class:`BudgetedOptimum`  the result
 * :func:`used_j`        what each device uses in a run of a solution
-* :func:`refusal`       the error for budgets that cannot be kept, with what would be enough
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
-import msgspec
 import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
@@ -27,9 +24,8 @@ from fimi.optim.inner import InnerSolver
 from fimi.optim.joint import JointSolution, prices_of, solve
 from fimi.optim.lanes import EnergyWeights
 from fimi.optim.prices import Prices
-from fimi.optim.problem import FimiProblem, InfeasibleError
+from fimi.optim.problem import FimiProblem
 from fimi.optim.spending import above, limited, spent_j
-from fimi.optim.wording import NAMED, listed, outwards
 
 Flags = NDArray[np.bool_]
 
@@ -45,10 +41,6 @@ _WEIGHT_MAX = 1e7
 _HIGHER = (1.02, 1.1, 1.5, 3.0)
 _STALLED = 8
 """Weights that brought no plan nearer to the budgets, in a row, after which there is none."""
-_TOWARDS_UNLIMITED = (0.0, 0.03, 0.15, 0.5, 1.0)
-"""Budgets that are tried: from what the nearest plan uses to what a plan without budgets uses."""
-_ABOVE = 1.002
-"""Room for whole samples."""
 
 
 class BudgetedOptimum(Struct, frozen=True, eq=False):
@@ -228,107 +220,3 @@ def used_j(problem: FimiProblem, solution: JointSolution) -> Array:
     ready_s = problem.receive_s + found.compute.time_s[0] + found.upload.time_s[0]
     round_s = min(solution.round_s, float(ready_s.max()))
     return spent_j(problem, worn, found.compute.samples[0], round_s)
-
-
-def refusal(
-    problem: FimiProblem,
-    spent: Array,
-    unlimited: Array,
-    works: Callable[[FimiProblem], bool],
-) -> InfeasibleError:
-    """The error for budgets that no plan that was found keeps; with what would be enough.
-
-    Args:
-        problem: the problem.
-        spent: what each device uses in the plan that is least above the budgets, J, (I,).
-        unlimited: the same in the plan without budgets, which is always enough.
-        works: whether there is a plan for a problem.
-    """
-    over = spent > problem.budget_j
-    over_fleet = float(spent.sum()) > problem.fleet_budget_j
-    if not (over.any() or over_fleet):  # by rounding only
-        over, over_fleet = np.isfinite(problem.budget_j), math.isfinite(problem.fleet_budget_j)
-    remedy = ""
-    for share in _TOWARDS_UNLIMITED:
-        used = (spent + share * np.maximum(unlimited - spent, 0.0)) * _ABOVE
-        if share == 1.0:
-            used = np.maximum(unlimited, spent) * _ABOVE
-            over = unlimited >= problem.budget_j / _ABOVE
-            over_fleet = float(used.sum()) >= problem.fleet_budget_j
-        enough, remedy = _enough(problem, used, over, over_fleet)
-        needed_j = float(enough.budget_j[over].max(initial=0.0)) or None
-        if works(enough):
-            break
-    else:
-        remedy = ""
-    idle_j = _idling_j(problem)
-    causes = [
-        f"{problem.devices[i]} needs {spent[i]:.5g} J"
-        + (f", {idle_j[i]:.5g} J of it idle," if idle_j[i] > problem.budget_j[i] else "")
-        + f" and has {problem.budget_j[i]:g} J"
-        for i in np.flatnonzero(over)
-    ]
-    said = [listed(causes)] if causes else []
-    if over_fleet:
-        fleet_idle_j = float(idle_j.sum())
-        idle = (
-            f", {fleet_idle_j:.5g} J of it idle," if fleet_idle_j > problem.fleet_budget_j else ""
-        )
-        said.append(
-            f"the fleet needs {spent.sum():.5g} J{idle} and fleet_budget_j is "
-            f"{problem.fleet_budget_j:g}"
-        )
-    idles = (over & (idle_j > problem.budget_j)).any()
-    idles |= over_fleet and float(idle_j.sum()) > problem.fleet_budget_j
-    below = "; a budget is below what idling takes" if idles else ""
-    if not idles and not InnerSolver(problem).lanes.single:
-        below = "; none was found that takes less, which is no proof where speeds have steps"
-    return InfeasibleError(
-        f"energy budget: in {problem.rounds:g} rounds {'; '.join(said)}{below}",
-        constraint="energy budget",
-        devices=[problem.devices[i] for i in np.flatnonzero(over)] or problem.devices,
-        remedies=[remedy] if remedy else [],
-        budget_needed_j=needed_j if remedy else None,
-        fleet_budget_needed_j=enough.fleet_budget_j if remedy and over_fleet else None,
-    )
-
-
-def _enough(
-    problem: FimiProblem, used: Array, over: Flags, over_fleet: bool
-) -> tuple[FimiProblem, str]:
-    """The problem with larger budgets where they are too small, and the remedy in words."""
-    budget, texts = problem.budget_j, []
-    rows = np.flatnonzero(over)
-    if rows.size:
-        least = np.array([max(outwards(float(used[i])), problem.budget_j[i]) for i in rows])
-        budget = budget.copy()
-        alike = bool((budget == budget[0]).all())
-        if alike or rows.size > NAMED:
-            whose = "" if alike else " for every device that has one"
-            texts.append(f"budget_j of at least {least.max():g}{whose}")
-            budget = np.where(np.isfinite(budget), np.maximum(budget, least.max()), budget)
-        else:
-            each = [
-                f"of at least {j:g} for {problem.devices[i]}"
-                for i, j in zip(rows, least, strict=True)
-            ]
-            texts.append(f"budget_j {', '.join(each)}")
-            budget[rows] = least
-    fleet_j = problem.fleet_budget_j
-    if over_fleet:
-        fleet_j = max(outwards(float(used.sum())), fleet_j)
-        texts.append(f"fleet_budget_j of at least {fleet_j:g}")
-    changed = msgspec.structs.replace(problem, budget_j=budget, fleet_budget_j=fleet_j)
-    return changed, " together with ".join(texts)
-
-
-def _idling_j(problem: FimiProblem) -> Array:
-    """What each device takes at least in all rounds without training, J, (I,).
-
-    It idles as long as the slowest device needs for its least data, and receives and sends.
-    """
-    inner = InnerSolver(problem)
-    busy_s = inner.earliest_s + inner.radio.full_power_s(problem.bandwidth_hz)
-    shortest_s = float((problem.receive_s + busy_s).max())
-    per_round = problem.idle_power_w * shortest_s + problem.fixed_j
-    return np.asarray(problem.rounds * per_round)

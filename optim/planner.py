@@ -25,10 +25,11 @@ import numpy as np
 from msgspec.structs import replace
 
 from fimi.energy.cost_model import Array
-from fimi.optim import budgets
+from fimi.optim.budget_advice import below_idling, idling_j, limits_refused
+from fimi.optim.budget_advice import refusal as over_budgets
 from fimi.optim.budgets import BudgetedOptimum, keep_budgets
 from fimi.optim.cross_entropy import Iteration, SearchResult, SearchSettings, minimise
-from fimi.optim.feasibility import refusal, require_feasible, require_reachable_error
+from fimi.optim.feasibility import require_feasible, require_reachable_error
 from fimi.optim.inner import InnerSolver, SplitCosts
 from fimi.optim.joint import prices_of, solve
 from fimi.optim.lanes import EnergyWeights
@@ -42,6 +43,7 @@ from fimi.optim.spending import above, limited, spent_j
 from fimi.optim.splits import Z_REACH, SplitSpace, try_edges
 from fimi.optim.splits import Objective as SplitObjective
 from fimi.optim.steps import FEW, improve
+from fimi.optim.whole import exists
 
 __all__ = ["DeviceShare", "Plan", "SearchSettings", "plan"]
 
@@ -51,6 +53,8 @@ _NEAR_CELLS = 30_000
 """Candidates times lanes of an iteration that begins at the dual decomposition, at most."""
 _PROVED, _PROVED_ITERATIONS = 1e-6, 6
 """Where the bound leaves less than this, a few iterations are enough to show that it does."""
+_QUICK_ITERATIONS = 6
+"""Iterations of the search where only the existence of a plan is asked for."""
 _BETTER = 1e-9
 """A search has found a better plan if it saves this share of the energy."""
 _RETREATS = np.logspace(-4.0, 0.0, 17)
@@ -84,25 +88,30 @@ def plan(
         InfeasibleError: no plan meets the constraints.
     """
     settings = settings or SearchSettings()
-    try:
+    if not limited(problem):
         return _plan(problem, seed, settings, progress, start)
-    except InfeasibleError as error:
-        if not limited(problem):
-            raise
-        reason = error
+    reason: InfeasibleError = _OverBudgetError(problem.devices, idling_j(problem))
+    if not below_idling(problem):
+        try:
+            return _plan(problem, seed, settings, progress, start)
+        except InfeasibleError as error:
+            reason = error
+    quick = replace(settings, certify=False, iterations=_QUICK_ITERATIONS)
 
     def works(changed: FimiProblem) -> bool:
         try:
-            _plan(changed, seed, replace(settings, certify=False), None, None)
+            _plan(changed, seed, quick, None, None)
         except InfeasibleError:
             return False
         return True
 
-    if not isinstance(reason, _OverBudgetError):
-        raise refusal(problem, also=works) from None
-    free = replace(problem, budget_j=np.full(1, np.inf), fleet_budget_j=math.inf)
-    unlimited = _plan(free, seed, replace(settings, certify=False), None, None)
-    raise budgets.refusal(problem, reason.spent, _used_j(free, unlimited), works) from None
+    def unlimited(changed: FimiProblem) -> Array:
+        free = replace(changed, budget_j=np.full(1, np.inf), fleet_budget_j=math.inf)
+        return _used_j(free, _plan(free, seed, quick, None, None))
+
+    if not exists(problem) or not isinstance(reason, _OverBudgetError):
+        raise limits_refused(problem, works, unlimited) from None
+    raise over_budgets(problem, reason.spent, unlimited(problem), works) from None
 
 
 class _OverBudgetError(InfeasibleError):

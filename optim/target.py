@@ -21,7 +21,7 @@ from msgspec import Struct
 from scipy.optimize import minimize_scalar
 
 from fimi.energy.units import hint
-from fimi.optim import budgets
+from fimi.optim import budget_advice
 from fimi.optim.budgets import keep_budgets, used_j
 from fimi.optim.feasibility import refusal
 from fimi.optim.inner import InnerSolver
@@ -273,7 +273,7 @@ def _no_choice(problem: FimiProblem, accuracy: float, rounds: RoundsModel) -> In
             return False
         return True
 
-    return budgets.refusal(chosen.apply(problem), used, used, works)
+    return budget_advice.refusal(chosen.apply(problem), used, used, works)
 
 
 def _with_room(problem: FimiProblem, best: TargetTrial) -> float:

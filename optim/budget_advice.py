@@ -1,0 +1,200 @@
+"""What would be enough where budgets of joules are in the way; docs/model.md (47).
+
+* :func:`refusal`         the error for budgets that cannot be kept, with budgets that can
+* :func:`limits_refused`  the error where the other limits have no plan either
+* :func:`idling_j`        what each device takes without training: a smaller budget needs no search
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from fimi.energy.cost_model import Array
+from fimi.optim import feasibility
+from fimi.optim.inner import InnerSolver
+from fimi.optim.problem import FimiProblem, InfeasibleError
+from fimi.optim.whole import FullSpeed
+from fimi.optim.wording import NAMED, listed, outwards
+
+Flags = NDArray[np.bool_]
+Works = Callable[[FimiProblem], bool]
+Unlimited = Callable[[FimiProblem], Array]
+
+_TRIES = ((0.0, 1.0), (0.0, 1.002), (0.1, 1.002), (0.5, 1.002))
+"""Budgets that are tried: from what the nearest plan uses to what a plan without budgets uses, and
+room for whole samples."""
+
+
+def limits_refused(problem: FimiProblem, works: Works, unlimited: Unlimited) -> InfeasibleError:
+    """The error for limits without a plan, budgets aside, each remedy with budgets that it needs.
+
+    Args:
+        problem: a problem with budgets.
+        works: whether there is a plan for a problem.
+        unlimited: what each device uses in the plan of a problem without its budgets, J, (I,).
+    """
+    error = feasibility.refusal(problem)
+    texts, keeps = [], []
+    for text, changed in zip(error.remedies, _changed(problem, error), strict=True):
+        keeps.append(not below_idling(changed) and works(changed))
+        if not keeps[-1]:
+            used = unlimited(changed)
+            over = used > changed.budget_j
+            over_fleet = float(used.sum()) > changed.fleet_budget_j
+            if not (over.any() or over_fleet):
+                over, over_fleet = np.isfinite(changed.budget_j), True
+            text += f" together with {_enough(changed, used, over, over_fleet)[1]}"
+        texts.append(text)
+    alone = tuple(texts) == tuple(error.remedies)
+    return InfeasibleError(
+        error.what,
+        constraint=error.constraint,
+        devices=error.devices,
+        remedies=texts,
+        smallest_t_max_s=error.smallest_t_max_s if alone else None,
+        smallest_error_max=error.smallest_error_max if alone else None,
+        bandwidth_needed_hz=error.bandwidth_needed_hz if alone else None,
+        generated_max_needed=error.generated_max_needed if alone else None,
+        together=error.together if alone else None,
+    )
+
+
+def _changed(problem: FimiProblem, error: InfeasibleError) -> list[FimiProblem]:
+    """The problem with each remedy of an error, in the order of its texts."""
+    change = msgspec.structs.replace
+    found = []
+    if error.smallest_t_max_s is not None:
+        found.append(change(problem, t_max_s=error.smallest_t_max_s))
+    if error.smallest_error_max is not None:
+        found.append(change(problem, error_max=error.smallest_error_max))
+    if error.bandwidth_needed_hz is not None:
+        found.append(change(problem, bandwidth_hz=error.bandwidth_needed_hz))
+    if error.generated_max_needed is not None:
+        most = problem.generated_max
+        without = FullSpeed(problem).low > problem.local_samples + most
+        rows = without if without.any() else np.ones(problem.size, bool)
+        more = np.maximum(most, error.generated_max_needed)
+        found.append(change(problem, generated_max=np.where(rows, more, most)))
+    if error.together is not None:
+        error_max, extra_s = error.together
+        found.append(change(problem, error_max=error_max, t_max_s=problem.t_max_s + extra_s))
+    return found
+
+
+def below_idling(problem: FimiProblem) -> bool:
+    """Whether a budget is smaller than what its device, or the fleet, takes without training."""
+    idle_j = idling_j(problem)
+    return bool((idle_j > problem.budget_j).any() or idle_j.sum() > problem.fleet_budget_j)
+
+
+def refusal(
+    problem: FimiProblem,
+    spent: Array,
+    unlimited: Array,
+    works: Callable[[FimiProblem], bool],
+) -> InfeasibleError:
+    """The error for budgets that no plan that was found keeps; with what would be enough.
+
+    Args:
+        problem: the problem.
+        spent: what each device uses in the plan that is least above the budgets, J, (I,).
+        unlimited: the same in the plan without budgets, which is always enough.
+        works: whether there is a plan for a problem.
+    """
+    over = spent > problem.budget_j
+    over_fleet = float(spent.sum()) > problem.fleet_budget_j
+    if not (over.any() or over_fleet):  # by rounding only
+        over, over_fleet = np.isfinite(problem.budget_j), math.isfinite(problem.fleet_budget_j)
+    remedy = ""
+    idles = below_idling(problem)
+    for share, room in (*(() if idles else _TRIES), (1.0, 1.0)):
+        used = (spent + share * np.maximum(unlimited - spent, 0.0)) * room
+        raised, fleet_raised = over, over_fleet
+        if share == 1.0:  # the plan without budgets keeps them as they are
+            used = unlimited
+            raised = unlimited > problem.budget_j
+            fleet_raised = float(used.sum()) > problem.fleet_budget_j
+        enough, remedy = _enough(problem, used, raised, fleet_raised)
+        needed_j = float(enough.budget_j[raised].max(initial=0.0)) or None
+        if works(enough):
+            over_fleet = fleet_raised
+            break
+    else:
+        remedy = ""
+    idle_j = idling_j(problem)
+    causes = [
+        f"{problem.devices[i]} "
+        + (
+            f"takes {idle_j[i]:.5g} J without training"
+            if idle_j[i] > problem.budget_j[i]
+            else f"needs {spent[i]:.5g} J"
+        )
+        + f" and has {problem.budget_j[i]:g} J"
+        for i in np.flatnonzero(over)
+    ]
+    said = [listed(causes)] if causes else []
+    if over_fleet:
+        fleet_idle_j = float(idle_j.sum())
+        takes = (
+            f"takes {fleet_idle_j:.5g} J without training"
+            if fleet_idle_j > problem.fleet_budget_j
+            else f"needs {spent.sum():.5g} J"
+        )
+        said.append(f"the fleet {takes} and fleet_budget_j is {problem.fleet_budget_j:g}")
+    below = "; a budget is below what idling takes" if idles else ""
+    if not idles and not InnerSolver(problem).lanes.single:
+        below = "; none was found that takes less, which is no proof where speeds have steps"
+    return InfeasibleError(
+        f"energy budget: in {problem.rounds:g} rounds {'; '.join(said)}{below}",
+        constraint="energy budget",
+        devices=[problem.devices[i] for i in np.flatnonzero(over)] or problem.devices,
+        remedies=[remedy] if remedy else [],
+        budget_needed_j=needed_j if remedy else None,
+        fleet_budget_needed_j=enough.fleet_budget_j if remedy and over_fleet else None,
+    )
+
+
+def _enough(
+    problem: FimiProblem, used: Array, over: Flags, over_fleet: bool
+) -> tuple[FimiProblem, str]:
+    """The problem with larger budgets where they are too small, and the remedy in words."""
+    budget, texts = problem.budget_j, []
+    rows = np.flatnonzero(over)
+    if rows.size:
+        least = np.array([max(outwards(float(used[i])), problem.budget_j[i]) for i in rows])
+        budget = budget.copy()
+        alike = bool((budget == budget[0]).all())
+        if alike or rows.size > NAMED:
+            whose = "" if alike else " for every device that has one"
+            texts.append(f"budget_j of at least {least.max():g}{whose}")
+            budget = np.where(np.isfinite(budget), np.maximum(budget, least.max()), budget)
+        else:
+            each = [
+                f"of at least {j:g} for {problem.devices[i]}"
+                for i, j in zip(rows, least, strict=True)
+            ]
+            texts.append(f"budget_j {', '.join(each)}")
+            budget[rows] = least
+    fleet_j = problem.fleet_budget_j
+    if over_fleet:
+        fleet_j = max(outwards(float(used.sum())), fleet_j)
+        texts.append(f"fleet_budget_j of at least {fleet_j:g}")
+    changed = msgspec.structs.replace(problem, budget_j=budget, fleet_budget_j=fleet_j)
+    return changed, " together with ".join(texts)
+
+
+def idling_j(problem: FimiProblem) -> Array:
+    """What each device takes at least in all rounds without training, J, (I,).
+
+    It idles as long as the slowest device needs for its least data, and receives and sends.
+    """
+    inner = InnerSolver(problem)
+    busy_s = inner.earliest_s + inner.radio.full_power_s(problem.bandwidth_hz)
+    shortest_s = float((problem.receive_s + busy_s).max())
+    per_round = problem.idle_power_w * shortest_s + problem.fixed_j
+    return np.asarray(problem.rounds * per_round)
