@@ -25,6 +25,7 @@ from fimi.optim.sweep import SweepPoint
 from fimi.optim.target import Choice, TargetTrial
 from fimi.record.clean import enumerated
 from fimi.report.layout import Marked, Paper, table, wrap
+from fimi.report.planned import gap_of_search
 
 SCOPES: dict[Objective, str] = {
     "board": "modelled, whole boards with their idle power",
@@ -146,12 +147,8 @@ def plan_table(plan: Plan, paper: Paper | None = None) -> str:
             if dear
             else f"the budgets cost {plan.budget_cost_j:.4g} J of that a round"
         )
-    gap = plan.gap_percent
-    if gap is not None and plan.search_gap_percent is not None and plan.search_gap_percent < gap:
-        said.append(
-            f"search gap {max(plan.search_gap_percent, 0.0):.2g} %; the rest is whole samples "
-            "and what boards can set"
-        )
+    if (gap := gap_of_search(plan.search_gap_percent, plan.gap_percent)) is not None:
+        said.append(f"search gap {gap:.2g} %; the rest is whole samples and what boards can set")
     if plan.error is not None and plan.error_max is not None:
         said.append(f"mean learning error {plan.error:.4g} of at most {plan.error_max:.4g}")
     if plan.synthetic_value < 1:
