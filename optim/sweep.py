@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -111,7 +112,7 @@ def sweep(
 
 def _energies(
     problem: FimiProblem, solution: JointSolution, prices: dict[Objective, Prices]
-) -> dict[str, float | None]:
+) -> dict[str, Any]:
     """Both energies of a plan with their bounds and gaps, by the names of :class:`SweepPoint`.
 
     ``prices`` are those of plans for each energy; those of the energy that is not the objective are
@@ -132,7 +133,7 @@ def _energies(
         other: (float(other_j[0]), least.bound_j),
     }
     energy_j, bound_j = pairs[problem.objective]
-    said: dict[str, float | None] = {
+    said: dict[str, Any] = {
         "energy_j": energy_j,
         "bound_j": bound_j,
         "gap_percent": gap_percent(energy_j, bound_j),
