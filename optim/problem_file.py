@@ -311,8 +311,8 @@ def _t_max_s(
     if late:
         raise InfeasibleError(
             f"deadline: {named([names[i] for i in late])} cannot receive the model within "
-            f"deadline_s of {shared.deadline_s:.4g} s (it takes {receive_s[late].max():.4g} s); a round must "
-            "last longer than that",
+            f"deadline_s of {shared.deadline_s:.4g} s (it takes "
+            f"{receive_s[late].max():.4g} s); a round must last longer than that",
             constraint="deadline",
             devices=[names[i] for i in late],
         )

@@ -173,10 +173,9 @@ def test_both_energies_to_a_target(example: Path) -> None:
         assert found["gap_percent"] == pytest.approx(plan["gap_percent"])
     least = body["to_target"]["board"]["energy_j"]
     assert least == pytest.approx(body["choice"]["best"]["total_j"], rel=0.01)
-    words = " ".join(fimi(*asked).split())
-    assert f"whole samples, takes board energy {least:.5g} J (bound" in words
     result = CliRunner().invoke(main, ["optimise", *map(str, asked), "--format", "csv"])
-    assert "whole samples, takes" in " ".join(result.stderr.split())
+    words = " ".join(result.stderr.split())
+    assert f"whole samples, takes board energy {least:.5g} J (bound" in words
     assert "whole samples, takes" not in result.stdout
 
 
