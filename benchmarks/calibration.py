@@ -17,7 +17,10 @@ each, twice, in virtual time. All joules are emulated. Four parts:
    GPU, whose twelve clocks are its points; a law of the CPU's frequency says nothing about them.
 2. **Tables of voltages** (V² f at the operating points of Rockchip's RK3399 and RK3588, from their
    public device trees): the errors of the laws where nothing is noisy.
-3. Model: power is P_idle + P_act + c f + κ f³: the power above P_idle by the law, P_idle and C are
+3. Makes, with what they draw under an all-core stress of the CPU (``work="stress"``). So the
+   Jetson is swept along its CPU's frequencies here and in the first table of part 1; its GPU's
+   points are in the last table of part 1 only, with the power of a training.
+   Model: power is P_idle + P_act + c f + κ f³: the power above P_idle by the law, P_idle and C are
    held against the true ones. Physical: there is no true law; the switched capacitance of the fit
    with V² f is held against the chip's, P_idle against the cold chip's. Printed are medians of
    absolute errors over the boards with the worst in brackets, the mean absolute error of the energy

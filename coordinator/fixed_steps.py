@@ -61,13 +61,14 @@ class FixedSteps(Struct, frozen=True, kw_only=True):
         samples = problem.local_samples.astype(np.int64) + made
         load = np.zeros_like(problem.local_counts)
         load[:, 0] = [self.training.processed(int(count)) for count in samples]
-        given = msgspec.structs.replace(
-            tfl(afforded(problem, made)),
-            local_counts=load,
-            epochs=1,
-            generated_max=np.zeros(problem.size),
-        )
-        plan = counted(planner(given), problem, made)
+
+        def filled(limits: FimiProblem) -> Plan:
+            given = msgspec.structs.replace(
+                tfl(limits), local_counts=load, epochs=1, generated_max=np.zeros(problem.size)
+            )
+            return planner(given)
+
+        plan = counted(filled(afforded(problem, made, filled)), problem, made)
         shares = tuple(
             msgspec.structs.replace(
                 share, synthetic_counts=fill(local, int(extra)), samples=int(count)

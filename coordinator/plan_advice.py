@@ -121,6 +121,10 @@ def advised(
         smallest_t_max_s=error.smallest_t_max_s,
         smallest_error_max=error.smallest_error_max,
         bandwidth_needed_hz=error.bandwidth_needed_hz,
+        generated_max_needed=error.generated_max_needed,
+        together=error.together,
+        budget_needed_j=error.budget_needed_j,
+        fleet_budget_needed_j=error.fleet_budget_needed_j,
     )
     if plan.deadline_margin > 0 and any("plan.deadline_s" in text for text in remedies):
         result.args = (

@@ -10,6 +10,8 @@ joules, which no resource changes, are taken off the budgets before and added af
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +19,25 @@ from numpy.typing import NDArray
 from fimi.energy.cost_model import Array
 from fimi.optim.plans import Certified, Plan
 from fimi.optim.problem import FimiProblem, InfeasibleError
+from fimi.optim.spending import spent_j
+from fimi.optim.wording import listed, outwards
 
 Images = NDArray[np.int64] | Array
 """Images per device, (I,)."""
+_ROOM = 1.002
+"""Room for whole samples in budgets that are enough."""
 
 
-def afforded(problem: FimiProblem, images: Images) -> FimiProblem:
+def afforded(
+    problem: FimiProblem, images: Images, solve: Callable[[FimiProblem], Plan]
+) -> FimiProblem:
     """The problem with its budgets less what receiving takes.
+
+    Args:
+        problem: the problem.
+        images: synthetic samples that each device receives.
+        solve: plans for these data; asked for a plan without budgets where receiving alone uses one
+            up, so that the error says what would be enough.
 
     Raises:
         InfeasibleError: a budget is used up by receiving alone.
@@ -31,18 +45,51 @@ def afforded(problem: FimiProblem, images: Images) -> FimiProblem:
     receiving_j = problem.synthetic_j * images
     left_j = problem.budget_j - receiving_j
     fleet_left_j = problem.fleet_budget_j - float(receiving_j.sum())
-    short = [problem.devices[i] for i in np.flatnonzero(left_j <= 0.0)]
-    if short or fleet_left_j <= 0.0:
-        who = ", ".join(short[:5]) + (f" and {len(short) - 5} more" if len(short) > 5 else "")
-        which = f"budget_j of {who}" if short else "fleet_budget_j"
-        need_j = float(receiving_j.max() if short else receiving_j.sum())
-        raise InfeasibleError(
-            f"energy budget: receiving the synthetic samples alone takes {which}, up to "
-            f"{need_j:.4g} J; raise it, or lower generated_max",
-            constraint="energy budget",
-            devices=short or problem.devices,
-        )
+    if (left_j <= 0.0).any() or fleet_left_j <= 0.0:
+        free = msgspec.structs.replace(problem, budget_j=np.full(1, np.inf), fleet_budget_j=np.inf)
+        raise _used_up(problem, receiving_j, solve(free))
     return msgspec.structs.replace(problem, budget_j=left_j, fleet_budget_j=fleet_left_j)
+
+
+def _used_up(problem: FimiProblem, receiving_j: Array, unlimited: Plan) -> InfeasibleError:
+    """The error for budgets that receiving alone uses up; what a plan without them takes is enough.
+
+    Args:
+        problem: the problem.
+        receiving_j: what receiving takes, (I,).
+        unlimited: a plan without budgets, for devices that hold these data already.
+    """
+    worn = np.array([share.compute_j + share.upload_j for share in unlimited.devices])
+    worn = worn - problem.energy_per_bit_j * problem.payload_bits
+    run_j = spent_j(problem, worn, problem.local_samples, unlimited.round_s)
+    used = (receiving_j + run_j) * _ROOM
+    short = [problem.devices[i] for i in np.flatnonzero(receiving_j >= problem.budget_j)]
+    clauses = [
+        f"{problem.devices[i]} needs {receiving_j[i]:.4g} J to receive its synthetic samples and "
+        f"its budget_j is {problem.budget_j[i]:g}"
+        for i in np.flatnonzero(receiving_j >= problem.budget_j)
+    ]
+    said = [listed(clauses)] if clauses else []
+    if receiving_j.sum() >= problem.fleet_budget_j:
+        said.append(
+            f"the fleet needs {receiving_j.sum():.4g} J to receive its synthetic samples and "
+            f"fleet_budget_j is {problem.fleet_budget_j:g}"
+        )
+    above = used > problem.budget_j
+    own_j = outwards(float(used[above].max())) if above.any() else None
+    fleet_j = outwards(float(used.sum())) if used.sum() > problem.fleet_budget_j else None
+    needed = {"budget_j": own_j, "fleet_budget_j": fleet_j}
+    remedy = " together with ".join(
+        f"{name} of at least {joules:g}" for name, joules in needed.items() if joules is not None
+    )
+    return InfeasibleError(
+        f"energy budget: {'; '.join(said)}, before any round",
+        constraint="energy budget",
+        devices=short or problem.devices,
+        remedies=[remedy],
+        budget_needed_j=own_j,
+        fleet_budget_needed_j=fleet_j,
+    )
 
 
 def counted(plan: Plan, problem: FimiProblem, images: Images) -> Plan:

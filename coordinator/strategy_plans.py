@@ -89,7 +89,11 @@ def make_plans(
     samples = problem.local_samples + images
     constrained = not strategy.unlabelled and math.isfinite(problem.error_max)
     load = _load(strategy, counts, problem)
-    plan = counted(solve(with_data(afforded(problem, images), load)), problem, images)
+
+    def filled(limits: FimiProblem) -> Plan:
+        return solve(with_data(limits, load))
+
+    plan = counted(filled(afforded(problem, images, filled)), problem, images)
     plan = msgspec.structs.replace(
         plan,
         devices=tuple(
@@ -124,7 +128,11 @@ def replan(
     held = np.asarray(counts, np.int64)
     load = _load(strategy, held, problem)
     solve = planner if strategy.planned_resources else unplanned
-    return solve(with_data(afforded(problem, held.sum(axis=1)), load))
+
+    def filled(limits: FimiProblem) -> Plan:
+        return solve(with_data(limits, load))
+
+    return filled(afforded(problem, held.sum(axis=1), filled))
 
 
 def with_data(problem: FimiProblem, counts: Counts) -> FimiProblem:

@@ -29,6 +29,7 @@ from fimi.optim.problem import (
     ProblemError,
     from_boards,
 )
+from fimi.optim.wording import named
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -308,12 +309,10 @@ def _t_max_s(
     t_max_s = _column(devices, "t_max_s", shared.deadline_s - receive_s)
     late = [i for i, left_s in enumerate(t_max_s) if left_s <= 0 and devices[i].t_max_s is None]
     if late:
-        who = ", ".join(names[i] for i in late[:5])
-        who += f" and {len(late) - 5} more" if len(late) > 5 else ""
         raise InfeasibleError(
-            f"deadline: {who} cannot receive the model within deadline_s of "
-            f"{shared.deadline_s:.4g} s (it takes {receive_s[late].max():.4g} s); a round must "
-            "last longer than that",
+            f"deadline: {named([names[i] for i in late])} cannot receive the model within "
+            f"deadline_s of {shared.deadline_s:.4g} s (it takes "
+            f"{receive_s[late].max():.4g} s); a round must last longer than that",
             constraint="deadline",
             devices=[names[i] for i in late],
         )

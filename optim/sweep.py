@@ -10,15 +10,18 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
 from msgspec import Struct
 
 from fimi.optim.inner import InnerSolver
-from fimi.optim.joint import prices_of, solve
+from fimi.optim.joint import JointSolution, prices_of, solve
+from fimi.optim.lanes import EnergyWeights
+from fimi.optim.plans import gap_percent
 from fimi.optim.prices import Prices
-from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError
+from fimi.optim.problem import FimiProblem, InfeasibleError, Objective, ProblemError
 
 _VALUES_MAX = 10_000
 
@@ -29,9 +32,15 @@ class SweepPoint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     Attributes:
         values: values of the parameters that were varied.
         feasible: whether any plan exists.
-        energy_j: dynamic energy of the fleet in one round; ``None`` if infeasible.
+        energy_j: the objective in one round of the fleet, J; ``None`` if infeasible.
         bound_j: certified lower bound on it.
-        gap_percent: gap between the two, percent of the bound.
+        gap_percent: gap between the two, percent of the bound; infinite for a bound of 0.
+        board_j: board energy of the same plan, J.
+        board_bound_j: no plan takes less board energy.
+        board_gap_percent: gap between the two.
+        dynamic_j: dynamic energy of the same plan, J.
+        dynamic_bound_j: no plan takes less dynamic energy.
+        dynamic_gap_percent: gap between the two.
         error: mean learning error of the plan; ``None`` without a learning curve.
         synthetic_samples: of all devices, a real number.
         obstacle: the constraint that cannot be met; empty if feasible.
@@ -43,6 +52,12 @@ class SweepPoint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     energy_j: float | None = None
     bound_j: float | None = None
     gap_percent: float | None = None
+    board_j: float | None = None
+    board_bound_j: float | None = None
+    board_gap_percent: float | None = None
+    dynamic_j: float | None = None
+    dynamic_bound_j: float | None = None
+    dynamic_gap_percent: float | None = None
     error: float | None = None
     synthetic_samples: float | None = None
     obstacle: str | None = None
@@ -63,7 +78,7 @@ def sweep(
         ProblemError: there is no such parameter, or a value is impossible.
     """
     points = []
-    prices: Prices | None = None
+    prices: dict[Objective, Prices] = {}
     for combination in itertools.product(*ranges.values()):
         values = dict(zip(ranges, map(float, combination), strict=True))
         changed = problem
@@ -72,7 +87,7 @@ def sweep(
             if name in values:
                 changed = vary(changed, name, values[name], seed=seed)
         try:
-            solution = solve(InnerSolver(changed), start=prices)
+            solution = solve(InnerSolver(changed), start=prices.get(changed.objective))
         except InfeasibleError as error:
             points.append(
                 SweepPoint(
@@ -80,21 +95,53 @@ def sweep(
                 )
             )
             continue
-        prices = prices_of(solution)
+        prices[changed.objective] = prices_of(solution)
         samples = solution.evaluation.compute.samples[0]
         mean = changed.error(samples)
         points.append(
             SweepPoint(
                 values=values,
                 feasible=True,
-                energy_j=solution.energy_j,
-                bound_j=solution.bound_j,
-                gap_percent=100.0 * solution.relative_gap if solution.bound_j > 0 else None,
+                **_energies(changed, solution, prices),
                 error=mean if math.isfinite(mean) else None,
                 synthetic_samples=float((samples - changed.local_samples).sum()),
             )
         )
     return tuple(points)
+
+
+def _energies(
+    problem: FimiProblem, solution: JointSolution, prices: dict[Objective, Prices]
+) -> dict[str, Any]:
+    """Both energies of a plan with their bounds and gaps, by the names of :class:`SweepPoint`.
+
+    ``prices`` are those of plans for each energy; those of the energy that is not the objective are
+    put there.
+    """
+    other: Objective = "dynamic" if problem.objective == "board" else "board"
+    inner = InnerSolver(problem, EnergyWeights.of(problem, other))
+    least = solve(inner, start=prices.get(other, prices[problem.objective]))
+    prices[other] = prices_of(least)
+    found = solution.evaluation
+    # A round ends when the last device is ready, also where its length costs nothing.
+    ready_s = (problem.receive_s + found.compute.time_s + found.upload.time_s).max(axis=1)
+    round_s = np.minimum(found.round_s, ready_s)
+    compute, upload = found.compute, found.upload
+    other_j = inner.objective_j(compute.energy_j, upload.energy_j, compute.samples, round_s)
+    pairs = {
+        problem.objective: (solution.energy_j, solution.bound_j),
+        other: (float(other_j[0]), least.bound_j),
+    }
+    energy_j, bound_j = pairs[problem.objective]
+    said: dict[str, Any] = {
+        "energy_j": energy_j,
+        "bound_j": bound_j,
+        "gap_percent": gap_percent(energy_j, bound_j),
+    }
+    for name, (energy_j, bound_j) in pairs.items():
+        said |= {f"{name}_j": energy_j, f"{name}_bound_j": bound_j}
+        said[f"{name}_gap_percent"] = gap_percent(energy_j, bound_j)
+    return said
 
 
 def vary(problem: FimiProblem, name: str, value: float, *, seed: int = 0) -> FimiProblem:

@@ -18,6 +18,7 @@ from fimi.record.summary import DeviceSummary, Summary
 from fimi.record.sums import Compared, Sum
 from fimi.report import plot_style
 from fimi.report.markup import Column, Html, definitions, element, table
+from fimi.report.planned import gap_of_search
 from fimi.report.words import (
     MISSING,
     alike,
@@ -222,8 +223,15 @@ def plan_panel(run: RunData, summary: Summary) -> Html | None:
                     if plan.budget_cost_j
                     else []
                 ),
-                ("Made least, before rounding", _precise(plan.search_energy_j)),
-                ("its gap, of the search alone", small_percent(plan.search_gap_percent)),
+                *(
+                    [
+                        ("Made least, before rounding", _precise(plan.search_energy_j)),
+                        ("its gap, of the search alone", small_percent(gap)),
+                    ]
+                    if (gap := gap_of_search(plan.search_gap_percent, plan.least.gap_percent))
+                    is not None
+                    else []
+                ),
                 (
                     "Learning error",
                     MISSING

@@ -2,6 +2,7 @@
 
 * :func:`certified`  joules with their bound and the gap between them
 * :func:`energies`   both energies of a plan, first the one that it makes least
+* :func:`gap_of_search`  how much of a plan's gap is the search's
 * :func:`held`       what rounds took, and what the plan has of one
 """
 
@@ -69,6 +70,17 @@ def energies(plan: TwoEnergies) -> str:
     if plan.budget_cost_j:
         said += f", {joules(plan.budget_cost_j)} of it for the budgets"
     return said if rest.energy_j is None else f"{said}, {other} {certified(rest)}"
+
+
+def gap_of_search(search_percent: float | None, plan_percent: float | None) -> float | None:
+    """The gap before rounding, percent, where it is a part of the plan's; else ``None``.
+
+    Whole samples may keep budgets and the error limit with less than the search's plan, which keeps
+    some room for them. Then its gap says nothing about the plan that runs.
+    """
+    if search_percent is None or plan_percent is None or search_percent >= plan_percent:
+        return None
+    return max(search_percent, 0.0)
 
 
 def held(found: PlanHeld) -> str:

@@ -13,6 +13,7 @@ from fimi.record.sums import Compared, Sum
 from fimi.report.attendance import resumed
 from fimi.report.besides import extras
 from fimi.report.markup import Child, Html, element, join
+from fimi.report.planned import gap_of_search
 from fimi.report.plot_style import Picture
 from fimi.report.words import (
     gaps_by_device,
@@ -131,8 +132,10 @@ def cards(run: RunData, summary: Summary) -> Html:
         errors = f"{_error(compared, ' in all')}; {mape} mean absolute"
     search = "no plan"
     if plan:
-        least = f"{plan.objective} energy; " if plan.objective else ""
-        search = f"{least}search alone {small_percent(plan.search_gap_percent)}"
+        gap = gap_of_search(plan.search_gap_percent, plan.least.gap_percent)
+        said = [f"{plan.objective} energy"] if plan.objective else []
+        said += [] if gap is None else [f"search alone {small_percent(gap)}"]
+        search = "; ".join(said)
     asked, status = run.info.config.get("rounds.count"), run.info.status
     cards = (
         ("Final accuracy", percent(points[-1].accuracy if points else None), reached),

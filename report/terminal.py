@@ -19,7 +19,7 @@ from fimi.report import attendance, deployment, labels, prediction
 from fimi.report.besides import extras
 from fimi.report.layout import Marked, Paper, Style, entries, table
 from fimi.report.observed import unusual
-from fimi.report.planned import energies, held
+from fimi.report.planned import energies, gap_of_search, held
 from fimi.report.sections import state
 from fimi.report.words import (
     MISSING,
@@ -250,6 +250,6 @@ def _plan_words(run: RunData) -> str:
     if run.drawn is not None:
         drawn, fleet = run.drawn
         said += f" of all {fleet} devices, of which {drawn} are drawn for each"
-    if plan.search_gap_percent is not None:
-        said += f"; gap of the search alone {small_percent(plan.search_gap_percent)}"
+    if (gap := gap_of_search(plan.search_gap_percent, plan.least.gap_percent)) is not None:
+        said += f"; gap of the search alone {small_percent(gap)}"
     return f"{said}; found by {plan.search}" if plan.search else said

@@ -25,6 +25,7 @@ from __future__ import annotations
 import abc
 import math
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ from fimi.errors import InputError
 
 # 4 is that of a board with physics.
 _TRUTH, _ROUND, _TRIAL, _IDLE, _PARTS = 2, 3, 5, 6, 7
-_POINT_ERROR = 1.0 / 3.0
+_TILT_ERROR = 1.0 / 3.0
 
 
 class Disturbance(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -62,7 +63,10 @@ class Disturbance(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         profile_error: relative standard deviation of the true κ, C, idle power, P_act, channel
             gain, P_el and joules per bit around the declared ones, fixed for a board's life. κ and
             c err together. All measured points err together in seconds as C does and in watts as
-            P_act does; on top of that each errs on its own by a third of it.
+            P_act does. On top of that, differences between points err: the ratios of their seconds
+            are raised to one power, whose relative standard deviation is a third of it, those of
+            their watts to another. So what is slower than another point by declaration is slower
+            in truth, and what takes more power takes more.
         load_sd: relative standard deviation of the cycles a sample takes, per round.
         fading_sd_db: standard deviation of the channel gain, dB, per round.
     """
@@ -334,7 +338,9 @@ def _disturbed(
     kappa, cycles, idle, active, gain = (_factor(random, relative_sd) for _ in range(5))
     electronics, per_bit = _factor(parts, relative_sd), _factor(parts, relative_sd)
     compute, link = model.compute, model.link
-    own_sd = _POINT_ERROR * relative_sd
+    tilt_sd = _TILT_ERROR * relative_sd
+    seconds = _tilted([p.seconds_per_sample for p in compute.points], _factor(parts, tilt_sd))
+    watts = _tilted([p.power_w for p in compute.points], _factor(parts, tilt_sd))
     return replace(
         model,
         compute=replace(
@@ -344,12 +350,8 @@ def _disturbed(
             cycles_per_sample=compute.cycles_per_sample * cycles,
             active_power_w=compute.active_power_w * active,
             points=tuple(
-                replace(
-                    point,
-                    seconds_per_sample=point.seconds_per_sample * cycles * _factor(parts, own_sd),
-                    power_w=point.power_w * active * _factor(parts, own_sd),
-                )
-                for point in compute.points
+                replace(point, seconds_per_sample=cycles * true_s, power_w=active * true_w)
+                for point, true_s, true_w in zip(compute.points, seconds, watts, strict=True)
             ),
         ),
         link=replace(
@@ -360,3 +362,13 @@ def _disturbed(
         ),
         idle_power_w=model.idle_power_w * idle,
     )
+
+
+def _tilted(values: Sequence[float], power: float) -> list[float]:
+    """Values whose ratios are raised to a power, about the middle of their range; 0 stays 0.
+
+    With a power above 0 their order stays.
+    """
+    positive = [value for value in values if value > 0]
+    middle = math.sqrt(min(positive) * max(positive)) if positive else 1.0
+    return [value * (value / middle) ** (power - 1.0) if value > 0 else value for value in values]

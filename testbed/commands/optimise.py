@@ -90,7 +90,7 @@ def optimise(
     from fimi.optim.quality import choose, plan
     from fimi.optim.sweep import parse_range, sweep
     from fimi.optim.target import RoundsModel
-    from fimi.report.layout import Paper
+    from fimi.report.layout import Paper, wrap
     from fimi.testbed.tools import optimise as show
 
     paper = Paper.of(sys.stdout)
@@ -98,10 +98,11 @@ def optimise(
         problem, file = problem_file.read(path)
         if objective is not None:
             problem = msgspec.structs.replace(problem, objective=objective)
-        for doubt in doubts(problem):
-            click.echo(f"warning: {doubt}", err=True)
-        for said in show.idle_points(never_chosen(problem)):
-            click.echo(f"note: {said}", err=True)
+        said = [f"warning: {doubt}" for doubt in doubts(problem)]
+        said += [f"note: {points}" for points in show.idle_points(never_chosen(problem))]
+        aside = Paper.of(sys.stderr)
+        for line in (line for each in said for line in wrap(each, aside.text_width)):
+            click.echo(line, err=True)
         value = file.problem.synthetic_value
         if sweeps and value < 1:
             fail(
@@ -146,8 +147,11 @@ def optimise(
             body: dict[str, object] = {"plan": show.plan_body(found)}
             if target_accuracy is not None:
                 body["choice"] = choice
+                body["to_target"] = show.certified_body(show.to_target(choice, found))
             click.echo(msgspec.json.encode(body))
         elif output == "csv":
             click.echo(show.plan_csv(found), nl=False)
         else:
             click.echo(paper.kinds(show.plan_table(found, paper)))
+        if target_accuracy is not None and output != "json":
+            click.echo(show.target_words(choice, found, paper), err=output == "csv")

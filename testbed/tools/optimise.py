@@ -2,9 +2,11 @@
 
 * :func:`plan_table`    a plan for people
 * :func:`idle_points`   which operating points no plan chooses
-* :func:`plan_body`     a plan for JSON
+* :func:`plan_body`     a plan for JSON, :func:`certified_body` of its energies alone
 * :func:`sweep_table`, :func:`sweep_csv`, :func:`write_plot`  the results of a sweep
 * :func:`choice_table`  joules to a target accuracy
+* :func:`to_target`     both energies that a plan takes to it
+* :func:`target_words`  the same for people
 """
 
 from __future__ import annotations
@@ -19,12 +21,13 @@ from typing import Any
 import msgspec
 
 from fimi.files import write_whole
-from fimi.optim.planner import Plan
+from fimi.optim.plans import Certified, Plan
 from fimi.optim.problem import Objective
 from fimi.optim.sweep import SweepPoint
 from fimi.optim.target import Choice, TargetTrial
 from fimi.record.clean import enumerated
 from fimi.report.layout import Marked, Paper, table, wrap
+from fimi.report.planned import gap_of_search
 
 SCOPES: dict[Objective, str] = {
     "board": "modelled, whole boards with their idle power",
@@ -53,11 +56,27 @@ _PLAN_COLUMNS = (
     "upload J",
     "setting",
 )
+_OF_THE_PLAN = (
+    "plan objective",
+    "plan board J",
+    "plan board bound J",
+    "plan board gap %",
+    "plan dynamic J",
+    "plan dynamic bound J",
+    "plan dynamic gap %",
+    "plan found by",
+)
 _CSV_COLUMNS = (
     "feasible",
     "energy_j",
     "bound_j",
     "gap_percent",
+    "board_j",
+    "board_bound_j",
+    "board_gap_percent",
+    "dynamic_j",
+    "dynamic_bound_j",
+    "dynamic_gap_percent",
     "error",
     "synthetic_samples",
     "obstacle",
@@ -105,9 +124,17 @@ def plan_rows(plan: Plan) -> list[tuple[str, ...]]:
 
 
 def plan_csv(plan: Plan) -> str:
-    """The same as CSV."""
+    """The same as CSV; what belongs to the whole plan, of one round, is in every row."""
+    whole: list[str] = [plan.objective]
+    for energy in (plan.board, plan.dynamic):
+        figures = (energy.energy_j, energy.bound_j, energy.gap_percent)
+        whole += ["" if figure is None else repr(figure) for figure in figures]
+    whole.append(plan.search)
+    heading, *rows = plan_rows(plan)
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(plan_rows(plan))
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*heading, *_OF_THE_PLAN])
+    writer.writerows([*row, *whole] for row in rows)
     return out.getvalue()
 
 
@@ -146,12 +173,8 @@ def plan_table(plan: Plan, paper: Paper | None = None) -> str:
             if dear
             else f"the budgets cost {plan.budget_cost_j:.4g} J of that a round"
         )
-    gap = plan.gap_percent
-    if gap is not None and plan.search_gap_percent is not None and plan.search_gap_percent < gap:
-        said.append(
-            f"search gap {max(plan.search_gap_percent, 0.0):.2g} %; the rest is whole samples "
-            "and what boards can set"
-        )
+    if (gap := gap_of_search(plan.search_gap_percent, plan.gap_percent)) is not None:
+        said.append(f"search gap {gap:.2g} %; the rest is whole samples and what boards can set")
     if plan.error is not None and plan.error_max is not None:
         said.append(f"mean learning error {plan.error:.4g} of at most {plan.error_max:.4g}")
     if plan.synthetic_value < 1:
@@ -179,10 +202,17 @@ def _energy(plan: Plan, name: Objective) -> str:
 def plan_body(plan: Plan) -> dict[str, Any]:
     """A plan for JSON, with the gaps and what it makes least."""
     body: dict[str, Any] = msgspec.to_builtins(plan)
-    for name, energy in (("board", plan.board), ("dynamic", plan.dynamic)):
-        body[name]["gap_percent"] = energy.gap_percent
+    body |= certified_body({"board": plan.board, "dynamic": plan.dynamic})
     least = {key: getattr(plan, key) for key in ("energy_j", "bound_j", "gap_percent")}
     return body | least
+
+
+def certified_body(energies: Mapping[Objective, Certified]) -> dict[str, dict[str, float | None]]:
+    """Energies for JSON, with their gaps."""
+    return {
+        name: msgspec.to_builtins(energy) | {"gap_percent": energy.gap_percent}
+        for name, energy in energies.items()
+    }
 
 
 def choice_table(choice: Choice, objective: Objective, paper: Paper | None = None) -> str:
@@ -223,6 +253,37 @@ def choice_table(choice: Choice, objective: Objective, paper: Paper | None = Non
     return "\n".join([table(heading, rows, paper=paper), "", *wrap(sentence, paper.text_width)])
 
 
+def to_target(choice: Choice, plan: Plan) -> dict[Objective, Certified]:
+    """Both energies of the chosen plan in all rounds to the target, preparation included."""
+    energies: dict[Objective, Certified] = {"board": plan.board, "dynamic": plan.dynamic}
+    rounds = choice.best.rounds
+    return {
+        name: Certified(
+            energy_j=rounds * energy.energy_j,
+            bound_j=None if energy.bound_j is None else rounds * energy.bound_j,
+        )
+        for name, energy in energies.items()
+    }
+
+
+def target_words(choice: Choice, plan: Plan, paper: Paper | None = None) -> str:
+    """Both energies to the target in a sentence, first the one that is made least."""
+    each = to_target(choice, plan)
+    said = []
+    for name in dict.fromkeys((plan.objective, *SCOPES)):
+        energy = each[name]
+        words = f"{name} energy {energy.energy_j:.5g} J"
+        if energy.bound_j is not None and energy.gap_percent is not None:
+            words += f" (bound {energy.bound_j:.5g} J, gap {energy.gap_percent:.3g} %)"
+        said.append(words)
+    sentence = (
+        f"in {choice.best.rounds:.1f} rounds to {100 * choice.accuracy:g} % accuracy this plan, in "
+        f"whole samples, takes {', '.join(said)}, predicted; the bounds are those of plans with "
+        "this error_max"
+    )
+    return "\n".join(wrap(sentence, (paper or Paper()).text_width))
+
+
 def _as_read(trial: TargetTrial) -> tuple[str, str]:
     return f"{trial.error_max:.3g}", f"{trial.round_s:.4g}"
 
@@ -232,27 +293,40 @@ def sweep_table(
 ) -> str:
     """A sweep as a table; infeasible points name the constraint that cannot be met."""
     names = list(points[0].values) if points else []
-    heading = [f"{TITLES[n]} {UNITS.get(n, '')}".strip() for n in names]
-    heading += ["J per round", "gap %", "Δ", "synthetic"]
+    heading = [f"{TITLES[n]}\n{UNITS.get(n, '')}".strip() for n in names]
+    first, second = sorted(SCOPES, key=lambda name: name != objective)
+    for name in (first, second):
+        heading += [f"{name}\nJ", "bound\nJ", "gap\n%"]
+    heading += ["Δ", "synthetic\nsamples"]
     rows: list[tuple[str, ...]] = []
     for point in points:
         values = [f"{point.values[n]:.6g}" for n in names]
-        if point.feasible:
-            rows.append(
-                (
-                    *values,
-                    f"{point.energy_j:.6g}",
-                    "-" if point.gap_percent is None else f"{point.gap_percent:.1g}",
-                    "-" if point.error is None else f"{point.error:.4g}",
-                    f"{point.synthetic_samples:.0f}",
-                )
+        if not point.feasible:
+            why = (Marked("infeasible", "problem"), f"({point.obstacle})")
+            rows.append((*values, *why, *[""] * (len(heading) - len(values) - 2)))
+            continue
+        for name in (first, second):
+            energy_j, bound_j, gap = (
+                getattr(point, f"{name}_{what}") for what in ("j", "bound_j", "gap_percent")
             )
-        else:
-            rows.append((*values, Marked("infeasible", "problem"), f"({point.obstacle})", "", ""))
+            values += [
+                _figure(energy_j, ".5g"),
+                _figure(bound_j, ".5g"),
+                _figure(gap, ".1g" if (gap or 0.0) < 1.0 else ".3g"),
+            ]
+        error = _figure(point.error, ".4g")
+        rows.append((*values, error, f"{point.synthetic_samples:.0f}"))
     paper = paper or Paper()
-    said = f"Joules are {SCOPES[objective]}. A sweep plans in real numbers: whole samples need a "
-    said += "little more."
+    said = (
+        f"Joules of a round: board: {SCOPES['board']}; dynamic: {SCOPES['dynamic']}. The "
+        f"{first} energy is made least. Bound: no plan takes less of this energy. A sweep plans "
+        "in real numbers: whole samples need a little more."
+    )
     return "\n".join([table(heading, rows, paper=paper), "", *wrap(said, paper.text_width)])
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "-" if value is None else f"{value:{form}}"
 
 
 def sweep_csv(points: Sequence[SweepPoint]) -> str:

@@ -6,10 +6,11 @@ import re
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from fimi.coordinator.fleet_planner import FleetPlanner
-from fimi.coordinator.plan_advice import in_keys
+from fimi.coordinator.plan_advice import advised, in_keys
 from fimi.coordinator.settings import PlanSettings, RoundSettings
 from fimi.energy.emulation.boards import fleet
 from fimi.energy.hardware import HardwareDescription
@@ -112,3 +113,30 @@ def test_limits_of_a_problem_have_the_names_of_the_configuration() -> None:
         "plan.fleet_budget_j is 3, plan.device_budget_j 1, plan.deadline_s 2; plan.error_max "
         "stays, plan.error_max does not"
     )
+
+
+def test_an_error_with_remedies_has_all_that_the_error_had() -> None:
+    given = InfeasibleError(
+        "error_max is too small",
+        constraint="learning error",
+        devices=["a", "b"],
+        smallest_t_max_s=np.array([3.0, 4.0]),
+        smallest_error_max=0.2,
+        bandwidth_needed_hz=1e5,
+        generated_max_needed=30.0,
+        together=(0.1, 2.0),
+        budget_needed_j=50.0,
+        fleet_budget_needed_j=90.0,
+    )
+    plan = PlanSettings()
+    found = advised(
+        given,
+        plan,
+        lambda _: planner(Config(plan=plan))._problem(profiles(2)),
+        lambda _: False,
+        lambda _: None,
+    )
+    own = {"what", "remedies"}
+    assert {k: v for k, v in vars(found).items() if k not in own} == {
+        k: v for k, v in vars(given).items() if k not in own
+    }

@@ -12,7 +12,7 @@ from fimi.coordinator.fixed_steps import FixedSteps, around
 from fimi.coordinator.preparation import afforded, counted
 from fimi.coordinator.settings import StrategySettings
 from fimi.coordinator.strategies import STRATEGIES
-from fimi.coordinator.strategy_plans import make_plans, replan
+from fimi.coordinator.strategy_plans import make_plans, replan, with_data
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.optim.cross_entropy import SearchSettings
 from fimi.optim.learning_curve import LearningCurve
@@ -104,16 +104,37 @@ def test_what_devices_have_received_is_not_received_again() -> None:
 
 def test_it_is_taken_off_the_budgets() -> None:
     problem = msgspec.structs.replace(PROBLEM, budget_j=np.array([100.0, np.inf]))
-    left = afforded(problem, np.array([40, 10]))
+
+    def filled(limits: FimiProblem, images: tuple[int, int] = (40, 10)) -> Plan:
+        load = np.zeros((2, 2), np.int64)
+        load[:, 0] = images
+        return planner(with_data(limits, load))
+
+    left = afforded(problem, np.array([40, 10]), filled)
     assert left.budget_j.tolist() == [80.0, math.inf]
     assert math.isinf(left.fleet_budget_j)
     whole = msgspec.structs.replace(PROBLEM, fleet_budget_j=100.0)
-    assert afforded(whole, np.array([40, 10])).fleet_budget_j == pytest.approx(78.0)
-    with pytest.raises(InfeasibleError, match=r"takes budget_j of a, up to 100 J") as short:
-        afforded(problem, np.array([200, 10]))
+    assert afforded(whole, np.array([40, 10]), filled).fleet_budget_j == pytest.approx(78.0)
+
+    def much(limits: FimiProblem) -> Plan:
+        return filled(limits, (200, 10))
+
+    images = np.array([200, 10])
+    with pytest.raises(InfeasibleError, match="a needs 100 J to receive") as short:
+        afforded(problem, images, much)
     assert (short.value.constraint, short.value.devices) == ("energy budget", ("a",))
-    with pytest.raises(InfeasibleError, match="takes fleet_budget_j, up to 102 J"):
-        afforded(whole, np.array([200, 10]))
+    enough_j = short.value.budget_needed_j
+    assert f"feasible with budget_j of at least {enough_j:g}" in str(short.value)
+    assert enough_j is not None
+    enough = msgspec.structs.replace(problem, budget_j=np.array([enough_j, np.inf]))
+    assert much(afforded(enough, images, much)).energy_j > 0
+    with pytest.raises(InfeasibleError, match="the fleet needs 102 J to receive") as short:
+        afforded(whole, images, much)
+    fleet_j = short.value.fleet_budget_needed_j
+    assert f"feasible with fleet_budget_j of at least {fleet_j:g}" in str(short.value)
+    assert fleet_j is not None
+    enough = msgspec.structs.replace(PROBLEM, fleet_budget_j=fleet_j)
+    assert much(afforded(enough, images, much)).energy_j > 0
 
 
 def test_nothing_is_added_for_nothing() -> None:

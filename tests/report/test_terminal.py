@@ -109,3 +109,19 @@ def test_measured_operating_points_are_named(tmp_path: Path, build: Any) -> None
     assert "\x1b" not in words
     page = " ".join(write_report(tmp_path).read_text(encoding="utf-8").split())
     assert page.count("cpu 1.5 GHz, gpu 306 MHz") == 7
+
+
+@pytest.mark.parametrize(("search_percent", "said"), [(0.01, True), (1.5, False), (-0.2, True)])
+def test_the_search_has_a_gap_of_its_own_where_it_is_a_part_of_the_plan_s(
+    run_dir: Path, search_percent: float, said: bool
+) -> None:
+    with sqlite3.connect(run_dir / "run.sqlite") as db:
+        change = "UPDATE plan SET body = json_set(body, '$.search_gap_percent', ?)"
+        assert db.execute(change, [search_percent]).rowcount == 1
+    db.close()
+    text = " ".join(as_text(run_dir, "utf-8").split())
+    page = " ".join(write_report(run_dir).read_text(encoding="utf-8").split())
+    assert ("gap of the search alone" in text) == said
+    assert ("search alone 0" in page) == said
+    assert ("its gap, of the search alone" in page) == said
+    assert ("search alone −" in page) is False

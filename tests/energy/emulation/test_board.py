@@ -99,7 +99,7 @@ class TestAgainstTheCostModel:
                 phase.board_j, abs=5.0 * record.energy.uncertainty_j
             )
 
-    def test_measured_points_err_together_and_each_on_its_own(self) -> None:
+    def test_measured_points_err_together_and_in_their_spread(self) -> None:
         ratios = []
         for index in range(300):
             device = EmulatedBoard(
@@ -116,9 +116,30 @@ class TestAgainstTheCostModel:
                 ]
             )
         logs = np.log(np.array(ratios))  # (boards, points, watts and seconds)
-        together, alone = logs.mean(1), logs - logs.mean(1, keepdims=True)
-        assert together.std(0) == pytest.approx(np.full(2, 0.09), rel=0.2)
-        assert alone.std((0, 1)) == pytest.approx(np.full(2, 0.03), rel=0.1)
+        declared = np.log([(p.power_w, p.seconds_per_sample) for p in NANO.compute.points])
+        spans = declared - (declared.min(0) + declared.max(0)) / 2
+        # A ratio of a board is a factor and a power of the declared value, the same for all points.
+        powers = (logs[:, -1] - logs[:, 0]) / (spans[-1] - spans[0])
+        factors = logs[:, 0] - powers * spans[0]
+        assert logs == pytest.approx(factors[:, None] + powers[:, None] * spans, abs=1e-9)
+        assert factors.std(0) == pytest.approx(np.full(2, 0.09), rel=0.2)
+        assert powers.std(0) == pytest.approx(np.full(2, 0.03), rel=0.2)
+
+    @pytest.mark.parametrize("profile_error", [0.03, 0.2, 1.0])
+    def test_points_keep_their_order_in_speed_and_in_power(self, profile_error: float) -> None:
+        for index in range(50):
+            device = EmulatedBoard(
+                declare_board("jetson-nano", seed=0, index=index),
+                seed=0,
+                index=index,
+                disturbance=replace(EXACT, profile_error=profile_error),
+            )
+            true, told = device.truth.compute.points, device.model().compute.points
+            for values in (
+                lambda points: [p.seconds_per_sample for p in points],
+                lambda points: [p.power_w for p in points],
+            ):
+                assert np.array_equal(np.argsort(values(true)), np.argsort(values(told)))
 
     def test_truth_spreads_around_the_declaration(self) -> None:
         pairs = [

@@ -48,6 +48,13 @@ def test_a_plan_as_table_json_and_csv(example: Path) -> None:
     assert body["plan"]["energy_j"] >= body["plan"]["bound_j"]
     rows = list(csv.reader(io.StringIO(fimi(example, "--format", "csv"))))
     assert [row[0] for row in rows] == ["device", "pi-1", "pi-2", "pi-3", "mini-pc"]
+    for row in csv.DictReader(io.StringIO(fimi(example, "--format", "csv"))):
+        for name in ("board", "dynamic"):
+            figures = [float(row[f"plan {name} {what}"]) for what in ("J", "bound J", "gap %")]
+            shown = body["plan"][name]
+            assert figures == [shown["energy_j"], shown["bound_j"], shown["gap_percent"]]
+        assert row["plan objective"] == "board"
+        assert row["plan found by"] == body["plan"]["search"]
 
 
 def test_points_that_no_plan_chooses_are_named(example: Path) -> None:
@@ -58,6 +65,7 @@ def test_points_that_no_plan_chooses_are_named(example: Path) -> None:
     result = CliRunner().invoke(main, ["optimise", str(example), "--objective", "dynamic"])
     assert result.exit_code == 0, result.output
     assert "note: pi-1, pi-2, pi-3: never chosen: 0.6 GHz; another" in result.stderr
+    assert max(map(len, result.stderr.splitlines())) <= 80
     assert "never chosen" not in result.stdout
 
 
@@ -80,9 +88,9 @@ def test_a_plan_of_calibrated_boards(tmp_path: Path) -> None:
     names = {point.name for point in board.compute.points}
     assert len(names) > 3
     assert {device["point"]["setting"] for device in body["devices"]} <= names
-    rows = list(csv.reader(io.StringIO(fimi(path, "--format", "csv"))))
-    assert rows[1][-1] in names
-    assert rows[1][-1] in fimi(path)
+    row = next(csv.DictReader(io.StringIO(fimi(path, "--format", "csv"))))
+    assert row["setting"] in names
+    assert row["setting"] in fimi(path)
     problem, _ = read(path)
     assert problem.idle_power_w.tolist() == [board.idle_power_w] * 2
     assert problem.electronics_power_w.tolist() == [board.link.electronics_power_w] * 2
@@ -106,7 +114,7 @@ def test_synthetic_samples_worth_less(example: Path) -> None:
 def test_a_sweep_with_its_infeasible_region(example: Path, tmp_path: Path) -> None:
     page = tmp_path / "sweep.html"
     text = fimi(example, "--sweep", "t_max=2,10,20", "--plot", page)
-    lines = [line.split() for line in text.splitlines()][1:]
+    lines = [line.split() for line in text.splitlines()][2:]
     assert lines[1][1] == "infeasible"
     assert float(lines[2][1]) > float(lines[3][1])
     html = page.read_text(encoding="utf-8")
@@ -123,6 +131,52 @@ def test_a_sweep_with_its_infeasible_region(example: Path, tmp_path: Path) -> No
     )
     assert len(points) == 4
     assert points[0]["obstacle"] == "deadline"
+
+
+@pytest.mark.parametrize("objective", ["board", "dynamic"])
+def test_a_sweep_has_both_energies_with_their_bounds(example: Path, objective: str) -> None:
+    asked = [example, "--objective", objective, "--sweep", "t_max=16,20"]
+    text = fimi(*asked)
+    assert max(map(len, text.splitlines())) <= 80
+    first = text.splitlines()[0].split()
+    assert next(word for word in first if word in ("board", "dynamic")) == objective
+    assert first.count("bound") == first.count("gap") == 2
+    points = msgspec.json.decode(fimi(*asked, "--format", "json"))
+    rows = list(csv.DictReader(io.StringIO(fimi(*asked, "--format", "csv"))))
+    for t_max, point, row in zip((16, 20), points, rows, strict=True):
+        for what in ("j", "bound_j", "gap_percent"):
+            assert point["energy_j" if what == "j" else what] == point[f"{objective}_{what}"]
+        for name in ("board", "dynamic"):
+            energy_j, bound_j = point[f"{name}_j"], point[f"{name}_bound_j"]
+            assert 0 < bound_j <= energy_j
+            assert point[f"{name}_gap_percent"] == pytest.approx(100 * (energy_j / bound_j - 1))
+            assert [float(row[f"{name}_{what}"]) for what in ("j", "bound_j")] == [
+                energy_j,
+                bound_j,
+            ]
+        # The same as the plan in whole samples has, but for the price of these.
+        text = EXAMPLE.replace("t_max_s = 20.0", f"t_max_s = {t_max}.0", 1)
+        example.write_text(text, encoding="utf-8")
+        plan = msgspec.json.decode(fimi(*asked[:3], "--format", "json"))["plan"]
+        for name in ("board", "dynamic"):
+            assert point[f"{name}_j"] == pytest.approx(plan[name]["energy_j"], rel=0.01)
+            assert point[f"{name}_bound_j"] == pytest.approx(plan[name]["bound_j"], rel=1e-5)
+
+
+def test_both_energies_to_a_target(example: Path) -> None:
+    asked = [example, "--target-accuracy", "0.9"]
+    body = msgspec.json.decode(fimi(*asked, "--format", "json"))
+    for name in ("board", "dynamic"):
+        found, plan = body["to_target"][name], body["plan"][name]
+        for what in ("energy_j", "bound_j"):
+            assert found[what] == pytest.approx(body["choice"]["best"]["rounds"] * plan[what])
+        assert found["gap_percent"] == pytest.approx(plan["gap_percent"])
+    least = body["to_target"]["board"]["energy_j"]
+    assert least == pytest.approx(body["choice"]["best"]["total_j"], rel=0.01)
+    result = CliRunner().invoke(main, ["optimise", *map(str, asked), "--format", "csv"])
+    words = " ".join(result.stderr.split())
+    assert f"whole samples, takes board energy {least:.5g} J (bound" in words
+    assert "whole samples, takes" not in result.stdout
 
 
 def test_joules_to_a_target(example: Path) -> None:
