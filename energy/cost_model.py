@@ -21,6 +21,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Annotated, Literal, get_args
 
 import numpy as np
@@ -108,8 +109,8 @@ class ComputeModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
                 f"frequency_max_hz ({self.frequency_max_hz:.4g})"
             )
         steps = self.frequency_steps_hz
-        if any(low >= high for low, high in itertools.pairwise(steps)):
-            raise ValueError(f"frequency_steps_hz must ascend strictly: {steps}")
+        if said := steps_out_of_order(steps):
+            raise ValueError(said)
         _require_distinct(self.points)
         if steps and not self.frequency_min_hz <= steps[0] <= steps[-1] <= self.frequency_max_hz:
             raise ValueError(
@@ -117,6 +118,26 @@ class ComputeModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
                 f"frequency_min_hz ({self.frequency_min_hz:.4g}) to "
                 f"frequency_max_hz ({self.frequency_max_hz:.4g})"
             )
+
+
+def steps_out_of_order(steps: Sequence[float]) -> str:
+    """What is wrong with the order of frequencies, Hz, and what to do; empty if they ascend."""
+    steps = tuple(steps)
+    twice = sorted({step for step in steps if steps.count(step) > 1})
+    if twice:
+        places = [str(k + 1) for k, step in enumerate(steps) if step == twice[0]]
+        return (
+            f"frequency_steps_hz holds {twice[0]:.6g} Hz {len(places)} times (numbers "
+            f"{' and '.join(places)}); each step needs a frequency of its own: remove all but one, "
+            "and what belongs to them in step_power_w and step_names"
+        )
+    for place, (low, high) in enumerate(itertools.pairwise(steps), start=1):
+        if not low < high:
+            return (
+                f"frequency_steps_hz must ascend: {high:.6g} Hz (number {place + 1}) comes after "
+                f"{low:.6g} Hz; sort them, and step_power_w and step_names with them"
+            )
+    return ""
 
 
 def _require_distinct(points: tuple[ComputePoint, ...]) -> None:

@@ -146,16 +146,32 @@ def load_profile(path: Path) -> HostProfile:
         raise ProfileError(f"{path}: cannot be read ({error.strerror})") from error
     if path.suffix not in _DECODERS:
         raise ProfileError(f"{path}: a profile's name ends in .toml or .json")
+    tree: Any = None
     try:
         tree = _DECODERS[path.suffix](data)
         profile = msgspec.convert(_with_points(tree, path), HostProfile)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ProfileError(f"{path}: {error}") from error
+        raise ProfileError(f"{path}: {error}{_why(str(error), tree)}") from error
     for key, value in _numbers(msgspec.to_builtins(profile)):
         if not math.isfinite(value):
             raise ProfileError(f"{path}: {key} is {value}; a profile holds finite numbers only")
     _check_units(path, profile.board)
     return profile
+
+
+def _why(error: str, tree: Any) -> str:
+    """Why the value that an error's path (``$.board.compute.key``) leads to is refused, if known.
+
+    It is the end of a sentence: the value, the reason and what to do; empty for other errors.
+    """
+    _, found, keys = error.partition("`$.")
+    value: Any = tree
+    for key in keys.split("`")[0].split(".") if found else ():
+        value = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(value, int | float):
+        return ""
+    said = units.reason(keys.split("`")[0].rsplit(".", 1)[-1], value)
+    return f": it is {value:g}; {said}" if said else ""
 
 
 def _with_points(tree: Any, path: Path) -> Any:

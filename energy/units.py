@@ -7,6 +7,7 @@ The names are those of the cost model, of problems and of profiles; all values a
 * :func:`doubt`          what is unusual about a value, with the unit that would explain it
 * :func:`refusal`        the same for what cannot be
 * :func:`hint`           only the unit that would explain it
+* :func:`reason`         why a value below 0 is refused where that is not plain
 * :func:`board_sentences`  doubts or refusals of all values of a board
 """
 
@@ -32,9 +33,19 @@ def _times(name: str, factor: float) -> Unit:
 _PERCENT = _times("%", 1e-2)
 _MHZ, _GHZ, _KHZ = _times("MHz", 1e6), _times("GHz", 1e9), _times("kHz", 1e3)
 _MILLIWATT, _MILLISECOND = _times("mW", 1e-3), _times("ms", 1e-3)
-_DECIBEL: Unit = ("dB of path loss", lambda value: 10.0 ** (-abs(value) / 10.0))
-_DBM: Unit = ("dBm", lambda value: 10.0 ** ((value - 30.0) / 10.0))
-_DBM_HZ: Unit = ("dBm/Hz", _DBM[1])
+
+
+def _logarithmic(name: str, si: Callable[[float], float], low: float, high: float) -> Unit:
+    """A unit on a logarithmic scale, in which people write amounts from ``low`` to ``high``.
+
+    Such a scale makes a usual value of nearly any number: 1e-9 W is no power in dBm.
+    """
+    return name, lambda value: si(value) if low <= abs(value) <= high else math.nan
+
+
+_DECIBEL = _logarithmic("dB of path loss", lambda value: 10.0 ** (-abs(value) / 10.0), 1.0, 300.0)
+_DBM = _logarithmic("dBm", lambda value: 10.0 ** ((value - 30.0) / 10.0), 1.0, 60.0)
+_DBM_HZ = _logarithmic("dBm/Hz", lambda value: 10.0 ** ((value - 30.0) / 10.0), 60.0, 250.0)
 _RATE = (_times("Mbit/s", 1e6), _times("kbit/s", 1e3), _times("Gbit/s", 1e9))
 
 
@@ -100,6 +111,7 @@ QUANTITIES: dict[str, Plausible] = {
     ),
     "frequency_min_hz": replace(_FREQUENCY, usual=(1e4, 2e10)),
     "frequency_max_hz": replace(_FREQUENCY, possible=(1e6, 1e12)),
+    "frequency_steps_hz": _FREQUENCY,
     "gpu_hz": _FREQUENCY,
     "active_power_w": _POWER,
     "idle_power_w": _POWER,
@@ -146,6 +158,13 @@ QUANTITIES: dict[str, Plausible] = {
 }
 """By the names that fields have in the cost model, in problems and in profiles."""
 
+_BELOW_ZERO = {
+    "linear_power_w_per_hz": (
+        "by the law of P_act, c f and κ f³ more speed never takes less power; set it to 0, or give "
+        "measured operating points instead, as fimi calibrate writes them"
+    ),
+}
+
 
 def doubt(field: str, value: float, *, called: str = "") -> str | None:
     """What is unusual about a value, as the end of a sentence's start: "x is …, below …".
@@ -187,6 +206,11 @@ def hint(field: str, value: float) -> str:
         return ""
     name, si = min(fitting, key=lambda each: abs(math.log(each[1] / quantity.typical)))
     return f"{value:g} {name} are {si:.4g} {quantity.unit}".rstrip()
+
+
+def reason(field: str, value: float) -> str:
+    """Why a negative value of a quantity is refused, and what to do; empty where it is plain."""
+    return _BELOW_ZERO.get(field, "") if value < 0.0 else ""
 
 
 def board_sentences(board: BoardModel, judge: Judge) -> Iterator[str]:

@@ -19,7 +19,7 @@ import numpy as np
 from msgspec import Struct
 
 from fimi.optim.leanest import least_bandwidth
-from fimi.optim.problem import FimiProblem
+from fimi.optim.problem import DURATION_MAX_S, FimiProblem
 from fimi.optim.whole import FullSpeed, exists, least_whole
 from fimi.optim.wording import named, outwards, smallest
 
@@ -28,7 +28,6 @@ Check = Callable[[FimiProblem], bool]
 _TIME_FIRST, _TIME_LEAST = 1e-3, 1e-6
 """Later deadlines that are tried first, relative to the longest one."""
 _TIME_FINE = 1e-5
-_DOUBLINGS = 60
 _LOOSER = (1.0, 1.1, 1.5, 3.0)
 """Factors on a remedy that is enough for the limits but not for what else is asked for."""
 _MADE_MAX = 2**40
@@ -121,21 +120,29 @@ class _Finder:
         problem = self._problem
 
         def later(extra_s: float) -> FimiProblem:
-            return msgspec.structs.replace(problem, t_max_s=problem.t_max_s + extra_s)
+            late_s = np.minimum(problem.t_max_s + extra_s, DURATION_MAX_S)
+            return msgspec.structs.replace(problem, t_max_s=late_s)
 
         longest = float(problem.t_max_s.max())
-        low, high = 0.0, _TIME_FIRST * longest
+        low, high = 0.0, max(_TIME_FIRST * longest, self._shortfall_s())
         if self._real(problem):
             high = _TIME_LEAST * longest
         else:
-            for _ in range(_DOUBLINGS):
-                if self._real(later(high)):
-                    break
+            while not self._real(later(high)):
                 low, high = high, 2.0 * high
+                if longest + high > DURATION_MAX_S:
+                    return None
             while high - low > _TIME_FINE * high:
                 middle = (low + high) / 2.0
                 low, high = (low, middle) if self._real(later(middle)) else (middle, high)
-        return self._tried(smallest(high, lambda extra_s: self._exists(later(extra_s))), later)
+        found = self._tried(smallest(high, lambda extra_s: self._exists(later(extra_s))), later)
+        return None if found is None or longest + found > DURATION_MAX_S else found
+
+    def _shortfall_s(self) -> float:
+        """How much later a deadline must be for training alone, with the data there is, s; or 0."""
+        problem = self._problem
+        need_s = problem.cycles_per_pass * problem.local_samples / problem.frequency_max_hz
+        return float((need_s - problem.t_max_s).max(initial=0.0))
 
     def error_max(self) -> float | None:
         """The smallest Δ_max."""

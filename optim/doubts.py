@@ -19,6 +19,7 @@ from fimi.optim.problem import FimiProblem, ProblemError
 
 _POWER_USUAL_W, _POWER_POSSIBLE_W = 2e3, 1e5
 """Most that a processor draws."""
+_RATE = "downlink_rate_bps"
 
 
 def doubts(problem: FimiProblem) -> tuple[str, ...]:
@@ -55,7 +56,8 @@ def never_chosen(problem: FimiProblem) -> dict[str, tuple[str, ...]]:
     Another one of the same device takes no more time and no more energy for a sample.
 
     Returns:
-        Device to names, in ascending speed; devices without any are left out.
+        Device to names: steps in ascending speed, then points that another one of the same speed
+        beats; devices without any are left out.
     """
     found = {}
     for i, device in enumerate(problem.devices):
@@ -66,8 +68,9 @@ def never_chosen(problem: FimiProblem) -> dict[str, tuple[str, ...]]:
             watts = law * speeds + problem.active_power_w[i]
         names = problem.step_names[i] or tuple(f"{speed / 1e9:.4g} GHz" for speed in speeds)
         worse = dominated(1.0 / speeds, watts / speeds)
-        if worse.any():
-            found[device] = tuple(n for n, bad in zip(names, worse, strict=True) if bad)
+        never = tuple(n for n, bad in zip(names, worse, strict=True) if bad)
+        if never := never + problem.beaten_names[i]:
+            found[device] = never
     return found
 
 
@@ -75,6 +78,7 @@ def _sentences(problem: FimiProblem, judge: units.Judge) -> Iterator[str]:
     """One sentence for each quantity: about its first device, the others are counted."""
     if said := judge("bandwidth_hz", problem.bandwidth_hz):
         yield said
+    rates, rate_of = np.unique(problem.downlink_rate_bps, return_inverse=True)
     for field in units.QUANTITIES:
         values = getattr(problem, field, None)
         if not isinstance(values, np.ndarray):
@@ -83,6 +87,8 @@ def _sentences(problem: FimiProblem, judge: units.Judge) -> Iterator[str]:
         distinct, place = np.unique(values, return_inverse=True)
         said_of = [judge(field, float(value)) for value in distinct]
         bad = np.array([said is not None for said in said_of])[place]
+        if field == "receive_s":  # The rate that it follows from is what the user has given.
+            bad &= ~np.array([judge(_RATE, float(rate)) is not None for rate in rates])[rate_of]
         if bad.any():
             yield f"{_devices(problem, bad)}: {said_of[place[int(bad.argmax())]]}"
 

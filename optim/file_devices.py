@@ -19,6 +19,7 @@ from msgspec import Meta, Struct
 
 from fimi.energy.cost_model import BoardModel, ComputeModel, LinkModel, speed_hz
 from fimi.energy.host_profile import ProfileError, load_profile
+from fimi.energy.units import doubt, hint
 from fimi.optim.problem import ProblemError
 
 _NOTHING: dict[str, Any] = {
@@ -99,12 +100,30 @@ def board(device: Device, folder: Path) -> BoardModel:
     idle_w = device.idle_power_w
     if idle_w is not None and not math.isfinite(idle_w):
         raise ProblemError(f"{where}: idle_power_w is {idle_w}; it must be finite")
+    if device.profile and not (path := folder / device.profile).exists():
+        raise ProblemError(
+            f"{where}: profile: {path}: no such file; 'fimi calibrate --host-profile FILE' writes "
+            "one on the board itself, 'fimi calibrate --emulated MAKE' that of an emulated board. "
+            "Paths begin in the folder of the problem file; without a profile give the device's "
+            "keys instead"
+        )
     try:
         return _with_profile(device, folder) if device.profile else _by_keys(device)
     except ProfileError as error:
         raise ProblemError(f"{where}: profile: {error}") from error
     except ValueError as error:
-        raise ProblemError(f"{where}: {error}") from error
+        raise ProblemError(f"{where}: {error}{_meant(device, str(error))}") from error
+
+
+def _meant(device: Device, error: str) -> str:
+    """The unit that would explain a value that an error is about, as the end of a sentence."""
+    for field in Device.__struct_fields__:
+        given = getattr(device, field)
+        for value in given if isinstance(given, tuple) else (given,):
+            if field in error and isinstance(value, int | float) and doubt(field, value):
+                said = hint(field, value)
+                return f"; {said}" if said else ""
+    return ""
 
 
 def _given(device: Device, fields: tuple[str, ...]) -> dict[str, Any]:

@@ -267,7 +267,9 @@ class InnerSolver:
         lanes, scale = self.lanes, self.weights.dynamic
         law = lanes.step[lane] < 0
         linear = np.where(law, self.problem.linear_power_w_per_hz, 0.0)
-        watts = (lanes.kappa[lane] * frequency_hz**3 + lanes.active_w[lane]) / scale
+        # A step has no κ; what its lane holds is for logarithms.
+        kappa = np.where(law, lanes.kappa[lane], 0.0)
+        watts = (kappa * frequency_hz**3 + lanes.active_w[lane]) / scale
         return np.asarray(cycles * (watts / frequency_hz + linear))
 
     def log_samples(

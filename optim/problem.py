@@ -2,6 +2,7 @@
 
 * :class:`FimiProblem`     everything a plan depends on, checked; SI units, shape (I,) per device
 * :func:`from_boards`      the problem for a fleet of calibrated boards
+* :func:`downlink_rates_bps`  the rates at which they receive, checked
 * :func:`tfl`              the same fleet without synthetic data and without a learning constraint
 * :class:`InfeasibleError` no plan exists: because of which constraint and devices; what would help
 """
@@ -17,8 +18,14 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from fimi.energy.cost_model import Array, BoardModel, ComputeModel, speed_hz
-from fimi.energy.units import doubt, hint, refusal
+from fimi.energy.cost_model import (
+    Array,
+    BoardModel,
+    ComputeModel,
+    speed_hz,
+    steps_out_of_order,
+)
+from fimi.energy.units import doubt, hint, reason, refusal
 from fimi.errors import InputError, NoPlanError
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.wording import named
@@ -67,12 +74,21 @@ _NON_NEGATIVE = (
     "energy_per_bit_j",
     "synthetic_j",
 )
-_LIMITS = ("rate_cap_bps", "budget_j")
+_LIMITS = ("rate_cap_bps", "downlink_rate_bps", "budget_j")
 _SMALLEST, _LARGEST = 1e-40, 1e40
 """Limits of any quantity but 0: far beyond hardware, and far enough from the limits of a double for
 every product of the model. A value outside is a mistake of units."""
 _SAMPLES_MAX = 1e15
 """Whole numbers up to here are exact doubles."""
+DURATION_MAX_S = 1e9
+"""Longest deadline and longest time to receive the model: 30 years. Beyond it the differences of
+times that a plan is made of are lost in a double."""
+_MOST = {"t_max_s": DURATION_MAX_S, "receive_s": DURATION_MAX_S}
+_REMEDY = {
+    "t_max_s": "give the time of a round in seconds; 1e9 s are 30 years",
+    "receive_s": "it is the size of the model over downlink_rate_bps: check both",
+}
+"""What to do about a value above :data:`_MOST`."""
 
 
 class ProblemError(InputError, ValueError):
@@ -158,6 +174,8 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
             frequency the cycles of the training that it does in a second.
         step_names: names of these operating points; an empty entry means that only the frequency
             is set.
+        beaten_names: names of the measured points that are no step because another one of the same
+            speed takes no more power; no plan can choose them.
         linear_power_w_per_hz: c, (I,), power in proportion to the frequency.
         electronics_power_w: P_el, (I,), flows while sending, besides the transmit power.
         energy_per_bit_j: e_bit, (I,).
@@ -165,6 +183,8 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
         power_settable: (I,) of bool: whether p can be chosen; where it cannot, it is p_max.
         idle_power_w: P_idle, (I,).
         receive_s: (I,), time in a round in which the device receives the model.
+        downlink_rate_bps: (I,), the rate from which ``receive_s`` was computed, for messages only;
+            infinite where it is not known.
         receive_power_w: P_rx, (I,).
         synthetic_j: (I,), board energy of receiving one synthetic sample, once in a run.
         rounds: number of rounds over which ``synthetic_j`` is spread, and for which budgets hold.
@@ -201,6 +221,7 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
     frequency_steps_hz: tuple[tuple[float, ...], ...] = ()
     step_power_w: tuple[tuple[float, ...], ...] = ()
     step_names: tuple[tuple[str, ...], ...] = ()
+    beaten_names: tuple[tuple[str, ...], ...] = ()
     linear_power_w_per_hz: Array = msgspec.field(default_factory=lambda: np.zeros(1))
     electronics_power_w: Array = msgspec.field(default_factory=lambda: np.zeros(1))
     energy_per_bit_j: Array = msgspec.field(default_factory=lambda: np.zeros(1))
@@ -208,6 +229,7 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
     power_settable: NDArray[np.bool_] = msgspec.field(default_factory=lambda: np.ones(1, bool))
     idle_power_w: Array = msgspec.field(default_factory=lambda: np.zeros(1))
     receive_s: Array = msgspec.field(default_factory=lambda: np.zeros(1))
+    downlink_rate_bps: Array = msgspec.field(default_factory=lambda: np.full(1, np.inf))
     receive_power_w: Array = msgspec.field(default_factory=lambda: np.zeros(1))
     synthetic_j: Array = msgspec.field(default_factory=lambda: np.zeros(1))
     rounds: float = 1.0
@@ -317,15 +339,16 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
             )
         values = np.array(np.broadcast_to(given, (count,)))
         positive = field in _POSITIVE or field in _LIMITS
-        good = (values >= _SMALLEST) & (values <= _LARGEST) | (values == 0.0) & (not positive)
+        most = _MOST.get(field, _LARGEST)
+        good = (values >= _SMALLEST) & (values <= most) | (values == 0.0) & (not positive)
         good |= (values == math.inf) & (field in _LIMITS)
         if not good.all():
             i = int(np.flatnonzero(~good)[0])
             need = "greater than 0" if positive else "0 or more"
             raise ProblemError(
                 f"device {self.devices[i]!r}: {field} is {values[i]:.6g}; "
-                f"it must be a finite number, {need} ({_SMALLEST:g} to {_LARGEST:g}, SI units)"
-                + _meant(field, float(values[i]))
+                f"it must be a finite number, {need} ({_SMALLEST:g} to {most:g}, SI units)"
+                + _advice(field, float(values[i]))
             )
         if field == "channel_gain" and (values > 1.0).any():
             i = int(np.flatnonzero(values > 1.0)[0])
@@ -359,6 +382,17 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
             raise ProblemError(
                 f"error_max is {self.error_max}; it must be above 0 (inf: no learning constraint)"
             )
+        if not _SMALLEST <= self.rounds <= _LARGEST:
+            raise ProblemError(
+                f"rounds is {self.rounds}; it must be a finite number, greater than 0: the rounds "
+                "of the whole run"
+            )
+        if not (_SMALLEST <= self.fleet_budget_j <= _LARGEST or self.fleet_budget_j == math.inf):
+            raise ProblemError(
+                f"fleet_budget_j is {self.fleet_budget_j}; it must be greater than 0 "
+                f"({_SMALLEST:g} to {_LARGEST:g} J, or inf: no limit), the most board energy of "
+                "all devices in all rounds"
+            )
         if self.curve is None and math.isfinite(self.error_max):
             raise ProblemError(f"error_max is {self.error_max} but curve is missing: give Δ(D)")
 
@@ -375,15 +409,16 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
         if len(steps) != count:
             raise ProblemError(f"frequency_steps_hz: {len(steps)} entries for {count} devices")
         for i, row in enumerate(steps):
-            inside = all(
-                self.frequency_min_hz[i] <= step <= self.frequency_max_hz[i] for step in row
-            )
-            if not inside or list(row) != sorted(set(row)):
+            if said := steps_out_of_order(row):
+                raise ProblemError(f"device {self.devices[i]!r}: {said}")
+            low, high = self.frequency_min_hz[i], self.frequency_max_hz[i]
+            outside = [step for step in row if not low <= step <= high]
+            if outside:
                 raise ProblemError(
-                    f"device {self.devices[i]!r}: frequency_steps_hz must ascend and lie between "
-                    f"frequency_min_hz ({self.frequency_min_hz[i]:.4g}) and frequency_max_hz "
-                    f"({self.frequency_max_hz[i]:.4g}); got {row}"
-                    + (_meant("frequency_max_hz", float(row[0])) if max(row) < 1e6 else "")
+                    f"device {self.devices[i]!r}: {outside[0]:.6g} Hz of frequency_steps_hz is not "
+                    f"between frequency_min_hz ({low:.6g}) and frequency_max_hz ({high:.6g}); "
+                    "remove it, or widen the limits"
+                    + _meant("frequency_steps_hz", float(outside[0]))
                 )
             if row and row[-1] < self.frequency_max_hz[i]:
                 raise ProblemError(
@@ -408,11 +443,17 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
                         f"{len(steps[i])} frequency_steps_hz; give one for each"
                     )
             self._set(field, tuple(tuple(map(kind, row)) for row in rows))
+        beaten = self.beaten_names or ((),) * count
+        if len(beaten) != count:
+            raise ProblemError(f"beaten_names: {len(beaten)} entries for {count} devices")
+        self._set("beaten_names", tuple(tuple(row) for row in beaten))
         for i, row in enumerate(self.step_power_w):
-            if not all(0.0 <= watts <= _LARGEST for watts in row):
+            wrong = [k for k, watts in enumerate(row) if not 0.0 <= watts <= _LARGEST]
+            if wrong:
                 raise ProblemError(
-                    f"device {self.devices[i]!r}: step_power_w must be finite powers above idle, "
-                    f"0 W or more; got {row}"
+                    f"device {self.devices[i]!r}: step_power_w is {row[wrong[0]]:g} W at "
+                    f"{steps[i][wrong[0]]:.6g} Hz; it must be a finite power above idle, 0 W or "
+                    "more"
                 )
 
 
@@ -465,7 +506,9 @@ def from_boards(
         raise ProblemError(f"local_counts: nothing for {named(missing)}")
     compute = [board.compute for board in boards.values()]
     links = [board.link for board in boards.values()]
-    download_s = _column(download_bits / link.downlink_rate_bps for link in links)
+    rate = downlink_rates_bps(boards)
+    with np.errstate(all="ignore"):  # What is no number is refused with the problem.
+        download_s = download_bits / rate
     if math.isfinite(deadline_s) and devices and (download_s >= deadline_s).any():
         late = [d for d, s in zip(devices, download_s, strict=True) if s >= deadline_s]
         worst = float(download_s.max())
@@ -475,7 +518,8 @@ def from_boards(
             constraint="deadline",
             devices=late,
         )
-    points = [_points(c) for c in compute]
+    measured = [_points(c) for c in compute]
+    points = [row for row, _ in measured]
     steps = tuple(
         tuple(speed for speed, _, _ in row) or c.frequency_steps_hz
         for c, row in zip(compute, points, strict=True)
@@ -486,7 +530,8 @@ def from_boards(
     ]
     idle_w = _column(board.idle_power_w for board in boards.values())
     receive_w = _column(link.receive_power_w for link in links)
-    rate = _column(link.downlink_rate_bps for link in links)
+    with np.errstate(all="ignore"):
+        synthetic_j = (idle_w + receive_w) * synthetic_bits / rate
     return FimiProblem(
         devices=devices,
         local_counts=np.asarray([list(local_counts[d]) for d in devices], dtype=np.int64),
@@ -496,13 +541,15 @@ def from_boards(
         frequency_steps_hz=steps,
         step_power_w=tuple(tuple(watts for _, watts, _ in row) for row in points),
         step_names=tuple(tuple(name for _, _, name in row) for row in points),
+        beaten_names=tuple(beaten for _, beaten in measured),
         rate_cap_bps=_column(
             math.inf if link.rate_cap_bps is None else link.rate_cap_bps for link in links
         ),
         power_settable=np.array([link.power_settable for link in links]),
         idle_power_w=idle_w,
         receive_s=download_s,
-        synthetic_j=(idle_w + receive_w) * synthetic_bits / rate,
+        downlink_rate_bps=rate,
+        synthetic_j=synthetic_j,
         rounds=rounds,
         objective=objective,
         budget_j=np.asarray(budget_j, float),
@@ -519,13 +566,49 @@ def from_boards(
     )
 
 
-def _points(compute: ComputeModel) -> list[tuple[float, float, str]]:
-    """Speed, Hz, power, W, and name of the measured points by speed; of equals the thriftiest."""
+def downlink_rates_bps(boards: Mapping[str, BoardModel]) -> Array:
+    """The rates at which boards receive, bit/s, (I,).
+
+    Raises:
+        ProblemError: a rate is not above 0; names the device.
+    """
+    rates = {device: board.link.downlink_rate_bps for device, board in boards.items()}
+    for device, rate in rates.items():
+        if not rate >= _SMALLEST:
+            raise ProblemError(
+                f"device {device!r}: downlink_rate_bps is {rate:g}; it must be greater than 0 "
+                f"({_SMALLEST:g} bit/s or more; inf: receiving takes no time)"
+            )
+    return _column(rates.values())
+
+
+def _points(
+    compute: ComputeModel,
+) -> tuple[list[tuple[float, float, str]], tuple[str, ...]]:
+    """Speed, Hz, power, W, and name of the measured points by speed; of equals the thriftiest.
+
+    Returns:
+        These points, and the names of the others in ascending speed.
+    """
     by_speed: dict[float, tuple[float, float, str]] = {}
-    for point in sorted(compute.points, key=lambda point: -point.power_w):
+    beaten = []
+    for point in sorted(compute.points, key=lambda point: point.power_w):
         speed = speed_hz(compute, point)
-        by_speed[speed] = (speed, point.power_w, point.name)
-    return [by_speed[speed] for speed in sorted(by_speed)]
+        if speed in by_speed:
+            beaten.append((speed, point.name))
+        by_speed.setdefault(speed, (speed, point.power_w, point.name))
+    names = tuple(name for _, name in sorted(beaten, key=lambda each: each[0]))
+    return [by_speed[speed] for speed in sorted(by_speed)], names
+
+
+def _advice(field: str, value: float) -> str:
+    """What to do about a value that is refused, as the end of a sentence."""
+    said = _meant(field, value)
+    if value > _MOST.get(field, math.inf):
+        said += f"; {_REMEDY[field]}"
+    if why := reason(field, value):
+        said += f"; {why}"
+    return said
 
 
 def _meant(field: str, value: float) -> str:

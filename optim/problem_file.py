@@ -23,10 +23,12 @@ from fimi.optim.doubts import check_units
 from fimi.optim.file_devices import Device, board
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.problem import (
+    DURATION_MAX_S,
     FimiProblem,
     InfeasibleError,
     Objective,
     ProblemError,
+    downlink_rates_bps,
     from_boards,
 )
 from fimi.optim.wording import named
@@ -122,7 +124,7 @@ class Shared(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     generated_max: float = 0.0
     synthetic_value: Annotated[float, Meta(ge=1e-6, le=1)] = 1.0
     synthetic_bits: Annotated[float, Meta(ge=0)] = 0.0
-    rounds_count: Annotated[float, Meta(gt=0)] = 1.0
+    rounds_count: float = 1.0
     budget_j: float = math.inf
     fleet_budget_j: float = math.inf
 
@@ -199,11 +201,28 @@ def _check(file: ProblemFile) -> None:
             f"deadline_s ({shared.deadline_s:g}) and t_max_s ({shared.t_max_s:g}) are both given; "
             "t_max_s is deadline_s without the time to receive the model: leave one out"
         )
-    for name in ("synthetic_bits", "rounds_count", "download_bits"):
+    if not (math.isfinite(shared.rounds_count) and shared.rounds_count > 0):
+        raise ProblemError(
+            f"rounds_count is {shared.rounds_count:g}; it must be a finite number, greater than 0"
+        )
+    if 1.0 < shared.error_max < math.inf:
+        said = hint("error_max", shared.error_max)
+        raise ProblemError(
+            f"error_max is {shared.error_max:g}, which is impossible: errors are shares, 0 to 1; "
+            "leave it out for no learning constraint" + (f"; {said}" if said else "")
+        )
+    if shared.deadline_s is not None and not 0 < shared.deadline_s <= DURATION_MAX_S:
+        raise ProblemError(
+            f"deadline_s is {shared.deadline_s:g}; it must be greater than 0 and at most "
+            f"{DURATION_MAX_S:g}: give the time of a round in seconds"
+        )
+    for name in ("synthetic_bits", "download_bits"):
         value = getattr(shared, name)
         if value is not None and not (math.isfinite(value) and value >= 0):
             raise ProblemError(f"{name} is {value}; it must be a finite number, 0 or more")
-    for row in file.device:
+    for place, row in enumerate(file.device, start=1):
+        if not row.id.strip():
+            raise ProblemError(f"[[device]] number {place}: id is empty; give it a name")
         if row.step_power_w and not row.profile and not row.frequency_steps_hz:
             raise ProblemError(
                 f"device {row.id!r}: step_power_w without frequency_steps_hz; give the steps"
@@ -230,22 +249,20 @@ def build(file: ProblemFile, folder: Path = Path()) -> FimiProblem:
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ProblemError(f"device {twice!r} is given more than once; each needs its own id")
-    classes = {len(device.local_counts) for device in devices}
-    if len(classes) != 1:
-        raise ProblemError(
-            f"local_counts: rows of {sorted(classes)} classes; every device counts the same ones"
-        )
+    _check_classes(file.device)
     boards = {device.id: board(device, folder) for device in file.device}
     payload_bits = _column(devices, "payload_bits", shared.payload_bits)
     down_bits = payload_bits if shared.download_bits is None else shared.download_bits
-    rates = np.array([boards[device.id].link.downlink_rate_bps for device in devices])
-    receive_s = _column(devices, "receive_s", down_bits / rates)
+    rate_of = dict(zip(boards, downlink_rates_bps(boards), strict=True))
+    rates = np.array([rate_of[device.id] for device in devices])
+    with np.errstate(all="ignore"):  # What is no number is refused with the problem.
+        receive_s = _column(devices, "receive_s", down_bits / rates)
     generated_max = _column(devices, "generated_max", shared.generated_max)
     problem = from_boards(
         {name: boards[device.id] for name, device in zip(names, devices, strict=True)},
         local_counts={n: device.local_counts for n, device in zip(names, devices, strict=True)},
         epochs=shared.epochs,
-        deadline_s=float(receive_s.max()) + 1.0,  # t_max_s is set below
+        deadline_s=1.0,  # t_max_s is set below
         upload_bits=1.0,
         download_bits=0.0,
         bandwidth_hz=shared.bandwidth_hz,
@@ -268,6 +285,27 @@ def build(file: ProblemFile, folder: Path = Path()) -> FimiProblem:
         step_power_w=_rows(devices, "step_power_w", problem.step_power_w),
         step_names=_rows(devices, "step_names", problem.step_names),
     )
+
+
+def _check_classes(devices: Sequence[Device]) -> None:
+    """Every device counts its samples by the same classes, at least one.
+
+    Raises:
+        ProblemError: names two devices that differ, or one without classes.
+    """
+    counts = [len(device.local_counts) for device in devices]
+    first, usual = devices[0].id, counts[0]
+    for device, count in zip(devices, counts, strict=True):
+        if count == 0:
+            raise ProblemError(
+                f"device {device.id!r}: local_counts is empty; give its samples of each class, "
+                "0 for a class of which it has none"
+            )
+        if count != usual:
+            raise ProblemError(
+                f"local_counts: {usual} numbers for device {first!r}, {count} for device "
+                f"{device.id!r}; every device counts the same classes"
+            )
 
 
 def _column(devices: Sequence[Device], field: str, otherwise: Array | float | None) -> Array:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fimi.energy.cost_model import BoardModel, ComputeModel, ComputePoint, LinkModel
 from fimi.energy.emulation.presets import PRESETS
 from fimi.energy.host_profile import ProfileError, load_profile
-from fimi.energy.units import QUANTITIES, board_sentences, doubt, hint, refusal
+from fimi.energy.units import QUANTITIES, board_sentences, doubt, hint, reason, refusal
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,7 @@ from fimi.energy.units import QUANTITIES, board_sentences, doubt, hint, refusal
         ("channel_gain", -87.5, "-87.5 dB of path loss are 1.778e-09"),
         ("noise_density_w_per_hz", -174, "-174 dBm/Hz are 3.981e-21 W/Hz"),
         ("transmit_power_max_w", 23, "23 dBm are 0.1995 W"),
+        ("transmit_power_max_w", -20, "-20 dBm are 1e-05 W"),
         ("transmit_power_max_w", 200, "200 mW are 0.2 W"),
         ("idle_power_w", 2700, "2700 mW are 2.7 W"),
         ("bandwidth_hz", 20, "20 MHz are 2e+07 Hz"),
@@ -45,6 +46,19 @@ def test_a_unit_explains_it(field: str, value: float, said: str) -> None:
             assert said in str(doubt(field, value))
     else:
         assert doubt(field, value) is None
+
+
+@given(
+    st.sampled_from(["transmit_power_max_w", "channel_gain", "noise_density_w_per_hz"]),
+    st.floats(-0.99, 0.99) | st.floats(301.0, 1e30),
+)
+def test_what_nobody_writes_in_decibels_is_not_explained_by_them(field: str, value: float) -> None:
+    assert "dB" not in hint(field, value)
+
+
+def test_why_less_than_nothing_is_refused() -> None:
+    assert "measured" in reason("linear_power_w_per_hz", -1e-10)
+    assert reason("linear_power_w_per_hz", 1e-10) == reason("idle_power_w", -1.0) == ""
 
 
 @pytest.mark.parametrize("field", QUANTITIES)
@@ -154,6 +168,16 @@ class TestProfile:
             self.load(tmp_path, "transmit_power_max_w = 0.1", "transmit_power_max_w = 100")
         assert "100 mW are 0.1 W" in caplog.text
         assert "profile.toml" in caplog.text
+
+    def test_a_negative_power_of_the_frequency_says_why(self, tmp_path: Path) -> None:
+        with pytest.raises(ProfileError, match=r"profile\.toml.*it is -1e-10; by the law.*points"):
+            self.load(
+                tmp_path,
+                "active_power_w = 0.9",
+                "active_power_w = 0.9\nlinear_power_w_per_hz = -1e-10",
+            )
+        with pytest.raises(ProfileError, match=r"active_power_w`$"):
+            self.load(tmp_path, "active_power_w = 0.9", "active_power_w = -0.9")
 
     def test_impossible_values_are_refused(self, tmp_path: Path) -> None:
         with pytest.raises(ProfileError, match=r"transmit_power_max_w is 100000 W.*impossible"):

@@ -48,6 +48,23 @@ def test_remedies_of_random_fleets(seed: int, size: int) -> None:
         assert remedies or (problem.local_samples + problem.generated_max < 1).any()
 
 
+@pytest.mark.parametrize("t_max_s", [1e-40, 1e-30, 1e-12, 1e-3])
+def test_a_deadline_that_is_nearly_none(fleet: Any, t_max_s: float) -> None:
+    """However little time there is, the remedy is found from the need on."""
+    problem = fleet(3, 2, t_max_s=t_max_s)
+    error = refused(problem)
+    later = [changed for words, changed in followed(problem, str(error)) if "deadline" in words]
+    assert later
+    for changed in later:
+        holds(changed)
+
+
+def test_no_deadline_beyond_the_longest_is_advised(fleet: Any) -> None:
+    """Where a round would take longer than a deadline may be, no deadline is a remedy."""
+    problem = fleet(3, 2, payload_bits=1e30, t_max_s=np.array([5.0, 1e9]))
+    assert not [words for words in refused(problem).remedies if "deadline" in words]
+
+
 @given(st.integers(0, 2**32 - 1), st.integers(1, 2))
 @settings(max_examples=3, deadline=None)
 def test_remedies_of_random_fleets_with_budgets(seed: int, size: int) -> None:

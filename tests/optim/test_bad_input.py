@@ -169,3 +169,60 @@ def test_any_curve(fleet: Any, seed: int, beta: float, alpha: float) -> None:
     except InfeasibleError:
         return
     assert solution.relative_gap < 1e-6
+
+
+@given(st.sampled_from(["rounds", "fleet_budget_j"]), ANYTHING)
+@settings(max_examples=60, deadline=None)
+def test_any_rounds_and_any_budget_of_the_fleet(fleet: Any, field: str, value: float) -> None:
+    good = 1e-40 <= value <= 1e40 or (field == "fleet_budget_j" and value == math.inf)
+    if good:
+        assert getattr(fleet(0, 2, **{field: value}), field) == value
+        return
+    with pytest.raises(ProblemError, match=f"^{field} is "):
+        fleet(0, 2, **{field: value})
+
+
+@pytest.mark.parametrize("field", ["t_max_s", "receive_s"])
+@given(st.floats(1.0, 1e40))
+@settings(max_examples=30, deadline=None)
+def test_durations_end_at_thirty_years(fleet: Any, field: str, seconds: float) -> None:
+    if seconds <= 1e9:
+        assert getattr(fleet(0, 2, **{field: seconds}), field).max() == seconds
+        return
+    with pytest.raises(ProblemError, match=rf"{field} is .*to 1e\+09.*; (give|it is the size)"):
+        fleet(0, 2, **{field: seconds})
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        ((6e8, 1e9, 1e9, 1.2e9), r"holds 1e\+09 Hz 2 times \(numbers 2 and 3\).*remove all but"),
+        ((6e8, 1.2e9, 1e9), r"1e\+09 Hz \(number 3\) comes after 1\.2e\+09 Hz; sort them"),
+        ((6e8, math.nan), r"nan Hz \(number 2\) comes after"),
+        ((1e6, 1e9), r"1e\+06 Hz of frequency_steps_hz is not between .*widen the limits$"),
+        ((600.0, 1200.0), r"600 Hz .*; 600 MHz are 6e\+08 Hz$"),
+    ],
+)
+def test_steps_that_cannot_be_name_the_step(
+    fleet: Any, steps: tuple[float, ...], said: str
+) -> None:
+    with pytest.raises(ProblemError, match=said) as raised:
+        fleet(0, 1, frequency_min_hz=6e8, frequency_max_hz=1.2e9, frequency_steps_hz=(steps,))
+    assert "(600000000.0" not in str(raised.value)
+
+
+def test_a_power_that_cannot_be_names_its_step(fleet: Any) -> None:
+    with pytest.raises(ProblemError, match=r"device-0.*step_power_w is -1 W at 1\.2e\+09 Hz"):
+        fleet(
+            0,
+            1,
+            frequency_min_hz=6e8,
+            frequency_max_hz=1.2e9,
+            frequency_steps_hz=((6e8, 1.2e9),),
+            step_power_w=((1.0, -1.0),),
+        )
+
+
+def test_a_negative_linear_power_says_why(fleet: Any) -> None:
+    with pytest.raises(ProblemError, match=r"more speed never takes less power.*measured"):
+        fleet(0, 1, linear_power_w_per_hz=-1e-10)

@@ -10,14 +10,38 @@ import optim_gap
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from fimi.energy import compute_points
 from fimi.energy.compute_points import dominated
+from fimi.energy.cost_model import (
+    BoardModel,
+    ComputeModel,
+    ComputePoint,
+    ComputeSetting,
+    LinkModel,
+)
 from fimi.optim import ask, problem_file
 from fimi.optim.doubts import check_units, doubts, never_chosen
 from fimi.optim.learning_curve import LearningCurve
-from fimi.optim.problem import ProblemError
+from fimi.optim.problem import ProblemError, from_boards
 from tests.optim.truth_problems import planted
 
+BOARD = BoardModel(
+    compute=ComputeModel(
+        cycles_per_sample=4e6,
+        capacitance_w_per_hz3=4.3e-28,
+        frequency_min_hz=6e8,
+        frequency_max_hz=1.8e9,
+    ),
+    link=LinkModel(
+        channel_gain=1e-10,
+        noise_density_w_per_hz=4e-21,
+        transmit_power_max_w=0.1,
+        downlink_rate_bps=2e7,
+    ),
+    idle_power_w=2.7,
+)
 SEEDS = st.integers(0, 2**32 - 1)
 
 
@@ -103,6 +127,9 @@ class TestUnits:
             ("capacitance_w_per_hz3 = 6.0e-28", "capacitance_w_per_hz3 = 0.6", "check capac"),
             ("synthetic_value = 1.0", "synthetic_value = 80", "80 % are 0.8"),
             ("= 4.0e-21   #", "= -174   #", "-174 dBm/Hz are 3.981e-21 W/Hz"),
+            ("frequency_steps_hz = []", "frequency_steps_hz = [600, 1800]", "600 MHz are 6e+08 Hz"),
+            ("frequency_steps_hz = []", "frequency_steps_hz = [0.6, 1.8]", "0.6 GHz are 6e+08 Hz"),
+            ("error_max = 0.12", "error_max = 12", "impossible: errors are shares, 0 to 1"),
         ],
     )
     def test_files_are_refused_with_a_hint(
@@ -114,6 +141,22 @@ class TestUnits:
         with pytest.raises(ProblemError) as raised:
             problem_file.read(path)
         assert said in str(raised.value) and str(path) in str(raised.value)
+
+    def test_the_rate_is_doubted_and_not_what_follows_from_it(self, tmp_path: Path) -> None:
+        path = tmp_path / "problem.toml"
+        text = problem_file.EXAMPLE.replace("downlink_rate_bps = 4.0e6", "downlink_rate_bps = 4")
+        path.write_text(text, encoding="utf-8")
+        (doubt,) = doubts(problem_file.read(path)[0])
+        assert doubt.startswith("device 'pi-1' and 2 others: downlink_rate_bps is 4 bit/s")
+        assert doubt.endswith("4 Mbit/s are 4e+06 bit/s")
+
+    def test_a_long_reception_by_itself_is_doubted(self, fleet: Any) -> None:
+        slow = {"receive_s": 3e5, "downlink_rate_bps": np.array([math.inf, 4.0])}
+        said = doubts(fleet(1, 2, **slow))
+        assert [each.split(" is ")[0] for each in said] == [
+            "device 'device-1': downlink_rate_bps",
+            "device 'device-0': receive_s",
+        ]
 
     def test_a_plan_from_python_says_it(self, fleet: Any, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.WARNING):
@@ -158,6 +201,42 @@ class TestNeverChosen:
         )
         # With 0.5 W whatever the clock, 0.4 GHz takes 1.27 nJ a cycle, 0.8 GHz 0.69, 1.6 GHz 0.57.
         assert never_chosen(problem) == {"device-1": ("0.4 GHz", "0.8 GHz"), "device-2": ("a",)}
+
+    @given(
+        st.lists(
+            st.tuples(st.sampled_from([1e-3, 2e-3, 5e-3]), st.sampled_from([0.0, 1.0, 4.0])),
+            min_size=1,
+            max_size=7,
+        )
+    )
+    def test_every_measured_point_is_a_useful_step_or_named(
+        self, table: list[tuple[float, float]]
+    ) -> None:
+        """Points of one speed too: of these a problem holds one, and names the others."""
+        points = tuple(
+            ComputePoint(
+                name=f"p{k}",
+                seconds_per_sample=seconds,
+                power_w=power_w,
+                setting=ComputeSetting(cores=k + 1),
+            )
+            for k, (seconds, power_w) in enumerate(table)
+        )
+        board = replace(BOARD, compute=replace(BOARD.compute, points=points))
+        problem = from_boards(
+            {"pi": board},
+            local_counts={"pi": [5]},
+            epochs=1,
+            deadline_s=20.0,
+            upload_bits=1e6,
+            download_bits=1e6,
+            bandwidth_hz=1e6,
+            generated_max=0.0,
+        )
+        said = never_chosen(problem).get("pi", ())
+        assert set(problem.step_names[0]).isdisjoint(problem.beaten_names[0])
+        assert set(said) == set(compute_points.never_chosen(points))
+        assert {*problem.step_names[0], *problem.beaten_names[0]} == {p.name for p in points}
 
     def test_where_every_frequency_can_be_set_nothing_is_said(self, fleet: Any) -> None:
         assert never_chosen(fleet(2, 3)) == {}

@@ -258,6 +258,26 @@ def test_an_infeasible_problem_has_its_own_exit_code(example: Path) -> None:
         ("scale = 0.36", "scale = -1", r"problem\.toml: \[rounds\] scale is -1"),
         ("sensitivity = 19.4", "sensitivity = inf", r"\[rounds\] sensitivity is inf"),
         ("[problem]", "[problem", "not TOML"),
+        ("# fleet_budget_j = 9000", "fleet_budget_j = -9 #", "fleet_budget_j is -9"),
+        ("# fleet_budget_j = 9000", "fleet_budget_j = 0 #", "fleet_budget_j is 0"),
+        ("# fleet_budget_j = 9000", "fleet_budget_j = nan #", "fleet_budget_j is nan"),
+        ("rounds_count = 20", "rounds_count = inf", "rounds_count is inf.*greater than 0"),
+        ("rounds_count = 20", "rounds_count = 0", "rounds_count is 0.*greater than 0"),
+        ("t_max_s = 20.0", "deadline_s = 1e13", r"deadline_s is 1e\+13.*at most 1e\+09"),
+        ("t_max_s = 20.0", "t_max_s = 1e13", r"t_max_s is 1e\+13.*to 1e\+09"),
+        ("downlink_rate_bps = 4.0e6", "downlink_rate_bps = 0.0", "'pi': downlink_rate_bps is 0;"),
+        ("downlink_rate_bps = 4.0e6", "downlink_rate_bps = nan", "'pi': downlink_rate_bps is nan"),
+        ("downlink_rate_bps = 4.0e6", "downlink_rate_bps = -1", "'pi': downlink_rate_bps is -1"),
+        ("error_max = 0.12", "error_max = 12", "12 % are 0.12"),
+        ('id = "mini-pc"', 'id = ""', r"\[\[device\]\] number 2: id is empty"),
+        ("local_counts = [40, 3, 0, 12]", "local_counts = []", "'pi': local_counts is empty"),
+        ("local_counts = [0, 60, 25, 8]", "local_counts = []", "'mini-pc': local_counts is empty"),
+        ("local_counts = [0, 60, 25, 8]", "local_counts = [1]", "'pi', 1 for device 'mini-pc'"),
+        (
+            '# profile = "pi.toml"',
+            'profile = "none.toml" #',
+            "'pi': profile: .*none.toml: no such file; 'fimi calibrate",
+        ),
     ],
 )
 def test_a_wrong_file_is_explained(example: Path, before: str, after: str, what: str) -> None:
@@ -265,6 +285,16 @@ def test_a_wrong_file_is_explained(example: Path, before: str, after: str, what:
     example.write_text(EXAMPLE.replace(before, after, 1), encoding="utf-8")
     with pytest.raises(ProblemError, match=what):
         read(example)
+
+
+def test_steps_without_power_take_no_joules(example: Path) -> None:
+    text = EXAMPLE.replace(
+        "frequency_steps_hz = [] ", "frequency_steps_hz = [0.6e9, 1.0e9, 1.8e9] "
+    ).replace("step_power_w = [] ", "step_power_w = [0, 0, 0] ")
+    example.write_text(text, encoding="utf-8")
+    body = msgspec.json.decode(fimi(example, "--format", "json"))["plan"]
+    assert [device["compute_j"] for device in body["devices"][:3]] == [0.0, 0.0, 0.0]
+    assert body["devices"][3]["compute_j"] > 1.0
 
 
 def test_spans_of_what_is_infeasible() -> None:
