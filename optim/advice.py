@@ -70,7 +70,7 @@ def remedies(
     if extra_s is not None:
         texts.append(f"every deadline extended by {extra_s:g} s")
     if error_max is not None:
-        texts.append(f"error_max of at least {error_max:g}")
+        texts.append(_of_error(problem, error_max))
     if bandwidth_hz is not None:
         texts.append(f"bandwidth_hz of at least {bandwidth_hz:g}")
     if generated is not None:
@@ -78,8 +78,7 @@ def remedies(
     both = None if texts else find.error_max_and_extra_s()
     if both is not None:
         texts.append(
-            f"error_max of at least {both[0]:g} together with every deadline extended by "
-            f"{both[1]:g} s"
+            f"{_of_error(problem, both[0])} together with every deadline extended by {both[1]:g} s"
         )
     return Remedies(
         extra_s=extra_s,
@@ -89,6 +88,13 @@ def remedies(
         together=both,
         texts=tuple(texts),
     )
+
+
+def _of_error(problem: FimiProblem, error_max: float) -> str:
+    """A larger Δ_max in words; an error is a share, so that more than 1 means no limit."""
+    if problem.error_max <= 1.0 < error_max:
+        return "error_max left out"
+    return f"error_max of at least {error_max:g}"
 
 
 class _Finder:

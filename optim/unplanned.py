@@ -11,7 +11,7 @@ import numpy as np
 from fimi.energy.cost_model import Array, compute_time_s, uplink_rate_bps
 from fimi.optim.inner import InnerSolver
 from fimi.optim.plans import Certified, Plan
-from fimi.optim.problem import FimiProblem, InfeasibleError
+from fimi.optim.problem import DURATION_MAX_S, FimiProblem, InfeasibleError
 from fimi.optim.realise import RunnablePlan
 from fimi.optim.wording import named, smallest
 
@@ -93,6 +93,8 @@ def _late(inner: InnerSolver, compute_s: Array, busy_s: Array) -> InfeasibleErro
         float(np.max(busy_s - problem.t_max_s)),
         lambda more_s: bool((busy_s <= problem.t_max_s + more_s).all()),
     )
+    if extra_s is not None and problem.t_max_s.max() + extra_s > DURATION_MAX_S:
+        extra_s = None
     remedies = [] if extra_s is None else [f"every deadline extended by {extra_s:g} s"]
     left_s = problem.t_max_s - compute_s
     needed_hz = None

@@ -33,6 +33,8 @@ def followed(problem: FimiProblem, text: str) -> Iterator[tuple[str, FimiProblem
 def _with(problem: FimiProblem, words: str) -> FimiProblem:
     if match := re.fullmatch(rf"every deadline extended by {NUMBER} s", words):
         return replace(problem, t_max_s=problem.t_max_s + float(match[1]))
+    if words == "error_max left out":
+        return replace(problem, error_max=np.inf)
     if match := re.fullmatch(
         rf"(error_max|bandwidth_hz|fleet_budget_j) of at least {NUMBER}", words
     ):

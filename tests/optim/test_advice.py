@@ -48,6 +48,24 @@ def test_remedies_of_random_fleets(seed: int, size: int) -> None:
         assert remedies or (problem.local_samples + problem.generated_max < 1).any()
 
 
+def test_an_error_limit_above_1_is_left_out(fleet: Any) -> None:
+    """A file refuses an error above 1, so that no remedy may ask for one."""
+    problem = fleet(
+        3,
+        2,
+        local_counts=np.ones((2, 1), int),
+        generated_max=0.0,
+        curve=LearningCurve(alpha=5.8, beta=0.93),
+        error_max=0.5,
+    )
+    error = refused(problem)
+    remedies = dict(followed(problem, str(error)))
+    assert [words for words in remedies if "error_max" in words] == ["error_max left out"]
+    assert error.smallest_error_max is not None and error.smallest_error_max > 1.0
+    for changed in remedies.values():
+        holds(changed)
+
+
 @pytest.mark.parametrize("t_max_s", [1e-40, 1e-30, 1e-12, 1e-3])
 def test_a_deadline_that_is_nearly_none(fleet: Any, t_max_s: float) -> None:
     """However little time there is, the remedy is found from the need on."""
