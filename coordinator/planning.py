@@ -27,13 +27,11 @@ from fimi.learning.training.pseudo_labels import looked_at
 from fimi.messaging.messages import DevicePlan, Offer, Profile
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan
-from fimi.optim.problem import FimiProblem, InfeasibleError, from_boards
+from fimi.optim.problem import DURATION_MAX_S, FimiProblem, InfeasibleError, from_boards
 from fimi.optim.quality import choose
 from fimi.optim.target import RoundsModel
 from fimi.optim.whole import exists
 from fimi.optim.wording import smallest
-
-_DOUBLINGS = 40
 
 
 def make_problem(
@@ -163,12 +161,10 @@ def smallest_deadline_s(
     least_s = longest_s / (1.0 - settings.plan.deadline_margin)
     # First to a factor of two, then to a tenth of a percent: the last digits are those of the text.
     high_s = 1.001 * least_s
-    for _ in range(_DOUBLINGS):
-        if holds(high_s):
-            break
+    while not holds(high_s):
         least_s, high_s = high_s, 2.0 * high_s
-    else:
-        return None
+        if high_s > DURATION_MAX_S:
+            return None
     while high_s - least_s > 1e-3 * high_s:
         middle_s = (least_s + high_s) / 2.0
         least_s, high_s = (least_s, middle_s) if holds(middle_s) else (middle_s, high_s)

@@ -15,7 +15,6 @@ import itertools
 import math
 
 import numpy as np
-from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from fimi.energy.cost_model import Array
@@ -42,7 +41,7 @@ FEW = 3
 _AROUND = np.array([-21, -13, -8, -5, -3, -2, -1, 0, 1, 2, 3, 5, 8, 13, 21], float)
 """By how many samples all but one device are moved."""
 _CHOICES_AROUND, _AGAIN = 8, 6
-_POLISHED = 24
+_POLISHED, _FEWER = 12, 4
 """So many of the whole samples around a plan get their own best length of the round."""
 _LENGTHS = np.array([1.0, 0.97, 1.03])
 _POLISH = np.linspace(-1.0, 1.0, 21)
@@ -75,6 +74,8 @@ def improve(inner: InnerSolver, prices: Prices, start: Work, enough_j: float) ->
     if inner.problem.size > FEW:
         return best
     for work in [best, *_distinct(tried, prices)]:
+        if best_j <= enough_j:
+            return best
         near = _polished(inner, _around(inner, work))
         near_j = float(cost(inner, near).energy_j[0])
         if near_j < best_j:
@@ -259,7 +260,10 @@ def _polished(inner: InnerSolver, work: Work) -> Work:
             better = costs[rows, column] < best_j
             best_j = np.where(better, costs[rows, column], best_j)
             length = np.where(better, lengths[rows, column], best.round_s)
-            best = replace(best, round_s=length)
+            # Few of them are worth the next, finer width.
+            left = np.argsort(best_j, kind="stable")[: max(len(best_j) // _FEWER, 1)]
+            best = Work(best.samples[left], best.lane[left], best.frequency_hz[left], length[left])
+            best_j, rows = best_j[left], rows[: len(left)]
     return best.row(int(np.argmin(best_j)))
 
 
