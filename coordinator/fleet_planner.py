@@ -39,7 +39,9 @@ class FleetPlanner:
         progress: Callable[[int, float], None] = lambda iteration, best_j: None,
         *,
         sample_bytes: float = 0.0,
+        advise: bool = True,
     ) -> None:
+        self._advise = advise
         self._settings = settings
         self._strategy = STRATEGIES[settings.run.strategy]
         self._model_bytes = model_bytes
@@ -69,6 +71,7 @@ class FleetPlanner:
                 self._model_bytes,
                 self._progress,
                 sample_bytes=self._sample_bytes,
+                advise=False,
             )
 
         def works(plan: PlanSettings) -> bool:
@@ -180,4 +183,5 @@ class FleetPlanner:
             gap_tolerance_percent=settings.gap_tolerance_percent,
             inner=settings.inner,
             start=settings.search,
+            advise=self._advise,
         )

@@ -45,6 +45,7 @@ class SearchSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         gap_tolerance_percent: a plan that is nearer than this to its certified bound counts as
             optimal.
         certify: whether to prove a lower bound for every plan.
+        advise: whether an error for budgets says what would be enough, which takes more plans.
         inner: ``"fast"``, or ``"reference"``: the inner problems by CVXPY, some hundred times
             slower (:mod:`fimi.optim.reference`).
         start: ``"dual"``: the search begins at the splits of the dual decomposition, with few
@@ -61,6 +62,7 @@ class SearchSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     tolerance: Annotated[float, Meta(gt=0)] = 1e-7
     gap_tolerance_percent: Annotated[float, Meta(ge=0)] = 0.01
     certify: bool = True
+    advise: bool = True
     inner: Literal["fast", "reference"] = "fast"
     start: Literal["dual", "cold"] = "dual"
 

@@ -96,6 +96,8 @@ def plan(
             return _plan(problem, seed, settings, progress, start)
         except InfeasibleError as error:
             reason = error
+    if not settings.advise:
+        raise reason
     quick = replace(settings, certify=False, iterations=_QUICK_ITERATIONS)
 
     def works(changed: FimiProblem) -> bool:

@@ -91,7 +91,7 @@ def plan(
     try:
         return _plan(problem, synthetic_value, seed, settings, progress)
     except InfeasibleError as error:
-        if error.constraint == "energy budget" or not limited(problem):
+        if error.constraint == "energy budget" or not limited(problem) or not settings.advise:
             raise
 
     def works(changed: FimiProblem) -> bool:
