@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from fimi.energy.cost_model import Array
 from fimi.optim.plans import Certified, Plan
 from fimi.optim.problem import FimiProblem, InfeasibleError
-from fimi.optim.spending import spent_j
+from fimi.optim.spending import plan_spent_j, without_budgets
 from fimi.optim.wording import listed, outwards
 
 Images = NDArray[np.int64] | Array
@@ -46,8 +46,7 @@ def afforded(
     left_j = problem.budget_j - receiving_j
     fleet_left_j = problem.fleet_budget_j - float(receiving_j.sum())
     if (left_j <= 0.0).any() or fleet_left_j <= 0.0:
-        free = msgspec.structs.replace(problem, budget_j=np.full(1, np.inf), fleet_budget_j=np.inf)
-        raise _used_up(problem, receiving_j, solve(free))
+        raise _used_up(problem, receiving_j, solve(without_budgets(problem)))
     return msgspec.structs.replace(problem, budget_j=left_j, fleet_budget_j=fleet_left_j)
 
 
@@ -59,15 +58,13 @@ def _used_up(problem: FimiProblem, receiving_j: Array, unlimited: Plan) -> Infea
         receiving_j: what receiving takes, (I,).
         unlimited: a plan without budgets, for devices that hold these data already.
     """
-    worn = np.array([share.compute_j + share.upload_j for share in unlimited.devices])
-    worn = worn - problem.energy_per_bit_j * problem.payload_bits
-    run_j = spent_j(problem, worn, problem.local_samples, unlimited.round_s)
+    run_j = plan_spent_j(problem, unlimited, problem.local_samples)
     used = (receiving_j + run_j) * _ROOM
-    short = [problem.devices[i] for i in np.flatnonzero(receiving_j >= problem.budget_j)]
+    short = np.flatnonzero(receiving_j >= problem.budget_j)
     clauses = [
         f"{problem.devices[i]} needs {receiving_j[i]:.4g} J to receive its synthetic samples and "
         f"its budget_j is {problem.budget_j[i]:g}"
-        for i in np.flatnonzero(receiving_j >= problem.budget_j)
+        for i in short
     ]
     said = [listed(clauses)] if clauses else []
     if receiving_j.sum() >= problem.fleet_budget_j:
@@ -85,7 +82,7 @@ def _used_up(problem: FimiProblem, receiving_j: Array, unlimited: Plan) -> Infea
     return InfeasibleError(
         f"energy budget: {'; '.join(said)}, before any round",
         constraint="energy budget",
-        devices=short or problem.devices,
+        devices=[problem.devices[i] for i in short] or problem.devices,
         remedies=[remedy],
         budget_needed_j=own_j,
         fleet_budget_needed_j=fleet_j,

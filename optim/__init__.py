@@ -35,7 +35,7 @@ Whether a plan exists
 * :mod:`fimi.optim.whole`          the same in whole samples: whether a plan that can run exists
 * :mod:`fimi.optim.feasibility`    the error that says why there is none
 * :mod:`fimi.optim.advice`         what would make one possible, each remedy tried as printed
-* :mod:`fimi.optim.budget_advice` what would be enough where budgets are in the way
+* :mod:`fimi.optim.budget_advice`  what would be enough where budgets are in the way
 * :mod:`fimi.optim.wording`        named devices and rounded limits in messages
 
 What a fleet can run

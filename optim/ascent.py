@@ -74,10 +74,10 @@ def of_jumps(devices: DeviceSolver, inner: InnerSolver, start: Prices) -> Prices
 
     def planes_at(prices: Array) -> list[Plane]:
         nonlocal round_s
-        logs = _log(float(prices[0])), _log(float(prices[1]))
+        at = _prices(prices, round_s)
         planes = [
             plane
-            for length_s, optima in _around_best_length(devices, inner, logs, round_s)
+            for length_s, optima in _around_best_length(devices, inner, at)
             if (plane := _plane(inner, optima, prices, length_s, learns)) is not None
         ]
         if planes:
@@ -88,7 +88,7 @@ def of_jumps(devices: DeviceSolver, inner: InnerSolver, start: Prices) -> Prices
     top = climb(planes_at, _first(start.log_lam, log_mu), np.array([learns, True]), close=_CLOSER)
     if not math.isfinite(top.value_j):
         return start
-    return Prices(_log(float(top.prices[0])), _log(float(top.prices[1])), top.round_s)
+    return _prices(top.prices, top.round_s)
 
 
 def _highest(
@@ -100,8 +100,8 @@ def _highest(
     """
 
     def planes_at(prices: Array) -> list[Plane]:
-        logs = _log(float(prices[0])), _log(float(prices[1]))
-        optima = devices.optima(*logs, start.round_s)
+        at = _prices(prices, start.round_s)
+        optima = devices.optima(at.log_lam, at.log_mu, at.round_s)
         plane = _plane(inner, optima, prices, start.round_s, learns)
         return [] if plane is None else [plane]
 
@@ -109,8 +109,11 @@ def _highest(
     top = climb(planes_at, first, np.array([learns, True]), close=_CLOSE)
     if top.outside or top.endless or top.open_j > _LOOSE * max(top.value_j, 0.0):
         return math.inf, start
-    prices = Prices(_log(float(top.prices[0])), _log(float(top.prices[1])), start.round_s)
-    return top.value_j, prices
+    return top.value_j, _prices(top.prices, start.round_s)
+
+
+def _prices(lam_mu: Array, round_s: float) -> Prices:
+    return Prices.of(float(lam_mu[0]), float(lam_mu[1]), round_s)
 
 
 def _first(log_lam: float, log_mu: float) -> Array:
@@ -166,7 +169,7 @@ def _golden(function: Callable[[float], float], guess: float, top: float) -> Non
 
 
 def _around_best_length(
-    devices: DeviceSolver, inner: InnerSolver, logs: tuple[float, float], round_s: float
+    devices: DeviceSolver, inner: InnerSolver, prices: Prices
 ) -> list[tuple[float, Optima]]:
     """The devices just below and just above the R of least cost at prices.
 
@@ -176,7 +179,7 @@ def _around_best_length(
 
     def at(log_r: float) -> tuple[float, Optima]:
         length_s = min(math.exp(log_r), longest)
-        return length_s, devices.optima(*logs, length_s)
+        return length_s, devices.optima(prices.log_lam, prices.log_mu, length_s)
 
     def rising(found: tuple[float, Optima]) -> bool:
         """Whether a longer round costs more."""
@@ -188,7 +191,7 @@ def _around_best_length(
     last = at(math.log(longest))
     if not inner.free_round or not rising(last):
         return [last]
-    high, step = math.log(min(round_s, longest)), 0.01
+    high, step = math.log(min(prices.round_s, longest)), 0.01
     while high < math.log(longest) and not rising(last := at(high)):
         high, step = high + step, 3.0 * step
     high = min(high, math.log(longest))
@@ -203,7 +206,3 @@ def _around_best_length(
         else:
             low, first = middle, found
     return [first, last]
-
-
-def _log(price: float) -> float:
-    return math.log(price) if price > 0 else -math.inf

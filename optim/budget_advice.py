@@ -2,7 +2,8 @@
 
 * :func:`refusal`         the error for budgets that cannot be kept, with budgets that can
 * :func:`limits_refused`  the error where the other limits have no plan either
-* :func:`idling_j`        what each device takes without training: a smaller budget needs no search
+* :func:`idling_j`        what each device takes without training
+* :func:`below_idling`    whether a budget is smaller than that: no plan keeps it
 """
 
 from __future__ import annotations
@@ -39,10 +40,9 @@ def limits_refused(problem: FimiProblem, works: Works, unlimited: Unlimited) -> 
         unlimited: what each device uses in the plan of a problem without its budgets, J, (I,).
     """
     error = feasibility.refusal(problem)
-    texts, keeps = [], []
+    texts = []
     for text, changed in zip(error.remedies, _changed(problem, error), strict=True):
-        keeps.append(not below_idling(changed) and works(changed))
-        if not keeps[-1]:
+        if below_idling(changed) or not works(changed):
             used = unlimited(changed)
             over = used > changed.budget_j
             over_fleet = float(used.sum()) > changed.fleet_budget_j
@@ -96,7 +96,7 @@ def refusal(
     problem: FimiProblem,
     spent: Array,
     unlimited: Array,
-    works: Callable[[FimiProblem], bool],
+    works: Works,
 ) -> InfeasibleError:
     """The error for budgets that no plan that was found keeps; with what would be enough.
 
@@ -128,23 +128,13 @@ def refusal(
         remedy = ""
     idle_j = idling_j(problem)
     causes = [
-        f"{problem.devices[i]} "
-        + (
-            f"takes {idle_j[i]:.5g} J without training"
-            if idle_j[i] > problem.budget_j[i]
-            else f"needs {spent[i]:.5g} J"
-        )
-        + f" and has {problem.budget_j[i]:g} J"
+        f"{problem.devices[i]} {_takes(idle_j[i], spent[i], problem.budget_j[i])} and has "
+        f"{problem.budget_j[i]:g} J"
         for i in np.flatnonzero(over)
     ]
     said = [listed(causes)] if causes else []
     if over_fleet:
-        fleet_idle_j = float(idle_j.sum())
-        takes = (
-            f"takes {fleet_idle_j:.5g} J without training"
-            if fleet_idle_j > problem.fleet_budget_j
-            else f"needs {spent.sum():.5g} J"
-        )
+        takes = _takes(idle_j.sum(), spent.sum(), problem.fleet_budget_j)
         said.append(f"the fleet {takes} and fleet_budget_j is {problem.fleet_budget_j:g}")
     below = "; a budget is below what idling takes" if idles else ""
     if not idles and not InnerSolver(problem).lanes.single:
@@ -157,6 +147,12 @@ def refusal(
         budget_needed_j=needed_j if remedy else None,
         fleet_budget_needed_j=enough.fleet_budget_j if remedy and over_fleet else None,
     )
+
+
+def _takes(idle_j: float, spent_j: float, budget_j: float) -> str:
+    if idle_j > budget_j:
+        return f"takes {idle_j:.5g} J without training"
+    return f"needs {spent_j:.5g} J"
 
 
 def _enough(

@@ -17,7 +17,6 @@ import math
 import numpy as np
 from msgspec import Struct
 from msgspec.structs import replace
-from numpy.typing import NDArray
 
 from fimi.energy.cost_model import Array
 from fimi.optim.inner import InnerSolver
@@ -25,9 +24,7 @@ from fimi.optim.joint import JointSolution, prices_of, solve
 from fimi.optim.lanes import EnergyWeights
 from fimi.optim.prices import Prices
 from fimi.optim.problem import FimiProblem
-from fimi.optim.spending import above, limited, spent_j
-
-Flags = NDArray[np.bool_]
+from fimi.optim.spending import above, limited, over_s, spent_j
 
 _ITERATIONS = 60
 _POWER, _STRIDE, _DAMPING, _POWER_BACK = 4.0, 2.5, 0.5, 64.0
@@ -87,7 +84,6 @@ def keep_budgets(
     Raises:
         InfeasibleError: no plan meets the other constraints.
     """
-    base = EnergyWeights.of(problem)
     theta, fleet = np.zeros(problem.size), 0.0
     device_j = problem.budget_j * tightened
     fleet_j = problem.fleet_budget_j * tightened
@@ -98,8 +94,7 @@ def keep_budgets(
     bound_j, weighed = -math.inf, np.zeros(problem.size + 1, bool)
     most_j = _most_j(problem) if limited(problem) else math.inf
     for _ in range(_ITERATIONS if limited(problem) else 1):
-        weights = EnergyWeights(base.dynamic + theta + fleet, base.board + theta + fleet)
-        inner = InnerSolver(problem, weights)
+        inner = _weighed(problem, theta, fleet)
         solution = solve(inner, start=start)
         spent = used_j(problem, solution)
         over = spent / device_j
@@ -141,6 +136,13 @@ def keep_budgets(
     return replace(found, bound_j=bound_j)
 
 
+def _weighed(problem: FimiProblem, theta: Array, fleet: float) -> InnerSolver:
+    """The inner problems of joules that count θ more, each device's and the fleet's."""
+    base = EnergyWeights.of(problem)
+    more = theta + fleet
+    return InnerSolver(problem, EnergyWeights(base.dynamic + more, base.board + more))
+
+
 def _beyond_jumps(
     problem: FimiProblem, nearest: BudgetedOptimum, prices: Array, tightened: float
 ) -> BudgetedOptimum | None:
@@ -148,12 +150,10 @@ def _beyond_jumps(
 
     ``prices``: θ of every device and of the fleet, (I + 1,).
     """
-    base = EnergyWeights.of(problem)
     prices = np.maximum(prices, np.append(nearest.device_prices, nearest.fleet_price))
     for higher in _HIGHER:
         theta, fleet = prices[:-1] * higher, float(prices[-1] * higher)
-        weights = EnergyWeights(base.dynamic + theta + fleet, base.board + theta + fleet)
-        inner = InnerSolver(problem, weights)
+        inner = _weighed(problem, theta, fleet)
         solution = solve(inner, start=prices_of(nearest.solution))
         if above(problem, used_j(problem, solution)) <= tightened * (1.0 + _CLOSE):
             charges_j = _charges_j(problem, theta, fleet)
@@ -216,7 +216,5 @@ def used_j(problem: FimiProblem, solution: JointSolution) -> Array:
     """What each device uses in all rounds of a plan in real numbers, J, (I,)."""
     found = solution.evaluation
     worn = found.compute.energy_j[0] + found.upload.energy_j[0]
-    # A round ends when the last device is ready, also where its length costs nothing.
-    ready_s = problem.receive_s + found.compute.time_s[0] + found.upload.time_s[0]
-    round_s = min(solution.round_s, float(ready_s.max()))
+    round_s = over_s(problem, found.compute.time_s[0], found.upload.time_s[0], solution.round_s)
     return spent_j(problem, worn, found.compute.samples[0], round_s)

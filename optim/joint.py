@@ -90,12 +90,7 @@ class JointSolution(Struct, frozen=True, eq=False):
 
 def prices_of(solution: JointSolution) -> Prices:
     """The prices of a solution, to begin a similar problem with."""
-    lam, mu = solution.learning_multiplier, solution.band_multiplier
-    return Prices(
-        math.log(lam) if lam > 0 else -math.inf,
-        math.log(mu) if mu > 0 else -math.inf,
-        solution.round_s,
-    )
+    return Prices.of(solution.learning_multiplier, solution.band_multiplier, solution.round_s)
 
 
 def solve(inner: InnerSolver, *, start: Prices | None = None) -> JointSolution:
@@ -205,13 +200,7 @@ def _smooth(devices: DeviceSolver, inner: InnerSolver, start: Prices | None) -> 
     longest = inner.problem.round_max_s
     if start is None or (learning and not math.isfinite(start.log_lam)):
         start = guess(inner)
-    lam = (
-        start.log_lam
-        if learning and math.isfinite(start.log_lam)
-        else 0.0
-        if learning
-        else -math.inf
-    )
+    lam = start.log_lam if learning else -math.inf
     mu = start.log_mu if math.isfinite(start.log_mu) else 0.0
     if not inner.free_round:
         return _at_round(devices, inner, Prices(lam, mu, longest), learning)
@@ -298,8 +287,8 @@ def _at_round(devices: DeviceSolver, inner: InnerSolver, start: Prices, learns: 
         lam = price_root(short_at(m), lam, step=1e-3, tolerance=_FINE)
         return _excesses(devices, inner, lam, m, round_s)[1]
 
-    guess = min(max(log_mu, -LOG_LIMIT / 2), LOG_LIMIT / 2)
-    mu = price_root(too_wide, guess, step=1e-3, tolerance=_FINE)
+    first = min(max(log_mu, -LOG_LIMIT / 2), LOG_LIMIT / 2)
+    mu = price_root(too_wide, first, step=1e-3, tolerance=_FINE)
     too_wide(mu)
     return Prices(lam, mu if mu > NO_BAND else -math.inf, round_s)
 

@@ -39,7 +39,7 @@ from fimi.optim.prices import Prices
 from fimi.optim.problem import FimiProblem, InfeasibleError, Objective
 from fimi.optim.realise import RunnablePlan, Work, cost, least_whole_work, realise, runnable
 from fimi.optim.settled import settled
-from fimi.optim.spending import above, limited, spent_j
+from fimi.optim.spending import above, limited, plan_spent_j, spent_j, without_budgets
 from fimi.optim.splits import Z_REACH, SplitSpace, try_edges
 from fimi.optim.splits import Objective as SplitObjective
 from fimi.optim.steps import FEW, improve
@@ -108,8 +108,8 @@ def plan(
         return True
 
     def unlimited(changed: FimiProblem) -> Array:
-        free = replace(changed, budget_j=np.full(1, np.inf), fleet_budget_j=math.inf)
-        return _used_j(free, _plan(free, seed, quick, None, None))
+        free = without_budgets(changed)
+        return plan_spent_j(free, _plan(free, seed, quick, None, None))
 
     if not exists(problem) or not isinstance(reason, _OverBudgetError):
         raise limits_refused(problem, works, unlimited) from None
@@ -181,12 +181,7 @@ def _plan(
 def _prices_of(plan: Plan | None) -> Prices | None:
     if plan is None:
         return None
-    lam, mu = plan.learning_multiplier, plan.band_multiplier
-    return Prices(
-        math.log(lam) if lam > 0 else -math.inf,
-        math.log(mu) if mu > 0 else -math.inf,
-        plan.round_s,
-    )
+    return Prices.of(plan.learning_multiplier, plan.band_multiplier, plan.round_s)
 
 
 def _search(
@@ -278,14 +273,6 @@ def _spent(problem: FimiProblem, fleet: RunnablePlan) -> Array:
     """What each device uses in all rounds, J, (I,)."""
     worn = fleet.compute_j + fleet.upload_j - problem.energy_per_bit_j * problem.payload_bits
     return spent_j(problem, worn, fleet.samples.astype(float), fleet.round_s)
-
-
-def _used_j(problem: FimiProblem, plan: Plan) -> Array:
-    """What each device of a plan uses in all rounds, J, (I,)."""
-    worn = np.array([share.compute_j + share.upload_j for share in plan.devices])
-    worn = worn - problem.energy_per_bit_j * problem.payload_bits
-    samples = np.array([share.samples for share in plan.devices], float)
-    return spent_j(problem, worn, samples, plan.round_s)
 
 
 def _bounds(problem: FimiProblem, kept: BudgetedOptimum) -> dict[Objective, float]:

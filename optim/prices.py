@@ -35,6 +35,12 @@ class Prices(Struct, frozen=True):
     log_mu: float
     round_s: float
 
+    @classmethod
+    def of(cls, lam: float, mu: float, round_s: float) -> Prices:
+        """From λ and μ themselves; 0 for none."""
+        log_lam, log_mu = (math.log(p) if p > 0 else -math.inf for p in (lam, mu))
+        return cls(log_lam, log_mu, round_s)
+
 
 def guess(inner: InnerSolver) -> Prices:
     """Prices of the best of some even time splits and lengths of the round, or of the leanest."""

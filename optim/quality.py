@@ -94,9 +94,11 @@ def plan(
         if error.constraint == "energy budget" or not limited(problem) or not settings.advise:
             raise
 
+    quick = msgspec.structs.replace(settings, advise=False)
+
     def works(changed: FimiProblem) -> bool:
         try:
-            _plan(changed, synthetic_value, seed, settings, None)
+            _plan(changed, synthetic_value, seed, quick, None)
         except InfeasibleError:
             return False
         return True

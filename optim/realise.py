@@ -29,7 +29,7 @@ from fimi.optim.joint import solve
 from fimi.optim.leanest import Leanest
 from fimi.optim.plans import DeviceShare
 from fimi.optim.problem import FimiProblem, InfeasibleError
-from fimi.optim.spending import limited, ranked, spent_j
+from fimi.optim.spending import limited, over_s, ranked, spent_j
 from fimi.optim.whole import least_whole
 
 Samples = NDArray[np.int64]
@@ -164,7 +164,8 @@ def whole_samples(
     up = np.maximum(up, down)
     if not inner.bound_by_error:
         return down.astype(np.int64)
-    short = np.zeros(problem.size, bool) if spare is None else up - samples > spare
+    spare = np.full(problem.size, np.inf) if spare is None else spare
+    short = up - samples > spare
     per_sample = problem.cycles_per_pass / problem.frequency_max_hz
     in_time = per_sample * up <= window_s
     order = np.lexsort((-(samples - down), ~in_time, short))
@@ -175,7 +176,7 @@ def whole_samples(
     for device in order:
         if problem.error(chosen) <= limit:
             break
-        if spare is not None and short[device]:
+        if short[device]:
             chosen = _more(inner, chosen, samples, spare, limit)
             if problem.error(chosen) <= limit:
                 break
@@ -350,8 +351,7 @@ def _spent(inner: InnerSolver, work: Work, upload: UploadSolution) -> Array:
     training = inner.training_j(cycles, work.frequency_hz, work.lane)
     round_s = work.round_s
     if not inner.free_round:
-        busy_s = problem.receive_s + cycles / work.frequency_hz + upload.time_s
-        round_s = np.minimum(round_s, busy_s.max(axis=1))
+        round_s = over_s(problem, cycles / work.frequency_hz, upload.time_s, round_s)
     return spent_j(problem, training + upload.energy_j, work.samples, round_s)
 
 
@@ -363,11 +363,9 @@ def runnable(inner: InnerSolver, work: Work) -> RunnablePlan:
     cycles = problem.cycles_per_pass * samples
     steps = inner.lanes.step[lane]
     compute_s = cycles / frequency
-    # The round is over when the last device has sent, which may be before its length.
-    busy_s = problem.receive_s + compute_s + upload.time_s[0]
     round_s = float(work.round_s[0])
     if not inner.free_round:
-        round_s = min(round_s, float(busy_s.max()))
+        round_s = float(over_s(problem, compute_s, upload.time_s[0], round_s))
     return RunnablePlan(
         samples=samples.astype(np.int64),
         frequency_hz=frequency,

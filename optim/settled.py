@@ -135,8 +135,8 @@ def _neighbours(inner: InnerSolver, samples: Array) -> list[Array]:
                 near[moved] += by
                 if other == moved or not low[moved] <= near[moved] <= high[moved]:
                     continue
-                parts = np.where(counted, np.exp(log_weight - beta * np.log(near)), 0.0)
-                rest = problem.error_budget * (1.0 + _SLACK) - np.delete(parts, other).sum()
+                others = np.delete(inner.errors(near), other)
+                rest = problem.error_budget * (1.0 + _SLACK) - others.sum()
                 if rest <= 0:
                     continue
                 least = math.exp((log_weight[other] - math.log(rest)) / beta[other])

@@ -22,6 +22,7 @@ from fimi.optim.lanes import EnergyWeights
 from fimi.optim.plans import gap_percent
 from fimi.optim.prices import Prices
 from fimi.optim.problem import FimiProblem, InfeasibleError, Objective, ProblemError
+from fimi.optim.spending import over_s
 
 _VALUES_MAX = 10_000
 
@@ -123,10 +124,8 @@ def _energies(
     least = solve(inner, start=prices.get(other, prices[problem.objective]))
     prices[other] = prices_of(least)
     found = solution.evaluation
-    # A round ends when the last device is ready, also where its length costs nothing.
-    ready_s = (problem.receive_s + found.compute.time_s + found.upload.time_s).max(axis=1)
-    round_s = np.minimum(found.round_s, ready_s)
     compute, upload = found.compute, found.upload
+    round_s = over_s(problem, compute.time_s, upload.time_s, found.round_s)
     other_j = inner.objective_j(compute.energy_j, upload.energy_j, compute.samples, round_s)
     pairs = {
         problem.objective: (solution.energy_j, solution.bound_j),

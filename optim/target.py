@@ -30,7 +30,7 @@ from fimi.optim.leanest import least_bandwidth
 from fimi.optim.planner import SearchSettings, plan
 from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError
 from fimi.optim.roots import root_between
-from fimi.optim.spending import limited
+from fimi.optim.spending import limited, without_budgets
 from fimi.optim.whole import exists
 
 _VALLEY, _LOG_MAX = 0.04, 690.0
@@ -202,12 +202,7 @@ def choose(problem: FimiProblem, accuracy: float, *, rounds: RoundsModel | None 
         return math.log(least_j), slope / found.total_j
 
     low, high = _excess_range(problem)
-    if laws:
-        _least(total, math.log(low), math.log(high))
-    elif low < high:
-        _lowest_bound(total, math.log(low), math.log(high))
-    else:
-        total(math.log(high))
+    (_least if laws else _lowest_bound)(total, math.log(low), math.log(high))
     if not trials:
         raise _no_choice(problem, accuracy, model)
     if not laws:
@@ -236,7 +231,7 @@ def _planned(problem: FimiProblem, trials: list[TargetTrial]) -> list[TargetTria
     for trial in {each.error_max: each for each in (*by_bound, *by_total)}.values():
         changed = msgspec.structs.replace(problem, error_max=trial.error_max, rounds=trial.rounds)
         try:
-            found = plan(changed, seed=0, settings=SearchSettings(certify=False))
+            found = plan(changed, seed=0, settings=SearchSettings(certify=False, advise=False))
         except InfeasibleError:  # in fractions of samples only
             continue
         prepared_j = found.preparation_j if problem.objective == "board" else 0.0
@@ -260,9 +255,7 @@ def _no_choice(problem: FimiProblem, accuracy: float, rounds: RoundsModel) -> In
     largest = msgspec.structs.replace(problem, error_max=_local_error(problem))
     if not limited(problem) or not exists(largest):
         return refusal(largest)
-    free = msgspec.structs.replace(
-        problem, budget_j=np.full(problem.size, np.inf), fleet_budget_j=math.inf
-    )
+    free = without_budgets(problem)
     chosen = choose(free, accuracy, rounds=rounds)
     used = _ROOM * used_j(chosen.apply(free), keep_budgets(chosen.apply(free)).solution)
 
@@ -312,29 +305,27 @@ def _local_error(problem: FimiProblem) -> float:
     return problem.error(np.maximum(problem.local_samples, 1.0))
 
 
-def _least(function: Callable[[float], tuple[float, float]], low: float, high: float) -> float:
-    """The least value of a convex function that also gives its slope, between two ends."""
-    values: list[float] = []
+def _least(function: Callable[[float], tuple[float, float]], low: float, high: float) -> None:
+    """Visits the least value of a convex function that also gives its slope, between two ends."""
 
     def slope(x: float) -> float:
-        value, rise = function(x)
-        values.append(value)
-        return rise
+        return function(x)[1]
 
     at_low = slope(low)
     if at_low < 0 and high > low:
         at_high = slope(high)
         if at_high > 0:
             root_between(slope, (low, at_low), (high, at_high), tolerance=_RESOLUTION)
-    return min(values)
 
 
 def _lowest_bound(
     function: Callable[[float], tuple[float, float]], low: float, high: float
 ) -> None:
     """Visits the least value of a function with one valley between two ends, and the ends."""
-    for end in (low, high):
-        function(end)
+    function(low)
+    if high <= low:
+        return
+    function(high)
     minimize_scalar(
         lambda x: min(function(x)[0], _LOG_MAX),
         bounds=(low, high),
