@@ -36,8 +36,11 @@ _SHORTEST = 10
 """Columns below which a name is not cut."""
 _LONGEST = 20
 """Columns of a name for whose sake columns move closer together."""
-_UNIT = re.compile(r"(?<=\d) (?=(?:%|[kMGmµn]?[JWsBV]|[kMG]?Hz|[kM]?bit/s|min|h|°C)(?![\w/]))")
-"""The space between a number and its unit."""
+_UNIT = re.compile(
+    r"(?<=\d) (?=(?:%|[kMGmµn]?[JWsBV]|[kMG]?Hz|[kM]?bit/s|min|h|°C)(?![\w/]))"
+    r"|(?<=[\w%]) (?=are \d)|(?<= are) (?=\d)"
+)
+"""The space between a number and its unit, and those of "0.4 MHz are 4e+05 Hz"."""
 
 
 class Paper(NamedTuple):

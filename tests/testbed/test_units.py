@@ -63,13 +63,20 @@ def optimise(folder: Path, *changes: tuple[str, str]) -> Result:
 def test_a_problem_file(tmp_path: Path) -> None:
     result = optimise(
         tmp_path,
-        ("error_max = 0.12", "error_max = 12"),
+        ("idle_power_w = 2.7", "idle_power_w = 2700"),
         ("transmit_power_max_w = 0.2", "transmit_power_max_w = 200"),
     )
     assert result.exit_code == 0, result.output
     assert result.stderr.count("warning: ") == 2
-    assert "12 % are 0.12" in result.stderr and "200 mW are 0.2 W" in result.stderr
+    assert "2700 mW are 2.7 W" in result.stderr and "200 mW are 0.2 W" in result.stderr
     assert "warning" not in result.stdout
+
+
+def test_an_impossible_error_in_a_problem_file(tmp_path: Path) -> None:
+    result = optimise(tmp_path, ("error_max = 0.12", "error_max = 12"))
+    assert result.exit_code == 2
+    assert "12 % are 0.12" in result.stderr
+    assert "Traceback" not in result.output
 
 
 def test_the_warning_comes_before_the_plan_that_there_is_not(tmp_path: Path) -> None:
