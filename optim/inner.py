@@ -428,6 +428,10 @@ class InnerSolver:
         if radio.eager or not radio.settable.all():
             free = np.exp(sent.log_band).sum(axis=1) <= problem.bandwidth_hz
             rows = np.flatnonzero(~free)
+        # No price makes a band enough that is too small for everybody's full power.
+        lost = tightest[rows] > problem.bandwidth_hz
+        multiplier[rows[lost]] = _LOG_MAX
+        rows = rows[~lost]
         if rows.size:
             window = log_t[rows]
 
@@ -449,8 +453,8 @@ class InnerSolver:
                 np.full(rows.size, _LOG_MAX),
                 start=guess,
             )
-            price = np.where(np.isfinite(multiplier), multiplier, _NO_PRICE)
-            sent = radio.send(log_t, price[:, None] - self.log_scale)
+        price = np.where(np.isfinite(multiplier), multiplier, _NO_PRICE)
+        sent = radio.send(log_t, price[:, None] - self.log_scale)
         band = np.exp(sent.log_band)
         # The last rounding error of Σ b = B goes to devices whose power is not at its limit.
         chosen = ~sent.full
