@@ -17,6 +17,8 @@ import pytest
 from fimi.messaging.broker.embedded import EmbeddedBroker, find_mosquitto
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Of the processes that tests start, the first one compiles the modules and the others read them.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Tests send these signals to processes, which inherit what nohup and background jobs ignore.
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
