@@ -129,10 +129,15 @@ class Radio:
             hurried = wished < log_window
             log_t = np.where(hurried, wished, log_window)
         limit = self.narrowest(log_t, rows)[0]
-        wanted, steepness = inverse_psi(log_mu - self.log_k[rows] - log_t)
-        full = ~settable | (wanted >= limit)
-        log_x = np.where(full, limit, wanted)
-        slope = np.where(full, 0.0, -1.0 / steepness)
+        if settable.any():
+            wanted, steepness = inverse_psi(log_mu - self.log_k[rows] - log_t)
+            full = ~settable | (wanted >= limit)
+            log_x = np.where(full, limit, wanted)
+            slope = np.where(full, 0.0, -1.0 / steepness)
+        else:
+            shape = np.broadcast_shapes(np.shape(limit), np.shape(log_mu))
+            full, log_x = np.ones(shape, bool), np.broadcast_to(limit, shape)
+            slope = np.zeros(shape)
         if self.eager:
             moving = hurried & (log_t > self._log_shortest[rows])
             slope = np.where(moving, wished_slope, slope)
@@ -155,19 +160,19 @@ class Radio:
         log_mu = np.maximum(log_mu, _LOG_FREE_BAND)
         log_nats = self.log_nats[rows]
         limit = self.narrowest(log_window, rows)[0]
-        wanted, steepness = inverse_psi(log_mu - self.log_k[rows] - log_window)
-        full = ~self.settable[rows] | (wanted >= limit)
         x = np.exp(limit)
         spread = log_spread(limit)
         bend = -np.exp(limit + np.log(-np.expm1(-x)) - spread) / (x * log_theta(limit)[1])
-        with np.errstate(over="ignore"):
-            freed = np.where(
-                full,
-                np.exp(np.minimum(log_mu + log_nats - 2.0 * log_window - spread, 690.0)),
-                np.exp(np.minimum(log_mu + log_nats - 2.0 * log_window - wanted, 690.0)),
-            )
-        freed_slope = np.where(full, -2.0 + bend, -2.0 + 1.0 / steepness)
-        price = freed - np.where(full, self.full_watts[rows], self.watts[rows])
+        worth = log_mu + log_nats - 2.0 * log_window
+        freed, freed_slope = np.exp(np.minimum(worth - spread, 690.0)), -2.0 + bend
+        watts = self.full_watts[rows]
+        if self.settable[rows].any():
+            wanted, steepness = inverse_psi(log_mu - self.log_k[rows] - log_window)
+            full = ~self.settable[rows] | (wanted >= limit)
+            freed = np.where(full, freed, np.exp(np.minimum(worth - wanted, 690.0)))
+            freed_slope = np.where(full, freed_slope, -2.0 + 1.0 / steepness)
+            watts = np.where(full, watts, self.watts[rows])
+        price = freed - watts
         price = np.where(log_window <= self._log_shortest[rows], np.maximum(price, 0.0), price)
         good = price > 0.0
         safe = np.where(good, price, 1.0)
@@ -185,6 +190,9 @@ class Radio:
         )  # d log spread / d log x
         full_slope = -(1.0 + rise) / (2.0 * rise + spread)
         chosen = self.settable[rows] & (self.watts[rows] > 0)
+        never = self.settable[rows] & (self.watts[rows] <= 0)
+        if not chosen.any():
+            return np.where(never, np.inf, full_t), full_slope
         start = np.where(chosen, log_mu + np.where(chosen, self._free[rows], 0.0), 0.0)
         free_x = inverse_free(start)
         psi, steepness = log_psi(free_x)
@@ -193,5 +201,4 @@ class Radio:
         fits = log_theta(free_x)[0] - free_t <= self._log_reach[rows]
         free = chosen & fits
         log_t = np.where(free, free_t, full_t)
-        never = self.settable[rows] & (self.watts[rows] <= 0)
         return np.where(never, np.inf, log_t), np.where(free, free_slope, full_slope)

@@ -62,6 +62,9 @@ def log_theta(log_x: Array) -> tuple[Array, Array]:
     """θ(x) and its derivative by x, for log x of any shape, up to :data:`LOG_X_MAX`."""
     x = np.exp(log_x)
     series = x < _SMALL_THETA
+    if not series.any():
+        growth = np.expm1(x)
+        return np.log(growth / x), 1.0 + 1.0 / growth - 1.0 / x
     y = np.where(series, 1.0, x)
     growth = np.expm1(y)
     value = np.where(series, x * (0.5 + x * (1 / 24 - x * x / 2880)), np.log(growth / y))
@@ -73,6 +76,8 @@ def log_spread(log_x: Array) -> Array:
     """Log of x − 1 + e^(−x), for log x of any shape: d(rate)/d(bandwidth) in nats, (26)."""
     x = np.exp(log_x)
     small = x < _SMALL_SPREAD
+    if not small.any():
+        return np.asarray(np.log(x + np.expm1(-x)))
     y = np.where(small, 1.0, x)
     series = np.polyval(_SPREAD_SERIES, np.where(small, x, 0.0))
     return np.asarray(np.where(small, 2.0 * log_x + np.log(series), np.log(y + np.expm1(-y))))
