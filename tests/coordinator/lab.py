@@ -168,7 +168,7 @@ class Lab:
                 export=export,
             ).run()
             limit = time.monotonic() + 3
-            while time.monotonic() < limit and not all(d.ended for d in self.devices):
+            while time.monotonic() < limit and any(d.waits_for_the_end for d in self.devices):
                 time.sleep(0.01)
         return federation
 

@@ -125,6 +125,11 @@ class ScriptedDevice:
     def name(self) -> str:
         return self.peer.id
 
+    @property
+    def waits_for_the_end(self) -> bool:
+        """Whether it is still there and has not been told that the run is over."""
+        return not self.ended and not self.stop.is_set() and self.thread.is_alive()
+
     def profile(self, invitation: Invitation) -> Profile:
         meter = MeterDescription(source="script", kind="emulated", scope="board", rate_hz=10)
         return Profile(
@@ -213,7 +218,7 @@ class ScriptedDevice:
 
     def _live(self) -> None:
         while not self.stop.is_set():
-            received = self.peer.receive(timeout_s=0.1)
+            received = self.peer.receive(timeout_s=0.02)
             if received is not None and isinstance(received[1], Desired):
                 self._obey(received[1])
 
