@@ -100,7 +100,7 @@ class TestCheck:
         assert "generated_max" not in done.stderr
 
     def test_devices_that_do_not_train_need_none(self, place: Workplace) -> None:
-        done = place.run("check", "--set", 'run.strategy="sst"')
+        done = place.run("check", "--set", 'run.strategy="sst"', "--set", "fleet.devices=3")
         assert done.returncode == 0, done.stderr
         assert "\nplan " in done.stdout
 

@@ -138,7 +138,8 @@ class TestWholeness:
         assert coordinator.transfers.fetch(offer, 10.0) == data
         assert device.transfers.wait_served(offer.digest, by=COORDINATOR, timeout_s=5.0)
         again = coordinator.transfers.counters.asked_again  # of a machine that stood still
-        assert device.transfers.counters.sent == -(-size_bytes // CHUNK) + again
+        needed = -(-size_bytes // CHUNK)  # what was asked for again need not be sent any more
+        assert needed <= device.transfers.counters.sent <= needed + again
 
     def test_five_megabytes(self, join) -> None:
         device, coordinator = join("d1"), join(COORDINATOR)

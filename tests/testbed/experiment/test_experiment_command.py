@@ -141,7 +141,9 @@ def test_a_cell_that_fails_is_reported_and_stops_no_other(place: Workplace) -> N
     place.wait_for_silence()
 
 
-STOPPABLE = 'strategies = ["tfl"]\nseeds = 2\njobs = 1\n' + SMALL
+QUICK = 'training.backend = "torch"\ndeployment.export = false\n'
+"""Nothing is traced for ONNX, which is a quarter of the work of so short a run."""
+STOPPABLE = 'strategies = ["tfl"]\nseeds = 2\njobs = 1\n' + SMALL + QUICK
 
 
 @pytest.mark.timeout(300)  # three dry runs and what is left of a killed one
