@@ -23,6 +23,8 @@ LOG_LIMIT = 200.0
 _WIDEN = 4.0
 SETTLED = 1e-13
 """Arguments and values below this are zero."""
+_BESIDE = 1e-9
+"""So near to an end that was tried, a step of Newton's aims at that end."""
 _ITERATIONS = 120
 
 
@@ -121,17 +123,24 @@ def falling_roots(
     bottom, top = low.copy(), high.copy()
     before = np.full_like(x, np.inf)
     tried_low, tried_high = np.zeros_like(x, bool), np.zeros_like(x, bool)
+    looked = np.zeros_like(x, bool)
     for _ in range(_ITERATIONS):
         found = balance(x, active)
         value = found.value
         rises = value > 0.0
         bottom, top = np.where(rises, x, bottom), np.where(rises, top, x)
         tried_low, tried_high = tried_low | rises, tried_high | ~rises
-        newton = np.clip(x - value / np.minimum(found.slope, -1e-12), bottom, top)
+        aim = x - value / np.minimum(found.slope, -1e-12)
+        newton = np.clip(aim, bottom, top)
         # At a jump of the derivative Newton's steps return to an end that was tried before.
         back = np.where(rises, tried_high & (newton >= top), tried_low & (newton <= bottom))
         good = (np.abs(value) <= 0.5 * before) & ~back
         step = np.where(good, newton, (bottom + top) / 2.0)
+        # One that aims at just this end means the jump there: the root is beside it. That is looked
+        # at once, for other functions only halves can be trusted.
+        look = back & (np.abs(aim - newton) <= _BESIDE) & ~looked
+        beside = np.where(rises, top - tolerance / 2.0, bottom + tolerance / 2.0)
+        step, looked = np.where(look, beside, step), looked | look
         before = np.where(good, np.abs(value), np.inf)
         done = (np.abs(step - x) <= tolerance) | (np.abs(value) <= tolerance)
         result[active[done]] = step[done]
@@ -141,7 +150,7 @@ def falling_roots(
             break
         active, x, before = active[left], step[left], before[left]
         bottom, top = bottom[left], top[left]
-        tried_low, tried_high = tried_low[left], tried_high[left]
+        tried_low, tried_high, looked = tried_low[left], tried_high[left], looked[left]
     else:
         result[active] = x
         width[active] = top - bottom

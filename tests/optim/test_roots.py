@@ -99,6 +99,22 @@ class TestFallingRoots:
         assert abs(found[0] - target) <= width[0] + 1e-13
         assert len(asked) < 120
 
+    @given(st.floats(-5, 5), st.floats(0.01, 3.0), st.floats(-10.0, 10.0))
+    def test_a_jump_where_the_value_becomes_zero_is_found_at_once(
+        self, target: float, slope: float, start: float
+    ) -> None:
+        """As where more time saves nothing more: Newton's steps aim at the jump itself."""
+
+        def function(x: Array, active: Array) -> tuple[Array, Array]:
+            before = x < target
+            return np.where(before, slope * (target - x), -23.0), np.where(before, -slope, 0.0)
+
+        low, high = np.full(1, -10.0), np.full(1, 10.0)
+        found, width, asked = self.solve(function, low, high, np.array([start]))
+        assert found[0] == pytest.approx(target, abs=1e-12)
+        assert abs(found[0] - target) <= width[0] + 1e-13
+        assert len(asked) < 20  # halves alone take more than 40
+
     @given(st.floats(-5, 5), st.floats(1e-3, 5.0))
     def test_a_jump_of_the_value_is_the_root(self, target: float, height: float) -> None:
         def function(x: Array, active: Array) -> tuple[Array, Array]:
