@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -21,6 +22,14 @@ def example(tmp_path: Path) -> Path:
     path = tmp_path / "problem.toml"
     path.write_text(CliRunner().invoke(main, ["optimise", "--example"]).output, encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="module")
+def to_target(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What ``--target-accuracy 0.9`` says of the example, as JSON; planned once."""
+    path = tmp_path_factory.mktemp("to-target") / "problem.toml"
+    path.write_text(EXAMPLE, encoding="utf-8")
+    return msgspec.json.decode(fimi(path, "--target-accuracy", "0.9", "--format", "json"))
 
 
 def fimi(*arguments: object) -> str:
@@ -98,13 +107,13 @@ def test_a_plan_of_calibrated_boards(tmp_path: Path) -> None:
 
 def test_synthetic_samples_worth_less(example: Path) -> None:
     plain = msgspec.json.decode(fimi(example, "--format", "json"))["plan"]
-    text = example.read_text(encoding="utf-8")
-    example.write_text(
-        text.replace("synthetic_value = 1.0 ", "synthetic_value = 0.6 "), encoding="utf-8"
-    )
+    text = EXAMPLE.replace("synthetic_value = 1.0 ", "synthetic_value = 0.6 ")
+    example.write_text(text, encoding="utf-8")
     less = msgspec.json.decode(fimi(example, "--format", "json"))["plan"]
     assert less["energy_j"] > plain["energy_j"]
     assert less["error"] <= less["error_max"] * (1 + 1e-9)
+    assert "count = 3  " in text  # two devices say the same sooner
+    example.write_text(text.replace("count = 3  ", "count = 1  "), encoding="utf-8")
     assert "counts as 0.6 real ones" in fimi(example, "--target-accuracy", "0.9")
     refused = CliRunner().invoke(main, ["optimise", str(example), "--sweep", "t_max=10:20:2"])
     assert refused.exit_code == 2
@@ -163,9 +172,8 @@ def test_a_sweep_has_both_energies_with_their_bounds(example: Path, objective: s
             assert point[f"{name}_bound_j"] == pytest.approx(plan[name]["bound_j"], rel=1e-5)
 
 
-def test_both_energies_to_a_target(example: Path) -> None:
-    asked = [example, "--target-accuracy", "0.9"]
-    body = msgspec.json.decode(fimi(*asked, "--format", "json"))
+def test_both_energies_to_a_target(example: Path, to_target: Any) -> None:
+    asked, body = [example, "--target-accuracy", "0.9"], to_target
     for name in ("board", "dynamic"):
         found, plan = body["to_target"][name], body["plan"][name]
         for what in ("energy_j", "bound_j"):
@@ -179,9 +187,8 @@ def test_both_energies_to_a_target(example: Path) -> None:
     assert "whole samples, takes" not in result.stdout
 
 
-def test_joules_to_a_target(example: Path) -> None:
-    body = msgspec.json.decode(fimi(example, "--target-accuracy", "0.9", "--format", "json"))
-    choice = body["choice"]
+def test_joules_to_a_target(example: Path, to_target: Any) -> None:
+    body, choice = to_target, to_target["choice"]
     assert choice["best"]["total_j"] == min(trial["total_j"] for trial in choice["trials"])
     assert body["plan"]["error_max"] == choice["best"]["error_max"]
     for more in ([], ["--objective", "dynamic"]):
