@@ -28,6 +28,7 @@ Strategies and plans
 * :mod:`~fimi.coordinator.synthesis`       requests the plan's synthetic batches
 * :mod:`~fimi.coordinator.adaptation`      when predictions drift: a refit and a new plan
 * :mod:`~fimi.coordinator.refit`           that fit
+* :mod:`~fimi.coordinator.allowance`       what is left of budgets after some rounds
 
 Rounds
 

@@ -119,6 +119,13 @@ class Adaptation:
         numbers = sorted({each.round for each in found})[-self._settings.refit_window :]
         return [each for each in found if each.round >= numbers[0]] if numbers else []
 
+    @property
+    def lately(self) -> int:
+        """Rounds since the last refit; 0 before a window of them, and where refits are off."""
+        settings = self._settings
+        whole = settings.refit_percent and self._rounds_since >= settings.refit_window
+        return self._rounds_since if whole else 0
+
     def drifted(self) -> dict[str, float]:
         """Devices whose predictions since the last refit are wrong by more than the limit, percent.
 
@@ -126,7 +133,7 @@ class Adaptation:
         device's own rounds; if k of n devices are drawn, these are not consecutive.
         """
         settings = self._settings
-        if not settings.refit_percent or self._rounds_since < settings.refit_window:
+        if not self.lately:
             return {}
         drifts = {}
         for device, found in self._since.items():

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from msgspec import Struct
 
-from fimi.coordinator import checkpoint
+from fimi.coordinator import allowance, checkpoint
 from fimi.coordinator.adaptation import Adaptation
 from fimi.coordinator.checkpoint import Checkpoint, InterimPart, PlanPart, RoundPart, RunPart
 from fimi.coordinator.context import Context, Stopwatch
@@ -44,6 +44,7 @@ from fimi.coordinator.training_rounds import (
     in_words,
 )
 from fimi.coordinator.update_store import UpdateStore
+from fimi.energy.cost_model import download_cost
 from fimi.energy.work_meter import Metered
 from fimi.learning.data.batches import packed_bytes
 from fimi.learning.data.dataset import Dataset
@@ -486,7 +487,7 @@ class Coordinator:
         with watch.stage("adapt"):
             self._adapt(number, plans, rounds)
             if self._newcomers is not None and self._plan is not None:
-                self._plan = self._newcomers.admit(self._plan, number + 1)
+                self._plan = self._newcomers.admit(self._plan, number + 1, rounds.results)
 
     @property
     def _quorum(self) -> int:
@@ -496,10 +497,15 @@ class Coordinator:
     def _adapt(self, number: int, plans: DevicePlans, rounds: TrainingRounds) -> None:
         """Where predictions have drifted: fit the boards again, and plan again for the same data.
 
+        So, too, where a budget will not last for the rounds that are left.
+
         A fleet for which there is no plan any more keeps the one it has, with new predictions.
         """
         adaptation = rounds.adaptation
-        if adaptation is None or self._plan is None or not (drifts := adaptation.drifted()):
+        if adaptation is None or self._plan is None:
+            return
+        drifts, short = adaptation.drifted(), self._short(plans, rounds, adaptation.lately)
+        if not (drifts or short):
             return
         if self._context.strategy.unlabelled:
             return  # the prediction has every image kept: being off says nothing of the board
@@ -507,7 +513,7 @@ class Coordinator:
         profiles = adaptation.profiles(plans.members)
         energy_j, reason = None, ""
         try:
-            self._plan = self._planner.replan(profiles, plans.delivered, self._plan)
+            self._plan = self._planner.replan(profiles, plans.delivered, self._plan, rounds.results)
             energy_j = self._plan.energy_j
         except InfeasibleError as error:
             reason = f"the plan in force stays: {error}"
@@ -521,9 +527,25 @@ class Coordinator:
                     energy_j=energy_j,
                     reason=reason,
                     objective=self._plan.objective,
+                    short=short,
                 )
             )
             plans.change(self._plan, profiles, checkpoint=rounds.checkpoint())
+
+    def _short(self, plans: DevicePlans, rounds: TrainingRounds, lately: int) -> tuple[str, ...]:
+        """Whose budgets will not last, as the ``lately`` last rounds were."""
+        members = plans.members
+        received_j = {
+            device: download_cost(
+                "synthetic-download", profile.board, 8.0 * plan.batch.size_bytes
+            ).board_j
+            for device, profile in members.items()
+            if (plan := plans.devices[device]).batch is not None
+        }
+        settings = self._settings
+        return allowance.short(
+            rounds.results, lately, settings.rounds.count, settings.plan, received_j
+        )
 
     def _deploy(
         self, number: int, plans: DevicePlans, rounds: TrainingRounds, *, at_end: bool = False

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
-from fimi.coordinator import fixed_steps, planning, strategy_plans
+from fimi.coordinator import allowance, fixed_steps, planning, strategy_plans
 from fimi.coordinator.plan_advice import advised
 from fimi.coordinator.settings import FederationSettings, PlanSettings
 from fimi.coordinator.strategies import STRATEGIES
@@ -20,6 +20,7 @@ from fimi.optim.problem import FimiProblem, InfeasibleError
 from fimi.optim.spending import limited
 from fimi.optim.unplanned import equal_shares
 from fimi.optim.whole import exists
+from fimi.record.results import RoundResult
 
 
 class FleetPlanner:
@@ -109,34 +110,50 @@ class FleetPlanner:
         profiles: Mapping[str, Profile],
         delivered: Mapping[str, tuple[int, ...]],
         start: Plan | None,
+        results: Sequence[RoundResult] = (),
     ) -> Plan:
         """Plan frequency, bandwidth and power again, for the data that devices have.
+
+        Budgets are those of the whole run: what devices have taken is subtracted.
 
         Args:
             profiles: profiles with the cost parameters in force.
             delivered: images per class that each device holds.
             start: the plan in force, or another, to begin the search at; not used if it is one of
                 other devices.
+            results: finished rounds.
 
         Raises:
             InfeasibleError: no plan meets the limits any more.
         """
-        problem = self._problem(profiles)
+        whole = problem = self._problem(profiles)
+        count = self._settings.rounds.count
+        if limited(problem):
+            problem = allowance.remaining(problem, results, count)
         if start is not None and {share.device for share in start.devices} != set(profiles):
             start = None
 
         def planner(fixed: FimiProblem) -> Plan:
             return make_plan(
-                fixed, seed=self._settings.run.seed, settings=self._search(), start=start
+                fixed,
+                seed=self._settings.run.seed,
+                settings=replace(self._search(), advise=False),
+                start=start,
             )
 
-        return strategy_plans.replan(
-            self._strategy,
-            problem,
-            [delivered[device] for device in problem.devices],
-            self._around(planner),
-            self._around(equal_shares),
-        )
+        try:
+            return strategy_plans.replan(
+                self._strategy,
+                problem,
+                [delivered[device] for device in problem.devices],
+                self._around(planner),
+                self._around(equal_shares),
+            )
+        except InfeasibleError as error:
+            if error.constraint != "energy budget":
+                raise
+            left = count - len(results)
+            raise allowance.too_small(problem, whole, error.devices, left) from error
 
     def _problem(self, profiles: Mapping[str, Profile]) -> FimiProblem:
         return planning.make_problem(

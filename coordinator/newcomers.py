@@ -7,6 +7,8 @@ stay as they are.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fimi.coordinator.adaptation import Adaptation
 from fimi.coordinator.context import Context
 from fimi.coordinator.device_plans import DevicePlans
@@ -16,6 +18,7 @@ from fimi.coordinator.synthesis import Synthesis
 from fimi.messaging.messages import SyntheticBatch
 from fimi.optim.plans import Plan
 from fimi.optim.problem import InfeasibleError
+from fimi.record.results import RoundResult
 
 
 class Newcomers:
@@ -55,19 +58,20 @@ class Newcomers:
             self._batches[batch.device] = batch
             self._synthesis.take(batch)
 
-    def admit(self, plan: Plan, number: int) -> Plan:
+    def admit(self, plan: Plan, number: int, results: Sequence[RoundResult] = ()) -> Plan:
         """Take in who has come since; returns the plan in force.
 
         Args:
             plan: the plan in force.
             number: of the next round.
+            results: finished rounds.
         """
         context, members = self._context, self._roster.members
         new = [d for d in members if d not in self._plans.devices and d in context.registry.online]
         if not new:
             return plan
         try:
-            return self._admit(plan, number, new)
+            return self._admit(plan, number, new, results)
         except InfeasibleError as error:
             for device in new:
                 self._roster.refuse(
@@ -75,7 +79,9 @@ class Newcomers:
                 )
             return plan
 
-    def _admit(self, plan: Plan, number: int, new: list[str]) -> Plan:
+    def _admit(
+        self, plan: Plan, number: int, new: list[str], results: Sequence[RoundResult]
+    ) -> Plan:
         members = self._roster.members
         for device in new:
             self._adaptation.admit(device, members[device])
@@ -104,7 +110,7 @@ class Newcomers:
         profiles = {device: profiles[device] for device in [*known, *ready]}
         counts = {d: (0,) * len(self._asked[d]) for d in ready}
         counts |= {d: self._batches[d].delivered for d in ready if d in self._batches}
-        plan = self._planner.replan(profiles, self._plans.delivered | counts, self._plan)
+        plan = self._planner.replan(profiles, self._plans.delivered | counts, self._plan, results)
         with self._context.store.together():
             self._context.store.write_plan(plan)
             self._plans.change(

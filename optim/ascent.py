@@ -26,11 +26,15 @@ _ERROR_MAX = 1e12
 _FAR, _LOG_MU = 60.0, -20.0
 """Logarithms of prices to begin with are no further from 0; of a band that had no price: this."""
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
+_FAR_STEPS, _NEAR_STEPS = (0.15, 1.3), (0.015, 1.6)
+"""The first step in the logarithm of a length, and how much longer every next one is."""
 _VALLEY_CLOSE, _JUMP_CLOSE = 3e-3, 1e-8
 """How exactly the logarithm of a length is found, in a valley and at a jump."""
 
 
-def of_steps(devices: DeviceSolver, inner: InnerSolver, start: Prices, *, learns: bool) -> Prices:
+def of_steps(
+    devices: DeviceSolver, inner: InnerSolver, start: Prices, *, learns: bool, near: bool
+) -> Prices:
     """λ and μ of the highest dual function, and the R at which that is least.
 
     Args:
@@ -38,6 +42,7 @@ def of_steps(devices: DeviceSolver, inner: InnerSolver, start: Prices, *, learns
         inner: its inner problems.
         start: prices to begin with.
         learns: whether the error has a price.
+        near: whether the start is that of a similar problem: its R is hardly another one.
     """
     longest = inner.problem.round_max_s
     if not inner.free_round:
@@ -57,7 +62,8 @@ def of_steps(devices: DeviceSolver, inner: InnerSolver, start: Prices, *, learns
             tried[log_r] = (value, prices)
         return tried[log_r][0]
 
-    _golden(energy, math.log(min(start.round_s, longest)), math.log(longest))
+    steps = _NEAR_STEPS if near else _FAR_STEPS
+    _golden(energy, math.log(min(start.round_s, longest)), math.log(longest), *steps)
     return min(tried.values(), key=lambda each: each[0])[1]
 
 
@@ -142,12 +148,14 @@ def _plane(
     return Plane(slope, float(value), round_s)
 
 
-def _golden(function: Callable[[float], float], guess: float, top: float) -> None:
+def _golden(
+    function: Callable[[float], float], guess: float, top: float, step: float, longer: float
+) -> None:
     """Visits the least of a function with one valley: steps to a bracket, then the golden section.
 
-    Values are infinite below some point.
+    Values are infinite below some point. ``step`` is the first one, each next one ``longer`` times
+    the one before.
     """
-    step = 0.15
     low, middle, high = guess - step, guess, min(guess + step, top)
     function(middle)
     for _ in range(30):
@@ -157,7 +165,7 @@ def _golden(function: Callable[[float], float], guess: float, top: float) -> Non
             low, middle, high = middle, high, min(high + step, top)
         else:
             break
-        step *= 1.3
+        step *= longer
     left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
     while high - low > _VALLEY_CLOSE:
         if function(left) <= function(right) and math.isfinite(function(left)):

@@ -93,9 +93,9 @@ def keep_budgets(
     best: BudgetedOptimum | None = None
     bound_j, weighed = -math.inf, np.zeros(problem.size + 1, bool)
     most_j = _most_j(problem) if limited(problem) else math.inf
-    for _ in range(_ITERATIONS if limited(problem) else 1):
+    for iteration in range(_ITERATIONS if limited(problem) else 1):
         inner = _weighed(problem, theta, fleet)
-        solution = solve(inner, start=start)
+        solution = solve(inner, start=start, near=iteration > 0)
         spent = used_j(problem, solution)
         over = spent / device_j
         over_fleet = float(spent.sum()) / fleet_j

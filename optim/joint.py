@@ -93,10 +93,14 @@ def prices_of(solution: JointSolution) -> Prices:
     return Prices.of(solution.learning_multiplier, solution.band_multiplier, solution.round_s)
 
 
-def solve(inner: InnerSolver, *, start: Prices | None = None) -> JointSolution:
+def solve(inner: InnerSolver, *, start: Prices | None = None, near: bool = False) -> JointSolution:
     """The optimum of (P1) in real numbers of samples, with its proof.
 
-    ``start``: prices of a similar problem; not used where one that is needed is missing.
+    Args:
+        inner: the inner problems.
+        start: prices of a similar problem; not used where one that is needed is missing.
+        near: whether that problem is nearly the same. Where devices have steps, the length of the
+            round is then looked for close to that of the start.
 
     Raises:
         InfeasibleError: no plan meets the constraints.
@@ -110,9 +114,12 @@ def solve(inner: InnerSolver, *, start: Prices | None = None) -> JointSolution:
         prices = _smooth(devices, inner, start)
     else:
         learning = error_binds(inner)
-        if start is None or start.log_mu <= NO_BAND or (learning and start.log_lam <= NO_BAND):
-            start = guess(inner)
-        prices = of_steps(devices, inner, start, learns=learning)
+        if start is not None and start.log_mu <= NO_BAND:
+            start = None
+        if start is not None and learning and start.log_lam <= NO_BAND:
+            start = None
+        near = near and start is not None
+        prices = of_steps(devices, inner, start or guess(inner), learns=learning, near=near)
     lam, mu = (math.exp(log) if log > NO_BAND else 0.0 for log in (prices.log_lam, prices.log_mu))
     point = dual(inner, lam, mu, prices.round_s, solver=devices)
     window_s, found = _plan_at(devices, inner, prices, point.optima)

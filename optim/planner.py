@@ -45,7 +45,7 @@ from fimi.optim.splits import Objective as SplitObjective
 from fimi.optim.steps import FEW, improve
 from fimi.optim.whole import exists
 
-__all__ = ["DeviceShare", "Plan", "SearchSettings", "plan"]
+__all__ = ["DeviceShare", "Plan", "SearchSettings", "plan", "whole_plan"]
 
 _NEAR_DEVIATION = 0.02
 _NEAR_SAMPLES, _NEAR_SAMPLES_MAX, _NEAR_LEAST, _NEAR_ITERATIONS = 24, 80, 12, 25
@@ -61,6 +61,9 @@ _RETREATS = np.logspace(-4.0, 0.0, 17)
 """Shares of the way to the leanest plan at which whole samples are tried."""
 _TIGHTENINGS = (1.0, 0.999, 0.99, 0.97)
 """Factors on the budgets: whole samples may take a plan that just keeps them above them."""
+
+_Found = tuple[SplitCosts, SearchName, SearchResult]
+"""A plan in real numbers, what found it, and the search's own account."""
 
 Progress = Callable[[int, float], None]
 """Called after every iteration with its number and the best energy so far (infinite before the
@@ -116,6 +119,21 @@ def plan(
     raise over_budgets(problem, reason.spent, unlimited(problem), works) from None
 
 
+def whole_plan(problem: FimiProblem, proved: BudgetedOptimum) -> Plan:
+    """The plan in whole samples and steps next to an optimum in real numbers.
+
+    Nothing is searched for or certified, and the error where there is no plan has no remedies.
+
+    Args:
+        problem: the problem.
+        proved: its optimum, with the budgets.
+
+    Raises:
+        InfeasibleError: no such plan was found.
+    """
+    return _runs(problem, proved, _unsearched, SearchSettings(certify=False), time.perf_counter())
+
+
 class _OverBudgetError(InfeasibleError):
     """The plans that were found use more than the budgets; ``spent``: J of each device, (I,)."""
 
@@ -133,14 +151,35 @@ def _plan(
 ) -> Plan:
     began = time.perf_counter()
     require_reachable_error(InnerSolver(problem))
-    prices = _prices_of(start)
+    proved = keep_budgets(problem, start=_prices_of(start))
+    return _runs(
+        problem, proved, lambda kept: _search(kept, seed, settings, progress), settings, began
+    )
+
+
+def _runs(
+    problem: FimiProblem,
+    proved: BudgetedOptimum,
+    find: Callable[[BudgetedOptimum], _Found],
+    settings: SearchSettings,
+    began: float,
+) -> Plan:
+    """The plan in whole samples and steps, within the budgets, next to those that ``find`` finds.
+
+    Args:
+        problem: the problem.
+        proved: its optimum, with the bound.
+        find: a plan in real numbers next to an optimum.
+        settings: whether the plan is certified, and how closely.
+        began: when planning began, by ``time.perf_counter``.
+    """
     nearest: Array | None = None
-    proved = kept = keep_budgets(problem, start=prices)
+    kept = proved
     for tightened in _TIGHTENINGS:
         if tightened < 1.0:
             kept = keep_budgets(problem, start=prices_of(proved.solution), tightened=tightened)
         certified_s = time.perf_counter() - began
-        found, name, result = _search(kept, seed, settings, progress)
+        found, name, result = find(kept)
         work = _runnable(kept.inner, found)
         if not kept.inner.lanes.single or problem.size <= FEW:
             enough_j = kept.solution.bound_j * (1.0 + settings.gap_tolerance_percent / 100.0)
@@ -186,7 +225,7 @@ def _prices_of(plan: Plan | None) -> Prices | None:
 
 def _search(
     kept: BudgetedOptimum, seed: int, settings: SearchSettings, progress: Progress | None
-) -> tuple[SplitCosts, SearchName, SearchResult]:
+) -> _Found:
     """(P5) The plan in real numbers, what found it, and the search's own account."""
     inner, solution = kept.inner, kept.solution
 
@@ -198,8 +237,7 @@ def _search(
     objective = SplitObjective(space)
     near = settings.start == "dual"
     if not space.dimension:
-        nothing = SearchResult(np.zeros(0), solution.energy_j, 0.0, (), "converged", 0)
-        return solution.evaluation, "dual decomposition", nothing
+        return _unsearched(kept)
     if near:
         first = space.point(solution.window_s, solution.round_s)
         most = min(_NEAR_SAMPLES + space.dimension, _NEAR_SAMPLES_MAX)
@@ -227,6 +265,13 @@ def _search(
     if found.violation[0] > 0 or (near and found.energy_j[0] >= solution.energy_j):
         return solution.evaluation, "dual decomposition", result
     return found, "cross-entropy from the dual decomposition" if near else "cross-entropy", result
+
+
+def _unsearched(kept: BudgetedOptimum) -> _Found:
+    """The plan of the dual decomposition as it is."""
+    solution = kept.solution
+    nothing = SearchResult(np.zeros(0), solution.energy_j, 0.0, (), "converged", 0)
+    return solution.evaluation, "dual decomposition", nothing
 
 
 def _even(space: SplitSpace, objective: SplitObjective) -> Array:

@@ -205,12 +205,6 @@ def _check(file: ProblemFile) -> None:
         raise ProblemError(
             f"rounds_count is {shared.rounds_count:g}; it must be a finite number, greater than 0"
         )
-    if 1.0 < shared.error_max < math.inf:
-        said = hint("error_max", shared.error_max)
-        raise ProblemError(
-            f"error_max is {shared.error_max:g}, which is impossible: errors are shares, 0 to 1; "
-            "leave it out for no learning constraint" + (f"; {said}" if said else "")
-        )
     if shared.deadline_s is not None and not 0 < shared.deadline_s <= DURATION_MAX_S:
         raise ProblemError(
             f"deadline_s is {shared.deadline_s:g}; it must be greater than 0 and at most "

@@ -13,7 +13,7 @@ slope in Δ_max comes with the plan: it is −λ.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -22,12 +22,12 @@ from scipy.optimize import minimize_scalar
 
 from fimi.energy.units import hint
 from fimi.optim import budget_advice
-from fimi.optim.budgets import keep_budgets, used_j
+from fimi.optim.budgets import BudgetedOptimum, keep_budgets, used_j
 from fimi.optim.feasibility import refusal
 from fimi.optim.inner import InnerSolver
 from fimi.optim.joint import JointSolution, prices_of
 from fimi.optim.leanest import least_bandwidth
-from fimi.optim.planner import SearchSettings, plan
+from fimi.optim.planner import whole_plan
 from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError
 from fimi.optim.roots import root_between
 from fimi.optim.spending import limited, without_budgets
@@ -161,6 +161,7 @@ def choose(problem: FimiProblem, accuracy: float, *, rounds: RoundsModel | None 
     laws = InnerSolver(problem).lanes.single
     trials: list[TargetTrial] = []
     last: list[JointSolution] = []
+    optima: dict[float, BudgetedOptimum] = {}
 
     def total(log_excess: float) -> tuple[float, float]:
         """Log of the joules to the target, (35), and its derivative by ``log_excess``.
@@ -178,6 +179,7 @@ def choose(problem: FimiProblem, accuracy: float, *, rounds: RoundsModel | None 
             return math.inf, -1.0
         solution = kept.solution
         last.append(solution)
+        optima[error_max] = kept
         energy_j = kept.energy_j(trial)
         made = solution.evaluation.compute.samples[0] - problem.local_samples
         prepared_j = 0.0
@@ -210,7 +212,7 @@ def choose(problem: FimiProblem, accuracy: float, *, rounds: RoundsModel | None 
         for log_excess in middle + _AROUND:
             if math.log(low) <= log_excess <= math.log(high):
                 total(float(log_excess))
-        trials = _planned(problem, trials)
+        trials = _planned(problem, trials, optima)
     best = min(trials, key=lambda trial: trial.total_j)
     error_max = _with_room(problem, best)
     if error_max != best.error_max:
@@ -223,15 +225,20 @@ def choose(problem: FimiProblem, accuracy: float, *, rounds: RoundsModel | None 
     )
 
 
-def _planned(problem: FimiProblem, trials: list[TargetTrial]) -> list[TargetTrial]:
-    """The trials, the promising ones planned for whole samples and steps together."""
+def _planned(
+    problem: FimiProblem, trials: list[TargetTrial], optima: Mapping[float, BudgetedOptimum]
+) -> list[TargetTrial]:
+    """The trials, the promising ones planned for whole samples and steps together.
+
+    ``optima`` are those of the trials, by Δ_max.
+    """
     by_bound = sorted(trials, key=lambda trial: trial.bound_j)[:_PLANNED_BOUNDS]
     by_total = sorted(trials, key=lambda trial: trial.total_j)[:_PLANNED_TOTALS]
     better = list(trials)
     for trial in {each.error_max: each for each in (*by_bound, *by_total)}.values():
         changed = msgspec.structs.replace(problem, error_max=trial.error_max, rounds=trial.rounds)
         try:
-            found = plan(changed, seed=0, settings=SearchSettings(certify=False, advise=False))
+            found = whole_plan(changed, optima[trial.error_max])
         except InfeasibleError:  # in fractions of samples only
             continue
         prepared_j = found.preparation_j if problem.objective == "board" else 0.0

@@ -257,7 +257,7 @@ class Resumed(Event, frozen=True, kw_only=True, tag="resumed"):
 
 
 class Refitted(Event, frozen=True, kw_only=True, tag="refitted"):
-    """Predictions had drifted: the boards were fitted again.
+    """Predictions had drifted, or budgets would not last: the boards were fitted again.
 
     Attributes:
         round: after which.
@@ -266,6 +266,7 @@ class Refitted(Event, frozen=True, kw_only=True, tag="refitted"):
             in force.
         reason: why it does, or empty.
         objective: which energy that is: the one that the plan makes least.
+        short: devices whose budgets would not have lasted; "the fleet" for that of the fleet.
     """
 
     round: int
@@ -273,6 +274,7 @@ class Refitted(Event, frozen=True, kw_only=True, tag="refitted"):
     energy_j: float | None
     reason: str
     objective: Objective = "dynamic"
+    short: tuple[str, ...] = ()
 
 
 class Deployed(Event, frozen=True, kw_only=True, tag="deployed"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 
 from fimi.energy.joules import format_joules
+from fimi.optim.wording import named
 from fimi.record.clean import enumerated
 from fimi.record.events import (
     Awaiting,
@@ -149,11 +150,16 @@ def _plan(event: Planned) -> str:
 
 
 def _refit(event: Refitted) -> str:
-    worst, drift = max(event.drift_percent.items(), key=lambda each: each[1])
-    said = (
-        f"after round {event.round} predictions of {len(event.drift_percent)} devices had drifted "
-        f"(worst {worst}, {drift:.0f} %): boards fitted again"
-    )
+    causes = []
+    if event.drift_percent:
+        worst, drift = max(event.drift_percent.items(), key=lambda each: each[1])
+        causes.append(
+            f"predictions of {len(event.drift_percent)} devices had drifted "
+            f"(worst {worst}, {drift:.0f} %)"
+        )
+    if event.short:
+        causes.append(f"what is left of the budget would not have lasted for {named(event.short)}")
+    said = f"after round {event.round} {', and '.join(causes)}: boards fitted again"
     if event.energy_j is None:
         return f"{said}; {event.reason}"
     return (

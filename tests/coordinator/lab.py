@@ -99,12 +99,13 @@ class Lab:
         terms: Terms | None = None,
         resumes: bool = False,
         prepare: Callable[[list[ScriptedDevice]], None] = lambda devices: None,
+        plan: PlanSettings | None = None,
     ) -> Federation:
         settings = Config(
             run=RunConfig(strategy=strategy),
             fleet=FleetConfig(devices=wanted or len(behaviours)),
             training=TrainingSettings(epochs=1),
-            plan=PlanSettings(deadline_s=deadline_s, iterations=20),
+            plan=plan or PlanSettings(deadline_s=deadline_s, iterations=20),
             rounds=RoundSettings(
                 count=rounds,
                 wall_timeout_s=wall_timeout_s,

@@ -129,7 +129,6 @@ class TestUnits:
             ("= 4.0e-21   #", "= -174   #", "-174 dBm/Hz are 3.981e-21 W/Hz"),
             ("frequency_steps_hz = []", "frequency_steps_hz = [600, 1800]", "600 MHz are 6e+08 Hz"),
             ("frequency_steps_hz = []", "frequency_steps_hz = [0.6, 1.8]", "0.6 GHz are 6e+08 Hz"),
-            ("error_max = 0.12", "error_max = 12", "impossible: errors are shares, 0 to 1"),
         ],
     )
     def test_files_are_refused_with_a_hint(

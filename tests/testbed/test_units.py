@@ -72,11 +72,24 @@ def test_a_problem_file(tmp_path: Path) -> None:
     assert "warning" not in result.stdout
 
 
-def test_an_impossible_error_in_a_problem_file(tmp_path: Path) -> None:
+def test_an_error_limit_in_percent(tmp_path: Path) -> None:
     result = optimise(tmp_path, ("error_max = 0.12", "error_max = 12"))
-    assert result.exit_code == 2
-    assert "12 % are 0.12" in result.stderr
-    assert "Traceback" not in result.output
+    assert result.exit_code == 0, result.output
+    assert "limits nothing; errors are shares, 0 to 1; 12 % are 0.12" in " ".join(
+        result.stderr.split()
+    )
+
+
+def test_a_curve_above_1_has_limits_above_1(tmp_path: Path) -> None:
+    """α D^(−β) + δ0 of few samples may lie above 1: such a limit says something."""
+    result = optimise(
+        tmp_path,
+        ("error_max = 0.12", "error_max = 1.7"),
+        ("alpha = 5.8", "alpha = 7.5"),
+        ("beta = 0.93", "beta = 0.32"),
+    )
+    assert result.exit_code == 0, result.output
+    assert "limits nothing" not in " ".join(result.stderr.split())
 
 
 def test_the_warning_comes_before_the_plan_that_there_is_not(tmp_path: Path) -> None:

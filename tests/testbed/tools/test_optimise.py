@@ -268,7 +268,6 @@ def test_an_infeasible_problem_has_its_own_exit_code(example: Path) -> None:
         ("downlink_rate_bps = 4.0e6", "downlink_rate_bps = 0.0", "'pi': downlink_rate_bps is 0;"),
         ("downlink_rate_bps = 4.0e6", "downlink_rate_bps = nan", "'pi': downlink_rate_bps is nan"),
         ("downlink_rate_bps = 4.0e6", "downlink_rate_bps = -1", "'pi': downlink_rate_bps is -1"),
-        ("error_max = 0.12", "error_max = 12", "12 % are 0.12"),
         ('id = "mini-pc"', 'id = ""', r"\[\[device\]\] number 2: id is empty"),
         ("local_counts = [40, 3, 0, 12]", "local_counts = []", "'pi': local_counts is empty"),
         ("local_counts = [0, 60, 25, 8]", "local_counts = []", "'mini-pc': local_counts is empty"),

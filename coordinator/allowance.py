@@ -1,0 +1,149 @@
+"""What is left of a run's budgets after some of its rounds; docs/model.md (47).
+
+A budget is one of metered joules. Predictions are wrong by some percent, so that a plan that just
+keeps a budget would not keep it: what was taken is subtracted, and the rest is planned again.
+
+* :func:`taken_j`    what each device has taken in rounds
+* :func:`remaining`  the problem of the rounds that are left, with what is left of its budgets
+* :func:`too_small`  the error where that has no plan
+* :func:`short`      whose budgets will not last if rounds go on as they do
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+import numpy as np
+
+from fimi.coordinator.settings import PlanSettings
+from fimi.optim.problem import FimiProblem, InfeasibleError
+from fimi.optim.wording import listed
+from fimi.record.results import DeviceRound, RoundResult
+
+FLEET = "the fleet"
+_TOLERANCE = 0.002
+"""A run that will end so little above its budget, relatively, is not planned again."""
+
+
+def taken_j(results: Iterable[RoundResult]) -> dict[str, float]:
+    """Board energy of each device in rounds, J; that of receiving its synthetic batch is not in it.
+
+    Joules that were not metered are those of the prediction, or, where there is none, the most that
+    the board can have taken.
+    """
+    taken: dict[str, float] = {}
+    for result in results:
+        for entry in result.devices:
+            if not entry.is_outside:
+                taken[entry.device] = taken.get(entry.device, 0.0) + _of_round_j(entry)
+    return taken
+
+
+def _of_round_j(entry: DeviceRound) -> float:
+    if entry.energy is not None and entry.unknown_max is None:
+        return entry.energy.value_j
+    known_j = math.fsum(p.energy.value_j for p in entry.phases if p.energy is not None)
+    if entry.predicted:
+        return max(known_j, math.fsum(cost.board_j for cost in entry.predicted))
+    return known_j + (entry.unknown_max.value_j if entry.unknown_max is not None else 0.0)
+
+
+def remaining(
+    problem: FimiProblem, results: Sequence[RoundResult], rounds_count: int
+) -> FimiProblem:
+    """The problem of the rounds that are left, with what is left of its budgets.
+
+    Args:
+        problem: that of the whole run.
+        results: finished rounds.
+        rounds_count: of the whole run.
+
+    Raises:
+        InfeasibleError: a budget is used up.
+    """
+    taken = taken_j(results)
+    left_j = problem.budget_j - np.array([taken.get(device, 0.0) for device in problem.devices])
+    fleet_left_j = problem.fleet_budget_j - math.fsum(taken.values())
+    used_up = [
+        f"{device} has taken {taken[device]:.4g} J and its budget is {budget_j:g} J"
+        for device, budget_j, rest_j in zip(problem.devices, problem.budget_j, left_j, strict=True)
+        if rest_j <= 0.0
+    ]
+    said = [listed(used_up)] if used_up else []
+    if fleet_left_j <= 0.0:
+        said.append(
+            f"{FLEET} has taken {math.fsum(taken.values()):.4g} J and its budget is "
+            f"{problem.fleet_budget_j:g} J"
+        )
+    if said:
+        raise InfeasibleError(
+            f"energy budget: after {len(results)} of {rounds_count} rounds {'; '.join(said)}",
+            constraint="energy budget",
+            devices=[d for d, rest in zip(problem.devices, left_j, strict=True) if rest <= 0.0],
+        )
+    return msgspec.structs.replace(
+        problem,
+        rounds=problem.rounds * (1.0 - len(results) / rounds_count),
+        budget_j=left_j,
+        fleet_budget_j=fleet_left_j,
+    )
+
+
+def too_small(
+    left: FimiProblem, whole: FimiProblem, devices: Sequence[str], rounds: int
+) -> InfeasibleError:
+    """The error where no plan for the rounds that are left was found.
+
+    Args:
+        left: the problem of these rounds.
+        whole: that of the whole run.
+        devices: whose budgets are too small.
+        rounds: how many are left.
+    """
+    limits = zip(left.devices, left.budget_j, whole.budget_j, strict=True)
+    said = [
+        f"{device} has {rest_j:.4g} of {budget_j:g} J left"
+        for device, rest_j, budget_j in limits
+        if device in devices and math.isfinite(budget_j)
+    ]
+    clauses = [listed(said)] if said else []
+    if math.isfinite(whole.fleet_budget_j):
+        clauses.append(f"{FLEET} has {left.fleet_budget_j:.4g} of {whole.fleet_budget_j:g} J left")
+    return InfeasibleError(
+        f"energy budget: no plan was found for the {rounds} round{'' if rounds == 1 else 's'} "
+        f"left: {'; '.join(clauses)}",
+        constraint="energy budget",
+        devices=devices,
+    )
+
+
+def short(
+    results: Sequence[RoundResult],
+    lately: int,
+    rounds_count: int,
+    settings: PlanSettings,
+    received_j: Mapping[str, float],
+) -> tuple[str, ...]:
+    """Devices, and maybe the fleet, that will have taken more than their budget at the end.
+
+    Args:
+        results: finished rounds.
+        lately: so many of the last ones tell what a round takes.
+        rounds_count: of the whole run.
+        settings: the budgets.
+        received_j: what receiving the synthetic batches took, J, by device.
+    """
+    if not (settings.device_budget_j or settings.fleet_budget_j) or not lately:
+        return ()
+    so_far, last = taken_j(results), taken_j(results[-lately:])
+    left = rounds_count - len(results)
+    ends_j = {
+        device: received_j.get(device, 0.0) + taken + left * last.get(device, 0.0) / lately
+        for device, taken in so_far.items()
+    }
+    most_j = settings.device_budget_j * (1.0 + _TOLERANCE) or math.inf
+    found = [device for device, end_j in sorted(ends_j.items()) if end_j > most_j]
+    fleet_j = settings.fleet_budget_j * (1.0 + _TOLERANCE) or math.inf
+    return (*found, FLEET) if math.fsum(ends_j.values()) > fleet_j else tuple(found)
