@@ -78,6 +78,8 @@ def refusal(
     spent: Array,
     unlimited: Array,
     works: Works,
+    *,
+    fixed: str = "",
 ) -> InfeasibleError:
     """The error for budgets that no plan that was found keeps; with what would be enough.
 
@@ -86,6 +88,7 @@ def refusal(
         spent: what each device uses in the plan that is least above the budgets, J, (I,).
         unlimited: the same in the plan without budgets, which is always enough.
         works: whether there is a plan for a problem.
+        fixed: how the fleet works, as the beginning of a sentence, where it can in no other way.
     """
     over = spent > problem.budget_j
     over_fleet = float(spent.sum()) > problem.fleet_budget_j
@@ -118,10 +121,10 @@ def refusal(
         takes = _takes(idle_j.sum(), spent.sum(), problem.fleet_budget_j)
         said.append(f"the fleet {takes} and fleet_budget_j is {problem.fleet_budget_j:g}")
     below = "; a budget is below what idling takes" if idles else ""
-    if not idles and not InnerSolver(problem).lanes.single:
+    if not (idles or fixed or InnerSolver(problem).lanes.single):
         below = "; none was found that takes less, which is no proof where speeds have steps"
     return InfeasibleError(
-        f"energy budget: in {problem.rounds:g} rounds {'; '.join(said)}{below}",
+        f"energy budget: {fixed}in {problem.rounds:g} rounds {'; '.join(said)}{below}",
         constraint="energy budget",
         devices=[problem.devices[i] for i in np.flatnonzero(over)] or problem.devices,
         remedies=[remedy] if remedy else [],
