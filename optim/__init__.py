@@ -49,6 +49,7 @@ What a fleet can run
 Around a plan
 
 * :mod:`fimi.optim.target`         the Δ_max of fewest joules to a target accuracy
+* :mod:`fimi.optim.rounds_defaults` rounds to an accuracy where nobody says otherwise
 * :mod:`fimi.optim.sweep`          certified plans over ranges of the limits
 * :mod:`fimi.optim.quality`        plans in which a synthetic sample is worth less than a real one
 * :mod:`fimi.optim.unplanned`      a fleet whose resources nobody optimises
