@@ -3,6 +3,7 @@
 The problem
 
 * :mod:`fimi.optim.problem`        (P1) as arrays over devices; the error for infeasible problems
+* :mod:`fimi.optim.board_problem`  (P1) of boards as they are declared or calibrated
 * :mod:`fimi.optim.learning_curve` how the error falls with data
 * :mod:`fimi.optim.curve_profile`  the law of least squares, and how far its parameters may go
 * :mod:`fimi.optim.problem_file`   a problem as a TOML file

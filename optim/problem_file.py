@@ -19,6 +19,7 @@ from msgspec import Meta, Struct
 
 from fimi.energy.cost_model import Array
 from fimi.energy.units import hint
+from fimi.optim.board_problem import downlink_rates_bps, from_boards
 from fimi.optim.doubts import check_units
 from fimi.optim.file_devices import Device, board
 from fimi.optim.learning_curve import LearningCurve
@@ -28,8 +29,6 @@ from fimi.optim.problem import (
     InfeasibleError,
     Objective,
     ProblemError,
-    downlink_rates_bps,
-    from_boards,
 )
 from fimi.optim.rounds_defaults import ROUNDS_SCALE, ROUNDS_SENSITIVITY
 from fimi.optim.wording import named

@@ -18,8 +18,9 @@ from fimi.coordinator.settings import PlanSettings
 from fimi.energy.cost_model import BoardModel, ComputeModel, LinkModel
 from fimi.energy.host_profile import HostProfile
 from fimi.optim import file_devices
+from fimi.optim.board_problem import from_boards
 from fimi.optim.learning_curve import LearningCurve
-from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError, from_boards
+from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError
 from fimi.optim.problem_file import EXAMPLE, Shared, read
 from fimi.optim.target import RoundsModel
 from tests.compute_points import measured
