@@ -15,6 +15,7 @@ import math
 
 from msgspec import Struct
 
+from fimi.energy.joules import Energy
 from fimi.record.curve import Price, RoundPoint, device_errors, points, price
 from fimi.record.observed import DeviceObserved, device_observed
 from fimi.record.phases import PhaseCell, device_cells, fleet_cells, idle_powers_w, run_parts
@@ -23,6 +24,20 @@ from fimi.record.prediction import Agreement, agreement
 from fimi.record.record import RunData
 from fimi.record.results import APART
 from fimi.record.sums import Compared, EnergyPart, EnergyTally, Gap, Sum, mean
+
+
+class Overspent(Struct, frozen=True, kw_only=True):
+    """A budget that a run has not kept.
+
+    Attributes:
+        device: whose; empty for that of the fleet.
+        taken: metered energy of the run, as far as it is known.
+        budget_j: the budget, J.
+    """
+
+    device: str
+    taken: Energy
+    budget_j: float
 
 
 class DeviceSummary(Struct, frozen=True, kw_only=True):
@@ -100,6 +115,7 @@ class Summary(Struct, frozen=True, kw_only=True):
         synthetic_samples: that the plan fills all devices with, with labels or without.
         server: what training on the server took, in no other sum; empty if it does not train.
         server_s: wall time of that, s; ``None`` likewise.
+        overspent: budgets of joules that were not kept.
         warnings: what else a reader must know.
     """
 
@@ -119,6 +135,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     synthetic_samples: int
     server: Sum
     server_s: float | None
+    overspent: tuple[Overspent, ...]
     warnings: tuple[str, ...]
 
 
@@ -146,13 +163,15 @@ def summarise(run: RunData) -> Summary:
     trained = [(r.number, r.server) for r in run.rounds if r.server is not None]
     for number, training in trained:
         server.enter(Gap(device="server", round=number), training.energy)
+    devices = tuple(_device(run, name, own) for name, own in of_device.items())
+    energy = end.energy_so_far if end else before.sum()
     unknown = sorted({gap.device for gap in dynamic.missing} - set(idle_w))
     return Summary(
-        devices=tuple(_device(run, name, own) for name, own in of_device.items()),
+        devices=devices,
         phases=fleet_cells(cells, parts),
         cells=cells,
         points=curve,
-        energy=end.energy_so_far if end else before.sum(),
+        energy=energy,
         compared=end.compared_so_far if end else before.compared(),
         dynamic=dynamic,
         dynamic_compared=end.dynamic_compared_so_far if end else Compared(),
@@ -166,6 +185,7 @@ def summarise(run: RunData) -> Summary:
         ),
         server=server.sum(),
         server_s=math.fsum(training.seconds for _, training in trained) if trained else None,
+        overspent=_overspent(run, devices, energy),
         warnings=(
             *run.warnings,
             *(
@@ -174,6 +194,20 @@ def summarise(run: RunData) -> Summary:
                 for device in unknown
             ),
         ),
+    )
+
+
+def _overspent(
+    run: RunData, devices: tuple[DeviceSummary, ...], whole: Sum
+) -> tuple[Overspent, ...]:
+    """Budgets that the known joules are above, the fleet's first."""
+    each_j = run.info.config.get("plan.device_budget_j") or math.inf
+    fleet_j = run.info.config.get("plan.fleet_budget_j") or math.inf
+    found = [(row.device, row.energy.known, each_j) for row in devices]
+    return tuple(
+        Overspent(device=device, taken=taken, budget_j=budget_j)
+        for device, taken, budget_j in (("", whole.known, fleet_j), *found)
+        if taken is not None and taken.value_j > budget_j
     )
 
 

@@ -3,6 +3,7 @@
 * :func:`certified`  joules with their bound and the gap between them
 * :func:`energies`   both energies of a plan, first the one that it makes least
 * :func:`gap_of_search`  how much of a plan's gap is the search's
+* :func:`over_budget`  budgets that a run has not kept
 * :func:`held`       what rounds took, and what the plan has of one
 """
 
@@ -12,6 +13,7 @@ from typing import Protocol
 
 from fimi.energy.joules import format_energy
 from fimi.record.planned import PlanHeld
+from fimi.record.summary import Overspent, Summary
 from fimi.record.sums import Compared
 from fimi.report.words import joules, seconds, signed_percent, small_percent
 
@@ -81,6 +83,21 @@ def gap_of_search(search_percent: float | None, plan_percent: float | None) -> f
     if search_percent is None or plan_percent is None or search_percent >= plan_percent:
         return None
     return max(search_percent, 0.0)
+
+
+def over_budget(summary: Summary) -> list[str]:
+    """One line for each budget that a run has not kept, the fleet's first."""
+    return [_over(each) for each in summary.overspent]
+
+
+def _over(budget: Overspent) -> str:
+    taken, more_j = budget.taken, budget.taken.value_j - budget.budget_j
+    within = ", which is within the uncertainty" if more_j <= taken.uncertainty_j else ""
+    return (
+        f"{budget.device or 'the fleet'} took {joules(more_j)} "
+        f"({small_percent(100.0 * more_j / budget.budget_j)}) more than its budget of "
+        f"{budget.budget_j:g} J: {format_energy(taken)} ± {joules(taken.uncertainty_j)}{within}"
+    )
 
 
 def held(found: PlanHeld) -> str:

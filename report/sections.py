@@ -13,7 +13,7 @@ from fimi.record.sums import Compared, Sum
 from fimi.report.attendance import resumed
 from fimi.report.besides import extras
 from fimi.report.markup import Child, Html, element, join
-from fimi.report.planned import gap_of_search
+from fimi.report.planned import gap_of_search, over_budget
 from fimi.report.plot_style import Picture
 from fimi.report.words import (
     gaps_by_device,
@@ -104,6 +104,9 @@ def notices(run: RunData, summary: Summary) -> Html:
                 element("ul", *_items([f"{device}: {which}" for device, which in lacking])),
             )
         )
+    if summary.overspent:
+        lines = _items(over_budget(summary))
+        said.append(_notice("The run took more than its budget. ", element("ul", *lines)))
     if summary.warnings:
         said.append(_notice("The store is not whole. ", element("ul", *_items(summary.warnings))))
     return join(said)

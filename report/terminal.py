@@ -19,7 +19,7 @@ from fimi.report import attendance, deployment, labels, prediction
 from fimi.report.besides import extras
 from fimi.report.layout import Marked, Paper, Style, entries, table
 from fimi.report.observed import unusual
-from fimi.report.planned import energies, gap_of_search, held
+from fimi.report.planned import energies, gap_of_search, held, over_budget
 from fimi.report.sections import state
 from fimi.report.words import (
     MISSING,
@@ -45,6 +45,7 @@ _STYLES: dict[str, Style] = {
     "not metered": "warning",
     "not used": "problem",
     "absent": "warning",
+    "over budget": "warning",
     "warning": "warning",
 }
 
@@ -165,6 +166,7 @@ def lines(run: RunData, summary: Summary) -> list[tuple[str, str]]:
     found = [words for row in summary.devices for words in unusual(row.observed)]
     for term in dict.fromkeys(term for term, _ in found):
         said += _first([words for words in found if words[0] == term])
+    said += _first([("over budget", words) for words in over_budget(summary)])
     said += [("warning", warning) for warning in summary.warnings]
     return [
         (Marked(term, _STYLES[term]) if term in _STYLES else term, clean(words, 2000))

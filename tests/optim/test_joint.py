@@ -6,6 +6,7 @@ import math
 import tracemalloc
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -112,6 +113,20 @@ def test_a_start_saves_steps(fleet: Any) -> None:
     warm = solve(inner, start=prices_of(cold))
     assert warm.steps < 0.7 * cold.steps
     assert warm.energy_j == pytest.approx(cold.energy_j, rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_start_that_is_near_saves_more_where_devices_have_steps(fleet: Any, seed: int) -> None:
+    laws = fleet(seed, 8, idle_power_w=np.full(8, 3.0))
+    ends = zip(laws.frequency_min_hz, laws.frequency_max_hz, strict=True)
+    steps = tuple(tuple(np.linspace(low, high, 7)) for low, high in ends)
+    stepped = msgspec.structs.replace(laws, frequency_steps_hz=steps)
+    similar = msgspec.structs.replace(stepped, error_max=0.995 * stepped.error_max)
+    inner, start = InnerSolver(stepped), prices_of(solve(InnerSolver(similar)))
+    cold, near = solve(inner), solve(inner, start=start, near=True)
+    assert near.steps < 0.85 * cold.steps
+    assert near.energy_j == pytest.approx(cold.energy_j, rel=5e-3)
+    assert near.bound_j <= min(near.energy_j, cold.energy_j)
 
 
 def test_memory_is_linear(fleet: Any) -> None:

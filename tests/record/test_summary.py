@@ -230,6 +230,28 @@ class TestMissing:
         assert summary.energy.value is not None
         assert any("idle power of x" in warning for warning in summary.warnings)
 
+    def test_budgets_that_were_not_kept_are_named(self, tmp_path: Path, build: Any) -> None:
+        entries = [build.device_round("x"), build.device_round("y")]
+        build.write(tmp_path, names=(), rounds=[build.round_result(1, entries, 0.5)])
+        run = read_run(tmp_path)
+        took = {row.device: row.energy.known_j for row in summarise(run).devices}
+        assert took["x"]
+
+        def overspent(**budgets: float) -> list[tuple[str, float | None]]:
+            given = {f"plan.{key}": value for key, value in budgets.items()}
+            info = msgspec.structs.replace(run.info, config={**run.info.config, **given})
+            found = summarise(msgspec.structs.replace(run, info=info)).overspent
+            return [(each.device, each.taken.value_j) for each in found]
+
+        assert overspent() == []
+        assert overspent(device_budget_j=0.0, fleet_budget_j=0.0) == []
+        assert overspent(device_budget_j=took["x"], fleet_budget_j=2 * took["x"]) == []
+        less_j = 0.99 * took["x"]
+        assert overspent(device_budget_j=less_j) == [("x", took["x"]), ("y", took["y"])]
+        assert overspent(device_budget_j=took["x"], fleet_budget_j=less_j) == [
+            ("", pytest.approx(took["x"] + took["y"]))
+        ]
+
     def test_nothing_at_all(self, tmp_path: Path, build: Any) -> None:
         build.write(tmp_path, names=(), rounds=[])
         summary = summarise(read_run(tmp_path))

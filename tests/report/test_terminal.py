@@ -48,6 +48,16 @@ def test_colours_are_for_terminals_and_say_nothing_alone(tmp_path: Path, build: 
     assert re.sub(r"\x1b\[\d+m", "", coloured) == plain
 
 
+def test_a_budget_that_was_not_kept(tmp_path: Path, build: Any) -> None:
+    build.write(tmp_path, about={"config": {"plan.device_budget_j": 80, "plan.fleet_budget_j": 0}})
+    words = " ".join(as_text(tmp_path, "utf-8").split())
+    assert "over budget device-0 took 6." in words
+    assert "more than its budget of 80 J: 86.1 J (emulated, board) ± " in words
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "The run took more than its budget." in page
+    assert "more than its budget of 80 J: 86.1 J (emulated, board)" in " ".join(page.split())
+
+
 def test_unmetered_and_refused_are_named(tmp_path: Path, build: Any) -> None:
     entry = build.device_round("a", unread={"idle"}, status="refused", reason="NaN in conv1")
     build.write(tmp_path, names="a", rounds=[build.round_result(1, [entry], 0.5)])

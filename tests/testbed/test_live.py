@@ -392,3 +392,7 @@ def test_a_refit_is_one_line_in_either_case() -> None:
         Refitted(round=3, drift_percent=drifts, energy_j=None, reason="the plan in force stays: x")
     )
     assert old.endswith("the plan in force stays: x")
+    budget = Refitted(round=4, drift_percent={}, energy_j=45.0, reason="", short=("the fleet", "a"))
+    assert describe(budget).startswith(
+        "after round 4 what is left of the budget would not have lasted for the fleet, a: boards"
+    )
