@@ -25,9 +25,10 @@ from fimi.energy.cost_model import (
 )
 from fimi.learning.training.pseudo_labels import looked_at
 from fimi.messaging.messages import DevicePlan, Offer, Profile
+from fimi.optim.board_problem import from_boards
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan
-from fimi.optim.problem import DURATION_MAX_S, FimiProblem, InfeasibleError, from_boards
+from fimi.optim.problem import DURATION_MAX_S, FimiProblem, InfeasibleError
 from fimi.optim.quality import choose
 from fimi.optim.target import RoundsModel
 from fimi.optim.whole import exists

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.optim.problem import Objective
+from fimi.optim.rounds_defaults import ROUNDS_SCALE, ROUNDS_SENSITIVITY
 
 WeightPolicy = Literal["constant", "scheduled", "performance"]
 
@@ -108,10 +109,10 @@ class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         float,
         Meta(gt=0),
         "r of rounds(Δ) = r ln(1/(1 − accuracy)) e^(cΔ); for target_accuracy only.",
-    ] = 0.36
+    ] = ROUNDS_SCALE
     rounds_sensitivity: Annotated[
         float, Meta(gt=0), "c of rounds(Δ); for target_accuracy only."
-    ] = 19.4
+    ] = ROUNDS_SENSITIVITY
 
 
 class RoundSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -3,6 +3,7 @@
 The problem
 
 * :mod:`fimi.optim.problem`        (P1) as arrays over devices; the error for infeasible problems
+* :mod:`fimi.optim.board_problem`  (P1) of boards as they are declared or calibrated
 * :mod:`fimi.optim.learning_curve` how the error falls with data
 * :mod:`fimi.optim.curve_profile`  the law of least squares, and how far its parameters may go
 * :mod:`fimi.optim.problem_file`   a problem as a TOML file
@@ -49,6 +50,7 @@ What a fleet can run
 Around a plan
 
 * :mod:`fimi.optim.target`         the Δ_max of fewest joules to a target accuracy
+* :mod:`fimi.optim.rounds_defaults` rounds to an accuracy where nobody says otherwise
 * :mod:`fimi.optim.sweep`          certified plans over ranges of the limits
 * :mod:`fimi.optim.quality`        plans in which a synthetic sample is worth less than a real one
 * :mod:`fimi.optim.unplanned`      a fleet whose resources nobody optimises

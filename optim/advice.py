@@ -7,10 +7,12 @@ alone is not named.
 
 * :func:`remedies`  the remedies of a problem without a plan
 * :class:`Remedies` the result
+* :class:`Remedy`   one of them: its words, and the problem with it
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -33,7 +35,19 @@ _LOOSER = (1.0, 1.1, 1.5, 3.0)
 _MADE_MAX = 2**40
 
 
-class Remedies(Struct, frozen=True, kw_only=True):
+class Remedy(Struct, frozen=True, eq=False, kw_only=True):
+    """A change of a problem.
+
+    Attributes:
+        text: as it is printed.
+        changed: the problem with it, the numbers being those that are printed.
+    """
+
+    text: str
+    changed: FimiProblem
+
+
+class Remedies(Struct, frozen=True, eq=False, kw_only=True):
     """What would make a plan possible, each alone; ``None`` for what does not help.
 
     Attributes:
@@ -42,7 +56,7 @@ class Remedies(Struct, frozen=True, kw_only=True):
         bandwidth_hz: B.
         generated_max: D_gen_max of the devices that are concerned.
         together: Δ_max and seconds for every deadline, where neither is enough alone.
-        texts: these as they are printed.
+        each: these with the problems that they make; may be followed together with more.
     """
 
     extra_s: float | None = None
@@ -50,7 +64,7 @@ class Remedies(Struct, frozen=True, kw_only=True):
     bandwidth_hz: float | None = None
     generated_max: float | None = None
     together: tuple[float, float] | None = None
-    texts: tuple[str, ...] = ()
+    each: tuple[Remedy, ...] = ()
 
 
 def remedies(
@@ -66,33 +80,59 @@ def remedies(
     find = _Finder(problem, synthetic_value, also)
     extra_s, error_max, bandwidth_hz = find.extra_s(), find.error_max(), find.bandwidth_hz()
     concerned, generated = find.generated_max()
-    texts = []
+    each = []
     if extra_s is not None:
-        texts.append(f"every deadline extended by {extra_s:g} s")
+        each.append(Remedy(text=_of_time(extra_s), changed=_later(problem, extra_s)))
     if error_max is not None:
-        texts.append(_of_error(problem, error_max))
+        changed = _with_error(problem, error_max)
+        each.append(Remedy(text=_of_error(problem, error_max), changed=changed))
     if bandwidth_hz is not None:
-        texts.append(f"bandwidth_hz of at least {bandwidth_hz:g}")
+        text = f"bandwidth_hz of at least {bandwidth_hz:g}"
+        each.append(Remedy(text=text, changed=_with_band(problem, bandwidth_hz)))
     if generated is not None:
-        texts.append(f"generated_max of at least {generated:g}{concerned}")
-    both = None if texts else find.error_max_and_extra_s()
+        text = f"generated_max of at least {generated:g}{concerned}"
+        each.append(Remedy(text=text, changed=find.with_made(generated)))
+    both = None if each else find.error_max_and_extra_s()
     if both is not None:
-        texts.append(
-            f"{_of_error(problem, both[0])} together with every deadline extended by {both[1]:g} s"
-        )
+        text = f"{_of_error(problem, both[0])} together with {_of_time(both[1])}"
+        each.append(Remedy(text=text, changed=_later(_with_error(problem, both[0]), both[1])))
     return Remedies(
         extra_s=extra_s,
         error_max=error_max,
         bandwidth_hz=bandwidth_hz,
         generated_max=generated,
         together=both,
-        texts=tuple(texts),
+        each=tuple(each),
     )
 
 
+def _of_time(extra_s: float) -> str:
+    """Later deadlines in words."""
+    return f"every deadline extended by {extra_s:g} s"
+
+
+def _later(problem: FimiProblem, extra_s: float) -> FimiProblem:
+    late_s = np.minimum(problem.t_max_s + extra_s, DURATION_MAX_S)
+    return msgspec.structs.replace(problem, t_max_s=late_s)
+
+
+def _with_band(problem: FimiProblem, bandwidth_hz: float) -> FimiProblem:
+    return msgspec.structs.replace(problem, bandwidth_hz=bandwidth_hz)
+
+
+def _left_out(problem: FimiProblem, error_max: float) -> bool:
+    """Whether a larger Δ_max means no limit: an error is a share."""
+    return problem.error_max <= 1.0 < error_max
+
+
+def _with_error(problem: FimiProblem, error_max: float) -> FimiProblem:
+    error_max = math.inf if _left_out(problem, error_max) else error_max
+    return msgspec.structs.replace(problem, error_max=error_max)
+
+
 def _of_error(problem: FimiProblem, error_max: float) -> str:
-    """A larger Δ_max in words; an error is a share, so that more than 1 means no limit."""
-    if problem.error_max <= 1.0 < error_max:
+    """A larger Δ_max in words."""
+    if _left_out(problem, error_max):
         return "error_max left out"
     return f"error_max of at least {error_max:g}"
 
@@ -124,11 +164,7 @@ class _Finder:
         if not self._reachable:
             return None
         problem = self._problem
-
-        def later(extra_s: float) -> FimiProblem:
-            late_s = np.minimum(problem.t_max_s + extra_s, DURATION_MAX_S)
-            return msgspec.structs.replace(problem, t_max_s=late_s)
-
+        later = functools.partial(_later, problem)
         longest = float(problem.t_max_s.max())
         low, high = 0.0, max(_TIME_FIRST * longest, self._shortfall_s())
         if self._real(problem):
@@ -161,10 +197,7 @@ class _Finder:
         estimate = problem.error_max
         if math.isfinite(lean.error):
             estimate = max(estimate, lean.error * (1.0 - 1e-9) + problem.error_floor)
-
-        def with_error(error_max: float) -> FimiProblem:
-            return msgspec.structs.replace(problem, error_max=error_max)
-
+        with_error = functools.partial(_with_error, problem)
         return self._tried(smallest(estimate, lambda e: self._exists(with_error(e))), with_error)
 
     def bandwidth_hz(self) -> float | None:
@@ -175,10 +208,7 @@ class _Finder:
         needed = least_whole(problem, self._value).bandwidth_hz
         if not math.isfinite(needed):
             return None
-
-        def with_band(band_hz: float) -> FimiProblem:
-            return msgspec.structs.replace(problem, bandwidth_hz=band_hz)
-
+        with_band = functools.partial(_with_band, problem)
         return self._tried(smallest(needed, lambda b: self._exists(with_band(b))), with_band)
 
     def generated_max(self) -> tuple[str, float | None]:
@@ -186,18 +216,12 @@ class _Finder:
         problem = self._problem
         if not self._bound_by_data or problem.error_budget <= 0.0:
             return "", None
-        rows = self._without if self._without.size else np.arange(problem.size)
         concerned = ""
         if self._without.size:
-            concerned = f" for {named([problem.devices[i] for i in rows])}"
-
-        def with_made(made: float) -> FimiProblem:
-            most = problem.generated_max.copy()
-            most[rows] = np.maximum(most[rows], made)
-            return msgspec.structs.replace(problem, generated_max=most)
+            concerned = f" for {named([problem.devices[i] for i in self._without])}"
 
         def holds(made: float) -> bool:
-            return self._exists(with_made(made))
+            return self._exists(self.with_made(made))
 
         low, high = 0.0, 1.0
         while not holds(high):
@@ -207,7 +231,14 @@ class _Finder:
         while high - low > 1.0:
             middle = float((low + high) // 2.0)
             low, high = (low, middle) if holds(middle) else (middle, high)
-        return concerned, self._tried(outwards(high), with_made)
+        return concerned, self._tried(outwards(high), self.with_made)
+
+    def with_made(self, made: float) -> FimiProblem:
+        """The problem with so large a D_gen_max of the devices that are concerned."""
+        rows = self._without if self._without.size else slice(None)
+        most = self._problem.generated_max.copy()
+        most[rows] = np.maximum(most[rows], made)
+        return msgspec.structs.replace(self._problem, generated_max=most)
 
     def error_max_and_extra_s(self) -> tuple[float, float] | None:
         """The smallest Δ_max that all the data allows, and by how much deadlines must be later."""
@@ -217,7 +248,7 @@ class _Finder:
         fleet = FullSpeed(problem, self._value)
         most = float(fleet.error(problem.local_samples + problem.generated_max).sum())
         error_max = outwards(most + problem.error_floor)
-        allowed = msgspec.structs.replace(problem, error_max=error_max)
+        allowed = _with_error(problem, error_max)
         extra_s = _Finder(allowed, self._value, self._also).extra_s()
         return None if extra_s is None else (error_max, extra_s)
 

@@ -2,6 +2,7 @@
 
 * :func:`refusal`         the error for budgets that cannot be kept, with budgets that can
 * :func:`limits_refused`  the error where the other limits have no plan either
+* :func:`with_budgets`    a remedy of these limits with the budgets that it needs
 * :func:`idling_j`        what each device takes without training
 * :func:`below_idling`    whether a budget is smaller than that: no plan keeps it
 """
@@ -17,9 +18,9 @@ from numpy.typing import NDArray
 
 from fimi.energy.cost_model import Array
 from fimi.optim import feasibility
+from fimi.optim.advice import Remedies, Remedy, remedies
 from fimi.optim.inner import InnerSolver
 from fimi.optim.problem import FimiProblem, InfeasibleError
-from fimi.optim.whole import FullSpeed
 from fimi.optim.wording import NAMED, listed, outwards
 
 Flags = NDArray[np.bool_]
@@ -39,51 +40,31 @@ def limits_refused(problem: FimiProblem, works: Works, unlimited: Unlimited) -> 
         works: whether there is a plan for a problem.
         unlimited: what each device uses in the plan of a problem without its budgets, J, (I,).
     """
-    error = feasibility.refusal(problem)
-    texts = []
-    for text, changed in zip(error.remedies, _changed(problem, error), strict=True):
-        if below_idling(changed) or not works(changed):
-            used = unlimited(changed)
-            over = used > changed.budget_j
-            over_fleet = float(used.sum()) > changed.fleet_budget_j
-            if not (over.any() or over_fleet):
-                over, over_fleet = np.isfinite(changed.budget_j), True
-            text += f" together with {_enough(changed, used, over, over_fleet)[1]}"
-        texts.append(text)
-    alone = tuple(texts) == tuple(error.remedies)
-    return InfeasibleError(
-        error.what,
-        constraint=error.constraint,
-        devices=error.devices,
-        remedies=texts,
-        smallest_t_max_s=error.smallest_t_max_s if alone else None,
-        smallest_error_max=error.smallest_error_max if alone else None,
-        bandwidth_needed_hz=error.bandwidth_needed_hz if alone else None,
-        generated_max_needed=error.generated_max_needed if alone else None,
-        together=error.together if alone else None,
-    )
+    found = remedies(problem)
+    each = tuple(with_budgets(remedy, works, unlimited) for remedy in found.each)
+    if any(remedy is not before for remedy, before in zip(each, found.each, strict=True)):
+        found = Remedies(each=each)  # a limit's number alone is not enough
+    return feasibility.refusal_with(problem, found)
 
 
-def _changed(problem: FimiProblem, error: InfeasibleError) -> list[FimiProblem]:
-    """The problem with each remedy of an error, in the order of its texts."""
-    change = msgspec.structs.replace
-    found = []
-    if error.smallest_t_max_s is not None:
-        found.append(change(problem, t_max_s=error.smallest_t_max_s))
-    if error.smallest_error_max is not None:
-        found.append(change(problem, error_max=error.smallest_error_max))
-    if error.bandwidth_needed_hz is not None:
-        found.append(change(problem, bandwidth_hz=error.bandwidth_needed_hz))
-    if error.generated_max_needed is not None:
-        most = problem.generated_max
-        without = FullSpeed(problem).low > problem.local_samples + most
-        rows = without if without.any() else np.ones(problem.size, bool)
-        more = np.maximum(most, error.generated_max_needed)
-        found.append(change(problem, generated_max=np.where(rows, more, most)))
-    if error.together is not None:
-        error_max, extra_s = error.together
-        found.append(change(problem, error_max=error_max, t_max_s=problem.t_max_s + extra_s))
-    return found
+def with_budgets(remedy: Remedy, works: Works, unlimited: Unlimited) -> Remedy:
+    """A remedy together with the budgets that it needs; itself if those there are will do.
+
+    Args:
+        remedy: what makes a plan possible, budgets aside.
+        works: whether there is a plan for a problem.
+        unlimited: what each device uses in the plan of a problem without its budgets, J, (I,).
+    """
+    changed = remedy.changed
+    if not below_idling(changed) and works(changed):
+        return remedy
+    used = unlimited(changed)
+    over = used > changed.budget_j
+    over_fleet = float(used.sum()) > changed.fleet_budget_j
+    if not (over.any() or over_fleet):
+        over, over_fleet = np.isfinite(changed.budget_j), math.isfinite(changed.fleet_budget_j)
+    enough, words = _enough(changed, used, over, over_fleet)
+    return Remedy(text=f"{remedy.text} together with {words}", changed=enough)
 
 
 def below_idling(problem: FimiProblem) -> bool:
@@ -97,6 +78,8 @@ def refusal(
     spent: Array,
     unlimited: Array,
     works: Works,
+    *,
+    fixed: str = "",
 ) -> InfeasibleError:
     """The error for budgets that no plan that was found keeps; with what would be enough.
 
@@ -105,6 +88,7 @@ def refusal(
         spent: what each device uses in the plan that is least above the budgets, J, (I,).
         unlimited: the same in the plan without budgets, which is always enough.
         works: whether there is a plan for a problem.
+        fixed: how the fleet works, as the beginning of a sentence, where it can in no other way.
     """
     over = spent > problem.budget_j
     over_fleet = float(spent.sum()) > problem.fleet_budget_j
@@ -137,10 +121,10 @@ def refusal(
         takes = _takes(idle_j.sum(), spent.sum(), problem.fleet_budget_j)
         said.append(f"the fleet {takes} and fleet_budget_j is {problem.fleet_budget_j:g}")
     below = "; a budget is below what idling takes" if idles else ""
-    if not idles and not InnerSolver(problem).lanes.single:
+    if not (idles or fixed or InnerSolver(problem).lanes.single):
         below = "; none was found that takes less, which is no proof where speeds have steps"
     return InfeasibleError(
-        f"energy budget: in {problem.rounds:g} rounds {'; '.join(said)}{below}",
+        f"energy budget: {fixed}in {problem.rounds:g} rounds {'; '.join(said)}{below}",
         constraint="energy budget",
         devices=[problem.devices[i] for i in np.flatnonzero(over)] or problem.devices,
         remedies=[remedy] if remedy else [],
@@ -162,7 +146,7 @@ def _enough(
     budget, texts = problem.budget_j, []
     rows = np.flatnonzero(over)
     if rows.size:
-        least = np.array([max(outwards(float(used[i])), problem.budget_j[i]) for i in rows])
+        least = np.array([outwards(float(max(used[i], problem.budget_j[i]))) for i in rows])
         budget = budget.copy()
         alike = bool((budget == budget[0]).all())
         if alike or rows.size > NAMED:
@@ -178,7 +162,7 @@ def _enough(
             budget[rows] = least
     fleet_j = problem.fleet_budget_j
     if over_fleet:
-        fleet_j = max(outwards(float(used.sum())), fleet_j)
+        fleet_j = outwards(max(float(used.sum()), fleet_j))
         texts.append(f"fleet_budget_j of at least {fleet_j:g}")
     changed = msgspec.structs.replace(problem, budget_j=budget, fleet_budget_j=fleet_j)
     return changed, " together with ".join(texts)

@@ -4,6 +4,7 @@
 * :func:`require_reachable_error`  checks the learning constraint alone, in no time
 * :func:`require_feasible`  the leanest plan in real numbers of samples, or the error
 * :func:`refusal`           the error for a problem without a plan, with the remedies
+* :func:`refusal_with`      the same with remedies that are known already
 """
 
 from __future__ import annotations
@@ -87,14 +88,21 @@ def refusal(
         also: what a remedy must reach besides a plan in whole samples.
     """
     found = remedies(problem, synthetic_value, also=also)
-    constraint, devices, what = _cause(problem, synthetic_value, found)
+    return refusal_with(problem, found, synthetic_value)
+
+
+def refusal_with(
+    problem: FimiProblem, found: Remedies, synthetic_value: float = 1.0
+) -> InfeasibleError:
+    """The error for a problem without a plan whose remedies are known already."""
+    constraint, devices, what = _cause(problem, synthetic_value)
     if synthetic_value < 1.0:
         what += f"; a synthetic sample counts as {synthetic_value:g} real ones (synthetic_value)"
     return InfeasibleError(
         f"{constraint}: {what}",
         constraint=constraint,
         devices=devices,
-        remedies=found.texts,
+        remedies=[remedy.text for remedy in found.each],
         smallest_t_max_s=None if found.extra_s is None else problem.t_max_s + found.extra_s,
         smallest_error_max=found.error_max,
         bandwidth_needed_hz=found.bandwidth_hz,
@@ -103,9 +111,7 @@ def refusal(
     )
 
 
-def _cause(
-    problem: FimiProblem, value: float, found: Remedies
-) -> tuple[Constraint, tuple[str, ...], str]:
+def _cause(problem: FimiProblem, value: float) -> tuple[Constraint, tuple[str, ...], str]:
     """The constraint that cannot be met, the devices that it concerns, and the words."""
     fleet = FullSpeed(problem, value)
     most = problem.local_samples + problem.generated_max

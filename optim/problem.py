@@ -1,8 +1,6 @@
 """FIMI's problem (P1) as arrays over devices, docs/model.md (12).
 
 * :class:`FimiProblem`     everything a plan depends on, checked; SI units, shape (I,) per device
-* :func:`from_boards`      the problem for a fleet of calibrated boards
-* :func:`downlink_rates_bps`  the rates at which they receive, checked
 * :func:`tfl`              the same fleet without synthetic data and without a learning constraint
 * :class:`InfeasibleError` no plan exists: because of which constraint and devices; what would help
 """
@@ -10,7 +8,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -18,13 +16,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from fimi.energy.cost_model import (
-    Array,
-    BoardModel,
-    ComputeModel,
-    speed_hz,
-    steps_out_of_order,
-)
+from fimi.energy.cost_model import Array, steps_out_of_order
 from fimi.energy.units import doubt, hint, reason, refusal
 from fimi.errors import InputError, NoPlanError
 from fimi.optim.learning_curve import LearningCurve
@@ -48,20 +40,6 @@ _POSITIVE = (
     "worth_scale",
     "worth_exponent",
 )
-_OF_COMPUTE = (
-    "cycles_per_sample",
-    "capacitance_w_per_hz3",
-    "active_power_w",
-    "linear_power_w_per_hz",
-)
-_OF_LINK = (
-    "channel_gain",
-    "noise_density_w_per_hz",
-    "transmit_power_max_w",
-    "receive_power_w",
-    "electronics_power_w",
-    "energy_per_bit_j",
-)
 _NON_NEGATIVE = (
     "active_power_w",
     "linear_power_w_per_hz",
@@ -75,7 +53,7 @@ _NON_NEGATIVE = (
     "synthetic_j",
 )
 _LIMITS = ("rate_cap_bps", "downlink_rate_bps", "budget_j")
-_SMALLEST, _LARGEST = 1e-40, 1e40
+SMALLEST, LARGEST = 1e-40, 1e40
 """Limits of any quantity but 0: far beyond hardware, and far enough from the limits of a double for
 every product of the model. A value outside is a mistake of units."""
 _SAMPLES_MAX = 1e15
@@ -339,15 +317,15 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
             )
         values = np.array(np.broadcast_to(given, (count,)))
         positive = field in _POSITIVE or field in _LIMITS
-        most = _MOST.get(field, _LARGEST)
-        good = (values >= _SMALLEST) & (values <= most) | (values == 0.0) & (not positive)
+        most = _MOST.get(field, LARGEST)
+        good = (values >= SMALLEST) & (values <= most) | (values == 0.0) & (not positive)
         good |= (values == math.inf) & (field in _LIMITS)
         if not good.all():
             i = int(np.flatnonzero(~good)[0])
             need = "greater than 0" if positive else "0 or more"
             raise ProblemError(
                 f"device {self.devices[i]!r}: {field} is {values[i]:.6g}; "
-                f"it must be a finite number, {need} ({_SMALLEST:g} to {most:g}, SI units)"
+                f"it must be a finite number, {need} ({SMALLEST:g} to {most:g}, SI units)"
                 + _advice(field, float(values[i]))
             )
         if field == "channel_gain" and (values > 1.0).any():
@@ -376,21 +354,21 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
     def _check_scalars(self) -> None:
         if not (1 <= self.epochs <= _SAMPLES_MAX and self.epochs == int(self.epochs)):
             raise ProblemError(f"epochs is {self.epochs}; it must be a whole number, 1 or more")
-        if not _SMALLEST <= self.bandwidth_hz <= _LARGEST:
+        if not SMALLEST <= self.bandwidth_hz <= LARGEST:
             raise ProblemError(f"bandwidth_hz is {self.bandwidth_hz}; it must be finite, above 0")
-        if not (_SMALLEST <= self.error_max <= _LARGEST or self.error_max == math.inf):
+        if not (SMALLEST <= self.error_max <= LARGEST or self.error_max == math.inf):
             raise ProblemError(
                 f"error_max is {self.error_max}; it must be above 0 (inf: no learning constraint)"
             )
-        if not _SMALLEST <= self.rounds <= _LARGEST:
+        if not SMALLEST <= self.rounds <= LARGEST:
             raise ProblemError(
                 f"rounds is {self.rounds}; it must be a finite number, greater than 0: the rounds "
                 "of the whole run"
             )
-        if not (_SMALLEST <= self.fleet_budget_j <= _LARGEST or self.fleet_budget_j == math.inf):
+        if not (SMALLEST <= self.fleet_budget_j <= LARGEST or self.fleet_budget_j == math.inf):
             raise ProblemError(
                 f"fleet_budget_j is {self.fleet_budget_j}; it must be greater than 0 "
-                f"({_SMALLEST:g} to {_LARGEST:g} J, or inf: no limit), the most board energy of "
+                f"({SMALLEST:g} to {LARGEST:g} J, or inf: no limit), the most board energy of "
                 "all devices in all rounds"
             )
         if self.curve is None and math.isfinite(self.error_max):
@@ -448,157 +426,13 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
             raise ProblemError(f"beaten_names: {len(beaten)} entries for {count} devices")
         self._set("beaten_names", tuple(tuple(row) for row in beaten))
         for i, row in enumerate(self.step_power_w):
-            wrong = [k for k, watts in enumerate(row) if not 0.0 <= watts <= _LARGEST]
+            wrong = [k for k, watts in enumerate(row) if not 0.0 <= watts <= LARGEST]
             if wrong:
                 raise ProblemError(
                     f"device {self.devices[i]!r}: step_power_w is {row[wrong[0]]:g} W at "
                     f"{steps[i][wrong[0]]:.6g} Hz; it must be a finite power above idle, 0 W or "
                     "more"
                 )
-
-
-def from_boards(
-    boards: Mapping[str, BoardModel],
-    *,
-    local_counts: Mapping[str, Sequence[int]],
-    epochs: int,
-    deadline_s: float,
-    upload_bits: float,
-    download_bits: float,
-    bandwidth_hz: float,
-    generated_max: Array | float,
-    error_max: float = math.inf,
-    curve: LearningCurve | None = None,
-    weights: Array | None = None,
-    objective: Objective = "board",
-    rounds: float = 1.0,
-    synthetic_bits: float = 0.0,
-    budget_j: Array | float = math.inf,
-    fleet_budget_j: float = math.inf,
-) -> FimiProblem:
-    """The problem for a fleet of boards, in the order in which ``boards`` names them.
-
-    Args:
-        boards: cost parameters per device.
-        local_counts: samples per class, per device.
-        epochs: E.
-        deadline_s: T_max of a round, from the start of the model's download.
-        upload_bits: S.
-        download_bits: size of the global model; its download time is subtracted from ``t_max_s``.
-        bandwidth_hz: B.
-        generated_max: D_gen_max, (I,) or one for all.
-        error_max: Δ_max.
-        curve: Δ(D).
-        weights: w; equal if ``None``.
-        objective: which energy to make least.
-        rounds: number of rounds of the run.
-        synthetic_bits: size of one synthetic sample on its way to a device.
-        budget_j: most board energy of a device in the run, (I,) or one for all.
-        fleet_budget_j: the same for the fleet.
-
-    Raises:
-        ProblemError: a value is impossible.
-        InfeasibleError: a device cannot even receive the model before the deadline.
-    """
-    devices = tuple(boards)
-    missing = [device for device in devices if device not in local_counts]
-    if missing:
-        raise ProblemError(f"local_counts: nothing for {named(missing)}")
-    compute = [board.compute for board in boards.values()]
-    links = [board.link for board in boards.values()]
-    rate = downlink_rates_bps(boards)
-    with np.errstate(all="ignore"):  # What is no number is refused with the problem.
-        download_s = download_bits / rate
-    if math.isfinite(deadline_s) and devices and (download_s >= deadline_s).any():
-        late = [d for d, s in zip(devices, download_s, strict=True) if s >= deadline_s]
-        worst = float(download_s.max())
-        raise InfeasibleError(
-            f"deadline: {named(late)} cannot receive the model within {deadline_s:.4g} s "
-            f"(it takes {worst:.4g} s); a round must last longer than that",
-            constraint="deadline",
-            devices=late,
-        )
-    measured = [_points(c) for c in compute]
-    points = [row for row, _ in measured]
-    steps = tuple(
-        tuple(speed for speed, _, _ in row) or c.frequency_steps_hz
-        for c, row in zip(compute, points, strict=True)
-    )
-    limits = [
-        (s[0], s[-1]) if s else (c.frequency_min_hz, c.frequency_max_hz)
-        for c, s in zip(compute, steps, strict=True)
-    ]
-    idle_w = _column(board.idle_power_w for board in boards.values())
-    receive_w = _column(link.receive_power_w for link in links)
-    with np.errstate(all="ignore"):
-        synthetic_j = (idle_w + receive_w) * synthetic_bits / rate
-    return FimiProblem(
-        devices=devices,
-        local_counts=np.asarray([list(local_counts[d]) for d in devices], dtype=np.int64),
-        epochs=epochs,
-        frequency_min_hz=_column(low for low, _ in limits),
-        frequency_max_hz=_column(high for _, high in limits),
-        frequency_steps_hz=steps,
-        step_power_w=tuple(tuple(watts for _, watts, _ in row) for row in points),
-        step_names=tuple(tuple(name for _, _, name in row) for row in points),
-        beaten_names=tuple(beaten for _, beaten in measured),
-        rate_cap_bps=_column(
-            math.inf if link.rate_cap_bps is None else link.rate_cap_bps for link in links
-        ),
-        power_settable=np.array([link.power_settable for link in links]),
-        idle_power_w=idle_w,
-        receive_s=download_s,
-        downlink_rate_bps=rate,
-        synthetic_j=synthetic_j,
-        rounds=rounds,
-        objective=objective,
-        budget_j=np.asarray(budget_j, float),
-        fleet_budget_j=fleet_budget_j,
-        payload_bits=np.full(len(devices), float(upload_bits)),
-        t_max_s=deadline_s - download_s,
-        bandwidth_hz=bandwidth_hz,
-        generated_max=np.asarray(generated_max, float),
-        error_max=error_max,
-        curve=curve,
-        weights=np.zeros(0) if weights is None else np.asarray(weights, float),
-        **{name: _column(getattr(c, name) for c in compute) for name in _OF_COMPUTE},
-        **{name: _column(getattr(link, name) for link in links) for name in _OF_LINK},
-    )
-
-
-def downlink_rates_bps(boards: Mapping[str, BoardModel]) -> Array:
-    """The rates at which boards receive, bit/s, (I,).
-
-    Raises:
-        ProblemError: a rate is not above 0; names the device.
-    """
-    rates = {device: board.link.downlink_rate_bps for device, board in boards.items()}
-    for device, rate in rates.items():
-        if not rate >= _SMALLEST:
-            raise ProblemError(
-                f"device {device!r}: downlink_rate_bps is {rate:g}; it must be greater than 0 "
-                f"({_SMALLEST:g} bit/s or more; inf: receiving takes no time)"
-            )
-    return _column(rates.values())
-
-
-def _points(
-    compute: ComputeModel,
-) -> tuple[list[tuple[float, float, str]], tuple[str, ...]]:
-    """Speed, Hz, power, W, and name of the measured points by speed; of equals the thriftiest.
-
-    Returns:
-        These points, and the names of the others in ascending speed.
-    """
-    by_speed: dict[float, tuple[float, float, str]] = {}
-    beaten = []
-    for point in sorted(compute.points, key=lambda point: point.power_w):
-        speed = speed_hz(compute, point)
-        if speed in by_speed:
-            beaten.append((speed, point.name))
-        by_speed.setdefault(speed, (speed, point.power_w, point.name))
-    names = tuple(name for _, name in sorted(beaten, key=lambda each: each[0]))
-    return [by_speed[speed] for speed in sorted(by_speed)], names
 
 
 def _advice(field: str, value: float) -> str:
@@ -622,10 +456,6 @@ def tfl(problem: FimiProblem) -> FimiProblem:
     return msgspec.structs.replace(
         problem, generated_max=np.zeros(problem.size), error_max=math.inf
     )
-
-
-def _column(values: Iterable[float]) -> Array:
-    return np.fromiter(values, dtype=float)
 
 
 def _frozen(values: Array) -> Array:

@@ -19,6 +19,7 @@ from msgspec import Meta, Struct
 
 from fimi.energy.cost_model import Array
 from fimi.energy.units import hint
+from fimi.optim.board_problem import downlink_rates_bps, from_boards
 from fimi.optim.doubts import check_units
 from fimi.optim.file_devices import Device, board
 from fimi.optim.learning_curve import LearningCurve
@@ -28,9 +29,8 @@ from fimi.optim.problem import (
     InfeasibleError,
     Objective,
     ProblemError,
-    downlink_rates_bps,
-    from_boards,
 )
+from fimi.optim.rounds_defaults import ROUNDS_SCALE, ROUNDS_SENSITIVITY
 from fimi.optim.wording import named
 
 if sys.version_info >= (3, 11):
@@ -38,7 +38,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-EXAMPLE = """\
+EXAMPLE = f"""\
 # A planning problem for: fimi optimise problem.toml
 # SI units: Hz, s, W, J, bit, cycles. Defaults are shown where a key may be left out.
 
@@ -65,8 +65,8 @@ beta = 0.93
 delta0 = 0.027
 
 [rounds]                # rounds to accuracy a = scale * ln(1/(1-a)) * exp(sensitivity * error)
-scale = 0.36
-sensitivity = 19.4
+scale = {ROUNDS_SCALE}
+sensitivity = {ROUNDS_SENSITIVITY}
 
 [[device]]
 id = "pi"               # with count > 1: pi-1, pi-2, ...
@@ -132,8 +132,8 @@ class Shared(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class Rounds(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[rounds]``."""
 
-    scale: float = 0.36
-    sensitivity: float = 19.4
+    scale: float = ROUNDS_SCALE
+    sensitivity: float = ROUNDS_SENSITIVITY
 
 
 class ProblemFile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -1,5 +1,8 @@
 """How energy depends on the limits: the same problem planned over a range of one or more of them.
 
+A point is planned by dual decomposition, in real numbers, and keeps the budgets of joules. Where no
+such plan is found the planner is asked: it plans in whole samples, or says what would be enough.
+
 * :data:`PARAMETERS`  the parameters that can be varied
 * :func:`vary`        a problem with one of them changed
 * :func:`sweep`       certified plans over every combination of values
@@ -16,15 +19,21 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from fimi.energy.cost_model import Array
+from fimi.optim import planner
+from fimi.optim.budget_advice import below_idling
+from fimi.optim.budgets import BudgetedOptimum, keep_budgets
 from fimi.optim.inner import InnerSolver
-from fimi.optim.joint import JointSolution, prices_of, solve
+from fimi.optim.joint import prices_of, solve
 from fimi.optim.lanes import EnergyWeights
-from fimi.optim.plans import gap_percent
+from fimi.optim.plans import Certified
 from fimi.optim.prices import Prices
 from fimi.optim.problem import FimiProblem, InfeasibleError, Objective, ProblemError
-from fimi.optim.spending import over_s
+from fimi.optim.spending import limited, over_s
 
 _VALUES_MAX = 10_000
+_WITHIN = 1.0 - 2e-5
+"""Budgets are kept to 2e-5: aimed at so much below them, what is used is not above."""
 
 
 class SweepPoint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -34,7 +43,7 @@ class SweepPoint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         values: values of the parameters that were varied.
         feasible: whether any plan exists.
         energy_j: the objective in one round of the fleet, J; ``None`` if infeasible.
-        bound_j: certified lower bound on it.
+        bound_j: certified lower bound on it: no plan that keeps the budgets takes less.
         gap_percent: gap between the two, percent of the bound; infinite for a bound of 0.
         board_j: board energy of the same plan, J.
         board_bound_j: no plan takes less board energy.
@@ -70,6 +79,8 @@ def sweep(
 ) -> tuple[SweepPoint, ...]:
     """Plans over every combination of values, by dual decomposition, in real numbers.
 
+    They keep the budgets of joules.
+
     Args:
         problem: the problem to vary.
         ranges: values of each parameter; see :data:`PARAMETERS`.
@@ -88,7 +99,7 @@ def sweep(
             if name in values:
                 changed = vary(changed, name, values[name], seed=seed)
         try:
-            solution = solve(InnerSolver(changed), start=prices.get(changed.objective))
+            energies, samples = _planned(changed, prices, seed)
         except InfeasibleError as error:
             points.append(
                 SweepPoint(
@@ -96,14 +107,12 @@ def sweep(
                 )
             )
             continue
-        prices[changed.objective] = prices_of(solution)
-        samples = solution.evaluation.compute.samples[0]
         mean = changed.error(samples)
         points.append(
             SweepPoint(
                 values=values,
                 feasible=True,
-                **_energies(changed, solution, prices),
+                **_by_name(changed.objective, energies),
                 error=mean if math.isfinite(mean) else None,
                 synthetic_samples=float((samples - changed.local_samples).sum()),
             )
@@ -111,10 +120,49 @@ def sweep(
     return tuple(points)
 
 
+Energies = dict[Objective, Certified]
+
+
+def _planned(
+    problem: FimiProblem, prices: dict[Objective, Prices], seed: int
+) -> tuple[Energies, Array]:
+    """Both energies of the plan of one point, and its samples, (I,).
+
+    ``prices`` are those of plans for each energy, which this one begins at and puts there.
+
+    Raises:
+        InfeasibleError: no plan meets the limits; what the planner says of it.
+    """
+    kept = _in_real_numbers(problem, prices.get(problem.objective))
+    if kept is None:
+        found = planner.plan(problem, seed=seed)
+        samples = np.array([share.samples for share in found.devices], float)
+        return {"board": found.board, "dynamic": found.dynamic}, samples
+    prices[problem.objective] = prices_of(kept.solution)
+    return _energies(problem, kept, prices), kept.solution.evaluation.compute.samples[0]
+
+
+def _in_real_numbers(problem: FimiProblem, start: Prices | None) -> BudgetedOptimum | None:
+    """The optimum in real numbers; ``None`` if there are budgets and none was found in them.
+
+    Raises:
+        InfeasibleError: no plan meets the limits of a problem without budgets.
+    """
+    if not limited(problem):
+        return keep_budgets(problem, start=start)
+    if below_idling(problem):
+        return None
+    try:
+        kept = keep_budgets(problem, start=start, tightened=_WITHIN)
+    except InfeasibleError:  # with remedies that do not know the budgets
+        return None
+    return kept if kept.holds else None
+
+
 def _energies(
-    problem: FimiProblem, solution: JointSolution, prices: dict[Objective, Prices]
-) -> dict[str, Any]:
-    """Both energies of a plan with their bounds and gaps, by the names of :class:`SweepPoint`.
+    problem: FimiProblem, kept: BudgetedOptimum, prices: dict[Objective, Prices]
+) -> Energies:
+    """Both energies of an optimum with their bounds; that of the objective knows the budgets.
 
     ``prices`` are those of plans for each energy; those of the energy that is not the objective are
     put there.
@@ -123,24 +171,27 @@ def _energies(
     inner = InnerSolver(problem, EnergyWeights.of(problem, other))
     least = solve(inner, start=prices.get(other, prices[problem.objective]))
     prices[other] = prices_of(least)
-    found = solution.evaluation
+    found = kept.solution.evaluation
     compute, upload = found.compute, found.upload
     round_s = over_s(problem, compute.time_s, upload.time_s, found.round_s)
     other_j = inner.objective_j(compute.energy_j, upload.energy_j, compute.samples, round_s)
-    pairs = {
-        problem.objective: (solution.energy_j, solution.bound_j),
-        other: (float(other_j[0]), least.bound_j),
+    return {
+        problem.objective: Certified(
+            energy_j=kept.energy_j(problem), bound_j=max(kept.bound_j, 0.0)
+        ),
+        other: Certified(energy_j=float(other_j[0]), bound_j=least.bound_j),
     }
-    energy_j, bound_j = pairs[problem.objective]
-    said: dict[str, Any] = {
-        "energy_j": energy_j,
-        "bound_j": bound_j,
-        "gap_percent": gap_percent(energy_j, bound_j),
-    }
-    for name, (energy_j, bound_j) in pairs.items():
-        said |= {f"{name}_j": energy_j, f"{name}_bound_j": bound_j}
-        said[f"{name}_gap_percent"] = gap_percent(energy_j, bound_j)
-    return said
+
+
+def _by_name(objective: Objective, energies: Energies) -> dict[str, Any]:
+    """Energies with bounds and gaps by the names of :class:`SweepPoint`."""
+    said: dict[str, Any] = {}
+    for name, certified in energies.items():
+        said |= {f"{name}_j": certified.energy_j, f"{name}_bound_j": certified.bound_j}
+        said[f"{name}_gap_percent"] = certified.gap_percent
+    for what in ("bound_j", "gap_percent"):
+        said[what] = said[f"{objective}_{what}"]
+    return said | {"energy_j": said[f"{objective}_j"]}
 
 
 def vary(problem: FimiProblem, name: str, value: float, *, seed: int = 0) -> FimiProblem:
@@ -184,6 +235,13 @@ def _alpha(problem: FimiProblem, value: float, seed: int) -> FimiProblem:
     return msgspec.structs.replace(problem, local_counts=counts)
 
 
+def _budget(problem: FimiProblem, value: float, _: int) -> FimiProblem:
+    """The budget of every device that has one, of all if none has."""
+    held = np.isfinite(problem.budget_j)
+    budget_j = np.where(held | (not held.any()), value, np.inf)
+    return msgspec.structs.replace(problem, budget_j=budget_j)
+
+
 def _replace(field: str) -> Callable[[FimiProblem, float, int], FimiProblem]:
     return lambda problem, value, _: msgspec.structs.replace(problem, **{field: value})
 
@@ -194,9 +252,12 @@ PARAMETERS: dict[str, Callable[[FimiProblem, float, int], FimiProblem]] = {
     "t_max": _replace("t_max_s"),
     "error_max": _replace("error_max"),
     "bandwidth": _replace("bandwidth_hz"),
+    "budget": _budget,
+    "fleet_budget": _replace("fleet_budget_j"),
 }
-"""The parameters: ``t_max`` (s, of every device), ``error_max``, ``bandwidth`` (Hz),
-``devices`` (the first so many), ``alpha`` (of a Dirichlet partition of the same samples)."""
+"""The parameters: ``t_max`` (s, of every device), ``error_max``, ``bandwidth`` (Hz), ``budget`` (J
+in all rounds, of every device that has one, or of all), ``fleet_budget`` (J), ``devices`` (the
+first so many), ``alpha`` (of a Dirichlet partition of the same samples)."""
 
 
 def parse_range(text: str) -> tuple[str, tuple[float, ...]]:

@@ -30,6 +30,7 @@ from fimi.optim.leanest import least_bandwidth
 from fimi.optim.planner import whole_plan
 from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError
 from fimi.optim.roots import root_between
+from fimi.optim.rounds_defaults import ROUNDS_SCALE, ROUNDS_SENSITIVITY
 from fimi.optim.spending import limited, without_budgets
 from fimi.optim.whole import exists
 
@@ -55,8 +56,8 @@ class RoundsModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         sensitivity: c.
     """
 
-    scale: float = 0.36
-    sensitivity: float = 19.4
+    scale: float = ROUNDS_SCALE
+    sensitivity: float = ROUNDS_SENSITIVITY
 
     def __post_init__(self) -> None:
         for field, value in (("scale", self.scale), ("sensitivity", self.sensitivity)):

@@ -22,7 +22,8 @@ from fimi.testbed.commands.shared import EXIT_CONFIG, WordChoice, errors, fail, 
     "sweeps",
     multiple=True,
     metavar="NAME=FROM:TO:COUNT",
-    help="Vary t_max, error_max, bandwidth, devices or alpha; may be given more than once.",
+    help="Vary t_max, error_max, bandwidth, budget, fleet_budget, devices or alpha; may be given "
+    "more than once.",
 )
 @click.option(
     "--target-accuracy",

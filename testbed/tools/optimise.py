@@ -34,11 +34,13 @@ SCOPES: dict[Objective, str] = {
     "dynamic": "modelled, compute and upload above idle",
 }
 """Kind and scope of a plan's two energies."""
-UNITS = {"t_max": "s", "bandwidth": "Hz"}
+UNITS = {"t_max": "s", "bandwidth": "Hz", "budget": "J", "fleet_budget": "J"}
 TITLES = {
     "t_max": "T_max",
     "error_max": "Δ_max",
     "bandwidth": "B",
+    "budget": "device budget",
+    "fleet_budget": "fleet budget",
     "devices": "devices",
     "alpha": "Dirichlet α",
 }

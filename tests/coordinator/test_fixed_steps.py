@@ -14,8 +14,9 @@ from fimi.coordinator.fixed_steps import FixedSteps, around, least_synthetic
 from fimi.energy.emulation.boards import fleet
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.optim import planner
+from fimi.optim.board_problem import from_boards
 from fimi.optim.learning_curve import LearningCurve
-from fimi.optim.problem import FimiProblem, InfeasibleError, from_boards, tfl
+from fimi.optim.problem import FimiProblem, InfeasibleError, tfl
 from fimi.optim.unplanned import equal_shares
 
 CURVE = LearningCurve(alpha=5.8, beta=0.93, delta0=0.027)

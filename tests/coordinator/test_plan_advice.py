@@ -77,6 +77,9 @@ CASES: dict[str, dict[str, Any]] = {
     "steps": {"steps": 40, "plan": {"deadline_s": 0.5}},
     "steps and error": {"steps": 40, "plan": {"error_max": 0.05, "synthetic_max": 3}},
     "a fleet's budget": {"plan": {"fleet_budget_j": 9.0}},
+    "unplanned, a battery": {"strategy": "unplanned", "plan": {"device_budget_j": 60.0}},
+    "unplanned, a fleet's budget": {"strategy": "unplanned", "plan": {"fleet_budget_j": 200.0}},
+    "data only, a fleet's budget": {"strategy": "data-only", "plan": {"fleet_budget_j": 290.0}},
     "both budgets": {"plan": {"fleet_budget_j": 9.0, "device_budget_j": 1.0}},
 }
 

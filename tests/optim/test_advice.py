@@ -11,9 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fimi.optim import quality
+from fimi.optim.advice import remedies
+from fimi.optim.budget_advice import with_budgets
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import plan
 from fimi.optim.problem import FimiProblem, InfeasibleError
+from fimi.optim.spending import limited
 from fimi.optim.target import choose
 from fimi.optim.whole import exists
 from tests.optim.remedies import followed, tightened
@@ -46,6 +49,24 @@ def test_remedies_of_random_fleets(seed: int, size: int) -> None:
         holds(changed)
     if problem.curve is None or problem.error_budget > 0:
         assert remedies or (problem.local_samples + problem.generated_max < 1).any()
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4))
+@settings(max_examples=20, deadline=None)
+def test_a_remedy_carries_the_problem_that_its_words_make(seed: int, size: int) -> None:
+    """Alone, and together with the budgets that a plan of so many joules needs."""
+    problem = tightened(seed, size, budgets=True)
+    if exists(problem):
+        return
+    used = np.maximum(np.minimum(problem.budget_j, 100.0) * 1.2345678, 3.3333333)
+    for remedy in remedies(problem).each:
+        more = with_budgets(remedy, lambda _: False, lambda _: used) if limited(problem) else remedy
+        for each in (remedy, more):
+            ((words, changed),) = followed(problem, f"; feasible with {each.text}")
+            assert words == each.text
+            for field in FimiProblem.__struct_fields__:
+                one, other = getattr(each.changed, field), getattr(changed, field)
+                assert np.array_equal(one, other) if isinstance(one, np.ndarray) else one == other
 
 
 def test_an_error_limit_above_1_is_left_out(fleet: Any) -> None:

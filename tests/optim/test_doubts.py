@@ -22,9 +22,10 @@ from fimi.energy.cost_model import (
     LinkModel,
 )
 from fimi.optim import ask, problem_file
+from fimi.optim.board_problem import from_boards
 from fimi.optim.doubts import check_units, doubts, never_chosen
 from fimi.optim.learning_curve import LearningCurve
-from fimi.optim.problem import ProblemError, from_boards
+from fimi.optim.problem import ProblemError
 from tests.optim.truth_problems import planted
 
 BOARD = BoardModel(

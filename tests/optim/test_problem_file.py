@@ -14,12 +14,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fimi.coordinator.settings import PlanSettings
 from fimi.energy.cost_model import BoardModel, ComputeModel, LinkModel
 from fimi.energy.host_profile import HostProfile
 from fimi.optim import file_devices
+from fimi.optim.board_problem import from_boards
 from fimi.optim.learning_curve import LearningCurve
-from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError, from_boards
+from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError
 from fimi.optim.problem_file import EXAMPLE, Shared, read
+from fimi.optim.target import RoundsModel
 from tests.compute_points import measured
 
 COMPUTE = ComputeModel(
@@ -375,3 +378,16 @@ class TestErrors:
             read(
                 write(tmp_path, SHARED, DEVICE | {"id": "pi", "count": 2}, DEVICE | {"id": "pi-1"})
             )
+
+
+def test_rounds_to_an_accuracy_have_the_same_defaults_everywhere(tmp_path: Path) -> None:
+    path = tmp_path / "problem.toml"
+    rounds = "[rounds]" + EXAMPLE.partition("[rounds]")[2].partition("[[device]]")[0]
+    texts = EXAMPLE, EXAMPLE.replace(rounds, "")
+    expected = msgspec.structs.asdict(RoundsModel())
+    for text in texts:
+        path.write_text(text, encoding="utf-8")
+        assert msgspec.structs.asdict(read(path)[1].rounds) == expected
+    plan = PlanSettings()
+    assert {"scale": plan.rounds_scale, "sensitivity": plan.rounds_sensitivity} == expected
+    assert texts[0] != texts[1]

@@ -16,9 +16,10 @@ from fimi.energy.emulation.board import Disturbance, EmulatedBoard, VirtualBoard
 from fimi.energy.emulation.boards import BoardDeclaration, RadioKind, fleet
 from fimi.energy.emulation.physical_board import PhysicalBoard, Surroundings
 from fimi.energy.ledger import Ledger
+from fimi.optim.board_problem import from_boards
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import DeviceShare, plan
-from fimi.optim.problem import FimiProblem, Objective, from_boards
+from fimi.optim.problem import FimiProblem, Objective
 
 DEADLINE_S = 900.0
 BITS = 8.0 * 545_000
