@@ -147,6 +147,10 @@ class Adaptation:
         """New cost parameters of every device that has reported; they are in force from now on."""
         for device, seen in self._seen.items():
             self._boards[device] = refit(self._first[device], tuple(seen))
+        return self.keep()
+
+    def keep(self) -> dict[str, BoardModel]:
+        """The cost parameters in force, as they are; a new window begins as after a refit."""
         self._since, self._rounds_since = {}, 0
         return dict(self._boards)
 

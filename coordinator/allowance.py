@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 
 from fimi.coordinator.settings import PlanSettings
+from fimi.energy.cost_model import Array
 from fimi.optim.problem import FimiProblem, InfeasibleError
 from fimi.optim.wording import listed
 from fimi.record.results import DeviceRound, RoundResult
@@ -92,28 +93,49 @@ def remaining(
 
 
 def too_small(
-    left: FimiProblem, whole: FimiProblem, devices: Sequence[str], rounds: int
+    left: FimiProblem,
+    whole: FimiProblem,
+    devices: Sequence[str],
+    rounds: int,
+    *,
+    received_j: Array,
+    last: Sequence[RoundResult] = (),
 ) -> InfeasibleError:
     """The error where no plan for the rounds that are left was found.
 
     Args:
-        left: the problem of these rounds.
+        left: the problem of these rounds, from :func:`remaining`.
         whole: that of the whole run.
         devices: whose budgets are too small.
         rounds: how many are left.
+        received_j: what receiving the synthetic batches took, (I,).
+        last: rounds that tell what one takes by the plan in force; none where that is not known.
     """
-    limits = zip(left.devices, left.budget_j, whole.budget_j, strict=True)
+    mean_j = {device: joules / len(last) for device, joules in taken_j(last).items()}
+
+    def clause(whose: str, of_round_j: float, rest_j: float, budget_j: float) -> str:
+        takes = f"takes about {rounds * of_round_j:.4g} J and " if last else ""
+        return f"{whose} {takes}has {max(rest_j, 0.0):.4g} of {budget_j:g} J left"
+
     said = [
-        f"{device} has {rest_j:.4g} of {budget_j:g} J left"
-        for device, rest_j, budget_j in limits
+        clause(device, mean_j.get(device, 0.0), rest_j, budget_j)
+        for device, rest_j, budget_j in zip(
+            left.devices, left.budget_j - received_j, whole.budget_j, strict=True
+        )
         if device in devices and math.isfinite(budget_j)
     ]
     clauses = [listed(said)] if said else []
     if math.isfinite(whole.fleet_budget_j):
-        clauses.append(f"{FLEET} has {left.fleet_budget_j:.4g} of {whole.fleet_budget_j:g} J left")
+        fleet_left_j = left.fleet_budget_j - float(received_j.sum())
+        of_round_j = math.fsum(mean_j.values())
+        clauses.append(clause(FLEET, of_round_j, fleet_left_j, whole.fleet_budget_j))
+    count = len(last)
+    like = (
+        f"if they are as the last {f'{count} were' if count > 1 else 'one was'}, " if last else ""
+    )
     return InfeasibleError(
         f"energy budget: no plan was found for the {rounds} round{'' if rounds == 1 else 's'} "
-        f"left: {'; '.join(clauses)}",
+        f"left: {like}{'; '.join(clauses)}",
         constraint="energy budget",
         devices=devices,
     )

@@ -22,6 +22,7 @@ from fimi.coordinator.patience import Grace, Reminder
 from fimi.energy.cost_model import download_cost
 from fimi.learning.data.partition_summary import summarise
 from fimi.messaging.messages import DevicePlan, PlanApplied, Profile, SyntheticBatch
+from fimi.optim.categories import fill
 from fimi.optim.planner import Plan
 from fimi.record.events import Awaiting, Prepared
 from fimi.record.results import Preparation
@@ -118,8 +119,13 @@ class DevicePlans:
 
     @property
     def delivered(self) -> dict[str, tuple[int, ...]]:
-        """Synthetic images per class that each device holds."""
-        return {device: plan.synthetic_counts for device, plan in self.devices.items()}
+        """Synthetic images per class that each device holds; unlabelled ones spread evenly."""
+        return {
+            device: fill([0] * len(plan.synthetic_counts), plan.unlabelled)
+            if plan.unlabelled
+            else plan.synthetic_counts
+            for device, plan in self.devices.items()
+        }
 
     def ready(self) -> dict[str, DevicePlan]:
         """Plans of the devices that are online and follow theirs."""

@@ -231,6 +231,7 @@ class Coordinator:
         self._graphs_offer: Offer | None = None
         # What there is only once the run has come so far:
         self._plan: Plan | None = None
+        self._unreplaced: Plan | None = None  # in force when none was found for the budgets
         self._plans: DevicePlans | None = None
         self._rounds: TrainingRounds | None = None
         self._newcomers: Newcomers | None = None
@@ -497,28 +498,39 @@ class Coordinator:
     def _adapt(self, number: int, plans: DevicePlans, rounds: TrainingRounds) -> None:
         """Where predictions have drifted: fit the boards again, and plan again for the same data.
 
-        So, too, where a budget will not last for the rounds that are left.
+        So, too, where a budget will not last for the rounds that are left; boards are kept as they
+        are under a strategy whose drifts say nothing of them.
 
         A fleet for which there is no plan any more keeps the one it has, with new predictions.
+        Where the budgets are the reason, only drifts make it try again while that plan is in force.
         """
         adaptation = rounds.adaptation
         if adaptation is None or self._plan is None:
             return
-        drifts, short = adaptation.drifted(), self._short(plans, rounds, adaptation.lately)
+        # the prediction has every unlabelled image kept: being off says nothing of the board
+        refits = not self._context.strategy.unlabelled
+        lately = adaptation.lately
+        drifts = adaptation.drifted() if refits else {}
+        if self._plan is self._unreplaced and not drifts:
+            return
+        short = self._short(plans, rounds, lately)
         if not (drifts or short):
             return
-        if self._context.strategy.unlabelled:
-            return  # the prediction has every image kept: being off says nothing of the board
-        boards = adaptation.refit()
+        boards = adaptation.refit() if refits else adaptation.keep()
         profiles = adaptation.profiles(plans.members)
         energy_j, reason = None, ""
         try:
-            self._plan = self._planner.replan(profiles, plans.delivered, self._plan, rounds.results)
+            self._plan = self._planner.replan(
+                profiles, plans.delivered, self._plan, rounds.results, lately
+            )
             energy_j = self._plan.energy_j
         except InfeasibleError as error:
             reason = f"the plan in force stays: {error}"
+            if error.constraint == "energy budget":
+                self._unreplaced = self._plan
         with self._store.together():
-            self._store.write_refit(number, boards, drifts)
+            if refits:
+                self._store.write_refit(number, boards, drifts)
             self._store.write_plan(self._plan)
             self._notify(
                 Refitted(
@@ -528,6 +540,7 @@ class Coordinator:
                     reason=reason,
                     objective=self._plan.objective,
                     short=short,
+                    fitted=refits,
                 )
             )
             plans.change(self._plan, profiles, checkpoint=rounds.checkpoint())

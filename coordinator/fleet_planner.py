@@ -111,6 +111,7 @@ class FleetPlanner:
         delivered: Mapping[str, tuple[int, ...]],
         start: Plan | None,
         results: Sequence[RoundResult] = (),
+        lately: int = 0,
     ) -> Plan:
         """Plan frequency, bandwidth and power again, for the data that devices have.
 
@@ -122,6 +123,7 @@ class FleetPlanner:
             start: the plan in force, or another, to begin the search at; not used if it is one of
                 other devices.
             results: finished rounds.
+            lately: so many of the last ones were run by the plan in force; only for messages.
 
         Raises:
             InfeasibleError: no plan meets the limits any more.
@@ -137,7 +139,7 @@ class FleetPlanner:
             return make_plan(
                 fixed,
                 seed=self._settings.run.seed,
-                settings=replace(self._search(), advise=False),
+                settings=replace(self._search(), advise=False),  # no key sets what is left
                 start=start,
             )
 
@@ -152,8 +154,14 @@ class FleetPlanner:
         except InfeasibleError as error:
             if error.constraint != "energy budget":
                 raise
-            left = count - len(results)
-            raise allowance.too_small(problem, whole, error.devices, left) from error
+            raise allowance.too_small(
+                problem,
+                whole,
+                error.devices,
+                count - len(results),
+                received_j=problem.synthetic_j * [sum(delivered[d]) for d in problem.devices],
+                last=results[len(results) - lately :],
+            ) from error
 
     def _problem(self, profiles: Mapping[str, Profile]) -> FimiProblem:
         return planning.make_problem(

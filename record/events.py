@@ -257,7 +257,7 @@ class Resumed(Event, frozen=True, kw_only=True, tag="resumed"):
 
 
 class Refitted(Event, frozen=True, kw_only=True, tag="refitted"):
-    """Predictions had drifted, or budgets would not last: the boards were fitted again.
+    """Predictions had drifted, or budgets would not last: the fleet was planned again.
 
     Attributes:
         round: after which.
@@ -267,6 +267,7 @@ class Refitted(Event, frozen=True, kw_only=True, tag="refitted"):
         reason: why it does, or empty.
         objective: which energy that is: the one that the plan makes least.
         short: devices whose budgets would not have lasted; "the fleet" for that of the fleet.
+        fitted: whether the boards were fitted again; not where drifts say nothing of them.
     """
 
     round: int
@@ -275,6 +276,7 @@ class Refitted(Event, frozen=True, kw_only=True, tag="refitted"):
     reason: str
     objective: Objective = "dynamic"
     short: tuple[str, ...] = ()
+    fitted: bool = True
 
 
 class Deployed(Event, frozen=True, kw_only=True, tag="deployed"):

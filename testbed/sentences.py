@@ -159,7 +159,8 @@ def _refit(event: Refitted) -> str:
         )
     if event.short:
         causes.append(f"what is left of the budget would not have lasted for {named(event.short)}")
-    said = f"after round {event.round} {', and '.join(causes)}: boards fitted again"
+    fitted = "boards fitted again" if event.fitted else "boards kept as they were"
+    said = f"after round {event.round} {', and '.join(causes)}: {fitted}"
     if event.energy_j is None:
         return f"{said}; {event.reason}"
     return (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 from pathlib import Path
 
 import msgspec
@@ -201,6 +202,39 @@ class TestNewPlans:
         assert "no plan was found for the 9 rounds left: the fleet has" in str(raised.value)
         assert f"of {free_j:g} J left" in str(raised.value)
 
+    def test_what_the_rounds_left_would_take_is_told_as_well(
+        self, profiles: dict[str, Profile]
+    ) -> None:
+        results = rounds(*[tuple(entry(d, 40.0) for d in profiles)] * 5)
+        planner = self.planner(fleet_budget_j=601.0, device_budget_j=201.0)
+        with pytest.raises(InfeasibleError) as raised:
+            planner.replan(profiles, dict.fromkeys(profiles, (0, 0, 0)), None, results, lately=2)
+        assert "left: if they are as the last 2 were, " in str(raised.value)
+        assert "device-0 takes about 200 J and has 1 of 201 J left" in str(raised.value)
+        assert "the fleet takes about 600 J and has 1 of 601 J left" in str(raised.value)
+
+    @pytest.mark.parametrize("budget_j", [0.0, 1e6])
+    def test_remedies_of_other_limits_are_told(
+        self, profiles: dict[str, Profile], budget_j: float
+    ) -> None:
+        planner = self.planner(deadline_s=0.1, fleet_budget_j=budget_j)
+        with pytest.raises(InfeasibleError) as raised:
+            self.used_j(planner, profiles, [])
+        assert raised.value.constraint == "deadline"
+        assert "feasible with" in str(raised.value)
+
+
+def test_receiving_is_no_joule_that_is_left() -> None:
+    results = rounds((entry("a", 12.0), entry("b", 30.0)))
+    left = allowance.remaining(PROBLEM, results, 10)
+    error = allowance.too_small(
+        left, PROBLEM, ("a", "b"), 9, received_j=np.array([5.0, 1.0]), last=results
+    )
+    assert "if they are as the last one was, a takes about 108 J and has 83 of 100 J left" in str(
+        error
+    )
+    assert "the fleet takes about 378 J and has 352 of 400 J left" in str(error)
+
 
 def test_a_run_plans_again_where_its_budget_would_not_last(lab: Lab) -> None:
     """The predictions hold by the limit on drift, and the joules do not last all the same."""
@@ -213,3 +247,31 @@ def test_a_run_plans_again_where_its_budget_would_not_last(lab: Lab) -> None:
     lab.run(honest(), rounds=4, plan=tight)
     (refit,) = [event for event in lab.events if isinstance(event, Refitted)]
     assert (refit.round, refit.short, refit.drift_percent) == (3, ("device-1",), {})
+
+
+def test_a_budget_without_a_plan_is_told_once(lab: Lab) -> None:
+    calm = PlanSettings(deadline_s=10.0, iterations=20, refit_percent=1e6, refit_window=2)
+    free = lab.run(honest(), rounds=2, plan=calm)
+    taken_j = math.fsum(allowance.taken_j(free.rounds).values())
+    assert free.plan is not None
+    assert 8 * free.plan.board.energy_j < taken_j  # there is a plan until the boards are fitted
+    lab.path.unlink()
+    budget = msgspec.structs.replace(calm, device_budget_j=1.4 * taken_j)
+    lab.run(honest(), rounds=8, plan=budget)
+    (told,) = [event for event in lab.events if isinstance(event, Refitted)]
+    assert (told.energy_j, told.short) == (None, ("device-1",))
+    assert "rounds left: if they are as the last 2 were, device-1 takes about" in told.reason
+
+
+def test_boards_are_kept_where_drifts_say_nothing_of_them(lab: Lab) -> None:
+    calm = PlanSettings(deadline_s=10.0, iterations=20, error_max=1.0, refit_percent=1.0)
+    free = lab.run(honest(), rounds=4, plan=calm, strategy="semi")
+    taken_j = math.fsum(allowance.taken_j(free.rounds).values())
+    assert not lab.said(Refitted)
+    lab.path.unlink()
+    tight = msgspec.structs.replace(calm, device_budget_j=0.95 * taken_j)
+    lab.run(honest(), rounds=4, plan=tight, strategy="semi")
+    (again,) = [event for event in lab.events if isinstance(event, Refitted)]
+    assert (again.short, again.drift_percent, again.fitted) == (("device-1",), {}, False)
+    with sqlite3.connect(lab.path) as db:
+        assert db.execute("SELECT count(*) FROM refit").fetchone() == (0,)

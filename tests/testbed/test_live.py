@@ -396,3 +396,5 @@ def test_a_refit_is_one_line_in_either_case() -> None:
     assert describe(budget).startswith(
         "after round 4 what is left of the budget would not have lasted for the fleet, a: boards"
     )
+    kept = Refitted(round=4, drift_percent={}, energy_j=45.0, reason="", short=("a",), fitted=False)
+    assert "boards kept as they were, new plan" in describe(kept)
