@@ -47,7 +47,12 @@ def afforded(
     fleet_left_j = problem.fleet_budget_j - float(receiving_j.sum())
     if (left_j <= 0.0).any() or fleet_left_j <= 0.0:
         raise _used_up(problem, receiving_j, solve(without_budgets(problem)))
-    return msgspec.structs.replace(problem, budget_j=left_j, fleet_budget_j=fleet_left_j)
+    return msgspec.structs.replace(
+        problem,
+        budget_j=left_j,
+        fleet_budget_j=fleet_left_j,
+        received_j=problem.received_j + receiving_j,
+    )
 
 
 def _used_up(problem: FimiProblem, receiving_j: Array, unlimited: Plan) -> InfeasibleError:

@@ -63,8 +63,8 @@ def with_budgets(remedy: Remedy, works: Works, unlimited: Unlimited) -> Remedy:
     over_fleet = float(used.sum()) > changed.fleet_budget_j
     if not (over.any() or over_fleet):
         over, over_fleet = np.isfinite(changed.budget_j), math.isfinite(changed.fleet_budget_j)
-    enough, words = _enough(changed, used, over, over_fleet)
-    return Remedy(text=f"{remedy.text} together with {words}", changed=enough)
+    enough = _enough(changed, used, over, over_fleet)
+    return Remedy(text=f"{remedy.text} together with {enough.words}", changed=enough.problem)
 
 
 def below_idling(problem: FimiProblem) -> bool:
@@ -94,7 +94,7 @@ def refusal(
     over_fleet = float(spent.sum()) > problem.fleet_budget_j
     if not (over.any() or over_fleet):  # by rounding only
         over, over_fleet = np.isfinite(problem.budget_j), math.isfinite(problem.fleet_budget_j)
-    remedy = ""
+    found: _Enough | None = None
     idles = below_idling(problem)
     for share, room in (*(() if idles else _TRIES), (1.0, 1.0)):
         used = (spent + share * np.maximum(unlimited - spent, 0.0)) * room
@@ -103,23 +103,21 @@ def refusal(
             used = unlimited
             raised = unlimited > problem.budget_j
             fleet_raised = float(used.sum()) > problem.fleet_budget_j
-        enough, remedy = _enough(problem, used, raised, fleet_raised)
-        needed_j = float(enough.budget_j[raised].max(initial=0.0)) or None
-        if works(enough):
-            over_fleet = fleet_raised
+        enough = _enough(problem, used, raised, fleet_raised)
+        if works(enough.problem):
+            over_fleet, found = fleet_raised, enough
             break
-    else:
-        remedy = ""
-    idle_j = idling_j(problem)
+    received_j = problem.received_j
+    idle_j, spent = idling_j(problem) + received_j, spent + received_j
+    budget_j, fleet_j = problem.budget_j + received_j, _fleet_j(problem)
     causes = [
-        f"{problem.devices[i]} {_takes(idle_j[i], spent[i], problem.budget_j[i])} and has "
-        f"{problem.budget_j[i]:g} J"
+        f"{problem.devices[i]} {_takes(idle_j[i], spent[i], budget_j[i])} and has {budget_j[i]:g} J"
         for i in np.flatnonzero(over)
     ]
     said = [listed(causes)] if causes else []
     if over_fleet:
-        takes = _takes(idle_j.sum(), spent.sum(), problem.fleet_budget_j)
-        said.append(f"the fleet {takes} and fleet_budget_j is {problem.fleet_budget_j:g}")
+        takes = _takes(idle_j.sum(), spent.sum(), fleet_j)
+        said.append(f"the fleet {takes} and fleet_budget_j is {fleet_j:g}")
     below = "; a budget is below what idling takes" if idles else ""
     if not (idles or fixed or InnerSolver(problem).lanes.single):
         below = "; none was found that takes less, which is no proof where speeds have steps"
@@ -127,9 +125,9 @@ def refusal(
         f"energy budget: {fixed}in {problem.rounds:g} rounds {'; '.join(said)}{below}",
         constraint="energy budget",
         devices=[problem.devices[i] for i in np.flatnonzero(over)] or problem.devices,
-        remedies=[remedy] if remedy else [],
-        budget_needed_j=needed_j if remedy else None,
-        fleet_budget_needed_j=enough.fleet_budget_j if remedy and over_fleet else None,
+        remedies=[found.words] if found else [],
+        budget_needed_j=found.budget_j if found else None,
+        fleet_budget_needed_j=found.fleet_budget_j if found else None,
     )
 
 
@@ -139,20 +137,42 @@ def _takes(idle_j: float, spent_j: float, budget_j: float) -> str:
     return f"needs {spent_j:.5g} J"
 
 
-def _enough(
-    problem: FimiProblem, used: Array, over: Flags, over_fleet: bool
-) -> tuple[FimiProblem, str]:
-    """The problem with larger budgets where they are too small, and the remedy in words."""
-    budget, texts = problem.budget_j, []
+class _Enough(msgspec.Struct, frozen=True, kw_only=True):
+    """Budgets that are large enough for a plan.
+
+    Attributes:
+        problem: the problem with them.
+        words: the remedy.
+        budget_j: the largest of those that devices need, as written, J; ``None`` if none does.
+        fleet_budget_j: what the fleet needs, as written, J; ``None`` if it does not.
+    """
+
+    problem: FimiProblem
+    words: str
+    budget_j: float | None
+    fleet_budget_j: float | None
+
+
+def _enough(problem: FimiProblem, used: Array, over: Flags, over_fleet: bool) -> _Enough:
+    """The problem with larger budgets where they are too small, and the remedy in words.
+
+    Args:
+        problem: the problem.
+        used: what each device uses in all rounds, J, (I,).
+        over: whose budgets are raised, (I,).
+        over_fleet: whether that of the fleet is.
+    """
+    received_j = problem.received_j
+    budget, texts, most_j = problem.budget_j + received_j, [], None
     rows = np.flatnonzero(over)
     if rows.size:
-        least = np.array([outwards(float(max(used[i], problem.budget_j[i]))) for i in rows])
-        budget = budget.copy()
-        alike = bool((budget == budget[0]).all())
+        least = np.array([outwards(float(max(used[i] + received_j[i], budget[i]))) for i in rows])
+        most_j = float(least.max())
+        alike = bool(np.allclose(budget, budget[0], rtol=1e-9, atol=0.0))
         if alike or rows.size > NAMED:
             whose = "" if alike else " for every device that has one"
-            texts.append(f"budget_j of at least {least.max():g}{whose}")
-            budget = np.where(np.isfinite(budget), np.maximum(budget, least.max()), budget)
+            texts.append(f"budget_j of at least {most_j:g}{whose}")
+            budget = np.where(np.isfinite(budget), np.maximum(budget, most_j), budget)
         else:
             each = [
                 f"of at least {j:g} for {problem.devices[i]}"
@@ -160,12 +180,25 @@ def _enough(
             ]
             texts.append(f"budget_j {', '.join(each)}")
             budget[rows] = least
-    fleet_j = problem.fleet_budget_j
+    fleet_j, fleet_most_j = problem.fleet_budget_j, None
     if over_fleet:
-        fleet_j = outwards(max(float(used.sum()), fleet_j))
-        texts.append(f"fleet_budget_j of at least {fleet_j:g}")
-    changed = msgspec.structs.replace(problem, budget_j=budget, fleet_budget_j=fleet_j)
-    return changed, " together with ".join(texts)
+        written_j = _fleet_j(problem)
+        fleet_most_j = outwards(max(float((used + received_j).sum()), written_j))
+        fleet_j = fleet_most_j - float(received_j.sum())
+        texts.append(f"fleet_budget_j of at least {fleet_most_j:g}")
+    return _Enough(
+        problem=msgspec.structs.replace(
+            problem, budget_j=budget - received_j, fleet_budget_j=fleet_j
+        ),
+        words=" together with ".join(texts),
+        budget_j=most_j,
+        fleet_budget_j=fleet_most_j,
+    )
+
+
+def _fleet_j(problem: FimiProblem) -> float:
+    """The budget of the fleet as it was written, J."""
+    return problem.fleet_budget_j + float(problem.received_j.sum())
 
 
 def idling_j(problem: FimiProblem) -> Array:

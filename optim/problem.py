@@ -51,6 +51,7 @@ _NON_NEGATIVE = (
     "electronics_power_w",
     "energy_per_bit_j",
     "synthetic_j",
+    "received_j",
 )
 _LIMITS = ("rate_cap_bps", "downlink_rate_bps", "budget_j")
 SMALLEST, LARGEST = 1e-40, 1e40
@@ -170,6 +171,8 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
             chosen as well, up to the largest ``t_max_s`` + ``receive_s``.
         budget_j: (I,), most board energy of a device in all rounds; infinite for none.
         fleet_budget_j: the same for the whole fleet.
+        received_j: (I,), what of the budgets as they were written is taken off already, for
+            receiving data that is given; for messages only, which name the budgets as written.
         worth_scale: g, (I,): D samples teach as much as g D^s samples of the learning curve. It is
             1 unless :mod:`fimi.optim.quality` sets it for synthetic samples of less worth.
         worth_exponent: s, (I,).
@@ -214,6 +217,7 @@ class FimiProblem(Struct, frozen=True, eq=False, forbid_unknown_fields=True, kw_
     objective: Objective = "board"
     budget_j: Array = msgspec.field(default_factory=lambda: np.full(1, np.inf))
     fleet_budget_j: float = math.inf
+    received_j: Array = msgspec.field(default_factory=lambda: np.zeros(1))
     worth_scale: Array = msgspec.field(default_factory=lambda: np.ones(1))
     worth_exponent: Array = msgspec.field(default_factory=lambda: np.ones(1))
 

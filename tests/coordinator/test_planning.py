@@ -378,3 +378,28 @@ def test_a_fleet_planned_on_the_desk_is_the_one_that_the_coordinator_plans(tmp_p
             np.testing.assert_allclose(one, other, rtol=1e-12, err_msg=field)
         else:
             assert one == other, field
+
+
+def test_a_new_plan_keeps_the_unlabelled_images() -> None:
+    fleet_profiles = profiles()
+    found = plan(problem_of(SETTINGS), seed=0, settings=SearchSettings(iterations=20))
+
+    def told(delivered: dict[str, tuple[int, ...]]) -> dict[str, DevicePlan]:
+        return device_plans(
+            found,
+            fleet_profiles,
+            SETTINGS,
+            run="r",
+            model_bytes=MODEL_BYTES,
+            delivered=delivered,
+            batches={},
+            indices={device: index for index, device in enumerate(fleet_profiles)},
+            unlabelled=True,
+        )
+
+    first = told({device: (3, 1, index) for index, device in enumerate(fleet_profiles)})
+    nothing: Any = None  # neither context nor roster is asked
+    plans = DevicePlans(nothing, nothing, MODEL_BYTES, PlanPart(plan=found, devices=first))
+    again = told(plans.delivered)
+    assert [each.unlabelled for each in again.values()] == [4, 5, 6]
+    assert again == first

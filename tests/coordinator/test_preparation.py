@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -19,6 +20,7 @@ from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import plan as make_plan
 from fimi.optim.plans import Plan
 from fimi.optim.problem import FimiProblem, InfeasibleError
+from fimi.optim.spending import plan_spent_j
 
 SAMPLE_J = (0.5, 0.2)
 PROBLEM = FimiProblem(
@@ -135,6 +137,38 @@ def test_it_is_taken_off_the_budgets() -> None:
     assert fleet_j is not None
     enough = msgspec.structs.replace(PROBLEM, fleet_budget_j=fleet_j)
     assert much(afforded(enough, images, much)).energy_j > 0
+
+
+@pytest.mark.parametrize("limit", ["budget_j", "fleet_budget_j"])
+def test_a_budget_is_named_as_it_was_written(limit: str) -> None:
+    counts = np.array([[40, 0], [0, 10]])  # 20 J and 2 J to receive
+    unlimited = planner(with_data(PROBLEM, counts))
+    used_j = plan_spent_j(PROBLEM, unlimited, PROBLEM.local_samples) + np.array([20.0, 2.0])
+
+    def solved(**budgets: Any) -> Plan:
+        problem = msgspec.structs.replace(PROBLEM, **budgets)
+
+        def filled(limits: FimiProblem) -> Plan:
+            return planner(with_data(limits, counts))
+
+        return filled(afforded(problem, counts.sum(axis=1), filled))
+
+    whole_j = used_j[0] if limit == "budget_j" else used_j.sum()
+    written_j = round(0.5 * whole_j)
+    with pytest.raises(InfeasibleError) as raised:
+        solved(**{limit: written_j})
+    named = f"and has {written_j} J" if limit == "budget_j" else f"{limit} is {written_j};"
+    assert named in str(raised.value)
+    enough = {
+        "budget_j": raised.value.budget_needed_j,
+        "fleet_budget_j": raised.value.fleet_budget_needed_j,
+    }
+    needed = {key: joules for key, joules in enough.items() if joules is not None}
+    for key, joules in needed.items():
+        assert f"{key} of at least {joules:g}" in str(raised.value)
+    assert solved(**{limit: written_j} | needed).energy_j > 0
+    with pytest.raises(InfeasibleError):
+        solved(**{limit: needed[limit] - 22.0})  # what receiving takes is part of it
 
 
 def test_nothing_is_added_for_nothing() -> None:
