@@ -1,4 +1,4 @@
-"""Figures beside those of devices: synthetic samples, training on the server, pseudo-labels.
+"""Figures beside those of devices: synthetic samples, server training, pseudo-labels, budgets.
 
 The server's seconds and joules are in no sum of the devices'.
 """
@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from fimi.energy.joules import format_joules
+from fimi.energy.joules import format_energy, format_joules
 from fimi.record.record import RunData
 from fimi.record.results import RoundResult
-from fimi.record.summary import Summary
+from fimi.record.summary import Budget, Summary
 from fimi.report.words import percent, seconds, whole
 
 
@@ -31,8 +31,9 @@ class Extra(Struct, frozen=True, kw_only=True):
 
 
 def extras(run: RunData, summary: Summary) -> tuple[Extra, ...]:
-    """Figures of generation, of training on the server, and of pseudo-labels."""
-    found = (_generation(run), _server(run.rounds, summary), _pseudo_labels(run))
+    """Figures of generation, of training on the server, of pseudo-labels, and of kept budgets."""
+    kept = (_kept(budget) for budget in summary.budgets if budget.is_kept)
+    found = (_generation(run), _server(run.rounds, summary), _pseudo_labels(run), *kept)
     return tuple(extra for extra in found if extra is not None)
 
 
@@ -46,6 +47,17 @@ def server_line(result: RoundResult) -> str:
     if server.error:
         return f"{server.error} (after {seconds(server.seconds)}{energy})"
     return f"server trained on {server.images} images in {seconds(server.seconds)}{energy}{weight}"
+
+
+def _kept(budget: Budget) -> Extra:
+    """A budget that was kept; of the devices' own the one that was nearest to its end."""
+    note = f"of {budget.budget_j:g} J"
+    if budget.devices > 1:
+        note += f", the nearest of {budget.devices} devices"
+    if not budget.whole:
+        note += ", as far as joules are known"
+    value = f"{budget.device or 'the fleet'} took {format_energy(budget.taken)}"
+    return Extra(term="budget", value=value, note=note)
 
 
 def _server(rounds: Sequence[RoundResult], summary: Summary) -> Extra | None:

@@ -16,7 +16,7 @@ from fimi.learning.training.classifier import FileCheck
 from fimi.record.curve import Price
 from fimi.record.planned import PlanHeld
 from fimi.record.record import PlanSummary, RunData
-from fimi.record.summary import Overspent, Summary
+from fimi.record.summary import Budget, Overspent, Summary
 from fimi.record.sums import Compared, Sum
 
 
@@ -65,6 +65,7 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     plan_preparation_j: float | None
     plan_budget_cost_j: float | None
     plan_held: PlanHeld | None
+    budgets: tuple[Budget, ...]
     overspent: tuple[Overspent, ...]
     orthogonality: dict[int, float | None]
     local_error: dict[int, dict[str, float]]
@@ -166,6 +167,7 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         plan_preparation_j=plan.preparation_j,
         plan_budget_cost_j=plan.budget_cost_j,
         plan_held=summary.held,
+        budgets=summary.budgets,
         overspent=summary.overspent,
         orthogonality={each.round: each.orthogonality for each in run.insights},
         local_error={

@@ -110,7 +110,8 @@ def held(found: PlanHeld) -> str:
         said.append(f"{seconds(found.round_s)}, planned {seconds(found.planned_round_s)}")
     if not said:
         return ""
-    return f"mean of {found.rounds} rounds: {'; '.join(said)}"
+    rounds = "1 round" if found.rounds == 1 else f"mean of {found.rounds} rounds"
+    return f"{rounds}: {'; '.join(said)}"
 
 
 def _against(energy: Compared) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
+from fimi.coordinator.checkpoint import PlanPart
+from fimi.coordinator.device_plans import DevicePlans
 from fimi.coordinator.participation import predicted
 from fimi.coordinator.planning import device_plans, make_problem, smallest_deadline_s, with_target
 from fimi.coordinator.settings import BAND_PER_DEVICE_HZ, PlanSettings, RoundSettings
@@ -20,7 +23,7 @@ from fimi.energy.hardware import HardwareDescription
 from fimi.energy.host_profile import HostProfile
 from fimi.energy.meters import MeterDescription
 from fimi.learning.training.trainer import TrainingSettings
-from fimi.messaging.messages import Profile
+from fimi.messaging.messages import DevicePlan, Profile
 from fimi.optim import quality
 from fimi.optim.planner import SearchSettings, plan
 from fimi.optim.problem import FimiProblem, InfeasibleError

@@ -252,6 +252,28 @@ class TestMissing:
             ("", pytest.approx(took["x"] + took["y"]))
         ]
 
+    def test_what_was_taken_of_budgets(self, tmp_path: Path, build: Any) -> None:
+        entries = [build.device_round("x", unread={"idle"}), build.device_round("y")]
+        build.write(tmp_path, names=(), rounds=[build.round_result(1, entries, 0.5)])
+        run = read_run(tmp_path)
+        x_j, y_j = (row.energy.known_j for row in summarise(run).devices)
+        assert x_j is not None
+        assert y_j is not None
+        assert x_j < y_j
+
+        def budgets(**given: float) -> list[tuple[str, object, bool, int]]:
+            config = {**run.info.config, **{f"plan.{key}": each for key, each in given.items()}}
+            info = msgspec.structs.replace(run.info, config=config)
+            found = summarise(msgspec.structs.replace(run, info=info)).budgets
+            assert not any(each.whole for each in found)  # some of the joules of x are not known
+            return [(each.device, each.taken.value_j, each.is_kept, each.devices) for each in found]
+
+        assert budgets() == budgets(device_budget_j=0.0, fleet_budget_j=0.0) == []
+        assert budgets(device_budget_j=y_j, fleet_budget_j=y_j) == [
+            ("", pytest.approx(x_j + y_j), False, 1),
+            ("y", y_j, True, 2),
+        ]
+
     def test_nothing_at_all(self, tmp_path: Path, build: Any) -> None:
         build.write(tmp_path, names=(), rounds=[])
         summary = summarise(read_run(tmp_path))

@@ -58,6 +58,24 @@ def test_a_budget_that_was_not_kept(tmp_path: Path, build: Any) -> None:
     assert "more than its budget of 80 J: 86.1 J (emulated, board)" in " ".join(page.split())
 
 
+def test_a_budget_that_was_kept(tmp_path: Path, build: Any) -> None:
+    build.write(
+        tmp_path, about={"config": {"plan.device_budget_j": 100, "plan.fleet_budget_j": 1000}}
+    )
+    words = " ".join(as_text(tmp_path, "utf-8").split())
+    assert "budget the fleet took 172 J (emulated, board) of 1000 J" in words
+    assert "budget device-0 took 86.1 J (emulated, board) of 100 J, the nearest of 2" in words
+    assert "over budget" not in words
+    page = " ".join(write_report(tmp_path).read_text(encoding="utf-8").split())
+    assert "<strong>the fleet took 172 J (emulated, board)</strong> of 1000 J" in page
+
+
+def test_a_round_is_no_mean(tmp_path: Path, build: Any) -> None:
+    build.write(tmp_path, rounds=[build.round_result(1, [build.device_round("device-0")], 0.5)])
+    words = " ".join(as_text(tmp_path, "utf-8").split())
+    assert "plan held 1 round: " in words
+
+
 def test_unmetered_and_refused_are_named(tmp_path: Path, build: Any) -> None:
     entry = build.device_round("a", unread={"idle"}, status="refused", reason="NaN in conv1")
     build.write(tmp_path, names="a", rounds=[build.round_result(1, [entry], 0.5)])
