@@ -38,6 +38,8 @@ from fimi.optim.whole import exists
 _VALLEY, _LOG_MAX = 0.04, 690.0
 _RESOLUTION = 1e-3
 """Resolution of log(Δ_max − δ0). At a minimum the error grows with its square."""
+_RESOLUTION_TIGHT = 1e-2
+"""The same where budgets are in the way, and every plan is dear to find."""
 _MARGIN = 1e-3
 _AROUND = np.array([-0.16, -0.08, 0.08, 0.16])
 _GRID, _AROUND_BEST = 7, np.array([-0.3, -0.1, 0.0, 0.1, 0.3])
@@ -46,6 +48,8 @@ beside the best one without budgets."""
 _PLANNED_BOUNDS, _PLANNED_TOTALS = 3, 2
 """Where devices have steps, joules jump with Δ: these log(Δ_max − δ0) around the lowest bound are
 tried, and those of the lowest bounds and of the fewest joules are planned in whole samples."""
+_ROUNDS_MAX = 1e9
+"""More rounds are none that anybody runs."""
 _ROOM = 1.02
 """Room for whole samples in budgets that are enough."""
 
@@ -165,13 +169,21 @@ def choose(
         run_rounds: of a run that goes on after the target: budgets hold for all of them.
 
     Raises:
-        ProblemError: there is no learning curve, or the target is not an accuracy.
+        ProblemError: there is no learning curve, the target is not an accuracy, or no Δ_max leads
+            to it in a number of rounds that anybody runs.
         InfeasibleError: no Δ_max has a plan.
     """
     if problem.curve is None:
         raise ProblemError("target accuracy: the problem has no learning curve; give Δ(D)")
     model = rounds or RoundsModel()
     model.rounds(0.0, accuracy)  # raises if it is not an accuracy
+    least = problem.error_floor + _excess_range(problem)[0]
+    if (count := model.rounds(least, accuracy)) > _ROUNDS_MAX:
+        raise ProblemError(
+            f"target accuracy: the smallest error that can be met is {least:.3g}, with which "
+            f"rounds(Δ) gives {count:.3g} rounds; check alpha, beta and delta0 of the learning "
+            "curve, and r and c of rounds(Δ)"
+        )
     aim = _Aim(accuracy, model, run_rounds)
     found = _choose(problem, aim)
     if found is None:
@@ -255,6 +267,8 @@ class _Tried:
         With steps it is the bound on these joules; the slope is then of no use.
         """
         trial = self.at(log_excess)
+        if trial.rounds > _ROUNDS_MAX:
+            return math.inf, 1.0  # too much error
         last = self.trials[-1].error_max if self.trials else None
         start = None if last is None else prices_of(self.optima[last].solution)
         try:
@@ -314,7 +328,7 @@ def _within_budgets(tried: _Tried, low: float, high: float) -> bool:
         lambda x: min(tried(float(x))[0], _LOG_MAX),
         bounds=(left, right),
         method="bounded",
-        options={"xatol": _VALLEY if not tried.laws else _RESOLUTION},
+        options={"xatol": _VALLEY if not tried.laws else _RESOLUTION_TIGHT},
     )
     return True
 
