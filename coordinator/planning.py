@@ -30,6 +30,7 @@ from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan
 from fimi.optim.problem import DURATION_MAX_S, FimiProblem, InfeasibleError
 from fimi.optim.quality import choose
+from fimi.optim.spending import limited
 from fimi.optim.target import RoundsModel
 from fimi.optim.whole import exists
 from fimi.optim.wording import smallest
@@ -108,11 +109,9 @@ def with_target(problem: FimiProblem, settings: FederationSettings) -> FimiProbl
         plan.target_accuracy,
         synthetic_value=plan.synthetic_value,
         rounds=RoundsModel(scale=plan.rounds_scale, sensitivity=plan.rounds_sensitivity),
+        run_rounds=problem.rounds if limited(problem) else None,
     )
-    chosen = choice.apply(problem)
-    if plan.device_budget_j or plan.fleet_budget_j:
-        return msgspec.structs.replace(chosen, rounds=problem.rounds)
-    return chosen
+    return choice.apply(problem)
 
 
 def smallest_deadline_s(

@@ -2,6 +2,7 @@
 
 * :func:`time_windows`      bounds on t_cmp that every feasible plan keeps: the range of a search
 * :func:`require_reachable_error`  checks the learning constraint alone, in no time
+* :func:`is_feasible`       whether there is a plan in real numbers of samples
 * :func:`require_feasible`  the leanest plan in real numbers of samples, or the error
 * :func:`refusal`           the error for a problem without a plan, with the remedies
 * :func:`refusal_with`      the same with remedies that are known already
@@ -57,6 +58,14 @@ def require_feasible(inner: InnerSolver) -> Leanest:
     raise refusal(problem)
 
 
+def is_feasible(inner: InnerSolver) -> bool:
+    """Whether there is a plan in real numbers of samples; nothing is advised."""
+    problem = inner.problem
+    if _misses_error(inner):
+        return False
+    return least_bandwidth(problem).bandwidth_hz <= problem.bandwidth_hz * (1.0 + _SLACK)
+
+
 def require_reachable_error(inner: InnerSolver) -> None:
     """Check that the largest possible amounts of data meet the learning constraint.
 
@@ -64,17 +73,22 @@ def require_reachable_error(inner: InnerSolver) -> None:
         InfeasibleError: they do not, so that no deadline and no band helps; names the devices that
             can have no data, or the smallest error.
     """
+    if _misses_error(inner):
+        raise refusal(inner.problem)
+
+
+def _misses_error(inner: InnerSolver) -> bool:
+    """Whether not even the largest possible amounts of data meet the learning constraint."""
     problem = inner.problem
     if not inner.bound_by_error or problem.curve is None:
-        return
+        return False
     counted = problem.weights > 0
     without = (counted & (inner.samples_max <= 0)).any()
-    if (
+    return bool(
         without
         or problem.error(inner.samples_max) > problem.error_max * (1.0 + _SLACK)
         or problem.error_budget <= 0.0
-    ):
-        raise refusal(problem)
+    )
 
 
 def refusal(

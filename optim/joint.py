@@ -27,10 +27,15 @@ from fimi.energy.cost_model import Array
 from fimi.optim.ascent import of_jumps, of_steps
 from fimi.optim.device_optimum import DeviceSolver, Optima
 from fimi.optim.dual import dual
-from fimi.optim.feasibility import require_feasible, require_reachable_error, time_windows
+from fimi.optim.feasibility import (
+    is_feasible,
+    require_feasible,
+    require_reachable_error,
+    time_windows,
+)
 from fimi.optim.inner import InnerSolver, SplitCosts
 from fimi.optim.prices import NO_BAND, Prices, error_binds, guess
-from fimi.optim.problem import InfeasibleError
+from fimi.optim.problem import FimiProblem, InfeasibleError
 from fimi.optim.roots import LOG_LIMIT, price_root
 
 _STEP_MAX = 2.0
@@ -268,9 +273,7 @@ def _at_round(devices: DeviceSolver, inner: InnerSolver, start: Prices, learns: 
     if not math.isfinite(_excesses(devices, inner, log_lam, log_mu, round_s)[1]) or (
         _excesses(devices, inner, log_lam, log_mu, round_s)[2] >= _TOO_SHORT
     ):
-        raise InfeasibleError(
-            "deadline: the round is too short", constraint="deadline", devices=inner.problem.devices
-        )
+        raise _too_short(inner.problem)
     if not learns:
         mu = price_root(wide_at(-math.inf), log_mu, step=1e-3, tolerance=_FINE)
         if mu >= LOG_LIMIT:
@@ -307,7 +310,15 @@ def _refuse(inner: InnerSolver, round_s: float) -> None:
         require_feasible(inner)
         return
     shorter = replace(problem, t_max_s=np.minimum(problem.t_max_s, round_s - problem.receive_s))
-    require_feasible(InnerSolver(shorter, inner.weights))
+    if not is_feasible(InnerSolver(shorter, inner.weights)):
+        raise _too_short(problem)
+
+
+def _too_short(problem: FimiProblem) -> InfeasibleError:
+    """Of a length of the round that was tried: nobody is told of it."""
+    return InfeasibleError(
+        "deadline: the round is too short", constraint="deadline", devices=problem.devices
+    )
 
 
 def _newton(

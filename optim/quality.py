@@ -149,6 +149,7 @@ def choose(
     *,
     synthetic_value: float = 1.0,
     rounds: RoundsModel | None = None,
+    run_rounds: float | None = None,
 ) -> Choice:
     """:func:`fimi.optim.target.choose` with synthetic samples worth q real ones each.
 
@@ -161,7 +162,9 @@ def choose(
         InfeasibleError: no Δ_max has a plan.
     """
     _check(synthetic_value)
-    under = functools.partial(target.choose, accuracy=accuracy, rounds=rounds)
+    under = functools.partial(
+        target.choose, accuracy=accuracy, rounds=rounds, run_rounds=run_rounds
+    )
     if synthetic_value == 1.0:
         return under(problem)
     most = problem.local_samples + problem.generated_max

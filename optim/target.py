@@ -13,7 +13,8 @@ slope in Δ_max comes with the plan: it is −λ.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -25,7 +26,7 @@ from fimi.optim import budget_advice
 from fimi.optim.budgets import BudgetedOptimum, keep_budgets, used_j
 from fimi.optim.feasibility import refusal
 from fimi.optim.inner import InnerSolver
-from fimi.optim.joint import JointSolution, prices_of
+from fimi.optim.joint import prices_of
 from fimi.optim.leanest import least_bandwidth
 from fimi.optim.planner import whole_plan
 from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError
@@ -37,11 +38,18 @@ from fimi.optim.whole import exists
 _VALLEY, _LOG_MAX = 0.04, 690.0
 _RESOLUTION = 1e-3
 """Resolution of log(Δ_max − δ0). At a minimum the error grows with its square."""
+_RESOLUTION_TIGHT = 1e-2
+"""The same where budgets are in the way, and every plan is dear to find."""
 _MARGIN = 1e-3
 _AROUND = np.array([-0.16, -0.08, 0.08, 0.16])
+_GRID, _AROUND_BEST = 7, np.array([-0.3, -0.1, 0.0, 0.1, 0.3])
+"""Where budgets are in the way, so many log(Δ_max − δ0) between the ends are tried, and these
+beside the best one without budgets."""
 _PLANNED_BOUNDS, _PLANNED_TOTALS = 3, 2
 """Where devices have steps, joules jump with Δ: these log(Δ_max − δ0) around the lowest bound are
 tried, and those of the lowest bounds and of the fewest joules are planned in whole samples."""
+_ROUNDS_MAX = 1e9
+"""More rounds are none that anybody runs."""
 _ROOM = 1.02
 """Room for whole samples in budgets that are enough."""
 
@@ -130,151 +138,255 @@ class Choice(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             the trial of fewest joules.
         trials: all trials, by Δ_max.
         accuracy: the target.
+        run_rounds: rounds for which budgets hold; ``None``: those to the target.
     """
 
     best: TargetTrial
     trials: tuple[TargetTrial, ...]
     accuracy: float
+    run_rounds: float | None = None
 
     def apply(self, problem: FimiProblem) -> FimiProblem:
-        """The problem with the chosen Δ_max, for as many rounds as it takes."""
+        """The problem with the chosen Δ_max, for the rounds of the run or those to the target."""
         return msgspec.structs.replace(
-            problem, error_max=self.best.error_max, rounds=self.best.rounds
+            problem, error_max=self.best.error_max, rounds=self.run_rounds or self.best.rounds
         )
 
 
-def choose(problem: FimiProblem, accuracy: float, *, rounds: RoundsModel | None = None) -> Choice:
+def choose(
+    problem: FimiProblem,
+    accuracy: float,
+    *,
+    rounds: RoundsModel | None = None,
+    run_rounds: float | None = None,
+) -> Choice:
     """The Δ_max of least predicted joules to a target accuracy; the round's length follows.
 
     Args:
         problem: its ``error_max`` and ``rounds`` are ignored; it needs a learning curve.
         accuracy: target, in (0, 1).
         rounds: rounds(Δ); the default is fitted to runs of the small CNN on the digits.
+        run_rounds: of a run that goes on after the target: budgets hold for all of them.
 
     Raises:
-        ProblemError: there is no learning curve, or the target is not an accuracy.
+        ProblemError: there is no learning curve, the target is not an accuracy, or no Δ_max leads
+            to it in a number of rounds that anybody runs.
         InfeasibleError: no Δ_max has a plan.
     """
     if problem.curve is None:
         raise ProblemError("target accuracy: the problem has no learning curve; give Δ(D)")
     model = rounds or RoundsModel()
     model.rounds(0.0, accuracy)  # raises if it is not an accuracy
-    laws = InnerSolver(problem).lanes.single
-    trials: list[TargetTrial] = []
-    last: list[JointSolution] = []
-    optima: dict[float, BudgetedOptimum] = {}
+    least = problem.error_floor + _excess_range(problem)[0]
+    if (count := model.rounds(least, accuracy)) > _ROUNDS_MAX:
+        raise ProblemError(
+            f"target accuracy: the smallest error that can be met is {least:.3g}, with which "
+            f"rounds(Δ) gives {count:.3g} rounds; check alpha, beta and delta0 of the learning "
+            "curve, and r and c of rounds(Δ)"
+        )
+    aim = _Aim(accuracy, model, run_rounds)
+    found = _choose(problem, aim)
+    if found is None:
+        raise _no_choice(problem, aim)
+    return found
 
-    def total(log_excess: float) -> tuple[float, float]:
-        """Log of the joules to the target, (35), and its derivative by ``log_excess``.
 
-        With steps it is the bound on these joules; the derivative is then of no use.
+class _Aim(NamedTuple):
+    """What is asked for: the arguments of :func:`choose`."""
+
+    accuracy: float
+    model: RoundsModel
+    run_rounds: float | None
+
+
+def _choose(problem: FimiProblem, aim: _Aim) -> Choice | None:
+    """The best Δ_max; ``None`` if none was found that has a plan."""
+    tried = _Tried(problem, aim)
+    low, high = (math.log(excess) for excess in _excess_range(problem))
+    if limited(problem):
+        if not _within_budgets(tried, low, high):
+            return None
+    elif tried.laws:
+        _least(tried, low, high)
+    else:
+        _lowest_bound(tried, low, high)
+    trials = tried.trials
+    if not trials:
+        return None
+    if not tried.laws:
+        middle = math.log(min(trials, key=lambda t: t.bound_j).error_max - problem.error_floor)
+        for log_excess in middle + _AROUND:
+            if low <= log_excess <= high:
+                tried(float(log_excess))
+    if limited(problem) or not tried.laws:
+        trials = _planned(tried)
+        if not trials:
+            return None
+    best = min(trials, key=lambda trial: trial.total_j)
+    error_max = _with_room(problem, best)
+    if error_max != best.error_max:
+        tried(math.log(error_max - problem.error_floor))
+        best = tried.trials[-1]
+        trials = [*trials, best]
+    return Choice(
+        best=best,
+        trials=tuple(sorted(trials, key=lambda trial: trial.error_max)),
+        accuracy=aim.accuracy,
+        run_rounds=aim.run_rounds,
+    )
+
+
+class _Tried:
+    """(35) The joules to the target as a function of log(Δ_max − δ0), and what was tried of it.
+
+    Args:
+        problem: the problem.
+        aim: the target.
+
+    Attributes:
+        laws: whether every device has a law.
+        trials: those that have a plan, in the order in which they were tried.
+        optima: theirs, by Δ_max.
+    """
+
+    def __init__(self, problem: FimiProblem, aim: _Aim) -> None:
+        self.problem, self.aim = problem, aim
+        self.laws = InnerSolver(problem).lanes.single
+        self.trials: list[TargetTrial] = []
+        self.optima: dict[float, BudgetedOptimum] = {}
+
+    def at(self, log_excess: float) -> FimiProblem:
+        """The problem with this Δ_max, for the rounds for which it is planned."""
+        error_max = self.problem.error_floor + math.exp(log_excess)
+        count = self.aim.run_rounds or self.aim.model.rounds(error_max, self.aim.accuracy)
+        return msgspec.structs.replace(self.problem, error_max=error_max, rounds=count)
+
+    def __call__(self, log_excess: float) -> tuple[float, float]:
+        """The log of the joules, infinite where there is no plan, and its slope.
+
+        With steps it is the bound on these joules; the slope is then of no use.
         """
-        error_max = problem.error_floor + math.exp(log_excess)
-        count = model.rounds(error_max, accuracy)
-        trial = msgspec.structs.replace(problem, error_max=error_max, rounds=count)
+        trial = self.at(log_excess)
+        if trial.rounds > _ROUNDS_MAX:
+            return math.inf, 1.0  # too much error
+        last = self.trials[-1].error_max if self.trials else None
+        start = None if last is None else prices_of(self.optima[last].solution)
         try:
-            kept = keep_budgets(trial, start=prices_of(last[-1]) if last else None)
+            kept = keep_budgets(trial, start=start)
         except InfeasibleError:
             return math.inf, -1.0  # too little error
         if not kept.holds:
             return math.inf, -1.0
-        solution = kept.solution
-        last.append(solution)
-        optima[error_max] = kept
+        model, solution = self.aim.model, kept.solution
+        count = model.rounds(trial.error_max, self.aim.accuracy)
         energy_j = kept.energy_j(trial)
-        made = solution.evaluation.compute.samples[0] - problem.local_samples
+        made = solution.evaluation.compute.samples[0] - trial.local_samples
         prepared_j = 0.0
-        if problem.objective == "board":
-            prepared_j = float((problem.synthetic_j * made).sum())
+        if trial.objective == "board":
+            prepared_j = float((trial.synthetic_j * made).sum())
+        round_j = energy_j - prepared_j / trial.rounds
         found = TargetTrial(
-            error_max=error_max,
+            error_max=trial.error_max,
             round_s=solution.round_s,
             rounds=count,
-            round_j=energy_j - prepared_j / count,
+            round_j=round_j,
             preparation_j=prepared_j,
-            total_j=count * energy_j,
-            bound_j=count * (solution.bound_j - kept.charges_j),
+            total_j=count * round_j + prepared_j,
+            # Over more rounds than these a share of the preparation is smaller.
+            bound_j=min(count, trial.rounds) * (solution.bound_j - kept.charges_j),
         )
-        trials.append(found)
+        self.trials.append(found)
+        self.optima[trial.error_max] = kept
         excess = math.exp(log_excess)
         # What is received once does not grow with the rounds.
         slope = -count * solution.learning_multiplier * excess
         if count > 1.0:
             slope += model.sensitivity * excess * count * found.round_j
-        least_j = found.total_j if laws else found.bound_j  # plans with steps jump, bounds do not
+        least_j = found.total_j if self.laws else found.bound_j  # plans with steps jump
         return math.log(least_j), slope / found.total_j
 
-    low, high = _excess_range(problem)
-    (_least if laws else _lowest_bound)(total, math.log(low), math.log(high))
-    if not trials:
-        raise _no_choice(problem, accuracy, model)
-    if not laws:
-        middle = math.log(min(trials, key=lambda t: t.bound_j).error_max - problem.error_floor)
-        for log_excess in middle + _AROUND:
-            if math.log(low) <= log_excess <= math.log(high):
-                total(float(log_excess))
-        trials = _planned(problem, trials, optima)
-    best = min(trials, key=lambda trial: trial.total_j)
-    error_max = _with_room(problem, best)
-    if error_max != best.error_max:
-        total(math.log(error_max - problem.error_floor))
-        best = trials[-1]
-    return Choice(
-        best=best,
-        trials=tuple(sorted(trials, key=lambda trial: trial.error_max)),
-        accuracy=accuracy,
-    )
 
+def _within_budgets(tried: _Tried, low: float, high: float) -> bool:
+    """Visits the least joules that keep budgets; whether any Δ_max between the ends does.
 
-def _planned(
-    problem: FimiProblem, trials: list[TargetTrial], optima: Mapping[float, BudgetedOptimum]
-) -> list[TargetTrial]:
-    """The trials, the promising ones planned for whole samples and steps together.
-
-    ``optima`` are those of the trials, by Δ_max.
+    Few and many samples both use up a budget: by many rounds, or by long ones. So nothing follows
+    from ends that do not keep it.
     """
+    free = _choose(without_budgets(tried.problem), tried.aim)
+    if free is None:
+        return False
+    best = math.log(free.best.error_max - tried.problem.error_floor)
+    if math.isfinite(tried(best)[0]) and not tried.optima[tried.trials[-1].error_max].charges_j:
+        return True  # the budgets are not in the way of the best there is
+    grid = np.union1d(np.linspace(low, high, _GRID), np.clip(best + _AROUND_BEST, low, high))
+    values = [tried(float(x))[0] for x in grid]
+    first = int(np.argmin(values))
+    if not math.isfinite(values[first]):
+        return False
+    left, right = grid[max(first - 1, 0)], grid[min(first + 1, grid.size - 1)]
+    minimize_scalar(
+        lambda x: min(tried(float(x))[0], _LOG_MAX),
+        bounds=(left, right),
+        method="bounded",
+        options={"xatol": _VALLEY if not tried.laws else _RESOLUTION_TIGHT},
+    )
+    return True
+
+
+def _planned(tried: _Tried) -> list[TargetTrial]:
+    """The promising trials planned for whole samples and steps together, with the others.
+
+    Of a problem with budgets those are left out that have no such plan.
+    """
+    problem, trials = tried.problem, tried.trials
     by_bound = sorted(trials, key=lambda trial: trial.bound_j)[:_PLANNED_BOUNDS]
-    by_total = sorted(trials, key=lambda trial: trial.total_j)[:_PLANNED_TOTALS]
-    better = list(trials)
-    for trial in {each.error_max: each for each in (*by_bound, *by_total)}.values():
-        changed = msgspec.structs.replace(problem, error_max=trial.error_max, rounds=trial.rounds)
+    by_total = sorted(trials, key=lambda trial: trial.total_j)
+    promising = [*by_bound, *by_total[:_PLANNED_TOTALS]]
+    if limited(problem):  # until one has a plan
+        promising += by_total[_PLANNED_TOTALS:]
+    runs: dict[float, TargetTrial] = {}
+    for number, trial in enumerate({each.error_max: each for each in promising}.values()):
+        if runs and number >= _PLANNED_BOUNDS + _PLANNED_TOTALS:
+            break
+        count = tried.aim.run_rounds or trial.rounds
+        changed = msgspec.structs.replace(problem, error_max=trial.error_max, rounds=count)
         try:
-            found = whole_plan(changed, optima[trial.error_max])
+            found = whole_plan(changed, tried.optima[trial.error_max])
         except InfeasibleError:  # in fractions of samples only
             continue
         prepared_j = found.preparation_j if problem.objective == "board" else 0.0
-        better.append(
-            msgspec.structs.replace(
-                trial,
-                round_s=found.round_s,
-                round_j=found.energy_j - prepared_j / trial.rounds,
-                preparation_j=prepared_j,
-                total_j=trial.rounds * found.energy_j,
-            )
+        round_j = found.energy_j - prepared_j / count
+        runs[trial.error_max] = msgspec.structs.replace(
+            trial,
+            round_s=found.round_s,
+            round_j=round_j,
+            preparation_j=prepared_j,
+            total_j=trial.rounds * round_j + prepared_j,
         )
-    least: dict[float, TargetTrial] = {}
-    for trial in sorted(better, key=lambda trial: trial.total_j):
-        least.setdefault(trial.error_max, trial)
+    if limited(problem):
+        return list(runs.values())
+    least = {trial.error_max: trial for trial in sorted(trials, key=lambda t: -t.total_j)}
+    for error_max, trial in runs.items():
+        if trial.total_j < least[error_max].total_j:
+            least[error_max] = trial
     return list(least.values())
 
 
-def _no_choice(problem: FimiProblem, accuracy: float, rounds: RoundsModel) -> InfeasibleError:
+def _no_choice(problem: FimiProblem, aim: _Aim) -> InfeasibleError:
     """The error where no Δ_max has a plan, not even that of the local data alone."""
     largest = msgspec.structs.replace(problem, error_max=_local_error(problem))
     if not limited(problem) or not exists(largest):
         return refusal(largest)
     free = without_budgets(problem)
-    chosen = choose(free, accuracy, rounds=rounds)
-    used = _ROOM * used_j(chosen.apply(free), keep_budgets(chosen.apply(free)).solution)
+    chosen = _choose(free, aim)
+    if chosen is None:
+        return refusal(largest)
+    used = used_j(chosen.apply(free), keep_budgets(chosen.apply(free)).solution)
 
     def works(changed: FimiProblem) -> bool:
-        try:
-            choose(changed, accuracy, rounds=rounds)
-        except InfeasibleError:
-            return False
-        return True
+        return _choose(changed, aim) is not None
 
-    return budget_advice.refusal(chosen.apply(problem), used, used, works)
+    return budget_advice.refusal(chosen.apply(problem), used, _ROOM * used, works)
 
 
 def _with_room(problem: FimiProblem, best: TargetTrial) -> float:

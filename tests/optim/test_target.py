@@ -9,7 +9,10 @@ from msgspec.structs import replace
 
 from fimi.optim.inner import InnerSolver
 from fimi.optim.joint import solve
-from fimi.optim.problem import FimiProblem, InfeasibleError
+from fimi.optim.learning_curve import LearningCurve
+from fimi.optim.planner import SearchSettings, plan
+from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError
+from fimi.optim.spending import plan_spent_j
 from fimi.optim.target import RoundsModel, choose
 
 MODEL = RoundsModel(scale=0.5, sensitivity=12.0)
@@ -117,3 +120,85 @@ def test_refusals(fleet: Any) -> None:
         choose(fleet(0, 3, bandwidth_hz=1e3), 0.9)
     with pytest.raises(ValueError, match="curve"):
         choose(fleet(0, 2, curve=None, error_max=math.inf), 0.9)
+
+
+def test_a_curve_that_leads_nowhere_is_named(fleet: Any) -> None:
+    curve = LearningCurve(alpha=20_000.0, beta=0.9, delta0=0.0)
+    few = replace(fleet(0, 3), curve=curve, generated_max=np.array([5.0]))
+    with pytest.raises(ProblemError, match=r"rounds\(Δ\) gives .* rounds; check alpha"):
+        choose(few, 0.9, rounds=MODEL)
+
+
+@pytest.fixture(scope="module")
+def problem(fleet: Any) -> FimiProblem:
+    return with_idle_power(fleet(0, 5), 2.0)
+
+
+@pytest.fixture(scope="module")
+def free_j(problem: FimiProblem) -> float:
+    """Joules to the target without a budget."""
+    return choose(problem, 0.9, rounds=MODEL).best.total_j
+
+
+class TestBudgets:
+    """The budget of a fleet, in the rounds to the target or in those of a run."""
+
+    def test_both_ends_of_the_range_may_take_too_much(
+        self, problem: FimiProblem, free_j: float
+    ) -> None:
+        tight = replace(problem, fleet_budget_j=1.002 * free_j)
+        ends = choose(problem, 0.9, rounds=MODEL).trials
+        assert min(ends[0].total_j, ends[-1].total_j) > tight.fleet_budget_j
+        choice = choose(tight, 0.9, rounds=MODEL)
+        assert choice.best.total_j <= tight.fleet_budget_j
+        found = plan(choice.apply(tight), seed=0)
+        assert found.board.energy_j * choice.best.rounds <= tight.fleet_budget_j * (1 + 1e-9)
+
+    def test_a_device_that_has_little_makes_the_others_work(
+        self, problem: FimiProblem, free_j: float
+    ) -> None:
+        """Against whole plans on a grid of Δ_max."""
+        free = choose(problem, 0.9, rounds=MODEL)
+        used = plan_spent_j(free.apply(problem), plan(free.apply(problem), seed=0))
+        budget = np.where(np.arange(problem.size) == used.argmax(), 0.9 * used, np.inf)
+        tight = replace(problem, budget_j=budget)
+        choice = choose(tight, 0.9, rounds=MODEL)
+        assert choice.best.total_j > free_j
+        quick = SearchSettings(certify=False, advise=False)
+        totals = []
+        for error_max in choice.best.error_max * np.array([1.0, 1.02, 1.06]):
+            count = MODEL.rounds(float(error_max), 0.9)
+            changed = replace(tight, error_max=float(error_max), rounds=count)
+            totals.append(count * plan(changed, seed=0, settings=quick).energy_j)
+        assert choice.best.total_j <= min(totals) * (1 + 2e-4)
+
+    def test_too_little_is_refused_with_what_is_enough(
+        self, problem: FimiProblem, free_j: float
+    ) -> None:
+        tight = replace(problem, fleet_budget_j=0.97 * free_j)
+        with pytest.raises(InfeasibleError) as raised:
+            choose(tight, 0.9, rounds=MODEL)
+        assert raised.value.constraint == "energy budget"
+        enough_j = raised.value.fleet_budget_needed_j
+        assert enough_j is not None
+        assert free_j <= enough_j <= 1.021 * free_j
+        enough = replace(problem, fleet_budget_j=enough_j)
+        chosen = choose(enough, 0.9, rounds=MODEL).apply(enough)
+        assert plan_spent_j(chosen, plan(chosen, seed=0)).sum() <= enough_j
+
+    def test_a_run_that_goes_on_after_the_target_keeps_it_in_all_rounds(
+        self, problem: FimiProblem, free_j: float
+    ) -> None:
+        free = choose(problem, 0.9, rounds=MODEL)
+        run_rounds = math.ceil(2 * free.best.rounds)
+        spent_j = free.best.round_j * run_rounds
+        tight = replace(problem, fleet_budget_j=0.9 * spent_j)
+        choice = choose(tight, 0.9, rounds=MODEL, run_rounds=run_rounds)
+        assert choice.best.error_max > free.best.error_max, "fewer samples in each of more rounds"
+        chosen = choice.apply(tight)
+        assert chosen.rounds == run_rounds
+        found = plan(chosen, seed=0)
+        assert plan_spent_j(chosen, found).sum() <= tight.fleet_budget_j
+        assert choice.best.rounds == pytest.approx(MODEL.rounds(choice.best.error_max, 0.9))
+        assert choice.best.total_j >= free_j
+        assert choice.best.bound_j <= choice.best.total_j * (1 + 1e-9)
