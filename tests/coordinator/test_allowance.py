@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from lab import Lab
 from scripted import honest, record
+from two_devices import TWO
 
 from fimi.coordinator import allowance
 from fimi.coordinator.fleet_planner import FleetPlanner
@@ -23,35 +24,14 @@ from fimi.energy.meters import MeterDescription
 from fimi.learning.training.trainer import Evaluation
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.messages import Profile
-from fimi.optim.learning_curve import LearningCurve
-from fimi.optim.problem import FimiProblem, InfeasibleError
+from fimi.optim.problem import InfeasibleError
 from fimi.record.events import Refitted
 from fimi.record.results import DeviceRound, RoundResult
 from fimi.testbed.configuration.sections import Config, RunConfig
 
 METER = MeterDescription(source="x", kind="emulated", scope="board", rate_hz=1.0)
 EVALUATION = Evaluation(accuracy=0.5, loss=1.0, class_accuracy=(None,), samples=1)
-PROBLEM = FimiProblem(
-    devices=("a", "b"),
-    local_counts=np.array([[30, 0], [0, 60]]),
-    epochs=3,
-    cycles_per_sample=np.array([4e6, 2e6]),
-    capacitance_w_per_hz3=np.array([4e-28, 2e-28]),
-    frequency_min_hz=np.array([6e8]),
-    frequency_max_hz=np.array([2e9]),
-    channel_gain=np.array([1e-10]),
-    noise_density_w_per_hz=np.array([4e-21]),
-    transmit_power_max_w=np.array([0.2]),
-    payload_bits=np.array([1e6]),
-    t_max_s=np.array([9.0]),
-    bandwidth_hz=1e6,
-    generated_max=np.array([200.0]),
-    idle_power_w=np.array([2.0, 3.0]),
-    rounds=10.0,
-    budget_j=np.array([100.0, np.inf]),
-    fleet_budget_j=400.0,
-    curve=LearningCurve(alpha=5.8, beta=0.93, delta0=0.02),
-)
+PROBLEM = msgspec.structs.replace(TWO, budget_j=np.array([100.0, np.inf]), fleet_budget_j=400.0)
 
 
 @pytest.fixture

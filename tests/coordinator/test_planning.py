@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from fimi.energy.meters import MeterDescription
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.messaging.messages import DevicePlan, Profile
 from fimi.optim import quality
-from fimi.optim.planner import SearchSettings, plan
+from fimi.optim.planner import Plan, SearchSettings, plan
 from fimi.optim.problem import FimiProblem, InfeasibleError
 from fimi.optim.problem_file import read
 from fimi.optim.target import RoundsModel
@@ -57,22 +58,35 @@ def profiles() -> dict[str, Profile]:
     }
 
 
+def plans_of(
+    found: Plan,
+    fleet_profiles: Mapping[str, Profile],
+    settings: Config,
+    delivered: Mapping[str, tuple[int, ...]],
+    *,
+    unlabelled: bool = False,
+) -> dict[str, DevicePlan]:
+    """The device plans of a run without offers of batches."""
+    return device_plans(
+        found,
+        fleet_profiles,
+        settings,
+        run="r",
+        model_bytes=MODEL_BYTES,
+        delivered=delivered,
+        batches={},
+        indices={device: index for index, device in enumerate(fleet_profiles)},
+        unlabelled=unlabelled,
+    )
+
+
 @pytest.mark.parametrize("strategy", ["fimi", "tfl"])
 def test_every_device_meets_the_deadline_it_was_planned_for(strategy: str) -> None:
     fleet_profiles = profiles()
     problem = make_problem(fleet_profiles, SETTINGS, STRATEGIES[strategy], model_bytes=MODEL_BYTES)
     found = plan(problem, seed=0, settings=SearchSettings(iterations=40))
     delivered = {share.device: share.synthetic_counts for share in found.devices}
-    told = device_plans(
-        found,
-        fleet_profiles,
-        SETTINGS,
-        run="r",
-        model_bytes=MODEL_BYTES,
-        delivered=delivered,
-        batches={},
-        indices={device: index for index, device in enumerate(fleet_profiles)},
-    )
+    told = plans_of(found, fleet_profiles, SETTINGS, delivered)
     budget_s = SETTINGS.plan.deadline_s * (1 - SETTINGS.plan.deadline_margin)
     band_hz = sum(share.point.bandwidth_hz for share in told.values())
     assert band_hz <= 3 * BAND_PER_DEVICE_HZ * (1 + 1e-9)
@@ -154,16 +168,7 @@ def test_a_shortfall_of_the_generator_is_predicted_with_what_was_delivered() -> 
     fleet_profiles = profiles()
     problem = make_problem(fleet_profiles, SETTINGS, STRATEGIES["fimi"], model_bytes=MODEL_BYTES)
     found = plan(problem, seed=0, settings=SearchSettings(iterations=40))
-    told = device_plans(
-        found,
-        fleet_profiles,
-        SETTINGS,
-        run="r",
-        model_bytes=MODEL_BYTES,
-        delivered={},
-        batches={},
-        indices={device: index for index, device in enumerate(fleet_profiles)},
-    )
+    told = plans_of(found, fleet_profiles, SETTINGS, {})
     share = told["device-3"]
     board = fleet_profiles["device-3"].board
     assert share.synthetic_counts == (0, 0, 0)
@@ -275,16 +280,7 @@ def test_the_mean_round_of_k_of_n_takes_k_nths_of_the_plan(objective: str) -> No
     fleet_profiles = profiles()
     found = plan(problem_of(settings), seed=0, settings=SearchSettings(iterations=20))
     delivered = {share.device: share.synthetic_counts for share in found.devices}
-    told = device_plans(
-        found,
-        fleet_profiles,
-        settings,
-        run="r",
-        model_bytes=MODEL_BYTES,
-        delivered=delivered,
-        batches={},
-        indices={device: index for index, device in enumerate(fleet_profiles)},
-    )
+    told = plans_of(found, fleet_profiles, settings, delivered)
     boards = {device: profile.board for device, profile in fleet_profiles.items()}
     rounds = [predicted(told, drawn, boards) for drawn in itertools.combinations(told, 2)]
     board_j, dynamic_j = [], []
@@ -329,16 +325,7 @@ def test_a_rate_beyond_the_cap_of_the_radio_is_not_promised() -> None:
         )
         for name, profile in fleet_profiles.items()
     }
-    told = device_plans(
-        found,
-        capped,
-        SETTINGS,
-        run="r",
-        model_bytes=MODEL_BYTES,
-        delivered={},
-        batches={},
-        indices={device: index for index, device in enumerate(capped)},
-    )
+    told = plans_of(found, capped, SETTINGS, {})
     for share in told.values():
         assert share.point.rate_bps == 1000.0
         upload = next(cost for cost in share.predicted if cost.phase == "upload")
@@ -388,17 +375,7 @@ def test_a_new_plan_keeps_the_unlabelled_images() -> None:
     found = plan(problem_of(SETTINGS), seed=0, settings=SearchSettings(iterations=20))
 
     def told(delivered: dict[str, tuple[int, ...]]) -> dict[str, DevicePlan]:
-        return device_plans(
-            found,
-            fleet_profiles,
-            SETTINGS,
-            run="r",
-            model_bytes=MODEL_BYTES,
-            delivered=delivered,
-            batches={},
-            indices={device: index for index, device in enumerate(fleet_profiles)},
-            unlabelled=True,
-        )
+        return plans_of(found, fleet_profiles, SETTINGS, delivered, unlabelled=True)
 
     first = told({device: (3, 1, index) for index, device in enumerate(fleet_profiles)})
     nothing: Any = None  # neither context nor roster is asked

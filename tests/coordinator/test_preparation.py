@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from two_devices import TWO
 
 from fimi.coordinator.fixed_steps import FixedSteps, around
 from fimi.coordinator.preparation import afforded, counted
@@ -16,34 +17,13 @@ from fimi.coordinator.strategies import STRATEGIES
 from fimi.coordinator.strategy_plans import make_plans, replan, with_data
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.optim.cross_entropy import SearchSettings
-from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import plan as make_plan
 from fimi.optim.plans import Plan
 from fimi.optim.problem import FimiProblem, InfeasibleError
 from fimi.optim.spending import plan_spent_j
 
 SAMPLE_J = (0.5, 0.2)
-PROBLEM = FimiProblem(
-    devices=("a", "b"),
-    local_counts=np.array([[30, 0], [0, 60]]),
-    epochs=3,
-    cycles_per_sample=np.array([4e6, 2e6]),
-    capacitance_w_per_hz3=np.array([4e-28, 2e-28]),
-    frequency_min_hz=np.array([6e8]),
-    frequency_max_hz=np.array([2e9]),
-    channel_gain=np.array([1e-10]),
-    noise_density_w_per_hz=np.array([4e-21]),
-    transmit_power_max_w=np.array([0.2]),
-    payload_bits=np.array([1e6]),
-    t_max_s=np.array([9.0]),
-    bandwidth_hz=1e6,
-    generated_max=np.array([200.0]),
-    idle_power_w=np.array([2.0, 3.0]),
-    synthetic_j=np.array(SAMPLE_J),
-    rounds=10.0,
-    error_max=0.1,
-    curve=LearningCurve(alpha=5.8, beta=0.93, delta0=0.02),
-)
+PROBLEM = msgspec.structs.replace(TWO, synthetic_j=np.array(SAMPLE_J), error_max=0.1)
 
 
 def planner(problem: FimiProblem) -> Plan:
