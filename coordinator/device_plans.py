@@ -19,9 +19,9 @@ from fimi.coordinator.checkpoint import PlanPart
 from fimi.coordinator.context import Context
 from fimi.coordinator.enrolment import Roster
 from fimi.coordinator.patience import Grace, Reminder
-from fimi.energy.cost_model import download_cost
+from fimi.energy.cost_model import PhaseCost, download_cost
 from fimi.learning.data.partition_summary import summarise
-from fimi.messaging.messages import DevicePlan, PlanApplied, Profile, SyntheticBatch
+from fimi.messaging.messages import DevicePlan, Offer, PlanApplied, Profile, SyntheticBatch
 from fimi.optim.categories import fill
 from fimi.optim.planner import Plan
 from fimi.record.events import Awaiting, Prepared
@@ -127,6 +127,15 @@ class DevicePlans:
             for device, plan in self.devices.items()
         }
 
+    @property
+    def receiving_j(self) -> dict[str, float]:
+        """Predicted board energy of receiving its batch, J, of each member that has one."""
+        return {
+            device: _receiving(profile, batch).board_j
+            for device, profile in self.members.items()
+            if (batch := self.devices[device].batch) is not None
+        }
+
     def ready(self) -> dict[str, DevicePlan]:
         """Plans of the devices that are online and follow theirs."""
         return {d: p for d, p in self.devices.items() if self._context.registry.follows_plan(d)}
@@ -169,9 +178,7 @@ class DevicePlans:
         preparation = Preparation(
             device=reply.device,
             phases=reply.phases,
-            predicted=(
-                download_cost("synthetic-download", profile.board, 8.0 * plan.batch.size_bytes),
-            ),
+            predicted=(_receiving(profile, plan.batch),),
             transfers=reply.transfers,
         )
         seconds = None if reply.error else sum(phase.duration_s for phase in reply.phases)
@@ -248,3 +255,8 @@ class DevicePlans:
             devices,
             {"local": summarise(local), "filled": summarise(local + made, local.sum(axis=0))},
         )
+
+
+def _receiving(profile: Profile, batch: Offer) -> PhaseCost:
+    """What receiving a synthetic batch takes by the cost model."""
+    return download_cost("synthetic-download", profile.board, 8.0 * batch.size_bytes)

@@ -44,7 +44,6 @@ from fimi.coordinator.training_rounds import (
     in_words,
 )
 from fimi.coordinator.update_store import UpdateStore
-from fimi.energy.cost_model import download_cost
 from fimi.energy.work_meter import Metered
 from fimi.learning.data.batches import packed_bytes
 from fimi.learning.data.dataset import Dataset
@@ -547,17 +546,9 @@ class Coordinator:
 
     def _short(self, plans: DevicePlans, rounds: TrainingRounds, lately: int) -> tuple[str, ...]:
         """Whose budgets will not last, as the ``lately`` last rounds were."""
-        members = plans.members
-        received_j = {
-            device: download_cost(
-                "synthetic-download", profile.board, 8.0 * plan.batch.size_bytes
-            ).board_j
-            for device, profile in members.items()
-            if (plan := plans.devices[device]).batch is not None
-        }
         settings = self._settings
         return allowance.short(
-            rounds.results, lately, settings.rounds.count, settings.plan, received_j
+            rounds.results, lately, settings.rounds.count, settings.plan, plans.receiving_j
         )
 
     def _deploy(

@@ -39,7 +39,7 @@ from fimi.optim.prices import Prices
 from fimi.optim.problem import FimiProblem, InfeasibleError, Objective
 from fimi.optim.realise import RunnablePlan, Work, cost, least_whole_work, realise, runnable
 from fimi.optim.settled import settled
-from fimi.optim.spending import above, limited, plan_spent_j, spent_j, without_budgets
+from fimi.optim.spending import above, limited, plan_spent_j, without_budgets
 from fimi.optim.splits import Z_REACH, SplitSpace, try_edges
 from fimi.optim.splits import Objective as SplitObjective
 from fimi.optim.steps import FEW, improve
@@ -192,7 +192,7 @@ def _runs(
             kept.inner, work, prices_of(kept.solution), budgeted=kept.charges_j > 0
         )
         fleet = runnable(final, work)
-        spent = _spent(problem, fleet)
+        spent = fleet.spent_j(problem)
         if above(problem, spent) <= 1.0:
             break
         if nearest is None or above(problem, spent) < above(problem, nearest):
@@ -312,12 +312,6 @@ def _runnable(inner: InnerSolver, found: SplitCosts) -> Work:
             if work is not None:
                 return work
     return least_whole_work(inner)
-
-
-def _spent(problem: FimiProblem, fleet: RunnablePlan) -> Array:
-    """What each device uses in all rounds, J, (I,)."""
-    worn = fleet.compute_j + fleet.upload_j - problem.energy_per_bit_j * problem.payload_bits
-    return spent_j(problem, worn, fleet.samples.astype(float), fleet.round_s)
 
 
 def _bounds(problem: FimiProblem, kept: BudgetedOptimum) -> dict[Objective, float]:

@@ -121,6 +121,12 @@ class RunnablePlan(Struct, frozen=True, eq=False):
         idle = float(problem.idle_power_w.sum()) * self.round_s
         return self.dynamic_j + receiving + idle + self.preparation_j(problem) / problem.rounds
 
+    def spent_j(self, problem: FimiProblem) -> Array:
+        """What each device uses in all rounds, J, (I,)."""
+        bits_j = problem.energy_per_bit_j * problem.payload_bits
+        worn_j = self.compute_j + self.upload_j - bits_j
+        return spent_j(problem, worn_j, self.samples.astype(float), self.round_s)
+
     def shares(self, problem: FimiProblem, time_splits: Array) -> tuple[DeviceShare, ...]:
         """The plan device by device, with synthetic samples spread over the classes by (P4).
 

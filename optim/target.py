@@ -324,12 +324,7 @@ def _within_budgets(tried: _Tried, low: float, high: float) -> bool:
     if not math.isfinite(values[first]):
         return False
     left, right = grid[max(first - 1, 0)], grid[min(first + 1, grid.size - 1)]
-    minimize_scalar(
-        lambda x: min(tried(float(x))[0], _LOG_MAX),
-        bounds=(left, right),
-        method="bounded",
-        options={"xatol": _VALLEY if not tried.laws else _RESOLUTION_TIGHT},
-    )
+    _valley(tried, left, right, _RESOLUTION_TIGHT if tried.laws else _VALLEY)
     return True
 
 
@@ -446,9 +441,16 @@ def _lowest_bound(
     if high <= low:
         return
     function(high)
+    _valley(function, low, high, _VALLEY)
+
+
+def _valley(
+    function: Callable[[float], tuple[float, float]], low: float, high: float, resolution: float
+) -> None:
+    """Visits the least value between two ends, which are not visited themselves."""
     minimize_scalar(
-        lambda x: min(function(x)[0], _LOG_MAX),
+        lambda x: min(function(float(x))[0], _LOG_MAX),
         bounds=(low, high),
         method="bounded",
-        options={"xatol": _VALLEY},
+        options={"xatol": resolution},
     )

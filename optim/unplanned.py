@@ -20,7 +20,7 @@ from fimi.optim.plans import Certified, Plan
 from fimi.optim.problem import DURATION_MAX_S, FimiProblem, InfeasibleError
 from fimi.optim.radio import Radio
 from fimi.optim.realise import RunnablePlan
-from fimi.optim.spending import above, spent_j
+from fimi.optim.spending import above
 from fimi.optim.wording import named, smallest
 
 _HOW = "with equal bandwidth, at its highest frequency and power"
@@ -40,7 +40,7 @@ def equal_shares(problem: FimiProblem) -> Plan:
     busy_s = fleet.compute_s + fleet.upload_s
     if (busy_s > problem.t_max_s).any():
         raise _late(problem, fleet.compute_s, busy_s)
-    spent = _spent_j(problem)
+    spent = fleet.spent_j(problem)
     if above(problem, spent) > 1.0:
         raise refusal(problem, spent, spent, _works, fixed=f"{_HOW}, ")
     return Plan(
@@ -93,18 +93,16 @@ def _at_full_speed(problem: FimiProblem) -> RunnablePlan:
     )
 
 
-def _spent_j(problem: FimiProblem) -> Array:
-    """What each device uses in all rounds, J, (I,)."""
-    fleet = _at_full_speed(problem)
-    worn = fleet.compute_j + fleet.upload_j - problem.energy_per_bit_j * problem.payload_bits
-    return spent_j(problem, worn, problem.local_samples, fleet.round_s)
-
-
 def _works(problem: FimiProblem) -> bool:
     """Whether the fleet finishes in time and within its budgets."""
     fleet = _at_full_speed(problem)
     in_time = (fleet.compute_s + fleet.upload_s <= problem.t_max_s).all()
-    return bool(in_time) and bool(above(problem, _spent_j(problem)) <= 1.0)
+    return bool(in_time) and bool(above(problem, fleet.spent_j(problem)) <= 1.0)
+
+
+def _spent_j(problem: FimiProblem) -> Array:
+    """What each device uses in all rounds, J, (I,)."""
+    return _at_full_speed(problem).spent_j(problem)
 
 
 def _upload_s(problem: FimiProblem, band_hz: float) -> Array:
