@@ -26,7 +26,8 @@ Strategies and plans
 * :mod:`~fimi.coordinator.device_plans`    the plan of each device, and receiving its batch
 * :mod:`~fimi.coordinator.newcomers`       devices that join a run that has begun
 * :mod:`~fimi.coordinator.synthesis`       requests the plan's synthetic batches
-* :mod:`~fimi.coordinator.adaptation`      when predictions drift: a refit and a new plan
+* :mod:`~fimi.coordinator.replanning`      between rounds: a new plan for the same data, where due
+* :mod:`~fimi.coordinator.adaptation`      when predictions drift, and the boards as fitted
 * :mod:`~fimi.coordinator.refit`           that fit
 * :mod:`~fimi.coordinator.allowance`       what is left of budgets after some rounds
 

@@ -1,7 +1,7 @@
-"""When predictions drift: a refit of the cost parameters, then a new plan for the same data.
+"""When predictions drift, and the boards as fitted.
 
 :class:`Adaptation` keeps the observations of the rounds, says when a device's predictions have
-drifted, and refits the fleet. The federation then makes the new plan.
+drifted, and refits the fleet. :mod:`fimi.coordinator.replanning` then makes the new plan.
 
 :class:`AdaptationState` is all that it has learned, for a run that goes on later.
 """

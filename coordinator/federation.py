@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from msgspec import Struct
 
-from fimi.coordinator import allowance, checkpoint
+from fimi.coordinator import checkpoint
 from fimi.coordinator.adaptation import Adaptation
 from fimi.coordinator.checkpoint import Checkpoint, InterimPart, PlanPart, RoundPart, RunPart
 from fimi.coordinator.context import Context, Stopwatch
@@ -31,6 +31,7 @@ from fimi.coordinator.inbox import Cancelled, Inbox
 from fimi.coordinator.insight import Observer
 from fimi.coordinator.newcomers import Newcomers
 from fimi.coordinator.registry import Registry
+from fimi.coordinator.replanning import Replanning
 from fimi.coordinator.rounds import RoundFact
 from fimi.coordinator.server_training import Server
 from fimi.coordinator.settings import FederationSettings
@@ -64,12 +65,10 @@ from fimi.messaging.messages import (
 )
 from fimi.messaging.topics import COORDINATOR, EVERYBODY
 from fimi.optim.planner import Plan
-from fimi.optim.problem import InfeasibleError
 from fimi.record.events import (
     Event,
     Listener,
     Planned,
-    Refitted,
     RunFinished,
     SearchProgress,
 )
@@ -230,9 +229,9 @@ class Coordinator:
         self._graphs_offer: Offer | None = None
         # What there is only once the run has come so far:
         self._plan: Plan | None = None
-        self._unreplaced: Plan | None = None  # in force when none was found for the budgets
         self._plans: DevicePlans | None = None
         self._rounds: TrainingRounds | None = None
+        self._replanning: Replanning | None = None
         self._newcomers: Newcomers | None = None
 
     def run(self) -> Federation:
@@ -431,6 +430,7 @@ class Coordinator:
             self._resume.results if self._resume is not None else (),
         )
         if adaptation is not None:
+            self._replanning = Replanning(context, self._planner, plans, rounds, adaptation)
             self._newcomers = Newcomers(
                 context, self._roster, plans, adaptation, self._planner, self._synthesis
             )
@@ -485,71 +485,14 @@ class Coordinator:
         with watch.stage("deploy"):
             self._deploy(number, plans, rounds)
         with watch.stage("adapt"):
-            self._adapt(number, plans, rounds)
-            if self._newcomers is not None and self._plan is not None:
+            if self._plan is not None and self._replanning and self._newcomers:
+                self._plan = self._replanning.follow(number, self._plan)
                 self._plan = self._newcomers.admit(self._plan, number + 1, rounds.results)
 
     @property
     def _quorum(self) -> int:
         """Devices with which a run may start."""
         return self._settings.rounds.quorum or self._settings.fleet.devices // 2 + 1
-
-    def _adapt(self, number: int, plans: DevicePlans, rounds: TrainingRounds) -> None:
-        """Where predictions have drifted: fit the boards again, and plan again for the same data.
-
-        So, too, where a budget will not last for the rounds that are left; boards are kept as they
-        are under a strategy whose drifts say nothing of them.
-
-        A fleet for which there is no plan any more keeps the one it has, with new predictions.
-        Where the budgets are the reason, only drifts make it try again while that plan is in force.
-        """
-        adaptation = rounds.adaptation
-        if adaptation is None or self._plan is None:
-            return
-        # the prediction has every unlabelled image kept: being off says nothing of the board
-        refits = not self._context.strategy.unlabelled
-        lately = adaptation.lately
-        drifts = adaptation.drifted() if refits else {}
-        if self._plan is self._unreplaced and not drifts:
-            return
-        short = self._short(plans, rounds, lately)
-        if not (drifts or short):
-            return
-        boards = adaptation.refit() if refits else adaptation.keep()
-        profiles = adaptation.profiles(plans.members)
-        energy_j, reason = None, ""
-        try:
-            self._plan = self._planner.replan(
-                profiles, plans.delivered, self._plan, rounds.results, lately
-            )
-            energy_j = self._plan.energy_j
-        except InfeasibleError as error:
-            reason = f"the plan in force stays: {error}"
-            if error.constraint == "energy budget":
-                self._unreplaced = self._plan
-        with self._store.together():
-            if refits:
-                self._store.write_refit(number, boards, drifts)
-            self._store.write_plan(self._plan)
-            self._notify(
-                Refitted(
-                    round=number,
-                    drift_percent=drifts,
-                    energy_j=energy_j,
-                    reason=reason,
-                    objective=self._plan.objective,
-                    short=short,
-                    fitted=refits,
-                )
-            )
-            plans.change(self._plan, profiles, checkpoint=rounds.checkpoint())
-
-    def _short(self, plans: DevicePlans, rounds: TrainingRounds, lately: int) -> tuple[str, ...]:
-        """Whose budgets will not last, as the ``lately`` last rounds were."""
-        settings = self._settings
-        return allowance.short(
-            rounds.results, lately, settings.rounds.count, settings.plan, plans.receiving_j
-        )
 
     def _deploy(
         self, number: int, plans: DevicePlans, rounds: TrainingRounds, *, at_end: bool = False
