@@ -69,6 +69,7 @@ from fimi.record.events import (
     Event,
     Listener,
     Planned,
+    Planning,
     RunFinished,
     SearchProgress,
 )
@@ -438,6 +439,14 @@ class Coordinator:
         return plans, rounds
 
     def _make_plan(self) -> PlanPart:
+        context, asked = self._context, self._settings.plan
+        self._notify(
+            Planning(
+                devices=len(self._roster.members),
+                target_accuracy=asked.target_accuracy if context.strategy.plans_data else 0.0,
+                budgets=bool(asked.device_budget_j or asked.fleet_budget_j),
+            )
+        )
         made = self._planner.plan(self._roster.members)
         part = PlanPart(plan=made.plan, server_counts=made.server_counts)
         with self._store.together():
@@ -518,7 +527,7 @@ class Coordinator:
                 )
 
     def _searched(self, iteration: int, best_j: float) -> None:
-        """A search has come so far; stop it if the run is to stop."""
+        """The planner has come so far; stop it if the run is to stop."""
         self._context.inbox.check_cancelled()
         self._notify(SearchProgress(iteration=iteration, best_j=best_j))
 

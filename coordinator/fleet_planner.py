@@ -29,7 +29,8 @@ class FleetPlanner:
     Args:
         settings: the configuration.
         model_bytes: size of the model and of an update as sent.
-        progress: called with every iteration of a search and its best energy so far, J; may raise.
+        progress: called with every iteration of a search, or every error limit that is tried, and
+            the best energy so far, J; may raise.
         sample_bytes: size of a synthetic sample as sent.
     """
 
@@ -174,7 +175,7 @@ class FleetPlanner:
 
     def _solve(self, profiles: Mapping[str, Profile]) -> StrategyPlan:
         settings = self._settings
-        problem = planning.with_target(self._problem(profiles), settings)
+        problem = planning.with_target(self._problem(profiles), settings, self._progress)
 
         def planner(problem: FimiProblem) -> Plan:
             return quality.plan(

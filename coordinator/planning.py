@@ -27,7 +27,7 @@ from fimi.learning.training.pseudo_labels import looked_at
 from fimi.messaging.messages import DevicePlan, Offer, Profile
 from fimi.optim.board_problem import from_boards
 from fimi.optim.learning_curve import LearningCurve
-from fimi.optim.planner import Plan
+from fimi.optim.planner import Plan, Progress
 from fimi.optim.problem import DURATION_MAX_S, FimiProblem, InfeasibleError
 from fimi.optim.quality import choose
 from fimi.optim.spending import limited
@@ -87,7 +87,9 @@ def make_problem(
     return strategy.constrain(fimi)
 
 
-def with_target(problem: FimiProblem, settings: FederationSettings) -> FimiProblem:
+def with_target(
+    problem: FimiProblem, settings: FederationSettings, progress: Progress | None = None
+) -> FimiProblem:
     """The problem with the Δ_max of fewest predicted joules to ``plan.target_accuracy``.
 
     The joules are those of ``plan.objective``, and the preparation is spread over the rounds to the
@@ -97,6 +99,7 @@ def with_target(problem: FimiProblem, settings: FederationSettings) -> FimiProbl
     Args:
         problem: problem of :func:`make_problem`.
         settings: the target, and the model of rounds.
+        progress: called after every Δ_max that was tried; may raise.
 
     Raises:
         InfeasibleError: no Δ_max has a plan.
@@ -110,6 +113,7 @@ def with_target(problem: FimiProblem, settings: FederationSettings) -> FimiProbl
         synthetic_value=plan.synthetic_value,
         rounds=RoundsModel(scale=plan.rounds_scale, sensitivity=plan.rounds_sensitivity),
         run_rounds=problem.rounds if limited(problem) else None,
+        progress=progress,
     )
     return choice.apply(problem)
 

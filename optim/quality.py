@@ -150,6 +150,7 @@ def choose(
     synthetic_value: float = 1.0,
     rounds: RoundsModel | None = None,
     run_rounds: float | None = None,
+    progress: planner.Progress | None = None,
 ) -> Choice:
     """:func:`fimi.optim.target.choose` with synthetic samples worth q real ones each.
 
@@ -163,7 +164,7 @@ def choose(
     """
     _check(synthetic_value)
     under = functools.partial(
-        target.choose, accuracy=accuracy, rounds=rounds, run_rounds=run_rounds
+        target.choose, accuracy=accuracy, rounds=rounds, run_rounds=run_rounds, progress=progress
     )
     if synthetic_value == 1.0:
         return under(problem)

@@ -28,7 +28,7 @@ from fimi.optim.feasibility import refusal
 from fimi.optim.inner import InnerSolver
 from fimi.optim.joint import prices_of
 from fimi.optim.leanest import least_bandwidth
-from fimi.optim.planner import whole_plan
+from fimi.optim.planner import Progress, whole_plan
 from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError
 from fimi.optim.roots import root_between
 from fimi.optim.rounds_defaults import ROUNDS_SCALE, ROUNDS_SENSITIVITY
@@ -159,6 +159,7 @@ def choose(
     *,
     rounds: RoundsModel | None = None,
     run_rounds: float | None = None,
+    progress: Progress | None = None,
 ) -> Choice:
     """The Δ_max of least predicted joules to a target accuracy; the round's length follows.
 
@@ -167,6 +168,7 @@ def choose(
         accuracy: target, in (0, 1).
         rounds: rounds(Δ); the default is fitted to runs of the small CNN on the digits.
         run_rounds: of a run that goes on after the target: budgets hold for all of them.
+        progress: called after every Δ_max that was tried; may raise.
 
     Raises:
         ProblemError: there is no learning curve, the target is not an accuracy, or no Δ_max leads
@@ -184,7 +186,7 @@ def choose(
             f"rounds(Δ) gives {count:.3g} rounds; check alpha, beta and delta0 of the learning "
             "curve, and r and c of rounds(Δ)"
         )
-    aim = _Aim(accuracy, model, run_rounds)
+    aim = _Aim(accuracy, model, run_rounds, progress or (lambda tried, best_j: None))
     found = _choose(problem, aim)
     if found is None:
         raise _no_choice(problem, aim)
@@ -197,6 +199,7 @@ class _Aim(NamedTuple):
     accuracy: float
     model: RoundsModel
     run_rounds: float | None
+    progress: Progress
 
 
 def _choose(problem: FimiProblem, aim: _Aim) -> Choice | None:
@@ -245,6 +248,7 @@ class _Tried:
 
     Attributes:
         laws: whether every device has a law.
+        count: how many were tried.
         trials: those that have a plan, in the order in which they were tried.
         optima: theirs, by Δ_max.
     """
@@ -252,6 +256,7 @@ class _Tried:
     def __init__(self, problem: FimiProblem, aim: _Aim) -> None:
         self.problem, self.aim = problem, aim
         self.laws = InnerSolver(problem).lanes.single
+        self.count = 0
         self.trials: list[TargetTrial] = []
         self.optima: dict[float, BudgetedOptimum] = {}
 
@@ -266,6 +271,12 @@ class _Tried:
 
         With steps it is the bound on these joules; the slope is then of no use.
         """
+        value = self._try(log_excess)
+        self.count += 1
+        self.aim.progress(self.count, min((t.total_j for t in self.trials), default=math.inf))
+        return value
+
+    def _try(self, log_excess: float) -> tuple[float, float]:
         trial = self.at(log_excess)
         if trial.rounds > _ROUNDS_MAX:
             return math.inf, 1.0  # too much error

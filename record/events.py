@@ -129,8 +129,30 @@ class DeviceRefused(Event, frozen=True, kw_only=True, tag="device-refused"):
     reason: str
 
 
+class Planning(Event, frozen=True, kw_only=True, tag="planning"):
+    """The fleet is being planned, which takes long for a target or within budgets. Not stored.
+
+    Attributes:
+        devices: number of devices.
+        target_accuracy: the accuracy to which joules are to be fewest; 0 for none.
+        budgets: whether budgets of joules are to be kept.
+    """
+
+    devices: int
+    target_accuracy: float
+    budgets: bool
+
+    def logged(self) -> None:
+        """Nothing."""
+
+
 class SearchProgress(Event, frozen=True, kw_only=True, tag="search-progress"):
-    """The planner's search has finished an iteration."""
+    """The planner has tried one more error limit, or its search has finished an iteration.
+
+    Attributes:
+        iteration: which one, from 1; both count for themselves.
+        best_j: the fewest joules so far, J; infinite while there is no plan.
+    """
 
     iteration: int
     best_j: float

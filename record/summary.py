@@ -26,36 +26,20 @@ from fimi.record.results import APART
 from fimi.record.sums import Compared, EnergyPart, EnergyTally, Gap, Sum, mean
 
 
-class Overspent(Struct, frozen=True, kw_only=True):
-    """A budget that a run has not kept.
+class Budget(Struct, frozen=True, kw_only=True):
+    """A budget, and what was taken of it.
 
     Attributes:
         device: whose; empty for that of the fleet.
         taken: metered energy of the run, as far as it is known.
         budget_j: the budget, J.
-    """
-
-    device: str
-    taken: Energy
-    budget_j: float
-
-
-class Budget(Struct, frozen=True, kw_only=True):
-    """A budget, and what was taken of it.
-
-    Attributes:
-        device: the one that has taken most of its budget; empty for that of the fleet.
-        taken: metered energy of the run, as far as it is known.
-        budget_j: the budget, J.
-        whole: whether all joules are known.
-        devices: that have such a budget; 1 for that of the fleet.
+        whole: whether all these joules are known.
     """
 
     device: str
     taken: Energy
     budget_j: float
     whole: bool
-    devices: int = 1
 
     @property
     def is_kept(self) -> bool:
@@ -138,9 +122,7 @@ class Summary(Struct, frozen=True, kw_only=True):
         synthetic_samples: that the plan fills all devices with, with labels or without.
         server: what training on the server took, in no other sum; empty if it does not train.
         server_s: wall time of that, s; ``None`` likewise.
-        budgets: that of the fleet and that of the device that has taken most of its own, as far as
-            there are such budgets.
-        overspent: budgets of joules that were not kept.
+        budgets: of joules, the fleet's first, as far as any joules are known.
         warnings: what else a reader must know.
     """
 
@@ -161,8 +143,12 @@ class Summary(Struct, frozen=True, kw_only=True):
     server: Sum
     server_s: float | None
     budgets: tuple[Budget, ...]
-    overspent: tuple[Overspent, ...]
     warnings: tuple[str, ...]
+
+    @property
+    def overspent(self) -> tuple[Budget, ...]:
+        """The budgets that were not kept."""
+        return tuple(budget for budget in self.budgets if not budget.is_kept)
 
 
 def summarise(run: RunData) -> Summary:
@@ -212,7 +198,6 @@ def summarise(run: RunData) -> Summary:
         server=server.sum(),
         server_s=math.fsum(training.seconds for _, training in trained) if trained else None,
         budgets=_budgets(run, devices, energy),
-        overspent=_overspent(run, devices, energy),
         warnings=(
             *run.warnings,
             *(
@@ -224,46 +209,15 @@ def summarise(run: RunData) -> Summary:
     )
 
 
-def _limits_j(run: RunData) -> tuple[float, float]:
-    """The budgets of every device and of the fleet, J; infinite for none."""
+def _budgets(run: RunData, devices: tuple[DeviceSummary, ...], fleet: Sum) -> tuple[Budget, ...]:
+    """All budgets of the run, the fleet's first, as far as any joules are known."""
     config = run.info.config
-    each_j = config.get("plan.device_budget_j") or math.inf
-    return each_j, config.get("plan.fleet_budget_j") or math.inf
-
-
-def _budgets(run: RunData, devices: tuple[DeviceSummary, ...], whole: Sum) -> tuple[Budget, ...]:
-    """What was taken of the budgets, as far as it is known, the fleet's first."""
-    each_j, fleet_j = _limits_j(run)
-    found = []
-    if math.isfinite(fleet_j) and whole.known is not None:
-        all_known = not whole.missing
-        found.append(Budget(device="", taken=whole.known, budget_j=fleet_j, whole=all_known))
-    known = [(row.device, row.energy.known) for row in devices]
-    taken = [(device, energy) for device, energy in known if energy is not None]
-    if math.isfinite(each_j) and taken:
-        device, most = max(taken, key=lambda each: each[1].value_j)
-        found.append(
-            Budget(
-                device=device,
-                taken=most,
-                budget_j=each_j,
-                whole=not any(row.energy.missing for row in devices),
-                devices=len(devices),
-            )
-        )
-    return tuple(found)
-
-
-def _overspent(
-    run: RunData, devices: tuple[DeviceSummary, ...], whole: Sum
-) -> tuple[Overspent, ...]:
-    """Budgets that the known joules are above, the fleet's first."""
-    each_j, fleet_j = _limits_j(run)
-    found = [(row.device, row.energy.known, each_j) for row in devices]
+    each_j, fleet_j = config.get("plan.device_budget_j"), config.get("plan.fleet_budget_j")
+    given = [("", fleet, fleet_j), *((row.device, row.energy, each_j) for row in devices)]
     return tuple(
-        Overspent(device=device, taken=taken, budget_j=budget_j)
-        for device, taken, budget_j in (("", whole.known, fleet_j), *found)
-        if taken is not None and taken.value_j > budget_j
+        Budget(device=device, taken=taken.known, budget_j=budget_j, whole=not taken.missing)
+        for device, taken, budget_j in given
+        if budget_j and taken.known is not None
     )
 
 

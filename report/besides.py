@@ -5,14 +5,14 @@ The server's seconds and joules are in no sum of the devices'.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
 from fimi.energy.joules import format_energy, format_joules
 from fimi.record.record import RunData
 from fimi.record.results import RoundResult
-from fimi.record.summary import Budget, Summary
+from fimi.record.summary import Summary
 from fimi.report.words import percent, seconds, whole
 
 
@@ -32,8 +32,12 @@ class Extra(Struct, frozen=True, kw_only=True):
 
 def extras(run: RunData, summary: Summary) -> tuple[Extra, ...]:
     """Figures of generation, of training on the server, of pseudo-labels, and of kept budgets."""
-    kept = (_kept(budget) for budget in summary.budgets if budget.is_kept)
-    found = (_generation(run), _server(run.rounds, summary), _pseudo_labels(run), *kept)
+    found = (
+        _generation(run),
+        _server(run.rounds, summary),
+        _pseudo_labels(run),
+        *_kept(summary),
+    )
     return tuple(extra for extra in found if extra is not None)
 
 
@@ -49,15 +53,20 @@ def server_line(result: RoundResult) -> str:
     return f"server trained on {server.images} images in {seconds(server.seconds)}{energy}{weight}"
 
 
-def _kept(budget: Budget) -> Extra:
-    """A budget that was kept; of the devices' own the one that was nearest to its end."""
-    note = f"of {budget.budget_j:g} J"
-    if budget.devices > 1:
-        note += f", the nearest of {budget.devices} devices"
-    if not budget.whole:
-        note += ", as far as joules are known"
-    value = f"{budget.device or 'the fleet'} took {format_energy(budget.taken)}"
-    return Extra(term="budget", value=value, note=note)
+def _kept(summary: Summary) -> Iterator[Extra]:
+    """The fleet's budget, and of the devices' own the nearest to its end, as far as it was kept."""
+    fleet = [budget for budget in summary.budgets if not budget.device]
+    for group in (fleet, [budget for budget in summary.budgets if budget.device]):
+        most = max(group, key=lambda each: each.taken.value_j, default=None)
+        if most is None or not most.is_kept:
+            continue
+        note = f"of {most.budget_j:g} J"
+        if len(group) > 1:
+            note += f", the nearest of {len(group)} devices"
+        if summary.energy.missing:
+            note += ", as far as joules are known"
+        value = f"{most.device or 'the fleet'} took {format_energy(most.taken)}"
+        yield Extra(term="budget", value=value, note=note)
 
 
 def _server(rounds: Sequence[RoundResult], summary: Summary) -> Extra | None:

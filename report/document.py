@@ -16,7 +16,7 @@ from fimi.learning.training.classifier import FileCheck
 from fimi.record.curve import Price
 from fimi.record.planned import PlanHeld
 from fimi.record.record import PlanSummary, RunData
-from fimi.record.summary import Budget, Overspent, Summary
+from fimi.record.summary import Budget, Summary
 from fimi.record.sums import Compared, Sum
 
 
@@ -66,7 +66,7 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     plan_budget_cost_j: float | None
     plan_held: PlanHeld | None
     budgets: tuple[Budget, ...]
-    overspent: tuple[Overspent, ...]
+    overspent: tuple[Budget, ...]
     orthogonality: dict[int, float | None]
     local_error: dict[int, dict[str, float]]
     similarity: dict[int, dict[str, float | None]]

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from fimi.energy.joules import format_energy
 from fimi.record.planned import PlanHeld
-from fimi.record.summary import Overspent, Summary
+from fimi.record.summary import Budget, Summary
 from fimi.record.sums import Compared
 from fimi.report.words import joules, seconds, signed_percent, small_percent
 
@@ -90,7 +90,7 @@ def over_budget(summary: Summary) -> list[str]:
     return [_over(each) for each in summary.overspent]
 
 
-def _over(budget: Overspent) -> str:
+def _over(budget: Budget) -> str:
     taken, more_j = budget.taken, budget.taken.value_j - budget.budget_j
     within = ", which is within the uncertainty" if more_j <= taken.uncertainty_j else ""
     return (

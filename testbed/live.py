@@ -277,7 +277,7 @@ class LiveView(LiveDisplay):
             case DeviceLost():
                 self._set(event.device, 3, "gone")
             case SearchProgress():
-                self._doing = f"planning: iteration {event.iteration}"
+                self._doing = f"planning: step {event.iteration}"
             case Planned():
                 self._plan = describe(event)
                 self._doing = "making synthetic samples"

@@ -29,6 +29,7 @@ from fimi.record.events import (
     NotDeployed,
     PlanInForce,
     Planned,
+    Planning,
     Refitted,
     Resumed,
     RunFinished,
@@ -77,6 +78,11 @@ def describe(event: Event) -> str:
             return f"{event.device} does not take part: {event.reason}"
         case DeviceLost() | UpdateRejected():
             return f"{event.device}: {event.reason}"
+        case Planning():
+            target = event.target_accuracy
+            aim = f", fewest joules to {100 * target:.4g}% accuracy" if target else ""
+            within = " within budgets" if event.budgets else ""
+            return f"planning for {event.devices} devices{aim}{within}"
         case Planned():
             return _plan(event)
         case BatchDelivered():

@@ -59,6 +59,26 @@ def test_no_other_error_limit_is_better(fleet: Any) -> None:
     assert choice.best.total_j == pytest.approx(choice.best.bound_j, rel=1e-6)
 
 
+def test_every_error_limit_is_told(fleet: Any) -> None:
+    """So that a planner that takes long can be watched, and stopped."""
+    told: list[tuple[int, float]] = []
+    choice = choose(fleet(0, 3), 0.9, rounds=MODEL, progress=lambda *each: told.append(each))
+    assert [count for count, _ in told] == list(range(1, len(told) + 1))
+    best = [best_j for _, best_j in told]
+    assert best == sorted(best, reverse=True)
+    assert best[-1] == pytest.approx(choice.best.total_j, rel=1e-9)
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(count: int, _: float) -> None:
+        if count == 3:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        choose(fleet(0, 3), 0.9, rounds=MODEL, progress=stop)
+
+
 @pytest.mark.parametrize("generated_max", [[1500.0], [1500.0, 0.0, 0.0]])
 def test_one_device_that_may_have_synthetic_data(fleet: Any, generated_max: list[float]) -> None:
     """Its amount follows from Δ_max alone; the price of the error must be right all the same."""

@@ -27,6 +27,7 @@ from fimi.record.events import (
     Event,
     Gathering,
     PlanInForce,
+    Planning,
     Prepared,
     Resumed,
     RoundFinished,
@@ -125,6 +126,14 @@ class TestPlain:
             "trained: 1 with onnxruntime 1.31",
             "round 2/4: accuracy 50.0%, 1 of 1 updates, 30.0 J (emulated, board) so far",
             "run completed: 2 rounds",
+        ]
+
+    def test_what_is_planned_for_is_said_before_it_takes_its_time(self) -> None:
+        plain = Planning(devices=3, target_accuracy=0.0, budgets=False)
+        aimed = Planning(devices=3, target_accuracy=0.955, budgets=True)
+        assert self.tell(plain, aimed, SearchProgress(iteration=1, best_j=1.0)) == [
+            "planning for 3 devices",
+            "planning for 3 devices, fewest joules to 95.5% accuracy within budgets",
         ]
 
     def test_a_late_report_is_said_once(self) -> None:
