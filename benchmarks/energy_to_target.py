@@ -71,14 +71,15 @@ def round_to(result: Result, target: float) -> int | None:
 
 
 def joules(result: Result, target: float, energy: str, *, within: bool = False) -> float:
-    """Joules to the target, of whole rounds or ``within`` the last; all joules if none reaches it.
+    """Joules to the target, of whole rounds or ``within`` the last; infinite if none reaches it.
 
-    The model that a run starts with is taken to guess: one class of ten.
+    The model that a run starts with is taken to guess: one class of ten. What was received before
+    round 1 counts as a part of it.
     """
     last = round_to(result, target)
     spent: list[float] = result[energy]
     if last is None:
-        return math.fsum(spent)
+        return math.inf
     if not within:
         return math.fsum(spent[:last])
     accuracy: list[float] = [0.1, *result["accuracy"]]
@@ -141,13 +142,12 @@ def main() -> None:
         mine = joules(fimi[row], target, energy)
         cells = []
         for name, found in others.items():
-            other, reached = joules(found[row], target, energy), round_to(found[row], target)
+            reached, all_j = round_to(found[row], target), math.fsum(found[row][energy])
             more = "" if reached else ">"  # it would have taken more than all its rounds
+            other = min(joules(found[row], target, energy), all_j)
+            part = min(joules(found[row], target, energy, within=True), all_j)
             ratios[name].append(mine / other)
-            within[name].append(
-                joules(fimi[row], target, energy, within=True)
-                / joules(found[row], target, energy, within=True)
-            )
+            within[name].append(joules(fimi[row], target, energy, within=True) / part)
             cells.append(f"{reached or '-':>3} {more + f'{other:.0f}':>8} J {mine / other:5.2f}")
         print(
             f"{seed:4}  {target:6.1%}  {round_to(fimi[row], target) or '-':>12} {mine:8.0f}  "

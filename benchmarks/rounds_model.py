@@ -37,7 +37,7 @@ def main() -> None:
         for error in asked.errors:
             for seed in range(asked.first_seed, asked.first_seed + asked.seeds):
                 setting = ("--set", f"plan.error_max={error}")
-                run = dry_run(f"error-{error}", seed, asked.rounds, folder, *setting)
+                run = dry_run(f"error-{error}", seed, asked.rounds, folder, setting)
                 for accuracy in ACCURACIES:
                     reached = (n for n, a in enumerate(run["accuracy"], 1) if a >= accuracy)
                     if (number := next(reached, None)) is not None:

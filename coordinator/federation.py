@@ -228,6 +228,7 @@ class Coordinator:
         self._deployments = Deployments(context, export, done) if export is not None else None
         self._graphs = graphs
         self._graphs_offer: Offer | None = None
+        self._steps = 0  # of planning
         # What there is only once the run has come so far:
         self._plan: Plan | None = None
         self._plans: DevicePlans | None = None
@@ -439,14 +440,15 @@ class Coordinator:
         return plans, rounds
 
     def _make_plan(self) -> PlanPart:
-        context, asked = self._context, self._settings.plan
-        self._notify(
-            Planning(
-                devices=len(self._roster.members),
-                target_accuracy=asked.target_accuracy if context.strategy.plans_data else 0.0,
-                budgets=bool(asked.device_budget_j or asked.fleet_budget_j),
+        strategy, asked = self._context.strategy, self._settings.plan
+        if strategy.devices_train:
+            self._notify(
+                Planning(
+                    devices=len(self._roster.members),
+                    target_accuracy=asked.target_accuracy if strategy.plans_data else 0.0,
+                    budgets=bool(asked.device_budget_j or asked.fleet_budget_j),
+                )
             )
-        )
         made = self._planner.plan(self._roster.members)
         part = PlanPart(plan=made.plan, server_counts=made.server_counts)
         with self._store.together():
@@ -526,10 +528,11 @@ class Coordinator:
                     ),
                 )
 
-    def _searched(self, iteration: int, best_j: float) -> None:
-        """The planner has come so far; stop it if the run is to stop."""
+    def _searched(self) -> None:
+        """The planner has come a step further; stop it if the run is to stop."""
         self._context.inbox.check_cancelled()
-        self._notify(SearchProgress(iteration=iteration, best_j=best_j))
+        self._steps += 1
+        self._notify(SearchProgress(step=self._steps))
 
     def _notify(self, event: Event) -> None:
         self._store.write_event(event)

@@ -29,8 +29,8 @@ class FleetPlanner:
     Args:
         settings: the configuration.
         model_bytes: size of the model and of an update as sent.
-        progress: called with every iteration of a search, or every error limit that is tried, and
-            the best energy so far, J; may raise.
+        progress: called at every step of planning: an error limit that is tried, an iteration of
+            a search; may raise.
         sample_bytes: size of a synthetic sample as sent.
     """
 
@@ -38,7 +38,7 @@ class FleetPlanner:
         self,
         settings: FederationSettings,
         model_bytes: int,
-        progress: Callable[[int, float], None] = lambda iteration, best_j: None,
+        progress: Callable[[], None] = lambda: None,
         *,
         sample_bytes: float = 0.0,
         advise: bool = True,
@@ -183,7 +183,7 @@ class FleetPlanner:
                 synthetic_value=settings.plan.synthetic_value,
                 seed=settings.run.seed,
                 settings=self._search(),
-                progress=self._progress,
+                progress=lambda iteration, best_j: self._progress(),
             )
 
         return strategy_plans.make_plans(

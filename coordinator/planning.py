@@ -8,7 +8,7 @@ round, including the idle phase.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 import numpy as np
@@ -27,7 +27,7 @@ from fimi.learning.training.pseudo_labels import looked_at
 from fimi.messaging.messages import DevicePlan, Offer, Profile
 from fimi.optim.board_problem import from_boards
 from fimi.optim.learning_curve import LearningCurve
-from fimi.optim.planner import Plan, Progress
+from fimi.optim.planner import Plan
 from fimi.optim.problem import DURATION_MAX_S, FimiProblem, InfeasibleError
 from fimi.optim.quality import choose
 from fimi.optim.spending import limited
@@ -88,7 +88,7 @@ def make_problem(
 
 
 def with_target(
-    problem: FimiProblem, settings: FederationSettings, progress: Progress | None = None
+    problem: FimiProblem, settings: FederationSettings, progress: Callable[[], None] | None = None
 ) -> FimiProblem:
     """The problem with the Δ_max of fewest predicted joules to ``plan.target_accuracy``.
 
@@ -99,7 +99,7 @@ def with_target(
     Args:
         problem: problem of :func:`make_problem`.
         settings: the target, and the model of rounds.
-        progress: called after every Δ_max that was tried; may raise.
+        progress: called at every step of the choice; may raise.
 
     Raises:
         InfeasibleError: no Δ_max has a plan.

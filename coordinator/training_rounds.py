@@ -68,7 +68,7 @@ class TrainingRounds:
         context: the context of the run.
         roster: the devices that take part.
         plans: plans of devices; the fleet's clock in it advances with every round.
-        adaptation: see the attribute.
+        adaptation: compares predictions with measurements; ``None`` where devices do not train.
         trainer: evaluates the global model.
         test: held-out data.
         server: the server's part of a round.
@@ -81,7 +81,6 @@ class TrainingRounds:
     Attributes:
         model: the global model after the last finished round.
         results: finished rounds.
-        adaptation: compares predictions with measurements; ``None`` where devices do not train.
     """
 
     def __init__(
@@ -103,7 +102,7 @@ class TrainingRounds:
         self._settings = context.settings
         self._roster = roster
         self._plans = plans
-        self.adaptation = adaptation
+        self._adaptation = adaptation
         self._trainer = trainer
         self._test = test
         self._server = server
@@ -178,9 +177,9 @@ class TrainingRounds:
             number=number,
         )
         participants = {device: present[device] for device in drawn}
-        assert self.adaptation is not None
+        assert self._adaptation is not None
         members = self._roster.members
-        boards = {d: p.board for d, p in self.adaptation.profiles(members).items()}
+        boards = {d: p.board for d, p in self._adaptation.profiles(members).items()}
         context.notify(RoundStarted(round=number, devices=tuple(participants)))
         offer = context.peer.transfers.serve(tensors.dump(before), media="safetensors")
         current = Round(
@@ -256,7 +255,7 @@ class TrainingRounds:
             here = {e.device for e in self.results[-1].devices if e.status != "absent"}
             apart |= set(plans) - here
         whole = {device: plan for device, plan in plans.items() if device not in apart}
-        residuals = self.adaptation.learn(result, whole) if self.adaptation else ()
+        residuals = self._adaptation.learn(result, whole) if self._adaptation else ()
         with watch.stage("store"):
             self._digest = self._keeper.propose(self.model)
             for device, fact in current.facts if current is not None else ():
@@ -300,7 +299,7 @@ class TrainingRounds:
             number=number,
             fleet_time_s=self._plans.fleet_time_s,
             model=digest,
-            adaptation=self.adaptation.state if self.adaptation else None,
+            adaptation=self._adaptation.state if self._adaptation else None,
             heard=self._context.conversation.heard(),
         )
 

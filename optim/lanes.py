@@ -158,6 +158,8 @@ def lanes_of(
         log_weight = np.log(problem.weights) + math.log(curve.alpha)
         log_weight = log_weight - curve.beta * np.log(problem.worth_scale)
         log_low, log_high = np.log(samples_min), np.log(samples_max)
+    with np.errstate(over="ignore"):  # of lanes without κ: their frequency is given
+        floor_hz = np.clip(np.cbrt(active / (2.0 * kappa)), lowest, highest)
     return Lanes(
         owner=own,
         starts=np.array(starts),
@@ -168,7 +170,7 @@ def lanes_of(
         active_w=active,
         lowest_hz=lowest,
         highest_hz=highest,
-        floor_hz=np.clip(np.cbrt(active / (2.0 * kappa)), lowest, highest),
+        floor_hz=floor_hz,
         log_low=log_low[own],
         log_high=log_high[own],
         log_weight=log_weight[own],

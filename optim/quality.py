@@ -21,6 +21,7 @@ from __future__ import annotations
 import functools
 import itertools
 import time
+from collections.abc import Callable
 from typing import get_args
 
 import msgspec
@@ -150,7 +151,7 @@ def choose(
     synthetic_value: float = 1.0,
     rounds: RoundsModel | None = None,
     run_rounds: float | None = None,
-    progress: planner.Progress | None = None,
+    progress: Callable[[], None] | None = None,
 ) -> Choice:
     """:func:`fimi.optim.target.choose` with synthetic samples worth q real ones each.
 

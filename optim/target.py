@@ -28,7 +28,7 @@ from fimi.optim.feasibility import refusal
 from fimi.optim.inner import InnerSolver
 from fimi.optim.joint import prices_of
 from fimi.optim.leanest import least_bandwidth
-from fimi.optim.planner import Progress, whole_plan
+from fimi.optim.planner import whole_plan
 from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError
 from fimi.optim.roots import root_between
 from fimi.optim.rounds_defaults import ROUNDS_SCALE, ROUNDS_SENSITIVITY
@@ -159,7 +159,7 @@ def choose(
     *,
     rounds: RoundsModel | None = None,
     run_rounds: float | None = None,
-    progress: Progress | None = None,
+    progress: Callable[[], None] | None = None,
 ) -> Choice:
     """The Δ_max of least predicted joules to a target accuracy; the round's length follows.
 
@@ -168,7 +168,7 @@ def choose(
         accuracy: target, in (0, 1).
         rounds: rounds(Δ); the default is fitted to runs of the small CNN on the digits.
         run_rounds: of a run that goes on after the target: budgets hold for all of them.
-        progress: called after every Δ_max that was tried; may raise.
+        progress: called after every Δ_max that was tried, or planned in whole samples; may raise.
 
     Raises:
         ProblemError: there is no learning curve, the target is not an accuracy, or no Δ_max leads
@@ -186,7 +186,7 @@ def choose(
             f"rounds(Δ) gives {count:.3g} rounds; check alpha, beta and delta0 of the learning "
             "curve, and r and c of rounds(Δ)"
         )
-    aim = _Aim(accuracy, model, run_rounds, progress or (lambda tried, best_j: None))
+    aim = _Aim(accuracy, model, run_rounds, progress or (lambda: None))
     found = _choose(problem, aim)
     if found is None:
         raise _no_choice(problem, aim)
@@ -199,7 +199,7 @@ class _Aim(NamedTuple):
     accuracy: float
     model: RoundsModel
     run_rounds: float | None
-    progress: Progress
+    progress: Callable[[], None]
 
 
 def _choose(problem: FimiProblem, aim: _Aim) -> Choice | None:
@@ -248,7 +248,6 @@ class _Tried:
 
     Attributes:
         laws: whether every device has a law.
-        count: how many were tried.
         trials: those that have a plan, in the order in which they were tried.
         optima: theirs, by Δ_max.
     """
@@ -256,7 +255,6 @@ class _Tried:
     def __init__(self, problem: FimiProblem, aim: _Aim) -> None:
         self.problem, self.aim = problem, aim
         self.laws = InnerSolver(problem).lanes.single
-        self.count = 0
         self.trials: list[TargetTrial] = []
         self.optima: dict[float, BudgetedOptimum] = {}
 
@@ -272,8 +270,7 @@ class _Tried:
         With steps it is the bound on these joules; the slope is then of no use.
         """
         value = self._try(log_excess)
-        self.count += 1
-        self.aim.progress(self.count, min((t.total_j for t in self.trials), default=math.inf))
+        self.aim.progress()
         return value
 
     def _try(self, log_excess: float) -> tuple[float, float]:
@@ -323,6 +320,8 @@ def _within_budgets(tried: _Tried, low: float, high: float) -> bool:
     Few and many samples both use up a budget: by many rounds, or by long ones. So nothing follows
     from ends that do not keep it.
     """
+    if budget_advice.below_idling(tried.at(low)):
+        return False  # not even in the fewest rounds
     free = _choose(without_budgets(tried.problem), tried.aim)
     if free is None:
         return False
@@ -360,6 +359,8 @@ def _planned(tried: _Tried) -> list[TargetTrial]:
             found = whole_plan(changed, tried.optima[trial.error_max])
         except InfeasibleError:  # in fractions of samples only
             continue
+        finally:
+            tried.aim.progress()
         prepared_j = found.preparation_j if problem.objective == "board" else 0.0
         round_j = found.energy_j - prepared_j / count
         runs[trial.error_max] = msgspec.structs.replace(
@@ -390,7 +391,13 @@ def _no_choice(problem: FimiProblem, aim: _Aim) -> InfeasibleError:
     used = used_j(chosen.apply(free), keep_budgets(chosen.apply(free)).solution)
 
     def works(changed: FimiProblem) -> bool:
-        return _choose(changed, aim) is not None
+        aim.progress()
+        nearest = chosen.apply(changed)
+        try:
+            whole_plan(nearest, keep_budgets(nearest))
+        except InfeasibleError:
+            return _choose(changed, aim) is not None
+        return True
 
     return budget_advice.refusal(chosen.apply(problem), used, _ROOM * used, works)
 

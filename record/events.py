@@ -147,15 +147,13 @@ class Planning(Event, frozen=True, kw_only=True, tag="planning"):
 
 
 class SearchProgress(Event, frozen=True, kw_only=True, tag="search-progress"):
-    """The planner has tried one more error limit, or its search has finished an iteration.
+    """Planning has come a step further: an error limit was tried, a search did an iteration.
 
     Attributes:
-        iteration: which one, from 1; both count for themselves.
-        best_j: the fewest joules so far, J; infinite while there is no plan.
+        step: how many steps of planning there were, of all plans of this process.
     """
 
-    iteration: int
-    best_j: float
+    step: int
 
     def logged(self) -> None:
         """Nothing: the plan holds the history of its search."""

@@ -61,9 +61,11 @@ def _kept(summary: Summary) -> Iterator[Extra]:
         if most is None or not most.is_kept:
             continue
         note = f"of {most.budget_j:g} J"
-        if len(group) > 1:
-            note += f", the nearest of {len(group)} devices"
-        if summary.energy.missing:
+        devices = len(summary.devices) if most.device else 1
+        if devices > 1:
+            note += f", the nearest of {devices} devices"
+        unknown = sum(not each.whole for each in group) + devices - len(group)
+        if unknown:
             note += ", as far as joules are known"
         value = f"{most.device or 'the fleet'} took {format_energy(most.taken)}"
         yield Extra(term="budget", value=value, note=note)

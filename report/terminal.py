@@ -238,7 +238,8 @@ def _energy_words(summary: Summary) -> list[tuple[str, str]]:
     mape = f"; mean absolute {percent_value(summary.mape_percent)}"
     board = predicted(summary.compared, summary.energy, mape)
     dynamic = predicted(summary.dynamic_compared, summary.dynamic)
-    above_idle = f"{whole(summary.dynamic)}, compute and upload above idle, {dynamic}"
+    taken = whole(summary.dynamic) or "none yet"
+    above_idle = f"{taken}, compute and upload above idle, {dynamic}"
     return [("energy", f"{whole(summary.energy)}{mix}, {board}"), ("dynamic energy", above_idle)]
 
 

@@ -11,6 +11,7 @@ with its kind. Control characters are removed from texts of devices.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import IO, TypeVar
@@ -41,6 +42,7 @@ from fimi.record.events import (
     NotDeployed,
     PlanInForce,
     Planned,
+    Planning,
     Prepared,
     Refitted,
     Resumed,
@@ -144,6 +146,7 @@ class PlainView(Lines):
         self._heard: dict[type[Event], tuple[float, str]] = {Gathering: (clock(), "")}
         self._waits: dict[type[Event], tuple[float, object]] = {}
         self._credited: set[Credited] = set()
+        self._planning_s = math.inf
         self._energy = EnergyTally()
         self.so_far = Sum()
         self.trained_with = ""
@@ -166,6 +169,13 @@ class PlainView(Lines):
         match event:
             case Gathering() | AwaitingGenerator() | Awaiting() | BrokerAway():
                 return describe(event) if self._is_due(event) else ""
+            case Planning():
+                self._planning_s = self._clock()
+            case Planned():
+                self._planning_s = math.inf
+            case SearchProgress() if self._clock() - self._planning_s > _WAITING_S:
+                self._planning_s = self._clock()
+                return f"still planning, step {event.step}"
             case Prepared():
                 self._energy.add(preparation_parts(event.preparation))
                 self.so_far = self._energy.sum()
@@ -276,8 +286,10 @@ class LiveView(LiveDisplay):
                 self._notices = [*self._notices[-2:], describe(event)]
             case DeviceLost():
                 self._set(event.device, 3, "gone")
+            case Planning():
+                self._doing = describe(event)
             case SearchProgress():
-                self._doing = f"planning: step {event.iteration}"
+                self._doing = f"planning: step {event.step}"
             case Planned():
                 self._plan = describe(event)
                 self._doing = "making synthetic samples"

@@ -4,6 +4,7 @@
 * :func:`differing`    the values that differ from their defaults
 * :func:`data_words`   the parts of the data and their partition
 * :func:`network_words`  the cost of the network
+* :func:`planning_words`  what is planned for, where that may take minutes
 * :func:`plan_words`   the plan of the emulated fleet, as in a dry run
 """
 
@@ -11,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fimi.record.events import Planning
 from fimi.report.layout import Paper, fitted
 from fimi.report.planned import energies
 from fimi.report.words import seconds
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.processes.devices import emulated_board
+from fimi.testbed.sentences import describe
 
 _VALUE_WIDTH = 22
 
@@ -80,6 +83,16 @@ def data_words(scenario: Scenario) -> Iterator[tuple[str, str]]:
         else None,
     ]
     yield "devices", "; ".join(word for word in words if word)
+
+
+def planning_words(scenario: Scenario) -> str:
+    """What is planned for, where a target or budgets may make it take minutes; else empty."""
+    plan, devices = scenario.config.plan, scenario.config.fleet.devices
+    budgets = bool(plan.device_budget_j or plan.fleet_budget_j)
+    if not (plan.target_accuracy or budgets):
+        return ""
+    target = plan.target_accuracy
+    return describe(Planning(devices=devices, target_accuracy=target, budgets=budgets))
 
 
 def plan_words(scenario: Scenario) -> str:

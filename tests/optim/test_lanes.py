@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import msgspec
@@ -184,3 +185,18 @@ def test_synthetic_samples_count_for_the_board_alone(fleet: Any) -> None:
         for objective in ("board", "dynamic")
     )
     np.testing.assert_allclose(board.sample_j - dynamic.sample_j, 0.5)
+
+
+def test_devices_that_count_for_very_much(fleet: Any) -> None:
+    """As where a budget binds: the lanes of steps have no κ, and nothing overflows aloud."""
+    laws = fleet(0, 2)
+    low_hz, high_hz = float(laws.frequency_min_hz[1]), float(laws.frequency_max_hz[1])
+    problem = msgspec.structs.replace(laws, frequency_steps_hz=((), (low_hz, high_hz)))
+    samples = np.ones(2)
+    heavy = EnergyWeights(dynamic=np.full(2, 1e9), board=np.full(2, 1e9))
+    plain = lanes_of(problem, EnergyWeights.of(problem), samples, samples)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lanes = lanes_of(problem, heavy, samples, samples)
+    np.testing.assert_allclose(lanes.floor_hz, plain.floor_hz)
+    assert set(lanes.floor_hz[lanes.owner == 1]) <= {low_hz, high_hz}

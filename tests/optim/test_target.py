@@ -61,22 +61,23 @@ def test_no_other_error_limit_is_better(fleet: Any) -> None:
 
 def test_every_error_limit_is_told(fleet: Any) -> None:
     """So that a planner that takes long can be watched, and stopped."""
-    told: list[tuple[int, float]] = []
-    choice = choose(fleet(0, 3), 0.9, rounds=MODEL, progress=lambda *each: told.append(each))
-    assert [count for count, _ in told] == list(range(1, len(told) + 1))
-    best = [best_j for _, best_j in told]
-    assert best == sorted(best, reverse=True)
-    assert best[-1] == pytest.approx(choice.best.total_j, rel=1e-9)
+    told: list[None] = []
+    choice = choose(fleet(0, 3), 0.9, rounds=MODEL, progress=lambda: told.append(None))
+    assert len(told) >= len(choice.trials)
+
+    count = len(told)
 
     class StoppedError(Exception):
         pass
 
-    def stop(count: int, _: float) -> None:
-        if count == 3:
+    def stop() -> None:
+        told.append(None)
+        if len(told) == count + 3:
             raise StoppedError
 
     with pytest.raises(StoppedError):
         choose(fleet(0, 3), 0.9, rounds=MODEL, progress=stop)
+    assert len(told) == count + 3
 
 
 @pytest.mark.parametrize("generated_max", [[1500.0], [1500.0, 0.0, 0.0]])

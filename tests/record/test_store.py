@@ -64,7 +64,7 @@ def test_a_round_is_read_back_as_it_was(tmp_path: Path) -> None:
     store.spend(wall_s=2.0)
     store.end("failed", "no devices")
     store.write_event(DeviceLost(device="device-2", reason="went offline"))
-    store.write_event(SearchProgress(iteration=1, best_j=1.0))
+    store.write_event(SearchProgress(step=1))
     store.write_preparation(
         Preparation(
             device="device-1",

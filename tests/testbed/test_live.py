@@ -92,7 +92,7 @@ def gathering(*missing: str, here: int = 1, wanted: int = 2) -> Gathering:
 STORY: list[Event] = [
     joined("device-01"),
     joined("device-02"),
-    SearchProgress(iteration=3, best_j=1.0),
+    SearchProgress(step=3),
     BatchDelivered(device="device-01", requested=9, delivered=8, seconds=1.0, error="too late"),
     PlanInForce(device="device-01", notes=("governor is powersave",), error=""),
     RoundStarted(round=1, devices=("device-01", "device-02")),
@@ -131,10 +131,22 @@ class TestPlain:
     def test_what_is_planned_for_is_said_before_it_takes_its_time(self) -> None:
         plain = Planning(devices=3, target_accuracy=0.0, budgets=False)
         aimed = Planning(devices=3, target_accuracy=0.955, budgets=True)
-        assert self.tell(plain, aimed, SearchProgress(iteration=1, best_j=1.0)) == [
+        assert self.tell(plain, aimed, SearchProgress(step=1)) == [
             "planning for 3 devices",
             "planning for 3 devices, fewest joules to 95.5% accuracy within budgets",
         ]
+
+    def test_long_planning_is_said_every_half_minute(self) -> None:
+        seconds = 0.0
+        stream = io.StringIO()
+        view = PlainView(stream, rounds=4, clock=lambda: seconds)
+        view(SearchProgress(step=1))  # nobody said that this takes long
+        view(Planning(devices=3, target_accuracy=0.9, budgets=True))
+        for second in range(100):
+            seconds = float(second)
+            view(SearchProgress(step=second))
+        said = [line.split("] ", 1)[1] for line in stream.getvalue().splitlines()][1:]
+        assert said == [f"still planning, step {step}" for step in (31, 62, 93)]
 
     def test_a_late_report_is_said_once(self) -> None:
         """Work and idle time are credited one after the other."""
@@ -287,6 +299,13 @@ class TestLive:
         assert "accuracy 50.0%" in picture
         assert "30.0 J (emulated, board)" in picture
         assert "s left" in picture
+
+    def test_what_is_planned_for(self, screen: Console) -> None:
+        planning = Planning(devices=2, target_accuracy=0.9, budgets=False)
+        picture = "\n".join(self.show(screen, *STORY[:2], planning))
+        assert "planning for 2 devices, fewest joules to 90% accuracy" in picture
+        picture = "\n".join(self.show(screen, *STORY[:2], planning, SearchProgress(step=7)))
+        assert "planning: step 7" in picture
 
     def test_receiving_the_batch_is_part_of_the_energy(self, screen: Console) -> None:
         picture = "\n".join(self.show(screen, prepared(5.0), *STORY))
