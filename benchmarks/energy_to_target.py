@@ -36,7 +36,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +112,9 @@ def main() -> None:
         def runs(name: str, *settings: str) -> list[Result]:
             print(f"running {name}", file=sys.stderr, flush=True)
             settings += ("--set", f"fleet.radio={asked.radio}")
-            one = partial(dry_run, name, rounds=asked.rounds, folder=folder, settings=settings)
-            return list(pool.map(lambda seed: one(seed=seed), seeds))
+            return list(
+                pool.map(lambda seed: dry_run(name, seed, asked.rounds, folder, settings), seeds)
+            )
 
         tfl = {
             rate: runs(
@@ -140,6 +140,7 @@ def main() -> None:
     for row, seed in enumerate(seeds):
         target = targets[row]
         mine = joules(fimi[row], target, energy)
+        my_part = joules(fimi[row], target, energy, within=True)
         cells = []
         for name, found in others.items():
             reached, all_j = round_to(found[row], target), math.fsum(found[row][energy])
@@ -147,7 +148,7 @@ def main() -> None:
             other = min(joules(found[row], target, energy), all_j)
             part = min(joules(found[row], target, energy, within=True), all_j)
             ratios[name].append(mine / other)
-            within[name].append(joules(fimi[row], target, energy, within=True) / part)
+            within[name].append(my_part / part)
             cells.append(f"{reached or '-':>3} {more + f'{other:.0f}':>8} J {mine / other:5.2f}")
         print(
             f"{seed:4}  {target:6.1%}  {round_to(fimi[row], target) or '-':>12} {mine:8.0f}  "

@@ -16,7 +16,7 @@ import math
 import statistics
 import tempfile
 
-from energy_to_target import dry_run
+from energy_to_target import dry_run, round_to
 
 from fimi.optim.target import RoundsModel
 
@@ -39,8 +39,7 @@ def main() -> None:
                 setting = ("--set", f"plan.error_max={error}")
                 run = dry_run(f"error-{error}", seed, asked.rounds, folder, setting)
                 for accuracy in ACCURACIES:
-                    reached = (n for n, a in enumerate(run["accuracy"], 1) if a >= accuracy)
-                    if (number := next(reached, None)) is not None:
+                    if (number := round_to(run, accuracy)) is not None:
                         seen.setdefault((error, accuracy), []).append(number)
     points = [(error, accuracy, n) for (error, accuracy), rows in seen.items() for n in rows]
     errors, accuracies, counts = zip(*points, strict=True)

@@ -69,7 +69,6 @@ from fimi.record.events import (
     Event,
     Listener,
     Planned,
-    Planning,
     RunFinished,
     SearchProgress,
 )
@@ -440,15 +439,8 @@ class Coordinator:
         return plans, rounds
 
     def _make_plan(self) -> PlanPart:
-        strategy, asked = self._context.strategy, self._settings.plan
-        if strategy.devices_train:
-            self._notify(
-                Planning(
-                    devices=len(self._roster.members),
-                    target_accuracy=asked.target_accuracy if strategy.plans_data else 0.0,
-                    budgets=bool(asked.device_budget_j or asked.fleet_budget_j),
-                )
-            )
+        if (planning := self._planner.planned_for(len(self._roster.members))) is not None:
+            self._notify(planning)
         made = self._planner.plan(self._roster.members)
         part = PlanPart(plan=made.plan, server_counts=made.server_counts)
         with self._store.together():

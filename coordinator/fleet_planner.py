@@ -20,6 +20,7 @@ from fimi.optim.problem import FimiProblem, InfeasibleError
 from fimi.optim.spending import limited
 from fimi.optim.unplanned import equal_shares
 from fimi.optim.whole import exists
+from fimi.record.events import Planning
 from fimi.record.results import RoundResult
 
 
@@ -49,6 +50,17 @@ class FleetPlanner:
         self._model_bytes = model_bytes
         self._progress = progress
         self._sample_bytes = sample_bytes
+
+    def planned_for(self, devices: int) -> Planning | None:
+        """What so many devices are planned for; ``None`` under a strategy that plans nothing."""
+        strategy, asked = self._strategy, self._settings.plan
+        if not strategy.devices_train:
+            return None
+        return Planning(
+            devices=devices,
+            target_accuracy=asked.target_accuracy if strategy.plans_data else 0.0,
+            budgets=bool(asked.device_budget_j or asked.fleet_budget_j),
+        )
 
     def plan(self, profiles: Mapping[str, Profile]) -> StrategyPlan:
         """Solve the fleet's problem under the strategy.

@@ -50,20 +50,24 @@ def require_feasible(inner: InnerSolver) -> Leanest:
     Raises:
         InfeasibleError: there is none; the error says what would make one possible.
     """
-    problem = inner.problem
-    require_reachable_error(inner)
-    leanest = least_bandwidth(problem)
-    if leanest.bandwidth_hz <= problem.bandwidth_hz * (1.0 + _SLACK):
-        return leanest
-    raise refusal(problem)
+    leanest = _leanest(inner)
+    if leanest is None:
+        raise refusal(inner.problem)
+    return leanest
 
 
 def is_feasible(inner: InnerSolver) -> bool:
     """Whether there is a plan in real numbers of samples; nothing is advised."""
-    problem = inner.problem
+    return _leanest(inner) is not None
+
+
+def _leanest(inner: InnerSolver) -> Leanest | None:
+    """The leanest plan in real numbers of samples; ``None`` if there is no plan."""
     if _misses_error(inner):
-        return False
-    return least_bandwidth(problem).bandwidth_hz <= problem.bandwidth_hz * (1.0 + _SLACK)
+        return None
+    leanest = least_bandwidth(inner.problem)
+    fits = leanest.bandwidth_hz <= inner.problem.bandwidth_hz * (1.0 + _SLACK)
+    return leanest if fits else None
 
 
 def require_reachable_error(inner: InnerSolver) -> None:

@@ -187,9 +187,10 @@ def choose(
             "curve, and r and c of rounds(Δ)"
         )
     aim = _Aim(accuracy, model, run_rounds, progress or (lambda: None))
-    found = _choose(problem, aim)
+    free = _choose(without_budgets(problem), aim) if limited(problem) else None
+    found = _choose(problem, aim, free)
     if found is None:
-        raise _no_choice(problem, aim)
+        raise _no_choice(problem, aim, free)
     return found
 
 
@@ -202,12 +203,18 @@ class _Aim(NamedTuple):
     progress: Callable[[], None]
 
 
-def _choose(problem: FimiProblem, aim: _Aim) -> Choice | None:
-    """The best Δ_max; ``None`` if none was found that has a plan."""
+def _choose(problem: FimiProblem, aim: _Aim, free: Choice | None = None) -> Choice | None:
+    """The best Δ_max; ``None`` if none was found that has a plan.
+
+    Args:
+        problem: the problem.
+        aim: what is asked for.
+        free: the choice without budgets, for a problem that has some; ``None`` if there is none.
+    """
     tried = _Tried(problem, aim)
     low, high = (math.log(excess) for excess in _excess_range(problem))
     if limited(problem):
-        if not _within_budgets(tried, low, high):
+        if free is None or not _within_budgets(tried, low, high, free):
             return None
     elif tried.laws:
         _least(tried, low, high)
@@ -314,7 +321,7 @@ class _Tried:
         return math.log(least_j), slope / found.total_j
 
 
-def _within_budgets(tried: _Tried, low: float, high: float) -> bool:
+def _within_budgets(tried: _Tried, low: float, high: float, free: Choice) -> bool:
     """Visits the least joules that keep budgets; whether any Δ_max between the ends does.
 
     Few and many samples both use up a budget: by many rounds, or by long ones. So nothing follows
@@ -322,9 +329,6 @@ def _within_budgets(tried: _Tried, low: float, high: float) -> bool:
     """
     if budget_advice.below_idling(tried.at(low)):
         return False  # not even in the fewest rounds
-    free = _choose(without_budgets(tried.problem), tried.aim)
-    if free is None:
-        return False
     best = math.log(free.best.error_max - tried.problem.error_floor)
     if math.isfinite(tried(best)[0]) and not tried.optima[tried.trials[-1].error_max].charges_j:
         return True  # the budgets are not in the way of the best there is
@@ -379,27 +383,27 @@ def _planned(tried: _Tried) -> list[TargetTrial]:
     return list(least.values())
 
 
-def _no_choice(problem: FimiProblem, aim: _Aim) -> InfeasibleError:
-    """The error where no Δ_max has a plan, not even that of the local data alone."""
+def _no_choice(problem: FimiProblem, aim: _Aim, free: Choice | None) -> InfeasibleError:
+    """The error where no Δ_max has a plan, not even that of the local data alone.
+
+    ``free``: the choice without budgets, where there are budgets and it has a plan.
+    """
     largest = msgspec.structs.replace(problem, error_max=_local_error(problem))
-    if not limited(problem) or not exists(largest):
+    if free is None or not exists(largest):
         return refusal(largest)
-    free = without_budgets(problem)
-    chosen = _choose(free, aim)
-    if chosen is None:
-        return refusal(largest)
-    used = used_j(chosen.apply(free), keep_budgets(chosen.apply(free)).solution)
+    unlimited = free.apply(without_budgets(problem))
+    used = used_j(unlimited, keep_budgets(unlimited).solution)
 
     def works(changed: FimiProblem) -> bool:
         aim.progress()
-        nearest = chosen.apply(changed)
+        nearest = free.apply(changed)
         try:
             whole_plan(nearest, keep_budgets(nearest))
         except InfeasibleError:
-            return _choose(changed, aim) is not None
+            return _choose(changed, aim, free) is not None
         return True
 
-    return budget_advice.refusal(chosen.apply(problem), used, _ROOM * used, works)
+    return budget_advice.refusal(free.apply(problem), used, _ROOM * used, works)
 
 
 def _with_room(problem: FimiProblem, best: TargetTrial) -> float:

@@ -79,10 +79,8 @@ def check(path: Path | None, settings: tuple[str, ...]) -> None:
         ("network", network),
     ]
     click.echo(entries(said, indent=11, paper=paper))
-    if planning := show.planning_words(scenario):
-        click.echo(planning, err=True)
     with errors():
-        plan = show.plan_words(scenario)
+        plan = show.plan_words(scenario, lambda text: click.echo(text, err=True))
     click.echo(entries([("plan", plan)], indent=11, paper=paper))
 
 

@@ -4,15 +4,13 @@
 * :func:`differing`    the values that differ from their defaults
 * :func:`data_words`   the parts of the data and their partition
 * :func:`network_words`  the cost of the network
-* :func:`planning_words`  what is planned for, where that may take minutes
 * :func:`plan_words`   the plan of the emulated fleet, as in a dry run
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from fimi.record.events import Planning
 from fimi.report.layout import Paper, fitted
 from fimi.report.planned import energies
 from fimi.report.words import seconds
@@ -85,18 +83,12 @@ def data_words(scenario: Scenario) -> Iterator[tuple[str, str]]:
     yield "devices", "; ".join(word for word in words if word)
 
 
-def planning_words(scenario: Scenario) -> str:
-    """What is planned for, where a target or budgets may make it take minutes; else empty."""
-    plan, devices = scenario.config.plan, scenario.config.fleet.devices
-    budgets = bool(plan.device_budget_j or plan.fleet_budget_j)
-    if not (plan.target_accuracy or budgets):
-        return ""
-    target = plan.target_accuracy
-    return describe(Planning(devices=devices, target_accuracy=target, budgets=budgets))
-
-
-def plan_words(scenario: Scenario) -> str:
+def plan_words(scenario: Scenario, say: Callable[[str], None] = lambda text: None) -> str:
     """The plan of the emulated fleet in one sentence, or why none was tried.
+
+    Args:
+        scenario: the configuration.
+        say: called with what is planned for, where a target or budgets may make it take minutes.
 
     Raises:
         fimi.optim.problem.InfeasibleError: no plan meets the limits; says why, and what would help.
@@ -132,6 +124,9 @@ def plan_words(scenario: Scenario) -> str:
     planner = FleetPlanner(
         config, len(tensors.dump(model)), sample_bytes=packed_bytes(test.image_shape)
     )
+    planning = planner.planned_for(len(profiles))
+    if planning is not None and (planning.target_accuracy or planning.budgets):
+        say(describe(planning))
     plan = planner.plan(profiles).plan
     if plan is None:
         return f"none is needed: devices do not train under strategy {config.run.strategy}"
