@@ -8,6 +8,7 @@ copied; what an older store does not have is unknown.
   stood in the row of the last stretch of its phase.
 * Up to version 2 a plan had one energy, the dynamic one, and measured powers of a board stood in a
   table of frequencies instead of operating points.
+* Up to version 3 a meter said whether its readings are means, and not over how long a time.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from fimi.record.views import VIEWS
 ALWAYS = {"run", "event", "profile", "plan", "device_plan", "round", "device_round", "sample"}
 """Tables that every version has had."""
 
-READ = (0, 2, VERSION)
+READ = (0, 2, 3, VERSION)
 """Versions that can be read; there was no version 1."""
 
 FILLED_BEFORE = ("fimi", "fimi-genfl", "hdc", "gan", "clsd", "data-only")
@@ -51,9 +52,9 @@ def bring_up(db: sqlite3.Connection) -> None:
     """Make views for tables, columns and views that an open store lacks."""
     written_by = version(db)
     before_versions = written_by == 0
-    moved_bodies = _BODIES if written_by < 3 else {}
-    for name, body in moved_bodies.values():
-        db.create_function(name, 1, body, deterministic=True)
+    moved_bodies = {name: body for before, name, body in _BODIES if written_by < before}
+    for name, body in moved_bodies.items():
+        db.create_function(f"{name}_of_before", 1, body, deterministic=True)
     views = dict(db.execute("SELECT name, sql FROM main.sqlite_master WHERE type = 'view'"))
     lacking = any(views.get(view.name) != view.create for view in VIEWS)
     for table in TABLES:
@@ -62,7 +63,7 @@ def bring_up(db: sqlite3.Connection) -> None:
             _lay(db, table.name, _OF_BEFORE[table.name](there))
             lacking = True
         elif table.name in moved_bodies and there:
-            moved = f"{moved_bodies[table.name][0]}(body)"
+            moved = f"{table.name}_of_before(body)"
             _lay(db, table.name, _select(table, there, table.name, body=moved))
             lacking = True
         elif not there >= {column.name for column in table.described}:
@@ -174,14 +175,22 @@ def _board(body: dict[str, Any]) -> None:
         ]
 
 
+def _meter(body: dict[str, Any]) -> None:
+    """A meter that averages and has no steps of power is a counter."""
+    meter = body["hardware"]["meter"]
+    averages = meter.pop("averages", False)
+    meter["counts"] = averages and not meter.get("resolution_w")
+
+
 def _profile(body: dict[str, Any]) -> None:
     if isinstance(board := body.get("board"), dict):
         _board(board)
+    _meter(body)
 
 
-_BODIES: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    PLAN.name: ("plan_of_before", _in_json(_plan)),
-    PROFILE.name: ("profile_of_before", _in_json(_profile)),
-    REFIT.name: ("board_of_before", _in_json(_board)),
-}
-"""Tables whose JSON up to version 2 was another, with a function of SQL that makes it this one."""
+_BODIES: tuple[tuple[int, str, Callable[[Any], Any]], ...] = (
+    (3, PLAN.name, _in_json(_plan)),
+    (3, REFIT.name, _in_json(_board)),
+    (4, PROFILE.name, _in_json(_profile)),
+)
+"""Tables whose JSON was another before a version, with a function of SQL that makes it this one."""

@@ -67,7 +67,7 @@ def _usable(each: Found, found: MeterDescription, settings: MeterSettings) -> Ch
             f"plugs are unreliable below {UNRELIABLE_BELOW_W:g} W: several boards on one plug, an "
             "INA board in the supply line, or a USB meter"
         )
-    elif found.averages and not found.counts and found.rate_hz > 1.05 * settings.rate_hz:
+    elif found.response.window_s and found.rate_hz > 1.05 * settings.rate_hz:
         fix = (
             f"a reading is the mean of {1e3 / found.rate_hz:.0f} ms, and one is taken every "
             f"{1e3 / settings.rate_hz:.0f} ms: let the chip average as long (echo "

@@ -6,6 +6,7 @@
 
 and in this folder:
 
+* :mod:`fimi.energy.meters.response`  how late, and over how long a time, a meter shows a power
 * :mod:`fimi.energy.meters.sampler`   the recorder of a meter that a thread reads, and its own cost
 * :mod:`fimi.energy.meters.counter`   counters that wrap and are reset
 * :mod:`fimi.energy.meters.rapl`      x86 processors
@@ -33,6 +34,7 @@ from msgspec import Struct
 
 from fimi.energy.clock import Clock
 from fimi.energy.joules import Kind, Scope
+from fimi.energy.meters.response import AT_ONCE, MeterResponse
 from fimi.errors import SurroundingsError
 
 
@@ -51,8 +53,8 @@ class MeterDescription(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             refreshes that often.
         resolution_w: smallest step of a power reading, W (0 if it counts energy).
         relative_uncertainty: one standard deviation of its gain, dimensionless.
-        averages: whether a reading is the mean over the ``1/rate_hz`` before it, or a counter,
-            instead of the power at one instant.
+        counts: whether it is an energy counter, which misses nothing between two readings.
+        response: how late, and over how long a time, a reading shows a power.
     """
 
     source: str
@@ -61,12 +63,8 @@ class MeterDescription(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     rate_hz: float
     resolution_w: float = 0.0
     relative_uncertainty: float = 0.0
-    averages: bool = False
-
-    @property
-    def counts(self) -> bool:
-        """Whether it is a counter, which misses nothing between two readings."""
-        return self.averages and self.resolution_w == 0.0
+    counts: bool = False
+    response: MeterResponse = AT_ONCE
 
 
 class Reading(Struct, frozen=True, kw_only=True, gc=False):

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from fimi.energy.joules import Scope
 from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, MeterUnavailableError
+from fimi.energy.meters.response import AT_ONCE, MeterResponse
 from fimi.energy.sysfs import read_count, read_signed, read_text
 
 SENTINEL_UW = 4_294_967_295_000
@@ -72,7 +73,11 @@ class Hwmon(Meter):
             resolution_w=chip.resolution_w,
             relative_uncertainty=chip.relative_uncertainty,
             # Without this file it is not known over how long the chip averages (INA219: never).
-            averages=bool(interval_ms),
+            response=MeterResponse(
+                window_s=interval_ms * 1e-3, refresh_s=interval_ms * 1e-3, origin="chip"
+            )
+            if interval_ms
+            else AT_ONCE,
         )
 
     def look(self, time_s: float) -> Look:

@@ -18,6 +18,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, MeterUnavailableError
+from fimi.energy.meters.response import AT_ONCE, MeterResponse
 from fimi.energy.sysfs import complete, read_count, read_text
 
 TOTALS: tuple[tuple[str, ...], ...] = (
@@ -67,15 +68,18 @@ class Ina3221(Meter):
 
     def __init__(self, rails: list[Rail], what: str) -> None:
         self._rails = rails
+        period_s = max(rail.period_s for rail in rails)
         self._description = MeterDescription(
             source="ina3221:" + "+".join(rail.label for rail in rails),
             kind="measured",
             scope="module" if what == "total" else "cpu",
-            rate_hz=1.0 / max(rail.period_s for rail in rails),
+            rate_hz=1.0 / period_s,
             resolution_w=_RESOLUTION_W * len(rails) ** 0.5,
             # Our estimate: 0.25 % of the chip and 1 to 2 % of the shunt.
             relative_uncertainty=0.02,
-            averages=all(rail.averages for rail in rails),
+            response=MeterResponse(window_s=period_s, refresh_s=period_s, origin="chip")
+            if all(rail.averages for rail in rails)
+            else AT_ONCE,
         )
 
     def look(self, time_s: float) -> Look:

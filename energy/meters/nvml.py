@@ -13,12 +13,14 @@ from typing import Any
 
 from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, MeterUnavailableError
 from fimi.energy.meters.counter import Counter, add
+from fimi.energy.meters.response import MeterResponse
 from fimi.energy.sysfs import complete
 
 CARD_POWER_LIMIT_W = 5000.0
 """No card draws more, W; a counter that shows more was reset."""
 
 _REFRESH_S = 0.1
+_POWER_WINDOW_S = 1.0  # of cards since Ampere; older ones show an instant
 
 
 class Nvml(Meter):
@@ -52,7 +54,10 @@ class Nvml(Meter):
             resolution_w=0.0 if self._counts else 1.0,
             # NVIDIA states ±5 % for the power reading of its data-centre cards.
             relative_uncertainty=0.05,
-            averages=self._counts,
+            counts=self._counts,
+            response=MeterResponse(
+                window_s=0.0 if self._counts else _POWER_WINDOW_S, refresh_s=_REFRESH_S
+            ),
         )
 
     def look(self, time_s: float) -> Look:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fimi.energy.meters import Look, Meter, MeterDescription, MeterUnavailableError
 from fimi.energy.meters.counter import Counter, add
+from fimi.energy.meters.response import MeterResponse
 from fimi.energy.sysfs import read_count, read_text, why_unreadable
 
 PACKAGE_POWER_LIMIT_W = 1000.0
@@ -66,7 +67,8 @@ class Rapl(Meter):
             rate_hz=_REFRESH_HZ,
             # Our estimate: vendors state no accuracy.
             relative_uncertainty=0.03,
-            averages=True,
+            counts=True,
+            response=MeterResponse(refresh_s=1.0 / _REFRESH_HZ, origin="chip"),
         )
 
     @property

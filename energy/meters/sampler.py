@@ -110,8 +110,8 @@ class Sampler:
         patience_s = max(meter.longest_period_s, 1e-3)
         self._period_s = min(1.0 / rate_hz if rate_hz > 0.0 else math.inf, patience_s)
         # A mean that is shorter than the period misses most of it, as an instant does.
-        whole = described.counts or self._period_s * news_hz <= _WHOLE
-        self.in_step = described.averages and whole
+        window_s = described.response.window_s
+        self.in_step = described.counts or 0.0 < self._period_s <= _WHOLE * window_s
         """Whether readings cover the whole period, so that they need not be spread."""
         self._thread: threading.Thread | None = None
         self.poll()

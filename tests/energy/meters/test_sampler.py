@@ -16,6 +16,7 @@ from fimi.energy.clock import MonotonicClock, VirtualClock
 from fimi.energy.integration import integrate
 from fimi.energy.meters import NOTHING, Look, MeterDescription, Reading
 from fimi.energy.meters.counter import Counter, add
+from fimi.energy.meters.response import MeterResponse
 from fimi.energy.meters.sampler import MOST_READINGS, STRATA, Sampler, places, thin
 
 METER = MeterDescription(source="m:1", kind="measured", scope="board", rate_hz=100.0)
@@ -32,7 +33,8 @@ class Steady:
         rate_hz: float = 100.0,
         *,
         resolution_w: float = 0.01,
-        averages: bool = False,
+        counts: bool = False,
+        window_s: float = 0.0,
     ) -> None:
         self.power_w = power_w
         self.looks = 0
@@ -44,7 +46,8 @@ class Steady:
             scope="board",
             rate_hz=rate_hz,
             resolution_w=resolution_w,
-            averages=averages,
+            counts=counts,
+            response=MeterResponse(window_s=window_s),
         )
 
     def describe(self) -> MeterDescription:
@@ -85,13 +88,13 @@ class TestThread:
         self, news_hz: float, averages: bool, in_step: bool
     ) -> None:
         """An INA226 as the kernel sets it up averages 36 ms: read at 10 Hz it misses the rest."""
-        meter = Steady(rate_hz=news_hz, averages=averages)
+        meter = Steady(rate_hz=news_hz, window_s=1.0 / news_hz if averages else 0.0)
         sampler = Sampler(meter, MonotonicClock(), rate_hz=10.0)
         sampler.close()
         assert sampler.in_step is in_step
 
     def test_a_counter_leaves_nothing_out_however_seldom_it_is_read(self) -> None:
-        meter = Steady(rate_hz=1000.0, resolution_w=0.0, averages=True)
+        meter = Steady(rate_hz=1000.0, resolution_w=0.0, counts=True)
         sampler = Sampler(meter, MonotonicClock(), rate_hz=10.0)
         sampler.close()
         assert meter.describe().counts

@@ -410,7 +410,7 @@ class OldGraphicsCard(GraphicsCard):
     """One from before Volta: power only."""
 
     resolution_w = 0.005
-    averages = False
+    averages = True  # over a second
     counts = False
 
 
