@@ -19,6 +19,7 @@ from fimi.energy.control.rate import RateControl, Uplink
 from fimi.energy.cost_model import (
     BoardModel,
     ComputePoint,
+    ComputeSetting,
     OperatingPoint,
     computing_power_w,
     measured_point,
@@ -205,9 +206,13 @@ class HostHardware(Hardware):
                 notes=cap.notes,
             )
         done = self._frequency.apply(at.setting)
-        self._at = at if done.whole else None
+        # Held below its clock, the point is watched all the same: how far below is what counts.
+        self._at = at if done.whole or done.clamped else None
+        frequency_hz = speed_hz(compute, at) if done.whole else None
+        if done.clamped and (share := _share_in_force(at, done.setting)) is not None:
+            frequency_hz = speed_hz(compute, at) * share
         return Applied(
-            frequency_hz=speed_hz(compute, at) if done.whole else None,
+            frequency_hz=frequency_hz,
             frequency_control=done.means,
             rate_bps=None,
             rate_control="none",
@@ -245,6 +250,18 @@ class HostHardware(Hardware):
     def has_waited_until(self, fleet_time_s: float) -> float:
         """Nothing to do on a physical board; returns its clock."""
         return self.clock.now_s()
+
+
+def _share_in_force(point: ComputePoint, found: ComputeSetting) -> float | None:
+    """The lowest share of a point's clocks that is in force; ``None`` if a clock is unknown."""
+    wanted, shares = point.setting, []
+    for name, hertz in wanted.cpu_hz.items():
+        cap_hz = found.cpu_hz.get(name)
+        shares.append(None if cap_hz is None else min(1.0, cap_hz / hertz))
+    if wanted.gpu_hz is not None:
+        shares.append(None if found.gpu_hz is None else min(1.0, found.gpu_hz / wanted.gpu_hz))
+    known = [share for share in shares if share is not None]
+    return min(known) if known and len(known) == len(shares) else None
 
 
 def _share_of_clock(point: ComputePoint, clock: AchievedClock) -> tuple[float | None, str]:

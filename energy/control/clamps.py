@@ -14,7 +14,7 @@ and no reason for a second brake by other means.
 
 A cooling device of a processor is named ``cpufreq-cpu0`` (Linux 5.8 and newer, after a core of the
 cluster), ``thermal-cpufreq-0`` (before, numbered), ``Processor`` (ACPI); that of a GPU
-``devfreq-17000000.gpu`` or ``thermal-devfreq-0``. Fans are cooling devices as well and hold nothing.
+``devfreq-17000000.gpu`` or ``thermal-devfreq-0``. Fans are cooling devices too and hold nothing.
 Their ``cur_state`` counts steps from the highest clock downwards; zero means that nothing is held.
 """
 
@@ -93,6 +93,8 @@ def heat_limit_khz(root: Path, policy: Path, points_khz: Sequence[int]) -> int |
     """The frequency at which cooling devices hold a policy, kHz; ``None`` if it cannot be told.
 
     Args:
+        root: root of the file system.
+        policy: folder of the policy.
         points_khz: the operating points of the policy, ascending; a step of a cooling device is one
             of them.
     """

@@ -246,7 +246,7 @@ class Journal:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _write_all(file, _lines(changes), second)
             os.fsync(file)
-            os.replace(second, self.path)
+            second.replace(self.path)
         except OSError:
             os.close(file)
             with contextlib.suppress(OSError):
