@@ -8,6 +8,7 @@ and no reason for a second brake by other means.
 * :func:`clamp_of_cluster`   of a cpufreq policy whose cap reads back too low
 * :func:`clamp_of_gpu`       of a GPU whose cap reads back too low
 * :func:`held_by_heat`       the cooling devices that hold a cluster now
+* :func:`at_work`           those that hold any processor or GPU now
 * :func:`heat_limit_khz`     at which frequency, where the steps are those of the cluster
 * :func:`firmware_note`      a Raspberry Pi's firmware, which no cap shows
 * :func:`overruling`         programs that are known to set limits themselves and run now
@@ -30,9 +31,7 @@ from fimi.energy.sysfs import read_count, read_text
 
 _CPU = re.compile(r"^cpufreq-cpu(\d+)$")
 _ANY_CPU = re.compile(r"^(thermal-cpufreq-\d+|Processor|cpu-balanced|intel_powerclamp)$")
-_GPU = re.compile(
-    r"^(devfreq-.*gpu|devfreq-.*(gp10b|gv11b|ga10b)|thermal-devfreq-\d+|gpu-balanced)"
-)
+_GPU = re.compile(r"^(devfreq-.*(gpu|gp10b|gv11b|ga10b)|thermal-devfreq-\d+|gpu-balanced)")
 _PROGRAMS = (
     "thermald", "power-profiles-daemon", "tuned", "tlp", "auto-cpufreq", "cpufreqd", "gamemoded",
     "laptop_mode", "cpupower-gui-helper", "nvpower", "nvfancontrol", "jetson_clocks", "uperf",
@@ -87,6 +86,15 @@ def held_by_heat(root: Path, policy: Path) -> list[str]:
         if (named and int(named[1]) in cores) or _ANY_CPU.match(kind):
             found.append(said)
     return found
+
+
+def at_work(root: Path) -> list[str]:
+    """The cooling devices that hold a processor or a GPU now, in words."""
+    return [
+        said
+        for kind, said in _cooling(root)
+        if _CPU.match(kind) or _ANY_CPU.match(kind) or _GPU.match(kind)
+    ]
 
 
 def heat_limit_khz(root: Path, policy: Path, points_khz: Sequence[int]) -> int | None:
