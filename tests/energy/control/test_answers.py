@@ -199,7 +199,9 @@ class TestReasons:
         assert os.strerror(answer) in cap.notes[0]
         assert REASONS[answer] in cap.notes[0]
         permits = answer in (errno.EACCES, errno.EPERM)
-        assert ("agent as root" in cap.notes[0]) == permits, "permissions are named only where they help"
+        assert ("agent as root" in cap.notes[0]) == permits, (
+            "permissions are named only where they help"
+        )
         assert limits(folders) == before
         assert journal.changes == ()
 
