@@ -42,7 +42,7 @@ from fimi.energy.calibration.emulated import calibrate, sweep_plan
 from fimi.energy.calibration.fit import Setting, along_frequency, fit_power
 from fimi.energy.calibration.fitted import calibrated
 from fimi.energy.calibration.held_out import declared_errors, mape_percent
-from fimi.energy.calibration.sweep import at_frequencies
+from fimi.energy.calibration.sweep_plan import at_frequencies
 from fimi.energy.cost_model import (
     BoardModel,
     OperatingPoint,

@@ -21,7 +21,7 @@ import numpy as np
 from msgspec import Struct
 
 from fimi.energy.calibration.candidates import TrialChoice, candidates
-from fimi.energy.calibration.sweep import CalibrationImpossibleError, TrialPoint
+from fimi.energy.calibration.sweep_plan import CalibrationImpossibleError, TrialPoint
 from fimi.energy.control.cpufreq import CpuFrequency
 from fimi.energy.control.devfreq import GpuClock
 from fimi.energy.control.journal import Journal, default_folder

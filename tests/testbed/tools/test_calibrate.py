@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from fimi.energy.calibration import emulated, fitted, sweep
+from fimi.energy.calibration import emulated, fitted, sweep, sweep_plan
 from fimi.energy.calibration.candidates import TrialChoice
 from fimi.energy.cost_model import ComputeSetting, LinkModel, uplink_rate_bps
 from fimi.energy.emulation.presets import PRESETS
@@ -222,9 +222,9 @@ def swept(
         hardware.recorder.meter.look = meter.look  # type: ignore[method-assign]
         hardware.recorder.mark()
         points = calibrate_host.sweep_points(draft.profile, hardware.model())
-        plan = sweep.SweepPlan(points=points, seconds=0.2, settle_s=0.05, repeats=repeats)
-        settings, notes = sweep.sweep(hardware, load, plan)
-        return fitted.analyse(settings, hardware.describe(), hardware.model(), notes=notes)
+        plan = sweep_plan.SweepPlan(points=points, seconds=0.2, settle_s=0.05, repeats=repeats)
+        done = sweep.sweep(hardware, load, plan)
+        return fitted.analyse_sweep(done, hardware.describe(), hardware.model())
 
 
 @pytest.fixture(scope="module")
