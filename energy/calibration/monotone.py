@@ -11,7 +11,8 @@ the worst of all pairs of a chain exceeds on one of twenty boards whose table is
 (Bonferroni), and at least half a percent, because clocks and times are known no better. A pair that
 breaks the order by more is measured again by :mod:`fimi.energy.calibration.sweep`. If it still
 does, that is how the board is (heat, a step of the voltage, other work): it stays as it was
-measured, and a note says so. Plans take every point by its own seconds and watts, and need no order.
+measured, and a note says so. Plans take every point by its own seconds and watts; they need no
+order.
 """
 
 from __future__ import annotations
@@ -178,10 +179,8 @@ def _least(point: MeasuredPoint, quantity: Quantity) -> float:
 def _rising(chain: Sequence[MeasuredPoint], quantity: Quantity) -> tuple[list[float], list[float]]:
     """Values that must not fall along a chain, and their weights."""
     sign = -1.0 if quantity == "seconds" else 1.0
-    errors = [_error(point, quantity) for point in chain]
-    weights = (
-        [error**-2 for error in errors] if all(e > 0.0 for e in errors) else [1.0] * len(chain)
-    )
+    known = [max(_error(point, quantity), _least(point, quantity), 1e-12) for point in chain]
+    weights = [(min(known) / error) ** 2 for error in known]
     return [sign * _value(point, quantity) for point in chain], weights
 
 
