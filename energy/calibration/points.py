@@ -67,10 +67,8 @@ def measured_points(settings: Sequence[Setting], idle_w: Estimate) -> tuple[Meas
     degrees = sum(len(group) - 1 for group in groups.values())
     time_sd = _scatter([[s.duration_s / s.samples for s in g] for g in groups.values()])
     power_sd = _scatter([[s.power_w for s in g] for g in groups.values()])
-    usual_time_sd, usual_power_sd = (
-        _usual_scatter([[value(s) for s in g] for g in groups.values()])
-        for value in (lambda s: s.duration_s / s.samples, lambda s: s.power_w)
-    )
+    usual_time_sd = _usual_scatter([[s.duration_s / s.samples for s in g] for g in groups.values()])
+    usual_power_sd = _usual_scatter([[s.power_w for s in g] for g in groups.values()])
     reach = student_t.quantile(0.5 + CONFIDENCE / 2.0, degrees) if degrees else 2.0
     idle_reach_w = (idle_w.high - idle_w.low) / 2.0
     found = []

@@ -291,8 +291,8 @@ class _Sweep:
         load.begin(self._number + 1, setting)
         point = _point(wanted, hardware.model())
         applied = hardware.apply(point)
-        trained = activity == "compute" and isinstance(wanted, TrialPoint)
-        if trained and (problem := _problem(wanted, applied, hardware)):
+        at = wanted if isinstance(wanted, TrialPoint) and activity == "compute" else None
+        if at is not None and (problem := _problem(at, applied, hardware)):
             return problem
         _work(load, activity, plan.settle_s)
         self._stop_if_wanted()
@@ -317,7 +317,7 @@ class _Sweep:
             transmit_power_w=point.transmit_power_w if activity == "send" else 0.0,
             voltage_v=self._voltage_v(frequency_hz),
             temperature_c=seen.temperature_c,
-            point=wanted.name if isinstance(wanted, TrialPoint) and activity == "compute" else "",
+            point=at.name if at is not None else "",
             applied=setting,
             bandwidth_hz=point.bandwidth_hz if activity == "send" else 0.0,
             again=again,

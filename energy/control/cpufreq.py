@@ -33,7 +33,7 @@ from fimi.energy.control.clamps import (
     overruling,
 )
 from fimi.energy.control.journal import Journal
-from fimi.energy.control.refusals import Refusal, forbidden, refusal
+from fimi.energy.control.refusals import Hindrance, forbidden, refusal
 from fimi.energy.sysfs import complete, read_count, read_text, why_unreadable
 
 FOLDER = "sys/devices/system/cpu/cpufreq/"
@@ -152,12 +152,12 @@ class CpuFrequency:
             return f"{self._journal.path} cannot be written, and nothing is changed without it"
         return ""
 
-    def closed(self) -> Refusal | None:
+    def closed(self) -> Hindrance | None:
         """Why a file of a policy that is on cannot be written, with what helps; else ``None``."""
         found = self._closed(self.policies())
         return None if found is None else found[1]
 
-    def _closed(self, policies: list[Path]) -> tuple[Path, Refusal] | None:
+    def _closed(self, policies: list[Path]) -> tuple[Path, Hindrance] | None:
         for path in (policy / name for policy in policies for name in (CEILING, FLOOR)):
             if why := forbidden(path):
                 return path, why

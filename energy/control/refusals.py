@@ -1,6 +1,6 @@
 """Why a kernel file could not be written, and what helps: each answer has its own reason.
 
-* :class:`Refusal`      a reason, and the remedy that fits it
+* :class:`Hindrance`      a reason, and the remedy that fits it
 * :func:`refusal`       of a write that failed
 * :func:`forbidden`     of a write that would fail, found without writing
 
@@ -30,7 +30,7 @@ PERMIT = (
 _OUTSIDE = "run the agent outside the container, or with a writable /sys"
 
 
-class Refusal(NamedTuple):
+class Hindrance(NamedTuple):
     """Why something cannot be set.
 
     Attributes:
@@ -46,7 +46,7 @@ class Refusal(NamedTuple):
         return f"{what} {self.why}" + (f": {self.remedy}" if self.remedy else "")
 
 
-def refusal(error: OSError, value: str) -> Refusal:
+def refusal(error: OSError, value: str) -> Hindrance:
     """Why ``value`` could not be written.
 
     Args:
@@ -58,26 +58,26 @@ def refusal(error: OSError, value: str) -> Refusal:
     if error.errno in (errno.EACCES, errno.EPERM):
         if os.geteuid() == 0:
             why = f"{could_not}, not even by root"
-            return Refusal(why, "a container, a security module or the governor forbids it")
-        return Refusal(could_not, PERMIT)
+            return Hindrance(why, "a container, a security module or the governor forbids it")
+        return Hindrance(could_not, PERMIT)
     found = {
-        errno.EROFS: Refusal(could_not, _OUTSIDE),
-        errno.EBUSY: Refusal(f"{could_not}: it is switched off, or changes just now"),
-        errno.EINVAL: Refusal(
+        errno.EROFS: Hindrance(could_not, _OUTSIDE),
+        errno.EBUSY: Hindrance(f"{could_not}: it is switched off, or changes just now"),
+        errno.EINVAL: Hindrance(
             f"{could_not}: the kernel takes no such value",
             "look at the limits beside the file, and whether something else holds one of them",
         ),
-        errno.ENODEV: Refusal(f"{could_not}: the device is gone, or its driver was unloaded"),
-        errno.ENXIO: Refusal(f"{could_not}: the device is gone, or its driver was unloaded"),
-        errno.ENOENT: Refusal(f"{could_not}: the file is gone"),
-        errno.EIO: Refusal(
+        errno.ENODEV: Hindrance(f"{could_not}: the device is gone, or its driver was unloaded"),
+        errno.ENXIO: Hindrance(f"{could_not}: the device is gone, or its driver was unloaded"),
+        errno.ENOENT: Hindrance(f"{could_not}: the file is gone"),
+        errno.EIO: Hindrance(
             f"{could_not}: hardware or firmware refuses it", "look at the last lines of dmesg"
         ),
     }
-    return found.get(error.errno or 0, Refusal(could_not))
+    return found.get(error.errno or 0, Hindrance(could_not))
 
 
-def forbidden(path: Path) -> Refusal | None:
+def forbidden(path: Path) -> Hindrance | None:
     """Why a file cannot be written, without trying; ``None`` if it can, or is not there."""
     if not path.exists() or os.access(path, os.W_OK):
         return None
@@ -86,5 +86,5 @@ def forbidden(path: Path) -> Refusal | None:
     except OSError:
         read_only = False
     if read_only:
-        return Refusal("is mounted read-only", _OUTSIDE)
-    return Refusal("cannot be written by this user", PERMIT)
+        return Hindrance("is mounted read-only", _OUTSIDE)
+    return Hindrance("cannot be written by this user", PERMIT)
