@@ -7,7 +7,7 @@
 
 Two points that break the order within their errors are one point as far as can be told: both get
 their weighted mean, by least squares under the constraint of order. The errors are those that
-the worst of all pairs of a chain exceeds on one of twenty boards whose table is in order
+the worst of all pairs of a chain exceeds on less than one of twenty boards whose table is in order
 (Bonferroni), and at least half a percent, because clocks and times are known no better. A pair that
 breaks the order by more is measured again by :mod:`fimi.energy.calibration.sweep`. If it still
 does, that is how the board is (heat, a step of the voltage, other work): it stays as it was
@@ -202,8 +202,9 @@ def _worst(
 ) -> OrderBreak | None:
     values, _ = _rising(chain, quantity)
     pairs = len(chain) * (len(chain) - 1)  # of both quantities
-    one = student_t.quantile(0.5 + CONFIDENCE / 2.0, math.inf)
-    widen = student_t.quantile(1.0 - (1.0 - CONFIDENCE) / (2.0 * pairs), math.inf) / one
+    degrees = min(point.degrees for point in chain) or math.inf
+    one = student_t.quantile(0.5 + CONFIDENCE / 2.0, degrees)
+    widen = student_t.quantile(1.0 - (1.0 - CONFIDENCE) / (2.0 * pairs), degrees) / one
 
     def apart(low: int, high: int) -> float:
         errors = [_error(chain[place], quantity) for place in (low, high)]
