@@ -166,9 +166,11 @@ class HostHardware(Hardware):
         if self._board.compute.points:  # a clock says nothing beside speeds of the training
             cap_hz, frequency_hz, source = None, None, ""
         if self._at is not None:
-            cap_hz = speed_hz(self._profile.board.compute, self._at)
+            speed = speed_hz(self._profile.board.compute, self._at)
             share, source = _share_of_clock(self._at, clock)
-            frequency_hz = None if share is None else cap_hz * share
+            frequency_hz = None if share is None else speed * share
+            in_force = _share_in_force(self._at, self._frequency.setting.clocks(self._at.setting))
+            cap_hz = None if in_force is None else speed * in_force
         return Observation(
             frequency_hz=frequency_hz,
             frequency_source=source,
@@ -253,7 +255,7 @@ class HostHardware(Hardware):
 
 
 def _share_in_force(point: ComputePoint, found: ComputeSetting) -> float | None:
-    """The lowest share of a point's clocks that is in force; ``None`` if a clock is unknown."""
+    """The lowest share of a point's clocks that is in force, at most 1; ``None`` if unknown."""
     wanted, shares = point.setting, []
     for name, hertz in wanted.cpu_hz.items():
         cap_hz = found.cpu_hz.get(name)
@@ -261,7 +263,7 @@ def _share_in_force(point: ComputePoint, found: ComputeSetting) -> float | None:
     if wanted.gpu_hz is not None:
         shares.append(None if found.gpu_hz is None else min(1.0, found.gpu_hz / wanted.gpu_hz))
     known = [share for share in shares if share is not None]
-    return min(known) if known and len(known) == len(shares) else None
+    return min(known, default=1.0) if len(known) == len(shares) else None
 
 
 def _share_of_clock(point: ComputePoint, clock: AchievedClock) -> tuple[float | None, str]:

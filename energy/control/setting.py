@@ -92,6 +92,13 @@ class SettingControl:
             and (setting.power_mode is None or setting.power_mode == self.modes.present())
         )
 
+    def clocks(self, setting: ComputeSetting) -> ComputeSetting:
+        """The caps in force of those clocks that a setting names, as far as they can be read."""
+        return ComputeSetting(
+            cpu_hz=self.cpufreq.in_force(setting.cpu_hz),
+            gpu_hz=None if setting.gpu_hz is None else self.gpu.in_force_hz(),
+        )
+
     def apply(self, setting: ComputeSetting) -> AppliedSetting:
         """Set all of it, read it back, and give back what it does not name."""
         notes = list(self._give_back(setting))
