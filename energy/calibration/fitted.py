@@ -110,12 +110,17 @@ class Calibration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
     @property
     def choice(self) -> str:
-        """Whether law or table predicts between the measured points, and why, as a sentence."""
+        """Whether law or table predicts between the measured points, and why, as a sentence.
+
+        Empty where there is one point, and nothing between.
+        """
+        if len(self.points) < 2:
+            return ""
         if not self.held_out_table or not self.held_out:
-            return (
-                "Between measured points predictions use the table: there are too few frequencies "
-                "to hold one out and compare it with a law."
-            )
+            why = "there are too few frequencies to hold one out and compare it with the law"
+            if self.power is None:
+                why = "there is no law of what was measured"
+            return f"Between measured points predictions use the table: {why}."
         table, law = (mape_percent(list(e.values())) for e in (self.held_out_table, self.held_out))
         errors = {"table": table, "law": law}
         other = "law" if self.between_points == "table" else "table"

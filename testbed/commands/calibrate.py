@@ -149,11 +149,12 @@ class _KeptSettings:
     """What was measured so far, in a file beside the profile: a line of JSON for each setting.
 
     Each line is on the disk before the next setting begins, so that not even a power cut loses it.
-    The file goes when the profile is written.
+    The file goes when the profile is written; one of an earlier run stays as it is.
     """
 
     def __init__(self, out: Path) -> None:
-        self._path = out.with_name(f"{out.stem}.settings.jsonl")
+        names = (f"{out.stem}.settings{k}.jsonl" for k in ("", *range(2, 10_000)))
+        self._path = next(path for name in names if not (path := out.with_name(name)).exists())
         self._count = 0
 
     def add(self, setting: Any) -> None:
@@ -175,7 +176,8 @@ class _KeptSettings:
 
     def remove(self) -> None:
         """Remove the file: the profile has been written."""
-        self._path.unlink(missing_ok=True)
+        if self._count:
+            self._path.unlink(missing_ok=True)
 
 
 def _emulated(

@@ -143,10 +143,16 @@ class TestChoice:
 
     def test_too_few_frequencies_take_the_table_and_say_so(self) -> None:
         device = emulated()
-        made = [idle(), *(busy(f, 5.0 + f / 1e9) for f in FREQUENCIES[:3])]
+        law = [IDLE_W + ACTIVE_W + KAPPA * f**3 for f in FREQUENCIES[::3]]
+        made = [idle(), *(busy(f, w) for f, w in zip(FREQUENCIES[::3], law, strict=True))]
         found = analyse(made, device.describe(), device.model())
         assert found.between_points == "table"
+        assert found.held_out == {}
         assert "too few frequencies to hold one out" in found.choice
+        flat = [idle(), *(busy(f, 5.0) for f in FREQUENCIES[:2])]
+        assert "there is no law" in analyse(flat, device.describe(), device.model()).choice
+        alone = [idle(), *(busy(1e9, 5.0) for _ in range(2))]
+        assert analyse(alone, device.describe(), device.model()).choice == ""
 
 
 class TestRepeats:

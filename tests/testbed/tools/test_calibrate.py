@@ -140,6 +140,14 @@ class TestEmulated:
         assert boards[0]._frequency_hz == top_hz
         assert signal.getsignal(signal.SIGINT) is handler
 
+    def test_what_an_earlier_run_has_kept_stays(self, tmp_path: Path) -> None:
+        earlier = tmp_path / "pi.settings.jsonl"
+        earlier.write_text("of last week\n")
+        code, _, _ = run("--emulated", "raspberry-pi-4", "--out", tmp_path / "pi.toml", *FAST)
+        assert code == 0
+        assert earlier.read_text() == "of last week\n"
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["pi.settings.jsonl", "pi.toml"]
+
     def test_a_killed_calibration_leaves_what_it_had(self, tmp_path: Path) -> None:
         """SIGKILL in the middle of a real process; every line that is there is whole."""
         out = tmp_path / "x.toml"
