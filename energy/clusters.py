@@ -7,6 +7,7 @@ last in force, refuse writes as invalid, and show an empty ``affected_cpus``.
 
 * :func:`clusters`     the folders of the policies
 * :func:`is_off`       whether all cores of a policy are off
+* :func:`refused_as_off`  whether that is why a write was refused
 * :func:`cores_of`     the cores of a policy, on or off
 * :func:`cores_off`    the cores of the machine that are off
 * :func:`in_words`     numbers of cores, as the kernel writes them: ``8-15``
@@ -38,10 +39,9 @@ def clusters(root: Path) -> list[Path]:
 
 def is_off(policy: Path) -> bool:
     """Whether all cores of a policy are off. What may not be read, or holds no number, is not."""
-    affected = read_text(policy / "affected_cpus")
-    if affected is not None:
-        return affected == ""
-    told = [on for core in cores_of(policy) if (on := _is_on(policy, core)) is not None]
+    if read_text(policy / "affected_cpus") == "":
+        return True
+    told = _told(policy)
     if told:
         return not any(told)
     try:
@@ -51,6 +51,17 @@ def is_off(policy: Path) -> bool:
     except UnicodeDecodeError:
         return False
     return False
+
+
+def refused_as_off(policy: Path, error: OSError) -> bool:
+    """Whether a write was refused because all cores of a policy are off.
+
+    So it is where the policy is off, or answers as one that is, and nothing says that it is on.
+    """
+    if is_off(policy):
+        return True
+    known_on = any(_told(policy)) or bool(read_text(policy / "affected_cpus"))
+    return error.errno in _OFF and not known_on
 
 
 def cores_of(policy: Path) -> tuple[int, ...]:
@@ -107,6 +118,11 @@ def off_in_words(policy: Path) -> str:
 def _number(policy: Path) -> int:
     found = _POLICY.match(policy.name)
     return int(found[1]) if found else -1
+
+
+def _told(policy: Path) -> list[bool]:
+    """Which cores of a policy are on, as far as the kernel tells."""
+    return [on for core in cores_of(policy) if (on := _is_on(policy, core)) is not None]
 
 
 def _is_on(policy: Path, core: int) -> bool | None:

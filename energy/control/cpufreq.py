@@ -24,7 +24,7 @@ from typing import Literal, NamedTuple
 from msgspec import Struct
 
 from fimi.energy.clusters import clusters as clusters_of
-from fimi.energy.clusters import is_off, off_in_words
+from fimi.energy.clusters import is_off, off_in_words, refused_as_off
 from fimi.energy.control.clamps import (
     clamp_of_cluster,
     firmware_note,
@@ -52,6 +52,7 @@ class FrequencyCap(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         means: how it was set.
         notes: what could not be applied and why, one sentence each.
         clamped: whether a lower limit than ours is in force somewhere; a note says whose.
+        left_out: names of the clusters that are off or have gone away.
     """
 
     frequency_hz: float | None
@@ -59,13 +60,21 @@ class FrequencyCap(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     means: Means = "none"
     notes: tuple[str, ...] = ()
     clamped: bool = False
+    left_out: tuple[str, ...] = ()
 
 
 class _Outcome(NamedTuple):
-    """What became of one policy: a sentence about what went wrong, or holds it lower."""
+    """What became of one policy.
+
+    Attributes:
+        failed: a sentence about what went wrong.
+        clamped: a sentence about what holds it lower.
+        left_out: whether it is off or has gone away.
+    """
 
     failed: str = ""
     clamped: str = ""
+    left_out: bool = False
 
 
 def refused(note: str, frequency_hz: float | None = None) -> FrequencyCap:
@@ -91,7 +100,10 @@ class CpuFrequency:
 
     def in_force_hz(self) -> float | None:
         """The cap in force, the highest of all policies; ``None`` if one cannot be read."""
-        read = [(policy, read_count(policy / CEILING)) for policy in self.policies()]
+        return self._highest_hz(self.policies())
+
+    def _highest_hz(self, policies: list[Path]) -> float | None:
+        read = [(policy, read_count(policy / CEILING)) for policy in policies]
         # What went off, or away, after it was listed is no longer one of them.
         caps_khz = complete(khz for policy, khz in read if khz is not None or _is_on(policy))
         return max(caps_khz) * 1e3 if caps_khz else None
@@ -213,31 +225,28 @@ class CpuFrequency:
         outcomes = [self._cap_policy(policy, hertz) for policy, hertz in wanted]
         failed = [each.failed for each in outcomes if each.failed]
         clamped = [each.clamped for each in outcomes if each.clamped]
-        left = self._left_out(clusters, [policy for policy, _ in wanted])
-        applied = not failed and any(_is_on(policy) for policy, _ in wanted)
+        missed = [p for (p, _), each in zip(wanted, outcomes, strict=True) if each.left_out]
+        every = EVERY_CLUSTER in clusters
+        left_out = missed + [
+            policy
+            for policy in self.off()
+            if (every or policy.name in clusters) and policy not in missed
+        ]
+        left = [_off(policy) for policy in left_out]
+        applied = not failed and len(missed) < len(wanted)
         if failed:  # half a cap is none: it must not stay beside other means
             failed += self._journal.put_back(lambda change: change.target.startswith(FOLDER))
         above = [] if failed else _above(wanted)
         if applied and (held := firmware_note(self._root)):
             clamped.append(held)
         return FrequencyCap(
-            frequency_hz=self.in_force_hz(),
+            frequency_hz=self._highest_hz([p for p in self.policies() if p not in missed]),
             applied=applied,
             means="cpufreq" if applied else "none",
             notes=(*failed, *clamped, *above, *left),
             clamped=applied and any(each.clamped for each in outcomes),
+            left_out=tuple(policy.name for policy in left_out),
         )
-
-    def _left_out(self, clusters: Mapping[str, float], began_with: list[Path]) -> list[str]:
-        """Which of these clusters are off or have gone away meanwhile, one sentence each."""
-        every = EVERY_CLUSTER in clusters
-        notes = [
-            f"{off_in_words(policy)} is switched off: left out"
-            for policy in self.off()
-            if every or policy.name in clusters
-        ]
-        gone = [policy.name for policy in began_with if not policy.exists()]
-        return notes + [f"{name} has gone away: left out" for name in gone]
 
     def _cap_policy(self, policy: Path, frequency_hz: float) -> _Outcome:
         """Cap one policy; one that is off, or goes away, is nobody's failure."""
@@ -245,7 +254,7 @@ class CpuFrequency:
         before_khz, floor_khz = read_count(ceiling), read_count(floor)
         if before_khz is None:
             why = f"{ceiling} {why_unreadable(ceiling)}: its frequency stays as it is"
-            return _Outcome(why) if _is_on(policy) else _Outcome()
+            return _Outcome(why) if _is_on(policy) else _Outcome(left_out=True)
         target_khz = _operating_point_khz(policy, frequency_hz)
         held = bool(held_by_heat(self._root, policy))
         writing = ceiling
@@ -259,14 +268,14 @@ class CpuFrequency:
                 wish_khz = self._own_wish_khz(policy, before_khz, held=held)
                 self._journal.write(ceiling, str(target_khz), before=str(wish_khz))
         except OSError as error:
-            if not _is_on(policy):
-                return _Outcome()
+            if not policy.exists() or refused_as_off(policy, error):
+                return _Outcome(left_out=True)
             file = error.filename or writing
             return _Outcome(refusal(error, f"{target_khz} kHz").about(file))
         achieved_khz = read_count(ceiling)
         if achieved_khz is None:
             why = f"{ceiling} was set to {target_khz} kHz and {why_unreadable(ceiling)}"
-            return _Outcome(why) if _is_on(policy) else _Outcome()
+            return _Outcome(why) if _is_on(policy) else _Outcome(left_out=True)
         if achieved_khz > 1.01 * target_khz:
             by = ", ".join(overruling(self._root)) or "the kernel, firmware or another daemon"
             return _Outcome(
@@ -292,6 +301,13 @@ class CpuFrequency:
         if held and (limit_khz is None or before_khz >= limit_khz):
             return highest_khz
         return highest_khz if read_count(policy / "bios_limit") == before_khz else before_khz
+
+
+def _off(policy: Path) -> str:
+    """The sentence about a policy that is left out."""
+    if not policy.exists():
+        return f"{policy.name} has gone away: left out"
+    return f"{off_in_words(policy)} is switched off: left out"
 
 
 def _is_on(policy: Path) -> bool:

@@ -115,6 +115,7 @@ class SettingControl:
             cap = self.cpufreq.set_clusters(setting.cpu_hz)
             absent = self.cpufreq.absent(setting.cpu_hz)
             failed |= not cap.applied or bool(absent)
+            failed |= any(name in setting.cpu_hz for name in cap.left_out)
             clamped |= cap.clamped
             notes += [absent] if cap.applied and absent and not cap.notes else list(cap.notes)
             means += ["cpufreq"] if cap.applied else []

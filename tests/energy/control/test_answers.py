@@ -94,6 +94,32 @@ class TestOff:
         assert caps(folders) == [1_800_000] * 3
         assert journal.changes == (), "what was refused left what was there"
 
+    @pytest.mark.parametrize("answer", [errno.EBUSY, errno.ENODEV])
+    def test_one_that_can_be_read_and_answers_writes_as_off(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: int
+    ) -> None:
+        folders = clusters(tmp_path)
+        answers = Answers(monkeypatch)
+        answers.writes[folders[1]] = answer
+        cpufreq, journal = frequency(tmp_path)
+        cap = cpufreq.cap(1.0e9)
+        assert (cap.applied, cap.frequency_hz) == (True, 1.008e9)
+        assert cap.notes == ("policy4 (CPU 4) is switched off: left out",)
+        journal.restore()
+        setting, whole = control(tmp_path)
+        done = setting.apply(ComputeSetting(cpu_hz={"policy0": 1.008e9, "policy4": 1.008e9}))
+        assert not done.whole, "a part of it is off"
+        assert "policy4 (CPU 4) is switched off" in done.notes[0]
+        whole.restore()
+        whole.close()
+        answers.writes.clear()
+        (folders[1] / "affected_cpus").write_text("4\n")
+        answers.writes[folders[1]] = answer
+        cap = cpufreq.cap(0.5e9)
+        assert not cap.applied, "it is on: this is no cluster to be left out"
+        assert caps(folders) == [1_800_000] * 3
+        journal.restore()
+
     def test_one_whose_folder_goes_away(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
