@@ -279,6 +279,7 @@ class _Sweep:
             raise error
         if activity not in ("send", "receive"):
             raise _StoppedError(f"{doing} failed ({error})") from error
+        self._ledger.take()  # what was metered of it is a part of nothing
         self._tasks = [task for task in self._tasks if task[0] != activity]
         self._notes.append(f"{doing} failed and was given up: {error}")
 

@@ -156,15 +156,22 @@ class _KeptSettings:
         names = (f"{out.stem}.settings{k}.jsonl" for k in ("", *range(2, 10_000)))
         self._path = next(path for name in names if not (path := out.with_name(name)).exists())
         self._count = 0
+        self._failed = False
 
     def add(self, setting: Any) -> None:
         """Keep a setting."""
         import msgspec
 
-        with self._path.open("ab" if self._count else "wb") as file:
-            file.write(msgspec.json.encode(setting) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with self._path.open("ab" if self._count else "wb") as file:
+                file.write(msgspec.json.encode(setting) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:  # no reason to end a sweep that can still be measured
+            if not self._failed:
+                click.echo(f"fimi: {self._path} cannot be written: {error.strerror}", err=True)
+            self._failed = True
+            return
         self._count += 1
 
     def said(self) -> str:
@@ -176,8 +183,7 @@ class _KeptSettings:
 
     def remove(self) -> None:
         """Remove the file: the profile has been written."""
-        if self._count:
-            self._path.unlink(missing_ok=True)
+        self._path.unlink(missing_ok=True)  # a name that was free when this began
 
 
 def _emulated(

@@ -97,13 +97,14 @@ class TestSweep:
         assert device.achieved_frequency_hz() == device.model().compute.frequency_max_hz
         assert len(analyse_sweep(done, device.describe(), device.model()).points) == 5
 
-    def test_traffic_that_fails_costs_the_radio_only(self) -> None:
+    @pytest.mark.parametrize("settle_s", [0.0, 3.0])
+    def test_traffic_that_fails_costs_the_radio_only(self, settle_s: float) -> None:
         class Cut(EmulatedLoad):
             def send(self, duration_s: float) -> float:
                 raise ConnectionResetError("reset by peer")
 
         device = board()
-        plan = sweep_plan(device.model())
+        plan = sweep_plan(device.model(), settle_s=settle_s)
         done = sweep(device, Cut(device), plan)
         assert done.stopped == ""
         assert of_activity(done.settings, "send") == []

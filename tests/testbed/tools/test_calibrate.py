@@ -148,6 +148,22 @@ class TestEmulated:
         assert earlier.read_text() == "of last week\n"
         assert sorted(p.name for p in tmp_path.iterdir()) == ["pi.settings.jsonl", "pi.toml"]
 
+    def test_a_file_that_cannot_be_kept_ends_no_calibration(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(file: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("fimi.testbed.commands.calibrate.os.fsync", full)
+        monkeypatch.setattr(
+            calibrate_command, "write_whole", lambda path, text: path.write_text(text)
+        )
+        code, _, error = run("--emulated", "mini-pc", "--out", tmp_path / "a.toml", *FAST)
+        assert code == 0
+        assert error.count("cannot be written: No space left") == 1
+        assert [path.name for path in tmp_path.iterdir()] == ["a.toml"]
+        assert load_profile(tmp_path / "a.toml").board.compute.points
+
     def test_a_killed_calibration_leaves_what_it_had(self, tmp_path: Path) -> None:
         """SIGKILL in the middle of a real process; every line that is there is whole."""
         out = tmp_path / "x.toml"
