@@ -22,6 +22,7 @@ from fimi.coordinator.patience import Reminder
 from fimi.coordinator.update_store import Updates, UpdateStore
 from fimi.energy.cost_model import PhaseCost
 from fimi.energy.ledger import PhaseRecord
+from fimi.energy.resting import enough_s
 from fimi.learning.training import tensors
 from fimi.learning.training.tensors import Parameters, UpdateRefusedError
 from fimi.messaging.errors import PayloadUnusable, TransferError
@@ -38,7 +39,7 @@ from fimi.messaging.messages import (
 )
 from fimi.messaging.transfers.collecting import Collector
 from fimi.record.bounds import own_s, unknown_max
-from fimi.record.credit import idle_only, reported
+from fimi.record.credit import corrected, idle_only, new_stretches, reported
 from fimi.record.events import Awaiting, DeviceReported, UpdateRejected
 from fimi.record.results import DeviceRound, DeviceStatus
 
@@ -78,6 +79,7 @@ class RoundOrder(Struct, frozen=True, kw_only=True):
         members: profile of every device that takes part in the run, online or not.
         invited: all of these, and those that have not joined yet.
         graphs: offer of the training graphs; ``None`` if there are none.
+        is_last: no round follows.
     """
 
     number: int
@@ -88,6 +90,7 @@ class RoundOrder(Struct, frozen=True, kw_only=True):
     members: dict[str, Profile]
     invited: frozenset[str] = frozenset()
     graphs: Offer | None = None
+    is_last: bool = False
 
     @property
     def resting(self) -> tuple[str, ...]:
@@ -223,11 +226,16 @@ class Round:
                     accepted=entry.status == "accepted",
                     began_s=order.start_s,
                     fleet_time_s=end_s,
+                    last=order.is_last,
                 ),
             )
         waiting = {*self._reports, *order.resting}
-        kinds = {order.members[device].hardware.kind for device in waiting}
+        boards = [order.members[device].hardware for device in waiting]
+        kinds = {board.kind for board in boards}
         patience_s = SETTLE_PHYSICAL_S if kinds == {"physical"} else SETTLE_TIMEOUT_S
+        if order.is_last:
+            physical = (enough_s(board.meter) for board in boards if board.kind == "physical")
+            patience_s += max(physical, default=0.0)
         self._collect(lambda: self._pending(waiting, self._settled) - self.restarted, patience_s)
         return tuple(
             self._bounded(
@@ -476,8 +484,13 @@ def _settled(entry: DeviceRound, settled: RoundSettled | None, round_s: float) -
     """
     if not entry.phases and settled is None and entry.status != "resting":
         return entry
-    phases = settled.phases if settled is not None else ()
-    if settled is None:
+    phases: tuple[PhaseRecord, ...] = ()
+    evidence = entry.evidence
+    if settled is not None:
+        entry = msgspec.structs.replace(entry, phases=corrected(entry.phases, settled.phases))
+        phases = new_stretches(settled.phases, entry.phases)
+        evidence = (*evidence, *((settled.evidence,) if settled.evidence is not None else ()))
+    else:
         busy = tuple(cost for cost in entry.predicted if cost.phase != "idle")
         entry = msgspec.structs.replace(entry, predicted=busy)
         if entry.busy_s is not None and entry.busy_s < round_s and entry.phases:
@@ -491,4 +504,5 @@ def _settled(entry: DeviceRound, settled: RoundSettled | None, round_s: float) -
                 largest_gap_s=0.0,
             )
             phases = (idle,)
-    return idle_only(msgspec.structs.replace(entry, phases=entry.phases + phases), round_s)
+    entry = msgspec.structs.replace(entry, phases=entry.phases + phases, evidence=evidence)
+    return idle_only(entry, round_s)

@@ -187,6 +187,7 @@ class TrainingRounds:
             RoundOrder(
                 number=number,
                 start_s=self._plans.fleet_time_s,
+                is_last=number == settings.rounds.count,
                 wall_timeout_s=self._wall_timeout_s(participants),
                 plans=participants,
                 predicted=participation.predicted(present, drawn, boards),

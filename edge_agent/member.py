@@ -165,7 +165,10 @@ class Member:
         before = self._plan
         if before is None or _digest(before.batch) != _digest(plan.batch):
             metering.drop()
-            self._hardware.join_fleet(self._fleet_time_s(plan))
+            began_s = self._fleet_time_s(plan)
+            if before is None and not began_s:  # no round has begun
+                metering.rest("before", self._unwanted(plan))
+            self._hardware.join_fleet(began_s)
             self.data.clear()
             before = None
         idle = metering.take(0)  # of rounds to come: it is reported with the next one
@@ -177,6 +180,7 @@ class Member:
                 self._keep(plan, self._batch(plan, plan.batch))
             applied = self._hardware.apply(plan.point)
             self._cores = applied.setting.cores if applied.setting is not None else None
+            metering.ledger.regime = applied.point or f"{plan.point.frequency_hz / 1e6:.6g} MHz"
             self._plan = plan
         except TransferCancelled:
             self._owed += metering.take(0)
@@ -245,6 +249,7 @@ class Member:
             observed=observed,
             unlabelled=0 if self.data.unlabelled is None else len(self.data.unlabelled),
             trained_at=done.trained_at,
+            evidence=metering.evidence(),
         )
         return self._with_faults(report)
 
@@ -267,10 +272,19 @@ class Member:
         if self._plan is not None:
             self._hardware.has_waited_until(end_s)
             self._metering.close()
-            phases = (*self._owed, *self._metering.take(number))
+            if closed.last and number == closed.round:
+                self._metering.rest("after", self._unwanted(closed))
+            again = self._metering.corrections() if number == self._unsettled else ()
+            phases = (*again, *self._owed, *self._metering.take(number))
             self._owed = ()
             self._idle()
-        settled = RoundSettled(run=closed.run, device=closed.device, round=number, phases=phases)
+        settled = RoundSettled(
+            run=closed.run,
+            device=closed.device,
+            round=number,
+            phases=phases,
+            evidence=self._metering.evidence(),
+        )
         return self._with_faults(settled)
 
     def try_out(self, test: DeploymentTest) -> DeploymentReport:

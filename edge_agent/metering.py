@@ -14,7 +14,8 @@ from contextlib import contextmanager
 
 from fimi.energy.cost_model import Phase
 from fimi.energy.hardware import Hardware
-from fimi.energy.ledger import Ledger, PhaseRecord
+from fimi.energy.ledger import Evidence, Ledger, PhaseRecord
+from fimi.energy.resting import When, enough_s
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,6 @@ class Metering:
         self._real = hardware.describe().kind == "physical"
         self._interrupted: Phase | None = None
         self._open: Phase | None = None
-        self._records: list[PhaseRecord] = []
         self._faults: list[str] = []
 
     @property
@@ -80,7 +80,6 @@ class Metering:
             self.ledger.close()
         except ValueError as error:  # the phase is there, without energy
             self._faults.append(str(error))
-        self._records += self.ledger.take()
 
     def faults(self) -> str:
         """What was wrong with readings since the last call, in words; empty if nothing was."""
@@ -99,7 +98,29 @@ class Metering:
 
     def seconds(self, phase: Phase) -> float:
         """Seconds of this phase since the last :meth:`take`; it is not open."""
-        return sum(record.duration_s for record in self._records if record.phase == phase)
+        return self.ledger.seconds(phase)
+
+    def rest(self, when: When, over: Callable[[], bool]) -> None:
+        """Let the board rest until its meter can tell its power; no phase of a round.
+
+        Args:
+            when: before or after the work of a run.
+            over: ends it early, when it returns true.
+        """
+        seconds = enough_s(self.hardware.recorder.describe())
+        if seconds > 0.0:
+            self.close()
+            log.info("%s rests %s the run, %.0f s", self._device, when, seconds)
+            with self.ledger.resting(when):
+                self.hardware.rest(seconds, over)
+
+    def corrections(self) -> tuple[PhaseRecord, ...]:
+        """The phases of the last take again that later readings say more of."""
+        return self.ledger.corrections()
+
+    def evidence(self) -> Evidence | None:
+        """What readings said since the last call, beside the energy of phases."""
+        return self.ledger.take_evidence()
 
     def take(self, number: int) -> tuple[PhaseRecord, ...]:
         """The phases that ended since the last call, without those of waiting for zero seconds.
@@ -107,8 +128,7 @@ class Metering:
         Args:
             number: of the round, for the log; 0 for none.
         """
-        records = tuple(r for r in self._records if r.phase not in _WAITS or r.duration_s > 0)
-        self._records = []
+        records = tuple(r for r in self.ledger.take() if r.phase not in _WAITS or r.duration_s > 0)
         for record in records:
             log.debug(
                 "%s, round %d: %s %.3g %s, %s",
@@ -124,5 +144,5 @@ class Metering:
     def drop(self) -> None:
         """End the open phase; it and those before it are reported nowhere."""
         self.close()
-        self._records = []
+        self.ledger.take()
         self._faults = []

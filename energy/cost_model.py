@@ -312,8 +312,12 @@ def computing_power_w(compute: ComputeModel, frequency_hz: float) -> float:
     """
     if not compute.points:
         return formula_power_w(compute, frequency_hz)
-    if compute.between_points == "law" and not any(
-        abs(speed_hz(compute, point) / frequency_hz - 1.0) < _SAME_SPEED for point in compute.points
+    speeds = [speed_hz(compute, point) for point in compute.points]
+    between = min(speeds) < frequency_hz < max(speeds)
+    if (
+        compute.between_points == "law"
+        and between
+        and not any(abs(speed / frequency_hz - 1.0) < _SAME_SPEED for speed in speeds)
     ):
         return formula_power_w(compute, frequency_hz)
     power_w: dict[float, float] = {}
@@ -353,6 +357,9 @@ def largest_power_w(board: BoardModel, rate_bps: float = 0.0) -> float:
     computing_w = [point.power_w for point in compute.points]
     if not computing_w:
         computing_w = [formula_power_w(compute, compute.frequency_max_hz)]
+    elif compute.between_points == "law":
+        fastest_hz = max(speed_hz(compute, point) for point in compute.points)
+        computing_w.append(formula_power_w(compute, fastest_hz))
     sending_w = link.transmit_power_max_w + link.electronics_power_w
     sending_w += link.energy_per_bit_j * rate_bps
     return board.idle_power_w + max(computing_w) + sending_w + link.receive_power_w

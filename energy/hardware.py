@@ -7,6 +7,7 @@ emulated one lets its virtual time pass and draws the power of that work.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal, Protocol
 
 from msgspec import Meta, Struct
@@ -149,6 +150,14 @@ class Hardware(Protocol):
     def has_sent(self, size_bytes: int) -> None:
         """The agent has sent so many bytes."""
         return
+
+    def rest(self, seconds: float, over: Callable[[], bool]) -> None:
+        """Do nothing for a while, so that a meter can tell what the board draws then.
+
+        Args:
+            seconds: how long, s.
+            over: called a few times a second; the rest ends when it returns true.
+        """
 
     def has_been_busy(self, began_s: float) -> float:
         """The agent's work since ``began_s``, on the board's clock, is over, and no phase is open.

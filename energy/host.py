@@ -6,6 +6,8 @@ Its profile comes from :mod:`fimi.energy.host_profile`.
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -39,6 +41,8 @@ from fimi.energy.observe.throttling import Throttling
 from fimi.errors import RunFailedError
 
 log = logging.getLogger(__name__)
+
+_LOOK_AGAIN_S = 0.2
 
 
 class UnknownPointError(RunFailedError, ValueError):
@@ -248,6 +252,12 @@ class HostHardware(Hardware):
             scope="cpu",
             uncertainty_j=monitor.cpu_s * power_w / 2.0,
         )
+
+    def rest(self, seconds: float, over: Callable[[], bool]) -> None:
+        """Sleep for that long."""
+        end_s = self.clock.now_s() + seconds
+        while (left_s := end_s - self.clock.now_s()) > 0.0 and not over():
+            time.sleep(min(left_s, _LOOK_AGAIN_S))
 
     def has_waited_until(self, fleet_time_s: float) -> float:
         """Nothing to do on a physical board; returns its clock."""

@@ -31,6 +31,7 @@ from fimi.energy.phase_powers import PowerEquations, PowerSums
 from fimi.energy.resting import Resting, When
 
 _KEPT_S = 5.0
+_RESTS_MAX = 64
 _AT_WORK: tuple[Phase, ...] = ("compute", "upload")
 _RESTS: Phase = "idle"
 
@@ -70,6 +71,18 @@ class PhaseRecord(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
                     f"{self.phase} took {energy.value_j} J by {energy.source!r}; "
                     "a phase does not give energy back"
                 )
+
+
+class Evidence(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a device's readings say beside the energy of each phase.
+
+    Attributes:
+        powers: equations of the powers of phases, where its meter is late.
+        rests: measurements of its resting power.
+    """
+
+    powers: PowerEquations | None = None
+    rests: Annotated[tuple[Resting, ...], Meta(max_length=_RESTS_MAX)] = ()
 
 
 class Ledger:
@@ -199,6 +212,10 @@ class Ledger:
         self._records = []
         return tuple(record for record, _ in self._given)
 
+    def seconds(self, phase: Phase) -> float:
+        """Seconds of this phase since the last take; it is not open."""
+        return sum(record.duration_s for record, _ in self._records if record.phase == phase)
+
     def corrections(self) -> tuple[PhaseRecord, ...]:
         """Those phases of the last take that later readings have changed, once; all are final."""
         given, self._given = self._given, []
@@ -208,14 +225,11 @@ class Ledger:
             if not record.final
         )
 
-    def take_powers(self) -> PowerEquations | None:
-        """What the readings since the last call say of the powers of phases."""
-        return self._powers.take()
-
-    def take_rests(self) -> tuple[Resting, ...]:
-        """The measurements of resting power since the last call."""
-        rests, self._rests = tuple(self._rests), []
-        return rests
+    def take_evidence(self) -> Evidence | None:
+        """What the readings since the last call say beside records; ``None`` for nothing."""
+        powers, rests = self._powers.take(), tuple(self._rests[-_RESTS_MAX:])
+        self._rests = []
+        return Evidence(powers=powers, rests=rests) if powers is not None or rests else None
 
     def _mark(self) -> list[Reading]:
         """Force a reading; returns all since the last one."""

@@ -139,6 +139,8 @@ class PowerSums:
 
     def begin(self, column: str, at_s: float) -> None:
         """From now on this column draws the power; ``""`` is for the time of no phase."""
+        if self._edges and at_s < self._edges[-1][0]:
+            self._edges = []  # the clock was set
         self._edges.append((at_s, column))
 
     def add(self, readings: Sequence[Reading]) -> None:

@@ -25,7 +25,7 @@ from msgspec import Meta, Struct
 from fimi.energy.cost_model import BoardModel, OperatingPoint, Phase, PhaseCost
 from fimi.energy.hardware import Applied, HardwareDescription, Observation
 from fimi.energy.joules import Energy
-from fimi.energy.ledger import PhaseRecord
+from fimi.energy.ledger import Evidence, PhaseRecord
 from fimi.learning.data.contract import Contract, Way
 from fimi.learning.training.classifier import Variant
 from fimi.learning.training.trainer import TrainingSettings
@@ -379,6 +379,7 @@ class RoundReport(RoundMessage, frozen=True, kw_only=True, tag="round-report"):
         unlabelled: number of images that it labelled.
         trained_at: when training began and ended by the machine's own clock, UNIX time, s; wall
             time also where ``phases`` are emulated.
+        evidence: what readings said since the last report, beside the energy of phases.
     """
 
     local_samples: Count
@@ -395,6 +396,7 @@ class RoundReport(RoundMessage, frozen=True, kw_only=True, tag="round-report"):
     observed: Observation | None = None
     unlabelled: Count = 0
     trained_at: tuple[float, float] | None = None
+    evidence: Evidence | None = None
 
 
 class RoundClosed(RoundMessage, frozen=True, kw_only=True, tag="round-closed"):
@@ -404,9 +406,11 @@ class RoundClosed(RoundMessage, frozen=True, kw_only=True, tag="round-closed"):
         accepted: whether this device's update went into the model.
         began_s: the round's beginning on the fleet's clock.
         fleet_time_s: the round's end on the fleet's clock.
+        last: no round follows: the device rests until its meter can tell what it draws then.
     """
 
     accepted: bool
+    last: bool = False
     began_s: Seconds = 0.0
     fleet_time_s: Seconds
 
@@ -415,12 +419,15 @@ class RoundSettled(RoundMessage, frozen=True, kw_only=True, tag="round-settled")
     """Device to coordinator: the idle phase, in which it waited for the others.
 
     Attributes:
-        phases: phases metered since the last report.
+        phases: phases metered since the last report, and those of that report that readings which
+            came later say more of.
         error: what went wrong, or empty.
+        evidence: what readings said since the last report, beside the energy of phases.
     """
 
     phases: tuple[PhaseRecord, ...]
     error: str = ""
+    evidence: Evidence | None = None
 
 
 class ModelFile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

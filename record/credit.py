@@ -4,6 +4,7 @@
 * :func:`reported`  the fields of an entry that come from a report
 * :func:`idle_only`  the entry of a device that has idled through a round
 * :func:`new_stretches`  those of a device's phases that are not known yet
+* :func:`corrected`      those that are known, with what a late meter said of them afterwards
 
 The same report or idle phase a second time changes nothing. The model of the round is made: a late
 report changes joules, seconds and what is known of the training, never whether an update counts.
@@ -36,6 +37,7 @@ def reported(report: RoundReport) -> dict[str, Any]:
     fields = {name: getattr(report, name) for name in _SAME}
     loss = report.training_loss
     fields["training_loss"] = loss if loss is not None and math.isfinite(loss) else None
+    fields["evidence"] = (report.evidence,) if report.evidence is not None else ()
     return fields | {"unlabelled_samples": report.unlabelled}
 
 
@@ -60,6 +62,7 @@ def credited(
     if report is not None and entry.busy_s is None and entry.status in _UNREPORTED:
         fields = reported(report)
         fields["phases"] = (*new_stretches(report.phases, before), *before)
+        fields["evidence"] = (*fields["evidence"], *entry.evidence)
         said = "; ".join(filter(None, [entry.reason, report.error, AFTERWARDS]))
         status: DeviceStatus = "failed" if report.error else "late"
         entry = msgspec.structs.replace(entry, **fields, status=status, reason=said)
@@ -67,6 +70,12 @@ def credited(
         known = entry.phases[:-1] if _stands_in(entry.phases[-1:]) else entry.phases
         if idle := new_stretches(settled.phases, known):
             entry = msgspec.structs.replace(entry, phases=(*known, *idle))
+            if settled.evidence is not None:
+                evidence = (*entry.evidence, settled.evidence)
+                entry = msgspec.structs.replace(entry, evidence=evidence)
+        again = corrected(entry.phases, settled.phases)
+        if again != entry.phases:
+            entry = msgspec.structs.replace(entry, phases=again)
     if entry.phases != before:
         left = remaining(entry.unknown_max, was_s, _unmetered_s(entry, round_s))
         entry = idle_only(msgspec.structs.replace(entry, unknown_max=left), round_s)
@@ -82,6 +91,16 @@ def idle_only(entry: DeviceRound, round_s: float) -> DeviceRound:
         return entry
     idle = tuple(cost for cost in entry.predicted if cost.phase == "idle")
     return msgspec.structs.replace(entry, predicted=idle)
+
+
+def corrected(
+    known: tuple[PhaseRecord, ...], told: Iterable[PhaseRecord]
+) -> tuple[PhaseRecord, ...]:
+    """Known phases, of which those that were not final are replaced by what was told of them."""
+    there = {(phase.phase, phase.start_s): phase for phase in told if phase.final}
+    return tuple(
+        phase if phase.final else there.get((phase.phase, phase.start_s), phase) for phase in known
+    )
 
 
 def new_stretches(

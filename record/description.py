@@ -98,22 +98,24 @@ def binary(name: str, meaning: str, at: str = "", **more: Any) -> StoreColumn:
 def energy(
     meaning: str, at: str, prefix: str = "", name: str = "energy_j"
 ) -> tuple[StoreColumn, ...]:
-    """The five columns of a :class:`fimi.energy.joules.Energy`: a joule is never bare.
+    """The six columns of a :class:`fimi.energy.joules.Energy`: a joule is never bare.
 
     Args:
         meaning: what the joules are of.
         at: path of the energy.
-        prefix: before the names of the last four.
+        prefix: before the names of the last five.
         name: of the joules' own column.
     """
     kinds, scopes = "measured, modelled, emulated, mixed", "cpu, gpu, module, board, wall"
     sigma = f"one standard deviation of `{name}`"
+    shared = "the part of it that all figures of the meter share; all of it if unknown"
     return (
         real(name, "J", meaning, f"{at}.value_j", null=True),
         text(f"{prefix}kind", f"what `{name}` is: {kinds}", f"{at}.kind", null=True),
         text(f"{prefix}source", f"meter or formula of `{name}`", f"{at}.source", null=True),
         text(f"{prefix}scope", f"what `{name}` covers: {scopes}", f"{at}.scope", null=True),
         real(f"{prefix}uncertainty_j", "J", sigma, f"{at}.uncertainty_j", null=True),
+        real(f"{prefix}common_j", "J", shared, f"{at}.common_j", null=True),
     )
 
 

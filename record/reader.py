@@ -60,6 +60,7 @@ _MAY_LACK_ROWS = {
     table.name
     for table in (
         schema.OBSERVATION,
+        schema.EVIDENCE,
         schema.LABEL_SKEW,
         schema.MODEL_FILE,
         schema.INSIGHT,
@@ -373,7 +374,7 @@ class _Reader:
     def _metered(self) -> tuple[tuple[Preparation, ...], tuple[RoundResult, ...]]:
         """What devices did before the first round and in every round."""
         phases, predicted = self._groups(schema.SAMPLE), self._groups(schema.PREDICTION)
-        transfers = self._groups(schema.TRANSFER)
+        transfers, evidence = self._groups(schema.TRANSFER), self._groups(schema.EVIDENCE)
         observed, server = dict(self._values(schema.OBSERVATION)), self._groups(schema.SERVER_ROUND)
 
         def of(number: int, device: str) -> dict[str, Any]:
@@ -382,6 +383,7 @@ class _Reader:
                 "phases": phases.get(key, ()),
                 "predicted": predicted.get(key, ()),
                 "transfers": transfers.get(key, ()),
+                "evidence": evidence.get(key, ()),
             }
 
         before = sorted({d for n, d in (*phases, *predicted, *transfers) if n == 0})

@@ -11,7 +11,7 @@ from msgspec import Struct
 from fimi.energy.cost_model import PhaseCost
 from fimi.energy.hardware import Observation
 from fimi.energy.joules import Energy, total
-from fimi.energy.ledger import PhaseRecord
+from fimi.energy.ledger import Evidence, PhaseRecord
 from fimi.learning.training.classifier import FileCheck
 from fimi.learning.training.trainer import Evaluation
 from fimi.messaging.messages import Goodput, Trial
@@ -32,12 +32,14 @@ class DeviceStretch(Struct, frozen=True, kw_only=True):
         phases: as metered, idle included; empty where nothing was reported.
         predicted: as the cost model had it; idle included where the device has reported its own.
         transfers: how fast payloads went over the network, as the device saw it.
+        evidence: what its readings said beside the energy of phases, report by report.
     """
 
     device: str
     phases: tuple[PhaseRecord, ...] = ()
     predicted: tuple[PhaseCost, ...] = ()
     transfers: tuple[Goodput, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
 
     @property
     def energy(self) -> Energy | None:

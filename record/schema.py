@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 from fimi.energy.cost_model import PHASES, BoardModel, PhaseCost
 from fimi.energy.hardware import Observation
-from fimi.energy.ledger import PhaseRecord
+from fimi.energy.ledger import Evidence, PhaseRecord
 from fimi.learning.training.classifier import FileCheck
 from fimi.messaging.messages import DevicePlan, Goodput, Profile, Trial
 from fimi.record.description import (
@@ -57,6 +57,15 @@ def metered(at: str = "") -> tuple[StoreColumn, ...]:
         real("duration_s", "s", "length", f"{at}duration_s", null=bool(at)),
         *energy("board energy of the stretch, idle power included", f"{at}energy"),
         whole("readings", "readings", "of the meter behind it", f"{at}sample_count", null=bool(at)),
+        whole(
+            "resolved",
+            "0 or 1",
+            "whether the meter tells it from the phases beside it",
+            f"{at}resolved",
+            null=True,
+        ),
+        real("most_j", "J", "at most, where it is not resolved", f"{at}most_j", null=True),
+        whole("final", "0 or 1", "whether no later reading counts", f"{at}final", null=True),
         real("largest_gap_s", "s", "between readings", f"{at}largest_gap_s", null=bool(at)),
     )
 
@@ -213,6 +222,15 @@ TRANSFER = StoreTable(
         real("duration_s", "s", "from asking until all of it was there, on the device's clock"),
     ))
 
+EVIDENCE = StoreTable(
+    "evidence", Evidence,
+    about="What a device's readings said beside the energy of phases.",
+    beside=(ID, ROUND_OR_BEFORE, DEVICE),
+    columns=(
+        packed("powers", "normal equations of the powers of phases", null=True),
+        packed("rests", "measurements of resting power"),
+    ))
+
 OBSERVATION = StoreTable(
     "observation", Observation, primary=("round", "device"),
     about="What a device did in a round besides drawing power; unknown where it did not tell.",
@@ -343,7 +361,7 @@ DEVICE_INSIGHT = StoreTable(
 
 TABLES: tuple[StoreTable[Any], ...] = (
     RUN, EVENT, PROFILE, ENROLMENT, PLAN, DEVICE_PLAN, ROUNDS, DEVICE_ROUND, SAMPLE, PREDICTION,
-    TRANSFER, OBSERVATION, RESIDUAL, REFIT, SERVER_ROUND, LABEL_SKEW, MODEL_FILE, DEPLOYMENT,
-    INSIGHT, DEVICE_INSIGHT, CHECKPOINT,
+    EVIDENCE, TRANSFER, OBSERVATION, RESIDUAL, REFIT, SERVER_ROUND, LABEL_SKEW, MODEL_FILE,
+    DEPLOYMENT, INSIGHT, DEVICE_INSIGHT, CHECKPOINT,
 )  # fmt: skip
 """All of them, in the order of ``docs/record.md``."""

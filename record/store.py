@@ -40,6 +40,14 @@ from fimi.record.record import CheckpointPart, Enrolment, Labels, RunInfo
 from fimi.record.results import Deployment, DeviceRound, Preparation, RoundResult, RunStatus
 from fimi.record.views import VIEWS
 
+_OF_AN_ENTRY = (
+    schema.SAMPLE,
+    schema.TRANSFER,
+    schema.PREDICTION,
+    schema.EVIDENCE,
+    schema.OBSERVATION,
+)
+
 
 class StoreError(SurroundingsError, RuntimeError):
     """The run store cannot be created, written or read; the message says where and why."""
@@ -424,12 +432,13 @@ class RunStore:
                 phases=tuple(schema.SAMPLE.values(self._db, **where)),
                 predicted=tuple(schema.PREDICTION.values(self._db, **where)),
                 transfers=tuple(schema.TRANSFER.values(self._db, **where)),
+                evidence=tuple(schema.EVIDENCE.values(self._db, **where)),
                 observed=next(iter(schema.OBSERVATION.values(self._db, **where)), None),
             )
             after = credited(before, found[0], report, settled)
             if after == before:
                 return None
-            for table in (schema.SAMPLE, schema.TRANSFER, schema.PREDICTION, schema.OBSERVATION):
+            for table in _OF_AN_ENTRY:
                 self._db.execute(
                     f"DELETE FROM {table.name} WHERE round = :round AND device = :device", where
                 )
@@ -552,6 +561,7 @@ class RunStore:
         self._insert(schema.SAMPLE, entry.phases, **beside)
         self._insert(schema.PREDICTION, entry.predicted, **beside)
         self._insert(schema.TRANSFER, entry.transfers, **beside)
+        self._insert(schema.EVIDENCE, entry.evidence, **beside)
 
     @contextmanager
     def together(self) -> Iterator[None]:

@@ -42,15 +42,18 @@ def _of(alias: str, columns: Iterable[StoreColumn]) -> tuple[StoreColumn, ...]:
 
 
 def _of_sums(alias: str, columns: Iterable[StoreColumn]) -> tuple[StoreColumn, ...]:
-    """The same of a query with sums: each source once, sorted, as in a sum of energies."""
+    """The same of a query with sums: each source once, sorted, and roots of the variances."""
     once = (
         "(SELECT group_concat(value, '+') FROM (SELECT DISTINCT value FROM json_each("
         """replace({0}, '+', '","')) WHERE value IS NOT NULL ORDER BY value))"""
     )
-    return tuple(
-        replace(c, at=once.format(c.at)) if c.name.endswith("source") else c
-        for c in _of(alias, columns)
-    )
+
+    def whole_sum(column: StoreColumn) -> str:
+        if column.name.endswith("source"):
+            return once.format(column.at)
+        return _root(column.at) if column.name.endswith("uncertainty_j") else column.at
+
+    return tuple(replace(c, at=whole_sum(c)) for c in _of(alias, columns))
 
 
 def _json(at: str) -> str:
@@ -71,7 +74,7 @@ def _select(columns: Iterable[StoreColumn]) -> str:
 def _sum(
     meaning: str, of: str, to: str, name: str, complete: str = "1", independent: bool = False
 ) -> tuple[StoreColumn, ...]:
-    """The five columns of a sum of energies over the rows of a group; see :func:`_of_sums`.
+    """The six columns of a sum of energies over the rows of a group; see :func:`_of_sums`.
 
     Args:
         meaning: what the sum is of.
@@ -79,16 +82,19 @@ def _sum(
         to: prefix of the sum's columns.
         name: of the sum's joules.
         complete: SQL that is true where no part is missing.
-        independent: whether the parts are of different meters, so that the squares of their
-            uncertainties add up; the sum's is to be the :func:`_root` of that.
+        independent: whether the parts are of different meters, so that they share no uncertainty.
+            The variance is that of the sum; its uncertainty is to be the :func:`_root` of it.
     """
     squared = f"sum({of}uncertainty_j * {of}uncertainty_j)"
+    shared = f"coalesce({of}common_j, {of}uncertainty_j)"
+    together = f"sum({shared}) * sum({shared}) + max(0.0, {squared} - sum({shared} * {shared}))"
     parts = (
         f"sum({of or 'energy_'}j)",
         f"CASE WHEN min({of}kind) < max({of}kind) THEN 'mixed' ELSE min({of}kind) END",
         f"json_group_array({of}source)",
         _WIDEST.format(f"{of}scope"),
-        squared if independent else f"sum({of}uncertainty_j)",
+        squared if independent else together,
+        "NULL" if independent else f"sum({shared})",
     )
     return tuple(
         replace(column, at=f"CASE WHEN {complete} THEN {part} END")
@@ -197,6 +203,8 @@ _OF_PHASE = (
     real("start_s", "s", "beginning of the first, device's clock", "min(start_s)", null=True),
     real("duration_s", "s", "length of all", "sum(duration_s)", null=True),
     *_sum("board energy, idle power included", "", "", "energy_j", _READ),
+    whole("resolved", "0 or 1", "whether its meter can tell it", "min(resolved)", null=True),
+    real("most_j", "J", "at most, where it cannot", "sum(most_j)", null=True),
     whole("readings", "readings", "of the meter", "sum(readings)", null=True),
     real("largest_gap_s", "s", "between two readings", "max(largest_gap_s)", null=True),
     *_sum(
@@ -303,7 +311,6 @@ _LACKS = (
 )
 """SQL that is true of a device whose joules are incomplete; one that has not joined has none."""
 
-_INDEPENDENT = ("uncertainty_j", "known_uncertainty_j")
 _ROUND_SUMS = (
     whole("devices", "devices", "that are enrolled", "count(*)"),
     whole("participants", "devices", "that were to train", f"sum(status NOT IN ({_APART}))"),
@@ -339,7 +346,7 @@ _ROUND_SUMS = (
 
 _GAPS = ", ".join(
     f"CASE WHEN energy_j IS NULL THEN unknown_{'max_j' if name == 'j' else name} END AS gap_{name}"
-    for name in ("j", "kind", "source", "scope", "uncertainty_j")
+    for name in ("j", "kind", "source", "scope", "uncertainty_j", "common_j")
 )
 
 ROUNDS = StoreView(
@@ -351,10 +358,7 @@ ROUNDS = StoreView(
         *_of("r", schema.ROUNDS.columns),
         *_modelled(
             "predicted_",
-            *(
-                replace(c, at=_root(c.at)) if c.name in _INDEPENDENT else c
-                for c in _of_sums("d", _ROUND_SUMS)
-            ),
+            *_of_sums("d", _ROUND_SUMS),
         ),
         real("server_s", "s", "wall time of training on the server", "s.seconds", null=True),
         whole("server_images", "images", "the server trained on", "s.images", null=True),

@@ -25,7 +25,7 @@ from __future__ import annotations
 import abc
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -218,6 +218,11 @@ class VirtualBoard(Hardware):
         if fleet_time_s > self.clock.now_s():
             self._idle_until(fleet_time_s)
         return fleet_time_s
+
+    def rest(self, seconds: float, over: Callable[[], bool]) -> None:
+        """Let that much virtual time pass at rest."""
+        self.begin_idle()
+        self._idle_until(self.clock.now_s() + seconds)
 
     def has_been_busy(self, began_s: float) -> float:
         """The seconds since ``began_s``; the clock shows exactly so many after it from here on."""

@@ -8,10 +8,12 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 from msgspec import inspect
+from msgspec.structs import replace
 
 from fimi.energy.cost_model import ComputeModel, ComputePoint, ComputeSetting
 from fimi.energy.joules import Energy
 from fimi.energy.ledger import PhaseRecord
+from fimi.energy.phase_powers import PowerEquations
 from fimi.messaging.messages import Trial
 
 _LARGE = 1e12
@@ -73,7 +75,41 @@ def _of(info: inspect.Type) -> st.SearchStrategy[Any]:
 
 
 def _energies(least_j: float = -_LARGE) -> st.SearchStrategy[Energy]:
-    return structs(Energy, value_j=st.floats(least_j, _LARGE), uncertainty_j=st.floats(0.0, _LARGE))
+    some = structs(
+        Energy,
+        value_j=st.floats(least_j, _LARGE),
+        uncertainty_j=st.floats(0.0, _LARGE),
+        common_j=st.none(),
+    )
+    shares = st.none() | st.floats(0.0, 1.0)
+    return st.builds(
+        lambda energy, share: replace(
+            energy, common_j=None if share is None else share * energy.uncertainty_j
+        ),
+        some,
+        shares,
+    )
+
+
+@st.composite
+def _equations(draw: st.DrawFn) -> PowerEquations:
+    columns = tuple(draw(st.lists(_TEXT, max_size=3)))
+    count = len(columns)
+    numbers = st.floats(-_LARGE, _LARGE)
+
+    def some(size: int) -> tuple[float, ...]:
+        return tuple(draw(st.lists(numbers, min_size=size, max_size=size)))
+
+    products = count * (count + 1) // 2
+    shifted = [some(products + count) for _ in range(2)] if draw(st.booleans()) else [(), ()]
+    return PowerEquations(
+        columns=columns,
+        gram=some(products),
+        moments=some(count),
+        readings=draw(st.integers(0, 2**40)),
+        earlier=shifted[0],
+        later=shifted[1],
+    )
 
 
 def _phase_records() -> st.SearchStrategy[PhaseRecord]:
@@ -116,6 +152,7 @@ def _trials(draw: st.DrawFn) -> Trial:
 
 _OWN: dict[Any, Any] = {
     Energy: _energies,
+    PowerEquations: _equations,
     PhaseRecord: _phase_records,
     ComputeModel: _compute_models,
     Trial: _trials,

@@ -49,7 +49,7 @@ def rounds() -> st.SearchStrategy[tuple[RoundResult, ...]]:
 
 def preparations() -> st.SearchStrategy[tuple[Preparation, ...]]:
     return several(Preparation, "device", device=NAMES).map(
-        lambda found: tuple(p for p in found if p.phases or p.predicted or p.transfers)
+        lambda found: tuple(p for p in found if p.phases or p.predicted or p.transfers or p.evidence)
     )
 
 
@@ -193,7 +193,14 @@ def test_every_column_of_every_table_is_reached() -> None:
     """Fields that no column holds are those that have tables of their own."""
     elsewhere = {
         "round": {"devices", "server", "evaluation"},
-        "device_round": {"phases", "predicted", "transfers", "observed", "trained_at"},
+        "device_round": {
+            "phases",
+            "predicted",
+            "transfers",
+            "evidence",
+            "observed",
+            "trained_at",
+        },
         "insight": {"devices"},
     }
 

@@ -140,9 +140,9 @@ def test_what_a_device_observed_is_kept_and_what_it_did_not_is_null(tmp_path: Pa
         spoken, unspoken = db.execute("SELECT * FROM observation ORDER BY device").fetchall()
         assert spoken == (
             *(1, "device-1", 9e8, "cycles", 1e9, '{"x86-core":2}', 2e5, "wlan0", 6.5e7, -61.0),
-            *(0.02, 10.0, 100, 1, 0.1, "modelled", "profile", "cpu", 0.0, 61.5),
+            *(0.02, 10.0, 100, 1, 0.1, "modelled", "profile", "cpu", 0.0, None, 61.5),
         )
-        assert unspoken == (1, "device-2", None, "", *(None,) * 16)
+        assert unspoken == (1, "device-2", None, "", *(None,) * 17)
         assert db.execute(
             "SELECT cpu_j, cpu_kind, cpu_source, cpu_scope, cpu_uncertainty_j FROM sample"
             " WHERE device = 'device-1' AND readings IS NOT NULL ORDER BY id"

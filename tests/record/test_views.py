@@ -285,8 +285,8 @@ def test_no_joules_of_a_view_are_bare() -> None:
     for view in VIEWS:
         names = {column.name for column in view.columns}
         for name in names:
-            if name.endswith("_j") and not name.endswith("uncertainty_j"):
-                prefix = "" if name == "energy_j" else name.split("_")[0] + "_"
+            if name.endswith("_j") and not name.endswith(("uncertainty_j", "common_j")):
+                prefix = "" if name in ("energy_j", "most_j") else name.split("_")[0] + "_"
                 beside = {f"{prefix}{n}" for n in ("kind", "source", "scope", "uncertainty_j")}
                 assert beside <= names, f"{view.name}.{name}"
 
