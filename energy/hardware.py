@@ -18,6 +18,7 @@ from fimi.energy.meters import MeterDescription, Recorder
 from fimi.energy.meters.sampler import MonitorCost
 from fimi.energy.observe.link import LinkState
 
+_Doubt = Annotated[str, Meta(max_length=400)]
 _Times = Annotated[int, Meta(ge=0, le=2**48)]
 
 
@@ -68,6 +69,8 @@ class Observation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         monitor: time that reading the meter took; ``None`` where no meter is read.
         monitor_energy: the joules of that, at most, by the profile's power; ``None`` if unknown.
         temperature_c: mean temperature of the processor, °C; ``None`` where it cannot be read.
+        doubts: what speaks against the meter's readings since then, a sentence each: silent,
+            frozen, at zero, beyond what the board can draw (:mod:`fimi.energy.meters.watch`).
     """
 
     frequency_hz: NonNegative | None = None
@@ -79,6 +82,7 @@ class Observation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     monitor: MonitorCost | None = None
     monitor_energy: Energy | None = None
     temperature_c: Annotated[float, Meta(ge=-100, le=200)] | None = None
+    doubts: Annotated[tuple[_Doubt, ...], Meta(max_length=16)] = ()
 
 
 class HardwareDescription(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

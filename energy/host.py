@@ -159,7 +159,8 @@ class HostHardware(Hardware):
     def observed(self) -> Observation:
         """Clock, throttling, link, and the cost of monitoring since the last call."""
         clock = self._watch.take()
-        monitor = None if isinstance(self.recorder, DeclaredPower) else self.recorder.take_cost()
+        read = None if isinstance(self.recorder, DeclaredPower) else self.recorder
+        monitor = read.take_cost() if read else None
         cap_hz = self._frequency.cpufreq.in_force_hz()
         frequency_hz, source = clock.frequency_hz, clock.source
         if self._board.compute.points:  # a clock says nothing beside speeds of the training
@@ -178,6 +179,7 @@ class HostHardware(Hardware):
             monitor=monitor,
             monitor_energy=self._cost_of(monitor, frequency_hz) if monitor else None,
             temperature_c=clock.temperature_c,
+            doubts=read.take_doubts() if read else (),
         )
 
     def _set(self, point: OperatingPoint) -> Applied:

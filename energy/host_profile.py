@@ -56,6 +56,7 @@ from fimi.energy.control.frequency import Choice
 from fimi.energy.cost_model import BoardModel, NonNegative, Positive, formula_power_w
 from fimi.energy.joules import Scope
 from fimi.energy.meters.detect import MeterPair, MeterSettings
+from fimi.energy.meters.names import Names
 from fimi.energy.meters.plug import PlugSettings
 from fimi.energy.meters.sampler import DEFAULT_RATE_HZ
 from fimi.errors import InputError
@@ -73,8 +74,9 @@ class HostProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     Attributes:
         name: name of the board, for example ``"raspberry-pi-4"``.
         board: calibrated cost parameters.
-        meter: which meter to use: ``auto``, a name that ``fimi agent doctor`` lists, or
-            ``{total = …, split = …}`` for one meter of the whole and one of the processor's share.
+        meter: which meter to use: ``auto``, a name that ``fimi agent doctor`` lists, a list of
+            names that are added up, or ``{total = …, split = …}`` for one meter of the whole and
+            one of the processor's share.
         meter_scope: scope of an hwmon device of unknown kind, or of a recording.
         meter_rate_hz: how often to read it, Hz.
         constant_power_w: declared power of the board, W, used where no meter can be read.
@@ -88,7 +90,7 @@ class HostProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
     name: str
     board: BoardModel
-    meter: str | MeterPair = "auto"
+    meter: Names | MeterPair = "auto"
     meter_scope: Scope | None = None
     meter_rate_hz: Annotated[float, Meta(gt=0, le=100)] = DEFAULT_RATE_HZ
     constant_power_w: Positive | None = None

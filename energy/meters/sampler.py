@@ -23,7 +23,9 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from fimi.energy.clock import Clock
-from fimi.energy.meters import Meter, MeterDescription, Reading
+from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, Reading
+from fimi.energy.meters.plausibility import BoardLimits
+from fimi.energy.meters.watch import Watch
 from fimi.energy.sysfs import complete
 
 DEFAULT_RATE_HZ = 10.0
@@ -92,15 +94,26 @@ class Sampler:
         clock: clock of the readings.
         rate_hz: how often to read, Hz, at most as often as the meter has a new value; 0 for
             readings at the edges only, without a thread.
+        board: what the board can draw; what it cannot is doubted.
     """
 
-    def __init__(self, meter: Meter, clock: Clock, *, rate_hz: float = DEFAULT_RATE_HZ) -> None:
+    def __init__(
+        self,
+        meter: Meter,
+        clock: Clock,
+        *,
+        rate_hz: float = DEFAULT_RATE_HZ,
+        board: BoardLimits | None = None,
+    ) -> None:
         self.meter = meter
         """The meter that is read."""
         self._clock = clock
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._readings: list[Reading] = []
+        self._suspicion = Watch(meter, board)
+        self.last: Look = NOTHING
+        """What the meter showed last."""
         self._spent_s = 0.0
         self._looks = self._failed = 0
         self._cost_since_s = clock.now_s()
@@ -135,6 +148,7 @@ class Sampler:
         began_s = time.thread_time()
         with self._lock:
             self._look()
+            self._suspicion.edge()
             readings, self._readings = self._readings, self._readings[-1:]
             self._spent_s += time.thread_time() - began_s
             return readings
@@ -153,6 +167,11 @@ class Sampler:
             self._cost_since_s = now_s
             return cost
 
+    def take_doubts(self) -> tuple[str, ...]:
+        """What is doubtful about the meter since the last call, a sentence each."""
+        with self._lock:
+            return self._suspicion.take()
+
     def close(self) -> None:
         """End the thread and close the meter; may be called again."""
         self._closed.set()
@@ -168,6 +187,8 @@ class Sampler:
         self._looks += 1
         reading = Reading(time_s=time_s, **look._asdict())
         self._failed += not reading.holds
+        self.last = look
+        self._suspicion.see(time_s, look)
         last_s = self._readings[-1].time_s if self._readings else time_s
         if time_s < last_s:
             # No clock of ours runs backwards; if one does, earlier readings have no place in time.
