@@ -39,7 +39,7 @@ from fimi.messaging.messages import (
 from fimi.messaging.transfers.collecting import Collector
 from fimi.record.bounds import own_s, unknown_max
 from fimi.record.credit import idle_only, reported
-from fimi.record.events import Awaiting, DeviceReported, UpdateRejected
+from fimi.record.events import Awaiting, DeviceReported, MeterDoubted, UpdateRejected
 from fimi.record.results import DeviceRound, DeviceStatus
 
 RoundFact = UpdateReady | RoundReport | RoundSettled
@@ -336,6 +336,10 @@ class Round:
                 self._context.notify(
                     DeviceReported(round=message.round, device=sender, error=message.error)
                 )
+                if message.observed is not None and (doubts := message.observed.doubts):
+                    self._context.notify(
+                        MeterDoubted(round=message.round, device=sender, doubts=doubts)
+                    )
             elif isinstance(message, RoundSettled):
                 self._settled.setdefault(sender, message)
 

@@ -22,6 +22,9 @@ of the same one, and within one of its refreshes, at 500 W, J."""
 WORN_J = 50.0
 """A counter that has counted less than this since it began may equal another one by chance, J."""
 
+_NEW_SHARE, _NEW_J = 0.005, 1e-3
+"""The limit for such counters: a share of what they have counted, and J."""
+
 
 class Mirrors:
     """Which of some registers are mirrors of an earlier one.
@@ -69,5 +72,7 @@ class Mirrors:
     def _alike(self, values_j: Sequence[float], one: int, other: int) -> bool:
         if self._ranges_j[one] != self._ranges_j[other]:
             return False
+        counted_j = max(values_j[one], values_j[other])
+        limit_j = ALIKE_J if counted_j >= WORN_J else _NEW_SHARE * counted_j + _NEW_J
         difference_j = abs(values_j[one] - values_j[other])
-        return min(difference_j, abs(self._ranges_j[one] - difference_j)) <= ALIKE_J
+        return min(difference_j, abs(self._ranges_j[one] - difference_j)) <= limit_j

@@ -68,7 +68,7 @@ def several(
     sums = names if sums is None else sums
     both = f", or their sum: {line(tuple(sums))}" if len(sums) > 1 else ""
     return SeveralError(
-        f"there are several {what} ({', '.join(names)})"
+        f"there are several {what} ({', '.join(part(name) or name for name in names)})"
         + (f", and {why}" if why else "")
         + f". Write one of these lines into the board's profile: {lines(names)}{both}"
     )

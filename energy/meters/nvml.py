@@ -21,7 +21,7 @@ from typing import Any
 from msgspec import Struct
 
 from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, MeterUnavailableError, names
-from fimi.energy.meters.counter import Counter, add
+from fimi.energy.meters.counter import Adder, Counter
 from fimi.energy.meters.response import MeterResponse
 from fimi.energy.sysfs import complete
 
@@ -113,18 +113,17 @@ class Nvml(Meter):
         self._cards = cards
         self._choice = doubts
         self._why = ""
+        self._sum = Adder()
         self._counts = all(self._energy_mj(card) is not None for card in cards)
         if not self._counts:
             for card in cards:
                 if self._power_w(card) is None:
+                    why = self._why
+                    counts = self._energy_mj(card) is not None
+                    lacks = "no power" if counts else "neither energy nor power"
                     raise MeterUnavailableError(
-                        f"the NVIDIA card {card.number} shows "
-                        + (
-                            "no power"
-                            if self._energy_mj(card) is not None
-                            else "neither energy nor power"
-                        )
-                        + f" ({self._why}; nvidia-smi -q -d POWER)"
+                        f"the NVIDIA card {card.number} shows {lacks} ({why}; nvidia-smi -q -d "
+                        "POWER)"
                     )
         self._counters = [
             Counter(1e-3, range_steps=None, power_limit_w=CARD_POWER_LIMIT_W, refresh_s=_REFRESH_S)
@@ -150,7 +149,7 @@ class Nvml(Meter):
         """Energy of all cards where they count it, else their power."""
         if self._counts:
             pairs = zip(self._counters, self._cards, strict=True)
-            return add([counter.advance(self._energy_mj(card), time_s) for counter, card in pairs])
+            return self._sum.add([c.advance(self._energy_mj(card), time_s) for c, card in pairs])
         powers_w = complete(self._power_w(card) for card in self._cards)
         return Look(power_w=sum(powers_w)) if powers_w else NOTHING
 

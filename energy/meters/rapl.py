@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from fimi.energy.joules import Scope
 from fimi.energy.meters import Look, Meter, MeterDescription, MeterUnavailableError, names
-from fimi.energy.meters.counter import Counter, add
+from fimi.energy.meters.counter import Adder, Counter
 from fimi.energy.meters.mirrors import ALIKE_J, Mirrors
 from fimi.energy.meters.response import MeterResponse
 from fimi.energy.sysfs import read_count, read_text, why_unreadable
@@ -73,7 +73,7 @@ class Rapl(Meter):
     """
 
     def __init__(self, zones: Sequence[Zone]) -> None:
-        ranges_uj = [_range_uj(zone.folder) for zone in zones]
+        ranges_uj = self._ranges_uj = [_range_uj(zone.folder) for zone in zones]
         self._files = [zone.folder / "energy_uj" for zone in zones]
         for file, range_uj in zip(self._files, ranges_uj, strict=True):
             value_uj = read_count(file)
@@ -104,6 +104,7 @@ class Rapl(Meter):
             time.sleep(_SECOND_LOOK_S)
             self._apart(self._read())
         self._last_j = [0.0] * len(zones)
+        self._sum = Adder()
         self._unlike = ""
         self._blind: Path | None = None
         self.made_of = frozenset(zone.name for zone in zones)
@@ -142,7 +143,8 @@ class Rapl(Meter):
         pairs = zip(self._counters, raws, strict=True)
         looks = [counter.advance(raw, time_s) for counter, raw in pairs]
         of = self._mirrors.of
-        found = add([each for place, each in enumerate(looks) if of[place] == place])
+        counted = [each for place, each in enumerate(looks) if of[place] == place]
+        lost = False
         if gone:
             apart = ", ".join(self._short[place] for place in gone)
             self._unlike = (
@@ -151,10 +153,9 @@ class Rapl(Meter):
             )
             # What they have counted so far was not in the sum before this look.
             lost = any(self._last_j[place] > ALIKE_J for place in gone)
-            found = found._replace(reset=found.reset or lost)
         for place, each in enumerate(looks):
             self._last_j[place] = each.counter_j or self._last_j[place]
-        return found
+        return self._sum.add(counted, reset=lost)
 
     def facts(self) -> tuple[str, ...]:
         """Which counters are mirrors."""
@@ -186,7 +187,11 @@ class Rapl(Meter):
         return raws
 
     def _joules(self, raws: Sequence[int | None]) -> list[float]:
-        known = [raw * _JOULES_PER_STEP for raw in raws if raw is not None]
+        known = [
+            raw * _JOULES_PER_STEP
+            for raw, range_uj in zip(raws, self._ranges_uj, strict=True)
+            if raw is not None and raw <= range_uj
+        ]
         return known if len(known) == len(raws) else []
 
     def _apart(self, raws: Sequence[int | None]) -> list[int]:

@@ -18,7 +18,7 @@ from itertools import combinations
 
 from fimi.energy.joules import SCOPE_WIDTH, Scope
 from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, MeterUnavailableError
-from fimi.energy.meters.counter import add
+from fimi.energy.meters.counter import Adder
 from fimi.energy.meters.names import family
 from fimi.energy.meters.response import MeterResponse, uniform_sd_s
 from fimi.energy.sysfs import complete
@@ -66,6 +66,7 @@ class Sum(Meter):
         ]
         self._alike = dict.fromkeys(combinations(range(len(meters)), 2), 0)
         self._last: list[Look] = []
+        self._sum = Adder()
         self.made_of = frozenset().union(*(meter.made_of for meter in meters))
         self.inside = frozenset.intersection(*(meter.inside for meter in meters))
         self.step_j = max(meter.step_j for meter in meters)
@@ -91,7 +92,7 @@ class Sum(Meter):
         looks = [meter.look(time_s) for meter in self._meters]
         self._compare(looks)
         if self._description.counts:
-            return add(looks)
+            return self._sum.add(looks)
         for place, speed in self._speeds.items():
             looks[place] = speed.advance(looks[place], time_s)
         powers_w = complete(look.power_w for look in looks)

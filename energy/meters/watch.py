@@ -13,7 +13,8 @@ frozen         the same power to the last digit for a minute, a hundred looks an
                refreshes, over six edges of phases, by a meter whose steps are finer than a 200th of
                it: a load that changes by less than a step of the meter is not doubted
 of the board   three looks in a row that the board cannot draw
-of the meter   what it says itself in three looks in a row: the end of its range, a reversed current, mirrored parts
+of the meter   what it says itself in three looks in a row: the end of its range, a reversed
+               current, mirrored parts
 =============  ===================================================================================
 """
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fimi.energy.clock import MonotonicClock, VirtualClock
 from fimi.energy.integration import integrate
-from fimi.energy.meters import NOTHING, Look, MeterDescription, Reading
+from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, Reading
 from fimi.energy.meters.counter import Counter, add
 from fimi.energy.meters.response import MeterResponse
 from fimi.energy.meters.sampler import MOST_READINGS, STRATA, Sampler, places, thin
@@ -22,10 +22,8 @@ from fimi.energy.meters.sampler import MOST_READINGS, STRATA, Sampler, places, t
 METER = MeterDescription(source="m:1", kind="measured", scope="board", rate_hz=100.0)
 
 
-class Steady:
+class Steady(Meter):
     """A meter whose power the test decides; ``None`` cannot be read."""
-
-    longest_period_s = math.inf
 
     def __init__(
         self,
