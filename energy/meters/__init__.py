@@ -13,6 +13,7 @@ and in this folder:
 * :mod:`fimi.energy.meters.mirrors`   counters that show the same thing twice
 * :mod:`fimi.energy.meters.ina3221`   NVIDIA Jetson
 * :mod:`fimi.energy.meters.hwmon`     INA219, INA226 and similar chips, USB meters
+* :mod:`fimi.energy.meters.hwmon_chips`  their ranges, steps and shunts
 * :mod:`fimi.energy.meters.pmic`      Raspberry Pi 5, through :mod:`fimi.energy.meters.vcgencmd`
 * :mod:`fimi.energy.meters.battery`   a battery that is being discharged
 * :mod:`fimi.energy.meters.nvml`      NVIDIA graphics cards

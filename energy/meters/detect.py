@@ -41,7 +41,7 @@ from fimi.energy.meters.pmic import measures, open_pmic
 from fimi.energy.meters.rapl import Rapl, open_rapl, zones
 from fimi.energy.meters.replay import Replay
 from fimi.energy.meters.sampler import DEFAULT_RATE_HZ, Sampler
-from fimi.energy.meters.sums import Sum
+from fimi.energy.meters.sums import MeterSum
 from fimi.energy.sysfs import Value
 
 log = logging.getLogger(__name__)
@@ -244,7 +244,7 @@ def open_sum(names: Names, settings: MeterSettings, root: Path, clock: Clock) ->
             opened.enter_context(contextlib.closing(open_meter(name, settings, root, clock)))
             for name in names
         ]
-        summed = Sum(meters, settings.scope)
+        summed = MeterSum(meters, settings.scope)
         _refuse_mirrors(summed.made_of, root)
         opened.pop_all()
     return summed

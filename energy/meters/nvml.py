@@ -82,7 +82,7 @@ class Library:
             self.call("nvmlShutdown")
 
 
-class Card(Struct, frozen=True):
+class NvmlCard(Struct, frozen=True):
     """A card that can be asked.
 
     Attributes:
@@ -108,7 +108,9 @@ class Nvml(Meter):
         MeterUnavailableError: a card shows neither energy nor power, or no way is common to all.
     """
 
-    def __init__(self, library: Library, cards: list[Card], doubts: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, library: Library, cards: list[NvmlCard], doubts: tuple[str, ...] = ()
+    ) -> None:
         self._library = library
         self._cards = cards
         self._choice = doubts
@@ -172,14 +174,14 @@ class Nvml(Meter):
         """Shut the library down."""
         self._library.shut_down()
 
-    def _energy_mj(self, card: Card) -> int | None:
+    def _energy_mj(self, card: NvmlCard) -> int | None:
         return self._asked(card, "nvmlDeviceGetTotalEnergyConsumption")
 
-    def _power_w(self, card: Card) -> float | None:
+    def _power_w(self, card: NvmlCard) -> float | None:
         milliwatts = self._asked(card, "nvmlDeviceGetPowerUsage")
         return None if milliwatts is None else milliwatts * 1e-3
 
-    def _asked(self, card: Card, function: str) -> int | None:
+    def _asked(self, card: NvmlCard, function: str) -> int | None:
         found = self._library.number(function, card.handle)
         if found is None:
             self._why = f"card {card.number}: {self._library.why}"
@@ -250,7 +252,7 @@ def _start(library: ModuleType | Any) -> Library:
     return opened
 
 
-def _cards(library: Library) -> tuple[list[Card], dict[int, str]]:
+def _cards(library: Library) -> tuple[list[NvmlCard], dict[int, str]]:
     """Cards that give a handle, and why others do not, by their number."""
     count = library.number("nvmlDeviceGetCount")
     if count is None:
@@ -266,11 +268,11 @@ def _cards(library: Library) -> tuple[list[Card], dict[int, str]]:
         if handle is None:
             sick[number] = library.why
         else:
-            cards.append(Card(handle, number, library.text("nvmlDeviceGetUUID", handle)))
+            cards.append(NvmlCard(handle, number, library.text("nvmlDeviceGetUUID", handle)))
     return cards, sick
 
 
-def _healthy(library: Library, cards: list[Card], doubts: list[str]) -> Nvml:
+def _healthy(library: Library, cards: list[NvmlCard], doubts: list[str]) -> Nvml:
     """The meter of those cards that show something; the others are named."""
     good = []
     for card in cards:
@@ -299,14 +301,14 @@ def _sick(sick: Mapping[int, str]) -> list[str]:
 
 
 def _visible(
-    cards: list[Card], sick: dict[int, str], environment: Mapping[str, str], library: Library
-) -> tuple[list[Card], list[str]]:
+    cards: list[NvmlCard], sick: dict[int, str], environment: Mapping[str, str], library: Library
+) -> tuple[list[NvmlCard], list[str]]:
     """The cards that CUDA shows to this process, and what to say of the others."""
     value = environment.get("CUDA_VISIBLE_DEVICES")
     if value is None:
         return cards, _sick(sick)
     every = {card.number for card in cards} | sick.keys()
-    chosen: list[Card] = []
+    chosen: list[NvmlCard] = []
     doubts: list[str] = []
     for token in (each.strip() for each in value.split(",")):
         if token.isdecimal() and int(token) in every:
@@ -330,7 +332,7 @@ def _visible(
 
 def _by_order(
     index: int,
-    cards: list[Card],
+    cards: list[NvmlCard],
     environment: Mapping[str, str],
     library: Library,
     value: str,
@@ -354,8 +356,8 @@ def _by_order(
 
 
 def _named(
-    part: str, cards: list[Card], sick: Mapping[int, str], library: Library
-) -> tuple[list[Card], tuple[str, ...]]:
+    part: str, cards: list[NvmlCard], sick: Mapping[int, str], library: Library
+) -> tuple[list[NvmlCard], tuple[str, ...]]:
     """The card of a name, and what to say of it."""
     if part.isdecimal() and int(part) in sick:
         raise MeterUnavailableError(

@@ -1,6 +1,6 @@
 """Several meters added up, and those that may not be.
 
-* :class:`Sum`              a meter that adds the looks of others
+* :class:`MeterSum`              a meter that adds the looks of others
 * :func:`why_not_together`  why two meters may not be added: one contains the other, or both see the
                             same
 * :func:`is_part`           whether one meter sees a part of what another one sees
@@ -32,7 +32,7 @@ _APART = frozenset({"rapl", "nvml"})
 """Families of which none sees what the other sees, but for the platform's zone of RAPL."""
 
 
-class Sum(Meter):
+class MeterSum(Meter):
     """The sum of some meters, which belong to it: it closes them.
 
     Args:
