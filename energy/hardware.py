@@ -141,6 +141,13 @@ class Hardware(Protocol):
     def observed(self) -> Observation:
         """What the board did since the last call."""
 
+    def trouble(self) -> str:
+        """That its meter shows nothing, or that it reads again; empty if it always did.
+
+        May be called from another thread.
+        """
+        return ""
+
     def has_received(self, size_bytes: int) -> None:
         """The agent has received so many bytes."""
         return

@@ -182,6 +182,10 @@ class HostHardware(Hardware):
             doubts=read.take_doubts() if read else (),
         )
 
+    def trouble(self) -> str:
+        """That the meter shows nothing, or that it reads again; empty if it always did."""
+        return "" if isinstance(self.recorder, DeclaredPower) else self.recorder.trouble
+
     def _set(self, point: OperatingPoint) -> Applied:
         """Set what a plan asks of the processor."""
         compute = self._profile.board.compute

@@ -243,7 +243,8 @@ class MeterDoubted(Event, frozen=True, kw_only=True, tag="meter-doubted"):
     """A device reports doubts about its meter: it is silent, frozen, at zero, or implausible.
 
     Attributes:
-        round: in which.
+        round: in whose report; 0 for what is told at once, which is that it shows nothing, or that
+            it reads again.
         device: its id.
         doubts: a sentence each.
     """

@@ -80,6 +80,8 @@ def describe(event: Event) -> str:
             return f"broker away for {event.seconds:.0f} s; the run waits for it"
         case DeviceRefused():
             return f"{event.device} does not take part: {event.reason}"
+        case MeterDoubted() if not event.round:
+            return f"{event.device}: {'; '.join(event.doubts)}"
         case MeterDoubted():
             return f"{event.device}, round {event.round}: its meter: {'; '.join(event.doubts)}"
         case DeviceLost() | UpdateRejected():

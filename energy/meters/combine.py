@@ -64,6 +64,11 @@ class Combined:
         """What is doubtful about either since the last call."""
         return tuple(dict.fromkeys(self.total.take_doubts() + self.split.take_doubts()))
 
+    @property
+    def trouble(self) -> str:
+        """That one of them shows nothing, or that it reads again; empty if both always did."""
+        return "; ".join(filter(None, (self.total.trouble, self.split.trouble)))
+
     def close(self) -> None:
         """Close both."""
         self.total.close()

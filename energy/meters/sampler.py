@@ -172,6 +172,11 @@ class Sampler:
         with self._lock:
             return self._suspicion.take()
 
+    @property
+    def trouble(self) -> str:
+        """That the meter shows nothing, or that it reads again; empty if it always did."""
+        return self._suspicion.trouble
+
     def close(self) -> None:
         """End the thread and close the meter; may be called again."""
         self._closed.set()

@@ -85,6 +85,8 @@ class Watch:
         self._value: float | None = None
         self._out_since_s: float | None = None
         self._why_out = ""
+        self.trouble = ""
+        """That the meter shows nothing, or that it reads again; empty if it always did."""
         self._doubts: dict[str, str] = {}
         self._said_s: dict[str, float] = {}
 
@@ -163,7 +165,8 @@ class Watch:
         if self._out_since_s is None:
             self._out_since_s = self._silent.since_s
             self._why_out = self._meter.why_nothing() or "it shows no number"
-            log.warning("the meter %s shows nothing any more: %s", source, self._why_out)
+            self.trouble = f"the meter {source} shows nothing any more: {self._why_out}"
+            log.warning("%s", self.trouble)
         lasted_s = time_s - self._out_since_s
         self._keep("silent", f"it showed nothing for {lasted_s:.3g} s and longer: {self._why_out}")
 
@@ -171,7 +174,8 @@ class Watch:
         assert self._out_since_s is not None
         lasted_s, self._out_since_s = time_s - self._out_since_s, None
         source = self._described.source
-        log.warning("the meter %s reads again, after %.3g s without a reading", source, lasted_s)
+        self.trouble = f"the meter {source} reads again, after {lasted_s:.3g} s without a reading"
+        log.warning("%s", self.trouble)
         self._keep("silent", f"it showed nothing for {lasted_s:.3g} s: {self._why_out}")
 
     def _doubt(self, kind: str, words: str, time_s: float) -> None:

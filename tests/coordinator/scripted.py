@@ -90,6 +90,8 @@ class ScriptedDevice:
         self.fleet_times_s: list[float] = []
         self.number = 0
         self.told: list[FactBody] = []
+        self.meter = ""
+        """What it says of its meter."""
         self.facts: list[Fact] = []
         self.invitations: list[Invitation] = []
         self.tries = True
@@ -165,6 +167,7 @@ class ScriptedDevice:
             epoch=self.desired.epoch,
             heard=self.desired.number,
             stage="idle",
+            meter=self.meter,
             facts=tuple(self.facts),
         )
         self.peer.publish_state(COORDINATOR, "reported", document)

@@ -39,6 +39,7 @@ from fimi.optim.problem import InfeasibleError
 from fimi.record.events import (
     Deployed,
     DeviceLost,
+    DeviceReported,
     Event,
     Gathering,
     MeterDoubted,
@@ -95,6 +96,19 @@ class TestRounds:
         first = {d.device: d.observed for d in federation.rounds[0].devices}
         assert first["device-2"] is not None
         assert first["device-2"].doubts == (doubt,)
+
+    def test_a_meter_that_dies_is_said_at_once_and_once(self, lab: Lab) -> None:
+        dead = "the meter hwmon:x shows nothing any more: the cable is out"
+
+        def behave(device: ScriptedDevice, start: RoundStart) -> None:
+            device.meter = dead if start.round > 1 else ""
+            honest()(device, start)
+
+        lab.run(behave, rounds=3)
+        assert lab.said(MeterDoubted) == [MeterDoubted(round=0, device="device-1", doubts=(dead,))]
+        assert describe(lab.said(MeterDoubted)[0]) == f"device-1: {dead}"
+        kinds = [type(e) for e in lab.events if isinstance(e, MeterDoubted | DeviceReported)]
+        assert kinds.index(MeterDoubted) == 1, "before the report of the round in which it died"
 
     def test_only_those_drawn_train_and_the_others_idle(self, lab: Lab) -> None:
         behaviours = [honest(float(2**i), busy_s=1.0 + i) for i in range(4)]
