@@ -18,7 +18,7 @@ A profile in TOML (JSON has the same keys)::
 
     name = "raspberry-pi-4"
     constant_power_w = 5.0            # only where no meter can be read: joules become "modelled"
-    meter = "auto"                    # or a name, or { total = "plug", split = "rapl" }
+    meter = "auto"                    # or a name, a list, or { total = "plug", split = "rapl" }
 
     [board]
     idle_power_w = 2.7

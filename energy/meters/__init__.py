@@ -118,13 +118,13 @@ class Meter(abc.ABC):
     Attributes:
         made_of: names of the parts that it adds up, for example ``{"rapl:package-0"}``.
         inside: names of the parts of the same family that contain it.
-        step_j: smallest step of a counter, J; 0 if it is finer than a second's energy.
+        step_j: smallest step of a counter, J; ``None`` if it is not known.
     """
 
     _description: MeterDescription
     made_of: frozenset[str] = frozenset()
     inside: frozenset[str] = frozenset()
-    step_j: float = 0.0
+    step_j: float | None = None
 
     @property
     def longest_period_s(self) -> float:

@@ -205,8 +205,8 @@ def hwmon_names(root: Path) -> list[str]:
     found = find_hwmon(root)
     often = Counter(chip.driver for chip in found)
     return [
-        chip.name if often[chip.driver] > 1 else f"hwmon:{chip.driver}"
-        for chip in found
+        name if often[chip.driver] > 1 else f"hwmon:{chip.driver}"
+        for chip, name in zip(found, _names(found), strict=True)
         if often[chip.driver] > 1 or chip.driver not in CHIPS
     ]
 
@@ -295,13 +295,17 @@ def _number(folder: Path) -> tuple[int, str]:
 
 
 def _address(folder: Path) -> str:
-    """The name of the device that it belongs to: of its link, or of the folders above it."""
+    """The name of the device that it belongs to: of its link, of the folders above, or its node."""
     device = folder / "device"
     if device.is_symlink():
         return device.resolve().name
-    real = folder.resolve()
-    above = real.parent.parent
-    return above.name if real.parent.name == "hwmon" and above.name != "class" else ""
+    above = folder.resolve().parent.parent
+    if folder.resolve().parent.name == "hwmon" and above.name != "class":
+        return above.name
+    for line in (read_text(device / "uevent") or "").splitlines():
+        if line.startswith("OF_FULLNAME="):
+            return line.rpartition("/")[2]
+    return (read_text(device / "of_node/name") or "").rstrip("\0").strip()
 
 
 def _label(folder: Path) -> str:

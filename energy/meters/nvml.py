@@ -108,6 +108,8 @@ class Nvml(Meter):
         MeterUnavailableError: a card shows neither energy nor power, or no way is common to all.
     """
 
+    step_j = 1e-3
+
     def __init__(
         self, library: Library, cards: list[NvmlCard], doubts: tuple[str, ...] = ()
     ) -> None:

@@ -72,6 +72,8 @@ class Rapl(Meter):
         MeterUnavailableError: if a zone cannot be read.
     """
 
+    step_j = 1e-3
+
     def __init__(self, zones: Sequence[Zone]) -> None:
         ranges_uj = self._ranges_uj = [_range_uj(zone.folder) for zone in zones]
         self._files = [zone.folder / "energy_uj" for zone in zones]

@@ -69,7 +69,7 @@ class MeterSum(Meter):
         self._sum = Adder()
         self.made_of = frozenset().union(*(meter.made_of for meter in meters))
         self.inside = frozenset.intersection(*(meter.inside for meter in meters))
-        self.step_j = max(meter.step_j for meter in meters)
+        self.step_j = max(complete(meter.step_j for meter in meters), default=None)
         self._description = MeterDescription(
             source="+".join(each.source for each in described),
             kind=described[0].kind,

@@ -144,8 +144,10 @@ class Watch:
                 yield kind, doubt
 
     def _stands_still(self) -> bool:
+        if (step_j := self._meter.step_j) is None:
+            return False  # one that counts watt-hours stands for minutes
         refresh_s = self._described.response.refresh_s
-        least_s = max(STILL_S, STILL_REFRESHES * refresh_s, self._meter.step_j / STILL_LEAST_W)
+        least_s = max(STILL_S, STILL_REFRESHES * refresh_s, step_j / STILL_LEAST_W)
         return self._same.looks >= IN_A_ROW and self._same.seconds >= least_s
 
     def _frozen(self, power_w: float) -> bool:
@@ -157,7 +159,7 @@ class Watch:
             same.edges >= FROZEN_EDGES
             and same.looks >= FROZEN_LOOKS
             and same.seconds >= max(FROZEN_S, FROZEN_REFRESHES * refresh_s)
-            and described.resolution_w <= FINE * power_w
+            and 0.0 < described.resolution_w <= FINE * power_w
         )
 
     def _out(self, time_s: float) -> None:

@@ -300,3 +300,23 @@ class TestBatteries:
         assert shown(("battery:BAT0", "battery:BAT1"), tmp_path, clock)[0] == pytest.approx(9.0)
         write(world.files()[0].parent.with_name("AC") / "online", 1)
         assert "Unplug" in refused("battery:BAT1", tmp_path, clock)
+
+
+class TestNodes:
+    def test_addresses_of_a_tree_without_links(self, tmp_path: Path, clock: VirtualClock) -> None:
+        for number, node in enumerate(("power-sensor@40", "power-sensor@41")):
+            folder = tmp_path / f"sys/class/hwmon/hwmon{number}"
+            write(folder / "name", "ina231")
+            write(folder / "power1_input", 1_000_000)
+            write(folder / "device/uevent", f"DRIVER=ina2xx\nOF_FULLNAME=/soc/i2c@1/{node}")
+        assert shown("hwmon:ina231@power-sensor@41", tmp_path, clock)[0] == 1.0
+
+    def test_nodes_that_are_called_the_same(self, tmp_path: Path, clock: VirtualClock) -> None:
+        for number in range(2):
+            folder = tmp_path / f"sys/class/hwmon/hwmon{number}"
+            write(folder / "name", "ina231")
+            write(folder / "power1_input", 1_000_000 * (number + 1))
+            write(folder / "device/of_node/name", "ina231")
+        assert 'meter = "hwmon:ina231@hwmon1"' in refused("hwmon", tmp_path, clock)
+        found = {each.name: each for each in detect(MeterSettings(), tmp_path, clock)}
+        assert found["hwmon:ina231@hwmon1"].power_w == 2.0

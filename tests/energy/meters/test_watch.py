@@ -173,6 +173,8 @@ class TestFrozen:
     def test_a_counter_that_stands_still(self) -> None:
         meter = Scripted(counts=True)
         watch = Watch(meter)
+        assert told(watch, [Look(counter_j=7.0)] * 150, every_s=0.1, edges=3) == ""
+        meter.step_j = 1e-3
         assert "stands still" in told(watch, [Look(counter_j=7.0)] * 150, every_s=0.1, edges=3)
         coarse = Scripted(counts=True)
         coarse.step_j = 3600.0  # whole watt-hours
