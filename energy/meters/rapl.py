@@ -250,7 +250,7 @@ def open_rapl(root: Path, part: str | None = None) -> Rapl:
     Raises:
         MeterUnavailableError: there are none or they cannot be read; says what to do.
     """
-    every = zones(root)
+    every = sorted(zones(root), key=lambda zone: zone.name)
     chosen = [zone for zone in every if (zone.name == f"rapl:{part}" if part else zone.whole)]
     if not chosen and part and every:
         raise names.unknown(f"rapl:{part}", [zone.name for zone in every])
