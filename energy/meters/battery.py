@@ -13,7 +13,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, MeterUnavailableError, names
+from fimi.energy.meters.response import MeterResponse
 from fimi.energy.sysfs import read_signed, read_text, why_unreadable
+
+_FACTOR = 2.0
+_RESPONSE = MeterResponse(delay_s=1.0, refresh_s=5.0, delay_sd_s=1.5, origin="assumed")
+"""Fuel gauges refresh every 2 to 10 s."""
 
 _RESTING = ("Not charging", "Full", "Idle", "Unknown")
 
@@ -23,7 +28,7 @@ class Battery(Meter):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._zero = False
+        self._zero = self._apart = False
         self.made_of = frozenset({f"battery:{folder.name}"})
         self._description = MeterDescription(
             source=f"battery:{folder.name}",
@@ -33,11 +38,12 @@ class Battery(Meter):
             resolution_w=0.1,
             # Our estimate, for fuel gauges in laptops.
             relative_uncertainty=0.05,
+            response=_RESPONSE,
         )
 
     def look(self, time_s: float) -> Look:
         """The power that leaves it; empty while it is charged or rests beside a charger."""
-        self._zero = False
+        self._zero = self._apart = False
         status = read_text(self._folder / "status")
         if status != "Discharging" and not (status in _RESTING and self._unplugged()):
             return NOTHING
@@ -45,6 +51,8 @@ class Battery(Meter):
         if power_w == 0.0 and product_w:
             self._zero = True
             return Look(power_w=product_w)
+        if power_w and product_w:
+            self._apart = not 1.0 / _FACTOR < power_w / product_w < _FACTOR
         found = product_w if power_w is None else power_w
         return NOTHING if found is None else Look(power_w=found)
 
@@ -57,6 +65,15 @@ class Battery(Meter):
         if self._zero:
             told.append("power_now shows 0: voltage times current is used")
         return tuple(told)
+
+    def doubts(self) -> tuple[str, ...]:
+        """Whether its files contradict each other."""
+        if not self._apart:
+            return ()
+        return (
+            f"power_now differs from voltage_now times current_now by more than a factor of "
+            f"{_FACTOR:g}: one of them is in another unit",
+        )
 
     def why_nothing(self) -> str:
         """Its status, or the file that cannot be read."""

@@ -171,8 +171,11 @@ def open_recorder(settings: MeterSettings, root: Path, clock: Clock) -> MeterRec
             total = sampler(name)
         except MeterUnavailableError as error:
             problems.append(f"{name}: {error}")
-            if name == "pmic" and measures(root):
-                log.warning("the meter of this board cannot be read: %s", error)
+            asked = name == "plug" and settings.plug is not None
+            if asked and isinstance(error, SeveralError):
+                raise
+            if asked or isinstance(error, SeveralError) or (name == "pmic" and measures(root)):
+                log.warning("a meter of this board is not used: %s", error)
             continue
         if name != "plug" and _at_zero(total):
             total.close()

@@ -91,16 +91,15 @@ def implausible(
         return (AT_ZERO,)
     if description.scope in ("cpu", "gpu"):
         return ()
-    model = board.model or "what runs here"
+    whole = f"a {board.model}" if board.model else "what runs here"
     if power_w > board.most_w:
         return (
-            f"{power_w:.3g} W is more than a {model} can draw ({board.most_w:g} W): wrong shunt, "
+            f"{power_w:.3g} W is more than {whole} can draw ({board.most_w:g} W): wrong shunt, "
             "unit or channel, or other devices on the same meter",
         )
-    whole = description.scope in ("board", "wall")
-    if whole and power_w < board.least_w:
+    if description.scope in ("board", "wall") and power_w < board.least_w:
         return (
-            f"{power_w:.3g} W is less than a {model} draws at rest ({board.least_w:g} W): a rail "
+            f"{power_w:.3g} W is less than {whole} draws at rest ({board.least_w:g} W): a rail "
             "of it, not the whole, or the wrong shunt, unit or channel",
         )
     return ()

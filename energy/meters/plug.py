@@ -33,8 +33,17 @@ from fimi.energy.meters.plug_models import (
     shown_w,
     tasmota_channels,
 )
+from fimi.energy.meters.response import MeterResponse
 
 UNRELIABLE_BELOW_W = 6.0
+
+_RESPONSES: dict[str, MeterResponse] = {
+    # 1 to 4 s after a step of the load (Tasmota#7509, #1032): 2.5 s on average, half a refresh
+    # included.
+    "tasmota": MeterResponse(delay_s=2.0, refresh_s=1.0, delay_sd_s=0.9, origin="assumed"),
+    "shelly": MeterResponse(delay_s=1.0, refresh_s=1.0, delay_sd_s=0.6, origin="assumed"),
+    "shelly-1": MeterResponse(delay_s=1.0, refresh_s=1.0, delay_sd_s=0.6, origin="assumed"),
+}
 
 _CONNECT_TIMEOUT_S = 5.0
 _MORE_S = 0.15
@@ -110,6 +119,7 @@ class Plug(Meter):
             rate_hz=settings.rate_hz,
             resolution_w=1.0 if settings.model == "tasmota" else 0.1,
             relative_uncertainty=0.02,
+            response=_RESPONSES[settings.model],
         )
 
     def look(self, time_s: float) -> Look:

@@ -13,6 +13,7 @@ straight line across it is taken for a measurement.
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import threading
@@ -27,6 +28,8 @@ from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, Reading
 from fimi.energy.meters.plausibility import BoardLimits
 from fimi.energy.meters.watch import Watch
 from fimi.energy.sysfs import complete
+
+log = logging.getLogger(__name__)
 
 DEFAULT_RATE_HZ = 10.0
 MOST_READINGS = 4096
@@ -187,7 +190,7 @@ class Sampler:
 
     def _look(self) -> None:
         before_s = self._clock.now_s()
-        look = self.meter.look(before_s)
+        look = self._read(before_s)
         time_s = (before_s + self._clock.now_s()) / 2.0
         self._looks += 1
         reading = Reading(time_s=time_s, **look._asdict())
@@ -203,6 +206,18 @@ class Sampler:
         self._readings.append(reading)
         if len(self._readings) > MOST_READINGS:
             self._readings = thin(self._readings)
+
+    def _read(self, now_s: float) -> Look:
+        """Read the meter; what it raises costs this reading, and not the thread."""
+        try:
+            look = self.meter.look(now_s)
+        except Exception as error:
+            if not self._suspicion.raised:
+                log.exception("the meter %s cannot be read", self.meter.describe().source)
+            self._suspicion.raised = f"{type(error).__name__}: {error}"
+            return NOTHING
+        self._suspicion.raised = ""
+        return look
 
     @property
     def _overdue_s(self) -> float:

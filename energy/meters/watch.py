@@ -85,6 +85,8 @@ class Watch:
         self._value: float | None = None
         self._out_since_s: float | None = None
         self._why_out = ""
+        self.raised = ""
+        """What the last look raised, where it did."""
         self.trouble = ""
         """That the meter shows nothing, or that it reads again; empty if it always did."""
         self._doubts: dict[str, str] = {}
@@ -166,7 +168,7 @@ class Watch:
         source = self._described.source
         if self._out_since_s is None:
             self._out_since_s = self._silent.since_s
-            self._why_out = self._meter.why_nothing() or "it shows no number"
+            self._why_out = self.raised or self._meter.why_nothing() or "it shows no number"
             self.trouble = f"the meter {source} shows nothing any more: {self._why_out}"
             log.warning("%s", self.trouble)
         lasted_s = time_s - self._out_since_s

@@ -286,6 +286,12 @@ class TestBatteries:
         write(file.with_name("power_now"), sign * 7_000_000)
         assert shown("battery", tmp_path, clock)[0] == pytest.approx(7.0)
 
+    def test_files_that_contradict_each_other(self, tmp_path: Path, clock: VirtualClock) -> None:
+        file = LaptopBattery(tmp_path, clock).files()[0]
+        write(file.with_name("power_now"), 4_000)  # mW
+        found = {each.name: each for each in detect(MeterSettings(), tmp_path, clock)}
+        assert any("another unit" in doubt for doubt in found["battery"].doubts)
+
     def test_a_zero_without_a_current_is_doubted(self, tmp_path: Path, clock: VirtualClock) -> None:
         BatteryAtZero(tmp_path, clock).draw(0.0)
         found = {each.name: each for each in detect(MeterSettings(), tmp_path, clock)}

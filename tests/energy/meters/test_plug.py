@@ -6,12 +6,19 @@ import json
 from pathlib import Path
 
 import pytest
-from worlds import FirstShellyMeter, FirstShellyTwoRelays, PlugWorld, ShellyPlug, TwoSocketPlug
+from worlds import (
+    FirstShellyMeter,
+    FirstShellyTwoRelays,
+    PlugWorld,
+    ShellyPlug,
+    TwoPackages,
+    TwoSocketPlug,
+)
 from worlds.plugs import ShellyThreePhases, ShellyTwoChannels
 
 from fimi.energy.clock import VirtualClock
 from fimi.energy.meters import MeterUnavailableError
-from fimi.energy.meters.detect import MeterSettings, open_sum
+from fimi.energy.meters.detect import MeterSettings, open_recorder, open_sum
 from fimi.energy.meters.plug import Plug, PlugSettings
 from fimi.energy.meters.plug_models import (
     shelly_1_channels,
@@ -125,6 +132,16 @@ class TestChannels:
             Plug(settings(world))
         world.close()
         assert all(line in str(raised.value) for line in lines)
+
+    def test_auto_does_not_pass_over_a_plug_with_several(
+        self, tmp_path: Path, clock: VirtualClock, home_broker: int
+    ) -> None:
+        """The user has named a plug: the processor's counter is not what he wants."""
+        TwoPackages(tmp_path, clock)
+        world = TwoSocketPlug(tmp_path, clock, home_broker)
+        with pytest.raises(MeterUnavailableError, match="several channels"):
+            open_recorder(MeterSettings(plug=settings(world)), tmp_path, clock)
+        world.close()
 
     def test_a_channel_that_is_not_there(
         self, tmp_path: Path, clock: VirtualClock, home_broker: int

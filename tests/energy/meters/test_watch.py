@@ -111,6 +111,26 @@ class TestSilence:
         assert told(watch, looks, every_s=1.0, edges=0) == ""
         assert not caplog.records
 
+    def test_a_meter_that_raises_costs_its_readings_and_not_the_thread(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class Faulty(Scripted):
+            fails = False
+
+            def look(self, time_s: float) -> Look:
+                if self.fails:
+                    raise RuntimeError("a bug of a driver")
+                return self.now
+
+        meter = Faulty()
+        sampler = Sampler(meter, MonotonicClock(), rate_hz=10.0)
+        meter.fails = True
+        wait_until(lambda: "nothing any more: RuntimeError: a bug of a driver" in caplog.text)
+        meter.fails = False
+        wait_until(lambda: "reads again" in caplog.text)
+        sampler.close()
+        assert caplog.text.count("cannot be read") == 1
+
     def test_on_the_thread_of_a_sampler(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -54,11 +54,7 @@ class MirroredDies(TwoPackages):
     def build(self) -> None:
         super().build()
         for die, file in enumerate(self.files()):
-            write(file.with_name("name"), f"package-0-die-{die}")
-
-    def files(self) -> list[Path]:
-        """The register that is counted last."""
-        return super().files()[::-1]
+            write(file.with_name("name"), f"package-0-die-{1 - die}")
 
     def show(self) -> None:
         for die, file in enumerate(self.files()):
