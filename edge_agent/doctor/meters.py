@@ -59,6 +59,8 @@ def _usable(each: Found, found: MeterDescription, settings: MeterSettings) -> Ch
     told.append(f"±{found.relative_uncertainty:.0%}")
     if each.power_w is not None:
         told.append(f"{each.power_w:.3g} W now")
+    if each.remark:
+        told.append(each.remark)
     side = each.name == "rapl" and os.geteuid() != 0
     weak = each.name == "plug" and each.power_w is not None and each.power_w < UNRELIABLE_BELOW_W
     fix = ""
@@ -92,7 +94,8 @@ def _absent(each: Found, settings: MeterSettings, root: Path) -> Check:
     if closed:
         rules = tmpfiles_rule(closed).replace("\n", "\\n")
         fix = f"{open_files(rules, 'rapl')}. Mind that {SIDE_CHANNEL}"
-    named = {"plug": settings.plug, "replay": settings.replay}.get(each.name) is not None
+    asked = {"plug": settings.plug, "topic": settings.topic, "replay": settings.replay}
+    named = asked.get(each.name) is not None
     return Check(
         name=f"meter {each.name}",
         status="warning" if closed or named else "absent",

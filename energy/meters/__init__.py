@@ -16,7 +16,9 @@ and in this folder:
 * :mod:`fimi.energy.meters.battery`   a battery that is being discharged
 * :mod:`fimi.energy.meters.nvml`      NVIDIA graphics cards
 * :mod:`fimi.energy.meters.plug`      Tasmota and Shelly plugs over MQTT
+* :mod:`fimi.energy.meters.elsewhere` meters that another machine reads and publishes over MQTT
 * :mod:`fimi.energy.meters.replay`    a recorded CSV file
+* :mod:`fimi.energy.meters.live`      a CSV file that is being recorded
 * :mod:`fimi.energy.meters.combine`   one meter for the total, another for the processor's share
 * :mod:`fimi.energy.meters.detect`    which meters this machine has, and which one is chosen
 
@@ -52,6 +54,7 @@ class MeterDescription(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         rate_hz: how often it has a new value, Hz: a power meter is read that often, a counter
             refreshes that often.
         resolution_w: smallest step of a power reading, W (0 if it counts energy).
+        resolution_j: smallest step of a counter, J (0 if it is too small to matter).
         relative_uncertainty: one standard deviation of its gain, dimensionless.
         counts: whether it is an energy counter, which misses nothing between two readings.
         response: how late, and over how long a time, a reading shows a power.
@@ -62,6 +65,7 @@ class MeterDescription(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     scope: Scope
     rate_hz: float
     resolution_w: float = 0.0
+    resolution_j: float = 0.0
     relative_uncertainty: float = 0.0
     counts: bool = False
     response: MeterResponse = AT_ONCE
@@ -91,11 +95,25 @@ class Reading(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Look(NamedTuple):
-    """A :class:`Reading` without its time; empty if the meter could not be read."""
+    """What a meter shows; empty if it could not be read.
+
+    ``time_s`` is the time of the value where the meter knows it, by the clock of the readings, s:
+    it may lie before the look. Otherwise the value is as old as the meter's response says.
+    """
 
     power_w: float | None = None
     counter_j: float | None = None
     reset: bool = False
+    time_s: float | None = None
+
+    def reading(self, looked_s: float) -> Reading:
+        """The reading, which was made at ``looked_s`` if the value has no time of its own."""
+        return Reading(
+            time_s=looked_s if self.time_s is None else self.time_s,
+            power_w=self.power_w,
+            counter_j=self.counter_j,
+            reset=self.reset,
+        )
 
 
 NOTHING = Look()
@@ -123,6 +141,10 @@ class Meter(abc.ABC):
     @abc.abstractmethod
     def look(self, time_s: float) -> Look:
         """Read it now, which is ``time_s``; :data:`NOTHING` if it cannot be read."""
+
+    def remark(self) -> str:
+        """What else is to be said of it, for people; empty for most."""
+        return ""
 
     def close(self) -> None:  # noqa: B027  most hold nothing open
         """Close whatever it holds open; may be called again."""

@@ -4,9 +4,9 @@
 * :func:`detect`          every meter, usable or not
 * :func:`open_recorder`   the recorder of the chosen one
 
-``auto`` takes the meter that sees most of the device (plug, board, module, processor) and adds the
-processor's share where a second meter sees it; a declared power comes last. ``auto`` never takes a
-graphics card: its joules are not those of the device.
+``auto`` takes the meter that sees most of the device (plug or topic, board, module, processor) and
+adds the processor's share where a second meter sees it; a declared power comes last. ``auto`` never
+takes a graphics card: its joules are not those of the device.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ from fimi.energy.joules import Scope
 from fimi.energy.meters import DeclaredPower, Meter, MeterDescription, MeterUnavailableError
 from fimi.energy.meters.battery import open_battery
 from fimi.energy.meters.combine import Combined
+from fimi.energy.meters.elsewhere.topic import Topic, TopicSettings
 from fimi.energy.meters.hwmon import CHIPS, find_hwmon, open_hwmon
 from fimi.energy.meters.ina3221 import open_ina3221
+from fimi.energy.meters.live import ReplaySettings, open_replay
 from fimi.energy.meters.nvml import open_nvml
 from fimi.energy.meters.plug import Plug, PlugSettings
 from fimi.energy.meters.pmic import open_pmic
 from fimi.energy.meters.rapl import open_rapl
-from fimi.energy.meters.replay import Replay
 from fimi.energy.meters.sampler import DEFAULT_RATE_HZ, Sampler
 from fimi.energy.sysfs import Value
 
-TOTALS = ("plug", "hwmon", "ina3221", "pmic", "battery", "rapl")
+TOTALS = ("plug", "topic", "hwmon", "ina3221", "pmic", "battery", "rapl")
 """What ``auto`` tries for the total, in this order."""
 
 SPLITS = ("ina3221-cpu", "pmic-cpu", "rapl")
@@ -63,7 +64,8 @@ class MeterSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     scope: Scope | None = None
     rate_hz: float = DEFAULT_RATE_HZ
     plug: PlugSettings | None = None
-    replay: str | None = None
+    topic: TopicSettings | None = None
+    replay: str | ReplaySettings | None = None
     constant_power_w: float | None = None
 
 
@@ -74,12 +76,14 @@ class Found(Struct, frozen=True, kw_only=True):
         name: name by which it is chosen.
         description: what it is; ``None`` if it cannot be used.
         power_w: present power, W; ``None`` for counters.
+        remark: what else is to be said of it.
         problem: why it cannot be used, and what to do.
     """
 
     name: str
     description: MeterDescription | None
     power_w: float | None = None
+    remark: str = ""
     problem: str = ""
 
 
@@ -92,15 +96,16 @@ def detect(settings: MeterSettings, root: Path, clock: Clock) -> tuple[Found, ..
     named = [f"hwmon:{name}" for name in find_hwmon(root) if name not in CHIPS]
     found = []
     for name in (*NAMES, *named):
-        power_w = None
+        power_w, remark = None, ""
         try:
             if name == "declared":
                 description = _declared(settings, clock).describe()
             else:
                 meter = open_meter(name, settings, root, clock)
                 description, power_w = meter.describe(), meter.look(clock.now_s()).power_w
+                remark = meter.remark()
                 meter.close()
-            found.append(Found(name=name, description=description, power_w=power_w))
+            found.append(Found(name=name, description=description, power_w=power_w, remark=remark))
         except MeterUnavailableError as error:
             found.append(Found(name=name, description=None, problem=str(error)))
     return tuple(found)
@@ -156,8 +161,9 @@ def open_meter(name: str, settings: MeterSettings, root: Path, clock: Clock) -> 
         "plug": lambda: Plug(
             _named(settings.plug, "plug; a table [plug] with model, topic and host")
         ),
-        "replay": lambda: Replay(
-            Path(_named(settings.replay, "recording; replay = FILE.csv")),
+        "topic": lambda: Topic(_named(settings.topic, "topic; a table [topic]"), clock),
+        "replay": lambda: open_replay(
+            _named(settings.replay, "recording; replay = FILE.csv"),
             clock,
             scope=settings.scope or "board",
         ),

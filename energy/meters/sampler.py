@@ -6,7 +6,8 @@
 
 There is one reading in each period, at a random place in it (:func:`places`), unless a reading is
 the mean of the whole period: ``benchmarks/integration_error.py`` compares both. A reading is
-stamped with the middle of the time that it took. A failed reading is kept as a reading without a
+stamped with the middle of the time that it took, or with the time of its value where the meter
+knows that. A failed reading is kept as a reading without a
 value. So is a time in which the thread did not run (the machine slept or was too busy), so that no
 straight line across it is taken for a measurement.
 """
@@ -103,6 +104,7 @@ class Sampler:
         self._readings: list[Reading] = []
         self._spent_s = 0.0
         self._looks = self._failed = 0
+        self._timed = False
         self._cost_since_s = clock.now_s()
         described = meter.describe()
         news_hz = described.rate_hz
@@ -135,7 +137,7 @@ class Sampler:
         began_s = time.thread_time()
         with self._lock:
             self._look()
-            readings, self._readings = self._readings, self._readings[-1:]
+            readings, self._readings = self._held(), self._readings[-1:]
             self._spent_s += time.thread_time() - began_s
             return readings
 
@@ -166,9 +168,13 @@ class Sampler:
         look = self.meter.look(before_s)
         time_s = (before_s + self._clock.now_s()) / 2.0
         self._looks += 1
-        reading = Reading(time_s=time_s, **look._asdict())
+        reading = look.reading(time_s)
         self._failed += not reading.holds
-        last_s = self._readings[-1].time_s if self._readings else time_s
+        self._timed = look.time_s is not None
+        last_s = self._readings[-1].time_s if self._readings else reading.time_s
+        if self._timed and self._readings and reading.time_s <= last_s:
+            return  # the value before, once more
+        time_s = reading.time_s
         if time_s < last_s:
             # No clock of ours runs backwards; if one does, earlier readings have no place in time.
             self._readings = [Reading(time_s=time_s)]
@@ -177,6 +183,13 @@ class Sampler:
         self._readings.append(reading)
         if len(self._readings) > MOST_READINGS:
             self._readings = thin(self._readings)
+
+    def _held(self) -> list[Reading]:
+        """The readings up to now: a power whose time lies before now is held until now."""
+        last, now_s = self._readings[-1:], self._clock.now_s()
+        if not self._timed or not last or last[0].power_w is None or last[0].time_s >= now_s:
+            return self._readings
+        return [*self._readings, Reading(time_s=now_s, power_w=last[0].power_w)]
 
     @property
     def _overdue_s(self) -> float:
