@@ -59,8 +59,6 @@ def _usable(each: Found, found: MeterDescription, settings: MeterSettings) -> Ch
     told.append(f"±{found.relative_uncertainty:.0%}")
     if each.power_w is not None:
         told.append(f"{each.power_w:.3g} W now")
-    if each.remark:
-        told.append(each.remark)
     side = each.name == "rapl" and os.geteuid() != 0
     weak = each.name == "plug" and each.power_w is not None and each.power_w < UNRELIABLE_BELOW_W
     fix = ""

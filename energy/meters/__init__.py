@@ -142,8 +142,16 @@ class Meter(abc.ABC):
     def look(self, time_s: float) -> Look:
         """Read it now, which is ``time_s``; :data:`NOTHING` if it cannot be read."""
 
-    def remark(self) -> str:
-        """What else is to be said of it, for people; empty for most."""
+    def facts(self) -> tuple[str, ...]:
+        """What a person may want to know of it: address, shunt, range, volts and amperes now."""
+        return ()
+
+    def doubts(self) -> tuple[str, ...]:
+        """What speaks against its last look, a sentence each; called often, so it reads nothing."""
+        return ()
+
+    def why_nothing(self) -> str:
+        """Why its last look gave nothing, as the end of a sentence; empty if it is not known."""
         return ""
 
     def close(self) -> None:  # noqa: B027  most hold nothing open

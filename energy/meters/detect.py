@@ -76,14 +76,12 @@ class Found(Struct, frozen=True, kw_only=True):
         name: name by which it is chosen.
         description: what it is; ``None`` if it cannot be used.
         power_w: present power, W; ``None`` for counters.
-        remark: what else is to be said of it.
         problem: why it cannot be used, and what to do.
     """
 
     name: str
     description: MeterDescription | None
     power_w: float | None = None
-    remark: str = ""
     problem: str = ""
 
 
@@ -96,16 +94,15 @@ def detect(settings: MeterSettings, root: Path, clock: Clock) -> tuple[Found, ..
     named = [f"hwmon:{name}" for name in find_hwmon(root) if name not in CHIPS]
     found = []
     for name in (*NAMES, *named):
-        power_w, remark = None, ""
+        power_w = None
         try:
             if name == "declared":
                 description = _declared(settings, clock).describe()
             else:
                 meter = open_meter(name, settings, root, clock)
                 description, power_w = meter.describe(), meter.look(clock.now_s()).power_w
-                remark = meter.remark()
                 meter.close()
-            found.append(Found(name=name, description=description, power_w=power_w, remark=remark))
+            found.append(Found(name=name, description=description, power_w=power_w))
         except MeterUnavailableError as error:
             found.append(Found(name=name, description=None, problem=str(error)))
     return tuple(found)
@@ -162,11 +159,7 @@ def open_meter(name: str, settings: MeterSettings, root: Path, clock: Clock) -> 
             _named(settings.plug, "plug; a table [plug] with model, topic and host")
         ),
         "topic": lambda: Topic(_named(settings.topic, "topic; a table [topic]"), clock),
-        "replay": lambda: open_replay(
-            _named(settings.replay, "recording; replay = FILE.csv"),
-            clock,
-            scope=settings.scope or "board",
-        ),
+        "replay": lambda: open_replay(settings.replay, clock, scope=settings.scope or "board"),
     }
     opener = openers.get(name.partition(":")[0])
     if opener is None or (driver and not name.startswith("hwmon:")):

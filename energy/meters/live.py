@@ -56,13 +56,15 @@ class ReplaySettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     relative_uncertainty: Annotated[float, Meta(ge=0, le=1)] = 0.01
 
 
-def open_replay(settings: str | ReplaySettings, clock: Clock, *, scope: Scope) -> Meter:
+def open_replay(settings: str | ReplaySettings | None, clock: Clock, *, scope: Scope) -> Meter:
     """The meter of a recording.
 
     Raises:
-        MeterUnavailableError: it cannot be read, is no recording, or is not of this time although
-            it was declared as measured.
+        MeterUnavailableError: the profile names none, it cannot be read, is no recording, or is not
+            of this time although it was declared as measured.
     """
+    if settings is None:
+        raise MeterUnavailableError("the profile names no recording; replay = FILE.csv does")
     if isinstance(settings, str):
         settings = ReplaySettings(file=settings)
     if settings.kind == "emulated":
@@ -153,9 +155,14 @@ class LiveRecording(Meter):
             return Look(counter_j=self._value, time_s=at_s, reset=reset)
         return Look(power_w=self._value, time_s=at_s)
 
-    def remark(self) -> str:
+    def facts(self) -> tuple[str, ...]:
         """How many rows were left out."""
-        return f"{self.left_out} rows were left out" if self.left_out else ""
+        return (f"{self.left_out} rows were left out",) if self.left_out else ()
+
+    def why_nothing(self) -> str:
+        """How old the last row is."""
+        age_s = self._clock.now_s() - (self._last_s + self._ahead_s)
+        return f"the last row of {self._path} is of {age_s:.1f} s ago"
 
     def close(self) -> None:
         """Close the file; may be called again."""

@@ -136,6 +136,7 @@ class Topic(Meter):
         except MeterUnavailableError:
             self.close()
             raise
+        self.step_j = self._description.resolution_j
         least_s = 10.0 if self._sent is None else 3.0
         self._stale_s = settings.stale_s or max(least_s, 4.0 * self._refresh_s)
 
@@ -153,39 +154,53 @@ class Topic(Meter):
         if self._listener is not None:
             self._listener.close()
 
-    def remark(self) -> str:
-        """How the times of its readings are known, and what is unusual about it."""
-        now_s = self._clock.now_s()
+    def facts(self) -> tuple[str, ...]:
+        """How often messages come, and how the times of its readings are known."""
         with self._changed:
             told = [f"a message every {self._refresh_s:.3g} s"]
-            if self._two_senders:
-                told.append("two senders publish on this topic, so that no reading is used")
-            if self._sent is not None and self._offset.ready:
-                offset_s, bound_s = self._offset.best(now_s)
+            if self._offset.ready:
+                offset_s, bound_s = self._offset.best(self._clock.now_s())
                 told.append(
-                    f"the sender's clock is ahead by {offset_s:.6g} s ± {1e3 * bound_s:.2g} ms "
+                    f"the sender's clock is ahead by {offset_s:.6f} s ± {1e3 * bound_s:.2g} ms "
                     f"({self._offset.exchanges} exchanges)"
                 )
-            elif self._sent is not None:
+            elif self._settings.time_pointer is not None:
+                told.append("times are the sender's, moved by the message that was fastest")
+            if steps := self._offset.steps + self._one_way.steps:
+                told.append(f"a clock was set {steps} times")
+        return tuple(told)
+
+    def doubts(self) -> tuple[str, ...]:
+        """What is wrong with the messages."""
+        told = []
+        with self._changed:
+            if self._two_senders:
+                told.append("two senders publish on its topic, so that no reading is used")
+            if self._sent is not None and not self._offset.ready:
                 told.append(
                     "the sender answers no question about its clock, so that the shortest delay "
-                    "of the network is part of the readings' times"
+                    "of the network is part of the times of readings"
                 )
-            elif self._settings.time_pointer is not None:
-                told.append(
-                    "times are the sender's, moved by the fastest message; its delay is not known"
+            if self._backwards > 1:
+                told.append("its times run backwards: two senders on one topic?")
+        if self.step_j > COARSE_J:
+            told.append(
+                f"it counts in steps of {self.step_j:.3g} J, {self.step_j / 5.0:.3g} s of a board "
+                "of 5 W: too coarse for phases of a round; read its power instead"
+            )
+        return tuple(told)
+
+    def why_nothing(self) -> str:
+        """What came last, and when."""
+        with self._changed:
+            if self._listener is not None and not self._listener.connected:
+                return f"the broker {self._settings} is away"
+            if self._heard is None:
+                return (
+                    f"the last message on {self._settings.topic!r} holds no value: {self._problem}"
                 )
-            if steps := self._offset.steps + self._one_way.steps:
-                told.append(f"a clock was set {steps} times meanwhile")
-            if self._backwards:
-                told.append(f"the sender's times ran backwards {self._backwards} times")
-            step_j = self._description.resolution_j
-            if step_j > COARSE_J:
-                told.append(
-                    f"it counts in steps of {step_j:.3g} J, which is {step_j / 5.0:.3g} s of a "
-                    "board of 5 W: too coarse for the phases of a round; read its power instead"
-                )
-        return "; ".join(told)
+            age_s = self._clock.now_s() - self._heard.at_s
+            return f"the last value on {self._settings.topic!r} came {age_s:.1f} s ago"
 
     # Opening.
 
