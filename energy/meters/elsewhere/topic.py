@@ -147,7 +147,7 @@ class Topic(Meter):
             if heard is None or self._two_senders or time_s - heard.at_s > self._stale_s:
                 return NOTHING
             reset, self._reset = self._reset, False
-            return heard.look._replace(reset=reset) if reset else heard.look
+            return heard.look._replace(reset=reset)
 
     def close(self) -> None:
         """Leave the broker; may be called again."""
@@ -166,7 +166,8 @@ class Topic(Meter):
                 )
             elif self._settings.time_pointer is not None:
                 told.append("times are the sender's, moved by the message that was fastest")
-            if steps := self._offset.steps + self._one_way.steps:
+            steps = self._one_way.steps if self._sent is None else self._offset.steps
+            if steps:
                 told.append(f"a clock was set {steps} times")
         return tuple(told)
 
@@ -331,8 +332,9 @@ class Topic(Meter):
                 try:
                     look = self._read(payload, now_s)
                     if look is not None:
-                        self._heard = _Heard(look, now_s)
+                        # A reset is told once, to the next look.
                         self._reset |= look.reset
+                        self._heard = _Heard(look._replace(reset=False), now_s)
                 except AbsentError as error:
                     self._problem = str(error)
                 except ValueError as error:
@@ -411,7 +413,7 @@ class Topic(Meter):
         elif self._sent is not None and sent.sequence <= self._sent.sequence:
             return None  # delivered twice
         self._sent = sent
-        if now_s - self._offset.last_s > _ASK_EVERY_S:
+        if abs(now_s - self._offset.last_s) > _ASK_EVERY_S:
             self._ask()
         if sent.power_w is None and sent.energy_j is None:
             raise ValueError(f"the sender cannot read {sent.source!r} at present")
@@ -430,7 +432,7 @@ class Topic(Meter):
         # A reading that comes before it was made, or very late: has one of the clocks been set?
         early = time_s > now_s + bound_s + 1e-3
         late = now_s - time_s > _LATE_S
-        if (early or late) and now_s - self._offset.last_s > _WORTH_LOOKING_S:
+        if (early or late) and abs(now_s - self._offset.last_s) > _WORTH_LOOKING_S:
             self._ask()
             return None
         return None if early else min(time_s, now_s)
