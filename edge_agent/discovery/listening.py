@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable
 
 from fimi.edge_agent.discovery import homeassistant, published, shelly, tasmota, zigbee
-from fimi.edge_agent.discovery.announced import Announced, Heard, object_of
+from fimi.edge_agent.discovery.announced import Announced, Heard
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.link import CONNECT_TIMEOUT_S, Link
 
@@ -78,7 +78,7 @@ def _announcing(name: str) -> tuple[str, ...]:
         *shelly.TOPICS,
         *zigbee.TOPICS,
         *homeassistant.TOPICS,
-        f"{name}/rpc",
+        f"{name}/+/rpc",
     )
 
 
@@ -87,7 +87,7 @@ class _Ears:
 
     def __init__(self, broker: BrokerAddress, name: str, topics: tuple[str, ...]) -> None:
         self.heard: dict[str, bytes] = {}
-        self._answers = f"{name}/rpc"
+        self._answers = f"{name}/"
         self._closed = threading.Event()
         self.link = Link(
             broker, name, clean_session=True, subscriptions=topics, on_message=self._hear
@@ -99,7 +99,6 @@ class _Ears:
         self._closed.wait(seconds)
 
     def _hear(self, topic: str, payload: bytes, _retained: bool) -> None:
-        if topic == self._answers:
-            source = object_of(payload).get("src")
-            topic = f"{shelly.ANSWERS}/{source}"
+        if topic.startswith(self._answers):
+            topic = f"{shelly.ANSWERS}/{topic.split('/')[1]}"
         self.heard = {**self.heard, topic: payload}

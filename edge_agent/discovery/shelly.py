@@ -31,7 +31,7 @@ FIRST_QUESTIONS = {"shellies/command": (b"announce", b"update")}
 """What makes the first generation speak."""
 
 ANSWERS = "answers"
-"""The heard answers of later generations are put below this word: ``answers/<id>``."""
+"""The heard answers of later generations are put below this word: ``answers/<prefix>``."""
 
 _POWERS = ("apower", "act_power", "total_act_power")
 _COMPONENT = re.compile(r"(switch|pm1|em1|em|cover|light):\d+")
@@ -44,14 +44,15 @@ def find(heard: Heard, broker: BrokerAddress) -> list[Announced]:
 
 
 def questions(heard: Heard, name: str) -> dict[str, bytes]:
-    """What to ask those that are online, by topic; they answer to ``name``."""
+    """What to ask those that are online, by topic; they answer below ``name``."""
     asked = {}
     for topic, payload in heard.items():
         prefix, _, rest = topic.partition("/")
         if prefix != "shellies" and (
             (rest == "online" and payload == b"true") or rest == "events/rpc"
         ):
-            question = {"id": 1, "src": name, "method": "Shelly.GetStatus"}
+            # A plug's own name may be another than the prefix of its topics.
+            question = {"id": 1, "src": f"{name}/{prefix}", "method": "Shelly.GetStatus"}
             asked[f"{prefix}/rpc"] = json.dumps(question).encode()
     return asked
 

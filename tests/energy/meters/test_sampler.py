@@ -291,3 +291,78 @@ def test_the_thread_of_a_counter_is_fast_enough_for_its_wraps() -> None:
     sampler = Sampler(meter, MonotonicClock(), rate_hz=0.5)
     meter.wait_for(5)  # within the patience of a second and not of two
     sampler.close()
+
+
+class Timed:
+    """A meter whose values have times of their own."""
+
+    longest_period_s = math.inf
+
+    def __init__(self, *, counts: bool = False) -> None:
+        self.now = Look(power_w=1.0, time_s=0.0)
+        self._description = MeterDescription(
+            source="m:1", kind="measured", scope="board", rate_hz=1.0, counts=counts
+        )
+
+    def describe(self) -> MeterDescription:
+        return self._description
+
+    def look(self, time_s: float) -> Look:
+        return self.now
+
+    def close(self) -> None:
+        pass
+
+
+class TestValuesWithTimesOfTheirOwn:
+    def sampler(self, meter: Timed, clock: VirtualClock) -> Sampler:
+        return Sampler(meter, clock, rate_hz=0.0)  # type: ignore[arg-type]
+
+    def test_a_reading_stands_at_the_time_of_its_value_and_once(self) -> None:
+        meter, clock = Timed(), VirtualClock(0.5)
+        sampler = self.sampler(meter, clock)
+        for at_s, power_w, value_s in [(1.0, 1.0, 0.0), (2.0, 2.0, 1.25), (3.0, 2.0, 1.25)]:
+            clock.show(at_s)
+            meter.now = Look(power_w=power_w, time_s=value_s)
+            sampler.poll()
+        readings = sampler.mark()
+        assert [(r.time_s, r.power_w) for r in readings] == [(0.0, 1.0), (1.25, 2.0), (3.0, 2.0)]
+
+    def test_a_power_is_held_to_the_edge_and_later_values_of_before_it_count(self) -> None:
+        """A value of before an edge that comes behind it belongs to the next list."""
+        meter, clock = Timed(), VirtualClock(10.0)
+        meter.now = Look(power_w=4.0, time_s=9.0)
+        sampler = self.sampler(meter, clock)
+        assert [(r.time_s, r.power_w) for r in sampler.mark()] == [(9.0, 4.0), (10.0, 4.0)]
+        clock.show(12.0)
+        meter.now = Look(power_w=8.0, time_s=9.9)
+        sampler.poll()
+        meter.now = Look(power_w=6.0, time_s=11.0)
+        readings = sampler.mark()
+        assert [r.time_s for r in readings] == [9.0, 9.9, 11.0, 12.0]
+        energy = integrate(readings, 10.0, 12.0, meter.describe())
+        # 8 W at 9.9 s, 6 W at 11 s, held until 12 s.
+        at_edge_w = 8.0 - 2.0 * 0.1 / 1.1
+        assert energy is not None
+        assert energy.value_j == pytest.approx((at_edge_w + 6.0) / 2.0 + 6.0)
+
+    def test_a_counter_is_not_held(self) -> None:
+        meter, clock = Timed(counts=True), VirtualClock(10.0)
+        meter.now = Look(counter_j=4.0, time_s=9.0)
+        sampler = self.sampler(meter, clock)
+        clock.show(12.0)
+        meter.now = Look(counter_j=10.0, time_s=11.5)
+        assert [(r.time_s, r.counter_j) for r in sampler.mark()] == [(9.0, 4.0), (11.5, 10.0)]
+
+    def test_a_failure_stands_at_the_time_of_the_look(self) -> None:
+        meter, clock = Timed(), VirtualClock(10.0)
+        meter.now = Look(power_w=4.0, time_s=9.0)
+        sampler = self.sampler(meter, clock)
+        clock.show(11.0)
+        meter.now = NOTHING
+        sampler.poll()
+        clock.show(12.0)
+        meter.now = Look(power_w=4.0, time_s=10.5)  # older than the failure
+        sampler.poll()
+        readings = sampler.mark()
+        assert [(r.time_s, r.holds) for r in readings] == [(9.0, True), (11.0, False)]
